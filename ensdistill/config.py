@@ -1,0 +1,159 @@
+"""Joins the pieces' settings into one typed tree: from YAML, presets and dotted overrides to a `Config`, and back."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import model_validator
+
+from ensdistill.averaging import Averaging, NoAveraging
+from ensdistill.data import DataSettings, Digits
+from ensdistill.errors import ConfigError
+from ensdistill.faults import nearest, validate
+from ensdistill.models import Convnet, Model
+from ensdistill.optimiser import Training
+from ensdistill.perturbations import NoPerturbation, Perturbation
+from ensdistill.reading import Tree, parse_mapping, parse_yaml, read_yaml
+from ensdistill.settings import Settings, setting
+from ensdistill.students import Single, StudentSettings
+from ensdistill.transfer import Averaged, Transfer
+
+
+class Teachers(Settings):
+    """The ensemble that is distilled: M networks, alike but for their seeds, trained on the labels."""
+
+    count: int = setting(4, "How many teachers M.", ge=1, le=64)
+    seed: int = setting(0, "Teacher m is trained with seed + m.", ge=0)
+    model: Model = setting(Convnet(), "Architecture of each teacher.")
+    training: Training = setting(Training(lr=0.1), "How each teacher is trained.")
+
+
+class Config(Settings):
+    """Everything that decides the result of one distillation."""
+
+    seed: int = setting(0, "Seed of the student: weights, order of images, perturbations.", ge=0)
+    data: DataSettings = setting(Digits(), "Which images, and how they are split.")
+    model: Model = setting(Convnet(), "Architecture of the student.")
+    teachers: Teachers = setting(Teachers(), "The ensemble.")
+    student: StudentSettings = setting(Single(), "How one network holds several functions.")
+    perturbation: Perturbation = setting(NoPerturbation(), "Which inputs both sides are shown.")
+    transfer: Transfer = setting(Averaged(), "What the student is asked to match.")
+    averaging: Averaging = setting(NoAveraging(), "Which weights are evaluated and shipped.")
+    training: Training = setting(Training(), "How the student is trained.")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Config":
+        if self.perturbation.kind == "tdiv_sdiv" and self.teachers.count < 2:
+            raise ValueError(
+                "perturbation: tdiv_sdiv needs two teachers that can disagree; set teachers.count to 2 or more"
+            )
+        return self
+
+    @property
+    def hash(self) -> str:
+        """Content hash of all settings, 16 hexadecimal digits."""
+        return content_hash(self.model_dump(mode="json"))
+
+
+def content_hash(value: Any) -> str:
+    """SHA-256 of the value as canonical JSON, its first 16 hexadecimal digits."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+# --- from names, files and overrides to a Config -------------------------------------------------------------------
+
+
+def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """The Config of a preset's name or a YAML file, with `a.b=value` overrides on top.
+
+    Raises ConfigError with every fault found.
+    """
+    tree = read_yaml(source) if _is_file(source) else {"preset": str(source)}
+    changes: dict[str, Any] = {}
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        if not equals or not name.strip():
+            raise ConfigError(f"--set {override}: write it as name=value, for example transfer.temperature=2")
+        changes[name.strip()] = parse_yaml(text, f"--set {name}")
+    return build_config(tree, changes)
+
+
+def build_config(tree: Mapping[str, Any], dotted: Mapping[str, Any] | None = None) -> Config:
+    """The Config of nested settings (which may name a `preset` to start from) with dotted ones on top."""
+    return validate(Config, complete(tree, dotted))
+
+
+def complete(tree: Mapping[str, Any], dotted: Mapping[str, Any] | None = None) -> Tree:
+    """Defaults, then the preset, then the tree, then the dotted settings: nested, complete, not yet validated."""
+    own = dict(tree)
+    preset = own.pop("preset", None)
+    base = Config().model_dump(mode="json")
+    if preset is not None:
+        base = merge(base, read_preset(preset))
+    return merge(merge(base, own), nest(dotted or {}))
+
+
+def presets() -> list[str]:
+    """Names of the presets that come with the package."""
+    return sorted(
+        f.name.removesuffix(".yaml") for f in files("ensdistill.presets").iterdir() if f.name.endswith(".yaml")
+    )
+
+
+def read_preset(name: Any) -> Tree:
+    """The settings of one preset, nested. Raises ConfigError with the nearest name."""
+    if name not in presets():
+        close = f" (did you mean {near}?)" if (near := nearest(str(name), presets())) else ""
+        raise ConfigError(f"{name}: neither a preset nor a YAML file{close}; presets are {', '.join(presets())}")
+    return parse_mapping(files("ensdistill.presets").joinpath(f"{name}.yaml").read_text(), f"preset {name}")
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
+    """The base with the changes; where a change names another `kind`, nothing of the old kind's settings stays."""
+    if "kind" in changes and changes["kind"] != base.get("kind"):
+        return dict(changes)
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def nest(dotted: Mapping[str, Any]) -> Tree:
+    """{"a.b": 1} -> {"a": {"b": 1}}."""
+    tree: Tree = {}
+    for name, value in dotted.items():
+        *path, last = name.split(".")
+        place = tree
+        for part in path:
+            place = place.setdefault(part, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"{name}: {part} is already set to one value ({place!r})")
+        if last in place:
+            raise ConfigError(f"{name}: set twice")
+        place[last] = value
+    return tree
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Tree:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    flat: Tree = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        flat.update(flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value})
+    return flat
+
+
+def to_yaml(config: Config, comment: str = "") -> str:
+    """All settings as YAML that `load_config` reads back to an equal Config."""
+    heading = "".join(f"# {line}\n" for line in comment.splitlines())
+    return heading + yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _is_file(source: str | Path) -> bool:
+    return isinstance(source, Path) or source.endswith((".yaml", ".yml")) or "/" in source or Path(source).is_file()

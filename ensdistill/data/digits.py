@@ -1,0 +1,25 @@
+"""Scikit-learn's 1,797 handwritten digits: real images, 8x8, on disk with the package, nothing to download."""
+
+from typing import Literal
+
+import torch
+
+from ensdistill.data.splits import Sizes, Source, Split
+from ensdistill.settings import setting
+
+
+class Digits(Sizes):
+    """Few training images, so that an ensemble has something to teach (README: measured figures)."""
+
+    kind: Literal["digits"] = "digits"
+    train: int = setting(150, "Labelled training images.", ge=2)
+    validation: int = setting(700, "Images for choosing settings.", ge=2)
+    test: int = setting(700, "Images for the last look.", ge=10)
+
+    def __call__(self) -> Source:
+        """1,797 images uint8 (N,1,8,8), ten classes. Alpaydin and Kaynak 1998, UCI repository."""
+        from sklearn.datasets import load_digits
+
+        bunch = load_digits()
+        images = torch.from_numpy((bunch.images * (255 / 16)).round()).to(torch.uint8).unsqueeze(1)
+        return Source(Split(images, torch.from_numpy(bunch.target).long()), tuple(str(n) for n in bunch.target_names))

@@ -1,0 +1,129 @@
+"""Disjoint, stratified splits by seed, and their content hash."""
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+
+from ensdistill.errors import ConfigError
+from ensdistill.settings import Settings, setting
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and labels of one part. Never written to: the memory may be shared between processes."""
+
+    images: Tensor  # uint8 (N,C,H,W)
+    labels: Tensor  # int64 (N,), -1 where there is none
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: "Tensor | slice") -> tuple[Tensor, Tensor]:
+        """A batch: float images (B,C,H,W) in [0,1] and labels (B,)."""
+        return to_unit(self.images[index]), self.labels[index]
+
+    def take(self, index: np.ndarray) -> "Split":
+        """The part with these indices."""
+        chosen = torch.as_tensor(index)
+        return Split(self.images[chosen], self.labels[chosen])
+
+    def to(self, device: torch.device | str) -> "Split":
+        """The same on another device."""
+        return Split(self.images.to(device), self.labels.to(device))
+
+    def channel_statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation per channel, (C,) each, of the images in [0,1]."""
+        counts = torch.stack([torch.bincount(c.flatten().long(), minlength=256) for c in self.images.unbind(1)])
+        share = counts.double() / counts.sum(1, keepdim=True)
+        level = torch.arange(256, device=counts.device).double() / 255
+        mean = share @ level
+        variance = share @ level.square() - mean.square()
+        return mean.float(), variance.clamp(min=1e-8).sqrt().float()
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a training run may see: no test images here."""
+
+    train: Split
+    validation: Split
+    unlabelled: Split
+    class_names: tuple[str, ...]
+    identity: str  # content hash over all splits, test included
+
+    def to(self, device: torch.device | str) -> "Data":
+        """The same on another device."""
+        parts = {part: getattr(self, part).to(device) for part in ("train", "validation", "unlabelled")}
+        return replace(self, **parts)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a data source holds: one pool of labelled images and, where the source has one, its own test part."""
+
+    pool: Split
+    class_names: tuple[str, ...]
+    test: Split | None = None
+
+
+class Sizes(Settings):
+    """How many images go where; drawn class by class in equal shares from the pool. What is left is unlabelled."""
+
+    seed: int = setting(0, "Seed of the split.", ge=0)
+    train: int = setting(45_000, "Labelled training images.", ge=2)
+    validation: int = setting(5_000, "Images for choosing settings.", ge=2)
+    test: int = setting(0, "Images for the last look; ignored where the source has a test part of its own.", ge=0)
+
+    def sizes(self) -> "Sizes":
+        """These four numbers alone."""
+        return Sizes(seed=self.seed, train=self.train, validation=self.validation, test=self.test)
+
+
+def to_unit(images: Tensor) -> Tensor:
+    """uint8 images -> float32 in [0,1]; always new memory."""
+    return images.to(torch.float32).div_(255)
+
+
+def split_source(source: Source, sizes: Sizes) -> tuple[Data, Split]:
+    """Cuts the pool into test (unless the source has one), validation, training and the rest, in that order."""
+    rest = np.arange(len(source.pool))
+    labels = source.pool.labels.numpy()
+    if source.test is None:
+        test_index, rest = _draw(rest, labels, sizes.test, sizes.seed, "test")
+        test = source.pool.take(test_index)
+    else:
+        test = source.test
+    validation, rest = _draw(rest, labels, sizes.validation, sizes.seed, "validation")
+    train, rest = _draw(rest, labels, sizes.train, sizes.seed, "train")
+    parts = [source.pool.take(index) for index in (train, validation, rest)]
+    unlabelled = Split(parts[2].images, torch.full_like(parts[2].labels, -1))
+    identity = _content_hash([*parts, test], source.class_names)
+    return Data(parts[0], parts[1], unlabelled, source.class_names, identity), test
+
+
+def _draw(pool: np.ndarray, labels: np.ndarray, count: int, seed: int, part: str) -> tuple[np.ndarray, np.ndarray]:
+    """`count` indices of the pool, stratified, and the others."""
+    classes = len(np.unique(labels[pool])) if len(pool) else 0
+    if count > len(pool) or 0 < count < classes:
+        raise ConfigError(f"data.{part}: {count} images of {classes} classes wanted, {len(pool)} are left to draw from")
+    if count == len(pool):
+        return pool, pool[:0]
+    if len(pool) - count < classes:
+        raise ConfigError(f"data.{part}: {count} of {len(pool)} images leave fewer than one a class; take all or less")
+    if count == 0:
+        return pool[:0], pool
+    drawn, rest = train_test_split(pool, train_size=count, stratify=labels[pool], random_state=seed)
+    return np.sort(drawn), np.sort(rest)
+
+
+def _content_hash(parts: list[Split], class_names: tuple[str, ...]) -> str:
+    digest = hashlib.sha256(repr(class_names).encode())
+    for part in parts:
+        digest.update(repr(tuple(part.images.shape)).encode())
+        digest.update(part.images.contiguous().numpy().tobytes())
+        digest.update(part.labels.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

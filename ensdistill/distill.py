@@ -1,0 +1,223 @@
+"""One student learns from one ensemble: the loop over epochs, evaluation, and exact checkpoints."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
+
+from ensdistill.config import Config
+from ensdistill.data import Data, Split
+from ensdistill.errors import ConfigError, DataError, DivergedError
+from ensdistill.files import write_whole
+from ensdistill.members import Ensemble
+from ensdistill.metrics import all_metrics, log_mean_probability
+from ensdistill.models import build
+from ensdistill.optimiser import set_lr
+from ensdistill.perturbations import evaluating
+from ensdistill.randomness import Streams, stream_seed, torch_seed
+from ensdistill.step import distill_step
+
+EVALUATION_BATCH = 1000
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch left behind. `student` and `save` speak of the run as it is now: call them before the next."""
+
+    number: int  # 1 is the first
+    epochs: int
+    loss: float  # mean training loss
+    val: dict[str, float]  # validation metrics of the merged student
+    subnetworks: dict[str, float]  # the same of its subnetworks' mean probability
+    seconds: float  # training and evaluation of this epoch
+    student: Callable[[], nn.Module]  # a copy of the evaluated network: images in [0,1] -> logits (B,classes)
+    save: Callable[[str | Path], None]  # writes a checkpoint for `resume`
+
+    @property
+    def last(self) -> bool:
+        """Whether the training is over."""
+        return self.number == self.epochs
+
+
+def distill(config: Config, ensemble: Ensemble, data: Data, resume: str | Path | None = None) -> Iterator[Epoch]:
+    """Trains one student, an epoch at each turn, on the device where the data and the ensemble are.
+
+    resume: a checkpoint written by `Epoch.save` of a run with the same settings, ensemble and data; the epochs after
+    it come out as if nothing had happened (on the CPU to the last bit).
+
+    Raises ConfigError or DataError at once; DivergedError from the epoch whose loss is no finite number.
+    """
+    run = _Run(config, ensemble, data)
+    if resume is not None:
+        run.restore(Path(resume))
+    return run.epochs()
+
+
+class _Run:
+    def __init__(self, config: Config, ensemble: Ensemble, data: Data) -> None:
+        self.config, self.ensemble, self.data = config, ensemble, data
+        self.device = data.train.images.device
+        self.steps = len(data.train) // config.training.batch_size
+        if not self.steps:
+            raise ConfigError(
+                f"training.batch_size: {config.training.batch_size} is more than the {len(data.train)} training images"
+            )
+        self.student = config.student(build(config.model, data, config.seed))
+        self.optimiser = config.training.optimiser(self.student)
+        self.average = config.averaging(self.student)
+        self.done = 0
+
+    def epochs(self) -> Iterator[Epoch]:
+        while self.done < self.config.training.epochs:
+            with cpu_threads(self.config.training.threads):
+                epoch = self._epoch(self.done + 1)
+            yield epoch
+
+    def _epoch(self, number: int) -> Epoch:
+        start = time.perf_counter()
+        loss = self._train(number)
+        self.done = number
+        network = self._shipped()
+        return Epoch(
+            number=number,
+            epochs=self.config.training.epochs,
+            loss=loss,
+            val=evaluate(network, self.data.validation),
+            subnetworks=evaluate(self._averaged(), self.data.validation),
+            seconds=time.perf_counter() - start,
+            student=self._shipped,
+            save=self.save,
+        )
+
+    def _train(self, number: int) -> float:
+        """One pass over the training images; the mean loss. The host waits for the device only at its end."""
+        training = self.config.training
+        shuffle = Streams.of(self.config.seed, "order", number, self.device).host
+        order = torch.randperm(len(self.data.train), generator=shuffle).to(self.device)
+        streams = Streams.of(self.config.seed, "perturbation", number, self.device)
+        losses = []
+        self.student.train()
+        with torch_seed(stream_seed(self.config.seed, "dropout", number), self.device):
+            for n, batch in enumerate(torch.split(order, training.batch_size)[: self.steps]):
+                step = (number - 1) * self.steps + n
+                set_lr(self.optimiser, training.lr_at(step, self.steps))
+                images, labels = self.data.train[batch]
+                progress = (step + 1) / (training.epochs * self.steps)
+                losses.append(
+                    distill_step(
+                        self.config,
+                        self.ensemble,
+                        self.student,
+                        self.optimiser,
+                        self.average,
+                        images,
+                        labels,
+                        streams,
+                        progress,
+                    )
+                )
+        return _mean_if_finite(torch.stack(losses), number)
+
+    def _averaged(self) -> nn.Module:
+        """The averaged student with all its subnetworks, to evaluate only."""
+        return self._refreshed(self.average.averaged(self.student))
+
+    def _shipped(self) -> nn.Module:
+        """The averaged student merged into one plain network, a copy of its own."""
+        return self._refreshed(self.average.averaged(self.student).merged()).eval()
+
+    def _refreshed(self, network: nn.Module) -> nn.Module:
+        """A copy with BatchNorm statistics from one pass over the training images, if the averaging asks for that."""
+        if not self.config.averaging.refresh_batchnorm:
+            return network
+        network = deepcopy(network)
+        with torch_seed(stream_seed(self.config.seed, "refresh"), self.device):
+            update_bn((self.data.train[batch][0] for batch in self._batches()), network)
+        return network
+
+    def _batches(self) -> Iterator[slice]:
+        return _slices(len(self.data.train), self.config.training.batch_size)
+
+    # --- checkpoints ---
+
+    def _identity(self) -> dict[str, str]:
+        return {"settings": self.config.hash, "ensemble": self.ensemble.identity, "data": self.data.identity}
+
+    def save(self, path: str | Path) -> None:
+        """All that the following epochs depend on; random streams are functions of seed and epoch, both in here."""
+        state = {
+            "identity": self._identity(),
+            "epoch": self.done,
+            "student": self.student.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "average": self.average.state_dict(),
+        }
+        write_whole(path, lambda temporary: torch.save(state, temporary))
+
+    def restore(self, path: Path) -> None:
+        state = read_checkpoint(path, self.device)
+        for what, mine in self._identity().items():
+            if (theirs := state["identity"].get(what)) != mine:
+                raise ConfigError(
+                    f"{path}: this checkpoint belongs to other {what} ({theirs}, now {mine}); "
+                    "resume with the settings it was made with, or start afresh without it"
+                )
+        self.student.load_state_dict(state["student"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.average.load_state_dict(state["average"])
+        self.done = state["epoch"]
+
+
+def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """The plain values and tensors of a checkpoint; nothing in it is executed. Raises DataError if it is damaged."""
+    if not path.exists():
+        raise DataError(f"{path}: there is no such checkpoint")
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+        return {name: state[name] for name in ("identity", "epoch", "student", "optimiser", "average")}
+    except Exception as error:  # torch names a dozen different errors for a damaged file
+        raise DataError(f"{path}: damaged or no checkpoint of ensdistill; delete it and start afresh") from error
+
+
+def evaluate(network: nn.Module, split: Split) -> dict[str, float]:
+    """Accuracy, NLL, Brier and ECE on a split of a plain network, or of the mean probability of several members."""
+    return all_metrics(predict(network, split), split.labels)
+
+
+def predict(network: nn.Module, split: Split) -> Tensor:
+    """Log-probabilities (N,classes), float64, in evaluation mode; several members speak through their mean."""
+    parts = []
+    with evaluating(network), torch.no_grad():
+        for batch in _slices(len(split), EVALUATION_BATCH):
+            logits = network(split[batch][0])
+            parts.append(log_mean_probability(logits if logits.dim() == 3 else logits.unsqueeze(0)))
+    return torch.cat(parts)
+
+
+def _slices(total: int, size: int) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, total, size))
+
+
+def _mean_if_finite(losses: Tensor, epoch: int) -> float:
+    bad = (~losses.isfinite()).nonzero()
+    if len(bad):
+        raise DivergedError(epoch, int(bad[0]) + 1, float(losses[bad[0]]))
+    return float(losses.double().mean())
+
+
+@contextmanager
+def cpu_threads(count: int) -> Iterator[None]:
+    """As many CPU threads as the settings say, inside the block: sums in another order differ in their last digits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

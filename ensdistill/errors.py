@@ -1,0 +1,35 @@
+"""The one exception family: what went wrong, the value, and the way out."""
+
+from collections.abc import Sequence
+
+
+class EnsdistillError(Exception):
+    """Anything this project refuses or gives up on, in words meant for the user."""
+
+
+class ConfigError(EnsdistillError):
+    """Settings that cannot be used. Holds every fault found, one line each, in `faults`."""
+
+    def __init__(self, faults: str | Sequence[str]) -> None:
+        self.faults = [faults] if isinstance(faults, str) else list(faults)
+        super().__init__("\n".join(self.faults))
+
+    def __reduce__(self) -> tuple[type["ConfigError"], tuple[list[str]]]:
+        return type(self), (self.faults,)
+
+
+class DataError(EnsdistillError):
+    """A file or folder that is missing, damaged, or belongs to something else."""
+
+
+class DivergedError(EnsdistillError):
+    """A training loss that is no longer a finite number."""
+
+    def __init__(self, epoch: int, step: int, loss: float) -> None:
+        self.epoch, self.step, self.loss = epoch, step, loss
+        super().__init__(
+            f"the loss became {loss} in epoch {epoch}, step {step}: lower training.lr or transfer.temperature"
+        )
+
+    def __reduce__(self) -> tuple[type["DivergedError"], tuple[int, int, float]]:
+        return type(self), (self.epoch, self.step, self.loss)

@@ -1,0 +1,26 @@
+"""A small convolutional network for small images."""
+
+from typing import Literal
+
+from torch import nn
+
+from ensdistill.settings import Settings, setting
+
+
+class Convnet(Settings):
+    """Blocks of 3x3 convolution, BatchNorm, ReLU and 2x2 max pooling (none after the last), each twice as wide as the
+    one before; then global average pooling and a linear classifier."""
+
+    kind: Literal["convnet"] = "convnet"
+    width: int = setting(16, "Channels of the first block.", ge=1, le=4096)
+    blocks: int = setting(3, "Number of blocks; every one but the last halves the image.", ge=1, le=8)
+
+    def __call__(self, channels: int, classes: int) -> nn.Module:
+        """A network with random weights: images (B,channels,H,W) -> logits (B,classes)."""
+        layers: list[nn.Module] = []
+        for block in range(self.blocks):
+            width = self.width * 2**block
+            layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+            layers += [nn.MaxPool2d(2)] if block < self.blocks - 1 else []
+            channels = width
+        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))

@@ -1,0 +1,108 @@
+"""The second axis: which inputs student and teachers are shown. To add a piece: one class, one line in `Perturbation`.
+
+Images are (B,C,H,W) in [0,1]; every perturbation returns images of the same shape and range, detached. Networks are
+called as `ensemble(x, [i])` and `student(x, [k])` and give logits (1,B,c) for one chosen member.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from ensdistill.members import Members
+from ensdistill.pairing import draw_pair
+from ensdistill.randomness import Streams
+from ensdistill.settings import Settings, setting
+
+
+class _Perturbing(Settings):
+    step_size: float = setting(
+        1 / 255, "Step per pixel in units of the [0,1] range; the L2 step is sqrt(C*H*W) times this.", ge=0, le=1
+    )
+
+    def _step(self, x: Tensor, direction: Tensor) -> Tensor:
+        """x + eta sqrt(D) g/||g||, clipped to [0,1]; the norm is per image, and x stays where g = 0."""
+        unit = F.normalize(direction.flatten(1), dim=1, eps=1e-12).view_as(x)
+        length = self.step_size * math.sqrt(x[0].numel())
+        return (x + length * unit).clamp(0, 1).detach()
+
+
+class NoPerturbation(Settings):
+    """x' = x: everybody sees the training images themselves."""
+
+    kind: Literal["none"] = "none"
+    label_images: Literal["perturbed"] = setting("perturbed", "There is only one set of images.")
+
+    def __call__(self, x: Tensor, ensemble: Members, student: Members, streams: Streams) -> Tensor:
+        """Returns x itself."""
+        return x
+
+
+class Gaussian(_Perturbing):
+    """x' = clip(x + eta n), n ~ N(0, I): the random baseline of Nam et al. 2021, section 4."""
+
+    kind: Literal["gaussian"] = "gaussian"
+    label_images: Literal["clean", "perturbed"] = setting("clean", "Which images the label term sees.")
+
+    def __call__(self, x: Tensor, ensemble: Members, student: Members, streams: Streams) -> Tensor:
+        """x (B,C,H,W) in [0,1] -> the same shape and range; noise from `streams.device`."""
+        noise = torch.randn(x.shape, generator=streams.device, device=x.device, dtype=x.dtype)
+        return (x + self.step_size * noise).clamp(0, 1)
+
+
+class TDivSDiv(_Perturbing):
+    """Towards inputs on which the teachers disagree and the student's subnetworks do not (yet).
+
+    g = grad_x (H_T - H_S),  H = sum_b -sum_k sg[p_j]_k log p_i,k  for one random pair (i, j) a step
+    x' = clip(x + eta sqrt(D) g / ||g||_2, 0, 1)
+
+    The same pair serves the teachers and the subnetworks they teach (`ensdistill.pairing`); both in evaluation mode,
+    so that BatchNorm statistics stay as they are. Needs two teachers. A student of one subnetwork has H_S without
+    gradient, which leaves the teachers' half. Nam et al. 2022, section 3, and their official code.
+    """
+
+    kind: Literal["tdiv_sdiv"] = "tdiv_sdiv"
+    label_images: Literal["clean", "perturbed"] = setting("perturbed", "Which images the label term sees.")
+
+    def __call__(self, x: Tensor, ensemble: Members, student: Members, streams: Streams) -> Tensor:
+        """x (B,C,H,W) in [0,1] -> the same shape and range; the pair comes from `streams.host`."""
+        teachers, subnetworks = draw_pair(len(ensemble), len(student), streams.host)
+        return self._step(x, self.direction(x, ensemble, student, teachers, subnetworks))
+
+    @staticmethod
+    def direction(
+        x: Tensor, ensemble: Members, student: Members, teachers: tuple[int, int], subnetworks: tuple[int, int]
+    ) -> Tensor:
+        """g for one pair of teachers and one of subnetworks, (B,C,H,W); its length has no meaning."""
+        with evaluating(student), torch.enable_grad():
+            x = x.detach().requires_grad_()
+            objective = _disagreement(ensemble, x, *teachers) - _disagreement(student, x, *subnetworks)
+            gradient: Tensor = torch.autograd.grad(objective, x)[0]
+        return gradient
+
+
+def _disagreement(network: Members, x: Tensor, i: int, j: int) -> Tensor:
+    """sum_b -sum_k sg[p_j]_k log p_i,k: cross-entropy of member i under member j; only i carries a gradient."""
+    with torch.no_grad():
+        p_j: Tensor = network(x, [j]).softmax(-1)
+    log_p_i: Tensor = network(x, [i]).log_softmax(-1)
+    return -(p_j * log_p_i).sum()
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the block, the former mode after it."""
+    was_training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(was_training)
+
+
+Perturbation = Annotated[NoPerturbation | Gaussian | TDivSDiv, Field(discriminator="kind")]

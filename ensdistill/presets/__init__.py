@@ -1,0 +1,1 @@
+"""One YAML a method: the piece on each axis and its published settings."""

@@ -1,0 +1,46 @@
+"""Long work shows how far it is: a bar on a terminal, a line for every tenth elsewhere. Always on standard error."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+Advance = Callable[[int, str], None]  # (how many are done, what to say beside it)
+
+
+def error_console() -> Console:
+    """The console on standard error."""
+    return Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Advance]:
+    """Shows the progress of one piece of work; the block calls what it is given with the number of parts done."""
+    console = error_console()
+    if not console.is_terminal:
+        yield _lines(console, title, total)
+        return
+    columns = [
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    ]
+    with Progress(TextColumn("{task.description}"), *columns, console=console) as bar:
+        task = bar.add_task(title, total=total, note="")
+        yield lambda done, note: bar.update(task, completed=done, note=note)
+
+
+def _lines(console: Console, title: str, total: int) -> Advance:
+    shown = -1
+
+    def advance(done: int, note: str) -> None:
+        nonlocal shown
+        tenth = 10 * done // max(total, 1)
+        if tenth > shown:
+            shown = tenth
+            console.print(f"{title}: {done}/{total}{'  ' + note if note else ''}", soft_wrap=True)
+
+    return advance

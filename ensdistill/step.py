@@ -1,0 +1,42 @@
+"""One step of distillation: the picture of the whole method."""
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ensdistill.averaging import Average
+from ensdistill.config import Config
+from ensdistill.members import Ensemble
+from ensdistill.randomness import Streams
+from ensdistill.students.base import Student
+
+
+def distill_step(
+    config: Config,
+    ensemble: Ensemble,
+    student: Student,
+    optimiser: Optimizer,
+    average: Average,
+    images: Tensor,
+    labels: Tensor,
+    streams: Streams,
+    progress: float,
+) -> Tensor:
+    """Moves the student by one batch and returns its loss, a detached scalar.
+
+    images: (B,C,H,W) in [0,1]; labels: (B,), -1 where there is none; progress: share of the training done after this
+    step. Shapes at the seams: teachers (M,B,c), student (K,B,c).
+    """
+    shown = config.perturbation(images, ensemble, student, streams)
+    one_view = shown is images or config.perturbation.label_images == "perturbed"
+
+    on_labels = None if one_view else student(images)
+    teacher_logits = ensemble(shown)
+    student_logits = student(shown)
+    on_labels = student_logits if on_labels is None else on_labels
+
+    loss: Tensor = config.transfer(student_logits, teacher_logits, labels, on_labels)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimiser.step()
+    average.update(student, progress)
+    return loss.detach()

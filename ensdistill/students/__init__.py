@@ -1,0 +1,13 @@
+"""The first axis: how one network holds several functions. To add a piece: one class, one line in `StudentSettings`."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from ensdistill.students.base import Student
+from ensdistill.students.batch_ensemble import BatchEnsemble
+from ensdistill.students.single import Single
+
+StudentSettings = Annotated[Single | BatchEnsemble, Field(discriminator="kind")]
+
+__all__ = ["BatchEnsemble", "Single", "Student", "StudentSettings"]

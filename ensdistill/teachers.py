@@ -1,0 +1,141 @@
+"""The ensemble: trained once, kept under the content hash of all that made it, loaded ever after.
+
+A teacher is trained by the same loop as a student, as one that learns from nobody. Each has a folder of its own,
+`<store>/<hash>/` with `network.safetensors` and `teacher.json`, so that a larger ensemble reuses a smaller one.
+"""
+
+import ast
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from torch import nn
+
+from ensdistill.averaging import NoAveraging
+from ensdistill.config import Config, content_hash
+from ensdistill.data import Data
+from ensdistill.distill import distill
+from ensdistill.errors import DataError
+from ensdistill.files import writable_folder, write_json
+from ensdistill.members import Ensemble
+from ensdistill.models import build
+from ensdistill.perturbations import NoPerturbation
+from ensdistill.randomness import stream_seed
+from ensdistill.students import Single
+from ensdistill.transfer import Labels
+from ensdistill.weights import fingerprint, load_weights, save_weights
+
+Progress = Callable[[int, int], None]  # (teacher, epochs done); all epochs at once for a teacher that was there
+
+# The sources that decide what a trained teacher looks like.
+_TRAINER = (
+    "data/splits.py distill.py models/normalise.py models/convnet.py optimiser.py randomness.py step.py "
+    "students/single.py transfer/labels.py transfer/losses.py"
+)
+
+
+def get_ensemble(config: Config, data: Data, store: str | Path, progress: Progress | None = None) -> Ensemble:
+    """The ensemble of these settings, on the device of the data; what is not in the store yet is trained and kept.
+
+    Processes that want the same teacher at the same time train it once. A damaged teacher is trained again.
+    Raises DataError if the store cannot be written.
+    """
+    folder = writable_folder(store)
+    members = [_get_teacher(config, m, data, folder, progress) for m in range(config.teachers.count)]
+    identity = content_hash([weights for _, weights in members])
+    return Ensemble([network for network, _ in members], len(data.class_names), identity)
+
+
+def teacher_config(config: Config, teacher: int) -> Config:
+    """The settings by which one teacher is trained; its seed has nothing in common with any student's."""
+    return config.model_copy(
+        update={
+            "seed": stream_seed(config.teachers.seed + teacher, "teacher"),
+            "model": config.teachers.model,
+            "training": config.teachers.training,
+            "student": Single(),
+            "perturbation": NoPerturbation(),
+            "transfer": Labels(),
+            "averaging": NoAveraging(),
+        }
+    )
+
+
+def teacher_hash(config: Config, teacher: int, data: Data) -> str:
+    """Content hash of everything that makes one teacher: data, model, settings, seed, and the trainer's own code."""
+    own = teacher_config(config, teacher)
+    made_by = {"data": data.identity, "seed": own.seed, "code": _code_version()}
+    return content_hash({**made_by, "model": own.model.model_dump(), "training": own.training.model_dump()})
+
+
+def _get_teacher(
+    config: Config, teacher: int, data: Data, store: Path, progress: Progress | None
+) -> tuple[nn.Module, str]:
+    """The network and the fingerprint of its weights."""
+    home = store / teacher_hash(config, teacher, data)
+    with FileLock(f"{home}.lock"):
+        if (weights := _intact(home)) is None:
+            weights = _train(config, teacher, data, home, progress)
+        elif progress:
+            progress(teacher, config.teachers.training.epochs)
+        own = teacher_config(config, teacher)
+        network = build(own.model, data, own.seed)
+        load_weights(home / "network.safetensors", network, data.train.images.device)
+    return network, weights
+
+
+def _intact(home: Path) -> str | None:
+    """The fingerprint of a teacher's weights if it is there and unharmed."""
+    try:
+        record: dict[str, Any] = json.loads((home / "teacher.json").read_text())
+        weights = fingerprint(home / "network.safetensors")
+    except (OSError, ValueError):
+        return None
+    return weights if weights == record.get("weights") else None
+
+
+def _train(config: Config, teacher: int, data: Data, home: Path, progress: Progress | None) -> str:
+    """Trains one teacher and puts it in its folder; a damaged one that is there gives way."""
+    own = teacher_config(config, teacher)
+    for epoch in distill(own, Ensemble([], len(data.class_names), "none"), data):
+        if progress:
+            progress(teacher, epoch.number)
+    temporary = home.with_name(f".{home.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        save_weights(temporary / "network.safetensors", epoch.student())
+        weights = fingerprint(temporary / "network.safetensors")
+        write_json(
+            temporary / "teacher.json",
+            {
+                "weights": weights,
+                "seed": own.seed,
+                "model": own.model.model_dump(),
+                "training": own.training.model_dump(),
+                "data": data.identity,
+                "code": _code_version(),
+                "torch": torch.__version__,
+                "device": data.train.images.device.type,
+                "val": epoch.val,
+            },
+        )
+        shutil.rmtree(home, ignore_errors=True)
+        os.replace(temporary, home)
+    except OSError as error:
+        raise DataError(f"{home}: cannot be written ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return weights
+
+
+@cache
+def _code_version() -> str:
+    """Hash of the trainer's syntax trees: another comment or layout is the same code."""
+    root = Path(__file__).parent
+    return content_hash([ast.dump(ast.parse((root / name).read_text())) for name in _TRAINER.split()])

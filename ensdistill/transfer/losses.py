@@ -1,0 +1,28 @@
+"""The two losses that all transfers are made of, in log space."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+UNLABELLED = -1
+
+
+def label_cross_entropy(student: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy with the labels over subnetworks and labelled images.
+
+    student: logits (K,B,c). labels: class indices (B,), -1 where there is no label.
+    Returns a scalar in nats; zero if nothing in the batch is labelled.
+    """
+    tiled = labels.expand(student.shape[:2]).flatten()
+    total = F.cross_entropy(student.flatten(0, 1), tiled, ignore_index=UNLABELLED, reduction="sum")
+    return total / (tiled != UNLABELLED).sum().clamp(min=1)
+
+
+def kl_to_student(targets: Tensor, student: Tensor, temperature: float) -> Tensor:
+    """T^2 KL(targets || softmax(student / T)), averaged over all leading axes (never over classes).
+
+    targets: probabilities already at temperature T, (..., B, c). student: logits (..., B, c), broadcast against them.
+    Returns a scalar: nats per example, times temperature squared. Hinton et al. 2015, section 2.
+    """
+    log_student = (student / temperature).log_softmax(-1)
+    pointwise = targets * (targets.clamp(min=1e-30).log() - log_student)
+    return temperature**2 * pointwise.sum(-1).mean()

@@ -1,0 +1,43 @@
+"""Weights as safetensors files: nothing in them is executed when they are read."""
+
+import hashlib
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from ensdistill.errors import DataError
+from ensdistill.files import write_whole
+
+
+def save_weights(path: str | Path, network: nn.Module, metadata: dict[str, str] | None = None) -> None:
+    """Writes all parameters and buffers under their names, whole or not at all."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    write_whole(path, lambda temporary: save_file(tensors, temporary, metadata))
+
+
+def load_weights(path: str | Path, network: nn.Module, device: torch.device | str = "cpu") -> dict[str, str]:
+    """Fills the network in place and returns the file's metadata.
+
+    Raises DataError if the file is missing, damaged, or made for another network.
+    """
+    if not Path(path).is_file():
+        raise DataError(f"{path}: there is no such file of weights")
+    try:
+        with safe_open(path, framework="pt") as opened:
+            metadata: dict[str, str] = opened.metadata() or {}
+        network.load_state_dict(load_file(path, device=str(device)))
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path}: damaged or no safetensors file") from error
+    except RuntimeError as error:
+        raise DataError(
+            f"{path}: these weights belong to another network; check model and data of the settings"
+        ) from error
+    return metadata
+
+
+def fingerprint(path: str | Path) -> str:
+    """SHA-256 of a file's bytes."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
