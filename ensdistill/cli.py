@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from ensdistill.config import Config, load_config, presets, to_yaml
@@ -19,7 +18,7 @@ from ensdistill.faults import settings_table
 from ensdistill.files import writable_folder, write_json, write_text
 from ensdistill.members import Ensemble
 from ensdistill.models import build
-from ensdistill.progress import progress
+from ensdistill.progress import console, progress
 from ensdistill.teachers import get_ensemble
 from ensdistill.version import __version__
 from ensdistill.weights import load_weights, save_weights
@@ -184,10 +183,10 @@ def _print(
         table.add_column(name, justify="right")
     for row, metrics in rows.items():
         table.add_row(row, *[f"{metrics[name]:.4f}" for name in names])
-    console = Console(highlight=False)
-    console.print(table)
+    screen = console()
+    screen.print(table)
     if last:
-        console.print(last, soft_wrap=True)
+        screen.print(last, soft_wrap=True)
 
 
 def settings_help(model: type[Config] = Config) -> str:

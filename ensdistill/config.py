@@ -74,13 +74,18 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     Raises ConfigError with every fault found.
     """
     tree = read_yaml(source) if _is_file(source) else {"preset": str(source)}
-    changes: dict[str, Any] = {}
+    return build_config(tree, parse_overrides(overrides))
+
+
+def parse_overrides(overrides: Sequence[str]) -> Tree:
+    """["a.b=1"] -> {"a.b": 1}; values are read as YAML."""
+    changes: Tree = {}
     for override in overrides:
         name, equals, text = override.partition("=")
         if not equals or not name.strip():
             raise ConfigError(f"--set {override}: write it as name=value, for example transfer.temperature=2")
         changes[name.strip()] = parse_yaml(text, f"--set {name}")
-    return build_config(tree, changes)
+    return changes
 
 
 def build_config(tree: Mapping[str, Any], dotted: Mapping[str, Any] | None = None) -> Config:

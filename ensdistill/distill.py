@@ -1,5 +1,6 @@
 """One student learns from one ensemble: the loop over epochs, evaluation, and exact checkpoints."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -84,12 +85,14 @@ class _Run:
         start = time.perf_counter()
         loss = self._train(number)
         self.done = number
-        network = self._shipped()
+        val = evaluate(self._shipped(), self.data.validation)
+        if not math.isfinite(val["nll"]):
+            raise DivergedError(number, self.steps, val["nll"])
         return Epoch(
             number=number,
             epochs=self.config.training.epochs,
             loss=loss,
-            val=evaluate(network, self.data.validation),
+            val=val,
             subnetworks=evaluate(self._averaged(), self.data.validation),
             seconds=time.perf_counter() - start,
             student=self._shipped,

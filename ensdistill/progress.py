@@ -9,17 +9,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 Advance = Callable[[int, str], None]  # (how many are done, what to say beside it)
 
 
-def error_console() -> Console:
-    """The console on standard error."""
-    return Console(stderr=True, highlight=False)
+def console(stderr: bool = False) -> Console:
+    """The console on standard output or error; where that is no terminal, wide enough for our tables."""
+    plain = Console(stderr=stderr, highlight=False)
+    return plain if plain.is_terminal else Console(stderr=stderr, highlight=False, width=150)
 
 
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Advance]:
     """Shows the progress of one piece of work; the block calls what it is given with the number of parts done."""
-    console = error_console()
-    if not console.is_terminal:
-        yield _lines(console, title, total)
+    screen = console(stderr=True)
+    if not screen.is_terminal:
+        yield _lines(screen, title, total)
         return
     columns = [
         BarColumn(),
@@ -28,12 +29,12 @@ def progress(title: str, total: int) -> Iterator[Advance]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     ]
-    with Progress(TextColumn("{task.description}"), *columns, console=console) as bar:
+    with Progress(TextColumn("{task.description}"), *columns, console=screen) as bar:
         task = bar.add_task(title, total=total, note="")
         yield lambda done, note: bar.update(task, completed=done, note=note)
 
 
-def _lines(console: Console, title: str, total: int) -> Advance:
+def _lines(screen: Console, title: str, total: int) -> Advance:
     shown = -1
 
     def advance(done: int, note: str) -> None:
@@ -41,6 +42,6 @@ def _lines(console: Console, title: str, total: int) -> Advance:
         tenth = 10 * done // max(total, 1)
         if tenth > shown:
             shown = tenth
-            console.print(f"{title}: {done}/{total}{'  ' + note if note else ''}", soft_wrap=True)
+            screen.print(f"{title}: {done}/{total}{'  ' + note if note else ''}", soft_wrap=True)
 
     return advance

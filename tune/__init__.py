@@ -1,0 +1,1 @@
+"""Hyperparameter studies of ensemble distillation: Ray Tune schedules, Optuna suggests, MLflow remembers."""

@@ -1,0 +1,111 @@
+"""What a study looks like on a screen: live progress, and the leaderboard at the end."""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from tune.progress import Progress
+from tune.record import TrialRecord, ranked
+from tune.space import Study
+
+METRICS = ("val/nll", "val/accuracy", "val/brier", "val/ece")
+
+
+class Live:
+    """A line for every trial that ends and, on a terminal, a bar with the best so far."""
+
+    def __init__(self, bar: Bar, progress: Progress) -> None:
+        self.bar, self.progress = bar, progress
+        self.task = bar.add_task("trials", total=progress.total, note="starting workers")
+
+    def trial_started(self, trial: TrialRecord, settings: dict[str, Any]) -> None:
+        """Counts it."""
+        self._update()
+
+    def trial_reported(self, trial: TrialRecord) -> None:
+        """Nothing to show: a trial is short."""
+
+    def trial_ended(self, trial: TrialRecord) -> None:
+        """Prints its line."""
+        ended = self._update()
+        line = describe(trial, self.progress.study.objective)
+        self.bar.console.print(f"[{ended:3d}/{self.progress.total}] {line}", soft_wrap=True, markup=False)
+
+    def _update(self) -> int:
+        ended = sum(trial.state != "running" for trial in self.progress.trials.values())
+        objective, best = self.progress.study.objective, self.progress.best
+        note = f"{len(self.progress.trials) - ended} running"
+        note += f", best {objective} {best.last[objective]:.4f} ({best.name})" if best else ""
+        self.bar.update(self.task, completed=ended, note=note)
+        return ended
+
+
+def describe(trial: TrialRecord, objective: str) -> str:
+    """One ended trial in one line."""
+    if trial.state == "failed":
+        return f"failed    {trial.name}: {trial.error}"
+    value = f"{objective} {trial.last[objective]:.4f}" if trial.last else "no epoch done"
+    where = f" after {trial.last.get('epoch', 0):.0f} of {trial.last.get('epochs', 0):.0f} epochs"
+    return f"{trial.state:9s} {trial.name}  {value}{'' if trial.state == 'finished' else where}"
+
+
+@contextmanager
+def live(console: Console, progress: Progress) -> Iterator[Live]:
+    """Live progress of a study."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bar(
+        *columns, TextColumn("{task.fields[note]}"), console=console, disable=not console.is_terminal, transient=True
+    ) as bar:
+        yield Live(bar, progress)
+
+
+def leaderboard(
+    study: Study, trials: Sequence[TrialRecord], teachers: Mapping[str, Mapping[str, float]], top: int = 10
+) -> Table:
+    """The best trials, every baseline, and the teachers, on validation."""
+    order = ranked(trials, study.objective, study.mode)
+    table = Table(title="leaderboard (validation)", title_justify="left")
+    table.add_column("rank", justify="right")
+    table.add_column("trial", no_wrap=True)
+    for name in METRICS:
+        table.add_column(name.removeprefix("val/"), justify="right", no_wrap=True)
+    table.add_column("settings", overflow="fold")
+    for rank, trial in enumerate(order, 1):
+        if rank <= top or trial.baseline:
+            label = f"baseline {trial.baseline}" if trial.baseline else f"{trial.number:03d}"
+            style = "bold" if rank == 1 else ("cyan" if trial.baseline else "")
+            table.add_row(str(rank), label, *_metrics(trial.last, "val/"), trial.settings, style=style)
+    table.add_section()
+    for label, metrics in teachers.items():
+        table.add_row("", label, *_metrics(metrics), "")
+    return table
+
+
+def leaderboard_csv(study: Study, trials: Sequence[TrialRecord], teachers: Mapping[str, Mapping[str, float]]) -> str:
+    """All trials, best first, then those without a final value, then the teachers; empty cells for what is not."""
+    order = ranked(trials, study.objective, study.mode)
+    rest = sorted((trial for trial in trials if trial not in order), key=lambda trial: trial.number)
+    columns = ["rank", "trial", "state", "baseline", "epochs", *METRICS, *study.search, "config_hash", "error"]
+    text = io.StringIO()
+    table = csv.DictWriter(text, columns, lineterminator="\n")
+    table.writeheader()
+    for rank, trial in enumerate([*order, *rest], 1):
+        row: dict[str, Any] = {name: trial.last.get(name, "") for name in METRICS} | dict(trial.sampled)
+        row |= {"rank": rank if trial in order else "", "trial": trial.number, "state": trial.state}
+        row |= {"baseline": trial.baseline or "", "epochs": int(trial.last.get("epoch", 0))}
+        row |= {"config_hash": trial.config_hash, "error": trial.error or ""}
+        table.writerow(row)
+    for label, metrics in teachers.items():
+        table.writerow({"trial": label, **{name: metrics[name.removeprefix("val/")] for name in METRICS}})
+    return text.getvalue()
+
+
+def _metrics(metrics: Mapping[str, float], prefix: str = "") -> list[str]:
+    return [f"{metrics[prefix + name.removeprefix('val/')]:.4f}" for name in METRICS]

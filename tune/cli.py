@@ -1,0 +1,188 @@
+"""`ensdistill-tune check | launch | status | ui`: studies."""
+
+import argparse
+import contextlib
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from ensdistill.cli import run_command, settings_help
+from ensdistill.errors import ConfigError, DataError
+from ensdistill.faults import settings_table
+from ensdistill.files import writable_folder
+from ensdistill.progress import console
+from ensdistill.version import __version__
+from tune.record import StudyFolder
+from tune.space import Study, load_study
+from tune.study import Place, launch
+from tune.tracking import default_uri
+
+RESERVED = {"teachers", "runs", "artifacts"}  # folders beside the studies
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code: 0 done, 1 no trial ran to its end, 2 bad input, 130 interrupted."""
+    options = _parser().parse_args(arguments)
+    return run_command(lambda: options.command(options))
+
+
+# --- the commands ----------------------------------------------------------------------------------------------------
+
+
+def _check(options: argparse.Namespace) -> int:
+    study = load_study(options.file, options.set)
+    if options.json:
+        print(json.dumps({"ok": True, "study": study.model_dump(mode="json")}))
+        return 0
+    table = Table(title=f"{options.file}: no fault found", title_justify="left")
+    for column in ("setting", "drawn", "from", "when"):
+        table.add_column(column, overflow="fold")
+    for name, axis in study.search.items():
+        when = ", ".join(f"{other} is {value}" for other, value in axis.when.items())
+        table.add_row(name, axis.way.replace("_", " "), _range(axis.way, axis.values), when)
+    screen = console()
+    screen.print(table)
+    baselines = ", ".join(study.baselines) or "(none)"
+    screen.print(
+        f"{study.budget.trials} trials of at most {study.epochs} epochs, after baselines {baselines}; "
+        f"{study.searcher.kind} suggests, {study.scheduler.kind} stops, {study.objective} decides",
+        soft_wrap=True,
+    )
+    return 0
+
+
+def _launch(options: argparse.Namespace) -> int:
+    study = load_study(options.file, options.set)
+    studies = writable_folder(options.studies)
+    name = _claim(studies, options.name or Path(options.file).stem, chosen=options.name is not None)
+    place = Place(studies, name, options.tracking_uri, options.device)
+    screen = console(stderr=options.json)
+    screen.print(f"study {name}: {study.budget.trials} trials, baselines {', '.join(study.baselines) or 'none'}")
+    try:
+        ended = launch(study, place, screen)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            place.home.rmdir()  # empty: nothing was begun, the name stays free
+        raise
+    if options.json:
+        print(json.dumps(StudyFolder(place.home).read_summary()))
+    return {"finished": 0, "failed": 1}.get(ended, 130)
+
+
+def _claim(studies: Path, name: str, chosen: bool) -> str:
+    """Makes the folder of a new study; nothing that is there is ever overwritten."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name in RESERVED:
+        raise ConfigError(f"--name {name}: a study's name is letters, digits, . _ - and none of {', '.join(RESERVED)}")
+    for attempt in itertools.count(1):
+        candidate = name if attempt == 1 else f"{name}-{attempt}"
+        try:
+            (studies / candidate).mkdir()
+        except FileExistsError:
+            if chosen:
+                raise ConfigError(f"--name {name}: {studies / name} is there already; choose another name") from None
+        except OSError as error:
+            raise DataError(f"{studies}: cannot be written ({error.strerror})") from error
+        else:
+            return candidate
+    raise AssertionError
+
+
+def _status(options: argparse.Namespace) -> int:
+    names = (
+        [options.study] if options.study else sorted(p.parent.name for p in Path(options.studies).glob("*/study.json"))
+    )
+    if not names:
+        raise DataError(f"{options.studies}: no study here yet; `ensdistill-tune launch FILE` makes one")
+    summaries = [StudyFolder(Path(options.studies) / name).read_summary() for name in names]
+    if options.json:
+        print(json.dumps(summaries[0] if options.study else summaries))
+        return 0
+    table = Table(title=f"studies in {options.studies}", title_justify="left")
+    for column in ("study", "state", "trials", "best", "trial", "seconds"):
+        table.add_column(column, overflow="fold")
+    for summary in summaries:
+        done = ", ".join(f"{count} {state}" for state, count in sorted(summary["counts"].items()))
+        best, objective = summary["best"] or {}, summary["study"]["objective"]
+        value = f"{objective} {best['metrics'][objective]:.4f}" if best else ""
+        row = [summary["name"], summary["state"], f"{done} of {summary['total']}", value, best.get("name", "")]
+        table.add_row(*row, f"{summary['seconds']:.0f}")
+    console().print(table)
+    return 0
+
+
+def _ui(options: argparse.Namespace) -> int:
+    store = options.tracking_uri or default_uri(Path(options.studies))
+    if not options.tracking_uri and not (Path(options.studies) / "mlflow.db").exists():
+        raise DataError(f"{options.studies}: no study here yet; `ensdistill-tune launch FILE` makes one")
+    print(f"MLflow for {options.studies}: http://127.0.0.1:{options.port}   (stop with Ctrl-C)", flush=True)
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--workers", "1"]
+    command += ["--host", "127.0.0.1", "--port", str(options.port)]
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    return subprocess.run(command, env=environment, check=False).returncode  # noqa: S603
+
+
+# --- what they take --------------------------------------------------------------------------------------------------
+
+
+def _range(way: str, values: list[Any]) -> str:
+    return ", ".join(map(str, values)) if way == "choice" else f"{values[0]:g} to {values[1]:g}"
+
+
+def study_help() -> str:
+    """Every setting of a search space file, then those that can be searched."""
+    lines = ["search space files:"]
+    for row in settings_table(Study):
+        kind = f" [{row.kind}]" if row.kind else ""
+        limits = f"; {row.limits}" if row.limits else ""
+        lines.append(f"  {row.name}{kind} = {row.default}{limits}\n      {row.sentence}")
+    return "\n".join(lines) + "\n\n" + settings_help()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ensdistill-tune", description="Hyperparameter studies of ensemble distillation."
+    )
+    parser.add_argument("--version", action="version", version=f"ensdistill {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(
+        name: str, command: Callable[[argparse.Namespace], int], sentence: str, **more: Any
+    ) -> argparse.ArgumentParser:
+        raw = argparse.RawDescriptionHelpFormatter
+        sub = commands.add_parser(name, help=sentence, description=sentence, formatter_class=raw, **more)
+        sub.set_defaults(command=command)
+        sub.add_argument("--studies", default="studies", metavar="DIR", help="where all results go (studies)")
+        return sub
+
+    def takes_file(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("file", metavar="FILE", help="a search space file, such as search_spaces/digits.yaml")
+        sub.add_argument(
+            "--set", action="append", default=[], metavar="NAME=VALUE", help="override one of its settings"
+        )
+        sub.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+
+    takes_file(add("check", _check, "Find every fault of a search space file.", epilog=study_help()))
+    start = add("launch", _launch, "Run a study.", epilog=study_help())
+    takes_file(start)
+    start.add_argument("--name", help="name of the study (the file's name, numbered if it is taken)")
+    start.add_argument("--tracking-uri", metavar="URI", help="MLflow store or server (sqlite:///<studies>/mlflow.db)")
+    start.add_argument("--device", default="auto", help="where teachers are trained: auto, cpu, cuda, ... (auto)")
+    status = add("status", _status, "Show studies and how far they are.")
+    status.add_argument("study", nargs="?", help="its name (all studies)")
+    status.add_argument("--json", action="store_true", help="print one JSON value and nothing else")
+    ui = add("ui", _ui, "Serve MLflow's pages on this machine.")
+    ui.add_argument("--port", type=int, default=5000, help="port (5000)")
+    ui.add_argument("--tracking-uri", metavar="URI", help="MLflow store (sqlite:///<studies>/mlflow.db)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""What a study leaves behind: the leaderboard, the best settings as YAML, and the best student."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from ensdistill.config import to_yaml
+from ensdistill.files import write_text, write_whole
+from tune.board import leaderboard_csv
+from tune.progress import Progress
+from tune.record import TrialRecord
+from tune.trial import STUDENT
+
+
+def harvest(progress: Progress, teachers: Mapping[str, Mapping[str, float]]) -> list[Path]:
+    """Writes leaderboard.csv and, if a trial ran to its end, best.yaml and student.safetensors. Returns the files."""
+    home, study = progress.folder.path, progress.study
+    trials = list(progress.trials.values())
+    write_text(home / "leaderboard.csv", leaderboard_csv(study, trials, teachers))
+    files = [home / "leaderboard.csv"]
+    best = progress.best
+    if best is not None:
+        write_text(home / "best.yaml", best_yaml(progress, best))
+        student = Path(best.checkpoint or "") / STUDENT
+        write_whole(home / STUDENT, lambda temporary: shutil.copyfile(student, temporary))
+        files += [home / "best.yaml", home / STUDENT]
+    return files
+
+
+def best_yaml(progress: Progress, best: TrialRecord) -> str:
+    """The settings of the best trial as a file that `ensdistill distill` runs as it is."""
+    config = progress.study.config_of(best.baseline, best.sampled)
+    name = progress.folder.path.name
+    metrics = ", ".join(f"{key} {best.last[f'val/{key}']:.4f}" for key in ("nll", "accuracy", "brier", "ece"))
+    return to_yaml(
+        config,
+        f"Best of study {name}: trial {best.name}\n"
+        f"Validation: {metrics}\n"
+        f"Run it again:   ensdistill distill best.yaml\n"
+        f"Test it, once:  ensdistill evaluate best.yaml --split test\n"
+        f"Config hash {config.hash}",
+    )

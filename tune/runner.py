@@ -1,0 +1,155 @@
+"""Ray: puts what trials share into its object store once, runs the search, and translates its events into records."""
+
+import logging
+import os
+import time
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # our own record is complete and cheaper
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # and our own progress is shown
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # a trial without a GPU sees none
+
+import ray
+from ray import tune
+
+from ensdistill.config import flatten
+from ensdistill.data import Data
+from ensdistill.errors import ConfigError
+from ensdistill.members import Ensemble
+from tune.progress import Progress
+from tune.record import TrialRecord
+from tune.searchers import StudySearch, Suggest
+from tune.space import Study
+from tune.trial import Inputs, run_trial
+
+
+def run_trials(progress: Progress, data: Data, ensemble: Ensemble) -> str:
+    """Runs the whole search and returns how it ended: `finished` or `interrupted`. Failed trials do not end it.
+
+    Raises ConfigError if no machine of the cluster can ever give a trial what it asks for.
+    """
+    _start_ray()
+    try:
+        _check_resources(progress.study)
+        tuner = _tuner(progress, Inputs.of(progress.study, data, ensemble))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tuner.fit()
+    finally:
+        ray.shutdown()
+    return _close(progress)
+
+
+def _tuner(progress: Progress, inputs: Inputs) -> tune.Tuner:
+    study = progress.study
+    trainable = tune.with_parameters(run_trial, inputs=inputs)
+    return tune.Tuner(
+        tune.with_resources(trainable, {"cpu": study.trial.cpu, "gpu": study.trial.gpu}),
+        tune_config=tune.TuneConfig(
+            metric=study.objective,
+            mode=study.mode,
+            search_alg=_search(study),
+            scheduler=study.scheduler(study.epochs),
+            num_samples=progress.total,
+            time_budget_s=study.budget.minutes and study.budget.minutes * 60,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name="ray",
+            storage_path=str(progress.folder.path.resolve()),
+            callbacks=[_Recorder(progress)],
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=study.trial.retries),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+        ),
+    )
+
+
+def _search(study: Study) -> StudySearch:
+    suggest = Suggest(study.search, study.order)
+    return StudySearch(suggest, study.baselines, study.searcher.sampler(), study.objective, study.mode)
+
+
+class _Recorder(tune.Callback):
+    """Ray's events as records. Ray keeps its callbacks on disk; this one belongs to its process and leaves nothing."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.begun: dict[str, float] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        if trial.trial_id in self.progress.trials:
+            return  # started again after its process died
+        study, suggestion = self.progress.study, trial.config
+        config = study.config_of(suggestion["baseline"], suggestion["sampled"])
+        record = TrialRecord(trial_id=trial.trial_id, config_hash=config.hash, **suggestion)
+        self.begun[trial.trial_id] = time.perf_counter()
+        self.progress.start(record, flatten(config.model_dump(mode="json")))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        record = self.progress.trials[trial.trial_id]
+        if record.epochs and result["epoch"] <= record.last["epoch"]:
+            return  # a trial that was started again repeats the epochs since its last checkpoint, to the last digit
+        names = ("epoch", "epochs", "train/", "val/", "subnetworks/", "cost/")
+        report = {name: float(value) for name, value in result.items() if name.startswith(names)}
+        if not record.epochs:
+            waited = time.perf_counter() - self.begun[trial.trial_id]
+            report["cost/overhead_seconds"] = waited - report["cost/epoch_seconds"]
+        record.epochs.append(report)
+        self.progress.report(record)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        record = self.progress.trials[trial.trial_id]
+        record.checkpoint = trial.checkpoint.path if trial.checkpoint else None
+        whole = bool(record.epochs) and record.last["epoch"] == record.last["epochs"]
+        self.progress.end(record, "finished" if whole else "pruned")
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        record = self.progress.trials.get(trial.trial_id)
+        if record is not None:
+            record.error = _last_line(trial)
+            self.progress.end(record, "failed")
+
+
+def _close(progress: Progress) -> str:
+    """After an interrupt Ray's `fit` returns as if all were well: ends what still counts as running."""
+    left = [record for record in progress.trials.values() if record.state == "running"]
+    for record in left:
+        progress.end(record, "interrupted")
+    complete = not left and len(progress.trials) == progress.total
+    return "finished" if complete or progress.out_of_time else "interrupted"
+
+
+def _start_ray() -> None:
+    address = os.environ.get("RAY_ADDRESS", "local")
+    local: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+
+
+def _check_resources(study: Study) -> None:
+    wanted = {"CPU": study.trial.cpu, "GPU": study.trial.gpu}
+    nodes: list[Mapping[str, float]] = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    if any(all(node.get(what, 0) >= amount for what, amount in wanted.items()) for node in nodes):
+        return
+    here = "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes)
+    raise ConfigError(
+        f"trial: {study.trial.cpu:g} CPU and {study.trial.gpu:g} GPU a trial are more than any machine has ({here}); "
+        "lower trial.cpu or trial.gpu"
+    )
+
+
+def _last_line(trial: Any) -> str:
+    try:
+        lines = [line.strip() for line in Path(trial.error_file).read_text().splitlines() if line.strip()]
+    except (OSError, TypeError):
+        return "the worker process died"
+    return lines[-1]

@@ -1,0 +1,257 @@
+"""A search space file: what is tried, by whom, for how long. Every fault is found before the first trial.
+
+preset: latentbe                    # where every trial starts
+config: {training: {epochs: 30}}    # fixed settings on top of it
+search:
+  transfer.temperature: {log_uniform: [1, 10]}
+  averaging.kind: {choice: [none, ema]}
+  averaging.decay: {uniform: [0.8, 0.99], when: {averaging.kind: ema}}
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import model_validator
+
+from ensdistill.config import Config, build_config, complete, flatten, nest, parse_overrides, presets
+from ensdistill.errors import ConfigError
+from ensdistill.faults import nearest, validate
+from ensdistill.reading import Tree, read_yaml
+from ensdistill.settings import Settings, setting
+from tune.schedulers import Asha, Scheduler
+from tune.searchers import Searcher, Tpe
+
+SHARED = ("seed", "data", "model", "teachers", "training")  # what baselines take over from the study's own settings
+
+
+class Axis(Settings):
+    """One searched setting: exactly one way to draw it and, if need be, a condition."""
+
+    choice: list[Any] | None = setting(None, "One of these values.", min_length=1)
+    uniform: list[float] | None = setting(None, "A number between two.", min_length=2, max_length=2)
+    log_uniform: list[float] | None = setting(
+        None, "A number between two, uniform in its logarithm.", min_length=2, max_length=2
+    )
+    integer: list[int] | None = setting(None, "A whole number between two, both included.", min_length=2, max_length=2)
+    when: dict[str, Any] = setting({}, "Only if these other axes have this value, or one of these values.")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Axis":
+        ways = [way for way in ("choice", "uniform", "log_uniform", "integer") if getattr(self, way) is not None]
+        if len(ways) != 1:
+            raise ValueError(f"give exactly one of choice, uniform, log_uniform, integer (there are {len(ways)})")
+        if self.choice is None:
+            low, high = getattr(self, ways[0])
+            if low >= high:
+                raise ValueError(f"{ways[0]}: the first number must be below the second, not [{low}, {high}]")
+            if ways[0] == "log_uniform" and low <= 0:
+                raise ValueError(f"log_uniform: both numbers must be above 0, not [{low}, {high}]")
+        return self
+
+    @property
+    def way(self) -> str:
+        """How it is drawn: choice, uniform, log_uniform or integer."""
+        return next(way for way in ("choice", "uniform", "log_uniform", "integer") if getattr(self, way) is not None)
+
+    @property
+    def values(self) -> list[Any]:
+        """The choices, or the two ends of the range."""
+        return list(getattr(self, self.way))
+
+    def holds(self, chosen: Mapping[str, Any]) -> bool:
+        """Whether the condition is met by the values of the other axes."""
+        return all(name in chosen and chosen[name] in _as_list(wanted) for name, wanted in self.when.items())
+
+
+class Budget(Settings):
+    """How much is tried."""
+
+    trials: int = setting(24, "Searched trials, baselines not counted.", ge=1, le=1_000_000)
+    minutes: float | None = setting(None, "No trial goes on after so many minutes.", gt=0)
+
+
+class Resources(Settings):
+    """What one trial is given; as many run side by side as fit."""
+
+    cpu: float = setting(1, "CPU cores.", gt=0)
+    gpu: float = setting(0, "GPUs; a fraction lets several trials share one.", ge=0)
+    retries: int = setting(1, "How often a trial whose process died goes on from its last checkpoint.", ge=0, le=100)
+
+
+class Study(Settings):
+    """A whole search space file."""
+
+    preset: str = setting("latentbe", "The preset every trial starts from.")
+    config: dict[str, Any] = setting({}, "Settings on top of the preset, the same in all trials.")
+    search: dict[str, Axis] = setting(..., "The axes, by the dotted names of settings.", min_length=1)
+    baselines: list[str] = setting([], "Presets that run first as published, on the study's own data and training.")
+    objective: Literal["val/nll", "val/accuracy", "val/brier", "val/ece"] = setting(
+        "val/nll", "The validation metric that decides; accuracy is maximised, the others minimised."
+    )
+    searcher: Searcher = setting(Tpe(), "Who suggests settings.")
+    scheduler: Scheduler = setting(Asha(), "Who stops hopeless trials early.")
+    budget: Budget = setting(Budget(), "How much is tried.")
+    trial: Resources = setting(Resources(), "What one trial is given.")
+
+    @property
+    def mode(self) -> Literal["min", "max"]:
+        """Whether less or more of the objective is better."""
+        return "max" if self.objective == "val/accuracy" else "min"
+
+    @property
+    def order(self) -> list[str]:
+        """The axes, each after those that its condition names."""
+        return _ordered(self.search)
+
+    @property
+    def epochs(self) -> int:
+        """How long a trial is, in epochs."""
+        return self.fixed_config.training.epochs
+
+    @property
+    def fixed_config(self) -> Config:
+        """The settings of one possible trial; data, teachers and length are the same in all of them."""
+        return self.trial_config(example(self, {}))
+
+    def config_of(self, baseline: str | None, sampled: Mapping[str, Any]) -> Config:
+        """The settings of a baseline or of a searched trial."""
+        return self.baseline_config(baseline) if baseline else self.trial_config(sampled)
+
+    def trial_config(self, sampled: Mapping[str, Any]) -> Config:
+        """The settings of one trial from the values of its axes."""
+        return build_config({"preset": self.preset, **self.config}, sampled)
+
+    def baseline_config(self, preset: str) -> Config:
+        """A preset's published method on the study's own data, model, teachers and training."""
+        shared = {name: self.config[name] for name in SHARED if name in self.config}
+        return build_config({"preset": preset, **shared})
+
+
+def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
+    """The study of a search space file with `a.b=value` overrides. Raises ConfigError with every fault found."""
+    tree = _with_overrides(read_yaml(path), parse_overrides(overrides))
+    study = validate(Study, tree)
+    if faults := list(_faults(study)):
+        raise ConfigError(faults)
+    return study
+
+
+def _with_overrides(tree: Tree, overrides: Mapping[str, Any]) -> Tree:
+    tree = dict(tree)
+    tree["config"] = nest(flatten(tree.get("config") or {})) if isinstance(tree.get("config"), Mapping) else {}
+    for name, value in overrides.items():
+        top, _, rest = name.partition(".")
+        place = tree
+        if top == "search" and rest:
+            tree["search"] = place = dict(tree.get("search") or {})
+            place[rest] = value
+            continue
+        *path, last = name.split(".")
+        for part in path:
+            place[part] = dict(place.get(part) or {})
+            place = place[part]
+        place[last] = value
+    return tree
+
+
+# --- every fault before the first trial ------------------------------------------------------------------------------
+
+
+def _faults(study: Study) -> Iterator[str]:
+    """All that is wrong with the names, values and conditions of a study, one line each."""
+    for name in [study.preset, *study.baselines]:
+        if name not in presets():
+            hint = nearest(name, presets())
+            yield f"{name}: no such preset" + (f" (did you mean {hint}?)" if hint else f"; there are {presets()}")
+            return
+    try:
+        fixed = complete({"preset": study.preset, **study.config})
+        conditional = {name.split(".")[0] for name in study.search if name.endswith(".kind")}
+        if not conditional & set(study.config):
+            validate(Config, fixed)
+    except ConfigError as error:
+        yield from (f"config.{fault}" for fault in error.faults)
+        return
+    for name in study.search:
+        if name.split(".")[0] in ("data", "teachers") or name == "training.epochs":
+            yield f"search.{name}: all trials of a study share their data, teachers and length; set it under config"
+    conditions = list(_condition_faults(study, flatten(fixed)))
+    yield from conditions
+    if not conditions:
+        yield from _value_faults(study)
+        for name in study.baselines:
+            try:
+                study.baseline_config(name)
+            except ConfigError as error:
+                yield from (f"baseline {name}: {fault}" for fault in error.faults)
+
+
+def _condition_faults(study: Study, fixed: Mapping[str, Any]) -> Iterator[str]:
+    for name, axis in study.search.items():
+        for other, wanted in axis.when.items():
+            where = f"search.{name}.when.{other}"
+            if other not in study.search:
+                hint = nearest(other, study.search)
+                yield f"{where}: not a searched setting" + (
+                    f" (did you mean {hint}?)" if hint else "; drop the condition"
+                )
+            elif never := [value for value in _as_list(wanted) if not _can_be(study.search[other], value)]:
+                drawn = f"{study.search[other].way} {study.search[other].values}"
+                yield f"{where}: {never[0]!r} can never occur; {other} is {drawn}"
+    try:
+        _ordered(study.search)
+    except ConfigError as error:
+        yield from error.faults
+
+
+def _can_be(axis: Axis, value: Any) -> bool:
+    if axis.way == "choice":
+        return value in axis.values
+    low, high = axis.values
+    return isinstance(value, int | float) and low <= value <= high
+
+
+def _value_faults(study: Study) -> Iterator[str]:
+    """Faults of each axis at its choices or the ends of its range; between them the rules of all settings hold."""
+    seen: set[str] = set()
+    for name, axis in study.search.items():
+        for value in axis.values:
+            sampled = example(study, {name: value})
+            try:
+                study.trial_config(sampled)
+            except ConfigError as error:
+                new = [fault for fault in error.faults if fault not in seen]
+                seen.update(new)
+                named = [fault for fault in new if fault.split(":")[0] in study.search]
+                yield from (f"search.{fault}" for fault in named)
+                yield from (f"search.{name} = {value!r}: {fault}" for fault in new if fault not in named)
+
+
+def example(study: Study, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """One full sample in which these axes have these values and their conditions are met."""
+    wanted = dict(wanted)
+    for name in reversed(study.order):
+        if name in wanted:
+            for other, values in study.search[name].when.items():
+                wanted.setdefault(other, _as_list(values)[0])
+    sampled: dict[str, Any] = {}
+    for name in study.order:
+        if study.search[name].holds(sampled):
+            sampled[name] = wanted.get(name, study.search[name].values[0])
+    return sampled
+
+
+def _ordered(search: Mapping[str, Axis]) -> list[str]:
+    order: list[str] = []
+    while len(order) < len(search):
+        ready = [n for n in search if n not in order and all(o in order or o not in search for o in search[n].when)]
+        if not ready:
+            circle = ", ".join(name for name in search if name not in order)
+            raise ConfigError(f"search: the conditions of {circle} wait for each other")
+        order += ready
+    return order
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]

@@ -1,0 +1,129 @@
+"""One study from beginning to end: teachers, search, harvest."""
+
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.console import Console
+
+from ensdistill.cli import load_everything, mean_metrics, teacher_metrics
+from ensdistill.config import content_hash, flatten
+from tune.board import leaderboard, live
+from tune.harvest import harvest
+from tune.progress import Progress
+from tune.record import StudyFolder
+from tune.runner import run_trials
+from tune.space import Study
+from tune.tracking import Tracker, default_uri
+
+UI_ADDRESS = "http://127.0.0.1:5000"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a study works."""
+
+    studies: Path  # the folder of all studies
+    name: str
+    tracking_uri: str | None  # MLflow; None for the SQLite store in the folder of all studies
+    device: str  # where teachers are trained
+
+    @property
+    def home(self) -> Path:
+        """The folder of this study."""
+        return self.studies / self.name
+
+
+def launch(study: Study, place: Place, console: Console) -> str:
+    """Runs a study and returns how it ended: `finished`, `interrupted`, or `failed` if no trial ran to its end.
+
+    The folder of the study must be there and empty. Everything printed goes to the console.
+    """
+    config = study.fixed_config
+    data, ensemble = load_everything(config, str(place.studies), place.device)
+    metrics = teacher_metrics(ensemble, data, config.training.threads)
+    teachers = {
+        f"ensemble of {len(ensemble)} teachers": metrics["ensemble"],
+        "one teacher (mean)": mean_metrics(metrics["members"]),
+    }
+    settings = study.model_dump(mode="json", exclude_none=True)
+    uri = place.tracking_uri or default_uri(place.studies)
+    tracker = Tracker(uri, place.name, place.studies / "artifacts")
+    header = {
+        "name": place.name,
+        "study": settings,
+        "study_hash": content_hash(settings),
+        "data_hash": data.identity,
+        "ensemble_hash": ensemble.identity,
+        "teachers": metrics,
+        "tracking_uri": uri,
+        "versions": versions(),
+        "git_commit": git_commit(),
+    }
+    hashes = {name: str(header[name]) for name in ("study_hash", "data_hash", "ensemble_hash", "git_commit")}
+    tracker.start_study(
+        params=flatten(settings),
+        metrics={f"teachers/{who}_{name}": value for who, row in _short(teachers) for name, value in row.items()},
+        tags=hashes,
+    )
+    progress = Progress(study, StudyFolder(place.home), header | {"parent_run": tracker.parent})
+    try:
+        with live(console, progress) as board:
+            progress.listeners = [tracker, board]
+            ended = run_trials(progress, data, ensemble)
+    except BaseException:
+        progress.save("failed")
+        tracker.end_study("failed", {}, {}, [])
+        raise
+    files = harvest(progress, teachers)
+    best = progress.best
+    ended = ended if best or ended == "interrupted" else "failed"
+    progress.save(ended)
+    tracker.end_study(
+        ended,
+        metrics={f"best/{name.removeprefix('val/')}": best.last[name] for name in best.last if "val/" in name}
+        if best
+        else {},
+        tags={"best": best.name} if best else {},
+        files=[*files, place.home / "study.json"],
+    )
+    console.print(leaderboard(study, list(progress.trials.values()), teachers))
+    _say_where(console, place, progress, tracker)
+    return ended
+
+
+def _short(teachers: dict[str, dict[str, float]]) -> list[tuple[str, dict[str, float]]]:
+    return list(zip(("ensemble", "one"), teachers.values(), strict=True))
+
+
+def _say_where(console: Console, place: Place, progress: Progress, tracker: Tracker) -> None:
+    summary = progress.summary("")
+    states = ", ".join(f"{count} {state}" for state, count in sorted(summary["counts"].items()))
+    lines = [f"{len(progress.trials)} of {progress.total} trials ({states}) in {summary['seconds']:.0f} s"]
+    if progress.best:
+        lines += [
+            f"best settings:  {place.home / 'best.yaml'}",
+            f"best student:   {place.home / 'student.safetensors'}",
+        ]
+    lines += [
+        f"all trials:     {place.home / 'leaderboard.csv'}",
+        f"compare them:   {tracker.link(UI_ADDRESS)}",
+        "                (after `make ui` or `ensdistill-tune ui`)",
+    ]
+    console.print("\n".join(lines), soft_wrap=True)
+
+
+def versions() -> dict[str, str]:
+    """The packages that decide what comes out."""
+    names = ("ensdistill", "torch", "ray", "optuna", "mlflow", "numpy", "scikit-learn")
+    return {name: version(name) for name in names}
+
+
+def git_commit() -> str | None:
+    """The commit of the source tree, if this is one."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,78 @@
+"""One trial inside a Ray worker: sampled values -> settings -> `ensdistill.distill` -> reports and checkpoints."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from ensdistill import Data, Ensemble, Epoch, distill
+from ensdistill.data import Split
+from ensdistill.weights import save_weights
+from tune.space import Study
+
+CHECKPOINT, STUDENT = "checkpoint.pt", "student.safetensors"
+CHECKPOINT_EVERY = 5  # epochs; a resumed trial gives the same numbers, so this only decides how much is done again
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What all trials share, put into Ray's object store once. Images as NumPy arrays, which workers map, not copy."""
+
+    study: Study
+    arrays: dict[str, Any]
+    class_names: tuple[str, ...]
+    data_identity: str
+    ensemble: Ensemble
+
+    @classmethod
+    def of(cls, study: Study, data: Data, ensemble: Ensemble) -> "Inputs":
+        """Packs what `unpack` gives back."""
+        arrays = {}
+        for part in ("train", "validation", "unlabelled"):
+            split: Split = getattr(data, part)
+            arrays[part] = (split.images.cpu().numpy(), split.labels.cpu().numpy())
+        return cls(study, arrays, data.class_names, data.identity, ensemble.cpu())
+
+    def unpack(self, device: torch.device) -> tuple[Data, Ensemble]:
+        """Data and ensemble on the device. On the CPU the images are the shared memory itself: never write to them."""
+        parts = {part: Split(*map(torch.from_numpy, arrays)).to(device) for part, arrays in self.arrays.items()}
+        data = Data(**parts, class_names=self.class_names, identity=self.data_identity)
+        return data, self.ensemble.to(device)
+
+
+def run_trial(suggestion: dict[str, Any], inputs: Inputs) -> None:
+    """Trains one student and reports every epoch; goes on from Ray's checkpoint if there is one.
+
+    suggestion: {"number", "baseline", "sampled"} as `tune.searchers.StudySearch` makes it.
+    """
+    study = inputs.study
+    config = study.config_of(suggestion["baseline"], suggestion["sampled"])
+    data, ensemble = inputs.unpack(torch.device("cuda" if study.trial.gpu else "cpu"))
+    before = tune.get_checkpoint()
+    resume = None
+    if before is not None:
+        with before.as_directory() as folder:
+            resume = Path(folder) / CHECKPOINT
+            run = distill(config, ensemble, data, resume)
+    else:
+        run = distill(config, ensemble, data)
+    for epoch in run:
+        _report(epoch, {"settings": config.hash, "data": data.identity})
+
+
+def _report(epoch: Epoch, metadata: dict[str, str]) -> None:
+    metrics: dict[str, Any] = {"epoch": epoch.number, "epochs": epoch.epochs, "train/loss": epoch.loss}
+    metrics |= {f"val/{name}": value for name, value in epoch.val.items()}
+    metrics |= {f"subnetworks/{name}": value for name, value in epoch.subnetworks.items()}
+    metrics["cost/epoch_seconds"] = epoch.seconds
+    if not epoch.last and epoch.number % CHECKPOINT_EVERY:
+        tune.report(metrics)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        epoch.save(Path(folder) / CHECKPOINT)
+        if epoch.last:
+            save_weights(Path(folder) / STUDENT, epoch.student(), metadata)
+        tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
