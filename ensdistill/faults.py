@@ -132,23 +132,24 @@ def _place(
     """The dotted path of a fault (without pydantic's own marks of unions) and the settings class that holds it."""
     path: list[str] = []
     holder: type[BaseModel] | None = model
-    options: list[type[BaseModel]] = []
+    options: list[type[BaseModel]] = []  # what the value at the path so far may be
+    named = False  # whether the next part is a free name, as in a mapping of names to settings
     for part in location:
-        if (
-            options
-            and part in [kind_of(option) for option in options]
-            and not (isinstance(tree, dict) and part in tree)
-        ):
-            holder = next(option for option in options if kind_of(option) == part)
-            options = []
+        is_key = isinstance(tree, Mapping) and part in tree
+        chosen = [option for option in options if kind_of(option) == part and not is_key]
+        if chosen:
+            holder, options = chosen[0], []
+            continue
+        path.append(str(part))
+        tree = tree.get(part) if isinstance(tree, Mapping) else None
+        if named:
+            named = False
             continue
         if options:
             holder, options = options[0], []
-        path.append(str(part))
         field = holder.model_fields.get(str(part)) if holder else None
-        tree = tree.get(part) if isinstance(tree, Mapping) else None
         if field is not None:
-            options = pieces_of(field)
+            options, named = pieces_of(field), get_origin(field.annotation) is dict
         elif part != location[-1]:
             holder = None
     return path, holder

@@ -62,7 +62,7 @@ def _check(options: argparse.Namespace) -> int:
 def _launch(options: argparse.Namespace) -> int:
     study = load_study(options.file, options.set)
     studies = writable_folder(options.studies)
-    name = _claim(studies, options.name or Path(options.file).stem, chosen=options.name is not None)
+    name = _claim(studies, Path(options.file).stem, options.name)
     place = Place(studies, name, options.tracking_uri, options.device)
     screen = console(stderr=options.json)
     screen.print(f"study {name}: {study.budget.trials} trials, baselines {', '.join(study.baselines) or 'none'}")
@@ -77,8 +77,9 @@ def _launch(options: argparse.Namespace) -> int:
     return {"finished": 0, "failed": 1}.get(ended, 130)
 
 
-def _claim(studies: Path, name: str, chosen: bool) -> str:
-    """Makes the folder of a new study; nothing that is there is ever overwritten."""
+def _claim(studies: Path, default: str, chosen: str | None) -> str:
+    """Makes the folder of a new study and returns its name; nothing that is there is ever overwritten."""
+    name = default if chosen is None else chosen
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name in RESERVED:
         raise ConfigError(f"--name {name}: a study's name is letters, digits, . _ - and none of {', '.join(RESERVED)}")
     for attempt in itertools.count(1):
@@ -86,7 +87,7 @@ def _claim(studies: Path, name: str, chosen: bool) -> str:
         try:
             (studies / candidate).mkdir()
         except FileExistsError:
-            if chosen:
+            if chosen is not None:
                 raise ConfigError(f"--name {name}: {studies / name} is there already; choose another name") from None
         except OSError as error:
             raise DataError(f"{studies}: cannot be written ({error.strerror})") from error
@@ -96,9 +97,8 @@ def _claim(studies: Path, name: str, chosen: bool) -> str:
 
 
 def _status(options: argparse.Namespace) -> int:
-    names = (
-        [options.study] if options.study else sorted(p.parent.name for p in Path(options.studies).glob("*/study.json"))
-    )
+    there = sorted(file.parent.name for file in Path(options.studies).glob("*/study.json"))
+    names = [options.study] if options.study else there
     if not names:
         raise DataError(f"{options.studies}: no study here yet; `ensdistill-tune launch FILE` makes one")
     summaries = [StudyFolder(Path(options.studies) / name).read_summary() for name in names]

@@ -26,7 +26,6 @@ class TrialRecord:
     epochs: list[dict[str, float]] = field(default_factory=list)  # every report
     error: str | None = None
     checkpoint: str | None = None  # folder of the last one
-    overhead: float | None = None  # seconds from start to first report that were not training
 
     @property
     def name(self) -> str:

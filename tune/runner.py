@@ -1,10 +1,11 @@
 """Ray: puts what trials share into its object store once, runs the search, and translates its events into records."""
 
+import contextlib
 import logging
 import os
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +27,32 @@ from tune.space import Study
 from tune.trial import Inputs, run_trial
 
 
-def run_trials(progress: Progress, data: Data, ensemble: Ensemble) -> str:
-    """Runs the whole search and returns how it ended: `finished` or `interrupted`. Failed trials do not end it.
+@contextlib.contextmanager
+def cluster(study: Study) -> Iterator[None]:
+    """Ray, on this machine or at RAY_ADDRESS, inside the block.
 
     Raises ConfigError if no machine of the cluster can ever give a trial what it asks for.
     """
-    _start_ray()
+    address = os.environ.get("RAY_ADDRESS", "local")
+    local: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
     try:
-        _check_resources(progress.study)
-        tuner = _tuner(progress, Inputs.of(progress.study, data, ensemble))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tuner.fit()
+        _check_resources(study)
+        yield
     finally:
         ray.shutdown()
+
+
+def run_trials(progress: Progress, data: Data, ensemble: Ensemble) -> str:
+    """Runs the whole search in a cluster and returns how it ended: `finished` or `interrupted`.
+
+    Failed trials do not end it.
+    """
+    tuner = _tuner(progress, Inputs.of(progress.study, data, ensemble))
+    with warnings.catch_warnings(), contextlib.suppress(KeyboardInterrupt, SystemExit):
+        warnings.simplefilter("ignore")
+        tuner.fit()
     return _close(progress)
 
 
@@ -128,13 +141,6 @@ def _close(progress: Progress) -> str:
     return "finished" if complete or progress.out_of_time else "interrupted"
 
 
-def _start_ray() -> None:
-    address = os.environ.get("RAY_ADDRESS", "local")
-    local: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
-    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
-
-
 def _check_resources(study: Study) -> None:
     wanted = {"CPU": study.trial.cpu, "GPU": study.trial.gpu}
     nodes: list[Mapping[str, float]] = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
@@ -152,4 +158,4 @@ def _last_line(trial: Any) -> str:
         lines = [line.strip() for line in Path(trial.error_file).read_text().splitlines() if line.strip()]
     except (OSError, TypeError):
         return "the worker process died"
-    return lines[-1]
+    return lines[-1].removeprefix("ensdistill.errors.")

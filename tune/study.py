@@ -8,12 +8,12 @@ from pathlib import Path
 from rich.console import Console
 
 from ensdistill.cli import load_everything, mean_metrics, teacher_metrics
-from ensdistill.config import content_hash, flatten
+from ensdistill.config import content_hash
 from tune.board import leaderboard, live
 from tune.harvest import harvest
 from tune.progress import Progress
 from tune.record import StudyFolder
-from tune.runner import run_trials
+from tune.runner import cluster, run_trials
 from tune.space import Study
 from tune.tracking import Tracker, default_uri
 
@@ -40,6 +40,11 @@ def launch(study: Study, place: Place, console: Console) -> str:
 
     The folder of the study must be there and empty. Everything printed goes to the console.
     """
+    with cluster(study):
+        return _launch(study, place, console)
+
+
+def _launch(study: Study, place: Place, console: Console) -> str:
     config = study.fixed_config
     data, ensemble = load_everything(config, str(place.studies), place.device)
     metrics = teacher_metrics(ensemble, data, config.training.threads)
@@ -63,7 +68,7 @@ def launch(study: Study, place: Place, console: Console) -> str:
     }
     hashes = {name: str(header[name]) for name in ("study_hash", "data_hash", "ensemble_hash", "git_commit")}
     tracker.start_study(
-        params=flatten(settings),
+        study,
         metrics={f"teachers/{who}_{name}": value for who, row in _short(teachers) for name, value in row.items()},
         tags=hashes,
     )
@@ -106,11 +111,15 @@ def _say_where(console: Console, place: Place, progress: Progress, tracker: Trac
             f"best settings:  {place.home / 'best.yaml'}",
             f"best student:   {place.home / 'student.safetensors'}",
         ]
+    else:
+        lines.append("no trial ran to its end, so there is no best one; the lines above and leaderboard.csv say why")
     lines += [
         f"all trials:     {place.home / 'leaderboard.csv'}",
         f"compare them:   {tracker.link(UI_ADDRESS)}",
         "                (after `make ui` or `ensdistill-tune ui`)",
     ]
+    if tracker.trouble:
+        lines.append(f"MLflow failed on the way, so its runs are incomplete; nothing else is: {tracker.trouble}")
     console.print("\n".join(lines), soft_wrap=True)
 
 

@@ -1,0 +1,39 @@
+# Each target does its own set-up once, in .venv. `make study` and `make test` are all a newcomer needs.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+NAME ?=
+PORT ?= 5000
+
+.PHONY: study test lint ui clean
+
+# The hyperparameter study of search_spaces/digits.yaml, on real images. Another name: make study NAME=second
+study: $(READY)
+	$(BIN)/ensdistill-tune launch search_spaces/digits.yaml $(if $(NAME),--name $(NAME))
+
+# Style, types, tests.
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# MLflow's pages of all studies, on this machine only: http://127.0.0.1:5000
+ui: $(READY)
+	$(BIN)/ensdistill-tune ui --port $(PORT)
+
+# Removes the environment and all caches; studies/ is kept.
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+		{ echo "ensdistill needs Python 3.11 to 3.13; say which with: make PYTHON=python3.12 ..."; exit 1; }
+	@echo "setting up .venv (once; about a minute and 7 GB of disk)"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode -c constraints.txt -e '.[dev]'
+	@touch $(READY)

@@ -1,0 +1,42 @@
+"""Runs the project's two commands: in this process, which is quick, or as a process of their own."""
+
+import contextlib
+import importlib
+import io
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+MODULES = {"ensdistill": "ensdistill.cli", "ensdistill-tune": "tune.cli"}
+
+
+@dataclass
+class Done:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+def call(name: str, *words: str | Path) -> Done:
+    """One command in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = importlib.import_module(MODULES[name]).main([str(word) for word in words])
+        except SystemExit as stop:  # argparse
+            code = int(stop.code or 0)
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+def process(name: str, *words: str | Path) -> Done:
+    """One command as a process of its own, with nothing on its standard input."""
+    arguments = [sys.executable, "-m", MODULES[name], *map(str, words)]
+    environment = os.environ | {"COLUMNS": "150"}
+    done = subprocess.run(
+        arguments, capture_output=True, text=True, check=False, env=environment, timeout=300, stdin=subprocess.DEVNULL
+    )
+    return Done(done.returncode, done.stdout, done.stderr)

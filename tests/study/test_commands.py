@@ -1,0 +1,231 @@
+"""The two commands as a user meets them: output, exit codes, bad input."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ensdistill.config import Config
+from ensdistill.faults import settings_table
+from tests.commands import call, process
+
+SMALL = [
+    word
+    for setting in (
+        "data.train=40",
+        "data.validation=60",
+        "model.width=2",
+        "teachers.model.width=2",
+        "teachers.count=2",
+        "teachers.training.epochs=1",
+        "training.epochs=2",
+    )
+    for word in ("--set", setting)
+]
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder of results for all commands here, with a student of preset kd in it."""
+    folder = tmp_path_factory.mktemp("commands") / "studies"
+    done = process("ensdistill", "distill", "kd", *SMALL, "--studies", folder, "--json", "--out", folder / "run")
+    assert done.code == 0, done.err
+    (folder / "result.json").write_text(done.out)
+    return folder
+
+
+def test_distill_prints_one_json_object_and_nothing_else(studies: Path) -> None:
+    result = json.loads((studies / "result.json").read_text())
+    assert set(result["val"]) == {"accuracy", "nll", "brier", "ece"}
+    assert result["epochs"] == 2
+    assert len(result["teachers"]["members"]) == 2
+    assert len(result["config_hash"]) == 16
+
+
+def test_distilling_again_gives_the_same_numbers(studies: Path) -> None:
+    again = call("ensdistill", "distill", "kd", *SMALL, "--studies", studies, "--json")
+    first = json.loads((studies / "result.json").read_text())
+    assert json.loads(again.out)["val"] == first["val"]
+
+
+def test_the_saved_settings_are_the_settings(studies: Path) -> None:
+    again = call("ensdistill", "distill", studies / "run" / "config.yaml", "--studies", studies, "--json")
+    assert json.loads(again.out)["config_hash"] == json.loads((studies / "result.json").read_text())["config_hash"]
+
+
+def test_teachers_shows_the_ensemble_and_one_teacher(studies: Path) -> None:
+    done = call("ensdistill", "teachers", "kd", *SMALL, "--studies", studies)
+    assert done.code == 0
+    assert "ensemble of 2 teachers" in done.out
+    assert "one teacher (mean)" in done.out
+
+
+def test_evaluate_reaches_the_test_split_only_when_asked(studies: Path) -> None:
+    config = studies / "run" / "config.yaml"
+    assert set(json.loads(call("ensdistill", "evaluate", config, "--json").out)) >= {"validation"}
+    tested = json.loads(call("ensdistill", "evaluate", config, "--json", "--split", "test").out)
+    assert tested["split"] == "test"
+    assert "validation" not in tested
+
+
+def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(studies: Path, tmp_path: Path) -> None:
+    short = call("ensdistill", "distill", "latentbe", *SMALL, "--studies", studies, "--json", "--out", tmp_path / "a")
+    assert short.code == 0, short.err
+    checkpoint = tmp_path / "a" / "checkpoint.pt"
+    finished = call("ensdistill", "distill", "latentbe", *SMALL, "--studies", studies, "--resume", checkpoint)
+    assert finished.code == 2
+    assert "already at its last epoch" in finished.err
+
+
+def test_help_shows_every_setting_with_its_sentence_default_and_range() -> None:
+    shown = call("ensdistill", "distill", "--help").out
+    for row in settings_table(Config):
+        assert row.name in shown
+        assert row.sentence in shown
+        assert row.sentence
+    assert "perturbation.step_size [tdiv_sdiv] = 0.003922; at least 0, at most 1" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            ["kd", "--set", "transfer.temprature=2"],
+            "transfer.temprature: no such setting of averaged (did you mean temperature?)",
+        ),
+        (
+            ["kd", "--set", "transfer.temperature=0"],
+            "transfer.temperature: must be greater than or equal to 0.05, not 0",
+        ),
+        (
+            ["latentbe", "--set", "student.subnetworks=0"],
+            "student.subnetworks: must be greater than or equal to 1, not 0",
+        ),
+        (
+            ["latentbe", "--set", "perturbation.step_size=-0.1"],
+            "perturbation.step_size: must be greater than or equal to 0, not -0.1",
+        ),
+        (["kd", "--set", "training.epochs=ten"], "training.epochs: must be a valid integer, not 'ten'"),
+        (["kd", "--set", "training.nesterov=1"], "training.nesterov: must be a valid boolean, not 1"),
+        (["kd", "--set", "training.lr=.nan"], "training.lr: must be a finite number"),
+        (["kd", "--set", "student.kind=batch_ensmble"], "did you mean batch_ensemble?"),
+        (["kd", "--set", "epochs"], "write it as name=value"),
+        (["latentbe", "--set", "teachers.count=1"], "tdiv_sdiv needs two teachers that can disagree"),
+        (["kdd"], "kdd: neither a preset nor a YAML file (did you mean kd?)"),
+        (["nowhere.yaml"], "nowhere.yaml: No such file or directory"),
+        (["kd", "--set", "data={kind: image_folder, path: /nowhere/at/all}"], "/nowhere/at/all does not exist"),
+        (["kd", "--set", "data.train=5000"], "data.train: 5000 images of 10 classes wanted"),
+        (["kd", "--device", "cuda:99"], "--device cuda:99: torch cannot use it here"),
+    ],
+)
+def test_bad_input_gets_one_line_and_exit_code_2(words: list[str], expected: str, tmp_path: Path) -> None:
+    done = call("ensdistill", "distill", *words, "--studies", tmp_path / "studies")
+    assert done.code == 2
+    assert expected in done.err
+    assert done.err.strip().count("\n") == 0, done.err
+    assert done.out == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "this holds nothing"),
+        ("just words\n", "this holds a str"),
+        ("seed: 1\nseed: 2\n", "line 2: seed is written twice"),
+        ("seed: !!python/object/apply:os.getcwd []\n", "no objects are built"),
+        ("seed: [1\n", "line"),
+    ],
+)
+def test_a_bad_yaml_file_gets_one_line(text: str, expected: str, tmp_path: Path) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text(text)
+    done = call("ensdistill", "distill", file, "--studies", tmp_path / "studies")
+    assert done.code == 2
+    assert str(file) in done.err
+    assert expected in done.err
+
+
+def test_each_fault_has_a_line_of_its_own(tmp_path: Path) -> None:
+    done = call("ensdistill", "distill", "kd", "--set", "training.lr=0", "--set", "seed=-1", "--set", "modell=1")
+    assert done.code == 2
+    assert len(done.err.strip().splitlines()) == 3
+
+
+def test_a_damaged_checkpoint_is_refused(studies: Path, tmp_path: Path) -> None:
+    whole = (studies / "run" / "checkpoint.pt").read_bytes()
+    cut = tmp_path / "cut.pt"
+    cut.write_bytes(whole[: len(whole) // 2])
+    done = call("ensdistill", "distill", "kd", *SMALL, "--studies", studies, "--resume", cut)
+    assert done.code == 2
+    assert "damaged" in done.err
+
+
+def test_a_checkpoint_of_other_settings_is_refused(studies: Path) -> None:
+    other = call(
+        "ensdistill",
+        "distill",
+        "kd",
+        *SMALL,
+        "--set",
+        "seed=5",
+        "--studies",
+        studies,
+        "--resume",
+        studies / "run" / "checkpoint.pt",
+    )
+    assert other.code == 2
+    assert "belongs to other settings" in other.err
+
+
+def test_a_student_of_other_settings_is_refused(studies: Path) -> None:
+    student = studies / "run" / "student.safetensors"
+    done = call("ensdistill", "evaluate", "kd", *SMALL, "--set", "seed=5", "--student", student)
+    assert done.code == 2
+    assert "other settings" in done.err
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_any_work(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    for done in (
+        call("ensdistill", "distill", "kd", *SMALL, "--studies", file / "studies"),
+        call("ensdistill", "distill", "kd", *SMALL, "--studies", tmp_path / "s", "--out", file / "out"),
+        call("ensdistill-tune", "launch", "search_spaces/digits.yaml", "--studies", file / "studies"),
+    ):
+        assert done.code == 2
+        assert "cannot be written" in done.err
+        assert "teacher 1" not in done.err
+
+
+@pytest.mark.parametrize("name", ["a/b", "../up", "", "teachers", ".hidden"])
+def test_a_study_name_that_is_no_name_is_refused(name: str, tmp_path: Path) -> None:
+    done = call("ensdistill-tune", "launch", "search_spaces/digits.yaml", "--studies", tmp_path, "--name", name)
+    assert done.code == 2
+    assert "a study's name is" in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tracking_store_that_cannot_be_used_is_told_before_any_trial(tmp_path: Path) -> None:
+    done = call(
+        "ensdistill-tune",
+        "launch",
+        "search_spaces/digits.yaml",
+        "--studies",
+        tmp_path,
+        "--tracking-uri",
+        "nonsense://x",
+    )
+    assert done.code == 2
+    assert "--tracking-uri nonsense://x" in done.err
+
+
+def test_check_finds_no_fault_in_what_ships_and_says_so_in_json() -> None:
+    done = call("ensdistill-tune", "check", "search_spaces/digits.yaml", "--json")
+    assert done.code == 0
+    assert json.loads(done.out)["ok"] is True
+
+
+def test_status_without_a_study_says_what_to_do(tmp_path: Path) -> None:
+    done = call("ensdistill-tune", "status", "--studies", tmp_path)
+    assert done.code == 2
+    assert "launch" in done.err

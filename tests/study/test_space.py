@@ -1,0 +1,172 @@
+"""Search space files: every fault is found before anything runs, with the setting it is about."""
+
+from pathlib import Path
+
+import optuna
+import pytest
+import yaml
+
+from ensdistill.errors import ConfigError
+from tune.searchers import StudySearch, Suggest
+from tune.space import Study, load_study
+
+ROOT = Path(__file__).parents[2]
+GOOD = {
+    "preset": "latentbe",
+    "config": {"training": {"epochs": 3}},
+    "search": {
+        "transfer.temperature": {"log_uniform": [1, 10]},
+        "averaging.kind": {"choice": ["none", "ema"]},
+        "averaging.decay": {"uniform": [0.5, 0.9], "when": {"averaging.kind": "ema"}},
+    },
+    "baselines": ["kd"],
+}
+
+
+def faults_of(tree: object, tmp_path: Path) -> list[str]:
+    file = tmp_path / "space.yaml"
+    file.write_text(tree if isinstance(tree, str) else yaml.safe_dump(tree))
+    with pytest.raises(ConfigError) as caught:
+        load_study(file)
+    return caught.value.faults
+
+
+def with_search(**axes: object) -> dict[str, object]:
+    return GOOD | {"search": GOOD["search"] | {name.replace("__", "."): axis for name, axis in axes.items()}}  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "search_spaces").glob("*.yaml")), ids=lambda file: file.name)
+def test_every_search_space_that_ships_has_no_fault(file: Path) -> None:
+    assert load_study(file).search
+
+
+@pytest.mark.parametrize(
+    ("tree", "expected"),
+    [
+        (
+            with_search(transfer__temprature={"uniform": [1, 2]}),
+            "no such setting of one_to_one (did you mean temperature?)",
+        ),
+        (
+            with_search(transfer__temperature={"uniform": [0, 4]}),
+            "search.transfer.temperature: must be greater than or equal",
+        ),
+        (
+            with_search(student__subnetworks={"integer": [0, 4]}),
+            "search.student.subnetworks: must be greater than or equal to 1",
+        ),
+        (
+            with_search(student__subnetworks={"choice": [2, 2.5]}),
+            "search.student.subnetworks: must be a valid integer, not 2.5",
+        ),
+        (with_search(perturbation__step_size={"uniform": [-1, 0.1]}), "search.perturbation.step_size: must be greater"),
+        (with_search(student__kind={"choice": ["single", "batchensemble"]}), "did you mean batch_ensemble?"),
+        (with_search(averaging__start={"uniform": [0, 0.5]}), "search.averaging.start: no such setting of none"),
+        (
+            with_search(averaging__decay={"uniform": [0.1, 0.2], "when": {"averaging.kind": "swa"}}),
+            "averaging.decay.when.averaging.kind: 'swa' can never occur; averaging.kind is choice ['none', 'ema']",
+        ),
+        (
+            with_search(averaging__decay={"uniform": [0.1, 0.2], "when": {"averaging.knd": "ema"}}),
+            "not a searched setting (did you mean averaging.kind?)",
+        ),
+        (
+            with_search(training__lr={"uniform": [0.1, 0.2], "when": {"training.momentum": 0.5}}),
+            "search.training.lr.when.training.momentum: not a searched setting",
+        ),
+        (with_search(transfer__temperature={"uniform": [4, 1]}), "the first number must be below the second"),
+        (with_search(transfer__temperature={"log_uniform": [0, 1]}), "both numbers must be above 0"),
+        (with_search(transfer__temperature={"uniform": [1, 2], "choice": [1]}), "exactly one of"),
+        (with_search(transfer__temperature={"unifrom": [1, 2]}), "did you mean uniform?"),
+        (with_search(transfer__temperature={"uniform": [1, "two"]}), "must be a valid number, not 'two'"),
+        (with_search(teachers__count={"integer": [2, 4]}), "search.teachers.count: all trials of a study share"),
+        (with_search(training__epochs={"integer": [2, 4]}), "search.training.epochs: all trials of a study share"),
+        (GOOD | {"preset": "latentb"}, "latentb: no such preset (did you mean latentbe?)"),
+        (GOOD | {"baselines": ["kdd"]}, "kdd: no such preset (did you mean kd?)"),
+        (
+            GOOD | {"config": {"training": {"epoch": 3}}},
+            "config.training.epoch: no such setting (did you mean epochs?)",
+        ),
+        (GOOD | {"objective": "val/los"}, "objective: 'val/los' is none of"),
+        (GOOD | {"budget": {"trials": 0}}, "budget.trials: must be greater than or equal to 1, not 0"),
+        (GOOD | {"serach": {}}, "serach: no such setting (did you mean search?)"),
+        (GOOD | {"search": {}}, "search:"),
+        ({"preset": "kd"}, "search: must be given"),
+        ("", "settings are a mapping of names to values, this holds nothing"),
+        ("- 1\n- 2\n", "this holds a list"),
+        ("search: !!python/object/apply:os.system ['true']\n", "no objects are built"),
+        ("search: {a: 1\n", "line"),
+    ],
+)
+def test_a_fault_is_named_with_its_place_and_way_out(tree: object, expected: str, tmp_path: Path) -> None:
+    faults = faults_of(tree, tmp_path)
+    assert any(expected in fault for fault in faults), faults
+
+
+def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
+    tree = with_search(
+        transfer__temperature={"uniform": [0, 4]},
+        perturbation__step_size={"uniform": [-1, 0.1]},
+        student__subnetwork={"integer": [1, 2]},
+    )
+    faults = faults_of(tree, tmp_path)
+    assert len(faults) == 3
+    assert all(
+        any(part in fault for fault in faults)
+        for part in ("transfer.temperature", "perturbation.step_size", "subnetworks")
+    )
+
+
+def test_conditions_that_wait_for_each_other_are_refused(tmp_path: Path) -> None:
+    tree = with_search(
+        averaging__kind={"choice": ["none", "ema"], "when": {"averaging.decay": 0.5}},
+    )
+    assert any("wait for each other" in fault for fault in faults_of(tree, tmp_path))
+
+
+def test_a_baseline_takes_the_studys_training_but_its_own_published_method(tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(yaml.safe_dump(GOOD | {"config": {"training": {"epochs": 3}, "transfer": {"temperature": 9.0}}}))
+    study = load_study(file)
+    config = study.baseline_config("latentbe")
+    assert (config.training.epochs, config.transfer.temperature) == (3, 4.0)
+
+
+def test_suggestions_cover_the_space_and_keep_to_its_conditions() -> None:
+    study = Study.model_validate(GOOD)
+    suggest = Suggest(study.search, study.order)
+    sampler = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(50):
+        trial = sampler.ask()
+        suggest(trial)
+        assert 1 <= trial.params["transfer.temperature"] <= 10
+        assert ("averaging.decay" in trial.params) == (trial.params["averaging.kind"] == "ema")
+        study.trial_config(trial.params)
+
+
+def search_of(study: Study) -> StudySearch:
+    return StudySearch(
+        Suggest(study.search, study.order), study.baselines, study.searcher.sampler(), study.objective, study.mode
+    )
+
+
+def test_the_same_seed_suggests_the_same_trials() -> None:
+    study = Study.model_validate(GOOD)
+    one, two = search_of(study), search_of(study)
+    assert [one.suggest(f"a{n}") for n in range(8)] == [two.suggest(f"b{n}") for n in range(8)]
+
+
+def test_optuna_is_told_pruned_complete_and_failed_trials_apart_and_no_baseline() -> None:
+    search = search_of(Study.model_validate(GOOD))
+    assert search.suggest("base")["baseline"] == "kd"
+    for name in ("whole", "early", "dead"):
+        search.suggest(name)
+    report = {"val/nll": 0.5, "training_iteration": 1, "epoch": 1, "epochs": 3}
+    for name in ("base", "whole", "early", "dead"):
+        search.on_trial_result(name, report)
+    search.on_trial_complete("base", report | {"epoch": 3})
+    search.on_trial_complete("whole", report | {"epoch": 3})
+    search.on_trial_complete("early", report)
+    search.on_trial_complete("dead", error=True)
+    states = [trial.state.name for trial in search._ot_study.trials]
+    assert states == ["COMPLETE", "PRUNED", "FAIL"]

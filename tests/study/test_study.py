@@ -1,0 +1,177 @@
+"""A whole study through the real commands, Ray, Optuna and MLflow."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from safetensors import safe_open
+
+from ensdistill.config import flatten, load_config
+from tests.commands import call, process
+from tests.study.conftest import TinyStudy
+from tune.record import StudyFolder, TrialRecord
+
+
+@pytest.fixture(scope="module")
+def trials(tiny: TinyStudy) -> list[TrialRecord]:
+    return StudyFolder(tiny.home).read_trials()
+
+
+@pytest.fixture(scope="module")
+def client(tiny: TinyStudy) -> MlflowClient:
+    return MlflowClient(tiny.summary["tracking_uri"])
+
+
+@pytest.fixture(scope="module")
+def runs(client: MlflowClient) -> dict[str, Run]:
+    experiment = client.get_experiment_by_name("ensdistill").experiment_id
+    return {run.info.run_name: run for run in client.search_runs([experiment], filter_string="tags.kind = 'trial'")}
+
+
+def test_the_study_ends_well_although_trials_fail(tiny: TinyStudy, trials: list[TrialRecord]) -> None:
+    assert tiny.done.code == 0, tiny.done.err
+    assert tiny.summary["state"] == "finished"
+    assert len(trials) == 10
+    assert {"finished", "pruned", "failed"} == {trial.state for trial in trials}
+
+
+def test_a_diverged_trial_names_epoch_and_step(trials: list[TrialRecord]) -> None:
+    errors = [trial.error for trial in trials if trial.state == "failed"]
+    assert errors
+    assert all("DivergedError" in (e or "") and "epoch 1, step" in (e or "") for e in errors)
+
+
+def test_exactly_the_trials_that_must_diverge_fail(trials: list[TrialRecord]) -> None:
+    doomed = [trial.number for trial in trials if trial.sampled.get("training.lr") == 100.0]
+    assert doomed == [trial.number for trial in trials if trial.state == "failed"]
+
+
+def test_baselines_run_first_and_to_their_end(trials: list[TrialRecord]) -> None:
+    assert [(trial.number, trial.baseline, trial.state) for trial in trials[:2]] == [
+        (1, "kd", "finished"),
+        (2, "latentbe", "finished"),
+    ]
+
+
+def test_conditional_settings_are_sampled_only_when_their_condition_holds(trials: list[TrialRecord]) -> None:
+    for trial in trials[2:]:
+        assert ("averaging.decay" in trial.sampled) == (trial.sampled["averaging.kind"] == "ema")
+
+
+def test_a_pruned_trial_stopped_before_its_last_epoch(trials: list[TrialRecord]) -> None:
+    assert all(trial.last["epoch"] < trial.last["epochs"] for trial in trials if trial.state == "pruned")
+    assert all(trial.last["epoch"] == 6 for trial in trials if trial.state == "finished")
+
+
+def test_every_trial_is_one_child_run_in_its_honest_state(
+    tiny: TinyStudy, trials: list[TrialRecord], runs: dict[str, Run]
+) -> None:
+    expected = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+    assert len(runs) == len(trials)
+    for trial in trials:
+        run = runs[trial.name]
+        assert run.info.status == expected[trial.state]
+        assert run.data.tags["outcome"] == trial.state
+        assert run.data.tags["mlflow.parentRunId"] == tiny.summary["parent_run"]
+
+
+def test_mlflow_holds_each_epoch_once(client: MlflowClient, trials: list[TrialRecord], runs: dict[str, Run]) -> None:
+    for trial in trials:
+        history = client.get_metric_history(runs[trial.name].info.run_id, "val/nll")
+        logged = sorted((point.step, point.value) for point in history)
+        assert logged == [(int(epoch["epoch"]), epoch["val/nll"]) for epoch in trial.epochs]
+
+
+def test_mlflow_holds_all_settings_under_their_dotted_names(runs: dict[str, Run], trials: list[TrialRecord]) -> None:
+    expected = {name: str(value) for name, value in flatten(load_config("kd").model_dump(mode="json")).items()}
+    assert set(runs[trials[0].name].data.params) == set(expected)
+    sampled = next(trial for trial in trials if "averaging.decay" in trial.sampled)
+    assert runs[sampled.name].data.params["averaging.decay"] == str(sampled.sampled["averaging.decay"])
+
+
+def test_only_trials_that_ran_to_their_end_have_final_metrics(runs: dict[str, Run], trials: list[TrialRecord]) -> None:
+    for trial in trials:
+        assert ("final/val_nll" in runs[trial.name].data.metrics) == (trial.state == "finished")
+
+
+def test_the_parent_run_holds_the_teachers_and_the_files(client: MlflowClient, tiny: TinyStudy) -> None:
+    parent = client.get_run(tiny.summary["parent_run"])
+    assert parent.info.status == "FINISHED"
+    assert parent.data.metrics["teachers/ensemble_nll"] == tiny.summary["teachers"]["ensemble"]["nll"]
+    stored = {file.path for file in client.list_artifacts(parent.info.run_id)}
+    assert stored == {"best.yaml", "leaderboard.csv", "student.safetensors", "study.json"}
+
+
+def test_the_printed_link_names_a_view_that_mlflow_knows(client: MlflowClient, tiny: TinyStudy) -> None:
+    experiment = client.get_experiment_by_name("ensdistill")
+    assert f"/#/experiments/{experiment.experiment_id}/runs?viewStateShareKey=tiny" in tiny.done.out
+    state = json.loads(experiment.tags["mlflow.sharedViewState.tiny"])
+    assert "params.`transfer.temperature`" in state["selectedColumns"]
+
+
+def test_the_leaderboard_is_ordered_and_complete(tiny: TinyStudy, trials: list[TrialRecord]) -> None:
+    rows = list(csv.DictReader((tiny.home / "leaderboard.csv").open()))
+    values = [float(row["val/nll"]) for row in rows if row["rank"]]
+    assert values == sorted(values)
+    assert len(values) == sum(trial.state == "finished" for trial in trials)
+    assert [row["trial"] for row in rows[-2:]] == ["ensemble of 2 teachers", "one teacher (mean)"]
+    assert {int(row["trial"]) for row in rows[:-2]} == set(range(1, 11))
+
+
+def test_the_best_trial_is_at_least_as_good_as_the_best_baseline(tiny: TinyStudy, trials: list[TrialRecord]) -> None:
+    baselines = [trial.last["val/nll"] for trial in trials if trial.baseline]
+    assert tiny.summary["best"]["metrics"]["val/nll"] <= min(baselines)
+
+
+def test_the_best_settings_run_again_give_the_same_metrics_to_the_last_digit(tiny: TinyStudy) -> None:
+    again = process(
+        "ensdistill", "distill", tiny.home / "best.yaml", "--json", "--studies", tiny.studies, "--device", "cpu"
+    )
+    assert again.code == 0, again.err
+    result = json.loads(again.out)
+    best = tiny.summary["best"]
+    assert result["config_hash"] == best["config_hash"]
+    assert result["ensemble_hash"] == tiny.summary["ensemble_hash"]
+    assert result["val"] == {name: best["metrics"][f"val/{name}"] for name in ("accuracy", "nll", "brier", "ece")}
+
+
+def test_the_best_student_evaluates_to_what_the_leaderboard_says(tiny: TinyStudy) -> None:
+    done = call("ensdistill", "evaluate", tiny.home / "best.yaml", "--json", "--device", "cpu")
+    assert done.code == 0, done.err
+    metrics = json.loads(done.out)["validation"]
+    assert metrics["nll"] == pytest.approx(tiny.summary["best"]["metrics"]["val/nll"], abs=1e-12)
+
+
+def test_the_best_student_names_the_settings_that_made_it(tiny: TinyStudy) -> None:
+    with safe_open(tiny.home / "student.safetensors", framework="pt") as file:
+        assert file.metadata()["settings"] == load_config(tiny.home / "best.yaml").hash
+
+
+def test_a_name_that_is_taken_is_numbered_and_a_chosen_one_refused(tiny: TinyStudy) -> None:
+    before = (tiny.home / "study.json").read_bytes()
+    refused = process("ensdistill-tune", "launch", tiny.file, "--studies", tiny.studies, "--name", "tiny")
+    assert refused.code == 2
+    assert "is there already" in refused.err
+    assert (tiny.home / "study.json").read_bytes() == before
+    quick = ["--set", "budget.trials=1", "--set", "baselines=[]", "--set", "config.training.epochs=1", "--json"]
+    second = process("ensdistill-tune", "launch", tiny.file, "--studies", tiny.studies, *quick)
+    assert json.loads(second.out)["name"] == "tiny-2"
+    assert (tiny.home / "study.json").read_bytes() == before
+
+
+def test_status_shows_the_study(tiny: TinyStudy) -> None:
+    assert "tiny" in call("ensdistill-tune", "status", "--studies", tiny.studies).out
+    shown = call("ensdistill-tune", "status", "tiny", "--studies", tiny.studies, "--json")
+    assert json.loads(shown.out)["counts"] == tiny.summary["counts"]
+
+
+def test_a_study_asks_for_more_than_any_machine_has(tiny: TinyStudy, tmp_path: Path) -> None:
+    done = process(
+        "ensdistill-tune", "launch", tiny.file, "--studies", tiny.studies, "--name", "greedy", "--set", "trial.gpu=64"
+    )
+    assert done.code == 2
+    assert "more than any machine has" in done.err
+    assert not (tiny.studies / "greedy").exists()
