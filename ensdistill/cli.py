@@ -12,7 +12,7 @@ from rich.table import Table
 
 from ensdistill.config import Config, load_config, presets, to_yaml
 from ensdistill.data import Data, load_data, load_test
-from ensdistill.distill import cpu_threads, distill, evaluate
+from ensdistill.distill import distill, evaluate, reproducibly
 from ensdistill.errors import ConfigError, DataError, EnsdistillError
 from ensdistill.faults import settings_table
 from ensdistill.files import writable_folder, write_json, write_text
@@ -64,7 +64,7 @@ def load_everything(config: Config, studies: str, device: str) -> tuple[Data, En
 
 def teacher_metrics(ensemble: Ensemble, data: Data, threads: int) -> dict[str, Any]:
     """Validation metrics of the ensemble and of each member."""
-    with cpu_threads(threads):
+    with reproducibly(threads):
         members = [evaluate(network, data.validation) for network in ensemble.networks]
         return {"ensemble": evaluate(ensemble, data.validation), "members": members}
 
@@ -143,7 +143,7 @@ def _evaluate(options: argparse.Namespace) -> int:
             f"{path}: this student was made with other settings ({metadata.get('settings')}, now {config.hash})"
         )
     split = data.validation if options.split == "validation" else load_test(config.data).to(data.train.images.device)
-    with cpu_threads(config.training.threads):
+    with reproducibly(config.training.threads):
         metrics = evaluate(network, split)
     result = {"config_hash": config.hash, "student": str(path), "split": options.split, options.split: metrics}
     _print(options, result, options.split, {f"student ({len(split)} images)": metrics})

@@ -77,7 +77,7 @@ class _Run:
 
     def epochs(self) -> Iterator[Epoch]:
         while self.done < self.config.training.epochs:
-            with cpu_threads(self.config.training.threads):
+            with reproducibly(self.config.training.threads):
                 epoch = self._epoch(self.done + 1)
             yield epoch
 
@@ -216,11 +216,13 @@ def _mean_if_finite(losses: Tensor, epoch: int) -> float:
 
 
 @contextmanager
-def cpu_threads(count: int) -> Iterator[None]:
-    """As many CPU threads as the settings say, inside the block: sums in another order differ in their last digits."""
+def reproducibly(threads: int) -> Iterator[None]:
+    """Inside the block the same work gives the same numbers: so many CPU threads (sums in another order differ in their
+    last digits), and only deterministic convolutions on a GPU."""
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    torch.set_num_threads(threads)
     try:
-        yield
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+            yield
     finally:
         torch.set_num_threads(before)

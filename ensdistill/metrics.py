@@ -39,5 +39,9 @@ def ece(log_p: Tensor, labels: Tensor) -> float:
 
 
 def all_metrics(log_p: Tensor, labels: Tensor) -> dict[str, float]:
-    """Accuracy, NLL (nats), Brier and ECE of log-probabilities (B,c) against labels (B,)."""
+    """Accuracy, NLL (nats), Brier and ECE of log-probabilities (B,c) against labels (B,).
+
+    On the CPU, where sums are always taken in the same order.
+    """
+    log_p, labels = log_p.cpu(), labels.cpu()
     return {metric.__name__: metric(log_p, labels) for metric in (accuracy, nll, brier, ece)}
