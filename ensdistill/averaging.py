@@ -79,8 +79,9 @@ class Ema(Settings):
 
     def mix(self, average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
         """The average of count + 1 weights from that of count >= 1 and the next ones."""
-        history = torch.as_tensor(self.decay).to(average) ** (count + 1) if self.debias else 0
-        return average + (1 - self.decay) / (1 - history) * (current - average)
+        decay = torch.tensor(self.decay, dtype=torch.float64, device=average.device)
+        share = (1 - decay) / (1 - decay ** (count + 1)) if self.debias else 1 - decay
+        return average + share.to(average.dtype) * (current - average)
 
 
 class _RunningAverage:

@@ -7,7 +7,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import model_validator
 
 from ensdistill.averaging import Averaging, NoAveraging
@@ -17,7 +16,7 @@ from ensdistill.faults import nearest, validate
 from ensdistill.models import Convnet, Model
 from ensdistill.optimiser import Training
 from ensdistill.perturbations import NoPerturbation, Perturbation
-from ensdistill.reading import Tree, parse_mapping, parse_yaml, read_yaml
+from ensdistill.reading import Tree, parse_mapping, parse_yaml, read_yaml, to_yaml_text
 from ensdistill.settings import Settings, setting
 from ensdistill.students import Single, StudentSettings
 from ensdistill.transfer import Averaged, Transfer
@@ -157,7 +156,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Tree:
 def to_yaml(config: Config, comment: str = "") -> str:
     """All settings as YAML that `load_config` reads back to an equal Config."""
     heading = "".join(f"# {line}\n" for line in comment.splitlines())
-    return heading + yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    return heading + to_yaml_text(config.model_dump(mode="json"))
 
 
 def _is_file(source: str | Path) -> bool:

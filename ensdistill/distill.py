@@ -134,7 +134,8 @@ class _Run:
 
     def _shipped(self) -> nn.Module:
         """The averaged student merged into one plain network, a copy of its own."""
-        return self._refreshed(self.average.averaged(self.student).merged()).eval()
+        with reproducibly(self.config.training.threads):
+            return self._refreshed(self.average.averaged(self.student).merged()).eval()
 
     def _refreshed(self, network: nn.Module) -> nn.Module:
         """A copy with BatchNorm statistics from one pass over the training images, if the averaging asks for that."""
@@ -142,11 +143,10 @@ class _Run:
             return network
         network = deepcopy(network)
         with torch_seed(stream_seed(self.config.seed, "refresh"), self.device):
-            update_bn((self.data.train[batch][0] for batch in self._batches()), network)
+            size = self.config.training.batch_size
+            batches = _slices(self.steps * size, size)  # whole ones only: one image alone has no statistics
+            update_bn((self.data.train[batch][0] for batch in batches), network)
         return network
-
-    def _batches(self) -> Iterator[slice]:
-        return _slices(len(self.data.train), self.config.training.batch_size)
 
     # --- checkpoints ---
 

@@ -87,11 +87,15 @@ class TDivSDiv(_Perturbing):
 
 
 def _disagreement(network: Members, x: Tensor, i: int, j: int) -> Tensor:
-    """sum_b -sum_k sg[p_j]_k log p_i,k: cross-entropy of member i under member j; only i carries a gradient."""
+    """Has the gradient of sum_b -sum_k sg[p_j]_k log p_i,k, the cross-entropy of member i under member j.
+
+    With respect to the logits z_i that is p_i - p_j. Written so, it is exactly zero where the members agree; the
+    derivative of the logarithm leaves rounding there, which the normalisation would blow up to a whole step.
+    """
     with torch.no_grad():
         p_j: Tensor = network(x, [j]).softmax(-1)
-    log_p_i: Tensor = network(x, [i]).log_softmax(-1)
-    return -(p_j * log_p_i).sum()
+    z_i: Tensor = network(x, [i])
+    return ((z_i.detach().softmax(-1) - p_j) * z_i).sum()
 
 
 @contextmanager

@@ -15,10 +15,11 @@ class _Loader(yaml.SafeLoader):
     """Safe YAML that refuses a key written twice and reads 1e-3 as a number, as YAML 1.2 does."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        written = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        keys = [self.construct_object(key, deep=True) for key in written]
         for n, key in enumerate(keys):
             if key in keys[:n]:
-                line = node.value[n][0].start_mark.line + 1
+                line = written[n].start_mark.line + 1
                 raise yaml.constructor.ConstructorError(
                     problem=f"{key} is written twice", problem_mark=_mark(node, line)
                 )
@@ -30,12 +31,20 @@ def _mark(node: yaml.Node, line: int) -> yaml.Mark:
     return yaml.Mark(mark.name, mark.index, line - 1, 0, None, 0)
 
 
-_Loader.yaml_implicit_resolvers = {  # its own copy: the class above it stays as it is
-    first: list(resolvers) for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
-)
+class _Dumper(yaml.SafeDumper):
+    """Writes what `_Loader` reads back: a text that looks like 1e3 gets its quotes."""
+
+
+for _class in (_Loader, _Dumper):
+    # add_implicit_resolver gives each class a table of its own; those of PyYAML stay as they are
+    _class.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+    )
+
+
+def to_yaml_text(tree: Tree) -> str:
+    """Plain values as YAML, in their order."""
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False)
 
 
 def parse_yaml(text: str, where: str) -> Any:

@@ -94,11 +94,11 @@ def _get_teacher(
 def _intact(home: Path) -> str | None:
     """The fingerprint of a teacher's weights if it is there and unharmed."""
     try:
-        record: dict[str, Any] = json.loads((home / "teacher.json").read_text())
+        record: Any = json.loads((home / "teacher.json").read_text())
         weights = fingerprint(home / "network.safetensors")
     except (OSError, ValueError):
         return None
-    return weights if weights == record.get("weights") else None
+    return weights if isinstance(record, dict) and weights == record.get("weights") else None
 
 
 def _train(config: Config, teacher: int, data: Data, home: Path, progress: Progress | None) -> str:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ensdistill.data.splits import Sizes, Source, Split
 from ensdistill.errors import DataError
@@ -57,13 +57,13 @@ class _File:
 
     def pixels(self, size: int) -> np.ndarray:
         """RGB, (3,size,size)."""
-        if isinstance(self.container, Path):
-            raw = (self.container / self.name).read_bytes()
-        else:
-            raw = self.container.read(self.name)
         try:
+            if isinstance(self.container, Path):
+                raw = (self.container / self.name).read_bytes()
+            else:
+                raw = self.container.read(self.name)
             image = Image.open(io.BytesIO(raw)).convert("RGB")
-        except (UnidentifiedImageError, OSError) as error:
+        except Exception as error:  # decoders name a dozen different errors for a damaged file
             raise DataError(f"data.path: {self.name} is not a readable image: remove or replace it") from error
         if image.size != (size, size):
             image = image.resize((size, size), Image.Resampling.BILINEAR)
@@ -71,8 +71,8 @@ class _File:
 
 
 def _folder_files(root: Path) -> dict[tuple[str, ...], _File]:
-    found = (f.relative_to(root) for f in root.rglob("*") if f.suffix.lower() in SUFFIXES)
-    return {f.parts: _File(root, str(f)) for f in found}
+    found = (file.relative_to(root) for file in root.rglob("*") if file.is_file())
+    return {file.parts: _File(root, str(file)) for file in found if _is_image(file)}
 
 
 def _zip_files(path: Path) -> dict[tuple[str, ...], _File]:
@@ -80,7 +80,12 @@ def _zip_files(path: Path) -> dict[tuple[str, ...], _File]:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
         raise DataError(f"data.path: {path} is neither a folder nor a readable zip file") from error
-    names = [Path(name) for name in archive.namelist() if Path(name).suffix.lower() in SUFFIXES]
+    names = [name for name in map(Path, archive.namelist()) if _is_image(name)]
     top = {name.parts[0] for name in names}
     strip = 1 if len(top) == 1 and all(len(name.parts) > 2 for name in names) and top.isdisjoint({"train"}) else 0
     return {name.parts[strip:]: _File(archive, str(name)) for name in names}
+
+
+def _is_image(file: Path) -> bool:
+    """By its name; what the Mac's archiver adds (`__MACOSX/`, `._name`) and other hidden files are none."""
+    return file.suffix.lower() in SUFFIXES and not any(part.startswith((".", "__MACOSX")) for part in file.parts)

@@ -73,7 +73,7 @@ class Source:
 class Sizes(Settings):
     """How many images go where; drawn class by class in equal shares from the pool. What is left is unlabelled."""
 
-    seed: int = setting(0, "Seed of the split.", ge=0)
+    seed: int = setting(0, "Seed of the split.", ge=0, le=2**32 - 1)
     train: int = setting(45_000, "Labelled training images.", ge=2)
     validation: int = setting(5_000, "Images for choosing settings.", ge=2)
     test: int = setting(0, "Images for the last look; ignored where the source has a test part of its own.", ge=0)
@@ -116,6 +116,8 @@ def _draw(pool: np.ndarray, labels: np.ndarray, count: int, seed: int, part: str
         raise ConfigError(f"data.{part}: {count} of {len(pool)} images leave fewer than one a class; take all or less")
     if count == 0:
         return pool[:0], pool
+    if np.bincount(labels[pool])[labels[pool]].min() < 2:
+        raise ConfigError(f"data.{part}: a class has one image left, too few to draw from; add images or take all")
     drawn, rest = train_test_split(pool, train_size=count, stratify=labels[pool], random_state=seed)
     return np.sort(drawn), np.sort(rest)
 

@@ -1,9 +1,11 @@
 """A small convolutional network for small images."""
 
+import math
 from typing import Literal
 
 from torch import nn
 
+from ensdistill.errors import ConfigError
 from ensdistill.settings import Settings, setting
 
 
@@ -15,8 +17,17 @@ class Convnet(Settings):
     width: int = setting(16, "Channels of the first block.", ge=1, le=4096)
     blocks: int = setting(3, "Number of blocks; every one but the last halves the image.", ge=1, le=8)
 
-    def __call__(self, channels: int, classes: int) -> nn.Module:
-        """A network with random weights: images (B,channels,H,W) -> logits (B,classes)."""
+    def __call__(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+        """A network with random weights for images (B,*shape) -> logits (B,classes).
+
+        Raises ConfigError if the images are too small for so many blocks.
+        """
+        channels, *sides = shape
+        if min(sides) < 2 ** (self.blocks - 1):
+            raise ConfigError(
+                f"model.blocks: {self.blocks} blocks halve the images {self.blocks - 1} times, "
+                f"and {sides[0]}x{sides[1]} pixels are too few for that; take {int(math.log2(min(sides))) + 1} or less"
+            )
         layers: list[nn.Module] = []
         for block in range(self.blocks):
             width = self.width * 2**block

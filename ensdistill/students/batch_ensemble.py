@@ -45,8 +45,7 @@ class BatchEnsemble(Settings):
 class Selection:
     """Which subnetworks the layers of one student run at the moment; one object, shared by all its layers."""
 
-    def __init__(self, subnetworks: int) -> None:
-        self.members: Sequence[int] = range(subnetworks)
+    members: Sequence[int] | None = None  # None: all of them, in order
 
 
 class RankOne(nn.Module):
@@ -55,15 +54,14 @@ class RankOne(nn.Module):
     `r` and `s` are stored as their distance from one, so that ordinary weight decay pulls the factors to one.
     """
 
-    def __init__(self, layer: nn.Conv2d | nn.Linear, selection: Selection) -> None:
+    def __init__(self, layer: nn.Conv2d | nn.Linear, subnetworks: int, selection: Selection) -> None:
         super().__init__()
         self.layer = layer
         self.selection = selection
         self.channel_axis = 1 if isinstance(layer, nn.Conv2d) else -1
         inputs, outputs = _channels(layer)
-        k = len(selection.members)
-        self.r = nn.Parameter(layer.weight.new_zeros(k, inputs))
-        self.s = nn.Parameter(layer.weight.new_zeros(k, outputs))
+        self.r = nn.Parameter(layer.weight.new_zeros(subnetworks, inputs))
+        self.s = nn.Parameter(layer.weight.new_zeros(subnetworks, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         return self._scaled(self.layer(self._scaled(x, self.r)), self.s)
@@ -71,10 +69,11 @@ class RankOne(nn.Module):
     def _scaled(self, x: Tensor, distance: Tensor) -> Tensor:
         """Multiplies the channels of each chosen subnetwork's share of the batch by that subnetwork's factors."""
         members = self.selection.members
-        factors = 1 + (distance if isinstance(members, range) else distance[list(members)])
-        shape = [len(members), 1] + [1] * (x.dim() - 1)
-        shape[2 if self.channel_axis == 1 else -1] = factors.shape[1]
-        return (x.view(len(members), -1, *x.shape[1:]) * factors.view(shape)).flatten(0, 1)
+        factors = 1 + (distance if members is None else distance[list(members)])
+        k, channels = factors.shape
+        shape = [k, 1] + [1] * (x.dim() - 1)
+        shape[2 if self.channel_axis == 1 else -1] = channels
+        return (x.view(k, -1, *x.shape[1:]) * factors.view(shape)).flatten(0, 1)
 
     def merged(self, merge: str) -> nn.Conv2d | nn.Linear:
         """One plain layer; the shared bias is scaled by the mean of s, which is the exact fold of y = s(Wx + b)."""
@@ -96,18 +95,19 @@ class BatchEnsembleStudent(Student):
     def __init__(self, network: nn.Module, settings: BatchEnsemble) -> None:
         super().__init__()
         self.settings = settings
-        self.selection = Selection(settings.subnetworks)
-        self.network = _replace(network, (nn.Conv2d, nn.Linear), lambda layer: RankOne(layer, self.selection))
+        self.selection = Selection()
+        self.network = _replace(
+            network, (nn.Conv2d, nn.Linear), lambda layer: RankOne(layer, settings.subnetworks, self.selection)
+        )
 
     def forward(self, x: Tensor, members: Sequence[int] | None = None) -> Tensor:
-        everyone = self.selection.members
-        self.selection.members = everyone if members is None else members
+        k = len(self) if members is None else len(members)
+        self.selection.members = members
         try:
-            k = len(self.selection.members)
             logits: Tensor = self.network(x.repeat(k, *[1] * (x.dim() - 1)))
-            return logits.view(k, len(x), -1)
         finally:
-            self.selection.members = everyone
+            self.selection.members = None
+        return logits.view(k, len(x), -1)
 
     def __len__(self) -> int:
         return self.settings.subnetworks

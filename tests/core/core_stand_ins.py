@@ -1,0 +1,75 @@
+"""Small things that stand in for real networks, data and settings in the tests of the core."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ensdistill.config import Config, load_config
+from ensdistill.data import Data, Split
+from ensdistill.members import Ensemble
+from ensdistill.models import build
+from ensdistill.randomness import Streams
+from ensdistill.students.base import Student
+
+TINY = (
+    "data.train=40",
+    "data.validation=60",
+    "data.test=10",
+    "model.width=4",
+    "model.blocks=2",
+    "teachers.count=2",
+    "teachers.model.width=2",
+    "teachers.model.blocks=1",
+    "teachers.training.epochs=1",
+    "teachers.training.batch_size=20",
+    "training.epochs=3",
+    "training.batch_size=10",
+)
+LATENTBE_EMA = (
+    "student.subnetworks=2",
+    "averaging.kind=ema",
+    "averaging.decay=0.9",
+    "averaging.refresh_batchnorm=true",
+)
+
+
+def tiny_config(*overrides: str, preset: str = "kd") -> Config:
+    return load_config(preset, [*TINY, *overrides])
+
+
+def random_ensemble(data: Data, count: int = 2) -> Ensemble:
+    networks = [build(tiny_config().teachers.model, data, 100 + m) for m in range(count)]
+    return Ensemble(networks, len(data.class_names), "random")
+
+
+def streams(seed: int = 0) -> Streams:
+    return Streams.of(seed, "test", 1, torch.device("cpu"))
+
+
+class LinearMembers(Student):
+    """Logits A_m x: one matrix a member, no bias; x is flattened."""
+
+    def __init__(self, *matrices: Tensor) -> None:
+        super().__init__()
+        self.matrices = nn.ParameterList([nn.Parameter(matrix) for matrix in matrices])
+
+    def forward(self, x: Tensor, members: Sequence[int] | None = None) -> Tensor:
+        chosen = range(len(self)) if members is None else members
+        return torch.stack([x.flatten(1) @ self.matrices[m].T for m in chosen])
+
+    def __len__(self) -> int:
+        return len(self.matrices)
+
+
+def numbered_split(count: int, classes: int) -> Split:
+    """Images 1x1x2 whose two pixels spell their own number; the label is the number modulo the classes."""
+    number = torch.arange(count)
+    pixels = torch.stack([number // 256, number % 256], -1).to(torch.uint8)
+    return Split(pixels.view(count, 1, 1, 2), number % classes)
+
+
+def numbers_of(split: Split) -> list[int]:
+    """The numbers that the images of `numbered_split` spell."""
+    pixels = split.images.long().flatten(1)
+    return (pixels[:, 0] * 256 + pixels[:, 1]).tolist()

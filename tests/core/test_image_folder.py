@@ -1,0 +1,219 @@
+"""Your own images: folders and zip files, whole and broken."""
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ensdistill.data import ImageFolder, Source, load_data, load_test
+from ensdistill.errors import ConfigError, DataError
+
+CLASSES = ("cat", "dog")
+
+
+def png(colour: int, side: int = 8, mode: str = "RGB") -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (side, side), (colour, 255 - colour, 0)).convert(mode).save(file, "png")
+    return file.getvalue()
+
+
+def noise_png() -> bytes:
+    file = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(file, "png")
+    return file.getvalue()
+
+
+def files(each: int = 5, prefix: str = "") -> dict[str, bytes]:
+    """Paths and contents; image n of class k has red 100 k + n."""
+    return {f"{prefix}{name}/{n}.png": png(100 * k + n) for k, name in enumerate(CLASSES) for n in range(each)}
+
+
+def write_folder(root: Path, content: dict[str, bytes]) -> Path:
+    for name, raw in content.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(raw)
+    return root
+
+
+def write_zip(path: Path, content: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, raw in content.items():
+            archive.writestr(name, raw)
+    return path
+
+
+def read(path: Path, **settings: int) -> Source:
+    return ImageFolder(path=str(path), size=8, train=2, validation=2, **settings)()
+
+
+def reds(source: Source) -> list[int]:
+    return source.pool.images[:, 0, 0, 0].tolist()
+
+
+ALL_REDS = [0, 1, 2, 3, 4, 100, 101, 102, 103, 104]
+
+
+def assert_whole(source: Source) -> None:
+    assert source.class_names == CLASSES
+    assert source.pool.labels.tolist() == [0] * 5 + [1] * 5
+    assert reds(source) == ALL_REDS
+    assert source.pool.images.dtype == torch.uint8
+    assert source.pool.images.shape == (10, 3, 8, 8)
+
+
+def test_folder_gives_images_in_order_with_the_class_of_their_sub_folder(tmp_path: Path) -> None:
+    assert_whole(read(write_folder(tmp_path, files())))
+
+
+@pytest.mark.parametrize("top", ["", "pets/"])
+def test_zip_gives_the_same_with_and_without_a_top_folder(tmp_path: Path, top: str) -> None:
+    assert_whole(read(write_zip(tmp_path / "pets.zip", files(prefix=top))))
+
+
+@pytest.mark.parametrize("top", ["", "pets/"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_test_part_beside_the_training_part_is_kept_apart(tmp_path: Path, zipped: bool, top: str) -> None:
+    content = files(prefix=f"{top}train/") | {f"{top}test/dog/7.png": png(200)}
+    place = write_zip(tmp_path / "x.zip", content) if zipped else write_folder(tmp_path / "x", content) / top
+    source = read(place)
+    assert_whole(source)
+    assert source.test.images[:, 0, 0, 0].tolist() == [200]
+    assert source.test.labels.tolist() == [1]
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_training_part_alone_has_no_test_part(tmp_path: Path, zipped: bool) -> None:
+    content = files(prefix="train/")
+    source = read(write_zip(tmp_path / "x.zip", content) if zipped else write_folder(tmp_path, content))
+    assert_whole(source)
+    assert source.test is None
+
+
+def test_other_files_are_passed_over(tmp_path: Path) -> None:
+    content = {"readme.txt": b"hello", "cat/notes.md": b"x", ".hidden": b""}
+    assert_whole(read(write_folder(tmp_path, files() | content)))
+
+
+def test_zip_made_on_a_mac_is_read_like_any_other(tmp_path: Path) -> None:
+    # FOUND A FAULT: the Finder's "__MACOSX/" companions are taken for images (and for a second top folder).
+    companions = {f"__MACOSX/pets/cat/._{n}.png": b"\x00\x05\x16\x07" for n in range(2)}
+    assert_whole(read(write_zip(tmp_path / "pets.zip", files(prefix="pets/") | companions)))
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "1"])
+def test_images_of_any_mode_become_rgb(tmp_path: Path, mode: str) -> None:
+    assert read(write_folder(tmp_path, files() | {"cat/0.png": png(0, mode=mode)})).pool.images.shape == (10, 3, 8, 8)
+
+
+def test_images_of_other_sizes_are_resized(tmp_path: Path) -> None:
+    content = files() | {"cat/0.png": png(77, side=20)}
+    source = read(write_folder(tmp_path, content))
+    assert source.pool.images.shape == (10, 3, 8, 8)
+    assert set(source.pool.images[0, 0].flatten().tolist()) == {77}
+
+
+def test_folder_goes_through_the_same_splits_as_any_source(tmp_path: Path) -> None:
+    write_folder(tmp_path, files(each=10))
+    settings = ImageFolder(path=str(tmp_path), size=8, train=6, validation=4, test=4)
+    data = load_data(settings)
+    sizes = [len(part) for part in (data.train, data.validation, data.unlabelled, load_test(settings))]
+    assert sizes == [6, 4, 6, 4]
+    assert data.train.labels.bincount().tolist() == [3, 3]
+
+
+# --- what is refused ---
+
+
+def test_missing_path_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere"):
+        read(tmp_path / "nowhere")
+
+
+def test_file_that_is_no_zip_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.zip").write_bytes(b"no zip")
+    with pytest.raises(DataError, match=r"x\.zip"):
+        read(tmp_path / "x.zip")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    "raw", [b"", b"no image", png(3)[:40], noise_png()[:-40]], ids=["empty", "text", "head", "cut"]
+)
+def test_broken_image_is_named(tmp_path: Path, raw: bytes, zipped: bool) -> None:
+    content = files() | {"dog/broken.png": raw}
+    place = write_zip(tmp_path / "x.zip", content) if zipped else write_folder(tmp_path, content)
+    with pytest.raises(DataError, match=r"dog/broken\.png"):
+        read(place)
+
+
+def test_image_with_any_damaged_byte_is_read_or_named(tmp_path: Path) -> None:
+    # FOUND A FAULT: Pillow also raises SyntaxError and ValueError for damaged files (image_folder.py, pixels).
+    write_folder(tmp_path, files(each=2))
+    raw = noise_png()[:80]
+    others = []
+    for n in range(len(raw)):
+        damaged = bytearray(noise_png())
+        damaged[n] ^= 1
+        (tmp_path / "dog" / "damaged.png").write_bytes(bytes(damaged))
+        try:
+            read(tmp_path)
+        except DataError as error:
+            assert "dog/damaged.png" in str(error)  # noqa: PT017 - most bytes raise, some do not
+        except Exception as error:
+            others.append((n, repr(error)))
+    assert not others
+
+
+@pytest.mark.parametrize("raw", [b"P6\n8 x\n255\n", b"P6\n8 8\n255\nshort"])
+def test_damaged_ppm_is_named(tmp_path: Path, raw: bytes) -> None:
+    # FOUND A FAULT: the same as above, for another format.
+    write_folder(tmp_path, files() | {"dog/broken.ppm": raw})
+    with pytest.raises(DataError, match=r"dog/broken\.ppm"):
+        read(tmp_path)
+
+
+def test_damaged_bytes_inside_a_zip_are_named(tmp_path: Path) -> None:
+    # FOUND A FAULT: zipfile's BadZipFile comes through (image_folder.py, pixels reads outside its try).
+    path = write_zip(tmp_path / "x.zip", files())
+    raw = bytearray(path.read_bytes())
+    raw[raw.find(b"IDAT") + 6] ^= 255
+    path.write_bytes(bytes(raw))
+    with pytest.raises(DataError, match=r"cat/0\.png"):
+        read(path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_one_class_only_is_refused(tmp_path: Path, zipped: bool) -> None:
+    content = {name: raw for name, raw in files().items() if name.startswith("cat")}
+    place = write_zip(tmp_path / "x.zip", content) if zipped else write_folder(tmp_path, content)
+    with pytest.raises(DataError, match="1 classes"):
+        read(place)
+
+
+def test_empty_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="0 classes"):
+        read(tmp_path)
+
+
+def test_class_of_the_test_part_that_training_does_not_know_is_named(tmp_path: Path) -> None:
+    write_folder(tmp_path, files(prefix="train/") | {"test/cow/1.png": png(1)})
+    with pytest.raises(DataError, match="cow"):
+        read(tmp_path)
+
+
+def test_folder_that_is_named_like_an_image_is_no_crash(tmp_path: Path) -> None:
+    # FOUND A FAULT: IsADirectoryError comes through.
+    write_folder(tmp_path, files())
+    (tmp_path / "cat" / "album.png").mkdir()
+    assert_whole(read(tmp_path))
+
+
+def test_too_few_images_for_the_sizes_are_refused(tmp_path: Path) -> None:
+    write_folder(tmp_path, files())
+    with pytest.raises(ConfigError, match=r"data\.validation"):
+        load_data(ImageFolder(path=str(tmp_path), size=8, train=4, validation=40))
