@@ -1,16 +1,14 @@
 """Who suggests settings. To add one: one class, one line in `Searcher`."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import optuna
 from pydantic import Field
 from ray.tune.search.optuna import OptunaSearch
 
 from ensdistill.settings import Settings, setting
-
-if TYPE_CHECKING:
-    from tune.space import Axis
+from tune.axis import Axis
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -43,7 +41,7 @@ class Random(Settings):
 class Suggest:
     """One sample of the search space, axis by axis; an object of its own because Ray keeps it on disk."""
 
-    def __init__(self, search: Mapping[str, "Axis"], order: Sequence[str]) -> None:
+    def __init__(self, search: Mapping[str, Axis], order: Sequence[str]) -> None:
         self.search, self.order = dict(search), list(order)
 
     def __call__(self, trial: optuna.Trial) -> None:

@@ -12,56 +12,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import model_validator
-
 from ensdistill.config import Config, build_config, complete, flatten, nest, parse_overrides, presets
 from ensdistill.errors import ConfigError
 from ensdistill.faults import nearest, validate
 from ensdistill.reading import Tree, read_yaml
 from ensdistill.settings import Settings, setting
+from tune.axis import Axis, as_list
 from tune.schedulers import Asha, Scheduler
 from tune.searchers import Searcher, Tpe
 
 SHARED = ("seed", "data", "model", "teachers", "training")  # what baselines take over from the study's own settings
-
-
-class Axis(Settings):
-    """One searched setting: exactly one way to draw it and, if need be, a condition."""
-
-    choice: list[Any] | None = setting(None, "One of these values.", min_length=1)
-    uniform: list[float] | None = setting(None, "A number between two.", min_length=2, max_length=2)
-    log_uniform: list[float] | None = setting(
-        None, "A number between two, uniform in its logarithm.", min_length=2, max_length=2
-    )
-    integer: list[int] | None = setting(None, "A whole number between two, both included.", min_length=2, max_length=2)
-    when: dict[str, Any] = setting({}, "Only if these other axes have this value, or one of these values.")
-
-    @model_validator(mode="after")
-    def _one_way(self) -> "Axis":
-        ways = [way for way in ("choice", "uniform", "log_uniform", "integer") if getattr(self, way) is not None]
-        if len(ways) != 1:
-            raise ValueError(f"give exactly one of choice, uniform, log_uniform, integer (there are {len(ways)})")
-        if self.choice is None:
-            low, high = getattr(self, ways[0])
-            if low >= high:
-                raise ValueError(f"{ways[0]}: the first number must be below the second, not [{low}, {high}]")
-            if ways[0] == "log_uniform" and low <= 0:
-                raise ValueError(f"log_uniform: both numbers must be above 0, not [{low}, {high}]")
-        return self
-
-    @property
-    def way(self) -> str:
-        """How it is drawn: choice, uniform, log_uniform or integer."""
-        return next(way for way in ("choice", "uniform", "log_uniform", "integer") if getattr(self, way) is not None)
-
-    @property
-    def values(self) -> list[Any]:
-        """The choices, or the two ends of the range."""
-        return list(getattr(self, self.way))
-
-    def holds(self, chosen: Mapping[str, Any]) -> bool:
-        """Whether the condition is met by the values of the other axes."""
-        return all(name in chosen and chosen[name] in _as_list(wanted) for name, wanted in self.when.items())
 
 
 class Budget(Settings):
@@ -196,7 +156,7 @@ def _condition_faults(study: Study, fixed: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{where}: not a searched setting" + (
                     f" (did you mean {hint}?)" if hint else "; drop the condition"
                 )
-            elif never := [value for value in _as_list(wanted) if not _can_be(study.search[other], value)]:
+            elif never := [value for value in as_list(wanted) if not _can_be(study.search[other], value)]:
                 drawn = f"{study.search[other].way} {study.search[other].values}"
                 yield f"{where}: {never[0]!r} can never occur; {other} is {drawn}"
     try:
@@ -234,7 +194,7 @@ def example(study: Study, wanted: Mapping[str, Any]) -> dict[str, Any]:
     for name in reversed(study.order):
         if name in wanted:
             for other, values in study.search[name].when.items():
-                wanted.setdefault(other, _as_list(values)[0])
+                wanted.setdefault(other, as_list(values)[0])
     sampled: dict[str, Any] = {}
     for name in study.order:
         if study.search[name].holds(sampled):
@@ -251,7 +211,3 @@ def _ordered(search: Mapping[str, Axis]) -> list[str]:
             raise ConfigError(f"search: the conditions of {circle} wait for each other")
         order += ready
     return order
-
-
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
