@@ -27,9 +27,7 @@ class DivergedError(EnsdistillError):
 
     def __init__(self, epoch: int, step: int, loss: float) -> None:
         self.epoch, self.step, self.loss = epoch, step, loss
-        super().__init__(
-            f"the loss became {loss} in epoch {epoch}, step {step}: lower training.lr or transfer.temperature"
-        )
+        super().__init__(f"the loss became {loss} in epoch {epoch}, step {step}: lower training.lr")
 
     def __reduce__(self) -> tuple[type["DivergedError"], tuple[int, int, float]]:
         return type(self), (self.epoch, self.step, self.loss)

@@ -28,7 +28,9 @@ class Training(Settings):
         """SGD over the student's own parameter groups."""
         nesterov = self.nesterov and self.momentum > 0
         groups = student.parameter_groups(self.weight_decay)
-        return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=nesterov)
+        optimiser = torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=nesterov)
+        set_lr(optimiser, self.lr)
+        return optimiser
 
     def lr_at(self, step: int, steps_per_epoch: int) -> float:
         """Learning rate of one step (0, 1, ...): linear 0 -> lr in the warm-up, then by the schedule to the end.

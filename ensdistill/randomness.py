@@ -34,5 +34,7 @@ def torch_seed(seed: int, device: torch.device) -> Iterator[None]:
     """Seeds torch's global generators (weight initialisation, dropout) inside the block and restores them after it."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            torch.cuda.manual_seed(seed)
         yield

@@ -27,12 +27,10 @@ def distill_step(
     step. Shapes at the seams: teachers (M,B,c), student (K,B,c).
     """
     shown = config.perturbation(images, ensemble, student, streams)
-    one_view = shown is images or config.perturbation.label_images == "perturbed"
-
-    on_labels = None if one_view else student(images)
+    clean_logits = student(images) if config.perturbation.label_images == "clean" else None
     teacher_logits = ensemble(shown)
     student_logits = student(shown)
-    on_labels = student_logits if on_labels is None else on_labels
+    on_labels = student_logits if clean_logits is None else clean_logits
 
     loss: Tensor = config.transfer(student_logits, teacher_logits, labels, on_labels)
     optimiser.zero_grad(set_to_none=True)

@@ -71,7 +71,7 @@ class Source:
 
 
 class Sizes(Settings):
-    """How many images go where; drawn class by class in equal shares from the pool. What is left is unlabelled."""
+    """How many images go where; drawn from the pool in its own shares of classes. What is left is unlabelled."""
 
     seed: int = setting(0, "Seed of the split.", ge=0, le=2**32 - 1)
     train: int = setting(45_000, "Labelled training images.", ge=2)

@@ -62,8 +62,6 @@ def test_ema_forgets_the_weights_before_its_first_update() -> None:
     assert weight(average, student) == 2.0
 
 
-# FOUND A FAULT: the debiasing power of `decay` is taken in float32, in which 1 - decay^n loses its digits (and is zero
-# for 0.99999999, so that the average becomes infinite). The limit of decay -> 1 is the arithmetic mean.
 @pytest.mark.parametrize("decay", [0.9999, 0.999999, 0.99999999])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_debiased_ema_of_two_weights_with_decay_near_one_is_nearly_their_mean(decay: float, dtype: torch.dtype) -> None:

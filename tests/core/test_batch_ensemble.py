@@ -311,7 +311,6 @@ def test_merged_network_is_made_of_plain_layers_alone(digits: Data) -> None:
 
 @pytest.mark.parametrize("members", [[0], [1], [0, 1], [1, 0], [1, 1], (1, 0), range(2), range(1, 2), range(1, -1, -1)])
 def test_chosen_members_give_the_logits_of_slicing_all_of_them(members: Sequence[int]) -> None:
-    # FOUND A FAULT: a `range` other than that of all members is taken for "all of them" (batch_ensemble.py, _scaled).
     student = BatchEnsemble(subnetworks=2)(network()).eval()
     randomise(student)
     assert_close(student(images(), members), student(images())[list(members)])

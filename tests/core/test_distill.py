@@ -338,7 +338,6 @@ def test_without_refreshing_batchnorm_has_the_running_statistics(ensemble: Ensem
 
 
 def test_batchnorm_can_be_refreshed_whatever_the_last_batch_holds(ensemble: Ensemble) -> None:
-    # FOUND A FAULT: 41 images in batches of 10 leave one for the last; on 1x1 maps torch's BatchNorm refuses it.
     overrides = ("data.train=41", "model.blocks=4", "averaging.refresh_batchnorm=true", "training.epochs=1")
     config = tiny_config(*overrides)
     data = load_data(config.data)
@@ -354,7 +353,6 @@ def test_batch_larger_than_the_training_set_is_refused_at_once(ensemble: Ensembl
 
 
 def test_more_blocks_than_the_image_can_be_halved_are_refused_in_our_own_words(digits: Data) -> None:
-    # FOUND A FAULT: torch's RuntimeError comes through ("Output size is too small").
     with pytest.raises(ConfigError):
         list(distill(tiny_config("model.blocks=5"), random_ensemble(digits), digits))
 
@@ -438,7 +436,6 @@ def test_epochs_run_with_the_threads_of_the_settings_and_leave_the_callers(
 def test_student_handed_out_is_refreshed_with_the_threads_of_the_settings(
     ensemble: Ensemble, digits: Data, threads_seen: set[int]
 ) -> None:
-    # FOUND A FAULT: Epoch.student() runs under the caller's threads, so that it can differ from what was evaluated.
     config = tiny_config("training.threads=2", "training.epochs=1", "averaging.refresh_batchnorm=true")
     epoch = next(distill(config, ensemble, digits))
     threads_seen.clear()

@@ -100,7 +100,6 @@ def test_other_files_are_passed_over(tmp_path: Path) -> None:
 
 
 def test_zip_made_on_a_mac_is_read_like_any_other(tmp_path: Path) -> None:
-    # FOUND A FAULT: the Finder's "__MACOSX/" companions are taken for images (and for a second top folder).
     companions = {f"__MACOSX/pets/cat/._{n}.png": b"\x00\x05\x16\x07" for n in range(2)}
     assert_whole(read(write_zip(tmp_path / "pets.zip", files(prefix="pets/") | companions)))
 
@@ -152,7 +151,6 @@ def test_broken_image_is_named(tmp_path: Path, raw: bytes, zipped: bool) -> None
 
 
 def test_image_with_any_damaged_byte_is_read_or_named(tmp_path: Path) -> None:
-    # FOUND A FAULT: Pillow also raises SyntaxError and ValueError for damaged files (image_folder.py, pixels).
     write_folder(tmp_path, files(each=2))
     raw = noise_png()[:80]
     others = []
@@ -171,14 +169,12 @@ def test_image_with_any_damaged_byte_is_read_or_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("raw", [b"P6\n8 x\n255\n", b"P6\n8 8\n255\nshort"])
 def test_damaged_ppm_is_named(tmp_path: Path, raw: bytes) -> None:
-    # FOUND A FAULT: the same as above, for another format.
     write_folder(tmp_path, files() | {"dog/broken.ppm": raw})
     with pytest.raises(DataError, match=r"dog/broken\.ppm"):
         read(tmp_path)
 
 
 def test_damaged_bytes_inside_a_zip_are_named(tmp_path: Path) -> None:
-    # FOUND A FAULT: zipfile's BadZipFile comes through (image_folder.py, pixels reads outside its try).
     path = write_zip(tmp_path / "x.zip", files())
     raw = bytearray(path.read_bytes())
     raw[raw.find(b"IDAT") + 6] ^= 255
@@ -207,7 +203,6 @@ def test_class_of_the_test_part_that_training_does_not_know_is_named(tmp_path: P
 
 
 def test_folder_that_is_named_like_an_image_is_no_crash(tmp_path: Path) -> None:
-    # FOUND A FAULT: IsADirectoryError comes through.
     write_folder(tmp_path, files())
     (tmp_path / "cat" / "album.png").mkdir()
     assert_whole(read(tmp_path))

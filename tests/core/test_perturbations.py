@@ -117,7 +117,6 @@ def test_perturbed_images_stay_between_black_and_white(student: Student, digits:
 
 
 def test_image_is_unchanged_where_teachers_agree_and_subnetworks_agree(digits: Data) -> None:
-    # FOUND A FAULT: rounding leaves a direction of 1e-9, and the step makes it as long as any other.
     config = tiny_config("student.subnetworks=2", preset="latentbe")
     network = build(config.model, digits, 0)
     twins = Ensemble([network, copy.deepcopy(network)], 10, "twins")

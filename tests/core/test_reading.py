@@ -71,7 +71,6 @@ def test_broken_yaml_is_refused_with_its_line() -> None:
 
 
 def test_merge_keys_and_anchors_work_as_in_any_yaml() -> None:
-    # FOUND A FAULT: `<<` is refused as "a tag that builds objects" (reading.py, construct_mapping).
     text = "base: &b {x: 1, y: 2}\nmine:\n  <<: *b\n  y: 3\n"
     assert parse_mapping(text, "a.yaml") == yaml.safe_load(text)
 

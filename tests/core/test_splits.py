@@ -133,7 +133,6 @@ def test_sizes_that_cannot_be_drawn_are_refused_by_name(sizes: dict[str, int], p
 
 
 def test_class_with_a_single_image_is_refused_in_our_own_words() -> None:
-    # FOUND A FAULT: scikit-learn's ValueError comes through where a class has one image only.
     pool = numbered_split(30, 2)
     pool.labels[5] = 2
     with pytest.raises(ConfigError):
@@ -141,7 +140,6 @@ def test_class_with_a_single_image_is_refused_in_our_own_words() -> None:
 
 
 def test_any_allowed_seed_can_be_used() -> None:
-    # FOUND A FAULT: scikit-learn takes seeds below 2^32 only; the setting allows more.
     seed = 2**32
     try:
         sizes = Sizes(seed=seed, train=60, validation=90)

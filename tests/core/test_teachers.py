@@ -163,7 +163,6 @@ def test_truncated_weights_are_noticed_and_trained_again_to_the_same(
     _assert_retrained(tmp_path, digits, identity, trainings)
 
 
-# FOUND A FAULT ("[]", "null", "3"): JSON that is no object ends in AttributeError (teachers.py, _intact).
 @pytest.mark.parametrize("garbage", [b"", b"{", b"{}", b'{"weights": 3}', b"\xff\xfe", b"[]", b"null", b"3"], ids=repr)
 def test_garbage_record_is_noticed_and_trained_again_to_the_same(
     tmp_path: Path, digits: Data, trainings: list[int], garbage: bytes

@@ -1,0 +1,52 @@
+"""One searched setting: how it is drawn, and when."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import model_validator
+
+from ensdistill.settings import Settings, setting
+
+
+class Axis(Settings):
+    """One searched setting: exactly one way to draw it and, if need be, a condition."""
+
+    choice: list[Any] | None = setting(None, "One of these values.", min_length=1)
+    uniform: list[float] | None = setting(None, "A number between two.", min_length=2, max_length=2)
+    log_uniform: list[float] | None = setting(
+        None, "A number between two, uniform in its logarithm.", min_length=2, max_length=2
+    )
+    integer: list[int] | None = setting(None, "A whole number between two, both included.", min_length=2, max_length=2)
+    when: dict[str, Any] = setting({}, "Only if these other axes have this value, or one of these values.")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Axis":
+        ways = [way for way in ("choice", "uniform", "log_uniform", "integer") if getattr(self, way) is not None]
+        if len(ways) != 1:
+            raise ValueError(f"give exactly one of choice, uniform, log_uniform, integer (there are {len(ways)})")
+        if self.choice is None:
+            low, high = getattr(self, ways[0])
+            if low >= high:
+                raise ValueError(f"{ways[0]}: the first number must be below the second, not [{low}, {high}]")
+            if ways[0] == "log_uniform" and low <= 0:
+                raise ValueError(f"log_uniform: both numbers must be above 0, not [{low}, {high}]")
+        return self
+
+    @property
+    def way(self) -> str:
+        """How it is drawn: choice, uniform, log_uniform or integer."""
+        return next(way for way in ("choice", "uniform", "log_uniform", "integer") if getattr(self, way) is not None)
+
+    @property
+    def values(self) -> list[Any]:
+        """The choices, or the two ends of the range."""
+        return list(getattr(self, self.way))
+
+    def holds(self, chosen: Mapping[str, Any]) -> bool:
+        """Whether the condition is met by the values of the other axes."""
+        return all(name in chosen and chosen[name] in as_list(wanted) for name, wanted in self.when.items())
+
+
+def as_list(value: Any) -> list[Any]:
+    """One value, or a list of values, as a list."""
+    return value if isinstance(value, list) else [value]
