@@ -25,11 +25,14 @@ class _Perturbing(Settings):
         1 / 255, "Step per pixel in units of the [0,1] range; the L2 step is sqrt(C*H*W) times this.", ge=0, le=1
     )
 
-    def _step(self, x: Tensor, direction: Tensor) -> Tensor:
-        """x + eta sqrt(D) g/||g||, clipped to [0,1]; the norm is per image, and x stays where g = 0."""
+    def _step(self, x: Tensor, direction: Tensor, scale: Tensor | float = 1.0) -> Tensor:
+        """x + scale eta sqrt(D) g/||g||, clipped to [0,1]; the norm is per image, and x stays where g = 0.
+
+        scale: one number, or one for each image, (B,1,1,1).
+        """
         unit = F.normalize(direction.flatten(1), dim=1, eps=1e-12).view_as(x)
         length = self.step_size * math.sqrt(x[0].numel())
-        return (x + length * unit).clamp(0, 1).detach()
+        return (x + scale * length * unit).clamp(0, 1).detach()
 
 
 class NoPerturbation(Settings):
@@ -51,8 +54,48 @@ class Gaussian(_Perturbing):
 
     def __call__(self, x: Tensor, ensemble: Members, student: Members, streams: Streams) -> Tensor:
         """x (B,C,H,W) in [0,1] -> the same shape and range; noise from `streams.device`."""
-        noise = torch.randn(x.shape, generator=streams.device, device=x.device, dtype=x.dtype)
+        noise = torch.randn(x.shape, generator=streams.device, device=x.device).to(x.dtype)
         return (x + self.step_size * noise).clamp(0, 1)
+
+
+class Ods(_Perturbing):
+    """Output diversified sampling: towards a random mixture of one random teacher's outputs.
+
+    g = grad_x w^T softmax(t_k(x) / T),  k uniform over the teachers for each batch, w ~ U(-1, 1)^c for each image
+    x' = clip(x + eta sqrt(D) g / ||g||_2, 0, 1)
+
+    Tashiro et al. 2020 on logits; here on the tempered softmax, as in the official code of Nam et al. 2021.
+    """
+
+    kind: Literal["ods"] = "ods"
+    temperature: float = setting(1.0, "Softmax temperature T of the teacher's outputs.", ge=0.05, le=100)
+    label_images: Literal["clean", "perturbed"] = setting("clean", "Which images the label term sees.")
+
+    def __call__(self, x: Tensor, ensemble: Members, student: Members, streams: Streams) -> Tensor:
+        """x (B,C,H,W) in [0,1] -> the same shape and range; k from `streams.host`, w from `streams.device`."""
+        teacher = int(torch.randint(len(ensemble), (), generator=streams.host))
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            outputs: Tensor = (ensemble(x, [teacher])[0] / self.temperature).softmax(-1)
+            weights = torch.rand(outputs.shape, generator=streams.device, device=x.device).to(x.dtype) * 2 - 1
+            direction = torch.autograd.grad((weights * outputs).sum(), x)[0]
+        return self._step(x.detach(), direction, self._scale(outputs.detach()))
+
+    def _scale(self, outputs: Tensor) -> Tensor | float:
+        """How far each image goes, in units of the step: (B,1,1,1) from the teacher's outputs (B,c)."""
+        return 1.0
+
+
+class ConfOds(Ods):
+    """ODS with the step of each image times the teacher's confidence in it, max_c softmax(t_k(x) / T)_c.
+
+    Confident images go further. Nam et al. 2021 (Diversity Matters), section 3.
+    """
+
+    kind: Literal["conf_ods"] = "conf_ods"  # type: ignore[assignment]
+
+    def _scale(self, outputs: Tensor) -> Tensor | float:
+        return outputs.amax(-1)[:, None, None, None]
 
 
 class TDivSDiv(_Perturbing):
@@ -109,4 +152,4 @@ def evaluating(network: nn.Module) -> Iterator[None]:
         network.train(was_training)
 
 
-Perturbation = Annotated[NoPerturbation | Gaussian | TDivSDiv, Field(discriminator="kind")]
+Perturbation = Annotated[NoPerturbation | Gaussian | Ods | ConfOds | TDivSDiv, Field(discriminator="kind")]

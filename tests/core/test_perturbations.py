@@ -16,7 +16,7 @@ from ensdistill.members import Ensemble
 from ensdistill.models import build
 from ensdistill.models.normalise import Normalise
 from ensdistill.pairing import draw_pair
-from ensdistill.perturbations import Gaussian, NoPerturbation, TDivSDiv
+from ensdistill.perturbations import ConfOds, Gaussian, NoPerturbation, Ods, TDivSDiv
 from ensdistill.students import Single
 from ensdistill.students.base import Student
 
@@ -232,3 +232,58 @@ def test_gaussian_noise_differs_from_image_to_image_and_call_to_call() -> None:
 def test_no_perturbation_returns_the_very_images() -> None:
     x = grey()
     assert NoPerturbation()(x, TEACHERS, STUDENT, streams()) is x
+
+
+# --- O1 ---
+
+A_O1 = hand([[1, -1], [0, 1], [-1, 0]])
+W_O1 = hand([[0.5, -1, 0.25]])
+
+
+@pytest.mark.parametrize(
+    ("piece", "expected"), [(Ods(), [0.601743, 0.294735]), (ConfOds(), [0.600724, 0.297812])], ids=["ods", "conf_ods"]
+)
+def test_diversified_sampling_is_the_hand_constant(
+    piece: Ods, expected: Sequence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "rand", lambda *shape, **named: (W_O1 + 1) / 2)
+    assert_close(piece(X, LinearMembers(A_O1), STUDENT, streams()).flatten(), hand(expected), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_direction_of_diversified_sampling_is_the_closed_form_for_linear_teachers(temperature: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(3, 4, 6, generator=generator, dtype=torch.float64)
+    x = 0.4 + 0.2 * torch.rand(5, 1, 2, 3, generator=generator, dtype=torch.float64)
+    shown = Ods(temperature=temperature)(x, LinearMembers(*maps), STUDENT, streams(7))
+    same = streams(7)
+    teacher = maps[int(torch.randint(3, (), generator=same.host))]
+    w = torch.rand(5, 4, generator=same.device).double() * 2 - 1
+    y = (x.flatten(1) @ teacher.T / temperature).softmax(-1)
+    g = (y * w - y * (y * w).sum(-1, keepdim=True)) @ teacher / temperature
+    expected = x.flatten(1) + math.sqrt(6) / 255 * g / g.norm(dim=1, keepdim=True)
+    assert_close(shown.flatten(1), expected)
+
+
+def test_confidence_is_the_ratio_of_the_two_steps(digits: Data) -> None:
+    teachers = random_ensemble(digits)
+    x = grey()
+    plain, confident = (piece(x, teachers, teachers, streams(3)) - x for piece in (Ods(), ConfOds()))
+    teacher = int(torch.randint(len(teachers), (), generator=streams(3).host))
+    confidence = teachers(x, [teacher])[0].softmax(-1).amax(-1)
+    assert_close(plain.flatten(1).norm(dim=1), torch.full((8,), 8 / 255), rtol=1e-4, atol=0)
+    assert_close(confident.flatten(1).norm(dim=1) / plain.flatten(1).norm(dim=1), confidence, rtol=1e-3, atol=0)
+
+
+def test_every_teacher_is_chosen_about_equally_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[int] = []
+
+    class Watched(LinearMembers):
+        def forward(self, x: Tensor, members: Sequence[int] | None = None) -> Tensor:
+            chosen.extend(members or [])
+            return super().forward(x, members)
+
+    stream = streams()
+    for _ in range(300):
+        Ods()(X, Watched(*[A_O1] * 3), STUDENT, stream)
+    assert all(70 < chosen.count(teacher) < 130 for teacher in range(3))
