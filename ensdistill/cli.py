@@ -12,7 +12,7 @@ from rich.table import Table
 
 from ensdistill.config import Config, load_config, presets, to_yaml
 from ensdistill.data import Data, load_data, load_test
-from ensdistill.distill import distill, evaluate, reproducibly
+from ensdistill.distill import distill, evaluate, read_checkpoint, reproducibly
 from ensdistill.errors import ConfigError, DataError, EnsdistillError
 from ensdistill.faults import settings_table
 from ensdistill.files import writable_folder, write_json, write_text
@@ -99,18 +99,21 @@ def _teachers(options: argparse.Namespace) -> int:
 
 def _distill(options: argparse.Namespace) -> int:
     config = load_config(options.config, options.set)
-    out = writable_folder(options.out or Path(options.studies) / "runs" / config.hash)
+    out = _claim_folder(Path(options.out or Path(options.studies) / "runs" / config.hash), config)
+    if options.resume:
+        read_checkpoint(Path(options.resume))  # a bad one is told before teachers are trained
     data, ensemble = load_everything(config, options.studies, options.device)
     run = distill(config, ensemble, data, resume=options.resume)
     write_text(out / "config.yaml", to_yaml(config))
     epoch = None
     with progress("student", config.training.epochs) as advance:
         for epoch in run:
+            if epoch.last:
+                save_weights(out / STUDENT_FILE, epoch.student(), {"settings": config.hash, "data": data.identity})
             epoch.save(out / "checkpoint.pt")
             advance(epoch.number, f"validation NLL {epoch.val['nll']:.4f}")
     if epoch is None:
-        raise ConfigError(f"{options.resume}: this run is already at its last epoch")
-    save_weights(out / STUDENT_FILE, epoch.student(), {"settings": config.hash, "data": data.identity})
+        raise ConfigError(f"{options.resume}: this run is already at its last epoch; its student lies beside it")
     teachers = teacher_metrics(ensemble, data, config.training.threads)
     result = {
         "config_hash": config.hash,
@@ -132,6 +135,15 @@ def _distill(options: argparse.Namespace) -> int:
     return 0
 
 
+def _claim_folder(out: Path, config: Config) -> Path:
+    """The folder of a run. Raises DataError if another run lies there: nothing is overwritten."""
+    if (out / STUDENT_FILE).exists() or (out / "config.yaml").exists():
+        theirs = load_config(out / "config.yaml").hash if (out / "config.yaml").exists() else "unknown"
+        if theirs != config.hash:
+            raise DataError(f"{out}: another student is there (settings {theirs}); choose another folder with --out")
+    return writable_folder(out)
+
+
 def _evaluate(options: argparse.Namespace) -> int:
     config = load_config(options.config, options.set)
     path = Path(options.student) if options.student else _student_beside(options.config, config, options.studies)
@@ -141,6 +153,11 @@ def _evaluate(options: argparse.Namespace) -> int:
     if metadata.get("settings") != config.hash:
         raise DataError(
             f"{path}: this student was made with other settings ({metadata.get('settings')}, now {config.hash})"
+        )
+    if metadata.get("data") != data.identity:
+        raise DataError(
+            f"{path}: this student was made with other images ({metadata.get('data')}, now {data.identity}); "
+            "restore them or distil again"
         )
     split = data.validation if options.split == "validation" else load_test(config.data).to(data.train.images.device)
     with reproducibly(config.training.threads):

@@ -50,6 +50,11 @@ class Config(Settings):
             raise ValueError(
                 "perturbation: tdiv_sdiv needs two teachers that can disagree; set teachers.count to 2 or more"
             )
+        for name, training in (("training", self.training), ("teachers.training", self.teachers.training)):
+            if training.batch_size > self.data.train:
+                raise ValueError(
+                    f"{name}.batch_size: {training.batch_size} is more than the {self.data.train} training images"
+                )
         return self
 
     @property
@@ -95,6 +100,8 @@ def build_config(tree: Mapping[str, Any], dotted: Mapping[str, Any] | None = Non
 def complete(tree: Mapping[str, Any], dotted: Mapping[str, Any] | None = None) -> Tree:
     """Defaults, then the preset, then the tree, then the dotted settings: nested, complete, not yet validated."""
     own = dict(tree)
+    if "search" in own:
+        raise ConfigError("search: this is a search space; run it with `ensdistill-tune launch`")
     preset = own.pop("preset", None)
     base = Config().model_dump(mode="json")
     if preset is not None:

@@ -180,13 +180,13 @@ class _Run:
 
 def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """The plain values and tensors of a checkpoint; nothing in it is executed. Raises DataError if it is damaged."""
-    if not path.exists():
+    if not path.is_file():
         raise DataError(f"{path}: there is no such checkpoint")
     try:
         state = torch.load(path, map_location=device, weights_only=True)
         return {name: state[name] for name in ("identity", "epoch", "student", "optimiser", "average")}
     except Exception as error:  # torch names a dozen different errors for a damaged file
-        raise DataError(f"{path}: damaged or no checkpoint of ensdistill; delete it and start afresh") from error
+        raise DataError(f"{path}: damaged, or no checkpoint of ensdistill; start afresh without it") from error
 
 
 def evaluate(network: nn.Module, split: Split) -> dict[str, float]:

@@ -51,10 +51,10 @@ def parse_yaml(text: str, where: str) -> Any:
     """The value of a YAML text. Raises ConfigError with the line at fault; tags that build objects are refused."""
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error)
+        problem = getattr(error, "problem", None) or " ".join(str(error).split())
         if isinstance(error, yaml.constructor.ConstructorError) and "tag" in problem:
             problem = f"{problem}: only plain values are read, no objects are built"
         raise ConfigError(f"{where}{line}: {problem}") from error

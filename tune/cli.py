@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 import re
-import subprocess
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,7 +25,7 @@ from tune.space import Study, load_study
 from tune.study import Place, launch
 from tune.tracking import default_uri
 
-RESERVED = {"teachers", "runs", "artifacts"}  # folders beside the studies
+RESERVED = ("teachers", "runs", "artifacts", "mlflow.db")  # what lies beside the studies
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,14 +74,15 @@ def _launch(options: argparse.Namespace) -> int:
         raise
     if options.json:
         print(json.dumps(StudyFolder(place.home).read_summary()))
-    return {"finished": 0, "failed": 1}.get(ended, 130)
+    return {"finished": 0, "out_of_time": 0, "failed": 1}.get(ended, 130)
 
 
 def _claim(studies: Path, default: str, chosen: str | None) -> str:
     """Makes the folder of a new study and returns its name; nothing that is there is ever overwritten."""
     name = default if chosen is None else chosen
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name in RESERVED:
-        raise ConfigError(f"--name {name}: a study's name is letters, digits, . _ - and none of {', '.join(RESERVED)}")
+        rule = f"a study's name is letters, digits, . _ - and none of {', '.join(RESERVED)}"
+        raise ConfigError(f"--name {name}: {rule}" if chosen is not None else f"{name}: {rule}; give one with --name")
     for attempt in itertools.count(1):
         candidate = name if attempt == 1 else f"{name}-{attempt}"
         try:
@@ -113,7 +114,7 @@ def _status(options: argparse.Namespace) -> int:
         best, objective = summary["best"] or {}, summary["study"]["objective"]
         value = f"{objective} {best['metrics'][objective]:.4f}" if best else ""
         row = [summary["name"], summary["state"], f"{done} of {summary['total']}", value, best.get("name", "")]
-        table.add_row(*row, f"{summary['seconds']:.0f}")
+        table.add_row(*row, f"{summary.get('seconds', 0):.0f}")
     console().print(table)
     return 0
 
@@ -122,11 +123,17 @@ def _ui(options: argparse.Namespace) -> int:
     store = options.tracking_uri or default_uri(Path(options.studies))
     if not options.tracking_uri and not (Path(options.studies) / "mlflow.db").exists():
         raise DataError(f"{options.studies}: no study here yet; `ensdistill-tune launch FILE` makes one")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", options.port))
+        except (OSError, OverflowError) as error:
+            raise ConfigError(f"--port {options.port}: cannot be used ({error}); choose another") from error
     print(f"MLflow for {options.studies}: http://127.0.0.1:{options.port}   (stop with Ctrl-C)", flush=True)
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--workers", "1"]
     command += ["--host", "127.0.0.1", "--port", str(options.port)]
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    return subprocess.run(command, env=environment, check=False).returncode  # noqa: S603
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
+    os.execve(sys.executable, command, environment)  # noqa: S606 - the server takes this process's place and signals
 
 
 # --- what they take --------------------------------------------------------------------------------------------------

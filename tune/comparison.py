@@ -13,7 +13,7 @@ from tune.space import Study
 TAG = "mlflow.sharedViewState."  # of the experiment, followed by the key that the link names
 
 
-def view_state(name: str, study: Study) -> str:
+def view_state(parent: str, study: Study) -> str:
     """Trials best first, with the searched settings as columns; parallel coordinates, learning curves, final values."""
     final = final_metric(study.objective)
     charts = [
@@ -30,7 +30,7 @@ def view_state(name: str, study: Study) -> str:
         _chart("BAR", metricKey=final),
     ]
     state = {
-        "searchFilter": f"tags.study = '{name}' AND tags.kind = 'trial'",
+        "searchFilter": f"tags.`mlflow.parentRunId` = '{parent}'",
         "orderByKey": f"metrics.`{final}`",
         "orderByAsc": study.mode == "min",
         "startTime": "ALL",

@@ -30,13 +30,14 @@ def harvest(progress: Progress, teachers: Mapping[str, Mapping[str, float]]) -> 
 def best_yaml(progress: Progress, best: TrialRecord) -> str:
     """The settings of the best trial as a file that `ensdistill distill` runs as it is."""
     config = progress.study.config_of(best.baseline, best.sampled)
-    name = progress.folder.path.name
+    home = progress.folder.path
+    device = "cuda" if progress.study.trial.gpu else "cpu"
     metrics = ", ".join(f"{key} {best.last[f'val/{key}']:.4f}" for key in ("nll", "accuracy", "brier", "ece"))
     return to_yaml(
         config,
-        f"Best of study {name}: trial {best.name}\n"
+        f"Best of study {home.name}: trial {best.name}\n"
         f"Validation: {metrics}\n"
-        f"Run it again:   ensdistill distill best.yaml\n"
-        f"Test it, once:  ensdistill evaluate best.yaml --split test\n"
+        f"Run it again:   ensdistill distill {home / 'best.yaml'} --device {device}\n"
+        f"Test it, once:  ensdistill evaluate {home / 'best.yaml'} --split test\n"
         f"Config hash {config.hash}",
     )

@@ -35,7 +35,7 @@ class Progress:
     @property
     def total(self) -> int:
         """How many trials there will be, baselines included."""
-        return self.study.budget.trials + len(self.study.baselines)
+        return self.study.total
 
     @property
     def best(self) -> TrialRecord | None:

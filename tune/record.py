@@ -1,6 +1,8 @@
 """What a study knows about itself: the plain record of every trial, and the files that keep it."""
 
 import json
+import os
+import socket
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -69,12 +71,24 @@ class StudyFolder:
         """Replaces study.json."""
         write_json(self.path / "study.json", summary)
 
+    def remove_summary(self) -> None:
+        """Takes study.json away again."""
+        (self.path / "study.json").unlink(missing_ok=True)
+
     def read_summary(self) -> dict[str, Any]:
-        """The content of study.json. Raises DataError if there is none."""
+        """The content of study.json; a study whose process is gone without a word has the state `died`.
+
+        Raises DataError if there is none, or it is damaged.
+        """
         try:
             summary: dict[str, Any] = json.loads((self.path / "study.json").read_text())
-        except (OSError, ValueError) as error:
+            state, process = summary["state"], summary["process"]
+        except OSError as error:
             raise DataError(f"{self.path}: there is no study here") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{self.path / 'study.json'}: damaged") from error
+        if state in ("running", "training teachers") and is_gone(process):
+            summary["state"] = "died"
         return summary
 
     def write_trial(self, trial: TrialRecord) -> None:
@@ -84,6 +98,24 @@ class StudyFolder:
     def read_trials(self) -> list[TrialRecord]:
         """All trials that were kept, by number."""
         return [TrialRecord(**json.loads(file.read_text())) for file in sorted((self.path / "trials").glob("*.json"))]
+
+
+def this_process() -> dict[str, Any]:
+    """Which process this is, for `is_gone`."""
+    return {"host": socket.gethostname(), "pid": os.getpid()}
+
+
+def is_gone(process: dict[str, Any]) -> bool:
+    """Whether a process of this machine is no more; of another machine nobody here can say."""
+    if process["host"] != socket.gethostname():
+        return False
+    try:
+        os.kill(process["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
 
 
 def _short_name(name: str) -> str:

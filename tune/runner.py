@@ -3,6 +3,8 @@
 import contextlib
 import logging
 import os
+import signal
+import socket
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # our own record is complete and cheaper
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # and our own progress is shown
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # a trial without a GPU sees none
 
@@ -18,7 +21,7 @@ from ray import tune
 
 from ensdistill.config import flatten
 from ensdistill.data import Data
-from ensdistill.errors import ConfigError
+from ensdistill.errors import ConfigError, DataError
 from ensdistill.members import Ensemble
 from tune.progress import Progress
 from tune.record import TrialRecord
@@ -35,17 +38,42 @@ def cluster(study: Study) -> Iterator[None]:
     """
     address = os.environ.get("RAY_ADDRESS", "local")
     local: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
-    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    _check_address(address)
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"RAY_ADDRESS {address}: Ray cannot be used there ({reason})") from error
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the screen says what failed, and why
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         _check_resources(study)
         yield
     finally:
+        signal.signal(signal.SIGTERM, before)
         ray.shutdown()
 
 
+def _interrupt(number: int, frame: object) -> None:
+    """What a batch system or a container sends to end a process is an interrupt like Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+def _check_address(address: str) -> None:
+    """Ray itself would wait for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        return  # "local", "auto", or an address of another scheme
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise DataError(
+            f"RAY_ADDRESS {address}: no Ray cluster answers there; unset it to run on this machine"
+        ) from error
+
+
 def run_trials(progress: Progress, data: Data, ensemble: Ensemble) -> str:
-    """Runs the whole search in a cluster and returns how it ended: `finished` or `interrupted`.
+    """Runs the whole search in a cluster and returns how it ended: `finished`, `out_of_time` or `interrupted`.
 
     Failed trials do not end it.
     """
@@ -137,8 +165,9 @@ def _close(progress: Progress) -> str:
     left = [record for record in progress.trials.values() if record.state == "running"]
     for record in left:
         progress.end(record, "interrupted")
-    complete = not left and len(progress.trials) == progress.total
-    return "finished" if complete or progress.out_of_time else "interrupted"
+    if not left and len(progress.trials) == progress.total:
+        return "finished"
+    return "out_of_time" if progress.out_of_time else "interrupted"
 
 
 def _check_resources(study: Study) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from ensdistill.config import Config, build_config, complete, flatten, nest, parse_overrides, presets
+from ensdistill.config import Config, build_config, complete, flatten, merge, nest, parse_overrides, presets
 from ensdistill.errors import ConfigError
 from ensdistill.faults import nearest, validate
 from ensdistill.reading import Tree, read_yaml
@@ -34,7 +34,7 @@ class Budget(Settings):
 class Resources(Settings):
     """What one trial is given; as many run side by side as fit."""
 
-    cpu: float = setting(1, "CPU cores.", gt=0)
+    cpu: float = setting(1, "CPU cores.", ge=0.01)
     gpu: float = setting(0, "GPUs; a fraction lets several trials share one.", ge=0)
     retries: int = setting(1, "How often a trial whose process died goes on from its last checkpoint.", ge=0, le=100)
 
@@ -58,6 +58,11 @@ class Study(Settings):
     def mode(self) -> Literal["min", "max"]:
         """Whether less or more of the objective is better."""
         return "max" if self.objective == "val/accuracy" else "min"
+
+    @property
+    def total(self) -> int:
+        """How many trials there will be, baselines included."""
+        return self.budget.trials + len(self.baselines)
 
     @property
     def order(self) -> list[str]:
@@ -98,20 +103,16 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
 
 
 def _with_overrides(tree: Tree, overrides: Mapping[str, Any]) -> Tree:
-    tree = dict(tree)
-    tree["config"] = nest(flatten(tree.get("config") or {})) if isinstance(tree.get("config"), Mapping) else {}
-    for name, value in overrides.items():
-        top, _, rest = name.partition(".")
-        place = tree
-        if top == "search" and rest:
-            tree["search"] = place = dict(tree.get("search") or {})
-            place[rest] = value
-            continue
-        *path, last = name.split(".")
-        for part in path:
-            place[part] = dict(place.get(part) or {})
-            place = place[part]
-        place[last] = value
+    """The file's settings with dotted ones on top; `search.` is followed by the dotted name of one axis."""
+    axes = {name.removeprefix("search."): value for name, value in overrides.items() if name.startswith("search.")}
+    others = nest({name: value for name, value in overrides.items() if not name.startswith("search.")})
+    if own := [name for name in others if name not in Study.model_fields and name in Config.model_fields]:
+        raise ConfigError([f"--set {name}: no such setting of a study (did you mean config.{name}?)" for name in own])
+    tree = merge(tree, others)
+    if isinstance(tree.get("config"), Mapping):
+        tree["config"] = nest(tree["config"])
+    if axes:
+        tree["search"] = {**(tree.get("search") or {}), **axes}
     return tree
 
 
@@ -124,7 +125,8 @@ def _faults(study: Study) -> Iterator[str]:
         if name not in presets():
             hint = nearest(name, presets())
             yield f"{name}: no such preset" + (f" (did you mean {hint}?)" if hint else f"; there are {presets()}")
-            return
+    if not {study.preset, *study.baselines} <= set(presets()):
+        return
     try:
         fixed = complete({"preset": study.preset, **study.config})
         conditional = {name.split(".")[0] for name in study.search if name.endswith(".kind")}
@@ -169,7 +171,7 @@ def _can_be(axis: Axis, value: Any) -> bool:
     if axis.way == "choice":
         return value in axis.values
     low, high = axis.values
-    return isinstance(value, int | float) and low <= value <= high
+    return axis.way == "integer" and isinstance(value, int) and low <= value <= high
 
 
 def _value_faults(study: Study) -> Iterator[str]:
@@ -178,6 +180,9 @@ def _value_faults(study: Study) -> Iterator[str]:
     for name, axis in study.search.items():
         for value in axis.values:
             sampled = example(study, {name: value})
+            if name not in sampled:
+                yield f"search.{name}.when: its conditions can never hold together"
+                break
             try:
                 study.trial_config(sampled)
             except ConfigError as error:

@@ -12,7 +12,7 @@ from ensdistill.config import content_hash
 from tune.board import leaderboard, live
 from tune.harvest import harvest
 from tune.progress import Progress
-from tune.record import StudyFolder
+from tune.record import StudyFolder, this_process
 from tune.runner import cluster, run_trials
 from tune.space import Study
 from tune.tracking import Tracker, default_uri
@@ -45,56 +45,60 @@ def launch(study: Study, place: Place, console: Console) -> str:
 
 
 def _launch(study: Study, place: Place, console: Console) -> str:
-    config = study.fixed_config
-    data, ensemble = load_everything(config, str(place.studies), place.device)
-    metrics = teacher_metrics(ensemble, data, config.training.threads)
+    config, folder = study.fixed_config, StudyFolder(place.home)
+    settings = study.model_dump(mode="json", exclude_none=True)
+    uri = place.tracking_uri or default_uri(place.studies)
+    tracker = Tracker(uri, place.name, place.studies / "artifacts")
+    begun = {"name": place.name, "study": settings, "process": this_process(), "tracking_uri": uri}
+    folder.write_summary(begun | {"state": "training teachers", "counts": {}, "total": study.total, "best": None})
+    try:
+        data, ensemble = load_everything(config, str(place.studies), place.device)
+        metrics = teacher_metrics(ensemble, data, config.training.threads)
+    except BaseException:
+        folder.remove_summary()  # no trial has begun: the name stays free
+        raise
     teachers = {
         f"ensemble of {len(ensemble)} teachers": metrics["ensemble"],
         "one teacher (mean)": mean_metrics(metrics["members"]),
     }
-    settings = study.model_dump(mode="json", exclude_none=True)
-    uri = place.tracking_uri or default_uri(place.studies)
-    tracker = Tracker(uri, place.name, place.studies / "artifacts")
-    header = {
-        "name": place.name,
-        "study": settings,
+    header = begun | {
         "study_hash": content_hash(settings),
         "data_hash": data.identity,
         "ensemble_hash": ensemble.identity,
+        "device": "cuda" if study.trial.gpu else "cpu",
         "teachers": metrics,
-        "tracking_uri": uri,
         "versions": versions(),
         "git_commit": git_commit(),
     }
     hashes = {name: str(header[name]) for name in ("study_hash", "data_hash", "ensemble_hash", "git_commit")}
-    tracker.start_study(
-        study,
-        metrics={f"teachers/{who}_{name}": value for who, row in _short(teachers) for name, value in row.items()},
-        tags=hashes,
-    )
-    progress = Progress(study, StudyFolder(place.home), header | {"parent_run": tracker.parent})
+    figures = {f"teachers/{who}_{name}": value for who, row in _short(teachers) for name, value in row.items()}
+    tracker.start_study(study, figures, hashes)
+    progress = Progress(study, folder, header | {"parent_run": tracker.parent})
+    progress.save("running")
+    ended = "failed"
     try:
         with live(console, progress) as board:
             progress.listeners = [tracker, board]
             ended = run_trials(progress, data, ensemble)
-    except BaseException:
-        progress.save("failed")
-        tracker.end_study("failed", {}, {}, [])
+        files = harvest(progress, teachers)
+        ended = "failed" if ended == "finished" and not progress.best else ended
+    except (KeyboardInterrupt, SystemExit):
+        ended, files = "interrupted", []
         raise
-    files = harvest(progress, teachers)
-    best = progress.best
-    ended = ended if best or ended == "interrupted" else "failed"
-    progress.save(ended)
-    tracker.end_study(
-        ended,
-        metrics={f"best/{name.removeprefix('val/')}": best.last[name] for name in best.last if "val/" in name}
-        if best
-        else {},
-        tags={"best": best.name} if best else {},
-        files=[*files, place.home / "study.json"],
-    )
+    except BaseException:
+        ended, files = "failed", []
+        raise
+    finally:
+        progress.save(ended)
+        best = progress.best
+        final = (
+            {f"best/{name.removeprefix('val/')}": best.last[name] for name in best.last if "val/" in name}
+            if best
+            else {}
+        )
+        tracker.end_study(ended, final, {"best": best.name} if best else {}, [*files, place.home / "study.json"])
     console.print(leaderboard(study, list(progress.trials.values()), teachers))
-    _say_where(console, place, progress, tracker)
+    _say_where(console, place, progress, tracker, ended)
     return ended
 
 
@@ -102,10 +106,11 @@ def _short(teachers: dict[str, dict[str, float]]) -> list[tuple[str, dict[str, f
     return list(zip(("ensemble", "one"), teachers.values(), strict=True))
 
 
-def _say_where(console: Console, place: Place, progress: Progress, tracker: Tracker) -> None:
-    summary = progress.summary("")
+def _say_where(console: Console, place: Place, progress: Progress, tracker: Tracker, ended: str) -> None:
+    summary = progress.summary(ended)
     states = ", ".join(f"{count} {state}" for state, count in sorted(summary["counts"].items()))
-    lines = [f"{len(progress.trials)} of {progress.total} trials ({states}) in {summary['seconds']:.0f} s"]
+    first = {"interrupted": "INTERRUPTED: ", "out_of_time": "out of time (budget.minutes): "}.get(ended, "")
+    lines = [f"{first}{len(progress.trials)} of {progress.total} trials ({states}) in {summary['seconds']:.0f} s"]
     if progress.best:
         lines += [
             f"best settings:  {place.home / 'best.yaml'}",
@@ -113,12 +118,15 @@ def _say_where(console: Console, place: Place, progress: Progress, tracker: Trac
         ]
     else:
         lines.append("no trial ran to its end, so there is no best one; the lines above and leaderboard.csv say why")
-    lines += [
-        f"all trials:     {place.home / 'leaderboard.csv'}",
-        f"compare them:   {tracker.link(UI_ADDRESS)}",
-        "                (after `make ui` or `ensdistill-tune ui`)",
-    ]
-    if tracker.trouble:
+    lines.append(f"all trials:     {place.home / 'leaderboard.csv'}")
+    if tracker.trouble is None and tracker.uri.startswith("http"):
+        lines.append(f"compare them:   {tracker.link(tracker.uri.rstrip('/'))}")
+    elif tracker.trouble is None:
+        where = f" --tracking-uri {place.tracking_uri}" if place.tracking_uri else ""
+        where += f" --studies {place.studies}" if str(place.studies) != "studies" else ""
+        lines.append(f"compare them:   {tracker.link(UI_ADDRESS)}")
+        lines.append(f"                (after {'`ensdistill-tune ui' + where + '`' if where else '`make ui`'})")
+    else:
         lines.append(f"MLflow failed on the way, so its runs are incomplete; nothing else is: {tracker.trouble}")
     console.print("\n".join(lines), soft_wrap=True)
 
@@ -130,8 +138,11 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """The commit of the source tree, if this is one."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    """The commit of the source tree, with `-dirty` if files were changed since; None if this is no source tree."""
+    root = Path(__file__).parent.parent
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    if not (root / ".git").exists():
+        return None
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
     except (OSError, subprocess.CalledProcessError):

@@ -8,6 +8,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing is reported to anybody
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # seconds, not minutes, for a server that is gone
 
 from mlflow import MlflowClient
@@ -25,7 +26,13 @@ for noisy in ("mlflow", "alembic"):
 
 EXPERIMENT = "ensdistill"
 FLUSH_SECONDS = 2.0  # metrics of a running trial wait at most so long
-STATUS = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "interrupted": "KILLED"}
+STATUS = {
+    "finished": "FINISHED",
+    "pruned": "KILLED",
+    "failed": "FAILED",
+    "interrupted": "KILLED",
+    "out_of_time": "FINISHED",
+}
 
 
 def default_uri(studies: Path) -> str:
@@ -77,11 +84,11 @@ class Tracker:
     @_spared
     def start_study(self, study: Study, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
         """Opens the parent run, with the settings of the study as parameters."""
-        self.client.set_experiment_tag(self.experiment, TAG + self.study, view_state(self.study, study))
         run = self.client.create_run(
             self.experiment, run_name=self.study, tags={"kind": "study", "study": self.study, **tags}
         )
         self.parent = run.info.run_id
+        self.client.set_experiment_tag(self.experiment, TAG + self.study, view_state(self.parent, study))
         self._log(
             self.parent,
             [_metric(name, value) for name, value in metrics.items()],
@@ -138,7 +145,7 @@ class Tracker:
     def end_study(self, state: str, metrics: Mapping[str, float], tags: Mapping[str, str], files: list[Path]) -> None:
         """Closes the parent run with its results; files become its artifacts."""
         self._log(self.parent, [_metric(name, value) for name, value in metrics.items()], {})
-        for name, value in tags.items():
+        for name, value in {"outcome": state, **tags}.items():
             self.client.set_tag(self.parent, name, value)
         for file in files:
             self.client.log_artifact(self.parent, str(file))

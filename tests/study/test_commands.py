@@ -1,9 +1,14 @@
 """The two commands as a user meets them: output, exit codes, bad input."""
 
 import json
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from ensdistill.config import Config
 from ensdistill.faults import settings_table
@@ -115,6 +120,15 @@ def test_help_shows_every_setting_with_its_sentence_default_and_range() -> None:
         (["nowhere.yaml"], "nowhere.yaml: No such file or directory"),
         (["kd", "--set", "data={kind: image_folder, path: /nowhere/at/all}"], "/nowhere/at/all does not exist"),
         (["kd", "--set", "data.train=5000"], "data.train: 5000 images of 10 classes wanted"),
+        (["kd", "--set", "training.batch_size=500"], "training.batch_size: 500 is more than the 150 training images"),
+        (
+            ["kd", "--set", "teachers.training.batch_size=500"],
+            "teachers.training.batch_size: 500 is more than the 150 training images",
+        ),
+        (["kd", "--set", "seed=2020-13-45"], "month must be in 1..12"),
+        (["kd", "--set", "seed=!!int abc"], "--set seed"),
+        (["search_spaces/digits.yaml"], "this is a search space; run it with `ensdistill-tune launch`"),
+        (["kd", "--resume", "nowhere.pt"], "nowhere.pt: there is no such checkpoint"),
         (["kd", "--device", "cuda:99"], "--device cuda:99: torch cannot use it here"),
     ],
 )
@@ -184,6 +198,68 @@ def test_a_student_of_other_settings_is_refused(studies: Path) -> None:
     assert "other settings" in done.err
 
 
+def test_a_student_is_not_evaluated_on_other_images_than_it_was_made_with(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    for n, pixels in enumerate(images):
+        folder = tmp_path / "images" / ("cat" if n % 2 else "dog")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / f"{n:02d}.png")
+    file = tmp_path / "own.yaml"
+    file.write_text(
+        f"data: {{kind: image_folder, path: {tmp_path / 'images'}, size: 8, train: 20, validation: 8, test: 8}}\n"
+        "model: {width: 2}\ntraining: {epochs: 1, batch_size: 10}\n"
+        "teachers: {count: 2, model: {width: 2}, training: {epochs: 1, batch_size: 10}}\n"
+    )
+    words = ["--studies", tmp_path / "studies"]
+    assert call("ensdistill", "distill", file, *words).code == 0
+    assert call("ensdistill", "evaluate", file, *words, "--split", "test").code == 0
+    Image.fromarray(images[0]).save(tmp_path / "images" / "cat" / "new.png")
+    for split in ("test", "validation"):
+        refused = call("ensdistill", "evaluate", file, *words, "--split", split)
+        assert refused.code == 2
+        assert "made with other images" in refused.err
+
+
+def test_a_run_never_overwrites_another(studies: Path) -> None:
+    before = (studies / "run" / "student.safetensors").read_bytes()
+    done = call(
+        "ensdistill", "distill", "kd", *SMALL, "--set", "seed=7", "--studies", studies, "--out", studies / "run"
+    )
+    assert done.code == 2
+    assert "another student is there" in done.err
+    assert (studies / "run" / "student.safetensors").read_bytes() == before
+
+
+def test_a_ray_address_where_nobody_answers_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    done = call("ensdistill-tune", "launch", "search_spaces/digits.yaml", "--studies", tmp_path)
+    assert done.code == 2
+    assert "no Ray cluster answers there" in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_port_that_is_taken_is_told_at_once(studies: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        words = ["--port", str(port), "--studies", studies, "--tracking-uri", "sqlite://"]
+        done = call("ensdistill-tune", "ui", *words)
+    assert done.code == 2
+    assert f"--port {port}: cannot be used" in done.err
+
+
+def test_a_study_whose_process_is_gone_is_shown_as_dead(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    summary = {"name": "lost", "study": {"objective": "val/nll"}, "counts": {"running": 1}, "total": 3, "best": None}
+    summary |= {"state": "running", "process": {"host": socket.gethostname(), "pid": child.pid}}
+    (tmp_path / "lost").mkdir()
+    (tmp_path / "lost" / "study.json").write_text(json.dumps(summary))
+    shown = call("ensdistill-tune", "status", "lost", "--json", "--studies", tmp_path)
+    assert json.loads(shown.out)["state"] == "died"
+
+
 def test_a_folder_that_cannot_be_written_is_told_before_any_work(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
@@ -197,7 +273,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_any_work(tmp_path: Path)
         assert "teacher 1" not in done.err
 
 
-@pytest.mark.parametrize("name", ["a/b", "../up", "", "teachers", ".hidden"])
+@pytest.mark.parametrize("name", ["a/b", "../up", "", "teachers", "mlflow.db", ".hidden"])
 def test_a_study_name_that_is_no_name_is_refused(name: str, tmp_path: Path) -> None:
     done = call("ensdistill-tune", "launch", "search_spaces/digits.yaml", "--studies", tmp_path, "--name", name)
     assert done.code == 2

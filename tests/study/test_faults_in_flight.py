@@ -87,13 +87,17 @@ def test_a_killed_worker_costs_nothing_but_time(launched: tuple[subprocess.Popen
     assert json.loads(again.out)["val"]["nll"] == best["val/nll"]
 
 
-def test_an_interrupted_study_closes_all_its_runs(launched: tuple[subprocess.Popen[str], Path]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_an_interrupted_study_closes_all_its_runs(
+    launched: tuple[subprocess.Popen[str], Path], number: signal.Signals
+) -> None:
     study, folder = launched
     home = folder / "studies" / "slow"
     wait_for(lambda: list(home.glob("ray/*/checkpoint_*/checkpoint.pt")))
-    study.send_signal(signal.SIGINT)
+    study.send_signal(number)
     output, _ = study.communicate(timeout=120)
     assert study.returncode == 130, output
+    assert "INTERRUPTED" in output
     summary = json.loads((home / "study.json").read_text())
     assert summary["state"] == "interrupted"
     client = MlflowClient(summary["tracking_uri"])

@@ -81,6 +81,24 @@ def test_every_search_space_that_ships_has_no_fault(file: Path) -> None:
         (with_search(transfer__temperature={"uniform": [1, "two"]}), "must be a valid number, not 'two'"),
         (with_search(teachers__count={"integer": [2, 4]}), "search.teachers.count: all trials of a study share"),
         (with_search(training__epochs={"integer": [2, 4]}), "search.training.epochs: all trials of a study share"),
+        (
+            with_search(averaging__decay={"uniform": [0.1, 0.2], "when": {"averaging.kind": "ema", "seed": 2}})
+            | {"config": {"training": {"batch_size": 1000}}},
+            "config.training.batch_size: 1000 is more than the 150 training images",
+        ),
+        (
+            with_search(training__lr={"uniform": [0.1, 0.2], "when": {"transfer.temperature": 2.0}}),
+            "2.0 can never occur",
+        ),
+        (
+            with_search(
+                seed={"choice": [1, 2], "when": {"averaging.kind": "none"}},
+                averaging__decay={"uniform": [-5, 77], "when": {"averaging.kind": "ema", "seed": 2}},
+            ),
+            "search.averaging.decay.when: its conditions can never hold together",
+        ),
+        (GOOD | {"config": [1, 2]}, "config: must be a valid dictionary"),
+        (GOOD | {"trial": {"cpu": 0.00001}}, "trial.cpu: must be greater than or equal to 0.01"),
         (GOOD | {"preset": "latentb"}, "latentb: no such preset (did you mean latentbe?)"),
         (GOOD | {"baselines": ["kdd"]}, "kdd: no such preset (did you mean kd?)"),
         (
@@ -122,6 +140,31 @@ def test_conditions_that_wait_for_each_other_are_refused(tmp_path: Path) -> None
         averaging__kind={"choice": ["none", "ema"], "when": {"averaging.decay": 0.5}},
     )
     assert any("wait for each other" in fault for fault in faults_of(tree, tmp_path))
+
+
+def test_overrides_reach_every_part_of_the_file() -> None:
+    words = ["budget.trials=3", "config.training.epochs=2", "scheduler.kind=none", "search.seed={choice: [1, 2]}"]
+    study = load_study(ROOT / "search_spaces" / "digits.yaml", words)
+    assert (study.budget.trials, study.epochs, study.scheduler.kind, study.search["seed"].values) == (
+        3,
+        2,
+        "none",
+        [1, 2],
+    )
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("training.epochs=2", "did you mean config.training?"),
+        ("budget.trials.x=5", "budget.trials: must be a valid integer"),
+        ("preset.x=1", "preset: must be a valid string"),
+        ("config=5", "config: must be a valid dictionary"),
+    ],
+)
+def test_an_override_in_the_wrong_place_is_told(word: str, expected: str) -> None:
+    with pytest.raises(ConfigError, match=expected.replace("?", r"\?")):
+        load_study(ROOT / "search_spaces" / "digits.yaml", [word])
 
 
 def test_a_baseline_takes_the_studys_training_but_its_own_published_method(tmp_path: Path) -> None:

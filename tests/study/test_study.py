@@ -168,6 +168,14 @@ def test_status_shows_the_study(tiny: TinyStudy) -> None:
     assert json.loads(shown.out)["counts"] == tiny.summary["counts"]
 
 
+def test_a_study_whose_minutes_are_over_says_so(tiny: TinyStudy) -> None:
+    words = ["--studies", tiny.studies, "--name", "short", "--set", "budget.minutes=0.05", "--json"]
+    done = process("ensdistill-tune", "launch", tiny.file, *words, "--set", "config.training.epochs=5000")
+    assert done.code == 0, done.err
+    assert "out of time" in done.err
+    assert json.loads(done.out)["state"] == "out_of_time"
+
+
 def test_a_study_asks_for_more_than_any_machine_has(tiny: TinyStudy, tmp_path: Path) -> None:
     done = process(
         "ensdistill-tune", "launch", tiny.file, "--studies", tiny.studies, "--name", "greedy", "--set", "trial.gpu=64"
