@@ -16,8 +16,9 @@ TAG = "mlflow.sharedViewState."  # of the experiment, followed by the key that t
 def view_state(parent: str, study: Study) -> str:
     """Trials best first, with the searched settings as columns; parallel coordinates, learning curves, final values."""
     final = final_metric(study.objective)
+    always = [name for name, axis in study.search.items() if not axis.when]  # the chart leaves out runs without one
     charts = [
-        _chart("PARALLEL", selectedParams=list(study.search), selectedMetrics=[final], showAllRuns=False),
+        _chart("PARALLEL", selectedParams=always, selectedMetrics=[final], showAllRuns=False),
         _chart(
             "LINE",
             metricKey=study.objective,
