@@ -12,6 +12,7 @@ from typing import Any, Literal
 from ensdistill.errors import DataError
 from ensdistill.files import write_json
 
+FAILURE = "failure"  # in the last report of a trial that failed by itself: why
 State = Literal["running", "finished", "pruned", "failed", "interrupted"]
 
 

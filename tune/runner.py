@@ -24,7 +24,7 @@ from ensdistill.data import Data
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.members import Ensemble
 from tune.progress import Progress
-from tune.record import TrialRecord
+from tune.record import FAILURE, TrialRecord
 from tune.searchers import StudySearch, Suggest
 from tune.space import Study
 from tune.trial import Inputs, run_trial
@@ -137,6 +137,9 @@ class _Recorder(tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         record = self.progress.trials[trial.trial_id]
+        if FAILURE in result:
+            record.error = result[FAILURE]
+            return
         if record.epochs and result["epoch"] <= record.last["epoch"]:
             return  # a trial that was started again repeats the epochs since its last checkpoint, to the last digit
         names = ("epoch", "epochs", "train/", "val/", "subnetworks/", "cost/")
@@ -151,7 +154,7 @@ class _Recorder(tune.Callback):
         record = self.progress.trials[trial.trial_id]
         record.checkpoint = trial.checkpoint.path if trial.checkpoint else None
         whole = bool(record.epochs) and record.last["epoch"] == record.last["epochs"]
-        self.progress.end(record, "finished" if whole else "pruned")
+        self.progress.end(record, "failed" if record.error else "finished" if whole else "pruned")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         record = self.progress.trials.get(trial.trial_id)

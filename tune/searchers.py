@@ -9,6 +9,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from ensdistill.settings import Settings, setting
 from tune.axis import Axis
+from tune.record import FAILURE
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -84,14 +85,16 @@ class StudySearch(OptunaSearch):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Passes an intermediate value on."""
-        if trial_id in self._own:
+        if trial_id in self._own and FAILURE not in result:
             super().on_trial_result(trial_id, result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Passes the end on: complete, pruned or failed."""
         if trial_id in self._own:
-            final = result if result and not error and result.get("epoch") == result.get("epochs") else None
-            super().on_trial_complete(trial_id, final, error)
+            result = result or {}
+            failed = error or FAILURE in result
+            whole = not failed and "epoch" in result and result["epoch"] == result["epochs"]
+            super().on_trial_complete(trial_id, result if whole else None, failed)
 
 
 Searcher = Annotated[Tpe | Random, Field(discriminator="kind")]

@@ -10,9 +10,12 @@ from ray import tune
 
 from ensdistill import Data, Ensemble, Epoch, distill
 from ensdistill.data import Split
+from ensdistill.errors import DivergedError
 from ensdistill.weights import save_weights
+from tune.record import FAILURE
 from tune.space import Study
 
+WORST = 1e30  # stands in for the objective of a trial that has none
 CHECKPOINT, STUDENT = "checkpoint.pt", "student.safetensors"
 CHECKPOINT_EVERY = 5  # epochs; a resumed trial gives the same numbers, so this only decides how much is done again
 
@@ -59,8 +62,15 @@ def run_trial(suggestion: dict[str, Any], inputs: Inputs) -> None:
             run = distill(config, ensemble, data, resume)
     else:
         run = distill(config, ensemble, data)
-    for epoch in run:
-        _report(epoch, {"settings": config.hash, "data": data.identity})
+    try:
+        for epoch in run:
+            _report(epoch, {"settings": config.hash, "data": data.identity})
+    except DivergedError as error:
+        # Told as a result, not raised: Ray would start the trial again, to diverge at the same step.
+        worst = -WORST if study.mode == "max" else WORST
+        tune.report(
+            {"epoch": error.epoch, "epochs": config.training.epochs, study.objective: worst, FAILURE: str(error)}
+        )
 
 
 def _report(epoch: Epoch, metadata: dict[str, str]) -> None:

@@ -202,7 +202,7 @@ def test_the_same_seed_suggests_the_same_trials() -> None:
 def test_optuna_is_told_pruned_complete_and_failed_trials_apart_and_no_baseline() -> None:
     search = search_of(Study.model_validate(GOOD))
     assert search.suggest("base")["baseline"] == "kd"
-    for name in ("whole", "early", "dead"):
+    for name in ("whole", "early", "dead", "nan"):
         search.suggest(name)
     report = {"val/nll": 0.5, "training_iteration": 1, "epoch": 1, "epochs": 3}
     for name in ("base", "whole", "early", "dead"):
@@ -211,5 +211,6 @@ def test_optuna_is_told_pruned_complete_and_failed_trials_apart_and_no_baseline(
     search.on_trial_complete("whole", report | {"epoch": 3})
     search.on_trial_complete("early", report)
     search.on_trial_complete("dead", error=True)
+    search.on_trial_complete("nan", {"val/nll": 1e30, "epoch": 3, "epochs": 3, "failure": "the loss became nan"})
     states = [trial.state.name for trial in search._ot_study.trials]
-    assert states == ["COMPLETE", "PRUNED", "FAIL"]
+    assert states == ["COMPLETE", "PRUNED", "FAIL", "FAIL"]

@@ -41,7 +41,11 @@ def test_the_study_ends_well_although_trials_fail(tiny: TinyStudy, trials: list[
 def test_a_diverged_trial_names_epoch_and_step(trials: list[TrialRecord]) -> None:
     errors = [trial.error for trial in trials if trial.state == "failed"]
     assert errors
-    assert all("DivergedError" in (e or "") and "epoch 1, step" in (e or "") for e in errors)
+    assert all("the loss became" in (e or "") and "epoch 1, step" in (e or "") for e in errors)
+
+
+def test_a_diverged_trial_is_not_tried_again(tiny: TinyStudy) -> None:
+    assert list(tiny.home.glob("ray/*/error.txt")) == []
 
 
 def test_exactly_the_trials_that_must_diverge_fail(trials: list[TrialRecord]) -> None:
