@@ -36,7 +36,7 @@ Progress = Callable[[int, int], None]  # (teacher, epochs done); all epochs at o
 
 # The sources that decide what a trained teacher looks like.
 _TRAINER = (
-    "data/splits.py distill.py models/normalise.py models/convnet.py optimiser.py randomness.py step.py "
+    "data/splits.py distill.py models/*.py optimiser.py randomness.py step.py "
     "students/single.py transfer/labels.py transfer/losses.py"
 )
 
@@ -138,4 +138,5 @@ def _train(config: Config, teacher: int, data: Data, home: Path, progress: Progr
 def _code_version() -> str:
     """Hash of the trainer's syntax trees: another comment or layout is the same code."""
     root = Path(__file__).parent
-    return content_hash([ast.dump(ast.parse((root / name).read_text())) for name in _TRAINER.split()])
+    sources = [file for pattern in _TRAINER.split() for file in sorted(root.glob(pattern))]
+    return content_hash([ast.dump(ast.parse(file.read_text())) for file in sources])
