@@ -1,6 +1,7 @@
 """One trial inside a Ray worker: sampled values -> settings -> `ensdistill.distill` -> reports and checkpoints."""
 
 import tempfile
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,13 +56,8 @@ def run_trial(suggestion: dict[str, Any], inputs: Inputs) -> None:
     config = study.config_of(suggestion["baseline"], suggestion["sampled"])
     data, ensemble = inputs.unpack(torch.device("cuda" if study.trial.gpu else "cpu"))
     before = tune.get_checkpoint()
-    resume = None
-    if before is not None:
-        with before.as_directory() as folder:
-            resume = Path(folder) / CHECKPOINT
-            run = distill(config, ensemble, data, resume)
-    else:
-        run = distill(config, ensemble, data)
+    with before.as_directory() if before else nullcontext() as folder:
+        run = distill(config, ensemble, data, resume=Path(folder) / CHECKPOINT if folder else None)
     try:
         for epoch in run:
             _report(epoch, {"settings": config.hash, "data": data.identity})
