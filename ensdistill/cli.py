@@ -14,17 +14,16 @@ from ensdistill.config import Config, load_config, presets, to_yaml
 from ensdistill.data import Data, load_data, load_test
 from ensdistill.distill import distill, evaluate, read_checkpoint, reproducibly
 from ensdistill.errors import ConfigError, DataError, EnsdistillError
-from ensdistill.faults import settings_table
+from ensdistill.faults import settings_help
 from ensdistill.files import writable_folder, write_json, write_text
 from ensdistill.members import Ensemble
 from ensdistill.models import build
 from ensdistill.progress import console, progress
 from ensdistill.teachers import get_ensemble
 from ensdistill.version import __version__
-from ensdistill.weights import load_weights, save_weights
+from ensdistill.weights import STUDENT_FILE, load_weights, save_weights
 
 Metrics = Mapping[str, float]
-STUDENT_FILE = "student.safetensors"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -93,7 +92,7 @@ def _teachers(options: argparse.Namespace) -> int:
     data, ensemble = load_everything(config, options.studies, options.device)
     metrics = teacher_metrics(ensemble, data, config.training.threads)
     result = {"ensemble_hash": ensemble.identity, "data_hash": data.identity, "val": metrics}
-    _print(options, result, "validation", _teacher_rows(metrics))
+    _print(options, result, "validation", teacher_rows(metrics))
     return 0
 
 
@@ -130,7 +129,7 @@ def _distill(options: argparse.Namespace) -> int:
         "device": data.train.images.device.type,
     }
     write_json(out / "result.json", result)
-    rows = {"student": epoch.val, "its subnetworks' mean": epoch.subnetworks} | _teacher_rows(teachers)
+    rows = {"student": epoch.val, "its subnetworks' mean": epoch.subnetworks} | teacher_rows(teachers)
     _print(options, result, "validation", rows, f"student, settings and checkpoint: {out}")
     return 0
 
@@ -179,7 +178,8 @@ def _student_beside(source: str, config: Config, studies: str) -> Path:
 # --- what they print -------------------------------------------------------------------------------------------------
 
 
-def _teacher_rows(metrics: Mapping[str, Any]) -> dict[str, Metrics]:
+def teacher_rows(metrics: Mapping[str, Any]) -> dict[str, Metrics]:
+    """The rows of a table for what `teacher_metrics` gives: the ensemble, and one teacher in the mean."""
     count = len(metrics["members"])
     return {
         f"ensemble of {count} teachers": metrics["ensemble"],
@@ -206,16 +206,6 @@ def _print(
         screen.print(last, soft_wrap=True)
 
 
-def settings_help(model: type[Config] = Config) -> str:
-    """Every setting with its default, range and sentence, one a line."""
-    lines = ["settings (for --set and YAML files):"]
-    for row in settings_table(model):
-        kind = f" [{row.kind}]" if row.kind else ""
-        limits = f"; {row.limits}" if row.limits else ""
-        lines.append(f"  {row.name}{kind} = {row.default}{limits}\n      {row.sentence}")
-    return "\n".join(lines)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ensdistill", description="Ensemble distillation: one student network from an ensemble of teachers."
@@ -228,7 +218,7 @@ def _parser() -> argparse.ArgumentParser:
             name,
             help=sentence,
             description=sentence,
-            epilog=settings_help(),
+            epilog=settings_help(Config, "settings (for --set and YAML files):"),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         sub.set_defaults(command=command)

@@ -61,6 +61,16 @@ def settings_table(model: type[BaseModel], prefix: str = "") -> Iterator[Row]:
                     yield Row(row.name, row.kind or kind, row.default, row.limits, row.sentence)
 
 
+def settings_help(model: type[BaseModel], title: str) -> str:
+    """Every setting below a settings class with its default, range and sentence, as text below a title."""
+    lines = [title]
+    for row in settings_table(model):
+        kind = f" [{row.kind}]" if row.kind else ""
+        limits = f"; {row.limits}" if row.limits else ""
+        lines.append(f"  {row.name}{kind} = {row.default}{limits}\n      {row.sentence}")
+    return "\n".join(lines)
+
+
 def pieces_of(field: FieldInfo) -> list[type[BaseModel]]:
     """The settings classes that a field may hold; empty for a plain value."""
     options = [field.annotation, *get_args(field.annotation)]

@@ -11,6 +11,8 @@ from torch import nn
 from ensdistill.errors import DataError
 from ensdistill.files import write_whole
 
+STUDENT_FILE = "student.safetensors"  # the name of a student, wherever one lies
+
 
 def save_weights(path: str | Path, network: nn.Module, metadata: dict[str, str] | None = None) -> None:
     """Writes all parameters and buffers under their names, whole or not at all."""

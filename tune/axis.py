@@ -7,6 +7,8 @@ from pydantic import model_validator
 
 from ensdistill.settings import Settings, setting
 
+WAYS = ("choice", "uniform", "log_uniform", "integer")
+
 
 class Axis(Settings):
     """One searched setting: exactly one way to draw it and, if need be, a condition."""
@@ -21,9 +23,9 @@ class Axis(Settings):
 
     @model_validator(mode="after")
     def _one_way(self) -> "Axis":
-        ways = [way for way in ("choice", "uniform", "log_uniform", "integer") if getattr(self, way) is not None]
+        ways = [way for way in WAYS if getattr(self, way) is not None]
         if len(ways) != 1:
-            raise ValueError(f"give exactly one of choice, uniform, log_uniform, integer (there are {len(ways)})")
+            raise ValueError(f"give exactly one of {', '.join(WAYS)} (there are {len(ways)})")
         if self.choice is None:
             low, high = getattr(self, ways[0])
             if low >= high:
@@ -35,7 +37,7 @@ class Axis(Settings):
     @property
     def way(self) -> str:
         """How it is drawn: choice, uniform, log_uniform or integer."""
-        return next(way for way in ("choice", "uniform", "log_uniform", "integer") if getattr(self, way) is not None)
+        return next(way for way in WAYS if getattr(self, way) is not None)
 
     @property
     def values(self) -> list[Any]:

@@ -14,9 +14,10 @@ from typing import Any
 
 from rich.table import Table
 
-from ensdistill.cli import run_command, settings_help
+from ensdistill.cli import run_command
+from ensdistill.config import Config
 from ensdistill.errors import ConfigError, DataError
-from ensdistill.faults import settings_table
+from ensdistill.faults import settings_help
 from ensdistill.files import writable_folder
 from ensdistill.progress import console
 from ensdistill.version import __version__
@@ -145,12 +146,9 @@ def _range(way: str, values: list[Any]) -> str:
 
 def study_help() -> str:
     """Every setting of a search space file, then those that can be searched."""
-    lines = ["search space files:"]
-    for row in settings_table(Study):
-        kind = f" [{row.kind}]" if row.kind else ""
-        limits = f"; {row.limits}" if row.limits else ""
-        lines.append(f"  {row.name}{kind} = {row.default}{limits}\n      {row.sentence}")
-    return "\n".join(lines) + "\n\n" + settings_help()
+    return "\n\n".join(
+        [settings_help(Study, "search space files:"), settings_help(Config, "settings to search or fix:")]
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from ensdistill.config import to_yaml
 from ensdistill.files import write_text, write_whole
+from ensdistill.weights import STUDENT_FILE
 from tune.board import leaderboard_csv
 from tune.progress import Progress
 from tune.record import TrialRecord
-from tune.trial import STUDENT
 
 
 def harvest(progress: Progress, teachers: Mapping[str, Mapping[str, float]]) -> list[Path]:
@@ -21,9 +21,9 @@ def harvest(progress: Progress, teachers: Mapping[str, Mapping[str, float]]) -> 
     best = progress.best
     if best is not None:
         write_text(home / "best.yaml", best_yaml(progress, best))
-        student = Path(best.checkpoint or "") / STUDENT
-        write_whole(home / STUDENT, lambda temporary: shutil.copyfile(student, temporary))
-        files += [home / "best.yaml", home / STUDENT]
+        student = Path(best.checkpoint or "") / STUDENT_FILE
+        write_whole(home / STUDENT_FILE, lambda temporary: shutil.copyfile(student, temporary))
+        files += [home / "best.yaml", home / STUDENT_FILE]
     return files
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ensdistill.cli import load_everything, mean_metrics, teacher_metrics
+from ensdistill.cli import Metrics, load_everything, teacher_metrics, teacher_rows
 from ensdistill.config import content_hash
+from ensdistill.weights import STUDENT_FILE
 from tune.board import leaderboard, live
 from tune.harvest import harvest
 from tune.progress import Progress
@@ -57,10 +58,7 @@ def _launch(study: Study, place: Place, console: Console) -> str:
     except BaseException:
         folder.remove_summary()  # no trial has begun: the name stays free
         raise
-    teachers = {
-        f"ensemble of {len(ensemble)} teachers": metrics["ensemble"],
-        "one teacher (mean)": mean_metrics(metrics["members"]),
-    }
+    teachers = teacher_rows(metrics)
     header = begun | {
         "study_hash": content_hash(settings),
         "data_hash": data.identity,
@@ -102,7 +100,7 @@ def _launch(study: Study, place: Place, console: Console) -> str:
     return ended
 
 
-def _short(teachers: dict[str, dict[str, float]]) -> list[tuple[str, dict[str, float]]]:
+def _short(teachers: dict[str, Metrics]) -> list[tuple[str, Metrics]]:
     return list(zip(("ensemble", "one"), teachers.values(), strict=True))
 
 
@@ -114,7 +112,7 @@ def _say_where(console: Console, place: Place, progress: Progress, tracker: Trac
     if progress.best:
         lines += [
             f"best settings:  {place.home / 'best.yaml'}",
-            f"best student:   {place.home / 'student.safetensors'}",
+            f"best student:   {place.home / STUDENT_FILE}",
         ]
     else:
         lines.append("no trial ran to its end, so there is no best one; the lines above and leaderboard.csv say why")

@@ -12,12 +12,12 @@ from ray import tune
 from ensdistill import Data, Ensemble, Epoch, distill
 from ensdistill.data import Split
 from ensdistill.errors import DivergedError
-from ensdistill.weights import save_weights
+from ensdistill.weights import STUDENT_FILE, save_weights
 from tune.record import FAILURE
 from tune.space import Study
 
 WORST = 1e30  # stands in for the objective of a trial that has none
-CHECKPOINT, STUDENT = "checkpoint.pt", "student.safetensors"
+CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_EVERY = 5  # epochs; a resumed trial gives the same numbers, so this only decides how much is done again
 
 
@@ -80,5 +80,5 @@ def _report(epoch: Epoch, metadata: dict[str, str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         epoch.save(Path(folder) / CHECKPOINT)
         if epoch.last:
-            save_weights(Path(folder) / STUDENT, epoch.student(), metadata)
+            save_weights(Path(folder) / STUDENT_FILE, epoch.student(), metadata)
         tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))

@@ -1,4 +1,4 @@
-"""One CPU thread: the networks of the contracts are too small for more."""
+"""One CPU thread for all tests: their networks are too small for more."""
 
 from collections.abc import Iterator
 
