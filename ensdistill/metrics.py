@@ -1,8 +1,10 @@
 """How good a classifier's probabilities are. All in float64, all from log-probabilities (B,classes) and labels (B,)."""
 
 import math
+from collections.abc import Callable
 
 import torch
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 ECE_BINS = 15
@@ -45,3 +47,32 @@ def all_metrics(log_p: Tensor, labels: Tensor) -> dict[str, float]:
     """
     log_p, labels = log_p.cpu(), labels.cpu()
     return {metric.__name__: metric(log_p, labels) for metric in (accuracy, nll, brier, ece)}
+
+
+def entropy(log_p: Tensor) -> Tensor:
+    """H(p) = -sum_k p_k log p_k of each image: log-probabilities (...,c) -> nats (...), from 0 to log c."""
+    terms: Tensor = torch.special.entr(log_p.double().exp())  # 0 where p = 0
+    return terms.sum(-1)
+
+
+def least_confidence(log_p: Tensor) -> Tensor:
+    """-max_k log p_k of each image: log-probabilities (...,c) -> nats (...), from 0 to log c.
+
+    It orders images as 1 - max_k p_k does, and still where the largest probability rounds to one.
+    """
+    return -log_p.double().amax(-1)
+
+
+def ood_auroc(log_p_in: Tensor, log_p_out: Tensor, score: Callable[[Tensor], Tensor] = entropy) -> float:
+    """Area under the ROC curve, in [0, 1], of telling foreign images from those of the training distribution.
+
+    P(score(out) > score(in)) + P(score(out) = score(in)) / 2 for one image drawn from each set: 1/2 is chance.
+    log_p_in (N,c): of in-distribution images. log_p_out (N',c): of foreign ones. Both at one and the same temperature.
+    score: log-probabilities (N,c) -> (N,), higher for what looks more foreign: `entropy` of the prediction
+    (Lakshminarayanan et al. 2017) or `least_confidence` (Hendrycks and Gimpel 2017).
+    """
+    scores = torch.cat([score(log_p_in.cpu()), score(log_p_out.cpu())])
+    if scores.isnan().any():
+        return math.nan  # as in every other metric, where the library would raise
+    foreign = torch.arange(len(scores)) >= len(log_p_in)
+    return float(roc_auc_score(foreign.numpy(), scores.numpy()))

@@ -1,14 +1,26 @@
 """Metrics against the cases of METHODS section 7, loops by hand, and torchmetrics."""
 
 import math
+from collections.abc import Callable
 
 import pytest
+import scipy.stats
 import torch
 from torch import Tensor
 from torch.testing import assert_close
-from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
+from torchmetrics.functional.classification import binary_auroc, multiclass_accuracy, multiclass_calibration_error
 
-from ensdistill.metrics import accuracy, all_metrics, brier, ece, log_mean_probability, nll
+from ensdistill.metrics import (
+    accuracy,
+    all_metrics,
+    brier,
+    ece,
+    entropy,
+    least_confidence,
+    log_mean_probability,
+    nll,
+    ood_auroc,
+)
 
 P = torch.tensor([[0.82, 0.18], [0.61, 0.39], [0.28, 0.72], [0.57, 0.43]], dtype=torch.float64)
 Y = torch.tensor([0, 1, 1, 0])
@@ -114,3 +126,64 @@ def test_metrics_of_float32_are_computed_in_float64() -> None:
     log_p, labels = random_case(8, images=1000)
     single = all_metrics(log_p.float(), labels)
     assert single == pytest.approx(all_metrics(log_p.float().double(), labels), abs=1e-15)
+
+
+MEMBERS = torch.tensor([[0.7, 0.2, 0.1], [0.5, 0.3, 0.2], [0.1, 0.6, 0.3]], dtype=torch.float64)
+
+
+def test_entropies_of_the_members_and_of_their_mean_are_the_hand_constants() -> None:
+    assert float(entropy(MEMBERS.log()).mean()) == pytest.approx(0.909806, abs=1e-5)
+    assert float(entropy(MEMBERS.mean(0).log())) == pytest.approx(1.052139, abs=1e-5)
+
+
+def test_entropy_agrees_with_scipy() -> None:
+    log_p, _ = random_case(9)
+    assert_close(entropy(log_p), torch.from_numpy(scipy.stats.entropy(log_p.exp().numpy(), axis=-1)))
+
+
+def test_entropy_is_log_c_when_uniform_and_zero_when_certain() -> None:
+    log_p = torch.tensor([[0.25] * 4, [0.0, 1.0, 0.0, 0.0]], dtype=torch.float64).log()
+    assert_close(entropy(log_p), torch.tensor([math.log(4), 0.0], dtype=torch.float64))
+
+
+def test_least_confidence_tells_images_apart_whose_largest_probability_rounds_to_one() -> None:
+    surprise = least_confidence(torch.tensor([[-1e-20, -46.0], [-1e-30, -69.0]], dtype=torch.float64))
+    assert surprise[0] > surprise[1] > 0
+
+
+@pytest.mark.parametrize("score", [entropy, least_confidence])
+def test_auroc_is_the_share_of_pairs_whose_foreign_image_scores_higher_ties_counting_half(
+    score: Callable[[Tensor], Tensor],
+) -> None:
+    log_in, log_out = random_case(10, images=40)[0], random_case(11, images=25)[0] / 2
+    log_out = torch.cat([log_out.log_softmax(-1), log_in[:5]])  # five ties
+    inside, outside = score(log_in).tolist(), score(log_out).tolist()
+    wins = [(o > i) + (o == i) / 2 for o in outside for i in inside]
+    assert ood_auroc(log_in, log_out, score) == pytest.approx(sum(wins) / len(wins), abs=1e-12)
+
+
+def test_auroc_agrees_with_torchmetrics() -> None:
+    log_in, log_out = random_case(12)[0], (random_case(13)[0] / 2).log_softmax(-1)
+    scores = torch.cat([entropy(log_in), entropy(log_out)]) / math.log(7)
+    foreign = torch.cat([torch.zeros(400), torch.ones(400)]).long()
+    assert ood_auroc(log_in, log_out) == pytest.approx(float(binary_auroc(scores, foreign)), abs=1e-6)
+
+
+def test_auroc_is_one_half_for_identical_sets() -> None:
+    log_p, _ = random_case(14)
+    assert ood_auroc(log_p, log_p) == 0.5
+
+
+@pytest.mark.parametrize("score", [entropy, least_confidence])
+def test_auroc_is_one_where_every_foreign_image_is_less_certain_and_zero_the_other_way(
+    score: Callable[[Tensor], Tensor],
+) -> None:
+    certain = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.9, 0.1]], dtype=torch.float64).log()
+    unsure = torch.tensor([[0.4, 0.3, 0.3], [0.3, 0.5, 0.2], [0.4, 0.4, 0.2]], dtype=torch.float64).log()
+    assert (ood_auroc(certain, unsure, score), ood_auroc(unsure, certain, score)) == (1, 0)
+
+
+def test_auroc_of_a_network_that_gives_nan_is_nan_as_its_other_metrics_are() -> None:
+    log_p = torch.full((3, 2), torch.nan)
+    assert math.isnan(ood_auroc(log_p, P.log()))
+    assert math.isnan(nll(log_p, torch.tensor([0, 1, 0])))
