@@ -12,12 +12,11 @@ from rich.table import Table
 
 from ensdistill.config import Config, load_config, presets, to_yaml
 from ensdistill.data import Data, load_data, load_test
-from ensdistill.distill import distill, evaluate, read_checkpoint, reproducibly
+from ensdistill.distill import distill, evaluate, new_student, read_checkpoint, reproducibly
 from ensdistill.errors import ConfigError, DataError, EnsdistillError
 from ensdistill.faults import settings_help
 from ensdistill.files import writable_folder, write_json, write_text
 from ensdistill.members import Ensemble
-from ensdistill.models import build
 from ensdistill.progress import console, progress
 from ensdistill.teachers import get_ensemble
 from ensdistill.version import __version__
@@ -51,7 +50,7 @@ def load_everything(config: Config, studies: str, device: str) -> tuple[Data, En
     """The data on the device and the trained ensemble, with a progress bar while teachers are trained."""
     data = load_data(config.data).to(pick_device(device))
     count, epochs = config.teachers.count, config.teachers.training.epochs
-    with progress(f"{count} teachers", count * epochs) as advance:
+    with progress(f"{config.teachers.total} teachers", count * epochs) as advance:
         ensemble = get_ensemble(
             config,
             data,
@@ -147,7 +146,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     config = load_config(options.config, options.set)
     path = Path(options.student) if options.student else _student_beside(options.config, config, options.studies)
     data = load_data(config.data).to(pick_device(options.device))
-    network = build(config.model, data, config.seed)
+    network = new_student(config, data).merged().eval()
     metadata = load_weights(path, network, data.train.images.device)
     if metadata.get("settings") != config.hash:
         raise DataError(

@@ -19,16 +19,36 @@ from ensdistill.perturbations import NoPerturbation, Perturbation
 from ensdistill.reading import Tree, parse_mapping, parse_yaml, read_yaml, to_yaml_text
 from ensdistill.settings import Settings, setting
 from ensdistill.students import Single, StudentSettings
+from ensdistill.teacher_files import TeacherFile
 from ensdistill.transfer import Averaged, Transfer
 
 
 class Teachers(Settings):
-    """The ensemble that is distilled: M networks, alike but for their seeds, trained on the labels."""
+    """The ensemble that is distilled: M networks, trained here on the labels or brought along as files."""
 
-    count: int = setting(4, "How many teachers M.", ge=1, le=64)
+    count: int = setting(4, "How many teachers are trained here.", ge=0, le=64)
     seed: int = setting(0, "Teacher m is trained with seed + m.", ge=0)
     model: Model = setting(Convnet(), "Architecture of each teacher.")
+    mixed: list[Model] = setting([], "Architectures of unlike teachers: teacher m has the one at m mod their number.")
     training: Training = setting(Training(lr=0.1), "How each teacher is trained.")
+    files: list[TeacherFile] = setting(
+        [], "Trained networks that join the ensemble: each a path and a model, if need be mean and std."
+    )
+
+    @property
+    def total(self) -> int:
+        """M, the size of the ensemble."""
+        return self.count + len(self.files)
+
+    def model_of(self, teacher: int) -> Model:
+        """The architecture of one teacher that is trained here."""
+        return self.mixed[teacher % len(self.mixed)] if self.mixed else self.model
+
+    @model_validator(mode="after")
+    def _some(self) -> "Teachers":
+        if not self.total:
+            raise ValueError("an ensemble needs a teacher; set count to 1 or more, or name files")
+        return self
 
 
 class Config(Settings):
@@ -46,7 +66,7 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Config":
-        if self.perturbation.kind == "tdiv_sdiv" and self.teachers.count < 2:
+        if self.perturbation.kind == "tdiv_sdiv" and self.teachers.total < 2:
             raise ValueError(
                 "perturbation: tdiv_sdiv needs two teachers that can disagree; set teachers.count to 2 or more"
             )

@@ -15,6 +15,7 @@ from torch.optim.swa_utils import update_bn
 
 from ensdistill.config import Config
 from ensdistill.data import Data, Split
+from ensdistill.data.splits import to_unit
 from ensdistill.errors import ConfigError, DataError, DivergedError
 from ensdistill.files import write_whole
 from ensdistill.members import Ensemble
@@ -24,6 +25,7 @@ from ensdistill.optimiser import set_lr
 from ensdistill.perturbations import evaluating
 from ensdistill.randomness import Streams, stream_seed, torch_seed
 from ensdistill.step import distill_step
+from ensdistill.students import SingleStudent, Student
 
 EVALUATION_BATCH = 1000
 
@@ -61,19 +63,47 @@ def distill(config: Config, ensemble: Ensemble, data: Data, resume: str | Path |
     return run.epochs()
 
 
+def new_student(config: Config, data: Data) -> Student:
+    """The student as its training begins, on the device of the data; the same seed gives the same weights."""
+    device = data.train.images.device
+    network = build(config.model, data, config.seed, config.transfer.head())
+    with torch_seed(stream_seed(config.seed, "student"), torch.device("cpu")):
+        student: Student = config.student(network)
+    return student.to(device)
+
+
+def check_data(config: Config, data: Data) -> None:
+    """Raises ConfigError if these settings ask for images that these data do not have."""
+    if config.training.batch_size > len(data.train):
+        raise ConfigError(
+            f"training.batch_size: {config.training.batch_size} is more than the {len(data.train)} training images"
+        )
+    if config.training.unlabelled and not len(data.unlabelled):
+        raise ConfigError(
+            "training.unlabelled: the split leaves no unlabelled images; lower data.train or set this to 0"
+        )
+
+
 class _Run:
     def __init__(self, config: Config, ensemble: Ensemble, data: Data) -> None:
         self.config, self.ensemble, self.data = config, ensemble, data
         self.device = data.train.images.device
+        check_data(config, data)
         self.steps = len(data.train) // config.training.batch_size
-        if not self.steps:
-            raise ConfigError(
-                f"training.batch_size: {config.training.batch_size} is more than the {len(data.train)} training images"
-            )
-        self.student = config.student(build(config.model, data, config.seed))
-        self.optimiser = config.training.optimiser(self.student)
-        self.average = config.averaging(self.student)
         self.done = 0
+        self.merged = False  # whether the subnetworks have become one already
+        self._take(new_student(config, data))
+
+    def _take(self, student: Student) -> None:
+        """Begins to train this student."""
+        self.student = student
+        self.optimiser = self.config.training.optimiser(student)
+        self.average = self.config.averaging(student)
+
+    def _merge(self) -> None:
+        """From here on one plain network, with a fresh optimiser and a fresh average."""
+        self._take(SingleStudent(self.student.merged()))
+        self.merged = True
 
     def epochs(self) -> Iterator[Epoch]:
         while self.done < self.config.training.epochs:
@@ -83,8 +113,11 @@ class _Run:
 
     def _epoch(self, number: int) -> Epoch:
         start = time.perf_counter()
+        if not self.merged and self.student.merge_due(self.done / self.config.training.epochs):
+            self._merge()
         loss = self._train(number)
         self.done = number
+        self.average.epoch_ended(self.student, number / self.config.training.epochs, self._judge)
         val = evaluate(self._shipped(), self.data.validation)
         if not math.isfinite(val["nll"]):
             raise DivergedError(number, self.steps, val["nll"])
@@ -102,16 +135,13 @@ class _Run:
     def _train(self, number: int) -> float:
         """One pass over the training images; the mean loss. The host waits for the device only at its end."""
         training = self.config.training
-        shuffle = Streams.of(self.config.seed, "order", number, self.device).host
-        order = torch.randperm(len(self.data.train), generator=shuffle).to(self.device)
         streams = Streams.of(self.config.seed, "perturbation", number, self.device)
         losses = []
         self.student.train()
         with torch_seed(stream_seed(self.config.seed, "dropout", number), self.device):
-            for n, batch in enumerate(torch.split(order, training.batch_size)[: self.steps]):
+            for n, (images, labels) in enumerate(self._batches(number)):
                 step = (number - 1) * self.steps + n
                 set_lr(self.optimiser, training.lr_at(step, self.steps))
-                images, labels = self.data.train[batch]
                 progress = (step + 1) / (training.epochs * self.steps)
                 losses.append(
                     distill_step(
@@ -128,12 +158,35 @@ class _Run:
                 )
         return _mean_if_finite(torch.stack(losses), number)
 
+    def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Shuffled, augmented batches: images (B,C,H,W) in [0,1], labels (B,), the unlabelled ones (-1) at the end."""
+        training, data = self.config.training, self.data
+        labelled = self._order("order", epoch, len(data.train), training.batch_size)
+        unlabelled = self._order("unlabelled", epoch, len(data.unlabelled), training.unlabelled)
+        chance = Streams.of(self.config.seed, "augmentation", epoch, self.device).device
+        for some, others in zip(labelled, unlabelled, strict=True):
+            images = torch.cat([data.train.images[some], data.unlabelled.images[others]])
+            labels = torch.cat([data.train.labels[some], data.unlabelled.labels[others]])
+            yield to_unit(training.augmentation(images, chance)), labels
+
+    def _order(self, purpose: str, epoch: int, images: int, size: int) -> Iterator[Tensor]:
+        """Indices of each batch of an epoch; after the last image all are shuffled anew."""
+        shuffle = Streams.of(self.config.seed, purpose, epoch, self.device).host
+        rounds = math.ceil(self.steps * size / max(1, images))
+        order = [torch.randperm(images, generator=shuffle) for _ in range(rounds)]
+        flat = torch.cat([torch.empty(0, dtype=torch.long), *order]).to(self.device)
+        return (flat[n * size : (n + 1) * size] for n in range(self.steps))
+
+    def _judge(self, student: Student) -> dict[str, float]:
+        """Validation metrics of a student as it would be shipped."""
+        return evaluate(self._refreshed(student.merged()), self.data.validation)
+
     def _averaged(self) -> nn.Module:
         """The averaged student with all its subnetworks, to evaluate only."""
         return self._refreshed(self.average.averaged(self.student))
 
     def _shipped(self) -> nn.Module:
-        """The averaged student merged into one plain network, a copy of its own."""
+        """The averaged student merged into one network, a copy of its own."""
         with reproducibly(self.config.training.threads):
             return self._refreshed(self.average.averaged(self.student).merged()).eval()
 
@@ -161,6 +214,7 @@ class _Run:
             "student": self.student.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "average": self.average.state_dict(),
+            "merged": self.merged,
         }
         write_whole(path, lambda temporary: torch.save(state, temporary))
 
@@ -172,10 +226,15 @@ class _Run:
                     f"{path}: this checkpoint belongs to other {what} ({theirs}, now {mine}); "
                     "resume with the settings it was made with, or start afresh without it"
                 )
+        if state["merged"]:
+            self._merge()
         self.student.load_state_dict(state["student"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.average.load_state_dict(state["average"])
         self.done = state["epoch"]
+
+
+_STATE = ("identity", "epoch", "student", "optimiser", "average", "merged")
 
 
 def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -184,7 +243,7 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         raise DataError(f"{path}: there is no such checkpoint")
     try:
         state = torch.load(path, map_location=device, weights_only=True)
-        return {name: state[name] for name in ("identity", "epoch", "student", "optimiser", "average")}
+        return {name: state[name] for name in _STATE}
     except Exception as error:  # torch names a dozen different errors for a damaged file
         raise DataError(f"{path}: damaged, or no checkpoint of ensdistill; start afresh without it") from error
 

@@ -47,7 +47,7 @@ def settings_table(model: type[BaseModel], prefix: str = "") -> Iterator[Row]:
     """Every setting below a settings class: name, default, range and sentence, read off the fields."""
     for name, field in model.model_fields.items():
         pieces = pieces_of(field)
-        if not pieces:
+        if not pieces or get_origin(field.annotation) is list:
             yield Row(f"{prefix}{name}", "", _default(field), limits_of(field), field.description or "")
             continue
         if any("kind" in piece.model_fields for piece in pieces):
@@ -74,6 +74,8 @@ def settings_help(model: type[BaseModel], title: str) -> str:
 def pieces_of(field: FieldInfo) -> list[type[BaseModel]]:
     """The settings classes that a field may hold; empty for a plain value."""
     options = [field.annotation, *get_args(field.annotation)]
+    if get_origin(field.annotation) is list and get_args(options[1]):  # of pieces told apart by their kind
+        options = list(get_args(get_args(options[1])[0]))
     return [option for option in options if isinstance(option, type) and issubclass(option, BaseModel)]
 
 
@@ -143,7 +145,7 @@ def _place(
     path: list[str] = []
     holder: type[BaseModel] | None = model
     options: list[type[BaseModel]] = []  # what the value at the path so far may be
-    named = False  # whether the next part is a free name, as in a mapping of names to settings
+    named = False  # whether the next part is a free name or number, as in a mapping or list of settings
     for part in location:
         is_key = isinstance(tree, Mapping) and part in tree
         chosen = [option for option in options if kind_of(option) == part and not is_key]
@@ -151,7 +153,8 @@ def _place(
             holder, options = chosen[0], []
             continue
         path.append(str(part))
-        tree = tree.get(part) if isinstance(tree, Mapping) else None
+        inside = isinstance(tree, Mapping) or (isinstance(tree, list) and isinstance(part, int) and part < len(tree))
+        tree = (tree.get(part) if isinstance(tree, Mapping) else tree[part]) if inside else None
         if named:
             named = False
             continue
@@ -159,7 +162,7 @@ def _place(
             holder, options = options[0], []
         field = holder.model_fields.get(str(part)) if holder else None
         if field is not None:
-            options, named = pieces_of(field), get_origin(field.annotation) is dict
+            options, named = pieces_of(field), get_origin(field.annotation) in (dict, list)
         elif part != location[-1]:
             holder = None
     return path, holder

@@ -1,5 +1,6 @@
-"""The shape that teachers and students share: several functions behind one call."""
+"""The shape that teachers and students share: several functions behind one call, and how they speak as one."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -44,3 +45,25 @@ class Ensemble(Members):
 
     def __len__(self) -> int:
         return len(self.networks)
+
+
+class Together(nn.Module):
+    """Several functions as one network: images (B,C,H,W) -> logits (B,classes), at the cost of all of them."""
+
+    def __init__(self, members: Members, how: str) -> None:
+        super().__init__()
+        self.members = members
+        self.how = how
+
+    def forward(self, x: Tensor) -> Tensor:
+        return together(self.members(x), self.how)
+
+
+def together(logits: Tensor, how: str, temperature: float = 1.0) -> Tensor:
+    """Logits at temperature T of several members as one, (members,B,c) -> (B,c).
+
+    how: `mean_of_logits`, `sum_of_logits` or `mean_of_probabilities` (whose logits are log-probabilities).
+    """
+    if how == "mean_of_probabilities":
+        return (logits / temperature).log_softmax(-1).logsumexp(0) - math.log(len(logits))
+    return (logits.sum(0) if how == "sum_of_logits" else logits.mean(0)) / temperature

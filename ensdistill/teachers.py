@@ -37,7 +37,7 @@ Progress = Callable[[int, int], None]  # (teacher, epochs done); all epochs at o
 # The sources that decide what a trained teacher looks like.
 _TRAINER = (
     "data/splits.py distill.py models/*.py optimiser.py randomness.py step.py "
-    "students/single.py transfer/labels.py transfer/losses.py"
+    "students/single.py transfer/base.py transfer/labels.py transfer/losses.py data/augmentation.py"
 )
 
 
@@ -48,9 +48,10 @@ def get_ensemble(config: Config, data: Data, store: str | Path, progress: Progre
     Raises DataError if the store cannot be written.
     """
     folder = writable_folder(store)
+    files = [file(data) for file in config.teachers.files]  # first: a bad one is told before others are trained
     members = [_get_teacher(config, m, data, folder, progress) for m in range(config.teachers.count)]
-    identity = content_hash([weights for _, weights in members])
-    return Ensemble([network for network, _ in members], len(data.class_names), identity)
+    identity = content_hash([origin for _, origin in (*members, *files)])
+    return Ensemble([network for network, _ in (*members, *files)], len(data.class_names), identity)
 
 
 def teacher_config(config: Config, teacher: int) -> Config:
@@ -58,7 +59,7 @@ def teacher_config(config: Config, teacher: int) -> Config:
     return config.model_copy(
         update={
             "seed": stream_seed(config.teachers.seed + teacher, "teacher"),
-            "model": config.teachers.model,
+            "model": config.teachers.model_of(teacher),
             "training": config.teachers.training,
             "student": Single(),
             "perturbation": NoPerturbation(),

@@ -8,14 +8,18 @@ from typing import Annotated
 
 from pydantic import Field
 
+from ensdistill.data.augmentation import Augmentation
+from ensdistill.data.cifar import Cifar10, Cifar100
 from ensdistill.data.digits import Digits
+from ensdistill.data.fitting import fit_images
 from ensdistill.data.image_folder import ImageFolder
-from ensdistill.data.splits import Data, Source, Split, split_source
+from ensdistill.data.npz import Npz
+from ensdistill.data.splits import Data, Readable, Source, Split, split_source
 
-DataSettings = Annotated[Digits | ImageFolder, Field(discriminator="kind")]
+DataSettings = Annotated[Digits | Cifar10 | Cifar100 | ImageFolder | Npz, Field(discriminator="kind")]
 
 
-def load_data(settings: Digits | ImageFolder) -> Data:
+def load_data(settings: Readable) -> Data:
     """Training, validation and unlabelled images, disjoint, by the settings' seed.
 
     Raises DataError if the images cannot be read, ConfigError if there are too few of them.
@@ -23,9 +27,24 @@ def load_data(settings: Digits | ImageFolder) -> Data:
     return split_source(settings(), settings.sizes())[0]
 
 
-def load_test(settings: Digits | ImageFolder) -> Split:
+def load_test(settings: Readable) -> Split:
     """The test images of the same split. Nothing that trains, chooses or stops may call this."""
     return split_source(settings(), settings.sizes())[1]
 
 
-__all__ = ["Data", "DataSettings", "Digits", "ImageFolder", "Source", "Split", "load_data", "load_test"]
+__all__ = [
+    "Augmentation",
+    "Cifar10",
+    "Cifar100",
+    "Data",
+    "DataSettings",
+    "Digits",
+    "ImageFolder",
+    "Npz",
+    "Readable",
+    "Source",
+    "Split",
+    "fit_images",
+    "load_data",
+    "load_test",
+]

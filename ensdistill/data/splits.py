@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -81,6 +82,16 @@ class Sizes(Settings):
     def sizes(self) -> "Sizes":
         """These four numbers alone."""
         return Sizes(seed=self.seed, train=self.train, validation=self.validation, test=self.test)
+
+
+class Readable(Protocol):
+    """What the settings of a data source can do: read it, and say how to cut it."""
+
+    def __call__(self) -> Source:
+        """All images and labels. Raises DataError if they cannot be read."""
+
+    def sizes(self) -> Sizes:
+        """How many images go where."""
 
 
 def to_unit(images: Tensor) -> Tensor:

@@ -24,14 +24,18 @@ class Normalise(nn.Module):
         return (x - self.mean) / self.std
 
 
-def build(model: Callable[[tuple[int, int, int], int], nn.Module], data: Data, seed: int) -> nn.Module:
+def build(
+    model: Callable[[tuple[int, int, int], int], nn.Module], data: Data, seed: int, head: nn.Module | None = None
+) -> nn.Sequential:
     """A freshly initialised network for these data, on their device: images (B,C,H,W) in [0,1] -> logits (B,classes).
 
-    Mean and standard deviation are those of the training images; the same seed gives the same weights.
+    Mean and standard deviation are those of the training images; the same seed gives the same weights. A head is put
+    behind the network (see `Matching.head`).
     """
     device = data.train.images.device
     with torch_seed(stream_seed(seed, "initial weights"), torch.device("cpu")):
         channels, height, width = data.train.images.shape[1:]
         network = model((channels, height, width), len(data.class_names))
     mean, std = data.train.channel_statistics()
-    return nn.Sequential(Normalise(mean, std), network.to(device))
+    parts = [Normalise(mean, std), network.to(device)] + ([head.to(device)] if head else [])
+    return nn.Sequential(*parts)

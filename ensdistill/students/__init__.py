@@ -6,8 +6,9 @@ from pydantic import Field
 
 from ensdistill.students.base import Student
 from ensdistill.students.batch_ensemble import BatchEnsemble
-from ensdistill.students.single import Single
+from ensdistill.students.branches import Branches
+from ensdistill.students.single import Single, SingleStudent
 
-StudentSettings = Annotated[Single | BatchEnsemble, Field(discriminator="kind")]
+StudentSettings = Annotated[Single | BatchEnsemble | Branches, Field(discriminator="kind")]
 
-__all__ = ["BatchEnsemble", "Single", "Student", "StudentSettings"]
+__all__ = ["BatchEnsemble", "Branches", "Single", "SingleStudent", "Student", "StudentSettings"]

@@ -2,7 +2,7 @@
 
 Subnetwork m of a linear or convolutional layer computes, for input x,
 
-    y_m = s_m * (W (r_m * x) + b)
+    y_m = s_m * (W (r_m * x) + b)      or      y_m = s_m * W (r_m * x) + b_m
 
 with r (K, inputs) and s (K, outputs) along the channels. Naming trap: here, as in the code of Nam et al. 2022, r is on
 the input side and s on the output side; Wen et al. 2020 (BatchEnsemble) name them the other way round.
@@ -13,32 +13,59 @@ from copy import deepcopy
 from typing import Any, Literal
 
 import torch
+from pydantic import model_validator
 from torch import Tensor, nn
 
+from ensdistill.errors import ConfigError
+from ensdistill.members import Together
 from ensdistill.settings import Settings, setting
 from ensdistill.students.base import Student
+from ensdistill.students.layers import replace_layers, turnable, warn_of_unturned
 
 
 class BatchEnsemble(Settings):
-    """Turns the convolutional and linear layers of any network into rank-one ensembles; merged into one at the end.
+    """Turns the convolutional and linear layers of any network into rank-one ensembles.
 
-    The factors start at exactly one, so that all subnetworks begin equal and only their different teachers part them.
-    They decay towards one, and each sees the full gradient of its own loss (K times its share of the mean loss).
-    Nam et al. 2022 (LatentBE), section 3, and their official code.
+    The defaults are LatentBE's: factors start at exactly one, so that all subnetworks begin equal and only their
+    different teachers part them, decay towards one, and see the full gradient of their own loss (K times their share of
+    the mean loss); at the end they are merged. Nam et al. 2022, section 3, and their official code.
+
+    Diversity Matters (Nam et al. 2021, official code) and BatchEnsemble (Wen et al. 2020) start from random factors,
+    give each subnetwork its own bias, let factors neither decay nor move fast, and predict by the mean of all.
     """
 
     kind: Literal["batch_ensemble"] = "batch_ensemble"
     subnetworks: int = setting(4, "How many subnetworks K share the weights.", ge=1, le=64)
+    factors: Literal["ones", "normal", "random_sign"] = setting(
+        "ones", "How factors start: all one, drawn from N(1, factor_std^2), or 1 and -1 with equal chances."
+    )
+    factor_std: float = setting(0.5, "Standard deviation of factors that start `normal`.", ge=0, le=2)
     factor_gradient: Literal["own", "mean"] = setting(
         "own", "Gradient of a factor: of its own subnetwork's loss (K times), or its share of the mean loss."
     )
-    merge: Literal["product_of_means", "mean_of_products"] = setting(
-        "product_of_means",
-        "How subnetworks become one: mean s times W times mean r (published), or mean over m of s W r.",
+    factor_lr: float = setting(1.0, "Learning rate of factors, times that of the shared weights.", gt=0, le=100)
+    factor_decay: Literal["to_one", "none"] = setting("to_one", "Whether weight decay pulls factors to one.")
+    bias: Literal["shared", "own"] = setting(
+        "shared", "One bias that s scales too, or one for each subnetwork that it does not."
     )
+    merge: Literal["product_of_means", "mean_of_products", "mean_of_probabilities"] = setting(
+        "product_of_means",
+        "How subnetworks become one: mean s times W times mean r (published), mean over m of s W r, or not at all: "
+        "the mean of their probabilities, at K times the cost.",
+    )
+    merge_at: float = setting(1.0, "Share of the training after which one merged network trains on.", ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _can_be_merged(self) -> "BatchEnsemble":
+        if self.merge == "mean_of_probabilities" and self.merge_at < 1:
+            raise ValueError("merge_at: mean_of_probabilities merges no weights; set merge_at to 1 or another merge")
+        return self
 
     def __call__(self, network: nn.Module) -> "BatchEnsembleStudent":
-        """network: images (B,C,H,W) -> logits (B,classes); its layers are taken over, so do not use it afterwards."""
+        """network: images (B,C,H,W) -> logits (B,classes); its layers are taken over, so do not use it afterwards.
+
+        Random factors come from torch's global generator. Layers that cannot be turned are shared, with a warning.
+        """
         return BatchEnsembleStudent(network, self)
 
 
@@ -54,29 +81,35 @@ class RankOne(nn.Module):
     `r` and `s` are stored as their distance from one, so that ordinary weight decay pulls the factors to one.
     """
 
-    def __init__(self, layer: nn.Conv2d | nn.Linear, subnetworks: int, selection: Selection) -> None:
+    def __init__(self, layer: nn.Conv2d | nn.Linear, settings: BatchEnsemble, selection: Selection) -> None:
         super().__init__()
         self.layer = layer
         self.selection = selection
         self.channel_axis = 1 if isinstance(layer, nn.Conv2d) else -1
         inputs, outputs = _channels(layer)
-        self.r = nn.Parameter(layer.weight.new_zeros(subnetworks, inputs))
-        self.s = nn.Parameter(layer.weight.new_zeros(subnetworks, outputs))
+        self.r, self.s = (_start(layer.weight, settings, channels) for channels in (inputs, outputs))
+        self.bias = None
+        if settings.bias == "own" and layer.bias is not None:
+            self.bias = nn.Parameter(layer.bias.detach().repeat(settings.subnetworks, 1))
+            layer.bias = None
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._scaled(self.layer(self._scaled(x, self.r)), self.s)
+        x = self._each(x, self.r, lambda x, distance: x * (1 + distance))
+        y = self._each(self.layer(x), self.s, lambda y, distance: y * (1 + distance))
+        return y if self.bias is None else self._each(y, self.bias, torch.add)
 
-    def _scaled(self, x: Tensor, distance: Tensor) -> Tensor:
-        """Multiplies the channels of each chosen subnetwork's share of the batch by that subnetwork's factors."""
+    def _each(self, x: Tensor, vectors: Tensor, combine: Any) -> Tensor:
+        """Combines the channels of each chosen subnetwork's share of the batch with that subnetwork's vector."""
         members = self.selection.members
-        factors = 1 + (distance if members is None else distance[list(members)])
-        k, channels = factors.shape
+        chosen = vectors if members is None else vectors[list(members)]
+        k, channels = chosen.shape
         shape = [k, 1] + [1] * (x.dim() - 1)
         shape[2 if self.channel_axis == 1 else -1] = channels
-        return (x.view(k, -1, *x.shape[1:]) * factors.view(shape)).flatten(0, 1)
+        combined: Tensor = combine(x.reshape(k, -1, *x.shape[1:]), chosen.view(shape))
+        return combined.flatten(0, 1)
 
     def merged(self, merge: str) -> nn.Conv2d | nn.Linear:
-        """One plain layer; the shared bias is scaled by the mean of s, which is the exact fold of y = s(Wx + b)."""
+        """One plain layer; a shared bias is scaled by the mean of s, which is the exact fold of y = s(Wx + b)."""
         layer = deepcopy(self.layer)
         r, s = 1 + self.r.detach(), 1 + self.s.detach()
         with torch.no_grad():
@@ -84,27 +117,34 @@ class RankOne(nn.Module):
             if merge == "mean_of_products":
                 scale = torch.stack([_grouped(layer, s_m, r_m) for s_m, r_m in zip(s, r, strict=True)]).mean(0)
             layer.weight.mul_(scale)
-            if layer.bias is not None:
+            if self.bias is not None:
+                layer.bias = nn.Parameter(self.bias.detach().mean(0))
+            elif layer.bias is not None:
                 layer.bias.mul_(s.mean(0))
         return layer
 
 
 class BatchEnsembleStudent(Student):
-    """K subnetworks that run as one batch of K*B images, through one shared set of BatchNorm layers."""
+    """K subnetworks that run as one batch of K*B images, through one shared set of normalisation layers."""
 
     def __init__(self, network: nn.Module, settings: BatchEnsemble) -> None:
         super().__init__()
         self.settings = settings
         self.selection = Selection()
-        self.network = _replace(
-            network, (nn.Conv2d, nn.Linear), lambda layer: RankOne(layer, settings.subnetworks, self.selection)
-        )
+        warn_of_unturned(network)
+        self.network = replace_layers(network, turnable, lambda layer: RankOne(layer, settings, self.selection))
 
     def forward(self, x: Tensor, members: Sequence[int] | None = None) -> Tensor:
         k = len(self) if members is None else len(members)
         self.selection.members = members
         try:
             logits: Tensor = self.network(x.repeat(k, *[1] * (x.dim() - 1)))
+        except AttributeError as error:  # of a network that reads a layer's weight itself instead of calling the layer
+            if "RankOne" not in str(error):
+                raise
+            raise ConfigError(
+                f"student.kind: batch_ensemble cannot turn this network ({error}); take another model or student"
+            ) from error
         finally:
             self.selection.members = None
         return logits.view(k, len(x), -1)
@@ -113,7 +153,14 @@ class BatchEnsembleStudent(Student):
         return self.settings.subnetworks
 
     def merged(self) -> nn.Module:
-        return _replace(deepcopy(self.network), (RankOne,), lambda layer: layer.merged(self.settings.merge))
+        if self.settings.merge == "mean_of_probabilities":
+            return Together(deepcopy(self), self.settings.merge)
+        return replace_layers(
+            deepcopy(self.network), lambda m: isinstance(m, RankOne), lambda layer: layer.merged(self.settings.merge)
+        )
+
+    def merge_due(self, progress: float) -> bool:
+        return progress >= self.settings.merge_at
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Shared parameters as usual, factors apart.
@@ -124,10 +171,23 @@ class BatchEnsembleStudent(Student):
         known = {id(p) for p in factors}
         shared = [p for p in self.parameters() if id(p) not in known]
         times = len(self) if self.settings.factor_gradient == "own" else 1
+        decay = weight_decay / times if self.settings.factor_decay == "to_one" else 0.0
         return [
             {"params": shared, "weight_decay": weight_decay, "lr_scale": 1.0},
-            {"params": factors, "weight_decay": weight_decay / times, "lr_scale": float(times)},
+            {"params": factors, "weight_decay": decay, "lr_scale": times * self.settings.factor_lr},
         ]
+
+
+def _start(like: Tensor, settings: BatchEnsemble, channels: int) -> nn.Parameter:
+    """The distance from one of freshly drawn factors, (K, channels)."""
+    shape = (settings.subnetworks, channels)
+    if settings.factors == "ones":
+        distance = torch.zeros(shape)
+    elif settings.factors == "normal":
+        distance = settings.factor_std * torch.randn(shape)
+    else:
+        distance = -2.0 * torch.randint(2, shape)
+    return nn.Parameter(distance.to(like))
 
 
 def _channels(layer: nn.Conv2d | nn.Linear) -> tuple[int, int]:
@@ -142,13 +202,3 @@ def _grouped(layer: nn.Conv2d | nn.Linear, s: Tensor, r: Tensor) -> Tensor:
         return s[:, None] * r[None, :]
     inputs = r.view(layer.groups, -1).repeat_interleave(layer.out_channels // layer.groups, 0)
     return (s[:, None] * inputs)[:, :, None, None]
-
-
-def _replace(network: nn.Module, kinds: tuple[type[nn.Module], ...], new: Any) -> nn.Module:
-    """Replaces every layer of the given kinds in place by `new(layer)`; returns the network (or its replacement)."""
-    if isinstance(network, kinds):
-        replaced: nn.Module = new(network)
-        return replaced
-    for name, child in network.named_children():
-        setattr(network, name, _replace(child, kinds, new))
-    return network

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ensdistill.settings import setting
 from ensdistill.transfer.base import Distilling
-from ensdistill.transfer.losses import kl_to_student
+from ensdistill.transfer.losses import kl_to_student, log
 
 
 class Averaged(Distilling):
@@ -33,6 +33,6 @@ class Averaged(Distilling):
         if self.average == "logits":
             teachers = teachers.mean(0, keepdim=True)
         elif self.average == "probabilities":
-            teachers = teachers.softmax(-1).mean(0, keepdim=True).clamp(min=1e-30).log()
+            teachers = log(teachers.softmax(-1).mean(0, keepdim=True))
         tempered = (teachers / self.temperature).softmax(-1).unsqueeze(1)
         return tempered if self.average == "losses" else tempered.mean(0, keepdim=True)

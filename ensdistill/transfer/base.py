@@ -1,16 +1,17 @@
-"""What the distilling transfers share: the balance between labels and teachers."""
+"""What transfers share: how their logits come about, and the balance between labels and teachers."""
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ensdistill.settings import Settings, setting
 from ensdistill.transfer.losses import label_cross_entropy
 
 
-class Distilling(Settings):
-    """L = (1 - alpha) CE(labels, student) + alpha * distillation(student, teachers)."""
+class Matching(Settings):
+    """Base of all transfers."""
 
-    temperature: float = setting(4.0, "Softmax temperature of teachers and student.", ge=0.05, le=100)
-    alpha: float = setting(0.9, "Weight of the distillation term; the label term gets the rest.", ge=0, le=1)
+    def head(self) -> nn.Module | None:
+        """What is put behind the student's network so that the softmax of its logits is what it predicts, if any."""
+        return None
 
     def __call__(self, student: Tensor, teachers: Tensor, labels: Tensor, on_labels: Tensor) -> Tensor:
         """The loss of one batch, a scalar.
@@ -18,6 +19,16 @@ class Distilling(Settings):
         student: logits (K,B,c) on the images the teachers saw; teachers: logits (M,B,c); labels: (B,), -1 if none;
         on_labels: the student's logits (K,B,c) on the images of the label term, often the same tensor as `student`.
         """
+        raise NotImplementedError
+
+
+class Distilling(Matching):
+    """L = (1 - alpha) CE(labels, student) + alpha * distillation(student, teachers)."""
+
+    temperature: float = setting(4.0, "Softmax temperature of teachers and student.", ge=0.05, le=100)
+    alpha: float = setting(0.9, "Weight of the distillation term; the label term gets the rest.", ge=0, le=1)
+
+    def __call__(self, student: Tensor, teachers: Tensor, labels: Tensor, on_labels: Tensor) -> Tensor:
         label_term = label_cross_entropy(on_labels, labels)
         return (1 - self.alpha) * label_term + self.alpha * self.distillation(student, teachers)
 

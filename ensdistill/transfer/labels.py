@@ -4,11 +4,11 @@ from typing import Literal
 
 from torch import Tensor
 
-from ensdistill.settings import Settings
+from ensdistill.transfer.base import Matching
 from ensdistill.transfer.losses import label_cross_entropy
 
 
-class Labels(Settings):
+class Labels(Matching):
     """L = CE(labels, student). The teachers are not asked."""
 
     kind: Literal["labels"] = "labels"

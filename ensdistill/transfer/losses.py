@@ -1,4 +1,4 @@
-"""The two losses that all transfers are made of, in log space."""
+"""The losses that all transfers are made of, in log space."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,6 +23,19 @@ def kl_to_student(targets: Tensor, student: Tensor, temperature: float) -> Tenso
     targets: probabilities already at temperature T, (..., B, c). student: logits (..., B, c), broadcast against them.
     Returns a scalar: nats per example, times temperature squared. Hinton et al. 2015, section 2.
     """
-    log_student = (student / temperature).log_softmax(-1)
-    pointwise = targets * (targets.clamp(min=1e-30).log() - log_student)
-    return temperature**2 * pointwise.sum(-1).mean()
+    return kl_of_images(targets, student, temperature).mean()
+
+
+def kl_of_images(targets: Tensor, student: Tensor, temperature: float) -> Tensor:
+    """The same before the average: (..., B)."""
+    return temperature**2 * kl_to_log(targets, (student / temperature).log_softmax(-1))
+
+
+def kl_to_log(p: Tensor, log_q: Tensor) -> Tensor:
+    """KL(p || q) in nats: probabilities (..., c) and log-probabilities (..., c) -> (...)."""
+    return (p * (log(p) - log_q)).sum(-1)
+
+
+def log(probabilities: Tensor) -> Tensor:
+    """The logarithm, finite at zero."""
+    return probabilities.clamp(min=1e-30).log()

@@ -12,7 +12,7 @@ from ensdistill.config import Config
 from ensdistill.data import Data, Split
 from ensdistill.members import Ensemble
 from ensdistill.models import Convnet, build
-from ensdistill.randomness import Streams
+from ensdistill.randomness import Streams, torch_seed
 from ensdistill.settings import Settings
 from ensdistill.students.base import Student
 
@@ -65,7 +65,8 @@ def toy_ensemble(data: Data, teachers: int = 2) -> Ensemble:
 
 def toy_student(settings: Any, data: Data, seed: int = 0, spread: bool = True) -> Student:
     """A student in training mode; `spread` moves all its parameters a little, so that its subnetworks differ."""
-    student: Student = settings(build(MODEL, data, seed))
+    with torch_seed(seed, torch.device("cpu")):
+        student: Student = settings(build(MODEL, data, seed))
     if spread:
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():

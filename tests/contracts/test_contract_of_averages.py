@@ -21,13 +21,20 @@ def student() -> Student:
 
 
 def move(pupil: Student, average: Average, steps: int, total: int = 6, first: int = 0) -> None:
-    """Random steps, each shown to the average; step n is the same however the walk is cut."""
+    """Random steps, each shown to the average as an epoch of its own; step n is the same however the walk is cut."""
     for n in range(first, first + steps):
         generator = torch.Generator().manual_seed(n)
         with torch.no_grad():
             for p in pupil.parameters():
                 p.add_(0.1 * torch.randn(p.shape, generator=generator))
         average.update(pupil, (n + 1) / total)
+        average.epoch_ended(pupil, (n + 1) / total, judge)
+
+
+def judge(pupil: Student) -> dict[str, float]:
+    """Validation metrics that favour the shortest weights."""
+    length = float(sum(p.detach().square().sum() for p in pupil.parameters()))
+    return {"accuracy": -length, "nll": length}
 
 
 def state(module: nn.Module) -> dict[str, Tensor]:
@@ -75,6 +82,7 @@ def test_updating_changes_nothing_of_the_student_in_training(settings: Any) -> N
     before = state(pupil)
     for n in range(4):
         average.update(pupil, (n + 1) / 4)
+        average.epoch_ended(pupil, (n + 1) / 4, judge)
     assert equal(state(pupil), before)
 
 
@@ -84,6 +92,7 @@ def test_average_of_a_student_that_stands_still_is_that_student(settings: Any) -
     average = settings(pupil)
     for n in range(4):
         average.update(pupil, (n + 1) / 4)
+        average.epoch_ended(pupil, (n + 1) / 4, judge)
     for mine, its in zip(average.averaged(pupil).parameters(), pupil.parameters(), strict=True):
         torch.testing.assert_close(mine, its)
 

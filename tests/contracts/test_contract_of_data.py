@@ -1,6 +1,7 @@
 """What every data source promises: bytes and labels that split into disjoint parts."""
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,32 +12,48 @@ from contract_pieces import pieces
 from PIL import Image
 
 from ensdistill.data import DataSettings, load_data, load_test
+from tests.miniature_cifar import write_miniature
 
 SIZES = {"train": 20, "validation": 20, "test": 10}
-ROWS: dict[str, dict[str, Any]] = {"image_folder": {"size": 8}}  # and its path, a folder made by `source`
+ROWS: dict[str, dict[str, Any]] = {"image_folder": {"size": 8}}  # and its path, which `source` makes
 
 
-def _write_images(root: Path) -> None:
+def _write_folder(root: Path, patch: pytest.MonkeyPatch) -> Path:
     generator = np.random.default_rng(0)
     for name in "ab":
         (root / name).mkdir()
         for n in range(30):
             pixels = generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(root / name / f"{n}.png")
+    return root
+
+
+def _write_npz(root: Path, patch: pytest.MonkeyPatch) -> Path:
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
+    np.savez(root / "images.npz", images=images, labels=np.arange(60) % 3)
+    return root / "images.npz"
+
+
+FILES: dict[str, Callable[[Path, pytest.MonkeyPatch], Path]] = {  # kind -> writes what its path shall lead to
+    "image_folder": _write_folder,
+    "npz": _write_npz,
+    "cifar10": lambda root, patch: write_miniature("CIFAR10", root, patch).parent,
+    "cifar100": lambda root, patch: write_miniature("CIFAR100", root, patch).parent,
+}
 
 
 @pytest.fixture(scope="module", params=pieces(DataSettings), ids=lambda piece: piece.model_fields["kind"].default)
-def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The settings of one source. A new source that must be given more than sizes needs a row above."""
     piece = request.param
-    row = dict(ROWS.get(piece.model_fields["kind"].default, {}))
-    if "path" in piece.model_fields:
-        root = tmp_path_factory.mktemp("images")
-        _write_images(root)
-        row["path"] = str(root)
-    missing = [name for name, field in piece.model_fields.items() if field.is_required() and name not in row]
-    assert not missing, f"{piece.__name__} needs a row in ROWS for {missing}"
-    return piece(**SIZES, **row)
+    kind = str(piece.model_fields["kind"].default)
+    row = dict(ROWS.get(kind, {}))
+    with pytest.MonkeyPatch.context() as patch:
+        if kind in FILES:
+            row["path"] = str(FILES[kind](tmp_path_factory.mktemp("images"), patch))
+        missing = [name for name, field in piece.model_fields.items() if field.is_required() and name not in row]
+        assert not missing, f"{piece.__name__} needs a row in ROWS or FILES for {missing}"
+        yield piece(**SIZES, **row)
 
 
 def test_images_are_bytes_and_labels_are_classes(source: Any) -> None:
@@ -59,8 +76,10 @@ def test_no_image_is_in_two_parts(source: Any) -> None:
     data = load_data(source)
     parts = [data.train, data.validation, data.unlabelled, load_test(source)]
     images = [image.numpy().tobytes() for part in parts for image in part.images]
-    assert len(images) == len(source().pool)
-    assert len(set(images)) == len({image.numpy().tobytes() for image in source().pool.images}) == len(images)
+    whole = source()
+    there = [image.numpy().tobytes() for part in (whole.pool, whole.test) if part for image in part.images]
+    assert len(images) == len(set(images)) == len(there)
+    assert set(images) == set(there)
 
 
 def test_same_seed_gives_the_same_data_and_another_seed_others(source: Any) -> None:

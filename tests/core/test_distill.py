@@ -235,6 +235,7 @@ class Recorder:
     def __init__(self) -> None:
         self.progress: list[float] = []
         self.weights: list[Tensor] = []
+        self.ends: list[tuple[float, float]] = []
 
     def __call__(self, student: Student) -> "Recorder":
         return self
@@ -243,8 +244,19 @@ class Recorder:
         self.progress.append(progress)
         self.weights.append(next(student.parameters()).detach().clone())
 
+    def epoch_ended(self, student: Student, progress: float, judge: Any) -> None:
+        self.ends.append((progress, judge(student)["nll"]))
+
     def averaged(self, student: Student) -> Student:
         return student
+
+
+def test_average_is_shown_the_student_after_every_epoch_with_its_validation_metrics(
+    ensemble: Ensemble, digits: Data
+) -> None:
+    recorder = Recorder()
+    epochs = list(distill(tiny_config().model_copy(update={"averaging": recorder}), ensemble, digits))
+    assert recorder.ends == [(pytest.approx(epoch.number / 3), epoch.val["nll"]) for epoch in epochs]
 
 
 def test_average_is_shown_the_student_after_every_step(ensemble: Ensemble, digits: Data) -> None:

@@ -31,7 +31,7 @@ def faults(tree: dict[str, Any]) -> list[str]:
         # an unknown kind
         ({"transfer": {"kind": "averged"}}, "transfer.kind: 'averged' is none of", "did you mean averaged?"),
         ({"averaging": {"kind": "emma"}}, "averaging.kind: 'emma' is none of none, ema", "did you mean ema?"),
-        ({"model": {"kind": "resnet"}}, "model.kind: 'resnet' is none of convnet", ""),
+        ({"model": {"kind": "resmet"}}, "model.kind: 'resmet' is none of convnet", "(did you mean resnet?)"),
         ({"transfer": {"kind": None}}, "transfer.kind: None is none of", ""),
         ({"transfer": {"kind": ["averaged"]}}, "transfer.kind: ", "is none of"),
         # an unknown choice

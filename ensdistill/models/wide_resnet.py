@@ -1,0 +1,63 @@
+"""Wide residual networks with pre-activation blocks (Zagoruyko and Komodakis 2016)."""
+
+from typing import Literal
+
+from pydantic import field_validator
+from torch import Tensor, nn
+
+from ensdistill.models.layers import Conv2d, chain, ending, refuse_depth_unless_6n_plus, stages
+from ensdistill.settings import Settings, setting
+
+STEM = 16  # channels of the first convolution, whatever the widening factor
+
+
+class WideResNet(Settings):
+    """WRN-depth-width: a bare 3x3 convolution to 16 channels, three stages of pre-activation blocks of 16, 32 and 64
+    times `width` channels, BatchNorm and ReLU, global average pooling and a linear classifier.
+
+    As in the official code of Nam et al. 2022. Zagoruyko and Komodakis 2016 (Wide residual networks), table 1.
+    """
+
+    kind: Literal["wide_resnet"] = "wide_resnet"
+    depth: int = setting(28, "Layers with weights: 6n+4 for n blocks a stage.", ge=10, le=1000)
+    width: int = setting(4, "Widening factor of all stages.", ge=1, le=256)
+
+    @field_validator("depth")
+    @classmethod
+    def _fills_three_stages(cls, depth: int) -> int:
+        return refuse_depth_unless_6n_plus(4, depth)
+
+    def __call__(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+        """A network with random weights for images (B,*shape) -> logits (B,classes)."""
+        widths = [16 * self.width, 32 * self.width, 64 * self.width]
+        return chain(
+            conv=Conv2d(shape[0], STEM, 3, padding=1, bias=False),
+            **stages(PreActivationBlock, STEM, widths, (self.depth - 4) // 6),
+            norm=nn.BatchNorm2d(widths[-1]),
+            relu=nn.ReLU(),
+            **ending(widths[-1], classes),
+        )
+
+
+class PreActivationBlock(nn.Module):
+    """shortcut(x) + residual(x): (B,channels,H,W) -> (B,width,H/stride,W/stride), sides rounded up.
+
+    Where the shape changes, the shortcut is a 1x1 convolution of the raw input, before BatchNorm and ReLU.
+    """
+
+    def __init__(self, channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.residual = chain(
+            norm1=nn.BatchNorm2d(channels),
+            relu1=nn.ReLU(),
+            conv1=Conv2d(channels, width, 3, stride, padding=1, bias=False),
+            norm2=nn.BatchNorm2d(width),
+            relu2=nn.ReLU(),
+            conv2=Conv2d(width, width, 3, padding=1, bias=False),
+        )
+        same = stride == 1 and channels == width
+        self.shortcut = nn.Identity() if same else Conv2d(channels, width, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.shortcut(x) + self.residual(x)
+        return y

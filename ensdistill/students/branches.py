@@ -1,0 +1,128 @@
+"""One stem, K branches: the student computes its first layers once and its last ones K times."""
+
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ensdistill.errors import ConfigError
+from ensdistill.members import Together
+from ensdistill.settings import Settings, setting
+from ensdistill.students.base import Student
+
+
+class Branches(Settings):
+    """A shared stem and K parallel copies of the last stage or of the classifier alone, each from weights of its own.
+
+    The last stage begins where the network lowers its resolution for the last time. `last_stage` is the student of EKD
+    (Asif et al. 2019, arXiv 1909.08097; the layout is a reconstruction), `classifier` that of Hydra (Tran et al. 2020).
+    """
+
+    kind: Literal["branches"] = "branches"
+    subnetworks: int = setting(4, "How many branches K.", ge=1, le=64)
+    branch_at: Literal["last_stage", "classifier"] = setting("last_stage", "Where the stem ends.")
+    merge: Literal["mean_of_logits", "sum_of_logits", "mean_of_probabilities"] = setting(
+        "mean_of_logits", "How the branches speak as one."
+    )
+
+    def __call__(self, network: nn.Module) -> "BranchesStudent":
+        """network: images (B,C,H,W) -> logits (B,classes); taken over, so do not use it afterwards.
+
+        The first branch keeps its weights, the others draw theirs from torch's global generator.
+        Raises ConfigError if the network has no last stage.
+        """
+        return BranchesStudent(network, self)
+
+
+class _Now:
+    """What runs at the moment; one object, shared by all branched layers of one student."""
+
+    members: Sequence[int] | None = None  # None: all of them, in order
+    split = False  # whether the batch already holds one part for each chosen branch
+
+
+class Branched(nn.Module):
+    """K copies of one part of a network, each for its own share of the batch: (B, ...) or (k*B, ...) -> (k*B, ...)."""
+
+    def __init__(self, part: nn.Module, branches: int, now: _Now) -> None:
+        super().__init__()
+        others = [deepcopy(part) for _ in range(branches - 1)]
+        for other in others:
+            for module in other.modules():
+                if callable(reset := getattr(module, "reset_parameters", None)):
+                    reset()
+        self.parts = nn.ModuleList([part, *others])
+        self.now = now
+
+    def forward(self, x: Tensor) -> Tensor:
+        chosen = range(len(self.parts)) if self.now.members is None else self.now.members
+        shares = x.chunk(len(chosen)) if self.now.split else [x] * len(chosen)
+        self.now.split = True
+        return torch.cat([self.parts[k](share) for k, share in zip(chosen, shares, strict=True)])
+
+
+class BranchesStudent(Student):
+    """K branches on one stem."""
+
+    def __init__(self, network: nn.Module, settings: Branches) -> None:
+        super().__init__()
+        self.settings = settings
+        self.now = _Now()
+        units = list(_units(network))
+        for parent, name in units[_cut(units, settings.branch_at) :]:
+            part = parent._modules[name]
+            if part is not None and next(part.parameters(), None) is not None:
+                setattr(parent, name, Branched(part, settings.subnetworks, self.now))
+        self.network = network
+
+    def forward(self, x: Tensor, members: Sequence[int] | None = None) -> Tensor:
+        k = len(self) if members is None else len(members)
+        self.now.members, self.now.split = members, False
+        try:
+            logits: Tensor = self.network(x)
+        finally:
+            self.now.members = None
+        return logits.view(k, len(x), -1)
+
+    def __len__(self) -> int:
+        return self.settings.subnetworks
+
+    def merged(self) -> nn.Module:
+        return Together(deepcopy(self), self.settings.merge)
+
+
+Unit = tuple[nn.Module, str]  # a part of a network as (parent, name)
+
+
+def _units(network: nn.Module) -> Iterator[Unit]:
+    """The parts that run one after the other: sequences are opened, and the one network behind `Normalise`."""
+    weighty = [child for child in network.children() if next(child.parameters(), None) is not None]
+    for name, child in network.named_children():
+        if type(child).forward is nn.Sequential.forward or (weighty == [child] and next(child.children(), None)):
+            yield from _units(child)
+        else:
+            yield network, name
+
+
+def _cut(units: Sequence[Unit], branch_at: str) -> int:
+    """The first unit of the branches."""
+    parts = [parent.get_submodule(name) for parent, name in units]
+    with_weights = [n for n, part in enumerate(parts) if next(part.parameters(), None) is not None]
+    if branch_at == "classifier":
+        return with_weights[-1]
+    last = max((n for n, part in enumerate(parts) if _lowers_resolution(part)), default=0)
+    start = min((n for n in with_weights if n >= last), default=0)
+    if start <= with_weights[0]:
+        raise ConfigError(
+            "student.branch_at: last_stage needs a network that lowers its resolution after its first layer; "
+            "take classifier, or another model"
+        )
+    return start
+
+
+def _lowers_resolution(part: nn.Module) -> bool:
+    """By a stride anywhere in it; global pooling has none."""
+    strides = (getattr(module, "stride", 1) for module in part.modules())
+    return any(max(stride) > 1 if isinstance(stride, tuple) else (stride or 1) > 1 for stride in strides)

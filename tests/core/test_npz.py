@@ -1,0 +1,212 @@
+"""Your own images as NumPy arrays: every layout that is read, and every fault by name."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ensdistill.data import Npz, Source, load_data, load_test
+from ensdistill.errors import DataError
+
+N = 12
+GENERATOR = np.random.default_rng(0)
+RGB = GENERATOR.integers(0, 256, (N, 3, 6, 5), dtype=np.uint8)  # (N,C,H,W)
+GRAY = GENERATOR.integers(0, 256, (N, 1, 6, 5), dtype=np.uint8)
+LABELS = np.arange(N) % 3
+
+
+def read(folder: Path, **arrays: Any) -> Source:
+    file = folder / "images.npz"
+    np.savez(file, **arrays)
+    return Npz(path=str(file))()
+
+
+def fault(folder: Path, **arrays: Any) -> str:
+    with pytest.raises(DataError) as caught:
+        read(folder, **arrays)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (RGB, RGB),
+        (RGB.transpose(0, 2, 3, 1), RGB),
+        (np.asfortranarray(RGB), RGB),
+        (GRAY, GRAY),
+        (GRAY.transpose(0, 2, 3, 1), GRAY),
+        (GRAY[:, 0], GRAY),
+    ],
+    ids=["N3HW", "NHW3", "fortran", "N1HW", "NHW1", "NHW"],
+)
+def test_every_layout_becomes_channels_first(tmp_path: Path, given: np.ndarray, expected: np.ndarray) -> None:
+    images = read(tmp_path, x_train=given, y_train=LABELS).pool.images
+    assert images.dtype == torch.uint8
+    np.testing.assert_array_equal(images.numpy(), expected)
+
+
+@pytest.mark.parametrize("shape", [(N, 3, 6, 3), (N, 1, 6, 3), (N, 3, 3, 3), (N, 3, 6, 1)], ids=str)
+def test_last_axis_is_the_channel_where_both_could_be(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    given = GENERATOR.integers(0, 256, shape, dtype=np.uint8)
+    images = read(tmp_path, x_train=given, y_train=LABELS).pool.images
+    np.testing.assert_array_equal(images.numpy(), np.moveaxis(given, 3, 1))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4"])
+def test_floats_in_zero_to_one_become_the_nearest_bytes(tmp_path: Path, dtype: Any) -> None:
+    given = (RGB / 255).astype(dtype)
+    np.testing.assert_array_equal(read(tmp_path, x_train=given, y_train=LABELS).pool.images.numpy(), RGB)
+
+
+@pytest.mark.parametrize("labels", [LABELS, LABELS[:, None], LABELS.astype(np.uint8), LABELS.astype(">i4")])
+def test_whole_numbers_of_any_kind_are_labels(tmp_path: Path, labels: np.ndarray) -> None:
+    read_labels = read(tmp_path, x_train=RGB, y_train=labels).pool.labels
+    assert read_labels.dtype == torch.int64
+    assert read_labels.tolist() == [0, 1, 2] * 4
+
+
+def test_images_and_labels_may_be_called_so(tmp_path: Path) -> None:
+    source = read(tmp_path, images=RGB, labels=LABELS)
+    np.testing.assert_array_equal(source.pool.images.numpy(), RGB)
+    assert source.test is None
+
+
+def test_test_part_is_kept_apart(tmp_path: Path) -> None:
+    source = read(tmp_path, x_train=RGB, y_train=LABELS, x_test=RGB[:2].transpose(0, 2, 3, 1) / 255, y_test=[2, 0])
+    assert source.test is not None
+    np.testing.assert_array_equal(source.test.images.numpy(), RGB[:2])
+    assert source.test.labels.tolist() == [2, 0]
+
+
+def test_classes_are_called_by_their_numbers_or_by_the_names_given(tmp_path: Path) -> None:
+    assert read(tmp_path, images=RGB, labels=LABELS).class_names == ("0", "1", "2")
+    named = read(tmp_path, images=RGB, labels=LABELS, class_names=["cat", "dog", "eel"])
+    assert named.class_names == ("cat", "dog", "eel")
+    assert all(type(name) is str for name in named.class_names)
+
+
+def test_named_class_may_have_no_image(tmp_path: Path) -> None:
+    source = read(tmp_path, images=RGB, labels=2 * (LABELS % 2), class_names=["cat", "dog", "eel"])
+    assert source.class_names == ("cat", "dog", "eel")
+    assert set(source.pool.labels.tolist()) == {0, 2}
+
+
+def test_other_arrays_are_passed_over(tmp_path: Path) -> None:
+    source = read(tmp_path, images=RGB, labels=LABELS, notes=np.array([{"a": 1}], dtype=object))
+    assert len(source.pool) == N
+
+
+def test_arrays_go_through_the_same_splits_as_any_source(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "x.npz", images=RGB, labels=LABELS)
+    settings = Npz(path=str(tmp_path / "x.npz"), train=3, validation=3, test=3)
+    data = load_data(settings)
+    assert [len(part) for part in (data.train, data.validation, data.unlabelled, load_test(settings))] == [3] * 4
+
+
+# --- what is refused ---
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^data\.path: .*nowhere\.npz"):
+        Npz(path=str(tmp_path / "nowhere.npz"))()
+
+
+@pytest.mark.parametrize("damage", ["text", "empty", "cut", "npy", "byte"])
+def test_file_that_is_no_whole_npz_is_named(tmp_path: Path, damage: str) -> None:
+    file = tmp_path / "x.npz"
+    np.savez(file, images=RGB, labels=LABELS)
+    raw = bytearray(file.read_bytes())
+    raw[len(raw) // 3] ^= 1  # inside the pixels: the check sum of the zip member tells
+    np.save(tmp_path / "x.npy", RGB)
+    content = {
+        "text": b"hello",
+        "empty": b"",
+        "cut": file.read_bytes()[:-30],
+        "npy": (tmp_path / "x.npy").read_bytes(),
+        "byte": bytes(raw),
+    }
+    file.write_bytes(content[damage])
+    with pytest.raises(DataError, match=r"^data\.path: .*x\.npz is not a readable \.npz"):
+        Npz(path=str(file))()
+
+
+@pytest.mark.parametrize("name", ["images", "labels", "class_names"])
+def test_pickled_objects_are_never_unpickled(tmp_path: Path, name: str) -> None:
+    arrays: dict[str, Any] = {"images": RGB, "labels": LABELS, "class_names": np.array(["a", "b", "c"])}
+    assert "allow_pickle=False" in fault(tmp_path, **arrays | {name: arrays[name].astype(object)})
+
+
+@pytest.mark.parametrize("missing", ["x_train", "y_train", "x_test", "y_test"])
+def test_missing_array_is_named_beside_those_that_are_there(tmp_path: Path, missing: str) -> None:
+    arrays = {"x_train": RGB, "y_train": LABELS, "x_test": RGB, "y_test": LABELS}
+    del arrays[missing]
+    message = fault(tmp_path, **arrays)
+    assert message.startswith(f"data.path: no array {missing};")
+    assert all(name in message for name in arrays)
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        (RGB.astype(np.float32), ("0 to 255", r"[0,1]")),
+        (RGB / 255 - 0.1, ("-0.1", r"[0,1]")),
+        (np.full((N, 6, 5), np.nan), ("nan", r"[0,1]")),
+        (RGB.astype(np.int64), ("int64", "uint8")),
+        (RGB > 9, ("bool", "uint8")),
+        (RGB.reshape(N, -1), ("(12, 90)", "(N,H,W)")),
+        (np.concatenate([RGB, RGB], 1), ("(12, 6, 6, 5)", "(N,H,W)")),
+        (RGB[:, :, :0], ("(12, 3, 0, 5)",)),
+        (RGB[:-1], ("11 images", "12 labels")),
+        (RGB[0, 0, 0, 0], ("()",)),
+    ],
+    ids=["0..255 floats", "negative", "nan", "int64", "bool", "flat", "six channels", "no rows", "too few", "scalar"],
+)
+def test_images_of_another_kind_are_refused_with_the_way_out(
+    tmp_path: Path, images: np.ndarray, words: tuple[str, ...]
+) -> None:
+    message = fault(tmp_path, x_train=images, y_train=LABELS)
+    assert message.startswith("data.path: ")
+    assert all(word in message for word in ("x_train", *words))
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (LABELS / 1, ("float64",)),
+        (np.eye(3)[LABELS], ("(12, 3)", "argmax")),
+        (LABELS - 1, ("from -1 to 1", "from 0")),
+        (2 * LABELS, ("3 classes", "4", "gaps")),
+        (0 * LABELS, ("1 classes",)),
+        (LABELS.astype(str), ("whole numbers",)),
+        (LABELS.astype(np.uint64) + 2**63, ("from 0",)),
+        (LABELS[:0], ("0 labels",)),
+    ],
+    ids=["floats", "one-hot", "from -1", "gaps", "one class", "strings", "huge", "none"],
+)
+def test_labels_of_another_kind_are_refused_with_the_way_out(
+    tmp_path: Path, labels: np.ndarray, words: tuple[str, ...]
+) -> None:
+    message = fault(tmp_path, x_train=RGB, y_train=labels)
+    assert message.startswith("data.path: ")
+    assert all(word in message for word in ("y_train", *words))
+
+
+@pytest.mark.parametrize("names", [["a", "b"], [1, 2, 3], [["a", "b", "c"]], [b"a", b"b", b"c"]], ids=str)
+def test_names_that_do_not_fit_the_classes_are_refused(tmp_path: Path, names: list[Any]) -> None:
+    assert "class_names" in fault(tmp_path, images=RGB, labels=LABELS, class_names=names)
+
+
+def test_test_part_of_another_shape_is_refused(tmp_path: Path) -> None:
+    message = fault(tmp_path, x_train=RGB, y_train=LABELS, x_test=GRAY, y_test=LABELS)
+    assert "(1, 6, 5) and (3, 6, 5)" in message
+
+
+def test_class_of_the_test_part_that_training_does_not_know_is_refused(tmp_path: Path) -> None:
+    assert "label 3" in fault(tmp_path, x_train=RGB, y_train=LABELS, x_test=RGB, y_test=LABELS + 1)
+
+
+def test_empty_arrays_are_refused(tmp_path: Path) -> None:
+    assert "0 images" in fault(tmp_path, x_train=RGB[:0], y_train=LABELS[:0])
+    assert "x_test" in fault(tmp_path, x_train=RGB, y_train=LABELS, x_test=RGB[:0], y_test=LABELS[:0])
