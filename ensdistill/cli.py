@@ -11,18 +11,22 @@ import torch
 from rich.table import Table
 
 from ensdistill.config import Config, load_config, presets, to_yaml
-from ensdistill.data import Data, load_data, load_test
-from ensdistill.distill import distill, evaluate, new_student, read_checkpoint, reproducibly
+from ensdistill.corruptions import SEVERITIES
+from ensdistill.data import Data, Split, fit_images, load_data, load_test
+from ensdistill.distill import check_data, distill, new_student, predict, read_checkpoint, reproducibly
 from ensdistill.errors import ConfigError, DataError, EnsdistillError
+from ensdistill.evaluation import Examiner, mean_row, under_corruption
 from ensdistill.faults import settings_help
 from ensdistill.files import writable_folder, write_json, write_text
 from ensdistill.members import Ensemble
+from ensdistill.metrics import ood_auroc
 from ensdistill.progress import console, progress
-from ensdistill.teachers import get_ensemble
+from ensdistill.teachers import find_ensemble, get_ensemble
 from ensdistill.version import __version__
 from ensdistill.weights import STUDENT_FILE, load_weights, save_weights
 
 Metrics = Mapping[str, float]
+SHOWN = ("accuracy", "nll", "brier", "ece", "cnll", "cece", "dee", "agreement")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,9 +50,14 @@ def run_command(command: Callable[[], int]) -> int:
         return 130
 
 
-def load_everything(config: Config, studies: str, device: str) -> tuple[Data, Ensemble]:
-    """The data on the device and the trained ensemble, with a progress bar while teachers are trained."""
+def load_everything(config: Config, studies: str, device: str, others: Sequence[Config] = ()) -> tuple[Data, Ensemble]:
+    """The data on the device and the trained ensemble, with a progress bar while teachers are trained.
+
+    others: further settings that will be run on these data. Raises ConfigError if the data do not suffice for all.
+    """
     data = load_data(config.data).to(pick_device(device))
+    for one in (config, *others):
+        check_data(one, data)
     count, epochs = config.teachers.count, config.teachers.training.epochs
     with progress(f"{config.teachers.total} teachers", count * epochs) as advance:
         ensemble = get_ensemble(
@@ -61,10 +70,9 @@ def load_everything(config: Config, studies: str, device: str) -> tuple[Data, En
 
 
 def teacher_metrics(ensemble: Ensemble, data: Data, threads: int) -> dict[str, Any]:
-    """Validation metrics of the ensemble and of each member."""
+    """Validation metrics of the ensemble and of each member, and what 1, 2, ..., M of them are worth."""
     with reproducibly(threads):
-        members = [evaluate(network, data.validation) for network in ensemble.networks]
-        return {"ensemble": evaluate(ensemble, data.validation), "members": members}
+        return Examiner(ensemble, data, data.validation).teachers()
 
 
 def pick_device(name: str) -> torch.device:
@@ -76,11 +84,6 @@ def pick_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"--device {name}: torch cannot use it here ({reason}); try --device cpu") from error
-
-
-def mean_metrics(rows: Sequence[Metrics]) -> dict[str, float]:
-    """The mean of each metric over several networks."""
-    return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
 
 
 # --- the commands ----------------------------------------------------------------------------------------------------
@@ -112,14 +115,16 @@ def _distill(options: argparse.Namespace) -> int:
             advance(epoch.number, f"validation NLL {epoch.val['nll']:.4f}")
     if epoch is None:
         raise ConfigError(f"{options.resume}: this run is already at its last epoch; its student lies beside it")
-    teachers = teacher_metrics(ensemble, data, config.training.threads)
+    with reproducibly(config.training.threads):
+        examiner = Examiner(ensemble, data, data.validation)
+        student, teachers = examiner.student(epoch.student()), examiner.teachers()
     result = {
         "config_hash": config.hash,
         "ensemble_hash": ensemble.identity,
         "data_hash": data.identity,
         "epochs": epoch.number,
         "loss": epoch.loss,
-        "val": epoch.val,
+        "val": student,
         "subnetworks": epoch.subnetworks,
         "teachers": teachers,
         "student": str(out / STUDENT_FILE),
@@ -128,7 +133,7 @@ def _distill(options: argparse.Namespace) -> int:
         "device": data.train.images.device.type,
     }
     write_json(out / "result.json", result)
-    rows = {"student": epoch.val, "its subnetworks' mean": epoch.subnetworks} | teacher_rows(teachers)
+    rows = {"student": student, "its subnetworks' mean": epoch.subnetworks} | teacher_rows(teachers)
     _print(options, result, "validation", rows, f"student, settings and checkpoint: {out}")
     return 0
 
@@ -158,11 +163,36 @@ def _evaluate(options: argparse.Namespace) -> int:
             "restore them or distil again"
         )
     split = data.validation if options.split == "validation" else load_test(config.data).to(data.train.images.device)
+    other = _other_images(options, split) if options.ood else None
+    ensemble = find_ensemble(config, data, Path(options.studies) / "teachers")
     with reproducibly(config.training.threads):
-        metrics = evaluate(network, split)
+        examiner = Examiner(ensemble, data, split)
+        metrics, teachers = examiner.student(network), examiner.teachers()
+        networks = {"student": network} | ({"ensemble": ensemble} if ensemble else {})
+        outside = {who: ood_auroc(predict(n, split), predict(n, other)) for who, n in networks.items()} if other else {}
+        worse = {who: under_corruption(n, split) for who, n in networks.items()} if options.corruptions else {}
     result = {"config_hash": config.hash, "student": str(path), "split": options.split, options.split: metrics}
-    _print(options, result, options.split, {f"student ({len(split)} images)": metrics})
+    result |= {"teachers": teachers, "ood_auroc": outside, "corruptions": worse}
+    rows = {f"student ({len(split)} images)": metrics} | (teacher_rows(teachers) if teachers else {})
+    _print(options, result, options.split, rows, _remarks(ensemble, options, outside))
+    if worse and not options.json:
+        _print_corruptions(worse)
     return 0
+
+
+def _other_images(options: argparse.Namespace, like: Split) -> Split:
+    """The images of the second data set: of the same kind of split, in the shape of the first."""
+    settings = load_config(options.ood).data
+    images = load_data(settings).validation if options.split == "validation" else load_test(settings)
+    channels, height, width = like.images.shape[1:]
+    return fit_images(images, (channels, height, width)).to(like.images.device)
+
+
+def _remarks(ensemble: Ensemble | None, options: argparse.Namespace, outside: Metrics) -> str:
+    lines = [f"OOD AUROC of the {who} against {options.ood}: {value:.4f}" for who, value in outside.items()]
+    if ensemble is None:
+        lines.append(f"dee and agreement need the teachers: `ensdistill teachers {options.config}` trains them")
+    return "\n".join(lines)
 
 
 def _student_beside(source: str, config: Config, studies: str) -> Path:
@@ -182,7 +212,7 @@ def teacher_rows(metrics: Mapping[str, Any]) -> dict[str, Metrics]:
     count = len(metrics["members"])
     return {
         f"ensemble of {count} teachers": metrics["ensemble"],
-        "one teacher (mean)": mean_metrics(metrics["members"]),
+        "one teacher (mean)": mean_row(metrics["members"]),
     }
 
 
@@ -194,15 +224,25 @@ def _print(
         return
     table = Table(title=f"on {split} images", title_justify="left")
     table.add_column("")
-    names = list(next(iter(rows.values())))
-    for name in names:
+    for name in SHOWN:
         table.add_column(name, justify="right")
     for row, metrics in rows.items():
-        table.add_row(row, *[f"{metrics[name]:.4f}" for name in names])
+        table.add_row(row, *[f"{metrics[name]:.4f}" if name in metrics else "" for name in SHOWN])
     screen = console()
     screen.print(table)
     if last:
         screen.print(last, soft_wrap=True)
+
+
+def _print_corruptions(worse: Mapping[str, Mapping[str, Sequence[Metrics]]]) -> None:
+    table = Table(title="under corruption: accuracy / NLL", title_justify="left")
+    for column in ("", "corruption", *(f"severity {severity}" for severity in SEVERITIES)):
+        table.add_column(column, justify="left" if column in ("", "corruption") else "right")
+    for who, corruptions in worse.items():
+        means = [mean_row(rows) for rows in zip(*corruptions.values(), strict=True)]
+        for name, rows in {**corruptions, "mean": means}.items():
+            table.add_row(who, name, *[f"{row['accuracy']:.4f} / {row['nll']:.4f}" for row in rows])
+    console().print(table)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -235,6 +275,8 @@ def _parser() -> argparse.ArgumentParser:
     two = add("evaluate", _evaluate, "Evaluate a distilled student.")
     two.add_argument("--student", metavar="FILE", help="its weights (student.safetensors beside CONFIG, or of its run)")
     two.add_argument("--split", choices=["validation", "test"], default="validation", help="which images (validation)")
+    two.add_argument("--ood", metavar="CONFIG", help="AUROC of telling these images from those of CONFIG's data")
+    two.add_argument("--corruptions", action="store_true", help="accuracy and NLL under corruptions of severity 1 to 5")
     return parser
 
 

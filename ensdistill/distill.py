@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
+from ensdistill.calibration import calibrated_nll
 from ensdistill.config import Config
 from ensdistill.data import Data, Split
 from ensdistill.data.splits import to_unit
@@ -37,7 +38,7 @@ class Epoch:
     number: int  # 1 is the first
     epochs: int
     loss: float  # mean training loss
-    val: dict[str, float]  # validation metrics of the merged student
+    val: dict[str, float]  # validation metrics of the merged student; `cnll` at the temperature that is best there
     subnetworks: dict[str, float]  # the same of its subnetworks' mean probability
     seconds: float  # training and evaluation of this epoch
     student: Callable[[], nn.Module]  # a copy of the evaluated network: images in [0,1] -> logits (B,classes)
@@ -118,7 +119,7 @@ class _Run:
         loss = self._train(number)
         self.done = number
         self.average.epoch_ended(self.student, number / self.config.training.epochs, self._judge)
-        val = evaluate(self._shipped(), self.data.validation)
+        val = self._judge_shipped()
         if not math.isfinite(val["nll"]):
             raise DivergedError(number, self.steps, val["nll"])
         return Epoch(
@@ -176,6 +177,11 @@ class _Run:
         order = [torch.randperm(images, generator=shuffle) for _ in range(rounds)]
         flat = torch.cat([torch.empty(0, dtype=torch.long), *order]).to(self.device)
         return (flat[n * size : (n + 1) * size] for n in range(self.steps))
+
+    def _judge_shipped(self) -> dict[str, float]:
+        """Validation metrics of the averaged student, calibrated NLL besides."""
+        labels, log_p = self.data.validation.labels, predict(self._shipped(), self.data.validation)
+        return all_metrics(log_p, labels) | {"cnll": calibrated_nll(log_p, labels, log_p, labels)}
 
     def _judge(self, student: Student) -> dict[str, float]:
         """Validation metrics of a student as it would be shipped."""

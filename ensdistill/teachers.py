@@ -54,6 +54,13 @@ def get_ensemble(config: Config, data: Data, store: str | Path, progress: Progre
     return Ensemble([network for network, _ in (*members, *files)], len(data.class_names), identity)
 
 
+def find_ensemble(config: Config, data: Data, store: str | Path) -> Ensemble | None:
+    """The ensemble if all of its teachers are there already, else None; trains nothing."""
+    homes = [Path(store) / teacher_hash(config, m, data) for m in range(config.teachers.count)]
+    there = all(_intact(home) is not None for home in homes)
+    return get_ensemble(config, data, store) if there else None
+
+
 def teacher_config(config: Config, teacher: int) -> Config:
     """The settings by which one teacher is trained; its seed has nothing in common with any student's."""
     return config.model_copy(

@@ -12,10 +12,8 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from tune.progress import Progress
-from tune.record import TrialRecord, ranked
+from tune.record import METRICS, TrialRecord, ranked
 from tune.space import Study
-
-METRICS = ("val/nll", "val/accuracy", "val/brier", "val/ece")
 
 
 class Live:

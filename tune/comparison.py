@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
+from tune.record import METRICS
 from tune.space import Study
 
 TAG = "mlflow.sharedViewState."  # of the experiment, followed by the key that the link names
@@ -62,7 +63,7 @@ def final_metric(objective: str) -> str:
 
 
 def _columns(study: Study) -> list[str]:
-    metrics = [final_metric(f"val/{metric}") for metric in ("nll", "accuracy", "brier", "ece")]
+    metrics = [final_metric(metric) for metric in METRICS]
     columns = [f"metrics.`{name}`" for name in metrics] + [f"params.`{name}`" for name in study.search]
     return ["attributes.`Created`", "attributes.`Duration`", "tags.`outcome`", "tags.`baseline`", *columns]
 

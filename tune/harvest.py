@@ -9,7 +9,7 @@ from ensdistill.files import write_text, write_whole
 from ensdistill.weights import STUDENT_FILE
 from tune.board import leaderboard_csv
 from tune.progress import Progress
-from tune.record import TrialRecord
+from tune.record import METRICS, TrialRecord
 
 
 def harvest(progress: Progress, teachers: Mapping[str, Mapping[str, float]]) -> list[Path]:
@@ -32,7 +32,7 @@ def best_yaml(progress: Progress, best: TrialRecord) -> str:
     config = progress.study.config_of(best.baseline, best.sampled)
     home = progress.folder.path
     device = "cuda" if progress.study.trial.gpu else "cpu"
-    metrics = ", ".join(f"{key} {best.last[f'val/{key}']:.4f}" for key in ("nll", "accuracy", "brier", "ece"))
+    metrics = ", ".join(f"{name.removeprefix('val/')} {best.last[name]:.4f}" for name in METRICS)
     return to_yaml(
         config,
         f"Best of study {home.name}: trial {best.name}\n"

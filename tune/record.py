@@ -12,6 +12,7 @@ from typing import Any, Literal
 from ensdistill.errors import DataError
 from ensdistill.files import write_json
 
+METRICS = ("val/nll", "val/accuracy", "val/brier", "val/ece", "val/cnll", "val/dee")  # that are shown everywhere
 FAILURE = "failure"  # in the last report of a trial that failed by itself: why
 State = Literal["running", "finished", "pruned", "failed", "interrupted"]
 

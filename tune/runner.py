@@ -7,7 +7,7 @@ import signal
 import socket
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +72,12 @@ def _check_address(address: str) -> None:
         ) from error
 
 
-def run_trials(progress: Progress, data: Data, ensemble: Ensemble) -> str:
+def run_trials(progress: Progress, data: Data, ensemble: Ensemble, curve: Sequence[float]) -> str:
     """Runs the whole search in a cluster and returns how it ended: `finished`, `out_of_time` or `interrupted`.
 
-    Failed trials do not end it.
+    curve: calibrated NLL on validation of 1, 2, ..., M teachers. Failed trials do not end it.
     """
-    tuner = _tuner(progress, Inputs.of(progress.study, data, ensemble))
+    tuner = _tuner(progress, Inputs.of(progress.study, data, ensemble, curve))
     with warnings.catch_warnings(), contextlib.suppress(KeyboardInterrupt, SystemExit):
         warnings.simplefilter("ignore")
         tuner.fit()

@@ -46,7 +46,7 @@ class Study(Settings):
     config: dict[str, Any] = setting({}, "Settings on top of the preset, the same in all trials.")
     search: dict[str, Axis] = setting(..., "The axes, by the dotted names of settings.", min_length=1)
     baselines: list[str] = setting([], "Presets that run first as published, on the study's own data and training.")
-    objective: Literal["val/nll", "val/accuracy", "val/brier", "val/ece"] = setting(
+    objective: Literal["val/nll", "val/cnll", "val/accuracy", "val/brier", "val/ece"] = setting(
         "val/nll", "The validation metric that decides; accuracy is maximised, the others minimised."
     )
     searcher: Searcher = setting(Tpe(), "Who suggests settings.")

@@ -53,7 +53,8 @@ def _launch(study: Study, place: Place, console: Console) -> str:
     begun = {"name": place.name, "study": settings, "process": this_process(), "tracking_uri": uri}
     folder.write_summary(begun | {"state": "training teachers", "counts": {}, "total": study.total, "best": None})
     try:
-        data, ensemble = load_everything(config, str(place.studies), place.device)
+        baselines = [study.baseline_config(name) for name in study.baselines]
+        data, ensemble = load_everything(config, str(place.studies), place.device, baselines)
         metrics = teacher_metrics(ensemble, data, config.training.threads)
     except BaseException:
         folder.remove_summary()  # no trial has begun: the name stays free
@@ -77,7 +78,7 @@ def _launch(study: Study, place: Place, console: Console) -> str:
     try:
         with live(console, progress) as board:
             progress.listeners = [tracker, board]
-            ended = run_trials(progress, data, ensemble)
+            ended = run_trials(progress, data, ensemble, metrics["curve"])
         files = harvest(progress, teachers)
         ended = "failed" if ended == "finished" and not progress.best else ended
     except (KeyboardInterrupt, SystemExit):

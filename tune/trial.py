@@ -1,6 +1,7 @@
 """One trial inside a Ray worker: sampled values -> settings -> `ensdistill.distill` -> reports and checkpoints."""
 
 import tempfile
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from ray import tune
 
 from ensdistill import Data, Ensemble, Epoch, distill
 from ensdistill.data import Split
+from ensdistill.ensemble_metrics import deep_ensemble_equivalent
 from ensdistill.errors import DivergedError
 from ensdistill.weights import STUDENT_FILE, save_weights
 from tune.record import FAILURE
@@ -30,15 +32,16 @@ class Inputs:
     class_names: tuple[str, ...]
     data_identity: str
     ensemble: Ensemble
+    curve: Sequence[float]  # calibrated NLL on validation of 1, 2, ..., M teachers
 
     @classmethod
-    def of(cls, study: Study, data: Data, ensemble: Ensemble) -> "Inputs":
+    def of(cls, study: Study, data: Data, ensemble: Ensemble, curve: Sequence[float]) -> "Inputs":
         """Packs what `unpack` gives back."""
         arrays = {}
         for part in ("train", "validation", "unlabelled"):
             split: Split = getattr(data, part)
             arrays[part] = (split.images.cpu().numpy(), split.labels.cpu().numpy())
-        return cls(study, arrays, data.class_names, data.identity, ensemble.cpu())
+        return cls(study, arrays, data.class_names, data.identity, ensemble.cpu(), curve)
 
     def unpack(self, device: torch.device) -> tuple[Data, Ensemble]:
         """Data and ensemble on the device. On the CPU the images are the shared memory itself: never write to them."""
@@ -60,7 +63,7 @@ def run_trial(suggestion: dict[str, Any], inputs: Inputs) -> None:
         run = distill(config, ensemble, data, resume=Path(folder) / CHECKPOINT if folder else None)
     try:
         for epoch in run:
-            _report(epoch, {"settings": config.hash, "data": data.identity})
+            _report(epoch, inputs.curve, {"settings": config.hash, "data": data.identity})
     except DivergedError as error:
         # Told as a result, not raised: Ray would start the trial again, to diverge at the same step.
         worst = -WORST if study.mode == "max" else WORST
@@ -69,9 +72,10 @@ def run_trial(suggestion: dict[str, Any], inputs: Inputs) -> None:
         )
 
 
-def _report(epoch: Epoch, metadata: dict[str, str]) -> None:
+def _report(epoch: Epoch, curve: Sequence[float], metadata: dict[str, str]) -> None:
     metrics: dict[str, Any] = {"epoch": epoch.number, "epochs": epoch.epochs, "train/loss": epoch.loss}
     metrics |= {f"val/{name}": value for name, value in epoch.val.items()}
+    metrics["val/dee"] = deep_ensemble_equivalent(epoch.val["cnll"], curve)
     metrics |= {f"subnetworks/{name}": value for name, value in epoch.subnetworks.items()}
     metrics["cost/epoch_seconds"] = epoch.seconds
     if not epoch.last and epoch.number % CHECKPOINT_EVERY:

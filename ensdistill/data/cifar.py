@@ -1,7 +1,6 @@
 """CIFAR-10 and CIFAR-100 from their original files: 60,000 colour images of 32x32 pixels each."""
 
 import tarfile
-import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,9 +31,7 @@ class _Cifar(Sizes):
 
         # torchvision's `download` unpacks an archive that is already there and whole without going to the network
         fetch = self.download or check_integrity(root / dataset.filename, dataset.tgz_md5)
-        with warnings.catch_warnings():  # NumPy 2.4 warns about the way these files of 2009 spell a dtype
-            warnings.filterwarnings("ignore", message=r".*align should be passed", category=Warning)
-            return dataset(root, train=True, download=fetch), dataset(root, train=False)
+        return dataset(root, train=True, download=fetch), dataset(root, train=False)
 
     def _fault(self, dataset: Any, root: Path, error: Exception) -> str:
         if self.download:

@@ -33,4 +33,4 @@ def _fit(images: Tensor, shape: tuple[int, int, int]) -> Tensor:
         x = (x * x.new_tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True)
     if x.shape[2:] != shape[1:]:
         x = F.interpolate(x, shape[1:], mode="bilinear", antialias=True, align_corners=False)
-    return x.round().clamp(0, 255).to(torch.uint8).repeat(1, shape[0] // x.shape[1], 1, 1)
+    return x.round().to(torch.uint8).repeat(1, shape[0] // x.shape[1], 1, 1)

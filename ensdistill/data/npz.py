@@ -84,7 +84,7 @@ def _bytes(x: np.ndarray, name: str) -> np.ndarray:
     if x.size and not (x.min() >= 0 and x.max() <= 1):  # so put, NaN is refused too
         scale = f"from {x.min():.4g} to {x.max():.4g}"
         raise DataError(f"data.path: {name} holds floats {scale}; scale them to [0,1], or give uint8 from 0 to 255")
-    return np.rint(x.astype(np.float32) * 255).astype(np.uint8)
+    return (x * 255).round().astype(np.uint8)
 
 
 def _labels(y: np.ndarray, name: str) -> Tensor:

@@ -64,8 +64,8 @@ class Torchvision(Settings):
             network = _vision_transformer(models, self.name, sides, classes, small)
             small = False  # done by its patches
         else:
-            stride = 2 if small else 1  # what a network that must know its images will find the stem not to take
-            told = options(self.name, [stride * side for side in sides])
+            missing = 2 if small else 1  # a network that must know its images counts on the stride of its stem
+            told = options(self.name, [missing * side for side in sides])
             if "aux_logits" in told and self.weights and channels == 3:
                 told["transform_input"] = True  # to the statistics that these published weights were trained with
             network = models.get_model(self.name, weights=None, num_classes=classes, **told)

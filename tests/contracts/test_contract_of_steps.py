@@ -86,7 +86,7 @@ def test_whole_run_has_finite_numbers_and_hands_out_what_it_evaluated(axes: dict
     assert len(epochs) == 2
     for epoch in epochs:
         assert all(torch.tensor(value).isfinite() for value in [*epoch.val.values(), *epoch.subnetworks.values()])
-    assert evaluate(epochs[-1].student(), DATA.validation) == epochs[-1].val
+    assert evaluate(epochs[-1].student(), DATA.validation).items() <= epochs[-1].val.items()
 
 
 def test_teachers_and_student_are_shown_the_same_perturbed_images() -> None:

@@ -48,7 +48,9 @@ def test_more_severe_is_further_from_the_clean_images(name: str, images: Tensor)
 
 
 @EVERY
-@pytest.mark.parametrize("shape", [(5, 1, 8, 8), (5, 3, 8, 8), (2, 3, 7, 12), (1, 1, 2, 2), (0, 3, 8, 8)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(5, 1, 8, 8), (5, 3, 8, 8), (2, 3, 7, 12), (1, 1, 2, 2), (1, 3, 1, 1), (0, 3, 8, 8)], ids=str
+)
 def test_bytes_of_the_same_shape_come_back(name: str, shape: tuple[int, ...]) -> None:
     images = torch.randint(256, shape, generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     for severity in range(1, 6):
@@ -106,6 +108,14 @@ def test_images_beyond_one_chunk_are_corrupted_like_the_first(name: str) -> None
         assert (corrupted.int() - corrupted[:10].int().repeat(210, 1, 1, 1)).abs().max() <= 1
 
 
+@pytest.mark.parametrize("name", ["gaussian_blur", "contrast", "pixelate"])
+@pytest.mark.parametrize("side", [1, 2, 8])
+def test_image_of_one_colour_stays_as_it_is(name: str, side: int) -> None:
+    images = torch.full((2, 3, side, side), 77, dtype=torch.uint8)
+    for severity in range(1, 6):
+        assert torch.equal(corrupt(images, name, severity, 0), images)
+
+
 # --- what each one is ---
 
 
@@ -117,10 +127,18 @@ def test_noise_has_the_deviation_and_no_mean(severity: int, sigma: float) -> Non
     assert abs(float(noise.std()) / sigma - 1) < 0.01
 
 
-@pytest.mark.parametrize("side", [8, 32])
-def test_blur_is_scipys_of_a_tenth_of_the_side_at_most(side: int) -> None:
-    images = smooth(side=side)
-    expected = gaussian_filter(images.double().numpy(), 0.1 * side, axes=(2, 3), mode="nearest", truncate=4)
+def test_noise_of_one_seed_is_the_same_at_every_severity_but_for_its_strength() -> None:
+    images = torch.full((10, 3, 8, 8), 128, dtype=torch.uint8)
+    mild, severe = (corrupt(images, "gaussian_noise", severity, 3).double() - 128 for severity in (1, 5))
+    assert (mild * 0.10 / 0.04 - severe).abs().max() <= 0.5 + 0.5 * 2.5
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (32, 32), (10, 24), (24, 10)])
+def test_blur_of_severity_five_is_scipys_of_a_tenth_of_the_smaller_side(height: int, width: int) -> None:
+    images = smooth(side=32)[:, :, :height, :width]
+    expected = gaussian_filter(
+        images.double().numpy(), 0.1 * min(height, width), axes=(2, 3), mode="nearest", truncate=4
+    )
     difference = corrupt(images, "gaussian_blur", 5, 0).double().numpy() - expected
     assert np.abs(difference).max() <= 0.6  # half a level of rounding; both kernels end at about four sigma
 

@@ -208,7 +208,7 @@ def test_last_incomplete_batch_is_dropped(ensemble: Ensemble, digits: Data) -> N
 def test_val_is_that_of_the_student_handed_out(ensemble: Ensemble, digits: Data) -> None:
     for config in CONFIGS.values():
         for epoch in distill(config, ensemble, digits):
-            assert evaluate(epoch.student(), digits.validation) == epoch.val
+            assert evaluate(epoch.student(), digits.validation).items() <= epoch.val.items()
 
 
 def test_student_handed_out_is_in_evaluation_mode(ensemble: Ensemble, digits: Data) -> None:
@@ -298,7 +298,7 @@ def test_student_handed_out_is_a_copy(ensemble: Ensemble, digits: Data) -> None:
 
 
 def test_single_students_subnetworks_are_the_student(ensemble: Ensemble, digits: Data) -> None:
-    assert all(epoch.subnetworks == epoch.val for epoch in distill(tiny_config(), ensemble, digits))
+    assert all(epoch.subnetworks.items() <= epoch.val.items() for epoch in distill(tiny_config(), ensemble, digits))
 
 
 def test_epochs_are_numbered_from_one_to_the_last(ensemble: Ensemble, digits: Data) -> None:

@@ -44,6 +44,7 @@ def fault(folder: Path, **arrays: Any) -> str:
 def test_every_layout_becomes_channels_first(tmp_path: Path, given: np.ndarray, expected: np.ndarray) -> None:
     images = read(tmp_path, x_train=given, y_train=LABELS).pool.images
     assert images.dtype == torch.uint8
+    assert images.is_contiguous()
     np.testing.assert_array_equal(images.numpy(), expected)
 
 
@@ -151,6 +152,7 @@ def test_missing_array_is_named_beside_those_that_are_there(tmp_path: Path, miss
     ("images", "words"),
     [
         (RGB.astype(np.float32), ("0 to 255", r"[0,1]")),
+        (RGB / 255 * 1.5, ("1.5", r"[0,1]")),
         (RGB / 255 - 0.1, ("-0.1", r"[0,1]")),
         (np.full((N, 6, 5), np.nan), ("nan", r"[0,1]")),
         (RGB.astype(np.int64), ("int64", "uint8")),
@@ -161,7 +163,19 @@ def test_missing_array_is_named_beside_those_that_are_there(tmp_path: Path, miss
         (RGB[:-1], ("11 images", "12 labels")),
         (RGB[0, 0, 0, 0], ("()",)),
     ],
-    ids=["0..255 floats", "negative", "nan", "int64", "bool", "flat", "six channels", "no rows", "too few", "scalar"],
+    ids=[
+        "0..255 floats",
+        "above one",
+        "negative",
+        "nan",
+        "int64",
+        "bool",
+        "flat",
+        "six channels",
+        "no rows",
+        "too few",
+        "scalar",
+    ],
 )
 def test_images_of_another_kind_are_refused_with_the_way_out(
     tmp_path: Path, images: np.ndarray, words: tuple[str, ...]
@@ -208,5 +222,6 @@ def test_class_of_the_test_part_that_training_does_not_know_is_refused(tmp_path:
 
 
 def test_empty_arrays_are_refused(tmp_path: Path) -> None:
-    assert "0 images" in fault(tmp_path, x_train=RGB[:0], y_train=LABELS[:0])
+    for images in (RGB[:0], RGB[:0] / 255):
+        assert "0 images" in fault(tmp_path, x_train=images, y_train=LABELS[:0])
     assert "x_test" in fault(tmp_path, x_train=RGB, y_train=LABELS, x_test=RGB[:0], y_test=LABELS[:0])

@@ -1,0 +1,123 @@
+"""What there is to say of a student and its teachers on one split, as plain numbers."""
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ensdistill.calibration import calibrated_metrics, fit_temperature
+from ensdistill.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from ensdistill.data import Data, Split
+from ensdistill.distill import evaluate, predict
+from ensdistill.ensemble_metrics import (
+    deep_ensemble_equivalent,
+    ensemble_curve,
+    mutual_information,
+    pairwise_kl,
+    predictive_kl,
+    top_1_agreement,
+)
+from ensdistill.members import Ensemble, Together
+from ensdistill.metrics import all_metrics, log_mean_probability
+from ensdistill.perturbations import evaluating
+
+Row = dict[str, float]
+
+
+class Examiner:
+    """Judges networks on one split, with the teachers' predictions at hand. Temperatures are fitted on validation."""
+
+    def __init__(self, ensemble: Ensemble | None, data: Data, split: Split) -> None:
+        """ensemble: the teachers if they are there; without them a student has no `dee` and no `agreement`."""
+        self.validation, self.split = data.validation, split
+        self.shape = tuple(data.train.images.shape[1:])
+        self.on_validation, self.on_split = (
+            _member_predictions(ensemble.networks, part) if ensemble else None for part in (data.validation, split)
+        )
+
+    def student(self, network: nn.Module) -> Row:
+        """Metrics of a shipped student; against the teachers, if they are there; and its cost."""
+        row = self._metrics(predict(network, self.validation), log_p := predict(network, self.split))
+        if self.on_split is not None:
+            everyone = log_mean_probability(self.on_split)
+            row |= {"dee": deep_ensemble_equivalent(row["cnll"], self.curve)}
+            row |= {"agreement": top_1_agreement(log_p, everyone), "kl_to_ensemble": predictive_kl(log_p, everyone)}
+        if isinstance(network, Together):
+            row |= _diversity(_subnetwork_predictions(network, self.split))
+        return row | cost(network, self.shape)
+
+    def teachers(self) -> dict[str, Any]:
+        """`ensemble`: its metrics and diversity; `members`: metrics of each; `curve`: cNLL of 1, 2, ..., M of them."""
+        if self.on_validation is None or self.on_split is None:
+            return {}
+        together = self._metrics(*(log_mean_probability(part) for part in (self.on_validation, self.on_split)))
+        members = [self._metrics(fit, log_p) for fit, log_p in zip(self.on_validation, self.on_split, strict=True)]
+        everyone = log_mean_probability(self.on_split)
+        for member, log_p in zip(members, self.on_split, strict=True):
+            member |= {"dee": 1.0, "agreement": top_1_agreement(log_p, everyone)}
+            member |= {"kl_to_ensemble": predictive_kl(log_p, everyone)}
+        together |= {"dee": float(len(members)), "agreement": 1.0, "kl_to_ensemble": 0.0}
+        return {"ensemble": together | _diversity(self.on_split), "members": members, "curve": self.curve}
+
+    @property
+    def curve(self) -> list[float]:
+        """Calibrated NLL of ensembles of 1, 2, ..., M of the teachers on the split."""
+        if self.on_validation is None or self.on_split is None:
+            return []
+        return ensemble_curve(self.on_split, self.split.labels.cpu(), self.on_validation, self.validation.labels.cpu())
+
+    def _metrics(self, fit: Tensor, log_p: Tensor) -> Row:
+        temperature = fit_temperature(fit, self.validation.labels)
+        row = all_metrics(log_p, self.split.labels) | calibrated_metrics(log_p, self.split.labels, temperature)
+        return row | {"temperature": temperature}
+
+
+def mean_row(rows: Sequence[Row]) -> Row:
+    """The mean of each metric over several networks."""
+    return {name: fmean(row[name] for row in rows) for name in rows[0]}
+
+
+def cost(network: nn.Module, shape: Sequence[int]) -> Row:
+    """`parameters`, and `flops` of one image (C,H,W): multiplications and additions of convolutions and products."""
+    like = next(network.parameters())
+    with evaluating(network), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, *shape, device=like.device))
+    return {
+        "parameters": float(sum(p.numel() for p in network.parameters())),
+        "flops": float(counter.get_total_flops()),
+    }
+
+
+def under_corruption(network: nn.Module, split: Split) -> dict[str, list[Row]]:
+    """Metrics on the corrupted images of a split: for each corruption those of severity 1, 2, ..., 5."""
+    return {
+        name: [evaluate(network, Split(corrupt(split.images, name, s, seed=0), split.labels)) for s in SEVERITIES]
+        for name in CORRUPTIONS
+    }
+
+
+def _diversity(member_log_p: Tensor) -> Row:
+    return {"diversity": pairwise_kl(member_log_p), "mutual_information": mutual_information(member_log_p)}
+
+
+def _member_predictions(networks: Sequence[nn.Module] | nn.ModuleList, split: Split) -> Tensor:
+    return torch.stack([predict(network, split).cpu() for network in networks])
+
+
+def _subnetwork_predictions(network: Together, split: Split) -> Tensor:
+    return torch.stack([predict(_One(network, k), split).cpu() for k in range(len(network.members))])
+
+
+class _One(nn.Module):
+    """One of several members."""
+
+    def __init__(self, network: Together, member: int) -> None:
+        super().__init__()
+        self.members, self.member = network.members, member
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.members(x, [self.member])
+        return logits
