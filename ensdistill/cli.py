@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from rich.table import Table
 from ensdistill.config import Config, load_config, presets, to_yaml
 from ensdistill.corruptions import SEVERITIES
 from ensdistill.data import Data, Split, fit_images, load_data, load_test
-from ensdistill.distill import check_data, distill, new_student, predict, read_checkpoint, reproducibly
+from ensdistill.distill import check_student, distill, new_student, predict, read_checkpoint, reproducibly
 from ensdistill.errors import ConfigError, DataError, EnsdistillError
 from ensdistill.evaluation import Examiner, mean_row, under_corruption
 from ensdistill.faults import settings_help
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_command(command: Callable[[], int]) -> int:
     """Runs a command; our own errors become one line a fault on standard error and an exit code."""
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     try:
         return command()
     except (ConfigError, DataError) as error:
@@ -53,11 +55,11 @@ def run_command(command: Callable[[], int]) -> int:
 def load_everything(config: Config, studies: str, device: str, others: Sequence[Config] = ()) -> tuple[Data, Ensemble]:
     """The data on the device and the trained ensemble, with a progress bar while teachers are trained.
 
-    others: further settings that will be run on these data. Raises ConfigError if the data do not suffice for all.
+    others: further settings that will be run on these data. What is wrong with any of them is told first (ConfigError).
     """
     data = load_data(config.data).to(pick_device(device))
     for one in (config, *others):
-        check_data(one, data)
+        check_student(one, data)
     count, epochs = config.teachers.count, config.teachers.training.epochs
     with progress(f"{config.teachers.total} teachers", count * epochs) as advance:
         ensemble = get_ensemble(

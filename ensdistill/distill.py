@@ -85,6 +85,13 @@ def check_data(config: Config, data: Data) -> None:
         )
 
 
+def check_student(config: Config, data: Data) -> None:
+    """Raises ConfigError if these data do not suffice or the network cannot be such a student; trains nothing."""
+    check_data(config, data)
+    with evaluating(student := new_student(config, data)), torch.no_grad():
+        student(data.train[slice(0, 2)][0])
+
+
 class _Run:
     def __init__(self, config: Config, ensemble: Ensemble, data: Data) -> None:
         self.config, self.ensemble, self.data = config, ensemble, data

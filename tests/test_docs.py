@@ -2,14 +2,26 @@
 
 import re
 import shlex
+import textwrap
 from pathlib import Path
+from typing import get_args
 
 import pytest
+import torch
 import yaml
 
 import ensdistill.cli
 import tune.cli
+from ensdistill import perturbations
+from ensdistill.averaging import Averaging
 from ensdistill.config import load_config, presets
+from ensdistill.data import DataSettings
+from ensdistill.faults import kind_of
+from ensdistill.models import Model
+from ensdistill.perturbations import Perturbation
+from ensdistill.randomness import Streams
+from ensdistill.students import StudentSettings
+from ensdistill.transfer import Transfer
 from tune.space import load_study
 
 ROOT = Path(__file__).parent.parent
@@ -68,6 +80,9 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
 def test_every_preset_has_its_row_and_every_piece_its_mention() -> None:
     for preset in presets():
         assert f"| `{preset}` |" in README
+    for axis in (StudentSettings, Perturbation, Transfer, Averaging, DataSettings, Model):
+        for piece in get_args(get_args(axis)[0]):
+            assert f"`{kind_of(piece)}`" in README
 
 
 def test_links_within_the_repository_lead_somewhere() -> None:
@@ -80,20 +95,60 @@ def test_search_spaces_begin_with_their_command() -> None:
         assert f"ensdistill-tune launch search_spaces/{file.name}" in file.read_text().splitlines()[0]
 
 
-def test_published_settings_are_those_of_the_papers() -> None:
-    latentbe = load_config("latentbe")
-    assert latentbe.student.model_dump() == {
-        "kind": "batch_ensemble",
-        "subnetworks": 4,
-        "factor_gradient": "own",
-        "merge": "product_of_means",
-    }
-    assert latentbe.perturbation.model_dump() == {
-        "kind": "tdiv_sdiv",
-        "step_size": pytest.approx(1 / 255),
-        "label_images": "perturbed",
-    }
-    assert latentbe.transfer.model_dump() == {"kind": "one_to_one", "temperature": 4.0, "alpha": 1.0}
-    assert latentbe.averaging.kind == "none"
-    assert latentbe.training.nesterov
-    assert (latentbe.training.momentum, latentbe.training.weight_decay) == (0.9, 5e-4)
+def test_the_piece_that_the_readme_adds_is_a_perturbation() -> None:
+    (program,) = re.findall(r"^   ```py\n(.*?)^   ```$", README, re.DOTALL | re.MULTILINE)
+    shown = vars(perturbations).copy()
+    exec(textwrap.dedent(program), shown)  # noqa: S102 - our own README
+    (piece,) = [value for name, value in shown.items() if name not in vars(perturbations) and isinstance(value, type)]
+    x = torch.full((2, 1, 4, 4), 0.5)
+    moved = piece(step_size=0.01)(x, None, None, Streams.of(0, "docs", 1, torch.device("cpu"))) - x
+    torch.testing.assert_close(moved.flatten(1).norm(dim=1), torch.full((2,), 0.04))
+
+
+PUBLISHED = {  # METHODS of the papers, as their official code has them
+    "latentbe": {
+        "student": {"subnetworks": 4, "factors": "ones", "factor_gradient": "own", "factor_lr": 1.0}
+        | {"factor_decay": "to_one", "bias": "shared", "merge": "product_of_means", "merge_at": 1.0},
+        "perturbation": {"kind": "tdiv_sdiv", "step_size": pytest.approx(1 / 255), "label_images": "perturbed"},
+        "transfer": {"kind": "one_to_one", "temperature": 4.0, "alpha": 1.0},
+        "averaging": {"kind": "none", "refresh_batchnorm": False},
+        "training": {"nesterov": True, "momentum": 0.9, "weight_decay": 5e-4, "schedule": "cosine"},
+    },
+    "diversity": {
+        "student": {"subnetworks": 4, "factors": "normal", "factor_std": 0.5, "factor_gradient": "mean"}
+        | {"factor_lr": 0.5, "factor_decay": "none", "bias": "own", "merge": "mean_of_probabilities"},
+        "perturbation": {"kind": "conf_ods", "step_size": pytest.approx(1 / 255), "label_images": "clean"},
+        "transfer": {"kind": "one_to_one", "temperature": 4.0, "alpha": 0.9},
+        "averaging": {"kind": "none", "refresh_batchnorm": False},
+        "training": {"nesterov": False, "schedule": "linear", "warmup_epochs": 5, "lowest": 0.01},
+    },
+    "aekd": {
+        "student": {"kind": "single"},
+        "perturbation": {"kind": "none"},
+        "transfer": {"temperature": 4.0, "label_weight": 1.0, "teacher_weight": 0.9, "tolerance": 0.6},
+        "training": {"nesterov": True, "schedule": "steps", "warmup_epochs": 0},
+    },
+}
+
+
+@pytest.mark.parametrize("preset", PUBLISHED)
+def test_published_settings_are_those_of_the_papers(preset: str) -> None:
+    config = load_config(preset).model_dump()
+    for axis, settings in PUBLISHED[preset].items():
+        assert {name: config[axis][name] for name in settings} == settings
+
+
+@pytest.mark.parametrize("preset", presets())
+def test_every_preset_says_where_it_is_from(preset: str) -> None:
+    heading = "".join(line for line in preset_text(preset).splitlines(True) if line.startswith("#"))
+    assert preset == "labels" or re.search(r"\d{4}", heading), "a year"
+    assert ("RECONSTRUCTION" in heading) == (preset in ("ekd", "unikd"))
+    assert ("**reconstruction**" in preset_row(preset)) == (preset in ("ekd", "unikd"))
+
+
+def preset_text(preset: str) -> str:
+    return (ROOT / "ensdistill" / "presets" / f"{preset}.yaml").read_text()
+
+
+def preset_row(preset: str) -> str:
+    return next(line for line in README.splitlines() if line.startswith(f"| `{preset}` |"))

@@ -134,5 +134,15 @@ def test_saved_state_goes_on_exactly(settings: Any, cut: int) -> None:
 
 
 @every_average
+def test_bfloat16_weights_give_a_bfloat16_average(settings: Any) -> None:
+    pupil = student().bfloat16()
+    average = settings(pupil)
+    move(pupil, average, 4)
+    for p in average.averaged(pupil).parameters():
+        assert p.dtype == torch.bfloat16
+        assert p.isfinite().all()
+
+
+@every_average
 def test_every_average_says_whether_batchnorm_is_refreshed(settings: Any) -> None:
     assert isinstance(settings.refresh_batchnorm, bool)

@@ -106,5 +106,14 @@ def test_float64_gives_the_images_of_float32(settings: Any) -> None:
 
 
 @every_perturbation
+def test_bfloat16_images_stay_bfloat16_and_near_those_of_float32(settings: Any) -> None:
+    teachers, pupil = copy.deepcopy(ENSEMBLE).bfloat16(), student().bfloat16()
+    shown = settings(images().bfloat16(), teachers, pupil, streams())
+    assert shown.dtype == torch.bfloat16
+    assert shown.isfinite().all()
+    assert (shown - images()).abs().max() < 0.25
+
+
+@every_perturbation
 def test_label_images_is_one_of_the_two_choices_that_the_step_knows(settings: Any) -> None:
     assert settings.label_images in ("clean", "perturbed")

@@ -116,6 +116,13 @@ def test_adding_a_constant_to_all_logits_of_an_image_changes_nothing(settings: A
 
 
 @every_transfer
+def test_order_of_the_teachers_matters_only_where_each_subnetwork_has_its_own(settings: Any) -> None:
+    s, t = logits(3, 0), logits(3, 1)
+    loss, shuffled = settings(s, t, LABELS, s), settings(s, t[[2, 0, 1]], LABELS, s)
+    assert torch.isclose(loss, shuffled, rtol=1e-9) != (settings.kind in {"one_to_one", "ekd"})
+
+
+@every_transfer
 def test_inputs_are_not_written_to(settings: Any) -> None:
     s, t, labels = logits(2, 0), logits(3, 1), LABELS.clone()
     settings(s, t, labels, s)

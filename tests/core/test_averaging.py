@@ -1,13 +1,15 @@
 """The fourth axis against the cases of METHODS section 6 and arithmetic by hand."""
 
 import copy
+import random
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import nn
 from torch.testing import assert_close
 
-from ensdistill.averaging import Average, Ema, NoAveraging
+from ensdistill.averaging import Average, Ema, GreedySoup, Lawa, NoAveraging, Swa
 from ensdistill.students import Single
 from ensdistill.students.base import Student
 
@@ -152,3 +154,189 @@ def test_average_of_a_whole_network_is_the_loop_over_its_parameters() -> None:
     for name, p in average.averaged(student).named_parameters():
         expected = sum(share * past[name] for share, past in zip(shares, history, strict=True)) / sum(shares)
         assert_close(p.detach(), expected, atol=1e-6, rtol=1e-6)
+
+
+# --- at the end of epochs ---
+
+
+def no_judge(student: Student) -> dict[str, float]:
+    raise AssertionError("nobody asked for the validation metrics")
+
+
+def end_epochs(
+    average: Average, student: Student, values: list[float], judge: Callable[[Student], dict[str, float]] = no_judge
+) -> None:
+    """Epochs of two steps each that end at these weights."""
+    for n, value in enumerate(values):
+        show(average, student, [-100.0, value], [(n + 0.5) / len(values), (n + 1) / len(values)])
+        average.epoch_ended(student, (n + 1) / len(values), judge)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (Swa(start=0.0), 10.5),
+        (Swa(start=2 / 6), 15.0),
+        (Swa(start=0.9), 32.0),
+        (Lawa(last=3), 18.666667),
+        (Lawa(last=1), 32.0),
+        (Lawa(last=6), 10.5),
+        (Lawa(last=100), 10.5),
+    ],
+    ids=repr,
+)
+def test_mean_of_epoch_ends_is_the_hand_constant(settings: Swa | Lawa, expected: float) -> None:
+    student = scalar_student()
+    average = settings(student)
+    end_epochs(average, student, VALUES)
+    assert weight(average, student) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("settings", [Swa(start=0.5), Lawa(last=3), GreedySoup()], ids=repr)
+def test_before_its_first_epoch_end_the_average_is_the_student_itself(settings: Swa | Lawa | GreedySoup) -> None:
+    student = scalar_student()
+    average = settings(student)
+    show(average, student, VALUES[:2], [0.2, 0.4])
+    if isinstance(settings, Swa):
+        average.epoch_ended(student, 0.5, no_judge)
+    assert average.averaged(student) is student
+
+
+@pytest.mark.parametrize("settings", [Swa(start=0.0), Lawa(last=3)], ids=repr)
+def test_steps_within_an_epoch_do_not_count(settings: Swa | Lawa) -> None:
+    student = scalar_student()
+    average = settings(student)
+    end_epochs(average, student, VALUES[:2])
+    before = weight(average, student)
+    show(average, student, [1e6, -1e6])
+    assert weight(average, student) == before
+
+
+def test_mean_of_the_last_epochs_holds_batchnorm_statistics_and_the_last_counter() -> None:
+    student = Single()(nn.BatchNorm1d(1))
+    average = Lawa(last=2)(student)
+    for n, value in enumerate((1.0, 2.0, 7.0)):
+        student.network.running_mean.fill_(value)
+        student.network.num_batches_tracked.fill_(n)
+        average.epoch_ended(student, 1.0, no_judge)
+    averaged = average.averaged(student).network
+    assert averaged.running_mean.item() == 4.5
+    assert averaged.num_batches_tracked.item() == 2
+    assert averaged.num_batches_tracked.dtype == torch.int64
+
+
+# --- soups ---
+
+
+def judge_by(score: Callable[[float], float]) -> Callable[[Student], dict[str, float]]:
+    """Accuracy is a function of the one weight, and the nll its negative."""
+
+    def judge(student: Student) -> dict[str, float]:
+        value = score(student.network.weight.item())
+        return {"accuracy": value, "nll": -value}
+
+    return judge
+
+
+def soup(score: Callable[[float], float], values: list[float], **settings: int | str) -> float:
+    student = scalar_student()
+    average = GreedySoup(**settings)(student)
+    end_epochs(average, student, values, judge_by(score))
+    return weight(average, student)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "nll"])
+def test_soup_takes_what_helps_and_leaves_what_harms(metric: str) -> None:
+    # Best at 10. In order: 8 (off by 2), 13 (3): mean 10.5, taken; 6 (4): mean 9, off by 1, left; 20: mean 13.67, left.
+    assert soup(lambda w: -abs(w - 10), [20.0, 6, 13, 8], metric=metric) == pytest.approx(10.5)
+
+
+def test_soup_tries_candidates_from_the_best_to_the_worst() -> None:
+    # From 10 (best at 10.1), 12 is left: mean 11. In the order of time 8 and 12 would have come first.
+    assert soup(lambda w: -abs(w - 10.1), [8.0, 12, 10]) == 10
+
+
+def test_soup_takes_what_makes_no_difference() -> None:
+    assert soup(lambda w: 1.0, [1.0, 2, 6]) == pytest.approx(3)
+
+
+def test_of_equally_good_epochs_the_earlier_one_stays() -> None:
+    assert soup(lambda w: 1.0, [1.0, 2, 6], candidates=1) == 1
+    assert soup(lambda w: 1.0, [1.0, 2, 6], candidates=2) == 1.5
+
+
+def test_soup_of_one_candidate_is_the_best_epoch() -> None:
+    assert soup(lambda w: -abs(w - 9), VALUES, candidates=1) == 8
+
+
+def test_epoch_that_is_no_candidate_costs_one_look_at_the_validation_images() -> None:
+    student = scalar_student()
+    average = GreedySoup(candidates=2)(student)
+    end_epochs(average, student, [5.0, 4], judge_by(lambda w: w))
+    looks: list[float] = []
+    average.epoch_ended(scalar_student(), 1.0, lambda s: looks.append(0.0) or {"accuracy": 1.0, "nll": 0.0})
+    assert len(looks) == 1
+    assert weight(average, student) == 5
+
+
+def greedy(score: Callable[[float], float], values: list[float], candidates: int) -> float:
+    """Recipe 1 of the paper on all epochs at once."""
+    ordered = sorted(values, key=score, reverse=True)[:candidates]  # stable
+    chosen, best = [ordered[0]], score(ordered[0])
+    for value in ordered[1:]:
+        tried = score(sum([*chosen, value]) / (len(chosen) + 1))
+        if tried >= best:
+            chosen, best = [*chosen, value], tried
+    return sum(chosen) / len(chosen)
+
+
+@pytest.mark.parametrize("digits", [0, 6])  # rounded to whole numbers many epochs are equally good
+def test_soup_is_the_greedy_recipe_on_the_best_epochs_and_never_worse_than_the_best(digits: int) -> None:
+    chance = random.Random(0)  # noqa: S311
+    for _ in range(30):
+        best_at, candidates = chance.uniform(-5, 5), chance.randint(1, 6)
+        values = [float(chance.randint(-6, 6)) for _ in range(chance.randint(1, 9))]
+
+        def score(w: float, best_at: float = best_at) -> float:
+            return round(-((round(w, 9) - best_at) ** 2), digits)
+
+        found = soup(score, values, candidates=candidates)
+        assert found == pytest.approx(greedy(score, values, candidates))
+        assert score(found) >= max(map(score, values))
+
+
+@pytest.mark.parametrize("settings", [Swa(start=0.0), Lawa(last=2), GreedySoup(candidates=2)], ids=repr)
+@pytest.mark.parametrize("seen", range(4))
+def test_averages_of_epoch_ends_go_on_exactly_from_their_saved_state(
+    settings: Swa | Lawa | GreedySoup, seen: int
+) -> None:
+    judge = judge_by(lambda w: -abs(w - 9))
+    student = scalar_student()
+    whole = settings(student)
+    end_epochs(whole, student, VALUES, judge)
+
+    student = scalar_student()
+    first = settings(student)
+    for n, value in enumerate(VALUES):
+        if n == seen:
+            state = copy.deepcopy(first.state_dict())
+            student = scalar_student()
+            first = settings(student)
+            first.load_state_dict(state)
+        show(first, student, [value], [(n + 1) / 6])
+        first.epoch_ended(student, (n + 1) / 6, judge)
+    assert weight(first, student) == weight(whole, student)
+
+
+@pytest.mark.parametrize("settings", [Swa(start=0.0), Lawa(last=3), GreedySoup()], ids=repr)
+def test_averages_of_epoch_ends_share_no_memory_with_the_student(settings: Swa | Lawa | GreedySoup) -> None:
+    student = scalar_student()
+    average = settings(student)
+    end_epochs(average, student, VALUES, judge_by(lambda w: w))
+    before = weight(average, student)
+    with torch.no_grad():
+        student.network.weight.fill_(-1)
+    assert weight(average, student) == before
+    with torch.no_grad():
+        average.averaged(student).network.weight.fill_(5)
+    assert student.network.weight.item() == -1

@@ -5,17 +5,23 @@ r and s are stored as their distance from one; `set_factors` writes the factors 
 
 import copy
 import io
+import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision.models
 from core_stand_ins import tiny_config
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from ensdistill.config import load_config
 from ensdistill.data import Data
-from ensdistill.models import build
+from ensdistill.distill import new_student
+from ensdistill.errors import ConfigError
+from ensdistill.models import WideResNet, build
 from ensdistill.optimiser import Training, set_lr
 from ensdistill.students import BatchEnsemble
 from ensdistill.students.batch_ensemble import BatchEnsembleStudent, RankOne
@@ -37,14 +43,16 @@ def set_factors(layer: RankOne, r: Tensor, s: Tensor) -> None:
         layer.s.copy_(s - 1)
 
 
-def linear_student(bias: Sequence | None = None, s: Sequence = S, **settings: str) -> BatchEnsembleStudent:
+def linear_student(
+    bias: Sequence | None = None, s: Sequence = S, bias_kind: str = "shared", **settings: str
+) -> BatchEnsembleStudent:
     """The student of case L1: one linear layer, two subnetworks."""
     layer = nn.Linear(2, 2, bias=bias is not None).double()
     with torch.no_grad():
         layer.weight.copy_(hand(W))
         if bias is not None:
             layer.bias.copy_(hand(bias))
-    student = BatchEnsemble(subnetworks=2, **settings)(layer)
+    student = BatchEnsemble(subnetworks=2, bias=bias_kind, **settings)(layer)
     set_factors(student.network, hand(R), hand(s))
     return student
 
@@ -349,3 +357,266 @@ def test_state_dict_fills_another_student_with_the_same_function() -> None:
     other = BatchEnsemble(subnetworks=2)(network()).eval()
     other.load_state_dict(torch.load(file, weights_only=True))
     assert torch.equal(other(images()), student(images()))
+
+
+# --- the second convention: a bias for each subnetwork, behind the output factors ---
+
+
+def with_own_biases(biases: Sequence, **settings: str) -> BatchEnsembleStudent:
+    """Case L1 with these biases, one row a subnetwork."""
+    student = linear_student(bias=[0.0, 0.0], bias_kind="own", **settings)
+    with torch.no_grad():
+        student.network.bias.copy_(hand(biases))
+    return student
+
+
+def test_own_bias_is_added_behind_the_output_factors() -> None:
+    assert_close(with_own_biases([[0.1, -0.2]] * 2)(hand(X)), hand([[[4.5, 14.8]], [[5.7, 5.8]]]))
+
+
+def test_each_subnetwork_adds_its_own_bias() -> None:
+    student = with_own_biases([[0.1, -0.2], [1, 2]])
+    assert_close(student(hand(X)), hand([[[4.5, 14.8]], [[6.6, 8.0]]]))
+    assert_close(student(hand(X), [1]), hand([[[6.6, 8.0]]]))
+
+
+@pytest.mark.parametrize("merge", ["product_of_means", "mean_of_products"])
+def test_merged_own_biases_are_their_mean(merge: str) -> None:
+    merged = with_own_biases([[0.1, -0.2], [0.3, 0.6]], merge=merge).merged()
+    assert_close(merged.bias.detach(), hand([0.2, 0.2]))
+    assert_close(merged(hand(X)), hand([[5.2, 11.2 if merge == "product_of_means" else 10.7]]))
+
+
+def test_mean_of_products_with_own_biases_is_the_mean_of_the_subnetworks() -> None:
+    student = with_own_biases([[0.1, -0.2], [0.3, 0.6]], merge="mean_of_products")
+    assert_close(student.merged()(hand(X)), student(hand(X)).mean(0))
+
+
+def test_own_biases_begin_as_copies_of_the_layers_bias() -> None:
+    student = linear_student(bias=[0.1, -0.2], bias_kind="own")
+    assert_close(student.network.bias.detach(), hand([[0.1, -0.2]] * 2))
+    assert student.network.layer.bias is None
+
+
+def test_layer_without_bias_gets_none_of_its_own() -> None:
+    assert linear_student(bias_kind="own").network.bias is None
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_own_biases_of_a_convolution_run_along_its_channels(groups: int) -> None:
+    layer = nn.Conv2d(2, 4, 3, groups=groups).double()
+    plain = copy.deepcopy(layer)
+    student = BatchEnsemble(subnetworks=2, bias="own")(layer)
+    randomise(student)
+    rank_one = student.network
+    with torch.no_grad():
+        rank_one.bias.copy_(torch.arange(8.0).view(2, 4))
+        plain.bias.zero_()
+    outputs = rank_one(images().repeat(2, 1, 1, 1)).unflatten(0, (2, 5))
+    for m in range(2):
+        expected = explicit(plain, 1 + rank_one.r[m], 1 + rank_one.s[m])(images())
+        assert_close(outputs[m], expected + torch.arange(4 * m, 4 * m + 4.0).view(1, 4, 1, 1).double())
+
+
+# --- the second convention: random factors ---
+
+
+def all_factors(settings: BatchEnsemble, seed: int = 0) -> Tensor:
+    """r and s of one wide layer, as factors: (K, 2 * 2000)."""
+    torch.manual_seed(seed)
+    layer = settings(nn.Linear(2000, 2000, bias=False)).network
+    return 1 + torch.cat([layer.r, layer.s], 1).detach()
+
+
+@pytest.mark.parametrize("std", [0.5, 0.1, 0.0])
+def test_normal_factors_have_mean_one_and_the_given_deviation(std: float) -> None:
+    factors = all_factors(BatchEnsemble(subnetworks=4, factors="normal", factor_std=std))
+    assert factors.mean().item() == pytest.approx(1, abs=5 * std / 16_000**0.5 + 1e-7)
+    assert factors.std().item() == pytest.approx(std, rel=0.03, abs=1e-7)
+    standard = (factors - 1) / max(std, 1e-9)
+    if std:
+        assert (standard.abs() < 1.96).float().mean().item() == pytest.approx(0.95, abs=0.01)
+        assert standard.pow(3).mean().item() == pytest.approx(0, abs=0.1)
+
+
+def test_factors_of_random_sign_are_one_and_minus_one_with_equal_chances() -> None:
+    factors = all_factors(BatchEnsemble(subnetworks=4, factors="random_sign"))
+    assert set(factors.unique().tolist()) == {-1.0, 1.0}
+    assert factors.mean().item() == pytest.approx(0, abs=5 / 16_000**0.5)
+
+
+@pytest.mark.parametrize("factors", ["normal", "random_sign"])
+def test_random_factors_of_subnetworks_and_sides_are_unrelated(factors: str) -> None:
+    drawn = all_factors(BatchEnsemble(subnetworks=3, factors=factors))
+    rows = torch.cat([drawn[:, :2000], drawn[:, 2000:]])
+    related = torch.corrcoef(rows) - torch.eye(6)
+    assert related.abs().max() < 5 / 2000**0.5
+
+
+@pytest.mark.parametrize("factors", ["ones", "normal", "random_sign"])
+def test_same_seed_gives_the_same_factors_and_shared_weights(factors: str, digits: Data) -> None:
+    def tensors(seed: int) -> dict[str, Tensor]:
+        config = tiny_config(f"student.factors={factors}", f"seed={seed}", preset="latentbe")
+        torch.rand(3)  # the caller's random numbers do not matter
+        return new_student(config, digits).state_dict()
+
+    one, two, other = tensors(1), tensors(1), tensors(2)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    drawn = [name for name in one if name.endswith((".r", ".s"))]
+    assert all(torch.equal(one[name], other[name]) == (factors == "ones") for name in drawn)
+
+
+@pytest.mark.parametrize("factors", ["ones", "normal", "random_sign"])
+def test_shared_weights_are_those_of_the_plain_network_of_the_seed(factors: str, digits: Data) -> None:
+    config = tiny_config(f"student.factors={factors}", preset="latentbe")
+    plain = build(config.model, digits, config.seed).state_dict()
+    shared = {
+        name.removeprefix("network.").replace(".layer.", "."): tensor
+        for name, tensor in new_student(config, digits).state_dict().items()
+    }
+    assert all(torch.equal(shared[name], tensor) for name, tensor in plain.items())
+
+
+def test_mean_of_probabilities_is_what_diversity_matters_ships(digits: Data) -> None:
+    config = load_config("diversity", ["student.subnetworks=3", "model.width=4", "model.blocks=2"])
+    student = new_student(config, digits).eval()
+    x = digits.train[slice(0, 5)][0]
+    expected = sum(logits.softmax(-1) for logits in student(x)) / 3
+    assert_close(student.merged()(x).softmax(-1), expected)
+    assert_close(student.merged()(x).exp(), expected)
+
+
+def test_mean_of_probabilities_cannot_be_merged_in_the_middle() -> None:
+    with pytest.raises(ConfigError, match="merge_at"):
+        tiny_config("student.merge_at=0.5", preset="diversity")
+
+
+# --- networks of other hands ---
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "resnet18": lambda: torchvision.models.resnet18(num_classes=4),
+    "mobilenet_v3_small": lambda: torchvision.models.mobilenet_v3_small(num_classes=4),  # depthwise convolutions
+    "shufflenet_v2_x0_5": lambda: torchvision.models.shufflenet_v2_x0_5(num_classes=4),
+    "wide_resnet": lambda: WideResNet(depth=10, width=1)((3, 32, 32), 4),
+}
+every_network = pytest.mark.parametrize("name", NETWORKS)
+
+
+def photographs(count: int = 3) -> Tensor:
+    return torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+def trained(name: str) -> nn.Module:
+    """A network with BatchNorm statistics of two random batches and random BatchNorm parameters."""
+    torch.manual_seed(0)
+    network = NETWORKS[name]().train()
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = 0.5
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.uniform_(-0.5, 0.5)
+        network(torch.rand(4, 3, 32, 32))
+        network(torch.rand(4, 3, 32, 32))
+    return network.eval()
+
+
+@every_network
+@pytest.mark.parametrize("bias", ["shared", "own"])
+def test_subnetworks_with_factors_of_one_are_the_network_itself(name: str, bias: str) -> None:
+    plain = trained(name)
+    expected = plain(photographs())
+    student = BatchEnsemble(subnetworks=3, bias=bias)(plain).eval()
+    for logits in student(photographs()):
+        assert_close(logits, expected, atol=1e-5, rtol=1e-5)
+    assert_close(student.merged().eval()(photographs()), expected, atol=1e-5, rtol=1e-5)
+
+
+@every_network
+@pytest.mark.parametrize("bias", ["shared", "own"])
+def test_merged_network_is_every_subnetwork_once_all_have_the_mean_factors(name: str, bias: str) -> None:
+    settings = BatchEnsemble(subnetworks=2, factors="normal", factor_std=0.1, bias=bias)
+    student = settings(trained(name)).eval()
+    layers = [m for m in student.modules() if isinstance(m, RankOne)]
+    with torch.no_grad():
+        for layer in layers:
+            if layer.bias is not None:
+                layer.bias.add_(0.1 * torch.randn(layer.bias.shape))
+    merged = student.merged().eval()(photographs())
+    assert (student(photographs())[0] - merged).abs().max() > 1e-4  # before, they are not
+    with torch.no_grad():
+        for layer in layers:
+            for vectors in (layer.r, layer.s, layer.bias):
+                if vectors is not None:
+                    vectors.copy_(vectors.mean(0, keepdim=True).expand_as(vectors))
+    for logits in student(photographs()):
+        assert_close(logits, merged, atol=1e-4, rtol=1e-4)
+
+
+@every_network
+def test_every_convolution_and_linear_layer_is_turned_without_a_warning(name: str) -> None:
+    network = NETWORKS[name]()
+    count = sum(isinstance(m, nn.Conv2d | nn.Linear) for m in network.modules())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        student = BatchEnsemble(subnetworks=2)(network)
+    assert sum(isinstance(m, RankOne) for m in student.modules()) == count
+
+
+@every_network
+def test_merged_network_has_the_names_and_shapes_of_the_original(name: str) -> None:
+    shapes = {key: tensor.shape for key, tensor in NETWORKS[name]().state_dict().items()}
+    for bias in ("shared", "own"):
+        merged = BatchEnsemble(subnetworks=2, bias=bias)(NETWORKS[name]()).merged()
+        assert {key: tensor.shape for key, tensor in merged.state_dict().items()} == shapes
+
+
+def vision_transformer() -> nn.Module:
+    return torchvision.models.VisionTransformer(
+        image_size=16, patch_size=8, num_layers=1, num_heads=2, hidden_dim=16, mlp_dim=32, num_classes=4
+    )
+
+
+def test_attention_that_stays_shared_is_named_in_a_warning() -> None:
+    with pytest.warns(UserWarning, match=r"encoder_layer_0\.self_attention \(MultiheadAttention\)"):
+        BatchEnsemble(subnetworks=2)(vision_transformer())
+
+
+@pytest.mark.filterwarnings("ignore:batch_ensemble")
+def test_transformer_s_other_layers_are_turned_and_merged() -> None:
+    torch.manual_seed(0)
+    plain = vision_transformer().eval()
+    nn.init.normal_(plain.heads.head.weight)
+    x = torch.rand(3, 3, 16, 16)
+    expected = plain(x)
+    student = BatchEnsemble(subnetworks=2)(copy.deepcopy(plain)).eval()
+    assert sum(isinstance(m, RankOne) for m in student.modules()) == 4  # patches, two of the MLP, classifier
+    assert_close(student(x), expected.expand(2, -1, -1), atol=1e-5, rtol=1e-5)
+    randomise(student)
+    assert (student(x)[0] - student(x)[1]).abs().max() > 1e-3
+    with torch.no_grad():
+        for layer in (m for m in student.modules() if isinstance(m, RankOne)):
+            for vectors in (layer.r, layer.s):
+                vectors.copy_(vectors.mean(0, keepdim=True).expand_as(vectors))
+    assert_close(student.merged().eval()(x), student(x)[1], atol=1e-5, rtol=1e-5)
+
+
+def swin(**settings: Any) -> nn.Module:
+    return torchvision.models.SwinTransformer(
+        patch_size=[2, 2],
+        embed_dim=8,
+        depths=[1, 1],
+        num_heads=[2, 2],
+        window_size=[2, 2],
+        num_classes=4,
+        **settings,
+    )
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_network_that_uses_its_layers_in_other_ways_is_refused_with_the_way_out(version: int) -> None:
+    # The first version reads weights itself; the second calls layers on a table of positions, which is no batch.
+    block = {"block": torchvision.models.swin_transformer.SwinTransformerBlockV2} if version == 2 else {}
+    with pytest.raises(ConfigError, match=r"student\.kind: batch_ensemble cannot turn this network.*take another"):
+        BatchEnsemble(subnetworks=2)(swin(**block))(torch.rand(3, 3, 16, 16))

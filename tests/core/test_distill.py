@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from importlib import import_module
@@ -17,13 +18,13 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.testing import assert_close
 
 from ensdistill.config import Config
-from ensdistill.data import Data, load_data
-from ensdistill.distill import Epoch, distill, evaluate, predict
+from ensdistill.data import Data, Split, load_data
+from ensdistill.distill import Epoch, distill, evaluate, new_student, predict
 from ensdistill.errors import ConfigError, DataError, DivergedError
 from ensdistill.members import Ensemble
 from ensdistill.models import build
 from ensdistill.randomness import Streams, stream_seed, torch_seed
-from ensdistill.students import Student
+from ensdistill.students import SingleStudent, Student
 
 CONFIGS = {
     "kd": tiny_config(),
@@ -479,3 +480,332 @@ def test_distilling_never_needs_the_test_images(
     assert {field.name for field in fields(Data)} == {"train", "validation", "unlabelled", "class_names", "identity"}
     alone = Data(digits.train, digits.validation, digits.unlabelled, digits.class_names, digits.identity)
     assert run(CONFIGS["kd"], ensemble, alone) == whole_runs["kd"][:-1]
+
+
+# --- merged in the middle of the training ---
+
+MERGING = {
+    "product_of_means": tiny_config(
+        "student.subnetworks=2", "student.merge_at=0.5", "training.epochs=4", preset="latentbe"
+    ),
+    "mean_of_products": tiny_config(
+        "student.subnetworks=2",
+        "student.merge_at=0.5",
+        "student.merge=mean_of_products",
+        "student.bias=own",
+        "student.factors=normal",
+        "training.epochs=4",
+        "averaging.kind=ema",
+        "averaging.refresh_batchnorm=true",
+        preset="latentbe",
+    ),
+}
+
+
+def whole(config: Config, ensemble: Ensemble, data: Data) -> tuple[list[tuple[Any, ...]], dict[str, Tensor]]:
+    """All numbers of a run, and the weights shipped at its end."""
+    epochs = []
+    for epoch in distill(config, ensemble, data):
+        epochs.append(numbers(epoch))
+    return epochs, copy.deepcopy(epoch.student().state_dict())
+
+
+def stopped(
+    config: Config, ensemble: Ensemble, data: Data, stop: int, path: Path
+) -> tuple[list[tuple[Any, ...]], dict[str, Tensor]]:
+    """The same of the rest of a run that was stopped after one epoch and resumed in another process' place."""
+    for epoch in distill(config, ensemble, data):
+        if epoch.number == stop:
+            epoch.save(path)
+            break
+    torch.rand(7)
+    epochs = []
+    for epoch in distill(config, ensemble, data, resume=path):
+        epochs.append(numbers(epoch))
+    return epochs, copy.deepcopy(epoch.student().state_dict())
+
+
+def assert_same_weights(one: dict[str, Tensor], two: dict[str, Tensor]) -> None:
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize("name", MERGING)
+def test_from_the_merge_on_the_student_is_one_network(
+    name: str, tmp_path: Path, ensemble: Ensemble, digits: Data
+) -> None:
+    for epoch in distill(MERGING[name], ensemble, digits):
+        epoch.save(tmp_path / "checkpoint.pt")
+        saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+        assert saved["merged"] == (epoch.number > 2)
+        assert (epoch.subnetworks.items() <= epoch.val.items()) == (epoch.number > 2)
+        assert len(saved["optimiser"]["param_groups"]) == (1 if epoch.number > 2 else 2)
+    plain = build(MERGING[name].model, digits, 0).state_dict()
+    assert {key: t.shape for key, t in epoch.student().state_dict().items()} == {
+        key: t.shape for key, t in plain.items()
+    }
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3])
+@pytest.mark.parametrize("name", MERGING)
+def test_run_stopped_before_at_or_after_its_merge_goes_on_to_the_last_bit(
+    name: str, stop: int, tmp_path: Path, ensemble: Ensemble, digits: Data
+) -> None:
+    epochs, weights = whole(MERGING[name], ensemble, digits)
+    rest, resumed = stopped(MERGING[name], ensemble, digits, stop, tmp_path / "checkpoint.pt")
+    assert rest == epochs[stop:]
+    assert_same_weights(resumed, weights)
+
+
+@pytest.mark.parametrize("name", MERGING)
+def test_run_that_merges_is_repeatable(name: str, ensemble: Ensemble, digits: Data) -> None:
+    assert run(MERGING[name], ensemble, digits) == run(MERGING[name], ensemble, digits)
+
+
+def test_full_batch_run_that_merges_is_the_loop_written_by_hand(ensemble: Ensemble, digits: Data) -> None:
+    config = tiny_config(
+        "student.subnetworks=2",
+        "student.merge_at=0.5",
+        "perturbation.kind=none",
+        "training.epochs=4",
+        "training.batch_size=40",
+        "training.schedule=constant",
+        "training.warmup_epochs=0",
+        preset="latentbe",
+    )
+    x, _ = digits.train[slice(None)]
+    p = (ensemble(x) / 4).softmax(-1)
+    student, losses = new_student(config, digits).train(), []
+    for network, target in ((student, p), (student, p.mean(0, keepdim=True))):
+        if target is not p:  # from here on one network, which learns from the mean of its teachers
+            network = SingleStudent(student.merged()).train()
+        optimiser = config.training.optimiser(network)
+        for _ in range(2):
+            loss = 16 * F.kl_div((network(x) / 4).log_softmax(-1), target, reduction="sum") / target.shape[:2].numel()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            losses.append(float(loss.detach()))
+    assert [epoch.loss for epoch in distill(config, ensemble, digits)] == pytest.approx(losses, rel=1e-4)
+
+
+def test_merging_at_once_is_training_the_plain_network(ensemble: Ensemble, digits: Data) -> None:
+    merged = tiny_config("student.merge_at=0", "perturbation.kind=none", preset="latentbe")
+    single = tiny_config("transfer.kind=one_to_one", "transfer.alpha=1")
+    assert run(merged, ensemble, digits) == run(single, ensemble, digits)
+
+
+def test_merging_at_the_end_leaves_the_training_as_it_is(
+    whole_runs: dict[str, list], tmp_path: Path, ensemble: Ensemble, digits: Data
+) -> None:
+    config = tiny_config(*LATENTBE_EMA, "student.merge_at=1", preset="latentbe")
+    for epoch, expected in zip(distill(config, ensemble, digits), whole_runs["latentbe"], strict=False):
+        epoch.save(tmp_path / "checkpoint.pt")
+        assert not torch.load(tmp_path / "checkpoint.pt", weights_only=True)["merged"]
+        assert numbers(epoch) == expected
+
+
+@pytest.mark.parametrize(
+    ("share", "epoch"), [(0.0, 1), (0.01, 2), (0.2, 2), (0.3, 3), (0.6, 4), (0.8, 5), (0.81, None)]
+)
+def test_merge_comes_before_the_first_epoch_that_begins_at_its_share_or_later(
+    share: float, epoch: int | None, ensemble: Ensemble, digits: Data
+) -> None:
+    overrides = ("student.subnetworks=2", f"student.merge_at={share}", "training.epochs=5")
+    config = tiny_config(*overrides, "student.factors=normal", "training.batch_size=40", preset="latentbe")
+    merged = [one.subnetworks.items() <= one.val.items() for one in distill(config, ensemble, digits)]
+    assert merged == [epoch is not None and number >= epoch for number in range(1, 6)]
+
+
+def test_average_begins_anew_with_the_merge(ensemble: Ensemble, digits: Data) -> None:
+    # A mean over all epochs so far; in the first one after the merge it is that epoch's weights alone.
+    overrides = ("student.subnetworks=2", "student.merge_at=0.5", "training.epochs=4", "perturbation.kind=none")
+    averages = (("averaging.kind=lawa", "averaging.last=4"), ("averaging.kind=none",))
+    lawa, plain = (
+        [epoch.val for epoch in distill(tiny_config(*overrides, *kind, *REFRESH, preset="latentbe"), ensemble, digits)]
+        for kind in averages
+    )
+    assert [a == b for a, b in zip(lawa, plain, strict=True)] == [True, False, True, False]
+
+
+# --- every average ---
+
+REFRESH = ("averaging.refresh_batchnorm=true",)
+AVERAGES = {
+    "ema": ("averaging.kind=ema", "averaging.start=0.5"),
+    "swa": ("averaging.kind=swa", "averaging.start=0.4"),
+    "lawa": ("averaging.kind=lawa", "averaging.last=2"),
+    "greedy_soup": ("averaging.kind=greedy_soup", "averaging.candidates=2", "averaging.metric=nll"),
+}
+
+
+@pytest.mark.parametrize("stop", [1, 2])
+@pytest.mark.parametrize("name", AVERAGES)
+def test_run_with_any_average_goes_on_to_the_last_bit(
+    name: str, stop: int, tmp_path: Path, ensemble: Ensemble, digits: Data
+) -> None:
+    config = tiny_config(*AVERAGES[name])
+    epochs, weights = whole(config, ensemble, digits)
+    rest, resumed = stopped(config, ensemble, digits, stop, tmp_path / "checkpoint.pt")
+    assert rest == epochs[stop:]
+    assert_same_weights(resumed, weights)
+
+
+def test_averages_of_epochs_are_those_of_the_weights_of_a_plain_run(ensemble: Ensemble, digits: Data) -> None:
+    def first_layer(name: str) -> Tensor:
+        *_, last = distill(tiny_config(*AVERAGES[name]), ensemble, digits)
+        return next(last.student().parameters()).detach()
+
+    plain = distill(tiny_config(), ensemble, digits)
+    ends = [next(epoch.student().parameters()).detach().clone() for epoch in plain]
+    assert_close(first_layer("lawa"), (ends[1] + ends[2]) / 2)
+    assert_close(first_layer("swa"), (ends[1] + ends[2]) / 2)  # after two thirds and at the end
+
+
+def test_soup_is_never_worse_than_its_best_epoch(ensemble: Ensemble, digits: Data) -> None:
+    for metric, sign in (("accuracy", 1), ("nll", -1)):
+        single = [epoch.val[metric] for epoch in distill(tiny_config(*REFRESH), ensemble, digits)]
+        soup = ("averaging.kind=greedy_soup", f"averaging.metric={metric}")
+        found = [epoch.val[metric] for epoch in distill(tiny_config(*soup), ensemble, digits)]
+        assert all(sign * found[n] >= max(sign * value for value in single[: n + 1]) for n in range(3))
+
+
+def sorted_by_class(data: Data) -> Data:
+    """Training images in the order of their classes, as a folder of images has them, and brighter class by class."""
+    order = data.train.labels.argsort(stable=True)
+    labels = data.train.labels[order]
+    images = data.train.images[order] // 4 + (19 * labels).to(torch.uint8)[:, None, None, None]
+    return replace(data, train=Split(images, labels))
+
+
+@pytest.mark.parametrize("arranged", ["as drawn", "by class"])
+@pytest.mark.parametrize("name", [*AVERAGES, "none"])
+def test_refreshed_statistics_are_those_of_all_training_images(
+    name: str, arranged: str, ensemble: Ensemble, digits: Data
+) -> None:
+    data = digits if arranged == "as drawn" else sorted_by_class(digits)
+    config = tiny_config(*AVERAGES.get(name, ("averaging.kind=none", *REFRESH)), "training.lr=0.01")
+    *_, last = distill(config, ensemble, data)
+    normalise, network = last.student()
+    with torch.no_grad():
+        inner = network[0](normalise(data.train[slice(None)][0])).transpose(0, 1).flatten(1)
+    assert_close(network[1].running_mean, inner.mean(1), atol=1e-5, rtol=1e-4)
+    assert_close(network[1].running_var, inner.var(1), atol=0, rtol=0.25)  # the mean over batches of ten
+
+
+# --- unlabelled images ---
+
+
+class Spy:
+    """A transfer that notes the labels of every batch, and lets the student stand nearly still."""
+
+    kind = "spy"
+
+    def __init__(self) -> None:
+        self.labels: list[list[int]] = []
+
+    def head(self) -> None:
+        return None
+
+    def __call__(self, student: Tensor, teachers: Tensor, labels: Tensor, on_labels: Tensor) -> Tensor:
+        self.labels.append(labels.tolist())
+        return 1e-6 * student.square().mean()
+
+
+class Shown:
+    """No perturbation, but it notes the images of every batch, each as its bytes."""
+
+    kind, label_images = "shown", "perturbed"
+
+    def __init__(self) -> None:
+        self.images: list[list[bytes]] = []
+
+    def __call__(self, x: Tensor, *_: Any) -> Tensor:
+        self.images.append(as_bytes((x * 255).round().to(torch.uint8)))
+        return x
+
+
+def as_bytes(images: Tensor) -> list[bytes]:
+    return [image.numpy().tobytes() for image in images]
+
+
+def batches(data: Data, ensemble: Ensemble, *overrides: str) -> tuple[list[list[bytes]], list[list[int]]]:
+    """The images and labels of every batch of a run."""
+    spy, shown = Spy(), Shown()
+    config = tiny_config(*overrides).model_copy(update={"transfer": spy, "perturbation": shown})
+    list(distill(config, ensemble, data))
+    return shown.images, spy.labels
+
+
+def with_unlabelled(data: Data, count: int) -> Data:
+    return replace(data, unlabelled=Split(data.unlabelled.images[:count], data.unlabelled.labels[:count]))
+
+
+def test_every_batch_ends_with_so_many_unlabelled_images(ensemble: Ensemble, digits: Data) -> None:
+    images, labels = batches(digits, ensemble, "training.unlabelled=5")
+    known, unknown = set(as_bytes(digits.train.images)), set(as_bytes(digits.unlabelled.images))
+    assert len(images) == 12
+    for some, their_labels in zip(images, labels, strict=True):
+        assert len(some) == len(their_labels) == 15
+        assert set(some[:10]) <= known
+        assert set(some[10:]) <= unknown
+        assert min(their_labels[:10]) >= 0
+        assert set(their_labels[10:]) == {-1}
+
+
+@pytest.mark.parametrize(
+    ("unlabelled", "a_batch"), [(7, 5), (7, 1), (7, 7), (7, 20), (1, 3), (100, 5)], ids=lambda n: str(n)
+)
+def test_unlabelled_images_take_turns(unlabelled: int, a_batch: int, ensemble: Ensemble, digits: Data) -> None:
+    images, _ = batches(with_unlabelled(digits, unlabelled), ensemble, f"training.unlabelled={a_batch}")
+    for epoch in range(3):
+        seen = Counter(image for some in images[4 * epoch : 4 * epoch + 4] for image in some[10:])
+        counts = [seen[image] for image in as_bytes(digits.unlabelled.images[:unlabelled])]
+        assert sum(counts) == 4 * a_batch
+        assert max(counts) - min(counts) <= 1
+
+
+def test_over_many_epochs_all_unlabelled_images_appear_about_equally_often(ensemble: Ensemble, digits: Data) -> None:
+    overrides = ("training.unlabelled=3", "training.epochs=50", "training.batch_size=20")
+    images, _ = batches(with_unlabelled(digits, 20), ensemble, *overrides)
+    seen = Counter(image for some in images for image in some[20:])
+    assert sum(seen.values()) == 300
+    assert len(seen) == 20
+    assert sum((count - 15) ** 2 / 15 for count in seen.values()) < 43.8  # chi-square, 19 degrees, 0.1 %
+
+
+def test_order_of_the_labelled_images_does_not_depend_on_the_unlabelled_ones(ensemble: Ensemble, digits: Data) -> None:
+    with_them, _ = batches(digits, ensemble, "training.unlabelled=5")
+    without, _ = batches(digits, ensemble)
+    assert [some[:10] for some in with_them] == without
+
+
+def test_unlabelled_images_come_in_another_order_in_every_epoch_and_with_every_seed(
+    ensemble: Ensemble, digits: Data
+) -> None:
+    few = with_unlabelled(digits, 20)
+    one, again, other = (batches(few, ensemble, "training.unlabelled=5", f"seed={seed}")[0] for seed in (0, 0, 1))
+    assert one == again
+    orders = [[image for some in run[n : n + 4] for image in some[10:]] for run in (one, other) for n in (0, 4, 8)]
+    assert all(sorted(order) == sorted(orders[0]) for order in orders)
+    assert all(orders[a] != orders[b] for a in range(6) for b in range(a))
+
+
+def test_unlabelled_images_that_the_split_does_not_have_are_refused_at_once(ensemble: Ensemble, digits: Data) -> None:
+    with pytest.raises(ConfigError, match=r"training\.unlabelled: the split leaves no unlabelled images; lower data"):
+        distill(tiny_config("training.unlabelled=1"), ensemble, with_unlabelled(digits, 0))
+
+
+def test_split_without_unlabelled_images_is_no_fault_otherwise(ensemble: Ensemble, digits: Data) -> None:
+    assert run(tiny_config(), ensemble, with_unlabelled(digits, 0)) == run(tiny_config(), ensemble, digits)
+
+
+@pytest.mark.parametrize("stop", [1, 2])
+def test_run_with_unlabelled_images_goes_on_to_the_last_bit(
+    stop: int, tmp_path: Path, ensemble: Ensemble, digits: Data
+) -> None:
+    config = tiny_config("training.unlabelled=5", preset="unikd")
+    epochs, weights = whole(config, ensemble, digits)
+    rest, resumed = stopped(config, ensemble, digits, stop, tmp_path / "checkpoint.pt")
+    assert rest == epochs[stop:]
+    assert_same_weights(resumed, weights)

@@ -6,6 +6,7 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 from torch.testing import assert_close
 
+from ensdistill.config import load_config
 from ensdistill.optimiser import Training, set_lr
 from ensdistill.students import BatchEnsemble, Single
 
@@ -45,6 +46,85 @@ def test_a_run_that_is_all_warm_up_ends_below_the_largest_rate() -> None:
     assert [training.lr_at(step, 4) for step in range(4)] == pytest.approx([0, 0.025, 0.05, 0.075])
 
 
+DIVERSITY = Training(epochs=300, lr=0.05, warmup_epochs=5, schedule="linear", lowest=0.01, lr_changes="epoch")
+
+
+@pytest.mark.parametrize(
+    ("epoch", "share"),
+    [
+        (1, 0.01),
+        (2, 0.2575),
+        (4, 0.7525),
+        (5, 1),
+        (6, 1),
+        (150, 1),
+        (210, 0.505),
+        (269, 0.01825),
+        (270, 0.01),
+        (271, 0.01),
+        (300, 0.01),
+    ],
+)
+def test_linear_schedule_passes_the_published_check_points(epoch: int, share: float) -> None:
+    # METHODS 2.4; the same at every step of the epoch
+    rates = [DIVERSITY.lr_at((epoch - 1) * 7 + step, 7) for step in range(7)]
+    assert rates == pytest.approx([0.05 * share] * 7, abs=1e-12)
+
+
+def test_linear_schedule_is_the_published_function_of_the_epoch() -> None:
+    for epoch in range(1, 301):
+        if epoch < 5:
+            share = 0.01 + 0.99 * (epoch - 1) / 4
+        elif epoch <= 150:
+            share = 1.0
+        else:
+            share = max(0.01, 1 - 0.99 * (epoch - 150) / 120)
+        assert DIVERSITY.lr_at(epoch - 1, 1) == pytest.approx(0.05 * share, abs=1e-12)
+
+
+def test_linear_schedule_by_steps_falls_from_half_to_nine_tenths_of_the_training() -> None:
+    training = Training(epochs=10, lr=1.0, warmup_epochs=0, schedule="linear", lowest=0.2)
+    shares = {0: 1, 49: 1, 50: 1, 60: 0.8, 70: 0.6, 89: 0.22, 90: 0.2, 99: 0.2}
+    assert {step: training.lr_at(step, 10) for step in shares} == pytest.approx(shares)
+
+
+@pytest.mark.parametrize("lr_changes", ["step", "epoch"])
+def test_steps_schedule_has_the_published_milestones(lr_changes: str) -> None:
+    # METHODS 5.4: 240 epochs, a tenth at 150, 180 and 210
+    training = Training(epochs=240, lr=0.05, warmup_epochs=0, schedule="steps", lr_changes=lr_changes)
+    per_epoch = 7
+    for step in range(240 * per_epoch):
+        passed = sum(step >= milestone * per_epoch for milestone in (150, 180, 210))
+        assert training.lr_at(step, per_epoch) == pytest.approx(0.05 * 0.1**passed)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_warm_up_begins_and_schedules_end_at_the_lowest_share(schedule: str) -> None:
+    training = Training(epochs=10, lr=0.5, warmup_epochs=2, schedule=schedule, lowest=0.1)
+    assert training.lr_at(0, 1000) == pytest.approx(0.05)
+    assert training.lr_at(1000, 1000) == pytest.approx(0.275)
+    assert training.lr_at(2000, 1000) == pytest.approx(0.5)
+    assert training.lr_at(9999, 1000) == pytest.approx(0.05, rel=1e-4)
+    assert min(training.lr_at(step, 1000) for step in range(10_000)) >= 0.05
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "steps", "constant"])
+def test_rate_that_changes_by_epochs_is_the_same_at_all_steps_of_an_epoch(schedule: str) -> None:
+    training = Training(epochs=16, lr=0.5, warmup_epochs=3, schedule=schedule, lr_changes="epoch")
+    for epoch in range(16):
+        assert len({training.lr_at(epoch * 5 + step, 5) for step in range(5)}) == 1
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "steps", "constant"])
+@pytest.mark.parametrize("lr_changes", ["step", "epoch"])
+@pytest.mark.parametrize("warmup", [0, 1, 5, 9])
+def test_rate_never_leaves_its_range(schedule: str, lr_changes: str, warmup: int) -> None:
+    training = Training(epochs=5, lr=0.5, warmup_epochs=warmup, schedule=schedule, lr_changes=lr_changes)
+    rates = [training.lr_at(step, 3) for step in range(15)]
+    assert all(0 <= rate <= 0.5 for rate in rates)
+    assert max(rates) > 0
+
+
 def test_set_lr_gives_each_group_its_share() -> None:
     student = BatchEnsemble(subnetworks=3)(nn.Linear(2, 2))
     optimiser = Training(lr=0.5).optimiser(student)
@@ -68,6 +148,30 @@ def test_factors_have_a_group_of_their_own(factor_gradient: str, times: int) -> 
     assert {id(p) for p in factors["params"]} == {id(layer.r), id(layer.s)}
     assert factors["lr_scale"] == times
     assert factors["weight_decay"] == pytest.approx(0.03 / times)
+
+
+def test_published_factors_of_diversity_matters_move_at_half_the_rate_and_do_not_decay() -> None:
+    # METHODS 2.1: half the rate and no decay for the factors; the biases of the subnetworks like everything else
+    config = load_config("diversity", ["training.lr=0.1", "training.weight_decay=5e-4"])
+    student = config.student(nn.Linear(4, 2))
+    optimiser = config.training.optimiser(student)
+    shared, factors = optimiser.param_groups
+    layer = student.network
+    assert {id(p) for p in shared["params"]} == {id(layer.layer.weight), id(layer.bias)}
+    assert {id(p) for p in factors["params"]} == {id(layer.r), id(layer.s)}
+    set_lr(optimiser, 0.1)
+    assert (shared["lr"], shared["weight_decay"], shared["nesterov"]) == (0.1, 5e-4, False)
+    assert (factors["lr"], factors["weight_decay"]) == (0.05, 0)
+
+
+@pytest.mark.parametrize("factor_lr", [0.5, 2.0])
+@pytest.mark.parametrize(("factor_gradient", "times"), [("own", 3), ("mean", 1)])
+def test_rate_of_the_factors_is_relative_to_that_of_the_shared_weights(
+    factor_gradient: str, times: int, factor_lr: float
+) -> None:
+    settings = BatchEnsemble(subnetworks=3, factor_gradient=factor_gradient, factor_lr=factor_lr)
+    _, factors = Training().optimiser(settings(nn.Linear(4, 2))).param_groups
+    assert factors["lr_scale"] == pytest.approx(times * factor_lr)
 
 
 def test_groups_of_any_batch_ensemble_hold_every_parameter_once() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from ensdistill.config import Config
+from ensdistill.config import Config, load_config
 from ensdistill.students import BatchEnsemble
 from ensdistill.transfer import Averaged, Labels, OneToOne
 from ensdistill.transfer.losses import kl_to_student, label_cross_entropy
@@ -83,6 +83,12 @@ def test_gradient_is_temperature_over_batch_times_the_difference_of_probabilitie
 
 def test_one_to_one_loss_is_the_hand_constant_of_k2() -> None:
     assert_close(OneToOne(temperature=T)(TWO, TEACHERS, NO_LABEL, TWO), hand(0.098609), atol=1e-5, rtol=0)
+
+
+def test_loss_of_hydra_is_the_hand_constant_of_k2() -> None:
+    hydra = load_config("hydra", ["transfer.alpha=1"]).transfer
+    assert_close(hydra(TWO, TEACHERS, NO_LABEL, TWO), hand(0.098609), atol=1e-5, rtol=0)
+    assert_close(hydra(TWO, TEACHERS.flip(0), NO_LABEL, TWO), hand(0.758424), atol=1e-5, rtol=0)
 
 
 def test_swapping_the_teachers_changes_the_one_to_one_loss() -> None:
