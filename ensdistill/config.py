@@ -70,7 +70,9 @@ class Config(Settings):
             raise ValueError(
                 "perturbation: tdiv_sdiv needs two teachers that can disagree; set teachers.count to 2 or more"
             )
-        for name, training in (("training", self.training), ("teachers.training", self.teachers.training)):
+        trained = [("training", self.training)]
+        trained += [("teachers.training", self.teachers.training)] if self.teachers.count else []
+        for name, training in trained:
             if training.batch_size > self.data.train:
                 raise ValueError(
                     f"{name}.batch_size: {training.batch_size} is more than the {self.data.train} training images"

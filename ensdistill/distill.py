@@ -208,9 +208,9 @@ class _Run:
         if not self.config.averaging.refresh_batchnorm:
             return network
         network = deepcopy(network)
+        # In random order: folders hold their images by class, and a batch of one class says nothing of the others.
+        batches = self._order("refresh", 0, len(self.data.train), self.config.training.batch_size)
         with torch_seed(stream_seed(self.config.seed, "refresh"), self.device):
-            size = self.config.training.batch_size
-            batches = _slices(self.steps * size, size)  # whole ones only: one image alone has no statistics
             update_bn((self.data.train[batch][0] for batch in batches), network)
         return network
 

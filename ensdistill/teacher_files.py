@@ -14,7 +14,7 @@ from ensdistill.errors import ConfigError, DataError
 from ensdistill.models import Convnet, Model, build
 from ensdistill.models.normalise import Normalise
 from ensdistill.settings import Settings, setting
-from ensdistill.weights import fingerprint
+from ensdistill.weights import fill, fingerprint
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")  # under which training scripts keep the state dict
 
@@ -36,11 +36,14 @@ class TeacherFile(Settings):
         state = _state_dict(path)
         network = build(self.model, data, seed=0)
         with_normalisation = "0.mean" in state  # as written by this project
+        if with_normalisation and (self.mean or self.std):
+            raise ConfigError(f"teachers.files: {path} has its own mean and std; leave out those of the settings")
         if not with_normalisation:
             network[0] = self._normalise(data)
+        target = network if with_normalisation else network[1]
         try:
-            (network if with_normalisation else network[1]).load_state_dict(state)
-        except RuntimeError as error:
+            fill(target, state)
+        except (RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:300]
             raise DataError(f"{path}: these weights do not fit teachers.files.model ({reason})") from error
         return network, {"weights": fingerprint(path), **self.model_dump(exclude={"path"})}
@@ -73,4 +76,4 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
             state = state[wrapper]
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise DataError(f"{path}: holds no state dict; save the network's state_dict()")
-    return {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
+    return {str(name).removeprefix("_orig_mod.").removeprefix("module."): t for name, t in state.items()}

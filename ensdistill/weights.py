@@ -1,12 +1,13 @@
 """Weights as safetensors files: nothing in them is executed when they are read."""
 
 import hashlib
+from collections import OrderedDict
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from ensdistill.errors import DataError
 from ensdistill.files import write_whole
@@ -30,14 +31,24 @@ def load_weights(path: str | Path, network: nn.Module, device: torch.device | st
     try:
         with safe_open(path, framework="pt") as opened:
             metadata: dict[str, str] = opened.metadata() or {}
-        network.load_state_dict(load_file(path, device=str(device)))
+        fill(network, load_file(path, device=str(device)))
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path}: damaged or no safetensors file") from error
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise DataError(
             f"{path}: these weights belong to another network; check model and data of the settings"
         ) from error
     return metadata
+
+
+def fill(network: nn.Module, state: dict[str, Tensor]) -> None:
+    """Fills the network with a state dict, taken to be in the present layout of each of its layers.
+
+    Plain files carry no layout, and a network without it may take its own state for one of an old version.
+    """
+    versioned = OrderedDict(state)
+    versioned._metadata = network.state_dict()._metadata  # type: ignore[attr-defined]
+    network.load_state_dict(versioned)
 
 
 def fingerprint(path: str | Path) -> str:

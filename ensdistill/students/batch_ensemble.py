@@ -22,6 +22,8 @@ from ensdistill.settings import Settings, setting
 from ensdistill.students.base import Student
 from ensdistill.students.layers import replace_layers, turnable, warn_of_unturned
 
+_CANNOT = "student.kind: batch_ensemble cannot turn this network ({}); take another model or student"
+
 
 class BatchEnsemble(Settings):
     """Turns the convolutional and linear layers of any network into rank-one ensembles.
@@ -73,6 +75,7 @@ class Selection:
     """Which subnetworks the layers of one student run at the moment; one object, shared by all its layers."""
 
     members: Sequence[int] | None = None  # None: all of them, in order
+    batch: int | None = None  # k*B, the images of all of them together; None: not known
 
 
 class RankOne(nn.Module):
@@ -100,7 +103,9 @@ class RankOne(nn.Module):
 
     def _each(self, x: Tensor, vectors: Tensor, combine: Any) -> Tensor:
         """Combines the channels of each chosen subnetwork's share of the batch with that subnetwork's vector."""
-        members = self.selection.members
+        members, batch = self.selection.members, self.selection.batch
+        if batch not in (None, len(x)):
+            raise ConfigError(_CANNOT.format(f"a layer of it sees {len(x)} inputs for {batch} images"))
         chosen = vectors if members is None else vectors[list(members)]
         k, channels = chosen.shape
         shape = [k, 1] + [1] * (x.dim() - 1)
@@ -136,17 +141,15 @@ class BatchEnsembleStudent(Student):
 
     def forward(self, x: Tensor, members: Sequence[int] | None = None) -> Tensor:
         k = len(self) if members is None else len(members)
-        self.selection.members = members
+        self.selection.members, self.selection.batch = members, k * len(x)
         try:
             logits: Tensor = self.network(x.repeat(k, *[1] * (x.dim() - 1)))
         except AttributeError as error:  # of a network that reads a layer's weight itself instead of calling the layer
             if "RankOne" not in str(error):
                 raise
-            raise ConfigError(
-                f"student.kind: batch_ensemble cannot turn this network ({error}); take another model or student"
-            ) from error
+            raise ConfigError(_CANNOT.format(error)) from error
         finally:
-            self.selection.members = None
+            self.selection.members = self.selection.batch = None
         return logits.view(k, len(x), -1)
 
     def __len__(self) -> int:

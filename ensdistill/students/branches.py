@@ -30,7 +30,8 @@ class Branches(Settings):
     def __call__(self, network: nn.Module) -> "BranchesStudent":
         """network: images (B,C,H,W) -> logits (B,classes); taken over, so do not use it afterwards.
 
-        The first branch keeps its weights, the others draw theirs from torch's global generator.
+        The first branch keeps its weights; each other one has every tensor of them shuffled by torch's global
+        generator, which is a fresh draw on the network's own scale, however that was initialised.
         Raises ConfigError if the network has no last stage.
         """
         return BranchesStudent(network, self)
@@ -48,17 +49,14 @@ class Branched(nn.Module):
 
     def __init__(self, part: nn.Module, branches: int, now: _Now) -> None:
         super().__init__()
-        others = [deepcopy(part) for _ in range(branches - 1)]
-        for other in others:
-            for module in other.modules():
-                if callable(reset := getattr(module, "reset_parameters", None)):
-                    reset()
+        others = [_shuffled(part) for _ in range(branches - 1)]
         self.parts = nn.ModuleList([part, *others])
         self.now = now
 
     def forward(self, x: Tensor) -> Tensor:
         chosen = range(len(self.parts)) if self.now.members is None else self.now.members
-        shares = x.chunk(len(chosen)) if self.now.split else [x] * len(chosen)
+        # copies, because a part may begin with an operation in place
+        shares = x.chunk(len(chosen)) if self.now.split else [x, *(x.clone() for _ in chosen[1:])]
         self.now.split = True
         return torch.cat([self.parts[k](share) for k, share in zip(chosen, shares, strict=True)])
 
@@ -96,14 +94,27 @@ class BranchesStudent(Student):
 Unit = tuple[nn.Module, str]  # a part of a network as (parent, name)
 
 
-def _units(network: nn.Module) -> Iterator[Unit]:
-    """The parts that run one after the other: sequences are opened, and the one network behind `Normalise`."""
+def _units(network: nn.Module, outermost: bool = True) -> Iterator[Unit]:
+    """The parts in the order in which they are registered, which is taken for the order in which they run.
+
+    Sequences and lists are opened, and the one network behind `Normalise`.
+    """
     weighty = [child for child in network.children() if next(child.parameters(), None) is not None]
     for name, child in network.named_children():
-        if type(child).forward is nn.Sequential.forward or (weighty == [child] and next(child.children(), None)):
-            yield from _units(child)
+        the_network = outermost and weighty == [child] and next(child.children(), None) is not None
+        if the_network or isinstance(child, nn.ModuleList) or type(child).forward is nn.Sequential.forward:
+            yield from _units(child, False)
         else:
             yield network, name
+
+
+def _shuffled(part: nn.Module) -> nn.Module:
+    """A copy of the part, each tensor of its weights in an order of its own."""
+    copy = deepcopy(part)
+    with torch.no_grad():
+        for p in copy.parameters():
+            p.copy_(p.flatten()[torch.randperm(p.numel()).to(p.device)].view_as(p))
+    return copy
 
 
 def _cut(units: Sequence[Unit], branch_at: str) -> int:
@@ -125,4 +136,4 @@ def _cut(units: Sequence[Unit], branch_at: str) -> int:
 def _lowers_resolution(part: nn.Module) -> bool:
     """By a stride anywhere in it; global pooling has none."""
     strides = (getattr(module, "stride", 1) for module in part.modules())
-    return any(max(stride) > 1 if isinstance(stride, tuple) else (stride or 1) > 1 for stride in strides)
+    return any(max(stride) > 1 if isinstance(stride, tuple | list) else (stride or 1) > 1 for stride in strides)

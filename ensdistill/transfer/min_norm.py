@@ -9,7 +9,8 @@ def min_norm_weights(gram: np.ndarray, cap: float) -> np.ndarray:
     """argmin_a |sum_m a_m g_m|^2 / 2  subject to  sum a = 1,  0 <= a_m <= C.
 
     gram: G_mn = g_m . g_n, (M,M), positive semidefinite, in any scale. cap: C; at or below 1/M all weights are equal.
-    Returns a, (M,). Invariant to the scale of G; equivariant to the order of the g_m where the answer is unique.
+    Returns a, (M,); equal weights where G is zero or not finite. Invariant to the scale of G; equivariant to the order
+    of the g_m where the answer is unique.
 
     A primal active-set method: start at equal weights, walk to the minimum over the free weights, stop at the first
     bound in the way, and at a minimum free the weight whose multiplier is the most wrong. Nocedal and Wright 2006,
@@ -17,7 +18,7 @@ def min_norm_weights(gram: np.ndarray, cap: float) -> np.ndarray:
     """
     m, scale = len(gram), np.trace(gram)
     a = np.full(m, 1 / m)
-    if scale <= 0 or cap <= (1 + TINY) / m:
+    if not 0 < scale < np.inf or cap <= (1 + TINY) / m:
         return a
     gram = gram * (m / scale)
     held = np.zeros(m, dtype=bool)

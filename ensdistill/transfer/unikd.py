@@ -71,7 +71,10 @@ class UniKd(Matching):
         return right if self.correctness == "probability" else 1 / (1 - log(right))
 
     def disagreements(self, teachers: Tensor) -> Tensor:
-        """u: logits (M,B,c) -> (B,), zero where all teachers agree."""
+        """u: logits (M,B,c) -> (B,), zero where all teachers agree; in float64, where rounding stays below all else."""
+        return self._disagreements(teachers.double()).to(teachers.dtype)
+
+    def _disagreements(self, teachers: Tensor) -> Tensor:
         p = teachers.softmax(-1)
         average = p.mean(0)
         if self.disagreement == "jensen_shannon":

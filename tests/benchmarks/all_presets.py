@@ -71,7 +71,10 @@ def main() -> None:
     arguments = (options.presets, options.set or DIGITS, options.device, str(Path(options.store)))
     with ProcessPoolExecutor(options.processes) as pool:
         seeds = list(pool.map(one_seed, range(options.seeds), *map(repeat, arguments)))
-    columns = {"accuracy": 4, "nll": 4, "ece": 4, "cnll": 4, "dee": 2, "agreement": 3, "cost": 2, "seconds": 1}
+    for rows in seeds:
+        for row in rows.values():
+            row["nll - kd"] = row["nll"] - rows["kd"]["nll"]  # side by side: same split, same teachers
+    columns = {"accuracy": 3, "nll": 3, "nll - kd": 3, "ece": 3, "cnll": 3, "dee": 2, "cost": 1, "seconds": 1}
     print("| | " + " | ".join(columns) + " |\n" + "|---" * (len(columns) + 1) + "|")
     for name in seeds[0]:
         cells = [cell([rows[name][c] for rows in seeds], d) if c in seeds[0][name] else "" for c, d in columns.items()]

@@ -614,9 +614,30 @@ def swin(**settings: Any) -> nn.Module:
     )
 
 
-@pytest.mark.parametrize("version", [1, 2])
-def test_network_that_uses_its_layers_in_other_ways_is_refused_with_the_way_out(version: int) -> None:
-    # The first version reads weights itself; the second calls layers on a table of positions, which is no batch.
-    block = {"block": torchvision.models.swin_transformer.SwinTransformerBlockV2} if version == 2 else {}
+class TokensFirst(nn.Module):
+    """Linear layers on tokens (T,B,channels), as recurrent networks and older transformers have them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.classify = nn.Linear(16, 8), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.classify(self.embed(x.mean(1).transpose(0, 1)).relu().mean(0))
+        return logits
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        swin,  # reads weights itself
+        lambda: swin(block=torchvision.models.swin_transformer.SwinTransformerBlockV2),  # has layers for positions
+        TokensFirst,  # has the images on the second axis
+    ],
+    ids=["swin", "swin_v2", "tokens_first"],
+)
+def test_network_that_uses_its_layers_in_other_ways_is_refused_with_the_way_out(
+    network: Callable[[], nn.Module],
+) -> None:
+    student = BatchEnsemble(subnetworks=2)(network())
     with pytest.raises(ConfigError, match=r"student\.kind: batch_ensemble cannot turn this network.*take another"):
-        BatchEnsemble(subnetworks=2)(swin(**block))(torch.rand(3, 3, 16, 16))
+        student(torch.rand(3, 3, 16, 16))

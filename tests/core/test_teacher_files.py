@@ -18,7 +18,7 @@ from ensdistill.errors import ConfigError, DataError
 from ensdistill.models import Convnet, ResNet, Torchvision, build
 from ensdistill.teacher_files import TeacherFile
 from ensdistill.teachers import get_ensemble, teacher_config
-from ensdistill.weights import save_weights
+from ensdistill.weights import load_weights, save_weights
 
 MODEL = Convnet(width=2, blocks=2)
 
@@ -82,6 +82,14 @@ def test_weights_kept_by_this_project_can_be_brought_along(tmp_path: Path, digit
     network = original(digits)
     save_weights(tmp_path / "network.safetensors", network, {"note": "kept"})
     assert torch.equal(read(tmp_path / "network.safetensors", digits)(images(digits)), network(images(digits)))
+
+
+@pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "mnasnet0_5"])
+def test_weights_of_any_network_can_be_kept_and_read_back(name: str, tmp_path: Path, digits: Data) -> None:
+    network, other = (build(Torchvision(name=name), digits, seed).eval() for seed in (0, 1))
+    save_weights(tmp_path / "network.safetensors", network)
+    load_weights(tmp_path / "network.safetensors", other)
+    assert torch.equal(other(images(digits)), network(images(digits)))
 
 
 def test_half_precision_weights_are_read_as_single(tmp_path: Path, digits: Data) -> None:
