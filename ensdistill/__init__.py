@@ -9,9 +9,10 @@ for epoch in distill(config, ensemble, data):
 
 from ensdistill.config import Config, load_config
 from ensdistill.data import Data, load_data
-from ensdistill.distill import Epoch, distill, evaluate
+from ensdistill.distill import Epoch, distill
 from ensdistill.errors import ConfigError, DataError, DivergedError, EnsdistillError
 from ensdistill.members import Ensemble
+from ensdistill.prediction import evaluate
 from ensdistill.teachers import get_ensemble
 from ensdistill.version import __version__
 

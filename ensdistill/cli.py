@@ -9,25 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.table import Table
 
 from ensdistill.config import Config, load_config, presets, to_yaml
-from ensdistill.corruptions import SEVERITIES
 from ensdistill.data import Data, Split, fit_images, load_data, load_test
-from ensdistill.distill import check_student, distill, new_student, predict, read_checkpoint, reproducibly
+from ensdistill.distill import check_student, distill, new_student, read_checkpoint
 from ensdistill.errors import ConfigError, DataError, EnsdistillError
-from ensdistill.evaluation import Examiner, mean_row, under_corruption
+from ensdistill.evaluation import Examiner, under_corruption
 from ensdistill.faults import settings_help
 from ensdistill.files import writable_folder, write_json, write_text
 from ensdistill.members import Ensemble
 from ensdistill.metrics import ood_auroc
+from ensdistill.prediction import predict
 from ensdistill.progress import console, progress
+from ensdistill.randomness import reproducibly
+from ensdistill.tables import Metrics, corruption_table, metrics_table, teacher_rows
 from ensdistill.teachers import find_ensemble, get_ensemble
 from ensdistill.version import __version__
 from ensdistill.weights import STUDENT_FILE, load_weights, save_weights
-
-Metrics = Mapping[str, float]
-SHOWN = ("accuracy", "nll", "brier", "ece", "cnll", "cece", "dee", "agreement")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -175,10 +173,10 @@ def _evaluate(options: argparse.Namespace) -> int:
         worse = {who: under_corruption(n, split) for who, n in networks.items()} if options.corruptions else {}
     result = {"config_hash": config.hash, "student": str(path), "split": options.split, options.split: metrics}
     result |= {"teachers": teachers, "ood_auroc": outside, "corruptions": worse}
-    rows = {f"student ({len(split)} images)": metrics} | (teacher_rows(teachers) if teachers else {})
+    rows = {f"student ({len(split)} images)": metrics} | teacher_rows(teachers)
     _print(options, result, options.split, rows, _remarks(ensemble, options, outside))
     if worse and not options.json:
-        _print_corruptions(worse)
+        console().print(corruption_table(worse))
     return 0
 
 
@@ -206,45 +204,17 @@ def _student_beside(source: str, config: Config, studies: str) -> Path:
     raise DataError(f"{places[-1]}: no student there yet; run `ensdistill distill {source}` or give --student FILE")
 
 
-# --- what they print -------------------------------------------------------------------------------------------------
-
-
-def teacher_rows(metrics: Mapping[str, Any]) -> dict[str, Metrics]:
-    """The rows of a table for what `teacher_metrics` gives: the ensemble, and one teacher in the mean."""
-    count = len(metrics["members"])
-    return {
-        f"ensemble of {count} teachers": metrics["ensemble"],
-        "one teacher (mean)": mean_row(metrics["members"]),
-    }
-
-
 def _print(
     options: argparse.Namespace, result: Mapping[str, Any], split: str, rows: Mapping[str, Metrics], last: str = ""
 ) -> None:
+    """The result as one JSON object, or its rows as a table and a last word."""
     if options.json:
         print(json.dumps(result, allow_nan=False))
         return
-    table = Table(title=f"on {split} images", title_justify="left")
-    table.add_column("")
-    for name in SHOWN:
-        table.add_column(name, justify="right")
-    for row, metrics in rows.items():
-        table.add_row(row, *[f"{metrics[name]:.4f}" if name in metrics else "" for name in SHOWN])
     screen = console()
-    screen.print(table)
+    screen.print(metrics_table(split, rows))
     if last:
         screen.print(last, soft_wrap=True)
-
-
-def _print_corruptions(worse: Mapping[str, Mapping[str, Sequence[Metrics]]]) -> None:
-    table = Table(title="under corruption: accuracy / NLL", title_justify="left")
-    for column in ("", "corruption", *(f"severity {severity}" for severity in SEVERITIES)):
-        table.add_column(column, justify="left" if column in ("", "corruption") else "right")
-    for who, corruptions in worse.items():
-        means = [mean_row(rows) for rows in zip(*corruptions.values(), strict=True)]
-        for name, rows in {**corruptions, "mean": means}.items():
-            table.add_row(who, name, *[f"{row['accuracy']:.4f} / {row['nll']:.4f}" for row in rows])
-    console().print(table)
 
 
 def _parser() -> argparse.ArgumentParser:

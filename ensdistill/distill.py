@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,20 +14,19 @@ from torch.optim.swa_utils import update_bn
 
 from ensdistill.calibration import calibrated_nll
 from ensdistill.config import Config
-from ensdistill.data import Data, Split
+from ensdistill.data import Data
 from ensdistill.data.splits import to_unit
 from ensdistill.errors import ConfigError, DataError, DivergedError
 from ensdistill.files import write_whole
 from ensdistill.members import Ensemble
-from ensdistill.metrics import all_metrics, log_mean_probability
+from ensdistill.metrics import all_metrics
 from ensdistill.models import build
 from ensdistill.optimiser import set_lr
 from ensdistill.perturbations import evaluating
-from ensdistill.randomness import Streams, stream_seed, torch_seed
+from ensdistill.prediction import evaluate, predict
+from ensdistill.randomness import Streams, reproducibly, stream_seed, torch_seed
 from ensdistill.step import distill_step
 from ensdistill.students import SingleStudent, Student
-
-EVALUATION_BATCH = 1000
 
 
 @dataclass(frozen=True)
@@ -261,40 +259,8 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         raise DataError(f"{path}: damaged, or no checkpoint of ensdistill; start afresh without it") from error
 
 
-def evaluate(network: nn.Module, split: Split) -> dict[str, float]:
-    """Accuracy, NLL, Brier and ECE on a split of a plain network, or of the mean probability of several members."""
-    return all_metrics(predict(network, split), split.labels)
-
-
-def predict(network: nn.Module, split: Split) -> Tensor:
-    """Log-probabilities (N,classes), float64, in evaluation mode; several members speak through their mean."""
-    parts = []
-    with evaluating(network), torch.no_grad():
-        for batch in _slices(len(split), EVALUATION_BATCH):
-            logits = network(split[batch][0])
-            parts.append(log_mean_probability(logits if logits.dim() == 3 else logits.unsqueeze(0)))
-    return torch.cat(parts)
-
-
-def _slices(total: int, size: int) -> Iterator[slice]:
-    return (slice(start, start + size) for start in range(0, total, size))
-
-
 def _mean_if_finite(losses: Tensor, epoch: int) -> float:
     bad = (~losses.isfinite()).nonzero()
     if len(bad):
         raise DivergedError(epoch, int(bad[0]) + 1, float(losses[bad[0]]))
     return float(losses.double().mean())
-
-
-@contextmanager
-def reproducibly(threads: int) -> Iterator[None]:
-    """Inside the block the same work gives the same numbers: so many CPU threads (sums in another order differ in their
-    last digits), and only deterministic convolutions on a GPU."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
-            yield
-    finally:
-        torch.set_num_threads(before)

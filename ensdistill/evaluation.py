@@ -11,7 +11,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from ensdistill.calibration import calibrated_metrics, fit_temperature
 from ensdistill.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from ensdistill.data import Data, Split
-from ensdistill.distill import evaluate, predict
 from ensdistill.ensemble_metrics import (
     deep_ensemble_equivalent,
     ensemble_curve,
@@ -23,6 +22,7 @@ from ensdistill.ensemble_metrics import (
 from ensdistill.members import Ensemble, Together
 from ensdistill.metrics import all_metrics, log_mean_probability
 from ensdistill.perturbations import evaluating
+from ensdistill.prediction import evaluate, predict
 
 Row = dict[str, float]
 

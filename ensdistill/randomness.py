@@ -1,4 +1,7 @@
-"""Random streams, each a pure function of (seed, purpose, epoch): resuming needs no saved generator state."""
+"""The same numbers again: random streams that are pure functions of (seed, purpose, epoch), and steady sums.
+
+Resuming needs no saved generator state.
+"""
 
 import hashlib
 from collections.abc import Iterator
@@ -38,3 +41,16 @@ def torch_seed(seed: int, device: torch.device) -> Iterator[None]:
         if devices:
             torch.cuda.manual_seed(seed)
         yield
+
+
+@contextmanager
+def reproducibly(threads: int) -> Iterator[None]:
+    """Inside the block the same work gives the same numbers: so many CPU threads (sums in another order differ in their
+    last digits), and only deterministic convolutions on a GPU."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+            yield
+    finally:
+        torch.set_num_threads(before)

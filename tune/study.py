@@ -7,8 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ensdistill.cli import Metrics, load_everything, teacher_metrics, teacher_rows
+from ensdistill.cli import load_everything, teacher_metrics
 from ensdistill.config import content_hash
+from ensdistill.tables import Metrics, teacher_rows
 from ensdistill.weights import STUDENT_FILE
 from tune.board import leaderboard, live
 from tune.harvest import harvest

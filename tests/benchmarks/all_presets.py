@@ -17,9 +17,9 @@ from pathlib import Path
 from ensdistill import distill, get_ensemble, load_config, load_data
 from ensdistill.config import Config
 from ensdistill.data import Data, Split, load_test
-from ensdistill.distill import reproducibly
 from ensdistill.evaluation import Examiner, Row, mean_row
 from ensdistill.members import Ensemble
+from ensdistill.randomness import reproducibly
 
 PRESETS = ("labels", "kd", "aver", "diversity", "latentbe", "ekd", "unikd", "aekd", "hydra", "end2", "proxy_end2")
 DIGITS = ["training.epochs=60"]

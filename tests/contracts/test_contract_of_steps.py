@@ -10,10 +10,11 @@ from contract_pieces import ROWS, pieces, streams, toy_config, toy_data, toy_ens
 from torch import Tensor
 
 from ensdistill.averaging import Averaging
-from ensdistill.distill import distill, evaluate
+from ensdistill.distill import distill
 from ensdistill.members import Ensemble
 from ensdistill.optimiser import Training, set_lr
 from ensdistill.perturbations import Gaussian, Perturbation
+from ensdistill.prediction import evaluate
 from ensdistill.step import distill_step
 from ensdistill.students import Student, StudentSettings
 from ensdistill.transfer import Transfer

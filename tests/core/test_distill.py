@@ -5,7 +5,6 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,14 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.testing import assert_close
 
+import ensdistill.prediction
 from ensdistill.config import Config
 from ensdistill.data import Data, Split, load_data
-from ensdistill.distill import Epoch, distill, evaluate, new_student, predict
+from ensdistill.distill import Epoch, distill, new_student
 from ensdistill.errors import ConfigError, DataError, DivergedError
 from ensdistill.members import Ensemble
 from ensdistill.models import build
+from ensdistill.prediction import evaluate, predict
 from ensdistill.randomness import Streams, stream_seed, torch_seed
 from ensdistill.students import SingleStudent, Student
 
@@ -315,8 +316,7 @@ def test_predictions_do_not_depend_on_the_size_of_the_batches(
     ensemble: Ensemble, digits: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = predict(ensemble, digits.validation)
-    module = import_module("ensdistill.distill")  # by the path of names it is the function
-    monkeypatch.setattr(module, "EVALUATION_BATCH", 7)
+    monkeypatch.setattr(ensdistill.prediction, "BATCH", 7)
     assert_close(predict(ensemble, digits.validation), whole, atol=1e-5, rtol=1e-5)
 
 

@@ -1,0 +1,44 @@
+"""The metrics of students and teachers as tables on a screen."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from ensdistill.corruptions import SEVERITIES
+from ensdistill.evaluation import mean_row
+
+Metrics = Mapping[str, float]
+SHOWN = ("accuracy", "nll", "brier", "ece", "cnll", "cece", "dee", "agreement")
+
+
+def teacher_rows(metrics: Mapping[str, Any]) -> dict[str, Metrics]:
+    """The rows for what `Examiner.teachers` gives: the ensemble, and one teacher in the mean; none without teachers."""
+    if not metrics:
+        return {}
+    count = len(metrics["members"])
+    together = f"ensemble of {count} teachers" if count > 1 else "ensemble of 1 teacher"
+    return {together: metrics["ensemble"], "one teacher (mean)": mean_row(metrics["members"])}
+
+
+def metrics_table(split: str, rows: Mapping[str, Metrics]) -> Table:
+    """One row a network; an empty cell for what a row does not have."""
+    table = Table(title=f"on {split} images", title_justify="left")
+    table.add_column("")
+    for name in SHOWN:
+        table.add_column(name, justify="right")
+    for row, metrics in rows.items():
+        table.add_row(row, *[f"{metrics[name]:.4f}" if name in metrics else "" for name in SHOWN])
+    return table
+
+
+def corruption_table(worse: Mapping[str, Mapping[str, Sequence[Metrics]]]) -> Table:
+    """One row a corruption and one for their mean, for each network of what `under_corruption` gives."""
+    table = Table(title="under corruption: accuracy / NLL", title_justify="left")
+    for column in ("", "corruption", *(f"severity {severity}" for severity in SEVERITIES)):
+        table.add_column(column, justify="left" if column in ("", "corruption") else "right")
+    for who, corruptions in worse.items():
+        means = [mean_row(rows) for rows in zip(*corruptions.values(), strict=True)]
+        for name, rows in {**corruptions, "mean": means}.items():
+            table.add_row(who, name, *[f"{row['accuracy']:.4f} / {row['nll']:.4f}" for row in rows])
+    return table
