@@ -22,7 +22,14 @@ from ensdistill.metrics import ood_auroc
 from ensdistill.prediction import predict
 from ensdistill.progress import console, progress
 from ensdistill.randomness import reproducibly
-from ensdistill.tables import Metrics, corruption_table, metrics_table, teacher_rows
+from ensdistill.tables import (
+    Metrics,
+    corruption_table,
+    metrics_table,
+    student_in_words,
+    teacher_rows,
+    teachers_in_words,
+)
 from ensdistill.teachers import find_ensemble, get_ensemble
 from ensdistill.version import __version__
 from ensdistill.weights import STUDENT_FILE, load_weights, save_weights
@@ -94,7 +101,7 @@ def _teachers(options: argparse.Namespace) -> int:
     data, ensemble = load_everything(config, options.studies, options.device)
     metrics = teacher_metrics(ensemble, data, config.training.threads)
     result = {"ensemble_hash": ensemble.identity, "data_hash": data.identity, "val": metrics}
-    _print(options, result, "validation", teacher_rows(metrics))
+    _print(options, result, "validation", teacher_rows(metrics), teachers_in_words(metrics))
     return 0
 
 
@@ -134,7 +141,8 @@ def _distill(options: argparse.Namespace) -> int:
     }
     write_json(out / "result.json", result)
     rows = {"student": student, "its subnetworks' mean": epoch.subnetworks} | teacher_rows(teachers)
-    _print(options, result, "validation", rows, f"student, settings and checkpoint: {out}")
+    last = f"{student_in_words(student)}\nstudent, settings and checkpoint: {out}"
+    _print(options, result, "validation", rows, last)
     return 0
 
 
@@ -174,7 +182,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     result = {"config_hash": config.hash, "student": str(path), "split": options.split, options.split: metrics}
     result |= {"teachers": teachers, "ood_auroc": outside, "corruptions": worse}
     rows = {f"student ({len(split)} images)": metrics} | teacher_rows(teachers)
-    _print(options, result, options.split, rows, _remarks(ensemble, options, outside))
+    _print(options, result, options.split, rows, _remarks(metrics, ensemble, options, outside))
     if worse and not options.json:
         console().print(corruption_table(worse))
     return 0
@@ -182,14 +190,16 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _other_images(options: argparse.Namespace, like: Split) -> Split:
     """The images of the second data set: of the same kind of split, in the shape of the first."""
-    settings = load_config(options.ood).data
+    nobody_trains = ["training.batch_size=1", "teachers.training.batch_size=1"]
+    settings = load_config(options.ood, nobody_trains).data
     images = load_data(settings).validation if options.split == "validation" else load_test(settings)
     channels, height, width = like.images.shape[1:]
     return fit_images(images, (channels, height, width)).to(like.images.device)
 
 
-def _remarks(ensemble: Ensemble | None, options: argparse.Namespace, outside: Metrics) -> str:
-    lines = [f"OOD AUROC of the {who} against {options.ood}: {value:.4f}" for who, value in outside.items()]
+def _remarks(student: Metrics, ensemble: Ensemble | None, options: argparse.Namespace, outside: Metrics) -> str:
+    lines = [student_in_words(student)]
+    lines += [f"OOD AUROC of the {who} against {options.ood}: {value:.4f}" for who, value in outside.items()]
     if ensemble is None:
         lines.append(f"dee and agreement need the teachers: `ensdistill teachers {options.config}` trains them")
     return "\n".join(lines)

@@ -1,6 +1,7 @@
 """What there is to say of a student and its teachers on one split, as plain numbers."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from statistics import fmean
 from typing import Any
 
@@ -62,7 +63,7 @@ class Examiner:
         together |= {"dee": float(len(members)), "agreement": 1.0, "kl_to_ensemble": 0.0}
         return {"ensemble": together | _diversity(self.on_split), "members": members, "curve": self.curve}
 
-    @property
+    @cached_property
     def curve(self) -> list[float]:
         """Calibrated NLL of ensembles of 1, 2, ..., M of the teachers on the split."""
         if self.on_validation is None or self.on_split is None:

@@ -21,6 +21,24 @@ def teacher_rows(metrics: Mapping[str, Any]) -> dict[str, Metrics]:
     return {together: metrics["ensemble"], "one teacher (mean)": mean_row(metrics["members"])}
 
 
+def teachers_in_words(metrics: Mapping[str, Any]) -> str:
+    """What 1, 2, ..., M of the teachers are worth, and how much they differ."""
+    curve = " ".join(f"{value:.4f}" for value in metrics["curve"])
+    together = metrics["ensemble"]
+    return (
+        f"cNLL of 1, 2, ... of them (for dee): {curve}\n"
+        f"they differ by KL {together['diversity']:.4f}, mutual information {together['mutual_information']:.4f} nats"
+    )
+
+
+def student_in_words(metrics: Metrics) -> str:
+    """What a student costs, and how much its subnetworks differ where it still has several."""
+    words = f"student: {metrics['parameters']:,.0f} parameters, {metrics['flops'] / 1e6:,.3g} MFLOP an image"
+    if "diversity" in metrics:
+        words += f"; its subnetworks differ by KL {metrics['diversity']:.4f} nats"
+    return words
+
+
 def metrics_table(split: str, rows: Mapping[str, Metrics]) -> Table:
     """One row a network; an empty cell for what a row does not have."""
     table = Table(title=f"on {split} images", title_justify="left")

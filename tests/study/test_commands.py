@@ -305,3 +305,28 @@ def test_status_without_a_study_says_what_to_do(tmp_path: Path) -> None:
     done = call("ensdistill-tune", "status", "--studies", tmp_path)
     assert done.code == 2
     assert "launch" in done.err
+
+
+def test_evaluation_compares_with_the_teachers_corruptions_and_another_data_set(studies: Path, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    arrays = {"images": generator.integers(0, 256, (80, 16, 16, 3), dtype=np.uint8), "labels": np.arange(80) % 2}
+    np.savez(tmp_path / "noise.npz", **arrays)
+    other = tmp_path / "other.yaml"
+    other.write_text(f"data: {{kind: npz, path: {tmp_path}/noise.npz, train: 10, validation: 40, test: 20}}\n")
+    words = ("evaluate", studies / "run" / "config.yaml", "--studies", studies, "--corruptions", "--ood", other)
+    done = call("ensdistill", *words, "--json", "--split", "test")
+    assert done.code == 0, done.err
+    result = json.loads(done.out)
+    assert 1 <= result["test"]["dee"] <= 2
+    assert set(result["ood_auroc"]) == set(result["corruptions"]) == {"student", "ensemble"}
+    assert all(0 <= value <= 1 for value in result["ood_auroc"].values())
+    shown = call("ensdistill", *words)
+    assert "OOD AUROC of the student" in shown.out
+    assert "severity 5" in shown.out
+
+
+def test_evaluation_without_the_teachers_says_how_to_get_them(studies: Path, tmp_path: Path) -> None:
+    done = call("ensdistill", "evaluate", studies / "run" / "config.yaml", "--studies", tmp_path / "empty")
+    assert done.code == 0, done.err
+    assert "trains them" in done.out
+    assert "ensemble of" not in done.out
