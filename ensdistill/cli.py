@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -30,9 +31,9 @@ from ensdistill.tables import (
     teacher_rows,
     teachers_in_words,
 )
-from ensdistill.teachers import find_ensemble, get_ensemble
+from ensdistill.teachers import find_ensemble, get_ensemble, teacher_config
 from ensdistill.version import __version__
-from ensdistill.weights import STUDENT_FILE, load_weights, save_weights
+from ensdistill.weights import STUDENT_FILE, load_weights, read_metadata, save_weights
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,8 +66,10 @@ def load_everything(config: Config, studies: str, device: str, others: Sequence[
     data = load_data(config.data).to(pick_device(device))
     for one in (config, *others):
         check_student(one, data)
+    if config.teachers.count:
+        check_student(teacher_config(config, 0), data)
     count, epochs = config.teachers.count, config.teachers.training.epochs
-    with progress(f"{config.teachers.total} teachers", count * epochs) as advance:
+    with progress("teachers", count * epochs) as advance:
         ensemble = get_ensemble(
             config,
             data,
@@ -111,13 +114,15 @@ def _distill(options: argparse.Namespace) -> int:
     if options.resume:
         read_checkpoint(Path(options.resume))  # a bad one is told before teachers are trained
     data, ensemble = load_everything(config, options.studies, options.device)
+    _check_same(out, data, ensemble)
     run = distill(config, ensemble, data, resume=options.resume)
     write_text(out / "config.yaml", to_yaml(config))
     epoch = None
     with progress("student", config.training.epochs) as advance:
         for epoch in run:
             if epoch.last:
-                save_weights(out / STUDENT_FILE, epoch.student(), {"settings": config.hash, "data": data.identity})
+                metadata = {"settings": config.hash, "data": data.identity, "ensemble": ensemble.identity}
+                save_weights(out / STUDENT_FILE, epoch.student(), metadata)
             epoch.save(out / "checkpoint.pt")
             advance(epoch.number, f"validation NLL {epoch.val['nll']:.4f}")
     if epoch is None:
@@ -140,7 +145,8 @@ def _distill(options: argparse.Namespace) -> int:
         "device": data.train.images.device.type,
     }
     write_json(out / "result.json", result)
-    rows = {"student": student, "its subnetworks' mean": epoch.subnetworks} | teacher_rows(teachers)
+    several = {"its subnetworks' mean": epoch.subnetworks} if epoch.subnetworks != epoch.val else {}
+    rows = {"student": student} | several | teacher_rows(teachers)
     last = f"{student_in_words(student)}\nstudent, settings and checkpoint: {out}"
     _print(options, result, "validation", rows, last)
     return 0
@@ -155,9 +161,22 @@ def _claim_folder(out: Path, config: Config) -> Path:
     return writable_folder(out)
 
 
+def _check_same(out: Path, data: Data, ensemble: Ensemble) -> None:
+    """Raises DataError if the folder has a student of the same settings from other images or other teachers."""
+    if not (out / STUDENT_FILE).exists():
+        return
+    theirs = read_metadata(out / STUDENT_FILE)
+    for what, mine in (("data", data.identity), ("ensemble", ensemble.identity)):
+        if theirs.get(what) != mine:
+            raise DataError(
+                f"{out}: a student of the same settings is there, made with other {what} "
+                f"({theirs.get(what)}, now {mine}); choose another folder with --out"
+            )
+
+
 def _evaluate(options: argparse.Namespace) -> int:
     config = load_config(options.config, options.set)
-    path = Path(options.student) if options.student else _student_beside(options.config, config, options.studies)
+    path = Path(options.student) if options.student else _student_beside(options, config)
     data = load_data(config.data).to(pick_device(options.device))
     network = new_student(config, data).merged().eval()
     metadata = load_weights(path, network, data.train.images.device)
@@ -173,16 +192,22 @@ def _evaluate(options: argparse.Namespace) -> int:
     split = data.validation if options.split == "validation" else load_test(config.data).to(data.train.images.device)
     other = _other_images(options, split) if options.ood else None
     ensemble = find_ensemble(config, data, Path(options.studies) / "teachers")
+    strangers = ensemble is not None and ensemble.identity != metadata.get("ensemble")
+    ensemble = None if strangers else ensemble
     with reproducibly(config.training.threads):
         examiner = Examiner(ensemble, data, split)
         metrics, teachers = examiner.student(network), examiner.teachers()
         networks = {"student": network} | ({"ensemble": ensemble} if ensemble else {})
-        outside = {who: ood_auroc(predict(n, split), predict(n, other)) for who, n in networks.items()} if other else {}
+        outside = (
+            {}
+            if other is None
+            else {who: ood_auroc(predict(n, split), predict(n, other)) for who, n in networks.items()}
+        )
         worse = {who: under_corruption(n, split) for who, n in networks.items()} if options.corruptions else {}
     result = {"config_hash": config.hash, "student": str(path), "split": options.split, options.split: metrics}
     result |= {"teachers": teachers, "ood_auroc": outside, "corruptions": worse}
     rows = {f"student ({len(split)} images)": metrics} | teacher_rows(teachers)
-    _print(options, result, options.split, rows, _remarks(metrics, ensemble, options, outside))
+    _print(options, result, options.split, rows, _remarks(metrics, ensemble, strangers, options, outside))
     if worse and not options.json:
         console().print(corruption_table(worse))
     return 0
@@ -197,21 +222,33 @@ def _other_images(options: argparse.Namespace, like: Split) -> Split:
     return fit_images(images, (channels, height, width)).to(like.images.device)
 
 
-def _remarks(student: Metrics, ensemble: Ensemble | None, options: argparse.Namespace, outside: Metrics) -> str:
+def _remarks(
+    student: Metrics, ensemble: Ensemble | None, strangers: bool, options: argparse.Namespace, outside: Metrics
+) -> str:
     lines = [student_in_words(student)]
     lines += [f"OOD AUROC of the {who} against {options.ood}: {value:.4f}" for who, value in outside.items()]
-    if ensemble is None:
-        lines.append(f"dee and agreement need the teachers: `ensdistill teachers {options.config}` trains them")
+    if strangers:
+        lines.append("no dee and agreement: the teachers that are there are not those that this student learnt from")
+    elif ensemble is None:
+        lines.append(f"dee and agreement need the teachers: `{_command('teachers', options)}` trains them")
     return "\n".join(lines)
 
 
-def _student_beside(source: str, config: Config, studies: str) -> Path:
-    places = [Path(source).parent / STUDENT_FILE] if Path(source).is_file() else []
-    places.append(Path(studies) / "runs" / config.hash / STUDENT_FILE)
+def _command(name: str, options: argparse.Namespace) -> str:
+    """Another command on the same settings and the same folder of results, to be typed as it stands."""
+    words = ["ensdistill", name, options.config]
+    words += [word for change in options.set for word in ("--set", change)]
+    words += ["--studies", options.studies] if options.studies != "studies" else []
+    return shlex.join(words)
+
+
+def _student_beside(options: argparse.Namespace, config: Config) -> Path:
+    places = [Path(options.config).parent / STUDENT_FILE] if Path(options.config).is_file() else []
+    places.append(Path(options.studies) / "runs" / config.hash / STUDENT_FILE)
     for place in places:
         if place.is_file():
             return place
-    raise DataError(f"{places[-1]}: no student there yet; run `ensdistill distill {source}` or give --student FILE")
+    raise DataError(f"{places[-1]}: no student there yet; run `{_command('distill', options)}` or give --student FILE")
 
 
 def _print(

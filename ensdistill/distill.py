@@ -22,7 +22,6 @@ from ensdistill.members import Ensemble
 from ensdistill.metrics import all_metrics
 from ensdistill.models import build
 from ensdistill.optimiser import set_lr
-from ensdistill.perturbations import evaluating
 from ensdistill.prediction import evaluate, predict
 from ensdistill.randomness import Streams, reproducibly, stream_seed, torch_seed
 from ensdistill.step import distill_step
@@ -86,8 +85,15 @@ def check_data(config: Config, data: Data) -> None:
 def check_student(config: Config, data: Data) -> None:
     """Raises ConfigError if these data do not suffice or the network cannot be such a student; trains nothing."""
     check_data(config, data)
-    with evaluating(student := new_student(config, data)), torch.no_grad():
-        student(data.train[slice(0, 2)][0])
+    student = new_student(config, data).train()
+    images, _ = data.train[slice(0, min(2, config.training.batch_size + config.training.unlabelled))]
+    try:
+        with torch_seed(0, images.device), torch.no_grad():
+            student(images)
+    except ValueError as error:  # BatchNorm has no variance where one image of one pixel is all it sees
+        raise ConfigError(
+            f"training.batch_size: {config.training.batch_size} is too small for this network ({error})"
+        ) from error
 
 
 class _Run:
@@ -132,7 +138,7 @@ class _Run:
             epochs=self.config.training.epochs,
             loss=loss,
             val=val,
-            subnetworks=evaluate(self._averaged(), self.data.validation),
+            subnetworks=evaluate(self._averaged(), self.data.validation) if len(self.student) > 1 else val,
             seconds=time.perf_counter() - start,
             student=self._shipped,
             save=self.save,

@@ -25,9 +25,10 @@ class DataError(EnsdistillError):
 class DivergedError(EnsdistillError):
     """A training loss that is no longer a finite number."""
 
-    def __init__(self, epoch: int, step: int, loss: float) -> None:
-        self.epoch, self.step, self.loss = epoch, step, loss
-        super().__init__(f"the loss became {loss} in epoch {epoch}, step {step}: lower training.lr")
+    def __init__(self, epoch: int, step: int, loss: float, teacher: int | None = None) -> None:
+        self.epoch, self.step, self.loss, self.teacher = epoch, step, loss, teacher
+        who, setting = ("", "training.lr") if teacher is None else (f"teacher {teacher}: ", "teachers.training.lr")
+        super().__init__(f"{who}the loss became {loss} in epoch {epoch}, step {step}: lower {setting}")
 
-    def __reduce__(self) -> tuple[type["DivergedError"], tuple[int, int, float]]:
-        return type(self), (self.epoch, self.step, self.loss)
+    def __reduce__(self) -> tuple[type["DivergedError"], tuple[int, int, float, int | None]]:
+        return type(self), (self.epoch, self.step, self.loss, self.teacher)

@@ -1,5 +1,6 @@
 """Teachers from elsewhere: checkpoints of any network whose architecture can be named."""
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from ensdistill.data import Data
 from ensdistill.errors import ConfigError, DataError
-from ensdistill.models import Convnet, Model, build
+from ensdistill.models import Convnet, Model, build, code_of
 from ensdistill.models.normalise import Normalise
 from ensdistill.settings import Settings, setting
 from ensdistill.weights import fill, fingerprint
@@ -45,8 +46,9 @@ class TeacherFile(Settings):
             fill(target, state)
         except (RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:300]
-            raise DataError(f"{path}: these weights do not fit teachers.files.model ({reason})") from error
-        return network, {"weights": fingerprint(path), **self.model_dump(exclude={"path"})}
+            hint = "; a published first layer wants model.stem: original" if self.model.kind == "torchvision" else ""
+            raise DataError(f"{path}: these weights do not fit teachers.files.model ({reason}){hint}") from error
+        return network, {"weights": fingerprint(path), "code": code_of(self.model), **self.model_dump(exclude={"path"})}
 
     def _normalise(self, data: Data) -> nn.Module:
         mean, std = data.train.channel_statistics()
@@ -64,7 +66,11 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file of weights (teachers.files)")
     try:
-        state: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch says of other files than its own, we say better
+            state: Any = (
+                load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+            )
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path}: damaged or no file of weights") from error
     except Exception as error:  # torch names a dozen different errors for a damaged or unsafe file
@@ -76,4 +82,6 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
             state = state[wrapper]
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise DataError(f"{path}: holds no state dict; save the network's state_dict()")
+    if bad := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
+        raise DataError(f"{path}: {bad[0]} holds numbers that are not finite; train this teacher again")
     return {str(name).removeprefix("_orig_mod.").removeprefix("module."): t for name, t in state.items()}

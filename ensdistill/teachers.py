@@ -22,10 +22,10 @@ from ensdistill.averaging import NoAveraging
 from ensdistill.config import Config, content_hash
 from ensdistill.data import Data
 from ensdistill.distill import distill
-from ensdistill.errors import DataError
+from ensdistill.errors import DataError, DivergedError
 from ensdistill.files import writable_folder, write_json
 from ensdistill.members import Ensemble
-from ensdistill.models import build
+from ensdistill.models import build, code_of
 from ensdistill.perturbations import NoPerturbation
 from ensdistill.randomness import stream_seed
 from ensdistill.students import Single
@@ -37,7 +37,7 @@ Progress = Callable[[int, int], None]  # (teacher, epochs done); all epochs at o
 # The sources that decide what a trained teacher looks like.
 _TRAINER = (
     "data/splits.py distill.py models/*.py optimiser.py randomness.py step.py "
-    "students/single.py transfer/base.py transfer/labels.py transfer/losses.py data/augmentation.py"
+    "students/base.py students/single.py transfer/base.py transfer/labels.py transfer/losses.py data/augmentation.py"
 )
 
 
@@ -58,6 +58,7 @@ def find_ensemble(config: Config, data: Data, store: str | Path) -> Ensemble | N
     """The ensemble if all of its teachers are there already, else None; trains nothing."""
     homes = [Path(store) / teacher_hash(config, m, data) for m in range(config.teachers.count)]
     there = all(_intact(home) is not None for home in homes)
+    there &= all(Path(file.path).expanduser().is_file() for file in config.teachers.files)
     return get_ensemble(config, data, store) if there else None
 
 
@@ -79,14 +80,14 @@ def teacher_config(config: Config, teacher: int) -> Config:
 def teacher_hash(config: Config, teacher: int, data: Data) -> str:
     """Content hash of everything that makes one teacher: data, model, settings, seed, and the trainer's own code."""
     own = teacher_config(config, teacher)
-    made_by = {"data": data.identity, "seed": own.seed, "code": _code_version()}
+    made_by = {"data": data.identity, "seed": own.seed, "code": [_code_version(), code_of(own.model)]}
     return content_hash({**made_by, "model": own.model.model_dump(), "training": own.training.model_dump()})
 
 
 def _get_teacher(
     config: Config, teacher: int, data: Data, store: Path, progress: Progress | None
 ) -> tuple[nn.Module, str]:
-    """The network and the fingerprint of its weights."""
+    """The network, and what identifies it: all that made it, and its weights."""
     home = store / teacher_hash(config, teacher, data)
     with FileLock(f"{home}.lock"):
         if (weights := _intact(home)) is None:
@@ -96,7 +97,7 @@ def _get_teacher(
         own = teacher_config(config, teacher)
         network = build(own.model, data, own.seed)
         load_weights(home / "network.safetensors", network, data.train.images.device)
-    return network, weights
+    return network, home.name + weights
 
 
 def _intact(home: Path) -> str | None:
@@ -112,9 +113,12 @@ def _intact(home: Path) -> str | None:
 def _train(config: Config, teacher: int, data: Data, home: Path, progress: Progress | None) -> str:
     """Trains one teacher and puts it in its folder; a damaged one that is there gives way."""
     own = teacher_config(config, teacher)
-    for epoch in distill(own, Ensemble([], len(data.class_names), "none"), data):
-        if progress:
-            progress(teacher, epoch.number)
+    try:
+        for epoch in distill(own, Ensemble([], len(data.class_names), "none"), data):
+            if progress:
+                progress(teacher, epoch.number)
+    except DivergedError as error:
+        raise DivergedError(error.epoch, error.step, error.loss, teacher) from None
     temporary = home.with_name(f".{home.name}.{uuid.uuid4().hex[:8]}")
     try:
         save_weights(temporary / "network.safetensors", epoch.student())

@@ -28,9 +28,8 @@ def load_weights(path: str | Path, network: nn.Module, device: torch.device | st
     """
     if not Path(path).is_file():
         raise DataError(f"{path}: there is no such file of weights")
+    metadata = read_metadata(path)
     try:
-        with safe_open(path, framework="pt") as opened:
-            metadata: dict[str, str] = opened.metadata() or {}
         fill(network, load_file(path, device=str(device)))
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path}: damaged or no safetensors file") from error
@@ -39,6 +38,15 @@ def load_weights(path: str | Path, network: nn.Module, device: torch.device | st
             f"{path}: these weights belong to another network; check model and data of the settings"
         ) from error
     return metadata
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """What was written beside the weights. Raises DataError if the file is damaged."""
+    try:
+        with safe_open(path, framework="pt") as opened:
+            return opened.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path}: damaged or no safetensors file") from error
 
 
 def fill(network: nn.Module, state: dict[str, Tensor]) -> None:

@@ -31,13 +31,14 @@ def best_yaml(progress: Progress, best: TrialRecord) -> str:
     """The settings of the best trial as a file that `ensdistill distill` runs as it is."""
     config = progress.study.config_of(best.baseline, best.sampled, best.seed)
     home = progress.folder.path
+    where = f" --studies {home.parent}" if str(home.parent) != "studies" else ""
     device = "cuda" if progress.study.trial.gpu else "cpu"
     metrics = ", ".join(f"{name.removeprefix('val/')} {best.last[name]:.4f}" for name in METRICS)
     return to_yaml(
         config,
         f"Best of study {home.name}: trial {best.name}\n"
         f"Validation: {metrics}\n"
-        f"Run it again:   ensdistill distill {home / 'best.yaml'} --device {device}\n"
-        f"Test it, once:  ensdistill evaluate {home / 'best.yaml'} --split test\n"
+        f"Run it again:   ensdistill distill {home / 'best.yaml'} --device {device}{where}\n"
+        f"Test it, once:  ensdistill evaluate {home / 'best.yaml'} --split test{where}\n"
         f"Config hash {config.hash}",
     )

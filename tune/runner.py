@@ -139,10 +139,13 @@ class _Recorder(tune.Callback):
         if trial.trial_id in self.progress.trials:
             return  # started again after its process died
         study, suggestion = self.progress.study, trial.config
-        config = study.config_of(suggestion["baseline"], suggestion["sampled"], suggestion.get("seed"))
-        record = TrialRecord(trial_id=trial.trial_id, config_hash=config.hash, **suggestion)
+        record = TrialRecord(trial_id=trial.trial_id, config_hash="", **suggestion)
+        settings = dict(suggestion["sampled"])
+        with contextlib.suppress(ConfigError):  # the trial itself will say what does not fit together
+            config = study.config_of(suggestion["baseline"], suggestion["sampled"], suggestion.get("seed"))
+            record.config_hash, settings = config.hash, flatten(config.model_dump(mode="json"))
         self.begun[trial.trial_id] = time.perf_counter()
-        self.progress.start(record, flatten(config.model_dump(mode="json")))
+        self.progress.start(record, settings)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any

@@ -8,6 +8,7 @@ search:
   averaging.decay: {uniform: [0.8, 0.99], when: {averaging.kind: ema}}
 """
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -81,6 +82,15 @@ class Study(Settings):
         """The settings of one possible trial; data, teachers and length are the same in all of them."""
         return self.trial_config(example(self, {}))
 
+    @property
+    def specimens(self) -> list[Config]:
+        """Every baseline and a trial for every choice of every axis, without those alike in what their students are."""
+        searched = [(name, value) for name, axis in self.search.items() for value in axis.values]
+        samples = [example(self, {name: value}) for name, value in searched]
+        configs = [self.trial_config(sample) for sample in samples]
+        configs += [self.baseline_config(name) for name in self.baselines]
+        return list({(repr(c.model), repr(c.student), repr(c.training)): c for c in configs}.values())
+
     def config_of(self, baseline: str | None, sampled: Mapping[str, Any], seed: int | None = None) -> Config:
         """The settings of a baseline or of a searched trial, with another seed of the student if one is given."""
         config = self.baseline_config(baseline) if baseline else self.trial_config(sampled)
@@ -144,7 +154,8 @@ def _faults(study: Study) -> Iterator[str]:
     conditions = list(_condition_faults(study, flatten(fixed)))
     yield from conditions
     if not conditions:
-        yield from _value_faults(study)
+        alone = list(_value_faults(study))
+        yield from alone or _pair_faults(study)
         for name in study.baselines:
             try:
                 study.baseline_config(name)
@@ -175,6 +186,22 @@ def _can_be(axis: Axis, value: Any) -> bool:
         return value in axis.values
     low, high = axis.values
     return axis.way == "integer" and isinstance(value, int) and low <= value <= high
+
+
+def _pair_faults(study: Study) -> Iterator[str]:
+    """Values that are sound alone and not beside each other, each pair of values of two axes once."""
+    seen: set[str] = set()
+    for (one, first), (two, second) in itertools.combinations(study.search.items(), 2):
+        for a, b in itertools.product(first.values, second.values):
+            sampled = example(study, {one: a, two: b})
+            if (sampled.get(one), sampled.get(two)) != (a, b):
+                continue  # their conditions exclude each other
+            try:
+                study.trial_config(sampled)
+            except ConfigError as error:
+                new = [fault for fault in error.faults if fault not in seen]
+                seen.update(new)
+                yield from (f"search.{one} = {a!r} with search.{two} = {b!r}: {fault}" for fault in new)
 
 
 def _value_faults(study: Study) -> Iterator[str]:

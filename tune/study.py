@@ -58,8 +58,7 @@ def _launch(study: Study, place: Place, console: Console) -> str:
     begun = {"name": place.name, "study": settings, "process": this_process(), "tracking_uri": uri}
     folder.write_summary(begun | {"state": "training teachers", "counts": {}, "total": study.total, "best": None})
     try:
-        baselines = [study.baseline_config(name) for name in study.baselines]
-        data, ensemble = load_everything(config, str(place.studies), place.device, baselines)
+        data, ensemble = load_everything(config, str(place.studies), place.device, study.specimens)
         metrics = teacher_metrics(ensemble, data, config.training.threads)
     except BaseException:
         folder.remove_summary()  # no trial has begun: the name stays free

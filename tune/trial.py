@@ -13,7 +13,7 @@ from ray import tune
 from ensdistill import Data, Ensemble, Epoch, distill
 from ensdistill.data import Split
 from ensdistill.ensemble_metrics import deep_ensemble_equivalent
-from ensdistill.errors import DivergedError
+from ensdistill.errors import DivergedError, EnsdistillError
 from ensdistill.weights import STUDENT_FILE, save_weights
 from tune.record import FAILURE
 from tune.space import Study
@@ -56,20 +56,25 @@ def run_trial(suggestion: dict[str, Any], inputs: Inputs) -> None:
     suggestion: {"number", "baseline", "sampled"} as `tune.searchers.StudySearch` makes it; a repeat has a "seed" too.
     """
     study = inputs.study
+    try:
+        _run(suggestion, inputs)
+    except EnsdistillError as error:
+        # Told as a result, not raised: Ray would start the trial again, to fail at the same place.
+        worst = -WORST if study.mode == "max" else WORST
+        epoch = error.epoch if isinstance(error, DivergedError) else 0
+        tune.report({"epoch": epoch, "epochs": study.epochs, study.objective: worst, FAILURE: str(error)})
+
+
+def _run(suggestion: dict[str, Any], inputs: Inputs) -> None:
+    study = inputs.study
     config = study.config_of(suggestion["baseline"], suggestion["sampled"], suggestion.get("seed"))
     data, ensemble = inputs.unpack(torch.device("cuda" if study.trial.gpu else "cpu"))
+    metadata = {"settings": config.hash, "data": data.identity, "ensemble": ensemble.identity}
     before = tune.get_checkpoint()
     with before.as_directory() if before else nullcontext() as folder:
         run = distill(config, ensemble, data, resume=Path(folder) / CHECKPOINT if folder else None)
-    try:
-        for epoch in run:
-            _report(epoch, inputs.curve, {"settings": config.hash, "data": data.identity})
-    except DivergedError as error:
-        # Told as a result, not raised: Ray would start the trial again, to diverge at the same step.
-        worst = -WORST if study.mode == "max" else WORST
-        tune.report(
-            {"epoch": error.epoch, "epochs": config.training.epochs, study.objective: worst, FAILURE: str(error)}
-        )
+    for epoch in run:
+        _report(epoch, inputs.curve, metadata)
 
 
 def _report(epoch: Epoch, curve: Sequence[float], metadata: dict[str, str]) -> None:

@@ -1,7 +1,7 @@
 """Images and labels. To add a source: one class, one line in `DataSettings`.
 
-`load_data` gives what training may see. The test split has a door of its own, `load_test`, and only the evaluation
-command goes through it.
+`load_data` gives what training may see. The test split has a door of its own, `load_test`, and only evaluation goes
+through it, after everything is decided.
 """
 
 from typing import Annotated
@@ -15,6 +15,7 @@ from ensdistill.data.fitting import fit_images
 from ensdistill.data.image_folder import ImageFolder
 from ensdistill.data.npz import Npz
 from ensdistill.data.splits import Data, Readable, Source, Split, split_source
+from ensdistill.errors import DataError
 
 DataSettings = Annotated[Digits | Cifar10 | Cifar100 | ImageFolder | Npz, Field(discriminator="kind")]
 
@@ -28,8 +29,14 @@ def load_data(settings: Readable) -> Data:
 
 
 def load_test(settings: Readable) -> Split:
-    """The test images of the same split. Nothing that trains, chooses or stops may call this."""
-    return split_source(settings(), settings.sizes())[1]
+    """The test images of the same split. Nothing that trains, chooses or stops may call this.
+
+    Raises DataError if there are none.
+    """
+    test = split_source(settings(), settings.sizes())[1]
+    if not len(test):
+        raise DataError("data.test: these data have no test images; set data.test, or give them a test part")
+    return test
 
 
 __all__ = [

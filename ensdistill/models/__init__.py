@@ -16,4 +16,10 @@ Model = Annotated[
     Field(discriminator="kind"),
 ]
 
-__all__ = ["Convnet", "Imported", "Model", "ResNet", "Torchvision", "WideResNet", "build"]
+
+def code_of(model: Model) -> str:
+    """What identifies the code of a network that is not part of this project; empty for those that are."""
+    return model.code() if isinstance(model, Imported) else ""
+
+
+__all__ = ["Convnet", "Imported", "Model", "ResNet", "Torchvision", "WideResNet", "build", "code_of"]

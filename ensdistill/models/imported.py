@@ -1,8 +1,10 @@
 """A network of the user's own, or of any other library, by its import path."""
 
+import hashlib
 import inspect
 import pkgutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import JsonValue
@@ -34,6 +36,13 @@ class Imported(Settings):
         return tried(
             lambda: make(**arguments), shape, classes, f"model.path: {self.path}", "mend it, or change model.arguments"
         )
+
+    def code(self) -> str:
+        """SHA-256 of the source file; empty if there is none to read. What that file imports is not in it."""
+        try:
+            return hashlib.sha256(Path(inspect.getfile(self._import())).read_bytes()).hexdigest()
+        except (TypeError, OSError):
+            return ""
 
     def _import(self) -> Any:
         try:

@@ -43,6 +43,14 @@ class _Now:
     members: Sequence[int] | None = None  # None: all of them, in order
     split = False  # whether the batch already holds one part for each chosen branch
 
+    def refuse_stem(self, part: nn.Module, inputs: object) -> None:
+        """Before every part of the stem: raises ConfigError if a branch has run before it."""
+        if self.split:
+            raise ConfigError(
+                "student.kind: branches takes the order in which a network registers its parts for that in which they "
+                "run, and in this one they differ; reorder them, or take another student"
+            )
+
 
 class Branched(nn.Module):
     """K copies of one part of a network, each for its own share of the batch: (B, ...) or (k*B, ...) -> (k*B, ...)."""
@@ -69,7 +77,12 @@ class BranchesStudent(Student):
         self.settings = settings
         self.now = _Now()
         units = list(_units(network))
-        for parent, name in units[_cut(units, settings.branch_at) :]:
+        cut = _cut(units, settings.branch_at)
+        for parent, name in units[:cut]:
+            stem = parent.get_submodule(name)
+            if next(stem.parameters(), None) is not None:
+                stem.register_forward_pre_hook(self.now.refuse_stem)
+        for parent, name in units[cut:]:
             part = parent._modules[name]
             if part is not None and next(part.parameters(), None) is not None:
                 setattr(parent, name, Branched(part, settings.subnetworks, self.now))
@@ -81,7 +94,7 @@ class BranchesStudent(Student):
         try:
             logits: Tensor = self.network(x)
         finally:
-            self.now.members = None
+            self.now.members, self.now.split = None, False
         return logits.view(k, len(x), -1)
 
     def __len__(self) -> int:

@@ -73,7 +73,8 @@ def main() -> None:
         seeds = list(pool.map(one_seed, range(options.seeds), *map(repeat, arguments)))
     for rows in seeds:
         for row in rows.values():
-            row["nll - kd"] = row["nll"] - rows["kd"]["nll"]  # side by side: same split, same teachers
+            if "kd" in rows:
+                row["nll - kd"] = row["nll"] - rows["kd"]["nll"]  # side by side: same split, same teachers
     columns = {"accuracy": 3, "nll": 3, "nll - kd": 3, "ece": 3, "cnll": 3, "dee": 2, "cost": 1, "seconds": 1}
     print("| | " + " | ".join(columns) + " |\n" + "|---" * (len(columns) + 1) + "|")
     for name in seeds[0]:

@@ -364,3 +364,24 @@ def test_merged_student_speaks_as_its_branches_together(merge: str) -> None:
         "mean_of_probabilities": logits.softmax(-1).mean(0).log(),
     }
     assert_close(student.merged()(images()), expected[merge])
+
+
+class HeadFirst(nn.Module):
+    """Registers its classifier before its body."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 5)
+        self.body = nn.Conv2d(1, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.body(x).mean((2, 3)))
+        return logits
+
+
+def test_network_that_registers_its_parts_in_another_order_is_refused() -> None:
+    student = Branches(subnetworks=2, branch_at="classifier")(HeadFirst())
+    with pytest.raises(ConfigError, match="registers its parts"):
+        student(torch.rand(2, 1, 8, 8))
+    with pytest.raises(ConfigError, match="registers its parts"):
+        student(torch.rand(2, 1, 8, 8))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from ensdistill.config import Config, Teachers, build_config
-from ensdistill.data import Data
+from ensdistill.data import Data, load_data
 from ensdistill.distill import distill
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.models import Convnet, ResNet, Torchvision, build
@@ -309,3 +309,13 @@ def test_batches_of_teachers_that_nobody_trains_may_be_of_any_size(files: list[d
     assert with_files(files, 0, training=training).teachers.total == 2
     with pytest.raises(ConfigError, match=r"teachers\.training\.batch_size"):
         with_files(files, 1, training=training)
+
+
+def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    data = load_data(tiny_config().data)
+    network = Convnet(width=2)((1, 8, 8), 10)
+    with torch.no_grad():
+        network[0].weight[0, 0, 0, 0] = torch.nan
+    torch.save(network.state_dict(), tmp_path / "nan.pt")
+    with pytest.raises(DataError, match=r"nan\.pt: 0\.weight holds numbers that are not finite"):
+        TeacherFile(path=str(tmp_path / "nan.pt"), model=Convnet(width=2))(data)

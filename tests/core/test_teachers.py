@@ -16,8 +16,9 @@ from ensdistill import teachers
 from ensdistill.config import Config
 from ensdistill.data import Data, load_data
 from ensdistill.distill import Epoch
-from ensdistill.errors import DataError
+from ensdistill.errors import DataError, DivergedError
 from ensdistill.members import Ensemble
+from ensdistill.models import Imported
 from ensdistill.teachers import get_ensemble, teacher_config, teacher_hash
 
 
@@ -292,3 +293,29 @@ def test_members_of_an_ensemble_are_plain_networks(ensemble: Ensemble, digits: D
     for network in ensemble.networks:
         assert isinstance(network, nn.Module)
         assert network(digits.validation[slice(0, 3)][0]).shape == (3, 10)
+
+
+def test_a_teacher_that_diverges_is_named_with_its_own_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverge(*_: Any) -> Iterator[Epoch]:
+        raise DivergedError(2, 5, float("nan"))
+
+    monkeypatch.setattr(teachers, "distill", diverge)
+    config = tiny_config()
+    with pytest.raises(DivergedError, match=r"teacher 0: the loss became nan.* lower teachers\.training\.lr"):
+        get_ensemble(config, load_data(config.data), tmp_path)
+
+
+def test_code_of_an_imported_network_is_part_of_its_teachers_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "from torch import nn\ndef net(num_classes):\n    return nn.Linear(64, num_classes)\n"
+    (tmp_path / "own_networks.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = Imported(path="own_networks:net")
+    config = tiny_config()
+    config = config.model_copy(update={"teachers": config.teachers.model_copy(update={"model": own})})
+    data = load_data(config.data)
+    before = teacher_hash(config, 0, data)
+    assert before == teacher_hash(config, 0, data)
+    (tmp_path / "own_networks.py").write_text(source + "# changed\n")
+    assert before != teacher_hash(config, 0, data)

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from ensdistill.config import Config
 from ensdistill.faults import settings_table
+from ensdistill.models import Convnet
 from tests.commands import call, process
 
 SMALL = [
@@ -330,3 +332,53 @@ def test_evaluation_without_the_teachers_says_how_to_get_them(studies: Path, tmp
     assert done.code == 0, done.err
     assert "trains them" in done.out
     assert "ensemble of" not in done.out
+
+
+def test_evaluation_on_test_images_that_are_not_there_says_so(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (80, 8, 8, 3), dtype=np.uint8)
+    np.savez(tmp_path / "few.npz", images=images, labels=np.arange(80) % 2)
+    small = [
+        word for s in ("training.epochs=1", "teachers.training.epochs=1", "teachers.count=1") for word in ("--set", s)
+    ]
+    (tmp_path / "few.yaml").write_text(f"data: {{kind: npz, path: {tmp_path}/few.npz, train: 40, validation: 20}}\n")
+    words = (tmp_path / "few.yaml", *small, "--studies", tmp_path / "studies")
+    assert call("ensdistill", "distill", *words).code == 0
+    done = call("ensdistill", "evaluate", *words, "--split", "test")
+    assert (done.code, "data.test: these data have no test images" in done.err) == (2, True)
+
+
+def test_a_teacher_file_that_changed_is_noticed(tmp_path: Path) -> None:
+    def write_teacher(seed: int) -> None:
+        torch.manual_seed(seed)
+        torch.save(Convnet(width=2)((1, 8, 8), 10).state_dict(), tmp_path / "teacher.pt")
+
+    file = f"{{path: {tmp_path}/teacher.pt, model: {{kind: convnet, width: 2}}}}"
+    (tmp_path / "mine.yaml").write_text(
+        f"data: {{train: 40, validation: 60}}\ntraining: {{epochs: 1}}\nteachers: {{count: 0, files: [{file}]}}\n"
+    )
+    words = (tmp_path / "mine.yaml", "--studies", tmp_path / "studies")
+    write_teacher(0)
+    assert call("ensdistill", "distill", *words).code == 0
+    assert "ensemble of 1 teacher" in call("ensdistill", "evaluate", *words).out
+    write_teacher(1)
+    again = call("ensdistill", "distill", *words)
+    assert (again.code, "made with other ensemble" in again.err) == (2, True)
+    stranger = call("ensdistill", "evaluate", *words)
+    assert (stranger.code, "not those that this student learnt from" in stranger.out) == (0, True)
+    (tmp_path / "teacher.pt").unlink()
+    without = call("ensdistill", "evaluate", *words, "--split", "test")
+    assert without.code == 0, without.err
+    assert "need the teachers" in without.out
+
+
+def test_a_batch_too_small_for_batchnorm_is_refused_before_teachers_are_trained(tmp_path: Path) -> None:
+    one = ("--set", "training.batch_size=1", "--set", "model.blocks=4")
+    done = call("ensdistill", "distill", "kd", *one, "--studies", tmp_path / "studies")
+    assert (done.code, "training.batch_size: 1 is too small for this network" in done.err) == (2, True)
+    assert not list((tmp_path / "studies").glob("teachers/*/teacher.json"))
+
+
+def test_the_way_out_can_be_typed_as_it_stands(tmp_path: Path) -> None:
+    done = call("ensdistill", "evaluate", "kd", "--set", "training.epochs=3", "--studies", tmp_path / "my studies")
+    assert f"`ensdistill distill kd --set training.epochs=3 --studies '{tmp_path}/my studies'`" in done.err

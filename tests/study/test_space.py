@@ -1,14 +1,20 @@
 """Search space files: every fault is found before anything runs, with the setting it is about."""
 
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 import yaml
 
 from ensdistill.errors import ConfigError
+from ensdistill.members import Ensemble
+from tune import trial
+from tune.axis import Axis
+from tune.record import FAILURE
 from tune.searchers import StudySearch, Suggest
 from tune.space import Study, load_study
+from tune.trial import Inputs, run_trial
 
 ROOT = Path(__file__).parents[2]
 GOOD = {
@@ -214,3 +220,29 @@ def test_optuna_is_told_pruned_complete_and_failed_trials_apart_and_no_baseline(
     search.on_trial_complete("nan", {"val/nll": 1e30, "epoch": 3, "epochs": 3, "failure": "the loss became nan"})
     states = [trial.state.name for trial in search._ot_study.trials]
     assert states == ["COMPLETE", "PRUNED", "FAIL", "FAIL"]
+
+
+def test_values_that_do_not_go_together_are_found_before_the_first_trial(tmp_path: Path) -> None:
+    search = {
+        "student.merge": {"choice": ["product_of_means", "mean_of_probabilities"]},
+        "student.merge_at": {"choice": [1.0, 0.5]},
+        "transfer.temperature": {"uniform": [1, 4]},
+    }
+    file = tmp_path / "pair.yaml"
+    file.write_text(yaml.safe_dump({"preset": "latentbe", "search": search}))
+    with pytest.raises(ConfigError) as caught:
+        load_study(file)
+    (line,) = caught.value.faults
+    assert line.startswith("search.student.merge = 'mean_of_probabilities' with search.student.merge_at = 0.5: student")
+
+
+def test_a_trial_whose_settings_do_not_go_together_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = Study(search={"student.merge": Axis(choice=["mean_of_probabilities"])})
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(trial.tune, "report", told.append)
+    sampled = {"student.merge": "mean_of_probabilities", "student.merge_at": 0.5}
+    inputs = Inputs(study, {}, ("a", "b"), "data", Ensemble([], 2, "none"), [])
+    run_trial({"number": 1, "baseline": None, "sampled": sampled}, inputs)
+    (result,) = told
+    assert "merges no weights" in result[FAILURE]
+    assert result["epoch"] < result["epochs"]
