@@ -168,6 +168,7 @@ def test_a_name_that_is_taken_is_numbered_and_a_chosen_one_refused(tiny: TinyStu
     assert "is there already" in refused.err
     assert (tiny.home / "study.json").read_bytes() == before
     quick = ["--set", "budget.trials=1", "--set", "baselines=[]", "--set", "config.training.epochs=1", "--json"]
+    quick += ["--set", "confirm.best=0"]
     second = process("ensdistill-tune", "launch", tiny.file, "--studies", tiny.studies, *quick)
     assert json.loads(second.out)["name"] == "tiny-2"
     assert (tiny.home / "study.json").read_bytes() == before
