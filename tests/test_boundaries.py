@@ -57,11 +57,11 @@ def test_pieces_of_one_axis_know_nothing_of_the_other_axes(axis: str) -> None:
                 assert not (parts[0] == "ensdistill" and len(parts) > 1 and parts[1] in others), (file, name)
 
 
-def test_only_the_evaluation_command_opens_the_test_split() -> None:
+def test_only_the_evaluation_command_and_the_final_test_open_the_test_split() -> None:
     users = {
         str(f.relative_to(ROOT)) for p in ("ensdistill", "tune") for f in sources(p) if "load_test" in f.read_text()
     }
-    assert users == {"ensdistill/data/__init__.py", "ensdistill/cli.py"}
+    assert users == {"ensdistill/data/__init__.py", "ensdistill/cli.py", "tune/final.py"}
 
 
 def test_the_core_distils_where_the_study_packages_cannot_be_imported(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from tune.confirm import Candidate, mean_and_spread
 from tune.progress import Progress
 from tune.record import METRICS, TrialRecord, ranked
 from tune.space import Study
@@ -32,14 +33,16 @@ class Live:
 
     def trial_ended(self, trial: TrialRecord) -> None:
         """Prints its line."""
-        ended = self._update()
+        done, total = self._update(), self.progress.total
+        if trial.confirms is not None:
+            done, total = sum(t.state != "running" for t in self.progress.repeats), self.progress.repeats_planned
         line = describe(trial, self.progress.study.objective)
-        self.bar.console.print(f"[{ended:3d}/{self.progress.total}] {line}", soft_wrap=True, markup=False)
+        self.bar.console.print(f"[{done:3d}/{total}] {line}", soft_wrap=True, markup=False)
 
     def _update(self) -> int:
-        ended = sum(trial.state != "running" for trial in self.progress.trials.values())
+        ended = sum(trial.state != "running" for trial in self.progress.searched)
         objective, best = self.progress.study.objective, self.progress.best
-        note = f"{len(self.progress.trials) - ended} running"
+        note = f"{len(self.progress.searched) - ended} running"
         note += f", best {objective} {best.last[objective]:.4f} ({best.name})" if best else ""
         self.bar.update(self.task, completed=ended, note=note)
         return ended
@@ -83,6 +86,27 @@ def leaderboard(
     table.add_section()
     for label, metrics in teachers.items():
         table.add_row("", label, *_metrics(metrics), "")
+    return table
+
+
+def confirmation_table(order: Sequence[Candidate]) -> Table:
+    """The candidates with mean and standard deviation over their seeds, on validation, best first."""
+    seeds = len(order[0].repeats)
+    table = Table(title=f"confirmation (validation, {seeds} fresh seeds)", title_justify="left")
+    for name in ("trial", *METRICS):
+        table.add_column(name.removeprefix("val/"), justify="left" if name == "trial" else "right", no_wrap=True)
+    for candidate in order:
+        table.add_row(candidate.label, *[candidate.spread(name) for name in METRICS])
+    return table
+
+
+def test_table(rows: Mapping[str, Sequence[Mapping[str, float]]]) -> Table:
+    """Mean and standard deviation over seeds of each who was looked at on the test images."""
+    table = Table(title="test images, looked at once", title_justify="left")
+    for name in ("", *METRICS):
+        table.add_column(name.removeprefix("val/"), justify="right" if name else "left", no_wrap=True)
+    for who, some in rows.items():
+        table.add_row(who, *[mean_and_spread([row[name.removeprefix("val/")] for row in some]) for name in METRICS])
     return table
 
 

@@ -32,7 +32,7 @@ def view_state(parent: str, study: Study) -> str:
         _chart("BAR", metricKey=final),
     ]
     state = {
-        "searchFilter": f"tags.`mlflow.parentRunId` = '{parent}'",
+        "searchFilter": f"tags.`mlflow.parentRunId` = '{parent}' AND tags.kind = 'trial'",
         "orderByKey": f"metrics.`{final}`",
         "orderByAsc": study.mode == "min",
         "startTime": "ALL",

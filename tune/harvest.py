@@ -15,7 +15,7 @@ from tune.record import METRICS, TrialRecord
 def harvest(progress: Progress, teachers: Mapping[str, Mapping[str, float]]) -> list[Path]:
     """Writes leaderboard.csv and, if a trial ran to its end, best.yaml and student.safetensors. Returns the files."""
     home, study = progress.folder.path, progress.study
-    trials = list(progress.trials.values())
+    trials = progress.searched
     write_text(home / "leaderboard.csv", leaderboard_csv(study, trials, teachers))
     files = [home / "leaderboard.csv"]
     best = progress.best
@@ -29,7 +29,7 @@ def harvest(progress: Progress, teachers: Mapping[str, Mapping[str, float]]) -> 
 
 def best_yaml(progress: Progress, best: TrialRecord) -> str:
     """The settings of the best trial as a file that `ensdistill distill` runs as it is."""
-    config = progress.study.config_of(best.baseline, best.sampled)
+    config = progress.study.config_of(best.baseline, best.sampled, best.seed)
     home = progress.folder.path
     where = f" --studies {home.parent}" if str(home.parent) != "studies" else ""
     device = "cuda" if progress.study.trial.gpu else "cpu"

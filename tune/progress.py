@@ -31,17 +31,30 @@ class Progress:
     listeners: list[Listener] = field(default_factory=list)
     trials: dict[str, TrialRecord] = field(default_factory=dict)  # by Ray's trial id
     started: float = field(default_factory=time.time)
+    repeats_planned: int = 0  # once the search is over
+    winner: TrialRecord | None = None  # once it is confirmed: the best repeat of the best settings
+    state: str = "running"
 
     @property
     def total(self) -> int:
-        """How many trials there will be, baselines included."""
+        """How many trials the search will have, baselines included."""
         return self.study.total
 
     @property
+    def searched(self) -> list[TrialRecord]:
+        """The trials of the search, baselines included."""
+        return [trial for trial in self.trials.values() if trial.confirms is None]
+
+    @property
+    def repeats(self) -> list[TrialRecord]:
+        """The trials of the confirmation."""
+        return [trial for trial in self.trials.values() if trial.confirms is not None]
+
+    @property
     def best(self) -> TrialRecord | None:
-        """The best trial so far that ran to its end."""
-        best = ranked(self.trials.values(), self.study.objective, self.study.mode)
-        return best[0] if best else None
+        """The confirmed winner, or before that the best trial so far that ran to its end."""
+        best = ranked(self.searched, self.study.objective, self.study.mode)
+        return self.winner or (best[0] if best else None)
 
     @property
     def out_of_time(self) -> bool:
@@ -49,10 +62,16 @@ class Progress:
         minutes = self.study.budget.minutes
         return minutes is not None and time.time() - self.started >= minutes * 60
 
+    @property
+    def seconds_left(self) -> float | None:
+        """Of the study's minutes; None if there is no such budget."""
+        minutes = self.study.budget.minutes
+        return None if minutes is None else max(1.0, minutes * 60 - (time.time() - self.started))
+
     def start(self, trial: TrialRecord, settings: dict[str, Any]) -> None:
         """A trial begins."""
         self.trials[trial.trial_id] = trial
-        self.save("running")
+        self.save(self.state)
         for listener in self.listeners:
             listener.trial_started(trial, settings)
 
@@ -65,7 +84,7 @@ class Progress:
         """A trial is over."""
         trial.state = state
         self.folder.write_trial(trial)
-        self.save("running")
+        self.save(self.state)
         for listener in self.listeners:
             listener.trial_ended(trial)
 
@@ -75,7 +94,8 @@ class Progress:
         return {
             **self.header,
             "state": state,
-            "counts": counts(self.trials.values()),
+            "counts": counts(self.searched),
+            "repeats": f"{len(self.repeats)} of {self.repeats_planned}",
             "total": self.total,
             "best": best
             and {"trial": best.number, "name": best.name, "config_hash": best.config_hash, "metrics": best.last},
@@ -84,4 +104,5 @@ class Progress:
 
     def save(self, state: str) -> None:
         """Writes study.json."""
+        self.state = state
         self.folder.write_summary(self.summary(state))

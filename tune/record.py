@@ -30,10 +30,14 @@ class TrialRecord:
     epochs: list[dict[str, float]] = field(default_factory=list)  # every report
     error: str | None = None
     checkpoint: str | None = None  # folder of the last one
+    confirms: int | None = None  # the trial whose settings it repeats, after the search
+    seed: int | None = None  # of such a repeat
 
     @property
     def name(self) -> str:
         """Short and telling."""
+        if self.confirms is not None:
+            return f"{self.number:03d} repeats {self.baseline or f'{self.confirms:03d}'} with seed {self.seed}"
         return f"{self.number:03d} {self.baseline or self.settings}"
 
     @property

@@ -18,6 +18,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # a trial with
 
 import ray
 from ray import tune
+from ray.tune.search import Searcher
 
 from ensdistill.config import flatten
 from ensdistill.data import Data
@@ -25,7 +26,7 @@ from ensdistill.errors import ConfigError, DataError
 from ensdistill.members import Ensemble
 from tune.progress import Progress
 from tune.record import FAILURE, TrialRecord
-from tune.searchers import StudySearch, Suggest
+from tune.searchers import InOrder, StudySearch, Suggest
 from tune.space import Study
 from tune.trial import Inputs, run_trial
 
@@ -77,14 +78,29 @@ def run_trials(progress: Progress, data: Data, ensemble: Ensemble, curve: Sequen
 
     curve: calibrated NLL on validation of 1, 2, ..., M teachers. Failed trials do not end it.
     """
-    tuner = _tuner(progress, Inputs.of(progress.study, data, ensemble, curve))
+    study = progress.study
+    suggest = Suggest(study.search, study.order)
+    search = StudySearch(suggest, study.baselines, study.searcher.sampler(), study.objective, study.mode)
+    _fit(_tuner(progress, "ray", search, progress.total, Inputs.of(study, data, ensemble, curve)))
+    return _close(progress, progress.searched, progress.total)
+
+
+def run_repeats(
+    progress: Progress, plan: list[dict[str, Any]], data: Data, ensemble: Ensemble, curve: Sequence[float]
+) -> str:
+    """Runs a list of suggestions, each to its end, and returns how that ended, as `run_trials` does."""
+    progress.repeats_planned = len(plan)
+    _fit(_tuner(progress, "ray-confirm", InOrder(plan), len(plan), Inputs.of(progress.study, data, ensemble, curve)))
+    return _close(progress, progress.repeats, len(plan))
+
+
+def _fit(tuner: tune.Tuner) -> None:
     with warnings.catch_warnings(), contextlib.suppress(KeyboardInterrupt, SystemExit):
         warnings.simplefilter("ignore")
         tuner.fit()
-    return _close(progress)
 
 
-def _tuner(progress: Progress, inputs: Inputs) -> tune.Tuner:
+def _tuner(progress: Progress, name: str, search: Searcher, trials: int, inputs: Inputs) -> tune.Tuner:
     study = progress.study
     trainable = tune.with_parameters(run_trial, inputs=inputs)
     return tune.Tuner(
@@ -92,14 +108,14 @@ def _tuner(progress: Progress, inputs: Inputs) -> tune.Tuner:
         tune_config=tune.TuneConfig(
             metric=study.objective,
             mode=study.mode,
-            search_alg=_search(study),
-            scheduler=study.scheduler(study.epochs),
-            num_samples=progress.total,
-            time_budget_s=study.budget.minutes and study.budget.minutes * 60,
+            search_alg=search,
+            scheduler=study.scheduler(study.epochs) if isinstance(search, StudySearch) else None,
+            num_samples=trials,
+            time_budget_s=progress.seconds_left,
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
-            name="ray",
+            name=name,
             storage_path=str(progress.folder.path.resolve()),
             callbacks=[_Recorder(progress)],
             verbose=0,
@@ -107,11 +123,6 @@ def _tuner(progress: Progress, inputs: Inputs) -> tune.Tuner:
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
         ),
     )
-
-
-def _search(study: Study) -> StudySearch:
-    suggest = Suggest(study.search, study.order)
-    return StudySearch(suggest, study.baselines, study.searcher.sampler(), study.objective, study.mode)
 
 
 class _Recorder(tune.Callback):
@@ -131,7 +142,7 @@ class _Recorder(tune.Callback):
         record = TrialRecord(trial_id=trial.trial_id, config_hash="", **suggestion)
         settings = dict(suggestion["sampled"])
         with contextlib.suppress(ConfigError):  # the trial itself will say what does not fit together
-            config = study.config_of(suggestion["baseline"], suggestion["sampled"])
+            config = study.config_of(suggestion["baseline"], suggestion["sampled"], suggestion.get("seed"))
             record.config_hash, settings = config.hash, flatten(config.model_dump(mode="json"))
         self.begun[trial.trial_id] = time.perf_counter()
         self.progress.start(record, settings)
@@ -166,12 +177,12 @@ class _Recorder(tune.Callback):
             self.progress.end(record, "failed")
 
 
-def _close(progress: Progress) -> str:
+def _close(progress: Progress, records: Sequence[TrialRecord], planned: int) -> str:
     """After an interrupt Ray's `fit` returns as if all were well: ends what still counts as running."""
-    left = [record for record in progress.trials.values() if record.state == "running"]
+    left = [record for record in records if record.state == "running"]
     for record in left:
         progress.end(record, "interrupted")
-    if not left and len(progress.trials) == progress.total:
+    if not left and len(records) == planned:
         return "finished"
     return "out_of_time" if progress.out_of_time else "interrupted"
 

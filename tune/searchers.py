@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 import optuna
 from pydantic import Field
+from ray.tune.search import Searcher as RaySearcher
 from ray.tune.search.optuna import OptunaSearch
 
 from ensdistill.settings import Settings, setting
@@ -95,6 +96,21 @@ class StudySearch(OptunaSearch):
             failed = error or FAILURE in result
             whole = not failed and "epoch" in result and result["epoch"] == result["epochs"]
             super().on_trial_complete(trial_id, result if whole else None, failed)
+
+
+class InOrder(RaySearcher):
+    """A list of suggestions, one after the other."""
+
+    def __init__(self, suggestions: Sequence[dict[str, Any]]) -> None:
+        super().__init__()
+        self._left = list(suggestions)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        """The next one; Ray asks for no more than there are."""
+        return self._left.pop(0)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Nothing is learnt from it."""
 
 
 Searcher = Annotated[Tpe | Random, Field(discriminator="kind")]

@@ -19,6 +19,7 @@ from ensdistill.faults import nearest, validate
 from ensdistill.reading import Tree, read_yaml
 from ensdistill.settings import Settings, setting
 from tune.axis import Axis, as_list
+from tune.confirm import Confirm
 from tune.schedulers import Asha, Scheduler
 from tune.searchers import Searcher, Tpe
 
@@ -53,6 +54,7 @@ class Study(Settings):
     searcher: Searcher = setting(Tpe(), "Who suggests settings.")
     scheduler: Scheduler = setting(Asha(), "Who stops hopeless trials early.")
     budget: Budget = setting(Budget(), "How much is tried.")
+    confirm: Confirm = setting(Confirm(), "How the winner is held against luck.")
     trial: Resources = setting(Resources(), "What one trial is given.")
 
     @property
@@ -89,9 +91,10 @@ class Study(Settings):
         configs += [self.baseline_config(name) for name in self.baselines]
         return list({(repr(c.model), repr(c.student), repr(c.training)): c for c in configs}.values())
 
-    def config_of(self, baseline: str | None, sampled: Mapping[str, Any]) -> Config:
-        """The settings of a baseline or of a searched trial."""
-        return self.baseline_config(baseline) if baseline else self.trial_config(sampled)
+    def config_of(self, baseline: str | None, sampled: Mapping[str, Any], seed: int | None = None) -> Config:
+        """The settings of a baseline or of a searched trial, with another seed of the student if one is given."""
+        config = self.baseline_config(baseline) if baseline else self.trial_config(sampled)
+        return config if seed is None else config.model_copy(update={"seed": seed})
 
     def trial_config(self, sampled: Mapping[str, Any]) -> Config:
         """The settings of one trial from the values of its axes."""

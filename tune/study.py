@@ -9,13 +9,17 @@ from rich.console import Console
 
 from ensdistill.cli import load_everything, teacher_metrics
 from ensdistill.config import content_hash
+from ensdistill.data import Data
+from ensdistill.members import Ensemble
 from ensdistill.tables import Metrics, teacher_rows
 from ensdistill.weights import STUDENT_FILE
-from tune.board import leaderboard, live
+from tune.board import confirmation_table, leaderboard, live, test_table
+from tune.confirm import Candidate, candidates, plan, verdict
+from tune.final import Tested, confirmed_figures, final_test, write_confirmation
 from tune.harvest import harvest
 from tune.progress import Progress
 from tune.record import StudyFolder, this_process
-from tune.runner import cluster, run_trials
+from tune.runner import cluster, run_repeats, run_trials
 from tune.space import Study
 from tune.tracking import Tracker, default_uri
 
@@ -74,13 +78,18 @@ def _launch(study: Study, place: Place, console: Console) -> str:
     tracker.start_study(study, figures, hashes)
     progress = Progress(study, folder, header | {"parent_run": tracker.parent})
     progress.save("running")
-    ended = "failed"
+    ended, confirmed, tested = "failed", list[Candidate](), Tested()
     try:
         with live(console, progress) as board:
             progress.listeners = [tracker, board]
             ended = run_trials(progress, data, ensemble, metrics["curve"])
+            ended = "failed" if ended == "finished" and not progress.best else ended
+            if ended == "finished" and study.confirm.best:
+                ended, confirmed = _confirm(progress, data, ensemble, metrics["curve"])
         files = harvest(progress, teachers)
-        ended = "failed" if ended == "finished" and not progress.best else ended
+        if confirmed:
+            tested = final_test(study, confirmed, data, ensemble)
+            files.append(write_confirmation(folder.path, study, confirmed, tested))
     except (KeyboardInterrupt, SystemExit):
         ended, files = "interrupted", []
         raise
@@ -90,15 +99,29 @@ def _launch(study: Study, place: Place, console: Console) -> str:
     finally:
         progress.save(ended)
         best = progress.best
-        final = (
-            {f"best/{name.removeprefix('val/')}": best.last[name] for name in best.last if "val/" in name}
-            if best
-            else {}
-        )
+        last = best.last if best else {}
+        final = {f"best/{name.removeprefix('val/')}": value for name, value in last.items() if "val/" in name}
+        final |= confirmed_figures(confirmed) if tested else {}
         tracker.end_study(ended, final, {"best": best.name} if best else {}, [*files, place.home / "study.json"])
-    console.print(leaderboard(study, list(progress.trials.values()), teachers))
+    console.print(leaderboard(study, progress.searched, teachers))
+    if tested:
+        console.print(confirmation_table(confirmed))
+        console.print(f"verdict: {verdict(confirmed, study.objective, study.mode)}", soft_wrap=True)
+        console.print(test_table(tested))
     _say_where(console, place, progress, tracker, ended)
     return ended
+
+
+def _confirm(progress: Progress, data: Data, ensemble: Ensemble, curve: list[float]) -> tuple[str, list[Candidate]]:
+    """Repeats the best trials and the baselines; how that ended, and the candidates if it came to its end."""
+    study = progress.study
+    progress.save("confirming")
+    todo = plan(progress.searched, study.confirm, study.objective, study.mode, study.fixed_config.seed)
+    ended = run_repeats(progress, todo, data, ensemble, curve)
+    order = candidates(progress.searched, progress.repeats, study.objective, study.mode) if ended == "finished" else []
+    if order:
+        progress.winner = order[0].best(study.objective, study.mode)
+    return ended, order
 
 
 def _short(teachers: dict[str, Metrics]) -> list[tuple[str, Metrics]]:
@@ -109,7 +132,7 @@ def _say_where(console: Console, place: Place, progress: Progress, tracker: Trac
     summary = progress.summary(ended)
     states = ", ".join(f"{count} {state}" for state, count in sorted(summary["counts"].items()))
     first = {"interrupted": "INTERRUPTED: ", "out_of_time": "out of time (budget.minutes): "}.get(ended, "")
-    lines = [f"{first}{len(progress.trials)} of {progress.total} trials ({states}) in {summary['seconds']:.0f} s"]
+    lines = [f"{first}{len(progress.searched)} of {progress.total} trials ({states}) in {summary['seconds']:.0f} s"]
     if progress.best:
         lines += [
             f"best settings:  {place.home / 'best.yaml'}",

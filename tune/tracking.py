@@ -100,11 +100,12 @@ class Tracker:
         """Opens a child run with all its settings as parameters."""
         tags = {
             "mlflow.parentRunId": self.parent,
-            "kind": "trial",
+            "kind": "trial" if trial.confirms is None else "confirmation",
             "study": self.study,
             "outcome": "running",
             "trial": str(trial.number),
             "baseline": trial.baseline or "",
+            "confirms": "" if trial.confirms is None else str(trial.confirms),
             "config_hash": trial.config_hash,
         }
         run = self.client.create_run(self.experiment, run_name=trial.name, tags=tags)

@@ -53,7 +53,7 @@ class Inputs:
 def run_trial(suggestion: dict[str, Any], inputs: Inputs) -> None:
     """Trains one student and reports every epoch; goes on from Ray's checkpoint if there is one.
 
-    suggestion: {"number", "baseline", "sampled"} as `tune.searchers.StudySearch` makes it.
+    suggestion: {"number", "baseline", "sampled"} as `tune.searchers.StudySearch` makes it; a repeat has a "seed" too.
     """
     study = inputs.study
     try:
@@ -67,7 +67,7 @@ def run_trial(suggestion: dict[str, Any], inputs: Inputs) -> None:
 
 def _run(suggestion: dict[str, Any], inputs: Inputs) -> None:
     study = inputs.study
-    config = study.config_of(suggestion["baseline"], suggestion["sampled"])
+    config = study.config_of(suggestion["baseline"], suggestion["sampled"], suggestion.get("seed"))
     data, ensemble = inputs.unpack(torch.device("cuda" if study.trial.gpu else "cpu"))
     metadata = {"settings": config.hash, "data": data.identity, "ensemble": ensemble.identity}
     before = tune.get_checkpoint()

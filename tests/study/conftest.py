@@ -26,6 +26,7 @@ baselines: [kd, latentbe]
 searcher: {kind: random, seed: 3}
 scheduler: {kind: asha, grace_epochs: 2, reduction_factor: 2}
 budget: {trials: 8}
+confirm: {best: 2, seeds: 2}
 trial: {retries: 2}
 """
 

@@ -28,6 +28,7 @@ search:
 searcher: {kind: random}
 scheduler: {kind: none}
 budget: {trials: 2}
+confirm: {best: 0}
 """
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import statistics
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,12 @@ from tune.record import StudyFolder, TrialRecord
 
 @pytest.fixture(scope="module")
 def trials(tiny: TinyStudy) -> list[TrialRecord]:
-    return StudyFolder(tiny.home).read_trials()
+    return [trial for trial in StudyFolder(tiny.home).read_trials() if trial.confirms is None]
+
+
+@pytest.fixture(scope="module")
+def repeats(tiny: TinyStudy) -> list[TrialRecord]:
+    return [trial for trial in StudyFolder(tiny.home).read_trials() if trial.confirms is not None]
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +112,7 @@ def test_the_parent_run_holds_the_teachers_and_the_files(client: MlflowClient, t
     assert parent.info.status == "FINISHED"
     assert parent.data.metrics["teachers/ensemble_nll"] == tiny.summary["teachers"]["ensemble"]["nll"]
     stored = {file.path for file in client.list_artifacts(parent.info.run_id)}
-    assert stored == {"best.yaml", "leaderboard.csv", "student.safetensors", "study.json"}
+    assert stored == {"best.yaml", "confirmation.json", "leaderboard.csv", "student.safetensors", "study.json"}
 
 
 def test_the_printed_link_names_a_view_that_mlflow_knows(client: MlflowClient, tiny: TinyStudy) -> None:
@@ -162,6 +168,7 @@ def test_a_name_that_is_taken_is_numbered_and_a_chosen_one_refused(tiny: TinyStu
     assert "is there already" in refused.err
     assert (tiny.home / "study.json").read_bytes() == before
     quick = ["--set", "budget.trials=1", "--set", "baselines=[]", "--set", "config.training.epochs=1", "--json"]
+    quick += ["--set", "confirm.best=0"]
     second = process("ensdistill-tune", "launch", tiny.file, "--studies", tiny.studies, *quick)
     assert json.loads(second.out)["name"] == "tiny-2"
     assert (tiny.home / "study.json").read_bytes() == before
@@ -188,3 +195,53 @@ def test_a_study_asks_for_more_than_any_machine_has(tiny: TinyStudy, tmp_path: P
     assert done.code == 2
     assert "more than any machine has" in done.err
     assert not (tiny.studies / "greedy").exists()
+
+
+def test_the_best_trials_and_the_baselines_ran_again_with_fresh_seeds(
+    trials: list[TrialRecord], repeats: list[TrialRecord]
+) -> None:
+    finished = sorted((t for t in trials if t.state == "finished"), key=lambda t: t.last["val/nll"])
+    best = [t.number for t in finished if not t.baseline][:2]
+    assert {(t.confirms, t.seed) for t in repeats} == {(n, seed) for n in (*best, 1, 2) for seed in (1, 2)}
+    assert all(t.state == "finished" for t in repeats)
+    assert len({t.config_hash for t in repeats}) == len(repeats)
+
+
+def test_the_shipped_student_is_the_best_repeat_of_the_winner(tiny: TinyStudy, repeats: list[TrialRecord]) -> None:
+    kept = json.loads((tiny.home / "confirmation.json").read_text())
+    winner = kept["candidates"][0]
+    means = [statistics.fmean(c["validation"]["val/nll"]) for c in kept["candidates"]]
+    assert means == sorted(means)
+    mine = min((t for t in repeats if t.confirms == winner["trial"]), key=lambda t: t.last["val/nll"])
+    assert tiny.summary["best"]["config_hash"] == mine.config_hash == load_config(tiny.home / "best.yaml").hash
+    assert kept["verdict"] in " ".join(tiny.done.out.split())
+
+
+def test_the_test_images_were_looked_at_for_winner_baselines_and_teachers_only(tiny: TinyStudy) -> None:
+    kept = json.loads((tiny.home / "confirmation.json").read_text())
+    winner = kept["candidates"][0]
+    label = f"baseline {winner['baseline']}" if winner["baseline"] else f"{winner['trial']:03d}"
+    expected = {label, "baseline kd", "baseline latentbe", "ensemble of 2 teachers", "one teacher (mean)"}
+    assert set(kept["test"]) == expected
+    assert [len(rows) for who, rows in kept["test"].items() if "teacher" not in who] == [2] * (len(expected) - 2)
+
+
+def test_the_test_figures_are_those_of_the_shipped_student(tiny: TinyStudy) -> None:
+    done = call(
+        "ensdistill", "evaluate", tiny.home / "best.yaml", "--json", "--studies", tiny.studies, "--split", "test"
+    )
+    kept = json.loads((tiny.home / "confirmation.json").read_text())
+    seeds, rows = kept["candidates"][0]["seeds"], next(iter(kept["test"].values()))
+    mine = rows[seeds.index(load_config(tiny.home / "best.yaml").seed)]
+    assert json.loads(done.out)["test"] == mine
+
+
+def test_repeats_are_runs_of_their_own_kind(client: MlflowClient, tiny: TinyStudy, repeats: list[TrialRecord]) -> None:
+    experiment = client.get_experiment_by_name("ensdistill").experiment_id
+    found = client.search_runs([experiment], filter_string="tags.kind = 'confirmation'")
+    assert {run.info.run_name for run in found} == {trial.name for trial in repeats}
+    assert {run.data.tags["confirms"] for run in found} == {str(trial.confirms) for trial in repeats}
+    parent = client.get_run(tiny.summary["parent_run"])
+    kept = json.loads((tiny.home / "confirmation.json").read_text())["candidates"][0]["validation"]["val/nll"]
+    assert parent.data.metrics["confirmed/mean_nll"] == pytest.approx(statistics.fmean(kept))
+    assert parent.data.metrics["confirmed/sd_nll"] == pytest.approx(statistics.stdev(kept))

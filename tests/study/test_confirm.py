@@ -1,0 +1,130 @@
+"""The winner against luck: who is repeated, who wins, and what may be said of it."""
+
+import numpy as np
+import pytest
+
+from tune.confirm import Candidate, Confirm, candidates, compare, mean_and_spread, plan, verdict
+from tune.record import METRICS, TrialRecord
+
+METRIC = "val/nll"
+
+
+def trial(number: int, value: float, baseline: str | None = None, state: str = "finished", **more: int) -> TrialRecord:
+    last = {"epoch": 2.0, "epochs": 2.0, **dict.fromkeys(METRICS, value)}
+    return TrialRecord(number, f"t{number}", baseline, {} if baseline else {"x": number}, "hash", state, [last], **more)
+
+
+SEARCHED = [
+    trial(1, 0.5, "kd"),
+    trial(2, 0.6, "latentbe"),
+    trial(3, 0.3),
+    trial(4, 0.2, state="pruned"),
+    trial(5, 0.4),
+    trial(6, 0.1, state="failed"),
+    trial(7, 0.45),
+]
+
+
+def repeats(values: dict[int, list[float]]) -> list[TrialRecord]:
+    """Repeats of trials by number; seed s has the value at s."""
+    made = [(number, seed, value) for number, some in values.items() for seed, value in enumerate(some, start=1)]
+    by_number = {t.number: t for t in SEARCHED}
+    return [
+        trial(100 + n, value, by_number[number].baseline, confirms=number, seed=seed)
+        for n, (number, seed, value) in enumerate(made)
+    ]
+
+
+def test_the_best_finished_trials_and_all_baselines_are_repeated_with_the_same_fresh_seeds() -> None:
+    todo = plan(SEARCHED, Confirm(best=2, seeds=3), METRIC, "min", seed=7)
+    assert [(s["confirms"], s["seed"]) for s in todo] == [(n, seed) for seed in (8, 9, 10) for n in (3, 5, 1, 2)]
+    assert [s["number"] for s in todo] == list(range(8, 20))
+    assert all(s["sampled"] == ({} if s["baseline"] else {"x": s["confirms"]}) for s in todo)
+
+
+def test_fewer_finished_trials_than_asked_for_are_no_fault() -> None:
+    assert {s["confirms"] for s in plan(SEARCHED, Confirm(best=50), METRIC, "min", seed=0)} == {1, 2, 3, 5, 7}
+
+
+def test_more_is_better_where_the_objective_says_so() -> None:
+    assert {s["confirms"] for s in plan(SEARCHED[2:], Confirm(best=1), METRIC, "max", seed=0)} == {7}
+
+
+def test_the_winner_has_the_best_mean_and_not_the_best_single_seed() -> None:
+    again = repeats({3: [0.1, 0.9, 0.8], 5: [0.4, 0.4, 0.4], 1: [0.5, 0.5, 0.5]})
+    order = candidates(SEARCHED, again, METRIC, "min")
+    assert [c.trial.number for c in order] == [5, 1, 3]
+    assert candidates(SEARCHED, again, METRIC, "max")[0].trial.number == 3
+
+
+def test_a_candidate_with_a_failed_repeat_is_left_out() -> None:
+    again = repeats({3: [0.1, 0.1], 5: [0.4, 0.4]})
+    again[1].state = "failed"
+    assert [c.trial.number for c in candidates(SEARCHED, again, METRIC, "min")] == [5]
+
+
+def test_repeats_are_compared_in_pairs_of_the_same_seed_whatever_their_order() -> None:
+    again = repeats({3: [0.1, 0.2, 0.3], 5: [0.2, 0.3, 0.4]})[::-1]
+    first, second = candidates(SEARCHED, again, METRIC, "min")
+    assert [r.seed for r in first.repeats] == [r.seed for r in second.repeats] == [1, 2, 3]
+    assert compare(first.values(METRIC), second.values(METRIC), "min").difference == pytest.approx(-0.1)
+
+
+def test_the_interval_is_that_of_all_resamples_of_the_pairs() -> None:
+    first, second = [0.1, 0.3, 0.2, 0.5], [0.2, 0.6, 0.2, 0.4]
+    apart = np.subtract(first, second)
+    every = np.array(np.meshgrid(*[range(4)] * 4)).reshape(4, -1)  # all 256 of them
+    low, high = np.quantile(apart[every].mean(0), [0.025, 0.975])
+    found = compare(first, second, "min")
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.011)
+    assert (found.wins, found.pairs) == (2, 4)
+    assert compare(first, second, "max").wins == 1
+
+
+def test_the_same_pairs_give_the_same_interval() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(2, 6)).tolist()
+    assert compare(first, second, "min") == compare(first, second, "min")
+
+
+def test_equal_differences_are_no_fault() -> None:
+    assert compare([1.0, 1.0], [1.0, 1.0], "min").distinguishable is False
+    assert compare([0.5, 0.5], [1.0, 1.0], "min").distinguishable is True
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "says"),
+    [
+        (
+            [0.10, 0.11, 0.12],
+            [0.20, 0.22, 0.21],
+            "003 is better than kd as published: better in 3 of 3 seeds, nll -",
+        ),
+        ([0.10, 0.30, 0.10], [0.20, 0.16, 0.20], "003 is not distinguishable from kd as published: better in 2 of 3"),
+        ([0.30, 0.30, 0.31], [0.20, 0.20, 0.20], "no searched settings beat kd as published in the mean of 3 seeds"),
+    ],
+)
+def test_the_verdict_is_plain(mine: list[float], theirs: list[float], says: str) -> None:
+    order = candidates(SEARCHED, repeats({3: mine, 1: theirs}), METRIC, "min")
+    assert verdict(order, METRIC, "min").startswith(says)
+
+
+def test_the_verdict_without_a_baseline_claims_nothing() -> None:
+    order = candidates(SEARCHED, repeats({3: [0.1, 0.2], 5: [0.3, 0.3]}), METRIC, "min")
+    assert verdict(order, METRIC, "min") == "003 is the best of 2 candidates; no baseline ran beside it"
+
+
+def test_two_candidates_from_the_same_distribution_are_rarely_called_different() -> None:
+    rng = np.random.default_rng(1)
+    called = [compare(*rng.normal(size=(2, 8)).tolist(), "min").distinguishable for _ in range(200)]
+    assert 0.01 < np.mean(called) < 0.2  # 5 % if it were exact; the percentile bootstrap of 8 pairs is narrow
+
+
+def test_the_best_repeat_is_the_one_to_ship() -> None:
+    candidate = Candidate(SEARCHED[2], repeats({3: [0.3, 0.1, 0.2]}))
+    assert candidate.best(METRIC, "min").seed == 2
+
+
+def test_mean_and_spread_in_words() -> None:
+    assert mean_and_spread([0.1, 0.3]) == "0.2000 +- 0.1414"
+    assert mean_and_spread([0.25]) == "0.2500"

@@ -1,0 +1,137 @@
+"""Confirmation: the best few and the baselines again with fresh seeds, so that luck with one seed wins nothing.
+
+The winner is chosen here, by its mean over seeds on validation; then, once, the test images are looked at.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any
+
+import numpy as np
+from scipy.stats import bootstrap
+
+from ensdistill.settings import Settings, setting
+from tune.record import TrialRecord, ranked
+
+RESAMPLES = 10_000
+
+
+class Confirm(Settings):
+    """What happens after the search."""
+
+    best: int = setting(
+        3, "How many of the best trials run again, and all baselines with them; 0 for none.", ge=0, le=100
+    )
+    seeds: int = setting(5, "How many fresh seeds each runs with.", ge=2, le=1000)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One trial of the search and its repeats, by seed."""
+
+    trial: TrialRecord
+    repeats: Sequence[TrialRecord]
+
+    def values(self, metric: str) -> list[float]:
+        """The metric at the end of every repeat, by seed."""
+        return [repeat.last[metric] for repeat in self.repeats]
+
+    def mean(self, metric: str) -> float:
+        """Its mean over seeds."""
+        return fmean(self.values(metric))
+
+    def spread(self, metric: str) -> str:
+        """Mean and standard deviation over seeds, in words."""
+        return mean_and_spread(self.values(metric))
+
+    def best(self, metric: str, mode: str) -> TrialRecord:
+        """Its best repeat; of equals the first."""
+        return ranked(self.repeats, metric, mode)[0]
+
+    @property
+    def label(self) -> str:
+        """`baseline kd` or `024`."""
+        return f"baseline {self.trial.baseline}" if self.trial.baseline else f"{self.trial.number:03d}"
+
+
+def plan(trials: Sequence[TrialRecord], confirm: Confirm, metric: str, mode: str, seed: int) -> list[dict[str, Any]]:
+    """What is to be run, as suggestions: the best few searched trials and every baseline that ran to its end.
+
+    seed: that of the search; the fresh ones are the next. All candidates share them, so that they can be compared in
+    pairs.
+    """
+    order = ranked(trials, metric, mode)
+    chosen = [t for t in order if not t.baseline][: confirm.best] + [t for t in order if t.baseline]
+    number = max((t.number for t in trials), default=0)
+    return [
+        {"number": number + n, "baseline": t.baseline, "sampled": t.sampled, "confirms": t.number, "seed": s}
+        for n, (s, t) in enumerate(((seed + 1 + k, t) for k in range(confirm.seeds) for t in chosen), start=1)
+    ]
+
+
+def candidates(
+    trials: Sequence[TrialRecord], repeats: Sequence[TrialRecord], metric: str, mode: str
+) -> list[Candidate]:
+    """Each repeated trial, best mean first. One with a repeat that failed is left out: it cannot be relied upon."""
+    found = []
+    for trial in trials:
+        own = sorted((r for r in repeats if r.confirms == trial.number), key=lambda r: r.seed or 0)
+        if own and all(r.value(metric) is not None for r in own):
+            found.append(Candidate(trial, own))
+    sign = -1 if mode == "max" else 1
+    return sorted(found, key=lambda c: (sign * c.mean(metric), c.trial.number))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The difference of two candidates, pair by pair of the same seed."""
+
+    wins: int  # in how many pairs the first is better
+    pairs: int
+    difference: float  # mean of first minus second
+    low: float  # 95 % interval of the mean difference
+    high: float
+
+    @property
+    def distinguishable(self) -> bool:
+        """Whether the interval leaves zero out."""
+        return self.low > 0 or self.high < 0
+
+
+def compare(first: Sequence[float], second: Sequence[float], mode: str) -> Comparison:
+    """Paired percentile bootstrap over seeds (Efron 1979), 10,000 resamples, the same ones every time.
+
+    It knows the spread over seeds, not that of other validation images; with few seeds it is on the narrow side.
+    """
+    apart = np.subtract(first, second)
+    wins = int((apart > 0).sum() if mode == "max" else (apart < 0).sum())
+    if np.ptp(apart) == 0:
+        low = high = float(apart[0])
+    else:
+        interval = bootstrap((apart,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=0).confidence_interval
+        low, high = float(interval.low), float(interval.high)
+    return Comparison(wins, len(apart), float(apart.mean()), low, high)
+
+
+def verdict(order: Sequence[Candidate], metric: str, mode: str) -> str:
+    """The winner against the best baseline in one plain sentence."""
+    winner = order[0]
+    baseline = next((c for c in order if c.trial.baseline), None)
+    if baseline is None:
+        return f"{winner.label} is the best of {len(order)} candidates; no baseline ran beside it"
+    if winner is baseline:
+        seeds = len(winner.repeats)
+        return f"no searched settings beat {baseline.trial.baseline} as published in the mean of {seeds} seeds"
+    c = compare(winner.values(metric), baseline.values(metric), mode)
+    name = metric.removeprefix("val/")
+    interval = f"95 % interval {c.low:+.4f} to {c.high:+.4f}"
+    figures = f"better in {c.wins} of {c.pairs} seeds, {name} {c.difference:+.4f}, {interval}"
+    if c.distinguishable:
+        return f"{winner.label} is better than {baseline.trial.baseline} as published: {figures}"
+    return f"{winner.label} is not distinguishable from {baseline.trial.baseline} as published: {figures}"
+
+
+def mean_and_spread(values: Sequence[float]) -> str:
+    """`0.1039 +- 0.0038`: mean and standard deviation; one value alone has none."""
+    return f"{fmean(values):.4f}" + (f" +- {stdev(values):.4f}" if len(values) > 1 else "")
