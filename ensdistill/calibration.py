@@ -6,7 +6,6 @@ softmax does not see what is added to all of its logits.
 
 import math
 
-from scipy.optimize import brentq
 from torch import Tensor
 
 from ensdistill.metrics import brier, ece, nll
@@ -26,6 +25,8 @@ def fit_temperature(log_p: Tensor, labels: Tensor) -> float:
     A zero probability stays zero at every temperature, so an image whose label has none has no say in tau.
     Guo et al. 2017, section 4.2.
     """
+    from scipy.optimize import brentq  # here: a slow import that few commands need
+
     log_p, labels = log_p.cpu().double(), labels.cpu()
     own = log_p.gather(-1, labels[:, None])
     lead = (log_p - own)[~own.squeeze(-1).isneginf()].clamp(min=FAR_BELOW)

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 ECE_BINS = 15
@@ -74,5 +73,7 @@ def ood_auroc(log_p_in: Tensor, log_p_out: Tensor, score: Callable[[Tensor], Ten
     scores = torch.cat([score(log_p_in.cpu()), score(log_p_out.cpu())])
     if scores.isnan().any():
         return math.nan  # as in every other metric, where the library would raise
+    from sklearn.metrics import roc_auc_score  # here: a slow import that few commands need
+
     foreign = torch.arange(len(scores)) >= len(log_p_in)
     return float(roc_auc_score(foreign.numpy(), scores.numpy()))

@@ -9,7 +9,6 @@ from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
-from scipy.stats import bootstrap
 
 from ensdistill.settings import Settings, setting
 from tune.record import TrialRecord, ranked
@@ -104,6 +103,8 @@ def compare(first: Sequence[float], second: Sequence[float], mode: str) -> Compa
 
     It knows the spread over seeds, not that of other validation images; with few seeds it is on the narrow side.
     """
+    from scipy.stats import bootstrap  # here: a slow import that few commands need
+
     apart = np.subtract(first, second)
     wins = int((apart > 0).sum() if mode == "max" else (apart < 0).sum())
     if np.ptp(apart) == 0:

@@ -6,7 +6,6 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from ensdistill.errors import ConfigError
@@ -129,6 +128,8 @@ def _draw(pool: np.ndarray, labels: np.ndarray, count: int, seed: int, part: str
         return pool[:0], pool
     if np.bincount(labels[pool])[labels[pool]].min() < 2:
         raise ConfigError(f"data.{part}: a class has one image left, too few to draw from; add images or take all")
+    from sklearn.model_selection import train_test_split  # here: a slow import that few commands need
+
     drawn, rest = train_test_split(pool, train_size=count, stratify=labels[pool], random_state=seed)
     return np.sort(drawn), np.sort(rest)
 
