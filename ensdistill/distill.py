@@ -145,7 +145,7 @@ class _Run:
         )
 
     def _train(self, number: int) -> float:
-        """One pass over the training images; the mean loss. The host waits for the device only at its end."""
+        """One pass over the training images; the mean loss. Nothing here waits for the device before its end."""
         training = self.config.training
         streams = Streams.of(self.config.seed, "perturbation", number, self.device)
         losses = []

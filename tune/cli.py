@@ -1,4 +1,4 @@
-"""`ensdistill-tune check | launch | status | ui`: studies."""
+"""`ensdistill-tune check | launch | status | ui | schema`: studies."""
 
 import argparse
 import contextlib
@@ -57,6 +57,11 @@ def _check(options: argparse.Namespace) -> int:
         f"{study.searcher.kind} suggests, {study.scheduler.kind} stops, {study.objective} decides",
         soft_wrap=True,
     )
+    return 0
+
+
+def _schema(options: argparse.Namespace) -> int:
+    print(json.dumps(Study.model_json_schema(), indent=2))
     return 0
 
 
@@ -180,6 +185,7 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--name", help="name of the study (the file's name, numbered if it is taken)")
     start.add_argument("--tracking-uri", metavar="URI", help="MLflow store or server (sqlite:///<studies>/mlflow.db)")
     start.add_argument("--device", default="auto", help="where teachers are trained: auto, cpu, cuda, ... (auto)")
+    add("schema", _schema, "Print the JSON schema of search space files, for editors.")
     status = add("status", _status, "Show studies and how far they are.")
     status.add_argument("study", nargs="?", help="its name (all studies)")
     status.add_argument("--json", action="store_true", help="print one JSON value and nothing else")

@@ -1,5 +1,6 @@
 """Who suggests settings. To add one: one class, one line in `Searcher`."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -38,6 +39,38 @@ class Random(Settings):
     def sampler(self) -> optuna.samplers.BaseSampler:
         """Optuna's sampler."""
         return optuna.samplers.RandomSampler(seed=self.seed)
+
+
+class Gp(Settings):
+    """Gaussian process with expected improvement: for few, long trials of few settings. Optuna's GPSampler."""
+
+    kind: Literal["gp"] = "gp"
+    seed: int = setting(0, "Seed of the suggestions.", ge=0)
+    startup_trials: int = setting(8, "Random trials before the model is asked.", ge=1)
+
+    def sampler(self) -> optuna.samplers.BaseSampler:
+        """Optuna's sampler; the same settings twice may give other values, as they do between seeds."""
+        return optuna.samplers.GPSampler(
+            seed=self.seed, n_startup_trials=self.startup_trials, deterministic_objective=False
+        )
+
+
+class Qmc(Settings):
+    """Scrambled Sobol points: random search that leaves no holes. Bergstra and Bengio 2012, section 2.
+
+    Settings under a condition are drawn at random.
+    """
+
+    kind: Literal["qmc"] = "qmc"
+    seed: int = setting(0, "Seed of the suggestions.", ge=0)
+
+    def sampler(self) -> optuna.samplers.BaseSampler:
+        """Optuna's sampler."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.samplers.QMCSampler(
+                seed=self.seed, scramble=True, warn_independent_sampling=False, warn_asynchronous_seeding=False
+            )
 
 
 class Suggest:
@@ -113,4 +146,4 @@ class InOrder(RaySearcher):
         """Nothing is learnt from it."""
 
 
-Searcher = Annotated[Tpe | Random, Field(discriminator="kind")]
+Searcher = Annotated[Tpe | Gp | Qmc | Random, Field(discriminator="kind")]

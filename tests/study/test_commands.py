@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from ensdistill.config import Config
@@ -382,3 +384,13 @@ def test_a_batch_too_small_for_batchnorm_is_refused_before_teachers_are_trained(
 def test_the_way_out_can_be_typed_as_it_stands(tmp_path: Path) -> None:
     done = call("ensdistill", "evaluate", "kd", "--set", "training.epochs=3", "--studies", tmp_path / "my studies")
     assert f"`ensdistill distill kd --set training.epochs=3 --studies '{tmp_path}/my studies'`" in done.err
+
+
+def test_the_schema_accepts_the_search_spaces_that_ship_and_refuses_a_misspelling() -> None:
+    done = call("ensdistill-tune", "schema")
+    assert done.code == 0
+    check = jsonschema.Draft202012Validator(json.loads(done.out))
+    for file in (Path(__file__).parents[2] / "search_spaces").glob("*.yaml"):
+        tree = yaml.safe_load(file.read_text())
+        assert check.is_valid(tree), file
+        assert not check.is_valid(tree | {"objectiv": "val/nll"})

@@ -199,10 +199,35 @@ def search_of(study: Study) -> StudySearch:
     )
 
 
-def test_the_same_seed_suggests_the_same_trials() -> None:
+every_searcher = pytest.mark.parametrize("kind", ["tpe", "gp", "qmc", "random"])
+
+
+def suggested(kind: str, seed: int) -> list[dict[str, Any]]:
+    """Twelve suggestions, each answered before the next; the best temperature is 2."""
+    search = search_of(Study.model_validate(GOOD | {"searcher": {"kind": kind, "seed": seed}, "baselines": []}))
+    made = []
+    for n in range(12):
+        sampled = search.suggest(f"trial{n}")["sampled"]
+        made.append(sampled)
+        value = abs(sampled["transfer.temperature"] - 2)
+        result = {"val/nll": value, "training_iteration": 1, "epoch": 3, "epochs": 3}
+        search.on_trial_result(f"trial{n}", result)
+        search.on_trial_complete(f"trial{n}", result)
+    return made
+
+
+@every_searcher
+def test_the_same_seed_suggests_the_same_trials(kind: str) -> None:
+    assert suggested(kind, 0) == suggested(kind, 0) != suggested(kind, 1)
+
+
+@every_searcher
+def test_every_searcher_keeps_to_the_space_and_its_conditions(kind: str) -> None:
     study = Study.model_validate(GOOD)
-    one, two = search_of(study), search_of(study)
-    assert [one.suggest(f"a{n}") for n in range(8)] == [two.suggest(f"b{n}") for n in range(8)]
+    for sampled in suggested(kind, 0):
+        assert 1 <= sampled["transfer.temperature"] <= 10
+        assert ("averaging.decay" in sampled) == (sampled["averaging.kind"] == "ema")
+        study.trial_config(sampled)
 
 
 def test_optuna_is_told_pruned_complete_and_failed_trials_apart_and_no_baseline() -> None:
