@@ -119,7 +119,10 @@ def _status(options: argparse.Namespace) -> int:
         done = ", ".join(f"{count} {state}" for state, count in sorted(summary["counts"].items()))
         best, objective = summary["best"] or {}, summary["study"]["objective"]
         value = f"{objective} {best['metrics'][objective]:.4f}" if best else ""
-        row = [summary["name"], summary["state"], f"{done} of {summary['total']}", value, best.get("name", "")]
+        trials = f"{done} of {summary['total']}"
+        if not summary.get("repeats", "0 of 0").endswith(" of 0"):
+            trials += f"; {summary['repeats']} repeats"
+        row = [summary["name"], summary["state"], trials, value, best.get("name", "")]
         table.add_row(*row, f"{summary.get('seconds', 0):.0f}")
     console().print(table)
     return 0

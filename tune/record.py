@@ -13,6 +13,7 @@ from ensdistill.errors import DataError
 from ensdistill.files import write_json
 
 METRICS = ("val/nll", "val/accuracy", "val/brier", "val/ece", "val/cnll", "val/dee")  # that are shown everywhere
+UNDER_WAY = ("training teachers", "running", "confirming")  # states of a study that somebody is at work on
 FAILURE = "failure"  # in the last report of a trial that failed by itself: why
 State = Literal["running", "finished", "pruned", "failed", "interrupted"]
 
@@ -93,7 +94,7 @@ class StudyFolder:
             raise DataError(f"{self.path}: there is no study here") from error
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{self.path / 'study.json'}: damaged") from error
-        if state in ("running", "training teachers") and is_gone(process):
+        if state in UNDER_WAY and is_gone(process):
             summary["state"] = "died"
         return summary
 

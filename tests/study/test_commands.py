@@ -253,11 +253,12 @@ def test_a_port_that_is_taken_is_told_at_once(studies: Path) -> None:
     assert f"--port {port}: cannot be used" in done.err
 
 
-def test_a_study_whose_process_is_gone_is_shown_as_dead(tmp_path: Path) -> None:
+@pytest.mark.parametrize("state", ["training teachers", "running", "confirming"])
+def test_a_study_whose_process_is_gone_is_shown_as_dead(state: str, tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     summary = {"name": "lost", "study": {"objective": "val/nll"}, "counts": {"running": 1}, "total": 3, "best": None}
-    summary |= {"state": "running", "process": {"host": socket.gethostname(), "pid": child.pid}}
+    summary |= {"state": state, "process": {"host": socket.gethostname(), "pid": child.pid}}
     (tmp_path / "lost").mkdir()
     (tmp_path / "lost" / "study.json").write_text(json.dumps(summary))
     shown = call("ensdistill-tune", "status", "lost", "--json", "--studies", tmp_path)
