@@ -10,17 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from ensdistill.config import Config, load_config, presets, to_yaml
 from ensdistill.data import Data, Split, fit_images, load_data, load_test
 from ensdistill.distill import check_student, distill, new_student, read_checkpoint
 from ensdistill.errors import ConfigError, DataError, EnsdistillError
-from ensdistill.evaluation import Examiner, under_corruption
+from ensdistill.evaluation import Examiner, told_apart, under_corruption
 from ensdistill.faults import settings_help
 from ensdistill.files import writable_folder, write_json, write_text
 from ensdistill.members import Ensemble
-from ensdistill.metrics import ood_auroc
-from ensdistill.prediction import predict
 from ensdistill.progress import console, progress
 from ensdistill.randomness import reproducibly
 from ensdistill.tables import (
@@ -176,8 +175,39 @@ def _check_same(out: Path, data: Data, ensemble: Ensemble) -> None:
 
 def _evaluate(options: argparse.Namespace) -> int:
     config = load_config(options.config, options.set)
-    path = Path(options.student) if options.student else _student_beside(options, config)
     data = load_data(config.data).to(pick_device(options.device))
+    path, network, learnt_from = _open_student(options, config, data)
+    split = data.validation if options.split == "validation" else load_test(config.data).to(data.train.images.device)
+    other = _other_images(options, split) if options.ood else None
+    found = find_ensemble(config, data, Path(options.studies) / "teachers")
+    ensemble = found if found is not None and found.identity == learnt_from else None
+    networks: dict[str, nn.Module] = {"student": network} | ({"ensemble": ensemble} if ensemble else {})
+    with reproducibly(config.training.threads):
+        examiner = Examiner(ensemble, data, split)
+        metrics, teachers = examiner.student(network), examiner.teachers()
+        outside = {who: told_apart(n, split, other) for who, n in networks.items() if other is not None}
+        worse = {who: under_corruption(n, split) for who, n in networks.items() if options.corruptions}
+    result = {"config_hash": config.hash, "student": str(path), "split": options.split, options.split: metrics}
+    result |= {"teachers": teachers, "ood_auroc": outside, "corruptions": worse}
+    rows = {f"student ({len(split)} images)": metrics} | teacher_rows(teachers)
+    words = [student_in_words(metrics)]
+    words += [f"OOD AUROC of the {who} against {options.ood}: {value:.4f}" for who, value in outside.items()]
+    if found is None:
+        words.append(f"dee and agreement need the teachers: `{_command('teachers', options)}` trains them")
+    elif ensemble is None:
+        words.append("no dee and agreement: the teachers that are there are not those that this student learnt from")
+    _print(options, result, options.split, rows, "\n".join(words))
+    if worse and not options.json:
+        console().print(corruption_table(worse))
+    return 0
+
+
+def _open_student(options: argparse.Namespace, config: Config, data: Data) -> tuple[Path, nn.Module, str | None]:
+    """The file of a student, its network, and the identity of the ensemble it learnt from.
+
+    Raises DataError if there is none, or one of other settings or other images.
+    """
+    path = Path(options.student) if options.student else _student_beside(options, config)
     network = new_student(config, data).merged().eval()
     metadata = load_weights(path, network, data.train.images.device)
     if metadata.get("settings") != config.hash:
@@ -189,28 +219,7 @@ def _evaluate(options: argparse.Namespace) -> int:
             f"{path}: this student was made with other images ({metadata.get('data')}, now {data.identity}); "
             "restore them or distil again"
         )
-    split = data.validation if options.split == "validation" else load_test(config.data).to(data.train.images.device)
-    other = _other_images(options, split) if options.ood else None
-    ensemble = find_ensemble(config, data, Path(options.studies) / "teachers")
-    strangers = ensemble is not None and ensemble.identity != metadata.get("ensemble")
-    ensemble = None if strangers else ensemble
-    with reproducibly(config.training.threads):
-        examiner = Examiner(ensemble, data, split)
-        metrics, teachers = examiner.student(network), examiner.teachers()
-        networks = {"student": network} | ({"ensemble": ensemble} if ensemble else {})
-        outside = (
-            {}
-            if other is None
-            else {who: ood_auroc(predict(n, split), predict(n, other)) for who, n in networks.items()}
-        )
-        worse = {who: under_corruption(n, split) for who, n in networks.items()} if options.corruptions else {}
-    result = {"config_hash": config.hash, "student": str(path), "split": options.split, options.split: metrics}
-    result |= {"teachers": teachers, "ood_auroc": outside, "corruptions": worse}
-    rows = {f"student ({len(split)} images)": metrics} | teacher_rows(teachers)
-    _print(options, result, options.split, rows, _remarks(metrics, ensemble, strangers, options, outside))
-    if worse and not options.json:
-        console().print(corruption_table(worse))
-    return 0
+    return path, network, metadata.get("ensemble")
 
 
 def _other_images(options: argparse.Namespace, like: Split) -> Split:
@@ -220,18 +229,6 @@ def _other_images(options: argparse.Namespace, like: Split) -> Split:
     images = load_data(settings).validation if options.split == "validation" else load_test(settings)
     channels, height, width = like.images.shape[1:]
     return fit_images(images, (channels, height, width)).to(like.images.device)
-
-
-def _remarks(
-    student: Metrics, ensemble: Ensemble | None, strangers: bool, options: argparse.Namespace, outside: Metrics
-) -> str:
-    lines = [student_in_words(student)]
-    lines += [f"OOD AUROC of the {who} against {options.ood}: {value:.4f}" for who, value in outside.items()]
-    if strangers:
-        lines.append("no dee and agreement: the teachers that are there are not those that this student learnt from")
-    elif ensemble is None:
-        lines.append(f"dee and agreement need the teachers: `{_command('teachers', options)}` trains them")
-    return "\n".join(lines)
 
 
 def _command(name: str, options: argparse.Namespace) -> str:

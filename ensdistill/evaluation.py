@@ -21,7 +21,7 @@ from ensdistill.ensemble_metrics import (
     top_1_agreement,
 )
 from ensdistill.members import Ensemble, Together
-from ensdistill.metrics import all_metrics, log_mean_probability
+from ensdistill.metrics import all_metrics, log_mean_probability, ood_auroc
 from ensdistill.perturbations import evaluating
 from ensdistill.prediction import evaluate, predict
 
@@ -98,6 +98,11 @@ def under_corruption(network: nn.Module, split: Split) -> dict[str, list[Row]]:
         name: [evaluate(network, Split(corrupt(split.images, name, s, seed=0), split.labels)) for s in SEVERITIES]
         for name in CORRUPTIONS
     }
+
+
+def told_apart(network: nn.Module, split: Split, other: Split) -> float:
+    """AUROC of telling foreign images from those of a split by the entropy of the network's predictions."""
+    return ood_auroc(predict(network, split), predict(network, other))
 
 
 def _diversity(member_log_p: Tensor) -> Row:

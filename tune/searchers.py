@@ -16,12 +16,18 @@ from tune.record import FAILURE
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-class Tpe(Settings):
+class _Seeded(Settings):
+    seed: int = setting(0, "Seed of the suggestions.", ge=0)
+
+
+class _Learning(_Seeded):
+    startup_trials: int = setting(8, "Random trials before the model is asked.", ge=1)
+
+
+class Tpe(_Learning):
     """Tree-structured Parzen estimator. Bergstra et al. 2011; Watanabe 2023."""
 
     kind: Literal["tpe"] = "tpe"
-    seed: int = setting(0, "Seed of the suggestions.", ge=0)
-    startup_trials: int = setting(8, "Random trials before the model is asked.", ge=1)
 
     def sampler(self) -> optuna.samplers.BaseSampler:
         """Optuna's sampler; running trials count as bad, so that neighbours in time do not suggest the same."""
@@ -30,23 +36,20 @@ class Tpe(Settings):
         )
 
 
-class Random(Settings):
+class Random(_Seeded):
     """Independent draws."""
 
     kind: Literal["random"] = "random"
-    seed: int = setting(0, "Seed of the suggestions.", ge=0)
 
     def sampler(self) -> optuna.samplers.BaseSampler:
         """Optuna's sampler."""
         return optuna.samplers.RandomSampler(seed=self.seed)
 
 
-class Gp(Settings):
+class Gp(_Learning):
     """Gaussian process with expected improvement: for few, long trials of few settings. Optuna's GPSampler."""
 
     kind: Literal["gp"] = "gp"
-    seed: int = setting(0, "Seed of the suggestions.", ge=0)
-    startup_trials: int = setting(8, "Random trials before the model is asked.", ge=1)
 
     def sampler(self) -> optuna.samplers.BaseSampler:
         """Optuna's sampler; the same settings twice may give other values, as they do between seeds."""
@@ -55,14 +58,13 @@ class Gp(Settings):
         )
 
 
-class Qmc(Settings):
+class Qmc(_Seeded):
     """Scrambled Sobol points: random search that leaves no holes. Bergstra and Bengio 2012, section 2.
 
     Settings under a condition are drawn at random.
     """
 
     kind: Literal["qmc"] = "qmc"
-    seed: int = setting(0, "Seed of the suggestions.", ge=0)
 
     def sampler(self) -> optuna.samplers.BaseSampler:
         """Optuna's sampler."""
