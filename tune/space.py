@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from ensdistill.config import Config, build_config, complete, flatten, merge, nest, parse_overrides, presets
+from ensdistill.config import Config, build_config, complete, merge, nest, parse_overrides, presets
 from ensdistill.errors import ConfigError
 from ensdistill.faults import nearest, validate
 from ensdistill.reading import Tree, read_yaml
@@ -109,10 +109,40 @@ class Study(Settings):
 def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     """The study of a search space file with `a.b=value` overrides. Raises ConfigError with every fault found."""
     tree = _with_overrides(read_yaml(path), parse_overrides(overrides))
-    study = validate(Study, tree)
+    try:
+        study = validate(Study, tree)
+    except ConfigError as error:  # the rest is looked at too, so that all faults are told at once
+        sound = _sound_part(tree, error.faults)
+        raise ConfigError([*error.faults, *(_faults(sound) if sound else [])]) from None
     if faults := list(_faults(study)):
         raise ConfigError(faults)
     return study
+
+
+def _sound_part(tree: Tree, faults: Sequence[str]) -> Study | None:
+    """The study without the axes and settings at fault; None if that is none."""
+    names = [fault.split(":")[0] for fault in faults]
+    search = tree.get("search")
+    axes = search if isinstance(search, dict) else {}
+    bad = {axis for axis in axes for name in names if f"{name}.".startswith(f"search.{axis}.")}
+    rest = {name: value for name, value in tree.items() if not any(f"{n}.".startswith(f"{name}.") for n in names)}
+    try:
+        return validate(Study, {**rest, "search": _without(axes, bad)})
+    except ConfigError:
+        return None
+
+
+def _without(search: Mapping[str, Any], bad: set[str]) -> dict[str, Any]:
+    """The axes without these and all whose conditions hang on them."""
+    if not bad:
+        return dict(search)
+    left = {name: axis for name, axis in search.items() if name not in bad}
+    return _without(left, {name for name, axis in left.items() if bad & set(_conditions(axis))})
+
+
+def _conditions(axis: Any) -> Mapping[str, Any]:
+    found = axis.when if isinstance(axis, Axis) else axis.get("when") if isinstance(axis, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
 
 
 def _with_overrides(tree: Tree, overrides: Mapping[str, Any]) -> Tree:
@@ -138,7 +168,7 @@ def _faults(study: Study) -> Iterator[str]:
         if name not in presets():
             hint = nearest(name, presets())
             yield f"{name}: no such preset" + (f" (did you mean {hint}?)" if hint else f"; there are {presets()}")
-    if not {study.preset, *study.baselines} <= set(presets()):
+    if study.preset not in presets():
         return
     try:
         fixed = complete({"preset": study.preset, **study.config})
@@ -151,34 +181,34 @@ def _faults(study: Study) -> Iterator[str]:
     for name in study.search:
         if name.split(".")[0] in ("data", "teachers") or name == "training.epochs":
             yield f"search.{name}: all trials of a study share their data, teachers and length; set it under config"
-    conditions = list(_condition_faults(study, flatten(fixed)))
-    yield from conditions
-    if not conditions:
-        alone = list(_value_faults(study))
-        yield from alone or _pair_faults(study)
-        for name in study.baselines:
+    conditions = list(_condition_faults(study))
+    yield from (fault for _, fault in conditions)
+    sound = study.model_copy(update={"search": _without(study.search, {name for name, _ in conditions})})
+    if sound.search:
+        alone = list(_value_faults(sound))
+        yield from alone or _pair_faults(sound)
+    for name in study.baselines:
+        if name in presets():
             try:
                 study.baseline_config(name)
             except ConfigError as error:
                 yield from (f"baseline {name}: {fault}" for fault in error.faults)
 
 
-def _condition_faults(study: Study, fixed: Mapping[str, Any]) -> Iterator[str]:
+def _condition_faults(study: Study) -> Iterator[tuple[str, str]]:
+    """The axes whose conditions are at fault, with the fault."""
     for name, axis in study.search.items():
         for other, wanted in axis.when.items():
             where = f"search.{name}.when.{other}"
             if other not in study.search:
                 hint = nearest(other, study.search)
-                yield f"{where}: not a searched setting" + (
-                    f" (did you mean {hint}?)" if hint else "; drop the condition"
-                )
+                way_out = f" (did you mean {hint}?)" if hint else "; drop the condition"
+                yield name, f"{where}: not a searched setting{way_out}"
             elif never := [value for value in as_list(wanted) if not _can_be(study.search[other], value)]:
                 drawn = f"{study.search[other].way} {study.search[other].values}"
-                yield f"{where}: {never[0]!r} can never occur; {other} is {drawn}"
-    try:
-        _ordered(study.search)
-    except ConfigError as error:
-        yield from error.faults
+                yield name, f"{where}: {never[0]!r} can never occur; {other} is {drawn}"
+    if circle := _circle(study.search):
+        yield circle[0], f"search: the conditions of {', '.join(circle)} wait for each other"
 
 
 def _can_be(axis: Axis, value: Any) -> bool:
@@ -238,11 +268,13 @@ def example(study: Study, wanted: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _ordered(search: Mapping[str, Axis]) -> list[str]:
+    """The axes, each after those that its condition names; those that wait for each other are left out."""
     order: list[str] = []
-    while len(order) < len(search):
-        ready = [n for n in search if n not in order and all(o in order or o not in search for o in search[n].when)]
-        if not ready:
-            circle = ", ".join(name for name in search if name not in order)
-            raise ConfigError(f"search: the conditions of {circle} wait for each other")
+    while ready := [n for n in search if n not in order and all(o in order or o not in search for o in search[n].when)]:
         order += ready
     return order
+
+
+def _circle(search: Mapping[str, Axis]) -> list[str]:
+    order = _ordered(search)
+    return [name for name in search if name not in order]

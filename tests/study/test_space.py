@@ -141,6 +141,26 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
     )
 
 
+def test_faults_of_different_kinds_are_told_at_once(tmp_path: Path) -> None:
+    axes = {
+        "transfer.temperature": {"log_uniform": [0, 10]},  # no logarithm
+        "transfer.alpha": {"uniform": [0, 2]},  # out of range
+        "student.subnetworks": {"integer": [5, 2]},  # reversed
+        "averaging.kind": {"choice": ["none", "ema"]},
+        "averaging.decay": {"uniform": [0.5, 0.9], "when": {"averaging.knd": "ema"}},  # unknown condition
+        "averaging.start": {"uniform": [0.1, 0.5], "when": {"averaging.kind": "swa"}},  # never
+        "perturbation.step_sise": {"uniform": [0, 0.1]},  # misspelt
+        "training.lr": {"choice": [0.1], "when": {"training.momentum": 0.5}},
+        "training.momentum": {"choice": [0.5], "when": {"training.lr": 0.1}},  # wait for each other
+    }
+    budget = {"trials": 0}
+    faults = faults_of(GOOD | {"search": axes, "baselines": ["kdd"], "budget": budget, "objectiv": "x"}, tmp_path)
+    expected = ("temperature", "alpha", "subnetworks", "averaging.knd", "'swa' can never", "step_sise", "wait for each")
+    for part in (*expected, "kdd: no such preset", "budget.trials", "objectiv: no such setting"):
+        assert any(part in fault for fault in faults), (part, faults)
+    assert len(faults) == 10
+
+
 def test_conditions_that_wait_for_each_other_are_refused(tmp_path: Path) -> None:
     tree = with_search(
         averaging__kind={"choice": ["none", "ema"], "when": {"averaging.decay": 0.5}},
