@@ -22,7 +22,7 @@ from ensdistill.perturbations import Perturbation
 from ensdistill.randomness import Streams
 from ensdistill.students import StudentSettings
 from ensdistill.transfer import Transfer
-from tune.space import load_study
+from tune.load import load_study
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

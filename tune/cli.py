@@ -21,8 +21,9 @@ from ensdistill.faults import settings_help
 from ensdistill.files import writable_folder
 from ensdistill.progress import console
 from ensdistill.version import __version__
+from tune.load import load_study
 from tune.record import StudyFolder
-from tune.space import Study, load_study
+from tune.space import Study
 from tune.study import Place, launch
 from tune.tracking import default_uri
 

@@ -11,9 +11,10 @@ from ensdistill.errors import ConfigError
 from ensdistill.members import Ensemble
 from tune import trial
 from tune.axis import Axis
+from tune.load import load_study
 from tune.record import FAILURE
 from tune.searchers import StudySearch, Suggest
-from tune.space import Study, load_study
+from tune.space import Study
 from tune.trial import Inputs, run_trial
 
 ROOT = Path(__file__).parents[2]
