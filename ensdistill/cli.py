@@ -117,13 +117,19 @@ def _distill(options: argparse.Namespace) -> int:
     run = distill(config, ensemble, data, resume=options.resume)
     write_text(out / "config.yaml", to_yaml(config))
     epoch = None
-    with progress("student", config.training.epochs) as advance:
-        for epoch in run:
-            if epoch.last:
-                metadata = {"settings": config.hash, "data": data.identity, "ensemble": ensemble.identity}
-                save_weights(out / STUDENT_FILE, epoch.student(), metadata)
-            epoch.save(out / "checkpoint.pt")
-            advance(epoch.number, f"validation NLL {epoch.val['nll']:.4f}")
+    try:
+        with progress("student", config.training.epochs) as advance:
+            for epoch in run:
+                if epoch.last:
+                    metadata = {"settings": config.hash, "data": data.identity, "ensemble": ensemble.identity}
+                    save_weights(out / STUDENT_FILE, epoch.student(), metadata)
+                epoch.save(out / "checkpoint.pt")
+                advance(epoch.number, f"validation NLL {epoch.val['nll']:.4f}")
+    except KeyboardInterrupt:
+        if (out / "checkpoint.pt").exists():
+            again = [*([] if options.out is None else ["--out", options.out]), "--resume", str(out / "checkpoint.pt")]
+            print(f"to go on: {_command('distill', options)} {shlex.join(again)}", file=sys.stderr)
+        raise
     if epoch is None:
         raise ConfigError(f"{options.resume}: this run is already at its last epoch; its student lies beside it")
     with reproducibly(config.training.threads):

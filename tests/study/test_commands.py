@@ -1,10 +1,13 @@
 """The two commands as a user meets them: output, exit codes, bad input."""
 
 import json
+import shlex
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import numpy as np
@@ -13,6 +16,8 @@ import torch
 import yaml
 from PIL import Image
 
+import ensdistill.cli
+from ensdistill import Epoch
 from ensdistill.config import Config
 from ensdistill.faults import settings_table
 from ensdistill.models import Convnet
@@ -395,3 +400,22 @@ def test_the_schema_accepts_the_search_spaces_that_ship_and_refuses_a_misspellin
         tree = yaml.safe_load(file.read_text())
         assert check.is_valid(tree), file
         assert not check.is_valid(tree | {"objectiv": "val/nll"})
+
+
+def test_an_interrupted_student_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = ensdistill.cli.distill
+
+    def interrupted(*arguments: Any, **named: Any) -> Iterator[Epoch]:
+        yield next(real(*arguments, **named))
+        raise KeyboardInterrupt
+
+    words = ("distill", "kd", *SMALL, "--studies", tmp_path, "--out", tmp_path / "my run")
+    monkeypatch.setattr(ensdistill.cli, "distill", interrupted)
+    done = call("ensdistill", *words)
+    monkeypatch.undo()
+    assert done.code == 130
+    (line,) = [line for line in done.err.splitlines() if line.startswith("to go on: ")]
+    told = shlex.split(line.removeprefix("to go on: "))
+    resumed = call(*told, "--json")
+    assert resumed.code == 0, resumed.err
+    assert json.loads(resumed.out)["epochs"] == 2
