@@ -1,9 +1,9 @@
 """What there is to say of a student and its teachers on one split, as plain numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from ensdistill.perturbations import evaluating
 from ensdistill.prediction import evaluate, predict
 
 Row = dict[str, float]
+T = TypeVar("T")
 
 
 class Examiner:
@@ -35,13 +36,14 @@ class Examiner:
         """ensemble: the teachers if they are there; without them a student has no `dee` and no `agreement`."""
         self.validation, self.split = data.validation, split
         self.shape = tuple(data.train.images.shape[1:])
-        self.on_validation, self.on_split = (
-            _member_predictions(ensemble.networks, part) if ensemble else None for part in (data.validation, split)
+        self.on_validation, self.on_split = self._both(
+            lambda part: _member_predictions(ensemble.networks, part) if ensemble else None
         )
 
     def student(self, network: nn.Module) -> Row:
         """Metrics of a shipped student; against the teachers, if they are there; and its cost."""
-        row = self._metrics(predict(network, self.validation), log_p := predict(network, self.split))
+        on_validation, log_p = self._both(lambda part: predict(network, part))
+        row = self._metrics(on_validation, log_p)
         if self.on_split is not None:
             everyone = log_mean_probability(self.on_split)
             row |= {"dee": deep_ensemble_equivalent(row["cnll"], self.curve)}
@@ -69,6 +71,11 @@ class Examiner:
         if self.on_validation is None or self.on_split is None:
             return []
         return ensemble_curve(self.on_split, self.split.labels.cpu(), self.on_validation, self.validation.labels.cpu())
+
+    def _both(self, say: Callable[[Split], T]) -> tuple[T, T]:
+        """What is said of validation and of the split; of one and the same split it is asked once."""
+        on_validation = say(self.validation)
+        return on_validation, on_validation if self.split is self.validation else say(self.split)
 
     def _metrics(self, fit: Tensor, log_p: Tensor) -> Row:
         temperature = fit_temperature(fit, self.validation.labels)

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from tune.confirm import Candidate, mean_and_spread
+from tune.confirm import mean_and_spread
 from tune.progress import Progress
 from tune.record import METRICS, TrialRecord, ranked
 from tune.space import Study
@@ -89,24 +89,20 @@ def leaderboard(
     return table
 
 
-def confirmation_table(order: Sequence[Candidate]) -> Table:
-    """The candidates with mean and standard deviation over their seeds, on validation, best first."""
-    seeds = len(order[0].repeats)
-    table = Table(title=f"confirmation (validation, {seeds} fresh seeds)", title_justify="left")
-    for name in ("trial", *METRICS):
-        table.add_column(name.removeprefix("val/"), justify="left" if name == "trial" else "right", no_wrap=True)
-    for candidate in order:
-        table.add_row(candidate.label, *[candidate.spread(name) for name in METRICS])
-    return table
+def seeds_table(
+    title: str, rows: Mapping[str, Sequence[Mapping[str, float]]], first: str = "", prefix: str = ""
+) -> Table:
+    """Mean and standard deviation of each metric over the seeds of everybody.
 
-
-def test_table(rows: Mapping[str, Sequence[Mapping[str, float]]]) -> Table:
-    """Mean and standard deviation over seeds of each who was looked at on the test images."""
-    table = Table(title="test images, looked at once", title_justify="left")
-    for name in ("", *METRICS):
-        table.add_column(name.removeprefix("val/"), justify="right" if name else "left", no_wrap=True)
+    first: heading of the first column; prefix: what stands before `nll` and the others in a row's names.
+    """
+    table = Table(title=title, title_justify="left")
+    names = [name.removeprefix("val/") for name in METRICS]
+    table.add_column(first, no_wrap=True)
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
     for who, some in rows.items():
-        table.add_row(who, *[mean_and_spread([row[name.removeprefix("val/")] for row in some]) for name in METRICS])
+        table.add_row(who, *[mean_and_spread([row[prefix + name] for row in some]) for name in names])
     return table
 
 

@@ -40,10 +40,6 @@ class Candidate:
         """Its mean over seeds."""
         return fmean(self.values(metric))
 
-    def spread(self, metric: str) -> str:
-        """Mean and standard deviation over seeds, in words."""
-        return mean_and_spread(self.values(metric))
-
     def best(self, metric: str, mode: str) -> TrialRecord:
         """Its best repeat; of equals the first."""
         return ranked(self.repeats, metric, mode)[0]

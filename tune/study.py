@@ -13,7 +13,7 @@ from ensdistill.data import Data
 from ensdistill.members import Ensemble
 from ensdistill.tables import Metrics, teacher_rows
 from ensdistill.weights import STUDENT_FILE
-from tune.board import confirmation_table, leaderboard, live, test_table
+from tune.board import leaderboard, live, seeds_table
 from tune.confirm import Candidate, candidates, plan, verdict
 from tune.final import Tested, confirmed_figures, final_test, write_confirmation
 from tune.harvest import harvest
@@ -105,9 +105,12 @@ def _launch(study: Study, place: Place, console: Console) -> str:
         tracker.end_study(ended, final, {"best": best.name} if best else {}, [*files, place.home / "study.json"])
     console.print(leaderboard(study, progress.searched, teachers))
     if tested:
-        console.print(confirmation_table(confirmed))
+        rows = {c.label: [repeat.last for repeat in c.repeats] for c in confirmed}
+        console.print(
+            seeds_table(f"confirmation (validation, {study.confirm.seeds} fresh seeds)", rows, "trial", "val/")
+        )
         console.print(f"verdict: {verdict(confirmed, study.objective, study.mode)}", soft_wrap=True)
-        console.print(test_table(tested))
+        console.print(seeds_table("test images, looked at once", tested))
     _say_where(console, place, progress, tracker, ended)
     return ended
 

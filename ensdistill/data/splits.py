@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -36,13 +37,18 @@ class Split:
         return Split(self.images.to(device), self.labels.to(device))
 
     def channel_statistics(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation per channel, (C,) each, of the images in [0,1]."""
+        """Mean and standard deviation per channel, (C,) each, of the images in [0,1]; new tensors at every call."""
+        mean, variance = self._moments
+        return mean.float(), variance.clamp(min=1e-8).sqrt().float()
+
+    @cached_property
+    def _moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and variance in float64. Kept, because every network that is built for these images asks for them."""
         counts = torch.stack([torch.bincount(c.flatten().long(), minlength=256) for c in self.images.unbind(1)])
         share = counts.double() / counts.sum(1, keepdim=True)
         level = torch.arange(256, device=counts.device).double() / 255
         mean = share @ level
-        variance = share @ level.square() - mean.square()
-        return mean.float(), variance.clamp(min=1e-8).sqrt().float()
+        return mean, share @ level.square() - mean.square()
 
 
 @dataclass(frozen=True)

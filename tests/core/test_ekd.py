@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from by_hand import kl, mean, softmax
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -114,19 +115,6 @@ def test_label_terms_see_their_own_logits() -> None:
 
 
 # --- loops over single examples ---
-
-
-def softmax(logits: list[float], temperature: float = 1.0) -> list[float]:
-    powers = [math.exp(z / temperature) for z in logits]
-    return [power / sum(powers) for power in powers]
-
-
-def kl(p: list[float], q: list[float]) -> float:
-    return sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
-
-
-def mean(rows: list[list[float]]) -> list[float]:
-    return [sum(column) / len(rows) for column in zip(*rows, strict=True)]
 
 
 def head(rows: list[list[float]], how: str, temperature: float) -> list[float]:

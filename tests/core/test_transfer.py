@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from by_hand import kl, mean, softmax
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -27,20 +28,6 @@ def hand(value: float | list[float]) -> Tensor:
 
 def kd(student: Tensor, average: str) -> Tensor:
     return Averaged(temperature=T, alpha=1.0, average=average)(student, TEACHERS, NO_LABEL, student)
-
-
-def softmax(logits: list[float], temperature: float) -> list[float]:
-    """By hand, so that the oracle shares nothing with torch."""
-    powers = [math.exp(z / temperature) for z in logits]
-    return [power / sum(powers) for power in powers]
-
-
-def kl(p: list[float], q: list[float]) -> float:
-    return sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
-
-
-def mean(rows: list[list[float]]) -> list[float]:
-    return [sum(column) / len(rows) for column in zip(*rows, strict=True)]
 
 
 # --- K1: one student, the averaged teacher ---

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from by_hand import kl, softmax
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -198,15 +199,6 @@ def test_gradient_holds_all_weights_constant(labels: Tensor, temperature: float)
 
 
 # --- a loop over single images ---
-
-
-def softmax(logits: list[float], temperature: float = 1.0) -> list[float]:
-    powers = [math.exp(z / temperature) for z in logits]
-    return [power / sum(powers) for power in powers]
-
-
-def kl(p: list[float], q: list[float]) -> float:
-    return sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
 
 
 def mixture(weights: list[float], rows: list[list[float]]) -> list[float]:
