@@ -1,5 +1,6 @@
 """One searched setting: how it is drawn, and when."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,13 +8,16 @@ from pydantic import model_validator
 
 from ensdistill.settings import Settings, setting
 
-WAYS = ("choice", "uniform", "log_uniform", "integer")
+WAYS = ("choice", "grid", "uniform", "log_uniform", "integer")
 
 
 class Axis(Settings):
     """One searched setting: exactly one way to draw it and, if need be, a condition."""
 
     choice: list[Any] | None = setting(None, "One of these values.", min_length=1)
+    grid: list[Any] | None = setting(
+        None, "Each of these values in turn, whatever the searcher suggests for the other axes.", min_length=1
+    )
     uniform: list[float] | None = setting(None, "A number between two.", min_length=2, max_length=2)
     log_uniform: list[float] | None = setting(
         None, "A number between two, uniform in its logarithm.", min_length=2, max_length=2
@@ -26,7 +30,7 @@ class Axis(Settings):
         ways = [way for way in WAYS if getattr(self, way) is not None]
         if len(ways) != 1:
             raise ValueError(f"give exactly one of {', '.join(WAYS)} (there are {len(ways)})")
-        if self.choice is None:
+        if not self.listed:
             low, high = getattr(self, ways[0])
             if low >= high:
                 raise ValueError(f"{ways[0]}: the first number must be below the second, not [{low}, {high}]")
@@ -36,13 +40,40 @@ class Axis(Settings):
 
     @property
     def way(self) -> str:
-        """How it is drawn: choice, uniform, log_uniform or integer."""
+        """How it is drawn: choice, grid, uniform, log_uniform or integer."""
         return next(way for way in WAYS if getattr(self, way) is not None)
 
     @property
+    def listed(self) -> bool:
+        """Whether its values are listed one by one."""
+        return self.choice is not None or self.grid is not None
+
+    @property
     def values(self) -> list[Any]:
-        """The choices, or the two ends of the range."""
+        """The listed values, or the two ends of the range."""
         return list(getattr(self, self.way))
+
+    @property
+    def every(self) -> list[Any] | None:
+        """All its values; None if it is a range of real numbers."""
+        if self.listed:
+            return self.values
+        return list(range(self.values[0], self.values[1] + 1)) if self.way == "integer" else None
+
+    def at(self, share: float) -> Any:
+        """The value below which this share of its values lies, for 0 <= share < 1."""
+        if (every := self.every) is not None:
+            return every[int(share * len(every))]
+        low, high = self.values
+        if self.way == "uniform":
+            return low + share * (high - low)
+        return min(high, math.exp(math.log(low) + share * (math.log(high) - math.log(low))))
+
+    def allows(self, value: Any) -> bool:
+        """Whether it may have this value."""
+        if (every := self.every) is not None:
+            return any(value == other and type(value) is type(other) for other in every)
+        return isinstance(value, int | float) and self.values[0] <= value <= self.values[1]
 
     def holds(self, chosen: Mapping[str, Any]) -> bool:
         """Whether the condition is met by the values of the other axes."""

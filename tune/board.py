@@ -24,7 +24,7 @@ class Live:
         self.bar, self.progress = bar, progress
         self.task = bar.add_task("trials", total=progress.total, note="starting workers")
 
-    def trial_started(self, trial: TrialRecord, settings: dict[str, Any]) -> None:
+    def trial_started(self, trial: TrialRecord) -> None:
         """Counts it."""
         self._update()
 

@@ -1,4 +1,4 @@
-"""`ensdistill-tune check | launch | status | ui | schema`: studies."""
+"""`ensdistill-tune check | launch | resume | status | sync | ui | schema`: studies."""
 
 import argparse
 import contextlib
@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
 from ensdistill.cli import run_command
@@ -24,7 +25,6 @@ from ensdistill.version import __version__
 from tune.load import load_study
 from tune.record import StudyFolder
 from tune.space import Study
-from tune.study import Place, launch
 from tune.tracking import default_uri
 
 RESERVED = ("teachers", "runs", "artifacts", "mlflow.db")  # what lies beside the studies
@@ -67,24 +67,46 @@ def _schema(options: argparse.Namespace) -> int:
 
 
 def _launch(options: argparse.Namespace) -> int:
-    study = load_study(options.file, options.set)
+    from tune.study import Place, launch  # here and below: slow imports that quick commands need not wait for
+
+    study = load_study(options.file, [*options.set, *_tracking(options)])
     studies = writable_folder(options.studies)
-    name = _claim(studies, Path(options.file).stem, options.name)
-    place = Place(studies, name, options.tracking_uri, options.device)
     screen = console(stderr=options.json)
+    name = _claim(studies, Path(options.file).stem, options.name, screen)
     screen.print(f"study {name}: {study.budget.trials} trials, baselines {', '.join(study.baselines) or 'none'}")
-    try:
-        ended = launch(study, place, screen)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            place.home.rmdir()  # empty: nothing was begun, the name stays free
-        raise
-    if options.json:
-        print(json.dumps(StudyFolder(place.home).read_summary()))
+    return _ended(launch(study, Place(studies, name, options.device), screen), studies / name, options.json)
+
+
+def _resume(options: argparse.Namespace) -> int:
+    from tune.study import Place, resume
+
+    place = Place(Path(options.studies), options.study, options.device)
+    screen = console(stderr=options.json)
+    ended = resume(place, [*options.set, *_tracking(options)], screen, look_again=options.look_again)
+    return _ended(ended, place.home, options.json)
+
+
+def _tracking(options: argparse.Namespace) -> list[str]:
+    return [f"tracking.uri={options.tracking_uri}"] if options.tracking_uri else []
+
+
+def _ended(ended: str, home: Path, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps(StudyFolder(home).read_summary()))
     return {"finished": 0, "out_of_time": 0, "failed": 1}.get(ended, 130)
 
 
-def _claim(studies: Path, default: str, chosen: str | None) -> str:
+def _sync(options: argparse.Namespace) -> int:
+    from tune.study import Place, sync
+
+    left, why = sync(Place(Path(options.studies), options.study))
+    if left:
+        raise DataError(f"MLflow has not taken {left} events ({why or 'no answer'}); try again once it answers")
+    print("MLflow has everything")
+    return 0
+
+
+def _claim(studies: Path, default: str, chosen: str | None, screen: Console) -> str:
     """Makes the folder of a new study and returns its name; nothing that is there is ever overwritten."""
     name = default if chosen is None else chosen
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name in RESERVED:
@@ -96,12 +118,31 @@ def _claim(studies: Path, default: str, chosen: str | None) -> str:
             (studies / candidate).mkdir()
         except FileExistsError:
             if chosen is not None:
-                raise ConfigError(f"--name {name}: {studies / name} is there already; choose another name") from None
+                raise ConfigError(
+                    f"--name {name}: {studies / name} is there already ({_state(studies / name)}); "
+                    f"`{_resume_command(studies, name)}` goes on with it, or choose another name"
+                ) from None
+            if attempt == 1 and _state(studies / name) not in ("finished", "failed"):
+                screen.print(
+                    f"note: {name} is there, {_state(studies / name)}; `{_resume_command(studies, name)}` goes on with "
+                    "it. This is a new study.",
+                    soft_wrap=True,
+                )
         except OSError as error:
             raise DataError(f"{studies}: cannot be written ({error.strerror})") from error
         else:
             return candidate
     raise AssertionError
+
+
+def _state(home: Path) -> str:
+    with contextlib.suppress(DataError):
+        return str(StudyFolder(home).read_summary()["state"])
+    return "no study"
+
+
+def _resume_command(studies: Path, name: str) -> str:
+    return f"ensdistill-tune resume {name}" + (f" --studies {studies}" if str(studies) != "studies" else "")
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -187,8 +228,18 @@ def _parser() -> argparse.ArgumentParser:
     start = add("launch", _launch, "Run a study.", epilog=study_help())
     takes_file(start)
     start.add_argument("--name", help="name of the study (the file's name, numbered if it is taken)")
-    start.add_argument("--tracking-uri", metavar="URI", help="MLflow store or server (sqlite:///<studies>/mlflow.db)")
-    start.add_argument("--device", default="auto", help="where teachers are trained: auto, cpu, cuda, ... (auto)")
+    again = add("resume", _resume, "Go on with a study that was interrupted, or extend one.", epilog=study_help())
+    again.add_argument("study", help="its name")
+    again.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="change budget, confirm, trial or tracking"
+    )
+    again.add_argument("--look-again", action="store_true", help="look at the test images a second time if need be")
+    again.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    for sub in (start, again):
+        sub.add_argument("--tracking-uri", metavar="URI", help="MLflow store or server (sqlite:///<studies>/mlflow.db)")
+        sub.add_argument("--device", default="auto", help="where teachers are trained: auto, cpu, cuda, ... (auto)")
+    late = add("sync", _sync, "Send MLflow what it could not take while a study ran.")
+    late.add_argument("study", help="its name")
     add("schema", _schema, "Print the JSON schema of search space files, for editors.")
     status = add("status", _status, "Show studies and how far they are.")
     status.add_argument("study", nargs="?", help="its name (all studies)")

@@ -6,12 +6,15 @@ The winner is chosen here, by its mean over seeds on validation; then, once, the
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ensdistill.settings import Settings, setting
 from tune.record import TrialRecord, ranked
+
+if TYPE_CHECKING:
+    from tune.space import Study
 
 RESAMPLES = 10_000
 
@@ -50,19 +53,17 @@ class Candidate:
         return f"baseline {self.trial.baseline}" if self.trial.baseline else f"{self.trial.number:03d}"
 
 
-def plan(trials: Sequence[TrialRecord], confirm: Confirm, metric: str, mode: str, seed: int) -> list[dict[str, Any]]:
-    """What is to be run, as suggestions: the best few searched trials and every baseline that ran to its end.
+def plan(trials: Sequence[TrialRecord], study: "Study") -> list[tuple[TrialRecord, int]]:
+    """What is to be run again, with which seeds: the best few searched trials and every baseline that ran to its end.
 
-    seed: that of the search; the fresh ones are the next. All candidates share them, so that they can be compared in
+    The fresh seeds are the next after that of the search. All candidates share them, so that they can be compared in
     pairs.
     """
-    order = ranked(trials, metric, mode)
-    chosen = [t for t in order if not t.baseline][: confirm.best] + [t for t in order if t.baseline]
-    number = max((t.number for t in trials), default=0)
-    return [
-        {"number": number + n, "baseline": t.baseline, "sampled": t.sampled, "confirms": t.number, "seed": s}
-        for n, (s, t) in enumerate(((seed + 1 + k, t) for k in range(confirm.seeds) for t in chosen), start=1)
-    ]
+    if not study.confirm.best:
+        return []
+    order, seed = ranked(trials, study.objective, study.mode), study.fixed_config.seed
+    chosen = [t for t in order if not t.baseline][: study.confirm.best] + [t for t in order if t.baseline]
+    return [(trial, seed + 1 + k) for k in range(study.confirm.seeds) for trial in chosen]
 
 
 def candidates(

@@ -15,29 +15,45 @@ from ensdistill.randomness import reproducibly
 from ensdistill.tables import teacher_rows
 from ensdistill.weights import STUDENT_FILE, load_weights
 from tune.confirm import Candidate, verdict
+from tune.progress import Progress
 from tune.record import METRICS, TrialRecord
 from tune.space import Study
 
 Tested = dict[str, list[Row]]  # rows of metrics on the test images, one a seed, by who was looked at
 
 
-def final_test(study: Study, order: Sequence[Candidate], data: Data, ensemble: Ensemble) -> Tested:
-    """The winner and every baseline on the test images, then the teachers.
+def final_test(
+    progress: Progress, order: Sequence[Candidate], data: Data, ensemble: Ensemble, *, look_again: bool
+) -> Tested | None:
+    """The winner and every baseline on the test images, then the teachers. Nothing may be chosen by this.
 
-    order: the confirmed candidates, best first. Temperatures are fitted on validation. Nothing may be chosen by this.
+    order: the confirmed candidates, best first. Temperatures are fitted on validation. The look is written down: the
+    same students give the same answer from the journal, and others are refused (None) unless `look_again` says so.
     """
-    config = study.fixed_config
-    device = data.train.images.device
-    test = load_test(config.data).to(device)
     chosen = [order[0], *(c for c in order[1:] if c.trial.baseline)]
+    who = [[c.trial.number, *(repeat.seed for repeat in c.repeats)] for c in chosen]
+    looks = [event for event in progress.past if event["event"] == "looked"]
+    for look in looks:
+        if look["who"] == who:
+            return dict(look["results"])
+    if looks and not look_again:
+        return None
+    results = _look(progress, chosen, data, ensemble)
+    progress.happens("looked", who=who, results=results)
+    return results
+
+
+def _look(progress: Progress, chosen: Sequence[Candidate], data: Data, ensemble: Ensemble) -> Tested:
+    config = progress.study.fixed_config
+    test = load_test(config.data).to(data.train.images.device)
     with reproducibly(config.training.threads):
-        examiner = Examiner(ensemble.to(device), data, test)
-        rows = {c.label: [examiner.student(_student(study, data, r)) for r in c.repeats] for c in chosen}
+        examiner = Examiner(ensemble.to(data.train.images.device), data, test)
+        rows = {c.label: [examiner.student(_student(progress, data, r)) for r in c.repeats] for c in chosen}
         return rows | {who: [dict(row)] for who, row in teacher_rows(examiner.teachers()).items()}
 
 
-def write_confirmation(home: Path, study: Study, order: Sequence[Candidate], tested: Tested) -> Path:
-    """confirmation.json: every candidate seed by seed on validation, the verdict, and the test metrics."""
+def write_confirmation(home: Path, study: Study, order: Sequence[Candidate], tested: Tested | None) -> Path:
+    """confirmation.json: every candidate seed by seed on validation, the verdict, and the test metrics if looked at."""
     path = home / "confirmation.json"
     rows = [
         {
@@ -59,8 +75,8 @@ def confirmed_figures(order: Sequence[Candidate]) -> dict[str, float]:
     return means | {name.replace("val/", "confirmed/sd_"): stdev(order[0].values(name)) for name in METRICS}
 
 
-def _student(study: Study, data: Data, repeat: TrialRecord) -> nn.Module:
-    config = study.config_of(repeat.baseline, repeat.sampled, repeat.seed)
+def _student(progress: Progress, data: Data, repeat: TrialRecord) -> nn.Module:
+    config = progress.study.config_of(repeat.baseline, repeat.sampled, repeat.seed)
     network = new_student(config, data).merged()
-    load_weights(Path(repeat.checkpoint or "") / STUDENT_FILE, network, data.train.images.device)
+    load_weights(progress.folder.trial(repeat.number) / STUDENT_FILE, network, data.train.images.device)
     return network

@@ -21,7 +21,7 @@ def harvest(progress: Progress, teachers: Mapping[str, Mapping[str, float]]) -> 
     best = progress.best
     if best is not None:
         write_text(home / "best.yaml", best_yaml(progress, best))
-        student = Path(best.checkpoint or "") / STUDENT_FILE
+        student = progress.folder.trial(best.number) / STUDENT_FILE
         write_whole(home / STUDENT_FILE, lambda temporary: shutil.copyfile(student, temporary))
         files += [home / "best.yaml", home / STUDENT_FILE]
     return files

@@ -26,6 +26,14 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     return study
 
 
+def change_study(study: Study, overrides: Sequence[str]) -> Study:
+    """A study with `a.b=value` overrides. Raises ConfigError with every fault found."""
+    changed = validate(Study, _with_overrides(study.model_dump(mode="json"), parse_overrides(overrides)))
+    if faults := list(_faults(changed)):
+        raise ConfigError(faults)
+    return changed
+
+
 def _sound_part(tree: Tree, faults: Sequence[str]) -> Study | None:
     """The study without the axes and settings at fault; None if that is none."""
     names = [fault.split(":")[0] for fault in faults]

@@ -1,18 +1,20 @@
 """A study while it runs: the records of its trials, and who is told of them."""
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from tune.record import State, StudyFolder, TrialRecord, counts, ranked
+from tune.journal import Event, Journal, read_journal
+from tune.record import State, StudyFolder, TrialRecord, Trials, counts, follow, ranked, seconds_of_work
 from tune.space import Study
 
 
 class Listener(Protocol):
     """Somebody who is told what happens to trials."""
 
-    def trial_started(self, trial: TrialRecord, settings: dict[str, Any]) -> None:
-        """A trial begins; settings are all of its settings by dotted name."""
+    def trial_started(self, trial: TrialRecord) -> None:
+        """A trial begins, or goes on after an interrupt."""
 
     def trial_reported(self, trial: TrialRecord) -> None:
         """An epoch was reported: `trial.last`."""
@@ -23,17 +25,29 @@ class Listener(Protocol):
 
 @dataclass
 class Progress:
-    """The records of a running study. Each change is kept on disk first and told to the listeners then."""
+    """The records of a study at work. Each change is written to the journal first and told to the listeners then.
+
+    A study that was interrupted, in whatever way, begins with the records that its journal gives.
+    """
 
     study: Study
     folder: StudyFolder
     header: dict[str, Any]  # the part of study.json that does not change
     listeners: list[Listener] = field(default_factory=list)
-    trials: dict[str, TrialRecord] = field(default_factory=dict)  # by Ray's trial id
-    started: float = field(default_factory=time.time)
-    repeats_planned: int = 0  # once the search is over
+    tell: Callable[[Event], None] = lambda event: None  # is given every event besides, as it stands in the journal
+    trials: Trials = field(default_factory=dict)
     winner: TrialRecord | None = None  # once it is confirmed: the best repeat of the best settings
+    repeats_planned: int = 0  # once the search is over
     state: str = "running"
+
+    def __post_init__(self) -> None:
+        self.past: Sequence[Event] = read_journal(self.folder.journal)  # what happened before this process began
+        for event in self.past:
+            follow(self.trials, event)
+        for trial in self.trials.values():
+            trial.state = "interrupted" if trial.state == "running" else trial.state
+        self._before, self._began = seconds_of_work(self.past), time.time()
+        self._journal = Journal(self.folder.journal)
 
     @property
     def total(self) -> int:
@@ -51,39 +65,58 @@ class Progress:
         return [trial for trial in self.trials.values() if trial.confirms is not None]
 
     @property
+    def running(self) -> list[TrialRecord]:
+        """The trials that run now."""
+        return [trial for trial in self.trials.values() if trial.state == "running"]
+
+    @property
     def best(self) -> TrialRecord | None:
         """The confirmed winner, or before that the best trial so far that ran to its end."""
         best = ranked(self.searched, self.study.objective, self.study.mode)
         return self.winner or (best[0] if best else None)
 
     @property
+    def seconds(self) -> float:
+        """How long the study has been worked at, in all sessions."""
+        return self._before + time.time() - self._began
+
+    @property
     def out_of_time(self) -> bool:
         """Whether the study has used up its minutes."""
         minutes = self.study.budget.minutes
-        return minutes is not None and time.time() - self.started >= minutes * 60
+        return minutes is not None and self.seconds >= minutes * 60
 
     @property
     def seconds_left(self) -> float | None:
         """Of the study's minutes; None if there is no such budget."""
         minutes = self.study.budget.minutes
-        return None if minutes is None else max(1.0, minutes * 60 - (time.time() - self.started))
+        return None if minutes is None else max(1.0, minutes * 60 - self.seconds)
 
-    def start(self, trial: TrialRecord, settings: dict[str, Any]) -> None:
-        """A trial begins."""
-        self.trials[trial.trial_id] = trial
-        self.save(self.state)
+    def happens(self, what: str, **more: Any) -> TrialRecord | None:
+        """Writes down an event; the record of the trial that it concerns."""
+        event = {"event": what, "at": round(time.time(), 3), **more}
+        self._journal.append(event)
+        self.tell(event)
+        return follow(self.trials, event)
+
+    def start(self, number: int, **record: Any) -> TrialRecord:
+        """A new trial begins: the fields of its record."""
+        trial = self.happens("started", trial=number, record=record)
+        return self._begun(trial)
+
+    def go_on(self, number: int) -> TrialRecord:
+        """A trial that was interrupted goes on."""
+        return self._begun(self.happens("continued", trial=number))
+
+    def report(self, number: int, metrics: dict[str, float]) -> None:
+        """A trial has trained another epoch."""
+        trial = self.happens("reported", trial=number, metrics=metrics)
         for listener in self.listeners:
-            listener.trial_started(trial, settings)
+            listener.trial_reported(_sure(trial))
 
-    def report(self, trial: TrialRecord) -> None:
-        """A trial has a new last report."""
-        for listener in self.listeners:
-            listener.trial_reported(trial)
-
-    def end(self, trial: TrialRecord, state: State) -> None:
+    def end(self, number: int, state: State, error: str | None = None) -> None:
         """A trial is over."""
-        trial.state = state
-        self.folder.write_trial(trial)
+        trial = _sure(self.happens("ended", trial=number, state=state, error=error))
         self.save(self.state)
         for listener in self.listeners:
             listener.trial_ended(trial)
@@ -99,10 +132,22 @@ class Progress:
             "total": self.total,
             "best": best
             and {"trial": best.number, "name": best.name, "config_hash": best.config_hash, "metrics": best.last},
-            "seconds": round(time.time() - self.started, 1),
+            "seconds": round(self.seconds, 1),
         }
 
     def save(self, state: str) -> None:
         """Writes study.json."""
         self.state = state
         self.folder.write_summary(self.summary(state))
+
+    def _begun(self, trial: TrialRecord | None) -> TrialRecord:
+        self.save(self.state)
+        for listener in self.listeners:
+            listener.trial_started(_sure(trial))
+        return _sure(trial)
+
+
+def _sure(trial: TrialRecord | None) -> TrialRecord:
+    if trial is None:
+        raise AssertionError("an event of a trial names its trial")
+    return trial

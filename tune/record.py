@@ -1,19 +1,22 @@
-"""What a study knows about itself: the plain record of every trial, and the files that keep it."""
+"""What a study knows about itself: the record of every trial, made from the journal, and the files of a study."""
 
+import contextlib
 import json
-import os
-import socket
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from filelock import FileLock, Timeout
+
 from ensdistill.errors import DataError
 from ensdistill.files import write_json
+from tune.journal import Event, read_journal
 
 METRICS = ("val/nll", "val/accuracy", "val/brier", "val/ece", "val/cnll", "val/dee")  # that are shown everywhere
 UNDER_WAY = ("training teachers", "running", "confirming")  # states of a study that somebody is at work on
+CHECKPOINT = "checkpoint.pt"  # in the folder of a trial that runs
 FAILURE = "failure"  # in the last report of a trial that failed by itself: why
 State = Literal["running", "finished", "pruned", "failed", "interrupted"]
 
@@ -23,16 +26,15 @@ class TrialRecord:
     """One trial, from its start to its end."""
 
     number: int  # 1 is the first; baselines come first
-    trial_id: str  # Ray's
     baseline: str | None  # the preset, for a baseline
     sampled: dict[str, Any]  # the searched settings by dotted name
     config_hash: str
     state: State = "running"
     epochs: list[dict[str, float]] = field(default_factory=list)  # every report
     error: str | None = None
-    checkpoint: str | None = None  # folder of the last one
     confirms: int | None = None  # the trial whose settings it repeats, after the search
     seed: int | None = None  # of such a repeat
+    memory: dict[str, Any] = field(default_factory=dict)  # what the searcher must know again of its suggestion
 
     @property
     def name(self) -> str:
@@ -51,9 +53,34 @@ class TrialRecord:
         """The last report, empty before the first."""
         return self.epochs[-1] if self.epochs else {}
 
+    @property
+    def whole(self) -> bool:
+        """Whether its last epoch has been reported."""
+        return bool(self.epochs) and self.last["epoch"] == self.last["epochs"]
+
     def value(self, metric: str) -> float | None:
         """A metric after the last epoch; None unless the trial ran to its end."""
         return self.last.get(metric) if self.state == "finished" else None
+
+
+Trials = dict[int, TrialRecord]  # by number
+
+
+def follow(trials: Trials, event: Event) -> TrialRecord | None:
+    """Brings the records up to date with one event; the record that it changed, if it is one of a trial."""
+    what, number = event["event"], event.get("trial")
+    if number is None:
+        return None
+    if what == "started":
+        trials[number] = TrialRecord(number, **event["record"])
+    trial: TrialRecord = trials[number]
+    if what == "continued":
+        trial.state = "running"
+    elif what == "reported":
+        trial.epochs.append(event["metrics"])
+    elif what == "ended":
+        trial.state, trial.error = event["state"], event["error"]
+    return trial
 
 
 def ranked(trials: Iterable[TrialRecord], metric: str, mode: str) -> list[TrialRecord]:
@@ -68,19 +95,50 @@ def counts(trials: Iterable[TrialRecord]) -> dict[str, int]:
     return dict(Counter(trial.state for trial in trials))
 
 
+def seconds_of_work(events: Sequence[Event]) -> float:
+    """How long the study has been worked at: for each session the time from its beginning to its last event."""
+    seconds, began = 0.0, 0.0
+    for n, event in enumerate(events):
+        if event["event"] == "session":
+            began = event["at"]
+        if n + 1 == len(events) or events[n + 1]["event"] == "session":
+            seconds += event["at"] - began
+    return seconds
+
+
 class StudyFolder:
-    """`<studies>/<name>/`: study.json (state and summary) and trials/ (one JSON file a trial that has ended)."""
+    """`<studies>/<name>/`: study.json (settings, state, summary), journal.jsonl (all that happened), and
+
+    trials/<number>/ (checkpoint of a trial that runs, student of one that ran to its end).
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    @property
+    def journal(self) -> Path:
+        """The file of the journal."""
+        return self.path / "journal.jsonl"
+
+    def trial(self, number: int) -> Path:
+        """The folder of one trial's checkpoint and student."""
+        return self.path / "trials" / f"{number:05d}"
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Inside the block this process alone works at the study; the hold ends with the process, however it dies.
+
+        Raises DataError if another one does.
+        """
+        try:
+            with FileLock(self._lock, timeout=1):
+                yield
+        except Timeout as error:
+            raise DataError(f"{self.path}: another process is at work on this study") from error
+
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Replaces study.json."""
         write_json(self.path / "study.json", summary)
-
-    def remove_summary(self) -> None:
-        """Takes study.json away again."""
-        (self.path / "study.json").unlink(missing_ok=True)
 
     def read_summary(self) -> dict[str, Any]:
         """The content of study.json; a study whose process is gone without a word has the state `died`.
@@ -89,40 +147,34 @@ class StudyFolder:
         """
         try:
             summary: dict[str, Any] = json.loads((self.path / "study.json").read_text())
-            state, process = summary["state"], summary["process"]
+            state = summary["state"]
         except OSError as error:
             raise DataError(f"{self.path}: there is no study here") from error
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{self.path / 'study.json'}: damaged") from error
-        if state in UNDER_WAY and is_gone(process):
+        if state in UNDER_WAY and not self._is_held():
             summary["state"] = "died"
         return summary
 
-    def write_trial(self, trial: TrialRecord) -> None:
-        """Keeps one trial."""
-        write_json(self.path / "trials" / f"{trial.number:05d}.json", asdict(trial))
-
     def read_trials(self) -> list[TrialRecord]:
-        """All trials that were kept, by number."""
-        return [TrialRecord(**json.loads(file.read_text())) for file in sorted((self.path / "trials").glob("*.json"))]
+        """All trials that have begun, by number."""
+        trials: Trials = {}
+        for event in read_journal(self.journal):
+            follow(trials, event)
+        return [trials[number] for number in sorted(trials)]
 
+    @property
+    def _lock(self) -> Path:
+        return self.path / ".lock"
 
-def this_process() -> dict[str, Any]:
-    """Which process this is, for `is_gone`."""
-    return {"host": socket.gethostname(), "pid": os.getpid()}
-
-
-def is_gone(process: dict[str, Any]) -> bool:
-    """Whether a process of this machine is no more; of another machine nobody here can say."""
-    if process["host"] != socket.gethostname():
-        return False
-    try:
-        os.kill(process["pid"], 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
+    def _is_held(self) -> bool:
+        if not self._lock.exists():
+            return False
+        try:
+            with FileLock(self._lock, timeout=0):
+                return False
+        except Timeout:
+            return True
 
 
 def _short_name(name: str) -> str:

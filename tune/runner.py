@@ -1,8 +1,9 @@
-"""Ray: puts what trials share into its object store once, runs the search, and translates its events into records."""
+"""Ray: puts what trials share into its object store once, runs what the agenda hands out, tells it how that went."""
 
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import socket
 import time
@@ -12,21 +13,22 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # our own record is complete and cheaper
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1000000")  # and so is our own journal
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # and our own progress is shown
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # a trial without a GPU sees none
 
 import ray
 from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from ensdistill.config import flatten
 from ensdistill.data import Data
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.members import Ensemble
+from tune.agenda import Agenda
 from tune.progress import Progress
-from tune.record import FAILURE, TrialRecord
-from tune.searchers import InOrder, StudySearch, Suggest
+from tune.record import FAILURE, State
 from tune.space import Study
 from tune.trial import Inputs, run_trial
 
@@ -74,122 +76,140 @@ def _check_address(address: str) -> None:
 
 
 def run_trials(progress: Progress, data: Data, ensemble: Ensemble, curve: Sequence[float]) -> str:
-    """Runs the whole search in a cluster and returns how it ended: `finished`, `out_of_time` or `interrupted`.
+    """Runs all that is left to run in a cluster and returns how that ended: `finished`, `out_of_time` or `interrupted`.
 
     curve: calibrated NLL on validation of 1, 2, ..., M teachers. Failed trials do not end it.
     """
     study = progress.study
-    suggest = Suggest(study.search, study.order)
-    search = StudySearch(suggest, study.baselines, study.searcher.sampler(), study.objective, study.mode)
-    _fit(_tuner(progress, "ray", search, progress.total, Inputs.of(study, data, ensemble, curve)))
-    return _close(progress, progress.searched, progress.total)
-
-
-def run_repeats(
-    progress: Progress, plan: list[dict[str, Any]], data: Data, ensemble: Ensemble, curve: Sequence[float]
-) -> str:
-    """Runs a list of suggestions, each to its end, and returns how that ended, as `run_trials` does."""
-    progress.repeats_planned = len(plan)
-    _fit(_tuner(progress, "ray-confirm", InOrder(plan), len(plan), Inputs.of(progress.study, data, ensemble, curve)))
-    return _close(progress, progress.repeats, len(plan))
-
-
-def _fit(tuner: tune.Tuner) -> None:
-    with warnings.catch_warnings(), contextlib.suppress(KeyboardInterrupt, SystemExit):
-        warnings.simplefilter("ignore")
-        tuner.fit()
-
-
-def _tuner(progress: Progress, name: str, search: Searcher, trials: int, inputs: Inputs) -> tune.Tuner:
-    study = progress.study
-    trainable = tune.with_parameters(run_trial, inputs=inputs)
-    return tune.Tuner(
+    agenda = Agenda(progress, study.trial.concurrency or _slots(study))
+    trainable = tune.with_parameters(run_trial, inputs=Inputs.of(study, progress.folder, data, ensemble, curve))
+    home = progress.folder.path.resolve() / "ray"  # error messages of workers; nothing in there is read again
+    tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": study.trial.cpu, "gpu": study.trial.gpu}),
         tune_config=tune.TuneConfig(
             metric=study.objective,
             mode=study.mode,
-            search_alg=search,
-            scheduler=study.scheduler(study.epochs) if isinstance(search, StudySearch) else None,
-            num_samples=trials,
+            search_alg=_Next(agenda),
+            scheduler=_Verdicts(agenda),
+            num_samples=-1,
             time_budget_s=progress.seconds_left,
             reuse_actors=True,
+            trial_dirname_creator=_folder_of,
         ),
         run_config=tune.RunConfig(
-            name=name,
-            storage_path=str(progress.folder.path.resolve()),
-            callbacks=[_Recorder(progress)],
+            name="ray",
+            storage_path=str(home.parent),
+            callbacks=[_Ends(agenda)],
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=study.trial.retries),
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
         ),
     )
-
-
-class _Recorder(tune.Callback):
-    """Ray's events as records. Ray keeps its callbacks on disk; this one belongs to its process and leaves nothing."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
-        self.begun: dict[str, float] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        if trial.trial_id in self.progress.trials:
-            return  # started again after its process died
-        study, suggestion = self.progress.study, trial.config
-        record = TrialRecord(trial_id=trial.trial_id, config_hash="", **suggestion)
-        settings = dict(suggestion["sampled"])
-        with contextlib.suppress(ConfigError):  # the trial itself will say what does not fit together
-            config = study.config_of(suggestion["baseline"], suggestion["sampled"], suggestion.get("seed"))
-            record.config_hash, settings = config.hash, flatten(config.model_dump(mode="json"))
-        self.begun[trial.trial_id] = time.perf_counter()
-        self.progress.start(record, settings)
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
-        record = self.progress.trials[trial.trial_id]
-        if FAILURE in result:
-            record.error = result[FAILURE]
-            return
-        if record.epochs and result["epoch"] <= record.last["epoch"]:
-            return  # a trial that was started again repeats the epochs since its last checkpoint, to the last digit
-        names = ("epoch", "epochs", "train/", "val/", "subnetworks/", "cost/")
-        report = {name: float(value) for name, value in result.items() if name.startswith(names)}
-        if not record.epochs:
-            waited = time.perf_counter() - self.begun[trial.trial_id]
-            report["cost/overhead_seconds"] = waited - report["cost/epoch_seconds"]
-        record.epochs.append(report)
-        self.progress.report(record)
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        record = self.progress.trials[trial.trial_id]
-        record.checkpoint = trial.checkpoint.path if trial.checkpoint else None
-        whole = bool(record.epochs) and record.last["epoch"] == record.last["epochs"]
-        self.progress.end(record, "failed" if record.error else "finished" if whole else "pruned")
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        record = self.progress.trials.get(trial.trial_id)
-        if record is not None:
-            record.error = _last_line(trial)
-            self.progress.end(record, "failed")
-
-
-def _close(progress: Progress, records: Sequence[TrialRecord], planned: int) -> str:
-    """After an interrupt Ray's `fit` returns as if all were well: ends what still counts as running."""
-    left = [record for record in records if record.state == "running"]
-    for record in left:
-        progress.end(record, "interrupted")
-    if not left and len(records) == planned:
+    with warnings.catch_warnings(), contextlib.suppress(KeyboardInterrupt, SystemExit):
+        warnings.simplefilter("ignore")
+        tuner.fit()
+    for trial in progress.running:  # after an interrupt Ray's `fit` returns as if all were well
+        agenda.end(trial.number, "interrupted")
+    if agenda.done:
+        shutil.rmtree(home, ignore_errors=True)
         return "finished"
     return "out_of_time" if progress.out_of_time else "interrupted"
 
 
+def _slots(study: Study) -> int:
+    """How many trials fit into the cluster side by side."""
+    wanted = {"CPU": study.trial.cpu, "GPU": study.trial.gpu}
+    return sum(
+        min(int(node.get(what, 0) / amount + 1e-9) for what, amount in wanted.items() if amount) for node in _nodes()
+    )
+
+
+def _nodes() -> list[Mapping[str, float]]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def _folder_of(trial: Any) -> str:
+    return f"{trial.config['number']:05d}-{trial.trial_id}"
+
+
+class _OfThisProcess:
+    """Ray keeps its searchers, schedulers and callbacks on disk; these belong to their process and leave nothing."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _Next(_OfThisProcess, Searcher):
+    """The agenda as Ray's searcher: what is next?"""
+
+    def __init__(self, agenda: Agenda) -> None:
+        super().__init__()
+        self.agenda = agenda
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next trial; None for one to wait for."""
+        suggestion = self.agenda.next()
+        if isinstance(suggestion, str):
+            return Searcher.FINISHED if suggestion == "done" else None
+        return suggestion
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """The agenda hears of it by `_Ends`."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the journal knows."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing either."""
+
+
+class _Verdicts(_OfThisProcess, FIFOScheduler):
+    """The agenda as Ray's scheduler: does this trial go on?"""
+
+    def __init__(self, agenda: Agenda) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.agenda = agenda
+        self.began: dict[int, float] = {}
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """It begins, or begins again after its process died."""
+        self.began[trial.config["number"]] = time.perf_counter()
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """One epoch more, or why it failed."""
+        number = trial.config["number"]
+        if FAILURE in result:
+            self.agenda.end(number, "failed", result[FAILURE])
+            return str(TrialScheduler.CONTINUE)  # it ends by itself
+        names = ("epoch", "epochs", "train/", "val/", "subnetworks/", "cost/")
+        metrics = {name: float(value) for name, value in result.items() if name.startswith(names)}
+        if (began := self.began.pop(number, None)) is not None:
+            metrics["cost/overhead_seconds"] = time.perf_counter() - began - metrics["cost/epoch_seconds"]
+        return str(TrialScheduler.CONTINUE if self.agenda.report(number, metrics) else TrialScheduler.STOP)
+
+
+class _Ends(_OfThisProcess, tune.Callback):
+    """Tells the agenda how trials ended."""
+
+    def __init__(self, agenda: Agenda) -> None:
+        self.agenda = agenda
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Its last epoch is done, or it was stopped before."""
+        self._ended(trial, "finished", "pruned", None)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Its process died more often than it is tried again, or an error that is not ours."""
+        self._ended(trial, "failed", "failed", _last_line(trial))
+
+    def _ended(self, trial: Any, whole: State, otherwise: State, error: str | None) -> None:
+        record = self.agenda.progress.trials[trial.config["number"]]
+        if record.state == "running":
+            self.agenda.end(record.number, whole if record.whole else otherwise, error)
+
+
 def _check_resources(study: Study) -> None:
     wanted = {"CPU": study.trial.cpu, "GPU": study.trial.gpu}
-    nodes: list[Mapping[str, float]] = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    nodes = _nodes()
     if any(all(node.get(what, 0) >= amount for what, amount in wanted.items()) for node in nodes):
         return
     here = "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes)

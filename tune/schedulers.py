@@ -1,12 +1,25 @@
-"""Who stops hopeless trials early. To add one: one class, one line in `Scheduler`."""
+"""Who stops hopeless trials early. To add one: one class, one line in `Scheduler`.
 
-from typing import Annotated, Any, Literal
+A rule hears every report of every searched trial, in the order of the journal, and says whether the trial stops. That
+is all it knows, so reading the journal once more to a new rule gives the rungs and decisions of the old one.
+"""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Protocol
+
+import numpy as np
 from pydantic import Field
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
+from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, TrialScheduler
 
 from ensdistill.settings import Settings, setting
-from tune.record import FAILURE
+
+
+class Rule(Protocol):
+    """Decides after each report whether a trial goes on."""
+
+    def stops(self, number: int, epoch: int, values: Sequence[float]) -> bool:
+        """Whether this trial stops after this epoch with these values of the objectives."""
 
 
 class NoScheduler(Settings):
@@ -14,9 +27,9 @@ class NoScheduler(Settings):
 
     kind: Literal["none"] = "none"
 
-    def __call__(self, epochs: int) -> TrialScheduler:
-        """A scheduler for trials of so many epochs."""
-        return FIFOScheduler()  # type: ignore[no-untyped-call]
+    def __call__(self, epochs: int, modes: Sequence[str]) -> Rule:
+        """A rule for trials of so many epochs and objectives of these modes (`min` or `max`)."""
+        return _Never()
 
 
 class Asha(Settings):
@@ -26,14 +39,28 @@ class Asha(Settings):
     grace_epochs: int = setting(5, "No trial is stopped before this epoch, the first rung.", ge=1)
     reduction_factor: float = setting(3, "One in so many goes on from a rung; rungs lie so much apart.", gt=1)
 
-    def __call__(self, epochs: int) -> TrialScheduler:
-        """A scheduler for trials of so many epochs."""
-        return _AshaSparingBaselines(
-            time_attr="epoch",
-            max_t=epochs,
-            grace_period=min(self.grace_epochs, epochs),
-            reduction_factor=self.reduction_factor,
-            stop_last_trials=False,
+    def __call__(self, epochs: int, modes: Sequence[str]) -> Rule:
+        """A rule for trials of so many epochs and objectives of these modes (`min` or `max`)."""
+        return _OfRay(_asha(self.grace_epochs, self.reduction_factor, 1, epochs, modes[0]))
+
+
+class Hyperband(Settings):
+    """Asynchronous HyperBand: brackets of `asha` side by side, each with a later first rung than the one before.
+
+    For when nobody knows how early a trial shows what it is worth. Li et al. 2018, JMLR, section 3; Li et al. 2020.
+    """
+
+    kind: Literal["hyperband"] = "hyperband"
+    grace_epochs: int = setting(2, "The first rung of the first bracket.", ge=1)
+    reduction_factor: float = setting(3, "One in so many goes on from a rung; rungs lie so much apart.", gt=1)
+    brackets: int = setting(3, "How many brackets; fewer if the trials are too short for so many.", ge=1, le=20)
+    seed: int = setting(0, "Seed by which trials are dealt to brackets.", ge=0)
+
+    def __call__(self, epochs: int, modes: Sequence[str]) -> Rule:
+        """A rule for trials of so many epochs and objectives of these modes (`min` or `max`)."""
+        fit = 1 + int(np.log(max(1, epochs / self.grace_epochs)) / np.log(self.reduction_factor))
+        return _OfRay(
+            _asha(self.grace_epochs, self.reduction_factor, min(self.brackets, fit), epochs, modes[0]), self.seed
         )
 
 
@@ -47,37 +74,59 @@ class Median(Settings):
     grace_epochs: int = setting(5, "No trial is stopped before this epoch.", ge=1)
     trials: int = setting(3, "How many others must have come so far.", ge=1)
 
-    def __call__(self, epochs: int) -> TrialScheduler:
-        """A scheduler for trials of so many epochs."""
-        return _MedianSparingBaselines(
-            time_attr="epoch",
-            grace_period=min(self.grace_epochs, epochs),
-            min_samples_required=self.trials,
-        )
+    def __call__(self, epochs: int, modes: Sequence[str]) -> Rule:
+        """A rule for trials of so many epochs and objectives of these modes (`min` or `max`)."""
+        grace = min(self.grace_epochs, epochs)
+        return _OfRay(_NeverPausing(_EPOCH, _OBJECTIVE, modes[0], grace_period=grace, min_samples_required=self.trials))
 
 
-class _AshaSparingBaselines(AsyncHyperBandScheduler):
-    """Published settings always run to their end, and no searched trial is measured against them."""
-
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        if trial.config.get("baseline"):
-            return str(TrialScheduler.CONTINUE)
-        return str(super().on_trial_result(tune_controller, trial, result))
+class _Never:
+    def stops(self, number: int, epoch: int, values: Sequence[float]) -> bool:
+        return False
 
 
-class _MedianSparingBaselines(MedianStoppingRule):
-    """Published settings always run to their end, and no searched trial is measured against them."""
+_EPOCH, _OBJECTIVE = "epoch", "objective"
 
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        if trial.config.get("baseline") or FAILURE in result:
-            return str(TrialScheduler.CONTINUE)
-        return str(super().on_trial_result(tune_controller, trial, result))
 
+def _asha(grace: int, factor: float, brackets: int, epochs: int, mode: str) -> AsyncHyperBandScheduler:
+    grace = min(grace, epochs)
+    return AsyncHyperBandScheduler(_EPOCH, _OBJECTIVE, mode, epochs, grace, factor, brackets, stop_last_trials=False)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """As much of a trial as Ray's schedulers look at; known by its number, which a restart does not change."""
+
+    trial_id: int
+
+
+class _OfRay:
+    """A scheduler of Ray's as a rule."""
+
+    def __init__(self, scheduler: TrialScheduler, seed: int = 0) -> None:
+        self._scheduler, self._seed = scheduler, seed
+        self._known: dict[int, _Trial] = {}
+        self._stopped: set[int] = set()
+
+    def stops(self, number: int, epoch: int, values: Sequence[float]) -> bool:
+        if number not in self._known:
+            self._known[number] = _Trial(number)
+            before = np.random.get_state()  # Ray deals trials to brackets by NumPy's own generator
+            np.random.seed([self._seed, number])
+            self._scheduler.on_trial_add(None, self._known[number])  # type: ignore[arg-type]
+            np.random.set_state(before)
+        if number in self._stopped:
+            return True
+        result = {_EPOCH: epoch, _OBJECTIVE: values[0]}
+        answer = self._scheduler.on_trial_result(None, self._known[number], result)  # type: ignore[arg-type]
+        if answer == TrialScheduler.STOP:
+            self._stopped.add(number)
+        return number in self._stopped
+
+
+class _NeverPausing(MedianStoppingRule):
     def _on_insufficient_samples(self, tune_controller: Any, trial: Any, time: float) -> str:
         return str(TrialScheduler.CONTINUE)  # Ray's would pause it, and it would begin again at its last checkpoint
 
-    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """Nothing to add: every result of it has come through `on_trial_result`."""
 
-
-Scheduler = Annotated[Asha | Median | NoScheduler, Field(discriminator="kind")]
+Scheduler = Annotated[Asha | Hyperband | Median | NoScheduler, Field(discriminator="kind")]

@@ -1,23 +1,49 @@
-"""Who suggests settings. To add one: one class, one line in `Searcher`."""
+"""Who suggests settings. To add one: one class, one line in `Searcher`.
 
+What is suggested to the n-th trial is a function of the searcher's seed, of n, and of what is known by then: every
+suggestion has a random stream of its own. So a searcher has no state to save; told again what is known, it goes on.
+"""
+
+import itertools
+import math
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
 import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import TrialState, create_trial
 from pydantic import Field
-from ray.tune.search import Searcher as RaySearcher
-from ray.tune.search.optuna import OptunaSearch
 
 from ensdistill.settings import Settings, setting
 from tune.axis import Axis
-from tune.record import FAILURE
+from tune.record import TrialRecord
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
+if TYPE_CHECKING:
+    from tune.space import Study
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+
+Sampled = dict[str, Any]  # values by the dotted names of axes
 
 
 class _Seeded(Settings):
     seed: int = setting(0, "Seed of the suggestions.", ge=0)
+
+    def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
+        """Optuna's sampler for one suggestion, by a seed of its own."""
+        return optuna.samplers.RandomSampler(seed=seed)
+
+    def given(self, study: "Study", place: int) -> Sampled | None:
+        """Values that are not left to the sampler for the suggestion at a place (0 is the first); None: no more."""
+        return {}
 
 
 class _Learning(_Seeded):
@@ -25,14 +51,14 @@ class _Learning(_Seeded):
 
 
 class Tpe(_Learning):
-    """Tree-structured Parzen estimator. Bergstra et al. 2011; Watanabe 2023."""
+    """Tree-structured Parzen estimator, for one objective or several. Bergstra et al. 2011; Watanabe 2023."""
 
     kind: Literal["tpe"] = "tpe"
 
-    def sampler(self) -> optuna.samplers.BaseSampler:
+    def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
         """Optuna's sampler; running trials count as bad, so that neighbours in time do not suggest the same."""
         return optuna.samplers.TPESampler(
-            seed=self.seed, n_startup_trials=self.startup_trials, constant_liar=True, multivariate=False
+            seed=seed, n_startup_trials=self.startup_trials, constant_liar=True, multivariate=False
         )
 
 
@@ -41,111 +67,188 @@ class Random(_Seeded):
 
     kind: Literal["random"] = "random"
 
-    def sampler(self) -> optuna.samplers.BaseSampler:
-        """Optuna's sampler."""
-        return optuna.samplers.RandomSampler(seed=self.seed)
-
 
 class Gp(_Learning):
     """Gaussian process with expected improvement: for few, long trials of few settings. Optuna's GPSampler."""
 
     kind: Literal["gp"] = "gp"
 
-    def sampler(self) -> optuna.samplers.BaseSampler:
+    def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
         """Optuna's sampler; the same settings twice may give other values, as they do between seeds."""
-        return optuna.samplers.GPSampler(
-            seed=self.seed, n_startup_trials=self.startup_trials, deterministic_objective=False
-        )
+        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=self.startup_trials, deterministic_objective=False)
+
+
+class Nsga2(_Seeded):
+    """Genetic algorithm with non-dominated sorting, for several objectives. Deb et al. 2002 (NSGA-II)."""
+
+    kind: Literal["nsga2"] = "nsga2"
+    population: int = setting(16, "Trials that ran to their end before a generation is bred from them.", ge=2)
+
+    def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
+        """Optuna's sampler."""
+        return optuna.samplers.NSGAIISampler(seed=seed, population_size=self.population)
 
 
 class Qmc(_Seeded):
-    """Scrambled Sobol points: random search that leaves no holes. Bergstra and Bengio 2012, section 2.
-
-    Settings under a condition are drawn at random.
-    """
+    """Scrambled Sobol points: random search that leaves no holes. Bergstra and Bengio 2012, section 2."""
 
     kind: Literal["qmc"] = "qmc"
 
-    def sampler(self) -> optuna.samplers.BaseSampler:
-        """Optuna's sampler."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return optuna.samplers.QMCSampler(
-                seed=self.seed, scramble=True, warn_independent_sampling=False, warn_asynchronous_seeding=False
+    def given(self, study: "Study", place: int) -> Sampled | None:
+        """The point at this place, its coordinates turned into values of all axes."""
+        from scipy.stats.qmc import Sobol  # here: a slow import that few commands need
+
+        points = Sobol(len(study.order), scramble=True, rng=np.random.default_rng(self.seed))
+        if place:
+            points.fast_forward(place)
+        coordinates = dict(zip(study.order, points.random(1)[0], strict=True))
+        return _draw(study.search, study.order, lambda name, axis: axis.at(coordinates[name]))
+
+
+class Grid(_Seeded):
+    """Every combination of values once: for axes whose values can be listed."""
+
+    kind: Literal["grid"] = "grid"
+
+    def given(self, study: "Study", place: int) -> Sampled | None:
+        """The combination at this place; None after the last."""
+        return next(itertools.islice(combinations(study.search, study.order), place, None), None)
+
+
+Searcher = Annotated[Tpe | Gp | Nsga2 | Qmc | Random | Grid, Field(discriminator="kind")]
+
+
+def combinations(search: Mapping[str, Axis], order: Sequence[str], chosen: Sampled | None = None) -> Iterator[Sampled]:
+    """Every different sample of axes whose values can be listed, the last axis fastest."""
+    chosen = chosen or {}
+    if not order:
+        yield chosen
+        return
+    name, rest = order[0], order[1:]
+    if not search[name].holds(chosen):
+        yield from combinations(search, rest, chosen)
+        return
+    for value in search[name].every or []:
+        yield from combinations(search, rest, {**chosen, name: value})
+
+
+def _draw(search: Mapping[str, Axis], order: Sequence[str], value: Any) -> Sampled:
+    """One sample, axis by axis, of those whose condition is met; `value(name, axis)` gives each."""
+    sampled: Sampled = {}
+    for name in order:
+        if search[name].holds(sampled):
+            sampled[name] = value(name, search[name])
+    return sampled
+
+
+class Suggester:
+    """The searcher of one study at work: asks Optuna for settings and tells it what came of them."""
+
+    def __init__(self, study: "Study") -> None:
+        self._study, self._settings = study, study.searcher
+        self._optuna = optuna.create_study(
+            directions=["maximize" if mode == "max" else "minimize" for mode in study.modes]
+        )
+        self._distributions = {name: _distribution(axis) for name, axis in study.search.items()}
+        self._storage = self._optuna._storage  # Optuna's samplers keep their notes by way of it too
+        self._noted: set[str] = set()
+        self._trials: dict[int, optuna.Trial] = {}  # by the number of ours
+
+    def suggest(self, number: int) -> tuple[Sampled, dict[str, Any]] | None:
+        """Settings for the trial of this number, and what `remember` must be given of it; None if there are no more."""
+        place = len(self._trials)
+        given = self._given(place)
+        if given is None:
+            return None
+        if given:
+            self._optuna.enqueue_trial(given)
+        self._optuna.sampler = self._settings.sampler(_seed(self._settings.seed, place))
+        trial = self._optuna.ask()
+        sampled = _draw(self._study.search, self._study.order, lambda name, axis: _suggest(trial, name, axis))
+        self._trials[number] = trial
+        return sampled, self._memory(place)
+
+    def remember(self, trial: TrialRecord) -> None:
+        """A suggestion that was made before this process began."""
+        self._optuna.add_trial(
+            create_trial(
+                state=TrialState.RUNNING,
+                params=trial.sampled,
+                distributions={name: self._distributions[name] for name in trial.sampled},
+                system_attrs=trial.memory.get("trial", {}),
             )
+        )
+        for name, value in trial.memory.get("study", {}).items():
+            self._storage.set_study_system_attr(self._optuna._study_id, name, value)
+        known = self._optuna.get_trials(deepcopy=False)[-1]
+        self._trials[trial.number] = optuna.Trial(self._optuna, known._trial_id)
+        for epoch in trial.epochs:
+            self._report(trial, epoch)
+        if trial.state not in ("running", "interrupted"):
+            self.ended(trial)
+
+    def reported(self, trial: TrialRecord) -> None:
+        """A trial has a new last report."""
+        self._report(trial, trial.last)
+
+    def ended(self, trial: TrialRecord) -> None:
+        """A trial is over: complete, pruned or failed. (Ray's own class tells an early value as if it were final.)"""
+        asked = self._trials[trial.number]
+        if trial.state == "finished":
+            self._optuna.tell(asked, [trial.last[name] for name in self._study.objectives])
+        elif trial.state != "interrupted":
+            self._optuna.tell(asked, state=TrialState.PRUNED if trial.state == "pruned" else TrialState.FAIL)
+
+    def _memory(self, place: int) -> dict[str, Any]:
+        """What Optuna has noted with the latest suggestion: of the trial, and (of generations, say) of the study."""
+        noted = self._storage.get_study_system_attrs(self._optuna._study_id)
+        new = {name: value for name, value in noted.items() if name not in self._noted}
+        self._noted |= new.keys()
+        memory = {"trial": dict(self._known()[place].system_attrs), "study": new}
+        return {whose: what for whose, what in memory.items() if what}
+
+    def _known(self) -> list[optuna.trial.FrozenTrial]:
+        return self._optuna.get_trials(deepcopy=False)
+
+    def _report(self, trial: TrialRecord, epoch: Mapping[str, float]) -> None:
+        if len(self._study.objectives) == 1:  # Optuna knows of no intermediate values for several
+            self._trials[trial.number].report(epoch[self._study.objective], int(epoch["epoch"]))
+
+    def _given(self, place: int) -> Sampled | None:
+        """The settings to try first; after them the cells of the axes that are a grid, in turn; or the searcher's."""
+        if place < len(self._study.first):
+            return dict(self._study.first[place])
+        given = self._settings.given(self._study, place - len(self._study.first))
+        return given if given is None or given else _cell(self._study.search, place - len(self._study.first))
 
 
-class Suggest:
-    """One sample of the search space, axis by axis; an object of its own because Ray keeps it on disk."""
-
-    def __init__(self, search: Mapping[str, Axis], order: Sequence[str]) -> None:
-        self.search, self.order = dict(search), list(order)
-
-    def __call__(self, trial: optuna.Trial) -> None:
-        """Draws every axis whose condition is met."""
-        for name in self.order:
-            axis = self.search[name]
-            if not axis.holds(trial.params):
-                continue
-            if axis.way == "choice":
-                trial.suggest_categorical(name, axis.values)
-            elif axis.way == "integer":
-                trial.suggest_int(name, *axis.values)
-            else:
-                trial.suggest_float(name, *axis.values, log=axis.way == "log_uniform")
+def _cell(search: Mapping[str, Axis], place: int) -> Sampled:
+    """One value of each axis that is a grid: all combinations in turn, and then again from the first."""
+    grids = {name: axis.values for name, axis in search.items() if axis.way == "grid"}
+    place %= math.prod(len(values) for values in grids.values())
+    cell: Sampled = {}
+    for name, values in reversed(grids.items()):
+        place, n = divmod(place, len(values))
+        cell[name] = values[n]
+    return cell
 
 
-class StudySearch(OptunaSearch):
-    """Optuna through Ray, with the baselines first and honest states.
-
-    A suggestion is {"number": 7, "baseline": "kd" or None, "sampled": {dotted name: value}}. Baselines are no
-    suggestions of Optuna's and it never hears of them. A trial that was stopped early is told as PRUNED (Ray's own
-    class tells an early value as if it were final), a failed one as FAIL.
-    """
-
-    def __init__(
-        self, suggest: Suggest, baselines: Sequence[str], sampler: optuna.samplers.BaseSampler, metric: str, mode: str
-    ) -> None:
-        super().__init__(space=suggest, sampler=sampler, metric=metric, mode=mode)
-        self._baselines = list(baselines)
-        self._count = 0
-        self._own: set[str] = set()
-
-    def suggest(self, trial_id: str) -> dict[str, Any]:
-        """The next baseline, or Optuna's next suggestion."""
-        self._count += 1
-        if self._count <= len(self._baselines):
-            return {"number": self._count, "baseline": self._baselines[self._count - 1], "sampled": {}}
-        self._own.add(trial_id)
-        return {"number": self._count, "baseline": None, "sampled": super().suggest(trial_id)}
-
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Passes an intermediate value on."""
-        if trial_id in self._own and FAILURE not in result:
-            super().on_trial_result(trial_id, result)
-
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Passes the end on: complete, pruned or failed."""
-        if trial_id in self._own:
-            result = result or {}
-            failed = error or FAILURE in result
-            whole = not failed and "epoch" in result and result["epoch"] == result["epochs"]
-            super().on_trial_complete(trial_id, result if whole else None, failed)
+def _seed(seed: int, place: int) -> int:
+    return int(np.random.SeedSequence([seed, place]).generate_state(1)[0])
 
 
-class InOrder(RaySearcher):
-    """A list of suggestions, one after the other."""
-
-    def __init__(self, suggestions: Sequence[dict[str, Any]]) -> None:
-        super().__init__()
-        self._left = list(suggestions)
-
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """The next one; Ray asks for no more than there are."""
-        return self._left.pop(0)
-
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Nothing is learnt from it."""
+def _suggest(trial: optuna.Trial, name: str, axis: Axis) -> Any:
+    if axis.listed:
+        return trial.suggest_categorical(name, axis.values)
+    if axis.way == "integer":
+        return trial.suggest_int(name, *axis.values)
+    return trial.suggest_float(name, *axis.values, log=axis.way == "log_uniform")
 
 
-Searcher = Annotated[Tpe | Gp | Qmc | Random, Field(discriminator="kind")]
+def _distribution(axis: Axis) -> BaseDistribution:
+    if axis.listed:
+        return CategoricalDistribution(axis.values)
+    if axis.way == "integer":
+        return IntDistribution(*axis.values)
+    low, high = axis.values
+    return FloatDistribution(low, high, log=axis.way == "log_uniform")

@@ -15,7 +15,7 @@ from ensdistill.config import Config, build_config
 from ensdistill.settings import Settings, setting
 from tune.axis import Axis, as_list
 from tune.confirm import Confirm
-from tune.schedulers import Asha, Scheduler
+from tune.schedulers import Asha, Rule, Scheduler
 from tune.searchers import Searcher, Tpe
 
 SHARED = ("seed", "data", "model", "teachers", "training")  # what baselines take over from the study's own settings
@@ -25,15 +25,36 @@ class Budget(Settings):
     """How much is tried."""
 
     trials: int = setting(24, "Searched trials, baselines not counted.", ge=1, le=1_000_000)
+    epochs: int | None = setting(None, "No searched trial begins once all together have trained so many epochs.", ge=1)
     minutes: float | None = setting(None, "No trial goes on after so many minutes.", gt=0)
 
 
 class Resources(Settings):
-    """What one trial is given; as many run side by side as fit."""
+    """What one trial is given, and how many run side by side."""
 
     cpu: float = setting(1, "CPU cores.", ge=0.01)
     gpu: float = setting(0, "GPUs; a fraction lets several trials share one.", ge=0)
-    retries: int = setting(1, "How often a trial whose process died goes on from its last checkpoint.", ge=0, le=100)
+    concurrency: int | None = setting(None, "How many run side by side; as many as fit if it is not given.", ge=1)
+    retries: int = setting(1, "How often a trial whose process died goes on at its last checkpoint.", ge=0, le=100)
+    checkpoint_seconds: float = setting(30, "How much training is done again at most after an interrupt.", ge=0)
+
+
+class WarmStart(Settings):
+    """An earlier study whose best settings are tried first."""
+
+    study: str = setting(..., "Its name, in the same folder of studies.", min_length=1)
+    best: int = setting(5, "How many of its best trials.", ge=1, le=1000)
+
+
+class Tracking(Settings):
+    """MLflow."""
+
+    uri: str | None = setting(None, "Store or server; sqlite:///<studies>/mlflow.db if it is not given.")
+    experiment: str = setting("ensdistill", "The experiment in which the runs are.", min_length=1)
+
+
+Objective = Literal["val/nll", "val/cnll", "val/accuracy", "val/brier", "val/ece"]
+Cost = Literal["cost/flops", "cost/parameters"]  # of the shipped network
 
 
 class Study(Settings):
@@ -43,23 +64,44 @@ class Study(Settings):
     config: dict[str, Any] = setting({}, "Settings on top of the preset, the same in all trials.")
     search: dict[str, Axis] = setting(..., "The axes, by the dotted names of settings.", min_length=1)
     baselines: list[str] = setting([], "Presets that run first as published, on the study's own data and training.")
-    objective: Literal["val/nll", "val/cnll", "val/accuracy", "val/brier", "val/ece"] = setting(
+    objective: Objective = setting(
         "val/nll", "The validation metric that decides; accuracy is maximised, the others minimised."
+    )
+    against: list[Objective | Cost] = setting(
+        [], "Further objectives: the search looks for the Pareto front of all; the first one still decides what ships."
     )
     searcher: Searcher = setting(Tpe(), "Who suggests settings.")
     scheduler: Scheduler = setting(Asha(), "Who stops hopeless trials early.")
+    first: list[dict[str, Any]] = setting([], "Settings to try first: values of some axes, or of all.")
+    warm_start: WarmStart | None = setting(None, "An earlier study whose best settings are tried first.")
     budget: Budget = setting(Budget(), "How much is tried.")
     confirm: Confirm = setting(Confirm(), "How the winner is held against luck.")
     trial: Resources = setting(Resources(), "What one trial is given.")
+    tracking: Tracking = setting(Tracking(), "Where MLflow keeps the runs.")
 
     @property
-    def mode(self) -> Literal["min", "max"]:
-        """Whether less or more of the objective is better."""
-        return "max" if self.objective == "val/accuracy" else "min"
+    def objectives(self) -> list[str]:
+        """All objectives, the one that decides first."""
+        return [self.objective, *self.against]
+
+    @property
+    def modes(self) -> list[str]:
+        """For each objective whether less or more of it is better."""
+        return ["max" if name == "val/accuracy" else "min" for name in self.objectives]
+
+    @property
+    def mode(self) -> str:
+        """Whether less or more of the objective that decides is better."""
+        return self.modes[0]
+
+    @property
+    def rule(self) -> Rule:
+        """Who stops hopeless trials, before the first of them."""
+        return self.scheduler(self.epochs, self.modes)
 
     @property
     def total(self) -> int:
-        """How many trials there will be, baselines included."""
+        """How many trials there will be, baselines included; fewer if another budget ends first."""
         return self.budget.trials + len(self.baselines)
 
     @property

@@ -1,29 +1,36 @@
-"""One study from beginning to end: teachers, search, harvest."""
+"""One study from beginning to end: teachers, search, confirmation, harvest; and again where it was interrupted."""
 
+import shutil
 import subprocess
+import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from ensdistill.cli import load_everything, teacher_metrics
 from ensdistill.config import content_hash
-from ensdistill.data import Data
-from ensdistill.members import Ensemble
+from ensdistill.errors import ConfigError, DataError
+from ensdistill.faults import validate
 from ensdistill.tables import Metrics, teacher_rows
 from ensdistill.weights import STUDENT_FILE
+from tune import tracking
 from tune.board import leaderboard, live, seeds_table
-from tune.confirm import Candidate, candidates, plan, verdict
+from tune.confirm import Candidate, candidates, verdict
 from tune.final import Tested, confirmed_figures, final_test, write_confirmation
 from tune.harvest import harvest
+from tune.load import change_study
 from tune.progress import Progress
-from tune.record import StudyFolder, this_process
-from tune.runner import cluster, run_repeats, run_trials
+from tune.record import StudyFolder, ranked
+from tune.runner import cluster, run_trials
 from tune.space import Study
-from tune.tracking import Tracker, default_uri
+from tune.tracking import Tracker, check_uri, default_uri
 
 UI_ADDRESS = "http://127.0.0.1:5000"
+CHANGEABLE = ("budget", "confirm", "trial", "tracking")  # settings of a study that may change when it goes on
 
 
 @dataclass(frozen=True)
@@ -32,128 +39,263 @@ class Place:
 
     studies: Path  # the folder of all studies
     name: str
-    tracking_uri: str | None  # MLflow; None for the SQLite store in the folder of all studies
-    device: str  # where teachers are trained
+    device: str = "auto"  # where teachers are trained
 
     @property
     def home(self) -> Path:
         """The folder of this study."""
         return self.studies / self.name
 
+    @property
+    def folder(self) -> StudyFolder:
+        """Its files."""
+        return StudyFolder(self.home)
+
 
 def launch(study: Study, place: Place, console: Console) -> str:
-    """Runs a study and returns how it ended: `finished`, `interrupted`, or `failed` if no trial ran to its end.
+    """Runs a study and returns how it ended: `finished`, `out_of_time`, `interrupted`, or `failed` if no trial ran to
 
-    The folder of the study must be there and empty. Everything printed goes to the console.
+    its end. The folder of the study must be there and empty. Everything printed goes to the console.
     """
-    with cluster(study):
-        return _launch(study, place, console)
+    study = _warm(study, place.studies)
+    header = {"name": place.name, "study_id": uuid.uuid4().hex, "study": study.model_dump(mode="json")}
+    try:
+        return _Work(study, place, header, console).run()
+    except BaseException:
+        if not place.folder.journal.exists():
+            shutil.rmtree(place.home, ignore_errors=True)  # no trial has begun: the name stays free
+        raise
 
 
-def _launch(study: Study, place: Place, console: Console) -> str:
-    config, folder = study.fixed_config, StudyFolder(place.home)
-    settings = study.model_dump(mode="json", exclude_none=True)
-    uri = place.tracking_uri or default_uri(place.studies)
-    tracker = Tracker(uri, place.name, place.studies / "artifacts")
-    begun = {"name": place.name, "study": settings, "process": this_process(), "tracking_uri": uri}
-    folder.write_summary(begun | {"state": "training teachers", "counts": {}, "total": study.total, "best": None})
-    try:
-        data, ensemble = load_everything(config, str(place.studies), place.device, study.specimens)
-        metrics = teacher_metrics(ensemble, data, config.training.threads)
-    except BaseException:
-        folder.remove_summary()  # no trial has begun: the name stays free
-        raise
-    teachers = teacher_rows(metrics)
-    header = begun | {
-        "study_hash": content_hash(settings),
-        "data_hash": data.identity,
-        "ensemble_hash": ensemble.identity,
-        "device": "cuda" if study.trial.gpu else "cpu",
-        "teachers": metrics,
-        "versions": versions(),
-        "git_commit": git_commit(),
-    }
-    hashes = {name: str(header[name]) for name in ("study_hash", "data_hash", "ensemble_hash", "git_commit")}
-    figures = {f"teachers/{who}_{name}": value for who, row in _short(teachers) for name, value in row.items()}
-    tracker.start_study(study, figures, hashes)
-    progress = Progress(study, folder, header | {"parent_run": tracker.parent})
-    progress.save("running")
-    ended, confirmed, tested = "failed", list[Candidate](), Tested()
-    try:
-        with live(console, progress) as board:
-            progress.listeners = [tracker, board]
-            ended = run_trials(progress, data, ensemble, metrics["curve"])
-            ended = "failed" if ended == "finished" and not progress.best else ended
-            if ended == "finished" and study.confirm.best:
-                ended, confirmed = _confirm(progress, data, ensemble, metrics["curve"])
-        files = harvest(progress, teachers)
-        if confirmed:
-            tested = final_test(study, confirmed, data, ensemble)
-            files.append(write_confirmation(folder.path, study, confirmed, tested))
-    except (KeyboardInterrupt, SystemExit):
-        ended, files = "interrupted", []
-        raise
-    except BaseException:
-        ended, files = "failed", []
-        raise
-    finally:
-        progress.save(ended)
-        best = progress.best
-        last = best.last if best else {}
-        final = {f"best/{name.removeprefix('val/')}": value for name, value in last.items() if "val/" in name}
-        final |= confirmed_figures(confirmed) if tested else {}
-        tracker.end_study(ended, final, {"best": best.name} if best else {}, [*files, place.home / "study.json"])
-    console.print(leaderboard(study, progress.searched, teachers))
-    if tested:
-        rows = {c.label: [repeat.last for repeat in c.repeats] for c in confirmed}
-        console.print(
-            seeds_table(f"confirmation (validation, {study.confirm.seeds} fresh seeds)", rows, "trial", "val/")
+def resume(place: Place, changes: Sequence[str], console: Console, *, look_again: bool = False) -> str:
+    """Goes on with a study where it was interrupted, in whatever way; returns how it ended, as `launch` does.
+
+    changes: `a.b=value` overrides, of those settings alone that leave the trials as they are: a study can be extended.
+    look_again: look at the test images once more if other students than before have won by now.
+    """
+    summary = place.folder.read_summary()
+    before = validate(Study, summary["study"])
+    study = change_study(before, changes)
+    for name in Study.model_fields:
+        if name not in CHANGEABLE and getattr(study, name) != getattr(before, name):
+            raise ConfigError(
+                f"--set {name}: would make the trials of {place.name} incomparable; what may change when a study goes "
+                f"on is {', '.join(CHANGEABLE)}; for the rest launch a new one"
+            )
+    keep = ("name", "study_id", "study_hash", "data_hash", "ensemble_hash", "git_commit")
+    header = {name: summary[name] for name in keep if name in summary}
+    return _Work(study, place, header | {"study": study.model_dump(mode="json")}, console, look_again).run()
+
+
+def sync(place: Place) -> tuple[int, str | None]:
+    """Sends MLflow what it has not taken yet; how many events are left, and why if there are any."""
+    with place.folder.held():
+        summary = place.folder.read_summary()
+        progress = Progress(validate(Study, summary["study"]), place.folder, summary)
+        tracker = _tracker(progress, place)
+        tracker.start()
+        return tracker.close(), tracker.trouble
+
+
+class _Work:
+    """One session of work at a study."""
+
+    def __init__(
+        self, study: Study, place: Place, header: dict[str, Any], console: Console, look_again: bool = False
+    ) -> None:
+        self.study, self.place, self.console, self.look_again = study, place, console, look_again
+        self.folder = place.folder
+        self.uri = study.tracking.uri or default_uri(place.studies)
+        check_uri(self.uri)
+        self.header = header | {"tracking_uri": self.uri}
+
+    def run(self) -> str:
+        with self.folder.held(), cluster(self.study):
+            self._load()
+            self.progress = Progress(self.study, self.folder, self.header)
+            self.tracker = _tracker(self.progress, self.place)
+            self.progress.tell = self.tracker.tell
+            self.tracker.start()
+            return self._work()
+
+    def _load(self) -> None:
+        """Data and teachers, the same as in earlier sessions."""
+        waiting = {"state": "training teachers", "counts": {}, "total": self.study.total, "best": None}
+        self.folder.write_summary(self.header | waiting)
+        config = self.study.fixed_config
+        self.data, self.ensemble = load_everything(
+            config, str(self.place.studies), self.place.device, self.study.specimens
         )
-        console.print(f"verdict: {verdict(confirmed, study.objective, study.mode)}", soft_wrap=True)
-        console.print(seeds_table("test images, looked at once", tested))
-    _say_where(console, place, progress, tracker, ended)
-    return ended
+        self.metrics = teacher_metrics(self.ensemble, self.data, config.training.threads)
+        self._check_same("data_hash", self.data.identity, "images")
+        self._check_same("ensemble_hash", self.ensemble.identity, "teachers")
+        self.teachers = teacher_rows(self.metrics)
+        self.header |= {
+            "study_hash": content_hash(self.header["study"]),
+            "data_hash": self.data.identity,
+            "ensemble_hash": self.ensemble.identity,
+            "device": "cuda" if self.study.trial.gpu else "cpu",
+            "teachers": self.metrics,
+            "versions": versions(),
+            "git_commit": git_commit(),
+        }
+
+    def _check_same(self, name: str, mine: str, what: str) -> None:
+        if self.header.get(name, mine) != mine:
+            raise DataError(
+                f"{self.place.home}: the {what} are not those with which this study began ({self.header[name]}, now "
+                f"{mine}), so its trials could not be compared; restore them or launch a new study"
+            )
+
+    def _work(self) -> str:
+        progress, files = self.progress, [Path("study.json")]
+        progress.happens("session", versions=self.header["versions"])
+        if not any(event["event"] == "prepared" for event in progress.past):
+            hashes = {name: self.header[name] for name in ("study_hash", "data_hash", "ensemble_hash", "git_commit")}
+            figures = {f"teachers/{who}_{n}": value for who, row in _short(self.teachers) for n, value in row.items()}
+            progress.happens("prepared", metrics=figures, tags={n: str(value) for n, value in hashes.items()})
+        progress.save("running")
+        ended, confirmed, tested = "failed", list[Candidate](), Tested()
+        try:
+            with live(self.console, progress) as board:
+                progress.listeners = [board]
+                ended = run_trials(progress, self.data, self.ensemble, self.metrics["curve"])
+                ended = "failed" if ended == "finished" and not progress.best else ended
+                if ended == "finished":
+                    confirmed = self._confirmed()
+            files += harvest(progress, self.teachers)
+            if confirmed:
+                tested = final_test(progress, confirmed, self.data, self.ensemble, look_again=self.look_again) or {}
+                files.append(write_confirmation(self.place.home, self.study, confirmed, tested))
+        except (KeyboardInterrupt, SystemExit):
+            ended = "interrupted"
+            raise
+        except BaseException:
+            ended = "failed"
+            raise
+        finally:
+            self._close(ended, confirmed, tested, files)
+        self._print(ended, confirmed, tested)
+        return ended
+
+    def _confirmed(self) -> list[Candidate]:
+        """The candidates, best first; the best repeat of the first is what ships."""
+        progress, study = self.progress, self.study
+        order = candidates(progress.searched, progress.repeats, study.objective, study.mode)
+        if order:
+            progress.winner = order[0].best(study.objective, study.mode)
+        return order
+
+    def _close(self, ended: str, confirmed: list[Candidate], tested: Tested, files: list[Path]) -> None:
+        progress, best = self.progress, self.progress.best
+        progress.save(ended)
+        last = best.last if best else {}
+        figures = {f"best/{name.removeprefix('val/')}": value for name, value in last.items() if "val/" in name}
+        figures |= confirmed_figures(confirmed) if confirmed else {}
+        progress.happens(
+            "closed",
+            state=ended,
+            metrics=figures,
+            tags={"best": best.name} if best else {},
+            files=[str(file.relative_to(self.place.home) if file.is_absolute() else file.name) for file in files],
+        )
+        self.left = self.tracker.close()
+
+    def _print(self, ended: str, confirmed: list[Candidate], tested: Tested) -> None:
+        study, show = self.study, self.console.print
+        show(leaderboard(study, self.progress.searched, self.teachers))
+        if confirmed:
+            rows = {c.label: [repeat.last for repeat in c.repeats] for c in confirmed}
+            title = f"confirmation (validation, {study.confirm.seeds} fresh seeds)"
+            show(seeds_table(title, rows, "trial", "val/"))
+            show(f"verdict: {verdict(confirmed, study.objective, study.mode)}", soft_wrap=True)
+        if tested:
+            show(seeds_table("test images, looked at once", tested))
+        elif confirmed:
+            show(
+                "the test images were looked at before, for other students: a second look would make them a second "
+                f"validation set. `{self._command('resume')} --look-again` looks all the same",
+                soft_wrap=True,
+            )
+        self._say_where(ended)
+
+    def _say_where(self, ended: str) -> None:
+        progress, home = self.progress, self.place.home
+        summary = progress.summary(ended)
+        states = ", ".join(f"{count} {state}" for state, count in sorted(summary["counts"].items()))
+        first = {"interrupted": "INTERRUPTED: ", "out_of_time": "out of time (budget.minutes): "}.get(ended, "")
+        lines = [f"{first}{len(progress.searched)} of {progress.total} trials ({states}) in {summary['seconds']:.0f} s"]
+        if progress.best:
+            lines += [f"best settings:  {home / 'best.yaml'}", f"best student:   {home / STUDENT_FILE}"]
+        else:
+            lines.append(
+                "no trial ran to its end, so there is no best one; the lines above and leaderboard.csv say why"
+            )
+        lines.append(f"all trials:     {home / 'leaderboard.csv'}")
+        if ended == "interrupted":
+            lines.append(f"to go on:       {self._command('resume')}")
+        if ended == "out_of_time":
+            minutes = 2 * (self.study.budget.minutes or 0)
+            lines.append(f"to go on:       {self._command('resume')} --set budget.minutes={minutes:g}")
+        self.console.print("\n".join([*lines, *self._about_mlflow()]), soft_wrap=True)
+
+    def _about_mlflow(self) -> list[str]:
+        if self.left:
+            return [
+                f"MLflow at {self.uri} has not taken {self.left} events yet ({self.tracker.trouble or 'no answer'}); "
+                f"nothing is lost: `{self._command('sync')}` sends them"
+            ]
+        if self.uri.startswith("http"):
+            return [f"compare them:   {self.tracker.link(self.uri.rstrip('/'))}"]
+        given = f" --tracking-uri {self.uri}" if self.study.tracking.uri else ""
+        ui = f"`ensdistill-tune ui{given}{self._where}`" if given or self._where else "`make ui`"
+        return [f"compare them:   {self.tracker.link(UI_ADDRESS)}", f"                (after {ui})"]
+
+    @property
+    def _where(self) -> str:
+        return f" --studies {self.place.studies}" if str(self.place.studies) != "studies" else ""
+
+    def _command(self, name: str) -> str:
+        return f"ensdistill-tune {name} {self.place.name}{self._where}"
 
 
-def _confirm(progress: Progress, data: Data, ensemble: Ensemble, curve: list[float]) -> tuple[str, list[Candidate]]:
-    """Repeats the best trials and the baselines; how that ended, and the candidates if it came to its end."""
+def _tracker(progress: Progress, place: Place) -> Tracker:
     study = progress.study
-    progress.save("confirming")
-    todo = plan(progress.searched, study.confirm, study.objective, study.mode, study.fixed_config.seed)
-    ended = run_repeats(progress, todo, data, ensemble, curve)
-    order = candidates(progress.searched, progress.repeats, study.objective, study.mode) if ended == "finished" else []
-    if order:
-        progress.winner = order[0].best(study.objective, study.mode)
-    return ended, order
+    where = tracking.Place(
+        uri=study.tracking.uri or default_uri(place.studies),
+        experiment=study.tracking.experiment,
+        study=place.name,
+        identity=progress.header["study_id"],
+        folder=place.home,
+        artifacts=place.studies / "artifacts",
+    )
+    return Tracker(where, study, progress.past)
+
+
+def _warm(study: Study, studies: Path) -> Study:
+    """The study with the best settings of an earlier one among those to try first. Raises DataError if it has none."""
+    if study.warm_start is None:
+        return study
+    folder = StudyFolder(studies / study.warm_start.study)
+    earlier = validate(Study, folder.read_summary()["study"])
+    trials = ranked((t for t in folder.read_trials() if t.sampled), earlier.objective, earlier.mode)
+    fitting = [
+        {
+            name: value
+            for name, value in trial.sampled.items()
+            if name in study.search and study.search[name].allows(value)
+        }
+        for trial in trials[: study.warm_start.best]
+    ]
+    if not any(fitting):
+        raise DataError(
+            f"warm_start.study {study.warm_start.study}: none of its trials has settings of this search space"
+        )
+    return study.model_copy(update={"first": [*study.first, *filter(None, fitting)]})
 
 
 def _short(teachers: dict[str, Metrics]) -> list[tuple[str, Metrics]]:
     return list(zip(("ensemble", "one"), teachers.values(), strict=True))
-
-
-def _say_where(console: Console, place: Place, progress: Progress, tracker: Tracker, ended: str) -> None:
-    summary = progress.summary(ended)
-    states = ", ".join(f"{count} {state}" for state, count in sorted(summary["counts"].items()))
-    first = {"interrupted": "INTERRUPTED: ", "out_of_time": "out of time (budget.minutes): "}.get(ended, "")
-    lines = [f"{first}{len(progress.searched)} of {progress.total} trials ({states}) in {summary['seconds']:.0f} s"]
-    if progress.best:
-        lines += [
-            f"best settings:  {place.home / 'best.yaml'}",
-            f"best student:   {place.home / STUDENT_FILE}",
-        ]
-    else:
-        lines.append("no trial ran to its end, so there is no best one; the lines above and leaderboard.csv say why")
-    lines.append(f"all trials:     {place.home / 'leaderboard.csv'}")
-    if tracker.trouble is None and tracker.uri.startswith("http"):
-        lines.append(f"compare them:   {tracker.link(tracker.uri.rstrip('/'))}")
-    elif tracker.trouble is None:
-        where = f" --tracking-uri {place.tracking_uri}" if place.tracking_uri else ""
-        where += f" --studies {place.studies}" if str(place.studies) != "studies" else ""
-        lines.append(f"compare them:   {tracker.link(UI_ADDRESS)}")
-        lines.append(f"                (after {'`ensdistill-tune ui' + where + '`' if where else '`make ui`'})")
-    else:
-        lines.append(f"MLflow failed on the way, so its runs are incomplete; nothing else is: {tracker.trouble}")
-    console.print("\n".join(lines), soft_wrap=True)
 
 
 def versions() -> dict[str, str]:

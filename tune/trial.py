@@ -1,8 +1,7 @@
 """One trial inside a Ray worker: sampled values -> settings -> `ensdistill.distill` -> reports and checkpoints."""
 
-import tempfile
-from collections.abc import Sequence
-from contextlib import nullcontext
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,16 @@ import torch
 from ray import tune
 
 from ensdistill import Data, Ensemble, Epoch, distill
+from ensdistill.config import Config
 from ensdistill.data import Split
 from ensdistill.ensemble_metrics import deep_ensemble_equivalent
-from ensdistill.errors import DivergedError, EnsdistillError
+from ensdistill.errors import DataError, DivergedError, EnsdistillError
+from ensdistill.evaluation import cost
 from ensdistill.weights import STUDENT_FILE, save_weights
-from tune.record import FAILURE
+from tune.record import CHECKPOINT, FAILURE, StudyFolder
 from tune.space import Study
 
 WORST = 1e30  # stands in for the objective of a trial that has none
-CHECKPOINT = "checkpoint.pt"
-CHECKPOINT_EVERY = 5  # epochs; a resumed trial gives the same numbers, so this only decides how much is done again
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,7 @@ class Inputs:
     """What all trials share, put into Ray's object store once. Images as NumPy arrays, which workers map, not copy."""
 
     study: Study
+    folder: StudyFolder
     arrays: dict[str, Any]
     class_names: tuple[str, ...]
     data_identity: str
@@ -35,13 +35,15 @@ class Inputs:
     curve: Sequence[float]  # calibrated NLL on validation of 1, 2, ..., M teachers
 
     @classmethod
-    def of(cls, study: Study, data: Data, ensemble: Ensemble, curve: Sequence[float]) -> "Inputs":
+    def of(cls, study: Study, folder: StudyFolder, data: Data, ensemble: Ensemble, curve: Sequence[float]) -> "Inputs":
         """Packs what `unpack` gives back."""
         arrays = {}
         for part in ("train", "validation", "unlabelled"):
             split: Split = getattr(data, part)
             arrays[part] = (split.images.cpu().numpy(), split.labels.cpu().numpy())
-        return cls(study, arrays, data.class_names, data.identity, ensemble.cpu(), curve)
+        return cls(
+            study, StudyFolder(folder.path.resolve()), arrays, data.class_names, data.identity, ensemble.cpu(), curve
+        )
 
     def unpack(self, device: torch.device) -> tuple[Data, Ensemble]:
         """Data and ensemble on the device. On the CPU the images are the shared memory itself: never write to them."""
@@ -51,9 +53,9 @@ class Inputs:
 
 
 def run_trial(suggestion: dict[str, Any], inputs: Inputs) -> None:
-    """Trains one student and reports every epoch; goes on from Ray's checkpoint if there is one.
+    """Trains one student and reports every epoch; goes on at its checkpoint if there is one.
 
-    suggestion: {"number", "baseline", "sampled"} as `tune.searchers.StudySearch` makes it; a repeat has a "seed" too.
+    suggestion: {"number", "baseline", "sampled", "seed"} as `tune.agenda.Agenda` makes it.
     """
     study = inputs.study
     try:
@@ -66,28 +68,36 @@ def run_trial(suggestion: dict[str, Any], inputs: Inputs) -> None:
 
 
 def _run(suggestion: dict[str, Any], inputs: Inputs) -> None:
-    study = inputs.study
-    config = study.config_of(suggestion["baseline"], suggestion["sampled"], suggestion.get("seed"))
+    study, home = inputs.study, inputs.folder.trial(suggestion["number"])
+    config = study.config_of(suggestion["baseline"], suggestion["sampled"], suggestion["seed"])
     data, ensemble = inputs.unpack(torch.device("cuda" if study.trial.gpu else "cpu"))
     metadata = {"settings": config.hash, "data": data.identity, "ensemble": ensemble.identity}
-    before = tune.get_checkpoint()
-    with before.as_directory() if before else nullcontext() as folder:
-        run = distill(config, ensemble, data, resume=Path(folder) / CHECKPOINT if folder else None)
-    for epoch in run:
-        _report(epoch, inputs.curve, metadata)
+    costs, unsaved = None, 0.0
+    for epoch in _begin(config, ensemble, data, home / CHECKPOINT):
+        costs = costs or cost(epoch.student(), data.train.images.shape[1:])
+        if epoch.last:
+            save_weights(home / STUDENT_FILE, epoch.student(), metadata)
+        tune.report(_metrics(epoch, inputs.curve, costs))
+        # Only now: the study has written the epoch down, so a checkpoint never knows of one that the study does not.
+        unsaved += epoch.seconds
+        if unsaved > study.trial.checkpoint_seconds and not epoch.last:
+            epoch.save(home / CHECKPOINT)
+            unsaved = 0.0
 
 
-def _report(epoch: Epoch, curve: Sequence[float], metadata: dict[str, str]) -> None:
-    metrics: dict[str, Any] = {"epoch": epoch.number, "epochs": epoch.epochs, "train/loss": epoch.loss}
+def _begin(config: Config, ensemble: Ensemble, data: Data, checkpoint: Path) -> Iterator[Epoch]:
+    """The epochs of a student that begins, or goes on at its checkpoint; a damaged one is as good as none."""
+    if checkpoint.exists():
+        with contextlib.suppress(DataError):
+            return distill(config, ensemble, data, resume=checkpoint)
+    return distill(config, ensemble, data)
+
+
+def _metrics(epoch: Epoch, curve: Sequence[float], costs: dict[str, float]) -> dict[str, float]:
+    """All that is known of a trial after an epoch; costs are those of the shipped network."""
+    metrics: dict[str, float] = {"epoch": epoch.number, "epochs": epoch.epochs, "train/loss": epoch.loss}
     metrics |= {f"val/{name}": value for name, value in epoch.val.items()}
     metrics["val/dee"] = deep_ensemble_equivalent(epoch.val["cnll"], curve)
     metrics |= {f"subnetworks/{name}": value for name, value in epoch.subnetworks.items()}
-    metrics["cost/epoch_seconds"] = epoch.seconds
-    if not epoch.last and epoch.number % CHECKPOINT_EVERY:
-        tune.report(metrics)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        epoch.save(Path(folder) / CHECKPOINT)
-        if epoch.last:
-            save_weights(Path(folder) / STUDENT_FILE, epoch.student(), metadata)
-        tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
+    metrics |= {f"cost/{name}": value for name, value in costs.items()}
+    return metrics | {"cost/epoch_seconds": epoch.seconds}

@@ -279,7 +279,7 @@ def greedy(score: Callable[[float], float], values: list[float], candidates: int
 
 @pytest.mark.parametrize("digits", [0, 6])  # rounded to whole numbers many epochs are equally good
 def test_soup_is_the_greedy_recipe_on_the_best_epochs_and_never_worse_than_the_best(digits: int) -> None:
-    chance = random.Random(0)  # noqa: S311
+    chance = random.Random(0)
     for _ in range(30):
         best_at, candidates = chance.uniform(-5, 5), chance.randint(1, 6)
         values = [float(chance.randint(-6, 6)) for _ in range(chance.randint(1, 9))]

@@ -260,14 +260,19 @@ def test_a_port_that_is_taken_is_told_at_once(studies: Path) -> None:
 
 @pytest.mark.parametrize("state", ["training teachers", "running", "confirming"])
 def test_a_study_whose_process_is_gone_is_shown_as_dead(state: str, tmp_path: Path) -> None:
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    child.wait()
     summary = {"name": "lost", "study": {"objective": "val/nll"}, "counts": {"running": 1}, "total": 3, "best": None}
-    summary |= {"state": state, "process": {"host": socket.gethostname(), "pid": child.pid}}
     (tmp_path / "lost").mkdir()
-    (tmp_path / "lost" / "study.json").write_text(json.dumps(summary))
-    shown = call("ensdistill-tune", "status", "lost", "--json", "--studies", tmp_path)
-    assert json.loads(shown.out)["state"] == "died"
+    (tmp_path / "lost" / "study.json").write_text(json.dumps(summary | {"state": state}))
+    hold = "import sys, time; from pathlib import Path; from tune.record import StudyFolder\n"
+    hold += "with StudyFolder(Path(sys.argv[1])).held(): print('held', flush=True); time.sleep(60)"
+    holder = subprocess.Popen([sys.executable, "-c", hold, tmp_path / "lost"], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    shown = [call("ensdistill-tune", "status", "lost", "--json", "--studies", tmp_path)]
+    holder.kill()
+    holder.wait()
+    shown.append(call("ensdistill-tune", "status", "lost", "--json", "--studies", tmp_path))
+    assert [json.loads(done.out)["state"] for done in shown] == [state, "died"]
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_any_work(tmp_path: Path) -> None:

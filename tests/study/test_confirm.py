@@ -1,17 +1,20 @@
 """The winner against luck: who is repeated, who wins, and what may be said of it."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from tune.confirm import Candidate, Confirm, candidates, compare, mean_and_spread, plan, verdict
+from tune.confirm import Candidate, candidates, compare, mean_and_spread, plan, verdict
 from tune.record import METRICS, TrialRecord
+from tune.space import Study
 
 METRIC = "val/nll"
 
 
 def trial(number: int, value: float, baseline: str | None = None, state: str = "finished", **more: int) -> TrialRecord:
     last = {"epoch": 2.0, "epochs": 2.0, **dict.fromkeys(METRICS, value)}
-    return TrialRecord(number, f"t{number}", baseline, {} if baseline else {"x": number}, "hash", state, [last], **more)
+    return TrialRecord(number, baseline, {} if baseline else {"x": number}, "hash", state, [last], **more)
 
 
 SEARCHED = [
@@ -25,6 +28,11 @@ SEARCHED = [
 ]
 
 
+def study(best: int, seeds: int = 5, **more: Any) -> Study:
+    search = {"transfer.temperature": {"uniform": [1, 2]}}
+    return Study.model_validate({"search": search, "confirm": {"best": best, "seeds": seeds}, **more})
+
+
 def repeats(values: dict[int, list[float]]) -> list[TrialRecord]:
     """Repeats of trials by number; seed s has the value at s."""
     made = [(number, seed, value) for number, some in values.items() for seed, value in enumerate(some, start=1)]
@@ -36,18 +44,16 @@ def repeats(values: dict[int, list[float]]) -> list[TrialRecord]:
 
 
 def test_the_best_finished_trials_and_all_baselines_are_repeated_with_the_same_fresh_seeds() -> None:
-    todo = plan(SEARCHED, Confirm(best=2, seeds=3), METRIC, "min", seed=7)
-    assert [(s["confirms"], s["seed"]) for s in todo] == [(n, seed) for seed in (8, 9, 10) for n in (3, 5, 1, 2)]
-    assert [s["number"] for s in todo] == list(range(8, 20))
-    assert all(s["sampled"] == ({} if s["baseline"] else {"x": s["confirms"]}) for s in todo)
+    todo = plan(SEARCHED, study(best=2, seeds=3, config={"seed": 7}))
+    assert [(of.number, seed) for of, seed in todo] == [(n, seed) for seed in (8, 9, 10) for n in (3, 5, 1, 2)]
 
 
 def test_fewer_finished_trials_than_asked_for_are_no_fault() -> None:
-    assert {s["confirms"] for s in plan(SEARCHED, Confirm(best=50), METRIC, "min", seed=0)} == {1, 2, 3, 5, 7}
+    assert {of.number for of, _ in plan(SEARCHED, study(best=50))} == {1, 2, 3, 5, 7}
 
 
 def test_more_is_better_where_the_objective_says_so() -> None:
-    assert {s["confirms"] for s in plan(SEARCHED[2:], Confirm(best=1), METRIC, "max", seed=0)} == {7}
+    assert {of.number for of, _ in plan(SEARCHED[2:], study(best=1, objective="val/accuracy"))} == {7}
 
 
 def test_the_winner_has_the_best_mean_and_not_the_best_single_seed() -> None:

@@ -29,6 +29,7 @@ searcher: {kind: random}
 scheduler: {kind: none}
 budget: {trials: 2}
 confirm: {best: 0}
+trial: {checkpoint_seconds: 0.5}
 """
 
 
@@ -75,7 +76,7 @@ def wait_for(condition: Any, seconds: float = 60) -> Any:
 def test_a_killed_worker_costs_nothing_but_time(launched: tuple[subprocess.Popen[str], Path]) -> None:
     study, folder = launched
     home = folder / "studies" / "slow"
-    wait_for(lambda: list(home.glob("ray/*/checkpoint_*/checkpoint.pt")))
+    wait_for(lambda: list(home.glob("trials/*/checkpoint.pt")))
     os.kill(wait_for(lambda: workers(study.pid))[0], signal.SIGKILL)
     output, _ = study.communicate(timeout=120)
     assert study.returncode == 0, output
@@ -94,7 +95,7 @@ def test_an_interrupted_study_closes_all_its_runs(
 ) -> None:
     study, folder = launched
     home = folder / "studies" / "slow"
-    wait_for(lambda: list(home.glob("ray/*/checkpoint_*/checkpoint.pt")))
+    wait_for(lambda: list(home.glob("trials/*/checkpoint.pt")))
     study.send_signal(number)
     output, _ = study.communicate(timeout=120)
     assert study.returncode == 130, output

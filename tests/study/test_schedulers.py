@@ -3,37 +3,15 @@
 from statistics import fmean, median
 from typing import Any
 
+import numpy as np
 import pytest
 
-from tune.record import FAILURE
-from tune.schedulers import Asha, Median
-
-STOP, CONTINUE = "STOP", "CONTINUE"
+from tune.schedulers import Asha, Hyperband, Median, NoScheduler, Rule
 
 
-class Trial:
-    """As much of Ray's trial as a scheduler looks at."""
-
-    status = "RUNNING"
-
-    def __init__(self, name: str, baseline: str | None = None) -> None:
-        self.trial_id, self.config = name, {"baseline": baseline}
-
-
-def started(settings: Any, mode: str = "min", epochs: int = 10) -> Any:
-    scheduler = settings(epochs)
-    assert scheduler.set_search_properties("val/nll", mode)
-    return scheduler
-
-
-def report(scheduler: Any, who: Any, values: list[float], first: int = 1, **more: Any) -> str:
-    """Reports one epoch after the other; the answer to the last one, or STOP at once."""
-    answer = CONTINUE
-    for epoch, value in enumerate(values, start=first):
-        answer = scheduler.on_trial_result(None, who, {"epoch": epoch, "val/nll": value, **more})
-        if answer == STOP:
-            break
-    return answer
+def reports(rule: Rule, number: int, values: list[float]) -> bool:
+    """Reports one epoch after the other; whether the trial was stopped, and then no more of them."""
+    return any(rule.stops(number, epoch, [value]) for epoch, value in enumerate(values, start=1))
 
 
 OTHERS = ([0.9, 0.5, 0.4], [0.8, 0.6, 0.5], [0.7, 0.7, 0.6])
@@ -41,51 +19,67 @@ OTHERS = ([0.9, 0.5, 0.4], [0.8, 0.6, 0.5], [0.7, 0.7, 0.6])
 
 @pytest.mark.parametrize("value", [0.55, 0.575, 0.59, 0.61, 0.7])
 def test_median_stops_who_never_was_as_good_as_the_median_of_the_means_of_others(value: float) -> None:
-    scheduler = started(Median(grace_epochs=2, trials=3))
-    for n, values in enumerate(OTHERS):
-        assert report(scheduler, Trial(f"other{n}"), values) == CONTINUE
+    rule = Median(grace_epochs=2, trials=3)(10, ["min"])
+    for number, values in enumerate(OTHERS):
+        assert not reports(rule, number, values)
     bound = median(fmean(values[1:2]) for values in OTHERS)  # from the grace epoch on, by epoch 2
-    answer = report(scheduler, Trial("late"), [0.95, value])
-    assert answer == (STOP if value > bound else CONTINUE)
+    assert reports(rule, 9, [0.95, value]) == (value > bound)
 
 
-def test_median_waits_for_enough_others_and_never_pauses() -> None:
-    scheduler = started(Median(grace_epochs=1, trials=3))
-    for n, values in enumerate(OTHERS[:2]):
-        report(scheduler, Trial(f"other{n}"), values)
-    assert report(scheduler, Trial("late"), [5.0, 5.0, 5.0]) == CONTINUE
+def test_median_waits_for_enough_others() -> None:
+    rule = Median(grace_epochs=1, trials=3)(10, ["min"])
+    for number, values in enumerate(OTHERS[:2]):
+        reports(rule, number, values)
+    assert not reports(rule, 9, [5.0, 5.0, 5.0])
 
 
 def test_median_keeps_to_its_grace() -> None:
-    scheduler = started(Median(grace_epochs=3, trials=1))
-    report(scheduler, Trial("other"), OTHERS[0])
-    assert report(scheduler, Trial("late"), [5.0, 5.0]) == CONTINUE
-    assert report(scheduler, Trial("late too"), [5.0, 5.0, 5.0]) == STOP
+    rule = Median(grace_epochs=3, trials=1)(10, ["min"])
+    reports(rule, 1, OTHERS[0])
+    assert not reports(rule, 2, [5.0, 5.0])
+    assert reports(rule, 3, [5.0, 5.0, 5.0])
 
 
 def test_median_knows_when_more_is_better() -> None:
-    scheduler = started(Median(grace_epochs=1, trials=1), mode="max")
-    report(scheduler, Trial("other"), [0.9, 0.9])
-    assert report(scheduler, Trial("worse"), [0.8]) == STOP
-    assert report(scheduler, Trial("better"), [0.95]) == CONTINUE
+    rule = Median(grace_epochs=1, trials=1)(10, ["max"])
+    reports(rule, 1, [0.9, 0.9])
+    assert reports(rule, 2, [0.8])
+    assert not reports(rule, 3, [0.95])
 
 
-@pytest.mark.parametrize("settings", [Median(grace_epochs=1, trials=1), Asha(grace_epochs=1, reduction_factor=2)])
-def test_baselines_are_never_stopped_and_nobody_is_measured_against_them(settings: Any) -> None:
-    scheduler = started(settings)
-    baseline = Trial("kd", baseline="kd")
-    scheduler.on_trial_add(None, baseline)
-    assert report(scheduler, baseline, [0.01] * 10) == CONTINUE
-    for n in range(3):
-        searched = Trial(f"searched{n}")
-        scheduler.on_trial_add(None, searched)
-        assert report(scheduler, searched, [0.5]) == CONTINUE
-    hopeless = Trial("hopeless", baseline="latentbe")
-    scheduler.on_trial_add(None, hopeless)
-    assert report(scheduler, hopeless, [9.0] * 10) == CONTINUE
+def test_asha_lets_the_best_share_of_each_rung_go_on() -> None:
+    rule = Asha(grace_epochs=1, reduction_factor=2)(8, ["min"])
+    values = [0.5, 0.4, 0.6, 0.3, 0.45, 0.2]
+    seen: list[float] = []
+    for number, value in enumerate(values):
+        expected = bool(seen) and value > np.percentile(seen, 50)  # among those who came to the rung before
+        assert reports(rule, number, [value]) == expected
+        seen.append(value)
 
 
-def test_a_failed_trial_is_no_measure_for_others() -> None:
-    scheduler = started(Median(grace_epochs=1, trials=1), mode="max")
-    assert report(scheduler, Trial("failed"), [1e30], **{FAILURE: "nan"}) == CONTINUE
-    assert report(scheduler, Trial("next"), [0.1]) == CONTINUE
+def test_hyperband_deals_trials_to_brackets_by_seed_and_number_alone() -> None:
+    def stopped(seed: int, numbers: range) -> list[bool]:
+        rule = Hyperband(grace_epochs=1, reduction_factor=2, brackets=3, seed=seed)(8, ["min"])
+        return [reports(rule, number, [1.0 + number] * 7) for number in numbers]
+
+    assert stopped(0, range(40)) == stopped(0, range(40))
+    assert stopped(0, range(40)) != stopped(1, range(40))
+    worst_after_grace_of_one = sum(stopped(0, range(40)))
+    assert worst_after_grace_of_one > 0
+
+
+def test_trials_too_short_for_many_brackets_have_fewer() -> None:
+    rule = Hyperband(grace_epochs=2, reduction_factor=3, brackets=5)(4, ["min"])
+    assert not any(reports(rule, number, [1.0]) for number in range(5))
+
+
+@pytest.mark.parametrize(
+    "settings", [Asha(grace_epochs=1), Hyperband(grace_epochs=1), Median(grace_epochs=1, trials=2), NoScheduler()]
+)
+def test_a_rule_that_hears_the_same_reports_again_decides_the_same(settings: Any) -> None:
+    chance = np.random.default_rng(0)
+    heard = [(int(n), epoch, float(chance.random())) for n in chance.permutation(30) for epoch in range(1, 9)]
+    first, second = settings(9, ["min"]), settings(9, ["min"])
+    decisions = [first.stops(n, epoch, [value]) for n, epoch, value in heard]
+    assert decisions == [second.stops(n, epoch, [value]) for n, epoch, value in heard]
+    assert any(decisions) != isinstance(settings, NoScheduler)

@@ -1,0 +1,153 @@
+"""What is suggested: inside the space, by seed and place alone, and told honestly what came of it."""
+
+import math
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from tune.record import TrialRecord
+from tune.searchers import Suggester, combinations
+from tune.space import Study
+
+SPACE = {
+    "transfer.temperature": {"log_uniform": [1, 10]},
+    "student.subnetworks": {"integer": [1, 4]},
+    "averaging.kind": {"choice": ["none", "ema"]},
+    "averaging.decay": {"uniform": [0.5, 0.9], "when": {"averaging.kind": "ema"}},
+}
+LISTED = {
+    "student.subnetworks": {"integer": [1, 4]},
+    "averaging.kind": {"choice": ["none", "ema"]},
+    "averaging.decay": {"grid": [0.5, 0.9], "when": {"averaging.kind": "ema"}},
+}
+every_searcher = pytest.mark.parametrize("kind", ["tpe", "gp", "nsga2", "qmc", "random"])
+
+
+def study(kind: str, seed: int = 0, search: dict[str, Any] | None = None, **more: Any) -> Study:
+    tree = {"preset": "latentbe", "search": search or SPACE, "searcher": {"kind": kind, "seed": seed}, **more}
+    return Study.model_validate(tree)
+
+
+def trial(number: int, sampled: dict[str, Any], memory: dict[str, Any], **more: Any) -> TrialRecord:
+    """A finished one; the best temperature is 2."""
+    value = abs(sampled.get("transfer.temperature", 2) - 2)
+    last = {"epoch": 3.0, "epochs": 3.0, "val/nll": value, "cost/flops": 1 - value / 10}
+    return TrialRecord(number, None, sampled, "", "finished", [last], memory=memory, **more)
+
+
+def suggested(of: Study, count: int) -> list[TrialRecord]:
+    """Trials, each answered before the next is suggested."""
+    suggester, made = Suggester(of), list[TrialRecord]()
+    for number in range(1, count + 1):
+        suggestion = suggester.suggest(number)
+        assert suggestion is not None
+        made.append(trial(number, *suggestion))
+        suggester.reported(made[-1])
+        suggester.ended(made[-1])
+    return made
+
+
+@every_searcher
+def test_the_same_seed_suggests_the_same_trials(kind: str) -> None:
+    first, again, other = ([t.sampled for t in suggested(study(kind, seed), 12)] for seed in (0, 0, 1))
+    assert first == again != other
+
+
+@every_searcher
+def test_every_searcher_keeps_to_the_space_and_its_conditions(kind: str) -> None:
+    of = study(kind)
+    for sampled in (t.sampled for t in suggested(of, 20)):
+        assert 1 <= sampled["transfer.temperature"] <= 10
+        assert sampled["student.subnetworks"] in (1, 2, 3, 4)
+        assert ("averaging.decay" in sampled) == (sampled["averaging.kind"] == "ema")
+        of.trial_config(sampled)
+
+
+@pytest.mark.parametrize("against", [[], ["cost/flops"]], ids=["one objective", "two objectives"])
+@pytest.mark.parametrize("kind", ["tpe", "gp", "nsga2", "qmc", "random"])
+def test_a_searcher_that_is_told_again_what_is_known_goes_on_as_if_nothing_had_happened(
+    kind: str, against: list[str]
+) -> None:
+    of = study(kind, against=against)
+    whole = suggested(of, 24)
+    for known in (1, 9, 17, 23):
+        suggester = Suggester(of)
+        for record in whole[:known]:
+            suggester.remember(record)
+        suggestion = suggester.suggest(known + 1)
+        assert suggestion is not None
+        assert suggestion[0] == whole[known].sampled, f"after {known} trials"
+
+
+def test_a_running_trial_is_remembered_as_running_and_may_end_later() -> None:
+    of = study("tpe")
+    whole = suggested(of, 12)
+    suggester = Suggester(of)
+    for record in whole[:-1]:
+        suggester.remember(record)
+    last = whole[-1]
+    suggester.remember(TrialRecord(last.number, None, last.sampled, "", "interrupted", memory=last.memory))
+    suggester.reported(last)
+    suggester.ended(last)
+    direct = Suggester(of)
+    for record in whole:
+        direct.remember(record)
+    assert suggester.suggest(13) == direct.suggest(13)
+
+
+def test_optuna_is_told_complete_pruned_and_failed_trials_apart() -> None:
+    suggester = Suggester(study("tpe"))
+    for number, state in enumerate(["finished", "pruned", "failed", "interrupted"], start=1):
+        suggestion = suggester.suggest(number)
+        assert suggestion is not None
+        record = trial(number, *suggestion)
+        record.state = state  # type: ignore[assignment]
+        suggester.ended(record)
+    assert [known.state.name for known in suggester._known()] == ["COMPLETE", "PRUNED", "FAIL", "RUNNING"]
+
+
+def test_a_grid_holds_every_combination_once_and_conditions_are_kept() -> None:
+    of = study("grid", search=LISTED)
+    suggester, found = Suggester(of), []
+    while (suggestion := suggester.suggest(len(found) + 1)) is not None:
+        found.append(tuple(sorted(suggestion[0].items())))
+    expected = {(k, kind, decay) for k in (1, 2, 3, 4) for kind, decay in [("none", None), ("ema", 0.5), ("ema", 0.9)]}
+    assert len(found) == len(set(found)) == len(expected) == len(list(combinations(of.search, of.order)))
+    assert {
+        (d["student.subnetworks"], d["averaging.kind"], d.get("averaging.decay")) for d in map(dict, found)
+    } == expected
+
+
+@every_searcher
+def test_the_cells_of_grid_axes_are_visited_in_turn_whoever_suggests_the_rest(kind: str) -> None:
+    if kind == "qmc":
+        pytest.skip("its points hold a value of every axis")
+    search = SPACE | {"student.subnetworks": {"grid": [1, 2, 4]}, "averaging.kind": {"grid": ["none", "ema"]}}
+    found = suggested(study(kind, search=search), 12)
+    cells = Counter((t.sampled["student.subnetworks"], t.sampled["averaging.kind"]) for t in found)
+    assert cells == {(k, a): 2 for k in (1, 2, 4) for a in ("none", "ema")}
+
+
+def test_sobol_points_leave_no_holes() -> None:
+    found = [t.sampled for t in suggested(study("qmc"), 64)]
+    eighths = Counter(int(8 * math.log(s["transfer.temperature"]) / math.log(10)) for s in found)
+    assert set(eighths.values()) == {8}
+    assert set(Counter(s["student.subnetworks"] for s in found).values()) == {16}
+
+
+@every_searcher
+def test_settings_to_try_first_are_tried_first_and_the_searcher_fills_the_gaps(kind: str) -> None:
+    first = [{"transfer.temperature": 2.5}, {"transfer.temperature": 3.5, "averaging.kind": "none"}]
+    found = suggested(study(kind, first=first), 4)
+    assert [t.sampled["transfer.temperature"] for t in found[:2]] == [2.5, 3.5]
+    assert found[1].sampled["averaging.kind"] == "none"
+    assert all(t.sampled["student.subnetworks"] in (1, 2, 3, 4) for t in found)
+    assert found[2].sampled["transfer.temperature"] not in (2.5, 3.5)
+
+
+def test_a_model_finds_better_settings_than_chance() -> None:
+    def best_of_the_last(kind: str) -> float:
+        return min(abs(t.sampled["transfer.temperature"] - 2) for t in suggested(study(kind), 40)[20:])
+
+    assert best_of_the_last("tpe") < 0.05
