@@ -96,17 +96,18 @@ class ParetoRungs:
     """Asynchronous successive halving that does not cut the front.
 
     At each rung the first values that a trial reports at or after that epoch are recorded, and it is decided once, from
-    what the rung holds by then: it is stopped when a recorded trial dominates it and, besides, at least
-    1/reduction_factor of all recorded (itself included) lie in better fronts. So a whole front goes on or none of it
-    does; the first to come always goes on, the second is stopped if the first dominates it. With one objective this is
-    the rule of Li et al. 2020 (MLSys), the share rounded up. Multi-objective ASHA (Schmucker et al. 2021) holds to the
-    share even within the first front, and so stops trials that nobody dominates.
+    what the rung holds by then: the trial is stopped when at least 1/reduction_factor of all recorded, itself included,
+    lie in better fronts. So whole fronts go on or none of them does, and who is not dominated at its rung always goes
+    on: the first to come does, and the second is stopped only if the first dominates it. With one objective it is
+    asynchronous successive halving (Li et al. 2020, MLSys), its share rounded up, where a trial stops that would wait
+    there. Multi-objective ASHA (Schmucker et al. 2021) holds to the share within the first front too, and so halts
+    trials that nobody dominates.
 
     Where who dominates at a rung still dominates at the end, no trial of the final front is ever stopped. Where
-    learning curves cross or are noisy it can be: a large student that learns slowly is dominated early by a small one.
-    `tolerance` is for that: only who is still dominated when taken for so much better (a share of its own values, one
-    for each objective) is stopped. 0 belongs to an objective that does not change while training, such as inference
-    cost: with a tolerance in all objectives nobody could be stopped by a trial of equal cost.
+    learning curves cross or are noisy one can be: a costly student that learns slowly is dominated early by a cheap
+    one. `tolerance` is for that: a trial goes on, besides, if nobody would dominate it were each of its values better
+    by that share of itself. There is one for each objective; 0 belongs to an objective that does not change while
+    training, such as inference cost, or else nobody is ever stopped by a trial of equal cost.
 
     The state is `recorded`, {rung: {trial number: values}} in order of arrival. Decisions are read off it, so a trial
     that asks again is given the same answer, after a restart too.

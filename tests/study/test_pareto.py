@@ -112,6 +112,11 @@ def test_spread_points_are_different_points_of_the_front_with_the_best_first(see
         assert values[chosen[0]] == min(values[i] for i in front(values))
 
 
+def test_spread_does_not_hang_on_units() -> None:
+    steep = [[0.0, 1000.0], [1.0, 0.0], [0.02, 500.0], [0.5, 450.0]]
+    assert spread(steep, 3) == spread([[1000 * a, b] for a, b in steep], 3) == [0, 1, 3]
+
+
 # How good a front is
 
 
