@@ -49,8 +49,8 @@ def fronts(values: Points) -> list[list[int]]:
 def spread(values: Points, k: int) -> list[int]:
     """At most k different points of the front, well apart; the first of them is the best in the first objective.
 
-    Each next one is the farthest from those chosen, in units of the front's range in each objective. So the second is
-    the other end of the front; of equal points only the first is taken. Gonzalez 1985.
+    Each next one is the farthest from those chosen, in units of the front's range in each objective: of two objectives
+    the second point is the other end. Of equal points only the first is taken. Gonzalez 1985.
     """
     points = _points(values)
     candidates = sorted(front(values), key=lambda i: tuple(points[i]))

@@ -324,7 +324,7 @@ def simulate(
     trials: float = INF,
     workers: int = 4,
 ) -> Outcome:
-    """Four workers, trials of different speed, until so many epochs are spent or so many trials over."""
+    """Workers side by side, trials of different speed, until so many epochs are spent or so many trials over."""
     study = optuna.create_study(directions=["minimize", "minimize"], sampler=sampler)
     speeds, out = random.Random(seed), Outcome()  # noqa: S311
     running: list[tuple[float, int, int, float, optuna.Trial]] = []  # time, number, epoch, duration of one, trial
@@ -385,6 +385,15 @@ def studies(request: pytest.FixtureRequest) -> dict[str, list[Outcome]]:
 def test_no_trial_of_the_final_front_is_stopped_when_curves_do_not_cross(studies: dict[str, list[Outcome]]) -> None:
     assert [outcome.lost() for outcome in studies["pareto"]] == [[]] * 12
     assert sum(len(o.stopped) for o in studies["pareto"]) > sum(len(o.finished) for o in studies["pareto"])
+
+
+@pytest.mark.parametrize("workers", [1, 2, 16])
+def test_no_trial_of_the_final_front_is_stopped_however_many_run_at_once(workers: int) -> None:
+    for seed in range(5):
+        rule = ParetoRungs(RUNGS, FACTOR).report
+        outcome = simulate(rule, SAMPLERS["random"](seed), seed, trials=64, workers=workers)
+        assert outcome.lost() == []
+        assert len(outcome.stopped) > 32
 
 
 def test_the_front_is_better_for_the_same_number_of_epochs(studies: dict[str, list[Outcome]]) -> None:
