@@ -1,0 +1,433 @@
+"""Fronts against brute force, volumes against closed forms, and early stopping on problems whose front is known."""
+
+import heapq
+import json
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from statistics import fmean, median
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from ray.tune.schedulers.async_hyperband import _Bracket
+
+from tune.pareto import ParetoRungs, dominates, front, fronts, hypervolume, minimised, rungs, spread
+
+NAN, INF = math.nan, math.inf
+
+
+def points(seed: int, n: int, objectives: int, levels: int | None = 4) -> list[list[float]]:
+    """Random points; on few levels, so that many are equal in some objective and some in all."""
+    rng = random.Random(seed)  # noqa: S311
+    draw = rng.random if levels is None else lambda: float(rng.randrange(levels))
+    return [[draw() for _ in range(objectives)] for _ in range(n)]
+
+
+def is_dominated(b: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
+    """By definition, in plain loops."""
+    return any(
+        all(x <= y for x, y in zip(a, b, strict=True)) and any(x < y for x, y in zip(a, b, strict=True)) for a in others
+    )
+
+
+def fronts_by_definition(values: list[list[float]]) -> list[list[int]]:
+    left, found = list(range(len(values))), []
+    while left:
+        found.append([i for i in left if not is_dominated(values[i], [values[j] for j in left])])
+        left = [i for i in left if i not in found[-1]]
+    return found
+
+
+# Who dominates whom
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        ([1, 2], [1, 3], True),
+        ([1, 3], [1, 2], False),
+        ([1, 2], [1, 2], False),
+        ([1, 3], [2, 2], False),
+        ([0], [1], True),
+        ([1, 2], [NAN, 2], True),
+        ([NAN, 2], [1, 2], False),
+        ([NAN, 1], [INF, 2], True),
+    ],
+)
+def test_one_dominates_who_is_nowhere_worse_and_somewhere_better(
+    a: list[float], b: list[float], expected: bool
+) -> None:
+    assert dominates(a, b) is expected
+
+
+def test_what_is_to_be_large_changes_its_sign() -> None:
+    assert minimised([0.1, 0.9, 3], ["min", "max", "min"]) == (0.1, -0.9, 3)
+    with pytest.raises(ValueError, match="zip"):
+        minimised([0.1, 0.9], ["min"])
+
+
+@pytest.mark.parametrize("objectives", [1, 2, 3, 4])
+@pytest.mark.parametrize("seed", range(10))
+def test_fronts_are_those_of_the_definition(objectives: int, seed: int) -> None:
+    for levels in (2, 5, None):
+        values = points(seed, 40, objectives, levels)
+        assert fronts(values) == fronts_by_definition(values)
+        assert front(values) == fronts_by_definition(values)[0]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_permutation_of_the_points_only_permutes_the_fronts(seed: int) -> None:
+    values = points(seed, 50, 2)
+    order = list(range(50))
+    random.Random(seed).shuffle(order)  # noqa: S311
+    moved = fronts([values[i] for i in order])
+    assert [sorted(order[i] for i in some) for some in moved] == fronts(values)
+
+
+def test_no_points_have_no_front() -> None:
+    assert (fronts([]), front([]), spread([], 3), hypervolume([], [1, 1])) == ([], [], [], 0.0)
+
+
+# A few of a front
+
+
+def test_spread_takes_the_best_of_the_first_objective_then_the_other_end_then_the_middle() -> None:
+    line = [[0.55, 45], [0.0, 100], [0.1, 90], [1.0, 0], [1.0, 50]]  # the last is dominated
+    assert [spread(line, k) for k in (0, 1, 2, 3, 9)] == [[], [1], [1, 3], [1, 3, 0], [1, 3, 0, 2]]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_spread_points_are_different_points_of_the_front_with_the_best_first(seed: int) -> None:
+    values = points(seed, 40, 3)
+    different = {tuple(values[i]) for i in front(values)}
+    for k in range(1, 12):
+        chosen = spread(values, k)
+        assert set(chosen) <= set(front(values))
+        assert len({tuple(values[i]) for i in chosen}) == len(chosen) == min(k, len(different))
+        assert values[chosen[0]] == min(values[i] for i in front(values))
+
+
+def test_spread_does_not_hang_on_units() -> None:
+    steep = [[0.0, 1000.0], [1.0, 0.0], [0.02, 500.0], [0.5, 450.0]]
+    assert spread(steep, 3) == spread([[1000 * a, b] for a, b in steep], 3) == [0, 1, 3]
+
+
+# How good a front is
+
+
+def volume_by_inclusion_and_exclusion(values: list[list[float]], reference: list[float]) -> float:
+    """The volume of a union of boxes: every non-empty set of them, with alternating sign."""
+    total = 0.0
+    for size in range(1, len(values) + 1):
+        for some in combinations(values, size):
+            sides = [max(0.0, r - max(column)) for r, column in zip(reference, zip(*some, strict=True), strict=True)]
+            total -= (-1) ** size * math.prod(sides)
+    return total
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([[1, 1]], 6),  # 2 x 3
+        ([[1, 1], [1, 1]], 6),
+        ([[2, 1], [1, 3]], 1 * 3 + 2 * 1 - 1 * 1),
+        ([[2, 1], [1, 3], [2.5, 3.5]], 4),  # one dominated
+        ([[2, 1], [1, 3], [0, 4], [-9, 5]], 4),  # one on the border, one outside
+        ([[2, 1], [1, 3], [0, NAN]], 4),
+    ],
+)
+def test_hypervolume_of_two_objectives_by_hand(values: list[list[float]], expected: float) -> None:
+    assert hypervolume(values, [3, 4]) == expected
+
+
+@pytest.mark.parametrize("objectives", [2, 3, 4, 5])
+@pytest.mark.parametrize("levels", [3, None])
+def test_hypervolume_is_that_of_a_union_of_boxes(objectives: int, levels: int | None) -> None:
+    values, reference = points(objectives, 9, objectives, levels), [1.5] * objectives
+    assert hypervolume(values, reference) == pytest.approx(volume_by_inclusion_and_exclusion(values, reference))
+
+
+@pytest.mark.parametrize("objectives", [2, 3, 4])
+def test_hypervolume_is_the_share_of_random_points_that_are_dominated(objectives: int) -> None:
+    values = np.array(points(1, 30, objectives, None))
+    sample = np.random.default_rng(0).random((20_000, objectives))
+    share = float((values[:, None] <= sample).all(axis=2).any(axis=0).mean())
+    error = math.sqrt(share * (1 - share) / len(sample))
+    assert abs(hypervolume(values, [1] * objectives) - share) < 4 * error
+
+
+# Rungs
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4, 2.5, 1.5])
+@pytest.mark.parametrize("grace", [1, 3, 5])
+def test_rungs_are_where_those_of_rays_asha_are(grace: int, factor: float) -> None:
+    for epochs in range(grace, 100):
+        theirs = {math.ceil(milestone) for milestone, _ in _Bracket(grace, epochs, factor, 0)._rungs}
+        assert rungs(grace, factor, epochs) == sorted(rung for rung in theirs if rung < epochs)
+
+
+def test_the_second_to_come_is_stopped_only_if_the_first_dominates_it() -> None:
+    for values, stopped in [((2, 2), True), ((1, 2), True), ((1, 1), False), ((2, 0), False), ((0, 0), False)]:
+        rule = ParetoRungs([5], 3)
+        assert not rule.report(1, 5, (1, 1))
+        assert rule.report(2, 5, values) is stopped
+
+
+def test_a_dominated_trial_goes_on_while_better_fronts_hold_less_than_the_share() -> None:
+    rule = ParetoRungs([5], 3)
+    for number, (values, better, stopped) in enumerate(
+        [
+            ((0, 4), 0, False),
+            ((4, 0), 0, False),
+            ((9, 9), 2, True),  # of 3
+            ((5, 5), 2, True),
+            ((1, 5), 2, True),
+            ((5, 1), 2, True),  # of 6: not less than a third
+            ((6, 6), 5, True),
+            ((1, 5), 2, False),  # of 8
+        ]
+    ):
+        assert rule.report(number, 5, values) is stopped
+        assert stopped == (better > 0 and better >= (number + 1) / 3)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_with_one_objective_it_is_asynchronous_successive_halving(seed: int) -> None:
+    rule, seen = ParetoRungs([1], 3), []
+    for number, (value,) in enumerate(points(seed, 60, 1, None)):
+        rank = sum(other < value for other in seen)
+        seen.append(value)
+        assert rule.report(number, 1, (value,)) == (rank > 0 and rank >= len(seen) / 3)
+
+
+def test_who_is_not_dominated_at_its_rung_always_goes_on() -> None:
+    for seed in range(10):
+        rule, values = ParetoRungs([1], 4), points(seed, 80, 3, 8)
+        for number, own in enumerate(values):
+            stopped = rule.report(number, 1, own)
+            assert is_dominated(own, values[:number]) or not stopped
+
+
+def test_a_trial_that_is_not_a_number_stops_and_no_other_is_stopped_for_it() -> None:
+    rule = ParetoRungs([1], 3)
+    assert [rule.report(n, 1, v) for n, v in enumerate([(NAN, 2), (9, 2), (NAN, 2)])] == [False, False, True]
+
+
+def test_the_first_report_at_or_after_a_rung_counts_and_no_other() -> None:
+    rule = ParetoRungs([3, 9], 3)
+    assert not rule.report(1, 2, (0, 0))
+    assert not rule.report(1, 4, (1, 1))
+    assert not rule.report(1, 5, (9, 9))
+    assert not rule.report(2, 10, (2, 2))
+    assert rule.recorded == {3: {1: (1, 1)}, 9: {2: (2, 2)}}
+
+
+def test_who_asks_again_is_given_the_same_answer_after_a_restart_too() -> None:
+    rule, values = ParetoRungs([2, 4], 3), points(3, 60, 2, 9)
+    answers = {(n, e): rule.report(n, e, own) for n, own in enumerate(values) for e in range(1, 7)}
+    kept = json.loads(json.dumps(rule.recorded))
+    state = {int(rung): {int(n): tuple(own) for n, own in some.items()} for rung, some in kept.items()}
+    for again in (rule, ParetoRungs([2, 4], 3, recorded=state)):
+        assert {(n, e): again.report(n, e, (0, 0)) for n, e in reversed(answers)} == answers
+    assert 0 < sum(answers.values()) < len(answers)
+
+
+def test_tolerance_spares_who_would_not_be_dominated_were_it_so_much_better() -> None:
+    for loss, stopped in [(1.04, False), (1.06, True)]:
+        rule = ParetoRungs([1], 3, tolerance=(0.05, 0))
+        assert not rule.report(1, 1, (1.0, 4))
+        assert rule.report(2, 1, (loss, 4)) is stopped
+    rule = ParetoRungs([1], 3, tolerance=(0.05,))
+    assert not rule.report(1, 1, minimised([0.90], ["max"]))
+    assert not rule.report(2, 1, minimised([0.87], ["max"]))
+    assert rule.report(3, 1, minimised([0.85], ["max"]))
+
+
+# A problem with a known front: cost c in 1..8 and a setting x whose best value is 0.3, whatever the cost
+
+EPOCHS, FACTOR = 81, 3
+RUNGS = rungs(3, FACTOR, EPOCHS)
+REFERENCE = (1.6, 9.0)
+KNOWN = [(0.2 + 0.8 / c, c) for c in range(1, 9)]  # what x = 0.3 ends at
+
+Curve = Callable[[int, int, float, int], float]  # trial, c, x, epoch -> loss
+
+
+def final_loss(c: int, x: float) -> float:
+    return 0.2 + 0.8 / c + 1.5 * (x - 0.3) ** 2
+
+
+def never_crossing(trial: int, c: int, x: float, epoch: int) -> float:
+    """Every trial loses the same share of its excess: who is better once is better always."""
+    return final_loss(c, x) * (1 + 2 * math.exp(-epoch / 10))
+
+
+def crossing(trial: int, c: int, x: float, epoch: int) -> float:
+    """The costly learn slowly."""
+    return final_loss(c, x) * (1 + 2 * math.exp(-epoch / (3 + 2 * c)))
+
+
+def noisy(trial: int, c: int, x: float, epoch: int) -> float:
+    """5 % of noise, another at each epoch."""
+    return never_crossing(trial, c, x, epoch) * math.exp(random.Random(f"{trial} {epoch}").gauss(0, 0.05))  # noqa: S311
+
+
+def never_stops(number: int, epoch: int, values: Sequence[float]) -> bool:
+    return False
+
+
+def asha_of_the_first_objective() -> Callable[[int, int, Sequence[float]], bool]:
+    """Ray's own rule."""
+    bracket = _Bracket(RUNGS[0], EPOCHS, FACTOR, 0, stop_last_trials=False)
+    return lambda n, epoch, values: bracket.on_result(SimpleNamespace(trial_id=n), epoch, -values[0]) == "STOP"
+
+
+@dataclass
+class Outcome:
+    """What a simulated study leaves behind, by number of trial."""
+
+    settings: dict[int, tuple[int, float]] = field(default_factory=dict)
+    stopped: set[int] = field(default_factory=set)
+    finished: set[int] = field(default_factory=set)
+    epochs: int = 0
+
+    def ends(self, n: int) -> tuple[float, float]:
+        """What a trial comes to when it is let."""
+        return final_loss(*self.settings[n]), self.settings[n][0]
+
+    def true_front(self) -> list[int]:
+        """The front of all trials, had none been stopped."""
+        return front([self.ends(n) for n in range(len(self.settings))])
+
+    def lost(self) -> list[int]:
+        """Trials of that front that were stopped."""
+        return [n for n in self.true_front() if n in self.stopped]
+
+    def volume(self) -> float:
+        """Of the trials that ran to their end, as a share of that of the known front."""
+        return hypervolume([self.ends(n) for n in self.finished], REFERENCE) / hypervolume(KNOWN, REFERENCE)
+
+
+def simulate(
+    rule: Callable[[int, int, Sequence[float]], bool],
+    sampler: optuna.samplers.BaseSampler,
+    seed: int,
+    *,
+    curve: Curve = never_crossing,
+    epochs: float = INF,
+    trials: float = INF,
+    workers: int = 4,
+) -> Outcome:
+    """Workers side by side, trials of different speed, until so many epochs are spent or so many trials over."""
+    study = optuna.create_study(directions=["minimize", "minimize"], sampler=sampler)
+    speeds, out = random.Random(seed), Outcome()  # noqa: S311
+    running: list[tuple[float, int, int, float, optuna.Trial]] = []  # time, number, epoch, duration of one, trial
+
+    def start(time: float) -> None:
+        if len(out.settings) < trials:
+            trial, number, duration = study.ask(), len(out.settings), speeds.uniform(0.5, 1.5)
+            out.settings[number] = (trial.suggest_int("c", 1, 8), trial.suggest_float("x", 0, 1))
+            heapq.heappush(running, (time + duration, number, 1, duration, trial))
+
+    for _ in range(workers):
+        start(0)
+    while running and out.epochs < epochs:
+        time, number, epoch, duration, trial = heapq.heappop(running)
+        out.epochs += 1
+        c, x = out.settings[number]
+        if epoch == EPOCHS:
+            out.finished.add(number)
+            study.tell(trial, out.ends(number))
+        elif rule(number, epoch, (curve(number, c, x, epoch), c)):
+            out.stopped.add(number)
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        else:
+            heapq.heappush(running, (time + duration, number, epoch + 1, duration, trial))
+            continue
+        start(time)
+    return out
+
+
+SAMPLERS: dict[str, Callable[[int], Any]] = {
+    "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
+    "nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=16),
+    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, n_startup_trials=8, constant_liar=True),
+}
+BUDGET = 24 * EPOCHS
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quiet() -> None:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+@pytest.fixture(scope="module", params=SAMPLERS)
+def studies(request: pytest.FixtureRequest) -> dict[str, list[Outcome]]:
+    """The same number of epochs by each rule, with twelve seeds."""
+    rules: dict[str, Callable[[], Any]] = {
+        "none": lambda: never_stops,
+        "asha": asha_of_the_first_objective,
+        "pareto": lambda: ParetoRungs(RUNGS, FACTOR).report,
+    }
+    sampler = SAMPLERS[request.param]
+    return {
+        name: [simulate(rule(), sampler(seed), seed, epochs=BUDGET) for seed in range(12)]
+        for name, rule in rules.items()
+    }
+
+
+def test_no_trial_of_the_final_front_is_stopped_when_curves_do_not_cross(studies: dict[str, list[Outcome]]) -> None:
+    assert [outcome.lost() for outcome in studies["pareto"]] == [[]] * 12
+    assert sum(len(o.stopped) for o in studies["pareto"]) > sum(len(o.finished) for o in studies["pareto"])
+
+
+@pytest.mark.parametrize("workers", [1, 2, 16])
+def test_no_trial_of_the_final_front_is_stopped_however_many_run_at_once(workers: int) -> None:
+    for seed in range(5):
+        rule = ParetoRungs(RUNGS, FACTOR).report
+        outcome = simulate(rule, SAMPLERS["random"](seed), seed, trials=64, workers=workers)
+        assert outcome.lost() == []
+        assert len(outcome.stopped) > 32
+
+
+def test_the_front_is_better_for_the_same_number_of_epochs(studies: dict[str, list[Outcome]]) -> None:
+    volumes = {rule: [outcome.volume() for outcome in outcomes] for rule, outcomes in studies.items()}
+    print({rule: f"{median(some):.3f}" for rule, some in volumes.items()})
+    assert all(outcome.epochs == BUDGET for outcomes in studies.values() for outcome in outcomes)
+    assert median(volumes["pareto"]) > median(volumes["none"])
+    assert median(a - b for a, b in zip(volumes["pareto"], volumes["none"], strict=True)) > 0
+    assert 0.98 < median(volumes["pareto"]) <= 1
+
+
+def test_asha_of_the_first_objective_cuts_the_cheap_end_of_the_front(studies: dict[str, list[Outcome]]) -> None:
+    cheap = [sum(o.settings[n][0] <= 3 for n in o.lost()) for o in studies["asha"]]
+    assert min(cheap) >= 1
+    assert median(cheap) == 3
+    assert median(o.volume() for o in studies["asha"]) < median(o.volume() for o in studies["none"])
+
+
+@pytest.mark.parametrize("curve", [never_crossing, crossing, noisy])
+def test_tolerance_keeps_the_front_where_curves_cross_or_are_noisy(curve: Curve) -> None:
+    lost, epochs = {}, {}
+    for tolerance in (0.0, 0.05, 0.1):
+        outcomes = [
+            simulate(
+                ParetoRungs(RUNGS, FACTOR, (tolerance, 0)).report, SAMPLERS["random"](s), s, curve=curve, trials=64
+            )
+            for s in range(10)
+        ]
+        lost[tolerance] = sum(len(o.lost()) for o in outcomes) / sum(len(o.true_front()) for o in outcomes)
+        epochs[tolerance] = fmean(o.epochs for o in outcomes) / (64 * EPOCHS)
+        print(f"{curve.__name__} tolerance {tolerance}: {lost[tolerance]:.3f} lost, {epochs[tolerance]:.2f} of epochs")
+    if curve is never_crossing:
+        assert set(lost.values()) == {0.0}
+    else:
+        assert lost[0.0] > 0
+        assert lost[0.1] < lost[0.0] / 3
+    assert epochs[0.0] < epochs[0.05] < epochs[0.1] < 0.6
