@@ -170,7 +170,7 @@ def wait_until(true: Callable[[], bool], what: str, seconds: float = 30) -> None
 def free_port() -> int:
     """A port that nobody uses, and that no outgoing connection is given while a server is down."""
     while True:
-        port = random.randrange(20_000, 32_000)  # noqa: S311 - Linux gives out 32768 and up, Ray takes 10002 to 19999
+        port = random.randrange(20_000, 32_000)
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ensdistill.settings import Settings, setting
+from tune.pareto import minimised, spread
 from tune.record import TrialRecord, ranked
 
 if TYPE_CHECKING:
@@ -62,8 +63,20 @@ def plan(trials: Sequence[TrialRecord], study: "Study") -> list[tuple[TrialRecor
     if not study.confirm.best:
         return []
     order, seed = ranked(trials, study.objective, study.mode), study.fixed_config.seed
-    chosen = [t for t in order if not t.baseline][: study.confirm.best] + [t for t in order if t.baseline]
+    chosen = _best([t for t in order if not t.baseline], study) + [t for t in order if t.baseline]
     return [(trial, seed + 1 + k) for k in range(study.confirm.seeds) for trial in chosen]
+
+
+def _best(order: list[TrialRecord], study: "Study") -> list[TrialRecord]:
+    """The best few; of several objectives the best in the first one, and others spread over the Pareto front."""
+    if not study.against:
+        return order[: study.confirm.best]
+    return [order[n] for n in spread(points(order, study), study.confirm.best)]
+
+
+def points(trials: Sequence[TrialRecord], study: "Study") -> list[tuple[float, ...]]:
+    """The objectives of finished trials, less being better in all of them."""
+    return [minimised([trial.last[name] for name in study.objectives], study.modes) for trial in trials]
 
 
 def candidates(

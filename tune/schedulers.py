@@ -13,6 +13,7 @@ from pydantic import Field
 from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, TrialScheduler
 
 from ensdistill.settings import Settings, setting
+from tune.pareto import ParetoRungs, minimised, rungs
 
 
 class Rule(Protocol):
@@ -33,14 +34,25 @@ class NoScheduler(Settings):
 
 
 class Asha(Settings):
-    """Asynchronous successive halving: at each rung only the best share goes on. Li et al. 2020, MLSys."""
+    """Asynchronous successive halving: at each rung only the best share goes on. Li et al. 2020, MLSys.
+
+    With several objectives a trial stops only if others dominate it, and so many that the best share lies in better
+    fronts than its own (`tune.pareto`): nothing of the Pareto front is cut off.
+    """
 
     kind: Literal["asha"] = "asha"
     grace_epochs: int = setting(5, "No trial is stopped before this epoch, the first rung.", ge=1)
     reduction_factor: float = setting(3, "One in so many goes on from a rung; rungs lie so much apart.", gt=1)
 
+    tolerance: list[float] = setting(
+        [], "For several objectives: who would not be dominated if better by this share, one for each, goes on too."
+    )
+
     def __call__(self, epochs: int, modes: Sequence[str]) -> Rule:
         """A rule for trials of so many epochs and objectives of these modes (`min` or `max`)."""
+        if len(modes) > 1:
+            places = rungs(min(self.grace_epochs, epochs), self.reduction_factor, epochs)
+            return _OfFronts(ParetoRungs(places, self.reduction_factor, self.tolerance or [0.0] * len(modes)), modes)
         return _OfRay(_asha(self.grace_epochs, self.reduction_factor, 1, epochs, modes[0]))
 
 
@@ -98,6 +110,16 @@ class _Trial:
     """As much of a trial as Ray's schedulers look at; known by its number, which a restart does not change."""
 
     trial_id: int
+
+
+class _OfFronts:
+    """The Pareto rule for objectives of which more may be better."""
+
+    def __init__(self, rungs: ParetoRungs, modes: Sequence[str]) -> None:
+        self._rungs, self._modes = rungs, modes
+
+    def stops(self, number: int, epoch: int, values: Sequence[float]) -> bool:
+        return self._rungs.report(number, epoch, minimised(values, self._modes))
 
 
 class _OfRay:

@@ -17,7 +17,7 @@ from ensdistill.errors import ConfigError, DataError
 from ensdistill.faults import validate
 from ensdistill.tables import Metrics, teacher_rows
 from ensdistill.weights import STUDENT_FILE
-from tune import tracking
+from tune import mlflow_store
 from tune.board import leaderboard, live, seeds_table
 from tune.confirm import Candidate, candidates, verdict
 from tune.final import Tested, confirmed_figures, final_test, write_confirmation
@@ -189,7 +189,7 @@ class _Work:
     def _close(self, ended: str, confirmed: list[Candidate], tested: Tested, files: list[Path]) -> None:
         progress, best = self.progress, self.progress.best
         progress.save(ended)
-        last = best.last if best else {}
+        last = best.last if best and ended != "interrupted" else {}
         figures = {f"best/{name.removeprefix('val/')}": value for name, value in last.items() if "val/" in name}
         figures |= confirmed_figures(confirmed) if confirmed else {}
         progress.happens(
@@ -245,6 +245,8 @@ class _Work:
                 f"MLflow at {self.uri} has not taken {self.left} events yet ({self.tracker.trouble or 'no answer'}); "
                 f"nothing is lost: `{self._command('sync')}` sends them"
             ]
+        if self.tracker.refused:
+            return [f"MLflow refused {len(self.tracker.refused)} entries: {self.tracker.refused[0]}"]
         if self.uri.startswith("http"):
             return [f"compare them:   {self.tracker.link(self.uri.rstrip('/'))}"]
         given = f" --tracking-uri {self.uri}" if self.study.tracking.uri else ""
@@ -261,7 +263,7 @@ class _Work:
 
 def _tracker(progress: Progress, place: Place) -> Tracker:
     study = progress.study
-    where = tracking.Place(
+    where = mlflow_store.Place(
         uri=study.tracking.uri or default_uri(place.studies),
         experiment=study.tracking.experiment,
         study=place.name,

@@ -19,7 +19,7 @@ def new_run(client: MlflowClient, **named: object) -> Run:
 
 def points(count: int) -> list[Metric]:
     """Of ten metrics, with values of all sizes; fewer points are the first of more."""
-    draw = random.Random(0)  # noqa: S311 - no secret
+    draw = random.Random(0)
     values = [draw.gauss(0, 1) * 10 ** draw.randint(-12, 12) for _ in range(count)]
     return [Metric(f"val/{i % 10}", value, NOW + i // 10, i // 10) for i, value in enumerate(values)]
 

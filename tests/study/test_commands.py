@@ -307,7 +307,7 @@ def test_a_tracking_store_that_cannot_be_used_is_told_before_any_trial(tmp_path:
         "nonsense://x",
     )
     assert done.code == 2
-    assert "--tracking-uri nonsense://x" in done.err
+    assert "tracking.uri nonsense://x: no store of MLflow's" in done.err
 
 
 def test_check_finds_no_fault_in_what_ships_and_says_so_in_json() -> None:

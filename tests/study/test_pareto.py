@@ -23,7 +23,7 @@ NAN, INF = math.nan, math.inf
 
 def points(seed: int, n: int, objectives: int, levels: int | None = 4) -> list[list[float]]:
     """Random points; on few levels, so that many are equal in some objective and some in all."""
-    rng = random.Random(seed)  # noqa: S311
+    rng = random.Random(seed)
     draw = rng.random if levels is None else lambda: float(rng.randrange(levels))
     return [[draw() for _ in range(objectives)] for _ in range(n)]
 
@@ -84,7 +84,7 @@ def test_fronts_are_those_of_the_definition(objectives: int, seed: int) -> None:
 def test_a_permutation_of_the_points_only_permutes_the_fronts(seed: int) -> None:
     values = points(seed, 50, 2)
     order = list(range(50))
-    random.Random(seed).shuffle(order)  # noqa: S311
+    random.Random(seed).shuffle(order)
     moved = fronts([values[i] for i in order])
     assert [sorted(order[i] for i in some) for some in moved] == fronts(values)
 
@@ -275,7 +275,7 @@ def crossing(trial: int, c: int, x: float, epoch: int) -> float:
 
 def noisy(trial: int, c: int, x: float, epoch: int) -> float:
     """5 % of noise, another at each epoch."""
-    return never_crossing(trial, c, x, epoch) * math.exp(random.Random(f"{trial} {epoch}").gauss(0, 0.05))  # noqa: S311
+    return never_crossing(trial, c, x, epoch) * math.exp(random.Random(f"{trial} {epoch}").gauss(0, 0.05))
 
 
 def never_stops(number: int, epoch: int, values: Sequence[float]) -> bool:
@@ -326,7 +326,7 @@ def simulate(
 ) -> Outcome:
     """Workers side by side, trials of different speed, until so many epochs are spent or so many trials over."""
     study = optuna.create_study(directions=["minimize", "minimize"], sampler=sampler)
-    speeds, out = random.Random(seed), Outcome()  # noqa: S311
+    speeds, out = random.Random(seed), Outcome()
     running: list[tuple[float, int, int, float, optuna.Trial]] = []  # time, number, epoch, duration of one, trial
 
     def start(time: float) -> None:

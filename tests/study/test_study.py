@@ -32,6 +32,13 @@ def client(tiny: TinyStudy) -> MlflowClient:
 
 
 @pytest.fixture(scope="module")
+def parent(client: MlflowClient, tiny: TinyStudy) -> Run:
+    experiment = client.get_experiment_by_name("ensdistill").experiment_id
+    (run,) = client.search_runs([experiment], f"tags.study_id = '{tiny.summary['study_id']}' and tags.kind = 'study'")
+    return run
+
+
+@pytest.fixture(scope="module")
 def runs(client: MlflowClient) -> dict[str, Run]:
     experiment = client.get_experiment_by_name("ensdistill").experiment_id
     return {run.info.run_name: run for run in client.search_runs([experiment], filter_string="tags.kind = 'trial'")}
@@ -77,7 +84,7 @@ def test_a_pruned_trial_stopped_before_its_last_epoch(trials: list[TrialRecord])
 
 
 def test_every_trial_is_one_child_run_in_its_honest_state(
-    tiny: TinyStudy, trials: list[TrialRecord], runs: dict[str, Run]
+    parent: Run, trials: list[TrialRecord], runs: dict[str, Run]
 ) -> None:
     expected = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
     assert len(runs) == len(trials)
@@ -85,7 +92,7 @@ def test_every_trial_is_one_child_run_in_its_honest_state(
         run = runs[trial.name]
         assert run.info.status == expected[trial.state]
         assert run.data.tags["outcome"] == trial.state
-        assert run.data.tags["mlflow.parentRunId"] == tiny.summary["parent_run"]
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
 
 
 def test_mlflow_holds_each_epoch_once(client: MlflowClient, trials: list[TrialRecord], runs: dict[str, Run]) -> None:
@@ -107,8 +114,7 @@ def test_only_trials_that_ran_to_their_end_have_final_metrics(runs: dict[str, Ru
         assert ("final/val_nll" in runs[trial.name].data.metrics) == (trial.state == "finished")
 
 
-def test_the_parent_run_holds_the_teachers_and_the_files(client: MlflowClient, tiny: TinyStudy) -> None:
-    parent = client.get_run(tiny.summary["parent_run"])
+def test_the_parent_run_holds_the_teachers_and_the_files(client: MlflowClient, tiny: TinyStudy, parent: Run) -> None:
     assert parent.info.status == "FINISHED"
     assert parent.data.metrics["teachers/ensemble_nll"] == tiny.summary["teachers"]["ensemble"]["nll"]
     stored = {file.path for file in client.list_artifacts(parent.info.run_id)}
@@ -236,12 +242,13 @@ def test_the_test_figures_are_those_of_the_shipped_student(tiny: TinyStudy) -> N
     assert json.loads(done.out)["test"] == mine
 
 
-def test_repeats_are_runs_of_their_own_kind(client: MlflowClient, tiny: TinyStudy, repeats: list[TrialRecord]) -> None:
+def test_repeats_are_runs_of_their_own_kind(
+    client: MlflowClient, tiny: TinyStudy, parent: Run, repeats: list[TrialRecord]
+) -> None:
     experiment = client.get_experiment_by_name("ensdistill").experiment_id
     found = client.search_runs([experiment], filter_string="tags.kind = 'confirmation'")
     assert {run.info.run_name for run in found} == {trial.name for trial in repeats}
     assert {run.data.tags["confirms"] for run in found} == {str(trial.confirms) for trial in repeats}
-    parent = client.get_run(tiny.summary["parent_run"])
     kept = json.loads((tiny.home / "confirmation.json").read_text())["candidates"][0]["validation"]["val/nll"]
     assert parent.data.metrics["confirmed/mean_nll"] == pytest.approx(statistics.fmean(kept))
     assert parent.data.metrics["confirmed/sd_nll"] == pytest.approx(statistics.stdev(kept))

@@ -1,0 +1,295 @@
+"""MLflow itself: a parent run a study, a child run a trial, written so that all may be sent again.
+
+A run is looked up before it is made, and of points with the same name, step, time and value MLflow keeps one; all of
+these are in the journal. So what is sent twice is there once.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing is reported to anybody
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # the tracker tries again, and looks first what is there
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")  # seconds
+
+from ensdistill.config import flatten
+from ensdistill.errors import ConfigError
+from tune.comparison import TAG, final_metric, page, view_state
+from tune.journal import Event
+from tune.record import TrialRecord, Trials, counts, follow, ranked
+from tune.space import Study
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+POINTS, ENTRIES = 1000, 100  # sent at once: metric points, params
+LONGEST = 5000  # characters of a param or tag; MLflow refuses more
+REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST")  # that another attempt cannot mend
+STATUS = {"finished": "FINISHED", "out_of_time": "FINISHED", "failed": "FAILED"}  # of a run; others are KILLED
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the runs of one study go."""
+
+    uri: str
+    experiment: str
+    study: str  # the name of the study
+    identity: str  # of the study, whatever its name
+    folder: Path  # of the study: relative names of artifacts start here
+    artifacts: Path  # for stores that are not servers
+
+
+class _DeletedRunError(Exception):
+    """Somebody deleted a run of the study while it went on."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One event with what is known after it."""
+
+    event: Event
+    trial: TrialRecord | None
+    parent: dict[str, float] = field(default_factory=dict)  # metrics of the parent run
+    step: int = 0  # how many trials had ended
+
+    @classmethod
+    def of(cls, event: Event, trials: Trials, study: Study) -> "Entry":
+        """Brings the records up to date with the event, and takes down what is known then."""
+        trial = follow(trials, event)
+        over = {state: n for state, n in counts(trials.values()).items() if state not in ("running", "interrupted")}
+        if event["event"] != "ended" or event["state"] not in over:
+            return cls(event, trial, {}, sum(over.values()))
+        parent = {f"trials/{state}": float(n) for state, n in over.items()}
+        searched = [t for t in trials.values() if t.confirms is None]
+        for best in ranked(searched, study.objective, study.mode)[:1]:
+            parent[f"best/{study.objective.removeprefix('val/')}_so_far"] = best.last[study.objective]
+        return cls(event, trial, parent, sum(over.values()))
+
+
+class Store:
+    """MLflow itself. Every method may be called again after it failed at any point, with the same result."""
+
+    def __init__(self, place: Place, study: Study) -> None:
+        self.place, self.study = place, study
+        self.experiment = ""
+        self.refused: list[str] = []  # what MLflow will never take, such as points of a run that somebody deleted
+        self._failed = False  # whether an attempt ever failed
+        self._runs: dict[int, str] = {}
+        self._client: MlflowClient | None = None
+        self._points: dict[str, list[Metric]] = {}  # that wait, by run
+
+    def forget(self) -> None:
+        """After a failure the store is asked anew what it has."""
+        self._failed = True
+        self._client = None
+        self._points = {}
+
+    def knows_the_study(self, *, begun: bool) -> bool:
+        """Whether what was sent before, if anything was, is in this store; makes the parent run if it is not there."""
+        if self._client is not None:
+            return True
+        self._connect()
+        known = 0 in self._runs
+        if not known:
+            self._runs[0] = self._new_run(self.place.study, {"kind": "study", "trial": "0"}, None)
+        view = view_state(self._runs[0], self.study)
+        self._mlflow.set_experiment_tag(self.experiment, TAG + self.place.study, view)
+        return known or not begun
+
+    def send(self, entries: Iterable[Entry]) -> None:
+        """Writes down what happened. Raises whatever MLflow raises."""
+        for entry in entries:
+            take = getattr(self, f"_{entry.event['event']}", None)
+            if take is not None:
+                self._try(take, entry)
+        for run in list(self._points):
+            self._try(self._flush, run)
+
+    def _try(self, call: Callable[[Any], None], what: Any) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            call(what)
+        except MlflowException as error:
+            if error.error_code not in REFUSALS:
+                raise
+            self.refused.append(" ".join(str(error).split())[:200])
+        except _DeletedRunError as error:
+            self.refused.append(str(error))
+
+    def link(self, address: str) -> str | None:
+        """The page that compares the study's trials, on a server at this address; None if the store never answered."""
+        return page(address, self.experiment, self.place.study) if self.experiment else None
+
+    # --- events ---
+
+    def _session(self, entry: Entry) -> None:
+        """The study begins, or goes on."""
+        self._mlflow.update_run(self._runs[0], status="RUNNING")
+        self._log(self._runs[0], tags={"outcome": "running"})
+
+    def _prepared(self, entry: Entry) -> None:
+        """The teachers are there."""
+        event, parent = entry.event, self._runs[0]
+        self._add(parent, event["metrics"], event["at"])
+        self._log(parent, params=flatten(self.study.model_dump(mode="json", exclude_none=True)), tags=event["tags"])
+
+    def _started(self, entry: Entry) -> None:
+        """A trial begins: a child run with all its settings as parameters."""
+        trial = _sure(entry.trial)
+        if trial.number not in self._runs:
+            tags = {
+                "mlflow.parentRunId": self._runs[0],
+                "kind": "trial" if trial.confirms is None else "confirmation",
+                "outcome": "running",
+                "trial": str(trial.number),
+                "baseline": trial.baseline or "",
+                "confirms": "" if trial.confirms is None else str(trial.confirms),
+                "config_hash": trial.config_hash,
+            }
+            self._runs[trial.number] = self._new_run(trial.name, tags, entry.event["at"])
+        self._log(self._runs[trial.number], params=self._settings(trial))
+
+    def _continued(self, entry: Entry) -> None:
+        """A trial goes on after an interrupt."""
+        run = self._run(entry)
+        self._mlflow.update_run(run, status="RUNNING")
+        self._log(run, tags={"outcome": "running"})
+
+    def _reported(self, entry: Entry) -> None:
+        """One epoch more."""
+        event, run = entry.event, self._run(entry)
+        points = {name: value for name, value in event["metrics"].items() if "/" in name}
+        self._add(run, points, event["at"], int(event["metrics"]["epoch"]))
+
+    def _ended(self, entry: Entry) -> None:
+        """A trial is over, in its honest state; only one that ran to its end gets `final/...` metrics."""
+        event, trial = entry.event, _sure(entry.trial)
+        run, state = self._run(entry), event["state"]
+        if state == "finished":
+            finals = {final_metric(name): value for name, value in trial.last.items() if name.startswith("val/")}
+            self._add(run, finals, event["at"])
+        self._flush(run)
+        self._log(run, tags={"outcome": state} | ({"error": event["error"]} if event["error"] else {}))
+        self._end(run, state, event["at"])
+        self._add(self._runs[0], entry.parent, event["at"], entry.step)
+
+    def _closed(self, entry: Entry) -> None:
+        """The study is over, or interrupted; its files become artifacts of the parent run."""
+        event, parent = entry.event, self._runs[0]
+        self._add(parent, event["metrics"], event["at"], entry.step)
+        self._flush(parent)
+        self._log(parent, tags={"outcome": event["state"], **event["tags"]})
+        for file in event["files"]:
+            if (self.place.folder / file).exists():
+                self._mlflow.log_artifact(parent, str(self.place.folder / file))
+        self._end(parent, event["state"], event["at"])
+        if self._failed:
+            self._find_runs(self._mlflow)
+
+    # --- how they are written ---
+
+    @property
+    def _mlflow(self) -> "MlflowClient":
+        if self._client is None:
+            raise AssertionError("nothing is written before the store has answered")
+        return self._client
+
+    def _connect(self) -> None:
+        """Finds the runs of this study."""
+        from mlflow import MlflowClient  # here: a slow import, and the study need not wait for it
+
+        for noisy, level in (("mlflow", "WARNING"), ("alembic", "WARNING"), ("psycopg", "ERROR")):
+            logging.getLogger(noisy).setLevel(level)
+        logging.getLogger("mlflow.store.db.utils").setLevel("CRITICAL")  # a traceback for every attempt
+        client = MlflowClient(self.place.uri)
+        self.experiment = self._find_experiment(client)
+        self._runs = self._find_runs(client)
+        self._client = client
+
+    def _find_runs(self, client: "MlflowClient") -> dict[int, str]:
+        """The runs by number of trial, 0 being the parent. Of several for one trial all but one are deleted.
+
+        There are several if a server made a run although its answer never came: the empty one goes.
+        """
+        found: dict[int, list[tuple[bool, int, str]]] = {}
+        token: str | None = None
+        while token is None or token:
+            wanted = f"tags.study_id = '{self.place.identity}'"
+            runs = client.search_runs([self.experiment], wanted, max_results=1000, page_token=token)
+            for run in runs:
+                number, known = int(run.data.tags["trial"]), self._runs.values()
+                own = (run.info.run_id in known, len(run.data.metrics), str(run.info.run_id))
+                found.setdefault(number, []).append(own)
+            token = runs.token or ""
+        for several in found.values():
+            several.sort()
+            for _, _, ghost in several[:-1]:
+                client.delete_run(ghost)
+        return {number: several[-1][2] for number, several in found.items()}
+
+    def _find_experiment(self, client: "MlflowClient") -> str:
+        known = client.get_experiment_by_name(self.place.experiment)
+        if known is not None:
+            return str(known.experiment_id)
+        own = None if self.place.uri.startswith("http") else self.place.artifacts.resolve().as_uri()
+        return str(client.create_experiment(self.place.experiment, artifact_location=own))
+
+    def _run(self, entry: Entry) -> str:
+        """The run of the trial that an event is about."""
+        trial = _sure(entry.trial)
+        if trial.number not in self._runs:
+            raise _DeletedRunError(f"the run of trial {trial.name} was deleted")
+        return self._runs[trial.number]
+
+    def _new_run(self, name: str, tags: dict[str, str], at: float | None) -> str:
+        tags = {"study": self.place.study, "study_id": self.place.identity, **tags}
+        start = None if at is None else _milliseconds(at)
+        run = self._mlflow.create_run(self.experiment, start_time=start, run_name=name, tags=tags)
+        return str(run.info.run_id)
+
+    def _settings(self, trial: TrialRecord) -> dict[str, Any]:
+        try:
+            config = self.study.config_of(trial.baseline, trial.sampled, trial.seed)
+        except ConfigError:
+            return trial.sampled  # the trial itself says what does not fit together
+        return flatten(config.model_dump(mode="json"))
+
+    def _add(self, run: str, metrics: Mapping[str, float], at: float, step: int = 0) -> None:
+        from mlflow.entities import Metric
+
+        points = [Metric(name, float(value), _milliseconds(at), step) for name, value in metrics.items()]
+        self._points.setdefault(run, []).extend(points)
+
+    def _flush(self, run: str) -> None:
+        points = self._points.pop(run, [])
+        for start in range(0, len(points), POINTS):
+            self._mlflow.log_batch(run, metrics=points[start : start + POINTS])
+
+    def _log(self, run: str, params: Mapping[str, Any] | None = None, tags: Mapping[str, Any] | None = None) -> None:
+        from mlflow.entities import Param, RunTag
+
+        entries = [Param(name, str(value)[:LONGEST]) for name, value in (params or {}).items()]
+        for start in range(0, len(entries), ENTRIES):
+            self._mlflow.log_batch(run, params=entries[start : start + ENTRIES])
+        if tags:
+            self._mlflow.log_batch(run, tags=[RunTag(name, str(value)[:LONGEST]) for name, value in tags.items()])
+
+    def _end(self, run: str, state: str, at: float) -> None:
+        self._mlflow.set_terminated(run, STATUS.get(state, "KILLED"), _milliseconds(at))
+
+
+def _milliseconds(at: float) -> int:
+    return round(at * 1000)
+
+
+def _sure(trial: TrialRecord | None) -> TrialRecord:
+    if trial is None:
+        raise AssertionError("an event of a trial names its trial")
+    return trial
