@@ -1,10 +1,10 @@
 """What is wrong with the names, values and conditions of a study, as lines that begin with the name at fault."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ensdistill.config import Config, complete, flatten, presets
+from ensdistill.config import Config, complete, flatten, merge, nest, presets
 from ensdistill.errors import ConfigError
 from ensdistill.faults import did_you_mean, nearest, settings_table, shown, validate
 from tune.axis import Axis, as_list
@@ -63,10 +63,8 @@ def _condition_faults(study: Study) -> Iterator[tuple[str, str]]:
             if fault := _condition_fault(study.search, other, as_list(wanted)):
                 yield name, f"search.{name}.when.{other}: {fault}"
     for circle in _circles(study.search):
-        words = (
-            "wait for each other; drop one of the conditions" if circle[1:] else "waits for itself; drop the condition"
-        )
-        yield circle[0], f"search.{circle[0]}.when: {', '.join(circle)} {words}"
+        wait = "wait for each other; drop one of the conditions" if circle[1:] else "waits for itself; drop it"
+        yield circle[0], f"search.{circle[0]}.when: {', '.join(circle)} {wait}"
 
 
 def _condition_fault(search: Mapping[str, Axis], other: str, wanted: Sequence[Any]) -> str | None:
@@ -128,37 +126,43 @@ def _config_faults(study: Study) -> Iterator[str]:
 
 def _value_faults(study: Study) -> Iterator[str]:
     """Faults of each axis at its choices or the ends of its range; between them the rules of all settings hold."""
-    seen: set[str] = set()
+    new_faults = _told_once(study)
     for name, axis in study.search.items():
         for value in distinct(axis.values):
             sampled = example(study, {name: value})
             if name not in sampled:
                 yield f"search.{name}.when: its conditions can never hold together"
                 break
-            try:
-                study.trial_config(sampled)
-            except ConfigError as error:
-                new = [fault for fault in error.faults if fault not in seen]
-                seen.update(new)
-                named = [fault for fault in new if key_of(fault) in study.search]
-                yield from (f"search.{fault}" for fault in named)
-                yield from (f"search.{name} = {shown(value)}: {fault}" for fault in new if fault not in named)
+            for fault in new_faults(sampled):
+                yield f"search.{fault}" if key_of(fault) in study.search else f"search.{name} = {shown(value)}: {fault}"
 
 
 def _pair_faults(study: Study) -> Iterator[str]:
     """Values that are sound alone and not beside each other, each pair of values of two axes once."""
-    seen: set[str] = set()
+    new_faults = _told_once(study)
     for (one, first), (two, second) in itertools.combinations(study.search.items(), 2):
         for a, b in itertools.product(distinct(first.values), distinct(second.values)):
             sampled = example(study, {one: a, two: b})
-            if (sampled.get(one), sampled.get(two)) != (a, b):
-                continue  # their conditions exclude each other
-            try:
-                study.trial_config(sampled)
-            except ConfigError as error:
-                new = [fault for fault in error.faults if fault not in seen]
-                seen.update(new)
-                yield from (f"search.{one} = {shown(a)} with search.{two} = {shown(b)}: {fault}" for fault in new)
+            if (sampled.get(one), sampled.get(two)) == (a, b):  # their conditions do not exclude each other
+                for fault in new_faults(sampled):
+                    yield f"search.{one} = {shown(a)} with search.{two} = {shown(b)}: {fault}"
+
+
+def _told_once(study: Study) -> Callable[[Mapping[str, Any]], list[str]]:
+    """What says of one trial after the other which faults it has that none had before."""
+    fixed = complete({"preset": study.preset, **study.config})  # once: reading the preset is the slow part of a trial
+    seen: set[str] = set()
+
+    def new_faults(sampled: Mapping[str, Any]) -> list[str]:
+        try:
+            validate(Config, merge(fixed, nest(sampled)))
+        except ConfigError as error:
+            new = [fault for fault in error.faults if fault not in seen]
+            seen.update(new)
+            return new
+        return []
+
+    return new_faults
 
 
 def _baseline_faults(study: Study) -> Iterator[str]:

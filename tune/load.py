@@ -20,25 +20,29 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     Each fault is `FILE, line 3: key: rule, value, way out`, in the order of lines; one of an override begins with it.
     """
     text, changes = read_text(path), parse_overrides(overrides)
-    study, faults = _judge(parse_mapping(text, str(path)), changes)
+    tree = parse_mapping(text, str(path))
+    study, faults = _judge(tree, changes)
     if study is None or faults:
-        raise ConfigError(_placed(faults, str(path), Lines(text), list(changes)))
+        without_changes = _judge(tree, {})[1] if changes else faults
+        blame = {fault: _override_at_fault(fault, changes, without_changes) for fault in faults}
+        of_file = [fault for fault in faults if not blame[fault]]
+        told = [f"--set {name}: {fault.removeprefix(f'{name}: ')}" for fault, name in blame.items() if name]
+        raise ConfigError([*_by_line(of_file, str(path), Lines(text)), *told])
     return study
 
 
-def _placed(faults: Sequence[str], path: str, lines: Lines, overrides: Sequence[str]) -> list[str]:
-    """The faults with their places: those of the file by line, then those of overrides."""
-    of_file, of_overrides = [], []
-    for fault in faults:
-        key = key_of(fault)
-        by = next((name for name in overrides if within(key, name) or within(name, key)), None)
-        if by is not None:
-            of_overrides.append(f"--set {by}: {fault.removeprefix(f'{by}: ')}")
-        elif line := lines.of(key):
-            of_file.append((line, f"{path}, line {line}: {fault}"))
-        else:
-            of_file.append((0, f"{path}: {fault}"))
-    return [fault for _, fault in sorted(of_file, key=lambda found: found[0])] + of_overrides
+def _override_at_fault(fault: str, changes: Mapping[str, Any], without_changes: Sequence[str]) -> str | None:
+    """The override that gives the value at fault, or a part of a value that is not at fault without it."""
+    key = key_of(fault)
+    whole = (name for name in changes if within(key, name))
+    parts = (name for name in changes if within(name, key) and fault not in without_changes)
+    return next(whole, None) or next(parts, None)
+
+
+def _by_line(faults: Sequence[str], path: str, lines: Lines) -> list[str]:
+    """The faults of a file with its name and their lines, in the order of lines."""
+    found = sorted(((lines.of(key_of(fault)) or 0, fault) for fault in faults), key=lambda pair: pair[0])
+    return [f"{path}, line {line}: {fault}" if line else f"{path}: {fault}" for line, fault in found]
 
 
 # --- from the tree of a file to a study ------------------------------------------------------------------------------
@@ -66,9 +70,8 @@ def _with_overrides(tree: Tree, changes: Mapping[str, Any]) -> Tree:
     if isinstance(tree.get("config"), Mapping):
         tree = {**tree, "config": _nested(tree["config"])}
     tree = merge(tree, others)
-    if axes:
-        tree["search"] = {**(tree.get("search") or {}), **axes}
-    return tree
+    search = tree.get("search") or {}
+    return {**tree, "search": {**search, **axes}} if axes and isinstance(search, Mapping) else tree
 
 
 def _nested(config: Mapping[str, Any]) -> Tree:

@@ -586,7 +586,7 @@ def test_each_circle_of_conditions_is_told_once_and_what_merely_hangs_on_it_is_n
     )
     assert refused(file) == [
         "FILE, line 3: search.seed.when: seed, model.depth wait for each other; drop one of the conditions",
-        "FILE, line 5: search.training.lr.when: training.lr waits for itself; drop the condition",
+        "FILE, line 5: search.training.lr.when: training.lr waits for itself; drop it",
     ]
 
 
@@ -611,7 +611,7 @@ def test_each_circle_of_conditions_is_told_once_and_what_merely_hangs_on_it_is_n
         ),
         (["budget.trials"], ["--set budget.trials: write it as name=value, for example transfer.temperature=2"]),
         (["seed=[1"], ["--set seed, line 1: the bracket of line 1 is not closed by ]"]),
-        (["budget.trials=1", "budget={}"], ["--set budget.trials: budget: set twice"]),
+        (["budget.trials=1", "budget={}"], ["--set budget: set twice"]),
         (
             ["search.seed={integer: [-1, 4]}", "confirm.seeds=1"],
             [
@@ -635,6 +635,29 @@ def test_faults_of_the_file_come_before_those_of_overrides(tmp_path: Path) -> No
         "FILE, line 2: baselines.0: 'aked' is no preset (did you mean aekd?)",
         "--set budget.trials: must be greater than or equal to 1, not 0",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "change", "told"),
+    [
+        (
+            "search: [seed]\n",
+            "search.seed={choice: [1]}",
+            "FILE, line 1: search: must be a mapping of names to values, not ['seed']",
+        ),
+        (
+            SEARCH + "config: {teachers: {count: 0}}\n",
+            "config.teachers.seed=3",
+            "FILE, line 2: config.teachers: an ensemble needs a teacher; set count to 1 or more, or name files",
+        ),
+    ],
+)
+def test_an_override_is_not_blamed_for_what_is_wrong_without_it(
+    text: str, change: str, told: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(text)
+    assert refused(file, "--set", change) == [told]
 
 
 def test_an_override_mends_what_is_wrong_in_the_file(tmp_path: Path) -> None:
