@@ -17,7 +17,7 @@ from ensdistill.cli import pick_device
 from ensdistill.config import Config
 from ensdistill.data import Data, Split, load_data
 from ensdistill.distill import check_student, distill
-from ensdistill.errors import ConfigError, DataError
+from ensdistill.errors import ConfigError, DataError, EnsdistillError
 from ensdistill.members import Ensemble
 from ensdistill.models import build
 from ensdistill.teachers import teacher_config, teacher_hash
@@ -161,12 +161,22 @@ def _cost(study: Study, data: Data, teachers: float, there: int) -> Cost:
 
 
 def _time_kinds(configs: Iterable[Config], ensemble: Ensemble, data: Data) -> dict[str, float]:
-    """Seconds of an epoch by kind of trial, as many kinds as there is patience for, one at least."""
+    """Seconds of an epoch by kind of trial, as many kinds as there is patience for, one at least.
+
+    A kind that cannot be run is left out, as such a trial fails alone. Raises what is wrong with it if all are so.
+    """
     known: dict[str, float] = {}
+    trouble: EnsdistillError | None = None
     begun = time.perf_counter()
     for config in configs:
-        if _kind(config) not in known and (not known or time.perf_counter() - begun < PATIENCE):
+        if _kind(config) in known or (known and time.perf_counter() - begun >= PATIENCE):
+            continue
+        try:
             known[_kind(config)] = epoch_seconds(config, ensemble, data)
+        except EnsdistillError as error:
+            trouble = error
+    if trouble and not known:
+        raise trouble
     return known
 
 

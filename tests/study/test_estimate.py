@@ -14,6 +14,7 @@ import torch
 from ensdistill import Data, Ensemble, get_ensemble, load_data
 from ensdistill.config import Config, build_config, presets
 from ensdistill.data import Split
+from ensdistill.errors import DivergedError
 from tests.commands import call
 from tests.study.conftest import TINY
 from tune import estimate
@@ -93,6 +94,25 @@ def test_kinds_that_patience_does_not_reach_count_as_long_as_the_mean(
     assert (cost.kinds, cost.kinds_timed) == (3, 1)
     assert cost.search == pytest.approx(12 * 7 * cost.longest_epoch)
     assert "(1 of 3 kinds of trials timed" in words
+
+
+@pytest.mark.parametrize("broken", [["branches"], ["single", "branches", "batch_ensemble"]])
+def test_a_kind_that_cannot_be_run_is_left_out_unless_all_are_so(
+    broken: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def seconds(config: Config, ensemble: Ensemble, data: Data) -> float:
+        if len(ensemble) and config.student.kind in broken:
+            raise DivergedError(1, 2, float("nan"))
+        return 1.0
+
+    monkeypatch.setattr(estimate, "epoch_seconds", seconds)
+    if len(broken) == 3:
+        with pytest.raises(DivergedError, match="epoch 1, step 2"):
+            estimate.estimate(study(), tmp_path)
+    else:
+        cost, _ = estimate.estimate(study(), tmp_path)
+        assert cost is not None
+        assert (cost.kinds, cost.kinds_timed, cost.epoch) == (3, 2, 1)
 
 
 @dataclass
