@@ -1,7 +1,8 @@
 """Faults in settings as lines a user can act on, and the table of all settings; both read the fields themselves."""
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+import reprlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -16,6 +17,19 @@ T = TypeVar("T", bound=Settings)
 
 _COMPARISONS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 _TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
+_MUST_BE = {  # pydantic's types of fault
+    "int_type": _TYPES["int"],
+    "int_from_float": _TYPES["int"],
+    "float_type": _TYPES["float"],
+    "bool_type": _TYPES["bool"],
+    "string_type": _TYPES["str"],
+    "list_type": "a list",
+    "dict_type": "a mapping of names to values",
+    "model_type": "a mapping of names to values",
+    "model_attributes_type": "a mapping of names to values",
+}
+_short = reprlib.Repr()  # Python 3.11 has no arguments for it
+_short.maxlevel, _short.maxlist, _short.maxdict, _short.maxstring, _short.maxother = 3, 8, 8, 100, 100
 
 
 def validate(model: type[T], tree: Mapping[str, Any]) -> T:
@@ -110,32 +124,67 @@ def _line(model: type[BaseModel], tree: Mapping[str, Any], detail: ErrorDetails)
     name, value = ".".join(path), detail["input"]
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "extra_forbidden":
-        known = list(holder.model_fields) if holder else []
-        owner = f" of {kind_of(holder)}" if holder and kind_of(holder) else ""
-        hint = nearest(path[-1], known)
-        way_out = f"did you mean {hint}?" if hint else f"there are {', '.join(known)}"
-        return f"{name}: no such setting{owner} ({way_out})"
+        return f"{name}: no such setting{_way_out(model, holder, path)}"
     if kind == "missing":
         return f"{name}: must be given"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         tag = value.get("kind") if isinstance(value, Mapping) else value
-        expected = str(context.get("expected_tags", "")).replace("'", "")
-        hint = nearest(str(tag), expected.split(", "))
-        return f"{name}.kind: {tag!r} is none of {expected or 'the kinds'}" + (
-            f" (did you mean {hint}?)" if hint else ""
-        )
+        if isinstance(value, Mapping) and "kind" not in value:
+            return f"{name}.kind: must be given ({', '.join(_kinds(holder, path))})"
+        return f"{name}.kind: {_none_of(tag, _kinds(holder, path))}"
     if kind == "literal_error":
-        expected = str(context["expected"]).replace("'", "")
-        hint = nearest(str(value), expected.replace(" or ", ", ").split(", "))
-        return f"{name}: {value!r} is none of {expected}" + _did_you_mean(hint)
+        expected = str(context["expected"]).replace("'", "").replace(" or ", ", ")
+        return f"{name}: {_none_of(value, expected.split(', '))}"
     if kind == "value_error":
         return ": ".join(filter(None, [name, str(context["error"])]))
-    message = detail["msg"].replace("Input should be", "must be")
-    return f"{name}: {message}, not {value!r}"
+    if kind in _MUST_BE:
+        hint = f" (did you mean {{kind: {value}}}?)" if value in _kinds(holder, path) else ""
+        return f"{name}: must be {_MUST_BE[kind]}, not {shown(value)}{hint}"
+    if kind in ("too_short", "too_long"):
+        most, bound = ("least", "min_length") if kind == "too_short" else ("most", "max_length")
+        values = "value" if context[bound] == 1 else "values"
+        return f"{name}: must have at {most} {context[bound]} {values}, not {shown(value)}"
+    message = detail["msg"].replace("Input should be", "must be").replace("String should", "must")
+    return f"{name}: {message}, not {shown(value)}"
 
 
-def _did_you_mean(hint: str | None) -> str:
+def shown(value: Any) -> str:
+    """A value as a fault shows it: as YAML has it, cut short if it is long."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return _short.repr(value)
+
+
+def _way_out(model: type[BaseModel], holder: type[BaseModel] | None, path: Sequence[str]) -> str:
+    """` of none (did you mean kind?)`: the kinds that have it, the same name elsewhere, or a near one beside it."""
+    known = list(holder.model_fields) if holder else []
+    owner = f" of {kind_of(holder)}" if holder and kind_of(holder) else ""
+    if kinds := [row.kind for row in settings_table(model) if row.name == ".".join(path)]:
+        return f"{owner} (it belongs to {', '.join(kinds)})"
+    hint = elsewhere(model, path) or nearest(path[-1], known)
+    return owner + (did_you_mean(hint) or f" (there are {', '.join(known)})")
+
+
+def elsewhere(model: type[BaseModel], path: Sequence[str]) -> str | None:
+    """The shortest dotted name of a setting that ends as this path does, one in the same section if there is one."""
+    found = (row.name for row in settings_table(model) if row.name.split(".")[-1] == path[-1])
+    return min(found, key=lambda name: (not name.startswith(f"{path[0]}."), len(name)), default=None)
+
+
+def _none_of(value: Any, known: Sequence[str]) -> str:
+    return f"{shown(value)} is none of {', '.join(known)}{did_you_mean(nearest(str(value), known))}"
+
+
+def did_you_mean(hint: str | None) -> str:
+    """` (did you mean swa?)`, or nothing without a hint."""
     return f" (did you mean {hint}?)" if hint else ""
+
+
+def _kinds(holder: type[BaseModel] | None, path: Sequence[str]) -> list[str]:
+    """The kinds of pieces that the setting at a path may hold, itself or in its list."""
+    fields = holder.model_fields if holder else {}
+    field = next((fields[part] for part in reversed(path) if part in fields), None)
+    return [kind for piece in pieces_of(field) if (kind := kind_of(piece))] if field else []
 
 
 def _place(

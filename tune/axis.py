@@ -1,7 +1,7 @@
 """One searched setting: how it is drawn, and when."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pydantic import model_validator
@@ -78,6 +78,15 @@ class Axis(Settings):
     def holds(self, chosen: Mapping[str, Any]) -> bool:
         """Whether the condition is met by the values of the other axes."""
         return all(name in chosen and chosen[name] in as_list(wanted) for name, wanted in self.when.items())
+
+
+def draw(search: Mapping[str, Axis], order: Iterable[str], value: Callable[[str, Axis], Any]) -> dict[str, Any]:
+    """One sample, axis by axis, of those whose condition is met; `value(name, axis)` gives each."""
+    sampled: dict[str, Any] = {}
+    for name in order:
+        if search[name].holds(sampled):
+            sampled[name] = value(name, search[name])
+    return sampled
 
 
 def as_list(value: Any) -> list[Any]:

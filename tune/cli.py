@@ -9,6 +9,7 @@ import re
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ from ensdistill.faults import settings_help
 from ensdistill.files import writable_folder
 from ensdistill.progress import console
 from ensdistill.version import __version__
+from tune.estimate import estimate
 from tune.load import load_study
 from tune.record import StudyFolder
+from tune.size import CONTINUOUS, Size, size_of
 from tune.space import Study
 from tune.tracking import default_uri
 
@@ -41,10 +44,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     study = load_study(options.file, options.set)
+    size = size_of(study.search)
+    if not options.json:
+        _show_study(options.file, study, size)
+        if not options.no_cost:
+            print("timing one epoch of each kind of trial (--no-cost leaves this out)", file=sys.stderr)
+    cost, words = (None, "") if options.no_cost else estimate(study, Path(options.studies))
     if options.json:
-        print(json.dumps({"ok": True, "study": study.model_dump(mode="json")}))
-        return 0
-    table = Table(title=f"{options.file}: no fault found", title_justify="left")
+        figures = {"size": asdict(size), "cost": asdict(cost) if cost else None}
+        print(json.dumps({"ok": True, "study": study.model_dump(mode="json")} | figures))
+    elif words:
+        console().print(words, soft_wrap=True)
+    return 0
+
+
+def _show_study(file: str, study: Study, size: Size) -> None:
+    table = Table(title=f"{file}: no fault found", title_justify="left")
     for column in ("setting", "drawn", "from", "when"):
         table.add_column(column, overflow="fold")
     for name, axis in study.search.items():
@@ -54,11 +69,10 @@ def _check(options: argparse.Namespace) -> int:
     screen.print(table)
     baselines = ", ".join(study.baselines) or "(none)"
     screen.print(
-        f"{study.budget.trials} trials of at most {study.epochs} epochs, after baselines {baselines}; "
+        f"{size}\n{study.budget.trials} trials of at most {study.epochs} epochs, after baselines {baselines}; "
         f"{study.searcher.kind} suggests, {study.scheduler.kind} stops, {study.objective} decides",
         soft_wrap=True,
     )
-    return 0
 
 
 def _schema(options: argparse.Namespace) -> int:
@@ -191,7 +205,7 @@ def _ui(options: argparse.Namespace) -> int:
 
 
 def _range(way: str, values: list[Any]) -> str:
-    return ", ".join(map(str, values)) if way == "choice" else f"{values[0]:g} to {values[1]:g}"
+    return f"{values[0]:g} to {values[1]:g}" if way in (*CONTINUOUS, "integer") else ", ".join(map(str, values))
 
 
 def study_help() -> str:
@@ -224,7 +238,9 @@ def _parser() -> argparse.ArgumentParser:
         )
         sub.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
-    takes_file(add("check", _check, "Find every fault of a search space file.", epilog=study_help()))
+    look = add("check", _check, "Find every fault of a search space file; say what it will cost.", epilog=study_help())
+    takes_file(look)
+    look.add_argument("--no-cost", action="store_true", help="time nothing, read no images")
     start = add("launch", _launch, "Run a study.", epilog=study_help())
     takes_file(start)
     start.add_argument("--name", help="name of the study (the file's name, numbered if it is taken)")

@@ -22,7 +22,7 @@ from optuna.trial import TrialState, create_trial
 from pydantic import Field
 
 from ensdistill.settings import Settings, setting
-from tune.axis import Axis
+from tune.axis import Axis, draw
 from tune.record import TrialRecord
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Qmc(_Seeded):
         if place:
             points.fast_forward(place)
         coordinates = dict(zip(study.order, points.random(1)[0], strict=True))
-        return _draw(study.search, study.order, lambda name, axis: axis.at(coordinates[name]))
+        return draw(study.search, study.order, lambda name, axis: axis.at(coordinates[name]))
 
 
 class Grid(_Seeded):
@@ -132,15 +132,6 @@ def combinations(search: Mapping[str, Axis], order: Sequence[str], chosen: Sampl
         yield from combinations(search, rest, {**chosen, name: value})
 
 
-def _draw(search: Mapping[str, Axis], order: Sequence[str], value: Any) -> Sampled:
-    """One sample, axis by axis, of those whose condition is met; `value(name, axis)` gives each."""
-    sampled: Sampled = {}
-    for name in order:
-        if search[name].holds(sampled):
-            sampled[name] = value(name, search[name])
-    return sampled
-
-
 class Suggester:
     """The searcher of one study at work: asks Optuna for settings and tells it what came of them."""
 
@@ -164,7 +155,7 @@ class Suggester:
             self._optuna.enqueue_trial(given)
         self._optuna.sampler = self._settings.sampler(_seed(self._settings.seed, place))
         trial = self._optuna.ask()
-        sampled = _draw(self._study.search, self._study.order, lambda name, axis: _suggest(trial, name, axis))
+        sampled = draw(self._study.search, self._study.order, lambda name, axis: _suggest(trial, name, axis))
         self._trials[number] = trial
         return sampled, self._memory(place)
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from ensdistill.config import Config, build_config
 from ensdistill.settings import Settings, setting
-from tune.axis import Axis, as_list
+from tune.axis import Axis, as_list, draw
 from tune.confirm import Confirm
 from tune.schedulers import Asha, Rule, Scheduler
 from tune.searchers import Searcher, Tpe
@@ -145,16 +145,12 @@ class Study(Settings):
 
 def example(study: Study, wanted: Mapping[str, Any]) -> dict[str, Any]:
     """One full sample in which these axes have these values and their conditions are met."""
-    wanted = dict(wanted)
+    allowed = {name: [value] for name, value in wanted.items()}
     for name in reversed(study.order):
-        if name in wanted:
+        if name in allowed:
             for other, values in study.search[name].when.items():
-                wanted.setdefault(other, as_list(values)[0])
-    sampled: dict[str, Any] = {}
-    for name in study.order:
-        if study.search[name].holds(sampled):
-            sampled[name] = wanted.get(name, study.search[name].values[0])
-    return sampled
+                allowed[other] = [v for v in as_list(values) if v in allowed.get(other, as_list(values))]
+    return draw(study.search, study.order, lambda name, axis: next(iter(allowed.get(name, [])), axis.values[0]))
 
 
 def ordered(search: Mapping[str, Axis]) -> list[str]:

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from ensdistill.errors import ConfigError
-from ensdistill.reading import parse_mapping, parse_yaml, read_yaml
+from ensdistill.reading import Lines, parse_mapping, parse_yaml, read_yaml
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "---\n"])
@@ -15,7 +15,7 @@ def test_empty_yaml_is_refused(text: str) -> None:
         parse_mapping(text, "a.yaml")
 
 
-@pytest.mark.parametrize(("text", "kind"), [("- 1\n- 2", "list"), ("hello", "str"), ("3", "int")])
+@pytest.mark.parametrize(("text", "kind"), [("- 1\n- 2", "list"), ("hello", "text"), ("3", "number")])
 def test_yaml_that_is_no_mapping_is_refused(text: str, kind: str) -> None:
     with pytest.raises(ConfigError, match=f"this holds a {kind}"):
         parse_mapping(text, "a.yaml")
@@ -84,3 +84,68 @@ def test_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
 def test_folder_instead_of_a_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="directory"):
         read_yaml(tmp_path)
+
+
+def test_all_bad_names_are_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_mapping("a: {b: 1, b: 2}\n3: x\n[c]: y\na: 4\n", "a.yaml")
+    assert [fault.split(" ")[2:4] for fault in caught.value.faults] == [
+        ["1:", "b"],
+        ["2:", "3:"],
+        ["3:", "this:"],
+        ["4:", "a"],
+    ]
+
+
+TEXT = """\
+a: 1
+b: &b
+  c: {d: 2,
+    e: 3}
+  f.g: 4
+  f.g.h: 5
+l:
+- x
+-
+  y: 6
+m:
+  <<: *b
+  n: 7
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("a", 1),
+        ("b.c.d", 3),
+        ("b.c.e", 4),
+        ("b.f.g", 5),  # a name with a dot
+        ("b.f.g.h", 6),  # the longest one that fits
+        ("b.f.g.i", 5),
+        ("b.f", 5),  # what is written is deeper
+        ("l.0", 8),
+        ("l.1.y", 10),
+        ("m.n", 13),
+        # what is not there has the place of what it should be in
+        ("a.x", 1),
+        ("b.x.y", 2),
+        ("b.c.x", 3),
+        ("l.2", 7),
+        ("l.y", 7),
+        ("m.c", 11),
+        ("x", None),
+        ("", None),
+    ],
+)
+def test_the_line_of_a_name_is_that_of_its_longest_beginning(name: str, line: int | None) -> None:
+    assert Lines(TEXT).of(name) == line
+
+
+def test_an_empty_text_has_no_lines() -> None:
+    assert Lines("# nothing").of("a") is None
+
+
+def test_aliases_that_double_themselves_cost_no_time() -> None:
+    doubled = "".join(f"a{n + 1}: &a{n + 1} [*a{n}, *a{n}]\n" for n in range(60))
+    assert Lines(f"a0: &a0 [1]\n{doubled}").of("a60.1.0") == 59  # where a58 is written

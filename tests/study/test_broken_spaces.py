@@ -1,0 +1,709 @@
+"""Every fault that a search space file can have is told with its line, all at once, before anything is begun."""
+
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import ray
+
+from ensdistill.faults import kind_of
+from tests.commands import call
+from tune.axis import WAYS
+from tune.schedulers import Scheduler
+from tune.searchers import Searcher
+
+FOLDER = "a folder"
+MISSING = "no file"
+SEARCH = "search: {seed: {choice: [1, 2]}}\n"  # nothing is wrong with it
+
+
+def kinds(union: Any, having: str = "kind") -> str:
+    """The kinds of these pieces, those that have a certain setting."""
+    return ", ".join(kind_of(piece) for piece in get_args(get_args(union)[0]) if having in piece.model_fields)
+
+
+NAMES = {  # what grows with the project
+    "<ways>": ", ".join(WAYS),
+    "<searchers>": kinds(Searcher),
+    "<schedulers>": kinds(Scheduler),
+    "<reducing schedulers>": kinds(Scheduler, "reduction_factor"),
+}
+
+
+def axis(text: str) -> str:
+    """A file whose search, in line 3 and after, is this."""
+    return f"preset: latentbe\nsearch:\n  {text}\n"
+
+
+# what it is called, the file, what follows `error: FILE`
+BROKEN: list[tuple[str, str | bytes, str]] = [
+    # --- no file of settings
+    ("missing file", MISSING, ": No such file or directory"),
+    ("folder", FOLDER, ": Is a directory"),
+    ("binary file", b"\x93NUMPY\x01\x00\xff\xfe\x00\x81", ": not a text file"),
+    ("zero byte", "preset: kd\nsea\x00rch: {}\n", ", line 2: a character that is no text"),
+    ("empty file", "", ": settings are a mapping of names to values, this holds nothing"),
+    ("comments alone", "# to do\n", ": settings are a mapping of names to values, this holds nothing"),
+    ("list", "- preset: kd\n", ": settings are a mapping of names to values, this holds a list"),
+    ("one word", "latentbe\n", ": settings are a mapping of names to values, this holds a text"),
+    # --- objectives, and settings to try first
+    (
+        "objective twice",
+        SEARCH + "against: [val/nll]\n",
+        ", line 2: against.0: val/nll is an objective already; leave it out",
+    ),
+    (
+        "two objectives for median",
+        SEARCH + "against: [cost/flops]\nscheduler: {kind: median}\n",
+        ", line 3: scheduler.kind: median knows one objective only; with against it is asha or none",
+    ),
+    (
+        "tolerance of one",
+        SEARCH + "against: [cost/flops]\nscheduler: {tolerance: [0.1], kind: asha}\n",
+        ", line 3: scheduler.tolerance: one number for each of 2 objectives, not 1",
+    ),
+    (
+        "grid of a range",
+        axis("training.lr: {log_uniform: [0.01, 0.1]}\nsearcher: {kind: grid}"),
+        ", line 3: search.training.lr: searcher grid needs values that can be listed, not log_uniform; list them",
+    ),
+    (
+        "first of no axis",
+        SEARCH + "first: [{sed: 1}]\n",
+        ", line 2: first.0.sed: not a searched setting (did you mean seed?)",
+    ),
+    (
+        "first out of range",
+        SEARCH + "first: [{seed: 3}]\n",
+        ", line 2: first.0.seed: 3 can never occur; it is choice [1, 2]",
+    ),
+    (
+        "epochs of none",
+        SEARCH + "budget: {epochs: 0}\n",
+        ", line 2: budget.epochs: must be greater than or equal to 1, not 0",
+    ),
+    (
+        "no slots",
+        SEARCH + "trial: {concurrency: 0}\n",
+        ", line 2: trial.concurrency: must be greater than or equal to 1, not 0",
+    ),
+    ("warm start of nothing", SEARCH + "warm_start: {}\n", ", line 2: warm_start.study: must be given"),
+    # --- YAML
+    ("tab", "search:\n\tseed: {choice: [1]}\n", ", line 2: a tab; indent with spaces"),
+    (
+        "open bracket",
+        SEARCH + "budget: {trials: 3\nbaselines: [kd]\n",
+        ", line 3: the bracket of line 2 is not closed by }",
+    ),
+    ("wrong bracket", "search:\n  seed: {choice: [1, 2}}\n", ", line 2: the bracket of line 2 is not closed by ]"),
+    ("open quote", SEARCH + "preset: 'kd\n", ", line 3: the quote of line 2 is not closed"),
+    ("no colon", "preset: kd\nsearch\n  seed: {choice: [1]}\n", ", line 3: the name in line 2 has no ': value'"),
+    (
+        "indented too far",
+        "preset: kd\n  search: {seed: {choice: [1]}}\n",
+        ", line 2: a name and value where none can be; check the indentation, or put a text that holds ': ' in quotes",
+    ),
+    (
+        "indented too little",
+        "search:\n   seed: {choice: [1]}\n  budget: {}\n",
+        ", line 3: indented unlike the lines above it",
+    ),
+    ("at sign", SEARCH + "preset: @kd\n", ", line 2: a text cannot begin with '@'; put it in quotes"),
+    (
+        "unknown alias",
+        SEARCH + "config: *mine\n",
+        ", line 2: *mine stands for nothing in this file; put a text that begins with * in quotes",
+    ),
+    (
+        "backslash",
+        SEARCH + 'config: {data: {kind: npz, path: "D:\\my.npz"}}\n',
+        ", line 2: \\m is no character in double quotes; use single quotes",
+    ),
+    ("two documents", SEARCH + "---\n" + SEARCH, ", line 2: a second document begins here; a file holds one"),
+    (
+        "axis written twice",
+        axis("seed: {choice: [1]}\n  training.lr: {choice: [0.1]}\n  seed: {choice: [2]}"),
+        ", line 5: seed is written twice (line 3 has it already)",
+    ),
+    (
+        "name that is a truth value",
+        SEARCH + "config:\n  on: 3\n",
+        ", line 3: on: names in a mapping of names are texts; put it in quotes",
+    ),
+    (
+        "tag that builds an object",
+        "preset: kd\nsearch: !!python/object/apply:os.system ['true']\n",
+        ", line 2: 'tag:yaml.org,2002:python/object/apply:os.system': only plain values are read, no objects are built",
+    ),
+    # --- names at every level
+    ("unknown name", SEARCH + "baseline: [kd]\n", ", line 2: baseline: no such setting (did you mean baselines?)"),
+    (
+        "setting of trials beside config",
+        SEARCH + "training: {epochs: 3}\n",
+        ", line 2: training: no such setting of a study (did you mean config.training?)",
+    ),
+    (
+        "setting of trials without its section",
+        SEARCH + "batch_size: 3\n",
+        ", line 2: batch_size: no such setting of a study (did you mean config.training.batch_size?)",
+    ),
+    (
+        "setting of a study without its section",
+        SEARCH + "trials: 9\n",
+        ", line 2: trials: no such setting (did you mean budget.trials?)",
+    ),
+    (
+        "unknown name in a section",
+        SEARCH + "budget: {trails: 9}\n",
+        ", line 2: budget.trails: no such setting (did you mean trials?)",
+    ),
+    (
+        "unknown name in config",
+        SEARCH + "config:\n  training:\n    epoch: 3\n",
+        ", line 4: config.training.epoch: no such setting (did you mean epochs?)",
+    ),
+    (
+        "setting in the wrong section",
+        SEARCH + "config:\n  transfer: {step_size: 0.1}\n",
+        ", line 3: config.transfer.step_size: no such setting of one_to_one (did you mean perturbation.step_size?)",
+    ),
+    (
+        "unknown axis",
+        axis("transfer.temprature: {uniform: [1, 2]}"),
+        ", line 3: search.transfer.temprature: no such setting (did you mean transfer.temperature?)",
+    ),
+    (
+        "axis without its section",
+        axis("temperature: {uniform: [1, 2]}"),
+        ", line 3: search.temperature: no such setting (did you mean transfer.temperature?)",
+    ),
+    (
+        "axis below a number",
+        axis("seed.x: {choice: [1]}"),
+        ", line 3: search.seed.x = 1: seed: must be a whole number, not {'x': 1}",
+    ),
+    (
+        "unknown way",
+        axis("transfer.temperature: {unifrom: [1, 2]}"),
+        ", line 3: search.transfer.temperature.unifrom: no such setting (did you mean uniform?)",
+    ),
+    # --- nothing, or the wrong kind of thing
+    ("no search", "preset: kd\n", ": search: must be given"),
+    ("search without axes", "preset: kd\nsearch: {}\n", ", line 2: search: must have at least 1 value, not {}"),
+    (
+        "search without anything",
+        "preset: kd\nsearch:\n",
+        ", line 2: search: must be a mapping of names to values, not null",
+    ),
+    ("search as a list", "search:\n  - seed\n", ", line 1: search: must be a mapping of names to values, not ['seed']"),
+    ("axis as a list", axis("seed: [1, 2]"), ", line 3: search.seed: must be a mapping of names to values, not [1, 2]"),
+    ("no way to draw", axis("seed: {}"), ", line 3: search.seed: give exactly one of <ways> (there are 0)"),
+    (
+        "two ways to draw",
+        axis("seed:\n    choice: [1]\n    integer: [1, 2]"),
+        ", line 3: search.seed: give exactly one of <ways> (there are 2)",
+    ),
+    (
+        "choice of nothing",
+        axis("seed: {choice: []}"),
+        ", line 3: search.seed.choice: must have at least 1 value, not []",
+    ),
+    ("choice that is no list", axis("seed: {choice: 3}"), ", line 3: search.seed.choice: must be a list, not 3"),
+    (
+        "range of one number",
+        axis("training.lr:\n    uniform: [0.1]"),
+        ", line 4: search.training.lr.uniform: must have at least 2 values, not [0.1]",
+    ),
+    (
+        "range of three numbers",
+        axis("seed: {integer: [1, 2, 3]}"),
+        ", line 3: search.seed.integer: must have at most 2 values, not [1, 2, 3]",
+    ),
+    (
+        "range with a word",
+        axis("training.lr: {uniform: [0.1, high]}"),
+        ", line 3: search.training.lr.uniform.1: must be a number, not 'high'",
+    ),
+    (
+        "range without end",
+        axis("training.lr: {uniform: [0.1, .inf]}"),
+        ", line 3: search.training.lr.uniform.1: must be a finite number, not inf",
+    ),
+    (
+        "whole numbers with a fraction",
+        axis("student.subnetworks: {integer: [1, 2.5]}"),
+        ", line 3: search.student.subnetworks.integer.1: must be a whole number, not 2.5",
+    ),
+    (
+        "config as a list",
+        SEARCH + "config: [kd]\n",
+        ", line 2: config: must be a mapping of names to values, not ['kd']",
+    ),
+    (
+        "section as a word",
+        SEARCH + "config: {student: branches}\n",
+        ", line 2: config.student: must be a mapping of names to values, not 'branches' (did you mean {kind: "
+        "branches}?)",
+    ),
+    ("preset as a list", SEARCH + "preset: [kd]\n", ", line 2: preset: must be a text, not ['kd']"),
+    ("baselines as a word", SEARCH + "baselines: kd\n", ", line 2: baselines: must be a list, not 'kd'"),
+    (
+        "number with a unit",
+        SEARCH + "budget: {minutes: 30 min}\n",
+        ", line 2: budget.minutes: must be a number, not '30 min'",
+    ),
+    # --- values of axes
+    (
+        "range upside down",
+        axis("transfer.temperature: {uniform: [4, 1]}"),
+        ", line 3: search.transfer.temperature: uniform: the first number must be below the second, not [4.0, 1.0]",
+    ),
+    (
+        "range of nothing",
+        axis("seed: {integer: [2, 2]}"),
+        ", line 3: search.seed: integer: the first number must be below the second, not [2, 2]",
+    ),
+    (
+        "logarithm of zero",
+        axis("transfer.temperature: {log_uniform: [0, 1]}"),
+        ", line 3: search.transfer.temperature: log_uniform: both numbers must be above 0, not [0.0, 1.0]",
+    ),
+    (
+        "low end out of range",
+        axis("transfer.temperature: {uniform: [0.01, 4]}"),
+        ", line 3: search.transfer.temperature: must be greater than or equal to 0.05, not 0.01",
+    ),
+    (
+        "high end out of range",
+        axis("training.momentum: {uniform: [0.5, 1]}"),
+        ", line 3: search.training.momentum: must be less than 1, not 1.0",
+    ),
+    (
+        "choice of the wrong type",
+        axis("student.subnetworks: {choice: [2, 2.5]}"),
+        ", line 3: search.student.subnetworks: must be a whole number, not 2.5",
+    ),
+    (
+        "choice that YAML reads as a truth value",
+        axis("training.nesterov: {choice: [yes, nope]}"),
+        ", line 3: search.training.nesterov: must be true or false, not 'nope'",
+    ),
+    (
+        "choice of an unknown kind",
+        axis("student.kind: {choice: [single, batchensemble]}"),
+        ", line 3: search.student.kind: 'batchensemble' is none of single, batch_ensemble, branches (did you mean "
+        "batch_ensemble?)",
+    ),
+    (
+        "axis of another kind",
+        axis("averaging.decay: {uniform: [0.5, 0.9]}"),
+        ", line 3: search.averaging.decay: no such setting of none (it belongs to ema)",
+    ),
+    (
+        "pair of values that cannot be together",
+        axis(
+            "student.merge: {choice: [product_of_means, mean_of_probabilities]}\n"
+            "  student.merge_at: {choice: [1.0, 0.5]}"
+        ),
+        ", line 3: search.student.merge = 'mean_of_probabilities' with search.student.merge_at = 0.5: student: "
+        "merge_at: mean_of_probabilities merges no weights; set merge_at to 1 or another merge",
+    ),
+    (
+        "searched data",
+        axis("data.train: {integer: [100, 200]}"),
+        ", line 3: search.data.train: all trials of a study share their data, teachers and length; set it under config",
+    ),
+    (
+        "searched teachers",
+        axis("teachers.count: {integer: [2, 4]}"),
+        ", line 3: search.teachers.count: all trials of a study share their data, teachers and length; set it "
+        "under config",
+    ),
+    (
+        "searched length",
+        axis("training.epochs: {integer: [2, 4]}"),
+        ", line 3: search.training.epochs: all trials of a study share their data, teachers and length; set it "
+        "under config",
+    ),
+    # --- conditions
+    (
+        "condition that is no mapping",
+        axis("seed: {choice: [1], when: ema}"),
+        ", line 3: search.seed.when: must be a mapping of names to values, not 'ema'",
+    ),
+    (
+        "condition on a misspelt axis",
+        axis(
+            "averaging.kind: {choice: [none, ema]}\n"
+            "  averaging.decay: {uniform: [0.5, 0.9], when: {averaging.knd: ema}}"
+        ),
+        ", line 4: search.averaging.decay.when.averaging.knd: not a searched setting (did you mean averaging.kind?)",
+    ),
+    (
+        "condition on what is not searched",
+        axis("seed:\n    choice: [1]\n    when:\n      training.lr: 0.1"),
+        ", line 6: search.seed.when.training.lr: not a searched setting; drop the condition",
+    ),
+    (
+        "condition on a range",
+        axis("training.lr: {uniform: [0.1, 0.2]}\n  seed: {choice: [1], when: {training.lr: 0.1}}"),
+        ", line 4: search.seed.when.training.lr: a condition needs another axis of single values; training.lr is "
+        "uniform [0.1, 0.2]",
+    ),
+    (
+        "condition on a value that never occurs",
+        axis(
+            "averaging.kind: {choice: [none, ema]}\n"
+            "  averaging.decay: {uniform: [0.5, 0.9], when: {averaging.kind: [ema, swa]}}"
+        ),
+        ", line 4: search.averaging.decay.when.averaging.kind: 'swa' can never occur; averaging.kind is choice "
+        "['none', 'ema']",
+    ),
+    (
+        "condition on a number out of the range",
+        axis("student.subnetworks: {integer: [2, 4]}\n  seed: {choice: [1], when: {student.subnetworks: 8}}"),
+        ", line 4: search.seed.when.student.subnetworks: 8 can never occur; student.subnetworks is integer [2, 4]",
+    ),
+    (
+        "condition on no value",
+        axis("averaging.kind: {choice: [none, ema]}\n  seed: {choice: [1], when: {averaging.kind: []}}"),
+        ", line 4: search.seed.when.averaging.kind: an empty list can never be met; averaging.kind is choice "
+        "['none', 'ema']",
+    ),
+    (
+        "conditions in a circle",
+        axis(
+            "training.lr: {choice: [0.1], when: {training.momentum: 0.5}}\n"
+            "  training.momentum: {choice: [0.5], when: {training.lr: 0.1}}"
+        ),
+        ", line 3: search.training.lr.when: training.lr, training.momentum wait for each other; drop one of the "
+        "conditions",
+    ),
+    (
+        "nested conditions that contradict each other",
+        axis(
+            "averaging.kind: {choice: [none, ema]}\n"
+            "  seed: {choice: [1, 2], when: {averaging.kind: none}}\n"
+            "  averaging.decay:\n"
+            "    uniform: [0.5, 0.9]\n"
+            "    when: {averaging.kind: ema, seed: 2}"
+        ),
+        ", line 7: search.averaging.decay.when: its conditions can never hold together",
+    ),
+    # --- presets, baselines, fixed settings
+    (
+        "unknown preset",
+        "preset: latentb\n" + SEARCH,
+        ", line 1: preset: 'latentb' is no preset (did you mean latentbe?)",
+    ),
+    (
+        "unknown baseline",
+        SEARCH + "baselines:\n- kd\n- aked\n",
+        ", line 4: baselines.1: 'aked' is no preset (did you mean aekd?)",
+    ),
+    (
+        "baseline that cannot hold with the config",
+        "preset: kd\nconfig: {teachers: {count: 1}}\n" + SEARCH + "baselines: [kd, latentbe]\n",
+        ", line 4: baselines.1: latentbe cannot hold with this config: perturbation: tdiv_sdiv needs two teachers "
+        "that can disagree; set teachers.count to 2 or more",
+    ),
+    (
+        "preset in config",
+        SEARCH + "config: {preset: kd}\n",
+        ", line 2: config.preset: no such setting of config; it stands beside config",
+    ),
+    (
+        "section set twice",
+        SEARCH + "config:\n  training.lr: 0.1\n  training: {epochs: 3}\n",
+        ", line 4: config.training: set twice",
+    ),
+    (
+        "fixed value out of range",
+        SEARCH + "config: {training.lr: 0}\n",
+        ", line 2: config.training.lr: must be greater than 0, not 0",
+    ),
+    (
+        "more images a step than there are",
+        SEARCH + "config:\n  training:\n    batch_size: 151\n",
+        ", line 4: config.training.batch_size: 151 is more than the 150 training images",
+    ),
+    (
+        "data without a path",
+        SEARCH + "config:\n  data: {kind: image_folder}\n",
+        ", line 3: config.data.path: must be given",
+    ),
+    (
+        "fixed setting of a searched kind",
+        "preset: kd\nsearch: {averaging.kind: {choice: [ema, swa]}}\nconfig: {averaging: {start: 0.5}}\n",
+        ", line 3: config.averaging.start: no such setting of none (it belongs to ema, swa); averaging.kind is "
+        "searched, so give it as an axis with a condition",
+    ),
+    # --- the study itself
+    (
+        "unknown objective",
+        SEARCH + "objective: nll\n",
+        ", line 2: objective: 'nll' is none of val/nll, val/cnll, val/accuracy, val/brier, val/ece (did you mean "
+        "val/nll?)",
+    ),
+    (
+        "unknown searcher",
+        SEARCH + "searcher: {kind: tep}\n",
+        ", line 2: searcher.kind: 'tep' is none of <searchers> (did you mean tpe?)",
+    ),
+    (
+        "searcher without a kind",
+        SEARCH + "searcher: {seed: 3}\n",
+        ", line 2: searcher.kind: must be given (<searchers>)",
+    ),
+    (
+        "unknown scheduler",
+        SEARCH + "scheduler:\n  kind: ahsa\n",
+        ", line 3: scheduler.kind: 'ahsa' is none of <schedulers> (did you mean asha?)",
+    ),
+    (
+        "scheduler as a word",
+        SEARCH + "scheduler: asha\n",
+        ", line 2: scheduler: must be a mapping of names to values, not 'asha' (did you mean {kind: asha}?)",
+    ),
+    (
+        "setting of another scheduler",
+        SEARCH + "scheduler:\n  kind: median\n  reduction_factor: 3\n",
+        ", line 4: scheduler.reduction_factor: no such setting of median (it belongs to <reducing schedulers>)",
+    ),
+    (
+        "no trials",
+        SEARCH + "budget: {trials: 0}\n",
+        ", line 2: budget.trials: must be greater than or equal to 1, not 0",
+    ),
+    (
+        "negative minutes",
+        SEARCH + "budget: {minutes: -5}\n",
+        ", line 2: budget.minutes: must be greater than 0, not -5",
+    ),
+    (
+        "negative cores",
+        SEARCH + "trial: {cpu: -1}\n",
+        ", line 2: trial.cpu: must be greater than or equal to 0.01, not -1",
+    ),
+    (
+        "negative GPUs",
+        SEARCH + "trial:\n  gpu: -0.5\n",
+        ", line 3: trial.gpu: must be greater than or equal to 0, not -0.5",
+    ),
+    (
+        "one seed",
+        SEARCH + "confirm: {seeds: 1}\n",
+        ", line 2: confirm.seeds: must be greater than or equal to 2, not 1",
+    ),
+]
+
+
+def refused(file: Path, *words: str) -> list[str]:
+    """What `launch` says, without `error: ` and with FILE for the file; nothing at all is begun."""
+    studies = file.parent / "studies"
+    done = call("ensdistill-tune", "launch", file, "--studies", studies, *words)
+    assert done.code == 2, done.out
+    assert done.out == ""
+    assert not studies.exists()
+    assert not ray.is_initialized()
+    return [line.removeprefix("error: ").replace(str(file), "FILE") for line in done.err.splitlines()]
+
+
+@pytest.mark.parametrize(("content", "told"), [pytest.param(*case, id=name) for name, *case in BROKEN])
+def test_a_broken_file_is_refused_with_line_key_rule_and_way_out(
+    content: str | bytes, told: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "space.yaml"
+    if content == FOLDER:
+        file.mkdir()
+    elif content != MISSING:
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+    for name, known in NAMES.items():
+        told = told.replace(name, known)
+    assert refused(file) == [f"FILE{told}"]
+
+
+MANY = """\
+presett: kd
+preset: kd
+config:
+  training: {epoch: 3}
+  transfer: {alpha: 2}
+search:
+  transfer.temperature: {log_uniform: [0, 10]}
+  transfer.alhpa: {uniform: [0, 1]}
+  student.kind: {choice: [single, branches]}
+  student.subnetworks: {integer: [5, 2], when: {student.kind: branches}}
+  student.branch_at: {choice: [last_stage], when: {student.kind: batch_ensemble}}
+  averaging.kind: {choice: [none, ema]}
+  averaging.decay:
+    uniform: [0.5, 0.9]
+    when:
+      averaging.knd: ema
+  averaging.start: {uniform: [0.1, 5], when: {averaging.kind: ema}}
+  perturbation.kind: {choice: [none, odds]}
+  model.width: {choice: [4], when: {model.depth: 8}}
+  model.depth: {choice: [8], when: {model.width: 4}}
+  teachers.count: {integer: [2, 4]}
+baselines:
+- kd
+- labels
+- latentb
+scheduler: {kind: ahsa}
+budget:
+  trials: 0
+  minutes: none
+trial: {cpu: -1, gpus: 2}
+"""
+
+
+TOLD = """\
+1: presett: no such setting (did you mean preset?)
+4: config.training.epoch: no such setting (did you mean epochs?)
+5: config.transfer.alpha: must be less than or equal to 1, not 2
+7: search.transfer.temperature: log_uniform: both numbers must be above 0, not [0.0, 10.0]
+8: search.transfer.alhpa: no such setting (did you mean transfer.alpha?)
+10: search.student.subnetworks: integer: the first number must be below the second, not [5, 2]
+11: search.student.branch_at.when.student.kind: 'batch_ensemble' can never occur; \
+student.kind is choice ['single', 'branches']
+16: search.averaging.decay.when.averaging.knd: not a searched setting (did you mean averaging.kind?)
+17: search.averaging.start: must be less than 1, not 5.0
+18: search.perturbation.kind: 'odds' is none of none, gaussian, ods, conf_ods, tdiv_sdiv (did you mean ods?)
+19: search.model.width.when: model.width, model.depth wait for each other; drop one of the conditions
+21: search.teachers.count: all trials of a study share their data, teachers and length; set it under config
+25: baselines.2: 'latentb' is no preset (did you mean latentbe?)
+26: scheduler.kind: 'ahsa' is none of <schedulers> (did you mean asha?)
+28: budget.trials: must be greater than or equal to 1, not 0
+29: budget.minutes: must be a number, not 'none'
+30: trial.cpu: must be greater than or equal to 0.01, not -1
+30: trial.gpus: no such setting (did you mean gpu?)
+"""
+
+
+def test_all_faults_are_told_at_once_in_the_order_of_lines(tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(MANY)
+    expected = TOLD.replace("<schedulers>", NAMES["<schedulers>"]).splitlines()
+    assert refused(file) == [f"FILE, line {fault}" for fault in expected]
+
+
+def test_faults_of_names_are_told_at_once_too(tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text("preset: kd\nsearch:\n  seed: {choice: [1], yes: 2}\n  3: {choice: [1]}\npreset: ekd\n")
+    assert refused(file) == [
+        "FILE, line 3: yes: names in a mapping of names are texts; put it in quotes",
+        "FILE, line 4: 3: names in a mapping of names are texts; put it in quotes",
+        "FILE, line 5: preset is written twice (line 1 has it already)",
+    ]
+
+
+@pytest.mark.parametrize("bad", ["preset: kdd", "config: {training: {epochs: 0}}", "search: {}", "config: 3"])
+def test_one_fault_does_not_hide_those_of_other_parts(bad: str, tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    search = "" if bad.startswith("search") else SEARCH
+    file.write_text(f"{bad}\n{search}baselines: [aked]\nbudget: {{trials: 0}}\n")
+    first, *others = [fault.split(": ")[1] for fault in refused(file)]
+    assert first.startswith(bad.split(":")[0])
+    assert others == ["baselines.0", "budget.trials"]
+
+
+def test_a_condition_is_at_fault_whatever_the_preset_and_the_settings_are(tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text("preset: kdd\nsearch:\n  seed: {choice: [1], when: {sede: 2}}\n  sead: {choice: [1]}\n")
+    assert [fault.split(": ")[:2] for fault in refused(file)] == [
+        ["FILE, line 1", "preset"],
+        ["FILE, line 3", "search.seed.when.sede"],
+        ["FILE, line 4", "search.sead"],
+    ]
+
+
+def test_each_circle_of_conditions_is_told_once_and_what_merely_hangs_on_it_is_not(tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(
+        "search:\n"
+        "  training.momentum: {choice: [0.5], when: {seed: 1}}\n"
+        "  seed: {choice: [1], when: {model.depth: 8}}\n"
+        "  model.depth: {choice: [8], when: {seed: 1}}\n"
+        "  training.lr: {choice: [0.1], when: {training.lr: 0.1}}\n"
+    )
+    assert refused(file) == [
+        "FILE, line 3: search.seed.when: seed, model.depth wait for each other; drop one of the conditions",
+        "FILE, line 5: search.training.lr.when: training.lr waits for itself; drop it",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["budget.trials=0"], ["--set budget.trials: must be greater than or equal to 1, not 0"]),
+        (["budget.trials.x=5"], ["--set budget.trials.x: budget.trials: must be a whole number, not {'x': 5}"]),
+        (["search.seed={choice: []}"], ["--set search.seed: search.seed.choice: must have at least 1 value, not []"]),
+        (["preset=kdd"], ["--set preset: 'kdd' is no preset (did you mean kd?)"]),
+        (
+            ["training.epochs=2"],
+            ["--set training.epochs: training: no such setting of a study (did you mean config.training?)"],
+        ),
+        (["config=5"], ["--set config: must be a mapping of names to values, not 5"]),
+        (
+            ["config.teachers.count=0"],
+            [
+                "--set config.teachers.count: config.teachers: an ensemble needs a teacher; "
+                "set count to 1 or more, or name files"
+            ],
+        ),
+        (["budget.trials"], ["--set budget.trials: write it as name=value, for example transfer.temperature=2"]),
+        (["seed=[1"], ["--set seed, line 1: the bracket of line 1 is not closed by ]"]),
+        (["budget.trials=1", "budget={}"], ["--set budget: set twice"]),
+        (
+            ["search.seed={integer: [-1, 4]}", "confirm.seeds=1"],
+            [
+                "--set confirm.seeds: must be greater than or equal to 2, not 1",
+                "--set search.seed: must be greater than or equal to 0, not -1",
+            ],
+        ),
+    ],
+    ids=str,
+)
+def test_a_fault_of_an_override_begins_with_it(words: list[str], told: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(SEARCH)
+    assert refused(file, *(word for change in words for word in ("--set", change))) == told
+
+
+def test_faults_of_the_file_come_before_those_of_overrides(tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(SEARCH + "baselines: [aked]\n")
+    assert refused(file, "--set", "budget.trials=0") == [
+        "FILE, line 2: baselines.0: 'aked' is no preset (did you mean aekd?)",
+        "--set budget.trials: must be greater than or equal to 1, not 0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "change", "told"),
+    [
+        (
+            "search: [seed]\n",
+            "search.seed={choice: [1]}",
+            "FILE, line 1: search: must be a mapping of names to values, not ['seed']",
+        ),
+        (
+            SEARCH + "config: {teachers: {count: 0}}\n",
+            "config.teachers.seed=3",
+            "FILE, line 2: config.teachers: an ensemble needs a teacher; set count to 1 or more, or name files",
+        ),
+    ],
+)
+def test_an_override_is_not_blamed_for_what_is_wrong_without_it(
+    text: str, change: str, told: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(text)
+    assert refused(file, "--set", change) == [told]
+
+
+def test_an_override_mends_what_is_wrong_in_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text("preset: kdd\nconfig: {training.epochs: 0}\n" + SEARCH)
+    words = ["--set", "preset=kd", "--set", "config.training.epochs=3"]
+    assert call("ensdistill-tune", "check", file, "--no-cost", *words).code == 0
