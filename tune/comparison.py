@@ -64,6 +64,7 @@ def final_metric(objective: str) -> str:
 
 def _columns(study: Study) -> list[str]:
     metrics = [final_metric(metric) for metric in METRICS]
+    metrics += [name for name in study.shown if name not in METRICS]
     columns = [f"metrics.`{name}`" for name in metrics] + [f"params.`{name}`" for name in study.search]
     return ["attributes.`Created`", "attributes.`Duration`", "tags.`outcome`", "tags.`baseline`", *columns]
 

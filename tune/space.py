@@ -15,6 +15,7 @@ from ensdistill.config import Config, build_config
 from ensdistill.settings import Settings, setting
 from tune.axis import Axis, as_list, draw
 from tune.confirm import Confirm
+from tune.record import METRICS
 from tune.schedulers import Asha, Rule, Scheduler
 from tune.searchers import Searcher, Tpe
 
@@ -83,6 +84,11 @@ class Study(Settings):
     def objectives(self) -> list[str]:
         """All objectives, the one that decides first."""
         return [self.objective, *self.against]
+
+    @property
+    def shown(self) -> list[str]:
+        """The metrics that tables show."""
+        return [*METRICS, *(name for name in self.against if name not in METRICS)]
 
     @property
     def modes(self) -> list[str]:

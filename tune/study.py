@@ -24,7 +24,7 @@ from tune.final import Tested, confirmed_figures, final_test, write_confirmation
 from tune.harvest import harvest
 from tune.load import change_study
 from tune.progress import Progress
-from tune.record import StudyFolder, ranked
+from tune.record import METRICS, StudyFolder, ranked
 from tune.runner import cluster, run_trials
 from tune.space import Study
 from tune.tracking import Tracker, check_uri, default_uri
@@ -163,7 +163,7 @@ class _Work:
                 ended = "failed" if ended == "finished" and not progress.best else ended
                 if ended == "finished":
                     confirmed = self._confirmed()
-            files += harvest(progress, self.teachers)
+            files += harvest(progress, self.teachers, confirmed)
             if confirmed:
                 tested = final_test(progress, confirmed, self.data, self.ensemble, look_again=self.look_again) or {}
                 files.append(write_confirmation(self.place.home, self.study, confirmed, tested))
@@ -207,10 +207,10 @@ class _Work:
         if confirmed:
             rows = {c.label: [repeat.last for repeat in c.repeats] for c in confirmed}
             title = f"confirmation (validation, {study.confirm.seeds} fresh seeds)"
-            show(seeds_table(title, rows, "trial", "val/"))
+            show(seeds_table(title, rows, study.shown, "trial"))
             show(f"verdict: {verdict(confirmed, study.objective, study.mode)}", soft_wrap=True)
         if tested:
-            show(seeds_table("test images, looked at once", tested))
+            show(seeds_table("test images, looked at once", tested, [n.split("/")[1] for n in METRICS], ""))
         elif confirmed:
             show(
                 "the test images were looked at before, for other students: a second look would make them a second "
@@ -226,6 +226,8 @@ class _Work:
         first = {"interrupted": "INTERRUPTED: ", "out_of_time": "out of time (budget.minutes): "}.get(ended, "")
         lines = [f"{first}{len(progress.searched)} of {progress.total} trials ({states}) in {summary['seconds']:.0f} s"]
         if progress.best:
+            if self.study.against:
+                lines.append(f"Pareto front:   {home / 'front'} (settings and student of each of its trials)")
             lines += [f"best settings:  {home / 'best.yaml'}", f"best student:   {home / STUDENT_FILE}"]
         else:
             lines.append(
