@@ -32,7 +32,7 @@ class Resources(Settings):
     """What one trial is given; as many run side by side as fit."""
 
     cpu: float = setting(1, "CPU cores.", ge=0.01)
-    gpu: float = setting(0, "GPUs; a fraction lets several trials share one.", ge=0)
+    gpu: float = setting(0, "GPUs; a fraction lets several trials share one, each with that share of its memory.", ge=0)
     retries: int = setting(1, "How often a trial whose process died goes on from its last checkpoint.", ge=0, le=100)
 
 

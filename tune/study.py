@@ -2,6 +2,7 @@
 
 import subprocess
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from tune.board import leaderboard, live, seeds_table
 from tune.confirm import Candidate, candidates, plan, verdict
 from tune.final import Tested, confirmed_figures, final_test, write_confirmation
 from tune.harvest import harvest
+from tune.memory import release
+from tune.placement import train_side_by_side
 from tune.progress import Progress
 from tune.record import StudyFolder, this_process
 from tune.runner import cluster, run_repeats, run_trials
@@ -58,8 +61,11 @@ def _launch(study: Study, place: Place, console: Console) -> str:
     begun = {"name": place.name, "study": settings, "process": this_process(), "tracking_uri": uri}
     folder.write_summary(begun | {"state": "training teachers", "counts": {}, "total": study.total, "best": None})
     try:
-        data, ensemble = load_everything(config, str(place.studies), place.device, study.specimens)
+        train = partial(train_side_by_side, given=study.trial, device=place.device)
+        data, ensemble = load_everything(config, str(place.studies), place.device, study.specimens, train)
         metrics = teacher_metrics(ensemble, data, config.training.threads)
+        ensemble.cpu()  # until the final test the GPU is the trials'
+        release()
     except BaseException:
         folder.remove_summary()  # no trial has begun: the name stays free
         raise

@@ -11,10 +11,11 @@ import torch
 from ray import tune
 
 from ensdistill import Data, Ensemble, Epoch, distill
-from ensdistill.data import Split
 from ensdistill.ensemble_metrics import deep_ensemble_equivalent
 from ensdistill.errors import DivergedError, EnsdistillError
 from ensdistill.weights import STUDENT_FILE, save_weights
+from tune.memory import own_memory
+from tune.placement import SharedData
 from tune.record import FAILURE
 from tune.space import Study
 
@@ -25,29 +26,21 @@ CHECKPOINT_EVERY = 5  # epochs; a resumed trial gives the same numbers, so this 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What all trials share, put into Ray's object store once. Images as NumPy arrays, which workers map, not copy."""
+    """What all trials share, put into Ray's object store once."""
 
     study: Study
-    arrays: dict[str, Any]
-    class_names: tuple[str, ...]
-    data_identity: str
+    data: SharedData
     ensemble: Ensemble
     curve: Sequence[float]  # calibrated NLL on validation of 1, 2, ..., M teachers
 
     @classmethod
     def of(cls, study: Study, data: Data, ensemble: Ensemble, curve: Sequence[float]) -> "Inputs":
         """Packs what `unpack` gives back."""
-        arrays = {}
-        for part in ("train", "validation", "unlabelled"):
-            split: Split = getattr(data, part)
-            arrays[part] = (split.images.cpu().numpy(), split.labels.cpu().numpy())
-        return cls(study, arrays, data.class_names, data.identity, ensemble.cpu(), curve)
+        return cls(study, SharedData.of(data), ensemble.cpu(), curve)
 
     def unpack(self, device: torch.device) -> tuple[Data, Ensemble]:
-        """Data and ensemble on the device. On the CPU the images are the shared memory itself: never write to them."""
-        parts = {part: Split(*map(torch.from_numpy, arrays)).to(device) for part, arrays in self.arrays.items()}
-        data = Data(**parts, class_names=self.class_names, identity=self.data_identity)
-        return data, self.ensemble.to(device)
+        """Data and ensemble on the device."""
+        return self.data.to(device), self.ensemble.to(device)
 
 
 def run_trial(suggestion: dict[str, Any], inputs: Inputs) -> None:
@@ -57,7 +50,8 @@ def run_trial(suggestion: dict[str, Any], inputs: Inputs) -> None:
     """
     study = inputs.study
     try:
-        _run(suggestion, inputs)
+        with own_memory(study.trial.gpu):
+            _run(suggestion, inputs)
     except EnsdistillError as error:
         # Told as a result, not raised: Ray would start the trial again, to fail at the same place.
         worst = -WORST if study.mode == "max" else WORST
