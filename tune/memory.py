@@ -25,8 +25,8 @@ def own_memory(share: float, teacher: int | None = None) -> Iterator[None]:
     Raises OutOfMemoryError if the memory does not suffice, with what was needed and what would fit.
     """
     shortage = None
-    _claim(share)
     try:
+        _claim(share)
         yield
     except BaseException as error:
         shortage = _shortage(error, share, "training" if teacher is None else "teachers.training")
@@ -35,16 +35,14 @@ def own_memory(share: float, teacher: int | None = None) -> Iterator[None]:
             raise
     finally:
         release()
+        gc.freeze()  # what is left is not looked through again, or this would take 0.2 s after every trial
     if shortage is not None:
         raise OutOfMemoryError(shortage if teacher is None else f"teacher {teacher}: {shortage}")
 
 
 def release() -> None:
-    """Gives back what is no longer in use. A training leaves tensors in cycles of objects that only Python's collector
-    finds; what it has looked through once is set aside, or it would take 0.2 s after every trial.
-    """
+    """Gives back what is no longer in use. A training leaves tensors in cycles of objects, which must be collected."""
     gc.collect()
-    gc.freeze()
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()
 
@@ -69,6 +67,10 @@ def _shortage(error: BaseException, share: float, training: str) -> str | None:
         reserved = torch.cuda.memory_reserved()  # with the gaps between tensors, which are its own too
         held = max(torch.cuda.max_memory_allocated(), reserved)
         return of_gpu(held, asked, total, total - free - reserved, share, training)
+    if "CUDA error: out of memory" in text:  # nobody can be asked for figures then
+        return (
+            "out of GPU memory: too full for CUDA to start; give trials a larger share (trial.gpu) or end what uses it"
+        )
     if isinstance(error, MemoryError) or "can't allocate memory" in text:
         held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         return of_machine(held, asked, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), training)
@@ -79,7 +81,7 @@ def of_gpu(held: int, asked: int, total: int, others: int, share: float, trainin
     """A shortage in words, from sizes in bytes. held: at the peak; others: what is in use beside that."""
     wanted = share_that_fits(held + asked, total)
     if wanted is None:
-        advice = "more than a whole GPU has: "
+        advice = "even alone it does not fit: "
     elif wanted > share:
         advice = f"give trials a larger share (trial.gpu: {wanted:g} instead of {share:g}) or "
     else:
@@ -94,7 +96,7 @@ def of_gpu(held: int, asked: int, total: int, others: int, share: float, trainin
 def of_machine(held: int, asked: int, total: int, training: str) -> str:
     """The same of the machine's own memory. held: by the process, at its peak."""
     fits = held + asked <= total
-    advice = "let fewer trials run side by side (a larger trial.cpu) or " if fits else "more than it has: "
+    advice = "let fewer trials run side by side (a larger trial.cpu) or " if fits else "even alone it does not fit: "
     return (
         f"out of memory: its process held {_size(held)}{_more(asked)}; the machine has {_size(total)}; "
         f"{advice}lower {training}.batch_size"

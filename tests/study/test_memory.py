@@ -15,6 +15,7 @@ from torch import nn
 from ensdistill import Data, Ensemble, distill, load_config, load_data
 from ensdistill.errors import DivergedError, OutOfMemoryError
 from tests.commands import process
+from tune import memory
 from tune.memory import of_gpu, of_machine, own_memory, release, share_that_fits
 from tune.record import StudyFolder
 
@@ -23,7 +24,7 @@ MIB, GIB = 2**20, 2**30
 
 @pytest.fixture(autouse=True)
 def unfrozen() -> Iterator[None]:
-    """What `release` set aside is looked through again, for the tests that follow."""
+    """What `own_memory` set aside is looked through again, for the tests that follow."""
     yield
     gc.unfreeze()
 
@@ -71,7 +72,7 @@ def test_a_shortage_on_a_gpu_says_what_was_held_what_there_is_and_which_share_wo
 @pytest.mark.parametrize(
     ("held", "share", "advice"),
     [
-        (13 * GIB, 0.5, "more than a whole GPU has: lower teachers.training.batch_size"),
+        (13 * GIB, 0.5, "even alone it does not fit: lower teachers.training.batch_size"),
         (7 * GIB, 0.5, "(trial.gpu: 1 instead of 0.5) or lower teachers.training.batch_size"),
         (7 * GIB, 1, "its share would do, but others hold too much: end them, give trials a larger share, or lower"),
     ],
@@ -85,7 +86,9 @@ def test_a_shortage_of_the_machine_tells_fewer_side_by_side_from_smaller() -> No
         "out of memory: its process held 9.0 GiB and asked for 1.0 GiB more; the machine has 24.0 GiB; let fewer "
         "trials run side by side (a larger trial.cpu) or lower training.batch_size"
     )
-    assert "more than it has: lower training.batch_size" in of_machine(9 * GIB, 16 * GIB, 24 * GIB, "training")
+    assert "even alone it does not fit: lower training.batch_size" in of_machine(
+        9 * GIB, 16 * GIB, 24 * GIB, "training"
+    )
 
 
 # --- a shortage becomes an error of ours ---
@@ -154,6 +157,15 @@ def test_a_library_of_cuda_that_gets_no_memory_is_told_likewise(gpu: Gpu) -> Non
         raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
 
 
+def test_a_gpu_too_full_for_cuda_itself_is_told(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: float) -> None:
+        raise RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported")
+
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", refuse)
+    with pytest.raises(OutOfMemoryError, match=r"too full for CUDA to start; .*trial\.gpu"), own_memory(0.05):
+        raise AssertionError
+
+
 @pytest.mark.parametrize(("share", "capped"), [(0.25, [0.25]), (1, []), (2, [])])
 def test_a_share_of_a_gpu_is_all_that_a_trial_can_take(gpu: Gpu, share: float, capped: list[float]) -> None:
     with own_memory(share):
@@ -171,17 +183,22 @@ def test_a_trial_without_a_gpu_does_not_touch_one(gpu: Gpu) -> None:
 # --- nothing is left behind ---
 
 
-def test_what_a_failed_step_held_is_gone_while_its_error_is_still_told() -> None:
+@pytest.mark.parametrize("error", [MemoryError(), DivergedError(1, 2, 3.0), SystemExit(0)], ids=repr)
+def test_what_a_broken_off_step_held_is_gone_before_memory_is_given_back(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
     seen: list[weakref.ref[torch.Tensor]] = []
+    gone: list[bool] = []
+    monkeypatch.setattr(memory, "release", lambda: gone.append(seen[0]() is None))
 
     def step() -> None:
         held = torch.ones(10)
         seen.append(weakref.ref(held))
-        torch.empty(2**50, dtype=torch.uint8)
+        raise error
 
-    with pytest.raises(OutOfMemoryError), own_memory(0):
+    with pytest.raises((OutOfMemoryError, type(error))), own_memory(0):
         step()
-    assert seen[0]() is None
+    assert gone == [True]
 
 
 @pytest.fixture(scope="module")
