@@ -30,7 +30,7 @@ from ensdistill.tables import (
     teacher_rows,
     teachers_in_words,
 )
-from ensdistill.teachers import find_ensemble, get_ensemble, teacher_config
+from ensdistill.teachers import Trainer, find_ensemble, get_ensemble, teacher_config, train_teachers
 from ensdistill.version import __version__
 from ensdistill.weights import STUDENT_FILE, load_weights, read_metadata, save_weights
 
@@ -57,24 +57,27 @@ def run_command(command: Callable[[], int]) -> int:
         return 130
 
 
-def load_everything(config: Config, studies: str, device: str, others: Sequence[Config] = ()) -> tuple[Data, Ensemble]:
+def load_everything(
+    config: Config, studies: str, device: str, others: Sequence[Config] = (), train: Trainer = train_teachers
+) -> tuple[Data, Ensemble]:
     """The data on the device and the trained ensemble, with a progress bar while teachers are trained.
 
     others: further settings that will be run on these data. What is wrong with any of them is told first (ConfigError).
+    train: who trains the teachers that are missing.
     """
     data = load_data(config.data).to(pick_device(device))
     for one in (config, *others):
         check_student(one, data)
     if config.teachers.count:
         check_student(teacher_config(config, 0), data)
-    count, epochs = config.teachers.count, config.teachers.training.epochs
-    with progress("teachers", count * epochs) as advance:
-        ensemble = get_ensemble(
-            config,
-            data,
-            Path(studies) / "teachers",
-            lambda teacher, epoch: advance(teacher * epochs + epoch, f"teacher {teacher + 1} of {count}"),
-        )
+    count, done = config.teachers.count, dict[int, int]()
+    with progress("teachers", count * config.teachers.training.epochs) as advance:
+
+        def show(teacher: int, epochs: int) -> None:
+            done[teacher] = epochs
+            advance(sum(done.values()), f"teacher {teacher + 1} of {count}")
+
+        ensemble = get_ensemble(config, data, Path(studies) / "teachers", show, train)
     return data, ensemble
 
 

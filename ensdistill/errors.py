@@ -32,3 +32,7 @@ class DivergedError(EnsdistillError):
 
     def __reduce__(self) -> tuple[type["DivergedError"], tuple[int, int, float, int | None]]:
         return type(self), (self.epoch, self.step, self.loss, self.teacher)
+
+
+class OutOfMemoryError(EnsdistillError):
+    """A training that needs more memory than it can have."""

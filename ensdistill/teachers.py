@@ -9,7 +9,8 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from torch import nn
 from ensdistill.averaging import NoAveraging
 from ensdistill.config import Config, content_hash
 from ensdistill.data import Data
-from ensdistill.distill import distill
+from ensdistill.distill import Epoch, distill
 from ensdistill.errors import DataError, DivergedError
 from ensdistill.files import writable_folder, write_json
 from ensdistill.members import Ensemble
@@ -33,6 +34,7 @@ from ensdistill.transfer import Labels
 from ensdistill.weights import fingerprint, load_weights, save_weights
 
 Progress = Callable[[int, int], None]  # (teacher, epochs done); all epochs at once for a teacher that was there
+Trainer = Callable[[Config, Data, Path, Progress | None], None]  # sees to it that all teachers are in the store
 
 # The sources that decide what a trained teacher looks like.
 _TRAINER = (
@@ -41,25 +43,47 @@ _TRAINER = (
 )
 
 
-def get_ensemble(config: Config, data: Data, store: str | Path, progress: Progress | None = None) -> Ensemble:
+def train_teachers(config: Config, data: Data, store: Path, progress: Progress | None = None) -> None:
+    """Trains what is not in the store yet in this process, one teacher after the other."""
+    for teacher in range(config.teachers.count):
+        # Closed whatever happens: a notebook keeps the frames of an interrupted call, and the lock with them.
+        with closing(train_teacher(config, teacher, data, store)) as epochs:
+            for done in epochs:
+                if progress:
+                    progress(teacher, done)
+
+
+def get_ensemble(
+    config: Config,
+    data: Data,
+    store: str | Path,
+    progress: Progress | None = None,
+    train: Trainer = train_teachers,
+) -> Ensemble:
     """The ensemble of these settings, on the device of the data; what is not in the store yet is trained and kept.
 
     Processes that want the same teacher at the same time train it once. A damaged teacher is trained again.
+    train: who trains the missing ones.
     Raises DataError if the store cannot be written.
     """
     folder = writable_folder(store)
     files = [file(data) for file in config.teachers.files]  # first: a bad one is told before others are trained
-    members = [_get_teacher(config, m, data, folder, progress) for m in range(config.teachers.count)]
+    train(config, data, folder, progress)
+    members = [_load(config, m, data, folder) for m in range(config.teachers.count)]
     identity = content_hash([origin for _, origin in (*members, *files)])
     return Ensemble([network for network, _ in (*members, *files)], len(data.class_names), identity)
 
 
 def find_ensemble(config: Config, data: Data, store: str | Path) -> Ensemble | None:
     """The ensemble if all of its teachers are there already, else None; trains nothing."""
-    homes = [Path(store) / teacher_hash(config, m, data) for m in range(config.teachers.count)]
-    there = all(_intact(home) is not None for home in homes)
-    there &= all(Path(file.path).expanduser().is_file() for file in config.teachers.files)
-    return get_ensemble(config, data, store) if there else None
+    there = all(Path(file.path).expanduser().is_file() for file in config.teachers.files)
+    return get_ensemble(config, data, store) if there and not missing_teachers(config, data, Path(store)) else None
+
+
+def missing_teachers(config: Config, data: Data, store: Path) -> list[int]:
+    """Those that are not in the store, or damaged."""
+    homes = {m: store / teacher_hash(config, m, data) for m in range(config.teachers.count)}
+    return [teacher for teacher, home in homes.items() if _intact(home) is None]
 
 
 def teacher_config(config: Config, teacher: int) -> Config:
@@ -84,19 +108,32 @@ def teacher_hash(config: Config, teacher: int, data: Data) -> str:
     return content_hash({**made_by, "model": own.model.model_dump(), "training": own.training.model_dump()})
 
 
-def _get_teacher(
-    config: Config, teacher: int, data: Data, store: Path, progress: Progress | None
-) -> tuple[nn.Module, str]:
-    """The network, and what identifies it: all that made it, and its weights."""
+def train_teacher(config: Config, teacher: int, data: Data, store: Path) -> Generator[int, None, None]:
+    """Trains one teacher, unless it is in the store, and keeps it there; gives the number of epochs done, all at once
+    for one that was there. Holds the teacher's lock until it is exhausted or closed.
+
+    Raises DivergedError, which names the teacher, and DataError if the store cannot be written.
+    """
     home = store / teacher_hash(config, teacher, data)
     with FileLock(f"{home}.lock"):
-        if (weights := _intact(home)) is None:
-            weights = _train(config, teacher, data, home, progress)
-        elif progress:
-            progress(teacher, config.teachers.training.epochs)
-        own = teacher_config(config, teacher)
-        network = build(own.model, data, own.seed)
-        load_weights(home / "network.safetensors", network, data.train.images.device)
+        if _intact(home) is None:
+            yield from _train(config, teacher, data, home)
+        else:
+            yield config.teachers.training.epochs
+
+
+def _load(config: Config, teacher: int, data: Data, store: Path) -> tuple[nn.Module, str]:
+    """The network, and what identifies it: all that made it, and its weights."""
+    home = store / teacher_hash(config, teacher, data)
+    weights = _intact(home)
+    if weights is None:
+        raise DataError(
+            f"{home}: teacher {teacher} was trained, but is not here; all machines of a cluster must see one and the "
+            "same folder of studies and run the same version of this project"
+        )
+    own = teacher_config(config, teacher)
+    network = build(own.model, data, own.seed)
+    load_weights(home / "network.safetensors", network, data.train.images.device)
     return network, home.name + weights
 
 
@@ -110,23 +147,26 @@ def _intact(home: Path) -> str | None:
     return weights if isinstance(record, dict) and weights == record.get("weights") else None
 
 
-def _train(config: Config, teacher: int, data: Data, home: Path, progress: Progress | None) -> str:
+def _train(config: Config, teacher: int, data: Data, home: Path) -> Iterator[int]:
     """Trains one teacher and puts it in its folder; a damaged one that is there gives way."""
     own = teacher_config(config, teacher)
     try:
         for epoch in distill(own, Ensemble([], len(data.class_names), "none"), data):
-            if progress:
-                progress(teacher, epoch.number)
+            yield epoch.number
     except DivergedError as error:
         raise DivergedError(error.epoch, error.step, error.loss, teacher) from None
+    _keep(own, epoch, data, home)
+
+
+def _keep(own: Config, epoch: Epoch, data: Data, home: Path) -> None:
+    """Puts a trained teacher in its folder, whole or not at all."""
     temporary = home.with_name(f".{home.name}.{uuid.uuid4().hex[:8]}")
     try:
         save_weights(temporary / "network.safetensors", epoch.student())
-        weights = fingerprint(temporary / "network.safetensors")
         write_json(
             temporary / "teacher.json",
             {
-                "weights": weights,
+                "weights": fingerprint(temporary / "network.safetensors"),
                 "seed": own.seed,
                 "model": own.model.model_dump(),
                 "training": own.training.model_dump(),
@@ -143,7 +183,6 @@ def _train(config: Config, teacher: int, data: Data, home: Path, progress: Progr
         raise DataError(f"{home}: cannot be written ({error.strerror or error})") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return weights
 
 
 @cache

@@ -224,4 +224,6 @@ def _last_line(trial: Any) -> str:
         lines = [line.strip() for line in Path(trial.error_file).read_text().splitlines() if line.strip()]
     except (OSError, TypeError):
         return "the worker process died"
+    if "worker process has died" in lines[-1]:
+        return "the worker process died: it crashed, or was killed, perhaps by the system for want of memory"
     return lines[-1].removeprefix("ensdistill.errors.")

@@ -34,7 +34,7 @@ class Resources(Settings):
     """What one trial is given, and how many run side by side."""
 
     cpu: float = setting(1, "CPU cores.", ge=0.01)
-    gpu: float = setting(0, "GPUs; a fraction lets several trials share one.", ge=0)
+    gpu: float = setting(0, "GPUs; a fraction lets several trials share one, each with that share of its memory.", ge=0)
     concurrency: int | None = setting(None, "How many run side by side; as many as fit if it is not given.", ge=1)
     retries: int = setting(1, "How often a trial whose process died goes on at its last checkpoint.", ge=0, le=100)
     checkpoint_seconds: float = setting(30, "How much training is done again at most after an interrupt.", ge=0)

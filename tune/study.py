@@ -5,6 +5,7 @@ import subprocess
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from tune.confirm import Candidate, candidates, verdict
 from tune.final import Tested, confirmed_figures, final_test, write_confirmation
 from tune.harvest import harvest
 from tune.load import change_study
+from tune.memory import release
+from tune.placement import train_side_by_side
 from tune.progress import Progress
 from tune.record import METRICS, StudyFolder, ranked
 from tune.runner import cluster, run_trials
@@ -123,10 +126,13 @@ class _Work:
         waiting = {"state": "training teachers", "counts": {}, "total": self.study.total, "best": None}
         self.folder.write_summary(self.header | waiting)
         config = self.study.fixed_config
+        train = partial(train_side_by_side, given=self.study.trial, device=self.place.device)
         self.data, self.ensemble = load_everything(
-            config, str(self.place.studies), self.place.device, self.study.specimens
+            config, str(self.place.studies), self.place.device, self.study.specimens, train
         )
         self.metrics = teacher_metrics(self.ensemble, self.data, config.training.threads)
+        self.ensemble.cpu()  # until the final test the GPU is the trials'
+        release()
         self._check_same("data_hash", self.data.identity, "images")
         self._check_same("ensemble_hash", self.ensemble.identity, "teachers")
         self.teachers = teacher_rows(self.metrics)

@@ -11,11 +11,12 @@ from ray import tune
 
 from ensdistill import Data, Ensemble, Epoch, distill
 from ensdistill.config import Config
-from ensdistill.data import Split
 from ensdistill.ensemble_metrics import deep_ensemble_equivalent
 from ensdistill.errors import DataError, DivergedError, EnsdistillError
 from ensdistill.evaluation import cost
 from ensdistill.weights import STUDENT_FILE, save_weights
+from tune.memory import own_memory
+from tune.placement import SharedData
 from tune.record import CHECKPOINT, FAILURE, StudyFolder
 from tune.space import Study
 
@@ -24,32 +25,22 @@ WORST = 1e30  # stands in for the objective of a trial that has none
 
 @dataclass(frozen=True)
 class Inputs:
-    """What all trials share, put into Ray's object store once. Images as NumPy arrays, which workers map, not copy."""
+    """What all trials share, put into Ray's object store once."""
 
     study: Study
     folder: StudyFolder
-    arrays: dict[str, Any]
-    class_names: tuple[str, ...]
-    data_identity: str
+    data: SharedData
     ensemble: Ensemble
     curve: Sequence[float]  # calibrated NLL on validation of 1, 2, ..., M teachers
 
     @classmethod
     def of(cls, study: Study, folder: StudyFolder, data: Data, ensemble: Ensemble, curve: Sequence[float]) -> "Inputs":
         """Packs what `unpack` gives back."""
-        arrays = {}
-        for part in ("train", "validation", "unlabelled"):
-            split: Split = getattr(data, part)
-            arrays[part] = (split.images.cpu().numpy(), split.labels.cpu().numpy())
-        return cls(
-            study, StudyFolder(folder.path.resolve()), arrays, data.class_names, data.identity, ensemble.cpu(), curve
-        )
+        return cls(study, StudyFolder(folder.path.resolve()), SharedData.of(data), ensemble.cpu(), curve)
 
     def unpack(self, device: torch.device) -> tuple[Data, Ensemble]:
-        """Data and ensemble on the device. On the CPU the images are the shared memory itself: never write to them."""
-        parts = {part: Split(*map(torch.from_numpy, arrays)).to(device) for part, arrays in self.arrays.items()}
-        data = Data(**parts, class_names=self.class_names, identity=self.data_identity)
-        return data, self.ensemble.to(device)
+        """Data and ensemble on the device."""
+        return self.data.to(device), self.ensemble.to(device)
 
 
 def run_trial(suggestion: dict[str, Any], inputs: Inputs) -> None:
@@ -59,7 +50,8 @@ def run_trial(suggestion: dict[str, Any], inputs: Inputs) -> None:
     """
     study = inputs.study
     try:
-        _run(suggestion, inputs)
+        with own_memory(study.trial.gpu):
+            _run(suggestion, inputs)
     except EnsdistillError as error:
         # Told as a result, not raised: Ray would start the trial again, to fail at the same place.
         worst = -WORST if study.mode == "max" else WORST

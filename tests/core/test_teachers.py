@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from core_stand_ins import TINY, tiny_config
+from filelock import FileLock
 from torch import nn
 
 from ensdistill import teachers
@@ -259,6 +260,21 @@ def test_two_processes_that_want_the_same_ensemble_train_it_once(tmp_path: Path)
     assert [process.returncode for process in both] == [0, 0]
     assert sum(some.count("trained") for some in lines) == 2  # two teachers, each once
     assert lines[0][-1] == lines[1][-1]
+
+
+def test_a_teacher_that_another_machine_trained_in_a_folder_of_its_own_is_missed(tmp_path: Path, digits: Data) -> None:
+    with pytest.raises(DataError, match=r"teacher 0 was trained, but is not here; .*same folder"):
+        get_ensemble(tiny_config(), digits, tmp_path, train=lambda *_: None)
+
+
+def test_the_lock_of_a_teacher_is_free_again_after_an_interrupt_in_progress(tmp_path: Path, digits: Data) -> None:
+    def interrupt(*_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:  # and kept, as a notebook does
+        get_ensemble(tiny_config(), digits, tmp_path, interrupt)
+    with FileLock(f"{_teacher(tmp_path, digits)}.lock", timeout=0):
+        assert caught
 
 
 # --- what an ensemble is ---

@@ -10,6 +10,7 @@ from ensdistill.members import Ensemble
 from tune import trial
 from tune.axis import Axis
 from tune.load import load_study
+from tune.placement import SharedData
 from tune.record import FAILURE, StudyFolder
 from tune.space import Study
 from tune.trial import Inputs, run_trial
@@ -56,7 +57,8 @@ def test_a_trial_whose_settings_do_not_go_together_fails_alone(monkeypatch: pyte
     told: list[dict[str, Any]] = []
     monkeypatch.setattr(trial.tune, "report", told.append)
     sampled = {"student.merge": "mean_of_probabilities", "student.merge_at": 0.5}
-    inputs = Inputs(study, StudyFolder(Path()), {}, ("a", "b"), "data", Ensemble([], 2, "none"), [])
+    data = SharedData({}, ("a", "b"), "data")
+    inputs = Inputs(study, StudyFolder(Path()), data, Ensemble([], 2, "none"), [])
     run_trial({"number": 1, "baseline": None, "sampled": sampled, "seed": None}, inputs)
     (result,) = told
     assert "merges no weights" in result[FAILURE]

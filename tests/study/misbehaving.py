@@ -1,0 +1,63 @@
+"""Networks that misbehave in the process that trains them; settings reach them as `imported` models."""
+
+import os
+import signal
+import time
+import uuid
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+PIXELS = 64  # of a digit
+
+
+class Linear(nn.Module):
+    """Images (B,1,8,8) -> logits (B,classes)."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(PIXELS, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x.flatten(1))
+
+
+def one_of_two(num_classes: int, meeting: str) -> nn.Module:
+    """Is made only once another one is being made."""
+    (Path(meeting) / uuid.uuid4().hex).touch()
+    end = time.monotonic() + 60
+    while len(list(Path(meeting).iterdir())) < 2:
+        if time.monotonic() > end:
+            raise ValueError("nobody came")
+        time.sleep(0.05)
+    return Linear(num_classes)
+
+
+def deadly(num_classes: int, flag: str, times: int) -> nn.Module:
+    """Kills its process so many times before it can be made."""
+    with Path(flag).open("a") as file:
+        file.write("x")
+    if len(Path(flag).read_text()) <= times:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return Linear(num_classes)
+
+
+class NotFinite(Linear):
+    """Logits that are no numbers."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * float("nan")
+
+
+class Greedy(Linear):
+    """Wants more memory than any machine has for a batch of so many images."""
+
+    def __init__(self, num_classes: int, images: int) -> None:
+        super().__init__(num_classes)
+        self.images = images
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and len(x) == self.images:
+            torch.empty(2**50, dtype=torch.uint8)
+        return super().forward(x)
