@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import operator
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from pydantic import model_validator
 
 from ensdistill.averaging import Averaging, NoAveraging
+from ensdistill.changes import Change, can_change
 from ensdistill.data import DataSettings, Digits
 from ensdistill.errors import ConfigError
 from ensdistill.faults import nearest, validate
@@ -63,6 +65,12 @@ class Config(Settings):
     transfer: Transfer = setting(Averaged(), "What the student is asked to match.")
     averaging: Averaging = setting(NoAveraging(), "Which weights are evaluated and shipped.")
     training: Training = setting(Training(), "How the student is trained.")
+    changes: list[Change] = setting(
+        [],
+        "Settings that change on the way: each with `after`, the last epoch before it, and `settings`, new values by "
+        "dotted names; training.lr and all of perturbation and transfer but kind can.",
+        exclude_if=operator.not_,  # where nothing changes, files and hashes are those of the time before there was this
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Config":
@@ -79,10 +87,40 @@ class Config(Settings):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _can_change_so(self) -> "Config":
+        faults, config, last = list[str](), self.until(0), 0
+        for n, change in enumerate(self.changes):
+            told = list(change.faults(last, self.training.epochs))
+            try:
+                config = config._with({name: value for name, value in change.settings.items() if can_change(name)})
+            except ConfigError as error:
+                told += [f"settings.{fault}" for fault in error.faults]
+            faults += [f"changes.{n}.{fault}" for fault in told]
+            last = max(last, change.after)
+        if faults:
+            raise ConfigError(faults)
+        return self
+
     @property
     def hash(self) -> str:
         """Content hash of all settings, 16 hexadecimal digits."""
-        return content_hash(self.model_dump(mode="json"))
+        own = self.model_dump(mode="json", exclude={"changes"})
+        later = [[change.after, self.at(change.after + 1).hash] for change in self.changes]
+        return content_hash(own | {"changes": later} if later else own)
+
+    def at(self, epoch: int) -> "Config":
+        """The settings that hold in one epoch (1 is the first), as if they always had."""
+        new = {name: value for change in self.until(epoch).changes for name, value in change.settings.items()}
+        return self._with(new) if new else self.until(0)
+
+    def until(self, epoch: int) -> "Config":
+        """All that decided the epochs up to this one: the same settings, without the changes that come after it."""
+        return self.model_copy(update={"changes": [change for change in self.changes if change.after < epoch]})
+
+    def _with(self, dotted: Mapping[str, Any]) -> "Config":
+        """These settings without any changes on the way, and other values of some."""
+        return validate(Config, merge(self.model_dump(mode="json", exclude={"changes"}), nest(dotted)))
 
 
 def content_hash(value: Any) -> str:

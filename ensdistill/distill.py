@@ -50,8 +50,8 @@ class Epoch:
 def distill(config: Config, ensemble: Ensemble, data: Data, resume: str | Path | None = None) -> Iterator[Epoch]:
     """Trains one student, an epoch at each turn, on the device where the data and the ensemble are.
 
-    resume: a checkpoint written by `Epoch.save` of a run with the same settings, ensemble and data; the epochs after
-    it come out as if nothing had happened (on the CPU to the last bit).
+    resume: a checkpoint written by `Epoch.save` of a run with the same ensemble, data and settings up to its epoch; the
+    epochs after it come out as if nothing had happened (on the CPU to the last bit).
 
     Raises ConfigError or DataError at once; DivergedError from the epoch whose loss is no finite number.
     """
@@ -146,18 +146,19 @@ class _Run:
 
     def _train(self, number: int) -> float:
         """One pass over the training images; the mean loss. Nothing here waits for the device before its end."""
-        training = self.config.training
-        streams = Streams.of(self.config.seed, "perturbation", number, self.device)
+        config = self.config.at(number)
+        training = config.training
+        streams = Streams.of(config.seed, "perturbation", number, self.device)
         losses = []
         self.student.train()
-        with torch_seed(stream_seed(self.config.seed, "dropout", number), self.device):
+        with torch_seed(stream_seed(config.seed, "dropout", number), self.device):
             for n, (images, labels) in enumerate(self._batches(number)):
                 step = (number - 1) * self.steps + n
                 set_lr(self.optimiser, training.lr_at(step, self.steps))
                 progress = (step + 1) / (training.epochs * self.steps)
                 losses.append(
                     distill_step(
-                        self.config,
+                        config,
                         self.ensemble,
                         self.student,
                         self.optimiser,
@@ -220,13 +221,15 @@ class _Run:
 
     # --- checkpoints ---
 
-    def _identity(self) -> dict[str, str]:
-        return {"settings": self.config.hash, "ensemble": self.ensemble.identity, "data": self.data.identity}
+    def _identity(self, epoch: int) -> dict[str, str]:
+        """What decided the epochs up to this one."""
+        settings = self.config.until(epoch).hash
+        return {"settings": settings, "ensemble": self.ensemble.identity, "data": self.data.identity}
 
     def save(self, path: str | Path) -> None:
         """All that the following epochs depend on; random streams are functions of seed and epoch, both in here."""
         state = {
-            "identity": self._identity(),
+            "identity": self._identity(self.done),
             "epoch": self.done,
             "student": self.student.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -237,7 +240,7 @@ class _Run:
 
     def restore(self, path: Path) -> None:
         state = read_checkpoint(path, self.device)
-        for what, mine in self._identity().items():
+        for what, mine in self._identity(state["epoch"]).items():
             if (theirs := state["identity"].get(what)) != mine:
                 raise ConfigError(
                     f"{path}: this checkpoint belongs to other {what} ({theirs}, now {mine}); "

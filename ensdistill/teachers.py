@@ -97,6 +97,7 @@ def teacher_config(config: Config, teacher: int) -> Config:
             "perturbation": NoPerturbation(),
             "transfer": Labels(),
             "averaging": NoAveraging(),
+            "changes": [],
         }
     )
 

@@ -34,6 +34,12 @@ def test_loss_is_a_finite_scalar(settings: Any, subnetworks: int, teachers: int)
     assert loss > 0 or settings.kind in DIRICHLET
 
 
+@every_transfer
+def test_head_of_the_student_depends_on_the_kind_alone(settings: Any) -> None:
+    # It is built once, while every setting but the kind can change on the way (`ensdistill.changes`).
+    assert repr(settings.head()) == repr(type(settings)().head())
+
+
 def all_but(kinds: set[str]) -> Any:
     return pytest.mark.parametrize("settings", [v for v in variants(Transfer) if v.values[0].kind not in kinds])
 
