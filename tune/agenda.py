@@ -8,11 +8,12 @@ from typing import Any, Literal
 from ensdistill.errors import ConfigError
 from ensdistill.weights import STUDENT_FILE
 from tune.confirm import plan
+from tune.pbt import CHECKPOINTS, Pbt
 from tune.progress import Progress
 from tune.record import CHECKPOINT, State, TrialRecord
 from tune.searchers import Suggester
 
-Suggestion = dict[str, Any]  # what a trial is given: {"number", "baseline", "sampled", "seed"}
+Suggestion = dict[str, Any]  # what a trial is given: some fields of its record
 Nothing = Literal["wait", "done"]
 
 
@@ -30,7 +31,7 @@ class Agenda:
         self._searched_out = False  # whether the searcher has no more settings
         last_words = {event["trial"]: self._hears(event) for event in progress.past if event["event"] == "reported"}
         for trial in progress.searched:
-            if not trial.baseline:
+            if _is_suggested(trial):
                 self._suggester.remember(trial)
         left = [trial for trial in progress.trials.values() if trial.state == "interrupted"]
         for trial in left:
@@ -46,8 +47,11 @@ class Agenda:
         trial = self._next()
         if trial is None:
             self.done = not self.progress.running
+            if self.done:
+                self._clean_up()
             return "done" if self.done else "wait"
-        return {"number": trial.number, "baseline": trial.baseline, "sampled": trial.sampled, "seed": trial.seed}
+        names = ("number", "baseline", "sampled", "seed", "changes", "parent")
+        return {name: getattr(trial, name) for name in names}
 
     def _next(self) -> TrialRecord | None:
         if self._left:
@@ -63,6 +67,12 @@ class Agenda:
     def _search(self) -> TrialRecord | None:
         if self._searched_out or self._budget_is_spent():
             return None
+        if isinstance(self.study.scheduler, Pbt):
+            branch = self.study.scheduler.branch(self.study, self.progress.searched)
+            if branch is not None:
+                return self._start(**branch)
+            if sum(_is_suggested(trial) for trial in self.progress.searched) >= self.study.scheduler.population:
+                return None
         suggestion = self._suggester.suggest(self._free_number)
         if suggestion is None:
             self._searched_out = True
@@ -70,7 +80,7 @@ class Agenda:
         return self._start(sampled=suggestion[0], memory=suggestion[1])
 
     def _budget_is_spent(self) -> bool:
-        own = [trial for trial in self.progress.searched if not trial.baseline]
+        own = [trial for trial in self.progress.searched if trial.searched]
         epochs = self.study.budget.epochs
         return len(own) >= self.study.budget.trials or (
             epochs is not None and sum(len(trial.epochs) for trial in own) >= epochs
@@ -82,23 +92,29 @@ class Agenda:
         over = all(trial.state != "running" for trial in searched)
         todo = plan(searched if over else [t for t in searched if t.baseline], study)
         begun = {(trial.confirms, trial.seed) for trial in self.progress.repeats}
-        if over:
-            self.progress.repeats_planned = len(todo)
+        missing = 0 if over else min(study.confirm.best, study.budget.trials) * study.confirm.seeds
+        self.progress.repeats_planned = len(todo) + missing
         for of, seed in todo:
             if (of.number, seed) not in begun:
                 self.progress.state = "confirming" if over else self.progress.state
-                return self._start(of.baseline, of.sampled, confirms=of.number, seed=seed)
+                return self._start(of.baseline, of.sampled, confirms=of.number, seed=seed, changes=of.changes)
         return None
 
     def _start(self, baseline: str | None = None, sampled: dict[str, Any] | None = None, **more: Any) -> TrialRecord:
         record = {"baseline": baseline, "sampled": sampled or {}, "config_hash": "", **more}
         with contextlib.suppress(ConfigError):  # the trial itself will say what does not fit together
-            record["config_hash"] = self.study.config_of(baseline, record["sampled"], more.get("seed")).hash
+            record["config_hash"] = self.study.config_of(TrialRecord(0, **record)).hash
         return self.progress.start(self._free_number, **record)
 
     @property
     def _free_number(self) -> int:
         return max(self.progress.trials, default=0) + 1
+
+    def _clean_up(self) -> None:
+        """Takes away the checkpoints at which other trials might have begun."""
+        for trial in self.progress.trials.values():
+            for file in self.progress.folder.trial(trial.number).glob(CHECKPOINTS):
+                file.unlink()
 
     # --- what comes of it ---
 
@@ -111,7 +127,7 @@ class Agenda:
         if trial.epochs and metrics["epoch"] <= trial.last["epoch"]:
             return True
         self.progress.report(number, metrics)
-        if _is_searched(trial):
+        if _is_suggested(trial):
             self._suggester.reported(trial)
         return not self._hears({"trial": number, "metrics": metrics})
 
@@ -119,11 +135,11 @@ class Agenda:
         """A trial is over. What nobody needs any more of its files goes."""
         self.progress.end(number, state, error)
         trial = self.progress.trials[number]
-        if _is_searched(trial):
+        if _is_suggested(trial):
             self._suggester.ended(trial)
         if state == "finished":
             (self.progress.folder.trial(number) / CHECKPOINT).unlink(missing_ok=True)
-        elif state != "interrupted":
+        elif state != "interrupted" and not isinstance(self.study.scheduler, Pbt):
             shutil.rmtree(self.progress.folder.trial(number), ignore_errors=True)
 
     def _hears(self, report: dict[str, Any]) -> bool:
@@ -132,7 +148,7 @@ class Agenda:
         and no searched trial is measured against them.
         """
         trial, metrics = self.progress.trials[report["trial"]], report["metrics"]
-        if not _is_searched(trial) or metrics["epoch"] == metrics["epochs"]:
+        if not trial.searched or metrics["epoch"] == metrics["epochs"]:
             return False
         values = [metrics[name] for name in self.study.objectives]
         return self._rule.stops(trial.number, int(metrics["epoch"]), values)
@@ -145,5 +161,5 @@ class Agenda:
             self.end(trial.number, "pruned")
 
 
-def _is_searched(trial: TrialRecord) -> bool:
-    return trial.confirms is None and not trial.baseline
+def _is_suggested(trial: TrialRecord) -> bool:
+    return trial.searched and trial.replaces is None

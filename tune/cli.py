@@ -132,9 +132,14 @@ def _claim(studies: Path, default: str, chosen: str | None, screen: Console) -> 
             (studies / candidate).mkdir()
         except FileExistsError:
             if chosen is not None:
+                state, again = _state(studies / name), _resume_command(studies, name)
+                what = (
+                    f"`{again} --set budget.trials=N` extends it"
+                    if state == "finished"
+                    else f"`{again}` goes on with it"
+                )
                 raise ConfigError(
-                    f"--name {name}: {studies / name} is there already ({_state(studies / name)}); "
-                    f"`{_resume_command(studies, name)}` goes on with it, or choose another name"
+                    f"--name {name}: {studies / name} is there already ({state}); {what}, or choose another name"
                 ) from None
             if attempt == 1 and _state(studies / name) not in ("finished", "failed"):
                 screen.print(

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ensdistill.changes import can_change
 from ensdistill.config import Config, complete, flatten, merge, nest, presets
 from ensdistill.errors import ConfigError
 from ensdistill.faults import did_you_mean, nearest, settings_table, shown, validate
@@ -54,6 +55,8 @@ def _objective_faults(study: Study) -> Iterator[str]:
             yield f"against.{n}: {name} is an objective already; leave it out"
     if study.against and study.scheduler.kind not in ("asha", "none"):
         yield f"scheduler.kind: {study.scheduler.kind} knows one objective only; with against it is asha or none"
+    if study.scheduler.kind == "pbt" and not any(map(can_change, study.search)):
+        yield "scheduler.kind: pbt needs an axis that may change while a student is trained, such as training.lr"
     tolerance = getattr(study.scheduler, "tolerance", [])
     if tolerance and len(tolerance) != len(study.objectives):
         yield f"scheduler.tolerance: one number for each of {len(study.objectives)} objectives, not {len(tolerance)}"

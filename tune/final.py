@@ -76,7 +76,7 @@ def confirmed_figures(order: Sequence[Candidate]) -> dict[str, float]:
 
 
 def _student(progress: Progress, data: Data, repeat: TrialRecord) -> nn.Module:
-    config = progress.study.config_of(repeat.baseline, repeat.sampled, repeat.seed)
+    config = progress.study.config_of(repeat)
     network = new_student(config, data).merged()
     load_weights(progress.folder.trial(repeat.number) / STUDENT_FILE, network, data.train.images.device)
     return network

@@ -56,7 +56,7 @@ def _keep(progress: Progress, trial: TrialRecord, settings: Path) -> list[Path]:
 
 def _as_yaml(progress: Progress, trial: TrialRecord, file: Path) -> str:
     """The settings of a trial as a file that `ensdistill distill` runs as it is."""
-    config = progress.study.config_of(trial.baseline, trial.sampled, trial.seed)
+    config = progress.study.config_of(trial)
     home = progress.folder.path
     where = f" --studies {home.parent}" if str(home.parent) != "studies" else ""
     device = "cuda" if progress.study.trial.gpu else "cpu"

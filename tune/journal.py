@@ -24,11 +24,19 @@ class Journal:
         self._file = path.open("a", encoding="utf-8")
 
     def append(self, event: Event) -> None:
-        """Writes one event; it survives the death of this process, and all but reports that of the machine."""
-        self._file.write(json.dumps(event, allow_nan=False) + "\n")
-        self._file.flush()
-        if event["event"] != _MAY_WAIT:
-            os.fsync(self._file.fileno())
+        """Writes one event; it survives the death of this process, and all but reports that of the machine.
+
+        Raises DataError if it cannot be written.
+        """
+        try:
+            self._file.write(json.dumps(event, allow_nan=False) + "\n")
+            self._file.flush()
+            if event["event"] != _MAY_WAIT:
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            raise DataError(
+                f"{self._file.name}: cannot be written ({error.strerror}); mend that and resume the study"
+            ) from error
 
 
 def read_journal(path: Path) -> list[Event]:

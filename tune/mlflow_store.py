@@ -256,7 +256,7 @@ class Store:
 
     def _settings(self, trial: TrialRecord) -> dict[str, Any]:
         try:
-            config = self.study.config_of(trial.baseline, trial.sampled, trial.seed)
+            config = self.study.config_of(trial)
         except ConfigError:
             return trial.sampled  # the trial itself says what does not fit together
         return flatten(config.model_dump(mode="json"))

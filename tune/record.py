@@ -35,6 +35,14 @@ class TrialRecord:
     confirms: int | None = None  # the trial whose settings it repeats, after the search
     seed: int | None = None  # of such a repeat
     memory: dict[str, Any] = field(default_factory=dict)  # what the searcher must know again of its suggestion
+    changes: list[dict[str, Any]] = field(default_factory=list)  # settings that changed on the way: after which epoch
+    parent: int | None = None  # the trial at whose checkpoint after the last of these changes it begins
+    replaces: int | None = None  # the trial that gave up and made room for it
+
+    @property
+    def searched(self) -> bool:
+        """Whether it is neither a baseline nor a repeat."""
+        return self.confirms is None and self.baseline is None
 
     @property
     def name(self) -> str:
@@ -45,8 +53,10 @@ class TrialRecord:
 
     @property
     def settings(self) -> str:
-        """What was sampled, in short: `step_size=0.0123 averaging=ema`."""
-        return " ".join(f"{_short_name(name)}={_short(value)}" for name, value in self.sampled.items())
+        """What was sampled, in short: `step_size=0.0123 averaging=ema`, and what changed on the way."""
+        words = [_in_short(self.sampled)]
+        words += [f"after {change['after']}: {_in_short(change['settings'])}" for change in self.changes]
+        return ", ".join(words)
 
     @property
     def last(self) -> dict[str, float]:
@@ -57,6 +67,10 @@ class TrialRecord:
     def whole(self) -> bool:
         """Whether its last epoch has been reported."""
         return bool(self.epochs) and self.last["epoch"] == self.last["epochs"]
+
+    def at(self, epoch: int, metric: str) -> float | None:
+        """A metric after an epoch; None if that epoch was not reported."""
+        return next((known[metric] for known in self.epochs if known["epoch"] == epoch), None)
 
     def value(self, metric: str) -> float | None:
         """A metric after the last epoch; None unless the trial ran to its end."""
@@ -175,6 +189,10 @@ class StudyFolder:
                 return False
         except Timeout:
             return True
+
+
+def _in_short(settings: dict[str, Any]) -> str:
+    return " ".join(f"{_short_name(name)}={_short(value)}" for name, value in settings.items())
 
 
 def _short_name(name: str) -> str:

@@ -6,14 +6,16 @@ is all it knows, so reading the journal once more to a new rule gives the rungs 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol
+from statistics import fmean, median
+from typing import Annotated, Literal, Protocol
 
 import numpy as np
 from pydantic import Field
-from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, TrialScheduler
+from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
 from ensdistill.settings import Settings, setting
 from tune.pareto import ParetoRungs, minimised, rungs
+from tune.pbt import Pbt
 
 
 class Rule(Protocol):
@@ -88,13 +90,34 @@ class Median(Settings):
 
     def __call__(self, epochs: int, modes: Sequence[str]) -> Rule:
         """A rule for trials of so many epochs and objectives of these modes (`min` or `max`)."""
-        grace = min(self.grace_epochs, epochs)
-        return _OfRay(_NeverPausing(_EPOCH, _OBJECTIVE, modes[0], grace_period=grace, min_samples_required=self.trials))
+        return _Medians(min(self.grace_epochs, epochs), self.trials, -1.0 if modes[0] == "max" else 1.0)
 
 
 class _Never:
     def stops(self, number: int, epoch: int, values: Sequence[float]) -> bool:
         return False
+
+
+class _Medians:
+    """Ray's own rule pauses trials, and takes a time for each report that grows with all reports before it."""
+
+    def __init__(self, grace: int, trials: int, sign: float) -> None:
+        self._grace, self._trials, self._sign = grace, trials, sign
+        self._values: dict[int, list[float]] = {}  # of each trial from the grace on
+        self._means: dict[int, dict[int, float]] = {}  # of these values, by epoch and trial
+        self._best: dict[int, float] = {}
+
+    def stops(self, number: int, epoch: int, values: Sequence[float]) -> bool:
+        value = self._sign * values[0]
+        best = self._best[number] = min(value, self._best.get(number, value))
+        if epoch < self._grace:
+            return False
+        own = self._values.setdefault(number, [])
+        own.append(value)
+        means = self._means.setdefault(epoch, {})
+        others = [mean for other, mean in means.items() if other != number]
+        means[number] = fmean(own)
+        return len(others) >= self._trials and best > median(others)
 
 
 _EPOCH, _OBJECTIVE = "epoch", "objective"
@@ -146,9 +169,4 @@ class _OfRay:
         return number in self._stopped
 
 
-class _NeverPausing(MedianStoppingRule):
-    def _on_insufficient_samples(self, tune_controller: Any, trial: Any, time: float) -> str:
-        return str(TrialScheduler.CONTINUE)  # Ray's would pause it, and it would begin again at its last checkpoint
-
-
-Scheduler = Annotated[Asha | Hyperband | Median | NoScheduler, Field(discriminator="kind")]
+Scheduler = Annotated[Asha | Hyperband | Median | Pbt | NoScheduler, Field(discriminator="kind")]

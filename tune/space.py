@@ -15,7 +15,7 @@ from ensdistill.config import Config, build_config
 from ensdistill.settings import Settings, setting
 from tune.axis import Axis, as_list, draw
 from tune.confirm import Confirm
-from tune.record import METRICS
+from tune.record import METRICS, TrialRecord
 from tune.schedulers import Asha, Rule, Scheduler
 from tune.searchers import Searcher, Tpe
 
@@ -134,19 +134,22 @@ class Study(Settings):
         configs += [self.baseline_config(name) for name in self.baselines]
         return list({(repr(c.model), repr(c.student), repr(c.training)): c for c in configs}.values())
 
-    def config_of(self, baseline: str | None, sampled: Mapping[str, Any], seed: int | None = None) -> Config:
-        """The settings of a baseline or of a searched trial, with another seed of the student if one is given."""
-        config = self.baseline_config(baseline) if baseline else self.trial_config(sampled)
-        return config if seed is None else config.model_copy(update={"seed": seed})
+    def config_of(self, trial: TrialRecord) -> Config:
+        """All settings of a trial: those of a baseline or the sampled ones, its seed, and what changes on the way."""
+        own: dict[str, Any] = {} if trial.seed is None else {"seed": trial.seed}
+        own |= {"changes": trial.changes} if trial.changes else {}
+        if trial.baseline:
+            return self.baseline_config(trial.baseline, own)
+        return self.trial_config({**trial.sampled, **own})
 
     def trial_config(self, sampled: Mapping[str, Any]) -> Config:
         """The settings of one trial from the values of its axes."""
         return build_config({"preset": self.preset, **self.config}, sampled)
 
-    def baseline_config(self, preset: str) -> Config:
+    def baseline_config(self, preset: str, own: Mapping[str, Any] | None = None) -> Config:
         """A preset's published method on the study's own data, model, teachers and training."""
         shared = {name: self.config[name] for name in SHARED if name in self.config}
-        return build_config({"preset": preset, **shared})
+        return build_config({"preset": preset, **shared}, own)
 
 
 def example(study: Study, wanted: Mapping[str, Any]) -> dict[str, Any]:

@@ -126,7 +126,7 @@ class Tracker:
             self.sent += len(entries)
             write_json(self._cursor, {"sent": self.sent})
         except Exception as error:
-            self.trouble = " ".join(str(error).split())[:200] or type(error).__name__
+            self.trouble = _in_short(error)
             self._store.forget()
             return False
         self.trouble = None
@@ -137,3 +137,15 @@ class Tracker:
             return int(json.loads(self._cursor.read_text())["sent"])
         except (OSError, ValueError, KeyError, TypeError):
             return 0  # all is sent again, and is there once
+
+
+def _in_short(error: Exception) -> str:
+    """What went wrong, without the statements of a database around it."""
+    text = " ".join(str(error).split()).partition("[SQL:")[0]
+    return text.removeprefix(_AUTOFLUSH).strip()[:200] or type(error).__name__
+
+
+_AUTOFLUSH = (
+    "(raised as a result of Query-invoked autoflush; consider using a session.no_autoflush block if this flush is "
+    "occurring prematurely)"
+)

@@ -16,8 +16,9 @@ from ensdistill.errors import DataError, DivergedError, EnsdistillError
 from ensdistill.evaluation import cost
 from ensdistill.weights import STUDENT_FILE, save_weights
 from tune.memory import own_memory
+from tune.pbt import CHECKPOINT_AFTER, Pbt
 from tune.placement import SharedData
-from tune.record import CHECKPOINT, FAILURE, StudyFolder
+from tune.record import CHECKPOINT, FAILURE, StudyFolder, TrialRecord
 from tune.space import Study
 
 WORST = 1e30  # stands in for the objective of a trial that has none
@@ -46,7 +47,7 @@ class Inputs:
 def run_trial(suggestion: dict[str, Any], inputs: Inputs) -> None:
     """Trains one student and reports every epoch; goes on at its checkpoint if there is one.
 
-    suggestion: {"number", "baseline", "sampled", "seed"} as `tune.agenda.Agenda` makes it.
+    suggestion: as `tune.agenda.Agenda` makes it.
     """
     study = inputs.study
     try:
@@ -61,20 +62,36 @@ def run_trial(suggestion: dict[str, Any], inputs: Inputs) -> None:
 
 def _run(suggestion: dict[str, Any], inputs: Inputs) -> None:
     study, home = inputs.study, inputs.folder.trial(suggestion["number"])
-    config = study.config_of(suggestion["baseline"], suggestion["sampled"], suggestion["seed"])
+    config = study.config_of(TrialRecord(config_hash="", **suggestion))
     data, ensemble = inputs.unpack(torch.device("cuda" if study.trial.gpu else "cpu"))
     metadata = {"settings": config.hash, "data": data.identity, "ensemble": ensemble.identity}
     costs, unsaved = None, 0.0
-    for epoch in _begin(config, ensemble, data, home / CHECKPOINT):
+    for epoch in _begin(config, ensemble, data, _checkpoint(suggestion, inputs.folder)):
+        if config.changes and suggestion["parent"] and epoch.number <= config.changes[-1].after:
+            continue  # its parent has reported it
         costs = costs or cost(epoch.student(), data.train.images.shape[1:])
         if epoch.last:
             save_weights(home / STUDENT_FILE, epoch.student(), metadata)
         tune.report(_metrics(epoch, inputs.curve, costs))
         # Only now: the study has written the epoch down, so a checkpoint never knows of one that the study does not.
+        if _others_may_begin(study, epoch):
+            epoch.save(home / CHECKPOINT_AFTER.format(epoch=epoch.number))
         unsaved += epoch.seconds
         if unsaved > study.trial.checkpoint_seconds and not epoch.last:
             epoch.save(home / CHECKPOINT)
             unsaved = 0.0
+
+
+def _checkpoint(suggestion: dict[str, Any], folder: StudyFolder) -> Path:
+    """Where a trial begins, if that file is there: at its own checkpoint, or at that of its parent."""
+    own = folder.trial(suggestion["number"]) / CHECKPOINT
+    if own.exists() or not suggestion["parent"]:
+        return own
+    return folder.trial(suggestion["parent"]) / CHECKPOINT_AFTER.format(epoch=suggestion["changes"][-1]["after"])
+
+
+def _others_may_begin(study: Study, epoch: Epoch) -> bool:
+    return isinstance(study.scheduler, Pbt) and not epoch.last and epoch.number % study.scheduler.interval_epochs == 0
 
 
 def _begin(config: Config, ensemble: Ensemble, data: Data, checkpoint: Path) -> Iterator[Epoch]:

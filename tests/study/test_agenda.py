@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ensdistill.errors import DataError
 from ensdistill.weights import STUDENT_FILE
 from tune.agenda import Agenda
 from tune.journal import Event, Journal, read_journal
@@ -32,6 +33,7 @@ RULES = [
     {"kind": "median", "grace_epochs": 1, "trials": 2},
     {"kind": "none"},
     {"kind": "hyperband", "grace_epochs": 1},
+    {"kind": "pbt", "population": 5, "interval_epochs": 2, "quantile": 0.5},
 ]
 
 
@@ -204,3 +206,15 @@ def test_an_event_is_on_disk_before_anybody_acts_on_it(tmp_path: Path) -> None:
     for n in range(3):
         journal.append({"event": "reported", "at": float(n)})
         assert len(read_journal(tmp_path / "journal.jsonl")) == n + 1
+
+
+def test_a_journal_that_cannot_be_written_says_so_and_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    journal = Journal(tmp_path / "journal.jsonl")
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(DataError, match=r"journal.jsonl: cannot be written \(No space left on device\)"):
+        journal.append({"event": "ended", "at": 0.0})

@@ -1,10 +1,12 @@
 """Who is stopped early, and who never is."""
 
+from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
 
 import numpy as np
 import pytest
+from ray.tune.schedulers import MedianStoppingRule, TrialScheduler
 
 from tune.schedulers import Asha, Hyperband, Median, NoScheduler, Rule
 
@@ -45,6 +47,36 @@ def test_median_knows_when_more_is_better() -> None:
     reports(rule, 1, [0.9, 0.9])
     assert reports(rule, 2, [0.8])
     assert not reports(rule, 3, [0.95])
+
+
+@dataclass(frozen=True)
+class SimpleTrial:
+    """As much of a trial as Ray's rule looks at."""
+
+    trial_id: int
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.parametrize("seed", range(10))
+def test_median_decides_as_rays_own_rule_does(mode: str, seed: int) -> None:
+    class Others(MedianStoppingRule):
+        def _on_insufficient_samples(self, *about: Any) -> str:
+            return str(TrialScheduler.CONTINUE)
+
+    chance, alive = np.random.default_rng(seed), dict.fromkeys(range(12), 0)
+    trials, own = [SimpleTrial(number) for number in range(12)], chance.random(12)
+    theirs = Others("epoch", "value", mode, grace_period=3, min_samples_required=2)
+    ours, stopped = Median(grace_epochs=3, trials=2)(9, [mode]), 0
+    while alive:
+        number = int(chance.choice(list(alive)))
+        value = own[number] + 0.2 * float(chance.random())
+        alive[number] += 1
+        answer = theirs.on_trial_result(None, trials[number], {"epoch": alive[number], "value": value})
+        assert ours.stops(number, alive[number], [value]) == (answer == TrialScheduler.STOP)
+        stopped += answer == TrialScheduler.STOP
+        if answer == TrialScheduler.STOP or alive[number] == 9:
+            del alive[number]
+    assert stopped
 
 
 def test_asha_lets_the_best_share_of_each_rung_go_on() -> None:

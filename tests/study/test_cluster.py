@@ -1,0 +1,49 @@
+"""A real Ray cluster of two machines (both on this one), of which one is lost in mid-study."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ray.cluster_utils import Cluster
+
+from tests.servers import wait_until
+from tests.study import chaos
+from tune.record import StudyFolder
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    yield cluster
+    cluster.shutdown()
+
+
+def test_a_study_outlives_the_loss_of_a_machine(cluster: Cluster, tmp_path: Path) -> None:
+    second = cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    settings = chaos.STUDY.replace("concurrency: 1, ", "").replace("trials: 12", "trials: 8")
+    file, home = tmp_path / "cluster.yaml", tmp_path / "studies" / "cluster"
+    file.write_text(settings)
+    command = [sys.executable, "-m", "tune.cli", "launch", str(file), "--studies", str(tmp_path / "studies")]
+    environment = os.environ | {"RAY_ADDRESS": cluster.address}
+    with (tmp_path / "output").open("w") as output:
+        study = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    folder = StudyFolder(home)
+
+    def both_train() -> bool:
+        return sum(trial.state == "running" and bool(trial.epochs) for trial in folder.read_trials()) == 2
+
+    wait_until(lambda: study.poll() is not None or both_train(), "a trial on each machine", 120)
+    cluster.remove_node(second, allow_graceful=False)
+    study.wait(timeout=240)
+    assert study.returncode == 0, (tmp_path / "output").read_text()
+    trials = folder.read_trials()
+    assert {trial.state for trial in trials} <= {"finished", "pruned"}
+    assert sum(trial.confirms is None for trial in trials) == 8 + 1
+    for trial in trials:
+        assert [epoch["epoch"] for epoch in trial.epochs] == list(range(1, len(trial.epochs) + 1))
+    assert json.loads((home / "study.json").read_text())["state"] == "finished"
