@@ -73,7 +73,8 @@ class AtWork:
         self._epochs, self._state = progress.study.epochs, progress.state
         if progress.trials:
             before = ", ".join(f"{count} {state}" for state, count in sorted(counts(progress.searched).items()))
-            console.print(f"going on after {before} of {progress.total} trials, {len(progress.repeats)} repeats")
+            repeats = f" and {len(progress.repeats)} of the repeats" if progress.repeats else ""
+            console.print(f"going on after {before} of {progress.total} trials{repeats}")
 
     def trial_started(self, trial: TrialRecord) -> None:
         """Prints a line if something else than before begins with it."""
@@ -124,6 +125,9 @@ def describe(trial: TrialRecord, objective: str) -> str:
     """One ended trial in one line."""
     if trial.state == "failed":
         return f"failed    {trial.name}: {trial.error}"
-    value = f"{objective} {trial.last[objective]:.4f}" if trial.last else "no epoch done"
-    where = f" after {trial.last.get('epoch', 0):.0f} of {trial.last.get('epochs', 0):.0f} epochs"
-    return f"{trial.state:9s} {trial.name}  {value}{'' if trial.state == 'finished' else where}"
+    if not trial.last:
+        return f"{trial.state:9s} {trial.name}  no epoch done"
+    where = (
+        "" if trial.state == "finished" else f" after {trial.last['epoch']:.0f} of {trial.last['epochs']:.0f} epochs"
+    )
+    return f"{trial.state:9s} {trial.name}  {objective} {trial.last[objective]:.4f}{where}"

@@ -382,8 +382,8 @@ def test_without_a_terminal_there_is_a_line_for_each_trial_and_each_change(tmp_p
         "[  1/5] finished  001 kd  val/nll 0.3000",
         "[  1/4] failed    002 repeats kd with seed 1: no memory",
         "confirming: 2 repeats",
-        "[  1/2] interrupted 003 repeats kd with seed 2  no epoch done after 0 of 0 epochs",
-        "going on after 1 finished of 5 trials, 2 repeats",
+        "[  1/2] interrupted 003 repeats kd with seed 2  no epoch done",
+        "going on after 1 finished of 5 trials and 2 of the repeats",
     ]
 
 
