@@ -1,72 +1,17 @@
-"""What a study looks like on a screen: live progress, and the leaderboard at the end."""
+"""What a study looks like at its end: the leaderboard, and means over seeds."""
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bar
 from rich.table import Table
 
 from tune.confirm import mean_and_spread, points
 from tune.pareto import front
-from tune.progress import Progress
 from tune.record import METRICS, TrialRecord, ranked
 from tune.space import Study
-
-
-class Live:
-    """A line for every trial that ends and, on a terminal, a bar with the best so far."""
-
-    def __init__(self, bar: Bar, progress: Progress) -> None:
-        self.bar, self.progress = bar, progress
-        self.task = bar.add_task("trials", total=progress.total, note="starting workers")
-
-    def trial_started(self, trial: TrialRecord) -> None:
-        """Counts it."""
-        self._update()
-
-    def trial_reported(self, trial: TrialRecord) -> None:
-        """Nothing to show: a trial is short."""
-
-    def trial_ended(self, trial: TrialRecord) -> None:
-        """Prints its line."""
-        done, total = self._update(), self.progress.total
-        if trial.confirms is not None:
-            done, total = sum(t.state != "running" for t in self.progress.repeats), self.progress.repeats_planned
-        line = describe(trial, self.progress.study.objective)
-        self.bar.console.print(f"[{done:3d}/{total}] {line}", soft_wrap=True, markup=False)
-
-    def _update(self) -> int:
-        ended = sum(trial.state != "running" for trial in self.progress.searched)
-        objective, best = self.progress.study.objective, self.progress.best
-        note = f"{len(self.progress.searched) - ended} running"
-        note += f", best {objective} {best.last[objective]:.4f} ({best.name})" if best else ""
-        self.bar.update(self.task, completed=ended, note=note)
-        return ended
-
-
-def describe(trial: TrialRecord, objective: str) -> str:
-    """One ended trial in one line."""
-    if trial.state == "failed":
-        return f"failed    {trial.name}: {trial.error}"
-    value = f"{objective} {trial.last[objective]:.4f}" if trial.last else "no epoch done"
-    where = f" after {trial.last.get('epoch', 0):.0f} of {trial.last.get('epochs', 0):.0f} epochs"
-    return f"{trial.state:9s} {trial.name}  {value}{'' if trial.state == 'finished' else where}"
-
-
-@contextmanager
-def live(console: Console, progress: Progress) -> Iterator[Live]:
-    """Live progress of a study."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Bar(
-        *columns, TextColumn("{task.fields[note]}"), console=console, disable=not console.is_terminal, transient=True
-    ) as bar:
-        yield Live(bar, progress)
 
 
 def leaderboard(

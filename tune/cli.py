@@ -29,6 +29,7 @@ from tune.record import StudyFolder
 from tune.size import CONTINUOUS, Size, size_of
 from tune.space import Study
 from tune.tracking import default_uri
+from tune.watch import Outside, watch
 
 RESERVED = ("teachers", "runs", "artifacts", "mlflow.db")  # what lies beside the studies
 
@@ -165,13 +166,14 @@ def _resume_command(studies: Path, name: str) -> str:
 
 
 def _status(options: argparse.Namespace) -> int:
-    there = sorted(file.parent.name for file in Path(options.studies).glob("*/study.json"))
-    names = [options.study] if options.study else there
+    if options.study:
+        return _status_of_one(options)
+    names = sorted(file.parent.name for file in Path(options.studies).glob("*/study.json"))
     if not names:
         raise DataError(f"{options.studies}: no study here yet; `ensdistill-tune launch FILE` makes one")
     summaries = [StudyFolder(Path(options.studies) / name).read_summary() for name in names]
     if options.json:
-        print(json.dumps(summaries[0] if options.study else summaries))
+        print(json.dumps(summaries))
         return 0
     table = Table(title=f"studies in {options.studies}", title_justify="left")
     for column in ("study", "state", "trials", "best", "trial", "seconds"):
@@ -186,6 +188,18 @@ def _status(options: argparse.Namespace) -> int:
         row = [summary["name"], summary["state"], trials, value, best.get("name", "")]
         table.add_row(*row, f"{summary.get('seconds', 0):.0f}")
     console().print(table)
+    return 0
+
+
+def _status_of_one(options: argparse.Namespace) -> int:
+    studies, screen = Path(options.studies), console()
+    study = Outside(StudyFolder(studies / options.study), _resume_command(studies, options.study))
+    if options.json:
+        print(json.dumps(study.summary()))
+    elif options.once or not screen.is_interactive:
+        screen.print(study.look())
+    else:
+        watch(screen, study)
     return 0
 
 
@@ -262,8 +276,9 @@ def _parser() -> argparse.ArgumentParser:
     late = add("sync", _sync, "Send MLflow what it could not take while a study ran.")
     late.add_argument("study", help="its name")
     add("schema", _schema, "Print the JSON schema of search space files, for editors.")
-    status = add("status", _status, "Show studies and how far they are.")
+    status = add("status", _status, "Show how far studies are; follow one while it runs (Ctrl-C stops looking).")
     status.add_argument("study", nargs="?", help="its name (all studies)")
+    status.add_argument("--once", action="store_true", help="show how it stands now and do not follow it")
     status.add_argument("--json", action="store_true", help="print one JSON value and nothing else")
     ui = add("ui", _ui, "Serve MLflow's pages on this machine.")
     ui.add_argument("--port", type=int, default=5000, help="port (5000)")

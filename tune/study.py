@@ -19,10 +19,11 @@ from ensdistill.faults import validate
 from ensdistill.tables import Metrics, teacher_rows
 from ensdistill.weights import STUDENT_FILE
 from tune import mlflow_store
-from tune.board import leaderboard, live, seeds_table
+from tune.board import leaderboard, seeds_table
 from tune.confirm import Candidate, candidates, verdict
 from tune.final import Tested, confirmed_figures, final_test, write_confirmation
 from tune.harvest import harvest
+from tune.live import live
 from tune.load import change_study
 from tune.memory import release
 from tune.placement import train_side_by_side
@@ -163,8 +164,8 @@ class _Work:
         progress.save("running")
         ended, confirmed, tested = "failed", list[Candidate](), Tested()
         try:
-            with live(self.console, progress) as board:
-                progress.listeners = [board]
+            with live(self.console, progress) as listener:
+                progress.listeners = [listener]
                 ended = run_trials(progress, self.data, self.ensemble, self.metrics["curve"])
                 ended = "failed" if ended == "finished" and not progress.best else ended
                 if ended == "finished":
