@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import os
 import shutil
 import signal
@@ -182,6 +183,11 @@ class _Verdicts(_OfThisProcess, FIFOScheduler):
             return str(TrialScheduler.CONTINUE)  # it ends by itself
         names = ("epoch", "epochs", "train/", "val/", "subnetworks/", "cost/")
         metrics = {name: float(value) for name, value in result.items() if name.startswith(names)}
+        odd = {name: value for name, value in metrics.items() if not math.isfinite(value)}
+        if needed := [name for name in odd if name in self.agenda.study.shown]:
+            self.agenda.end(number, "failed", f"{needed[0]} became {odd[needed[0]]} in epoch {metrics['epoch']:.0f}")
+            return str(TrialScheduler.STOP)
+        metrics = {name: value for name, value in metrics.items() if name not in odd}  # JSON has no such numbers
         if (began := self.began.pop(number, None)) is not None:
             metrics["cost/overhead_seconds"] = time.perf_counter() - began - metrics["cost/epoch_seconds"]
         return str(TrialScheduler.CONTINUE if self.agenda.report(number, metrics) else TrialScheduler.STOP)
@@ -199,12 +205,13 @@ class _Ends(_OfThisProcess, tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Its process died more often than it is tried again, or an error that is not ours."""
-        self._ended(trial, "failed", "failed", _last_line(trial))
+        self._ended(trial, "finished", "failed", _last_line(trial))
 
     def _ended(self, trial: Any, whole: State, otherwise: State, error: str | None) -> None:
         record = self.agenda.progress.trials[trial.config["number"]]
         if record.state == "running":
-            self.agenda.end(record.number, whole if record.whole else otherwise, error)
+            state = whole if record.whole else otherwise
+            self.agenda.end(record.number, state, error if state == "failed" else None)
 
 
 def _check_resources(study: Study) -> None:

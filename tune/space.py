@@ -8,6 +8,7 @@ search:
   averaging.decay: {uniform: [0.8, 0.99], when: {averaging.kind: ema}}
 """
 
+import itertools
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from tune.axis import Axis, as_list, draw
 from tune.confirm import Confirm
 from tune.record import METRICS, TrialRecord
 from tune.schedulers import Asha, Rule, Scheduler
-from tune.searchers import Searcher, Tpe
+from tune.searchers import Searcher, Tpe, combinations
 
 SHARED = ("seed", "data", "model", "teachers", "training")  # what baselines take over from the study's own settings
 
@@ -108,7 +109,11 @@ class Study(Settings):
     @property
     def total(self) -> int:
         """How many trials there will be, baselines included; fewer if another budget ends first."""
-        return self.budget.trials + len(self.baselines)
+        trials = self.budget.trials
+        if self.searcher.kind == "grid":
+            cells = itertools.islice(combinations(self.search, self.order), trials)
+            trials = min(trials, len(self.first) + sum(1 for _ in cells))
+        return trials + len(self.baselines)
 
     @property
     def order(self) -> list[str]:

@@ -88,7 +88,8 @@ def resume(place: Place, changes: Sequence[str], console: Console, *, look_again
             )
     keep = ("name", "study_id", "study_hash", "data_hash", "ensemble_hash", "git_commit")
     header = {name: summary[name] for name in keep if name in summary}
-    return _Work(study, place, header | {"study": study.model_dump(mode="json")}, console, look_again).run()
+    header |= {"study": study.model_dump(mode="json")}
+    return _Work(study, place, header, console, summary, look_again).run()
 
 
 def sync(place: Place) -> tuple[int, str | None]:
@@ -105,10 +106,16 @@ class _Work:
     """One session of work at a study."""
 
     def __init__(
-        self, study: Study, place: Place, header: dict[str, Any], console: Console, look_again: bool = False
+        self,
+        study: Study,
+        place: Place,
+        header: dict[str, Any],
+        console: Console,
+        before: dict[str, Any] | None = None,
+        look_again: bool = False,
     ) -> None:
         self.study, self.place, self.console, self.look_again = study, place, console, look_again
-        self.folder = place.folder
+        self.folder, self.before = place.folder, before or {}  # what study.json says of a study that goes on
         self.uri = study.tracking.uri or default_uri(place.studies)
         check_uri(self.uri)
         self.header = header | {"tracking_uri": self.uri}
@@ -124,8 +131,16 @@ class _Work:
 
     def _load(self) -> None:
         """Data and teachers, the same as in earlier sessions."""
-        waiting = {"state": "training teachers", "counts": {}, "total": self.study.total, "best": None}
-        self.folder.write_summary(self.header | waiting)
+        known = {"counts": {}, "best": None} | self.before | self.header
+        self.folder.write_summary(known | {"state": "training teachers", "total": self.study.total})
+        try:
+            self._load_teachers()
+        except BaseException:
+            if self.before:  # it stays as it was
+                self.folder.write_summary(self.before)
+            raise
+
+    def _load_teachers(self) -> None:
         config = self.study.fixed_config
         train = partial(train_side_by_side, given=self.study.trial, device=self.place.device)
         self.data, self.ensemble = load_everything(
@@ -244,8 +259,10 @@ class _Work:
         if ended == "interrupted":
             lines.append(f"to go on:       {self._command('resume')}")
         if ended == "out_of_time":
-            minutes = 2 * (self.study.budget.minutes or 0)
-            lines.append(f"to go on:       {self._command('resume')} --set budget.minutes={minutes:g}")
+            more = f"{self._command('resume')} --set budget.minutes={2 * (self.study.budget.minutes or 0):g}"
+            searched = sum(trial.searched for trial in progress.trials.values())
+            lines.append(f"to go on:       {more}")
+            lines.append(f"or to confirm:  {more} --set budget.trials={searched}")
         self.console.print("\n".join([*lines, *self._about_mlflow()]), soft_wrap=True)
 
     def _about_mlflow(self) -> list[str]:
