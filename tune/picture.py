@@ -12,6 +12,7 @@ from rich.text import Text
 
 from tune.confirm import candidates, mean_and_spread
 from tune.estimate import duration
+from tune.pbt import Pbt
 from tune.record import UNDER_WAY, State, TrialRecord, ranked
 from tune.space import Study
 
@@ -66,18 +67,27 @@ class Picture:
 
     @property
     def epochs_left(self) -> float:
-        """The epochs to come. Searched trials are taken to train as long as those before them, pruned ones included."""
-        own = [trial for trial in self.searched if not trial.baseline]
-        over = [epoch_of(trial) for trial in own if trial.state in OVER]
-        share = fmean(over) / self.epochs if over else 1.0
-        left = sum((self.epochs - epoch_of(t)) * (1 if t.baseline or t.confirms else share) for t in self.open)
+        """The epochs to come."""
+        left = sum(self.epochs - epoch_of(trial) for trial in self.open if not trial.searched)
         left += self.epochs * max(0, self._repeats - len(self.repeats))
         if self.state == "confirming":
             return left
-        more = (self.study.budget.trials - len(own)) * self.epochs * share
-        if self.study.budget.epochs is not None:
-            more = min(more, self.study.budget.epochs - sum(map(epoch_of, own)))
-        return left + max(0, more) + self.epochs * (len(self.study.baselines) - len(self.searched) + len(own))
+        begun = sum(trial.baseline is not None for trial in self.searched)
+        return left + self.epochs * (len(self.study.baselines) - begun) + max(0.0, self._search_left)
+
+    @property
+    def _search_left(self) -> float:
+        """Those of searched trials, which are taken to train as long as those before them, pruned ones included."""
+        own, budget = [trial for trial in self.trials if trial.searched], self.study.budget
+        trained = [epoch_of(trial) - _begins_after(trial) for trial in own]
+        if isinstance(self.study.scheduler, Pbt):  # somebody takes the place of whoever gives up
+            return self.study.scheduler.population * self.epochs - sum(trained)
+        over = [epochs for epochs, trial in zip(trained, own, strict=True) if trial.state in OVER]
+        share = fmean(over) / self.epochs if over else 1.0
+        more = (budget.trials - len(own)) * self.epochs * share
+        if budget.epochs is not None:
+            more = min(more, budget.epochs - sum(trained))
+        return max(0.0, more) + sum(self.epochs - epoch_of(trial) for trial in self.open if trial.searched) * share
 
     @property
     def _repeats(self) -> int:
@@ -151,14 +161,18 @@ class Picture:
 
 
 def epoch_of(trial: TrialRecord) -> int:
-    """How many epochs it has trained."""
-    return int(trial.last.get("epoch", 0))
+    """How far it is."""
+    return int(trial.last.get("epoch", _begins_after(trial)))
 
 
 def repeats_to_expect(study: Study) -> int:
     """How many repeats there will be, unless fewer trials than are confirmed run to their end."""
     candidates = min(study.confirm.best, study.budget.trials) + len(study.baselines)
     return candidates * study.confirm.seeds if study.confirm.best else 0
+
+
+def _begins_after(trial: TrialRecord) -> int:
+    return int(trial.changes[-1]["after"]) if trial.parent else 0
 
 
 def _over(trials: Sequence[TrialRecord]) -> int:

@@ -114,6 +114,16 @@ def test_the_time_left_knows_every_budget_and_says_nothing_without_a_basis(
     assert left == (seconds if seconds is None else pytest.approx(seconds))
 
 
+def test_of_a_population_the_places_are_trained_whoever_takes_them() -> None:
+    pbt = study(scheduler={"kind": "pbt", "population": 2}, confirm={"best": 0})
+    branch = {"changes": [{"after": 5, "settings": {}}], "parent": 2, "replaces": 3}
+    trials = [*TRIALS[:2], trial(3, 5, "pruned"), trial(4, 0, "running", **branch)]
+    assert picture(study=pbt, trials=trials).seconds_left == pytest.approx(5 / 2)
+    assert "5/10" in shown(picture(study=pbt, trials=trials))[-1]  # where it begins
+    trials[-1] = trial(4, 8, "running", **branch)
+    assert picture(study=pbt, trials=trials).seconds_left == pytest.approx(2 / 2)
+
+
 def test_while_it_confirms_only_repeats_are_to_come() -> None:
     repeats = [trial(5, 10, confirms=2, seed=1), trial(6, 3, "running", confirms=1, seed=1, baseline="kd", sampled={})]
     now = picture(trials=[*TRIALS[:3], *repeats], state="confirming", planned=4)
