@@ -51,7 +51,7 @@ def seeds_table(title: str, rows: Mapping[str, Sequence[Mapping[str, float]]], n
     table = Table(title=title, title_justify="left")
     table.add_column(who, no_wrap=True)
     for name in names:
-        table.add_column(name.split("/")[-1], justify="right", no_wrap=True)
+        table.add_column(name.split("/")[-1], justify="right")  # on a narrow screen the spread has a line of its own
     for label, some in rows.items():
         table.add_row(label, *[_over_seeds(name, [row[name] for row in some]) for name in names])
     return table
