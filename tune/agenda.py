@@ -65,7 +65,7 @@ class Agenda:
         return (name for name in self.study.baselines if name not in begun)
 
     def _search(self) -> TrialRecord | None:
-        if self._searched_out or self._budget_is_spent():
+        if self._budget_is_spent():
             return None
         if isinstance(self.study.scheduler, Pbt):
             branch = self.study.scheduler.branch(self.study, self.progress.searched)
@@ -73,6 +73,8 @@ class Agenda:
                 return self._start(**branch)
             if sum(_is_suggested(trial) for trial in self.progress.searched) >= self.study.scheduler.population:
                 return None
+        if self._searched_out:
+            return None
         suggestion = self._suggester.suggest(self._free_number)
         if suggestion is None:
             self._searched_out = True

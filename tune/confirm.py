@@ -62,9 +62,15 @@ def plan(trials: Sequence[TrialRecord], study: "Study") -> list[tuple[TrialRecor
     """
     if not study.confirm.best:
         return []
-    order, seed = ranked(trials, study.objective, study.mode), study.fixed_config.seed
+    order, seed = _unlike(ranked(trials, study.objective, study.mode)), study.fixed_config.seed
     chosen = _best([t for t in order if not t.baseline], study) + [t for t in order if t.baseline]
     return [(trial, seed + 1 + k) for k in range(study.confirm.seeds) for trial in chosen]
+
+
+def _unlike(order: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The trials without those whose settings are those of a baseline or of one before."""
+    first = {trial.config_hash: trial for trial in (*reversed(order), *(t for t in order if t.baseline))}
+    return [trial for trial in order if first[trial.config_hash] is trial or trial.baseline]
 
 
 def _best(order: list[TrialRecord], study: "Study") -> list[TrialRecord]:
@@ -79,17 +85,20 @@ def points(trials: Sequence[TrialRecord], study: "Study") -> list[tuple[float, .
     return [minimised([trial.last[name] for name in study.objectives], study.modes) for trial in trials]
 
 
-def candidates(
-    trials: Sequence[TrialRecord], repeats: Sequence[TrialRecord], metric: str, mode: str
-) -> list[Candidate]:
-    """Each repeated trial, best mean first. One with a repeat that failed is left out: it cannot be relied upon."""
-    found = []
-    for trial in trials:
-        own = sorted((r for r in repeats if r.confirms == trial.number), key=lambda r: r.seed or 0)
-        if own and all(r.value(metric) is not None for r in own):
-            found.append(Candidate(trial, own))
-    sign = -1 if mode == "max" else 1
-    return sorted(found, key=lambda c: (sign * c.mean(metric), c.trial.number))
+def candidates(trials: Sequence[TrialRecord], repeats: Sequence[TrialRecord], study: "Study") -> list[Candidate]:
+    """Each trial of the plan with its repeats, best mean first. One with a repeat that failed, or that has not run, is
+
+    left out: it cannot be relied upon.
+    """
+    done = {(repeat.confirms, repeat.seed): repeat for repeat in repeats if repeat.state == "finished"}
+    wanted: dict[int, list[TrialRecord | None]] = {}
+    for trial, seed in plan(trials, study):
+        wanted.setdefault(trial.number, []).append(done.get((trial.number, seed)))
+    by_number = {trial.number: trial for trial in trials}
+    whole = {number: [repeat for repeat in own if repeat] for number, own in wanted.items() if all(own)}
+    sign = -1 if study.mode == "max" else 1
+    found = [Candidate(by_number[number], own) for number, own in whole.items()]
+    return sorted(found, key=lambda c: (sign * c.mean(study.objective), c.trial.number))
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ class Picture:
         firsts = {"baseline" if trial.baseline else "best": trial for trial in reversed(order)}
         rows = [(label, t, f"{t.last[objective]:.4f}") for label, t in sorted(firsts.items(), reverse=True)]
         first = order[0] if order else None
-        if self.state == "finished" and (confirmed := candidates(self.searched, self.repeats, objective, mode)):
+        if self.state == "finished" and (confirmed := candidates(self.searched, self.repeats, self.study)):
             first, values = confirmed[0].trial, confirmed[0].values(objective)
             rows.append(("winner", first, f"{mean_and_spread(values)} ({len(values)} seeds)"))
         for label, trial, value in rows:

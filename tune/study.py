@@ -61,9 +61,9 @@ def launch(study: Study, place: Place, console: Console) -> str:
 
     its end. The folder of the study must be there and empty. Everything printed goes to the console.
     """
-    study = _warm(study, place.studies)
-    header = {"name": place.name, "study_id": uuid.uuid4().hex, "study": study.model_dump(mode="json")}
     try:
+        study = _warm(study, place.studies)
+        header = {"name": place.name, "study_id": uuid.uuid4().hex, "study": study.model_dump(mode="json")}
         return _Work(study, place, header, console).run()
     except BaseException:
         if not place.folder.journal.exists():
@@ -203,7 +203,7 @@ class _Work:
     def _confirmed(self) -> list[Candidate]:
         """The candidates, best first; the best repeat of the first is what ships."""
         progress, study = self.progress, self.study
-        order = candidates(progress.searched, progress.repeats, study.objective, study.mode)
+        order = candidates(progress.searched, progress.repeats, study)
         if order:
             progress.winner = order[0].best(study.objective, study.mode)
         return order
@@ -214,6 +214,8 @@ class _Work:
         last = best.last if best and ended != "interrupted" else {}
         figures = {f"best/{name.removeprefix('val/')}": value for name, value in last.items() if "val/" in name}
         figures |= confirmed_figures(confirmed) if confirmed else {}
+        told = [event["metrics"] for event in progress.past if event["event"] == "closed"]
+        figures = {} if figures in told else figures  # nothing new
         progress.happens(
             "closed",
             state=ended,
@@ -306,7 +308,7 @@ def _warm(study: Study, studies: Path) -> Study:
         return study
     folder = StudyFolder(studies / study.warm_start.study)
     earlier = validate(Study, folder.read_summary()["study"])
-    trials = ranked((t for t in folder.read_trials() if t.sampled), earlier.objective, earlier.mode)
+    trials = ranked((t for t in folder.read_trials() if t.searched), earlier.objective, earlier.mode)
     fitting = [
         {
             name: value

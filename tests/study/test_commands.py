@@ -22,6 +22,7 @@ from ensdistill.config import Config
 from ensdistill.faults import settings_table
 from ensdistill.models import Convnet
 from tests.commands import call, process
+from tune.space import Study
 
 SMALL = [
     word
@@ -260,7 +261,8 @@ def test_a_port_that_is_taken_is_told_at_once(studies: Path) -> None:
 
 @pytest.mark.parametrize("state", ["training teachers", "running", "confirming"])
 def test_a_study_whose_process_is_gone_is_shown_as_dead(state: str, tmp_path: Path) -> None:
-    summary = {"name": "lost", "study": {"objective": "val/nll"}, "counts": {"running": 1}, "total": 3, "best": None}
+    settings = Study.model_validate({"search": {"seed": {"choice": [1]}}}).model_dump(mode="json")
+    summary = {"name": "lost", "study": settings, "counts": {"running": 1}, "total": 3, "best": None}
     (tmp_path / "lost").mkdir()
     (tmp_path / "lost" / "study.json").write_text(json.dumps(summary | {"state": state}))
     hold = "import sys, time; from pathlib import Path; from tune.record import StudyFolder\n"

@@ -14,7 +14,7 @@ METRIC = "val/nll"
 
 def trial(number: int, value: float, baseline: str | None = None, state: str = "finished", **more: int) -> TrialRecord:
     last = {"epoch": 2.0, "epochs": 2.0, **dict.fromkeys(METRICS, value)}
-    return TrialRecord(number, baseline, {} if baseline else {"x": number}, "hash", state, [last], **more)
+    return TrialRecord(number, baseline, {} if baseline else {"x": number}, f"hash{number}", state, [last], **more)
 
 
 SEARCHED = [
@@ -52,26 +52,39 @@ def test_fewer_finished_trials_than_asked_for_are_no_fault() -> None:
     assert {of.number for of, _ in plan(SEARCHED, study(best=50))} == {1, 2, 3, 5, 7}
 
 
+def test_equal_settings_are_repeated_once_and_those_of_a_baseline_as_the_baseline() -> None:
+    alike = [trial(1, 0.5, "kd"), trial(2, 0.3), trial(3, 0.3), trial(4, 0.5), trial(5, 0.6)]
+    alike[2].config_hash, alike[3].config_hash = alike[1].config_hash, alike[0].config_hash
+    assert {of.number for of, _ in plan(alike, study(best=3))} == {1, 2, 5}
+
+
+def test_with_fewer_seeds_than_before_all_are_compared_on_those() -> None:
+    again = repeats({3: [0.1, 0.2, 0.9], 5: [0.3, 0.3]})
+    order = candidates(SEARCHED, again, study(best=9, seeds=2))
+    assert [(c.trial.number, [r.seed for r in c.repeats]) for c in order] == [(3, [1, 2]), (5, [1, 2])]
+    assert not candidates(SEARCHED, again, study(best=9, seeds=4))
+
+
 def test_more_is_better_where_the_objective_says_so() -> None:
     assert {of.number for of, _ in plan(SEARCHED[2:], study(best=1, objective="val/accuracy"))} == {7}
 
 
 def test_the_winner_has_the_best_mean_and_not_the_best_single_seed() -> None:
     again = repeats({3: [0.1, 0.9, 0.8], 5: [0.4, 0.4, 0.4], 1: [0.5, 0.5, 0.5]})
-    order = candidates(SEARCHED, again, METRIC, "min")
+    order = candidates(SEARCHED, again, study(best=9, seeds=3))
     assert [c.trial.number for c in order] == [5, 1, 3]
-    assert candidates(SEARCHED, again, METRIC, "max")[0].trial.number == 3
+    assert candidates(SEARCHED, again, study(best=9, seeds=3, objective="val/accuracy"))[0].trial.number == 3
 
 
 def test_a_candidate_with_a_failed_repeat_is_left_out() -> None:
     again = repeats({3: [0.1, 0.1], 5: [0.4, 0.4]})
     again[1].state = "failed"
-    assert [c.trial.number for c in candidates(SEARCHED, again, METRIC, "min")] == [5]
+    assert [c.trial.number for c in candidates(SEARCHED, again, study(best=9, seeds=2))] == [5]
 
 
 def test_repeats_are_compared_in_pairs_of_the_same_seed_whatever_their_order() -> None:
     again = repeats({3: [0.1, 0.2, 0.3], 5: [0.2, 0.3, 0.4]})[::-1]
-    first, second = candidates(SEARCHED, again, METRIC, "min")
+    first, second = candidates(SEARCHED, again, study(best=9, seeds=3))
     assert [r.seed for r in first.repeats] == [r.seed for r in second.repeats] == [1, 2, 3]
     assert compare(first.values(METRIC), second.values(METRIC), "min").difference == pytest.approx(-0.1)
 
@@ -111,12 +124,12 @@ def test_equal_differences_are_no_fault() -> None:
     ],
 )
 def test_the_verdict_is_plain(mine: list[float], theirs: list[float], says: str) -> None:
-    order = candidates(SEARCHED, repeats({3: mine, 1: theirs}), METRIC, "min")
+    order = candidates(SEARCHED, repeats({3: mine, 1: theirs}), study(best=9, seeds=3))
     assert verdict(order, METRIC, "min").startswith(says)
 
 
 def test_the_verdict_without_a_baseline_claims_nothing() -> None:
-    order = candidates(SEARCHED, repeats({3: [0.1, 0.2], 5: [0.3, 0.3]}), METRIC, "min")
+    order = candidates(SEARCHED, repeats({3: [0.1, 0.2], 5: [0.3, 0.3]}), study(best=9, seeds=2))
     assert verdict(order, METRIC, "min") == "003 is the best of 2 candidates; no baseline ran beside it"
 
 

@@ -43,7 +43,7 @@ def study(**more: Any) -> Study:
 
 
 def trial(number: int, epoch: int, state: State = "finished", nll: float = 0.5, **more: Any) -> TrialRecord:
-    own = {"baseline": None, "sampled": {"transfer.temperature": 2.0 + number}, "config_hash": ""} | more
+    own = {"baseline": None, "sampled": {"transfer.temperature": 2.0 + number}, "config_hash": f"h{number}"} | more
     epochs = [{"epoch": float(epoch), "epochs": 10.0, "val/nll": nll}] if epoch else []
     return TrialRecord(number, state=state, epochs=epochs, **own)
 
@@ -186,8 +186,10 @@ def test_no_colour_is_black_or_white() -> None:
 
 
 def test_at_the_end_the_winner_stands_below_the_best_trial() -> None:
-    repeats = [trial(n, 10, nll=value, confirms=of, seed=n) for n, of, value in ((5, 2, 0.5), (6, 1, 0.3), (7, 1, 0.4))]
-    lines = shown(picture(trials=[*TRIALS[:3], *repeats], state="finished"))
+    done = [(5, 2, 1, 0.5), (6, 1, 1, 0.3), (7, 1, 2, 0.4)]
+    repeats = [trial(n, 10, nll=value, confirms=of, seed=seed) for n, of, seed, value in done]
+    of = study(confirm={"best": 1, "seeds": 2})
+    lines = shown(picture(trials=[*TRIALS[:3], *repeats], state="finished", study=of))
     assert lines[0] == "s: finished after 0:00:50"
     assert lines[-1] == "winner    val/nll 0.3500 +- 0.0707 (2 seeds)  001 kd"
 
