@@ -5,7 +5,8 @@ import shutil
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from ensdistill.errors import ConfigError
+from ensdistill.distill import read_checkpoint
+from ensdistill.errors import ConfigError, DataError
 from ensdistill.weights import STUDENT_FILE
 from tune.confirm import plan
 from tune.pbt import CHECKPOINTS, Pbt
@@ -28,6 +29,8 @@ class Agenda:
         self.progress, self.study, self.slots = progress, progress.study, slots
         self._suggester, self._rule = Suggester(self.study), self.study.rule
         self.done = False  # whether nothing is left to hand out, and nothing runs
+        for trial in progress.died:
+            progress.happens("ended", trial=trial.number, state="interrupted", error=None)
         self._searched_out = False  # whether the searcher has no more settings
         last_words = {event["trial"]: self._hears(event) for event in progress.past if event["event"] == "reported"}
         for trial in progress.searched:
@@ -37,6 +40,8 @@ class Agenda:
         for trial in left:
             self._settle(trial, stopped=last_words.get(trial.number, False))
         self._left = [trial for trial in left if trial.state == "interrupted"]
+        for trial in self._left:
+            self._drop_what_is_ahead(trial)
 
     # --- what is next ---
 
@@ -154,6 +159,16 @@ class Agenda:
             return False
         values = [metrics[name] for name in self.study.objectives]
         return self._rule.stops(trial.number, int(metrics["epoch"]), values)
+
+    def _drop_what_is_ahead(self, trial: TrialRecord) -> None:
+        """Takes away a checkpoint of epochs that the journal lost, as it may when the power fails."""
+        file = self.progress.folder.trial(trial.number) / CHECKPOINT
+        try:
+            if not file.exists() or read_checkpoint(file)["epoch"] <= trial.last.get("epoch", 0):
+                return
+        except DataError:
+            pass  # damaged
+        file.unlink()
 
     def _settle(self, trial: TrialRecord, *, stopped: bool) -> None:
         """Ends a trial whose end was decided and not written down any more."""

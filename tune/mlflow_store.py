@@ -6,6 +6,7 @@ these are in the journal. So what is sent twice is there once.
 
 import logging
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric
 
 POINTS, ENTRIES = 1000, 100  # sent at once: metric points, params
+NAME = 250  # characters of the name of a run
 LONGEST = 5000  # characters of a param or tag; MLflow refuses more
 REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST")  # that another attempt cannot mend
 STATUS = {"finished": "FINISHED", "out_of_time": "FINISHED", "failed": "FAILED"}  # of a run; others are KILLED
@@ -138,7 +140,7 @@ class Store:
         """The teachers are there."""
         event, parent = entry.event, self._runs[0]
         self._add(parent, event["metrics"], event["at"])
-        self._log(parent, params=flatten(self.study.model_dump(mode="json", exclude_none=True)), tags=event["tags"])
+        self._log(parent, params=self._of_study(), tags=event["tags"])
 
     def _started(self, entry: Entry) -> None:
         """A trial begins: a child run with all its settings as parameters."""
@@ -251,8 +253,13 @@ class Store:
     def _new_run(self, name: str, tags: dict[str, str], at: float | None) -> str:
         tags = {"study": self.place.study, "study_id": self.place.identity, **tags}
         start = None if at is None else _milliseconds(at)
-        run = self._mlflow.create_run(self.experiment, start_time=start, run_name=name, tags=tags)
+        run = self._mlflow.create_run(self.experiment, start_time=start, run_name=name[:NAME], tags=tags)
         return str(run.info.run_id)
+
+    def _of_study(self) -> dict[str, Any]:
+        settings = flatten(self.study.model_dump(mode="json", exclude_none=True))
+        uri = settings.get("tracking.uri")
+        return settings | ({"tracking.uri": without_password(uri)} if uri else {})
 
     def _settings(self, trial: TrialRecord) -> dict[str, Any]:
         try:
@@ -283,6 +290,11 @@ class Store:
 
     def _end(self, run: str, state: str, at: float) -> None:
         self._mlflow.set_terminated(run, STATUS.get(state, "KILLED"), _milliseconds(at))
+
+
+def without_password(uri: str) -> str:
+    """The URI as it may be shown."""
+    return re.sub(r"(://[^/:@]*):[^@/]*@", r"\1:***@", uri)
 
 
 def _milliseconds(at: float) -> int:

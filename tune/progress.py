@@ -44,8 +44,9 @@ class Progress:
         self.past: Sequence[Event] = read_journal(self.folder.journal)  # what happened before this process began
         for event in self.past:
             follow(self.trials, event)
-        for trial in self.trials.values():
-            trial.state = "interrupted" if trial.state == "running" else trial.state
+        self.died = self.running  # whose end nobody wrote down
+        for trial in self.died:
+            trial.state = "interrupted"
         self._before, self._began = seconds_of_work(self.past), time.time()
         self._journal = Journal(self.folder.journal)
 

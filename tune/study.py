@@ -26,6 +26,7 @@ from tune.harvest import harvest
 from tune.live import live
 from tune.load import change_study
 from tune.memory import release
+from tune.mlflow_store import without_password
 from tune.placement import train_side_by_side
 from tune.progress import Progress
 from tune.record import METRICS, StudyFolder, ranked
@@ -94,8 +95,8 @@ def resume(place: Place, changes: Sequence[str], console: Console, *, look_again
 
 def sync(place: Place) -> tuple[int, str | None]:
     """Sends MLflow what it has not taken yet; how many events are left, and why if there are any."""
+    summary = place.folder.read_summary()
     with place.folder.held():
-        summary = place.folder.read_summary()
         progress = Progress(validate(Study, summary["study"]), place.folder, summary)
         tracker = _tracker(progress, place)
         tracker.start()
@@ -210,6 +211,8 @@ class _Work:
 
     def _close(self, ended: str, confirmed: list[Candidate], tested: Tested, files: list[Path]) -> None:
         progress, best = self.progress, self.progress.best
+        for trial in progress.running:  # after an error of ours
+            progress.happens("ended", trial=trial.number, state="interrupted", error=None)
         progress.save(ended)
         last = best.last if best and ended != "interrupted" else {}
         figures = {f"best/{name.removeprefix('val/')}": value for name, value in last.items() if "val/" in name}
@@ -269,15 +272,16 @@ class _Work:
 
     def _about_mlflow(self) -> list[str]:
         if self.left:
+            why = self.tracker.trouble or "no answer"
             return [
-                f"MLflow at {self.uri} has not taken {self.left} events yet ({self.tracker.trouble or 'no answer'}); "
+                f"MLflow at {without_password(self.uri)} has not taken {self.left} events yet ({why}); "
                 f"nothing is lost: `{self._command('sync')}` sends them"
             ]
         if self.tracker.refused:
             return [f"MLflow refused {len(self.tracker.refused)} entries: {self.tracker.refused[0]}"]
         if self.uri.startswith("http"):
             return [f"compare them:   {self.tracker.link(self.uri.rstrip('/'))}"]
-        given = f" --tracking-uri {self.uri}" if self.study.tracking.uri else ""
+        given = f" --tracking-uri {without_password(self.uri)}" if self.study.tracking.uri else ""
         ui = f"`ensdistill-tune ui{given}{self._where}`" if given or self._where else "`make ui`"
         return [f"compare them:   {self.tracker.link(UI_ADDRESS)}", f"                (after {ui})"]
 

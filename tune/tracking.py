@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ensdistill.config import content_hash
 from ensdistill.errors import ConfigError
 from ensdistill.files import write_json
 from tune.journal import Event
-from tune.mlflow_store import Entry, Place, Store
+from tune.mlflow_store import Entry, Place, Store, without_password
 from tune.record import Trials
 from tune.space import Study
 
@@ -38,13 +39,15 @@ def check_uri(uri: str) -> None:
     dialect, _, driver = scheme.partition("+")
     if not colon or dialect not in ("sqlite", "postgresql", "mysql", "mssql", "http", "https"):
         raise ConfigError(
-            f"tracking.uri {uri}: no store of MLflow's; give http://HOST:PORT, postgresql://... or sqlite:///FILE"
+            f"tracking.uri {without_password(uri)}: no store of MLflow's; give http://HOST:PORT, postgresql://... or sqlite:///FILE"
         )
     if dialect == "sqlite" and not Path(rest.removeprefix("/")).parent.is_dir():
-        raise ConfigError(f"tracking.uri {uri}: there is no folder {Path(rest.removeprefix('/')).parent}")
+        raise ConfigError(
+            f"tracking.uri {without_password(uri)}: there is no folder {Path(rest.removeprefix('/')).parent}"
+        )
     module = driver or DRIVERS.get(dialect, "")
     if module and importlib.util.find_spec(module) is None:
-        raise ConfigError(f"tracking.uri {uri}: the driver {module} is not installed")
+        raise ConfigError(f"tracking.uri {without_password(uri)}: the driver {module} is not installed")
 
 
 @dataclass
@@ -63,6 +66,7 @@ class Tracker:
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._told = 0
         self._cursor = self.place.folder / "mlflow.json"
+        self._name = content_hash([self.place.uri, self.place.experiment])
         self.sent = self._read_cursor()  # how many events MLflow has taken, over all sessions
         self._store = Store(self.place, self.study)
         self._closing = threading.Event()
@@ -124,7 +128,7 @@ class Tracker:
                 return True
             self._store.send(entries)
             self.sent += len(entries)
-            write_json(self._cursor, {"sent": self.sent})
+            write_json(self._cursor, {"store": self._name, "sent": self.sent})
         except Exception as error:
             self.trouble = _in_short(error)
             self._store.forget()
@@ -134,7 +138,9 @@ class Tracker:
 
     def _read_cursor(self) -> int:
         try:
-            return int(json.loads(self._cursor.read_text())["sent"])
+            known = json.loads(self._cursor.read_text())
+            same = known["store"] == self._name and known["sent"] <= len(self.past)
+            return int(known["sent"]) if same else 0
         except (OSError, ValueError, KeyError, TypeError):
             return 0  # all is sent again, and is there once
 

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from ensdistill.errors import DataError
 from ensdistill.weights import STUDENT_FILE
 from tune.agenda import Agenda
 from tune.journal import Event, Journal, read_journal
 from tune.progress import Progress
-from tune.record import METRICS, StudyFolder, seconds_of_work
+from tune.record import CHECKPOINT, METRICS, StudyFolder, seconds_of_work
 from tune.space import Study
 
 EPOCHS = 9
@@ -93,9 +94,8 @@ def work(of: Study, home: Path, slots: int = 1, lives: int | None = None) -> Pro
 
 def story(home: Path) -> list[tuple[Any, ...]]:
     """What happened to trials, in order; without times, and without the marks that interrupts leave."""
-    kept = [
-        event for event in read_journal(home / "journal.jsonl") if event["event"] in ("started", "reported", "ended")
-    ]
+    events, kinds = read_journal(home / "journal.jsonl"), ("started", "reported", "ended")
+    kept = [e for e in events if e["event"] in kinds and e.get("state") != "interrupted"]
     return [tuple((name, e[name]) for name in sorted(e) if name != "at") for e in kept]
 
 
@@ -218,3 +218,29 @@ def test_a_journal_that_cannot_be_written_says_so_and_what_to_do(
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(DataError, match=r"journal.jsonl: cannot be written \(No space left on device\)"):
         journal.append({"event": "ended", "at": 0.0})
+
+
+def test_every_trial_that_died_is_written_down_as_interrupted_even_if_it_does_not_go_on(tmp_path: Path) -> None:
+    of = study(scheduler=RULES[2])
+    with pytest.raises(KilledError):
+        work(of, tmp_path, slots=3, lives=12)
+    progress = Progress(of, StudyFolder(tmp_path), {})
+    assert len(progress.died) == 3
+    Agenda(progress, slots=1)
+    ended = [e["trial"] for e in read_journal(tmp_path / "journal.jsonl") if e["event"] == "ended"]
+    assert set(ended) >= {trial.number for trial in progress.died}
+    assert {trial.state for trial in progress.trials.values()} == {"interrupted"}
+
+
+def test_a_checkpoint_of_epochs_that_the_journal_lost_is_not_gone_on_with(tmp_path: Path) -> None:
+    of = study(scheduler=RULES[2])
+    with pytest.raises(KilledError):
+        work(of, tmp_path, lives=4)  # session, started, two epochs, and the third
+    checkpoint = StudyFolder(tmp_path).trial(1) / CHECKPOINT
+    checkpoint.parent.mkdir(parents=True)
+    for epoch, stays in ((3, True), (4, False)):
+        torch.save(
+            dict.fromkeys(("identity", "student", "optimiser", "average", "merged")) | {"epoch": epoch}, checkpoint
+        )
+        Agenda(Progress(of, StudyFolder(tmp_path), {}), slots=1)
+        assert checkpoint.exists() == stays

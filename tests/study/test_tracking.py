@@ -17,7 +17,7 @@ from tests.study import chaos
 from tests.study.conftest import TinyStudy
 from tune import tracking
 from tune.journal import Event, read_journal
-from tune.mlflow_store import Place
+from tune.mlflow_store import Place, without_password
 from tune.record import StudyFolder
 from tune.space import Study
 from tune.tracking import Tracker, check_uri
@@ -121,6 +121,22 @@ def test_a_store_that_was_emptied_is_filled_again(
         one.start()
         assert one.close() == 0
         assert_all_is_there(stored(f"sqlite:///{tmp_path / name}", str(tmp_path)), tiny.home)
+
+
+def test_what_one_store_has_taken_says_nothing_of_another(
+    events: list[Event], tracker: Callable[..., Tracker], tiny: TinyStudy, tmp_path: Path
+) -> None:
+    half = len(events) // 2
+    for name, known in (("one.db", half), ("two.db", len(events)), ("one.db", len(events))):
+        one = tracker(f"sqlite:///{tmp_path / name}", events[:known])
+        one.start()
+        assert one.close() == 0
+    assert_all_is_there(stored(f"sqlite:///{tmp_path / 'one.db'}", str(tmp_path)), tiny.home)
+
+
+def test_a_password_is_shown_to_nobody() -> None:
+    assert without_password("postgresql://me:secret@host:5432/db") == "postgresql://me:***@host:5432/db"
+    assert without_password("http://host:5000/a@b") == "http://host:5000/a@b"
 
 
 def test_a_run_that_somebody_deleted_stops_nothing(
