@@ -20,6 +20,8 @@ def write_whole(path: str | Path, write: Callable[[Path], Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())  # or the new name may outlive the power, and the content not
         os.replace(temporary, path)
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror or error})") from error

@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -9,7 +10,7 @@ from ensdistill.distill import read_checkpoint
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.weights import STUDENT_FILE
 from tune.confirm import plan
-from tune.pbt import CHECKPOINTS, Pbt
+from tune.pbt import Pbt
 from tune.progress import Progress
 from tune.record import CHECKPOINT, State, TrialRecord
 from tune.searchers import Suggester
@@ -98,7 +99,9 @@ class Agenda:
         searched, study = self.progress.searched, self.study
         over = all(trial.state != "running" for trial in searched)
         todo = plan(searched if over else [t for t in searched if t.baseline], study)
-        begun = {(trial.confirms, trial.seed) for trial in self.progress.repeats}
+        tried = Counter((trial.confirms, trial.seed) for trial in self.progress.repeats)
+        failed = Counter((trial.confirms, trial.seed) for trial in self.progress.repeats if trial.state == "failed")
+        begun = {repeat for repeat, times in tried.items() if times > failed[repeat] or times > 1}  # one more try
         missing = 0 if over else min(study.confirm.best, study.budget.trials) * study.confirm.seeds
         self.progress.repeats_planned = len(todo) + missing
         for of, seed in todo:
@@ -120,7 +123,7 @@ class Agenda:
     def _clean_up(self) -> None:
         """Takes away the checkpoints at which other trials might have begun."""
         for trial in self.progress.trials.values():
-            for file in self.progress.folder.trial(trial.number).glob(CHECKPOINTS):
+            for file in self.progress.folder.trial(trial.number).glob("*.pt"):
                 file.unlink()
 
     # --- what comes of it ---

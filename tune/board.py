@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
@@ -77,7 +78,7 @@ def leaderboard_csv(study: Study, trials: Sequence[TrialRecord], teachers: Mappi
     front = pareto_front(order, study)
     rest = sorted((trial for trial in trials if trial not in order), key=lambda trial: trial.number)
     columns = ["rank", "trial", "state", "baseline", "epochs", *study.shown, *(["front"] if study.against else [])]
-    columns += [*study.search, "config_hash", "error"]
+    columns += [*study.search, *(["changes"] if study.scheduler.kind == "pbt" else []), "config_hash", "error"]
     text = io.StringIO()
     table = csv.DictWriter(text, columns, lineterminator="\n")
     table.writeheader()
@@ -86,6 +87,7 @@ def leaderboard_csv(study: Study, trials: Sequence[TrialRecord], teachers: Mappi
         row |= {"rank": rank if trial in order else "", "trial": trial.number, "state": trial.state}
         row |= {"baseline": trial.baseline or "", "epochs": int(trial.last.get("epoch", 0))}
         row |= {"config_hash": trial.config_hash, "error": trial.error or ""}
+        row |= {"changes": json.dumps(trial.changes) if trial.changes else ""} if "changes" in columns else {}
         table.writerow(row | ({"front": int(trial in front)} if study.against else {}))
     for label, metrics in teachers.items():
         table.writerow({"trial": label, **{name: metrics[name.removeprefix("val/")] for name in METRICS}})

@@ -114,10 +114,10 @@ def _ended(ended: str, home: Path, as_json: bool) -> int:
 def _sync(options: argparse.Namespace) -> int:
     from tune.study import Place, sync
 
-    left, why = sync(Place(Path(options.studies), options.study))
+    left, why, refused = sync(Place(Path(options.studies), options.study))
     if left:
         raise DataError(f"MLflow has not taken {left} events ({why or 'no answer'}); try again once it answers")
-    print("MLflow has everything")
+    print("MLflow has everything" + (f", but for {len(refused)} entries it refused: {refused[0]}" if refused else ""))
     return 0
 
 
@@ -132,6 +132,8 @@ def _claim(studies: Path, default: str, chosen: str | None, screen: Console) -> 
         try:
             (studies / candidate).mkdir()
         except FileExistsError:
+            if not _begun(studies / candidate):
+                return candidate
             if chosen is not None:
                 state, again = _state(studies / name), _resume_command(studies, name)
                 what = (
@@ -153,6 +155,11 @@ def _claim(studies: Path, default: str, chosen: str | None, screen: Console) -> 
         else:
             return candidate
     raise AssertionError
+
+
+def _begun(home: Path) -> bool:
+    """Whether a folder is that of a study; one that came to nothing may hold the file of a lock."""
+    return not home.is_dir() or any(file.name != ".lock" for file in home.iterdir())
 
 
 def _state(home: Path) -> str:

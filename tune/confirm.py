@@ -57,12 +57,12 @@ class Candidate:
 def plan(trials: Sequence[TrialRecord], study: "Study") -> list[tuple[TrialRecord, int]]:
     """What is to be run again, with which seeds: the best few searched trials and every baseline that ran to its end.
 
-    The fresh seeds are the next after that of the search. All candidates share them, so that they can be compared in
+    The fresh seeds are the next after those of the search. All candidates share them, so that they can be compared in
     pairs.
     """
     if not study.confirm.best:
         return []
-    order, seed = _unlike(ranked(trials, study.objective, study.mode)), study.fixed_config.seed
+    order, seed = _unlike(ranked(trials, study.objective, study.mode)), study.last_seed
     chosen = _best([t for t in order if not t.baseline], study) + [t for t in order if t.baseline]
     return [(trial, seed + 1 + k) for k in range(study.confirm.seeds) for trial in chosen]
 
@@ -108,30 +108,34 @@ class Comparison:
     wins: int  # in how many pairs the first is better
     pairs: int
     difference: float  # mean of first minus second
-    low: float  # 95 % interval of the mean difference
+    low: float  # 95 % interval of the mean difference, by the bootstrap
     high: float
+    sure_low: float  # the same by Student's t, allowing for the choice of the first among several
+    sure_high: float
 
     @property
     def distinguishable(self) -> bool:
-        """Whether the interval leaves zero out."""
-        return self.low > 0 or self.high < 0
+        """Whether both intervals leave zero out."""
+        return (self.low > 0 or self.high < 0) and (self.sure_low > 0 or self.sure_high < 0)
 
 
-def compare(first: Sequence[float], second: Sequence[float], mode: str) -> Comparison:
+def compare(first: Sequence[float], second: Sequence[float], mode: str, among: int = 1) -> Comparison:
     """Paired percentile bootstrap over seeds (Efron 1979), 10,000 resamples, the same ones every time.
 
-    It knows the spread over seeds, not that of other validation images; with few seeds it is on the narrow side.
+    With few seeds that interval is too narrow: it leaves zero out whenever all pairs agree. So there is another beside
+    it, of Student's t at 5 % shared out (Bonferroni) among so many candidates, of whom the first was chosen by the very
+    seeds that judge it. Both know the spread over seeds, not that of other validation images.
     """
-    from scipy.stats import bootstrap  # here: a slow import that few commands need
+    from scipy import stats  # here: a slow import that few commands need
 
     apart = np.subtract(first, second)
     wins = int((apart > 0).sum() if mode == "max" else (apart < 0).sum())
+    mean = float(apart.mean())
     if np.ptp(apart) == 0:
-        low = high = float(apart[0])
-    else:
-        interval = bootstrap((apart,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=0).confidence_interval
-        low, high = float(interval.low), float(interval.high)
-    return Comparison(wins, len(apart), float(apart.mean()), low, high)
+        return Comparison(wins, len(apart), mean, mean, mean, mean, mean)
+    interval = stats.bootstrap((apart,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=0).confidence_interval
+    half = float(stats.t.ppf(1 - 0.025 / among, len(apart) - 1) * stats.sem(apart))
+    return Comparison(wins, len(apart), mean, float(interval.low), float(interval.high), mean - half, mean + half)
 
 
 def verdict(order: Sequence[Candidate], metric: str, mode: str) -> str:
@@ -139,16 +143,19 @@ def verdict(order: Sequence[Candidate], metric: str, mode: str) -> str:
     winner = order[0]
     baseline = next((c for c in order if c.trial.baseline), None)
     if baseline is None:
-        return f"{winner.label} is the best of {len(order)} candidates; no baseline ran beside it"
+        return f"{winner.label} is the best of {len(order)} candidates; no baseline was confirmed beside it"
     if winner is baseline:
         seeds = len(winner.repeats)
         return f"no searched settings beat {baseline.trial.baseline} as published in the mean of {seeds} seeds"
-    c = compare(winner.values(metric), baseline.values(metric), mode)
+    among = sum(not c.trial.baseline for c in order)
+    c = compare(winner.values(metric), baseline.values(metric), mode, among)
     name = metric.removeprefix("val/")
     interval = f"95 % interval {c.low:+.4f} to {c.high:+.4f}"
     figures = f"better in {c.wins} of {c.pairs} seeds, {name} {c.difference:+.4f}, {interval}"
     if c.distinguishable:
         return f"{winner.label} is better than {baseline.trial.baseline} as published: {figures}"
+    if c.low > 0 or c.high < 0:
+        figures += f" ({c.sure_low:+.4f} to {c.sure_high:+.4f} by Student's t, as it was chosen among {among})"
     return f"{winner.label} is not distinguishable from {baseline.trial.baseline} as published: {figures}"
 
 

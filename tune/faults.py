@@ -16,6 +16,7 @@ from tune.space import Study, example, ordered
 def faults_of(study: Study) -> Iterator[str]:
     """One line each: first what can be said of single names, then what needs all other names to be sound."""
     yield from _preset_faults(study)
+    yield from _baselines_twice(study)
     yield from _objective_faults(study)
     yield from _first_faults(study)
     bad: set[str] = set()  # axes
@@ -46,6 +47,12 @@ def _preset_faults(study: Study) -> Iterator[str]:
         if name not in presets():
             way_out = did_you_mean(nearest(name, presets())) or f" (there are {', '.join(presets())})"
             yield f"{key}: {name!r} is no preset{way_out}"
+
+
+def _baselines_twice(study: Study) -> Iterator[str]:
+    for n, name in enumerate(study.baselines):
+        if name in study.baselines[:n]:
+            yield f"baselines.{n}: {name} is a baseline already; leave it out"
 
 
 def _objective_faults(study: Study) -> Iterator[str]:

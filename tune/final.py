@@ -52,20 +52,34 @@ def _look(progress: Progress, chosen: Sequence[Candidate], data: Data, ensemble:
         return rows | {who: [dict(row)] for who, row in teacher_rows(examiner.teachers()).items()}
 
 
-def write_confirmation(home: Path, study: Study, order: Sequence[Candidate], tested: Tested | None) -> Path:
-    """confirmation.json: every candidate seed by seed on validation, the verdict, and the test metrics if looked at."""
+def write_confirmation(
+    home: Path, study: Study, order: Sequence[Candidate], tested: Tested, earlier: Sequence[Tested]
+) -> Path:
+    """confirmation.json: every candidate seed by seed on validation, the verdict, and the test metrics.
+
+    earlier: those of other students, if the images were looked at before and are not looked at again.
+    """
     path = home / "confirmation.json"
     rows = [
         {
             "trial": c.trial.number,
             "baseline": c.trial.baseline,
             "settings": dict(c.trial.sampled),
+            "changes": c.trial.changes,
             "seeds": [repeat.seed for repeat in c.repeats],
             "validation": {name: c.values(name) for name in METRICS},
         }
         for c in order
     ]
-    write_json(path, {"verdict": verdict(order, study.objective, study.mode), "candidates": rows, "test": tested})
+    write_json(
+        path,
+        {
+            "verdict": verdict(order, study.objective, study.mode),
+            "candidates": rows,
+            "test": tested,
+            "earlier_test": list(earlier),
+        },
+    )
     return path
 
 

@@ -25,6 +25,8 @@ def harvest(
     home, study = progress.folder.path, progress.study
     write_text(home / "leaderboard.csv", leaderboard_csv(study, progress.searched, teachers))
     files = [home / "leaderboard.csv"]
+    if not confirmed and (home / "confirmation.json").exists():
+        return files  # a study that is being extended: what was confirmed stays until others are
     best = progress.best
     if best is not None:
         files += _keep(progress, best, home / "best.yaml")

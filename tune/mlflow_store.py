@@ -101,7 +101,7 @@ class Store:
         if not known:
             self._runs[0] = self._new_run(self.place.study, {"kind": "study", "trial": "0"}, None)
         view = view_state(self._runs[0], self.study)
-        self._mlflow.set_experiment_tag(self.experiment, TAG + self.place.study, view)
+        self._mlflow.set_experiment_tag(self.experiment, TAG + self._view, view)
         return known or not begun
 
     def send(self, entries: Iterable[Entry]) -> None:
@@ -125,9 +125,14 @@ class Store:
         except _DeletedRunError as error:
             self.refused.append(str(error))
 
+    @property
+    def _view(self) -> str:
+        """The key of the page that compares the trials; there may be two studies of one name."""
+        return f"{self.place.study}-{self.place.identity[:6]}"
+
     def link(self, address: str) -> str | None:
         """The page that compares the study's trials, on a server at this address; None if the store never answered."""
-        return page(address, self.experiment, self.place.study) if self.experiment else None
+        return page(address, self.experiment, self._view) if self.experiment else None
 
     # --- events ---
 

@@ -19,10 +19,7 @@ from tune.record import TrialRecord
 if TYPE_CHECKING:
     from tune.space import Study
 
-CHECKPOINT_AFTER, CHECKPOINTS = (
-    "after-{epoch:05d}.pt",
-    "after-*.pt",
-)  # in the folder of a trial, for others that begin there
+CHECKPOINT_AFTER = "after-{epoch:05d}.pt"  # in the folder of a trial, for others to begin at
 
 
 class Pbt(Settings):
@@ -60,10 +57,9 @@ class Pbt(Settings):
         best = order[: max(1, int(len(order) * self.quantile))]
         chosen = best[chance.integers(len(best))]
         parent = next(t for t in searched if t.number == chosen)
-        now = dict(parent.sampled)
-        for change in parent.changes:
-            now |= change["settings"]
-        settings = {name: self._other(study.search[name], now[name], chance) for name in now if can_change(name)}
+        now = parent.settings_at_last
+        drawn = {name: self._other(study.search[name], now[name], chance) for name in now if can_change(name)}
+        settings = {name: value for name, value in drawn.items() if study.search[name].holds(now | drawn)}
         changes = [*parent.changes, {"after": epoch, "settings": settings}]
         return {"sampled": parent.sampled, "changes": changes, "parent": parent.number, "replaces": trial.number}
 

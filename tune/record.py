@@ -59,6 +59,12 @@ class TrialRecord:
         return ", ".join(words)
 
     @property
+    def settings_at_last(self) -> dict[str, Any]:
+        """What was sampled, as it was after all changes."""
+        changed = {name: value for change in self.changes for name, value in change["settings"].items()}
+        return {**self.sampled, **changed}
+
+    @property
     def last(self) -> dict[str, float]:
         """The last report, empty before the first."""
         return self.epochs[-1] if self.epochs else {}

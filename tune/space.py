@@ -131,6 +131,12 @@ class Study(Settings):
         return self.trial_config(example(self, {}))
 
     @property
+    def last_seed(self) -> int:
+        """The highest seed of a student in the search."""
+        axis = self.search.get("seed")
+        return max(axis.every or axis.values) if axis else self.fixed_config.seed
+
+    @property
     def specimens(self) -> list[Config]:
         """Every baseline and a trial for every choice of every axis, without those alike in what their students are."""
         searched = [(name, value) for name, axis in self.search.items() for value in axis.values]

@@ -1,9 +1,10 @@
 """One study from beginning to end: teachers, search, confirmation, harvest; and again where it was interrupted."""
 
+import contextlib
 import shutil
 import subprocess
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -79,6 +80,10 @@ def resume(place: Place, changes: Sequence[str], console: Console, *, look_again
     look_again: look at the test images once more if other students than before have won by now.
     """
     summary = place.folder.read_summary()
+    if summary.get("counts") and not place.folder.journal.exists():
+        raise DataError(
+            f"{place.folder.journal}: is gone, or this study is of an earlier version; put it back or launch a new one"
+        )
     before = validate(Study, summary["study"])
     study = change_study(before, changes)
     for name in Study.model_fields:
@@ -93,14 +98,14 @@ def resume(place: Place, changes: Sequence[str], console: Console, *, look_again
     return _Work(study, place, header, console, summary, look_again).run()
 
 
-def sync(place: Place) -> tuple[int, str | None]:
-    """Sends MLflow what it has not taken yet; how many events are left, and why if there are any."""
+def sync(place: Place) -> tuple[int, str | None, list[str]]:
+    """Sends MLflow what it has not taken yet; how many events are left, why if there are any, and what it refused."""
     summary = place.folder.read_summary()
     with place.folder.held():
         progress = Progress(validate(Study, summary["study"]), place.folder, summary)
         tracker = _tracker(progress, place)
         tracker.start()
-        return tracker.close(), tracker.trouble
+        return tracker.close(), tracker.trouble, tracker.refused
 
 
 class _Work:
@@ -117,31 +122,35 @@ class _Work:
     ) -> None:
         self.study, self.place, self.console, self.look_again = study, place, console, look_again
         self.folder, self.before = place.folder, before or {}  # what study.json says of a study that goes on
+        self.begun = False  # whether trials were come to
         self.uri = study.tracking.uri or default_uri(place.studies)
         check_uri(self.uri)
         self.header = header | {"tracking_uri": self.uri}
 
     def run(self) -> str:
-        with self.folder.held(), cluster(self.study):
+        with self.folder.held(), self._announced(), cluster(self.study):
             self._load()
             self.progress = Progress(self.study, self.folder, self.header)
             self.tracker = _tracker(self.progress, self.place)
             self.progress.tell = self.tracker.tell
             self.tracker.start()
+            self.begun = True
             return self._work()
 
-    def _load(self) -> None:
-        """Data and teachers, the same as in earlier sessions."""
+    @contextlib.contextmanager
+    def _announced(self) -> Iterator[None]:
+        """study.json says that somebody is at work; if no trial is come to, it says again what it said before."""
         known = {"counts": {}, "best": None} | self.before | self.header
         self.folder.write_summary(known | {"state": "training teachers", "total": self.study.total})
         try:
-            self._load_teachers()
+            yield
         except BaseException:
-            if self.before:  # it stays as it was
+            if self.before and not self.begun:
                 self.folder.write_summary(self.before)
             raise
 
-    def _load_teachers(self) -> None:
+    def _load(self) -> None:
+        """Data and teachers, the same as in earlier sessions."""
         config = self.study.fixed_config
         train = partial(train_side_by_side, given=self.study.trial, device=self.place.device)
         self.data, self.ensemble = load_everything(
@@ -189,7 +198,8 @@ class _Work:
             files += harvest(progress, self.teachers, confirmed)
             if confirmed:
                 tested = final_test(progress, confirmed, self.data, self.ensemble, look_again=self.look_again) or {}
-                files.append(write_confirmation(self.place.home, self.study, confirmed, tested))
+                earlier = [] if tested else [event["results"] for event in progress.past if event["event"] == "looked"]
+                files.append(write_confirmation(self.place.home, self.study, confirmed, tested, earlier))
         except (KeyboardInterrupt, SystemExit):
             ended = "interrupted"
             raise
@@ -236,6 +246,8 @@ class _Work:
             title = f"confirmation (validation, {study.confirm.seeds} fresh seeds)"
             show(seeds_table(title, rows, study.shown, "trial"))
             show(f"verdict: {verdict(confirmed, study.objective, study.mode)}", soft_wrap=True)
+        elif ended == "finished" and study.confirm.best:
+            show("nothing could be confirmed: of every candidate a repeat failed; the best is that of the search alone")
         if tested:
             show(seeds_table("test images, looked at once", tested, [n.split("/")[1] for n in METRICS], ""))
         elif confirmed:
@@ -254,12 +266,11 @@ class _Work:
         lines = [f"{first}{len(progress.searched)} of {progress.total} trials ({states}) in {summary['seconds']:.0f} s"]
         if progress.best:
             if self.study.against:
-                lines.append(f"Pareto front:   {home / 'front'} (settings and student of each of its trials)")
+                lines.append(f"Pareto front:   {home / 'front'} (settings and student of each trial)")
             lines += [f"best settings:  {home / 'best.yaml'}", f"best student:   {home / STUDENT_FILE}"]
         else:
-            lines.append(
-                "no trial ran to its end, so there is no best one; the lines above and leaderboard.csv say why"
-            )
+            why = "" if ended in ("interrupted", "out_of_time") else "; leaderboard.csv says why"
+            lines.append(f"no trial has run to its end, so there is no best one{why}")
         lines.append(f"all trials:     {home / 'leaderboard.csv'}")
         if ended == "interrupted":
             lines.append(f"to go on:       {self._command('resume')}")
@@ -313,13 +324,10 @@ def _warm(study: Study, studies: Path) -> Study:
     folder = StudyFolder(studies / study.warm_start.study)
     earlier = validate(Study, folder.read_summary()["study"])
     trials = ranked((t for t in folder.read_trials() if t.searched), earlier.objective, earlier.mode)
+    unlike = list({trial.config_hash: trial.settings_at_last for trial in reversed(trials)}.values())[::-1]
     fitting = [
-        {
-            name: value
-            for name, value in trial.sampled.items()
-            if name in study.search and study.search[name].allows(value)
-        }
-        for trial in trials[: study.warm_start.best]
+        {name: value for name, value in settings.items() if (a := study.search.get(name)) and a.allows(value)}
+        for settings in unlike[: study.warm_start.best]
     ]
     if not any(fitting):
         raise DataError(

@@ -1,9 +1,11 @@
 """The winner against luck: who is repeated, who wins, and what may be said of it."""
 
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from tune.confirm import Candidate, candidates, compare, mean_and_spread, plan, verdict
 from tune.record import METRICS, TrialRecord
@@ -130,13 +132,29 @@ def test_the_verdict_is_plain(mine: list[float], theirs: list[float], says: str)
 
 def test_the_verdict_without_a_baseline_claims_nothing() -> None:
     order = candidates(SEARCHED, repeats({3: [0.1, 0.2], 5: [0.3, 0.3]}), study(best=9, seeds=2))
-    assert verdict(order, METRIC, "min") == "003 is the best of 2 candidates; no baseline ran beside it"
+    assert verdict(order, METRIC, "min") == "003 is the best of 2 candidates; no baseline was confirmed beside it"
 
 
-def test_two_candidates_from_the_same_distribution_are_rarely_called_different() -> None:
-    rng = np.random.default_rng(1)
-    called = [compare(*rng.normal(size=(2, 8)).tolist(), "min").distinguishable for _ in range(200)]
-    assert 0.01 < np.mean(called) < 0.2  # 5 % if it were exact; the percentile bootstrap of 8 pairs is narrow
+@pytest.mark.parametrize("seeds", [2, 5])
+def test_the_best_of_three_from_one_distribution_is_rarely_called_better(seeds: int) -> None:
+    rng, called = np.random.default_rng(1), 0
+    for _ in range(200):
+        baseline, *searched = rng.normal(size=(4, seeds)).tolist()
+        found = compare(min(searched, key=fmean), baseline, "min", among=3)
+        called += found.distinguishable and found.difference < 0
+    assert called / 200 < 0.05  # 2.5 % is what is aimed at; the bootstrap alone says so in 14 % to 42 %
+
+
+def test_a_clear_difference_is_called_one() -> None:
+    first, second = [0.10, 0.11, 0.12, 0.10, 0.11], [0.20, 0.22, 0.21, 0.21, 0.20]
+    assert compare(first, second, "min", among=3).distinguishable
+
+
+def test_the_interval_that_allows_for_the_choice_is_students() -> None:
+    apart = np.array([-0.1, -0.2, -0.3, -0.15])
+    low, high = stats.t.interval(1 - 0.05 / 3, 3, apart.mean(), stats.sem(apart))
+    found = compare(apart, np.zeros(4), "min", among=3)
+    assert (found.sure_low, found.sure_high) == pytest.approx((low, high))
 
 
 def test_the_best_repeat_is_the_one_to_ship() -> None:

@@ -123,8 +123,11 @@ def test_the_parent_run_holds_the_teachers_and_the_files(client: MlflowClient, t
 
 def test_the_printed_link_names_a_view_that_mlflow_knows(client: MlflowClient, tiny: TinyStudy) -> None:
     experiment = client.get_experiment_by_name("ensdistill")
-    assert f"/#/experiments/{experiment.experiment_id}/runs?viewStateShareKey=tiny" in tiny.done.out
-    state = json.loads(experiment.tags["mlflow.sharedViewState.tiny"])
+    assert (
+        f"/#/experiments/{experiment.experiment_id}/runs?viewStateShareKey=tiny-{tiny.summary['study_id'][:6]}"
+        in tiny.done.out
+    )
+    state = json.loads(experiment.tags[f"mlflow.sharedViewState.tiny-{tiny.summary['study_id'][:6]}"])
     assert "params.`transfer.temperature`" in state["selectedColumns"]
 
 
