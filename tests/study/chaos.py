@@ -79,8 +79,8 @@ def disturbed(folder: Path, kills: int, seed: int, settings: str = STUDY) -> Kil
         if study.poll() is not None:
             break
         running = [trial for trial in StudyFolder(home).read_trials() if trial.state == "running" and trial.epochs]
-        if not _kill(ways, study):
-            continue
+        while not _kill(ways, study) and study.poll() is None:
+            time.sleep(0.02)  # no worker trains at this very moment
         done.ways[ways] += 1
         done.inside += bool(running)
         if ways != "worker":
