@@ -21,7 +21,7 @@ from tune.mlflow_store import Entry, Place, Store, without_password
 from tune.record import Trials
 from tune.space import Study
 
-FLUSH_SECONDS = 2.0  # events wait at most so long before they are sent together
+FLUSH_SECONDS = 5.0  # events wait at most so long before they are sent together
 RETRY_SECONDS = (2.0, 30.0)  # between attempts while MLflow does not answer: at first, and at most
 PATIENCE_SECONDS = (10.0, 5.0)  # that the end of a study waits for a sign of MLflow: if all was well, and if not
 EVENTS = 200  # sent at once
