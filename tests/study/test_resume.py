@@ -31,7 +31,7 @@ def test_driver_worker_and_everything_killed_and_resumed_gives_the_undisturbed_s
     assert done.resumed == 2
     trials, runs, points = chaos.assert_equal(undisturbed)
     assert (trials, runs) == (12 + 1 + 4, 12 + 1 + 4 + 1)
-    assert points > 2000
+    assert points > 2500  # nine metrics an epoch and the totals; so the comparison was not of nothing
 
 
 def test_an_interrupted_study_closes_its_runs_says_how_to_go_on_and_does(undisturbed: Path, tmp_path: Path) -> None:
