@@ -111,7 +111,7 @@ class Curves:
 
     def _fitted(self, points: Array, scores: Array, kernel: Any = None) -> GaussianProcessRegressor:
         """A new kernel is fitted too, with a length for each axis."""
-        new = ConstantKernel() * RBF(np.ones(points.shape[1]), (0.05, 20)) + WhiteKernel(0.1)
+        new = ConstantKernel() * RBF(np.ones(points.shape[1]), (0.05, 1000)) + WhiteKernel(0.1)
         model = GaussianProcessRegressor(kernel or new, optimizer=None if kernel else "fmin_l_bfgs_b", random_state=0)
         return model.fit(points, scores)
 

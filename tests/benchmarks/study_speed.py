@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -109,17 +108,11 @@ def fixed_cost(events: list[dict[str, Any]]) -> float:
     return slot_seconds / len(later) - fmean(trained[trial] for trial in later)
 
 
-def between_epochs(events: list[dict[str, Any]]) -> float:
-    """Seconds that pass for each epoch of a trial beside its training, between the first and the last report."""
-    reports: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for event in events:
-        if event["event"] == "reported":
-            reports[event["trial"]].append(event)
-    lost = [
-        (those[-1]["at"] - those[0]["at"] - sum(r["metrics"]["cost/epoch_seconds"] for r in those[1:])) / len(those[1:])
-        for those in reports.values()
-    ]
-    return fmean(lost)
+def beside_training(events: list[dict[str, Any]]) -> float:
+    """Seconds between start and end of a trial in which it did not train, of those that began when all was warm."""
+    started, ended, trained = times(events, "started"), times(events, "ended"), pure(events)
+    later = sorted(trained)[SLOTS:]
+    return fmean(ended[trial] - started[trial] - trained[trial] for trial in later)
 
 
 # --- the plain loop ---
@@ -189,7 +182,7 @@ def measure(trials: int, epochs: int, short: int) -> Figures:
         "plain loop: efficiency": plain.trained / SLOTS / plain.wall,
         "plain loop / study, wall": plain.wall / figures["wall seconds, study"],
         "plain loop: CPU seconds": plain.cpu,
-        "milliseconds between epochs": 1000 * between_epochs(events),
+        "seconds of a trial without training": beside_training(events),
         "fixed cost a trial, seconds": fixed_cost(of_short),
     }
     for who, use in used.items():
