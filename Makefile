@@ -5,7 +5,7 @@ READY := .venv/.ready
 NAME ?=
 PORT ?= 5000
 
-.PHONY: study test chaos lint ui clean
+.PHONY: study test chaos bench lint ui clean
 
 # The hyperparameter study of search_spaces/digits.yaml, on real images. Another name: make study NAME=second
 study: $(READY)
@@ -18,6 +18,11 @@ test: lint
 # Twenty kills of driver, workers and everything in mid-study; what comes out must equal the undisturbed study. 6 minutes.
 chaos: $(READY)
 	$(BIN)/python -m tests.study.chaos --kills 20
+
+# How fast a training step is, beside the published procedure and beside its convolutions alone. 10 minutes; the table is
+# kept in studies/bench.
+bench: $(READY)
+	$(BIN)/python -m tests.benchmarks.step_speed
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
+from ensdistill.allocator import keep_freed_memory
 from ensdistill.calibration import calibrated_nll
 from ensdistill.config import Config
 from ensdistill.data import Data
@@ -67,7 +68,7 @@ def new_student(config: Config, data: Data) -> Student:
     network = build(config.model, data, config.seed, config.transfer.head())
     with torch_seed(stream_seed(config.seed, "student"), torch.device("cpu")):
         student: Student = config.student(network)
-    return student.to(device)
+    return student.to(device).to(memory_format=torch.channels_last)
 
 
 def check_data(config: Config, data: Data) -> None:
@@ -98,6 +99,7 @@ def check_student(config: Config, data: Data) -> None:
 
 class _Run:
     def __init__(self, config: Config, ensemble: Ensemble, data: Data) -> None:
+        keep_freed_memory()
         self.config, self.ensemble, self.data = config, ensemble, data
         self.device = data.train.images.device
         check_data(config, data)
@@ -197,7 +199,7 @@ class _Run:
 
     def _judge(self, student: Student) -> dict[str, float]:
         """Validation metrics of a student as it would be shipped."""
-        return evaluate(self._refreshed(student.merged()), self.data.validation)
+        return evaluate(self._one(student), self.data.validation)
 
     def _averaged(self) -> nn.Module:
         """The averaged student with all its subnetworks, to evaluate only."""
@@ -206,7 +208,11 @@ class _Run:
     def _shipped(self) -> nn.Module:
         """The averaged student merged into one network, a copy of its own."""
         with reproducibly(self.config.training.threads):
-            return self._refreshed(self.average.averaged(self.student).merged()).eval()
+            return self._one(self.average.averaged(self.student)).eval()
+
+    def _one(self, student: Student) -> nn.Module:
+        """A student merged into one network, in the memory layout that files have."""
+        return self._refreshed(student.merged()).to(memory_format=torch.contiguous_format)
 
     def _refreshed(self, network: nn.Module) -> nn.Module:
         """A copy with BatchNorm statistics from one pass over the training images, if the averaging asks for that."""

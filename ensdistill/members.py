@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ensdistill.folding import inference_form
+
 
 class Members(nn.Module):
     """Several classifiers: images (B,C,H,W) in [0,1] -> logits (members,B,classes). `len()` says how many."""
@@ -27,7 +29,7 @@ class Ensemble(Members):
     def __init__(self, networks: Sequence[nn.Module], classes: int, identity: str) -> None:
         """networks: each images (B,C,H,W) -> logits (B,classes). identity: content hash of all that made them."""
         super().__init__()
-        self.networks = nn.ModuleList(networks)
+        self.networks = nn.ModuleList(inference_form(n) for n in networks)
         self.classes = classes
         self.identity = identity
         self.requires_grad_(False)

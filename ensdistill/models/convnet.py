@@ -31,7 +31,11 @@ class Convnet(Settings):
         layers: list[nn.Module] = []
         for block in range(self.blocks):
             width = self.width * 2**block
-            layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+            layers += [
+                nn.Conv2d(channels, width, 3, padding=1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(inplace=True),
+            ]
             layers += [nn.MaxPool2d(2)] if block < self.blocks - 1 else []
             channels = width
         return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))

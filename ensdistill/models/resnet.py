@@ -35,7 +35,7 @@ class ResNet(Settings):
         return chain(
             conv=Conv2d(shape[0], self.width, 3, padding=1, bias=False),
             norm=nn.BatchNorm2d(self.width),
-            relu=nn.ReLU(),
+            relu=nn.ReLU(inplace=True),
             **stages(self._block, self.width, widths, (self.depth - 2) // 6),
             **ending(widths[-1], classes),
         )
@@ -52,15 +52,15 @@ class BasicBlock(nn.Module):
         self.residual = chain(
             conv1=Conv2d(channels, width, 3, stride, padding=1, bias=False),
             norm1=nn.BatchNorm2d(width),
-            relu=nn.ReLU(),
+            relu=nn.ReLU(inplace=True),
             conv2=Conv2d(width, width, 3, padding=1, bias=False),
             norm2=nn.BatchNorm2d(width),
         )
         self.shortcut = _shortcut(channels, width, stride, shortcut)
-        self.relu = nn.ReLU()
+        self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.relu(self.shortcut(x) + self.residual(x))
+        y: Tensor = self.relu(self.residual(x).add_(self.shortcut(x)))
         return y
 
 

@@ -34,7 +34,7 @@ class WideResNet(Settings):
             conv=Conv2d(shape[0], STEM, 3, padding=1, bias=False),
             **stages(PreActivationBlock, STEM, widths, (self.depth - 4) // 6),
             norm=nn.BatchNorm2d(widths[-1]),
-            relu=nn.ReLU(),
+            relu=nn.ReLU(inplace=True),
             **ending(widths[-1], classes),
         )
 
@@ -49,15 +49,15 @@ class PreActivationBlock(nn.Module):
         super().__init__()
         self.residual = chain(
             norm1=nn.BatchNorm2d(channels),
-            relu1=nn.ReLU(),
+            relu1=nn.ReLU(inplace=True),
             conv1=Conv2d(channels, width, 3, stride, padding=1, bias=False),
             norm2=nn.BatchNorm2d(width),
-            relu2=nn.ReLU(),
+            relu2=nn.ReLU(inplace=True),
             conv2=Conv2d(width, width, 3, padding=1, bias=False),
         )
         same = stride == 1 and channels == width
         self.shortcut = nn.Identity() if same else Conv2d(channels, width, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.shortcut(x) + self.residual(x)
+        y: Tensor = self.residual(x).add_(self.shortcut(x))
         return y

@@ -8,11 +8,12 @@ with r (K, inputs) and s (K, outputs) along the channels. Naming trap: here, as 
 the input side and s on the output side; Wen et al. 2020 (BatchEnsemble) name them the other way round.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import model_validator
 from torch import Tensor, nn
 
@@ -88,7 +89,6 @@ class RankOne(nn.Module):
         super().__init__()
         self.layer = layer
         self.selection = selection
-        self.channel_axis = 1 if isinstance(layer, nn.Conv2d) else -1
         inputs, outputs = _channels(layer)
         self.r, self.s = (_start(layer.weight, settings, channels) for channels in (inputs, outputs))
         self.bias = None
@@ -97,31 +97,39 @@ class RankOne(nn.Module):
             layer.bias = None
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self._each(x, self.r, lambda x, distance: x * (1 + distance))
-        y = self._each(self.layer(x), self.s, lambda y, distance: y * (1 + distance))
-        return y if self.bias is None else self._each(y, self.bias, torch.add)
-
-    def _each(self, x: Tensor, vectors: Tensor, combine: Any) -> Tensor:
-        """Combines the channels of each chosen subnetwork's share of the batch with that subnetwork's vector."""
-        members, batch = self.selection.members, self.selection.batch
+        # Factors go into the small weights: scaling the activations instead takes four more passes over them.
+        batch, r, s = self.selection.batch, 1 + self._chosen(self.r), 1 + self._chosen(self.s)
         if batch not in (None, x.shape[0]):  # not len(x): an export would take that for a constant
             raise ConfigError(_CANNOT.format(f"a layer of it sees {len(x)} inputs for {batch} images"))
-        chosen = vectors if members is None else vectors[list(members)]
-        k, channels = chosen.shape
-        shape = [k, 1] + [1] * (x.dim() - 1)
-        shape[2 if self.channel_axis == 1 else -1] = channels
-        combined: Tensor = combine(x.reshape(k, -1, *x.shape[1:]), chosen.view(shape))
-        return combined.flatten(0, 1)
+        weights = self.layer.weight * _outer(self.layer, s, r)
+        each = x.reshape(len(s), -1, *x.shape[1:])  # not chunk(), for the same reason
+        shares = zip(each.unbind(), weights, self._biases(s), strict=True)
+        outputs = [self._plain(*share) for share in shares]
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+    def _chosen(self, vectors: Tensor) -> Tensor:
+        members = self.selection.members
+        return vectors if members is None else vectors[list(members)]
+
+    def _biases(self, s: Tensor) -> Iterable[Tensor | None]:
+        if self.bias is not None:
+            return self._chosen(self.bias)
+        return [None] * len(s) if self.layer.bias is None else s * self.layer.bias
+
+    def _plain(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """One subnetwork's layer."""
+        if isinstance(self.layer, nn.Linear):
+            return F.linear(x, weight, bias)
+        y: Tensor = self.layer._conv_forward(x, weight, bias)
+        return y
 
     def merged(self, merge: str) -> nn.Conv2d | nn.Linear:
         """One plain layer; a shared bias is scaled by the mean of s, which is the exact fold of y = s(Wx + b)."""
         layer = deepcopy(self.layer)
         r, s = 1 + self.r.detach(), 1 + self.s.detach()
         with torch.no_grad():
-            scale = _grouped(layer, s.mean(0), r.mean(0))
-            if merge == "mean_of_products":
-                scale = torch.stack([_grouped(layer, s_m, r_m) for s_m, r_m in zip(s, r, strict=True)]).mean(0)
-            layer.weight.mul_(scale)
+            products = merge == "mean_of_products"
+            layer.weight.mul_(_outer(layer, s, r).mean(0) if products else _outer(layer, s.mean(0), r.mean(0)))
             if self.bias is not None:
                 layer.bias = nn.Parameter(self.bias.detach().mean(0))
             elif layer.bias is not None:
@@ -199,9 +207,12 @@ def _channels(layer: nn.Conv2d | nn.Linear) -> tuple[int, int]:
     return layer.in_features, layer.out_features
 
 
-def _grouped(layer: nn.Conv2d | nn.Linear, s: Tensor, r: Tensor) -> Tensor:
-    """s r^T laid out like the layer's weight; in a grouped convolution each output sees its own group's inputs."""
+def _outer(layer: nn.Conv2d | nn.Linear, s: Tensor, r: Tensor) -> Tensor:
+    """s r^T laid out like the layer's weight, for s (..., outputs) and r (..., inputs).
+
+    In a grouped convolution each output sees its own group's inputs.
+    """
     if isinstance(layer, nn.Linear):
-        return s[:, None] * r[None, :]
-    inputs = r.view(layer.groups, -1).repeat_interleave(layer.out_channels // layer.groups, 0)
-    return (s[:, None] * inputs)[:, :, None, None]
+        return s[..., :, None] * r[..., None, :]
+    inputs = r.view(*r.shape[:-1], layer.groups, -1).repeat_interleave(layer.out_channels // layer.groups, -2)
+    return (s[..., None] * inputs)[..., None, None]

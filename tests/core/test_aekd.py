@@ -343,9 +343,10 @@ def test_step_needs_one_pass_forward_of_everyone_and_one_backward_of_the_student
     images, labels = torch.rand(4, 1, 8, 8), torch.arange(4)
     optimiser = config.training.optimiser(student)
     average = config.averaging(student)
-    distill_step(config, Ensemble(networks, 10, "x"), student, optimiser, average, images, labels, streams(), 0.5)
+    ensemble = Ensemble(networks, 10, "x")
+    distill_step(config, ensemble, student, optimiser, average, images, labels, streams(), 0.5)
     assert (own.forwards, own.backwards) == (1, 1)
-    assert [(network.forwards, network.backwards) for network in networks] == [(1, 0)] * 3
+    assert [(network.forwards, network.backwards) for network in ensemble.networks] == [(1, 0)] * 3
 
 
 class NoNumber(nn.Module):
