@@ -157,7 +157,7 @@ class BatchEnsembleStudent(Student):
             raise ConfigError(_CANNOT.format(error)) from error
         finally:
             self.selection.members = self.selection.batch = None
-        return logits.view(k, len(x), -1)
+        return logits.view(k, len(x), -1).to(x.dtype)
 
     def __len__(self) -> int:
         return self.settings.subnetworks
