@@ -10,7 +10,10 @@ from ensdistill.folding import inference_form
 
 
 class Members(nn.Module):
-    """Several classifiers: images (B,C,H,W) in [0,1] -> logits (members,B,classes). `len()` says how many."""
+    """Several classifiers: images (B,C,H,W) in [0,1] -> logits (members,B,classes). `len()` says how many.
+
+    Logits have the images' type, whatever type the layers are computed in.
+    """
 
     def forward(self, x: Tensor, members: Sequence[int] | None = None) -> Tensor:
         """Logits of all members in order, or of the chosen ones only: (len(members),B,classes)."""
@@ -43,7 +46,7 @@ class Ensemble(Members):
         chosen = range(len(self)) if members is None else members
         if not chosen:
             return x.new_zeros(0, len(x), self.classes)
-        return torch.stack([self.networks[m](x) for m in chosen])
+        return torch.stack([self.networks[m](x) for m in chosen]).to(x.dtype)
 
     def __len__(self) -> int:
         return len(self.networks)

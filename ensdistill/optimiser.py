@@ -33,9 +33,23 @@ class Training(Settings):
         0, "Unlabelled images that ride along in every batch; needs some left by the split.", ge=0, le=65_536
     )
     augmentation: Augmentation = setting(Augmentation(), "What is done to each batch of images at random.")
+    precision: Literal["float32", "bfloat16", "auto"] = setting(
+        "float32",
+        "In what the networks of a training step are computed; `auto`: bfloat16 where the device is fast at it. "
+        "Weights, losses and all evaluation stay in float32.",
+        exclude_if=lambda precision: precision == "float32",  # so that files and hashes are those of the time before it
+    )
     threads: int = setting(
         1, "CPU threads; part of the settings because another count adds up in another order.", ge=1, le=1024
     )
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """Inside it the products and convolutions of all networks are computed in the precision asked for.
+
+        Without a cache of the weights in it: one filled without gradients would serve the pass that needs them.
+        """
+        on = self.precision == "bfloat16" or (self.precision == "auto" and fast_in_bfloat16(device))
+        return torch.autocast(device.type, torch.bfloat16, enabled=on, cache_enabled=False)
 
     def optimiser(self, student: Student) -> torch.optim.SGD:
         """SGD over the student's own parameter groups."""
@@ -71,6 +85,14 @@ class Training(Settings):
         else:
             return 1.0
         return self.lowest + (1 - self.lowest) * height
+
+
+def fast_in_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions of its own for products in bfloat16."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    capabilities = torch.cpu.get_capabilities()
+    return device.type == "cpu" and any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:

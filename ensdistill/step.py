@@ -26,10 +26,11 @@ def distill_step(
     images: (B,C,H,W) in [0,1]; labels: (B,), -1 where there is none; progress: share of the training done after this
     step. Shapes at the seams: teachers (M,B,c), student (K,B,c).
     """
-    shown = config.perturbation(images, ensemble, student, streams)
-    clean_logits = student(images) if config.perturbation.label_images == "clean" else None
-    teacher_logits = ensemble(shown)
-    student_logits = student(shown)
+    with config.training.autocast(images.device):
+        shown = config.perturbation(images, ensemble, student, streams)
+        clean_logits = student(images) if config.perturbation.label_images == "clean" else None
+        teacher_logits = ensemble(shown)
+        student_logits = student(shown)
     on_labels = student_logits if clean_logits is None else clean_logits
 
     loss: Tensor = config.transfer(student_logits, teacher_logits, labels, on_labels)

@@ -158,7 +158,7 @@ class BatchEnsembleStudent(Student):
             raise ConfigError(_CANNOT.format(error)) from error
         finally:
             self.selection.members = self.selection.batch = None
-        return logits.view(k, x.shape[0], -1)
+        return logits.view(k, x.shape[0], -1).to(x.dtype)
 
     def __len__(self) -> int:
         return self.settings.subnetworks

@@ -95,7 +95,7 @@ class BranchesStudent(Student):
             logits: Tensor = self.network(x)
         finally:
             self.now.members, self.now.split = None, False
-        return logits.view(k, x.shape[0], -1)
+        return logits.view(k, x.shape[0], -1).to(x.dtype)
 
     def __len__(self) -> int:
         return self.settings.subnetworks

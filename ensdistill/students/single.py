@@ -29,7 +29,7 @@ class SingleStudent(Student):
 
     def forward(self, x: Tensor, members: Sequence[int] | None = None) -> Tensor:
         logits: Tensor = self.network(x)
-        return logits.unsqueeze(0)
+        return logits.unsqueeze(0).to(x.dtype)
 
     def __len__(self) -> int:
         return 1

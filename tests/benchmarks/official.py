@@ -1,8 +1,9 @@
 """One step of distillation as the papers and their code do it, written plainly: what `step_speed` compares with.
 
-For a perturbation all teachers and all subnetworks see the clean batch; the weights of aekd take one backward pass a
-teacher; rank-one factors scale activations; teachers run one after another as they were trained; everything in the
-layout and precision that torch has by itself. The losses are those of `ensdistill.transfer`.
+For tdiv_sdiv all teachers and all subnetworks see the clean batch and the pair is taken from their stacked outputs, so
+that the gradient goes back through all of them, as in the official code of Nam et al. 2022; the weights of aekd take
+one backward pass a teacher; rank-one factors scale activations; teachers run one after another as they were trained;
+everything in the layout and precision that torch has by itself. The losses are those of `ensdistill.transfer`.
 """
 
 from collections.abc import Sequence
@@ -91,8 +92,8 @@ def perturbed(
     if isinstance(piece, TDivSDiv):
         teacher_pair, subnetwork_pair = draw_pair(len(teachers), len(student), streams.host)
         with evaluating(student):
-            apart = _cross_entropy([t(x) for t in teachers], *teacher_pair)
-            apart = apart - _cross_entropy([student(x, [k])[0] for k in range(len(student))], *subnetwork_pair)
+            apart = _cross_entropy(torch.stack([t(x) for t in teachers])[list(teacher_pair)])
+            apart = apart - _cross_entropy(student(x)[list(subnetwork_pair)])
         return _moved(x, apart, piece.step_size, 1.0)
     if isinstance(piece, ConfOds):
         teacher = int(torch.randint(len(teachers), (), generator=streams.host))
@@ -103,8 +104,8 @@ def perturbed(
     return images
 
 
-def _cross_entropy(logits: Sequence[Tensor], i: int, j: int) -> Tensor:
-    return -(logits[j].detach().softmax(-1) * logits[i].log_softmax(-1)).sum(-1).mean()
+def _cross_entropy(pair: Tensor) -> Tensor:
+    return -(pair[1].detach().softmax(-1) * pair[0].log_softmax(-1)).sum(-1).mean()
 
 
 def _moved(x: Tensor, objective: Tensor, step_size: float, scale: Tensor | float) -> Tensor:
