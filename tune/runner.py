@@ -28,7 +28,7 @@ from ensdistill.errors import ConfigError, DataError
 from ensdistill.members import Ensemble
 from tune.agenda import Agenda
 from tune.progress import Progress
-from tune.record import EPOCHS, FAILURE, State
+from tune.record import EPOCHS, FAILURE, State, TrialRecord
 from tune.space import Study
 from tune.trial import Inputs, run_trial
 
@@ -202,6 +202,12 @@ class _Ends(_OfThisProcess, tune.Callback):
     def __init__(self, agenda: Agenda) -> None:
         self.agenda = agenda
 
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Ray tells nobody of a trial that fails because its process is not free of the one before."""
+        for trial in trials:
+            if trial.status == trial.ERROR and self._record(trial).state == "running":
+                self.on_trial_error(iteration, trials, trial)
+
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Its last epoch is done, or it was stopped before."""
         self._ended(trial, "finished", "pruned", None)
@@ -211,10 +217,13 @@ class _Ends(_OfThisProcess, tune.Callback):
         self._ended(trial, "finished", "failed", _last_line(trial))
 
     def _ended(self, trial: Any, whole: State, otherwise: State, error: str | None) -> None:
-        record = self.agenda.progress.trials[trial.config["number"]]
+        record = self._record(trial)
         if record.state == "running":
             state = whole if record.whole else otherwise
             self.agenda.end(record.number, state, error if state == "failed" else None)
+
+    def _record(self, trial: Any) -> TrialRecord:
+        return self.agenda.progress.trials[trial.config["number"]]
 
 
 def _check_resources(study: Study) -> None:
@@ -236,4 +245,6 @@ def _last_line(trial: Any) -> str:
         return "the worker process died"
     if "worker process has died" in lines[-1]:
         return "the worker process died: it crashed, or was killed, perhaps by the system for want of memory"
+    if "reset_config()" in lines[-1]:
+        return "its worker process had not ended the trial before it, even after TUNE_FUNCTION_THREAD_TIMEOUT_S seconds"
     return lines[-1].removeprefix("ensdistill.errors.")

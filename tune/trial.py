@@ -1,6 +1,7 @@
 """One trial inside a Ray worker: sampled values -> settings -> `ensdistill.distill` -> reports and checkpoints."""
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,9 @@ from tune.placement import SharedData
 from tune.record import CHECKPOINT, EPOCHS, FAILURE, StudyFolder, TrialRecord
 from tune.space import Study
 
+# What a stopped trial may need to free its memory before its process serves the next; 2 s if nobody says, and a trial whose
+# process is not free by then fails.
+os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "600")
 REPORT_SECONDS = 1.0  # shorter epochs are reported together: a report costs two processes some milliseconds each
 
 

@@ -250,6 +250,26 @@ def test_a_study_whose_minutes_are_over_says_so(tiny: TinyStudy) -> None:
     assert json.loads(done.out)["state"] == "out_of_time"
 
 
+def test_a_trial_whose_process_does_not_become_free_fails_and_the_study_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNE_FUNCTION_THREAD_TIMEOUT_S", "0")  # no process is as fast as that
+    file = tmp_path / "busy.yaml"
+    file.write_text(
+        "preset: kd\nconfig:\n  data: {kind: digits, train: 60, validation: 100}\n  model: {width: 4}\n"
+        "  teachers: {count: 1, model: {width: 4}, training: {epochs: 1}}\n  training: {epochs: 1}\n"
+        "search:\n  training.lr: {log_uniform: [0.01, 0.1]}\nbudget: {trials: 4}\nconfirm: {best: 0}\n"
+        "trial: {concurrency: 1}\n"
+    )
+    done = process("ensdistill-tune", "launch", file, "--studies", tmp_path, "--json")
+    assert done.code == 0, done.err
+    trials = StudyFolder(tmp_path / "busy").read_trials()
+    failed = [trial.error for trial in trials if trial.state == "failed"]
+    assert [trial.state for trial in trials if trial.state != "failed"] == ["finished"] * (4 - len(failed))
+    assert failed
+    assert all("had not ended the trial before it" in (error or "") for error in failed)
+
+
 def test_a_study_asks_for_more_than_any_machine_has(tiny: TinyStudy, tmp_path: Path) -> None:
     done = process(
         "ensdistill-tune", "launch", tiny.file, "--studies", tiny.studies, "--name", "greedy", "--set", "trial.gpu=64"
