@@ -23,8 +23,8 @@ from tune.placement import SharedData
 from tune.record import CHECKPOINT, EPOCHS, FAILURE, StudyFolder, TrialRecord
 from tune.space import Study
 
-# What a stopped trial may need to free its memory before its process serves the next. Ray would give it 2 s, and let the
-# next trial fail.
+# What a stopped trial may need to free its memory before its process serves the next one. Ray would give it 2 s and
+# let the next one fail.
 os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "600")
 REPORT_SECONDS = 1.0  # shorter epochs are reported together: a report costs two processes some milliseconds each
 
