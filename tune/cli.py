@@ -32,7 +32,7 @@ from tune.space import Study
 from tune.ui import ui
 from tune.watch import Outside, watch
 
-RESERVED = ("teachers", "runs", "artifacts", "mlflow.db")  # what lies beside the studies
+RESERVED = ("teachers", "runs", "artifacts", "bench", "mlflow.db")  # what lies beside the studies
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

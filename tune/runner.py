@@ -83,6 +83,7 @@ def run_trials(progress: Progress, data: Data, ensemble: Ensemble, curve: Sequen
     """
     study = progress.study
     agenda = Agenda(progress, study.trial.concurrency or _slots(study))
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(agenda.slots)  # or the second waits until the first has its process
     trainable = tune.with_parameters(run_trial, inputs=Inputs.of(study, progress.folder, data, ensemble, curve))
     home = progress.folder.path.resolve() / "ray"  # error messages of workers; nothing in there is read again
     tuner = tune.Tuner(

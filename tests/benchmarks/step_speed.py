@@ -1,7 +1,7 @@
 """How fast a step is: the published procedure, written plainly, against ours, and what convolutions alone would take.
 
-    make bench                                       (about 10 minutes on two cores; the table goes to studies/bench/)
-    python -m tests.benchmarks.step_speed --rounds 3 --systems latentbe
+    python -m tests.benchmarks.step_speed                               (about 10 minutes on two cores)
+    python -m tests.benchmarks.step_speed --rounds 3 --systems latentbe (a quick look)
 
 Both run in processes of their own and take turns, so that whatever else the machine does meets both; a ratio is the
 median over rounds, with the quartiles. `ceiling`: the convolutions of our step, the same shapes in the same precision
@@ -10,16 +10,19 @@ give the loss and the gradients of one step in float64; the largest relative dif
 """
 
 import argparse
+import json
 import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
+from rich.table import Table
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -189,13 +192,46 @@ def worker(name: str, who: str, threads: int, told: Connection) -> None:
         told.send(time.perf_counter() - start)
 
 
-def measure(name: str, precisions: list[str], rounds: int, threads: int) -> Iterator[str]:
-    """A row of the table for each precision."""
-    whos = ["official", *precisions]
+@dataclass(frozen=True)
+class Row:
+    """What turns of one system in one precision took, in seconds, turn by turn, and the operations of a step."""
+
+    system: str
+    precision: str
+    published: list[float]
+    ours: list[float]
+    ceiling: list[float]
+    published_flops: float
+    flops: float
+
+    @property
+    def ratio(self) -> list[float]:
+        """Published / ours."""
+        return [p / o for p, o in zip(self.published, self.ours, strict=True)]
+
+    @property
+    def fraction(self) -> list[float]:
+        """Of the ceiling."""
+        return [c / o for c, o in zip(self.ceiling, self.ours, strict=True)]
+
+    def cells(self) -> list[str]:
+        """As a row of the table."""
+        flops = [f"{self.published_flops / 1e9:.0f}", f"{self.flops / 1e9:.0f}"]
+        seconds = [f"{statistics.median(values):.3f}" for values in (self.published, self.ours, self.ceiling)]
+        rate = f"{self.flops / statistics.median(self.ours) / 1e9:.0f}"
+        return [self.system, self.precision, spread(self.ratio), spread(self.fraction), *seconds, *flops, rate]
+
+
+COLUMNS = ("system", "ours in", "published / ours", "of the ceiling", "published s", "ours s", "ceiling s")
+COLUMNS += ("published GFLOP", "ours", "GFLOP/s")
+
+
+def measure(name: str, precisions: list[str], rounds: int, threads: int) -> Iterator[Row]:
+    """A row for each precision."""
     ends: dict[str, Connection] = {}
     context = multiprocessing.get_context("spawn")
     flops = {}
-    for who in whos:
+    for who in ["official", *precisions]:
         ends[who], end = context.Pipe()
         context.Process(target=worker, args=(name, who, threads, end), daemon=True).start()
         end.close()  # the worker's alone, so that its death is seen here
@@ -205,20 +241,18 @@ def measure(name: str, precisions: list[str], rounds: int, threads: int) -> Iter
         ends[who].send(wanted)
         return float(ends[who].recv())
 
-    seconds: list[dict[str, float]] = []
+    asked = [("official", "step"), *((who, what) for who in precisions for what in ("step", "ceiling"))]
+    for pair in asked:  # memory and caches find their places
+        ask(*pair)
+    seconds: dict[tuple[str, str], list[float]] = {pair: [] for pair in asked}
     for _ in range(rounds):
-        row = {who: ask(who, "step") for who in whos}
-        seconds.append(row | {f"{who} ceiling": ask(who, "ceiling") for who in precisions})
+        for pair in asked:
+            seconds[pair].append(ask(*pair))
     for end in ends.values():
         end.send(None)
     for who in precisions:
-        ratio = spread([row["official"] / row[who] for row in seconds])
-        fraction = spread([row[f"{who} ceiling"] / row[who] for row in seconds])
-        fastest = min(row[who] for row in seconds)
-        rate = flops[who] / fastest / 1e9
-        times = f"{min(row['official'] for row in seconds):.3f} | {fastest:.3f}"
-        counts = f"{flops['official'] / 1e9:.0f} | {flops[who] / 1e9:.0f}"
-        yield f"| {name} | {who} | {ratio} | {fraction} | {times} | {counts} | {rate:.0f} |"
+        times = (seconds["official", "step"], seconds[who, "step"], seconds[who, "ceiling"])
+        yield Row(name, who, *times, flops["official"], flops[who])
 
 
 def spread(values: list[float]) -> str:
@@ -227,34 +261,34 @@ def spread(values: list[float]) -> str:
     return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
+def check(name: str) -> None:
+    """Ends everything if the two procedures do not give the same loss and gradients."""
+    system, other = (System(name, torch.float64, 8) for _ in range(2))
+    apart = difference(system.ours(), other.published())
+    if apart > 1e-5:
+        raise SystemExit(f"{name}: losses or gradients differ by {apart:.1e}; the rule is 1e-5")
+
+
 def main() -> None:
+    """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", default="studies/bench", help="folder of the dated table")
+    parser.add_argument("--json", type=Path, help="where the figures are written too")
     options = parser.parse_args()
-    lines = [
-        f"ResNet-20, batch {BATCH}, {options.threads} threads, {options.rounds} turns, torch {torch.__version__}",
-        "medians (quartiles) of ratios, least seconds",
-        "",
-        "| system | ours in | published / ours | of the ceiling | published s | ours s | GFLOP | ours | GFLOP/s |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    print("\n".join(lines), flush=True)
+    table = Table(*COLUMNS, title=f"ResNet-20, batch {BATCH}, {options.threads} threads: medians (quartiles)")
+    rows = []
     for name in options.systems:
-        system, other = (System(name, torch.float64, 8) for _ in range(2))
-        apart = difference(system.ours(), other.published())
-        if apart > 1e-5:
-            raise SystemExit(f"{name}: losses or gradients differ by {apart:.1e}; the rule is 1e-5")
-        for line in measure(name, options.precisions, options.rounds, options.threads):
-            lines.append(line)
-            print(line, flush=True)
-    file = Path(options.out) / f"step_speed-{datetime.now():%Y-%m-%d-%H%M}.md"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("\n".join(lines) + "\n")
-    print(f"written to {file}")
+        check(name)
+        for row in measure(name, options.precisions, options.rounds, options.threads):
+            rows.append(row)
+            table.add_row(*row.cells())
+            print("  ".join(row.cells()[:4]), flush=True)
+    Console(width=160).print(table)
+    if options.json:
+        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
 
 
 if __name__ == "__main__":

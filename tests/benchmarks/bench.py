@@ -1,0 +1,129 @@
+"""All benchmarks, one after another, beside what they are meant to reach.
+
+    make bench                (about 25 minutes on two cores that do nothing else; the tables go to studies/bench/)
+
+Every ratio is measured side by side in one run; what the columns of a table mean its own module says.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.markdown import Markdown
+
+from ensdistill.optimiser import fast_in_bfloat16
+from tests.benchmarks.search_speed import table_of
+from tests.benchmarks.step_speed import COLUMNS, Row, spread
+
+PARTS = ("step_speed", "study_speed", "search_speed", "memory_growth")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What was to be reached, and what was."""
+
+    what: str
+    value: float
+    words: str
+    target: float
+    less: bool = False  # whether less is better
+
+    def cells(self) -> list[str]:
+        """As a row of the table."""
+        reached = self.value <= self.target if self.less else self.value >= self.target
+        sign = "<=" if self.less else ">="
+        return [self.what, self.words, f"{sign} {self.target:g}", "yes" if reached else "no"]
+
+
+def run(part: str, home: Path) -> Any:
+    """The figures of one benchmark, in a process of its own."""
+    out = home / f"{part}.json"
+    print(f"--- {part}", flush=True)
+    subprocess.run([sys.executable, "-m", f"tests.benchmarks.{part}", "--json", str(out)], check=True)
+    return json.loads(out.read_text())
+
+
+def targets(figures: dict[str, Any]) -> Iterator[Target]:
+    """One by one."""
+    best = "bfloat16" if fast_in_bfloat16(torch.device("cpu")) else "float32"
+    rows = {(row["system"], row["precision"]): Row(**row) for row in figures["step_speed"]}
+    goals = {
+        ("latentbe", "float32"): 2.5,
+        ("latentbe", best): 4.5,
+        ("aekd", "float32"): 2.5,
+        ("diversity", "float32"): 1.5,
+    }
+    for (system, precision), goal in goals.items():
+        ratio = rows[system, precision].ratio
+        what = f"{system}, published procedure in float32 / ours in {precision}"
+        yield Target(what, statistics.median(ratio), spread(ratio), goal)
+    for precision in dict.fromkeys(("float32", best)):
+        share = rows["latentbe", precision].fraction
+        what = f"latentbe, fraction of the ceiling, {precision}"
+        yield Target(what, statistics.median(share), spread(share), 0.70)
+    study = figures["study_speed"]
+    value = study["efficiency"]
+    yield Target(
+        f"study efficiency, {study['trials']} trials of {study['seconds a trial']:.1f} s", value, f"{value:.2f}", 0.9
+    )
+    value = study["fixed cost a trial, seconds"]
+    yield Target("fixed cost a trial, seconds", value, f"{value:.2f}", 0.2, less=True)
+    found = figures["search_speed"]["ratios"]["tpe + asha"]
+    value, sd = statistics.fmean(found), statistics.pstdev(found)
+    what = "trial-epochs to random search's best, TPE with ASHA / random"
+    yield Target(what, value, f"{value:.2f} (mean of {len(found)} seeds, sd {sd:.2f})", 0.35, less=True)
+    value = figures["memory_growth"]["growth"]
+    yield Target("growth of a worker over 200 trials, MiB", value, f"{value:.1f}", 5.0, less=True)
+
+
+def report(figures: dict[str, Any]) -> str:
+    """Everything as Markdown."""
+    lines = [f"{datetime.now():%Y-%m-%d %H:%M}; {os.cpu_count()} cores, {platform.processor() or platform.machine()}, "]
+    lines[0] += f"{torch.backends.cpu.get_cpu_capability()}; torch {torch.__version__}; medians (quartiles)"
+    reached = [target.cells() for target in targets(figures)]
+    steps = [Row(**row).cells() for row in figures["step_speed"]]
+    lines += ["", *markdown(("what", "measured", "target", "reached"), reached), "", *markdown(COLUMNS, steps)]
+    search = table_of(figures["search_speed"])
+    names = [str(column.header) for column in search.columns]
+    cells = list(zip(*(list(column.cells) for column in search.columns), strict=True))
+    lines += ["", str(search.title), "", *markdown(names, cells)]
+    for part in ("study_speed", "memory_growth"):
+        values = [(name, f"{value:.3g}") for name, value in figures[part].items()]
+        lines += ["", *markdown((part.replace("_", " "), ""), values)]
+    return "\n".join(lines) + "\n"
+
+
+def markdown(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+    """The lines of a table."""
+    return ["| " + " | ".join(map(str, row)) + " |" for row in (names, ["---"] * len(names), *rows)]
+
+
+def main() -> None:
+    """Measures, prints, and keeps the tables and the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("studies/bench"), help="folder of the dated files")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as home:
+        figures = {part: run(part, Path(home)) for part in PARTS}
+    options.out.mkdir(parents=True, exist_ok=True)
+    file = options.out / f"{datetime.now():%Y-%m-%d-%H%M}.md"
+    file.write_text(report(figures))
+    file.with_suffix(".json").write_text(json.dumps(figures, indent=2) + "\n")
+    Console().print(Markdown(file.read_text()))
+    print(f"written to {file}")
+
+
+if __name__ == "__main__":
+    main()
