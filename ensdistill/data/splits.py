@@ -45,7 +45,7 @@ class Split:
     def content(self) -> str:
         """Hash of the images themselves, in their order."""
         images = self.images.contiguous().cpu().numpy()
-        return f"{images.shape} {hashlib.sha256(images).hexdigest()}"
+        return f"{images.shape} {hashlib.sha256(images.data).hexdigest()}"
 
     @cached_property
     def _moments(self) -> tuple[Tensor, Tensor]:
