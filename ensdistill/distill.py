@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from ensdistill.data import Data
 from ensdistill.data.splits import to_unit
 from ensdistill.errors import ConfigError, DataError, DivergedError
 from ensdistill.files import write_whole
-from ensdistill.members import Ensemble
+from ensdistill.members import Ensemble, Members
 from ensdistill.metrics import all_metrics
 from ensdistill.models import build
 from ensdistill.optimiser import set_lr
 from ensdistill.prediction import evaluate, predict
 from ensdistill.randomness import Streams, reproducibly, stream_seed, torch_seed
+from ensdistill.recall import Recalled, recall
 from ensdistill.step import distill_step
 from ensdistill.students import SingleStudent, Student
 
@@ -154,14 +156,14 @@ class _Run:
         losses = []
         self.student.train()
         with torch_seed(stream_seed(config.seed, "dropout", number), self.device):
-            for n, (images, labels) in enumerate(self._batches(number)):
+            for n, (images, labels, teachers) in enumerate(self._batches(number)):
                 step = (number - 1) * self.steps + n
                 set_lr(self.optimiser, training.lr_at(step, self.steps))
                 progress = (step + 1) / (training.epochs * self.steps)
                 losses.append(
                     distill_step(
                         config,
-                        self.ensemble,
+                        teachers,
                         self.student,
                         self.optimiser,
                         self.average,
@@ -173,8 +175,22 @@ class _Run:
                 )
         return _mean_if_finite(torch.stack(losses), number)
 
-    def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Shuffled, augmented batches: images (B,C,H,W) in [0,1], labels (B,), the unlabelled ones (-1) at the end."""
+    @cached_property
+    def _recalled(self) -> Tensor | None:
+        """The teachers' logits of all images if no step shows others; no change on the way can make one do so."""
+        return recall(self.ensemble, self.data, self.config)
+
+    def _teachers(self, labelled: Tensor, unlabelled: Tensor) -> Members:
+        """Who speaks of a batch of these images."""
+        if self._recalled is None:
+            return self.ensemble
+        return Recalled(self._recalled[:, torch.cat([labelled, len(self.data.train) + unlabelled])])
+
+    def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, Members]]:
+        """Shuffled, augmented batches: images (B,C,H,W) in [0,1], labels (B,), the unlabelled ones (-1) at the end, and
+
+        the teachers that speak of them.
+        """
         training, data = self.config.training, self.data
         labelled = self._order("order", epoch, len(data.train), training.batch_size)
         unlabelled = self._order("unlabelled", epoch, len(data.unlabelled), training.unlabelled)
@@ -182,7 +198,7 @@ class _Run:
         for some, others in zip(labelled, unlabelled, strict=True):
             images = torch.cat([data.train.images[some], data.unlabelled.images[others]])
             labels = torch.cat([data.train.labels[some], data.unlabelled.labels[others]])
-            yield to_unit(training.augmentation(images, chance)), labels
+            yield to_unit(training.augmentation(images, chance)), labels, self._teachers(some, others)
 
     def _order(self, purpose: str, epoch: int, images: int, size: int) -> Iterator[Tensor]:
         """Indices of each batch of an epoch; after the last image all are shuffled anew."""

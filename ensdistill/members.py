@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -35,6 +36,7 @@ class Ensemble(Members):
         self.networks = nn.ModuleList(inference_form(n) for n in networks)
         self.classes = classes
         self.identity = identity
+        self.said: dict[tuple[str, ...], np.ndarray] = {}  # logits by view: see `ensdistill.recall`
         self.requires_grad_(False)
         super().train(False)
 

@@ -5,14 +5,14 @@ from torch.optim import Optimizer
 
 from ensdistill.averaging import Average
 from ensdistill.config import Config
-from ensdistill.members import Ensemble
+from ensdistill.members import Members
 from ensdistill.randomness import Streams
 from ensdistill.students.base import Student
 
 
 def distill_step(
     config: Config,
-    ensemble: Ensemble,
+    ensemble: Members,
     student: Student,
     optimiser: Optimizer,
     average: Average,

@@ -148,13 +148,16 @@ class Study(Settings):
         return max(axis.every or axis.values) if axis else self.fixed_config.seed
 
     @property
-    def specimens(self) -> list[Config]:
-        """Every baseline and a trial for every choice of every axis, without those alike in what their students are."""
+    def examples(self) -> list[Config]:
+        """A trial for every choice of every axis, and every baseline."""
         searched = [(name, value) for name, axis in self.search.items() for value in axis.values]
         samples = [example(self, {name: value}) for name, value in searched]
-        configs = [self.trial_config(sample) for sample in samples]
-        configs += [self.baseline_config(name) for name in self.baselines]
-        return list({(repr(c.model), repr(c.student), repr(c.training)): c for c in configs}.values())
+        return [self.trial_config(s) for s in samples] + [self.baseline_config(name) for name in self.baselines]
+
+    @property
+    def specimens(self) -> list[Config]:
+        """The examples without those alike in what their students are."""
+        return list({(repr(c.model), repr(c.student), repr(c.training)): c for c in self.examples}.values())
 
     def config_of(self, trial: TrialRecord) -> Config:
         """All settings of a trial: those of a baseline or the sampled ones, its seed, and what changes on the way."""

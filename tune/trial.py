@@ -15,9 +15,10 @@ from ensdistill.config import Config
 from ensdistill.ensemble_metrics import deep_ensemble_equivalent
 from ensdistill.errors import DataError, EnsdistillError
 from ensdistill.evaluation import cost
+from ensdistill.recall import recall
 from ensdistill.shipped import student_metadata
 from ensdistill.weights import STUDENT_FILE, save_weights
-from tune.memory import own_memory
+from tune.memory import own_memory, release
 from tune.pbt import CHECKPOINT_AFTER, Pbt
 from tune.placement import SharedData
 from tune.record import CHECKPOINT, EPOCHS, FAILURE, StudyFolder, TrialRecord
@@ -41,12 +42,33 @@ class Inputs:
 
     @classmethod
     def of(cls, study: Study, folder: StudyFolder, data: Data, ensemble: Ensemble, curve: Sequence[float]) -> "Inputs":
-        """Packs what `unpack` gives back."""
+        """Packs what `unpack` gives back; what the trials would ask the teachers alike is asked now."""
+        _ask_ahead(study, data, ensemble)
         return cls(study, StudyFolder(folder.path.resolve()), SharedData.of(data), ensemble.cpu(), curve)
 
     def unpack(self, device: torch.device) -> tuple[Data, Ensemble]:
         """Data and ensemble on the device."""
         return self.data.to(device), self.ensemble.to(device)
+
+
+def _ask_ahead(study: Study, data: Data, ensemble: Ensemble) -> None:
+    """Lets the ensemble say what examples of the trials recall, where they do; what others recall they ask themselves.
+
+    On the device of the trials, whose numbers differ in the last digits from those of others, or not at all.
+    """
+    device = _device(study)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        return
+    data, ensemble = data.to(device), ensemble.to(device)
+    for config in study.examples:
+        recall(ensemble, data, config)
+    ensemble.cpu()
+    release()
+
+
+def _device(study: Study) -> torch.device:
+    """Where trials are trained."""
+    return torch.device("cuda" if study.trial.gpu else "cpu")
 
 
 def run_trial(suggestion: dict[str, Any], inputs: Inputs) -> None:
@@ -86,7 +108,7 @@ class _Reports:
 def _run(suggestion: dict[str, Any], inputs: Inputs, reports: _Reports) -> None:
     study, home = inputs.study, inputs.folder.trial(suggestion["number"])
     config = study.config_of(TrialRecord(config_hash="", **suggestion))
-    data, ensemble = inputs.unpack(torch.device("cuda" if study.trial.gpu else "cpu"))
+    data, ensemble = inputs.unpack(_device(study))
     metadata = student_metadata(config, data, ensemble.identity)
     decisive, costs, unsaved = study.scheduler.decisive(study.epochs), None, 0.0
     for epoch in _begin(config, ensemble, data, _checkpoint(suggestion, inputs.folder)):

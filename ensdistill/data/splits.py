@@ -42,6 +42,12 @@ class Split:
         return mean.float(), variance.clamp(min=1e-8).sqrt().float()
 
     @cached_property
+    def content(self) -> str:
+        """Hash of the images themselves, in their order."""
+        images = self.images.contiguous().cpu().numpy()
+        return f"{images.shape} {hashlib.sha256(images.data).hexdigest()}"
+
+    @cached_property
     def _moments(self) -> tuple[Tensor, Tensor]:
         """Mean and variance in float64. Kept, because every network that is built for these images asks for them."""
         counts = torch.stack([torch.bincount(c.flatten().long(), minlength=256) for c in self.images.unbind(1)])

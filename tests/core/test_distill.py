@@ -386,7 +386,8 @@ class FailingTeacher(nn.Module):
 def test_loss_that_is_no_number_ends_the_run_with_its_epoch_and_step(
     digits: Data, call: int, epoch: int, step: int
 ) -> None:
-    run = distill(tiny_config(), Ensemble([FailingTeacher(call)], 10, "failing"), digits)
+    asked_at_every_step = tiny_config("training.augmentation.flip=true")
+    run = distill(asked_at_every_step, Ensemble([FailingTeacher(call)], 10, "failing"), digits)
     assert [next(run).number for _ in range(epoch - 1)] == list(range(1, epoch))
     with pytest.raises(DivergedError, match=f"epoch {epoch}, step {step}") as caught:
         next(run)
