@@ -17,6 +17,7 @@ os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # our own reco
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1000000")  # and so is our own journal
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # and our own progress is shown
+os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # processes that no trial can use
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # a trial without a GPU sees none
 import ray
 from ray import tune

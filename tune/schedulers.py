@@ -47,8 +47,8 @@ class Asha(Settings):
     """
 
     kind: Literal["asha"] = "asha"
-    grace_epochs: int = setting(5, "No trial is stopped before this epoch, the first rung.", ge=1)
-    reduction_factor: float = setting(3, "One in so many goes on from a rung; rungs lie so much apart.", gt=1)
+    grace_epochs: int = setting(10, "No trial is stopped before this epoch, the first rung.", ge=1)
+    reduction_factor: float = setting(2, "One in so many goes on from a rung; rungs lie so much apart.", gt=1)
 
     tolerance: list[float] = setting(
         [], "For several objectives: who would not be dominated if better by this share, one for each, goes on too."

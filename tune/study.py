@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from ensdistill.cli import load_everything, teacher_metrics
@@ -18,6 +19,7 @@ from ensdistill.config import content_hash
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.faults import validate
 from ensdistill.files import write_json
+from ensdistill.optimiser import fast_in_bfloat16
 from ensdistill.tables import Metrics, teacher_rows
 from ensdistill.weights import STUDENT_FILE
 from tune import mlflow_store
@@ -66,7 +68,7 @@ def launch(study: Study, place: Place, console: Console) -> str:
     its end. The folder of the study must be there and empty. Everything printed goes to the console.
     """
     try:
-        study = _warm(study, place.studies)
+        study = _in_one_precision(_warm(study, place.studies))
         header = {"name": place.name, "study_id": uuid.uuid4().hex, "study": study.model_dump(mode="json")}
         return _Work(study, place, header, console).run()
     except BaseException:
@@ -395,6 +397,17 @@ def _warm(study: Study, studies: Path) -> Study:
             f"warm_start.study {study.warm_start.study}: none of its trials has settings of this search space"
         )
     return study.model_copy(update={"first": [*study.first, *filter(None, fitting)]})
+
+
+def _in_one_precision(study: Study) -> Study:
+    """The study with `precision: auto` decided once for all its trials; study.json then says what it became."""
+    training = study.config.get("training", {})
+    if training.get("precision") != "auto":
+        return study
+    fast = study.trial.gpu and not torch.cuda.is_available()  # the GPUs are elsewhere: all that torch still knows can
+    fast = fast or fast_in_bfloat16(torch.device("cuda" if study.trial.gpu else "cpu"))
+    config = {**study.config, "training": {**training, "precision": "bfloat16" if fast else "float32"}}
+    return study.model_copy(update={"config": config})
 
 
 def _short(teachers: dict[str, Metrics]) -> list[tuple[str, Metrics]]:

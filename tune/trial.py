@@ -62,8 +62,9 @@ def _ask_ahead(study: Study, data: Data, ensemble: Ensemble) -> None:
     data, ensemble = data.to(device), ensemble.to(device)
     for config in study.examples:
         recall(ensemble, data, config)
-    ensemble.cpu()
-    release()
+    if device.type == "cuda":
+        ensemble.cpu()
+        release()
 
 
 def _device(study: Study) -> torch.device:

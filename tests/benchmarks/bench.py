@@ -24,10 +24,11 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from ensdistill.optimiser import fast_in_bfloat16
-from tests.benchmarks.search_speed import table_of
+from tests.benchmarks import search_speed
+from tests.benchmarks.precision import table_of as precision_table
 from tests.benchmarks.step_speed import COLUMNS, Row, spread
 
-PARTS = ("step_speed", "study_speed", "search_speed", "memory_growth")
+PARTS = ("step_speed", "precision", "study_speed", "search_speed", "memory_growth")
 
 
 @dataclass(frozen=True)
@@ -95,10 +96,10 @@ def report(figures: dict[str, Any]) -> str:
     reached = [target.cells() for target in targets(figures)]
     steps = [Row(**row).cells() for row in figures["step_speed"]]
     lines += ["", *markdown(("what", "measured", "target", "reached"), reached), "", *markdown(COLUMNS, steps)]
-    search = table_of(figures["search_speed"])
-    names = [str(column.header) for column in search.columns]
-    cells = list(zip(*(list(column.cells) for column in search.columns), strict=True))
-    lines += ["", str(search.title), "", *markdown(names, cells)]
+    for table in (precision_table(figures["precision"]), search_speed.table_of(figures["search_speed"])):
+        names = [str(column.header) for column in table.columns]
+        cells = list(zip(*(list(column.cells) for column in table.columns), strict=True))
+        lines += ["", str(table.title), "", *markdown(names, cells)]
     for part in ("study_speed", "memory_growth"):
         values = [(name, f"{value:.3g}") for name, value in figures[part].items()]
         lines += ["", *markdown((part.replace("_", " "), ""), values)]

@@ -1,0 +1,89 @@
+"""Whether students trained in bfloat16 are as good as those in float32: five seeds each, on the same teachers.
+
+    python -m tests.benchmarks.precision            (digits, the five systems; about 3 minutes on two cores)
+
+A seed is that of split, teachers and student together, so that differences are side by side. `z` is their mean over
+its standard error: with five seeds, beyond 2.8 it would be more than chance in one case of twenty.
+"""
+
+import argparse
+import json
+import statistics
+from concurrent.futures import ProcessPoolExecutor
+from itertools import product
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from ensdistill import distill, get_ensemble, load_config, load_data
+
+SYSTEMS = ("latentbe", "diversity", "ekd", "unikd", "aekd")
+PRECISIONS = ("float32", "bfloat16")
+Metrics = dict[str, float]
+
+
+def trained(system: str, seed: int, precision: str, store: str) -> Metrics:
+    """Validation metrics of one student."""
+    seeds = [f"seed={seed}", f"data.seed={seed}", f"teachers.seed={10 * seed}"]
+    config = load_config(system, ["training.epochs=60", f"training.precision={precision}", *seeds])
+    data = load_data(config.data)
+    *_, last = distill(config, get_ensemble(config, data, store), data)
+    return last.val
+
+
+def compared(float32: list[Metrics], bfloat16: list[Metrics], metric: str) -> Metrics:
+    """Means of both, and how far apart they are."""
+    apart = [two[metric] - one[metric] for one, two in zip(float32, bfloat16, strict=True)]
+    error = statistics.stdev(apart) / len(apart) ** 0.5
+    return {
+        "float32": statistics.fmean(run[metric] for run in float32),
+        "bfloat16": statistics.fmean(run[metric] for run in bfloat16),
+        "sd over seeds": statistics.stdev(run[metric] for run in float32),
+        "difference": statistics.fmean(apart),
+        "z": statistics.fmean(apart) / error if error else 0.0,
+    }
+
+
+def measure(systems: list[str], seeds: int, store: str) -> dict[str, dict[str, Metrics]]:
+    """The comparison of every system, by metric."""
+    for seed in range(seeds):  # teachers first: afterwards nobody waits for them
+        config = load_config(systems[0], [f"data.seed={seed}", f"teachers.seed={10 * seed}"])
+        get_ensemble(config, load_data(config.data), store)
+    todo = list(product(systems, PRECISIONS, range(seeds)))
+    with ProcessPoolExecutor(2) as pool:
+        jobs = [pool.submit(trained, system, seed, precision, store) for system, precision, seed in todo]
+    found: dict[tuple[str, str], list[Metrics]] = {(system, precision): [] for system, precision, _ in todo}
+    for (system, precision, _), job in zip(todo, jobs, strict=True):
+        found[system, precision].append(job.result())
+    both = {system: [found[system, precision] for precision in PRECISIONS] for system in systems}
+    return {s: {m: compared(*runs, m) for m in ("accuracy", "nll", "ece")} for s, runs in both.items()}
+
+
+def table_of(figures: dict[str, dict[str, Metrics]]) -> Table:
+    """A row for each system and metric."""
+    names = [*PRECISIONS, "sd over seeds", "difference", "z"]
+    table = Table("system", "metric", *names, title="validation, five seeds: bfloat16 beside float32")
+    for system, metrics in figures.items():
+        for metric, values in metrics.items():
+            cells = [f"{values[name]:.4f}" for name in names[:-1]]
+            table.add_row(system, metric, *cells, f"{values['z']:.1f}")
+    return table
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--systems", nargs="+", default=list(SYSTEMS))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--store", default="studies/teachers", help="where teachers are kept")
+    parser.add_argument("--json", type=Path, help="where the figures are written too")
+    options = parser.parse_args()
+    figures = measure(options.systems, options.seeds, options.store)
+    Console().print(table_of(figures))
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

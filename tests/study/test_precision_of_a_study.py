@@ -1,0 +1,36 @@
+"""A study asked for the automatic precision decides once, for all its trials."""
+
+import pytest
+import torch
+
+from tune import study as studies
+from tune.space import Study
+
+
+def of(precision: str, gpu: float = 0) -> Study:
+    study = {
+        "config": {"data": {"kind": "digits"}, "training": {"precision": precision, "epochs": 3}},
+        "search": {"transfer.temperature": {"uniform": [1, 2]}},
+        "trial": {"gpu": gpu},
+    }
+    return Study.model_validate(study)
+
+
+@pytest.mark.parametrize(("fast", "becomes"), [(True, "bfloat16"), (False, "float32")])
+def test_automatic_becomes_what_the_device_is_fast_at(
+    fast: bool, becomes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(studies, "fast_in_bfloat16", lambda device: fast)
+    decided = studies._in_one_precision(of("auto"))
+    assert decided == of(becomes)
+    assert decided.fixed_config.training.precision == becomes
+
+
+def test_what_was_asked_for_by_name_stays() -> None:
+    for precision in ("float32", "bfloat16"):
+        assert studies._in_one_precision(of(precision)) == of(precision)
+
+
+def test_gpus_that_this_machine_does_not_see_are_taken_to_be_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert studies._in_one_precision(of("auto", gpu=1)).fixed_config.training.precision == "bfloat16"
