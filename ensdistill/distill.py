@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def new_student(config: Config, data: Data) -> Student:
     network = build(config.model, data, config.seed, config.transfer.head())
     with torch_seed(stream_seed(config.seed, "student"), torch.device("cpu")):
         student: Student = config.student(network)
-    return student.to(device).to(memory_format=torch.channels_last)
+    return student.to(device)
 
 
 def check_data(config: Config, data: Data) -> None:
@@ -111,8 +112,8 @@ class _Run:
         self._take(new_student(config, data))
 
     def _take(self, student: Student) -> None:
-        """Begins to train this student."""
-        self.student = student
+        """Begins to train this student, in the memory layout that is fastest."""
+        self.student = student.to(memory_format=torch.channels_last)
         self.optimiser = self.config.training.optimiser(student)
         self.average = self.config.averaging(student)
 
@@ -227,8 +228,13 @@ class _Run:
             return self._one(self.average.averaged(self.student)).eval()
 
     def _one(self, student: Student) -> nn.Module:
-        """A student merged into one network, in the memory layout that files have."""
-        return self._refreshed(student.merged()).to(memory_format=torch.contiguous_format)
+        """A student merged into one network, in the memory layout that files have, or its numbers would be others."""
+        network = self._refreshed(student.merged())
+        for tensor in chain(
+            network.parameters(), network.buffers()
+        ):  # `to` leaves layouts that are both, for one channel
+            tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
+        return network
 
     def _refreshed(self, network: nn.Module) -> nn.Module:
         """A copy with BatchNorm statistics from one pass over the training images, if the averaging asks for that."""

@@ -53,7 +53,8 @@ class System:
         self.data = random_data()
         count = 5 if name == "aekd" else 4
         self.teachers = [build(self.config.model, self.data, 100 + m).to(dtype).eval() for m in range(count)]
-        self.student: Student = new_student(self.config, self.data).to(dtype).train()
+        student = new_student(self.config, self.data).to(dtype).train()
+        self.student: Student = student.to(memory_format=torch.channels_last)
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
             for p in self.student.parameters():  # so that subnetworks differ

@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from core_stand_ins import LATENTBE_EMA, random_ensemble, tiny_config
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.testing import assert_close
@@ -211,6 +212,18 @@ def test_val_is_that_of_the_student_handed_out(ensemble: Ensemble, digits: Data)
     for config in CONFIGS.values():
         for epoch in distill(config, ensemble, digits):
             assert evaluate(epoch.student(), digits.validation).items() <= epoch.val.items()
+
+
+def test_student_handed_out_comes_out_of_a_file_to_the_last_bit(
+    ensemble: Ensemble, digits: Data, tmp_path: Path
+) -> None:
+    config = CONFIGS["latentbe"]
+    *_, last = distill(config, ensemble, digits)
+    student, read = last.student(), build(config.model, digits, 0, config.transfer.head()).eval()
+    save_file({name: t.contiguous() for name, t in student.state_dict().items()}, tmp_path / "student.safetensors")
+    read.load_state_dict(load_file(tmp_path / "student.safetensors"))
+    assert torch.equal(predict(student, digits.validation), predict(read, digits.validation))
+    assert [t.stride() for t in student.parameters()] == [t.stride() for t in read.parameters()]
 
 
 def test_student_handed_out_is_in_evaluation_mode(ensemble: Ensemble, digits: Data) -> None:
