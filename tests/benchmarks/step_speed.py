@@ -1,12 +1,13 @@
 """How fast a step is: the published procedure, written plainly, against ours, and what convolutions alone would take.
 
-    python -m tests.benchmarks.step_speed                               (about 10 minutes on two cores)
+    python -m tests.benchmarks.step_speed                               (about 15 minutes on two cores)
     python -m tests.benchmarks.step_speed --rounds 3 --systems latentbe (a quick look)
 
 Both run in processes of their own and take turns, so that whatever else the machine does meets both; a ratio is the
-median over rounds, with the quartiles. `ceiling`: the convolutions of our step, the same shapes in the same precision
-and layout, one after another and nothing else; the fraction is that time over the step's. Before anything is timed both
-give the loss and the gradients of one step in float64; the largest relative difference must stay below 1e-5.
+median over rounds, with the quartiles. A turn is two steps, of which the second is timed: in training a step follows a
+step, not somebody else's. `ceiling`: the convolutions of our step, the same shapes in the same precision and layout,
+one after another and nothing else; the fraction is that time over the step's. Before anything is timed both give the
+loss and the gradients of one step in float64; the largest relative difference must stay below 1e-5.
 """
 
 import argparse
@@ -174,7 +175,7 @@ def convolutions_of(step: Work) -> tuple[Work, float]:
 
 
 def worker(name: str, who: str, threads: int, told: Connection) -> None:
-    """Gives the seconds of one step, or of one ceiling, whenever it is asked for; first of all the FLOPs of a step."""
+    """Gives the seconds of a step, or of a ceiling, whenever it is asked for; first of all the FLOPs of a step."""
     torch.set_num_threads(threads)
     system = System(name)
     if who == "official":
@@ -188,6 +189,7 @@ def worker(name: str, who: str, threads: int, told: Connection) -> None:
         work()
     told.send(flops)
     while (wanted := told.recv()) is not None:
+        works[wanted]()
         start = time.perf_counter()
         works[wanted]()
         told.send(time.perf_counter() - start)
@@ -275,7 +277,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path, help="where the figures are written too")
     options = parser.parse_args()
