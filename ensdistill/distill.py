@@ -230,9 +230,7 @@ class _Run:
     def _one(self, student: Student) -> nn.Module:
         """A student merged into one network, in the memory layout that files have, or its numbers would be others."""
         network = self._refreshed(student.merged())
-        for tensor in chain(
-            network.parameters(), network.buffers()
-        ):  # `to` leaves layouts that are both, for one channel
+        for tensor in chain(network.parameters(), network.buffers()):  # `to` leaves layouts of one channel as they are
             tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
         return network
 

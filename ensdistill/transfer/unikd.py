@@ -39,22 +39,24 @@ class UniKd(Matching):
     normalise: bool = setting(False, "Divide u by its mean over the batch, which frees the loss from its scale.")
 
     def __call__(self, student: Tensor, teachers: Tensor, labels: Tensor, on_labels: Tensor) -> Tensor:
-        labelled = labels != UNLABELLED
-        on = self._on_labelled(student[:, labelled], teachers[:, labelled], labels[labelled])
-        off = self._on_unlabelled(student[:, ~labelled], teachers[:, ~labelled])
+        labelled = labels != UNLABELLED  # a mask: to pick images by it would have the device wait for the host
+        on = _mean(self._on_labelled(student, teachers, labels.clamp(min=0)), labelled)
+        off = _mean(self._on_unlabelled(student, teachers, ~labelled), ~labelled)
         task = label_cross_entropy(on_labels, labels)
         return task + self.labelled_weight * on + self.unlabelled_weight * off
 
     def _on_labelled(self, student: Tensor, teachers: Tensor, labels: Tensor) -> Tensor:
+        """v_b T^2 KL, (K,B)."""
         w = self.teacher_weights(teachers, labels)
         v = self.label_weights(teachers, labels)
         mixture = (w[..., None] * (teachers / self.temperature).softmax(-1)).sum(0)
-        return _mean(v * kl_of_images(mixture, student, self.temperature))
+        return v * kl_of_images(mixture, student, self.temperature)
 
-    def _on_unlabelled(self, student: Tensor, teachers: Tensor) -> Tensor:
-        u = self.disagreements(teachers)
+    def _on_unlabelled(self, student: Tensor, teachers: Tensor, unlabelled: Tensor) -> Tensor:
+        """u_b T^2 KL, (K,B)."""
+        u = self.disagreements(teachers, unlabelled)
         average = (teachers / self.temperature).softmax(-1).mean(0)
-        return _mean(u * kl_of_images(average, student, self.temperature))
+        return u * kl_of_images(average, student, self.temperature)
 
     def teacher_weights(self, teachers: Tensor, labels: Tensor) -> Tensor:
         """w: logits (M,B,c) and labels (B,) -> (M,B), sums to one over teachers."""
@@ -70,22 +72,26 @@ class UniKd(Matching):
         right = mixture.gather(-1, labels[:, None]).squeeze(-1)
         return right if self.correctness == "probability" else 1 / (1 - log(right))
 
-    def disagreements(self, teachers: Tensor) -> Tensor:
-        """u: logits (M,B,c) -> (B,), zero where all teachers agree; in float64, where rounding stays below all else."""
-        return self._disagreements(teachers.double()).to(teachers.dtype)
+    def disagreements(self, teachers: Tensor, among: Tensor | None = None) -> Tensor:
+        """u: logits (M,B,c) -> (B,), zero where all teachers agree; in float64, where rounding stays below all else.
+
+        among: (B,), which images `normalise` takes the mean of; all by default.
+        """
+        u = self._disagreements(teachers.double())
+        if self.normalise:
+            u = u / _mean(u, torch.ones_like(u) if among is None else among).clamp(min=1e-12)
+        return u.to(teachers.dtype)
 
     def _disagreements(self, teachers: Tensor) -> Tensor:
         p = teachers.softmax(-1)
         average = p.mean(0)
         if self.disagreement == "jensen_shannon":
-            u = kl_to_log(p, log(average)).mean(0).clamp(min=0)
-        elif self.disagreement == "pairwise_kl":
-            u = _pairwise_kl(teachers)
-        elif self.disagreement == "variance":
-            u = (p - average).square().mean(0).sum(-1)
-        else:
-            u = (p - average).square().mean(0).sqrt().mean(-1)
-        return u / u.mean().clamp(min=1e-12) if self.normalise and len(u) else u
+            return kl_to_log(p, log(average)).mean(0).clamp(min=0)
+        if self.disagreement == "pairwise_kl":
+            return _pairwise_kl(teachers)
+        if self.disagreement == "variance":
+            return (p - average).square().mean(0).sum(-1)
+        return (p - average).square().mean(0).sqrt().mean(-1)
 
 
 def _losses(teachers: Tensor, labels: Tensor) -> Tensor:
@@ -101,6 +107,7 @@ def _pairwise_kl(teachers: Tensor) -> Tensor:
     return apart.sum((0, 1)).clamp(min=0) / max(1, m * (m - 1))
 
 
-def _mean(losses: Tensor) -> Tensor:
-    """Over images and subnetworks; zero if there is no image."""
-    return losses.sum() / max(1, losses.numel())
+def _mean(losses: Tensor, among: Tensor) -> Tensor:
+    """Over subnetworks, if there are any, and the images among (B,): (...,B) -> (); zero if there is no such image."""
+    counted = among.expand_as(losses).to(losses.dtype)
+    return (losses * counted).sum() / counted.sum().clamp(min=1)

@@ -11,6 +11,7 @@ import json
 import statistics
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
+from multiprocessing import get_context
 from pathlib import Path
 
 from rich.console import Console
@@ -48,14 +49,17 @@ def compared(float32: list[Metrics], bfloat16: list[Metrics], metric: str) -> Me
 def measure(systems: list[str], seeds: int, store: str) -> dict[str, dict[str, Metrics]]:
     """The comparison of every system, by metric."""
     for seed in range(seeds):  # teachers first: afterwards nobody waits for them
+        print(f"teachers of seed {seed}", flush=True)
         config = load_config(systems[0], [f"data.seed={seed}", f"teachers.seed={10 * seed}"])
         get_ensemble(config, load_data(config.data), store)
     todo = list(product(systems, PRECISIONS, range(seeds)))
-    with ProcessPoolExecutor(2) as pool:
-        jobs = [pool.submit(trained, system, seed, precision, store) for system, precision, seed in todo]
     found: dict[tuple[str, str], list[Metrics]] = {(system, precision): [] for system, precision, _ in todo}
-    for (system, precision, _), job in zip(todo, jobs, strict=True):
-        found[system, precision].append(job.result())
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:  # forked after a training, torch's threads hang
+        jobs = [pool.submit(trained, system, seed, precision, store) for system, precision, seed in todo]
+        for (system, precision, seed), job in zip(todo, jobs, strict=True):
+            found[system, precision].append(job.result())
+            nll = found[system, precision][-1]["nll"]
+            print(f"{system}, seed {seed}, {precision}: validation NLL {nll:.3f}", flush=True)
     both = {system: [found[system, precision] for precision in PRECISIONS] for system in systems}
     return {s: {m: compared(*runs, m) for m in ("accuracy", "nll", "ece")} for s, runs in both.items()}
 
