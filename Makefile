@@ -19,7 +19,7 @@ test: lint
 chaos: $(READY)
 	$(BIN)/python -m tests.study.chaos --kills 20
 
-# How fast steps, studies and searches are, beside what they are meant to reach. 30 minutes on two cores that do nothing
+# How fast steps, studies and searches are, beside what they are meant to reach. 20 minutes on two cores that do nothing
 # else; the tables are kept in studies/bench.
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.bench

@@ -21,6 +21,7 @@ from ensdistill.ensemble_metrics import (
     predictive_kl,
     top_1_agreement,
 )
+from ensdistill.folding import inference_form
 from ensdistill.members import Ensemble, Together
 from ensdistill.metrics import all_metrics, ece, entropy, log_mean_probability, ood_auroc, reliability
 from ensdistill.perturbations import evaluating
@@ -120,7 +121,11 @@ def mean_row(rows: Sequence[Row]) -> Row:
 
 
 def cost(network: nn.Module, shape: Sequence[int]) -> Row:
-    """`parameters`, and `flops` of one image (C,H,W): multiplications and additions of convolutions and products."""
+    """`parameters`, and `flops` of one image (C,H,W): multiplications and additions of convolutions and products.
+
+    Of the inference form, which is what teachers are kept in: both count as long as they are compared.
+    """
+    network = inference_form(network)
     like = next(network.parameters())
     with evaluating(network), torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, *shape, device=like.device))

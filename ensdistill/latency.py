@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ensdistill.evaluation import cost
+from ensdistill.folding import inference_form
 from ensdistill.perturbations import evaluating
 from ensdistill.randomness import reproducibly
 from ensdistill.shipped import Shape
@@ -33,7 +34,8 @@ class Price:
 
 
 def prices(networks: Mapping[str, nn.Module], shape: Shape, device: torch.device) -> dict[str, Price]:
-    """What each network costs on the device, on one thread, on images (C,H,W) of this shape."""
+    """What each network costs on the device, on one thread, on images (C,H,W) of this shape, in its inference form."""
+    networks = {name: inference_form(network) for name, network in networks.items()}
     with reproducibly(threads=1), torch.no_grad():
         times = {batch: _milliseconds(networks, torch.rand(batch, *shape).to(device)) for batch in BATCHES}
     return {

@@ -205,5 +205,5 @@ def _costs(costs: Mapping[str, Price]) -> str:
     lines += [["---"] + ["---:"] * (len(lines[0]) - 1)]
     lines += [[who, *price.in_words()] for who, price in costs.items()]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + (
-        "\n\nMedian times in PyTorch on one thread, student and ensemble in turns."
+        "\n\nBatchNorms are folded into convolutions; median times in PyTorch on one thread, networks in turns."
     )

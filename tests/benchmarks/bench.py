@@ -1,6 +1,6 @@
 """All benchmarks, one after another, beside what they are meant to reach.
 
-    make bench                (about 30 minutes on two cores that do nothing else; the tables go to studies/bench/)
+    make bench                (about 20 minutes on two cores that do nothing else; the tables go to studies/bench/)
 
 Every ratio is measured side by side in one run; what the columns of a table mean its own module says.
 """

@@ -67,7 +67,7 @@ def measure(systems: list[str], seeds: int, store: str) -> dict[str, dict[str, M
 def table_of(figures: dict[str, dict[str, Metrics]]) -> Table:
     """A row for each system and metric."""
     names = [*PRECISIONS, "sd over seeds", "difference", "z"]
-    table = Table("system", "metric", *names, title="validation, five seeds: bfloat16 beside float32")
+    table = Table("system", "metric", *names, title="validation: bfloat16 beside float32")
     for system, metrics in figures.items():
         for metric, values in metrics.items():
             cells = [f"{values[name]:.4f}" for name in names[:-1]]
