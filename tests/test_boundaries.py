@@ -84,3 +84,10 @@ assert not {STUDY_PACKAGES!r} & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_commands_do_not_wait_for_slow_imports_that_few_of_them_need() -> None:
+    slow = {"mlflow", "pandas", "plotly", "ray", "scipy", "sklearn", "torchvision"}
+    program = f"import sys, tune.cli; print({slow!r} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

@@ -7,15 +7,17 @@ is all it knows, so reading the journal once more to a new rule gives the rungs 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
-from typing import Annotated, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
 import numpy as np
 from pydantic import Field
-from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
 from ensdistill.settings import Settings, setting
 from tune.pareto import ParetoRungs, minimised, rungs
 from tune.pbt import Pbt
+
+if TYPE_CHECKING:
+    from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
 
 class Rule(Protocol):
@@ -139,7 +141,9 @@ class _Medians:
 _EPOCH, _OBJECTIVE = "epoch", "objective"
 
 
-def _asha(grace: int, factor: float, brackets: int, epochs: int, mode: str) -> AsyncHyperBandScheduler:
+def _asha(grace: int, factor: float, brackets: int, epochs: int, mode: str) -> "AsyncHyperBandScheduler":
+    from ray.tune.schedulers import AsyncHyperBandScheduler  # here: a slow import that few commands need
+
     grace = min(grace, epochs)
     return AsyncHyperBandScheduler(_EPOCH, _OBJECTIVE, mode, epochs, grace, factor, brackets, stop_last_trials=False)
 
@@ -164,7 +168,7 @@ class _OfFronts:
 class _OfRay:
     """A scheduler of Ray's as a rule."""
 
-    def __init__(self, scheduler: TrialScheduler, seed: int = 0) -> None:
+    def __init__(self, scheduler: "TrialScheduler", seed: int = 0) -> None:
         self._scheduler, self._seed = scheduler, seed
         self._known: dict[int, _Trial] = {}
         self._stopped: set[int] = set()
@@ -180,7 +184,7 @@ class _OfRay:
             return True
         result = {_EPOCH: epoch, _OBJECTIVE: values[0]}
         answer = self._scheduler.on_trial_result(None, self._known[number], result)  # type: ignore[arg-type]
-        if answer == TrialScheduler.STOP:
+        if answer == self._scheduler.STOP:
             self._stopped.add(number)
         return number in self._stopped
 

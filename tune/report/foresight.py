@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import kendalltau
 
 from tune.pareto import rungs
 from tune.record import TrialRecord, ranked
@@ -72,4 +71,6 @@ def _at(epoch: int, trials: Sequence[TrialRecord], metric: str) -> Foresight | N
 
 
 def _tau(then: NDArray[np.float64], final: NDArray[np.float64]) -> float:
+    from scipy.stats import kendalltau  # here: a slow import that few commands need
+
     return float(kendalltau(then, final).statistic)

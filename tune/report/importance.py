@@ -29,7 +29,6 @@ import optuna
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.trial import create_trial
-from scipy.stats import rankdata
 
 from tune.axis import Axis
 from tune.record import TrialRecord
@@ -87,6 +86,8 @@ def why_unknown(trials: Sequence[TrialRecord], study: Study) -> str | None:
 
 def merits(trials: Sequence[TrialRecord], study: Study) -> Array:
     """The merit of each trial, 0 to 1 by rank, more being better; equal ones share their place."""
+    from scipy.stats import rankdata  # here: a slow import that few commands need
+
     keys = [_order(trial, study) for trial in trials]
     worse = {key: -place for place, key in enumerate(sorted(set(keys)))}
     ranks = rankdata([worse[key] for key in keys])
