@@ -152,6 +152,12 @@ class Agenda:
         elif state != "interrupted" and not isinstance(self.study.scheduler, Pbt):
             shutil.rmtree(self.progress.folder.trial(number), ignore_errors=True)
 
+    def lost(self, number: int) -> None:
+        """A trial's process died before the trial began in it: another one takes it on."""
+        self.end(number, "interrupted")
+        self._drop_what_is_ahead(self.progress.trials[number])
+        self._left.append(self.progress.trials[number])
+
     def _hears(self, report: dict[str, Any]) -> bool:
         """Gives a report to the rule; whether the trial stops. Published settings and repeats always run to their end,
 

@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -203,19 +204,25 @@ class _Ends(_OfThisProcess, tune.Callback):
 
     def __init__(self, agenda: Agenda) -> None:
         self.agenda = agenda
+        self._lost = Counter[int]()  # how often each trial lost its process before it began
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Ray tells nobody of a trial that fails because its process is not free of the one before."""
         for trial in trials:
             if trial.status == trial.ERROR and self._record(trial).state == "running":
-                self.on_trial_error(iteration, trials, trial)
+                self._ended(trial, "finished", "failed", _last_line(trial))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Its last epoch is done, or it was stopped before."""
         self._ended(trial, "finished", "pruned", None)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Its process died more often than it is tried again, or an error that is not ours."""
+        """Its process died: more often than it is tried again, or before it began, when Ray does not try again."""
+        number = trial.config["number"]
+        if trial.should_recover() and self._lost[number] < self.agenda.study.trial.retries:
+            self._lost[number] += 1
+            self.agenda.lost(number)
+            return
         self._ended(trial, "finished", "failed", _last_line(trial))
 
     def _ended(self, trial: Any, whole: State, otherwise: State, error: str | None) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -67,15 +68,23 @@ class Doomed(Progress):
         return record
 
 
-def work(of: Study, home: Path, slots: int = 1, lives: int | None = None) -> Progress:
-    """One session: trials side by side, one epoch each in turn, as Ray would ask and tell."""
+def work(of: Study, home: Path, slots: int = 1, lives: int | None = None, lost: Collection[int] = ()) -> Progress:
+    """One session: trials side by side, one epoch each in turn, as Ray would ask and tell.
+
+    lost: trials whose process dies before they begin, the first time.
+    """
     progress = Doomed(of, StudyFolder(home), {})
     progress.lives = lives
     progress.happens("session")
     agenda, running = Agenda(progress, slots), list[dict[str, Any]]()
     at: dict[int, int] = {}
+    to_lose = set(lost)
     while not agenda.done:
         while isinstance(suggestion := agenda.next(), dict):
+            if suggestion["number"] in to_lose:
+                to_lose.remove(suggestion["number"])
+                agenda.lost(suggestion["number"])
+                continue
             running.append(suggestion)
             at[suggestion["number"]] = 0  # no checkpoint: it begins with its first epoch again
         for suggestion in list(running):
@@ -128,6 +137,20 @@ def test_a_study_that_dies_again_and_again_ends_as_the_undisturbed_one(kind: str
                 continue
             break
     assert story(tmp_path / "often") == story(tmp_path / "plain")
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule["kind"]))
+def test_trials_that_lose_their_process_before_they_begin_are_taken_on_by_another(
+    rule: dict[str, Any], tmp_path: Path
+) -> None:
+    of = study(scheduler=rule)
+    for name in ("undisturbed", "disturbed"):
+        (tmp_path / name).mkdir()
+    work(of, tmp_path / "undisturbed")
+    lost = range(1, 1 + len(work(of, tmp_path / "disturbed", lost=range(1, 100)).trials))
+    assert story(tmp_path / "disturbed") == story(tmp_path / "undisturbed")
+    events = read_journal(tmp_path / "disturbed" / "journal.jsonl")
+    assert [e["trial"] for e in events if e["event"] == "continued"] == list(lost)
 
 
 def test_with_trials_side_by_side_nothing_is_lost_and_nothing_is_there_twice(tmp_path: Path) -> None:

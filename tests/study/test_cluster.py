@@ -14,7 +14,11 @@ from ray.cluster_utils import Cluster
 
 from tests.servers import wait_until
 from tests.study import chaos
+from tune.agenda import Agenda
+from tune.progress import Progress
 from tune.record import StudyFolder
+from tune.runner import _Ends
+from tune.space import Study
 
 
 @pytest.fixture
@@ -84,3 +88,32 @@ def test_a_study_outlives_the_loss_of_a_machine(cluster: Cluster, tmp_path: Path
     for trial in trials:
         assert [epoch["epoch"] for epoch in trial.epochs] == list(range(1, len(trial.epochs) + 1))
     assert json.loads((home / "study.json").read_text())["state"] == "finished"
+
+
+class InRay:
+    """As much of a trial of Ray's as who hears of its end looks at; it loses its process as it is about to begin."""
+
+    status = ERROR = "ERROR"
+    error_file = None
+
+    def __init__(self, number: int) -> None:
+        self.config = {"number": number}
+
+    def should_recover(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_a_trial_that_loses_its_process_before_it_begins_is_begun_again_as_often_as_it_may(
+    retries: int, tmp_path: Path
+) -> None:
+    space = {"preset": "kd", "search": {"training.lr": {"uniform": [0.1, 0.2]}}, "baselines": ["kd"]}
+    study = Study.model_validate(space | {"trial": {"retries": retries}})
+    agenda = Agenda(Progress(study, StudyFolder(tmp_path), {}), slots=1)
+    ends, begun = _Ends(agenda), 0
+    while isinstance(suggestion := agenda.next(), dict) and suggestion["number"] == 1:
+        begun += 1
+        ends.on_trial_error(0, [], InRay(1))
+    assert begun == 1 + retries
+    trial = agenda.progress.trials[1]
+    assert (trial.state, trial.error) == ("failed", "the worker process died")
