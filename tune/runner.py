@@ -218,12 +218,13 @@ class _Ends(_OfThisProcess, tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Its process died: more often than it is tried again, or before it began, when Ray does not try again."""
-        number = trial.config["number"]
-        if trial.should_recover() and self._lost[number] < self.agenda.study.trial.retries:
-            self._lost[number] += 1
-            self.agenda.lost(number)
-            return
-        self._ended(trial, "finished", "failed", _last_line(trial))
+        record = self._record(trial)
+        again = trial.should_recover() and self._lost[record.number] < self.agenda.study.trial.retries
+        if again and record.state == "running" and not record.whole:
+            self._lost[record.number] += 1
+            self.agenda.lost(record.number)
+        else:
+            self._ended(trial, "finished", "failed", _last_line(trial))
 
     def _ended(self, trial: Any, whole: State, otherwise: State, error: str | None) -> None:
         record = self._record(trial)

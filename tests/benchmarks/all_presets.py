@@ -12,7 +12,6 @@ import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
-from multiprocessing import get_context
 from pathlib import Path
 
 from ensdistill import distill, get_ensemble, load_config, load_data
@@ -70,7 +69,7 @@ def main() -> None:
     parser.add_argument("--store", default="studies/teachers", help="where teachers are kept")
     options = parser.parse_args()
     arguments = (options.presets, options.set or DIGITS, options.device, str(Path(options.store)))
-    with ProcessPoolExecutor(options.processes, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(options.processes) as pool:
         seeds = list(pool.map(one_seed, range(options.seeds), *map(repeat, arguments)))
     for rows in seeds:
         for row in rows.values():

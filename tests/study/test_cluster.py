@@ -117,3 +117,12 @@ def test_a_trial_that_loses_its_process_before_it_begins_is_begun_again_as_often
     assert begun == 1 + retries
     trial = agenda.progress.trials[1]
     assert (trial.state, trial.error) == ("failed", "the worker process died")
+
+
+def test_a_trial_that_is_over_is_not_begun_again_when_its_process_dies(tmp_path: Path) -> None:
+    space = {"preset": "kd", "search": {"training.lr": {"uniform": [0.1, 0.2]}}, "baselines": ["kd"]}
+    agenda = Agenda(Progress(Study.model_validate(space), StudyFolder(tmp_path), {}), slots=1)
+    agenda.next()
+    agenda.end(1, "pruned")
+    _Ends(agenda).on_trial_error(0, [], InRay(1))
+    assert agenda.progress.trials[1].state == "pruned"
