@@ -158,13 +158,13 @@ class Postgres:
             raise RuntimeError(f"{program} {words[0]}: {done.stdout}{done.stderr}")
 
 
-def wait_until(true: Callable[[], bool], what: str, seconds: float = 30) -> None:
-    """Looks twenty times a second. Raises RuntimeError when the seconds are over."""
+def wait_until(true: Callable[[], bool], what: str, seconds: float = 30, every: float = 0.05) -> None:
+    """Looks every so many seconds. Raises RuntimeError when the seconds are over."""
     deadline = time.monotonic() + seconds
     while not true():
         if time.monotonic() > deadline:
             raise RuntimeError(f"not within {seconds:g} s: {what}")
-        time.sleep(0.05)
+        time.sleep(every)
 
 
 def free_port() -> int:

@@ -129,11 +129,13 @@ class Agenda:
     # --- what comes of it ---
 
     def report(self, number: int, metrics: dict[str, float]) -> bool:
-        """Takes the report of an epoch; whether the trial goes on.
+        """Takes the report of an epoch; whether the trial goes on. One that is over does not.
 
         An epoch that is known already comes from a trial that goes on at its last checkpoint; it comes out the same.
         """
         trial = self.progress.trials[number]
+        if trial.state != "running":
+            return False
         if trial.epochs and metrics["epoch"] <= trial.last["epoch"]:
             return True
         self.progress.report(number, metrics)

@@ -205,11 +205,12 @@ class _Ends(_OfThisProcess, tune.Callback):
     def __init__(self, agenda: Agenda) -> None:
         self.agenda = agenda
         self._lost = Counter[int]()  # how often each trial lost its process before it began
+        self._given_up = set[str]()  # Ray's trials in whose place another one has their number now
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Ray tells nobody of a trial that fails because its process is not free of the one before."""
         for trial in trials:
-            if trial.status == trial.ERROR and self._record(trial).state == "running":
+            if trial.status == trial.ERROR and trial.trial_id not in self._given_up:
                 self._ended(trial, "finished", "failed", _last_line(trial))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -222,6 +223,7 @@ class _Ends(_OfThisProcess, tune.Callback):
         again = trial.should_recover() and self._lost[record.number] < self.agenda.study.trial.retries
         if again and record.state == "running" and not record.whole:
             self._lost[record.number] += 1
+            self._given_up.add(trial.trial_id)
             self.agenda.lost(record.number)
         else:
             self._ended(trial, "finished", "failed", _last_line(trial))

@@ -249,6 +249,15 @@ def test_a_journal_that_cannot_be_written_says_so_and_what_to_do(
         journal.append({"event": "ended", "at": 0.0})
 
 
+def test_what_is_still_reported_of_a_trial_that_is_over_is_not_taken_down(tmp_path: Path) -> None:
+    agenda = Agenda(Progress(study(), StudyFolder(tmp_path), {}), slots=1)
+    agenda.next()
+    agenda.end(1, "failed", "its machine is gone")
+    before = read_journal(tmp_path / "journal.jsonl")
+    assert not agenda.report(1, {"epoch": 1, "epochs": EPOCHS} | dict.fromkeys(METRICS, 1.0))
+    assert read_journal(tmp_path / "journal.jsonl") == before
+
+
 def test_every_trial_that_died_is_written_down_as_interrupted_even_if_it_does_not_go_on(tmp_path: Path) -> None:
     of = study(scheduler=RULES[2])
     with pytest.raises(KilledError):

@@ -63,7 +63,8 @@ def test_a_study_runs_in_a_cluster_that_asks_for_a_token(guarded: dict[str, str]
     assert (lost.returncode, "set RAY_AUTH_MODE=token" in lost.stderr) == (2, True)
 
 
-def test_a_study_outlives_the_loss_of_a_machine(cluster: Cluster, tmp_path: Path) -> None:
+@pytest.mark.parametrize("both", ["train", "train, or are about to begin"])
+def test_a_study_outlives_the_loss_of_a_machine(both: str, cluster: Cluster, tmp_path: Path) -> None:
     second = cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
     settings = chaos.STUDY.replace("concurrency: 1, ", "").replace("trials: 12", "trials: 8")
@@ -75,10 +76,12 @@ def test_a_study_outlives_the_loss_of_a_machine(cluster: Cluster, tmp_path: Path
         study = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
     folder = StudyFolder(home)
 
-    def both_train() -> bool:
-        return sum(trial.state == "running" and bool(trial.epochs) for trial in folder.read_trials()) == 2
+    def is_time() -> bool:
+        trials = folder.read_trials()
+        epochs = [len(trial.epochs) for trial in trials if trial.state == "running"]
+        return len(epochs) == 2 and (all(epochs) if both == "train" else len(trials) > 2 and not all(epochs))
 
-    wait_until(lambda: study.poll() is not None or both_train(), "a trial on each machine", 120)
+    wait_until(lambda: study.poll() is not None or is_time(), "a trial on each machine", 120, every=0.005)
     cluster.remove_node(second, allow_graceful=False)
     study.wait(timeout=240)
     assert study.returncode == 0, (tmp_path / "output").read_text()
@@ -96,8 +99,9 @@ class InRay:
     status = ERROR = "ERROR"
     error_file = None
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, trial_id: str = "first") -> None:
         self.config = {"number": number}
+        self.trial_id = trial_id
 
     def should_recover(self) -> bool:
         return True
@@ -110,10 +114,13 @@ def test_a_trial_that_loses_its_process_before_it_begins_is_begun_again_as_often
     space = {"preset": "kd", "search": {"training.lr": {"uniform": [0.1, 0.2]}}, "baselines": ["kd"]}
     study = Study.model_validate(space | {"trial": {"retries": retries}})
     agenda = Agenda(Progress(study, StudyFolder(tmp_path), {}), slots=1)
-    ends, begun = _Ends(agenda), 0
+    ends, begun, lost = _Ends(agenda), 0, list[InRay]()
     while isinstance(suggestion := agenda.next(), dict) and suggestion["number"] == 1:
         begun += 1
-        ends.on_trial_error(0, [], InRay(1))
+        lost.append(InRay(1, f"{begun}"))
+        ends.on_step_end(0, lost[:-1])  # Ray shows those that it gave up again at every turn
+        assert agenda.progress.trials[1].state == "running"
+        ends.on_trial_error(0, [], lost[-1])
     assert begun == 1 + retries
     trial = agenda.progress.trials[1]
     assert (trial.state, trial.error) == ("failed", "the worker process died")
