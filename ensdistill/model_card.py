@@ -1,17 +1,18 @@
 """The model card of an exported student, in the form that Hugging Face reads: front matter, then plain words."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 from pydantic import BaseModel
 
+from ensdistill.classifier import ONNX_FILE
 from ensdistill.config import flatten
 from ensdistill.latency import Price
 from ensdistill.shipped import Run
-from ensdistill.tables import SHOWN, Metrics
+from ensdistill.tables import SHOWN, Metrics, markdown_table
 from ensdistill.version import __version__
 
 
@@ -52,9 +53,9 @@ def model_card(
     findings = findings or Findings()
     tables = {"Validation images, this student": metrics, **findings.tables}
     parts = [
-        f"---\n{yaml.safe_dump(_front_matter(run, metrics['student'], licence), sort_keys=False)}---",
+        f"---\n{yaml.safe_dump(_front_matter(run, metrics['student'], licence, differences), sort_keys=False)}---",
         f"# {_words(run.config.model)}, distilled from an ensemble\n\n{_what(run, findings)}",
-        "## How to use it\n\n" + _USE.format(**_placeholders(run)),
+        "## How to use it\n\n" + _use(run, differences),
         "## Data\n\n" + _data(run),
         "## Teachers and settings\n\n" + _settings(run),
         "## Metrics\n\n" + "\n\n".join(f"{heading}:\n\n{_table(rows)}" for heading, rows in tables.items()),
@@ -67,7 +68,7 @@ def model_card(
     return "\n\n".join(parts) + "\n"
 
 
-_USE = """\
+_WITH_ONNX = """\
 With ONNX Runtime and NumPy alone (Pillow to read the image):
 
 ```python
@@ -84,6 +85,9 @@ logits, probabilities = session.run(None, {{"images": images}})
 print(classes[probabilities[0].argmax()], probabilities[0].max())
 ```
 
+"""
+
+_WITH_US = """\
 With this project: `ensdistill predict . my-images/`. Normalisation is inside; any number of images goes at a time."""
 
 _METRICS = """\
@@ -93,15 +97,20 @@ fitted on the validation images; `dee` is the size of an ensemble of these teach
 images."""
 
 
-def _front_matter(run: Run, student: Metrics, licence: str) -> dict[str, Any]:
+def _use(run: Run, files: Collection[str]) -> str:
+    return (_WITH_ONNX.format(**_placeholders(run)) if ONNX_FILE in files else "") + _WITH_US
+
+
+def _front_matter(run: Run, student: Metrics, licence: str, files: Iterable[str]) -> dict[str, Any]:
     data = {"name": run.config.data.kind, "type": run.config.data.kind, "split": "validation"}
     figures = [{"type": name, "value": round(student[name], 6)} for name in ("accuracy", "nll", "brier", "ece")]
     named = {"license": licence} if licence else {"license": "other", "license_name": "not-stated"}
+    formats = [ending for file in files if (ending := file.rpartition(".")[2]) != "pt2"]
     result = {"task": {"type": "image-classification"}, "dataset": data, "metrics": figures}
     return named | {
         "library_name": "ensdistill",
         "pipeline_tag": "image-classification",
-        "tags": ["image-classification", "knowledge-distillation", "ensemble-distillation", "onnx", "safetensors"],
+        "tags": ["image-classification", "knowledge-distillation", "ensemble-distillation", *formats],
         "metrics": [figure["type"] for figure in figures],
         "model-index": [{"name": f"{run.config.model.kind}-{run.config.hash}", "results": [result]}],
     }
@@ -137,11 +146,10 @@ def _settings(run: Run) -> str:
     told = {"teachers": "; ".join(dict.fromkeys(teachers)), "network": _words(config.model)}
     axes = ("student", "perturbation", "transfer", "averaging", "training")
     told |= {axis: _words(getattr(config, axis)) for axis in axes}
-    rows = "\n".join(f"| {name} | {words} |" for name, words in told.items())
     return (
         f"{config.teachers.total} teachers, ensemble hash `{run.learnt_from}`. All settings, hash `{config.hash}`, are "
         "in `settings.yaml`; `ensdistill distill settings.yaml` makes this student again where the data are.\n\n"
-        f"| | |\n|---|---|\n{rows}"
+        f"{markdown_table(['', 'what'], list(told.items()), ['what'])}"
     )
 
 
@@ -156,11 +164,11 @@ def _limits(run: Run) -> str:
 
 
 def _files(differences: Mapping[str, float]) -> str:
-    rows = "\n".join(f"| `{name}` | {difference:.1e} |" for name, difference in differences.items())
+    rows = [[f"`{name}`", f"{difference:.1e}"] for name, difference in differences.items()]
     return (
         "Each was read back and compared with the student on validation images before it got its name. Of a `.pt2` "
         "file torch may run what is in it: take one only from those you trust.\n\n"
-        f"| file | largest difference of a logit |\n|---|---|\n{rows}"
+        f"{markdown_table(['', 'largest difference of a logit'], rows)}"
     )
 
 
@@ -190,9 +198,8 @@ def _placeholders(run: Run) -> dict[str, Any]:
 
 def _table(rows: Rows) -> str:
     names = [name for name in SHOWN if any(name in metrics for metrics in rows.values())]
-    lines = [["", *names], ["---"] + ["---:"] * len(names)]
-    lines += [[who, *(_figure(metrics.get(name)) for name in names)] for who, metrics in rows.items()]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    lines = [[who, *(_figure(metrics.get(name)) for name in names)] for who, metrics in rows.items()]
+    return markdown_table(["", *names], lines)
 
 
 def _figure(value: float | Spread | None) -> str:
@@ -201,9 +208,8 @@ def _figure(value: float | Spread | None) -> str:
 
 def _costs(costs: Mapping[str, Price]) -> str:
     batches = next(iter(costs.values())).milliseconds
-    lines = [["", "weights", "parameters", "MFLOP an image", *(f"ms, batch {batch}" for batch in batches)]]
-    lines += [["---"] + ["---:"] * (len(lines[0]) - 1)]
-    lines += [[who, *price.in_words()] for who, price in costs.items()]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + (
-        "\n\nBatchNorms are folded into convolutions; median times in PyTorch on one thread, networks in turns."
+    head = ["", "weights", "parameters", "MFLOP an image", *(f"ms, batch {batch}" for batch in batches)]
+    return (
+        f"{markdown_table(head, [[who, *price.in_words()] for who, price in costs.items()])}\n\n"
+        "BatchNorms are folded into convolutions; median times in PyTorch on one thread, networks in turns."
     )

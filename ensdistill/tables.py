@@ -1,6 +1,6 @@
-"""The metrics of students and teachers as tables on a screen."""
+"""The metrics of students and teachers as tables on a screen, and tables in Markdown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -81,3 +81,10 @@ def file_table(sizes: Mapping[str, int], differences: Mapping[str, float]) -> Ta
     for name, size in sizes.items():
         table.add_row(name, f"{size / 1000:,.1f} kB", f"{differences[name]:.1e}" if name in differences else "")
     return table
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], texts: Collection[str] = ()) -> str:
+    """A table in Markdown: figures to the right, the first column and those named in `texts` to the left."""
+    sides = ["---" if n == 0 or name in texts else "---:" for n, name in enumerate(head)]
+    lines = [head, sides, *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

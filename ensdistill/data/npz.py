@@ -1,5 +1,6 @@
 """Your own images as NumPy arrays in one .npz file, as `numpy.savez` writes it."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Literal
 
@@ -109,6 +110,8 @@ def _class_names(arrays: dict[str, np.ndarray], labels: Tensor, name: str) -> tu
     if given is not None and (given.ndim != 1 or given.dtype.kind != "U" or len(given) <= last):
         what = f"{given.dtype} of shape {given.shape}"
         raise DataError(f"data.path: {NAMES} is {what}; give one string for each of the labels 0 to {last}")
+    if given is not None and (twice := [str(name) for name, n in Counter(given.tolist()).items() if n > 1]):
+        raise DataError(f"data.path: {NAMES} has {twice[0]!r} more than once; give each class a name of its own")
     if found < 2:
         raise DataError(f"data.path: {name} has images of {found} classes; two are the least")
     return tuple(map(str, range(last + 1) if given is None else given))

@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from ensdistill.optimiser import fast_in_bfloat16
+from ensdistill.tables import markdown_table
 from tests.benchmarks import search_speed
 from tests.benchmarks.precision import table_of as precision_table
 from tests.benchmarks.step_speed import COLUMNS, Row, spread
@@ -95,20 +96,16 @@ def report(figures: dict[str, Any]) -> str:
     lines[0] += f"{torch.backends.cpu.get_cpu_capability()}; torch {torch.__version__}; medians (quartiles)"
     reached = [target.cells() for target in targets(figures)]
     steps = [Row(**row).cells() for row in figures["step_speed"]]
-    lines += ["", *markdown(("what", "measured", "target", "reached"), reached), "", *markdown(COLUMNS, steps)]
+    lines += ["", markdown_table(("what", "measured", "target", "reached"), reached)]
+    lines += ["", markdown_table(COLUMNS, steps, ["ours in"])]
     for table in (precision_table(figures["precision"]), search_speed.table_of(figures["search_speed"])):
         names = [str(column.header) for column in table.columns]
-        cells = list(zip(*(list(column.cells) for column in table.columns), strict=True))
-        lines += ["", str(table.title), "", *markdown(names, cells)]
+        cells = [list(map(str, row)) for row in zip(*(column.cells for column in table.columns), strict=True)]
+        lines += ["", str(table.title), "", markdown_table(names, cells)]
     for part in ("study_speed", "memory_growth"):
         values = [(name, f"{value:.3g}") for name, value in figures[part].items()]
-        lines += ["", *markdown((part.replace("_", " "), ""), values)]
+        lines += ["", markdown_table((part.replace("_", " "), "value"), values)]
     return "\n".join(lines) + "\n"
-
-
-def markdown(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
-    """The lines of a table."""
-    return ["| " + " | ".join(map(str, row)) + " |" for row in (names, ["---"] * len(names), *rows)]
 
 
 def main() -> None:

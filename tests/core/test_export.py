@@ -340,6 +340,14 @@ def test_the_card_says_what_hugging_face_reads(run: Run, exported: Path) -> None
     assert figures["accuracy"] == pytest.approx(evaluate(run.network, run.data.validation)["accuracy"], abs=1e-6)
 
 
+def test_the_card_shows_how_to_use_only_what_is_there(run: Run, exported: Path, tmp_path: Path) -> None:
+    assert "import onnxruntime" in (exported / "MODEL_CARD.md").read_text()
+    export(run, tmp_path, formats=["safetensors"])
+    card = (tmp_path / "MODEL_CARD.md").read_text()
+    assert "onnx" not in card
+    assert "ensdistill predict ." in card
+
+
 def test_the_card_names_data_classes_teachers_settings_and_limits(run: Run, exported: Path) -> None:
     card = (exported / "MODEL_CARD.md").read_text()
     for told in (

@@ -212,6 +212,11 @@ def test_names_that_do_not_fit_the_classes_are_refused(tmp_path: Path, names: li
     assert "class_names" in fault(tmp_path, images=RGB, labels=LABELS, class_names=names)
 
 
+def test_two_classes_of_one_name_are_refused(tmp_path: Path) -> None:
+    message = fault(tmp_path, images=RGB, labels=LABELS, class_names=["cat", "eel", "cat"])
+    assert "'cat' more than once" in message
+
+
 def test_test_part_of_another_shape_is_refused(tmp_path: Path) -> None:
     message = fault(tmp_path, x_train=RGB, y_train=LABELS, x_test=GRAY, y_test=LABELS)
     assert "(1, 6, 5) and (3, 6, 5)" in message

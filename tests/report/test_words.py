@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from scipy import stats
-from synthetic import PARAMETERS, facts, metrics, reports
+from synthetic import PARAMETERS, SEARCH, facts, metrics, reports, study
 
 from ensdistill.errors import DivergedError
 from tune.confirm import Candidate
@@ -172,6 +172,27 @@ def test_settings_at_the_end_of_their_axis_are_to_be_searched_beyond() -> None:
     assert any("upper end of `transfer.temperature` (10)" in said for said in advice.ends(crowded, []))
     spread = [replace(t, sampled={**t.sampled, "transfer.temperature": 3.0 + n % 5}) for n, t in enumerate(KNOWN.order)]
     assert not any("temperature" in said for said in advice.ends(replace(KNOWN, trials=spread), []))
+
+
+@pytest.mark.parametrize(
+    ("name", "axis", "crowd", "advised"),
+    [
+        ("averaging.start", {"uniform": [0.0, 0.8]}, 0.79, True),
+        ("averaging.start", {"uniform": [0.0, 0.8]}, 0.01, False),  # a share of the training is never negative
+        ("student.subnetworks", {"integer": [1, 8]}, 8, True),
+        ("student.subnetworks", {"integer": [1, 8]}, 1, False),
+        ("transfer.temperature", {"log_uniform": [1, 100]}, 99.0, False),
+    ],
+)
+def test_nobody_is_sent_beyond_what_a_setting_can_be(name: str, axis: Any, crowd: float, advised: bool) -> None:
+    own = study(search={**SEARCH, name: axis})
+    best = [
+        replace(t, sampled={**t.sampled, "averaging.kind": "ema", "averaging.decay": 0.9, name: crowd})
+        for t in KNOWN.order
+        if t.searched
+    ]
+    said = advice.ends(replace(KNOWN, study=own, trials=best), [])
+    assert any(f"end of `{name}`" in sentence for sentence in said) == advised
 
 
 def test_an_axis_that_does_nothing_is_to_be_fixed_and_not_widened() -> None:

@@ -6,12 +6,14 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
+from ensdistill.errors import ConfigError
 from tune.axis import Axis
 from tune.confirm import compare
 from tune.record import TrialRecord
 from tune.report.facts import Facts
 from tune.report.importance import Importance
 from tune.report.words import percent
+from tune.space import Study
 
 EDGE = 0.1  # of an axis counts as its end
 BEST = 5  # trials that are asked where they lie
@@ -80,26 +82,35 @@ def seeds_wanted(apart: Sequence[float]) -> int | None:
 
 
 def ends(facts: Facts, found: Sequence[Importance]) -> list[str]:
-    """Axes at one end of which the best trials crowd."""
+    """Axes at one end of which the best trials crowd, if the setting itself goes on there."""
     best = [trial for trial in facts.order if trial.searched][:BEST]
     idle = {i.name for i in found if not i.matters}
     if len(best) < BEST:
         return []
-    said = (_end(name, axis, best) for name, axis in facts.study.search.items() if name not in idle)
+    said = (_end(facts.study, name, axis, best) for name, axis in facts.study.search.items() if name not in idle)
     return [sentence for sentence in said if sentence]
 
 
-def _end(name: str, axis: Axis, best: Sequence[TrialRecord]) -> str | None:
-    values = [own[name] for t in best if name in (own := t.settings_at_last)]
+def _end(study: Study, name: str, axis: Axis, best: Sequence[TrialRecord]) -> str | None:
+    values = {t.number: own[name] for t in best if name in (own := t.settings_at_last)}
     if axis.listed or len(values) * 2 <= len(best):
         return None
-    low, high = axis.values
-    for side, beyond, near in (("lower", low, 0.0), ("upper", high, 1.0)):
-        crowd = sum(abs(_place(axis, value) - near) <= EDGE for value in values)
-        if crowd * 2 > len(best):
-            crowded = f"{crowd} of the {len(best)} best trials lie at the {side} end of `{name}` ({beyond:g})"
+    for side, end, near, way in (("lower", axis.values[0], 0.0, -1), ("upper", axis.values[1], 1.0, 1)):
+        crowd = [t for t in best if t.number in values and abs(_place(axis, values[t.number]) - near) <= EDGE]
+        if len(crowd) * 2 > len(best) and _goes_on(study, name, end, way, crowd[0]):
+            crowded = f"{len(crowd)} of the {len(best)} best trials lie at the {side} end of `{name}` ({end:g})"
             return f"{crowded}: search beyond it."
     return None
+
+
+def _goes_on(study: Study, name: str, end: float, way: int, trial: TrialRecord) -> bool:
+    """Whether a setting of this trial may have a value beyond this end of its axis; way: -1 or 1."""
+    beyond = end + way if isinstance(end, int) else math.nextafter(end, way * math.inf)
+    try:
+        study.trial_config({**trial.sampled, name: beyond})
+    except ConfigError:
+        return False
+    return True
 
 
 def _place(axis: Axis, value: float) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ensdistill.config import to_yaml
 from ensdistill.evaluation import Row
+from ensdistill.tables import markdown_table
 from tune.board import figure, pareto_front
 from tune.confirm import Candidate, compare, mean_and_spread
 from tune.entries import without_password
@@ -73,13 +74,6 @@ def summary_line(facts: Facts) -> str:
     return f"{len(facts.trials)} trials ({states}){repeats}, in {seconds:,.0f} s. {facts.study.objective} decides."
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, texts to the left and numbers to the right."""
-    sides = ["---" if name in ("", "settings", "what", "trial") else "---:" for name in head]
-    lines = [head, sides, *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
 def _beside(facts: Facts) -> str:
     """Winner, baselines, ensemble and one teacher on the test images; or else winner and teachers on validation."""
     rows: Mapping[str, Sequence[Row]] = facts.tested
@@ -95,7 +89,7 @@ def _beside(facts: Facts) -> str:
         return ""
     shown = [name for name in COLUMNS if any(name in row for some in rows.values() for row in some)]
     lines = [[who, *[_cell(name, some) for name in shown]] for who, some in rows.items()]
-    return f"{where}\n\n{table(['', *shown], lines)}"
+    return f"{where}\n\n{markdown_table(['', *shown], lines)}"
 
 
 def _cell(name: str, rows: Sequence[Row]) -> str:
@@ -126,7 +120,7 @@ def _confirmation(facts: Facts) -> str:
         f"the same seed, with its 95 % interval (Student's t, allowing for the choice among {among})."
         + (f" Left out, since a repeat failed: {out}." if out else "")
     )
-    return f"{text}\n\n{table(['', *[name.split('/')[1] for name in METRICS], against], rows)}"
+    return f"{text}\n\n{markdown_table(['', *[name.split('/')[1] for name in METRICS], against], rows)}"
 
 
 def _leaderboard(facts: Facts) -> str:
@@ -142,7 +136,7 @@ def _leaderboard(facts: Facts) -> str:
     head = ["trial", "rank", *[name.split("/")[1] for name in facts.study.shown], "settings"]
     stars = " * nobody is better in all objectives." if front else ""
     text = f"Validation images, one seed each.{stars} All {len(facts.trials)} trials: `leaderboard.csv`."
-    return f"{text}\n\n{table(head, rows)}"
+    return f"{text}\n\n{markdown_table(head, rows, ['settings'])}"
 
 
 def _take_away(facts: Facts) -> str:
@@ -186,7 +180,7 @@ def _made(facts: Facts) -> str:
         ("device", known.get("device")),
         ("MLflow", without_password(known["tracking_uri"]) if known.get("tracking_uri") else None),
     ]
-    return table(["", "what"], [[name, f"{value}"] for name, value in rows if value])
+    return markdown_table(["", "what"], [[name, f"{value}"] for name, value in rows if value], ["what"])
 
 
 def as_markdown(facts: Facts, lead: str, parts: Sequence[Section], folder: Path) -> str:
