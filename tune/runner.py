@@ -257,6 +257,8 @@ def _last_line(trial: Any) -> str:
         return "the worker process died"
     if "worker process has died" in lines[-1]:
         return "the worker process died: it crashed, or was killed, perhaps by the system for want of memory"
+    if "actor is temporarily unavailable" in lines[-1]:
+        return "the worker process, or its machine, could not be reached any more"
     if "reset_config()" in lines[-1]:
         return "its worker process had not ended the trial before it, even after TUNE_FUNCTION_THREAD_TIMEOUT_S seconds"
     return lines[-1].removeprefix("ensdistill.errors.")

@@ -17,7 +17,7 @@ from tests.study import chaos
 from tune.agenda import Agenda
 from tune.progress import Progress
 from tune.record import StudyFolder
-from tune.runner import _Ends
+from tune.runner import _Ends, _last_line
 from tune.space import Study
 
 
@@ -97,7 +97,7 @@ class InRay:
     """As much of a trial of Ray's as who hears of its end looks at; it loses its process as it is about to begin."""
 
     status = ERROR = "ERROR"
-    error_file = None
+    error_file: Path | None = None
 
     def __init__(self, number: int, trial_id: str = "first") -> None:
         self.config = {"number": number}
@@ -133,3 +133,19 @@ def test_a_trial_that_is_over_is_not_begun_again_when_its_process_dies(tmp_path:
     agenda.end(1, "pruned")
     _Ends(agenda).on_trial_error(0, [], InRay(1))
     assert agenda.progress.trials[1].state == "pruned"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("ray.exceptions.ActorDiedError: The actor died: its worker process has died.", "it crashed, or was killed"),
+        ("The actor a1 is unavailable: The actor is temporarily unavailable: Rpc", "could not be reached any more"),
+        ("ensdistill.errors.DataError: disk full", "DataError: disk full"),
+    ],
+)
+def test_what_ray_says_of_a_lost_trial_is_told_in_plain_words(line: str, words: str, tmp_path: Path) -> None:
+    trial = InRay(1)
+    assert _last_line(trial) == "the worker process died"
+    trial.error_file = tmp_path / "error.txt"
+    trial.error_file.write_text(f"Traceback\n  somewhere\n{line}\n\n")
+    assert words in _last_line(trial)
