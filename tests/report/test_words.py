@@ -17,6 +17,7 @@ from tune.report import advice, words
 from tune.report.document import first_lines, sections
 from tune.report.facts import Facts
 from tune.report.figures import figures
+from tune.report.foresight import Foresight
 from tune.report.importance import Importance
 
 KNOWN = facts(30)
@@ -110,9 +111,23 @@ def test_worth_says_where_the_scale_ends() -> None:
     known = confirmed(candidate(5, SURE), tested=on_test([4.0, 4.0], 1.0))
     assert "worth 4.0 +- 0.0 or more of the 4" in (words.worth(known) or "")
     bad = confirmed(candidate(5, SURE), tested=on_test([1.0, 1.0], 1.0))
-    assert "worth 1.0 +- 0.0 or less of the 4" in (words.worth(bad) or "")
+    said = words.worth(bad) or ""
+    assert "worth no more than one of the 4 teachers at the price of one" in said
+    assert "is 0.1080 +- 0.0000, that of one teacher in the mean 0.1620" in said
     alone = {**on_test([1.0, 1.0], 1.0), "ensemble of 4 teachers": [row(0.18, 1, 100)]}
     assert words.worth(confirmed(candidate(5, SURE), tested=alone)) is None
+
+
+def test_students_that_do_not_reach_one_teacher_are_the_first_thing_to_mend() -> None:
+    rows = on_test([1.0, 1.0], 1.0)
+    assert advice.behind(confirmed(candidate(5, SURE), tested=rows)) is None
+    worse = confirmed(candidate(5, SURE), tested={**rows, "005": [row(0.2, 1.0, 100), row(0.17, 1.0, 100)]})
+    assert "One teacher alone is better" in advice.advice(worse, [])[0]
+
+
+def test_the_same_order_of_four_trials_is_no_sure_guide_yet() -> None:
+    said = [words.stopping(KNOWN, [Foresight(10, 1.0, 1.0, 1.0, by_chance, 4)]) or "" for by_chance in (0.083, 0.017)]
+    assert ["an uncertain guide" in said[0], "a good guide" in said[1]] == [True, True]
 
 
 def test_closeness_has_ensemble_and_one_teacher_in_brackets() -> None:

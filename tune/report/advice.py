@@ -12,7 +12,7 @@ from tune.confirm import compare
 from tune.record import TrialRecord
 from tune.report.facts import Facts
 from tune.report.importance import Importance
-from tune.report.words import percent
+from tune.report.words import percent, teacher_rows_beside, winner_rows
 from tune.space import Study
 
 EDGE = 0.1  # of an axis counts as its end
@@ -23,8 +23,8 @@ SEEDS = 50  # more would be too many to advise
 
 def advice(facts: Facts, found: Sequence[Importance]) -> list[str]:
     """Sentences, the most urgent first."""
-    rules = [failures(facts), minutes(facts), certainty(facts), *ends(facts, found), more(facts), longer(facts)]
-    return [sentence for sentence in (*rules, idle(found)) if sentence]
+    first, rest = [failures(facts), minutes(facts), behind(facts)], [certainty(facts), *ends(facts, found), more(facts)]
+    return [sentence for sentence in (*first, *rest, longer(facts), idle(found)) if sentence]
 
 
 def failures(facts: Facts) -> str | None:
@@ -45,6 +45,21 @@ def minutes(facts: Facts) -> str | None:
         return None
     command = facts.command("resume", "--set budget.minutes=...")
     return f"The minutes were over before the trials: `{command}` goes on."
+
+
+def behind(facts: Facts) -> str | None:
+    """A winner whose students do not even reach one teacher: no knob of distillation makes up for that."""
+    rows, _ = winner_rows(facts)
+    if not rows or not facts.teachers:
+        return None
+    _, one = teacher_rows_beside(facts)
+    if fmean(row["cnll"] for row in rows) <= one["cnll"]:
+        return None
+    return (
+        "One teacher alone is better than what ships: before anything else, students want more epochs than teachers "
+        "(`training.epochs`), a larger network (`model`), or unlabelled images "
+        "(`training.unlabelled`)."
+    )
 
 
 def certainty(facts: Facts) -> str | None:

@@ -28,6 +28,7 @@ class Foresight:
     tau: float  # Kendall's tau-b of the values there and the final ones: 1 is the same order, 0 is none
     low: float  # 95 % interval, by the bootstrap over trials
     high: float
+    by_chance: float  # how often values that have nothing to do with each other are so alike, or so unlike, in order
     trials: int
 
 
@@ -60,17 +61,19 @@ def _at(epoch: int, trials: Sequence[TrialRecord], metric: str) -> Foresight | N
     if len(pairs) < FEWEST:
         return None
     then, final = np.array(pairs).T
-    tau = _tau(then, final)
+    tau, by_chance = _tau(then, final)
     if np.isnan(tau):
         return None  # all alike
     chance = np.random.default_rng(epoch)
     chosen = chance.integers(len(pairs), size=(RESAMPLES, len(pairs)))
-    taus = [_tau(then[some], final[some]) for some in chosen]
+    taus = [_tau(then[some], final[some])[0] for some in chosen]
     low, high = np.nanquantile(taus, [0.025, 0.975])  # a resample of one trial alone has no order
-    return Foresight(epoch, tau, float(low), float(high), len(pairs))
+    return Foresight(epoch, tau, float(low), float(high), by_chance, len(pairs))
 
 
-def _tau(then: NDArray[np.float64], final: NDArray[np.float64]) -> float:
+def _tau(then: NDArray[np.float64], final: NDArray[np.float64]) -> tuple[float, float]:
+    """Tau-b, and the p-value of the test of no association, exact where there are no ties."""
     from scipy.stats import kendalltau  # here: a slow import that few commands need
 
-    return float(kendalltau(then, final).statistic)
+    found = kendalltau(then, final)
+    return float(found.statistic), float(found.pvalue)

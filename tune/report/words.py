@@ -133,17 +133,27 @@ def worth(facts: Facts) -> str | None:
     teachers, equivalents = round(together["dee"]), [row["dee"] for row in rows]
     if teachers < 2:
         return None  # of one network there is no part
-    mean = fmean(equivalents)
+    mean, price = fmean(equivalents), _price(rows, one)
+    if mean < 1.05:  # where the scale ends
+        own = mean_and_spread([row["cnll"] for row in rows])
+        return (
+            f"**It is worth no more than one of the {teachers} teachers{price}**: its calibrated NLL on {where} is "
+            f"{own}, that of one teacher in the mean {one['cnll']:.4f}."
+        )
     said = f"{mean:.1f}" + (f" +- {stdev(equivalents):.1f}" if len(equivalents) > 1 else "")
-    beyond = " or more" if mean > teachers - 0.05 else (" or less" if mean < 1.05 else "")  # where the scale ends
-    price = ""
-    if "flops" in rows[0] and one.get("flops"):
-        share = fmean(row["flops"] for row in rows) / one["flops"]
-        price = f" at the price of {share:.2g}" if abs(share - 1) > 0.05 else " at the price of one"
+    beyond = " or more" if mean > teachers - 0.05 else ""  # the other end
     return (
         f"**It is worth {said}{beyond} of the {teachers} networks of the ensemble{price}**: so many of them together "
         f"have its calibrated NLL on {where} (deep-ensemble equivalent)."
     )
+
+
+def _price(rows: Sequence[Row], one: Row) -> str:
+    """What a prediction costs in teachers, if that is known."""
+    if "flops" not in rows[0] or not one.get("flops"):
+        return ""
+    share = fmean(row["flops"] for row in rows) / one["flops"]
+    return f" at the price of {share:.2g}" if abs(share - 1) > 0.05 else " at the price of one"
 
 
 def what_mattered(facts: Facts, found: Sequence[Importance]) -> str | None:
@@ -167,7 +177,8 @@ def stopping(facts: Facts, seen: Sequence[Foresight]) -> str | None:
     if not stopped or not seen:
         return None
     first = seen[0]
-    trust = "a good guide" if first.low > 0.3 else ("no guide" if first.high < 0.3 else "an uncertain guide")
+    sure = first.by_chance < 0.05  # of four trials even the same order comes by chance in one case of twelve
+    trust = "a good guide" if sure and first.low > 0.3 else ("no guide" if first.high < 0.3 else "an uncertain guide")
     return (
         f"{stopped} trials were stopped early. The order after {first.epoch} epochs was {trust} to the final one "
         f"(Kendall's tau {first.tau:.2f}, {first.low:.2f} to {first.high:.2f}, over the {first.trials} that ran to "
