@@ -2,7 +2,7 @@
 
 import contextlib
 import shutil
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from tune.confirm import plan
 from tune.pbt import Pbt
 from tune.progress import Progress
 from tune.record import CHECKPOINT, State, TrialRecord
+from tune.schedulers import Rule
 from tune.searchers import Suggester
 
 Suggestion = dict[str, Any]  # what a trial is given: some fields of its record
@@ -28,7 +29,8 @@ class Agenda:
 
     def __init__(self, progress: Progress, slots: int) -> None:
         self.progress, self.study, self.slots = progress, progress.study, slots
-        self._suggester, self._rule = Suggester(self.study), self.study.rule
+        self._suggester = Suggester(self.study)
+        self._rules = defaultdict[str, Rule](lambda: self.study.rule)  # of those that are alike
         self.done = False  # whether nothing is left to hand out, and nothing runs
         for trial in progress.died:
             progress.happens("ended", trial=trial.number, state="interrupted", error=None)
@@ -169,7 +171,8 @@ class Agenda:
         if not trial.searched or metrics["epoch"] == metrics["epochs"]:
             return False
         values = [metrics[name] for name in self.study.objectives]
-        return self._rule.stops(trial.number, int(metrics["epoch"]), values)
+        alike = repr([trial.sampled.get(name) for name in getattr(self.study.scheduler, "within", [])])
+        return self._rules[alike].stops(trial.number, int(metrics["epoch"]), values)
 
     def _drop_what_is_ahead(self, trial: TrialRecord) -> None:
         """Takes away a checkpoint of epochs that the journal lost, as it may when the power fails."""

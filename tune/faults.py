@@ -67,6 +67,11 @@ def _objective_faults(study: Study) -> Iterator[str]:
     tolerance = getattr(study.scheduler, "tolerance", [])
     if tolerance and len(tolerance) != len(study.objectives):
         yield f"scheduler.tolerance: one number for each of {len(study.objectives)} objectives, not {len(tolerance)}"
+    for n, name in enumerate(getattr(study.scheduler, "within", [])):
+        if name not in study.search:
+            yield f"scheduler.within.{n}: {name} is not searched{did_you_mean(nearest(name, study.search))}"
+        elif study.search[name].every is None:
+            yield f"scheduler.within.{n}: {name} has no two trials alike; name axes whose values can be listed"
     if study.searcher.kind == "grid":
         for axis_name, axis in study.search.items():
             if axis.every is None:

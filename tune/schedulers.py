@@ -27,6 +27,14 @@ class Rule(Protocol):
         """Whether this trial stops after this epoch with these values of the objectives."""
 
 
+class _Stopping(Settings):
+    within: list[str] = setting(
+        [],
+        "Axes by whose values trials are told apart: each is compared only with those that have the same. For "
+        "averaging.kind, say, since averaged weights look better early than they end.",
+    )
+
+
 class NoScheduler(Settings):
     """Every trial runs to its end."""
 
@@ -41,7 +49,7 @@ class NoScheduler(Settings):
         return _Never()
 
 
-class Asha(Settings):
+class Asha(_Stopping):
     """Asynchronous successive halving: at each rung only the best share goes on. Li et al. 2020, MLSys.
 
     With several objectives a trial stops only if others dominate it, and so many that the best share lies in better
@@ -68,7 +76,7 @@ class Asha(Settings):
         return _OfRay(_asha(self.grace_epochs, self.reduction_factor, 1, epochs, modes[0]))
 
 
-class Hyperband(Settings):
+class Hyperband(_Stopping):
     """Asynchronous HyperBand: brackets of `asha` side by side, each with a later first rung than the one before.
 
     For when nobody knows how early a trial shows what it is worth. Li et al. 2018, JMLR, section 3; Li et al. 2020.
@@ -92,7 +100,7 @@ class Hyperband(Settings):
         )
 
 
-class Median(Settings):
+class Median(_Stopping):
     """A trial stops when the best it has reached is below the median of what others had reached in the mean by then.
 
     Golovin et al. 2017 (Vizier), section 3.2.2.

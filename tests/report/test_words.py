@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from scipy import stats
-from synthetic import PARAMETERS, SEARCH, facts, metrics, reports, study
+from synthetic import EPOCHS, PARAMETERS, SEARCH, facts, metrics, reports, study
 
 from ensdistill.errors import DivergedError
 from tune.confirm import Candidate
@@ -128,6 +128,19 @@ def test_students_that_do_not_reach_one_teacher_are_the_first_thing_to_mend() ->
 def test_the_same_order_of_four_trials_is_no_sure_guide_yet() -> None:
     said = [words.stopping(KNOWN, [Foresight(10, 1.0, 1.0, 1.0, by_chance, 4)]) or "" for by_chance in (0.083, 0.017)]
     assert ["an uncertain guide" in said[0], "a good guide" in said[1]] == [True, True]
+
+
+@pytest.mark.parametrize(("early", "final", "told"), [(0.7, 0.01, True), (0.01, 0.01, False), (0.7, 0.5, False)])
+def test_a_baseline_that_early_stopping_would_have_given_up_speaks_against_it(
+    early: float, final: float, told: bool
+) -> None:
+    late = [
+        replace(t, epochs=reports([early] * (EPOCHS - 1) + [final])) if t.baseline == "kd" else t for t in KNOWN.trials
+    ]
+    said = advice.crossing(replace(KNOWN, trials=late)) or ""
+    assert ("`kd` as published, which nothing stops, was behind" in said) == told
+    unstopped = [t for t in late if t.state != "pruned"]
+    assert advice.crossing(replace(KNOWN, trials=unstopped)) is None
 
 
 def test_closeness_has_ensemble_and_one_teacher_in_brackets() -> None:

@@ -36,6 +36,7 @@ RULES = [
     {"kind": "none"},
     {"kind": "hyperband", "grace_epochs": 1},
     {"kind": "pbt", "population": 5, "interval_epochs": 2, "quantile": 0.5},
+    {"kind": "asha", "grace_epochs": 1, "within": ["averaging.kind"]},
 ]
 
 
@@ -108,7 +109,7 @@ def story(home: Path) -> list[tuple[Any, ...]]:
     return [tuple((name, e[name]) for name in sorted(e) if name != "at") for e in kept]
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule["kind"]))
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: " ".join([rule["kind"], *rule.get("within", [])]))
 def test_a_study_that_dies_after_any_event_ends_as_the_undisturbed_one(rule: dict[str, Any], tmp_path: Path) -> None:
     of = study(scheduler=rule, searcher={"kind": "tpe", "startup_trials": 4})
     (tmp_path / "plain").mkdir()
@@ -139,7 +140,7 @@ def test_a_study_that_dies_again_and_again_ends_as_the_undisturbed_one(kind: str
     assert story(tmp_path / "often") == story(tmp_path / "plain")
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule["kind"]))
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: " ".join([rule["kind"], *rule.get("within", [])]))
 def test_trials_that_lose_their_process_before_they_begin_are_taken_on_by_another(
     rule: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -189,6 +190,19 @@ def test_a_finished_study_is_extended_and_keeps_what_it_has(tmp_path: Path) -> N
     assert after[: len(before)] == before
     assert sum(t.confirms is None and not t.baseline for t in progress.trials.values()) == 20
     assert len({(t.confirms, t.seed) for t in progress.repeats}) == len(progress.repeats)
+
+
+def test_trials_are_compared_only_with_their_like_where_the_study_says_so(tmp_path: Path) -> None:
+    like = {"kind": "asha", "grace_epochs": 1, "within": ["averaging.kind"]}
+    for name, scheduler, stopped in (("all", RULES[0], True), ("like", like, False)):
+        (tmp_path / name).mkdir()
+        agenda = Agenda(Progress(study(scheduler=scheduler, baselines=[]), StudyFolder(tmp_path / name), {}), slots=9)
+        for kind, good in (("ema", True), ("none", False)):
+            while (suggestion := agenda.next())["sampled"]["averaging.kind"] != kind:  # type: ignore[call-overload, index]
+                pass
+            first = {"epoch": 1, "epochs": EPOCHS} | dict.fromkeys(METRICS, 0.1 if good else 0.9)
+            goes_on = agenda.report(suggestion["number"], first)  # type: ignore[call-overload, index]
+        assert goes_on != stopped
 
 
 def test_a_budget_of_epochs_ends_the_search(tmp_path: Path) -> None:

@@ -58,6 +58,17 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
         ", line 3: scheduler.kind: median knows one objective only; with against it is asha or none",
     ),
     (
+        "told apart by what is not searched",
+        SEARCH + "scheduler: {within: [transfer.temprature], kind: asha}\n",
+        ", line 2: scheduler.within.0: transfer.temprature is not searched",
+    ),
+    (
+        "told apart by a range",
+        "search: {transfer.temperature: {uniform: [1, 2]}}\nscheduler: {within: [transfer.temperature], kind: asha}\n",
+        ", line 2: scheduler.within.0: transfer.temperature has no two trials alike; "
+        "name axes whose values can be listed",
+    ),
+    (
         "tolerance of one",
         SEARCH + "against: [cost/flops]\nscheduler: {tolerance: [0.1], kind: asha}\n",
         ", line 3: scheduler.tolerance: one number for each of 2 objectives, not 1",

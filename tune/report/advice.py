@@ -11,6 +11,7 @@ from tune.axis import Axis
 from tune.confirm import compare
 from tune.record import TrialRecord
 from tune.report.facts import Facts
+from tune.report.foresight import FEWEST, epochs_to_ask
 from tune.report.importance import Importance
 from tune.report.words import percent, teacher_rows_beside, winner_rows
 from tune.space import Study
@@ -23,8 +24,9 @@ SEEDS = 50  # more would be too many to advise
 
 def advice(facts: Facts, found: Sequence[Importance]) -> list[str]:
     """Sentences, the most urgent first."""
-    first, rest = [failures(facts), minutes(facts), behind(facts)], [certainty(facts), *ends(facts, found), more(facts)]
-    return [sentence for sentence in (*first, *rest, longer(facts), idle(found)) if sentence]
+    urgent = [failures(facts), minutes(facts), behind(facts), crossing(facts)]
+    rest = [certainty(facts), *ends(facts, found), more(facts), longer(facts), idle(found)]
+    return [sentence for sentence in (*urgent, *rest) if sentence]
 
 
 def failures(facts: Facts) -> str | None:
@@ -60,6 +62,31 @@ def behind(facts: Facts) -> str | None:
         "(`training.epochs`), a larger network (`model`), or unlabelled images "
         "(`training.unlabelled`)."
     )
+
+
+def crossing(facts: Facts) -> str | None:
+    """Early stopping that would have given up the best baseline, which it may not, for trials that it overtook."""
+    rungs, best = epochs_to_ask(facts.study), next((trial for trial in facts.order if trial.baseline), None)
+    survivors = [trial for trial in facts.order if trial.searched]
+    if not rungs or best is None or not any(trial.state == "pruned" for trial in facts.trials):
+        return None
+    ahead = [trial for trial in survivors if _better(facts, trial, best, rungs[0])]
+    overtaken = sum(not _better(facts, trial, best, facts.study.epochs) for trial in ahead)
+    if len(survivors) < FEWEST or 2 * overtaken <= len(survivors):
+        return None
+    return (
+        f"`{best.baseline}` as published, which nothing stops, was behind {len(ahead)} of the {len(survivors)} trials "
+        f"that were left to run after {rungs[0]} epochs, and ended before {overtaken} of them: early stopping gives up "
+        "such trials. Compare like with like (`scheduler.within`), begin later (`scheduler.grace_epochs`), or do "
+        "without it (`scheduler.kind=none`)."
+    )
+
+
+def _better(facts: Facts, one: TrialRecord, other: TrialRecord, epoch: int) -> bool:
+    values = [trial.at(epoch, facts.study.objective) for trial in (one, other)]
+    if None in values:
+        return False
+    return values[0] < values[1] if facts.study.mode == "min" else values[0] > values[1]  # type: ignore[operator]
 
 
 def certainty(facts: Facts) -> str | None:
