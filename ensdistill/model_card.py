@@ -168,7 +168,7 @@ def _files(differences: Mapping[str, float]) -> str:
     return (
         "Each was read back and compared with the student on validation images before it got its name. Of a `.pt2` "
         "file torch may run what is in it: take one only from those you trust.\n\n"
-        f"{markdown_table(['', 'largest difference of a logit'], rows)}"
+        f"{markdown_table(['file', 'largest difference of a logit'], rows)}"
     )
 
 

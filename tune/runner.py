@@ -210,7 +210,8 @@ class _Ends(_OfThisProcess, tune.Callback):
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Ray tells nobody of a trial that fails because its process is not free of the one before."""
         for trial in trials:
-            if trial.status == trial.ERROR and trial.trial_id not in self._given_up:
+            failed = trial.status == trial.ERROR and trial.trial_id not in self._given_up
+            if failed and self._record(trial).state == "running":  # or its error file would be read at every turn
                 self._ended(trial, "finished", "failed", _last_line(trial))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
