@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from ensdistill.config import Config
 from ensdistill.faults import settings_table
-from tune.space import Study
+from ensdistill_tune.space import Study
 
 README = Path(__file__).parent.parent / "README.md"
 BETWEEN = re.compile(r"(?<=<!-- all settings -->\n).*?(?=<!-- end of all settings -->)", re.DOTALL)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-STUDY_PACKAGES = {"tune", "ray", "optuna", "mlflow"}
+STUDY_PACKAGES = {"ensdistill_tune", "ray", "optuna", "mlflow"}
 
 
 def imports_of(file: Path) -> set[str]:
@@ -41,7 +41,9 @@ def test_the_core_imports_nothing_of_the_study_layer(file: Path) -> None:
     ],
 )
 def test_each_study_library_is_imported_in_its_own_files_only(library: str, files: set[str]) -> None:
-    users = {f.name for f in sources("tune") if any(name.split(".")[0] == library for name in imports_of(f))}
+    users = {
+        f.name for f in sources("tune/ensdistill_tune") if any(name.split(".")[0] == library for name in imports_of(f))
+    }
     assert users == files
 
 
@@ -59,9 +61,12 @@ def test_pieces_of_one_axis_know_nothing_of_the_other_axes(axis: str) -> None:
 
 def test_only_the_evaluation_command_and_the_final_test_open_the_test_split() -> None:
     users = {
-        str(f.relative_to(ROOT)) for p in ("ensdistill", "tune") for f in sources(p) if "load_test" in f.read_text()
+        str(f.relative_to(ROOT))
+        for p in ("ensdistill", "tune/ensdistill_tune")
+        for f in sources(p)
+        if "load_test" in f.read_text()
     }
-    assert users == {"ensdistill/data/__init__.py", "ensdistill/cli.py", "tune/final.py"}
+    assert users == {"ensdistill/data/__init__.py", "ensdistill/cli.py", "tune/ensdistill_tune/final.py"}
 
 
 def test_the_core_distils_where_the_study_packages_cannot_be_imported(tmp_path: Path) -> None:
@@ -88,6 +93,6 @@ assert not {STUDY_PACKAGES!r} & set(sys.modules)
 
 def test_commands_do_not_wait_for_slow_imports_that_few_of_them_need() -> None:
     slow = {"mlflow", "pandas", "plotly", "ray", "scipy", "sklearn", "torchvision"}
-    program = f"import sys, tune.cli; print({slow!r} & set(sys.modules))"
+    program = f"import sys, ensdistill_tune.cli; print({slow!r} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from ensdistill.data.augmentation import Augmentation
 from ensdistill.data.cifar import Cifar10, Cifar100
+from ensdistill.data.cluttered_digits import ClutteredDigits
 from ensdistill.data.digits import Digits
 from ensdistill.data.fitting import fit_images
 from ensdistill.data.image_folder import ImageFolder
@@ -17,7 +18,7 @@ from ensdistill.data.npz import Npz
 from ensdistill.data.splits import Data, Readable, Source, Split, split_source
 from ensdistill.errors import DataError
 
-DataSettings = Annotated[Digits | Cifar10 | Cifar100 | ImageFolder | Npz, Field(discriminator="kind")]
+DataSettings = Annotated[Digits | ClutteredDigits | Cifar10 | Cifar100 | ImageFolder | Npz, Field(discriminator="kind")]
 
 
 def load_data(settings: Readable) -> Data:
@@ -43,6 +44,7 @@ __all__ = [
     "Augmentation",
     "Cifar10",
     "Cifar100",
+    "ClutteredDigits",
     "Data",
     "DataSettings",
     "Digits",

@@ -75,11 +75,16 @@ class Data:
 
 @dataclass(frozen=True)
 class Source:
-    """What a data source holds: one pool of labelled images and, where the source has one, its own test part."""
+    """What a data source holds: one pool of labelled images and, where the source has them, parts of its own.
+
+    A part of its own is taken whole; the pool is drawn from only for those that are missing.
+    """
 
     pool: Split
     class_names: tuple[str, ...]
     test: Split | None = None
+    validation: Split | None = None
+    unlabelled: Split | None = None  # joins what the split leaves over
 
 
 class Sizes(Settings):
@@ -111,7 +116,7 @@ def to_unit(images: Tensor) -> Tensor:
 
 
 def split_source(source: Source, sizes: Sizes) -> tuple[Data, Split]:
-    """Cuts the pool into test (unless the source has one), validation, training and the rest, in that order."""
+    """Cuts the pool into test, validation (unless the source has them), training and the rest, in that order."""
     rest = np.arange(len(source.pool))
     labels = source.pool.labels.numpy()
     if source.test is None:
@@ -119,12 +124,18 @@ def split_source(source: Source, sizes: Sizes) -> tuple[Data, Split]:
         test = source.pool.take(test_index)
     else:
         test = source.test
-    validation, rest = _draw(rest, labels, sizes.validation, sizes.seed, "validation")
-    train, rest = _draw(rest, labels, sizes.train, sizes.seed, "train")
-    parts = [source.pool.take(index) for index in (train, validation, rest)]
-    unlabelled = Split(parts[2].images, torch.full_like(parts[2].labels, -1))
-    identity = _content_hash([*parts, test], source.class_names)
-    return Data(parts[0], parts[1], unlabelled, source.class_names, identity), test
+    if source.validation is None:
+        validation_index, rest = _draw(rest, labels, sizes.validation, sizes.seed, "validation")
+        validation = source.pool.take(validation_index)
+    else:
+        validation = source.validation
+    train_index, rest = _draw(rest, labels, sizes.train, sizes.seed, "train")
+    train, left = source.pool.take(train_index), source.pool.take(rest)
+    identity = _content_hash([train, validation, left, test], source.class_names, source.unlabelled)
+    extra = [] if source.unlabelled is None else [source.unlabelled.images]
+    images = torch.cat([left.images, *extra])
+    unlabelled = Split(images, torch.full((len(images),), -1))
+    return Data(train, validation, unlabelled, source.class_names, identity), test
 
 
 def _draw(pool: np.ndarray, labels: np.ndarray, count: int, seed: int, part: str) -> tuple[np.ndarray, np.ndarray]:
@@ -146,9 +157,9 @@ def _draw(pool: np.ndarray, labels: np.ndarray, count: int, seed: int, part: str
     return np.sort(drawn), np.sort(rest)
 
 
-def _content_hash(parts: list[Split], class_names: tuple[str, ...]) -> str:
+def _content_hash(parts: list[Split], class_names: tuple[str, ...], unlabelled: Split | None) -> str:
     digest = hashlib.sha256(repr(class_names).encode())
-    for part in parts:
+    for part in [*parts, *([] if unlabelled is None else [unlabelled])]:
         digest.update(repr(tuple(part.images.shape)).encode())
         digest.update(part.images.contiguous().numpy().tobytes())
         digest.update(part.labels.contiguous().numpy().tobytes())

@@ -21,8 +21,8 @@ from scipy.stats import spearmanr
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
+from ensdistill_tune.space import Study
 from tests.benchmarks.digits_curves import FILE
-from tune.space import Study
 
 Array = NDArray[np.float64]
 KEPT = 0.995  # of the variance of curves, by the components that are kept

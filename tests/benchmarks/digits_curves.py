@@ -16,8 +16,8 @@ from typing import Any
 
 from ensdistill import distill, get_ensemble, load_data
 from ensdistill.errors import DivergedError
-from tune.load import load_study
-from tune.space import Study
+from ensdistill_tune.load import load_study
+from ensdistill_tune.space import Study
 
 FILE = Path(__file__).with_suffix(".csv")
 SPACE = Path(__file__).with_suffix(".yaml")

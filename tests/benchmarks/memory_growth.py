@@ -18,8 +18,8 @@ from ensdistill import Ensemble, distill, load_config, load_data
 from ensdistill.config import Config
 from ensdistill.data import Data
 from ensdistill.models import build
+from ensdistill_tune.memory import own_memory
 from tests.benchmarks.processes import peak_mib
-from tune.memory import own_memory
 
 MIB = 2**20
 SMALL = ["model.width=8", "teachers.model.width=8", "training.epochs=2"]

@@ -20,12 +20,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from ensdistill_tune.agenda import Agenda
+from ensdistill_tune.progress import Progress
+from ensdistill_tune.record import METRICS, StudyFolder
+from ensdistill_tune.space import Study
 from tests.benchmarks.curves_model import Curves
 from tests.benchmarks.digits_curves import study_of
-from tune.agenda import Agenda
-from tune.progress import Progress
-from tune.record import METRICS, StudyFolder
-from tune.space import Study
 
 SLOTS = 2
 INDEPENDENT = 1_000_000  # what is added to the seed, or the first trials would be those of random search

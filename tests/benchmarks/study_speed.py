@@ -29,9 +29,9 @@ from rich.table import Table
 from ensdistill import distill, get_ensemble, load_data
 from ensdistill.data import Data
 from ensdistill.members import Ensemble
+from ensdistill_tune.record import StudyFolder, TrialRecord
+from ensdistill_tune.space import Study
 from tests.benchmarks.processes import Use, Watch
-from tune.record import StudyFolder, TrialRecord
-from tune.space import Study
 
 SLOTS = 2
 SPACE: dict[str, Any] = {
@@ -62,7 +62,17 @@ def run_study(study: Study, studies: Path, name: str) -> tuple[list[dict[str, An
     """The events of a study launched as users do, the seconds of the whole command, and who used what."""
     file = studies / f"{name}.yaml"
     file.write_text(yaml.safe_dump(study.model_dump(mode="json", exclude_unset=True)))
-    command = [sys.executable, "-m", "tune.cli", "launch", str(file), "--studies", str(studies), "--name", name]
+    command = [
+        sys.executable,
+        "-m",
+        "ensdistill_tune",
+        "launch",
+        str(file),
+        "--studies",
+        str(studies),
+        "--name",
+        name,
+    ]
     began = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as running, Watch(running.pid) as watch:
         if running.wait():

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page
 
+from ensdistill_tune.report.document import first_lines, sections
+from ensdistill_tune.report.figures import figures
+from ensdistill_tune.report.page import as_page
 from tests.report.synthetic import facts
 from tests.tiny import TinyStudy
-from tune.report.document import first_lines, sections
-from tune.report.figures import figures
-from tune.report.page import as_page
 
 
 @pytest.fixture(params=["desk", "phone"])

@@ -77,7 +77,8 @@ def test_no_image_is_in_two_parts(source: Any) -> None:
     parts = [data.train, data.validation, data.unlabelled, load_test(source)]
     images = [image.numpy().tobytes() for part in parts for image in part.images]
     whole = source()
-    there = [image.numpy().tobytes() for part in (whole.pool, whole.test) if part for image in part.images]
+    own = (whole.pool, whole.test, whole.validation, whole.unlabelled)
+    there = [image.numpy().tobytes() for part in own if part for image in part.images]
     assert len(images) == len(set(images)) == len(there)
     assert set(images) == set(there)
 

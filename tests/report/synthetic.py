@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from tune.axis import draw
-from tune.confirm import Candidate, candidates, plan
-from tune.record import TrialRecord
-from tune.report.facts import Facts
-from tune.space import Study
+from ensdistill_tune.axis import draw
+from ensdistill_tune.confirm import Candidate, candidates, plan
+from ensdistill_tune.record import TrialRecord
+from ensdistill_tune.report.facts import Facts
+from ensdistill_tune.space import Study
 
 SEARCH: dict[str, Any] = {
     "perturbation.step_size": {"log_uniform": [0.002, 0.2]},

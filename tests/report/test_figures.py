@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from ensdistill_tune.confirm import compare
+from ensdistill_tune.record import State, TrialRecord
+from ensdistill_tune.report.facts import Facts
+from ensdistill_tune.report.figures import FIGURES, Shown, figures
 from tests.report.synthetic import EPOCHS, RUNGS, SEARCH, TEACHERS, facts, planted, reports
-from tune.confirm import compare
-from tune.record import State, TrialRecord
-from tune.report.facts import Facts
-from tune.report.figures import FIGURES, Shown, figures
 
 METRIC = "val/nll"
 FIVE_DIGITS = 1e-4

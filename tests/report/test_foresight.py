@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from ensdistill_tune.record import TrialRecord
+from ensdistill_tune.report.foresight import epochs_to_ask, foresight, selected
 from tests.report.synthetic import EPOCHS, RUNGS, facts, reports, study
-from tune.record import TrialRecord
-from tune.report.foresight import epochs_to_ask, foresight, selected
 
 NONE = {"kind": "none"}
 

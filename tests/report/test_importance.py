@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ensdistill_tune.record import TrialRecord
+from ensdistill_tune.report.importance import Importance, importance, merits, why_unknown
+from ensdistill_tune.space import Study
 from tests.report.synthetic import facts, reports, study
-from tune.record import TrialRecord
-from tune.report.importance import Importance, importance, merits, why_unknown
-from tune.space import Study
 
 FOUR = {f"training.{name}": {"uniform": [0, 1]} for name in "abcd"}
 

@@ -10,10 +10,10 @@ import pytest
 from synthetic import facts
 
 from ensdistill.errors import DataError
+from ensdistill_tune.final import write_confirmation
+from ensdistill_tune.report.facts import Facts, read_facts
+from ensdistill_tune.report.page import write_report
 from tests.commands import call
-from tune.final import write_confirmation
-from tune.report.facts import Facts, read_facts
-from tune.report.page import write_report
 
 EVIL = "</script><script>alert(1)</script> & | **bold**"
 

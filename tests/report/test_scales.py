@@ -4,8 +4,16 @@ import math
 
 import pytest
 
-from tune.axis import Axis
-from tune.report.figures.scales import Scale, in_digits, linear_ticks, log_ticks, place, setting_axis, setting_ticks
+from ensdistill_tune.axis import Axis
+from ensdistill_tune.report.figures.scales import (
+    Scale,
+    in_digits,
+    linear_ticks,
+    log_ticks,
+    place,
+    setting_axis,
+    setting_ticks,
+)
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,14 @@ from scipy import stats
 from synthetic import EPOCHS, PARAMETERS, SEARCH, facts, metrics, reports, study
 
 from ensdistill.errors import DivergedError
-from tune.confirm import Candidate
-from tune.record import TrialRecord
-from tune.report import advice, words
-from tune.report.document import first_lines, sections
-from tune.report.facts import Facts
-from tune.report.figures import figures
-from tune.report.foresight import Foresight
-from tune.report.importance import Importance
+from ensdistill_tune.confirm import Candidate
+from ensdistill_tune.record import TrialRecord
+from ensdistill_tune.report import advice, words
+from ensdistill_tune.report.document import first_lines, sections
+from ensdistill_tune.report.facts import Facts
+from ensdistill_tune.report.figures import figures
+from ensdistill_tune.report.foresight import Foresight
+from ensdistill_tune.report.importance import Importance
 
 KNOWN = facts(30)
 MATTERS = Importance("perturbation.step_size", 0.5, 0.4, 0.6, 0.1)

@@ -25,8 +25,8 @@ from typing import Any
 from mlflow import MlflowClient
 from safetensors.torch import load_file
 
-from tune.journal import read_journal
-from tune.record import StudyFolder
+from ensdistill_tune.journal import read_journal
+from ensdistill_tune.record import StudyFolder
 
 STUDY = """
 preset: kd
@@ -174,7 +174,7 @@ def _timeless(epoch: dict[str, float]) -> dict[str, float]:
 
 
 def _command(name: str, what: str, folder: Path) -> subprocess.Popen[str]:
-    arguments = [sys.executable, "-m", "tune.cli", name, what, "--studies", str(folder / "studies")]
+    arguments = [sys.executable, "-m", "ensdistill_tune.cli", name, what, "--studies", str(folder / "studies")]
     return subprocess.Popen(
         arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )

@@ -11,11 +11,11 @@ import torch
 
 from ensdistill.errors import DataError
 from ensdistill.weights import STUDENT_FILE
-from tune.agenda import Agenda
-from tune.journal import Event, Journal, read_journal
-from tune.progress import Progress
-from tune.record import CHECKPOINT, METRICS, StudyFolder, seconds_of_work
-from tune.space import Study
+from ensdistill_tune.agenda import Agenda
+from ensdistill_tune.journal import Event, Journal, read_journal
+from ensdistill_tune.progress import Progress
+from ensdistill_tune.record import CHECKPOINT, METRICS, StudyFolder, seconds_of_work
+from ensdistill_tune.space import Study
 
 EPOCHS = 9
 SPACE: dict[str, Any] = {

@@ -13,11 +13,11 @@ from ensdistill.config import build_config
 from ensdistill.data import Data, load_data
 from ensdistill.members import Ensemble
 from ensdistill.models import build
-from tune import trial
-from tune.axis import Axis
-from tune.record import EPOCHS, StudyFolder
-from tune.space import Resources, Study
-from tune.trial import Inputs, run_trial
+from ensdistill_tune import trial
+from ensdistill_tune.axis import Axis
+from ensdistill_tune.record import EPOCHS, StudyFolder
+from ensdistill_tune.space import Resources, Study
+from ensdistill_tune.trial import Inputs, run_trial
 
 SETTINGS: dict[str, Any] = {
     "data": {"train": 40, "validation": 60},

@@ -7,10 +7,10 @@ import pytest
 import ray
 
 from ensdistill.faults import kind_of
+from ensdistill_tune.axis import WAYS
+from ensdistill_tune.schedulers import Scheduler
+from ensdistill_tune.searchers import Searcher
 from tests.commands import call
-from tune.axis import WAYS
-from tune.schedulers import Scheduler
-from tune.searchers import Searcher
 
 FOLDER = "a folder"
 MISSING = "no file"

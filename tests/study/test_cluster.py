@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from ray.cluster_utils import Cluster
 
+from ensdistill_tune.agenda import Agenda
+from ensdistill_tune.progress import Progress
+from ensdistill_tune.record import StudyFolder
+from ensdistill_tune.runner import _Ends, _last_line
+from ensdistill_tune.space import Study
 from tests.servers import wait_until
 from tests.study import chaos
-from tune.agenda import Agenda
-from tune.progress import Progress
-from tune.record import StudyFolder
-from tune.runner import _Ends, _last_line
-from tune.space import Study
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def answers(port: int) -> bool:
 def test_a_study_runs_in_a_cluster_that_asks_for_a_token(guarded: dict[str, str], tmp_path: Path) -> None:
     file = tmp_path / "guarded.yaml"
     file.write_text(chaos.STUDY.replace("trials: 12", "trials: 1"))
-    command = [sys.executable, "-m", "tune.cli", "launch", str(file), "--studies", str(tmp_path / "studies")]
+    command = [sys.executable, "-m", "ensdistill_tune.cli", "launch", str(file), "--studies", str(tmp_path / "studies")]
     done = subprocess.run(command, env=guarded, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     del guarded["RAY_AUTH_MODE"]
@@ -70,7 +70,7 @@ def test_a_study_outlives_the_loss_of_a_machine(both: str, cluster: Cluster, tmp
     settings = chaos.STUDY.replace("concurrency: 1, ", "").replace("trials: 12", "trials: 8")
     file, home = tmp_path / "cluster.yaml", tmp_path / "studies" / "cluster"
     file.write_text(settings)
-    command = [sys.executable, "-m", "tune.cli", "launch", str(file), "--studies", str(tmp_path / "studies")]
+    command = [sys.executable, "-m", "ensdistill_tune.cli", "launch", str(file), "--studies", str(tmp_path / "studies")]
     environment = os.environ | {"RAY_ADDRESS": cluster.address}
     with (tmp_path / "output").open("w") as output:
         study = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)

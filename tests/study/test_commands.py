@@ -21,8 +21,8 @@ from ensdistill import Epoch
 from ensdistill.config import Config
 from ensdistill.faults import settings_table
 from ensdistill.models import Convnet
+from ensdistill_tune.space import Study
 from tests.commands import call, process
-from tune.space import Study
 
 SMALL = [
     word
@@ -265,7 +265,7 @@ def test_a_study_whose_process_is_gone_is_shown_as_dead(state: str, tmp_path: Pa
     summary = {"name": "lost", "study": settings, "counts": {"running": 1}, "total": 3, "best": None}
     (tmp_path / "lost").mkdir()
     (tmp_path / "lost" / "study.json").write_text(json.dumps(summary | {"state": state}))
-    hold = "import sys, time; from pathlib import Path; from tune.record import StudyFolder\n"
+    hold = "import sys, time; from pathlib import Path; from ensdistill_tune.record import StudyFolder\n"
     hold += "with StudyFolder(Path(sys.argv[1])).held(): print('held', flush=True); time.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", hold, tmp_path / "lost"], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None

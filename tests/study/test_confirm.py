@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tune.confirm import Candidate, candidates, compare, mean_and_spread, plan, verdict
-from tune.record import METRICS, TrialRecord
-from tune.space import Study
+from ensdistill_tune.confirm import Candidate, candidates, compare, mean_and_spread, plan, verdict
+from ensdistill_tune.record import METRICS, TrialRecord
+from ensdistill_tune.space import Study
 
 METRIC = "val/nll"
 

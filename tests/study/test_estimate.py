@@ -15,12 +15,12 @@ from ensdistill import Data, Ensemble, get_ensemble, load_data
 from ensdistill.config import Config, build_config, presets
 from ensdistill.data import Split
 from ensdistill.errors import DivergedError
+from ensdistill_tune import estimate
+from ensdistill_tune.estimate import duration, epoch_seconds, side_by_side
+from ensdistill_tune.load import load_study
+from ensdistill_tune.space import Resources, Study
 from tests.commands import call
 from tests.tiny import TINY
-from tune import estimate
-from tune.estimate import duration, epoch_seconds, side_by_side
-from tune.load import load_study
-from tune.space import Resources, Study
 
 SMALL = {
     "data": {"train": 40, "validation": 30},

@@ -13,12 +13,12 @@ import pytest
 from ensdistill.config import load_config
 from ensdistill.data import load_data, load_test
 from ensdistill.errors import ConfigError
+from ensdistill_tune.export import Wanted, choose, export_students, rows_on_test
+from ensdistill_tune.record import StudyFolder
+from ensdistill_tune.tracking import default_uri
 from tests.commands import call
 from tests.report.synthetic import facts
 from tests.tiny import TinyStudy
-from tune.export import Wanted, choose, export_students, rows_on_test
-from tune.record import StudyFolder
-from tune.tracking import default_uri
 
 
 @pytest.fixture(scope="module")

@@ -18,15 +18,15 @@ import pytest
 from rich.console import Console
 
 from ensdistill.errors import DataError
+from ensdistill_tune.journal import Event, Journal
+from ensdistill_tune.live import AtWork, Pace, live
+from ensdistill_tune.picture import Picture
+from ensdistill_tune.progress import Progress
+from ensdistill_tune.record import State, StudyFolder, TrialRecord
+from ensdistill_tune.space import Study
+from ensdistill_tune.watch import Outside, watch
 from tests.commands import call
 from tests.tiny import TINY, TinyStudy
-from tune.journal import Event, Journal
-from tune.live import AtWork, Pace, live
-from tune.picture import Picture
-from tune.progress import Progress
-from tune.record import State, StudyFolder, TrialRecord
-from tune.space import Study
-from tune.watch import Outside, watch
 
 SPACE: dict[str, Any] = {
     "preset": "latentbe",
@@ -342,7 +342,7 @@ def test_ctrl_c_stops_looking_and_no_more(written: Written, monkeypatch: pytest.
     def interrupt(seconds: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tune.watch.time.sleep", interrupt)
+    monkeypatch.setattr("ensdistill_tune.watch.time.sleep", interrupt)
     console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
     with written.folder.held():
         watch(console, Outside(written.folder, ""))
@@ -415,7 +415,7 @@ class Terminal:
 
     def __init__(self, *words: str | Path) -> None:
         self._screen, inside = pty.openpty()
-        command = [sys.executable, "-m", "tune.cli", *map(str, words)]
+        command = [sys.executable, "-m", "ensdistill_tune.cli", *map(str, words)]
         environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
         self._process = subprocess.Popen(command, stdin=inside, stdout=inside, stderr=inside, env=environment)
         os.close(inside)

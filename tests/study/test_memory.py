@@ -14,10 +14,10 @@ from torch import nn
 
 from ensdistill import Data, Ensemble, distill, load_config, load_data
 from ensdistill.errors import DivergedError, OutOfMemoryError
+from ensdistill_tune import memory
+from ensdistill_tune.memory import of_gpu, of_machine, own_memory, release, share_that_fits
+from ensdistill_tune.record import StudyFolder
 from tests.commands import process
-from tune import memory
-from tune.memory import of_gpu, of_machine, own_memory, release, share_that_fits
-from tune.record import StudyFolder
 
 MIB, GIB = 2**20, 2**30
 

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from ensdistill.config import to_yaml
+from ensdistill_tune.load import load_study
+from ensdistill_tune.pbt import Pbt
+from ensdistill_tune.record import StudyFolder, TrialRecord
+from ensdistill_tune.space import Study
 from tests.commands import call, process
 from tests.study.test_agenda import EPOCHS, SPACE, work
-from tune.load import load_study
-from tune.pbt import Pbt
-from tune.record import StudyFolder, TrialRecord
-from tune.space import Study
 
 PBT = {"kind": "pbt", "population": 6, "interval_epochs": 3, "quantile": 0.5, "seed": 1}
 

@@ -18,8 +18,8 @@ import torch
 from ensdistill import Config, Data, DivergedError, EnsdistillError, get_ensemble, load_config, load_data
 from ensdistill.errors import ConfigError, OutOfMemoryError
 from ensdistill.weights import fingerprint
-from tune.placement import SharedData, gpus_of_teacher, train_side_by_side
-from tune.space import Resources
+from ensdistill_tune.placement import SharedData, gpus_of_teacher, train_side_by_side
+from ensdistill_tune.space import Resources
 
 SMALL = {"kind": "convnet", "width": 2, "blocks": 1}
 HERE = "tests.study.misbehaving"
@@ -175,7 +175,7 @@ search:
 def test_an_interrupt_ends_the_training_of_teachers_at_once_and_keeps_the_finished_ones(tmp_path: Path) -> None:
     file, studies = tmp_path / "long.yaml", tmp_path / "studies"
     file.write_text(LONG)
-    command = [sys.executable, "-m", "tune.cli", "launch", str(file), "--studies", str(studies)]
+    command = [sys.executable, "-m", "ensdistill_tune.cli", "launch", str(file), "--studies", str(studies)]
     study = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         end = time.monotonic() + 120

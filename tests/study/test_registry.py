@@ -10,8 +10,8 @@ from mlflow import MlflowClient
 from onnx import TensorProto, helper
 
 from ensdistill.errors import DataError
+from ensdistill_tune.registry import register, run_of
 from tests.study.mlflow_runs import experiment, new_run
-from tune.registry import register, run_of
 
 
 @pytest.fixture(params=["sqlite", "http_on_sqlite"])

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from tune import trial
-from tune.record import EPOCHS, FAILURE
-from tune.trial import REPORT_SECONDS, _Reports
+from ensdistill_tune import trial
+from ensdistill_tune.record import EPOCHS, FAILURE
+from ensdistill_tune.trial import REPORT_SECONDS, _Reports
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from ensdistill_tune.journal import read_journal
+from ensdistill_tune.record import StudyFolder
 from tests.commands import Done, call, process
 from tests.servers import wait_until
 from tests.study import chaos
 from tests.tiny import TinyStudy
-from tune.journal import read_journal
-from tune.record import StudyFolder
 
 
 @pytest.fixture(scope="module")

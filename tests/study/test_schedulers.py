@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from ray.tune.schedulers import MedianStoppingRule, TrialScheduler
 
-from tune.pbt import Pbt
-from tune.schedulers import Asha, Hyperband, Median, NoScheduler, Rule
+from ensdistill_tune.pbt import Pbt
+from ensdistill_tune.schedulers import Asha, Hyperband, Median, NoScheduler, Rule
 
 
 def reports(rule: Rule, number: int, values: list[float]) -> bool:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tune.record import TrialRecord
-from tune.searchers import Suggester, combinations
-from tune.space import Study
+from ensdistill_tune.record import TrialRecord
+from ensdistill_tune.searchers import Suggester, combinations
+from ensdistill_tune.space import Study
 
 SPACE = {
     "transfer.temperature": {"log_uniform": [1, 10]},

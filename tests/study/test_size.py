@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from tune.axis import Axis
-from tune.load import load_study
-from tune.size import Size, size_of
-from tune.space import ordered
+from ensdistill_tune.axis import Axis
+from ensdistill_tune.load import load_study
+from ensdistill_tune.size import Size, size_of
+from ensdistill_tune.space import ordered
 
 ROOT = Path(__file__).parents[2]
 

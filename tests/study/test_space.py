@@ -7,13 +7,13 @@ import pytest
 import yaml
 
 from ensdistill.members import Ensemble
-from tune import trial
-from tune.axis import Axis
-from tune.load import load_study
-from tune.placement import SharedData
-from tune.record import EPOCHS, FAILURE, StudyFolder
-from tune.space import Study
-from tune.trial import Inputs, run_trial
+from ensdistill_tune import trial
+from ensdistill_tune.axis import Axis
+from ensdistill_tune.load import load_study
+from ensdistill_tune.placement import SharedData
+from ensdistill_tune.record import EPOCHS, FAILURE, StudyFolder
+from ensdistill_tune.space import Study
+from ensdistill_tune.trial import Inputs, run_trial
 
 ROOT = Path(__file__).parents[2]
 GOOD = {

@@ -13,9 +13,9 @@ from mlflow.entities import Run
 from safetensors import safe_open
 
 from ensdistill.config import flatten, load_config
+from ensdistill_tune.record import StudyFolder, TrialRecord
 from tests.commands import call, process
 from tests.tiny import TinyStudy
-from tune.record import StudyFolder, TrialRecord
 
 
 @pytest.fixture(scope="module")

@@ -11,17 +11,17 @@ import pytest
 from mlflow import MlflowClient
 
 from ensdistill.errors import ConfigError
+from ensdistill_tune import tracking
+from ensdistill_tune.entries import without_password
+from ensdistill_tune.journal import Event, read_journal
+from ensdistill_tune.mlflow_store import Place
+from ensdistill_tune.record import StudyFolder
+from ensdistill_tune.space import Study
+from ensdistill_tune.tracking import Tracker, check_uri
 from tests.commands import call
 from tests.servers import MlflowServer, Postgres, wait_until
 from tests.study import chaos
 from tests.tiny import TinyStudy
-from tune import tracking
-from tune.entries import without_password
-from tune.journal import Event, read_journal
-from tune.mlflow_store import Place
-from tune.record import StudyFolder
-from tune.space import Study
-from tune.tracking import Tracker, check_uri
 
 CURVES = ("val/nll", "val/accuracy", "val/brier", "val/ece", "val/cnll", "val/dee", "train/loss")
 

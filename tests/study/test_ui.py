@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from ensdistill_tune import ui
+from ensdistill_tune.space import Study
 from tests.commands import call
 from tests.servers import free_port, listens, wait_until
 from tests.tiny import TinyStudy
-from tune import ui
-from tune.space import Study
 
 BROWSER = """#!{python}
 import sys, urllib.request
@@ -37,7 +37,18 @@ def test_a_study_is_served_and_opened_once_it_can_be_seen_and_ctrl_c_ends_all(ti
     port, log, browser = free_port(), tmp_path / "opened", tmp_path / "browser"
     browser.write_text(BROWSER.format(python=sys.executable, log=str(log)))
     browser.chmod(0o755)
-    words = [sys.executable, "-m", "tune.cli", "ui", "tiny", "--open", "--port", str(port), "--studies", tiny.studies]
+    words = [
+        sys.executable,
+        "-m",
+        "ensdistill_tune",
+        "ui",
+        "tiny",
+        "--open",
+        "--port",
+        str(port),
+        "--studies",
+        tiny.studies,
+    ]
     serving = subprocess.Popen(
         list(map(str, words)),
         env=os.environ | {"BROWSER": str(browser)},

@@ -1,0 +1,272 @@
+"""MLflow itself: a parent run a study, a child run a trial, written so that all may be sent again.
+
+A run is looked up before it is made, and of points with the same name, step, time and value MLflow keeps one; all of
+these are in the journal. So what is sent twice is there once.
+"""
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing is reported to anybody
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # the tracker tries again, and looks first what is there
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")  # seconds
+
+from ensdistill_tune.comparison import Pages, views
+from ensdistill_tune.entries import Entry, curves_of, settings_of, settings_of_study, tags_of, teachers_of, totals_of
+from ensdistill_tune.notes import EXPERIMENT_NOTE, NOTE, with_links
+from ensdistill_tune.record import sure
+from ensdistill_tune.space import Study
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+POINTS, ENTRIES = 1000, 100  # sent at once: metric points, params
+NAME = 250  # characters of the name of a run
+LONGEST = 5000  # characters of a param or tag; MLflow refuses more
+REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST")  # that another attempt cannot mend
+STATUS = {"finished": "FINISHED", "out_of_time": "FINISHED", "failed": "FAILED"}  # of a run; others are KILLED
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the runs of one study go."""
+
+    uri: str
+    experiment: str
+    study: str  # the name of the study
+    identity: str  # of the study, whatever its name
+    folder: Path  # of the study: relative names of artifacts start here
+    artifacts: Path  # for stores that are not servers
+
+
+class _DeletedRunError(Exception):
+    """Somebody deleted a run of the study while it went on."""
+
+
+class Store:
+    """MLflow itself. Every method may be called again after it failed at any point, with the same result."""
+
+    def __init__(self, place: Place, study: Study) -> None:
+        self.place, self.study = place, study
+        self.experiment = ""
+        self.pages: Pages | None = None  # once the store has answered; there may be two studies of one name
+        self.refused: list[str] = []  # what MLflow will never take, such as points of a run that somebody deleted
+        self.files: dict[str, str] = {}  # the artifacts that it has, each with a hash of its content
+        self._failed = False  # whether an attempt ever failed
+        self._runs: dict[int, str] = {}
+        self._client: MlflowClient | None = None
+        self._points: dict[str, list[Metric]] = {}  # that wait, by run
+
+    def forget(self) -> None:
+        """After a failure the store is asked anew what it has."""
+        self._failed = True
+        self._client = None
+        self._points = {}
+
+    def knows_the_study(self, *, begun: bool, since: float | None) -> bool:
+        """Whether what was sent before, if anything was, is in this store; makes the parent run if it is not there.
+
+        since: when the study began, if it has.
+        """
+        if self._client is not None:
+            return True
+        self._connect()
+        known = 0 in self._runs
+        if not known:
+            self._runs[0] = self._new_run(self.place.study, {"kind": "study", "trial": "0"}, since)
+        self.pages = Pages(self.experiment, self._runs[0], f"{self.place.study}-{self.place.identity[:6]}")
+        for tag, view in views(self.pages, self.study).items():
+            self._mlflow.set_experiment_tag(self.experiment, tag, view)
+        return known or not begun
+
+    def send(self, entries: Iterable[Entry]) -> None:
+        """Writes down what happened. Raises whatever MLflow raises."""
+        for entry in entries:
+            take = getattr(self, f"_{entry.event['event']}", None)
+            if take is not None:
+                self._try(take, entry)
+        for run in list(self._points):
+            self._try(self._flush, run)
+
+    def _try(self, call: Callable[[Any], None], what: Any) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            call(what)
+        except MlflowException as error:
+            if error.error_code not in REFUSALS:
+                raise
+            self.refused.append(" ".join(str(error).split())[:200])
+        except _DeletedRunError as error:
+            self.refused.append(str(error))
+
+    # --- events ---
+
+    def _session(self, entry: Entry) -> None:
+        """The study begins, or goes on."""
+        self._mlflow.update_run(self._runs[0], status="RUNNING")
+        self._log(self._runs[0], tags={"outcome": "running"})
+
+    def _prepared(self, entry: Entry) -> None:
+        """The teachers are there."""
+        event, parent = entry.event, self._runs[0]
+        self._add(parent, teachers_of(event["metrics"]), event["at"])
+        self._log(parent, params=settings_of_study(self.study), tags={"preset": self.study.preset, **entry.facts})
+
+    def _started(self, entry: Entry) -> None:
+        """A trial begins: a child run with its settings as parameters."""
+        trial = sure(entry.trial)
+        if trial.number not in self._runs:
+            tags = {"mlflow.parentRunId": self._runs[0], "outcome": "running", **entry.facts}
+            tags |= tags_of(trial, self.place.study, self.study)
+            self._runs[trial.number] = self._new_run(trial.name, tags, entry.event["at"])
+        self._log(self._runs[trial.number], params=settings_of(trial, self.study))
+
+    def _continued(self, entry: Entry) -> None:
+        """A trial goes on after an interrupt."""
+        run = self._run(entry)
+        self._mlflow.update_run(run, status="RUNNING")
+        self._log(run, tags={"outcome": "running"})
+
+    def _reported(self, entry: Entry) -> None:
+        """One epoch more."""
+        event, run = entry.event, self._run(entry)
+        self._add(run, curves_of(event["metrics"]), event["at"], int(event["metrics"]["epoch"]))
+
+    def _ended(self, entry: Entry) -> None:
+        """A trial is over, in its honest state; only one that ran to its end gets `final/...` metrics."""
+        event, trial = entry.event, sure(entry.trial)
+        run, state = self._run(entry), event["state"]
+        self._add(run, totals_of(trial, state), event["at"])
+        self._flush(run)
+        self._log(run, tags={"outcome": state} | ({"error": event["error"]} if event["error"] else {}))
+        self._end(run, state, event["at"])
+        self._add(self._runs[0], entry.parent, event["at"], entry.step)
+
+    def _closed(self, entry: Entry) -> None:
+        """The study is over, or interrupted; its files become artifacts of the parent run."""
+        event, parent = entry.event, self._runs[0]
+        self._add(parent, event["metrics"], event["at"])
+        self._flush(parent)
+        for number, figures in event.get("confirmed", {}).items():
+            if int(number) in self._runs:
+                self._add(self._runs[int(number)], figures, event["at"])
+        self._log(parent, tags={"outcome": event["state"], **event["tags"]})
+        self._filed(entry)
+        self._end(parent, event["state"], event["at"])
+        if self._failed:
+            self._find_runs(self._mlflow)
+
+    def _filed(self, entry: Entry) -> None:
+        """There is a new description of the study, or there are new files."""
+        event, parent = entry.event, self._runs[0]
+        if event.get("note") and self.pages:  # none if the report could not be made: then the last one stays
+            self._log(parent, tags={NOTE: with_links(event["note"], self.pages)})
+        for file in event["files"]:
+            self._keep(parent, file)
+
+    # --- how they are written ---
+
+    @property
+    def _mlflow(self) -> "MlflowClient":
+        if self._client is None:
+            raise AssertionError("nothing is written before the store has answered")
+        return self._client
+
+    def _connect(self) -> None:
+        """Finds the runs of this study."""
+        from mlflow import MlflowClient  # here: a slow import, and the study need not wait for it
+
+        for noisy, level in (("mlflow", "WARNING"), ("alembic", "WARNING"), ("psycopg", "ERROR")):
+            logging.getLogger(noisy).setLevel(level)
+        logging.getLogger("mlflow.store.db.utils").setLevel("CRITICAL")  # a traceback for every attempt
+        client = MlflowClient(self.place.uri)
+        self.experiment = self._find_experiment(client)
+        self._runs = self._find_runs(client)
+        self._client = client
+
+    def _find_runs(self, client: "MlflowClient") -> dict[int, str]:
+        """The runs by number of trial, 0 being the parent. Of several for one trial all but one are deleted.
+
+        There are several if a server made a run although its answer never came: the empty one goes.
+        """
+        found: dict[int, list[tuple[bool, int, str]]] = {}
+        token: str | None = None
+        while token is None or token:
+            wanted = f"tags.study_id = '{self.place.identity}'"
+            runs = client.search_runs([self.experiment], wanted, max_results=1000, page_token=token)
+            for run in runs:
+                number, known = int(run.data.tags["trial"]), self._runs.values()
+                own = (run.info.run_id in known, len(run.data.metrics), str(run.info.run_id))
+                found.setdefault(number, []).append(own)
+            token = runs.token or ""
+        for several in found.values():
+            several.sort()
+            for _, _, ghost in several[:-1]:
+                client.delete_run(ghost)
+        return {number: several[-1][2] for number, several in found.items()}
+
+    def _find_experiment(self, client: "MlflowClient") -> str:
+        known = client.get_experiment_by_name(self.place.experiment)
+        if known is not None:
+            return str(known.experiment_id)
+        own = None if self.place.uri.startswith("http") else self.place.artifacts.resolve().as_uri()
+        tags = {NOTE: EXPERIMENT_NOTE}
+        return str(client.create_experiment(self.place.experiment, artifact_location=own, tags=tags))
+
+    def _run(self, entry: Entry) -> str:
+        """The run of the trial that an event is about."""
+        trial = sure(entry.trial)
+        if trial.number not in self._runs:
+            raise _DeletedRunError(f"the run of trial {trial.name} was deleted")
+        return self._runs[trial.number]
+
+    def _new_run(self, name: str, tags: dict[str, str], at: float | None) -> str:
+        tags = {"study": self.place.study, "study_id": self.place.identity, **tags}
+        start = None if at is None else _milliseconds(at)
+        run = self._mlflow.create_run(self.experiment, start_time=start, run_name=name[:NAME], tags=tags)
+        return str(run.info.run_id)
+
+    def _add(self, run: str, metrics: Mapping[str, float], at: float, step: int = 0) -> None:
+        from mlflow.entities import Metric
+
+        points = [Metric(name, float(value), _milliseconds(at), step) for name, value in metrics.items()]
+        self._points.setdefault(run, []).extend(points)
+
+    def _flush(self, run: str) -> None:
+        points = self._points.pop(run, [])
+        for start in range(0, len(points), POINTS):
+            self._mlflow.log_batch(run, metrics=points[start : start + POINTS])
+
+    def _log(self, run: str, params: Mapping[str, Any] | None = None, tags: Mapping[str, Any] | None = None) -> None:
+        from mlflow.entities import Param, RunTag
+
+        entries = [Param(name, str(value)[:LONGEST]) for name, value in (params or {}).items()]
+        for start in range(0, len(entries), ENTRIES):
+            self._mlflow.log_batch(run, params=entries[start : start + ENTRIES])
+        if tags:
+            self._mlflow.log_batch(run, tags=[RunTag(name, str(value)[:LONGEST]) for name, value in tags.items()])
+
+    def _keep(self, run: str, name: str) -> None:
+        """A file of the study as an artifact, in the same sub-folder, unless MLflow has it as it is."""
+        file, folder = self.place.folder / name, str(Path(name).parent)
+        if not file.exists():
+            return
+        content = hashlib.sha256(file.read_bytes()).hexdigest()
+        if self.files.get(name) != content:
+            self._mlflow.log_artifact(run, str(file), None if folder == "." else folder)
+            self.files[name] = content
+
+    def _end(self, run: str, state: str, at: float) -> None:
+        self._mlflow.set_terminated(run, STATUS.get(state, "KILLED"), _milliseconds(at))
+
+
+def _milliseconds(at: float) -> int:
+    return round(at * 1000)

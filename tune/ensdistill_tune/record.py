@@ -1,0 +1,222 @@
+"""What a study knows about itself: the record of every trial, made from the journal, and the files of a study."""
+
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+from ensdistill.errors import DataError
+from ensdistill.files import write_json
+from ensdistill_tune.journal import Event, read_journal
+
+METRICS = ("val/nll", "val/accuracy", "val/brier", "val/ece", "val/cnll", "val/dee")  # that are shown everywhere
+UNDER_WAY = ("training teachers", "running", "confirming")  # states of a study that somebody is at work on
+CHECKPOINT = "checkpoint.pt"  # in the folder of a trial that runs
+EPOCHS = "reported"  # in a report of a trial: the metrics after each epoch since the report before
+FAILURE = "failure"  # in the last report of a trial that failed by itself: why
+State = Literal["running", "finished", "pruned", "failed", "interrupted"]
+
+
+@dataclass
+class TrialRecord:
+    """One trial, from its start to its end."""
+
+    number: int  # 1 is the first; baselines come first
+    baseline: str | None  # the preset, for a baseline
+    sampled: dict[str, Any]  # the searched settings by dotted name
+    config_hash: str
+    state: State = "running"
+    epochs: list[dict[str, float]] = field(default_factory=list)  # every report
+    error: str | None = None
+    confirms: int | None = None  # the trial whose settings it repeats, after the search
+    seed: int | None = None  # of such a repeat
+    memory: dict[str, Any] = field(default_factory=dict)  # what the searcher must know again of its suggestion
+    changes: list[dict[str, Any]] = field(default_factory=list)  # settings that changed on the way: after which epoch
+    parent: int | None = None  # the trial at whose checkpoint after the last of these changes it begins
+    replaces: int | None = None  # the trial that gave up and made room for it
+
+    @property
+    def searched(self) -> bool:
+        """Whether it is neither a baseline nor a repeat."""
+        return self.confirms is None and self.baseline is None
+
+    @property
+    def name(self) -> str:
+        """Short and telling."""
+        if self.confirms is not None:
+            return f"{self.number:03d} repeats {self.baseline or f'{self.confirms:03d}'} with seed {self.seed}"
+        return f"{self.number:03d} {self.baseline or self.settings}"
+
+    @property
+    def settings(self) -> str:
+        """What was sampled, in short: `step_size=0.0123 averaging=ema`, and what changed on the way."""
+        words = [_in_short(self.sampled)]
+        words += [f"after {change['after']}: {_in_short(change['settings'])}" for change in self.changes]
+        return ", ".join(words)
+
+    @property
+    def settings_at_last(self) -> dict[str, Any]:
+        """What was sampled, as it was after all changes."""
+        changed = {name: value for change in self.changes for name, value in change["settings"].items()}
+        return {**self.sampled, **changed}
+
+    @property
+    def last(self) -> dict[str, float]:
+        """The last report, empty before the first."""
+        return self.epochs[-1] if self.epochs else {}
+
+    @property
+    def whole(self) -> bool:
+        """Whether its last epoch has been reported."""
+        return bool(self.epochs) and self.last["epoch"] == self.last["epochs"]
+
+    def at(self, epoch: int, metric: str) -> float | None:
+        """A metric after an epoch; None if that epoch was not reported."""
+        return next((known[metric] for known in self.epochs if known["epoch"] == epoch), None)
+
+    def value(self, metric: str) -> float | None:
+        """A metric after the last epoch; None unless the trial ran to its end."""
+        return self.last.get(metric) if self.state == "finished" else None
+
+
+Trials = dict[int, TrialRecord]  # by number
+
+
+def follow(trials: Trials, event: Event) -> TrialRecord | None:
+    """Brings the records up to date with one event; the record that it changed, if it is one of a trial."""
+    what, number = event["event"], event.get("trial")
+    if number is None:
+        return None
+    if what == "started":
+        trials[number] = TrialRecord(number, **event["record"])
+    trial: TrialRecord = trials[number]
+    if what == "continued":
+        trial.state = "running"
+    elif what == "reported":
+        trial.epochs.append(event["metrics"])
+    elif what == "ended":
+        trial.state, trial.error = event["state"], event["error"]
+    return trial
+
+
+def sure(trial: TrialRecord | None) -> TrialRecord:
+    """The trial of an event that is about one."""
+    if trial is None:
+        raise AssertionError("an event of a trial names its trial")
+    return trial
+
+
+def ranked(trials: Iterable[TrialRecord], metric: str, mode: str) -> list[TrialRecord]:
+    """The finished trials, best first; of equals the earlier one first."""
+    sign = -1 if mode == "max" else 1
+    finished = [trial for trial in trials if trial.value(metric) is not None]
+    return sorted(finished, key=lambda trial: (sign * (trial.value(metric) or 0.0), trial.number))
+
+
+def counts(trials: Iterable[TrialRecord]) -> dict[str, int]:
+    """How many trials are in each state."""
+    return dict(Counter(trial.state for trial in trials))
+
+
+def seconds_of_work(events: Sequence[Event]) -> float:
+    """How long the study has been worked at: for each session the time from its beginning to its last event.
+
+    A report that was made later (`filed`) is no work at the study.
+    """
+    seconds, began = 0.0, 0.0
+    events = [event for event in events if event["event"] != "filed"]
+    for n, event in enumerate(events):
+        if event["event"] == "session":
+            began = event["at"]
+        if n + 1 == len(events) or events[n + 1]["event"] == "session":
+            seconds += event["at"] - began
+    return seconds
+
+
+class StudyFolder:
+    """`<studies>/<name>/`: study.json (settings, state, summary), journal.jsonl (all that happened), and
+
+    trials/<number>/ (checkpoint of a trial that runs, student of one that ran to its end).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def journal(self) -> Path:
+        """The file of the journal."""
+        return self.path / "journal.jsonl"
+
+    def trial(self, number: int) -> Path:
+        """The folder of one trial's checkpoint and student."""
+        return self.path / "trials" / f"{number:05d}"
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Inside the block this process alone works at the study; the hold ends with the process, however it dies.
+
+        Raises DataError if another one does.
+        """
+        try:
+            with FileLock(self._lock, timeout=1):
+                yield
+        except Timeout as error:
+            raise DataError(f"{self.path}: another process is at work on this study") from error
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Replaces study.json."""
+        write_json(self.path / "study.json", summary)
+
+    def read_summary(self) -> dict[str, Any]:
+        """The content of study.json; a study whose process is gone without a word has the state `died`.
+
+        Raises DataError if there is none, or it is damaged.
+        """
+        try:
+            summary: dict[str, Any] = json.loads((self.path / "study.json").read_text())
+            state = summary["state"]
+        except OSError as error:
+            raise DataError(f"{self.path}: there is no study here") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{self.path / 'study.json'}: damaged") from error
+        if state in UNDER_WAY and not self._is_held():
+            summary["state"] = "died"
+        return summary
+
+    def read_trials(self) -> list[TrialRecord]:
+        """All trials that have begun, by number."""
+        trials: Trials = {}
+        for event in read_journal(self.journal):
+            follow(trials, event)
+        return [trials[number] for number in sorted(trials)]
+
+    @property
+    def _lock(self) -> Path:
+        return self.path / ".lock"
+
+    def _is_held(self) -> bool:
+        if not self._lock.exists():
+            return False
+        try:
+            with FileLock(self._lock, timeout=0):
+                return False
+        except Timeout:
+            return True
+
+
+def _in_short(settings: dict[str, Any]) -> str:
+    return " ".join(f"{_short_name(name)}={_short(value)}" for name, value in settings.items())
+
+
+def _short_name(name: str) -> str:
+    parts = name.split(".")
+    return parts[-2] if parts[-1] == "kind" and len(parts) > 1 else parts[-1]
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

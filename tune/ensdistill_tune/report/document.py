@@ -1,0 +1,190 @@
+"""The report as Markdown: first what was learnt, then the tables behind it."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from ensdistill.config import to_yaml
+from ensdistill.evaluation import Row
+from ensdistill.tables import markdown_table
+from ensdistill_tune.board import figure, pareto_front
+from ensdistill_tune.confirm import Candidate, compare, mean_and_spread
+from ensdistill_tune.entries import without_password
+from ensdistill_tune.record import METRICS, counts
+from ensdistill_tune.report import words
+from ensdistill_tune.report.advice import advice
+from ensdistill_tune.report.facts import Facts
+from ensdistill_tune.report.foresight import Foresight
+from ensdistill_tune.report.importance import Importance
+
+TOP = 10  # trials of the leaderboard that are shown
+COLUMNS = ("accuracy", "nll", "cnll", "ece", "dee", "flops", "agreement", "brier")
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report under its heading."""
+
+    title: str
+    text: str  # Markdown
+
+
+def first_lines(facts: Facts, found: Sequence[Importance], seen: Sequence[Foresight]) -> str:
+    """What was learnt, in some ten lines."""
+    lines = [
+        words.how_it_stands(facts),
+        words.what_won(facts),
+        words.by_how_much(facts),
+        words.on_the_front(facts),
+        words.luck(facts),
+        words.worth(facts),
+        words.how_close(facts),
+        words.what_mattered(facts, found),
+        words.stopping(facts, seen),
+    ]
+    lines += [f"**What to try next.** {' '.join(some)}"] if (some := advice(facts, found)) else []
+    if facts.order:
+        lines.append(
+            f"**Take it away.** `{facts.command('export')}` writes the student as files that run elsewhere; "
+            "its settings are in `best.yaml`, every trial is in `leaderboard.csv`, figures are in `report.html`."
+        )
+    return "\n".join(f"- {line}" for line in lines if line)
+
+
+def sections(facts: Facts) -> list[Section]:
+    """Everything after the first lines and the figures."""
+    parts = [
+        Section("Beside the ensemble", _beside(facts)),
+        Section("Confirmation", _confirmation(facts)),
+        Section("The best trials", _leaderboard(facts)),
+        Section("Take it away", _take_away(facts)),
+        Section("How it was made", _made(facts)),
+    ]
+    return [part for part in parts if part.text]
+
+
+def summary_line(facts: Facts) -> str:
+    """How many trials, how long."""
+    states = ", ".join(f"{n} {state}" for state, n in sorted(counts(facts.trials).items()))
+    repeats = f", {len(facts.repeats)} repeats with fresh seeds" if facts.repeats else ""
+    seconds = float(facts.summary.get("seconds", 0))
+    return f"{len(facts.trials)} trials ({states}){repeats}, in {seconds:,.0f} s. {facts.study.objective} decides."
+
+
+def _beside(facts: Facts) -> str:
+    """Winner, baselines, ensemble and one teacher on the test images; or else winner and teachers on validation."""
+    rows: Mapping[str, Sequence[Row]] = facts.tested
+    where = f"Test images, {facts.looked} after everything was decided; mean and standard deviation over seeds."
+    if not (facts.tested and facts.confirmed):
+        own, _ = words.winner_rows(facts)
+        candidate = next(iter(facts.confirmed or (Candidate(trial, [trial]) for trial in facts.order)), None)
+        rows = ({candidate.label: own} if candidate else {}) | {who: [dict(row)] for who, row in facts.teachers.items()}
+        where = "Validation images: those by which trials were chosen, so a little flattering."
+        if facts.confirmed and facts.looks:
+            where += " The test images were looked at before, for other students (`earlier_test` in confirmation.json)."
+    if not rows:
+        return ""
+    shown = [name for name in COLUMNS if any(name in row for some in rows.values() for row in some)]
+    lines = [[who, *[_cell(name, some) for name in shown]] for who, some in rows.items()]
+    return f"{where}\n\n{markdown_table(['', *shown], lines)}"
+
+
+def _cell(name: str, rows: Sequence[Row]) -> str:
+    values = [row[name] for row in rows if name in row]
+    if not values:
+        return ""
+    return figure("cost/flops", fmean(values)) if name == "flops" else mean_and_spread(values)
+
+
+def _confirmation(facts: Facts) -> str:
+    """Each candidate over its seeds, and its difference to the best baseline."""
+    if not facts.confirmed:
+        return ""
+    metric, baseline = facts.study.objective, next((c for c in facts.confirmed if c.trial.baseline), None)
+    among = max(1, sum(not c.trial.baseline for c in facts.confirmed))
+    rows = []
+    for c in facts.confirmed:
+        row = [c.label, *[mean_and_spread(c.values(name)) for name in METRICS], ""]
+        if baseline is not None and c is not baseline:
+            apart = compare(c.values(metric), baseline.values(metric), facts.study.mode, among)
+            row[-1] = f"{apart.difference:+.4f} ({apart.sure_low:+.4f} to {apart.sure_high:+.4f})"
+        rows.append(row)
+    against = f"minus `{baseline.label}`" if baseline else ""
+    out = ", ".join(f"`{trial.name}`" for trial in facts.fell_out)
+    text = (
+        f"The best trials of the search and all baselines again, with {len(facts.confirmed[0].repeats)} seeds that the "
+        f"search never saw, on validation images. Last column: mean difference of {words.spoken(metric)} in pairs of "
+        f"the same seed, with its 95 % interval (Student's t, allowing for the choice among {among})."
+        + (f" Left out, since a repeat failed: {out}." if out else "")
+    )
+    return f"{text}\n\n{markdown_table(['', *[name.split('/')[1] for name in METRICS], against], rows)}"
+
+
+def _leaderboard(facts: Facts) -> str:
+    order, front = facts.order, pareto_front(facts.order, facts.study)
+    rows = []
+    for rank, trial in enumerate(order, 1):
+        if rank <= TOP or trial.baseline or trial in front:
+            label = f"baseline {trial.baseline}" if trial.baseline else f"{trial.number:03d}"
+            values = [figure(name, trial.last[name]) for name in facts.study.shown]
+            rows.append([label + (" *" if trial in front else ""), str(rank), *values, words.in_code(trial)])
+    if not rows:
+        return ""
+    head = ["trial", "rank", *[name.split("/")[1] for name in facts.study.shown], "settings"]
+    stars = " * nobody is better in all objectives." if front else ""
+    text = f"Validation images, one seed each.{stars} All {len(facts.trials)} trials: `leaderboard.csv`."
+    return f"{text}\n\n{markdown_table(head, rows, ['settings'])}"
+
+
+def _take_away(facts: Facts) -> str:
+    """Settings of the winner, and the commands that use it."""
+    _, trial = words.shipped(facts)
+    if trial is None:
+        return ""
+    settings = to_yaml(facts.study.config_of(trial)).strip()
+    settings_file = shlex.quote(str(facts.studies / facts.name / "best.yaml"))
+    return (
+        f"{_own_figures(facts)}```bash\n"
+        f"{facts.command('export')}  # the student as ONNX, torch.export and safetensors files\n"
+        f"ensdistill distill {settings_file}{facts.elsewhere}  # the same student once more\n"
+        "```\n\n"
+        f"All settings of what ships (trial {trial.name}):\n\n```yaml\n{settings}\n```"
+    )
+
+
+def _own_figures(facts: Facts) -> str:
+    """What the one student that ships showed on the test images."""
+    candidate, repeat = words.shipped(facts)
+    if not (facts.tested and candidate and repeat):
+        return ""
+    row = facts.tested[candidate.label][[r.seed for r in candidate.repeats].index(repeat.seed)]
+    figures = ", ".join(f"{words.SPOKEN[name]} {row[name]:.4f}" for name in ("accuracy", "nll", "cnll", "ece"))
+    return f"What ships is the student of seed {repeat.seed}, best on validation. On the test images: {figures}.\n\n"
+
+
+def _made(facts: Facts) -> str:
+    """What one needs to know to have the same again."""
+    known = facts.summary
+    versions = ", ".join(f"{name} {version}" for name, version in known.get("versions", {}).items())
+    study = facts.study
+    rows: list[tuple[str, Any]] = [
+        ("searcher and scheduler", f"{study.searcher.kind}, {study.scheduler.kind}"),
+        ("data", known.get("data_hash")),
+        ("teachers", known.get("ensemble_hash")),
+        ("study", known.get("study_hash")),
+        ("git commit", known.get("git_commit")),
+        ("versions", versions),
+        ("device", known.get("device")),
+        ("MLflow", without_password(known["tracking_uri"]) if known.get("tracking_uri") else None),
+    ]
+    return markdown_table(["", "what"], [[name, f"{value}"] for name, value in rows if value], ["what"])
+
+
+def as_markdown(facts: Facts, lead: str, parts: Sequence[Section], folder: Path) -> str:
+    """report.md."""
+    body = "\n\n".join(f"## {part.title}\n\n{part.text}" for part in parts)
+    where = f"Figures: `{folder.name}/report.html`, which needs no network."
+    return f"# Study {facts.name}\n\n{summary_line(facts)}\n\n{lead}\n\n{where}\n\n{body}\n"

@@ -1,0 +1,111 @@
+"""All that a report is made from, read from the files of one study; nothing is trained or evaluated anew."""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ensdistill.errors import DataError
+from ensdistill.evaluation import Row
+from ensdistill.faults import validate
+from ensdistill.tables import Metrics, teacher_rows
+from ensdistill_tune.confirm import Candidate
+from ensdistill_tune.journal import read_journal
+from ensdistill_tune.record import StudyFolder, TrialRecord, ranked
+from ensdistill_tune.report.importance import Importance, importance
+from ensdistill_tune.space import Study
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One study as it stands: over, interrupted or still at work."""
+
+    name: str
+    study: Study
+    summary: Mapping[str, Any]  # study.json
+    trials: Sequence[TrialRecord]  # baselines and searched ones, by number
+    repeats: Sequence[TrialRecord] = ()  # those of the confirmation
+    confirmed: Sequence[Candidate] = ()  # best mean first; empty without a confirmation that is over
+    tested: Mapping[str, Sequence[Row]] = field(default_factory=dict)  # the last look at the test images: rows by who
+    looks: int = 1  # how often these were looked at, for other students each time
+    portraits: Mapping[str, Any] = field(default_factory=dict)  # portraits.json
+    studies: Path = Path("studies")  # the folder of all studies
+
+    @property
+    def order(self) -> list[TrialRecord]:
+        """Trials that ran to their end, best first."""
+        return ranked(self.trials, self.study.objective, self.study.mode)
+
+    @property
+    def searched(self) -> list[TrialRecord]:
+        """The trials without the baselines, by number."""
+        return [trial for trial in self.trials if trial.searched]
+
+    @property
+    def teachers(self) -> dict[str, Metrics]:
+        """On validation images: the ensemble, and one teacher in the mean; empty before teachers are trained."""
+        return teacher_rows(self.summary.get("teachers", {}))
+
+    def command(self, name: str, more: str = "") -> str:
+        """A command about this study, as it is typed where the study was."""
+        return " ".join(filter(None, ["ensdistill-tune", name, self.name, more])) + self.elsewhere
+
+    @property
+    def elsewhere(self) -> str:
+        """What commands need besides if the studies are not where they are by default."""
+        return f" --studies {shlex.quote(str(self.studies))}" if self.studies != Path("studies") else ""
+
+    @property
+    def looked(self) -> str:
+        """`looked at once`, or how often: with every look the images choose a little more."""
+        return "looked at once" if self.looks < 2 else f"looked at {self.looks} times"
+
+    @property
+    def fell_out(self) -> list[TrialRecord]:
+        """The trials of the confirmation that is over of which a repeat failed, so that they are no candidates."""
+        failed = {repeat.confirms for repeat in self.repeats if repeat.state == "failed"}
+        failed -= {candidate.trial.number for candidate in self.confirmed}
+        return [trial for trial in self.trials if trial.number in failed] if self.confirmed else []
+
+    @cached_property
+    def importance(self) -> list[Importance]:
+        """Which settings mattered, the most important first; seconds for a thousand trials, and found once."""
+        return importance(self.trials, self.study)
+
+
+def read_facts(home: Path) -> Facts:
+    """Reads a study's folder. Raises DataError if there is no study, or one that has not begun."""
+    folder = StudyFolder(home)
+    summary = folder.read_summary()
+    study = validate(Study, summary["study"])
+    if not folder.journal.exists():
+        raise DataError(f"{home}: no trial has begun yet, so there is nothing to report")
+    records = folder.read_trials()
+    looks = sum(event["event"] == "looked" for event in read_journal(folder.journal))
+    trials = [trial for trial in records if trial.confirms is None]
+    repeats = [trial for trial in records if trial.confirms is not None]
+    confirmation = _read(home / "confirmation.json")
+    confirmed = [_candidate(row, trials, repeats) for row in confirmation.get("candidates", [])]
+    tested, portraits = confirmation.get("test", {}), _read(home / "portraits.json")
+    return Facts(home.name, study, summary, trials, repeats, confirmed, tested, looks, portraits, home.parent)
+
+
+def _candidate(row: Mapping[str, Any], trials: Sequence[TrialRecord], repeats: Sequence[TrialRecord]) -> Candidate:
+    """One candidate as confirmation.json has it: a study that is being extended has another plan by now."""
+    trial = next(trial for trial in trials if trial.number == row["trial"])
+    own = {repeat.seed: repeat for repeat in repeats if repeat.confirms == trial.number}
+    return Candidate(trial, [own[seed] for seed in row["seeds"]])
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """The content of a JSON file that may not be there yet."""
+    try:
+        content: dict[str, Any] = json.loads(file.read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise DataError(f"{file}: damaged; `ensdistill-tune resume` writes it anew") from error
+    return content

@@ -1,0 +1,134 @@
+"""What all figures share: colours and marks, names, hover texts.
+
+Colours are those of Okabe and Ito (2008), told apart by colour-blind eyes, as far as they can be seen on white and on
+black. Nothing is said by colour alone. Backgrounds are transparent and no text has a colour of its own: a page sets
+`font.color` to suit its own.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from ensdistill_tune.record import State, TrialRecord
+from ensdistill_tune.report.facts import Facts
+from ensdistill_tune.report.figures.scales import Scale, short
+from ensdistill_tune.space import Study
+
+BLUE, GREEN, ORANGE, RED, PINK = "#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7"
+GREY = "#8c8c8c"
+FAINT = "rgba(140,140,140,0.25)"
+NOTHING = "rgba(0,0,0,0)"
+WINNER, BASELINE, TEACHERS = (BLUE, "solid", "circle"), (RED, "dashdot", "square"), (GREEN, "dot", "diamond")  # looks
+ENDS: dict[State, tuple[str, str, str]] = {  # how a trial ended: in words, colour, mark
+    "finished": ("ran to its end", BLUE, "circle"),
+    "pruned": ("stopped early", PINK, "triangle-down-open"),
+    "failed": ("failed", GREY, "x"),
+    "running": ("still running", GREEN, "circle-open"),
+    "interrupted": ("interrupted", GREEN, "circle-open-dot"),
+}
+FEWEST = 4  # trials from whose values a range is taken
+CROWD = 200  # marks or lines: more are drawn fainter
+METRICS = {
+    "val/nll": "validation NLL (nats)",
+    "val/cnll": "calibrated NLL (nats)",
+    "val/accuracy": "validation accuracy",
+    "val/brier": "validation Brier score",
+    "val/ece": "validation ECE",
+    "cost/flops": "operations an image (FLOP)",
+    "cost/parameters": "parameters",
+}
+
+
+def new_figure(height: int = 380, **layout: Any) -> go.Figure:
+    """An empty figure with the looks of all."""
+    legend = {"orientation": "h", "x": 0, "yref": "container", "y": 0, "yanchor": "bottom", "bgcolor": NOTHING}
+    margin = {"l": 8, "r": 14, "t": 14, "b": 8}
+    looks: dict[str, Any] = {"template": "none", "paper_bgcolor": NOTHING, "plot_bgcolor": NOTHING}
+    looks |= {"height": height, "margin": margin, "legend": legend, "hoverlabel": {"align": "left"}}
+    return lined(go.Figure(layout=looks | layout))
+
+
+def lined(figure: go.Figure) -> go.Figure:
+    """Gives all axes of a figure their lines."""
+    looks: dict[str, Any] = {"gridcolor": FAINT, "zeroline": False, "linecolor": GREY, "tickcolor": GREY}
+    looks |= {"automargin": True, "title_standoff": 8}
+    return figure.update_xaxes(**looks).update_yaxes(**looks)
+
+
+def label(trial: TrialRecord) -> str:
+    """`017`, or the name of a baseline."""
+    return trial.baseline or f"{trial.number:03d}"
+
+
+def spread(facts: Facts, always: Sequence[float] = ()) -> Scale:
+    """The axis of the objective: of searched trials that ran to their end, or of all if there are too few of those.
+
+    So a trial that was stopped where nobody is good yet is drawn at the edge. Losses are shown in their logarithm: near
+    the end, where it counts, they differ little.
+    """
+    metric, trials = facts.study.objective, [trial for trial in facts.order if trial.searched]
+    if len(trials) < FEWEST:
+        trials = [trial for trial in facts.trials if trial.epochs and trial.state != "failed"]
+    return Scale.of((trial.last[metric] for trial in trials), log=facts.study.mode == "min", always=always)
+
+
+def height(trial: TrialRecord, facts: Facts, scale: Scale) -> float:
+    """A trial's last value; one that failed has none, and is drawn at the worse end."""
+    if trial.state == "failed":
+        return scale.worst(facts.study.mode)
+    return scale.clip(trial.last[facts.study.objective])
+
+
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """`perturbation.step_size` -> `step_size`, `averaging.kind` -> `averaging`; in full where two would be the same."""
+    found = {name: _last_part(name) for name in names}
+    often = Counter(found.values())
+    return {name: name if often[last] > 1 else last for name, last in found.items()}
+
+
+def _last_part(name: str) -> str:
+    parts = name.split(".")
+    return parts[-2] if parts[-1] == "kind" and len(parts) > 1 else parts[-1]
+
+
+def hover(trial: TrialRecord, study: Study) -> str:
+    """All about one trial in a few lines."""
+    after = f" after epoch {trial.last['epoch']:.0f}" if trial.epochs and trial.state != "finished" else ""
+    lines = [f"<b>{'baseline' if trial.baseline else 'trial'} {label(trial)}</b> {ENDS[trial.state][0]}{after}"]
+    lines += [f"{study.objective.split('/')[1]} {trial.last[study.objective]:.4f}"] if trial.epochs else []
+    lines += [f"{name} {_in_short(value)}" for name, value in trial.settings_at_last.items()]
+    return "<br>".join(lines)
+
+
+def _in_short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def by_state(trials: Iterable[TrialRecord]) -> Mapping[State, list[TrialRecord]]:
+    """The trials by how they ended, in the order of ENDS."""
+    every = list(trials)
+    found = {state: [trial for trial in every if trial.state == state] for state in ENDS}
+    return {state: some for state, some in found.items() if some}
+
+
+def marked(state: State, x: Sequence[float], y: Sequence[float], texts: Sequence[str], **more: Any) -> go.Scatter:
+    """Trials that ended like this, as marks."""
+    words, colour, mark = ENDS[state]
+    size, opacity = (7, 0.85) if len(x) <= CROWD else (5, 0.6)
+    marker = {"color": colour, "symbol": mark, "size": size, "opacity": opacity}
+    own: dict[str, Any] = {"x": list(x), "y": list(y), "hovertext": list(texts), "name": words, "legendgroup": words}
+    return go.Scatter(**own | {"mode": "markers", "marker": marker, "hoverinfo": "text", "cliponaxis": False} | more)
+
+
+def thin(lines: int) -> str:
+    """The grey of lines that are seen together, not one by one."""
+    return f"rgba(140,140,140,{0.5 if lines <= CROWD else 0.25})"
+
+
+def level(value: float, over: tuple[float, float], name: str, colour: str, dash: str) -> go.Scatter:
+    """A line straight across a figure."""
+    line = {"color": colour, "dash": dash, "width": 1.5}
+    told = f"{name}: {value:.4f}<extra></extra>"
+    return go.Scatter(x=list(over), y=[short(value)] * 2, mode="lines", name=name, line=line, hovertemplate=told)

@@ -1,0 +1,160 @@
+"""One trial inside a Ray worker: sampled values -> settings -> `ensdistill.distill` -> reports and checkpoints."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from ensdistill import Data, Ensemble, Epoch, distill
+from ensdistill.config import Config
+from ensdistill.ensemble_metrics import deep_ensemble_equivalent
+from ensdistill.errors import DataError, EnsdistillError
+from ensdistill.evaluation import cost
+from ensdistill.recall import recall
+from ensdistill.shipped import student_metadata
+from ensdistill.weights import STUDENT_FILE, save_weights
+from ensdistill_tune.memory import own_memory, release
+from ensdistill_tune.pbt import CHECKPOINT_AFTER, Pbt
+from ensdistill_tune.placement import SharedData
+from ensdistill_tune.record import CHECKPOINT, EPOCHS, FAILURE, StudyFolder, TrialRecord
+from ensdistill_tune.space import Study
+
+# What a stopped trial may need to free its memory before its process serves the next one. Ray would give it 2 s and
+# let the next one fail.
+os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "600")
+REPORT_SECONDS = 1.0  # shorter epochs are reported together: a report costs two processes some milliseconds each
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What all trials share, put into Ray's object store once."""
+
+    study: Study
+    folder: StudyFolder
+    data: SharedData
+    ensemble: Ensemble
+    curve: Sequence[float]  # calibrated NLL on validation of 1, 2, ..., M teachers
+
+    @classmethod
+    def of(cls, study: Study, folder: StudyFolder, data: Data, ensemble: Ensemble, curve: Sequence[float]) -> "Inputs":
+        """Packs what `unpack` gives back; what the trials would ask the teachers alike is asked now."""
+        _ask_ahead(study, data, ensemble)
+        return cls(study, StudyFolder(folder.path.resolve()), SharedData.of(data), ensemble.cpu(), curve)
+
+    def unpack(self, device: torch.device) -> tuple[Data, Ensemble]:
+        """Data and ensemble on the device."""
+        return self.data.to(device), self.ensemble.to(device)
+
+
+def _ask_ahead(study: Study, data: Data, ensemble: Ensemble) -> None:
+    """Lets the ensemble say what examples of the trials recall, where they do; what others recall they ask themselves.
+
+    On the device of the trials, whose numbers differ in the last digits from those of others, or not at all.
+    """
+    device = _device(study)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        return
+    data, ensemble = data.to(device), ensemble.to(device)
+    for config in study.examples:
+        recall(ensemble, data, config)
+    if device.type == "cuda":
+        ensemble.cpu()
+        release()
+
+
+def _device(study: Study) -> torch.device:
+    """Where trials are trained."""
+    return torch.device("cuda" if study.trial.gpu else "cpu")
+
+
+def run_trial(suggestion: dict[str, Any], inputs: Inputs) -> None:
+    """Trains one student; goes on at its checkpoint if there is one. Short epochs are reported several at a time.
+
+    suggestion: as `ensdistill_tune.agenda.Agenda` makes it.
+    """
+    reports = _Reports()
+    try:
+        with own_memory(inputs.study.trial.gpu):
+            _run(suggestion, inputs, reports)
+    except EnsdistillError as error:
+        # Told as a result, not raised: Ray would start the trial again, to fail at the same place.
+        reports.send(**{FAILURE: str(error)})
+
+
+class _Reports:
+    """Epochs on their way to the study."""
+
+    def __init__(self) -> None:
+        self._epochs: list[dict[str, float]] = []
+        self._seconds = 0.0
+
+    def add(self, metrics: dict[str, float], seconds: float, *, at_once: bool) -> None:
+        """Another epoch, which took so many seconds; it may wait for the next ones unless it is to go at once."""
+        self._epochs.append(metrics)
+        self._seconds += seconds
+        if at_once or self._seconds > REPORT_SECONDS:
+            self.send()
+
+    def send(self, **more: str) -> None:
+        """Sends what waits; returns when the study has written it down, or not at all if the trial stops."""
+        epochs, self._epochs, self._seconds = self._epochs, [], 0.0
+        tune.report({EPOCHS: epochs, **more})
+
+
+def _run(suggestion: dict[str, Any], inputs: Inputs, reports: _Reports) -> None:
+    study, home = inputs.study, inputs.folder.trial(suggestion["number"])
+    config = study.config_of(TrialRecord(config_hash="", **suggestion))
+    data, ensemble = inputs.unpack(_device(study))
+    metadata = student_metadata(config, data, ensemble.identity)
+    decisive, costs, unsaved = study.scheduler.decisive(study.epochs), None, 0.0
+    for epoch in _begin(config, ensemble, data, _checkpoint(suggestion, inputs.folder)):
+        if config.changes and suggestion["parent"] and epoch.number <= config.changes[-1].after:
+            continue  # its parent has reported it
+        costs = costs or cost(epoch.student(), data.train.images.shape[1:])
+        if epoch.last:
+            save_weights(home / STUDENT_FILE, epoch.student(), metadata)
+        unsaved += epoch.seconds
+        saves = unsaved > study.trial.checkpoint_seconds and not epoch.last
+        metrics = _metrics(epoch, inputs.curve, costs)
+        reports.add(metrics, epoch.seconds, at_once=epoch.last or saves or epoch.number in decisive)
+        # Only now: the study has written the epoch down, so a checkpoint never knows of one that the study does not.
+        if _others_may_begin(study, epoch):
+            epoch.save(home / CHECKPOINT_AFTER.format(epoch=epoch.number))
+        if saves:
+            epoch.save(home / CHECKPOINT)
+            unsaved = 0.0
+
+
+def _checkpoint(suggestion: dict[str, Any], folder: StudyFolder) -> Path:
+    """Where a trial begins, if that file is there: at its own checkpoint, or at that of its parent."""
+    own = folder.trial(suggestion["number"]) / CHECKPOINT
+    if own.exists() or not suggestion["parent"]:
+        return own
+    return folder.trial(suggestion["parent"]) / CHECKPOINT_AFTER.format(epoch=suggestion["changes"][-1]["after"])
+
+
+def _others_may_begin(study: Study, epoch: Epoch) -> bool:
+    return isinstance(study.scheduler, Pbt) and not epoch.last and epoch.number % study.scheduler.interval_epochs == 0
+
+
+def _begin(config: Config, ensemble: Ensemble, data: Data, checkpoint: Path) -> Iterator[Epoch]:
+    """The epochs of a student that begins, or goes on at its checkpoint; a damaged one is as good as none."""
+    if checkpoint.exists():
+        with contextlib.suppress(DataError):
+            return distill(config, ensemble, data, resume=checkpoint)
+    return distill(config, ensemble, data)
+
+
+def _metrics(epoch: Epoch, curve: Sequence[float], costs: dict[str, float]) -> dict[str, float]:
+    """All that is known of a trial after an epoch; costs are those of the shipped network."""
+    metrics: dict[str, float] = {"epoch": epoch.number, "epochs": epoch.epochs, "train/loss": epoch.loss}
+    metrics |= {f"val/{name}": value for name, value in epoch.val.items()}
+    metrics["val/dee"] = deep_ensemble_equivalent(epoch.val["cnll"], curve)
+    metrics |= {f"subnetworks/{name}": value for name, value in epoch.subnetworks.items()}
+    metrics |= {f"cost/{name}": value for name, value in costs.items()}
+    return metrics | {"cost/epoch_seconds": epoch.seconds}

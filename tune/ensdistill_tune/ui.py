@@ -1,0 +1,125 @@
+"""MLflow's own server on this machine, and which of its pages to look at."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import webbrowser
+from pathlib import Path
+from typing import Any
+
+from ensdistill.errors import ConfigError, DataError
+from ensdistill_tune.comparison import studies_page
+from ensdistill_tune.entries import address_of
+from ensdistill_tune.record import StudyFolder
+from ensdistill_tune.tracking import default_uri, known_pages
+
+
+def ui(studies: Path, name: str | None, given: str | None, port: int, *, show: bool) -> int:
+    """Prints the links of a study, or of all studies, and serves the pages behind them until Ctrl-C; the exit code.
+
+    If the runs are on a server already, the links are its own and the command returns.
+
+    given: the store, if it is not the study's own. show: open the first link in a browser.
+    """
+    uri = given or _store_of(studies, name)
+    remote = uri.startswith("http")
+    address = address_of(uri) if remote else f"http://127.0.0.1:{port}"
+    links = _links(studies, name, uri, address)
+    if remote:
+        print(f"the runs are on {address}; no server is started here")
+    else:
+        _check_port(port)
+        print(f"MLflow for {studies}: {address}   (in a few seconds; stop with Ctrl-C)")
+    for what, link in links:
+        print(f"{what}: {link}", flush=True)
+    page = links[0][1] if show else None
+    return _serve(uri, port, page) if not remote else _open(page)
+
+
+def _serve(uri: str, port: int, page: str | None) -> int:
+    """MLflow's server as long as nobody stops it; opens the page once it answers."""
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--workers", "1"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--uvicorn-opts", "--log-level warning"]
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # all that stops us stops the server
+    # In a session of its own: it hears of Ctrl-C from us, once, and ends without a word.
+    server = subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: S603
+    try:
+        while page and server.poll() is None and not _answers(port):
+            time.sleep(0.1)
+        _open(page)
+        return server.wait()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _open(page: str | None) -> int:
+    """In the user's browser, if there is one."""
+    if page and not webbrowser.open(page):
+        print("no browser was found here; open the link yourself", flush=True)
+    return 0
+
+
+def _answers(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _store_of(studies: Path, name: str | None) -> str:
+    """The store of a study, or that of all studies which name none."""
+    default = default_uri(studies)
+    if name is not None:
+        return str(_summary(studies / name)["study"]["tracking"]["uri"] or default)
+    if not (studies / "mlflow.db").exists():
+        raise DataError(f"{studies}: no study here yet; `ensdistill-tune launch FILE` makes one")
+    return default
+
+
+def _links(studies: Path, name: str | None, uri: str, address: str) -> list[tuple[str, str]]:
+    """What is to be seen, and where; the first is what one wants to see."""
+    if name is None:
+        known = sorted(_experiments(studies, uri).items())
+        links = [(f"studies of experiment {title}", studies_page(address, number)) for number, title in known]
+        return links or [("everything", address)]
+    pages = known_pages(studies / name)
+    if pages is None:
+        raise DataError(f"{studies / name}: MLflow knows nothing of it yet; `ensdistill-tune sync {name}` tells it")
+    return [(f"compare {name}", pages.comparison(address)), (f"{name} itself", pages.study(address))]
+
+
+def _experiments(studies: Path, uri: str) -> dict[str, str]:
+    """The experiments that the studies of a folder log to in this store: names by id."""
+    found = {}
+    for file in studies.glob("*/mlflow.json"):
+        with contextlib.suppress(DataError):
+            tracking = _summary(file.parent)["study"]["tracking"]
+            pages = known_pages(file.parent)
+            if pages and (tracking["uri"] or default_uri(studies)) == uri:
+                found[pages.experiment] = str(tracking["experiment"])
+    return found
+
+
+def _summary(home: Path) -> dict[str, Any]:
+    return StudyFolder(home).read_summary()
+
+
+def _check_port(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as error:
+            raise ConfigError(f"--port {port}: cannot be used ({error}); choose another") from error
