@@ -1,6 +1,33 @@
 """The one exception family: what went wrong, the value, and the way out."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+NO_VALUE = object()
+
+
+@dataclass(frozen=True)
+class ConfigIssue:
+    """A rule that a setting or file breaks, as an error; or seems to break, as a warning.
+
+    Attributes:
+        path: Parts of the dotted name of the setting, for example ("data", "path"); empty for the whole file.
+        rule: What must hold, or what was found, without the name: "must be at most 1".
+        value: The value that was given; `NO_VALUE` if there is none to show.
+        hint: What to do about it, a sentence without its full stop, or None.
+    """
+
+    path: tuple[str | int, ...]
+    rule: str
+    value: Any = NO_VALUE
+    hint: str | None = None
+
+    def __str__(self) -> str:
+        name = ".".join(map(str, self.path))
+        got = "" if self.value is NO_VALUE else f", got {self.value}"
+        hint = f". {self.hint[0].upper()}{self.hint[1:]}." if self.hint else ""
+        return f"{name}{': ' if name else ''}{self.rule}{got}{hint}"
 
 
 class EnsdistillError(Exception):

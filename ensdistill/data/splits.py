@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ensdistill.errors import ConfigError
+from ensdistill.errors import ConfigError, ConfigIssue
 from ensdistill.settings import Settings, setting
 
 
@@ -66,6 +66,7 @@ class Data:
     unlabelled: Split
     class_names: tuple[str, ...]
     identity: str  # content hash over all splits, test included
+    warnings: tuple[ConfigIssue, ...] = ()  # what seems wrong with these images
 
     def to(self, device: torch.device | str) -> "Data":
         """The same on another device."""
@@ -85,6 +86,7 @@ class Source:
     test: Split | None = None
     validation: Split | None = None
     unlabelled: Split | None = None  # joins what the split leaves over
+    warnings: tuple[ConfigIssue, ...] = ()  # what seems wrong with the files
 
 
 class Sizes(Settings):
@@ -135,7 +137,7 @@ def split_source(source: Source, sizes: Sizes) -> tuple[Data, Split]:
     extra = [] if source.unlabelled is None else [source.unlabelled.images]
     images = torch.cat([left.images, *extra])
     unlabelled = Split(images, torch.full((len(images),), -1))
-    return Data(train, validation, unlabelled, source.class_names, identity), test
+    return Data(train, validation, unlabelled, source.class_names, identity, source.warnings), test
 
 
 def _draw(pool: np.ndarray, labels: np.ndarray, count: int, seed: int, part: str) -> tuple[np.ndarray, np.ndarray]:
