@@ -16,7 +16,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from ensdistill.config import Config
 from ensdistill.data import Data, Split
-from ensdistill.errors import ConfigError, EnsdistillError
+from ensdistill.errors import ConfigError, ConfigIssue, EnsdistillError
 from ensdistill.teachers import Progress, missing_teachers, train_teacher
 from ensdistill_tune.memory import own_memory
 from ensdistill_tune.space import Resources
@@ -29,6 +29,7 @@ class SharedData:
     arrays: dict[str, Any]
     class_names: tuple[str, ...]
     identity: str
+    warnings: tuple[ConfigIssue, ...]
 
     @classmethod
     def of(cls, data: Data) -> "SharedData":
@@ -37,12 +38,15 @@ class SharedData:
         for part in ("train", "validation", "unlabelled"):
             split: Split = getattr(data, part)
             arrays[part] = (split.images.cpu().numpy(), split.labels.cpu().numpy())
-        return cls(arrays, data.class_names, data.identity)
+        return cls(arrays, data.class_names, data.identity, data.warnings)
 
     def to(self, device: torch.device | str) -> Data:
         """The data on a device. On the CPU the images are the shared memory itself: never write to them."""
-        parts = {part: Split(*map(torch.from_numpy, arrays)).to(device) for part, arrays in self.arrays.items()}
-        return Data(**parts, class_names=self.class_names, identity=self.identity)
+        train, validation, unlabelled = (
+            Split(*map(torch.from_numpy, self.arrays[part])).to(device)
+            for part in ("train", "validation", "unlabelled")
+        )
+        return Data(train, validation, unlabelled, self.class_names, self.identity, self.warnings)
 
 
 def train_side_by_side(
