@@ -1,10 +1,20 @@
 """The one exception family: what went wrong, the value, and the way out."""
 
-from collections.abc import Sequence
+import math
+import reprlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
-NO_VALUE = object()
+
+class _NoValue(Enum):  # an enum, because its members stay themselves when they are pickled
+    NO_VALUE = "no value"
+
+
+NO_VALUE = _NoValue.NO_VALUE
+_short = reprlib.Repr()  # Python 3.11 has no arguments for it
+_short.maxlevel, _short.maxlist, _short.maxdict, _short.maxstring, _short.maxother = 3, 8, 8, 100, 100
 
 
 @dataclass(frozen=True)
@@ -25,9 +35,37 @@ class ConfigIssue:
 
     def __str__(self) -> str:
         name = ".".join(map(str, self.path))
-        got = "" if self.value is NO_VALUE else f", got {self.value}"
+        got = "" if self.value is NO_VALUE else f", got {shown(self.value)}"
         hint = f". {self.hint[0].upper()}{self.hint[1:]}." if self.hint else ""
         return f"{name}{': ' if name else ''}{self.rule}{got}{hint}"
+
+    def as_row(self) -> dict[str, Any]:
+        """Returns the fields as plain values for JSON, without `value` if there is none."""
+        row = {"path": list(self.path), "rule": self.rule, "hint": self.hint}
+        return row if self.value is NO_VALUE else row | {"value": _plain(self.value)}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> "ConfigIssue":
+        """Returns the issue of a row that `as_row` made."""
+        return cls(tuple(row["path"]), row["rule"], row.get("value", NO_VALUE), row["hint"])
+
+
+def shown(value: Any) -> str:
+    """Returns a value as messages have it: as YAML writes it, and shortened if it is long."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return _short.repr(value)
+
+
+def _plain(value: Any) -> Any:
+    """Returns the value as JSON has it, and as text whatever JSON does not have."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return str(value)
 
 
 class EnsdistillError(Exception):

@@ -1,7 +1,6 @@
 """Faults in settings as lines a user can act on, and the table of all settings; both read the fields themselves."""
 
 import difflib
-import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -10,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
-from ensdistill.errors import ConfigError
+from ensdistill.errors import ConfigError, shown
 from ensdistill.settings import Settings
 
 T = TypeVar("T", bound=Settings)
@@ -28,8 +27,6 @@ _MUST_BE = {  # pydantic's types of fault
     "model_type": "a mapping of names to values",
     "model_attributes_type": "a mapping of names to values",
 }
-_short = reprlib.Repr()  # Python 3.11 has no arguments for it
-_short.maxlevel, _short.maxlist, _short.maxdict, _short.maxstring, _short.maxother = 3, 8, 8, 100, 100
 
 
 def validate(model: type[T], tree: Mapping[str, Any]) -> T:
@@ -146,13 +143,6 @@ def _line(model: type[BaseModel], tree: Mapping[str, Any], detail: ErrorDetails)
         return f"{name}: must have at {most} {context[bound]} {values}, not {shown(value)}"
     message = detail["msg"].replace("Input should be", "must be").replace("String should", "must")
     return f"{name}: {message}, not {shown(value)}"
-
-
-def shown(value: Any) -> str:
-    """A value as a fault shows it: as YAML has it, cut short if it is long."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return _short.repr(value)
 
 
 def _way_out(model: type[BaseModel], holder: type[BaseModel] | None, path: Sequence[str]) -> str:

@@ -6,8 +6,8 @@ from typing import Any
 
 from ensdistill.changes import can_change
 from ensdistill.config import Config, complete, flatten, merge, nest, presets
-from ensdistill.errors import ConfigError
-from ensdistill.faults import did_you_mean, nearest, settings_table, shown, validate
+from ensdistill.errors import ConfigError, shown
+from ensdistill.faults import did_you_mean, nearest, settings_table, validate
 from ensdistill_tune.axis import Axis, as_list
 from ensdistill_tune.size import CONTINUOUS, distinct
 from ensdistill_tune.space import Study, example, ordered
