@@ -78,7 +78,7 @@ def faults(*changes: Any, base: Config | None = None) -> list[str]:
     tree = (base or tiny_config("training.epochs=5")).model_dump(mode="json")
     with pytest.raises(ConfigError) as caught:
         build_config(tree | {"changes": list(changes)})
-    return caught.value.faults
+    return [str(issue) for issue in caught.value.issues]
 
 
 @pytest.mark.parametrize(

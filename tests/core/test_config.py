@@ -187,7 +187,7 @@ def test_settings_cannot_be_changed_in_place() -> None:
 def test_tdiv_sdiv_with_one_teacher_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         load_config("latentbe", ["teachers.count=1"])
-    (fault,) = caught.value.faults
+    (fault,) = [str(issue) for issue in caught.value.issues]
     assert fault.startswith("perturbation: tdiv_sdiv needs two teachers")
     assert "teachers.count" in fault
 

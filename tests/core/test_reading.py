@@ -89,7 +89,7 @@ def test_folder_instead_of_a_file_is_refused(tmp_path: Path) -> None:
 def test_all_bad_names_are_told_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_mapping("a: {b: 1, b: 2}\n3: x\n[c]: y\na: 4\n", "a.yaml")
-    assert [fault.split(" ")[2:4] for fault in caught.value.faults] == [
+    assert [fault.split(" ")[2:4] for fault in str(caught.value).splitlines()] == [
         ["1:", "b"],
         ["2:", "3:"],
         ["3:", "this:"],

@@ -14,12 +14,13 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from ensdistill.cli import load_everything, teacher_metrics
+from ensdistill.cli import load_everything, show_warnings, teacher_metrics
 from ensdistill.config import content_hash
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.faults import validate
 from ensdistill.files import write_json
 from ensdistill.optimiser import fast_in_bfloat16
+from ensdistill.plausibility import teacher_warnings
 from ensdistill.tables import Metrics, teacher_rows
 from ensdistill.weights import STUDENT_FILE
 from ensdistill_tune import mlflow_store
@@ -166,12 +167,17 @@ class _Work:
         self._check_same("data_hash", self.data.identity, "images")
         self._check_same("ensemble_hash", self.ensemble.identity, "teachers")
         self.teachers = teacher_rows(self.metrics)
+        found = teacher_warnings(self.metrics, len(self.data.class_names))
+        show_warnings(found)
+        known = (*found, *self.ensemble.warnings, *self.data.warnings)
         self.header |= {
             "study_hash": content_hash(self.header["study"]),
             "data_hash": self.data.identity,
             "ensemble_hash": self.ensemble.identity,
             "device": "cuda" if self.study.trial.gpu else "cpu",
+            "classes": len(self.data.class_names),
             "teachers": self.metrics,
+            "warnings": [warning.as_row() for warning in known],
             "versions": versions(),
             "git_commit": git_commit(),
         }
@@ -271,6 +277,7 @@ class _Work:
 
     def _print(self, ended: str, confirmed: list[Candidate], tested: Tested) -> None:
         study, show = self.study, self.console.print
+        show_warnings(self.progress.trial_warnings)
         show(leaderboard(study, self.progress.searched, self.teachers))
         if confirmed:
             rows = {c.label: [repeat.last for repeat in c.repeats] for c in confirmed}
