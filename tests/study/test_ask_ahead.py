@@ -13,7 +13,6 @@ from ensdistill.config import build_config
 from ensdistill.data import Data, load_data
 from ensdistill.members import Ensemble
 from ensdistill.models import build
-from ensdistill_tune import trial
 from ensdistill_tune.axis import Axis
 from ensdistill_tune.record import EPOCHS, StudyFolder
 from ensdistill_tune.space import Resources, Study
@@ -50,10 +49,10 @@ def through_the_store(inputs: Inputs) -> Inputs:
     return pickle.loads(packed, buffers=[bytes(buffer.raw()) for buffer in buffers])  # noqa: S301
 
 
-def metrics_of(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, float]]:
+def metrics_of(inputs: Inputs) -> list[dict[str, float]]:
     told: list[dict[str, Any]] = []
-    monkeypatch.setattr(trial.tune, "report", told.append)
-    run_trial({"number": 1, "baseline": None, "parent": None, "sampled": {}, "seed": None, "changes": []}, inputs)
+    trial = {"number": 1, "baseline": None, "parent": None, "sampled": {}, "seed": None, "changes": []}
+    run_trial(trial, inputs, told.append)
     return [
         {name: value for name, value in epoch.items() if "seconds" not in name}
         for result in told
@@ -70,17 +69,17 @@ def asked(ensemble: Ensemble) -> list[int]:
 
 @pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")  # nor is it written to
 def test_a_trial_asks_the_teachers_nothing_and_has_the_numbers_of_one_that_does(
-    tmp_path: Path, digits: Data, ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, digits: Data, ensemble: Ensemble
 ) -> None:
     study, curve = study_of(), [0.5, 0.4]
     inputs = through_the_store(Inputs.of(study, StudyFolder(tmp_path / "ahead"), digits, ensemble, curve))
     assert not any(array.flags.writeable for array in inputs.ensemble.said.values())
     calls = asked(inputs.ensemble)
-    ahead = metrics_of(inputs, monkeypatch)
+    ahead = metrics_of(inputs)
     assert calls == []
     itself = replace(inputs, folder=StudyFolder(tmp_path / "itself"))
     inputs.ensemble.said.clear()
-    assert metrics_of(itself, monkeypatch) == ahead
+    assert metrics_of(itself) == ahead
     assert calls == [40]
     assert len(ahead) == 2
 

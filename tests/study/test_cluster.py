@@ -13,6 +13,7 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from ensdistill_tune.agenda import Agenda
+from ensdistill_tune.executor import Reports
 from ensdistill_tune.progress import Progress
 from ensdistill_tune.record import StudyFolder
 from ensdistill_tune.runner import _Ends, _last_line
@@ -114,7 +115,7 @@ def test_a_trial_that_loses_its_process_before_it_begins_is_begun_again_as_often
     space = {"preset": "kd", "search": {"training.lr": {"uniform": [0.1, 0.2]}}, "baselines": ["kd"]}
     study = Study.model_validate(space | {"trial": {"retries": retries}})
     agenda = Agenda(Progress(study, StudyFolder(tmp_path), {}), slots=1)
-    ends, begun, lost = _Ends(agenda), 0, list[InRay]()
+    ends, begun, lost = _Ends(Reports(agenda)), 0, list[InRay]()
     while isinstance(suggestion := agenda.next(), dict) and suggestion["number"] == 1:
         begun += 1
         lost.append(InRay(1, f"{begun}"))
@@ -131,7 +132,7 @@ def test_a_trial_that_is_over_is_not_begun_again_when_its_process_dies(tmp_path:
     agenda = Agenda(Progress(Study.model_validate(space), StudyFolder(tmp_path), {}), slots=1)
     agenda.next()
     agenda.end(1, "pruned")
-    _Ends(agenda).on_trial_error(0, [], InRay(1))
+    _Ends(Reports(agenda)).on_trial_error(0, [], InRay(1))
     assert agenda.progress.trials[1].state == "pruned"
 
 

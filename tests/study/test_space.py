@@ -7,11 +7,10 @@ import pytest
 import yaml
 
 from ensdistill.members import Ensemble
-from ensdistill_tune import trial
 from ensdistill_tune.axis import Axis
 from ensdistill_tune.load import load_study
-from ensdistill_tune.placement import SharedData
 from ensdistill_tune.record import EPOCHS, FAILURE, StudyFolder
+from ensdistill_tune.shared_data import SharedData
 from ensdistill_tune.space import Study
 from ensdistill_tune.trial import Inputs, run_trial
 
@@ -52,14 +51,13 @@ def test_a_baseline_takes_the_studys_training_but_its_own_published_method(tmp_p
     assert (config.training.epochs, config.transfer.temperature) == (3, 4.0)
 
 
-def test_a_trial_whose_settings_do_not_go_together_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_whose_settings_do_not_go_together_fails_alone() -> None:
     study = Study(search={"student.merge": Axis(choice=["mean_of_probabilities"])})
     told: list[dict[str, Any]] = []
-    monkeypatch.setattr(trial.tune, "report", told.append)
     sampled = {"student.merge": "mean_of_probabilities", "student.merge_at": 0.5}
     data = SharedData({}, ("a", "b"), "data")
     inputs = Inputs(study, StudyFolder(Path()), data, Ensemble([], 2, "none"), [])
-    run_trial({"number": 1, "baseline": None, "sampled": sampled, "seed": None}, inputs)
+    run_trial({"number": 1, "baseline": None, "sampled": sampled, "seed": None}, inputs, told.append)
     (result,) = told
     assert "merges no weights" in result[FAILURE]
     assert result[EPOCHS] == []
