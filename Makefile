@@ -17,7 +17,7 @@ test: lint
 
 # Twenty kills of driver, workers and everything in mid-study; what comes out must equal the undisturbed study. 6 minutes.
 chaos: $(READY)
-	$(BIN)/python -m tests.study.chaos --kills 20
+	$(BIN)/python -m tests.end_to_end.chaos --kills 20
 
 # How fast steps, studies and searches are, beside what they are meant to reach. 20 minutes on two cores that do nothing
 # else; the tables are kept in studies/bench.
