@@ -112,6 +112,7 @@ def test_every_script_of_the_readme_is_a_script(script: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.ray
 @pytest.mark.parametrize("command", ["get-auth-token", "start", "symmetric-run"])
 def test_ray_knows_the_options_that_the_readme_gives_it(command: str) -> None:
     text = "\n".join([*blocks("bash"), *blocks("bash slurm")])
@@ -137,6 +138,7 @@ def test_the_image_for_kubernetes_has_the_ray_of_the_constraints() -> None:
         assert [volume["name"] for volume in pod["spec"]["volumes"]] == ["shared"]
 
 
+@pytest.mark.e2e
 def test_the_three_lines_that_need_no_torch_classify_an_image(tiny: TinyStudy, tmp_path: Path) -> None:
     done = call("ensdistill-tune", "export", "tiny", "--studies", tiny.studies, "--out", tmp_path, "--formats", "onnx")
     assert done.code == 0, done.err

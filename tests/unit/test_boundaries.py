@@ -69,6 +69,7 @@ def test_only_the_evaluation_command_and_the_final_test_open_the_test_split() ->
     assert users == {"ensdistill/data/__init__.py", "ensdistill/cli.py", "tune/ensdistill_tune/final.py"}
 
 
+@pytest.mark.e2e
 def test_the_core_distils_where_the_study_packages_cannot_be_imported(tmp_path: Path) -> None:
     program = f"""
 import sys
@@ -91,6 +92,7 @@ assert not {STUDY_PACKAGES!r} & set(sys.modules)
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.e2e
 def test_commands_do_not_wait_for_slow_imports_that_few_of_them_need() -> None:
     slow = {"mlflow", "pandas", "plotly", "ray", "scipy", "sklearn", "torchvision"}
     program = f"import sys, ensdistill_tune.cli; print({slow!r} & set(sys.modules))"

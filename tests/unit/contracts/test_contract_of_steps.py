@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from allpairspy import AllPairs
 from torch import Tensor
 
 from ensdistill.averaging import Averaging
@@ -30,17 +31,20 @@ TRAINING = Training(epochs=2, batch_size=8, warmup_epochs=0)
 
 
 def _combinations() -> list[Any]:
-    """Every student with every perturbation and transfer, and every student with every average."""
-    students, perturbations, transfers, averages = (
+    """Pieces of the four axes of which every two meet; slow, all that there are."""
+    choices = [
         [piece(**ROWS.get(str(piece.model_fields["kind"].default), {})) for piece in pieces(axis)]
         for axis in AXES.values()
-    )
-    chosen = [
-        *itertools.product(students, perturbations, transfers, averages[:1]),
-        *itertools.product(students, perturbations[:1], transfers[:1], averages[1:]),
     ]
+    pairs = {tuple(kinds) for kinds in AllPairs([[piece.kind for piece in some] for some in choices])}
     return [
-        pytest.param(dict(zip(AXES, some, strict=True)), id="-".join(piece.kind for piece in some)) for some in chosen
+        pytest.param(
+            dict(zip(AXES, some, strict=True)),
+            id="-".join(kinds),
+            marks=[] if kinds in pairs else pytest.mark.slow,
+        )
+        for some in itertools.product(*choices)
+        for kinds in [tuple(piece.kind for piece in some)]
     ]
 
 
@@ -56,6 +60,13 @@ def one_step(axes: dict[str, Any], ensemble: Ensemble, seed: int = 0) -> tuple[S
     images, labels = DATA.train[slice(0, 8)]
     loss = distill_step(config, ensemble, student, optimiser, average, images, labels, streams(seed), 0.5)
     return student, loss
+
+
+def test_every_two_pieces_of_different_axes_meet_in_a_quick_test() -> None:
+    quick = [param.values[0] for param in _combinations() if not param.marks]
+    for one, two in itertools.combinations(AXES, 2):
+        met = {(axes[one].kind, axes[two].kind) for axes in quick}
+        assert len(met) == len(pieces(AXES[one])) * len(pieces(AXES[two]))
 
 
 @every_combination

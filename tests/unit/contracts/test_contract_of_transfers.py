@@ -15,7 +15,12 @@ every_transfer = pytest.mark.parametrize("settings", variants(Transfer))
 CONSTANT_WEIGHTS = {"aekd"}
 # which tell alpha from the logits themselves, not from their differences, and whose loss is a density's logarithm
 DIRICHLET = {"end2", "proxy_end2"}
-every_size = pytest.mark.parametrize(("subnetworks", "teachers"), [(1, 1), (1, 3), (2, 3), (3, 3), (3, 2), (4, 1)])
+SIZES = [(1, 3), (3, 2)]  # subnetworks, teachers: fewer than teachers, and more
+OTHER_SIZES = [(1, 1), (2, 3), (3, 3), (4, 1)]
+every_size = pytest.mark.parametrize(("subnetworks", "teachers"), [*SIZES, *OTHER_SIZES])
+two_sizes_and_others_where_time_is_no_matter = pytest.mark.parametrize(
+    ("subnetworks", "teachers"), [*SIZES, *(pytest.param(*size, marks=pytest.mark.slow) for size in OTHER_SIZES)]
+)
 LABELS = torch.tensor([0, 4, -1, 2])
 
 
@@ -45,7 +50,7 @@ def all_but(kinds: set[str]) -> Any:
 
 
 @all_but(CONSTANT_WEIGHTS)
-@every_size
+@two_sizes_and_others_where_time_is_no_matter
 def test_gradient_is_that_of_finite_differences(settings: Any, subnetworks: int, teachers: int) -> None:
     s, on_labels = logits(subnetworks, 0).requires_grad_(), logits(subnetworks, 2).requires_grad_()
     t = logits(teachers, 1)

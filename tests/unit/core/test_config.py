@@ -169,6 +169,7 @@ def test_hash_changes_with_any_setting(override: str) -> None:
     assert load_config("kd", [override]).hash != load_config("kd").hash
 
 
+@pytest.mark.e2e
 def test_hash_is_the_same_in_another_process() -> None:
     code = "from ensdistill import load_config; print(load_config('latentbe').hash)"
     environment = {"PYTHONHASHSEED": "12345", "PATH": ""}

@@ -378,6 +378,7 @@ def test_findings_of_a_study_stand_in_the_card(run: Run, tmp_path: Path) -> None
     assert "| student | 0.9700 | 0.0988 +- 0.0041 (n=5) |" in card.split("Test images, 5 seeds:")[1]
 
 
+@pytest.mark.e2e
 def test_the_program_in_the_card_runs_as_it_stands(exported: Path, run: Run, tmp_path: Path) -> None:
     (program,) = re.findall(r"```python\n(.*?)```", (exported / "MODEL_CARD.md").read_text(), re.DOTALL)
     shutil.copy(exported / "student.onnx", tmp_path)
@@ -408,6 +409,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.e2e
 def test_the_command_prints_files_differences_and_costs_and_nothing_else(studies: Path) -> None:
     printed = (studies / "printed.txt").read_text()
     lines = printed.splitlines()
@@ -418,6 +420,7 @@ def test_the_command_prints_files_differences_and_costs_and_nothing_else(studies
     assert all(line[:1] in "┏┃┡│└fclte" for line in lines)
 
 
+@pytest.mark.e2e
 def test_onnx_is_as_accurate_where_only_onnxruntime_and_numpy_can_be_imported(studies: Path, tmp_path: Path) -> None:
     test = load_test(load_config(studies / "run" / "config.yaml").data)
     np.savez(tmp_path / "test.npz", images=test.images.numpy(), labels=test.labels.numpy())

@@ -158,6 +158,7 @@ def test_names_of_files_are_shown_as_they_are(run: Run, model: Path, images: Pat
     assert rows_of(call("ensdistill", "predict", model, odd, "--format", "csv"))[0]["file"] == str(odd)
 
 
+@pytest.mark.e2e
 def test_a_reader_that_has_seen_enough_is_no_error(model: Path, images: Path) -> None:
     command = [sys.executable, "-m", "ensdistill.cli", "predict", model, images, "--format", "csv"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as done:

@@ -248,6 +248,7 @@ print("identity", get_ensemble(config, data, sys.argv[1]).identity)
 """
 
 
+@pytest.mark.e2e
 def test_two_processes_that_want_the_same_ensemble_train_it_once(tmp_path: Path) -> None:
     command = [sys.executable, "-c", RACE, str(tmp_path), *TINY]
     both = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]

@@ -40,6 +40,14 @@ RULES = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The calls of fsync, which waits for no disk here: no test loses its power."""
+    calls: list[int] = []
+    monkeypatch.setattr("os.fsync", calls.append)
+    return calls
+
+
 class KilledError(Exception):
     """The end of the process at some point."""
 
@@ -249,6 +257,13 @@ def test_an_event_is_on_disk_before_anybody_acts_on_it(tmp_path: Path) -> None:
     for n in range(3):
         journal.append({"event": "reported", "at": float(n)})
         assert len(read_journal(tmp_path / "journal.jsonl")) == n + 1
+
+
+def test_every_event_but_a_report_is_synced_to_disk(tmp_path: Path, synced: list[int]) -> None:
+    journal = Journal(tmp_path / "journal.jsonl")
+    for what in ("session", "started", "reported", "reported", "ended"):
+        journal.append({"event": what, "at": 0.0})
+    assert len(synced) == 3
 
 
 def test_a_journal_that_cannot_be_written_says_so_and_what_to_do(

@@ -43,7 +43,7 @@ SMALL = [
 def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One folder of results for all commands here, with a student of preset kd in it."""
     folder = tmp_path_factory.mktemp("commands") / "studies"
-    done = process("ensdistill", "distill", "kd", *SMALL, "--studies", folder, "--json", "--out", folder / "run")
+    done = call("ensdistill", "distill", "kd", *SMALL, "--studies", folder, "--json", "--out", folder / "run")
     assert done.code == 0, done.err
     (folder / "result.json").write_text(done.out)
     return folder
@@ -55,6 +55,14 @@ def test_distill_prints_one_json_object_and_nothing_else(studies: Path) -> None:
     assert result["epochs"] == 2
     assert len(result["teachers"]["members"]) == 2
     assert len(result["config_hash"]) == 16
+
+
+@pytest.mark.e2e
+def test_another_process_prints_the_same_json_object_and_nothing_else(studies: Path, tmp_path: Path) -> None:
+    words = ("--studies", studies, "--json", "--out", tmp_path / "run")
+    again = json.loads(process("ensdistill", "distill", "kd", *SMALL, *words).out)
+    first = json.loads((studies / "result.json").read_text())
+    assert (again["config_hash"], again["val"]) == (first["config_hash"], first["val"])
 
 
 def test_distilling_again_gives_the_same_numbers(studies: Path) -> None:
@@ -259,6 +267,7 @@ def test_a_port_that_is_taken_is_told_at_once(studies: Path) -> None:
     assert f"--port {port}: cannot be used" in done.err
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("state", ["training teachers", "running", "confirming"])
 def test_a_study_whose_process_is_gone_is_shown_as_dead(state: str, tmp_path: Path) -> None:
     settings = Study.model_validate({"search": {"seed": {"choice": [1]}}}).model_dump(mode="json")
@@ -312,7 +321,8 @@ def test_a_tracking_store_that_cannot_be_used_is_told_before_any_trial(tmp_path:
     assert "tracking.uri nonsense://x: no store of MLflow's" in done.err
 
 
-def test_check_finds_no_fault_in_what_ships_and_says_so_in_json() -> None:
+def test_check_finds_no_fault_in_what_ships_and_says_so_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ensdistill_tune.estimate.epoch_seconds", lambda *_: 1.0)
     done = call("ensdistill-tune", "check", "search_spaces/digits.yaml", "--json")
     assert done.code == 0
     assert json.loads(done.out)["ok"] is True

@@ -146,12 +146,14 @@ def test_long_epochs_are_timed_in_part_and_scaled_up(
 
 
 @pytest.mark.parametrize("preset", presets())
-def test_every_preset_can_be_timed_on_untrained_teachers(preset: str) -> None:
+def test_every_preset_can_be_timed_on_untrained_teachers(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate, "ENOUGH", 1e-9)  # one step
     config = build_config({"preset": preset, **SMALL})
     data = load_data(config.data)
     assert 0 < epoch_seconds(config, estimate._untrained(config, data), data) < 60
 
 
+@pytest.mark.usefixtures("clock")
 def test_check_says_size_and_cost_and_leaves_nothing_behind(tmp_path: Path) -> None:
     file = tmp_path / "tiny.yaml"
     file.write_text(TINY)
@@ -164,6 +166,7 @@ def test_check_says_size_and_cost_and_leaves_nothing_behind(tmp_path: Path) -> N
     assert not ray.is_initialized()
 
 
+@pytest.mark.usefixtures("clock")
 def test_teachers_that_are_there_cost_nothing(tmp_path: Path) -> None:
     file = tmp_path / "tiny.yaml"
     file.write_text(TINY)

@@ -441,10 +441,11 @@ def smallest(tmp_path: Path) -> Iterator[Path]:
     return file
 
 
+@pytest.mark.e2e
 def test_a_study_in_one_terminal_is_followed_from_another(smallest: Path) -> None:
     studies = smallest.parent / "studies"
-    alone = ("--set", "trial.concurrency=1")  # so that it is known who ends first
-    at_work = Terminal("launch", smallest, "--studies", studies, "--name", "seen", "--device", "cpu", *alone)
+    words = ("--studies", studies, "--name", "seen", "--device", "cpu", "--executor", "inline")
+    at_work = Terminal("launch", smallest, *words)
     until = time.monotonic() + 120
     while not (studies / "seen" / "study.json").exists() and time.monotonic() < until:
         time.sleep(0.1)

@@ -1,9 +1,7 @@
 """Memory: who gets how much, what a shortage says, and that nothing is left behind between trials of one process."""
 
 import gc
-import json
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +14,8 @@ from ensdistill import Data, Ensemble, distill, load_config, load_data
 from ensdistill.errors import DivergedError, OutOfMemoryError
 from ensdistill_tune import memory
 from ensdistill_tune.memory import of_gpu, of_machine, own_memory, release, share_that_fits
-from ensdistill_tune.record import StudyFolder
-from tests.commands import process
 
 MIB, GIB = 2**20, 2**30
-
-
-@pytest.fixture(autouse=True)
-def unfrozen() -> Iterator[None]:
-    """What `own_memory` set aside is looked through again, for the tests that follow."""
-    yield
-    gc.unfreeze()
 
 
 # --- what would fit ---
@@ -253,6 +242,7 @@ def test_no_tensor_of_a_trial_outlives_it(digits: Data, ended_early: bool) -> No
         gc.enable()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's /proc")
 def test_a_process_does_not_grow_from_trial_to_trial(digits: Data) -> None:
     sizes = []
@@ -289,37 +279,3 @@ def test_a_trial_that_wants_more_than_its_share_fails_alone_and_gives_all_of_it_
         take_15_percent(0.16)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-
-
-# --- a whole study ---
-
-GREEDY = """
-preset: kd
-config:
-  data: {kind: digits, train: 60, validation: 100}
-  model: {kind: imported, path: "tests.integration.ray.misbehaving:Greedy", arguments: {images: 30}}
-  teachers: {count: 1, model: {kind: convnet, width: 2, blocks: 1}, training: {epochs: 1}}
-  training: {epochs: 2}
-search:
-  training.batch_size: {choice: [20, 30]}
-searcher: {kind: random, seed: 0}
-scheduler: {kind: none}
-budget: {trials: 4}
-confirm: {best: 0}
-"""
-
-
-def test_a_trial_out_of_memory_fails_alone_with_what_it_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_memory_usage_threshold", "0.01")  # Ray's own watch, were it on, would end everybody
-    file = tmp_path / "greedy.yaml"
-    file.write_text(GREEDY)
-    done = process("ensdistill-tune", "launch", file, "--studies", tmp_path / "studies", "--json")
-    assert done.code == 0, done.err
-    assert json.loads(done.out)["state"] == "finished"
-    trials = StudyFolder(tmp_path / "studies" / "greedy").read_trials()
-    assert {(t.sampled["training.batch_size"], t.state) for t in trials} == {(20, "finished"), (30, "failed")}
-    for error in (t.error or "" for t in trials if t.state == "failed"):
-        assert "out of memory: its process held" in error
-        assert "asked for 1048576.0 GiB more" in error
-        assert error.endswith("lower training.batch_size")
-    assert list((tmp_path / "studies" / "greedy").glob("ray/*/error.txt")) == []  # not tried again
