@@ -61,11 +61,11 @@ class Killed:
     seconds: float = 0.0
 
 
-def launched(folder: Path, name: str, settings: str = STUDY) -> subprocess.Popen[str]:
+def launched(folder: Path, name: str, settings: str = STUDY, executor: str = "ray") -> subprocess.Popen[str]:
     """A study that begins, in a process of its own."""
     file = folder / f"{name}.yaml"
     file.write_text(settings)
-    return _command("launch", str(file), folder)
+    return _command("launch", str(file), folder, executor)
 
 
 def disturbed(folder: Path, kills: int, seed: int, settings: str = STUDY) -> Killed:
@@ -173,8 +173,9 @@ def _timeless(epoch: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in epoch.items() if name not in TIMES}
 
 
-def _command(name: str, what: str, folder: Path) -> subprocess.Popen[str]:
-    arguments = [sys.executable, "-m", "ensdistill_tune.cli", name, what, "--studies", str(folder / "studies")]
+def _command(name: str, what: str, folder: Path, executor: str = "ray") -> subprocess.Popen[str]:
+    words = [name, what, "--studies", str(folder / "studies"), "--executor", executor]
+    arguments = [sys.executable, "-m", "ensdistill_tune.cli", *words]
     return subprocess.Popen(
         arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )

@@ -276,7 +276,7 @@ def test_a_study_goes_on_while_its_server_is_away_and_nothing_is_missing(
 ) -> None:
     settings = f"{chaos.STUDY}tracking: {{uri: '{http_on_sqlite.uri}', experiment: tracked}}\n"
     home = tmp_path / "studies" / "outage"
-    study = chaos.launched(tmp_path, "outage", settings)
+    study = chaos.launched(tmp_path, "outage", settings, executor="inline")
     events = lambda: len(read_journal(home / "journal.jsonl"))  # noqa: E731
     wait_until(lambda: events() > 40, "the study runs", 120)
     http_on_sqlite.kill()
@@ -297,7 +297,7 @@ def test_a_study_whose_server_never_answers_ends_well_and_is_sent_later(
     http_on_sqlite.kill()
     quick = chaos.STUDY.replace("budget: {trials: 12}", "budget: {trials: 2}")
     settings = f"{quick}tracking: {{uri: '{http_on_sqlite.uri}', experiment: tracked}}\n"
-    study = chaos.launched(tmp_path, "alone", settings)
+    study = chaos.launched(tmp_path, "alone", settings, executor="inline")
     output, _ = study.communicate(timeout=300)
     assert study.returncode == 0, output
     words = ("sync", "alone", "--studies", tmp_path / "studies")
