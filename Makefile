@@ -5,15 +5,30 @@ READY := .venv/.ready
 NAME ?=
 PORT ?= 5000
 
-.PHONY: study test chaos bench lint ui clean
+WORKERS ?= auto
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8
+
+.PHONY: study test test-rest test-all golden chaos bench lint ui clean
 
 # The hyperparameter study of search_spaces/digits.yaml, on real images. Another name: make study NAME=second
 study: $(READY)
 	$(BIN)/ensdistill-tune launch search_spaces/digits.yaml $(if $(NAME),--name $(NAME))
 
-# Style, types, tests.
+# Style, types, unit tests: no process, no Ray, no server. Less than 5 minutes on two cores.
 test: lint
-	$(BIN)/python -m pytest
+	$(PYTEST) -m "unit and not slow"
+
+# All other tests: the full product of pieces, then Ray, MLflow servers, PostgreSQL, Chromium, kills and terminals.
+test-rest: $(READY)
+	$(PYTEST) -m "unit and slow"
+	$(PYTEST) -m "not unit" --dist loadfile
+
+# Every test.
+test-all: test test-rest
+
+# Records the files of tests/golden again; the commit then gives the reason.
+golden: $(READY)
+	$(BIN)/python -m tests.golden.record
 
 # Twenty kills of driver, workers and everything in mid-study; what comes out must equal the undisturbed study. 6 minutes.
 chaos: $(READY)

@@ -58,3 +58,12 @@ def test_a_study_asks_for_more_than_any_machine_has(tmp_path: Path) -> None:
     assert done.code == 2
     assert "more than any machine has" in done.err
     assert not (tmp_path / "greedy").exists()
+
+
+def test_a_study_whose_minutes_are_over_ends_its_trials(tmp_path: Path) -> None:
+    file = tmp_path / "short.yaml"
+    file.write_text(TINY.replace("trials: 8", "trials: 8, minutes: 0.05").replace("epochs: 6", "epochs: 5000"))
+    done = process("ensdistill-tune", "launch", file, "--studies", tmp_path, "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["state"] == "out_of_time"
+    assert [trial.state for trial in StudyFolder(tmp_path / "short").read_trials()] == ["interrupted"]

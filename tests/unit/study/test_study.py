@@ -224,18 +224,8 @@ def test_a_name_that_is_taken_is_numbered_and_a_chosen_one_refused(copy: Path, t
     assert refused.code == 2
     assert "is there already" in refused.err
     assert (copy / "tiny" / "study.json").read_bytes() == before
-    quick = [
-        "--set",
-        "budget.trials=1",
-        "--set",
-        "baselines=[]",
-        "--set",
-        "config.training.epochs=1",
-        "--json",
-        "--executor",
-        "inline",
-    ]
-    quick += ["--set", "confirm.best=0"]
+    small = ["budget.trials=1", "baselines=[]", "config.training.epochs=1", "confirm.best=0"]
+    quick = ["--json", "--executor", "inline", *(word for change in small for word in ("--set", change))]
     second = call("ensdistill-tune", "launch", tiny.file, "--studies", copy, *quick)
     assert json.loads(second.out)["name"] == "tiny-2"
     assert (copy / "tiny" / "study.json").read_bytes() == before
