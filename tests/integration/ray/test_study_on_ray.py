@@ -1,5 +1,6 @@
 """One ordinary study on real Ray, which must be the one of the inline executor, and what only Ray can do wrong."""
 
+import json
 from pathlib import Path
 from typing import Any
 
