@@ -6,9 +6,11 @@ NAME ?=
 PORT ?= 5000
 
 WORKERS ?= auto
+SOURCE ?= .
+DIST ?= dist
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8
 
-.PHONY: study test test-rest test-all golden chaos bench lint ui clean
+.PHONY: study test test-rest test-all wheel golden chaos bench lint ui clean
 
 # The hyperparameter study of search_spaces/digits.yaml, on real images. Another name: make study NAME=second
 study: $(READY)
@@ -25,6 +27,11 @@ test-rest: $(READY)
 
 # Every test.
 test-all: test test-rest
+
+# The wheel of a source tree (this one), in dist/.
+wheel: $(READY)
+	rm -rf $(SOURCE)/build
+	$(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir $(DIST) $(SOURCE)
 
 # Records the files of tests/golden again; the commit then gives the reason.
 golden: $(READY)

@@ -14,6 +14,7 @@ TESTS = Path(__file__).parent
 LANES = {  # the marker of each folder's tests that have none of these themselves
     "unit": "unit",
     "docs": "unit",
+    "golden": "unit",
     "integration/ray": "ray",
     "integration/mlflow": "server",
     "integration/browser": "browser",

@@ -426,7 +426,7 @@ def versions() -> dict[str, str]:
 
 def git_commit() -> str | None:
     """The commit of the source tree, with `-dirty` if files were changed since; None if this is no source tree."""
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     if not (root / ".git").exists():
         return None

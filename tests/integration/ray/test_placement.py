@@ -1,5 +1,6 @@
-"""Teachers as Ray tasks: the same teachers, side by side, whatever happens to one of them."""
+"""Teachers as Ray tasks: the same teachers, side by side, whatever happens to one of them; what workers are given."""
 
+import pickle
 import signal
 import subprocess
 import sys
@@ -18,8 +19,9 @@ import torch
 from ensdistill import Config, Data, DivergedError, EnsdistillError, get_ensemble, load_config, load_data
 from ensdistill.errors import ConfigError, OutOfMemoryError
 from ensdistill.weights import fingerprint
-from ensdistill_tune.placement import SharedData, gpus_of_teacher, train_side_by_side
-from ensdistill_tune.space import Resources
+from ensdistill_tune.placement import gpus_of_teacher, train_side_by_side
+from ensdistill_tune.shared_data import SharedData
+from ensdistill_tune.space import Resources, Study
 
 SMALL = {"kind": "convnet", "width": 2, "blocks": 1}
 HERE = "tests.integration.ray.misbehaving"
@@ -130,6 +132,20 @@ def test_workers_map_the_images_and_no_training_changes_them(tmp_path: Path, dig
     assert (one.identity, one.class_names) == (digits.identity, digits.class_names)
     get_ensemble(settings(SMALL), one.to("cpu"), tmp_path)
     assert torch.equal(one.to("cpu").train.images, digits.train.images)
+
+
+def test_an_object_that_is_pickled_here_is_read_in_a_worker_and_comes_back_equal() -> None:
+    study = Study.model_validate({"search": {"transfer.temperature": {"uniform": [1, 4]}}, "baselines": ["kd"]})
+
+    @ray.remote
+    def read(packed: bytes) -> Any:
+        found = pickle.loads(packed)  # noqa: S301 - made three lines further down
+        return type(found).__module__, found.total, found
+
+    module, total, again = ray.get(read.remote(pickle.dumps(study)))
+    assert (module, total) == ("ensdistill_tune.space", study.total)
+    assert type(again) is Study
+    assert again == study
 
 
 @pytest.mark.parametrize(
