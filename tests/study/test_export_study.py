@@ -51,7 +51,7 @@ def test_the_onnx_file_has_the_accuracy_on_test_images_that_the_study_states(
 ) -> None:
     config = load_config(tiny.home / "best.yaml")
     test, winner = load_test(config.data), kept["candidates"][0]
-    stated = next(iter(kept["test"].values()))[winner["seeds"].index(config.seed)]
+    stated = kept["test"][0]["metrics"][winner["seeds"].index(config.seed)]
     session = onnxruntime.InferenceSession(exported / "winner" / "student.onnx")
     (logits,) = session.run(["logits"], {"images": test.images.numpy()})
     assert np.mean(logits.argmax(1) == test.labels.numpy()) == stated["accuracy"]

@@ -29,10 +29,14 @@ from ensdistill.data import Data
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.members import Ensemble
 from ensdistill_tune.agenda import Agenda
+from ensdistill_tune.decision import Decision
+from ensdistill_tune.events import State
 from ensdistill_tune.progress import Progress
-from ensdistill_tune.record import EPOCHS, FAILURE, State, TrialRecord
+from ensdistill_tune.record import EPOCHS, FAILURE, FAILURE_KIND, TrialRecord
 from ensdistill_tune.space import Study
 from ensdistill_tune.trial import Inputs, run_trial
+
+NOT_FINITE, WORKER = "not_finite", "worker"  # kinds of error that are no exception of ours
 
 
 @contextlib.contextmanager
@@ -182,19 +186,20 @@ class _Verdicts(_OfThisProcess, FIFOScheduler):
         if epochs and (began := self.began.pop(number, None)) is not None:
             trained = sum(metrics["cost/epoch_seconds"] for metrics in epochs)
             epochs[0]["cost/overhead_seconds"] = time.perf_counter() - began - trained
-        if not all(self._goes_on(number, metrics) for metrics in epochs):
+        if any(self._decide(number, metrics) is Decision.STOP for metrics in epochs):
             return str(TrialScheduler.STOP)
         if FAILURE in result:
-            self.agenda.end(number, "failed", result[FAILURE])
+            self.agenda.end(number, "failed", result[FAILURE], result[FAILURE_KIND])
             return str(TrialScheduler.STOP)
         whole = self.agenda.progress.trials[number].whole  # if Ray were to wait for its end, that would take longer
         return str(TrialScheduler.STOP if whole else TrialScheduler.CONTINUE)
 
-    def _goes_on(self, number: int, metrics: dict[str, float]) -> bool:
+    def _decide(self, number: int, metrics: dict[str, float]) -> Decision:
         odd = {name: value for name, value in metrics.items() if not math.isfinite(value)}
         if needed := [name for name in odd if name in self.agenda.study.shown]:
-            self.agenda.end(number, "failed", f"{needed[0]} became {odd[needed[0]]} in epoch {metrics['epoch']:.0f}")
-            return False
+            error = f"{needed[0]} became {odd[needed[0]]} in epoch {metrics['epoch']:.0f}"
+            self.agenda.end(number, "failed", error, NOT_FINITE)
+            return Decision.STOP
         # JSON has no such numbers
         return self.agenda.report(number, {name: value for name, value in metrics.items() if name not in odd})
 
@@ -233,7 +238,8 @@ class _Ends(_OfThisProcess, tune.Callback):
         record = self._record(trial)
         if record.state == "running":
             state = whole if record.whole else otherwise
-            self.agenda.end(record.number, state, error if state == "failed" else None)
+            why = (error, WORKER) if state == "failed" else (None, None)
+            self.agenda.end(record.number, state, *why)
 
     def _record(self, trial: Any) -> TrialRecord:
         return self.agenda.progress.trials[trial.config["number"]]

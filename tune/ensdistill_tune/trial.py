@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from ray import tune
 
-from ensdistill import Data, Ensemble, Epoch, distill
+from ensdistill import Data, Distiller, Ensemble, EpochResult
 from ensdistill.config import Config
 from ensdistill.ensemble_metrics import deep_ensemble_equivalent
 from ensdistill.errors import DataError, EnsdistillError
@@ -21,7 +21,7 @@ from ensdistill.weights import STUDENT_FILE, save_weights
 from ensdistill_tune.memory import own_memory, release
 from ensdistill_tune.pbt import CHECKPOINT_AFTER, Pbt
 from ensdistill_tune.placement import SharedData
-from ensdistill_tune.record import CHECKPOINT, EPOCHS, FAILURE, StudyFolder, TrialRecord
+from ensdistill_tune.record import CHECKPOINT, EPOCHS, FAILURE, FAILURE_KIND, StudyFolder, TrialRecord
 from ensdistill_tune.space import Study
 
 # What a stopped trial may need to free its memory before its process serves the next one. Ray would give it 2 s and
@@ -83,7 +83,7 @@ def run_trial(suggestion: dict[str, Any], inputs: Inputs) -> None:
             _run(suggestion, inputs, reports)
     except EnsdistillError as error:
         # Told as a result, not raised: Ray would start the trial again, to fail at the same place.
-        reports.send(**{FAILURE: str(error)})
+        reports.send(**{FAILURE: str(error), FAILURE_KIND: type(error).__name__})
 
 
 class _Reports:
@@ -112,21 +112,22 @@ def _run(suggestion: dict[str, Any], inputs: Inputs, reports: _Reports) -> None:
     data, ensemble = inputs.unpack(_device(study))
     metadata = student_metadata(config, data, ensemble.identity)
     decisive, costs, unsaved = study.scheduler.decisive(study.epochs), None, 0.0
-    for epoch in _begin(config, ensemble, data, _checkpoint(suggestion, inputs.folder)):
+    distiller = _begin(config, ensemble, data, _checkpoint(suggestion, inputs.folder))
+    for epoch in distiller:
         if config.changes and suggestion["parent"] and epoch.number <= config.changes[-1].after:
             continue  # its parent has reported it
-        costs = costs or cost(epoch.student(), data.train.images.shape[1:])
+        costs = costs or cost(distiller.student(), data.train.images.shape[1:])
         if epoch.last:
-            save_weights(home / STUDENT_FILE, epoch.student(), metadata)
+            save_weights(home / STUDENT_FILE, distiller.student(), metadata)
         unsaved += epoch.seconds
         saves = unsaved > study.trial.checkpoint_seconds and not epoch.last
         metrics = _metrics(epoch, inputs.curve, costs)
         reports.add(metrics, epoch.seconds, at_once=epoch.last or saves or epoch.number in decisive)
         # Only now: the study has written the epoch down, so a checkpoint never knows of one that the study does not.
         if _others_may_begin(study, epoch):
-            epoch.save(home / CHECKPOINT_AFTER.format(epoch=epoch.number))
+            distiller.save_checkpoint(home / CHECKPOINT_AFTER.format(epoch=epoch.number))
         if saves:
-            epoch.save(home / CHECKPOINT)
+            distiller.save_checkpoint(home / CHECKPOINT)
             unsaved = 0.0
 
 
@@ -138,19 +139,19 @@ def _checkpoint(suggestion: dict[str, Any], folder: StudyFolder) -> Path:
     return folder.trial(suggestion["parent"]) / CHECKPOINT_AFTER.format(epoch=suggestion["changes"][-1]["after"])
 
 
-def _others_may_begin(study: Study, epoch: Epoch) -> bool:
+def _others_may_begin(study: Study, epoch: EpochResult) -> bool:
     return isinstance(study.scheduler, Pbt) and not epoch.last and epoch.number % study.scheduler.interval_epochs == 0
 
 
-def _begin(config: Config, ensemble: Ensemble, data: Data, checkpoint: Path) -> Iterator[Epoch]:
-    """The epochs of a student that begins, or goes on at its checkpoint; a damaged one is as good as none."""
+def _begin(config: Config, ensemble: Ensemble, data: Data, checkpoint: Path) -> Distiller:
+    """The run of a student that begins, or goes on at its checkpoint; a damaged one is as good as none."""
     if checkpoint.exists():
         with contextlib.suppress(DataError):
-            return distill(config, ensemble, data, resume=checkpoint)
-    return distill(config, ensemble, data)
+            return Distiller(config, ensemble, data, resume=checkpoint)
+    return Distiller(config, ensemble, data)
 
 
-def _metrics(epoch: Epoch, curve: Sequence[float], costs: dict[str, float]) -> dict[str, float]:
+def _metrics(epoch: EpochResult, curve: Sequence[float], costs: dict[str, float]) -> dict[str, float]:
     """All that is known of a trial after an epoch; costs are those of the shipped network."""
     metrics: dict[str, float] = {"epoch": epoch.number, "epochs": epoch.epochs, "train/loss": epoch.loss}
     metrics |= {f"val/{name}": value for name, value in epoch.val.items()}
