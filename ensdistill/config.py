@@ -1,9 +1,11 @@
 """Joins the pieces' settings into one typed tree: from YAML, presets and dotted overrides to a `Config`, and back."""
 
+import copy
 import hashlib
 import json
 import operator
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -170,9 +172,7 @@ def complete(tree: Mapping[str, Any], dotted: Mapping[str, Any] | None = None) -
 
 def presets() -> list[str]:
     """Names of the presets that come with the package."""
-    return sorted(
-        f.name.removesuffix(".yaml") for f in files("ensdistill.presets").iterdir() if f.name.endswith(".yaml")
-    )
+    return sorted(_shipped())
 
 
 def read_preset(name: Any) -> Tree:
@@ -180,7 +180,15 @@ def read_preset(name: Any) -> Tree:
     if name not in presets():
         close = f" (did you mean {near}?)" if (near := nearest(str(name), presets())) else ""
         raise ConfigError(f"{name}: neither a preset nor a YAML file{close}; presets are {', '.join(presets())}")
-    return parse_mapping(files("ensdistill.presets").joinpath(f"{name}.yaml").read_text(), f"preset {name}")
+    return copy.deepcopy(_shipped()[name])
+
+
+@cache
+def _shipped() -> dict[str, Tree]:
+    """The settings of every preset by its name, parsed once in a process: a study resolves them at every trial."""
+    found = (file for file in files("ensdistill.presets").iterdir() if file.name.endswith(".yaml"))
+    names = {file.name.removesuffix(".yaml"): file for file in found}
+    return {name: parse_mapping(file.read_text(), f"preset {name}") for name, file in names.items()}
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
