@@ -14,7 +14,7 @@ import torch
 
 from ensdistill.config import Config
 from ensdistill.data import Data, Split, load_data
-from ensdistill.distill import Distiller, check_student
+from ensdistill.distill import check_student, distill
 from ensdistill.errors import ConfigError, DataError, EnsdistillError
 from ensdistill.finding import pick_device
 from ensdistill.members import Ensemble
@@ -90,7 +90,7 @@ def _timed(config: Config, ensemble: Ensemble, data: Data) -> float:
     """The median of three epochs, or of fewer if they are long, after one that does not count: it has first times."""
     # As long as any other training: no loss becomes NaN at such a rate, and nothing that is due later comes so soon.
     training = config.training.model_copy(update={"lr": 1e-6, "epochs": 1000})
-    run = Distiller(config.model_copy(update={"training": training}), ensemble, data)
+    run = distill(config.model_copy(update={"training": training}), ensemble, data)
     next(run)
     seconds = [next(run).seconds]
     while len(seconds) < 3 and sum(seconds) < 5 * ENOUGH:
