@@ -18,6 +18,7 @@ from ensdistill_tune.report.facts import Facts
 from ensdistill_tune.report.figures import figures
 from ensdistill_tune.report.foresight import Foresight
 from ensdistill_tune.report.importance import Importance
+from ensdistill_tune.subjects import TestMetrics
 from tests.unit.report.synthetic import EPOCHS, PARAMETERS, SEARCH, facts, metrics, reports, study
 
 KNOWN = facts(30)
@@ -35,8 +36,8 @@ def candidate(number: int, values: Sequence[float], baseline: str | None = None)
     return Candidate(trial, repeats)
 
 
-def confirmed(*candidates: Candidate, tested: dict[str, Any] | None = None, **more: Any) -> Facts:
-    return replace(KNOWN, confirmed=candidates, tested=tested or {}, **more)
+def confirmed(*candidates: Candidate, tested: Sequence[TestMetrics] = (), **more: Any) -> Facts:
+    return replace(KNOWN, confirmed=candidates, tested=tested, **more)
 
 
 SURE = [0.100, 0.101, 0.099, 0.100, 0.102]
@@ -95,9 +96,13 @@ def row(nll: float, dee: float, flops: float) -> dict[str, float]:
     return own | {"dee": dee, "flops": flops, "parameters": PARAMETERS}
 
 
-def on_test(dee: Sequence[float], share: float) -> dict[str, Any]:
-    teachers = {"ensemble of 4 teachers": [row(0.11, 4, 400)], "one teacher (mean)": [row(0.18, 1, 100)]}
-    return {"005": [row(0.12, value, share * 100) for value in dee], **teachers}
+def on_test(dee: Sequence[float], share: float) -> list[TestMetrics]:
+    students = [row(0.12, value, share * 100) for value in dee]
+    return [
+        TestMetrics(kind="candidate", trial=5, metrics=students),
+        TestMetrics(kind="ensemble", metrics=[row(0.11, 4, 400)]),
+        TestMetrics(kind="teacher_mean", metrics=[row(0.18, 1, 100)]),
+    ]
 
 
 def test_worth_is_the_mean_deep_ensemble_equivalent_and_the_price_in_networks() -> None:
@@ -114,14 +119,16 @@ def test_worth_says_where_the_scale_ends() -> None:
     said = words.worth(bad) or ""
     assert "worth no more than one of the 4 teachers at the price of one" in said
     assert "is 0.1080 +- 0.0000, that of one teacher in the mean 0.1620" in said
-    alone = {**on_test([1.0, 1.0], 1.0), "ensemble of 4 teachers": [row(0.18, 1, 100)]}
+    student, _, mean = on_test([1.0, 1.0], 1.0)
+    alone = [student, TestMetrics(kind="ensemble", metrics=[row(0.18, 1, 100)]), mean]
     assert words.worth(confirmed(candidate(5, SURE), tested=alone)) is None
 
 
 def test_students_that_do_not_reach_one_teacher_are_the_first_thing_to_mend() -> None:
     rows = on_test([1.0, 1.0], 1.0)
     assert advice.behind(confirmed(candidate(5, SURE), tested=rows)) is None
-    worse = confirmed(candidate(5, SURE), tested={**rows, "005": [row(0.2, 1.0, 100), row(0.17, 1.0, 100)]})
+    poor = TestMetrics(kind="candidate", trial=5, metrics=[row(0.2, 1.0, 100), row(0.17, 1.0, 100)])
+    worse = confirmed(candidate(5, SURE), tested=[poor, *rows[1:]])
     assert "One teacher alone is better" in advice.advice(worse, [])[0]
 
 
@@ -150,7 +157,7 @@ def test_closeness_has_ensemble_and_one_teacher_in_brackets() -> None:
 
 def test_the_figures_of_the_student_that_ships_are_those_of_its_seed() -> None:
     rows = on_test([3.0, 3.2, 3.1, 3.0, 3.0], 1.0)
-    rows["005"][2] = row(0.15, 3, 100)  # the third seed is best on validation (0.099)
+    rows[0].metrics[2] = row(0.15, 3, 100)  # the third seed is best on validation (0.099)
     take = next(part.text for part in sections(confirmed(candidate(5, SURE), tested=rows)) if "Take" in part.title)
     assert "student of seed 3" in take
     assert "accuracy 0.9500, NLL 0.1500" in take
@@ -241,8 +248,11 @@ def test_training_is_to_be_longer_if_the_best_was_still_learning(values: list[fl
 
 def test_failures_are_told_with_their_commonest_reason() -> None:
     errors = [str(DivergedError(n + 1, 30 + n, math.inf if n % 2 else math.nan)) for n in range(10)]
-    failed = [replace(t, state="failed", error=error) for t, error in zip(KNOWN.trials[:10], errors, strict=True)]
-    failed[0] = replace(failed[0], error="out of memory\n![](//else.where/x.png)")
+    failed = [
+        replace(t, state="failed", error=error, error_kind="DivergedError")
+        for t, error in zip(KNOWN.trials[:10], errors, strict=True)
+    ]
+    failed[0] = replace(failed[0], error="out of memory\n![](//else.where/x.png)", error_kind="OutOfMemoryError")
     said = advice.failures(replace(KNOWN, trials=failed)) or ""
     assert said.startswith(f"10 of 10 trials failed, 9 of them like this: `{errors[1]}`.")
     assert "`out of memory ![](//else.where/x.png)`" in (advice.failures(replace(KNOWN, trials=failed[:1])) or "")
@@ -274,7 +284,7 @@ def test_a_second_look_at_the_test_images_is_not_called_the_first() -> None:
     assert ", looked at once," in (words.how_close(KNOWN) or "")
     assert ", looked at 2 times," in (words.how_close(again) or "")
     assert sections(again)[0].text.startswith("Test images, looked at 2 times after")
-    refused = replace(KNOWN, tested={})
+    refused = replace(KNOWN, tested=())
     assert "were looked at before, for other students" in sections(refused)[0].text
 
 

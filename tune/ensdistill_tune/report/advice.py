@@ -1,7 +1,6 @@
 """What to try next: each rule looks at one thing and says one sentence, or nothing."""
 
 import math
-import re
 from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean, stdev
@@ -13,7 +12,7 @@ from ensdistill_tune.record import TrialRecord
 from ensdistill_tune.report.facts import Facts
 from ensdistill_tune.report.foresight import FEWEST, epochs_to_ask
 from ensdistill_tune.report.importance import Importance
-from ensdistill_tune.report.words import percent, teacher_rows_beside, winner_rows
+from ensdistill_tune.report.words import percent, winner_rows
 from ensdistill_tune.space import Study
 
 EDGE = 0.1  # of an axis counts as its end
@@ -30,15 +29,15 @@ def advice(facts: Facts, found: Sequence[Importance]) -> list[str]:
 
 
 def failures(facts: Facts) -> str | None:
-    """Many trials that failed, with one of the commonest reasons: which epoch it was makes no other reason."""
+    """Many trials that failed, with one of the commonest reasons."""
     failed = [trial for trial in facts.trials if trial.state == "failed"]
     if len(failed) * 10 < len(facts.trials) or not failed:
         return None
-    reasons = [" ".join((trial.error or "").split()).replace("`", "'")[:LONGEST] for trial in failed]
-    kinds = [re.sub(r"[\d.]+|\bnan\b|\binf\b", "", reason) for reason in reasons]
-    kind, times = Counter(kinds).most_common(1)[0]
+    kind, times = Counter(trial.error_kind for trial in failed).most_common(1)[0]
+    example = next(trial.error for trial in failed if trial.error_kind == kind)
+    reason = " ".join((example or "").split()).replace("`", "'")[:LONGEST]
     many = f"{len(failed)} of {len(facts.trials)} trials failed"
-    return f"{many}, {times} of them like this: `{reasons[kinds.index(kind)]}`. Narrow the axes that lead there."
+    return f"{many}, {times} of them like this: `{reason}`. Narrow the axes that lead there."
 
 
 def minutes(facts: Facts) -> str | None:
@@ -52,9 +51,9 @@ def minutes(facts: Facts) -> str | None:
 def behind(facts: Facts) -> str | None:
     """A winner whose students do not even reach one teacher: no knob of distillation makes up for that."""
     rows, _ = winner_rows(facts)
-    if not rows or not facts.teachers:
+    if not rows or not facts.teachers_beside:
         return None
-    _, one = teacher_rows_beside(facts)
+    _, one = facts.teachers_beside
     if fmean(row["cnll"] for row in rows) <= one["cnll"]:
         return None
     return (
