@@ -4,6 +4,8 @@ import hashlib
 import json
 import operator
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -159,7 +161,7 @@ def build_config(tree: Mapping[str, Any], dotted: Mapping[str, Any] | None = Non
 
 def complete(tree: Mapping[str, Any], dotted: Mapping[str, Any] | None = None) -> Tree:
     """Defaults, then the preset, then the tree, then the dotted settings: nested, complete, not yet validated."""
-    own = dict(tree)
+    own = nest(tree)
     if "search" in own:
         raise ConfigError("search: this is a search space; run it with `ensdistill-tune launch`")
     preset = own.pop("preset", None)
@@ -181,7 +183,13 @@ def read_preset(name: Any) -> Tree:
     if name not in presets():
         close = f" (did you mean {near}?)" if (near := nearest(str(name), presets())) else ""
         raise ConfigError(f"{name}: neither a preset nor a YAML file{close}; presets are {', '.join(presets())}")
-    return parse_mapping(files("ensdistill.presets").joinpath(f"{name}.yaml").read_text(), f"preset {name}")
+    return deepcopy(_preset(name))
+
+
+@cache
+def _preset(name: str) -> Tree:
+    text = files("ensdistill.presets").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    return parse_mapping(text, f"preset {name}")
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
@@ -196,19 +204,30 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
 
 
 def nest(dotted: Mapping[str, Any]) -> Tree:
-    """{"a.b": 1} -> {"a": {"b": 1}}."""
+    """{"a.b": 1, "a": {"c": 2}} -> {"a": {"b": 1, "c": 2}}, in any order. Raises ConfigError for what is set twice."""
     tree: Tree = {}
     for name, value in dotted.items():
         *path, last = name.split(".")
+        if not all((*path, last)):
+            raise ConfigError(f"{name!r}: a name has no empty part; leave out the dot too many")
         place = tree
         for part in path:
             place = place.setdefault(part, {})
             if not isinstance(place, dict):
                 raise ConfigError(f"{name}: {part} is already set to one value ({place!r})")
-        if last in place:
-            raise ConfigError(f"{name}: set twice")
-        place[last] = value
+        _put(place, last, value, name)
     return tree
+
+
+def _put(place: Tree, key: str, value: Any, name: str) -> None:
+    """Sets one value; a mapping joins the one that is there."""
+    if key not in place:
+        place[key] = deepcopy(value)
+    elif isinstance(value, Mapping) and isinstance(place[key], dict):
+        for part, inner in value.items():
+            _put(place[key], part, inner, f"{name}.{part}")
+    else:
+        raise ConfigError(f"{name}: set twice")
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Tree:

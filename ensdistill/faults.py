@@ -159,8 +159,14 @@ def _way_out(model: type[BaseModel], holder: type[BaseModel] | None, path: Seque
     """` of none (did you mean kind?)`: the kinds that have it, the same name elsewhere, or a near one beside it."""
     known = list(holder.model_fields) if holder else []
     owner = f" of {kind_of(holder)}" if holder and kind_of(holder) else ""
-    if kinds := [row.kind for row in settings_table(model) if row.name == ".".join(path)]:
+    same = [row for row in settings_table(model) if row.name == ".".join(path)]
+    if kinds := [row.kind for row in same if row.kind]:
         return f"{owner} (it belongs to {', '.join(kinds)})"
+    if same:  # a dotted name
+        *outer, last = path[-1].split(".")
+        return f"; write it as {': {'.join(outer)}: {{{last}: ...{'}' * len(outer)}"
+    if "." in path[-1]:
+        return did_you_mean(nearest(".".join(path), [row.name for row in settings_table(model)]))
     hint = elsewhere(model, path) or nearest(path[-1], known)
     return owner + (did_you_mean(hint) or f" (there are {', '.join(known)})")
 
