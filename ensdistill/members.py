@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ensdistill.errors import ConfigIssue
 from ensdistill.folding import inference_form
 
 
@@ -36,6 +37,7 @@ class Ensemble(Members):
         self.networks = nn.ModuleList(inference_form(n) for n in networks)
         self.classes = classes
         self.identity = identity
+        self.warnings: tuple[ConfigIssue, ...] = ()  # what seems wrong with the teachers
         self.said: dict[tuple[str, ...], np.ndarray] = {}  # logits by view: see `ensdistill.recall`
         self.requires_grad_(False)
         super().train(False)
