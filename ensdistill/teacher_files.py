@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ensdistill.checkpoints import Weights, find_weights, read_checkpoint_file, unclear
 from ensdistill.data import Data
-from ensdistill.errors import ConfigError, ConfigIssue, DataError
+from ensdistill.errors import ConfigError, ConfigIssue, DataError, SettingError
 from ensdistill.models import Convnet, Model, build, code_of
 from ensdistill.models.normalise import Normalise
 from ensdistill.settings import Settings, setting
@@ -47,14 +47,14 @@ class TeacherFile(Settings):
     @classmethod
     def _means_of_images(cls, mean: list[float]) -> list[float]:
         if any(not 0 <= value <= 1 for value in mean):
-            raise ValueError(f"must be from 0 to 1, as images are, got {mean}; {_SCALE}")
+            raise SettingError(ConfigIssue((), "must be from 0 to 1, as images are", mean, _SCALE))
         return mean
 
     @field_validator("std")
     @classmethod
     def _deviations_of_images(cls, std: list[float]) -> list[float]:
         if any(not 0 < value <= 1 for value in std):
-            raise ValueError(f"must be above 0 and at most 1, as for images from 0 to 1, got {std}; {_SCALE}")
+            raise SettingError(ConfigIssue((), "must be above 0 and at most 1, as for images from 0 to 1", std, _SCALE))
         return std
 
     def __call__(self, data: Data) -> LoadedTeacher:

@@ -72,9 +72,7 @@ def get_ensemble(
     members = [_load(config, m, data, folder) for m in range(config.teachers.count)]
     identity = content_hash([*(origin for _, origin in members), *(file.origin for file in files)])
     networks = [*(network for network, _ in members), *(file.network for file in files)]
-    ensemble = Ensemble(networks, len(data.class_names), identity)
-    ensemble.warnings = tuple(warning for file in files for warning in file.warnings)
-    return ensemble
+    return Ensemble(networks, len(data.class_names), identity, [w for file in files for w in file.warnings])
 
 
 def find_ensemble(config: Config, data: Data, store: str | Path) -> Ensemble | None:

@@ -1,0 +1,220 @@
+"""Learning rates against the published check points and torch's own schedulers; parameter groups."""
+
+import pytest
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
+from torch.testing import assert_close
+
+from ensdistill.config import load_config
+from ensdistill.optimiser import Training, set_lr
+from ensdistill.students import BatchEnsemble, Single
+
+PUBLISHED = Training(epochs=200, lr=0.1, warmup_epochs=5)  # METHODS 1.5: 1,755 + 68,445 steps of 351 an epoch
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [(0, 0.0), (351, 0.02), (1404, 0.08), (1755, 0.1), (1755 + 22815, 0.075), (1755 + 45630, 0.025), (70200, 0.0)],
+)
+def test_learning_rate_passes_the_published_check_points(step: int, expected: float) -> None:
+    assert PUBLISHED.lr_at(step, 351) == pytest.approx(expected, abs=1e-12)
+
+
+def test_learning_rate_agrees_with_torchs_schedulers() -> None:
+    training = Training(epochs=6, lr=0.3, warmup_epochs=2)
+    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
+    parts = [LinearLR(optimiser, 1e-12, 1.0, total_iters=10), CosineAnnealingLR(optimiser, 20)]
+    oracle = SequentialLR(optimiser, parts, milestones=[10])
+    for step in range(30):
+        assert training.lr_at(step, 5) == pytest.approx(oracle.get_last_lr()[0], abs=1e-9)
+        optimiser.step()
+        oracle.step()
+
+
+def test_constant_schedule_stays_at_the_largest_rate_after_the_warm_up() -> None:
+    training = Training(epochs=4, lr=0.2, warmup_epochs=1, schedule="constant")
+    assert [training.lr_at(step, 2) for step in range(8)] == [0, 0.1] + [0.2] * 6
+
+
+def test_without_warm_up_the_first_step_has_the_largest_rate() -> None:
+    assert Training(lr=0.2, warmup_epochs=0).lr_at(0, 7) == 0.2
+
+
+def test_a_run_that_is_all_warm_up_ends_below_the_largest_rate() -> None:
+    training = Training(epochs=1, lr=0.2, warmup_epochs=2)
+    assert [training.lr_at(step, 4) for step in range(4)] == pytest.approx([0, 0.025, 0.05, 0.075])
+
+
+DIVERSITY = Training(epochs=300, lr=0.05, warmup_epochs=5, schedule="linear", lowest=0.01, lr_changes="epoch")
+
+
+@pytest.mark.parametrize(
+    ("epoch", "share"),
+    [
+        (1, 0.01),
+        (2, 0.2575),
+        (4, 0.7525),
+        (5, 1),
+        (6, 1),
+        (150, 1),
+        (210, 0.505),
+        (269, 0.01825),
+        (270, 0.01),
+        (271, 0.01),
+        (300, 0.01),
+    ],
+)
+def test_linear_schedule_passes_the_published_check_points(epoch: int, share: float) -> None:
+    # METHODS 2.4; the same at every step of the epoch
+    rates = [DIVERSITY.lr_at((epoch - 1) * 7 + step, 7) for step in range(7)]
+    assert rates == pytest.approx([0.05 * share] * 7, abs=1e-12)
+
+
+def test_linear_schedule_is_the_published_function_of_the_epoch() -> None:
+    for epoch in range(1, 301):
+        if epoch < 5:
+            share = 0.01 + 0.99 * (epoch - 1) / 4
+        elif epoch <= 150:
+            share = 1.0
+        else:
+            share = max(0.01, 1 - 0.99 * (epoch - 150) / 120)
+        assert DIVERSITY.lr_at(epoch - 1, 1) == pytest.approx(0.05 * share, abs=1e-12)
+
+
+def test_linear_schedule_by_steps_falls_from_half_to_nine_tenths_of_the_training() -> None:
+    training = Training(epochs=10, lr=1.0, warmup_epochs=0, schedule="linear", lowest=0.2)
+    shares = {0: 1, 49: 1, 50: 1, 60: 0.8, 70: 0.6, 89: 0.22, 90: 0.2, 99: 0.2}
+    assert {step: training.lr_at(step, 10) for step in shares} == pytest.approx(shares)
+
+
+@pytest.mark.parametrize("lr_changes", ["step", "epoch"])
+def test_steps_schedule_has_the_published_milestones(lr_changes: str) -> None:
+    # METHODS 5.4: 240 epochs, a tenth at 150, 180 and 210
+    training = Training(epochs=240, lr=0.05, warmup_epochs=0, schedule="steps", lr_changes=lr_changes)
+    per_epoch = 7
+    for step in range(240 * per_epoch):
+        passed = sum(step >= milestone * per_epoch for milestone in (150, 180, 210))
+        assert training.lr_at(step, per_epoch) == pytest.approx(0.05 * 0.1**passed)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_warm_up_begins_and_schedules_end_at_the_lowest_share(schedule: str) -> None:
+    training = Training(epochs=10, lr=0.5, warmup_epochs=2, schedule=schedule, lowest=0.1)
+    assert training.lr_at(0, 1000) == pytest.approx(0.05)
+    assert training.lr_at(1000, 1000) == pytest.approx(0.275)
+    assert training.lr_at(2000, 1000) == pytest.approx(0.5)
+    assert training.lr_at(9999, 1000) == pytest.approx(0.05, rel=1e-4)
+    assert min(training.lr_at(step, 1000) for step in range(10_000)) >= 0.05
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "steps", "constant"])
+def test_rate_that_changes_by_epochs_is_the_same_at_all_steps_of_an_epoch(schedule: str) -> None:
+    training = Training(epochs=16, lr=0.5, warmup_epochs=3, schedule=schedule, lr_changes="epoch")
+    for epoch in range(16):
+        assert len({training.lr_at(epoch * 5 + step, 5) for step in range(5)}) == 1
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "steps", "constant"])
+@pytest.mark.parametrize("lr_changes", ["step", "epoch"])
+@pytest.mark.parametrize("warmup", [0, 1, 5, 9])
+def test_rate_never_leaves_its_range(schedule: str, lr_changes: str, warmup: int) -> None:
+    training = Training(epochs=5, lr=0.5, warmup_epochs=warmup, schedule=schedule, lr_changes=lr_changes)
+    rates = [training.lr_at(step, 3) for step in range(15)]
+    assert all(0 <= rate <= 0.5 for rate in rates)
+    assert max(rates) > 0
+
+
+def test_set_lr_gives_each_group_its_share() -> None:
+    student = BatchEnsemble(subnetworks=3)(nn.Linear(2, 2))
+    optimiser = Training(lr=0.5).optimiser(student)
+    set_lr(optimiser, 0.2)
+    assert [group["lr"] for group in optimiser.param_groups] == pytest.approx([0.2, 0.6])
+
+
+def test_single_student_has_one_group_with_all_parameters() -> None:
+    student = Single()(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 2)))
+    (group,) = Training(weight_decay=0.01).optimiser(student).param_groups
+    assert {id(p) for p in group["params"]} == {id(p) for p in student.parameters()}
+    assert group["weight_decay"] == 0.01
+
+
+@pytest.mark.parametrize(("factor_gradient", "times"), [("own", 3), ("mean", 1)])
+def test_factors_have_a_group_of_their_own(factor_gradient: str, times: int) -> None:
+    student = BatchEnsemble(subnetworks=3, factor_gradient=factor_gradient)(nn.Linear(4, 2))
+    shared, factors = Training(weight_decay=0.03).optimiser(student).param_groups
+    layer = student.network
+    assert {id(p) for p in shared["params"]} == {id(layer.layer.weight), id(layer.layer.bias)}
+    assert {id(p) for p in factors["params"]} == {id(layer.r), id(layer.s)}
+    assert factors["lr_scale"] == times
+    assert factors["weight_decay"] == pytest.approx(0.03 / times)
+
+
+def test_published_factors_of_diversity_matters_move_at_half_the_rate_and_do_not_decay() -> None:
+    # METHODS 2.1: half the rate and no decay for the factors; the biases of the subnetworks like everything else
+    config = load_config("diversity", ["training.lr=0.1", "training.weight_decay=5e-4"])
+    student = config.student(nn.Linear(4, 2))
+    optimiser = config.training.optimiser(student)
+    shared, factors = optimiser.param_groups
+    layer = student.network
+    assert {id(p) for p in shared["params"]} == {id(layer.layer.weight), id(layer.bias)}
+    assert {id(p) for p in factors["params"]} == {id(layer.r), id(layer.s)}
+    set_lr(optimiser, 0.1)
+    assert (shared["lr"], shared["weight_decay"], shared["nesterov"]) == (0.1, 5e-4, False)
+    assert (factors["lr"], factors["weight_decay"]) == (0.05, 0)
+
+
+@pytest.mark.parametrize("factor_lr", [0.5, 2.0])
+@pytest.mark.parametrize(("factor_gradient", "times"), [("own", 3), ("mean", 1)])
+def test_rate_of_the_factors_is_relative_to_that_of_the_shared_weights(
+    factor_gradient: str, times: int, factor_lr: float
+) -> None:
+    settings = BatchEnsemble(subnetworks=3, factor_gradient=factor_gradient, factor_lr=factor_lr)
+    _, factors = Training().optimiser(settings(nn.Linear(4, 2))).param_groups
+    assert factors["lr_scale"] == pytest.approx(times * factor_lr)
+
+
+def test_groups_of_any_batch_ensemble_hold_every_parameter_once() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 2))
+    student = BatchEnsemble(subnetworks=2)(network)
+    ids = [id(p) for group in student.parameter_groups(0.1) for p in group["params"]]
+    assert sorted(ids) == sorted(id(p) for p in student.parameters())
+
+
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_rate_times_k_with_decay_over_k_is_the_gradient_times_k_with_the_whole_decay(nesterov: bool) -> None:
+    # The published code multiplies the factors' gradients by K; here their rate is multiplied instead.
+    generator = torch.Generator().manual_seed(0)
+    training = Training(lr=0.1, momentum=0.9, nesterov=nesterov, weight_decay=0.05)
+    student = BatchEnsemble(subnetworks=4)(nn.Linear(3, 2).double())
+    r = student.network.r
+    with torch.no_grad():
+        r.normal_(generator=generator)
+    oracle = nn.Parameter(r.detach().clone())
+    published = torch.optim.SGD([oracle], lr=0.1, momentum=0.9, nesterov=nesterov, weight_decay=0.05)
+    optimiser = training.optimiser(student)
+    for _ in range(5):
+        set_lr(optimiser, 0.1)
+        gradient = torch.randn(r.shape, generator=generator, dtype=torch.float64)
+        r.grad, oracle.grad = gradient.clone(), 4 * gradient
+        optimiser.step()
+        published.step()
+    assert_close(r, oracle)
+
+
+def test_nesterov_is_left_out_without_momentum() -> None:
+    (group,) = Training(momentum=0.0, nesterov=True).optimiser(Single()(nn.Linear(1, 1))).param_groups
+    assert not group["nesterov"]
+
+
+def test_a_gradient_longer_than_the_limit_is_shortened_to_it_and_a_shorter_one_is_left() -> None:
+    student = Single()(nn.Linear(2, 1, bias=False))
+    (weight,) = student.parameters()
+    for gradient, limit, expected in (
+        ([3.0, 4.0], 1.0, [0.6, 0.8]),
+        ([3.0, 4.0], 6.0, [3, 4]),
+        ([3.0, 4.0], None, [3, 4]),
+    ):
+        weight.grad = torch.tensor([gradient])
+        Training(max_grad_norm=limit).clip_gradient(student)
+        assert_close(weight.grad, torch.tensor([expected], dtype=torch.float32), atol=1e-5, rtol=1e-5)

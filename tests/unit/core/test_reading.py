@@ -1,0 +1,233 @@
+"""YAML is read safely, with its faults in our own words."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ensdistill.errors import ConfigError
+from ensdistill.reading import Lines, parse_mapping, parse_yaml, read_yaml, to_yaml_text
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n"])
+def test_empty_yaml_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"a\.yaml: settings are a mapping .* this holds nothing"):
+        parse_mapping(text, "a.yaml")
+
+
+@pytest.mark.parametrize(("text", "kind"), [("- 1\n- 2", "list"), ("hello", "text"), ("3", "number")])
+def test_yaml_that_is_no_mapping_is_refused(text: str, kind: str) -> None:
+    with pytest.raises(ConfigError, match=f"this holds a {kind}"):
+        parse_mapping(text, "a.yaml")
+
+
+@pytest.mark.parametrize("text", ["1: 2", "null: 2", "true: 2"])
+def test_names_that_are_no_texts_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="mapping of names"):
+        parse_mapping(text, "a.yaml")
+
+
+@pytest.mark.parametrize(
+    "tag", ["!!python/object/apply:os.system", "!!python/object/new:os.system", "!!python/name:os.system", "!mine"]
+)
+def test_tags_that_build_objects_are_refused_with_their_line(tag: str, tmp_path: Path) -> None:
+    mark = tmp_path / "executed"
+    with pytest.raises(ConfigError, match=r"a\.yaml, line 2: .*no objects are built"):
+        parse_mapping(f"seed: 1\nx: {tag} ['touch {mark}']\n", "a.yaml")
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("a: 1\nb: 2\na: 3", 3), ("x:\n  a: 1\n  a: 1", 3), ("x: {a: 1, a: 2}", 1), ("- {a: 1}\n- {b: 1, b: 2}", 2)],
+)
+def test_name_written_twice_is_refused_with_its_line(text: str, line: int) -> None:
+    with pytest.raises(ConfigError, match=rf"a\.yaml, line {line}: [ab] is written twice"):
+        parse_yaml(text, "a.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-3", 1e-3), ("-2E5", -2e5), ("1.5e+2", 150.0), (".5e1", 5.0), ("1.e2", 100.0), ("+1e0", 1.0)],
+)
+def test_numbers_with_an_exponent_are_numbers(text: str, value: float) -> None:
+    parsed = parse_yaml(f"a: {text}", "a.yaml")["a"]
+    assert isinstance(parsed, float)
+    assert parsed == value
+
+
+@pytest.mark.parametrize("text", ["1e", "e3", "x1e-3", "1e-3x", "'1e-3'"])
+def test_texts_that_only_look_like_numbers_stay_texts(text: str) -> None:
+    assert parse_yaml(f"a: {text}", "a.yaml")["a"] == text.strip("'")
+
+
+# The tables of YAML 1.2.2, section 10.3.2, and what YAML 1.1 has that 1.2 has not.
+PLAIN_SCALARS = [
+    ("010", 10),
+    ("-0100", -100),
+    ("08", 8),
+    ("+12", 12),
+    ("0o17", 15),
+    ("0xfF", 255),
+    ("12e03", 12000.0),
+    ("1.", 1.0),
+    ("-.5", -0.5),
+    (".inf", float("inf")),
+    ("-.INF", -float("inf")),
+    ("true", True),
+    ("FALSE", False),
+    ("~", None),
+    ("", None),
+    ("Null", None),
+    *[
+        (text, text)
+        for text in ("1:30", "1:30:15.5", "1_000", "0b11", "0o8", "-0x1", "yes", "NO", "on", "Off", "y", "n")
+    ],
+    *[
+        (text, text)
+        for text in ("2020-01-01", "2001-12-14 21:59:43", "=", "tRue", "nUll", "1.2.3", "1,5", "+", ".", "e3")
+    ],
+]
+
+
+@pytest.mark.parametrize(("text", "value"), PLAIN_SCALARS)
+@pytest.mark.parametrize("heading", ["", "%YAML 1.1\n---\n"])
+def test_plain_scalars_are_read_by_the_core_schema_of_yaml_1_2(heading: str, text: str, value: Any) -> None:
+    parsed = parse_yaml(f"{heading}a: {text}", "a.yaml")["a"]
+    assert (type(parsed), parsed) == (type(value), value)
+
+
+@pytest.mark.parametrize(
+    "text", ["!!timestamp 2020-01-01", "!!binary aGk=", "!!set {a, b}", "!!omap [a: 1]", "!!bool yes"]
+)
+def test_values_that_no_setting_can_hold_are_refused_with_their_line(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"a\.yaml, line 2: "):
+        parse_yaml(f"b: 1\na: {text}", "a.yaml")
+
+
+@pytest.mark.parametrize("value", [*[text for text, _ in PLAIN_SCALARS], "<<", "a: b", "x\ny", "\u00e9\udcff", 1e-5])
+def test_what_is_written_is_read_back_alike_by_yaml_1_2_and_1_1(value: Any) -> None:
+    tree = {"a": [value], "b": {"y": value}}
+    text = to_yaml_text(tree)
+    assert parse_yaml(text, "a.yaml") == tree
+    assert yaml.safe_load(text) == tree  # PyYAML reads YAML 1.1
+
+
+@pytest.mark.parametrize("text", ["\ufeffa: 1\nb: 2\n", "a: 1\r\nb: 2\r\n", "a: 1\rb: 2", "--- # x\na: 1\nb: 2\n...\n"])
+def test_marks_and_line_ends_of_other_editors_are_no_part_of_the_values(text: str) -> None:
+    assert parse_yaml(text, "a.yaml") == {"a": 1, "b": 2}
+
+
+@pytest.mark.parametrize("text", ["a:\n\tb: 1", "a: 1\n\tb: 2", "a:\n  b: 1\n\tc: 1"])
+def test_a_tab_is_named(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"line \d: a tab; indent with spaces"):
+        parse_yaml(text, "a.yaml")
+
+
+@pytest.mark.parametrize("text", ["a: &x [*x]", "&x {a: *x}", "a: &x {b: 1, <<: *x}", "a: &x {b: {c: [1, *x]}}"])
+def test_an_alias_inside_of_what_it_stands_for_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"a\.yaml, line 1"):
+        parse_yaml(text, "a.yaml")
+
+
+def test_aliases_that_stand_for_millions_of_values_are_refused() -> None:
+    doubled = "".join(f"a{n + 1}: &a{n + 1} [*a{n}, *a{n}]\n" for n in range(60))
+    with pytest.raises(ConfigError, match=r"line 17: more than 100,000 values"):
+        parse_yaml(f"a0: &a0 [1]\n{doubled}", "a.yaml")
+
+
+def test_the_first_of_several_merged_mappings_counts_and_own_names_count_more() -> None:
+    text = "a: &a {x: 1, y: 1, z: 1}\nb: &b {x: 2, y: 2, w: 2}\nc: {z: 3, <<: [*a, *b]}\n"
+    assert parse_yaml(text, "a.yaml")["c"] == yaml.safe_load(text)["c"] == {"x": 1, "y": 1, "z": 3, "w": 2}
+
+
+def test_an_anchor_that_is_given_twice_stands_for_the_last_value(recwarn: pytest.WarningsRecorder) -> None:
+    assert parse_yaml("a: &x 1\nb: &x 2\nc: *x", "a.yaml")["c"] == 2
+    assert not recwarn.list
+
+
+def test_broken_yaml_is_refused_with_its_line() -> None:
+    with pytest.raises(ConfigError, match=r"a\.yaml, line 2"):
+        parse_mapping("a: 1\nb: ]\n", "a.yaml")
+
+
+def test_merge_keys_and_anchors_work_as_in_any_yaml() -> None:
+    text = "base: &b {x: 1, y: 2}\nmine:\n  <<: *b\n  y: 3\n"
+    assert parse_mapping(text, "a.yaml") == yaml.safe_load(text)
+
+
+def test_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_bytes(b"\xff\xfe\x00\x81")
+    with pytest.raises(ConfigError, match=r"a\.yaml"):
+        read_yaml(tmp_path / "a.yaml")
+
+
+def test_folder_instead_of_a_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="directory"):
+        read_yaml(tmp_path)
+
+
+def test_all_bad_names_are_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_mapping("a: {b: 1, b: 2}\n3: x\n[c]: y\na: 4\n", "a.yaml")
+    assert [fault.split(" ")[2:4] for fault in str(caught.value).splitlines()] == [
+        ["1:", "b"],
+        ["2:", "3:"],
+        ["3:", "this:"],
+        ["4:", "a"],
+    ]
+
+
+TEXT = """\
+a: 1
+b: &b
+  c: {d: 2,
+    e: 3}
+  f.g: 4
+  f.g.h: 5
+l:
+- x
+-
+  y: 6
+m:
+  <<: *b
+  n: 7
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("a", 1),
+        ("b.c.d", 3),
+        ("b.c.e", 4),
+        ("b.f.g", 5),  # a name with a dot
+        ("b.f.g.h", 6),  # the longest one that fits
+        ("b.f.g.i", 5),
+        ("b.f", 5),  # what is written is deeper
+        ("l.0", 8),
+        ("l.1.y", 10),
+        ("m.n", 13),
+        # what is not there has the place of what it should be in
+        ("a.x", 1),
+        ("b.x.y", 2),
+        ("b.c.x", 3),
+        ("l.2", 7),
+        ("l.y", 7),
+        ("m.c", 11),
+        ("x", None),
+        ("", None),
+    ],
+)
+def test_the_line_of_a_name_is_that_of_its_longest_beginning(name: str, line: int | None) -> None:
+    assert Lines(TEXT).of(name) == line
+
+
+def test_an_empty_text_has_no_lines() -> None:
+    assert Lines("# nothing").of("a") is None
+
+
+def test_aliases_that_double_themselves_cost_no_time() -> None:
+    doubled = "".join(f"a{n + 1}: &a{n + 1} [*a{n}, *a{n}]\n" for n in range(60))
+    assert Lines(f"a0: &a0 [1]\n{doubled}").of("a60.1.0") == 59  # where a58 is written
