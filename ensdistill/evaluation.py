@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ensdistill.calibration import calibrated_metrics, fit_temperature
+from ensdistill.calibration import calibrated_metrics, fit
 from ensdistill.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from ensdistill.data import Data, Split
 from ensdistill.ensemble_metrics import (
@@ -113,10 +113,11 @@ class Examiner:
         on_validation = say(self.validation)
         return on_validation, on_validation if self.split is self.validation else say(self.split)
 
-    def _metrics(self, fit: Tensor, log_p: Tensor) -> Row:
-        temperature = fit_temperature(fit, self.validation.labels)
+    def _metrics(self, on_validation: Tensor, log_p: Tensor) -> Row:
+        """Plain and calibrated ones; `temperature_identified` is 1 if validation determines the temperature, else 0."""
+        temperature, identified = fit(on_validation, self.validation.labels)
         row = all_metrics(log_p, self.split.labels) | calibrated_metrics(log_p, self.split.labels, temperature)
-        return row | {"temperature": temperature}
+        return row | {"temperature": temperature, "temperature_identified": float(identified)}
 
 
 def mean_row(rows: Sequence[Row]) -> Row:

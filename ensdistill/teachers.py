@@ -66,8 +66,9 @@ def get_ensemble(
     files = [file(data) for file in config.teachers.files]  # first: a bad one is told before others are trained
     train(config, data, folder, progress)
     members = [_load(config, m, data, folder) for m in range(config.teachers.count)]
-    identity = content_hash([origin for _, origin in (*members, *files)])
-    return Ensemble([network for network, _ in (*members, *files)], len(data.class_names), identity)
+    identity = content_hash([*(origin for _, origin in members), *(file.origin for file in files)])
+    networks = [*(network for network, _ in members), *(file.network for file in files)]
+    return Ensemble(networks, len(data.class_names), identity, [w for file in files for w in file.warnings])
 
 
 def find_ensemble(config: Config, data: Data, store: str | Path) -> Ensemble | None:

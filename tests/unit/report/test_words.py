@@ -4,13 +4,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
+import numpy as np
 import pytest
 from scipy import stats
 
 from ensdistill.errors import DivergedError
-from ensdistill_tune.confirm import Candidate
+from ensdistill_tune.confirm import Candidate, pairs_for_power
 from ensdistill_tune.record import TrialRecord
 from ensdistill_tune.report import advice, words
 from ensdistill_tune.report.document import first_lines, sections
@@ -193,12 +195,41 @@ def test_the_first_lines_are_about_ten() -> None:
 # --- what to try next -------------------------------------------------------------------------------------------------
 
 
-def test_seeds_that_are_wanted_shrink_with_the_square_of_the_difference() -> None:
-    apart = [0.01, 0.03, 0.02, 0.05, -0.01]
-    wide = [10 * (value - 0.02) + 0.02 for value in apart]
-    assert (advice.seeds_wanted(apart) or 0) < 10
-    assert 80 * (advice.seeds_wanted(apart) or 0) <= 100 * (advice.seeds_wanted(wide) or 0)
-    assert advice.seeds_wanted([0.01, -0.01]) is None
+def apart_by(effect: float, n: int = 5) -> list[float]:
+    """Differences whose mean is `effect` times their standard deviation."""
+    shape = [k - (n - 1) / 2 for k in range(n)]
+    return [effect + value / stdev(shape) for value in shape]
+
+
+@pytest.mark.parametrize(("effect", "among", "seeds"), [(1.0, 3, 14), (0.5, 3, 45), (-1.0, 3, 14), (1.0, 1, 10)])
+def test_seeds_that_are_advised_give_the_verdicts_own_test_a_power_of_80_percent(
+    effect: float, among: int, seeds: int
+) -> None:
+    assert pairs_for_power(apart_by(effect), among, most=100) == seeds
+    chance = np.random.default_rng(0)
+    drawn = chance.normal(effect, 1, (20_000, seeds))
+    limit = stats.t.ppf(1 - 0.025 / among, seeds - 1)
+    t = np.abs(drawn.mean(1)) / stats.sem(drawn, axis=1)
+    assert float((t > limit).mean()) == pytest.approx(0.81, abs=0.02)
+
+
+def test_the_number_of_seeds_is_above_what_was_run_and_none_where_no_number_would_do() -> None:
+    assert pairs_for_power(apart_by(9.0), 1, most=50) == 6
+    assert pairs_for_power(apart_by(0.2), 3, most=50) is None
+    assert pairs_for_power([0.01, -0.01], 1, most=50) is None
+    assert pairs_for_power([0.01, 0.01], 1, most=50) is None
+
+
+def test_more_seeds_are_advised_for_a_difference_that_may_be_chance() -> None:
+    other = [0.1 + value / 1000 for value in apart_by(1.0)]
+    known = confirmed(
+        candidate(5, [0.1] * 5), candidate(6, [0.2] * 5), candidate(7, [0.2] * 5), candidate(1, other, "kd")
+    )
+    said = advice.certainty(known) or ""
+    assert "14 seeds show it in 80 % of studies" in said
+    assert "--set confirm.seeds=14" in said
+    hopeless = confirmed(candidate(5, SURE), candidate(1, LIKE, "kd"))
+    assert "50 seeds would show it in less than 80 %" in (advice.certainty(hopeless) or "")
 
 
 def test_settings_at_the_end_of_their_axis_are_to_be_searched_beyond() -> None:

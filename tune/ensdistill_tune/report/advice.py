@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 
 from ensdistill.errors import ConfigError
 from ensdistill_tune.axis import Axis
-from ensdistill_tune.confirm import compare
+from ensdistill_tune.confirm import POWER, compare, pairs_for_power
 from ensdistill_tune.record import TrialRecord
 from ensdistill_tune.report.facts import Facts
 from ensdistill_tune.report.foresight import FEWEST, epochs_to_ask
@@ -98,7 +98,7 @@ def certainty(facts: Facts) -> str | None:
         return None
     first, second = (c.values(facts.study.objective) for c in (searched[0], baseline))
     c = compare(first, second, facts.study.mode, len(searched))
-    seeds = seeds_wanted([a - b for a, b in zip(first, second, strict=True)])
+    seeds = pairs_for_power([a - b for a, b in zip(first, second, strict=True)], len(searched), SEEDS)
     worse = c.difference > 0 if facts.study.mode == "min" else c.difference < 0
     if c.distinguishable and not worse:
         return None
@@ -107,19 +107,17 @@ def certainty(facts: Facts) -> str | None:
             f"The published settings of `{baseline.trial.baseline}` hold here: other axes, a larger model or more "
             "training images may leave more to gain than these axes do."
         )
-    if seeds is None or seeds > SEEDS:
-        return "The difference is too small beside the spread over seeds: no reasonable number of seeds would show it."
+    if seeds is None:
+        return (
+            "The difference is too small beside the spread over seeds: even if it is real, "
+            f"{SEEDS} seeds would show it in less than {percent(POWER)} of studies."
+        )
+    command = facts.command("resume", f"--set confirm.seeds={seeds}")
     return (
-        f"About {seeds} seeds would tell whether the difference is real: "
-        f"`{facts.command('resume', f'--set confirm.seeds={seeds}')}` (other students, so the test images stay closed)."
+        f"If the true difference is as large as the one that was seen, {seeds} seeds show it in {percent(POWER)} of "
+        f"studies (the power of the same test, among {len(searched)}): `{command}` (other students, so the test images "
+        "stay closed)."
     )
-
-
-def seeds_wanted(apart: Sequence[float]) -> int | None:
-    """So many pairs that 1.96 standard errors, and the spread of their estimate, fit into the mean difference."""
-    if len(apart) < 2 or fmean(apart) == 0:
-        return None
-    return max(len(apart) + 1, math.ceil((2.5 * stdev(apart) / fmean(apart)) ** 2))
 
 
 def ends(facts: Facts, found: Sequence[Importance]) -> list[str]:
