@@ -80,8 +80,9 @@ class Config(Settings):
             )
         trained = [("training", self.training)]
         trained += [("teachers.training", self.teachers.training)] if self.teachers.count else []
+        known = self.data.train if isinstance(self.data.train, int) else None  # a share is known with the images
         for name, training in trained:
-            if training.batch_size > self.data.train:
+            if known is not None and training.batch_size > known:
                 raise ValueError(
                     f"{name}.batch_size: {training.batch_size} is more than the {self.data.train} training images"
                 )
