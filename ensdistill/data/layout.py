@@ -107,7 +107,7 @@ def _parts(found: Found, depth: int, tops: list[str]) -> dict[str, Part]:
             both = f"{printable(parts[part].folder)}/ and {printable('/'.join((*prefix, top)))}/"
             raise DataError(f"data.path: {both} are the same part ({part}); keep one of them")
         parts[part] = Part("/".join((*prefix, top)))
-    return parts
+    return {name: parts[name] for name in PARTS if name in parts}
 
 
 def _place(layout: Layout, file: ImageFile, by_folder: dict[str, str], depth: int) -> None:

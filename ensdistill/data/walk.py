@@ -5,6 +5,7 @@ import stat
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -89,7 +90,7 @@ def find_files(path: Path) -> Found:
     """
     found = Found(path)
     if path.is_dir():
-        _walk(found, path, (), frozenset())
+        _walk(found, path, (), _around(path))
     else:
         _read_directory(found, _opened(path))
     return found.sorted()
@@ -114,6 +115,16 @@ def _walk(found: Found, folder: Path, parts: tuple[str, ...], above: frozenset[t
             _look(found, entry, own, above)
         except OSError as error:
             found.unreadable.append(LeftOut("/".join(own), _reason(error)))
+
+
+def _around(root: Path) -> frozenset[tuple[int, int]]:
+    """The folders that hold the root: a link to one of them leads back."""
+    around = set()
+    for folder in root.resolve().parents:
+        with suppress(OSError):
+            status = folder.stat()
+            around.add((status.st_dev, status.st_ino))
+    return frozenset(around)
 
 
 def _look(found: Found, entry: os.DirEntry[str], parts: tuple[str, ...], above: frozenset[tuple[int, int]]) -> None:
