@@ -95,10 +95,9 @@ def _parts(found: Found, depth: int, tops: list[str]) -> dict[str, Part]:
     prefix = _prefix(found, depth)
     if not any(_PART_OF[top.lower()] == "train" and top in with_classes for top in named):
         if named and named == tops:
+            given = f"{_root(found)} has {listed(named)}, but no class folders below train/"
             needed = "train/<class>/<image>, and val/, test/ and unlabeled/ next to train/ if there are any"
-            raise DataError(
-                f"data.path: {listed(named)} in {_root(found)}, but no class folders below train/; {needed}"
-            )
+            raise DataError(f"data.path: {given}; give {needed}")
         return {}
     parts = dict[str, Part]()
     for top in named:

@@ -1,6 +1,7 @@
 """Disjoint, stratified splits by seed, and their content hash."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
@@ -117,10 +118,16 @@ def split_source(source: Source, sizes: Sizes) -> tuple[Data, Split]:
     extra = [] if source.unlabelled is None else [source.unlabelled.images]
     images = torch.cat([left.images, *extra])
     unlabelled = Split(images, torch.full((len(images),), -1))
-    parts = {"train": train, "validation": validation, "unlabelled": unlabelled, "test": test}
-    found = implausible({name: (part.images, part.labels) for name, part in parts.items()}, source.class_names)
-    warnings = (*source.warnings, *found)
+    warnings = (*source.warnings, *_implausible(source, train, validation, test))
     return Data(train, validation, unlabelled, source.class_names, identity, warnings, own), test
+
+
+def _implausible(source: Source, train: Split, validation: Split, test: Split) -> Iterator[ConfigIssue]:
+    parts = {"train": train, "validation": validation, "test": test}
+    drawn = {name for name in parts if getattr(source, name, None) is None}
+    parts |= {} if source.unlabelled is None else {"unlabelled": source.unlabelled}
+    images = {name: (part.images, part.labels) for name, part in parts.items()}
+    return implausible(images, drawn, source.class_names)
 
 
 class _Pool:
