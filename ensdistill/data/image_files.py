@@ -1,6 +1,7 @@
 """One image file and its pixels; training and prediction read them by these very lines."""
 
 import io
+import re
 import warnings
 import zipfile
 import zlib
@@ -15,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL import ImageFile as ImageFile_
 
-from ensdistill.data.names import printable
+from ensdistill.data.names import storable
 from ensdistill.errors import DataError
 
 MODES = {1: "L", 3: "RGB"}  # what Pillow calls images of so many channels; its L is the luma of ITU-R BT.601
@@ -70,8 +71,8 @@ class ImageFile:
 
     @property
     def place(self) -> str:
-        """The whole path as text that can be printed."""
-        return printable(str(self.root / self.name))
+        """The whole path as UTF-8 can hold it."""
+        return storable(str(self.root / self.name))
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -260,7 +261,8 @@ def _cause(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "it is not an image that Pillow can read; remove or replace it"
     if isinstance(error, (zipfile.BadZipFile, zlib.error, EOFError)):
-        return f"it is damaged inside the zip file ({_first_line(error)}); replace it"
+        detail = re.split(" for file | in directory ", _first_line(error))[0]  # without the name, which stands before
+        return f"it is damaged inside the zip file ({detail}); replace it"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     if "truncated" in str(error).lower():

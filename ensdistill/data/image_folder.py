@@ -9,7 +9,7 @@ import torch
 
 from ensdistill.data.image_files import FRAMES, ImageError, ImageFile
 from ensdistill.data.layout import Layout, Part, arrange
-from ensdistill.data.names import counted, listed, own_path, printable
+from ensdistill.data.names import SHOWN, counted, listed, own_path, printable
 from ensdistill.data.sizes import OwnSizes
 from ensdistill.data.splits import Source, Split
 from ensdistill.data.walk import Found, by_reason, find_files
@@ -79,9 +79,12 @@ class _Reader:
     def refuse(self) -> None:
         """Raises DataError with every image that could not be read, one line a cause."""
         if self.broken:
-            lines = [f"{counted(len(names), 'image')} cannot be read: {cause}" for cause, names in self.broken.items()]
-            named = [f"data.path: {line}: {listed(self.broken[c])}" for line, c in zip(lines, self.broken, strict=True)]
-            raise DataError("\n".join(named))
+            causes = self.broken.items()
+            lines = [
+                f"{counted(len(names), 'image')} cannot be read: {cause}: {listed(names)}" for cause, names in causes
+            ]
+            more = [f"and {len(lines) - SHOWN} more causes"] if len(lines) > SHOWN else []
+            raise DataError("\n".join(f"data.path: {line}" for line in [*lines[:SHOWN], *more]))
 
     def warnings(self) -> Iterator[ConfigIssue]:
         """What is remarkable about files that were read."""

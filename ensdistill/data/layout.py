@@ -82,7 +82,7 @@ def _depth(found: Found) -> int:
     while True:
         tops = {folder[depth] for folder in found.folders if len(folder) > depth}
         inside = any(len(folder) > depth + 1 for folder in found.folders)
-        loose = any(len(file.parts) <= depth + 2 for file in found.files)
+        loose = any(len(file.parts) == depth + 2 for file in found.files)  # perhaps the images of one class
         if len(tops) != 1 or loose or not inside or tops.pop().lower() in _PART_OF:
             return depth
         depth += 1

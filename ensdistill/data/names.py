@@ -9,12 +9,18 @@ from ensdistill.errors import DataError
 SHOWN = 10  # names in a message; the others are counted
 
 
-def printable(text: str) -> str:
+def storable(text: str) -> str:
     r"""The text as UTF-8 can hold it: bytes of a file name that are no UTF-8 are written as `\xe9`."""
     try:
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:  # half of a surrogate pair, which no file system wrote
         return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def printable(text: str) -> str:
+    r"""The text on one line, without what a terminal would obey: a line break in a name is written as `\n`."""
+    letters = (a if a.isprintable() else a.encode("unicode_escape").decode("ascii") for a in storable(text))
+    return "".join(letters)
 
 
 def class_name(folder: str) -> str:
@@ -24,7 +30,7 @@ def class_name(folder: str) -> str:
 
 def is_text(name: str) -> bool:
     """Whether UTF-8 can hold this name: files, MLflow and exported models require it."""
-    return printable(name) == name
+    return storable(name) == name
 
 
 def listed(names: Iterable[str]) -> str:

@@ -172,7 +172,7 @@ class _Pool:
         if count in (0, len(pool)):
             return pool[:count]
         if count < classes:
-            raise ConfigError(f"data.{part}: {wanted} are fewer than one for each of {self.classes} classes")
+            raise ConfigError(f"data.{part}: must be at least {self.classes} images, one a class, got {wanted}")
         if len(pool) - count < classes:
             fits = self._fits(part, classes)
             raise ConfigError(f"data.{part}: {wanted} leave fewer than one a class for the other parts; {fits}")

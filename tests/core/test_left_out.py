@@ -501,7 +501,8 @@ def test_damage_inside_a_zip_file_is_called_so(tmp_path: Path) -> None:
     raw = bytearray(file.read_bytes())
     raw[raw.find(b"IDAT") + 6] ^= 255
     file.write_bytes(bytes(raw))
-    assert "1 image cannot be read: it is damaged inside the zip file (Bad CRC-32" in refusal(file)
+    words = "1 image cannot be read: it is damaged inside the zip file (Bad CRC-32); replace it: cat/0.png"
+    assert words in refusal(file)
 
 
 @pytest.mark.parametrize("name", ["in.tar.gz", "in.7z", "in.zip"])
@@ -549,6 +550,12 @@ def test_the_name_of_a_class_that_is_no_utf_8_is_refused_and_that_of_a_file_is_r
     assert r"dog/\xe9.txt" in warnings_of(root)
     os.rename(root / "owl", os.fsencode(root) + b"/caf\xe9")
     assert refusal(root) == r"data.path: the name of class folder caf\xe9 is not UTF-8; rename it"
+
+
+def test_a_name_stays_on_one_line_and_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    root = pictures(tmp_path, "cat", "dog")
+    (root / "cat/two\nlines\x1b[31m.txt").write_text("no image")
+    assert r"cat/two\nlines\x1b[31m.txt" in warnings_of(root)
 
 
 def test_composed_and_decomposed_names_are_one_class(tmp_path: Path) -> None:
