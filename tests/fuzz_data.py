@@ -226,7 +226,7 @@ def _write_npz(case: Case, folder: Path, rng: Rng) -> None:
         arrays |= {"x_val": images[:6] // 2, "y_val": labels[:6], "x_test": images[:6] // 3, "y_test": labels[:6]}
     if rng.random() < 0.3:
         arrays["class_names"] = np.array(CLASSES)
-    for _ in range(rng.integers(1, 4)):
+    for _ in range(rng.integers(1, 3)):
         name = _pick(rng, list(arrays))
         way = _pick(rng, ["dtype", "shape", "values", "rename", "drop", "add", "names"])
         case.edits.append(f"{way} of {name}")
