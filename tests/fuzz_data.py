@@ -219,6 +219,18 @@ def _edit_values(x: np.ndarray, rng: Rng) -> np.ndarray:
     return np.eye(3)[np.clip(y, 0, 2).astype(int).reshape(-1)]
 
 
+def _edit_harmless(x: np.ndarray, rng: Rng) -> np.ndarray:
+    """Another form of the same images or labels."""
+    if x.ndim == 1 and x.dtype.kind in "iu":
+        return _pick(rng, [x[:, None], x.astype(np.uint8), x.astype(">i4")])
+    if x.ndim == 4 and x.dtype == np.uint8:
+        return _pick(rng, [np.moveaxis(x, -1, 1), x[..., :1], x[..., 0], x / 255, (x / 255).astype(np.float16)])
+    return x
+
+
+EDITS = {"harmless": _edit_harmless, "dtype": _edit_dtype, "shape": _edit_shape, "values": _edit_values}
+
+
 def _write_npz(case: Case, folder: Path, rng: Rng) -> None:
     images, labels = rng.integers(0, 256, (24, SIDE, SIDE, 3), dtype=np.uint8), np.arange(24) % 3
     arrays: dict[str, Any] = {"x_train": images, "y_train": labels}
@@ -228,13 +240,12 @@ def _write_npz(case: Case, folder: Path, rng: Rng) -> None:
         arrays["class_names"] = np.array(CLASSES)
     for _ in range(rng.integers(1, 3)):
         name = _pick(rng, list(arrays))
-        way = _pick(rng, ["dtype", "shape", "values", "rename", "drop", "add", "names"])
+        way = _pick(rng, ["harmless", "harmless", "dtype", "shape", "values", "rename", "drop", "add", "names"])
         case.edits.append(f"{way} of {name}")
         with contextlib.suppress(ValueError, TypeError, OverflowError, IndexError):  # what NumPy itself cannot do
-            if way in ("dtype", "shape", "values"):
-                edit = {"dtype": _edit_dtype, "shape": _edit_shape, "values": _edit_values}[way]
+            if way in EDITS:
                 with np.errstate(all="ignore"):
-                    arrays[name] = edit(np.asarray(arrays[name]), rng)
+                    arrays[name] = EDITS[way](np.asarray(arrays[name]), rng)
             elif way == "rename" and len(arrays) > 1:
                 arrays[_pick(rng, NAMES)] = arrays.pop(name)
             elif way == "drop" and len(arrays) > 1:

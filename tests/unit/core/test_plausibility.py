@@ -9,10 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
+from ensdistill.config import build_config
 from ensdistill.data import ClutteredDigits, Digits, ImageFolder, Npz, Source, Split, load_data
 from ensdistill.data.sizes import Sizes
 from ensdistill.data.splits import split_source
 from ensdistill.errors import DataError
+from ensdistill.teachers import file_warnings
 
 NAMES = ("cat", "dog", "owl")
 
@@ -124,6 +126,21 @@ def test_eight_bits_in_a_file_of_sixteen_are_black_and_warned_about(tmp_path: Pa
     data = load_data(ImageFolder(path=str(tmp_path), size=8, validation=3, test=3))
     lines = [str(warning) for warning in data.warnings]
     assert any("training images are black. " in line and "8 bits in a 16-bit file" in line for line in lines)
+
+
+# --- teachers from files ---
+
+
+def test_teachers_from_files_may_know_validation_images_that_are_drawn_from_the_training_part() -> None:
+    brought = build_config({"teachers": {"count": 0, "files": [{"path": "theirs.pt"}]}})
+    drawn = split_source(Source(POOL, NAMES), Sizes(train=30, validation=12))[0]
+    (warning,) = file_warnings(brought, drawn)
+    assert warning.path == ("teachers", "files")
+    assert "may have been trained on the 12 validation images" in warning.rule
+    assert "val/" in str(warning.hint)
+    own = split_source(Source(POOL, NAMES, validation=noise([0, 1, 2], 2)), Sizes(train=30))[0]
+    assert file_warnings(brought, own) == []
+    assert file_warnings(build_config({}), drawn) == []
 
 
 # --- arrays ---
