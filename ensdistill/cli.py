@@ -257,17 +257,20 @@ def _predict(options: argparse.Namespace) -> int:
     out = Path(options.out) if options.out else None
     if out and out.is_file() and any(out.samefile(given) for given in (options.model, *options.images)):
         raise ConfigError(f"--out {out}: is what is read here and would be overwritten; choose another file")
-    classifier, files = open_classifier(options.model), find_images(options.images)
-    broken = []
+    classifier, images = open_classifier(options.model), find_images(options.images)
+    for sentence in (*images.left_out, *images.unread):
+        print(harmless(sentence), file=sys.stderr)
+    broken = list[str]()
 
     def skip(fault: str) -> None:
         broken.append(fault)
         print(f"skipped: {harmless(fault)}", file=sys.stderr)
 
-    tell(classify(classifier, watched(files), skip), classifier, options.format, options.top, options.out)
+    answers = classify(classifier, watched(images.files), skip)
+    tell(answers, classifier, options.format, options.top, options.out)
     if broken:
-        print(f"{len(broken)} of {len(files)} images skipped", file=sys.stderr)
-    return 1 if broken else 0
+        print(f"{len(broken)} of {len(images.files)} images skipped", file=sys.stderr)
+    return 1 if broken or images.unread else 0
 
 
 def _other_images(options: argparse.Namespace, like: Split) -> Split:
