@@ -12,6 +12,11 @@ from typing import Any
 from ensdistill.errors import DataError
 
 
+def user_path(name: str) -> Path:
+    """The path that a user wrote, its `~` expanded; `~nobody/x` stays as it is, a folder of that name."""
+    return Path(os.path.expanduser(name))
+
+
 def write_whole(path: str | Path, write: Callable[[Path], Any]) -> None:
     """Lets `write` fill a temporary file beside the path, then gives it its name in one move.
 

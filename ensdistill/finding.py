@@ -1,12 +1,12 @@
 """The run that a command line names, by its folder, its settings file or a preset."""
 
 import argparse
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from ensdistill.command_line import Option, command_line
 from ensdistill.config import Config, load_config, presets
 from ensdistill.data import load_data
 from ensdistill.errors import ConfigError, DataError
@@ -55,12 +55,10 @@ def pick_device(name: str) -> torch.device:
         raise ConfigError(f"--device {name}: torch cannot use it here ({reason}); try --device cpu") from error
 
 
-def command(name: str, options: argparse.Namespace) -> str:
-    """Another command on the same settings and the same folder of results, to be typed as it stands."""
-    words = ["ensdistill", name, options.config]
-    words += [word for change in options.set for word in ("--set", change)]
-    words += ["--studies", options.studies] if options.studies != "studies" else []
-    return shlex.join(words)
+def command(name: str, options: argparse.Namespace, *more: Option) -> str:
+    """Another command on the same settings and the same folder of results, to be typed as it is."""
+    changes = [("--set", change) for change in options.set]
+    return command_line("ensdistill", name, options.config, options=[*changes, *more], studies=options.studies)
 
 
 def _settings_in(name: str) -> str:

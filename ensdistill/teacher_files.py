@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ensdistill.data import Data
 from ensdistill.errors import ConfigError, DataError
+from ensdistill.files import user_path
 from ensdistill.models import Convnet, Model, build, code_of
 from ensdistill.models.normalise import Normalise
 from ensdistill.settings import Settings, setting
@@ -23,7 +24,7 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model")  # under which training 
 class TeacherFile(Settings):
     """A network trained elsewhere: its state dict as torch or safetensors wrote it. Nothing in it is executed."""
 
-    path: str = setting(..., "The file (.safetensors, or torch's, read weights-only).", min_length=1)
+    path: str = setting(..., "The file (.safetensors, or torch's, read weights-only).", file=True, min_length=1)
     model: Model = setting(Convnet(), "Its architecture.")
     mean: list[float] = setting([], "Mean per channel that its images were normalised by; empty: the training images'.")
     std: list[float] = setting([], "Standard deviation per channel likewise.")
@@ -33,7 +34,7 @@ class TeacherFile(Settings):
 
         Raises DataError if the file is missing, damaged or another network's, ConfigError if mean or std do not fit.
         """
-        path = Path(self.path).expanduser()
+        path = user_path(self.path)
         state = _state_dict(path)
         network = build(self.model, data, seed=0)
         with_normalisation = "0.mean" in state  # as written by this project

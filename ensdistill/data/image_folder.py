@@ -1,6 +1,5 @@
 """Your own images: a folder, or a zip file of one, with a sub-folder for each class."""
 
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -9,6 +8,7 @@ import torch
 from ensdistill.data.image_files import ImageFile, images_in
 from ensdistill.data.splits import Sizes, Source, Split
 from ensdistill.errors import DataError
+from ensdistill.files import user_path
 from ensdistill.settings import setting
 
 Files = dict[tuple[str, ...], ImageFile]  # by their folders and names
@@ -18,12 +18,12 @@ class ImageFolder(Sizes):
     """`<class>/<image>`, or `train/<class>/<image>` beside `test/<class>/<image>` where there is a test part."""
 
     kind: Literal["image_folder"] = "image_folder"
-    path: str = setting(..., "The folder or zip file.", min_length=1)
+    path: str = setting(..., "The folder or zip file.", file=True, min_length=1)
     size: int = setting(32, "Side of the square images; others are resized.", ge=4, le=1024)
 
     def __call__(self) -> Source:
         """Images uint8 (N,3,size,size). Raises DataError naming the path, or the file that is no image."""
-        path = Path(self.path).expanduser()
+        path = user_path(self.path)
         if not path.exists():
             raise DataError(f"data.path: {path} does not exist; give a folder or zip file with one sub-folder a class")
         files = _below_top_folder(images_in(path)) if path.is_file() else {file.parts: file for file in images_in(path)}

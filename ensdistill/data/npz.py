@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ensdistill.data.splits import Sizes, Source, Split
 from ensdistill.errors import DataError
+from ensdistill.files import user_path
 from ensdistill.settings import setting
 
 POOLS = (("x_train", "y_train"), ("images", "labels"))
@@ -27,11 +28,11 @@ class Npz(Sizes):
     """
 
     kind: Literal["npz"] = "npz"
-    path: str = setting(..., "The .npz file.", min_length=1)
+    path: str = setting(..., "The .npz file.", file=True, min_length=1)
 
     def __call__(self) -> Source:
         """Images uint8 (N,C,H,W). Raises DataError naming the array and the rule it breaks. Nothing is unpickled."""
-        arrays = _read(Path(self.path).expanduser())
+        arrays = _read(user_path(self.path))
         pair = next((pair for pair in POOLS if pair[0] in arrays), POOLS[0])
         pool = _split(arrays, *pair)
         names = _class_names(arrays, pool.labels, pair[1])

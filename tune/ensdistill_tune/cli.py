@@ -14,7 +14,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ensdistill.cli import run_command
+from ensdistill.boundary import run_command
+from ensdistill.command_line import Option, command_line
 from ensdistill.config import Config
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.export import FORMATS, Exported
@@ -37,8 +38,12 @@ RESERVED = ("teachers", "runs", "artifacts", "bench", "mlflow.db")  # what lies 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0 done, 1 no trial ran to its end, 2 bad input, 130 interrupted."""
-    options = _parser().parse_args(arguments)
-    return run_command(lambda: options.command(options))
+
+    def work() -> int:
+        options = _parser().parse_args(arguments)
+        return int(options.command(options))
+
+    return run_command(work)
 
 
 # --- the commands ----------------------------------------------------------------------------------------------------
@@ -185,11 +190,11 @@ def _claim(studies: Path, default: str, chosen: str | None, screen: Console) -> 
             if not _begun(studies / candidate):
                 return candidate
             if chosen is not None:
-                state, again = _state(studies / name), _resume_command(studies, name)
+                state, more = _state(studies / name), ("--set", "budget.trials=N")
                 what = (
-                    f"`{again} --set budget.trials=N` extends it"
+                    f"`{_resume_command(studies, name, more)}` extends it"
                     if state == "finished"
-                    else f"`{again}` goes on with it"
+                    else f"`{_resume_command(studies, name)}` goes on with it"
                 )
                 raise ConfigError(
                     f"--name {name}: {studies / name} is there already ({state}); {what}, or choose another name"
@@ -218,8 +223,8 @@ def _state(home: Path) -> str:
     return "no study"
 
 
-def _resume_command(studies: Path, name: str) -> str:
-    return f"ensdistill-tune resume {name}" + (f" --studies {studies}" if str(studies) != "studies" else "")
+def _resume_command(studies: Path, name: str, *options: Option) -> str:
+    return command_line("ensdistill-tune", "resume", name, options=options, studies=studies)
 
 
 def _status(options: argparse.Namespace) -> int:

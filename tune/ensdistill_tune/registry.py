@@ -52,14 +52,14 @@ def register(
     return int(made.version)
 
 
-def run_of(uri: str, experiment: str, study_id: str, trial: int) -> str:
-    """The id of a trial's run. Raises DataError if MLflow has none."""
+def run_of(uri: str, experiment: str, study_id: str, trial: int, send: str = "ensdistill-tune sync STUDY") -> str:
+    """The id of a trial's run. Raises DataError with the command `send` if MLflow has none."""
     client = MlflowClient(uri)
     known = client.get_experiment_by_name(experiment)
     wanted = f"tags.study_id = '{study_id}' and tags.trial = '{trial}'"
     runs = client.search_runs([known.experiment_id], wanted) if known else []
     if not runs:
-        raise DataError(f"MLflow has no run of trial {trial}; `ensdistill-tune sync` sends what is missing")
+        raise DataError(f"MLflow has no run of trial {trial}; `{send}` sends what is missing")
     return str(runs[0].info.run_id)
 
 

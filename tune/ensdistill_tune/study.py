@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 
 from ensdistill.cli import load_everything, teacher_metrics
+from ensdistill.command_line import STUDIES, Option, command_line
 from ensdistill.config import content_hash
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.faults import validate
@@ -310,10 +311,11 @@ class _Work:
         if ended == "interrupted":
             lines.append(f"to go on:       {self._command('resume')}")
         if ended == "out_of_time":
-            more = f"{self._command('resume')} --set budget.minutes={2 * (self.study.budget.minutes or 0):g}"
+            minutes = ("--set", f"budget.minutes={2 * (self.study.budget.minutes or 0):g}")
             searched = sum(trial.searched for trial in progress.trials.values())
-            lines.append(f"to go on:       {more}")
-            lines.append(f"or to confirm:  {more} --set budget.trials={searched}")
+            lines.append(f"to go on:       {self._command('resume', minutes)}")
+            trials = ("--set", f"budget.trials={searched}")
+            lines.append(f"or to confirm:  {self._command('resume', minutes, trials)}")
         self.console.print("\n".join([*lines, *self._about_mlflow()]), soft_wrap=True)
 
     def _about_mlflow(self) -> list[str]:
@@ -330,15 +332,12 @@ class _Work:
             return []
         if self.uri.startswith("http"):
             return [f"compare them:   {pages.comparison(address_of(self.uri))}"]
-        ui = f"`{self._command('ui')}`" if self.study.tracking.uri or self._where else "`make ui`"
+        elsewhere = self.study.tracking.uri or str(self.place.studies) != STUDIES
+        ui = f"`{self._command('ui')}`" if elsewhere else "`make ui`"
         return [f"compare them:   {pages.comparison(UI_ADDRESS)}", f"                (after {ui})"]
 
-    @property
-    def _where(self) -> str:
-        return f" --studies {self.place.studies}" if str(self.place.studies) != "studies" else ""
-
-    def _command(self, name: str) -> str:
-        return f"ensdistill-tune {name} {self.place.name}{self._where}"
+    def _command(self, name: str, *options: Option) -> str:
+        return command_line("ensdistill-tune", name, self.place.name, options=options, studies=self.place.studies)
 
 
 def report(place: Place) -> tuple[list[Path], str, str | None]:

@@ -13,6 +13,7 @@ import webbrowser
 from pathlib import Path
 from typing import Any
 
+from ensdistill.command_line import command_line
 from ensdistill.errors import ConfigError, DataError
 from ensdistill_tune.comparison import studies_page
 from ensdistill_tune.entries import address_of
@@ -96,7 +97,8 @@ def _links(studies: Path, name: str | None, uri: str, address: str) -> list[tupl
         return links or [("everything", address)]
     pages = known_pages(studies / name)
     if pages is None:
-        raise DataError(f"{studies / name}: MLflow knows nothing of it yet; `ensdistill-tune sync {name}` tells it")
+        send = command_line("ensdistill-tune", "sync", name, studies=studies)
+        raise DataError(f"{studies / name}: MLflow has nothing of it yet; `{send}` sends it")
     return [(f"compare {name}", pages.comparison(address)), (f"{name} itself", pages.study(address))]
 
 
