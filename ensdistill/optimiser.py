@@ -19,6 +19,9 @@ class Training(Settings):
     momentum: float = setting(0.9, "Nesterov momentum of SGD.", ge=0, lt=1)
     nesterov: bool = setting(True, "Nesterov's form of momentum (needs momentum above 0).")
     weight_decay: float = setting(5e-4, "Coupled L2 decay of every parameter.", ge=0, le=1)
+    max_grad_norm: float | None = setting(
+        None, "Largest norm of the gradient of all parameters together; a longer gradient is shortened to it.", gt=0
+    )
     schedule: Literal["cosine", "linear", "steps", "constant"] = setting(
         "cosine",
         "Learning rate after the warm-up: half a cosine; unchanged to half of the training, then a line that ends at "
@@ -58,6 +61,11 @@ class Training(Settings):
         optimiser = torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=nesterov)
         set_lr(optimiser, self.lr)
         return optimiser
+
+    def clip_gradient(self, student: Student) -> None:
+        """Shortens the gradient of all parameters to at most `max_grad_norm`, in place (Pascanu et al. 2013)."""
+        if self.max_grad_norm is not None:
+            torch.nn.utils.clip_grad_norm_(student.parameters(), self.max_grad_norm)
 
     def lr_at(self, step: int, steps_per_epoch: int) -> float:
         """Learning rate of one step (0, 1, ...): a linear warm-up, then by the schedule to the end.

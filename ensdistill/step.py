@@ -36,6 +36,7 @@ def distill_step(
     loss: Tensor = config.transfer(student_logits, teacher_logits, labels, on_labels)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
+    config.training.clip_gradient(student)
     optimiser.step()
     average.update(student, progress)
     return loss.detach()

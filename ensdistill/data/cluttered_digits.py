@@ -17,10 +17,10 @@ PARTS = ("train", "validation", "test", "unlabelled")  # the position is the num
 SHARES = (0.4, 0.2, 0.25, 0.15)  # of the digits of each class, whatever the number of images that is made from them
 
 DIGIT_PIXELS = 8
-TURN = 0.35  # largest rotation in radians, both ways
+TURN = 0.3  # largest rotation in radians, both ways
 SCALE = (1.0, 1.5)  # pixels of the image for a pixel of the digit
 INK = (0.7, 1.0)  # brightest pixel of a digit or fragment
-PIECE = 5  # side of a fragment, in pixels of the image
+PIECE = 4  # side of a fragment, in pixels of the image
 
 
 class ClutteredDigits(Sizes):
@@ -33,10 +33,10 @@ class ClutteredDigits(Sizes):
     kind: Literal["cluttered_digits"] = "cluttered_digits"
     seed: int = setting(0, "Seed of the images, and of the digits behind each part.", ge=0, le=2**32 - 1)
     size: int = setting(16, "Height and width of an image in pixels.", ge=12, le=256)
-    clutter: int = setting(4, "Fragments of other digits in each image.", ge=0, le=1000)
-    noise: float = setting(0.1, "Standard deviation of the noise, where white is 1.", ge=0, le=1)
+    clutter: int = setting(2, "Fragments of other digits in each image.", ge=0, le=1000)
+    noise: float = setting(0.05, "Standard deviation of the noise, where white is 1.", ge=0, le=1)
     train: int = setting(1000, "Labelled training images.", ge=10, le=10_000_000)
-    validation: int = setting(2000, "Images for choosing settings.", ge=10, le=10_000_000)
+    validation: int = setting(1000, "Images for choosing settings.", ge=10, le=10_000_000)
     test: int = setting(4000, "Images for the last look.", ge=10, le=10_000_000)
     unlabelled: int = setting(0, "Images without labels.", ge=0, le=10_000_000)
 

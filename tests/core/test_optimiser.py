@@ -205,3 +205,16 @@ def test_rate_times_k_with_decay_over_k_is_the_gradient_times_k_with_the_whole_d
 def test_nesterov_is_left_out_without_momentum() -> None:
     (group,) = Training(momentum=0.0, nesterov=True).optimiser(Single()(nn.Linear(1, 1))).param_groups
     assert not group["nesterov"]
+
+
+def test_a_gradient_longer_than_the_limit_is_shortened_to_it_and_a_shorter_one_is_left() -> None:
+    student = Single()(nn.Linear(2, 1, bias=False))
+    (weight,) = student.parameters()
+    for gradient, limit, expected in (
+        ([3.0, 4.0], 1.0, [0.6, 0.8]),
+        ([3.0, 4.0], 6.0, [3, 4]),
+        ([3.0, 4.0], None, [3, 4]),
+    ):
+        weight.grad = torch.tensor([gradient])
+        Training(max_grad_norm=limit).clip_gradient(student)
+        assert_close(weight.grad, torch.tensor([expected], dtype=torch.float32), atol=1e-5, rtol=1e-5)
