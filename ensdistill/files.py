@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ensdistill.errors import DataError
+from ensdistill.secrets import cleaned
 
 
 def user_path(name: str) -> Path:
@@ -61,8 +62,8 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """A JSON file, whole or not at all; NaN and infinity are refused."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    """A JSON file without secrets, whole or not at all; NaN and infinity are refused."""
+    write_text(path, json.dumps(cleaned(value), indent=2, allow_nan=False) + "\n")
 
 
 def writable_folder(path: str | Path) -> Path:

@@ -18,7 +18,10 @@ T = TypeVar("T")
 
 HIDDEN = "***"
 ANYWHERE, SHORTEST = 6, 4  # characters: hidden inside longer words too, and hidden at all
-_PLAIN = {"true", "false", "none", "null", "token", "default", "local", "auto", "password", HIDDEN}  # not secret
+_PLAIN = frozenset(  # words that no text can do without: hidden inside URIs only
+    """true false none null token default local auto password user root admin test train data model student teacher
+    mlflow postgres postgresql mysql sqlite ensdistill""".split()  # noqa: SIM905 - one to a line would be a page
+) | {HIDDEN}
 
 _FOLLOWED = r"(?:(?![A-Za-z][A-Za-z0-9+.-]*://)[^\s\"'<>|])"  # by the rest of a URI, up to the next one
 _URI = re.compile(rf"([A-Za-z][A-Za-z0-9+.-]*)://({_FOLLOWED}+)")

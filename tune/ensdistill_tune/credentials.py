@@ -26,6 +26,23 @@ def public(uri: str) -> str:
     return shown
 
 
+def give_credentials(uri: str, given: str) -> None:
+    """Gives this process the credentials of a study's store.
+
+    Args:
+        uri: The store of the study, without credentials.
+        given: The same with credentials.
+
+    Raises:
+        ConfigError: It is another store.
+    """
+    if public(given) != uri:
+        raise ConfigError(
+            f"--tracking-uri: must be the store of this study, {uri}, got {public(given)}. To send a study to another "
+            "store, use `resume --tracking-uri`."
+        )
+
+
 def whole(uri: str) -> str:
     """The URI with its credentials, quoted as URIs are.
 

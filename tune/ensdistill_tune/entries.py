@@ -13,6 +13,7 @@ from typing import Any
 
 from ensdistill.config import flatten
 from ensdistill.errors import ConfigError
+from ensdistill.secrets import without_credentials
 from ensdistill_tune.comparison import final_metric, log_name
 from ensdistill_tune.journal import Event
 from ensdistill_tune.record import METRICS, TrialRecord, Trials, counts, follow, ranked
@@ -83,8 +84,6 @@ def settings_of_study(study: Study) -> dict[str, Any]:
     fixed = flatten(study.fixed_config.model_dump(mode="json"))
     shared = {name: value for name, value in fixed.items() if _is_shared(name) and name not in study.search}
     own = flatten(study.model_dump(mode="json", exclude_none=True))
-    if "tracking.uri" in own:
-        own["tracking.uri"] = without_password(own["tracking.uri"])
     return {name: value for name, value in own.items() if name.removeprefix("config.") not in shared} | shared
 
 
@@ -109,14 +108,9 @@ def teachers_of(metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if name.partition("_")[2] in TEACHERS}
 
 
-def without_password(uri: str) -> str:
-    """The URI as it may be shown."""
-    return re.sub(r"(://[^/:@]*):[^@/]*@", r"\1:***@", uri)
-
-
 def address_of(server: str) -> str:
     """Where its pages are; without user and password, for which a browser asks itself."""
-    return re.sub(r"(://)[^/@]*@", r"\1", server).rstrip("/")
+    return re.sub(r"(://)[^/@]*@", r"\1", without_credentials(server)).rstrip("/")
 
 
 def _is_shared(name: str) -> bool:

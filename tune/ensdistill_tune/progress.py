@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from ensdistill.secrets import cleaned
 from ensdistill_tune.journal import Event, Journal, read_journal
 from ensdistill_tune.record import (
     State,
@@ -105,7 +106,7 @@ class Progress:
 
     def happens(self, what: str, **more: Any) -> TrialRecord | None:
         """Writes down an event; the record of the trial that it concerns."""
-        event = {"event": what, "at": round(time.time(), 3), **more}
+        event = cleaned({"event": what, "at": round(time.time(), 3), **more})
         self._journal.append(event)
         self.tell(event)
         return follow(self.trials, event)

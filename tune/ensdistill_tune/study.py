@@ -21,12 +21,13 @@ from ensdistill.errors import ConfigError, DataError
 from ensdistill.faults import validate
 from ensdistill.files import write_json
 from ensdistill.optimiser import fast_in_bfloat16
+from ensdistill.paths import without_files
 from ensdistill.tables import Metrics, teacher_rows
 from ensdistill.weights import STUDENT_FILE
 from ensdistill_tune import mlflow_store
 from ensdistill_tune.board import leaderboard, seeds_table
 from ensdistill_tune.confirm import Candidate, candidates, verdict
-from ensdistill_tune.entries import address_of, without_password
+from ensdistill_tune.entries import address_of
 from ensdistill_tune.final import Tested, confirmed_figures, final_test, portraits_on_validation, write_confirmation
 from ensdistill_tune.harvest import harvest
 from ensdistill_tune.journal import read_journal
@@ -37,7 +38,7 @@ from ensdistill_tune.placement import train_side_by_side
 from ensdistill_tune.progress import Progress
 from ensdistill_tune.record import METRICS, StudyFolder, ranked
 from ensdistill_tune.runner import cluster, run_trials
-from ensdistill_tune.space import Study
+from ensdistill_tune.space import Study, study_files
 from ensdistill_tune.tracking import Tracker, check_uri, default_uri
 
 UI_ADDRESS = "http://127.0.0.1:5000"
@@ -56,6 +57,11 @@ class Place:
     def home(self) -> Path:
         """The folder of this study."""
         return self.studies / self.name
+
+    @property
+    def uri(self) -> str:
+        """The MLflow store of a study that exists, without credentials."""
+        return validate(Study, self.folder.read_summary()["study"]).tracking.uri or default_uri(self.studies)
 
     @property
     def folder(self) -> StudyFolder:
@@ -92,7 +98,7 @@ def resume(place: Place, changes: Sequence[str], console: Console, *, look_again
     before = validate(Study, summary["study"])
     study = change_study(before, changes)
     for name in Study.model_fields:
-        if name not in CHANGEABLE and getattr(study, name) != getattr(before, name):
+        if name not in CHANGEABLE and _decisive(study, name) != _decisive(before, name):
             raise ConfigError(
                 f"--set {name}: would make the trials of {place.name} incomparable; what may change when a study goes "
                 f"on is {', '.join(CHANGEABLE)}; for the rest launch a new one"
@@ -101,6 +107,11 @@ def resume(place: Place, changes: Sequence[str], console: Console, *, look_again
     header = {name: summary[name] for name in keep if name in summary}
     header |= {"study": study.model_dump(mode="json")}
     return _Work(study, place, header, console, summary, look_again).run()
+
+
+def _decisive(study: Study, name: str) -> Any:
+    """What decides the trials of a setting of a study: files that moved are the same files."""
+    return without_files(study.model_dump(mode="json", include={name}), study_files())
 
 
 def sync(place: Place) -> tuple[int, str | None, list[str]]:
@@ -168,7 +179,7 @@ class _Work:
         self._check_same("ensemble_hash", self.ensemble.identity, "teachers")
         self.teachers = teacher_rows(self.metrics)
         self.header |= {
-            "study_hash": content_hash(self.header["study"]),
+            "study_hash": content_hash(without_files(self.header["study"], study_files())),
             "data_hash": self.data.identity,
             "ensemble_hash": self.ensemble.identity,
             "device": "cuda" if self.study.trial.gpu else "cpu",
@@ -322,7 +333,7 @@ class _Work:
         if self.left:
             why = self.tracker.trouble or "no answer"
             return [
-                f"MLflow at {without_password(self.uri)} has not taken {self.left} events yet ({why}); "
+                f"MLflow at {self.uri} has not taken {self.left} events yet ({why}); "
                 f"nothing is lost: `{self._command('sync')}` sends them"
             ]
         if self.tracker.refused:
@@ -368,13 +379,15 @@ def _within(home: Path, files: Sequence[Path]) -> list[str]:
 
 def _tracker(progress: Progress, place: Place) -> Tracker:
     study = progress.study
+    uri = study.tracking.uri or default_uri(place.studies)
     where = mlflow_store.Place(
-        uri=study.tracking.uri or default_uri(place.studies),
+        uri=uri,
         experiment=study.tracking.experiment,
         study=place.name,
         identity=progress.header["study_id"],
         folder=place.home,
         artifacts=place.studies / "artifacts",
+        database=place.studies / "mlflow.db" if uri == default_uri(place.studies) else None,
     )
     return Tracker(where, study, progress.past)
 

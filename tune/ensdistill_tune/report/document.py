@@ -9,10 +9,10 @@ from typing import Any
 from ensdistill.command_line import command_line
 from ensdistill.config import to_yaml
 from ensdistill.evaluation import Row
+from ensdistill.secrets import without_credentials
 from ensdistill.tables import markdown_table
 from ensdistill_tune.board import figure, pareto_front
 from ensdistill_tune.confirm import Candidate, compare, mean_and_spread
-from ensdistill_tune.entries import without_password
 from ensdistill_tune.record import METRICS, counts
 from ensdistill_tune.report import words
 from ensdistill_tune.report.advice import advice
@@ -178,7 +178,7 @@ def _made(facts: Facts) -> str:
         ("git commit", known.get("git_commit")),
         ("versions", versions),
         ("device", known.get("device")),
-        ("MLflow", without_password(known["tracking_uri"]) if known.get("tracking_uri") else None),
+        ("MLflow", without_credentials(known["tracking_uri"]) if known.get("tracking_uri") else None),
     ]
     return markdown_table(["", "what"], [[name, f"{value}"] for name, value in rows if value], ["what"])
 
