@@ -128,7 +128,9 @@ class Store:
         """The teachers are there."""
         event, parent = entry.event, self._runs[0]
         self._add(parent, teachers_of(event["metrics"]), event["at"])
-        self._log(parent, params=settings_of_study(self.study), tags={"preset": self.study.preset, **entry.facts})
+        known = self._mlflow.get_run(parent).data.params  # which MLflow never changes, as a budget may
+        params = {name: value for name, value in settings_of_study(self.study).items() if name not in known}
+        self._log(parent, params=params, tags={"preset": self.study.preset, **entry.facts})
 
     def _started(self, entry: Entry) -> None:
         """A trial begins: a child run with its settings as parameters."""

@@ -39,7 +39,7 @@ from ensdistill_tune.progress import Progress
 from ensdistill_tune.record import METRICS, StudyFolder, ranked
 from ensdistill_tune.runner import cluster, run_trials
 from ensdistill_tune.space import Study, study_files
-from ensdistill_tune.tracking import Tracker, check_uri, default_uri
+from ensdistill_tune.tracking import DATABASE, Tracker, check_uri, default_uri
 
 UI_ADDRESS = "http://127.0.0.1:5000"
 CHANGEABLE = ("budget", "confirm", "trial", "tracking")  # settings of a study that may change when it goes on
@@ -387,7 +387,7 @@ def _tracker(progress: Progress, place: Place) -> Tracker:
         identity=progress.header["study_id"],
         folder=place.home,
         artifacts=place.studies / "artifacts",
-        database=place.studies / "mlflow.db" if uri == default_uri(place.studies) else None,
+        database=place.studies / DATABASE if uri == default_uri(place.studies) else None,
     )
     return Tracker(where, study, progress.past)
 

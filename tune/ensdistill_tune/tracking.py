@@ -32,13 +32,14 @@ RETRY_SECONDS = (2.0, 30.0)  # between attempts while MLflow does not answer: at
 PATIENCE_SECONDS = (10.0, 5.0)  # that the end of a study waits for a sign of MLflow: if all was well, and if not
 LONGEST = 600  # characters of a reason
 EVENTS = 200  # sent at once
+DATABASE = "mlflow.db"  # of the default store, in the folder of all studies
 CURSOR = "mlflow.json"  # in the folder of a study: what MLflow has of it
 DRIVERS = {"postgresql": "psycopg", "mysql": "MySQLdb"}  # what SQLAlchemy imports if the URI names no driver
 
 
 def default_uri(studies: Path) -> str:
     """One SQLite store for all studies of a folder, so that they can be compared."""
-    file = str((studies / "mlflow.db").resolve())
+    file = str((studies / DATABASE).resolve())
     if not set(file) & set("%?"):
         return f"sqlite:///{file}"
     # SQLAlchemy reads the path of a URI unquoted. MLflow would make a folder of the quoted name but for the driver's.
@@ -91,7 +92,8 @@ class Tracker:
         self._told = 0
         self._since: float | None = None  # when the study began
         self._cursor = self.place.folder / CURSOR
-        self._name = content_hash([self.place.uri, self.place.experiment])
+        store = self.place.uri if self.place.database is None else DATABASE  # which moves with the studies
+        self._name = content_hash([store, self.place.experiment])
         known = self._read_cursor()
         self.sent = int(known.get("sent", 0))  # how many events MLflow has taken, over all sessions
         self._store = Store(self.place, self.study)
