@@ -28,6 +28,7 @@ from ensdistill_tune.credentials import give_credentials
 from ensdistill_tune.estimate import estimate
 from ensdistill_tune.export import WINNER, Choice, Wanted, export_students
 from ensdistill_tune.load import load_study
+from ensdistill_tune.naming import short_value
 from ensdistill_tune.record import StudyFolder
 from ensdistill_tune.size import CONTINUOUS, Size, size_of
 from ensdistill_tune.space import Study
@@ -74,7 +75,7 @@ def _show_study(file: str, study: Study, size: Size) -> None:
     for column in ("setting", "drawn", "from", "when"):
         table.add_column(column, overflow="fold")
     for name, axis in study.search.items():
-        when = ", ".join(f"{other} is {value}" for other, value in axis.when.items())
+        when = ", ".join(f"{other} is {short_value(value)}" for other, value in axis.when.items())
         table.add_row(name, axis.way.replace("_", " "), _range(axis.way, axis.values), when)
     screen = console()
     screen.print(table)
@@ -290,7 +291,7 @@ def _ui(options: argparse.Namespace) -> int:
 
 
 def _range(way: str, values: list[Any]) -> str:
-    return f"{values[0]:g} to {values[1]:g}" if way in (*CONTINUOUS, "integer") else ", ".join(map(str, values))
+    return f"{values[0]:g} to {values[1]:g}" if way in (*CONTINUOUS, "integer") else ", ".join(map(short_value, values))
 
 
 def study_help() -> str:

@@ -5,6 +5,7 @@ these are in the journal. So what is sent twice is there once.
 """
 
 import hashlib
+import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -23,6 +24,7 @@ from ensdistill_tune.comparison import Pages, views
 from ensdistill_tune.credentials import whole
 from ensdistill_tune.entries import Entry, curves_of, settings_of, settings_of_study, tags_of, teachers_of, totals_of
 from ensdistill_tune.moved_store import relocate
+from ensdistill_tune.naming import is_block
 from ensdistill_tune.notes import EXPERIMENT_NOTE, NOTE, with_links
 from ensdistill_tune.record import sure
 from ensdistill_tune.space import Study
@@ -298,7 +300,7 @@ def _deleted(place: Place, experiment: str) -> str:
 
 def _told(value: Any) -> str:
     """The text of a param or tag."""
-    return without_secrets(str(value))[:LONGEST]
+    return without_secrets(json.dumps(value) if is_block(value) else str(value))[:LONGEST]
 
 
 def _milliseconds(at: float) -> int:
