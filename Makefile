@@ -5,19 +5,41 @@ READY := .venv/.ready
 NAME ?=
 PORT ?= 5000
 
-.PHONY: study test chaos bench lint ui clean
+WORKERS ?= auto
+SOURCE ?= .
+DIST ?= dist
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8
+
+.PHONY: study test test-rest test-all wheel golden chaos bench lint ui clean
 
 # The hyperparameter study of search_spaces/digits.yaml, on real images. Another name: make study NAME=second
 study: $(READY)
 	$(BIN)/ensdistill-tune launch search_spaces/digits.yaml $(if $(NAME),--name $(NAME))
 
-# Style, types, tests.
+# Style, types, unit tests: no process, no Ray, no server. Less than 5 minutes on two cores.
 test: lint
-	$(BIN)/python -m pytest
+	$(PYTEST) -m "unit and not slow"
+
+# All other tests: the full product of pieces, then Ray, MLflow servers, PostgreSQL, Chromium, kills and terminals.
+test-rest: $(READY)
+	$(PYTEST) -m "unit and slow"
+	$(PYTEST) -m "not unit" --dist loadfile
+
+# Every test.
+test-all: test test-rest
+
+# The wheel of a source tree (this one), in dist/.
+wheel: $(READY)
+	rm -rf $(SOURCE)/build
+	$(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir $(DIST) $(SOURCE)
+
+# Records the files of tests/golden again; the commit then gives the reason.
+golden: $(READY)
+	$(BIN)/python -m tests.golden.record
 
 # Twenty kills of driver, workers and everything in mid-study; what comes out must equal the undisturbed study. 6 minutes.
 chaos: $(READY)
-	$(BIN)/python -m tests.study.chaos --kills 20
+	$(BIN)/python -m tests.end_to_end.chaos --kills 20
 
 # How fast steps, studies and searches are, beside what they are meant to reach. 20 minutes on two cores that do nothing
 # else; the tables are kept in studies/bench.

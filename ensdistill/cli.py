@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,14 @@ from ensdistill.command_line import command_line
 from ensdistill.config import Config, load_config, presets, to_yaml
 from ensdistill.data import Data, Split, fit_images, load_data, load_test
 from ensdistill.distill import check_student, distill, read_checkpoint
-from ensdistill.errors import ConfigError, DataError
+from ensdistill.errors import ConfigError, ConfigIssue, DataError
 from ensdistill.evaluation import Examiner, told_apart, under_corruption
 from ensdistill.export import FORMATS, export
 from ensdistill.faults import settings_help
 from ensdistill.files import writable_folder, write_json, write_text
 from ensdistill.finding import command, find_run, pick_device
 from ensdistill.members import Ensemble
+from ensdistill.plausibility import student_warnings, teacher_warnings
 from ensdistill.progress import console, progress
 from ensdistill.randomness import reproducibly
 from ensdistill.shipped import student_metadata
@@ -62,6 +63,7 @@ def load_everything(
     train: who trains the teachers that are missing.
     """
     data = load_data(config.data).to(pick_device(device))
+    show_warnings(data.warnings)
     for one in (config, *others):
         check_student(one, data)
     if config.teachers.count:
@@ -74,7 +76,14 @@ def load_everything(
             advance(sum(done.values()), f"teacher {teacher + 1} of {count}")
 
         ensemble = get_ensemble(config, data, Path(studies) / "teachers", show, train)
+    show_warnings(ensemble.warnings)
     return data, ensemble
+
+
+def show_warnings(warnings: Iterable[ConfigIssue]) -> None:
+    """Prints a line for each on standard error."""
+    for warning in warnings:
+        print(harmless(f"warning: {warning}"), file=sys.stderr)
 
 
 def teacher_metrics(ensemble: Ensemble, data: Data, threads: int) -> dict[str, Any]:
@@ -90,7 +99,14 @@ def _teachers(options: argparse.Namespace) -> int:
     config = load_config(options.config, options.set)
     data, ensemble = load_everything(config, options.studies, options.device)
     metrics = teacher_metrics(ensemble, data, config.training.threads)
-    result = {"ensemble_hash": ensemble.identity, "data_hash": data.identity, "val": metrics}
+    suspicious = teacher_warnings(metrics, len(data.class_names))
+    show_warnings(suspicious)
+    result = {
+        "ensemble_hash": ensemble.identity,
+        "data_hash": data.identity,
+        "val": metrics,
+        "warnings": [warning.as_row() for warning in (*suspicious, *ensemble.warnings, *data.warnings)],
+    }
     _print(options, result, "validation", teacher_rows(metrics), teachers_in_words(metrics))
     return 0
 
@@ -124,6 +140,7 @@ def _distill(options: argparse.Namespace) -> int:
     with reproducibly(config.training.threads):
         examiner = Examiner(ensemble, data, data.validation)
         student, teachers = examiner.student(epoch.student()), examiner.teachers()
+    suspicious = _metric_warnings(data, student, teachers)
     result = {
         "config_hash": config.hash,
         "ensemble_hash": ensemble.identity,
@@ -133,6 +150,7 @@ def _distill(options: argparse.Namespace) -> int:
         "val": student,
         "subnetworks": epoch.subnetworks,
         "teachers": teachers,
+        "warnings": [warning.as_row() for warning in (*suspicious, *ensemble.warnings, *data.warnings)],
         "student": str(out / STUDENT_FILE),
         "version": __version__,
         "torch": torch.__version__,
@@ -144,6 +162,14 @@ def _distill(options: argparse.Namespace) -> int:
     last = f"{student_in_words(student)}\nstudent, settings and checkpoint: {out}"
     _print(options, result, "validation", rows, last)
     return 0
+
+
+def _metric_warnings(data: Data, student: Metrics, teachers: Mapping[str, Any]) -> tuple[ConfigIssue, ...]:
+    """What seems wrong with a student and its teachers by their metrics; prints it, too."""
+    classes = len(data.class_names)
+    found = (*student_warnings(student, teachers, classes), *teacher_warnings(teachers, classes))
+    show_warnings(found)
+    return found
 
 
 def _claim_folder(out: Path, config: Config) -> Path:
@@ -180,7 +206,11 @@ def _evaluate(options: argparse.Namespace) -> int:
         outside = {who: told_apart(n, split, other) for who, n in networks.items() if other is not None}
         worse = {who: under_corruption(n, split) for who, n in networks.items() if options.corruptions}
     result = {"config_hash": config.hash, "student": str(found.student), "split": options.split, options.split: metrics}
+    known = (*(run.ensemble.warnings if run.ensemble is not None else ()), *data.warnings)
+    show_warnings(known)
+    suspicious = (*_metric_warnings(data, metrics, teachers), *known)
     result |= {"teachers": teachers, "ood_auroc": outside, "corruptions": worse}
+    result |= {"warnings": [warning.as_row() for warning in suspicious]}
     rows = {f"student ({len(split)} images)": metrics} | teacher_rows(teachers)
     words = [student_in_words(metrics)]
     words += [f"OOD AUROC of the {who} against {options.ood}: {value:.4f}" for who, value in outside.items()]

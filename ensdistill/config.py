@@ -1,9 +1,11 @@
 """Joins the pieces' settings into one typed tree: from YAML, presets and dotted overrides to a `Config`, and back."""
 
+import copy
 import hashlib
 import json
 import operator
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from pydantic import model_validator
 from ensdistill.averaging import Averaging, NoAveraging
 from ensdistill.changes import Change, can_change
 from ensdistill.data import DataSettings, Digits
-from ensdistill.errors import ConfigError
+from ensdistill.errors import ConfigError, ConfigIssue, SettingError
 from ensdistill.faults import nearest, validate
 from ensdistill.models import Convnet, Model
 from ensdistill.optimiser import Training
@@ -76,31 +78,30 @@ class Config(Settings):
     @model_validator(mode="after")
     def _fits_together(self) -> "Config":
         if self.perturbation.kind == "tdiv_sdiv" and self.teachers.total < 2:
-            raise ValueError(
-                "perturbation: tdiv_sdiv needs two teachers that can disagree; set teachers.count to 2 or more"
-            )
-        trained = [("training", self.training)]
-        trained += [("teachers.training", self.teachers.training)] if self.teachers.count else []
-        for name, training in trained:
+            rule = "tdiv_sdiv needs two teachers that can disagree; set teachers.count to 2 or more"
+            raise SettingError(ConfigIssue(("perturbation",), rule))
+        trained: list[tuple[tuple[str, ...], Training]] = [(("training",), self.training)]
+        trained += [(("teachers", "training"), self.teachers.training)] if self.teachers.count else []
+        for path, training in trained:
             if training.batch_size > self.data.train:
-                raise ValueError(
-                    f"{name}.batch_size: {training.batch_size} is more than the {self.data.train} training images"
-                )
+                rule = f"{{value}} is more than the {self.data.train} training images"
+                raise SettingError(ConfigIssue((*path, "batch_size"), rule, training.batch_size))
         return self
 
     @model_validator(mode="after")
     def _can_change_so(self) -> "Config":
-        faults, config, last = list[str](), self.until(0), 0
+        issues: list[ConfigIssue] = []
+        config, last = self.until(0), 0
         for n, change in enumerate(self.changes):
-            told = list(change.faults(last, self.training.epochs))
+            own = list(change.issues(last, self.training.epochs))
             try:
                 config = config._with({name: value for name, value in change.settings.items() if can_change(name)})
             except ConfigError as error:
-                told += [f"settings.{fault}" for fault in error.faults]
-            faults += [f"changes.{n}.{fault}" for fault in told]
+                own += [issue.below("settings") for issue in error.issues]
+            issues += [issue.below("changes", n) for issue in own]
             last = max(last, change.after)
-        if faults:
-            raise ConfigError(faults)
+        if issues:
+            raise ConfigError(issues)
         return self
 
     @property
@@ -164,7 +165,7 @@ def complete(tree: Mapping[str, Any], dotted: Mapping[str, Any] | None = None) -
     """Defaults, then the preset, then the tree, then the dotted settings: nested, complete, not yet validated."""
     own = dict(tree)
     if "search" in own:
-        raise ConfigError("search: this is a search space; run it with `ensdistill-tune launch`")
+        raise ConfigError(ConfigIssue(("search",), "this is a search space; run it with `ensdistill-tune launch`"))
     preset = own.pop("preset", None)
     base = Config().model_dump(mode="json")
     if preset is not None:
@@ -174,9 +175,7 @@ def complete(tree: Mapping[str, Any], dotted: Mapping[str, Any] | None = None) -
 
 def presets() -> list[str]:
     """Names of the presets that come with the package."""
-    return sorted(
-        f.name.removesuffix(".yaml") for f in files("ensdistill.presets").iterdir() if f.name.endswith(".yaml")
-    )
+    return sorted(_shipped())
 
 
 def read_preset(name: Any) -> Tree:
@@ -184,7 +183,15 @@ def read_preset(name: Any) -> Tree:
     if name not in presets():
         close = f" (did you mean {near}?)" if (near := nearest(str(name), presets())) else ""
         raise ConfigError(f"{name}: neither a preset nor a YAML file{close}; presets are {', '.join(presets())}")
-    return parse_mapping(files("ensdistill.presets").joinpath(f"{name}.yaml").read_text(), f"preset {name}")
+    return copy.deepcopy(_shipped()[name])
+
+
+@cache
+def _shipped() -> dict[str, Tree]:
+    """The settings of every preset by its name, parsed once in a process: a study resolves them at every trial."""
+    found = (file for file in files("ensdistill.presets").iterdir() if file.name.endswith(".yaml"))
+    names = {file.name.removesuffix(".yaml"): file for file in found}
+    return {name: parse_mapping(file.read_text(), f"preset {name}") for name, file in names.items()}
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
@@ -207,9 +214,10 @@ def nest(dotted: Mapping[str, Any]) -> Tree:
         for part in path:
             place = place.setdefault(part, {})
             if not isinstance(place, dict):
-                raise ConfigError(f"{name}: {part} is already set to one value ({place!r})")
+                rule = f"{part} is already set to one value ({{value}})"
+                raise ConfigError(ConfigIssue(tuple(name.split(".")), rule, place))
         if last in place:
-            raise ConfigError(f"{name}: set twice")
+            raise ConfigError(ConfigIssue(tuple(name.split(".")), "set twice"))
         place[last] = value
     return tree
 

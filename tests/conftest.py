@@ -1,13 +1,35 @@
-"""One CPU thread for all tests: their networks are too small for more. A real study and servers, for those that ask."""
+"""Lanes by folder. One CPU thread for all tests: their networks are too small for more. A real study and servers."""
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
 from tests.servers import MlflowServer, Postgres
 from tests.tiny import TinyStudy, launched
+
+TESTS = Path(__file__).parent
+LANES = {  # the marker of each folder's tests that have none of these themselves
+    "unit": "unit",
+    "docs": "unit",
+    "golden": "unit",
+    "integration/ray": "ray",
+    "integration/mlflow": "server",
+    "integration/browser": "browser",
+    "end_to_end": "e2e",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if not any(item.get_closest_marker(lane) for lane in LANES.values()):
+            folder = item.path.relative_to(TESTS)
+            lanes = [lane for name, lane in LANES.items() if folder.is_relative_to(name)]
+            if not lanes:
+                raise pytest.UsageError(f"tests/{folder}: in none of the folders {', '.join(LANES)}")
+            item.add_marker(lanes[0])
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -19,9 +41,10 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyStudy:
-    """One small finished study, the same for all tests: look at it, change nothing."""
-    return launched(tmp_path_factory.mktemp("tiny"))
+def tiny(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> TinyStudy:
+    """One small finished study, the same for all tests of all workers: look at it, change nothing."""
+    own = tmp_path_factory.getbasetemp()
+    return launched((own if worker_id == "master" else own.parent) / "tiny")
 
 
 @pytest.fixture(scope="session")

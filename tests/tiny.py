@@ -1,11 +1,15 @@
-"""One small real study, launched by the real command, that many tests look at."""
+"""One small real study, launched by the real command in this process, that many tests look at."""
 
 import json
-from dataclasses import dataclass
+import shutil
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
-from tests.commands import Done, process
+from filelock import FileLock
+
+from tests.commands import Done, call
 
 TINY = """
 preset: latentbe
@@ -25,7 +29,7 @@ searcher: {kind: random, seed: 3}
 scheduler: {kind: asha, grace_epochs: 2, reduction_factor: 2}
 budget: {trials: 8}
 confirm: {best: 2, seeds: 2}
-trial: {retries: 2}
+trial: {retries: 2, concurrency: 1}
 """
 
 
@@ -47,9 +51,17 @@ class TinyStudy:
 
 
 def launched(folder: Path) -> TinyStudy:
-    """Eight trials after two baselines; some diverge for certain (lr 100), some are pruned."""
-    file = folder / "tiny.yaml"
-    file.write_text(TINY)
-    return TinyStudy(
-        process("ensdistill-tune", "launch", file, "--studies", folder / "studies"), folder / "studies", file
-    )
+    """Eight trials after two baselines; some diverge for certain (lr 100), some are pruned.
+
+    Launched by the first process that asks for it in this folder; the others are given what that one left.
+    """
+    file, studies, printed = folder / "tiny.yaml", folder / "studies", folder / "done.json"
+    folder.mkdir(exist_ok=True)
+    with FileLock(folder / "lock"):
+        if not printed.exists():
+            shutil.rmtree(studies, ignore_errors=True)  # of a process that did not end
+            file.write_text(TINY)
+            with patch.dict("os.environ", COLUMNS="150"):
+                done = call("ensdistill-tune", "launch", file, "--studies", studies, "--executor", "inline")
+            printed.write_text(json.dumps(asdict(done)))
+    return TinyStudy(Done(**json.loads(printed.read_text())), studies, file)

@@ -9,7 +9,7 @@ from pathlib import Path
 TICKS = os.sysconf("SC_CLK_TCK")
 KINDS = {  # what stands in the command line of a process: what it is
     "ImplicitFunc": "worker",
-    "run_trial": "worker",
+    "run_in_worker": "worker",
     "ray::": "worker",
     "raylet/raylet": "Ray's own",
     "gcs_server": "Ray's own",

@@ -103,7 +103,8 @@ def _launch(options: argparse.Namespace) -> int:
     screen = console(stderr=options.json)
     name = _claim(studies, Path(options.file).stem, options.name, screen)
     screen.print(f"study {name}: {study.budget.trials} trials, baselines {', '.join(study.baselines) or 'none'}")
-    return _ended(launch(study, Place(studies, name, options.device), screen), studies / name, options.json)
+    place = Place(studies, name, options.device)
+    return _ended(launch(study, place, screen, executor=options.executor), place.home, options.json)
 
 
 def _resume(options: argparse.Namespace) -> int:
@@ -111,7 +112,8 @@ def _resume(options: argparse.Namespace) -> int:
 
     place = Place(Path(options.studies), options.study, options.device)
     screen = console(stderr=options.json)
-    ended = resume(place, [*options.set, *_tracking(options)], screen, look_again=options.look_again)
+    changes = [*options.set, *_tracking(options)]
+    ended = resume(place, changes, screen, look_again=options.look_again, executor=options.executor)
     return _ended(ended, place.home, options.json)
 
 
@@ -343,6 +345,12 @@ def _parser() -> argparse.ArgumentParser:
     for sub in (start, again):
         takes_uri(sub, "MLflow store or server (sqlite:///<studies>/mlflow.db)")
         sub.add_argument("--device", default="auto", help="where teachers are trained: auto, cpu, cuda, ... (auto)")
+        sub.add_argument(
+            "--executor",
+            choices=("ray", "inline"),
+            default="ray",
+            help="what runs the trials: ray, or inline for one after the other in this process (ray)",
+        )
     late = add("sync", _sync, "Send MLflow what it could not take while a study ran.")
     late.add_argument("study", help="its name")
     takes_uri(late, "the study's store with its credentials, which are not kept")

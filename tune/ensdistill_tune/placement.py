@@ -1,8 +1,7 @@
-"""Where a study's work is done: its images once in Ray's object store, its teachers side by side as Ray tasks."""
+"""Teachers trained side by side as Ray tasks, on images that Ray's object store holds once."""
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,42 +10,15 @@ from typing import Any
 os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
 
 import ray
-import torch
 from ray.exceptions import RayError, RayTaskError
 
 from ensdistill.config import Config
-from ensdistill.data import Data, Split
-from ensdistill.errors import ConfigError, ConfigIssue, EnsdistillError
+from ensdistill.data import Data
+from ensdistill.errors import ConfigError, EnsdistillError
 from ensdistill.teachers import Progress, missing_teachers, train_teacher
 from ensdistill_tune.memory import own_memory
+from ensdistill_tune.shared_data import SharedData
 from ensdistill_tune.space import Resources
-
-
-@dataclass(frozen=True)
-class SharedData:
-    """Data in Ray's object store: images as NumPy arrays, which workers map, not copy."""
-
-    arrays: dict[str, Any]
-    class_names: tuple[str, ...]
-    identity: str
-    warnings: tuple[ConfigIssue, ...]
-
-    @classmethod
-    def of(cls, data: Data) -> "SharedData":
-        """Packs what `to` gives back."""
-        arrays = {}
-        for part in ("train", "validation", "unlabelled"):
-            split: Split = getattr(data, part)
-            arrays[part] = (split.images.cpu().numpy(), split.labels.cpu().numpy())
-        return cls(arrays, data.class_names, data.identity, data.warnings)
-
-    def to(self, device: torch.device | str) -> Data:
-        """The data on a device. On the CPU the images are the shared memory itself: never write to them."""
-        train, validation, unlabelled = (
-            Split(*map(torch.from_numpy, self.arrays[part])).to(device)
-            for part in ("train", "validation", "unlabelled")
-        )
-        return Data(train, validation, unlabelled, self.class_names, self.identity, self.warnings)
 
 
 def train_side_by_side(

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from ensdistill.errors import ConfigIssue
 from ensdistill.secrets import cleaned
 from ensdistill_tune.journal import Event, Journal, read_journal
 from ensdistill_tune.record import (
@@ -19,6 +20,7 @@ from ensdistill_tune.record import (
     sure,
 )
 from ensdistill_tune.space import Study
+from ensdistill_tune.trial_warnings import trial_warnings
 
 
 class Listener(Protocol):
@@ -133,6 +135,12 @@ class Progress:
         for listener in self.listeners:
             listener.trial_ended(trial)
 
+    @property
+    def trial_warnings(self) -> tuple[ConfigIssue, ...]:
+        """What seems wrong with the students so far."""
+        teachers, classes = self.header.get("teachers", {}), self.header.get("classes", 0)
+        return trial_warnings(self.study, list(self.trials.values()), self.best, teachers, classes)
+
     def summary(self, state: str) -> dict[str, Any]:
         """The content of study.json."""
         best = self.best
@@ -145,6 +153,7 @@ class Progress:
             "best": best
             and {"trial": best.number, "name": best.name, "config_hash": best.config_hash, "metrics": best.last},
             "seconds": round(self.seconds, 1),
+            "warnings": [*(warning.as_row() for warning in self.trial_warnings), *self.header.get("warnings", [])],
         }
 
     def save(self, state: str) -> None:

@@ -2,14 +2,12 @@
 
 import contextlib
 import logging
-import math
 import os
 import shutil
-import signal
-import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +25,16 @@ from ray.tune.search import Searcher
 from ensdistill.data import Data
 from ensdistill.errors import ConfigError
 from ensdistill.members import Ensemble
+from ensdistill.teachers import Trainer
 from ensdistill_tune.agenda import Agenda
+from ensdistill_tune.executor import Executor, Reports, interruptible, outcome
+from ensdistill_tune.placement import train_side_by_side
 from ensdistill_tune.progress import Progress
 from ensdistill_tune.ray_start import start_ray
-from ensdistill_tune.record import EPOCHS, FAILURE, State, TrialRecord
-from ensdistill_tune.space import Study
-from ensdistill_tune.trial import Inputs, run_trial
+from ensdistill_tune.record import State, TrialRecord
+from ensdistill_tune.space import Resources, Study
+from ensdistill_tune.trial import Inputs
+from ensdistill_tune.worker import run_in_worker
 
 
 @contextlib.contextmanager
@@ -43,18 +45,12 @@ def cluster(study: Study) -> Iterator[None]:
     """
     start_ray()
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the screen says what failed, and why
-    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        _check_resources(study)
-        yield
+        with interruptible():
+            _check_resources(study)
+            yield
     finally:
-        signal.signal(signal.SIGTERM, before)
         ray.shutdown()
-
-
-def _interrupt(number: int, frame: object) -> None:
-    """What a batch system or a container sends to end a process is an interrupt like Ctrl-C."""
-    raise KeyboardInterrupt
 
 
 def run_trials(progress: Progress, data: Data, ensemble: Ensemble, curve: Sequence[float]) -> str:
@@ -64,14 +60,15 @@ def run_trials(progress: Progress, data: Data, ensemble: Ensemble, curve: Sequen
     """
     study = progress.study
     agenda = Agenda(progress, study.trial.concurrency or _slots(study))
+    reports = Reports(agenda)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(agenda.slots)  # or the second waits until the first has its process
-    trainable = tune.with_parameters(run_trial, inputs=Inputs.of(study, progress.folder, data, ensemble, curve))
+    trainable = tune.with_parameters(run_in_worker, inputs=Inputs.of(study, progress.folder, data, ensemble, curve))
     home = progress.folder.path.resolve() / "ray"  # error messages of workers; nothing in there is read again
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": study.trial.cpu, "gpu": study.trial.gpu}),
         tune_config=tune.TuneConfig(
             search_alg=_Next(agenda),
-            scheduler=_Verdicts(agenda),
+            scheduler=_Verdicts(reports),
             num_samples=-1,
             time_budget_s=progress.seconds_left,
             reuse_actors=True,
@@ -80,7 +77,7 @@ def run_trials(progress: Progress, data: Data, ensemble: Ensemble, curve: Sequen
         run_config=tune.RunConfig(
             name="ray",
             storage_path=str(home.parent),
-            callbacks=[_Ends(agenda)],
+            callbacks=[_Ends(reports)],
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=study.trial.retries),
         ),
@@ -88,12 +85,17 @@ def run_trials(progress: Progress, data: Data, ensemble: Ensemble, curve: Sequen
     with warnings.catch_warnings(), contextlib.suppress(KeyboardInterrupt, SystemExit):
         warnings.simplefilter("ignore")
         tuner.fit()
-    for trial in progress.running:  # after an interrupt Ray's `fit` returns as if all were well
-        agenda.end(trial.number, "interrupted")
-    if agenda.done:
+    ended = outcome(agenda)  # after an interrupt Ray's `fit` returns as if all were well
+    if ended == "finished":
         shutil.rmtree(home, ignore_errors=True)
-        return "finished"
-    return "out_of_time" if progress.out_of_time else "interrupted"
+    return ended
+
+
+def _teacher_trainer(given: Resources, device: str) -> Trainer:
+    return partial(train_side_by_side, given=given, device=device)
+
+
+RAY = Executor(cluster, _teacher_trainer, run_trials)
 
 
 def _slots(study: Study) -> int:
@@ -146,43 +148,25 @@ class _Next(_OfThisProcess, Searcher):
 class _Verdicts(_OfThisProcess, FIFOScheduler):
     """The agenda as Ray's scheduler: does this trial go on?"""
 
-    def __init__(self, agenda: Agenda) -> None:
+    def __init__(self, reports: Reports) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.agenda = agenda
-        self.began: dict[int, float] = {}
+        self.reports = reports
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """It begins, or begins again after its process died."""
-        self.began[trial.config["number"]] = time.perf_counter()
+        self.reports.begins(trial.config["number"])
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Some epochs more, or why it failed. Of a trial that stops, what it trained meanwhile is forgotten."""
-        number, epochs = trial.config["number"], result[EPOCHS]
-        if epochs and (began := self.began.pop(number, None)) is not None:
-            trained = sum(metrics["cost/epoch_seconds"] for metrics in epochs)
-            epochs[0]["cost/overhead_seconds"] = time.perf_counter() - began - trained
-        if not all(self._goes_on(number, metrics) for metrics in epochs):
-            return str(TrialScheduler.STOP)
-        if FAILURE in result:
-            self.agenda.end(number, "failed", result[FAILURE])
-            return str(TrialScheduler.STOP)
-        whole = self.agenda.progress.trials[number].whole  # if Ray were to wait for its end, that would take longer
-        return str(TrialScheduler.STOP if whole else TrialScheduler.CONTINUE)
-
-    def _goes_on(self, number: int, metrics: dict[str, float]) -> bool:
-        odd = {name: value for name, value in metrics.items() if not math.isfinite(value)}
-        if needed := [name for name in odd if name in self.agenda.study.shown]:
-            self.agenda.end(number, "failed", f"{needed[0]} became {odd[needed[0]]} in epoch {metrics['epoch']:.0f}")
-            return False
-        # JSON has no such numbers
-        return self.agenda.report(number, {name: value for name, value in metrics.items() if name not in odd})
+        """Passes a report on; stops a whole trial too: if Ray waited for its end, that would take longer."""
+        continues = self.reports.take(trial.config["number"], result)
+        return str(TrialScheduler.CONTINUE if continues else TrialScheduler.STOP)
 
 
 class _Ends(_OfThisProcess, tune.Callback):
     """Tells the agenda how trials ended."""
 
-    def __init__(self, agenda: Agenda) -> None:
-        self.agenda = agenda
+    def __init__(self, reports: Reports) -> None:
+        self.reports, self.agenda = reports, reports.agenda
         self._lost = Counter[int]()  # how often each trial lost its process before it began
         self._given_up = set[str]()  # Ray's trials in whose place another one has their number now
 
@@ -191,11 +175,11 @@ class _Ends(_OfThisProcess, tune.Callback):
         for trial in trials:
             failed = trial.status == trial.ERROR and trial.trial_id not in self._given_up
             if failed and self._record(trial).state == "running":  # or its error file would be read at every turn
-                self._ended(trial, "finished", "failed", _last_line(trial))
+                self._ended(trial, "failed", _last_line(trial))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Its last epoch is done, or it was stopped before."""
-        self._ended(trial, "finished", "pruned", None)
+        self._ended(trial, "pruned", None)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Its process died: more often than it is tried again, or before it began, when Ray does not try again."""
@@ -206,13 +190,10 @@ class _Ends(_OfThisProcess, tune.Callback):
             self._given_up.add(trial.trial_id)
             self.agenda.lost(record.number)
         else:
-            self._ended(trial, "finished", "failed", _last_line(trial))
+            self._ended(trial, "failed", _last_line(trial))
 
-    def _ended(self, trial: Any, whole: State, otherwise: State, error: str | None) -> None:
-        record = self._record(trial)
-        if record.state == "running":
-            state = whole if record.whole else otherwise
-            self.agenda.end(record.number, state, error if state == "failed" else None)
+    def _ended(self, trial: Any, otherwise: State, error: str | None) -> None:
+        self.reports.ended(trial.config["number"], otherwise, error)
 
     def _record(self, trial: Any) -> TrialRecord:
         return self.agenda.progress.trials[trial.config["number"]]

@@ -6,7 +6,6 @@ import subprocess
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from ensdistill.cli import load_everything, teacher_metrics
+from ensdistill.cli import load_everything, show_warnings, teacher_metrics
 from ensdistill.command_line import STUDIES, Option, command_line
 from ensdistill.config import content_hash
 from ensdistill.errors import ConfigError, DataError
@@ -22,22 +21,22 @@ from ensdistill.faults import validate
 from ensdistill.files import write_json
 from ensdistill.optimiser import fast_in_bfloat16
 from ensdistill.paths import without_files
+from ensdistill.plausibility import teacher_warnings
 from ensdistill.tables import Metrics, teacher_rows
 from ensdistill.weights import STUDENT_FILE
 from ensdistill_tune import mlflow_store
 from ensdistill_tune.board import leaderboard, seeds_table
 from ensdistill_tune.confirm import Candidate, candidates, verdict
 from ensdistill_tune.entries import address_of
+from ensdistill_tune.executor import Name, executor_of
 from ensdistill_tune.final import Tested, confirmed_figures, final_test, portraits_on_validation, write_confirmation
 from ensdistill_tune.harvest import harvest
 from ensdistill_tune.journal import read_journal
 from ensdistill_tune.live import live
 from ensdistill_tune.load import change_study
 from ensdistill_tune.memory import release
-from ensdistill_tune.placement import train_side_by_side
 from ensdistill_tune.progress import Progress
 from ensdistill_tune.record import METRICS, StudyFolder, ranked
-from ensdistill_tune.runner import cluster, run_trials
 from ensdistill_tune.space import Study, study_files
 from ensdistill_tune.tracking import DATABASE, Tracker, check_uri, default_uri
 
@@ -69,26 +68,30 @@ class Place:
         return StudyFolder(self.home)
 
 
-def launch(study: Study, place: Place, console: Console) -> str:
+def launch(study: Study, place: Place, console: Console, *, executor: Name = "ray") -> str:
     """Runs a study and returns how it ended: `finished`, `out_of_time`, `interrupted`, or `failed` if no trial ran to
 
     its end. The folder of the study must be there and empty. Everything printed goes to the console.
+    executor: `ray`, or `inline` to train teachers and trials in this process, one after the other.
     """
     try:
         study = _in_one_precision(_warm(study, place.studies))
         header = {"name": place.name, "study_id": uuid.uuid4().hex, "study": study.model_dump(mode="json")}
-        return _Work(study, place, header, console).run()
+        return _Work(study, place, header, console, executor).run()
     except BaseException:
         if not place.folder.journal.exists():
             shutil.rmtree(place.home, ignore_errors=True)  # no trial has begun: the name stays free
         raise
 
 
-def resume(place: Place, changes: Sequence[str], console: Console, *, look_again: bool = False) -> str:
+def resume(
+    place: Place, changes: Sequence[str], console: Console, *, look_again: bool = False, executor: Name = "ray"
+) -> str:
     """Goes on with a study where it was interrupted, in whatever way; returns how it ended, as `launch` does.
 
     changes: `a.b=value` overrides, of those settings alone that leave the trials as they are: a study can be extended.
     look_again: look at the test images once more if other students than before have won by now.
+    executor: as of `launch`; it need not be the one that began the study.
     """
     summary = place.folder.read_summary()
     if summary.get("counts") and not place.folder.journal.exists():
@@ -106,7 +109,7 @@ def resume(place: Place, changes: Sequence[str], console: Console, *, look_again
     keep = ("name", "study_id", "study_hash", "data_hash", "ensemble_hash", "git_commit")
     header = {name: summary[name] for name in keep if name in summary}
     header |= {"study": study.model_dump(mode="json")}
-    return _Work(study, place, header, console, summary, look_again).run()
+    return _Work(study, place, header, console, executor, summary, look_again).run()
 
 
 def _decisive(study: Study, name: str) -> Any:
@@ -133,10 +136,12 @@ class _Work:
         place: Place,
         header: dict[str, Any],
         console: Console,
+        executor: Name,
         before: dict[str, Any] | None = None,
         look_again: bool = False,
     ) -> None:
         self.study, self.place, self.console, self.look_again = study, place, console, look_again
+        self.executor = executor_of(executor)
         self.folder, self.before = place.folder, before or {}  # what study.json says of a study that goes on
         self.begun = False  # whether trials were come to
         self.uri = study.tracking.uri or default_uri(place.studies)
@@ -144,7 +149,7 @@ class _Work:
         self.header = header | {"tracking_uri": self.uri}
 
     def run(self) -> str:
-        with self.folder.held(), self._announced(), cluster(self.study):
+        with self.folder.held(), self._announced(), self.executor.session(self.study):
             self._load()
             self.progress = Progress(self.study, self.folder, self.header)
             self.tracker = _tracker(self.progress, self.place)
@@ -168,7 +173,7 @@ class _Work:
     def _load(self) -> None:
         """Data and teachers, the same as in earlier sessions."""
         config = self.study.fixed_config
-        train = partial(train_side_by_side, given=self.study.trial, device=self.place.device)
+        train = self.executor.teacher_trainer(self.study.trial, self.place.device)
         self.data, self.ensemble = load_everything(
             config, str(self.place.studies), self.place.device, self.study.specimens, train
         )
@@ -178,12 +183,17 @@ class _Work:
         self._check_same("data_hash", self.data.identity, "images")
         self._check_same("ensemble_hash", self.ensemble.identity, "teachers")
         self.teachers = teacher_rows(self.metrics)
+        found = teacher_warnings(self.metrics, len(self.data.class_names))
+        show_warnings(found)
+        known = (*found, *self.ensemble.warnings, *self.data.warnings)
         self.header |= {
             "study_hash": content_hash(without_files(self.header["study"], study_files())),
             "data_hash": self.data.identity,
             "ensemble_hash": self.ensemble.identity,
             "device": "cuda" if self.study.trial.gpu else "cpu",
+            "classes": len(self.data.class_names),
             "teachers": self.metrics,
+            "warnings": [warning.as_row() for warning in known],
             "versions": versions(),
             "git_commit": git_commit(),
         }
@@ -208,7 +218,7 @@ class _Work:
         try:
             with live(self.console, progress) as listener:
                 progress.listeners = [listener]
-                ended = run_trials(progress, self.data, self.ensemble, self.metrics["curve"])
+                ended = self.executor.run_trials(progress, self.data, self.ensemble, self.metrics["curve"])
                 ended = "failed" if ended == "finished" and not progress.best else ended
                 if ended == "finished":
                     confirmed = self._confirmed()
@@ -283,6 +293,7 @@ class _Work:
 
     def _print(self, ended: str, confirmed: list[Candidate], tested: Tested) -> None:
         study, show = self.study, self.console.print
+        show_warnings(self.progress.trial_warnings)
         show(leaderboard(study, self.progress.searched, self.teachers))
         if confirmed:
             rows = {c.label: [repeat.last for repeat in c.repeats] for c in confirmed}
@@ -434,7 +445,7 @@ def versions() -> dict[str, str]:
 
 def git_commit() -> str | None:
     """The commit of the source tree, with `-dirty` if files were changed since; None if this is no source tree."""
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     if not (root / ".git").exists():
         return None

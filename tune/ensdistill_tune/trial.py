@@ -1,14 +1,12 @@
-"""One trial inside a Ray worker: sampled values -> settings -> `ensdistill.distill` -> reports and checkpoints."""
+"""One trial, in whatever process: sampled values -> settings -> `ensdistill.distill` -> reports and checkpoints."""
 
 import contextlib
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from ray import tune
 
 from ensdistill import Data, Ensemble, Epoch, distill
 from ensdistill.config import Config
@@ -20,19 +18,17 @@ from ensdistill.shipped import student_metadata
 from ensdistill.weights import STUDENT_FILE, save_weights
 from ensdistill_tune.memory import own_memory, release
 from ensdistill_tune.pbt import CHECKPOINT_AFTER, Pbt
-from ensdistill_tune.placement import SharedData
 from ensdistill_tune.record import CHECKPOINT, EPOCHS, FAILURE, StudyFolder, TrialRecord
+from ensdistill_tune.shared_data import SharedData
 from ensdistill_tune.space import Study
 
-# What a stopped trial may need to free its memory before its process serves the next one. Ray would give it 2 s and
-# let the next one fail.
-os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "600")
+Report = Callable[[dict[str, Any]], None]  # sends one message to the study; does not return if the trial is stopped
 REPORT_SECONDS = 1.0  # shorter epochs are reported together: a report costs two processes some milliseconds each
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What all trials share, put into Ray's object store once."""
+    """What all trials share; Ray's object store holds it once."""
 
     study: Study
     folder: StudyFolder
@@ -72,12 +68,15 @@ def _device(study: Study) -> torch.device:
     return torch.device("cuda" if study.trial.gpu else "cpu")
 
 
-def run_trial(suggestion: dict[str, Any], inputs: Inputs) -> None:
+def run_trial(suggestion: dict[str, Any], inputs: Inputs, report: Report) -> None:
     """Trains one student; goes on at its checkpoint if there is one. Short epochs are reported several at a time.
 
-    suggestion: as `ensdistill_tune.agenda.Agenda` makes it.
+    Args:
+        suggestion: The trial, as `ensdistill_tune.agenda.Agenda` makes it.
+        inputs: What all trials share.
+        report: Sends `EPOCHS`, the metrics of each epoch since the report before, and `FAILURE` if the trial failed.
     """
-    reports = _Reports()
+    reports = _Reports(report)
     try:
         with own_memory(inputs.study.trial.gpu):
             _run(suggestion, inputs, reports)
@@ -89,7 +88,8 @@ def run_trial(suggestion: dict[str, Any], inputs: Inputs) -> None:
 class _Reports:
     """Epochs on their way to the study."""
 
-    def __init__(self) -> None:
+    def __init__(self, report: Report) -> None:
+        self._report = report
         self._epochs: list[dict[str, float]] = []
         self._seconds = 0.0
 
@@ -103,7 +103,7 @@ class _Reports:
     def send(self, **more: str) -> None:
         """Sends what waits; returns when the study has written it down, or not at all if the trial stops."""
         epochs, self._epochs, self._seconds = self._epochs, [], 0.0
-        tune.report({EPOCHS: epochs, **more})
+        self._report({EPOCHS: epochs, **more})
 
 
 def _run(suggestion: dict[str, Any], inputs: Inputs, reports: _Reports) -> None:

@@ -33,8 +33,9 @@ class Section:
 
 
 def first_lines(facts: Facts, found: Sequence[Importance], seen: Sequence[Foresight]) -> str:
-    """What was learnt, in some ten lines."""
+    """What was learnt, in some ten lines; warnings first, because nothing else holds where they are right."""
     lines = [
+        *words.warnings(facts),
         words.how_it_stands(facts),
         words.what_won(facts),
         words.by_how_much(facts),
@@ -62,6 +63,7 @@ def sections(facts: Facts) -> list[Section]:
         Section("The best trials", _leaderboard(facts)),
         Section("Take it away", _take_away(facts)),
         Section("How it was made", _made(facts)),
+        Section("All warnings", _warnings(facts)),
     ]
     return [part for part in parts if part.text]
 
@@ -163,6 +165,13 @@ def _own_figures(facts: Facts) -> str:
     row = facts.tested[candidate.label][[r.seed for r in candidate.repeats].index(repeat.seed)]
     figures = ", ".join(f"{words.SPOKEN[name]} {row[name]:.4f}" for name in ("accuracy", "nll", "cnll", "ece"))
     return f"What ships is the student of seed {repeat.seed}, best on validation. On the test images: {figures}.\n\n"
+
+
+def _warnings(facts: Facts) -> str:
+    """The warnings, if the first lines do not have all of them."""
+    if len(facts.warnings) <= words.WARNINGS:
+        return ""
+    return "\n".join(f"- {words.as_text(str(warning))}" for warning in facts.warnings)
 
 
 def _made(facts: Facts) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ensdistill.command_line import Option, command_line
-from ensdistill.errors import DataError
+from ensdistill.errors import ConfigIssue, DataError
 from ensdistill.evaluation import Row
 from ensdistill.faults import validate
 from ensdistill.tables import Metrics, teacher_rows
@@ -48,6 +48,11 @@ class Facts:
     def teachers(self) -> dict[str, Metrics]:
         """On validation images: the ensemble, and one teacher in the mean; empty before teachers are trained."""
         return teacher_rows(self.summary.get("teachers", {}))
+
+    @property
+    def warnings(self) -> list[ConfigIssue]:
+        """What seems wrong with students, teachers and images, in this order."""
+        return [ConfigIssue.from_row(row) for row in self.summary.get("warnings", [])]
 
     def command(self, name: str, *options: Option) -> str:
         """A command about this study, to be typed where the study was launched."""

@@ -1,5 +1,6 @@
 """What was learnt, in plain sentences: what won, how surely, how close it is to the ensemble, what mattered."""
 
+import re
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
@@ -12,6 +13,7 @@ from ensdistill_tune.report.foresight import Foresight
 from ensdistill_tune.report.importance import Importance, why_unknown
 
 MOST = 8  # trials that are named
+WARNINGS = 5  # that are stated first; the others have a section
 SPOKEN = {"nll": "NLL", "cnll": "calibrated NLL", "ece": "ECE", "brier": "Brier score", "accuracy": "accuracy"}
 
 
@@ -24,6 +26,18 @@ def how_it_stands(facts: Facts) -> str | None:
     said = {"out_of_time": "ran out of time", "died": "died in the middle"}.get(state, state)
     said = f"is still at work ({state})" if state in UNDER_WAY else f"is not over ({said})"
     return f"**This study {said}**: {done} of {facts.summary['total']} trials are done, and this is how it stands."
+
+
+def warnings(facts: Facts) -> list[str]:
+    """What seems wrong, a sentence each, and how many more there are; Markdown."""
+    lines = [f"**Warning.** {as_text(str(warning))}" for warning in facts.warnings[:WARNINGS]]
+    more = len(facts.warnings) - WARNINGS
+    return [*lines, f"**{more} more warnings** stand under *All warnings*."] if more > 0 else lines
+
+
+def as_text(words: str) -> str:
+    """Words that may come from outside, such as names of files, as one line of Markdown that shows them as they are."""
+    return re.sub(r"([\\`*_\[\]<>#|~])", r"\\\1", " ".join(words.split()))
 
 
 def what_won(facts: Facts) -> str:

@@ -1,0 +1,240 @@
+"""What the documents show is true: every block is run or read by the code it is about."""
+
+import re
+import shlex
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+import ensdistill.cli
+import ensdistill_tune.cli
+from ensdistill import perturbations
+from ensdistill.averaging import Averaging
+from ensdistill.config import load_config, presets
+from ensdistill.data import DataSettings, load_data
+from ensdistill.faults import kind_of
+from ensdistill.models import Model
+from ensdistill.perturbations import Perturbation
+from ensdistill.randomness import Streams
+from ensdistill.students import StudentSettings
+from ensdistill.transfer import Transfer
+from ensdistill_tune.load import load_study
+from ensdistill_tune.schedulers import Scheduler
+from ensdistill_tune.searchers import Searcher
+from tests.commands import call
+from tests.settings_table import in_markdown, shown
+from tests.tiny import TinyStudy
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+
+def command_lines() -> list[list[str]]:
+    lines = [line for block in blocks("bash") for line in block.splitlines() if line.startswith(".venv/bin/ensdistill")]
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+def commands_elsewhere() -> list[list[str]]:
+    """Commands inside scripts, tables and settings of other tools, up to what ends them there."""
+    text = README.replace("\\\n", " ").replace("launch /shared/my.yaml", "launch my.yaml")
+    found = re.findall(r"(?<![/\w])ensdistill(?:-tune)? [a-z][^`\"|\n]*", text)
+    return [shlex.split(one, comments=True) for one in found if not one.startswith("ensdistill import")]
+
+
+def test_every_make_target_of_the_readme_is_in_the_makefile() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    shown = {line.split()[1] for block in blocks("bash") for line in block.splitlines() if line.startswith("make ")}
+    assert shown == {"study", "test", "bench", "ui"}
+    assert shown <= targets
+
+
+@pytest.mark.parametrize("words", command_lines(), ids=" ".join)
+def test_every_command_of_the_readme_is_understood(words: list[str]) -> None:
+    parser = {"ensdistill": ensdistill.cli, "ensdistill-tune": ensdistill_tune.cli}[Path(words[0]).name]._parser()
+    if "--help" in words:
+        with pytest.raises(SystemExit) as stop:
+            parser.parse_args(words[1:])
+        assert stop.value.code == 0
+        return
+    options = parser.parse_args(words[1:])
+    if getattr(options, "file", "my.yaml") != "my.yaml":
+        load_study(ROOT / options.file, options.set)
+    elif getattr(options, "config", "").isalpha():
+        load_config(options.config, options.set)
+
+
+@pytest.mark.parametrize("text", blocks("yaml"), ids=lambda text: text.split("\n")[1])
+def test_every_yaml_of_the_readme_has_no_fault(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "shown.yaml"
+    file.write_text(text)
+    if "search" in yaml.safe_load(text):
+        load_study(file)
+    else:
+        load_config(file)
+
+
+def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (program,) = blocks("python")
+    shown: dict[str, object] = {}
+    exec(program, shown)  # noqa: S102 - our own README
+    assert callable(shown["student"])
+
+
+def test_every_preset_has_its_row_and_every_piece_its_mention() -> None:
+    for preset in presets():
+        assert f"| `{preset}` |" in README
+    for axis in (StudentSettings, Perturbation, Transfer, Averaging, DataSettings, Model):
+        for piece in get_args(get_args(axis)[0]):
+            assert f"`{kind_of(piece)}`" in README
+
+
+@pytest.mark.parametrize("words", commands_elsewhere(), ids=" ".join)
+def test_every_command_in_the_text_is_understood(words: list[str]) -> None:
+    parser = {"ensdistill": ensdistill.cli, "ensdistill-tune": ensdistill_tune.cli}[words[0]]._parser()
+    parser.parse_args(words[1:])
+
+
+@pytest.mark.parametrize("script", [*blocks("bash"), *blocks("bash slurm")], ids=lambda text: text.split("\n")[0])
+def test_every_script_of_the_readme_is_a_script(script: str) -> None:
+    done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("command", ["get-auth-token", "start", "symmetric-run"])
+def test_ray_knows_the_options_that_the_readme_gives_it(command: str) -> None:
+    text = "\n".join([*blocks("bash"), *blocks("bash slurm")])
+    shown = {
+        o for line in re.findall(rf"ray {command} (.*)", text) for o in re.findall(r"--[a-z-]+", line.split(" -- ")[0])
+    }
+    known = subprocess.run(
+        [Path(sys.executable).parent / "ray", command, "--help"], capture_output=True, text=True, check=True
+    )
+    assert shown
+    assert {option for option in shown if option not in known.stdout} == set()
+
+
+def test_the_image_for_kubernetes_has_the_ray_of_the_constraints() -> None:
+    (pinned,) = re.findall(r"^ray==(.*)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    (dockerfile,), (job,) = blocks("dockerfile"), blocks("yaml kubernetes")
+    cluster = yaml.safe_load(job)["spec"]["rayClusterSpec"]
+    assert f"FROM rayproject/ray:{pinned}-py311-gpu\n" in dockerfile
+    assert cluster["rayVersion"] == pinned
+    pods = [cluster["headGroupSpec"]["template"], cluster["workerGroupSpecs"][0]["template"]]
+    for pod in pods:
+        assert pod["spec"]["containers"][0]["volumeMounts"] == [{"name": "shared", "mountPath": "/shared"}]
+        assert [volume["name"] for volume in pod["spec"]["volumes"]] == ["shared"]
+
+
+@pytest.mark.e2e
+def test_the_three_lines_that_need_no_torch_classify_an_image(tiny: TinyStudy, tmp_path: Path) -> None:
+    done = call("ensdistill-tune", "export", "tiny", "--studies", tiny.studies, "--out", tmp_path, "--formats", "onnx")
+    assert done.code == 0, done.err
+    image = load_data(load_config(tiny.home / "best.yaml").data).validation.images[0, 0].numpy()
+    Image.fromarray(image).save(tmp_path / "winner" / "three.png")
+    refuse = "import sys; sys.modules.update(torch=None, ensdistill=None)\n"
+    program = [sys.executable, "-c", refuse + blocks("python onnx")[0]]
+    ran = subprocess.run(program, cwd=tmp_path / "winner", capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert sum(map(float, re.findall(r"\d\.\d+(?:e-\d+)?", ran.stdout))) == pytest.approx(1, abs=1e-3)
+
+
+def test_the_output_that_the_readme_shows_has_the_lines_of_a_real_one(tiny: TinyStudy, tmp_path: Path) -> None:
+    study, exported = blocks("text")
+    labels = set(re.findall(r"^([a-z]+(?: [a-z]+)?: )", tiny.done.out, re.MULTILINE)) - {"study tiny: "}
+    assert {"verdict: ", "best settings: "} <= labels
+    assert {label for label in labels if label not in study} == set()
+    words = ["--studies", tiny.studies, "--out", tmp_path, "--trial", "1"]
+    done = call("ensdistill-tune", "export", "tiny", *words)
+    columns = {word.strip() for line in done.out.splitlines() if line.startswith("┃") for word in line.split("┃")}
+    assert {word for word in columns if word not in exported} == set()
+
+
+def test_the_table_of_all_settings_is_up_to_date() -> None:
+    assert shown() == in_markdown() + "\n", "python -m tests.settings_table writes it anew"
+
+
+def test_the_readme_counts_searchers_and_schedulers() -> None:
+    count = [len(get_args(get_args(union)[0])) for union in (Searcher, Scheduler)]
+    assert f"| samplers and schedulers to choose from | {count[0]} and {count[1]} |" in README
+
+
+def test_links_within_the_repository_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_search_spaces_begin_with_their_command() -> None:
+    for file in (ROOT / "search_spaces").glob("*.yaml"):
+        assert f"ensdistill-tune launch search_spaces/{file.name}" in file.read_text().splitlines()[0]
+
+
+def test_the_piece_that_the_readme_adds_is_a_perturbation() -> None:
+    (program,) = re.findall(r"^   ```py\n(.*?)^   ```$", README, re.DOTALL | re.MULTILINE)
+    shown = vars(perturbations).copy()
+    exec(textwrap.dedent(program), shown)  # noqa: S102 - our own README
+    (piece,) = [value for name, value in shown.items() if name not in vars(perturbations) and isinstance(value, type)]
+    x = torch.full((2, 1, 4, 4), 0.5)
+    moved = piece(step_size=0.01)(x, None, None, Streams.of(0, "docs", 1, torch.device("cpu"))) - x
+    torch.testing.assert_close(moved.flatten(1).norm(dim=1), torch.full((2,), 0.04))
+
+
+PUBLISHED = {  # METHODS of the papers, as their official code has them
+    "latentbe": {
+        "student": {"subnetworks": 4, "factors": "ones", "factor_gradient": "own", "factor_lr": 1.0}
+        | {"factor_decay": "to_one", "bias": "shared", "merge": "product_of_means", "merge_at": 1.0},
+        "perturbation": {"kind": "tdiv_sdiv", "step_size": pytest.approx(1 / 255), "label_images": "perturbed"},
+        "transfer": {"kind": "one_to_one", "temperature": 4.0, "alpha": 1.0},
+        "averaging": {"kind": "none", "refresh_batchnorm": False},
+        "training": {"nesterov": True, "momentum": 0.9, "weight_decay": 5e-4, "schedule": "cosine"},
+    },
+    "diversity": {
+        "student": {"subnetworks": 4, "factors": "normal", "factor_std": 0.5, "factor_gradient": "mean"}
+        | {"factor_lr": 0.5, "factor_decay": "none", "bias": "own", "merge": "mean_of_probabilities"},
+        "perturbation": {"kind": "conf_ods", "step_size": pytest.approx(1 / 255), "label_images": "clean"},
+        "transfer": {"kind": "one_to_one", "temperature": 4.0, "alpha": 0.9},
+        "averaging": {"kind": "none", "refresh_batchnorm": False},
+        "training": {"nesterov": False, "schedule": "linear", "warmup_epochs": 5, "lowest": 0.01},
+    },
+    "aekd": {
+        "student": {"kind": "single"},
+        "perturbation": {"kind": "none"},
+        "transfer": {"temperature": 4.0, "label_weight": 1.0, "teacher_weight": 0.9, "tolerance": 0.6},
+        "training": {"nesterov": True, "schedule": "steps", "warmup_epochs": 0},
+    },
+}
+
+
+@pytest.mark.parametrize("preset", PUBLISHED)
+def test_published_settings_are_those_of_the_papers(preset: str) -> None:
+    config = load_config(preset).model_dump()
+    for axis, settings in PUBLISHED[preset].items():
+        assert {name: config[axis][name] for name in settings} == settings
+
+
+@pytest.mark.parametrize("preset", presets())
+def test_every_preset_says_where_it_is_from(preset: str) -> None:
+    heading = "".join(line for line in preset_text(preset).splitlines(True) if line.startswith("#"))
+    assert preset == "labels" or re.search(r"\d{4}", heading), "a year"
+    assert ("RECONSTRUCTION" in heading) == (preset in ("ekd", "unikd"))
+    assert ("**reconstruction**" in preset_row(preset)) == (preset in ("ekd", "unikd"))
+
+
+def preset_text(preset: str) -> str:
+    return (ROOT / "ensdistill" / "presets" / f"{preset}.yaml").read_text()
+
+
+def preset_row(preset: str) -> str:
+    return next(line for line in README.splitlines() if line.startswith(f"| `{preset}` |"))

@@ -1,0 +1,63 @@
+"""A study on real Ray that is killed or interrupted, in whatever way, goes on as if nothing had happened."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from ensdistill_tune.journal import read_journal
+from ensdistill_tune.record import StudyFolder
+from tests.commands import call
+from tests.end_to_end import chaos
+from tests.servers import wait_until
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the chaos study, undisturbed: the inline executor has no workers that could be killed."""
+    folder = tmp_path_factory.mktemp("chaos")
+    study = chaos.launched(folder, "undisturbed", executor="inline")
+    output, _ = study.communicate(timeout=300)
+    assert study.returncode == 0, output
+    return folder
+
+
+def test_driver_worker_and_everything_killed_and_resumed_gives_the_undisturbed_study(undisturbed: Path) -> None:
+    done = chaos.disturbed(undisturbed, kills=3, seed=7)
+    assert set(done.ways) == set(chaos.WAYS)
+    assert done.resumed == 2
+    trials, runs, points = chaos.assert_equal(undisturbed)
+    assert (trials, runs) == (12 + 1 + 4, 12 + 1 + 4 + 1)
+    assert points > 2500  # nine metrics an epoch and the totals; so the comparison was not of nothing
+
+
+def test_an_interrupted_study_closes_its_runs_says_how_to_go_on_and_does(undisturbed: Path, tmp_path: Path) -> None:
+    study = chaos.launched(tmp_path, "disturbed")
+    home = tmp_path / "studies" / "disturbed"
+    wait_until(lambda: len(read_journal(home / "journal.jsonl")) > 90, "some trials", 120)
+    study.send_signal(signal.SIGINT)
+    output, _ = study.communicate(timeout=120)
+    assert study.returncode == 130, output
+    assert f"ensdistill-tune resume disturbed --studies {tmp_path / 'studies'}" in " ".join(output.split())
+    assert json.loads((home / "study.json").read_text())["state"] == "interrupted"
+    statuses = {status for status, *_ in chaos.in_mlflow(home).values()}
+    assert "KILLED" in statuses
+    assert "RUNNING" not in statuses
+    again = call("ensdistill-tune", "resume", "disturbed", "--studies", tmp_path / "studies", "--executor", "inline")
+    assert again.code == 0, again.err
+    assert chaos.outcome(home) == chaos.outcome(undisturbed / "studies" / "undisturbed")
+    assert chaos.in_mlflow(home) == chaos.in_mlflow(undisturbed / "studies" / "undisturbed")
+
+
+def test_a_study_that_a_batch_system_ends_is_interrupted_in_order(tmp_path: Path) -> None:
+    study = chaos.launched(tmp_path, "ended")
+    home = tmp_path / "studies" / "ended"
+    wait_until(lambda: len(read_journal(home / "journal.jsonl")) > 10, "an epoch", 120)
+    study.send_signal(signal.SIGTERM)
+    output, _ = study.communicate(timeout=120)
+    assert study.returncode == 130, output
+    assert "INTERRUPTED" in output
+    statuses = [status for status, *_ in chaos.in_mlflow(home).values()]
+    assert len(statuses) == 1 + len(StudyFolder(home).read_trials())
+    assert set(statuses) <= {"KILLED", "FINISHED"}

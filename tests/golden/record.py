@@ -1,0 +1,119 @@
+"""Numbers that must stay as they are: a tiny study with one slot, and one run of each preset.
+
+    python -m tests.golden.record        (or: make golden)
+
+records them again in this folder. They hold no times. They are equal bit for bit on the CPU model that recorded them,
+and within 1e-4 elsewhere; test_golden.py compares them. A commit that records them again gives the reason.
+"""
+
+import csv
+import json
+import platform
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ensdistill import distill, get_ensemble, load_config, load_data
+from ensdistill.config import presets
+from ensdistill_tune.record import METRICS, StudyFolder
+from tests.tiny import launched
+
+HERE = Path(__file__).parent
+TOLERANCE = 1e-4  # on another CPU model
+SMALL = (
+    "data.train=60",
+    "data.validation=100",
+    "model.width=4",
+    "model.blocks=2",
+    "teachers.count=2",
+    "teachers.model.width=4",
+    "teachers.training.epochs=2",
+    "teachers.training.batch_size=20",
+    "training.epochs=3",
+    "training.batch_size=10",
+)
+
+
+def cpu_model() -> str:
+    """The model name of this machine's CPU."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def of_presets(store: Path) -> dict[str, Any]:
+    """The metrics of every epoch of one short run of each preset.
+
+    Args:
+        store: Folder in which teachers are kept.
+    """
+    found: dict[str, Any] = {}
+    for preset in presets():
+        config = load_config(preset, SMALL)
+        data = load_data(config.data)
+        run = distill(config, get_ensemble(config, data, store), data)
+        found[preset] = [{"loss": e.loss, "val": dict(e.val), "subnetworks": dict(e.subnetworks)} for e in run]
+    return found
+
+
+def of_study(home: Path) -> dict[str, Any]:
+    """Trials, decisions, leaderboard and confirmation of the tiny study."""
+    trials = [
+        {
+            "trial": trial.number,
+            "baseline": trial.baseline,
+            "sampled": trial.sampled,
+            "confirms": trial.confirms,
+            "seed": trial.seed,
+            "state": trial.state,
+            "val/nll": [epoch["val/nll"] for epoch in trial.epochs],
+            "last": {name: value for name, value in trial.last.items() if not name.endswith("_seconds")},
+        }
+        for trial in StudyFolder(home).read_trials()
+    ]
+    rows = [row for row in csv.DictReader((home / "leaderboard.csv").open()) if row["rank"]]
+    kept = json.loads((home / "confirmation.json").read_text())
+    return {
+        "trials": trials,
+        "leaderboard": [[int(row["trial"]), *(float(row[name]) for name in METRICS)] for row in rows],
+        "confirmed": [[row["trial"], row["seeds"], row["validation"]] for row in kept["candidates"]],
+        "test": list(kept["test"].values()),
+    }
+
+
+def differences(recorded: Any, now: Any, tolerance: float, path: str = "") -> Iterator[str]:
+    """Where two trees of numbers and texts differ by more than a tolerance; 0 for not at all."""
+    if isinstance(recorded, Mapping) and isinstance(now, Mapping) and recorded.keys() == now.keys():
+        for name, value in recorded.items():
+            yield from differences(value, now[name], tolerance, f"{path}/{name}")
+    elif isinstance(recorded, list) and isinstance(now, list) and len(recorded) == len(now):
+        for n, value in enumerate(recorded):
+            yield from differences(value, now[n], tolerance, f"{path}/{n}")
+    elif isinstance(recorded, float) and isinstance(now, float):
+        if not abs(recorded - now) <= tolerance:
+            yield f"{path}: {recorded!r} was recorded, now {now!r}"
+    elif recorded != now:
+        yield f"{path}: {recorded!r} was recorded, now {now!r}"
+
+
+def read(name: str) -> dict[str, Any]:
+    return dict(json.loads((HERE / f"{name}.json").read_text()))
+
+
+def _write(name: str, numbers: dict[str, Any]) -> None:
+    tree = {"cpu": cpu_model(), "numbers": numbers}
+    (HERE / f"{name}.json").write_text(json.dumps(tree, indent=1, allow_nan=False) + "\n")
+
+
+def main() -> None:
+    """Records both files."""
+    with tempfile.TemporaryDirectory() as temporary:
+        _write("presets", of_presets(Path(temporary) / "teachers"))
+        _write("study", of_study(launched(Path(temporary) / "tiny").home))
+
+
+if __name__ == "__main__":
+    main()

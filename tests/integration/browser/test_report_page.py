@@ -1,0 +1,80 @@
+"""The report as a reader sees it: in a browser, at a desk and on a phone, with no network."""
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page
+
+from ensdistill_tune.report.document import first_lines, sections
+from ensdistill_tune.report.figures import figures
+from ensdistill_tune.report.page import as_page
+from tests.tiny import TinyStudy
+from tests.unit.report.synthetic import facts
+
+
+@pytest.fixture(params=["desk", "phone"])
+def page(request: pytest.FixtureRequest) -> Iterator[Page]:
+    """A page without network that fails the test if anything on it fails."""
+    opened, faults = request.getfixturevalue(request.param), list[str]()
+    opened.context.set_offline(True)
+    opened.on("pageerror", lambda error: faults.append(str(error)))
+    opened.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    yield opened
+    assert faults == []
+
+
+def scroll_through(page: Page) -> None:
+    """Figures are drawn when they come into view."""
+    for number in range(page.locator(".plot").count()):
+        plot = page.locator(".plot").nth(number)
+        plot.scroll_into_view_if_needed()
+        plot.locator(".main-svg").first.wait_for(timeout=20_000)
+
+
+def test_the_report_of_a_real_study_shows_its_numbers(page: Page, tiny: TinyStudy) -> None:
+    page.goto((tiny.home / "report.html").as_uri())
+    assert page.title() == "Study tiny"
+    rows = list(csv.DictReader((tiny.home / "leaderboard.csv").open()))
+    for row in rows:
+        if row["rank"]:
+            label = f"baseline {row['baseline']}" if row["baseline"] else f"{int(row['trial']):03d}"
+            shown = page.locator("h2:text('The best trials') ~ .wide").first.locator("tr", has_text=label).first
+            assert [f"{float(row[name]):.4f}" in shown.inner_text() for name in ("val/nll", "val/accuracy")] == [
+                True
+            ] * 2
+    kept = json.loads((tiny.home / "confirmation.json").read_text())
+    beside = page.locator("h2:text('Beside the ensemble') ~ .wide").first.inner_text()
+    assert f"{kept['test']['ensemble of 2 teachers'][0]['nll']:.4f}" in beside
+
+
+def test_every_figure_is_drawn_and_nothing_sticks_out(page: Page, tiny: TinyStudy) -> None:
+    page.goto((tiny.home / "report.html").as_uri())
+    scroll_through(page)
+    keys = page.locator("figure").evaluate_all("all => all.map((figure) => figure.id)")
+    assert {"history", "curves", "importance", "confirmation"} <= set(keys)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    for number in range(page.locator(".plot").count()):
+        plot = page.locator(".plot").nth(number)
+        assert plot.locator(".main-svg").first.bounding_box()["width"] <= page.viewport_size["width"]
+
+
+def test_the_colour_of_text_follows_the_readers_choice(page: Page, tiny: TinyStudy) -> None:
+    page.emulate_media(color_scheme="dark")
+    page.goto((tiny.home / "report.html").as_uri())
+    scroll_through(page)
+    ink = "[...document.querySelectorAll('.plot')].map((plot) => plot.layout.font.color)"
+    assert set(page.evaluate(ink)) == {"#e6eaee"}
+    page.emulate_media(color_scheme="light")
+    page.wait_for_function(f"{ink}.every((colour) => colour === '#1d2733')")
+
+
+def test_a_thousand_trials_open_without_lag(page: Page, tmp_path: Path) -> None:
+    known = facts(1000)
+    file = tmp_path / "report.html"
+    file.write_text(as_page(known, first_lines(known, [], []), sections(known), figures(known)))
+    page.goto(file.as_uri())
+    scroll_through(page)
+    assert page.locator("*").count() < 20_000  # elements that a browser must lay out

@@ -1,0 +1,111 @@
+"""What our tracking takes for granted about MLflow, tried on each kind of store that a study can log to.
+
+A test that fails here says that MLflow has changed, not that we have: then look at tune/ensdistill_tune/tracking.py.
+"""
+
+import math
+import time
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+
+from tests.integration.mlflow.mlflow_runs import NOW, expected, experiment, new_run, points, stored
+
+
+@pytest.fixture(params=["sqlite", "postgres", "http_on_sqlite", "http_on_postgres"])
+def client(request: pytest.FixtureRequest) -> MlflowClient:
+    """Of each kind of store in turn."""
+    if request.param == "sqlite":  # the database of a server, which is quicker than one more
+        return MlflowClient(request.getfixturevalue("http_on_sqlite").store_uri)
+    return MlflowClient(request.getfixturevalue(request.param).uri)
+
+
+# --- once is once ----------------------------------------------------------------------------------------------------
+
+
+def test_points_that_are_sent_again_are_there_once(client: MlflowClient) -> None:
+    run, batch, later = new_run(client), points(1000), points(1500)[1000:]
+    overlapping = batch[500:] + later
+    for sent in (batch, batch, overlapping, overlapping, batch[:7] * 2):
+        client.log_batch(run.info.run_id, metrics=sent)
+    assert stored(client, run, {point.key for point in batch}) == expected(batch + later)
+
+
+def test_odd_values_too_are_there_once(client: MlflowClient) -> None:
+    run = new_run(client)
+    values = [math.nan, math.inf, -math.inf, -0.0, 5e-324, 1e-310, 0.1 + 0.2, 2.0**53 + 2]
+    batch = [Metric("odd", value, NOW, step) for step, value in enumerate(values)]
+    for sent in (batch, batch, batch[:1], batch[1:2]):
+        client.log_batch(run.info.run_id, metrics=sent)
+    kept = [value for *_, value in stored(client, run, {"odd"})]
+    largest = 1.7976931348623157e308  # what MLflow makes of infinity
+    assert math.isnan(kept[0])
+    assert kept[1:] == [largest, -largest, *values[3:]]
+
+
+def test_a_point_of_another_time_is_another_point(client: MlflowClient) -> None:
+    run = new_run(client)
+    for milliseconds in (0, 1):
+        client.log_batch(run.info.run_id, metrics=[Metric("val/loss", 0.5, NOW + milliseconds, 3)])
+    assert len(stored(client, run, {"val/loss"})) == 2
+
+
+def test_the_latest_value_is_that_of_the_last_step_whatever_was_sent_last(client: MlflowClient) -> None:
+    run, old, new = new_run(client), Metric("val/loss", 9.0, NOW, 1), Metric("val/loss", 0.5, NOW + 1, 2)
+    for point in (old, new, old):
+        client.log_batch(run.info.run_id, metrics=[point])
+    assert client.get_run(run.info.run_id).data.metrics == {"val/loss": 0.5}
+
+
+def test_parameters_may_be_sent_again_but_never_changed(client: MlflowClient) -> None:
+    run = new_run(client).info.run_id
+    for _ in range(2):
+        client.log_batch(run, params=[Param("lr", "0.1"), Param("student.kind", "single")])
+    with pytest.raises(MlflowException) as refused:
+        client.log_batch(run, params=[Param("lr", "0.2")])
+    assert refused.value.error_code == "INVALID_PARAMETER_VALUE"
+    assert client.get_run(run).data.params == {"lr": "0.1", "student.kind": "single"}
+
+
+def test_tags_that_are_sent_again_are_overwritten(client: MlflowClient) -> None:
+    run = new_run(client, tags={"outcome": "running"}).info.run_id
+    client.log_batch(run, tags=[RunTag("outcome", "pruned")])
+    client.set_tag(run, "outcome", "finished")
+    assert client.get_run(run).data.tags["outcome"] == "finished"
+
+
+def test_a_run_that_nobody_knows_is_refused_for_good(client: MlflowClient) -> None:
+    with pytest.raises(MlflowException) as refused:
+        client.log_batch("0" * 32, metrics=points(1))
+    assert refused.value.error_code == "RESOURCE_DOES_NOT_EXIST"
+
+
+# --- the life of a run -----------------------------------------------------------------------------------------------
+
+
+def test_a_run_begins_and_ends_when_we_say(client: MlflowClient) -> None:
+    run = new_run(client, start_time=NOW).info.run_id
+    for _ in range(2):  # sent again after an outage
+        client.set_terminated(run, "KILLED", NOW + 5000)
+    info = client.get_run(run).info
+    assert (info.start_time, info.end_time, info.status) == (NOW, NOW + 5000, "KILLED")
+
+
+def test_a_run_that_ended_can_go_on_and_end_again(client: MlflowClient) -> None:
+    run = new_run(client).info.run_id
+    client.set_terminated(run, "KILLED", NOW)
+    client.log_batch(run, metrics=points(1))  # late points are welcome
+    client.update_run(run, status="RUNNING")
+    assert client.get_run(run).info.status == "RUNNING"
+    client.set_terminated(run, "FINISHED", NOW + 1)
+    info = client.get_run(run).info
+    assert (info.status, info.end_time) == ("FINISHED", NOW + 1)
+
+
+def test_a_run_is_found_by_two_tags(client: MlflowClient) -> None:
+    study = f"study-{time.time_ns()}"
+    runs = {n: new_run(client, tags={"study_id": study, "trial": n}).info.run_id for n in ("7", "77")}
+    found = client.search_runs([experiment(client)], f"tags.study_id = '{study}' and tags.trial = '7'")
+    assert [run.info.run_id for run in found] == [runs["7"]]

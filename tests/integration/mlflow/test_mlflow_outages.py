@@ -1,0 +1,217 @@
+"""Which errors MLflow raises while a store is away, and what comes back by itself: real servers, killed and frozen."""
+
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import mlflow.store.db.utils
+import psycopg
+import pytest
+import sqlalchemy.exc
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from tests.integration.mlflow.mlflow_runs import expected, experiment, new_run, points, stored
+from tests.servers import MlflowServer, Postgres, wait_until
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read by MLflow at each request, so a driver may set them whenever it likes."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+
+
+@pytest.fixture
+def down(http_on_sqlite: MlflowServer) -> Iterator[MlflowServer]:
+    """A server that is running, and that runs again after the test."""
+    yield http_on_sqlite
+    http_on_sqlite.thaw()
+    if not http_on_sqlite.running:
+        http_on_sqlite.start()
+
+
+@pytest.fixture
+def cut(postgres: Postgres) -> Iterator[Postgres]:
+    """A cluster that is running, and that runs again after the test."""
+    yield postgres
+    if not postgres.running:
+        postgres.start()
+
+
+def every_call(client: MlflowClient, run: Run) -> list[Callable[[], object]]:
+    here = run.info.experiment_id
+    return [
+        lambda: client.get_experiment_by_name("facts"),
+        lambda: client.create_run(here),
+        lambda: client.log_batch(run.info.run_id, metrics=points(10)),
+        lambda: client.set_tag(run.info.run_id, "outcome", "finished"),
+        lambda: client.search_runs([here], "tags.trial = '7'"),
+        lambda: client.set_terminated(run.info.run_id),
+    ]
+
+
+def test_a_client_of_a_server_that_is_not_there_can_be_made() -> None:
+    MlflowClient("http://127.0.0.1:1")
+
+
+def test_a_server_that_is_killed_gives_an_mlflow_error_and_a_new_one_goes_on(down: MlflowServer) -> None:
+    client = MlflowClient(down.uri)
+    run, batch = new_run(client), points(20)
+    client.log_batch(run.info.run_id, metrics=batch[:15])
+    down.kill()
+    for call in every_call(client, run):
+        with pytest.raises(MlflowException) as refused:
+            call()
+        assert refused.value.error_code == "INTERNAL_ERROR"
+    down.start()
+    client.log_batch(run.info.run_id, metrics=batch)
+    assert stored(client, run, {point.key for point in batch}) == expected(batch)
+
+
+def test_a_server_that_hangs_gives_an_mlflow_error_when_the_time_is_over(
+    down: MlflowServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = MlflowClient(down.uri)
+    run, batch = new_run(client), points(20)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    down.freeze()
+    for call in every_call(client, run)[2:4]:
+        with pytest.raises(MlflowException) as late:
+            call()
+        assert late.value.error_code == "INTERNAL_ERROR"
+    down.thaw()
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    client.log_batch(run.info.run_id, metrics=batch)
+    assert stored(client, run, {point.key for point in batch}) == expected(batch)
+
+
+def test_a_run_that_was_given_up_may_appear_later(down: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a run must be looked for by its tags after an outage, not only before the next attempt."""
+    client, tag = MlflowClient(down.uri), f"ghost-{time.time_ns()}"
+    here = experiment(client)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with locked(down.store_uri), pytest.raises(MlflowException):
+        client.create_run(here, tags={"study_id": tag})
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    wait_until(lambda: len(client.search_runs([here], f"tags.study_id = '{tag}'")) == 1, "the run is there")
+
+
+def test_postgresql_that_is_stopped_gives_an_mlflow_error_and_comes_back_by_itself(cut: Postgres) -> None:
+    client = MlflowClient(cut.uri)
+    run = new_run(client)
+    for end in (cut.stop, cut.kill):
+        end()
+        for call in every_call(client, run):
+            with pytest.raises(MlflowException) as refused:
+                call()
+            assert refused.value.error_code == "TEMPORARILY_UNAVAILABLE"
+        cut.start()
+        client.log_batch(run.info.run_id, metrics=points(10))
+    assert len(stored(client, run, {point.key for point in points(10)})) == 10
+
+
+def test_postgresql_that_is_cut_off_within_a_call_gives_an_error_of_sqlalchemy(cut: Postgres) -> None:
+    """MLflow's own handler fails while it rolls back; nothing of the batch is kept, and sent again it is there once."""
+    client, batch = MlflowClient(cut.uri), points(1000)
+    run = new_run(client)
+    errors = cut_within(cut, lambda: client.log_batch(run.info.run_id, metrics=batch))
+    assert [isinstance(error, sqlalchemy.exc.SQLAlchemyError) for error in errors] == [True]
+    assert not isinstance(errors[0], MlflowException)
+    names = {point.key for point in batch}
+    assert stored(client, run, names) == []
+    client.log_batch(run.info.run_id, metrics=batch)
+    assert stored(client, run, names) == expected(batch)
+
+
+def test_a_server_whose_postgresql_is_cut_off_gives_an_mlflow_error(
+    cut: Postgres, http_on_postgres: MlflowServer
+) -> None:
+    client, batch = MlflowClient(http_on_postgres.uri), points(1000)
+    run = new_run(client)
+    errors = cut_within(cut, lambda: client.log_batch(run.info.run_id, metrics=batch))
+    assert [type(error) for error in errors] == [MlflowException]
+    client.log_batch(run.info.run_id, metrics=batch)
+    cut.stop()
+    with pytest.raises(MlflowException):
+        client.log_batch(run.info.run_id, metrics=batch)
+    cut.start()
+    client.log_batch(run.info.run_id, metrics=batch)
+    assert stored(client, run, {point.key for point in batch}) == expected(batch)
+
+
+def test_a_client_of_postgresql_that_is_down_cannot_be_made(cut: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With MLflow's own ten attempts that takes 101 seconds."""
+    monkeypatch.setattr(mlflow.store.db.utils, "MAX_RETRY_COUNT", 1)
+    never_used = f"{cut.uri}&application_name={time.time_ns()}"
+    cut.stop()
+    with pytest.raises(sqlalchemy.exc.OperationalError):
+        MlflowClient(never_used)
+
+
+def test_sqlite_that_is_locked_for_a_while_is_waited_for(http_on_sqlite: MlflowServer) -> None:
+    client = MlflowClient(http_on_sqlite.store_uri)
+    run, errors = new_run(client), []
+    with locked(http_on_sqlite.store_uri):
+        logging = in_thread(lambda: client.log_batch(run.info.run_id, metrics=points(10)), errors)
+        logging.join(0.5)
+        assert logging.is_alive()
+    logging.join(30)
+    assert errors == []
+    assert len(stored(client, run, {point.key for point in points(10)})) == 10
+
+
+def test_sqlite_whose_folder_is_gone_gives_an_mlflow_error_and_comes_back_by_itself(
+    http_on_sqlite: MlflowServer, tmp_path: Path
+) -> None:
+    (tmp_path / "here").mkdir()
+    shutil.copy(http_on_sqlite.store_uri.removeprefix("sqlite:///"), tmp_path / "here" / "mlflow.db")
+    client = MlflowClient(f"sqlite:///{tmp_path}/here/mlflow.db")
+    run = new_run(client)
+    (tmp_path / "here").rename(tmp_path / "away")
+    for call in (every_call(client, run)[i] for i in (1, 2, 5)):  # reads may still see the open file
+        with pytest.raises(MlflowException) as refused:
+            call()
+        assert refused.value.error_code == "TEMPORARILY_UNAVAILABLE"
+    (tmp_path / "away").rename(tmp_path / "here")
+    client.log_batch(run.info.run_id, metrics=points(10))
+    assert len(stored(client, run, {point.key for point in points(10)})) == 10
+
+
+@contextmanager
+def locked(store_uri: str) -> Iterator[None]:
+    """Another writer, in the midst of a long write."""
+    with closing(sqlite3.connect(store_uri.removeprefix("sqlite:///"), isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        yield
+
+
+def in_thread(call: Callable[[], object], errors: list[Exception]) -> threading.Thread:
+    def guarded() -> None:
+        try:
+            call()
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=guarded)
+    thread.start()
+    return thread
+
+
+def cut_within(cluster: Postgres, call: Callable[[], object]) -> list[Exception]:
+    """What the call raises when the power goes while its transaction is open: it waits there for a lock of ours."""
+    errors: list[Exception] = []
+    with closing(psycopg.connect(cluster.uri)) as ours, closing(psycopg.connect(cluster.uri, autocommit=True)) as watch:
+        ours.execute("LOCK TABLE metrics IN EXCLUSIVE MODE")
+        thread = in_thread(call, errors)
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        wait_until(lambda: watch.execute(waiting).fetchone() is not None, "the call waits for the lock")
+        cluster.kill()
+    cluster.start()
+    thread.join(30)
+    return errors

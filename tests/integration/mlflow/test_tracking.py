@@ -1,0 +1,325 @@
+"""MLflow is told everything exactly once, whatever happens to it; and the study never waits for it."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from ensdistill.errors import ConfigError
+from ensdistill_tune import tracking
+from ensdistill_tune.journal import Event, read_journal
+from ensdistill_tune.mlflow_store import Place
+from ensdistill_tune.record import StudyFolder
+from ensdistill_tune.space import Study
+from ensdistill_tune.tracking import Tracker, check_uri
+from tests.commands import call
+from tests.end_to_end import chaos
+from tests.servers import MlflowServer, Postgres, wait_until
+from tests.tiny import TinyStudy
+
+CURVES = ("val/nll", "val/accuracy", "val/brier", "val/ece", "val/cnll", "val/dee", "train/loss")
+
+
+@pytest.fixture(params=["sqlite", "postgres", "http_on_sqlite", "http_on_postgres"])
+def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Each kind of store in turn."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'mlflow.db'}"
+    return str(request.getfixturevalue(request.param).uri)
+
+
+@pytest.fixture
+def events(tiny: TinyStudy) -> list[Event]:
+    return read_journal(tiny.home / "journal.jsonl")
+
+
+@pytest.fixture
+def tracker(tiny: TinyStudy, tmp_path: Path) -> Callable[..., Tracker]:
+    """A tracker of the tiny study, as if it had run elsewhere under an identity of its own."""
+    home = tmp_path / "copy"
+    shutil.copytree(tiny.home, home)
+    (home / "mlflow.json").unlink()
+    study = Study.model_validate(tiny.summary["study"])
+
+    def made(uri: str, past: list[Event]) -> Tracker:
+        place = Place(uri, "tracked", "copy", str(tmp_path), home, tmp_path / "artifacts")
+        return Tracker(place, study, past)
+
+    return made
+
+
+def stored(uri: str, identity: str) -> dict[str, Any]:
+    """Status, outcome and points of every run of a study; asserts that no run and no point is there twice."""
+    client = MlflowClient(uri)
+    known = client.get_experiment_by_name("tracked")
+    assert known is not None
+    runs = client.search_runs([known.experiment_id], f"tags.study_id = '{identity}'", max_results=1000)
+    assert len({run.data.tags["trial"] for run in runs}) == len(runs)
+    found = {}
+    for run in runs:
+        points = {name: client.get_metric_history(run.info.run_id, name) for name in run.data.metrics}
+        plain = {name: sorted((p.step, p.value) for p in some) for name, some in points.items()}
+        assert all(len({step for step, _ in some}) == len(some) for some in plain.values())
+        found[run.data.tags["trial"]] = (run.info.status, run.data.tags["outcome"], plain, run.data.params)
+    return found
+
+
+def assert_all_is_there(found: dict[str, Any], home: Path) -> None:
+    """Every trial with every point that the journal knows of, each once, and nothing that still counts as running."""
+    trials = StudyFolder(home).read_trials()
+    assert set(found) == {"0", *(str(trial.number) for trial in trials)}
+    assert "RUNNING" not in {status for status, *_ in found.values()}
+    for trial in trials:
+        status, outcome, points, params = found[str(trial.number)]
+        assert (status, outcome) == (
+            {"finished": "FINISHED", "failed": "FAILED", "pruned": "KILLED"}[trial.state],
+            trial.state,
+        )
+        assert params
+        for name in CURVES:
+            assert points.get(name, []) == [(int(epoch["epoch"]), epoch[name]) for epoch in trial.epochs]
+        if trial.epochs:
+            assert points["cost/flops"] == [(0, trial.last["cost/flops"])]
+    finished = sum(trial.state == "finished" for trial in trials if trial.confirms is None)
+    assert found["0"][2]["trials/finished"][-1][1] == finished
+
+
+def test_a_study_that_is_sent_again_and_again_is_there_once(
+    uri: str, events: list[Event], tracker: Callable[..., Tracker], tiny: TinyStudy, tmp_path: Path
+) -> None:
+    first = None
+    for known in (len(events) // 3, len(events) * 2 // 3, len(events), len(events)):
+        (tmp_path / "copy" / "mlflow.json").unlink(missing_ok=True)  # as if nobody knew what was sent
+        one = tracker(uri, events[:known])
+        one.start()
+        assert one.close() == 0, one.trouble
+        first = first or stored(uri, str(tmp_path))
+    last = stored(uri, str(tmp_path))
+    assert_all_is_there(last, tiny.home)
+    assert set(first or {}) < set(last)
+
+
+def test_what_was_sent_is_not_sent_again(
+    events: list[Event], tracker: Callable[..., Tracker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    for known, expected in ((40, 40), (len(events), len(events) - 40)):
+        one, sent = tracker(uri, events[:known]), list[int]()
+        send = one._store.send
+        monkeypatch.setattr(one._store, "send", lambda some, s=send, n=sent: (n.append(len(some)), s(some)))
+        one.start()
+        assert one.close() == 0
+        assert sum(sent) == expected
+
+
+def test_a_file_is_sent_under_its_folder_and_again_only_if_it_changed(
+    events: list[Event], tracker: Callable[..., Tracker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, sent = tmp_path / "copy", list[str]()
+    log = MlflowClient.log_artifact
+    monkeypatch.setattr(MlflowClient, "log_artifact", lambda *given: (sent.append(Path(given[2]).name), log(*given))[1])
+    (home / "figures").mkdir(exist_ok=True)
+    (home / "figures" / "curves.html").write_text("<p>one</p>")
+    uri, last = f"sqlite:///{tmp_path / 'mlflow.db'}", events[-1] | {"files": ["best.yaml", "figures/curves.html"]}
+    past = events[:-1]
+    for text, expected in (("one", ["best.yaml", "curves.html"]), ("one", []), ("two", ["curves.html"])):
+        (home / "figures" / "curves.html").write_text(f"<p>{text}</p>")
+        sent.clear()
+        past = [*past, last]
+        one = tracker(uri, past)
+        one.start()
+        assert one.close() == 0, one.trouble
+        assert sent == expected
+    assert one.pages is not None
+    client, run = MlflowClient(uri), one.pages.run
+    assert [file.path for file in client.list_artifacts(run, "figures")] == ["figures/curves.html"]
+    assert Path(client.download_artifacts(run, "figures/curves.html", str(tmp_path))).read_text() == "<p>two</p>"
+
+
+def test_a_store_that_was_emptied_is_filled_again(
+    events: list[Event], tracker: Callable[..., Tracker], tiny: TinyStudy, tmp_path: Path
+) -> None:
+    for name in ("one.db", "two.db"):
+        one = tracker(f"sqlite:///{tmp_path / name}", events)
+        one.start()
+        assert one.close() == 0
+        assert_all_is_there(stored(f"sqlite:///{tmp_path / name}", str(tmp_path)), tiny.home)
+
+
+def test_what_one_store_has_taken_says_nothing_of_another(
+    events: list[Event], tracker: Callable[..., Tracker], tiny: TinyStudy, tmp_path: Path
+) -> None:
+    half = len(events) // 2
+    for name, known in (("one.db", half), ("two.db", len(events)), ("one.db", len(events))):
+        one = tracker(f"sqlite:///{tmp_path / name}", events[:known])
+        one.start()
+        assert one.close() == 0
+    assert_all_is_there(stored(f"sqlite:///{tmp_path / 'one.db'}", str(tmp_path)), tiny.home)
+
+
+def test_a_run_that_somebody_deleted_stops_nothing(
+    events: list[Event], tracker: Callable[..., Tracker], tmp_path: Path
+) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    started = next(n for n, event in enumerate(events) if event["event"] == "reported") + 1
+    one = tracker(uri, events[:started])
+    one.start()
+    assert one.close() == 0
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("tracked").experiment_id
+    (run, *_) = client.search_runs([experiment], "tags.kind = 'trial'")
+    client.delete_run(run.info.run_id)
+    two = tracker(uri, events)
+    two.start()
+    assert two.close() == 0
+    assert two.refused
+    assert len(stored(uri, str(tmp_path))) == len([e for e in events if e["event"] == "started"])
+
+
+def test_of_two_runs_for_one_trial_the_empty_one_goes(
+    events: list[Event], tracker: Callable[..., Tracker], tiny: TinyStudy, tmp_path: Path
+) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    one = tracker(uri, events[: len(events) // 2])
+    one.start()
+    assert one.close() == 0
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("tracked").experiment_id
+    ghost = client.create_run(experiment, tags={"study_id": str(tmp_path), "trial": "1", "kind": "trial"})
+    two = tracker(uri, events)
+    two.start()
+    assert two.close() == 0
+    assert client.get_run(ghost.info.run_id).info.lifecycle_stage == "deleted"
+    assert_all_is_there(stored(uri, str(tmp_path)), tiny.home)
+
+
+def test_a_server_that_goes_and_comes_again_misses_nothing(
+    http_on_sqlite: MlflowServer,
+    events: list[Event],
+    tracker: Callable[..., Tracker],
+    tiny: TinyStudy,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tracking, "FLUSH_SECONDS", 0.05)
+    monkeypatch.setattr(tracking, "RETRY_SECONDS", (0.1, 0.5))
+    third = len(events) // 3
+    one = tracker(http_on_sqlite.uri, events[:third])
+    one.start()
+    wait_until(lambda: one.sent == third, "the first third is sent")
+    http_on_sqlite.kill()
+    for event in events[third : 2 * third]:
+        one.tell(event)
+    wait_until(lambda: one.trouble is not None, "the tracker notices")
+    assert one.sent == third
+    http_on_sqlite.start()
+    wait_until(lambda: one.sent == 2 * third, "the second third is sent")
+    for event in events[2 * third :]:
+        one.tell(event)
+    assert one.close() == 0
+    assert_all_is_there(stored(http_on_sqlite.uri, str(tmp_path)), tiny.home)
+
+
+def test_an_end_without_a_server_waits_for_seconds_only_and_loses_nothing(
+    events: list[Event], tracker: Callable[..., Tracker], tiny: TinyStudy, tmp_path: Path, http_on_sqlite: MlflowServer
+) -> None:
+    http_on_sqlite.kill()
+    one = tracker(http_on_sqlite.uri, events)
+    one.start()
+    began = time.monotonic()
+    assert one.close() == len(events)
+    assert time.monotonic() - began < 15
+    http_on_sqlite.start()
+    two = tracker(http_on_sqlite.uri, events)
+    two.start()
+    assert two.close() == 0
+    assert_all_is_there(stored(http_on_sqlite.uri, str(tmp_path)), tiny.home)
+
+
+def test_postgresql_that_restarts_misses_nothing(
+    postgres: Postgres,
+    events: list[Event],
+    tracker: Callable[..., Tracker],
+    tiny: TinyStudy,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tracking, "FLUSH_SECONDS", 0.05)
+    monkeypatch.setattr(tracking, "RETRY_SECONDS", (0.1, 0.5))
+    half = len(events) // 2
+    one = tracker(postgres.uri, events[:half])
+    one.start()
+    wait_until(lambda: one.sent == half, "the first half is sent")
+    postgres.stop()
+    for event in events[half:]:
+        one.tell(event)
+    time.sleep(1)
+    postgres.start()
+    wait_until(lambda: one.sent == len(events), "the second half is sent")
+    assert one.close() == 0
+    assert_all_is_there(stored(postgres.uri, str(tmp_path)), tiny.home)
+
+
+def test_a_study_goes_on_while_its_server_is_away_and_nothing_is_missing(
+    http_on_sqlite: MlflowServer, tmp_path: Path
+) -> None:
+    settings = f"{chaos.STUDY}tracking: {{uri: '{http_on_sqlite.uri}', experiment: tracked}}\n"
+    home = tmp_path / "studies" / "outage"
+    study = chaos.launched(tmp_path, "outage", settings, executor="inline")
+    events = lambda: len(read_journal(home / "journal.jsonl"))  # noqa: E731
+    wait_until(lambda: events() > 40, "the study runs", 120)
+    http_on_sqlite.kill()
+    left = events()
+    wait_until(lambda: events() > left + 60, "the study goes on without its server", 60)
+    http_on_sqlite.start()
+    output, _ = study.communicate(timeout=300)
+    assert study.returncode == 0, output
+    identity = json.loads((home / "study.json").read_text())["study_id"]
+    if "has not taken" in output:  # it ended before the tracker tried again
+        assert call("ensdistill-tune", "sync", "outage", "--studies", tmp_path / "studies").code == 0
+    assert_all_is_there(stored(http_on_sqlite.uri, identity), home)
+
+
+def test_a_study_whose_server_never_answers_ends_well_and_is_sent_later(
+    http_on_sqlite: MlflowServer, tmp_path: Path
+) -> None:
+    http_on_sqlite.kill()
+    quick = chaos.STUDY.replace("budget: {trials: 12}", "budget: {trials: 2}")
+    settings = f"{quick}tracking: {{uri: '{http_on_sqlite.uri}', experiment: tracked}}\n"
+    study = chaos.launched(tmp_path, "alone", settings, executor="inline")
+    output, _ = study.communicate(timeout=300)
+    assert study.returncode == 0, output
+    words = ("sync", "alone", "--studies", tmp_path / "studies")
+    assert f"`ensdistill-tune {' '.join(map(str, words))}` sends them" in " ".join(output.split())
+    refused = call("ensdistill-tune", *words)
+    assert refused.code == 2
+    assert "events are still pending for MLflow" in refused.err
+    http_on_sqlite.start()
+    assert call("ensdistill-tune", *words).out == "MLflow has everything\n"
+    home = tmp_path / "studies" / "alone"
+    identity = json.loads((home / "study.json").read_text())["study_id"]
+    assert_all_is_there(stored(http_on_sqlite.uri, identity), home)
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        ("nonsense://x", "no store of MLflow's"),
+        ("mlruns", "no store of MLflow's"),
+        ("sqlite:////no/such/folder/mlflow.db", "there is no folder /no/such/folder"),
+        ("postgresql+nodriver://x/y", "the driver nodriver is not installed"),
+    ],
+)
+def test_a_store_that_can_never_be_used_is_told_before_any_work(uri: str, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        check_uri(uri)
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:1", "postgresql://nobody@127.0.0.1:1/none", "sqlite:///mlflow.db"])
+def test_a_store_that_may_answer_later_is_no_fault(uri: str) -> None:
+    check_uri(uri)

@@ -1,0 +1,70 @@
+"""One ordinary study on real Ray, which must be the one of the inline executor, and what only Ray can do wrong."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ensdistill_tune.journal import read_journal
+from ensdistill_tune.record import StudyFolder
+from tests.commands import call, process
+from tests.tiny import TINY, TinyStudy
+
+
+def story(home: Path) -> list[dict[str, Any]]:
+    """All events of trials and of the test images, in order, without times."""
+    events = [e for e in read_journal(home / "journal.jsonl") if e["event"] not in ("session", "prepared", "closed")]
+    for event in events:
+        del event["at"]
+        for name in [name for name in event.get("metrics", {}) if name.endswith("_seconds")]:
+            del event["metrics"][name]
+    return events
+
+
+def test_a_study_with_one_slot_is_the_same_under_both_executors(tiny: TinyStudy, tmp_path: Path) -> None:
+    done = process("ensdistill-tune", "launch", tiny.file, "--studies", tmp_path)
+    assert done.code == 0, done.err
+    assert story(tmp_path / "tiny") == story(tiny.home)
+    for file in ("leaderboard.csv", "confirmation.json", "best.yaml", "student.safetensors"):
+        assert (tmp_path / "tiny" / file).read_bytes() == (tiny.home / file).read_bytes(), file
+    assert not (tmp_path / "tiny" / "ray").exists()  # nothing of Ray's own is left behind
+    assert len(story(tiny.home)) > 100
+
+
+def test_a_trial_whose_process_does_not_become_free_fails_and_the_study_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNE_FUNCTION_THREAD_TIMEOUT_S", "0")  # no process is as fast as that
+    file = tmp_path / "busy.yaml"
+    file.write_text(
+        "preset: kd\nconfig:\n  data: {kind: digits, train: 60, validation: 100}\n  model: {width: 4}\n"
+        "  teachers: {count: 1, model: {width: 4}, training: {epochs: 1}}\n  training: {epochs: 1}\n"
+        "search:\n  training.lr: {log_uniform: [0.01, 0.1]}\nbudget: {trials: 4}\nconfirm: {best: 0}\n"
+        "trial: {concurrency: 1}\n"
+    )
+    done = process("ensdistill-tune", "launch", file, "--studies", tmp_path, "--json")
+    assert done.code == 0, done.err
+    trials = StudyFolder(tmp_path / "busy").read_trials()
+    failed = [trial.error for trial in trials if trial.state == "failed"]
+    assert [trial.state for trial in trials if trial.state != "failed"] == ["finished"] * (4 - len(failed))
+    assert failed
+    assert all("had not ended the trial before it" in (error or "") for error in failed)
+
+
+def test_a_study_asks_for_more_than_any_machine_has(tmp_path: Path) -> None:
+    file = tmp_path / "greedy.yaml"
+    file.write_text(TINY)
+    done = call("ensdistill-tune", "launch", file, "--studies", tmp_path, "--set", "trial.gpu=64")
+    assert done.code == 2
+    assert "more than any machine has" in done.err
+    assert not (tmp_path / "greedy").exists()
+
+
+def test_a_study_whose_minutes_are_over_ends_its_trials(tmp_path: Path) -> None:
+    file = tmp_path / "short.yaml"
+    file.write_text(TINY.replace("trials: 8", "trials: 8, minutes: 0.05").replace("epochs: 6", "epochs: 5000"))
+    done = process("ensdistill-tune", "launch", file, "--studies", tmp_path, "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["state"] == "out_of_time"
+    assert [trial.state for trial in StudyFolder(tmp_path / "short").read_trials()] == ["interrupted"]

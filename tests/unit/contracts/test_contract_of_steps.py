@@ -1,0 +1,130 @@
+"""Students with all perturbations, transfers and averages: a step is finite, repeatable and moves the student."""
+
+import copy
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from allpairspy import AllPairs
+from torch import Tensor
+
+from ensdistill.averaging import Averaging
+from ensdistill.distill import distill
+from ensdistill.members import Ensemble
+from ensdistill.optimiser import Training, set_lr
+from ensdistill.perturbations import Gaussian, Perturbation
+from ensdistill.prediction import evaluate
+from ensdistill.step import distill_step
+from ensdistill.students import Student, StudentSettings
+from ensdistill.transfer import Transfer
+from tests.unit.contracts.contract_pieces import ROWS, pieces, streams, toy_config, toy_data, toy_ensemble, toy_student
+
+DATA = toy_data()
+AXES = {
+    "student": StudentSettings,
+    "perturbation": Perturbation,
+    "transfer": Transfer,
+    "averaging": Averaging,
+}
+TRAINING = Training(epochs=2, batch_size=8, warmup_epochs=0)
+
+
+def _combinations() -> list[Any]:
+    """Pieces of the four axes of which every two meet; slow, all that there are."""
+    choices = [
+        [piece(**ROWS.get(str(piece.model_fields["kind"].default), {})) for piece in pieces(axis)]
+        for axis in AXES.values()
+    ]
+    pairs = {tuple(kinds) for kinds in AllPairs([[piece.kind for piece in some] for some in choices])}
+    return [
+        pytest.param(
+            dict(zip(AXES, some, strict=True)),
+            id="-".join(kinds),
+            marks=[] if kinds in pairs else pytest.mark.slow,
+        )
+        for some in itertools.product(*choices)
+        for kinds in [tuple(piece.kind for piece in some)]
+    ]
+
+
+every_combination = pytest.mark.parametrize("axes", _combinations())
+
+
+def one_step(axes: dict[str, Any], ensemble: Ensemble, seed: int = 0) -> tuple[Student, Tensor]:
+    config = toy_config(**axes, training=TRAINING)
+    student = toy_student(config.student, DATA, spread=False)
+    optimiser = TRAINING.optimiser(student)
+    set_lr(optimiser, 0.05)
+    average = config.averaging(student)
+    images, labels = DATA.train[slice(0, 8)]
+    loss = distill_step(config, ensemble, student, optimiser, average, images, labels, streams(seed), 0.5)
+    return student, loss
+
+
+def test_every_two_pieces_of_different_axes_meet_in_a_quick_test() -> None:
+    quick = [param.values[0] for param in _combinations() if not param.marks]
+    for one, two in itertools.combinations(AXES, 2):
+        met = {(axes[one].kind, axes[two].kind) for axes in quick}
+        assert len(met) == len(pieces(AXES[one])) * len(pieces(AXES[two]))
+
+
+@every_combination
+def test_step_has_a_finite_loss_and_moves_the_student_alone(axes: dict[str, Any]) -> None:
+    ensemble = toy_ensemble(DATA)
+    weights = copy.deepcopy(ensemble.state_dict())
+    student, loss = one_step(axes, ensemble)
+    assert loss.shape == ()
+    assert loss.isfinite()
+    assert not loss.requires_grad
+    start = dict(toy_student(axes["student"], DATA, spread=False).named_parameters())
+    assert all(p.isfinite().all() for p in student.parameters())
+    assert all(not torch.equal(p, start[name]) for name, p in student.named_parameters())
+    assert all(p.grad is None for p in ensemble.parameters())
+    assert all(torch.equal(weights[name], tensor) for name, tensor in ensemble.state_dict().items())
+    assert student.training
+
+
+@every_combination
+def test_same_seed_gives_the_same_step(axes: dict[str, Any]) -> None:
+    (one, loss), (two, again) = (one_step(axes, toy_ensemble(DATA)) for _ in range(2))
+    assert loss == again
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+
+
+@every_combination
+def test_whole_run_has_finite_numbers_and_hands_out_what_it_evaluated(axes: dict[str, Any]) -> None:
+    epochs = list(distill(toy_config(**axes, training=TRAINING), toy_ensemble(DATA), DATA))
+    assert len(epochs) == 2
+    for epoch in epochs:
+        assert all(torch.tensor(value).isfinite() for value in [*epoch.val.values(), *epoch.subnetworks.values()])
+    assert evaluate(epochs[-1].student(), DATA.validation).items() <= epochs[-1].val.items()
+
+
+def test_teachers_and_student_are_shown_the_same_perturbed_images() -> None:
+    shown: dict[str, list[Tensor]] = {"teacher": [], "student": []}
+    ensemble = toy_ensemble(DATA)
+    config = toy_config(perturbation=Gaussian(step_size=0.3, label_images="perturbed"), training=TRAINING)
+    student = toy_student(config.student, DATA, spread=False)
+    ensemble.networks[0].register_forward_pre_hook(lambda _, inputs: shown["teacher"].append(inputs[0]))
+    student.register_forward_pre_hook(lambda _, inputs: shown["student"].append(inputs[0]))
+    images, labels = DATA.train[slice(0, 8)]
+    average = config.averaging(student)
+    distill_step(config, ensemble, student, TRAINING.optimiser(student), average, images, labels, streams(), 0.5)
+    (to_teacher,), (to_student,) = shown.values()
+    assert torch.equal(to_teacher, to_student)
+    assert not torch.equal(to_teacher, images)
+
+
+def test_label_term_sees_the_clean_images_where_the_perturbation_says_so() -> None:
+    seen: list[Tensor] = []
+
+    def spy(student: Tensor, teachers: Tensor, labels: Tensor, on_labels: Tensor) -> Tensor:
+        seen.extend([student, on_labels])
+        return student.sum() + on_labels.sum()
+
+    for label_images, same in (("clean", False), ("perturbed", True)):
+        seen.clear()
+        axes = {"perturbation": Gaussian(step_size=0.3, label_images=label_images), "transfer": spy}
+        one_step({"student": toy_config().student, "averaging": toy_config().averaging, **axes}, toy_ensemble(DATA))
+        assert torch.equal(*seen) == same

@@ -1,0 +1,19 @@
+"""What the tests of the core share: tiny data, a tiny ensemble."""
+
+import pytest
+
+from ensdistill.data import Data, load_data
+from ensdistill.members import Ensemble
+from tests.unit.core.core_stand_ins import random_ensemble, tiny_config
+
+
+@pytest.fixture(scope="session")
+def digits() -> Data:
+    """40 training and 60 validation digits."""
+    return load_data(tiny_config().data)
+
+
+@pytest.fixture(scope="session")
+def ensemble(digits: Data) -> Ensemble:
+    """Two untrained, hence different, teachers."""
+    return random_ensemble(digits)

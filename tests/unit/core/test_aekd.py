@@ -1,0 +1,360 @@
+"""AE-KD against METHODS A1 to A4, and its quadratic programme against scipy and the optimality conditions."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize, nnls
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from ensdistill.data import Data
+from ensdistill.distill import distill
+from ensdistill.errors import DivergedError
+from ensdistill.members import Ensemble
+from ensdistill.step import distill_step
+from ensdistill.students import Single
+from ensdistill.transfer import AeKd, Averaged, Labels
+from ensdistill.transfer.min_norm import min_norm_weights
+from tests.unit.core.core_stand_ins import streams, tiny_config
+
+A1 = [[1.0, 0], [0, 2]]
+A2 = [[1.0, 0], [2, 1], [-0.5, 1]]
+A3 = [[1.0, 0], [0, 1], [-1, -1]]
+STUDENT = torch.tensor([[[1.0, 0, 0], [0, 1, 0]]], dtype=torch.float64)  # case A4
+TEACHERS = torch.tensor([[[2.0, 0, 0], [0, 2, 0]], [[0, 2, 0], [0, 0, 2]]], dtype=torch.float64)
+NO_LABELS = torch.tensor([-1, -1])
+
+
+def solve(vectors: list[list[float]] | np.ndarray, cap: float) -> np.ndarray:
+    g = np.asarray(vectors)
+    return min_norm_weights(g @ g.T, cap)
+
+
+def square_norm(vectors: list[list[float]] | np.ndarray, weights: np.ndarray) -> float:
+    return float(np.square(weights @ np.asarray(vectors)).sum())
+
+
+# --- A1 to A3: hand constants ---
+
+
+@pytest.mark.parametrize(
+    ("cap", "weights", "lowest"),
+    [(1, [0.8, 0.2], 0.8), (0.75, [0.75, 0.25], 0.8125), (0.6, [0.6, 0.4], 1.0), (0.5, [0.5, 0.5], 1.25)],
+)
+def test_weights_of_two_teachers_are_those_of_case_a1(cap: float, weights: list[float], lowest: float) -> None:
+    assert solve(A1, cap) == pytest.approx(weights, abs=1e-9)
+    assert square_norm(A1, solve(A1, cap)) == pytest.approx(lowest)
+
+
+@pytest.mark.parametrize(
+    ("cap", "weights", "lowest"),
+    [
+        (1, [7 / 13, 0, 6 / 13], 0.307692),
+        (0.6, [7 / 13, 0, 6 / 13], 0.307692),
+        (0.5, [0.5, 0, 0.5], 0.3125),
+        (1 / 3, [1 / 3, 1 / 3, 1 / 3], 1.138889),
+    ],
+)
+def test_weights_of_three_teachers_are_those_of_case_a2(cap: float, weights: list[float], lowest: float) -> None:
+    assert solve(A2, cap) == pytest.approx(weights, abs=1e-9)
+    assert square_norm(A2, solve(A2, cap)) == pytest.approx(lowest, abs=1e-6)
+
+
+@pytest.mark.parametrize("cap", [1, 0.6, 0.4, 1 / 3])
+def test_teachers_that_cancel_out_are_weighted_equally_as_in_case_a3(cap: float) -> None:
+    assert solve(A3, cap) == pytest.approx([1 / 3, 1 / 3, 1 / 3], abs=1e-9)
+    assert square_norm(A3, solve(A3, cap)) == pytest.approx(0, abs=1e-15)
+
+
+@pytest.mark.parametrize("cap", [1, 0.8, 0.55, 0.5])
+def test_weights_of_two_random_teachers_are_the_closed_form(cap: float) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        g = rng.normal(size=(2, 3)) + 0.5
+        gram = g @ g.T
+        free = (gram[1, 1] - gram[0, 1]) / (gram[0, 0] + gram[1, 1] - 2 * gram[0, 1])
+        first = np.clip(free, 1 - cap, cap)
+        assert solve(g, cap) == pytest.approx([first, 1 - first], abs=1e-8)
+
+
+@pytest.mark.parametrize("cap", [1, 0.5, 0.1])
+def test_one_teacher_has_all_the_weight(cap: float) -> None:
+    assert solve([[3.0, 4]], cap) == pytest.approx([1])
+
+
+def test_teachers_without_any_gradient_are_weighted_equally() -> None:
+    assert solve(np.zeros((4, 3)), 0.6) == pytest.approx([0.25] * 4)
+
+
+def test_teacher_without_gradient_has_all_the_weight_that_it_may() -> None:
+    assert solve([[0.0, 0], [1, 2], [3, 1]], 1) == pytest.approx([1, 0, 0], abs=1e-9)
+    assert solve([[0.0, 0], [1, 0], [0, 1]], 0.6) == pytest.approx([0.6, 0.2, 0.2], abs=1e-9)
+
+
+# --- random problems ---
+
+KINDS = ["general", "rank_deficient", "duplicated", "nearly_equal", "small_integers", "of_unlike_length", "cancelling"]
+
+
+def problems(kind: str, count: int = 12) -> list[tuple[np.ndarray, float]]:
+    """Vectors g (M,c) and a cap each."""
+    rng = np.random.default_rng(KINDS.index(kind))
+    made = []
+    for n in range(count):
+        m, c = int(rng.integers(2, 9)), int(rng.integers(2, 9))
+        g = rng.normal(size=(m, c))
+        if kind == "rank_deficient":
+            g = rng.normal(size=(m, 1)) @ rng.normal(size=(1, c))
+        elif kind == "duplicated":
+            g[-1] = g[0]
+        elif kind == "nearly_equal":
+            g = g[:1] + 1e-3 * g
+        elif kind == "small_integers":
+            g = rng.integers(-1, 2, size=(m, c)).astype(float)
+        elif kind == "of_unlike_length":
+            g *= 10 ** rng.uniform(-2, 2, size=(m, 1))
+        elif kind == "cancelling":
+            g -= g.mean(0)
+        made.append((g, [1.0, 1 / m, 0.6, 1 / max(1, m - 1), rng.uniform(1 / m, 1)][n % 5]))
+    return made
+
+
+def scaled(g: np.ndarray) -> np.ndarray:
+    """With a Gram matrix whose mean diagonal is one, so that one tolerance fits all."""
+    return g / np.sqrt(max(np.square(g).sum(1).mean(), 1e-30))
+
+
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+@every_kind
+def test_weights_are_feasible_and_no_longer_than_the_mean(kind: str) -> None:
+    for g, cap in problems(kind, 40):
+        a, m = solve(g, cap), len(g)
+        assert a.sum() == pytest.approx(1, abs=1e-12)
+        assert a.min() >= 0
+        assert a.max() <= max(cap, 1 / m) + 1e-9
+        assert square_norm(scaled(g), a) <= square_norm(scaled(g), np.full(m, 1 / m)) + 1e-12
+
+
+@every_kind
+def test_weights_fulfil_the_optimality_conditions(kind: str) -> None:
+    for g, cap in problems(kind, 40):
+        cap, g = max(cap, 1 / len(g)), scaled(g)
+        a = solve(g, cap)
+        slopes = g @ (a @ g)
+        may_grow, may_shrink = slopes[a < cap - 1e-7], slopes[a > 1e-7]
+        if len(may_grow):
+            assert may_grow.min() >= may_shrink.max() - 1e-7
+
+
+@every_kind
+def test_without_a_cap_the_negative_mean_is_a_descent_direction_of_every_teacher(kind: str) -> None:
+    for g, _ in problems(kind, 40):
+        g = scaled(g)
+        d = solve(g, 1.0) @ g
+        assert (g @ d >= d @ d - 1e-7).all()
+
+
+@every_kind
+def test_objective_agrees_with_scipys_slsqp(kind: str) -> None:
+    for g, cap in problems(kind):
+        cap, g, m = max(cap, 1 / len(g)), scaled(g), len(g)
+        gram = g @ g.T
+        found = minimize(
+            lambda a, gram=gram: a @ gram @ a / 2,
+            np.full(m, 1 / m),
+            jac=lambda a, gram=gram: gram @ a,
+            bounds=[(0, cap)] * m,
+            constraints={"type": "eq", "fun": lambda a: a.sum() - 1, "jac": np.ones_like},
+            method="SLSQP",
+            options={"ftol": 1e-14, "maxiter": 1000},
+        )
+        assert square_norm(g, solve(g, cap)) <= 2 * found.fun + 1e-9
+        assert square_norm(g, solve(g, cap)) == pytest.approx(2 * found.fun, abs=1e-6)
+
+
+@every_kind
+def test_without_a_cap_the_shortest_vector_agrees_with_scipys_nnls(kind: str) -> None:
+    # min |G^T a|^2 + (sum a - 1)^2 over a >= 0 is, but for its scale, the shortest vector of the hull.
+    for g, _ in problems(kind, 30):
+        g = scaled(g)
+        raw, _ = nnls(np.vstack([g.T, np.ones(len(g))]), np.append(np.zeros(g.shape[1]), 1))
+        expected = raw / raw.sum()
+        assert solve(g, 1.0) @ g == pytest.approx(expected @ g, abs=1e-4)
+        if kind in ("general", "of_unlike_length") and len(g) <= g.shape[1]:  # independent, hence one answer
+            assert square_norm(g, solve(g, 1.0)) == pytest.approx(square_norm(g, expected), abs=1e-9)
+
+
+@every_kind
+@pytest.mark.parametrize("scale", [1e-150, 1e-12, 1e-6, 1e6, 1e150])
+def test_weights_do_not_depend_on_the_scale_of_the_gradients(kind: str, scale: float) -> None:
+    for g, cap in problems(kind, 5):
+        gram = g @ g.T
+        power = 2.0 ** round(math.log2(scale))  # exact in floating point, hence equal rounding
+        assert min_norm_weights(gram * power, cap) == pytest.approx(min_norm_weights(gram, cap), abs=1e-9)
+
+
+def test_tiny_gradients_do_not_end_the_search_at_its_start() -> None:
+    # The trap of the official solver: with the Gram matrix of A2 times 1e-8 it returns [.6, .4, 0].
+    for scale in (1e-6, 1e-8, 1e-20):
+        gram = np.asarray(A2) @ np.asarray(A2).T * scale
+        assert min_norm_weights(gram, 0.6) == pytest.approx([7 / 13, 0, 6 / 13], abs=1e-9)
+
+
+def test_weights_follow_a_new_order_of_the_teachers() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        g, cap = rng.normal(size=(5, 8)), rng.uniform(0.2, 1)  # independent, hence one answer
+        order = rng.permutation(5)
+        assert solve(g[order], cap) == pytest.approx(solve(g, cap)[order], abs=1e-8)
+
+
+def test_many_teachers_are_solved_as_well() -> None:
+    rng = np.random.default_rng(0)
+    g = rng.normal(size=(64, 100)) + 0.5
+    a = solve(g, 0.03)
+    slopes = g @ (a @ g)
+    assert a.sum() == pytest.approx(1)
+    assert slopes[a < 0.03 - 1e-7].min() >= slopes[a > 1e-7].max() - 1e-6 * np.square(g).sum(1).mean()
+
+
+# --- A4: from logits ---
+
+
+def kl_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """KD_m written out: T^2 times the mean over images of KL(teacher || student)."""
+    p, log_q = (teacher / temperature).softmax(-1), (student / temperature).log_softmax(-1)
+    return temperature**2 * (p * (p.log() - log_q)).sum() / len(student)
+
+
+def random_logits(members: int, seed: int, images: int = 6) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return 2 * torch.randn(members, images, 5, generator=generator, dtype=torch.float64)
+
+
+def test_directions_of_case_a4_are_the_hand_constants() -> None:
+    expected = [[[-0.030436, -0.030436, 0.060871], [0.147358, -0.030436, -0.116923]]]
+    assert_close(AeKd().directions(STUDENT, TEACHERS), torch.tensor(expected).double(), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("tolerance", "first"), [(1.0, 0.743222), (0.6, 0.6)])
+def test_weights_of_case_a4_are_the_hand_constants(tolerance: float, first: float) -> None:
+    weights = AeKd(tolerance=tolerance).teacher_weights(STUDENT, TEACHERS)
+    assert_close(weights, torch.tensor([[first, 1 - first]]).double(), atol=1e-6, rtol=0)
+
+
+def test_loss_of_case_a4_is_the_hand_constant() -> None:
+    loss = AeKd(teacher_weight=1.0)(STUDENT, TEACHERS, NO_LABELS, STUDENT)
+    assert_close(loss, torch.tensor(0.407012).double(), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+@pytest.mark.parametrize(("subnetworks", "teachers"), [(1, 1), (1, 4), (3, 2)])
+def test_directions_are_the_gradients_of_each_teachers_loss_averaged_over_images(
+    temperature: float, subnetworks: int, teachers: int
+) -> None:
+    student, t = random_logits(subnetworks, 0), random_logits(teachers, 1)
+    directions = AeKd(temperature=temperature).directions(student, t)
+    for k in range(subnetworks):
+        for m in range(teachers):
+            s = student[k].clone().requires_grad_()
+            (gradient,) = torch.autograd.grad(kl_loss(s, t[m], temperature), s)
+            assert_close(directions[k, m], gradient.mean(0))
+
+
+@pytest.mark.parametrize("tolerance", [1.0, 0.6, 0.3])
+def test_loss_and_gradient_are_those_with_the_weights_held_constant(tolerance: float) -> None:
+    settings = AeKd(temperature=3.0, label_weight=0.7, teacher_weight=1.3, tolerance=tolerance)
+    s, t, labels = random_logits(2, 0).requires_grad_(), random_logits(4, 1), torch.tensor([0, 1, -1, 2, -1, 4])
+    weights = settings.teacher_weights(s, t)
+    assert not weights.requires_grad
+    losses = torch.stack([torch.stack([kl_loss(s[k], t[m], 3.0) for m in range(4)]) for k in range(2)])
+    expected = 0.7 * Labels()(s, t, labels, s) + 1.3 * (weights * losses).sum() / 2
+    loss = settings(s, t, labels, s)
+    assert_close(loss, expected)
+    assert_close(torch.autograd.grad(loss, s), torch.autograd.grad(expected, s))
+
+
+def test_every_subnetwork_has_weights_of_its_own() -> None:
+    s, t = random_logits(3, 0), random_logits(4, 1)
+    together = AeKd(tolerance=0.6).teacher_weights(s, t)
+    for k in range(3):
+        assert_close(together[k : k + 1], AeKd(tolerance=0.6).teacher_weights(s[k : k + 1], t))
+    assert (together[0] - together[1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("teachers", [1, 2, 5])
+def test_least_tolerance_is_the_mean_of_the_teachers_losses(teachers: int) -> None:
+    s, t, labels = random_logits(2, 0).requires_grad_(), random_logits(teachers, 1), torch.tensor([0, 1, -1, 2, -1, 4])
+    loss = AeKd(label_weight=0.1, teacher_weight=0.9, tolerance=1 / teachers)(s, t, labels, s)
+    expected = Averaged(alpha=0.9, average="losses")(s, t, labels, s)
+    assert_close(loss, expected)
+    assert_close(torch.autograd.grad(loss, s), torch.autograd.grad(expected, s))
+
+
+def test_a_smaller_tolerance_than_one_over_m_is_the_mean_too() -> None:
+    weights = AeKd(tolerance=0.1).teacher_weights(random_logits(1, 0), random_logits(4, 1))
+    assert_close(weights, torch.full((1, 4), 0.25).double())
+
+
+def test_images_without_a_label_count_in_the_distillation_term() -> None:
+    s, t = random_logits(1, 0), random_logits(2, 1)
+    losses = [AeKd(label_weight=0.0)(s, t, labels, s) for labels in (torch.full((6,), -1), torch.zeros(6).long())]
+    assert losses[0] == losses[1] > 0
+
+
+def test_student_that_is_nearly_its_teachers_still_gets_weights_that_serve_all_of_them() -> None:
+    s = random_logits(1, 0)
+    directions = AeKd().directions(s, s + 1e-6 * random_logits(3, 1))[0]
+    d = AeKd(tolerance=1.0).teacher_weights(s, s + 1e-6 * random_logits(3, 1))[0] @ directions
+    assert (directions @ d >= d @ d * (1 - 1e-6)).all()
+
+
+# --- in a training step ---
+
+
+class Calls(nn.Module):
+    """A linear network that counts its passes forward and backward."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(64, 10)
+        nn.init.normal_(self.linear.weight, generator=torch.Generator().manual_seed(seed))
+        self.forwards = self.backwards = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.forwards += 1
+        logits: Tensor = self.linear(x.flatten(1))
+        if logits.requires_grad:
+            logits.register_hook(self._passed)
+        return logits
+
+    def _passed(self, gradient: Tensor) -> None:
+        self.backwards += 1
+
+
+def test_step_needs_one_pass_forward_of_everyone_and_one_backward_of_the_student() -> None:
+    config = tiny_config("transfer.kind=aekd")
+    networks, own = [Calls(m) for m in range(3)], Calls(9)
+    student = Single()(own)
+    images, labels = torch.rand(4, 1, 8, 8), torch.arange(4)
+    optimiser = config.training.optimiser(student)
+    average = config.averaging(student)
+    ensemble = Ensemble(networks, 10, "x")
+    distill_step(config, ensemble, student, optimiser, average, images, labels, streams(), 0.5)
+    assert (own.forwards, own.backwards) == (1, 1)
+    assert [(network.forwards, network.backwards) for network in ensemble.networks] == [(1, 0)] * 3
+
+
+class NoNumber(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.full((len(x), 10), float("nan"))
+
+
+def test_teachers_whose_logits_are_no_numbers_end_the_run_as_diverged(digits: Data) -> None:
+    ensemble = Ensemble([NoNumber(), NoNumber()], 10, "broken")
+    with pytest.raises(DivergedError):
+        next(distill(tiny_config("transfer.kind=aekd"), ensemble, digits))

@@ -1,0 +1,424 @@
+"""Settings that change on the way: what holds when, what is refused, hashes, and branches that are only short cuts."""
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import ensdistill.teachers
+from ensdistill.changes import can_change
+from ensdistill.config import Config, build_config, flatten, load_config, presets, to_yaml
+from ensdistill.data import Data
+from ensdistill.distill import distill
+from ensdistill.errors import ConfigError
+from ensdistill.faults import settings_table
+from ensdistill.members import Ensemble
+from ensdistill.models import build
+from ensdistill.perturbations import TDivSDiv
+from ensdistill.prediction import evaluate
+from ensdistill.teachers import teacher_config, teacher_hash
+from tests.unit.core.core_stand_ins import LATENTBE_EMA, tiny_config
+
+Settings = dict[str, Any]
+
+
+def scheduled(config: Config, *changes: tuple[int, Settings]) -> Config:
+    """The same settings with these changes instead of any of their own."""
+    tree = config.model_dump(mode="json", exclude={"changes"})
+    return build_config(tree | {"changes": [{"after": after, "settings": settings} for after, settings in changes]})
+
+
+COOLER: Settings = {"transfer.temperature": 2.0}
+SLOWER: Settings = {"training.lr": 0.01}
+
+
+# --- what holds when ---
+
+
+def test_change_holds_from_the_epoch_after_its_own_to_the_end() -> None:
+    config = scheduled(tiny_config("training.epochs=5"), (2, COOLER), (3, SLOWER))
+    held = [config.at(epoch) for epoch in range(1, 6)]
+    assert [one.transfer.temperature for one in held] == [4.0, 4.0, 2.0, 2.0, 2.0]
+    assert [one.training.lr for one in held] == [0.05, 0.05, 0.05, 0.01, 0.01]
+
+
+def test_later_change_of_the_same_setting_takes_its_place() -> None:
+    config = scheduled(tiny_config(), (1, COOLER | SLOWER), (2, {"transfer.temperature": 8.0}))
+    assert config.at(3) == tiny_config("transfer.temperature=8", "training.lr=0.01")
+
+
+def test_settings_without_changes_are_the_same_in_every_epoch() -> None:
+    assert tiny_config().at(1) == tiny_config().at(3) == tiny_config().until(3) == tiny_config()
+
+
+def test_changes_that_took_effect_are_those_after_an_earlier_epoch() -> None:
+    config = scheduled(tiny_config("training.epochs=5"), (2, COOLER), (4, SLOWER))
+    taken = [[change.after for change in config.until(epoch).changes] for epoch in range(6)]
+    assert taken == [[], [], [], [2], [2], [2, 4]]
+
+
+def test_what_can_change_is_the_learning_rate_and_two_axes_but_for_their_kinds() -> None:
+    names = {row.name for row in settings_table(Config) if can_change(row.name)}
+    assert {"training.lr", "transfer.temperature", "perturbation.step_size", "perturbation.label_images"} < names
+    assert {name.split(".")[0] for name in names - {"training.lr"}} == {"perturbation", "transfer"}
+    assert not [name for name in names if name.endswith("kind")]
+
+
+# --- what is refused ---
+
+CANNOT = "cannot change on the way; only training.lr and each setting of perturbation and transfer but kind can"
+
+
+def faults(*changes: Any, base: Config | None = None) -> list[str]:
+    tree = (base or tiny_config("training.epochs=5")).model_dump(mode="json")
+    with pytest.raises(ConfigError) as caught:
+        build_config(tree | {"changes": list(changes)})
+    return [str(issue) for issue in caught.value.issues]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *["student.kind", "student.factor_lr", "transfer.kind", "perturbation.kind", "averaging.decay", "seed"],
+        *["training.epochs", "training.batch_size", "training.momentum", "training.weight_decay", "training.schedule"],
+        *["training.unlabelled", "training.threads", "training.lr_changes", "data.train", "model.width", "changes"],
+        *["teachers.training.lr", "transfer", "perturbation", "training", "temperature", "lr", "transfer.", ""],
+    ],
+)
+def test_what_is_built_once_cannot_change(name: str) -> None:
+    (fault,) = faults({"after": 1, "settings": {name: 1}})
+    assert fault == f"changes.0.settings.{name}: {CANNOT}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ({"transfer.temperature": 0}, "transfer.temperature: must be greater than or equal to 0.05, not 0"),
+        ({"transfer.temperature": None}, "transfer.temperature: must be a number, not null"),
+        ({"transfer.temperature": "2"}, "transfer.temperature: must be a number, not '2'"),
+        ({"transfer.temperature": [2]}, "transfer.temperature: must be a number, not [2]"),
+        ({"transfer.alpha": float("nan")}, "transfer.alpha: must be a finite number, not nan"),
+        ({"training.lr": 0.0}, "training.lr: must be greater than 0, not 0.0"),
+        ({"transfer.average": "logit"}, "transfer.average: 'logit' is none of tempered_probabilities, "),
+        ({"transfer.temprature": 2}, "transfer.temprature: no such setting of averaged (did you mean temperature?)"),
+        ({"transfer.tolerance": 0.5}, "transfer.tolerance: no such setting of averaged (it belongs to aekd)"),
+        ({"perturbation.step_size": 0.1}, "perturbation.step_size: no such setting of none (it belongs to gaussian, "),
+    ],
+    ids=str,
+)
+def test_value_is_held_against_the_piece_that_it_changes(settings: Settings, fault: str) -> None:
+    (told,) = faults({"after": 1, "settings": settings})
+    assert told.startswith(f"changes.0.settings.{fault}")
+
+
+@pytest.mark.parametrize(
+    ("epochs", "place", "last"), [((5,), 0, 0), ((7,), 0, 0), ((2, 2), 1, 2), ((3, 1), 1, 3), ((4, 5), 1, 4)]
+)
+def test_changes_are_in_order_and_before_the_end(epochs: tuple[int, ...], place: int, last: int) -> None:
+    (fault,) = faults(*({"after": after, "settings": COOLER} for after in epochs))
+    assert fault == (
+        f"changes.{place}.after: must be above {last} and below the 5 of training.epochs, not {epochs[place]}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"after": 0, "settings": COOLER}, "changes.0.after: must be greater than or equal to 1, not 0"),
+        ({"after": 1.0, "settings": COOLER}, "changes.0.after: must be a whole number, not 1.0"),
+        ({"after": 1, "settings": {}}, "changes.0.settings: must have at least 1 value, not {}"),
+        ({"after": 1}, "changes.0.settings: must be given"),
+        ({"settings": COOLER}, "changes.0.after: must be given"),
+        ({"after": 1, "settings": COOLER, "until": 3}, "changes.0.until: no such setting (there are after, settings)"),
+        (COOLER["transfer.temperature"], "changes.0: must be a mapping of names to values, not 2.0"),
+    ],
+    ids=str,
+)
+def test_change_has_an_epoch_and_settings(change: Any, fault: str) -> None:
+    assert faults(change) == [fault]
+
+
+def test_all_faults_of_all_changes_are_told_at_once() -> None:
+    told = faults(
+        {"after": 3, "settings": {"student.kind": "branches", "transfer.alpha": 2, "transfer.weight": 1}},
+        {"after": 3, "settings": {"seed": 1}},
+        {"after": 9, "settings": {"training.lr": -1} | COOLER},
+    )
+    assert [fault.split(":")[0].removeprefix("changes.") for fault in told] == [
+        *["0.settings.student.kind", "0.settings.transfer.alpha", "0.settings.transfer.weight"],
+        *["1.after", "1.settings.seed", "2.after", "2.settings.training.lr"],
+    ]
+
+
+# --- files, overrides, parameters ---
+
+
+def test_changes_can_be_set_by_hand() -> None:
+    config = tiny_config("changes=[{after: 1, settings: {transfer.temperature: 2}}]")
+    assert config == scheduled(tiny_config(), (1, COOLER))
+
+
+def test_yaml_with_changes_reads_back_as_the_same_settings(tmp_path: Path) -> None:
+    config = scheduled(tiny_config(preset="latentbe"), (1, COOLER), (2, {"perturbation.step_size": 1 / 3} | SLOWER))
+    (tmp_path / "c.yaml").write_text(to_yaml(config))
+    again = load_config(tmp_path / "c.yaml")
+    assert (again, again.hash) == (config, config.hash)
+
+
+def test_settings_that_stay_are_written_without_changes() -> None:
+    assert "\nchanges:" not in to_yaml(tiny_config())
+    assert "changes" not in flatten(tiny_config().model_dump(mode="json"))
+
+
+def test_changes_are_one_readable_parameter() -> None:
+    flat = flatten(scheduled(tiny_config(), (1, COOLER)).model_dump(mode="json"))
+    assert str(flat["changes"]) == "[{'after': 1, 'settings': {'transfer.temperature': 2.0}}]"
+
+
+# --- the hash ---
+
+BEFORE_THERE_WERE_CHANGES = {
+    "aekd": "d43d146b75521ca0",
+    "aver": "d15a02d3e766029a",
+    "diversity": "a33ccc3290758550",
+    "ekd": "29d8043e16dfab18",
+    "end2": "9a9c37c6180aa0e8",
+    "hydra": "4a6df0ce1d301a6f",
+    "kd": "ad16833978fd9a6a",
+    "labels": "e4ffb7897d9df404",
+    "latentbe": "641741729e5fe121",
+    "proxy_end2": "0636c4652d2157ce",
+    "unikd": "620412b0256d1762",
+}
+
+
+def test_settings_that_stay_have_the_hash_that_they_always_had() -> None:
+    assert {name: load_config(name).hash for name in presets()} == BEFORE_THERE_WERE_CHANGES
+
+
+def test_teachers_have_the_hash_that_they_always_had(digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ensdistill.teachers, "_code_version", lambda: "code")
+    data = replace(digits, identity="data")
+    for config in (tiny_config(), scheduled(tiny_config(), (1, COOLER))):
+        assert [teacher_hash(config, m, data) for m in (0, 1)] == ["caefdeba1d004c3a", "7d18c289bbb8587e"]
+
+
+def test_teachers_are_trained_without_the_changes_of_the_student() -> None:
+    assert teacher_config(scheduled(tiny_config(), (1, COOLER)), 0) == teacher_config(tiny_config(), 0)
+
+
+def test_hash_tells_schedules_apart() -> None:
+    base = tiny_config("training.epochs=5")
+    schedules = [
+        (),
+        ((1, COOLER),),
+        ((2, COOLER),),
+        ((1, SLOWER),),
+        ((1, COOLER), (2, SLOWER)),
+        ((1, COOLER | SLOWER),),
+    ]
+    hashes = {scheduled(base, *changes).hash for changes in schedules}
+    assert len(hashes | {tiny_config("training.epochs=5", "transfer.temperature=2").hash}) == 7
+
+
+def test_hash_does_not_depend_on_the_order_or_spelling_of_a_change() -> None:
+    one = scheduled(tiny_config(), (1, {"transfer.temperature": 2, "transfer.alpha": 1}))
+    two = scheduled(tiny_config(), (1, {"transfer.alpha": 1.0, "transfer.temperature": 2.0}))
+    assert one.hash == two.hash
+
+
+# --- the numbers ---
+
+
+def test_full_batch_run_with_changes_is_the_loop_written_by_hand(ensemble: Ensemble, digits: Data) -> None:
+    # One batch an epoch, so that the order of the images does not matter.
+    overrides = ("training.epochs=4", "training.batch_size=40", "training.schedule=constant")
+    base = tiny_config(*overrides, "training.warmup_epochs=0")
+    student = build(base.model, digits, base.seed).train()
+    optimiser = torch.optim.SGD(student.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    x, y = digits.train[slice(None)]
+    losses = []
+    for lr, temperature in ((0.05, 4), (0.05, 2), (0.01, 2), (0.01, 8)):
+        optimiser.param_groups[0]["lr"] = lr
+        s, p = student(x), (ensemble(x) / temperature).softmax(-1).mean(0)
+        distillation = temperature**2 * F.kl_div((s / temperature).log_softmax(-1), p, reduction="batchmean")
+        loss = 0.1 * F.cross_entropy(s, y) + 0.9 * distillation
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    config = scheduled(base, (1, {"transfer.temperature": 2}), (2, SLOWER), (3, {"transfer.temperature": 8}))
+    epochs = list(distill(config, ensemble, digits))
+    assert [epoch.loss for epoch in epochs] == pytest.approx(losses, abs=1e-4)
+    assert epochs[-1].val["nll"] == pytest.approx(evaluate(student, digits.validation)["nll"], abs=1e-3)
+
+
+def test_perturbation_moves_images_by_the_step_size_of_the_epoch(
+    ensemble: Ensemble, digits: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = []
+    perturb = TDivSDiv.__call__
+
+    def spy(piece: TDivSDiv, x: Tensor, *others: Any) -> Tensor:
+        grey = torch.full_like(x, 0.5)  # where nothing is clipped
+        moved.append(float((perturb(piece, grey, *others) - grey).flatten(1).norm(dim=1)[0]))
+        return x
+
+    monkeypatch.setattr(TDivSDiv, "__call__", spy)
+    base = tiny_config("perturbation.kind=tdiv_sdiv", "perturbation.step_size=0.01", "training.batch_size=40")
+    list(distill(scheduled(base, (2, {"perturbation.step_size": 0.02})), ensemble, digits))
+    assert moved == pytest.approx([0.08, 0.08, 0.16], rel=1e-3)  # sqrt(8*8) = 8 times the step
+
+
+def test_learning_rate_keeps_the_shape_of_its_schedule() -> None:
+    base = tiny_config("training.epochs=4", "training.warmup_epochs=2")
+    config = scheduled(base, (1, {"training.lr": 0.025}), (3, {"training.lr": 0.1}))
+    rates = [config.at(1 + step).training.lr_at(step, 1) for step in range(4)]
+    # a warm-up over two epochs from nothing, then half a cosine over two; the published rates times 1, 1/2, 1/2, 2
+    assert rates == pytest.approx([0.0, 0.0125, 0.025, 0.05])
+
+
+# --- checkpoints: a branch is a short cut ---
+
+BRANCHES: dict[str, tuple[Config, Settings, Settings]] = {  # settings; what changes after epoch 1, and after epoch 2
+    "temperature": (tiny_config(), COOLER, {"transfer.alpha": 0.5}),
+    "learning rate": (tiny_config("averaging.kind=lawa"), SLOWER, {"training.lr": 0.2}),
+    "step size": (
+        tiny_config(*LATENTBE_EMA, preset="latentbe"),
+        {"perturbation.step_size": 0.1},
+        {"perturbation.step_size": 0.0, "perturbation.label_images": "clean"},
+    ),
+    "across the merge": (
+        tiny_config("student.subnetworks=2", "student.merge_at=0.5", preset="latentbe"),
+        COOLER | SLOWER,
+        {"perturbation.step_size": 0.1},
+    ),
+    "what the labels see": (
+        tiny_config("student.subnetworks=2", preset="diversity"),
+        {"perturbation.label_images": "perturbed"},
+        {"perturbation.temperature": 3.0},
+    ),
+    "unlabelled images": (
+        tiny_config("training.unlabelled=5", preset="unikd"),
+        {"transfer.unlabelled_weight": 3.0, "transfer.disagreement": "variance"},
+        {"transfer.normalise": True},
+    ),
+    "weights of teachers": (tiny_config(preset="aekd"), {"transfer.tolerance": 0.9}, {"transfer.teacher_weight": 0.1}),
+    "a Dirichlet student": (tiny_config(preset="proxy_end2"), {"transfer.divergence": "proxy"}, COOLER),
+    "branches": (tiny_config("student.subnetworks=2", preset="ekd"), {"transfer.logit_weight": 1.0}, COOLER),
+}
+
+Result = tuple[list[tuple[Any, ...]], dict[str, Tensor]]
+
+
+def whole(config: Config, ensemble: Ensemble, data: Data, folder: Path, resume: Path | None = None) -> Result:
+    """All numbers of a run but its times, and the weights shipped at its end; every epoch's checkpoint is kept."""
+    numbers = []
+    for epoch in distill(config, ensemble, data, resume):
+        numbers.append((epoch.number, epoch.loss, epoch.val, epoch.subnetworks))
+        epoch.save(folder / f"{epoch.number}.pt")
+    return numbers, copy.deepcopy(epoch.student().state_dict())
+
+
+def assert_same(one: Result, two: Result) -> None:
+    assert one[0] == two[0]
+    assert one[1].keys() == two[1].keys()
+    assert all(torch.equal(one[1][name], two[1][name]) for name in one[1])
+
+
+@pytest.mark.parametrize("name", BRANCHES)
+def test_branch_from_a_checkpoint_is_the_run_from_the_first_epoch_to_the_last_bit(
+    name: str, tmp_path: Path, ensemble: Ensemble, digits: Data
+) -> None:
+    base, first, second = BRANCHES[name]
+    trunk, straight, branch = (tmp_path / folder for folder in ("trunk", "straight", "branch"))
+    unchanged = whole(base, ensemble, digits, trunk)
+    once, twice = scheduled(base, (1, first)), scheduled(base, (1, first), (2, second))
+    expected = whole(twice, ensemble, digits, straight)
+    assert [a == b for a, b in zip(unchanged[0], expected[0], strict=True)] == [True, False, False]
+
+    torch.rand(7)  # whatever else happens in between
+    at_the_end = whole(once, ensemble, digits, branch, trunk / "1.pt")
+    assert at_the_end[0][0] == expected[0][1]
+    # a branch of the branch, and the same run resumed at its own checkpoints: the last change is still to come, or past
+    for checkpoint, done in ((branch / "2.pt", 2), (straight / "1.pt", 1), (straight / "2.pt", 2), (trunk / "1.pt", 1)):
+        resumed = whole(twice, ensemble, digits, tmp_path / "again", checkpoint)
+        assert_same(resumed, (expected[0][done:], expected[1]))
+
+
+@pytest.fixture
+def checkpoints(tmp_path: Path, ensemble: Ensemble, digits: Data) -> Path:
+    """A folder with the checkpoints of a run of five epochs that changes after its second."""
+    whole(scheduled(FIVE, (2, COOLER)), ensemble, digits, tmp_path)
+    return tmp_path
+
+
+FIVE = tiny_config("training.epochs=5", "training.batch_size=40")
+
+
+@pytest.mark.parametrize(
+    ("epoch", "changes"),
+    [
+        (1, []),
+        (1, [(1, SLOWER)]),
+        (1, [(3, SLOWER)]),
+        (2, []),
+        (2, [(2, SLOWER)]),
+        (2, [(2, {"transfer.temperature": 3})]),
+        (3, [(2, COOLER)]),
+        (3, [(2, {"transfer.temperature": 2})]),
+        (3, [(2, COOLER), (3, SLOWER)]),
+        (4, [(2, COOLER), (4, SLOWER)]),
+    ],
+    ids=str,
+)
+def test_checkpoint_belongs_to_all_settings_that_agree_up_to_its_epoch(
+    epoch: int, changes: list[tuple[int, Settings]], checkpoints: Path, ensemble: Ensemble, digits: Data
+) -> None:
+    first = next(distill(scheduled(FIVE, *changes), ensemble, digits, checkpoints / f"{epoch}.pt"))
+    assert first.number == epoch + 1
+
+
+@pytest.mark.parametrize(
+    ("epoch", "changes"),
+    [
+        (2, [(1, COOLER)]),
+        (2, [(1, SLOWER), (2, COOLER)]),
+        (3, []),
+        (3, [(1, COOLER)]),
+        (3, [(3, COOLER)]),
+        (3, [(2, SLOWER)]),
+        (3, [(2, {"transfer.temperature": 3})]),
+        (3, [(2, COOLER | SLOWER)]),
+        (3, [(1, SLOWER), (2, COOLER)]),
+        (4, [(2, COOLER), (3, SLOWER)]),
+    ],
+    ids=str,
+)
+def test_checkpoint_of_an_epoch_before_which_settings_differ_is_refused(
+    epoch: int, changes: list[tuple[int, Settings]], checkpoints: Path, ensemble: Ensemble, digits: Data
+) -> None:
+    with pytest.raises(ConfigError, match="other settings"):
+        distill(scheduled(FIVE, *changes), ensemble, digits, checkpoints / f"{epoch}.pt")
+
+
+def test_change_does_not_let_in_other_settings_from_the_first_epoch(
+    checkpoints: Path, ensemble: Ensemble, digits: Data
+) -> None:
+    for override in ("transfer.temperature=2", "seed=1", "training.weight_decay=0"):
+        other = scheduled(tiny_config("training.epochs=5", "training.batch_size=40", override), (2, COOLER))
+        with pytest.raises(ConfigError, match="other settings"):
+            distill(other, ensemble, digits, checkpoints / "2.pt")
+
+
+def test_checkpoint_of_settings_that_stay_names_them_by_the_hash_that_they_always_had(
+    checkpoints: Path, ensemble: Ensemble, digits: Data
+) -> None:
+    saved = [torch.load(checkpoints / f"{n}.pt", weights_only=True)["identity"]["settings"] for n in range(1, 6)]
+    changed = scheduled(FIVE, (2, COOLER)).hash
+    assert saved == [FIVE.hash, FIVE.hash, changed, changed, changed]

@@ -1,0 +1,211 @@
+"""From presets, YAML and overrides to one tree of settings, and back; and its hash."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ensdistill.averaging import Ema
+from ensdistill.config import (
+    Config,
+    Teachers,
+    build_config,
+    flatten,
+    load_config,
+    merge,
+    nest,
+    parse_overrides,
+    presets,
+    to_yaml,
+)
+from ensdistill.data import ImageFolder
+from ensdistill.errors import ConfigError
+from ensdistill.perturbations import TDivSDiv
+from ensdistill.students import BatchEnsemble, Single
+from ensdistill.transfer import Averaged, Labels, OneToOne
+from tests.unit.core.core_stand_ins import tiny_config
+
+# --- presets and overrides ---
+
+
+def test_no_settings_are_all_defaults() -> None:
+    assert build_config({}) == Config()
+
+
+def test_kd_is_published_knowledge_distillation() -> None:
+    config = load_config("kd")
+    assert config.student == Single()
+    assert config.transfer == Averaged(temperature=4.0, alpha=0.9, average="tempered_probabilities")
+    assert config.perturbation.kind == config.averaging.kind == "none"
+
+
+def test_latentbe_has_the_published_settings() -> None:
+    config = load_config("latentbe")
+    assert config.student == BatchEnsemble(subnetworks=4, factor_gradient="own", merge="product_of_means")
+    assert config.perturbation == TDivSDiv(step_size=1 / 255, label_images="perturbed")
+    assert config.transfer == OneToOne(temperature=4.0, alpha=1.0)
+
+
+def test_overrides_win_over_the_preset() -> None:
+    config = load_config("kd", ["transfer.temperature=2", "training.nesterov=false", "seed=7"])
+    assert (config.transfer.temperature, config.training.nesterov, config.seed) == (2.0, False, 7)
+    assert config.transfer.alpha == 0.9
+
+
+def test_overrides_win_over_the_file_and_the_file_over_its_preset(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("preset: kd\nseed: 3\ntransfer:\n  temperature: 2.0\n  alpha: 0.5\n")
+    config = load_config(tmp_path / "mine.yaml", ["transfer.alpha=0.25"])
+    assert config.transfer == Averaged(temperature=2.0, alpha=0.25)
+    assert config.seed == 3
+
+
+def test_value_of_an_override_may_hold_an_equals_sign() -> None:
+    assert parse_overrides(["data.path=a=b"]) == {"data.path": "a=b"}
+
+
+@pytest.mark.parametrize("override", ["seed", "=1", ""])
+def test_override_that_is_no_assignment_is_refused(override: str) -> None:
+    with pytest.raises(ConfigError, match="name=value"):
+        parse_overrides([override])
+
+
+def test_unknown_preset_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean latentbe"):
+        load_config("latentbee")
+
+
+def test_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nothing\.yaml"):
+        load_config(tmp_path / "nothing.yaml")
+
+
+# --- merging ---
+
+
+def test_change_within_one_kind_keeps_its_other_settings() -> None:
+    changed = merge({"transfer": {"kind": "averaged", "alpha": 0.5}}, {"transfer": {"temperature": 2}})
+    assert changed == {"transfer": {"kind": "averaged", "alpha": 0.5, "temperature": 2}}
+
+
+def test_change_to_the_same_kind_keeps_its_other_settings() -> None:
+    changed = merge({"kind": "averaged", "alpha": 0.5}, {"kind": "averaged", "temperature": 2})
+    assert changed == {"kind": "averaged", "alpha": 0.5, "temperature": 2}
+
+
+def test_change_to_another_kind_keeps_nothing_of_the_old_kind() -> None:
+    config = load_config("kd", ["transfer.kind=one_to_one", "transfer.temperature=2"])
+    assert config.transfer == OneToOne(temperature=2.0)
+
+
+def test_settings_of_the_old_kind_are_faults_after_a_change_of_kind() -> None:
+    with pytest.raises(ConfigError, match=r"student\.subnetworks: no such setting of single"):
+        load_config("latentbe", ["student.kind=single", "student.subnetworks=2"])
+
+
+def test_merging_leaves_both_sides_as_they_were() -> None:
+    base, changes = {"a": {"b": 1}}, {"a": {"c": 2}}
+    merge(base, changes)["a"]["d"] = 3
+    assert (base, changes) == ({"a": {"b": 1}}, {"a": {"c": 2}})
+
+
+def test_nesting_is_the_inverse_of_flattening() -> None:
+    tree = load_config("latentbe").model_dump(mode="json")
+    assert nest(flatten(tree)) == tree
+
+
+@pytest.mark.parametrize("dotted", [{"a": 1, "a.b": 2}, {"a.b": 2, "a": 1}, {"a.b": 1, "a.b.c": 2}])
+def test_name_that_is_both_a_value_and_a_group_is_refused(dotted: dict[str, int]) -> None:
+    with pytest.raises(ConfigError):
+        nest(dotted)
+
+
+# --- YAML and back ---
+
+
+@pytest.mark.parametrize("preset", presets())
+def test_yaml_of_a_preset_reads_back_as_the_same_settings(preset: str, tmp_path: Path) -> None:
+    config = load_config(preset, ["seed=5", "training.weight_decay=1e-5"])
+    (tmp_path / "c.yaml").write_text(to_yaml(config, "two lines\nof comment"))
+    assert load_config(tmp_path / "c.yaml") == config
+
+
+@pytest.mark.parametrize("value", [1e-300, 1e-05, 1 / 3, 0.1 + 0.2, 1.0])
+def test_numbers_survive_yaml_to_the_last_bit(value: float) -> None:
+    config = build_config({"training": {"weight_decay": value}})
+    assert build_config(yaml.safe_load(to_yaml(config))).training.weight_decay == value
+
+
+@pytest.mark.parametrize("path", ["data", "true", "12", "1e3", "null", "a: b", "# c", "~/über", "x\ny", "2026-01-01"])
+def test_any_path_survives_yaml(path: str, tmp_path: Path) -> None:
+    config = build_config({"data": ImageFolder(path=f"/{path}").model_dump()})
+    (tmp_path / "c.yaml").write_text(to_yaml(config), encoding="utf-8")
+    assert load_config(tmp_path / "c.yaml") == config
+
+
+# --- hash ---
+
+
+def test_hash_is_sha256_of_the_sorted_settings() -> None:
+    config = load_config("latentbe")
+    text = json.dumps(config.model_dump(), sort_keys=True, separators=(",", ":"))
+    assert config.hash == hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def test_hash_does_not_depend_on_the_order_or_spelling_of_the_settings() -> None:
+    first = build_config({"seed": 1, "transfer": {"alpha": 1, "temperature": 2.0}})
+    second = build_config({"transfer": {"temperature": 2, "alpha": 1.0}}, {"seed": 1})
+    assert first.hash == second.hash
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["seed=1", "data.seed=1", "training.threads=2", "transfer.alpha=0.8", "teachers.count=3", "averaging.kind=ema"],
+)
+def test_hash_changes_with_any_setting(override: str) -> None:
+    assert load_config("kd", [override]).hash != load_config("kd").hash
+
+
+@pytest.mark.e2e
+def test_hash_is_the_same_in_another_process() -> None:
+    code = "from ensdistill import load_config; print(load_config('latentbe').hash)"
+    environment = {"PYTHONHASHSEED": "12345", "PATH": ""}
+    printed = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert printed.stdout.strip() == load_config("latentbe").hash
+
+
+def test_settings_cannot_be_changed_in_place() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        tiny_config().seed = 3
+
+
+# --- settings that must fit together ---
+
+
+def test_tdiv_sdiv_with_one_teacher_is_refused() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config("latentbe", ["teachers.count=1"])
+    (fault,) = [str(issue) for issue in caught.value.issues]
+    assert fault.startswith("perturbation: tdiv_sdiv needs two teachers")
+    assert "teachers.count" in fault
+
+
+def test_tdiv_sdiv_with_two_teachers_and_one_subnetwork_is_allowed() -> None:
+    config = load_config("kd", ["perturbation.kind=tdiv_sdiv", "teachers.count=2"])
+    assert config.perturbation == TDivSDiv()
+
+
+def test_every_axis_takes_a_piece_of_every_other_preset() -> None:
+    config = load_config("kd", ["student.kind=batch_ensemble", "transfer.kind=labels", "averaging.kind=ema"])
+    assert (config.student, config.transfer, config.averaging) == (BatchEnsemble(), Labels(), Ema())
+
+
+def test_teachers_have_settings_of_their_own() -> None:
+    config = load_config("kd", ["teachers.model.width=3", "teachers.training.lr=0.3"])
+    assert config.teachers.model.width == 3
+    assert config.teachers.training.lr == 0.3
+    assert config.model == Config().model
+    assert config.teachers.seed == Teachers().seed

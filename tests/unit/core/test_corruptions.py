@@ -1,0 +1,198 @@
+"""Worse copies of images: by how much, how repeatably, and against closed forms and other libraries."""
+
+import colorsys
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy.ndimage import gaussian_filter
+from sklearn.datasets import load_digits
+from torch import Tensor
+
+from ensdistill.corruptions import CORRUPTIONS, corrupt
+from ensdistill.errors import ConfigError
+
+EVERY = pytest.mark.parametrize("name", CORRUPTIONS)
+
+
+def smooth(count: int = 40, channels: int = 3, side: int = 32) -> Tensor:
+    """Random images in which neighbours are alike, as in photographs."""
+    coarse = torch.rand((count, channels, 4, 4), generator=torch.Generator().manual_seed(0))
+    fine = F.interpolate(coarse, (side, side), mode="bicubic", align_corners=False)
+    return (fine.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def digits() -> Tensor:
+    return torch.from_numpy(load_digits().images[:300] * (255 / 16)).round().to(torch.uint8).unsqueeze(1)
+
+
+def distance(corrupted: Tensor, images: Tensor) -> float:
+    """Mean squared distance on the scale [0,1]."""
+    return float(((corrupted.double() - images.double()) / 255).square().mean())
+
+
+def test_the_set_is_these_five() -> None:
+    assert list(CORRUPTIONS) == ["gaussian_noise", "gaussian_blur", "brightness", "contrast", "pixelate"]
+
+
+@EVERY
+@pytest.mark.parametrize(
+    "images", [smooth(), digits(), smooth(side=28, channels=1), smooth(side=64)], ids=["rgb", "digits", "gray", "large"]
+)
+def test_more_severe_is_further_from_the_clean_images(name: str, images: Tensor) -> None:
+    distances = [distance(corrupt(images, name, severity, 0), images) for severity in range(1, 6)]
+    assert distances[0] > 0
+    assert all(milder < worse for milder, worse in pairwise(distances)), distances
+
+
+@EVERY
+@pytest.mark.parametrize(
+    "shape", [(5, 1, 8, 8), (5, 3, 8, 8), (2, 3, 7, 12), (1, 1, 2, 2), (1, 3, 1, 1), (0, 3, 8, 8)], ids=str
+)
+def test_bytes_of_the_same_shape_come_back(name: str, shape: tuple[int, ...]) -> None:
+    images = torch.randint(256, shape, generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    for severity in range(1, 6):
+        corrupted = corrupt(images, name, severity, 0)
+        assert corrupted.dtype == torch.uint8
+        assert corrupted.shape == images.shape
+
+
+@EVERY
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_no_byte_runs_over_its_end(name: str, level: int) -> None:
+    images = torch.full((4, 3, 8, 8), level, dtype=torch.uint8)
+    change = corrupt(images, name, 5, 0).int() - level
+    assert change.abs().max() < 150  # a byte that ran over would have gone some 255 levels
+
+
+@EVERY
+def test_same_seed_gives_the_same_images(name: str) -> None:
+    images = smooth()
+    assert torch.equal(corrupt(images, name, 3, 5), corrupt(images, name, 3, 5))
+
+
+@EVERY
+def test_only_noise_depends_on_the_seed(name: str) -> None:
+    images = smooth()
+    same = torch.equal(corrupt(images, name, 3, 5), corrupt(images, name, 3, 6))
+    assert same == (name != "gaussian_noise")
+
+
+@EVERY
+def test_input_is_neither_written_to_nor_shared(name: str) -> None:
+    images = smooth()
+    kept = images.clone()
+    corrupt(images, name, 5, 0).fill_(0)
+    assert torch.equal(images, kept)
+
+
+@EVERY
+def test_gray_is_one_channel_of_three_equal_ones(name: str) -> None:
+    gray = smooth(channels=1)
+    if name == "gaussian_noise":
+        pytest.skip("each channel has noise of its own")
+    colour = corrupt(gray.repeat(1, 3, 1, 1), name, 3, 0)
+    assert (colour.int() - corrupt(gray, name, 3, 0).int()).abs().max() <= 1  # other orders of summation
+
+
+@EVERY
+def test_images_beyond_one_chunk_are_corrupted_like_the_first(name: str) -> None:
+    images = smooth(count=10, channels=1, side=8).repeat(210, 1, 1, 1)
+    corrupted = corrupt(images, name, 4, 0)
+    assert len(corrupted) == 2100
+    if name == "gaussian_noise":
+        assert len(corrupted.unique(dim=0)) == 2100
+    else:
+        assert (corrupted.int() - corrupted[:10].int().repeat(210, 1, 1, 1)).abs().max() <= 1
+
+
+@pytest.mark.parametrize("name", ["gaussian_blur", "contrast", "pixelate"])
+@pytest.mark.parametrize("side", [1, 2, 8])
+def test_image_of_one_colour_stays_as_it_is(name: str, side: int) -> None:
+    images = torch.full((2, 3, side, side), 77, dtype=torch.uint8)
+    for severity in range(1, 6):
+        assert torch.equal(corrupt(images, name, severity, 0), images)
+
+
+# --- what each one is ---
+
+
+@pytest.mark.parametrize(("severity", "sigma"), [(1, 0.04), (5, 0.10)])
+def test_noise_has_the_deviation_and_no_mean(severity: int, sigma: float) -> None:
+    images = torch.full((100, 3, 32, 32), 128, dtype=torch.uint8)
+    noise = (corrupt(images, "gaussian_noise", severity, 0).double() - 128) / 255
+    assert abs(float(noise.mean())) < 5 * sigma / np.sqrt(noise.numel())
+    assert abs(float(noise.std()) / sigma - 1) < 0.01
+
+
+def test_noise_of_one_seed_is_the_same_at_every_severity_but_for_its_strength() -> None:
+    images = torch.full((10, 3, 8, 8), 128, dtype=torch.uint8)
+    mild, severe = (corrupt(images, "gaussian_noise", severity, 3).double() - 128 for severity in (1, 5))
+    assert (mild * 0.10 / 0.04 - severe).abs().max() <= 0.5 + 0.5 * 2.5
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (32, 32), (10, 24), (24, 10)])
+def test_blur_of_severity_five_is_scipys_of_a_tenth_of_the_smaller_side(height: int, width: int) -> None:
+    images = smooth(side=32)[:, :, :height, :width]
+    expected = gaussian_filter(
+        images.double().numpy(), 0.1 * min(height, width), axes=(2, 3), mode="nearest", truncate=4
+    )
+    difference = corrupt(images, "gaussian_blur", 5, 0).double().numpy() - expected
+    assert np.abs(difference).max() <= 0.6  # half a level of rounding; both kernels end at about four sigma
+
+
+def test_brightness_moves_the_value_of_hsv_and_leaves_hue_and_saturation() -> None:
+    images = smooth(count=3, side=6)
+    brighter = corrupt(images, "brightness", 3, 0)
+    for before, after in zip(
+        images.permute(0, 2, 3, 1).flatten(0, 2), brighter.permute(0, 2, 3, 1).flatten(0, 2), strict=True
+    ):
+        hue, saturation, value = colorsys.rgb_to_hsv(*(before / 255).tolist())
+        expected = colorsys.hsv_to_rgb(hue, saturation, min(value + 0.15, 1))
+        assert np.abs(after.numpy() - np.array(expected) * 255).max() <= 0.51
+
+
+def test_black_becomes_gray_when_it_is_brightened() -> None:
+    assert corrupt(torch.zeros((1, 3, 2, 2), dtype=torch.uint8), "brightness", 2, 0).unique().tolist() == [26]
+
+
+def test_contrast_brings_every_channel_nearer_to_its_mean() -> None:
+    images = torch.tensor([[[[0, 200]], [[50, 70]]]], dtype=torch.uint8)
+    assert corrupt(images, "contrast", 2, 0).tolist() == [[[[50, 150]], [[55, 65]]]]
+
+
+def test_pixelation_gives_each_square_its_mean() -> None:
+    images = smooth(side=8)
+    means = images.double().reshape(40, 3, 4, 2, 4, 2).mean((3, 5))  # severity 4 on a side of 8: four squares of two
+    expected = means.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    assert (corrupt(images, "pixelate", 4, 0) - expected).abs().max() <= 0.51
+
+
+def test_pixel_that_lies_in_two_squares_mixes_them_by_area() -> None:
+    images = smooth(side=10)
+    fine = images.double().repeat_interleave(3, 2).repeat_interleave(3, 3)  # severity 5: three squares of 10/3 pixels
+    means = fine.reshape(40, 3, 3, 10, 3, 10).mean((3, 5)).repeat_interleave(10, 2).repeat_interleave(10, 3)
+    expected = means.reshape(40, 3, 10, 3, 10, 3).mean((3, 5))
+    assert (corrupt(images, "pixelate", 5, 0) - expected).abs().max() <= 0.51
+
+
+# --- what is refused ---
+
+
+def test_unknown_name_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"gaussian_nose.*did you mean gaussian_noise"):
+        corrupt(smooth(1), "gaussian_nose", 1, 0)
+
+
+@pytest.mark.parametrize("severity", [0, 6, -1])
+def test_severity_that_there_is_not_is_refused(severity: int) -> None:
+    with pytest.raises(ConfigError, match=rf"severity: .*{severity}"):
+        corrupt(smooth(1), "contrast", severity, 0)
+
+
+def test_all_faults_are_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        corrupt(smooth(1), "fog", 9, 0)
+    assert len(caught.value.issues) == 2

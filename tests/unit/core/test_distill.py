@@ -1,0 +1,825 @@
+"""The loop over epochs: exact resuming, repeatable numbers, refusals, and nothing left changed behind it."""
+
+import copy
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.testing import assert_close
+
+import ensdistill.prediction
+from ensdistill.config import Config
+from ensdistill.data import Data, Split, load_data
+from ensdistill.distill import Epoch, distill, new_student
+from ensdistill.errors import ConfigError, DataError, DivergedError
+from ensdistill.members import Ensemble
+from ensdistill.models import build
+from ensdistill.prediction import evaluate, predict
+from ensdistill.randomness import Streams, stream_seed, torch_seed
+from ensdistill.students import SingleStudent, Student
+from tests.unit.core.core_stand_ins import LATENTBE_EMA, random_ensemble, tiny_config
+
+CONFIGS = {
+    "kd": tiny_config(),
+    "latentbe": tiny_config(*LATENTBE_EMA, preset="latentbe"),
+    "gaussian": tiny_config("perturbation.kind=gaussian", "averaging.kind=ema", "averaging.start=0.5"),
+}
+
+
+def numbers(epoch: Epoch) -> tuple[Any, ...]:
+    """All that an epoch reports but the time it took."""
+    return epoch.number, epoch.loss, epoch.val, epoch.subnetworks
+
+
+def run(config: Config, ensemble: Ensemble, data: Data) -> list[tuple[Any, ...]]:
+    return [numbers(epoch) for epoch in distill(config, ensemble, data)]
+
+
+@pytest.fixture(scope="module")
+def whole_runs(ensemble: Ensemble, digits: Data) -> dict[str, list[tuple[Any, ...]]]:
+    """The uninterrupted run of each config, with the weights shipped at its end."""
+    runs = {}
+    for name, config in CONFIGS.items():
+        epochs = []
+        for epoch in distill(config, ensemble, digits):
+            epochs.append(numbers(epoch))
+        runs[name] = [*epochs, {key: t.clone() for key, t in epoch.student().state_dict().items()}]
+    return runs
+
+
+# --- resuming ---
+
+
+@pytest.mark.parametrize("stop", [1, 2])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_run_stopped_after_any_epoch_goes_on_to_the_last_bit(
+    name: str, stop: int, tmp_path: Path, whole_runs: dict[str, list], ensemble: Ensemble, digits: Data
+) -> None:
+    for epoch in distill(CONFIGS[name], ensemble, digits):
+        if epoch.number == stop:
+            epoch.save(tmp_path / "checkpoint.pt")
+            break
+    torch.rand(7)  # whatever else happens in between
+    resumed = []
+    for epoch in distill(CONFIGS[name], ensemble, digits, resume=tmp_path / "checkpoint.pt"):
+        resumed.append(numbers(epoch))
+    *expected, weights = whole_runs[name]
+    assert resumed == expected[stop:]
+    shipped = epoch.student().state_dict()
+    assert all(torch.equal(shipped[key], tensor) for key, tensor in weights.items())
+
+
+def test_finished_run_has_no_further_epochs(tmp_path: Path, ensemble: Ensemble, digits: Data) -> None:
+    for epoch in distill(tiny_config(), ensemble, digits):
+        epoch.save(tmp_path / "checkpoint.pt")
+    assert epoch.last
+    assert list(distill(tiny_config(), ensemble, digits, resume=tmp_path / "checkpoint.pt")) == []
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path, ensemble: Ensemble, digits: Data) -> Path:
+    next(distill(tiny_config(), ensemble, digits)).save(tmp_path / "checkpoint.pt")
+    return tmp_path / "checkpoint.pt"
+
+
+def test_saving_leaves_the_checkpoint_and_no_temporary_file(checkpoint: Path) -> None:
+    assert list(checkpoint.parent.iterdir()) == [checkpoint]
+
+
+@pytest.mark.parametrize("keep", [0, 100, 3000, -1])
+def test_truncated_checkpoint_is_named(checkpoint: Path, keep: int, ensemble: Ensemble, digits: Data) -> None:
+    checkpoint.write_bytes(checkpoint.read_bytes()[:keep])
+    with pytest.raises(DataError, match=r"checkpoint\.pt"):
+        distill(tiny_config(), ensemble, digits, resume=checkpoint)
+
+
+@pytest.mark.parametrize("content", [{"epoch": 1}, [1, 2], {"identity": 3}], ids=str)
+def test_file_that_is_no_checkpoint_is_named(checkpoint: Path, content: Any, ensemble: Ensemble, digits: Data) -> None:
+    torch.save(content, checkpoint)
+    with pytest.raises(DataError, match=r"checkpoint\.pt"):
+        distill(tiny_config(), ensemble, digits, resume=checkpoint)
+
+
+class Evil:
+    """Would write a file when unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.mark,)
+
+
+def test_nothing_in_a_checkpoint_is_executed(checkpoint: Path, ensemble: Ensemble, digits: Data) -> None:
+    mark = checkpoint.with_name("executed")
+    torch.save({"identity": {}, "epoch": Evil(mark)}, checkpoint)
+    with pytest.raises(DataError):
+        distill(tiny_config(), ensemble, digits, resume=checkpoint)
+    assert not mark.exists()
+
+
+def test_missing_checkpoint_is_named(tmp_path: Path, ensemble: Ensemble, digits: Data) -> None:
+    with pytest.raises(DataError, match=r"nothing\.pt"):
+        distill(tiny_config(), ensemble, digits, resume=tmp_path / "nothing.pt")
+
+
+def test_checkpoint_of_other_settings_is_refused(checkpoint: Path, ensemble: Ensemble, digits: Data) -> None:
+    with pytest.raises(ConfigError, match="other settings"):
+        distill(tiny_config("training.lr=0.2"), ensemble, digits, resume=checkpoint)
+
+
+def test_checkpoint_of_another_ensemble_is_refused(checkpoint: Path, digits: Data) -> None:
+    other = random_ensemble(digits)
+    other.identity = "other"
+    with pytest.raises(ConfigError, match="other ensemble"):
+        distill(tiny_config(), other, digits, resume=checkpoint)
+
+
+def test_checkpoint_of_other_data_is_refused(checkpoint: Path, ensemble: Ensemble, digits: Data) -> None:
+    with pytest.raises(ConfigError, match="other data"):
+        distill(tiny_config(), ensemble, replace(digits, identity="other"), resume=checkpoint)
+
+
+# --- seeds ---
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_same_seed_gives_the_same_numbers(
+    name: str, whole_runs: dict[str, list], ensemble: Ensemble, digits: Data
+) -> None:
+    assert run(CONFIGS[name], ensemble, digits) == whole_runs[name][:-1]
+
+
+def test_another_seed_gives_other_numbers(whole_runs: dict[str, list], ensemble: Ensemble, digits: Data) -> None:
+    other = run(tiny_config("seed=1"), ensemble, digits)
+    assert all(a[1:] != b[1:] for a, b in zip(other, whole_runs["kd"], strict=False))
+
+
+def test_streams_are_functions_of_seed_purpose_and_epoch() -> None:
+    cases = [(seed, purpose, epoch) for seed in range(3) for purpose in ("order", "noise") for epoch in range(3)]
+    draws = {stream_seed(*case) for case in cases}
+    assert len(draws) == len(cases)
+    assert all(0 <= draw < 2**63 for draw in draws)
+    one, two = (Streams.of(1, "order", 2, torch.device("cpu")) for _ in range(2))
+    assert torch.equal(torch.rand(3, generator=one.host), torch.rand(3, generator=two.host))
+    assert not torch.equal(torch.rand(3, generator=one.host), torch.rand(3, generator=one.device))
+
+
+# --- the numbers themselves ---
+
+
+def test_full_batch_distillation_is_the_loop_written_by_hand(ensemble: Ensemble, digits: Data) -> None:
+    # One batch an epoch, so that the order of the images does not matter.
+    overrides = ("training.batch_size=40", "training.schedule=constant", "training.warmup_epochs=0")
+    config = tiny_config(*overrides)
+    student = build(config.model, digits, config.seed).train()
+    optimiser = torch.optim.SGD(student.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    x, y = digits.train[slice(None)]
+    losses = []
+    for _ in range(3):
+        s, t = student(x), ensemble(x)
+        p = (t / 4).softmax(-1).mean(0)
+        distillation = 16 * F.kl_div((s / 4).log_softmax(-1), p, reduction="batchmean")
+        loss = 0.1 * F.cross_entropy(s, y) + 0.9 * distillation
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    epochs = list(distill(config, ensemble, digits))
+    assert [epoch.loss for epoch in epochs] == pytest.approx(losses, abs=1e-4)
+    assert epochs[-1].val["nll"] == pytest.approx(evaluate(student, digits.validation)["nll"], abs=1e-3)
+
+
+def test_last_incomplete_batch_is_dropped(ensemble: Ensemble, digits: Data) -> None:
+    # 40 images in batches of 30: one step an epoch, so that the first epoch, all warm-up from 0, leaves the weights.
+    config = tiny_config("training.batch_size=30", "training.epochs=1")
+    epoch = next(distill(config, ensemble, digits))
+    start = build(config.model, digits, config.seed).state_dict()
+    weights = {name: tensor for name, tensor in epoch.student().state_dict().items() if name.endswith("weight")}
+    assert all(torch.equal(start[name], tensor) for name, tensor in weights.items())
+
+
+def test_val_is_that_of_the_student_handed_out(ensemble: Ensemble, digits: Data) -> None:
+    for config in CONFIGS.values():
+        for epoch in distill(config, ensemble, digits):
+            assert evaluate(epoch.student(), digits.validation).items() <= epoch.val.items()
+
+
+def test_student_handed_out_comes_out_of_a_file_to_the_last_bit(
+    ensemble: Ensemble, digits: Data, tmp_path: Path
+) -> None:
+    config = CONFIGS["latentbe"]
+    *_, last = distill(config, ensemble, digits)
+    student, read = last.student(), build(config.model, digits, 0, config.transfer.head()).eval()
+    save_file({name: t.contiguous() for name, t in student.state_dict().items()}, tmp_path / "student.safetensors")
+    read.load_state_dict(load_file(tmp_path / "student.safetensors"))
+    assert torch.equal(predict(student, digits.validation), predict(read, digits.validation))
+    assert [t.stride() for t in student.parameters()] == [t.stride() for t in read.parameters()]
+
+
+def test_student_handed_out_is_in_evaluation_mode(ensemble: Ensemble, digits: Data) -> None:
+    for config in CONFIGS.values():
+        student = next(distill(config, ensemble, digits)).student()
+        assert not any(module.training for module in student.modules())
+
+
+def test_evaluating_an_epoch_does_not_change_the_next_one(ensemble: Ensemble, digits: Data) -> None:
+    # The perturbation looks at the running statistics of the student in training, so a change of them would show.
+    overrides = ("student.subnetworks=2", "perturbation.step_size=0.1")
+    refreshed, plain = (
+        distill(tiny_config(*overrides, f"averaging.refresh_batchnorm={on}", preset="latentbe"), ensemble, digits)
+        for on in ("true", "false")
+    )
+    assert [epoch.loss for epoch in refreshed] == [epoch.loss for epoch in plain]
+
+
+class Recorder:
+    """An averaging that notes what it is shown."""
+
+    kind, refresh_batchnorm = "recorder", False
+
+    def __init__(self) -> None:
+        self.progress: list[float] = []
+        self.weights: list[Tensor] = []
+        self.ends: list[tuple[float, float]] = []
+
+    def __call__(self, student: Student) -> "Recorder":
+        return self
+
+    def update(self, student: Student, progress: float) -> None:
+        self.progress.append(progress)
+        self.weights.append(next(student.parameters()).detach().clone())
+
+    def epoch_ended(self, student: Student, progress: float, judge: Any) -> None:
+        self.ends.append((progress, judge(student)["nll"]))
+
+    def averaged(self, student: Student) -> Student:
+        return student
+
+
+def test_average_is_shown_the_student_after_every_epoch_with_its_validation_metrics(
+    ensemble: Ensemble, digits: Data
+) -> None:
+    recorder = Recorder()
+    epochs = list(distill(tiny_config().model_copy(update={"averaging": recorder}), ensemble, digits))
+    assert recorder.ends == [(pytest.approx(epoch.number / 3), epoch.val["nll"]) for epoch in epochs]
+
+
+def test_average_is_shown_the_student_after_every_step(ensemble: Ensemble, digits: Data) -> None:
+    recorder = Recorder()
+    config = tiny_config().model_copy(update={"averaging": recorder})
+    for epoch in distill(config, ensemble, digits):
+        assert torch.equal(recorder.weights[-1], next(epoch.student().parameters()))
+    assert recorder.progress == pytest.approx([(n + 1) / 12 for n in range(12)])
+    assert len({tuple(weights.flatten().tolist()) for weights in recorder.weights}) == 12
+
+
+def test_ema_is_what_is_evaluated_and_shipped(ensemble: Ensemble, digits: Data) -> None:
+    recorder = Recorder()
+    list(distill(tiny_config().model_copy(update={"averaging": recorder}), ensemble, digits))
+    shares = [0.9 ** (11 - n) for n in range(12)]
+    expected = sum(share * w for share, w in zip(shares, recorder.weights, strict=True)) / sum(shares)
+    *_, last = distill(tiny_config("averaging.kind=ema", "averaging.decay=0.9"), ensemble, digits)
+    assert_close(next(last.student().parameters()).detach(), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_initial_weights_are_a_function_of_the_seed(digits: Data) -> None:
+    def weights(seed: int) -> Tensor:
+        return torch.cat([p.detach().flatten() for p in build(tiny_config().model, digits, seed).parameters()])
+
+    assert torch.equal(weights(1), weights(1))
+    assert not torch.equal(weights(1), weights(2))
+
+
+def test_student_handed_out_is_a_copy(ensemble: Ensemble, digits: Data) -> None:
+    for config in CONFIGS.values():
+        expected = run(config, ensemble, digits)
+        spoiled = []
+        for epoch in distill(config, ensemble, digits):
+            spoiled.append(numbers(epoch))
+            with torch.no_grad():
+                for p in epoch.student().parameters():
+                    p.zero_()
+        assert spoiled == expected
+
+
+def test_single_students_subnetworks_are_the_student(ensemble: Ensemble, digits: Data) -> None:
+    assert all(epoch.subnetworks.items() <= epoch.val.items() for epoch in distill(tiny_config(), ensemble, digits))
+
+
+def test_epochs_are_numbered_from_one_to_the_last(ensemble: Ensemble, digits: Data) -> None:
+    epochs = list(distill(tiny_config(), ensemble, digits))
+    assert [(epoch.number, epoch.epochs, epoch.last) for epoch in epochs] == [
+        (1, 3, False),
+        (2, 3, False),
+        (3, 3, True),
+    ]
+
+
+def test_predictions_do_not_depend_on_the_size_of_the_batches(
+    ensemble: Ensemble, digits: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = predict(ensemble, digits.validation)
+    monkeypatch.setattr(ensdistill.prediction, "BATCH", 7)
+    assert_close(predict(ensemble, digits.validation), whole, atol=1e-5, rtol=1e-5)
+
+
+def test_evaluation_leaves_a_network_in_its_mode(digits: Data) -> None:
+    network = build(tiny_config().model, digits, 0)
+    before = copy.deepcopy(network.state_dict())
+    for mode in (True, False):
+        evaluate(network.train(mode), digits.validation)
+        assert all(module.training == mode for module in network.modules())
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+
+
+# --- BatchNorm refreshed ---
+
+
+def test_refreshed_batchnorm_has_the_statistics_of_the_training_images(ensemble: Ensemble, digits: Data) -> None:
+    config = tiny_config("averaging.refresh_batchnorm=true", "training.batch_size=40")
+    student = next(distill(config, ensemble, digits)).student()
+    normalise, network = student
+    x = digits.train[slice(None)][0]
+    inner = network[0](normalise(x)).transpose(0, 1).flatten(1)
+    assert_close(network[1].running_mean, inner.mean(1), atol=1e-5, rtol=1e-4)
+    assert_close(network[1].running_var, inner.var(1), atol=1e-5, rtol=1e-4)
+
+
+def test_without_refreshing_batchnorm_has_the_running_statistics(ensemble: Ensemble, digits: Data) -> None:
+    config = tiny_config("training.batch_size=40", "training.epochs=1")  # one step with a learning rate of 0
+    student = next(distill(config, ensemble, digits)).student()
+    normalise, network = student
+    inner = network[0](normalise(digits.train[slice(None)][0])).transpose(0, 1).flatten(1)
+    assert_close(network[1].running_mean, 0.1 * inner.mean(1), atol=1e-5, rtol=1e-4)
+
+
+def test_batchnorm_can_be_refreshed_whatever_the_last_batch_holds(ensemble: Ensemble) -> None:
+    overrides = ("data.train=41", "model.blocks=4", "averaging.refresh_batchnorm=true", "training.epochs=1")
+    config = tiny_config(*overrides)
+    data = load_data(config.data)
+    assert len(list(distill(config, random_ensemble(data), data))) == 1
+
+
+# --- refusals ---
+
+
+def test_batch_larger_than_the_training_set_is_refused_at_once(ensemble: Ensemble, digits: Data) -> None:
+    with pytest.raises(ConfigError, match=r"training\.batch_size: 41 is more than the 40"):
+        distill(tiny_config("training.batch_size=41"), ensemble, digits)
+
+
+def test_more_blocks_than_the_image_can_be_halved_are_refused_in_our_own_words(digits: Data) -> None:
+    with pytest.raises(ConfigError):
+        list(distill(tiny_config("model.blocks=5"), random_ensemble(digits), digits))
+
+
+class FailingTeacher(nn.Module):
+    """Uniform logits, and not-a-number from one call on."""
+
+    def __init__(self, from_call: int) -> None:
+        super().__init__()
+        self.calls, self.from_call = 0, from_call
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return torch.full((len(x), 10), float("nan") if self.calls >= self.from_call else 0.0)
+
+
+@pytest.mark.parametrize(("call", "epoch", "step"), [(1, 1, 1), (4, 1, 4), (5, 2, 1), (7, 2, 3)])
+def test_loss_that_is_no_number_ends_the_run_with_its_epoch_and_step(
+    digits: Data, call: int, epoch: int, step: int
+) -> None:
+    asked_at_every_step = tiny_config("training.augmentation.flip=true")
+    run = distill(asked_at_every_step, Ensemble([FailingTeacher(call)], 10, "failing"), digits)
+    assert [next(run).number for _ in range(epoch - 1)] == list(range(1, epoch))
+    with pytest.raises(DivergedError, match=f"epoch {epoch}, step {step}") as caught:
+        next(run)
+    assert (caught.value.epoch, caught.value.step) == (epoch, step)
+
+
+def test_ruinous_learning_rate_ends_the_run(digits: Data, ensemble: Ensemble) -> None:
+    # Decay 1 at rate 100 multiplies every weight by -99 a step, beyond the range of float32 after some 20 steps.
+    overrides = ("training.lr=100", "training.weight_decay=1", "training.schedule=constant", "training.epochs=10")
+    with pytest.raises(DivergedError) as caught:
+        run(tiny_config(*overrides), ensemble, digits)
+    assert not math.isfinite(caught.value.loss)
+
+
+# --- what is left as it was ---
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_callers_random_numbers_are_left_as_they_were(name: str, ensemble: Ensemble, digits: Data) -> None:
+    torch.manual_seed(123)
+    before = torch.get_rng_state()
+    for epoch in distill(CONFIGS[name], ensemble, digits):
+        epoch.student()
+        assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_callers_random_numbers_do_not_matter(whole_runs: dict[str, list], ensemble: Ensemble, digits: Data) -> None:
+    torch.manual_seed(321)
+    assert run(CONFIGS["latentbe"], ensemble, digits) == whole_runs["latentbe"][:-1]
+
+
+def test_seeded_block_restores_the_random_numbers_even_after_a_failure() -> None:
+    before = torch.get_rng_state()
+    with pytest.raises(RuntimeError), torch_seed(1, torch.device("cpu")):
+        torch.rand(3) @ torch.rand(2)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.fixture
+def threads_seen() -> Iterator[set[int]]:
+    """The numbers of CPU threads under which any network ran."""
+    seen: set[int] = set()
+    handle = register_module_forward_pre_hook(lambda *_: seen.add(torch.get_num_threads()))
+    yield seen
+    handle.remove()
+
+
+def test_epochs_run_with_the_threads_of_the_settings_and_leave_the_callers(
+    ensemble: Ensemble, digits: Data, threads_seen: set[int]
+) -> None:
+    epochs = distill(tiny_config("training.threads=2", "training.epochs=2"), ensemble, digits)
+    threads_seen.clear()
+    assert torch.get_num_threads() == 1
+    for _ in epochs:
+        assert torch.get_num_threads() == 1
+    assert threads_seen == {2}
+
+
+def test_student_handed_out_is_refreshed_with_the_threads_of_the_settings(
+    ensemble: Ensemble, digits: Data, threads_seen: set[int]
+) -> None:
+    config = tiny_config("training.threads=2", "training.epochs=1", "averaging.refresh_batchnorm=true")
+    epoch = next(distill(config, ensemble, digits))
+    threads_seen.clear()
+    epoch.student()
+    assert threads_seen == {2}
+
+
+def test_threads_are_restored_after_a_failure(digits: Data) -> None:
+    with pytest.raises(DivergedError):
+        list(distill(tiny_config("training.threads=2"), Ensemble([FailingTeacher(1)], 10, "failing"), digits))
+    assert torch.get_num_threads() == 1
+
+
+def test_data_and_teachers_are_left_as_they_were(ensemble: Ensemble, digits: Data) -> None:
+    images = digits.train.images.clone()
+    weights = copy.deepcopy(ensemble.state_dict())
+    run(CONFIGS["latentbe"], ensemble, digits)
+    assert torch.equal(digits.train.images, images)
+    assert all(torch.equal(weights[name], tensor) for name, tensor in ensemble.state_dict().items())
+
+
+def test_distilling_never_needs_the_test_images(
+    whole_runs: dict[str, list], ensemble: Ensemble, digits: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("the test images were asked for")
+
+    monkeypatch.setattr("ensdistill.data.load_test", refuse)
+    assert {field.name for field in fields(Data)} == {"train", "validation", "unlabelled", "class_names", "identity"}
+    alone = Data(digits.train, digits.validation, digits.unlabelled, digits.class_names, digits.identity)
+    assert run(CONFIGS["kd"], ensemble, alone) == whole_runs["kd"][:-1]
+
+
+# --- merged in the middle of the training ---
+
+MERGING = {
+    "product_of_means": tiny_config(
+        "student.subnetworks=2", "student.merge_at=0.5", "training.epochs=4", preset="latentbe"
+    ),
+    "mean_of_products": tiny_config(
+        "student.subnetworks=2",
+        "student.merge_at=0.5",
+        "student.merge=mean_of_products",
+        "student.bias=own",
+        "student.factors=normal",
+        "training.epochs=4",
+        "averaging.kind=ema",
+        "averaging.refresh_batchnorm=true",
+        preset="latentbe",
+    ),
+}
+
+
+def whole(config: Config, ensemble: Ensemble, data: Data) -> tuple[list[tuple[Any, ...]], dict[str, Tensor]]:
+    """All numbers of a run, and the weights shipped at its end."""
+    epochs = []
+    for epoch in distill(config, ensemble, data):
+        epochs.append(numbers(epoch))
+    return epochs, copy.deepcopy(epoch.student().state_dict())
+
+
+def stopped(
+    config: Config, ensemble: Ensemble, data: Data, stop: int, path: Path
+) -> tuple[list[tuple[Any, ...]], dict[str, Tensor]]:
+    """The same of the rest of a run that was stopped after one epoch and resumed in another process' place."""
+    for epoch in distill(config, ensemble, data):
+        if epoch.number == stop:
+            epoch.save(path)
+            break
+    torch.rand(7)
+    epochs = []
+    for epoch in distill(config, ensemble, data, resume=path):
+        epochs.append(numbers(epoch))
+    return epochs, copy.deepcopy(epoch.student().state_dict())
+
+
+def assert_same_weights(one: dict[str, Tensor], two: dict[str, Tensor]) -> None:
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize("name", MERGING)
+def test_from_the_merge_on_the_student_is_one_network(
+    name: str, tmp_path: Path, ensemble: Ensemble, digits: Data
+) -> None:
+    for epoch in distill(MERGING[name], ensemble, digits):
+        epoch.save(tmp_path / "checkpoint.pt")
+        saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+        assert saved["merged"] == (epoch.number > 2)
+        assert (epoch.subnetworks.items() <= epoch.val.items()) == (epoch.number > 2)
+        assert len(saved["optimiser"]["param_groups"]) == (1 if epoch.number > 2 else 2)
+    plain = build(MERGING[name].model, digits, 0).state_dict()
+    assert {key: t.shape for key, t in epoch.student().state_dict().items()} == {
+        key: t.shape for key, t in plain.items()
+    }
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3])
+@pytest.mark.parametrize("name", MERGING)
+def test_run_stopped_before_at_or_after_its_merge_goes_on_to_the_last_bit(
+    name: str, stop: int, tmp_path: Path, ensemble: Ensemble, digits: Data
+) -> None:
+    epochs, weights = whole(MERGING[name], ensemble, digits)
+    rest, resumed = stopped(MERGING[name], ensemble, digits, stop, tmp_path / "checkpoint.pt")
+    assert rest == epochs[stop:]
+    assert_same_weights(resumed, weights)
+
+
+@pytest.mark.parametrize("name", MERGING)
+def test_run_that_merges_is_repeatable(name: str, ensemble: Ensemble, digits: Data) -> None:
+    assert run(MERGING[name], ensemble, digits) == run(MERGING[name], ensemble, digits)
+
+
+def test_full_batch_run_that_merges_is_the_loop_written_by_hand(ensemble: Ensemble, digits: Data) -> None:
+    config = tiny_config(
+        "student.subnetworks=2",
+        "student.merge_at=0.5",
+        "perturbation.kind=none",
+        "training.epochs=4",
+        "training.batch_size=40",
+        "training.schedule=constant",
+        "training.warmup_epochs=0",
+        preset="latentbe",
+    )
+    x, _ = digits.train[slice(None)]
+    p = (ensemble(x) / 4).softmax(-1)
+    student, losses = new_student(config, digits).train(), []
+    for network, target in ((student, p), (student, p.mean(0, keepdim=True))):
+        if target is not p:  # from here on one network, which learns from the mean of its teachers
+            network = SingleStudent(student.merged()).train()
+        optimiser = config.training.optimiser(network)
+        for _ in range(2):
+            loss = 16 * F.kl_div((network(x) / 4).log_softmax(-1), target, reduction="sum") / target.shape[:2].numel()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            losses.append(float(loss.detach()))
+    assert [epoch.loss for epoch in distill(config, ensemble, digits)] == pytest.approx(losses, rel=1e-4)
+
+
+def test_merging_at_once_is_training_the_plain_network(ensemble: Ensemble, digits: Data) -> None:
+    merged = tiny_config("student.merge_at=0", "perturbation.kind=none", preset="latentbe")
+    single = tiny_config("transfer.kind=one_to_one", "transfer.alpha=1")
+    assert run(merged, ensemble, digits) == run(single, ensemble, digits)
+
+
+def test_merging_at_the_end_leaves_the_training_as_it_is(
+    whole_runs: dict[str, list], tmp_path: Path, ensemble: Ensemble, digits: Data
+) -> None:
+    config = tiny_config(*LATENTBE_EMA, "student.merge_at=1", preset="latentbe")
+    for epoch, expected in zip(distill(config, ensemble, digits), whole_runs["latentbe"], strict=False):
+        epoch.save(tmp_path / "checkpoint.pt")
+        assert not torch.load(tmp_path / "checkpoint.pt", weights_only=True)["merged"]
+        assert numbers(epoch) == expected
+
+
+@pytest.mark.parametrize(
+    ("share", "epoch"), [(0.0, 1), (0.01, 2), (0.2, 2), (0.3, 3), (0.6, 4), (0.8, 5), (0.81, None)]
+)
+def test_merge_comes_before_the_first_epoch_that_begins_at_its_share_or_later(
+    share: float, epoch: int | None, ensemble: Ensemble, digits: Data
+) -> None:
+    overrides = ("student.subnetworks=2", f"student.merge_at={share}", "training.epochs=5")
+    config = tiny_config(*overrides, "student.factors=normal", "training.batch_size=40", preset="latentbe")
+    merged = [one.subnetworks.items() <= one.val.items() for one in distill(config, ensemble, digits)]
+    assert merged == [epoch is not None and number >= epoch for number in range(1, 6)]
+
+
+def test_average_begins_anew_with_the_merge(ensemble: Ensemble, digits: Data) -> None:
+    # A mean over all epochs so far; in the first one after the merge it is that epoch's weights alone.
+    overrides = ("student.subnetworks=2", "student.merge_at=0.5", "training.epochs=4", "perturbation.kind=none")
+    averages = (("averaging.kind=lawa", "averaging.last=4"), ("averaging.kind=none",))
+    lawa, plain = (
+        [epoch.val for epoch in distill(tiny_config(*overrides, *kind, *REFRESH, preset="latentbe"), ensemble, digits)]
+        for kind in averages
+    )
+    assert [a == b for a, b in zip(lawa, plain, strict=True)] == [True, False, True, False]
+
+
+# --- every average ---
+
+REFRESH = ("averaging.refresh_batchnorm=true",)
+AVERAGES = {
+    "ema": ("averaging.kind=ema", "averaging.start=0.5"),
+    "swa": ("averaging.kind=swa", "averaging.start=0.4"),
+    "lawa": ("averaging.kind=lawa", "averaging.last=2"),
+    "greedy_soup": ("averaging.kind=greedy_soup", "averaging.candidates=2", "averaging.metric=nll"),
+}
+
+
+@pytest.mark.parametrize("stop", [1, 2])
+@pytest.mark.parametrize("name", AVERAGES)
+def test_run_with_any_average_goes_on_to_the_last_bit(
+    name: str, stop: int, tmp_path: Path, ensemble: Ensemble, digits: Data
+) -> None:
+    config = tiny_config(*AVERAGES[name])
+    epochs, weights = whole(config, ensemble, digits)
+    rest, resumed = stopped(config, ensemble, digits, stop, tmp_path / "checkpoint.pt")
+    assert rest == epochs[stop:]
+    assert_same_weights(resumed, weights)
+
+
+def test_averages_of_epochs_are_those_of_the_weights_of_a_plain_run(ensemble: Ensemble, digits: Data) -> None:
+    def first_layer(name: str) -> Tensor:
+        *_, last = distill(tiny_config(*AVERAGES[name]), ensemble, digits)
+        return next(last.student().parameters()).detach()
+
+    plain = distill(tiny_config(), ensemble, digits)
+    ends = [next(epoch.student().parameters()).detach().clone() for epoch in plain]
+    assert_close(first_layer("lawa"), (ends[1] + ends[2]) / 2)
+    assert_close(first_layer("swa"), (ends[1] + ends[2]) / 2)  # after two thirds and at the end
+
+
+def test_soup_is_never_worse_than_its_best_epoch(ensemble: Ensemble, digits: Data) -> None:
+    for metric, sign in (("accuracy", 1), ("nll", -1)):
+        single = [epoch.val[metric] for epoch in distill(tiny_config(*REFRESH), ensemble, digits)]
+        soup = ("averaging.kind=greedy_soup", f"averaging.metric={metric}")
+        found = [epoch.val[metric] for epoch in distill(tiny_config(*soup), ensemble, digits)]
+        assert all(sign * found[n] >= max(sign * value for value in single[: n + 1]) for n in range(3))
+
+
+def sorted_by_class(data: Data) -> Data:
+    """Training images in the order of their classes, as a folder of images has them, and brighter class by class."""
+    order = data.train.labels.argsort(stable=True)
+    labels = data.train.labels[order]
+    images = data.train.images[order] // 4 + (19 * labels).to(torch.uint8)[:, None, None, None]
+    return replace(data, train=Split(images, labels))
+
+
+@pytest.mark.parametrize("arranged", ["as drawn", "by class"])
+@pytest.mark.parametrize("name", [*AVERAGES, "none"])
+def test_refreshed_statistics_are_those_of_all_training_images(
+    name: str, arranged: str, ensemble: Ensemble, digits: Data
+) -> None:
+    data = digits if arranged == "as drawn" else sorted_by_class(digits)
+    config = tiny_config(*AVERAGES.get(name, ("averaging.kind=none", *REFRESH)), "training.lr=0.01")
+    *_, last = distill(config, ensemble, data)
+    normalise, network = last.student()
+    with torch.no_grad():
+        inner = network[0](normalise(data.train[slice(None)][0])).transpose(0, 1).flatten(1)
+    assert_close(network[1].running_mean, inner.mean(1), atol=1e-5, rtol=1e-4)
+    assert_close(network[1].running_var, inner.var(1), atol=0, rtol=0.25)  # the mean over batches of ten
+
+
+# --- unlabelled images ---
+
+
+class Spy:
+    """A transfer that notes the labels of every batch, and lets the student stand nearly still."""
+
+    kind = "spy"
+
+    def __init__(self) -> None:
+        self.labels: list[list[int]] = []
+
+    def head(self) -> None:
+        return None
+
+    def __call__(self, student: Tensor, teachers: Tensor, labels: Tensor, on_labels: Tensor) -> Tensor:
+        self.labels.append(labels.tolist())
+        return 1e-6 * student.square().mean()
+
+
+class Shown:
+    """No perturbation, but it notes the images of every batch, each as its bytes."""
+
+    kind, label_images = "shown", "perturbed"
+
+    def __init__(self) -> None:
+        self.images: list[list[bytes]] = []
+
+    def __call__(self, x: Tensor, *_: Any) -> Tensor:
+        self.images.append(as_bytes((x * 255).round().to(torch.uint8)))
+        return x
+
+
+def as_bytes(images: Tensor) -> list[bytes]:
+    return [image.numpy().tobytes() for image in images]
+
+
+def batches(data: Data, ensemble: Ensemble, *overrides: str) -> tuple[list[list[bytes]], list[list[int]]]:
+    """The images and labels of every batch of a run."""
+    spy, shown = Spy(), Shown()
+    config = tiny_config(*overrides).model_copy(update={"transfer": spy, "perturbation": shown})
+    list(distill(config, ensemble, data))
+    return shown.images, spy.labels
+
+
+def with_unlabelled(data: Data, count: int) -> Data:
+    return replace(data, unlabelled=Split(data.unlabelled.images[:count], data.unlabelled.labels[:count]))
+
+
+def test_every_batch_ends_with_so_many_unlabelled_images(ensemble: Ensemble, digits: Data) -> None:
+    images, labels = batches(digits, ensemble, "training.unlabelled=5")
+    known, unknown = set(as_bytes(digits.train.images)), set(as_bytes(digits.unlabelled.images))
+    assert len(images) == 12
+    for some, their_labels in zip(images, labels, strict=True):
+        assert len(some) == len(their_labels) == 15
+        assert set(some[:10]) <= known
+        assert set(some[10:]) <= unknown
+        assert min(their_labels[:10]) >= 0
+        assert set(their_labels[10:]) == {-1}
+
+
+@pytest.mark.parametrize(
+    ("unlabelled", "a_batch"), [(7, 5), (7, 1), (7, 7), (7, 20), (1, 3), (100, 5)], ids=lambda n: str(n)
+)
+def test_unlabelled_images_take_turns(unlabelled: int, a_batch: int, ensemble: Ensemble, digits: Data) -> None:
+    images, _ = batches(with_unlabelled(digits, unlabelled), ensemble, f"training.unlabelled={a_batch}")
+    for epoch in range(3):
+        seen = Counter(image for some in images[4 * epoch : 4 * epoch + 4] for image in some[10:])
+        counts = [seen[image] for image in as_bytes(digits.unlabelled.images[:unlabelled])]
+        assert sum(counts) == 4 * a_batch
+        assert max(counts) - min(counts) <= 1
+
+
+def test_over_many_epochs_all_unlabelled_images_appear_about_equally_often(ensemble: Ensemble, digits: Data) -> None:
+    overrides = ("training.unlabelled=3", "training.epochs=50", "training.batch_size=20")
+    images, _ = batches(with_unlabelled(digits, 20), ensemble, *overrides)
+    seen = Counter(image for some in images for image in some[20:])
+    assert sum(seen.values()) == 300
+    assert len(seen) == 20
+    assert sum((count - 15) ** 2 / 15 for count in seen.values()) < 43.8  # chi-square, 19 degrees, 0.1 %
+
+
+def test_order_of_the_labelled_images_does_not_depend_on_the_unlabelled_ones(ensemble: Ensemble, digits: Data) -> None:
+    with_them, _ = batches(digits, ensemble, "training.unlabelled=5")
+    without, _ = batches(digits, ensemble)
+    assert [some[:10] for some in with_them] == without
+
+
+def test_unlabelled_images_come_in_another_order_in_every_epoch_and_with_every_seed(
+    ensemble: Ensemble, digits: Data
+) -> None:
+    few = with_unlabelled(digits, 20)
+    one, again, other = (batches(few, ensemble, "training.unlabelled=5", f"seed={seed}")[0] for seed in (0, 0, 1))
+    assert one == again
+    orders = [[image for some in run[n : n + 4] for image in some[10:]] for run in (one, other) for n in (0, 4, 8)]
+    assert all(sorted(order) == sorted(orders[0]) for order in orders)
+    assert all(orders[a] != orders[b] for a in range(6) for b in range(a))
+
+
+def test_unlabelled_images_that_the_split_does_not_have_are_refused_at_once(ensemble: Ensemble, digits: Data) -> None:
+    with pytest.raises(ConfigError, match=r"training\.unlabelled: the split leaves no unlabelled images; lower data"):
+        distill(tiny_config("training.unlabelled=1"), ensemble, with_unlabelled(digits, 0))
+
+
+def test_split_without_unlabelled_images_is_no_fault_otherwise(ensemble: Ensemble, digits: Data) -> None:
+    assert run(tiny_config(), ensemble, with_unlabelled(digits, 0)) == run(tiny_config(), ensemble, digits)
+
+
+@pytest.mark.parametrize("stop", [1, 2])
+def test_run_with_unlabelled_images_goes_on_to_the_last_bit(
+    stop: int, tmp_path: Path, ensemble: Ensemble, digits: Data
+) -> None:
+    config = tiny_config("training.unlabelled=5", preset="unikd")
+    epochs, weights = whole(config, ensemble, digits)
+    rest, resumed = stopped(config, ensemble, digits, stop, tmp_path / "checkpoint.pt")
+    assert rest == epochs[stop:]
+    assert_same_weights(resumed, weights)

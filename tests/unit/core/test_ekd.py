@@ -1,0 +1,144 @@
+"""EKD against the hand constants of METHODS E1 and loops over single examples."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from ensdistill.transfer import Averaged, Ekd, Labels
+from tests.unit.core.by_hand import kl, mean, softmax
+
+T = 4.0
+TEACHERS = torch.tensor([[[2.0, 1, 0]], [[0, 1, 2]]], dtype=torch.float64)
+BRANCHES = torch.tensor([[[1.0, 0, 0]], [[0, 0, 1]]], dtype=torch.float64)
+LABEL = torch.tensor([0])
+OF_BRANCHES = 0.551445 + 1.551445  # label terms of case E1
+OWN_TEACHERS = 2 * 0.098609
+LOGIT_TERMS = 2 * 0.666667 + 0.5
+
+
+def loss(
+    label: float = 0.0,
+    teacher: float = 0.0,
+    logit: float = 0.0,
+    together: str = "mean_of_logits",
+    teachers_together: str = "mean_of_logits",
+) -> float:
+    """Case E1 with these weights of the terms."""
+    settings = Ekd(
+        temperature=T,
+        label_weight=label,
+        teacher_weight=teacher,
+        logit_weight=logit,
+        together=together,
+        teachers_together=teachers_together,
+    )
+    return float(settings(BRANCHES, TEACHERS, LABEL, BRANCHES))
+
+
+def random_logits(members: int, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return 2 * torch.randn(members, 5, 4, generator=generator, dtype=torch.float64)
+
+
+# --- E1 ---
+
+
+def test_loss_with_unit_weights_is_the_hand_constant() -> None:
+    assert loss(1, 1) == pytest.approx(3.285507, abs=2e-6)
+
+
+@pytest.mark.parametrize(("together", "of_all"), [("mean_of_logits", 0.958020), ("sum_of_logits", 0.861995)])
+def test_label_terms_are_those_of_the_branches_and_of_their_head(together: str, of_all: float) -> None:
+    assert loss(label=1, together=together) == pytest.approx(of_all + OF_BRANCHES, abs=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("teachers_together", "of_all"), [("mean_of_logits", 0.027380), ("mean_of_probabilities", 0.015394)]
+)
+def test_teacher_terms_are_those_of_the_branches_and_of_the_whole_ensemble(
+    teachers_together: str, of_all: float
+) -> None:
+    assert loss(teacher=1, teachers_together=teachers_together) == pytest.approx(OWN_TEACHERS + of_all, abs=2e-6)
+
+
+def test_logit_terms_are_mean_squared_distances() -> None:
+    assert loss(logit=1) == pytest.approx(LOGIT_TERMS, abs=2e-6)
+
+
+def test_each_weight_multiplies_its_terms() -> None:
+    expected = 0.5 * (0.958020 + OF_BRANCHES) + 2 * (OWN_TEACHERS + 0.027380) + 3 * LOGIT_TERMS
+    assert loss(0.5, 2, 3) == pytest.approx(expected, abs=1e-5)
+
+
+def test_crossing_the_teachers_changes_the_branches_terms_alone() -> None:
+    settings = Ekd(temperature=T, label_weight=0)
+    crossed = settings(BRANCHES, TEACHERS.flip(0), LABEL, BRANCHES)
+    assert float(crossed) == pytest.approx(2 * 0.758424 + 0.027380, abs=2e-6)  # .758424: case K2, cross-paired
+
+
+# --- limits ---
+
+
+def test_without_weight_of_the_teachers_the_loss_is_multi_branch_cross_entropy() -> None:
+    s, labels = random_logits(3, 0), torch.tensor([0, 3, -1, 2, -1])
+    loss = Ekd(teacher_weight=0)(s, random_logits(3, 1), labels, s)
+    labelled = [(b, label) for b, label in enumerate(labels.tolist()) if label >= 0]
+    heads = [*s.tolist(), s.mean(0).tolist()]
+    terms = [-math.log(softmax(head[b])[label]) for head in heads for b, label in labelled]
+    assert float(loss) == pytest.approx(sum(terms) / len(labelled))
+
+
+@pytest.mark.parametrize("together", ["mean_of_logits", "sum_of_logits", "mean_of_probabilities"])
+@pytest.mark.parametrize("teachers_together", ["mean_of_logits", "mean_of_probabilities"])
+def test_one_branch_and_one_teacher_are_plain_distillation_with_every_term_twice(
+    together: str, teachers_together: str
+) -> None:
+    s, t, labels = random_logits(1, 0), random_logits(1, 1), torch.tensor([0, 3, -1, 2, -1])
+    settings = Ekd(temperature=3.0, together=together, teachers_together=teachers_together)
+    plain = Labels()(s, t, labels, s) + Averaged(temperature=3.0, alpha=1.0)(s, t, labels, s)
+    assert_close(settings(s, t, labels, s), 2 * plain)
+
+
+def test_branches_that_equal_their_teachers_have_no_teacher_and_no_logit_terms() -> None:
+    settings = Ekd(label_weight=0, logit_weight=1)
+    t = random_logits(3, 0)
+    assert float(settings(t, t, LABEL.expand(5), t)) == pytest.approx(0, abs=1e-12)
+
+
+def test_label_terms_see_their_own_logits() -> None:
+    s, other, t, labels = random_logits(2, 0), random_logits(2, 1), random_logits(2, 2), LABEL.expand(5)
+    parts = Ekd(teacher_weight=0)(other, t, labels, other) + Ekd(label_weight=0)(s, t, labels, s)
+    assert_close(Ekd()(s, t, labels, other), parts)
+
+
+# --- loops over single examples ---
+
+
+def head(rows: list[list[float]], how: str, temperature: float) -> list[float]:
+    """Probabilities at T of several members as one."""
+    if how == "mean_of_probabilities":
+        return mean([softmax(row, temperature) for row in rows])
+    return softmax([(len(rows) if how == "sum_of_logits" else 1) * z for z in mean(rows)], temperature)
+
+
+@pytest.mark.parametrize("together", ["mean_of_logits", "sum_of_logits", "mean_of_probabilities"])
+@pytest.mark.parametrize("teachers_together", ["mean_of_logits", "mean_of_probabilities"])
+@pytest.mark.parametrize(("branches", "teachers"), [(2, 2), (2, 3), (3, 2), (1, 4)])
+def test_loss_is_the_loop_over_branches_and_images(
+    together: str, teachers_together: str, branches: int, teachers: int
+) -> None:
+    s, t, temperature, labels = random_logits(branches, 0), random_logits(teachers, 1), 2.5, [0, 3, 1, 2, 0]
+    total = 0.0
+    for b in range(5):
+        z, own = s[:, b].tolist(), t[:, b].tolist()
+        total += -math.log(head(z, together, 1)[labels[b]])
+        total += temperature**2 * kl(head(own, teachers_together, temperature), head(z, together, temperature))
+        for k in range(branches):
+            taught_by = [m for m in range(teachers) if m % branches == k] or [k % teachers]
+            p = mean([softmax(own[m], temperature) for m in taught_by])
+            total += -math.log(softmax(z[k])[labels[b]]) + temperature**2 * kl(p, softmax(z[k], temperature))
+    settings = Ekd(temperature=temperature, together=together, teachers_together=teachers_together)
+    assert float(settings(s, t, torch.tensor(labels), s)) == pytest.approx(total / 5)

@@ -1,0 +1,165 @@
+"""What a student is worth beside its teachers."""
+
+import statistics
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from ensdistill.calibration import calibrated_nll
+from ensdistill.corruptions import CORRUPTIONS, corrupt
+from ensdistill.data import Data, Split, load_data
+from ensdistill.distill import new_student
+from ensdistill.evaluation import Examiner, cost, mean_row, under_corruption
+from ensdistill.members import Ensemble, Together
+from ensdistill.metrics import accuracy
+from ensdistill.prediction import evaluate, predict
+from ensdistill.students import BatchEnsemble, Branches
+from ensdistill.teachers import find_ensemble, get_ensemble
+from tests.unit.core.core_stand_ins import numbered_split, random_ensemble, tiny_config
+
+LINEAR = 2  # multiplications and additions of one weight
+
+
+@pytest.fixture(scope="module")
+def data() -> Data:
+    return load_data(tiny_config().data)
+
+
+@pytest.fixture(scope="module")
+def ensemble(data: Data) -> Ensemble:
+    return random_ensemble(data, 3)
+
+
+@pytest.fixture(scope="module")
+def elsewhere(data: Data, ensemble: Ensemble) -> Split:
+    """Other images than those of validation, of which the first network knows two thirds."""
+    known = predict(ensemble.networks[0], data.train).argmax(-1)
+    return Split(data.train.images, torch.where(torch.arange(len(known)) % 3 == 0, data.train.labels, known))
+
+
+def test_the_temperature_comes_from_validation_and_not_from_the_split(
+    data: Data, ensemble: Ensemble, elsewhere: Split
+) -> None:
+    row = Examiner(ensemble, data, elsewhere).student(ensemble.networks[0])
+    validation, split = (predict(ensemble.networks[0], part) for part in (data.validation, elsewhere))
+    assert row["cnll"] == calibrated_nll(split, elsewhere.labels, validation, data.validation.labels)
+    assert row["cnll"] != calibrated_nll(split, elsewhere.labels, split, elsewhere.labels)
+
+
+def test_uncalibrated_metrics_are_those_of_the_split(data: Data, ensemble: Ensemble, elsewhere: Split) -> None:
+    row = Examiner(ensemble, data, elsewhere).student(ensemble.networks[1])
+    assert evaluate(ensemble.networks[1], elsewhere).items() <= row.items()
+
+
+def test_ensemble_is_worth_its_size_and_agrees_with_itself(data: Data, ensemble: Ensemble) -> None:
+    teachers = Examiner(ensemble, data, data.validation).teachers()
+    assert (teachers["ensemble"]["dee"], teachers["ensemble"]["agreement"]) == (3.0, 1.0)
+    assert len(teachers["members"]) == len(teachers["curve"]) == 3
+    assert teachers["curve"][-1] == pytest.approx(teachers["ensemble"]["cnll"])
+    assert teachers["curve"][0] == pytest.approx(mean_row(teachers["members"])["cnll"])
+
+
+def test_student_that_is_the_ensemble_has_its_numbers(data: Data, ensemble: Ensemble) -> None:
+    examiner = Examiner(ensemble, data, data.validation)
+    row = examiner.student(Together(ensemble, "mean_of_probabilities"))
+    together = examiner.teachers()["ensemble"]
+    assert row["nll"] == pytest.approx(together["nll"], rel=1e-6)
+    assert row["agreement"] == 1.0
+    assert row["kl_to_ensemble"] == pytest.approx(0, abs=1e-6)
+    assert row["diversity"] == pytest.approx(together["diversity"], rel=1e-6)
+
+
+def test_without_teachers_a_student_is_not_compared(data: Data, ensemble: Ensemble) -> None:
+    examiner = Examiner(None, data, data.validation)
+    row = examiner.student(ensemble.networks[0])
+    assert "cnll" in row
+    assert not {"dee", "agreement", "kl_to_ensemble"} & set(row)
+    assert examiner.teachers() == {}
+
+
+def test_only_students_of_several_subnetworks_have_a_diversity(data: Data, ensemble: Ensemble) -> None:
+    examiner = Examiner(ensemble, data, data.validation)
+    merged = tiny_config().model_copy(update={"student": BatchEnsemble(subnetworks=2)})
+    apart = tiny_config().model_copy(update={"student": Branches(subnetworks=2)})
+    assert "diversity" not in examiner.student(new_student(merged, data).merged())
+    assert examiner.student(new_student(apart, data).merged())["diversity"] > 0
+
+
+def test_cost_counts_weights_and_their_multiplications() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1, bias=False), nn.Flatten(), nn.Linear(3 * 4 * 5, 7))
+    figures = cost(network, (1, 4, 5))
+    assert figures["parameters"] == 3 * 9 + 60 * 7 + 7
+    assert figures["flops"] == LINEAR * (4 * 5 * 3 * 9 + 60 * 7)
+
+
+@pytest.mark.parametrize("subnetworks", [1, 3])
+def test_subnetworks_that_are_not_merged_cost_as_many_times(subnetworks: int, data: Data) -> None:
+    shape = data.train.images.shape[1:]
+    plain = cost(new_student(tiny_config(), data).merged(), shape)
+    settings = BatchEnsemble(subnetworks=subnetworks, merge="mean_of_probabilities")
+    apart = cost(new_student(tiny_config().model_copy(update={"student": settings}), data).merged(), shape)
+    assert apart["flops"] == subnetworks * plain["flops"]
+    settings = BatchEnsemble(subnetworks=subnetworks)
+    merged = cost(new_student(tiny_config().model_copy(update={"student": settings}), data).merged(), shape)
+    assert merged == plain
+
+
+def test_cost_leaves_the_network_in_its_mode(data: Data) -> None:
+    network = new_student(tiny_config(), data).merged().train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    cost(network, data.train.images.shape[1:])
+    assert all(module.training for module in network.modules())
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+
+
+def test_metrics_under_corruption_are_those_of_the_corrupted_images(data: Data, ensemble: Ensemble) -> None:
+    worse = under_corruption(ensemble.networks[0], data.validation)
+    assert list(worse) == list(CORRUPTIONS)
+    assert all(len(rows) == 5 for rows in worse.values())
+    images = corrupt(data.validation.images, "contrast", 4, seed=0)
+    log_p = predict(ensemble.networks[0], Split(images, data.validation.labels))
+    assert worse["contrast"][3]["accuracy"] == accuracy(log_p.cpu(), data.validation.labels)
+
+
+def test_an_ensemble_is_found_only_when_all_of_it_is_there(tmp_path: Path, data: Data) -> None:
+    config = tiny_config()
+    assert find_ensemble(config, data, tmp_path) is None
+    one = config.model_copy(update={"teachers": config.teachers.model_copy(update={"count": 1})})
+    get_ensemble(one, data, tmp_path)
+    assert find_ensemble(config, data, tmp_path) is None
+    trained = get_ensemble(config, data, tmp_path)
+    found = find_ensemble(config, data, tmp_path)
+    assert found is not None
+    assert found.identity == trained.identity
+
+
+def test_split_given_is_not_written_to(data: Data, ensemble: Ensemble) -> None:
+    split = numbered_split(20, 10)
+    before = split.images.clone()
+    under_corruption(nn.Sequential(nn.Flatten(), nn.Linear(2, 10)), split)
+    assert torch.equal(split.images, before)
+
+
+def test_a_portrait_shows_every_network_and_the_teachers_together(data: Data, ensemble: Ensemble) -> None:
+    one = ensemble.networks[0]
+    drawn = Examiner(ensemble, data, data.validation).portraits({"016": one})
+    assert list(drawn["who"]) == ["016", "ensemble of 3 teachers"]
+    assert drawn["who"]["016"]["ece"] == evaluate(one, data.validation)["ece"]
+    assert sum(images for _, _, images in drawn["who"]["016"]["reliability"]) == drawn["images"] == len(data.validation)
+
+
+def test_images_are_drawn_from_those_the_teachers_agree_on_to_those_they_dispute(
+    data: Data, ensemble: Ensemble
+) -> None:
+    drawn = Examiner(ensemble, data, data.validation).portraits({})["disagreement"]
+    teachers = Examiner(ensemble, data, data.validation).teachers()["ensemble"]
+    assert drawn["teachers"] == sorted(drawn["teachers"])
+    assert len(drawn["teachers"]) == len(drawn["entropy"]["ensemble of 3 teachers"]) == 10
+    assert statistics.fmean(drawn["teachers"]) == pytest.approx(teachers["mutual_information"], rel=0.05)
+
+
+def test_without_teachers_a_portrait_has_no_disagreement(data: Data, ensemble: Ensemble) -> None:
+    drawn = Examiner(None, data, data.validation).portraits({"016": ensemble.networks[0]})
+    assert (list(drawn["who"]), drawn["disagreement"]) == (["016"], {})

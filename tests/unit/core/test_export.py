@@ -1,0 +1,482 @@
+"""A student taken away: files that say what it says, or are not there."""
+
+import importlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import nn
+
+from ensdistill import ConfigError, DataError, ExportError, Run, export, load_config, open_classifier, open_run
+from ensdistill.config import Config
+from ensdistill.data import Data, Split, load_data, load_test
+from ensdistill.distill import new_student
+from ensdistill.latency import LEAST, _milliseconds, prices
+from ensdistill.members import Ensemble, Together
+from ensdistill.model_card import Findings, Spread
+from ensdistill.models import Imported, Torchvision
+from ensdistill.prediction import evaluate, predict
+from ensdistill.shipped import Deployed, _blank, open_deployed
+from tests.commands import call, process
+from tests.unit.core.core_stand_ins import random_ensemble, tiny_config
+
+NETWORKS = ("student.safetensors", "student.pt2", "student.onnx")
+exporting = importlib.import_module("ensdistill.export")  # `ensdistill.export` is the function
+
+
+@pytest.fixture(autouse=True, scope="module")
+def hasty() -> Any:
+    """Times are measured by the least number of turns: here they are not what matters."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ensdistill.latency.SECONDS", 0.0)
+        yield
+
+
+def made(config: Config, data: Data, ensemble: Ensemble | None = None) -> Run:
+    """A run whose student has never learnt but is past its first steps: BatchNorm has seen images."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        student = new_student(config, data).train()
+        for p in student.parameters():
+            p.data.add_(0.05 * torch.randn_like(p))
+        for _ in range(20):
+            student(data.train[slice(0, 20)][0])
+    identity = ensemble.identity if ensemble else "strangers"
+    return Run(config, data, student.merged().eval(), identity, ensemble)
+
+
+@pytest.fixture(scope="module")
+def run(digits: Data, ensemble: Ensemble) -> Run:
+    return made(tiny_config(preset="latentbe"), digits, ensemble)
+
+
+@pytest.fixture(scope="module")
+def exported(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export(run, tmp_path_factory.mktemp("export") / "mine", "cc-by-4.0").folder
+
+
+def assert_says_the_same(folder: Path, run: Run) -> None:
+    """Each file answers as the network does, in batches of any size, by the way in which students are evaluated."""
+    expected = predict(run.network, run.data.validation)
+    images = run.data.validation.images.numpy()
+    for name in NETWORKS:
+        file = open_classifier(folder / name)
+        for size in (1, 3, len(images)):
+            logits, probabilities = file.answer(images[:size])
+            torch.testing.assert_close(torch.tensor(probabilities).double().log(), expected[:size], atol=1e-4, rtol=0)
+            torch.testing.assert_close(
+                torch.tensor(logits).double().log_softmax(-1), expected[:size], atol=1e-4, rtol=0
+            )
+
+
+# --- every student, every model ---
+
+KINDS = [
+    ("kd", []),
+    ("latentbe", []),
+    ("latentbe", ["student.merge=mean_of_probabilities"]),
+    ("ekd", []),
+    ("hydra", ["student.merge=sum_of_logits"]),
+    ("proxy_end2", []),
+]
+
+
+@pytest.mark.parametrize(
+    ("preset", "overrides"), KINDS, ids=lambda value: "-".join([value] if isinstance(value, str) else value)
+)
+def test_every_student_is_exported_with_what_it_says(
+    preset: str, overrides: Sequence[str], digits: Data, tmp_path: Path
+) -> None:
+    run = made(tiny_config(*overrides, preset=preset), digits)
+    assert_says_the_same(export(run, tmp_path).folder, run)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        ["model.kind=resnet", "model.depth=8", "model.width=4"],
+        ["model.kind=wide_resnet", "model.depth=10", "model.width=1"],
+        ["model.kind=torchvision", "model.name=squeezenet1_1"],
+    ],
+    ids=lambda model: model[0],
+)
+def test_every_kind_of_network_is_exported_with_what_it_says(model: list[str], tmp_path: Path) -> None:
+    run = made(load_config("kd", [*model, "data.train=40", "training.batch_size=10"]), coloured())
+    assert_says_the_same(export(run, tmp_path).folder, run)
+
+
+def coloured(count: int = 40) -> Data:
+    """Noise of 16x16 pixels and three channels, of three classes."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (count, 3, 16, 16), dtype=torch.uint8, generator=generator)
+    split = Split(images, torch.arange(count) % 3)
+    return Data(split, split, Split(images[:0], split.labels[:0]), ("cat", "dog", "Käse, alt"), "noise")
+
+
+MINE = """
+from torch import nn
+def network(num_classes, shape):
+    return nn.Sequential(nn.Flatten(), nn.Linear(shape[0] * shape[1] * shape[2], num_classes))
+"""
+
+
+def test_a_network_of_the_users_own_is_run_on_the_word_of_settings_and_not_of_a_file(
+    digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_networks.py").write_text(MINE)
+    monkeypatch.syspath_prepend(tmp_path)
+    run = made(tiny_config().model_copy(update={"model": Imported(path="my_networks:network")}), digits)
+    folder = export(run, tmp_path / "out").folder
+    with pytest.raises(DataError, match=r"take the \.onnx file"):
+        open_classifier(folder)
+    assert open_classifier(folder / "student.onnx").class_names == digits.class_names
+
+
+# --- the check ---
+
+
+@pytest.fixture
+def spoilt(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Lets one kind of file be written from a student whose last bias is off by so much."""
+
+    def off(network: nn.Module, by: float) -> nn.Module:
+        copy = Deployed(network).network
+        [*copy.parameters()][-1].data.add_(by)
+        return copy
+
+    def spoil(name: str, by: float) -> None:
+        save, trace = exporting.save_weights, exporting._program
+        if name == "safetensors":
+            monkeypatch.setattr(exporting, "save_weights", lambda path, n, notes: save(path, off(n, by), notes))
+        else:
+            monkeypatch.setattr(exporting, "_program", lambda s, run: trace(Deployed(off(s.network, by)), run))
+
+    return spoil
+
+
+@pytest.mark.parametrize("name", ["safetensors", "pt2", "onnx"])
+def test_a_file_that_differs_is_refused_with_the_figure_and_leaves_nothing(
+    name: str, run: Run, tmp_path: Path, spoilt: Any
+) -> None:
+    spoilt(name, 0.25)
+    with pytest.raises(
+        ExportError, match=rf"student\.{name}: differs from the student by 0\.25 in a logit, more than 0\.0001"
+    ):
+        export(run, tmp_path / "out", formats=[name])
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_an_answer_that_is_no_number_is_refused(run: Run, tmp_path: Path, spoilt: Any) -> None:
+    spoilt("safetensors", float("nan"))
+    with pytest.raises(ExportError, match="differs from the student by nan"):
+        export(run, tmp_path, formats=["safetensors"])
+
+
+def test_a_difference_in_the_last_digits_is_reported_and_passes(run: Run, tmp_path: Path, spoilt: Any) -> None:
+    spoilt("safetensors", 5e-5)
+    assert export(run, tmp_path, formats=["safetensors"]).differences["student.safetensors"] == pytest.approx(
+        5e-5, rel=0.1
+    )
+
+
+def test_when_one_file_is_refused_an_earlier_export_stays_as_it_was(
+    run: Run, exported: Path, tmp_path: Path, spoilt: Any
+) -> None:
+    shutil.copytree(exported, tmp_path / "out")
+    spoilt("onnx", 1.0)
+    with pytest.raises(ExportError):
+        export(run, tmp_path / "out", "mit")
+    assert {f.name: f.read_bytes() for f in (tmp_path / "out").iterdir()} == {
+        f.name: f.read_bytes() for f in exported.iterdir()
+    }
+
+
+@pytest.mark.parametrize("left", ["student.safetensors", "settings.yaml"])
+def test_another_student_is_not_overwritten(left: str, exported: Path, digits: Data, tmp_path: Path) -> None:
+    shutil.copy(exported / left, tmp_path)
+    with pytest.raises(DataError, match="another student is there"):
+        export(made(tiny_config(), digits), tmp_path)
+
+
+def test_without_the_libraries_only_onnx_is_refused_before_anything_is_done(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ConfigError, match=re.escape("pip install 'ensdistill[export]'")):
+        export(run, tmp_path / "out")
+    assert set(export(run, tmp_path, formats=["safetensors"]).differences) == {"student.safetensors"}
+
+
+def test_a_network_that_cannot_be_traced_is_refused_in_one_line(digits: Data, tmp_path: Path) -> None:
+    class Fickle(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.flatten(1)[:, :10] if x.sum() > 0 else -x.flatten(1)[:, :10]
+
+    network = nn.Sequential(nn.Linear(8, 8), Fickle())
+    with pytest.raises(ExportError, match="cannot be written as pt2 and onnx") as caught:
+        export(Run(tiny_config(), digits, network, "strangers"), tmp_path, formats=["pt2"])
+    assert "\n" not in str(caught.value)
+
+
+# --- what a file knows ---
+
+
+def test_weights_alone_are_enough_to_build_the_student_anywhere(
+    run: Run, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(exported / "student.safetensors", tmp_path / "alone.safetensors")
+    monkeypatch.setattr("sklearn.datasets.load_digits", lambda: pytest.fail("the images were read"))
+    network = open_deployed(tmp_path / "alone.safetensors").network
+    assert torch.equal(predict(network, run.data.validation), predict(run.network, run.data.validation))
+
+
+def test_every_file_says_what_it_was_made_from(run: Run, exported: Path) -> None:
+    with safe_open(exported / "student.safetensors", "pt") as file:
+        weights = file.metadata()
+    notes: dict[str, Any] = {"version": ""}
+    torch.export.load(exported / "student.pt2", extra_files=notes)
+    onnx = onnxruntime.InferenceSession(exported / "student.onnx").get_modelmeta().custom_metadata_map
+    for metadata in (weights, notes, onnx):
+        assert json.loads(metadata["class_names"]) == [str(n) for n in range(10)]
+        assert json.loads(metadata["shape"]) == [1, 8, 8]
+        assert (metadata["settings"], metadata["data"], metadata["ensemble"]) == (
+            run.config.hash,
+            run.data.identity,
+            "random",
+        )
+        assert Config.model_validate_json(metadata["config"]) == run.config
+
+
+def test_onnx_takes_bytes_and_gives_logits_and_probabilities_of_any_number_of_images(exported: Path) -> None:
+    session = onnxruntime.InferenceSession(exported / "student.onnx")
+    (images,) = session.get_inputs()
+    assert (images.name, images.type, images.shape[1:]) == ("images", "tensor(uint8)", [1, 8, 8])
+    assert isinstance(images.shape[0], str), "the number of images is free"
+    assert [(o.name, o.type, o.shape[1:]) for o in session.get_outputs()] == [
+        ("logits", "tensor(float)", [10]),
+        ("probabilities", "tensor(float)", [10]),
+    ]
+
+
+def test_settings_are_those_of_the_run(run: Run, exported: Path) -> None:
+    assert load_config(exported / "settings.yaml") == run.config
+
+
+def test_networks_that_began_with_published_weights_are_built_without_them() -> None:
+    model = Torchvision(name="googlenet", weights="IMAGENET1K_V1")
+    config = load_config("kd").model_copy(update={"model": model})
+    network = _blank(config, (3, 32, 32), ("a", "b"))[1]
+    assert network.transform_input, "published weights of GoogLeNet expect images in other statistics"
+    bare = config.model_copy(update={"model": Torchvision(name="googlenet")})
+    assert not _blank(bare, (3, 32, 32), ("a", "b"))[1].transform_input
+
+
+# --- cost ---
+
+
+def test_prices_count_bytes_parameters_and_operations() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.BatchNorm1d(5))
+    price = prices({"student": network}, (3, 2, 2), torch.device("cpu"))["student"]
+    assert price.parameters == 12 * 5 + 5 + 2 * 5
+    assert price.bytes == 4 * (12 * 5 + 5 + 2 * 5 + 2 * 5) + 8  # running mean and variance; a counter of eight bytes
+    assert price.flops == 2 * 12 * 5
+
+
+def test_networks_are_timed_in_turns() -> None:
+    order = []
+
+    class Sleeps(nn.Module):
+        def __init__(self, name: str, seconds: float) -> None:
+            super().__init__()
+            self.name, self.seconds = name, seconds
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            order.append(self.name)
+            time.sleep(self.seconds)
+            return x
+
+    times = _milliseconds({"a": Sleeps("a", 0.002), "b": Sleeps("b", 0.02)}, torch.zeros(1))
+    assert order == ["a", "b"] * (LEAST + 1)
+    assert times["a"] >= 2
+    assert times["b"] >= 20
+
+
+def test_the_ensemble_costs_as_much_as_all_its_members(run: Run, digits: Data, tmp_path: Path) -> None:
+    done = export(run, tmp_path, formats=["safetensors"])
+    one = prices({"one": random_ensemble(digits, 1)}, (1, 8, 8), torch.device("cpu"))["one"]
+    assert done.prices["ensemble"].parameters == 2 * one.parameters
+    assert done.prices["ensemble"].flops == 2 * one.flops
+    alone = export(Run(run.config, digits, run.network, "random"), tmp_path, formats=["safetensors"])
+    assert set(alone.prices) == {"student"}
+
+
+# --- the card ---
+
+
+def front_matter(card: str) -> dict[str, Any]:
+    front: dict[str, Any] = yaml.safe_load(card.split("---\n")[1])
+    return front
+
+
+def test_the_card_says_what_hugging_face_reads(run: Run, exported: Path) -> None:
+    front = front_matter((exported / "MODEL_CARD.md").read_text())
+    assert front["license"] == "cc-by-4.0"
+    assert "onnx" in front["tags"]
+    figures = {m["type"]: m["value"] for m in front["model-index"][0]["results"][0]["metrics"]}
+    assert figures["accuracy"] == pytest.approx(evaluate(run.network, run.data.validation)["accuracy"], abs=1e-6)
+
+
+def test_the_card_shows_how_to_use_only_what_is_there(run: Run, exported: Path, tmp_path: Path) -> None:
+    assert "import onnxruntime" in (exported / "MODEL_CARD.md").read_text()
+    export(run, tmp_path, formats=["safetensors"])
+    card = (tmp_path / "MODEL_CARD.md").read_text()
+    assert "onnx" not in card
+    assert "ensdistill predict ." in card
+
+
+def test_the_card_names_data_classes_teachers_settings_and_limits(run: Run, exported: Path) -> None:
+    card = (exported / "MODEL_CARD.md").read_text()
+    for told in (
+        "40 training images",
+        "0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
+        "2 teachers",
+        "tdiv_sdiv",
+        "Limits",
+        run.data.identity,
+    ):
+        assert told in card
+    assert "published under `cc-by-4.0`" in card
+
+
+def test_without_a_licence_the_card_says_that_none_was_stated(run: Run, tmp_path: Path) -> None:
+    export(run, tmp_path, formats=["safetensors"])
+    card = (tmp_path / "MODEL_CARD.md").read_text()
+    assert front_matter(card)["license"] == "other"
+    assert "No licence of these weights was stated" in card
+
+
+def test_findings_of_a_study_stand_in_the_card(run: Run, tmp_path: Path) -> None:
+    rows = {"student": {"nll": Spread(0.09876, 0.00412, 5), "accuracy": 0.97}}
+    findings = Findings("digits", "007", "better than kd, 95 % interval [0.001, 0.009]", {"Test images, 5 seeds": rows})
+    export(run, tmp_path, findings=findings, formats=["safetensors"])
+    card = (tmp_path / "MODEL_CARD.md").read_text()
+    assert "better than kd, 95 % interval [0.001, 0.009]" in card
+    assert "| student | 0.9700 | 0.0988 +- 0.0041 (n=5) |" in card.split("Test images, 5 seeds:")[1]
+
+
+@pytest.mark.e2e
+def test_the_program_in_the_card_runs_as_it_stands(exported: Path, run: Run, tmp_path: Path) -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", (exported / "MODEL_CARD.md").read_text(), re.DOTALL)
+    shutil.copy(exported / "student.onnx", tmp_path)
+    Image.fromarray(run.data.validation.images[3, 0].numpy()).save(tmp_path / "image.png")
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    log_p = predict(run.network, run.data.validation)[3]
+    name, probability = done.stdout.split()
+    assert name == str(int(log_p.argmax()))
+    assert float(probability) == pytest.approx(float(log_p.max().exp()), rel=1e-4)
+
+
+# --- the command ---
+
+SMALL = ["data.validation=60", "model.width=4", "teachers.count=1", "teachers.training.epochs=2", "training.epochs=3"]
+WORDS = [word for change in SMALL for word in ("--set", change)]
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A student of preset kd, distilled and exported by the commands, in `run` and `run/export`."""
+    folder = tmp_path_factory.mktemp("commands")
+    done = call("ensdistill", "distill", "kd", *WORDS, "--studies", folder, "--out", folder / "run")
+    assert done.code == 0, done.err
+    done = process("ensdistill", "export", folder / "run", "--studies", folder)
+    (folder / "printed.txt").write_text(done.out)
+    assert (done.code, done.err) == (0, "")
+    return folder
+
+
+@pytest.mark.e2e
+def test_the_command_prints_files_differences_and_costs_and_nothing_else(studies: Path) -> None:
+    printed = (studies / "printed.txt").read_text()
+    lines = printed.splitlines()
+    for name in NETWORKS:
+        assert re.search(rf"{re.escape(name)} +│ +[\d.,]+ kB │ +\d\.\de[+-]\d\d", printed)
+    assert re.search(r"│ ensemble │ +[\d.]+ kB", printed)
+    assert [line.split(":")[0] for line in lines[-2:]] == ["export", "try it"]
+    assert all(line[:1] in "┏┃┡│└fclte" for line in lines)
+
+
+@pytest.mark.e2e
+def test_onnx_is_as_accurate_where_only_onnxruntime_and_numpy_can_be_imported(studies: Path, tmp_path: Path) -> None:
+    test = load_test(load_config(studies / "run" / "config.yaml").data)
+    np.savez(tmp_path / "test.npz", images=test.images.numpy(), labels=test.labels.numpy())
+    program = f"""
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "torchvision", "ensdistill", "PIL", "sklearn", "scipy"):
+            raise ImportError(f"{{name}} is not there")
+sys.meta_path.insert(0, Refuse())
+import numpy as np, onnxruntime
+session = onnxruntime.InferenceSession({str(studies / "run" / "export" / "student.onnx")!r})
+test = np.load({str(tmp_path / "test.npz")!r})
+_, probabilities = session.run(None, {{"images": test["images"]}})
+print(repr(float((probabilities.argmax(1) == test["labels"]).mean())))
+"""
+    done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told = call("ensdistill", "evaluate", studies / "run", "--split", "test", "--json", "--studies", studies)
+    assert len(test) == 700
+    assert float(done.stdout) == json.loads(told.out)["test"]["accuracy"]
+
+
+def test_exported_settings_make_the_same_student_again(studies: Path) -> None:
+    words = (studies / "run" / "export" / "settings.yaml", "--studies", studies, "--out", studies / "again")
+    assert call("ensdistill", "distill", *words).code == 0
+    weights, again = (load_file(studies / name / "student.safetensors") for name in ("run/export", "again"))
+    assert set(weights) == set(again)
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+
+
+def test_a_run_is_named_by_its_folder_its_settings_or_an_export(studies: Path, tmp_path: Path) -> None:
+    for n, name in enumerate(("run", "run/config.yaml", "run/export", "run/export/settings.yaml")):
+        words = (studies / name, "--studies", studies, "--out", tmp_path / str(n), "--formats", "safetensors", "--json")
+        done = call("ensdistill", "export", *words)
+        assert done.code == 0, done.err
+        result = json.loads(done.out)
+        assert result["differences"] == {"student.safetensors": 0.0}
+        assert result["prices"]["student"]["milliseconds"].keys() == {"1", "128"}
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    done = call("ensdistill", "export", tmp_path)
+    assert (done.code, "neither config.yaml nor settings.yaml" in done.err) == (2, True)
+
+
+def test_without_the_teachers_the_student_stands_alone(studies: Path, tmp_path: Path) -> None:
+    words = ("--studies", tmp_path, "--out", tmp_path / "out", "--formats", "safetensors")
+    done = call("ensdistill", "export", studies / "run", *words)
+    assert done.code == 0, done.err
+    assert "trains them" in done.out
+    assert "ensemble │" not in done.out
+
+
+def test_a_run_opens_with_the_teachers_it_learnt_from_only(studies: Path, ensemble: Ensemble) -> None:
+    config = load_config(studies / "run" / "config.yaml")
+    opened = open_run(config, load_data(config.data), studies / "run" / "student.safetensors", ensemble)
+    assert opened.ensemble is None
+    assert not isinstance(opened.network, Together)

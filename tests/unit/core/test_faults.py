@@ -1,0 +1,155 @@
+"""Every fault is a line that names the setting, the rule, the value and, where there is one, the way out."""
+
+import math
+import pickle
+from typing import Any
+
+import pytest
+
+from ensdistill.config import Config, build_config, flatten
+from ensdistill.errors import NO_VALUE, ConfigError, ConfigIssue, DataError, DivergedError, EnsdistillError
+from ensdistill.faults import nearest, settings_table
+
+TDIV = {"kind": "tdiv_sdiv"}
+
+
+def faults(tree: dict[str, Any]) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        build_config(tree)
+    return [str(issue) for issue in caught.value.issues]
+
+
+@pytest.mark.parametrize(
+    ("tree", "begins", "holds"),
+    [
+        # an unknown name, with the nearest one
+        ({"traning": {}}, "traning: no such setting", "did you mean training?"),
+        ({"training": {"epoch": 3}}, "training.epoch: no such setting", "did you mean epochs?"),
+        ({"perturbation": TDIV | {"step_sise": 0.1}}, "perturbation.step_sise: no such", "did you mean step_size?"),
+        ({"teachers": {"model": {"widht": 3}}}, "teachers.model.widht: no such", "did you mean width?"),
+        ({"student": {"kind": "single", "zzz": 3}}, "student.zzz: no such setting of single", "there are kind"),
+        # a known name in another place
+        ({"epochs": 3}, "epochs: no such setting", "did you mean training.epochs?"),
+        ({"teachers": {"epochs": 3}}, "teachers.epochs: no such setting", "did you mean teachers.training.epochs?"),
+        ({"averaging": {"kind": "swa", "decay": 0.9}}, "averaging.decay: no such", "of swa (it belongs to ema)"),
+        ({"transfer": {"step_size": 0.1}}, "transfer.step_size: no such", "did you mean perturbation.step_size?"),
+        # an unknown kind
+        ({"transfer": {"kind": "averged"}}, "transfer.kind: 'averged' is none of", "did you mean averaged?"),
+        ({"averaging": {"kind": "emma"}}, "averaging.kind: 'emma' is none of none, ema", "did you mean ema?"),
+        ({"model": {"kind": "resmet"}}, "model.kind: 'resmet' is none of convnet", "(did you mean resnet?)"),
+        ({"transfer": {"kind": "averaged"}, "data": {"path": "x", "kind": "cifar"}}, "data.kind: 'cifar'", "cifar10?"),
+        ({"teachers": {"mixed": [{"width": 3}]}}, "teachers.mixed.0.kind: must be given (convnet, resnet", ""),
+        ({"transfer": {"kind": None}}, "transfer.kind: null is none of", ""),
+        ({"transfer": {"kind": ["averaged"]}}, "transfer.kind: ", "is none of"),
+        # an unknown choice
+        ({"perturbation": TDIV | {"label_images": "cleen"}}, "perturbation.label_images: 'cleen'", "mean clean?"),
+        ({"training": {"schedule": "cosin"}}, "training.schedule: 'cosin' is none of", "did you mean cosine?"),
+        # out of range
+        ({"training": {"epochs": 0}}, "training.epochs: must be greater than or equal to 1", "not 0"),
+        ({"training": {"momentum": 1.0}}, "training.momentum: must be less than 1", "not 1.0"),
+        ({"training": {"lr": 0}}, "training.lr: must be greater than 0", "not 0"),
+        ({"transfer": {"alpha": 1.5}}, "transfer.alpha: must be less than or equal to 1", "not 1.5"),
+        ({"seed": -1}, "seed: must be greater than or equal to 0", "not -1"),
+        ({"teachers": {"training": {"lr": -1}}}, "teachers.training.lr: must be greater than 0", "not -1"),
+        # a wrong type
+        ({"training": {"lr": "0.1"}}, "training.lr: must be a number", "not '0.1'"),
+        ({"training": {"lr": True}}, "training.lr: must be a number", "not true"),
+        ({"training": {"epochs": True}}, "training.epochs: must be a whole number", "not true"),
+        ({"training": {"epochs": 2.0}}, "training.epochs: must be a whole number", "not 2.0"),
+        ({"training": {"epochs": None}}, "training.epochs: must be a whole number", "not null"),
+        ({"training": {"nesterov": 1}}, "training.nesterov: must be true or false", "not 1"),
+        ({"training": {"lr": [0.1]}}, "training.lr: must be a number", "not [0.1]"),
+        ({"training": 5}, "training: must be a mapping of names to values", "not 5"),
+        ({"transfer": "averaged"}, "transfer: must be a mapping", "not 'averaged' (did you mean {kind: averaged}?)"),
+        ({"teachers": {"mixed": 3}}, "teachers.mixed: must be a list", "not 3"),
+        ({"seed": list(range(99))}, "seed: must be a whole number", "not [0, 1, 2, 3, 4, 5, 6, 7, ...]"),
+        ({"data": {"kind": "image_folder", "path": 3}}, "data.path: must be a text", "not 3"),
+        # no number
+        ({"training": {"lr": math.nan}}, "training.lr: must be a finite number", "not nan"),
+        ({"training": {"lr": math.inf}}, "training.lr: must be a finite number", "not inf"),
+        # nothing where something is needed
+        ({"data": {"kind": "image_folder"}}, "data.path: must be given", ""),
+        ({"data": {"kind": "image_folder", "path": ""}}, "data.path: ", "at least 1 character"),
+    ],
+    ids=str,
+)
+def test_fault_names_the_setting_the_rule_and_the_way_out(tree: dict[str, Any], begins: str, holds: str) -> None:
+    (line,) = faults(tree)
+    assert line.startswith(begins)
+    assert holds in line
+    assert "\n" not in line
+
+
+def test_all_faults_are_reported_at_once() -> None:
+    tree = {
+        "seed": -1,
+        "training": {"lr": 0, "epochs": "x", "bach_size": 3},
+        "transfer": {"kind": "averaged", "alpha": 2},
+        "teachers": {"model": {"width": 0}},
+        "nonsense": 1,
+    }
+    names = {line.split(":")[0] for line in faults(tree)}
+    assert names == {
+        "seed",
+        "training.lr",
+        "training.epochs",
+        "training.bach_size",
+        "transfer.alpha",
+        "teachers.model.width",
+        "nonsense",
+    }
+
+
+@pytest.mark.parametrize(
+    ("tree", "issue"),
+    [
+        ({"transfer": {"alpha": 1.5}}, (("transfer", "alpha"), 1.5, None)),
+        ({"traning": {}}, (("traning",), NO_VALUE, "did you mean training?")),
+        ({"averaging": {"kind": "emma"}}, (("averaging", "kind"), "emma", "did you mean ema?")),
+        ({"perturbation": TDIV, "teachers": {"count": 1}}, (("perturbation",), NO_VALUE, None)),
+        ({"training": {"batch_size": 99}, "data": {"train": 50}}, (("training", "batch_size"), 99, None)),
+        ({"changes": [{"after": 99, "settings": {"training.lr": 1}}]}, (("changes", 0, "after"), 99, None)),
+    ],
+    ids=str,
+)
+def test_an_issue_holds_path_value_and_hint(tree: dict[str, Any], issue: tuple[Any, ...]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build_config(tree)
+    assert [(one.path, one.value, one.hint) for one in caught.value.issues] == [issue]
+
+
+def test_message_of_a_config_error_is_its_faults_one_a_line() -> None:
+    error = ConfigError(["a: one", "b: two"])
+    assert str(error) == "a: one\nb: two"
+    assert ConfigError("only").issues == [ConfigIssue((), "only")]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ConfigError(["a", "b"]), DataError("x"), DivergedError(2, 5, float("inf"))],
+    ids=lambda e: type(e).__name__,
+)
+def test_errors_survive_the_way_between_processes(error: EnsdistillError) -> None:
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+    assert type(copy) is type(error)
+    assert (str(copy), vars(copy)) == (str(error), vars(error))
+
+
+def test_nearest_name_is_none_if_nothing_is_near() -> None:
+    assert nearest("temprature", ["alpha", "temperature"]) == "temperature"
+    assert nearest("xyz", ["alpha", "temperature"]) is None
+
+
+def test_table_of_settings_has_every_setting_of_the_default_config() -> None:
+    names = {row.name for row in settings_table(Config)}
+    assert set(flatten(Config().model_dump())) <= names | {"teachers.model.kind", "model.kind"}
+
+
+def test_every_setting_has_a_sentence() -> None:
+    assert [row.name for row in settings_table(Config) if not row.sentence.endswith(".")] == []
+
+
+def test_every_number_has_a_range() -> None:
+    rows = {row.name: row.limits for row in settings_table(Config)}
+    assert rows["training.lr"] == "above 0, at most 100"
+    assert rows["transfer.alpha"] == "at least 0, at most 1"

@@ -1,0 +1,289 @@
+"""The second axis against the hand constants of METHODS L4, and what every step must leave alone."""
+
+import copy
+import math
+from collections.abc import Sequence
+
+import pytest
+import torch
+from scipy.stats import kstest
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from ensdistill.data import Data
+from ensdistill.members import Ensemble
+from ensdistill.models import build
+from ensdistill.models.normalise import Normalise
+from ensdistill.pairing import draw_pair
+from ensdistill.perturbations import ConfOds, Gaussian, NoPerturbation, Ods, TDivSDiv
+from ensdistill.students import Single
+from ensdistill.students.base import Student
+from tests.unit.core.core_stand_ins import LinearMembers, random_ensemble, streams, tiny_config
+
+
+def hand(value: Sequence) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64)
+
+
+A = hand([[1, 0], [0, 0]]), hand([[0, 0], [0, 1]])
+TEACHERS = LinearMembers(*A)
+STUDENT = LinearMembers(A[0] / 2, A[1] / 4)
+X = hand([0.6, 0.3]).view(1, 1, 1, 2)
+
+
+@pytest.fixture
+def student(digits: Data) -> Student:
+    """Two subnetworks that differ, in training mode."""
+    config = tiny_config("student.subnetworks=2", preset="latentbe")
+    student = config.student(build(config.model, digits, 0))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, p in student.named_parameters():
+            if name.endswith((".r", ".s")):
+                p.uniform_(-0.3, 0.3, generator=generator)
+    return student.train()
+
+
+def grey(images: int = 8) -> Tensor:
+    """Images far from black and white, so that nothing is clipped."""
+    return 0.3 + 0.4 * torch.rand(images, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+# --- L4 ---
+
+
+@pytest.mark.parametrize(("pair", "g"), [((0, 1), [0.173507, 0]), ((1, 0), [0, 0.196803])])
+def test_direction_is_the_hand_constant(pair: tuple[int, int], g: Sequence) -> None:
+    direction = TDivSDiv.direction(X, TEACHERS, STUDENT, pair, pair)
+    assert_close(direction.flatten(), hand(g), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_perturbed_image_is_the_hand_constant_of_the_drawn_pair(seed: int) -> None:
+    pair, _ = draw_pair(2, 2, streams(seed).host)
+    expected = {(0, 1): [0.605546, 0.3], (1, 0): [0.6, 0.305546]}[pair]
+    shown = TDivSDiv()(X, TEACHERS, STUDENT, streams(seed))
+    assert_close(shown.flatten(), hand(expected), atol=1e-5, rtol=0)
+
+
+def test_both_ordered_pairs_are_drawn() -> None:
+    assert {draw_pair(2, 2, streams(seed).host)[0] for seed in range(6)} == {(0, 1), (1, 0)}
+
+
+def test_direction_of_linear_members_is_the_closed_form() -> None:
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(3, 4, 6, generator=generator, dtype=torch.float64)
+    b = torch.randn(3, 4, 6, generator=generator, dtype=torch.float64)
+    x = torch.rand(5, 1, 2, 3, generator=generator, dtype=torch.float64)
+    p, q = [torch.einsum("mcd,bd->mbc", maps, x.flatten(1)).softmax(-1) for maps in (a, b)]
+    i, j, k, m = 2, 0, 1, 2
+    expected = (p[i] - p[j]) @ a[i] - (q[k] - q[m]) @ b[k]
+    direction = TDivSDiv.direction(x, LinearMembers(*a), LinearMembers(*b), (i, j), (k, m))
+    assert_close(direction.flatten(1), expected)
+
+
+def test_student_of_one_subnetwork_leaves_the_teachers_half() -> None:
+    single = LinearMembers(hand([[3.0, 1], [-2, 5]]))
+    p = torch.stack([X.flatten(1) @ a.T for a in A]).softmax(-1)
+    direction = TDivSDiv.direction(X, TEACHERS, single, (0, 1), (0, 0))
+    assert_close(direction.flatten(1), (p[0] - p[1]) @ A[0], atol=1e-12, rtol=0)
+
+
+# --- the step ---
+
+
+@pytest.mark.parametrize("step_size", [1 / 255, 0.01])
+def test_step_is_root_d_times_eta_long_where_nothing_is_clipped(
+    student: Student, digits: Data, step_size: float
+) -> None:
+    shown = TDivSDiv(step_size=step_size)(grey(), random_ensemble(digits), student, streams())
+    assert 0 < shown.min() < shown.max() < 1
+    lengths = (shown - grey()).flatten(1).norm(dim=1)
+    assert_close(lengths, torch.full((8,), math.sqrt(64) * step_size), atol=1e-5, rtol=0)
+
+
+def test_step_of_one_image_does_not_depend_on_the_others(student: Student, digits: Data) -> None:
+    together = TDivSDiv()(grey(), random_ensemble(digits), student, streams())
+    alone = TDivSDiv()(grey()[2:3], random_ensemble(digits), student, streams())
+    assert_close(together[2:3], alone)
+
+
+def test_perturbed_images_stay_between_black_and_white(student: Student, digits: Data) -> None:
+    x = grey().round()
+    for piece in (TDivSDiv(step_size=1.0), Gaussian(step_size=1.0)):
+        shown = piece(x, random_ensemble(digits), student, streams())
+        assert shown.min() == 0
+        assert shown.max() == 1
+
+
+def test_image_is_unchanged_where_teachers_agree_and_subnetworks_agree(digits: Data) -> None:
+    config = tiny_config("student.subnetworks=2", preset="latentbe")
+    network = build(config.model, digits, 0)
+    twins = Ensemble([network, copy.deepcopy(network)], 10, "twins")
+    equal = config.student(build(config.model, digits, 1))
+    assert torch.equal(TDivSDiv()(grey(), twins, equal, streams()), grey())
+
+
+def test_image_is_unchanged_where_its_direction_is_exactly_zero() -> None:
+    blind = LinearMembers(torch.zeros(2, 2).double(), torch.zeros(2, 2).double())
+    assert torch.equal(TDivSDiv()(X, blind, blind, streams()), X)
+
+
+def test_without_a_step_the_images_stay_as_they_are(student: Student, digits: Data) -> None:
+    for piece in (TDivSDiv(step_size=0.0), Gaussian(step_size=0.0), NoPerturbation()):
+        assert torch.equal(piece(grey(), random_ensemble(digits), student, streams()), grey())
+
+
+# --- what a step leaves alone ---
+
+
+def _without_student_changes(student: Student, digits: Data) -> None:
+    before = copy.deepcopy(student.state_dict())
+    modes = [module.training for module in student.modules()]
+    TDivSDiv()(grey(), random_ensemble(digits), student, streams())
+    assert all(torch.equal(before[name], tensor) for name, tensor in student.state_dict().items())
+    assert [module.training for module in student.modules()] == modes
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_student_keeps_weights_batchnorm_statistics_and_mode(student: Student, digits: Data, training: bool) -> None:
+    _without_student_changes(student.train(training), digits)
+
+
+def test_student_and_teachers_get_no_gradient(student: Student, digits: Data) -> None:
+    ensemble = random_ensemble(digits)
+    TDivSDiv()(grey(), ensemble, student, streams())
+    assert all(p.grad is None for p in [*student.parameters(), *ensemble.parameters()])
+
+
+def test_gradients_that_the_student_holds_are_kept(student: Student, digits: Data) -> None:
+    for p in student.parameters():
+        p.grad = torch.ones_like(p)
+    TDivSDiv()(grey(), random_ensemble(digits), student, streams())
+    assert all(torch.equal(p.grad, torch.ones_like(p)) for p in student.parameters())
+
+
+def test_images_given_are_not_written_to(student: Student, digits: Data) -> None:
+    x = grey()
+    shown = TDivSDiv()(x, random_ensemble(digits), student, streams())
+    assert torch.equal(x, grey())
+    assert not x.requires_grad
+    assert not shown.requires_grad
+
+
+def test_student_in_training_is_perturbed_as_in_evaluation(student: Student, digits: Data) -> None:
+    in_training = TDivSDiv()(grey(), random_ensemble(digits), student.train(), streams())
+    in_evaluation = TDivSDiv()(grey(), random_ensemble(digits), student.eval(), streams())
+    assert torch.equal(in_training, in_evaluation)
+
+
+def test_step_works_where_gradients_are_switched_off(student: Student, digits: Data) -> None:
+    with torch.no_grad():
+        shown = TDivSDiv()(grey(), random_ensemble(digits), student, streams())
+    assert torch.equal(shown, TDivSDiv()(grey(), random_ensemble(digits), student, streams()))
+
+
+# --- networks that normalise their images themselves ---
+
+
+def test_step_through_a_normalising_network_is_the_chain_rule_by_hand() -> None:
+    # f(x) = A (x - mean) / std, two channels of two pixels: dx = (A_i / std)^T (p_i - p_j), per channel.
+    generator = torch.Generator().manual_seed(0)
+    mean, std = hand([0.5, 0.4]), hand([0.25, 0.1])
+    a = [torch.randn(3, 4, generator=generator, dtype=torch.float64) for _ in range(2)]
+    x = 0.4 + 0.2 * torch.rand(6, 2, 1, 2, generator=generator, dtype=torch.float64)
+
+    def normalising(matrix: Tensor) -> nn.Module:
+        linear = nn.Linear(4, 3, bias=False).double()
+        linear.weight = nn.Parameter(matrix.clone())
+        return nn.Sequential(Normalise(mean, std), nn.Flatten(), linear)
+
+    teachers = Ensemble([normalising(matrix) for matrix in a], 3, "normalising")
+    student = Single()(normalising(a[0]))
+    shown = TDivSDiv()(x, teachers, student, streams(1))
+
+    (i, j), _ = draw_pair(2, 1, streams(1).host)
+    pixel_mean, pixel_std = mean.repeat_interleave(2), std.repeat_interleave(2)
+    inside = (x.flatten(1) - pixel_mean) / pixel_std
+    p = [(inside @ matrix.T).softmax(-1) for matrix in a]
+    g = (p[i] - p[j]) @ a[i] / pixel_std
+    expected = x.flatten(1) + math.sqrt(4) / 255 * g / g.norm(dim=1, keepdim=True)
+    assert_close(shown.flatten(1), expected)
+
+
+# --- gaussian noise and none ---
+
+
+def test_gaussian_noise_has_the_distribution_of_its_step_size() -> None:
+    x = torch.full((100, 1, 20, 20), 0.5)
+    noise = (Gaussian(step_size=0.05)(x, TEACHERS, STUDENT, streams()) - x).flatten().double()
+    assert kstest((noise / 0.05).numpy(), "norm").pvalue > 0.01
+    assert float(noise.std()) == pytest.approx(0.05, rel=0.02)
+
+
+def test_gaussian_noise_differs_from_image_to_image_and_call_to_call() -> None:
+    x = torch.full((2, 1, 4, 4), 0.5)
+    stream = streams()
+    first, second = (Gaussian()(x, TEACHERS, STUDENT, stream) for _ in range(2))
+    assert not torch.equal(first, second)
+    assert not torch.equal(first[0], first[1])
+
+
+def test_no_perturbation_returns_the_very_images() -> None:
+    x = grey()
+    assert NoPerturbation()(x, TEACHERS, STUDENT, streams()) is x
+
+
+# --- O1 ---
+
+A_O1 = hand([[1, -1], [0, 1], [-1, 0]])
+W_O1 = hand([[0.5, -1, 0.25]])
+
+
+@pytest.mark.parametrize(
+    ("piece", "expected"), [(Ods(), [0.601743, 0.294735]), (ConfOds(), [0.600724, 0.297812])], ids=["ods", "conf_ods"]
+)
+def test_diversified_sampling_is_the_hand_constant(
+    piece: Ods, expected: Sequence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "rand", lambda *shape, **named: (W_O1 + 1) / 2)
+    assert_close(piece(X, LinearMembers(A_O1), STUDENT, streams()).flatten(), hand(expected), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_direction_of_diversified_sampling_is_the_closed_form_for_linear_teachers(temperature: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(3, 4, 6, generator=generator, dtype=torch.float64)
+    x = 0.4 + 0.2 * torch.rand(5, 1, 2, 3, generator=generator, dtype=torch.float64)
+    shown = Ods(temperature=temperature)(x, LinearMembers(*maps), STUDENT, streams(7))
+    same = streams(7)
+    teacher = maps[int(torch.randint(3, (), generator=same.host))]
+    w = torch.rand(5, 4, generator=same.device).double() * 2 - 1
+    y = (x.flatten(1) @ teacher.T / temperature).softmax(-1)
+    g = (y * w - y * (y * w).sum(-1, keepdim=True)) @ teacher / temperature
+    expected = x.flatten(1) + math.sqrt(6) / 255 * g / g.norm(dim=1, keepdim=True)
+    assert_close(shown.flatten(1), expected)
+
+
+def test_confidence_is_the_ratio_of_the_two_steps(digits: Data) -> None:
+    teachers = random_ensemble(digits)
+    x = grey()
+    plain, confident = (piece(x, teachers, teachers, streams(3)) - x for piece in (Ods(), ConfOds()))
+    teacher = int(torch.randint(len(teachers), (), generator=streams(3).host))
+    confidence = teachers(x, [teacher])[0].softmax(-1).amax(-1)
+    assert_close(plain.flatten(1).norm(dim=1), torch.full((8,), 8 / 255), rtol=1e-4, atol=0)
+    assert_close(confident.flatten(1).norm(dim=1) / plain.flatten(1).norm(dim=1), confidence, rtol=1e-3, atol=0)
+
+
+def test_every_teacher_is_chosen_about_equally_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[int] = []
+
+    class Watched(LinearMembers):
+        def forward(self, x: Tensor, members: Sequence[int] | None = None) -> Tensor:
+            chosen.extend(members or [])
+            return super().forward(x, members)
+
+    stream = streams()
+    for _ in range(300):
+        Ods()(X, Watched(*[A_O1] * 3), STUDENT, stream)
+    assert all(70 < chosen.count(teacher) < 130 for teacher in range(3))

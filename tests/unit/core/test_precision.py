@@ -1,0 +1,69 @@
+"""A step in bfloat16 is the step in float32, roughly, and leaves everything but the products in float32."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ensdistill import optimiser as training
+from ensdistill.data import Data
+from ensdistill.distill import distill, new_student
+from ensdistill.optimiser import fast_in_bfloat16
+from ensdistill.step import distill_step
+from tests.unit.core.core_stand_ins import random_ensemble, streams, tiny_config
+
+PRESETS = ("kd", "latentbe", "diversity", "ekd")
+
+
+def one_step(preset: str, precision: str, data: Data) -> tuple[Tensor, Tensor, nn.Module]:
+    """The loss, all gradients in one vector, and the student."""
+    config = tiny_config(f"training.precision={precision}", preset=preset)
+    student = new_student(config, data).train()
+    sgd, average = config.training.optimiser(student), config.averaging(student)
+    images, labels = data.train[slice(0, 10)]
+    loss = distill_step(config, random_ensemble(data), student, sgd, average, images, labels, streams(), 0.5)
+    return loss, torch.cat([p.grad.flatten() for p in student.parameters() if p.grad is not None]), student
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_step_in_bfloat16_goes_where_the_one_in_float32_goes(preset: str, digits: Data) -> None:
+    loss, gradient, _ = one_step(preset, "bfloat16", digits)
+    exact_loss, exact, _ = one_step(preset, "float32", digits)
+    assert loss.dtype == gradient.dtype == torch.float32
+    assert not torch.equal(gradient, exact)
+    assert loss.item() == pytest.approx(exact_loss.item(), rel=0.05)
+    assert torch.cosine_similarity(gradient, exact, 0) > 0.98
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_weights_and_statistics_stay_in_float32(preset: str, digits: Data) -> None:
+    _, _, student = one_step(preset, "bfloat16", digits)
+    kinds = {tensor.dtype for tensor in student.state_dict().values() if tensor.is_floating_point()}
+    assert kinds == {torch.float32}
+
+
+def test_same_seed_gives_the_same_numbers_in_bfloat16(digits: Data) -> None:
+    config = tiny_config("training.precision=bfloat16", preset="latentbe")
+    one, two = ([epoch.val for epoch in distill(config, random_ensemble(digits), digits)] for _ in range(2))
+    assert one == two
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_automatic_precision_is_bfloat16_where_the_device_is_fast_at_it(
+    fast: bool, digits: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "fast_in_bfloat16", lambda _: fast)
+    gradient = one_step("kd", "auto", digits)[1]
+    assert torch.equal(gradient, one_step("kd", "bfloat16" if fast else "float32", digits)[1])
+
+
+def test_processor_without_bfloat16_instructions_is_not_fast_at_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for told, fast in (({"avx512_bf16": True}, True), ({"avx512_bf16": False, "avx2": True}, False), ({}, False)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda told=told: told)
+        assert fast_in_bfloat16(torch.device("cpu")) == fast
+
+
+def test_settings_in_float32_have_the_hash_they_had_before_there_was_a_choice() -> None:
+    plain = tiny_config()
+    assert "precision" not in plain.training.model_dump()
+    assert tiny_config("training.precision=float32").hash == plain.hash
+    assert tiny_config("training.precision=bfloat16").hash != plain.hash

@@ -1,0 +1,310 @@
+"""Images from anywhere on disk, classified by an exported student."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from ensdistill import Classifier, ConfigError, DataError, Run, export, open_classifier
+from ensdistill.classify import BATCH, Answer, classify, find_images
+from ensdistill.data import Data
+from ensdistill.data.image_files import ImageFile
+from ensdistill.distill import new_student
+from ensdistill.prediction import predict
+from tests.commands import Done, call
+from tests.unit.core.core_stand_ins import tiny_config
+
+KINDS = ("safetensors", "onnx", "pt2")
+
+
+@pytest.fixture(scope="module")
+def run(digits: Data) -> Run:
+    config = tiny_config()
+    return Run(config, digits, new_student(config, digits).merged().eval(), "strangers")
+
+
+@pytest.fixture(scope="module")
+def model(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export(run, tmp_path_factory.mktemp("model")).folder
+
+
+@pytest.fixture
+def images(run: Run, tmp_path: Path) -> Path:
+    """The first twelve validation images as PNG, in two sub-folders: 00.png, 02.png, ... and 01.png, 03.png, ..."""
+    for n in range(12):
+        place = tmp_path / "images" / ("even", "odd")[n % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(run.data.validation.images[n, 0].numpy()).save(place / f"{n:02}.png")
+    return tmp_path / "images"
+
+
+ORDER = [0, 2, 4, 6, 8, 10, 1, 3, 5, 7, 9, 11]
+
+
+def expected(run: Run) -> np.ndarray:
+    """Probabilities of the twelve, in the order of their names."""
+    p: np.ndarray = predict(run.network, run.data.validation).exp().numpy()[ORDER]
+    return p
+
+
+def rows_of(done: Done) -> list[dict[str, str]]:
+    return list(csv.DictReader(done.out.splitlines()))
+
+
+def figures_of(rows: list[dict[str, str]]) -> np.ndarray:
+    return np.array([[float(row[f"p({k})"]) for k in range(10)] for row in rows])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_file_gives_the_probabilities_of_the_student(
+    kind: str, run: Run, model: Path, images: Path
+) -> None:
+    done = call("ensdistill", "predict", model / f"student.{kind}", images, "--format", "csv")
+    assert (done.code, done.err) == (0, "")
+    rows = rows_of(done)
+    assert [Path(row["file"]).stem for row in rows] == [f"{n:02}" for n in ORDER]
+    np.testing.assert_allclose(figures_of(rows), expected(run), atol=1e-5)
+    assert [row["class"] for row in rows] == [str(k) for k in expected(run).argmax(1)]
+    np.testing.assert_allclose([float(row["probability"]) for row in rows], expected(run).max(1), atol=1e-5)
+
+
+def test_json_has_every_probability_by_the_name_of_its_class(run: Run, model: Path, images: Path) -> None:
+    told = json.loads(call("ensdistill", "predict", model, images, "--format", "json").out)
+    assert [Path(answer["file"]).parent.name for answer in told] == ["even"] * 6 + ["odd"] * 6
+    p = [[answer["probabilities"][str(k)] for k in range(10)] for answer in told]
+    np.testing.assert_allclose(p, expected(run), atol=1e-5)
+
+
+def test_the_table_shows_the_likeliest_classes_first(run: Run, model: Path, images: Path) -> None:
+    done = call("ensdistill", "predict", model, images / "even" / "00.png", "--top", "3")
+    (line,) = [line for line in done.out.splitlines() if "00.png" in line]
+    cells = [cell.strip() for cell in line.strip("│").split("│")]
+    best = np.argsort(-expected(run)[0])[:3]
+    assert cells[1:] == [text for k in best for text in (str(k), f"{expected(run)[0, k]:.4f}")]
+
+
+def test_more_classes_than_there_are_cannot_be_shown(model: Path, images: Path) -> None:
+    assert call("ensdistill", "predict", model, images, "--top", "99").code == 0
+
+
+@pytest.mark.parametrize("top", ["0", "-1", "many"])
+def test_a_number_of_classes_that_is_none_is_refused(top: str, model: Path, images: Path) -> None:
+    assert call("ensdistill", "predict", model, images, "--top", top).code == 2
+
+
+def test_files_folders_and_zip_files_come_in_the_order_given(model: Path, images: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "some.zip", "w") as archive:
+        archive.write(images / "odd" / "03.png", "deep/er/03.png")
+        archive.writestr("__MACOSX/deep/er/._03.png", b"x")
+        archive.writestr("readme.txt", b"x")
+    shutil.copy(images / "even" / "00.png", tmp_path / "named without suffix")
+    places = [tmp_path / "some.zip", images / "even", tmp_path / "named without suffix"]
+    rows = rows_of(call("ensdistill", "predict", model, *places, "--format", "csv"))
+    names = [Path(row["file"]).name for row in rows]
+    assert names == ["03.png", "00.png", "02.png", "04.png", "06.png", "08.png", "10.png", "named without suffix"]
+    assert rows[0]["file"] == str(tmp_path / "some.zip" / "deep/er/03.png")
+    np.testing.assert_array_equal(figures_of(rows)[1], figures_of(rows)[-1])
+
+
+def test_a_broken_image_is_told_and_skipped_and_the_others_are_classified(run: Run, model: Path, images: Path) -> None:
+    (images / "even" / "01.png").write_bytes(b"no image")
+    done = call("ensdistill", "predict", model, images, "--format", "csv")
+    assert done.code == 1
+    np.testing.assert_allclose(figures_of(rows_of(done)), expected(run), atol=1e-5)
+    first, last = done.err.splitlines()
+    assert first.startswith(f"skipped: {images / 'even' / '01.png'} is not a readable image")
+    assert last == "1 of 13 images skipped"
+
+
+def test_where_all_are_broken_the_answer_is_empty(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    done = call("ensdistill", "predict", model, tmp_path, "--format", "json")
+    assert (done.code, json.loads(done.out)) == (1, [])
+
+
+def test_colour_images_of_another_size_are_fitted_to_the_network(model: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (31, 17), (255, 0, 0)).save(tmp_path / "red.png")
+    Image.new("L", (8, 8), round(0.299 * 255)).save(tmp_path / "grey.png")
+    rows = rows_of(call("ensdistill", "predict", model, tmp_path, "--format", "csv"))
+    np.testing.assert_array_equal(*figures_of(rows))
+
+
+@pytest.mark.parametrize(("name", "form"), [("x.csv", None), ("x.json", None), ("x.txt", None), ("x.csv", "json")])
+def test_answers_go_to_a_file_in_the_form_that_its_name_or_the_user_says(
+    name: str, form: str | None, model: Path, images: Path, tmp_path: Path
+) -> None:
+    words = ("predict", model, images, "--out", tmp_path / name, *(("--format", form) if form else ()))
+    done = call("ensdistill", *words)
+    assert (done.code, done.out) == (0, "")
+    text = (tmp_path / name).read_text()
+    begins = {"csv": "file,class,probability,p(0)", "json": '[{"file": ', "txt": "┏━"}[form or name[2:]]
+    assert text.startswith(begins)
+
+
+def test_names_of_files_are_shown_as_they_are(run: Run, model: Path, images: Path, tmp_path: Path) -> None:
+    odd = tmp_path / "[bold]a, :smile: b.png"
+    shutil.copy(images / "even" / "00.png", odd)
+    assert odd.name in call("ensdistill", "predict", model, odd).out
+    assert rows_of(call("ensdistill", "predict", model, odd, "--format", "csv"))[0]["file"] == str(odd)
+
+
+@pytest.mark.e2e
+def test_a_reader_that_has_seen_enough_is_no_error(model: Path, images: Path) -> None:
+    command = [sys.executable, "-m", "ensdistill.cli", "predict", model, images, "--format", "csv"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as done:
+        assert done.stdout is not None
+        assert done.stderr is not None
+        done.stdout.close()
+        assert done.stderr.read() == ""
+
+
+# --- what is refused ---
+
+
+def test_a_missing_model_and_missing_images_are_bad_input(model: Path, images: Path, tmp_path: Path) -> None:
+    for words, told in (
+        ([tmp_path / "nothing", images], "there is no such model"),
+        ([tmp_path, images], "no exported model in this folder"),
+        ([images / "even" / "00.png", images], "none of the files that `ensdistill export` writes"),
+        ([model, images, tmp_path / "a.png"], "a.png: there is no such file or folder"),
+        ([model, model], "no image in there"),
+    ):
+        done = call("ensdistill", "predict", *words)
+        assert (done.code, done.out) == (2, ""), words
+        assert told in done.err
+
+
+def test_a_zip_file_that_is_none_is_bad_input(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.zip").write_bytes(b"PK no")
+    done = call("ensdistill", "predict", model, tmp_path / "x.zip")
+    assert (done.code, "readable zip file" in done.err) == (2, True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_damaged_model_is_named_in_one_line(kind: str, model: Path, images: Path, tmp_path: Path) -> None:
+    raw = (model / f"student.{kind}").read_bytes()
+    for n, damaged in enumerate((b"", b"no model", raw[: len(raw) // 2])):
+        file = tmp_path / f"{n}.{kind}"
+        file.write_bytes(damaged)
+        done = call("ensdistill", "predict", file, images)
+        assert done.code == 2, damaged[:10]
+        assert done.err.startswith(f"error: {file}: ")
+        assert len(done.err.splitlines()) == 1
+
+
+def test_weights_of_somebody_else_are_refused_with_the_way_out(images: Path, tmp_path: Path) -> None:
+    save_file({"weight": torch.zeros(3)}, tmp_path / "theirs.safetensors")
+    done = call("ensdistill", "predict", tmp_path / "theirs.safetensors", images)
+    assert (done.code, "write it anew with `ensdistill export`" in done.err) == (2, True)
+
+
+# --- in Python ---
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("shape", '[1, 8, "8"]'),
+        ("shape", "[1, -8, 8]"),
+        ("shape", "[1, 10000000, 10000000]"),
+        ("shape", "[1, 8.5, 8]"),
+        ("class_names", "[[1], [2]]"),
+        ("class_names", '"0123456789"'),
+    ],
+)
+def test_a_file_that_says_nonsense_of_itself_is_refused_before_anything_is_built(
+    name: str, value: str, run: Run, model: Path, tmp_path: Path
+) -> None:
+    save_file(load_file(model / "student.safetensors"), tmp_path / "x.safetensors", run.metadata | {name: value})
+    with pytest.raises(DataError, match="does not say what images it takes"):
+        open_classifier(tmp_path / "x.safetensors")
+
+
+def test_names_cannot_steer_the_terminal(run: Run, model: Path, images: Path, tmp_path: Path) -> None:
+    names = json.dumps([f"\x1b]0;mine\x07{k}" for k in range(10)])
+    evil = run.metadata | {"class_names": names}
+    save_file(load_file(model / "student.safetensors"), tmp_path / "x.safetensors", evil)
+    shutil.copy(images / "even" / "00.png", tmp_path / "\x1b[31m.png")
+    (tmp_path / "\x1b[32m.png").write_bytes(b"broken")
+    places = [tmp_path / "\x1b[31m.png", tmp_path / "\x1b[32m.png"]
+    done = call("ensdistill", "predict", tmp_path / "x.safetensors", *places)
+    assert done.code == 1
+    assert "]0;mine" in done.out
+    assert "\x1b" not in done.out + done.err
+
+
+def test_a_pipe_that_answers_go_to_stays_a_pipe(model: Path, images: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    words = [images / "even" / "00.png", "--format", "csv", "--out", tmp_path / "pipe"]
+    assert call("ensdistill", "predict", model, *words).code == 0
+    assert os.read(reader, 100_000).startswith(b"file,class")
+    assert (tmp_path / "pipe").is_fifo()
+    os.close(reader)
+
+
+def test_a_folder_is_opened_by_its_safetensors_then_onnx_then_pt2(model: Path, tmp_path: Path) -> None:
+    shutil.copytree(model, tmp_path / "model")
+    for kind in KINDS:
+        assert open_classifier(tmp_path / "model").path.name == f"student.{kind}"
+        (tmp_path / "model" / f"student.{kind}").unlink()
+
+
+def test_a_classifier_maps_bytes_to_probabilities_and_refuses_anything_else(run: Run, model: Path) -> None:
+    classifier = open_classifier(model)
+    images = run.data.validation.images[:5].numpy()
+    np.testing.assert_allclose(classifier(images), predict(run.network, run.data.validation)[:5].exp(), atol=1e-5)
+    for wrong in (images.astype(np.float32), images[:, :, :4], images[0]):
+        with pytest.raises(ConfigError, match=r"takes uint8 \(N,1,8,8\)"):
+            classifier(wrong)
+
+
+def test_images_are_read_a_batch_at_a_time(images: Path) -> None:
+    read = []
+
+    def files() -> object:
+        for n in range(3 * BATCH):
+            read.append(n)
+            yield ImageFile(images, "even/00.png")
+
+    seen = []
+
+    def answer(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        seen.append(len(batch))
+        return np.zeros((len(batch), 2)), np.zeros((len(batch), 2))
+
+    answers = classify(Classifier(Path("m"), (1, 8, 8), ("a", "b"), answer), files(), pytest.fail)
+    next(answers)
+    assert len(read) == BATCH
+    assert len(list(answers)) == 3 * BATCH - 1
+    assert seen == [BATCH] * 3
+
+
+def test_images_of_other_than_one_or_three_channels_cannot_be_read(images: Path) -> None:
+    strange = Classifier(Path("m"), (4, 8, 8), ("a", "b"), lambda batch: (batch, batch))
+    with pytest.raises(DataError, match="takes images of 4 channels"):
+        next(classify(strange, find_images([images]), pytest.fail))
+
+
+def test_of_equal_probabilities_the_first_class_is_named_first() -> None:
+    assert Answer("x", np.array([0.2, 0.4, 0.4], dtype=np.float32)).top(3) == [1, 2, 0]
+
+
+def test_what_is_read_is_not_written_over(model: Path, images: Path, tmp_path: Path) -> None:
+    own = tmp_path / "student.onnx"
+    shutil.copy(model / "student.onnx", own)
+    image = images / "even" / "00.png"
+    for out in (own, image):
+        before = out.read_bytes()
+        done = call("ensdistill", "predict", own, image, "--out", out)
+        assert (done.code, "would be overwritten" in done.err, out.read_bytes() == before) == (2, True, True)

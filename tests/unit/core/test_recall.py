@@ -1,0 +1,245 @@
+"""Teachers of images that are always shown as they are: asked once, recalled by every run, confused with no others."""
+
+import copy
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from ensdistill import recall as module
+from ensdistill.config import Config, build_config
+from ensdistill.data import Data, Split
+from ensdistill.distill import distill
+from ensdistill.members import Ensemble
+from ensdistill.models import build
+from ensdistill.recall import Recalled, recall
+from tests.unit.core.core_stand_ins import random_ensemble, tiny_config
+
+PRESETS = {  # those that show every image as it is
+    "kd": (),
+    "aekd": (),
+    "ekd": (),
+    "unikd": ("training.unlabelled=5",),
+}
+every_preset = pytest.mark.parametrize("name", PRESETS)
+
+
+def config_of(name: str, *overrides: str) -> Config:
+    return tiny_config(*PRESETS[name], *overrides, preset=name)
+
+
+def run(config: Config, ensemble: Ensemble, data: Data) -> list[tuple[float, dict[str, float]]]:
+    return [(epoch.loss, epoch.val) for epoch in distill(config, ensemble, data)]
+
+
+@contextmanager
+def asked(ensemble: Ensemble) -> Iterator[list[int]]:
+    """How many images the first teacher was shown at each call inside the block."""
+    calls: list[int] = []
+    handle = ensemble.networks[0].register_forward_pre_hook(lambda _, images: calls.append(len(images[0])))
+    yield calls
+    handle.remove()
+
+
+# --- the same numbers ---
+
+
+@every_preset
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_recalled_teachers_teach_what_live_ones_do(
+    name: str, precision: str, digits: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, ensemble = config_of(name, "training.epochs=1", f"training.precision={precision}"), random_ensemble(digits)
+    recalled = run(config, ensemble, digits)
+    monkeypatch.setattr(sys.modules[distill.__module__], "recall", lambda *_: None)
+    with asked(ensemble) as calls:
+        live = run(config, ensemble, digits)
+    assert calls == [config.training.batch_size + config.training.unlabelled] * 4
+    # In bfloat16 recalled teachers keep the digits that live ones lose.
+    exactness: dict[str, float] = {"rel": 1e-5, "abs": 1e-7} if precision == "float32" else {"rel": 0.05, "abs": 0.01}
+    for (loss, val), (live_loss, live_val) in zip(recalled, live, strict=True):
+        assert loss == pytest.approx(live_loss, **exactness)
+        assert val["nll"] == pytest.approx(live_val["nll"], **exactness)
+
+
+@pytest.mark.parametrize("unlabelled", [0, 5])
+@pytest.mark.parametrize("batch", [7, 1000])
+def test_recalled_logits_are_those_of_every_image_alone(
+    unlabelled: int, batch: int, digits: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BATCH", batch)
+    ensemble = random_ensemble(digits, 3)
+    known = recall(ensemble, digits, tiny_config(f"training.unlabelled={unlabelled}"))
+    assert known is not None
+    images = torch.cat([digits.train.images, digits.unlabelled.images[: len(digits.unlabelled) * (unlabelled > 0)]])
+    assert known.shape == (3, len(images), 10)
+    assert known.dtype == torch.float32
+    for n in (0, 39, len(images) - 1):
+        for m in range(3):
+            alone = ensemble.networks[m](images[n : n + 1] / 255)[0]
+            torch.testing.assert_close(known[m, n], alone, rtol=1e-5, atol=1e-6)
+
+
+@every_preset
+def test_who_asked_first_changes_no_digit(name: str, digits: Data) -> None:
+    config = config_of(name)
+    by_itself = run(config, random_ensemble(digits), digits)
+    ahead = random_ensemble(digits)
+    torch.set_num_threads(2)
+    torch.manual_seed(5)
+    try:
+        recall(ahead, digits, config)
+    finally:
+        torch.set_num_threads(1)
+    with asked(ahead) as calls:
+        assert run(config, copy.deepcopy(ahead), digits) == run(config, ahead, digits) == by_itself
+    assert calls == []
+
+
+@every_preset
+def test_resumed_run_recalls_the_same(name: str, digits: Data, tmp_path: Path) -> None:
+    config = config_of(name)
+    whole = []
+    for epoch in distill(config, random_ensemble(digits), digits):
+        whole.append((epoch.loss, epoch.val))
+        if epoch.number == 1:
+            epoch.save(tmp_path / "checkpoint")
+    again = distill(config, random_ensemble(digits), digits, resume=tmp_path / "checkpoint")
+    assert [(epoch.loss, epoch.val) for epoch in again] == whole[1:]
+
+
+# --- asked once, or at every step ---
+
+
+@every_preset
+def test_teachers_are_asked_once_of_each_image_and_never_again(name: str, digits: Data) -> None:
+    config, ensemble = config_of(name), random_ensemble(digits)
+    images = len(digits.train) + len(digits.unlabelled) * (config.training.unlabelled > 0)
+    with asked(ensemble) as calls:
+        epochs = distill(config, ensemble, digits)
+        next(epochs)
+        assert sum(calls) == images
+        list(epochs)
+        run(config.model_copy(update={"seed": 1}), ensemble, digits)
+        assert sum(calls) == images
+
+
+CHANGE: list[Any] = [{"after": 1, "settings": {"transfer.temperature": 2.0}}]
+
+
+def test_settings_that_change_on_the_way_do_not_have_them_asked_again(digits: Data) -> None:
+    config = build_config(tiny_config().model_dump(mode="json") | {"changes": CHANGE})
+    ensemble = random_ensemble(digits)
+    with asked(ensemble) as calls:
+        run(config, ensemble, digits)
+    assert calls == [40]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "training.augmentation.flip=true",
+        "training.augmentation.pad=1",
+        "training.augmentation.cutout=2",
+        "perturbation.kind=gaussian",
+        "perturbation.kind=ods",
+    ],
+)
+def test_teachers_are_asked_at_every_step_where_each_shows_other_images(other: str, digits: Data) -> None:
+    ensemble = random_ensemble(digits)
+    assert recall(ensemble, digits, tiny_config(other)) is None
+    with asked(ensemble) as calls:
+        run(tiny_config(other), ensemble, digits)
+    assert len(calls) >= 12
+    assert set(calls) == {10}
+    assert ensemble.said == {}
+
+
+def test_an_empty_ensemble_has_nothing_to_recall(digits: Data) -> None:
+    assert recall(Ensemble([], 10, "none"), digits, tiny_config()) is None
+
+
+def test_a_batch_is_recalled_by_member_as_the_ensemble_gives_it() -> None:
+    logits = torch.randn(3, 4, 5)
+    recalled = Recalled(logits)
+    assert len(recalled) == 3
+    assert torch.equal(recalled(torch.zeros(4, 1, 2, 2)), logits)
+    assert torch.equal(recalled(torch.zeros(4, 1, 2, 2), [2, 0]), logits[[2, 0]])
+
+
+# --- never anybody else's ---
+
+
+def brighter(split: Split) -> Split:
+    return Split(split.images + 1, split.labels)
+
+
+def part(data: Data, **parts: Split) -> Data:
+    """Other images under the name of the old ones."""
+    return replace(data, **parts)
+
+
+def test_other_images_are_never_recalled_even_under_the_same_name(digits: Data) -> None:
+    ensemble = random_ensemble(digits)
+    order = torch.arange(40).flip(0)
+    flat = digits.train.images.view(40, 1, 4, 16)
+    others = [
+        part(digits, train=brighter(digits.train)),
+        part(digits, train=Split(digits.train.images[order], digits.train.labels[order])),
+        part(digits, train=Split(digits.train.images[:20], digits.train.labels[:20])),
+        part(digits, train=Split(flat, digits.train.labels)),
+        part(digits, unlabelled=brighter(digits.unlabelled)),
+    ]
+    config = tiny_config("training.unlabelled=5")
+    for data in (digits, *others):
+        fresh = recall(random_ensemble(digits), data, config)
+        known = recall(ensemble, data, config)
+        assert known is not None
+        assert fresh is not None
+        assert torch.equal(known, fresh)
+    assert len(ensemble.said) == 6
+
+
+def test_same_images_in_other_memory_are_recalled(digits: Data) -> None:
+    ensemble, config = random_ensemble(digits), tiny_config()
+    recall(ensemble, digits, config)
+    copied = part(digits, train=Split(digits.train.images.clone(), digits.train.labels))
+    with asked(ensemble) as calls:
+        recall(ensemble, copied, config)
+    assert calls == []
+
+
+def test_every_number_of_threads_has_its_own(digits: Data) -> None:
+    ensemble = random_ensemble(digits)
+    seen = []
+    ensemble.networks[0].register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
+    for threads in (1, 2, 1, 2):
+        recall(ensemble, digits, tiny_config(f"training.threads={threads}"))
+    assert seen == [1, 2]
+    assert torch.get_num_threads() == 1
+
+
+def test_other_teachers_recall_nothing_of_these(digits: Data) -> None:
+    config, model = tiny_config(), tiny_config().teachers.model
+    others = Ensemble([build(model, digits, 200 + m) for m in range(2)], 10, "random")  # under the same name, too
+    known, other = recall(random_ensemble(digits), digits, config), recall(others, digits, config)
+    assert known is not None
+    assert other is not None
+    assert not torch.equal(known, other)
+
+
+def test_what_was_said_is_left_as_it_was_by_a_whole_run(digits: Data) -> None:
+    """Memory that is shared between processes cannot be written to."""
+    config, ensemble = config_of("unikd"), random_ensemble(digits)
+    known = recall(ensemble, digits, config)
+    assert known is not None
+    before: Tensor = known.clone()
+    run(config, ensemble, digits)
+    assert torch.equal(known, before)
+    assert known.data_ptr() == ensemble.said[next(iter(ensemble.said))].ctypes.data

@@ -1,0 +1,202 @@
+"""Disjoint, stratified, repeatable splits; images stay bytes."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits as sklearn_digits
+
+from ensdistill.data import Data, Digits, Source, Split, load_data, load_test
+from ensdistill.data.splits import Sizes, split_source, to_unit
+from ensdistill.errors import ConfigError
+from tests.unit.core.core_stand_ins import numbered_split, numbers_of
+
+NAMES = ("a", "b", "c")
+
+
+def cut(seed: int = 0, pool: int = 300, own_test: Split | None = None, **sizes: int) -> tuple[Data, Split]:
+    sizes = {"train": 60, "validation": 90, "test": 30} | sizes
+    return split_source(Source(numbered_split(pool, 3), NAMES, own_test), Sizes(seed=seed, **sizes))
+
+
+def test_parts_are_disjoint_and_together_the_whole_pool() -> None:
+    data, test = cut()
+    parts = [numbers_of(part) for part in (data.train, data.validation, data.unlabelled, test)]
+    assert [len(part) for part in parts] == [60, 90, 120, 30]
+    assert sorted(number for part in parts for number in part) == list(range(300))
+
+
+def test_labels_stay_with_their_images() -> None:
+    data, test = cut()
+    for part in (data.train, data.validation, test):
+        assert part.labels.tolist() == [number % 3 for number in numbers_of(part)]
+
+
+def test_unlabelled_images_have_label_minus_one() -> None:
+    data, _ = cut()
+    assert set(data.unlabelled.labels.tolist()) == {-1}
+
+
+@pytest.mark.parametrize(("part", "each"), [("train", 20), ("validation", 30)])
+def test_every_class_has_an_equal_share(part: str, each: int) -> None:
+    data, _ = cut()
+    assert Counter(getattr(data, part).labels.tolist()) == {0: each, 1: each, 2: each}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("part", ["train", "validation"])
+def test_class_counts_of_the_digits_are_within_one_of_their_share(part: str, seed: int) -> None:
+    counts = Counter(getattr(load_data(Digits(seed=seed)), part).labels.tolist())
+    everywhere = Counter(sklearn_digits().target.tolist())
+    images = sum(counts.values())
+    assert all(abs(counts[digit] - images * n / 1797) <= 1 for digit, n in everywhere.items())
+
+
+def test_the_same_seed_gives_the_same_split() -> None:
+    (first, first_test), (second, second_test) = cut(seed=3), cut(seed=3)
+    assert first.identity == second.identity
+    assert numbers_of(first.train) == numbers_of(second.train)
+    assert numbers_of(first_test) == numbers_of(second_test)
+
+
+def test_another_seed_gives_another_split() -> None:
+    (first, first_test), (second, second_test) = cut(seed=3), cut(seed=4)
+    assert numbers_of(first.train) != numbers_of(second.train)
+    assert numbers_of(first.validation) != numbers_of(second.validation)
+    assert numbers_of(first_test) != numbers_of(second_test)
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"train": 63}, {"validation": 93}, {"test": 33}, {"pool": 303}], ids=str
+)
+def test_content_hash_changes_with_seed_sizes_and_images(change: dict[str, int]) -> None:
+    assert cut(**change)[0].identity != cut()[0].identity
+
+
+def test_content_hash_changes_with_a_single_pixel() -> None:
+    pool = numbered_split(300, 3)
+    sizes = Sizes(train=60, validation=90, test=30)
+    before = split_source(Source(pool, NAMES), sizes)[0].identity
+    pool.images[7, 0, 0, 1] += 1
+    assert split_source(Source(pool, NAMES), sizes)[0].identity != before
+
+
+def test_content_hash_changes_with_the_names_of_the_classes() -> None:
+    sizes = Sizes(train=60, validation=90, test=30)
+    identities = {split_source(Source(numbered_split(300, 3), names), sizes)[0].identity for names in (NAMES, "xyz")}
+    assert len(identities) == 2
+
+
+def test_test_part_of_the_source_is_taken_as_it_is() -> None:
+    own = numbered_split(12, 3)
+    data, test = cut(own_test=own)
+    assert test is own
+    assert len(data.unlabelled) == 300 - 150
+
+
+def test_content_hash_covers_the_test_images_too() -> None:
+    own = numbered_split(12, 3)
+    before = cut(own_test=own)[0].identity
+    own.images[3, 0, 0, 0] += 1
+    assert cut(own_test=own)[0].identity != before
+
+
+def test_more_training_images_do_not_change_the_test_and_validation_images() -> None:
+    (first, first_test), (second, second_test) = cut(train=30), cut(train=90)
+    assert numbers_of(first_test) == numbers_of(second_test)
+    assert numbers_of(first.validation) == numbers_of(second.validation)
+
+
+def test_pool_can_be_used_up_to_the_last_image() -> None:
+    data, _ = cut(train=180)
+    assert len(data.train) == 180
+    assert len(data.unlabelled) == 0
+
+
+@pytest.mark.parametrize(
+    ("sizes", "part"),
+    [
+        ({"test": 301}, "test"),
+        ({"validation": 271}, "validation"),
+        ({"train": 181}, "train"),
+        ({"train": 2}, "train"),
+        ({"validation": 2}, "validation"),
+        ({"train": 179}, "train"),
+        ({"validation": 270}, "train"),
+    ],
+    ids=str,
+)
+def test_sizes_that_cannot_be_drawn_are_refused_by_name(sizes: dict[str, int], part: str) -> None:
+    with pytest.raises(ConfigError, match=rf"data\.{part}: "):
+        cut(**sizes)
+
+
+def test_class_with_a_single_image_is_refused_in_our_own_words() -> None:
+    pool = numbered_split(30, 2)
+    pool.labels[5] = 2
+    with pytest.raises(ConfigError):
+        split_source(Source(pool, NAMES), Sizes(train=9, validation=9))
+
+
+def test_any_allowed_seed_can_be_used() -> None:
+    seed = 2**32
+    try:
+        sizes = Sizes(seed=seed, train=60, validation=90)
+    except ValueError:
+        return  # refused as a setting
+    split_source(Source(numbered_split(300, 3), NAMES), sizes)
+
+
+# --- images ---
+
+
+def test_images_stay_bytes_and_labels_whole_numbers() -> None:
+    data = load_data(Digits())
+    for part in (data.train, data.validation, data.unlabelled, load_test(Digits())):
+        assert part.images.dtype == torch.uint8
+        assert part.labels.dtype == torch.int64
+        assert part.images.shape[1:] == (1, 8, 8)
+
+
+def test_digits_are_scikit_learns_on_the_scale_of_bytes() -> None:
+    pool = Digits()().pool
+    original = sklearn_digits().images
+    assert np.abs(pool.images[:, 0].numpy() / 255 - original / 16).max() < 0.5 / 255 + 1e-9
+    assert pool.labels.tolist() == sklearn_digits().target.tolist()
+
+
+def test_training_and_test_digits_are_the_two_halves_of_one_split() -> None:
+    settings = Digits()
+    data, test = split_source(settings(), settings.sizes())
+    assert load_data(settings).identity == data.identity
+    assert torch.equal(load_test(settings).images, test.images)
+
+
+def test_a_batch_is_float_in_zero_to_one_and_its_own_memory() -> None:
+    split = Split(torch.tensor([[[[0, 51]]], [[[255, 102]]]], dtype=torch.uint8), torch.tensor([4, 5]))
+    images, labels = split[torch.tensor([1, 0])]
+    torch.testing.assert_close(images, torch.tensor([[[[1, 0.4]]], [[[0, 0.2]]]]))
+    assert labels.tolist() == [5, 4]
+    images.zero_()
+    assert split.images.tolist() == [[[[0, 51]]], [[[255, 102]]]]
+
+
+def test_every_byte_divided_by_255_is_inside_zero_to_one() -> None:
+    unit = to_unit(torch.arange(256, dtype=torch.uint8))
+    assert unit.min() == 0
+    assert unit.max() == 1
+
+
+def test_channel_statistics_are_numpys() -> None:
+    images = torch.randint(256, (50, 3, 5, 4), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    images[:, 1] //= 9
+    mean, std = Split(images, torch.zeros(50).long()).channel_statistics()
+    expected = images.numpy().astype(np.float64) / 255
+    np.testing.assert_allclose(mean.numpy(), expected.mean((0, 2, 3)), atol=1e-6)
+    np.testing.assert_allclose(std.numpy(), expected.std((0, 2, 3)), atol=1e-6)
+
+
+def test_deviation_of_a_constant_channel_is_not_zero() -> None:
+    _, std = Split(torch.full((4, 1, 2, 2), 7, dtype=torch.uint8), torch.zeros(4).long()).channel_statistics()
+    assert std.item() > 0

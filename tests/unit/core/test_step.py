@@ -1,0 +1,72 @@
+"""A step, whatever the method: the host runs ahead of the device, for nothing asks what a number has become."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from ensdistill.config import presets
+from ensdistill.data import Data
+from ensdistill.distill import new_student
+from ensdistill.step import distill_step
+from tests.unit.core.core_stand_ins import random_ensemble, streams, tiny_config
+
+ASK = {"item", "tolist", "numpy", "cpu", "equal", "allclose", "nonzero", "masked_select", "unique"}
+ASK |= {"__bool__", "__float__", "__int__", "__index__", "__contains__"}
+DRAW = {"randint", "randperm"}  # on the host, where this project's generators of discrete choices are
+
+
+class Waits(TorchFunctionMode):
+    """Takes down who asks for values of tensors, other than of those that the host has drawn or been given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+        self._on_host: list[Tensor] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.__name__
+        known = bool(args) and any(args[0] is tensor for tensor in self._on_host)
+        by_mask = name in ("__getitem__", "__setitem__") and _has_mask(args[1])
+        if not known and (name in ASK or by_mask):
+            self.seen.append(name)
+        out = func(*args, **(kwargs or {}))
+        if (known or name in DRAW or name == "cpu") and isinstance(out, Tensor):
+            self._on_host.append(out)
+        return out
+
+
+def _has_mask(index: Any) -> bool:
+    return any(
+        isinstance(i, Tensor) and i.dtype == torch.bool for i in (index if isinstance(index, tuple) else (index,))
+    )
+
+
+@pytest.mark.parametrize("preset", presets())
+def test_step_does_not_wait_for_the_device_but_for_the_weights_of_aekd(preset: str, digits: Data) -> None:
+    config = tiny_config(preset=preset)
+    ensemble, student = random_ensemble(digits, 3), new_student(config, digits)
+    optimiser, average = config.training.optimiser(student), config.averaging(student)
+    images, labels = digits.train[slice(0, 8)]
+    labels = labels.where(torch.arange(8) < 6, -1)
+    with Waits() as waits:
+        for progress in (0.5, 1.0):
+            where = (images, labels, streams(), progress)
+            distill_step(config, ensemble, student, optimiser, average, *where)
+    assert waits.seen == (["cpu"] * 2 if preset == "aekd" else [])
+
+
+def test_who_asks_for_values_is_seen() -> None:
+    x, mask = torch.rand(3), torch.tensor([True, False, True])
+    with Waits() as waits:
+        int(torch.randint(3, ()))
+        torch.randperm(3)[:2].tolist()
+        x[mask]
+        x[None, mask]
+        float(x.sum())
+        x.tolist()
+        if x.sum() > 0:
+            x.cpu().numpy()
+    assert waits.seen == ["__getitem__", "__getitem__", "__float__", "tolist", "__bool__", "cpu"]

@@ -1,0 +1,325 @@
+"""Teachers from elsewhere: their files read in every usual form, refused in every other, and never executed."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from ensdistill.config import Config, Teachers, build_config
+from ensdistill.data import Data, load_data
+from ensdistill.distill import distill
+from ensdistill.errors import ConfigError, DataError
+from ensdistill.models import Convnet, ResNet, Torchvision, build
+from ensdistill.teacher_files import TeacherFile
+from ensdistill.teachers import get_ensemble, teacher_config
+from ensdistill.weights import load_weights, save_weights
+from tests.unit.core.core_stand_ins import tiny_config
+
+MODEL = Convnet(width=2, blocks=2)
+
+
+def original(data: Data, seed: int = 7, model: Any = MODEL) -> nn.Sequential:
+    """A network with the statistics of a few training steps, in evaluation mode."""
+    network = build(model, data, seed)
+    with torch.no_grad():
+        network.train()(data.train[slice(None)][0])
+    return network.eval()
+
+
+def images(data: Data) -> Tensor:
+    return data.validation[slice(0, 20)][0]
+
+
+def read(path: Path, data: Data, **settings: Any) -> nn.Module:
+    """The teacher of the file, in evaluation mode."""
+    return TeacherFile(path=str(path), **{"model": MODEL, **settings})(data)[0].eval()
+
+
+# --- forms in which the weights may lie ---
+
+
+def with_prefix(state: dict[str, Tensor], prefix: str = "module.") -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
+FORMS: dict[str, Callable[[dict[str, Tensor], Path], Any]] = {
+    "torch": torch.save,
+    "safetensors": lambda state, path: save_file(state, path.with_suffix(".safetensors")),
+    "torch with prefix": lambda state, path: torch.save(with_prefix(state), path),
+    "safetensors with prefix": lambda state, path: save_file(with_prefix(state), path.with_suffix(".safetensors")),
+    "in state_dict": lambda state, path: torch.save({"state_dict": state, "epoch": 3, "best": 0.9}, path),
+    "in model_state_dict": lambda state, path: torch.save({"model_state_dict": with_prefix(state)}, path),
+    "in model, with an optimiser": lambda state, path: torch.save(
+        {"model": state, "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]}}, path
+    ),
+    "in torch's older format": lambda state, path: torch.save(state, path, _use_new_zipfile_serialization=False),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_teacher_from_a_file_has_the_outputs_of_the_original(form: str, tmp_path: Path, digits: Data) -> None:
+    network = original(digits)
+    FORMS[form](network[1].state_dict(), tmp_path / "weights.pth")
+    (path,) = tmp_path.iterdir()
+    assert torch.equal(read(path, digits)(images(digits)), network(images(digits)))
+
+
+@pytest.mark.parametrize("form", ["torch", "safetensors"])
+def test_file_of_this_project_brings_its_own_normalisation(form: str, tmp_path: Path, digits: Data) -> None:
+    network = original(digits)
+    network[0].mean.add_(0.25)
+    FORMS[form](network.state_dict(), tmp_path / "weights.pth")
+    (path,) = tmp_path.iterdir()
+    assert torch.equal(read(path, digits)(images(digits)), network(images(digits)))
+
+
+def test_weights_kept_by_this_project_can_be_brought_along(tmp_path: Path, digits: Data) -> None:
+    network = original(digits)
+    save_weights(tmp_path / "network.safetensors", network, {"note": "kept"})
+    assert torch.equal(read(tmp_path / "network.safetensors", digits)(images(digits)), network(images(digits)))
+
+
+@pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "mnasnet0_5"])
+def test_weights_of_any_network_can_be_kept_and_read_back(name: str, tmp_path: Path, digits: Data) -> None:
+    network, other = (build(Torchvision(name=name), digits, seed).eval() for seed in (0, 1))
+    save_weights(tmp_path / "network.safetensors", network)
+    load_weights(tmp_path / "network.safetensors", other)
+    assert torch.equal(other(images(digits)), network(images(digits)))
+
+
+def test_half_precision_weights_are_read_as_single(tmp_path: Path, digits: Data) -> None:
+    network = original(digits)
+    torch.save(
+        {name: t.half() if t.is_floating_point() else t for name, t in network[1].state_dict().items()},
+        tmp_path / "half.pt",
+    )
+    teacher = read(tmp_path / "half.pt", digits)
+    assert {p.dtype for p in teacher.parameters()} == {torch.float32}
+    assert_close(teacher(images(digits)), network(images(digits)), atol=0.01, rtol=0.01)
+
+
+@pytest.mark.parametrize("form", ["torch", "safetensors"])
+@pytest.mark.parametrize(
+    "model",
+    [ResNet(depth=8, width=2), Torchvision(name="shufflenet_v2_x0_5"), Torchvision(name="mnasnet0_5")],
+    ids=lambda model: getattr(model, "name", model.kind),
+)
+def test_architecture_is_any_model_of_the_settings(form: str, model: Any, tmp_path: Path, digits: Data) -> None:
+    network = original(digits, model=model)
+    FORMS[form](network[1].state_dict(), tmp_path / "weights.pth")
+    (path,) = tmp_path.iterdir()
+    assert torch.equal(read(path, digits, model=model)(images(digits)), network(images(digits)))
+
+
+# --- normalisation ---
+
+
+def test_own_mean_and_deviation_are_those_of_the_settings(tmp_path: Path, digits: Data) -> None:
+    network = original(digits)
+    torch.save(network[1].state_dict(), tmp_path / "weights.pt")
+    teacher = read(tmp_path / "weights.pt", digits, mean=[0.5], std=[0.25])
+    assert_close(teacher(images(digits)), network[1]((images(digits) - 0.5) / 0.25))
+
+
+def test_without_mean_and_deviation_those_of_the_training_images_are_taken(tmp_path: Path, digits: Data) -> None:
+    network = original(digits)
+    torch.save(network[1].state_dict(), tmp_path / "weights.pt")
+    pixels = digits.train.images.double() / 255
+    expected = network[1](((images(digits) - pixels.mean()) / pixels.std(correction=0)).float())
+    assert_close(read(tmp_path / "weights.pt", digits)(images(digits)), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"), [([0.5], []), ([], [0.5]), ([0.5, 0.5, 0.5], [0.2, 0.2, 0.2]), ([0.5], [0.0]), ([0.5], [-1.0])]
+)
+def test_mean_and_deviation_that_do_not_fit_the_images_are_refused(
+    mean: list[float], std: list[float], tmp_path: Path, digits: Data
+) -> None:
+    torch.save(original(digits)[1].state_dict(), tmp_path / "weights.pt")
+    with pytest.raises(ConfigError, match=r"teachers\.files: mean and std"):
+        read(tmp_path / "weights.pt", digits, mean=mean, std=std)
+
+
+# --- refusals ---
+
+
+def test_missing_file_is_named(tmp_path: Path, digits: Data) -> None:
+    with pytest.raises(DataError, match=r"nothing\.pt: there is no such file"):
+        read(tmp_path / "nothing.pt", digits)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+@pytest.mark.parametrize("keep", [0, 10, 500, -1])
+def test_truncated_file_is_named(suffix: str, keep: int, tmp_path: Path, digits: Data) -> None:
+    path = tmp_path / f"weights{suffix}"
+    state = original(digits)[1].state_dict()
+    (torch.save if suffix == ".pt" else save_file)(state, path)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(DataError, match=f"weights{suffix}"):
+        read(path, digits)
+
+
+@pytest.mark.parametrize(
+    "content", [[1, 2], {"epoch": 3}, {"state_dict": {"weight": 1.0}}, torch.zeros(3), {}], ids=str
+)
+def test_file_without_a_state_dict_is_named(content: Any, tmp_path: Path, digits: Data) -> None:
+    torch.save(content, tmp_path / "weights.pt")
+    with pytest.raises(DataError, match=r"weights\.pt"):
+        read(tmp_path / "weights.pt", digits)
+
+
+class Evil:
+    """Would write a file when unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.mark,)
+
+
+@pytest.mark.parametrize("place", ["alone", "beside", "inside"])
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".bin", ".safetensors", ""])
+def test_nothing_in_a_file_is_executed(place: str, suffix: str, tmp_path: Path, digits: Data) -> None:
+    mark, path = tmp_path / "executed", tmp_path / f"weights{suffix}"
+    state = dict(original(digits)[1].state_dict())
+    evil = Evil(mark)
+    torch.save(
+        {"alone": evil, "beside": {"state_dict": state, "note": evil}, "inside": {**state, "x": evil}}[place], path
+    )
+    with pytest.raises(DataError, match="weights"):
+        read(path, digits)
+    assert not mark.exists()
+
+
+def test_whole_pickled_network_is_refused_with_the_way_out(tmp_path: Path, digits: Data) -> None:
+    torch.save(original(digits), tmp_path / "network.pt")
+    with pytest.raises(DataError, match=r"network\.pt.*state_dict"):
+        read(tmp_path / "network.pt", digits)
+
+
+@pytest.mark.parametrize("model", [Convnet(width=3, blocks=2), Convnet(width=2, blocks=3), ResNet(depth=8)])
+def test_weights_of_another_architecture_are_refused(model: Any, tmp_path: Path, digits: Data) -> None:
+    torch.save(original(digits)[1].state_dict(), tmp_path / "weights.pt")
+    with pytest.raises(DataError, match=r"weights\.pt: these weights do not fit teachers\.files\.model"):
+        read(tmp_path / "weights.pt", digits, model=model)
+
+
+def test_weights_for_other_classes_are_refused(tmp_path: Path, digits: Data) -> None:
+    state = original(digits)[1].state_dict()
+    names = list(state)
+    torch.save({name: t[:5] if name in names[-2:] else t for name, t in state.items()}, tmp_path / "weights.pt")
+    with pytest.raises(DataError, match="do not fit"):
+        read(tmp_path / "weights.pt", digits)
+
+
+# --- ensembles ---
+
+
+@pytest.fixture
+def files(tmp_path: Path, digits: Data) -> list[dict[str, Any]]:
+    """Two teachers of different architectures."""
+    made = []
+    for n, model in enumerate((MODEL, ResNet(depth=8, width=2))):
+        path = tmp_path / f"teacher{n}.pt"
+        torch.save(original(digits, n, model)[1].state_dict(), path)
+        made.append({"path": str(path), "model": model.model_dump()})
+    return made
+
+
+def with_files(files: list[dict[str, Any]], count: int, **teachers: Any) -> Config:
+    tree = tiny_config().model_dump(mode="json")
+    tree["teachers"] |= {"count": count, "files": files, **teachers}
+    return build_config(tree)
+
+
+def test_ensemble_may_be_of_files_alone(files: list[dict[str, Any]], tmp_path: Path, digits: Data) -> None:
+    config = with_files(files, 0)
+    ensemble = get_ensemble(config, digits, tmp_path / "store")
+    assert len(ensemble) == config.teachers.total == 2
+    expected = [original(digits, 0), original(digits, 1, ResNet(depth=8, width=2))]
+    for logits, network in zip(ensemble(images(digits)), expected, strict=True):
+        assert_close(logits, network(images(digits)))
+    assert not any(p.requires_grad for p in ensemble.parameters())
+    assert len(list(distill(config, ensemble, digits))) == 3
+
+
+def test_files_join_the_teachers_trained_here(files: list[dict[str, Any]], tmp_path: Path, digits: Data) -> None:
+    both = get_ensemble(with_files(files, 1), digits, tmp_path / "store")
+    trained = get_ensemble(with_files([], 1), digits, tmp_path / "store")
+    assert len(both) == 3
+    assert_close(both(images(digits), [0]), trained(images(digits)))
+    assert_close(both(images(digits), [1])[0], original(digits, 0)(images(digits)))
+    assert both.identity != trained.identity
+
+
+def test_bad_file_is_told_before_any_teacher_is_trained(
+    files: list[dict[str, Any]], tmp_path: Path, digits: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ensdistill.teachers.distill", lambda *_: pytest.fail("a teacher was trained"))
+    Path(files[1]["path"]).unlink()
+    with pytest.raises(DataError, match=r"teacher1\.pt"):
+        get_ensemble(with_files(files, 2), digits, tmp_path / "store")
+
+
+def test_identity_is_that_of_the_weights_not_of_their_place(
+    files: list[dict[str, Any]], tmp_path: Path, digits: Data
+) -> None:
+    def identity(files: list[dict[str, Any]]) -> str:
+        return get_ensemble(with_files(files, 0), digits, tmp_path / "store").identity
+
+    before = identity(files)
+    moved = tmp_path / "elsewhere.pt"
+    Path(files[0]["path"]).rename(moved)
+    files[0]["path"] = str(moved)
+    assert identity(files) == before
+    assert identity([{**files[0], "mean": [0.5], "std": [0.5]}, files[1]]) != before
+    assert identity(files[::-1]) != before
+    torch.save(original(digits, 99)[1].state_dict(), moved)
+    assert identity(files) != before
+
+
+def test_unlike_teachers_take_the_architectures_in_turn(digits: Data, tmp_path: Path) -> None:
+    models = [MODEL, ResNet(depth=8, width=2)]
+    config = with_files([], 3, mixed=[model.model_dump() for model in models])
+    assert [teacher_config(config, m).model for m in range(3)] == [models[0], models[1], models[0]]
+    ensemble = get_ensemble(config, digits, tmp_path)
+    plain = [build(model, digits, 0) for model in (models[0], models[1], models[0])]
+    assert [convolutions(network) for network in ensemble.networks] == [convolutions(network) for network in plain]
+
+
+def convolutions(network: nn.Module) -> list[tuple[int, ...]]:
+    return [tuple(module.weight.shape) for module in network.modules() if isinstance(module, nn.Conv2d)]
+
+
+def test_teachers_that_are_alike_are_the_same_with_and_without_a_list(digits: Data, tmp_path: Path) -> None:
+    plain, listed = with_files([], 2), with_files([], 2, mixed=[tiny_config().teachers.model.model_dump()])
+    one, two = (get_ensemble(config, digits, tmp_path) for config in (plain, listed))
+    assert one.identity == two.identity
+
+
+def test_ensemble_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="an ensemble needs a teacher"):
+        Teachers(count=0)
+
+
+def test_batches_of_teachers_that_nobody_trains_may_be_of_any_size(files: list[dict[str, Any]]) -> None:
+    training = {**tiny_config().teachers.training.model_dump(mode="json"), "batch_size": 41}
+    assert with_files(files, 0, training=training).teachers.total == 2
+    with pytest.raises(ConfigError, match=r"teachers\.training\.batch_size"):
+        with_files(files, 1, training=training)
+
+
+def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    data = load_data(tiny_config().data)
+    network = Convnet(width=2)((1, 8, 8), 10)
+    with torch.no_grad():
+        network[0].weight[0, 0, 0, 0] = torch.nan
+    torch.save(network.state_dict(), tmp_path / "nan.pt")
+    with pytest.raises(DataError, match=r"nan\.pt: 0\.weight holds numbers that are not finite"):
+        TeacherFile(path=str(tmp_path / "nan.pt"), model=Convnet(width=2))(data)

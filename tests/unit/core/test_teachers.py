@@ -1,0 +1,338 @@
+"""The store of teachers: trained once, kept whole, repaired, shared between processes."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from filelock import FileLock
+from torch import nn
+
+from ensdistill import teachers
+from ensdistill.config import Config
+from ensdistill.data import Data, load_data
+from ensdistill.distill import Epoch
+from ensdistill.errors import DataError, DivergedError
+from ensdistill.members import Ensemble
+from ensdistill.models import Imported
+from ensdistill.teachers import get_ensemble, teacher_config, teacher_hash
+from tests.unit.core.core_stand_ins import TINY, tiny_config
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The seeds of all teachers trained while the test runs."""
+    seeds: list[int] = []
+    original = teachers.distill
+
+    def counted(config: Config, *rest: Any) -> Iterator[Epoch]:
+        seeds.append(config.seed)
+        return original(config, *rest)
+
+    monkeypatch.setattr(teachers, "distill", counted)
+    return seeds
+
+
+def logits(ensemble: Ensemble, data: Data) -> torch.Tensor:
+    return ensemble(data.validation[slice(0, 20)][0])
+
+
+def folders(store: Path) -> list[Path]:
+    """Everything in the store but locks."""
+    return sorted(path for path in store.iterdir() if path.suffix != ".lock")
+
+
+# --- trained once ---
+
+
+def test_second_call_trains_nothing_and_gives_the_same_ensemble(
+    tmp_path: Path, digits: Data, trainings: list[int]
+) -> None:
+    first = get_ensemble(tiny_config(), digits, tmp_path)
+    assert len(trainings) == len(first) == 2
+    second = get_ensemble(tiny_config(), digits, tmp_path)
+    assert len(trainings) == 2
+    assert second.identity == first.identity
+    assert torch.equal(logits(second, digits), logits(first, digits))
+
+
+def test_larger_ensemble_trains_the_missing_teachers_only(tmp_path: Path, digits: Data, trainings: list[int]) -> None:
+    small = get_ensemble(tiny_config(), digits, tmp_path)
+    large = get_ensemble(tiny_config("teachers.count=3"), digits, tmp_path)
+    assert len(trainings) == 3
+    assert torch.equal(logits(large, digits)[:2], logits(small, digits))
+    assert large.identity != small.identity
+
+
+def test_shifted_seed_reuses_the_teachers_in_common(tmp_path: Path, digits: Data, trainings: list[int]) -> None:
+    get_ensemble(tiny_config(), digits, tmp_path)
+    get_ensemble(tiny_config("teachers.seed=1"), digits, tmp_path)
+    assert len(trainings) == 3
+
+
+def test_student_settings_reuse_the_teachers(tmp_path: Path, digits: Data, trainings: list[int]) -> None:
+    get_ensemble(tiny_config(), digits, tmp_path)
+    get_ensemble(tiny_config("seed=5", "training.lr=0.3", "model.width=3", preset="latentbe"), digits, tmp_path)
+    assert len(trainings) == 2
+
+
+def test_another_store_gets_the_same_weights(tmp_path: Path, digits: Data) -> None:
+    one, two = (get_ensemble(tiny_config(), digits, tmp_path / name) for name in "ab")
+    assert one.identity == two.identity
+
+
+def test_progress_reports_every_epoch_of_a_training_and_all_at_once_of_a_kept_teacher(
+    tmp_path: Path, digits: Data
+) -> None:
+    config = tiny_config("teachers.training.epochs=2")
+    reports: list[tuple[int, int]] = []
+    get_ensemble(config, digits, tmp_path, lambda *report: reports.append(report))
+    assert reports == [(0, 1), (0, 2), (1, 1), (1, 2)]
+    reports.clear()
+    get_ensemble(config, digits, tmp_path, lambda *report: reports.append(report))
+    assert reports == [(0, 2), (1, 2)]
+
+
+# --- the hash ---
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "teachers.seed=1",
+        "teachers.training.epochs=2",
+        "teachers.training.lr=0.2",
+        "teachers.training.batch_size=10",
+        "teachers.training.threads=2",
+        "teachers.model.width=3",
+        "teachers.model.blocks=2",
+    ],
+)
+def test_setting_of_the_teachers_gives_another_hash(digits: Data, override: str) -> None:
+    assert teacher_hash(tiny_config(override), 0, digits) != teacher_hash(tiny_config(), 0, digits)
+
+
+@pytest.mark.parametrize("override", ["data.seed=1", "data.train=50"])
+def test_other_data_give_another_hash(digits: Data, override: str) -> None:
+    config = tiny_config(override)
+    assert teacher_hash(config, 0, load_data(config.data)) != teacher_hash(tiny_config(), 0, digits)
+
+
+@pytest.mark.parametrize("override", ["seed=1", "training.lr=0.2", "model.width=5", "transfer.alpha=0.1"])
+def test_setting_of_the_student_leaves_the_hash_as_it_is(digits: Data, override: str) -> None:
+    assert teacher_hash(tiny_config(override), 0, digits) == teacher_hash(tiny_config(), 0, digits)
+
+
+def test_teachers_of_one_ensemble_differ_in_their_seeds_alone() -> None:
+    first, second = (teacher_config(tiny_config(), m) for m in range(2))
+    assert first.seed != second.seed
+    assert first.model_copy(update={"seed": second.seed}) == second
+
+
+def test_no_teacher_has_the_seed_of_a_student() -> None:
+    seeds = {teacher_config(tiny_config(), m).seed for m in range(64)}
+    assert len(seeds) == 64
+    assert not seeds & set(range(10_000))
+
+
+# --- damage ---
+
+
+def _teacher(store: Path, data: Data) -> Path:
+    return store / teacher_hash(tiny_config(), 0, data)
+
+
+def _assert_retrained(store: Path, data: Data, identity: str, trainings: list[int]) -> None:
+    trainings.clear()
+    again = get_ensemble(tiny_config(), data, store)
+    assert len(trainings) == 1
+    assert again.identity == identity
+    get_ensemble(tiny_config(), data, store)
+    assert len(trainings) == 1
+
+
+@pytest.mark.parametrize("keep", [0, 100, -1])
+def test_truncated_weights_are_noticed_and_trained_again_to_the_same(
+    tmp_path: Path, digits: Data, trainings: list[int], keep: int
+) -> None:
+    identity = get_ensemble(tiny_config(), digits, tmp_path).identity
+    file = _teacher(tmp_path, digits) / "network.safetensors"
+    file.write_bytes(file.read_bytes()[:keep])
+    _assert_retrained(tmp_path, digits, identity, trainings)
+
+
+@pytest.mark.parametrize("garbage", [b"", b"{", b"{}", b'{"weights": 3}', b"\xff\xfe", b"[]", b"null", b"3"], ids=repr)
+def test_garbage_record_is_noticed_and_trained_again_to_the_same(
+    tmp_path: Path, digits: Data, trainings: list[int], garbage: bytes
+) -> None:
+    identity = get_ensemble(tiny_config(), digits, tmp_path).identity
+    (_teacher(tmp_path, digits) / "teacher.json").write_bytes(garbage)
+    _assert_retrained(tmp_path, digits, identity, trainings)
+
+
+@pytest.mark.parametrize("name", ["network.safetensors", "teacher.json"])
+def test_missing_file_is_noticed_and_trained_again_to_the_same(
+    tmp_path: Path, digits: Data, trainings: list[int], name: str
+) -> None:
+    identity = get_ensemble(tiny_config(), digits, tmp_path).identity
+    (_teacher(tmp_path, digits) / name).unlink()
+    _assert_retrained(tmp_path, digits, identity, trainings)
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_store_that_cannot_be_written_is_named(tmp_path: Path, digits: Data, place: str) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(DataError, match="cannot be written"):
+        get_ensemble(tiny_config(), digits, tmp_path / place)
+
+
+# --- interruption and other processes ---
+
+
+def test_interrupted_training_leaves_no_half_teacher(
+    tmp_path: Path, digits: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = teachers.distill
+
+    def interrupted(*arguments: Any) -> Iterator[Epoch]:
+        yield next(original(*arguments))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(teachers, "distill", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            get_ensemble(tiny_config("teachers.training.epochs=2"), digits, tmp_path)
+    assert folders(tmp_path) == []
+    assert len(get_ensemble(tiny_config("teachers.training.epochs=2"), digits, tmp_path)) == 2
+
+
+def test_interruption_between_the_two_files_leaves_no_half_teacher(
+    tmp_path: Path, digits: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(teachers, "write_json", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        get_ensemble(tiny_config(), digits, tmp_path)
+    assert folders(tmp_path) == []
+
+
+def test_store_holds_whole_teachers_and_nothing_else(tmp_path: Path, digits: Data) -> None:
+    get_ensemble(tiny_config(), digits, tmp_path)
+    expected = sorted(tmp_path / teacher_hash(tiny_config(), m, digits) for m in range(2))
+    assert folders(tmp_path) == expected
+    for home in expected:
+        assert sorted(path.name for path in home.iterdir()) == ["network.safetensors", "teacher.json"]
+        assert json.loads((home / "teacher.json").read_text())["data"] == digits.identity
+
+
+RACE = """
+import sys, time
+from ensdistill import get_ensemble, load_config, load_data, teachers
+original = teachers.distill
+def slow(*arguments):
+    print("trained", flush=True)
+    time.sleep(0.5)
+    return original(*arguments)
+teachers.distill = slow
+config = load_config("kd", sys.argv[2:])
+data = load_data(config.data)
+print("ready", flush=True)
+sys.stdin.readline()
+print("identity", get_ensemble(config, data, sys.argv[1]).identity)
+"""
+
+
+@pytest.mark.e2e
+def test_two_processes_that_want_the_same_ensemble_train_it_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", RACE, str(tmp_path), *TINY]
+    both = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    for process in both:
+        assert process.stdout.readline() == "ready\n"
+    for process in both:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    lines = [process.communicate(timeout=60)[0].splitlines() for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sum(some.count("trained") for some in lines) == 2  # two teachers, each once
+    assert lines[0][-1] == lines[1][-1]
+
+
+def test_a_teacher_that_another_machine_trained_in_a_folder_of_its_own_is_missed(tmp_path: Path, digits: Data) -> None:
+    with pytest.raises(DataError, match=r"teacher 0 was trained, but is not here; .*same folder"):
+        get_ensemble(tiny_config(), digits, tmp_path, train=lambda *_: None)
+
+
+def test_the_lock_of_a_teacher_is_free_again_after_an_interrupt_in_progress(tmp_path: Path, digits: Data) -> None:
+    def interrupt(*_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:  # and kept, as a notebook does
+        get_ensemble(tiny_config(), digits, tmp_path, interrupt)
+    with FileLock(f"{_teacher(tmp_path, digits)}.lock", timeout=0):
+        assert caught
+
+
+# --- what an ensemble is ---
+
+
+def test_teachers_are_frozen_and_in_evaluation_mode_whatever_is_asked(tmp_path: Path, digits: Data) -> None:
+    ensemble = get_ensemble(tiny_config(), digits, tmp_path).train()
+    assert not any(module.training for module in ensemble.modules())
+    assert not any(p.requires_grad for p in ensemble.parameters())
+
+
+def test_chosen_teachers_are_slices_of_all_of_them(digits: Data, ensemble: Ensemble) -> None:
+    x = digits.validation[slice(0, 5)][0]
+    assert torch.equal(ensemble(x, [1, 0]), ensemble(x)[[1, 0]])
+
+
+def test_empty_ensemble_has_logits_of_no_teachers() -> None:
+    empty = Ensemble([], 10, "none")
+    assert empty(torch.rand(3, 1, 8, 8)).shape == (0, 3, 10)
+    assert len(empty) == 0
+
+
+def test_identity_belongs_to_the_weights_in_their_order(tmp_path: Path, digits: Data) -> None:
+    identities = {
+        get_ensemble(tiny_config(*change), digits, tmp_path).identity
+        for change in ((), ("teachers.seed=1",), ("teachers.count=1",))
+    }
+    assert len(identities) == 3
+
+
+def test_members_of_an_ensemble_are_plain_networks(ensemble: Ensemble, digits: Data) -> None:
+    for network in ensemble.networks:
+        assert isinstance(network, nn.Module)
+        assert network(digits.validation[slice(0, 3)][0]).shape == (3, 10)
+
+
+def test_a_teacher_that_diverges_is_named_with_its_own_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverge(*_: Any) -> Iterator[Epoch]:
+        raise DivergedError(2, 5, float("nan"))
+
+    monkeypatch.setattr(teachers, "distill", diverge)
+    config = tiny_config()
+    with pytest.raises(DivergedError, match=r"teacher 0: the loss became nan.* lower teachers\.training\.lr"):
+        get_ensemble(config, load_data(config.data), tmp_path)
+
+
+def test_code_of_an_imported_network_is_part_of_its_teachers_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "from torch import nn\ndef net(num_classes):\n    return nn.Linear(64, num_classes)\n"
+    (tmp_path / "own_networks.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = Imported(path="own_networks:net")
+    config = tiny_config()
+    config = config.model_copy(update={"teachers": config.teachers.model_copy(update={"model": own})})
+    data = load_data(config.data)
+    before = teacher_hash(config, 0, data)
+    assert before == teacher_hash(config, 0, data)
+    (tmp_path / "own_networks.py").write_text(source + "# changed\n")
+    assert before != teacher_hash(config, 0, data)

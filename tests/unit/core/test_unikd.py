@@ -1,0 +1,263 @@
+"""UniKD against the hand constants of METHODS U1, its limits, and a loop over single images."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from ensdistill.transfer import UniKd
+from ensdistill.transfer.losses import label_cross_entropy
+from tests.unit.core.by_hand import kl, softmax
+
+P = [[0.7, 0.2, 0.1], [0.4, 0.5, 0.1], [0.1, 0.3, 0.6]]  # case U1: three teachers, label 0
+Q = [0.5, 0.3, 0.2]
+SECOND = [[0.6, 0.3, 0.1], [0.6, 0.3, 0.1], [0.5, 0.4, 0.1]]
+DISAGREEMENTS = {"jensen_shannon": 0.204151, "pairwise_kl": 0.660113, "variance": 0.131111, "deviation": 0.201791}
+BELIEVES = ["probability", "inverse_loss", "others_losses"]
+LABEL = torch.tensor([0])
+UNLABELLED = torch.tensor([-1])
+
+
+def log(*images: list[list[float]]) -> Tensor:
+    """Teachers' log-probabilities (M,B,c) of images that are lists of teachers."""
+    return torch.tensor(images, dtype=torch.float64).transpose(0, 1).log()
+
+
+def student(*images: list[float]) -> Tensor:
+    return torch.tensor([images], dtype=torch.float64).log()
+
+
+def hand(value: float | list[float]) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64)
+
+
+def distillation(settings: UniKd, s: Tensor, t: Tensor, labels: Tensor) -> float:
+    """The loss without its label term."""
+    return float(settings(s, t, labels, s) - label_cross_entropy(s, labels))
+
+
+# --- U1 ---
+
+
+@pytest.mark.parametrize(
+    ("believe", "expected"),
+    [
+        ("probability", [0.583333, 0.333333, 0.083333]),
+        ("others_losses", [0.448718, 0.410256, 0.141026]),
+        ("inverse_loss", [1 / 1.356675, 1 / 1.916291, 1 / 3.302585]),
+    ],
+)
+def test_weights_of_the_teachers_are_the_hand_constants(believe: str, expected: list[float]) -> None:
+    weights = UniKd(believe=believe).teacher_weights(log(P), LABEL)[:, 0]
+    assert_close(weights, hand(expected) / sum(expected), atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("correctness", "expected"), [("probability", 0.55), ("inverse_loss", 0.625846)])
+def test_weight_of_a_labelled_image_is_the_hand_constant(correctness: str, expected: float) -> None:
+    assert_close(UniKd(correctness=correctness).label_weights(log(P), LABEL), hand([expected]), atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("disagreement", "expected"), DISAGREEMENTS.items())
+def test_weight_of_an_unlabelled_image_is_the_hand_constant(disagreement: str, expected: float) -> None:
+    assert_close(UniKd(disagreement=disagreement).disagreements(log(P)), hand([expected]), atol=2e-6, rtol=0)
+
+
+def test_weights_divided_by_their_mean_over_the_batch_are_the_hand_constants() -> None:
+    t = log(P, SECOND)
+    assert_close(UniKd().disagreements(t)[1], hand(0.005240), atol=2e-6, rtol=0)
+    assert_close(UniKd(normalise=True).disagreements(t), hand([1.949948, 0.050052]), atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("labels", "expected"), [(LABEL, 0.006609), (UNLABELLED, 0.004609)])
+def test_distillation_term_is_the_hand_constant(labels: Tensor, expected: float) -> None:
+    assert distillation(UniKd(temperature=1.0), student(Q), log(P), labels) == pytest.approx(expected, abs=2e-6)
+
+
+def test_loss_of_a_labelled_image_is_its_cross_entropy_and_the_weighted_distillation() -> None:
+    loss = UniKd(temperature=1.0, labelled_weight=3.0)(student(Q), log(P), LABEL, student(Q))
+    assert float(loss) == pytest.approx(-math.log(0.5) + 3 * 0.006609, abs=5e-6)
+
+
+def test_loss_of_an_unlabelled_image_is_the_weighted_distillation_alone() -> None:
+    loss = UniKd(temperature=1.0, unlabelled_weight=3.0)(student(Q), log(P), UNLABELLED, student(Q))
+    assert float(loss) == pytest.approx(3 * 0.004609, abs=5e-6)
+
+
+# --- limits ---
+
+
+@pytest.mark.parametrize("believe", BELIEVES)
+def test_only_teacher_is_believed_whatever_it_says(believe: str) -> None:
+    for p in P:
+        assert UniKd(believe=believe).teacher_weights(log([p]), LABEL).item() == 1
+
+
+@pytest.mark.parametrize("disagreement", DISAGREEMENTS)
+@pytest.mark.parametrize("normalise", [False, True])
+def test_one_teacher_does_not_disagree(disagreement: str, normalise: bool) -> None:
+    settings = UniKd(disagreement=disagreement, normalise=normalise)
+    assert not settings.disagreements(log(P[:1], SECOND[:1])).any()
+
+
+@pytest.mark.parametrize("believe", BELIEVES)
+@pytest.mark.parametrize("correctness", ["probability", "inverse_loss"])
+def test_one_teacher_s_image_counts_by_how_right_it_is(believe: str, correctness: str) -> None:
+    v = UniKd(believe=believe, correctness=correctness).label_weights(log([P[1]]), LABEL)
+    expected = 0.4 if correctness == "probability" else 1 / (1 - math.log(0.4))
+    assert v.item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("believe", BELIEVES)
+def test_equal_teachers_are_believed_equally(believe: str) -> None:
+    weights = UniKd(believe=believe).teacher_weights(log([P[0]] * 4), LABEL)
+    assert_close(weights, torch.full((4, 1), 0.25, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("disagreement", DISAGREEMENTS)
+@pytest.mark.parametrize("teachers", [2, 7])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_equal_teachers_give_an_unlabelled_image_no_weight(
+    disagreement: str, teachers: int, dtype: torch.dtype
+) -> None:
+    t = log([P[0]] * teachers, [P[2]] * teachers).to(dtype)
+    u = UniKd(disagreement=disagreement).disagreements(t)
+    assert_close(u, torch.zeros(2, dtype=dtype), atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize("disagreement", DISAGREEMENTS)
+@pytest.mark.parametrize("teachers", [2, 7])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_images_on_which_all_teachers_agree_get_no_weight_from_dividing_by_their_mean(
+    disagreement: str, teachers: int, dtype: torch.dtype
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    t = torch.randn(1, 50, 10, generator=generator, dtype=dtype).repeat(teachers, 1, 1)
+    u = UniKd(disagreement=disagreement, normalise=True).disagreements(t)
+    assert_close(u, torch.zeros_like(u), atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("believe", ["probability", "others_losses"])
+def test_teacher_that_is_wrong_with_certainty_is_not_believed(believe: str) -> None:
+    t = torch.tensor([[[0.0, 500, 0]], [[1, 0, 0]]], dtype=torch.float64)
+    assert_close(UniKd(believe=believe).teacher_weights(t, LABEL), hand([[0.0], [1.0]]), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("believe", BELIEVES)
+@pytest.mark.parametrize("correctness", ["probability", "inverse_loss"])
+def test_teachers_that_are_all_wrong_with_certainty_give_a_finite_loss(believe: str, correctness: str) -> None:
+    t = torch.tensor([[[0.0, 500, 0]], [[0, 0, 900]]])
+    s = torch.zeros(1, 1, 3, requires_grad=True)
+    loss = UniKd(believe=believe, correctness=correctness)(s, t, LABEL, s)
+    loss.backward()
+    assert loss.isfinite()
+    assert s.grad.isfinite().all()
+
+
+def test_wrong_teacher_s_weight_by_inverse_loss_is_that_of_its_loss() -> None:
+    t = torch.tensor([[[0.0, 99, -999]], [[99, 0, -999]]], dtype=torch.float64)
+    weights = UniKd(believe="inverse_loss").teacher_weights(t, LABEL)
+    assert_close(weights[:, 0], hand([0.01, 1.0]) / 1.01)
+
+
+def test_means_divide_by_the_number_of_images_not_by_the_sum_of_their_weights() -> None:
+    wrong = [[1e-12, 0.5, 0.5 - 1e-12]] * 3
+    alone = distillation(UniKd(temperature=1.0), student(Q), log(P), LABEL)
+    both = distillation(UniKd(temperature=1.0), student(Q, Q), log(P, wrong), torch.tensor([0, 0]))
+    assert both == pytest.approx(alone / 2, rel=1e-9)
+
+
+def test_labelled_and_unlabelled_images_have_means_of_their_own() -> None:
+    settings = UniKd(temperature=2.0)
+    s, t = student(Q, Q[::-1], Q), log(P, SECOND, SECOND)
+    mixed = distillation(settings, s, t, torch.tensor([0, -1, -1]))
+    labelled = distillation(settings, s[:, :1], t[:, :1], LABEL)
+    unlabelled = distillation(settings, s[:, 1:], t[:, 1:], torch.tensor([-1, -1]))
+    assert mixed == pytest.approx(labelled + unlabelled)
+
+
+@pytest.mark.parametrize("settings", [UniKd(labelled_weight=0.0, unlabelled_weight=0.0)])
+def test_without_weights_only_labels_count(settings: UniKd) -> None:
+    s, t, labels = student(Q, Q), log(P, SECOND), torch.tensor([1, -1])
+    assert float(settings(s, t, labels, s)) == pytest.approx(-math.log(0.3))
+
+
+@pytest.mark.parametrize("labels", [LABEL, UNLABELLED])
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_gradient_holds_all_weights_constant(labels: Tensor, temperature: float) -> None:
+    settings = UniKd(temperature=temperature)
+    s, t = student(Q).requires_grad_(), log(P)
+    (settings(s, t, labels, s) - label_cross_entropy(s, labels)).backward()
+    tempered = (t / temperature).softmax(-1)
+    if labels is LABEL:
+        weight, target = 0.55, (hand([[0.583333], [0.333333], [0.083333]])[:, None] * tempered).sum(0)
+    else:
+        weight, target = 0.204151, tempered.mean(0)
+    q = (s.detach() / temperature).softmax(-1)
+    assert_close(s.grad, (weight * temperature * (q - target)), atol=1e-5, rtol=0)
+
+
+# --- a loop over single images ---
+
+
+def mixture(weights: list[float], rows: list[list[float]]) -> list[float]:
+    return [sum(w * p for w, p in zip(weights, column, strict=True)) for column in zip(*rows, strict=True)]
+
+
+def belief(losses: list[float], believe: str) -> list[float]:
+    if believe == "probability":
+        raw = [math.exp(-loss) for loss in losses]
+    elif believe == "inverse_loss":
+        raw = [1 / (1 + loss) for loss in losses]
+    else:
+        raw = [1 - math.exp(loss) / sum(map(math.exp, losses)) for loss in losses]
+    return [w / sum(raw) for w in raw]
+
+
+def apart(p: list[list[float]], disagreement: str) -> float:
+    m, classes = len(p), len(p[0])
+    average = mixture([1 / m] * m, p)
+    variances = [sum((p[i][k] - average[k]) ** 2 for i in range(m)) / m for k in range(classes)]
+    return {
+        "jensen_shannon": sum(kl(row, average) for row in p) / m,
+        "pairwise_kl": sum(kl(p[i], p[j]) for i in range(m) for j in range(m) if i != j) / (m * (m - 1)),
+        "variance": sum(variances),
+        "deviation": sum(map(math.sqrt, variances)) / classes,
+    }[disagreement]
+
+
+@pytest.mark.parametrize("believe", BELIEVES)
+@pytest.mark.parametrize("correctness", ["probability", "inverse_loss"])
+@pytest.mark.parametrize("disagreement", DISAGREEMENTS)
+@pytest.mark.parametrize("normalise", [False, True])
+def test_loss_is_the_loop_over_images(believe: str, correctness: str, disagreement: str, normalise: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    s, t = (2 * torch.randn(n, 6, 4, generator=generator, dtype=torch.float64) for n in (2, 3))
+    labels, temperature = [0, -1, 3, -1, 2, -1], 2.5
+    task, on, off, us = [], [], [], []
+    for b, label in enumerate(labels):
+        rows = t[:, b].tolist()
+        p, tempered = [softmax(row) for row in rows], [softmax(row, temperature) for row in rows]
+        targets = [1 / 3] * 3 if label < 0 else belief([-math.log(row[label]) for row in p], believe)
+        divergence = sum(kl(mixture(targets, tempered), softmax(s[k, b].tolist(), temperature)) for k in range(2)) / 2
+        if label < 0:
+            us.append(apart(p, disagreement))
+            off.append(temperature**2 * divergence)
+        else:
+            right = mixture(targets, p)[label]
+            on.append((right if correctness == "probability" else 1 / (1 - math.log(right))) * divergence)
+            task.append(-sum(math.log(softmax(s[k, b].tolist())[label]) for k in range(2)) / 2)
+    us = [u / (sum(us) / 3) for u in us] if normalise else us
+    expected = sum(task) / 3 + 0.5 * temperature**2 * sum(on) / 3
+    expected += 2 * sum(u * loss for u, loss in zip(us, off, strict=True)) / 3
+    settings = UniKd(
+        temperature=temperature,
+        labelled_weight=0.5,
+        unlabelled_weight=2.0,
+        believe=believe,
+        correctness=correctness,
+        disagreement=disagreement,
+        normalise=normalise,
+    )
+    assert float(settings(s, t, torch.tensor(labels), s)) == pytest.approx(expected)

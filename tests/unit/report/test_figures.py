@@ -1,0 +1,312 @@
+"""Figures carry the numbers of the records: they are read back from the traces."""
+
+import json
+import time
+from collections import Counter
+from dataclasses import replace
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from ensdistill_tune.confirm import compare
+from ensdistill_tune.record import State, TrialRecord
+from ensdistill_tune.report.facts import Facts
+from ensdistill_tune.report.figures import FIGURES, Shown, figures
+from tests.unit.report.synthetic import EPOCHS, RUNGS, SEARCH, TEACHERS, facts, planted, reports
+
+METRIC = "val/nll"
+FIVE_DIGITS = 1e-4
+
+
+@pytest.fixture(scope="module")
+def study() -> Facts:
+    return facts(60, costs=True, noise=0.003)
+
+
+@pytest.fixture(scope="module")
+def shown(study: Facts) -> dict[str, Shown]:
+    return {one.key: one for one in figures(study)}
+
+
+def draw(key: str, of: Facts) -> Any:
+    return FIGURES[key][1](of)
+
+
+def traces(figure: Any) -> dict[str, Any]:
+    """The traces by name; of those that share one, the first."""
+    return {trace.name: trace for trace in reversed(figure.data)}
+
+
+def in_state(of: Facts, state: State) -> list[TrialRecord]:
+    return [trial for trial in of.searched if trial.state == state]
+
+
+def test_all_figures_have_a_title_and_one_sentence_that_says_how_to_read_them(shown: dict[str, Shown]) -> None:
+    assert set(shown) == set(FIGURES)
+    assert len({one.title for one in shown.values()}) == len(FIGURES)
+    for one in shown.values():
+        assert one.caption.endswith(".")
+        assert one.figure.layout.title.text is None
+
+
+def test_history_has_every_trial_at_its_value_with_a_mark_for_its_state(study: Facts, shown: dict[str, Shown]) -> None:
+    drawn = traces(shown["history"].figure)
+    done = drawn["ran to its end"]
+    ends = {trial.number: trial.last[METRIC] for trial in in_state(study, "finished")}
+    assert list(done.x) == list(ends)
+    assert list(done.y) == pytest.approx(list(ends.values()), rel=FIVE_DIGITS)
+    assert list(drawn["stopped early"].x) == [trial.number for trial in in_state(study, "pruned")]
+    assert list(drawn["failed"].x) == [trial.number for trial in in_state(study, "failed")] == [20, 40, 60]
+    assert list(drawn["baselines"].y) == pytest.approx([0.16, 0.14], rel=FIVE_DIGITS)
+    marks = {drawn[name].marker.symbol for name in ("ran to its end", "stopped early", "failed", "baselines")}
+    assert len(marks) == 4
+
+
+def test_history_has_the_best_so_far_and_the_levels_to_beat(study: Facts, shown: dict[str, Shown]) -> None:
+    drawn = traces(shown["history"].figure)
+    best = next(t.last[METRIC] for t in study.order if t.searched)
+    line = drawn["best so far"].y
+    assert list(line) == sorted(line, reverse=True)
+    assert (line[-1], drawn["best so far"].x[-1]) == (pytest.approx(best, rel=FIVE_DIGITS), study.trials[-1].number)
+    levels = {name: drawn[name].y[0] for name in ("baseline latentbe", "baseline kd", *TEACHERS)}
+    assert levels == pytest.approx(dict(zip(levels, (0.14, 0.16, 0.11, 0.18), strict=True)))
+
+
+def test_learning_curves_name_the_best_three_and_mark_where_trials_were_stopped(
+    study: Facts, shown: dict[str, Shown]
+) -> None:
+    drawn = traces(shown["curves"].figure)
+    best = [trial for trial in study.order if trial.searched][:3]
+    for trial in best:
+        curve = drawn[f"trial {trial.number:03d}"]
+        assert list(curve.y) == pytest.approx([known[METRIC] for known in trial.epochs], rel=FIVE_DIGITS)
+    assert len({drawn[f"trial {trial.number:03d}"].line.dash for trial in best}) == len(best)
+    stopped = in_state(study, "pruned")
+    assert Counter(drawn["stopped early"].x) == Counter(trial.last["epoch"] for trial in stopped)
+    assert set(drawn["stopped early"].x) <= set(RUNGS)
+    gaps = sum(y is None for y in drawn["other trials"].y)
+    assert gaps == len(study.trials) - len(best) - 1  # the best baseline has a name too
+
+
+def test_importance_has_the_shares_their_intervals_and_the_noise_level() -> None:
+    study = facts(120)
+    drawn, knobs = traces(draw("importance", study)), study.importance
+    first, best = drawn["matters"], knobs[0]
+    assert (first.x[-1], first.y[-1]) == (pytest.approx(best.share, rel=FIVE_DIGITS), "step_size")
+    assert first.x[-1] + first.error_x.array[-1] == pytest.approx(best.high, rel=FIVE_DIGITS)
+    assert first.x[-1] - first.error_x.arrayminus[-1] == pytest.approx(best.low, rel=1e-3)
+    assert first.marker.pattern.shape != drawn["not above luck"].marker.pattern.shape
+    assert list(drawn["noise level"].x) == pytest.approx([knob.noise for knob in knobs[::-1]], rel=FIVE_DIGITS)
+
+
+def test_slices_show_the_most_important_settings_and_every_trial_that_has_them(
+    study: Facts, shown: dict[str, Shown]
+) -> None:
+    figure = shown["slices"].figure
+    names = [figure.layout[f"xaxis{n}"].title.text for n in ("", 2, 3, 4)]
+    assert names == [knob.name.removesuffix(".kind").split(".")[-1] for knob in study.importance[:4]]
+    panel = f"x{n if (n := names.index('step_size') + 1) > 1 else ''}"
+    own = {trace.name: trace for trace in figure.data if trace.xaxis == panel}
+    values = [trial.sampled["perturbation.step_size"] for trial in in_state(study, "pruned")]
+    assert list(own["stopped early"].x) == pytest.approx(values, rel=FIVE_DIGITS)
+    assert figure.layout[f"xaxis{panel[1:]}"].type == "log"
+    for trace in figure.data:  # a conditional setting only of the trials that have it
+        name = study.importance[int(trace.xaxis[1:] or 1) - 1].name
+        state = {"ran to its end": "finished", "stopped early": "pruned", "failed": "failed"}[trace.name]
+        assert len(trace.x) == sum(name in trial.sampled for trial in in_state(study, state))
+
+
+def test_choices_are_strips_with_names(study: Facts) -> None:
+    trials = [replace(trial, sampled={"averaging.kind": trial.sampled["averaging.kind"]}) for trial in study.searched]
+    axis = {"averaging.kind": study.study.search["averaging.kind"]}
+    own = replace(study, trials=trials, study=study.study.model_copy(update={"search": axis}))
+    figure = draw("slices", own)
+    assert list(figure.layout.xaxis.ticktext) == ["none", "ema"]
+    places = traces(figure)["stopped early"].x
+    kinds = [trial.sampled["averaging.kind"] for trial in in_state(own, "pruned")]
+    assert [("none", "ema")[round(x)] for x in places] == kinds
+
+
+def test_parallel_coordinates_have_a_line_for_every_finished_trial_and_readable_ticks() -> None:
+    study = facts(60, scheduler={"kind": "none"})
+    figure = draw("parallel", study)
+    drawn = traces(figure)
+    own = [trial for trial in study.order if trial.searched]
+    assert sum(y is None for trace in figure.data for y in trace.y) == len(own)
+    names = list(figure.layout.xaxis.ticktext)
+    assert names[-1] == "nll"
+    best, place = own[0], names.index("step_size")
+    height = drawn["best 8"].y[place]
+    assert 0.002 * 100**height == pytest.approx(best.sampled["perturbation.step_size"], rel=1e-3)
+    words = {note.text for note in figure.layout.annotations}
+    assert {"none", "ema", "unused", "0.002", "0.2"} <= words
+    without = next(n for n, trial in enumerate(own) if trial.sampled["averaging.kind"] == "none")
+    line = [y for trace in (drawn["best 8"], drawn["the rest"], drawn["worst 8"]) for y in trace.y]
+    assert line[without * (len(names) + 1) + names.index("decay")] < 0
+
+
+def test_the_front_is_what_nobody_beats_and_the_ensemble_costs_what_its_members_do(
+    study: Facts, shown: dict[str, Shown]
+) -> None:
+    drawn = traces(shown["pareto"].figure)
+    points = [(trial.last["cost/flops"], trial.last[METRIC]) for trial in study.order]
+    best = [p for p in points if not any(q != p and q[0] <= p[0] and q[1] <= p[1] for q in points)]
+    line = drawn["nobody is better in both"]
+    assert list(line.y) == pytest.approx([y for _, y in sorted(best)], rel=FIVE_DIGITS)
+    together, alone = (drawn[who] for who in TEACHERS)
+    assert together.x[0] == pytest.approx(4 * alone.x[0], rel=FIVE_DIGITS)
+    assert (together.y[0], alone.y[0]) == (0.11, 0.18)
+    assert len(drawn["baselines"].x) == 2
+
+
+def test_reliability_shows_winner_best_baseline_and_ensemble_with_the_size_of_every_bin(
+    study: Facts, shown: dict[str, Shown]
+) -> None:
+    drawn = traces(shown["reliability"].figure)
+    told = study.portraits["who"]
+    assert [trace.name for trace in shown["reliability"].figure.data[1:]] == [
+        "005, ECE 0.020",
+        "baseline latentbe, ECE 0.040",
+        "ensemble of 4 teachers, ECE 0.050",
+    ]
+    winner = drawn["005, ECE 0.020"]
+    assert list(winner.y) == pytest.approx([accuracy for _, accuracy, _ in told["005"]["reliability"]], rel=1e-3)
+    assert list(winner.customdata) == [count for *_, count in told["005"]["reliability"]]
+
+
+def test_disagreement_shows_the_doubt_of_each_and_of_the_teachers(study: Facts, shown: dict[str, Shown]) -> None:
+    drawn, told = traces(shown["disagreement"].figure), study.portraits["disagreement"]
+    assert list(drawn["disagreement of the teachers"].y) == pytest.approx(told["teachers"], rel=FIVE_DIGITS)
+    assert list(drawn["doubt of 005"].y) == pytest.approx(told["entropy"]["005"], rel=FIVE_DIGITS)
+    assert "doubt of baseline kd" not in drawn  # latentbe is the better one
+
+
+def test_the_confirmation_has_every_seed_the_means_and_their_intervals(study: Facts, shown: dict[str, Shown]) -> None:
+    drawn = traces(shown["confirmation"].figure)
+    assert len(drawn["one seed"].x) == sum(len(c.repeats) for c in study.confirmed)
+    for candidate in study.confirmed:
+        trace = drawn["mean of baseline" if candidate.trial.baseline else "mean of trial"]
+        n, values = list(trace.y).index(candidate.label), candidate.values(METRIC)
+        low, high = stats.t.interval(0.95, len(values) - 1, fmean(values), stats.sem(values))
+        assert trace.x[n] == pytest.approx(fmean(values), rel=FIVE_DIGITS)
+        assert 2 * trace.error_x.array[n] == pytest.approx(high - low, rel=1e-3)
+
+
+def test_differences_are_pairs_with_the_best_baseline_with_both_intervals(
+    study: Facts, shown: dict[str, Shown]
+) -> None:
+    drawn = traces(shown["differences"].figure)
+    winner, baseline = study.confirmed[0], next(c for c in study.confirmed if c.trial.baseline)
+    found = compare(winner.values(METRIC), baseline.values(METRIC), "min", 3)
+    assert drawn["mean difference"].y[-1] == winner.label
+    assert drawn["mean difference"].x[-1] == pytest.approx(found.difference, rel=1e-3)
+    assert list(drawn["bootstrap"].x)[-3:-1] == pytest.approx([found.low, found.high], rel=1e-3)
+    sure = drawn["Student's t, choice allowed for"]
+    assert list(sure.x)[-3:-1] == pytest.approx([found.sure_low, found.sure_high], rel=1e-3)
+    assert baseline.label not in drawn["mean difference"].y
+
+
+def test_rungs_are_where_trials_were_compared_and_early_stopping_is_owned_up_to() -> None:
+    whole = facts(120)
+    one = next(shown for shown in figures(whole) if shown.key == "rungs")
+    assert tuple(one.figure.data[0].x) == RUNGS
+    assert "stopped early" in one.caption
+
+
+def test_hovering_tells_the_number_and_the_settings(study: Facts, shown: dict[str, Shown]) -> None:
+    trial = in_state(study, "pruned")[0]
+    text = traces(shown["history"].figure)["stopped early"].hovertext[0]
+    assert f"trial {trial.number:03d}" in text
+    assert f"after epoch {trial.last['epoch']:.0f}" in text
+    assert f"perturbation.step_size {trial.sampled['perturbation.step_size']:.3g}" in text
+
+
+def test_no_text_has_a_colour_of_its_own_and_no_background_hides_the_page(shown: dict[str, Shown]) -> None:
+    for one in shown.values():
+        layout = one.figure.layout
+        assert (layout.paper_bgcolor, layout.plot_bgcolor) == ("rgba(0,0,0,0)",) * 2
+        assert "font" not in layout.to_plotly_json()
+        assert all(note.font.color is None for note in layout.annotations)
+        assert not {"black", "white"} & set(one.figure.to_json().replace('"', " ").split())
+
+
+# --- what is not there is not shown ---
+
+
+def keys(of: Facts) -> set[str]:
+    return {one.key for one in figures(of)}
+
+
+def test_without_confirmation_portraits_and_costs_their_figures_are_left_out() -> None:
+    bare = replace(facts(30, seeds=0), portraits={}, tested={})
+    missing = {"confirmation", "differences", "reliability", "disagreement", "pareto"}
+    assert keys(bare) == set(FIGURES) - missing
+
+
+def test_a_study_whose_first_trials_have_just_begun_is_no_fault() -> None:
+    begun = [TrialRecord(1, "kd", {}, ""), TrialRecord(2, None, {"transfer.temperature": 2.0}, "")]
+    young = Facts("young", facts(1).study, {}, begun)
+    assert keys(young) == set()
+    begun[1].epochs = reports([2.0, 1.5])
+    assert keys(young) == {"history", "slices", "curves"}
+
+
+def test_a_study_of_failures_and_one_without_baselines_or_teachers_are_no_fault() -> None:
+    whole = facts(30, baselines=[])
+    failed = [replace(trial, state="failed", error="out of memory", epochs=[]) for trial in whole.searched]
+    assert keys(replace(whole, trials=failed, confirmed=(), portraits={})) == {"history", "slices"}
+    assert {"history", "confirmation"} <= keys(replace(whole, summary={}))
+    assert "differences" not in keys(whole)
+
+
+def test_where_more_is_better_the_worse_end_is_below() -> None:
+    whole = facts(40, objective="val/accuracy")
+    figure = draw("history", whole)
+    low, high = figure.layout.yaxis.range
+    assert figure.layout.yaxis.type is None
+    assert traces(figure)["failed"].y[0] < low + 0.1 * (high - low)
+    line = traces(figure)["best so far"].y
+    assert list(line) == sorted(line)
+
+
+def test_a_second_objective_takes_the_place_of_the_cost() -> None:
+    whole = facts(40, against=["val/ece"], scheduler={"kind": "none"})
+    figure = draw("pareto", whole)
+    assert figure.layout.xaxis.title.text == "validation ECE"
+    assert TEACHERS[0] not in traces(figure)
+
+
+def test_students_of_a_population_begin_where_their_parents_were_and_stand_where_they_ended() -> None:
+    search = {name: SEARCH[name] for name in ("perturbation.step_size", "transfer.temperature", "averaging.kind")}
+    whole = facts(20, search=search, scheduler={"kind": "pbt", "interval_epochs": 10})
+    parent = next(trial for trial in whole.searched if trial.state == "finished")
+    changes = [{"after": 10, "settings": {"transfer.temperature": 9.1}}]
+    child = replace(parent, number=99, parent=parent.number, epochs=parent.epochs[10:], changes=changes)
+    more = replace(whole, trials=[*whole.trials, child])
+    assert {"curves", "parallel"} <= keys(more)
+    figure = draw("slices", more)
+    assert 9.1 in [x for trace in figure.data for x in trace.x]
+
+
+def test_a_thousand_trials_are_drawn_in_seconds_and_the_page_stays_light() -> None:
+    began = time.process_time()
+    large = facts(1000, scheduler={"kind": "none"}, costs=True)
+    assert time.process_time() - began < 5
+    shown = figures(large)
+    assert time.process_time() - began < 25  # 7 on an idle core
+    sizes = {one.key: len(one.figure.to_json()) for one in shown}
+    assert sum(sizes.values()) < 3e6, sizes
+    curves = next(one.figure for one in shown if one.key == "curves")
+    assert sum(len(trace.x) for trace in curves.data) < 20_000
+    assert len(curves.data) < 10
+    assert all(json.loads(one.figure.to_json())["data"] for one in shown)
+
+
+def test_the_planted_rule_is_what_the_trials_obey() -> None:
+    whole = facts(30, noise=0.0)
+    for trial in in_state(whole, "finished"):
+        assert trial.last[METRIC] == pytest.approx(planted(trial.sampled, np.random.default_rng(0), 0.0))
+        assert len(trial.epochs) == EPOCHS

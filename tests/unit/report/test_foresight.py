@@ -1,0 +1,74 @@
+"""How well an early epoch foretells the end, in cases that can be counted by hand."""
+
+from itertools import combinations
+from typing import Any
+
+import pytest
+
+from ensdistill_tune.record import TrialRecord
+from ensdistill_tune.report.foresight import epochs_to_ask, foresight, selected
+from tests.unit.report.synthetic import EPOCHS, RUNGS, facts, reports, study
+
+NONE = {"kind": "none"}
+
+
+def trials(then: list[float], final: list[float], **more: Any) -> list[TrialRecord]:
+    """Finished trials with these values at every epoch but the last, and those after it."""
+    pairs = zip(then, final, strict=True)
+    return [
+        TrialRecord(n, None, {}, "", "finished", reports([a] * (EPOCHS - 1) + [b]), **more)
+        for n, (a, b) in enumerate(pairs, 1)
+    ]
+
+
+def test_the_same_order_is_one_and_the_reverse_is_minus_one() -> None:
+    same = foresight(trials([5, 6, 7, 8], [1, 2, 3, 4]), study())
+    assert [(f.tau, f.low, f.high, f.trials) for f in same] == [(pytest.approx(1), 1, 1, 4)] * len(RUNGS)
+    assert foresight(trials([8, 7, 6, 5], [1, 2, 3, 4]), study())[0].tau == pytest.approx(-1)
+
+
+def test_it_is_the_excess_of_pairs_in_the_same_order() -> None:
+    then, final = [3.0, 1.0, 2.0, 5.0, 4.0], [1.0, 2.0, 3.0, 4.0, 5.0]
+    signs = [1 if (then[i] < then[j]) == (final[i] < final[j]) else -1 for i, j in combinations(range(5), 2)]
+    found = foresight(trials(then, final), study())[0]
+    assert found.tau == pytest.approx(sum(signs) / len(signs))
+    assert found.low < found.tau < found.high
+
+
+def test_the_rungs_of_the_scheduler_are_asked_or_evenly_spaced_epochs() -> None:
+    assert epochs_to_ask(study()) == list(RUNGS)
+    assert epochs_to_ask(study(scheduler=NONE)) == [6, 12, 18, 24]
+    median = epochs_to_ask(study(scheduler={"kind": "median", "grace_epochs": 10}))
+    assert median == [10, 15, 20, 25]
+    assert epochs_to_ask(study(scheduler=NONE, config={"training": {"epochs": 2}})) == [1]
+    assert epochs_to_ask(study(scheduler=NONE, config={"training": {"epochs": 1}})) == []
+
+
+def test_only_searched_trials_that_ran_to_their_end_are_asked() -> None:
+    own = trials([5, 6, 7, 8], [1, 2, 3, 4])
+    others = trials([9, 9], [0.1, 0.1], confirms=1, seed=5)
+    others += [TrialRecord(7, "kd", {}, "", "finished", reports([9] * EPOCHS))]
+    others += [TrialRecord(8, None, {}, "", "pruned", reports([9] * 6))]
+    assert foresight([*own, *others], study()) == foresight(own, study())
+
+
+def test_early_stopping_is_owned_up_to() -> None:
+    assert selected(facts().trials)
+    assert not selected(facts(scheduler=NONE).trials)
+
+
+def test_without_an_order_nothing_is_said() -> None:
+    assert foresight(trials([5, 6, 7], [1, 2, 3]), study()) == []
+    assert foresight(trials([5, 5, 5, 5], [1, 2, 3, 4]), study()) == []
+
+
+def test_trials_that_begin_at_the_checkpoint_of_another_count_where_they_reported() -> None:
+    own = trials([5, 6, 7, 8, 9], [1, 2, 3, 4, 5])
+    own[0].epochs = own[0].epochs[RUNGS[0] :]
+    assert [f.trials for f in foresight(own, study())] == [4, 5, 5]
+
+
+def test_of_a_study_with_known_effects_later_epochs_foretell_more() -> None:
+    found = foresight(facts(200, scheduler=NONE, noise=0.05).trials, study())
+    assert found[0].tau < found[-1].tau
+    assert found == foresight(facts(200, scheduler=NONE, noise=0.05).trials, study())

@@ -1,0 +1,172 @@
+"""Which settings mattered, where it is known which do: the effects are planted."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ensdistill_tune.record import TrialRecord
+from ensdistill_tune.report.importance import Importance, importance, merits, why_unknown
+from ensdistill_tune.space import Study
+from tests.unit.report.synthetic import facts, reports, study
+
+FOUR = {f"training.{name}": {"uniform": [0, 1]} for name in "abcd"}
+
+
+def searched(values: list[tuple[dict[str, Any], float]], search: dict[str, Any]) -> tuple[list[TrialRecord], Study]:
+    """Trials that ran to their end, with these settings and values of the objective."""
+    trials = [TrialRecord(n, None, s, f"{n}", "finished", reports([v])) for n, (s, v) in enumerate(values, 1)]
+    return trials, study(search=search, baselines=[])
+
+
+def drawn(seed: int, rule: Any, trials: int = 60) -> tuple[list[TrialRecord], Study]:
+    """Four settings drawn at random; the objective by a rule, and noise of 0.3."""
+    chance = np.random.default_rng(seed)
+    rows = [{name: float(chance.random()) for name in FOUR} for _ in range(trials)]
+    return searched([(row, 10 + rule(*row.values()) + 0.3 * chance.normal()) for row in rows], FOUR)
+
+
+def by_name(found: list[Importance]) -> dict[str, Importance]:
+    return {knob.name: knob for knob in found}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_strong_and_a_weak_effect_are_found_in_their_order_and_nothing_else(seed: int) -> None:
+    found = importance(*drawn(seed, lambda a, b, c, d: 1.5 * b + 4 * c, trials=120))
+    assert [knob.name for knob in found[:2]] == ["training.c", "training.b"]
+    assert found[0].matters
+    assert found[0].share > 0.6 > 0.2 > found[1].share
+    assert found[1].share > found[1].noise
+    assert not any(knob.matters for knob in found[2:])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_setting_matters_where_all_is_noise(seed: int) -> None:
+    found = importance(*drawn(seed, lambda *_: 0.0, trials=30))
+    assert not any(knob.matters for knob in found)
+
+
+def test_the_share_of_an_interaction_is_nobodys() -> None:
+    found = importance(*drawn(0, lambda a, b, c, d: 8 * (a - 0.5) * (b - 0.5), trials=200))
+    assert sum(knob.share for knob in found) < 0.5
+
+
+def test_the_order_of_magnitude_counts_on_a_logarithmic_axis() -> None:
+    axis = {"log_uniform": [1e-6, 1.0]}
+    chance = np.random.default_rng(0)
+    powers = chance.uniform(-6, 0, size=(80, 2))
+    rows = [({"training.a": 10**p, "training.b": 10**q}, 10 + p + 0.1 * chance.normal()) for p, q in powers]
+    strong, weak = importance(*searched(rows, {"training.a": axis, "training.b": axis}))
+    assert (strong.name, strong.matters, weak.matters) == ("training.a", True, False)
+    assert strong.share > 0.9  # on the axis itself nearly all trials lie below a hundredth, in one step of sixteen
+
+
+def test_effects_are_found_although_the_bad_half_was_stopped_early() -> None:
+    whole = facts(120)
+    found = by_name(importance(whole.trials, whole.study))
+    left = by_name(importance([t for t in whole.trials if t.state == "finished"], whole.study))
+    assert sum(t.state == "pruned" for t in whole.trials) > 50
+    assert found["perturbation.step_size"].matters
+    assert found["perturbation.step_size"].share > left["perturbation.step_size"].share
+
+
+def test_a_conditional_setting_that_does_nothing_is_not_given_the_effect_of_its_condition() -> None:
+    for seed in range(3):
+        whole = facts(150, seed=seed, scheduler={"kind": "none"}, noise=0.005)
+        found = by_name(importance(whole.trials, whole.study))
+        assert found["averaging.kind"].matters
+        assert not found["averaging.decay"].matters
+        assert not found["averaging.start"].matters
+
+
+def test_a_conditional_setting_is_found_where_it_is_active() -> None:
+    search = {
+        "averaging.kind": {"choice": ["none", "ema"]},
+        "averaging.decay": {"uniform": [0, 1], "when": {"averaging.kind": "ema"}},
+    }
+    chance = np.random.default_rng(0)
+    rows: list[tuple[dict[str, Any], float]] = [({"averaging.kind": "none"}, 10 + chance.normal()) for _ in range(40)]
+    decays = chance.random(40).tolist()
+    rows += [({"averaging.kind": "ema", "averaging.decay": d}, 5 + 10 * d + chance.normal()) for d in decays]
+    found = by_name(importance(*searched(rows, search)))
+    assert found["averaging.decay"].matters
+
+
+def test_merit_is_the_objective_then_how_far_a_stopped_trial_came_then_its_value_there_and_failure_is_last() -> None:
+    order = [
+        TrialRecord(1, None, {}, "", "finished", reports([9.0, 2.0])),
+        TrialRecord(2, None, {}, "", "finished", reports([1.0, 3.0])),
+        TrialRecord(3, None, {}, "", "pruned", reports([1.0, 8.0])),
+        TrialRecord(4, None, {}, "", "pruned", reports([1.0])),
+        TrialRecord(5, None, {}, "", "pruned", reports([2.0])),
+        TrialRecord(6, None, {}, "", "failed", reports([0.1, 0.1])),
+        TrialRecord(7, None, {}, "", "failed"),
+    ]
+    found = merits(order, study())
+    assert found.tolist() == pytest.approx([1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 0.5 / 6, 0.5 / 6])
+    assert merits(order[:2], study(objective="val/accuracy")).tolist() == [1, 0]  # accuracy falls with NLL here
+
+
+def test_settings_that_changed_on_the_way_count_as_they_were_at_the_end() -> None:
+    trials, own = drawn(0, lambda a, b, c, d: 4 * c)
+    moved = [
+        replace(t, sampled={**t.sampled, "training.c": 0.5}, changes=[{"after": 1, "settings": {"training.c": c}}])
+        for t in trials
+        for c in [t.sampled["training.c"]]
+    ]
+    assert importance(moved, own) == importance(trials, own)
+
+
+def test_baselines_repeats_and_trials_that_still_run_do_not_take_part() -> None:
+    trials, own = drawn(0, lambda a, b, c, d: 4 * c)
+    others = [
+        TrialRecord(101, "kd", {}, "", "finished", reports([0.1])),
+        TrialRecord(102, None, trials[0].sampled, "", "finished", reports([0.1]), confirms=1, seed=3),
+        TrialRecord(103, None, trials[0].sampled, "", "running", reports([0.1])),
+        TrialRecord(104, None, trials[0].sampled, "", "interrupted", reports([0.1])),
+    ]
+    assert importance([*trials, *others], own) == importance(trials, own)
+
+
+def test_choices_grids_and_whole_numbers_are_settings_like_any_other() -> None:
+    search = {
+        "training.a": {"grid": [[1, 2], "x", None, 3]},
+        "training.b": {"integer": [1, 100]},
+        "training.c": {"choice": list(range(20))},
+    }
+    chance = np.random.default_rng(0)
+    every = [axis.every or [] for axis in study(search=search).search.values()]
+    rows = [dict(zip(search, (e[chance.integers(len(e))] for e in every), strict=True)) for _ in range(60)]
+    found = importance(*searched([(row, 10 + row["training.b"] + chance.normal()) for row in rows], search))
+    assert found[0].name == "training.b"
+    assert found[0].matters
+
+
+@pytest.mark.parametrize(
+    ("trials", "search", "says"),
+    [
+        (7, FOUR, "7 searched trials are too few to tell effects from luck (8 are needed)"),
+        (30, {"training.a": FOUR["training.a"]}, "only one setting was searched, so there is nothing to compare"),
+        (30, FOUR, "all trials came out alike"),
+    ],
+)
+def test_nothing_is_said_without_a_basis_and_the_reason_is_given(trials: int, search: Any, says: str) -> None:
+    rows = [(dict.fromkeys(search, k / trials), 1.0) for k in range(trials)]
+    done, own = searched(rows, search)
+    assert (why_unknown(done, own) or "").startswith(says)
+    assert importance(done, own) == []
+
+
+def test_the_same_trials_give_the_same_answer() -> None:
+    trials, own = drawn(0, lambda a, b, c, d: 4 * c, trials=20)
+    assert importance(trials, own) == importance(trials, own)
+    assert why_unknown(trials, own) is None
+
+
+def test_trials_of_which_nearly_all_came_out_alike_explain_nothing() -> None:
+    known = facts(9, seeds=0)
+    alike = [replace(t, state="failed") if t.searched and t.number > 4 else t for t in known.trials]
+    found = importance(alike, known.study)
+    assert len(found) == len(known.study.search)
+    assert not any(knob.matters for knob in found)

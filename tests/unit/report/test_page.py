@@ -1,0 +1,125 @@
+"""The report is a function of a study's files, stands alone, and lets nothing in that comes from outside."""
+
+import json
+import re
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ensdistill.errors import DataError
+from ensdistill_tune.final import write_confirmation
+from ensdistill_tune.report.facts import Facts, read_facts
+from ensdistill_tune.report.page import write_report
+from tests.commands import call
+from tests.unit.report.synthetic import facts
+
+EVIL = "</script><script>alert(1)</script> & | **bold**"
+
+
+HAPPENS = ("number", "epochs", "state", "error")  # what later events say of a trial
+
+
+def on_disk(known: Facts, home: Path) -> Path:
+    """The files that such a study leaves behind."""
+    home.mkdir(parents=True)
+    events: list[dict[str, Any]] = [{"event": "session", "at": 0.0, "versions": {}}]
+    for trial in (*known.trials, *known.repeats):
+        record = {
+            name: value for name, value in asdict(trial).items() if name not in ("number", "epochs", "state", "error")
+        }
+        events.append({"event": "started", "at": 1.0, "trial": trial.number, "record": record})
+        events += [{"event": "reported", "at": 2.0, "trial": trial.number, "metrics": epoch} for epoch in trial.epochs]
+        events.append({"event": "ended", "at": 3.0, "trial": trial.number, "state": trial.state, "error": trial.error})
+    events += [{"event": "looked", "at": 4.0, "who": [n], "results": {}} for n in range(known.looks)]
+    (home / "journal.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    summary = {
+        **known.summary,
+        "study_id": "0" * 32,
+        "study": known.study.model_dump(mode="json"),
+        "total": len(known.trials),
+    }
+    (home / "study.json").write_text(json.dumps(summary))
+    (home / "portraits.json").write_text(json.dumps(known.portraits))
+    if known.confirmed:
+        tested = {who: [dict(row) for row in rows] for who, rows in known.tested.items()}
+        write_confirmation(home, known.study, known.confirmed, tested, [])
+    return home
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return on_disk(facts(40), tmp_path_factory.mktemp("studies") / "synthetic")
+
+
+def test_what_is_read_from_the_files_is_what_happened(home: Path) -> None:
+    known, read = facts(40), read_facts(home)
+    assert read.looks == known.looks
+    assert [asdict(trial) for trial in read.trials] == [asdict(trial) for trial in known.trials]
+    assert [c.label for c in read.confirmed] == [c.label for c in known.confirmed]
+    assert read.confirmed[0].values("val/nll") == known.confirmed[0].values("val/nll")
+
+
+def test_the_page_stands_alone_and_every_figure_has_a_page_of_its_own(home: Path) -> None:
+    files, lead = write_report(home)
+    page = (home / "report.html").read_text()
+    assert not re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=", page)
+    keys = re.findall(r'<figure id="(\w+)">', page)
+    assert {"history", "curves", "importance", "slices", "parallel", "confirmation", "reliability"} <= set(keys)
+    assert files == [home / "report.html", home / "report.md", *(home / "figures" / f"{key}.html" for key in keys)]
+    assert lead in (home / "report.md").read_text()
+
+
+def test_the_same_files_give_the_same_report(home: Path) -> None:
+    write_report(home)
+    first = [(home / name).read_bytes() for name in ("report.html", "report.md")]
+    write_report(home)
+    assert [(home / name).read_bytes() for name in ("report.html", "report.md")] == first
+
+
+def test_what_a_trial_says_of_its_failure_cannot_become_part_of_the_page(tmp_path: Path) -> None:
+    known = facts(40)
+    failed = [replace(trial, error=EVIL) if trial.state == "failed" else trial for trial in known.trials]
+    every = [replace(t, state="failed", error=EVIL, epochs=[]) if n % 4 == 0 else t for n, t in enumerate(failed)]
+    home = on_disk(replace(known, trials=every, confirmed=(), repeats=(), tested={}), tmp_path / "evil")
+    write_report(home)
+    page = (home / "report.html").read_text()
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert(1)" in page
+
+
+@pytest.mark.parametrize("state", ["interrupted", "running", "out_of_time"])
+def test_a_study_that_is_not_over_has_a_report_too(state: str, tmp_path: Path) -> None:
+    known = facts(12, seeds=0)
+    few = replace(known, trials=known.trials[:4], summary={**known.summary, "state": state}, portraits={})
+    _, lead = write_report(on_disk(few, tmp_path / "early"))
+    assert lead.startswith("- **This study ")
+
+
+def test_a_study_of_no_finished_trial_has_a_report_too(tmp_path: Path) -> None:
+    known = facts(12, seeds=0)
+    none = [replace(trial, state="failed", error="diverged") for trial in known.trials]
+    _, lead = write_report(on_disk(replace(known, trials=none, portraits={}), tmp_path / "none"))
+    assert "No trial has run to its end" in lead
+
+
+def test_the_command_says_what_was_learnt_and_where_the_page_is(home: Path) -> None:
+    done = call("ensdistill-tune", "report", home.name, "--studies", home.parent)
+    assert done.code == 0, done.err
+    assert f"the page: {home / 'report.html'}" in done.out
+    assert "What mattered" in done.out
+
+
+def test_no_study_no_report(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no study here"):
+        write_report(tmp_path)
+    done = call("ensdistill-tune", "report", "nobody", "--studies", tmp_path)
+    assert (done.code, "there is no study here" in done.err) == (2, True)
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    home = on_disk(facts(12), tmp_path / "damaged")
+    (home / "confirmation.json").write_text("{")
+    with pytest.raises(DataError, match=r"confirmation\.json: damaged"):
+        write_report(home)

@@ -1,0 +1,313 @@
+"""What the report says in words follows from the numbers."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scipy import stats
+
+from ensdistill.errors import DivergedError
+from ensdistill_tune.confirm import Candidate
+from ensdistill_tune.record import TrialRecord
+from ensdistill_tune.report import advice, words
+from ensdistill_tune.report.document import first_lines, sections
+from ensdistill_tune.report.facts import Facts
+from ensdistill_tune.report.figures import figures
+from ensdistill_tune.report.foresight import Foresight
+from ensdistill_tune.report.importance import Importance
+from tests.unit.report.synthetic import EPOCHS, PARAMETERS, SEARCH, facts, metrics, reports, study
+
+KNOWN = facts(30)
+MATTERS = Importance("perturbation.step_size", 0.5, 0.4, 0.6, 0.1)
+IDLE = Importance("student.subnetworks", 0.02, 0.0, 0.05, 0.1)
+
+
+def candidate(number: int, values: Sequence[float], baseline: str | None = None) -> Candidate:
+    """A trial that ran again with one seed for each of these final NLLs."""
+    trial = TrialRecord(number, baseline, {"transfer.temperature": 2.0}, "x", "finished", reports([values[0]]))
+    repeats = [
+        replace(trial, number=number * 100 + seed, confirms=number, seed=seed, epochs=reports([1.0, value]))
+        for seed, value in enumerate(values, 1)
+    ]
+    return Candidate(trial, repeats)
+
+
+def confirmed(*candidates: Candidate, tested: dict[str, Any] | None = None, **more: Any) -> Facts:
+    return replace(KNOWN, confirmed=candidates, tested=tested or {}, **more)
+
+
+SURE = [0.100, 0.101, 0.099, 0.100, 0.102]
+WORSE = [0.120, 0.122, 0.119, 0.121, 0.121]
+LIKE = [0.101, 0.099, 0.102, 0.103, 0.098]
+
+
+def test_a_sure_win_is_more_than_chance() -> None:
+    said = words.by_how_much(confirmed(candidate(5, SURE), candidate(1, WORSE, "kd"))) or ""
+    assert "better by 0.0202 (16.7 %)" in said
+    assert "better in 5 of 5 seeds" in said
+    apart = [a - b for a, b in zip(SURE, WORSE, strict=True)]
+    low, high = stats.t.interval(0.95, 4, loc=sum(apart) / 5, scale=stats.sem(apart))
+    assert f"{low:+.4f} to {high:+.4f}" in said
+    assert said.endswith("**More than chance explains.**")
+
+
+def test_an_unsure_win_may_be_chance_and_has_the_interval_of_students_t() -> None:
+    said = words.by_how_much(confirmed(candidate(5, SURE), candidate(1, LIKE, "kd"))) or ""
+    apart = [a - b for a, b in zip(SURE, LIKE, strict=True)]
+    low, high = stats.t.interval(0.95, 4, loc=sum(apart) / 5, scale=stats.sem(apart))
+    assert f"{low:+.4f} to {high:+.4f}" in said
+    assert said.endswith("**Chance alone may explain that.**")
+
+
+def test_a_baseline_that_wins_is_the_news() -> None:
+    known = confirmed(candidate(1, SURE, "kd"), candidate(5, WORSE))
+    assert words.what_won(known).startswith("**Nothing that was searched beat `kd` as published.**")
+    assert "trial 005, is worse by 0.0202" in (words.by_how_much(known) or "")
+
+
+def test_without_a_baseline_nothing_is_claimed() -> None:
+    assert "nothing says whether" in (words.by_how_much(confirmed(candidate(5, SURE))) or "")
+
+
+def test_one_seed_is_called_one_seed() -> None:
+    said = words.what_won(facts(30, seeds=0))
+    assert "That is one seed" in said
+    assert "not held against luck" in said
+
+
+def test_the_favourite_of_the_search_was_lucky() -> None:
+    best = next(trial for trial in KNOWN.order if trial.searched)
+    again = replace(candidate(best.number, [best.last["val/nll"] + 0.05 + 0.001 * n for n in range(5)]), trial=best)
+    assert "part of that was luck" in (words.luck(confirmed(again)) or "")
+
+
+def test_the_favourite_of_the_search_held_up() -> None:
+    best = next(trial for trial in KNOWN.order if trial.searched)
+    again = replace(candidate(best.number, [best.last["val/nll"] + 0.001 * n for n in range(-2, 3)]), trial=best)
+    assert "so it held up" in (words.luck(confirmed(again)) or "")
+
+
+def row(nll: float, dee: float, flops: float) -> dict[str, float]:
+    own = {name.removeprefix("val/"): value for name, value in metrics(nll).items()}
+    return own | {"dee": dee, "flops": flops, "parameters": PARAMETERS}
+
+
+def on_test(dee: Sequence[float], share: float) -> dict[str, Any]:
+    teachers = {"ensemble of 4 teachers": [row(0.11, 4, 400)], "one teacher (mean)": [row(0.18, 1, 100)]}
+    return {"005": [row(0.12, value, share * 100) for value in dee], **teachers}
+
+
+def test_worth_is_the_mean_deep_ensemble_equivalent_and_the_price_in_networks() -> None:
+    known = confirmed(candidate(5, SURE), tested=on_test([3.0, 3.2, 3.1], 1.0))
+    assert "worth 3.1 +- 0.1 of the 4 networks of the ensemble at the price of one" in (words.worth(known) or "")
+    dear = confirmed(candidate(5, SURE), tested=on_test([3.0, 3.2, 3.1], 2.4))
+    assert "at the price of 2.4" in (words.worth(dear) or "")
+
+
+def test_worth_says_where_the_scale_ends() -> None:
+    known = confirmed(candidate(5, SURE), tested=on_test([4.0, 4.0], 1.0))
+    assert "worth 4.0 +- 0.0 or more of the 4" in (words.worth(known) or "")
+    bad = confirmed(candidate(5, SURE), tested=on_test([1.0, 1.0], 1.0))
+    said = words.worth(bad) or ""
+    assert "worth no more than one of the 4 teachers at the price of one" in said
+    assert "is 0.1080 +- 0.0000, that of one teacher in the mean 0.1620" in said
+    alone = {**on_test([1.0, 1.0], 1.0), "ensemble of 4 teachers": [row(0.18, 1, 100)]}
+    assert words.worth(confirmed(candidate(5, SURE), tested=alone)) is None
+
+
+def test_students_that_do_not_reach_one_teacher_are_the_first_thing_to_mend() -> None:
+    rows = on_test([1.0, 1.0], 1.0)
+    assert advice.behind(confirmed(candidate(5, SURE), tested=rows)) is None
+    worse = confirmed(candidate(5, SURE), tested={**rows, "005": [row(0.2, 1.0, 100), row(0.17, 1.0, 100)]})
+    assert "One teacher alone is better" in advice.advice(worse, [])[0]
+
+
+def test_the_same_order_of_four_trials_is_no_sure_guide_yet() -> None:
+    said = [words.stopping(KNOWN, [Foresight(10, 1.0, 1.0, 1.0, by_chance, 4)]) or "" for by_chance in (0.083, 0.017)]
+    assert ["an uncertain guide" in said[0], "a good guide" in said[1]] == [True, True]
+
+
+@pytest.mark.parametrize(("early", "final", "told"), [(0.7, 0.01, True), (0.01, 0.01, False), (0.7, 0.5, False)])
+def test_a_baseline_that_early_stopping_would_have_given_up_speaks_against_it(
+    early: float, final: float, told: bool
+) -> None:
+    late = [
+        replace(t, epochs=reports([early] * (EPOCHS - 1) + [final])) if t.baseline == "kd" else t for t in KNOWN.trials
+    ]
+    said = advice.crossing(replace(KNOWN, trials=late)) or ""
+    assert ("`kd` as published, which nothing stops, was behind" in said) == told
+    unstopped = [t for t in late if t.state != "pruned"]
+    assert advice.crossing(replace(KNOWN, trials=unstopped)) is None
+
+
+def test_closeness_has_ensemble_and_one_teacher_in_brackets() -> None:
+    known = confirmed(candidate(5, SURE), tested=on_test([3.0, 3.2], 1.0))
+    assert "NLL 0.1200 +- 0.0000 (0.1100; 0.1800)" in (words.how_close(known) or "")
+
+
+def test_the_figures_of_the_student_that_ships_are_those_of_its_seed() -> None:
+    rows = on_test([3.0, 3.2, 3.1, 3.0, 3.0], 1.0)
+    rows["005"][2] = row(0.15, 3, 100)  # the third seed is best on validation (0.099)
+    take = next(part.text for part in sections(confirmed(candidate(5, SURE), tested=rows)) if "Take" in part.title)
+    assert "student of seed 3" in take
+    assert "accuracy 0.9500, NLL 0.1500" in take
+
+
+def test_settings_that_matter_are_told_from_those_that_do_not() -> None:
+    said = words.what_mattered(KNOWN, [MATTERS, IDLE]) or ""
+    assert "`perturbation.step_size` (50 %, 40 % to 60 %)" in said
+    assert "not to be told from noise with 30 trials: `student.subnetworks`" in said
+    assert "No setting can be told from noise" in (words.what_mattered(KNOWN, [IDLE]) or "")
+    assert "cannot be said" in (words.what_mattered(facts(4), []) or "")
+
+
+def test_the_pareto_front_is_named_if_there_are_several_objectives() -> None:
+    assert words.on_the_front(KNOWN) is None
+    several = facts(30, costs=True, seeds=0, against=["cost/flops"])
+    said = words.on_the_front(several) or ""
+    cheapest = min(several.order, key=lambda t: (t.last["cost/flops"], t.last["val/nll"]))
+    assert said.startswith("**On the Pareto front** of NLL and flops lie ")
+    assert f"{cheapest.number:03d}" in said
+
+
+def test_a_study_that_is_not_over_says_so_first() -> None:
+    known = confirmed(summary={**KNOWN.summary, "state": "interrupted", "total": 32})
+    assert first_lines(known, [], []).splitlines()[0].startswith("- **This study is not over (interrupted)**")
+
+
+def test_the_first_lines_are_about_ten() -> None:
+    known = confirmed(candidate(5, SURE), candidate(1, WORSE, "kd"), tested=on_test([3.0, 3.2], 1.0))
+    assert 6 <= len(first_lines(known, [MATTERS, IDLE], []).splitlines()) <= 10
+
+
+# --- what to try next -------------------------------------------------------------------------------------------------
+
+
+def test_seeds_that_are_wanted_shrink_with_the_square_of_the_difference() -> None:
+    apart = [0.01, 0.03, 0.02, 0.05, -0.01]
+    wide = [10 * (value - 0.02) + 0.02 for value in apart]
+    assert (advice.seeds_wanted(apart) or 0) < 10
+    assert 80 * (advice.seeds_wanted(apart) or 0) <= 100 * (advice.seeds_wanted(wide) or 0)
+    assert advice.seeds_wanted([0.01, -0.01]) is None
+
+
+def test_settings_at_the_end_of_their_axis_are_to_be_searched_beyond() -> None:
+    best = [replace(t, sampled={**t.sampled, "transfer.temperature": 9.8}) for t in KNOWN.order if t.searched]
+    crowded = replace(KNOWN, trials=best)
+    assert any("upper end of `transfer.temperature` (10)" in said for said in advice.ends(crowded, []))
+    spread = [replace(t, sampled={**t.sampled, "transfer.temperature": 3.0 + n % 5}) for n, t in enumerate(KNOWN.order)]
+    assert not any("temperature" in said for said in advice.ends(replace(KNOWN, trials=spread), []))
+
+
+@pytest.mark.parametrize(
+    ("name", "axis", "crowd", "advised"),
+    [
+        ("averaging.start", {"uniform": [0.0, 0.8]}, 0.79, True),
+        ("averaging.start", {"uniform": [0.0, 0.8]}, 0.01, False),  # a share of the training is never negative
+        ("student.subnetworks", {"integer": [1, 8]}, 8, True),
+        ("student.subnetworks", {"integer": [1, 8]}, 1, False),
+        ("transfer.temperature", {"log_uniform": [1, 100]}, 99.0, False),
+    ],
+)
+def test_nobody_is_sent_beyond_what_a_setting_can_be(name: str, axis: Any, crowd: float, advised: bool) -> None:
+    own = study(search={**SEARCH, name: axis})
+    best = [
+        replace(t, sampled={**t.sampled, "averaging.kind": "ema", "averaging.decay": 0.9, name: crowd})
+        for t in KNOWN.order
+        if t.searched
+    ]
+    said = advice.ends(replace(KNOWN, study=own, trials=best), [])
+    assert any(f"end of `{name}`" in sentence for sentence in said) == advised
+
+
+def test_an_axis_that_does_nothing_is_to_be_fixed_and_not_widened() -> None:
+    best = [replace(t, sampled={**t.sampled, "student.subnetworks": 8}) for t in KNOWN.order if t.searched]
+    assert not any("subnetworks" in said for said in advice.ends(replace(KNOWN, trials=best), [IDLE]))
+    assert "Fix `student.subnetworks`" in (advice.idle([MATTERS, IDLE]) or "")
+    assert advice.idle([IDLE]) is None
+
+
+@pytest.mark.parametrize(("values", "told"), [([0.5 - 0.01 * n for n in range(30)], True), ([0.2] * 30, False)])
+def test_training_is_to_be_longer_if_the_best_was_still_learning(values: list[float], told: bool) -> None:
+    best = TrialRecord(1, None, {}, "x", "finished", reports(values))
+    assert bool(advice.longer(replace(KNOWN, trials=[best], confirmed=()))) == told
+    lucky = replace(best, epochs=reports([1.0 - 0.03 * n for n in range(30)]))
+    again = [Candidate(lucky, [best, best])]  # the search's one seed says nothing where there are others
+    assert bool(advice.longer(replace(KNOWN, trials=[lucky], confirmed=again))) == told
+
+
+def test_failures_are_told_with_their_commonest_reason() -> None:
+    errors = [str(DivergedError(n + 1, 30 + n, math.inf if n % 2 else math.nan)) for n in range(10)]
+    failed = [replace(t, state="failed", error=error) for t, error in zip(KNOWN.trials[:10], errors, strict=True)]
+    failed[0] = replace(failed[0], error="out of memory\n![](//else.where/x.png)")
+    said = advice.failures(replace(KNOWN, trials=failed)) or ""
+    assert said.startswith(f"10 of 10 trials failed, 9 of them like this: `{errors[1]}`.")
+    assert "`out of memory ![](//else.where/x.png)`" in (advice.failures(replace(KNOWN, trials=failed[:1])) or "")
+    assert advice.failures(replace(KNOWN, trials=KNOWN.order)) is None
+
+
+def test_a_search_that_was_still_finding_better_ones_is_to_go_on() -> None:
+    own = [t for t in KNOWN.order if t.searched]
+    ordered = [replace(t, number=n, epochs=reports([1.0 - 0.02 * n])) for n, t in enumerate(own * 3, 3)]
+    assert "--set budget.trials=" in (advice.more(replace(KNOWN, trials=ordered, confirmed=())) or "")
+    backwards = [replace(t, number=100 - t.number) for t in ordered]
+    assert advice.more(replace(KNOWN, trials=sorted(backwards, key=lambda t: t.number), confirmed=())) is None
+
+
+def test_a_confirmation_in_which_all_searched_trials_failed_claims_nothing_of_them() -> None:
+    alone = [c for c in KNOWN.confirmed if c.trial.baseline]
+    lost = next(c for c in KNOWN.confirmed if not c.trial.baseline)
+    repeats = [replace(r, state="failed") if r.confirms == lost.trial.number else r for r in KNOWN.repeats]
+    known = replace(KNOWN, confirmed=alone, repeats=repeats)
+    said = words.what_won(known)
+    assert "Nothing that was searched beat" not in said
+    assert said.startswith("**Baselines alone could be confirmed**")
+    assert [part for part in sections(known) if f"a repeat failed: `{lost.trial.name}`" in part.text]
+    assert "differences" in {shown.key for shown in figures(known)}
+
+
+def test_a_second_look_at_the_test_images_is_not_called_the_first() -> None:
+    again = replace(KNOWN, looks=2)
+    assert ", looked at once," in (words.how_close(KNOWN) or "")
+    assert ", looked at 2 times," in (words.how_close(again) or "")
+    assert sections(again)[0].text.startswith("Test images, looked at 2 times after")
+    refused = replace(KNOWN, tested={})
+    assert "were looked at before, for other students" in sections(refused)[0].text
+
+
+def test_a_baseline_that_is_best_unconfirmed_has_its_name_beside_the_teachers() -> None:
+    known = facts(30, seeds=0)
+    alone = replace(known, trials=[trial for trial in known.trials if trial.baseline])
+    assert f"\n| baseline {alone.order[0].baseline} |" in sections(alone)[0].text
+
+
+def test_commands_say_where_the_studies_are_unless_that_is_where_they_are_by_default() -> None:
+    away = replace(KNOWN, studies=Path("/data/my studies"), confirmed=())
+    elsewhere = f"{first_lines(away, [], [])} {' '.join(part.text for part in sections(away))}"
+    assert "`ensdistill-tune export synthetic --studies '/data/my studies'`" in elsewhere
+    assert "--set confirm.best=3 --studies '/data/my studies'`" in elsewhere
+    assert "ensdistill distill '/data/my studies/synthetic/best.yaml' --studies '/data/my studies'" in elsewhere
+    assert "--studies" not in first_lines(KNOWN, [], [])
+    assert "ensdistill distill studies/synthetic/best.yaml  #" in sections(KNOWN)[-2].text
+
+
+@pytest.mark.parametrize("objective", ["val/nll", "val/accuracy"])
+def test_a_baseline_that_is_surely_better_is_advised_upon_as_well(objective: str) -> None:
+    known = confirmed(candidate(1, SURE, "kd"), candidate(5, WORSE), study=facts(30, objective=objective).study)
+    assert "The published settings of `kd` hold here" in (advice.certainty(known) or "")
+
+
+def test_of_settings_that_changed_on_the_way_those_at_the_end_lie_at_the_edge() -> None:
+    low = {"after": 5, "settings": {"perturbation.step_size": 0.0021}}
+    moved = [replace(trial, changes=[low]) if trial.searched else trial for trial in KNOWN.trials]
+    assert "at the lower end of `perturbation.step_size`" in " ".join(advice.ends(replace(KNOWN, trials=moved), []))
+
+
+def test_after_a_confirmation_the_front_is_that_of_the_means() -> None:
+    study = facts(30, against=["cost/flops"]).study
+    good, worse = candidate(5, SURE), candidate(6, WORSE)  # at the same price
+    known = confirmed(good, worse, study=study)
+    assert "lie 1 of 2 confirmed trials, by their means: 005 (`front/`)" in (words.on_the_front(known) or "")

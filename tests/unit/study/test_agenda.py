@@ -1,0 +1,317 @@
+"""What runs next, and the proof that no interrupt at any point changes it. No Ray: trials are made up."""
+
+import hashlib
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ensdistill.errors import DataError
+from ensdistill.weights import STUDENT_FILE
+from ensdistill_tune.agenda import Agenda
+from ensdistill_tune.journal import Event, Journal, read_journal
+from ensdistill_tune.progress import Progress
+from ensdistill_tune.record import CHECKPOINT, METRICS, StudyFolder, seconds_of_work
+from ensdistill_tune.space import Study
+
+EPOCHS = 9
+SPACE: dict[str, Any] = {
+    "preset": "latentbe",
+    "config": {"training": {"epochs": EPOCHS}},
+    "search": {
+        "transfer.temperature": {"log_uniform": [1, 10]},
+        "averaging.kind": {"choice": ["none", "ema"]},
+        "averaging.decay": {"uniform": [0.5, 0.9], "when": {"averaging.kind": "ema"}},
+    },
+    "baselines": ["kd", "latentbe"],
+    "budget": {"trials": 14},
+    "confirm": {"best": 2, "seeds": 2},
+}
+RULES = [
+    {"kind": "asha", "grace_epochs": 1},
+    {"kind": "median", "grace_epochs": 1, "trials": 2},
+    {"kind": "none"},
+    {"kind": "hyperband", "grace_epochs": 1},
+    {"kind": "pbt", "population": 5, "interval_epochs": 2, "quantile": 0.5},
+    {"kind": "asha", "grace_epochs": 1, "within": ["averaging.kind"]},
+]
+
+
+@pytest.fixture(autouse=True)
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The calls of fsync. No test here waits for a disk: no power fails, and nobody reads study.json."""
+    calls: list[int] = []
+    monkeypatch.setattr("os.fsync", calls.append)
+    monkeypatch.setattr(StudyFolder, "write_summary", lambda *_: None)
+    return calls
+
+
+class KilledError(Exception):
+    """The end of the process at some point."""
+
+
+def study(**more: Any) -> Study:
+    return Study.model_validate(SPACE | more)
+
+
+def value(suggestion: dict[str, Any], epoch: int) -> float:
+    """A made-up learning curve: a function of the settings, as a real one is."""
+    words = json.dumps([suggestion["baseline"], suggestion["sampled"], suggestion["seed"]], sort_keys=True)
+    own = int.from_bytes(hashlib.sha256(words.encode()).digest()[:4], "big") / 2**32
+    return own + (1.1 - own) / epoch
+
+
+class Doomed(Progress):
+    """Dies right after it has written so many events."""
+
+    lives: int | None = None
+
+    def happens(self, what: str, **more: Any) -> Any:
+        record = super().happens(what, **more)
+        if self.lives is not None:
+            self.lives -= 1
+            if self.lives < 0:
+                raise KilledError
+        return record
+
+
+def work(of: Study, home: Path, slots: int = 1, lives: int | None = None, lost: Collection[int] = ()) -> Progress:
+    """One session: trials side by side, one epoch each in turn, as Ray would ask and tell.
+
+    lost: trials whose process dies before they begin, the first time.
+    """
+    progress = Doomed(of, StudyFolder(home), {})
+    progress.lives = lives
+    progress.happens("session")
+    agenda, running = Agenda(progress, slots), list[dict[str, Any]]()
+    at: dict[int, int] = {}
+    to_lose = set(lost)
+    while not agenda.done:
+        while isinstance(suggestion := agenda.next(), dict):
+            if suggestion["number"] in to_lose:
+                to_lose.remove(suggestion["number"])
+                agenda.lost(suggestion["number"])
+                continue
+            running.append(suggestion)
+            at[suggestion["number"]] = 0  # no checkpoint: it begins with its first epoch again
+        for suggestion in list(running):
+            number = suggestion["number"]
+            at[number] += 1
+            if at[number] == EPOCHS:
+                progress.folder.trial(number).mkdir(parents=True, exist_ok=True)
+                (progress.folder.trial(number) / STUDENT_FILE).touch()
+            metrics = {"epoch": at[number], "epochs": EPOCHS} | dict.fromkeys(METRICS, value(suggestion, at[number]))
+            goes_on = agenda.report(number, metrics)
+            if at[number] == EPOCHS or not goes_on:
+                agenda.end(number, "finished" if at[number] == EPOCHS else "pruned")
+                running.remove(suggestion)
+    return progress
+
+
+def story(home: Path) -> list[tuple[Any, ...]]:
+    """What happened to trials, in order; without times, and without the marks that interrupts leave."""
+    events, kinds = read_journal(home / "journal.jsonl"), ("started", "reported", "ended")
+    kept = [e for e in events if e["event"] in kinds and e.get("state") != "interrupted"]
+    return [tuple((name, e[name]) for name in sorted(e) if name != "at") for e in kept]
+
+
+@pytest.mark.parametrize("every", [20, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: " ".join([rule["kind"], *rule.get("within", [])]))
+def test_a_study_that_dies_after_any_event_ends_as_the_undisturbed_one(
+    rule: dict[str, Any], every: int, tmp_path: Path
+) -> None:
+    of = study(scheduler=rule, searcher={"kind": "tpe", "startup_trials": 4})
+    (tmp_path / "plain").mkdir()
+    work(of, tmp_path / "plain")
+    events = story(tmp_path / "plain")
+    assert any(dict(e).get("state") == "pruned" for e in events) == (rule["kind"] != "none")
+    for lives in range(1 + RULES.index(rule), len(events), every):  # at other events for each rule
+        home = tmp_path / f"died{lives}"
+        home.mkdir()
+        with pytest.raises(KilledError):
+            work(of, home, lives=lives)
+        work(of, home)
+        assert story(home) == events, f"died after {lives} events"
+
+
+@pytest.mark.parametrize("kind", ["tpe", "nsga2", "qmc", "random"])
+def test_a_study_that_dies_again_and_again_ends_as_the_undisturbed_one(kind: str, tmp_path: Path) -> None:
+    of = study(searcher={"kind": kind}, scheduler=RULES[0])
+    for name, lives in (("plain", None), ("often", 5)):
+        home = tmp_path / name
+        home.mkdir()
+        for _ in range(1000):
+            try:
+                work(of, home, lives=lives)
+            except KilledError:
+                continue
+            break
+    assert story(tmp_path / "often") == story(tmp_path / "plain")
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: " ".join([rule["kind"], *rule.get("within", [])]))
+def test_trials_that_lose_their_process_before_they_begin_are_taken_on_by_another(
+    rule: dict[str, Any], tmp_path: Path
+) -> None:
+    of = study(scheduler=rule)
+    for name in ("undisturbed", "disturbed"):
+        (tmp_path / name).mkdir()
+    work(of, tmp_path / "undisturbed")
+    lost = range(1, 1 + len(work(of, tmp_path / "disturbed", lost=range(1, 100)).trials))
+    assert story(tmp_path / "disturbed") == story(tmp_path / "undisturbed")
+    events = read_journal(tmp_path / "disturbed" / "journal.jsonl")
+    assert [e["trial"] for e in events if e["event"] == "continued"] == list(lost)
+
+
+def test_with_trials_side_by_side_nothing_is_lost_and_nothing_is_there_twice(tmp_path: Path) -> None:
+    of = study(scheduler=RULES[0])
+    for _ in range(1000):
+        try:
+            progress = work(of, tmp_path, slots=3, lives=17)
+        except KilledError:
+            continue
+        break
+    records = progress.trials
+    assert sorted(records) == list(range(1, len(records) + 1))
+    assert sum(t.confirms is None for t in records.values()) == of.total
+    assert {t.state for t in records.values()} == {"finished", "pruned"}
+    for t in records.values():
+        assert [e["epoch"] for e in t.epochs] == list(range(1, len(t.epochs) + 1))
+    assert len({(t.confirms, t.seed) for t in progress.repeats}) == len(progress.repeats) == 2 * (2 + 2)
+
+
+def test_baselines_come_first_and_while_the_search_ends_their_repeats_fill_the_free_slots(tmp_path: Path) -> None:
+    progress = work(study(scheduler=RULES[2]), tmp_path, slots=3)
+    order = sorted(progress.trials.values(), key=lambda t: t.number)
+    assert [t.baseline for t in order[:2]] == ["kd", "latentbe"]
+    assert {t.baseline for t in order[of_search(order) :][:2]} == {"kd", "latentbe"}
+
+
+def of_search(order: list[Any]) -> int:
+    return sum(t.confirms is None for t in order)
+
+
+def test_a_finished_study_is_extended_and_keeps_what_it_has(tmp_path: Path) -> None:
+    work(study(scheduler=RULES[0]), tmp_path)
+    before = story(tmp_path)
+    progress = work(study(scheduler=RULES[0], budget={"trials": 20}), tmp_path)
+    after = story(tmp_path)
+    assert after[: len(before)] == before
+    assert sum(t.confirms is None and not t.baseline for t in progress.trials.values()) == 20
+    assert len({(t.confirms, t.seed) for t in progress.repeats}) == len(progress.repeats)
+
+
+def test_trials_are_compared_only_with_their_like_where_the_study_says_so(tmp_path: Path) -> None:
+    like = {"kind": "asha", "grace_epochs": 1, "within": ["averaging.kind"]}
+    for name, scheduler, stopped in (("all", RULES[0], True), ("like", like, False)):
+        (tmp_path / name).mkdir()
+        agenda = Agenda(Progress(study(scheduler=scheduler, baselines=[]), StudyFolder(tmp_path / name), {}), slots=9)
+        for kind, good in (("ema", True), ("none", False)):
+            while (suggestion := agenda.next())["sampled"]["averaging.kind"] != kind:  # type: ignore[call-overload, index]
+                pass
+            first = {"epoch": 1, "epochs": EPOCHS} | dict.fromkeys(METRICS, 0.1 if good else 0.9)
+            goes_on = agenda.report(suggestion["number"], first)  # type: ignore[call-overload, index]
+        assert goes_on != stopped
+
+
+def test_a_budget_of_epochs_ends_the_search(tmp_path: Path) -> None:
+    progress = work(study(scheduler=RULES[2], budget={"trials": 14, "epochs": 20}), tmp_path)
+    searched = [t for t in progress.searched if not t.baseline]
+    assert [len(t.epochs) for t in searched] == [EPOCHS] * 3  # the third began after 18 of 20
+
+
+def test_without_confirmation_the_study_is_over_with_the_search(tmp_path: Path) -> None:
+    progress = work(study(confirm={"best": 0}), tmp_path)
+    assert not progress.repeats
+
+
+def test_half_a_line_at_the_end_of_the_journal_is_cut_off(tmp_path: Path) -> None:
+    of = study(scheduler=RULES[0])
+    work(of, tmp_path)
+    file = tmp_path / "journal.jsonl"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) * 2 // 3])
+    assert read_journal(file) == [json.loads(line) for line in file.read_bytes().split(b"\n")[:-1]]
+    work(of, tmp_path)
+    (tmp_path / "plain").mkdir()
+    work(of, tmp_path / "plain")
+    assert story(tmp_path) == story(tmp_path / "plain")
+
+
+def test_the_time_between_two_sessions_is_no_work() -> None:
+    events: list[Event] = [
+        {"event": what, "at": at}
+        for what, at in [("session", 100), ("started", 101), ("reported", 110), ("session", 500), ("reported", 505)]
+    ]
+    assert seconds_of_work(events) == 10 + 5
+    assert seconds_of_work([]) == 0
+
+
+def test_a_report_that_is_made_later_uses_up_no_time_of_the_study() -> None:
+    told = [("session", 100), ("closed", 110), ("filed", 90_000), ("session", 90_100), ("closed", 90_101)]
+    events: list[Event] = [{"event": what, "at": at} for what, at in [*told, ("filed", 1_000_000)]]
+    assert seconds_of_work(events) == 10 + 1
+
+
+def test_an_event_is_on_disk_before_anybody_acts_on_it(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.jsonl")
+    for n in range(3):
+        journal.append({"event": "reported", "at": float(n)})
+        assert len(read_journal(tmp_path / "journal.jsonl")) == n + 1
+
+
+def test_every_event_but_a_report_is_synced_to_disk(tmp_path: Path, synced: list[int]) -> None:
+    journal = Journal(tmp_path / "journal.jsonl")
+    for what in ("session", "started", "reported", "reported", "ended"):
+        journal.append({"event": what, "at": 0.0})
+    assert len(synced) == 3
+
+
+def test_a_journal_that_cannot_be_written_says_so_and_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    journal = Journal(tmp_path / "journal.jsonl")
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(DataError, match=r"journal.jsonl: cannot be written \(No space left on device\)"):
+        journal.append({"event": "ended", "at": 0.0})
+
+
+def test_what_is_still_reported_of_a_trial_that_is_over_is_not_taken_down(tmp_path: Path) -> None:
+    agenda = Agenda(Progress(study(), StudyFolder(tmp_path), {}), slots=1)
+    agenda.next()
+    agenda.end(1, "failed", "its machine is gone")
+    before = read_journal(tmp_path / "journal.jsonl")
+    assert not agenda.report(1, {"epoch": 1, "epochs": EPOCHS} | dict.fromkeys(METRICS, 1.0))
+    assert read_journal(tmp_path / "journal.jsonl") == before
+
+
+def test_every_trial_that_died_is_written_down_as_interrupted_even_if_it_does_not_go_on(tmp_path: Path) -> None:
+    of = study(scheduler=RULES[2])
+    with pytest.raises(KilledError):
+        work(of, tmp_path, slots=3, lives=12)
+    progress = Progress(of, StudyFolder(tmp_path), {})
+    assert len(progress.died) == 3
+    Agenda(progress, slots=1)
+    ended = [e["trial"] for e in read_journal(tmp_path / "journal.jsonl") if e["event"] == "ended"]
+    assert set(ended) >= {trial.number for trial in progress.died}
+    assert {trial.state for trial in progress.trials.values()} == {"interrupted"}
+
+
+def test_a_checkpoint_of_epochs_that_the_journal_lost_is_not_gone_on_with(tmp_path: Path) -> None:
+    of = study(scheduler=RULES[2])
+    with pytest.raises(KilledError):
+        work(of, tmp_path, lives=4)  # session, started, two epochs, and the third
+    checkpoint = StudyFolder(tmp_path).trial(1) / CHECKPOINT
+    checkpoint.parent.mkdir(parents=True)
+    for epoch, stays in ((3, True), (4, False)):
+        torch.save(
+            dict.fromkeys(("identity", "student", "optimiser", "average", "merged")) | {"epoch": epoch}, checkpoint
+        )
+        Agenda(Progress(of, StudyFolder(tmp_path), {}), slots=1)
+        assert checkpoint.exists() == stays

@@ -1,0 +1,438 @@
+"""The two commands as a user meets them: output, exit codes, bad input."""
+
+import json
+import shlex
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+import ensdistill.cli
+from ensdistill import Epoch
+from ensdistill.config import Config
+from ensdistill.faults import settings_table
+from ensdistill.models import Convnet
+from ensdistill_tune.space import Study
+from tests.commands import call, process
+
+SMALL = [
+    word
+    for setting in (
+        "data.train=40",
+        "data.validation=60",
+        "model.width=2",
+        "teachers.model.width=2",
+        "teachers.count=2",
+        "teachers.training.epochs=1",
+        "training.epochs=2",
+    )
+    for word in ("--set", setting)
+]
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder of results for all commands here, with a student of preset kd in it."""
+    folder = tmp_path_factory.mktemp("commands") / "studies"
+    done = call("ensdistill", "distill", "kd", *SMALL, "--studies", folder, "--json", "--out", folder / "run")
+    assert done.code == 0, done.err
+    (folder / "result.json").write_text(done.out)
+    return folder
+
+
+def test_distill_prints_one_json_object_and_nothing_else(studies: Path) -> None:
+    result = json.loads((studies / "result.json").read_text())
+    assert {"accuracy", "nll", "brier", "ece", "cnll", "dee", "agreement", "flops"} <= set(result["val"])
+    assert result["epochs"] == 2
+    assert len(result["teachers"]["members"]) == 2
+    assert len(result["config_hash"]) == 16
+
+
+@pytest.mark.e2e
+def test_another_process_prints_the_same_json_object_and_nothing_else(studies: Path, tmp_path: Path) -> None:
+    words = ("--studies", studies, "--json", "--out", tmp_path / "run")
+    again = json.loads(process("ensdistill", "distill", "kd", *SMALL, *words).out)
+    first = json.loads((studies / "result.json").read_text())
+    assert (again["config_hash"], again["val"]) == (first["config_hash"], first["val"])
+
+
+def test_distilling_again_gives_the_same_numbers(studies: Path) -> None:
+    again = call("ensdistill", "distill", "kd", *SMALL, "--studies", studies, "--json")
+    first = json.loads((studies / "result.json").read_text())
+    assert json.loads(again.out)["val"] == first["val"]
+
+
+def test_the_saved_settings_are_the_settings(studies: Path) -> None:
+    again = call("ensdistill", "distill", studies / "run" / "config.yaml", "--studies", studies, "--json")
+    assert json.loads(again.out)["config_hash"] == json.loads((studies / "result.json").read_text())["config_hash"]
+
+
+def test_teachers_shows_the_ensemble_and_one_teacher(studies: Path) -> None:
+    done = call("ensdistill", "teachers", "kd", *SMALL, "--studies", studies)
+    assert done.code == 0
+    assert "ensemble of 2 teachers" in done.out
+    assert "one teacher (mean)" in done.out
+
+
+def test_evaluate_reaches_the_test_split_only_when_asked(studies: Path) -> None:
+    config = studies / "run" / "config.yaml"
+    assert set(json.loads(call("ensdistill", "evaluate", config, "--json").out)) >= {"validation"}
+    tested = json.loads(call("ensdistill", "evaluate", config, "--json", "--split", "test").out)
+    assert tested["split"] == "test"
+    assert "validation" not in tested
+
+
+def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(studies: Path, tmp_path: Path) -> None:
+    short = call("ensdistill", "distill", "latentbe", *SMALL, "--studies", studies, "--json", "--out", tmp_path / "a")
+    assert short.code == 0, short.err
+    checkpoint = tmp_path / "a" / "checkpoint.pt"
+    finished = call("ensdistill", "distill", "latentbe", *SMALL, "--studies", studies, "--resume", checkpoint)
+    assert finished.code == 2
+    assert "already at its last epoch" in finished.err
+
+
+def test_help_shows_every_setting_with_its_sentence_default_and_range() -> None:
+    shown = call("ensdistill", "distill", "--help").out
+    for row in settings_table(Config):
+        assert row.name in shown
+        assert row.sentence in shown
+        assert row.sentence
+    assert "perturbation.step_size [tdiv_sdiv] = 0.003922; at least 0, at most 1" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            ["kd", "--set", "transfer.temprature=2"],
+            "transfer.temprature: no such setting of averaged (did you mean temperature?)",
+        ),
+        (
+            ["kd", "--set", "transfer.temperature=0"],
+            "transfer.temperature: must be greater than or equal to 0.05, not 0",
+        ),
+        (
+            ["latentbe", "--set", "student.subnetworks=0"],
+            "student.subnetworks: must be greater than or equal to 1, not 0",
+        ),
+        (
+            ["latentbe", "--set", "perturbation.step_size=-0.1"],
+            "perturbation.step_size: must be greater than or equal to 0, not -0.1",
+        ),
+        (["kd", "--set", "training.epochs=ten"], "training.epochs: must be a whole number, not 'ten'"),
+        (["kd", "--set", "training.nesterov=1"], "training.nesterov: must be true or false, not 1"),
+        (["kd", "--set", "training.lr=.nan"], "training.lr: must be a finite number"),
+        (["kd", "--set", "student.kind=batch_ensmble"], "did you mean batch_ensemble?"),
+        (["kd", "--set", "epochs"], "write it as name=value"),
+        (["latentbe", "--set", "teachers.count=1"], "tdiv_sdiv needs two teachers that can disagree"),
+        (["kdd"], "kdd: neither a preset nor a YAML file (did you mean kd?)"),
+        (["nowhere.yaml"], "nowhere.yaml: No such file or directory"),
+        (["kd", "--set", "data={kind: image_folder, path: /nowhere/at/all}"], "/nowhere/at/all does not exist"),
+        (["kd", "--set", "data.train=5000"], "data.train: 5000 images of 10 classes wanted"),
+        (["kd", "--set", "training.batch_size=500"], "training.batch_size: 500 is more than the 150 training images"),
+        (
+            ["kd", "--set", "teachers.training.batch_size=500"],
+            "teachers.training.batch_size: 500 is more than the 150 training images",
+        ),
+        (["kd", "--set", "seed=2020-13-45"], "month must be in 1..12"),
+        (["kd", "--set", "seed=!!int abc"], "--set seed"),
+        (["search_spaces/digits.yaml"], "this is a search space; run it with `ensdistill-tune launch`"),
+        (["kd", "--resume", "nowhere.pt"], "nowhere.pt: there is no such checkpoint"),
+        (["kd", "--device", "cuda:99"], "--device cuda:99: torch cannot use it here"),
+    ],
+)
+def test_bad_input_gets_one_line_and_exit_code_2(words: list[str], expected: str, tmp_path: Path) -> None:
+    done = call("ensdistill", "distill", *words, "--studies", tmp_path / "studies")
+    assert done.code == 2
+    assert expected in done.err
+    assert done.err.strip().count("\n") == 0, done.err
+    assert done.out == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "this holds nothing"),
+        ("just words\n", "this holds a text"),
+        ("seed: 1\nseed: 2\n", "line 2: seed is written twice"),
+        ("seed: !!python/object/apply:os.getcwd []\n", "no objects are built"),
+        ("seed: [1\n", "line"),
+    ],
+)
+def test_a_bad_yaml_file_gets_one_line(text: str, expected: str, tmp_path: Path) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text(text)
+    done = call("ensdistill", "distill", file, "--studies", tmp_path / "studies")
+    assert done.code == 2
+    assert str(file) in done.err
+    assert expected in done.err
+
+
+def test_each_fault_has_a_line_of_its_own(tmp_path: Path) -> None:
+    done = call("ensdistill", "distill", "kd", "--set", "training.lr=0", "--set", "seed=-1", "--set", "modell=1")
+    assert done.code == 2
+    assert len(done.err.strip().splitlines()) == 3
+
+
+def test_a_damaged_checkpoint_is_refused(studies: Path, tmp_path: Path) -> None:
+    whole = (studies / "run" / "checkpoint.pt").read_bytes()
+    cut = tmp_path / "cut.pt"
+    cut.write_bytes(whole[: len(whole) // 2])
+    done = call("ensdistill", "distill", "kd", *SMALL, "--studies", studies, "--resume", cut)
+    assert done.code == 2
+    assert "damaged" in done.err
+
+
+def test_a_checkpoint_of_other_settings_is_refused(studies: Path) -> None:
+    other = call(
+        "ensdistill",
+        "distill",
+        "kd",
+        *SMALL,
+        "--set",
+        "seed=5",
+        "--studies",
+        studies,
+        "--resume",
+        studies / "run" / "checkpoint.pt",
+    )
+    assert other.code == 2
+    assert "belongs to other settings" in other.err
+
+
+def test_a_student_of_other_settings_is_refused(studies: Path) -> None:
+    student = studies / "run" / "student.safetensors"
+    done = call("ensdistill", "evaluate", "kd", *SMALL, "--set", "seed=5", "--student", student)
+    assert done.code == 2
+    assert "other settings" in done.err
+
+
+def test_a_student_is_not_evaluated_on_other_images_than_it_was_made_with(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    for n, pixels in enumerate(images):
+        folder = tmp_path / "images" / ("cat" if n % 2 else "dog")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / f"{n:02d}.png")
+    file = tmp_path / "own.yaml"
+    file.write_text(
+        f"data: {{kind: image_folder, path: {tmp_path / 'images'}, size: 8, train: 20, validation: 8, test: 8}}\n"
+        "model: {width: 2}\ntraining: {epochs: 1, batch_size: 10}\n"
+        "teachers: {count: 2, model: {width: 2}, training: {epochs: 1, batch_size: 10}}\n"
+    )
+    words = ["--studies", tmp_path / "studies"]
+    assert call("ensdistill", "distill", file, *words).code == 0
+    assert call("ensdistill", "evaluate", file, *words, "--split", "test").code == 0
+    Image.fromarray(images[0]).save(tmp_path / "images" / "cat" / "new.png")
+    for split in ("test", "validation"):
+        refused = call("ensdistill", "evaluate", file, *words, "--split", split)
+        assert refused.code == 2
+        assert "made with other images" in refused.err
+
+
+def test_a_run_never_overwrites_another(studies: Path) -> None:
+    before = (studies / "run" / "student.safetensors").read_bytes()
+    done = call(
+        "ensdistill", "distill", "kd", *SMALL, "--set", "seed=7", "--studies", studies, "--out", studies / "run"
+    )
+    assert done.code == 2
+    assert "another student is there" in done.err
+    assert (studies / "run" / "student.safetensors").read_bytes() == before
+
+
+def test_a_ray_address_where_nobody_answers_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    done = call("ensdistill-tune", "launch", "search_spaces/digits.yaml", "--studies", tmp_path)
+    assert done.code == 2
+    assert "no Ray cluster answers there" in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_port_that_is_taken_is_told_at_once(studies: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        words = ["--port", str(port), "--studies", studies, "--tracking-uri", "sqlite://"]
+        done = call("ensdistill-tune", "ui", *words)
+    assert done.code == 2
+    assert f"--port {port}: cannot be used" in done.err
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("state", ["training teachers", "running", "confirming"])
+def test_a_study_whose_process_is_gone_is_shown_as_dead(state: str, tmp_path: Path) -> None:
+    settings = Study.model_validate({"search": {"seed": {"choice": [1]}}}).model_dump(mode="json")
+    summary = {"name": "lost", "study": settings, "counts": {"running": 1}, "total": 3, "best": None}
+    (tmp_path / "lost").mkdir()
+    (tmp_path / "lost" / "study.json").write_text(json.dumps(summary | {"state": state}))
+    hold = "import sys, time; from pathlib import Path; from ensdistill_tune.record import StudyFolder\n"
+    hold += "with StudyFolder(Path(sys.argv[1])).held(): print('held', flush=True); time.sleep(60)"
+    holder = subprocess.Popen([sys.executable, "-c", hold, tmp_path / "lost"], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    shown = [call("ensdistill-tune", "status", "lost", "--json", "--studies", tmp_path)]
+    holder.kill()
+    holder.wait()
+    shown.append(call("ensdistill-tune", "status", "lost", "--json", "--studies", tmp_path))
+    assert [json.loads(done.out)["state"] for done in shown] == [state, "died"]
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_any_work(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    for done in (
+        call("ensdistill", "distill", "kd", *SMALL, "--studies", file / "studies"),
+        call("ensdistill", "distill", "kd", *SMALL, "--studies", tmp_path / "s", "--out", file / "out"),
+        call("ensdistill-tune", "launch", "search_spaces/digits.yaml", "--studies", file / "studies"),
+    ):
+        assert done.code == 2
+        assert "cannot be written" in done.err
+        assert "teacher 1" not in done.err
+
+
+@pytest.mark.parametrize("name", ["a/b", "../up", "", "teachers", "mlflow.db", ".hidden"])
+def test_a_study_name_that_is_no_name_is_refused(name: str, tmp_path: Path) -> None:
+    done = call("ensdistill-tune", "launch", "search_spaces/digits.yaml", "--studies", tmp_path, "--name", name)
+    assert done.code == 2
+    assert "a study's name is" in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tracking_store_that_cannot_be_used_is_told_before_any_trial(tmp_path: Path) -> None:
+    done = call(
+        "ensdistill-tune",
+        "launch",
+        "search_spaces/digits.yaml",
+        "--studies",
+        tmp_path,
+        "--tracking-uri",
+        "nonsense://x",
+    )
+    assert done.code == 2
+    assert "tracking.uri nonsense://x: no store of MLflow's" in done.err
+
+
+def test_check_finds_no_fault_in_what_ships_and_says_so_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ensdistill_tune.estimate.epoch_seconds", lambda *_: 1.0)
+    done = call("ensdistill-tune", "check", "search_spaces/digits.yaml", "--json")
+    assert done.code == 0
+    assert json.loads(done.out)["ok"] is True
+
+
+def test_status_without_a_study_says_what_to_do(tmp_path: Path) -> None:
+    done = call("ensdistill-tune", "status", "--studies", tmp_path)
+    assert done.code == 2
+    assert "launch" in done.err
+
+
+def test_evaluation_compares_with_the_teachers_corruptions_and_another_data_set(studies: Path, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    arrays = {"images": generator.integers(0, 256, (80, 16, 16, 3), dtype=np.uint8), "labels": np.arange(80) % 2}
+    np.savez(tmp_path / "noise.npz", **arrays)
+    other = tmp_path / "other.yaml"
+    other.write_text(f"data: {{kind: npz, path: {tmp_path}/noise.npz, train: 10, validation: 40, test: 20}}\n")
+    words = ("evaluate", studies / "run" / "config.yaml", "--studies", studies, "--corruptions", "--ood", other)
+    done = call("ensdistill", *words, "--json", "--split", "test")
+    assert done.code == 0, done.err
+    result = json.loads(done.out)
+    assert 1 <= result["test"]["dee"] <= 2
+    assert set(result["ood_auroc"]) == set(result["corruptions"]) == {"student", "ensemble"}
+    assert all(0 <= value <= 1 for value in result["ood_auroc"].values())
+    shown = call("ensdistill", *words)
+    assert "OOD AUROC of the student" in shown.out
+    assert "severity 5" in shown.out
+
+
+def test_evaluation_without_the_teachers_says_how_to_get_them(studies: Path, tmp_path: Path) -> None:
+    done = call("ensdistill", "evaluate", studies / "run" / "config.yaml", "--studies", tmp_path / "empty")
+    assert done.code == 0, done.err
+    assert "trains them" in done.out
+    assert "ensemble of" not in done.out
+
+
+def test_evaluation_on_test_images_that_are_not_there_says_so(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (80, 8, 8, 3), dtype=np.uint8)
+    np.savez(tmp_path / "few.npz", images=images, labels=np.arange(80) % 2)
+    small = [
+        word for s in ("training.epochs=1", "teachers.training.epochs=1", "teachers.count=1") for word in ("--set", s)
+    ]
+    (tmp_path / "few.yaml").write_text(f"data: {{kind: npz, path: {tmp_path}/few.npz, train: 40, validation: 20}}\n")
+    words = (tmp_path / "few.yaml", *small, "--studies", tmp_path / "studies")
+    assert call("ensdistill", "distill", *words).code == 0
+    done = call("ensdistill", "evaluate", *words, "--split", "test")
+    assert (done.code, "data.test: these data have no test images" in done.err) == (2, True)
+
+
+def test_a_teacher_file_that_changed_is_noticed(tmp_path: Path) -> None:
+    def write_teacher(seed: int) -> None:
+        torch.manual_seed(seed)
+        torch.save(Convnet(width=2)((1, 8, 8), 10).state_dict(), tmp_path / "teacher.pt")
+
+    file = f"{{path: {tmp_path}/teacher.pt, model: {{kind: convnet, width: 2}}}}"
+    (tmp_path / "mine.yaml").write_text(
+        f"data: {{train: 40, validation: 60}}\ntraining: {{epochs: 1}}\nteachers: {{count: 0, files: [{file}]}}\n"
+    )
+    words = (tmp_path / "mine.yaml", "--studies", tmp_path / "studies")
+    write_teacher(0)
+    assert call("ensdistill", "distill", *words).code == 0
+    assert "ensemble of 1 teacher" in call("ensdistill", "evaluate", *words).out
+    write_teacher(1)
+    again = call("ensdistill", "distill", *words)
+    assert (again.code, "made with other ensemble" in again.err) == (2, True)
+    stranger = call("ensdistill", "evaluate", *words)
+    assert (stranger.code, "not those that this student learnt from" in stranger.out) == (0, True)
+    (tmp_path / "teacher.pt").unlink()
+    without = call("ensdistill", "evaluate", *words, "--split", "test")
+    assert without.code == 0, without.err
+    assert "need the teachers" in without.out
+
+
+def test_a_batch_too_small_for_batchnorm_is_refused_before_teachers_are_trained(tmp_path: Path) -> None:
+    one = ("--set", "training.batch_size=1", "--set", "model.blocks=4")
+    done = call("ensdistill", "distill", "kd", *one, "--studies", tmp_path / "studies")
+    assert (done.code, "training.batch_size: 1 is too small for this network" in done.err) == (2, True)
+    assert not list((tmp_path / "studies").glob("teachers/*/teacher.json"))
+
+
+def test_the_way_out_can_be_typed_as_it_stands(tmp_path: Path) -> None:
+    done = call("ensdistill", "evaluate", "kd", "--set", "training.epochs=3", "--studies", tmp_path / "my studies")
+    assert f"`ensdistill distill kd --set training.epochs=3 --studies '{tmp_path}/my studies'`" in done.err
+
+
+def test_the_schema_accepts_the_search_spaces_that_ship_and_refuses_a_misspelling() -> None:
+    done = call("ensdistill-tune", "schema")
+    assert done.code == 0
+    check = jsonschema.Draft202012Validator(json.loads(done.out))
+    for file in (Path(__file__).parents[3] / "search_spaces").glob("*.yaml"):
+        tree = yaml.safe_load(file.read_text())
+        assert check.is_valid(tree), file
+        assert not check.is_valid(tree | {"objectiv": "val/nll"})
+
+
+def test_an_interrupted_student_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = ensdistill.cli.distill
+
+    def interrupted(*arguments: Any, **named: Any) -> Iterator[Epoch]:
+        yield next(real(*arguments, **named))
+        raise KeyboardInterrupt
+
+    words = ("distill", "kd", *SMALL, "--studies", tmp_path, "--out", tmp_path / "my run")
+    monkeypatch.setattr(ensdistill.cli, "distill", interrupted)
+    done = call("ensdistill", *words)
+    monkeypatch.undo()
+    assert done.code == 130
+    (line,) = [line for line in done.err.splitlines() if line.startswith("to go on: ")]
+    told = shlex.split(line.removeprefix("to go on: "))
+    resumed = call(*told, "--json")
+    assert resumed.code == 0, resumed.err
+    assert json.loads(resumed.out)["epochs"] == 2

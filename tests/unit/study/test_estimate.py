@@ -1,0 +1,236 @@
+"""What a study will cost: the arithmetic by hand, the timing against a clock that is not one."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+import torch
+
+from ensdistill import Data, Ensemble, get_ensemble, load_data
+from ensdistill.config import Config, build_config, presets
+from ensdistill.data import Split
+from ensdistill.errors import DivergedError
+from ensdistill_tune import estimate
+from ensdistill_tune.estimate import duration, epoch_seconds, side_by_side
+from ensdistill_tune.load import load_study
+from ensdistill_tune.space import Resources, Study
+from tests.commands import call
+from tests.tiny import TINY
+
+SMALL = {
+    "data": {"train": 40, "validation": 30},
+    "model": {"width": 2},
+    "teachers": {"count": 3, "model": {"width": 2}, "training": {"epochs": 5, "batch_size": 10}},
+    "training": {"epochs": 7, "batch_size": 10},
+}
+SPACE = {
+    "preset": "kd",
+    "config": SMALL,
+    "search": {"student.kind": {"choice": ["single", "branches"]}},
+    "baselines": ["kd", "latentbe"],
+    "budget": {"trials": 10, "minutes": 30.0},
+    "confirm": {"best": 2, "seeds": 4},
+}
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An epoch of a student takes a second, two with branches, three of `latentbe`; one of a teacher half a second."""
+
+    def seconds(config: Config, ensemble: Ensemble, data: Data) -> float:
+        if not len(ensemble):
+            return 0.5
+        return {"single": 1.0, "branches": 2.0, "batch_ensemble": 3.0}[config.student.kind]
+
+    monkeypatch.setattr(estimate, "epoch_seconds", seconds)
+    monkeypatch.setattr(estimate, "side_by_side", lambda trial: 2)
+
+
+def study(**changes: Any) -> Study:
+    return Study.model_validate(SPACE | changes)
+
+
+@pytest.mark.usefixtures("clock")
+def test_the_cost_of_every_part_is_its_epochs_times_their_seconds(tmp_path: Path) -> None:
+    cost, words = estimate.estimate(study(), tmp_path)
+    assert cost is not None
+    assert 1 < cost.epoch < 2  # the mean of eight random trials of both kinds
+    assert (cost.shortest_epoch, cost.longest_epoch) == (1, 3)
+    assert (cost.kinds, cost.kinds_timed) == (3, 3)  # the baseline kd is of a kind that is searched too
+    assert (cost.teachers, cost.teachers_there) == (3 * 5 * 0.5, 0)
+    assert cost.search == pytest.approx((10 * cost.epoch + 1 + 3) * 7)
+    assert cost.confirmation == pytest.approx((2 * cost.epoch + 1 + 3) * 4 * 7)
+    assert cost.total == pytest.approx(7.5 + (cost.search + cost.confirmation) / 2)
+    assert "one epoch of a trial took 1 s to 3 s here (3 kinds of trials timed" in words
+    assert "teachers: 3 x 5 epochs: about 7.5 s" in words
+    assert "search, if no trial is stopped early: 12 trials of 7 epochs: about" in words
+    assert "confirmation: 16 trials of 7 epochs: about" in words
+    assert "with 2 side by side" in words
+    assert "budget.minutes ends search and confirmation after 30 min" in words
+
+
+@pytest.mark.usefixtures("clock")
+def test_what_is_not_done_costs_nothing(tmp_path: Path) -> None:
+    changes = {"confirm": {"best": 0}, "baselines": [], "budget": {"trials": 1}}
+    cost, words = estimate.estimate(study(**changes), tmp_path)
+    assert cost is not None
+    assert (cost.confirmation, cost.search) == (0, pytest.approx(7 * cost.epoch))
+    assert "confirmation" not in words
+    assert "budget.minutes" not in words
+
+
+@pytest.mark.usefixtures("clock")
+def test_kinds_that_patience_does_not_reach_count_as_long_as_the_mean(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate, "PATIENCE", 0.0)
+    cost, words = estimate.estimate(study(), tmp_path)
+    assert cost is not None
+    assert (cost.kinds, cost.kinds_timed) == (3, 1)
+    assert cost.search == pytest.approx(12 * 7 * cost.longest_epoch)
+    assert "(1 of 3 kinds of trials timed" in words
+
+
+@pytest.mark.parametrize("broken", [["branches"], ["single", "branches", "batch_ensemble"]])
+def test_a_kind_that_cannot_be_run_is_left_out_unless_all_are_so(
+    broken: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def seconds(config: Config, ensemble: Ensemble, data: Data) -> float:
+        if len(ensemble) and config.student.kind in broken:
+            raise DivergedError(1, 2, float("nan"))
+        return 1.0
+
+    monkeypatch.setattr(estimate, "epoch_seconds", seconds)
+    if len(broken) == 3:
+        with pytest.raises(DivergedError, match="epoch 1, step 2"):
+            estimate.estimate(study(), tmp_path)
+    else:
+        cost, _ = estimate.estimate(study(), tmp_path)
+        assert cost is not None
+        assert (cost.kinds, cost.kinds_timed, cost.epoch) == (3, 2, 1)
+
+
+@dataclass
+class Tick:
+    """All of an epoch that the timing looks at."""
+
+    seconds: float
+
+
+@pytest.mark.parametrize(("per_image", "expected_images"), [(1e-6, 4000), (1e-3, 400), (1.0, 10)])
+def test_long_epochs_are_timed_in_part_and_scaled_up(
+    per_image: float, expected_images: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By this clock each image costs the same; a part tells what the whole takes, and is no larger than need be."""
+    seen = []
+
+    def counting(config: Config, ensemble: Ensemble, data: Data) -> Iterator[Tick]:
+        assert len(data.train) / 4000 == pytest.approx(len(data.validation) / 1000, abs=2e-3)
+        seen.append(len(data.train))
+        while True:
+            yield Tick(per_image * (len(data.train) + len(data.validation)))
+
+    monkeypatch.setattr(estimate, "distill", counting)
+    noise = np.random.default_rng(0).integers(0, 256, (5000, 1, 2, 2), dtype=np.uint8)
+    whole = Split(torch.from_numpy(noise), torch.zeros(5000, dtype=torch.long))
+    data = Data(estimate._head(whole, 4000), estimate._head(whole, 1000), whole, ("a", "b"), "none")
+    config = build_config({"training": {"batch_size": 10}})
+    assert epoch_seconds(config, Ensemble([], 2, "none"), data) == pytest.approx(per_image * 5000, rel=0.05)
+    assert seen[0] == 10
+    assert seen[-1] <= expected_images
+
+
+@pytest.mark.parametrize("preset", presets())
+def test_every_preset_can_be_timed_on_untrained_teachers(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate, "ENOUGH", 1e-9)  # one step
+    config = build_config({"preset": preset, **SMALL})
+    data = load_data(config.data)
+    assert 0 < epoch_seconds(config, estimate._untrained(config, data), data) < 60
+
+
+@pytest.mark.usefixtures("clock")
+def test_check_says_size_and_cost_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    file = tmp_path / "tiny.yaml"
+    file.write_text(TINY)
+    shown = call("ensdistill-tune", "check", file, "--studies", tmp_path / "studies")
+    assert shown.code == 0, shown.err
+    assert "5 axes: 2 continuous, 3 with 12 combinations" in shown.out
+    assert "one epoch of a trial took" in shown.out
+    assert "teachers: 2 x 4 epochs: about" in shown.out
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
+    assert not ray.is_initialized()
+
+
+@pytest.mark.usefixtures("clock")
+def test_teachers_that_are_there_cost_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "tiny.yaml"
+    file.write_text(TINY)
+    config = load_study(file).fixed_config
+    data = load_data(config.data)
+    one = config.teachers.model_copy(update={"count": 1})
+    get_ensemble(config.model_copy(update={"teachers": one}), data, tmp_path / "teachers")
+    result = json.loads(call("ensdistill-tune", "check", file, "--studies", tmp_path, "--json").out)
+    assert result["size"] == {"axes": 5, "continuous": 2, "combinations": 12}
+    assert result["cost"]["teachers_there"] == 1
+    get_ensemble(config, data, tmp_path / "teachers")
+    result = json.loads(call("ensdistill-tune", "check", file, "--studies", tmp_path, "--json").out)
+    assert (result["cost"]["teachers"], result["cost"]["teachers_there"]) == (0, 2)
+    assert "2 in the store already" in call("ensdistill-tune", "check", file, "--studies", tmp_path).out
+
+
+def test_no_cost_reads_no_images(tmp_path: Path) -> None:
+    file = tmp_path / "far.yaml"
+    file.write_text("config: {data: {kind: cifar10, path: /nowhere}}\nsearch: {seed: {choice: [1, 2]}}\n")
+    done = call("ensdistill-tune", "check", file, "--no-cost", "--json")
+    assert (done.code, json.loads(done.out)["cost"]) == (0, None)
+    missing = call("ensdistill-tune", "check", file)
+    assert missing.code == 2
+    assert "2 different settings" in missing.out  # the file itself is told first
+    assert "data.path: /nowhere holds neither" in missing.err
+
+
+def test_images_that_are_still_to_be_fetched_are_not_fetched_to_say_the_cost(tmp_path: Path) -> None:
+    data = {"kind": "cifar10", "path": str(tmp_path), "download": True}
+    cost, words = estimate.estimate(study(config={"data": data}), tmp_path)
+    assert cost is None
+    assert "the images are not here yet" in words
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_gpu_that_is_not_here_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    cost, words = estimate.estimate(study(trial={"gpu": 0.5}), tmp_path)
+    assert cost is None
+    assert "trials ask for a GPU (trial.gpu) and there is none here" in words
+
+
+@pytest.mark.parametrize(
+    ("cpu", "gpu", "expected"), [(1, 0, 8), (3, 0, 2), (0.5, 0, 16), (1, 0.5, 4), (4, 0.25, 2), (9, 0, 0), (1, 3, 0)]
+)
+def test_so_many_run_side_by_side_as_fit(
+    cpu: float, gpu: float, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert side_by_side(Resources(cpu=cpu, gpu=gpu)) == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0.0531, "0.053 s"),
+        (7.5, "7.5 s"),
+        (12.4, "12 s"),
+        (89, "89 s"),
+        (90, "2 min"),
+        (3600, "60 min"),
+        (9000, "2.5 h"),
+    ],
+)
+def test_durations_are_told_as_people_do(seconds: float, expected: str) -> None:
+    assert duration(seconds) == expected

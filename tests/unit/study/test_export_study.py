@@ -1,0 +1,132 @@
+"""The winner leaves the study: what lies in the folder is the student that the study tells of."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import onnxruntime
+import pytest
+
+from ensdistill.config import load_config
+from ensdistill.data import load_data, load_test
+from ensdistill.errors import ConfigError
+from ensdistill_tune.export import Wanted, choose, export_students, rows_on_test
+from ensdistill_tune.record import StudyFolder
+from ensdistill_tune.tracking import default_uri
+from tests.commands import call
+from tests.tiny import TinyStudy
+from tests.unit.report.synthetic import facts
+
+
+@pytest.fixture(scope="module")
+def kept(tiny: TinyStudy) -> dict[str, Any]:
+    return dict(json.loads((tiny.home / "confirmation.json").read_text()))
+
+
+@pytest.fixture(scope="module")
+def exported(tiny: TinyStudy, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The two best, the winner in the model registry."""
+    out = tmp_path_factory.mktemp("export")
+    words = ["--studies", tiny.studies, "--out", out, "--top", "2", "--register", "tiny-student", "--champion"]
+    done = call("ensdistill-tune", "export", "tiny", *words)
+    assert done.code == 0, done.err
+    assert "registered: tiny-student, version 1, its champion" in " ".join(done.out.split())
+    return out
+
+
+def test_the_winner_and_the_second_have_folders_of_their_own(exported: Path, kept: dict[str, Any]) -> None:
+    second = kept["candidates"][1]["trial"]
+    assert {folder.name for folder in exported.iterdir()} == {"winner", f"trial-{second:03d}"}
+
+
+def test_the_settings_of_the_export_are_those_of_best_yaml(exported: Path, tiny: TinyStudy) -> None:
+    assert load_config(exported / "winner" / "settings.yaml").hash == load_config(tiny.home / "best.yaml").hash
+
+
+def test_the_onnx_file_has_the_accuracy_on_test_images_that_the_study_states(
+    exported: Path, tiny: TinyStudy, kept: dict[str, Any]
+) -> None:
+    config = load_config(tiny.home / "best.yaml")
+    test, winner = load_test(config.data), kept["candidates"][0]
+    stated = next(iter(kept["test"].values()))[winner["seeds"].index(config.seed)]
+    session = onnxruntime.InferenceSession(exported / "winner" / "student.onnx")
+    (logits,) = session.run(["logits"], {"images": test.images.numpy()})
+    assert np.mean(logits.argmax(1) == test.labels.numpy()) == stated["accuracy"]
+
+
+def test_the_model_card_tells_the_spread_over_seeds_and_the_verdict(
+    exported: Path, tiny: TinyStudy, kept: dict[str, Any]
+) -> None:
+    card = (exported / "winner" / "MODEL_CARD.md").read_text()
+    nll = kept["candidates"][0]["validation"]["val/nll"]
+    assert f"{np.mean(nll):.4f} +- {np.std(nll, ddof=1):.4f} (n=2)" in card
+    assert kept["verdict"] in card
+    best = load_config(tiny.home / "best.yaml")
+    (shipped,) = (t for t in StudyFolder(tiny.home).read_trials() if t.config_hash == best.hash and t.confirms)
+    assert f"It is trial `{shipped.name}` of the study `tiny`." in card
+    assert "Test images, looked at once" in card
+
+
+def test_the_champion_of_the_registry_classifies_images(exported: Path, tiny: TinyStudy) -> None:
+    mlflow.set_tracking_uri(default_uri(tiny.studies))
+    try:
+        champion = mlflow.pyfunc.load_model("models:/tiny-student@champion")
+    finally:
+        mlflow.set_tracking_uri(None)
+    images = load_data(load_config(tiny.home / "best.yaml").data).validation.images[:5].numpy()
+    session = onnxruntime.InferenceSession(exported / "winner" / "student.onnx")
+    expected = session.run(["probabilities"], {"images": images})[0]
+    np.testing.assert_allclose(champion.predict(images)["probabilities"], expected, atol=1e-6)
+
+
+def test_a_trial_that_left_no_student_is_refused(tiny: TinyStudy, tmp_path: Path) -> None:
+    failed = next(t for t in StudyFolder(tiny.home).read_trials() if t.state == "failed")
+    words = ["--studies", tiny.studies, "--out", tmp_path, "--trial", str(failed.number)]
+    done = call("ensdistill-tune", "export", "tiny", *words)
+    assert (done.code, "is failed and left no student" in done.err) == (2, True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_champion_without_a_name_is_refused(tiny: TinyStudy) -> None:
+    done = call("ensdistill-tune", "export", "tiny", "--studies", tiny.studies, "--champion")
+    assert (done.code, "--register" in done.err) == (2, True)
+
+
+def test_a_champion_that_is_not_the_winner_is_refused(tmp_path: Path) -> None:
+    words = ["--studies", tmp_path, "--trial", "3", "--register", "name", "--champion"]
+    done = call("ensdistill-tune", "export", "nobody", *words)
+    assert (done.code, "the alias of the winner" in done.err) == (2, True)
+
+
+def test_what_cannot_be_registered_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    wanted = Wanted(register="name", formats=("safetensors",), out=tmp_path)
+    with pytest.raises(ConfigError, match="add onnx to --formats"):
+        export_students(tmp_path / "nobody", wanted, lambda *_: None)
+
+
+def test_confirmed_settings_come_first_and_then_those_of_the_search() -> None:
+    known = facts(30)
+    chosen = choose(known, len(known.confirmed) + 2, None)
+    confirmed = {c.trial.number for c in known.confirmed}
+    rest = [trial for trial in known.order if trial.number not in confirmed]
+    assert [choice.candidate for choice in chosen] == [*known.confirmed, None, None]
+    assert [choice.trial for choice in chosen[-2:]] == rest[:2]
+    assert chosen[0].trial is known.confirmed[0].best("val/nll", "min")
+
+
+@pytest.mark.parametrize(
+    ("top", "number", "why"), [(0, None, "--top 0"), (1000, None, "--top 1000"), (1, 9999, "--trial 9999")]
+)
+def test_what_is_not_there_is_refused(top: int, number: int | None, why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        choose(facts(30), top, number)
+
+
+def test_rows_of_several_seeds_have_a_spread_and_those_of_teachers_none() -> None:
+    tested = {"016": [{"nll": 0.1}, {"nll": 0.3}], "ensemble of 4 teachers": [{"nll": 0.25}]}
+    rows = rows_on_test(replace(facts(30), tested=tested))
+    assert str(rows["016"]["nll"]) == "0.2000 +- 0.1414 (n=2)"
+    assert rows["ensemble of 4 teachers"]["nll"] == 0.25

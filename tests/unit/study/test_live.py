@@ -1,0 +1,459 @@
+"""A study as it is watched: its picture, how another terminal follows the journal, what is left without a terminal."""
+
+import contextlib
+import io
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from ensdistill.errors import DataError
+from ensdistill_tune.journal import Event, Journal
+from ensdistill_tune.live import AtWork, Pace, live
+from ensdistill_tune.picture import Picture
+from ensdistill_tune.progress import Progress
+from ensdistill_tune.record import State, StudyFolder, TrialRecord
+from ensdistill_tune.space import Study
+from ensdistill_tune.watch import Outside, watch
+from tests.commands import call
+from tests.tiny import TINY, TinyStudy
+
+SPACE: dict[str, Any] = {
+    "preset": "latentbe",
+    "config": {"training": {"epochs": 10}},
+    "search": {"transfer.temperature": {"log_uniform": [1, 10]}},
+    "baselines": ["kd"],
+    "budget": {"trials": 4},
+    "confirm": {"best": 1, "seeds": 2},
+}
+
+
+def study(**more: Any) -> Study:
+    return Study.model_validate(SPACE | more)
+
+
+def trial(number: int, epoch: int, state: State = "finished", nll: float = 0.5, **more: Any) -> TrialRecord:
+    own = {"baseline": None, "sampled": {"transfer.temperature": 2.0 + number}, "config_hash": f"h{number}"} | more
+    epochs = [{"epoch": float(epoch), "epochs": 10.0, "val/nll": nll}] if epoch else []
+    return TrialRecord(number, state=state, epochs=epochs, **own)
+
+
+TRIALS = [
+    trial(1, 10, nll=0.3, baseline="kd", sampled={}),
+    trial(2, 10, nll=0.25),
+    trial(3, 5, "pruned", nll=0.75),
+    trial(4, 4, "running", nll=0.6),
+]
+
+
+def picture(**more: Any) -> Picture:
+    given = {"name": "s", "study": study(), "epochs": 10, "state": "running", "seconds": 50.0, "trials": TRIALS}
+    return Picture(**(given | {"planned": 0, "paces": (0.5, 2.0)} | more))
+
+
+def shown(what: Picture, width: int = 80) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None, legacy_windows=False)
+    console.print(what)
+    return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+
+
+# --- how fast, how long ----------------------------------------------------------------------------------------------
+
+
+def test_a_pace_is_that_of_the_last_five_minutes_or_of_the_last_ten_times() -> None:
+    often, seldom = Pace(), Pace()
+    for second in range(10_000):
+        often.happens(second if second < 5000 else 5000 + (second - 5000) / 4)
+    for hour in range(48):
+        seldom.happens(hour * 3600)
+    assert often.per_second(5000 + 5000 / 4, 10) == pytest.approx(4, rel=0.01)
+    assert seldom.per_second(47 * 3600, 10) == pytest.approx(1 / 3600)
+
+
+def test_a_pace_falls_while_nothing_happens_and_is_not_told_before_there_is_a_basis() -> None:
+    pace = Pace()
+    assert pace.per_second(0.0, 3) is None
+    for second in range(4):
+        pace.happens(second)
+    assert [pace.per_second(now, 3) for now in (3, 6, 30)] == [1.0, 0.5, 0.1]
+    assert pace.per_second(3, 4) is None
+
+
+def test_the_time_left_is_that_of_the_epochs_to_come_with_the_share_that_is_pruned() -> None:
+    # searched trials so far trained 10 and 5 of 10 epochs, so 75 %: 4.5 of the running one, 7.5 of the one to begin;
+    # then the best one and the baseline with two seeds each: 40 epochs. Two epochs a second.
+    assert picture().seconds_left == pytest.approx((4.5 + 7.5 + 40) / 2)
+
+
+@pytest.mark.parametrize(
+    ("more", "seconds"),
+    [
+        ({"study": study(budget={"trials": 4, "minutes": 1})}, 10),
+        ({"study": study(budget={"trials": 4, "epochs": 20})}, (4.5 + 1 + 40) / 2),
+        ({"study": study(confirm={"best": 0})}, 12 / 2),
+        ({"trials": []}, (10 + 4 * 10 + 40) / 2),
+        ({"paces": (0.5, None)}, None),
+        ({"state": "finished"}, None),
+        ({"state": "training teachers"}, None),
+    ],
+)
+def test_the_time_left_knows_every_budget_and_says_nothing_without_a_basis(
+    more: dict[str, Any], seconds: float | None
+) -> None:
+    left = picture(**({"paces": (None, None)} if more.get("state") == "training teachers" else {}) | more).seconds_left
+    assert left == (seconds if seconds is None else pytest.approx(seconds))
+
+
+def test_of_a_population_the_places_are_trained_whoever_takes_them() -> None:
+    pbt = study(scheduler={"kind": "pbt", "population": 2}, confirm={"best": 0})
+    branch = {"changes": [{"after": 5, "settings": {}}], "parent": 2, "replaces": 3}
+    trials = [*TRIALS[:2], trial(3, 5, "pruned"), trial(4, 0, "running", **branch)]
+    assert picture(study=pbt, trials=trials).seconds_left == pytest.approx(5 / 2)
+    assert "5/10" in shown(picture(study=pbt, trials=trials))[-1]  # where it begins
+    trials[-1] = trial(4, 8, "running", **branch)
+    assert picture(study=pbt, trials=trials).seconds_left == pytest.approx(2 / 2)
+
+
+def test_while_it_confirms_only_repeats_are_to_come() -> None:
+    repeats = [trial(5, 10, confirms=2, seed=1), trial(6, 3, "running", confirms=1, seed=1, baseline="kd", sampled={})]
+    now = picture(trials=[*TRIALS[:3], *repeats], state="confirming", planned=4)
+    assert now.seconds_left == pytest.approx((7 + 2 * 10) / 2)
+
+
+# --- how it looks ----------------------------------------------------------------------------------------------------
+
+
+def test_the_picture_of_a_study_that_runs() -> None:
+    last = trial(3, 1, "failed", error="the loss became nan in epoch 1, step 5: lower training.lr")
+    assert shown(picture(ended=[last, TRIALS[1]])) == [
+        "s: running, 0:00:50 so far, about 26 s left",
+        "search    ━━━━━━━───── 3/5  2 finished, 1 pruned, 1 running",
+        "rate      30.0 trials a minute, 2.0 epochs a second",
+        "best      val/nll 0.2500  002 temperature=4",
+        "baseline  val/nll 0.3000  001 kd",
+        "",
+        "         trial                                                   epoch     nll",
+        "running  004 temperature=6                                ━━────  4/10  0.6000",
+        "failed   003 the loss became nan in epoch 1, step 5: ...  ──────  1/10  0.5000",
+        "finished 002 temperature=4                                ━━━━━━ 10/10  0.2500",
+    ]
+
+
+@pytest.mark.parametrize("width", [40, 80, 160])
+@pytest.mark.parametrize("running", [1, 16])
+def test_no_line_is_wider_than_the_terminal_and_no_picture_higher_than_24_lines(width: int, running: int) -> None:
+    many = {f"student.setting_{n}": 0.123456 * n for n in range(12)}
+    trials = [trial(n, n % 10, "running", sampled=many) for n in range(10, 10 + running)]
+    lines = shown(picture(trials=[*TRIALS[:3], *trials], ended=TRIALS[:3] * 2), width)
+    assert max(map(len, lines)) <= width
+    assert len(lines) <= 24
+    assert sum(line.startswith("running") for line in lines) == min(running, 8)
+    assert ("... and 8 more" in lines) == (running == 16)
+
+
+def test_settings_are_cut_between_words_so_that_no_number_loses_digits() -> None:
+    (row,) = [
+        line
+        for line in shown(picture(trials=[trial(4, 4, "running", sampled={"a.b": 1.25, "a.c": 3.75})]), 44)
+        if line.startswith("running")
+    ]
+    assert "004 b=1.25 ..." in row
+    assert "c=" not in row
+
+
+def test_a_terminal_without_unicode_is_drawn_with_ascii() -> None:
+    file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    Console(file=file, width=80, force_terminal=True).print(picture(ended=TRIALS[:3]))
+    file.flush()
+    assert b"####" in file.buffer.getvalue()  # type: ignore[attr-defined]
+
+
+def test_no_colour_is_black_or_white() -> None:
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system="truecolor")
+    console.print(picture(ended=[trial(3, 1, "failed", error="x")]))
+    codes = set(re.findall(r"\x1b\[([0-9;]*)m", console.file.getvalue()))  # type: ignore[attr-defined]
+    assert {word for code in codes for word in code.split(";")} <= {"0", "1", "2", "31", "36"}
+
+
+def test_at_the_end_the_winner_stands_below_the_best_trial() -> None:
+    done = [(5, 2, 1, 0.5), (6, 1, 1, 0.3), (7, 1, 2, 0.4)]
+    repeats = [trial(n, 10, nll=value, confirms=of, seed=seed) for n, of, seed, value in done]
+    of = study(confirm={"best": 1, "seeds": 2})
+    lines = shown(picture(trials=[*TRIALS[:3], *repeats], state="finished", study=of))
+    assert lines[0] == "s: finished after 0:00:50"
+    assert lines[-1] == "winner    val/nll 0.3500 +- 0.0707 (2 seeds)  001 kd"
+
+
+@pytest.mark.parametrize(
+    ("state", "said", "command"),
+    [
+        ("died", "died (no process is at work on it)", "ensdistill-tune resume s"),
+        ("interrupted", "interrupted", "ensdistill-tune resume s"),
+        ("out_of_time", "out of time (budget.minutes)", "ensdistill-tune resume s --set budget.minutes=3"),
+    ],
+)
+def test_a_study_that_can_go_on_says_how(state: str, said: str, command: str) -> None:
+    timed = study(budget={"trials": 4, "minutes": 1.5})
+    lines = shown(picture(study=timed, state=state, resume="ensdistill-tune resume s"))
+    assert lines[0] == f"s: {said} after 0:00:50"
+    assert lines[-1] == f"to go on: {command}"
+
+
+# --- from another terminal -------------------------------------------------------------------------------------------
+
+
+def started(number: int, **more: Any) -> Event:
+    record = {"baseline": None, "sampled": {"transfer.temperature": 2.0}, "config_hash": ""} | more
+    return {"event": "started", "trial": number, "record": record}
+
+
+def reported(number: int, epoch: int, nll: float = 0.5) -> Event:
+    metrics = {"epoch": float(epoch), "epochs": 10.0, "val/nll": nll}
+    return {"event": "reported", "trial": number, "metrics": metrics}
+
+
+def ended(number: int, state: str = "finished") -> Event:
+    return {"event": "ended", "trial": number, "state": state, "error": None}
+
+
+class Written:
+    """The files of a study, as its process would write them."""
+
+    def __init__(self, home: Path) -> None:
+        home.mkdir(parents=True)
+        self.folder, self.now = StudyFolder(home), time.time() - 1000
+        self.journal = Journal(self.folder.journal)
+
+    def write(self, *events: Event, after: float = 1.0) -> None:
+        """Each so many seconds after the one before."""
+        for event in events:
+            self.now += after
+            self.journal.append({"at": self.now, **event})
+
+    def state(self, state: str, **more: Any) -> None:
+        given = {"name": "s", "study": study().model_dump(mode="json"), "counts": {}, "total": 5, "best": None}
+        self.folder.write_summary(given | {"state": state, "repeats": "0 of 0"} | more)
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Written:
+    made = Written(tmp_path / "studies" / "s")
+    made.state("running")
+    made.write({"event": "session"}, started(1, baseline="kd", sampled={}))
+    return made
+
+
+def test_a_growing_journal_is_followed_and_nothing_of_it_is_read_twice(written: Written) -> None:
+    outside = Outside(written.folder, "")
+    with written.folder.held():
+        written.write(*(reported(1, epoch) for epoch in range(1, 5)))
+        (first,) = outside.look().trials
+        assert (first.state, first.last["epoch"]) == ("running", 4)
+        seen = written.folder.journal.stat().st_size
+        with written.folder.journal.open("r+b") as file:
+            file.write(b"#" * (seen - 1))  # whoever reads this once more stumbles
+        written.write(*(reported(1, epoch) for epoch in range(5, 11)), ended(1), started(2))
+        now = outside.look()
+        assert [(t.state, t.last.get("epoch")) for t in now.trials] == [("finished", 10), ("running", None)]
+        assert [t.number for t in now.ended] == [1]
+
+
+def test_half_a_last_line_waits_until_it_is_whole(written: Written) -> None:
+    outside = Outside(written.folder, "")
+    line = json.dumps({"at": written.now, **reported(1, 1)}).encode() + b"\n"
+    with written.folder.held():
+        for part, epochs in ((line[:25], None), (line[25:], 1), (line[:1], 1)):
+            with written.folder.journal.open("ab") as file:
+                file.write(part)
+            (one,) = outside.look().trials
+            assert one.last.get("epoch") == epochs
+
+
+def test_a_damaged_line_is_told_with_its_place_and_the_way_out(written: Written) -> None:
+    with written.folder.journal.open("ab") as file:
+        file.write(b"{gone\n")
+    with pytest.raises(DataError, match=r"journal\.jsonl, up to byte \d+: damaged; put back a copy"):
+        Outside(written.folder, "").look()
+
+
+def test_a_study_whose_process_is_gone_has_died_and_its_trials_are_interrupted(written: Written) -> None:
+    written.write(reported(1, 1))
+    now = Outside(written.folder, "").look()
+    assert (now.state, now.trials[0].state) == ("died", "interrupted")
+    assert now.seconds == pytest.approx(2)  # from the beginning of the session to the last that was heard of it
+
+
+def test_time_between_two_sessions_counts_neither_as_work_nor_for_the_pace(written: Written) -> None:
+    written.write(*(reported(1, epoch) for epoch in range(1, 4)))
+    written.write({"event": "session"}, after=500)
+    written.write({"event": "continued", "trial": 1}, *(reported(1, epoch) for epoch in range(4, 11)), ended(1))
+    written.write(started(2), *(reported(2, epoch) for epoch in range(1, 11)), ended(2))
+    written.write({"event": "closed"})
+    written.state("interrupted")
+    now = Outside(written.folder, "").look()
+    assert now.seconds == pytest.approx(4 + 8 + 1 + 12 + 1)
+    assert {t.state for t in now.trials} == {"finished"}
+
+
+def test_while_teachers_are_trained_again_nothing_runs(written: Written) -> None:
+    written.state("training teachers")
+    with written.folder.held():
+        now = Outside(written.folder, "").look()
+    assert shown(now)[0] == "s: training teachers, 0:00:01 so far"
+    assert now.trials[0].state == "interrupted"
+
+
+def test_the_pace_of_trials_side_by_side_waits_for_a_few_epochs_of_each(written: Written) -> None:
+    outside = Outside(written.folder, "")
+    with written.folder.held():
+        written.write(*(started(n) for n in range(2, 17)), after=0)
+        written.now = time.time() - 100
+        written.write(*(reported(n, 1) for n in range(1, 17)), after=0.01)
+        assert outside.look().paces == (None, None)
+        written.write(*(reported(n, epoch) for epoch in (2, 3, 4) for n in range(1, 17)), after=0.01)
+        assert outside.look().paces[1] == pytest.approx(63 / 100, rel=0.1)
+
+
+def test_watching_ends_when_the_study_is_over_and_leaves_its_last_picture(written: Written) -> None:
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    with written.folder.held():
+        watcher = threading.Thread(target=watch, args=(console, Outside(written.folder, "")))
+        watcher.start()
+        written.write(*(reported(1, epoch) for epoch in range(1, 11)), ended(1), {"event": "closed"})
+        written.state("finished")
+        watcher.join(30)
+    assert not watcher.is_alive()
+    last = console.file.getvalue().split("s: ")[-1]  # type: ignore[attr-defined]
+    assert last.startswith("finished after")
+    assert "val/nll 0.5000  001 kd" in last
+
+
+def test_ctrl_c_stops_looking_and_no_more(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ensdistill_tune.watch.time.sleep", interrupt)
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    with written.folder.held():
+        watch(console, Outside(written.folder, ""))
+    assert console.file.getvalue().endswith("\x1b[?25h")  # type: ignore[attr-defined]
+
+
+def test_status_without_a_terminal_is_one_plain_picture(written: Written) -> None:
+    where = ("--studies", written.folder.path.parent)
+    with written.folder.held():
+        written.write(reported(1, 3, nll=0.4))
+        for words in (("status", "s"), ("status", "s", "--once")):
+            done = call("ensdistill-tune", *words, *where)
+            assert done.code == 0, done.err
+            assert done.out.startswith("s: running, ")
+            assert "\x1b" not in done.out
+            assert re.search(r"running 001 kd +━─+ +3/10 +0.4000", done.out)
+        result = json.loads(call("ensdistill-tune", "status", "s", "--json", *where).out)
+    assert (result["state"], result["seconds_left"]) == ("running", None)
+    assert result["rate"] == {"trials_per_minute": None, "epochs_per_second": None}
+    assert result["running"] == [{"trial": 1, "name": "001 kd", "epoch": 3, "epochs": 10, "value": 0.4}]
+    died = call("ensdistill-tune", "status", "s", *where)
+    assert f"to go on: ensdistill-tune resume s --studies {written.folder.path.parent}" in died.out
+
+
+def test_status_of_a_study_that_is_not_there_says_so(tmp_path: Path) -> None:
+    done = call("ensdistill-tune", "status", "nobody", "--studies", tmp_path)
+    assert (done.code, "there is no study here" in done.err) == (2, True)
+
+
+# --- in the terminal that runs it ------------------------------------------------------------------------------------
+
+
+def test_without_a_terminal_there_is_a_line_for_each_trial_and_each_change(tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=80)
+    progress = Progress(study(), StudyFolder(tmp_path), {})
+    with live(console, progress) as listener:
+        progress.listeners = [listener]
+        progress.start(1, baseline="kd", sampled={}, config_hash="")
+        progress.report(1, {"epoch": 10.0, "epochs": 10.0, "val/nll": 0.3})
+        progress.end(1, "finished")
+        progress.start(2, baseline="kd", sampled={}, config_hash="", confirms=1, seed=1)
+        progress.end(2, "failed", "no memory")
+        progress.state, progress.repeats_planned = "confirming", 2
+        progress.start(3, baseline="kd", sampled={}, config_hash="", confirms=1, seed=2)
+        progress.end(3, "interrupted")
+    again = Progress(study(), StudyFolder(tmp_path), {})
+    AtWork(console, again)
+    assert console.file.getvalue().splitlines() == [  # type: ignore[attr-defined]
+        "[  1/5] finished  001 kd  val/nll 0.3000",
+        "[  1/4] failed    002 repeats kd with seed 1: no memory",
+        "confirming: 2 repeats",
+        "[  1/2] interrupted 003 repeats kd with seed 2  no epoch done",
+        "going on after 1 finished of 5 trials and 2 of the repeats",
+    ]
+
+
+def test_the_lines_of_a_real_study_say_when_it_confirms(tiny: TinyStudy) -> None:
+    lines = tiny.done.out.splitlines()
+    planned = tiny.summary["repeats"].split()[-1]
+    search_ends = next(n for n, line in enumerate(lines) if line.startswith("[ 10/10]"))
+    assert search_ends < lines.index(f"confirming: {planned} repeats")
+    assert "\x1b" not in tiny.done.out
+
+
+# --- in real terminals -----------------------------------------------------------------------------------------------
+
+
+class Terminal:
+    """A command in a pseudo-terminal of its own; everything that it prints is kept."""
+
+    def __init__(self, *words: str | Path) -> None:
+        self._screen, inside = pty.openpty()
+        command = [sys.executable, "-m", "ensdistill_tune.cli", *map(str, words)]
+        environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
+        self._process = subprocess.Popen(command, stdin=inside, stdout=inside, stderr=inside, env=environment)
+        os.close(inside)
+        self.text, self._reader = "", threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):  # the other side is closed
+            while data := os.read(self._screen, 65536):
+                self.text += data.decode(errors="replace")
+
+    def wait(self) -> int:
+        code = self._process.wait(120)
+        self._reader.join(30)
+        os.close(self._screen)
+        return code
+
+
+@pytest.fixture
+def smallest(tmp_path: Path) -> Iterator[Path]:
+    file = tmp_path / "smallest.yaml"
+    file.write_text(TINY.replace("trials: 8", "trials: 2").replace("best: 2", "best: 0"))
+    return file
+
+
+@pytest.mark.e2e
+def test_a_study_in_one_terminal_is_followed_from_another(smallest: Path) -> None:
+    studies = smallest.parent / "studies"
+    words = ("--studies", studies, "--name", "seen", "--device", "cpu", "--executor", "inline")
+    at_work = Terminal("launch", smallest, *words)
+    until = time.monotonic() + 120
+    while not (studies / "seen" / "study.json").exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    outside = Terminal("status", "seen", "--studies", studies)
+    assert (at_work.wait(), outside.wait()) == (0, 0), at_work.text + outside.text
+    assert "seen: running, 0:00:0" in at_work.text
+    assert "[  1/4] finished  001 kd" in at_work.text
+    assert "4 of 4 trials" in at_work.text
+    assert "seen: finished after" in outside.text
+    for terminal in (at_work, outside):
+        assert terminal.text.count("\x1b[?25h") == terminal.text.count("\x1b[?25l") > 0, "the cursor is back"

@@ -1,0 +1,281 @@
+"""Memory: who gets how much, what a shortage says, and that nothing is left behind between trials of one process."""
+
+import gc
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ensdistill import Data, Ensemble, distill, load_config, load_data
+from ensdistill.errors import DivergedError, OutOfMemoryError
+from ensdistill_tune import memory
+from ensdistill_tune.memory import of_gpu, of_machine, own_memory, release, share_that_fits
+
+MIB, GIB = 2**20, 2**30
+
+
+# --- what would fit ---
+
+
+@pytest.mark.parametrize(
+    ("need", "total", "share"),
+    [
+        (1 * GIB, 12 * GIB, 0.09),  # eleven of 0.09: 1.08 GiB each
+        (3 * GIB, 12 * GIB, 0.25),
+        (3 * GIB + 1, 12 * GIB, 0.33),  # four no longer fit, three do
+        (4 * GIB, 12 * GIB, 0.5),  # a third is more than 0.33, and with 0.34 no third one fits
+        (6 * GIB, 12 * GIB, 0.5),
+        (6 * GIB + 1, 12 * GIB, 1.0),
+        (12 * GIB, 12 * GIB, 1.0),
+        (12 * GIB + 1, 12 * GIB, None),
+        (1, 80 * GIB, 0.01),
+    ],
+)
+def test_the_suggested_share_is_that_of_as_many_as_fit(need: int, total: int, share: float | None) -> None:
+    assert share_that_fits(need, total) == share
+
+
+@pytest.mark.parametrize("percent", range(1, 101))
+def test_the_suggested_share_is_enough_and_with_one_more_side_by_side_it_would_not_be(percent: int) -> None:
+    need, total = percent * GIB, 100 * GIB
+    share = share_that_fits(need, total)
+    assert share is not None
+    beside = int(1 / share + 1e-9)
+    assert share * total >= need
+    assert int(100 / (beside + 1)) * GIB < need
+
+
+def test_a_shortage_on_a_gpu_says_what_was_held_what_there_is_and_which_share_would_do() -> None:
+    words = of_gpu(int(2.9 * GIB), 512 * MIB, 12 * GIB, 5 * GIB, 0.25, "training")
+    assert words == (
+        "out of GPU memory: it held 2.9 GiB and asked for 512 MiB more; the GPU has 12.0 GiB, of which others hold "
+        "5.0 GiB and trial.gpu 0.25 is 3.0 GiB; give trials a larger share (trial.gpu: 0.33 instead of 0.25) or "
+        "lower training.batch_size"
+    )
+
+
+@pytest.mark.parametrize(
+    ("held", "share", "advice"),
+    [
+        (13 * GIB, 0.5, "even alone it does not fit: lower teachers.training.batch_size"),
+        (7 * GIB, 0.5, "(trial.gpu: 1 instead of 0.5) or lower teachers.training.batch_size"),
+        (7 * GIB, 1, "its share would do, but others hold too much: end them, give trials a larger share, or lower"),
+    ],
+)
+def test_the_advice_is_one_that_helps(held: int, share: float, advice: str) -> None:
+    assert advice in of_gpu(held, 0, 12 * GIB, 5 * GIB, share, "teachers.training")
+
+
+def test_a_shortage_of_the_machine_tells_fewer_side_by_side_from_smaller() -> None:
+    assert of_machine(9 * GIB, GIB, 24 * GIB, "training") == (
+        "out of memory: its process held 9.0 GiB and asked for 1.0 GiB more; the machine has 24.0 GiB; let fewer "
+        "trials run side by side (a larger trial.cpu) or lower training.batch_size"
+    )
+    assert "even alone it does not fit: lower training.batch_size" in of_machine(
+        9 * GIB, 16 * GIB, 24 * GIB, "training"
+    )
+
+
+# --- a shortage becomes an error of ours ---
+
+
+def test_memory_that_torch_cannot_have_is_told_with_its_size() -> None:
+    with (
+        pytest.raises(OutOfMemoryError, match=r"asked for 1048576\.0 GiB more; the machine has .*: lower training"),
+        own_memory(0),
+    ):
+        torch.empty(2**50, dtype=torch.uint8)
+
+
+def test_memory_that_numpy_cannot_have_is_told() -> None:
+    with pytest.raises(OutOfMemoryError, match="out of memory"), own_memory(0):
+        np.empty(2**50, dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("shapes do not fit"), DivergedError(1, 2, 3.0), SystemExit(0)], ids=repr
+)
+def test_other_errors_pass_as_they_are(error: BaseException) -> None:
+    with pytest.raises(type(error)) as caught, own_memory(0):
+        raise error
+    assert caught.value is error
+
+
+class Gpu:
+    """A GPU of 12 GiB, 5 GiB of which are in use by others, that counts what is asked of it."""
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+
+    def put_in_place(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (4 * GIB, 12 * GIB))
+        monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 3 * GIB)
+        monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 2 * GIB)
+        monkeypatch.setattr(torch.cuda, "empty_cache", lambda: self.calls.append("empty_cache"))
+        monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: self.calls.append("reset"))
+        monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share: self.calls.append(share))
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
+    fake = Gpu()
+    fake.put_in_place(monkeypatch)
+    return fake
+
+
+TORCH_SAYS = (
+    "CUDA out of memory. Tried to allocate 512.00 MiB. GPU 0 has a total capacity of 12.00 GiB of which 4.00 GiB is "
+    "free. 3.00 GiB allowed; Of the allocated memory 2.00 GiB is allocated by PyTorch."
+)
+
+
+def test_a_gpu_that_is_full_is_told_in_figures(gpu: Gpu) -> None:
+    with pytest.raises(OutOfMemoryError) as caught, own_memory(0.25):
+        raise torch.OutOfMemoryError(TORCH_SAYS)
+    assert str(caught.value) == of_gpu(3 * GIB, 512 * MIB, 12 * GIB, 5 * GIB, 0.25, "training")
+
+
+def test_a_library_of_cuda_that_gets_no_memory_is_told_likewise(gpu: Gpu) -> None:
+    with pytest.raises(OutOfMemoryError, match=r"it held 3\.0 GiB; the GPU has 12\.0 GiB"), own_memory(0.25):
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+
+def test_a_gpu_too_full_for_cuda_itself_is_told(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: float) -> None:
+        raise RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported")
+
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", refuse)
+    with pytest.raises(OutOfMemoryError, match=r"too full for CUDA to start; .*trial\.gpu"), own_memory(0.05):
+        raise AssertionError
+
+
+@pytest.mark.parametrize(("share", "capped"), [(0.25, [0.25]), (1, []), (2, [])])
+def test_a_share_of_a_gpu_is_all_that_a_trial_can_take(gpu: Gpu, share: float, capped: list[float]) -> None:
+    with own_memory(share):
+        assert [call for call in gpu.calls if isinstance(call, float)] == capped
+        assert "reset" in gpu.calls
+        gpu.calls.clear()
+    assert gpu.calls == ["empty_cache"]
+
+
+def test_a_trial_without_a_gpu_does_not_touch_one(gpu: Gpu) -> None:
+    with own_memory(0):
+        assert gpu.calls == []
+
+
+# --- nothing is left behind ---
+
+
+@pytest.mark.parametrize("error", [MemoryError(), DivergedError(1, 2, 3.0), SystemExit(0)], ids=repr)
+def test_what_a_broken_off_step_held_is_gone_before_memory_is_given_back(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    seen: list[weakref.ref[torch.Tensor]] = []
+    gone: list[bool] = []
+    monkeypatch.setattr(memory, "release", lambda: gone.append(seen[0]() is None))
+
+    def step() -> None:
+        held = torch.ones(10)
+        seen.append(weakref.ref(held))
+        raise error
+
+    with pytest.raises((OutOfMemoryError, type(error))), own_memory(0):
+        step()
+    assert gone == [True]
+
+
+@pytest.fixture(scope="module")
+def digits() -> Data:
+    return load_data(SETTINGS.data)
+
+
+SETTINGS = load_config(
+    "latentbe",
+    [
+        "data.train=60",
+        "data.validation=100",
+        "model.width=8",
+        "training.epochs=2",
+        "training.batch_size=10",
+        "averaging.kind=ema",
+        "averaging.decay=0.9",
+        "perturbation.kind=none",
+        "student.subnetworks=2",
+    ],
+)
+
+
+def train(data: Data, ended_early: bool = False) -> None:
+    """One small trial, whose process lives on."""
+    ensemble = Ensemble([nn.Sequential(nn.Flatten(), nn.Linear(64, 10)) for _ in range(2)], 10, "random")
+    try:
+        with own_memory(0):
+            for epoch in distill(SETTINGS, ensemble, data):
+                epoch.student()
+                if ended_early:
+                    raise SystemExit  # so Ray ends a trial that a scheduler stops
+    except SystemExit:
+        pass
+
+
+def tensors() -> int:
+    """How many Python's collector could reach, had it nothing set aside."""
+    gc.unfreeze()
+    return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
+
+
+@pytest.mark.parametrize("ended_early", [False, True])
+def test_no_tensor_of_a_trial_outlives_it(digits: Data, ended_early: bool) -> None:
+    train(digits)
+    before = tensors()
+    gc.disable()
+    try:
+        train(digits, ended_early)
+        assert tensors() == before
+    finally:
+        gc.enable()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's /proc")
+def test_a_process_does_not_grow_from_trial_to_trial(digits: Data) -> None:
+    sizes = []
+    for trial in range(30):
+        train(digits, ended_early=trial % 3 == 0)
+        sizes.append(int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / MIB)
+    assert sizes[-1] - sizes[9] < 30
+
+
+def test_cycles_of_objects_are_found() -> None:
+    one, two = nn.Linear(2, 2), nn.Linear(2, 2)
+    one.other, two.other = [two], [one]
+    gone = weakref.ref(one)
+    del one, two
+    release()
+    assert gone() is None
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_trial_that_wants_more_than_its_share_fails_alone_and_gives_all_of_it_back() -> None:
+    def take_15_percent(share: float) -> None:
+        with own_memory(share):
+            assert torch.empty(15 * total // 100, dtype=torch.uint8, device="cuda").is_cuda
+
+    torch.zeros(1, device="cuda")
+    release()
+    total, before = torch.cuda.mem_get_info()[1], torch.cuda.memory_reserved()
+    try:
+        take_15_percent(0.2)
+        assert torch.cuda.memory_reserved() <= before
+        with pytest.raises(OutOfMemoryError, match=r"trial\.gpu: 0\.16 instead of 0\.1\)"):
+            take_15_percent(0.1)
+        assert torch.cuda.memory_reserved() <= before
+        take_15_percent(0.16)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)

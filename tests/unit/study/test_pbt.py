@@ -1,0 +1,150 @@
+"""Population based training: who gives up, who goes on twice, and with which settings."""
+
+import json
+from typing import Any
+
+import pytest
+
+from ensdistill.config import to_yaml
+from ensdistill_tune.load import load_study
+from ensdistill_tune.pbt import Pbt
+from ensdistill_tune.record import StudyFolder, TrialRecord
+from ensdistill_tune.space import Study
+from tests.commands import call
+from tests.unit.study.test_agenda import EPOCHS, SPACE, work
+
+PBT = {"kind": "pbt", "population": 6, "interval_epochs": 3, "quantile": 0.5, "seed": 1}
+
+
+def study(**more: Any) -> Study:
+    return Study.model_validate(SPACE | {"scheduler": PBT, "budget": {"trials": 16}} | more)
+
+
+def test_a_quarter_gives_up_once_there_are_four_to_compare() -> None:
+    rule = Pbt(interval_epochs=2, quantile=0.25)(10, ["min"])
+    assert not any(rule.stops(number, 1, [9.0 + number]) for number in range(8))
+    assert [rule.stops(number, 2, [value]) for number, value in enumerate([0.1, 0.2, 0.3, 0.4, 0.35, 0.05])] == [
+        False,
+        False,
+        False,
+        True,  # the worst of four
+        False,  # the second worst of five
+        False,
+    ]
+    assert not rule.stops(9, 10, [99.0])  # whoever has come to the end stays
+
+
+def test_more_is_better_where_the_objective_says_so() -> None:
+    rule = Pbt(interval_epochs=1, quantile=0.5)(10, ["max"])
+    assert [rule.stops(number, 1, [value]) for number, value in enumerate([0.9, 0.8, 0.95])] == [False, True, False]
+
+
+def record(number: int, values: list[float], state: str, lr: float = 0.1, **more: Any) -> TrialRecord:
+    first = more["changes"][-1]["after"] + 1 if "changes" in more else 1
+    epochs = [{"epoch": float(n), "epochs": float(EPOCHS), "val/nll": value} for n, value in enumerate(values, first)]
+    sampled = {"transfer.temperature": 2.0, "averaging.kind": "none"}
+    return TrialRecord(number, None, sampled, "", state, epochs, **more)  # type: ignore[arg-type]
+
+
+def test_the_place_of_one_that_gave_up_is_taken_by_one_that_begins_where_a_better_one_was() -> None:
+    of = study()
+    trials = [
+        record(1, [0.9, 0.8, 0.5, 0.4], "running"),
+        record(2, [0.9, 0.8, 0.7], "running"),
+        record(3, [0.9, 0.8, 0.6], "running"),
+        record(4, [0.9, 0.8, 0.9], "pruned"),
+        record(5, [0.1, 0.1], "running"),  # has not come so far
+    ]
+    branch = of.scheduler.branch(of, trials)  # type: ignore[union-attr]
+    assert branch is not None
+    assert (branch["parent"], branch["replaces"]) == (1, 4)
+    (change,) = branch["changes"]
+    assert change["after"] == 3
+    assert set(change["settings"]) == {"transfer.temperature"}  # the averaging is built once
+    assert change["settings"]["transfer.temperature"] != 2.0
+    assert branch == of.scheduler.branch(of, trials)  # type: ignore[union-attr]
+    taken = [*trials, record(6, [0.4], "running", **{k: branch[k] for k in ("changes", "parent", "replaces")})]
+    assert of.scheduler.branch(of, taken) is None  # type: ignore[union-attr]
+
+
+def test_a_moved_setting_stays_in_its_range_and_is_moved_from_where_it_is_now() -> None:
+    of, seen = study(), set()
+    for seed in range(200):
+        pbt = Pbt(population=6, interval_epochs=3, resample=0.0, factor=1.25, seed=seed)
+        before = [{"after": 3, "settings": {"transfer.temperature": 9.0}}]
+        parent = record(7, [0.5, 0.4, 0.3], "running", changes=before, parent=1, replaces=2)
+        trials = [record(1, [0.9] * 6, "finished"), parent, record(3, [0.9] * 6, "pruned")]
+        branch = pbt.branch(of, trials)
+        assert branch is not None
+        assert branch["parent"] == 7
+        assert branch["changes"][:-1] == before
+        seen.add(round(branch["changes"][-1]["settings"]["transfer.temperature"], 6))
+    assert seen == {10.0, 9.0 / 1.25}
+
+
+def test_a_population_is_trained_to_its_end_and_every_record_is_a_config(tmp_path: Any) -> None:
+    of = study()
+    progress = work(of, tmp_path, slots=4)
+    searched = [trial for trial in progress.searched if trial.searched]
+    branches = [trial for trial in searched if trial.replaces]
+    assert sum(trial.replaces is None for trial in searched) == 6
+    assert branches
+    assert len({trial.replaces for trial in branches}) == len(branches)
+    for trial in branches:
+        config = of.config_of(trial)
+        after = trial.changes[-1]["after"]
+        assert config.at(after).transfer.temperature != config.at(after + 1).transfer.temperature
+        assert progress.trials[trial.parent or 0].at(after, "val/nll") is not None
+    assert {trial.state for trial in searched} <= {"finished", "pruned"}
+
+
+def test_an_axis_that_may_change_is_needed(tmp_path: Any) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text("preset: kd\nsearch:\n  averaging.kind: {choice: [none, ema]}\nscheduler: {kind: pbt}\n")
+    done = call("ensdistill-tune", "launch", file, "--studies", tmp_path)
+    assert done.code == 2
+    assert "line 4: scheduler.kind: pbt needs an axis that may change while a student is trained" in done.err
+
+
+REAL = """
+preset: kd
+config:
+  data: {kind: digits, train: 100, validation: 100}
+  model: {width: 4}
+  teachers: {count: 2, model: {width: 4}, training: {epochs: 2}}
+  training: {epochs: 12, batch_size: 10}
+search:
+  transfer.temperature: {log_uniform: [1, 10]}
+  training.lr: {log_uniform: [0.001, 0.3]}
+searcher: {kind: random}
+scheduler: {kind: pbt, population: 5, interval_epochs: 3, quantile: 0.5}
+budget: {trials: 10}
+confirm: {best: 0}
+"""
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("pbt")
+    (folder / "pbt.yaml").write_text(REAL)
+    words = ("--studies", folder / "studies", "--executor", "inline")
+    done = call("ensdistill-tune", "launch", folder / "pbt.yaml", *words)
+    assert done.code == 0, done.err
+    return folder / "studies"
+
+
+def test_a_trial_that_began_at_anothers_checkpoint_is_the_same_as_one_trained_from_the_first_epoch(real: Any) -> None:
+    folder = StudyFolder(real / "pbt")
+    of = load_study(real.parent / "pbt.yaml")
+    branches = [t for t in folder.read_trials() if t.replaces and t.state == "finished"]
+    assert branches
+    trial = branches[-1]
+    (real.parent / "branch.yaml").write_text(to_yaml(of.config_of(trial)))
+    again = call("ensdistill", "distill", real.parent / "branch.yaml", "--json", "--studies", real, "--device", "cpu")
+    assert again.code == 0, again.err
+    assert json.loads(again.out)["val"]["nll"] == trial.last["val/nll"]
+    assert [e["epoch"] for e in trial.epochs] == list(range(trial.changes[-1]["after"] + 1, 13))
+
+
+def test_checkpoints_for_others_are_gone_when_all_is_over(real: Any) -> None:
+    assert not list((real / "pbt").glob("trials/*/*.pt"))

@@ -1,0 +1,70 @@
+"""What Ray says of the end of a trial, and what the planner hears of it. No Ray runs: its trials are made up."""
+
+from pathlib import Path
+
+import pytest
+
+from ensdistill_tune.agenda import Agenda
+from ensdistill_tune.executor import Reports
+from ensdistill_tune.progress import Progress
+from ensdistill_tune.record import StudyFolder
+from ensdistill_tune.runner import _Ends, _last_line
+from ensdistill_tune.space import Study
+
+
+class InRay:
+    """As much of a trial of Ray's as who hears of its end looks at; it loses its process as it is about to begin."""
+
+    status = ERROR = "ERROR"
+    error_file: Path | None = None
+
+    def __init__(self, number: int, trial_id: str = "first") -> None:
+        self.config = {"number": number}
+        self.trial_id = trial_id
+
+    def should_recover(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_a_trial_that_loses_its_process_before_it_begins_is_begun_again_as_often_as_it_may(
+    retries: int, tmp_path: Path
+) -> None:
+    space = {"preset": "kd", "search": {"training.lr": {"uniform": [0.1, 0.2]}}, "baselines": ["kd"]}
+    study = Study.model_validate(space | {"trial": {"retries": retries}})
+    agenda = Agenda(Progress(study, StudyFolder(tmp_path), {}), slots=1)
+    ends, begun, lost = _Ends(Reports(agenda)), 0, list[InRay]()
+    while isinstance(suggestion := agenda.next(), dict) and suggestion["number"] == 1:
+        begun += 1
+        lost.append(InRay(1, f"{begun}"))
+        ends.on_step_end(0, lost[:-1])  # Ray shows those that it gave up again at every turn
+        assert agenda.progress.trials[1].state == "running"
+        ends.on_trial_error(0, [], lost[-1])
+    assert begun == 1 + retries
+    trial = agenda.progress.trials[1]
+    assert (trial.state, trial.error) == ("failed", "the worker process died")
+
+
+def test_a_trial_that_is_over_is_not_begun_again_when_its_process_dies(tmp_path: Path) -> None:
+    space = {"preset": "kd", "search": {"training.lr": {"uniform": [0.1, 0.2]}}, "baselines": ["kd"]}
+    agenda = Agenda(Progress(Study.model_validate(space), StudyFolder(tmp_path), {}), slots=1)
+    agenda.next()
+    agenda.end(1, "pruned")
+    _Ends(Reports(agenda)).on_trial_error(0, [], InRay(1))
+    assert agenda.progress.trials[1].state == "pruned"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("ray.exceptions.ActorDiedError: The actor died: its worker process has died.", "it crashed, or was killed"),
+        ("The actor a1 is unavailable: The actor is temporarily unavailable: Rpc", "could not be reached any more"),
+        ("ensdistill.errors.DataError: disk full", "DataError: disk full"),
+    ],
+)
+def test_what_ray_says_of_a_lost_trial_is_told_in_plain_words(line: str, words: str, tmp_path: Path) -> None:
+    trial = InRay(1)
+    assert _last_line(trial) == "the worker process died"
+    trial.error_file = tmp_path / "error.txt"
+    trial.error_file.write_text(f"Traceback\n  somewhere\n{line}\n\n")
+    assert words in _last_line(trial)

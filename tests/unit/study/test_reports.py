@@ -1,0 +1,36 @@
+"""What a trial tells the study, and when."""
+
+from typing import Any
+
+from ensdistill_tune.record import EPOCHS, FAILURE
+from ensdistill_tune.trial import REPORT_SECONDS, _Reports
+
+
+def test_short_epochs_are_reported_together_and_each_once() -> None:
+    told: list[dict[str, Any]] = []
+    reports = _Reports(told.append)
+    for n in range(1, 13):
+        reports.add({"epoch": n}, REPORT_SECONDS / 2.5, at_once=n == 12)
+    assert [[metrics["epoch"] for metrics in report[EPOCHS]] for report in told] == [
+        [1, 2, 3],
+        [4, 5, 6],
+        [7, 8, 9],
+        [10, 11, 12],
+    ]
+
+
+def test_an_epoch_that_may_decide_does_not_wait_nor_do_those_before_it() -> None:
+    told: list[dict[str, Any]] = []
+    reports = _Reports(told.append)
+    reports.add({"epoch": 1}, 0.0, at_once=False)
+    assert told == []
+    reports.add({"epoch": 2}, 0.0, at_once=True)
+    assert told == [{EPOCHS: [{"epoch": 1}, {"epoch": 2}]}]
+
+
+def test_a_failure_takes_along_the_epochs_before_it() -> None:
+    told: list[dict[str, Any]] = []
+    reports = _Reports(told.append)
+    reports.add({"epoch": 1}, 0.0, at_once=False)
+    reports.send(**{FAILURE: "why"})
+    assert told == [{EPOCHS: [{"epoch": 1}], FAILURE: "why"}]

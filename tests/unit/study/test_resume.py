@@ -1,0 +1,93 @@
+"""A study that was interrupted goes on as if nothing had happened; one that is over can be extended."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ensdistill_tune.journal import read_journal
+from ensdistill_tune.record import StudyFolder
+from tests.commands import Done, call
+from tests.tiny import TinyStudy
+
+
+def resumed(studies: Path, *words: str) -> Done:
+    return call("ensdistill-tune", "resume", "tiny", "--studies", studies, "--executor", "inline", *words)
+
+
+def test_a_finished_study_has_nothing_left_to_do_and_says_the_same_again(copy: Path, tiny: TinyStudy) -> None:
+    before = StudyFolder(copy / "tiny").read_trials()
+    done = resumed(copy)
+    assert done.code == 0, done.err
+    assert StudyFolder(copy / "tiny").read_trials() == before
+    verdict = json.loads((tiny.home / "confirmation.json").read_text())["verdict"]
+    assert verdict in " ".join(done.out.split())
+    assert (copy / "tiny" / "best.yaml").exists()
+
+
+def test_a_study_is_extended_and_its_test_images_are_not_looked_at_again_for_others(copy: Path) -> None:
+    looks = [e for e in read_journal(copy / "tiny" / "journal.jsonl") if e["event"] == "looked"]
+    assert len(looks) == 1
+    done = resumed(copy, "--set", "budget.trials=10", "--set", "confirm.seeds=3")
+    assert done.code == 0, done.err
+    trials = StudyFolder(copy / "tiny").read_trials()
+    assert sum(t.confirms is None and not t.baseline for t in trials) == 10
+    assert {t.seed for t in trials if t.confirms is not None} == {1, 2, 3}
+    assert "the test images were looked at before" in " ".join(done.out.split())
+    kept = json.loads((copy / "tiny" / "confirmation.json").read_text())
+    assert kept["test"] == {}
+    forced = resumed(copy, "--look-again")
+    assert forced.code == 0, forced.err
+    assert json.loads((copy / "tiny" / "confirmation.json").read_text())["test"]
+    looks = [e for e in read_journal(copy / "tiny" / "journal.jsonl") if e["event"] == "looked"]
+    assert len(looks) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ("objective=val/accuracy", "--set objective: would make the trials of tiny incomparable"),
+        ("config.training.epochs=9", "--set config: would make the trials of tiny incomparable"),
+        ("budget.trails=9", "budget.trails: no such setting (did you mean trials?)"),
+    ],
+)
+def test_what_would_make_trials_incomparable_is_refused(copy: Path, change: str, fault: str) -> None:
+    before = (copy / "tiny" / "journal.jsonl").read_bytes()
+    done = call("ensdistill-tune", "resume", "tiny", "--studies", copy, "--set", change)
+    assert done.code == 2
+    assert fault in done.err
+    assert (copy / "tiny" / "journal.jsonl").read_bytes() == before
+
+
+def test_a_study_that_is_not_there_cannot_be_resumed(tmp_path: Path) -> None:
+    done = call("ensdistill-tune", "resume", "nothing", "--studies", tmp_path)
+    assert done.code == 2
+    assert "there is no study here" in done.err
+
+
+def test_two_processes_never_work_at_one_study(copy: Path) -> None:
+    with StudyFolder(copy / "tiny").held():
+        done = resumed(copy)
+    assert done.code == 2
+    assert "another process is at work on this study" in done.err
+
+
+def test_other_images_than_before_are_refused(copy: Path) -> None:
+    file = copy / "tiny" / "study.json"
+    text = file.read_text()
+    file.write_text(json.dumps(json.loads(text) | {"data_hash": "0123456789abcdef"}))
+    done = resumed(copy)
+    file.write_text(text)
+    assert done.code == 2
+    assert "the images are not those with which this study began (0123456789abcdef" in done.err
+
+
+def test_a_later_study_begins_with_the_best_settings_of_an_earlier_one(copy: Path, tiny: TinyStudy) -> None:
+    words = ["--set", "warm_start={study: tiny, best: 1}", "--set", "budget.trials=1", "--set", "baselines=[]"]
+    words += ["--set", "confirm.best=0", "--executor", "inline"]
+    done = call("ensdistill-tune", "launch", tiny.file, "--studies", copy, "--name", "warm", *words)
+    assert done.code == 0, done.err
+    (trial,) = StudyFolder(copy / "warm").read_trials()
+    earlier = [t for t in StudyFolder(copy / "tiny").read_trials() if t.confirms is None and t.sampled]
+    best = min((t for t in earlier if t.state == "finished"), key=lambda t: t.last["val/nll"])
+    assert trial.sampled == best.sampled

@@ -1,0 +1,63 @@
+"""Search space files: what is read out of them, and what is suggested from them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ensdistill.members import Ensemble
+from ensdistill_tune.axis import Axis
+from ensdistill_tune.load import load_study
+from ensdistill_tune.record import EPOCHS, FAILURE, StudyFolder
+from ensdistill_tune.shared_data import SharedData
+from ensdistill_tune.space import Study
+from ensdistill_tune.trial import Inputs, run_trial
+
+ROOT = Path(__file__).parents[3]
+GOOD = {
+    "preset": "latentbe",
+    "config": {"training": {"epochs": 3}},
+    "search": {
+        "transfer.temperature": {"log_uniform": [1, 10]},
+        "averaging.kind": {"choice": ["none", "ema"]},
+        "averaging.decay": {"uniform": [0.5, 0.9], "when": {"averaging.kind": "ema"}},
+    },
+    "baselines": ["kd"],
+}
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "search_spaces").glob("*.yaml")), ids=lambda file: file.name)
+def test_every_search_space_that_ships_has_no_fault(file: Path) -> None:
+    assert load_study(file).search
+
+
+def test_overrides_reach_every_part_of_the_file() -> None:
+    words = ["budget.trials=3", "config.training.epochs=2", "scheduler.kind=none", "search.seed={choice: [1, 2]}"]
+    study = load_study(ROOT / "search_spaces" / "digits.yaml", words)
+    assert (study.budget.trials, study.epochs, study.scheduler.kind, study.search["seed"].values) == (
+        3,
+        2,
+        "none",
+        [1, 2],
+    )
+
+
+def test_a_baseline_takes_the_studys_training_but_its_own_published_method(tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(yaml.safe_dump(GOOD | {"config": {"training": {"epochs": 3}, "transfer": {"temperature": 9.0}}}))
+    study = load_study(file)
+    config = study.baseline_config("latentbe")
+    assert (config.training.epochs, config.transfer.temperature) == (3, 4.0)
+
+
+def test_a_trial_whose_settings_do_not_go_together_fails_alone() -> None:
+    study = Study(search={"student.merge": Axis(choice=["mean_of_probabilities"])})
+    told: list[dict[str, Any]] = []
+    sampled = {"student.merge": "mean_of_probabilities", "student.merge_at": 0.5}
+    data = SharedData({}, ("a", "b"), "data")
+    inputs = Inputs(study, StudyFolder(Path()), data, Ensemble([], 2, "none"), [])
+    run_trial({"number": 1, "baseline": None, "sampled": sampled, "seed": None}, inputs, told.append)
+    (result,) = told
+    assert "merges no weights" in result[FAILURE]
+    assert result[EPOCHS] == []

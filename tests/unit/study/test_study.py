@@ -1,0 +1,305 @@
+"""A whole study through the real commands, Ray, Optuna and MLflow."""
+
+import csv
+import json
+import math
+import re
+import statistics
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from safetensors import safe_open
+
+from ensdistill.config import flatten, load_config
+from ensdistill_tune.record import StudyFolder, TrialRecord
+from tests.commands import call
+from tests.tiny import TinyStudy
+
+
+@pytest.fixture(scope="module")
+def trials(tiny: TinyStudy) -> list[TrialRecord]:
+    return [trial for trial in StudyFolder(tiny.home).read_trials() if trial.confirms is None]
+
+
+@pytest.fixture(scope="module")
+def repeats(tiny: TinyStudy) -> list[TrialRecord]:
+    return [trial for trial in StudyFolder(tiny.home).read_trials() if trial.confirms is not None]
+
+
+@pytest.fixture(scope="module")
+def client(tiny: TinyStudy) -> MlflowClient:
+    return MlflowClient(tiny.summary["tracking_uri"])
+
+
+@pytest.fixture(scope="module")
+def parent(client: MlflowClient, tiny: TinyStudy) -> Run:
+    experiment = client.get_experiment_by_name("ensdistill").experiment_id
+    (run,) = client.search_runs([experiment], f"tags.study_id = '{tiny.summary['study_id']}' and tags.kind = 'study'")
+    return run
+
+
+@pytest.fixture(scope="module")
+def runs(client: MlflowClient) -> dict[str, Run]:
+    experiment = client.get_experiment_by_name("ensdistill").experiment_id
+    return {run.info.run_name: run for run in client.search_runs([experiment], filter_string="tags.kind = 'trial'")}
+
+
+def test_the_study_ends_well_although_trials_fail(tiny: TinyStudy, trials: list[TrialRecord]) -> None:
+    assert tiny.done.code == 0, tiny.done.err
+    assert tiny.summary["state"] == "finished"
+    assert len(trials) == 10
+    assert {"finished", "pruned", "failed"} == {trial.state for trial in trials}
+
+
+def test_a_diverged_trial_names_epoch_and_step(trials: list[TrialRecord]) -> None:
+    errors = [trial.error for trial in trials if trial.state == "failed"]
+    assert errors
+    assert all("the loss became" in (e or "") and "epoch 1, step" in (e or "") for e in errors)
+
+
+def test_exactly_the_trials_that_must_diverge_fail(trials: list[TrialRecord]) -> None:
+    doomed = [trial.number for trial in trials if trial.sampled.get("training.lr") == 100.0]
+    assert doomed == [trial.number for trial in trials if trial.state == "failed"]
+
+
+def test_baselines_run_first_and_to_their_end(trials: list[TrialRecord]) -> None:
+    assert [(trial.number, trial.baseline, trial.state) for trial in trials[:2]] == [
+        (1, "kd", "finished"),
+        (2, "latentbe", "finished"),
+    ]
+
+
+def test_conditional_settings_are_sampled_only_when_their_condition_holds(trials: list[TrialRecord]) -> None:
+    for trial in trials[2:]:
+        assert ("averaging.decay" in trial.sampled) == (trial.sampled["averaging.kind"] == "ema")
+
+
+def test_a_pruned_trial_stopped_before_its_last_epoch(trials: list[TrialRecord]) -> None:
+    assert all(trial.last["epoch"] < trial.last["epochs"] for trial in trials if trial.state == "pruned")
+    assert all(trial.last["epoch"] == 6 for trial in trials if trial.state == "finished")
+
+
+def test_every_trial_is_one_child_run_in_its_honest_state(
+    parent: Run, trials: list[TrialRecord], runs: dict[str, Run]
+) -> None:
+    expected = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+    assert len(runs) == len(trials)
+    for trial in trials:
+        run = runs[trial.name]
+        assert run.info.status == expected[trial.state]
+        assert run.data.tags["outcome"] == trial.state
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+
+
+def test_mlflow_holds_each_epoch_once(client: MlflowClient, trials: list[TrialRecord], runs: dict[str, Run]) -> None:
+    for trial in trials:
+        history = client.get_metric_history(runs[trial.name].info.run_id, "val/nll")
+        logged = sorted((point.step, point.value) for point in history)
+        assert logged == [(int(epoch["epoch"]), epoch["val/nll"]) for epoch in trial.epochs]
+
+
+def test_mlflow_holds_all_settings_under_their_dotted_names(
+    runs: dict[str, Run], trials: list[TrialRecord], parent: Run
+) -> None:
+    """A trial's run those of its method and those that the study file sets or searches; the parent run the rest."""
+    every = set(flatten(load_config("kd").model_dump(mode="json")))
+    own, shared = set(runs[trials[0].name].data.params), set(parent.data.params)
+    assert every <= own | shared
+    assert {"seed", "student.kind", "transfer.temperature", "training.lr", "training.epochs"} <= own
+    assert not {"training.momentum", "teachers.training.lr", "model.kind"} & own
+    assert parent.data.params["teachers.training.lr"] == "0.1"
+    sampled = next(trial for trial in trials if "averaging.decay" in trial.sampled)
+    params = runs[sampled.name].data.params
+    assert params["averaging.decay"] == str(sampled.sampled["averaging.decay"])
+    expected = math.log10(sampled.sampled["transfer.temperature"])
+    assert float(params["transfer.temperature.log10"]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_every_run_says_what_it_is(
+    client: MlflowClient, tiny: TinyStudy, trials: list[TrialRecord], repeats: list[TrialRecord]
+) -> None:
+    (experiment,) = {run.info.experiment_id for run in client.search_runs(["1"], max_results=1)}
+    found = {run.data.tags["trial"]: run.data.tags for run in client.search_runs([experiment])}
+    for name in ("study_hash", "data_hash", "ensemble_hash"):
+        assert {tags[name] for tags in found.values()} == {tiny.summary[name]}
+    assert {tags.get("git_commit") for tags in found.values()} == {tiny.summary["git_commit"]}
+    assert [found[str(n)]["preset"] for n in (1, 2, 3)] == ["kd", "latentbe", "latentbe"]
+    assert [found[str(n)].get("baseline") for n in (1, 2, 3)] == ["kd", "latentbe", None]
+    for repeat in repeats:
+        tags = found[str(repeat.number)]
+        assert tags["seed"] == str(repeat.seed)
+        assert tags["seed_group"] == found[str(repeat.confirms)]["seed_group"]
+    assert len({found[str(trial.number)]["seed_group"] for trial in trials}) == len(trials)
+
+
+def test_every_confirmed_trial_has_its_mean_over_seeds_in_mlflow(
+    runs: dict[str, Run], tiny: TinyStudy, trials: list[TrialRecord], parent: Run
+) -> None:
+    rows = json.loads((tiny.home / "confirmation.json").read_text())["candidates"]
+    means = {row["trial"]: statistics.fmean(row["validation"]["val/nll"]) for row in rows}
+    spreads = {row["trial"]: statistics.stdev(row["validation"]["val/nll"]) for row in rows}
+    for trial in trials:
+        metrics = runs[trial.name].data.metrics
+        assert metrics.get("confirmed/mean_nll") == means.get(trial.number)
+        assert metrics.get("confirmed/sd_nll") == spreads.get(trial.number)
+    assert parent.data.metrics["confirmed/mean_nll"] == min(means.values())
+
+
+def test_the_report_is_there_and_named(tiny: TinyStudy) -> None:
+    assert f"what it means:  {tiny.home / 'report.html'}" in tiny.done.out
+
+
+def test_the_notes_of_the_study_say_what_came_out_and_where_to_look(tiny: TinyStudy, parent: Run) -> None:
+    note = parent.data.tags["mlflow.note.content"]
+    assert note.startswith("[Compare the trials](#/experiments/")
+    lines = re.findall(r"^- .*$", (tiny.home / "report.md").read_text(), re.MULTILINE)
+    assert note.endswith("\n\n" + "\n".join(lines))
+
+
+def test_only_trials_that_ran_to_their_end_have_final_metrics(runs: dict[str, Run], trials: list[TrialRecord]) -> None:
+    for trial in trials:
+        assert ("final/nll" in runs[trial.name].data.metrics) == (trial.state == "finished")
+
+
+def test_the_parent_run_holds_the_teachers_and_the_files(client: MlflowClient, tiny: TinyStudy, parent: Run) -> None:
+    assert parent.info.status == "FINISHED"
+    assert parent.data.metrics["teachers/ensemble_nll"] == tiny.summary["teachers"]["ensemble"]["nll"]
+    stored = {file.path for file in client.list_artifacts(parent.info.run_id)}
+    files = {"best.yaml", "confirmation.json", "leaderboard.csv", "student.safetensors", "study.json"}
+    assert stored == files | {"report.html", "report.md", "figures"}
+    assert "figures/importance.html" in {file.path for file in client.list_artifacts(parent.info.run_id, "figures")}
+
+
+def test_the_printed_link_names_a_view_that_mlflow_knows(client: MlflowClient, tiny: TinyStudy) -> None:
+    experiment, key = client.get_experiment_by_name("ensdistill"), f"tiny-{tiny.summary['study_id'][:6]}"
+    link = f"/#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={key}"
+    assert link in tiny.done.out
+    state = json.loads(experiment.tags[f"mlflow.sharedViewState.{key}"])
+    assert "params.`transfer.temperature`" in state["selectedColumns"]
+
+
+def test_the_leaderboard_is_ordered_and_complete(tiny: TinyStudy, trials: list[TrialRecord]) -> None:
+    rows = list(csv.DictReader((tiny.home / "leaderboard.csv").open()))
+    values = [float(row["val/nll"]) for row in rows if row["rank"]]
+    assert values == sorted(values)
+    assert len(values) == sum(trial.state == "finished" for trial in trials)
+    assert [row["trial"] for row in rows[-2:]] == ["ensemble of 2 teachers", "one teacher (mean)"]
+    assert {int(row["trial"]) for row in rows[:-2]} == set(range(1, 11))
+
+
+def test_the_best_trial_is_at_least_as_good_as_the_best_baseline(tiny: TinyStudy, trials: list[TrialRecord]) -> None:
+    baselines = [trial.last["val/nll"] for trial in trials if trial.baseline]
+    assert tiny.summary["best"]["metrics"]["val/nll"] <= min(baselines)
+
+
+def test_the_best_settings_run_again_give_the_same_metrics_to_the_last_digit(tiny: TinyStudy, tmp_path: Path) -> None:
+    words = ("--json", "--studies", tiny.studies, "--device", "cpu", "--out", tmp_path / "run")
+    again = call("ensdistill", "distill", tiny.home / "best.yaml", *words)
+    assert again.code == 0, again.err
+    result = json.loads(again.out)
+    best = tiny.summary["best"]
+    assert result["config_hash"] == best["config_hash"]
+    assert result["ensemble_hash"] == tiny.summary["ensemble_hash"]
+    shared = ("accuracy", "nll", "brier", "ece", "cnll", "dee")
+    assert {n: result["val"][n] for n in shared} == {n: best["metrics"][f"val/{n}"] for n in shared}
+
+
+def test_the_best_student_evaluates_to_what_the_leaderboard_says(tiny: TinyStudy) -> None:
+    done = call("ensdistill", "evaluate", tiny.home / "best.yaml", "--json", "--device", "cpu")
+    assert done.code == 0, done.err
+    metrics = json.loads(done.out)["validation"]
+    assert metrics["nll"] == pytest.approx(tiny.summary["best"]["metrics"]["val/nll"], abs=1e-12)
+
+
+def test_the_best_student_names_the_settings_that_made_it(tiny: TinyStudy) -> None:
+    with safe_open(tiny.home / "student.safetensors", framework="pt") as file:
+        assert file.metadata()["settings"] == load_config(tiny.home / "best.yaml").hash
+
+
+def test_a_name_that_is_taken_is_numbered_and_a_chosen_one_refused(copy: Path, tiny: TinyStudy) -> None:
+    before = (copy / "tiny" / "study.json").read_bytes()
+    refused = call("ensdistill-tune", "launch", tiny.file, "--studies", copy, "--name", "tiny")
+    assert refused.code == 2
+    assert "is there already" in refused.err
+    assert (copy / "tiny" / "study.json").read_bytes() == before
+    small = ["budget.trials=1", "baselines=[]", "config.training.epochs=1", "confirm.best=0"]
+    quick = ["--json", "--executor", "inline", *(word for change in small for word in ("--set", change))]
+    second = call("ensdistill-tune", "launch", tiny.file, "--studies", copy, *quick)
+    assert json.loads(second.out)["name"] == "tiny-2"
+    assert (copy / "tiny" / "study.json").read_bytes() == before
+
+
+def test_status_shows_the_study(tiny: TinyStudy) -> None:
+    assert "tiny" in call("ensdistill-tune", "status", "--studies", tiny.studies).out
+    shown = call("ensdistill-tune", "status", "tiny", "--studies", tiny.studies, "--json")
+    assert json.loads(shown.out)["counts"] == tiny.summary["counts"]
+
+
+def test_a_study_whose_minutes_are_over_says_so(copy: Path, tiny: TinyStudy) -> None:
+    words = ["--studies", copy, "--name", "short", "--set", "budget.minutes=0.05", "--json", "--executor", "inline"]
+    done = call("ensdistill-tune", "launch", tiny.file, *words, "--set", "config.training.epochs=5000")
+    assert done.code == 0, done.err
+    assert "out of time" in done.err
+    assert json.loads(done.out)["state"] == "out_of_time"
+
+
+def test_the_best_trials_and_the_baselines_ran_again_with_fresh_seeds(
+    trials: list[TrialRecord], repeats: list[TrialRecord]
+) -> None:
+    finished = sorted((t for t in trials if t.state == "finished"), key=lambda t: t.last["val/nll"])
+    best = [t.number for t in finished if not t.baseline][:2]
+    assert {(t.confirms, t.seed) for t in repeats} == {(n, seed) for n in (*best, 1, 2) for seed in (1, 2)}
+    assert all(t.state == "finished" for t in repeats)
+    assert len({t.config_hash for t in repeats}) == len(repeats)
+
+
+def test_the_shipped_student_is_the_best_repeat_of_the_winner(tiny: TinyStudy, repeats: list[TrialRecord]) -> None:
+    kept = json.loads((tiny.home / "confirmation.json").read_text())
+    winner = kept["candidates"][0]
+    means = [statistics.fmean(c["validation"]["val/nll"]) for c in kept["candidates"]]
+    assert means == sorted(means)
+    mine = min((t for t in repeats if t.confirms == winner["trial"]), key=lambda t: t.last["val/nll"])
+    assert tiny.summary["best"]["config_hash"] == mine.config_hash == load_config(tiny.home / "best.yaml").hash
+    assert kept["verdict"] in " ".join(tiny.done.out.split())
+
+
+def test_the_test_images_were_looked_at_for_winner_baselines_and_teachers_only(tiny: TinyStudy) -> None:
+    kept = json.loads((tiny.home / "confirmation.json").read_text())
+    winner = kept["candidates"][0]
+    label = f"baseline {winner['baseline']}" if winner["baseline"] else f"{winner['trial']:03d}"
+    expected = {label, "baseline kd", "baseline latentbe", "ensemble of 2 teachers", "one teacher (mean)"}
+    assert set(kept["test"]) == expected
+    assert [len(rows) for who, rows in kept["test"].items() if "teacher" not in who] == [2] * (len(expected) - 2)
+
+
+def test_the_test_figures_are_those_of_the_shipped_student(tiny: TinyStudy) -> None:
+    done = call(
+        "ensdistill", "evaluate", tiny.home / "best.yaml", "--json", "--studies", tiny.studies, "--split", "test"
+    )
+    kept = json.loads((tiny.home / "confirmation.json").read_text())
+    seeds, rows = kept["candidates"][0]["seeds"], next(iter(kept["test"].values()))
+    mine = rows[seeds.index(load_config(tiny.home / "best.yaml").seed)]
+    assert json.loads(done.out)["test"] == mine
+
+
+def test_the_portraits_are_of_the_test_images_and_of_who_was_looked_at(tiny: TinyStudy) -> None:
+    kept = json.loads((tiny.home / "confirmation.json").read_text())
+    drawn = json.loads((tiny.home / "portraits.json").read_text())
+    assert drawn["split"] == "test"
+    assert list(drawn["who"]) == [who for who in kept["test"] if who != "one teacher (mean)"]
+    shipped = [row["ece"] for row in next(iter(kept["test"].values()))]
+    assert next(iter(drawn["who"].values()))["ece"] in shipped
+
+
+def test_repeats_are_runs_of_their_own_kind(
+    client: MlflowClient, tiny: TinyStudy, parent: Run, repeats: list[TrialRecord]
+) -> None:
+    experiment = client.get_experiment_by_name("ensdistill").experiment_id
+    found = client.search_runs([experiment], filter_string="tags.kind = 'confirmation'")
+    assert {run.info.run_name for run in found} == {trial.name for trial in repeats}
+    assert {run.data.tags["confirms"] for run in found} == {str(trial.confirms) for trial in repeats}
+    kept = json.loads((tiny.home / "confirmation.json").read_text())["candidates"][0]["validation"]["val/nll"]
+    assert parent.data.metrics["confirmed/mean_nll"] == pytest.approx(statistics.fmean(kept))
+    assert parent.data.metrics["confirmed/sd_nll"] == pytest.approx(statistics.stdev(kept))
