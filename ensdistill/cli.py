@@ -23,7 +23,7 @@ from ensdistill.evaluation import Examiner, told_apart, under_corruption
 from ensdistill.export import FORMATS, export
 from ensdistill.faults import settings_help
 from ensdistill.files import writable_folder, write_json, write_text
-from ensdistill.finding import command, find_run, pick_device
+from ensdistill.finding import command, default_folder, find_run, pick_device
 from ensdistill.members import Ensemble
 from ensdistill.plausibility import student_warnings, teacher_warnings
 from ensdistill.progress import console, progress
@@ -113,10 +113,12 @@ def _teachers(options: argparse.Namespace) -> int:
 
 def _distill(options: argparse.Namespace) -> int:
     config = load_config(options.config, options.set)
-    out = _claim_folder(Path(options.out or Path(options.studies) / "runs" / config.hash), config)
+    out = _claim_folder(Path(options.out or default_folder(options.studies, config)), config)
     if options.resume:
         read_checkpoint(Path(options.resume))  # a bad one is told before teachers are trained
     data, ensemble = load_everything(config, options.studies, options.device)
+    if options.out is None:
+        out = _claim_folder(default_folder(options.studies, config, data.identity, ensemble.identity), config)
     _check_same(out, data, ensemble)
     run = distill(config, ensemble, data, resume=options.resume)
     write_text(out / "config.yaml", to_yaml(config))

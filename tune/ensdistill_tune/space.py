@@ -79,7 +79,7 @@ class Study(Settings):
     objective: Objective = setting(
         "val/nll", "The validation metric that decides; accuracy is maximised, the others minimised."
     )
-    against: list[Objective | Cost] = setting(
+    against: list[Literal[Objective, Cost]] = setting(
         [], "Further objectives: the search looks for the Pareto front of all; the first one still decides what ships."
     )
     searcher: Searcher = setting(Tpe(), "Who suggests settings.")
