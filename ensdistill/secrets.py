@@ -23,12 +23,13 @@ _PLAIN = frozenset(  # words that no text can do without: hidden inside URIs onl
     mlflow postgres postgresql mysql sqlite ensdistill""".split()  # noqa: SIM905 - one to a line would be a page
 ) | {HIDDEN}
 
-_FOLLOWED = r"(?:(?![A-Za-z][A-Za-z0-9+.-]*://)[^\s\"'<>|])"  # by the rest of a URI, up to the next one
-_URI = re.compile(rf"([A-Za-z][A-Za-z0-9+.-]*)://({_FOLLOWED}+)")
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]{0,30}"  # bounded, or a text of a million letters would take minutes
+_FOLLOWED = rf"(?:(?!{_SCHEME}://)[^\s\"'<>|])"  # by the rest of a URI, up to the next one
+_URI = re.compile(rf"{_SCHEME}://{_FOLLOWED}+")
 _NAMES = r"(?:pass(?:word|wd|phrase)?|pwd|token|secret|api_?key|access_?key|auth|credentials?|sig(?:nature)?)"
-_PARAMETER = re.compile(rf"([?&;#][\w.-]*?{_NAMES}=)([^&;#\s\"'<>]+)", re.IGNORECASE)
+_PARAMETER = re.compile(rf"([?&;#][\w.-]{{0,40}}?{_NAMES}=)([^&;#\s\"'<>]+)", re.IGNORECASE)
 _ODBC = re.compile(r"([?&]odbc_connect=)([^&#\s]+)", re.IGNORECASE)
-_PAIR = re.compile(r"(\b\w*(?:password|passwd|pwd)=)([^\s&;,\"'<>]+)", re.IGNORECASE)  # of a DSN
+_PAIR = re.compile(r"(\b\w{0,30}(?:password|passwd|pwd)=)([^\s&;,\"'<>]+)", re.IGNORECASE)  # of a DSN
 _HEADER = re.compile(r"(\bauthorization\W+\w+\s+|\bbearer\s+)([\w.~+/=-]{4,})", re.IGNORECASE)
 _NO_AUTHORITY = ("sqlite", "file")  # an "@" in their path is no credential
 
