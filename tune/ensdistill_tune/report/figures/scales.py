@@ -135,5 +135,5 @@ def in_digits(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _cut(word: str, most: int = 14) -> str:
+def _cut(word: str, most: int = 18) -> str:
     return word if len(word) <= most else word[: most - 1] + "…"
