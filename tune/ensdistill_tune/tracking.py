@@ -22,7 +22,7 @@ from ensdistill.secrets import without_secrets
 from ensdistill_tune.comparison import Pages
 from ensdistill_tune.credentials import whole
 from ensdistill_tune.entries import Entry
-from ensdistill_tune.journal import Event
+from ensdistill_tune.events import Event
 from ensdistill_tune.mlflow_store import Place, Store
 from ensdistill_tune.record import Trials
 from ensdistill_tune.space import Study
@@ -110,7 +110,7 @@ class Tracker:
     def tell(self, event: Event) -> None:
         """Takes one more event of the journal; returns at once."""
         self._told += 1
-        self._since = self._since or event["at"]
+        self._since = self._since or event.at
         self._events.put(event)
 
     def close(self) -> int:
