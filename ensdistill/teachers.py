@@ -22,7 +22,7 @@ from ensdistill.config import Config, content_hash
 from ensdistill.data import Data
 from ensdistill.distill import EpochResult, distill
 from ensdistill.errors import ConfigIssue, DataError, DivergedError
-from ensdistill.files import writable_folder, write_json
+from ensdistill.files import user_path, writable_folder, write_json
 from ensdistill.members import Ensemble
 from ensdistill.models import build, code_of
 from ensdistill.perturbations import NoPerturbation
@@ -86,7 +86,7 @@ def file_warnings(config: Config, data: Data) -> list[ConfigIssue]:
 
 def find_ensemble(config: Config, data: Data, store: str | Path) -> Ensemble | None:
     """The ensemble if all of its teachers are there already, else None; trains nothing."""
-    there = all(Path(file.path).expanduser().is_file() for file in config.teachers.files)
+    there = all(user_path(file.path).is_file() for file in config.teachers.files)
     return get_ensemble(config, data, store) if there and not missing_teachers(config, data, Path(store)) else None
 
 

@@ -44,7 +44,7 @@ def minutes(facts: Facts) -> str | None:
     """A study that ran out of time."""
     if facts.summary["state"] != "out_of_time":
         return None
-    command = facts.command("resume", "--set budget.minutes=...")
+    command = facts.command("resume", ("--set", f"budget.minutes={2 * (facts.study.budget.minutes or 0):g}"))
     return f"The minutes were over before the trials: `{command}` goes on."
 
 
@@ -94,7 +94,7 @@ def certainty(facts: Facts) -> str | None:
     baseline = next((c for c in facts.confirmed if c.trial.baseline), None)
     if not searched or baseline is None:
         if facts.summary["state"] == "finished" and not facts.confirmed:
-            return f"Hold the best against luck: `{facts.command('resume', '--set confirm.best=3')}`."
+            return f"Hold the best against luck: `{facts.command('resume', ('--set', 'confirm.best=3'))}`."
         return None
     first, second = (c.values(facts.study.objective) for c in (searched[0], baseline))
     c = compare(first, second, facts.study.mode, len(searched))
@@ -112,7 +112,7 @@ def certainty(facts: Facts) -> str | None:
             "The difference is too small beside the spread over seeds: even if it is real, "
             f"{SEEDS} seeds would show it in less than {percent(POWER)} of studies."
         )
-    command = facts.command("resume", f"--set confirm.seeds={seeds}")
+    command = facts.command("resume", ("--set", f"confirm.seeds={seeds}"))
     return (
         f"If the true difference is as large as the one that was seen, {seeds} seeds show it in {percent(POWER)} of "
         f"studies (the power of the same test, among {len(searched)}): `{command}` (other students, so the test images "
@@ -176,7 +176,7 @@ def more(facts: Facts) -> str | None:
     total = 2 * facts.study.budget.trials
     return (
         f"The search was still getting better (by {gain:.4f} in its last third): "
-        f"`{facts.command('resume', f'--set budget.trials={total}')}` goes on with it."
+        f"`{facts.command('resume', ('--set', f'budget.trials={total}'))}` goes on with it."
     )
 
 

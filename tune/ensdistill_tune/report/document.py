@@ -1,18 +1,18 @@
 """The report as Markdown: first what was learnt, then the tables behind it."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from ensdistill.command_line import command_line
 from ensdistill.config import to_yaml
 from ensdistill.evaluation import Row
+from ensdistill.secrets import without_credentials
 from ensdistill.tables import markdown_table
 from ensdistill_tune.board import figure, pareto_front
 from ensdistill_tune.confirm import Candidate, compare, mean_and_spread
-from ensdistill_tune.entries import without_password
 from ensdistill_tune.labels import trial_label
 from ensdistill_tune.record import METRICS, counts
 from ensdistill_tune.report import words
@@ -149,11 +149,11 @@ def _take_away(facts: Facts) -> str:
     if trial is None:
         return ""
     settings = to_yaml(facts.study.config_of(trial)).strip()
-    settings_file = shlex.quote(str(facts.studies / facts.name / "best.yaml"))
+    again = command_line("ensdistill", "distill", facts.studies / facts.name / "best.yaml", studies=facts.studies)
     return (
         f"{_own_figures(facts)}```bash\n"
         f"{facts.command('export')}  # the student as ONNX, torch.export and safetensors files\n"
-        f"ensdistill distill {settings_file}{facts.elsewhere}  # the same student once more\n"
+        f"{again}  # the same student once more\n"
         "```\n\n"
         f"All settings of what ships (trial {trial.name}):\n\n```yaml\n{settings}\n```"
     )
@@ -189,7 +189,7 @@ def _made(facts: Facts) -> str:
         ("git commit", known.get("git_commit")),
         ("versions", versions),
         ("device", known.get("device")),
-        ("MLflow", without_password(known["tracking_uri"]) if known.get("tracking_uri") else None),
+        ("MLflow", without_credentials(known["tracking_uri"]) if known.get("tracking_uri") else None),
     ]
     return markdown_table(["", "what"], [[name, f"{value}"] for name, value in rows if value], ["what"])
 
