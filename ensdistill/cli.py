@@ -15,12 +15,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from ensdistill.checkpoint import read_checkpoint
 from ensdistill.classifier import open_classifier
 from ensdistill.classify import WRITERS, classify, find_images, harmless, tell, watched
 from ensdistill.config import Config, load_config, presets, to_yaml
 from ensdistill.data import Data, Split, fit_images, load_data, load_test
 from ensdistill.data.names import counted, listed
-from ensdistill.distill import check_student, distill, read_checkpoint
+from ensdistill.distill import check_student, distill
 from ensdistill.errors import ConfigError, ConfigIssue, DataError, EnsdistillError
 from ensdistill.evaluation import Examiner, told_apart, under_corruption
 from ensdistill.export import FORMATS, export
@@ -138,16 +139,16 @@ def _distill(options: argparse.Namespace) -> int:
         read_checkpoint(Path(options.resume))  # a bad one is told before teachers are trained
     data, ensemble = load_everything(config, options.studies, options.device)
     _check_same(out, data, ensemble)
-    run = distill(config, ensemble, data, resume=options.resume)
+    distiller = distill(config, ensemble, data, resume=options.resume)
     write_text(out / "config.yaml", to_yaml(config))
     epoch = None
     try:
         with progress("student", config.training.epochs) as advance:
-            for epoch in run:
+            for epoch in distiller:
                 if epoch.last:
                     metadata = student_metadata(config, data, ensemble.identity)
-                    save_weights(out / STUDENT_FILE, epoch.student(), metadata)
-                epoch.save(out / "checkpoint.pt")
+                    save_weights(out / STUDENT_FILE, distiller.student(), metadata)
+                distiller.save_checkpoint(out / "checkpoint.pt")
                 advance(epoch.number, f"validation NLL {epoch.val['nll']:.4f}")
     except KeyboardInterrupt:
         if (out / "checkpoint.pt").exists():
@@ -158,7 +159,7 @@ def _distill(options: argparse.Namespace) -> int:
         raise ConfigError(f"{options.resume}: this run is already at its last epoch; its student lies beside it")
     with reproducibly(config.training.threads):
         examiner = Examiner(ensemble, data, data.validation)
-        student, teachers = examiner.student(epoch.student()), examiner.teachers()
+        student, teachers = examiner.student(distiller.student()), examiner.teachers()
     suspicious = _metric_warnings(data, student, teachers)
     result = {
         "config_hash": config.hash,

@@ -1,10 +1,10 @@
 """Joins the pieces' settings into one typed tree: from YAML, presets and dotted overrides to a `Config`, and back."""
 
-import copy
 import hashlib
 import json
 import operator
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -161,7 +161,7 @@ def build_config(tree: Mapping[str, Any], dotted: Mapping[str, Any] | None = Non
 
 def complete(tree: Mapping[str, Any], dotted: Mapping[str, Any] | None = None) -> Tree:
     """Defaults, then the preset, then the tree, then the dotted settings: nested, complete, not yet validated."""
-    own = dict(tree)
+    own = nest(tree)
     if "search" in own:
         raise ConfigError(ConfigIssue(("search",), "this is a search space; run it with `ensdistill-tune launch`"))
     preset = own.pop("preset", None)
@@ -181,7 +181,7 @@ def read_preset(name: Any) -> Tree:
     if name not in presets():
         close = f" (did you mean {near}?)" if (near := nearest(str(name), presets())) else ""
         raise ConfigError(f"{name}: neither a preset nor a YAML file{close}; presets are {', '.join(presets())}")
-    return copy.deepcopy(_shipped()[name])
+    return deepcopy(_shipped()[name])
 
 
 @cache
@@ -189,7 +189,7 @@ def _shipped() -> dict[str, Tree]:
     """The settings of every preset by its name, parsed once in a process: a study resolves them at every trial."""
     found = (file for file in files("ensdistill.presets").iterdir() if file.name.endswith(".yaml"))
     names = {file.name.removesuffix(".yaml"): file for file in found}
-    return {name: parse_mapping(file.read_text(), f"preset {name}") for name, file in names.items()}
+    return {name: parse_mapping(file.read_text(encoding="utf-8"), f"preset {name}") for name, file in names.items()}
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
@@ -204,20 +204,31 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
 
 
 def nest(dotted: Mapping[str, Any]) -> Tree:
-    """{"a.b": 1} -> {"a": {"b": 1}}."""
+    """{"a.b": 1, "a": {"c": 2}} -> {"a": {"b": 1, "c": 2}}, in any order. Raises ConfigError for what is set twice."""
     tree: Tree = {}
     for name, value in dotted.items():
         *path, last = name.split(".")
+        if not all((*path, last)):
+            raise ConfigError(f"{name!r}: a name has no empty part; leave out the dot too many")
         place = tree
         for part in path:
             place = place.setdefault(part, {})
             if not isinstance(place, dict):
                 rule = f"{part} is already set to one value ({{value}})"
                 raise ConfigError(ConfigIssue(tuple(name.split(".")), rule, place))
-        if last in place:
-            raise ConfigError(ConfigIssue(tuple(name.split(".")), "set twice"))
-        place[last] = value
+        _put(place, last, value, name)
     return tree
+
+
+def _put(place: Tree, key: str, value: Any, name: str) -> None:
+    """Sets one value; a mapping joins the one that is there."""
+    if key not in place:
+        place[key] = deepcopy(value)
+    elif isinstance(value, Mapping) and isinstance(place[key], dict):
+        for part, inner in value.items():
+            _put(place[key], part, inner, f"{name}.{part}")
+    else:
+        raise ConfigError(ConfigIssue(tuple(name.split(".")), "set twice"))
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Tree:

@@ -151,9 +151,15 @@ def _unknown(model: type[BaseModel], holder: type[BaseModel] | None, path: Seque
     """A setting that does not exist: with the kinds that have it, the same name elsewhere, or a near one beside it."""
     known = list(holder.model_fields) if holder else []
     rule = "no such setting" + (f" of {kind_of(holder)}" if holder and kind_of(holder) else "")
-    if kinds := [row.kind for row in settings_table(model) if row.name == ".".join(path)]:
+    same = [row for row in settings_table(model) if row.name == ".".join(path)]
+    if kinds := [row.kind for row in same if row.kind]:
         return ConfigIssue(tuple(path), f"{rule} (it belongs to {', '.join(kinds)})", code=UNKNOWN)
-    if near := elsewhere(model, path) or nearest(path[-1], known):
+    if same:  # a dotted name
+        *outer, last = path[-1].split(".")
+        nested = f"write it as {': {'.join(outer)}: {{{last}: ...{'}' * len(outer)}"
+        return ConfigIssue(tuple(path), rule, hint=nested, code=UNKNOWN)
+    dotted = [row.name for row in settings_table(model)] if "." in path[-1] else []
+    if near := nearest(".".join(path), dotted) or elsewhere(model, path) or nearest(path[-1], known):
         return ConfigIssue(tuple(path), rule, hint=did_you_mean(near), code=UNKNOWN)
     return ConfigIssue(tuple(path), f"{rule} (there are {', '.join(known)})", code=UNKNOWN)
 

@@ -10,6 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from ensdistill_tune.confirm import mean_and_spread, points
+from ensdistill_tune.labels import trial_label
 from ensdistill_tune.pareto import front
 from ensdistill_tune.record import METRICS, TrialRecord, ranked
 from ensdistill_tune.space import Study
@@ -30,8 +31,7 @@ def leaderboard(
     table.add_column("settings", overflow="fold")
     for rank, trial in enumerate(order, 1):
         if rank <= top or trial.baseline or trial in front:
-            label = f"baseline {trial.baseline}" if trial.baseline else f"{trial.number:03d}"
-            label += " *" if trial in front else ""
+            label = trial_label(trial) + (" *" if trial in front else "")
             style = "bold" if rank == 1 else ("cyan" if trial.baseline else "")
             values = [figure(name, trial.last[name]) for name in study.shown]
             table.add_row(str(rank), label, *values, trial.settings, style=style)

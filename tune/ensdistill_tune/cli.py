@@ -26,7 +26,7 @@ from ensdistill.version import __version__
 from ensdistill_tune.estimate import estimate
 from ensdistill_tune.export import WINNER, Choice, Wanted, export_students
 from ensdistill_tune.load import load_study
-from ensdistill_tune.record import StudyFolder
+from ensdistill_tune.record import StudyFolder, trial_of
 from ensdistill_tune.size import CONTINUOUS, Size, size_of
 from ensdistill_tune.space import Study
 from ensdistill_tune.ui import ui
@@ -242,9 +242,9 @@ def _status(options: argparse.Namespace) -> int:
         best, objective = summary["best"] or {}, summary["study"]["objective"]
         value = f"{objective} {best['metrics'][objective]:.4f}" if best else ""
         trials = f"{done} of {summary['total']}"
-        if not summary.get("repeats", "0 of 0").endswith(" of 0"):
-            trials += f"; {summary['repeats']} repeats"
-        row = [summary["name"], summary["state"], trials, value, best.get("name", "")]
+        if planned := summary.get("replicates_planned", 0):
+            trials += f"; {summary['replicates_done']} of {planned} repeats"
+        row = [summary["name"], summary["state"], trials, value, trial_of(best).name if best else ""]
         table.add_row(*row, f"{summary.get('seconds', 0):.0f}")
     console().print(table)
     return 0

@@ -14,7 +14,7 @@ from typing import Any
 from ensdistill.config import flatten
 from ensdistill.errors import ConfigError
 from ensdistill_tune.comparison import final_metric, log_name
-from ensdistill_tune.journal import Event
+from ensdistill_tune.events import Event, TeachersReady, TrialEnded
 from ensdistill_tune.record import METRICS, TrialRecord, Trials, counts, follow, ranked
 from ensdistill_tune.space import SHARED, Study
 
@@ -30,6 +30,7 @@ class Entry:
     event: Event
     trial: TrialRecord | None
     facts: Mapping[str, str] = field(default_factory=dict)  # tags that all runs of the study have
+    trials: Mapping[int, TrialRecord] = field(default_factory=dict)
     parent: dict[str, float] = field(default_factory=dict)  # metrics of the parent run
     step: int = 0  # how many trials had ended
 
@@ -37,16 +38,16 @@ class Entry:
     def of(cls, event: Event, trials: Trials, facts: dict[str, str], study: Study) -> "Entry":
         """Brings the records and facts up to date with the event, and takes down what is known then."""
         trial = follow(trials, event)
-        if event["event"] == "prepared":
-            facts.update(event["tags"])
+        if isinstance(event, TeachersReady):
+            facts.update(event.hashes)
         over = {state: n for state, n in counts(trials.values()).items() if state not in ("running", "interrupted")}
-        if event["event"] != "ended" or event["state"] not in over:
-            return cls(event, trial, facts, {}, sum(over.values()))
+        if not isinstance(event, TrialEnded) or event.state not in over:
+            return cls(event, trial, facts, trials, {}, sum(over.values()))
         searched = [t for t in trials.values() if t.confirms is None]
         parent = {f"trials/{state}": float(n) for state, n in counts(searched).items() if state in over}
         for best in ranked(searched, study.objective, study.mode)[:1]:
             parent[f"best/{study.objective.removeprefix('val/')}_so_far"] = best.last[study.objective]
-        return cls(event, trial, facts, parent, sum(over.values()))
+        return cls(event, trial, facts, trials, parent, sum(over.values()))
 
 
 def tags_of(trial: TrialRecord, name: str, study: Study) -> dict[str, str]:
@@ -104,9 +105,10 @@ def totals_of(trial: TrialRecord, state: str) -> dict[str, float]:
     return totals | (finals if state == "finished" else {})
 
 
-def teachers_of(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Of `teachers/ensemble_nll`, ..., what students have too."""
-    return {name: value for name, value in metrics.items() if name.partition("_")[2] in TEACHERS}
+def teachers_of(event: TeachersReady) -> dict[str, float]:
+    """`teachers/ensemble_nll`, `teachers/one_nll`, ... of the metrics that students have too."""
+    rows = {"ensemble": event.ensemble, "one": event.teacher_mean}
+    return {f"teachers/{who}_{name}": row[name] for who, row in rows.items() for name in TEACHERS if name in row}
 
 
 def without_password(uri: str) -> str:

@@ -83,13 +83,23 @@ def _judge(tree: Tree, changes: Mapping[str, Any]) -> tuple[Study | None, list[C
 
 def _with_overrides(tree: Tree, changes: Mapping[str, Any]) -> Tree:
     """The file's settings with dotted ones on top; `search.` is followed by the dotted name of one axis."""
-    axes = {name.removeprefix("search."): value for name, value in changes.items() if name.startswith("search.")}
-    others = nest({name: value for name, value in changes.items() if not name.startswith("search.")})
+    axes, others = _axes_and_others(changes)
+    more_axes, tree = _axes_and_others(tree)
     if isinstance(tree.get("config"), Mapping):
         tree = {**tree, "config": _nested(tree["config"])}
     tree = merge(tree, others)
     search = tree.get("search") or {}
-    return {**tree, "search": {**search, **axes}} if axes and isinstance(search, Mapping) else tree
+    if not isinstance(search, Mapping):
+        return tree
+    if twice := [name for name in more_axes if name in search]:
+        raise ConfigError(ConfigIssue(("search", *twice[0].split(".")), "set twice"))
+    return {**tree, "search": {**search, **more_axes, **axes}} if axes or more_axes else tree
+
+
+def _axes_and_others(dotted: Mapping[str, Any]) -> tuple[Tree, Tree]:
+    """Of names that may be dotted: the axes, by what follows `search.`, and all other settings, nested."""
+    axes = {name.removeprefix("search."): value for name, value in dotted.items() if name.startswith("search.")}
+    return axes, nest({name: value for name, value in dotted.items() if not name.startswith("search.")})
 
 
 def _nested(config: Mapping[str, Any]) -> Tree:

@@ -7,10 +7,10 @@ these are in the journal. So what is sent twice is there once.
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_never
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing is reported to anybody
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
@@ -19,6 +19,17 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")  # seconds
 
 from ensdistill_tune.comparison import Pages, views
 from ensdistill_tune.entries import Entry, curves_of, settings_of, settings_of_study, tags_of, teachers_of, totals_of
+from ensdistill_tune.events import (
+    EpochReported,
+    ReportWritten,
+    SessionEnded,
+    SessionStarted,
+    TeachersReady,
+    TestEvaluated,
+    TrialEnded,
+    TrialResumed,
+    TrialStarted,
+)
 from ensdistill_tune.notes import EXPERIMENT_NOTE, NOTE, with_links
 from ensdistill_tune.record import sure
 from ensdistill_tune.space import Study
@@ -89,9 +100,7 @@ class Store:
     def send(self, entries: Iterable[Entry]) -> None:
         """Writes down what happened. Raises whatever MLflow raises."""
         for entry in entries:
-            take = getattr(self, f"_{entry.event['event']}", None)
-            if take is not None:
-                self._try(take, entry)
+            self._try(self._take, entry)
         for run in list(self._points):
             self._try(self._flush, run)
 
@@ -109,68 +118,72 @@ class Store:
 
     # --- events ---
 
-    def _session(self, entry: Entry) -> None:
-        """The study begins, or goes on."""
-        self._mlflow.update_run(self._runs[0], status="RUNNING")
-        self._log(self._runs[0], tags={"outcome": "running"})
+    def _take(self, entry: Entry) -> None:
+        match entry.event:
+            case SessionStarted():
+                self._mlflow.update_run(self._runs[0], status="RUNNING")
+                self._log(self._runs[0], tags={"outcome": "running"})
+            case TeachersReady() as event:
+                parent, tags = self._runs[0], {"preset": self.study.preset, **entry.facts}
+                self._add(parent, teachers_of(event), event.at)
+                self._log(parent, params=settings_of_study(self.study), tags=tags)
+            case TrialStarted() as event:
+                self._start(event, entry)
+            case TrialResumed():
+                self._mlflow.update_run(self._run(entry), status="RUNNING")
+                self._log(self._run(entry), tags={"outcome": "running"})
+            case EpochReported() as event:
+                self._add(self._run(entry), curves_of(event.metrics), event.at, int(event.metrics["epoch"]))
+            case TrialEnded() as event:
+                self._end_trial(event, entry)
+            case TestEvaluated():
+                pass  # its results are in files of the study
+            case SessionEnded() as event:
+                self._end_session(event, entry)
+            case ReportWritten() as event:
+                self._file(event.note, event.files)
+            case _:
+                assert_never(entry.event)
 
-    def _prepared(self, entry: Entry) -> None:
-        """The teachers are there."""
-        event, parent = entry.event, self._runs[0]
-        self._add(parent, teachers_of(event["metrics"]), event["at"])
-        self._log(parent, params=settings_of_study(self.study), tags={"preset": self.study.preset, **entry.facts})
-
-    def _started(self, entry: Entry) -> None:
-        """A trial begins: a child run with its settings as parameters."""
+    def _start(self, event: TrialStarted, entry: Entry) -> None:
+        """A child run with the settings of the trial as parameters."""
         trial = sure(entry.trial)
         if trial.number not in self._runs:
             tags = {"mlflow.parentRunId": self._runs[0], "outcome": "running", **entry.facts}
             tags |= tags_of(trial, self.place.study, self.study)
-            self._runs[trial.number] = self._new_run(trial.name, tags, entry.event["at"])
+            self._runs[trial.number] = self._new_run(trial.name, tags, event.at)
         self._log(self._runs[trial.number], params=settings_of(trial, self.study))
 
-    def _continued(self, entry: Entry) -> None:
-        """A trial goes on after an interrupt."""
+    def _end_trial(self, event: TrialEnded, entry: Entry) -> None:
+        """The trial's honest state; only one that ran to its end gets `final/...` metrics."""
         run = self._run(entry)
-        self._mlflow.update_run(run, status="RUNNING")
-        self._log(run, tags={"outcome": "running"})
-
-    def _reported(self, entry: Entry) -> None:
-        """One epoch more."""
-        event, run = entry.event, self._run(entry)
-        self._add(run, curves_of(event["metrics"]), event["at"], int(event["metrics"]["epoch"]))
-
-    def _ended(self, entry: Entry) -> None:
-        """A trial is over, in its honest state; only one that ran to its end gets `final/...` metrics."""
-        event, trial = entry.event, sure(entry.trial)
-        run, state = self._run(entry), event["state"]
-        self._add(run, totals_of(trial, state), event["at"])
+        self._add(run, totals_of(sure(entry.trial), event.state), event.at)
         self._flush(run)
-        self._log(run, tags={"outcome": state} | ({"error": event["error"]} if event["error"] else {}))
-        self._end(run, state, event["at"])
-        self._add(self._runs[0], entry.parent, event["at"], entry.step)
+        self._log(run, tags={"outcome": event.state} | ({"error": event.error} if event.error else {}))
+        self._end(run, event.state, event.at)
+        self._add(self._runs[0], entry.parent, event.at, entry.step)
 
-    def _closed(self, entry: Entry) -> None:
+    def _end_session(self, event: SessionEnded, entry: Entry) -> None:
         """The study is over, or interrupted; its files become artifacts of the parent run."""
-        event, parent = entry.event, self._runs[0]
-        self._add(parent, event["metrics"], event["at"])
+        parent = self._runs[0]
+        self._add(parent, event.metrics, event.at)
         self._flush(parent)
-        for number, figures in event.get("confirmed", {}).items():
-            if int(number) in self._runs:
-                self._add(self._runs[int(number)], figures, event["at"])
-        self._log(parent, tags={"outcome": event["state"], **event["tags"]})
-        self._filed(entry)
-        self._end(parent, event["state"], event["at"])
+        for number, figures in event.confirmed.items():
+            if number in self._runs:
+                self._add(self._runs[number], figures, event.at)
+        best = {} if event.best is None else {"best": entry.trials[event.best].name}
+        self._log(parent, tags={"outcome": event.state, **best})
+        self._file(event.note, event.files)
+        self._end(parent, event.state, event.at)
         if self._failed:
             self._find_runs(self._mlflow)
 
-    def _filed(self, entry: Entry) -> None:
+    def _file(self, note: str, files: Sequence[str]) -> None:
         """There is a new description of the study, or there are new files."""
-        event, parent = entry.event, self._runs[0]
-        if event.get("note") and self.pages:  # none if the report could not be made: then the last one stays
-            self._log(parent, tags={NOTE: with_links(event["note"], self.pages)})
-        for file in event["files"]:
-            self._keep(parent, file)
+        if note and self.pages:  # none if the report could not be made: then the last one stays
+            self._log(self._runs[0], tags={NOTE: with_links(note, self.pages)})
+        for file in files:
+            self._keep(self._runs[0], file)
 
     # --- how they are written ---
 

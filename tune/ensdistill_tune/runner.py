@@ -28,10 +28,12 @@ from ensdistill.errors import ConfigError, DataError
 from ensdistill.members import Ensemble
 from ensdistill.teachers import Trainer
 from ensdistill_tune.agenda import Agenda
+from ensdistill_tune.decision import Decision
+from ensdistill_tune.events import State
 from ensdistill_tune.executor import Executor, Reports, interruptible, outcome
 from ensdistill_tune.placement import train_side_by_side
 from ensdistill_tune.progress import Progress
-from ensdistill_tune.record import State, TrialRecord
+from ensdistill_tune.record import TrialRecord
 from ensdistill_tune.space import Resources, Study
 from ensdistill_tune.trial import Inputs
 from ensdistill_tune.worker import run_in_worker
@@ -179,8 +181,8 @@ class _Verdicts(_OfThisProcess, FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Passes a report on; stops a whole trial too: if Ray waited for its end, that would take longer."""
-        continues = self.reports.take(trial.config["number"], result)
-        return str(TrialScheduler.CONTINUE if continues else TrialScheduler.STOP)
+        decision = self.reports.take(trial.config["number"], result)
+        return str(TrialScheduler.CONTINUE if decision is Decision.CONTINUE else TrialScheduler.STOP)
 
 
 class _Ends(_OfThisProcess, tune.Callback):
@@ -214,7 +216,7 @@ class _Ends(_OfThisProcess, tune.Callback):
             self._ended(trial, "failed", _last_line(trial))
 
     def _ended(self, trial: Any, otherwise: State, error: str | None) -> None:
-        self.reports.ended(trial.config["number"], otherwise, error)
+        self.reports.ended(trial.config["number"], otherwise, error, "worker")
 
     def _record(self, trial: Any) -> TrialRecord:
         return self.agenda.progress.trials[trial.config["number"]]

@@ -20,22 +20,32 @@ from ensdistill.faults import validate
 from ensdistill.files import write_json
 from ensdistill.optimiser import fast_in_bfloat16
 from ensdistill.plausibility import teacher_warnings
-from ensdistill.tables import Metrics, teacher_rows
+from ensdistill.tables import summarize_teachers, teacher_rows
 from ensdistill.weights import STUDENT_FILE
 from ensdistill_tune import mlflow_store
 from ensdistill_tune.board import leaderboard, seeds_table
 from ensdistill_tune.confirm import Candidate, candidates, verdict
 from ensdistill_tune.entries import address_of, without_password
+from ensdistill_tune.events import (
+    ReportWritten,
+    SessionEnded,
+    SessionStarted,
+    TeachersReady,
+    TestEvaluated,
+    TrialEnded,
+)
 from ensdistill_tune.executor import Name, executor_of
-from ensdistill_tune.final import Tested, confirmed_figures, final_test, portraits_on_validation, write_confirmation
+from ensdistill_tune.final import confirmed_figures, final_test, portraits_on_validation, write_confirmation
 from ensdistill_tune.harvest import harvest
 from ensdistill_tune.journal import read_journal
+from ensdistill_tune.labels import labelled
 from ensdistill_tune.live import live
 from ensdistill_tune.load import change_study
 from ensdistill_tune.memory import release
 from ensdistill_tune.progress import Progress
 from ensdistill_tune.record import METRICS, StudyFolder, ranked
 from ensdistill_tune.space import Study
+from ensdistill_tune.subjects import TestMetrics
 from ensdistill_tune.tracking import Tracker, check_uri, default_uri
 
 UI_ADDRESS = "http://127.0.0.1:5000"
@@ -195,14 +205,15 @@ class _Work:
 
     def _work(self) -> str:
         progress, files = self.progress, [Path("study.json")]
-        progress.happens("session", versions=self.header["versions"])
-        if not any(event["event"] == "prepared" for event in progress.past):
+        progress.append_event(SessionStarted(versions=self.header["versions"]))
+        if not any(isinstance(event, TeachersReady) for event in progress.past):
             names = ("study_hash", "data_hash", "ensemble_hash", "git_commit")
             hashes = {name: str(self.header[name]) for name in names if self.header[name]}
-            figures = {f"teachers/{who}_{n}": value for who, row in _short(self.teachers) for n, value in row.items()}
-            progress.happens("prepared", metrics=figures, tags=hashes)
+            known = summarize_teachers(self.metrics)
+            rows = {"ensemble": known.ensemble, "teacher_mean": known.mean} if known else {}
+            progress.append_event(TeachersReady.model_validate({**rows, "hashes": hashes}))
         progress.save("running")
-        ended, confirmed, tested, portraits = "failed", list[Candidate](), Tested(), dict[str, Any]()
+        ended, confirmed, tested, portraits = "failed", list[Candidate](), list[TestMetrics](), None
         try:
             with live(self.console, progress) as listener:
                 progress.listeners = [listener]
@@ -213,12 +224,14 @@ class _Work:
             files += harvest(progress, self.teachers, confirmed)
             if confirmed:
                 look = final_test(progress, confirmed, self.data, self.ensemble, look_again=self.look_again)
-                tested, portraits = (look.results, look.portraits) if look else ({}, {})
-                earlier = [] if tested else [event["results"] for event in progress.past if event["event"] == "looked"]
+                tested, portraits = (look.results, look.diagnostics) if look else ([], None)
+                earlier = (
+                    [] if tested else [event.results for event in progress.past if isinstance(event, TestEvaluated)]
+                )
                 files.append(write_confirmation(self.place.home, self.study, confirmed, tested, earlier))
             if progress.best and (confirmed or not (self.place.home / "confirmation.json").exists()):
                 portraits = portraits or portraits_on_validation(progress, confirmed, self.data, self.ensemble)
-                write_json(self.place.home / "portraits.json", portraits)
+                write_json(self.place.home / "portraits.json", portraits.model_dump())
         except (KeyboardInterrupt, SystemExit):
             ended = "interrupted"
             raise
@@ -238,30 +251,27 @@ class _Work:
             progress.winner = order[0].best(study.objective, study.mode)
         return order
 
-    def _close(self, ended: str, confirmed: list[Candidate], tested: Tested, files: list[Path]) -> None:
+    def _close(self, ended: str, confirmed: list[Candidate], tested: list[TestMetrics], files: list[Path]) -> None:
         progress, best = self.progress, self.progress.best
         for trial in progress.running:  # after an error of ours
-            progress.happens("ended", trial=trial.number, state="interrupted", error=None)
+            progress.append_event(TrialEnded(trial=trial.number, state="interrupted"))
         progress.save(ended)
         last = best.last if best and ended != "interrupted" else {}
         figures = {f"best/{name.removeprefix('val/')}": value for name, value in last.items() if "val/" in name}
         figures |= confirmed_figures(confirmed[0]) if confirmed else {}
         report, lead = self._report(ended)
-        progress.happens(
-            "closed",
+        by_trial = {c.trial.number: confirmed_figures(c) for c in confirmed}
+        before = [event for event in progress.past if isinstance(event, SessionEnded)]
+        event = SessionEnded(  # figures that MLflow was sent when an earlier session ended are left out
             state=ended,
-            metrics=self._news("metrics", figures),
-            confirmed=self._news("confirmed", {str(c.trial.number): confirmed_figures(c) for c in confirmed}),
-            tags={"best": best.name} if best else {},
+            metrics={} if figures in [event.metrics for event in before] else figures,
+            confirmed={} if by_trial in [event.confirmed for event in before] else by_trial,
+            best=best.number if best else None,
             note=lead,
             files=_within(self.place.home, [*files, *report]),
         )
+        progress.append_event(event)
         self.left = self.tracker.close()
-
-    def _news(self, name: str, figures: dict[str, Any]) -> dict[str, Any]:
-        """The figures, or nothing if MLflow was told them when the study was closed before."""
-        told = [event.get(name) for event in self.progress.past if event["event"] == "closed"]
-        return {} if figures in told else figures
 
     def _report(self, ended: str) -> tuple[list[Path], str]:
         """The files of the report and its first lines; after an interrupt, when the user wants to be gone, no files."""
@@ -279,7 +289,7 @@ class _Work:
             self.console.print(f"the report could not be made ({why}); `{self._command('report')}` tries again")
             return [], ""
 
-    def _print(self, ended: str, confirmed: list[Candidate], tested: Tested) -> None:
+    def _print(self, ended: str, confirmed: list[Candidate], tested: list[TestMetrics]) -> None:
         study, show = self.study, self.console.print
         show_warnings(self.progress.trial_warnings)
         show(leaderboard(study, self.progress.searched, self.teachers))
@@ -291,9 +301,10 @@ class _Work:
         elif ended == "finished" and study.confirm.best:
             show("nothing could be confirmed: of every candidate a repeat failed; the best is that of the search alone")
         if tested:
-            looks = sum(event["event"] == "looked" for event in read_journal(self.folder.journal))
+            looks = sum(isinstance(event, TestEvaluated) for event in read_journal(self.folder.journal))
             title = "test images, looked at once" if looks == 1 else f"test images, looked at {looks} times"
-            show(seeds_table(title, tested, [n.split("/")[1] for n in METRICS], ""))
+            on_test = labelled(tested, self.progress.searched, len(self.ensemble))
+            show(seeds_table(title, on_test, [n.split("/")[1] for n in METRICS], ""))
         elif confirmed:
             show(
                 "the test images were looked at before, for other students: a second look would make them a second "
@@ -367,7 +378,7 @@ def report(place: Place) -> tuple[list[Path], str, str | None]:
             tracker = _tracker(progress, place)
             progress.tell = tracker.tell
             tracker.start()
-            progress.happens("filed", files=_within(place.home, files), note=lead)
+            progress.append_event(ReportWritten(files=_within(place.home, files), note=lead))
             return files, lead, tracker.trouble or "no answer" if tracker.close() else None
     except DataError as error:
         return files, lead, str(error)
@@ -419,10 +430,6 @@ def _in_one_precision(study: Study) -> Study:
     fast = fast or fast_in_bfloat16(torch.device("cuda" if study.trial.gpu else "cpu"))
     config = {**study.config, "training": {**training, "precision": "bfloat16" if fast else "float32"}}
     return study.model_copy(update={"config": config})
-
-
-def _short(teachers: dict[str, Metrics]) -> list[tuple[str, Metrics]]:
-    return list(zip(("ensemble", "one"), teachers.values(), strict=True))
 
 
 def versions() -> dict[str, str]:

@@ -19,7 +19,7 @@ from ensdistill.errors import ConfigError
 from ensdistill.files import write_json
 from ensdistill_tune.comparison import Pages
 from ensdistill_tune.entries import Entry, without_password
-from ensdistill_tune.journal import Event
+from ensdistill_tune.events import Event
 from ensdistill_tune.mlflow_store import Place, Store
 from ensdistill_tune.record import Trials
 from ensdistill_tune.space import Study
@@ -96,7 +96,7 @@ class Tracker:
     def tell(self, event: Event) -> None:
         """Takes one more event of the journal; returns at once."""
         self._told += 1
-        self._since = self._since or event["at"]
+        self._since = self._since or event.at
         self._events.put(event)
 
     def close(self) -> int:

@@ -13,7 +13,8 @@ from mlflow import MlflowClient
 from ensdistill.errors import ConfigError
 from ensdistill_tune import tracking
 from ensdistill_tune.entries import without_password
-from ensdistill_tune.journal import Event, read_journal
+from ensdistill_tune.events import EpochReported, Event, SessionEnded, TrialStarted
+from ensdistill_tune.journal import read_journal
 from ensdistill_tune.mlflow_store import Place
 from ensdistill_tune.record import StudyFolder
 from ensdistill_tune.space import Study
@@ -126,7 +127,9 @@ def test_a_file_is_sent_under_its_folder_and_again_only_if_it_changed(
     monkeypatch.setattr(MlflowClient, "log_artifact", lambda *given: (sent.append(Path(given[2]).name), log(*given))[1])
     (home / "figures").mkdir(exist_ok=True)
     (home / "figures" / "curves.html").write_text("<p>one</p>")
-    uri, last = f"sqlite:///{tmp_path / 'mlflow.db'}", events[-1] | {"files": ["best.yaml", "figures/curves.html"]}
+    assert isinstance(events[-1], SessionEnded)
+    last = events[-1].model_copy(update={"files": ["best.yaml", "figures/curves.html"]})
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     past = events[:-1]
     for text, expected in (("one", ["best.yaml", "curves.html"]), ("one", []), ("two", ["curves.html"])):
         (home / "figures" / "curves.html").write_text(f"<p>{text}</p>")
@@ -172,7 +175,7 @@ def test_a_run_that_somebody_deleted_stops_nothing(
     events: list[Event], tracker: Callable[..., Tracker], tmp_path: Path
 ) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    started = next(n for n, event in enumerate(events) if event["event"] == "reported") + 1
+    started = next(n for n, event in enumerate(events) if isinstance(event, EpochReported)) + 1
     one = tracker(uri, events[:started])
     one.start()
     assert one.close() == 0
@@ -184,7 +187,7 @@ def test_a_run_that_somebody_deleted_stops_nothing(
     two.start()
     assert two.close() == 0
     assert two.refused
-    assert len(stored(uri, str(tmp_path))) == len([e for e in events if e["event"] == "started"])
+    assert len(stored(uri, str(tmp_path))) == len([e for e in events if isinstance(e, TrialStarted)])
 
 
 def test_of_two_runs_for_one_trial_the_empty_one_goes(

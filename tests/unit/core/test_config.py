@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -110,6 +111,14 @@ def test_merging_leaves_both_sides_as_they_were() -> None:
     base, changes = {"a": {"b": 1}}, {"a": {"c": 2}}
     merge(base, changes)["a"]["d"] = 3
     assert (base, changes) == ({"a": {"b": 1}}, {"a": {"c": 2}})
+
+
+@pytest.mark.parametrize("names", [["training.epochs", "training"], ["training", "training.epochs"]])
+def test_dotted_names_of_a_file_join_its_nested_ones_in_any_order(names: list[str]) -> None:
+    values: dict[str, Any] = {"training.epochs": 3, "training": {"lr": 0.2}}
+    config = build_config({name: values[name] for name in names})
+    assert (config.training.epochs, config.training.lr) == (3, 0.2)
+    assert values["training"] == {"lr": 0.2}  # what was given stays as it is
 
 
 def test_nesting_is_the_inverse_of_flattening() -> None:

@@ -33,6 +33,14 @@ def faults(tree: dict[str, Any]) -> list[str]:
         ({"teachers": {"epochs": 3}}, "teachers.epochs: no such setting", "did you mean teachers.training.epochs?"),
         ({"averaging": {"kind": "swa", "decay": 0.9}}, "averaging.decay: no such", "of swa (it belongs to ema)"),
         ({"transfer": {"step_size": 0.1}}, "transfer.step_size: no such", "did you mean perturbation.step_size?"),
+        # a dotted name where names are nested
+        ({"training.epoch": 3}, "training.epoch: no such setting", "did you mean epochs?"),
+        ({"teachers": {"training.lr": 1}}, "teachers.training.lr: no such", ". Write it as training: {lr: ...}"),
+        ({"teachers": {"trainin.lr": 1}}, "teachers.trainin.lr: no such", "did you mean teachers.training.lr?"),
+        ({"training": {"lr": 1}, "training.lr": 2}, "training.lr: set twice", ""),
+        ({"training.lr": 2, "training": {"lr": 1}}, "training.lr: set twice", ""),
+        ({"training..lr": 2}, "'training..lr': a name has no empty part", ""),
+        ({"": 2}, "'': a name has no empty part", ""),
         # an unknown kind
         ({"transfer": {"kind": "averged"}}, "transfer.kind: 'averged' is none of", "did you mean averaged?"),
         ({"averaging": {"kind": "emma"}}, "averaging.kind: 'emma' is none of none, ema", "did you mean ema?"),

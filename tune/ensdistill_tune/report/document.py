@@ -13,6 +13,7 @@ from ensdistill.tables import markdown_table
 from ensdistill_tune.board import figure, pareto_front
 from ensdistill_tune.confirm import Candidate, compare, mean_and_spread
 from ensdistill_tune.entries import without_password
+from ensdistill_tune.labels import trial_label
 from ensdistill_tune.record import METRICS, counts
 from ensdistill_tune.report import words
 from ensdistill_tune.report.advice import advice
@@ -78,7 +79,7 @@ def summary_line(facts: Facts) -> str:
 
 def _beside(facts: Facts) -> str:
     """Winner, baselines, ensemble and one teacher on the test images; or else winner and teachers on validation."""
-    rows: Mapping[str, Sequence[Row]] = facts.tested
+    rows: Mapping[str, Sequence[Row]] = facts.tested_rows
     where = f"Test images, {facts.looked} after everything was decided; mean and standard deviation over seeds."
     if not (facts.tested and facts.confirmed):
         own, _ = words.winner_rows(facts)
@@ -130,9 +131,10 @@ def _leaderboard(facts: Facts) -> str:
     rows = []
     for rank, trial in enumerate(order, 1):
         if rank <= TOP or trial.baseline or trial in front:
-            label = f"baseline {trial.baseline}" if trial.baseline else f"{trial.number:03d}"
             values = [figure(name, trial.last[name]) for name in facts.study.shown]
-            rows.append([label + (" *" if trial in front else ""), str(rank), *values, words.in_code(trial)])
+            rows.append(
+                [trial_label(trial) + (" *" if trial in front else ""), str(rank), *values, words.in_code(trial)]
+            )
     if not rows:
         return ""
     head = ["trial", "rank", *[name.split("/")[1] for name in facts.study.shown], "settings"]
@@ -162,7 +164,7 @@ def _own_figures(facts: Facts) -> str:
     candidate, repeat = words.shipped(facts)
     if not (facts.tested and candidate and repeat):
         return ""
-    row = facts.tested[candidate.label][[r.seed for r in candidate.repeats].index(repeat.seed)]
+    row = facts.tested_of(candidate)[[r.seed for r in candidate.repeats].index(repeat.seed)]
     figures = ", ".join(f"{words.SPOKEN[name]} {row[name]:.4f}" for name in ("accuracy", "nll", "cnll", "ece"))
     return f"What ships is the student of seed {repeat.seed}, best on validation. On the test images: {figures}.\n\n"
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from ensdistill_tune.record import State, TrialRecord
+from ensdistill_tune.events import State
+from ensdistill_tune.record import TrialRecord
 from ensdistill_tune.report.facts import Facts
 from ensdistill_tune.report.figures.scales import Scale, short
 from ensdistill_tune.space import Study
