@@ -5,25 +5,42 @@ softmax does not see what is added to all of its logits.
 """
 
 import math
+from typing import NamedTuple
 
 from torch import Tensor
 
 from ensdistill.metrics import brier, ece, nll
 
-COLDEST, HOTTEST = 1e-3, 1e3
+COLDEST, HOTTEST = 0.05, 20.0  # far outside of what trained networks need
 FAR_BELOW = -1e300  # finite, so that 0 * FAR_BELOW is 0, and exp(FAR_BELOW / tau) = 0 at every temperature allowed
 
 
-def fit_temperature(log_p: Tensor, labels: Tensor) -> float:
-    """The temperature at which these images' labels are likeliest: argmin_tau NLL(softmax(log_p / tau)).
+class Fitted(NamedTuple):
+    """A temperature, and whether the images determine it.
+
+    Attributes:
+        temperature: tau in [0.05, 20]; NaN if the log-probabilities hold NaN.
+        identified: False where NLL has no minimum inside these bounds.
+    """
+
+    temperature: float
+    identified: bool
+
+
+def fit(log_p: Tensor, labels: Tensor) -> Fitted:
+    """Returns the temperature at which these images' labels are likeliest: argmin_tau NLL(softmax(log_p / tau)).
 
     NLL is convex in beta = 1/tau; tau is the root of its derivative, sum_n (sum_k q_nk log p_nk - log p_n(y_n)) with
-    q = softmax(beta log p).
-    log_p: log-probabilities (N,c), of several members the log of their mean probability. labels: (N,).
-    Returns tau in [1e-3, 1e3]. Exactly 1e-3 if colder is always better (every label is its image's likeliest class),
-    1e3 if hotter is always better (no better than chance), 1 if NLL does not depend on it, NaN if log_p holds NaN.
-    A zero probability stays zero at every temperature, so an image whose label has none has no say in tau.
-    Guo et al. 2017, section 4.2.
+    q = softmax(beta log p). Guo et al. 2017, section 4.2.
+
+    There is no root if every label is its image's likeliest class (NLL falls with tau, or does not depend on it): the
+    temperature is 1 and not identified. Nor is there one if the network is no better than chance,
+    or if the root lies outside the bounds: the temperature is the nearer bound and not identified.
+    A zero probability stays zero at every temperature, so an image whose label has none does not influence tau.
+
+    Args:
+        log_p: Log-probabilities (N,c), of several members the log of their mean probability.
+        labels: Class indices (N,).
     """
     from scipy.optimize import brentq  # here: a slow import that few commands need
 
@@ -35,14 +52,19 @@ def fit_temperature(log_p: Tensor, labels: Tensor) -> float:
         return float((lead * (lead * math.exp(log_beta)).softmax(-1)).sum())
 
     hot, cold = -math.log(HOTTEST), -math.log(COLDEST)
-    at_hot, at_cold = slope(hot), slope(cold)
+    at_hot = slope(hot)
     if math.isnan(at_hot):
-        return math.nan
-    if at_hot == 0 == at_cold:
-        return 1.0
-    if at_hot >= 0 or at_cold <= 0:  # it grows with beta, so there is no root inside
-        return HOTTEST if at_hot >= 0 else COLDEST
-    return math.exp(-brentq(slope, hot, cold, xtol=1e-12))
+        return Fitted(math.nan, False)
+    if not (lead > 0).any():
+        return Fitted(1.0, False)
+    if at_hot >= 0 or slope(cold) <= 0:  # it grows with beta, so there is no root inside
+        return Fitted(HOTTEST if at_hot >= 0 else COLDEST, False)
+    return Fitted(math.exp(-brentq(slope, hot, cold, xtol=1e-12)), True)
+
+
+def fit_temperature(log_p: Tensor, labels: Tensor) -> float:
+    """Returns the temperature of `fit` alone."""
+    return fit(log_p, labels).temperature
 
 
 def calibrated(log_p: Tensor, temperature: float) -> Tensor:

@@ -7,6 +7,7 @@ can be trained again from its first epoch, to the very same numbers.
 from collections.abc import Iterator
 from typing import Any
 
+from ensdistill.errors import ConfigIssue
 from ensdistill.settings import Settings, setting
 
 _SECTIONS = ("perturbation", "transfer")
@@ -26,9 +27,10 @@ class Change(Settings):
         ..., "New values by dotted names, which hold to the end or to their next change.", min_length=1
     )
 
-    def faults(self, last: int, epochs: int) -> Iterator[str]:
+    def issues(self, last: int, epochs: int) -> Iterator[ConfigIssue]:
         """What is wrong with it whatever its values, after a change after epoch `last` of so many epochs."""
         if not last < self.after < epochs:
-            yield f"after: must be above {last} and below the {epochs} of training.epochs, not {self.after}"
+            rule = f"must be above {last} and below the {epochs} of training.epochs, not {{value}}"
+            yield ConfigIssue(("after",), rule, self.after)
         rule = "cannot change on the way; only training.lr and each setting of perturbation and transfer but kind can"
-        yield from (f"settings.{name}: {rule}" for name in self.settings if not can_change(name))
+        yield from (ConfigIssue(("settings", name), rule) for name in self.settings if not can_change(name))

@@ -1,10 +1,10 @@
 """Joins the pieces' settings into one typed tree: from YAML, presets and dotted overrides to a `Config`, and back."""
 
-import copy
 import hashlib
 import json
 import operator
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -15,10 +15,11 @@ from pydantic import model_validator
 from ensdistill.averaging import Averaging, NoAveraging
 from ensdistill.changes import Change, can_change
 from ensdistill.data import DataSettings, Digits
-from ensdistill.errors import ConfigError
+from ensdistill.errors import ConfigError, ConfigIssue, SettingError
 from ensdistill.faults import nearest, validate
 from ensdistill.models import Convnet, Model
 from ensdistill.optimiser import Training
+from ensdistill.paths import absolute, file_settings, without_files
 from ensdistill.perturbations import NoPerturbation, Perturbation
 from ensdistill.reading import Tree, parse_mapping, parse_yaml, read_yaml, to_yaml_text
 from ensdistill.settings import Settings, setting
@@ -77,37 +78,37 @@ class Config(Settings):
     @model_validator(mode="after")
     def _fits_together(self) -> "Config":
         if self.perturbation.kind == "tdiv_sdiv" and self.teachers.total < 2:
-            raise ValueError(
-                "perturbation: tdiv_sdiv needs two teachers that can disagree; set teachers.count to 2 or more"
-            )
-        trained = [("training", self.training)]
-        trained += [("teachers.training", self.teachers.training)] if self.teachers.count else []
-        for name, training in trained:
-            if training.batch_size > self.data.train:
-                raise ValueError(
-                    f"{name}.batch_size: {training.batch_size} is more than the {self.data.train} training images"
-                )
+            rule = "tdiv_sdiv needs two teachers that can disagree; set teachers.count to 2 or more"
+            raise SettingError(ConfigIssue(("perturbation",), rule))
+        trained: list[tuple[tuple[str, ...], Training]] = [(("training",), self.training)]
+        trained += [(("teachers", "training"), self.teachers.training)] if self.teachers.count else []
+        known = self.data.train if isinstance(self.data.train, int) else None  # a share is known with the images
+        for path, training in trained:
+            if known is not None and training.batch_size > known:
+                rule = f"{{value}} is more than the {known} training images"
+                raise SettingError(ConfigIssue((*path, "batch_size"), rule, training.batch_size))
         return self
 
     @model_validator(mode="after")
     def _can_change_so(self) -> "Config":
-        faults, config, last = list[str](), self.until(0), 0
+        issues: list[ConfigIssue] = []
+        config, last = self.until(0), 0
         for n, change in enumerate(self.changes):
-            told = list(change.faults(last, self.training.epochs))
+            own = list(change.issues(last, self.training.epochs))
             try:
                 config = config._with({name: value for name, value in change.settings.items() if can_change(name)})
             except ConfigError as error:
-                told += [f"settings.{fault}" for fault in error.faults]
-            faults += [f"changes.{n}.{fault}" for fault in told]
+                own += [issue.below("settings") for issue in error.issues]
+            issues += [issue.below("changes", n) for issue in own]
             last = max(last, change.after)
-        if faults:
-            raise ConfigError(faults)
+        if issues:
+            raise ConfigError(issues)
         return self
 
     @property
     def hash(self) -> str:
-        """Content hash of all settings, 16 hexadecimal digits."""
-        own = self.model_dump(mode="json", exclude={"changes"})
+        """Content hash of all settings but the paths of files, 16 hexadecimal digits."""
+        own = without_files(self.model_dump(mode="json", exclude={"changes"}), file_settings(Config))
         later = [[change.after, self.at(change.after + 1).hash] for change in self.changes]
         return content_hash(own | {"changes": later} if later else own)
 
@@ -137,10 +138,12 @@ def content_hash(value: Any) -> str:
 def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     """The Config of a preset's name or a YAML file, with `a.b=value` overrides on top.
 
+    Relative paths start at the folder of the file, those of overrides at the current folder.
     Raises ConfigError with every fault found.
     """
-    tree = read_yaml(source) if _is_file(source) else {"preset": str(source)}
-    return build_config(tree, parse_overrides(overrides))
+    names = file_settings(Config)
+    tree = absolute(read_yaml(source), Path(source).parent, names) if _is_file(source) else {"preset": str(source)}
+    return build_config(tree, absolute(parse_overrides(overrides), "", names))
 
 
 def parse_overrides(overrides: Sequence[str]) -> Tree:
@@ -161,9 +164,9 @@ def build_config(tree: Mapping[str, Any], dotted: Mapping[str, Any] | None = Non
 
 def complete(tree: Mapping[str, Any], dotted: Mapping[str, Any] | None = None) -> Tree:
     """Defaults, then the preset, then the tree, then the dotted settings: nested, complete, not yet validated."""
-    own = dict(tree)
+    own = nest(tree)
     if "search" in own:
-        raise ConfigError("search: this is a search space; run it with `ensdistill-tune launch`")
+        raise ConfigError(ConfigIssue(("search",), "this is a search space; run it with `ensdistill-tune launch`"))
     preset = own.pop("preset", None)
     base = Config().model_dump(mode="json")
     if preset is not None:
@@ -181,7 +184,7 @@ def read_preset(name: Any) -> Tree:
     if name not in presets():
         close = f" (did you mean {near}?)" if (near := nearest(str(name), presets())) else ""
         raise ConfigError(f"{name}: neither a preset nor a YAML file{close}; presets are {', '.join(presets())}")
-    return copy.deepcopy(_shipped()[name])
+    return deepcopy(_shipped()[name])
 
 
 @cache
@@ -189,7 +192,7 @@ def _shipped() -> dict[str, Tree]:
     """The settings of every preset by its name, parsed once in a process: a study resolves them at every trial."""
     found = (file for file in files("ensdistill.presets").iterdir() if file.name.endswith(".yaml"))
     names = {file.name.removesuffix(".yaml"): file for file in found}
-    return {name: parse_mapping(file.read_text(), f"preset {name}") for name, file in names.items()}
+    return {name: parse_mapping(file.read_text(encoding="utf-8"), f"preset {name}") for name, file in names.items()}
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
@@ -204,19 +207,31 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
 
 
 def nest(dotted: Mapping[str, Any]) -> Tree:
-    """{"a.b": 1} -> {"a": {"b": 1}}."""
+    """{"a.b": 1, "a": {"c": 2}} -> {"a": {"b": 1, "c": 2}}, in any order. Raises ConfigError for what is set twice."""
     tree: Tree = {}
     for name, value in dotted.items():
         *path, last = name.split(".")
+        if not all((*path, last)):
+            raise ConfigError(f"{name!r}: a name has no empty part; leave out the dot too many")
         place = tree
         for part in path:
             place = place.setdefault(part, {})
             if not isinstance(place, dict):
-                raise ConfigError(f"{name}: {part} is already set to one value ({place!r})")
-        if last in place:
-            raise ConfigError(f"{name}: set twice")
-        place[last] = value
+                rule = f"{part} is already set to one value ({{value}})"
+                raise ConfigError(ConfigIssue(tuple(name.split(".")), rule, place))
+        _put(place, last, value, name)
     return tree
+
+
+def _put(place: Tree, key: str, value: Any, name: str) -> None:
+    """Sets one value; a mapping joins the one that is there."""
+    if key not in place:
+        place[key] = deepcopy(value)
+    elif isinstance(value, Mapping) and isinstance(place[key], dict):
+        for part, inner in value.items():
+            _put(place[key], part, inner, f"{name}.{part}")
+    else:
+        raise ConfigError(ConfigIssue(tuple(name.split(".")), "set twice"))
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Tree:

@@ -1,33 +1,102 @@
 """The one exception family: what went wrong, the value, and the way out."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+import reprlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Any
 
-NO_VALUE = object()
+
+class _NoValue(Enum):  # an enum, because its members stay themselves when they are pickled
+    NO_VALUE = "no value"
+
+
+NO_VALUE = _NoValue.NO_VALUE
+_short = reprlib.Repr()  # Python 3.11 has no arguments for it
+_short.maxlevel, _short.maxlist, _short.maxdict, _short.maxstring, _short.maxother = 3, 8, 8, 100, 100
 
 
 @dataclass(frozen=True)
 class ConfigIssue:
     """A rule that a setting or file breaks, as an error; or seems to break, as a warning.
 
+    Code reads the fields; only people read the text, which `str` makes of them. Two issues are the same if their `repr`
+    is: 1, 1.0 and true are three values.
+
     Attributes:
         path: Parts of the dotted name of the setting, for example ("data", "path"); empty for the whole file.
-        rule: What must hold, or what was found, without the name: "must be at most 1".
+        rule: What must hold, or what was found, without the name: "must be at most 1". The text has the value in place
+            of `{value}`, or else behind the rule.
         value: The value that was given; `NO_VALUE` if there is none to show.
         hint: What to do about it, a sentence without its full stop, or None.
+        code: The kind of issue where code has to know it, whatever its wording.
+        given: Other settings and their values under which the issue arises; the text has them in place of the name.
+        cause: The issue behind this one.
+        origin: What stands before the text: file and line, or the option of a command line.
     """
 
     path: tuple[str | int, ...]
-    rule: str
+    rule: str = ""
     value: Any = NO_VALUE
     hint: str | None = None
+    code: str = ""
+    given: tuple[tuple[str, Any], ...] = ()
+    cause: "ConfigIssue | None" = None
+    origin: str = ""
 
     def __str__(self) -> str:
-        name = ".".join(map(str, self.path))
-        got = "" if self.value is NO_VALUE else f", got {self.value}"
-        hint = f". {self.hint[0].upper()}{self.hint[1:]}." if self.hint else ""
-        return f"{name}{': ' if name else ''}{self.rule}{got}{hint}"
+        head = " with ".join(f"{name} = {shown(value)}" for name, value in self.given) or self.name
+        parts = (head, self.sentence, str(self.cause or ""))
+        return self.origin + ": ".join(part for part in parts if part)
+
+    @property
+    def name(self) -> str:
+        """Dotted name of the setting."""
+        return ".".join(map(str, self.path))
+
+    @property
+    def sentence(self) -> str:
+        """Text of rule, value and hint."""
+        text = self.rule
+        if self.value is not NO_VALUE:
+            value = shown(self.value)
+            text = text.replace("{value}", value) if "{value}" in text else f"{text}, got {value}"
+        if not self.hint:
+            return text
+        return f"{text} ({self.hint})" if self.hint.endswith("?") else f"{text}. {self.hint[0].upper()}{self.hint[1:]}."
+
+    def below(self, *parts: str | int) -> "ConfigIssue":
+        """Returns the issue of the same setting as seen from a tree that holds this one at a path."""
+        return replace(self, path=(*parts, *self.path))
+
+    def as_row(self) -> dict[str, Any]:
+        """Returns the fields as plain values for JSON, without `value` if there is none."""
+        row = {"path": list(self.path), "rule": self.rule, "hint": self.hint}
+        return row if self.value is NO_VALUE else row | {"value": _plain(self.value)}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> "ConfigIssue":
+        """Returns the issue of a row that `as_row` made."""
+        return cls(tuple(row["path"]), row["rule"], row.get("value", NO_VALUE), row["hint"])
+
+
+def shown(value: Any) -> str:
+    """Returns a value as messages have it: as YAML writes it, and shortened if it is long."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return _short.repr(value)
+
+
+def _plain(value: Any) -> Any:
+    """Returns the value as JSON has it, and as text whatever JSON does not have."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return str(value)
 
 
 class EnsdistillError(Exception):
@@ -35,14 +104,24 @@ class EnsdistillError(Exception):
 
 
 class ConfigError(EnsdistillError):
-    """Settings that cannot be used. Holds every fault found, one line each, in `faults`."""
+    """Settings that cannot be used. Holds every issue found in `issues`; its text has a line for each."""
 
-    def __init__(self, faults: str | Sequence[str]) -> None:
-        self.faults = [faults] if isinstance(faults, str) else list(faults)
-        super().__init__("\n".join(self.faults))
+    def __init__(self, issues: str | ConfigIssue | Sequence[str | ConfigIssue]) -> None:
+        """Takes issues. A text is one of no particular setting."""
+        several = [issues] if isinstance(issues, str | ConfigIssue) else issues
+        self.issues = [ConfigIssue((), one) if isinstance(one, str) else one for one in several]
+        super().__init__("\n".join(map(str, self.issues)))
 
-    def __reduce__(self) -> tuple[type["ConfigError"], tuple[list[str]]]:
-        return type(self), (self.faults,)
+    def __reduce__(self) -> tuple[type["ConfigError"], tuple[list[ConfigIssue]]]:
+        return type(self), (self.issues,)
+
+
+class SettingError(ValueError):
+    """What a validator of settings raises about a setting below those that it is given."""
+
+    def __init__(self, issue: ConfigIssue) -> None:
+        self.issue = issue
+        super().__init__(str(issue))
 
 
 class DataError(EnsdistillError):

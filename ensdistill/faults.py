@@ -1,7 +1,6 @@
-"""Faults in settings as lines a user can act on, and the table of all settings; both read the fields themselves."""
+"""Errors in settings as issues a user can act on, and the table of all settings; both read the fields themselves."""
 
 import difflib
-import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -10,14 +9,15 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
-from ensdistill.errors import ConfigError
+from ensdistill.errors import ConfigError, ConfigIssue, SettingError
 from ensdistill.settings import Settings
 
 T = TypeVar("T", bound=Settings)
 
 _COMPARISONS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 _TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
-_MUST_BE = {  # pydantic's types of fault
+UNKNOWN = "extra_forbidden"  # code of an issue: there is no such setting
+_MUST_BE = {  # pydantic's types of error, which are the codes of issues
     "int_type": _TYPES["int"],
     "int_from_float": _TYPES["int"],
     "float_type": _TYPES["float"],
@@ -28,16 +28,14 @@ _MUST_BE = {  # pydantic's types of fault
     "model_type": "a mapping of names to values",
     "model_attributes_type": "a mapping of names to values",
 }
-_short = reprlib.Repr()  # Python 3.11 has no arguments for it
-_short.maxlevel, _short.maxlist, _short.maxdict, _short.maxstring, _short.maxother = 3, 8, 8, 100, 100
 
 
 def validate(model: type[T], tree: Mapping[str, Any]) -> T:
-    """The settings of one class. Raises ConfigError with one line a fault: name, rule, value, way out."""
+    """The settings of one class. Raises ConfigError with all that is wrong: name, rule, value, way out."""
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError([_line(model, tree, detail) for detail in error.errors()]) from None
+        raise ConfigError([_issue(model, tree, detail) for detail in error.errors()]) from None
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -118,51 +116,52 @@ def _default(field: FieldInfo) -> str:
     return f"{field.default:.4g}" if isinstance(field.default, float) else str(field.default)
 
 
-def _line(model: type[BaseModel], tree: Mapping[str, Any], detail: ErrorDetails) -> str:
-    """One fault as `name: rule, value, way out`."""
-    path, holder = _place(model, tree, detail["loc"])
-    name, value = ".".join(path), detail["input"]
+def _issue(model: type[BaseModel], tree: Mapping[str, Any], detail: ErrorDetails) -> ConfigIssue:
+    """One of pydantic's errors."""
+    place, holder = _place(model, tree, detail["loc"])
+    path, value = tuple(place), detail["input"]
     kind, context = detail["type"], detail.get("ctx", {})
-    if kind == "extra_forbidden":
-        return f"{name}: no such setting{_way_out(model, holder, path)}"
+    if kind == UNKNOWN:
+        return _unknown(model, holder, path)
     if kind == "missing":
-        return f"{name}: must be given"
+        return ConfigIssue(path, "must be given", code=kind)
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        tag = value.get("kind") if isinstance(value, Mapping) else value
+        known, path = _kinds(holder, path), (*path, "kind")
         if isinstance(value, Mapping) and "kind" not in value:
-            return f"{name}.kind: must be given ({', '.join(_kinds(holder, path))})"
-        return f"{name}.kind: {_none_of(tag, _kinds(holder, path))}"
+            return ConfigIssue(path, f"must be given ({', '.join(known)})", code="missing")
+        return _none_of(path, value.get("kind") if isinstance(value, Mapping) else value, known)
     if kind == "literal_error":
         expected = str(context["expected"]).replace("'", "").replace(" or ", ", ")
-        return f"{name}: {_none_of(value, expected.split(', '))}"
+        return _none_of(path, value, expected.split(", "))
     if kind == "value_error":
-        return ": ".join(filter(None, [name, str(context["error"])]))
+        error = context["error"]
+        return error.issue.below(*path) if isinstance(error, SettingError) else ConfigIssue(path, str(error), code=kind)
     if kind in _MUST_BE:
-        hint = f" (did you mean {{kind: {value}}}?)" if value in _kinds(holder, path) else ""
-        return f"{name}: must be {_MUST_BE[kind]}, not {shown(value)}{hint}"
+        hint = f"did you mean {{kind: {value}}}?" if value in _kinds(holder, path) else None
+        return ConfigIssue(path, f"must be {_MUST_BE[kind]}, not {{value}}", value, hint, kind)
     if kind in ("too_short", "too_long"):
         most, bound = ("least", "min_length") if kind == "too_short" else ("most", "max_length")
         values = "value" if context[bound] == 1 else "values"
-        return f"{name}: must have at {most} {context[bound]} {values}, not {shown(value)}"
+        return ConfigIssue(path, f"must have at {most} {context[bound]} {values}, not {{value}}", value, code=kind)
     message = detail["msg"].replace("Input should be", "must be").replace("String should", "must")
-    return f"{name}: {message}, not {shown(value)}"
+    return ConfigIssue(path, f"{message}, not {{value}}", value, code=kind)
 
 
-def shown(value: Any) -> str:
-    """A value as a fault shows it: as YAML has it, cut short if it is long."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return _short.repr(value)
-
-
-def _way_out(model: type[BaseModel], holder: type[BaseModel] | None, path: Sequence[str]) -> str:
-    """` of none (did you mean kind?)`: the kinds that have it, the same name elsewhere, or a near one beside it."""
+def _unknown(model: type[BaseModel], holder: type[BaseModel] | None, path: Sequence[str]) -> ConfigIssue:
+    """A setting that does not exist: with the kinds that have it, the same name elsewhere, or a near one beside it."""
     known = list(holder.model_fields) if holder else []
-    owner = f" of {kind_of(holder)}" if holder and kind_of(holder) else ""
-    if kinds := [row.kind for row in settings_table(model) if row.name == ".".join(path)]:
-        return f"{owner} (it belongs to {', '.join(kinds)})"
-    hint = elsewhere(model, path) or nearest(path[-1], known)
-    return owner + (did_you_mean(hint) or f" (there are {', '.join(known)})")
+    rule = "no such setting" + (f" of {kind_of(holder)}" if holder and kind_of(holder) else "")
+    same = [row for row in settings_table(model) if row.name == ".".join(path)]
+    if kinds := [row.kind for row in same if row.kind]:
+        return ConfigIssue(tuple(path), f"{rule} (it belongs to {', '.join(kinds)})", code=UNKNOWN)
+    if same:  # a dotted name
+        *outer, last = path[-1].split(".")
+        nested = f"write it as {': {'.join(outer)}: {{{last}: ...{'}' * len(outer)}"
+        return ConfigIssue(tuple(path), rule, hint=nested, code=UNKNOWN)
+    dotted = [row.name for row in settings_table(model)] if "." in path[-1] else []
+    if near := nearest(".".join(path), dotted) or elsewhere(model, path) or nearest(path[-1], known):
+        return ConfigIssue(tuple(path), rule, hint=did_you_mean(near), code=UNKNOWN)
+    return ConfigIssue(tuple(path), f"{rule} (there are {', '.join(known)})", code=UNKNOWN)
 
 
 def elsewhere(model: type[BaseModel], path: Sequence[str]) -> str | None:
@@ -171,13 +170,14 @@ def elsewhere(model: type[BaseModel], path: Sequence[str]) -> str | None:
     return min(found, key=lambda name: (not name.startswith(f"{path[0]}."), len(name)), default=None)
 
 
-def _none_of(value: Any, known: Sequence[str]) -> str:
-    return f"{shown(value)} is none of {', '.join(known)}{did_you_mean(nearest(str(value), known))}"
+def _none_of(path: tuple[str, ...], value: Any, known: Sequence[str]) -> ConfigIssue:
+    rule = f"{{value}} is none of {', '.join(known)}"
+    return ConfigIssue(path, rule, value, did_you_mean(nearest(str(value), known)), "literal_error")
 
 
-def did_you_mean(hint: str | None) -> str:
-    """` (did you mean swa?)`, or nothing without a hint."""
-    return f" (did you mean {hint}?)" if hint else ""
+def did_you_mean(name: str | None) -> str | None:
+    """Returns the hint that points to a name, or None without one."""
+    return f"did you mean {name}?" if name else None
 
 
 def _kinds(holder: type[BaseModel] | None, path: Sequence[str]) -> list[str]:
@@ -201,6 +201,8 @@ def _place(
         if chosen:
             holder, options = chosen[0], []
             continue
+        if path and (isinstance(tree, str | int | float) or (tree is None and str(part).startswith("literal["))):
+            continue  # nothing lies below a plain value: pydantic's own mark of one member of a union
         path.append(str(part))
         inside = isinstance(tree, Mapping) or (isinstance(tree, list) and isinstance(part, int) and part < len(tree))
         tree = (tree.get(part) if isinstance(tree, Mapping) else tree[part]) if inside else None

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ensdistill.errors import ConfigIssue
 from ensdistill.folding import inference_form
 
 
@@ -30,12 +31,22 @@ class Members(nn.Module):
 class Ensemble(Members):
     """M frozen teachers in evaluation mode. An empty one is allowed: with it, distilling is ordinary training."""
 
-    def __init__(self, networks: Sequence[nn.Module], classes: int, identity: str) -> None:
-        """networks: each images (B,C,H,W) -> logits (B,classes). identity: content hash of all that made them."""
+    def __init__(
+        self, networks: Sequence[nn.Module], classes: int, identity: str, warnings: Sequence[ConfigIssue] = ()
+    ) -> None:
+        """Takes networks that are trained no more.
+
+        Args:
+            networks: Each maps images (B,C,H,W) to logits (B,classes).
+            classes: Number of classes.
+            identity: Content hash of all that made the networks.
+            warnings: What seems wrong with these teachers.
+        """
         super().__init__()
         self.networks = nn.ModuleList(inference_form(n) for n in networks)
         self.classes = classes
         self.identity = identity
+        self.warnings = tuple(warnings)
         self.said: dict[tuple[str, ...], np.ndarray] = {}  # logits by view: see `ensdistill.recall`
         self.requires_grad_(False)
         super().train(False)

@@ -5,12 +5,12 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
 from pydantic import BaseModel
 
 from ensdistill.classifier import ONNX_FILE
 from ensdistill.config import flatten
 from ensdistill.latency import Price
+from ensdistill.reading import to_yaml_text
 from ensdistill.shipped import Run
 from ensdistill.tables import SHOWN, Metrics, markdown_table
 from ensdistill.version import __version__
@@ -53,7 +53,7 @@ def model_card(
     findings = findings or Findings()
     tables = {"Validation images, this student": metrics, **findings.tables}
     parts = [
-        f"---\n{yaml.safe_dump(_front_matter(run, metrics['student'], licence, differences), sort_keys=False)}---",
+        f"---\n{to_yaml_text(_front_matter(run, metrics['student'], licence, differences))}---",
         f"# {_words(run.config.model)}, distilled from an ensemble\n\n{_what(run, findings)}",
         "## How to use it\n\n" + _use(run, differences),
         "## Data\n\n" + _data(run),

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ensdistill.settings import setting
 from ensdistill.transfer.base import Matching
-from ensdistill.transfer.losses import kl_of_images, label_cross_entropy
+from ensdistill.transfer.losses import kl_of_images, label_cross_entropy, weighted_sum
 from ensdistill.transfer.min_norm import min_norm_weights
 
 
@@ -30,10 +30,16 @@ class AeKd(Matching):
     tolerance: float = setting(0.6, "Largest weight C of one teacher; 1/M or less gives all the same.", gt=0, le=1)
 
     def __call__(self, student: Tensor, teachers: Tensor, labels: Tensor, on_labels: Tensor) -> Tensor:
+        return weighted_sum(
+            (self.label_weight, lambda: label_cross_entropy(on_labels, labels)),
+            (self.teacher_weight, lambda: self._distillation(student, teachers)),
+        )
+
+    def _distillation(self, student: Tensor, teachers: Tensor) -> Tensor:
+        """sum_m w_m KD_m, averaged over subnetworks."""
         tempered = (teachers / self.temperature).softmax(-1)
         losses = kl_of_images(tempered.unsqueeze(0), student.unsqueeze(1), self.temperature).mean(-1)  # (K,M)
-        weighted = (self.teacher_weights(student, teachers) * losses).sum(-1).mean()
-        return self.label_weight * label_cross_entropy(on_labels, labels) + self.teacher_weight * weighted
+        return (self.teacher_weights(student, teachers) * losses).sum(-1).mean()
 
     def teacher_weights(self, student: Tensor, teachers: Tensor) -> Tensor:
         """w, (K,M), from logits (K,B,c) and (M,B,c)."""

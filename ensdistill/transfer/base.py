@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from ensdistill.settings import Settings, setting
-from ensdistill.transfer.losses import label_cross_entropy
+from ensdistill.transfer.losses import label_cross_entropy, weighted_sum
 
 
 class Matching(Settings):
@@ -29,8 +29,10 @@ class Distilling(Matching):
     alpha: float = setting(0.9, "Weight of the distillation term; the label term gets the rest.", ge=0, le=1)
 
     def __call__(self, student: Tensor, teachers: Tensor, labels: Tensor, on_labels: Tensor) -> Tensor:
-        label_term = label_cross_entropy(on_labels, labels)
-        return (1 - self.alpha) * label_term + self.alpha * self.distillation(student, teachers)
+        return weighted_sum(
+            (1 - self.alpha, lambda: label_cross_entropy(on_labels, labels)),
+            (self.alpha, lambda: self.distillation(student, teachers)),
+        )
 
     def distillation(self, student: Tensor, teachers: Tensor) -> Tensor:
         """The second term alone: nats per example, times temperature squared."""

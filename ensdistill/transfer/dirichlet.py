@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from ensdistill.settings import setting
@@ -17,7 +18,8 @@ class End2(Distilling):
 
     L = (1 - alpha) CE(labels, student) - alpha mean_m log Dir(p_m; alpha),   p_m = softmax(t_m / T), smoothed
 
-    The predictive mean alpha / sum alpha is the softmax. T is constant here; the paper anneals it from 10 to 1.
+    The predictive mean alpha / sum alpha is the softmax. T is constant here; the paper anneals it from 10 to 1. Not in
+    the paper: ln alpha is cut to [-30, 30], beyond which no digit of the loss is left (its gradient is zero there).
     Malinin, Mlodozeniec and Gales 2020 (Ensemble Distribution Distillation), section 3.
     """
 
@@ -41,6 +43,10 @@ class ProxyEnd2(Distilling):
 
     `proxy`: KL(Dir(beta) || Dir(alpha)); `reverse`, with pi ~ Dir(alpha): E[-sum_k p_k ln pi_k] - H(pi) / (beta_0 + c).
     Ryabinin, Malinin and Gales 2021 (Scaling ensemble distribution distillation), section 3, and their official code.
+
+    Two bounds are not in the paper: the mean divergence of the teachers counts as at least 1e-4 nats, so that beta_0
+    stays finite where they agree (it is at most 5000 (c - 1)); and ln alpha is cut to [-30, 30], beyond which no digit
+    of the loss is left (its gradient is zero there). Both are computed in float64.
     """
 
     kind: Literal["proxy_end2"] = "proxy_end2"
@@ -57,7 +63,8 @@ class ProxyEnd2(Distilling):
         alpha = _alpha(student)
         log_p = (teachers.double() / self.temperature).log_softmax(-1)
         p = log_p.exp().mean(0)
-        apart = (p * (log(p) - log_p)).sum(-1).mean(0).clamp(min=CLOSEST)
+        terms = torch.where(p > 0, p * (log(p) - log_p), 0.0)  # 0 where all teachers rule a class out
+        apart = terms.sum(-1).mean(0).clamp(min=CLOSEST)
         precision = ((p.shape[-1] - 1) / (2 * apart)).unsqueeze(-1)
         if self.divergence == "proxy":
             return _kl(p * precision + 1, alpha).mean()

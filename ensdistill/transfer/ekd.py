@@ -9,7 +9,7 @@ from ensdistill.members import together
 from ensdistill.pairing import targets
 from ensdistill.settings import setting
 from ensdistill.transfer.base import Matching
-from ensdistill.transfer.losses import kl_to_log, label_cross_entropy
+from ensdistill.transfer.losses import kl_to_log, label_cross_entropy, weighted_sum
 
 
 class Ekd(Matching):
@@ -35,10 +35,10 @@ class Ekd(Matching):
     )
 
     def __call__(self, student: Tensor, teachers: Tensor, labels: Tensor, on_labels: Tensor) -> Tensor:
-        return (
-            self.label_weight * self._label_terms(on_labels, labels)
-            + self.teacher_weight * self._teacher_terms(student, teachers)
-            + self.logit_weight * self._logit_terms(student, teachers)
+        return weighted_sum(
+            (self.label_weight, lambda: self._label_terms(on_labels, labels)),
+            (self.teacher_weight, lambda: self._teacher_terms(student, teachers)),
+            (self.logit_weight, lambda: self._logit_terms(student, teachers)),
         )
 
     def _label_terms(self, branches: Tensor, labels: Tensor) -> Tensor:

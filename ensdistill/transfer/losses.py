@@ -1,5 +1,7 @@
 """The losses that all transfers are made of, in log space."""
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -15,6 +17,16 @@ def label_cross_entropy(student: Tensor, labels: Tensor) -> Tensor:
     tiled = labels.expand(student.shape[:2]).flatten()
     total = F.cross_entropy(student.flatten(0, 1), tiled, ignore_index=UNLABELLED, reduction="sum")
     return total / (tiled != UNLABELLED).sum().clamp(min=1)
+
+
+def weighted_sum(*terms: tuple[float, Callable[[], Tensor]]) -> Tensor:
+    """sum_i w_i term_i. A term of weight 0 is not computed: it adds nothing, not even where it is infinite.
+
+    terms: weights and functions that return scalars. Returns a scalar; that of the first term times 0 if all weights
+    are 0, so that there is something to differentiate.
+    """
+    counted = [weight * term() for weight, term in terms if weight]
+    return sum(counted[1:], start=counted[0]) if counted else 0 * terms[0][1]()
 
 
 def kl_to_student(targets: Tensor, student: Tensor, temperature: float) -> Tensor:

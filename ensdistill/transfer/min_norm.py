@@ -2,7 +2,7 @@
 
 import numpy as np
 
-TINY = 1e-10  # of numbers of order one: the Gram matrix is scaled first
+TINY = 1e-10  # of numbers of order one: directions are scaled to length one first
 
 
 def min_norm_weights(gram: np.ndarray, cap: float) -> np.ndarray:
@@ -12,54 +12,76 @@ def min_norm_weights(gram: np.ndarray, cap: float) -> np.ndarray:
     Returns a, (M,); equal weights where G is zero or not finite. Invariant to the scale of G; equivariant to the order
     of the g_m where the answer is unique.
 
+    It is solved for b_m = a_m |g_m| / min |g|, with the cosines between the g_m in place of G: their lengths may differ
+    by any factor (a_m of a long one is small, b_m is not), where G itself would hide the short ones in its rounding.
     A primal active-set method: start at equal weights, walk to the minimum over the free weights, stop at the first
     bound in the way, and at a minimum free the weight whose multiplier is the most wrong. Nocedal and Wright 2006,
     section 16.5. With C = 1 the answer is MGDA's (Desideri 2012).
     """
-    m, scale = len(gram), np.trace(gram)
-    a = np.full(m, 1 / m)
-    if not 0 < scale < np.inf or cap <= (1 + TINY) / m:
-        return a
-    gram = gram * (m / scale)
-    held = np.zeros(m, dtype=bool)
-    for _ in range(100 * m):  # far above what is needed; a stays feasible and never gets worse on the way
-        step = _step_to_minimum(gram, a, ~held)
-        if np.abs(step).max() > TINY:
-            length, stopped_by = _room(a, step, cap)
-            a = np.clip(a + length * step, 0, cap)
-            if stopped_by is not None:
-                a[stopped_by] = cap if step[stopped_by] > 0 else 0.0
-                held[stopped_by] = True
-            continue
-        wrong = _wrongness(gram @ a, a, held)
-        if wrong.max() <= TINY:
-            break
-        held[wrong.argmax()] = False
-    weights: np.ndarray = a / a.sum()
+    m, total = len(gram), np.trace(gram)
+    equal = np.full(m, 1 / m)
+    if not 0 < total < np.inf or cap <= (1 + TINY) / m:
+        return equal
+    lengths = np.sqrt(gram.diagonal())
+    if not lengths.all():  # one that is zero has no direction; any length will do for it
+        lengths = np.where(lengths > 0, lengths, lengths[lengths > 0].min())
+    cosines = gram / lengths / lengths[:, None]
+    shares = lengths.min() / lengths  # a = b * shares
+    b = _solve(cosines, shares, equal / shares, cap / shares)
+    weights: np.ndarray = b * shares / (b * shares).sum()
     return weights
 
 
-def _step_to_minimum(gram: np.ndarray, a: np.ndarray, free: np.ndarray) -> np.ndarray:
-    """The step among the free weights, of sum zero, to the lowest point; the shortest one if there are many."""
-    n = int(free.sum())
-    kkt = np.zeros((n + 1, n + 1))
-    kkt[:n, :n], kkt[:n, n], kkt[n, :n] = gram[np.ix_(free, free)], 1, 1
-    right = np.append(-(gram @ a)[free], 0)
-    step = np.zeros(len(a))
-    step[free] = np.linalg.lstsq(kkt, right, rcond=1e-13)[0][:n]
-    return step
+def _solve(gram: np.ndarray, shares: np.ndarray, b: np.ndarray, most: np.ndarray) -> np.ndarray:
+    """argmin_b b'Gb / 2  subject to  shares . b = 1,  0 <= b <= most; from a b that satisfies them."""
+    m = len(gram)
+    held = np.zeros(m, dtype=bool)
+    for _ in range(100 * m):  # far above what is needed; b stays feasible and never gets worse on the way
+        slope = gram @ b
+        level = _level(slope, shares, held)
+        step = _step_to_minimum(gram, shares, slope, ~held)
+        if np.abs(step).max() > TINY * max(1.0, b.max()):
+            length, stopped_by = _room(b, step, most)
+            b = np.clip(b + length * step, 0, most)
+            if stopped_by is not None:
+                b[stopped_by] = most[stopped_by] if step[stopped_by] > 0 else 0.0
+                held[stopped_by] = True
+            continue
+        wrong = np.where(held, np.where(b > 0, slope - level * shares, level * shares - slope), 0.0)
+        if wrong.max() <= TINY * max(np.abs(slope).max(), TINY * b.max()):
+            break
+        held[wrong.argmax()] = False
+    return b
 
 
-def _room(a: np.ndarray, step: np.ndarray, cap: float) -> tuple[float, int | None]:
+def _level(slope: np.ndarray, shares: np.ndarray, held: np.ndarray) -> float:
+    """The multiplier of the sum: slope = level * shares at a minimum over the free weights.
+
+    Read off the free one that has the largest share; without any, the largest that a weight at a bound suggests.
+    """
+    ratios = slope / shares
+    return float(ratios.max() if held.all() else ratios[np.where(held, -1.0, shares).argmax()])
+
+
+def _step_to_minimum(gram: np.ndarray, shares: np.ndarray, slope: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """The step among the free weights that keeps their sum, to the lowest point; the shortest one if there are many.
+
+    The free weight with the largest share takes what the others give: no weight is divided by a small share.
+    """
+    pivot = int(np.where(free, shares, -1.0).argmax())
+    others = np.flatnonzero(free & (np.arange(len(free)) != pivot))
+    moves = np.zeros((len(free), len(others)))
+    moves[others, np.arange(len(others))] = 1
+    moves[pivot] = -shares[others] / shares[pivot]
+    if not len(others):
+        return np.zeros(len(free))
+    lowest: np.ndarray = moves @ np.linalg.lstsq(moves.T @ gram @ moves, -(moves.T @ slope), rcond=1e-13)[0]
+    return lowest
+
+
+def _room(b: np.ndarray, step: np.ndarray, most: np.ndarray) -> tuple[float, int | None]:
     """How much of the step fits into the box, at most all of it, and the weight that stops it."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        room = np.where(step > TINY, (cap - a) / step, np.where(step < -TINY, -a / step, np.inf))
+        room = np.where(step > 0, (most - b) / step, np.where(step < 0, -b / step, np.inf))
     first = int(room.argmin())
     return (max(room[first], 0.0), first) if room[first] < 1 else (1.0, None)
-
-
-def _wrongness(slope: np.ndarray, a: np.ndarray, held: np.ndarray) -> np.ndarray:
-    """By how much each held weight would like to leave its bound: up from 0 if its slope is below that of the free
-    ones, down from C if above."""
-    level = slope[~held].mean()
-    return np.where(held, np.where(a > 0, slope - level, level - slope), 0.0)

@@ -7,7 +7,9 @@ from torch import Tensor
 
 from ensdistill.settings import setting
 from ensdistill.transfer.base import Matching
-from ensdistill.transfer.losses import UNLABELLED, kl_of_images, kl_to_log, label_cross_entropy, log
+from ensdistill.transfer.losses import UNLABELLED, kl_of_images, kl_to_log, label_cross_entropy, log, weighted_sum
+
+LARGEST = 1e9  # nats; a loss beyond it counts as this one, and weights of equal losses are equal
 
 
 class UniKd(Matching):
@@ -40,10 +42,14 @@ class UniKd(Matching):
 
     def __call__(self, student: Tensor, teachers: Tensor, labels: Tensor, on_labels: Tensor) -> Tensor:
         labelled = labels != UNLABELLED  # a mask: to pick images by it would have the device wait for the host
-        on = _mean(self._on_labelled(student, teachers, labels.clamp(min=0)), labelled)
-        off = _mean(self._on_unlabelled(student, teachers, ~labelled), ~labelled)
-        task = label_cross_entropy(on_labels, labels)
-        return task + self.labelled_weight * on + self.unlabelled_weight * off
+        return weighted_sum(
+            (1.0, lambda: label_cross_entropy(on_labels, labels)),
+            (
+                self.labelled_weight,
+                lambda: _mean(self._on_labelled(student, teachers, labels.clamp(min=0)), labelled),
+            ),
+            (self.unlabelled_weight, lambda: _mean(self._on_unlabelled(student, teachers, ~labelled), ~labelled)),
+        )
 
     def _on_labelled(self, student: Tensor, teachers: Tensor, labels: Tensor) -> Tensor:
         """v_b T^2 KL, (K,B)."""
@@ -59,7 +65,7 @@ class UniKd(Matching):
         return u * kl_of_images(average, student, self.temperature)
 
     def teacher_weights(self, teachers: Tensor, labels: Tensor) -> Tensor:
-        """w: logits (M,B,c) and labels (B,) -> (M,B), sums to one over teachers."""
+        """w: logits (M,B,c) and labels (B,) -> (M,B), sums to one over teachers; equal where all rule the label out."""
         loss = _losses(teachers, labels)
         if self.believe == "probability":
             return (-loss).softmax(0)
@@ -95,15 +101,16 @@ class UniKd(Matching):
 
 
 def _losses(teachers: Tensor, labels: Tensor) -> Tensor:
-    """CE_i, (M,B): how wrong each teacher is."""
+    """CE_i, (M,B): how wrong each teacher is; finite where it rules the label out."""
     log_p = teachers.log_softmax(-1)
-    return -log_p.gather(-1, labels.expand(len(teachers), -1)[..., None]).squeeze(-1)
+    loss = -log_p.gather(-1, labels.expand(len(teachers), -1)[..., None]).squeeze(-1)
+    return loss.clamp(max=LARGEST)
 
 
 def _pairwise_kl(teachers: Tensor) -> Tensor:
     """Mean over ordered pairs i, j (not equal) of KL(p_i || p_j), (B,); zero for one teacher."""
-    log_p, m = teachers.log_softmax(-1), len(teachers)
-    apart = (log_p.exp().unsqueeze(1) * (log_p.unsqueeze(1) - log_p.unsqueeze(0))).sum(-1)
+    p, m = teachers.softmax(-1), len(teachers)
+    apart = kl_to_log(p.unsqueeze(1), log(p).unsqueeze(0))
     return apart.sum((0, 1)).clamp(min=0) / max(1, m * (m - 1))
 
 

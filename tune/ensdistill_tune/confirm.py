@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ensdistill.settings import Settings, setting
+from ensdistill_tune.labels import trial_label
 from ensdistill_tune.pareto import front, minimised, spread
 from ensdistill_tune.record import TrialRecord, ranked
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from ensdistill_tune.space import Study
 
 RESAMPLES = 10_000
+LEVEL = 0.05  # of all comparisons of one verdict together
+POWER = 0.8  # the share of studies in which a true difference should be found
 
 
 class Confirm(Settings):
@@ -51,7 +54,7 @@ class Candidate:
     @property
     def label(self) -> str:
         """`baseline kd` or `024`."""
-        return f"baseline {self.trial.baseline}" if self.trial.baseline else f"{self.trial.number:03d}"
+        return trial_label(self.trial)
 
 
 def plan(trials: Sequence[TrialRecord], study: "Study") -> list[tuple[TrialRecord, int]]:
@@ -139,12 +142,46 @@ def compare(first: Sequence[float], second: Sequence[float], mode: str, among: i
     wins = int((apart > 0).sum() if mode == "max" else (apart < 0).sum())
     mean = float(apart.mean())
     if np.allclose(apart, mean, rtol=1e-9, atol=1e-12):  # as accuracies of few images may be: no spread to go by
-        told = 2.0 ** (1 - len(apart)) <= 0.05 / among  # two-sided sign test
+        told = 2.0 ** (1 - len(apart)) <= LEVEL / among  # two-sided sign test
         sure_low, sure_high = (mean, mean) if told else (min(mean, 0.0), max(mean, 0.0))
         return Comparison(wins, len(apart), mean, mean, mean, sure_low, sure_high)
     interval = stats.bootstrap((apart,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=0).confidence_interval
-    half = float(stats.t.ppf(1 - 0.025 / among, len(apart) - 1) * stats.sem(apart))
+    half = float(stats.t.ppf(1 - LEVEL / 2 / among, len(apart) - 1) * stats.sem(apart))
     return Comparison(wins, len(apart), mean, float(interval.low), float(interval.high), mean - half, mean + half)
+
+
+def power(effect: float, pairs: int, among: int = 1) -> float:
+    """Returns the probability that `compare` finds a true difference with its sign, by the noncentral t distribution.
+
+    Args:
+        effect: The true mean difference in standard deviations of the differences between pairs.
+        pairs: Number of pairs, at least 2.
+        among: Number of candidates the first was chosen among (Bonferroni).
+
+    References:
+        Cohen 1988, Statistical power analysis for the behavioral sciences, chapter 2.
+    """
+    from scipy import stats  # here: a slow import that few commands need
+
+    limit, shift = stats.t.ppf(1 - LEVEL / 2 / among, pairs - 1), abs(effect) * pairs**0.5
+    return float(stats.nct.sf(limit, pairs - 1, shift))
+
+
+def pairs_for_power(apart: Sequence[float], among: int, most: int) -> int | None:
+    """Returns the number of pairs at which `compare` finds a difference as large as the observed one in 80 %.
+
+    Args:
+        apart: Observed differences, pair by pair.
+        among: Number of candidates the first was chosen among (Bonferroni).
+        most: The largest number to consider.
+
+    Returns:
+        More pairs than were observed; None if `most` do not suffice, or nothing can be said of the spread.
+    """
+    if len(apart) < 2 or not stdev(apart) or not fmean(apart):
+        return None
+    effect = fmean(apart) / stdev(apart)
+    return next((n for n in range(len(apart) + 1, most + 1) if power(effect, n, among) >= POWER), None)
 
 
 def verdict(order: Sequence[Candidate], metric: str, mode: str) -> str:

@@ -1,15 +1,17 @@
 """Reads a search space file. Every fault is found before the first trial; all are told at once, with their lines."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ensdistill.config import Config, merge, nest, parse_overrides
-from ensdistill.errors import ConfigError
-from ensdistill.faults import elsewhere, nearest, validate
+from ensdistill.errors import ConfigError, ConfigIssue
+from ensdistill.faults import UNKNOWN, did_you_mean, elsewhere, nearest, validate
+from ensdistill.paths import absolute
 from ensdistill.reading import Lines, Tree, parse_mapping, read_text
-from ensdistill_tune.faults import faults_of, key_of, within, without
-from ensdistill_tune.space import Study
+from ensdistill_tune.faults import issues_of, within, without
+from ensdistill_tune.space import Study, study_files
 
 _NO_AXES = {"seed": {"choice": [0]}}  # stands in where no axis is sound, so that the rest of the file can be judged
 
@@ -19,89 +21,112 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
 
     Each fault is `FILE, line 3: key: rule, value, way out`, in the order of lines; one of an override begins with it.
     """
-    text, changes = read_text(path), parse_overrides(overrides)
-    tree = parse_mapping(text, str(path))
-    study, faults = _judge(tree, changes)
-    if study is None or faults:
-        without_changes = _judge(tree, {})[1] if changes else faults
-        blame = {fault: _override_at_fault(fault, changes, without_changes) for fault in faults}
-        of_file = [fault for fault in faults if not blame[fault]]
-        told = [f"--set {name}: {fault.removeprefix(f'{name}: ')}" for fault, name in blame.items() if name]
-        raise ConfigError([*_by_line(of_file, str(path), Lines(text)), *told])
+    text, changes = read_text(path), _parse_changes(overrides)
+    tree = absolute(parse_mapping(text, str(path)), Path(path).parent, study_files())
+    study, issues = _judge(tree, changes)
+    if study is None or issues:
+        without_changes = _judge(tree, {})[1] if changes else issues
+        blame = [(issue, _override_at_fault(issue, changes, without_changes)) for issue in issues]
+        of_file = [issue for issue, name in blame if not name]
+        of_overrides = [_of_override(issue, name) for issue, name in blame if name]
+        raise ConfigError([*_by_line(of_file, str(path), Lines(text)), *of_overrides])
     return study
 
 
 def change_study(study: Study, overrides: Sequence[str]) -> Study:
     """A study with `a.b=value` overrides. Raises ConfigError with every fault found."""
-    changes = parse_overrides(overrides)
-    changed, faults = _judge(study.model_dump(mode="json"), changes)
-    if changed is None or faults:
-        raise ConfigError([f"--set {fault}" for fault in faults])
+    changes = _parse_changes(overrides)
+    changed, issues = _judge(study.model_dump(mode="json"), changes)
+    if changed is None or issues:
+        raise ConfigError([replace(issue, origin="--set ") for issue in issues])
     return changed
 
 
-def _override_at_fault(fault: str, changes: Mapping[str, Any], without_changes: Sequence[str]) -> str | None:
+def _parse_changes(overrides: Sequence[str]) -> Tree:
+    changes: Tree = absolute(parse_overrides(overrides), "", study_files())
+    return changes
+
+
+def _override_at_fault(
+    issue: ConfigIssue, changes: Mapping[str, Any], without_changes: Sequence[ConfigIssue]
+) -> str | None:
     """The override that gives the value at fault, or a part of a value that is not at fault without it."""
-    key = key_of(fault)
-    whole = (name for name in changes if within(key, name))
-    parts = (name for name in changes if within(name, key) and fault not in without_changes)
+    is_new = repr(issue) not in map(repr, without_changes)
+    whole = (name for name in changes if within(issue.name, name))
+    parts = (name for name in changes if within(name, issue.name) and is_new)
     return next(whole, None) or next(parts, None)
 
 
-def _by_line(faults: Sequence[str], path: str, lines: Lines) -> list[str]:
-    """The faults of a file with its name and their lines, in the order of lines."""
-    found = sorted(((lines.of(key_of(fault)) or 0, fault) for fault in faults), key=lambda pair: pair[0])
-    return [f"{path}, line {line}: {fault}" if line else f"{path}: {fault}" for line, fault in found]
+def _of_override(issue: ConfigIssue, name: str) -> ConfigIssue:
+    """The issue as one of an override, whose name stands once in the text."""
+    alone = issue.name == name and not issue.given
+    return replace(issue, origin="--set " if alone else f"--set {name}: ")
+
+
+def _by_line(issues: Sequence[ConfigIssue], path: str, lines: Lines) -> list[ConfigIssue]:
+    """The issues of a file with its name and their lines, in the order of lines."""
+    found = sorted(((lines.of(issue.name) or 0, issue) for issue in issues), key=lambda pair: pair[0])
+    return [replace(issue, origin=f"{path}, line {line}: " if line else f"{path}: ") for line, issue in found]
 
 
 # --- from the tree of a file to a study ------------------------------------------------------------------------------
 
 
-def _judge(tree: Tree, changes: Mapping[str, Any]) -> tuple[Study | None, list[str]]:
+def _judge(tree: Tree, changes: Mapping[str, Any]) -> tuple[Study | None, list[ConfigIssue]]:
     """The study, as far as it is sound, and all that is wrong with it."""
     try:
         tree = _with_overrides(tree, changes)
     except ConfigError as error:
-        return None, error.faults
+        return None, error.issues
     try:
         study: Study | None = validate(Study, tree)
-        faults = []
-    except ConfigError as error:  # the rest is looked at too, so that all faults are told at once
-        faults = [_of_a_study(fault) for fault in error.faults]
-        study = _sound_part(tree, faults)
-    return study, [*faults, *(faults_of(study) if study else [])]
+        issues = []
+    except ConfigError as error:  # the rest is looked at too, so that all issues are told at once
+        issues = [_of_a_study(issue) for issue in error.issues]
+        study = _sound_part(tree, issues)
+    return study, [*issues, *(issues_of(study) if study else [])]
 
 
 def _with_overrides(tree: Tree, changes: Mapping[str, Any]) -> Tree:
     """The file's settings with dotted ones on top; `search.` is followed by the dotted name of one axis."""
-    axes = {name.removeprefix("search."): value for name, value in changes.items() if name.startswith("search.")}
-    others = nest({name: value for name, value in changes.items() if not name.startswith("search.")})
+    axes, others = _axes_and_others(changes)
+    more_axes, tree = _axes_and_others(tree)
     if isinstance(tree.get("config"), Mapping):
         tree = {**tree, "config": _nested(tree["config"])}
     tree = merge(tree, others)
     search = tree.get("search") or {}
-    return {**tree, "search": {**search, **axes}} if axes and isinstance(search, Mapping) else tree
+    if not isinstance(search, Mapping):
+        return tree
+    if twice := [name for name in more_axes if name in search]:
+        raise ConfigError(ConfigIssue(("search", *twice[0].split(".")), "set twice"))
+    return {**tree, "search": {**search, **more_axes, **axes}} if axes or more_axes else tree
+
+
+def _axes_and_others(dotted: Mapping[str, Any]) -> tuple[Tree, Tree]:
+    """Of names that may be dotted: the axes, by what follows `search.`, and all other settings, nested."""
+    axes = {name.removeprefix("search."): value for name, value in dotted.items() if name.startswith("search.")}
+    return axes, nest({name: value for name, value in dotted.items() if not name.startswith("search.")})
 
 
 def _nested(config: Mapping[str, Any]) -> Tree:
     try:
         return nest(config)
     except ConfigError as error:
-        raise ConfigError([f"config.{fault}" for fault in error.faults]) from None
+        raise ConfigError([issue.below("config") for issue in error.issues]) from None
 
 
-def _of_a_study(fault: str) -> str:
-    """The fault, with the way out for a setting of trials that stands beside `config`, not in it."""
-    name = key_of(fault)
-    if name in Study.model_fields or "." in name or ("did you mean" in fault and name not in Config.model_fields):
-        return fault
-    hint = nearest(name, Config.model_fields) or elsewhere(Config, [name])
-    return f"{name}: no such setting of a study (did you mean config.{hint}?)" if hint else fault
+def _of_a_study(issue: ConfigIssue) -> ConfigIssue:
+    """The issue, with the way out for a setting of trials that stands beside `config`, not in it."""
+    name = issue.name
+    if issue.code != UNKNOWN or "." in name or (issue.hint and name not in Config.model_fields):
+        return issue
+    near = nearest(name, Config.model_fields) or elsewhere(Config, [name])
+    return replace(issue, rule="no such setting of a study", hint=did_you_mean(f"config.{near}")) if near else issue
 
 
-def _sound_part(tree: Tree, faults: Sequence[str]) -> Study | None:
+def _sound_part(tree: Tree, issues: Sequence[ConfigIssue]) -> Study | None:
     """The study without the axes and settings at fault; None if that is none."""
-    names = [key_of(fault) for fault in faults]
+    names = [issue.name for issue in issues]
     search = tree.get("search")
     axes = search if isinstance(search, dict) else {}
     left = without(axes, {axis for axis in axes if any(within(name, f"search.{axis}") for name in names)})

@@ -1,6 +1,8 @@
 """AE-KD against METHODS A1 to A4, and its quadratic programme against scipy and the optimality conditions."""
 
+import itertools
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -202,6 +204,63 @@ def test_tiny_gradients_do_not_end_the_search_at_its_start() -> None:
     for scale in (1e-6, 1e-8, 1e-20):
         gram = np.asarray(A2) @ np.asarray(A2).T * scale
         assert min_norm_weights(gram, 0.6) == pytest.approx([7 / 13, 0, 6 / 13], abs=1e-9)
+
+
+def test_a_direction_that_is_ten_million_times_as_long_hides_no_other() -> None:
+    g = np.array([[1e7, 0], [1, 1], [-1, 0.5]])
+    weights = solve(g, 1)
+    assert weights == pytest.approx([1e-7, 0, 1 - 1e-7], rel=1e-6)
+    assert square_norm(g, weights) == pytest.approx(0.25)
+
+
+def lowest_in_fractions(g: np.ndarray, cap: float) -> Fraction:
+    """|sum a_m g_m|^2 at its least, exact: every choice of weights at 0, at the cap and between, by Cramer's rule."""
+    rows = [[Fraction(x) for x in row] for row in g.tolist()]
+    gram = [[sum(x * y for x, y in zip(a, b, strict=True)) for b in rows] for a in rows]
+    found = []
+    for where in itertools.product((Fraction(0), Fraction(cap), None), repeat=len(g)):
+        free = [m for m, value in enumerate(where) if value is None]
+        a = [value or Fraction(0) for value in where]
+        kkt = [[gram[i][j] for j in free] + [Fraction(1)] for i in free] + [[Fraction(1)] * len(free) + [Fraction(0)]]
+        right = [-sum(gram[i][j] * a[j] for j in range(len(g))) for i in free] + [1 - sum(a)]
+        if free and not (solution := _eliminate(kkt, right)):
+            continue
+        for m, value in zip(free, solution if free else [], strict=False):
+            a[m] = value
+        if sum(a) == 1 and all(0 <= value <= Fraction(cap) for value in a):
+            found.append(sum(a[i] * a[j] * gram[i][j] for i in range(len(g)) for j in range(len(g))))
+    return min(found)
+
+
+def _eliminate(matrix: list[list[Fraction]], right: list[Fraction]) -> list[Fraction]:
+    rows = [[*row, value] for row, value in zip(matrix, right, strict=True)]
+    for n in range(len(rows)):
+        pivot = next((r for r in range(n, len(rows)) if rows[r][n]), None)
+        if pivot is None:
+            return []
+        rows[n], rows[pivot] = rows[pivot], rows[n]
+        rows[n] = [x / rows[n][n] for x in rows[n]]
+        for r in range(len(rows)):
+            if r != n:
+                rows[r] = [x - rows[r][n] * y for x, y in zip(rows[r], rows[n], strict=True)]
+    return [row[-1] for row in rows]
+
+
+def test_weights_are_exact_whatever_the_lengths_of_the_directions() -> None:
+    rng = np.random.default_rng(1)
+    for n in range(40):
+        m = int(rng.integers(2, 4))
+        g = rng.normal(size=(m, 3)) * 10 ** rng.uniform(-7, 7, size=(m, 1))
+        if n % 5 == 0:
+            g[1] = -g[0] * 1e5  # in line
+        cap = float(rng.choice([1, 0.75, 0.6]))
+        weights = solve(g, cap)
+        assert weights.sum() == pytest.approx(1)
+        assert (weights.min() >= 0) & (weights.max() <= cap * (1 + 1e-9))
+        found = [sum(Fraction(a) * Fraction(x) for a, x in zip(weights, column, strict=True)) for column in g.T]
+        rounding = 1e-10 * (weights * np.linalg.norm(g, axis=1)).max()  # of vectors that cancel each other
+        lowest = math.sqrt(lowest_in_fractions(g, cap))
+        assert math.sqrt(sum(x * x for x in found)) == pytest.approx(lowest, rel=1e-6, abs=rounding)
 
 
 def test_weights_follow_a_new_order_of_the_teachers() -> None:

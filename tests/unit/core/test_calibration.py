@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.testing import assert_close
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from ensdistill.calibration import calibrated, calibrated_metrics, calibrated_nll, fit_temperature
+from ensdistill.calibration import calibrated, calibrated_metrics, calibrated_nll, fit, fit_temperature
 from ensdistill.metrics import accuracy, all_metrics, nll
 
 P = torch.tensor([[0.82, 0.18], [0.61, 0.39], [0.28, 0.72], [0.57, 0.43]], dtype=torch.float64)
@@ -48,7 +48,7 @@ def test_temperature_of_one_prediction_right_three_times_in_four_is_a_closed_for
     assert temperature == pytest.approx(math.log(9) / math.log(3), rel=1e-9)
 
 
-@pytest.mark.parametrize("truth", [0.2, 1.0, 1.7, 30.0])
+@pytest.mark.parametrize("truth", [0.2, 1.0, 1.7, 9.0])
 def test_temperature_agrees_with_a_bounded_search_by_scipy(truth: float) -> None:
     log_p, labels = random_case(1, truth)
     found = minimize_scalar(
@@ -70,7 +70,7 @@ def test_temperature_finds_the_one_that_the_labels_were_drawn_at() -> None:
     assert fit_temperature(log_p, labels) == pytest.approx(1.7, rel=0.03)
 
 
-@pytest.mark.parametrize("scale", [0.05, 1 / 3, 4.0, 90.0])
+@pytest.mark.parametrize("scale", [0.05, 1 / 3, 4.0, 9.0])
 def test_scaling_the_logits_scales_the_temperature(scale: float) -> None:
     log_p, labels = random_case(4)
     expected = scale * fit_temperature(log_p, labels)
@@ -97,19 +97,37 @@ def test_temperature_of_float32_is_fitted_in_float64() -> None:
 # --- where there is no minimum inside the bounds ---
 
 
-def test_temperature_stops_at_the_cold_bound_when_every_label_is_the_likeliest_class() -> None:
+def test_without_a_wrong_image_the_temperature_is_one_and_not_identified() -> None:
     log_p, _ = random_case(8)
-    assert fit_temperature(log_p, log_p.argmax(-1)) == 1e-3
+    assert fit(log_p, log_p.argmax(-1)) == (1.0, False)
 
 
-def test_temperature_stops_at_the_cold_bound_though_the_slope_there_underflows_to_zero() -> None:
-    assert fit_temperature(log_of([0.9, 0.1], [0.2, 0.8]), torch.tensor([0, 1])) == 1e-3
+def test_calibrated_nll_by_validation_images_that_are_all_right_is_the_plain_one() -> None:
+    validation, test, labels = log_of([0.9, 0.1], [0.2, 0.8]), log_of([0.9, 0.1], [0.6, 0.4]), torch.tensor([0, 1])
+    assert fit(validation, labels) == (1.0, False)
+    plain = -(math.log(0.9) + math.log(0.4)) / 2  # 0.51; with a temperature of 0.001 it would be 202.7
+    assert calibrated_nll(test, labels, validation, labels) == pytest.approx(plain)
+
+
+def test_one_wrong_image_identifies_the_temperature() -> None:
+    log_p, _ = random_case(8)
+    labels = log_p.argmax(-1)
+    labels[0] = log_p[0].argmin()
+    temperature, identified = fit(log_p, labels)
+    assert identified
+    assert 0.05 < temperature < 20
 
 
 @pytest.mark.parametrize("gap", [1.0, 1e5])
 def test_temperature_stops_at_the_hot_bound_when_every_label_is_the_unlikeliest_class(gap: float) -> None:
     log_p = torch.tensor([[gap, 0.0], [0.0, gap]], dtype=torch.float64).log_softmax(-1)
-    assert fit_temperature(log_p, torch.tensor([1, 0])) == 1e3
+    assert fit(log_p, torch.tensor([1, 0])) == (20.0, False)
+
+
+@pytest.mark.parametrize(("scale", "bound"), [(1e-3, 0.05), (1e3, 20.0)])
+def test_temperature_stays_within_its_bounds_whatever_the_scale_of_the_logits(scale: float, bound: float) -> None:
+    log_p, labels = random_case(4)
+    assert fit(calibrated(log_p, 1 / scale), labels) == (bound, False)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +141,7 @@ def test_temperature_stops_at_the_hot_bound_when_every_label_is_the_unlikeliest_
     ids=["uniform", "certain and right", "certain and wrong", "one class"],
 )
 def test_temperature_is_one_when_nll_does_not_depend_on_it(log_p: Tensor, labels: list[int]) -> None:
-    assert fit_temperature(log_p, torch.tensor(labels)) == 1
+    assert fit(log_p, torch.tensor(labels)) == (1.0, False)
 
 
 def test_temperature_of_nan_is_nan_and_so_are_the_metrics() -> None:

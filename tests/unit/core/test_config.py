@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -112,6 +113,14 @@ def test_merging_leaves_both_sides_as_they_were() -> None:
     assert (base, changes) == ({"a": {"b": 1}}, {"a": {"c": 2}})
 
 
+@pytest.mark.parametrize("names", [["training.epochs", "training"], ["training", "training.epochs"]])
+def test_dotted_names_of_a_file_join_its_nested_ones_in_any_order(names: list[str]) -> None:
+    values: dict[str, Any] = {"training.epochs": 3, "training": {"lr": 0.2}}
+    config = build_config({name: values[name] for name in names})
+    assert (config.training.epochs, config.training.lr) == (3, 0.2)
+    assert values["training"] == {"lr": 0.2}  # what was given stays as it is
+
+
 def test_nesting_is_the_inverse_of_flattening() -> None:
     tree = load_config("latentbe").model_dump(mode="json")
     assert nest(flatten(tree)) == tree
@@ -141,7 +150,7 @@ def test_numbers_survive_yaml_to_the_last_bit(value: float) -> None:
 
 @pytest.mark.parametrize("path", ["data", "true", "12", "1e3", "null", "a: b", "# c", "~/über", "x\ny", "2026-01-01"])
 def test_any_path_survives_yaml(path: str, tmp_path: Path) -> None:
-    config = build_config({"data": ImageFolder(path=path).model_dump()})
+    config = build_config({"data": ImageFolder(path=f"/{path}").model_dump()})
     (tmp_path / "c.yaml").write_text(to_yaml(config), encoding="utf-8")
     assert load_config(tmp_path / "c.yaml") == config
 
@@ -188,7 +197,7 @@ def test_settings_cannot_be_changed_in_place() -> None:
 def test_tdiv_sdiv_with_one_teacher_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         load_config("latentbe", ["teachers.count=1"])
-    (fault,) = caught.value.faults
+    (fault,) = [str(issue) for issue in caught.value.issues]
     assert fault.startswith("perturbation: tdiv_sdiv needs two teachers")
     assert "teachers.count" in fault
 

@@ -195,4 +195,4 @@ def test_severity_that_there_is_not_is_refused(severity: int) -> None:
 def test_all_faults_are_told_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         corrupt(smooth(1), "fog", 9, 0)
-    assert len(caught.value.faults) == 2
+    assert len(caught.value.issues) == 2

@@ -207,3 +207,25 @@ def test_student_has_the_head_of_its_transfer(kind: str, digits: Data) -> None:
     expected = (1 + plain.exp()).log() if kind == "proxy_end2" else plain
     assert_close(student.eval()(images), expected)
     assert_close(student.merged().eval()(images), expected[0])
+
+
+@pytest.mark.parametrize("piece", [ProxyEnd2(), ProxyEnd2(divergence="proxy"), End2(), End2(smoothing=0.0)], ids=str)
+def test_loss_and_gradient_are_finite_where_all_teachers_rule_a_class_out(piece: ProxyEnd2 | End2) -> None:
+    teachers = torch.tensor([[[0.0, -torch.inf, 1]], [[2.0, -torch.inf, 0]]])
+    student = torch.zeros(1, 1, 3, requires_grad=True)
+    loss = piece(student, teachers, torch.tensor([0]), student)
+    loss.backward()
+    assert bool(loss.isfinite())
+    assert bool(student.grad.isfinite().all())
+
+
+def test_a_class_that_all_teachers_rule_out_leaves_their_divergence_as_it_is() -> None:
+    # KL(Dir(beta) || Dir(beta)) = 0: the student that fits, with a class more that has beta = 0 * beta_0 + 1 = 1.
+    p = torch.tensor([[0.5, 0.5], [0.9, 0.1]], dtype=torch.float64)
+    mean = p.mean(0)
+    apart = float((mean * (mean.log() - p.log())).sum(-1).mean())
+    precision = 2 / (2 * apart)  # (c - 1) / (2 MKL) of three classes
+    beta = torch.tensor([*(mean * precision + 1), 1.0], dtype=torch.float64)
+    teachers = torch.cat([p.log(), torch.full((2, 1), -torch.inf, dtype=torch.float64)], -1).unsqueeze(1)
+    loss = ProxyEnd2(divergence="proxy").distillation(beta.log().view(1, 1, 3), teachers)
+    assert float(loss) == pytest.approx(0, abs=1e-9)

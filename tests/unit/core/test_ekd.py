@@ -142,3 +142,19 @@ def test_loss_is_the_loop_over_branches_and_images(
             total += -math.log(softmax(z[k])[labels[b]]) + temperature**2 * kl(p, softmax(z[k], temperature))
     settings = Ekd(temperature=temperature, together=together, teachers_together=teachers_together)
     assert float(settings(s, t, torch.tensor(labels), s)) == pytest.approx(total / 5)
+
+
+def test_a_teacher_that_rules_a_class_out_costs_what_the_formula_says() -> None:
+    # By hand: CE 3 ln 3 with T = 4: KL(t_1 || z_1) = ln 3/2, KL(t_2 || z_2) = 0, KL(mean of logits || z) = ln 3/2.
+    teachers = torch.tensor([[[0.0, 0, -torch.inf]], [[0.0, 0, 0]]])
+    student = torch.zeros(2, 1, 3, requires_grad=True)
+    loss = Ekd(temperature=4.0)(student, teachers, torch.tensor([0]), student)
+    assert loss.item() == pytest.approx(3 * math.log(3) + 16 * 2 * math.log(1.5))  # 16.2707
+    loss.backward()
+    assert bool(student.grad.isfinite().all())
+
+
+def test_logits_beyond_every_square_do_not_count_at_weight_zero() -> None:
+    teachers = torch.full((2, 1, 3), 1e30)
+    student = torch.zeros(2, 1, 3)
+    assert float(Ekd(temperature=4.0)(student, teachers, torch.tensor([0]), student)) == pytest.approx(3 * math.log(3))

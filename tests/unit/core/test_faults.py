@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ensdistill.config import Config, build_config, flatten
-from ensdistill.errors import ConfigError, DataError, DivergedError, EnsdistillError
+from ensdistill.errors import NO_VALUE, ConfigError, ConfigIssue, DataError, DivergedError, EnsdistillError
 from ensdistill.faults import nearest, settings_table
 
 TDIV = {"kind": "tdiv_sdiv"}
@@ -16,7 +16,7 @@ TDIV = {"kind": "tdiv_sdiv"}
 def faults(tree: dict[str, Any]) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         build_config(tree)
-    return caught.value.faults
+    return [str(issue) for issue in caught.value.issues]
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,14 @@ def faults(tree: dict[str, Any]) -> list[str]:
         ({"teachers": {"epochs": 3}}, "teachers.epochs: no such setting", "did you mean teachers.training.epochs?"),
         ({"averaging": {"kind": "swa", "decay": 0.9}}, "averaging.decay: no such", "of swa (it belongs to ema)"),
         ({"transfer": {"step_size": 0.1}}, "transfer.step_size: no such", "did you mean perturbation.step_size?"),
+        # a dotted name where names are nested
+        ({"training.epoch": 3}, "training.epoch: no such setting", "did you mean epochs?"),
+        ({"teachers": {"training.lr": 1}}, "teachers.training.lr: no such", ". Write it as training: {lr: ...}"),
+        ({"teachers": {"trainin.lr": 1}}, "teachers.trainin.lr: no such", "did you mean teachers.training.lr?"),
+        ({"training": {"lr": 1}, "training.lr": 2}, "training.lr: set twice", ""),
+        ({"training.lr": 2, "training": {"lr": 1}}, "training.lr: set twice", ""),
+        ({"training..lr": 2}, "'training..lr': a name has no empty part", ""),
+        ({"": 2}, "'': a name has no empty part", ""),
         # an unknown kind
         ({"transfer": {"kind": "averged"}}, "transfer.kind: 'averged' is none of", "did you mean averaged?"),
         ({"averaging": {"kind": "emma"}}, "averaging.kind: 'emma' is none of none, ema", "did you mean ema?"),
@@ -100,10 +108,28 @@ def test_all_faults_are_reported_at_once() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("tree", "issue"),
+    [
+        ({"transfer": {"alpha": 1.5}}, (("transfer", "alpha"), 1.5, None)),
+        ({"traning": {}}, (("traning",), NO_VALUE, "did you mean training?")),
+        ({"averaging": {"kind": "emma"}}, (("averaging", "kind"), "emma", "did you mean ema?")),
+        ({"perturbation": TDIV, "teachers": {"count": 1}}, (("perturbation",), NO_VALUE, None)),
+        ({"training": {"batch_size": 99}, "data": {"train": 50}}, (("training", "batch_size"), 99, None)),
+        ({"changes": [{"after": 99, "settings": {"training.lr": 1}}]}, (("changes", 0, "after"), 99, None)),
+    ],
+    ids=str,
+)
+def test_an_issue_holds_path_value_and_hint(tree: dict[str, Any], issue: tuple[Any, ...]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build_config(tree)
+    assert [(one.path, one.value, one.hint) for one in caught.value.issues] == [issue]
+
+
 def test_message_of_a_config_error_is_its_faults_one_a_line() -> None:
     error = ConfigError(["a: one", "b: two"])
     assert str(error) == "a: one\nb: two"
-    assert ConfigError("only").faults == ["only"]
+    assert ConfigError("only").issues == [ConfigIssue((), "only")]
 
 
 @pytest.mark.parametrize(

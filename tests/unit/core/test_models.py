@@ -117,7 +117,7 @@ def test_every_architecture_is_chosen_by_overrides(overrides: list[str], expecte
 def test_settings_that_make_no_network_are_refused_with_the_way_out(overrides: list[str], fault: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config("kd", overrides)
-    (line,) = caught.value.faults
+    (line,) = [str(issue) for issue in caught.value.issues]
     assert fault in line
 
 
@@ -357,7 +357,7 @@ def test_network_that_does_not_fit_the_images_is_refused_with_the_way_out(
 ) -> None:
     with pytest.raises(ConfigError) as caught:
         on_meta(model, shape)
-    (line,) = caught.value.faults
+    (line,) = [str(issue) for issue in caught.value.issues]
     assert line.startswith(begins)
     assert holds in line
     assert "\n" not in line
@@ -556,7 +556,7 @@ def test_import_that_gives_no_network_is_refused_with_the_way_out(
 ) -> None:
     with pytest.raises(ConfigError) as caught:
         Imported(path=path, arguments=arguments)(RGB, 10)
-    (line,) = caught.value.faults
+    (line,) = [str(issue) for issue in caught.value.issues]
     assert line.startswith(begins)
     assert holds in line
     assert "\n" not in line

@@ -1,12 +1,13 @@
 """YAML is read safely, with its faults in our own words."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from ensdistill.errors import ConfigError
-from ensdistill.reading import Lines, parse_mapping, parse_yaml, read_yaml
+from ensdistill.reading import Lines, parse_mapping, parse_yaml, read_yaml, to_yaml_text
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "---\n"])
@@ -61,8 +62,89 @@ def test_texts_that_only_look_like_numbers_stay_texts(text: str) -> None:
     assert parse_yaml(f"a: {text}", "a.yaml")["a"] == text.strip("'")
 
 
-def test_reading_leaves_yamls_own_loader_as_it_is() -> None:
-    assert yaml.safe_load("a: 1e-3\nb: 1\nb: 2") == {"a": "1e-3", "b": 2}
+# The tables of YAML 1.2.2, section 10.3.2, and what YAML 1.1 has that 1.2 has not.
+PLAIN_SCALARS = [
+    ("010", 10),
+    ("-0100", -100),
+    ("08", 8),
+    ("+12", 12),
+    ("0o17", 15),
+    ("0xfF", 255),
+    ("12e03", 12000.0),
+    ("1.", 1.0),
+    ("-.5", -0.5),
+    (".inf", float("inf")),
+    ("-.INF", -float("inf")),
+    ("true", True),
+    ("FALSE", False),
+    ("~", None),
+    ("", None),
+    ("Null", None),
+    *[
+        (text, text)
+        for text in ("1:30", "1:30:15.5", "1_000", "0b11", "0o8", "-0x1", "yes", "NO", "on", "Off", "y", "n")
+    ],
+    *[
+        (text, text)
+        for text in ("2020-01-01", "2001-12-14 21:59:43", "=", "tRue", "nUll", "1.2.3", "1,5", "+", ".", "e3")
+    ],
+]
+
+
+@pytest.mark.parametrize(("text", "value"), PLAIN_SCALARS)
+@pytest.mark.parametrize("heading", ["", "%YAML 1.1\n---\n"])
+def test_plain_scalars_are_read_by_the_core_schema_of_yaml_1_2(heading: str, text: str, value: Any) -> None:
+    parsed = parse_yaml(f"{heading}a: {text}", "a.yaml")["a"]
+    assert (type(parsed), parsed) == (type(value), value)
+
+
+@pytest.mark.parametrize(
+    "text", ["!!timestamp 2020-01-01", "!!binary aGk=", "!!set {a, b}", "!!omap [a: 1]", "!!bool yes"]
+)
+def test_values_that_no_setting_can_hold_are_refused_with_their_line(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"a\.yaml, line 2: "):
+        parse_yaml(f"b: 1\na: {text}", "a.yaml")
+
+
+@pytest.mark.parametrize("value", [*[text for text, _ in PLAIN_SCALARS], "<<", "a: b", "x\ny", "\u00e9\udcff", 1e-5])
+def test_what_is_written_is_read_back_alike_by_yaml_1_2_and_1_1(value: Any) -> None:
+    tree = {"a": [value], "b": {"y": value}}
+    text = to_yaml_text(tree)
+    assert parse_yaml(text, "a.yaml") == tree
+    assert yaml.safe_load(text) == tree  # PyYAML reads YAML 1.1
+
+
+@pytest.mark.parametrize("text", ["\ufeffa: 1\nb: 2\n", "a: 1\r\nb: 2\r\n", "a: 1\rb: 2", "--- # x\na: 1\nb: 2\n...\n"])
+def test_marks_and_line_ends_of_other_editors_are_no_part_of_the_values(text: str) -> None:
+    assert parse_yaml(text, "a.yaml") == {"a": 1, "b": 2}
+
+
+@pytest.mark.parametrize("text", ["a:\n\tb: 1", "a: 1\n\tb: 2", "a:\n  b: 1\n\tc: 1"])
+def test_a_tab_is_named(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"line \d: a tab; indent with spaces"):
+        parse_yaml(text, "a.yaml")
+
+
+@pytest.mark.parametrize("text", ["a: &x [*x]", "&x {a: *x}", "a: &x {b: 1, <<: *x}", "a: &x {b: {c: [1, *x]}}"])
+def test_an_alias_inside_of_what_it_stands_for_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"a\.yaml, line 1"):
+        parse_yaml(text, "a.yaml")
+
+
+def test_aliases_that_stand_for_millions_of_values_are_refused() -> None:
+    doubled = "".join(f"a{n + 1}: &a{n + 1} [*a{n}, *a{n}]\n" for n in range(60))
+    with pytest.raises(ConfigError, match=r"line 17: more than 100,000 values"):
+        parse_yaml(f"a0: &a0 [1]\n{doubled}", "a.yaml")
+
+
+def test_the_first_of_several_merged_mappings_counts_and_own_names_count_more() -> None:
+    text = "a: &a {x: 1, y: 1, z: 1}\nb: &b {x: 2, y: 2, w: 2}\nc: {z: 3, <<: [*a, *b]}\n"
+    assert parse_yaml(text, "a.yaml")["c"] == yaml.safe_load(text)["c"] == {"x": 1, "y": 1, "z": 3, "w": 2}
+
+
+def test_an_anchor_that_is_given_twice_stands_for_the_last_value(recwarn: pytest.WarningsRecorder) -> None:
+    assert parse_yaml("a: &x 1\nb: &x 2\nc: *x", "a.yaml")["c"] == 2
+    assert not recwarn.list
 
 
 def test_broken_yaml_is_refused_with_its_line() -> None:
@@ -89,7 +171,7 @@ def test_folder_instead_of_a_file_is_refused(tmp_path: Path) -> None:
 def test_all_bad_names_are_told_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_mapping("a: {b: 1, b: 2}\n3: x\n[c]: y\na: 4\n", "a.yaml")
-    assert [fault.split(" ")[2:4] for fault in caught.value.faults] == [
+    assert [fault.split(" ")[2:4] for fault in str(caught.value).splitlines()] == [
         ["1:", "b"],
         ["2:", "3:"],
         ["3:", "this:"],

@@ -1,15 +1,20 @@
 """Teachers from elsewhere: their files read in every usual form, refused in every other, and never executed."""
 
+import argparse
+import itertools
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from ensdistill.checkpoints import find_weights
 from ensdistill.config import Config, Teachers, build_config
 from ensdistill.data import Data, load_data
 from ensdistill.distill import distill
@@ -135,7 +140,7 @@ def test_without_mean_and_deviation_those_of_the_training_images_are_taken(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("mean", "std"), [([0.5], []), ([], [0.5]), ([0.5, 0.5, 0.5], [0.2, 0.2, 0.2]), ([0.5], [0.0]), ([0.5], [-1.0])]
+    ("mean", "std"), [([0.5], []), ([], [0.5]), ([0.5, 0.5, 0.5], [0.2, 0.2, 0.2]), ([0.5, 0.5], [0.5])]
 )
 def test_mean_and_deviation_that_do_not_fit_the_images_are_refused(
     mean: list[float], std: list[float], tmp_path: Path, digits: Data
@@ -143,6 +148,203 @@ def test_mean_and_deviation_that_do_not_fit_the_images_are_refused(
     torch.save(original(digits)[1].state_dict(), tmp_path / "weights.pt")
     with pytest.raises(ConfigError, match=r"teachers\.files: mean and std"):
         read(tmp_path / "weights.pt", digits, mean=mean, std=std)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("mean", [128.0]),
+        ("mean", [0.4, 116.28, 0.3]),
+        ("mean", [-0.1]),
+        ("std", [256.0]),
+        ("std", [58.4]),
+        ("std", [0.0]),
+        ("std", [-1.0]),
+    ],
+)
+def test_mean_and_deviation_that_cannot_be_of_images_from_0_to_1_are_refused(name: str, values: list[float]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        with_files([{"path": "x.pt", "mean": [0.5] * len(values), "std": [0.5] * len(values), name: values}], 0)
+    (issue,) = caught.value.issues
+    assert (issue.name, issue.value) == (f"teachers.files.0.{name}", values)
+    assert "by 255" in str(issue)
+
+
+def test_networks_that_take_pixels_from_0_to_255_have_a_small_deviation() -> None:
+    files = [{"path": "x.pt", "mean": [0.0], "std": [1 / 255]}, {"path": "y.pt", "mean": [0.0], "std": [1.0]}]
+    assert with_files(files, 0).teachers.total == 2
+
+
+# --- wrappers and prefixes ---
+
+PREFIXES = ["module.", "_orig_mod.", "model.", "net."]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_prefixes_of_wrappers_may_stand_in_any_order_and_number(count: int, digits: Data) -> None:
+    network = Convnet(width=2, blocks=2)((1, 8, 8), 10)
+    for prefixes in itertools.product(PREFIXES, repeat=count):
+        (found, *others), _ = find_weights(with_prefix(network.state_dict(), "".join(prefixes)), network)
+        assert not others
+        assert all(torch.equal(found.state[name], tensor) for name, tensor in network.state_dict().items())
+
+
+@pytest.mark.parametrize("prefix", ["backbone.", "encoder.net.module.", "student_network.", "0."])
+def test_a_prefix_that_nobody_knows_is_found_by_the_names(prefix: str) -> None:
+    network = ResNet(depth=8, width=2)((1, 8, 8), 10)
+    (found,), _ = find_weights(with_prefix(network.state_dict(), prefix), network)
+    assert found.prefix == prefix
+
+
+def inside(state: dict[str, Tensor], part: str) -> dict[str, Tensor]:
+    """The names with a part after their first."""
+    return {name.replace(".", f".{part}.", 1): tensor for name, tensor in state.items()}
+
+
+class Hyper(argparse.Namespace):
+    """An object that is no tensor."""
+
+
+EXTRAS = {
+    "epoch": 3,
+    "args": argparse.Namespace(lr=0.1),
+    "hyper": Hyper(a=[1]),
+    "best": np.float64(0.9),
+    "path": Path("x"),
+    "when": datetime(2026, 1, 1),
+    "optimizer": {"state": {0: {"momentum_buffer": torch.zeros(3)}}, "param_groups": [{"lr": 0.1, "params": [0]}]},
+}
+CHECKPOINTS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
+    "state_dict beside objects": lambda state: {"state_dict": with_prefix(state), **EXTRAS},
+    "model": lambda state: {"model": state, **EXTRAS},
+    "net": lambda state: {"net": with_prefix(state), "acc": 0.9},
+    "ema alone": lambda state: {"ema": state},
+    "model_ema": lambda state: {"model_ema": with_prefix(state, "module.")},
+    "wrapper of no known name": lambda state: {"student_weights": state, "step": 1},
+    "wrapper in a wrapper": lambda state: {"checkpoint": {"model": {"state_dict": with_prefix(state, "net.")}}},
+    "Lightning": lambda state: {
+        "epoch": 1,
+        "global_step": 5,
+        "pytorch-lightning_version": "2.5.0",
+        "state_dict": {
+            **with_prefix(state, "model."),
+            "criterion.weight": torch.ones(10),
+            "metric.total": torch.ones(1),
+        },
+        "loops": {"fit_loop": {"state_dict": {}}},
+        "callbacks": {"ModelCheckpoint{'monitor': 'val'}": {"best_model_score": torch.tensor(0.5)}},
+        "optimizer_states": [{"state": {0: {"step": torch.tensor(5.0)}}, "param_groups": []}],
+        "lr_schedulers": [],
+        "hparams_name": "kwargs",
+        "hyper_parameters": argparse.Namespace(width=2),
+    },
+    "average of torch": lambda state: {**with_prefix(state), "n_averaged": torch.tensor(7)},
+    "counters left out": lambda state: {name: t for name, t in state.items() if "num_batches" not in name},
+    "counters of a profiler": lambda state: {**state, "0.total_ops": torch.zeros(1), "total_params": torch.zeros(1)},
+    "compiled parts": lambda state: inside(state, "_orig_mod"),
+    "parallel and compiled parts": lambda state: with_prefix(inside(state, "_orig_mod.module"), "module."),
+    "half": lambda state: {name: t.bfloat16() if t.is_floating_point() else t for name, t in state.items()},
+    "double": lambda state: {name: t.double() if t.is_floating_point() else t for name, t in state.items()},
+    "parameters": lambda state: {name: nn.Parameter(t, t.is_floating_point()) for name, t in state.items()},
+    "the same twice": lambda state: {"state_dict": state, "ema": {name: t.clone() for name, t in state.items()}},
+}
+
+
+@pytest.mark.parametrize("kind", CHECKPOINTS)
+def test_checkpoints_of_other_projects_are_read(kind: str, tmp_path: Path, digits: Data) -> None:
+    network = original(digits)
+    torch.save(CHECKPOINTS[kind](network[1].state_dict()), tmp_path / "weights.ckpt")
+    loaded = TeacherFile(path=str(tmp_path / "weights.ckpt"), model=MODEL)(digits)
+    assert not loaded.warnings
+    exact = {"atol": 0, "rtol": 0} if kind != "half" else {"atol": 0.1, "rtol": 0.1}
+    assert_close(loaded.network.eval()(images(digits)), network(images(digits)), **exact)
+
+
+def test_a_safetensors_file_may_have_any_suffix(tmp_path: Path, digits: Data) -> None:
+    network = original(digits)
+    save_file(with_prefix(network[1].state_dict(), "_orig_mod.module."), tmp_path / "weights.bin")
+    assert torch.equal(read(tmp_path / "weights.bin", digits)(images(digits)), network(images(digits)))
+
+
+@pytest.mark.parametrize(
+    ("wrap", "taken", "other"),
+    [
+        (lambda a, b: {"ema": b, "model": a}, {"key": "model"}, {"key": "ema"}),
+        (lambda a, b: {"state_dict_ema": b, "state_dict": a}, {"key": "state_dict"}, {"key": "state_dict_ema"}),
+        (lambda a, b: {"best": b, "net": with_prefix(a)}, {"key": "net"}, {"key": "best"}),
+        (
+            lambda a, b: {"state_dict": with_prefix(b, "ema_model.module.") | with_prefix(a, "model.")},
+            {"prefix": "model."},
+            {"prefix": "ema_model.module"},
+        ),
+    ],
+)
+def test_of_two_networks_that_fit_the_likelier_is_taken_with_a_warning_unless_the_settings_name_one(
+    wrap: Any, taken: dict[str, str], other: dict[str, str], tmp_path: Path, digits: Data
+) -> None:
+    first, second = original(digits, 1), original(digits, 2)
+    torch.save(wrap(first[1].state_dict(), second[1].state_dict()), tmp_path / "two.pt")
+    loaded = TeacherFile(path=str(tmp_path / "two.pt"), model=MODEL)(digits)
+    (warning,) = loaded.warnings
+    assert [name in str(warning) for name in (*taken.values(), *other.values())] == [True, True]
+    for settings, network in (({}, first), (taken, first), (other, second)):
+        assert torch.equal(read(tmp_path / "two.pt", digits, **settings)(images(digits)), network(images(digits)))
+
+
+def test_two_networks_of_which_none_is_likelier_are_refused(tmp_path: Path, digits: Data) -> None:
+    one, two = original(digits, 1)[1].state_dict(), original(digits, 2)[1].state_dict()
+    torch.save(with_prefix(one, "student.") | with_prefix(two, "teacher."), tmp_path / "two.pt")
+    with pytest.raises(DataError, match=r"prefix student\., prefix teacher\."):
+        read(tmp_path / "two.pt", digits)
+    assert torch.equal(read(tmp_path / "two.pt", digits, prefix="teacher")[1][0].weight, two["0.weight"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [({"key": "modle"}, "no weights at modle; weights are at model"), ({"prefix": "modul."}, "they begin with module")],
+)
+def test_a_place_or_prefix_that_is_not_there_is_told_with_those_that_are(
+    settings: dict[str, str], found: str, tmp_path: Path, digits: Data
+) -> None:
+    torch.save({"model": with_prefix(original(digits)[1].state_dict())}, tmp_path / "weights.pt")
+    with pytest.raises(DataError, match=found):
+        read(tmp_path / "weights.pt", digits, **settings)
+
+
+def test_place_and_prefix_are_no_part_of_settings_and_hashes_where_they_are_empty() -> None:
+    file = TeacherFile(path="x")
+    assert set(file.model_dump()) == {"path", "model", "mean", "std"}
+    assert TeacherFile(path="x", key="ema").model_dump()["key"] == "ema"
+
+
+MISFITS: dict[str, tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]], str]] = {
+    "classes": (
+        lambda state: {name: t[:5] if t.shape[:1] == (10,) else t for name, t in state.items()},
+        r"is 5x\d+ in the file and 10x\d+ in the network",
+    ),
+    "missing": (lambda state: dict(list(state.items())[1:]), r"1 of \d+ tensors are missing, such as 0\.weight"),
+    "too many": (lambda state: {**state, "extra.weight": torch.zeros(1)}, "1 are too many, such as extra.weight"),
+    "integers": (
+        lambda state: {name: (t * 100).to(torch.int8) for name, t in state.items()},
+        "is torch.int8 in the file and torch.float32 in the network",
+    ),
+    "other names": (lambda state: {f"x{n}": t for n, t in enumerate(state.values())}, "no name in it is one of"),
+}
+
+
+@pytest.mark.parametrize("kind", MISFITS)
+def test_weights_that_do_not_fit_are_refused_with_what_is_wrong(kind: str, tmp_path: Path, digits: Data) -> None:
+    change, why = MISFITS[kind]
+    torch.save({"state_dict": change(original(digits)[1].state_dict())}, tmp_path / "weights.pt")
+    with pytest.raises(DataError, match=f"in state_dict: .*{why}"):
+        read(tmp_path / "weights.pt", digits)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+def test_a_torchscript_program_is_called_one(tmp_path: Path, digits: Data) -> None:
+    torch.jit.script(nn.Linear(2, 2)).save(tmp_path / "program.pt")
+    with pytest.raises(DataError, match="a TorchScript program; save the network's state_dict"):
+        read(tmp_path / "program.pt", digits)
 
 
 # --- refusals ---

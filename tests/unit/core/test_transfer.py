@@ -1,6 +1,7 @@
 """The third axis against hand constants (METHODS K1, K2) and loops over single examples."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -9,8 +10,8 @@ from torch.testing import assert_close
 
 from ensdistill.config import Config, load_config
 from ensdistill.students import BatchEnsemble
-from ensdistill.transfer import Averaged, Labels, OneToOne
-from ensdistill.transfer.losses import kl_to_student, label_cross_entropy
+from ensdistill.transfer import AeKd, Averaged, Ekd, End2, Labels, OneToOne, ProxyEnd2, UniKd
+from ensdistill.transfer.losses import kl_to_student, label_cross_entropy, weighted_sum
 from tests.unit.core.by_hand import kl, mean, softmax
 
 T = 4.0
@@ -254,3 +255,38 @@ def test_identical_targets_keep_the_factors_of_all_subnetworks_identical(
 def test_different_teachers_part_the_factors_of_the_subnetworks() -> None:
     for factor in _trained_factors(OneToOne(), same_teachers=False):
         assert (factor[0] - factor[1]).abs().max() > 1e-3
+
+
+def never() -> Tensor:
+    raise AssertionError("a term of weight 0 was computed")
+
+
+def test_a_term_of_weight_zero_is_not_computed() -> None:
+    assert float(weighted_sum((0.0, never), (2.0, lambda: torch.tensor(3.0)), (0, never))) == 6
+
+
+def test_a_sum_whose_weights_are_all_zero_is_zero_and_has_a_gradient() -> None:
+    student = torch.ones(2, requires_grad=True)
+    weighted_sum((0.0, student.sum), (0.0, never)).backward()
+    assert student.grad.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        Averaged(alpha=0.0),
+        OneToOne(alpha=0.0),
+        AeKd(teacher_weight=0.0),
+        UniKd(labelled_weight=0.0, unlabelled_weight=0.0),
+        Ekd(teacher_weight=0.0),
+        End2(alpha=0.0),
+        ProxyEnd2(alpha=0.0),
+    ],
+    ids=lambda piece: piece.kind,
+)
+def test_teachers_that_do_not_count_may_be_anything(piece: Any) -> None:
+    student, labels = torch.zeros(2, 3, 4, requires_grad=True), torch.tensor([0, 1, 2])
+    times = 3 if piece.kind == "ekd" else 1  # of two branches and both as one
+    for number in (torch.nan, torch.inf, -torch.inf):
+        loss = piece(student, torch.full((2, 3, 4), number), labels, student)
+        assert float(loss) == pytest.approx(times * math.log(4))

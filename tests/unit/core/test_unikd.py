@@ -261,3 +261,42 @@ def test_loss_is_the_loop_over_images(believe: str, correctness: str, disagreeme
         normalise=normalise,
     )
     assert float(settings(s, t, torch.tensor(labels), s)) == pytest.approx(expected)
+
+
+RULED_OUT = torch.tensor([[[0.0, -torch.inf, 1]], [[2.0, -torch.inf, 0]], [[1.0, -torch.inf, 0]]])
+
+
+@pytest.mark.parametrize("believe", ["probability", "inverse_loss", "others_losses"])
+def test_teachers_that_all_rule_the_label_out_count_alike(believe: str) -> None:
+    weights = UniKd(believe=believe).teacher_weights(RULED_OUT, torch.tensor([1]))
+    assert_close(weights, torch.full((3, 1), 1 / 3))
+
+
+@pytest.mark.parametrize("believe", ["probability", "inverse_loss", "others_losses"])
+def test_a_teacher_that_rules_the_label_out_is_not_believed_beside_one_that_does_not(believe: str) -> None:
+    teachers = torch.tensor([[[0.0, 0, 0]], [[0.0, -torch.inf, 0]]])
+    weights = UniKd(believe=believe).teacher_weights(teachers, torch.tensor([1]))
+    assert_close(weights, torch.tensor([[1.0], [0.0]]), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("disagreement", ["jensen_shannon", "pairwise_kl", "variance", "deviation"])
+def test_a_class_that_all_teachers_rule_out_adds_nothing_to_their_disagreement(disagreement: str) -> None:
+    piece = UniKd(disagreement=disagreement)
+    without = piece.disagreements(RULED_OUT[..., [0, 2]])
+    classes = 3 / 2 if disagreement == "deviation" else 1  # which is a mean over classes
+    assert_close(piece.disagreements(RULED_OUT) * classes, without)
+
+
+@pytest.mark.parametrize("label", [0, 1, -1])
+@pytest.mark.parametrize("believe", ["probability", "inverse_loss", "others_losses"])
+@pytest.mark.parametrize("disagreement", ["jensen_shannon", "pairwise_kl"])
+def test_loss_and_gradient_are_finite_where_teachers_rule_classes_out(
+    label: int, believe: str, disagreement: str
+) -> None:
+    some = torch.tensor([[[0.0, 0, -torch.inf]], [[-torch.inf, 0.0, 1]], [[0.0, -torch.inf, 0]]])
+    for teachers in (RULED_OUT, some):
+        student = torch.zeros(1, 1, 3, requires_grad=True)
+        loss = UniKd(believe=believe, disagreement=disagreement)(student, teachers, torch.tensor([label]), student)
+        loss.backward()
+        assert bool(loss.isfinite())
+        assert bool(student.grad.isfinite().all())

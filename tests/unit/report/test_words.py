@@ -4,13 +4,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
+import numpy as np
 import pytest
 from scipy import stats
 
 from ensdistill.errors import DivergedError
-from ensdistill_tune.confirm import Candidate
+from ensdistill_tune.confirm import Candidate, pairs_for_power
 from ensdistill_tune.record import TrialRecord
 from ensdistill_tune.report import advice, words
 from ensdistill_tune.report.document import first_lines, sections
@@ -18,6 +20,7 @@ from ensdistill_tune.report.facts import Facts
 from ensdistill_tune.report.figures import figures
 from ensdistill_tune.report.foresight import Foresight
 from ensdistill_tune.report.importance import Importance
+from ensdistill_tune.subjects import TestMetrics
 from tests.unit.report.synthetic import EPOCHS, PARAMETERS, SEARCH, facts, metrics, reports, study
 
 KNOWN = facts(30)
@@ -35,8 +38,8 @@ def candidate(number: int, values: Sequence[float], baseline: str | None = None)
     return Candidate(trial, repeats)
 
 
-def confirmed(*candidates: Candidate, tested: dict[str, Any] | None = None, **more: Any) -> Facts:
-    return replace(KNOWN, confirmed=candidates, tested=tested or {}, **more)
+def confirmed(*candidates: Candidate, tested: Sequence[TestMetrics] = (), **more: Any) -> Facts:
+    return replace(KNOWN, confirmed=candidates, tested=tested, **more)
 
 
 SURE = [0.100, 0.101, 0.099, 0.100, 0.102]
@@ -95,9 +98,13 @@ def row(nll: float, dee: float, flops: float) -> dict[str, float]:
     return own | {"dee": dee, "flops": flops, "parameters": PARAMETERS}
 
 
-def on_test(dee: Sequence[float], share: float) -> dict[str, Any]:
-    teachers = {"ensemble of 4 teachers": [row(0.11, 4, 400)], "one teacher (mean)": [row(0.18, 1, 100)]}
-    return {"005": [row(0.12, value, share * 100) for value in dee], **teachers}
+def on_test(dee: Sequence[float], share: float) -> list[TestMetrics]:
+    students = [row(0.12, value, share * 100) for value in dee]
+    return [
+        TestMetrics(kind="candidate", trial=5, metrics=students),
+        TestMetrics(kind="ensemble", metrics=[row(0.11, 4, 400)]),
+        TestMetrics(kind="teacher_mean", metrics=[row(0.18, 1, 100)]),
+    ]
 
 
 def test_worth_is_the_mean_deep_ensemble_equivalent_and_the_price_in_networks() -> None:
@@ -114,14 +121,16 @@ def test_worth_says_where_the_scale_ends() -> None:
     said = words.worth(bad) or ""
     assert "worth no more than one of the 4 teachers at the price of one" in said
     assert "is 0.1080 +- 0.0000, that of one teacher in the mean 0.1620" in said
-    alone = {**on_test([1.0, 1.0], 1.0), "ensemble of 4 teachers": [row(0.18, 1, 100)]}
+    student, _, mean = on_test([1.0, 1.0], 1.0)
+    alone = [student, TestMetrics(kind="ensemble", metrics=[row(0.18, 1, 100)]), mean]
     assert words.worth(confirmed(candidate(5, SURE), tested=alone)) is None
 
 
 def test_students_that_do_not_reach_one_teacher_are_the_first_thing_to_mend() -> None:
     rows = on_test([1.0, 1.0], 1.0)
     assert advice.behind(confirmed(candidate(5, SURE), tested=rows)) is None
-    worse = confirmed(candidate(5, SURE), tested={**rows, "005": [row(0.2, 1.0, 100), row(0.17, 1.0, 100)]})
+    poor = TestMetrics(kind="candidate", trial=5, metrics=[row(0.2, 1.0, 100), row(0.17, 1.0, 100)])
+    worse = confirmed(candidate(5, SURE), tested=[poor, *rows[1:]])
     assert "One teacher alone is better" in advice.advice(worse, [])[0]
 
 
@@ -150,7 +159,7 @@ def test_closeness_has_ensemble_and_one_teacher_in_brackets() -> None:
 
 def test_the_figures_of_the_student_that_ships_are_those_of_its_seed() -> None:
     rows = on_test([3.0, 3.2, 3.1, 3.0, 3.0], 1.0)
-    rows["005"][2] = row(0.15, 3, 100)  # the third seed is best on validation (0.099)
+    rows[0].metrics[2] = row(0.15, 3, 100)  # the third seed is best on validation (0.099)
     take = next(part.text for part in sections(confirmed(candidate(5, SURE), tested=rows)) if "Take" in part.title)
     assert "student of seed 3" in take
     assert "accuracy 0.9500, NLL 0.1500" in take
@@ -186,12 +195,41 @@ def test_the_first_lines_are_about_ten() -> None:
 # --- what to try next -------------------------------------------------------------------------------------------------
 
 
-def test_seeds_that_are_wanted_shrink_with_the_square_of_the_difference() -> None:
-    apart = [0.01, 0.03, 0.02, 0.05, -0.01]
-    wide = [10 * (value - 0.02) + 0.02 for value in apart]
-    assert (advice.seeds_wanted(apart) or 0) < 10
-    assert 80 * (advice.seeds_wanted(apart) or 0) <= 100 * (advice.seeds_wanted(wide) or 0)
-    assert advice.seeds_wanted([0.01, -0.01]) is None
+def apart_by(effect: float, n: int = 5) -> list[float]:
+    """Differences whose mean is `effect` times their standard deviation."""
+    shape = [k - (n - 1) / 2 for k in range(n)]
+    return [effect + value / stdev(shape) for value in shape]
+
+
+@pytest.mark.parametrize(("effect", "among", "seeds"), [(1.0, 3, 14), (0.5, 3, 45), (-1.0, 3, 14), (1.0, 1, 10)])
+def test_seeds_that_are_advised_give_the_verdicts_own_test_a_power_of_80_percent(
+    effect: float, among: int, seeds: int
+) -> None:
+    assert pairs_for_power(apart_by(effect), among, most=100) == seeds
+    chance = np.random.default_rng(0)
+    drawn = chance.normal(effect, 1, (20_000, seeds))
+    limit = stats.t.ppf(1 - 0.025 / among, seeds - 1)
+    t = np.abs(drawn.mean(1)) / stats.sem(drawn, axis=1)
+    assert float((t > limit).mean()) == pytest.approx(0.81, abs=0.02)
+
+
+def test_the_number_of_seeds_is_above_what_was_run_and_none_where_no_number_would_do() -> None:
+    assert pairs_for_power(apart_by(9.0), 1, most=50) == 6
+    assert pairs_for_power(apart_by(0.2), 3, most=50) is None
+    assert pairs_for_power([0.01, -0.01], 1, most=50) is None
+    assert pairs_for_power([0.01, 0.01], 1, most=50) is None
+
+
+def test_more_seeds_are_advised_for_a_difference_that_may_be_chance() -> None:
+    other = [0.1 + value / 1000 for value in apart_by(1.0)]
+    known = confirmed(
+        candidate(5, [0.1] * 5), candidate(6, [0.2] * 5), candidate(7, [0.2] * 5), candidate(1, other, "kd")
+    )
+    said = advice.certainty(known) or ""
+    assert "14 seeds show it in 80 % of studies" in said
+    assert "--set confirm.seeds=14" in said
+    hopeless = confirmed(candidate(5, SURE), candidate(1, LIKE, "kd"))
+    assert "50 seeds would show it in less than 80 %" in (advice.certainty(hopeless) or "")
 
 
 def test_settings_at_the_end_of_their_axis_are_to_be_searched_beyond() -> None:
@@ -241,8 +279,11 @@ def test_training_is_to_be_longer_if_the_best_was_still_learning(values: list[fl
 
 def test_failures_are_told_with_their_commonest_reason() -> None:
     errors = [str(DivergedError(n + 1, 30 + n, math.inf if n % 2 else math.nan)) for n in range(10)]
-    failed = [replace(t, state="failed", error=error) for t, error in zip(KNOWN.trials[:10], errors, strict=True)]
-    failed[0] = replace(failed[0], error="out of memory\n![](//else.where/x.png)")
+    failed = [
+        replace(t, state="failed", error=error, error_kind="DivergedError")
+        for t, error in zip(KNOWN.trials[:10], errors, strict=True)
+    ]
+    failed[0] = replace(failed[0], error="out of memory\n![](//else.where/x.png)", error_kind="OutOfMemoryError")
     said = advice.failures(replace(KNOWN, trials=failed)) or ""
     assert said.startswith(f"10 of 10 trials failed, 9 of them like this: `{errors[1]}`.")
     assert "`out of memory ![](//else.where/x.png)`" in (advice.failures(replace(KNOWN, trials=failed[:1])) or "")
@@ -274,7 +315,7 @@ def test_a_second_look_at_the_test_images_is_not_called_the_first() -> None:
     assert ", looked at once," in (words.how_close(KNOWN) or "")
     assert ", looked at 2 times," in (words.how_close(again) or "")
     assert sections(again)[0].text.startswith("Test images, looked at 2 times after")
-    refused = replace(KNOWN, tested={})
+    refused = replace(KNOWN, tested=())
     assert "were looked at before, for other students" in sections(refused)[0].text
 
 

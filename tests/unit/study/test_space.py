@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ensdistill.errors import ConfigError
 from ensdistill.members import Ensemble
 from ensdistill_tune.axis import Axis
 from ensdistill_tune.load import load_study
@@ -41,6 +42,38 @@ def test_overrides_reach_every_part_of_the_file() -> None:
         "none",
         [1, 2],
     )
+
+
+def test_names_of_a_study_file_may_be_dotted_as_those_of_overrides(tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(
+        "search.seed: {choice: [1, 2]}\nsearch: {training.lr: {uniform: [0.1, 0.2]}}\n"
+        "budget.trials: 010\nconfig.training.epochs: 0100\nconfig: {training.batch_size: 8}\n"
+    )
+    study = load_study(file)
+    assert (study.budget.trials, study.epochs, study.fixed_config.training.batch_size) == (10, 100, 8)
+    assert list(study.search) == ["training.lr", "seed"]
+
+
+@pytest.mark.parametrize(
+    ("more", "fault"),
+    [
+        ("budget.trials: 3\nbudget: {trials: 4}\n", "line 2: budget.trials: set twice"),
+        ("search.seed: {choice: [2]}\n", "line 2: search.seed: set twice"),
+        ("budget.trails: 3\n", "line 2: budget.trails: no such setting (did you mean trials?)"),
+        ("config: {teachers: {training.lr: 1}}\n", "config.teachers.training.lr: no such setting. Write it as"),
+        ("config: {training: {epochs: 1:30}}\n", "line 2: config.training.epochs: must be a whole number, not '1:30'"),
+        ("config: {training: {nesterov: yes}}\n", "config.training.nesterov: must be true or false, not 'yes'"),
+    ],
+)
+def test_names_and_numbers_of_a_study_file_that_cannot_be_meant_are_refused(
+    tmp_path: Path, more: str, fault: str
+) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text("search: {seed: {choice: [1]}}\n" + more)
+    with pytest.raises(ConfigError) as caught:
+        load_study(file)
+    assert fault in str(caught.value)
 
 
 def test_a_baseline_takes_the_studys_training_but_its_own_published_method(tmp_path: Path) -> None:

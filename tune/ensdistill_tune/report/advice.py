@@ -1,19 +1,18 @@
 """What to try next: each rule looks at one thing and says one sentence, or nothing."""
 
 import math
-import re
 from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
 from ensdistill.errors import ConfigError
 from ensdistill_tune.axis import Axis
-from ensdistill_tune.confirm import compare
+from ensdistill_tune.confirm import POWER, compare, pairs_for_power
 from ensdistill_tune.record import TrialRecord
 from ensdistill_tune.report.facts import Facts
 from ensdistill_tune.report.foresight import FEWEST, epochs_to_ask
 from ensdistill_tune.report.importance import Importance
-from ensdistill_tune.report.words import percent, teacher_rows_beside, winner_rows
+from ensdistill_tune.report.words import percent, winner_rows
 from ensdistill_tune.space import Study
 
 EDGE = 0.1  # of an axis counts as its end
@@ -30,31 +29,31 @@ def advice(facts: Facts, found: Sequence[Importance]) -> list[str]:
 
 
 def failures(facts: Facts) -> str | None:
-    """Many trials that failed, with one of the commonest reasons: which epoch it was makes no other reason."""
+    """Many trials that failed, with one of the commonest reasons."""
     failed = [trial for trial in facts.trials if trial.state == "failed"]
     if len(failed) * 10 < len(facts.trials) or not failed:
         return None
-    reasons = [" ".join((trial.error or "").split()).replace("`", "'")[:LONGEST] for trial in failed]
-    kinds = [re.sub(r"[\d.]+|\bnan\b|\binf\b", "", reason) for reason in reasons]
-    kind, times = Counter(kinds).most_common(1)[0]
+    kind, times = Counter(trial.error_kind for trial in failed).most_common(1)[0]
+    example = next(trial.error for trial in failed if trial.error_kind == kind)
+    reason = " ".join((example or "").split()).replace("`", "'")[:LONGEST]
     many = f"{len(failed)} of {len(facts.trials)} trials failed"
-    return f"{many}, {times} of them like this: `{reasons[kinds.index(kind)]}`. Narrow the axes that lead there."
+    return f"{many}, {times} of them like this: `{reason}`. Narrow the axes that lead there."
 
 
 def minutes(facts: Facts) -> str | None:
     """A study that ran out of time."""
     if facts.summary["state"] != "out_of_time":
         return None
-    command = facts.command("resume", "--set budget.minutes=...")
+    command = facts.command("resume", ("--set", f"budget.minutes={2 * (facts.study.budget.minutes or 0):g}"))
     return f"The minutes were over before the trials: `{command}` goes on."
 
 
 def behind(facts: Facts) -> str | None:
     """A winner whose students do not even reach one teacher: no knob of distillation makes up for that."""
     rows, _ = winner_rows(facts)
-    if not rows or not facts.teachers:
+    if not rows or not facts.teachers_beside:
         return None
-    _, one = teacher_rows_beside(facts)
+    _, one = facts.teachers_beside
     if fmean(row["cnll"] for row in rows) <= one["cnll"]:
         return None
     return (
@@ -95,11 +94,11 @@ def certainty(facts: Facts) -> str | None:
     baseline = next((c for c in facts.confirmed if c.trial.baseline), None)
     if not searched or baseline is None:
         if facts.summary["state"] == "finished" and not facts.confirmed:
-            return f"Hold the best against luck: `{facts.command('resume', '--set confirm.best=3')}`."
+            return f"Hold the best against luck: `{facts.command('resume', ('--set', 'confirm.best=3'))}`."
         return None
     first, second = (c.values(facts.study.objective) for c in (searched[0], baseline))
     c = compare(first, second, facts.study.mode, len(searched))
-    seeds = seeds_wanted([a - b for a, b in zip(first, second, strict=True)])
+    seeds = pairs_for_power([a - b for a, b in zip(first, second, strict=True)], len(searched), SEEDS)
     worse = c.difference > 0 if facts.study.mode == "min" else c.difference < 0
     if c.distinguishable and not worse:
         return None
@@ -108,19 +107,17 @@ def certainty(facts: Facts) -> str | None:
             f"The published settings of `{baseline.trial.baseline}` hold here: other axes, a larger model or more "
             "training images may leave more to gain than these axes do."
         )
-    if seeds is None or seeds > SEEDS:
-        return "The difference is too small beside the spread over seeds: no reasonable number of seeds would show it."
+    if seeds is None:
+        return (
+            "The difference is too small beside the spread over seeds: even if it is real, "
+            f"{SEEDS} seeds would show it in less than {percent(POWER)} of studies."
+        )
+    command = facts.command("resume", ("--set", f"confirm.seeds={seeds}"))
     return (
-        f"About {seeds} seeds would tell whether the difference is real: "
-        f"`{facts.command('resume', f'--set confirm.seeds={seeds}')}` (other students, so the test images stay closed)."
+        f"If the true difference is as large as the one that was seen, {seeds} seeds show it in {percent(POWER)} of "
+        f"studies (the power of the same test, among {len(searched)}): `{command}` (other students, so the test images "
+        "stay closed)."
     )
-
-
-def seeds_wanted(apart: Sequence[float]) -> int | None:
-    """So many pairs that 1.96 standard errors, and the spread of their estimate, fit into the mean difference."""
-    if len(apart) < 2 or fmean(apart) == 0:
-        return None
-    return max(len(apart) + 1, math.ceil((2.5 * stdev(apart) / fmean(apart)) ** 2))
 
 
 def ends(facts: Facts, found: Sequence[Importance]) -> list[str]:
@@ -179,7 +176,7 @@ def more(facts: Facts) -> str | None:
     total = 2 * facts.study.budget.trials
     return (
         f"The search was still getting better (by {gain:.4f} in its last third): "
-        f"`{facts.command('resume', f'--set budget.trials={total}')}` goes on with it."
+        f"`{facts.command('resume', ('--set', f'budget.trials={total}'))}` goes on with it."
     )
 
 

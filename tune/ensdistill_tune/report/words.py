@@ -1,9 +1,11 @@
 """What was learnt, in plain sentences: what won, how surely, how close it is to the ensemble, what mattered."""
 
+import re
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
 from ensdistill.evaluation import Row
+from ensdistill.tables import Metrics
 from ensdistill_tune.board import pareto_front
 from ensdistill_tune.confirm import Candidate, candidates_on_the_front, compare, mean_and_spread
 from ensdistill_tune.record import UNDER_WAY, TrialRecord
@@ -12,6 +14,7 @@ from ensdistill_tune.report.foresight import Foresight
 from ensdistill_tune.report.importance import Importance, why_unknown
 
 MOST = 8  # trials that are named
+WARNINGS = 5  # that are stated first; the others have a section
 SPOKEN = {"nll": "NLL", "cnll": "calibrated NLL", "ece": "ECE", "brier": "Brier score", "accuracy": "accuracy"}
 
 
@@ -24,6 +27,18 @@ def how_it_stands(facts: Facts) -> str | None:
     said = {"out_of_time": "ran out of time", "died": "died in the middle"}.get(state, state)
     said = f"is still at work ({state})" if state in UNDER_WAY else f"is not over ({said})"
     return f"**This study {said}**: {done} of {facts.summary['total']} trials are done, and this is how it stands."
+
+
+def warnings(facts: Facts) -> list[str]:
+    """What seems wrong, a sentence each, and how many more there are; Markdown."""
+    lines = [f"**Warning.** {as_text(str(warning))}" for warning in facts.warnings[:WARNINGS]]
+    more = len(facts.warnings) - WARNINGS
+    return [*lines, f"**{more} more warnings** stand under *All warnings*."] if more > 0 else lines
+
+
+def as_text(words: str) -> str:
+    """Words that may come from outside, such as names of files, as one line of Markdown that shows them as they are."""
+    return re.sub(r"([\\`*_\[\]<>#|~])", r"\\\1", " ".join(words.split()))
 
 
 def what_won(facts: Facts) -> str:
@@ -111,9 +126,9 @@ def luck(facts: Facts) -> str | None:
 def how_close(facts: Facts) -> str | None:
     """The winner beside ensemble and one teacher, metric by metric."""
     rows, where = winner_rows(facts)
-    if not rows or not facts.teachers:
+    if not rows or not facts.teachers_beside:
         return None
-    together, one = teacher_rows_beside(facts)
+    together, one = facts.teachers_beside
     parts = [
         f"{SPOKEN[name]} {mean_and_spread([row[name] for row in rows])} ({together[name]:.4f}; {one[name]:.4f})"
         for name in ("accuracy", "nll", "cnll", "ece")
@@ -127,9 +142,9 @@ def how_close(facts: Facts) -> str | None:
 def worth(facts: Facts) -> str | None:
     """The deep-ensemble equivalent and the price."""
     rows, where = winner_rows(facts)
-    if not rows or not facts.teachers:
+    if not rows or not facts.teachers_beside:
         return None
-    together, one = teacher_rows_beside(facts)
+    together, one = facts.teachers_beside
     teachers, equivalents = round(together["dee"]), [row["dee"] for row in rows]
     if teachers < 2:
         return None  # of one network there is no part
@@ -148,7 +163,7 @@ def worth(facts: Facts) -> str | None:
     )
 
 
-def _price(rows: Sequence[Row], one: Row) -> str:
+def _price(rows: Sequence[Row], one: Metrics) -> str:
     """What a prediction costs in teachers, if that is known."""
     if "flops" not in rows[0] or not one.get("flops"):
         return ""
@@ -189,20 +204,12 @@ def stopping(facts: Facts, seen: Sequence[Foresight]) -> str | None:
 def winner_rows(facts: Facts) -> tuple[Sequence[Row], str]:
     """Metrics of the winner, one row a seed, on the test images if they were looked at; and which images these are."""
     if facts.tested and facts.confirmed:
-        images = f"{facts.portraits['images']} " if facts.portraits.get("split") == "test" else ""
-        return facts.tested[facts.confirmed[0].label], f"the {images}test images"
+        known = facts.portraits
+        images = f"{known.images} " if known and known.split == "test" else ""
+        return facts.tested_of(facts.confirmed[0]), f"the {images}test images"
     if facts.confirmed:
         return [_plain(repeat) for repeat in facts.confirmed[0].repeats], "the validation images"
     return [_plain(trial) for trial in facts.order[:1]], "the validation images"
-
-
-def teacher_rows_beside(facts: Facts) -> tuple[Row, Row]:
-    """The ensemble and one teacher in the mean, on the same images as `winner_rows`."""
-    if facts.tested and facts.confirmed:
-        together, one = [rows[0] for who, rows in facts.tested.items() if "teacher" in who]
-        return together, one
-    together, one = [dict(row) for row in facts.teachers.values()]
-    return together, one
 
 
 def shipped(facts: Facts) -> tuple[Candidate | None, TrialRecord | None]:

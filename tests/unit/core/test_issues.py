@@ -1,0 +1,39 @@
+"""Errors and warnings as data: what they hold survives pickling and JSON, and text is made of it."""
+
+import json
+import math
+import pickle
+from pathlib import Path
+
+import pytest
+
+from ensdistill.errors import NO_VALUE, ConfigIssue
+
+
+@pytest.mark.parametrize(
+    ("issue", "text"),
+    [
+        (ConfigIssue(("data", "path"), "3 files were left out"), "data.path: 3 files were left out"),
+        (ConfigIssue(("a", 0), "must be at most 1", 2, "lower it"), "a.0: must be at most 1, got 2. Lower it."),
+        (ConfigIssue((), "no images"), "no images"),
+        (ConfigIssue(("a",), "must be given", None), "a: must be given, got null"),
+    ],
+)
+def test_text_is_made_of_the_fields(issue: ConfigIssue, text: str) -> None:
+    assert str(issue) == text
+
+
+def test_an_issue_without_a_value_has_none_after_pickling() -> None:
+    issue: ConfigIssue = pickle.loads(pickle.dumps(ConfigIssue(("a",), "rule")))  # noqa: S301 - our own bytes
+    assert issue.value is NO_VALUE
+
+
+@pytest.mark.parametrize("value", [NO_VALUE, None, 3, 0.5, "x", [1, {"b": 2}]])
+def test_a_row_gives_the_same_issue_again(value: object) -> None:
+    issue = ConfigIssue(("a", 1), "rule", value, "hint")
+    assert ConfigIssue.from_row(json.loads(json.dumps(issue.as_row(), allow_nan=False))) == issue
+
+
+@pytest.mark.parametrize(("value", "plain"), [(math.nan, "nan"), (Path("x"), "x"), ((1, math.inf), [1, "inf"])])
+def test_values_that_json_does_not_have_become_text(value: object, plain: object) -> None:
+    assert json.loads(json.dumps(ConfigIssue((), "rule", value).as_row(), allow_nan=False))["value"] == plain

@@ -1,0 +1,91 @@
+"""What seems wrong with images, teachers and students reaches the user wherever results are read."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ensdistill import cli, plausibility
+from ensdistill.data import Data, load_data
+from ensdistill.errors import ConfigIssue
+from ensdistill_tune import trial_warnings
+from ensdistill_tune.progress import Progress
+from ensdistill_tune.record import METRICS, StudyFolder
+from ensdistill_tune.report.document import first_lines, sections
+from ensdistill_tune.report.facts import Facts
+from ensdistill_tune.space import Study
+from tests.commands import call
+
+OF_IMAGES = ConfigIssue(("data", "path"), "3 files were left out", hint="rename them")
+OF_STUDENTS = ConfigIssue(("student",), "is at chance", 0.5)
+STUDY = Study.model_validate({"search": {"training.lr": {"choice": [0.1, 0.2]}}})
+SMALL = "data.train=40 data.validation=60 model.width=2 teachers.model.width=2 teachers.count=1 training.epochs=1"
+
+
+def facts(*found: ConfigIssue) -> Facts:
+    rows = json.loads(json.dumps([issue.as_row() for issue in found]))
+    return Facts("x", STUDY, {"state": "interrupted", "total": 2, "warnings": rows}, [])
+
+
+def test_study_json_has_the_warnings_about_students_then_those_about_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def rule(student: plausibility.Metrics, teachers: plausibility.TeacherMetrics, classes: int) -> ConfigIssue:
+        seen.append((student["accuracy"], teachers, classes))
+        return OF_STUDENTS
+
+    monkeypatch.setattr(plausibility, "STUDENT_RULES", (rule,))
+    header = {"warnings": [OF_IMAGES.as_row()], "teachers": {"members": []}, "classes": 7}
+    progress = Progress(STUDY, StudyFolder(tmp_path), header)
+    assert progress.summary("running")["warnings"] == [OF_IMAGES.as_row()]
+    progress.start(1, baseline=None, sampled={}, config_hash="x")
+    progress.report(1, {"epoch": 1, "epochs": 1} | dict.fromkeys(METRICS, 0.5))
+    progress.end(1, "finished")
+    written = progress.folder.read_summary()
+    assert written["warnings"] == [OF_STUDENTS.as_row(), OF_IMAGES.as_row()]
+    assert seen[-1] == (0.5, {"members": []}, 7)
+
+
+def test_a_rule_about_a_study_is_given_all_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial_warnings, "STUDY_RULES", (lambda study, trials, *_: OF_STUDENTS if trials else None,))
+    assert trial_warnings.trial_warnings(STUDY, [], None, {}, 2) == ()
+    assert trial_warnings.trial_warnings(STUDY, ["any"], None, {}, 2) == (OF_STUDENTS,)  # type: ignore[list-item]
+
+
+def test_a_report_begins_with_the_warnings() -> None:
+    lines = first_lines(facts(OF_STUDENTS, OF_IMAGES), [], []).splitlines()
+    assert lines[0] == "- **Warning.** student: is at chance, got 0.5"
+    assert lines[1] == "- **Warning.** data.path: 3 files were left out. Rename them."
+    assert "is not over" in lines[2]
+
+
+def test_many_warnings_have_a_section_of_the_report() -> None:
+    many = facts(*(ConfigIssue(("data",), f"<b>file_{n}*") for n in range(7)))
+    assert "**2 more warnings**" in first_lines(many, [], [])
+    (text,) = [part.text for part in sections(many) if part.title == "All warnings"]
+    assert text.splitlines()[6] == r"- data: \<b\>file\_6\*"
+
+
+def test_a_report_without_warnings_has_no_such_section() -> None:
+    assert "All warnings" not in [part.title for part in sections(facts())]
+
+
+def test_commands_print_warnings_and_have_them_in_their_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def suspicious(settings: object) -> Data:
+        return replace(load_data(settings), warnings=(OF_IMAGES,))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(cli, "load_data", suspicious)
+    monkeypatch.setattr("ensdistill.finding.load_data", suspicious)
+    monkeypatch.setattr(plausibility, "STUDENT_RULES", (lambda *_: OF_STUDENTS,))
+    own = [word for setting in (*SMALL.split(), "teachers.training.epochs=1") for word in ("--set", setting)]
+    for command, rows in (
+        ("teachers", [OF_IMAGES]),
+        ("distill", [OF_STUDENTS, OF_IMAGES]),
+        ("evaluate", [OF_STUDENTS, OF_IMAGES]),
+    ):
+        done = call("ensdistill", command, "kd", *own, "--studies", tmp_path, "--json")
+        assert json.loads(done.out)["warnings"] == [issue.as_row() for issue in rows], command
+        assert [f"warning: {issue}" in done.err.splitlines() for issue in rows] == [True] * len(rows), command
