@@ -12,9 +12,9 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8
 
 .PHONY: fuzz study test test-rest test-all wheel golden chaos bench lint ui clean
 
-# The hyperparameter study of search_spaces/digits.yaml, on real images. Another name: make study NAME=second
+# The hyperparameter study of search_spaces/cluttered_digits.yaml, on real images. Another name: make study NAME=second
 study: $(READY)
-	$(BIN)/ensdistill-tune launch search_spaces/digits.yaml $(if $(NAME),--name $(NAME))
+	$(BIN)/ensdistill-tune launch search_spaces/cluttered_digits.yaml $(if $(NAME),--name $(NAME))
 
 # Style, types, unit tests: no process, no Ray, no server. Less than 5 minutes on two cores.
 test: lint

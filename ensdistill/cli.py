@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +19,7 @@ from ensdistill.classify import WRITERS, classify, find_images, harmless, tell, 
 from ensdistill.command_line import command_line
 from ensdistill.config import Config, load_config, presets, to_yaml
 from ensdistill.data import Data, Split, fit_images, load_data, load_test
+from ensdistill.data.names import counted, listed
 from ensdistill.distill import check_student, distill
 from ensdistill.errors import ConfigError, ConfigIssue, DataError
 from ensdistill.evaluation import Examiner, told_apart, under_corruption
@@ -242,17 +244,23 @@ def _predict(options: argparse.Namespace) -> int:
     out = Path(options.out) if options.out else None
     if out and out.is_file() and any(out.samefile(given) for given in (options.model, *options.images)):
         raise ConfigError(f"--out {out}: is what is read here and would be overwritten; choose another file")
-    classifier, files = open_classifier(options.model), find_images(options.images)
-    broken = []
+    classifier, images = open_classifier(options.model), find_images(options.images)
+    for sentence in (*images.left_out, *images.unread):
+        print(harmless(sentence), file=sys.stderr)
+    broken = list[str]()
 
     def skip(fault: str) -> None:
         broken.append(fault)
         print(f"skipped: {harmless(fault)}", file=sys.stderr)
 
-    tell(classify(classifier, watched(files), skip), classifier, options.format, options.top, options.out)
+    remarks = defaultdict[str, list[str]](list)
+    answers = classify(classifier, watched(images.files), skip, lambda what, place: remarks[what].append(place))
+    tell(answers, classifier, options.format, options.top, options.out)
+    for what, places in remarks.items():
+        print(harmless(f"{counted(len(places), 'file')} with {what}: {listed(places)}"), file=sys.stderr)
     if broken:
-        print(f"{len(broken)} of {len(files)} images skipped", file=sys.stderr)
-    return 1 if broken else 0
+        print(f"{len(broken)} of {len(images.files)} images skipped", file=sys.stderr)
+    return 1 if broken or images.unread else 0
 
 
 def _other_images(options: argparse.Namespace, like: Split) -> Split:

@@ -82,9 +82,10 @@ class Config(Settings):
             raise SettingError(ConfigIssue(("perturbation",), rule))
         trained: list[tuple[tuple[str, ...], Training]] = [(("training",), self.training)]
         trained += [(("teachers", "training"), self.teachers.training)] if self.teachers.count else []
+        known = self.data.train if isinstance(self.data.train, int) else None  # a share is known with the images
         for path, training in trained:
-            if training.batch_size > self.data.train:
-                rule = f"{{value}} is more than the {self.data.train} training images"
+            if known is not None and training.batch_size > known:
+                rule = f"{{value}} is more than the {known} training images"
                 raise SettingError(ConfigIssue((*path, "batch_size"), rule, training.batch_size))
         return self
 

@@ -64,10 +64,13 @@ def new_student(config: Config, data: Data) -> Student:
 
 def check_data(config: Config, data: Data) -> None:
     """Raises ConfigError if these settings ask for images that these data do not have."""
-    if config.training.batch_size > len(data.train):
-        raise ConfigError(
-            f"training.batch_size: {config.training.batch_size} is more than the {len(data.train)} training images"
-        )
+    trained = [("training", config.training)]
+    trained += [("teachers.training", config.teachers.training)] if config.teachers.count else []
+    for name, training in trained:
+        if training.batch_size > len(data.train):
+            raise ConfigError(
+                f"{name}.batch_size: {training.batch_size} is more than the {len(data.train)} training images"
+            )
     if config.training.unlabelled and not len(data.unlabelled):
         raise ConfigError(
             "training.unlabelled: the split leaves no unlabelled images; lower data.train or set this to 0"

@@ -21,7 +21,7 @@ from ensdistill.averaging import NoAveraging
 from ensdistill.config import Config, content_hash
 from ensdistill.data import Data
 from ensdistill.distill import EpochResult, distill
-from ensdistill.errors import DataError, DivergedError
+from ensdistill.errors import ConfigIssue, DataError, DivergedError
 from ensdistill.files import user_path, writable_folder, write_json
 from ensdistill.members import Ensemble
 from ensdistill.models import build, code_of
@@ -68,7 +68,20 @@ def get_ensemble(
     members = [_load(config, m, data, folder) for m in range(config.teachers.count)]
     identity = content_hash([*(origin for _, origin in members), *(file.origin for file in files)])
     networks = [*(network for network, _ in members), *(file.network for file in files)]
-    return Ensemble(networks, len(data.class_names), identity, [w for file in files for w in file.warnings])
+    warnings = [*(w for file in files for w in file.warnings), *file_warnings(config, data)]
+    return Ensemble(networks, len(data.class_names), identity, warnings)
+
+
+def file_warnings(config: Config, data: Data) -> list[ConfigIssue]:
+    """Returns a warning if teachers from files may have been trained on the validation images."""
+    if not config.teachers.files or data.own_validation:
+        return []
+    rule = (
+        f"teachers from files may have been trained on the {len(data.validation)} validation images, which are drawn "
+        "from the training part; then the choice of settings, calibration and DEE rest on images that they know"
+    )
+    hint = "bring validation images that they have not seen: val/ next to train/, or x_val in a .npz file"
+    return [ConfigIssue(("teachers", "files"), rule, hint=hint)]
 
 
 def find_ensemble(config: Config, data: Data, store: str | Path) -> Ensemble | None:

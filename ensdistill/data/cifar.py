@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import torch
 
-from ensdistill.data.splits import Sizes, Source, Split
+from ensdistill.data.sizes import Sizes
+from ensdistill.data.splits import Source, Split
 from ensdistill.errors import DataError
 from ensdistill.files import user_path
 from ensdistill.settings import setting

@@ -526,7 +526,7 @@ def test_distilling_never_needs_the_test_images(
 
     monkeypatch.setattr("ensdistill.data.load_test", refuse)
     assert {field.name for field in fields(Data)} == {
-        *("train", "validation", "unlabelled", "class_names", "identity", "warnings")
+        *("train", "validation", "unlabelled", "class_names", "identity", "warnings", "own_validation")
     }
     alone = Data(digits.train, digits.validation, digits.unlabelled, digits.class_names, digits.identity)
     assert run(CONFIGS["kd"], ensemble, alone) == whole_runs["kd"][:-1]

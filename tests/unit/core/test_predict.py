@@ -122,8 +122,41 @@ def test_a_broken_image_is_told_and_skipped_and_the_others_are_classified(run: R
     assert done.code == 1
     np.testing.assert_allclose(figures_of(rows_of(done)), expected(run), atol=1e-5)
     first, last = done.err.splitlines()
-    assert first.startswith(f"skipped: {images / 'even' / '01.png'} is not a readable image")
+    assert first.startswith(f"skipped: {images / 'even' / '01.png'} cannot be read: it is not an image")
     assert last == "1 of 13 images skipped"
+
+
+def test_what_is_left_out_of_a_folder_is_named_and_what_may_be_an_image_is_an_error(
+    model: Path, images: Path, tmp_path: Path
+) -> None:
+    (images / "readme.txt").write_text("no image")
+    done = call("ensdistill", "predict", model, images, "--format", "csv")
+    assert (done.code, len(rows_of(done))) == (0, 12)
+    assert done.err == "1 file left out (not an image that Pillow can read): readme.txt\n"
+    (images / "gone.png").symlink_to("nothing")
+    done = call("ensdistill", "predict", model, images, "--format", "csv")
+    assert (done.code, len(rows_of(done))) == (1, 12)
+    assert "1 file left out (a link that leads nowhere): gone.png" in done.err
+
+
+def test_every_image_of_a_folder_is_classified_whatever_its_suffix(model: Path, images: Path) -> None:
+    (images / "even/00.png").rename(images / "even/00.tif")
+    (images / "even/02.png").rename(images / "even/02")
+    Image.new("L", (8, 8)).save(images / "even/04.gif", save_all=True, append_images=[Image.new("L", (8, 8), 99)])
+    done = call("ensdistill", "predict", model, images, "--format", "csv")
+    assert (done.code, len(rows_of(done))) == (0, 13)
+    assert done.err.startswith("1 file with several frames, of which the first is read: ")
+
+
+def test_names_that_are_no_utf_8_are_written_so_that_every_reader_can_read_them(
+    model: Path, images: Path, tmp_path: Path
+) -> None:
+    odd = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    shutil.copy(images / "even" / "00.png", odd)
+    for form in ("csv", "json", "table"):
+        done = call("ensdistill", "predict", model, os.fsdecode(odd), "--format", form, "--out", tmp_path / "out")
+        assert (done.code, done.err) == (0, "")
+        assert "caf\\xe9.png" in (tmp_path / "out").read_text(encoding="utf-8").replace("\\\\", "\\")
 
 
 def test_where_all_are_broken_the_answer_is_empty(model: Path, tmp_path: Path) -> None:
@@ -293,7 +326,7 @@ def test_images_are_read_a_batch_at_a_time(images: Path) -> None:
 def test_images_of_other_than_one_or_three_channels_cannot_be_read(images: Path) -> None:
     strange = Classifier(Path("m"), (4, 8, 8), ("a", "b"), lambda batch: (batch, batch))
     with pytest.raises(DataError, match="takes images of 4 channels"):
-        next(classify(strange, find_images([images]), pytest.fail))
+        next(classify(strange, find_images([images]).files, pytest.fail))
 
 
 def test_of_equal_probabilities_the_first_class_is_named_first() -> None:

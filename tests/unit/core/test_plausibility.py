@@ -1,0 +1,180 @@
+"""What cannot be meant is refused, and what may be is warned about, by the pixels and labels themselves."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ensdistill.config import build_config
+from ensdistill.data import ClutteredDigits, Digits, ImageFolder, Npz, Source, Split, load_data
+from ensdistill.data.sizes import Sizes
+from ensdistill.data.splits import split_source
+from ensdistill.errors import DataError
+from ensdistill.teachers import file_warnings
+
+NAMES = ("cat", "dog", "owl")
+
+
+def noise(labels: list[int], seed: int = 0, least: int = 0, most: int = 255) -> Split:
+    """One different image a label."""
+    images = np.random.default_rng(seed).integers(least, most + 1, (len(labels), 1, 4, 4), dtype=np.uint8)
+    return Split(torch.from_numpy(images), torch.tensor(labels))
+
+
+def warnings_of(source: Source, **sizes: float | None) -> list[str]:
+    sizes = {"train": None, "validation": 0.2, "test": 0.2} | sizes
+    return [str(warning) for warning in split_source(source, Sizes(**sizes))[0].warnings]
+
+
+POOL = noise([0, 1, 2] * 20)
+
+
+def test_sound_images_have_no_warnings() -> None:
+    assert warnings_of(Source(POOL, NAMES)) == []
+    assert load_data(Digits()).warnings == ()
+    assert load_data(ClutteredDigits(train=50, validation=50, test=50)).warnings == ()
+
+
+# --- classes without images ---
+
+
+def test_a_rare_class_without_an_image_of_a_part_is_named() -> None:
+    rare = Source(noise([0, 1] * 100 + [2] * 3), NAMES)
+    assert warnings_of(rare, train=24, validation=12, test=0) == [
+        "data.train: no training image of 1 class: owl. Add images, or raise data.train.",
+        "data.validation: no validation image of 1 class: owl. Add images, or raise data.validation.",
+    ]
+
+
+def test_classes_that_an_own_part_lacks_are_named_without_a_size_to_raise() -> None:
+    own = Source(POOL, NAMES, test=noise([1, 1], 1), validation=noise([0, 1, 2], 2))
+    assert warnings_of(own) == ["data.test: no test image of 2 classes: cat, owl. Add images."]
+
+
+# --- the same image in two parts ---
+
+
+def joined(one: Split, *others: Split) -> Split:
+    every = (one, *others)
+    return Split(torch.cat([part.images for part in every]), torch.cat([part.labels for part in every]))
+
+
+def test_images_that_are_in_two_parts_are_counted() -> None:
+    fresh = noise([0, 1, 2], 1)
+    source = Source(POOL, NAMES, test=joined(POOL.take(np.arange(7)), fresh), validation=joined(fresh, noise([2], 2)))
+    assert [line.split(".")[0] for line in warnings_of(source)] == [
+        "data: 7 of 10 test images are in the training part too (same pixels)",
+        "data: 3 of 10 test images are in the validation part too (same pixels)",
+    ]
+
+
+def test_an_image_that_is_twice_in_the_pool_may_be_in_two_parts_and_is_counted() -> None:
+    twice = joined(POOL, POOL)
+    data, test = split_source(Source(twice, NAMES), Sizes(train=None, validation=0.25, test=0.25))
+    train = {image.numpy().tobytes() for image in data.train.images}
+    same = sum(image.numpy().tobytes() in train for image in test.images)
+    assert same > 0
+    assert any(f"{same} of 30 test images are in the training part" in str(warning) for warning in data.warnings)
+
+
+def test_unlabeled_images_may_be_training_images_but_not_test_images() -> None:
+    source = Source(POOL, NAMES, test=noise([0, 1, 2], 1), unlabelled=noise([-1, -1, -1], 1))
+    (line,) = warnings_of(source)
+    assert line.startswith("data: 3 of 3 test images are in the unlabeled part too")
+    assert (
+        warnings_of(Source(POOL, NAMES, unlabelled=POOL, test=noise([0, 1, 2], 1), validation=noise([0, 1, 2], 2)))
+        == []
+    )
+
+
+def test_one_image_with_two_labels_is_counted() -> None:
+    wrong = Split(POOL.images[:3], (POOL.labels[:3] + 1) % 3)
+    own = {"test": noise([0, 1, 2], 1), "validation": noise([0, 1, 2], 2)}
+    (line,) = warnings_of(Source(joined(POOL, wrong), NAMES, **own))
+    assert line.startswith("data: 3 training images with two or more different labels")
+
+
+# --- scale ---
+
+
+def test_training_images_that_are_all_black_are_refused() -> None:
+    with pytest.raises(DataError, match="all training images are black"):
+        warnings_of(Source(noise([0, 1, 2] * 9, most=1), NAMES))
+
+
+def test_black_and_nearly_black_images_are_warned_about() -> None:
+    own = {"validation": noise([0, 1, 2], 2)}
+    black = Source(POOL, NAMES, test=joined(noise([0, 1, 2], 1), noise([0, 0], 1, most=1)), **own)
+    (line,) = warnings_of(black)
+    assert line.startswith("data: 2 of 5 test images are black. ")
+    sixteen = Source(noise([0, 1, 2] * 20, most=16), NAMES, test=noise([0, 1, 2], 1), **own)
+    (line,) = warnings_of(sixteen)
+    assert line.startswith("data: training images are nearly black: their largest value is 16 of 255. ")
+
+
+def test_eight_bits_in_a_file_of_sixteen_are_black_and_warned_about(tmp_path: Path) -> None:
+    for name in NAMES:
+        (tmp_path / name).mkdir()
+        for n in range(6):
+            pixels = np.random.default_rng(n).integers(0, 256, (8, 8))
+            dtype = np.uint16 if name == "cat" and n < 5 else np.uint8
+            Image.fromarray(pixels.astype(dtype)).save(tmp_path / name / f"{n}.png")
+    data = load_data(ImageFolder(path=str(tmp_path), size=8, validation=3, test=3))
+    lines = [str(warning) for warning in data.warnings]
+    assert any("training images are black. " in line and "8 bits in a 16-bit file" in line for line in lines)
+
+
+# --- teachers from files ---
+
+
+def test_teachers_from_files_may_know_validation_images_that_are_drawn_from_the_training_part() -> None:
+    brought = build_config({"teachers": {"count": 0, "files": [{"path": "theirs.pt"}]}})
+    drawn = split_source(Source(POOL, NAMES), Sizes(train=30, validation=12))[0]
+    (warning,) = file_warnings(brought, drawn)
+    assert warning.path == ("teachers", "files")
+    assert "may have been trained on the 12 validation images" in warning.rule
+    assert "val/" in str(warning.hint)
+    own = split_source(Source(POOL, NAMES, validation=noise([0, 1, 2], 2)), Sizes(train=30))[0]
+    assert file_warnings(brought, own) == []
+    assert file_warnings(build_config({}), drawn) == []
+
+
+# --- arrays ---
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3), dtype=np.uint8)
+LABELS = np.arange(30) % 3
+
+
+def npz(folder: Path, **arrays: Any) -> Source:
+    np.savez(folder / "x.npz", **arrays)
+    return Npz(path=str(folder / "x.npz"))()
+
+
+@pytest.mark.parametrize(
+    ("scale", "words"),
+    [
+        (lambda x: x / 255 / 255, "floats from 0 to 1/255"),
+        (lambda x: (x / 255).astype(np.uint8), "bytes of 0 and 1 only"),
+        (lambda x: (x / 255).round().astype(np.uint8), "bytes of 0 and 1 only"),
+        (lambda x: x * 0.0, "floats from 0 to 1/255"),
+    ],
+    ids=["twice", "to bytes", "rounded to bytes", "zero"],
+)
+@pytest.mark.parametrize("name", ["x_train", "x_val", "x_test", "x_unlabeled"])
+def test_arrays_that_were_scaled_twice_are_refused_by_name(
+    tmp_path: Path, scale: Callable[[np.ndarray], np.ndarray], words: str, name: str
+) -> None:
+    arrays = {f"{x}_{part}": IMAGES if x == "x" else LABELS for x in "xy" for part in ("train", "val", "test")}
+    arrays |= {"x_unlabeled": IMAGES} | {name: scale(IMAGES)}
+    with pytest.raises(DataError, match=f"{name} holds {words}, which is black"):
+        npz(tmp_path, **arrays)
+
+
+def test_arrays_of_another_scale_than_255_are_warned_about(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", images=IMAGES // 16, labels=LABELS)
+    lines = [str(warning) for warning in load_data(Npz(path=str(tmp_path / "x.npz"))).warnings]
+    assert any("training images are nearly black: their largest value is 15 of 255" in line for line in lines)
