@@ -10,7 +10,7 @@ for epoch in distill(config, ensemble, data):
 from ensdistill.classifier import Classifier, open_classifier
 from ensdistill.config import Config, load_config
 from ensdistill.data import Data, load_data
-from ensdistill.distill import Epoch, distill
+from ensdistill.distill import Distiller, EpochResult, distill
 from ensdistill.errors import ConfigError, DataError, DivergedError, EnsdistillError, ExportError
 from ensdistill.export import Exported, export
 from ensdistill.members import Ensemble
@@ -25,10 +25,11 @@ __all__ = [
     "ConfigError",
     "Data",
     "DataError",
+    "Distiller",
     "DivergedError",
     "EnsdistillError",
     "Ensemble",
-    "Epoch",
+    "EpochResult",
     "ExportError",
     "Exported",
     "Run",

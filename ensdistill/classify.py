@@ -15,7 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ensdistill.classifier import Classifier
-from ensdistill.data.image_files import MODES, ImageFile, images_in
+from ensdistill.data.image_files import MODES, ImageFile
+from ensdistill.data.names import printable
+from ensdistill.data.walk import HARMLESS, Found, by_reason, find_files
 from ensdistill.errors import DataError
 from ensdistill.files import write_whole
 from ensdistill.progress import progress
@@ -40,15 +42,54 @@ class Answer:
 Broken = Callable[[str], None]  # is told of each image that cannot be read
 
 
-def find_images(places: Sequence[str | Path]) -> list[ImageFile]:
-    """Images of files, folders and zip files, in this order. Raises DataError if one is missing or there are none."""
-    missing = [str(place) for place in places if not Path(place).exists()]
-    if missing:
-        raise DataError("\n".join(f"{place}: there is no such file or folder" for place in missing))
-    found = [file for place in places for file in _images_at(Path(place))]
-    if not found:
-        raise DataError(f"{', '.join(map(str, places))}: no image in there; give image files, folders or zip files")
-    return found
+@dataclass(frozen=True)
+class Images:
+    """Images to classify, and one sentence a reason about what is left out of their folders and zip files.
+
+    Attributes:
+        files: The images, in the order of the places.
+        left_out: What is no image, or hidden.
+        unread: What may be an image but cannot be read: broken links, folders without permission.
+    """
+
+    files: list[ImageFile]
+    left_out: list[str]
+    unread: list[str]
+
+
+def find_images(places: Sequence[str | Path]) -> Images:
+    """Returns the images of files, folders and zip files. Raises DataError if one is missing or there are none."""
+    if missing := [f"{printable(str(place))}: {why}" for place in places if (why := _why_missing(Path(place)))]:
+        raise DataError("\n".join(missing))
+    images = Images([], [], [])
+    for place in map(Path, places):
+        if place.is_dir() or _is_archive(place):
+            _add(images, find_files(place))
+        else:
+            images.files.append(ImageFile(place.parent, place.name))
+    if not images.files:
+        names = ", ".join(printable(str(place)) for place in places)
+        reasons = "; ".join([*images.unread, *images.left_out])
+        hint = reasons or "give image files, folders or zip files"
+        raise DataError(f"{names}: no image in there; {hint}")
+    return images
+
+
+def _add(images: Images, found: Found) -> None:
+    images.files.extend(found.files)
+    images.left_out.extend(by_reason(one for one in found.left_out if one.reason in HARMLESS))
+    images.unread.extend(by_reason(one for one in found.left_out if one.reason not in HARMLESS))
+    images.unread.extend(by_reason(found.unreadable))
+
+
+def _why_missing(place: Path) -> str | None:
+    try:
+        place.stat()
+    except FileNotFoundError:
+        return "there is no such file or folder"
+    except (OSError, ValueError) as error:  # ValueError: a null byte
+        return str(getattr(error, "strerror", None) or error).lower()
+    return None
 
 
 def classify(classifier: Classifier, files: Iterable[ImageFile], broken: Broken) -> Iterator[Answer]:
@@ -66,9 +107,8 @@ def classify(classifier: Classifier, files: Iterable[ImageFile], broken: Broken)
             yield from (Answer(place, p) for (place, _), p in zip(read, probabilities, strict=True))
 
 
-def _images_at(place: Path) -> list[ImageFile]:
-    archive = place.is_file() and (place.suffix.lower() == ".zip" or zipfile.is_zipfile(place))
-    return images_in(place) if archive or place.is_dir() else [ImageFile(place.parent, place.name)]
+def _is_archive(place: Path) -> bool:
+    return place.suffix.lower() == ".zip" or (place.is_file() and zipfile.is_zipfile(place))
 
 
 def _read(files: Sequence[ImageFile], shape: tuple[int, int, int], broken: Broken) -> Iterator[tuple[str, np.ndarray]]:

@@ -2,10 +2,7 @@
 
 import argparse
 import json
-import os
-import shlex
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,17 +11,20 @@ from typing import Any
 import torch
 from torch import nn
 
+from ensdistill.boundary import run_command
+from ensdistill.checkpoint import read_checkpoint
 from ensdistill.classifier import open_classifier
 from ensdistill.classify import WRITERS, classify, find_images, harmless, tell, watched
+from ensdistill.command_line import command_line
 from ensdistill.config import Config, load_config, presets, to_yaml
 from ensdistill.data import Data, Split, fit_images, load_data, load_test
-from ensdistill.distill import check_student, distill, read_checkpoint
-from ensdistill.errors import ConfigError, ConfigIssue, DataError, EnsdistillError
+from ensdistill.distill import check_student, distill
+from ensdistill.errors import ConfigError, ConfigIssue, DataError
 from ensdistill.evaluation import Examiner, told_apart, under_corruption
 from ensdistill.export import FORMATS, export
 from ensdistill.faults import settings_help
 from ensdistill.files import writable_folder, write_json, write_text
-from ensdistill.finding import command, find_run, pick_device
+from ensdistill.finding import command, default_folder, find_run, pick_device
 from ensdistill.members import Ensemble
 from ensdistill.plausibility import student_warnings, teacher_warnings
 from ensdistill.progress import console, progress
@@ -47,29 +47,12 @@ from ensdistill.weights import STUDENT_FILE, read_metadata, save_weights
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0 done, 1 the training failed, 2 bad input, 130 interrupted."""
-    options = _parser().parse_args(arguments)
-    return run_command(lambda: options.command(options))
 
+    def work() -> int:
+        options = _parser().parse_args(arguments)
+        return int(options.command(options))
 
-def run_command(work: Callable[[], int]) -> int:
-    """Runs a command; our own errors become one line a fault on standard error and an exit code."""
-    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
-    try:
-        code = work()
-        sys.stdout.flush()
-        return code
-    except (ConfigError, DataError) as error:
-        print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
-        return 2
-    except EnsdistillError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:  # `... | head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    return run_command(work)
 
 
 def load_everything(
@@ -131,32 +114,35 @@ def _teachers(options: argparse.Namespace) -> int:
 
 def _distill(options: argparse.Namespace) -> int:
     config = load_config(options.config, options.set)
-    out = _claim_folder(Path(options.out or Path(options.studies) / "runs" / config.hash), config)
+    out = _claim_folder(Path(options.out or default_folder(options.studies, config)), config)
     if options.resume:
         read_checkpoint(Path(options.resume))  # a bad one is told before teachers are trained
     data, ensemble = load_everything(config, options.studies, options.device)
+    if options.out is None:
+        out = _claim_folder(default_folder(options.studies, config, data.identity, ensemble.identity), config)
     _check_same(out, data, ensemble)
-    run = distill(config, ensemble, data, resume=options.resume)
+    distiller = distill(config, ensemble, data, resume=options.resume)
     write_text(out / "config.yaml", to_yaml(config))
     epoch = None
     try:
         with progress("student", config.training.epochs) as advance:
-            for epoch in run:
+            for epoch in distiller:
                 if epoch.last:
                     metadata = student_metadata(config, data, ensemble.identity)
-                    save_weights(out / STUDENT_FILE, epoch.student(), metadata)
-                epoch.save(out / "checkpoint.pt")
+                    save_weights(out / STUDENT_FILE, distiller.student(), metadata)
+                distiller.save_checkpoint(out / "checkpoint.pt")
                 advance(epoch.number, f"validation NLL {epoch.val['nll']:.4f}")
     except KeyboardInterrupt:
         if (out / "checkpoint.pt").exists():
-            again = [*([] if options.out is None else ["--out", options.out]), "--resume", str(out / "checkpoint.pt")]
-            print(f"to go on: {command('distill', options)} {shlex.join(again)}", file=sys.stderr)
+            again = [] if options.out is None else [("--out", options.out)]
+            again += [("--resume", out / "checkpoint.pt")]
+            print(f"to go on: {command('distill', options, *again)}", file=sys.stderr)
         raise
     if epoch is None:
         raise ConfigError(f"{options.resume}: this run is already at its last epoch; its student lies beside it")
     with reproducibly(config.training.threads):
         examiner = Examiner(ensemble, data, data.validation)
-        student, teachers = examiner.student(epoch.student()), examiner.teachers()
+        student, teachers = examiner.student(distiller.student()), examiner.teachers()
     suspicious = _metric_warnings(data, student, teachers)
     result = {
         "config_hash": config.hash,
@@ -247,7 +233,7 @@ def _export(options: argparse.Namespace) -> int:
         return 0
     console().print(file_table(done.sizes, done.differences), price_table(done.prices))
     words = [done.in_words(), *([found.alone] if found.alone else [])]
-    words += [f"export: {done.folder}", f"try it: {shlex.join(['ensdistill', 'predict', str(done.folder)])} IMAGES"]
+    words += [f"export: {done.folder}", f"try it: {command_line('ensdistill', 'predict', done.folder)} IMAGES"]
     console().print("\n".join(words), soft_wrap=True)
     return 0
 
@@ -256,17 +242,20 @@ def _predict(options: argparse.Namespace) -> int:
     out = Path(options.out) if options.out else None
     if out and out.is_file() and any(out.samefile(given) for given in (options.model, *options.images)):
         raise ConfigError(f"--out {out}: is what is read here and would be overwritten; choose another file")
-    classifier, files = open_classifier(options.model), find_images(options.images)
-    broken = []
+    classifier, images = open_classifier(options.model), find_images(options.images)
+    for sentence in (*images.left_out, *images.unread):
+        print(harmless(sentence), file=sys.stderr)
+    broken = list[str]()
 
     def skip(fault: str) -> None:
         broken.append(fault)
         print(f"skipped: {harmless(fault)}", file=sys.stderr)
 
-    tell(classify(classifier, watched(files), skip), classifier, options.format, options.top, options.out)
+    answers = classify(classifier, watched(images.files), skip)
+    tell(answers, classifier, options.format, options.top, options.out)
     if broken:
-        print(f"{len(broken)} of {len(files)} images skipped", file=sys.stderr)
-    return 1 if broken else 0
+        print(f"{len(broken)} of {len(images.files)} images skipped", file=sys.stderr)
+    return 1 if broken or images.unread else 0
 
 
 def _other_images(options: argparse.Namespace, like: Split) -> Split:

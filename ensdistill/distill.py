@@ -1,14 +1,13 @@
-"""One student learns from one ensemble: the loop over epochs, evaluation, and exact checkpoints."""
+"""One student learns from one ensemble: the loop over epochs, evaluation, and resuming at exact checkpoints."""
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +15,11 @@ from torch.optim.swa_utils import update_bn
 
 from ensdistill.allocator import keep_freed_memory
 from ensdistill.calibration import calibrated_nll
+from ensdistill.checkpoint import check_identity, read_checkpoint, write_checkpoint
 from ensdistill.config import Config
 from ensdistill.data import Data
 from ensdistill.data.splits import to_unit
-from ensdistill.errors import ConfigError, DataError, DivergedError
-from ensdistill.files import write_whole
+from ensdistill.errors import ConfigError, DivergedError
 from ensdistill.members import Ensemble, Members
 from ensdistill.metrics import all_metrics, at_chance
 from ensdistill.models import build
@@ -34,8 +33,8 @@ from ensdistill.teacher_checks import check_numbers
 
 
 @dataclass(frozen=True)
-class Epoch:
-    """What one epoch left behind. `student` and `save` speak of the run as it is now: call them before the next."""
+class EpochResult:
+    """The numbers of one epoch."""
 
     number: int  # 1 is the first
     epochs: int
@@ -44,8 +43,6 @@ class Epoch:
     val: dict[str, float]
     subnetworks: dict[str, float]  # the same of its subnetworks' mean probability
     seconds: float  # training and evaluation of this epoch
-    student: Callable[[], nn.Module]  # a copy of the evaluated network: images in [0,1] -> logits (B,classes)
-    save: Callable[[str | Path], None]  # writes a checkpoint for `resume`
 
     @property
     def last(self) -> bool:
@@ -53,18 +50,9 @@ class Epoch:
         return self.number == self.epochs
 
 
-def distill(config: Config, ensemble: Ensemble, data: Data, resume: str | Path | None = None) -> Iterator[Epoch]:
-    """Trains one student, an epoch at each turn, on the device where the data and the ensemble are.
-
-    resume: a checkpoint written by `Epoch.save` of a run with the same ensemble, data and settings up to its epoch; the
-    epochs after it come out as if nothing had happened (on the CPU to the last bit).
-
-    Raises ConfigError or DataError at once; DivergedError from the epoch whose loss is no finite number.
-    """
-    run = _Run(config, ensemble, data)
-    if resume is not None:
-        run.restore(Path(resume))
-    return run.epochs()
+def distill(config: Config, ensemble: Ensemble, data: Data, resume: str | Path | None = None) -> "Distiller":
+    """Returns the run that trains one student. The short form of `Distiller(config, ensemble, data, resume)`."""
+    return Distiller(config, ensemble, data, resume)
 
 
 def new_student(config: Config, data: Data) -> Student:
@@ -78,10 +66,13 @@ def new_student(config: Config, data: Data) -> Student:
 
 def check_data(config: Config, data: Data) -> None:
     """Raises ConfigError if these settings ask for images that these data do not have."""
-    if config.training.batch_size > len(data.train):
-        raise ConfigError(
-            f"training.batch_size: {config.training.batch_size} is more than the {len(data.train)} training images"
-        )
+    trained = [("training", config.training)]
+    trained += [("teachers.training", config.teachers.training)] if config.teachers.count else []
+    for name, training in trained:
+        if training.batch_size > len(data.train):
+            raise ConfigError(
+                f"{name}.batch_size: {training.batch_size} is more than the {len(data.train)} training images"
+            )
     if config.training.unlabelled and not len(data.unlabelled):
         raise ConfigError(
             "training.unlabelled: the split leaves no unlabelled images; lower data.train or set this to 0"
@@ -102,53 +93,98 @@ def check_student(config: Config, data: Data) -> None:
         ) from error
 
 
-class _Run:
-    def __init__(self, config: Config, ensemble: Ensemble, data: Data) -> None:
+class Distiller(Iterator[EpochResult]):
+    """One run, which trains one student on the device where data and teachers are: an epoch at each iteration.
+
+    The iterator yields numbers. The student, and checkpoints, are those of the last epoch that it has yielded.
+    """
+
+    def __init__(self, config: Config, teachers: Ensemble, data: Data, resume: str | Path | None = None) -> None:
+        """Builds the student, or reads it.
+
+        Args:
+            config: All settings.
+            teachers: The ensemble; without teachers the student learns from the labels alone.
+            data: Training, validation and unlabelled images.
+            resume: A checkpoint that `save_checkpoint` wrote in a run with the same teachers, data and settings up to
+                its epoch. The epochs after it are those of an uninterrupted run; on the CPU, bit for bit.
+
+        Raises:
+            ConfigError: The settings do not fit the data, or the checkpoint is of another run.
+            DataError: The checkpoint is missing or damaged.
+        """
         keep_freed_memory()
-        self.config, self.ensemble, self.data = config, ensemble, data
+        self.config, self.ensemble, self.data = config, teachers, data
         self.device = data.train.images.device
         check_data(config, data)
         self.steps = len(data.train) // config.training.batch_size
         self.done = 0
+        self._broken = False  # whether an epoch failed
         self.merged = False  # whether the subnetworks have become one already
         self._take(new_student(config, data))
+        if resume is not None:
+            self._restore(Path(resume))
+
+    def __next__(self) -> EpochResult:
+        """Trains and evaluates the next epoch.
+
+        Raises:
+            DivergedError: The loss became infinite or NaN. After this error, or any other, the run has ended.
+        """
+        if self._broken or self.done >= self.config.training.epochs:
+            raise StopIteration
+        try:
+            with reproducibly(self.config.training.threads):
+                return self._epoch(self.done + 1)
+        except BaseException:
+            self._broken = True
+            raise
+
+    def student(self) -> nn.Module:
+        """Returns a copy of the network that was evaluated last: images (B,C,H,W) in [0,1] -> logits (B,classes)."""
+        with reproducibly(self.config.training.threads):
+            return self._one(self.average.averaged(self._trained)).eval()
+
+    def save_checkpoint(self, path: str | Path) -> None:
+        """Writes all that the following epochs depend on; random streams are functions of seed and epoch."""
+        state = {
+            "identity": self._identity(self.done),
+            "epoch": self.done,
+            "student": self._trained.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "average": self.average.state_dict(),
+            "merged": self.merged,
+        }
+        write_checkpoint(path, state)
 
     def _take(self, student: Student) -> None:
         """Begins to train this student, in the memory layout that is fastest."""
-        self.student = student.to(memory_format=torch.channels_last)
+        self._trained = student.to(memory_format=torch.channels_last)
         self.optimiser = self.config.training.optimiser(student)
         self.average = self.config.averaging(student)
 
     def _merge(self) -> None:
         """From here on one plain network, with a fresh optimiser and a fresh average."""
-        self._take(SingleStudent(self.student.merged()))
+        self._take(SingleStudent(self._trained.merged()))
         self.merged = True
 
-    def epochs(self) -> Iterator[Epoch]:
-        while self.done < self.config.training.epochs:
-            with reproducibly(self.config.training.threads):
-                epoch = self._epoch(self.done + 1)
-            yield epoch
-
-    def _epoch(self, number: int) -> Epoch:
+    def _epoch(self, number: int) -> EpochResult:
         start = time.perf_counter()
-        if not self.merged and self.student.merge_due(self.done / self.config.training.epochs):
+        if not self.merged and self._trained.merge_due(self.done / self.config.training.epochs):
             self._merge()
         loss = self._train(number)
         self.done = number
-        self.average.epoch_ended(self.student, number / self.config.training.epochs, self._judge)
+        self.average.epoch_ended(self._trained, number / self.config.training.epochs, self._judge)
         val = self._judge_shipped()
         if not math.isfinite(val["nll"]):
             raise DivergedError(number, self.steps, val["nll"])
-        return Epoch(
+        return EpochResult(
             number=number,
             epochs=self.config.training.epochs,
             loss=loss,
             val=val,
-            subnetworks=evaluate(self._averaged(), self.data.validation) if len(self.student) > 1 else val,
+            subnetworks=evaluate(self._averaged(), self.data.validation) if len(self._trained) > 1 else val,
             seconds=time.perf_counter() - start,
-            student=self._shipped,
-            save=self.save,
         )
 
     def _train(self, number: int) -> float:
@@ -157,7 +193,7 @@ class _Run:
         training = config.training
         streams = Streams.of(config.seed, "perturbation", number, self.device)
         losses = []
-        self.student.train()
+        self._trained.train()
         with torch_seed(stream_seed(config.seed, "dropout", number), self.device):
             for n, (images, labels, teachers) in enumerate(self._batches(number)):
                 step = (number - 1) * self.steps + n
@@ -167,7 +203,7 @@ class _Run:
                     distill_step(
                         config,
                         teachers,
-                        self.student,
+                        self._trained,
                         self.optimiser,
                         self.average,
                         images,
@@ -217,7 +253,7 @@ class _Run:
 
     def _judge_shipped(self) -> dict[str, float]:
         """Validation metrics of the averaged student, calibrated NLL besides."""
-        labels, log_p = self.data.validation.labels, predict(self._shipped(), self.data.validation)
+        labels, log_p = self.data.validation.labels, predict(self.student(), self.data.validation)
         row = all_metrics(log_p, labels) | {"cnll": calibrated_nll(log_p, labels, log_p, labels)}
         return row | {"at_chance": float(at_chance(log_p, labels))}
 
@@ -227,12 +263,7 @@ class _Run:
 
     def _averaged(self) -> nn.Module:
         """The averaged student with all its subnetworks, to evaluate only."""
-        return self._refreshed(self.average.averaged(self.student))
-
-    def _shipped(self) -> nn.Module:
-        """The averaged student merged into one network, a copy of its own."""
-        with reproducibly(self.config.training.threads):
-            return self._one(self.average.averaged(self.student)).eval()
+        return self._refreshed(self.average.averaged(self._trained))
 
     def _one(self, student: Student) -> nn.Module:
         """A student merged into one network, in the memory layout that files have, or its numbers would be others."""
@@ -252,53 +283,20 @@ class _Run:
             update_bn((self.data.train[batch][0] for batch in batches), network)
         return network
 
-    # --- checkpoints ---
-
     def _identity(self, epoch: int) -> dict[str, str]:
         """What decided the epochs up to this one."""
         settings = self.config.until(epoch).hash
         return {"settings": settings, "ensemble": self.ensemble.identity, "data": self.data.identity}
 
-    def save(self, path: str | Path) -> None:
-        """All that the following epochs depend on; random streams are functions of seed and epoch, both in here."""
-        state = {
-            "identity": self._identity(self.done),
-            "epoch": self.done,
-            "student": self.student.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "average": self.average.state_dict(),
-            "merged": self.merged,
-        }
-        write_whole(path, lambda temporary: torch.save(state, temporary))
-
-    def restore(self, path: Path) -> None:
+    def _restore(self, path: Path) -> None:
         state = read_checkpoint(path, self.device)
-        for what, mine in self._identity(state["epoch"]).items():
-            if (theirs := state["identity"].get(what)) != mine:
-                raise ConfigError(
-                    f"{path}: this checkpoint belongs to other {what} ({theirs}, now {mine}); "
-                    "resume with the settings it was made with, or start afresh without it"
-                )
+        check_identity(path, state, self._identity(state["epoch"]))
         if state["merged"]:
             self._merge()
-        self.student.load_state_dict(state["student"])
+        self._trained.load_state_dict(state["student"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.average.load_state_dict(state["average"])
         self.done = state["epoch"]
-
-
-_STATE = ("identity", "epoch", "student", "optimiser", "average", "merged")
-
-
-def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """The plain values and tensors of a checkpoint; nothing in it is executed. Raises DataError if it is damaged."""
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such checkpoint")
-    try:
-        state = torch.load(path, map_location=device, weights_only=True)
-        return {name: state[name] for name in _STATE}
-    except Exception as error:  # torch names a dozen different errors for a damaged file
-        raise DataError(f"{path}: damaged, or no checkpoint of ensdistill; start afresh without it") from error
 
 
 def _mean_if_finite(losses: Tensor, epoch: int) -> float:

@@ -1,6 +1,6 @@
 """What there is to say of a student and its teachers on one split, as plain numbers."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from statistics import fmean
 from typing import Any, TypeVar
@@ -69,28 +69,37 @@ class Examiner:
         together |= {name: sum(price[name] for price in self.costs) for name in self.costs[0]}
         return {"ensemble": together | _diversity(self.on_split), "members": members, "curve": self.curve}
 
-    def portraits(self, networks: Mapping[str, nn.Module]) -> dict[str, Any]:
-        """What a page can draw of these networks and of the teachers together, by name, on the split.
+    def portraits(self, networks: Sequence[nn.Module]) -> dict[str, Any]:
+        """What a page can draw of these networks and of the teachers together, on the split.
 
-        `who`: ECE and the bins of the reliability diagram of each. `disagreement`: the images in ten parts, those first
-        of which the teachers agree most; in each part the teachers' mean mutual information and each network's mean
-        entropy, in nats. Without teachers there is none.
+        The images are in ten parts, those first of which the teachers agree most; without teachers there are no parts.
+
+        Returns:
+            `images`: their number. `networks`: for each network `ece`, the bins of its `reliability` diagram, and its
+            mean `entropy` in each part, in nats. `ensemble`: the same of the teachers together, or None.
+            `teachers`: their mean mutual information in each part.
         """
-        said = {who: predict(network, self.split).cpu() for who, network in networks.items()}
-        parts: dict[str, Any] = {}
+        said = [predict(network, self.split).cpu() for network in networks]
+        apart, tenths = torch.empty(0), list[Tensor]()
         if self.on_split is not None:
-            said[together_in_words(len(self.on_split))] = log_mean_probability(self.on_split)
+            said.append(log_mean_probability(self.on_split))
             apart = disagreement(self.on_split)
             tenths = [part for part in apart.argsort().tensor_split(10) if len(part)]
-            parts["teachers"] = [float(apart[part].mean()) for part in tenths]
-            parts["entropy"] = {
-                who: [float(entropy(log_p[part]).mean()) for part in tenths] for who, log_p in said.items()
-            }
         labels = self.split.labels.cpu()
-        drawn = {
-            who: {"ece": ece(log_p, labels), "reliability": reliability(log_p, labels)} for who, log_p in said.items()
+        drawn = [
+            {
+                "ece": ece(log_p, labels),
+                "reliability": reliability(log_p, labels),
+                "entropy": [float(entropy(log_p[part]).mean()) for part in tenths],
+            }
+            for log_p in said
+        ]
+        return {
+            "images": len(labels),
+            "networks": drawn[: len(networks)],
+            "ensemble": drawn[len(networks)] if self.on_split is not None else None,
+            "teachers": [float(apart[part].mean()) for part in tenths],
         }
-        return {"images": len(labels), "who": drawn, "disagreement": parts}
 
     @cached_property
     def curve(self) -> list[float]:
@@ -113,11 +122,6 @@ class Examiner:
         row = all_metrics(log_p, self.split.labels) | calibrated_metrics(log_p, self.split.labels, temperature)
         row |= {"temperature": temperature, "temperature_identified": float(identified)}
         return row | {"at_chance": float(at_chance(log_p, self.split.labels))}
-
-
-def together_in_words(teachers: int) -> str:
-    """How the ensemble is called wherever it stands beside students."""
-    return f"ensemble of {teachers} teachers" if teachers > 1 else "ensemble of 1 teacher"
 
 
 def mean_row(rows: Sequence[Row]) -> Row:

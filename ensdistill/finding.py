@@ -1,19 +1,20 @@
 """The run that a command line names, by its folder, its settings file or a preset."""
 
 import argparse
-import shlex
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from ensdistill.config import Config, load_config, presets
+from ensdistill.command_line import Option, command_line
+from ensdistill.config import Config, content_hash, load_config, presets
 from ensdistill.data import load_data
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.export import SETTINGS_FILE
 from ensdistill.shipped import Run, open_run
 from ensdistill.teachers import find_ensemble
-from ensdistill.weights import STUDENT_FILE
+from ensdistill.weights import STUDENT_FILE, read_metadata
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def find_run(options: argparse.Namespace) -> Found:
     options.config = _settings_in(options.config)
     config = load_config(options.config, options.set)
     data = load_data(config.data).to(pick_device(options.device))
-    path = Path(options.student) if options.student else _student_beside(options, config)
+    path = Path(options.student) if options.student else _student_beside(options, config, data.identity)
     found = find_ensemble(config, data, Path(options.studies) / "teachers")
     run = open_run(config, data, path, found)
     alone = ""
@@ -42,6 +43,38 @@ def find_run(options: argparse.Namespace) -> Found:
     elif run.ensemble is None:
         alone = "no dee, agreement and cost: the teachers that are there are not those that this student learnt from"
     return Found(run, path, alone)
+
+
+def default_folder(studies: str | Path, config: Config, data: str = "", ensemble: str = "") -> Path:
+    """The folder of a run that is given none: `<studies>/runs/<hash of the settings>`.
+
+    Paths are no part of that hash. So where the same settings were run with other images or teachers, a hash of these
+    follows.
+
+    Args:
+        studies: The folder of all results.
+        config: The settings of the run.
+        data: The identity of its images; if it is not given, the folder of the first run is returned.
+        ensemble: The identity of its teachers; if it is not given, any will do.
+    """
+    first = Path(studies) / "runs" / config.hash
+    if not data or _made_from(first, data, ensemble):
+        return first
+    others = first.with_name(f"{first.name}-{content_hash([data, ensemble])[:8]}")
+    if ensemble:
+        return others
+    known = (folder for folder in sorted(first.parent.glob(f"{first.name}-*")) if _made_from(folder, data, ensemble))
+    return next((folder for folder in known if (folder / STUDENT_FILE).is_file()), first)
+
+
+def _made_from(folder: Path, data: str, ensemble: str) -> bool:
+    """Whether the student of a folder was made from these images and teachers; true where there is none yet."""
+    if not (folder / STUDENT_FILE).is_file():
+        return True
+    with suppress(DataError):
+        theirs = read_metadata(folder / STUDENT_FILE)
+        return theirs.get("data") == data and ensemble in ("", theirs.get("ensemble"))
+    return False
 
 
 def pick_device(name: str) -> torch.device:
@@ -55,12 +88,10 @@ def pick_device(name: str) -> torch.device:
         raise ConfigError(f"--device {name}: torch cannot use it here ({reason}); try --device cpu") from error
 
 
-def command(name: str, options: argparse.Namespace) -> str:
-    """Another command on the same settings and the same folder of results, to be typed as it stands."""
-    words = ["ensdistill", name, options.config]
-    words += [word for change in options.set for word in ("--set", change)]
-    words += ["--studies", options.studies] if options.studies != "studies" else []
-    return shlex.join(words)
+def command(name: str, options: argparse.Namespace, *more: Option) -> str:
+    """Another command on the same settings and the same folder of results, to be typed as it is."""
+    changes = [("--set", change) for change in options.set]
+    return command_line("ensdistill", name, options.config, options=[*changes, *more], studies=options.studies)
 
 
 def _settings_in(name: str) -> str:
@@ -73,9 +104,9 @@ def _settings_in(name: str) -> str:
     raise DataError(f"{name}: neither config.yaml nor {SETTINGS_FILE} in this folder, so it is not that of a run")
 
 
-def _student_beside(options: argparse.Namespace, config: Config) -> Path:
+def _student_beside(options: argparse.Namespace, config: Config, data: str) -> Path:
     places = [Path(options.config).parent / STUDENT_FILE] if Path(options.config).is_file() else []
-    places.append(Path(options.studies) / "runs" / config.hash / STUDENT_FILE)
+    places.append(default_folder(options.studies, config, data) / STUDENT_FILE)
     for place in places:
         if place.is_file():
             return place

@@ -1,25 +1,45 @@
 """The metrics of students and teachers as tables on a screen, and tables in Markdown."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich.table import Table
 
 from ensdistill.corruptions import SEVERITIES
-from ensdistill.evaluation import mean_row, together_in_words
+from ensdistill.evaluation import mean_row
 from ensdistill.latency import Price
 from ensdistill.plausibility import is_shown
 
 Metrics = Mapping[str, float]
+TEACHER_MEAN = "one teacher (mean)"
 SHOWN = ("accuracy", "nll", "brier", "ece", "cnll", "cece", "dee", "agreement")
+
+
+@dataclass(frozen=True)
+class TeacherSummary:
+    """What tables show of an ensemble."""
+
+    teachers: int  # M
+    ensemble: Metrics
+    mean: Metrics  # of single teachers
+
+
+def summarize_teachers(metrics: Mapping[str, Any]) -> TeacherSummary | None:
+    """Returns the summary of what `Examiner.teachers` gives, or None without teachers."""
+    members = metrics.get("members")
+    return TeacherSummary(len(members), metrics["ensemble"], mean_row(members)) if members else None
 
 
 def teacher_rows(metrics: Mapping[str, Any]) -> dict[str, Metrics]:
     """The rows for what `Examiner.teachers` gives: the ensemble, and one teacher in the mean; none without teachers."""
-    if not metrics:
-        return {}
-    together = together_in_words(len(metrics["members"]))
-    return {together: metrics["ensemble"], "one teacher (mean)": mean_row(metrics["members"])}
+    known = summarize_teachers(metrics)
+    return {ensemble_label(known.teachers): known.ensemble, TEACHER_MEAN: known.mean} if known else {}
+
+
+def ensemble_label(teachers: int) -> str:
+    """Returns how an ensemble of so many teachers is called beside students."""
+    return f"ensemble of {teachers} teachers" if teachers > 1 else "ensemble of 1 teacher"
 
 
 def teachers_in_words(metrics: Mapping[str, Any]) -> str:

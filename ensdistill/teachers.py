@@ -4,14 +4,12 @@ A teacher is trained by the same loop as a student, as one that learns from nobo
 `<store>/<hash>/` with `network.safetensors` and `teacher.json`, so that a larger ensemble reuses a smaller one.
 """
 
-import ast
 import json
 import os
 import shutil
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +20,9 @@ from torch import nn
 from ensdistill.averaging import NoAveraging
 from ensdistill.config import Config, content_hash
 from ensdistill.data import Data
-from ensdistill.distill import Epoch, distill
-from ensdistill.errors import DataError, DivergedError
-from ensdistill.files import writable_folder, write_json
+from ensdistill.distill import EpochResult, distill
+from ensdistill.errors import ConfigIssue, DataError, DivergedError
+from ensdistill.files import user_path, writable_folder, write_json
 from ensdistill.members import Ensemble
 from ensdistill.models import build, code_of
 from ensdistill.perturbations import NoPerturbation
@@ -37,11 +35,9 @@ from ensdistill.weights import fingerprint, load_weights, save_weights
 Progress = Callable[[int, int], None]  # (teacher, epochs done); all epochs at once for a teacher that was there
 Trainer = Callable[[Config, Data, Path, Progress | None], None]  # sees to it that all teachers are in the store
 
-# The sources that decide what a trained teacher looks like.
-_TRAINER = (
-    "data/splits.py distill.py models/*.py optimiser.py randomness.py step.py "
-    "students/base.py students/single.py transfer/base.py transfer/labels.py transfer/losses.py data/augmentation.py"
-)
+# Raise this by one whenever the same settings train another teacher than before, in the last digit or altogether:
+# teachers in the store are found by it. A test compares the weights of one teacher with stored figures.
+TEACHER_RECIPE_VERSION = 1
 
 
 def train_teachers(config: Config, data: Data, store: Path, progress: Progress | None = None) -> None:
@@ -76,12 +72,25 @@ def get_ensemble(
     identity = content_hash([*(origin for _, origin in members), *(file.origin for file in files)])
     own = [network for network, _ in members]
     found += check_teachers(own, [f"teacher {m}" for m in range(len(own))], data)
-    return Ensemble([*own, *(file.network for file in files)], len(data.class_names), identity, found)
+    networks = [*own, *(file.network for file in files)]
+    return Ensemble(networks, len(data.class_names), identity, [*found, *file_warnings(config, data)])
+
+
+def file_warnings(config: Config, data: Data) -> list[ConfigIssue]:
+    """Returns a warning if teachers from files may have been trained on the validation images."""
+    if not config.teachers.files or data.own_validation:
+        return []
+    rule = (
+        f"teachers from files may have been trained on the {len(data.validation)} validation images, which are drawn "
+        "from the training part; then the choice of settings, calibration and DEE rest on images that they know"
+    )
+    hint = "bring validation images that they have not seen: val/ next to train/, or x_val in a .npz file"
+    return [ConfigIssue(("teachers", "files"), rule, hint=hint)]
 
 
 def find_ensemble(config: Config, data: Data, store: str | Path) -> Ensemble | None:
     """The ensemble if all of its teachers are there already, else None; trains nothing."""
-    there = all(Path(file.path).expanduser().is_file() for file in config.teachers.files)
+    there = all(user_path(file.path).is_file() for file in config.teachers.files)
     return get_ensemble(config, data, store) if there and not missing_teachers(config, data, Path(store)) else None
 
 
@@ -108,9 +117,9 @@ def teacher_config(config: Config, teacher: int) -> Config:
 
 
 def teacher_hash(config: Config, teacher: int, data: Data) -> str:
-    """Content hash of everything that makes one teacher: data, model, settings, seed, and the trainer's own code."""
+    """Content hash of everything that makes one teacher: data, model, settings, seed, and version of the recipe."""
     own = teacher_config(config, teacher)
-    made_by = {"data": data.identity, "seed": own.seed, "code": [_code_version(), code_of(own.model)]}
+    made_by = {"data": data.identity, "seed": own.seed, "recipe": TEACHER_RECIPE_VERSION, "code": code_of(own.model)}
     return content_hash({**made_by, "model": own.model.model_dump(), "training": own.training.model_dump()})
 
 
@@ -157,18 +166,19 @@ def _train(config: Config, teacher: int, data: Data, home: Path) -> Iterator[int
     """Trains one teacher and puts it in its folder; a damaged one that is there gives way."""
     own = teacher_config(config, teacher)
     try:
-        for epoch in distill(own, Ensemble([], len(data.class_names), "none"), data):
+        distiller = distill(own, Ensemble([], len(data.class_names), "none"), data)
+        for epoch in distiller:
             yield epoch.number
     except DivergedError as error:
         raise DivergedError(error.epoch, error.step, error.loss, teacher) from None
-    _keep(own, epoch, data, home)
+    _keep(own, distiller.student(), epoch, data, home)
 
 
-def _keep(own: Config, epoch: Epoch, data: Data, home: Path) -> None:
+def _keep(own: Config, network: nn.Module, last: EpochResult, data: Data, home: Path) -> None:
     """Puts a trained teacher in its folder, whole or not at all."""
     temporary = home.with_name(f".{home.name}.{uuid.uuid4().hex[:8]}")
     try:
-        save_weights(temporary / "network.safetensors", epoch.student())
+        save_weights(temporary / "network.safetensors", network)
         write_json(
             temporary / "teacher.json",
             {
@@ -177,10 +187,10 @@ def _keep(own: Config, epoch: Epoch, data: Data, home: Path) -> None:
                 "model": own.model.model_dump(),
                 "training": own.training.model_dump(),
                 "data": data.identity,
-                "code": _code_version(),
+                "recipe": TEACHER_RECIPE_VERSION,
                 "torch": torch.__version__,
                 "device": data.train.images.device.type,
-                "val": epoch.val,
+                "val": last.val,
             },
         )
         shutil.rmtree(home, ignore_errors=True)
@@ -189,11 +199,3 @@ def _keep(own: Config, epoch: Epoch, data: Data, home: Path) -> None:
         raise DataError(f"{home}: cannot be written ({error.strerror or error})") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-@cache
-def _code_version() -> str:
-    """Hash of the trainer's syntax trees: another comment or layout is the same code."""
-    root = Path(__file__).parent
-    sources = [file for pattern in _TRAINER.split() for file in sorted(root.glob(pattern))]
-    return content_hash([ast.dump(ast.parse(file.read_text())) for file in sources])

@@ -10,7 +10,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-from ensdistill.data.splits import Sizes, Source, Split
+from ensdistill.data.sizes import Sizes
+from ensdistill.data.splits import Source, Split
 from ensdistill.settings import setting
 
 PARTS = ("train", "validation", "test", "unlabelled")  # the position is the number of a part's random stream

@@ -4,7 +4,8 @@ from typing import Literal
 
 import torch
 
-from ensdistill.data.splits import Sizes, Source, Split
+from ensdistill.data.sizes import Sizes
+from ensdistill.data.splits import Source, Split
 from ensdistill.settings import setting
 
 

@@ -1,56 +1,116 @@
 """Your own images: a folder, or a zip file of one, with a sub-folder for each class."""
 
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
 import torch
 
-from ensdistill.data.image_files import ImageFile, images_in
-from ensdistill.data.splits import Sizes, Source, Split
-from ensdistill.errors import DataError
+from ensdistill.data.image_files import FRAMES, ImageError, ImageFile
+from ensdistill.data.layout import Layout, Part, arrange
+from ensdistill.data.names import SHOWN, counted, listed, own_path, printable
+from ensdistill.data.sizes import OwnSizes
+from ensdistill.data.splits import Source, Split
+from ensdistill.data.walk import Found, by_reason, find_files
+from ensdistill.errors import ConfigIssue, DataError
 from ensdistill.settings import setting
 
-Files = dict[tuple[str, ...], ImageFile]  # by their folders and names
 
+class ImageFolder(OwnSizes):
+    """`<class>/<image>`, or `train/<class>/<image>` with `val/`, `test/` and `unlabeled/` next to `train/`.
 
-class ImageFolder(Sizes):
-    """`<class>/<image>`, or `train/<class>/<image>` beside `test/<class>/<image>` where there is a test part."""
+    A part that exists is taken as it is; the others are drawn from the labeled images.
+    """
 
     kind: Literal["image_folder"] = "image_folder"
-    path: str = setting(..., "The folder or zip file.", min_length=1)
+    path: str = setting(..., "The folder or zip file.", file=True, min_length=1)
     size: int = setting(32, "Side of the square images; others are resized.", ge=4, le=1024)
 
     def __call__(self) -> Source:
-        """Images uint8 (N,3,size,size). Raises DataError naming the path, or the file that is no image."""
-        path = Path(self.path).expanduser()
-        if not path.exists():
-            raise DataError(f"data.path: {path} does not exist; give a folder or zip file with one sub-folder a class")
-        files = _below_top_folder(images_in(path)) if path.is_file() else {file.parts: file for file in images_in(path)}
-        if any(parts[0] == "train" and len(parts) == 3 for parts in files):
-            pool = {parts[1:]: read for parts, read in files.items() if parts[0] == "train"}
-            test = {parts[1:]: read for parts, read in files.items() if parts[0] == "test"}
-        else:
-            pool, test = files, {}
-        pool = {parts: read for parts, read in pool.items() if len(parts) == 2}
-        names = tuple(sorted({parts[0] for parts in pool}))
-        if len(names) < 2:
-            raise DataError(f"data.path: {path} holds images of {len(names)} classes; two sub-folders are the least")
-        return Source(self._read(pool, names), names, self._read(test, names) if test else None)
+        """Returns images uint8 (N,3,size,size), with warnings about files that are left out or remarkable.
 
-    def _read(self, files: Files, names: tuple[str, ...]) -> Split:
-        images = np.empty((len(files), 3, self.size, self.size), dtype=np.uint8)
-        labels = torch.empty(len(files), dtype=torch.long)
-        for n, (parts, file) in enumerate(sorted(files.items(), key=lambda item: item[0])):
-            if parts[0] not in names:
-                raise DataError(f"data.path: class {parts[0]!r} of the test part is not in the training part")
-            images[n] = file.pixels((3, self.size, self.size))
-            labels[n] = names.index(parts[0])
-        return Split(torch.from_numpy(images), labels)
+        Raises:
+            DataError: Names the path, the folders or all files that cannot be read, with the cause.
+        """
+        found = find_files(own_path(self.path))
+        layout = arrange(found)
+        names = tuple(sorted(layout.parts["train"].classes))
+        reader = _Reader(self.size)
+        splits = {name: reader.read(part, names) for name, part in layout.parts.items() if part.files}
+        reader.refuse()
+        warnings = (*_about_files(found, layout), *reader.warnings(), *self.ignored(_places(layout)))
+        return Source(
+            splits["train"],
+            names,
+            test=splits.get("test"),
+            validation=splits.get("validation"),
+            unlabelled=splits.get("unlabelled"),
+            warnings=warnings,
+        )
 
 
-def _below_top_folder(files: list[ImageFile]) -> Files:
-    """Without the one folder that holds all the others, as most zip files have one."""
-    top = {file.parts[0] for file in files}
-    strip = 1 if len(top) == 1 and all(len(file.parts) > 2 for file in files) and top.isdisjoint({"train"}) else 0
-    return {file.parts[strip:]: file for file in files}
+class _Reader:
+    """Reads the images of all parts, and collects those that cannot be read."""
+
+    def __init__(self, size: int) -> None:
+        self.shape = (3, size, size)
+        self.broken = defaultdict[str, list[str]](list)  # cause -> names
+        self.remarks = defaultdict[str, list[str]](list)  # remark -> names
+
+    def read(self, part: Part, names: tuple[str, ...]) -> Split:
+        """The images of one part in the order of their names; what is broken stays black."""
+        images = np.zeros((len(part.files), *self.shape), dtype=np.uint8)
+        for n, (_, file) in enumerate(part.files):
+            self._read_into(images[n], file)
+        labels = [names.index(name) if name else -1 for name, _ in part.files]
+        return Split(torch.from_numpy(images), torch.tensor(labels, dtype=torch.long))
+
+    def _read_into(self, image: np.ndarray, file: ImageFile) -> None:
+        try:
+            read = file.read(self.shape)
+        except ImageError as error:
+            self.broken[error.cause].append(error.name)
+            return
+        image[:] = read.pixels
+        if read.remark:
+            self.remarks[read.remark].append(file.name)
+
+    def refuse(self) -> None:
+        """Raises DataError with every image that could not be read, one line a cause."""
+        if self.broken:
+            causes = self.broken.items()
+            lines = [
+                f"{counted(len(names), 'image')} cannot be read: {cause}: {listed(names)}" for cause, names in causes
+            ]
+            more = [f"and {len(lines) - SHOWN} more causes"] if len(lines) > SHOWN else []
+            raise DataError("\n".join(f"data.path: {line}" for line in [*lines[:SHOWN], *more]))
+
+    def warnings(self) -> Iterator[ConfigIssue]:
+        """What is remarkable about files that were read."""
+        for remark, names in self.remarks.items():
+            hint = "save each frame as a file if all are meant" if remark == FRAMES else None
+            yield _issue(f"{counted(len(names), 'file')} with {remark}: {listed(names)}", hint)
+
+
+def _about_files(found: Found, layout: Layout) -> Iterator[ConfigIssue]:
+    for sentence in by_reason(layout.left_out):
+        yield _issue(sentence)
+    if found.renamed:
+        rule = f"names of {len(found.renamed)} entries of the zip file are in an unknown encoding and read as cp437"
+        yield _issue(f"{rule}: {listed(found.renamed)}", "if they look wrong, zip the folder again with UTF-8 names")
+    for part in layout.parts.values():
+        if not part.files:
+            yield _issue(f"{printable(part.folder)}/ holds no image in a class folder and is not used")
+        for name, folders in part.classes.items():
+            if len(folders) > 1:
+                yield _issue(f"{len(folders)} folders have the class name {name!r} and are read as one class")
+
+
+def _places(layout: Layout) -> dict[str, tuple[str, int]]:
+    """Folder and number of images of each part."""
+    return {name: (f"{printable(part.folder)}/", len(part.files)) for name, part in layout.parts.items()}
+
+
+def _issue(rule: str, hint: str | None = None) -> ConfigIssue:
+    return ConfigIssue(("data", "path"), rule, hint=hint)

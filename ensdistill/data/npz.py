@@ -1,69 +1,149 @@
 """Your own images as NumPy arrays in one .npz file, as `numpy.savez` writes it."""
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.lib.npyio import NpzFile
 from torch import Tensor
 
-from ensdistill.data.splits import Sizes, Source, Split
-from ensdistill.errors import DataError
+from ensdistill.data.names import counted, is_text, listed, own_path, printable
+from ensdistill.data.plausibility import BLACK
+from ensdistill.data.sizes import OwnSizes
+from ensdistill.data.splits import Source, Split
+from ensdistill.errors import ConfigIssue, DataError
 from ensdistill.settings import setting
 
-POOLS = (("x_train", "y_train"), ("images", "labels"))
-TEST = ("x_test", "y_test")
+STEMS = {  # what people call the parts
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation", "dev"),
+    "test": ("test",),
+    "unlabelled": ("unlabeled", "unlabelled"),
+}
 NAMES = "class_names"
+CHANNELS = "(C,H,W)"
 
 
-class Npz(Sizes):
-    """Arrays `x_train` and `y_train` (or `images` and `labels`), and where there are any `x_test`, `y_test` and
-    `class_names`.
+class Npz(OwnSizes):
+    """Arrays `x_train` and `y_train`, or `train_images` and `train_labels` as MedMNIST calls them, or `images` and
+    `labels`; likewise `x_val`, `x_test` and `x_unlabeled`, which has no labels; and `class_names`.
 
-    Images are (N,H,W), (N,H,W,C) or (N,C,H,W) with C one or three; where both of the latter fit, the last axis is the
-    channel, as NumPy users write it. They are uint8, or floats that all lie in [0,1]. Labels are whole numbers (N,) or
-    (N,1) from 0; without `class_names` each up to the largest has an image.
+    A part that exists is taken as it is; the others are drawn from the labeled images. Images are (N,H,W), (N,H,W,C) or
+    (N,C,H,W) with C one or three; where both of the latter fit, the last axis is the channel, as NumPy users write it.
+    They are uint8, or floats that all lie in [0,1]. Labels are whole numbers (N,) or (N,1) from 0; without
+    `class_names` each up to the largest has an image.
     """
 
     kind: Literal["npz"] = "npz"
-    path: str = setting(..., "The .npz file.", min_length=1)
+    path: str = setting(..., "The .npz file.", file=True, min_length=1)
 
     def __call__(self) -> Source:
-        """Images uint8 (N,C,H,W). Raises DataError naming the array and the rule it breaks. Nothing is unpickled."""
-        arrays = _read(Path(self.path).expanduser())
-        pair = next((pair for pair in POOLS if pair[0] in arrays), POOLS[0])
-        pool = _split(arrays, *pair)
-        names = _class_names(arrays, pool.labels, pair[1])
-        test = _split(arrays, *TEST) if set(TEST) & set(arrays) else None
-        if test and test.images.shape[1:] != pool.images.shape[1:]:
-            shapes = f"{tuple(test.images.shape[1:])} and {tuple(pool.images.shape[1:])}"
-            raise DataError(f"data.path: images of x_test and {pair[0]} differ, {shapes} (C,H,W); give them one shape")
-        if test and test.labels.max() >= len(names):
-            raise DataError(f"data.path: y_test has label {int(test.labels.max())}, there are {len(names)} classes")
-        return Source(pool, names, test)
+        """Returns images uint8 (N,C,H,W), with warnings about arrays that are not used. Nothing is unpickled.
+
+        Raises:
+            DataError: Names the array and the rule it breaks.
+        """
+        with _opened(own_path(self.path)) as archive:
+            found = _pairs(archive.files)
+            used = {name for pair in found.values() for name in pair} | {NAMES}
+            arrays = _read(archive, used)
+            unused = [name for name in archive.files if name not in used]
+        if "train" not in found:
+            raise DataError(f"data.path: no array x_train; there are {listed(arrays or unused) or 'none'}")
+        pool = _split(arrays, *found["train"])
+        names = _class_names(arrays, pool.labels, found["train"][1])
+        own = {part: _split(arrays, *pair) for part, pair in found.items() if part != "train"}
+        for part, split in own.items():
+            _check(split, found[part], pool, found["train"], len(names))
+        rule = f"{counted(len(unused), 'array')} not used: {listed(unused)}"
+        places = {part: (found[part][0], len(split)) for part, split in own.items()}
+        warnings = [ConfigIssue(("data", "path"), rule)] if unused else []
+        return Source(
+            pool,
+            names,
+            test=own.get("test"),
+            validation=own.get("validation"),
+            unlabelled=own.get("unlabelled"),
+            warnings=(*warnings, *self.ignored(places)),
+        )
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
+def _pairs(there: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """The names of images and labels of each part, as the file has them; unlabelled images have no labels ("")."""
+    known = {name.lower(): name for name in reversed(list(there))}
+    found = {}
+    for part, stems in STEMS.items():
+        pairs = [pair for stem in stems for pair in ((f"x_{stem}", f"y_{stem}"), (f"{stem}_images", f"{stem}_labels"))]
+        pairs += [("images", "labels")] if part == "train" else []
+        for x, y in pairs:
+            labels = "" if part == "unlabelled" else known.get(y, y)
+            if x in known or labels in known.values():
+                found[part] = (known.get(x, x), labels)
+                break
+    return found
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[NpzFile]:
+    """The opened file. Raises DataError, also for what is read from it while it is open."""
     if not path.is_file():
-        raise DataError(f"data.path: there is no file {path}; give a .npz file with x_train and y_train")
-    known = {*TEST, NAMES}.union(*POOLS)
+        raise DataError(f"data.path: {printable(str(path))} is no file; give a .npz file with x_train and y_train")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files if name in known}
+            yield archive
+    except DataError:
+        raise
+    except PermissionError as error:
+        raise DataError(f"data.path: {printable(str(path))} cannot be read: permission denied") from error
     except Exception as error:  # zip, zlib and NumPy name a dozen different errors for a damaged file
-        reason = f"{path} is not a readable .npz file of plain arrays ({error})"
+        reason = f"{printable(str(path))} is not a readable .npz file of plain arrays ({error})"
         raise DataError(f"data.path: {reason}; write it with numpy.savez") from error
 
 
+def _read(archive: NpzFile, names: set[str]) -> dict[str, np.ndarray]:
+    arrays = {}
+    for name in archive.files:
+        if name in names:
+            array = archive[name]
+            if not isinstance(array, np.ndarray):
+                raise DataError(f"data.path: {name} is no array; write the file with numpy.savez")
+            arrays[name] = array
+    return arrays
+
+
 def _split(arrays: dict[str, np.ndarray], x: str, y: str) -> Split:
-    for name in (x, y):
+    """Images and labels; labels are -1 if y is empty."""
+    for name in filter(None, (x, y)):
         if name not in arrays:
-            raise DataError(f"data.path: no array {name}; there are {', '.join(arrays) or 'none that are known'}")
-    images, labels = _images(arrays[x], x), _labels(arrays[y], y)
+            raise DataError(f"data.path: no array {name}; there are {', '.join(arrays)}")
+    images = _images(arrays[x], x)
+    labels = _labels(arrays[y], y) if y else torch.full((len(images),), -1)
     if len(images) != len(labels) or not len(images):
         raise DataError(f"data.path: {len(images)} images in {x} and {len(labels)} labels in {y}; one each is needed")
+    _check_scale(images, arrays[x].dtype, x)
     return Split(images, labels)
+
+
+def _check(split: Split, own: tuple[str, str], pool: Split, others: tuple[str, str], classes: int) -> None:
+    """Raises DataError if a part does not fit the training part."""
+    if split.images.shape[1:] != pool.images.shape[1:]:
+        shapes = f"{tuple(split.images.shape[1:])} and {tuple(pool.images.shape[1:])} {CHANNELS}"
+        raise DataError(f"data.path: images of {own[0]} and {others[0]} differ, {shapes}; give them one shape")
+    if split.labels.max() >= classes:
+        raise DataError(f"data.path: {own[1]} has label {int(split.labels.max())}, there are {classes} classes")
+
+
+def _check_scale(images: Tensor, dtype: np.dtype[Any], name: str) -> None:
+    """Raises DataError if the brightest pixel is black: values that were scaled twice, or to 1 and then to bytes."""
+    if images.max() <= BLACK:
+        scale = "floats from 0 to 1/255" if dtype.kind == "f" else "bytes of 0 and 1 only"
+        raise DataError(
+            f"data.path: {name} holds {scale}, which is black; give floats from 0 to 1, or uint8 from 0 to 255"
+        )
 
 
 def _images(x: np.ndarray, name: str) -> Tensor:
@@ -112,6 +192,8 @@ def _class_names(arrays: dict[str, np.ndarray], labels: Tensor, name: str) -> tu
         raise DataError(f"data.path: {NAMES} is {what}; give one string for each of the labels 0 to {last}")
     if given is not None and (twice := [str(name) for name, n in Counter(given.tolist()).items() if n > 1]):
         raise DataError(f"data.path: {NAMES} has {twice[0]!r} more than once; give each class a name of its own")
+    if given is not None and (bad := [name for name in given.tolist() if not is_text(name)]):
+        raise DataError(f"data.path: {NAMES} has {printable(bad[0])}, which is not UTF-8; give it another name")
     if found < 2:
         raise DataError(f"data.path: {name} has images of {found} classes; two are the least")
     return tuple(map(str, range(last + 1) if given is None else given))

@@ -1,6 +1,7 @@
 """Disjoint, stratified splits by seed, and their content hash."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
@@ -9,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ensdistill.data.plausibility import implausible
+from ensdistill.data.sizes import Sizes, count_of
 from ensdistill.errors import ConfigError, ConfigIssue
-from ensdistill.settings import Settings, setting
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Data:
     class_names: tuple[str, ...]
     identity: str  # content hash over all splits, test included
     warnings: tuple[ConfigIssue, ...] = ()  # what seems wrong with these images
+    own_validation: bool = False  # whether the source came with a validation part
 
     def to(self, device: torch.device | str) -> "Data":
         """The same on another device."""
@@ -89,19 +92,6 @@ class Source:
     warnings: tuple[ConfigIssue, ...] = ()  # what seems wrong with the files
 
 
-class Sizes(Settings):
-    """How many images go where; drawn from the pool in its own shares of classes. What is left is unlabelled."""
-
-    seed: int = setting(0, "Seed of the split.", ge=0, le=2**32 - 1)
-    train: int = setting(45_000, "Labelled training images.", ge=2)
-    validation: int = setting(5_000, "Images for choosing settings.", ge=2)
-    test: int = setting(0, "Images for the last look; ignored where the source has a test part of its own.", ge=0)
-
-    def sizes(self) -> "Sizes":
-        """These four numbers alone."""
-        return Sizes(seed=self.seed, train=self.train, validation=self.validation, test=self.test)
-
-
 class Readable(Protocol):
     """What the settings of a data source can do: read it, and say how to cut it."""
 
@@ -119,44 +109,86 @@ def to_unit(images: Tensor) -> Tensor:
 
 def split_source(source: Source, sizes: Sizes) -> tuple[Data, Split]:
     """Cuts the pool into test, validation (unless the source has them), training and the rest, in that order."""
-    rest = np.arange(len(source.pool))
-    labels = source.pool.labels.numpy()
-    if source.test is None:
-        test_index, rest = _draw(rest, labels, sizes.test, sizes.seed, "test")
-        test = source.pool.take(test_index)
-    else:
-        test = source.test
-    if source.validation is None:
-        validation_index, rest = _draw(rest, labels, sizes.validation, sizes.seed, "validation")
-        validation = source.pool.take(validation_index)
-    else:
-        validation = source.validation
-    train_index, rest = _draw(rest, labels, sizes.train, sizes.seed, "train")
-    train, left = source.pool.take(train_index), source.pool.take(rest)
+    pool = _Pool(source.pool, source.class_names, sizes.seed)
+    test = pool.draw("test", sizes.test) if source.test is None else source.test
+    own = source.validation is not None
+    validation = source.validation if source.validation is not None else pool.draw("validation", sizes.validation)
+    train, left = pool.draw("train", sizes.train), pool.left()
     identity = _content_hash([train, validation, left, test], source.class_names, source.unlabelled)
     extra = [] if source.unlabelled is None else [source.unlabelled.images]
     images = torch.cat([left.images, *extra])
     unlabelled = Split(images, torch.full((len(images),), -1))
-    return Data(train, validation, unlabelled, source.class_names, identity, source.warnings), test
+    warnings = (*source.warnings, *_implausible(source, train, validation, test))
+    return Data(train, validation, unlabelled, source.class_names, identity, warnings, own), test
 
 
-def _draw(pool: np.ndarray, labels: np.ndarray, count: int, seed: int, part: str) -> tuple[np.ndarray, np.ndarray]:
-    """`count` indices of the pool, stratified, and the others."""
-    classes = len(np.unique(labels[pool])) if len(pool) else 0
-    if count > len(pool) or 0 < count < classes:
-        raise ConfigError(f"data.{part}: {count} images of {classes} classes wanted, {len(pool)} are left to draw from")
-    if count == len(pool):
-        return pool, pool[:0]
-    if len(pool) - count < classes:
-        raise ConfigError(f"data.{part}: {count} of {len(pool)} images leave fewer than one a class; take all or less")
-    if count == 0:
-        return pool[:0], pool
-    if np.bincount(labels[pool])[labels[pool]].min() < 2:
-        raise ConfigError(f"data.{part}: a class has one image left, too few to draw from; add images or take all")
-    from sklearn.model_selection import train_test_split  # here: a slow import that few commands need
+def _implausible(source: Source, train: Split, validation: Split, test: Split) -> Iterator[ConfigIssue]:
+    parts = {"train": train, "validation": validation, "test": test}
+    drawn = {name for name in parts if getattr(source, name, None) is None}
+    parts |= {} if source.unlabelled is None else {"unlabelled": source.unlabelled}
+    images = {name: (part.images, part.labels) for name, part in parts.items()}
+    return implausible(images, drawn, source.class_names)
 
-    drawn, rest = train_test_split(pool, train_size=count, stratify=labels[pool], random_state=seed)
-    return np.sort(drawn), np.sort(rest)
+
+class _Pool:
+    """The labelled images that are not drawn yet."""
+
+    def __init__(self, split: Split, class_names: tuple[str, ...], seed: int) -> None:
+        self.split, self.labels, self.seed = split, split.labels.numpy(), seed
+        self.rest = np.arange(len(split))
+        self.classes = len(np.unique(self.labels))
+
+    def draw(self, part: str, size: int | float | None) -> Split:
+        """Takes a count or share of the images, stratified; None takes all that are left.
+
+        The only image of a class that is left goes to the training part.
+        Raises ConfigError with what would fit.
+        """
+        if size is None and not len(self.rest):
+            raise ConfigError(f"data.{part}: no image is left; lower data.validation or data.test")
+        count = len(self.rest) if size is None else count_of(size, len(self.split), self.classes)
+        wanted = f"{count} images" if isinstance(size, int) else f"{size} ({count} images)"
+        alone = self._alone() if 0 < count < len(self.rest) else self.rest[:0]
+        first = alone if part == "train" else alone[:0]
+        others = self._drawn(np.setdiff1d(self.rest, alone), count - len(first), part, wanted)
+        drawn = np.sort(np.concatenate([first, others]))
+        self.rest = np.setdiff1d(self.rest, drawn)
+        return self.split.take(drawn)
+
+    def left(self) -> Split:
+        """The images that no part has taken."""
+        return self.split.take(self.rest)
+
+    def _alone(self) -> np.ndarray:
+        """Images that are the last of their classes."""
+        counts = np.bincount(self.labels[self.rest], minlength=1)
+        alone: np.ndarray = self.rest[counts[self.labels[self.rest]] == 1]
+        return alone
+
+    def _drawn(self, pool: np.ndarray, count: int, part: str, wanted: str) -> np.ndarray:
+        classes = len(np.unique(self.labels[pool]))
+        if count > len(pool):
+            raise ConfigError(f"data.{part}: {wanted} do not fit; {self._fits(part, classes)}")
+        if count in (0, len(pool)):
+            return pool[:count]
+        if count < classes:
+            raise ConfigError(f"data.{part}: must be at least {self.classes} images, one a class, got {wanted}")
+        if len(pool) - count < classes:
+            fits = self._fits(part, classes)
+            raise ConfigError(f"data.{part}: {wanted} leave fewer than one a class for the other parts; {fits}")
+        from sklearn.model_selection import train_test_split  # here: a slow import that few commands need
+
+        labels = self.labels[pool]
+        drawn: np.ndarray = train_test_split(pool, train_size=count, stratify=labels, random_state=self.seed)[0]
+        return drawn
+
+    def _fits(self, part: str, classes: int) -> str:
+        """What would fit."""
+        left, some = len(self.rest), len(self.rest) - classes
+        fits = [f"{left} or null (all of them)"] if part == "train" and left else []
+        fits += [f"at most {some}"] if some >= classes else []
+        way_out = f"set it to {', or '.join(fits)}" if fits else "add images, or lower the other sizes"
+        return f"{left} of {len(self.split)} labelled images are left; {way_out}"
 
 
 def _content_hash(parts: list[Split], class_names: tuple[str, ...], unlabelled: Split | None) -> str:

@@ -30,8 +30,9 @@ def trial(config: Config, ensemble: Ensemble, data: Data, *, stopped: bool) -> N
     """One, from its beginning to its end."""
     try:
         with own_memory(0):
-            for epoch in distill(config, ensemble, data):
-                epoch.student()
+            run = distill(config, ensemble, data)
+            for _ in run:
+                run.student()
                 if stopped:
                     raise SystemExit  # so Ray ends a trial
     except SystemExit:

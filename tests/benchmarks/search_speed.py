@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ensdistill_tune.agenda import Agenda
+from ensdistill_tune.decision import Decision
 from ensdistill_tune.progress import Progress
 from ensdistill_tune.record import METRICS, StudyFolder
 from ensdistill_tune.space import Study
@@ -58,8 +59,8 @@ def search(study: Study, curves: Curves, enough: float = float("-inf")) -> Story
                 epoch = len(progress.trials[number].epochs) + 1
                 trained += 1
                 metrics = {"epoch": epoch, "epochs": curves.epochs} | dict.fromkeys(METRICS, float(curve[epoch - 1]))
-                goes_on = agenda.report(number, metrics)
-                if goes_on and epoch < curves.epochs:
+                decision = agenda.report(number, metrics)
+                if decision is Decision.CONTINUE and epoch < curves.epochs:
                     continue
                 del running[number]
                 agenda.end(number, "finished" if epoch == curves.epochs else "pruned")

@@ -29,6 +29,8 @@ from rich.table import Table
 from ensdistill import distill, get_ensemble, load_data
 from ensdistill.data import Data
 from ensdistill.members import Ensemble
+from ensdistill_tune.events import EpochReported, Event, SessionStarted, TrialEnded, TrialStarted
+from ensdistill_tune.journal import read_journal
 from ensdistill_tune.record import StudyFolder, TrialRecord
 from ensdistill_tune.space import Study
 from tests.benchmarks.processes import Use, Watch
@@ -58,7 +60,7 @@ def study_of(trials: int, epochs: int) -> Study:
 # --- the study ---
 
 
-def run_study(study: Study, studies: Path, name: str) -> tuple[list[dict[str, Any]], float, dict[str, Use]]:
+def run_study(study: Study, studies: Path, name: str) -> tuple[list[Event], float, dict[str, Use]]:
     """The events of a study launched as users do, the seconds of the whole command, and who used what."""
     file = studies / f"{name}.yaml"
     file.write_text(yaml.safe_dump(study.model_dump(mode="json", exclude_unset=True)))
@@ -78,28 +80,27 @@ def run_study(study: Study, studies: Path, name: str) -> tuple[list[dict[str, An
         if running.wait():
             raise SystemExit(f"the study failed: {' '.join(command)}")
     seconds = time.perf_counter() - began
-    lines = StudyFolder(studies / name).journal.read_text().splitlines()
-    return [json.loads(line) for line in lines], seconds, watch.used
+    return read_journal(StudyFolder(studies / name).journal), seconds, watch.used
 
 
-def pure(events: list[dict[str, Any]]) -> dict[int, float]:
+def pure(events: list[Event]) -> dict[int, float]:
     """The seconds that each trial trained."""
     seconds: dict[int, float] = {}
     for event in events:
-        if event["event"] == "reported":
-            seconds[event["trial"]] = seconds.get(event["trial"], 0.0) + event["metrics"]["cost/epoch_seconds"]
+        if isinstance(event, EpochReported):
+            seconds[event.trial] = seconds.get(event.trial, 0.0) + event.metrics["cost/epoch_seconds"]
     return seconds
 
 
-def times(events: list[dict[str, Any]], what: str) -> dict[int, float]:
+def times(events: list[Event], what: type) -> dict[int, float]:
     """When this happened to each trial; under 0, when the session did."""
-    return {event.get("trial", 0): event["at"] for event in events if event["event"] == what}
+    return {getattr(event, "trial", 0): event.at for event in events if isinstance(event, what)}
 
 
-def efficiency(events: list[dict[str, Any]], whole: float) -> Figures:
+def efficiency(events: list[Event], whole: float) -> Figures:
     """Of the search, and of the whole command that took so many seconds."""
     trained = sum(pure(events).values()) / SLOTS
-    wall = max(times(events, "ended").values()) - times(events, "session")[0]
+    wall = max(times(events, TrialEnded).values()) - times(events, SessionStarted)[0]
     return {
         "seconds a trial": fmean(pure(events).values()),
         "wall seconds, study": wall,
@@ -109,18 +110,18 @@ def efficiency(events: list[dict[str, Any]], whole: float) -> Figures:
     }
 
 
-def fixed_cost(events: list[dict[str, Any]]) -> float:
+def fixed_cost(events: list[Event]) -> float:
     """Seconds of a slot that a trial takes beside its training, of those that began when every worker was warm."""
-    started, ended, trained = times(events, "started"), times(events, "ended"), pure(events)
+    started, ended, trained = times(events, TrialStarted), times(events, TrialEnded), pure(events)
     warm = sorted(ended.values())[SLOTS - 1]
     later = [trial for trial, at in started.items() if at >= warm]
     slot_seconds = (max(ended.values()) - warm) * SLOTS
     return slot_seconds / len(later) - fmean(trained[trial] for trial in later)
 
 
-def beside_training(events: list[dict[str, Any]]) -> float:
+def beside_training(events: list[Event]) -> float:
     """Seconds between start and end of a trial in which it did not train, of those that began when all was warm."""
-    started, ended, trained = times(events, "started"), times(events, "ended"), pure(events)
+    started, ended, trained = times(events, TrialStarted), times(events, TrialEnded), pure(events)
     later = sorted(trained)[SLOTS:]
     return fmean(ended[trial] - started[trial] - trained[trial] for trial in later)
 

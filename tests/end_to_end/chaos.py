@@ -25,6 +25,7 @@ from typing import Any
 from mlflow import MlflowClient
 from safetensors.torch import load_file
 
+from ensdistill_tune.events import EpochReported, Event
 from ensdistill_tune.journal import read_journal
 from ensdistill_tune.record import StudyFolder
 
@@ -162,10 +163,10 @@ def _rungs(home: Path) -> dict[int, dict[int, float]]:
     found: dict[int, dict[int, float]] = {3: {}, 9: {}, 27: {}}
     searched = {t.number for t in StudyFolder(home).read_trials() if t.sampled and t.confirms is None}
     for event in read_journal(home / "journal.jsonl"):
-        if event["event"] == "reported" and event["trial"] in searched:
+        if isinstance(event, EpochReported) and event.trial in searched:
             for rung, there in found.items():
-                if event["metrics"]["epoch"] >= rung:
-                    there.setdefault(event["trial"], event["metrics"]["val/nll"])
+                if event.metrics["epoch"] >= rung:
+                    there.setdefault(event.trial, event.metrics["val/nll"])
     return found
 
 
@@ -181,7 +182,7 @@ def _command(name: str, what: str, folder: Path, executor: str = "ray") -> subpr
     )
 
 
-def _events(home: Path) -> list[dict[str, Any]]:
+def _events(home: Path) -> list[Event]:
     return read_journal(home / "journal.jsonl")
 
 

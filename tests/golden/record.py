@@ -80,7 +80,7 @@ def of_study(home: Path) -> dict[str, Any]:
         "trials": trials,
         "leaderboard": [[int(row["trial"]), *(float(row[name]) for name in METRICS)] for row in rows],
         "confirmed": [[row["trial"], row["seeds"], row["validation"]] for row in kept["candidates"]],
-        "test": list(kept["test"].values()),
+        "test": [row["metrics"] for row in kept["test"]],
     }
 
 

@@ -6,13 +6,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from ensdistill.distill import read_checkpoint
+from ensdistill.checkpoint import read_checkpoint
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.weights import STUDENT_FILE
 from ensdistill_tune.confirm import plan
+from ensdistill_tune.decision import Decision
+from ensdistill_tune.events import EpochReported, State, TrialEnded
 from ensdistill_tune.pbt import Pbt
 from ensdistill_tune.progress import Progress
-from ensdistill_tune.record import CHECKPOINT, State, TrialRecord
+from ensdistill_tune.record import CHECKPOINT, TrialRecord
 from ensdistill_tune.schedulers import Rule
 from ensdistill_tune.searchers import Suggester
 
@@ -33,15 +35,16 @@ class Agenda:
         self._rules = defaultdict[str, Rule](lambda: self.study.rule)  # of those that are alike
         self.done = False  # whether nothing is left to hand out, and nothing runs
         for trial in progress.died:
-            progress.happens("ended", trial=trial.number, state="interrupted", error=None)
+            progress.append_event(TrialEnded(trial=trial.number, state="interrupted"))
         self._searched_out = False  # whether the searcher has no more settings
-        last_words = {event["trial"]: self._hears(event) for event in progress.past if event["event"] == "reported"}
+        past = (event for event in progress.past if isinstance(event, EpochReported))
+        decisions = {event.trial: self._decide(event.trial, event.metrics) for event in past}
         for trial in progress.searched:
             if _is_suggested(trial):
                 self._suggester.remember(trial)
         left = [trial for trial in progress.trials.values() if trial.state == "interrupted"]
         for trial in left:
-            self._settle(trial, stopped=last_words.get(trial.number, False))
+            self._settle(trial, decisions.get(trial.number, Decision.CONTINUE))
         self._left = [trial for trial in left if trial.state == "interrupted"]
         for trial in self._left:
             self._drop_what_is_ahead(trial)
@@ -130,24 +133,27 @@ class Agenda:
 
     # --- what comes of it ---
 
-    def report(self, number: int, metrics: dict[str, float]) -> bool:
-        """Takes the report of an epoch; whether the trial goes on. One that is over does not.
+    def report(self, number: int, metrics: dict[str, float]) -> Decision:
+        """Takes the report of an epoch; whether the trial continues. One that is over does not.
 
         An epoch that is known already comes from a trial that goes on at its last checkpoint; it comes out the same.
         """
         trial = self.progress.trials[number]
         if trial.state != "running":
-            return False
+            return Decision.STOP
         if trial.epochs and metrics["epoch"] <= trial.last["epoch"]:
-            return True
+            return Decision.CONTINUE
         self.progress.report(number, metrics)
         if _is_suggested(trial):
             self._suggester.reported(trial)
-        return not self._hears({"trial": number, "metrics": metrics})
+        return self._decide(number, metrics)
 
-    def end(self, number: int, state: State, error: str | None = None) -> None:
-        """A trial is over. What nobody needs any more of its files goes."""
-        self.progress.end(number, state, error)
+    def end(self, number: int, state: State, error: str | None = None, error_kind: str | None = None) -> None:
+        """A trial is over. What nobody needs any more of its files goes.
+
+        error: why it failed, for people. error_kind: the same for all trials that fail in the same way.
+        """
+        self.progress.end(number, state, error, error_kind)
         trial = self.progress.trials[number]
         if _is_suggested(trial):
             self._suggester.ended(trial)
@@ -162,17 +168,17 @@ class Agenda:
         self._drop_what_is_ahead(self.progress.trials[number])
         self._left.append(self.progress.trials[number])
 
-    def _hears(self, report: dict[str, Any]) -> bool:
-        """Gives a report to the rule; whether the trial stops. Published settings and repeats always run to their end,
+    def _decide(self, number: int, metrics: dict[str, float]) -> Decision:
+        """Gives a report to the rule. Published settings and repeats always run to their end.
 
-        and no searched trial is measured against them.
+        No searched trial is measured against them.
         """
-        trial, metrics = self.progress.trials[report["trial"]], report["metrics"]
+        trial = self.progress.trials[number]
         if not trial.searched or metrics["epoch"] == metrics["epochs"]:
-            return False
+            return Decision.CONTINUE
         values = [metrics[name] for name in self.study.objectives]
         alike = repr([trial.sampled.get(name) for name in getattr(self.study.scheduler, "within", [])])
-        return self._rules[alike].stops(trial.number, int(metrics["epoch"]), values)
+        return self._rules[alike].decide(trial.number, int(metrics["epoch"]), values)
 
     def _drop_what_is_ahead(self, trial: TrialRecord) -> None:
         """Takes away a checkpoint of epochs that the journal lost, as it may when the power fails."""
@@ -184,11 +190,11 @@ class Agenda:
             pass  # damaged
         file.unlink()
 
-    def _settle(self, trial: TrialRecord, *, stopped: bool) -> None:
+    def _settle(self, trial: TrialRecord, last: Decision) -> None:
         """Ends a trial whose end was decided and not written down any more."""
         if trial.whole and (self.progress.folder.trial(trial.number) / STUDENT_FILE).exists():
             self.end(trial.number, "finished")
-        elif stopped:
+        elif last is Decision.STOP:
             self.end(trial.number, "pruned")
 
 

@@ -11,6 +11,8 @@ from rich.table import Table
 
 from ensdistill.plausibility import is_shown
 from ensdistill_tune.confirm import mean_and_spread, points
+from ensdistill_tune.labels import trial_label
+from ensdistill_tune.naming import is_block, short_value
 from ensdistill_tune.pareto import front
 from ensdistill_tune.record import METRICS, TrialRecord, ranked
 from ensdistill_tune.space import Study
@@ -31,8 +33,7 @@ def leaderboard(
     table.add_column("settings", overflow="fold")
     for rank, trial in enumerate(order, 1):
         if rank <= top or trial.baseline or trial in front:
-            label = f"baseline {trial.baseline}" if trial.baseline else f"{trial.number:03d}"
-            label += " *" if trial in front else ""
+            label = trial_label(trial) + (" *" if trial in front else "")
             style = "bold" if rank == 1 else ("cyan" if trial.baseline else "")
             values = [figure(n, trial.last[n]) if is_shown(n, trial.last) else "" for n in study.shown]
             table.add_row(str(rank), label, *values, trial.settings, style=style)
@@ -86,7 +87,8 @@ def leaderboard_csv(study: Study, trials: Sequence[TrialRecord], teachers: Mappi
     table = csv.DictWriter(text, columns, lineterminator="\n")
     table.writeheader()
     for rank, trial in enumerate([*order, *rest], 1):
-        row: dict[str, Any] = {name: trial.last.get(name, "") for name in study.shown} | dict(trial.sampled)
+        row: dict[str, Any] = {name: trial.last.get(name, "") for name in study.shown}
+        row |= {name: short_value(value) if is_block(value) else value for name, value in trial.sampled.items()}
         row |= {"rank": rank if trial in order else "", "trial": trial.number, "state": trial.state}
         row |= {"baseline": trial.baseline or "", "epochs": int(trial.last.get("epoch", 0))}
         row |= {"config_hash": trial.config_hash, "error": trial.error or ""}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ensdistill.settings import Settings, setting
+from ensdistill_tune.labels import trial_label
 from ensdistill_tune.pareto import front, minimised, spread
 from ensdistill_tune.record import TrialRecord, ranked
 
@@ -53,7 +54,7 @@ class Candidate:
     @property
     def label(self) -> str:
         """`baseline kd` or `024`."""
-        return f"baseline {self.trial.baseline}" if self.trial.baseline else f"{self.trial.number:03d}"
+        return trial_label(self.trial)
 
 
 def plan(trials: Sequence[TrialRecord], study: "Study") -> list[tuple[TrialRecord, int]]:

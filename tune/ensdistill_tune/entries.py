@@ -6,15 +6,17 @@ parent run; a trial has its method, what the study file sets, and what is search
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
 from ensdistill.config import flatten
 from ensdistill.errors import ConfigError
+from ensdistill.secrets import without_credentials
 from ensdistill_tune.comparison import final_metric, log_name
-from ensdistill_tune.journal import Event
+from ensdistill_tune.events import Event, TeachersReady, TrialEnded
+from ensdistill_tune.naming import is_block, short_value
 from ensdistill_tune.record import METRICS, TrialRecord, Trials, counts, follow, ranked
 from ensdistill_tune.space import SHARED, Study
 
@@ -30,6 +32,7 @@ class Entry:
     event: Event
     trial: TrialRecord | None
     facts: Mapping[str, str] = field(default_factory=dict)  # tags that all runs of the study have
+    trials: Mapping[int, TrialRecord] = field(default_factory=dict)
     parent: dict[str, float] = field(default_factory=dict)  # metrics of the parent run
     step: int = 0  # how many trials had ended
 
@@ -37,16 +40,16 @@ class Entry:
     def of(cls, event: Event, trials: Trials, facts: dict[str, str], study: Study) -> "Entry":
         """Brings the records and facts up to date with the event, and takes down what is known then."""
         trial = follow(trials, event)
-        if event["event"] == "prepared":
-            facts.update(event["tags"])
+        if isinstance(event, TeachersReady):
+            facts.update(event.hashes)
         over = {state: n for state, n in counts(trials.values()).items() if state not in ("running", "interrupted")}
-        if event["event"] != "ended" or event["state"] not in over:
-            return cls(event, trial, facts, {}, sum(over.values()))
+        if not isinstance(event, TrialEnded) or event.state not in over:
+            return cls(event, trial, facts, trials, {}, sum(over.values()))
         searched = [t for t in trials.values() if t.confirms is None]
         parent = {f"trials/{state}": float(n) for state, n in counts(searched).items() if state in over}
         for best in ranked(searched, study.objective, study.mode)[:1]:
             parent[f"best/{study.objective.removeprefix('val/')}_so_far"] = best.last[study.objective]
-        return cls(event, trial, facts, parent, sum(over.values()))
+        return cls(event, trial, facts, trials, parent, sum(over.values()))
 
 
 def tags_of(trial: TrialRecord, name: str, study: Study) -> dict[str, str]:
@@ -67,24 +70,26 @@ def tags_of(trial: TrialRecord, name: str, study: Study) -> dict[str, str]:
 
 
 def settings_of(trial: TrialRecord, study: Study) -> dict[str, Any]:
-    """The parameters of a trial's run; an axis that is drawn by its logarithm has that beside it, for charts."""
+    """The parameters of a trial's run.
+
+    For charts an axis that is drawn by its logarithm has that next to it, and one of whole blocks has its short text.
+    """
+    blocks = {name: short_value(value) for name, value in trial.sampled.items() if is_block(value)}
     try:
         settings = flatten(study.config_of(trial).model_dump(mode="json"))
     except ConfigError:
-        return dict(trial.sampled)  # the trial itself says what does not fit together
-    own = {"seed", *study.search, *flatten(study.config)}
-    settings = {name: value for name, value in settings.items() if name in own or not _is_shared(name)}
+        return dict(trial.sampled) | blocks  # the trial itself says what does not fit together
+    own = ["seed", *study.search, *flatten(study.config)]
+    settings = {name: value for name, value in settings.items() if _is_below(name, own) or not _is_shared(name)}
     logs = {log_name(name): round(math.log10(settings[name]), 4) for name in study.logarithmic if settings.get(name)}
-    return settings | logs
+    return settings | logs | blocks
 
 
 def settings_of_study(study: Study) -> dict[str, Any]:
     """The parameters of the parent run: the study file, and all settings that its trials share."""
     fixed = flatten(study.fixed_config.model_dump(mode="json"))
-    shared = {name: value for name, value in fixed.items() if _is_shared(name) and name not in study.search}
+    shared = {name: value for name, value in fixed.items() if _is_shared(name) and not _is_below(name, study.search)}
     own = flatten(study.model_dump(mode="json", exclude_none=True))
-    if "tracking.uri" in own:
-        own["tracking.uri"] = without_password(own["tracking.uri"])
     return {name: value for name, value in own.items() if name.removeprefix("config.") not in shared} | shared
 
 
@@ -104,19 +109,20 @@ def totals_of(trial: TrialRecord, state: str) -> dict[str, float]:
     return totals | (finals if state == "finished" else {})
 
 
-def teachers_of(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Of `teachers/ensemble_nll`, ..., what students have too."""
-    return {name: value for name, value in metrics.items() if name.partition("_")[2] in TEACHERS}
-
-
-def without_password(uri: str) -> str:
-    """The URI as it may be shown."""
-    return re.sub(r"(://[^/:@]*):[^@/]*@", r"\1:***@", uri)
+def teachers_of(event: TeachersReady) -> dict[str, float]:
+    """`teachers/ensemble_nll`, `teachers/one_nll`, ... of the metrics that students have too."""
+    rows = {"ensemble": event.ensemble, "one": event.teacher_mean}
+    return {f"teachers/{who}_{name}": row[name] for who, row in rows.items() for name in TEACHERS if name in row}
 
 
 def address_of(server: str) -> str:
     """Where its pages are; without user and password, for which a browser asks itself."""
-    return re.sub(r"(://)[^/@]*@", r"\1", server).rstrip("/")
+    return re.sub(r"(://)[^/@]*@", r"\1", without_credentials(server)).rstrip("/")
+
+
+def _is_below(name: str, blocks: Iterable[str]) -> bool:
+    """Whether a dotted name is one of these, or a part of one."""
+    return any(f"{name}.".startswith(f"{block}.") for block in blocks)
 
 
 def _is_shared(name: str) -> bool:

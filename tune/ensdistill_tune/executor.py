@@ -14,8 +14,10 @@ from ensdistill.data import Data
 from ensdistill.members import Ensemble
 from ensdistill.teachers import Trainer
 from ensdistill_tune.agenda import Agenda
+from ensdistill_tune.decision import Decision
+from ensdistill_tune.events import State
 from ensdistill_tune.progress import Progress
-from ensdistill_tune.record import EPOCHS, FAILURE, State
+from ensdistill_tune.record import EPOCHS, FAILURE, FAILURE_KIND
 from ensdistill_tune.space import Resources, Study
 
 Name = Literal["ray", "inline"]
@@ -62,37 +64,39 @@ class Reports:
         """A trial begins, or begins again after its process died."""
         self._began[number] = time.perf_counter()
 
-    def take(self, number: int, report: dict[str, Any]) -> bool:
+    def take(self, number: int, report: dict[str, Any]) -> Decision:
         """Records a report and returns whether the trial continues.
 
         Args:
             number: The trial.
-            report: `EPOCHS`, the metrics of each epoch since the report before, and `FAILURE` if the trial failed.
-                Epochs after the one at which the trial is stopped are dropped.
+            report: `EPOCHS`, the metrics of each epoch since the report before, and `FAILURE` and
+                `FAILURE_KIND` if the trial failed. Epochs after the one at which the trial is stopped are dropped.
         """
         epochs = report[EPOCHS]
         if epochs and (began := self._began.pop(number, None)) is not None:
             trained = sum(metrics["cost/epoch_seconds"] for metrics in epochs)
             epochs[0]["cost/overhead_seconds"] = time.perf_counter() - began - trained
-        if not all(self._continues(number, metrics) for metrics in epochs):
-            return False
+        if any(self._decide(number, metrics) is Decision.STOP for metrics in epochs):
+            return Decision.STOP
         if FAILURE in report:
-            self.agenda.end(number, "failed", report[FAILURE])
-            return False
-        return not self.agenda.progress.trials[number].whole
+            self.agenda.end(number, "failed", report[FAILURE], report[FAILURE_KIND])
+            return Decision.STOP
+        return Decision.stop_if(self.agenda.progress.trials[number].whole)
 
-    def ended(self, number: int, otherwise: State, error: str | None = None) -> None:
+    def ended(self, number: int, otherwise: State, error: str | None = None, error_kind: str | None = None) -> None:
         """Records the end of a trial that has none yet: `finished` after its last epoch, else the state given."""
         trial = self.agenda.progress.trials[number]
         if trial.state == "running":
             state: State = "finished" if trial.whole else otherwise
-            self.agenda.end(number, state, error if state == "failed" else None)
+            why = (error, error_kind) if state == "failed" else (None, None)
+            self.agenda.end(number, state, *why)
 
-    def _continues(self, number: int, metrics: dict[str, float]) -> bool:
+    def _decide(self, number: int, metrics: dict[str, float]) -> Decision:
         odd = {name: value for name, value in metrics.items() if not math.isfinite(value)}
         if needed := [name for name in odd if name in self.agenda.study.shown]:
-            self.agenda.end(number, "failed", f"{needed[0]} became {odd[needed[0]]} in epoch {metrics['epoch']:.0f}")
-            return False
+            error = f"{needed[0]} became {odd[needed[0]]} in epoch {metrics['epoch']:.0f}"
+            self.agenda.end(number, "failed", error, "not_finite")
+            return Decision.STOP
         # JSON has no such numbers
         return self.agenda.report(number, {name: value for name, value in metrics.items() if name not in odd})
 

@@ -108,7 +108,7 @@ def findings(facts: Facts, choice: Choice) -> Findings:
         names = [name for name in choice.candidate.repeats[0].last if name.startswith("val/")]
         row = {name.removeprefix("val/"): spread(choice.candidate.values(name)) for name in names}
         tables[f"Validation images, the same settings with {seeds} seeds"] = {choice.candidate.label: row}
-        if choice.candidate.label in facts.tested:
+        if facts.tested_of(choice.candidate):
             tables[f"Test images, {facts.looked} after everything was decided"] = rows_on_test(facts)
     said = verdict(facts.confirmed, facts.study.objective, facts.study.mode) if facts.confirmed else ""
     return Findings(facts.name, choice.trial.name, f"Verdict of that study: {said}." if said else "", tables)
@@ -118,7 +118,7 @@ def rows_on_test(facts: Facts) -> Rows:
     """Everybody who was shown the test images."""
     return {
         who: {name: spread([row[name] for row in rows]) if len(rows) > 1 else rows[0][name] for name in rows[0]}
-        for who, rows in facts.tested.items()
+        for who, rows in facts.tested_rows.items()
     }
 
 

@@ -1,10 +1,9 @@
 """The one look at the test images: confirmed winner, baselines and teachers, after everything is decided."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import stdev
-from typing import Any
+from typing import Literal
 
 from torch import nn
 
@@ -14,28 +13,20 @@ from ensdistill.evaluation import Examiner, Row
 from ensdistill.files import write_json
 from ensdistill.members import Ensemble
 from ensdistill.randomness import reproducibly
-from ensdistill.tables import teacher_rows
+from ensdistill.tables import summarize_teachers
 from ensdistill.weights import STUDENT_FILE, load_weights
 from ensdistill_tune.comparison import confirmed_metric
 from ensdistill_tune.confirm import Candidate, verdict
+from ensdistill_tune.events import TestEvaluated
 from ensdistill_tune.progress import Progress
 from ensdistill_tune.record import METRICS, TrialRecord, ranked
 from ensdistill_tune.space import Study
-
-Tested = dict[str, list[Row]]  # rows of metrics on the test images, one a seed, by who was looked at
-
-
-@dataclass(frozen=True)
-class Look:
-    """What was seen on images."""
-
-    results: Tested = field(default_factory=dict)
-    portraits: dict[str, Any] = field(default_factory=dict)  # for the report; empty in journals of earlier versions
+from ensdistill_tune.subjects import Diagnostics, NetworkDiagnostics, TestMetrics
 
 
 def final_test(
     progress: Progress, order: Sequence[Candidate], data: Data, ensemble: Ensemble, *, look_again: bool
-) -> Look | None:
+) -> TestEvaluated | None:
     """The winner and every baseline on the test images, then the teachers. Nothing may be chosen by this.
 
     order: the confirmed candidates, best first. Temperatures are fitted on validation. The look is written down: the
@@ -43,31 +34,39 @@ def final_test(
     """
     chosen = [order[0], *(c for c in order[1:] if c.trial.baseline)]
     who = [[c.trial.number, *(repeat.seed for repeat in c.repeats)] for c in chosen]
-    before = [event for event in progress.past if event["event"] == "looked"]
+    before = [event for event in progress.past if isinstance(event, TestEvaluated)]
     for event in before:
-        if event["who"] == who:
-            return Look(dict(event["results"]), event.get("portraits", {}))
+        if event.who == who:
+            return event
     if before and not look_again:
         return None
-    look = _look(progress, chosen, data, ensemble)
-    progress.happens("looked", who=who, results=look.results, portraits=look.portraits)
+    results, diagnostics = _look(progress, chosen, data, ensemble)
+    look = TestEvaluated(who=who, results=results, diagnostics=diagnostics)
+    progress.append_event(look)
     return look
 
 
-def _look(progress: Progress, chosen: Sequence[Candidate], data: Data, ensemble: Ensemble) -> Look:
+def _look(
+    progress: Progress, chosen: Sequence[Candidate], data: Data, ensemble: Ensemble
+) -> tuple[list[TestMetrics], Diagnostics]:
     config = progress.study.fixed_config
     test = load_test(config.data).to(data.train.images.device)
     with reproducibly(config.training.threads):
         examiner = Examiner(ensemble.to(data.train.images.device), data, test)
-        rows = {c.label: [examiner.student(_student(progress, data, r)) for r in c.repeats] for c in chosen}
-        rows |= {who: [dict(row)] for who, row in teacher_rows(examiner.teachers()).items()}
-        portraits = examiner.portraits(_shipped(progress, chosen, data))
-    return Look(rows, {"split": "test"} | portraits)
+        rows = [_tested(c, [examiner.student(_student(progress, data, r)) for r in c.repeats]) for c in chosen]
+        if known := summarize_teachers(examiner.teachers()):
+            rows.append(TestMetrics(kind="ensemble", metrics=[dict(known.ensemble)]))
+            rows.append(TestMetrics(kind="teacher_mean", metrics=[dict(known.mean)]))
+        return rows, _diagnostics("test", progress, chosen, data, examiner)
+
+
+def _tested(candidate: Candidate, metrics: list[Row]) -> TestMetrics:
+    return TestMetrics(kind="candidate", trial=candidate.trial.number, metrics=metrics)
 
 
 def portraits_on_validation(
     progress: Progress, order: Sequence[Candidate], data: Data, ensemble: Ensemble
-) -> dict[str, Any]:
+) -> Diagnostics:
     """The portraits of a study that has not looked at the test images, of the best trial and the baselines."""
     study = progress.study
     trials = ranked(progress.searched, study.objective, study.mode)
@@ -76,17 +75,31 @@ def portraits_on_validation(
     chosen = [*some[:1], *(c for c in some[1:] if c.trial.baseline)]
     with reproducibly(study.fixed_config.training.threads):
         examiner = Examiner(ensemble.to(data.train.images.device), data, data.validation)
-        return {"split": "validation"} | examiner.portraits(_shipped(progress, chosen, data))
+        return _diagnostics("validation", progress, chosen, data, examiner)
 
 
-def _shipped(progress: Progress, chosen: Sequence[Candidate], data: Data) -> dict[str, nn.Module]:
-    """Of each candidate the one student that ships, or would."""
+def _diagnostics(
+    split: Literal["test", "validation"],
+    progress: Progress,
+    chosen: Sequence[Candidate],
+    data: Data,
+    examiner: Examiner,
+) -> Diagnostics:
+    """Of each candidate the one student that ships, or would; then the ensemble."""
     study = progress.study
-    return {c.label: _student(progress, data, c.best(study.objective, study.mode)) for c in chosen}
+    drawn = examiner.portraits([_student(progress, data, c.best(study.objective, study.mode)) for c in chosen])
+    own = zip(chosen, drawn["networks"], strict=True)
+    networks = [NetworkDiagnostics(kind="candidate", trial=c.trial.number, **row) for c, row in own]
+    networks += [NetworkDiagnostics(kind="ensemble", **drawn["ensemble"])] if drawn["ensemble"] else []
+    return Diagnostics(split=split, images=drawn["images"], teachers=drawn["teachers"], networks=networks)
 
 
 def write_confirmation(
-    home: Path, study: Study, order: Sequence[Candidate], tested: Tested, earlier: Sequence[Tested]
+    home: Path,
+    study: Study,
+    order: Sequence[Candidate],
+    tested: Sequence[TestMetrics],
+    earlier: Sequence[Sequence[TestMetrics]],
 ) -> Path:
     """confirmation.json: every candidate seed by seed on validation, the verdict, and the test metrics.
 
@@ -109,8 +122,8 @@ def write_confirmation(
         {
             "verdict": verdict(order, study.objective, study.mode),
             "candidates": rows,
-            "test": tested,
-            "earlier_test": list(earlier),
+            "test": [row.model_dump() for row in tested],
+            "earlier_test": [[row.model_dump() for row in some] for some in earlier],
         },
     )
     return path

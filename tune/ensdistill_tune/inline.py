@@ -10,6 +10,7 @@ from ensdistill.data import Data
 from ensdistill.members import Ensemble
 from ensdistill.teachers import Trainer, train_teachers
 from ensdistill_tune.agenda import Agenda
+from ensdistill_tune.decision import Decision
 from ensdistill_tune.executor import Executor, Reports, interruptible, outcome
 from ensdistill_tune.progress import Progress
 from ensdistill_tune.space import Resources, Study
@@ -43,10 +44,10 @@ def _run_trials(progress: Progress, data: Data, ensemble: Ensemble, curve: Seque
 
 
 def _run(suggestion: dict[str, Any], inputs: Inputs, reports: Reports) -> None:
-    number, error = suggestion["number"], None
+    number, error, kind = suggestion["number"], None, None
 
     def report(message: dict[str, Any]) -> None:
-        if not reports.take(number, message):
+        if reports.take(number, message) is Decision.STOP:
             raise _StoppedError
         if reports.agenda.progress.out_of_time:
             reports.agenda.end(number, "interrupted")
@@ -59,7 +60,8 @@ def _run(suggestion: dict[str, Any], inputs: Inputs, reports: Reports) -> None:
         pass
     except Exception as failure:  # whatever a model of the user raises: the trial fails, the study continues
         error = traceback.format_exception_only(failure)[-1].strip().removeprefix("ensdistill.errors.")
-    reports.ended(number, "failed" if error else "pruned", error)
+        kind = type(failure).__name__
+    reports.ended(number, "failed" if error else "pruned", error, kind)
 
 
 INLINE = Executor(_session, _teacher_trainer, _run_trials)

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 from rich.live import Live
 
-from ensdistill_tune.picture import OVER, Picture
+from ensdistill_tune.picture import Picture
 from ensdistill_tune.progress import Progress
-from ensdistill_tune.record import TrialRecord, counts
+from ensdistill_tune.record import OVER, TrialRecord, counts
 
 RECENT_SECONDS = 300.0
 LEAST = 10  # so often something happened before anything is said of how often it does

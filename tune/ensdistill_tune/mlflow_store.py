@@ -5,20 +5,37 @@ these are in the journal. So what is sent twice is there once.
 """
 
 import hashlib
+import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_never
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing is reported to anybody
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # the tracker tries again, and looks first what is there
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")  # seconds
 
+from ensdistill.command_line import command_line, quoted
+from ensdistill.secrets import without_secrets
 from ensdistill_tune.comparison import Pages, views
+from ensdistill_tune.credentials import whole
 from ensdistill_tune.entries import Entry, curves_of, settings_of, settings_of_study, tags_of, teachers_of, totals_of
+from ensdistill_tune.events import (
+    EpochReported,
+    ReportWritten,
+    SessionEnded,
+    SessionStarted,
+    TeachersReady,
+    TestEvaluated,
+    TrialEnded,
+    TrialResumed,
+    TrialStarted,
+)
+from ensdistill_tune.moved_store import relocate
+from ensdistill_tune.naming import is_block
 from ensdistill_tune.notes import EXPERIMENT_NOTE, NOTE, with_links
 from ensdistill_tune.record import sure
 from ensdistill_tune.space import Study
@@ -38,12 +55,17 @@ STATUS = {"finished": "FINISHED", "out_of_time": "FINISHED", "failed": "FAILED"}
 class Place:
     """Where the runs of one study go."""
 
-    uri: str
+    uri: str  # without credentials
     experiment: str
     study: str  # the name of the study
     identity: str  # of the study, whatever its name
     folder: Path  # of the study: relative names of artifacts start here
     artifacts: Path  # for stores that are not servers
+    database: Path | None = None  # the SQLite file of a store that moves with its artifacts
+
+
+class _DeletedExperimentError(Exception):
+    """Somebody deleted the experiment; MLflow takes nothing for it until it is restored."""
 
 
 class _DeletedRunError(Exception):
@@ -89,9 +111,7 @@ class Store:
     def send(self, entries: Iterable[Entry]) -> None:
         """Writes down what happened. Raises whatever MLflow raises."""
         for entry in entries:
-            take = getattr(self, f"_{entry.event['event']}", None)
-            if take is not None:
-                self._try(take, entry)
+            self._try(self._take, entry)
         for run in list(self._points):
             self._try(self._flush, run)
 
@@ -103,74 +123,81 @@ class Store:
         except MlflowException as error:
             if error.error_code not in REFUSALS:
                 raise
-            self.refused.append(" ".join(str(error).split())[:200])
+            self._find_experiment(self._mlflow)  # raises if it was deleted: nothing is lost then
+            self.refused.append(" ".join(without_secrets(str(error)).split())[:200])
         except _DeletedRunError as error:
             self.refused.append(str(error))
 
     # --- events ---
 
-    def _session(self, entry: Entry) -> None:
-        """The study begins, or goes on."""
-        self._mlflow.update_run(self._runs[0], status="RUNNING")
-        self._log(self._runs[0], tags={"outcome": "running"})
+    def _take(self, entry: Entry) -> None:
+        match entry.event:
+            case SessionStarted():
+                self._mlflow.update_run(self._runs[0], status="RUNNING")
+                self._log(self._runs[0], tags={"outcome": "running"})
+            case TeachersReady() as event:
+                parent, tags = self._runs[0], {"preset": self.study.preset, **entry.facts}
+                self._add(parent, teachers_of(event), event.at)
+                known = self._mlflow.get_run(parent).data.params  # which MLflow never changes, as a budget may
+                params = {name: value for name, value in settings_of_study(self.study).items() if name not in known}
+                self._log(parent, params=params, tags=tags)
+            case TrialStarted() as event:
+                self._start(event, entry)
+            case TrialResumed():
+                self._mlflow.update_run(self._run(entry), status="RUNNING")
+                self._log(self._run(entry), tags={"outcome": "running"})
+            case EpochReported() as event:
+                self._add(self._run(entry), curves_of(event.metrics), event.at, int(event.metrics["epoch"]))
+            case TrialEnded() as event:
+                self._end_trial(event, entry)
+            case TestEvaluated():
+                pass  # its results are in files of the study
+            case SessionEnded() as event:
+                self._end_session(event, entry)
+            case ReportWritten() as event:
+                self._file(event.note, event.files)
+            case _:
+                assert_never(entry.event)
 
-    def _prepared(self, entry: Entry) -> None:
-        """The teachers are there."""
-        event, parent = entry.event, self._runs[0]
-        self._add(parent, teachers_of(event["metrics"]), event["at"])
-        self._log(parent, params=settings_of_study(self.study), tags={"preset": self.study.preset, **entry.facts})
-
-    def _started(self, entry: Entry) -> None:
-        """A trial begins: a child run with its settings as parameters."""
+    def _start(self, event: TrialStarted, entry: Entry) -> None:
+        """A child run with the settings of the trial as parameters."""
         trial = sure(entry.trial)
         if trial.number not in self._runs:
             tags = {"mlflow.parentRunId": self._runs[0], "outcome": "running", **entry.facts}
             tags |= tags_of(trial, self.place.study, self.study)
-            self._runs[trial.number] = self._new_run(trial.name, tags, entry.event["at"])
+            self._runs[trial.number] = self._new_run(trial.name, tags, event.at)
         self._log(self._runs[trial.number], params=settings_of(trial, self.study))
 
-    def _continued(self, entry: Entry) -> None:
-        """A trial goes on after an interrupt."""
+    def _end_trial(self, event: TrialEnded, entry: Entry) -> None:
+        """The trial's honest state; only one that ran to its end gets `final/...` metrics."""
         run = self._run(entry)
-        self._mlflow.update_run(run, status="RUNNING")
-        self._log(run, tags={"outcome": "running"})
-
-    def _reported(self, entry: Entry) -> None:
-        """One epoch more."""
-        event, run = entry.event, self._run(entry)
-        self._add(run, curves_of(event["metrics"]), event["at"], int(event["metrics"]["epoch"]))
-
-    def _ended(self, entry: Entry) -> None:
-        """A trial is over, in its honest state; only one that ran to its end gets `final/...` metrics."""
-        event, trial = entry.event, sure(entry.trial)
-        run, state = self._run(entry), event["state"]
-        self._add(run, totals_of(trial, state), event["at"])
+        self._add(run, totals_of(sure(entry.trial), event.state), event.at)
         self._flush(run)
-        self._log(run, tags={"outcome": state} | ({"error": event["error"]} if event["error"] else {}))
-        self._end(run, state, event["at"])
-        self._add(self._runs[0], entry.parent, event["at"], entry.step)
+        self._log(run, tags={"outcome": event.state} | ({"error": event.error} if event.error else {}))
+        self._end(run, event.state, event.at)
+        self._add(self._runs[0], entry.parent, event.at, entry.step)
 
-    def _closed(self, entry: Entry) -> None:
+    def _end_session(self, event: SessionEnded, entry: Entry) -> None:
         """The study is over, or interrupted; its files become artifacts of the parent run."""
-        event, parent = entry.event, self._runs[0]
-        self._add(parent, event["metrics"], event["at"])
+        parent = self._runs[0]
+        self._add(parent, event.metrics, event.at)
         self._flush(parent)
-        for number, figures in event.get("confirmed", {}).items():
-            if int(number) in self._runs:
-                self._add(self._runs[int(number)], figures, event["at"])
-        self._log(parent, tags={"outcome": event["state"], **event["tags"]})
-        self._filed(entry)
-        self._end(parent, event["state"], event["at"])
+        for number, figures in event.confirmed.items():
+            if number in self._runs:
+                self._add(self._runs[number], figures, event.at)
+        best = {} if event.best is None else {"best": entry.trials[event.best].name}
+        self._log(parent, tags={"outcome": event.state, **best})
+        self._file(event.note, event.files)
+        self._end(parent, event.state, event.at)
         if self._failed:
             self._find_runs(self._mlflow)
 
-    def _filed(self, entry: Entry) -> None:
+    def _file(self, note: str, files: Sequence[str]) -> None:
         """There is a new description of the study, or there are new files."""
-        event, parent = entry.event, self._runs[0]
-        if event.get("note") and self.pages:  # none if the report could not be made: then the last one stays
-            self._log(parent, tags={NOTE: with_links(event["note"], self.pages)})
-        for file in event["files"]:
-            self._keep(parent, file)
+        if note and self.pages:  # none if the report could not be made: then the last one stays
+            self._log(self._runs[0], tags={NOTE: with_links(note, self.pages)})
+        for file in files:
+            self._keep(self._runs[0], file)
 
     # --- how they are written ---
 
@@ -187,7 +214,7 @@ class Store:
         for noisy, level in (("mlflow", "WARNING"), ("alembic", "WARNING"), ("psycopg", "ERROR")):
             logging.getLogger(noisy).setLevel(level)
         logging.getLogger("mlflow.store.db.utils").setLevel("CRITICAL")  # a traceback for every attempt
-        client = MlflowClient(self.place.uri)
+        client = MlflowClient(whole(self.place.uri))
         self.experiment = self._find_experiment(client)
         self._runs = self._find_runs(client)
         self._client = client
@@ -214,10 +241,15 @@ class Store:
         return {number: several[-1][2] for number, several in found.items()}
 
     def _find_experiment(self, client: "MlflowClient") -> str:
-        known = client.get_experiment_by_name(self.place.experiment)
-        if known is not None:
-            return str(known.experiment_id)
         own = None if self.place.uri.startswith("http") else self.place.artifacts.resolve().as_uri()
+        known = client.get_experiment_by_name(self.place.experiment)
+        if known is not None and known.lifecycle_stage == "deleted":
+            raise _DeletedExperimentError(_deleted(self.place, known.experiment_id))
+        if known is not None:
+            old = str(known.artifact_location)
+            if self.place.database and own and old != own and old.endswith(f"/{self.place.artifacts.name}"):
+                relocate(self.place.database, old, own)
+            return str(known.experiment_id)
         tags = {NOTE: EXPERIMENT_NOTE}
         return str(client.create_experiment(self.place.experiment, artifact_location=own, tags=tags))
 
@@ -248,11 +280,11 @@ class Store:
     def _log(self, run: str, params: Mapping[str, Any] | None = None, tags: Mapping[str, Any] | None = None) -> None:
         from mlflow.entities import Param, RunTag
 
-        entries = [Param(name, str(value)[:LONGEST]) for name, value in (params or {}).items()]
+        entries = [Param(name, _told(value)) for name, value in (params or {}).items()]
         for start in range(0, len(entries), ENTRIES):
             self._mlflow.log_batch(run, params=entries[start : start + ENTRIES])
         if tags:
-            self._mlflow.log_batch(run, tags=[RunTag(name, str(value)[:LONGEST]) for name, value in tags.items()])
+            self._mlflow.log_batch(run, tags=[RunTag(name, _told(value)) for name, value in tags.items()])
 
     def _keep(self, run: str, name: str) -> None:
         """A file of the study as an artifact, in the same sub-folder, unless MLflow has it as it is."""
@@ -266,6 +298,22 @@ class Store:
 
     def _end(self, run: str, state: str, at: float) -> None:
         self._mlflow.set_terminated(run, STATUS.get(state, "KILLED"), _milliseconds(at))
+
+
+def _deleted(place: Place, experiment: str) -> str:
+    """The two ways to continue after the experiment of a study was deleted."""
+    store = quoted(f"MLFLOW_TRACKING_URI={place.uri}")
+    change = ("--set", "tracking.experiment=NAME")
+    other = command_line("ensdistill-tune", "resume", place.study, options=[change], studies=place.folder.parent)
+    return (
+        f"the experiment {place.experiment} was deleted in MLflow: restore it with `env {store} mlflow experiments "
+        f"restore --experiment-id {experiment}`, or use another one with `{other}`"
+    )
+
+
+def _told(value: Any) -> str:
+    """The text of a param or tag."""
+    return without_secrets(json.dumps(value) if is_block(value) else str(value))[:LONGEST]
 
 
 def _milliseconds(at: float) -> int:

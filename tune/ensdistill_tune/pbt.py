@@ -14,6 +14,7 @@ import numpy as np
 from ensdistill.changes import can_change
 from ensdistill.settings import Settings, setting
 from ensdistill_tune.axis import Axis
+from ensdistill_tune.decision import Decision
 from ensdistill_tune.record import TrialRecord
 
 if TYPE_CHECKING:
@@ -86,10 +87,10 @@ class _Comparisons:
         self._settings, self._epochs, self._sign = settings, epochs, sign
         self._came: dict[int, dict[int, float]] = {}  # values by trial, by the epoch after which they were compared
 
-    def stops(self, number: int, epoch: int, values: Sequence[float]) -> bool:
+    def decide(self, number: int, epoch: int, values: Sequence[float]) -> Decision:
         if epoch % self._settings.interval_epochs or epoch >= self._epochs:
-            return False
+            return Decision.CONTINUE
         came: Mapping[int, float] = self._came.setdefault(epoch, {})
         self._came[epoch].setdefault(number, self._sign * values[0])
         order = sorted(came, key=lambda other: (came[other], other))
-        return number in order[len(order) - int(len(order) * self._settings.quantile) :]
+        return Decision.stop_if(number in order[len(order) - int(len(order) * self._settings.quantile) :])

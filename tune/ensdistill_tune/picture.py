@@ -12,11 +12,11 @@ from rich.text import Text
 
 from ensdistill_tune.confirm import candidates, mean_and_spread
 from ensdistill_tune.estimate import duration
+from ensdistill_tune.events import State
 from ensdistill_tune.pbt import Pbt
-from ensdistill_tune.record import UNDER_WAY, State, TrialRecord, ranked
+from ensdistill_tune.record import OVER, UNDER_WAY, TrialRecord, ranked
 from ensdistill_tune.space import Study
 
-OVER: tuple[State, ...] = ("finished", "pruned", "failed")  # states of a trial that will not go on
 OPEN: tuple[State, ...] = ("running", "interrupted")  # and of one that does, or may
 ROWS = 8  # of open trials, at most
 LABEL, BAR, SMALL = 10, 12, 6  # characters

@@ -6,15 +6,25 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ensdistill.errors import ConfigIssue
-from ensdistill_tune.journal import Event, Journal, read_journal
-from ensdistill_tune.record import (
+from ensdistill_tune.events import (
+    EpochReported,
+    Event,
     State,
+    TrialEnded,
+    TrialResumed,
+    TrialStarted,
+    without_secrets_in,
+)
+from ensdistill_tune.journal import EventLog, read_journal
+from ensdistill_tune.record import (
+    OVER,
     StudyFolder,
     TrialRecord,
     Trials,
     counts,
     follow,
     ranked,
+    row_of,
     seconds_of_work,
     sure,
 )
@@ -60,7 +70,7 @@ class Progress:
         for trial in self.died:
             trial.state = "interrupted"
         self._before, self._began = seconds_of_work(self.past), time.time()
-        self._journal = Journal(self.folder.journal)
+        self._log = EventLog(self.folder.journal)
 
     @property
     def total(self) -> int:
@@ -105,31 +115,31 @@ class Progress:
         minutes = self.study.budget.minutes
         return None if minutes is None else max(1.0, minutes * 60 - self.seconds)
 
-    def happens(self, what: str, **more: Any) -> TrialRecord | None:
+    def append_event(self, event: Event) -> TrialRecord | None:
         """Writes down an event; the record of the trial that it concerns."""
-        event = {"event": what, "at": round(time.time(), 3), **more}
-        self._journal.append(event)
+        event = without_secrets_in(event)
+        self._log.append(event)
         self.tell(event)
         return follow(self.trials, event)
 
     def start(self, number: int, **record: Any) -> TrialRecord:
         """A new trial begins: the fields of its record."""
-        trial = self.happens("started", trial=number, record=record)
-        return self._begun(trial)
+        return self._begun(self.append_event(TrialStarted(trial=number, **record)))
 
     def go_on(self, number: int) -> TrialRecord:
         """A trial that was interrupted goes on."""
-        return self._begun(self.happens("continued", trial=number))
+        return self._begun(self.append_event(TrialResumed(trial=number)))
 
     def report(self, number: int, metrics: dict[str, float]) -> None:
         """A trial has trained another epoch."""
-        trial = self.happens("reported", trial=number, metrics=metrics)
+        trial = self.append_event(EpochReported(trial=number, metrics=metrics))
         for listener in self.listeners:
             listener.trial_reported(sure(trial))
 
-    def end(self, number: int, state: State, error: str | None = None) -> None:
+    def end(self, number: int, state: State, error: str | None = None, error_kind: str | None = None) -> None:
         """A trial is over."""
-        trial = sure(self.happens("ended", trial=number, state=state, error=error))
+        event = TrialEnded(trial=number, state=state, error=error, error_kind=error_kind)
+        trial = sure(self.append_event(event))
         self.save(self.state)
         for listener in self.listeners:
             listener.trial_ended(trial)
@@ -147,10 +157,10 @@ class Progress:
             **self.header,
             "state": state,
             "counts": counts(self.searched),
-            "repeats": f"{len(self.repeats)} of {self.repeats_planned}",
+            "replicates_done": sum(trial.state in OVER for trial in self.repeats),
+            "replicates_planned": self.repeats_planned,
             "total": self.total,
-            "best": best
-            and {"trial": best.number, "name": best.name, "config_hash": best.config_hash, "metrics": best.last},
+            "best": best and row_of(best),
             "seconds": round(self.seconds, 1),
             "warnings": [*(warning.as_row() for warning in self.trial_warnings), *self.header.get("warnings", [])],
         }

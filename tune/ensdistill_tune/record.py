@@ -3,23 +3,34 @@
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from ensdistill.errors import DataError
 from ensdistill.files import write_json
-from ensdistill_tune.journal import Event, read_journal
+from ensdistill_tune.events import (
+    EpochReported,
+    Event,
+    ReportWritten,
+    SessionStarted,
+    State,
+    TrialEnded,
+    TrialResumed,
+    TrialStarted,
+)
+from ensdistill_tune.journal import read_journal
+from ensdistill_tune.naming import short_name, short_value
 
 METRICS = ("val/nll", "val/accuracy", "val/brier", "val/ece", "val/cnll", "val/dee")  # that are shown everywhere
 UNDER_WAY = ("training teachers", "running", "confirming")  # states of a study that somebody is at work on
+OVER: tuple[State, ...] = ("finished", "pruned", "failed")  # states of a trial that does not continue
 CHECKPOINT = "checkpoint.pt"  # in the folder of a trial that runs
 EPOCHS = "reported"  # in a report of a trial: the metrics after each epoch since the report before
-FAILURE = "failure"  # in the last report of a trial that failed by itself: why
-State = Literal["running", "finished", "pruned", "failed", "interrupted"]
+FAILURE, FAILURE_KIND = "failure", "failure_kind"  # in the last report of a trial that failed by itself: why
 
 
 @dataclass
@@ -39,6 +50,7 @@ class TrialRecord:
     changes: list[dict[str, Any]] = field(default_factory=list)  # settings that changed on the way: after which epoch
     parent: int | None = None  # the trial at whose checkpoint after the last of these changes it begins
     replaces: int | None = None  # the trial that gave up and made room for it
+    error_kind: str | None = None  # the same for all trials that failed in the same way
 
     @property
     def searched(self) -> bool:
@@ -87,21 +99,33 @@ class TrialRecord:
 Trials = dict[int, TrialRecord]  # by number
 
 
+def row_of(trial: TrialRecord) -> dict[str, Any]:
+    """Returns a trial as study.json has it."""
+    names = ("baseline", "sampled", "changes", "confirms", "seed", "config_hash")
+    return {"trial": trial.number, **{name: getattr(trial, name) for name in names}, "metrics": trial.last}
+
+
+def trial_of(row: Mapping[str, Any]) -> TrialRecord:
+    """Returns the trial of a row that `row_of` made."""
+    own = {name: value for name, value in row.items() if name not in ("trial", "metrics")}
+    return TrialRecord(number=row["trial"], **own, epochs=[row["metrics"]])
+
+
 def follow(trials: Trials, event: Event) -> TrialRecord | None:
     """Brings the records up to date with one event; the record that it changed, if it is one of a trial."""
-    what, number = event["event"], event.get("trial")
-    if number is None:
-        return None
-    if what == "started":
-        trials[number] = TrialRecord(number, **event["record"])
-    trial: TrialRecord = trials[number]
-    if what == "continued":
-        trial.state = "running"
-    elif what == "reported":
-        trial.epochs.append(event["metrics"])
-    elif what == "ended":
-        trial.state, trial.error = event["state"], event["error"]
-    return trial
+    match event:
+        case TrialStarted(trial=number):
+            trials[number] = TrialRecord(number, **event.record)
+        case TrialResumed(trial=number):
+            trials[number].state = "running"
+        case EpochReported(trial=number, metrics=metrics):
+            trials[number].epochs.append(metrics)
+        case TrialEnded(trial=number, state=state):
+            trials[number].state, trials[number].error = state, event.error
+            trials[number].error_kind = event.error_kind
+        case _:
+            return None
+    return trials[number]
 
 
 def sure(trial: TrialRecord | None) -> TrialRecord:
@@ -126,15 +150,15 @@ def counts(trials: Iterable[TrialRecord]) -> dict[str, int]:
 def seconds_of_work(events: Sequence[Event]) -> float:
     """How long the study has been worked at: for each session the time from its beginning to its last event.
 
-    A report that was made later (`filed`) is no work at the study.
+    A report that was made later is no work at the study.
     """
     seconds, began = 0.0, 0.0
-    events = [event for event in events if event["event"] != "filed"]
+    events = [event for event in events if not isinstance(event, ReportWritten)]
     for n, event in enumerate(events):
-        if event["event"] == "session":
-            began = event["at"]
-        if n + 1 == len(events) or events[n + 1]["event"] == "session":
-            seconds += event["at"] - began
+        if isinstance(event, SessionStarted):
+            began = event.at
+        if n + 1 == len(events) or isinstance(events[n + 1], SessionStarted):
+            seconds += event.at - began
     return seconds
 
 
@@ -210,13 +234,4 @@ class StudyFolder:
 
 
 def _in_short(settings: dict[str, Any]) -> str:
-    return " ".join(f"{_short_name(name)}={_short(value)}" for name, value in settings.items())
-
-
-def _short_name(name: str) -> str:
-    parts = name.split(".")
-    return parts[-2] if parts[-1] == "kind" and len(parts) > 1 else parts[-1]
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return " ".join(f"{short_name(name)}={short_value(value)}" for name, value in settings.items())

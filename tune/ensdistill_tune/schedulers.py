@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from ensdistill.settings import Settings, setting
+from ensdistill_tune.decision import Decision
 from ensdistill_tune.pareto import ParetoRungs, minimised, rungs
 from ensdistill_tune.pbt import Pbt
 
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
 
 
 class Rule(Protocol):
-    """Decides after each report whether a trial goes on."""
+    """Decides after each report whether a trial continues."""
 
-    def stops(self, number: int, epoch: int, values: Sequence[float]) -> bool:
-        """Whether this trial stops after this epoch with these values of the objectives."""
+    def decide(self, number: int, epoch: int, values: Sequence[float]) -> Decision:
+        """Returns what happens to this trial after this epoch with these values of the objectives."""
 
 
 class _Stopping(Settings):
@@ -120,8 +121,8 @@ class Median(_Stopping):
 
 
 class _Never:
-    def stops(self, number: int, epoch: int, values: Sequence[float]) -> bool:
-        return False
+    def decide(self, number: int, epoch: int, values: Sequence[float]) -> Decision:
+        return Decision.CONTINUE
 
 
 class _Medians:
@@ -133,17 +134,17 @@ class _Medians:
         self._means: dict[int, dict[int, float]] = {}  # of these values, by epoch and trial
         self._best: dict[int, float] = {}
 
-    def stops(self, number: int, epoch: int, values: Sequence[float]) -> bool:
+    def decide(self, number: int, epoch: int, values: Sequence[float]) -> Decision:
         value = self._sign * values[0]
         best = self._best[number] = min(value, self._best.get(number, value))
         if epoch < self._grace:
-            return False
+            return Decision.CONTINUE
         own = self._values.setdefault(number, [])
         own.append(value)
         means = self._means.setdefault(epoch, {})
         others = [mean for other, mean in means.items() if other != number]
         means[number] = fmean(own)
-        return len(others) >= self._trials and best > median(others)
+        return Decision.stop_if(len(others) >= self._trials and best > median(others))
 
 
 _EPOCH, _OBJECTIVE = "epoch", "objective"
@@ -169,8 +170,8 @@ class _OfFronts:
     def __init__(self, rungs: ParetoRungs, modes: Sequence[str]) -> None:
         self._rungs, self._modes = rungs, modes
 
-    def stops(self, number: int, epoch: int, values: Sequence[float]) -> bool:
-        return self._rungs.report(number, epoch, minimised(values, self._modes))
+    def decide(self, number: int, epoch: int, values: Sequence[float]) -> Decision:
+        return Decision.stop_if(self._rungs.report(number, epoch, minimised(values, self._modes)))
 
 
 class _OfRay:
@@ -181,7 +182,7 @@ class _OfRay:
         self._known: dict[int, _Trial] = {}
         self._stopped: set[int] = set()
 
-    def stops(self, number: int, epoch: int, values: Sequence[float]) -> bool:
+    def decide(self, number: int, epoch: int, values: Sequence[float]) -> Decision:
         if number not in self._known:
             self._known[number] = _Trial(number)
             before = np.random.get_state()  # Ray deals trials to brackets by NumPy's own generator
@@ -189,12 +190,12 @@ class _OfRay:
             self._scheduler.on_trial_add(None, self._known[number])  # type: ignore[arg-type]
             np.random.set_state(before)
         if number in self._stopped:
-            return True
+            return Decision.STOP
         result = {_EPOCH: epoch, _OBJECTIVE: values[0]}
         answer = self._scheduler.on_trial_result(None, self._known[number], result)  # type: ignore[arg-type]
         if answer == self._scheduler.STOP:
             self._stopped.add(number)
-        return number in self._stopped
+        return Decision.stop_if(number in self._stopped)
 
 
 Scheduler = Annotated[Asha | Hyperband | Median | Pbt | NoScheduler, Field(discriminator="kind")]

@@ -17,6 +17,7 @@ class SharedData:
     class_names: tuple[str, ...]
     identity: str
     warnings: tuple[ConfigIssue, ...] = ()
+    own_validation: bool = False
 
     @classmethod
     def of(cls, data: Data) -> "SharedData":
@@ -25,7 +26,7 @@ class SharedData:
         for part in ("train", "validation", "unlabelled"):
             split: Split = getattr(data, part)
             arrays[part] = (split.images.cpu().numpy(), split.labels.cpu().numpy())
-        return cls(arrays, data.class_names, data.identity, data.warnings)
+        return cls(arrays, data.class_names, data.identity, data.warnings, data.own_validation)
 
     def to(self, device: torch.device | str) -> Data:
         """The data on a device. On the CPU the images are the shared memory itself: never write to them."""
@@ -33,4 +34,5 @@ class SharedData:
             Split(*map(torch.from_numpy, self.arrays[part])).to(device)
             for part in ("train", "validation", "unlabelled")
         )
-        return Data(train, validation, unlabelled, self.class_names, self.identity, self.warnings)
+        about = (self.class_names, self.identity, self.warnings, self.own_validation)
+        return Data(train, validation, unlabelled, *about)

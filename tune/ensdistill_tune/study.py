@@ -14,29 +14,41 @@ import torch
 from rich.console import Console
 
 from ensdistill.cli import load_everything, show_warnings, teacher_metrics
+from ensdistill.command_line import STUDIES, Option, command_line
 from ensdistill.config import content_hash
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.faults import validate
 from ensdistill.files import write_json
 from ensdistill.optimiser import fast_in_bfloat16
+from ensdistill.paths import without_files
 from ensdistill.plausibility import teacher_warnings
-from ensdistill.tables import Metrics, teacher_rows
+from ensdistill.tables import summarize_teachers, teacher_rows
 from ensdistill.weights import STUDENT_FILE
 from ensdistill_tune import mlflow_store
 from ensdistill_tune.board import leaderboard, seeds_table
 from ensdistill_tune.confirm import Candidate, candidates, verdict
-from ensdistill_tune.entries import address_of, without_password
+from ensdistill_tune.entries import address_of
+from ensdistill_tune.events import (
+    ReportWritten,
+    SessionEnded,
+    SessionStarted,
+    TeachersReady,
+    TestEvaluated,
+    TrialEnded,
+)
 from ensdistill_tune.executor import Name, executor_of
-from ensdistill_tune.final import Tested, confirmed_figures, final_test, portraits_on_validation, write_confirmation
+from ensdistill_tune.final import confirmed_figures, final_test, portraits_on_validation, write_confirmation
 from ensdistill_tune.harvest import harvest
 from ensdistill_tune.journal import read_journal
+from ensdistill_tune.labels import labelled
 from ensdistill_tune.live import live
 from ensdistill_tune.load import change_study
 from ensdistill_tune.memory import release
 from ensdistill_tune.progress import Progress
 from ensdistill_tune.record import METRICS, StudyFolder, ranked
-from ensdistill_tune.space import Study
-from ensdistill_tune.tracking import Tracker, check_uri, default_uri
+from ensdistill_tune.space import Study, study_files
+from ensdistill_tune.subjects import TestMetrics
+from ensdistill_tune.tracking import DATABASE, Tracker, check_uri, default_uri
 
 UI_ADDRESS = "http://127.0.0.1:5000"
 CHANGEABLE = ("budget", "confirm", "trial", "tracking")  # settings of a study that may change when it goes on
@@ -54,6 +66,11 @@ class Place:
     def home(self) -> Path:
         """The folder of this study."""
         return self.studies / self.name
+
+    @property
+    def uri(self) -> str:
+        """The MLflow store of a study that exists, without credentials."""
+        return validate(Study, self.folder.read_summary()["study"]).tracking.uri or default_uri(self.studies)
 
     @property
     def folder(self) -> StudyFolder:
@@ -94,7 +111,7 @@ def resume(
     before = validate(Study, summary["study"])
     study = change_study(before, changes)
     for name in Study.model_fields:
-        if name not in CHANGEABLE and getattr(study, name) != getattr(before, name):
+        if name not in CHANGEABLE and _decisive(study, name) != _decisive(before, name):
             raise ConfigError(
                 f"--set {name}: would make the trials of {place.name} incomparable; what may change when a study goes "
                 f"on is {', '.join(CHANGEABLE)}; for the rest launch a new one"
@@ -103,6 +120,11 @@ def resume(
     header = {name: summary[name] for name in keep if name in summary}
     header |= {"study": study.model_dump(mode="json")}
     return _Work(study, place, header, console, executor, summary, look_again).run()
+
+
+def _decisive(study: Study, name: str) -> Any:
+    """What decides the trials of a setting of a study: files that moved are the same files."""
+    return without_files(study.model_dump(mode="json", include={name}), study_files())
 
 
 def sync(place: Place) -> tuple[int, str | None, list[str]]:
@@ -175,7 +197,7 @@ class _Work:
         show_warnings(found)
         known = (*found, *self.ensemble.warnings, *self.data.warnings)
         self.header |= {
-            "study_hash": content_hash(self.header["study"]),
+            "study_hash": content_hash(without_files(self.header["study"], study_files())),
             "data_hash": self.data.identity,
             "ensemble_hash": self.ensemble.identity,
             "device": "cuda" if self.study.trial.gpu else "cpu",
@@ -195,14 +217,15 @@ class _Work:
 
     def _work(self) -> str:
         progress, files = self.progress, [Path("study.json")]
-        progress.happens("session", versions=self.header["versions"])
-        if not any(event["event"] == "prepared" for event in progress.past):
+        progress.append_event(SessionStarted(versions=self.header["versions"]))
+        if not any(isinstance(event, TeachersReady) for event in progress.past):
             names = ("study_hash", "data_hash", "ensemble_hash", "git_commit")
             hashes = {name: str(self.header[name]) for name in names if self.header[name]}
-            figures = {f"teachers/{who}_{n}": value for who, row in _short(self.teachers) for n, value in row.items()}
-            progress.happens("prepared", metrics=figures, tags=hashes)
+            known = summarize_teachers(self.metrics)
+            rows = {"ensemble": known.ensemble, "teacher_mean": known.mean} if known else {}
+            progress.append_event(TeachersReady.model_validate({**rows, "hashes": hashes}))
         progress.save("running")
-        ended, confirmed, tested, portraits = "failed", list[Candidate](), Tested(), dict[str, Any]()
+        ended, confirmed, tested, portraits = "failed", list[Candidate](), list[TestMetrics](), None
         try:
             with live(self.console, progress) as listener:
                 progress.listeners = [listener]
@@ -213,12 +236,14 @@ class _Work:
             files += harvest(progress, self.teachers, confirmed)
             if confirmed:
                 look = final_test(progress, confirmed, self.data, self.ensemble, look_again=self.look_again)
-                tested, portraits = (look.results, look.portraits) if look else ({}, {})
-                earlier = [] if tested else [event["results"] for event in progress.past if event["event"] == "looked"]
+                tested, portraits = (look.results, look.diagnostics) if look else ([], None)
+                earlier = (
+                    [] if tested else [event.results for event in progress.past if isinstance(event, TestEvaluated)]
+                )
                 files.append(write_confirmation(self.place.home, self.study, confirmed, tested, earlier))
             if progress.best and (confirmed or not (self.place.home / "confirmation.json").exists()):
                 portraits = portraits or portraits_on_validation(progress, confirmed, self.data, self.ensemble)
-                write_json(self.place.home / "portraits.json", portraits)
+                write_json(self.place.home / "portraits.json", portraits.model_dump())
         except (KeyboardInterrupt, SystemExit):
             ended = "interrupted"
             raise
@@ -238,30 +263,27 @@ class _Work:
             progress.winner = order[0].best(study.objective, study.mode)
         return order
 
-    def _close(self, ended: str, confirmed: list[Candidate], tested: Tested, files: list[Path]) -> None:
+    def _close(self, ended: str, confirmed: list[Candidate], tested: list[TestMetrics], files: list[Path]) -> None:
         progress, best = self.progress, self.progress.best
         for trial in progress.running:  # after an error of ours
-            progress.happens("ended", trial=trial.number, state="interrupted", error=None)
+            progress.append_event(TrialEnded(trial=trial.number, state="interrupted"))
         progress.save(ended)
         last = best.last if best and ended != "interrupted" else {}
         figures = {f"best/{name.removeprefix('val/')}": value for name, value in last.items() if "val/" in name}
         figures |= confirmed_figures(confirmed[0]) if confirmed else {}
         report, lead = self._report(ended)
-        progress.happens(
-            "closed",
+        by_trial = {c.trial.number: confirmed_figures(c) for c in confirmed}
+        before = [event for event in progress.past if isinstance(event, SessionEnded)]
+        event = SessionEnded(  # figures that MLflow was sent when an earlier session ended are left out
             state=ended,
-            metrics=self._news("metrics", figures),
-            confirmed=self._news("confirmed", {str(c.trial.number): confirmed_figures(c) for c in confirmed}),
-            tags={"best": best.name} if best else {},
+            metrics={} if figures in [event.metrics for event in before] else figures,
+            confirmed={} if by_trial in [event.confirmed for event in before] else by_trial,
+            best=best.number if best else None,
             note=lead,
             files=_within(self.place.home, [*files, *report]),
         )
+        progress.append_event(event)
         self.left = self.tracker.close()
-
-    def _news(self, name: str, figures: dict[str, Any]) -> dict[str, Any]:
-        """The figures, or nothing if MLflow was told them when the study was closed before."""
-        told = [event.get(name) for event in self.progress.past if event["event"] == "closed"]
-        return {} if figures in told else figures
 
     def _report(self, ended: str) -> tuple[list[Path], str]:
         """The files of the report and its first lines; after an interrupt, when the user wants to be gone, no files."""
@@ -279,7 +301,7 @@ class _Work:
             self.console.print(f"the report could not be made ({why}); `{self._command('report')}` tries again")
             return [], ""
 
-    def _print(self, ended: str, confirmed: list[Candidate], tested: Tested) -> None:
+    def _print(self, ended: str, confirmed: list[Candidate], tested: list[TestMetrics]) -> None:
         study, show = self.study, self.console.print
         show_warnings(self.progress.trial_warnings)
         show(leaderboard(study, self.progress.searched, self.teachers))
@@ -291,9 +313,10 @@ class _Work:
         elif ended == "finished" and study.confirm.best:
             show("nothing could be confirmed: of every candidate a repeat failed; the best is that of the search alone")
         if tested:
-            looks = sum(event["event"] == "looked" for event in read_journal(self.folder.journal))
+            looks = sum(isinstance(event, TestEvaluated) for event in read_journal(self.folder.journal))
             title = "test images, looked at once" if looks == 1 else f"test images, looked at {looks} times"
-            show(seeds_table(title, tested, [n.split("/")[1] for n in METRICS], ""))
+            on_test = labelled(tested, self.progress.searched, len(self.ensemble))
+            show(seeds_table(title, on_test, [n.split("/")[1] for n in METRICS], ""))
         elif confirmed:
             show(
                 "the test images were looked at before, for other students: a second look would make them a second "
@@ -321,17 +344,18 @@ class _Work:
         if ended == "interrupted":
             lines.append(f"to go on:       {self._command('resume')}")
         if ended == "out_of_time":
-            more = f"{self._command('resume')} --set budget.minutes={2 * (self.study.budget.minutes or 0):g}"
+            minutes = ("--set", f"budget.minutes={2 * (self.study.budget.minutes or 0):g}")
             searched = sum(trial.searched for trial in progress.trials.values())
-            lines.append(f"to go on:       {more}")
-            lines.append(f"or to confirm:  {more} --set budget.trials={searched}")
+            lines.append(f"to go on:       {self._command('resume', minutes)}")
+            trials = ("--set", f"budget.trials={searched}")
+            lines.append(f"or to confirm:  {self._command('resume', minutes, trials)}")
         self.console.print("\n".join([*lines, *self._about_mlflow()]), soft_wrap=True)
 
     def _about_mlflow(self) -> list[str]:
         if self.left:
             why = self.tracker.trouble or "no answer"
             return [
-                f"MLflow at {without_password(self.uri)} has not taken {self.left} events yet ({why}); "
+                f"MLflow at {self.uri} has not taken {self.left} events yet ({why}); "
                 f"nothing is lost: `{self._command('sync')}` sends them"
             ]
         if self.tracker.refused:
@@ -341,15 +365,12 @@ class _Work:
             return []
         if self.uri.startswith("http"):
             return [f"compare them:   {pages.comparison(address_of(self.uri))}"]
-        ui = f"`{self._command('ui')}`" if self.study.tracking.uri or self._where else "`make ui`"
+        elsewhere = self.study.tracking.uri or str(self.place.studies) != STUDIES
+        ui = f"`{self._command('ui')}`" if elsewhere else "`make ui`"
         return [f"compare them:   {pages.comparison(UI_ADDRESS)}", f"                (after {ui})"]
 
-    @property
-    def _where(self) -> str:
-        return f" --studies {self.place.studies}" if str(self.place.studies) != "studies" else ""
-
-    def _command(self, name: str) -> str:
-        return f"ensdistill-tune {name} {self.place.name}{self._where}"
+    def _command(self, name: str, *options: Option) -> str:
+        return command_line("ensdistill-tune", name, self.place.name, options=options, studies=self.place.studies)
 
 
 def report(place: Place) -> tuple[list[Path], str, str | None]:
@@ -367,7 +388,7 @@ def report(place: Place) -> tuple[list[Path], str, str | None]:
             tracker = _tracker(progress, place)
             progress.tell = tracker.tell
             tracker.start()
-            progress.happens("filed", files=_within(place.home, files), note=lead)
+            progress.append_event(ReportWritten(files=_within(place.home, files), note=lead))
             return files, lead, tracker.trouble or "no answer" if tracker.close() else None
     except DataError as error:
         return files, lead, str(error)
@@ -380,13 +401,15 @@ def _within(home: Path, files: Sequence[Path]) -> list[str]:
 
 def _tracker(progress: Progress, place: Place) -> Tracker:
     study = progress.study
+    uri = study.tracking.uri or default_uri(place.studies)
     where = mlflow_store.Place(
-        uri=study.tracking.uri or default_uri(place.studies),
+        uri=uri,
         experiment=study.tracking.experiment,
         study=place.name,
         identity=progress.header["study_id"],
         folder=place.home,
         artifacts=place.studies / "artifacts",
+        database=place.studies / DATABASE if uri == default_uri(place.studies) else None,
     )
     return Tracker(where, study, progress.past)
 
@@ -419,10 +442,6 @@ def _in_one_precision(study: Study) -> Study:
     fast = fast or fast_in_bfloat16(torch.device("cuda" if study.trial.gpu else "cpu"))
     config = {**study.config, "training": {**training, "precision": "bfloat16" if fast else "float32"}}
     return study.model_copy(update={"config": config})
-
-
-def _short(teachers: dict[str, Metrics]) -> list[tuple[str, Metrics]]:
-    return list(zip(("ensemble", "one"), teachers.values(), strict=True))
 
 
 def versions() -> dict[str, str]:

@@ -1,14 +1,14 @@
 """One trial, in whatever process: sampled values -> settings -> `ensdistill.distill` -> reports and checkpoints."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ensdistill import Data, Ensemble, Epoch, distill
+from ensdistill import Data, Distiller, Ensemble, EpochResult
 from ensdistill.config import Config
 from ensdistill.ensemble_metrics import deep_ensemble_equivalent
 from ensdistill.errors import DataError, EnsdistillError
@@ -18,7 +18,7 @@ from ensdistill.shipped import student_metadata
 from ensdistill.weights import STUDENT_FILE, save_weights
 from ensdistill_tune.memory import own_memory, release
 from ensdistill_tune.pbt import CHECKPOINT_AFTER, Pbt
-from ensdistill_tune.record import CHECKPOINT, EPOCHS, FAILURE, StudyFolder, TrialRecord
+from ensdistill_tune.record import CHECKPOINT, EPOCHS, FAILURE, FAILURE_KIND, StudyFolder, TrialRecord
 from ensdistill_tune.shared_data import SharedData
 from ensdistill_tune.space import Study
 
@@ -82,7 +82,7 @@ def run_trial(suggestion: dict[str, Any], inputs: Inputs, report: Report) -> Non
             _run(suggestion, inputs, reports)
     except EnsdistillError as error:
         # Told as a result, not raised: Ray would start the trial again, to fail at the same place.
-        reports.send(**{FAILURE: str(error)})
+        reports.send(**{FAILURE: str(error), FAILURE_KIND: type(error).__name__})
 
 
 class _Reports:
@@ -112,21 +112,22 @@ def _run(suggestion: dict[str, Any], inputs: Inputs, reports: _Reports) -> None:
     data, ensemble = inputs.unpack(_device(study))
     metadata = student_metadata(config, data, ensemble.identity)
     decisive, costs, unsaved = study.scheduler.decisive(study.epochs), None, 0.0
-    for epoch in _begin(config, ensemble, data, _checkpoint(suggestion, inputs.folder)):
+    distiller = _begin(config, ensemble, data, _checkpoint(suggestion, inputs.folder))
+    for epoch in distiller:
         if config.changes and suggestion["parent"] and epoch.number <= config.changes[-1].after:
             continue  # its parent has reported it
-        costs = costs or cost(epoch.student(), data.train.images.shape[1:])
+        costs = costs or cost(distiller.student(), data.train.images.shape[1:])
         if epoch.last:
-            save_weights(home / STUDENT_FILE, epoch.student(), metadata)
+            save_weights(home / STUDENT_FILE, distiller.student(), metadata)
         unsaved += epoch.seconds
         saves = unsaved > study.trial.checkpoint_seconds and not epoch.last
         metrics = _metrics(epoch, inputs.curve, costs)
         reports.add(metrics, epoch.seconds, at_once=epoch.last or saves or epoch.number in decisive)
         # Only now: the study has written the epoch down, so a checkpoint never knows of one that the study does not.
         if _others_may_begin(study, epoch):
-            epoch.save(home / CHECKPOINT_AFTER.format(epoch=epoch.number))
+            distiller.save_checkpoint(home / CHECKPOINT_AFTER.format(epoch=epoch.number))
         if saves:
-            epoch.save(home / CHECKPOINT)
+            distiller.save_checkpoint(home / CHECKPOINT)
             unsaved = 0.0
 
 
@@ -138,19 +139,19 @@ def _checkpoint(suggestion: dict[str, Any], folder: StudyFolder) -> Path:
     return folder.trial(suggestion["parent"]) / CHECKPOINT_AFTER.format(epoch=suggestion["changes"][-1]["after"])
 
 
-def _others_may_begin(study: Study, epoch: Epoch) -> bool:
+def _others_may_begin(study: Study, epoch: EpochResult) -> bool:
     return isinstance(study.scheduler, Pbt) and not epoch.last and epoch.number % study.scheduler.interval_epochs == 0
 
 
-def _begin(config: Config, ensemble: Ensemble, data: Data, checkpoint: Path) -> Iterator[Epoch]:
-    """The epochs of a student that begins, or goes on at its checkpoint; a damaged one is as good as none."""
+def _begin(config: Config, ensemble: Ensemble, data: Data, checkpoint: Path) -> Distiller:
+    """The run of a student that begins, or goes on at its checkpoint; a damaged one is as good as none."""
     if checkpoint.exists():
         with contextlib.suppress(DataError):
-            return distill(config, ensemble, data, resume=checkpoint)
-    return distill(config, ensemble, data)
+            return Distiller(config, ensemble, data, resume=checkpoint)
+    return Distiller(config, ensemble, data)
 
 
-def _metrics(epoch: Epoch, curve: Sequence[float], costs: dict[str, float]) -> dict[str, float]:
+def _metrics(epoch: EpochResult, curve: Sequence[float], costs: dict[str, float]) -> dict[str, float]:
     """All that is known of a trial after an epoch; costs are those of the shipped network."""
     metrics: dict[str, float] = {"epoch": epoch.number, "epochs": epoch.epochs, "train/loss": epoch.loss}
     metrics |= {f"val/{name}": value for name, value in epoch.val.items()}

@@ -1,7 +1,6 @@
 """Any other terminal: the same picture of a study, read off its files while its process writes them."""
 
 import contextlib
-import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -9,12 +8,12 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
-from ensdistill.errors import DataError
 from ensdistill.faults import validate
-from ensdistill_tune.journal import Event
+from ensdistill_tune.events import EpochReported, Event, SessionStarted, TrialEnded
+from ensdistill_tune.journal import check_format, read_event
 from ensdistill_tune.live import Lately
 from ensdistill_tune.picture import Picture, epoch_of
-from ensdistill_tune.record import UNDER_WAY, StudyFolder, Trials, follow
+from ensdistill_tune.record import UNDER_WAY, StudyFolder, Trials, follow, sure
 from ensdistill_tune.space import Study
 
 TEACHERS = UNDER_WAY[0]  # the state in which no trial runs yet, or yet again
@@ -38,7 +37,7 @@ class Outside:
         """How the study stands. Raises DataError if its files are gone or damaged."""
         summary = self.folder.read_summary()  # before the journal: what is over has all its events
         for event in self._news():
-            self._hear(event)
+            self._apply(event)
         at_work = summary["state"] in UNDER_WAY and summary["state"] != TEACHERS
         now = time.time() if at_work else self._last
         if not at_work:
@@ -51,7 +50,7 @@ class Outside:
             state=summary["state"],
             seconds=self._before + now - self._began,
             trials=trials,
-            planned=int(summary.get("repeats", "0 of 0").split()[-1]),
+            planned=summary.get("replicates_planned", 0),
             ended=tuple(reversed(self._lately.ended)),
             resume=self.resume,
             paces=self._lately.paces(now, trials) if at_work else (None, None),
@@ -86,26 +85,25 @@ class Outside:
             for line in file:
                 if not line.endswith(b"\n"):
                     return
-                self._read += len(line)
-                try:
-                    yield dict(json.loads(line))
-                except ValueError as error:
-                    where = f"{self.folder.journal}, up to byte {self._read}"
-                    raise DataError(f"{where}: damaged; put back a copy of this file") from error
+                is_first, self._read = not self._read, self._read + len(line)
+                if is_first:
+                    check_format(self.folder.journal, line)
+                else:
+                    yield read_event(line, f"{self.folder.journal}, up to byte {self._read}")
 
-    def _hear(self, event: Event) -> None:
-        what, at = event["event"], event["at"]
-        if what == "session":
-            self._before, self._began = self._before + self._last - self._began, at
+    def _apply(self, event: Event) -> None:
+        if isinstance(event, SessionStarted):
+            self._before, self._began = self._before + self._last - self._began, event.at
             self._lately = Lately()
             self._interrupt()
-        self._last = at
+        self._last = event.at
         trial = follow(self._trials, event)
-        if trial and what == "reported":
-            del trial.epochs[:-1]  # nobody looks at the others, and a long study has many
-            self._lately.reported(at)
-        elif trial and what == "ended":
-            self._lately.over(trial, at)
+        match event:
+            case EpochReported():
+                del sure(trial).epochs[:-1]  # nobody looks at the others, and a long study has many
+                self._lately.reported(event.at)
+            case TrialEnded():
+                self._lately.over(sure(trial), event.at)
 
     def _interrupt(self) -> None:
         for trial in self._trials.values():

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ensdistill_tune.events import SessionEnded, SessionStarted, TeachersReady
 from ensdistill_tune.journal import read_journal
 from ensdistill_tune.record import StudyFolder
 from tests.commands import call, process
@@ -14,12 +15,13 @@ from tests.tiny import TINY, TinyStudy
 
 def story(home: Path) -> list[dict[str, Any]]:
     """All events of trials and of the test images, in order, without times."""
-    events = [e for e in read_journal(home / "journal.jsonl") if e["event"] not in ("session", "prepared", "closed")]
-    for event in events:
-        del event["at"]
+    others = (SessionStarted, TeachersReady, SessionEnded)
+    events = [e for e in read_journal(home / "journal.jsonl") if not isinstance(e, others)]
+    told = [event.model_dump(exclude={"at"}) for event in events]
+    for event in told:
         for name in [name for name in event.get("metrics", {}) if name.endswith("_seconds")]:
             del event["metrics"][name]
-    return events
+    return told
 
 
 def test_a_study_with_one_slot_is_the_same_under_both_executors(tiny: TinyStudy, tmp_path: Path) -> None:

@@ -94,11 +94,12 @@ def test_same_seed_gives_the_same_step(axes: dict[str, Any]) -> None:
 
 @every_combination
 def test_whole_run_has_finite_numbers_and_hands_out_what_it_evaluated(axes: dict[str, Any]) -> None:
-    epochs = list(distill(toy_config(**axes, training=TRAINING), toy_ensemble(DATA), DATA))
+    run = distill(toy_config(**axes, training=TRAINING), toy_ensemble(DATA), DATA)
+    epochs = list(run)
     assert len(epochs) == 2
     for epoch in epochs:
         assert all(torch.tensor(value).isfinite() for value in [*epoch.val.values(), *epoch.subnetworks.values()])
-    assert evaluate(epochs[-1].student(), DATA.validation).items() <= epochs[-1].val.items()
+    assert evaluate(run.student(), DATA.validation).items() <= epochs[-1].val.items()
 
 
 def test_teachers_and_student_are_shown_the_same_perturbed_images() -> None:

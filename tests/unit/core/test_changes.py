@@ -202,10 +202,10 @@ def test_settings_that_stay_have_the_hash_that_they_always_had() -> None:
 
 
 def test_teachers_have_the_hash_that_they_always_had(digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ensdistill.teachers, "_code_version", lambda: "code")
+    monkeypatch.setattr(ensdistill.teachers, "TEACHER_RECIPE_VERSION", 1)
     data = replace(digits, identity="data")
     for config in (tiny_config(), scheduled(tiny_config(), (1, COOLER))):
-        assert [teacher_hash(config, m, data) for m in (0, 1)] == ["caefdeba1d004c3a", "7d18c289bbb8587e"]
+        assert [teacher_hash(config, m, data) for m in (0, 1)] == ["9fde3ed78077688e", "ed7b15cc0f0be4d8"]
 
 
 def test_teachers_are_trained_without_the_changes_of_the_student() -> None:
@@ -318,11 +318,11 @@ Result = tuple[list[tuple[Any, ...]], dict[str, Tensor]]
 
 def whole(config: Config, ensemble: Ensemble, data: Data, folder: Path, resume: Path | None = None) -> Result:
     """All numbers of a run but its times, and the weights shipped at its end; every epoch's checkpoint is kept."""
-    numbers = []
-    for epoch in distill(config, ensemble, data, resume):
+    numbers, run = [], distill(config, ensemble, data, resume)
+    for epoch in run:
         numbers.append((epoch.number, epoch.loss, epoch.val, epoch.subnetworks))
-        epoch.save(folder / f"{epoch.number}.pt")
-    return numbers, copy.deepcopy(epoch.student().state_dict())
+        run.save_checkpoint(folder / f"{epoch.number}.pt")
+    return numbers, copy.deepcopy(run.student().state_dict())
 
 
 def assert_same(one: Result, two: Result) -> None:

@@ -5,6 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch.testing import assert_close
 import ensdistill.prediction
 from ensdistill.config import Config
 from ensdistill.data import Data, Split, load_data
-from ensdistill.distill import Epoch, distill, new_student
+from ensdistill.distill import EpochResult, distill, new_student
 from ensdistill.errors import ConfigError, DataError, DivergedError
 from ensdistill.members import Ensemble
 from ensdistill.models import build
@@ -35,7 +36,7 @@ CONFIGS = {
 }
 
 
-def numbers(epoch: Epoch) -> tuple[Any, ...]:
+def numbers(epoch: EpochResult) -> tuple[Any, ...]:
     """All that an epoch reports but the time it took."""
     return epoch.number, epoch.loss, epoch.val, epoch.subnetworks
 
@@ -44,15 +45,21 @@ def run(config: Config, ensemble: Ensemble, data: Data) -> list[tuple[Any, ...]]
     return [numbers(epoch) for epoch in distill(config, ensemble, data)]
 
 
+def trained(config: Config, ensemble: Ensemble, data: Data, epochs: int | None = None) -> nn.Module:
+    """The student after so many epochs, or after all."""
+    run = distill(config, ensemble, data)
+    list(islice(run, epochs))
+    return run.student()
+
+
 @pytest.fixture(scope="module")
 def whole_runs(ensemble: Ensemble, digits: Data) -> dict[str, list[tuple[Any, ...]]]:
     """The uninterrupted run of each config, with the weights shipped at its end."""
     runs = {}
     for name, config in CONFIGS.items():
-        epochs = []
-        for epoch in distill(config, ensemble, digits):
-            epochs.append(numbers(epoch))
-        runs[name] = [*epochs, {key: t.clone() for key, t in epoch.student().state_dict().items()}]
+        distiller = distill(config, ensemble, digits)
+        epochs = [numbers(epoch) for epoch in distiller]
+        runs[name] = [*epochs, {key: t.clone() for key, t in distiller.student().state_dict().items()}]
     return runs
 
 
@@ -64,30 +71,52 @@ def whole_runs(ensemble: Ensemble, digits: Data) -> dict[str, list[tuple[Any, ..
 def test_run_stopped_after_any_epoch_goes_on_to_the_last_bit(
     name: str, stop: int, tmp_path: Path, whole_runs: dict[str, list], ensemble: Ensemble, digits: Data
 ) -> None:
-    for epoch in distill(CONFIGS[name], ensemble, digits):
+    first = distill(CONFIGS[name], ensemble, digits)
+    for epoch in first:
         if epoch.number == stop:
-            epoch.save(tmp_path / "checkpoint.pt")
+            first.save_checkpoint(tmp_path / "checkpoint.pt")
             break
     torch.rand(7)  # whatever else happens in between
-    resumed = []
-    for epoch in distill(CONFIGS[name], ensemble, digits, resume=tmp_path / "checkpoint.pt"):
-        resumed.append(numbers(epoch))
+    second = distill(CONFIGS[name], ensemble, digits, resume=tmp_path / "checkpoint.pt")
+    resumed = [numbers(epoch) for epoch in second]
     *expected, weights = whole_runs[name]
     assert resumed == expected[stop:]
-    shipped = epoch.student().state_dict()
+    shipped = second.student().state_dict()
     assert all(torch.equal(shipped[key], tensor) for key, tensor in weights.items())
 
 
-def test_finished_run_has_no_further_epochs(tmp_path: Path, ensemble: Ensemble, digits: Data) -> None:
-    for epoch in distill(tiny_config(), ensemble, digits):
-        epoch.save(tmp_path / "checkpoint.pt")
-    assert epoch.last
-    assert list(distill(tiny_config(), ensemble, digits, resume=tmp_path / "checkpoint.pt")) == []
+def test_finished_run_has_its_student_and_no_further_epochs(tmp_path: Path, ensemble: Ensemble, digits: Data) -> None:
+    whole = distill(tiny_config(), ensemble, digits)
+    *_, last = whole
+    assert last.last
+    whole.save_checkpoint(tmp_path / "checkpoint.pt")
+    again = distill(tiny_config(), ensemble, digits, resume=tmp_path / "checkpoint.pt")
+    assert list(again) == []
+    assert evaluate(again.student(), digits.validation).items() <= last.val.items()
+
+
+def test_results_of_earlier_epochs_are_theirs_after_the_run(
+    whole_runs: dict[str, list], ensemble: Ensemble, digits: Data
+) -> None:
+    results = list(distill(CONFIGS["kd"], ensemble, digits))
+    assert [numbers(result) for result in results] == whole_runs["kd"][:-1]
+    assert {field.name for field in fields(results[0])} == {
+        *("number", "epochs", "loss", "val", "subnetworks", "seconds")
+    }  # nothing that the run goes on to change
+
+
+def test_run_is_over_after_an_error(digits: Data) -> None:
+    run = distill(tiny_config(), Ensemble([FailingTeacher(1)], 10, "failing"), digits)
+    with pytest.raises(DivergedError):
+        next(run)
+    assert list(run) == []
 
 
 @pytest.fixture
 def checkpoint(tmp_path: Path, ensemble: Ensemble, digits: Data) -> Path:
-    next(distill(tiny_config(), ensemble, digits)).save(tmp_path / "checkpoint.pt")
+    run = distill(tiny_config(), ensemble, digits)
+    next(run)
+    run.save_checkpoint(tmp_path / "checkpoint.pt")
     return tmp_path / "checkpoint.pt"
 
 
@@ -202,24 +231,25 @@ def test_full_batch_distillation_is_the_loop_written_by_hand(ensemble: Ensemble,
 def test_last_incomplete_batch_is_dropped(ensemble: Ensemble, digits: Data) -> None:
     # 40 images in batches of 30: one step an epoch, so that the first epoch, all warm-up from 0, leaves the weights.
     config = tiny_config("training.batch_size=30", "training.epochs=1")
-    epoch = next(distill(config, ensemble, digits))
+    run = distill(config, ensemble, digits)
+    next(run)
     start = build(config.model, digits, config.seed).state_dict()
-    weights = {name: tensor for name, tensor in epoch.student().state_dict().items() if name.endswith("weight")}
+    weights = {name: tensor for name, tensor in run.student().state_dict().items() if name.endswith("weight")}
     assert all(torch.equal(start[name], tensor) for name, tensor in weights.items())
 
 
 def test_val_is_that_of_the_student_handed_out(ensemble: Ensemble, digits: Data) -> None:
     for config in CONFIGS.values():
-        for epoch in distill(config, ensemble, digits):
-            assert evaluate(epoch.student(), digits.validation).items() <= epoch.val.items()
+        run = distill(config, ensemble, digits)
+        for epoch in run:
+            assert evaluate(run.student(), digits.validation).items() <= epoch.val.items()
 
 
 def test_student_handed_out_comes_out_of_a_file_to_the_last_bit(
     ensemble: Ensemble, digits: Data, tmp_path: Path
 ) -> None:
     config = CONFIGS["latentbe"]
-    *_, last = distill(config, ensemble, digits)
-    student, read = last.student(), build(config.model, digits, 0, config.transfer.head()).eval()
+    student, read = trained(config, ensemble, digits), build(config.model, digits, 0, config.transfer.head()).eval()
     save_file({name: t.contiguous() for name, t in student.state_dict().items()}, tmp_path / "student.safetensors")
     read.load_state_dict(load_file(tmp_path / "student.safetensors"))
     assert torch.equal(predict(student, digits.validation), predict(read, digits.validation))
@@ -228,7 +258,7 @@ def test_student_handed_out_comes_out_of_a_file_to_the_last_bit(
 
 def test_student_handed_out_is_in_evaluation_mode(ensemble: Ensemble, digits: Data) -> None:
     for config in CONFIGS.values():
-        student = next(distill(config, ensemble, digits)).student()
+        student = trained(config, ensemble, digits, epochs=1)
         assert not any(module.training for module in student.modules())
 
 
@@ -277,8 +307,9 @@ def test_average_is_shown_the_student_after_every_epoch_with_its_validation_metr
 def test_average_is_shown_the_student_after_every_step(ensemble: Ensemble, digits: Data) -> None:
     recorder = Recorder()
     config = tiny_config().model_copy(update={"averaging": recorder})
-    for epoch in distill(config, ensemble, digits):
-        assert torch.equal(recorder.weights[-1], next(epoch.student().parameters()))
+    run = distill(config, ensemble, digits)
+    for _ in run:
+        assert torch.equal(recorder.weights[-1], next(run.student().parameters()))
     assert recorder.progress == pytest.approx([(n + 1) / 12 for n in range(12)])
     assert len({tuple(weights.flatten().tolist()) for weights in recorder.weights}) == 12
 
@@ -288,8 +319,8 @@ def test_ema_is_what_is_evaluated_and_shipped(ensemble: Ensemble, digits: Data) 
     list(distill(tiny_config().model_copy(update={"averaging": recorder}), ensemble, digits))
     shares = [0.9 ** (11 - n) for n in range(12)]
     expected = sum(share * w for share, w in zip(shares, recorder.weights, strict=True)) / sum(shares)
-    *_, last = distill(tiny_config("averaging.kind=ema", "averaging.decay=0.9"), ensemble, digits)
-    assert_close(next(last.student().parameters()).detach(), expected, atol=1e-5, rtol=1e-4)
+    student = trained(tiny_config("averaging.kind=ema", "averaging.decay=0.9"), ensemble, digits)
+    assert_close(next(student.parameters()).detach(), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_initial_weights_are_a_function_of_the_seed(digits: Data) -> None:
@@ -304,10 +335,11 @@ def test_student_handed_out_is_a_copy(ensemble: Ensemble, digits: Data) -> None:
     for config in CONFIGS.values():
         expected = run(config, ensemble, digits)
         spoiled = []
-        for epoch in distill(config, ensemble, digits):
+        distiller = distill(config, ensemble, digits)
+        for epoch in distiller:
             spoiled.append(numbers(epoch))
             with torch.no_grad():
-                for p in epoch.student().parameters():
+                for p in distiller.student().parameters():
                     p.zero_()
         assert spoiled == expected
 
@@ -347,7 +379,7 @@ def test_evaluation_leaves_a_network_in_its_mode(digits: Data) -> None:
 
 def test_refreshed_batchnorm_has_the_statistics_of_the_training_images(ensemble: Ensemble, digits: Data) -> None:
     config = tiny_config("averaging.refresh_batchnorm=true", "training.batch_size=40")
-    student = next(distill(config, ensemble, digits)).student()
+    student = trained(config, ensemble, digits, epochs=1)
     normalise, network = student
     x = digits.train[slice(None)][0]
     inner = network[0](normalise(x)).transpose(0, 1).flatten(1)
@@ -357,7 +389,7 @@ def test_refreshed_batchnorm_has_the_statistics_of_the_training_images(ensemble:
 
 def test_without_refreshing_batchnorm_has_the_running_statistics(ensemble: Ensemble, digits: Data) -> None:
     config = tiny_config("training.batch_size=40", "training.epochs=1")  # one step with a learning rate of 0
-    student = next(distill(config, ensemble, digits)).student()
+    student = trained(config, ensemble, digits, epochs=1)
     normalise, network = student
     inner = network[0](normalise(digits.train[slice(None)][0])).transpose(0, 1).flatten(1)
     assert_close(network[1].running_mean, 0.1 * inner.mean(1), atol=1e-5, rtol=1e-4)
@@ -422,8 +454,9 @@ def test_ruinous_learning_rate_ends_the_run(digits: Data, ensemble: Ensemble) ->
 def test_callers_random_numbers_are_left_as_they_were(name: str, ensemble: Ensemble, digits: Data) -> None:
     torch.manual_seed(123)
     before = torch.get_rng_state()
-    for epoch in distill(CONFIGS[name], ensemble, digits):
-        epoch.student()
+    run = distill(CONFIGS[name], ensemble, digits)
+    for _ in run:
+        run.student()
         assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -464,9 +497,10 @@ def test_student_handed_out_is_refreshed_with_the_threads_of_the_settings(
     ensemble: Ensemble, digits: Data, threads_seen: set[int]
 ) -> None:
     config = tiny_config("training.threads=2", "training.epochs=1", "averaging.refresh_batchnorm=true")
-    epoch = next(distill(config, ensemble, digits))
+    run = distill(config, ensemble, digits)
+    next(run)
     threads_seen.clear()
-    epoch.student()
+    run.student()
     assert threads_seen == {2}
 
 
@@ -492,8 +526,7 @@ def test_distilling_never_needs_the_test_images(
 
     monkeypatch.setattr("ensdistill.data.load_test", refuse)
     assert {field.name for field in fields(Data)} == {
-        *("train", "validation", "unlabelled"),
-        *("class_names", "identity", "warnings"),
+        *("train", "validation", "unlabelled", "class_names", "identity", "warnings", "own_validation")
     }
     alone = Data(digits.train, digits.validation, digits.unlabelled, digits.class_names, digits.identity)
     assert run(CONFIGS["kd"], ensemble, alone) == whole_runs["kd"][:-1]
@@ -521,25 +554,22 @@ MERGING = {
 
 def whole(config: Config, ensemble: Ensemble, data: Data) -> tuple[list[tuple[Any, ...]], dict[str, Tensor]]:
     """All numbers of a run, and the weights shipped at its end."""
-    epochs = []
-    for epoch in distill(config, ensemble, data):
-        epochs.append(numbers(epoch))
-    return epochs, copy.deepcopy(epoch.student().state_dict())
+    run = distill(config, ensemble, data)
+    return [numbers(epoch) for epoch in run], copy.deepcopy(run.student().state_dict())
 
 
 def stopped(
     config: Config, ensemble: Ensemble, data: Data, stop: int, path: Path
 ) -> tuple[list[tuple[Any, ...]], dict[str, Tensor]]:
     """The same of the rest of a run that was stopped after one epoch and resumed in another process' place."""
-    for epoch in distill(config, ensemble, data):
+    first = distill(config, ensemble, data)
+    for epoch in first:
         if epoch.number == stop:
-            epoch.save(path)
+            first.save_checkpoint(path)
             break
     torch.rand(7)
-    epochs = []
-    for epoch in distill(config, ensemble, data, resume=path):
-        epochs.append(numbers(epoch))
-    return epochs, copy.deepcopy(epoch.student().state_dict())
+    second = distill(config, ensemble, data, resume=path)
+    return [numbers(epoch) for epoch in second], copy.deepcopy(second.student().state_dict())
 
 
 def assert_same_weights(one: dict[str, Tensor], two: dict[str, Tensor]) -> None:
@@ -551,16 +581,15 @@ def assert_same_weights(one: dict[str, Tensor], two: dict[str, Tensor]) -> None:
 def test_from_the_merge_on_the_student_is_one_network(
     name: str, tmp_path: Path, ensemble: Ensemble, digits: Data
 ) -> None:
-    for epoch in distill(MERGING[name], ensemble, digits):
-        epoch.save(tmp_path / "checkpoint.pt")
+    run = distill(MERGING[name], ensemble, digits)
+    for epoch in run:
+        run.save_checkpoint(tmp_path / "checkpoint.pt")
         saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
         assert saved["merged"] == (epoch.number > 2)
         assert (epoch.subnetworks.items() <= epoch.val.items()) == (epoch.number > 2)
         assert len(saved["optimiser"]["param_groups"]) == (1 if epoch.number > 2 else 2)
     plain = build(MERGING[name].model, digits, 0).state_dict()
-    assert {key: t.shape for key, t in epoch.student().state_dict().items()} == {
-        key: t.shape for key, t in plain.items()
-    }
+    assert {key: t.shape for key, t in run.student().state_dict().items()} == {key: t.shape for key, t in plain.items()}
 
 
 @pytest.mark.parametrize("stop", [1, 2, 3])
@@ -616,8 +645,9 @@ def test_merging_at_the_end_leaves_the_training_as_it_is(
     whole_runs: dict[str, list], tmp_path: Path, ensemble: Ensemble, digits: Data
 ) -> None:
     config = tiny_config(*LATENTBE_EMA, "student.merge_at=1", preset="latentbe")
-    for epoch, expected in zip(distill(config, ensemble, digits), whole_runs["latentbe"], strict=False):
-        epoch.save(tmp_path / "checkpoint.pt")
+    run = distill(config, ensemble, digits)
+    for epoch, expected in zip(run, whole_runs["latentbe"], strict=False):
+        run.save_checkpoint(tmp_path / "checkpoint.pt")
         assert not torch.load(tmp_path / "checkpoint.pt", weights_only=True)["merged"]
         assert numbers(epoch) == expected
 
@@ -670,11 +700,10 @@ def test_run_with_any_average_goes_on_to_the_last_bit(
 
 def test_averages_of_epochs_are_those_of_the_weights_of_a_plain_run(ensemble: Ensemble, digits: Data) -> None:
     def first_layer(name: str) -> Tensor:
-        *_, last = distill(tiny_config(*AVERAGES[name]), ensemble, digits)
-        return next(last.student().parameters()).detach()
+        return next(trained(tiny_config(*AVERAGES[name]), ensemble, digits).parameters()).detach()
 
     plain = distill(tiny_config(), ensemble, digits)
-    ends = [next(epoch.student().parameters()).detach().clone() for epoch in plain]
+    ends = [next(plain.student().parameters()).detach().clone() for _ in plain]
     assert_close(first_layer("lawa"), (ends[1] + ends[2]) / 2)
     assert_close(first_layer("swa"), (ends[1] + ends[2]) / 2)  # after two thirds and at the end
 
@@ -702,8 +731,7 @@ def test_refreshed_statistics_are_those_of_all_training_images(
 ) -> None:
     data = digits if arranged == "as drawn" else sorted_by_class(digits)
     config = tiny_config(*AVERAGES.get(name, ("averaging.kind=none", *REFRESH)), "training.lr=0.01")
-    *_, last = distill(config, ensemble, data)
-    normalise, network = last.student()
+    normalise, network = trained(config, ensemble, data)
     with torch.no_grad():
         inner = network[0](normalise(data.train[slice(None)][0])).transpose(0, 1).flatten(1)
     assert_close(network[1].running_mean, inner.mean(1), atol=1e-5, rtol=1e-4)

@@ -144,22 +144,23 @@ def test_split_given_is_not_written_to(data: Data, ensemble: Ensemble) -> None:
 
 def test_a_portrait_shows_every_network_and_the_teachers_together(data: Data, ensemble: Ensemble) -> None:
     one = ensemble.networks[0]
-    drawn = Examiner(ensemble, data, data.validation).portraits({"016": one})
-    assert list(drawn["who"]) == ["016", "ensemble of 3 teachers"]
-    assert drawn["who"]["016"]["ece"] == evaluate(one, data.validation)["ece"]
-    assert sum(images for _, _, images in drawn["who"]["016"]["reliability"]) == drawn["images"] == len(data.validation)
+    drawn = Examiner(ensemble, data, data.validation).portraits([one])
+    (portrait,) = drawn["networks"]
+    assert portrait["ece"] == evaluate(one, data.validation)["ece"]
+    assert sum(images for _, _, images in portrait["reliability"]) == drawn["images"] == len(data.validation)
+    assert sum(images for _, _, images in drawn["ensemble"]["reliability"]) == len(data.validation)
 
 
 def test_images_are_drawn_from_those_the_teachers_agree_on_to_those_they_dispute(
     data: Data, ensemble: Ensemble
 ) -> None:
-    drawn = Examiner(ensemble, data, data.validation).portraits({})["disagreement"]
+    drawn = Examiner(ensemble, data, data.validation).portraits([])
     teachers = Examiner(ensemble, data, data.validation).teachers()["ensemble"]
     assert drawn["teachers"] == sorted(drawn["teachers"])
-    assert len(drawn["teachers"]) == len(drawn["entropy"]["ensemble of 3 teachers"]) == 10
+    assert len(drawn["teachers"]) == len(drawn["ensemble"]["entropy"]) == 10
     assert statistics.fmean(drawn["teachers"]) == pytest.approx(teachers["mutual_information"], rel=0.05)
 
 
 def test_without_teachers_a_portrait_has_no_disagreement(data: Data, ensemble: Ensemble) -> None:
-    drawn = Examiner(None, data, data.validation).portraits({"016": ensemble.networks[0]})
-    assert (list(drawn["who"]), drawn["disagreement"]) == (["016"], {})
+    drawn = Examiner(None, data, data.validation).portraits([ensemble.networks[0]])
+    assert (drawn["ensemble"], drawn["teachers"], drawn["networks"][0]["entropy"]) == (None, [], [])

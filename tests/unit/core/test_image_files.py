@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ensdistill.data.image_files import ImageFile, images_in
+from ensdistill.data.image_files import ImageFile
+from ensdistill.data.walk import find_files
 from ensdistill.errors import DataError
 
 
@@ -88,7 +89,7 @@ def test_other_sizes_are_resized_side_by_side(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "one.png").write_text("no")
-    with pytest.raises(DataError, match=r"one\.png is not a readable image"):
+    with pytest.raises(DataError, match=r"one\.png cannot be read: it is not an image"):
         ImageFile(tmp_path, "one.png").pixels((3, 2, 2))
 
 
@@ -96,4 +97,4 @@ def test_images_are_listed_by_name_however_deep(tmp_path: Path) -> None:
     for name in ("b/2.PNG", "b/1.jpg", "a.png", "b/c/3.webp", ".hidden/4.png", "b/notes.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    assert [file.name for file in images_in(tmp_path)] == ["a.png", "b/1.jpg", "b/2.PNG", "b/c/3.webp"]
+    assert [file.name for file in find_files(tmp_path).files] == ["a.png", "b/1.jpg", "b/2.PNG", "b/c/3.webp"]

@@ -125,6 +125,79 @@ def test_folder_goes_through_the_same_splits_as_any_source(tmp_path: Path) -> No
     assert data.train.labels.bincount().tolist() == [3, 3]
 
 
+# --- parts ---
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    ("train", "val", "test", "unlabeled"),
+    [
+        ("train", "val", "test", "unlabeled"),
+        ("train", "valid", "test", "unlabelled"),
+        ("TRAIN", "Validation", "Test", "Unlabeled"),
+        ("training", "dev", "testing", "unlabeled"),
+        ("pets/train", "pets/val", "pets/test", "pets/unlabeled"),
+    ],
+)
+def test_parts_are_found_under_the_names_people_give_them(
+    tmp_path: Path, zipped: bool, train: str, val: str, test: str, unlabeled: str
+) -> None:
+    content = files(prefix=f"{train}/") | files(2, f"{val}/") | files(1, f"{test}/")
+    content |= {f"{unlabeled}/7.png": png(7), f"{unlabeled}/deep/8.png": png(8)}
+    source = read(write_zip(tmp_path / "x.zip", content) if zipped else write_folder(tmp_path / "x", content))
+    assert_whole(source)
+    parts = (source.validation, source.test, source.unlabelled)
+    assert [part.labels.tolist() for part in parts if part] == [[0, 0, 1, 1], [0, 1], [-1, -1]]
+    assert source.unlabelled is not None
+    assert source.unlabelled.images[:, 0, 0, 0].tolist() == [7, 8]
+
+
+def test_own_parts_are_the_parts_of_the_data(tmp_path: Path) -> None:
+    write_folder(tmp_path, files(prefix="train/") | files(2, "val/") | files(1, "test/"))
+    settings = ImageFolder(path=str(tmp_path), size=8)
+    data = load_data(settings)
+    assert [len(part) for part in (data.train, data.validation, data.unlabelled, load_test(settings))] == [10, 4, 0, 2]
+    assert data.own_validation
+
+
+def test_a_size_that_an_own_part_overrules_is_warned_about(tmp_path: Path) -> None:
+    write_folder(tmp_path, files(prefix="train/") | files(2, "valid/"))
+    assert ImageFolder(path=str(tmp_path), size=8)().warnings == ()
+    (warning,) = ImageFolder(path=str(tmp_path), size=8, validation=3)().warnings
+    assert str(warning).startswith("data.validation: is not used, got 3. The 4 images of valid/ are the validation")
+
+
+def test_without_sizes_a_tenth_validates_a_tenth_tests_and_the_rest_trains(tmp_path: Path) -> None:
+    settings = ImageFolder(path=str(write_folder(tmp_path, files(each=50))), size=8)
+    data = load_data(settings)
+    assert [len(part) for part in (data.train, data.validation, data.unlabelled, load_test(settings))] == [
+        80,
+        10,
+        0,
+        10,
+    ]
+    assert not data.own_validation
+
+
+def test_a_class_may_be_called_like_a_part(tmp_path: Path) -> None:
+    write_folder(tmp_path, {f"{name}/{n}.png": png(n) for name in ("train", "plane", "test") for n in range(3)})
+    assert read(tmp_path).class_names == ("plane", "test", "train")
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("train/a.png", "test/b.png"), "has test, train, but no class folders below train/"),
+        (("val/cat/a.png", "test/cat/a.png"), "has test, val, but no class folders below train/"),
+        (("train/cat/a.png", "val/cat/a.png", "valid/cat/a.png"), "val/ and valid/ are the same part"),
+        (("train/cat/a.png", "Train/cat/a.png"), "Train/ and train/ are the same part"),
+    ],
+)
+def test_parts_that_cannot_be_told_are_refused(tmp_path: Path, names: tuple[str, ...], words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        read(write_folder(tmp_path, {name: png(1) for name in names}))
+
+
 # --- what is refused ---
 
 
@@ -196,8 +269,9 @@ def test_empty_folder_is_refused(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-def test_class_of_the_test_part_that_training_does_not_know_is_named(tmp_path: Path) -> None:
-    write_folder(tmp_path, files(prefix="train/") | {"test/cow/1.png": png(1)})
+@pytest.mark.parametrize("part", ["test", "val"])
+def test_class_of_a_part_that_training_lacks_is_named(tmp_path: Path, part: str) -> None:
+    write_folder(tmp_path, files(prefix="train/") | {f"{part}/cow/1.png": png(1)})
     with pytest.raises(DataError, match="cow"):
         read(tmp_path)
 

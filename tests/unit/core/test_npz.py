@@ -94,9 +94,59 @@ def test_named_class_may_have_no_image(tmp_path: Path) -> None:
     assert set(source.pool.labels.tolist()) == {0, 2}
 
 
-def test_other_arrays_are_passed_over(tmp_path: Path) -> None:
-    source = read(tmp_path, images=RGB, labels=LABELS, notes=np.array([{"a": 1}], dtype=object))
+def test_arrays_that_are_not_used_are_named(tmp_path: Path) -> None:
+    source = read(tmp_path, images=RGB, labels=LABELS, notes=np.array([{"a": 1}], dtype=object), mask=GRAY)
     assert len(source.pool) == N
+    assert list(map(str, source.warnings)) == ["data.path: 2 arrays not used: notes, mask"]
+
+
+@pytest.mark.parametrize(
+    ("x", "y"), [("x_{}", "y_{}"), ("X_{}", "Y_{}"), ("X_{}", "y_{}"), ("{}_images", "{}_labels")], ids=str
+)
+@pytest.mark.parametrize("val", ["val", "valid", "validation", "dev"])
+@pytest.mark.parametrize("unlabeled", ["unlabeled", "unlabelled"])
+def test_parts_of_the_file_are_taken_as_they_are_under_the_names_people_give_them(
+    tmp_path: Path, x: str, y: str, val: str, unlabeled: str
+) -> None:
+    arrays = {x.format("train"): RGB, y.format("train"): LABELS[:, None]}  # (N,1) as MedMNIST has it
+    arrays |= {x.format(val): RGB[:3] // 2, y.format(val): LABELS[:3], x.format("test"): RGB[:4] // 3}
+    arrays |= {y.format("test"): LABELS[:4], x.format(unlabeled): RGB[:5] // 5}
+    source = read(tmp_path, **arrays)
+    parts = (source.pool, source.validation, source.test, source.unlabelled)
+    for part, divisor, count in zip(parts, (1, 2, 3, 5), (N, 3, 4, 5), strict=True):
+        assert part is not None
+        np.testing.assert_array_equal(part.images.numpy(), RGB[:count] // divisor)
+    assert [part.labels.tolist() for part in parts[1:] if part] == [[0, 1, 2], [0, 1, 2, 0], [-1] * 5]
+    assert source.warnings == ()
+
+
+def test_own_parts_are_the_parts_of_the_data(tmp_path: Path) -> None:
+    file = tmp_path / "x.npz"
+    np.savez(file, x_train=RGB, y_train=LABELS, x_val=RGB[:3] // 2, y_val=LABELS[:3], x_unlabeled=RGB[:5] // 5)
+    data = load_data(Npz(path=str(file), test=3))
+    assert [len(part) for part in (data.train, data.validation, data.unlabelled)] == [9, 3, 5]
+    assert data.own_validation
+    assert (data.unlabelled.labels == -1).all()
+
+
+def test_a_size_that_an_own_part_overrules_is_warned_about(tmp_path: Path) -> None:
+    file = tmp_path / "x.npz"
+    np.savez(file, x_train=RGB, y_train=LABELS, x_val=RGB[:3], y_val=LABELS[:3], x_test=RGB[:4], y_test=LABELS[:4])
+    for sizes in ({}, {"validation": 3, "test": 4}):
+        assert Npz(path=str(file), **sizes)().warnings == ()
+    assert [str(warning) for warning in Npz(path=str(file), validation=2, test=0.5)().warnings] == [
+        "data.validation: is not used, got 2. The 3 images of x_val are the validation images; "
+        "remove the setting or x_val.",
+        "data.test: is not used, got 0.5. The 4 images of x_test are the test images; remove the setting or x_test.",
+    ]
+
+
+def test_names_of_which_both_spellings_are_there_are_told(tmp_path: Path) -> None:
+    both = {"x_val": RGB[:3], "y_val": LABELS[:3], "val_images": RGB, "val_labels": LABELS, "images": RGB}
+    source = read(tmp_path, x_train=RGB, y_train=LABELS, **both)
+    assert source.validation is not None
+    assert len(source.validation) == 3
+    assert list(map(str, source.warnings)) == ["data.path: 3 arrays not used: val_images, val_labels, images"]
 
 
 def test_arrays_go_through_the_same_splits_as_any_source(tmp_path: Path) -> None:
@@ -217,13 +267,36 @@ def test_two_classes_of_one_name_are_refused(tmp_path: Path) -> None:
     assert "'cat' more than once" in message
 
 
-def test_test_part_of_another_shape_is_refused(tmp_path: Path) -> None:
-    message = fault(tmp_path, x_train=RGB, y_train=LABELS, x_test=GRAY, y_test=LABELS)
-    assert "(1, 6, 5) and (3, 6, 5)" in message
+@pytest.mark.parametrize("part", ["test", "val"])
+def test_a_part_of_another_shape_is_refused(tmp_path: Path, part: str) -> None:
+    other = {f"x_{part}": GRAY, f"y_{part}": LABELS}
+    assert f"x_{part} and x_train differ, (1, 6, 5) and (3, 6, 5)" in fault(
+        tmp_path, x_train=RGB, y_train=LABELS, **other
+    )
+    assert "(1, 6, 5) and (3, 6, 5)" in fault(tmp_path, x_train=RGB, y_train=LABELS, x_unlabeled=GRAY)
 
 
-def test_class_of_the_test_part_that_training_does_not_know_is_refused(tmp_path: Path) -> None:
-    assert "label 3" in fault(tmp_path, x_train=RGB, y_train=LABELS, x_test=RGB, y_test=LABELS + 1)
+@pytest.mark.parametrize("part", ["test", "val"])
+def test_a_class_of_another_part_that_training_lacks_is_refused(tmp_path: Path, part: str) -> None:
+    other = {f"x_{part}": RGB, f"y_{part}": LABELS + 1}
+    assert f"y_{part} has label 3" in fault(tmp_path, x_train=RGB, y_train=LABELS, **other)
+
+
+@pytest.mark.parametrize("missing", ["x_val", "y_val"])
+def test_half_a_validation_part_is_refused(tmp_path: Path, missing: str) -> None:
+    arrays = {"x_train": RGB, "y_train": LABELS, "x_val": RGB, "y_val": LABELS}
+    del arrays[missing]
+    assert f"no array {missing};" in fault(tmp_path, **arrays)
+
+
+def test_a_name_of_a_class_that_is_no_utf_8_is_refused(tmp_path: Path) -> None:
+    assert "not UTF-8" in fault(tmp_path, images=RGB, labels=LABELS, class_names=["a", "b", "caf\udce9"])
+
+
+def test_a_file_without_training_images_names_what_it_has(tmp_path: Path) -> None:
+    message = fault(tmp_path, data=RGB, target=LABELS)
+    assert message.startswith("data.path: no array x_train;")
+    assert "data, target" in message
 
 
 def test_empty_arrays_are_refused(tmp_path: Path) -> None:

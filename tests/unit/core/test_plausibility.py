@@ -1,204 +1,180 @@
-"""Networks that are no better than chance, or whose outputs cannot be meant, are told from those that are."""
+"""What cannot be meant is refused, and what may be is warned about, by the pixels and labels themselves."""
 
-import math
 from collections.abc import Callable
-from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from scipy.stats import binom
-from torch import Tensor, nn
+from PIL import Image
 
-from ensdistill.data import Data, Split
-from ensdistill.distill import distill
-from ensdistill.errors import ConfigError, DataError
-from ensdistill.evaluation import Examiner
-from ensdistill.members import Ensemble
-from ensdistill.metrics import at_chance
-from ensdistill.models.probe import are_probabilities, tried
-from ensdistill.plausibility import is_shown, student_warnings, teacher_warnings
-from ensdistill.tables import metrics_table
-from ensdistill.teacher_checks import check_teachers
-from tests.unit.core.core_stand_ins import tiny_config
+from ensdistill.config import build_config
+from ensdistill.data import ClutteredDigits, Digits, ImageFolder, Npz, Source, Split, load_data
+from ensdistill.data.sizes import Sizes
+from ensdistill.data.splits import split_source
+from ensdistill.errors import DataError
+from ensdistill.teachers import file_warnings
 
-# --- at chance ---
+NAMES = ("cat", "dog", "owl")
 
 
-def predicting(classes: list[int] | Tensor, count: int = 10) -> Tensor:
-    """Log-probabilities that are sure of these classes."""
-    return nn.functional.one_hot(torch.as_tensor(classes), count).double().mul(5).log_softmax(-1)
+def noise(labels: list[int], seed: int = 0, least: int = 0, most: int = 255) -> Split:
+    """One different image a label."""
+    images = np.random.default_rng(seed).integers(least, most + 1, (len(labels), 1, 4, 4), dtype=np.uint8)
+    return Split(torch.from_numpy(images), torch.tensor(labels))
 
 
-LABELS = torch.arange(300) % 10
-SKEWED = torch.tensor([0] * 270 + [1] * 20 + [2] * 10)
+def warnings_of(source: Source, **sizes: float | None) -> list[str]:
+    sizes = {"train": None, "validation": 0.2, "test": 0.2} | sizes
+    return [str(warning) for warning in split_source(source, Sizes(**sizes))[0].warnings]
 
 
-def test_guesses_by_a_coin_are_at_chance_in_99_percent() -> None:
-    chance = torch.Generator().manual_seed(0)
-    draws = [predicting(torch.randint(10, (300,), generator=chance)) for _ in range(400)]
-    assert sum(at_chance(draw, LABELS) for draw in draws) / 400 == pytest.approx(0.985, abs=0.015)
+POOL = noise([0, 1, 2] * 20)
 
 
-@pytest.mark.parametrize("labels", [LABELS, SKEWED], ids=["balanced", "skewed"])
-@pytest.mark.parametrize("answer", [0, 1, 9])
-def test_one_and_the_same_answer_is_at_chance_however_often_it_is_right(labels: Tensor, answer: int) -> None:
-    assert at_chance(predicting([answer] * 300), labels)
+def test_sound_images_have_no_warnings() -> None:
+    assert warnings_of(Source(POOL, NAMES)) == []
+    assert load_data(Digits()).warnings == ()
+    assert load_data(ClutteredDigits(train=50, validation=50, test=50)).warnings == ()
 
 
-def test_a_network_that_finds_rare_images_is_not_at_chance_though_it_is_hardly_right_more_often() -> None:
-    predicted = torch.zeros(300, dtype=torch.long)
-    predicted[270:285] = 1  # 15 of the 20 rare ones
-    predicted[:10] = 1  # and 10 others
-    assert float((predicted == SKEWED).double().mean()) < 0.92  # 0.9 is always answering 0
-    assert not at_chance(predicting(predicted), SKEWED)
+# --- classes without images ---
 
 
-@pytest.mark.parametrize("right", [30, 40, 42, 44, 60, 300])
-def test_the_border_is_that_of_a_binomial_test_at_1_percent(right: int) -> None:
-    predicted = torch.cat([LABELS[:right], (LABELS[right:] + 1) % 10])
-    by_chance = binom.sf(right - 1, 300, 0.1)
-    assert at_chance(predicting(predicted), LABELS) == (by_chance > 0.01)
+def test_a_rare_class_without_an_image_of_a_part_is_named() -> None:
+    rare = Source(noise([0, 1] * 100 + [2] * 3), NAMES)
+    assert warnings_of(rare, train=24, validation=12, test=0) == [
+        "data.train: no training image of 1 class: owl. Add images, or raise data.train.",
+        "data.validation: no validation image of 1 class: owl. Add images, or raise data.validation.",
+    ]
 
 
-def test_a_student_at_chance_is_told_with_its_accuracy() -> None:
-    (issue,) = student_warnings({"accuracy": 0.098, "nll": 2.3, "at_chance": 1.0}, {}, 10)
-    assert "at chance: the student is right on 9.8 % of the images" in str(issue)
-    assert not student_warnings({"accuracy": 0.3, "nll": 2.0, "at_chance": 0.0}, {}, 10)
-    assert not student_warnings({"accuracy": 0.1, "nll": 2.3}, {}, 10)  # a record of an earlier version
+def test_classes_that_an_own_part_lacks_are_named_without_a_size_to_raise() -> None:
+    own = Source(POOL, NAMES, test=noise([1, 1], 1), validation=noise([0, 1, 2], 2))
+    assert warnings_of(own) == ["data.test: no test image of 2 classes: cat, owl. Add images."]
 
 
-def members(*rows: tuple[float, float, float]) -> dict[str, Any]:
-    return {"members": [{"accuracy": a, "nll": n, "at_chance": c} for a, n, c in rows]}
+# --- the same image in two parts ---
 
 
-def test_teachers_at_chance_and_teachers_that_mislead_are_told_by_number() -> None:
-    good, guessing, misleading = (0.9, 0.4, 0.0), (0.1, 2.4, 1.0), (0.5, 3.1, 0.0)
-    assert not teacher_warnings(members(good, good), 10)
-    (one,) = teacher_warnings(members(good, guessing), 10)
-    assert "at chance: teacher 1 is right on 10.0 % of the validation images" in str(one)
-    chance, sure = map(str, teacher_warnings(members(guessing, misleading, guessing), 10))
-    assert "teachers 0, 2 are right on 10.0 %, 10.0 %" in chance
-    assert f"NLL of teacher 1 on validation images is 3.1, worse than the {math.log(10):.4g}" in sure
+def joined(one: Split, *others: Split) -> Split:
+    every = (one, *others)
+    return Split(torch.cat([part.images for part in every]), torch.cat([part.labels for part in every]))
 
 
-def test_an_evaluation_has_chance_and_hides_what_means_nothing_there(digits: Data) -> None:
-    examiner = Examiner(None, digits, digits.validation)
-    constant = Function(lambda x: torch.zeros(len(x), 10).index_fill(1, torch.tensor(3), 1.0))
-    row = examiner.student(constant)
-    assert row["at_chance"] == 1
-    assert [is_shown(name, row) for name in ("accuracy", "nll", "ece", "cnll", "val/dee")] == [1, 1, 1, 0, 0]
-    assert is_shown("cnll", row, {**row, "at_chance": 0.0})  # of several seeds one has learnt something
-    cells = [next(iter(column.cells)) for column in metrics_table("validation", {"student": row}).columns]
-    shown = dict(zip(["", "accuracy", "nll", "brier", "ece", "cnll", "cece", "dee", "agreement"], cells, strict=True))
-    assert (shown["accuracy"], shown["cnll"], shown["cece"]) == (f"{row['accuracy']:.4f}", "", "")
+def test_images_that_are_in_two_parts_are_counted() -> None:
+    fresh = noise([0, 1, 2], 1)
+    source = Source(POOL, NAMES, test=joined(POOL.take(np.arange(7)), fresh), validation=joined(fresh, noise([2], 2)))
+    assert [line.split(".")[0] for line in warnings_of(source)] == [
+        "data: 7 of 10 test images are in the training part too (same pixels)",
+        "data: 3 of 10 test images are in the validation part too (same pixels)",
+    ]
 
 
-# --- outputs of networks ---
+def test_an_image_that_is_twice_in_the_pool_may_be_in_two_parts_and_is_counted() -> None:
+    twice = joined(POOL, POOL)
+    data, test = split_source(Source(twice, NAMES), Sizes(train=None, validation=0.25, test=0.25))
+    train = {image.numpy().tobytes() for image in data.train.images}
+    same = sum(image.numpy().tobytes() in train for image in test.images)
+    assert same > 0
+    assert any(f"{same} of 30 test images are in the training part" in str(warning) for warning in data.warnings)
 
 
-class Function(nn.Module):
-    """A network that is one function of the images."""
-
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function, self.unused = function, nn.Parameter(torch.zeros(1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
-
-
-def logits(x: Tensor) -> Tensor:
-    """Ten numbers of an image that tell digits apart a little."""
-    weights = torch.randn(x[0].numel(), 10, generator=torch.Generator().manual_seed(0))
-    return x.flatten(1) @ weights / 8
+def test_unlabeled_images_may_be_training_images_but_not_test_images() -> None:
+    source = Source(POOL, NAMES, test=noise([0, 1, 2], 1), unlabelled=noise([-1, -1, -1], 1))
+    (line,) = warnings_of(source)
+    assert line.startswith("data: 3 of 3 test images are in the unlabeled part too")
+    assert (
+        warnings_of(Source(POOL, NAMES, unlabelled=POOL, test=noise([0, 1, 2], 1), validation=noise([0, 1, 2], 2)))
+        == []
+    )
 
 
-def check(function: Callable[[Tensor], Tensor], data: Data) -> list[str]:
-    return [str(issue) for issue in check_teachers([Function(function)], ["mine.pt"], data)]
+def test_one_image_with_two_labels_is_counted() -> None:
+    wrong = Split(POOL.images[:3], (POOL.labels[:3] + 1) % 3)
+    own = {"test": noise([0, 1, 2], 1), "validation": noise([0, 1, 2], 2)}
+    (line,) = warnings_of(Source(joined(POOL, wrong), NAMES, **own))
+    assert line.startswith("data: 3 training images with two or more different labels")
+
+
+# --- scale ---
+
+
+def test_training_images_that_are_all_black_are_refused() -> None:
+    with pytest.raises(DataError, match="all training images are black"):
+        warnings_of(Source(noise([0, 1, 2] * 9, most=1), NAMES))
+
+
+def test_black_and_nearly_black_images_are_warned_about() -> None:
+    own = {"validation": noise([0, 1, 2], 2)}
+    black = Source(POOL, NAMES, test=joined(noise([0, 1, 2], 1), noise([0, 0], 1, most=1)), **own)
+    (line,) = warnings_of(black)
+    assert line.startswith("data: 2 of 5 test images are black. ")
+    sixteen = Source(noise([0, 1, 2] * 20, most=16), NAMES, test=noise([0, 1, 2], 1), **own)
+    (line,) = warnings_of(sixteen)
+    assert line.startswith("data: training images are nearly black: their largest value is 16 of 255. ")
+
+
+def test_eight_bits_in_a_file_of_sixteen_are_black_and_warned_about(tmp_path: Path) -> None:
+    for name in NAMES:
+        (tmp_path / name).mkdir()
+        for n in range(6):
+            pixels = np.random.default_rng(n).integers(0, 256, (8, 8))
+            dtype = np.uint16 if name == "cat" and n < 5 else np.uint8
+            Image.fromarray(pixels.astype(dtype)).save(tmp_path / name / f"{n}.png")
+    data = load_data(ImageFolder(path=str(tmp_path), size=8, validation=3, test=3))
+    lines = [str(warning) for warning in data.warnings]
+    assert any("training images are black. " in line and "8 bits in a 16-bit file" in line for line in lines)
+
+
+# --- teachers from files ---
+
+
+def test_teachers_from_files_may_know_validation_images_that_are_drawn_from_the_training_part() -> None:
+    brought = build_config({"teachers": {"count": 0, "files": [{"path": "theirs.pt"}]}})
+    drawn = split_source(Source(POOL, NAMES), Sizes(train=30, validation=12))[0]
+    (warning,) = file_warnings(brought, drawn)
+    assert warning.path == ("teachers", "files")
+    assert "may have been trained on the 12 validation images" in warning.rule
+    assert "val/" in str(warning.hint)
+    own = split_source(Source(POOL, NAMES, validation=noise([0, 1, 2], 2)), Sizes(train=30))[0]
+    assert file_warnings(brought, own) == []
+    assert file_warnings(build_config({}), drawn) == []
+
+
+# --- arrays ---
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3), dtype=np.uint8)
+LABELS = np.arange(30) % 3
+
+
+def npz(folder: Path, **arrays: Any) -> Source:
+    np.savez(folder / "x.npz", **arrays)
+    return Npz(path=str(folder / "x.npz"))()
 
 
 @pytest.mark.parametrize(
-    "function",
+    ("scale", "words"),
     [
-        logits,
-        lambda x: logits(x).log_softmax(-1),
-        lambda x: logits(x).relu(),
-        lambda x: torch.cat([logits(x)[:, :9], torch.full((len(x), 1), -40.0)], 1),
+        (lambda x: x / 255 / 255, "floats from 0 to 1/255"),
+        (lambda x: (x / 255).astype(np.uint8), "bytes of 0 and 1 only"),
+        (lambda x: (x / 255).round().astype(np.uint8), "bytes of 0 and 1 only"),
+        (lambda x: x * 0.0, "floats from 0 to 1/255"),
     ],
-    ids=["logits", "log-probabilities", "at least 0", "a class that is nearly ruled out"],
+    ids=["twice", "to bytes", "rounded to bytes", "zero"],
 )
-def test_teachers_whose_outputs_may_be_meant_are_taken_in(function: Callable[[Tensor], Tensor], digits: Data) -> None:
-    assert not check(function, digits)
-
-
-@pytest.mark.parametrize(
-    ("function", "words"),
-    [
-        (lambda x: logits(x).softmax(-1), "mine.pt: its outputs are probabilities"),
-        (lambda x: logits(x).mul(20).softmax(-1), "mine.pt: its outputs are probabilities"),
-        (lambda x: logits(x) / 0, "mine.pt: its outputs for [0-9]+ of 100 images are not numbers"),
-        (lambda x: logits(x).sqrt(), "are not numbers"),
-        (lambda x: torch.full((len(x), 10), -torch.inf), "for 100 of 100 images are not numbers"),
-        (lambda x: logits(x) * 1e5, "mine.pt: its NLL on real images is [0-9,]+ nats"),
-    ],
-)
-def test_teachers_whose_outputs_cannot_be_meant_are_refused_by_name(
-    function: Callable[[Tensor], Tensor], words: str, digits: Data
+@pytest.mark.parametrize("name", ["x_train", "x_val", "x_test", "x_unlabeled"])
+def test_arrays_that_were_scaled_twice_are_refused_by_name(
+    tmp_path: Path, scale: Callable[[np.ndarray], np.ndarray], words: str, name: str
 ) -> None:
-    with pytest.raises(DataError, match=words):
-        check(function, digits)
+    arrays = {f"{x}_{part}": IMAGES if x == "x" else LABELS for x in "xy" for part in ("train", "val", "test")}
+    arrays |= {"x_unlabeled": IMAGES} | {name: scale(IMAGES)}
+    with pytest.raises(DataError, match=f"{name} holds {words}, which is black"):
+        npz(tmp_path, **arrays)
 
 
-def test_a_teacher_that_ends_in_a_sigmoid_is_suspicious(digits: Data) -> None:
-    (said,) = check(lambda x: logits(x).sigmoid(), digits)
-    assert "outputs of mine.pt are all from 0 to 1, as those of a sigmoid" in said
-
-
-def test_a_teacher_that_is_no_number_for_one_training_image_is_named_in_place_of_the_learning_rate(
-    digits: Data,
-) -> None:
-    config = tiny_config("training.epochs=1", "data.train=40")
-    bad = digits.train.images[17].float() / 255
-
-    def function(x: Tensor) -> Tensor:
-        out = logits(x)
-        return torch.where((x - bad).abs().flatten(1).amax(1, keepdim=True) < 1e-6, torch.nan, out)
-
-    ensemble = Ensemble([Function(logits), Function(function)], 10, "x")
-    with pytest.raises(DataError, match="teacher 1: its outputs for some training images are not numbers"):
-        list(distill(config, ensemble, digits))
-
-
-def test_images_without_labels_do_not_matter_to_the_check(digits: Data) -> None:
-    empty = Split(digits.validation.images[:0], digits.validation.labels[:0])
-    assert not check(logits, replace(digits, validation=empty))
-
-
-@pytest.mark.parametrize(
-    ("outputs", "expected"),
-    [
-        ([[0.2, 0.8], [1.0, 0.0]], True),
-        ([[0.2, 0.7999], [0.5, 0.5]], True),
-        ([[0.2, 0.8], [1.1, -0.1]], False),
-        ([[0.2, 0.3], [0.5, 0.5]], False),
-        ([[1.0], [1.0]], False),
-        ([[math.nan, 1.0], [0.0, 1.0]], False),
-    ],
-)
-def test_probabilities_are_from_0_to_1_and_have_the_sum_1(outputs: list[list[float]], expected: bool) -> None:
-    assert are_probabilities(torch.tensor(outputs)) == expected
-
-
-@pytest.mark.parametrize("last", [nn.Softmax(1), nn.Softmax(-1), nn.Sequential(nn.Identity(), nn.Softmax(1))])
-def test_a_network_that_ends_in_a_softmax_is_refused_before_it_is_trained(last: nn.Module) -> None:
-    def construct() -> nn.Module:
-        return nn.Sequential(nn.Flatten(), nn.Linear(64, 10), last)
-
-    with pytest.raises(ConfigError, match=r"model\.path: a:b on images of 1x8x8 gives probabilities"):
-        tried(construct, (1, 8, 8), 10, "model.path: a:b", "fix it")
-
-
-@pytest.mark.parametrize("last", [nn.LogSoftmax(1), nn.Identity(), nn.Sigmoid(), nn.ReLU()])
-def test_a_network_that_ends_otherwise_is_taken(last: nn.Module) -> None:
-    tried(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10), last), (1, 8, 8), 10, "model.path: a:b", "fix it")
+def test_arrays_of_another_scale_than_255_are_warned_about(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", images=IMAGES // 16, labels=LABELS)
+    lines = [str(warning) for warning in load_data(Npz(path=str(tmp_path / "x.npz"))).warnings]
+    assert any("training images are nearly black: their largest value is 15 of 255" in line for line in lines)

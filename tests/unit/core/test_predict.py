@@ -122,7 +122,7 @@ def test_a_broken_image_is_told_and_skipped_and_the_others_are_classified(run: R
     assert done.code == 1
     np.testing.assert_allclose(figures_of(rows_of(done)), expected(run), atol=1e-5)
     first, last = done.err.splitlines()
-    assert first.startswith(f"skipped: {images / 'even' / '01.png'} is not a readable image")
+    assert first.startswith(f"skipped: {images / 'even' / '01.png'} cannot be read: it is not an image")
     assert last == "1 of 13 images skipped"
 
 
@@ -293,7 +293,7 @@ def test_images_are_read_a_batch_at_a_time(images: Path) -> None:
 def test_images_of_other_than_one_or_three_channels_cannot_be_read(images: Path) -> None:
     strange = Classifier(Path("m"), (4, 8, 8), ("a", "b"), lambda batch: (batch, batch))
     with pytest.raises(DataError, match="takes images of 4 channels"):
-        next(classify(strange, find_images([images]), pytest.fail))
+        next(classify(strange, find_images([images]).files, pytest.fail))
 
 
 def test_of_equal_probabilities_the_first_class_is_named_first() -> None:

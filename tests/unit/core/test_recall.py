@@ -105,11 +105,11 @@ def test_who_asked_first_changes_no_digit(name: str, digits: Data) -> None:
 @every_preset
 def test_resumed_run_recalls_the_same(name: str, digits: Data, tmp_path: Path) -> None:
     config = config_of(name)
-    whole = []
-    for epoch in distill(config, random_ensemble(digits), digits):
+    whole, distiller = [], distill(config, random_ensemble(digits), digits)
+    for epoch in distiller:
         whole.append((epoch.loss, epoch.val))
         if epoch.number == 1:
-            epoch.save(tmp_path / "checkpoint")
+            distiller.save_checkpoint(tmp_path / "checkpoint")
     again = distill(config, random_ensemble(digits), digits, resume=tmp_path / "checkpoint")
     assert [(epoch.loss, epoch.val) for epoch in again] == whole[1:]
 

@@ -1,12 +1,15 @@
 """Disjoint, stratified, repeatable splits; images stay bytes."""
 
+import json
 from collections import Counter
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from sklearn.datasets import load_digits as sklearn_digits
 
+from ensdistill.config import build_config, load_config, to_yaml
 from ensdistill.data import Data, Digits, Source, Split, load_data, load_test
 from ensdistill.data.splits import Sizes, split_source, to_unit
 from ensdistill.errors import ConfigError
@@ -15,7 +18,7 @@ from tests.unit.core.core_stand_ins import numbered_split, numbers_of
 NAMES = ("a", "b", "c")
 
 
-def cut(seed: int = 0, pool: int = 300, own_test: Split | None = None, **sizes: int) -> tuple[Data, Split]:
+def cut(seed: int = 0, pool: int = 300, own_test: Split | None = None, **sizes: float | None) -> tuple[Data, Split]:
     sizes = {"train": 60, "validation": 90, "test": 30} | sizes
     return split_source(Source(numbered_split(pool, 3), NAMES, own_test), Sizes(seed=seed, **sizes))
 
@@ -132,11 +135,71 @@ def test_sizes_that_cannot_be_drawn_are_refused_by_name(sizes: dict[str, int], p
         cut(**sizes)
 
 
-def test_class_with_a_single_image_is_refused_in_our_own_words() -> None:
+def test_the_only_image_of_a_class_is_a_training_image_and_the_class_is_named() -> None:
     pool = numbered_split(30, 2)
     pool.labels[5] = 2
-    with pytest.raises(ConfigError):
-        split_source(Source(pool, NAMES), Sizes(train=9, validation=9))
+    data, test = split_source(Source(pool, NAMES), Sizes(train=9, validation=9, test=9))
+    assert [len(part) for part in (data.train, data.validation, data.unlabelled, test)] == [9, 9, 3, 9]
+    assert 5 in numbers_of(data.train)
+    assert [(warning.path[1], warning.rule) for warning in data.warnings if len(warning.path) == 2] == [
+        ("validation", "no validation image of 1 class: c"),
+        ("test", "no test image of 1 class: c"),
+    ]
+
+
+# --- counts and shares ---
+
+
+def test_shares_are_of_the_whole_pool_and_the_rest_trains() -> None:
+    data, test = cut(train=None, validation=0.2, test=0.1)
+    assert [len(part) for part in (data.train, data.validation, data.unlabelled, test)] == [210, 60, 0, 30]
+    data, _ = cut(train=0.5, validation=0.2, test=0)
+    assert [len(part) for part in (data.train, data.validation, data.unlabelled)] == [150, 60, 90]
+
+
+def test_a_share_is_the_same_split_as_its_count() -> None:
+    assert cut(validation=0.1)[0].identity == cut(validation=30)[0].identity
+
+
+def test_a_small_share_has_an_image_of_each_class() -> None:
+    assert sorted(cut(validation=0.001)[0].validation.labels.tolist()) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("value", [1.0, 0.0, 1.5, -0.1, 0, -1, True, "0.1", None, 2.0])
+@pytest.mark.parametrize("part", ["validation", "train"])
+def test_what_is_neither_a_count_nor_a_share_is_refused(part: str, value: object) -> None:
+    if part == "train" and value is None:
+        return  # all that are left
+    with pytest.raises(ConfigError, match=rf"data\.{part}: must be a whole number of at least 1 .*a share"):
+        load_config("kd", [f"data={json.dumps({'kind': 'npz', 'path': 'x.npz', part: value})}"])
+
+
+def test_a_count_and_a_share_stay_what_they_are_in_yaml_and_json() -> None:
+    given = {"data": {"kind": "npz", "path": "x.npz", "train": 40, "validation": 0.25}}
+    config = build_config(given)
+    assert build_config(yaml.safe_load(to_yaml(config))) == config
+    assert type(config).model_validate_json(config.model_dump_json()) == config
+    assert (config.data.train, config.data.validation, config.data.test) == (40, 0.25, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ({"train": 45_000}, "45000 images do not fit; 180 of 300 labelled images are left; set it to 180 or null"),
+        ({"test": 301}, "set it to at most 297"),
+        ({"validation": 0.95}, r"0.95 \(285 images\) do not fit; 270 of 300"),
+        ({"train": 178}, "set it to 180 or null .*, or at most 177"),
+    ],
+    ids=str,
+)
+def test_a_size_that_is_too_large_is_refused_with_what_would_fit(sizes: dict[str, float], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        cut(**sizes)
+
+
+def test_what_the_refusal_says_would_fit_fits() -> None:
+    assert [len(cut(train=train)[0].train) for train in (177, 180, None)] == [177, 180, 180]
+    assert len(cut(test=294, validation=3, train=3)[1]) == 294
 
 
 def test_any_allowed_seed_can_be_used() -> None:

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch import nn
 from ensdistill import teachers
 from ensdistill.config import Config
 from ensdistill.data import Data, load_data
-from ensdistill.distill import Epoch
+from ensdistill.distill import Distiller, EpochResult
 from ensdistill.errors import DataError, DivergedError
 from ensdistill.members import Ensemble
 from ensdistill.models import Imported
@@ -29,7 +28,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seeds: list[int] = []
     original = teachers.distill
 
-    def counted(config: Config, *rest: Any) -> Iterator[Epoch]:
+    def counted(config: Config, *rest: Any) -> Distiller:
         seeds.append(config.seed)
         return original(config, *rest)
 
@@ -196,14 +195,14 @@ def test_store_that_cannot_be_written_is_named(tmp_path: Path, digits: Data, pla
 def test_interrupted_training_leaves_no_half_teacher(
     tmp_path: Path, digits: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = teachers.distill
-
-    def interrupted(*arguments: Any) -> Iterator[Epoch]:
-        yield next(original(*arguments))
-        raise KeyboardInterrupt
+    class Interrupted(Distiller):
+        def __next__(self) -> EpochResult:
+            if self.done:
+                raise KeyboardInterrupt
+            return super().__next__()
 
     with monkeypatch.context() as patch:
-        patch.setattr(teachers, "distill", interrupted)
+        patch.setattr(teachers, "distill", Interrupted)
         with pytest.raises(KeyboardInterrupt):
             get_ensemble(tiny_config("teachers.training.epochs=2"), digits, tmp_path)
     assert folders(tmp_path) == []
@@ -313,7 +312,7 @@ def test_members_of_an_ensemble_are_plain_networks(ensemble: Ensemble, digits: D
 
 
 def test_a_teacher_that_diverges_is_named_with_its_own_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def diverge(*_: Any) -> Iterator[Epoch]:
+    def diverge(*_: Any) -> Distiller:
         raise DivergedError(2, 5, float("nan"))
 
     monkeypatch.setattr(teachers, "distill", diverge)

@@ -16,6 +16,7 @@ from ensdistill_tune.confirm import Candidate, candidates, plan
 from ensdistill_tune.record import TrialRecord
 from ensdistill_tune.report.facts import Facts
 from ensdistill_tune.space import Study
+from ensdistill_tune.subjects import Diagnostics, TestMetrics
 
 SEARCH: dict[str, Any] = {
     "perturbation.step_size": {"log_uniform": [0.002, 0.2]},
@@ -72,7 +73,7 @@ def facts(
     repeats = list(_repeats(own, records, chance)) if seeds else []
     confirmed = candidates(records, repeats, own)
     summary = {"name": "synthetic", "state": "finished", "seconds": 1234.5, "teachers": teachers()}
-    return Facts("synthetic", own, summary, records, repeats, confirmed, _tested(confirmed), 1, portraits())
+    return Facts("synthetic", own, summary, records, repeats, confirmed, _tested(confirmed), 1, portraits(confirmed))
 
 
 def reports(values: Sequence[float], flops: float = FLOPS) -> list[dict[str, float]]:
@@ -105,20 +106,30 @@ def teachers() -> dict[str, Any]:
     return {"ensemble": together, "members": [alone] * 4, "curve": [0.16, 0.13, 0.11, 0.1]}
 
 
-def portraits() -> dict[str, Any]:
+def portraits(confirmed: Sequence[Candidate]) -> Diagnostics | None:
     """Reliability in 15 bins, those of low confidence empty, and disagreement in tenths."""
     chance = np.random.default_rng(0)
-    who = ("005", "baseline kd", "baseline latentbe", TEACHERS[0])
     shape = np.linspace(0, 1, 10) ** 3
-    return {
-        "split": "test",
-        "images": 700,
-        "who": {label: {"ece": 0.02 + 0.01 * n, "reliability": _bins(n, chance)} for n, label in enumerate(who)},
-        "disagreement": {
-            "teachers": (0.4 * shape).tolist(),
-            "entropy": {label: (0.05 + (1.2 - 0.2 * n) * shape).tolist() for n, label in enumerate(who)},
-        },
-    }
+    first, *others = [c.trial.number for c in _looked_at(confirmed)] or [0]
+    numbers = [first, *sorted(others)]  # the best baseline is not the first
+    subjects = [*(("candidate", number) for number in numbers), ("ensemble", None)]
+    drawn = [
+        {
+            "kind": kind,
+            "trial": number,
+            "ece": 0.02 + 0.01 * n,
+            "reliability": _bins(n, chance),
+            "entropy": (0.05 + (1.2 - 0.2 * n) * shape).tolist(),
+        }
+        for n, (kind, number) in enumerate(subjects)
+    ]
+    known = {"split": "test", "images": 700, "teachers": (0.4 * shape).tolist(), "networks": drawn}
+    return Diagnostics.model_validate(known) if confirmed else None
+
+
+def _looked_at(confirmed: Sequence[Candidate]) -> list[Candidate]:
+    """The winner and the baselines."""
+    return [*confirmed[:1], *(c for c in confirmed[1:] if c.trial.baseline)]
 
 
 def _bins(n: int, chance: np.random.Generator) -> list[list[float]]:
@@ -160,13 +171,20 @@ def _repeats(own: Study, records: list[TrialRecord], chance: np.random.Generator
         yield TrialRecord(n, of.baseline, of.sampled, of.config_hash, "finished", epochs, confirms=of.number, seed=seed)
 
 
-def _tested(confirmed: Sequence[Candidate]) -> dict[str, list[dict[str, float]]]:
+def _tested(confirmed: Sequence[Candidate]) -> list[TestMetrics]:
     """The winner and the baselines, a row a seed, and the teachers; none without a confirmation."""
     if not confirmed:
-        return {}
-    chosen = [confirmed[0], *(c for c in confirmed[1:] if c.trial.baseline)]
-    rows = {c.label: [_row(0.12 + 0.02 * n + 0.002 * k) for k in range(len(c.repeats))] for n, c in enumerate(chosen)}
-    return rows | {who: [_row(nll)] for who, nll in zip(TEACHERS, (0.11, 0.18), strict=True)}
+        return []
+    rows = [
+        TestMetrics(
+            kind="candidate",
+            trial=c.trial.number,
+            metrics=[_row(0.12 + 0.02 * n + 0.002 * k) for k in range(len(c.repeats))],
+        )
+        for n, c in enumerate(_looked_at(confirmed))
+    ]
+    teachers = [("ensemble", 0.11), ("teacher_mean", 0.18)]
+    return rows + [TestMetrics.model_validate({"kind": kind, "metrics": [_row(nll)]}) for kind, nll in teachers]
 
 
 def _row(nll: float) -> dict[str, float]:

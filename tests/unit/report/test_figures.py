@@ -166,21 +166,24 @@ def test_reliability_shows_winner_best_baseline_and_ensemble_with_the_size_of_ev
     study: Facts, shown: dict[str, Shown]
 ) -> None:
     drawn = traces(shown["reliability"].figure)
-    told = study.portraits["who"]
+    assert study.portraits
+    told = study.portraits.networks[0].reliability
     assert [trace.name for trace in shown["reliability"].figure.data[1:]] == [
-        "005, ECE 0.020",
+        f"{study.confirmed[0].label}, ECE 0.020",
         "baseline latentbe, ECE 0.040",
         "ensemble of 4 teachers, ECE 0.050",
     ]
-    winner = drawn["005, ECE 0.020"]
-    assert list(winner.y) == pytest.approx([accuracy for _, accuracy, _ in told["005"]["reliability"]], rel=1e-3)
-    assert list(winner.customdata) == [count for *_, count in told["005"]["reliability"]]
+    winner = drawn[f"{study.confirmed[0].label}, ECE 0.020"]
+    assert list(winner.y) == pytest.approx([accuracy for _, accuracy, _ in told], rel=1e-3)
+    assert list(winner.customdata) == [count for *_, count in told]
 
 
 def test_disagreement_shows_the_doubt_of_each_and_of_the_teachers(study: Facts, shown: dict[str, Shown]) -> None:
-    drawn, told = traces(shown["disagreement"].figure), study.portraits["disagreement"]
-    assert list(drawn["disagreement of the teachers"].y) == pytest.approx(told["teachers"], rel=FIVE_DIGITS)
-    assert list(drawn["doubt of 005"].y) == pytest.approx(told["entropy"]["005"], rel=FIVE_DIGITS)
+    drawn, told = traces(shown["disagreement"].figure), study.portraits
+    assert told
+    assert list(drawn["disagreement of the teachers"].y) == pytest.approx(told.teachers, rel=FIVE_DIGITS)
+    winner = drawn[f"doubt of {study.confirmed[0].label}"]
+    assert list(winner.y) == pytest.approx(told.networks[0].entropy, rel=FIVE_DIGITS)
     assert "doubt of baseline kd" not in drawn  # latentbe is the better one
 
 
@@ -241,7 +244,7 @@ def keys(of: Facts) -> set[str]:
 
 
 def test_without_confirmation_portraits_and_costs_their_figures_are_left_out() -> None:
-    bare = replace(facts(30, seeds=0), portraits={}, tested={})
+    bare = replace(facts(30, seeds=0), portraits=None, tested=())
     missing = {"confirmation", "differences", "reliability", "disagreement", "pareto"}
     assert keys(bare) == set(FIGURES) - missing
 
@@ -257,7 +260,7 @@ def test_a_study_whose_first_trials_have_just_begun_is_no_fault() -> None:
 def test_a_study_of_failures_and_one_without_baselines_or_teachers_are_no_fault() -> None:
     whole = facts(30, baselines=[])
     failed = [replace(trial, state="failed", error="out of memory", epochs=[]) for trial in whole.searched]
-    assert keys(replace(whole, trials=failed, confirmed=(), portraits={})) == {"history", "slices"}
+    assert keys(replace(whole, trials=failed, confirmed=(), portraits=None)) == {"history", "slices"}
     assert {"history", "confirmation"} <= keys(replace(whole, summary={}))
     assert "differences" not in keys(whole)
 

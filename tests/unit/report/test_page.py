@@ -4,12 +4,13 @@ import json
 import re
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ensdistill.errors import DataError
+from ensdistill_tune.events import EpochReported, SessionStarted, TestEvaluated, TrialEnded, TrialStarted
 from ensdistill_tune.final import write_confirmation
+from ensdistill_tune.journal import EventLog
 from ensdistill_tune.report.facts import Facts, read_facts
 from ensdistill_tune.report.page import write_report
 from tests.commands import call
@@ -18,22 +19,22 @@ from tests.unit.report.synthetic import facts
 EVIL = "</script><script>alert(1)</script> & | **bold**"
 
 
-HAPPENS = ("number", "epochs", "state", "error")  # what later events say of a trial
+HAPPENS = ("number", "epochs", "state", "error", "error_kind")  # what later events say of a trial
 
 
 def on_disk(known: Facts, home: Path) -> Path:
     """The files that such a study leaves behind."""
     home.mkdir(parents=True)
-    events: list[dict[str, Any]] = [{"event": "session", "at": 0.0, "versions": {}}]
+    log = EventLog(home / "journal.jsonl")
+    log.append(SessionStarted(at=0.0))
     for trial in (*known.trials, *known.repeats):
-        record = {
-            name: value for name, value in asdict(trial).items() if name not in ("number", "epochs", "state", "error")
-        }
-        events.append({"event": "started", "at": 1.0, "trial": trial.number, "record": record})
-        events += [{"event": "reported", "at": 2.0, "trial": trial.number, "metrics": epoch} for epoch in trial.epochs]
-        events.append({"event": "ended", "at": 3.0, "trial": trial.number, "state": trial.state, "error": trial.error})
-    events += [{"event": "looked", "at": 4.0, "who": [n], "results": {}} for n in range(known.looks)]
-    (home / "journal.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+        record = {name: value for name, value in asdict(trial).items() if name not in HAPPENS}
+        log.append(TrialStarted(at=1.0, trial=trial.number, **record))
+        for epoch in trial.epochs:
+            log.append(EpochReported(at=2.0, trial=trial.number, metrics=epoch))
+        log.append(TrialEnded(at=3.0, trial=trial.number, state=trial.state, error=trial.error))
+    for n in range(known.looks):
+        log.append(TestEvaluated(at=4.0, who=[[n]]))
     summary = {
         **known.summary,
         "study_id": "0" * 32,
@@ -41,10 +42,10 @@ def on_disk(known: Facts, home: Path) -> Path:
         "total": len(known.trials),
     }
     (home / "study.json").write_text(json.dumps(summary))
-    (home / "portraits.json").write_text(json.dumps(known.portraits))
+    if known.portraits:
+        (home / "portraits.json").write_text(known.portraits.model_dump_json())
     if known.confirmed:
-        tested = {who: [dict(row) for row in rows] for who, rows in known.tested.items()}
-        write_confirmation(home, known.study, known.confirmed, tested, [])
+        write_confirmation(home, known.study, known.confirmed, known.tested, [])
     return home
 
 
@@ -82,7 +83,7 @@ def test_what_a_trial_says_of_its_failure_cannot_become_part_of_the_page(tmp_pat
     known = facts(40)
     failed = [replace(trial, error=EVIL) if trial.state == "failed" else trial for trial in known.trials]
     every = [replace(t, state="failed", error=EVIL, epochs=[]) if n % 4 == 0 else t for n, t in enumerate(failed)]
-    home = on_disk(replace(known, trials=every, confirmed=(), repeats=(), tested={}), tmp_path / "evil")
+    home = on_disk(replace(known, trials=every, confirmed=(), repeats=(), tested=()), tmp_path / "evil")
     write_report(home)
     page = (home / "report.html").read_text()
     assert "<script>alert" not in page
@@ -92,7 +93,7 @@ def test_what_a_trial_says_of_its_failure_cannot_become_part_of_the_page(tmp_pat
 @pytest.mark.parametrize("state", ["interrupted", "running", "out_of_time"])
 def test_a_study_that_is_not_over_has_a_report_too(state: str, tmp_path: Path) -> None:
     known = facts(12, seeds=0)
-    few = replace(known, trials=known.trials[:4], summary={**known.summary, "state": state}, portraits={})
+    few = replace(known, trials=known.trials[:4], summary={**known.summary, "state": state}, portraits=None)
     _, lead = write_report(on_disk(few, tmp_path / "early"))
     assert lead.startswith("- **This study ")
 
@@ -100,7 +101,7 @@ def test_a_study_that_is_not_over_has_a_report_too(state: str, tmp_path: Path) -
 def test_a_study_of_no_finished_trial_has_a_report_too(tmp_path: Path) -> None:
     known = facts(12, seeds=0)
     none = [replace(trial, state="failed", error="diverged") for trial in known.trials]
-    _, lead = write_report(on_disk(replace(known, trials=none, portraits={}), tmp_path / "none"))
+    _, lead = write_report(on_disk(replace(known, trials=none, portraits=None), tmp_path / "none"))
     assert "No trial has run to its end" in lead
 
 

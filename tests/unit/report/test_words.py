@@ -12,6 +12,7 @@ import pytest
 from scipy import stats
 
 from ensdistill.errors import DivergedError
+from ensdistill.plausibility import student_warnings
 from ensdistill_tune.confirm import Candidate, pairs_for_power
 from ensdistill_tune.record import TrialRecord
 from ensdistill_tune.report import advice, words
@@ -20,6 +21,7 @@ from ensdistill_tune.report.facts import Facts
 from ensdistill_tune.report.figures import figures
 from ensdistill_tune.report.foresight import Foresight
 from ensdistill_tune.report.importance import Importance
+from ensdistill_tune.subjects import TestMetrics
 from tests.unit.report.synthetic import EPOCHS, PARAMETERS, SEARCH, facts, metrics, reports, study
 
 KNOWN = facts(30)
@@ -37,8 +39,8 @@ def candidate(number: int, values: Sequence[float], baseline: str | None = None)
     return Candidate(trial, repeats)
 
 
-def confirmed(*candidates: Candidate, tested: dict[str, Any] | None = None, **more: Any) -> Facts:
-    return replace(KNOWN, confirmed=candidates, tested=tested or {}, **more)
+def confirmed(*candidates: Candidate, tested: Sequence[TestMetrics] = (), **more: Any) -> Facts:
+    return replace(KNOWN, confirmed=candidates, tested=tested, **more)
 
 
 SURE = [0.100, 0.101, 0.099, 0.100, 0.102]
@@ -97,9 +99,13 @@ def row(nll: float, dee: float, flops: float) -> dict[str, float]:
     return own | {"dee": dee, "flops": flops, "parameters": PARAMETERS}
 
 
-def on_test(dee: Sequence[float], share: float) -> dict[str, Any]:
-    teachers = {"ensemble of 4 teachers": [row(0.11, 4, 400)], "one teacher (mean)": [row(0.18, 1, 100)]}
-    return {"005": [row(0.12, value, share * 100) for value in dee], **teachers}
+def on_test(dee: Sequence[float], share: float) -> list[TestMetrics]:
+    students = [row(0.12, value, share * 100) for value in dee]
+    return [
+        TestMetrics(kind="candidate", trial=5, metrics=students),
+        TestMetrics(kind="ensemble", metrics=[row(0.11, 4, 400)]),
+        TestMetrics(kind="teacher_mean", metrics=[row(0.18, 1, 100)]),
+    ]
 
 
 def test_worth_is_the_mean_deep_ensemble_equivalent_and_the_price_in_networks() -> None:
@@ -116,14 +122,16 @@ def test_worth_says_where_the_scale_ends() -> None:
     said = words.worth(bad) or ""
     assert "worth no more than one of the 4 teachers at the price of one" in said
     assert "is 0.1080 +- 0.0000, that of one teacher in the mean 0.1620" in said
-    alone = {**on_test([1.0, 1.0], 1.0), "ensemble of 4 teachers": [row(0.18, 1, 100)]}
+    student, _, mean = on_test([1.0, 1.0], 1.0)
+    alone = [student, TestMetrics(kind="ensemble", metrics=[row(0.18, 1, 100)]), mean]
     assert words.worth(confirmed(candidate(5, SURE), tested=alone)) is None
 
 
 def test_students_that_do_not_reach_one_teacher_are_the_first_thing_to_mend() -> None:
     rows = on_test([1.0, 1.0], 1.0)
     assert advice.behind(confirmed(candidate(5, SURE), tested=rows)) is None
-    worse = confirmed(candidate(5, SURE), tested={**rows, "005": [row(0.2, 1.0, 100), row(0.17, 1.0, 100)]})
+    poor = TestMetrics(kind="candidate", trial=5, metrics=[row(0.2, 1.0, 100), row(0.17, 1.0, 100)])
+    worse = confirmed(candidate(5, SURE), tested=[poor, *rows[1:]])
     assert "One teacher alone is better" in advice.advice(worse, [])[0]
 
 
@@ -152,7 +160,7 @@ def test_closeness_has_ensemble_and_one_teacher_in_brackets() -> None:
 
 def test_the_figures_of_the_student_that_ships_are_those_of_its_seed() -> None:
     rows = on_test([3.0, 3.2, 3.1, 3.0, 3.0], 1.0)
-    rows["005"][2] = row(0.15, 3, 100)  # the third seed is best on validation (0.099)
+    rows[0].metrics[2] = row(0.15, 3, 100)  # the third seed is best on validation (0.099)
     take = next(part.text for part in sections(confirmed(candidate(5, SURE), tested=rows)) if "Take" in part.title)
     assert "student of seed 3" in take
     assert "accuracy 0.9500, NLL 0.1500" in take
@@ -272,8 +280,11 @@ def test_training_is_to_be_longer_if_the_best_was_still_learning(values: list[fl
 
 def test_failures_are_told_with_their_commonest_reason() -> None:
     errors = [str(DivergedError(n + 1, 30 + n, math.inf if n % 2 else math.nan)) for n in range(10)]
-    failed = [replace(t, state="failed", error=error) for t, error in zip(KNOWN.trials[:10], errors, strict=True)]
-    failed[0] = replace(failed[0], error="out of memory\n![](//else.where/x.png)")
+    failed = [
+        replace(t, state="failed", error=error, error_kind="DivergedError")
+        for t, error in zip(KNOWN.trials[:10], errors, strict=True)
+    ]
+    failed[0] = replace(failed[0], error="out of memory\n![](//else.where/x.png)", error_kind="OutOfMemoryError")
     said = advice.failures(replace(KNOWN, trials=failed)) or ""
     assert said.startswith(f"10 of 10 trials failed, 9 of them like this: `{errors[1]}`.")
     assert "`out of memory ![](//else.where/x.png)`" in (advice.failures(replace(KNOWN, trials=failed[:1])) or "")
@@ -305,7 +316,7 @@ def test_a_second_look_at_the_test_images_is_not_called_the_first() -> None:
     assert ", looked at once," in (words.how_close(KNOWN) or "")
     assert ", looked at 2 times," in (words.how_close(again) or "")
     assert sections(again)[0].text.startswith("Test images, looked at 2 times after")
-    refused = replace(KNOWN, tested={})
+    refused = replace(KNOWN, tested=())
     assert "were looked at before, for other students" in sections(refused)[0].text
 
 
@@ -342,3 +353,64 @@ def test_after_a_confirmation_the_front_is_that_of_the_means() -> None:
     good, worse = candidate(5, SURE), candidate(6, WORSE)  # at the same price
     known = confirmed(good, worse, study=study)
     assert "lie 1 of 2 confirmed trials, by their means: 005 (`front/`)" in (words.on_the_front(known) or "")
+
+
+# --- what turns a report upside down ---------------------------------------------------------------------------------
+
+
+def at_chance(known: Facts, chance: float = 1.0) -> Facts:
+    """The same study, of which no student learnt anything."""
+
+    def guessing(trial: TrialRecord) -> TrialRecord:
+        return replace(trial, epochs=[{**report, "val/at_chance": chance} for report in trial.epochs])
+
+    confirmed = [
+        Candidate(guessing(candidate.trial), [guessing(repeat) for repeat in candidate.repeats])
+        for candidate in known.confirmed
+    ]
+    return replace(known, trials=[guessing(trial) for trial in known.trials], confirmed=confirmed, tested={})
+
+
+@pytest.mark.parametrize("seeds", [0, 5])
+def test_a_study_at_chance_says_so_first_and_shows_nothing_that_means_nothing_there(seeds: int) -> None:
+    known = at_chance(facts(30, seeds=seeds))
+    lines = first_lines(known, [], []).splitlines()
+    assert lines[0].startswith("- **At chance**: the best student is right on ")
+    text = " ".join([*lines, *(part.text.split("```")[0] for part in sections(known))])
+    assert "worth" not in text
+    assert "calibrated NLL" not in text.replace("calibrated NLL decides", "")
+    best = known.confirmed[0].repeats if known.confirmed else known.order[:1]
+    for name in ("val/cnll", "val/dee"):
+        values = [trial.last[name] for trial in best]
+        assert f"| {words.mean_and_spread(values)} |" not in text
+    said = advice.advice(known, [])
+    assert "Find out first why nothing is learnt" in said[-1]
+    assert "train longer" not in " ".join(said)
+
+
+def test_a_study_that_learnt_something_does_not_speak_of_chance() -> None:
+    known = at_chance(facts(30), 0.0)
+    assert "At chance" not in first_lines(known, [], [])
+    assert "calibrated NLL" in first_lines(known, [], [])
+
+
+def test_a_warning_about_students_at_chance_does_not_repeat_the_first_sentence() -> None:
+    (issue,) = student_warnings({"accuracy": 0.1, "at_chance": 1.0}, {}, 10)
+    known = at_chance(facts(30))
+    known = replace(known, summary={**known.summary, "warnings": [issue.as_row()]})
+    assert "the student is right on" not in first_lines(known, [], [])
+
+
+def test_a_study_that_labels_won_says_so_first() -> None:
+    known = confirmed(candidate(1, SURE, "labels"), candidate(2, WORSE, "kd"), candidate(5, WORSE))
+    assert first_lines(known, [], []).startswith("- **No distillation won**")
+    for others in ([candidate(1, SURE, "kd"), candidate(2, WORSE, "labels")], [candidate(1, SURE, "labels")]):
+        assert "No distillation won" not in first_lines(confirmed(*others), [], [])
+
+
+def test_students_that_are_worse_than_one_teacher_are_told_first() -> None:
+    rows = on_test([1.0, 1.0], 1.0)
+    bad = TestMetrics(kind="candidate", trial=5, metrics=[row(0.2, 1.0, 100), row(0.19, 1.0, 100)])
+    said = first_lines(confirmed(candidate(5, SURE), tested=[bad, *rows[1:]]), [], [])
+    assert said.startswith("- **Worse than one teacher**: the best student has a calibrated NLL of 0.17")
+    assert "Worse than one teacher" not in first_lines(confirmed(candidate(5, SURE), tested=rows), [], [])

@@ -12,7 +12,18 @@ import torch
 from ensdistill.errors import DataError
 from ensdistill.weights import STUDENT_FILE
 from ensdistill_tune.agenda import Agenda
-from ensdistill_tune.journal import Event, Journal, read_journal
+from ensdistill_tune.decision import Decision
+from ensdistill_tune.events import (
+    EpochReported,
+    Event,
+    ReportWritten,
+    SessionEnded,
+    SessionStarted,
+    TrialEnded,
+    TrialResumed,
+    TrialStarted,
+)
+from ensdistill_tune.journal import EventLog, read_journal
 from ensdistill_tune.progress import Progress
 from ensdistill_tune.record import CHECKPOINT, METRICS, StudyFolder, seconds_of_work
 from ensdistill_tune.space import Study
@@ -69,8 +80,8 @@ class Doomed(Progress):
 
     lives: int | None = None
 
-    def happens(self, what: str, **more: Any) -> Any:
-        record = super().happens(what, **more)
+    def append_event(self, event: Event) -> Any:
+        record = super().append_event(event)
         if self.lives is not None:
             self.lives -= 1
             if self.lives < 0:
@@ -85,7 +96,7 @@ def work(of: Study, home: Path, slots: int = 1, lives: int | None = None, lost: 
     """
     progress = Doomed(of, StudyFolder(home), {})
     progress.lives = lives
-    progress.happens("session")
+    progress.append_event(SessionStarted())
     agenda, running = Agenda(progress, slots), list[dict[str, Any]]()
     at: dict[int, int] = {}
     to_lose = set(lost)
@@ -104,8 +115,8 @@ def work(of: Study, home: Path, slots: int = 1, lives: int | None = None, lost: 
                 progress.folder.trial(number).mkdir(parents=True, exist_ok=True)
                 (progress.folder.trial(number) / STUDENT_FILE).touch()
             metrics = {"epoch": at[number], "epochs": EPOCHS} | dict.fromkeys(METRICS, value(suggestion, at[number]))
-            goes_on = agenda.report(number, metrics)
-            if at[number] == EPOCHS or not goes_on:
+            decision = agenda.report(number, metrics)
+            if at[number] == EPOCHS or decision is Decision.STOP:
                 agenda.end(number, "finished" if at[number] == EPOCHS else "pruned")
                 running.remove(suggestion)
     return progress
@@ -113,9 +124,9 @@ def work(of: Study, home: Path, slots: int = 1, lives: int | None = None, lost: 
 
 def story(home: Path) -> list[tuple[Any, ...]]:
     """What happened to trials, in order; without times, and without the marks that interrupts leave."""
-    events, kinds = read_journal(home / "journal.jsonl"), ("started", "reported", "ended")
-    kept = [e for e in events if e["event"] in kinds and e.get("state") != "interrupted"]
-    return [tuple((name, e[name]) for name in sorted(e) if name != "at") for e in kept]
+    events, kinds = read_journal(home / "journal.jsonl"), (TrialStarted, EpochReported, TrialEnded)
+    kept = [e for e in events if isinstance(e, kinds) and getattr(e, "state", "") != "interrupted"]
+    return [tuple(sorted(e.model_dump(exclude={"at"}).items())) for e in kept]
 
 
 @pytest.mark.parametrize("every", [20, pytest.param(3, marks=pytest.mark.slow)])
@@ -163,7 +174,7 @@ def test_trials_that_lose_their_process_before_they_begin_are_taken_on_by_anothe
     lost = range(1, 1 + len(work(of, tmp_path / "disturbed", lost=range(1, 100)).trials))
     assert story(tmp_path / "disturbed") == story(tmp_path / "undisturbed")
     events = read_journal(tmp_path / "disturbed" / "journal.jsonl")
-    assert [e["trial"] for e in events if e["event"] == "continued"] == list(lost)
+    assert [e.trial for e in events if isinstance(e, TrialResumed)] == list(lost)
 
 
 def test_with_trials_side_by_side_nothing_is_lost_and_nothing_is_there_twice(tmp_path: Path) -> None:
@@ -213,8 +224,8 @@ def test_trials_are_compared_only_with_their_like_where_the_study_says_so(tmp_pa
             while (suggestion := agenda.next())["sampled"]["averaging.kind"] != kind:  # type: ignore[call-overload, index]
                 pass
             first = {"epoch": 1, "epochs": EPOCHS} | dict.fromkeys(METRICS, 0.1 if good else 0.9)
-            goes_on = agenda.report(suggestion["number"], first)  # type: ignore[call-overload, index]
-        assert goes_on != stopped
+            decision = agenda.report(suggestion["number"], first)  # type: ignore[call-overload, index]
+        assert decision is (Decision.STOP if stopped else Decision.CONTINUE)
 
 
 def test_a_budget_of_epochs_ends_the_search(tmp_path: Path) -> None:
@@ -234,7 +245,7 @@ def test_half_a_line_at_the_end_of_the_journal_is_cut_off(tmp_path: Path) -> Non
     file = tmp_path / "journal.jsonl"
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) * 2 // 3])
-    assert read_journal(file) == [json.loads(line) for line in file.read_bytes().split(b"\n")[:-1]]
+    assert len(read_journal(file)) == file.read_bytes().count(b"\n") - 1  # without the line of the format
     work(of, tmp_path)
     (tmp_path / "plain").mkdir()
     work(of, tmp_path / "plain")
@@ -242,31 +253,32 @@ def test_half_a_line_at_the_end_of_the_journal_is_cut_off(tmp_path: Path) -> Non
 
 
 def test_the_time_between_two_sessions_is_no_work() -> None:
-    events: list[Event] = [
-        {"event": what, "at": at}
-        for what, at in [("session", 100), ("started", 101), ("reported", 110), ("session", 500), ("reported", 505)]
-    ]
+    session, report = SessionStarted(at=100), EpochReported(at=110, trial=1, metrics={})
+    events = [session, TrialStarted(at=101, trial=1), report, SessionStarted(at=500)]
+    events.append(report.model_copy(update={"at": 505}))
     assert seconds_of_work(events) == 10 + 5
     assert seconds_of_work([]) == 0
 
 
 def test_a_report_that_is_made_later_uses_up_no_time_of_the_study() -> None:
-    told = [("session", 100), ("closed", 110), ("filed", 90_000), ("session", 90_100), ("closed", 90_101)]
-    events: list[Event] = [{"event": what, "at": at} for what, at in [*told, ("filed", 1_000_000)]]
+    first = [SessionStarted(at=100), SessionEnded(at=110), ReportWritten(at=90_000)]
+    events = [*first, SessionStarted(at=90_100), SessionEnded(at=90_101), ReportWritten(at=1_000_000)]
     assert seconds_of_work(events) == 10 + 1
 
 
 def test_an_event_is_on_disk_before_anybody_acts_on_it(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "journal.jsonl")
+    journal = EventLog(tmp_path / "journal.jsonl")
     for n in range(3):
-        journal.append({"event": "reported", "at": float(n)})
+        journal.append(EpochReported(trial=1, metrics={"epoch": n}))
         assert len(read_journal(tmp_path / "journal.jsonl")) == n + 1
 
 
 def test_every_event_but_a_report_is_synced_to_disk(tmp_path: Path, synced: list[int]) -> None:
-    journal = Journal(tmp_path / "journal.jsonl")
-    for what in ("session", "started", "reported", "reported", "ended"):
-        journal.append({"event": what, "at": 0.0})
+    journal = EventLog(tmp_path / "journal.jsonl")
+    synced.clear()
+    report = EpochReported(trial=1, metrics={})
+    for event in (SessionStarted(), TrialStarted(trial=1), report, report, TrialEnded(trial=1, state="finished")):
+        journal.append(event)
     assert len(synced) == 3
 
 
@@ -276,10 +288,10 @@ def test_a_journal_that_cannot_be_written_says_so_and_what_to_do(
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    journal = Journal(tmp_path / "journal.jsonl")
+    journal = EventLog(tmp_path / "journal.jsonl")
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(DataError, match=r"journal.jsonl: cannot be written \(No space left on device\)"):
-        journal.append({"event": "ended", "at": 0.0})
+        journal.append(TrialEnded(trial=1, state="finished"))
 
 
 def test_what_is_still_reported_of_a_trial_that_is_over_is_not_taken_down(tmp_path: Path) -> None:
@@ -287,7 +299,8 @@ def test_what_is_still_reported_of_a_trial_that_is_over_is_not_taken_down(tmp_pa
     agenda.next()
     agenda.end(1, "failed", "its machine is gone")
     before = read_journal(tmp_path / "journal.jsonl")
-    assert not agenda.report(1, {"epoch": 1, "epochs": EPOCHS} | dict.fromkeys(METRICS, 1.0))
+    report = {"epoch": 1.0, "epochs": float(EPOCHS)} | dict.fromkeys(METRICS, 1.0)
+    assert agenda.report(1, report) is Decision.STOP
     assert read_journal(tmp_path / "journal.jsonl") == before
 
 
@@ -298,7 +311,7 @@ def test_every_trial_that_died_is_written_down_as_interrupted_even_if_it_does_no
     progress = Progress(of, StudyFolder(tmp_path), {})
     assert len(progress.died) == 3
     Agenda(progress, slots=1)
-    ended = [e["trial"] for e in read_journal(tmp_path / "journal.jsonl") if e["event"] == "ended"]
+    ended = [e.trial for e in read_journal(tmp_path / "journal.jsonl") if isinstance(e, TrialEnded)]
     assert set(ended) >= {trial.number for trial in progress.died}
     assert {trial.state for trial in progress.trials.values()} == {"interrupted"}
 

@@ -5,9 +5,7 @@ import shlex
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import numpy as np
@@ -17,7 +15,7 @@ import yaml
 from PIL import Image
 
 import ensdistill.cli
-from ensdistill import Epoch
+from ensdistill import Distiller, EpochResult
 from ensdistill.config import Config
 from ensdistill.faults import settings_table
 from ensdistill.models import Convnet
@@ -420,14 +418,14 @@ def test_the_schema_accepts_the_search_spaces_that_ship_and_refuses_a_misspellin
 
 
 def test_an_interrupted_student_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = ensdistill.cli.distill
-
-    def interrupted(*arguments: Any, **named: Any) -> Iterator[Epoch]:
-        yield next(real(*arguments, **named))
-        raise KeyboardInterrupt
+    class Interrupted(Distiller):
+        def __next__(self) -> EpochResult:
+            if self.done:
+                raise KeyboardInterrupt
+            return super().__next__()
 
     words = ("distill", "kd", *SMALL, "--studies", tmp_path, "--out", tmp_path / "my run")
-    monkeypatch.setattr(ensdistill.cli, "distill", interrupted)
+    monkeypatch.setattr(ensdistill.cli, "distill", Interrupted)
     done = call("ensdistill", *words)
     monkeypatch.undo()
     assert done.code == 130

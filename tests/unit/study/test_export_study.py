@@ -15,6 +15,7 @@ from ensdistill.data import load_data, load_test
 from ensdistill.errors import ConfigError
 from ensdistill_tune.export import Wanted, choose, export_students, rows_on_test
 from ensdistill_tune.record import StudyFolder
+from ensdistill_tune.subjects import TestMetrics
 from ensdistill_tune.tracking import default_uri
 from tests.commands import call
 from tests.tiny import TinyStudy
@@ -51,7 +52,7 @@ def test_the_onnx_file_has_the_accuracy_on_test_images_that_the_study_states(
 ) -> None:
     config = load_config(tiny.home / "best.yaml")
     test, winner = load_test(config.data), kept["candidates"][0]
-    stated = next(iter(kept["test"].values()))[winner["seeds"].index(config.seed)]
+    stated = kept["test"][0]["metrics"][winner["seeds"].index(config.seed)]
     session = onnxruntime.InferenceSession(exported / "winner" / "student.onnx")
     (logits,) = session.run(["logits"], {"images": test.images.numpy()})
     assert np.mean(logits.argmax(1) == test.labels.numpy()) == stated["accuracy"]
@@ -126,7 +127,8 @@ def test_what_is_not_there_is_refused(top: int, number: int | None, why: str) ->
 
 
 def test_rows_of_several_seeds_have_a_spread_and_those_of_teachers_none() -> None:
-    tested = {"016": [{"nll": 0.1}, {"nll": 0.3}], "ensemble of 4 teachers": [{"nll": 0.25}]}
-    rows = rows_on_test(replace(facts(30), tested=tested))
+    student = TestMetrics(kind="candidate", trial=16, metrics=[{"nll": 0.1}, {"nll": 0.3}])
+    ensemble = TestMetrics(kind="ensemble", metrics=[{"nll": 0.25}])
+    rows = rows_on_test(replace(facts(30), tested=[student, ensemble]))
     assert str(rows["016"]["nll"]) == "0.2000 +- 0.1414 (n=2)"
     assert rows["ensemble of 4 teachers"]["nll"] == 0.25

@@ -18,11 +18,21 @@ import pytest
 from rich.console import Console
 
 from ensdistill.errors import DataError
-from ensdistill_tune.journal import Event, Journal
+from ensdistill_tune.events import (
+    EpochReported,
+    Event,
+    SessionEnded,
+    SessionStarted,
+    State,
+    TrialEnded,
+    TrialResumed,
+    TrialStarted,
+)
+from ensdistill_tune.journal import EventLog
 from ensdistill_tune.live import AtWork, Pace, live
 from ensdistill_tune.picture import Picture
 from ensdistill_tune.progress import Progress
-from ensdistill_tune.record import State, StudyFolder, TrialRecord
+from ensdistill_tune.record import StudyFolder, TrialRecord
 from ensdistill_tune.space import Study
 from ensdistill_tune.watch import Outside, watch
 from tests.commands import call
@@ -213,17 +223,16 @@ def test_a_study_that_can_go_on_says_how(state: str, said: str, command: str) ->
 
 
 def started(number: int, **more: Any) -> Event:
-    record = {"baseline": None, "sampled": {"transfer.temperature": 2.0}, "config_hash": ""} | more
-    return {"event": "started", "trial": number, "record": record}
+    return TrialStarted(trial=number, **({"sampled": {"transfer.temperature": 2.0}} | more))
 
 
 def reported(number: int, epoch: int, nll: float = 0.5) -> Event:
     metrics = {"epoch": float(epoch), "epochs": 10.0, "val/nll": nll}
-    return {"event": "reported", "trial": number, "metrics": metrics}
+    return EpochReported(trial=number, metrics=metrics)
 
 
-def ended(number: int, state: str = "finished") -> Event:
-    return {"event": "ended", "trial": number, "state": state, "error": None}
+def ended(number: int, state: State = "finished") -> Event:
+    return TrialEnded(trial=number, state=state)
 
 
 class Written:
@@ -232,24 +241,24 @@ class Written:
     def __init__(self, home: Path) -> None:
         home.mkdir(parents=True)
         self.folder, self.now = StudyFolder(home), time.time() - 1000
-        self.journal = Journal(self.folder.journal)
+        self.journal = EventLog(self.folder.journal)
 
     def write(self, *events: Event, after: float = 1.0) -> None:
         """Each so many seconds after the one before."""
         for event in events:
             self.now += after
-            self.journal.append({"at": self.now, **event})
+            self.journal.append(event.model_copy(update={"at": self.now}))
 
     def state(self, state: str, **more: Any) -> None:
         given = {"name": "s", "study": study().model_dump(mode="json"), "counts": {}, "total": 5, "best": None}
-        self.folder.write_summary(given | {"state": state, "repeats": "0 of 0"} | more)
+        self.folder.write_summary(given | {"state": state} | more)
 
 
 @pytest.fixture
 def written(tmp_path: Path) -> Written:
     made = Written(tmp_path / "studies" / "s")
     made.state("running")
-    made.write({"event": "session"}, started(1, baseline="kd", sampled={}))
+    made.write(SessionStarted(), started(1, baseline="kd", sampled={}))
     return made
 
 
@@ -270,7 +279,7 @@ def test_a_growing_journal_is_followed_and_nothing_of_it_is_read_twice(written: 
 
 def test_half_a_last_line_waits_until_it_is_whole(written: Written) -> None:
     outside = Outside(written.folder, "")
-    line = json.dumps({"at": written.now, **reported(1, 1)}).encode() + b"\n"
+    line = reported(1, 1).model_dump_json().encode() + b"\n"
     with written.folder.held():
         for part, epochs in ((line[:25], None), (line[25:], 1), (line[:1], 1)):
             with written.folder.journal.open("ab") as file:
@@ -295,10 +304,10 @@ def test_a_study_whose_process_is_gone_has_died_and_its_trials_are_interrupted(w
 
 def test_time_between_two_sessions_counts_neither_as_work_nor_for_the_pace(written: Written) -> None:
     written.write(*(reported(1, epoch) for epoch in range(1, 4)))
-    written.write({"event": "session"}, after=500)
-    written.write({"event": "continued", "trial": 1}, *(reported(1, epoch) for epoch in range(4, 11)), ended(1))
+    written.write(SessionStarted(), after=500)
+    written.write(TrialResumed(trial=1), *(reported(1, epoch) for epoch in range(4, 11)), ended(1))
     written.write(started(2), *(reported(2, epoch) for epoch in range(1, 11)), ended(2))
-    written.write({"event": "closed"})
+    written.write(SessionEnded())
     written.state("interrupted")
     now = Outside(written.folder, "").look()
     assert now.seconds == pytest.approx(4 + 8 + 1 + 12 + 1)
@@ -329,7 +338,7 @@ def test_watching_ends_when_the_study_is_over_and_leaves_its_last_picture(writte
     with written.folder.held():
         watcher = threading.Thread(target=watch, args=(console, Outside(written.folder, "")))
         watcher.start()
-        written.write(*(reported(1, epoch) for epoch in range(1, 11)), ended(1), {"event": "closed"})
+        written.write(*(reported(1, epoch) for epoch in range(1, 11)), ended(1), SessionEnded())
         written.state("finished")
         watcher.join(30)
     assert not watcher.is_alive()
@@ -401,7 +410,7 @@ def test_without_a_terminal_there_is_a_line_for_each_trial_and_each_change(tmp_p
 
 def test_the_lines_of_a_real_study_say_when_it_confirms(tiny: TinyStudy) -> None:
     lines = tiny.done.out.splitlines()
-    planned = tiny.summary["repeats"].split()[-1]
+    planned = tiny.summary["replicates_planned"]
     search_ends = next(n for n, line in enumerate(lines) if line.startswith("[ 10/10]"))
     assert search_ends < lines.index(f"confirming: {planned} repeats")
     assert "\x1b" not in tiny.done.out

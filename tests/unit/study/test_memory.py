@@ -216,8 +216,9 @@ def train(data: Data, ended_early: bool = False) -> None:
     ensemble = Ensemble([nn.Sequential(nn.Flatten(), nn.Linear(64, 10)) for _ in range(2)], 10, "random")
     try:
         with own_memory(0):
-            for epoch in distill(SETTINGS, ensemble, data):
-                epoch.student()
+            run = distill(SETTINGS, ensemble, data)
+            for _ in run:
+                run.student()
                 if ended_early:
                     raise SystemExit  # so Ray ends a trial that a scheduler stops
     except SystemExit:

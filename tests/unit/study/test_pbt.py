@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 from ensdistill.config import to_yaml
+from ensdistill_tune.decision import Decision
 from ensdistill_tune.load import load_study
 from ensdistill_tune.pbt import Pbt
 from ensdistill_tune.record import StudyFolder, TrialRecord
+from ensdistill_tune.schedulers import Rule
 from ensdistill_tune.space import Study
 from tests.commands import call
 from tests.unit.study.test_agenda import EPOCHS, SPACE, work
@@ -20,10 +22,14 @@ def study(**more: Any) -> Study:
     return Study.model_validate(SPACE | {"scheduler": PBT, "budget": {"trials": 16}} | more)
 
 
+def stops(rule: Rule, number: int, epoch: int, value: float) -> bool:
+    return rule.decide(number, epoch, [value]) is Decision.STOP
+
+
 def test_a_quarter_gives_up_once_there_are_four_to_compare() -> None:
     rule = Pbt(interval_epochs=2, quantile=0.25)(10, ["min"])
-    assert not any(rule.stops(number, 1, [9.0 + number]) for number in range(8))
-    assert [rule.stops(number, 2, [value]) for number, value in enumerate([0.1, 0.2, 0.3, 0.4, 0.35, 0.05])] == [
+    assert not any(stops(rule, number, 1, 9.0 + number) for number in range(8))
+    assert [stops(rule, number, 2, value) for number, value in enumerate([0.1, 0.2, 0.3, 0.4, 0.35, 0.05])] == [
         False,
         False,
         False,
@@ -31,12 +37,12 @@ def test_a_quarter_gives_up_once_there_are_four_to_compare() -> None:
         False,  # the second worst of five
         False,
     ]
-    assert not rule.stops(9, 10, [99.0])  # whoever has come to the end stays
+    assert not stops(rule, 9, 10, 99.0)  # whoever has come to the end stays
 
 
 def test_more_is_better_where_the_objective_says_so() -> None:
     rule = Pbt(interval_epochs=1, quantile=0.5)(10, ["max"])
-    assert [rule.stops(number, 1, [value]) for number, value in enumerate([0.9, 0.8, 0.95])] == [False, True, False]
+    assert [stops(rule, number, 1, value) for number, value in enumerate([0.9, 0.8, 0.95])] == [False, True, False]
 
 
 def record(number: int, values: list[float], state: str, lr: float = 0.1, **more: Any) -> TrialRecord:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ensdistill_tune.events import TestEvaluated
 from ensdistill_tune.journal import read_journal
 from ensdistill_tune.record import StudyFolder
 from tests.commands import Done, call
@@ -26,7 +27,7 @@ def test_a_finished_study_has_nothing_left_to_do_and_says_the_same_again(copy: P
 
 
 def test_a_study_is_extended_and_its_test_images_are_not_looked_at_again_for_others(copy: Path) -> None:
-    looks = [e for e in read_journal(copy / "tiny" / "journal.jsonl") if e["event"] == "looked"]
+    looks = [e for e in read_journal(copy / "tiny" / "journal.jsonl") if isinstance(e, TestEvaluated)]
     assert len(looks) == 1
     done = resumed(copy, "--set", "budget.trials=10", "--set", "confirm.seeds=3")
     assert done.code == 0, done.err
@@ -35,11 +36,11 @@ def test_a_study_is_extended_and_its_test_images_are_not_looked_at_again_for_oth
     assert {t.seed for t in trials if t.confirms is not None} == {1, 2, 3}
     assert "the test images were looked at before" in " ".join(done.out.split())
     kept = json.loads((copy / "tiny" / "confirmation.json").read_text())
-    assert kept["test"] == {}
+    assert kept["test"] == []
     forced = resumed(copy, "--look-again")
     assert forced.code == 0, forced.err
     assert json.loads((copy / "tiny" / "confirmation.json").read_text())["test"]
-    looks = [e for e in read_journal(copy / "tiny" / "journal.jsonl") if e["event"] == "looked"]
+    looks = [e for e in read_journal(copy / "tiny" / "journal.jsonl") if isinstance(e, TestEvaluated)]
     assert len(looks) == 2
 
 

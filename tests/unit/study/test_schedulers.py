@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 from ray.tune.schedulers import MedianStoppingRule, TrialScheduler
 
+from ensdistill_tune.decision import Decision
 from ensdistill_tune.pbt import Pbt
 from ensdistill_tune.schedulers import Asha, Hyperband, Median, NoScheduler, Rule
+
+STOP = Decision.STOP
 
 
 def reports(rule: Rule, number: int, values: list[float]) -> bool:
     """Reports one epoch after the other; whether the trial was stopped, and then no more of them."""
-    return any(rule.stops(number, epoch, [value]) for epoch, value in enumerate(values, start=1))
+    return any(rule.decide(number, epoch, [value]) is STOP for epoch, value in enumerate(values, start=1))
 
 
 OTHERS = ([0.9, 0.5, 0.4], [0.8, 0.6, 0.5], [0.7, 0.7, 0.6])
@@ -73,7 +76,7 @@ def test_median_decides_as_rays_own_rule_does(mode: str, seed: int) -> None:
         value = own[number] + 0.2 * float(chance.random())
         alive[number] += 1
         answer = theirs.on_trial_result(None, trials[number], {"epoch": alive[number], "value": value})
-        assert ours.stops(number, alive[number], [value]) == (answer == TrialScheduler.STOP)
+        assert (ours.decide(number, alive[number], [value]) is STOP) == (answer == TrialScheduler.STOP)
         stopped += answer == TrialScheduler.STOP
         if answer == TrialScheduler.STOP or alive[number] == 9:
             del alive[number]
@@ -113,9 +116,9 @@ def test_a_rule_that_hears_the_same_reports_again_decides_the_same(settings: Any
     chance = np.random.default_rng(0)
     heard = [(int(n), epoch, float(chance.random())) for n in chance.permutation(30) for epoch in range(1, 9)]
     first, second = settings(9, ["min"]), settings(9, ["min"])
-    decisions = [first.stops(n, epoch, [value]) for n, epoch, value in heard]
-    assert decisions == [second.stops(n, epoch, [value]) for n, epoch, value in heard]
-    assert any(decisions) != isinstance(settings, NoScheduler)
+    decisions = [first.decide(n, epoch, [value]) for n, epoch, value in heard]
+    assert decisions == [second.decide(n, epoch, [value]) for n, epoch, value in heard]
+    assert (STOP in decisions) != isinstance(settings, NoScheduler)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +136,7 @@ def test_nobody_is_stopped_but_after_a_decisive_epoch(scheduler: Any) -> None:
     chance, rule, stopped = np.random.default_rng(0), scheduler(20, ["min"]), set()
     for number in range(60):
         for epoch in range(1, 21):
-            if rule.stops(number, epoch, [chance.random()]) and epoch < 20:
+            if rule.decide(number, epoch, [chance.random()]) is STOP and epoch < 20:
                 stopped.add(epoch)
                 break
     assert stopped <= set(scheduler.decisive(20))

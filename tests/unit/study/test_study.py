@@ -268,10 +268,14 @@ def test_the_shipped_student_is_the_best_repeat_of_the_winner(tiny: TinyStudy, r
 def test_the_test_images_were_looked_at_for_winner_baselines_and_teachers_only(tiny: TinyStudy) -> None:
     kept = json.loads((tiny.home / "confirmation.json").read_text())
     winner = kept["candidates"][0]
-    label = f"baseline {winner['baseline']}" if winner["baseline"] else f"{winner['trial']:03d}"
-    expected = {label, "baseline kd", "baseline latentbe", "ensemble of 2 teachers", "one teacher (mean)"}
-    assert set(kept["test"]) == expected
-    assert [len(rows) for who, rows in kept["test"].items() if "teacher" not in who] == [2] * (len(expected) - 2)
+    baselines = [row["trial"] for row in kept["candidates"] if row["baseline"]]
+    expected = {("candidate", number) for number in (winner["trial"], *baselines)}
+    assert {(row["kind"], row["trial"]) for row in kept["test"]} == {
+        *expected,
+        ("ensemble", None),
+        ("teacher_mean", None),
+    }
+    assert [len(row["metrics"]) for row in kept["test"]] == [2] * len(expected) + [1, 1]
 
 
 def test_the_test_figures_are_those_of_the_shipped_student(tiny: TinyStudy) -> None:
@@ -279,7 +283,7 @@ def test_the_test_figures_are_those_of_the_shipped_student(tiny: TinyStudy) -> N
         "ensdistill", "evaluate", tiny.home / "best.yaml", "--json", "--studies", tiny.studies, "--split", "test"
     )
     kept = json.loads((tiny.home / "confirmation.json").read_text())
-    seeds, rows = kept["candidates"][0]["seeds"], next(iter(kept["test"].values()))
+    seeds, rows = kept["candidates"][0]["seeds"], kept["test"][0]["metrics"]
     mine = rows[seeds.index(load_config(tiny.home / "best.yaml").seed)]
     assert json.loads(done.out)["test"] == mine
 
@@ -288,9 +292,9 @@ def test_the_portraits_are_of_the_test_images_and_of_who_was_looked_at(tiny: Tin
     kept = json.loads((tiny.home / "confirmation.json").read_text())
     drawn = json.loads((tiny.home / "portraits.json").read_text())
     assert drawn["split"] == "test"
-    assert list(drawn["who"]) == [who for who in kept["test"] if who != "one teacher (mean)"]
-    shipped = [row["ece"] for row in next(iter(kept["test"].values()))]
-    assert next(iter(drawn["who"].values()))["ece"] in shipped
+    looked_at = [(row["kind"], row["trial"]) for row in kept["test"] if row["kind"] != "teacher_mean"]
+    assert [(row["kind"], row["trial"]) for row in drawn["networks"]] == looked_at
+    assert drawn["networks"][0]["ece"] in [row["ece"] for row in kept["test"][0]["metrics"]]
 
 
 def test_repeats_are_runs_of_their_own_kind(

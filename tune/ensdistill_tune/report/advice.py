@@ -1,7 +1,6 @@
 """What to try next: each rule looks at one thing and says one sentence, or nothing."""
 
 import math
-import re
 from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean, stdev
@@ -39,22 +38,22 @@ def advice(facts: Facts, found: Sequence[Importance]) -> list[str]:
 
 
 def failures(facts: Facts) -> str | None:
-    """Many trials that failed, with one of the commonest reasons: which epoch it was makes no other reason."""
+    """Many trials that failed, with one of the commonest reasons."""
     failed = [trial for trial in facts.trials if trial.state == "failed"]
     if len(failed) * 10 < len(facts.trials) or not failed:
         return None
-    reasons = [" ".join((trial.error or "").split()).replace("`", "'")[:LONGEST] for trial in failed]
-    kinds = [re.sub(r"[\d.]+|\bnan\b|\binf\b", "", reason) for reason in reasons]
-    kind, times = Counter(kinds).most_common(1)[0]
+    kind, times = Counter(trial.error_kind for trial in failed).most_common(1)[0]
+    example = next(trial.error for trial in failed if trial.error_kind == kind)
+    reason = " ".join((example or "").split()).replace("`", "'")[:LONGEST]
     many = f"{len(failed)} of {len(facts.trials)} trials failed"
-    return f"{many}, {times} of them like this: `{reasons[kinds.index(kind)]}`. Narrow the axes that lead there."
+    return f"{many}, {times} of them like this: `{reason}`. Narrow the axes that lead there."
 
 
 def minutes(facts: Facts) -> str | None:
     """A study that ran out of time."""
     if facts.summary["state"] != "out_of_time":
         return None
-    command = facts.command("resume", "--set budget.minutes=...")
+    command = facts.command("resume", ("--set", f"budget.minutes={2 * (facts.study.budget.minutes or 0):g}"))
     return f"The minutes were over before the trials: `{command}` goes on."
 
 
@@ -100,7 +99,7 @@ def certainty(facts: Facts) -> str | None:
     baseline = next((c for c in facts.confirmed if c.trial.baseline), None)
     if not searched or baseline is None:
         if facts.summary["state"] == "finished" and not facts.confirmed:
-            return f"Hold the best against luck: `{facts.command('resume', '--set confirm.best=3')}`."
+            return f"Hold the best against luck: `{facts.command('resume', ('--set', 'confirm.best=3'))}`."
         return None
     first, second = (c.values(facts.study.objective) for c in (searched[0], baseline))
     c = compare(first, second, facts.study.mode, len(searched))
@@ -118,7 +117,7 @@ def certainty(facts: Facts) -> str | None:
             "The difference is too small beside the spread over seeds: even if it is real, "
             f"{SEEDS} seeds would show it in less than {percent(POWER)} of studies."
         )
-    command = facts.command("resume", f"--set confirm.seeds={seeds}")
+    command = facts.command("resume", ("--set", f"confirm.seeds={seeds}"))
     return (
         f"If the true difference is as large as the one that was seen, {seeds} seeds show it in {percent(POWER)} of "
         f"studies (the power of the same test, among {len(searched)}): `{command}` (other students, so the test images "
@@ -182,7 +181,7 @@ def more(facts: Facts) -> str | None:
     total = 2 * facts.study.budget.trials
     return (
         f"The search was still getting better (by {gain:.4f} in its last third): "
-        f"`{facts.command('resume', f'--set budget.trials={total}')}` goes on with it."
+        f"`{facts.command('resume', ('--set', f'budget.trials={total}'))}` goes on with it."
     )
 
 

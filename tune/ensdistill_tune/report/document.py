@@ -1,19 +1,20 @@
 """The report as Markdown: first what was learnt, then the tables behind it."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from ensdistill.command_line import command_line
 from ensdistill.config import to_yaml
 from ensdistill.evaluation import Row
 from ensdistill.plausibility import is_shown
+from ensdistill.secrets import without_credentials
 from ensdistill.tables import markdown_table
 from ensdistill_tune.board import figure, pareto_front
 from ensdistill_tune.confirm import Candidate, compare, mean_and_spread
-from ensdistill_tune.entries import without_password
+from ensdistill_tune.labels import trial_label
 from ensdistill_tune.record import METRICS, counts
 from ensdistill_tune.report import words
 from ensdistill_tune.report.advice import advice
@@ -80,7 +81,7 @@ def summary_line(facts: Facts) -> str:
 
 def _beside(facts: Facts) -> str:
     """Winner, baselines, ensemble and one teacher on the test images; or else winner and teachers on validation."""
-    rows: Mapping[str, Sequence[Row]] = facts.tested
+    rows: Mapping[str, Sequence[Row]] = facts.tested_rows
     where = f"Test images, {facts.looked} after everything was decided; mean and standard deviation over seeds."
     if not (facts.tested and facts.confirmed):
         own, _ = words.winner_rows(facts)
@@ -133,9 +134,10 @@ def _leaderboard(facts: Facts) -> str:
     rows = []
     for rank, trial in enumerate(order, 1):
         if rank <= TOP or trial.baseline or trial in front:
-            label = f"baseline {trial.baseline}" if trial.baseline else f"{trial.number:03d}"
             values = [figure(n, trial.last[n]) if is_shown(n, trial.last) else "" for n in facts.study.shown]
-            rows.append([label + (" *" if trial in front else ""), str(rank), *values, words.in_code(trial)])
+            rows.append(
+                [trial_label(trial) + (" *" if trial in front else ""), str(rank), *values, words.in_code(trial)]
+            )
     if not rows:
         return ""
     head = ["trial", "rank", *[name.split("/")[1] for name in facts.study.shown], "settings"]
@@ -150,11 +152,11 @@ def _take_away(facts: Facts) -> str:
     if trial is None:
         return ""
     settings = to_yaml(facts.study.config_of(trial)).strip()
-    settings_file = shlex.quote(str(facts.studies / facts.name / "best.yaml"))
+    again = command_line("ensdistill", "distill", facts.studies / facts.name / "best.yaml", studies=facts.studies)
     return (
         f"{_own_figures(facts)}```bash\n"
         f"{facts.command('export')}  # the student as ONNX, torch.export and safetensors files\n"
-        f"ensdistill distill {settings_file}{facts.elsewhere}  # the same student once more\n"
+        f"{again}  # the same student once more\n"
         "```\n\n"
         f"All settings of what ships (trial {trial.name}):\n\n```yaml\n{settings}\n```"
     )
@@ -165,7 +167,7 @@ def _own_figures(facts: Facts) -> str:
     candidate, repeat = words.shipped(facts)
     if not (facts.tested and candidate and repeat):
         return ""
-    row = facts.tested[candidate.label][[r.seed for r in candidate.repeats].index(repeat.seed)]
+    row = facts.tested_of(candidate)[[r.seed for r in candidate.repeats].index(repeat.seed)]
     names = [name for name in ("accuracy", "nll", "cnll", "ece") if is_shown(name, row)]
     figures = ", ".join(f"{words.SPOKEN[name]} {row[name]:.4f}" for name in names)
     return f"What ships is the student of seed {repeat.seed}, best on validation. On the test images: {figures}.\n\n"
@@ -191,7 +193,7 @@ def _made(facts: Facts) -> str:
         ("git commit", known.get("git_commit")),
         ("versions", versions),
         ("device", known.get("device")),
-        ("MLflow", without_password(known["tracking_uri"]) if known.get("tracking_uri") else None),
+        ("MLflow", without_credentials(known["tracking_uri"]) if known.get("tracking_uri") else None),
     ]
     return markdown_table(["", "what"], [[name, f"{value}"] for name, value in rows if value], ["what"])
 

@@ -1,22 +1,25 @@
 """All that a report is made from, read from the files of one study; nothing is trained or evaluated anew."""
 
 import json
-import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ensdistill.command_line import Option, command_line
 from ensdistill.errors import ConfigIssue, DataError
 from ensdistill.evaluation import Row
 from ensdistill.faults import validate
-from ensdistill.tables import Metrics, teacher_rows
+from ensdistill.tables import Metrics, summarize_teachers, teacher_rows
 from ensdistill_tune.confirm import Candidate
+from ensdistill_tune.events import TestEvaluated
 from ensdistill_tune.journal import read_journal
+from ensdistill_tune.labels import labelled
 from ensdistill_tune.record import StudyFolder, TrialRecord, ranked
 from ensdistill_tune.report.importance import Importance, importance
 from ensdistill_tune.space import Study
+from ensdistill_tune.subjects import Diagnostics, TestMetrics
 
 
 @dataclass(frozen=True)
@@ -29,9 +32,9 @@ class Facts:
     trials: Sequence[TrialRecord]  # baselines and searched ones, by number
     repeats: Sequence[TrialRecord] = ()  # those of the confirmation
     confirmed: Sequence[Candidate] = ()  # best mean first; empty without a confirmation that is over
-    tested: Mapping[str, Sequence[Row]] = field(default_factory=dict)  # the last look at the test images: rows by who
+    tested: Sequence[TestMetrics] = ()  # the last look at the test images
     looks: int = 1  # how often these were looked at, for other students each time
-    portraits: Mapping[str, Any] = field(default_factory=dict)  # portraits.json
+    portraits: Diagnostics | None = None  # portraits.json
     studies: Path = Path("studies")  # the folder of all studies
 
     @property
@@ -50,18 +53,40 @@ class Facts:
         return teacher_rows(self.summary.get("teachers", {}))
 
     @property
+    def teachers_beside(self) -> tuple[Metrics, Metrics] | None:
+        """The ensemble and one teacher in the mean: on the test images if these were looked at, or else on validation.
+
+        None before teachers are trained.
+        """
+        if self.tested and self.confirmed:
+            of = {row.kind: row.metrics[0] for row in self.tested if row.kind != "candidate"}
+            return of["ensemble"], of["teacher_mean"]
+        known = summarize_teachers(self.summary.get("teachers", {}))
+        return (known.ensemble, known.mean) if known else None
+
+    def tested_of(self, candidate: Candidate) -> Sequence[Row]:
+        """Metrics of a candidate on the test images, one row a seed; empty if it was not looked at there."""
+        mine = (row.metrics for row in self.tested if row.kind == "candidate" and row.trial == candidate.trial.number)
+        return next(mine, [])
+
+    @property
+    def tested_rows(self) -> Mapping[str, Sequence[Row]]:
+        """Metrics on the test images, one row a seed, by label."""
+        return labelled(self.tested, self.trials, self.ensemble_size)
+
+    @property
+    def ensemble_size(self) -> int:
+        """How many teachers there are."""
+        return len(self.summary.get("teachers", {}).get("members", []))
+
+    @property
     def warnings(self) -> list[ConfigIssue]:
         """What seems wrong with students, teachers and images, in this order."""
         return [ConfigIssue.from_row(row) for row in self.summary.get("warnings", [])]
 
-    def command(self, name: str, more: str = "") -> str:
-        """A command about this study, as it is typed where the study was."""
-        return " ".join(filter(None, ["ensdistill-tune", name, self.name, more])) + self.elsewhere
-
-    @property
-    def elsewhere(self) -> str:
-        """What commands need besides if the studies are not where they are by default."""
-        return f" --studies {shlex.quote(str(self.studies))}" if self.studies != Path("studies") else ""
+    def command(self, name: str, *options: Option) -> str:
+        """A command about this study, to be typed where the study was launched."""
+        return command_line("ensdistill-tune", name, self.name, options=options, studies=self.studies)
 
     @property
     def looked(self) -> str:
@@ -89,12 +114,14 @@ def read_facts(home: Path) -> Facts:
     if not folder.journal.exists():
         raise DataError(f"{home}: no trial has begun yet, so there is nothing to report")
     records = folder.read_trials()
-    looks = sum(event["event"] == "looked" for event in read_journal(folder.journal))
+    looks = sum(isinstance(event, TestEvaluated) for event in read_journal(folder.journal))
     trials = [trial for trial in records if trial.confirms is None]
     repeats = [trial for trial in records if trial.confirms is not None]
     confirmation = _read(home / "confirmation.json")
     confirmed = [_candidate(row, trials, repeats) for row in confirmation.get("candidates", [])]
-    tested, portraits = confirmation.get("test", {}), _read(home / "portraits.json")
+    tested = [TestMetrics.model_validate(row) for row in confirmation.get("test", [])]
+    drawn = _read(home / "portraits.json")
+    portraits = Diagnostics.model_validate(drawn) if drawn else None
     return Facts(home.name, study, summary, trials, repeats, confirmed, tested, looks, portraits, home.parent)
 
 
@@ -112,5 +139,6 @@ def _read(file: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise DataError(f"{file}: damaged; `ensdistill-tune resume` writes it anew") from error
+        again = command_line("ensdistill-tune", "resume", file.parent.name, studies=file.parent.parent)
+        raise DataError(f"{file}: damaged; `{again}` writes it again") from error
     return content

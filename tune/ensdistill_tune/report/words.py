@@ -6,6 +6,7 @@ from statistics import fmean, stdev
 
 from ensdistill.evaluation import Row
 from ensdistill.plausibility import AT_CHANCE, is_at_chance, is_shown
+from ensdistill.tables import Metrics
 from ensdistill_tune.board import pareto_front
 from ensdistill_tune.confirm import Candidate, candidates_on_the_front, compare, mean_and_spread
 from ensdistill_tune.record import UNDER_WAY, TrialRecord
@@ -47,7 +48,7 @@ def what_counts_most(facts: Facts) -> list[str]:
             "student that learnt from teachers."
         )
     if is_worse_than_one_teacher(facts):
-        _, one = teacher_rows_beside(facts)
+        one = facts.teachers_beside[1] if facts.teachers_beside else {}
         own = mean_and_spread([row["cnll"] for row in rows])
         said.append(
             f"**Worse than one teacher**: the best student has a calibrated NLL of {own} on {where}, one teacher "
@@ -66,9 +67,9 @@ def won_without_teachers(facts: Facts) -> bool:
 def is_worse_than_one_teacher(facts: Facts) -> bool:
     """Whether the calibrated NLL of the best setting, on the images of `winner_rows`, is above that of one teacher."""
     rows, _ = winner_rows(facts)
-    if not rows or not facts.teachers or is_at_chance(*rows):
+    if not rows or not facts.teachers_beside or is_at_chance(*rows):
         return False
-    _, one = teacher_rows_beside(facts)
+    _, one = facts.teachers_beside
     return not is_at_chance(one) and fmean(row["cnll"] for row in rows) > one["cnll"]
 
 
@@ -172,9 +173,9 @@ def luck(facts: Facts) -> str | None:
 def how_close(facts: Facts) -> str | None:
     """The winner beside ensemble and one teacher, metric by metric."""
     rows, where = winner_rows(facts)
-    if not rows or not facts.teachers:
+    if not rows or not facts.teachers_beside:
         return None
-    together, one = teacher_rows_beside(facts)
+    together, one = facts.teachers_beside
     parts = [
         f"{SPOKEN[name]} {mean_and_spread([row[name] for row in rows])} ({together[name]:.4f}; {one[name]:.4f})"
         for name in ("accuracy", "nll", "cnll", "ece")
@@ -189,9 +190,9 @@ def how_close(facts: Facts) -> str | None:
 def worth(facts: Facts) -> str | None:
     """The deep-ensemble equivalent and the price; none of a student at chance, or beside teachers at chance."""
     rows, where = winner_rows(facts)
-    if not rows or not facts.teachers or is_at_chance(*rows):
+    if not rows or not facts.teachers_beside or is_at_chance(*rows):
         return None
-    together, one = teacher_rows_beside(facts)
+    together, one = facts.teachers_beside
     if is_at_chance(one):
         return None
     teachers, equivalents = round(together["dee"]), [row["dee"] for row in rows]
@@ -212,7 +213,7 @@ def worth(facts: Facts) -> str | None:
     )
 
 
-def _price(rows: Sequence[Row], one: Row) -> str:
+def _price(rows: Sequence[Row], one: Metrics) -> str:
     """What a prediction costs in teachers, if that is known."""
     if "flops" not in rows[0] or not one.get("flops"):
         return ""
@@ -253,20 +254,12 @@ def stopping(facts: Facts, seen: Sequence[Foresight]) -> str | None:
 def winner_rows(facts: Facts) -> tuple[Sequence[Row], str]:
     """Metrics of the winner, one row a seed, on the test images if they were looked at; and which images these are."""
     if facts.tested and facts.confirmed:
-        images = f"{facts.portraits['images']} " if facts.portraits.get("split") == "test" else ""
-        return facts.tested[facts.confirmed[0].label], f"the {images}test images"
+        known = facts.portraits
+        images = f"{known.images} " if known and known.split == "test" else ""
+        return facts.tested_of(facts.confirmed[0]), f"the {images}test images"
     if facts.confirmed:
         return [_plain(repeat) for repeat in facts.confirmed[0].repeats], "the validation images"
     return [_plain(trial) for trial in facts.order[:1]], "the validation images"
-
-
-def teacher_rows_beside(facts: Facts) -> tuple[Row, Row]:
-    """The ensemble and one teacher in the mean, on the same images as `winner_rows`."""
-    if facts.tested and facts.confirmed:
-        together, one = [rows[0] for who, rows in facts.tested.items() if "teacher" in who]
-        return together, one
-    together, one = [dict(row) for row in facts.teachers.values()]
-    return together, one
 
 
 def shipped(facts: Facts) -> tuple[Candidate | None, TrialRecord | None]:

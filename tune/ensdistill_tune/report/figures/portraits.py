@@ -4,9 +4,11 @@ from collections.abc import Iterator
 
 import plotly.graph_objects as go
 
+from ensdistill_tune.labels import label_of
 from ensdistill_tune.report.facts import Facts
 from ensdistill_tune.report.figures.scales import short
 from ensdistill_tune.report.figures.style import BASELINE, GREY, TEACHERS, WINNER, new_figure
+from ensdistill_tune.subjects import Diagnostics, NetworkDiagnostics
 
 LARGEST = 22  # pixels of the mark of the fullest bin
 
@@ -20,9 +22,8 @@ def reliability(facts: Facts) -> go.Figure | None:
     figure.update_yaxes(title_text="accuracy", range=[-0.03, 1.07], nticks=6)
     ideal = {"color": GREY, "dash": "dot", "width": 1.5}
     figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=ideal, name="as it should be", hoverinfo="skip")
-    for label, (colour, dash, mark) in _who(facts):
-        one = facts.portraits["who"][label]
-        confidence, accuracy, counts = zip(*one["reliability"], strict=True)
+    for one, label, (colour, dash, mark) in _networks(facts, facts.portraits):
+        confidence, accuracy, counts = zip(*one.reliability, strict=True)
         sizes = [max(5, round(LARGEST * (count / max(counts)) ** 0.5)) for count in counts]
         figure.add_scatter(
             x=[short(x) for x in confidence],
@@ -30,7 +31,7 @@ def reliability(facts: Facts) -> go.Figure | None:
             mode="lines+markers",
             line={"color": colour, "dash": dash},
             marker={"symbol": mark, "size": sizes, "opacity": 0.75},
-            name=f"{label}, ECE {one['ece']:.3f}",
+            name=f"{label}, ECE {one.ece:.3f}",
             customdata=counts,
             hovertemplate="sure %{x:.1%}, right %{y:.1%}, %{customdata} images",
         )
@@ -41,25 +42,25 @@ def disagreement(facts: Facts) -> go.Figure | None:
     """How unsure each is in every tenth of the images, from those on which the teachers agree to those they do not."""
     if not facts.portraits:
         return None
-    told, tenths = facts.portraits["disagreement"], list(range(1, 11))
+    tenths = list(range(1, 11))
     figure = new_figure(400)
     figure.update_xaxes(title_text="tenth of the images", tickvals=tenths)
     figure.update_yaxes(title_text="nats", rangemode="tozero", nticks=6)
-    for label, (colour, dash, mark) in _who(facts):
-        values = [short(value) for value in told["entropy"][label]]
+    for one, label, (colour, dash, mark) in _networks(facts, facts.portraits):
+        values = [short(value) for value in one.entropy]
         look = {"line": {"color": colour, "dash": dash, "width": 2}, "marker": {"symbol": mark, "size": 7}}
         figure.add_scatter(x=tenths, y=values, mode="lines+markers", name=f"doubt of {label}", **look)
-    line, values = {"color": GREY, "dash": "dot", "width": 2}, [short(value) for value in told["teachers"]]
+    line, values = {"color": GREY, "dash": "dot", "width": 2}, [short(value) for value in facts.portraits.teachers]
     figure.add_scatter(x=tenths, y=values, mode="lines", name="disagreement of the teachers", line=line)
     return figure.update_traces(hovertemplate="%{y:.3f} nats in tenth %{x}")
 
 
-def _who(facts: Facts) -> Iterator[tuple[str, tuple[str, str, str]]]:
-    """The winner, the best baseline beside it, and the ensemble, each with its looks."""
-    known = list(facts.portraits["who"])
-    ranks = [c.label for c in facts.confirmed] or [f"baseline {t.baseline}" for t in facts.order if t.baseline]
-    baselines = [name for name in [*ranks, *known] if name.startswith("baseline ") and name in known[1:]]
-    ensembles = [name for name in known[1:] if name.startswith("ensemble")]
-    yield known[0], WINNER
-    yield from ((name, BASELINE) for name in baselines[:1])
-    yield from ((name, TEACHERS) for name in ensembles[:1])
+def _networks(facts: Facts, drawn: Diagnostics) -> Iterator[tuple[NetworkDiagnostics, str, tuple[str, str, str]]]:
+    """The winner, the best baseline beside it, and the ensemble, each with its label and its looks."""
+    winner, *others = drawn.networks
+    ranks = [c.trial.number for c in facts.confirmed] or [trial.number for trial in facts.order]
+    baselines = [one for one in others if one.kind == "candidate"]
+    baselines.sort(key=lambda one: ranks.index(one.trial) if one.trial in ranks else len(ranks))
+    ensembles = [one for one in others if one.kind == "ensemble"]
+    for one, looks in ((winner, WINNER), *((b, BASELINE) for b in baselines[:1]), *((e, TEACHERS) for e in ensembles)):
+        yield one, label_of(one, facts.trials, facts.ensemble_size), looks

@@ -1,0 +1,170 @@
+"""Which folder of images is which part of a data set, and which class."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ensdistill.data.image_files import ImageFile
+from ensdistill.data.names import class_name, counted, is_text, listed, printable
+from ensdistill.data.walk import Found, LeftOut, by_reason
+from ensdistill.errors import DataError
+from ensdistill.faults import nearest
+
+PARTS = {  # as people call them, in any case of letters
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+    "unlabelled": ("unlabeled", "unlabelled"),
+}
+_PART_OF = {name: part for part, names in PARTS.items() for name in names}
+
+NO_CLASS = "in no class folder"
+NO_PART = "in a folder beside train/ that is none of val/, test/ and unlabeled/"
+
+
+@dataclass
+class Part:
+    """The images of one part.
+
+    Attributes:
+        folder: Its path below the root; "" for the root itself.
+        files: The class and the file of each image; the class is "" in a part without labels.
+        classes: The folder of each class, by the name of the class.
+    """
+
+    folder: str
+    files: list[tuple[str, ImageFile]] = field(default_factory=list)
+    classes: dict[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass
+class Layout:
+    """The parts of a folder or zip file by name (`train` always, others as they exist), and what is in none."""
+
+    parts: dict[str, Part]
+    left_out: list[LeftOut]
+
+
+def arrange(found: Found) -> Layout:
+    """Returns the parts: `<class>/...`, or `train/<class>/...` and other parts next to it.
+
+    One folder that holds everything is passed over. A class has all images below its folder, however deep.
+
+    Raises:
+        DataError: A folder cannot be read, a class has no image, or it is unclear which folder is which part. All such
+            errors are reported together.
+    """
+    if found.unreadable:
+        raise DataError("\n".join(f"data.path: {line}" for line in _unreadable(found)))
+    depth = _depth(found)
+    tops = sorted({folder[depth] for folder in found.folders if len(folder) > depth})
+    parts = _parts(found, depth, tops)
+    layout = Layout(parts or {"train": Part("/".join(_prefix(found, depth)))}, list(found.left_out))
+    by_folder = {part.folder: name for name, part in layout.parts.items()}
+    for file in found.files:
+        _place(layout, file, by_folder, depth + bool(parts))
+    for folder in sorted(found.folders):
+        name = by_folder.get("/".join(folder[: depth + bool(parts)]))
+        if len(folder) == depth + bool(parts) + 1 and name not in (None, "unlabelled"):
+            layout.parts[str(name)].classes.setdefault(class_name(folder[-1]), []).append("/".join(folder))
+    if errors := list(_errors(found, layout)):
+        raise DataError("\n".join(f"data.path: {error}" for error in errors))
+    return layout
+
+
+def _prefix(found: Found, depth: int) -> tuple[str, ...]:
+    return next((folder[:depth] for folder in found.folders if len(folder) >= depth), ())
+
+
+def _depth(found: Found) -> int:
+    """How many folders lie around everything else, as most zip files have one."""
+    depth = 0
+    while True:
+        tops = {folder[depth] for folder in found.folders if len(folder) > depth}
+        inside = any(len(folder) > depth + 1 for folder in found.folders)
+        loose = any(len(file.parts) == depth + 2 for file in found.files)  # perhaps the images of one class
+        if len(tops) != 1 or loose or not inside or tops.pop().lower() in _PART_OF:
+            return depth
+        depth += 1
+
+
+def _parts(found: Found, depth: int, tops: list[str]) -> dict[str, Part]:
+    """The parts by name if there is a training part with class folders; otherwise every top folder is a class."""
+    named = [top for top in tops if top.lower() in _PART_OF]
+    with_classes = {folder[depth] for folder in found.folders if len(folder) == depth + 2}
+    prefix = _prefix(found, depth)
+    if not any(_PART_OF[top.lower()] == "train" and top in with_classes for top in named):
+        if named and named == tops:
+            given = f"{_root(found)} has {listed(named)}, but no class folders below train/"
+            needed = "train/<class>/<image>, and val/, test/ and unlabeled/ next to train/ if there are any"
+            raise DataError(f"data.path: {given}; give {needed}")
+        return {}
+    parts = dict[str, Part]()
+    for top in named:
+        part = _PART_OF[top.lower()]
+        if part in parts:
+            both = f"{printable(parts[part].folder)}/ and {printable('/'.join((*prefix, top)))}/"
+            raise DataError(f"data.path: {both} are the same part ({part}); keep one of them")
+        parts[part] = Part("/".join((*prefix, top)))
+    return {name: parts[name] for name in PARTS if name in parts}
+
+
+def _place(layout: Layout, file: ImageFile, by_folder: dict[str, str], depth: int) -> None:
+    """Puts an image in its part and class, or with what is left out. depth: how many folders lie above a class."""
+    name = by_folder.get("/".join(file.parts[:depth]))
+    if name is None:
+        layout.left_out.append(LeftOut(file.name, NO_PART if len(file.parts) > depth else NO_CLASS))
+    elif name == "unlabelled":
+        layout.parts[name].files.append(("", file))
+    elif len(file.parts) < depth + 2:
+        layout.left_out.append(LeftOut(file.name, NO_CLASS))
+    else:
+        layout.parts[name].files.append((class_name(file.parts[depth]), file))
+
+
+def _errors(found: Found, layout: Layout) -> Iterator[str]:
+    for part in layout.parts.values():
+        read = {name for name, _ in part.files}
+        for name, folders in part.classes.items():
+            if not is_text(name):
+                yield f"the name of class folder {printable(folders[0])} is not UTF-8; rename it"
+            elif name not in read:
+                yield _nothing_read(layout, folders[0])
+    names = layout.parts["train"].classes
+    if len(names) < 2:
+        yield f"{_root(found)} holds images of {len(names)} classes; two sub-folders are the least{_hint(layout)}"
+    for part in layout.parts.values():
+        yield from _unknown(part, layout.parts["train"])
+
+
+def _unknown(part: Part, train: Part) -> Iterator[str]:
+    """The classes of a part that the training part lacks."""
+    if unknown := sorted(set(part.classes) - set(train.classes)):
+        folder, other = printable(part.folder), printable(train.folder)
+        near = nearest(unknown[0], train.classes)
+        hint = f"did you mean {printable(near)}?" if near else f"add them to {other}/ or remove them"
+        yield f"{counted(len(unknown), 'class')} of {folder}/ not in {other}/: {listed(unknown)}; {hint}"
+
+
+def _unreadable(found: Found) -> Iterator[str]:
+    """One sentence a reason about folders that cannot be listed."""
+    reasons = defaultdict[str, list[str]](list)
+    for one in found.unreadable:
+        reasons[one.reason].append(one.name)
+    for reason, names in reasons.items():
+        yield f"{counted(len(names), 'folder')} of {_root(found)} cannot be read ({reason}): {listed(names)}"
+
+
+def _nothing_read(layout: Layout, folder: str) -> str:
+    depth = len(folder.split("/"))
+    inside = [one for one in layout.left_out if "/".join(one.parts[:depth]) == folder]
+    why = "; ".join(by_reason(inside)) or "it is empty"
+    return f"no image in class folder {printable(folder)} ({why}); add images or remove the folder"
+
+
+def _hint(layout: Layout) -> str:
+    return f" ({'; '.join(by_reason(layout.left_out))})" if layout.left_out else ""
+
+
+def _root(found: Found) -> str:
+    return printable(str(found.root))

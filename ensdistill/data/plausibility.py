@@ -1,0 +1,88 @@
+"""What seems wrong with images and labels, whatever source they come from."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from hashlib import blake2b
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+from ensdistill.data.names import counted, listed
+from ensdistill.errors import ConfigIssue, DataError
+
+Part = tuple[Tensor, Tensor]  # images uint8 (N,C,H,W) and labels (N,)
+
+NAMES = {"train": "training", "validation": "validation", "unlabelled": "unlabeled", "test": "test"}
+ORDER = ("train", "unlabelled", "validation", "test")
+BLACK = 1  # of 255: the largest value of an image that shows nothing
+DARK = 31  # of 255: the largest value of images that are probably on another scale
+
+
+def implausible(parts: Mapping[str, Part], drawn: Collection[str], names: Sequence[str]) -> Iterator[ConfigIssue]:
+    """Yields what seems wrong with the parts of a data set.
+
+    Args:
+        parts: `train`, `validation` and `test`; `unlabelled` if the source came with it.
+        drawn: Those that were drawn from a pool, so that a larger size has more images.
+        names: The name of each class.
+
+    Raises:
+        DataError: All training images are black.
+    """
+    for part in ("train", "validation", "test"):
+        yield from _without_images(part, parts[part][1], part in drawn, names)
+    for part, (images, _) in parts.items():
+        if len(images):
+            yield from _dark(part, images)
+    hashes = {part: _hashes(images) for part, (images, _) in parts.items()}
+    yield from _in_two_parts(hashes)
+    yield from _with_two_labels(hashes["train"], parts["train"][1])
+
+
+def _without_images(part: str, labels: Tensor, drawn: bool, names: Sequence[str]) -> Iterator[ConfigIssue]:
+    counts = torch.bincount(labels, minlength=len(names))
+    if len(labels) and (missing := [name for name, n in zip(names, counts, strict=True) if not n]):
+        rule = f"no {NAMES[part]} image of {counted(len(missing), 'class')}: {listed(missing)}"
+        hint = f"add images, or raise data.{part}" if drawn else "add images"
+        yield ConfigIssue(("data", part), rule, hint=hint)
+
+
+def _dark(part: str, images: Tensor) -> Iterator[ConfigIssue]:
+    largest = images.flatten(1).amax(1)
+    black, top = int((largest <= BLACK).sum()), int(largest.max())
+    if top <= BLACK and part == "train":
+        raise DataError("data: all training images are black; give values from 0 to 255, or floats from 0 to 1")
+    if black:
+        hint = "values from 0 to 1 that are stored as whole numbers, and 8 bits in a 16-bit file, are read as black"
+        yield ConfigIssue(("data",), f"{black} of {len(images)} {NAMES[part]} images are black", hint=hint)
+    elif top <= DARK:
+        rule = f"{NAMES[part]} images are nearly black: their largest value is {top} of 255"
+        yield ConfigIssue(("data",), rule, hint="scale them so that white is 255")
+
+
+def _in_two_parts(hashes: Mapping[str, list[bytes]]) -> Iterator[ConfigIssue]:
+    """Unlabeled images may be training images too: they teach nothing else."""
+    for one, other in combinations([part for part in ORDER if part in hashes], 2):
+        if (one, other) == ("train", "unlabelled"):
+            continue
+        seen = set(hashes[one])
+        if same := sum(content in seen for content in hashes[other]):
+            rule = (
+                f"{same} of {len(hashes[other])} {NAMES[other]} images are in the {NAMES[one]} part too (same pixels)"
+            )
+            yield ConfigIssue(("data",), rule, hint="remove them from one part, or metrics are too good")
+
+
+def _with_two_labels(hashes: list[bytes], labels: Tensor) -> Iterator[ConfigIssue]:
+    found = defaultdict[bytes, set[int]](set)
+    for content, label in zip(hashes, labels.tolist(), strict=True):
+        found[content].add(label)
+    if twice := sum(len(different) > 1 for different in found.values()):
+        rule = f"{counted(twice, 'training image')} with two or more different labels (the same pixels)"
+        yield ConfigIssue(("data",), rule, hint="remove those with the wrong label")
+
+
+def _hashes(images: Tensor) -> list[bytes]:
+    array = images.contiguous().cpu().numpy()
+    return [blake2b(image.data, digest_size=16).digest() for image in array]

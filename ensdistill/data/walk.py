@@ -1,0 +1,226 @@
+"""One walk through folders and zip files: every image in there, and every file that is left out with the reason."""
+
+import os
+import stat
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from ensdistill.data.image_files import SUFFIXES, ImageFile, is_image
+from ensdistill.data.names import counted, listed, printable
+from ensdistill.data.zip_names import readable_name
+from ensdistill.errors import DataError
+
+# What systems add to folders and zip files by themselves; nobody misses it.
+_COMPANIONS = {"__macosx", ".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir"}
+
+NO_IMAGE = "not an image that Pillow can read"
+HIDDEN = "hidden, as its name begins with a dot"
+BROKEN_LINK = "a link that leads nowhere"
+LOOP = "a link to a folder that it lies in"
+SPECIAL = "no regular file"
+ZIP_LINK = "a symbolic link in a zip file, which is not followed"
+OUTSIDE = "a path that leads out of the zip file"
+REPLACED = "replaced by a later entry of the same name"
+DENIED = "permission denied"
+HARMLESS = frozenset({NO_IMAGE, HIDDEN})  # reasons that say nothing about lost images
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file or folder that is not read, by its path below the root, and the reason."""
+
+    name: str
+    reason: str
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The folders below the root, and its own name."""
+        return PurePosixPath(self.name).parts
+
+
+@dataclass
+class Found:
+    """What a folder or zip file holds.
+
+    Attributes:
+        root: The folder or zip file.
+        files: The images, in the order of their names.
+        folders: Every folder below the root by its parts, empty ones included.
+        left_out: What is not read.
+        unreadable: Folders that cannot be listed.
+        renamed: Entries of a zip file whose names are in an unknown encoding.
+    """
+
+    root: Path
+    files: list[ImageFile] = field(default_factory=list)
+    folders: set[tuple[str, ...]] = field(default_factory=set)
+    left_out: list[LeftOut] = field(default_factory=list)
+    unreadable: list[LeftOut] = field(default_factory=list)
+    renamed: list[str] = field(default_factory=list)
+
+    def sorted(self) -> "Found":
+        """The same in the order of names."""
+        self.files.sort(key=lambda file: file.parts)
+        for group in (self.left_out, self.unreadable):
+            group.sort(key=lambda one: one.parts)
+        return self
+
+
+def by_reason(left_out: Iterable[LeftOut]) -> Iterator[str]:
+    """Yields one sentence a reason: the number of files, the reason, and up to ten names."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for one in left_out:
+        groups[one.reason].append(one.name)
+    for reason, names in groups.items():
+        yield f"{counted(len(names), 'file')} left out ({reason}): {listed(names)}"
+
+
+def find_files(path: Path) -> Found:
+    """Returns all images of a folder or zip file, however deep, and what is left out.
+
+    Links are followed. An image is what Pillow reads, whatever its suffix; a file with the suffix of an image that is
+    none is an image too, so that reading it fails.
+
+    Raises:
+        DataError: The path is neither a folder nor a readable zip file.
+    """
+    found = Found(path)
+    if path.is_dir():
+        _walk(found, path, (), _around(path))
+    else:
+        _read_directory(found, _opened(path))
+    return found.sorted()
+
+
+# --- folders ---
+
+
+def _walk(found: Found, folder: Path, parts: tuple[str, ...], above: frozenset[tuple[int, int]]) -> None:
+    try:
+        status = folder.stat()
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        found.unreadable.append(LeftOut("/".join(parts) or ".", _reason(error)))
+        return
+    above |= {(status.st_dev, status.st_ino)}
+    for entry in entries:
+        own = (*parts, entry.name)
+        if _is_companion(entry.name):
+            continue
+        try:
+            _look(found, entry, own, above)
+        except OSError as error:
+            found.unreadable.append(LeftOut("/".join(own), _reason(error)))
+
+
+def _around(root: Path) -> frozenset[tuple[int, int]]:
+    """The folders that hold the root: a link to one of them leads back."""
+    around = set()
+    for folder in root.resolve().parents:
+        with suppress(OSError):
+            status = folder.stat()
+            around.add((status.st_dev, status.st_ino))
+    return frozenset(around)
+
+
+def _look(found: Found, entry: os.DirEntry[str], parts: tuple[str, ...], above: frozenset[tuple[int, int]]) -> None:
+    """Adds an entry of a folder, with all below it. Raises OSError if it cannot be examined."""
+    name = "/".join(parts)
+    if entry.name.startswith("."):
+        found.left_out.append(LeftOut(name, HIDDEN))
+        return
+    try:
+        status = entry.stat()  # of what a link leads to
+    except OSError as error:
+        if isinstance(error, PermissionError) or not entry.is_symlink():
+            raise
+        found.left_out.append(LeftOut(name, BROKEN_LINK))
+        return
+    if stat.S_ISDIR(status.st_mode):
+        if (status.st_dev, status.st_ino) in above:
+            found.left_out.append(LeftOut(name, LOOP))
+        else:
+            found.folders.add(parts)
+            _walk(found, Path(entry.path), parts, above)
+        return
+    if not stat.S_ISREG(status.st_mode):
+        found.left_out.append(LeftOut(name, SPECIAL))
+        return
+    _sort_out(found, ImageFile(found.root, name))
+
+
+def _reason(error: OSError) -> str:
+    return DENIED if isinstance(error, PermissionError) else (error.strerror or str(error)).lower()
+
+
+# --- zip files ---
+
+
+def _opened(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        cause = getattr(error, "strerror", None) or error
+        raise DataError(f"{printable(str(path))} is neither a folder nor a readable zip file ({cause})") from error
+
+
+def _read_directory(found: Found, archive: zipfile.ZipFile) -> None:
+    entries: dict[tuple[str, ...], zipfile.ZipInfo] = {}
+    for entry in archive.infolist():
+        name, known = readable_name(entry)
+        parts = tuple(part for part in name.replace("\\", "/").split("/") if part not in ("", "."))
+        if not parts or any(_is_companion(part) for part in parts):
+            continue
+        if not known:
+            found.renamed.append("/".join(parts))
+        if reason := _reason_against(entry, parts):
+            found.left_out.append(LeftOut("/".join(parts), reason))
+            continue
+        found.folders.update(parts[:n] for n in range(1, len(parts)))
+        if name.endswith(("/", "\\")):
+            found.folders.add(parts)
+            continue
+        if parts in entries:
+            found.left_out.append(LeftOut("/".join(parts), REPLACED))
+        entries[parts] = entry
+    for parts, entry in entries.items():
+        if parts not in found.folders:
+            _sort_out(found, ImageFile(found.root, "/".join(parts), archive, entry))
+
+
+def _reason_against(entry: zipfile.ZipInfo, parts: tuple[str, ...]) -> str | None:
+    if ".." in parts:
+        return OUTSIDE
+    if any(part.startswith(".") for part in parts):
+        return HIDDEN
+    if stat.S_ISLNK(entry.external_attr >> 16):
+        return ZIP_LINK
+    return None
+
+
+# --- both ---
+
+
+def _is_companion(name: str) -> bool:
+    return name.lower() in _COMPANIONS or name.startswith("._")
+
+
+def _sort_out(found: Found, file: ImageFile) -> None:
+    """Adds a file to the images or to what is left out."""
+    if PurePosixPath(file.name).suffix.lower() in SUFFIXES or _content_is_image(file):
+        found.files.append(file)
+    else:
+        found.left_out.append(LeftOut(file.name, NO_IMAGE))
+
+
+def _content_is_image(file: ImageFile) -> bool:
+    """By the first bytes. A file that cannot be opened counts as an image: reading it reports the cause."""
+    try:
+        with file.open() as stream:
+            return is_image(stream, file.name)
+    except Exception:  # of the file system, of zip files and of decoders
+        return True

@@ -1,0 +1,24 @@
+"""Random edits of data, 25 of each kind: each is read or refused, and no file is lost without a word."""
+
+import pytest
+
+from tests.fuzz_data import Case, cases, failure, outcome
+
+
+@pytest.mark.parametrize("kind", ["npz", "zip", "folder"])
+def test_edited_data_are_read_or_refused_in_our_own_words(kind: str) -> None:
+    outcomes = list[str]()
+    tried = [case for case in cases(0, 25) if case.kind == kind]
+    assert [told for case in tried if (told := failure(case, lambda case: outcomes.append(outcome(case))))] == []
+    assert {one.partition(":")[0] for one in outcomes} == {"read", "refused"}
+    assert len(outcomes) == 25
+
+
+def test_a_file_that_is_lost_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ensdistill.data.image_folder._about_files", lambda found, layout: ())
+    lost = [str(failure(Case("folder", n, 0), outcome)) for n in range(25)]
+    assert any("AssertionError" in one and "named of" in one for one in lost)
+
+
+def test_a_foreign_exception_fails() -> None:
+    assert "ZeroDivisionError" in str(failure(Case("npz", 0, 0), lambda case: 1 / 0))

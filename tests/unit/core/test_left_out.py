@@ -1,0 +1,611 @@
+"""Files that are no images, cannot be read, or lie elsewhere: read, refused or named, and never gone without a word."""
+
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ensdistill.classify import find_images
+from ensdistill.data import ImageFolder, Source
+from ensdistill.data.image_files import ImageFile
+from ensdistill.data.walk import find_files
+from ensdistill.errors import DataError
+
+RNG = np.random.default_rng(0)
+
+
+def picture(file: Path, form: str = "png") -> Path:
+    """One noisy image of 4x4 pixels."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(RNG.integers(0, 256, (4, 4, 3), dtype=np.uint8)).save(file, form)
+    return file
+
+
+def pictures(root: Path, *classes: str, count: int = 2) -> Path:
+    for name in classes:
+        for n in range(count):
+            picture(root / name / f"{n}.png")
+    return root
+
+
+def read(path: Path) -> Source:
+    return ImageFolder(path=str(path), size=4)()
+
+
+def warnings_of(path: Path) -> str:
+    return "\n".join(map(str, read(path).warnings))
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        read(path)
+    return str(caught.value)
+
+
+def per_class(source: Source) -> dict[str, int]:
+    return dict(zip(source.class_names, source.pool.labels.bincount().tolist(), strict=True))
+
+
+# --- folders ---
+
+
+def test_class_folders_that_are_links_are_read(tmp_path: Path) -> None:
+    root, elsewhere = pictures(tmp_path / "in", "cat", "dog"), pictures(tmp_path / "else", "owl", count=3)
+    (root / "owl").symlink_to(elsewhere / "owl")
+    assert per_class(read(root)) == {"cat": 2, "dog": 2, "owl": 3}
+
+
+def test_parts_and_single_images_that_are_links_are_read(tmp_path: Path) -> None:
+    root, elsewhere = pictures(tmp_path / "in/train", "cat", "dog").parent, pictures(tmp_path / "else", "cat", "dog")
+    (root / "test").symlink_to(elsewhere)
+    (root / "train/cat/2.png").symlink_to(picture(tmp_path / "one.png"))
+    source = read(root)
+    assert source.test is not None
+    assert (len(source.test), len(source.pool)) == (4, 5)
+
+
+def test_the_whole_folder_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(pictures(tmp_path / "in", "cat", "dog"))
+    assert per_class(read(tmp_path / "link")) == {"cat": 2, "dog": 2}
+
+
+def test_a_link_to_nowhere_and_a_link_to_itself_are_named(tmp_path: Path) -> None:
+    root = pictures(tmp_path, "cat", "dog")
+    (root / "cat/gone.png").symlink_to(tmp_path / "nothing")
+    (root / "cat/self.png").symlink_to("self.png")
+    (root / "owl").symlink_to(tmp_path / "nowhere")
+    words = "3 files left out (a link that leads nowhere): cat/gone.png, cat/self.png, owl"
+    assert words in warnings_of(root)
+
+
+def test_links_in_a_circle_end_and_are_named(tmp_path: Path) -> None:
+    root = pictures(tmp_path, "cat", "dog")
+    (root / "cat/again").symlink_to(root)
+    (root / "dog/up").symlink_to("..")
+    assert per_class(read(root)) == {"cat": 2, "dog": 2}
+    assert "2 files left out (a link to a folder that it lies in): cat/again, dog/up" in warnings_of(root)
+
+
+def test_one_folder_may_be_linked_to_twice(tmp_path: Path) -> None:
+    root, elsewhere = pictures(tmp_path / "in", "cat"), pictures(tmp_path / "else", "x")
+    (root / "dog").symlink_to(elsewhere / "x")
+    (root / "owl").symlink_to(elsewhere / "x")
+    assert per_class(read(root)) == {"cat": 2, "dog": 2, "owl": 2}
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_images_in_folders_of_a_class_are_of_that_class_in_every_part(tmp_path: Path, zipped: bool) -> None:
+    root = tmp_path / "in"
+    for part in ("train", "val", "test"):
+        pictures(root / part, "cat", "dog")
+        pictures(root / part / "cat", "more", "more/and more")
+    source = read(zip_of(root) if zipped else root)
+    assert source.test is not None
+    assert source.validation is not None
+    parts = (source.pool, source.validation, source.test)
+    assert [part.labels.bincount().tolist() for part in parts] == [[6, 2]] * 3
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("a.tif", "tiff"),
+        ("a.TIFF", "tiff"),
+        ("a.gif", "gif"),
+        ("a.jfif", "jpeg"),
+        ("a.JPG", "jpeg"),
+        ("a.jpe", "jpeg"),
+        ("a.Png", "png"),
+        ("a", "png"),
+        ("image of a cat", "jpeg"),
+        ("a.b.c", "webp"),
+        ("a.dat", "bmp"),
+        ("a.png", "jpeg"),
+        ("a.tga", "tga"),
+        ("a.pcx", "pcx"),
+        ("a.pgm", "ppm"),
+        ("a.qoi", "qoi"),
+        ("a.ico", "ico"),
+        ("a.jp2", "jpeg2000"),
+    ],
+)
+@pytest.mark.parametrize("zipped", [False, True])
+def test_whatever_pillow_reads_is_read_whatever_its_suffix(tmp_path: Path, name: str, form: str, zipped: bool) -> None:
+    root = pictures(tmp_path / "in", "cat", "dog")
+    picture(root / "dog" / name, form)
+    source = read(zip_of(root) if zipped else root)
+    assert per_class(source) == {"cat": 2, "dog": 3}
+    assert source.warnings == ()
+
+
+def test_files_that_are_no_images_are_counted_and_ten_of_them_named(tmp_path: Path) -> None:
+    root = pictures(tmp_path, "cat", "dog")
+    for n in range(12):
+        (root / "cat" / f"note {n:02}.txt").write_text("no image")
+    for n, content in enumerate((b"\x00\x01", b"P3 players", b"{}", b"%PDF-1.7", b"%!PS-Adobe-3.0 EPSF-3.0\n", b"")):
+        (root / f"{n}").write_bytes(content)
+    words = warnings_of(root)
+    assert "18 files left out (not an image that Pillow can read): 0, 1, 2, 3, 4, 5, cat/note 00.txt" in words
+    assert words.split("\n")[0].endswith("cat/note 03.txt and 8 more")
+
+
+def test_what_systems_add_by_themselves_is_passed_over(tmp_path: Path) -> None:
+    root = pictures(tmp_path, "cat", "dog")
+    for name in (".DS_Store", "cat/Thumbs.db", "cat/desktop.ini", "cat/._0.png", "__MACOSX/cat/._0.png"):
+        (root / name).parent.mkdir(exist_ok=True, parents=True)
+        (root / name).write_bytes(b"x")
+    picture(root / "cat/@eaDir/0.png/SYNOPHOTO_THUMB_M.jpg", "jpeg")
+    assert per_class(read(root)) == {"cat": 2, "dog": 2}
+    assert read(root).warnings == ()
+
+
+def test_hidden_images_and_folders_are_named(tmp_path: Path) -> None:
+    root = pictures(tmp_path, "cat", "dog", ".ipynb_checkpoints")
+    picture(root / "cat/.0.png")
+    assert per_class(read(root)) == {"cat": 2, "dog": 2}
+    assert "2 files left out (hidden, as its name begins with a dot): .ipynb_checkpoints, cat/.0.png" in warnings_of(
+        root
+    )
+
+
+@pytest.mark.parametrize("part", ["", "train", "val", "test"])
+@pytest.mark.parametrize("content", ["nothing", "text", "broken link", "folder"])
+def test_a_class_from_which_nothing_is_read_is_refused_in_every_part(tmp_path: Path, part: str, content: str) -> None:
+    root = tmp_path / "in"
+    for name in {part, "train"} if part else [""]:
+        pictures(root / name, "cat", "dog", *(["owl"] if name != part else []))
+    owl = root / part / "owl"
+    owl.mkdir()
+    if content == "text":
+        (owl / "owl.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    if content == "broken link":
+        (owl / "owl.png").symlink_to("nothing")
+    if content == "folder":
+        (owl / "more").mkdir()
+    words = refusal(root)
+    folder = str(Path(part) / "owl")
+    assert f"no image in class folder {folder}" in words
+    if content == "text":
+        assert f"1 file left out (not an image that Pillow can read): {folder}/owl.heic" in words
+
+
+def test_images_in_no_class_folder_or_beside_the_parts_are_named(tmp_path: Path) -> None:
+    root = pictures(tmp_path / "in" / "train", "cat", "dog").parent
+    pictures(root, "extra")
+    for name in ("cover.png", "train/cover.png"):
+        picture(root / name)
+    words = warnings_of(root)
+    assert "2 files left out (in no class folder): cover.png, train/cover.png" in words
+    assert "2 files left out (in a folder beside train/" in words
+    assert "extra/0.png, extra/1.png" in words
+
+
+def test_a_part_without_class_folders_is_named(tmp_path: Path) -> None:
+    root = pictures(tmp_path / "in" / "train", "cat", "dog").parent
+    picture(root / "test" / "0001.png")
+    (root / "val").mkdir()
+    source = read(root)
+    assert source.test is None
+    assert source.validation is None
+    words = "\n".join(map(str, source.warnings))
+    assert "1 file left out (in no class folder): test/0001.png" in words
+    assert "test/ holds no image in a class folder and is not used" in words
+    assert "val/ holds no image in a class folder and is not used" in words
+
+
+def test_a_pipe_is_no_image_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(pictures(tmp_path, "cat", "dog") / "cat/pipe.png")
+    assert "1 file left out (no regular file): cat/pipe.png" in warnings_of(tmp_path)
+
+
+# --- permissions: root may read everything, so the refusal of the system is put in its place ---
+
+
+@pytest.fixture
+def locked(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Locks a file or folder as another user sees it."""
+    closed = set[str]()
+    scandir, opened = os.scandir, Path.open
+
+    def refuse(path: object) -> None:
+        if str(path) in closed:
+            raise PermissionError(13, "Permission denied", str(path))
+
+    def scan(path: Path) -> object:
+        refuse(path)
+        return scandir(path)
+
+    def open_(path: Path, *words: object, **more: object) -> object:
+        refuse(path)
+        return opened(path, *words, **more)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    monkeypatch.setattr(Path, "open", open_)
+    return lambda path: closed.add(str(path))
+
+
+def test_folders_that_may_not_be_read_are_refused_together(tmp_path: Path, locked: Callable[[Path], None]) -> None:
+    root = pictures(tmp_path, "cat", "dog", "owl")
+    locked(root / "owl")
+    locked(root / "cat")
+    assert "2 folders" in refusal(root)
+    assert "cannot be read (permission denied): cat, owl" in refusal(root)
+
+
+def test_files_that_may_not_be_read_are_refused_together(tmp_path: Path, locked: Callable[[Path], None]) -> None:
+    root = pictures(tmp_path, "cat", "dog")
+    for file in (root / "cat/0.png", root / "dog/1.png", picture(root / "dog/no suffix")):
+        locked(file)
+    words = "3 images cannot be read: permission denied; make it readable for this user: cat/0.png, dog/1.png"
+    assert words in refusal(root)
+    assert "remove or replace" not in refusal(root)
+
+
+def test_predict_names_a_folder_that_may_not_be_read(tmp_path: Path, locked: Callable[[Path], None]) -> None:
+    root = pictures(tmp_path, "cat", "dog")
+    locked(root / "dog")
+    images = find_images([root])
+    assert [file.name for file in images.files] == ["cat/0.png", "cat/1.png"]
+    assert images.unread == ["1 file left out (permission denied): dog"]
+
+
+# --- broken images ---
+
+
+def test_all_broken_images_of_all_parts_are_reported_together_by_cause(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    pictures(root / "train", "cat", "dog", count=15)
+    pictures(root / "test", "cat", "dog")
+    for n in range(12):
+        (root / f"train/cat/{n}.png").write_bytes(b"")
+    (root / "test/dog/0.png").write_bytes(b"no image")
+    whole = picture(root / "train/dog/0.jpg", "jpeg").read_bytes()
+    (root / "train/dog/0.jpg").write_bytes(whole[:-40])
+    empty, cut, text = refusal(root).split("\n")
+    assert empty.startswith("data.path: 12 images cannot be read: the file is empty; remove or replace it: train/cat/0")
+    assert empty.endswith(" and 2 more")
+    assert cut == "data.path: 1 image cannot be read: it is truncated; remove or replace it: train/dog/0.jpg"
+    assert "it is not an image that Pillow can read" in text
+    assert text.endswith(": test/dog/0.png")
+
+
+def test_an_image_of_too_many_pixels_is_called_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = pictures(tmp_path, "cat", "dog")
+    Image.new("1", (15, 15)).save(root / "cat/big.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert "it has more than 200 pixels, the most that are read; make it smaller: cat/big.png" in refusal(root)
+
+
+def test_an_image_of_many_pixels_is_read_without_a_foreign_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    root = pictures(tmp_path, "cat", "dog")
+    Image.new("1", (15, 15)).save(root / "cat/big.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)
+    assert per_class(read(root)) == {"cat": 3, "dog": 2}
+    assert not list(recwarn)
+
+
+def test_damaged_exif_data_do_not_make_an_image_unreadable(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4), "red").save(tmp_path / "x.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xffgarbage")
+    assert ImageFile(tmp_path, "x.jpg").pixels((3, 4, 4)).shape == (3, 4, 4)
+
+
+def test_of_several_frames_the_first_is_read_and_the_file_is_named(tmp_path: Path) -> None:
+    root = pictures(tmp_path, "cat", "dog")
+    frames = [Image.new("RGB", (4, 4), color) for color in ("white", "red", "blue")]
+    for name in ("a.gif", "b.tif", "c.webp", "d.png"):
+        frames[0].save(root / "cat" / name, save_all=True, append_images=frames[1:])
+        assert ImageFile(root, f"cat/{name}").pixels((3, 4, 4)).min() == 255
+    assert "4 files with several frames, of which the first is read: cat/a.gif, cat/b.tif" in warnings_of(root)
+
+
+# --- the values of pixels ---
+
+
+def test_floats_from_0_to_1_are_scaled_and_others_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 0.5, 1]], dtype=np.float32)).save(tmp_path / "x.tif")
+    assert ImageFile(tmp_path, "x.tif").pixels((1, 1, 3)).tolist() == [[[0, 128, 255]]]
+    for values in ([[0, 127.5, 255]], [[-1, 0, 1]], [[0, np.nan, 1]]):
+        Image.fromarray(np.array(values, dtype=np.float32)).save(tmp_path / "x.tif")
+        with pytest.raises(DataError, match=r"x\.tif cannot be read: its floats are not all from 0 to 1"):
+            ImageFile(tmp_path, "x.tif").pixels((1, 1, 3))
+
+
+def test_32_bits_are_read_on_the_scale_of_16_and_refused_beyond(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 257, 65535]], dtype=np.int32)).save(tmp_path / "x.tif")
+    assert ImageFile(tmp_path, "x.tif").pixels((1, 1, 3)).tolist() == [[[0, 1, 255]]]
+    Image.fromarray(np.array([[0, 70_000, 1 << 30]], dtype=np.int32)).save(tmp_path / "x.tif")
+    with pytest.raises(DataError, match="not all from 0 to 65535"):
+        ImageFile(tmp_path, "x.tif").pixels((1, 1, 3))
+
+
+def png(file: Path, bits: int, color: int, transparent: bytes, row: bytes) -> Path:
+    """A PNG of 8x1 pixels of one color, which is the transparent one."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", 8, 1, bits, color, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"tRNS", transparent) + chunk(b"IDAT", zlib.compress(b"\0" + row))
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b""))
+    return file
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("bits", "color", "transparent", "row"),
+    [
+        (16, 0, b"\0\0", b"\0\0" * 8),
+        (16, 0, b"\x12\x34", b"\x12\x34" * 8),
+        (8, 0, b"\0\x07", b"\x07" * 8),
+        (4, 0, b"\0\x03", b"\x33" * 4),
+        (2, 0, b"\0\x01", b"\x55" * 2),
+        (1, 0, b"\0\0", b"\0"),
+        (16, 2, b"\x12\x34" * 3, b"\x12\x34" * 24),
+        (8, 2, b"\0\x07" * 3, b"\x07" * 24),
+    ],
+    ids=["gray 16 black", "gray 16", "gray 8", "gray 4", "gray 2", "gray 1", "color 16", "color 8"],
+)
+def test_the_transparent_color_of_a_png_of_any_depth_lies_on_white(
+    tmp_path: Path, channels: int, bits: int, color: int, transparent: bytes, row: bytes
+) -> None:
+    png(tmp_path / "x.png", bits, color, transparent, row)
+    assert ImageFile(tmp_path, "x.png").pixels((channels, 1, 8)).min() == 255
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA", "P"])
+def test_gray_and_palettes_with_an_alpha_channel_lie_on_white(tmp_path: Path, mode: str) -> None:
+    if mode == "P":
+        noise = Image.fromarray(RNG.integers(0, 200, (4, 4, 3), dtype=np.uint8))
+        noise.quantize(4).save(tmp_path / "x.png", transparency=bytes(4))
+    else:
+        Image.new(mode, (4, 4), 0).save(tmp_path / "x.png")
+    assert ImageFile(tmp_path, "x.png").pixels((3, 4, 4)).min() == 255
+
+
+# --- zip files ---
+
+
+def zip_of(root: Path, rename: Callable[[str], str] = str, **options: int) -> Path:
+    file = root.with_suffix(".zip")
+    with zipfile.ZipFile(file, "w", **options) as archive:
+        for path in sorted(root.rglob("*")):
+            if path.is_file():
+                archive.writestr(rename(path.relative_to(root).as_posix()), path.read_bytes())
+    return file
+
+
+class Unmarked(zipfile.ZipInfo):
+    """An entry whose name is in some encoding, and not marked as UTF-8."""
+
+    encoding = "cp932"
+
+    def _encodeFilenameFlags(self) -> tuple[bytes, int]:  # noqa: N802 - zipfile's own name
+        return self.filename.encode(self.encoding), self.flag_bits & ~0x800
+
+
+def unmarked_zip(root: Path, encoding: str) -> Path:
+    with zipfile.ZipFile(root.with_suffix(".zip"), "w") as archive:
+        for path in sorted(root.rglob("*.png")):
+            entry = Unmarked(path.relative_to(root).as_posix())
+            entry.encoding = encoding
+            archive.writestr(entry, path.read_bytes())
+    return root.with_suffix(".zip")
+
+
+@pytest.mark.parametrize("prefix", ["", "pets\\", "C:\\data\\pets\\", "/pets/", "./pets/", "a/b/c/"])
+def test_backslashes_drives_and_folders_around_the_classes_are_understood(tmp_path: Path, prefix: str) -> None:
+    root = pictures(tmp_path / "in", "cat", "dog")
+    slash = "\\" if "\\" in prefix or not prefix else "/"
+    source = read(zip_of(root, lambda name: prefix + name.replace("/", slash)))
+    assert per_class(source) == {"cat": 2, "dog": 2}
+
+
+def test_an_entry_that_leads_out_of_the_zip_file_is_named(tmp_path: Path) -> None:
+    root = pictures(tmp_path / "in", "cat", "dog")
+    file = zip_of(root)
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("../owl/1.png", b"x")
+    assert "1 file left out (a path that leads out of the zip file): ../owl/1.png" in warnings_of(file)
+
+
+def test_a_link_in_a_zip_file_is_named(tmp_path: Path) -> None:
+    file = zip_of(pictures(tmp_path / "in", "cat", "dog"))
+    with zipfile.ZipFile(file, "a") as archive:
+        link = zipfile.ZipInfo("owl")
+        link.external_attr = 0o120777 << 16
+        archive.writestr(link, "../else/owl")
+    assert "1 file left out (a symbolic link in a zip file, which is not followed): owl" in warnings_of(file)
+
+
+def test_an_empty_class_folder_of_a_zip_file_is_refused(tmp_path: Path) -> None:
+    file = zip_of(pictures(tmp_path / "in", "cat", "dog"))
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("owl/", b"")
+    assert "no image in class folder owl (it is empty)" in refusal(file)
+
+
+def test_of_two_entries_of_one_name_the_later_is_read_and_the_name_is_told(tmp_path: Path) -> None:
+    root = pictures(tmp_path / "in", "cat", "dog")
+    file = zip_of(root)
+    with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("cat/0.png", (root / "dog/0.png").read_bytes())
+    source = read(file)
+    assert per_class(source) == {"cat": 2, "dog": 2}
+    assert (source.pool.images[0] == source.pool.images[2]).all()
+    assert "1 file left out (replaced by a later entry of the same name): cat/0.png" in str(source.warnings[0])
+
+
+def marked(file: Path, local: int, central: int, change: Callable[[bytearray, int], None]) -> Path:
+    """The zip file with a change at these offsets of every header."""
+    raw = bytearray(file.read_bytes())
+    for mark, offset in ((b"PK\x03\x04", local), (b"PK\x01\x02", central)):
+        at = 0
+        while (at := raw.find(mark, at)) != -1:
+            change(raw, at + offset)
+            at += 4
+    file.write_bytes(bytes(raw))
+    return file
+
+
+def test_a_password_is_called_a_password(tmp_path: Path) -> None:
+    def encrypt(raw: bytearray, at: int) -> None:
+        raw[at] |= 1
+
+    words = refusal(marked(zip_of(pictures(tmp_path / "in", "cat", "dog")), 6, 8, encrypt))
+    assert words == (
+        "data.path: 4 images cannot be read: it is encrypted with a password; extract the archive and give the folder: "
+        "cat/0.png, cat/1.png, dog/0.png, dog/1.png"
+    )
+
+
+@pytest.mark.parametrize(("method", "name"), [(9, "Deflate64"), (98, "PPMd"), (77, "method 77")])
+def test_a_compression_that_cannot_be_read_is_called_by_its_name(tmp_path: Path, method: int, name: str) -> None:
+    def compress(raw: bytearray, at: int) -> None:
+        raw[at] = method
+
+    words = refusal(marked(zip_of(pictures(tmp_path / "in", "cat", "dog")), 8, 10, compress))
+    assert f"4 images cannot be read: it is compressed by {name}, which Python does not read" in words
+    assert "replace it" not in words
+
+
+def test_damage_inside_a_zip_file_is_called_so(tmp_path: Path) -> None:
+    file = zip_of(pictures(tmp_path / "in", "cat", "dog"))
+    raw = bytearray(file.read_bytes())
+    raw[raw.find(b"IDAT") + 6] ^= 255
+    file.write_bytes(bytes(raw))
+    words = "1 image cannot be read: it is damaged inside the zip file (Bad CRC-32); replace it: cat/0.png"
+    assert words in refusal(file)
+
+
+@pytest.mark.parametrize("name", ["in.tar.gz", "in.7z", "in.zip"])
+def test_a_file_that_is_no_zip_file_is_refused_with_the_cause(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"\x1f\x8b something else")
+    assert f"{name} is neither a folder nor a readable zip file (File is not a zip file)" in refusal(tmp_path / name)
+
+
+@pytest.mark.parametrize("encoding", ["cp932", "gbk", "cp1251", "euc-kr"])
+def test_names_in_an_unknown_encoding_are_warned_about(tmp_path: Path, encoding: str) -> None:
+    names = {"cp932": "猫", "gbk": "狗", "cp1251": "кот", "euc-kr": "고양이"}
+    root = pictures(tmp_path / "in", names[encoding], "dog")
+    words = warnings_of(unmarked_zip(root, encoding))
+    assert "names of 2 entries of the zip file are in an unknown encoding and read as cp437" in words
+    assert "UTF-8" in words
+
+
+def test_names_that_are_utf_8_without_the_mark_are_read_as_such(tmp_path: Path) -> None:
+    source = read(unmarked_zip(pictures(tmp_path / "in", "猫", "кот"), "utf-8"))
+    assert (source.class_names, source.warnings) == (("кот", "猫"), ())
+
+
+def test_the_unicode_name_of_info_zip_is_taken(tmp_path: Path) -> None:
+    root = pictures(tmp_path / "in", "猫", "犬")
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for path in sorted(root.rglob("*.png")):
+            name = path.relative_to(root).as_posix()
+            entry = Unmarked(name)
+            content = b"\1" + struct.pack("<I", zlib.crc32(name.encode("cp932"))) + name.encode()
+            entry.extra = struct.pack("<HH", 0x7075, len(content)) + content
+            archive.writestr(entry, path.read_bytes())
+    source = read(tmp_path / "x.zip")
+    assert (source.class_names, source.warnings) == (("犬", "猫"), ())
+
+
+# --- names ---
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX systems only")
+def test_the_name_of_a_class_that_is_no_utf_8_is_refused_and_that_of_a_file_is_read(tmp_path: Path) -> None:
+    root = pictures(tmp_path, "cat", "dog", "owl")
+    os.rename(root / "cat/0.png", os.fsencode(root / "cat") + b"/caf\xe9.png")
+    assert per_class(read(root)) == {"cat": 2, "dog": 2, "owl": 2}
+    Path(os.fsdecode(os.fsencode(root / "dog") + b"/\xe9.txt")).write_text("no image")
+    assert r"dog/\xe9.txt" in warnings_of(root)
+    os.rename(root / "owl", os.fsencode(root) + b"/caf\xe9")
+    assert refusal(root) == r"data.path: the name of class folder caf\xe9 is not UTF-8; rename it"
+
+
+def test_a_name_stays_on_one_line_and_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    root = pictures(tmp_path, "cat", "dog")
+    (root / "cat/two\nlines\x1b[31m.txt").write_text("no image")
+    assert r"cat/two\nlines\x1b[31m.txt" in warnings_of(root)
+
+
+def test_composed_and_decomposed_names_are_one_class(tmp_path: Path) -> None:
+    pictures(tmp_path / "train", "caf\u00e9", "dog")
+    pictures(tmp_path / "test", "cafe\u0301", "dog")
+    source = read(tmp_path)
+    assert source.class_names == ("caf\u00e9", "dog")
+    assert source.test is not None
+    assert source.test.labels.tolist() == [0, 0, 1, 1]
+
+
+def test_two_folders_of_one_name_are_one_class_and_named(tmp_path: Path) -> None:
+    root = pictures(tmp_path, "caf\u00e9", "cafe\u0301", "dog")
+    assert per_class(read(root)) == {"caf\u00e9": 4, "dog": 2}
+    assert "2 folders have the class name 'caf\u00e9'" in warnings_of(root)
+
+
+def test_a_class_of_another_part_is_refused_with_the_near_one(tmp_path: Path) -> None:
+    pictures(tmp_path / "train", "cat", "dog")
+    pictures(tmp_path / "val", "Cat", "dog")
+    assert "1 class of val/ not in train/: Cat; did you mean cat?" in refusal(tmp_path)
+
+
+# --- prediction walks the same way ---
+
+
+def test_prediction_and_training_read_the_same_files(tmp_path: Path) -> None:
+    root = pictures(tmp_path / "in", "cat", "dog")
+    picture(root / "dog/a.tif", "tiff")
+    picture(root / "dog/deep/er/no suffix", "png")
+    (root / "dog/readme.txt").write_text("hello")
+    (root / "cat/gone.png").symlink_to("nothing")
+    (root / "loop").symlink_to("..")
+    images = find_images([root])
+    assert [file.name for file in images.files] == [file.name for file in find_files(root).files]
+    assert len(images.files) == 6
+    assert images.left_out == ["1 file left out (not an image that Pillow can read): dog/readme.txt"]
+    assert images.unread == [
+        "1 file left out (a link that leads nowhere): cat/gone.png",
+        "1 file left out (a link to a folder that it lies in): loop",
+    ]
+
+
+def test_a_path_that_cannot_be_is_refused_in_our_words(tmp_path: Path) -> None:
+    for path, words in (
+        ("x" * 300, "File name too long"),
+        ("a\0b", "null"),
+        ("~nobody-of-this-name/x", "does not exist|cannot be read"),
+    ):
+        with pytest.raises(DataError, match=words):
+            ImageFolder(path=path)()
+    with pytest.raises(DataError, match="file name too long"):
+        find_images(["x" * 300])

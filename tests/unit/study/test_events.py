@@ -1,0 +1,148 @@
+"""The event log: each event is a class, the first line is the format, and no other format is read."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from ensdistill.errors import DataError
+from ensdistill_tune import labels
+from ensdistill_tune.events import (
+    FORMAT,
+    EpochReported,
+    Event,
+    ReportWritten,
+    SessionEnded,
+    SessionStarted,
+    TeachersReady,
+    TestEvaluated,
+    TrialEnded,
+    TrialResumed,
+    TrialStarted,
+)
+from ensdistill_tune.journal import EventLog, read_journal
+from ensdistill_tune.record import StudyFolder, TrialRecord, row_of, trial_of
+from ensdistill_tune.report import words
+from ensdistill_tune.report.figures.portraits import reliability
+from ensdistill_tune.space import Study
+from ensdistill_tune.subjects import Diagnostics, NetworkDiagnostics, TestMetrics
+from ensdistill_tune.watch import Outside
+from tests.tiny import TinyStudy
+from tests.unit.report.synthetic import facts
+
+SAMPLED = {"a": 1, "b": 1.0, "c": True, "d": "x", "e": [1, {"f": None}], "g": 0.1 + 0.2}
+ROW = TestMetrics(kind="candidate", trial=2, metrics=[{"nll": 0.1 + 0.2}])
+DRAWN = NetworkDiagnostics(kind="ensemble", ece=0.1, reliability=[(0.5, 0.4, 3)], entropy=[0.3])
+EVENTS: list[Event] = [
+    SessionStarted(versions={"torch": "2"}),
+    TeachersReady(ensemble={"nll": 0.1}, teacher_mean={"nll": 0.2}, hashes={"data_hash": "x"}),
+    TrialStarted(trial=1, sampled=SAMPLED, changes=[{"after": 1, "settings": {"a": 2}}], parent=3, memory={"k": [1]}),
+    TrialResumed(trial=1),
+    EpochReported(trial=1, metrics={"epoch": 1, "val/nll": 1e-17}),
+    TrialEnded(trial=1, state="failed", error="no memory", error_kind="OutOfMemoryError"),
+    TestEvaluated(who=[[1, 2]], results=[ROW], diagnostics=Diagnostics(split="test", images=3, networks=[DRAWN])),
+    SessionEnded(state="finished", metrics={"best/nll": 0.1}, confirmed={2: {"mean": 0.1}}, best=2, files=["a"]),
+    ReportWritten(note="text", files=["report.html"]),
+]
+
+
+def written(home: Path, *lines: Any) -> Path:
+    home.mkdir(exist_ok=True)
+    (home / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return home / "journal.jsonl"
+
+
+def test_every_event_comes_out_of_the_log_as_it_went_in(tmp_path: Path) -> None:
+    assert {type(event) for event in EVENTS} == set(get_args(get_args(Event)[0]))
+    log = EventLog(tmp_path / "journal.jsonl")
+    for event in EVENTS:
+        log.append(event)
+    read = read_journal(tmp_path / "journal.jsonl")
+    assert read == EVENTS
+    assert repr(read[2]) == repr(EVENTS[2])  # 1, 1.0 and true are three values
+
+
+def test_the_first_line_is_the_format_and_is_written_once(tmp_path: Path) -> None:
+    for _ in range(2):
+        EventLog(tmp_path / "journal.jsonl").append(SessionStarted())
+    lines = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
+    assert lines[0] == {"format": FORMAT}
+    assert [line.get("event") for line in lines[1:]] == ["session_started"] * 2
+
+
+@pytest.mark.parametrize(
+    ("first", "reason"),
+    [
+        ({"format": FORMAT + 1}, f"has format {FORMAT + 1}, this version reads format {FORMAT}"),
+        ({"event": "session", "at": 0.0}, "has no format number"),
+        ([1], "has no format number"),
+    ],
+    ids=str,
+)
+def test_a_log_of_another_format_is_refused_in_one_sentence(first: Any, reason: str, tmp_path: Path) -> None:
+    file = written(tmp_path / "s", first, {"event": "session_started", "at": 0.0})
+    study = Study.model_validate({"search": {"seed": {"choice": [1, 2]}}})
+    folder = StudyFolder(tmp_path / "s")
+    folder.write_summary({"study": study.model_dump(mode="json"), "state": "finished"})
+    for reader in (read_journal, lambda _: Outside(folder, "").look()):
+        with pytest.raises(DataError) as caught:
+            reader(file)
+        assert str(caught.value).startswith(f"{file}: {reason}")
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"event": "trial_strated", "at": 0.0, "trial": 1},
+        {"event": "trial_started", "at": 0.0},
+        {"event": "trial_resumed", "at": 0.0, "trial": 1, "more": 2},
+        {"event": "epoch_reported", "at": 0.0, "trial": 1, "metrics": {"val/nll": "low"}},
+        3,
+    ],
+    ids=str,
+)
+def test_what_is_no_event_is_named_by_its_line(line: Any, tmp_path: Path) -> None:
+    file = written(tmp_path, {"format": FORMAT}, {"event": "session_started", "at": 0.0}, line)
+    with pytest.raises(DataError, match=r"journal\.jsonl, line 3: damaged"):
+        read_journal(file)
+
+
+def test_numbers_that_json_does_not_have_are_not_written(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "journal.jsonl")
+    with pytest.raises(ValueError, match="finite"):
+        log.append(EpochReported(trial=1, metrics={"val/nll": float("nan")}))
+
+
+def test_a_row_of_a_trial_gives_its_name_again() -> None:
+    change = {"after": 3, "settings": {"training.lr": 0.1}}
+    trial = TrialRecord(
+        4, None, {"seed": 3}, "hash", "finished", [{"epoch": 1.0}], confirms=2, seed=7, changes=[change]
+    )
+    again = trial_of(json.loads(json.dumps(row_of(trial))))
+    assert (again.name, again.settings, again.last) == (trial.name, trial.settings, trial.last)
+
+
+def test_files_of_a_study_hold_rows_and_no_labels(tiny: TinyStudy) -> None:
+    summary = tiny.summary
+    assert {"replicates_done", "replicates_planned"} < summary.keys()
+    assert summary["best"].keys() == row_of(TrialRecord(1, None, {}, "")).keys()
+    for name in ("study.json", "confirmation.json", "portraits.json"):
+        text = (tiny.home / name).read_text()
+        for label in ("ensemble of", "one teacher", "baseline kd", f'"{summary["best"]["trial"]:03d}'):
+            assert label not in text.replace(json.loads((tiny.home / "confirmation.json").read_text())["verdict"], "")
+
+
+def test_what_things_are_called_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = facts(30)
+    before = [words.how_close(known), words.worth(known)]
+    names = [trace.name.split(", ")[-1] for trace in reliability(known).data]  # type: ignore[union-attr]
+    for label in ("ensemble_label", "trial_label"):
+        monkeypatch.setattr(labels, label, lambda _: "something else")
+    monkeypatch.setattr(labels, "TEACHER_MEAN", "something else")
+    assert [words.how_close(known), words.worth(known)] == before
+    assert [trace.name.split(", ")[-1] for trace in reliability(known).data] == names  # type: ignore[union-attr]
+    assert set(known.tested_rows) == {"something else"}
+    assert replace(known, tested=()).teachers_beside
