@@ -121,7 +121,7 @@ def _distill(options: argparse.Namespace) -> int:
         read_checkpoint(Path(options.resume))  # a bad one is told before teachers are trained
     data, ensemble = load_everything(config, options.studies, options.device)
     if options.out is None:
-        out = _claim_folder(default_folder(options.studies, config, data.identity, ensemble.identity), config)
+        out = _claim_folder(default_folder(options.studies, config, data.identity), config)
     _check_same(out, data, ensemble)
     distiller = distill(config, ensemble, data, resume=options.resume)
     write_text(out / "config.yaml", to_yaml(config))
