@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ensdistill.command_line import quoted
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.optional import need
 from ensdistill.shipped import Shape, described, open_deployed
@@ -111,4 +112,6 @@ def _file_of(path: Path) -> Path:
     for name in (STUDENT_FILE, ONNX_FILE, PT2_FILE):
         if (path / name).is_file():
             return path / name
-    raise DataError(f"{path}: no exported model in this folder; write one with `ensdistill export RUN --out {path}`")
+    raise DataError(
+        f"{path}: no exported model in this folder; write one with `ensdistill export RUN --out {quoted(path)}`"
+    )

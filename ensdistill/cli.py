@@ -2,10 +2,7 @@
 
 import argparse
 import json
-import os
-import shlex
 import sys
-import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -15,19 +12,21 @@ from typing import Any
 import torch
 from torch import nn
 
+from ensdistill.boundary import run_command
 from ensdistill.checkpoint import read_checkpoint
 from ensdistill.classifier import open_classifier
 from ensdistill.classify import WRITERS, classify, find_images, harmless, tell, watched
+from ensdistill.command_line import command_line
 from ensdistill.config import Config, load_config, presets, to_yaml
 from ensdistill.data import Data, Split, fit_images, load_data, load_test
 from ensdistill.data.names import counted, listed
 from ensdistill.distill import check_student, distill
-from ensdistill.errors import ConfigError, ConfigIssue, DataError, EnsdistillError
+from ensdistill.errors import ConfigError, ConfigIssue, DataError
 from ensdistill.evaluation import Examiner, told_apart, under_corruption
 from ensdistill.export import FORMATS, export
 from ensdistill.faults import settings_help
 from ensdistill.files import writable_folder, write_json, write_text
-from ensdistill.finding import command, find_run, pick_device
+from ensdistill.finding import command, default_folder, find_run, pick_device
 from ensdistill.members import Ensemble
 from ensdistill.plausibility import student_warnings, teacher_warnings
 from ensdistill.progress import console, progress
@@ -50,29 +49,12 @@ from ensdistill.weights import STUDENT_FILE, read_metadata, save_weights
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0 done, 1 the training failed, 2 bad input, 130 interrupted."""
-    options = _parser().parse_args(arguments)
-    return run_command(lambda: options.command(options))
 
+    def work() -> int:
+        options = _parser().parse_args(arguments)
+        return int(options.command(options))
 
-def run_command(work: Callable[[], int]) -> int:
-    """Runs a command; our own errors become one line a fault on standard error and an exit code."""
-    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
-    try:
-        code = work()
-        sys.stdout.flush()
-        return code
-    except (ConfigError, DataError) as error:
-        print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
-        return 2
-    except EnsdistillError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:  # `... | head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    return run_command(work)
 
 
 def load_everything(
@@ -134,10 +116,12 @@ def _teachers(options: argparse.Namespace) -> int:
 
 def _distill(options: argparse.Namespace) -> int:
     config = load_config(options.config, options.set)
-    out = _claim_folder(Path(options.out or Path(options.studies) / "runs" / config.hash), config)
+    out = _claim_folder(Path(options.out or default_folder(options.studies, config)), config)
     if options.resume:
         read_checkpoint(Path(options.resume))  # a bad one is told before teachers are trained
     data, ensemble = load_everything(config, options.studies, options.device)
+    if options.out is None:
+        out = _claim_folder(default_folder(options.studies, config, data.identity), config)
     _check_same(out, data, ensemble)
     distiller = distill(config, ensemble, data, resume=options.resume)
     write_text(out / "config.yaml", to_yaml(config))
@@ -152,8 +136,9 @@ def _distill(options: argparse.Namespace) -> int:
                 advance(epoch.number, f"validation NLL {epoch.val['nll']:.4f}")
     except KeyboardInterrupt:
         if (out / "checkpoint.pt").exists():
-            again = [*([] if options.out is None else ["--out", options.out]), "--resume", str(out / "checkpoint.pt")]
-            print(f"to go on: {command('distill', options)} {shlex.join(again)}", file=sys.stderr)
+            again = [] if options.out is None else [("--out", options.out)]
+            again += [("--resume", out / "checkpoint.pt")]
+            print(f"to go on: {command('distill', options, *again)}", file=sys.stderr)
         raise
     if epoch is None:
         raise ConfigError(f"{options.resume}: this run is already at its last epoch; its student lies beside it")
@@ -250,7 +235,7 @@ def _export(options: argparse.Namespace) -> int:
         return 0
     console().print(file_table(done.sizes, done.differences), price_table(done.prices))
     words = [done.in_words(), *([found.alone] if found.alone else [])]
-    words += [f"export: {done.folder}", f"try it: {shlex.join(['ensdistill', 'predict', str(done.folder)])} IMAGES"]
+    words += [f"export: {done.folder}", f"try it: {command_line('ensdistill', 'predict', done.folder)} IMAGES"]
     console().print("\n".join(words), soft_wrap=True)
     return 0
 

@@ -19,6 +19,7 @@ from ensdistill.errors import ConfigError, ConfigIssue, SettingError
 from ensdistill.faults import nearest, validate
 from ensdistill.models import Convnet, Model
 from ensdistill.optimiser import Training
+from ensdistill.paths import absolute, file_settings, without_files
 from ensdistill.perturbations import NoPerturbation, Perturbation
 from ensdistill.reading import Tree, parse_mapping, parse_yaml, read_yaml, to_yaml_text
 from ensdistill.settings import Settings, setting
@@ -106,8 +107,8 @@ class Config(Settings):
 
     @property
     def hash(self) -> str:
-        """Content hash of all settings, 16 hexadecimal digits."""
-        own = self.model_dump(mode="json", exclude={"changes"})
+        """Content hash of all settings but the paths of files, 16 hexadecimal digits."""
+        own = without_files(self.model_dump(mode="json", exclude={"changes"}), file_settings(Config))
         later = [[change.after, self.at(change.after + 1).hash] for change in self.changes]
         return content_hash(own | {"changes": later} if later else own)
 
@@ -137,10 +138,12 @@ def content_hash(value: Any) -> str:
 def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     """The Config of a preset's name or a YAML file, with `a.b=value` overrides on top.
 
+    Relative paths start at the folder of the file, those of overrides at the current folder.
     Raises ConfigError with every fault found.
     """
-    tree = read_yaml(source) if _is_file(source) else {"preset": str(source)}
-    return build_config(tree, parse_overrides(overrides))
+    names = file_settings(Config)
+    tree = absolute(read_yaml(source), Path(source).parent, names) if _is_file(source) else {"preset": str(source)}
+    return build_config(tree, absolute(parse_overrides(overrides), "", names))
 
 
 def parse_overrides(overrides: Sequence[str]) -> Tree:

@@ -201,6 +201,8 @@ def _place(
         if chosen:
             holder, options = chosen[0], []
             continue
+        if path and (isinstance(tree, str | int | float) or (tree is None and str(part).startswith("literal["))):
+            continue  # nothing lies below a plain value: pydantic's own mark of one member of a union
         path.append(str(part))
         inside = isinstance(tree, Mapping) or (isinstance(tree, list) and isinstance(part, int) and part < len(tree))
         tree = (tree.get(part) if isinstance(tree, Mapping) else tree[part]) if inside else None

@@ -10,6 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ensdistill.errors import DataError
+from ensdistill.secrets import cleaned
+
+
+def user_path(name: str) -> Path:
+    """The path that a user wrote, its `~` expanded; `~nobody/x` stays as it is, a folder of that name."""
+    return Path(os.path.expanduser(name))
 
 
 def write_whole(path: str | Path, write: Callable[[Path], Any]) -> None:
@@ -56,8 +62,8 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """A JSON file, whole or not at all; NaN and infinity are refused."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    """A JSON file without secrets, whole or not at all; NaN and infinity are refused."""
+    write_text(path, json.dumps(cleaned(value), indent=2, allow_nan=False) + "\n")
 
 
 def writable_folder(path: str | Path) -> Path:

@@ -1,19 +1,20 @@
 """The run that a command line names, by its folder, its settings file or a preset."""
 
 import argparse
-import shlex
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from ensdistill.config import Config, load_config, presets
+from ensdistill.command_line import Option, command_line
+from ensdistill.config import Config, content_hash, load_config, presets
 from ensdistill.data import load_data
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.export import SETTINGS_FILE
 from ensdistill.shipped import Run, open_run
 from ensdistill.teachers import find_ensemble
-from ensdistill.weights import STUDENT_FILE
+from ensdistill.weights import STUDENT_FILE, read_metadata
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def find_run(options: argparse.Namespace) -> Found:
     options.config = _settings_in(options.config)
     config = load_config(options.config, options.set)
     data = load_data(config.data).to(pick_device(options.device))
-    path = Path(options.student) if options.student else _student_beside(options, config)
+    path = Path(options.student) if options.student else _student_beside(options, config, data.identity)
     found = find_ensemble(config, data, Path(options.studies) / "teachers")
     run = open_run(config, data, path, found)
     alone = ""
@@ -42,6 +43,25 @@ def find_run(options: argparse.Namespace) -> Found:
     elif run.ensemble is None:
         alone = "no dee, agreement and cost: the teachers that are there are not those that this student learnt from"
     return Found(run, path, alone)
+
+
+def default_folder(studies: str | Path, config: Config, data: str = "") -> Path:
+    """The folder of a run that is given none: `<studies>/runs/<hash of the settings>`.
+
+    Paths are no part of that hash, so a hash of the images follows where others were run with the same settings before.
+
+    Args:
+        studies: The folder of all results.
+        config: The settings of the run.
+        data: The identity of its images; if it is not given, the folder of the first run is returned.
+    """
+    first = Path(studies) / "runs" / config.hash
+    if not data or not (first / STUDENT_FILE).is_file():
+        return first
+    with suppress(DataError):
+        if read_metadata(first / STUDENT_FILE).get("data") == data:
+            return first
+    return first.with_name(f"{first.name}-{content_hash(data)[:8]}")
 
 
 def pick_device(name: str) -> torch.device:
@@ -55,12 +75,10 @@ def pick_device(name: str) -> torch.device:
         raise ConfigError(f"--device {name}: torch cannot use it here ({reason}); try --device cpu") from error
 
 
-def command(name: str, options: argparse.Namespace) -> str:
-    """Another command on the same settings and the same folder of results, to be typed as it stands."""
-    words = ["ensdistill", name, options.config]
-    words += [word for change in options.set for word in ("--set", change)]
-    words += ["--studies", options.studies] if options.studies != "studies" else []
-    return shlex.join(words)
+def command(name: str, options: argparse.Namespace, *more: Option) -> str:
+    """Another command on the same settings and the same folder of results, to be typed as it is."""
+    changes = [("--set", change) for change in options.set]
+    return command_line("ensdistill", name, options.config, options=[*changes, *more], studies=options.studies)
 
 
 def _settings_in(name: str) -> str:
@@ -73,9 +91,9 @@ def _settings_in(name: str) -> str:
     raise DataError(f"{name}: neither config.yaml nor {SETTINGS_FILE} in this folder, so it is not that of a run")
 
 
-def _student_beside(options: argparse.Namespace, config: Config) -> Path:
+def _student_beside(options: argparse.Namespace, config: Config, data: str) -> Path:
     places = [Path(options.config).parent / STUDENT_FILE] if Path(options.config).is_file() else []
-    places.append(Path(options.studies) / "runs" / config.hash / STUDENT_FILE)
+    places += [default_folder(options.studies, config, identity) / STUDENT_FILE for identity in (data, "")]
     for place in places:
         if place.is_file():
             return place

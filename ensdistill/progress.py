@@ -10,9 +10,16 @@ Advance = Callable[[int, str], None]  # (how many are done, what to say beside i
 
 
 def console(stderr: bool = False) -> Console:
-    """The console on standard output or error; where that is no terminal, wide enough for our tables."""
-    plain = Console(stderr=stderr, highlight=False)
-    return plain if plain.is_terminal else Console(stderr=stderr, highlight=False, width=150)
+    """Returns the console on standard output or error; where that is no terminal, wide enough for our tables.
+
+    Texts are printed as they are: brackets in a path are no markup, `:x:` is no emoji.
+    """
+    plain = _console(stderr)
+    return plain if plain.is_terminal else _console(stderr, width=150)
+
+
+def _console(stderr: bool, width: int | None = None) -> Console:
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
 
 
 @contextmanager
@@ -27,9 +34,9 @@ def progress(title: str, total: int) -> Iterator[Advance]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     ]
-    with Progress(TextColumn("{task.description}"), *columns, console=screen) as bar:
+    with Progress(TextColumn("{task.description}", markup=False), *columns, console=screen) as bar:
         task = bar.add_task(title, total=total, note="")
         yield lambda done, note: bar.update(task, completed=done, note=note)
 

@@ -11,6 +11,17 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
 
 
-def setting(default: Any, sentence: str, **limits: Any) -> Any:
-    """A field with its sentence, default and range (pydantic's `ge`, `gt`, `le`, `lt`), written once, here."""
-    return Field(default, description=sentence, **limits)
+FILE = "path"  # the format of settings that name a file, in the JSON schema too
+
+
+def setting(default: Any, sentence: str, *, file: bool = False, **limits: Any) -> Any:
+    """A field with its sentence, default and range (pydantic's `ge`, `gt`, `le`, `lt`), written once, here.
+
+    Args:
+        default: The default; `...` if it must be given.
+        sentence: What the help says of it.
+        file: Whether it names a file or folder: see `ensdistill.paths`.
+        limits: Arguments of pydantic's `Field`.
+    """
+    extra: dict[str, Any] = {"json_schema_extra": {"format": FILE}} if file else {}
+    return Field(default, description=sentence, **limits, **extra)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ensdistill.checkpoints import Weights, find_weights, read_checkpoint_file, unclear
 from ensdistill.data import Data
 from ensdistill.errors import ConfigError, ConfigIssue, DataError, SettingError
+from ensdistill.files import user_path
 from ensdistill.models import Convnet, Model, build, code_of
 from ensdistill.models.normalise import Normalise
 from ensdistill.settings import Settings, setting
@@ -29,7 +30,7 @@ class LoadedTeacher(NamedTuple):
 class TeacherFile(Settings):
     """A network trained elsewhere: its state dict as torch or safetensors wrote it. Nothing in it is executed."""
 
-    path: str = setting(..., "The file (.safetensors, or torch's, read weights-only).", min_length=1)
+    path: str = setting(..., "The file (.safetensors, or torch's, read weights-only).", file=True, min_length=1)
     model: Model = setting(Convnet(), "Its architecture.")
     mean: list[float] = setting([], "Mean per channel that its images were normalised by; empty: the training images'.")
     std: list[float] = setting([], "Standard deviation per channel likewise.")
@@ -64,7 +65,7 @@ class TeacherFile(Settings):
             DataError: The file is missing, damaged or another network's.
             ConfigError: mean or std do not fit.
         """
-        path = Path(self.path).expanduser()
+        path = user_path(self.path)
         content = read_checkpoint_file(path)
         network = build(self.model, data, seed=0)
         target: nn.Module = network  # as written by this project, with the normalisation

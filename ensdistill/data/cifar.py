@@ -9,16 +9,19 @@ import torch
 from ensdistill.data.sizes import Sizes
 from ensdistill.data.splits import Source, Split
 from ensdistill.errors import DataError
+from ensdistill.files import user_path
 from ensdistill.settings import setting
 
 
 class _Cifar(Sizes):
-    path: str = setting(..., "The folder that holds the original files, unpacked or as .tar.gz.", min_length=1)
+    path: str = setting(
+        ..., "The folder that holds the original files, unpacked or as .tar.gz.", file=True, min_length=1
+    )
     download: bool = setting(False, "Fetch the original files if they are not there.")
 
     def _source(self, dataset: Any) -> Source:
         """Reads both parts with a torchvision class, which checks the MD5 sum of each file before it unpickles it."""
-        root = Path(self.path).expanduser()
+        root = user_path(self.path)
         if root.name in (dataset.base_folder, dataset.filename):  # the very folder or archive was given
             root = root.parent
         try:

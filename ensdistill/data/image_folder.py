@@ -24,7 +24,7 @@ class ImageFolder(OwnSizes):
     """
 
     kind: Literal["image_folder"] = "image_folder"
-    path: str = setting(..., "The folder or zip file.", min_length=1)
+    path: str = setting(..., "The folder or zip file.", file=True, min_length=1)
     size: int = setting(32, "Side of the square images; others are resized.", ge=4, le=1024)
 
     def __call__(self) -> Source:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ensdistill.errors import DataError
+from ensdistill.files import user_path
 
 SHOWN = 10  # names in a message; the others are counted
 
@@ -50,11 +51,11 @@ def counted(count: int, noun: str) -> str:
 def own_path(text: str) -> Path:
     """The path of a setting, `~` expanded. Raises DataError with the cause if nothing can be read there."""
     try:
-        path = Path(text).expanduser()
+        path = user_path(text)
         path.stat()
     except FileNotFoundError:
         raise DataError(f"data.path: {printable(text)} does not exist") from None
-    except (OSError, ValueError, RuntimeError) as error:  # ValueError: a null byte; RuntimeError: no such user
+    except (OSError, ValueError) as error:  # ValueError: a null byte
         cause = getattr(error, "strerror", None) or error
         raise DataError(f"data.path: {printable(text)} cannot be read: {cause}") from error
     return path

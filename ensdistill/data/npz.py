@@ -39,7 +39,7 @@ class Npz(OwnSizes):
     """
 
     kind: Literal["npz"] = "npz"
-    path: str = setting(..., "The .npz file.", min_length=1)
+    path: str = setting(..., "The .npz file.", file=True, min_length=1)
 
     def __call__(self) -> Source:
         """Returns images uint8 (N,C,H,W), with warnings about arrays that are not used. Nothing is unpickled.

@@ -9,12 +9,13 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from ensdistill.cli import run_command
+from ensdistill.boundary import run_command
+from ensdistill.command_line import Option, command_line
 from ensdistill.config import Config
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.export import FORMATS, Exported
@@ -23,22 +24,31 @@ from ensdistill.files import writable_folder
 from ensdistill.progress import console
 from ensdistill.tables import file_table, price_table
 from ensdistill.version import __version__
+from ensdistill_tune.credentials import give_credentials
 from ensdistill_tune.estimate import estimate
 from ensdistill_tune.export import WINNER, Choice, Wanted, export_students
 from ensdistill_tune.load import load_study
+from ensdistill_tune.naming import short_value
 from ensdistill_tune.record import StudyFolder, trial_of
 from ensdistill_tune.size import CONTINUOUS, Size, size_of
 from ensdistill_tune.space import Study
 from ensdistill_tune.ui import ui
 from ensdistill_tune.watch import Outside, watch
 
+if TYPE_CHECKING:
+    from ensdistill_tune.study import Place
+
 RESERVED = ("teachers", "runs", "artifacts", "bench", "mlflow.db")  # what lies beside the studies
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0 done, 1 no trial ran to its end, 2 bad input, 130 interrupted."""
-    options = _parser().parse_args(arguments)
-    return run_command(lambda: options.command(options))
+
+    def work() -> int:
+        options = _parser().parse_args(arguments)
+        return int(options.command(options))
+
+    return run_command(work)
 
 
 # --- the commands ----------------------------------------------------------------------------------------------------
@@ -65,7 +75,7 @@ def _show_study(file: str, study: Study, size: Size) -> None:
     for column in ("setting", "drawn", "from", "when"):
         table.add_column(column, overflow="fold")
     for name, axis in study.search.items():
-        when = ", ".join(f"{other} is {value}" for other, value in axis.when.items())
+        when = ", ".join(f"{other} is {short_value(value)}" for other, value in axis.when.items())
         table.add_row(name, axis.way.replace("_", " "), _range(axis.way, axis.values), when)
     screen = console()
     screen.print(table)
@@ -108,7 +118,17 @@ def _resume(options: argparse.Namespace) -> int:
 
 
 def _tracking(options: argparse.Namespace) -> list[str]:
-    return [f"tracking.uri={options.tracking_uri}"] if options.tracking_uri else []
+    return [f"tracking.uri={json.dumps(options.tracking_uri)}"] if options.tracking_uri else []
+
+
+def _place(options: argparse.Namespace) -> "Place":
+    """The study that a command names; --tracking-uri gives the credentials of its store to this process."""
+    from ensdistill_tune.study import Place
+
+    place = Place(Path(options.studies), options.study)
+    if options.tracking_uri:
+        give_credentials(place.uri, options.tracking_uri)
+    return place
 
 
 def _ended(ended: str, home: Path, as_json: bool) -> int:
@@ -118,11 +138,12 @@ def _ended(ended: str, home: Path, as_json: bool) -> int:
 
 
 def _sync(options: argparse.Namespace) -> int:
-    from ensdistill_tune.study import Place, sync
+    from ensdistill_tune.study import sync
 
-    left, why, refused = sync(Place(Path(options.studies), options.study))
+    left, why, refused = sync(_place(options))
     if left:
-        raise DataError(f"MLflow has not taken {left} events ({why or 'no answer'}); try again once it answers")
+        again = command_line("ensdistill-tune", "sync", options.study, studies=options.studies)
+        raise DataError(f"{left} events are still pending for MLflow ({why or 'no answer'}); run `{again}` again later")
     print("MLflow has everything" + (f", but for {len(refused)} entries it refused: {refused[0]}" if refused else ""))
     return 0
 
@@ -130,9 +151,9 @@ def _sync(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from rich.markdown import Markdown
 
-    from ensdistill_tune.study import Place, report
+    from ensdistill_tune.study import report
 
-    files, lead, untold = report(Place(Path(options.studies), options.study))
+    files, lead, untold = report(_place(options))
     screen = console()
     screen.print(Markdown(lead))
     screen.print(f"\nthe page: {files[0]}   (the same in Markdown: {files[1].name})", soft_wrap=True)
@@ -157,6 +178,8 @@ def _export(options: argparse.Namespace) -> int:
         lines += [f"registered: {options.register}, version {version}{champion}"] if version else []
         screen.print("\n".join(lines), soft_wrap=True)
 
+    if options.tracking_uri:
+        _place(options)
     wanted = Wanted(
         options.top,
         options.trial,
@@ -187,11 +210,11 @@ def _claim(studies: Path, default: str, chosen: str | None, screen: Console) -> 
             if not _begun(studies / candidate):
                 return candidate
             if chosen is not None:
-                state, again = _state(studies / name), _resume_command(studies, name)
+                state, more = _state(studies / name), ("--set", "budget.trials=N")
                 what = (
-                    f"`{again} --set budget.trials=N` extends it"
+                    f"`{_resume_command(studies, name, more)}` extends it"
                     if state == "finished"
-                    else f"`{again}` goes on with it"
+                    else f"`{_resume_command(studies, name)}` goes on with it"
                 )
                 raise ConfigError(
                     f"--name {name}: {studies / name} is there already ({state}); {what}, or choose another name"
@@ -220,8 +243,8 @@ def _state(home: Path) -> str:
     return "no study"
 
 
-def _resume_command(studies: Path, name: str) -> str:
-    return f"ensdistill-tune resume {name}" + (f" --studies {studies}" if str(studies) != "studies" else "")
+def _resume_command(studies: Path, name: str, *options: Option) -> str:
+    return command_line("ensdistill-tune", "resume", name, options=options, studies=studies)
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -270,7 +293,7 @@ def _ui(options: argparse.Namespace) -> int:
 
 
 def _range(way: str, values: list[Any]) -> str:
-    return f"{values[0]:g} to {values[1]:g}" if way in (*CONTINUOUS, "integer") else ", ".join(map(str, values))
+    return f"{values[0]:g} to {values[1]:g}" if way in (*CONTINUOUS, "integer") else ", ".join(map(short_value, values))
 
 
 def study_help() -> str:
@@ -303,6 +326,9 @@ def _parser() -> argparse.ArgumentParser:
         )
         sub.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
+    def takes_uri(sub: argparse.ArgumentParser, sentence: str) -> None:
+        sub.add_argument("--tracking-uri", metavar="URI", help=sentence)
+
     look = add("check", _check, "Find every fault of a search space file; say what it will cost.", epilog=study_help())
     takes_file(look)
     look.add_argument("--no-cost", action="store_true", help="time nothing, read no images")
@@ -317,7 +343,7 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("--look-again", action="store_true", help="look at the test images a second time if need be")
     again.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     for sub in (start, again):
-        sub.add_argument("--tracking-uri", metavar="URI", help="MLflow store or server (sqlite:///<studies>/mlflow.db)")
+        takes_uri(sub, "MLflow store or server (sqlite:///<studies>/mlflow.db)")
         sub.add_argument("--device", default="auto", help="where teachers are trained: auto, cpu, cuda, ... (auto)")
         sub.add_argument(
             "--executor",
@@ -327,10 +353,13 @@ def _parser() -> argparse.ArgumentParser:
         )
     late = add("sync", _sync, "Send MLflow what it could not take while a study ran.")
     late.add_argument("study", help="its name")
+    takes_uri(late, "the study's store with its credentials, which are not kept")
     page = add("report", _report, "Say what was learnt: one page with figures, made anew, also while a study runs.")
     page.add_argument("study", help="its name")
+    takes_uri(page, "the study's store with its credentials, which are not kept")
     away = add("export", _export, "Write the winner as files that run elsewhere: ONNX, torch.export, safetensors.")
     away.add_argument("study", help="its name")
+    takes_uri(away, "the study's store with its credentials, which are not kept")
     which = away.add_mutually_exclusive_group()
     which.add_argument("--top", type=int, default=1, metavar="K", help="the best K, a folder each (1)")
     which.add_argument("--trial", type=int, metavar="ID", help="the student of one trial, by its number")
@@ -350,9 +379,7 @@ def _parser() -> argparse.ArgumentParser:
     pages.add_argument("study", nargs="?", help="its name (all studies)")
     pages.add_argument("--open", action="store_true", help="open the first link in a browser")
     pages.add_argument("--port", type=int, default=5000, help="port (5000)")
-    pages.add_argument(
-        "--tracking-uri", metavar="URI", help="MLflow store (the study's, sqlite:///<studies>/mlflow.db)"
-    )
+    takes_uri(pages, "MLflow store (the study's, sqlite:///<studies>/mlflow.db)")
     return parser
 
 

@@ -6,15 +6,17 @@ parent run; a trial has its method, what the study file sets, and what is search
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
 from ensdistill.config import flatten
 from ensdistill.errors import ConfigError
+from ensdistill.secrets import without_credentials
 from ensdistill_tune.comparison import final_metric, log_name
 from ensdistill_tune.events import Event, TeachersReady, TrialEnded
+from ensdistill_tune.naming import is_block, short_value
 from ensdistill_tune.record import METRICS, TrialRecord, Trials, counts, follow, ranked
 from ensdistill_tune.space import SHARED, Study
 
@@ -68,24 +70,26 @@ def tags_of(trial: TrialRecord, name: str, study: Study) -> dict[str, str]:
 
 
 def settings_of(trial: TrialRecord, study: Study) -> dict[str, Any]:
-    """The parameters of a trial's run; an axis that is drawn by its logarithm has that beside it, for charts."""
+    """The parameters of a trial's run.
+
+    For charts an axis that is drawn by its logarithm has that next to it, and one of whole blocks has its short text.
+    """
+    blocks = {name: short_value(value) for name, value in trial.sampled.items() if is_block(value)}
     try:
         settings = flatten(study.config_of(trial).model_dump(mode="json"))
     except ConfigError:
-        return dict(trial.sampled)  # the trial itself says what does not fit together
-    own = {"seed", *study.search, *flatten(study.config)}
-    settings = {name: value for name, value in settings.items() if name in own or not _is_shared(name)}
+        return dict(trial.sampled) | blocks  # the trial itself says what does not fit together
+    own = ["seed", *study.search, *flatten(study.config)]
+    settings = {name: value for name, value in settings.items() if _is_below(name, own) or not _is_shared(name)}
     logs = {log_name(name): round(math.log10(settings[name]), 4) for name in study.logarithmic if settings.get(name)}
-    return settings | logs
+    return settings | logs | blocks
 
 
 def settings_of_study(study: Study) -> dict[str, Any]:
     """The parameters of the parent run: the study file, and all settings that its trials share."""
     fixed = flatten(study.fixed_config.model_dump(mode="json"))
-    shared = {name: value for name, value in fixed.items() if _is_shared(name) and name not in study.search}
+    shared = {name: value for name, value in fixed.items() if _is_shared(name) and not _is_below(name, study.search)}
     own = flatten(study.model_dump(mode="json", exclude_none=True))
-    if "tracking.uri" in own:
-        own["tracking.uri"] = without_password(own["tracking.uri"])
     return {name: value for name, value in own.items() if name.removeprefix("config.") not in shared} | shared
 
 
@@ -111,14 +115,14 @@ def teachers_of(event: TeachersReady) -> dict[str, float]:
     return {f"teachers/{who}_{name}": row[name] for who, row in rows.items() for name in TEACHERS if name in row}
 
 
-def without_password(uri: str) -> str:
-    """The URI as it may be shown."""
-    return re.sub(r"(://[^/:@]*):[^@/]*@", r"\1:***@", uri)
-
-
 def address_of(server: str) -> str:
     """Where its pages are; without user and password, for which a browser asks itself."""
-    return re.sub(r"(://)[^/@]*@", r"\1", server).rstrip("/")
+    return re.sub(r"(://)[^/@]*@", r"\1", without_credentials(server)).rstrip("/")
+
+
+def _is_below(name: str, blocks: Iterable[str]) -> bool:
+    """Whether a dotted name is one of these, or a part of one."""
+    return any(f"{name}.".startswith(f"{block}.") for block in blocks)
 
 
 def _is_shared(name: str) -> bool:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter
 
+from ensdistill.secrets import cleaned
 from ensdistill_tune.subjects import Diagnostics, TestMetrics
 
 FORMAT = 1
@@ -130,3 +131,10 @@ Event = Annotated[
 ]
 
 ANY_EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+def without_secrets_in(event: Event) -> Event:
+    """The event with `***` in the place of every password and token, which errors of other libraries may hold."""
+    told = event.model_dump()
+    clean = cleaned(told)
+    return event if clean == told else ANY_EVENT.validate_python(clean)

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ensdistill.command_line import command_line
 from ensdistill.config import to_yaml
 from ensdistill.files import write_text, write_whole
 from ensdistill.weights import STUDENT_FILE
@@ -56,15 +57,16 @@ def _as_yaml(progress: Progress, trial: TrialRecord, file: Path) -> str:
     """The settings of a trial as a file that `ensdistill distill` runs as it is."""
     config = progress.study.config_of(trial)
     home = progress.folder.path
-    where = f" --studies {home.parent}" if str(home.parent) != "studies" else ""
-    device = "cuda" if progress.study.trial.gpu else "cpu"
+    device = ("--device", "cuda" if progress.study.trial.gpu else "cpu")
+    again = command_line("ensdistill", "distill", file, options=[device], studies=home.parent)
+    test = command_line("ensdistill", "evaluate", file, options=[("--split", "test")], studies=home.parent)
     metrics = ", ".join(f"{name.split('/')[1]} {figure(name, trial.last[name])}" for name in progress.study.shown)
     which = "Best" if file.parent == home else "On the Pareto front"
     return to_yaml(
         config,
         f"{which} of study {home.name}: trial {trial.name}\n"
         f"Validation: {metrics}\n"
-        f"Run it again:   ensdistill distill {file} --device {device}{where}\n"
-        f"Test it, once:  ensdistill evaluate {file} --split test{where}\n"
+        f"Run it again:   {again}\n"
+        f"Test it, once:  {test}\n"
         f"Config hash {config.hash}",
     )

@@ -8,9 +8,10 @@ from typing import Any
 from ensdistill.config import Config, merge, nest, parse_overrides
 from ensdistill.errors import ConfigError, ConfigIssue
 from ensdistill.faults import UNKNOWN, did_you_mean, elsewhere, nearest, validate
+from ensdistill.paths import absolute
 from ensdistill.reading import Lines, Tree, parse_mapping, read_text
 from ensdistill_tune.faults import issues_of, within, without
-from ensdistill_tune.space import Study
+from ensdistill_tune.space import Study, study_files
 
 _NO_AXES = {"seed": {"choice": [0]}}  # stands in where no axis is sound, so that the rest of the file can be judged
 
@@ -20,8 +21,8 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
 
     Each fault is `FILE, line 3: key: rule, value, way out`, in the order of lines; one of an override begins with it.
     """
-    text, changes = read_text(path), parse_overrides(overrides)
-    tree = parse_mapping(text, str(path))
+    text, changes = read_text(path), _parse_changes(overrides)
+    tree = absolute(parse_mapping(text, str(path)), Path(path).parent, study_files())
     study, issues = _judge(tree, changes)
     if study is None or issues:
         without_changes = _judge(tree, {})[1] if changes else issues
@@ -34,11 +35,16 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
 
 def change_study(study: Study, overrides: Sequence[str]) -> Study:
     """A study with `a.b=value` overrides. Raises ConfigError with every fault found."""
-    changes = parse_overrides(overrides)
+    changes = _parse_changes(overrides)
     changed, issues = _judge(study.model_dump(mode="json"), changes)
     if changed is None or issues:
         raise ConfigError([replace(issue, origin="--set ") for issue in issues])
     return changed
+
+
+def _parse_changes(overrides: Sequence[str]) -> Tree:
+    changes: Tree = absolute(parse_overrides(overrides), "", study_files())
+    return changes
 
 
 def _override_at_fault(

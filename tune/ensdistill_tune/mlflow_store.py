@@ -5,6 +5,7 @@ these are in the journal. So what is sent twice is there once.
 """
 
 import hashlib
+import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +18,10 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # the tracker tries again, and looks first what is there
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")  # seconds
 
+from ensdistill.command_line import command_line, quoted
+from ensdistill.secrets import without_secrets
 from ensdistill_tune.comparison import Pages, views
+from ensdistill_tune.credentials import whole
 from ensdistill_tune.entries import Entry, curves_of, settings_of, settings_of_study, tags_of, teachers_of, totals_of
 from ensdistill_tune.events import (
     EpochReported,
@@ -30,6 +34,8 @@ from ensdistill_tune.events import (
     TrialResumed,
     TrialStarted,
 )
+from ensdistill_tune.moved_store import relocate
+from ensdistill_tune.naming import is_block
 from ensdistill_tune.notes import EXPERIMENT_NOTE, NOTE, with_links
 from ensdistill_tune.record import sure
 from ensdistill_tune.space import Study
@@ -49,12 +55,17 @@ STATUS = {"finished": "FINISHED", "out_of_time": "FINISHED", "failed": "FAILED"}
 class Place:
     """Where the runs of one study go."""
 
-    uri: str
+    uri: str  # without credentials
     experiment: str
     study: str  # the name of the study
     identity: str  # of the study, whatever its name
     folder: Path  # of the study: relative names of artifacts start here
     artifacts: Path  # for stores that are not servers
+    database: Path | None = None  # the SQLite file of a store that moves with its artifacts
+
+
+class _DeletedExperimentError(Exception):
+    """Somebody deleted the experiment; MLflow takes nothing for it until it is restored."""
 
 
 class _DeletedRunError(Exception):
@@ -112,7 +123,8 @@ class Store:
         except MlflowException as error:
             if error.error_code not in REFUSALS:
                 raise
-            self.refused.append(" ".join(str(error).split())[:200])
+            self._find_experiment(self._mlflow)  # raises if it was deleted: nothing is lost then
+            self.refused.append(" ".join(without_secrets(str(error)).split())[:200])
         except _DeletedRunError as error:
             self.refused.append(str(error))
 
@@ -126,7 +138,9 @@ class Store:
             case TeachersReady() as event:
                 parent, tags = self._runs[0], {"preset": self.study.preset, **entry.facts}
                 self._add(parent, teachers_of(event), event.at)
-                self._log(parent, params=settings_of_study(self.study), tags=tags)
+                known = self._mlflow.get_run(parent).data.params  # which MLflow never changes, as a budget may
+                params = {name: value for name, value in settings_of_study(self.study).items() if name not in known}
+                self._log(parent, params=params, tags=tags)
             case TrialStarted() as event:
                 self._start(event, entry)
             case TrialResumed():
@@ -200,7 +214,7 @@ class Store:
         for noisy, level in (("mlflow", "WARNING"), ("alembic", "WARNING"), ("psycopg", "ERROR")):
             logging.getLogger(noisy).setLevel(level)
         logging.getLogger("mlflow.store.db.utils").setLevel("CRITICAL")  # a traceback for every attempt
-        client = MlflowClient(self.place.uri)
+        client = MlflowClient(whole(self.place.uri))
         self.experiment = self._find_experiment(client)
         self._runs = self._find_runs(client)
         self._client = client
@@ -227,10 +241,15 @@ class Store:
         return {number: several[-1][2] for number, several in found.items()}
 
     def _find_experiment(self, client: "MlflowClient") -> str:
-        known = client.get_experiment_by_name(self.place.experiment)
-        if known is not None:
-            return str(known.experiment_id)
         own = None if self.place.uri.startswith("http") else self.place.artifacts.resolve().as_uri()
+        known = client.get_experiment_by_name(self.place.experiment)
+        if known is not None and known.lifecycle_stage == "deleted":
+            raise _DeletedExperimentError(_deleted(self.place, known.experiment_id))
+        if known is not None:
+            old = str(known.artifact_location)
+            if self.place.database and own and old != own and old.endswith(f"/{self.place.artifacts.name}"):
+                relocate(self.place.database, old, own)
+            return str(known.experiment_id)
         tags = {NOTE: EXPERIMENT_NOTE}
         return str(client.create_experiment(self.place.experiment, artifact_location=own, tags=tags))
 
@@ -261,11 +280,11 @@ class Store:
     def _log(self, run: str, params: Mapping[str, Any] | None = None, tags: Mapping[str, Any] | None = None) -> None:
         from mlflow.entities import Param, RunTag
 
-        entries = [Param(name, str(value)[:LONGEST]) for name, value in (params or {}).items()]
+        entries = [Param(name, _told(value)) for name, value in (params or {}).items()]
         for start in range(0, len(entries), ENTRIES):
             self._mlflow.log_batch(run, params=entries[start : start + ENTRIES])
         if tags:
-            self._mlflow.log_batch(run, tags=[RunTag(name, str(value)[:LONGEST]) for name, value in tags.items()])
+            self._mlflow.log_batch(run, tags=[RunTag(name, _told(value)) for name, value in tags.items()])
 
     def _keep(self, run: str, name: str) -> None:
         """A file of the study as an artifact, in the same sub-folder, unless MLflow has it as it is."""
@@ -279,6 +298,22 @@ class Store:
 
     def _end(self, run: str, state: str, at: float) -> None:
         self._mlflow.set_terminated(run, STATUS.get(state, "KILLED"), _milliseconds(at))
+
+
+def _deleted(place: Place, experiment: str) -> str:
+    """The two ways to continue after the experiment of a study was deleted."""
+    store = quoted(f"MLFLOW_TRACKING_URI={place.uri}")
+    change = ("--set", "tracking.experiment=NAME")
+    other = command_line("ensdistill-tune", "resume", place.study, options=[change], studies=place.folder.parent)
+    return (
+        f"the experiment {place.experiment} was deleted in MLflow: restore it with `env {store} mlflow experiments "
+        f"restore --experiment-id {experiment}`, or use another one with `{other}`"
+    )
+
+
+def _told(value: Any) -> str:
+    """The text of a param or tag."""
+    return without_secrets(json.dumps(value) if is_block(value) else str(value))[:LONGEST]
 
 
 def _milliseconds(at: float) -> int:

@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ensdistill.errors import ConfigIssue
-from ensdistill_tune.events import EpochReported, Event, State, TrialEnded, TrialResumed, TrialStarted
+from ensdistill_tune.events import (
+    EpochReported,
+    Event,
+    State,
+    TrialEnded,
+    TrialResumed,
+    TrialStarted,
+    without_secrets_in,
+)
 from ensdistill_tune.journal import EventLog, read_journal
 from ensdistill_tune.record import (
     OVER,
@@ -109,6 +117,7 @@ class Progress:
 
     def append_event(self, event: Event) -> TrialRecord | None:
         """Writes down an event; the record of the trial that it concerns."""
+        event = without_secrets_in(event)
         self._log.append(event)
         self.tell(event)
         return follow(self.trials, event)

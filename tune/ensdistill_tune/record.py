@@ -23,6 +23,7 @@ from ensdistill_tune.events import (
     TrialStarted,
 )
 from ensdistill_tune.journal import read_journal
+from ensdistill_tune.naming import short_name, short_value
 
 METRICS = ("val/nll", "val/accuracy", "val/brier", "val/ece", "val/cnll", "val/dee")  # that are shown everywhere
 UNDER_WAY = ("training teachers", "running", "confirming")  # states of a study that somebody is at work on
@@ -233,13 +234,4 @@ class StudyFolder:
 
 
 def _in_short(settings: dict[str, Any]) -> str:
-    return " ".join(f"{_short_name(name)}={_short(value)}" for name, value in settings.items())
-
-
-def _short_name(name: str) -> str:
-    parts = name.split(".")
-    return parts[-2] if parts[-1] == "kind" and len(parts) > 1 else parts[-1]
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return " ".join(f"{short_name(name)}={short_value(value)}" for name, value in settings.items())

@@ -19,6 +19,8 @@ from mlflow.models import infer_signature
 from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
 
 from ensdistill.errors import DataError
+from ensdistill.secrets import without_secrets
+from ensdistill_tune.credentials import whole
 
 ALIAS = "champion"
 
@@ -39,6 +41,7 @@ def register(
     images, one or a few; they stay with the model. run: the id of the run it comes from. tags: of the version, such as
     study, hashes and metrics. champion: whether the alias `champion` moves to it. Raises DataError if MLflow refuses.
     """
+    uri = whole(uri)
     client = MlflowClient(uri)
     try:
         folder = _log(client, run, onnx_path, example)
@@ -48,18 +51,19 @@ def register(
         if champion:
             client.set_registered_model_alias(name, ALIAS, made.version)
     except MlflowException as error:
-        raise DataError(f"{name}: MLflow does not register it ({' '.join(str(error).split())[:200]})") from error
+        reason = " ".join(without_secrets(str(error)).split())[:200]
+        raise DataError(f"{name}: MLflow does not register it ({reason})") from error
     return int(made.version)
 
 
-def run_of(uri: str, experiment: str, study_id: str, trial: int) -> str:
-    """The id of a trial's run. Raises DataError if MLflow has none."""
-    client = MlflowClient(uri)
+def run_of(uri: str, experiment: str, study_id: str, trial: int, send: str = "ensdistill-tune sync STUDY") -> str:
+    """The id of a trial's run. Raises DataError with the command `send` if MLflow has none."""
+    client = MlflowClient(whole(uri))
     known = client.get_experiment_by_name(experiment)
     wanted = f"tags.study_id = '{study_id}' and tags.trial = '{trial}'"
     runs = client.search_runs([known.experiment_id], wanted) if known else []
     if not runs:
-        raise DataError(f"MLflow has no run of trial {trial}; `ensdistill-tune sync` sends what is missing")
+        raise DataError(f"MLflow has no run of trial {trial}; `{send}` sends what is missing")
     return str(runs[0].info.run_id)
 
 

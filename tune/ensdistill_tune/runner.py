@@ -4,7 +4,6 @@ import contextlib
 import logging
 import os
 import shutil
-import socket
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from ensdistill.data import Data
-from ensdistill.errors import ConfigError, DataError
+from ensdistill.errors import ConfigError
 from ensdistill.members import Ensemble
 from ensdistill.teachers import Trainer
 from ensdistill_tune.agenda import Agenda
@@ -33,6 +32,7 @@ from ensdistill_tune.events import State
 from ensdistill_tune.executor import Executor, Reports, interruptible, outcome
 from ensdistill_tune.placement import train_side_by_side
 from ensdistill_tune.progress import Progress
+from ensdistill_tune.ray_start import start_ray
 from ensdistill_tune.record import TrialRecord
 from ensdistill_tune.space import Resources, Study
 from ensdistill_tune.trial import Inputs
@@ -45,15 +45,7 @@ def cluster(study: Study) -> Iterator[None]:
 
     Raises ConfigError if no machine of the cluster can ever give a trial what it asks for.
     """
-    address = os.environ.get("RAY_ADDRESS", "local")
-    local: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
-    _check_address(address)
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        token = "" if "RAY_AUTH_MODE" in os.environ else "; if the cluster asks for a token, set RAY_AUTH_MODE=token"
-        raise DataError(f"RAY_ADDRESS {address}: Ray cannot be used there ({reason}){token}") from error
+    start_ray()
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the screen says what failed, and why
     try:
         with interruptible():
@@ -61,19 +53,6 @@ def cluster(study: Study) -> Iterator[None]:
             yield
     finally:
         ray.shutdown()
-
-
-def _check_address(address: str) -> None:
-    """Ray itself would wait for minutes."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        return  # "local", "auto", or an address of another scheme
-    try:
-        socket.create_connection((host, int(port)), timeout=5).close()
-    except OSError as error:
-        raise DataError(
-            f"RAY_ADDRESS {address}: no Ray cluster answers there; unset it to run on this machine"
-        ) from error
 
 
 def run_trials(progress: Progress, data: Data, ensemble: Ensemble, curve: Sequence[float]) -> str:

@@ -23,6 +23,7 @@ from pydantic import Field
 
 from ensdistill.settings import Settings, setting
 from ensdistill_tune.axis import Axis, draw
+from ensdistill_tune.naming import choice_of, choices_of
 from ensdistill_tune.record import TrialRecord
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ class Suggester:
         if given is None:
             return None
         if given:
-            self._optuna.enqueue_trial(given)
+            self._optuna.enqueue_trial(self._as_choices(given))
         self._optuna.sampler = self._settings.sampler(_seed(self._settings.seed, place))
         trial = self._optuna.ask()
         sampled = draw(self._study.search, self._study.order, lambda name, axis: _suggest(trial, name, axis))
@@ -164,7 +165,7 @@ class Suggester:
         self._optuna.add_trial(
             create_trial(
                 state=TrialState.RUNNING,
-                params=trial.sampled,
+                params=self._as_choices(trial.sampled),
                 distributions={name: self._distributions[name] for name in trial.sampled},
                 system_attrs=trial.memory.get("trial", {}),
             )
@@ -198,6 +199,10 @@ class Suggester:
         memory = {"trial": dict(self._known()[place].system_attrs), "study": new}
         return {whose: what for whose, what in memory.items() if what}
 
+    def _as_choices(self, sampled: Sampled) -> Sampled:
+        """The values as Optuna knows them."""
+        return {name: choice_of(self._study.search[name], value) for name, value in sampled.items()}
+
     def _known(self) -> list[optuna.trial.FrozenTrial]:
         return self._optuna.get_trials(deepcopy=False)
 
@@ -230,7 +235,9 @@ def _seed(seed: int, place: int) -> int:
 
 def _suggest(trial: optuna.Trial, name: str, axis: Axis) -> Any:
     if axis.listed:
-        return trial.suggest_categorical(name, axis.values)
+        choices = choices_of(axis)
+        chosen = trial.suggest_categorical(name, choices)
+        return chosen if choices is axis.values else axis.values[choices.index(chosen)]
     if axis.way == "integer":
         return trial.suggest_int(name, *axis.values)
     return trial.suggest_float(name, *axis.values, log=axis.way == "log_uniform")
@@ -238,7 +245,7 @@ def _suggest(trial: optuna.Trial, name: str, axis: Axis) -> Any:
 
 def _distribution(axis: Axis) -> BaseDistribution:
     if axis.listed:
-        return CategoricalDistribution(axis.values)
+        return CategoricalDistribution(choices_of(axis))
     if axis.way == "integer":
         return IntDistribution(*axis.values)
     low, high = axis.values

@@ -12,10 +12,14 @@ import itertools
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from pydantic import field_validator
+
 from ensdistill.config import Config, build_config
+from ensdistill.paths import file_settings
 from ensdistill.settings import Settings, setting
 from ensdistill_tune.axis import Axis, as_list, draw
 from ensdistill_tune.confirm import Confirm
+from ensdistill_tune.credentials import public
 from ensdistill_tune.record import METRICS, TrialRecord
 from ensdistill_tune.schedulers import Asha, Rule, Scheduler
 from ensdistill_tune.searchers import Searcher, Tpe, combinations
@@ -51,8 +55,14 @@ class WarmStart(Settings):
 class Tracking(Settings):
     """MLflow."""
 
-    uri: str | None = setting(None, "Store or server; sqlite:///<studies>/mlflow.db if it is not given.")
+    uri: str | None = setting(None, "Store or server; sqlite:///<studies>/mlflow.db if it is not given.", file=True)
     experiment: str = setting("ensdistill", "The experiment in which the runs are.", min_length=1)
+
+    @field_validator("uri")
+    @classmethod
+    def _public(cls, uri: str | None) -> str | None:
+        """Without the credentials, which no file of a study may hold."""
+        return None if uri is None else public(uri)
 
 
 Objective = Literal["val/nll", "val/cnll", "val/accuracy", "val/brier", "val/ece"]
@@ -69,7 +79,7 @@ class Study(Settings):
     objective: Objective = setting(
         "val/nll", "The validation metric that decides; accuracy is maximised, the others minimised."
     )
-    against: list[Objective | Cost] = setting(
+    against: list[Literal[Objective, Cost]] = setting(
         [], "Further objectives: the search looks for the Pareto front of all; the first one still decides what ships."
     )
     searcher: Searcher = setting(Tpe(), "Who suggests settings.")
@@ -175,6 +185,11 @@ class Study(Settings):
         """A preset's published method on the study's own data, model, teachers and training."""
         shared = {name: self.config[name] for name in SHARED if name in self.config}
         return build_config({"preset": preset, **shared}, own)
+
+
+def study_files() -> frozenset[str]:
+    """The settings of a study that name a file."""
+    return file_settings(Study) | file_settings(Config, "config.")
 
 
 def example(study: Study, wanted: Mapping[str, Any]) -> dict[str, Any]:

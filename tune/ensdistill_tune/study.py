@@ -14,18 +14,20 @@ import torch
 from rich.console import Console
 
 from ensdistill.cli import load_everything, show_warnings, teacher_metrics
+from ensdistill.command_line import STUDIES, Option, command_line
 from ensdistill.config import content_hash
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.faults import validate
 from ensdistill.files import write_json
 from ensdistill.optimiser import fast_in_bfloat16
+from ensdistill.paths import without_files
 from ensdistill.plausibility import teacher_warnings
 from ensdistill.tables import summarize_teachers, teacher_rows
 from ensdistill.weights import STUDENT_FILE
 from ensdistill_tune import mlflow_store
 from ensdistill_tune.board import leaderboard, seeds_table
 from ensdistill_tune.confirm import Candidate, candidates, verdict
-from ensdistill_tune.entries import address_of, without_password
+from ensdistill_tune.entries import address_of
 from ensdistill_tune.events import (
     ReportWritten,
     SessionEnded,
@@ -44,9 +46,9 @@ from ensdistill_tune.load import change_study
 from ensdistill_tune.memory import release
 from ensdistill_tune.progress import Progress
 from ensdistill_tune.record import METRICS, StudyFolder, ranked
-from ensdistill_tune.space import Study
+from ensdistill_tune.space import Study, study_files
 from ensdistill_tune.subjects import TestMetrics
-from ensdistill_tune.tracking import Tracker, check_uri, default_uri
+from ensdistill_tune.tracking import DATABASE, Tracker, check_uri, default_uri
 
 UI_ADDRESS = "http://127.0.0.1:5000"
 CHANGEABLE = ("budget", "confirm", "trial", "tracking")  # settings of a study that may change when it goes on
@@ -64,6 +66,11 @@ class Place:
     def home(self) -> Path:
         """The folder of this study."""
         return self.studies / self.name
+
+    @property
+    def uri(self) -> str:
+        """The MLflow store of a study that exists, without credentials."""
+        return validate(Study, self.folder.read_summary()["study"]).tracking.uri or default_uri(self.studies)
 
     @property
     def folder(self) -> StudyFolder:
@@ -104,7 +111,7 @@ def resume(
     before = validate(Study, summary["study"])
     study = change_study(before, changes)
     for name in Study.model_fields:
-        if name not in CHANGEABLE and getattr(study, name) != getattr(before, name):
+        if name not in CHANGEABLE and _decisive(study, name) != _decisive(before, name):
             raise ConfigError(
                 f"--set {name}: would make the trials of {place.name} incomparable; what may change when a study goes "
                 f"on is {', '.join(CHANGEABLE)}; for the rest launch a new one"
@@ -113,6 +120,11 @@ def resume(
     header = {name: summary[name] for name in keep if name in summary}
     header |= {"study": study.model_dump(mode="json")}
     return _Work(study, place, header, console, executor, summary, look_again).run()
+
+
+def _decisive(study: Study, name: str) -> Any:
+    """What decides the trials of a setting of a study: files that moved are the same files."""
+    return without_files(study.model_dump(mode="json", include={name}), study_files())
 
 
 def sync(place: Place) -> tuple[int, str | None, list[str]]:
@@ -185,7 +197,7 @@ class _Work:
         show_warnings(found)
         known = (*found, *self.ensemble.warnings, *self.data.warnings)
         self.header |= {
-            "study_hash": content_hash(self.header["study"]),
+            "study_hash": content_hash(without_files(self.header["study"], study_files())),
             "data_hash": self.data.identity,
             "ensemble_hash": self.ensemble.identity,
             "device": "cuda" if self.study.trial.gpu else "cpu",
@@ -332,17 +344,18 @@ class _Work:
         if ended == "interrupted":
             lines.append(f"to go on:       {self._command('resume')}")
         if ended == "out_of_time":
-            more = f"{self._command('resume')} --set budget.minutes={2 * (self.study.budget.minutes or 0):g}"
+            minutes = ("--set", f"budget.minutes={2 * (self.study.budget.minutes or 0):g}")
             searched = sum(trial.searched for trial in progress.trials.values())
-            lines.append(f"to go on:       {more}")
-            lines.append(f"or to confirm:  {more} --set budget.trials={searched}")
+            lines.append(f"to go on:       {self._command('resume', minutes)}")
+            trials = ("--set", f"budget.trials={searched}")
+            lines.append(f"or to confirm:  {self._command('resume', minutes, trials)}")
         self.console.print("\n".join([*lines, *self._about_mlflow()]), soft_wrap=True)
 
     def _about_mlflow(self) -> list[str]:
         if self.left:
             why = self.tracker.trouble or "no answer"
             return [
-                f"MLflow at {without_password(self.uri)} has not taken {self.left} events yet ({why}); "
+                f"MLflow at {self.uri} has not taken {self.left} events yet ({why}); "
                 f"nothing is lost: `{self._command('sync')}` sends them"
             ]
         if self.tracker.refused:
@@ -352,15 +365,12 @@ class _Work:
             return []
         if self.uri.startswith("http"):
             return [f"compare them:   {pages.comparison(address_of(self.uri))}"]
-        ui = f"`{self._command('ui')}`" if self.study.tracking.uri or self._where else "`make ui`"
+        elsewhere = self.study.tracking.uri or str(self.place.studies) != STUDIES
+        ui = f"`{self._command('ui')}`" if elsewhere else "`make ui`"
         return [f"compare them:   {pages.comparison(UI_ADDRESS)}", f"                (after {ui})"]
 
-    @property
-    def _where(self) -> str:
-        return f" --studies {self.place.studies}" if str(self.place.studies) != "studies" else ""
-
-    def _command(self, name: str) -> str:
-        return f"ensdistill-tune {name} {self.place.name}{self._where}"
+    def _command(self, name: str, *options: Option) -> str:
+        return command_line("ensdistill-tune", name, self.place.name, options=options, studies=self.place.studies)
 
 
 def report(place: Place) -> tuple[list[Path], str, str | None]:
@@ -391,13 +401,15 @@ def _within(home: Path, files: Sequence[Path]) -> list[str]:
 
 def _tracker(progress: Progress, place: Place) -> Tracker:
     study = progress.study
+    uri = study.tracking.uri or default_uri(place.studies)
     where = mlflow_store.Place(
-        uri=study.tracking.uri or default_uri(place.studies),
+        uri=uri,
         experiment=study.tracking.experiment,
         study=place.name,
         identity=progress.header["study_id"],
         folder=place.home,
         artifacts=place.studies / "artifacts",
+        database=place.studies / DATABASE if uri == default_uri(place.studies) else None,
     )
     return Tracker(where, study, progress.past)
 

@@ -13,12 +13,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 from ensdistill.config import content_hash
 from ensdistill.errors import ConfigError
 from ensdistill.files import write_json
+from ensdistill.secrets import without_secrets
 from ensdistill_tune.comparison import Pages
-from ensdistill_tune.entries import Entry, without_password
+from ensdistill_tune.credentials import whole
+from ensdistill_tune.entries import Entry
 from ensdistill_tune.events import Event
 from ensdistill_tune.mlflow_store import Place, Store
 from ensdistill_tune.record import Trials
@@ -27,31 +30,41 @@ from ensdistill_tune.space import Study
 FLUSH_SECONDS = 5.0  # events wait at most so long before they are sent together
 RETRY_SECONDS = (2.0, 30.0)  # between attempts while MLflow does not answer: at first, and at most
 PATIENCE_SECONDS = (10.0, 5.0)  # that the end of a study waits for a sign of MLflow: if all was well, and if not
+LONGEST = 600  # characters of a reason
 EVENTS = 200  # sent at once
+DATABASE = "mlflow.db"  # of the default store, in the folder of all studies
 CURSOR = "mlflow.json"  # in the folder of a study: what MLflow has of it
 DRIVERS = {"postgresql": "psycopg", "mysql": "MySQLdb"}  # what SQLAlchemy imports if the URI names no driver
 
 
 def default_uri(studies: Path) -> str:
     """One SQLite store for all studies of a folder, so that they can be compared."""
-    return f"sqlite:///{(studies / 'mlflow.db').resolve()}"
+    file = str((studies / DATABASE).resolve())
+    if not set(file) & set("%?"):
+        return f"sqlite:///{file}"
+    # SQLAlchemy reads the path of a URI unquoted. MLflow would make a folder of the quoted name but for the driver's.
+    return f"sqlite+pysqlite:///{quote(file)}"
 
 
 def check_uri(uri: str) -> None:
-    """Raises ConfigError if this can be no store of MLflow's; whether it answers is another matter."""
+    """Raises ConfigError if this can be no store of MLflow's; whether it answers is another matter.
+
+    Args:
+        uri: Of the store, without credentials.
+    """
+    whole(uri)
     scheme, colon, rest = uri.partition("://")
     dialect, _, driver = scheme.partition("+")
     if not colon or dialect not in ("sqlite", "postgresql", "mysql", "mssql", "http", "https"):
         raise ConfigError(
-            f"tracking.uri {without_password(uri)}: no store of MLflow's; give http://HOST:PORT, postgresql://... or sqlite:///FILE"
+            f"tracking.uri {uri}: no store of MLflow's; give http://HOST:PORT, postgresql://... or sqlite:///FILE"
         )
-    if dialect == "sqlite" and not Path(rest.removeprefix("/")).parent.is_dir():
-        raise ConfigError(
-            f"tracking.uri {without_password(uri)}: there is no folder {Path(rest.removeprefix('/')).parent}"
-        )
-    module = driver or DRIVERS.get(dialect, "")
+    folder = Path(unquote(rest.removeprefix("/").partition("?")[0])).parent
+    if dialect == "sqlite" and not folder.is_dir():
+        raise ConfigError(f"tracking.uri {uri}: there is no folder {folder}")
+    module = "" if dialect == "sqlite" else driver or DRIVERS.get(dialect, "")
     if module and importlib.util.find_spec(module) is None:
-        raise ConfigError(f"tracking.uri {without_password(uri)}: the driver {module} is not installed")
+        raise ConfigError(f"tracking.uri {uri}: the driver {module} is not installed")
 
 
 def known_pages(home: Path) -> Pages | None:
@@ -79,7 +92,8 @@ class Tracker:
         self._told = 0
         self._since: float | None = None  # when the study began
         self._cursor = self.place.folder / CURSOR
-        self._name = content_hash([self.place.uri, self.place.experiment])
+        store = self.place.uri if self.place.database is None else DATABASE  # which moves with the studies
+        self._name = content_hash([store, self.place.experiment])
         known = self._read_cursor()
         self.sent = int(known.get("sent", 0))  # how many events MLflow has taken, over all sessions
         self._store = Store(self.place, self.study)
@@ -172,8 +186,8 @@ class Tracker:
 
 def _in_short(error: Exception) -> str:
     """What went wrong, without the statements of a database around it."""
-    text = " ".join(str(error).split()).partition("[SQL:")[0]
-    return text.removeprefix(_AUTOFLUSH).strip()[:200] or type(error).__name__
+    text = " ".join(without_secrets(str(error)).split()).partition("[SQL:")[0]
+    return text.removeprefix(_AUTOFLUSH).strip()[:LONGEST] or type(error).__name__
 
 
 _AUTOFLUSH = (

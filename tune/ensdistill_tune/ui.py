@@ -6,15 +6,19 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 import webbrowser
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ensdistill.command_line import command_line
 from ensdistill.errors import ConfigError, DataError
 from ensdistill_tune.comparison import studies_page
+from ensdistill_tune.credentials import public, whole
 from ensdistill_tune.entries import address_of
 from ensdistill_tune.record import StudyFolder
 from ensdistill_tune.tracking import default_uri, known_pages
@@ -27,7 +31,7 @@ def ui(studies: Path, name: str | None, given: str | None, port: int, *, show: b
 
     given: the store, if it is not the study's own. show: open the first link in a browser.
     """
-    uri = given or _store_of(studies, name)
+    uri = public(given) if given else _store_of(studies, name)
     remote = uri.startswith("http")
     address = address_of(uri) if remote else f"http://127.0.0.1:{port}"
     links = _links(studies, name, uri, address)
@@ -44,13 +48,17 @@ def ui(studies: Path, name: str | None, given: str | None, port: int, *, show: b
 
 def _serve(uri: str, port: int, page: str | None) -> int:
     """MLflow's server as long as nobody stops it; opens the page once it answers."""
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--workers", "1"]
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--uvicorn-opts", "--log-level warning"]
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
+    environment["MLFLOW_BACKEND_STORE_URI"] = whole(uri)  # its credentials in no list of processes
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)  # all that stops us stops the server
     # In a session of its own: it hears of Ctrl-C from us, once, and ends without a word.
-    server = subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: S603
+    output: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
+    server = subprocess.Popen(command, env=environment, start_new_session=True, **output)  # noqa: S603
+    printing = threading.Thread(target=_print_all, args=(server.stdout,), daemon=True)
+    printing.start()
     try:
         while page and server.poll() is None and not _answers(port):
             time.sleep(0.1)
@@ -61,6 +69,14 @@ def _serve(uri: str, port: int, page: str | None) -> int:
     finally:
         server.terminate()
         server.wait()
+        printing.join(1)
+
+
+def _print_all(lines: Iterable[str]) -> None:
+    """Passes on what the server prints, which may hold the credentials of its store, through our own output."""
+    for line in lines:
+        with contextlib.suppress(OSError):
+            print(line, end="", flush=True)
 
 
 def _open(page: str | None) -> int:
@@ -82,7 +98,7 @@ def _store_of(studies: Path, name: str | None) -> str:
     """The store of a study, or that of all studies which name none."""
     default = default_uri(studies)
     if name is not None:
-        return str(_summary(studies / name)["study"]["tracking"]["uri"] or default)
+        return public(_summary(studies / name)["study"]["tracking"]["uri"] or default)
     if not (studies / "mlflow.db").exists():
         raise DataError(f"{studies}: no study here yet; `ensdistill-tune launch FILE` makes one")
     return default
@@ -96,7 +112,8 @@ def _links(studies: Path, name: str | None, uri: str, address: str) -> list[tupl
         return links or [("everything", address)]
     pages = known_pages(studies / name)
     if pages is None:
-        raise DataError(f"{studies / name}: MLflow knows nothing of it yet; `ensdistill-tune sync {name}` tells it")
+        send = command_line("ensdistill-tune", "sync", name, studies=studies)
+        raise DataError(f"{studies / name}: MLflow has nothing of it yet; `{send}` sends it")
     return [(f"compare {name}", pages.comparison(address)), (f"{name} itself", pages.study(address))]
 
 

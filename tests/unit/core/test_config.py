@@ -150,7 +150,7 @@ def test_numbers_survive_yaml_to_the_last_bit(value: float) -> None:
 
 @pytest.mark.parametrize("path", ["data", "true", "12", "1e3", "null", "a: b", "# c", "~/über", "x\ny", "2026-01-01"])
 def test_any_path_survives_yaml(path: str, tmp_path: Path) -> None:
-    config = build_config({"data": ImageFolder(path=path).model_dump()})
+    config = build_config({"data": ImageFolder(path=f"/{path}").model_dump()})
     (tmp_path / "c.yaml").write_text(to_yaml(config), encoding="utf-8")
     assert load_config(tmp_path / "c.yaml") == config
 

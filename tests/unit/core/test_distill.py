@@ -505,7 +505,7 @@ def test_student_handed_out_is_refreshed_with_the_threads_of_the_settings(
 
 
 def test_threads_are_restored_after_a_failure(digits: Data) -> None:
-    with pytest.raises(DivergedError):
+    with pytest.raises(DataError, match="teacher 0: its outputs for some training images are not numbers"):
         list(distill(tiny_config("training.threads=2"), Ensemble([FailingTeacher(1)], 10, "failing"), digits))
     assert torch.get_num_threads() == 1
 
@@ -526,7 +526,7 @@ def test_distilling_never_needs_the_test_images(
 
     monkeypatch.setattr("ensdistill.data.load_test", refuse)
     assert {field.name for field in fields(Data)} == {
-        *("train", "validation", "unlabelled", "class_names", "identity", "warnings")
+        *("train", "validation", "unlabelled", "class_names", "identity", "warnings", "own_validation")
     }
     alone = Data(digits.train, digits.validation, digits.unlabelled, digits.class_names, digits.identity)
     assert run(CONFIGS["kd"], ensemble, alone) == whole_runs["kd"][:-1]

@@ -6,23 +6,32 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 
 from ensdistill.errors import ConfigError
+from ensdistill.plausibility import is_at_chance
 from ensdistill_tune.axis import Axis
 from ensdistill_tune.confirm import POWER, compare, pairs_for_power
 from ensdistill_tune.record import TrialRecord
 from ensdistill_tune.report.facts import Facts
 from ensdistill_tune.report.foresight import FEWEST, epochs_to_ask
 from ensdistill_tune.report.importance import Importance
-from ensdistill_tune.report.words import percent, winner_rows
+from ensdistill_tune.report.words import is_worse_than_one_teacher, percent, winner_rows
 from ensdistill_tune.space import Study
 
 EDGE = 0.1  # of an axis counts as its end
 BEST = 5  # trials that are asked where they lie
 LONGEST = 200  # letters of a reason
+NOTHING_LEARNT = (
+    "Find out first why nothing is learnt: train on the labels alone (`ensdistill distill labels`), with a lower "
+    "`training.lr` or more epochs, and check that images and labels belong together."
+)
 SEEDS = 50  # more would be too many to advise
 
 
 def advice(facts: Facts, found: Sequence[Importance]) -> list[str]:
-    """Sentences, the most urgent first."""
+    """Sentences, the most urgent first. Where nothing was learnt, nothing but that is advised upon."""
+    rows, _ = winner_rows(facts)
+    if is_at_chance(*rows):
+        first = failures(facts)
+        return [*([first] if first else []), NOTHING_LEARNT]
     urgent = [failures(facts), minutes(facts), behind(facts), crossing(facts)]
     rest = [certainty(facts), *ends(facts, found), more(facts), longer(facts), idle(found)]
     return [sentence for sentence in (*urgent, *rest) if sentence]
@@ -44,17 +53,13 @@ def minutes(facts: Facts) -> str | None:
     """A study that ran out of time."""
     if facts.summary["state"] != "out_of_time":
         return None
-    command = facts.command("resume", "--set budget.minutes=...")
+    command = facts.command("resume", ("--set", f"budget.minutes={2 * (facts.study.budget.minutes or 0):g}"))
     return f"The minutes were over before the trials: `{command}` goes on."
 
 
 def behind(facts: Facts) -> str | None:
     """A winner whose students do not even reach one teacher: no knob of distillation makes up for that."""
-    rows, _ = winner_rows(facts)
-    if not rows or not facts.teachers_beside:
-        return None
-    _, one = facts.teachers_beside
-    if fmean(row["cnll"] for row in rows) <= one["cnll"]:
+    if not is_worse_than_one_teacher(facts):
         return None
     return (
         "One teacher alone is better than what ships: before anything else, students want more epochs than teachers "
@@ -94,7 +99,7 @@ def certainty(facts: Facts) -> str | None:
     baseline = next((c for c in facts.confirmed if c.trial.baseline), None)
     if not searched or baseline is None:
         if facts.summary["state"] == "finished" and not facts.confirmed:
-            return f"Hold the best against luck: `{facts.command('resume', '--set confirm.best=3')}`."
+            return f"Hold the best against luck: `{facts.command('resume', ('--set', 'confirm.best=3'))}`."
         return None
     first, second = (c.values(facts.study.objective) for c in (searched[0], baseline))
     c = compare(first, second, facts.study.mode, len(searched))
@@ -112,7 +117,7 @@ def certainty(facts: Facts) -> str | None:
             "The difference is too small beside the spread over seeds: even if it is real, "
             f"{SEEDS} seeds would show it in less than {percent(POWER)} of studies."
         )
-    command = facts.command("resume", f"--set confirm.seeds={seeds}")
+    command = facts.command("resume", ("--set", f"confirm.seeds={seeds}"))
     return (
         f"If the true difference is as large as the one that was seen, {seeds} seeds show it in {percent(POWER)} of "
         f"studies (the power of the same test, among {len(searched)}): `{command}` (other students, so the test images "
@@ -176,7 +181,7 @@ def more(facts: Facts) -> str | None:
     total = 2 * facts.study.budget.trials
     return (
         f"The search was still getting better (by {gain:.4f} in its last third): "
-        f"`{facts.command('resume', f'--set budget.trials={total}')}` goes on with it."
+        f"`{facts.command('resume', ('--set', f'budget.trials={total}'))}` goes on with it."
     )
 
 

@@ -1,13 +1,13 @@
 """All that a report is made from, read from the files of one study; nothing is trained or evaluated anew."""
 
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ensdistill.command_line import Option, command_line
 from ensdistill.errors import ConfigIssue, DataError
 from ensdistill.evaluation import Row
 from ensdistill.faults import validate
@@ -84,14 +84,9 @@ class Facts:
         """What seems wrong with students, teachers and images, in this order."""
         return [ConfigIssue.from_row(row) for row in self.summary.get("warnings", [])]
 
-    def command(self, name: str, more: str = "") -> str:
-        """A command about this study, as it is typed where the study was."""
-        return " ".join(filter(None, ["ensdistill-tune", name, self.name, more])) + self.elsewhere
-
-    @property
-    def elsewhere(self) -> str:
-        """What commands need besides if the studies are not where they are by default."""
-        return f" --studies {shlex.quote(str(self.studies))}" if self.studies != Path("studies") else ""
+    def command(self, name: str, *options: Option) -> str:
+        """A command about this study, to be typed where the study was launched."""
+        return command_line("ensdistill-tune", name, self.name, options=options, studies=self.studies)
 
     @property
     def looked(self) -> str:
@@ -144,5 +139,6 @@ def _read(file: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise DataError(f"{file}: damaged; `ensdistill-tune resume` writes it anew") from error
+        again = command_line("ensdistill-tune", "resume", file.parent.name, studies=file.parent.parent)
+        raise DataError(f"{file}: damaged; `{again}` writes it again") from error
     return content

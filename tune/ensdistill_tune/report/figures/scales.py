@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ensdistill_tune.axis import Axis
+from ensdistill_tune.naming import short_value
 
 ROUND = (1.0, 2.0, 5.0)
 CLOSER = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
@@ -95,7 +96,7 @@ def linear_ticks(low: float, high: float, most: int = 5) -> list[float]:
 def setting_ticks(axis: Axis, most: int = 5) -> tuple[list[float], list[str]]:
     """Where a searched setting has ticks (see `place`), and what they say."""
     if axis.listed:
-        return [float(n) for n in range(len(axis.values))], [_cut(str(value)) for value in axis.values]
+        return [float(n) for n in range(len(axis.values))], [_cut(short_value(value)) for value in axis.values]
     low, high = axis.values
     if axis.way == "integer":
         ticks = [float(n) for n in range(low, high + 1, math.ceil((high - low + 1) / most))]
@@ -134,5 +135,5 @@ def in_digits(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _cut(word: str, most: int = 14) -> str:
+def _cut(word: str, most: int = 18) -> str:
     return word if len(word) <= most else word[: most - 1] + "…"

@@ -12,6 +12,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from ensdistill_tune.events import State
+from ensdistill_tune.naming import short_name, short_value
 from ensdistill_tune.record import TrialRecord
 from ensdistill_tune.report.facts import Facts
 from ensdistill_tune.report.figures.scales import Scale, short
@@ -84,14 +85,9 @@ def height(trial: TrialRecord, facts: Facts, scale: Scale) -> float:
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
     """`perturbation.step_size` -> `step_size`, `averaging.kind` -> `averaging`; in full where two would be the same."""
-    found = {name: _last_part(name) for name in names}
+    found = {name: short_name(name) for name in names}
     often = Counter(found.values())
     return {name: name if often[last] > 1 else last for name, last in found.items()}
-
-
-def _last_part(name: str) -> str:
-    parts = name.split(".")
-    return parts[-2] if parts[-1] == "kind" and len(parts) > 1 else parts[-1]
 
 
 def hover(trial: TrialRecord, study: Study) -> str:
@@ -99,12 +95,8 @@ def hover(trial: TrialRecord, study: Study) -> str:
     after = f" after epoch {trial.last['epoch']:.0f}" if trial.epochs and trial.state != "finished" else ""
     lines = [f"<b>{'baseline' if trial.baseline else 'trial'} {label(trial)}</b> {ENDS[trial.state][0]}{after}"]
     lines += [f"{study.objective.split('/')[1]} {trial.last[study.objective]:.4f}"] if trial.epochs else []
-    lines += [f"{name} {_in_short(value)}" for name, value in trial.settings_at_last.items()]
+    lines += [f"{name} {short_value(value)}" for name, value in trial.settings_at_last.items()]
     return "<br>".join(lines)
-
-
-def _in_short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def by_state(trials: Iterable[TrialRecord]) -> Mapping[State, list[TrialRecord]]:

@@ -1,0 +1,159 @@
+"""Texts without passwords and tokens.
+
+Every text that leaves the process passes through `without_secrets`: what is printed, logged, written into the files of
+a study or sent to MLflow. Three kinds of secrets are hidden: the credentials inside any URI of the text, the secrets of
+the URIs that were registered with `register`, and the values of environment variables such as MLFLOW_TRACKING_TOKEN.
+"""
+
+import base64
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import TypeVar
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
+
+T = TypeVar("T")
+
+HIDDEN = "***"
+ANYWHERE, SHORTEST = 6, 4  # characters: hidden inside longer words too, and hidden at all
+_PLAIN = frozenset(  # words that no text can do without: hidden inside URIs only
+    """true false none null token default local auto password user root admin test train data model student teacher
+    mlflow postgres postgresql mysql sqlite ensdistill""".split()  # noqa: SIM905 - one to a line would be a page
+) | {HIDDEN}
+
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]{0,30}"  # bounded, or a text of a million letters would take minutes
+_FOLLOWED = rf"(?:(?!{_SCHEME}://)[^\s\"'<>|])"  # by the rest of a URI, up to the next one
+_URI = re.compile(rf"{_SCHEME}://{_FOLLOWED}+")
+_NAMES = r"(?:pass(?:word|wd|phrase)?|pwd|token|secret|api_?key|access_?key|auth|credentials?|sig(?:nature)?)"
+_PARAMETER = re.compile(rf"([?&;#][\w.-]{{0,40}}?{_NAMES}=)([^&;#\s\"'<>]+)", re.IGNORECASE)
+_ODBC = re.compile(r"([?&]odbc_connect=)([^&#\s]+)", re.IGNORECASE)
+_PAIR = re.compile(r"(\b\w{0,30}(?:password|passwd|pwd)=)([^\s&;,\"'<>]+)", re.IGNORECASE)  # of a DSN
+_HEADER = re.compile(r"(\bauthorization\W+\w+\s+|\bbearer\s+)([\w.~+/=-]{4,})", re.IGNORECASE)
+_NO_AUTHORITY = ("sqlite", "file")  # an "@" in their path is no credential
+
+_SECRET_VARIABLE = re.compile(
+    r"PASSWORD|(?:^|_)(?:PASSWD|PASSPHRASE|PASS|PWD|TOKEN|SECRETS?|CREDENTIALS?|APIKEY|API_KEY|ACCESS_KEY|"
+    r"ACCESS_KEY_ID|PRIVATE_KEY|ACCOUNT_KEY)(?:_|$)"
+)
+_OTHER_VARIABLE = re.compile(r"^(?:OLD)?PWD$|_(?:FILE|PATH|DIR|MODE|TYPE|URL|TIMEOUT|COMMAND)$")
+
+_registered: set[str] = set()
+
+
+def register(uri: str) -> None:
+    """Hides the credentials of a URI in every later text, however they are quoted there."""
+    _registered.update(secrets_of(uri))
+
+
+def without_secrets(text: str) -> str:
+    """The text with `***` in the place of every password and token."""
+    text = _in_uris(text)
+    for pattern in (_PAIR, _HEADER):
+        text = pattern.sub(rf"\1{HIDDEN}", text)
+    known = _registered | _of_environment()
+    return _pattern(frozenset(known)).sub(HIDDEN, text) if known else text
+
+
+def cleaned(value: T) -> T:
+    """A tree of JSON values without secrets: its strings are filtered, numbers and names stay as they are."""
+    if isinstance(value, str):
+        return without_secrets(value)  # type: ignore[return-value]
+    if isinstance(value, Mapping):
+        return {name: cleaned(one) for name, one in value.items()}  # type: ignore[return-value]
+    return [cleaned(one) for one in value] if isinstance(value, list | tuple) else value  # type: ignore[return-value]
+
+
+def without_credentials(uri: str) -> str:
+    """The URI with `***` in the place of its credentials; a database keeps the name of its user."""
+    scheme, colon, rest = uri.partition("://")
+    if not colon:
+        return uri
+    user = userinfo(scheme, rest)
+    if user is not None and (":" in user or _is_http(scheme)):
+        kept = "" if _is_http(scheme) else f"{user.partition(':')[0]}:"
+        rest = f"{kept}{HIDDEN}{rest[len(user) :]}"
+    for pattern in (_ODBC, _PARAMETER):
+        rest = pattern.sub(rf"\1{HIDDEN}", rest)
+    return f"{scheme}://{rest}"
+
+
+def userinfo(scheme: str, rest: str) -> str | None:
+    """What stands before the host of a URI, `user:password`; None if nothing does.
+
+    Args:
+        scheme: What stands before `://`.
+        rest: What follows it. A password may hold "/", "?", "#" or "@" that should have been quoted.
+    """
+    if scheme.partition("+")[0].lower() in _NO_AUTHORITY:
+        return None
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if "@" in authority:
+        return authority.rpartition("@")[0]
+    unquoted = re.match(r"[^/?#:@\[]*:(?!\d*(?:[/?#]|$))", rest)  # what follows the colon is no port
+    return rest.rpartition("@")[0] if unquoted and "@" in rest else None
+
+
+def secrets_of(uri: str) -> set[str]:
+    """Passwords and tokens of a URI, as they are and as other programs quote them."""
+    scheme, colon, rest = uri.partition("://")
+    if not colon:
+        return set()
+    user, found = userinfo(scheme, rest), list[str]()
+    if user is not None:
+        name, with_password, password = user.partition(":")
+        found += [password] if password else []
+        # A token may stand in the place of the user: alone, without a password, or before a fixed word.
+        found += [name] if _is_http(scheme) and (not with_password or password in ("", "x-oauth-basic")) else []
+        found += [base64.b64encode(unquote(user).encode()).decode()] if with_password and password else []
+    found += [value for _, value in _PARAMETER.findall(rest)]
+    for _, value in _ODBC.findall(rest):
+        found += [value, *(pair for _, pair in _PAIR.findall(unquote_plus(value)))]
+    public = {part.lower() for part in re.split(r"[^\w-]+", without_credentials(uri))}
+    return {form for secret in found if secret.lower() not in public for form in _forms(secret)}
+
+
+def _is_http(scheme: str) -> bool:
+    return scheme.lower() in ("http", "https")
+
+
+def _in_uris(text: str) -> str:
+    if "://" not in text:
+        return text
+    return _URI.sub(lambda found: without_credentials(found.group()), text)
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """The secret as URLs, JSON and Python write it; none of a word that is too short or too plain to be hidden."""
+    for plain in {secret.strip(), unquote(secret).strip()}:
+        if len(plain) >= SHORTEST and plain.lower() not in _PLAIN:
+            yield from (plain, quote(plain, safe=""), quote_plus(plain), json.dumps(plain)[1:-1], repr(plain)[1:-1])
+
+
+def _of_environment() -> set[str]:
+    return set(_of_variables(tuple((name, value) for name, value in os.environ.items() if _may_hold(name, value))))
+
+
+def _may_hold(name: str, value: str) -> bool:
+    if "://" in value:
+        return "@" in value or "=" in value
+    return len(value) >= ANYWHERE and bool(_SECRET_VARIABLE.search(name)) and not _OTHER_VARIABLE.search(name)
+
+
+@lru_cache(maxsize=8)
+def _of_variables(variables: Iterable[tuple[str, str]]) -> frozenset[str]:
+    found = (secrets_of(value) if "://" in value else _forms(value) for _, value in variables)
+    return frozenset(form for forms in found for form in forms)
+
+
+@lru_cache(maxsize=8)
+def _pattern(secrets: frozenset[str]) -> re.Pattern[str]:
+    return re.compile("|".join(_anywhere(secret) for secret in sorted(secrets, key=len, reverse=True)))
+
+
+def _anywhere(secret: str) -> str:
+    word = re.escape(secret)
+    if secret.isdigit():  # a part of a larger number is none
+        return rf"(?<![\w.]){word}(?!\w|\.\d)"
+    return word if len(secret) >= ANYWHERE else rf"(?<![A-Za-z0-9]){word}(?![A-Za-z0-9])"

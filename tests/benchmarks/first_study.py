@@ -1,0 +1,91 @@
+"""The study of `make study` over several study seeds: does it find a better student, and is the ensemble matched?
+
+    python tests/benchmarks/first_study.py --seeds 0 1 2 3 4         (about 6 minutes a seed on two idle cores)
+
+A study seed is that of the images, the teachers, the students and the searcher together. The study file was settled on
+seeds from 100 on; seeds 0 to 4 were then run once. A study that exists in the folder is read, not run again.
+
+The columns: whether the verdict is "better" than the best baseline, the pairs of seeds won, the difference of the
+objective on validation with its interval (corrected for the number of candidates); on the test images, means over the
+confirmation's seeds: NLL of `kd`, `latentbe`, the winner and the ensemble, the part of the gap between `kd` and the
+ensemble that the winner closes, and its deep-ensemble equivalent; Kendall's tau of the first rung; seconds.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+from statistics import fmean
+
+from ensdistill.tables import markdown_table
+from ensdistill_tune.confirm import Candidate, compare
+from ensdistill_tune.report.facts import Facts, read_facts
+from ensdistill_tune.report.foresight import foresight
+
+FILE = Path("search_spaces/cluttered_digits.yaml")
+COLUMNS = ["seed", "better", "wins", "difference", "corrected interval", "kd", "latentbe", "winner", "ensemble"]
+COLUMNS += ["gap closed", "DEE", "rank correlation", "seconds"]
+
+
+def settings_of(seed: int) -> list[str]:
+    """Returns the overrides that make this the study of one seed; seed 0 is the file itself."""
+    return [
+        f"searcher.seed={seed}",
+        f"config.seed={1000 * seed}",
+        f"config.data.seed={seed}",
+        f"config.teachers.seed={100 * seed}",
+    ]
+
+
+def run(seed: int, studies: Path) -> Facts:
+    """Runs the study of a seed, unless it has been run, and reads its files."""
+    home = studies / f"seed-{seed}"
+    if not (home / "confirmation.json").exists():
+        words = [word for setting in settings_of(seed) for word in ("--set", setting)]
+        command = [sys.executable, "-m", "ensdistill_tune", "launch", str(FILE), "--studies", str(studies)]
+        environment = os.environ | {"COLUMNS": "150"}
+        with (studies / f"seed-{seed}.txt").open("w") as out:
+            subprocess.run([*command, "--name", home.name, *words], stdout=out, check=True, env=environment)
+    return read_facts(home)
+
+
+def row_of(seed: int, facts: Facts) -> dict[str, str]:
+    """Returns what the table shows of one study."""
+    winner, metric = facts.confirmed[0], facts.study.objective
+    baseline = next(c for c in facts.confirmed if c.trial.baseline)
+    among = sum(not c.trial.baseline for c in facts.confirmed)
+    row = {"seed": str(seed), "better": "no", "winner": f"{_test(facts, winner)['nll']:.3f}"}
+    if winner is not baseline:
+        c = compare(winner.values(metric), baseline.values(metric), facts.study.mode, among)
+        row["better"] = "yes" if c.distinguishable else "not significant"
+        row |= {"wins": f"{c.wins} of {c.pairs}", "difference": f"{c.difference:+.3f}"}
+        row["corrected interval"] = f"{c.sure_low:+.3f} to {c.sure_high:+.3f}"
+    tests = {c.trial.baseline: _test(facts, c)["nll"] for c in facts.confirmed if c.trial.baseline}
+    ensemble = next(t.metrics[0]["nll"] for t in facts.tested if t.kind == "ensemble")
+    gap = (tests["kd"] - _test(facts, winner)["nll"]) / (tests["kd"] - ensemble)
+    row |= {name: f"{nll:.3f}" for name, nll in tests.items()} | {"ensemble": f"{ensemble:.3f}"}
+    row |= {"gap closed": f"{gap:.2f}", "DEE": f"{_test(facts, winner)['dee']:.2f}"}
+    for first_rung in foresight(facts.trials, facts.study)[:1]:
+        row["rank correlation"] = f"{first_rung.tau:.2f} (epoch {first_rung.epoch})"
+    return row | {"seconds": f"{facts.summary['seconds']:.0f}"}
+
+
+def _test(facts: Facts, candidate: Candidate) -> dict[str, float]:
+    """Returns the mean test metrics of a candidate over its seeds."""
+    seeds = next(t.metrics for t in facts.tested if t.trial == candidate.trial.number)
+    return {name: fmean(one[name] for one in seeds) for name in ("nll", "dee")}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--studies", type=Path, default=Path("studies/first_study"))
+    options = parser.parse_args()
+    options.studies.mkdir(parents=True, exist_ok=True)
+    rows = [row_of(seed, run(seed, options.studies)) for seed in options.seeds]
+    print(markdown_table(COLUMNS, [[row.get(name, "") for name in COLUMNS] for row in rows]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""No command ends in a traceback, whatever is raised and wherever it prints."""
+
+import errno
+import io
+import os
+import sys
+import warnings
+from collections.abc import Callable
+
+import pytest
+
+from ensdistill.boundary import TRACEBACK, cause_of, run_command
+from ensdistill.cli import main
+from ensdistill.errors import ConfigError, DataError, EnsdistillError
+from ensdistill.progress import console
+from ensdistill_tune.cli import main as tune
+from tests.commands import call
+
+
+def raises(error: BaseException) -> Callable[[], int]:
+    def work() -> int:
+        raise error
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (ConfigError("a: wrong"), 2, "error: a: wrong"),
+        (DataError("x\ny"), 2, "error: x\nerror: y"),
+        (EnsdistillError("diverged"), 1, "error: diverged"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x/y"), 2, "error: /x/y: Permission denied"),
+        (OSError(errno.ENOSPC, "No space left on device"), 2, "error: No space left on device"),
+        (MemoryError(), 2, "error: out of memory"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (ValueError("embedded null byte"), 1, "error: unexpected ValueError: embedded null byte."),
+        (RuntimeError(), 1, "error: unexpected RuntimeError."),
+        (RecursionError("too deep\nmore"), 1, "error: unexpected RecursionError: too deep."),
+        (KeyError("a"), 1, "error: unexpected KeyError: 'a'."),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"), 1, "error: unexpected UnicodeDecodeError: "),
+    ],
+)
+def test_every_exception_is_one_line_and_a_code(
+    error: BaseException, code: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(raises(error)) == code
+    told = capsys.readouterr().err
+    assert told.startswith(line)
+    assert "Traceback" not in told
+
+
+def test_the_cause_of_an_error_whose_text_is_a_traceback_is_its_last_line() -> None:
+    error = RuntimeError("Traceback (most recent call last):\n  File x\nValueError: the reason")
+    assert cause_of(error) == "RuntimeError: ValueError: the reason"
+
+
+def test_the_traceback_is_printed_on_demand(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(TRACEBACK, "1")
+    run_command(raises(ValueError("http://me:planted@host")))
+    told = capsys.readouterr().err
+    assert "Traceback" in told
+    assert "planted" not in told
+
+
+def test_what_is_printed_holds_no_secret_whoever_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> int:
+        uri = "http://me:planted-out@host"
+        print(uri)
+        print(uri, file=sys.stderr)
+        console().print(uri)
+        warnings.warn(uri, stacklevel=1)
+        sys.stdout.writelines([uri])
+        return 0
+
+    assert run_command(work) == 0
+    printed = capsys.readouterr()
+    assert "planted" not in printed.out + printed.err
+    assert printed.out.count("http://***@host") == 3
+    assert printed.err.count("http://***@host") == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["resume", "a", "--port", "http://me:planted@host"],
+        ["ui", "--port", "http://me:planted@host"],
+        ["launch", "http://me:planted@host", "--studies", "/nowhere"],
+        ["check", "search_spaces/digits.yaml", "--set", "http://me:planted@host"],
+    ],
+)
+def test_a_command_line_that_is_refused_is_printed_without_its_secrets(words: list[str]) -> None:
+    done = call("ensdistill-tune", *words)
+    assert done.code == 2
+    assert "http://***@host" in done.err
+    assert "planted" not in done.err
+
+
+def test_text_is_printed_as_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    console().print("a[/b] [old] :smile: [red]x", soft_wrap=True)
+    assert capsys.readouterr().out == "a[/b] [old] :smile: [red]x\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_character_that_a_stream_cannot_write_is_written_as_its_code(
+    encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))
+
+    def work() -> int:
+        print("\u2501 and \udcff")  # a line of a table, and a byte of a file's name that is no UTF-8
+        return 0
+
+    assert run_command(work) == 0
+    written = raw.getvalue()
+    assert written.endswith(b" and \\udcff\n")
+    assert written.startswith("\u2501".encode(encoding, "backslashreplace"))
+
+
+class Full(io.StringIO):
+    def flush(self) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_behind_standard_output_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdout", Full())
+    assert run_command(lambda: 0) == 2
+    assert capsys.readouterr().err == "error: No space left on device\n"
+
+
+def test_closed_streams_are_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert tune(["schema"]) == 0
+    assert main(["distill", "no-such-preset"]) == 2
+    assert sys.stdout is None
+
+
+@pytest.mark.parametrize("columns", ["1", "0", "-3", "nonsense", "99999999"])
+def test_any_number_of_columns_will_do(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    for words in (["--help"], ["launch", "--help"], ["check", "search_spaces/digits.yaml", "--no-cost"]):
+        done = call("ensdistill-tune", *words)
+        assert done.code == 0
+        assert "Traceback" not in done.err
+
+
+def test_a_reader_that_has_enough_ends_a_command_without_a_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    monkeypatch.setattr(sys, "stdout", os.fdopen(writer, "w"))
+
+    def work() -> int:
+        print("x" * 10**6)
+        return 0
+
+    assert run_command(work) == 1
+    assert capsys.readouterr().err == ""
+    sys.stdout.flush()  # as Python does at its end: what is left goes nowhere

@@ -1,0 +1,57 @@
+"""Commands that are printed can be pasted: a shell gives back the words they were made of."""
+
+import subprocess
+
+import pytest
+
+from ensdistill.command_line import command_line
+
+ODD = [
+    "plain",
+    "my [old] studies",
+    "it's",
+    'say "x"',
+    "$HOME",
+    "a;b",
+    "a\tb",
+    "a\\b",
+    "ü ö",
+    "*",
+    "`ls`",
+    "-x",
+    "a\nb",
+    "!",
+]
+
+
+def pasted(command: str) -> list[str]:
+    """The arguments that a program is given after the command was pasted into a shell."""
+    script = f'show() {{ printf "%s\\0" "$@"; }}; {command.replace("ensdistill-tune", "show", 1)}'
+    out = subprocess.run(["bash", "-c", script], capture_output=True, check=True).stdout
+    return out.decode(errors="surrogateescape").split("\0")[:-1]
+
+
+def test_words_and_options_come_back_as_they_are() -> None:
+    names = [f"{odd}/x" for odd in ODD]
+    expected = ["resume", *(f"./{name}" if name.startswith("-") else name for name in names)]
+    assert pasted(command_line("ensdistill-tune", "resume", *names)) == expected
+
+
+@pytest.mark.parametrize("studies", ODD)
+def test_the_folder_of_studies_is_one_argument(studies: str) -> None:
+    words = pasted(command_line("ensdistill-tune", "resume", "a", studies=studies))
+    assert words[:2] == ["resume", "a"]
+    assert words[2:] in (["--studies", studies], [f"--studies={studies}"])
+    assert studies.startswith("-") == (len(words) == 3)  # or argparse would take it for an option
+
+
+def test_a_name_that_is_no_utf8_comes_back() -> None:
+    assert pasted(command_line("ensdistill-tune", "x", "a\udcff'")) == ["x", "a\udcff'"]
+
+
+def test_the_default_folder_and_its_option_are_left_out() -> None:
+    options = [("--set", "a=1"), ("--set", "b=2")]
+    assert (
+        command_line("ensdistill-tune", "resume", "a", options=options)
+        == "ensdistill-tune resume a --set a=1 --set b=2"
+    )

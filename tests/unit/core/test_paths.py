@@ -1,0 +1,117 @@
+"""A path in a file starts at the file, one on the command line at the current folder; neither decides a result."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from ensdistill.config import build_config, load_config
+from ensdistill.finding import default_folder
+from ensdistill.paths import absolute, file_settings
+from ensdistill.weights import STUDENT_FILE, save_weights
+from ensdistill_tune.load import change_study, load_study
+from ensdistill_tune.space import Study, study_files
+
+NPZ = "data: {kind: npz, path: images.npz}\n"
+STUDY = "search: {transfer.temperature: {uniform: [1, 4]}}\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with settings that is not the current one."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "my [odd] folder").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "my [odd] folder"
+
+
+def path_of(config: object) -> str:
+    return str(getattr(config, "path", None))
+
+
+def test_the_settings_that_name_files_are_known() -> None:
+    known = {"config.data.path", "config.teachers.files.*.path", "tracking.uri"}
+    assert known == study_files()
+    assert "model.path" not in file_settings(Study, "")
+
+
+def test_a_path_in_a_file_starts_at_the_file(folder: Path) -> None:
+    (folder / "c.yaml").write_text(NPZ)
+    for name in (folder / "c.yaml", Path(os.path.relpath(folder / "c.yaml"))):
+        assert path_of(load_config(name).data) == str(folder / "images.npz")
+
+
+@pytest.mark.parametrize(
+    "override", ["data.path=images.npz", "data={kind: npz, path: images.npz}", "data.path=../here/images.npz"]
+)
+def test_a_path_of_an_override_starts_at_the_current_folder(override: str, folder: Path) -> None:
+    (folder / "c.yaml").write_text(NPZ)
+    assert path_of(load_config(folder / "c.yaml", [override]).data) == str(Path.cwd() / "images.npz")
+
+
+def test_the_paths_of_teachers_are_absolute_too(folder: Path) -> None:
+    (folder / "c.yaml").write_text("teachers: {count: 1, files: [{path: a.pt}, {path: /b.pt}, {path: ~/c.pt}]}\n")
+    paths = [file.path for file in load_config(folder / "c.yaml").teachers.files]
+    assert paths == [str(folder / "a.pt"), "/b.pt", os.path.expanduser("~/c.pt")]
+
+
+@pytest.mark.parametrize(
+    "config", ["config: {data: {kind: npz, path: images.npz}}", "config: {data.kind: npz, data.path: images.npz}"]
+)
+def test_the_paths_of_a_study_start_at_its_file(config: str, folder: Path) -> None:
+    (folder / "s.yaml").write_text(f"{STUDY}{config}\ntracking: {{uri: 'sqlite:///mine.db'}}\n")
+    study = load_study(folder / "s.yaml")
+    assert path_of(study.fixed_config.data) == str(folder / "images.npz")
+    assert study.tracking.uri == f"sqlite:///{folder}/mine.db"
+
+
+def test_the_paths_of_an_override_of_a_study_start_at_the_current_folder(folder: Path) -> None:
+    (folder / "s.yaml").write_text(f"{STUDY}config: {{data: {{kind: npz, path: images.npz}}}}\n")
+    study = load_study(folder / "s.yaml", ["config.data.path=other.npz", "tracking.uri=sqlite:///x.db"])
+    assert path_of(study.fixed_config.data) == str(Path.cwd() / "other.npz")
+    assert study.tracking.uri == f"sqlite:///{Path.cwd()}/x.db"
+    assert change_study(study, ["tracking.uri=sqlite:///y.db"]).tracking.uri == f"sqlite:///{Path.cwd()}/y.db"
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://h/x", "sqlite:////abs.db", "sqlite:///:memory:", "postgresql://h/x", "sqlite://"]
+)
+def test_other_stores_are_left_alone(uri: str) -> None:
+    assert absolute({"tracking": {"uri": uri}}, "/f", study_files()) == {"tracking": {"uri": uri}}
+
+
+def test_a_home_folder_of_nobody_is_a_plain_name(folder: Path) -> None:
+    (folder / "c.yaml").write_text("data: {kind: npz, path: ~no-such-user/x.npz}\n")
+    assert path_of(load_config(folder / "c.yaml").data) == str(folder / "~no-such-user/x.npz")
+
+
+def test_parts_of_a_path_that_lead_through_a_link_are_kept(folder: Path) -> None:
+    (folder / "far" / "deep").mkdir(parents=True)
+    (folder / "link").symlink_to(folder / "far" / "deep")
+    assert absolute({"data": {"path": "link/../x"}}, folder, file_settings(type(build_config({})))) == {
+        "data": {"path": f"{folder}/link/../x"}
+    }
+
+
+def test_no_path_enters_a_hash() -> None:
+    def config(**more: object) -> object:
+        tree = {"data": {"kind": "npz", "path": "/a.npz"}, "teachers": {"count": 1, "files": [{"path": "/t.pt"}]}}
+        return build_config(tree, more)
+
+    moved = {"data.path": "/b.npz", "teachers.files": [{"path": "/elsewhere/t.pt"}]}
+    assert config().hash == config(**moved).hash  # type: ignore[attr-defined]
+    assert config().hash != config(**{"data.seed": 1}).hash  # type: ignore[attr-defined]
+    other = {"teachers.files": [{"path": "/t.pt", "mean": [0.5], "std": [0.5]}]}
+    assert config().hash != config(**other).hash  # type: ignore[attr-defined]
+    imported = [build_config({"model": {"kind": "imported", "path": name}}).hash for name in ("a:B", "a:C")]
+    assert len(set(imported)) == 2  # the path of a module is no path of a file
+
+
+def test_the_same_settings_on_other_images_have_a_folder_of_their_own(tmp_path: Path) -> None:
+    config = build_config({"data": {"kind": "npz", "path": "/a.npz"}})
+    first = default_folder(tmp_path, config)
+    assert first == tmp_path / "runs" / config.hash == default_folder(tmp_path, config, "images")
+    save_weights(first / STUDENT_FILE, torch.nn.Linear(1, 1), {"data": "images"})
+    assert default_folder(tmp_path, config, "images") == first
+    assert default_folder(tmp_path, config, "others") not in (first, default_folder(tmp_path, config, "more"))

@@ -1,0 +1,119 @@
+"""No password and no token is left in a text, wherever it stands and whoever wrote it."""
+
+import json
+
+import pytest
+
+from ensdistill.secrets import HIDDEN, cleaned, register, secrets_of, without_credentials, without_secrets
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("http://me:planted1@host:5000", "http://***@host:5000"),
+        ("https://planted2@host/path", "https://***@host/path"),  # a token in the place of the user
+        ("https://planted3:x-oauth-basic@host", "https://***@host"),
+        ("http://:planted4@host", "http://***@host"),
+        ("http://me:pl@nted5@host", "http://***@host"),
+        ("http://me:plan/ted6@host/x", "http://***@host/x"),
+        ("http://me:plan#ted7?@host/x", "http://***@host/x"),
+        ("postgresql://me:planted8@host:5432/db", "postgresql://me:***@host:5432/db"),
+        (
+            "postgresql+psycopg://host/db?user=me&password=planted9&x=1",
+            "postgresql+psycopg://host/db?user=me&password=***&x=1",
+        ),
+        ("mysql://host/db?ssl_key=a&auth_token=planted10", "mysql://host/db?ssl_key=a&auth_token=***"),
+        ("mssql+pyodbc:///?odbc_connect=UID%3Dme%3BPWD%3Dplanted11", "mssql+pyodbc:///?odbc_connect=***"),
+    ],
+)
+def test_a_uri_is_shown_without_its_credentials(uri: str, shown: str) -> None:
+    assert without_credentials(uri) == shown
+    assert without_secrets(f"request to {uri} failed ({uri} )") == f"request to {shown} failed ({shown} )"
+    assert without_secrets(without_credentials(uri)) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://host:5000/a@b",
+        "http://[::1]:5000/a@b",
+        "sqlite:////home/me:x@work/mlflow.db",
+        "file:///a/b:c@d",
+        "postgresql://postgres@/postgres?host=/tmp/x",
+        "models:/NAME@champion",
+        "http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=a-1",
+        "mail to me@example.org, git@github.com:me/x",
+        "trial 12: val/nll 0.1234",
+    ],
+)
+def test_what_is_no_secret_stays_as_it_is(text: str) -> None:
+    assert without_secrets(text) == text
+
+
+def test_a_registered_secret_is_hidden_however_it_is_quoted() -> None:
+    register("http://me:pass%20w/ord!@host")
+    for form in ("pass w/ord!", "pass%20w/ord!", "pass%20w%2Ford%21", "pass+w%2Ford%21", "bWU6cGFzcyB3L29yZCE="):
+        assert without_secrets(f"authentication of 'me' with {form!r} failed") == (
+            f"authentication of 'me' with '{HIDDEN}' failed"
+        ), form
+
+
+def test_each_of_several_stores_keeps_its_secret() -> None:
+    register("http://me:first-planted@host")
+    register("postgresql://me:second-planted@host/db")
+    assert without_secrets("first-planted second-planted") == f"{HIDDEN} {HIDDEN}"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "MLFLOW_TRACKING_PASSWORD",
+        "MLFLOW_TRACKING_TOKEN",
+        "DATABRICKS_TOKEN",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "AWS_ACCESS_KEY_ID",
+        "PGPASSWORD",
+        "MYSQL_PWD",
+        "AZURE_STORAGE_ACCOUNT_KEY",
+        "MY_API_KEY",
+    ],
+)
+def test_a_secret_of_the_environment_is_hidden(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "planted-value\n")
+    assert (
+        without_secrets(r"Invalid header value b'Bearer planted-value\n'")
+        == rf"Invalid header value b'Bearer {HIDDEN}\n'"
+    )
+    assert without_secrets("planted-value") == HIDDEN
+
+
+def test_a_password_inside_a_uri_of_the_environment_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:planted-proxy@proxy:80")
+    assert without_secrets("proxy refused planted-proxy") == f"proxy refused {HIDDEN}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("PWD", "/work/project"), ("TOKENIZERS_PARALLELISM", "falsely"), ("AWS_WEB_IDENTITY_TOKEN_FILE", "/run/token")],
+)
+def test_a_variable_that_holds_no_secret_hides_nothing(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
+    assert without_secrets(f"in {value} it is") == f"in {value} it is"
+
+
+@pytest.mark.parametrize("text", ["password=planted", "host=h password=planted user=me", "PWD=planted;UID=me"])
+def test_the_password_of_a_connection_string_is_hidden(text: str) -> None:
+    assert "planted" not in without_secrets(text)
+
+
+def test_a_tree_keeps_its_numbers_and_names() -> None:
+    register("http://me:12345678@host")
+    tree = {"at": 12345678, "share": 0.12345678, "error": "12345678 refused", "12345678": [1.5, None, True]}
+    assert json.loads(json.dumps(cleaned(tree))) == tree | {"error": f"{HIDDEN} refused"}
+
+
+def test_a_plain_word_as_password_leaves_other_texts_whole() -> None:
+    register("postgresql://mlflow:mlflow@host/mlflow")
+    assert without_secrets("mlflow.db of the experiment mlflow") == "mlflow.db of the experiment mlflow"
+    assert secrets_of("no uri at all") == set()

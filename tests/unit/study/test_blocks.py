@@ -1,0 +1,103 @@
+"""An axis may choose among whole blocks of settings: they have short names, and MLflow and Optuna know them."""
+
+import csv
+import io
+import warnings
+from typing import Any
+
+import pytest
+
+from ensdistill_tune.board import leaderboard_csv
+from ensdistill_tune.comparison import Pages, views
+from ensdistill_tune.entries import settings_of, settings_of_study
+from ensdistill_tune.naming import short_name, short_value
+from ensdistill_tune.record import TrialRecord
+from ensdistill_tune.report.figures.scales import setting_ticks
+from ensdistill_tune.searchers import Suggester
+from ensdistill_tune.space import Study
+
+MODELS = [{"kind": "convnet"}, {"kind": "resnet", "depth": 8}, {"kind": "resnet", "depth": 14}]
+BLOCKS: dict[str, list[Any]] = {
+    "model": MODELS,
+    "perturbation": [{"kind": "none"}, {"kind": "gaussian", "step_size": 0.123456}],
+    "transfer": [{"kind": "averaged", "alpha": 0.5}, {"kind": "averaged", "temperature": 2.0}],
+}
+
+
+def study_of(name: str, way: str = "choice", **more: Any) -> Study:
+    return Study.model_validate({"preset": "kd", "search": {name: {way: BLOCKS[name]}}, **more})
+
+
+def trial_of(number: int, **sampled: Any) -> TrialRecord:
+    return TrialRecord(number, None, sampled, "")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"kind": "convnet"}, "convnet"),
+        ({"kind": "resnet", "depth": 8}, "resnet(depth=8)"),
+        ({"depth": 8, "kind": "resnet", "more": [1, "a", None]}, "resnet(depth=8, more=[1, a, null])"),
+        ({"pad": 4}, "(pad=4)"),
+        ([], "[]"),
+        (True, "true"),
+        (None, "null"),
+        (0.012345, "0.0123"),
+        (12, "12"),
+        ("ema", "ema"),
+    ],
+)
+def test_a_value_has_a_short_text(value: Any, text: str) -> None:
+    assert short_value(value) == text
+
+
+def test_a_setting_has_a_short_name() -> None:
+    names = ("model", "transfer.alpha", "averaging.kind", "kind", "student.layers.kind")
+    assert [short_name(name) for name in names] == ["model", "alpha", "averaging", "kind", "layers"]
+
+
+def test_names_ticks_and_table_have_the_short_text() -> None:
+    study, trial = study_of("model"), trial_of(1, model=MODELS[1])
+    assert trial.name == "001 model=resnet(depth=8)"
+    assert setting_ticks(study.search["model"])[1] == ["convnet", "resnet(depth=8)", "resnet(depth=14)"]
+    (row,) = csv.DictReader(io.StringIO(leaderboard_csv(study, [trial], {})))
+    assert row["model"] == "resnet(depth=8)"
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_mlflow_has_a_parameter_of_the_axis_and_all_settings_inside_it(name: str) -> None:
+    study = study_of(name)
+    for value in BLOCKS[name]:
+        settings = settings_of(trial_of(1, **{name: value}), study)
+        assert settings[name] == short_value(value)
+        assert {f"{name}.{key}": one for key, one in value.items()}.items() <= settings.items()
+
+
+def test_the_parent_run_has_no_setting_that_only_one_of_its_trials_has() -> None:
+    assert not [name for name in settings_of_study(study_of("model")) if name.startswith("model")]
+
+
+def test_the_chart_of_a_study_names_parameters_that_its_trials_have() -> None:
+    study = study_of("model")
+    (view, _) = views(Pages("1", "run", "view"), study).values()
+    settings = settings_of(trial_of(1, model=MODELS[0]), study)
+    assert '"selectedParams": ["model"]' in view
+    assert "model" in settings
+
+
+@pytest.mark.parametrize("searcher", ["tpe", "random", "qmc", "nsga2", "gp"])
+@pytest.mark.parametrize("way", ["choice", "grid"])
+def test_every_searcher_suggests_blocks_and_goes_on_where_it_was(searcher: str, way: str) -> None:
+    more: dict[str, Any] = {"searcher": {"kind": searcher}, "first": [{"model": MODELS[2]}]}
+    study = study_of("model", way, **more)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        first, again = Suggester(study), Suggester(study)
+        suggested = []
+        for number in range(1, 6):
+            sampled, memory = first.suggest(number) or ({}, {})
+            assert sampled["model"] in MODELS
+            suggested.append(sampled)
+            again.remember(TrialRecord(number, None, sampled, "", memory=memory))
+        assert suggested[0] == {"model": MODELS[2]}
+        assert again.suggest(6) == first.suggest(6)

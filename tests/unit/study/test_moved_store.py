@@ -1,0 +1,94 @@
+"""The default store of a folder of studies that was moved, and an experiment that was deleted."""
+
+import sqlite3
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ensdistill_tune import mlflow_store
+from ensdistill_tune.mlflow_store import Place, Store
+from ensdistill_tune.moved_store import relocate
+from ensdistill_tune.space import Study
+from ensdistill_tune.tracking import check_uri, default_uri
+
+OLD, NEW = "file:///old/artifacts", "file:///new/artifacts"
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    """The tables of a store that hold locations, with runs of ours and of others."""
+    with sqlite3.connect(tmp_path / "mlflow.db") as connection:
+        connection.executescript(
+            f"""
+            CREATE TABLE experiments (name, artifact_location);
+            CREATE TABLE runs (artifact_uri);
+            CREATE TABLE model_versions (source, storage_location, name);
+            INSERT INTO experiments VALUES ('ours', '{OLD}'), ('theirs', 'file:///old/artifacts-of-others');
+            INSERT INTO runs VALUES ('{OLD}/1/artifacts'), ('file:///other/1/artifacts'), (NULL);
+            INSERT INTO model_versions VALUES ('{OLD}/1/m', NULL, '{OLD}');
+        """  # noqa: S608 - names of ours
+        )
+    return tmp_path / "mlflow.db"
+
+
+def test_every_location_below_the_old_folder_moves_and_no_other(database: Path) -> None:
+    relocate(database, OLD, NEW)
+    with sqlite3.connect(database) as connection:
+        tables = ("experiments", "runs", "model_versions")
+        rows = {t: connection.execute(f"SELECT * FROM {t}").fetchall() for t in tables}  # noqa: S608 - names of ours
+    assert rows["experiments"] == [("ours", NEW), ("theirs", "file:///old/artifacts-of-others")]
+    assert rows["runs"] == [(f"{NEW}/1/artifacts",), ("file:///other/1/artifacts",), (None,)]
+    assert rows["model_versions"] == [(f"{NEW}/1/m", None, OLD)]
+
+
+class Client:
+    """Of a store with one experiment."""
+
+    def __init__(self, **experiment: Any) -> None:
+        self.experiment = SimpleNamespace(experiment_id="7", **experiment)
+
+    def get_experiment_by_name(self, name: str) -> SimpleNamespace:
+        return self.experiment
+
+
+def store(home: Path, *, default: bool) -> Store:
+    uri = default_uri(home) if default else "http://host:5000"
+    place = Place(
+        uri, "ours", "a [b]", "id", home / "a [b]", home / "artifacts", home / "mlflow.db" if default else None
+    )
+    return Store(place, Study.model_validate({"search": {"seed": {"choice": [1]}}}))
+
+
+@pytest.mark.parametrize(
+    ("default", "location", "moved"),
+    [(True, OLD, True), (True, "s3://bucket/mine", False), (False, OLD, False)],
+)
+def test_only_the_default_store_moves_with_its_folder(
+    default: bool, location: str, moved: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(mlflow_store, "relocate", lambda *words: calls.append(words))
+    client: Any = Client(lifecycle_stage="active", artifact_location=location)
+    assert store(tmp_path, default=default)._find_experiment(client) == "7"
+    own = (tmp_path / "artifacts").as_uri()
+    assert calls == ([(tmp_path / "mlflow.db", OLD, own)] if moved else [])
+
+
+def test_a_deleted_experiment_is_named_with_both_ways_to_continue(tmp_path: Path) -> None:
+    client: Any = Client(lifecycle_stage="deleted", artifact_location=OLD)
+    with pytest.raises(Exception, match="the experiment ours was deleted in MLflow") as raised:
+        store(tmp_path, default=True)._find_experiment(client)
+    told = str(raised.value)
+    assert "mlflow experiments restore --experiment-id 7" in told
+    assert f"ensdistill-tune resume 'a [b]' --set tracking.experiment=NAME --studies {tmp_path}" in told
+
+
+@pytest.mark.parametrize("name", ["plain", "a?b", "a#b", "100%", "a%20b", "[x] y", "ü"])
+def test_the_default_store_of_any_folder_is_the_file_in_it(name: str, tmp_path: Path) -> None:
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    (tmp_path / name).mkdir()
+    uri = default_uri(tmp_path / name)
+    assert sqlalchemy.make_url(uri).database == str(tmp_path / name / "mlflow.db")
+    check_uri(uri)

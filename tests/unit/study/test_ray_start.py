@@ -1,0 +1,135 @@
+"""What the environment says about Ray is checked before anything is trained, and its fault is named."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from ensdistill.errors import DataError
+from ensdistill_tune import ray_start
+from ensdistill_tune.ray_start import check_address, check_temporary_folder, start_ray
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The addresses with which Ray was started."""
+    addresses: list[str] = []
+    monkeypatch.setattr(ray_start.ray, "init", lambda address, **_: addresses.append(address))
+    for name in ray_start.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    return addresses
+
+
+@pytest.mark.parametrize("value", ["", "  ", "local", " local "])
+def test_an_empty_address_is_none(value: str, started: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", value)
+    start_ray()
+    assert started == ["local"]
+    assert os.environ.get("RAY_ADDRESS") != ""  # workers would read it
+
+
+def test_an_address_is_used_without_the_spaces_around_it(started: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", f" {address}\t")
+        start_ray()
+    assert started == [address]
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("ray://head:10001", "not Ray Client"),
+        ("http://head:8265", "must be HOST:PORT, auto or local"),
+        ("head", "must be HOST:PORT, auto or local"),
+        ("head:", "must be HOST:PORT, auto or local"),
+        (":6379", "must be HOST:PORT, auto or local"),
+        ("head:99999", "must be HOST:PORT, auto or local"),
+        ("AUTO", "must be HOST:PORT, auto or local"),
+        ("127.0.0.1:9", "no Ray cluster answers there"),
+        ("[::1]:9", "no Ray cluster answers there"),
+        ("no-such-host.invalid:6379", "no Ray cluster answers there"),
+        ("x" * 300 + ":6379", "no Ray cluster answers there"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_named_with_the_reason(address: str, told: str) -> None:
+    with pytest.raises(DataError, match=told) as raised:
+        check_address(address)
+    assert address in str(raised.value)
+    assert "token" not in str(raised.value)
+
+
+def test_the_reason_why_ray_does_not_start_is_the_message(
+    started: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(**_: object) -> None:
+        raise TimeoutError("the raylet did not answer\nmore")
+
+    monkeypatch.setattr(ray_start.ray, "init", refuse)
+    with pytest.raises(DataError, match=r"started on this machine \(TimeoutError: the raylet did not answer\)$"):
+        start_ray()
+
+
+@pytest.mark.parametrize("variable", ["RAY_TMPDIR", "TMPDIR"])
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("long" * 20, "must be at most"),
+        ("ü" * 40, "must be at most"),  # bytes count
+        ("file", "Not a directory"),
+        ("file/below", "Not a directory"),
+    ],
+)
+def test_a_temporary_folder_that_ray_cannot_use_is_refused(
+    variable: str, name: str, told: str, started: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(variable, f"{tmp_path}/{name}")
+    monkeypatch.setattr(ray_start, "LONGEST", len(str(tmp_path)) + 100)
+    with pytest.raises(DataError, match=f"^{variable}: .*{told}.*Set RAY_TMPDIR to another folder"):
+        start_ray()
+    assert not started
+
+
+def test_a_relative_temporary_folder_is_refused(started: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", "scratch")
+    with pytest.raises(DataError, match="absolute path"):
+        start_ray()
+
+
+@pytest.mark.parametrize("name", ["a b", "new/deeper", "[x]", "ü"])
+def test_an_odd_folder_that_ray_can_use_is_used(
+    name: str, started: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / name))
+    monkeypatch.setattr(ray_start, "LONGEST", 1000)
+    start_ray()
+    assert started == ["local"]
+
+
+def test_the_longest_path_that_is_accepted_is_the_longest_that_ray_accepts(
+    started: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    validate = pytest.importorskip("ray._private.utils").validate_socket_filepath
+    session = ray_start.SESSION.format(pid=os.getpid())
+    for length in (1, 20, 30, 35, 40, 50, 60):
+        root = f"/{'x' * length}"
+        monkeypatch.setenv("RAY_TMPDIR", root)
+        monkeypatch.setattr(ray_start, "writable_folder", lambda folder: folder)
+        try:
+            validate(f"{root}/{session}")
+        except OSError:
+            with pytest.raises(DataError):
+                check_temporary_folder()
+        else:
+            check_temporary_folder()
+
+
+def test_the_temporary_folder_of_a_cluster_elsewhere_is_not_ours(
+    started: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", "/" + "x" * 200)
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    start_ray()
+    assert started == ["auto"]

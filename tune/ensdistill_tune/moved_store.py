@@ -1,0 +1,34 @@
+"""The default MLflow store of a folder of studies that was moved, renamed or copied.
+
+MLflow keeps the absolute path of every run's artifacts and has no call that changes it. Without a change it would write
+into the old folder, or make it again. So the paths are rewritten in the SQLite file that lies next to the artifacts.
+"""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+_PATHS = {
+    "experiments": ("artifact_location",),
+    "runs": ("artifact_uri",),
+    "logged_models": ("artifact_location",),
+    "model_versions": ("source", "storage_location"),
+}
+
+
+def relocate(database: Path, old: str, new: str) -> None:
+    """Rewrites the locations of all artifacts below a folder; all of them, or none if SQLite raises an error.
+
+    Args:
+        database: The SQLite file of the store.
+        old: The location of the artifacts when they were written, a URI.
+        new: Where they are now, likewise.
+    """
+    with closing(sqlite3.connect(database, timeout=10)) as connection, connection:
+        for table, names in _PATHS.items():
+            known = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+            for name in known.intersection(names):
+                connection.execute(
+                    f"UPDATE {table} SET {name} = ? || substr({name}, ?) WHERE {name} = ? OR substr({name}, 1, ?) = ?",  # noqa: S608 - names of ours
+                    (new, len(old) + 1, old, len(old) + 1, f"{old}/"),
+                )
