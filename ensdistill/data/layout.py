@@ -191,7 +191,8 @@ def _unreadable(found: Found) -> Iterator[str]:
     for one in found.unreadable:
         reasons[one.reason].append(one.name)
     for reason, names in reasons.items():
-        yield f"{counted(len(names), 'folder')} of {_root(found)} cannot be read ({reason}): {listed(names)}"
+        several = "1 file or folder" if len(names) == 1 else f"{len(names)} files or folders"
+        yield f"{several} of {_root(found)} cannot be read ({reason}): {listed(names)}"
 
 
 def _nothing_read(layout: Layout, folder: str) -> str:

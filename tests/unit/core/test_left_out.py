@@ -254,7 +254,7 @@ def test_folders_that_may_not_be_read_are_refused_together(tmp_path: Path, locke
     root = pictures(tmp_path, "cat", "dog", "owl")
     locked(root / "owl")
     locked(root / "cat")
-    assert "2 folders" in refusal(root)
+    assert "2 files or folders" in refusal(root)
     assert "cannot be read (permission denied): cat, owl" in refusal(root)
 
 
