@@ -21,7 +21,7 @@ from ensdistill.data import Data
 from ensdistill.data.splits import to_unit
 from ensdistill.errors import ConfigError, DivergedError
 from ensdistill.members import Ensemble, Members
-from ensdistill.metrics import all_metrics
+from ensdistill.metrics import all_metrics, at_chance
 from ensdistill.models import build
 from ensdistill.optimiser import set_lr
 from ensdistill.prediction import evaluate, predict
@@ -29,6 +29,7 @@ from ensdistill.randomness import Streams, reproducibly, stream_seed, torch_seed
 from ensdistill.recall import Recalled, recall
 from ensdistill.step import distill_step
 from ensdistill.students import SingleStudent, Student
+from ensdistill.teacher_checks import check_numbers
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class EpochResult:
     number: int  # 1 is the first
     epochs: int
     loss: float  # mean training loss
-    val: dict[str, float]  # validation metrics of the merged student; `cnll` at the temperature that is best there
+    # Validation metrics of the merged student; `cnll` at the temperature that is best there; `at_chance` is 0 or 1.
+    val: dict[str, float]
     subnetworks: dict[str, float]  # the same of its subnetworks' mean probability
     seconds: float  # training and evaluation of this epoch
 
@@ -210,7 +212,11 @@ class Distiller(Iterator[EpochResult]):
                         progress,
                     )
                 )
-        return _mean_if_finite(torch.stack(losses), number)
+        try:
+            return _mean_if_finite(torch.stack(losses), number)
+        except DivergedError:
+            check_numbers(list(self.ensemble.networks), self.data.train)
+            raise
 
     @cached_property
     def _recalled(self) -> Tensor | None:
@@ -248,7 +254,8 @@ class Distiller(Iterator[EpochResult]):
     def _judge_shipped(self) -> dict[str, float]:
         """Validation metrics of the averaged student, calibrated NLL besides."""
         labels, log_p = self.data.validation.labels, predict(self.student(), self.data.validation)
-        return all_metrics(log_p, labels) | {"cnll": calibrated_nll(log_p, labels, log_p, labels)}
+        row = all_metrics(log_p, labels) | {"cnll": calibrated_nll(log_p, labels, log_p, labels)}
+        return row | {"at_chance": float(at_chance(log_p, labels))}
 
     def _judge(self, student: Student) -> dict[str, float]:
         """Validation metrics of a student as it would be shipped."""

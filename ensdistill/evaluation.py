@@ -23,7 +23,7 @@ from ensdistill.ensemble_metrics import (
 )
 from ensdistill.folding import inference_form
 from ensdistill.members import Ensemble, Together
-from ensdistill.metrics import all_metrics, ece, entropy, log_mean_probability, ood_auroc, reliability
+from ensdistill.metrics import all_metrics, at_chance, ece, entropy, log_mean_probability, ood_auroc, reliability
 from ensdistill.perturbations import evaluating
 from ensdistill.prediction import evaluate, predict
 
@@ -114,10 +114,14 @@ class Examiner:
         return on_validation, on_validation if self.split is self.validation else say(self.split)
 
     def _metrics(self, on_validation: Tensor, log_p: Tensor) -> Row:
-        """Plain and calibrated ones; `temperature_identified` is 1 if validation determines the temperature, else 0."""
+        """Plain and calibrated ones.
+
+        `temperature_identified` is 1 if validation determines the temperature, else 0; `at_chance` likewise.
+        """
         temperature, identified = fit(on_validation, self.validation.labels)
         row = all_metrics(log_p, self.split.labels) | calibrated_metrics(log_p, self.split.labels, temperature)
-        return row | {"temperature": temperature, "temperature_identified": float(identified)}
+        row |= {"temperature": temperature, "temperature_identified": float(identified)}
+        return row | {"at_chance": float(at_chance(log_p, self.split.labels))}
 
 
 def mean_row(rows: Sequence[Row]) -> Row:

@@ -61,6 +61,23 @@ def all_metrics(log_p: Tensor, labels: Tensor) -> dict[str, float]:
     return {metric.__name__: metric(log_p, labels) for metric in (accuracy, nll, brier, ece)}
 
 
+def at_chance(log_p: Tensor, labels: Tensor) -> bool:
+    """Returns whether predictions are right no more often than guesses that know how often each class occurs.
+
+    Guesses are right with p = sum_k share_k(predictions) share_k(labels); so are predictions that do not depend on the
+    image, such as one and the same class for all. One-sided test at 1 %, normal approximation.
+
+    Args:
+        log_p: Log-probabilities (N,c).
+        labels: Class indices (N,).
+    """
+    predicted, labels = log_p.cpu().argmax(-1), labels.cpu()
+    shares = [torch.bincount(part, minlength=log_p.shape[-1]).double() / len(labels) for part in (predicted, labels)]
+    by_guessing = float((shares[0] * shares[1]).sum())
+    spread = math.sqrt(by_guessing * (1 - by_guessing) / len(labels))
+    return float((predicted == labels).double().mean()) <= by_guessing + 2.33 * spread
+
+
 def entropy(log_p: Tensor) -> Tensor:
     """H(p) = -sum_k p_k log p_k of each image: log-probabilities (...,c) -> nats (...), from 0 to log c."""
     terms: Tensor = torch.special.entr(log_p.double().exp())  # 0 where p = 0

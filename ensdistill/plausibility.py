@@ -3,7 +3,8 @@
 To add a rule: one function, and its name in `TEACHER_RULES` or `STUDENT_RULES`.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ensdistill.errors import ConfigIssue
@@ -14,8 +15,64 @@ TeacherMetrics = Mapping[str, Any]  # what `Examiner.teachers` returns; empty wi
 TeacherRule = Callable[[TeacherMetrics, int], ConfigIssue | None]
 StudentRule = Callable[[Metrics, TeacherMetrics, int], ConfigIssue | None]
 
-TEACHER_RULES: tuple[TeacherRule, ...] = ()
-STUDENT_RULES: tuple[StudentRule, ...] = ()
+AT_CHANCE = "at chance"  # how the rule of a warning about such a network begins
+CALIBRATED = ("cnll", "cbrier", "cece", "dee")  # of a network at chance these mean nothing
+
+
+def is_at_chance(*rows: Metrics) -> bool:
+    """Returns whether all of these networks are no better than chance, as far as their metrics have it."""
+    return bool(rows) and all(row.get("at_chance", row.get("val/at_chance")) == 1 for row in rows)
+
+
+def is_shown(name: str, *rows: Metrics) -> bool:
+    """Returns whether a metric of these networks, seeds of one setting, is worth showing."""
+    return not (name.removeprefix("val/") in CALIBRATED and is_at_chance(*rows))
+
+
+def _teachers_at_chance(teachers: TeacherMetrics, _: int) -> ConfigIssue | None:
+    guessing = [m for m, row in enumerate(teachers["members"]) if is_at_chance(row)]
+    if not guessing:
+        return None
+    right = _listed([f"{100 * teachers['members'][m]['accuracy']:.1f} %" for m in guessing])
+    rule = f"{AT_CHANCE}: {_numbered(guessing)} right on {right} of the validation images, no more often than a guess"
+    hint = "train longer or at another teachers.training.lr; of a file check mean, std and the order of its classes"
+    return ConfigIssue(("teachers",), rule, hint=hint)
+
+
+def _teachers_that_mislead(teachers: TeacherMetrics, classes: int) -> ConfigIssue | None:
+    rows = teachers["members"]
+    misleading = [m for m, row in enumerate(rows) if row["nll"] > 1.01 * math.log(max(2, classes))]
+    misleading = [m for m in misleading if not is_at_chance(rows[m])]
+    if not misleading:
+        return None
+    nll = _listed([f"{rows[m]['nll']:.4g}" for m in misleading])
+    which = _numbered(misleading).removesuffix(" is").removesuffix(" are")
+    uniform = f"{math.log(max(2, classes)):.4g}"
+    rule = f"NLL of {which} on validation images is {nll}, worse than the {uniform} of uniform guesses"
+    hint = "their probabilities are far too sure: check mean and std of files, or raise teachers.training.weight_decay"
+    return ConfigIssue(("teachers",), rule, hint=hint)
+
+
+def _student_at_chance(student: Metrics, _: TeacherMetrics, __: int) -> ConfigIssue | None:
+    if not is_at_chance(student):
+        return None
+    right = f"{100 * student['accuracy']:.1f} %"
+    rule = f"{AT_CHANCE}: the student is right on {right} of the images, no more often than a guess"
+    hint = "train longer, lower training.lr, or check that images and labels belong together"
+    return ConfigIssue((), rule, hint=hint)
+
+
+def _numbered(members: Sequence[int]) -> str:
+    """`teacher 0 is` or `teachers 0, 2 are`."""
+    return f"teacher {members[0]} is" if len(members) == 1 else f"teachers {', '.join(map(str, members))} are"
+
+
+def _listed(values: Sequence[str]) -> str:
+    return ", ".join(values[:4]) + (", ..." if len(values) > 4 else "")
+
+
+TEACHER_RULES: tuple[TeacherRule, ...] = (_teachers_at_chance, _teachers_that_mislead)
+STUDENT_RULES: tuple[StudentRule, ...] = (_student_at_chance,)
 
 
 def teacher_warnings(teachers: TeacherMetrics, classes: int) -> tuple[ConfigIssue, ...]:

@@ -9,6 +9,7 @@ from rich.table import Table
 from ensdistill.corruptions import SEVERITIES
 from ensdistill.evaluation import mean_row
 from ensdistill.latency import Price
+from ensdistill.plausibility import is_shown
 
 Metrics = Mapping[str, float]
 TEACHER_MEAN = "one teacher (mean)"
@@ -60,13 +61,14 @@ def student_in_words(metrics: Metrics) -> str:
 
 
 def metrics_table(split: str, rows: Mapping[str, Metrics]) -> Table:
-    """One row a network; an empty cell for what a row does not have."""
+    """One row a network; an empty cell for what a row does not have, or what means nothing of a network at chance."""
     table = Table(title=f"on {split} images", title_justify="left")
     table.add_column("")
     for name in SHOWN:
         table.add_column(name, justify="right")
     for row, metrics in rows.items():
-        table.add_row(row, *[f"{metrics[name]:.4f}" if name in metrics else "" for name in SHOWN])
+        shown = [name for name in SHOWN if name in metrics and is_shown(name, metrics)]
+        table.add_row(row, *[f"{metrics[name]:.4f}" if name in shown else "" for name in SHOWN])
     return table
 
 

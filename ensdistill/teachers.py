@@ -28,6 +28,7 @@ from ensdistill.models import build, code_of
 from ensdistill.perturbations import NoPerturbation
 from ensdistill.randomness import stream_seed
 from ensdistill.students import Single
+from ensdistill.teacher_checks import check_teachers
 from ensdistill.transfer import Labels
 from ensdistill.weights import fingerprint, load_weights, save_weights
 
@@ -60,16 +61,19 @@ def get_ensemble(
 
     Processes that want the same teacher at the same time train it once. A damaged teacher is trained again.
     train: who trains the missing ones.
-    Raises DataError if the store cannot be written.
+    Raises DataError if the store cannot be written, or the outputs of a teacher cannot be meant.
     """
     folder = writable_folder(store)
     files = [file(data) for file in config.teachers.files]  # first: a bad one is told before others are trained
+    found = [warning for file in files for warning in file.warnings]
+    found += check_teachers([file.network for file in files], [file.path for file in config.teachers.files], data)
     train(config, data, folder, progress)
     members = [_load(config, m, data, folder) for m in range(config.teachers.count)]
     identity = content_hash([*(origin for _, origin in members), *(file.origin for file in files)])
-    networks = [*(network for network, _ in members), *(file.network for file in files)]
-    warnings = [*(w for file in files for w in file.warnings), *file_warnings(config, data)]
-    return Ensemble(networks, len(data.class_names), identity, warnings)
+    own = [network for network, _ in members]
+    found += check_teachers(own, [f"teacher {m}" for m in range(len(own))], data)
+    networks = [*own, *(file.network for file in files)]
+    return Ensemble(networks, len(data.class_names), identity, [*found, *file_warnings(config, data)])
 
 
 def file_warnings(config: Config, data: Data) -> list[ConfigIssue]:

@@ -35,6 +35,9 @@ class BatchEnsemble(Settings):
 
     Diversity Matters (Nam et al. 2021, official code) and BatchEnsemble (Wen et al. 2020) start from random factors,
     give each subnetwork its own bias, let factors neither decay nor move fast, and predict by the mean of all.
+
+    Differences from the official codes stand in the presets `latentbe` and `diversity`; the one in this class: the bias
+    of a merged layer is mean(s) * b, the exact fold, where the notebook of LatentBE's tables leaves b unscaled.
     """
 
     kind: Literal["batch_ensemble"] = "batch_ensemble"

@@ -20,7 +20,8 @@ class AeKd(Matching):
     w is solved anew at every step, exactly, and is a constant to the gradient. Each subnetwork has weights of its own.
     The host solves it, from M x M numbers: the only thing for which a step waits for the device.
     C = 1/M is the mean of the teachers' losses. Du et al. 2020 (AE-KD), equations 9 to 11, and their official code,
-    whose solver stops at its starting point where gradients are small; this one does not depend on their scale.
+    whose solver stops at its starting point where gradients are small; this one does not depend on their scale. Of the
+    official code's two variants this is the one on logits; there is none on features (its hint term).
     """
 
     kind: Literal["aekd"] = "aekd"

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
+from ensdistill.plausibility import is_shown
 from ensdistill_tune.confirm import mean_and_spread, points
 from ensdistill_tune.labels import trial_label
 from ensdistill_tune.naming import is_block, short_value
@@ -34,11 +35,12 @@ def leaderboard(
         if rank <= top or trial.baseline or trial in front:
             label = trial_label(trial) + (" *" if trial in front else "")
             style = "bold" if rank == 1 else ("cyan" if trial.baseline else "")
-            values = [figure(name, trial.last[name]) for name in study.shown]
+            values = [figure(n, trial.last[n]) if is_shown(n, trial.last) else "" for n in study.shown]
             table.add_row(str(rank), label, *values, trial.settings, style=style)
     table.add_section()
     for label, metrics in teachers.items():
-        values = [figure(n, metrics[n.split("/")[1]]) if n in METRICS else "" for n in study.shown]
+        shown = [n for n in study.shown if n in METRICS and is_shown(n, metrics)]
+        values = [figure(n, metrics[n.split("/")[1]]) if n in shown else "" for n in study.shown]
         table.add_row("", label, *values, "")
     return table
 
@@ -55,7 +57,8 @@ def seeds_table(title: str, rows: Mapping[str, Sequence[Mapping[str, float]]], n
     for name in names:
         table.add_column(name.split("/")[-1], justify="right")  # on a narrow screen the spread has a line of its own
     for label, some in rows.items():
-        table.add_row(label, *[_over_seeds(name, [row[name] for row in some]) for name in names])
+        cells = [_over_seeds(n, [row[n] for row in some]) if is_shown(n, *some) else "" for n in names]
+        table.add_row(label, *cells)
     return table
 
 

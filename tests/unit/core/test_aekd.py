@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 from ensdistill.data import Data
 from ensdistill.distill import distill
-from ensdistill.errors import DivergedError
+from ensdistill.errors import DataError
 from ensdistill.members import Ensemble
 from ensdistill.step import distill_step
 from ensdistill.students import Single
@@ -413,7 +413,7 @@ class NoNumber(nn.Module):
         return torch.full((len(x), 10), float("nan"))
 
 
-def test_teachers_whose_logits_are_no_numbers_end_the_run_as_diverged(digits: Data) -> None:
+def test_teachers_whose_logits_are_no_numbers_are_named_in_place_of_the_learning_rate(digits: Data) -> None:
     ensemble = Ensemble([NoNumber(), NoNumber()], 10, "broken")
-    with pytest.raises(DivergedError):
+    with pytest.raises(DataError, match="teacher 0"):
         next(distill(tiny_config("transfer.kind=aekd"), ensemble, digits))

@@ -505,7 +505,7 @@ def test_student_handed_out_is_refreshed_with_the_threads_of_the_settings(
 
 
 def test_threads_are_restored_after_a_failure(digits: Data) -> None:
-    with pytest.raises(DivergedError):
+    with pytest.raises(DataError, match="teacher 0: its outputs for some training images are not numbers"):
         list(distill(tiny_config("training.threads=2"), Ensemble([FailingTeacher(1)], 10, "failing"), digits))
     assert torch.get_num_threads() == 1
 

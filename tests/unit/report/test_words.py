@@ -12,6 +12,7 @@ import pytest
 from scipy import stats
 
 from ensdistill.errors import DivergedError
+from ensdistill.plausibility import student_warnings
 from ensdistill_tune.confirm import Candidate, pairs_for_power
 from ensdistill_tune.record import TrialRecord
 from ensdistill_tune.report import advice, words
@@ -352,3 +353,64 @@ def test_after_a_confirmation_the_front_is_that_of_the_means() -> None:
     good, worse = candidate(5, SURE), candidate(6, WORSE)  # at the same price
     known = confirmed(good, worse, study=study)
     assert "lie 1 of 2 confirmed trials, by their means: 005 (`front/`)" in (words.on_the_front(known) or "")
+
+
+# --- what turns a report upside down ---------------------------------------------------------------------------------
+
+
+def at_chance(known: Facts, chance: float = 1.0) -> Facts:
+    """The same study, of which no student learnt anything."""
+
+    def guessing(trial: TrialRecord) -> TrialRecord:
+        return replace(trial, epochs=[{**report, "val/at_chance": chance} for report in trial.epochs])
+
+    confirmed = [
+        Candidate(guessing(candidate.trial), [guessing(repeat) for repeat in candidate.repeats])
+        for candidate in known.confirmed
+    ]
+    return replace(known, trials=[guessing(trial) for trial in known.trials], confirmed=confirmed, tested={})
+
+
+@pytest.mark.parametrize("seeds", [0, 5])
+def test_a_study_at_chance_says_so_first_and_shows_nothing_that_means_nothing_there(seeds: int) -> None:
+    known = at_chance(facts(30, seeds=seeds))
+    lines = first_lines(known, [], []).splitlines()
+    assert lines[0].startswith("- **At chance**: the best student is right on ")
+    text = " ".join([*lines, *(part.text.split("```")[0] for part in sections(known))])
+    assert "worth" not in text
+    assert "calibrated NLL" not in text.replace("calibrated NLL decides", "")
+    best = known.confirmed[0].repeats if known.confirmed else known.order[:1]
+    for name in ("val/cnll", "val/dee"):
+        values = [trial.last[name] for trial in best]
+        assert f"| {words.mean_and_spread(values)} |" not in text
+    said = advice.advice(known, [])
+    assert "Find out first why nothing is learnt" in said[-1]
+    assert "train longer" not in " ".join(said)
+
+
+def test_a_study_that_learnt_something_does_not_speak_of_chance() -> None:
+    known = at_chance(facts(30), 0.0)
+    assert "At chance" not in first_lines(known, [], [])
+    assert "calibrated NLL" in first_lines(known, [], [])
+
+
+def test_a_warning_about_students_at_chance_does_not_repeat_the_first_sentence() -> None:
+    (issue,) = student_warnings({"accuracy": 0.1, "at_chance": 1.0}, {}, 10)
+    known = at_chance(facts(30))
+    known = replace(known, summary={**known.summary, "warnings": [issue.as_row()]})
+    assert "the student is right on" not in first_lines(known, [], [])
+
+
+def test_a_study_that_labels_won_says_so_first() -> None:
+    known = confirmed(candidate(1, SURE, "labels"), candidate(2, WORSE, "kd"), candidate(5, WORSE))
+    assert first_lines(known, [], []).startswith("- **No distillation won**")
+    for others in ([candidate(1, SURE, "kd"), candidate(2, WORSE, "labels")], [candidate(1, SURE, "labels")]):
+        assert "No distillation won" not in first_lines(confirmed(*others), [], [])
+
+
+def test_students_that_are_worse_than_one_teacher_are_told_first() -> None:
+    rows = on_test([1.0, 1.0], 1.0)
+    bad = TestMetrics(kind="candidate", trial=5, metrics=[row(0.2, 1.0, 100), row(0.19, 1.0, 100)])
+    said = first_lines(confirmed(candidate(5, SURE), tested=[bad, *rows[1:]]), [], [])
+    assert said.startswith("- **Worse than one teacher**: the best student has a calibrated NLL of 0.17")
+    assert "Worse than one teacher" not in first_lines(confirmed(candidate(5, SURE), tested=rows), [], [])

@@ -80,6 +80,7 @@ def test_commands_print_warnings_and_have_them_in_their_json(tmp_path: Path, mon
     monkeypatch.setattr(cli, "load_data", suspicious)
     monkeypatch.setattr("ensdistill.finding.load_data", suspicious)
     monkeypatch.setattr(plausibility, "STUDENT_RULES", (lambda *_: OF_STUDENTS,))
+    monkeypatch.setattr(plausibility, "TEACHER_RULES", ())
     own = [word for setting in (*SMALL.split(), "teachers.training.epochs=1") for word in ("--set", setting)]
     for command, rows in (
         ("teachers", [OF_IMAGES]),

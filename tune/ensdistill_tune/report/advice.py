@@ -6,23 +6,32 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 
 from ensdistill.errors import ConfigError
+from ensdistill.plausibility import is_at_chance
 from ensdistill_tune.axis import Axis
 from ensdistill_tune.confirm import POWER, compare, pairs_for_power
 from ensdistill_tune.record import TrialRecord
 from ensdistill_tune.report.facts import Facts
 from ensdistill_tune.report.foresight import FEWEST, epochs_to_ask
 from ensdistill_tune.report.importance import Importance
-from ensdistill_tune.report.words import percent, winner_rows
+from ensdistill_tune.report.words import is_worse_than_one_teacher, percent, winner_rows
 from ensdistill_tune.space import Study
 
 EDGE = 0.1  # of an axis counts as its end
 BEST = 5  # trials that are asked where they lie
 LONGEST = 200  # letters of a reason
+NOTHING_LEARNT = (
+    "Find out first why nothing is learnt: train on the labels alone (`ensdistill distill labels`), with a lower "
+    "`training.lr` or more epochs, and check that images and labels belong together."
+)
 SEEDS = 50  # more would be too many to advise
 
 
 def advice(facts: Facts, found: Sequence[Importance]) -> list[str]:
-    """Sentences, the most urgent first."""
+    """Sentences, the most urgent first. Where nothing was learnt, nothing but that is advised upon."""
+    rows, _ = winner_rows(facts)
+    if is_at_chance(*rows):
+        first = failures(facts)
+        return [*([first] if first else []), NOTHING_LEARNT]
     urgent = [failures(facts), minutes(facts), behind(facts), crossing(facts)]
     rest = [certainty(facts), *ends(facts, found), more(facts), longer(facts), idle(found)]
     return [sentence for sentence in (*urgent, *rest) if sentence]
@@ -50,11 +59,7 @@ def minutes(facts: Facts) -> str | None:
 
 def behind(facts: Facts) -> str | None:
     """A winner whose students do not even reach one teacher: no knob of distillation makes up for that."""
-    rows, _ = winner_rows(facts)
-    if not rows or not facts.teachers_beside:
-        return None
-    _, one = facts.teachers_beside
-    if fmean(row["cnll"] for row in rows) <= one["cnll"]:
+    if not is_worse_than_one_teacher(facts):
         return None
     return (
         "One teacher alone is better than what ships: before anything else, students want more epochs than teachers "

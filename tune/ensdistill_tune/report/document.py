@@ -9,6 +9,7 @@ from typing import Any
 from ensdistill.command_line import command_line
 from ensdistill.config import to_yaml
 from ensdistill.evaluation import Row
+from ensdistill.plausibility import is_shown
 from ensdistill.secrets import without_credentials
 from ensdistill.tables import markdown_table
 from ensdistill_tune.board import figure, pareto_front
@@ -34,8 +35,9 @@ class Section:
 
 
 def first_lines(facts: Facts, found: Sequence[Importance], seen: Sequence[Foresight]) -> str:
-    """What was learnt, in some ten lines; warnings first, because nothing else holds where they are right."""
+    """What was learnt, in some ten lines; first what would make the rest misleading, then warnings."""
     lines = [
+        *words.what_counts_most(facts),
         *words.warnings(facts),
         words.how_it_stands(facts),
         words.what_won(facts),
@@ -97,7 +99,7 @@ def _beside(facts: Facts) -> str:
 
 def _cell(name: str, rows: Sequence[Row]) -> str:
     values = [row[name] for row in rows if name in row]
-    if not values:
+    if not values or not is_shown(name, *rows):
         return ""
     return figure("cost/flops", fmean(values)) if name == "flops" else mean_and_spread(values)
 
@@ -110,7 +112,8 @@ def _confirmation(facts: Facts) -> str:
     among = max(1, sum(not c.trial.baseline for c in facts.confirmed))
     rows = []
     for c in facts.confirmed:
-        row = [c.label, *[mean_and_spread(c.values(name)) for name in METRICS], ""]
+        lasts = [repeat.last for repeat in c.repeats]
+        row = [c.label, *[mean_and_spread(c.values(n)) if is_shown(n, *lasts) else "" for n in METRICS], ""]
         if baseline is not None and c is not baseline:
             apart = compare(c.values(metric), baseline.values(metric), facts.study.mode, among)
             row[-1] = f"{apart.difference:+.4f} ({apart.sure_low:+.4f} to {apart.sure_high:+.4f})"
@@ -131,7 +134,7 @@ def _leaderboard(facts: Facts) -> str:
     rows = []
     for rank, trial in enumerate(order, 1):
         if rank <= TOP or trial.baseline or trial in front:
-            values = [figure(name, trial.last[name]) for name in facts.study.shown]
+            values = [figure(n, trial.last[n]) if is_shown(n, trial.last) else "" for n in facts.study.shown]
             rows.append(
                 [trial_label(trial) + (" *" if trial in front else ""), str(rank), *values, words.in_code(trial)]
             )
@@ -165,7 +168,8 @@ def _own_figures(facts: Facts) -> str:
     if not (facts.tested and candidate and repeat):
         return ""
     row = facts.tested_of(candidate)[[r.seed for r in candidate.repeats].index(repeat.seed)]
-    figures = ", ".join(f"{words.SPOKEN[name]} {row[name]:.4f}" for name in ("accuracy", "nll", "cnll", "ece"))
+    names = [name for name in ("accuracy", "nll", "cnll", "ece") if is_shown(name, row)]
+    figures = ", ".join(f"{words.SPOKEN[name]} {row[name]:.4f}" for name in names)
     return f"What ships is the student of seed {repeat.seed}, best on validation. On the test images: {figures}.\n\n"
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 
 from ensdistill.evaluation import Row
+from ensdistill.plausibility import AT_CHANCE, is_at_chance, is_shown
 from ensdistill.tables import Metrics
 from ensdistill_tune.board import pareto_front
 from ensdistill_tune.confirm import Candidate, candidates_on_the_front, compare, mean_and_spread
@@ -29,10 +30,56 @@ def how_it_stands(facts: Facts) -> str | None:
     return f"**This study {said}**: {done} of {facts.summary['total']} trials are done, and this is how it stands."
 
 
+def what_counts_most(facts: Facts) -> list[str]:
+    """What turns all that follows upside down: students at chance, worse than one teacher, or best without teachers."""
+    rows, where = winner_rows(facts)
+    if not rows:
+        return []
+    if is_at_chance(*rows):
+        right = percent(fmean(row["accuracy"] for row in rows), 1)
+        return [
+            f"**At chance**: the best student is right on {right} of {where}, no more often than a guess. Nothing was "
+            "learnt, so no comparison below has a meaning."
+        ]
+    said = []
+    if won_without_teachers(facts):
+        said.append(
+            "**No distillation won**: training on the labels alone (`labels`) is at least as good here as every "
+            "student that learnt from teachers."
+        )
+    if is_worse_than_one_teacher(facts):
+        one = facts.teachers_beside[1] if facts.teachers_beside else {}
+        own = mean_and_spread([row["cnll"] for row in rows])
+        said.append(
+            f"**Worse than one teacher**: the best student has a calibrated NLL of {own} on {where}, one teacher "
+            f"{one['cnll']:.4f} in the mean."
+        )
+    return said
+
+
+def won_without_teachers(facts: Facts) -> bool:
+    """Whether the best setting is training on the labels alone, beside others that are not."""
+    trials = [candidate.trial for candidate in facts.confirmed] or facts.order
+    kinds = [facts.study.config_of(trial).transfer.kind for trial in trials]
+    return bool(kinds) and kinds[0] == "labels" and any(kind != "labels" for kind in kinds)
+
+
+def is_worse_than_one_teacher(facts: Facts) -> bool:
+    """Whether the calibrated NLL of the best setting, on the images of `winner_rows`, is above that of one teacher."""
+    rows, _ = winner_rows(facts)
+    if not rows or not facts.teachers_beside or is_at_chance(*rows):
+        return False
+    _, one = facts.teachers_beside
+    return not is_at_chance(one) and fmean(row["cnll"] for row in rows) > one["cnll"]
+
+
 def warnings(facts: Facts) -> list[str]:
     """What seems wrong, a sentence each, and how many more there are; Markdown."""
-    lines = [f"**Warning.** {as_text(str(warning))}" for warning in facts.warnings[:WARNINGS]]
-    more = len(facts.warnings) - WARNINGS
+    rows, _ = winner_rows(facts)
+    told = is_at_chance(*rows)  # by `what_counts_most`
+    found = [warning for warning in facts.warnings if warning.path or not (told and warning.rule.startswith(AT_CHANCE))]
+    lines = [f"**Warning.** {as_text(str(warning))}" for warning in found[:WARNINGS]]
+    more = len(found) - WARNINGS
     return [*lines, f"**{more} more warnings** stand under *All warnings*."] if more > 0 else lines
 
 
@@ -132,6 +179,7 @@ def how_close(facts: Facts) -> str | None:
     parts = [
         f"{SPOKEN[name]} {mean_and_spread([row[name] for row in rows])} ({together[name]:.4f}; {one[name]:.4f})"
         for name in ("accuracy", "nll", "cnll", "ece")
+        if is_shown(name, *rows)
     ]
     once = f", {facts.looked}," if facts.tested else ""
     return (
@@ -140,11 +188,13 @@ def how_close(facts: Facts) -> str | None:
 
 
 def worth(facts: Facts) -> str | None:
-    """The deep-ensemble equivalent and the price."""
+    """The deep-ensemble equivalent and the price; none of a student at chance, or beside teachers at chance."""
     rows, where = winner_rows(facts)
-    if not rows or not facts.teachers_beside:
+    if not rows or not facts.teachers_beside or is_at_chance(*rows):
         return None
     together, one = facts.teachers_beside
+    if is_at_chance(one):
+        return None
     teachers, equivalents = round(together["dee"]), [row["dee"] for row in rows]
     if teachers < 2:
         return None  # of one network there is no part

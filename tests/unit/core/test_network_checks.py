@@ -1,0 +1,204 @@
+"""Networks that are no better than chance, or whose outputs cannot be meant, are told from those that are."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from scipy.stats import binom
+from torch import Tensor, nn
+
+from ensdistill.data import Data, Split
+from ensdistill.distill import distill
+from ensdistill.errors import ConfigError, DataError
+from ensdistill.evaluation import Examiner
+from ensdistill.members import Ensemble
+from ensdistill.metrics import at_chance
+from ensdistill.models.probe import are_probabilities, tried
+from ensdistill.plausibility import is_shown, student_warnings, teacher_warnings
+from ensdistill.tables import metrics_table
+from ensdistill.teacher_checks import check_teachers
+from tests.unit.core.core_stand_ins import tiny_config
+
+# --- at chance ---
+
+
+def predicting(classes: list[int] | Tensor, count: int = 10) -> Tensor:
+    """Log-probabilities that are sure of these classes."""
+    return nn.functional.one_hot(torch.as_tensor(classes), count).double().mul(5).log_softmax(-1)
+
+
+LABELS = torch.arange(300) % 10
+SKEWED = torch.tensor([0] * 270 + [1] * 20 + [2] * 10)
+
+
+def test_guesses_by_a_coin_are_at_chance_in_99_percent() -> None:
+    chance = torch.Generator().manual_seed(0)
+    draws = [predicting(torch.randint(10, (300,), generator=chance)) for _ in range(400)]
+    assert sum(at_chance(draw, LABELS) for draw in draws) / 400 == pytest.approx(0.985, abs=0.015)
+
+
+@pytest.mark.parametrize("labels", [LABELS, SKEWED], ids=["balanced", "skewed"])
+@pytest.mark.parametrize("answer", [0, 1, 9])
+def test_one_and_the_same_answer_is_at_chance_however_often_it_is_right(labels: Tensor, answer: int) -> None:
+    assert at_chance(predicting([answer] * 300), labels)
+
+
+def test_a_network_that_finds_rare_images_is_not_at_chance_though_it_is_hardly_right_more_often() -> None:
+    predicted = torch.zeros(300, dtype=torch.long)
+    predicted[270:285] = 1  # 15 of the 20 rare ones
+    predicted[:10] = 1  # and 10 others
+    assert float((predicted == SKEWED).double().mean()) < 0.92  # 0.9 is always answering 0
+    assert not at_chance(predicting(predicted), SKEWED)
+
+
+@pytest.mark.parametrize("right", [30, 40, 42, 44, 60, 300])
+def test_the_border_is_that_of_a_binomial_test_at_1_percent(right: int) -> None:
+    predicted = torch.cat([LABELS[:right], (LABELS[right:] + 1) % 10])
+    by_chance = binom.sf(right - 1, 300, 0.1)
+    assert at_chance(predicting(predicted), LABELS) == (by_chance > 0.01)
+
+
+def test_a_student_at_chance_is_told_with_its_accuracy() -> None:
+    (issue,) = student_warnings({"accuracy": 0.098, "nll": 2.3, "at_chance": 1.0}, {}, 10)
+    assert "at chance: the student is right on 9.8 % of the images" in str(issue)
+    assert not student_warnings({"accuracy": 0.3, "nll": 2.0, "at_chance": 0.0}, {}, 10)
+    assert not student_warnings({"accuracy": 0.1, "nll": 2.3}, {}, 10)  # a record of an earlier version
+
+
+def members(*rows: tuple[float, float, float]) -> dict[str, Any]:
+    return {"members": [{"accuracy": a, "nll": n, "at_chance": c} for a, n, c in rows]}
+
+
+def test_teachers_at_chance_and_teachers_that_mislead_are_told_by_number() -> None:
+    good, guessing, misleading = (0.9, 0.4, 0.0), (0.1, 2.4, 1.0), (0.5, 3.1, 0.0)
+    assert not teacher_warnings(members(good, good), 10)
+    (one,) = teacher_warnings(members(good, guessing), 10)
+    assert "at chance: teacher 1 is right on 10.0 % of the validation images" in str(one)
+    chance, sure = map(str, teacher_warnings(members(guessing, misleading, guessing), 10))
+    assert "teachers 0, 2 are right on 10.0 %, 10.0 %" in chance
+    assert f"NLL of teacher 1 on validation images is 3.1, worse than the {math.log(10):.4g}" in sure
+
+
+def test_an_evaluation_has_chance_and_hides_what_means_nothing_there(digits: Data) -> None:
+    examiner = Examiner(None, digits, digits.validation)
+    constant = Function(lambda x: torch.zeros(len(x), 10).index_fill(1, torch.tensor(3), 1.0))
+    row = examiner.student(constant)
+    assert row["at_chance"] == 1
+    assert [is_shown(name, row) for name in ("accuracy", "nll", "ece", "cnll", "val/dee")] == [1, 1, 1, 0, 0]
+    assert is_shown("cnll", row, {**row, "at_chance": 0.0})  # of several seeds one has learnt something
+    cells = [next(iter(column.cells)) for column in metrics_table("validation", {"student": row}).columns]
+    shown = dict(zip(["", "accuracy", "nll", "brier", "ece", "cnll", "cece", "dee", "agreement"], cells, strict=True))
+    assert (shown["accuracy"], shown["cnll"], shown["cece"]) == (f"{row['accuracy']:.4f}", "", "")
+
+
+# --- outputs of networks ---
+
+
+class Function(nn.Module):
+    """A network that is one function of the images."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function, self.unused = function, nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+def logits(x: Tensor) -> Tensor:
+    """Ten numbers of an image that tell digits apart a little."""
+    weights = torch.randn(x[0].numel(), 10, generator=torch.Generator().manual_seed(0))
+    return x.flatten(1) @ weights / 8
+
+
+def check(function: Callable[[Tensor], Tensor], data: Data) -> list[str]:
+    return [str(issue) for issue in check_teachers([Function(function)], ["mine.pt"], data)]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        logits,
+        lambda x: logits(x).log_softmax(-1),
+        lambda x: logits(x).relu(),
+        lambda x: torch.cat([logits(x)[:, :9], torch.full((len(x), 1), -40.0)], 1),
+    ],
+    ids=["logits", "log-probabilities", "at least 0", "a class that is nearly ruled out"],
+)
+def test_teachers_whose_outputs_may_be_meant_are_taken_in(function: Callable[[Tensor], Tensor], digits: Data) -> None:
+    assert not check(function, digits)
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (lambda x: logits(x).softmax(-1), "mine.pt: its outputs are probabilities"),
+        (lambda x: logits(x).mul(20).softmax(-1), "mine.pt: its outputs are probabilities"),
+        (lambda x: logits(x) / 0, "mine.pt: its outputs for [0-9]+ of 100 images are not numbers"),
+        (lambda x: logits(x).sqrt(), "are not numbers"),
+        (lambda x: torch.full((len(x), 10), -torch.inf), "for 100 of 100 images are not numbers"),
+        (lambda x: logits(x) * 1e5, "mine.pt: its NLL on real images is [0-9,]+ nats"),
+    ],
+)
+def test_teachers_whose_outputs_cannot_be_meant_are_refused_by_name(
+    function: Callable[[Tensor], Tensor], words: str, digits: Data
+) -> None:
+    with pytest.raises(DataError, match=words):
+        check(function, digits)
+
+
+def test_a_teacher_that_ends_in_a_sigmoid_is_suspicious(digits: Data) -> None:
+    (said,) = check(lambda x: logits(x).sigmoid(), digits)
+    assert "outputs of mine.pt are all from 0 to 1, as those of a sigmoid" in said
+
+
+def test_a_teacher_that_is_no_number_for_one_training_image_is_named_in_place_of_the_learning_rate(
+    digits: Data,
+) -> None:
+    config = tiny_config("training.epochs=1", "data.train=40")
+    bad = digits.train.images[17].float() / 255
+
+    def function(x: Tensor) -> Tensor:
+        out = logits(x)
+        return torch.where((x - bad).abs().flatten(1).amax(1, keepdim=True) < 1e-6, torch.nan, out)
+
+    ensemble = Ensemble([Function(logits), Function(function)], 10, "x")
+    with pytest.raises(DataError, match="teacher 1: its outputs for some training images are not numbers"):
+        list(distill(config, ensemble, digits))
+
+
+def test_images_without_labels_do_not_matter_to_the_check(digits: Data) -> None:
+    empty = Split(digits.validation.images[:0], digits.validation.labels[:0])
+    assert not check(logits, replace(digits, validation=empty))
+
+
+@pytest.mark.parametrize(
+    ("outputs", "expected"),
+    [
+        ([[0.2, 0.8], [1.0, 0.0]], True),
+        ([[0.2, 0.7999], [0.5, 0.5]], True),
+        ([[0.2, 0.8], [1.1, -0.1]], False),
+        ([[0.2, 0.3], [0.5, 0.5]], False),
+        ([[1.0], [1.0]], False),
+        ([[math.nan, 1.0], [0.0, 1.0]], False),
+    ],
+)
+def test_probabilities_are_from_0_to_1_and_have_the_sum_1(outputs: list[list[float]], expected: bool) -> None:
+    assert are_probabilities(torch.tensor(outputs)) == expected
+
+
+@pytest.mark.parametrize("last", [nn.Softmax(1), nn.Softmax(-1), nn.Sequential(nn.Identity(), nn.Softmax(1))])
+def test_a_network_that_ends_in_a_softmax_is_refused_before_it_is_trained(last: nn.Module) -> None:
+    def construct() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 10), last)
+
+    with pytest.raises(ConfigError, match=r"model\.path: a:b on images of 1x8x8 gives probabilities"):
+        tried(construct, (1, 8, 8), 10, "model.path: a:b", "fix it")
+
+
+@pytest.mark.parametrize("last", [nn.LogSoftmax(1), nn.Identity(), nn.Sigmoid(), nn.ReLU()])
+def test_a_network_that_ends_otherwise_is_taken(last: nn.Module) -> None:
+    tried(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10), last), (1, 8, 8), 10, "model.path: a:b", "fix it")
