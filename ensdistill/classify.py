@@ -39,7 +39,8 @@ class Answer:
         return [int(k) for k in np.argsort(-self.probabilities, kind="stable")[:count]]
 
 
-Broken = Callable[[str], None]  # is told of each image that cannot be read
+Broken = Callable[[str], None]  # is called with each image that cannot be read
+Remark = Callable[[str, str], None]  # is called with what is remarkable about an image, and with its path
 
 
 @dataclass(frozen=True)
@@ -92,16 +93,25 @@ def _why_missing(place: Path) -> str | None:
     return None
 
 
-def classify(classifier: Classifier, files: Iterable[ImageFile], broken: Broken) -> Iterator[Answer]:
-    """What the classifier says of each image, in order, read a batch at a time; broken ones are told and left out.
+def classify(
+    classifier: Classifier, files: Iterable[ImageFile], broken: Broken, remark: Remark | None = None
+) -> Iterator[Answer]:
+    """Yields what the classifier returns for each image, in order; reads a batch at a time.
 
-    Raises DataError if the classifier takes other images than grey and RGB ones.
+    Args:
+        classifier: Which classifier.
+        files: The images.
+        broken: Called with the message about each image that cannot be read, and that is left out.
+        remark: Called with what is remarkable about an image that is read, and with its path.
+
+    Raises:
+        DataError: The classifier takes other images than gray and RGB ones.
     """
     if classifier.shape[0] not in MODES:
         raise DataError(f"{classifier.path}: takes images of {classifier.shape[0]} channels; image files have 1 or 3")
     files = iter(files)
     while batch := list(islice(files, BATCH)):
-        read = list(_read(batch, classifier.shape, broken))
+        read = list(_read(batch, classifier.shape, broken, remark))
         if read:
             probabilities = classifier(np.stack([pixels for _, pixels in read]))
             yield from (Answer(place, p) for (place, _), p in zip(read, probabilities, strict=True))
@@ -111,12 +121,19 @@ def _is_archive(place: Path) -> bool:
     return place.suffix.lower() == ".zip" or (place.is_file() and zipfile.is_zipfile(place))
 
 
-def _read(files: Sequence[ImageFile], shape: tuple[int, int, int], broken: Broken) -> Iterator[tuple[str, np.ndarray]]:
+def _read(
+    files: Sequence[ImageFile], shape: tuple[int, int, int], broken: Broken, remark: Remark | None
+) -> Iterator[tuple[str, np.ndarray]]:
     for file in files:
         try:
-            yield file.place, file.pixels(shape)
+            read = file.read(shape)
         except DataError as error:
             broken(str(error))
+            continue
+        if remark:
+            for what in read.remarks:
+                remark(what, file.place)
+        yield file.place, read.pixels
 
 
 # --- how they are told ------------------------------------------------------------------------------------------------

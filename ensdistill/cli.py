@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +19,7 @@ from ensdistill.classify import WRITERS, classify, find_images, harmless, tell, 
 from ensdistill.command_line import command_line
 from ensdistill.config import Config, load_config, presets, to_yaml
 from ensdistill.data import Data, Split, fit_images, load_data, load_test
+from ensdistill.data.names import counted, listed
 from ensdistill.distill import check_student, distill
 from ensdistill.errors import ConfigError, ConfigIssue, DataError
 from ensdistill.evaluation import Examiner, told_apart, under_corruption
@@ -119,7 +121,7 @@ def _distill(options: argparse.Namespace) -> int:
         read_checkpoint(Path(options.resume))  # a bad one is told before teachers are trained
     data, ensemble = load_everything(config, options.studies, options.device)
     if options.out is None:
-        out = _claim_folder(default_folder(options.studies, config, data.identity, ensemble.identity), config)
+        out = _claim_folder(default_folder(options.studies, config, data.identity), config)
     _check_same(out, data, ensemble)
     distiller = distill(config, ensemble, data, resume=options.resume)
     write_text(out / "config.yaml", to_yaml(config))
@@ -251,8 +253,11 @@ def _predict(options: argparse.Namespace) -> int:
         broken.append(fault)
         print(f"skipped: {harmless(fault)}", file=sys.stderr)
 
-    answers = classify(classifier, watched(images.files), skip)
+    remarks = defaultdict[str, list[str]](list)
+    answers = classify(classifier, watched(images.files), skip, lambda what, place: remarks[what].append(place))
     tell(answers, classifier, options.format, options.top, options.out)
+    for what, places in remarks.items():
+        print(harmless(f"{counted(len(places), 'file')} with {what}: {listed(places)}"), file=sys.stderr)
     if broken:
         print(f"{len(broken)} of {len(images.files)} images skipped", file=sys.stderr)
     return 1 if broken or images.unread else 0

@@ -70,9 +70,8 @@ def check_data(config: Config, data: Data) -> None:
     trained += [("teachers.training", config.teachers.training)] if config.teachers.count else []
     for name, training in trained:
         if training.batch_size > len(data.train):
-            raise ConfigError(
-                f"{name}.batch_size: {training.batch_size} is more than the {len(data.train)} training images"
-            )
+            rule = f"{training.batch_size} is more than the {len(data.train)} training images"
+            raise ConfigError(f"{name}.batch_size: {rule}; set it to {len(data.train)} or less")
     if config.training.unlabelled and not len(data.unlabelled):
         raise ConfigError(
             "training.unlabelled: the split leaves no unlabelled images; lower data.train or set this to 0"

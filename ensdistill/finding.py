@@ -45,36 +45,23 @@ def find_run(options: argparse.Namespace) -> Found:
     return Found(run, path, alone)
 
 
-def default_folder(studies: str | Path, config: Config, data: str = "", ensemble: str = "") -> Path:
+def default_folder(studies: str | Path, config: Config, data: str = "") -> Path:
     """The folder of a run that is given none: `<studies>/runs/<hash of the settings>`.
 
-    Paths are no part of that hash. So where the same settings were run with other images or teachers, a hash of these
-    follows.
+    Paths are no part of that hash, so a hash of the images follows where others were run with the same settings before.
 
     Args:
         studies: The folder of all results.
         config: The settings of the run.
         data: The identity of its images; if it is not given, the folder of the first run is returned.
-        ensemble: The identity of its teachers; if it is not given, any will do.
     """
     first = Path(studies) / "runs" / config.hash
-    if not data or _made_from(first, data, ensemble):
+    if not data or not (first / STUDENT_FILE).is_file():
         return first
-    others = first.with_name(f"{first.name}-{content_hash([data, ensemble])[:8]}")
-    if ensemble:
-        return others
-    known = (folder for folder in sorted(first.parent.glob(f"{first.name}-*")) if _made_from(folder, data, ensemble))
-    return next((folder for folder in known if (folder / STUDENT_FILE).is_file()), first)
-
-
-def _made_from(folder: Path, data: str, ensemble: str) -> bool:
-    """Whether the student of a folder was made from these images and teachers; true where there is none yet."""
-    if not (folder / STUDENT_FILE).is_file():
-        return True
     with suppress(DataError):
-        theirs = read_metadata(folder / STUDENT_FILE)
-        return theirs.get("data") == data and ensemble in ("", theirs.get("ensemble"))
-    return False
+        if read_metadata(first / STUDENT_FILE).get("data") == data:
+            return first
+    return first.with_name(f"{first.name}-{content_hash(data)[:8]}")
 
 
 def pick_device(name: str) -> torch.device:
@@ -106,7 +93,7 @@ def _settings_in(name: str) -> str:
 
 def _student_beside(options: argparse.Namespace, config: Config, data: str) -> Path:
     places = [Path(options.config).parent / STUDENT_FILE] if Path(options.config).is_file() else []
-    places.append(default_folder(options.studies, config, data) / STUDENT_FILE)
+    places += [default_folder(options.studies, config, identity) / STUDENT_FILE for identity in (data, "")]
     for place in places:
         if place.is_file():
             return place

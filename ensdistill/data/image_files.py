@@ -35,6 +35,7 @@ _DEPTHS = {"L;2": 85, "L;4": 17}  # what Pillow multiplies the gray values of a 
 _METHODS = {9: "Deflate64", 6: "Implode", 1: "Shrink", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
 
 FRAMES = "several frames, of which the first is read"
+SHALLOW = "16 bits but values up to 255 only, which is black on the scale of 16 bits"
 
 
 class ImageError(DataError):
@@ -123,7 +124,7 @@ class Read:
     """The pixels of a file, uint8 (C,H,W), and what is remarkable about the file."""
 
     pixels: np.ndarray
-    remark: str | None = None
+    remarks: tuple[str, ...] = ()
 
 
 def open_image(stream: IO[bytes], name: str | None = None) -> Image.Image:
@@ -160,10 +161,12 @@ def _decoded(raw: bytes, shape: tuple[int, int, int]) -> Read:
     if not raw:
         raise _RefusedError("the file is empty; remove or replace it")
     image = open_image(io.BytesIO(raw))
-    remark = FRAMES if _has_frames(image) else None
     depth = _depth(image)
+    remarks = [FRAMES] if _has_frames(image) else []
     image.load()
-    return Read(_fitted(_plain(_upright(image), depth), shape), remark)
+    if image.mode.startswith("I;16") and 0 < np.asarray(image).max() <= 255:
+        remarks.append(SHALLOW)
+    return Read(_fitted(_plain(_upright(image), depth), shape), tuple(remarks))
 
 
 def _fitted(image: Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
@@ -224,10 +227,11 @@ def _from_floats(pixels: np.ndarray) -> Image.Image:
 
 
 def _from_integers(pixels: np.ndarray, transparent: object) -> Image.Image:
-    """From 0 to 65535, the scale of 16 bits."""
+    """On the scale of 16 bits; 32 bits that use the lowest 8 only are taken as these 8."""
     if pixels.min() < 0 or pixels.max() > 65535:
         raise _RefusedError("its whole numbers are not all from 0 to 65535; save it with 8 or 16 bits")
-    gray = (pixels / 257).round().astype(np.uint8)
+    shallow = pixels.dtype.itemsize == 4 and pixels.max() <= 255
+    gray = (pixels / (1 if shallow else 257)).round().astype(np.uint8)
     if isinstance(transparent, int):
         gray[pixels == transparent] = 255
     return Image.fromarray(gray)

@@ -1,14 +1,14 @@
 """Your own images: a folder, or a zip file of one, with a sub-folder for each class."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
 import torch
 
-from ensdistill.data.image_files import FRAMES, ImageError, ImageFile
-from ensdistill.data.layout import Layout, Part, arrange
+from ensdistill.data.image_files import FRAMES, SHALLOW, ImageError, ImageFile
+from ensdistill.data.layout import Layout, Part, arrange, shared_folders
 from ensdistill.data.names import SHOWN, counted, listed, own_path, printable
 from ensdistill.data.sizes import OwnSizes
 from ensdistill.data.splits import Source, Split
@@ -73,8 +73,8 @@ class _Reader:
             self.broken[error.cause].append(error.name)
             return
         image[:] = read.pixels
-        if read.remark:
-            self.remarks[read.remark].append(file.name)
+        for remark in read.remarks:
+            self.remarks[remark].append(file.name)
 
     def refuse(self) -> None:
         """Raises DataError with every image that could not be read, one line a cause."""
@@ -89,7 +89,7 @@ class _Reader:
     def warnings(self) -> Iterator[ConfigIssue]:
         """What is remarkable about files that were read."""
         for remark, names in self.remarks.items():
-            hint = "save each frame as a file if all are meant" if remark == FRAMES else None
+            hint = {FRAMES: "save each frame as a file if all are meant", SHALLOW: "save them with 8 bits"}[remark]
             yield _issue(f"{counted(len(names), 'file')} with {remark}: {listed(names)}", hint)
 
 
@@ -99,9 +99,18 @@ def _about_files(found: Found, layout: Layout) -> Iterator[ConfigIssue]:
     if found.renamed:
         rule = f"names of {len(found.renamed)} entries of the zip file are in an unknown encoding and read as cp437"
         yield _issue(f"{rule}: {listed(found.renamed)}", "if they look wrong, zip the folder again with UTF-8 names")
+    if shared := shared_folders(found, layout):
+        classes = listed(sorted(layout.parts["train"].classes))
+        rule = f"the classes are {classes}; images in their sub-folders {listed(shared)} are not told apart"
+        yield _issue(rule, "a folder of images is train/<class>/<image> or <class>/<image>")
     for part in layout.parts.values():
         if not part.files:
             yield _issue(f"{printable(part.folder)}/ holds no image in a class folder and is not used")
+        alike = Counter(name.casefold().strip() for name in part.classes)
+        if twins := sorted(name for name in part.classes if alike[name.casefold().strip()] > 1):
+            yield _issue(
+                f"class names differ in case or spaces only: {listed(twins)}", "rename them if they are one class"
+            )
         for name, folders in part.classes.items():
             if len(folders) > 1:
                 yield _issue(f"{len(folders)} folders have the class name {name!r} and are read as one class")

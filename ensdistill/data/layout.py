@@ -1,8 +1,10 @@
 """Which folder of images is which part of a data set, and which class."""
 
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 from ensdistill.data.image_files import ImageFile
 from ensdistill.data.names import class_name, counted, is_text, listed, printable
@@ -16,6 +18,7 @@ PARTS = {  # as people call them, in any case of letters
     "test": ("test", "testing"),
     "unlabelled": ("unlabeled", "unlabelled"),
 }
+_STEMS = ("train", "val", "test")  # what names of other parts begin with: test_set, train2017
 _PART_OF = {name: part for part, names in PARTS.items() for name in names}
 
 NO_CLASS = "in no class folder"
@@ -57,19 +60,33 @@ def arrange(found: Found) -> Layout:
     if found.unreadable:
         raise DataError("\n".join(f"data.path: {line}" for line in _unreadable(found)))
     depth = _depth(found)
-    tops = sorted({folder[depth] for folder in found.folders if len(folder) > depth})
-    parts = _parts(found, depth, tops)
-    layout = Layout(parts or {"train": Part("/".join(_prefix(found, depth)))}, list(found.left_out))
-    by_folder = {part.folder: name for name, part in layout.parts.items()}
+    parts = _parts(found, depth)
+    layout = Layout(parts, list(found.left_out))
+    by_folder = {part.folder: name for name, part in parts.items()}
     for file in found.files:
-        _place(layout, file, by_folder, depth + bool(parts))
+        _place(layout, file, *_part_of(by_folder, file.parts, depth))
     for folder in sorted(found.folders):
-        name = by_folder.get("/".join(folder[: depth + bool(parts)]))
-        if len(folder) == depth + bool(parts) + 1 and name not in (None, "unlabelled"):
-            layout.parts[str(name)].classes.setdefault(class_name(folder[-1]), []).append("/".join(folder))
+        name, above = _part_of(by_folder, folder, depth)
+        if name not in (None, "unlabelled") and len(folder) == above + 1:
+            parts[str(name)].classes.setdefault(class_name(folder[-1]), []).append("/".join(folder))
     if errors := list(_errors(found, layout)):
         raise DataError("\n".join(f"data.path: {error}" for error in errors))
     return layout
+
+
+def shared_folders(found: Found, layout: Layout) -> list[str]:
+    """Returns the names of two or more sub-folders that several classes have, if all images lie in such.
+
+    They may be the real classes, or parts: `day/cat` and `night/cat`, or `cat/train` and `dog/train`.
+    """
+    part = layout.parts["train"]
+    depth = len(PurePosixPath(part.folder).parts)
+    if any(len(file.parts) == depth + 2 for _, file in part.files):
+        return []
+    classes = {folder for folders in part.classes.values() for folder in folders}
+    names = Counter(folder[-1] for folder in found.folders if "/".join(folder[:-1]) in classes)
+    shared = sorted(name for name, count in names.items() if count > 1)
+    return shared if len(shared) > 1 else []
 
 
 def _prefix(found: Found, depth: int) -> tuple[str, ...]:
@@ -88,17 +105,18 @@ def _depth(found: Found) -> int:
         depth += 1
 
 
-def _parts(found: Found, depth: int, tops: list[str]) -> dict[str, Part]:
+def _parts(found: Found, depth: int) -> dict[str, Part]:
     """The parts by name if there is a training part with class folders; otherwise every top folder is a class."""
+    prefix = _prefix(found, depth)
+    tops = sorted({folder[depth] for folder in found.folders if len(folder) > depth})
     named = [top for top in tops if top.lower() in _PART_OF]
     with_classes = {folder[depth] for folder in found.folders if len(folder) == depth + 2}
-    prefix = _prefix(found, depth)
     if not any(_PART_OF[top.lower()] == "train" and top in with_classes for top in named):
-        if named and named == tops:
-            given = f"{_root(found)} has {listed(named)}, but no class folders below train/"
+        if doubtful := _doubtful(found, depth, tops):
+            given = f"{_root(found)} has {listed(doubtful)}, but no class folders below train/"
             needed = "train/<class>/<image>, and val/, test/ and unlabeled/ next to train/ if there are any"
             raise DataError(f"data.path: {given}; give {needed}")
-        return {}
+        named = [top for top in named if _PART_OF[top.lower()] == "unlabelled"]
     parts = dict[str, Part]()
     for top in named:
         part = _PART_OF[top.lower()]
@@ -106,20 +124,41 @@ def _parts(found: Found, depth: int, tops: list[str]) -> dict[str, Part]:
             both = f"{printable(parts[part].folder)}/ and {printable('/'.join((*prefix, top)))}/"
             raise DataError(f"data.path: {both} are the same part ({part}); keep one of them")
         parts[part] = Part("/".join((*prefix, top)))
+    parts.setdefault("train", Part("/".join(prefix)))
     return {name: parts[name] for name in PARTS if name in parts}
 
 
-def _place(layout: Layout, file: ImageFile, by_folder: dict[str, str], depth: int) -> None:
-    """Puts an image in its part and class, or with what is left out. depth: how many folders lie above a class."""
-    name = by_folder.get("/".join(file.parts[:depth]))
+def _doubtful(found: Found, depth: int, tops: list[str]) -> list[str]:
+    """Top folders that are probably parts, where there is no train/ with class folders: val/, test_set/, seg_train/."""
+    direct = {file.parts[depth] for file in found.files if len(file.parts) == depth + 2}
+    labelled = [top for top in tops if _PART_OF.get(top.lower()) != "unlabelled"]
+    exact = [top for top in labelled if top.lower() in _PART_OF]
+    if exact == labelled and exact:
+        return exact  # nothing but train/ and test/ with images and no classes
+    deep = [top for top in labelled if top not in direct]
+    alike = [top for top in deep if any(word.startswith(_STEMS) for word in re.split("[^a-z]+", top.lower()))]
+    return alike if len(alike) > 1 else [top for top in alike if top in exact]
+
+
+def _part_of(by_folder: dict[str, str], parts: tuple[str, ...], depth: int) -> tuple[str | None, int]:
+    """The part that a file or folder lies in, and how many folders lie above its classes."""
+    for above in (depth + 1, depth):
+        name = by_folder.get("/".join(parts[:above])) if len(parts) >= above else None
+        if name is not None:
+            return name, above
+    return None, depth + 1
+
+
+def _place(layout: Layout, file: ImageFile, name: str | None, above: int) -> None:
+    """Puts an image in its part and class, or with what is left out."""
     if name is None:
-        layout.left_out.append(LeftOut(file.name, NO_PART if len(file.parts) > depth else NO_CLASS))
+        layout.left_out.append(LeftOut(file.name, NO_PART if len(file.parts) > above else NO_CLASS))
     elif name == "unlabelled":
         layout.parts[name].files.append(("", file))
-    elif len(file.parts) < depth + 2:
+    elif len(file.parts) < above + 2:
         layout.left_out.append(LeftOut(file.name, NO_CLASS))
     else:
-        layout.parts[name].files.append((class_name(file.parts[depth]), file))
+        layout.parts[name].files.append((class_name(file.parts[above]), file))
 
 
 def _errors(found: Found, layout: Layout) -> Iterator[str]:
@@ -152,7 +191,8 @@ def _unreadable(found: Found) -> Iterator[str]:
     for one in found.unreadable:
         reasons[one.reason].append(one.name)
     for reason, names in reasons.items():
-        yield f"{counted(len(names), 'folder')} of {_root(found)} cannot be read ({reason}): {listed(names)}"
+        several = "1 file or folder" if len(names) == 1 else f"{len(names)} files or folders"
+        yield f"{several} of {_root(found)} cannot be read ({reason}): {listed(names)}"
 
 
 def _nothing_read(layout: Layout, folder: str) -> str:

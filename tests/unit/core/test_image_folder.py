@@ -198,6 +198,54 @@ def test_parts_that_cannot_be_told_are_refused(tmp_path: Path, names: tuple[str,
         read(write_folder(tmp_path, {name: png(1) for name in names}))
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("seg_train/seg_train/cat", "seg_train/seg_train/dog", "seg_test/seg_test/cat", "seg_test/seg_test/dog"),
+        ("training_set/cats", "training_set/dogs", "test_set/cats", "test_set/dogs"),
+        ("train2017/cat", "train2017/dog", "val2017/cat", "val2017/dog"),
+        ("cat", "dog", "test/cat", "test/dog"),
+        ("cat", "dog", "val/cat", "val/dog"),
+    ],
+    ids=lambda names: names[-1],
+)
+def test_folders_that_are_probably_parts_are_never_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
+    write_folder(tmp_path, {f"{name}/{n}.png": png(n) for name in names for n in range(2)})
+    with pytest.raises(DataError, match="but no class folders below train/; give train/<class>/<image>"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("top", ["", "pets/"])
+def test_unlabeled_images_may_lie_beside_the_classes(tmp_path: Path, zipped: bool, top: str) -> None:
+    content = files(prefix=top) | {f"{top}unlabeled/7.png": png(7)}
+    source = read(write_zip(tmp_path / "x.zip", content) if zipped else write_folder(tmp_path / "x", content))
+    assert_whole(source)
+    assert source.unlabelled is not None
+    assert source.unlabelled.images[:, 0, 0, 0].tolist() == [7]
+
+
+@pytest.mark.parametrize("inside", [("train", "test"), ("cat", "dog")])
+def test_sub_folders_that_may_be_the_parts_or_the_classes_are_named(tmp_path: Path, inside: tuple[str, ...]) -> None:
+    write_folder(tmp_path, {f"{a}/{b}/{n}.png": png(n) for a in ("day", "night") for b in inside for n in range(2)})
+    source = read(tmp_path)
+    assert source.class_names == ("day", "night")
+    names = ", ".join(sorted(inside))
+    assert f"the classes are day, night; images in their sub-folders {names} are not told apart" in str(source.warnings)
+
+
+def test_a_folder_of_images_in_each_class_is_no_cause_for_a_warning(tmp_path: Path) -> None:
+    write_folder(tmp_path, {f"train/{a}/images/{n}.png": png(n) for a in ("day", "night") for n in range(2)})
+    assert read(tmp_path).warnings == ()
+
+
+def test_class_names_that_differ_in_case_only_are_named(tmp_path: Path) -> None:
+    write_folder(tmp_path, {f"{name}/{n}.png": png(n) for name in ("Cat", "cat", "dog") for n in range(2)})
+    source = read(tmp_path)
+    assert source.class_names == ("Cat", "cat", "dog")
+    assert "class names differ in case or spaces only: Cat, cat" in str(source.warnings[0])
+
+
 # --- what is refused ---
 
 

@@ -254,7 +254,7 @@ def test_folders_that_may_not_be_read_are_refused_together(tmp_path: Path, locke
     root = pictures(tmp_path, "cat", "dog", "owl")
     locked(root / "owl")
     locked(root / "cat")
-    assert "2 folders" in refusal(root)
+    assert "2 files or folders" in refusal(root)
     assert "cannot be read (permission denied): cat, owl" in refusal(root)
 
 
@@ -344,6 +344,23 @@ def test_32_bits_are_read_on_the_scale_of_16_and_refused_beyond(tmp_path: Path) 
     Image.fromarray(np.array([[0, 70_000, 1 << 30]], dtype=np.int32)).save(tmp_path / "x.tif")
     with pytest.raises(DataError, match="not all from 0 to 65535"):
         ImageFile(tmp_path, "x.tif").pixels((1, 1, 3))
+
+
+def test_32_bits_of_which_the_lowest_8_are_used_are_these_8(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 128, 255]], dtype=np.int32)).save(tmp_path / "x.tif")
+    assert ImageFile(tmp_path, "x.tif").pixels((1, 1, 3)).tolist() == [[[0, 128, 255]]]
+
+
+def test_files_of_16_bits_with_values_of_8_are_named(tmp_path: Path) -> None:
+    root = pictures(tmp_path, "cat", "dog")
+    for name in ("cat/dim.png", "dog/dim.tif"):
+        Image.fromarray(RNG.integers(0, 256, (4, 4)).astype(np.uint16)).save(root / name)
+    Image.fromarray(np.zeros((4, 4), dtype=np.uint16)).save(root / "dog/night.png")
+    Image.fromarray(np.full((4, 4), 300, dtype=np.uint16)).save(root / "dog/evening.png")
+    words = (
+        "2 files with 16 bits but values up to 255 only, which is black on the scale of 16 bits: cat/dim.png, dog/dim"
+    )
+    assert words in warnings_of(root)
 
 
 def png(file: Path, bits: int, color: int, transparent: bytes, row: bytes) -> Path:

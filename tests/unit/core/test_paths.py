@@ -4,9 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from ensdistill.config import build_config, load_config
+from ensdistill.finding import default_folder
 from ensdistill.paths import absolute, file_settings
+from ensdistill.weights import STUDENT_FILE, save_weights
 from ensdistill_tune.load import change_study, load_study
 from ensdistill_tune.space import Study, study_files
 
@@ -103,3 +106,12 @@ def test_no_path_enters_a_hash() -> None:
     assert config().hash != config(**other).hash  # type: ignore[attr-defined]
     imported = [build_config({"model": {"kind": "imported", "path": name}}).hash for name in ("a:B", "a:C")]
     assert len(set(imported)) == 2  # the path of a module is no path of a file
+
+
+def test_the_same_settings_on_other_images_have_a_folder_of_their_own(tmp_path: Path) -> None:
+    config = build_config({"data": {"kind": "npz", "path": "/a.npz"}})
+    first = default_folder(tmp_path, config)
+    assert first == tmp_path / "runs" / config.hash == default_folder(tmp_path, config, "images")
+    save_weights(first / STUDENT_FILE, torch.nn.Linear(1, 1), {"data": "images"})
+    assert default_folder(tmp_path, config, "images") == first
+    assert default_folder(tmp_path, config, "others") not in (first, default_folder(tmp_path, config, "more"))

@@ -126,6 +126,39 @@ def test_a_broken_image_is_told_and_skipped_and_the_others_are_classified(run: R
     assert last == "1 of 13 images skipped"
 
 
+def test_what_is_left_out_of_a_folder_is_named_and_what_may_be_an_image_is_an_error(
+    model: Path, images: Path, tmp_path: Path
+) -> None:
+    (images / "readme.txt").write_text("no image")
+    done = call("ensdistill", "predict", model, images, "--format", "csv")
+    assert (done.code, len(rows_of(done))) == (0, 12)
+    assert done.err == "1 file left out (not an image that Pillow can read): readme.txt\n"
+    (images / "gone.png").symlink_to("nothing")
+    done = call("ensdistill", "predict", model, images, "--format", "csv")
+    assert (done.code, len(rows_of(done))) == (1, 12)
+    assert "1 file left out (a link that leads nowhere): gone.png" in done.err
+
+
+def test_every_image_of_a_folder_is_classified_whatever_its_suffix(model: Path, images: Path) -> None:
+    (images / "even/00.png").rename(images / "even/00.tif")
+    (images / "even/02.png").rename(images / "even/02")
+    Image.new("L", (8, 8)).save(images / "even/04.gif", save_all=True, append_images=[Image.new("L", (8, 8), 99)])
+    done = call("ensdistill", "predict", model, images, "--format", "csv")
+    assert (done.code, len(rows_of(done))) == (0, 13)
+    assert done.err.startswith("1 file with several frames, of which the first is read: ")
+
+
+def test_names_that_are_no_utf_8_are_written_so_that_every_reader_can_read_them(
+    model: Path, images: Path, tmp_path: Path
+) -> None:
+    odd = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    shutil.copy(images / "even" / "00.png", odd)
+    for form in ("csv", "json", "table"):
+        done = call("ensdistill", "predict", model, os.fsdecode(odd), "--format", form, "--out", tmp_path / "out")
+        assert (done.code, done.err) == (0, "")
+        assert "caf\\xe9.png" in (tmp_path / "out").read_text(encoding="utf-8").replace("\\\\", "\\")
+
+
 def test_where_all_are_broken_the_answer_is_empty(model: Path, tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     done = call("ensdistill", "predict", model, tmp_path, "--format", "json")

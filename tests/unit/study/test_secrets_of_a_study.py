@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -52,6 +53,9 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, di
         patch.delenv("MLFLOW_TRACKING_TOKEN")
         credentials._known.clear()  # as in a later process
         done["resume"] = call("ensdistill-tune", "resume", *words, "--executor", "inline")
+        for thread in threading.enumerate():  # whose store is away: they end after their last attempt
+            if thread.name == "tracking":
+                thread.join(60)
         yield studies, done
 
 
