@@ -248,7 +248,8 @@ def test_an_end_without_a_server_waits_for_seconds_only_and_loses_nothing(
 def test_the_end_of_a_study_waits_while_events_are_taken_however_slowly(
     events: list[Event], tracker: Callable[..., Tracker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, left, clock = tracker(f"sqlite:///{tmp_path / 'mlflow.db'}", events[:20]), list(events[:20]), [0.0]
+    one, clock = tracker(f"sqlite:///{tmp_path / 'mlflow.db'}", events[:20]), [0.0]
+    left: list[Any] = events[:20]
 
     def one_more_is_taken(_: float) -> None:
         clock[0] += 0.9 * min(tracking.PATIENCE_SECONDS)
