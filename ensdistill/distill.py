@@ -65,22 +65,25 @@ def new_student(config: Config, data: Data) -> Student:
 
 
 def check_data(config: Config, data: Data) -> None:
-    """Raises ConfigError if these settings ask for images that these data do not have."""
-    trained = [("training", config.training)]
-    trained += [("teachers.training", config.teachers.training)] if config.teachers.count else []
-    for name, training in trained:
-        if training.batch_size > len(data.train):
-            rule = f"{training.batch_size} is more than the {len(data.train)} training images"
-            raise ConfigError(f"{name}.batch_size: {rule}; set it to {len(data.train)} or less")
+    """Raises ConfigError if the student's training asks for images that these data do not have."""
+    _check_batch("training", config.training.batch_size, data)
     if config.training.unlabelled and not len(data.unlabelled):
         raise ConfigError(
             "training.unlabelled: the split leaves no unlabelled images; lower data.train or set this to 0"
         )
 
 
+def _check_batch(name: str, batch_size: int, data: Data) -> None:
+    if batch_size > len(data.train):
+        rule = f"{batch_size} is more than the {len(data.train)} training images"
+        raise ConfigError(f"{name}.batch_size: {rule}; set it to {len(data.train)} or less")
+
+
 def check_student(config: Config, data: Data) -> None:
     """Raises ConfigError if these data do not suffice or the network cannot be such a student; trains nothing."""
     check_data(config, data)
+    if config.teachers.count:
+        _check_batch("teachers.training", config.teachers.training.batch_size, data)
     student = new_student(config, data).train()
     images, _ = data.train[slice(0, min(2, config.training.batch_size + config.training.unlabelled))]
     try:

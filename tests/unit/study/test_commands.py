@@ -135,13 +135,16 @@ def test_help_shows_every_setting_with_its_sentence_default_and_range() -> None:
         (["kdd"], "kdd: neither a preset nor a YAML file (did you mean kd?)"),
         (["nowhere.yaml"], "nowhere.yaml: No such file or directory"),
         (["kd", "--set", "data={kind: image_folder, path: /nowhere/at/all}"], "/nowhere/at/all does not exist"),
-        (["kd", "--set", "data.train=5000"], "data.train: 5000 images of 10 classes wanted"),
+        (
+            ["kd", "--set", "data.train=5000"],
+            "data.train: 5000 images do not fit; 397 of 1797 labelled",
+        ),
         (["kd", "--set", "training.batch_size=500"], "training.batch_size: 500 is more than the 150 training images"),
         (
             ["kd", "--set", "teachers.training.batch_size=500"],
             "teachers.training.batch_size: 500 is more than the 150 training images",
         ),
-        (["kd", "--set", "seed=2020-13-45"], "month must be in 1..12"),
+        (["kd", "--set", "seed=2020-13-45"], "seed: must be a whole number, not '2020-13-45'"),
         (["kd", "--set", "seed=!!int abc"], "--set seed"),
         (["search_spaces/digits.yaml"], "this is a search space; run it with `ensdistill-tune launch`"),
         (["kd", "--resume", "nowhere.pt"], "nowhere.pt: there is no such checkpoint"),
@@ -364,7 +367,9 @@ def test_evaluation_on_test_images_that_are_not_there_says_so(tmp_path: Path) ->
     small = [
         word for s in ("training.epochs=1", "teachers.training.epochs=1", "teachers.count=1") for word in ("--set", s)
     ]
-    (tmp_path / "few.yaml").write_text(f"data: {{kind: npz, path: {tmp_path}/few.npz, train: 40, validation: 20}}\n")
+    (tmp_path / "few.yaml").write_text(
+        f"data: {{kind: npz, path: {tmp_path}/few.npz, train: 40, validation: 20, test: 0}}\n"
+    )
     words = (tmp_path / "few.yaml", *small, "--studies", tmp_path / "studies")
     assert call("ensdistill", "distill", *words).code == 0
     done = call("ensdistill", "evaluate", *words, "--split", "test")
