@@ -135,13 +135,16 @@ def test_help_shows_every_setting_with_its_sentence_default_and_range() -> None:
         (["kdd"], "kdd: neither a preset nor a YAML file (did you mean kd?)"),
         (["nowhere.yaml"], "nowhere.yaml: No such file or directory"),
         (["kd", "--set", "data={kind: image_folder, path: /nowhere/at/all}"], "/nowhere/at/all does not exist"),
-        (["kd", "--set", "data.train=5000"], "data.train: 5000 images of 10 classes wanted"),
+        (
+            ["kd", "--set", "data.train=5000"],
+            "data.train: 5000 images do not fit; 397 of 1797 labelled images are left",
+        ),
         (["kd", "--set", "training.batch_size=500"], "training.batch_size: 500 is more than the 150 training images"),
         (
             ["kd", "--set", "teachers.training.batch_size=500"],
             "teachers.training.batch_size: 500 is more than the 150 training images",
         ),
-        (["kd", "--set", "seed=2020-13-45"], "month must be in 1..12"),
+        (["kd", "--set", "seed=2020-13-45"], "seed: must be a whole number, not '2020-13-45'"),
         (["kd", "--set", "seed=!!int abc"], "--set seed"),
         (["search_spaces/digits.yaml"], "this is a search space; run it with `ensdistill-tune launch`"),
         (["kd", "--resume", "nowhere.pt"], "nowhere.pt: there is no such checkpoint"),
