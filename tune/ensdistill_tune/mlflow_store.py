@@ -81,6 +81,7 @@ class Store:
         self.pages: Pages | None = None  # once the store has answered; there may be two studies of one name
         self.refused: list[str] = []  # what MLflow will never take, such as points of a run that somebody deleted
         self.files: dict[str, str] = {}  # the artifacts that it has, each with a hash of its content
+        self.steps = 0  # completed so far, event by event: grows as long as the store answers
         self._failed = False  # whether an attempt ever failed
         self._runs: dict[int, str] = {}
         self._client: MlflowClient | None = None
@@ -120,6 +121,7 @@ class Store:
 
         try:
             call(what)
+            self.steps += 1
         except MlflowException as error:
             if error.error_code not in REFUSALS:
                 raise
@@ -211,6 +213,7 @@ class Store:
         """Finds the runs of this study."""
         from mlflow import MlflowClient  # here: a slow import, and the study need not wait for it
 
+        self.steps += 1
         for noisy, level in (("mlflow", "WARNING"), ("alembic", "WARNING"), ("psycopg", "ERROR")):
             logging.getLogger(noisy).setLevel(level)
         logging.getLogger("mlflow.store.db.utils").setLevel("CRITICAL")  # a traceback for every attempt
@@ -218,6 +221,7 @@ class Store:
         self.experiment = self._find_experiment(client)
         self._runs = self._find_runs(client)
         self._client = client
+        self.steps += 1
 
     def _find_runs(self, client: "MlflowClient") -> dict[int, str]:
         """The runs by number of trial, 0 being the parent. Of several for one trial all but one are deleted.

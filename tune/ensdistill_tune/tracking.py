@@ -116,11 +116,11 @@ class Tracker:
     def close(self) -> int:
         """Makes one last attempt to send all that waits; returns how many events are left for another time."""
         self._closing.set()
-        sent, since = self.sent, time.monotonic()
+        steps, since = self._store.steps, time.monotonic()
         while self._thread.is_alive() and time.monotonic() - since < PATIENCE_SECONDS[self.trouble is not None]:
             self._thread.join(0.05)
-            if sent != self.sent:
-                sent, since = self.sent, time.monotonic()
+            if steps != self._store.steps:  # not `sent`: on a busy machine many events take longer than the patience
+                steps, since = self._store.steps, time.monotonic()
         return self._told - self.sent
 
     @property

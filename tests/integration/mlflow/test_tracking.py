@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -242,6 +243,23 @@ def test_an_end_without_a_server_waits_for_seconds_only_and_loses_nothing(
     two.start()
     assert two.close() == 0
     assert_all_is_there(stored(http_on_sqlite.uri, str(tmp_path)), tiny.home)
+
+
+def test_the_end_of_a_study_waits_while_events_are_taken_however_slowly(
+    events: list[Event], tracker: Callable[..., Tracker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, clock = tracker(f"sqlite:///{tmp_path / 'mlflow.db'}", events[:20]), [0.0]
+    left: list[Any] = events[:20]
+
+    def one_more_is_taken(_: float) -> None:
+        clock[0] += 0.9 * min(tracking.PATIENCE_SECONDS)
+        one._store.send([left.pop()])
+        one.sent = 0 if left else 20  # it counts events that are sent together
+
+    monkeypatch.setattr(one._store, "_take", lambda _: None)
+    monkeypatch.setattr(one, "_thread", SimpleNamespace(is_alive=lambda: bool(left), join=one_more_is_taken))
+    monkeypatch.setattr(tracking, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    assert one.close() == 0
 
 
 def test_postgresql_that_restarts_misses_nothing(
