@@ -16,6 +16,7 @@ TeacherRule = Callable[[TeacherMetrics, int], ConfigIssue | None]
 StudentRule = Callable[[Metrics, TeacherMetrics, int], ConfigIssue | None]
 
 AT_CHANCE = "at chance"  # how the rule of a warning about such a network begins
+NOT_IDENTIFIED = "temperature not identified"
 CALIBRATED = ("cnll", "cbrier", "cece", "dee")  # of a network at chance these mean nothing
 
 
@@ -27,6 +28,15 @@ def is_at_chance(*rows: Metrics) -> bool:
 def is_shown(name: str, *rows: Metrics) -> bool:
     """Returns whether a metric of these networks, seeds of one setting, is worth showing."""
     return not (name.removeprefix("val/") in CALIBRATED and is_at_chance(*rows))
+
+
+def is_identified(row: Metrics) -> bool:
+    """Returns whether validation images determine the temperature of a network, as far as its metrics have it.
+
+    A record of a trial has no `temperature_identified`; its images are those of validation, and no temperature is
+    identified there if all of them are classified correctly.
+    """
+    return row.get("temperature_identified", float(row.get("accuracy", 0.0) < 1)) == 1
 
 
 def _teachers_at_chance(teachers: TeacherMetrics, _: int) -> ConfigIssue | None:
@@ -62,6 +72,16 @@ def _student_at_chance(student: Metrics, _: TeacherMetrics, __: int) -> ConfigIs
     return ConfigIssue((), rule, hint=hint)
 
 
+def _temperature_not_identified(student: Metrics, teachers: TeacherMetrics, _: int) -> ConfigIssue | None:
+    rows = {"the student": student, "the ensemble": teachers.get("ensemble", {})}
+    which = [who for who, row in rows.items() if not is_identified(row) and not is_at_chance(row)]
+    if not which:
+        return None
+    rule = f"{NOT_IDENTIFIED}: the validation images do not determine that of {' and '.join(which)}"
+    hint = "cNLL, cBrier, cECE and DEE hold for a temperature of 1, or for 0.05 or 20; use more validation images"
+    return ConfigIssue((), rule, hint=hint)
+
+
 def _numbered(members: Sequence[int]) -> str:
     """`teacher 0 is` or `teachers 0, 2 are`."""
     return f"teacher {members[0]} is" if len(members) == 1 else f"teachers {', '.join(map(str, members))} are"
@@ -72,7 +92,7 @@ def _listed(values: Sequence[str]) -> str:
 
 
 TEACHER_RULES: tuple[TeacherRule, ...] = (_teachers_at_chance, _teachers_that_mislead)
-STUDENT_RULES: tuple[StudentRule, ...] = (_student_at_chance,)
+STUDENT_RULES: tuple[StudentRule, ...] = (_student_at_chance, _temperature_not_identified)
 
 
 def teacher_warnings(teachers: TeacherMetrics, classes: int) -> tuple[ConfigIssue, ...]:

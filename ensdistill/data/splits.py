@@ -186,7 +186,7 @@ class _Pool:
         """What would fit."""
         left, some = len(self.rest), len(self.rest) - classes
         fits = [f"{left} or null (all of them)"] if part == "train" and left else []
-        fits += [f"at most {some}"] if some >= classes else []
+        fits += [f"at most {some} (one a class for the rest)"] if some >= classes else []
         way_out = f"set it to {', or '.join(fits)}" if fits else "add images, or lower the other sizes"
         return f"{left} of {len(self.split)} labelled images are left; {way_out}"
 

@@ -68,6 +68,23 @@ def test_a_student_at_chance_is_told_with_its_accuracy() -> None:
     assert not student_warnings({"accuracy": 0.1, "nll": 2.3}, {}, 10)  # a record of an earlier version
 
 
+def test_a_temperature_that_validation_does_not_determine_is_told_with_the_network() -> None:
+    sound, open_ = {"accuracy": 0.9, "temperature_identified": 1.0}, {"accuracy": 0.9, "temperature_identified": 0.0}
+    nothing: dict[str, float] = {}
+    assert not student_warnings({"accuracy": 0.9}, nothing, 10)
+    assert not student_warnings(sound, {"ensemble": sound}, 10)
+    for student, ensemble, which in (
+        ({"accuracy": 1.0}, nothing, "the student"),  # a record of a trial
+        (open_, sound, "the student"),
+        (sound, open_, "the ensemble"),
+        (open_, open_, "the student and the ensemble"),
+    ):
+        (issue,) = student_warnings(student, {"ensemble": ensemble}, 10)
+        assert issue.rule.endswith(f"do not determine that of {which}")
+    (issue,) = student_warnings({**open_, "at_chance": 1.0}, {}, 10)  # its calibrated figures are not shown
+    assert "at chance" in issue.rule
+
+
 def members(*rows: tuple[float, float, float]) -> dict[str, Any]:
     return {"members": [{"accuracy": a, "nll": n, "at_chance": c} for a, n, c in rows]}
 

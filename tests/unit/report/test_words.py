@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ensdistill.errors import DivergedError
+from ensdistill.errors import ConfigIssue, DivergedError
 from ensdistill.plausibility import student_warnings
 from ensdistill_tune.confirm import Candidate, pairs_for_power
 from ensdistill_tune.record import TrialRecord
@@ -22,6 +22,8 @@ from ensdistill_tune.report.figures import figures
 from ensdistill_tune.report.foresight import Foresight
 from ensdistill_tune.report.importance import Importance
 from ensdistill_tune.subjects import TestMetrics
+from ensdistill_tune.trial_warnings import NO_DISTILLATION
+from ensdistill_tune.trial_warnings import WORSE as WORSE_THAN_ONE
 from tests.unit.report.synthetic import EPOCHS, PARAMETERS, SEARCH, facts, metrics, reports, study
 
 KNOWN = facts(30)
@@ -113,6 +115,16 @@ def test_worth_is_the_mean_deep_ensemble_equivalent_and_the_price_in_networks() 
     assert "worth 3.1 +- 0.1 of the 4 networks of the ensemble at the price of one" in (words.worth(known) or "")
     dear = confirmed(candidate(5, SURE), tested=on_test([3.0, 3.2, 3.1], 2.4))
     assert "at the price of 2.4" in (words.worth(dear) or "")
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_worth_says_if_a_temperature_is_not_identified(which: int) -> None:
+    rows = on_test([3.0, 3.2, 3.1], 1.0)
+    assert words.UNCERTAIN not in (words.worth(confirmed(candidate(5, SURE), tested=rows)) or "")
+    rows[which] = rows[which].model_copy(
+        update={"metrics": [{**row, "temperature_identified": 0.0} for row in rows[which].metrics]}
+    )
+    assert (words.worth(confirmed(candidate(5, SURE), tested=rows)) or "").endswith(words.UNCERTAIN)
 
 
 def test_worth_says_where_the_scale_ends() -> None:
@@ -406,6 +418,15 @@ def test_a_study_that_labels_won_says_so_first() -> None:
     assert first_lines(known, [], []).startswith("- **No distillation won**")
     for others in ([candidate(1, SURE, "kd"), candidate(2, WORSE, "labels")], [candidate(1, SURE, "labels")]):
         assert "No distillation won" not in first_lines(confirmed(*others), [], [])
+
+
+def test_a_warning_that_a_first_sentence_states_is_not_repeated() -> None:
+    rows = [ConfigIssue((), f"{rule}: so").as_row() for rule in (NO_DISTILLATION, WORSE_THAN_ONE)]
+    won = confirmed(
+        candidate(1, SURE, "labels"), candidate(2, WORSE, "kd"), summary={**KNOWN.summary, "warnings": rows}
+    )
+    said = words.warnings(won)
+    assert [WORSE_THAN_ONE in line for line in said] == [True]
 
 
 def test_students_that_are_worse_than_one_teacher_are_told_first() -> None:

@@ -137,7 +137,7 @@ def test_help_shows_every_setting_with_its_sentence_default_and_range() -> None:
         (["kd", "--set", "data={kind: image_folder, path: /nowhere/at/all}"], "/nowhere/at/all does not exist"),
         (
             ["kd", "--set", "data.train=5000"],
-            "data.train: 5000 images do not fit; 397 of 1797 labelled",
+            "data.train: 5000 images do not fit; 397 of 1797 labelled images are left",
         ),
         (["kd", "--set", "training.batch_size=500"], "training.batch_size: 500 is more than the 150 training images"),
         (
@@ -367,9 +367,8 @@ def test_evaluation_on_test_images_that_are_not_there_says_so(tmp_path: Path) ->
     small = [
         word for s in ("training.epochs=1", "teachers.training.epochs=1", "teachers.count=1") for word in ("--set", s)
     ]
-    (tmp_path / "few.yaml").write_text(
-        f"data: {{kind: npz, path: {tmp_path}/few.npz, train: 40, validation: 20, test: 0}}\n"
-    )
+    sizes = "train: 40, validation: 20, test: 0"
+    (tmp_path / "few.yaml").write_text(f"data: {{kind: npz, path: {tmp_path}/few.npz, {sizes}}}\n")
     words = (tmp_path / "few.yaml", *small, "--studies", tmp_path / "studies")
     assert call("ensdistill", "distill", *words).code == 0
     done = call("ensdistill", "evaluate", *words, "--split", "test")

@@ -11,7 +11,7 @@ from ensdistill.data import Data, load_data
 from ensdistill.errors import ConfigIssue
 from ensdistill_tune import trial_warnings
 from ensdistill_tune.progress import Progress
-from ensdistill_tune.record import METRICS, StudyFolder
+from ensdistill_tune.record import METRICS, StudyFolder, TrialRecord
 from ensdistill_tune.report.document import first_lines, sections
 from ensdistill_tune.report.facts import Facts
 from ensdistill_tune.space import Study
@@ -53,6 +53,40 @@ def test_a_rule_about_a_study_is_given_all_trials(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(trial_warnings, "STUDY_RULES", (lambda study, trials, *_: OF_STUDENTS if trials else None,))
     assert trial_warnings.trial_warnings(STUDY, [], None, {}, 2) == ()
     assert trial_warnings.trial_warnings(STUDY, ["any"], None, {}, 2) == (OF_STUDENTS,)  # type: ignore[list-item]
+
+
+def student(number: int, cnll: float, baseline: str | None = None, confirms: int | None = None) -> TrialRecord:
+    last = {"epoch": 1.0, "val/nll": cnll, "val/cnll": cnll, "val/accuracy": 0.5}
+    return TrialRecord(number, baseline, {}, f"hash {confirms or number}", "finished", [last], confirms=confirms)
+
+
+def rules(*trials: TrialRecord, teacher: float = 9.0) -> list[str]:
+    teachers = {"members": [{"cnll": teacher, "accuracy": 0.6, "nll": teacher}], "ensemble": {}}
+    found = trial_warnings.trial_warnings(STUDY, trials, None, teachers, 10)
+    return [issue.rule.partition(":")[0] for issue in found]
+
+
+def test_a_win_of_labels_is_a_warning() -> None:
+    assert rules(student(1, 0.1, "labels"), student(2, 0.2, "kd")) == ["no distillation won"]
+    assert rules(student(1, 0.2, "labels"), student(2, 0.1, "kd")) == []
+    assert rules(student(1, 0.1, "labels")) == []  # nothing to compare it with
+
+
+def test_a_confirmation_decides_whether_labels_won() -> None:
+    search = [student(1, 0.1, "labels"), student(2, 0.2, "kd")]
+    seeds = range(STUDY.confirm.seeds)
+    repeats = [
+        replace(student(10 * of + n, 0.3 / of, name, of), seed=STUDY.last_seed + 1 + n)
+        for of, name in ((1, "labels"), (2, "kd"))
+        for n in seeds
+    ]
+    assert rules(*search, *repeats) == []
+
+
+def test_a_student_worse_than_one_teacher_is_a_warning() -> None:
+    assert rules(student(1, 0.2, "kd"), teacher=0.1) == ["worse than one teacher"]
+    assert rules(student(1, 0.2, "kd"), teacher=0.3) == []
+    assert rules(teacher=0.1) == []
 
 
 def test_a_report_begins_with_the_warnings() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 
 from ensdistill.evaluation import Row
-from ensdistill.plausibility import AT_CHANCE, is_at_chance, is_shown
+from ensdistill.plausibility import AT_CHANCE, is_at_chance, is_identified, is_shown
 from ensdistill.tables import Metrics
 from ensdistill_tune.board import pareto_front
 from ensdistill_tune.confirm import Candidate, candidates_on_the_front, compare, mean_and_spread
@@ -13,7 +13,10 @@ from ensdistill_tune.record import UNDER_WAY, TrialRecord
 from ensdistill_tune.report.facts import Facts
 from ensdistill_tune.report.foresight import Foresight
 from ensdistill_tune.report.importance import Importance, why_unknown
+from ensdistill_tune.trial_warnings import NO_DISTILLATION, WORSE, is_worse
+from ensdistill_tune.trial_warnings import won_without_teachers as labels_are_first
 
+UNCERTAIN = "The figure is uncertain: the validation images do not determine every temperature behind it."
 MOST = 8  # trials that are named
 WARNINGS = 5  # that are stated first; the others have a section
 SPOKEN = {"nll": "NLL", "cnll": "calibrated NLL", "ece": "ECE", "brier": "Brier score", "accuracy": "accuracy"}
@@ -59,25 +62,25 @@ def what_counts_most(facts: Facts) -> list[str]:
 
 def won_without_teachers(facts: Facts) -> bool:
     """Whether the best setting is training on the labels alone, beside others that are not."""
-    trials = [candidate.trial for candidate in facts.confirmed] or facts.order
-    kinds = [facts.study.config_of(trial).transfer.kind for trial in trials]
-    return bool(kinds) and kinds[0] == "labels" and any(kind != "labels" for kind in kinds)
+    return labels_are_first(facts.study, [candidate.trial for candidate in facts.confirmed] or facts.order)
 
 
 def is_worse_than_one_teacher(facts: Facts) -> bool:
     """Whether the calibrated NLL of the best setting, on the images of `winner_rows`, is above that of one teacher."""
     rows, _ = winner_rows(facts)
-    if not rows or not facts.teachers_beside or is_at_chance(*rows):
-        return False
-    _, one = facts.teachers_beside
-    return not is_at_chance(one) and fmean(row["cnll"] for row in rows) > one["cnll"]
+    return facts.teachers_beside is not None and is_worse(rows, facts.teachers_beside[1])
 
 
 def warnings(facts: Facts) -> list[str]:
     """What seems wrong, a sentence each, and how many more there are; Markdown."""
     rows, _ = winner_rows(facts)
-    told = is_at_chance(*rows)  # by `what_counts_most`
-    found = [warning for warning in facts.warnings if warning.path or not (told and warning.rule.startswith(AT_CHANCE))]
+    stated = {  # by `what_counts_most`
+        AT_CHANCE: is_at_chance(*rows),
+        NO_DISTILLATION: won_without_teachers(facts),
+        WORSE: is_worse_than_one_teacher(facts),
+    }
+    before = tuple(rule for rule, holds in stated.items() if holds)
+    found = [warning for warning in facts.warnings if warning.path or not warning.rule.startswith(before)]
     lines = [f"**Warning.** {as_text(str(warning))}" for warning in found[:WARNINGS]]
     more = len(found) - WARNINGS
     return [*lines, f"**{more} more warnings** stand under *All warnings*."] if more > 0 else lines
@@ -207,9 +210,10 @@ def worth(facts: Facts) -> str | None:
         )
     said = f"{mean:.1f}" + (f" +- {stdev(equivalents):.1f}" if len(equivalents) > 1 else "")
     beyond = " or more" if mean > teachers - 0.05 else ""  # the other end
+    doubt = "" if all(map(is_identified, (*rows, together))) else f" {UNCERTAIN}"
     return (
         f"**It is worth {said}{beyond} of the {teachers} networks of the ensemble{price}**: so many of them together "
-        f"have its calibrated NLL on {where} (deep-ensemble equivalent)."
+        f"have its calibrated NLL on {where} (deep-ensemble equivalent).{doubt}"
     )
 
 
