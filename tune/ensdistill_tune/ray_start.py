@@ -74,8 +74,9 @@ def check_temporary_folder() -> None:
         )
     try:
         writable_folder(Path(root, "ray"))
-    except (DataError, ValueError) as error:
-        raise DataError(f"{variable}: Ray cannot put its temporary files into {root} ({error}). {fix}") from error
+    except DataError as error:
+        reason = cause_of(error.__cause__ or error)
+        raise DataError(f"{variable}: Ray cannot put its temporary files there ({reason}). {fix}") from error
 
 
 def _not_started(address: str, reason: str) -> str:
