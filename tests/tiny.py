@@ -63,5 +63,7 @@ def launched(folder: Path) -> TinyStudy:
             file.write_text(TINY)
             with patch.dict("os.environ", COLUMNS="150"):
                 done = call("ensdistill-tune", "launch", file, "--studies", studies, "--executor", "inline")
+            if done.code != 0:  # a time limit of pytest's interrupts it as Ctrl-C does
+                raise RuntimeError(f"the tiny study ended with code {done.code}: {done.err}")
             printed.write_text(json.dumps(asdict(done)))
     return TinyStudy(Done(**json.loads(printed.read_text())), studies, file)
