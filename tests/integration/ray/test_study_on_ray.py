@@ -38,7 +38,7 @@ def test_a_study_with_one_slot_is_the_same_under_both_executors(tiny: TinyStudy,
     assert mine.keys() == theirs.keys()
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
     assert not (tmp_path / "tiny" / "ray").exists()  # nothing of Ray's own is left behind
-    assert len(story(tiny.home)) > 100
+    assert len(story(tiny.home)) > 50  # a story that is worth comparing
 
 
 def test_a_trial_whose_process_does_not_become_free_fails_and_the_study_ends(
