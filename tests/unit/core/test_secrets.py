@@ -95,7 +95,7 @@ def test_a_password_inside_a_uri_of_the_environment_is_hidden(monkeypatch: pytes
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("PWD", "/work/project"), ("TOKENIZERS_PARALLELISM", "falsely"), ("AWS_WEB_IDENTITY_TOKEN_FILE", "/run/token")],
+    [("PWD", "/srv/project"), ("TOKENIZERS_PARALLELISM", "falsely"), ("AWS_WEB_IDENTITY_TOKEN_FILE", "/run/token")],
 )
 def test_a_variable_that_holds_no_secret_hides_nothing(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, value)
