@@ -56,6 +56,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 # MLflow's pages of all studies, on this machine only: http://127.0.0.1:5000
 ui: $(READY)

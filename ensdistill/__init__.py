@@ -7,17 +7,22 @@ for epoch in distill(config, ensemble, data):
     print(epoch.number, epoch.val)
 """
 
-from ensdistill.classifier import Classifier, open_classifier
-from ensdistill.config import Config, load_config
-from ensdistill.data import Data, load_data
-from ensdistill.distill import Distiller, EpochResult, distill
-from ensdistill.errors import ConfigError, DataError, DivergedError, EnsdistillError, ExportError
-from ensdistill.export import Exported, export
-from ensdistill.members import Ensemble
-from ensdistill.prediction import evaluate
-from ensdistill.shipped import Run, open_run
-from ensdistill.teachers import get_ensemble
+import importlib
+from typing import TYPE_CHECKING
+
 from ensdistill.version import __version__
+
+if TYPE_CHECKING:
+    from ensdistill.config import Config, load_config
+    from ensdistill.data import Data, load_data
+    from ensdistill.errors import ConfigError, DataError, DivergedError, EnsdistillError, ExportError
+    from ensdistill.evaluation.predict import evaluate
+    from ensdistill.export.classifier import Classifier, open_classifier
+    from ensdistill.export.exporter import Exported, export_student
+    from ensdistill.export.student_file import Run, open_run
+    from ensdistill.methods.members import Ensemble
+    from ensdistill.training.loop import Distiller, EpochResult, distill
+    from ensdistill.training.teachers import get_ensemble
 
 __all__ = [
     "Classifier",
@@ -36,10 +41,47 @@ __all__ = [
     "__version__",
     "distill",
     "evaluate",
-    "export",
+    "export_student",
     "get_ensemble",
     "load_config",
     "load_data",
     "open_classifier",
     "open_run",
 ]
+
+_MODULES = {
+    "Classifier": "ensdistill.export.classifier",
+    "Config": "ensdistill.config",
+    "ConfigError": "ensdistill.errors",
+    "Data": "ensdistill.data",
+    "DataError": "ensdistill.errors",
+    "Distiller": "ensdistill.training.loop",
+    "DivergedError": "ensdistill.errors",
+    "EnsdistillError": "ensdistill.errors",
+    "Ensemble": "ensdistill.methods.members",
+    "EpochResult": "ensdistill.training.loop",
+    "ExportError": "ensdistill.errors",
+    "Exported": "ensdistill.export.exporter",
+    "Run": "ensdistill.export.student_file",
+    "distill": "ensdistill.training.loop",
+    "evaluate": "ensdistill.evaluation.predict",
+    "export_student": "ensdistill.export.exporter",
+    "get_ensemble": "ensdistill.training.teachers",
+    "load_config": "ensdistill.config",
+    "load_data": "ensdistill.data",
+    "open_classifier": "ensdistill.export.classifier",
+    "open_run": "ensdistill.export.student_file",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Imports a public name when it is first used, so that no command waits for torch without need (PEP 562)."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -12,20 +12,20 @@ from typing import Any
 
 from pydantic import model_validator
 
-from ensdistill.averaging import Averaging, NoAveraging
-from ensdistill.changes import Change, can_change
 from ensdistill.data import DataSettings, Digits
 from ensdistill.errors import ConfigError, ConfigIssue, SettingError
-from ensdistill.faults import nearest, validate
+from ensdistill.methods.averaging import Averaging, NoAveraging
+from ensdistill.methods.losses import Averaged, Transfer
+from ensdistill.methods.perturbations import NoPerturbation, Perturbation
+from ensdistill.methods.recipe import Training
+from ensdistill.methods.schedule import Change, can_change
+from ensdistill.methods.students import Single, StudentSettings
 from ensdistill.models import Convnet, Model
-from ensdistill.optimiser import Training
-from ensdistill.paths import absolute, file_settings, without_files
-from ensdistill.perturbations import NoPerturbation, Perturbation
-from ensdistill.reading import Tree, parse_mapping, parse_yaml, read_yaml, to_yaml_text
-from ensdistill.settings import Settings, setting
-from ensdistill.students import Single, StudentSettings
-from ensdistill.teacher_files import TeacherFile
-from ensdistill.transfer import Averaged, Transfer
+from ensdistill.models.teacher_files import TeacherFile
+from ensdistill.settings.base import Settings, setting
+from ensdistill.settings.paths import absolute, file_settings, without_files
+from ensdistill.settings.validation import nearest, validate
+from ensdistill.settings.yaml_loader import Tree, parse_mapping, parse_yaml, read_yaml, to_yaml_text
 
 
 class Teachers(Settings):

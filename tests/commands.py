@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-MODULES = {"ensdistill": "ensdistill.cli", "ensdistill-tune": "ensdistill_tune.cli"}
+MODULES = {"ensdistill": "ensdistill.cli.main", "ensdistill-tune": "ensdistill_tune.cli.main"}
 
 
 @dataclass

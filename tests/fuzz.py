@@ -26,12 +26,12 @@ from unittest.mock import patch
 import torch
 from safetensors.torch import save_file
 
-from ensdistill.boundary import run_command
 from ensdistill.config import build_config, load_config
 from ensdistill.data import load_data
-from ensdistill.distill import check_student
 from ensdistill.models import build
-from ensdistill_tune.ray_start import start_ray
+from ensdistill.runtime.boundary import run_command
+from ensdistill.training.loop import check_student
+from ensdistill_tune.execution.ray_cluster import start_ray
 from tests.commands import Done, call
 
 CHANCE = 0.15  # accuracy of ten classes on 40 images that is no better than a guess

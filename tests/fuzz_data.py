@@ -24,8 +24,8 @@ from PIL import Image
 
 from ensdistill.config import build_config
 from ensdistill.data import Data, load_data, load_test
-from ensdistill.distill import check_student
 from ensdistill.errors import ConfigError, DataError
+from ensdistill.training.loop import check_student
 from tests.commands import call
 
 Rng = np.random.Generator

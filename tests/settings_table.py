@@ -9,8 +9,8 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from ensdistill.config import Config
-from ensdistill.faults import settings_table
-from ensdistill_tune.space import Study
+from ensdistill.settings.validation import settings_table
+from ensdistill_tune.study.study_config import Study
 
 README = Path(__file__).parent.parent / "README.md"
 BETWEEN = re.compile(r"(?<=<!-- all settings -->\n).*?(?=<!-- end of all settings -->)", re.DOTALL)

@@ -15,7 +15,7 @@ from ensdistill.data.digits import Digits
 from ensdistill.data.fitting import fit_images
 from ensdistill.data.image_folder import ImageFolder
 from ensdistill.data.npz import Npz
-from ensdistill.data.splits import Data, Readable, Source, Split, split_source
+from ensdistill.data.splits import Data, Readable, Shape, Source, Split, split_source
 from ensdistill.errors import DataError
 
 DataSettings = Annotated[Digits | ClutteredDigits | Cifar10 | Cifar100 | ImageFolder | Npz, Field(discriminator="kind")]
@@ -51,6 +51,7 @@ __all__ = [
     "ImageFolder",
     "Npz",
     "Readable",
+    "Shape",
     "Source",
     "Split",
     "fit_images",

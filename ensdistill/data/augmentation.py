@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ensdistill.settings import Settings, setting
+from ensdistill.settings.base import Settings, setting
 
 
 class Augmentation(Settings):

@@ -9,8 +9,8 @@ import torch
 from ensdistill.data.sizes import Sizes
 from ensdistill.data.splits import Source, Split
 from ensdistill.errors import DataError
-from ensdistill.files import user_path
-from ensdistill.settings import setting
+from ensdistill.runtime.files import user_path
+from ensdistill.settings.base import setting
 
 
 class _Cifar(Sizes):

@@ -12,7 +12,7 @@ import torch
 
 from ensdistill.data.sizes import Sizes
 from ensdistill.data.splits import Source, Split
-from ensdistill.settings import setting
+from ensdistill.settings.base import setting
 
 PARTS = ("train", "validation", "test", "unlabelled")  # the position is the number of a part's random stream
 SHARES = (0.4, 0.2, 0.25, 0.15)  # of the digits of each class, whatever the number of images that is made from them

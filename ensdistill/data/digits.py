@@ -6,7 +6,7 @@ import torch
 
 from ensdistill.data.sizes import Sizes
 from ensdistill.data.splits import Source, Split
-from ensdistill.settings import setting
+from ensdistill.settings.base import setting
 
 
 class Digits(Sizes):

@@ -14,7 +14,7 @@ from ensdistill.data.sizes import OwnSizes
 from ensdistill.data.splits import Source, Split
 from ensdistill.data.walk import Found, by_reason, find_files
 from ensdistill.errors import ConfigIssue, DataError
-from ensdistill.settings import setting
+from ensdistill.settings.base import setting
 
 
 class ImageFolder(OwnSizes):

@@ -10,7 +10,7 @@ from ensdistill.data.image_files import ImageFile
 from ensdistill.data.names import class_name, counted, is_text, listed, printable
 from ensdistill.data.walk import Found, LeftOut, by_reason
 from ensdistill.errors import DataError
-from ensdistill.faults import nearest
+from ensdistill.settings.validation import nearest
 
 PARTS = {  # as people call them, in any case of letters
     "train": ("train", "training"),

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ensdistill.errors import DataError
-from ensdistill.files import user_path
+from ensdistill.runtime.files import user_path
 
 SHOWN = 10  # names in a message; the others are counted
 

@@ -16,7 +16,7 @@ from ensdistill.data.plausibility import BLACK
 from ensdistill.data.sizes import OwnSizes
 from ensdistill.data.splits import Source, Split
 from ensdistill.errors import ConfigIssue, DataError
-from ensdistill.settings import setting
+from ensdistill.settings.base import setting
 
 STEMS = {  # what people call the parts
     "train": ("train", "training"),

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import PlainValidator, WithJsonSchema
 
 from ensdistill.errors import ConfigIssue
-from ensdistill.settings import Settings, setting
+from ensdistill.settings.base import Settings, setting
 
 _RULE = "must be a whole number of at least 1 (a count) or a number strictly between 0 and 1 (a share)"
 

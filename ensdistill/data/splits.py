@@ -14,6 +14,8 @@ from ensdistill.data.plausibility import implausible
 from ensdistill.data.sizes import Sizes, count_of
 from ensdistill.errors import ConfigError, ConfigIssue
 
+Shape = tuple[int, int, int]  # channels, height, width of an image
+
 
 @dataclass(frozen=True)
 class Split:

@@ -7,7 +7,7 @@ from pydantic import Field
 from ensdistill.models.convnet import Convnet
 from ensdistill.models.from_torchvision import Torchvision
 from ensdistill.models.imported import Imported
-from ensdistill.models.normalise import build
+from ensdistill.models.normalization import build
 from ensdistill.models.resnet import ResNet
 from ensdistill.models.wide_resnet import WideResNet
 

@@ -6,7 +6,7 @@ from typing import Literal
 from torch import nn
 
 from ensdistill.errors import ConfigError
-from ensdistill.settings import Settings, setting
+from ensdistill.settings.base import Settings, setting
 
 
 class Convnet(Settings):

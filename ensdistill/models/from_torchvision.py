@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from ensdistill.errors import ConfigError
-from ensdistill.faults import nearest
 from ensdistill.models.layers import Conv2d
 from ensdistill.models.probe import one_line, tried
 from ensdistill.models.published_weights import fill, options, published_weights
-from ensdistill.settings import Settings, setting
+from ensdistill.settings.base import Settings, setting
+from ensdistill.settings.validation import nearest
 
 
 class Torchvision(Settings):

@@ -12,7 +12,7 @@ from torch import nn
 
 from ensdistill.errors import ConfigError
 from ensdistill.models.probe import one_line, tried
-from ensdistill.settings import Settings, setting
+from ensdistill.settings.base import Settings, setting
 
 
 class Imported(Settings):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ensdistill.errors import ConfigError, DataError
-from ensdistill.faults import nearest
+from ensdistill.settings.validation import nearest
 
 
 def fill(network: nn.Module, published: dict[str, Tensor]) -> None:

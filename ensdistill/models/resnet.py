@@ -7,7 +7,7 @@ from pydantic import field_validator
 from torch import Tensor, nn
 
 from ensdistill.models.layers import Conv2d, chain, ending, refuse_depth_unless_6n_plus, stages
-from ensdistill.settings import Settings, setting
+from ensdistill.settings.base import Settings, setting
 
 
 class ResNet(Settings):

@@ -17,9 +17,9 @@ from pathlib import Path
 from ensdistill import distill, get_ensemble, load_config, load_data
 from ensdistill.config import Config
 from ensdistill.data import Data, Split, load_test
-from ensdistill.evaluation import Examiner, Row, mean_row
-from ensdistill.members import Ensemble
-from ensdistill.randomness import reproducibly
+from ensdistill.evaluation.evaluator import Examiner, Row, mean_row
+from ensdistill.methods.members import Ensemble
+from ensdistill.runtime.randomness import reproducibly
 
 PRESETS = ("labels", "kd", "aver", "diversity", "latentbe", "ekd", "unikd", "aekd", "hydra", "end2", "proxy_end2")
 RECIPE = "epochs: 20, batch_size: 64"

@@ -23,8 +23,8 @@ import torch
 from rich.console import Console
 from rich.markdown import Markdown
 
-from ensdistill.optimiser import fast_in_bfloat16
-from ensdistill.tables import markdown_table
+from ensdistill.evaluation.tables import markdown_table
+from ensdistill.methods.recipe import fast_in_bfloat16
 from tests.benchmarks import search_speed
 from tests.benchmarks.precision import table_of as precision_table
 from tests.benchmarks.step_speed import COLUMNS, Row, spread

@@ -21,7 +21,7 @@ from scipy.stats import spearmanr
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
-from ensdistill_tune.space import Study
+from ensdistill_tune.study.study_config import Study
 from tests.benchmarks.digits_curves import FILE
 
 Array = NDArray[np.float64]

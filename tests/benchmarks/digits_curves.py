@@ -16,8 +16,8 @@ from typing import Any
 
 from ensdistill import distill, get_ensemble, load_data
 from ensdistill.errors import DivergedError
-from ensdistill_tune.load import load_study
-from ensdistill_tune.space import Study
+from ensdistill_tune.study.loading import load_study
+from ensdistill_tune.study.study_config import Study
 
 FILE = Path(__file__).with_suffix(".csv")
 SPACE = Path(__file__).with_suffix(".yaml")
@@ -33,7 +33,7 @@ def study_of(*overrides: str) -> Study:
 def plan(study: Study, points: int) -> Iterator[tuple[int, int, dict[str, Any]]]:
     """Place, seed and settings of every training."""
     for place in range(points):
-        sampled = study.searcher.given(study, place)
+        sampled = study.searcher.given(study.space, place)
         if sampled is None:
             return
         for seed in range(1 if place % REPEATED else SEEDS):
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=Path("studies/teachers"), help="where teachers are kept")
     options = parser.parse_args()
     study = study_of("searcher.kind=qmc")
-    names = ["place", "seed", *study.order, *(str(epoch) for epoch in range(1, study.epochs + 1))]
+    names = ["place", "seed", *study.space.order, *(str(epoch) for epoch in range(1, study.epochs + 1))]
     known = {(row["place"], row["seed"]) for row in csv.DictReader(FILE.open())} if FILE.exists() else set()
     data = load_data(study.fixed_config.data)
     ensemble = get_ensemble(study.fixed_config, data, options.store)

@@ -18,10 +18,11 @@ import sys
 from pathlib import Path
 from statistics import fmean
 
-from ensdistill.tables import markdown_table
-from ensdistill_tune.confirm import Candidate, compare
-from ensdistill_tune.report.facts import Facts, read_facts
-from ensdistill_tune.report.foresight import foresight
+from ensdistill.evaluation.tables import markdown_table
+from ensdistill_tune.analysis.rank_correlation import foresight
+from ensdistill_tune.analysis.replication import Candidate
+from ensdistill_tune.analysis.results import Facts, read_facts
+from ensdistill_tune.analysis.statistics import compare
 
 FILE = Path("search_spaces/cluttered_digits.yaml")
 COLUMNS = ["seed", "better", "wins", "difference", "corrected interval", "kd", "latentbe", "winner", "ensemble"]

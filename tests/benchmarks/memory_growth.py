@@ -18,7 +18,7 @@ from ensdistill import Ensemble, distill, load_config, load_data
 from ensdistill.config import Config
 from ensdistill.data import Data
 from ensdistill.models import build
-from ensdistill_tune.memory import own_memory
+from ensdistill_tune.execution.memory import own_memory
 from tests.benchmarks.processes import peak_mib
 
 MIB = 2**20

@@ -3,7 +3,7 @@
 For tdiv_sdiv all teachers and all subnetworks see the clean batch and the pair is taken from their stacked outputs, so
 that the gradient goes back through all of them, as in the official code of Nam et al. 2022; the weights of aekd take
 one backward pass a teacher; rank-one factors scale activations; teachers run one after another as they were trained;
-everything in the layout and precision that torch has by itself. The losses are those of `ensdistill.transfer`.
+everything in the layout and precision that torch has by itself. The losses are those of `ensdistill.methods.losses`.
 """
 
 from collections.abc import Sequence
@@ -14,15 +14,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ensdistill.config import Config
-from ensdistill.pairing import draw_pair
-from ensdistill.perturbations import ConfOds, TDivSDiv, evaluating
-from ensdistill.randomness import Streams
-from ensdistill.students import Student
-from ensdistill.students.batch_ensemble import BatchEnsembleStudent, RankOne
-from ensdistill.students.layers import replace_layers
-from ensdistill.transfer import AeKd
-from ensdistill.transfer.losses import label_cross_entropy
-from ensdistill.transfer.min_norm import min_norm_weights
+from ensdistill.methods.assignment import draw_pair
+from ensdistill.methods.losses import AeKd
+from ensdistill.methods.losses.losses import label_cross_entropy
+from ensdistill.methods.losses.min_norm import min_norm_weights
+from ensdistill.methods.perturbations import ConfOds, TDivSDiv
+from ensdistill.methods.students import Student
+from ensdistill.methods.students.batch_ensemble import BatchEnsembleStudent, RankOne
+from ensdistill.methods.students.layers import replace_layers
+from ensdistill.runtime.modes import evaluating
+from ensdistill.runtime.randomness import Streams
 
 
 class Scaled(nn.Module):

@@ -20,11 +20,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ensdistill_tune.agenda import Agenda
-from ensdistill_tune.decision import Decision
-from ensdistill_tune.progress import Progress
-from ensdistill_tune.record import METRICS, StudyFolder
-from ensdistill_tune.space import Study
+from ensdistill_tune.analysis.trial_warnings import trial_warnings
+from ensdistill_tune.execution.trial_planner import Agenda
+from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.records.trial_record import METRICS
+from ensdistill_tune.search.decision import Decision
+from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_state import Progress
 from tests.benchmarks.curves_model import Curves
 from tests.benchmarks.digits_curves import study_of
 
@@ -50,7 +52,7 @@ def search(study: Study, curves: Curves, enough: float = float("-inf")) -> Story
     """One search, trials side by side, one epoch each in turn; it may end once a trial is good enough."""
     story: Story = []
     with tempfile.TemporaryDirectory() as home:
-        progress = Progress(study, StudyFolder(Path(home)), {})
+        progress = Progress(study, StudyFolder(Path(home)), {}, trial_warnings)
         agenda, running, trained = Agenda(progress, SLOTS), dict[int, Any](), 0
         while not agenda.done:
             while isinstance(suggestion := agenda.next(), dict):

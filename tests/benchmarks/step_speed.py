@@ -27,16 +27,16 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ensdistill.allocator import keep_freed_memory
 from ensdistill.config import Config, load_config
 from ensdistill.data import Data, Split
-from ensdistill.distill import new_student
-from ensdistill.members import Ensemble
+from ensdistill.methods.members import Ensemble
+from ensdistill.methods.recipe import Training
+from ensdistill.methods.students import Student
 from ensdistill.models import build
-from ensdistill.optimiser import Training
-from ensdistill.randomness import Streams
-from ensdistill.step import distill_step
-from ensdistill.students import Student
+from ensdistill.runtime.allocator import keep_freed_memory
+from ensdistill.runtime.randomness import Streams
+from ensdistill.training.loop import new_student
+from ensdistill.training.step import distill_step
 from tests.benchmarks import official
 
 SYSTEMS = ("latentbe", "diversity", "aekd", "ekd", "unikd", "kd")

@@ -28,11 +28,12 @@ from rich.table import Table
 
 from ensdistill import distill, get_ensemble, load_data
 from ensdistill.data import Data
-from ensdistill.members import Ensemble
-from ensdistill_tune.events import EpochReported, Event, SessionStarted, TrialEnded, TrialStarted
-from ensdistill_tune.journal import read_journal
-from ensdistill_tune.record import StudyFolder, TrialRecord
-from ensdistill_tune.space import Study
+from ensdistill.methods.members import Ensemble
+from ensdistill_tune.records.event_log import read_journal
+from ensdistill_tune.records.events import EpochReported, Event, SessionStarted, TrialEnded, TrialStarted
+from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.records.trial_record import TrialRecord
+from ensdistill_tune.study.study_config import Study
 from tests.benchmarks.processes import Use, Watch
 
 SLOTS = 2

@@ -13,21 +13,21 @@ import torch
 import yaml
 from PIL import Image
 
-import ensdistill.cli
-import ensdistill_tune.cli
-from ensdistill import perturbations
-from ensdistill.averaging import Averaging
+import ensdistill.cli.main
+import ensdistill_tune.cli.main
 from ensdistill.config import load_config, presets
 from ensdistill.data import DataSettings, load_data
-from ensdistill.faults import kind_of
+from ensdistill.methods import perturbations
+from ensdistill.methods.averaging import Averaging
+from ensdistill.methods.losses import Transfer
+from ensdistill.methods.perturbations import Perturbation
+from ensdistill.methods.students import StudentSettings
 from ensdistill.models import Model
-from ensdistill.perturbations import Perturbation
-from ensdistill.randomness import Streams
-from ensdistill.students import StudentSettings
-from ensdistill.transfer import Transfer
-from ensdistill_tune.load import load_study
-from ensdistill_tune.schedulers import Scheduler
-from ensdistill_tune.searchers import Searcher
+from ensdistill.runtime.randomness import Streams
+from ensdistill.settings.validation import kind_of
+from ensdistill_tune.search.schedulers import Scheduler
+from ensdistill_tune.search.searchers import Searcher
+from ensdistill_tune.study.loading import load_study
 from tests.commands import call
 from tests.settings_table import in_markdown, shown
 from tests.tiny import TinyStudy
@@ -61,7 +61,9 @@ def test_every_make_target_of_the_readme_is_in_the_makefile() -> None:
 
 @pytest.mark.parametrize("words", command_lines(), ids=" ".join)
 def test_every_command_of_the_readme_is_understood(words: list[str]) -> None:
-    parser = {"ensdistill": ensdistill.cli, "ensdistill-tune": ensdistill_tune.cli}[Path(words[0]).name]._parser()
+    parser = {"ensdistill": ensdistill.cli.main, "ensdistill-tune": ensdistill_tune.cli.main}[
+        Path(words[0]).name
+    ]._parser()
     if "--help" in words:
         with pytest.raises(SystemExit) as stop:
             parser.parse_args(words[1:])
@@ -102,7 +104,7 @@ def test_every_preset_has_its_row_and_every_piece_its_mention() -> None:
 
 @pytest.mark.parametrize("words", commands_elsewhere(), ids=" ".join)
 def test_every_command_in_the_text_is_understood(words: list[str]) -> None:
-    parser = {"ensdistill": ensdistill.cli, "ensdistill-tune": ensdistill_tune.cli}[words[0]]._parser()
+    parser = {"ensdistill": ensdistill.cli.main, "ensdistill-tune": ensdistill_tune.cli.main}[words[0]]._parser()
     parser.parse_args(words[1:])
 
 

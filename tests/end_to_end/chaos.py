@@ -25,9 +25,9 @@ from typing import Any
 from mlflow import MlflowClient
 from safetensors.torch import load_file
 
-from ensdistill_tune.events import EpochReported, Event
-from ensdistill_tune.journal import read_journal
-from ensdistill_tune.record import StudyFolder
+from ensdistill_tune.records.event_log import read_journal
+from ensdistill_tune.records.events import EpochReported, Event
+from ensdistill_tune.records.study_directory import StudyFolder
 
 STUDY = """
 preset: kd
@@ -176,7 +176,7 @@ def _timeless(epoch: dict[str, float]) -> dict[str, float]:
 
 def _command(name: str, what: str, folder: Path, executor: str = "ray") -> subprocess.Popen[str]:
     words = [name, what, "--studies", str(folder / "studies"), "--executor", executor]
-    arguments = [sys.executable, "-m", "ensdistill_tune.cli", *words]
+    arguments = [sys.executable, "-m", "ensdistill_tune", *words]
     return subprocess.Popen(
         arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )

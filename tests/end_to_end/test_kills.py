@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ensdistill_tune.journal import read_journal
-from ensdistill_tune.record import StudyFolder
+from ensdistill_tune.records.event_log import read_journal
+from ensdistill_tune.records.study_directory import StudyFolder
 from tests.commands import call
 from tests.end_to_end import chaos
 from tests.servers import wait_until

@@ -16,7 +16,8 @@ from typing import Any
 
 from ensdistill import distill, get_ensemble, load_config, load_data
 from ensdistill.config import presets
-from ensdistill_tune.record import METRICS, StudyFolder
+from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.records.trial_record import METRICS
 from tests.tiny import launched
 
 HERE = Path(__file__).parent

@@ -2,6 +2,13 @@
 
 import sys
 
-from ensdistill_tune.cli import main
+from ensdistill.entry import run
 
-sys.exit(main())
+
+def main() -> int:
+    """Runs the command and returns its exit code."""
+    return run("ensdistill_tune.cli.main")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

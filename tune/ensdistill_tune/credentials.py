@@ -9,7 +9,7 @@ import re
 from urllib.parse import quote
 
 from ensdistill.errors import ConfigError
-from ensdistill.secrets import HIDDEN, register, userinfo, without_credentials
+from ensdistill.runtime.secrets import HIDDEN, register, userinfo, without_credentials
 
 _known: dict[str, str] = {}  # whole URIs by their public form
 _SAFE = "%!$&'()*+,;="  # characters of user and password that a URI takes as they are

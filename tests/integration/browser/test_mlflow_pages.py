@@ -25,7 +25,7 @@ def links(tiny: TinyStudy) -> Iterator[dict[str, str]]:
     """The links that `ui` prints, served as long as they are looked at."""
     port = free_port()
     words = ["ui", "tiny", "--port", str(port), "--studies", str(tiny.studies)]
-    serving = subprocess.Popen([sys.executable, "-m", "ensdistill_tune.cli", *words], stdout=subprocess.PIPE, text=True)
+    serving = subprocess.Popen([sys.executable, "-m", "ensdistill_tune", *words], stdout=subprocess.PIPE, text=True)
     assert serving.stdout is not None
     try:
         printed = dict(serving.stdout.readline().strip().split(": ", 1) for _ in range(3))

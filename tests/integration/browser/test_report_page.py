@@ -10,7 +10,7 @@ from playwright.sync_api import Page
 
 from ensdistill_tune.report.document import first_lines, sections
 from ensdistill_tune.report.figures import figures
-from ensdistill_tune.report.page import as_page
+from ensdistill_tune.report.html import as_page
 from tests.tiny import TinyStudy
 from tests.unit.report.synthetic import facts
 

@@ -1,6 +1,6 @@
 """What our tracking takes for granted about MLflow, tried on each kind of store that a study can log to.
 
-A test that fails here says that MLflow has changed, not that we have: then look at tune/ensdistill_tune/tracking.py.
+A test that fails here says that MLflow has changed, not that we have: then look at tune/ensdistill_tune/tracking/.
 """
 
 import math

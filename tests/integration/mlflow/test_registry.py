@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from onnx import TensorProto, helper
 
 from ensdistill.errors import DataError
-from ensdistill_tune.registry import register, run_of
+from ensdistill_tune.tracking.model_registry import register, run_of
 from tests.integration.mlflow.mlflow_runs import experiment, new_run
 
 

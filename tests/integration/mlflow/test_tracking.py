@@ -12,13 +12,13 @@ import pytest
 from mlflow import MlflowClient
 
 from ensdistill.errors import ConfigError
-from ensdistill_tune import tracking
-from ensdistill_tune.events import EpochReported, Event, SessionEnded, TrialStarted
-from ensdistill_tune.journal import read_journal
-from ensdistill_tune.mlflow_store import Place
-from ensdistill_tune.record import StudyFolder
-from ensdistill_tune.space import Study
-from ensdistill_tune.tracking import Tracker, check_uri
+from ensdistill_tune.records.event_log import read_journal
+from ensdistill_tune.records.events import EpochReported, Event, SessionEnded, TrialStarted
+from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.tracking import tracker as tracking
+from ensdistill_tune.tracking.mlflow_writer import Place
+from ensdistill_tune.tracking.tracker import Tracker, check_uri
 from tests.commands import call
 from tests.end_to_end import chaos
 from tests.servers import MlflowServer, Postgres, wait_until

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ensdistill_tune import ui
-from ensdistill_tune.space import Study
+from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.tracking import server as ui
 from tests.commands import call
 from tests.servers import free_port, listens, wait_until
 from tests.tiny import TinyStudy

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ensdistill_tune.record import StudyFolder
+from ensdistill_tune.records.study_directory import StudyFolder
 from tests.commands import process
 
 GREEDY = """

@@ -18,10 +18,10 @@ import torch
 
 from ensdistill import Config, Data, DivergedError, EnsdistillError, get_ensemble, load_config, load_data
 from ensdistill.errors import ConfigError, OutOfMemoryError
-from ensdistill.weights import fingerprint
-from ensdistill_tune.placement import gpus_of_teacher, train_side_by_side
-from ensdistill_tune.shared_data import SharedData
-from ensdistill_tune.space import Resources, Study
+from ensdistill.runtime.weights import fingerprint
+from ensdistill_tune.execution.shared_inputs import SharedData
+from ensdistill_tune.execution.teacher_tasks import gpus_of_teacher, train_side_by_side
+from ensdistill_tune.study.study_config import Resources, Study
 
 SMALL = {"kind": "convnet", "width": 2, "blocks": 1}
 HERE = "tests.integration.ray.misbehaving"
@@ -143,7 +143,7 @@ def test_an_object_that_is_pickled_here_is_read_in_a_worker_and_comes_back_equal
         return type(found).__module__, found.total, found
 
     module, total, again = ray.get(read.remote(pickle.dumps(study)))
-    assert (module, total) == ("ensdistill_tune.space", study.total)
+    assert (module, total) == ("ensdistill_tune.study.study_config", study.total)
     assert type(again) is Study
     assert again == study
 
@@ -191,7 +191,7 @@ search:
 def test_an_interrupt_ends_the_training_of_teachers_at_once_and_keeps_the_finished_ones(tmp_path: Path) -> None:
     file, studies = tmp_path / "long.yaml", tmp_path / "studies"
     file.write_text(LONG)
-    command = [sys.executable, "-m", "ensdistill_tune.cli", "launch", str(file), "--studies", str(studies)]
+    command = [sys.executable, "-m", "ensdistill_tune", "launch", str(file), "--studies", str(studies)]
     study = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         end = time.monotonic() + 120

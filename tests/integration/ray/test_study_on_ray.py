@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file
 
 from ensdistill.config import load_config
-from ensdistill_tune.events import SessionEnded, SessionStarted, TeachersReady
-from ensdistill_tune.journal import read_journal
-from ensdistill_tune.record import StudyFolder
+from ensdistill_tune.records.event_log import read_journal
+from ensdistill_tune.records.events import SessionEnded, SessionStarted, TeachersReady
+from ensdistill_tune.records.study_directory import StudyFolder
 from tests.commands import call, process
 from tests.tiny import TINY, TinyStudy
 

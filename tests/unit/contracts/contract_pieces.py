@@ -10,11 +10,11 @@ import torch
 
 from ensdistill.config import Config
 from ensdistill.data import Data, Split
-from ensdistill.members import Ensemble
+from ensdistill.methods.members import Ensemble
+from ensdistill.methods.students.base import Student
 from ensdistill.models import Convnet, build
-from ensdistill.randomness import Streams, torch_seed
-from ensdistill.settings import Settings
-from ensdistill.students.base import Student
+from ensdistill.runtime.randomness import Streams, torch_seed
+from ensdistill.settings.base import Settings
 
 CLASSES = 5
 MODEL = Convnet(width=4, blocks=2)

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ensdistill.averaging import Average, Averaging
-from ensdistill.students import BatchEnsemble, Student
+from ensdistill.methods.averaging import Average, Averaging
+from ensdistill.methods.students import BatchEnsemble, Student
 from tests.unit.contracts.contract_pieces import toy_data, toy_student, variants
 
 every_average = pytest.mark.parametrize("settings", variants(Averaging))

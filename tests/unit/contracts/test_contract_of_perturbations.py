@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from ensdistill.perturbations import NoPerturbation, Perturbation
-from ensdistill.students import BatchEnsemble, Single
+from ensdistill.methods.perturbations import NoPerturbation, Perturbation
+from ensdistill.methods.students import BatchEnsemble, Single
 from tests.unit.contracts.contract_pieces import streams, toy_data, toy_ensemble, toy_student, variants
 
 every_perturbation = pytest.mark.parametrize("settings", variants(Perturbation))

@@ -9,15 +9,15 @@ import torch
 from allpairspy import AllPairs
 from torch import Tensor
 
-from ensdistill.averaging import Averaging
-from ensdistill.distill import distill
-from ensdistill.members import Ensemble
-from ensdistill.optimiser import Training, set_lr
-from ensdistill.perturbations import Gaussian, Perturbation
-from ensdistill.prediction import evaluate
-from ensdistill.step import distill_step
-from ensdistill.students import Student, StudentSettings
-from ensdistill.transfer import Transfer
+from ensdistill.evaluation.predict import evaluate
+from ensdistill.methods.averaging import Averaging
+from ensdistill.methods.losses import Transfer
+from ensdistill.methods.members import Ensemble
+from ensdistill.methods.perturbations import Gaussian, Perturbation
+from ensdistill.methods.recipe import Training, set_lr
+from ensdistill.methods.students import Student, StudentSettings
+from ensdistill.training.loop import distill
+from ensdistill.training.step import distill_step
 from tests.unit.contracts.contract_pieces import ROWS, pieces, streams, toy_config, toy_data, toy_ensemble, toy_student
 
 DATA = toy_data()

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from ensdistill.methods.students import Student, StudentSettings
 from ensdistill.models import build
-from ensdistill.students import Student, StudentSettings
 from tests.unit.contracts.contract_pieces import CLASSES, MODEL, toy_data, toy_student, variants
 
 every_student = pytest.mark.parametrize("settings", variants(StudentSettings))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from ensdistill.transfer import Transfer
+from ensdistill.methods.losses import Transfer
 from tests.unit.contracts.contract_pieces import variants
 
 every_transfer = pytest.mark.parametrize("settings", variants(Transfer))
@@ -41,7 +41,7 @@ def test_loss_is_a_finite_scalar(settings: Any, subnetworks: int, teachers: int)
 
 @every_transfer
 def test_head_of_the_student_depends_on_the_kind_alone(settings: Any) -> None:
-    # It is built once, while every setting but the kind can change on the way (`ensdistill.changes`).
+    # It is built once, while every setting but the kind can change on the way (`ensdistill.methods.schedule`).
     assert repr(settings.head()) == repr(type(settings)().head())
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from ensdistill.data import Data, load_data
-from ensdistill.members import Ensemble
+from ensdistill.methods.members import Ensemble
 from tests.unit.core.core_stand_ins import random_ensemble, tiny_config
 
 

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from ensdistill.config import Config, load_config
 from ensdistill.data import Data, Split
-from ensdistill.members import Ensemble
+from ensdistill.methods.members import Ensemble
+from ensdistill.methods.students.base import Student
 from ensdistill.models import build
-from ensdistill.randomness import Streams
-from ensdistill.students.base import Student
+from ensdistill.runtime.randomness import Streams
 
 TINY = (
     "data.train=40",

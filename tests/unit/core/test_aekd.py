@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from ensdistill.data import Data
-from ensdistill.distill import distill
 from ensdistill.errors import DataError
-from ensdistill.members import Ensemble
-from ensdistill.step import distill_step
-from ensdistill.students import Single
-from ensdistill.transfer import AeKd, Averaged, Labels
-from ensdistill.transfer.min_norm import min_norm_weights
+from ensdistill.methods.losses import AeKd, Averaged, Labels
+from ensdistill.methods.losses.min_norm import min_norm_weights
+from ensdistill.methods.members import Ensemble
+from ensdistill.methods.students import Single
+from ensdistill.training.loop import distill
+from ensdistill.training.step import distill_step
 from tests.unit.core.core_stand_ins import streams, tiny_config
 
 A1 = [[1.0, 0], [0, 2]]

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from ensdistill.averaging import Average, Ema, GreedySoup, Lawa, NoAveraging, Swa
-from ensdistill.students import Single
-from ensdistill.students.base import Student
+from ensdistill.methods.averaging import Average, Ema, GreedySoup, Lawa, NoAveraging, Swa
+from ensdistill.methods.students import Single
+from ensdistill.methods.students.base import Student
 
 VALUES = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
 

@@ -18,13 +18,13 @@ from torch.testing import assert_close
 
 from ensdistill.config import load_config
 from ensdistill.data import Data
-from ensdistill.distill import new_student
 from ensdistill.errors import ConfigError
+from ensdistill.methods.losses import OneToOne
+from ensdistill.methods.recipe import Training, set_lr
+from ensdistill.methods.students import BatchEnsemble
+from ensdistill.methods.students.batch_ensemble import BatchEnsembleStudent, RankOne
 from ensdistill.models import WideResNet, build
-from ensdistill.optimiser import Training, set_lr
-from ensdistill.students import BatchEnsemble
-from ensdistill.students.batch_ensemble import BatchEnsembleStudent, RankOne
-from ensdistill.transfer import OneToOne
+from ensdistill.training.loop import new_student
 from tests.unit.core.core_stand_ins import tiny_config
 
 W = [[1.0, 2.0], [3.0, 4.0]]

@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 import pytest
 
-from ensdistill.boundary import TRACEBACK, cause_of, run_command
-from ensdistill.cli import main
+from ensdistill.cli.main import main
 from ensdistill.errors import ConfigError, DataError, EnsdistillError
-from ensdistill.progress import console
-from ensdistill_tune.cli import main as tune
+from ensdistill.runtime.boundary import TRACEBACK, cause_of, run_command
+from ensdistill.runtime.progress_bar import console
+from ensdistill_tune.cli.main import main as tune
 from tests.commands import call
 
 

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from ensdistill.data import Data
-from ensdistill.distill import new_student
 from ensdistill.errors import ConfigError
-from ensdistill.members import together
+from ensdistill.methods.members import together
+from ensdistill.methods.students import Student
+from ensdistill.methods.students.branches import Branched, Branches
 from ensdistill.models import Convnet, ResNet, WideResNet, build
-from ensdistill.students import Student
-from ensdistill.students.branches import Branched, Branches
+from ensdistill.training.loop import new_student
 from tests.unit.core.core_stand_ins import tiny_config
 
 HYDRA = Branches(subnetworks=3, branch_at="classifier")

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.testing import assert_close
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from ensdistill.calibration import calibrated, calibrated_metrics, calibrated_nll, fit, fit_temperature
-from ensdistill.metrics import accuracy, all_metrics, nll
+from ensdistill.evaluation.calibration import calibrated, calibrated_metrics, calibrated_nll, fit, fit_temperature
+from ensdistill.evaluation.metrics import accuracy, all_metrics, nll
 
 P = torch.tensor([[0.82, 0.18], [0.61, 0.39], [0.28, 0.72], [0.57, 0.43]], dtype=torch.float64)
 Y = torch.tensor([0, 1, 1, 0])

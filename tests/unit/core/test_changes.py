@@ -12,18 +12,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import ensdistill.teachers
-from ensdistill.changes import can_change
+import ensdistill.training.teachers
 from ensdistill.config import Config, build_config, flatten, load_config, presets, to_yaml
 from ensdistill.data import Data
-from ensdistill.distill import distill
 from ensdistill.errors import ConfigError
-from ensdistill.faults import settings_table
-from ensdistill.members import Ensemble
+from ensdistill.evaluation.predict import evaluate
+from ensdistill.methods.members import Ensemble
+from ensdistill.methods.perturbations import TDivSDiv
+from ensdistill.methods.schedule import can_change
 from ensdistill.models import build
-from ensdistill.perturbations import TDivSDiv
-from ensdistill.prediction import evaluate
-from ensdistill.teachers import teacher_config, teacher_hash
+from ensdistill.settings.validation import settings_table
+from ensdistill.training.loop import distill
+from ensdistill.training.teachers import teacher_config, teacher_hash
 from tests.unit.core.core_stand_ins import LATENTBE_EMA, tiny_config
 
 Settings = dict[str, Any]
@@ -195,7 +195,7 @@ def test_settings_that_stay_have_the_hash_that_they_would_have_if_none_could_cha
 
 
 def test_teachers_have_the_hash_that_they_always_had(digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ensdistill.teachers, "TEACHER_RECIPE_VERSION", 1)
+    monkeypatch.setattr(ensdistill.training.teachers, "TEACHER_RECIPE_VERSION", 1)
     data = replace(digits, identity="data")
     for config in (tiny_config(), scheduled(tiny_config(), (1, COOLER))):
         assert [teacher_hash(config, m, data) for m in (0, 1)] == ["6875f0b0db616779", "a39ad1ce2ccc9c1d"]

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from ensdistill.command_line import command_line
+from ensdistill.runtime.command_line import command_line
 
 ODD = [
     "plain",

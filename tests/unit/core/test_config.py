@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import yaml
 
-from ensdistill.averaging import Ema
 from ensdistill.config import (
     Config,
     Teachers,
@@ -25,9 +24,10 @@ from ensdistill.config import (
 )
 from ensdistill.data import ImageFolder
 from ensdistill.errors import ConfigError
-from ensdistill.perturbations import TDivSDiv
-from ensdistill.students import BatchEnsemble, Single
-from ensdistill.transfer import Averaged, Labels, OneToOne
+from ensdistill.methods.averaging import Ema
+from ensdistill.methods.losses import Averaged, Labels, OneToOne
+from ensdistill.methods.perturbations import TDivSDiv
+from ensdistill.methods.students import BatchEnsemble, Single
 from tests.unit.core.core_stand_ins import tiny_config
 
 # --- presets and overrides ---

@@ -11,8 +11,8 @@ from scipy.ndimage import gaussian_filter
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from ensdistill.corruptions import CORRUPTIONS, corrupt
 from ensdistill.errors import ConfigError
+from ensdistill.evaluation.corruptions import CORRUPTIONS, corrupt
 
 EVERY = pytest.mark.parametrize("name", CORRUPTIONS)
 

@@ -17,16 +17,16 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.testing import assert_close
 
-import ensdistill.prediction
+import ensdistill.evaluation.predict
 from ensdistill.config import Config
 from ensdistill.data import Data, Split, load_data
-from ensdistill.distill import EpochResult, distill, new_student
 from ensdistill.errors import ConfigError, DataError, DivergedError
-from ensdistill.members import Ensemble
+from ensdistill.evaluation.predict import evaluate, predict
+from ensdistill.methods.members import Ensemble
+from ensdistill.methods.students import SingleStudent, Student
 from ensdistill.models import build
-from ensdistill.prediction import evaluate, predict
-from ensdistill.randomness import Streams, stream_seed, torch_seed
-from ensdistill.students import SingleStudent, Student
+from ensdistill.runtime.randomness import Streams, stream_seed, torch_seed
+from ensdistill.training.loop import EpochResult, distill, new_student
 from tests.unit.core.core_stand_ins import LATENTBE_EMA, random_ensemble, tiny_config
 
 CONFIGS = {
@@ -361,7 +361,7 @@ def test_predictions_do_not_depend_on_the_size_of_the_batches(
     ensemble: Ensemble, digits: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = predict(ensemble, digits.validation)
-    monkeypatch.setattr(ensdistill.prediction, "BATCH", 7)
+    monkeypatch.setattr(ensdistill.evaluation.predict, "BATCH", 7)
     assert_close(predict(ensemble, digits.validation), whole, atol=1e-5, rtol=1e-5)
 
 

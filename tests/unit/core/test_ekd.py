@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from ensdistill.transfer import Averaged, Ekd, Labels
+from ensdistill.methods.losses import Averaged, Ekd, Labels
 from tests.unit.core.by_hand import kl, mean, softmax
 
 T = 4.0

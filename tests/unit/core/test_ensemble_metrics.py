@@ -8,8 +8,8 @@ import scipy.stats
 import torch
 from torch import Tensor
 
-from ensdistill.calibration import fit_temperature
-from ensdistill.ensemble_metrics import (
+from ensdistill.evaluation.calibration import fit_temperature
+from ensdistill.evaluation.ensemble_metrics import (
     deep_ensemble_equivalent,
     ensemble_curve,
     mutual_information,
@@ -17,7 +17,7 @@ from ensdistill.ensemble_metrics import (
     predictive_kl,
     top_1_agreement,
 )
-from ensdistill.metrics import nll
+from ensdistill.evaluation.metrics import nll
 
 MEMBERS = torch.tensor([[[0.7, 0.2, 0.1]], [[0.5, 0.3, 0.2]], [[0.1, 0.6, 0.3]]], dtype=torch.float64)
 PUBLISHED = [0.789, 0.708, 0.673, 0.655]  # WRN-28-10 on CIFAR-100, cNLL of 1 to 4 teachers

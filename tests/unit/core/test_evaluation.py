@@ -7,16 +7,16 @@ import pytest
 import torch
 from torch import nn
 
-from ensdistill.calibration import calibrated_nll
-from ensdistill.corruptions import CORRUPTIONS, corrupt
 from ensdistill.data import Data, Split, load_data
-from ensdistill.distill import new_student
-from ensdistill.evaluation import Examiner, cost, mean_row, under_corruption
-from ensdistill.members import Ensemble, Together
-from ensdistill.metrics import accuracy
-from ensdistill.prediction import evaluate, predict
-from ensdistill.students import BatchEnsemble, Branches
-from ensdistill.teachers import find_ensemble, get_ensemble
+from ensdistill.evaluation.calibration import calibrated_nll
+from ensdistill.evaluation.corruptions import CORRUPTIONS, corrupt
+from ensdistill.evaluation.evaluator import Examiner, cost, mean_row, under_corruption
+from ensdistill.evaluation.metrics import accuracy
+from ensdistill.evaluation.predict import evaluate, predict
+from ensdistill.methods.members import Ensemble, Together
+from ensdistill.methods.students import BatchEnsemble, Branches
+from ensdistill.training.loop import new_student
+from ensdistill.training.teachers import find_ensemble, get_ensemble
 from tests.unit.core.core_stand_ins import numbered_split, random_ensemble, tiny_config
 
 LINEAR = 2  # multiplications and additions of one weight

@@ -21,28 +21,28 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
-from ensdistill import ConfigError, DataError, ExportError, Run, export, load_config, open_classifier, open_run
+from ensdistill import ConfigError, DataError, ExportError, Run, export_student, load_config, open_classifier, open_run
 from ensdistill.config import Config
 from ensdistill.data import Data, Split, load_data, load_test
-from ensdistill.distill import new_student
-from ensdistill.latency import LEAST, _milliseconds, prices
-from ensdistill.members import Ensemble, Together
-from ensdistill.model_card import Findings, Spread
+from ensdistill.evaluation.latency import LEAST, _milliseconds, prices
+from ensdistill.evaluation.predict import evaluate, predict
+from ensdistill.export.model_card import Findings, Spread
+from ensdistill.export.student_file import Deployed, _blank, open_deployed
+from ensdistill.methods.members import Ensemble, Together
 from ensdistill.models import Imported, Torchvision
-from ensdistill.prediction import evaluate, predict
-from ensdistill.shipped import Deployed, _blank, open_deployed
+from ensdistill.training.loop import new_student
 from tests.commands import call, process
 from tests.unit.core.core_stand_ins import random_ensemble, tiny_config
 
 NETWORKS = ("student.safetensors", "student.pt2", "student.onnx")
-exporting = importlib.import_module("ensdistill.export")  # `ensdistill.export` is the function
+exporting = importlib.import_module("ensdistill.export.exporter")
 
 
 @pytest.fixture(autouse=True, scope="module")
 def hasty() -> Any:
     """Times are measured by the least number of turns: here they are not what matters."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ensdistill.latency.SECONDS", 0.0)
+        patch.setattr("ensdistill.evaluation.latency.SECONDS", 0.0)
         yield
 
 
@@ -66,7 +66,7 @@ def run(digits: Data, ensemble: Ensemble) -> Run:
 
 @pytest.fixture(scope="module")
 def exported(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export(run, tmp_path_factory.mktemp("export") / "mine", "cc-by-4.0").folder
+    return export_student(run, tmp_path_factory.mktemp("export") / "mine", "cc-by-4.0").folder
 
 
 def assert_says_the_same(folder: Path, run: Run) -> None:
@@ -102,7 +102,7 @@ def test_every_student_is_exported_with_what_it_says(
     preset: str, overrides: Sequence[str], digits: Data, tmp_path: Path
 ) -> None:
     run = made(tiny_config(*overrides, preset=preset), digits)
-    assert_says_the_same(export(run, tmp_path).folder, run)
+    assert_says_the_same(export_student(run, tmp_path).folder, run)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_every_student_is_exported_with_what_it_says(
 )
 def test_every_kind_of_network_is_exported_with_what_it_says(model: list[str], tmp_path: Path) -> None:
     run = made(load_config("kd", [*model, "data.train=40", "training.batch_size=10"]), coloured())
-    assert_says_the_same(export(run, tmp_path).folder, run)
+    assert_says_the_same(export_student(run, tmp_path).folder, run)
 
 
 def coloured(count: int = 40) -> Data:
@@ -140,7 +140,7 @@ def test_a_network_of_the_users_own_is_run_on_the_word_of_settings_and_not_of_a_
     (tmp_path / "my_networks.py").write_text(MINE)
     monkeypatch.syspath_prepend(tmp_path)
     run = made(tiny_config().model_copy(update={"model": Imported(path="my_networks:network")}), digits)
-    folder = export(run, tmp_path / "out").folder
+    folder = export_student(run, tmp_path / "out").folder
     with pytest.raises(DataError, match=r"take the \.onnx file"):
         open_classifier(folder)
     assert open_classifier(folder / "student.onnx").class_names == digits.class_names
@@ -176,19 +176,19 @@ def test_a_file_that_differs_is_refused_with_the_figure_and_leaves_nothing(
     with pytest.raises(
         ExportError, match=rf"student\.{name}: differs from the student by 0\.25 in a logit, more than 0\.0001"
     ):
-        export(run, tmp_path / "out", formats=[name])
+        export_student(run, tmp_path / "out", formats=[name])
     assert not list((tmp_path / "out").iterdir())
 
 
 def test_an_answer_that_is_no_number_is_refused(run: Run, tmp_path: Path, spoilt: Any) -> None:
     spoilt("safetensors", float("nan"))
     with pytest.raises(ExportError, match="differs from the student by nan"):
-        export(run, tmp_path, formats=["safetensors"])
+        export_student(run, tmp_path, formats=["safetensors"])
 
 
 def test_a_difference_in_the_last_digits_is_reported_and_passes(run: Run, tmp_path: Path, spoilt: Any) -> None:
     spoilt("safetensors", 5e-5)
-    assert export(run, tmp_path, formats=["safetensors"]).differences["student.safetensors"] == pytest.approx(
+    assert export_student(run, tmp_path, formats=["safetensors"]).differences["student.safetensors"] == pytest.approx(
         5e-5, rel=0.1
     )
 
@@ -199,7 +199,7 @@ def test_when_one_file_is_refused_an_earlier_export_stays_as_it_was(
     shutil.copytree(exported, tmp_path / "out")
     spoilt("onnx", 1.0)
     with pytest.raises(ExportError):
-        export(run, tmp_path / "out", "mit")
+        export_student(run, tmp_path / "out", "mit")
     assert {f.name: f.read_bytes() for f in (tmp_path / "out").iterdir()} == {
         f.name: f.read_bytes() for f in exported.iterdir()
     }
@@ -209,7 +209,7 @@ def test_when_one_file_is_refused_an_earlier_export_stays_as_it_was(
 def test_another_student_is_not_overwritten(left: str, exported: Path, digits: Data, tmp_path: Path) -> None:
     shutil.copy(exported / left, tmp_path)
     with pytest.raises(DataError, match="another student is there"):
-        export(made(tiny_config(), digits), tmp_path)
+        export_student(made(tiny_config(), digits), tmp_path)
 
 
 def test_without_the_libraries_only_onnx_is_refused_before_anything_is_done(
@@ -217,8 +217,8 @@ def test_without_the_libraries_only_onnx_is_refused_before_anything_is_done(
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(ConfigError, match=re.escape("pip install 'ensdistill[export]'")):
-        export(run, tmp_path / "out")
-    assert set(export(run, tmp_path, formats=["safetensors"]).differences) == {"student.safetensors"}
+        export_student(run, tmp_path / "out")
+    assert set(export_student(run, tmp_path, formats=["safetensors"]).differences) == {"student.safetensors"}
 
 
 def test_a_network_that_cannot_be_traced_is_refused_in_one_line(digits: Data, tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_a_network_that_cannot_be_traced_is_refused_in_one_line(digits: Data, tm
 
     network = nn.Sequential(nn.Linear(8, 8), Fickle())
     with pytest.raises(ExportError, match="cannot be written as pt2 and onnx") as caught:
-        export(Run(tiny_config(), digits, network, "strangers"), tmp_path, formats=["pt2"])
+        export_student(Run(tiny_config(), digits, network, "strangers"), tmp_path, formats=["pt2"])
     assert "\n" not in str(caught.value)
 
 
@@ -316,11 +316,11 @@ def test_networks_are_timed_in_turns() -> None:
 
 
 def test_the_ensemble_costs_as_much_as_all_its_members(run: Run, digits: Data, tmp_path: Path) -> None:
-    done = export(run, tmp_path, formats=["safetensors"])
+    done = export_student(run, tmp_path, formats=["safetensors"])
     one = prices({"one": random_ensemble(digits, 1)}, (1, 8, 8), torch.device("cpu"))["one"]
     assert done.prices["ensemble"].parameters == 2 * one.parameters
     assert done.prices["ensemble"].flops == 2 * one.flops
-    alone = export(Run(run.config, digits, run.network, "random"), tmp_path, formats=["safetensors"])
+    alone = export_student(Run(run.config, digits, run.network, "random"), tmp_path, formats=["safetensors"])
     assert set(alone.prices) == {"student"}
 
 
@@ -342,7 +342,7 @@ def test_the_card_says_what_hugging_face_reads(run: Run, exported: Path) -> None
 
 def test_the_card_shows_how_to_use_only_what_is_there(run: Run, exported: Path, tmp_path: Path) -> None:
     assert "import onnxruntime" in (exported / "MODEL_CARD.md").read_text()
-    export(run, tmp_path, formats=["safetensors"])
+    export_student(run, tmp_path, formats=["safetensors"])
     card = (tmp_path / "MODEL_CARD.md").read_text()
     assert "onnx" not in card
     assert "ensdistill predict ." in card
@@ -363,7 +363,7 @@ def test_the_card_names_data_classes_teachers_settings_and_limits(run: Run, expo
 
 
 def test_without_a_licence_the_card_says_that_none_was_stated(run: Run, tmp_path: Path) -> None:
-    export(run, tmp_path, formats=["safetensors"])
+    export_student(run, tmp_path, formats=["safetensors"])
     card = (tmp_path / "MODEL_CARD.md").read_text()
     assert front_matter(card)["license"] == "other"
     assert "No licence of these weights was stated" in card
@@ -372,7 +372,7 @@ def test_without_a_licence_the_card_says_that_none_was_stated(run: Run, tmp_path
 def test_findings_of_a_study_stand_in_the_card(run: Run, tmp_path: Path) -> None:
     rows = {"student": {"nll": Spread(0.09876, 0.00412, 5), "accuracy": 0.97}}
     findings = Findings("digits", "007", "better than kd, 95 % interval [0.001, 0.009]", {"Test images, 5 seeds": rows})
-    export(run, tmp_path, findings=findings, formats=["safetensors"])
+    export_student(run, tmp_path, findings=findings, formats=["safetensors"])
     card = (tmp_path / "MODEL_CARD.md").read_text()
     assert "better than kd, 95 % interval [0.001, 0.009]" in card
     assert "| student | 0.9700 | 0.0988 +- 0.0041 (n=5) |" in card.split("Test images, 5 seeds:")[1]
@@ -452,7 +452,7 @@ def test_exported_settings_make_the_same_student_again(studies: Path) -> None:
     assert all(torch.equal(weights[name], again[name]) for name in weights)
 
 
-def test_a_run_is_named_by_its_folder_its_settings_or_an_export(studies: Path, tmp_path: Path) -> None:
+def test_a_run_is_named_by_its_folder_its_settings_or_an_export_student(studies: Path, tmp_path: Path) -> None:
     for n, name in enumerate(("run", "run/config.yaml", "run/export", "run/export/settings.yaml")):
         words = (studies / name, "--studies", studies, "--out", tmp_path / str(n), "--formats", "safetensors", "--json")
         done = call("ensdistill", "export", *words)

@@ -8,7 +8,7 @@ import pytest
 
 from ensdistill.config import Config, build_config, flatten
 from ensdistill.errors import NO_VALUE, ConfigError, ConfigIssue, DataError, DivergedError, EnsdistillError
-from ensdistill.faults import nearest, settings_table
+from ensdistill.settings.validation import nearest, settings_table
 
 TDIV = {"kind": "tdiv_sdiv"}
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from ensdistill.folding import inference_form
 from ensdistill.models import ResNet, Torchvision, WideResNet
+from ensdistill.models.fusion import inference_form
 
 
 def trained(network: nn.Module) -> nn.Module:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.testing import assert_close
 from torchmetrics.functional.classification import binary_auroc, multiclass_accuracy, multiclass_calibration_error
 
-from ensdistill.metrics import (
+from ensdistill.evaluation.metrics import (
     accuracy,
     all_metrics,
     brier,

@@ -16,7 +16,7 @@ from ensdistill.data import Data, Split
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.models import Convnet, Imported, Model, ResNet, Torchvision, WideResNet, build
 from ensdistill.models.layers import Conv2d, Linear
-from ensdistill.models.normalise import Normalise
+from ensdistill.models.normalization import Normalise
 from tests.unit.core.core_stand_ins import numbered_split
 
 GREY, RGB = (1, 8, 8), (3, 32, 32)

@@ -11,15 +11,15 @@ from scipy.stats import binom
 from torch import Tensor, nn
 
 from ensdistill.data import Data, Split
-from ensdistill.distill import distill
 from ensdistill.errors import ConfigError, DataError
-from ensdistill.evaluation import Examiner
-from ensdistill.members import Ensemble
-from ensdistill.metrics import at_chance
+from ensdistill.evaluation.evaluator import Examiner
+from ensdistill.evaluation.metrics import at_chance
+from ensdistill.evaluation.plausibility import is_shown, student_warnings, teacher_warnings
+from ensdistill.evaluation.tables import metrics_table
+from ensdistill.methods.members import Ensemble
 from ensdistill.models.probe import are_probabilities, tried
-from ensdistill.plausibility import is_shown, student_warnings, teacher_warnings
-from ensdistill.tables import metrics_table
-from ensdistill.teacher_checks import check_teachers
+from ensdistill.training.loop import distill
+from ensdistill.training.teacher_checks import check_teachers
 from tests.unit.core.core_stand_ins import tiny_config
 
 # --- at chance ---

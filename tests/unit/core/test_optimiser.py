@@ -7,8 +7,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 from torch.testing import assert_close
 
 from ensdistill.config import load_config
-from ensdistill.optimiser import Training, set_lr
-from ensdistill.students import BatchEnsemble, Single
+from ensdistill.methods.recipe import Training, set_lr
+from ensdistill.methods.students import BatchEnsemble, Single
 
 PUBLISHED = Training(epochs=200, lr=0.1, warmup_epochs=5)  # METHODS 1.5: 1,755 + 68,445 steps of 351 an epoch
 

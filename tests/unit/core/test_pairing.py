@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from ensdistill.pairing import draw_pair, targets, teachers_of
+from ensdistill.methods.assignment import draw_pair, targets, teachers_of
 
 
 @pytest.mark.parametrize(

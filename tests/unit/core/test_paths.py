@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from ensdistill.config import build_config, load_config
-from ensdistill.finding import default_folder
-from ensdistill.paths import absolute, file_settings
-from ensdistill.weights import STUDENT_FILE, save_weights
-from ensdistill_tune.load import change_study, load_study
-from ensdistill_tune.space import Study, study_files
+from ensdistill.export.run_locator import default_folder
+from ensdistill.runtime.weights import STUDENT_FILE, save_weights
+from ensdistill.settings.paths import absolute, file_settings
+from ensdistill_tune.study.loading import change_study, load_study
+from ensdistill_tune.study.study_config import Study, study_files
 
 NPZ = "data: {kind: npz, path: images.npz}\n"
 STUDY = "search: {transfer.temperature: {uniform: [1, 4]}}\n"

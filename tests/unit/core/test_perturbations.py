@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from ensdistill.data import Data
-from ensdistill.members import Ensemble
+from ensdistill.methods.assignment import draw_pair
+from ensdistill.methods.members import Ensemble
+from ensdistill.methods.perturbations import ConfOds, Gaussian, NoPerturbation, Ods, TDivSDiv
+from ensdistill.methods.students import Single
+from ensdistill.methods.students.base import Student
 from ensdistill.models import build
-from ensdistill.models.normalise import Normalise
-from ensdistill.pairing import draw_pair
-from ensdistill.perturbations import ConfOds, Gaussian, NoPerturbation, Ods, TDivSDiv
-from ensdistill.students import Single
-from ensdistill.students.base import Student
+from ensdistill.models.normalization import Normalise
 from tests.unit.core.core_stand_ins import LinearMembers, random_ensemble, streams, tiny_config
 
 

@@ -14,7 +14,7 @@ from ensdistill.data import ClutteredDigits, Digits, ImageFolder, Npz, Source, S
 from ensdistill.data.sizes import Sizes
 from ensdistill.data.splits import split_source
 from ensdistill.errors import DataError
-from ensdistill.teachers import file_warnings
+from ensdistill.training.teachers import file_warnings
 
 NAMES = ("cat", "dog", "owl")
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ensdistill import optimiser as training
 from ensdistill.data import Data
-from ensdistill.distill import distill, new_student
-from ensdistill.optimiser import fast_in_bfloat16
-from ensdistill.step import distill_step
+from ensdistill.methods import recipe as training
+from ensdistill.methods.recipe import fast_in_bfloat16
+from ensdistill.training.loop import distill, new_student
+from ensdistill.training.step import distill_step
 from tests.unit.core.core_stand_ins import random_ensemble, streams, tiny_config
 
 PRESETS = ("kd", "latentbe", "diversity", "ekd")

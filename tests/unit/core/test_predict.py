@@ -15,12 +15,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from ensdistill import Classifier, ConfigError, DataError, Run, export, open_classifier
-from ensdistill.classify import BATCH, Answer, classify, find_images
+from ensdistill import Classifier, ConfigError, DataError, Run, export_student, open_classifier
+from ensdistill.cli.predict import BATCH, Answer, classify, find_images
 from ensdistill.data import Data
 from ensdistill.data.image_files import ImageFile
-from ensdistill.distill import new_student
-from ensdistill.prediction import predict
+from ensdistill.evaluation.predict import predict
+from ensdistill.training.loop import new_student
 from tests.commands import Done, call
 from tests.unit.core.core_stand_ins import tiny_config
 
@@ -35,7 +35,7 @@ def run(digits: Data) -> Run:
 
 @pytest.fixture(scope="module")
 def model(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export(run, tmp_path_factory.mktemp("model")).folder
+    return export_student(run, tmp_path_factory.mktemp("model")).folder
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_names_of_files_are_shown_as_they_are(run: Run, model: Path, images: Pat
 
 @pytest.mark.e2e
 def test_a_reader_that_has_seen_enough_is_no_error(model: Path, images: Path) -> None:
-    command = [sys.executable, "-m", "ensdistill.cli", "predict", model, images, "--format", "csv"]
+    command = [sys.executable, "-m", "ensdistill", "predict", model, images, "--format", "csv"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as done:
         assert done.stdout is not None
         assert done.stderr is not None

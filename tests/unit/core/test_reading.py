@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from ensdistill.errors import ConfigError
-from ensdistill.reading import Lines, parse_mapping, parse_yaml, read_yaml, to_yaml_text
+from ensdistill.settings.yaml_loader import Lines, parse_mapping, parse_yaml, read_yaml, to_yaml_text
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "---\n"])

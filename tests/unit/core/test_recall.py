@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from ensdistill import recall as module
 from ensdistill.config import Config, build_config
 from ensdistill.data import Data, Split
-from ensdistill.distill import distill
-from ensdistill.members import Ensemble
+from ensdistill.methods.members import Ensemble
 from ensdistill.models import build
-from ensdistill.recall import Recalled, recall
+from ensdistill.training import teacher_logits as module
+from ensdistill.training.loop import distill
+from ensdistill.training.teacher_logits import Recalled, recall
 from tests.unit.core.core_stand_ins import random_ensemble, tiny_config
 
 PRESETS = {  # those that show every image as it is

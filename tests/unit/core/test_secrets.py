@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ensdistill.secrets import HIDDEN, cleaned, register, secrets_of, without_credentials, without_secrets
+from ensdistill.runtime.secrets import HIDDEN, cleaned, register, secrets_of, without_credentials, without_secrets
 
 
 @pytest.mark.parametrize(

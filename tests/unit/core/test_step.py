@@ -9,8 +9,8 @@ from torch.overrides import TorchFunctionMode
 
 from ensdistill.config import presets
 from ensdistill.data import Data
-from ensdistill.distill import new_student
-from ensdistill.step import distill_step
+from ensdistill.training.loop import new_student
+from ensdistill.training.step import distill_step
 from tests.unit.core.core_stand_ins import random_ensemble, streams, tiny_config
 
 ASK = {"item", "tolist", "numpy", "cpu", "equal", "allclose", "nonzero", "masked_select", "unique"}

@@ -14,15 +14,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from ensdistill.checkpoints import find_weights
 from ensdistill.config import Config, Teachers, build_config
 from ensdistill.data import Data, load_data
-from ensdistill.distill import distill
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.models import Convnet, ResNet, Torchvision, build
-from ensdistill.teacher_files import TeacherFile
-from ensdistill.teachers import get_ensemble, teacher_config
-from ensdistill.weights import load_weights, save_weights
+from ensdistill.models.checkpoints import find_weights
+from ensdistill.models.teacher_files import TeacherFile
+from ensdistill.runtime.weights import load_weights, save_weights
+from ensdistill.training.loop import distill
+from ensdistill.training.teachers import get_ensemble, teacher_config
 from tests.unit.core.core_stand_ins import tiny_config
 
 MODEL = Convnet(width=2, blocks=2)
@@ -463,7 +463,7 @@ def test_files_join_the_teachers_trained_here(files: list[dict[str, Any]], tmp_p
 def test_bad_file_is_told_before_any_teacher_is_trained(
     files: list[dict[str, Any]], tmp_path: Path, digits: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ensdistill.teachers.distill", lambda *_: pytest.fail("a teacher was trained"))
+    monkeypatch.setattr("ensdistill.training.teachers.distill", lambda *_: pytest.fail("a teacher was trained"))
     Path(files[1]["path"]).unlink()
     with pytest.raises(DataError, match=r"teacher1\.pt"):
         get_ensemble(with_files(files, 2), digits, tmp_path / "store")

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 
 from ensdistill.config import load_config
 from ensdistill.data import load_data
-from ensdistill.teachers import TEACHER_RECIPE_VERSION, teacher_hash, train_teacher
-from ensdistill.weights import fingerprint
+from ensdistill.runtime.weights import fingerprint
+from ensdistill.training.teachers import TEACHER_RECIPE_VERSION, teacher_hash, train_teacher
 
 STORED = Path(__file__).with_suffix(".json")
 SETTINGS = (
@@ -75,7 +75,7 @@ def test_another_version_of_the_recipe_gives_other_hashes(monkeypatch: pytest.Mo
     config = load_config("kd", SETTINGS)
     data = load_data(config.data)
     before = teacher_hash(config, 0, data)
-    monkeypatch.setattr("ensdistill.teachers.TEACHER_RECIPE_VERSION", TEACHER_RECIPE_VERSION + 1)
+    monkeypatch.setattr("ensdistill.training.teachers.TEACHER_RECIPE_VERSION", TEACHER_RECIPE_VERSION + 1)
     assert teacher_hash(config, 0, data) != before
 
 

@@ -11,14 +11,14 @@ import torch
 from filelock import FileLock
 from torch import nn
 
-from ensdistill import teachers
 from ensdistill.config import Config
 from ensdistill.data import Data, load_data
-from ensdistill.distill import Distiller, EpochResult
 from ensdistill.errors import DataError, DivergedError
-from ensdistill.members import Ensemble
+from ensdistill.methods.members import Ensemble
 from ensdistill.models import Imported
-from ensdistill.teachers import get_ensemble, teacher_config, teacher_hash
+from ensdistill.training import teachers
+from ensdistill.training.loop import Distiller, EpochResult
+from ensdistill.training.teachers import get_ensemble, teacher_config, teacher_hash
 from tests.unit.core.core_stand_ins import TINY, tiny_config
 
 
@@ -232,7 +232,8 @@ def test_store_holds_whole_teachers_and_nothing_else(tmp_path: Path, digits: Dat
 
 RACE = """
 import sys, time
-from ensdistill import get_ensemble, load_config, load_data, teachers
+from ensdistill import get_ensemble, load_config, load_data
+from ensdistill.training import teachers
 original = teachers.distill
 def slow(*arguments):
     print("trained", flush=True)

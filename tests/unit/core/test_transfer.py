@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from ensdistill.config import Config, load_config
-from ensdistill.students import BatchEnsemble
-from ensdistill.transfer import AeKd, Averaged, Ekd, End2, Labels, OneToOne, ProxyEnd2, UniKd
-from ensdistill.transfer.losses import kl_to_student, label_cross_entropy, weighted_sum
+from ensdistill.methods.losses import AeKd, Averaged, Ekd, End2, Labels, OneToOne, ProxyEnd2, UniKd
+from ensdistill.methods.losses.losses import kl_to_student, label_cross_entropy, weighted_sum
+from ensdistill.methods.students import BatchEnsemble
 from tests.unit.core.by_hand import kl, mean, softmax
 
 T = 4.0

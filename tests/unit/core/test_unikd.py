@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from ensdistill.transfer import UniKd
-from ensdistill.transfer.losses import label_cross_entropy
+from ensdistill.methods.losses import UniKd
+from ensdistill.methods.losses.losses import label_cross_entropy
 from tests.unit.core.by_hand import kl, softmax
 
 P = [[0.7, 0.2, 0.1], [0.4, 0.5, 0.1], [0.1, 0.3, 0.6]]  # case U1: three teachers, label 0

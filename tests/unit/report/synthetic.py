@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from ensdistill_tune.axis import draw
-from ensdistill_tune.confirm import Candidate, candidates, plan
-from ensdistill_tune.record import TrialRecord
-from ensdistill_tune.report.facts import Facts
-from ensdistill_tune.space import Study
-from ensdistill_tune.subjects import Diagnostics, TestMetrics
+from ensdistill_tune.analysis.replication import Candidate, candidates, plan
+from ensdistill_tune.analysis.results import Facts
+from ensdistill_tune.records.result_rows import Diagnostics, TestMetrics
+from ensdistill_tune.records.trial_record import TrialRecord
+from ensdistill_tune.study.study_config import Study
 
 SEARCH: dict[str, Any] = {
     "perturbation.step_size": {"log_uniform": [0.002, 0.2]},
@@ -65,7 +64,7 @@ def facts(
     records = [_baseline(n, name, chance) for n, name in enumerate(own.baselines, 1)]
     finals: dict[int, list[float]] = {rung: [] for rung in RUNGS}
     for number in range(len(records) + 1, len(records) + 1 + trials):
-        sampled = draw(own.search, own.order, lambda _, axis: axis.at(chance.random()))
+        sampled = own.space.draw(lambda _, axis: axis.at(chance.random()))
         record = TrialRecord(number, None, sampled, f"hash{number}")
         flops = FLOPS * chance.choice([0.5, 1, 2]) if costs else FLOPS
         values = list(_curve(planted(sampled, chance, noise) + (FLOPS / flops - 1) * 0.02, chance))

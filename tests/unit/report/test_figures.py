@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ensdistill_tune.confirm import compare
-from ensdistill_tune.record import State, TrialRecord
-from ensdistill_tune.report.facts import Facts
+from ensdistill_tune.analysis.results import Facts
+from ensdistill_tune.analysis.statistics import compare
+from ensdistill_tune.records.trial_record import State, TrialRecord
 from ensdistill_tune.report.figures import FIGURES, Shown, figures
 from tests.unit.report.synthetic import EPOCHS, RUNGS, SEARCH, TEACHERS, facts, planted, reports
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from ensdistill_tune.record import TrialRecord
-from ensdistill_tune.report.foresight import epochs_to_ask, foresight, selected
+from ensdistill_tune.analysis.rank_correlation import epochs_to_ask, foresight, selected
+from ensdistill_tune.records.trial_record import TrialRecord
 from tests.unit.report.synthetic import EPOCHS, RUNGS, facts, reports, study
 
 NONE = {"kind": "none"}

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ensdistill_tune.record import TrialRecord
-from ensdistill_tune.report.importance import Importance, importance, merits, why_unknown
-from ensdistill_tune.space import Study
+from ensdistill_tune.analysis.importance import Importance, importance, merits, why_unknown
+from ensdistill_tune.records.trial_record import TrialRecord
+from ensdistill_tune.study.study_config import Study
 from tests.unit.report.synthetic import facts, reports, study
 
 FOUR = {f"training.{name}": {"uniform": [0, 1]} for name in "abcd"}

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from ensdistill.errors import DataError
-from ensdistill_tune.events import EpochReported, SessionStarted, TestEvaluated, TrialEnded, TrialStarted
-from ensdistill_tune.final import write_confirmation
-from ensdistill_tune.journal import EventLog
-from ensdistill_tune.report.facts import Facts, read_facts
-from ensdistill_tune.report.page import write_report
+from ensdistill_tune.analysis.results import Facts, read_facts
+from ensdistill_tune.analysis.test_evaluation import write_confirmation
+from ensdistill_tune.records.event_log import EventLog
+from ensdistill_tune.records.events import EpochReported, SessionStarted, TestEvaluated, TrialEnded, TrialStarted
+from ensdistill_tune.report.html import write_report
 from tests.commands import call
 from tests.unit.report.synthetic import facts
 

@@ -4,8 +4,7 @@ import math
 
 import pytest
 
-from ensdistill_tune.axis import Axis
-from ensdistill_tune.report.figures.scales import (
+from ensdistill_tune.report.figures.axes import (
     Scale,
     in_digits,
     linear_ticks,
@@ -14,6 +13,7 @@ from ensdistill_tune.report.figures.scales import (
     setting_axis,
     setting_ticks,
 )
+from ensdistill_tune.search.hyperparameter import Axis
 
 
 @pytest.mark.parametrize(

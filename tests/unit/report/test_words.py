@@ -12,18 +12,20 @@ import pytest
 from scipy import stats
 
 from ensdistill.errors import ConfigIssue, DivergedError
-from ensdistill.plausibility import student_warnings
-from ensdistill_tune.confirm import Candidate, pairs_for_power
-from ensdistill_tune.record import TrialRecord
-from ensdistill_tune.report import advice, words
+from ensdistill.evaluation.plausibility import student_warnings
+from ensdistill_tune.analysis.importance import Importance
+from ensdistill_tune.analysis.rank_correlation import Foresight
+from ensdistill_tune.analysis.replication import Candidate
+from ensdistill_tune.analysis.results import Facts
+from ensdistill_tune.analysis.statistics import pairs_for_power
+from ensdistill_tune.analysis.trial_warnings import NO_DISTILLATION
+from ensdistill_tune.analysis.trial_warnings import WORSE as WORSE_THAN_ONE
+from ensdistill_tune.records.result_rows import TestMetrics
+from ensdistill_tune.records.trial_record import TrialRecord
+from ensdistill_tune.report import recommendations as advice
+from ensdistill_tune.report import summary as words
 from ensdistill_tune.report.document import first_lines, sections
-from ensdistill_tune.report.facts import Facts
 from ensdistill_tune.report.figures import figures
-from ensdistill_tune.report.foresight import Foresight
-from ensdistill_tune.report.importance import Importance
-from ensdistill_tune.subjects import TestMetrics
-from ensdistill_tune.trial_warnings import NO_DISTILLATION
-from ensdistill_tune.trial_warnings import WORSE as WORSE_THAN_ONE
 from tests.unit.report.synthetic import EPOCHS, PARAMETERS, SEARCH, facts, metrics, reports, study
 
 KNOWN = facts(30)

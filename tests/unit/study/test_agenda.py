@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from ensdistill.errors import DataError
-from ensdistill.weights import STUDENT_FILE
-from ensdistill_tune.agenda import Agenda
-from ensdistill_tune.decision import Decision
-from ensdistill_tune.events import (
+from ensdistill.runtime.weights import STUDENT_FILE
+from ensdistill_tune.analysis.trial_warnings import trial_warnings
+from ensdistill_tune.execution.trial_planner import Agenda
+from ensdistill_tune.records.event_log import EventLog, read_journal
+from ensdistill_tune.records.events import (
     EpochReported,
     Event,
     ReportWritten,
@@ -23,10 +24,11 @@ from ensdistill_tune.events import (
     TrialResumed,
     TrialStarted,
 )
-from ensdistill_tune.journal import EventLog, read_journal
-from ensdistill_tune.progress import Progress
-from ensdistill_tune.record import CHECKPOINT, METRICS, StudyFolder, seconds_of_work
-from ensdistill_tune.space import Study
+from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.records.trial_record import CHECKPOINT, METRICS, seconds_of_work
+from ensdistill_tune.search.decision import Decision
+from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_state import Progress
 
 EPOCHS = 9
 SPACE: dict[str, Any] = {
@@ -94,7 +96,7 @@ def work(of: Study, home: Path, slots: int = 1, lives: int | None = None, lost: 
 
     lost: trials whose process dies before they begin, the first time.
     """
-    progress = Doomed(of, StudyFolder(home), {})
+    progress = Doomed(of, StudyFolder(home), {}, trial_warnings)
     progress.lives = lives
     progress.append_event(SessionStarted())
     agenda, running = Agenda(progress, slots), list[dict[str, Any]]()
@@ -219,7 +221,10 @@ def test_trials_are_compared_only_with_their_like_where_the_study_says_so(tmp_pa
     like = {"kind": "asha", "grace_epochs": 1, "within": ["averaging.kind"]}
     for name, scheduler, stopped in (("all", RULES[0], True), ("like", like, False)):
         (tmp_path / name).mkdir()
-        agenda = Agenda(Progress(study(scheduler=scheduler, baselines=[]), StudyFolder(tmp_path / name), {}), slots=9)
+        agenda = Agenda(
+            Progress(study(scheduler=scheduler, baselines=[]), StudyFolder(tmp_path / name), {}, trial_warnings),
+            slots=9,
+        )
         for kind, good in (("ema", True), ("none", False)):
             while (suggestion := agenda.next())["sampled"]["averaging.kind"] != kind:  # type: ignore[call-overload, index]
                 pass
@@ -295,7 +300,7 @@ def test_a_journal_that_cannot_be_written_says_so_and_what_to_do(
 
 
 def test_what_is_still_reported_of_a_trial_that_is_over_is_not_taken_down(tmp_path: Path) -> None:
-    agenda = Agenda(Progress(study(), StudyFolder(tmp_path), {}), slots=1)
+    agenda = Agenda(Progress(study(), StudyFolder(tmp_path), {}, trial_warnings), slots=1)
     agenda.next()
     agenda.end(1, "failed", "its machine is gone")
     before = read_journal(tmp_path / "journal.jsonl")
@@ -308,7 +313,7 @@ def test_every_trial_that_died_is_written_down_as_interrupted_even_if_it_does_no
     of = study(scheduler=RULES[2])
     with pytest.raises(KilledError):
         work(of, tmp_path, slots=3, lives=12)
-    progress = Progress(of, StudyFolder(tmp_path), {})
+    progress = Progress(of, StudyFolder(tmp_path), {}, trial_warnings)
     assert len(progress.died) == 3
     Agenda(progress, slots=1)
     ended = [e.trial for e in read_journal(tmp_path / "journal.jsonl") if isinstance(e, TrialEnded)]
@@ -326,5 +331,5 @@ def test_a_checkpoint_of_epochs_that_the_journal_lost_is_not_gone_on_with(tmp_pa
         torch.save(
             dict.fromkeys(("identity", "student", "optimiser", "average", "merged")) | {"epoch": epoch}, checkpoint
         )
-        Agenda(Progress(of, StudyFolder(tmp_path), {}), slots=1)
+        Agenda(Progress(of, StudyFolder(tmp_path), {}, trial_warnings), slots=1)
         assert checkpoint.exists() == stays

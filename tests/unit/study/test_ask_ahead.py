@@ -11,12 +11,14 @@ import torch
 
 from ensdistill.config import build_config
 from ensdistill.data import Data, load_data
-from ensdistill.members import Ensemble
+from ensdistill.methods.members import Ensemble
 from ensdistill.models import build
-from ensdistill_tune.axis import Axis
-from ensdistill_tune.record import EPOCHS, StudyFolder
-from ensdistill_tune.space import Resources, Study
-from ensdistill_tune.trial import Inputs, run_trial
+from ensdistill_tune.execution.shared_inputs import Inputs
+from ensdistill_tune.execution.worker import run_trial
+from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.records.trial_record import EPOCHS
+from ensdistill_tune.search.hyperparameter import Axis
+from ensdistill_tune.study.study_config import Resources, Study
 
 SETTINGS: dict[str, Any] = {
     "data": {"train": 40, "validation": 60},

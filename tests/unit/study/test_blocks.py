@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from ensdistill_tune.board import leaderboard_csv
-from ensdistill_tune.comparison import Pages, views
-from ensdistill_tune.entries import settings_of, settings_of_study
-from ensdistill_tune.naming import short_name, short_value
-from ensdistill_tune.record import TrialRecord
-from ensdistill_tune.report.figures.scales import setting_ticks
-from ensdistill_tune.searchers import Suggester
-from ensdistill_tune.space import Study
+from ensdistill_tune.analysis.leaderboard import leaderboard_csv
+from ensdistill_tune.execution.trial_planner import suggester_of
+from ensdistill_tune.formatting import short_name, short_value
+from ensdistill_tune.records.trial_record import TrialRecord
+from ensdistill_tune.report.figures.axes import setting_ticks
+from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.tracking.run_fields import settings_of, settings_of_study
+from ensdistill_tune.tracking.views import Pages, views
 
 MODELS = [{"kind": "convnet"}, {"kind": "resnet", "depth": 8}, {"kind": "resnet", "depth": 14}]
 BLOCKS: dict[str, list[Any]] = {
@@ -92,7 +92,7 @@ def test_every_searcher_suggests_blocks_and_goes_on_where_it_was(searcher: str, 
     study = study_of("model", way, **more)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        first, again = Suggester(study), Suggester(study)
+        first, again = suggester_of(study), suggester_of(study)
         suggested = []
         for number in range(1, 6):
             sampled, memory = first.suggest(number) or ({}, {})

@@ -6,10 +6,10 @@ from typing import Any, get_args
 import pytest
 import ray
 
-from ensdistill.faults import kind_of
-from ensdistill_tune.axis import WAYS
-from ensdistill_tune.schedulers import Scheduler
-from ensdistill_tune.searchers import Searcher
+from ensdistill.settings.validation import kind_of
+from ensdistill_tune.search.hyperparameter import WAYS
+from ensdistill_tune.search.schedulers import Scheduler
+from ensdistill_tune.search.searchers import Searcher
 from tests.commands import call
 
 FOLDER = "a folder"

@@ -14,12 +14,11 @@ import torch
 import yaml
 from PIL import Image
 
-import ensdistill.cli
 from ensdistill import Distiller, EpochResult
 from ensdistill.config import Config
-from ensdistill.faults import settings_table
 from ensdistill.models import Convnet
-from ensdistill_tune.space import Study
+from ensdistill.settings.validation import settings_table
+from ensdistill_tune.study.study_config import Study
 from tests.commands import call, process
 
 SMALL = [
@@ -95,7 +94,7 @@ def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(studies: Path, tmp_p
     checkpoint = tmp_path / "a" / "checkpoint.pt"
     finished = call("ensdistill", "distill", "latentbe", *SMALL, "--studies", studies, "--resume", checkpoint)
     assert finished.code == 2
-    assert "already at its last epoch" in finished.err
+    assert "this run has already completed" in finished.err
 
 
 def test_help_shows_every_setting_with_its_sentence_default_and_range() -> None:
@@ -275,7 +274,7 @@ def test_a_study_whose_process_is_gone_is_shown_as_dead(state: str, tmp_path: Pa
     summary = {"name": "lost", "study": settings, "counts": {"running": 1}, "total": 3, "best": None}
     (tmp_path / "lost").mkdir()
     (tmp_path / "lost" / "study.json").write_text(json.dumps(summary | {"state": state}))
-    hold = "import sys, time; from pathlib import Path; from ensdistill_tune.record import StudyFolder\n"
+    hold = "import sys, time; from pathlib import Path; from ensdistill_tune.records.study_directory import StudyFolder\n"
     hold += "with StudyFolder(Path(sys.argv[1])).held(): print('held', flush=True); time.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", hold, tmp_path / "lost"], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None
@@ -323,7 +322,7 @@ def test_a_tracking_store_that_cannot_be_used_is_told_before_any_trial(tmp_path:
 
 
 def test_check_finds_no_fault_in_what_ships_and_says_so_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ensdistill_tune.estimate.epoch_seconds", lambda *_: 1.0)
+    monkeypatch.setattr("ensdistill_tune.execution.cost_estimate.epoch_seconds", lambda *_: 1.0)
     done = call("ensdistill-tune", "check", "search_spaces/digits.yaml", "--json")
     assert done.code == 0
     assert json.loads(done.out)["ok"] is True
@@ -429,12 +428,12 @@ def test_an_interrupted_student_says_how_to_go_on(tmp_path: Path, monkeypatch: p
             return super().__next__()
 
     words = ("distill", "kd", *SMALL, "--studies", tmp_path, "--out", tmp_path / "my run")
-    monkeypatch.setattr(ensdistill.cli, "distill", Interrupted)
+    monkeypatch.setattr("ensdistill.pipeline.distill", Interrupted)
     done = call("ensdistill", *words)
     monkeypatch.undo()
     assert done.code == 130
-    (line,) = [line for line in done.err.splitlines() if line.startswith("to go on: ")]
-    told = shlex.split(line.removeprefix("to go on: "))
+    (line,) = [line for line in done.err.splitlines() if line.startswith("to resume: ")]
+    told = shlex.split(line.removeprefix("to resume: "))
     resumed = call(*told, "--json")
     assert resumed.code == 0, resumed.err
     assert json.loads(resumed.out)["epochs"] == 2

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ensdistill_tune.confirm import Candidate, candidates, compare, mean_and_spread, plan, verdict
-from ensdistill_tune.record import METRICS, TrialRecord
-from ensdistill_tune.space import Study
+from ensdistill_tune.analysis.replication import Candidate, candidates, plan, verdict
+from ensdistill_tune.analysis.statistics import compare, mean_and_spread
+from ensdistill_tune.records.trial_record import METRICS, TrialRecord
+from ensdistill_tune.study.study_config import Study
 
 METRIC = "val/nll"
 

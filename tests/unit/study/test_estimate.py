@@ -15,10 +15,10 @@ from ensdistill import Data, Ensemble, get_ensemble, load_data
 from ensdistill.config import Config, build_config, presets
 from ensdistill.data import Split
 from ensdistill.errors import DivergedError
-from ensdistill_tune import estimate
-from ensdistill_tune.estimate import duration, epoch_seconds, side_by_side
-from ensdistill_tune.load import load_study
-from ensdistill_tune.space import Resources, Study
+from ensdistill_tune.execution import cost_estimate as estimate
+from ensdistill_tune.execution.cost_estimate import duration, epoch_seconds, side_by_side
+from ensdistill_tune.study.loading import load_study
+from ensdistill_tune.study.study_config import Resources, Study
 from tests.commands import call
 from tests.tiny import TINY
 

@@ -8,8 +8,10 @@ from typing import Any, get_args
 import pytest
 
 from ensdistill.errors import DataError
-from ensdistill_tune import labels
-from ensdistill_tune.events import (
+from ensdistill_tune.analysis import labels
+from ensdistill_tune.console.follower import Outside
+from ensdistill_tune.records.event_log import EventLog, read_journal
+from ensdistill_tune.records.events import (
     FORMAT,
     EpochReported,
     Event,
@@ -22,13 +24,12 @@ from ensdistill_tune.events import (
     TrialResumed,
     TrialStarted,
 )
-from ensdistill_tune.journal import EventLog, read_journal
-from ensdistill_tune.record import StudyFolder, TrialRecord, row_of, trial_of
-from ensdistill_tune.report import words
-from ensdistill_tune.report.figures.portraits import reliability
-from ensdistill_tune.space import Study
-from ensdistill_tune.subjects import Diagnostics, NetworkDiagnostics, TestMetrics
-from ensdistill_tune.watch import Outside
+from ensdistill_tune.records.result_rows import Diagnostics, NetworkDiagnostics, TestMetrics
+from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.records.trial_record import TrialRecord, row_of, trial_of
+from ensdistill_tune.report import summary as words
+from ensdistill_tune.report.figures.diagnostics import reliability
+from ensdistill_tune.study.study_config import Study
 from tests.tiny import TinyStudy
 from tests.unit.report.synthetic import facts
 

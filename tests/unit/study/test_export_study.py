@@ -13,10 +13,10 @@ import pytest
 from ensdistill.config import load_config
 from ensdistill.data import load_data, load_test
 from ensdistill.errors import ConfigError
-from ensdistill_tune.export import Wanted, choose, export_students, rows_on_test
-from ensdistill_tune.record import StudyFolder
-from ensdistill_tune.subjects import TestMetrics
-from ensdistill_tune.tracking import default_uri
+from ensdistill_tune.records.result_rows import TestMetrics
+from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.student_export import Wanted, choose, export_students, rows_on_test
+from ensdistill_tune.tracking.tracker import default_uri
 from tests.commands import call
 from tests.tiny import TinyStudy
 from tests.unit.report.synthetic import facts

@@ -18,7 +18,12 @@ import pytest
 from rich.console import Console
 
 from ensdistill.errors import DataError
-from ensdistill_tune.events import (
+from ensdistill_tune.analysis.trial_warnings import trial_warnings
+from ensdistill_tune.console.follower import Outside, watch
+from ensdistill_tune.console.live import AtWork, Pace, live
+from ensdistill_tune.console.snapshot import Picture
+from ensdistill_tune.records.event_log import EventLog
+from ensdistill_tune.records.events import (
     EpochReported,
     Event,
     SessionEnded,
@@ -28,13 +33,10 @@ from ensdistill_tune.events import (
     TrialResumed,
     TrialStarted,
 )
-from ensdistill_tune.journal import EventLog
-from ensdistill_tune.live import AtWork, Pace, live
-from ensdistill_tune.picture import Picture
-from ensdistill_tune.progress import Progress
-from ensdistill_tune.record import StudyFolder, TrialRecord
-from ensdistill_tune.space import Study
-from ensdistill_tune.watch import Outside, watch
+from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.records.trial_record import TrialRecord
+from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_state import Progress
 from tests.commands import call
 from tests.tiny import TINY, TinyStudy
 
@@ -351,7 +353,7 @@ def test_ctrl_c_stops_looking_and_no_more(written: Written, monkeypatch: pytest.
     def interrupt(seconds: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ensdistill_tune.watch.time.sleep", interrupt)
+    monkeypatch.setattr("ensdistill_tune.console.follower.time.sleep", interrupt)
     console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
     with written.folder.held():
         watch(console, Outside(written.folder, ""))
@@ -386,7 +388,7 @@ def test_status_of_a_study_that_is_not_there_says_so(tmp_path: Path) -> None:
 
 def test_without_a_terminal_there_is_a_line_for_each_trial_and_each_change(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=80)
-    progress = Progress(study(), StudyFolder(tmp_path), {})
+    progress = Progress(study(), StudyFolder(tmp_path), {}, trial_warnings)
     with live(console, progress) as listener:
         progress.listeners = [listener]
         progress.start(1, baseline="kd", sampled={}, config_hash="")
@@ -397,7 +399,7 @@ def test_without_a_terminal_there_is_a_line_for_each_trial_and_each_change(tmp_p
         progress.state, progress.repeats_planned = "confirming", 2
         progress.start(3, baseline="kd", sampled={}, config_hash="", confirms=1, seed=2)
         progress.end(3, "interrupted")
-    again = Progress(study(), StudyFolder(tmp_path), {})
+    again = Progress(study(), StudyFolder(tmp_path), {}, trial_warnings)
     AtWork(console, again)
     assert console.file.getvalue().splitlines() == [  # type: ignore[attr-defined]
         "[  1/5] finished  001 kd  val/nll 0.3000",
@@ -424,7 +426,7 @@ class Terminal:
 
     def __init__(self, *words: str | Path) -> None:
         self._screen, inside = pty.openpty()
-        command = [sys.executable, "-m", "ensdistill_tune.cli", *map(str, words)]
+        command = [sys.executable, "-m", "ensdistill_tune", *map(str, words)]
         environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
         self._process = subprocess.Popen(command, stdin=inside, stdout=inside, stderr=inside, env=environment)
         os.close(inside)

@@ -12,8 +12,8 @@ from torch import nn
 
 from ensdistill import Data, Ensemble, distill, load_config, load_data
 from ensdistill.errors import DivergedError, OutOfMemoryError
-from ensdistill_tune import memory
-from ensdistill_tune.memory import of_gpu, of_machine, own_memory, release, share_that_fits
+from ensdistill_tune.execution import memory
+from ensdistill_tune.execution.memory import of_gpu, of_machine, own_memory, release, share_that_fits
 
 MIB, GIB = 2**20, 2**30
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from ensdistill_tune import mlflow_store
-from ensdistill_tune.mlflow_store import Place, Store
-from ensdistill_tune.moved_store import relocate
-from ensdistill_tune.space import Study
-from ensdistill_tune.tracking import check_uri, default_uri
+from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.tracking import mlflow_writer as mlflow_store
+from ensdistill_tune.tracking.mlflow_writer import Place, Store
+from ensdistill_tune.tracking.moved_store import relocate
+from ensdistill_tune.tracking.tracker import check_uri, default_uri
 
 OLD, NEW = "file:///old/artifacts", "file:///new/artifacts"
 

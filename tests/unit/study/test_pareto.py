@@ -16,7 +16,7 @@ import optuna
 import pytest
 from ray.tune.schedulers.async_hyperband import _Bracket
 
-from ensdistill_tune.pareto import ParetoRungs, dominates, front, fronts, hypervolume, minimised, rungs, spread
+from ensdistill_tune.search.pareto import ParetoRungs, dominates, front, fronts, hypervolume, minimised, rungs, spread
 
 NAN, INF = math.nan, math.inf
 

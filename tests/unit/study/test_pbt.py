@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 
 from ensdistill.config import to_yaml
-from ensdistill_tune.decision import Decision
-from ensdistill_tune.load import load_study
-from ensdistill_tune.pbt import Pbt
-from ensdistill_tune.record import StudyFolder, TrialRecord
-from ensdistill_tune.schedulers import Rule
-from ensdistill_tune.space import Study
+from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.records.trial_record import TrialRecord
+from ensdistill_tune.search.decision import Decision
+from ensdistill_tune.search.pbt import Pbt
+from ensdistill_tune.search.schedulers import Rule
+from ensdistill_tune.study.loading import load_study
+from ensdistill_tune.study.study_config import Study
 from tests.commands import call
 from tests.unit.study.test_agenda import EPOCHS, SPACE, work
 
@@ -61,16 +62,16 @@ def test_the_place_of_one_that_gave_up_is_taken_by_one_that_begins_where_a_bette
         record(4, [0.9, 0.8, 0.9], "pruned"),
         record(5, [0.1, 0.1], "running"),  # has not come so far
     ]
-    branch = of.scheduler.branch(of, trials)  # type: ignore[union-attr]
+    branch = of.scheduler.branch(of.space, of.objective, of.mode, trials)  # type: ignore[union-attr]
     assert branch is not None
     assert (branch["parent"], branch["replaces"]) == (1, 4)
     (change,) = branch["changes"]
     assert change["after"] == 3
     assert set(change["settings"]) == {"transfer.temperature"}  # the averaging is built once
     assert change["settings"]["transfer.temperature"] != 2.0
-    assert branch == of.scheduler.branch(of, trials)  # type: ignore[union-attr]
+    assert branch == of.scheduler.branch(of.space, of.objective, of.mode, trials)  # type: ignore[union-attr]
     taken = [*trials, record(6, [0.4], "running", **{k: branch[k] for k in ("changes", "parent", "replaces")})]
-    assert of.scheduler.branch(of, taken) is None  # type: ignore[union-attr]
+    assert of.scheduler.branch(of.space, of.objective, of.mode, taken) is None  # type: ignore[union-attr]
 
 
 def test_a_moved_setting_stays_in_its_range_and_is_moved_from_where_it_is_now() -> None:
@@ -80,7 +81,7 @@ def test_a_moved_setting_stays_in_its_range_and_is_moved_from_where_it_is_now() 
         before = [{"after": 3, "settings": {"transfer.temperature": 9.0}}]
         parent = record(7, [0.5, 0.4, 0.3], "running", changes=before, parent=1, replaces=2)
         trials = [record(1, [0.9] * 6, "finished"), parent, record(3, [0.9] * 6, "pruned")]
-        branch = pbt.branch(of, trials)
+        branch = pbt.branch(of.space, of.objective, of.mode, trials)
         assert branch is not None
         assert branch["parent"] == 7
         assert branch["changes"][:-1] == before

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from ensdistill_tune import study as studies
-from ensdistill_tune.space import Study
+from ensdistill_tune import session as studies
+from ensdistill_tune.study.study_config import Study
 
 
 def of(precision: str, gpu: float = 0) -> Study:

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from ensdistill_tune.agenda import Agenda
-from ensdistill_tune.executor import Reports
-from ensdistill_tune.progress import Progress
-from ensdistill_tune.record import StudyFolder
-from ensdistill_tune.runner import _Ends, _last_line
-from ensdistill_tune.space import Study
+from ensdistill_tune.analysis.trial_warnings import trial_warnings
+from ensdistill_tune.execution.executor import Reports
+from ensdistill_tune.execution.ray_runner import _Ends, _last_line
+from ensdistill_tune.execution.trial_planner import Agenda
+from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_state import Progress
 
 
 class InRay:
@@ -32,7 +33,7 @@ def test_a_trial_that_loses_its_process_before_it_begins_is_begun_again_as_often
 ) -> None:
     space = {"preset": "kd", "search": {"training.lr": {"uniform": [0.1, 0.2]}}, "baselines": ["kd"]}
     study = Study.model_validate(space | {"trial": {"retries": retries}})
-    agenda = Agenda(Progress(study, StudyFolder(tmp_path), {}), slots=1)
+    agenda = Agenda(Progress(study, StudyFolder(tmp_path), {}, trial_warnings), slots=1)
     ends, begun, lost = _Ends(Reports(agenda)), 0, list[InRay]()
     while isinstance(suggestion := agenda.next(), dict) and suggestion["number"] == 1:
         begun += 1
@@ -47,7 +48,7 @@ def test_a_trial_that_loses_its_process_before_it_begins_is_begun_again_as_often
 
 def test_a_trial_that_is_over_is_not_begun_again_when_its_process_dies(tmp_path: Path) -> None:
     space = {"preset": "kd", "search": {"training.lr": {"uniform": [0.1, 0.2]}}, "baselines": ["kd"]}
-    agenda = Agenda(Progress(Study.model_validate(space), StudyFolder(tmp_path), {}), slots=1)
+    agenda = Agenda(Progress(Study.model_validate(space), StudyFolder(tmp_path), {}, trial_warnings), slots=1)
     agenda.next()
     agenda.end(1, "pruned")
     _Ends(Reports(agenda)).on_trial_error(0, [], InRay(1))

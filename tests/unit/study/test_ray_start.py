@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from ensdistill.errors import DataError
-from ensdistill_tune import ray_start
-from ensdistill_tune.ray_start import check_address, check_temporary_folder, start_ray
+from ensdistill_tune.execution import ray_cluster as ray_start
+from ensdistill_tune.execution.ray_cluster import check_address, check_temporary_folder, start_ray
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from ensdistill_tune.record import EPOCHS, FAILURE
-from ensdistill_tune.trial import REPORT_SECONDS, _Reports
+from ensdistill_tune.execution.worker import REPORT_SECONDS, _Reports
+from ensdistill_tune.records.trial_record import EPOCHS, FAILURE
 
 
 def test_short_epochs_are_reported_together_and_each_once() -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ensdistill_tune.events import TestEvaluated
-from ensdistill_tune.journal import read_journal
-from ensdistill_tune.record import StudyFolder
+from ensdistill_tune.records.event_log import read_journal
+from ensdistill_tune.records.events import TestEvaluated
+from ensdistill_tune.records.study_directory import StudyFolder
 from tests.commands import Done, call
 from tests.tiny import TinyStudy
 

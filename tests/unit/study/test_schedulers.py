@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from ray.tune.schedulers import MedianStoppingRule, TrialScheduler
 
-from ensdistill_tune.decision import Decision
-from ensdistill_tune.pbt import Pbt
-from ensdistill_tune.schedulers import Asha, Hyperband, Median, NoScheduler, Rule
+from ensdistill_tune.search.decision import Decision
+from ensdistill_tune.search.pbt import Pbt
+from ensdistill_tune.search.schedulers import Asha, Hyperband, Median, NoScheduler, Rule
 
 STOP = Decision.STOP
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from ensdistill_tune.record import TrialRecord
-from ensdistill_tune.searchers import Suggester, combinations
-from ensdistill_tune.space import Study
+from ensdistill_tune.execution.trial_planner import suggester_of
+from ensdistill_tune.records.trial_record import TrialRecord
+from ensdistill_tune.study.study_config import Study
 
 SPACE = {
     "transfer.temperature": {"log_uniform": [1, 10]},
@@ -38,7 +38,7 @@ def trial(number: int, sampled: dict[str, Any], memory: dict[str, Any], **more: 
 
 def suggested(of: Study, count: int) -> list[TrialRecord]:
     """Trials, each answered before the next is suggested."""
-    suggester, made = Suggester(of), list[TrialRecord]()
+    suggester, made = suggester_of(of), list[TrialRecord]()
     for number in range(1, count + 1):
         suggestion = suggester.suggest(number)
         assert suggestion is not None
@@ -72,7 +72,7 @@ def test_a_searcher_that_is_told_again_what_is_known_goes_on_as_if_nothing_had_h
     of = study(kind, against=against)
     whole = suggested(of, 24)
     for known in (1, 9, 17, 23):
-        suggester = Suggester(of)
+        suggester = suggester_of(of)
         for record in whole[:known]:
             suggester.remember(record)
         suggestion = suggester.suggest(known + 1)
@@ -83,21 +83,21 @@ def test_a_searcher_that_is_told_again_what_is_known_goes_on_as_if_nothing_had_h
 def test_a_running_trial_is_remembered_as_running_and_may_end_later() -> None:
     of = study("tpe")
     whole = suggested(of, 12)
-    suggester = Suggester(of)
+    suggester = suggester_of(of)
     for record in whole[:-1]:
         suggester.remember(record)
     last = whole[-1]
     suggester.remember(TrialRecord(last.number, None, last.sampled, "", "interrupted", memory=last.memory))
     suggester.reported(last)
     suggester.ended(last)
-    direct = Suggester(of)
+    direct = suggester_of(of)
     for record in whole:
         direct.remember(record)
     assert suggester.suggest(13) == direct.suggest(13)
 
 
 def test_optuna_is_told_complete_pruned_and_failed_trials_apart() -> None:
-    suggester = Suggester(study("tpe"))
+    suggester = suggester_of(study("tpe"))
     for number, state in enumerate(["finished", "pruned", "failed", "interrupted"], start=1):
         suggestion = suggester.suggest(number)
         assert suggestion is not None
@@ -109,11 +109,11 @@ def test_optuna_is_told_complete_pruned_and_failed_trials_apart() -> None:
 
 def test_a_grid_holds_every_combination_once_and_conditions_are_kept() -> None:
     of = study("grid", search=LISTED)
-    suggester, found = Suggester(of), []
+    suggester, found = suggester_of(of), []
     while (suggestion := suggester.suggest(len(found) + 1)) is not None:
         found.append(tuple(sorted(suggestion[0].items())))
     expected = {(k, kind, decay) for k in (1, 2, 3, 4) for kind, decay in [("none", None), ("ema", 0.5), ("ema", 0.9)]}
-    assert len(found) == len(set(found)) == len(expected) == len(list(combinations(of.search, of.order)))
+    assert len(found) == len(set(found)) == len(expected) == len(list(of.space.combinations()))
     assert {
         (d["student.subnetworks"], d["averaging.kind"], d.get("averaging.decay")) for d in map(dict, found)
     } == expected
@@ -155,7 +155,7 @@ def test_a_model_finds_better_settings_than_chance() -> None:
 
 def test_a_gaussian_process_that_is_told_again_what_is_known_suggests_the_same() -> None:
     of = study("gp")
-    whole, suggester = suggested(of, 11), Suggester(of)
+    whole, suggester = suggested(of, 11), suggester_of(of)
     for record in whole[:10]:
         suggester.remember(record)
     suggestion = suggester.suggest(11)

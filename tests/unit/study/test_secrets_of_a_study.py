@@ -10,9 +10,10 @@ from urllib.parse import quote
 import pytest
 
 from ensdistill.errors import ConfigError
-from ensdistill_tune import credentials, tracking
+from ensdistill_tune import credentials
 from ensdistill_tune.credentials import give_credentials, public, whole
-from ensdistill_tune.space import Study
+from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.tracking import tracker as tracking
 from tests.commands import Done, call
 
 PASSWORD, TOKEN = "pl@nted pass/word", "planted-token-of-the-environment"

@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from ensdistill_tune.axis import Axis
-from ensdistill_tune.load import load_study
-from ensdistill_tune.size import Size, size_of
-from ensdistill_tune.space import ordered
+from ensdistill_tune.search.hyperparameter import Axis
+from ensdistill_tune.search.search_space import topological_order
+from ensdistill_tune.search.size import Size, size_of
+from ensdistill_tune.study.loading import load_study
 
 ROOT = Path(__file__).parents[3]
 
 
 def counted(search: dict[str, Axis]) -> int:
     """Different settings of the axes with single values: all of the product, without what conditions take out."""
-    finite = [name for name in ordered(search) if search[name].way not in ("uniform", "log_uniform")]
+    finite = [name for name in topological_order(search) if search[name].way not in ("uniform", "log_uniform")]
     values = []
     for name in finite:
         axis = search[name]

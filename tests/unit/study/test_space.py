@@ -7,13 +7,14 @@ import pytest
 import yaml
 
 from ensdistill.errors import ConfigError
-from ensdistill.members import Ensemble
-from ensdistill_tune.axis import Axis
-from ensdistill_tune.load import load_study
-from ensdistill_tune.record import EPOCHS, FAILURE, StudyFolder
-from ensdistill_tune.shared_data import SharedData
-from ensdistill_tune.space import Study
-from ensdistill_tune.trial import Inputs, run_trial
+from ensdistill.methods.members import Ensemble
+from ensdistill_tune.execution.shared_inputs import Inputs, SharedData
+from ensdistill_tune.execution.worker import run_trial
+from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.records.trial_record import EPOCHS, FAILURE
+from ensdistill_tune.search.hyperparameter import Axis
+from ensdistill_tune.study.loading import load_study
+from ensdistill_tune.study.study_config import Study
 
 ROOT = Path(__file__).parents[3]
 GOOD = {

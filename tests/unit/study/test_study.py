@@ -13,7 +13,8 @@ from mlflow.entities import Run
 from safetensors import safe_open
 
 from ensdistill.config import flatten, load_config
-from ensdistill_tune.record import StudyFolder, TrialRecord
+from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.records.trial_record import TrialRecord
 from tests.commands import call
 from tests.tiny import TinyStudy
 

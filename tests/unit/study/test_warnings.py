@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from ensdistill import cli, plausibility
 from ensdistill.data import Data, load_data
 from ensdistill.errors import ConfigIssue
-from ensdistill_tune import trial_warnings
-from ensdistill_tune.progress import Progress
-from ensdistill_tune.record import METRICS, StudyFolder, TrialRecord
+from ensdistill.evaluation import plausibility
+from ensdistill_tune.analysis import trial_warnings
+from ensdistill_tune.analysis.results import Facts
+from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.records.trial_record import METRICS, TrialRecord
 from ensdistill_tune.report.document import first_lines, sections
-from ensdistill_tune.report.facts import Facts
-from ensdistill_tune.space import Study
+from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_state import Progress
 from tests.commands import call
 
 OF_IMAGES = ConfigIssue(("data", "path"), "3 files were left out", hint="rename them")
@@ -39,7 +40,7 @@ def test_study_json_has_the_warnings_about_students_then_those_about_images(
 
     monkeypatch.setattr(plausibility, "STUDENT_RULES", (rule,))
     header = {"warnings": [OF_IMAGES.as_row()], "teachers": {"members": []}, "classes": 7}
-    progress = Progress(STUDY, StudyFolder(tmp_path), header)
+    progress = Progress(STUDY, StudyFolder(tmp_path), header, trial_warnings.trial_warnings)
     assert progress.summary("running")["warnings"] == [OF_IMAGES.as_row()]
     progress.start(1, baseline=None, sampled={}, config_hash="x")
     progress.report(1, {"epoch": 1, "epochs": 1} | dict.fromkeys(METRICS, 0.5))
@@ -111,8 +112,8 @@ def test_commands_print_warnings_and_have_them_in_their_json(tmp_path: Path, mon
     def suspicious(settings: object) -> Data:
         return replace(load_data(settings), warnings=(OF_IMAGES,))  # type: ignore[arg-type]
 
-    monkeypatch.setattr(cli, "load_data", suspicious)
-    monkeypatch.setattr("ensdistill.finding.load_data", suspicious)
+    monkeypatch.setattr("ensdistill.pipeline.load_data", suspicious)
+    monkeypatch.setattr("ensdistill.export.run_locator.load_data", suspicious)
     monkeypatch.setattr(plausibility, "STUDENT_RULES", (lambda *_: OF_STUDENTS,))
     monkeypatch.setattr(plausibility, "TEACHER_RULES", ())
     own = [word for setting in (*SMALL.split(), "teachers.training.epochs=1") for word in ("--set", setting)]

@@ -6,21 +6,22 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from ensdistill.command_line import command_line
 from ensdistill.config import to_yaml
-from ensdistill.evaluation import Row
-from ensdistill.plausibility import is_shown
-from ensdistill.secrets import without_credentials
-from ensdistill.tables import markdown_table
-from ensdistill_tune.board import figure, pareto_front
-from ensdistill_tune.confirm import Candidate, compare, mean_and_spread
-from ensdistill_tune.labels import trial_label
-from ensdistill_tune.record import METRICS, counts
-from ensdistill_tune.report import words
-from ensdistill_tune.report.advice import advice
-from ensdistill_tune.report.facts import Facts
-from ensdistill_tune.report.foresight import Foresight
-from ensdistill_tune.report.importance import Importance
+from ensdistill.evaluation.evaluator import Row
+from ensdistill.evaluation.plausibility import is_shown
+from ensdistill.evaluation.tables import markdown_table
+from ensdistill.runtime.command_line import command_line
+from ensdistill.runtime.secrets import without_credentials
+from ensdistill_tune.analysis.importance import Importance
+from ensdistill_tune.analysis.labels import trial_label
+from ensdistill_tune.analysis.leaderboard import figure, pareto_front
+from ensdistill_tune.analysis.rank_correlation import Foresight
+from ensdistill_tune.analysis.replication import Candidate
+from ensdistill_tune.analysis.results import Facts
+from ensdistill_tune.analysis.statistics import compare, mean_and_spread
+from ensdistill_tune.records.trial_record import METRICS, counts
+from ensdistill_tune.report import summary as words
+from ensdistill_tune.report.recommendations import advice
 
 TOP = 10  # trials of the leaderboard that are shown
 COLUMNS = ("accuracy", "nll", "cnll", "ece", "dee", "flops", "agreement", "brier")

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from ensdistill_tune.report.facts import Facts
-from ensdistill_tune.report.figures.course import history, learning_curves, rungs_against_finals
-from ensdistill_tune.report.figures.knobs import importance, parallel_coordinates, slices
-from ensdistill_tune.report.figures.outcome import confirmation, differences, pareto
-from ensdistill_tune.report.figures.portraits import disagreement, reliability
-from ensdistill_tune.report.foresight import SELECTED, selected
+from ensdistill_tune.analysis.rank_correlation import SELECTED, selected
+from ensdistill_tune.analysis.results import Facts
+from ensdistill_tune.report.figures.diagnostics import disagreement, reliability
+from ensdistill_tune.report.figures.history import history, learning_curves, rungs_against_finals
+from ensdistill_tune.report.figures.hyperparameters import importance, parallel_coordinates, slices
+from ensdistill_tune.report.figures.results import confirmation, differences, pareto
 
 
 @dataclass(frozen=True)

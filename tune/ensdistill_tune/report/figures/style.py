@@ -11,12 +11,12 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from ensdistill_tune.events import State
-from ensdistill_tune.naming import short_name, short_value
-from ensdistill_tune.record import TrialRecord
-from ensdistill_tune.report.facts import Facts
-from ensdistill_tune.report.figures.scales import Scale, short
-from ensdistill_tune.space import Study
+from ensdistill_tune.analysis.results import Facts
+from ensdistill_tune.formatting import short_name, short_value
+from ensdistill_tune.records.events import State
+from ensdistill_tune.records.trial_record import TrialRecord
+from ensdistill_tune.report.figures.axes import Scale, short
+from ensdistill_tune.study.study_config import Study
 
 BLUE, GREEN, ORANGE, RED, PINK = "#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7"
 GREY = "#8c8c8c"

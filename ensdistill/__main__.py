@@ -1,0 +1,14 @@
+"""`python -m ensdistill`: the same as the command `ensdistill`."""
+
+import sys
+
+from ensdistill.entry import run
+
+
+def main() -> int:
+    """Runs the command and returns its exit code."""
+    return run("ensdistill.cli.main")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""Entry of the commands: imports a command and reports a failed import in one line.
+
+This module imports the standard library only.
+"""
+
+import importlib
+import importlib.metadata
+import os
+import sys
+import sysconfig
+import traceback
+from importlib.machinery import PathFinder
+
+TRACEBACK = "ENSDISTILL_TRACEBACK"  # an environment variable: any value prints the traceback of an unexpected error
+
+
+def run(module: str) -> int:
+    """Runs `main` of a module.
+
+    Args:
+        module: Full name of the module of a command line.
+
+    Returns:
+        The exit code of the command; 2 if the module cannot be imported, 130 if the import is interrupted.
+    """
+    try:
+        command = importlib.import_module(module).main
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            traceback.print_exc(file=sys.stderr)
+        print(f"error: {module} cannot be imported: {type(error).__name__}: {error}", file=sys.stderr)
+        print("\n".join(f"error: {line}" for line in shadowing_files()), file=sys.stderr)
+        return 2
+    return int(command())
+
+
+def shadowing_files() -> list[str]:
+    """Returns a sentence for each file that Python imports in place of an installed package of the same name."""
+    installed = list(dict.fromkeys(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")))
+    sentences = []
+    for name in sorted({*importlib.metadata.packages_distributions(), *sys.stdlib_module_names}):
+        found, expected = PathFinder.find_spec(name), PathFinder.find_spec(name, installed)
+        if found and expected and found.origin and expected.origin and found.origin != expected.origin:
+            sentences.append(
+                f"{found.origin}: has the name of the installed package {name} and is imported in its place."
+                " Rename it, or remove its folder from PYTHONPATH."
+            )
+    return sentences

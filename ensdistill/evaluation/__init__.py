@@ -1,0 +1,1 @@
+"""Predictions, metrics and calibration of networks, and the tables that show them."""

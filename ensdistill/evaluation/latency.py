@@ -1,0 +1,70 @@
+"""What a network costs beside another: weights, operations, and time."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+
+from ensdistill.data import Shape
+from ensdistill.evaluation.evaluator import cost
+from ensdistill.models.fusion import inference_form
+from ensdistill.runtime.modes import evaluating
+from ensdistill.runtime.randomness import reproducibly
+
+BATCHES = (1, 128)
+LEAST, MOST, SECONDS = 5, 50, 3.0  # how often each network is timed: up to MOST times, within SECONDS from LEAST on
+
+
+@dataclass(frozen=True)
+class Price:
+    """Of one network."""
+
+    bytes: int  # of all weights and buffers
+    parameters: float
+    flops: float  # of one image
+    milliseconds: dict[int, float]  # of one batch, by its size: the median
+
+    def in_words(self) -> list[str]:
+        """Weights, parameters, operations and the times, each a text for a column."""
+        times = [f"{taken:,.3g}" for taken in self.milliseconds.values()]
+        return [f"{self.bytes / 1000:,.1f} kB", f"{self.parameters:,.0f}", f"{self.flops / 1e6:,.3g}", *times]
+
+
+def prices(networks: Mapping[str, nn.Module], shape: Shape, device: torch.device) -> dict[str, Price]:
+    """What each network costs on the device, on one thread, on images (C,H,W) of this shape, in its inference form."""
+    networks = {name: inference_form(network) for name, network in networks.items()}
+    with reproducibly(threads=1), torch.no_grad():
+        times = {batch: _milliseconds(networks, torch.rand(batch, *shape).to(device)) for batch in BATCHES}
+    return {
+        name: Price(_bytes(network), **cost(network, shape), milliseconds={b: times[b][name] for b in BATCHES})
+        for name, network in networks.items()
+    }
+
+
+def _milliseconds(networks: Mapping[str, nn.Module], images: Tensor) -> dict[str, float]:
+    """Median time of each on this batch. They take turns, so that whatever slows the machine slows all of them."""
+    times: dict[str, list[float]] = {name: [] for name in networks}
+    begun = time.perf_counter()
+    for turn in range(MOST + 1):
+        if turn > LEAST and time.perf_counter() - begun > SECONDS:
+            break
+        for name, network in networks.items():
+            times[name].append(_seconds(network, images))
+    return {name: 1000 * median(taken[1:]) for name, taken in times.items()}  # the first turn warms up
+
+
+def _seconds(network: nn.Module, images: Tensor) -> float:
+    wait: Callable[[], None] = torch.cuda.synchronize if images.is_cuda else lambda: None
+    with evaluating(network):
+        wait()
+        begun = time.perf_counter()
+        network(images)
+        wait()
+        return time.perf_counter() - begun
+
+
+def _bytes(network: nn.Module) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())

@@ -1,0 +1,1 @@
+"""Files of trained students: written, verified, described, found and opened again."""

@@ -1,0 +1,88 @@
+"""The run that a command line names, by its folder, its settings file or a preset."""
+
+import argparse
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ensdistill.config import Config, content_hash, load_config, presets
+from ensdistill.data import load_data
+from ensdistill.errors import DataError
+from ensdistill.export.exporter import SETTINGS_FILE
+from ensdistill.export.student_file import Run, open_run
+from ensdistill.runtime.command_line import Option, command_line
+from ensdistill.runtime.devices import pick_device
+from ensdistill.runtime.weights import STUDENT_FILE, read_metadata
+from ensdistill.training.teachers import find_ensemble
+
+
+@dataclass(frozen=True)
+class Found:
+    """A run, and where it lies."""
+
+    run: Run
+    student: Path  # its file
+    alone: str  # why there is no ensemble beside it; empty if there is
+
+
+def find_run(options: argparse.Namespace) -> Found:
+    """The run of options.config, changed by options.set, on options.device; trains nothing.
+
+    Raises DataError if there is no student yet, or one of other settings or images.
+    """
+    options.config = _settings_in(options.config)
+    config = load_config(options.config, options.set)
+    data = load_data(config.data).to(pick_device(options.device))
+    path = Path(options.student) if options.student else _student_beside(options, config, data.identity)
+    found = find_ensemble(config, data, Path(options.studies) / "teachers")
+    run = open_run(config, data, path, found)
+    alone = ""
+    if found is None:
+        alone = f"dee, agreement and cost need the teachers: `{command('teachers', options)}` trains them"
+    elif run.ensemble is None:
+        alone = "no dee, agreement and cost: the teachers that are there are not those that this student learnt from"
+    return Found(run, path, alone)
+
+
+def default_folder(studies: str | Path, config: Config, data: str = "") -> Path:
+    """The folder of a run that is given none: `<studies>/runs/<hash of the settings>`.
+
+    Paths are no part of that hash, so a hash of the images follows where others were run with the same settings before.
+
+    Args:
+        studies: The folder of all results.
+        config: The settings of the run.
+        data: The identity of its images; if it is not given, the folder of the first run is returned.
+    """
+    first = Path(studies) / "runs" / config.hash
+    if not data or not (first / STUDENT_FILE).is_file():
+        return first
+    with suppress(DataError):
+        if read_metadata(first / STUDENT_FILE).get("data") == data:
+            return first
+    return first.with_name(f"{first.name}-{content_hash(data)[:8]}")
+
+
+def command(name: str, options: argparse.Namespace, *more: Option) -> str:
+    """Another command on the same settings and the same folder of results, to be typed as it is."""
+    changes = [("--set", change) for change in options.set]
+    return command_line("ensdistill", name, options.config, options=[*changes, *more], studies=options.studies)
+
+
+def _settings_in(name: str) -> str:
+    """The settings file in the folder of a run or an export; whatever names no folder stays as it is."""
+    if name in presets() or not Path(name).is_dir():
+        return name
+    for file in (Path(name, "config.yaml"), Path(name, SETTINGS_FILE)):
+        if file.is_file():
+            return str(file)
+    raise DataError(f"{name}: neither config.yaml nor {SETTINGS_FILE} in this folder, so it is not that of a run")
+
+
+def _student_beside(options: argparse.Namespace, config: Config, data: str) -> Path:
+    places = [Path(options.config).parent / STUDENT_FILE] if Path(options.config).is_file() else []
+    places += [default_folder(options.studies, config, identity) / STUDENT_FILE for identity in (data, "")]
+    for place in places:
+        if place.is_file():
+            return place
+    raise DataError(f"{places[-1]}: no student there yet; run `{command('distill', options)}` or give --student FILE")

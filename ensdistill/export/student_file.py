@@ -1,0 +1,161 @@
+"""A student as it is shipped: its network, and a file of weights that says all that is needed to use it anywhere."""
+
+import json
+import math
+import warnings
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from pydantic import Field, TypeAdapter
+from torch import Tensor, nn
+
+from ensdistill.config import Config
+from ensdistill.data import Data, Shape, Split
+from ensdistill.data.splits import to_unit
+from ensdistill.errors import ConfigError, DataError
+from ensdistill.methods.members import Ensemble
+from ensdistill.models import Imported, Torchvision
+from ensdistill.runtime.weights import load_weights, read_metadata
+from ensdistill.settings.validation import validate
+from ensdistill.training.loop import new_student
+from ensdistill.version import __version__
+
+LARGEST = 1 << 28  # values of an image; a file may say anything, and memory is set aside for it
+_Side = Annotated[int, Field(strict=True, ge=1)]
+_SHAPE, _NAMES = TypeAdapter(tuple[_Side, _Side, _Side]), TypeAdapter(list[Annotated[str, Field(strict=True)]])
+
+
+@dataclass(frozen=True)
+class Run:
+    """A distilled student beside what it was made from."""
+
+    config: Config
+    data: Data
+    network: nn.Module  # merged: images (B,C,H,W) in [0,1] -> logits (B,classes)
+    learnt_from: str  # the identity of the ensemble
+    ensemble: Ensemble | None = None  # the ensemble itself, if it is at hand
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What is written into the student's file."""
+        return student_metadata(self.config, self.data, self.learnt_from)
+
+    @property
+    def shape(self) -> Shape:
+        """Of one image."""
+        return _shape(self.data)
+
+
+def student_metadata(config: Config, data: Data, learnt_from: str) -> dict[str, str]:
+    """All that is needed to use a student, and what it was made from: hashes as they are, the rest as JSON."""
+    return {
+        "settings": config.hash,
+        "data": data.identity,
+        "ensemble": learnt_from,
+        "config": config.model_dump_json(),
+        "shape": json.dumps(_shape(data)),
+        "class_names": json.dumps(data.class_names),
+        "version": __version__,
+    }
+
+
+def open_run(config: Config, data: Data, weights: Path, found: Ensemble | None = None) -> Run:
+    """The run of these settings, on the device of the data.
+
+    found: teachers that are there; they are the run's only if it is from them that the student learnt.
+    Raises DataError if there is no such student, or one of other settings or other images.
+    """
+    network = new_student(config, data).merged().eval()
+    metadata = load_weights(weights, network, data.train.images.device)
+    if metadata.get("settings") != config.hash:
+        raise DataError(
+            f"{weights}: this student was made with other settings ({metadata.get('settings')}, now {config.hash})"
+        )
+    if metadata.get("data") != data.identity:
+        raise DataError(
+            f"{weights}: this student was made with other images ({metadata.get('data')}, now {data.identity}); "
+            "restore them or distil again"
+        )
+    learnt_from = metadata.get("ensemble", "unknown")
+    return Run(config, data, network, learnt_from, found if found and found.identity == learnt_from else None)
+
+
+class Deployed(nn.Module):
+    """The student with its preprocessing: uint8 images (N,C,H,W), 0 to 255 -> logits and probabilities (N,classes)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        """network: images (N,C,H,W) in [0,1] -> logits (N,classes); copied to the CPU."""
+        super().__init__()
+        self.network = deepcopy(network).cpu()
+        self.requires_grad_(False).eval()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        logits: Tensor = self.network(to_unit(images))
+        return logits, logits.softmax(-1)
+
+
+def open_deployed(path: Path, run_imported: bool = False) -> Deployed:
+    """The student of a file of weights, from what the file says of itself; on the CPU.
+
+    run_imported: whether a network of `model.kind: imported` may be built, which runs code that the file names.
+    Raises DataError if the file is missing, damaged, or does not say enough.
+    """
+    metadata = read_metadata(path)
+    config = _config_in(path, metadata)
+    if isinstance(config.model, Imported) and not run_imported:
+        raise DataError(
+            f"{path}: its network is code outside of this project ({config.model.path}), which is not run on a file's "
+            "word; take the .onnx file beside it"
+        )
+    network = _blank(config, *described(path, metadata))
+    load_weights(path, network)
+    return Deployed(network)
+
+
+def described(path: Path, metadata: Mapping[str, str]) -> tuple[Shape, tuple[str, ...]]:
+    """Shape of the images and names of the classes. Raises DataError if the file was written by somebody else."""
+    try:
+        shape, names = _SHAPE.validate_json(metadata["shape"]), _NAMES.validate_json(metadata["class_names"])
+        if math.prod(shape) > LARGEST:
+            raise ValueError(f"an image of {shape}")
+        return shape, tuple(names)
+    except (KeyError, ValueError) as error:
+        raise DataError(
+            f"{path}: does not say what images it takes and which classes it knows; write it anew with "
+            "`ensdistill export`"
+        ) from error
+
+
+def _config_in(path: Path, metadata: Mapping[str, str]) -> Config:
+    try:
+        return validate(Config, json.loads(metadata.get("config", "")))
+    except (ConfigError, ValueError) as error:
+        version = metadata.get("version", "an early version")
+        raise DataError(
+            f"{path}: no settings in it that this version ({__version__}) understands (written by {version}); write it "
+            "anew with `ensdistill export`"
+        ) from error
+
+
+def _blank(config: Config, shape: Shape, class_names: tuple[str, ...]) -> nn.Module:
+    """The merged network of these settings before its weights are there; needs neither images nor published weights."""
+    nothing = Split(torch.zeros(1, *shape, dtype=torch.uint8), torch.zeros(1, dtype=torch.long))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they were told when the student was trained
+        model = config.model
+        bare = model.model_copy(update={"weights": ""}) if isinstance(model, Torchvision) else model
+        data = Data(nothing, nothing, nothing, class_names, "")
+        network = new_student(config.model_copy(update={"model": bare}), data).merged()
+    for module in network.modules():
+        if "transform_input" in vars(module):  # of GoogLeNet and Inception, where they begin with published weights
+            vars(module)["transform_input"] = bare != model and shape[0] == 3
+    return network
+
+
+def _shape(data: Data) -> Shape:
+    channels, height, width = data.train.images.shape[1:]
+    return channels, height, width

@@ -1,0 +1,56 @@
+"""Teachers weighted so that the student improves for all of them at once."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ensdistill.methods.losses.base import Matching
+from ensdistill.methods.losses.losses import kl_of_images, label_cross_entropy, weighted_sum
+from ensdistill.methods.losses.min_norm import min_norm_weights
+from ensdistill.settings.base import setting
+
+
+class AeKd(Matching):
+    """L = a CE(y, s) + b sum_m w_m KD_m,   KD_m = T^2 mean_b KL(teacher_m || s)
+
+    w = argmin |sum_m w_m g_m|  with  sum w = 1,  0 <= w_m <= C,   g_m = d KD_m / ds averaged over the batch.
+
+    g_m has the closed form (T/B) mean_b (softmax(s_b/T) - softmax(t_mb/T)), so no further backward pass is needed;
+    w is solved anew at every step, exactly, and is a constant to the gradient. Each subnetwork has weights of its own.
+    The host solves it, from M x M numbers: the only thing for which a step waits for the device.
+    C = 1/M is the mean of the teachers' losses. Du et al. 2020 (AE-KD), equations 9 to 11, and their official code,
+    whose solver stops at its starting point where gradients are small; this one does not depend on their scale. Of the
+    official code's two variants this is the one on logits; there is none on features (its hint term).
+    """
+
+    kind: Literal["aekd"] = "aekd"
+    temperature: float = setting(4.0, "Softmax temperature of teachers and student.", ge=0.05, le=100)
+    label_weight: float = setting(1.0, "Weight a of the label term.", ge=0, le=1000)
+    teacher_weight: float = setting(0.9, "Weight b of the distillation term.", ge=0, le=1000)
+    tolerance: float = setting(0.6, "Largest weight C of one teacher; 1/M or less gives all the same.", gt=0, le=1)
+
+    def __call__(self, student: Tensor, teachers: Tensor, labels: Tensor, on_labels: Tensor) -> Tensor:
+        return weighted_sum(
+            (self.label_weight, lambda: label_cross_entropy(on_labels, labels)),
+            (self.teacher_weight, lambda: self._distillation(student, teachers)),
+        )
+
+    def _distillation(self, student: Tensor, teachers: Tensor) -> Tensor:
+        """sum_m w_m KD_m, averaged over subnetworks."""
+        tempered = (teachers / self.temperature).softmax(-1)
+        losses = kl_of_images(tempered.unsqueeze(0), student.unsqueeze(1), self.temperature).mean(-1)  # (K,M)
+        return (self.teacher_weights(student, teachers) * losses).sum(-1).mean()
+
+    def teacher_weights(self, student: Tensor, teachers: Tensor) -> Tensor:
+        """w, (K,M), from logits (K,B,c) and (M,B,c)."""
+        directions = self.directions(student, teachers)
+        gram = (directions @ directions.mT).cpu().numpy()
+        weights = [torch.from_numpy(min_norm_weights(g, self.tolerance)) for g in gram]
+        return torch.stack(weights).to(student)
+
+    def directions(self, student: Tensor, teachers: Tensor) -> Tensor:
+        """g, (K,M,c), in float64."""
+        s, t = ((logits.detach().double() / self.temperature).softmax(-1) for logits in (student, teachers))
+        apart = s.unsqueeze(1) - t.unsqueeze(0)
+        return apart.mean(2) * (self.temperature / student.shape[1])

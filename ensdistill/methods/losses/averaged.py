@@ -1,0 +1,38 @@
+"""Knowledge distillation from the ensemble as one teacher."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from ensdistill.methods.losses.base import Distilling
+from ensdistill.methods.losses.losses import kl_to_student, log
+from ensdistill.settings.base import setting
+
+
+class Averaged(Distilling):
+    """Every subnetwork matches the one averaged teacher.
+
+    L = (1 - alpha) CE(labels, student) + alpha T^2 KL(average teacher || student)
+
+    The averages are four different teachers, but for `tempered_probabilities` and `losses`: these have the same
+    gradient and differ in value by T^2 times the Jensen-Shannon divergence of the teachers.
+    Hinton et al. 2015, section 2.
+    """
+
+    kind: Literal["averaged"] = "averaged"
+    average: Literal["tempered_probabilities", "probabilities", "logits", "losses"] = setting(
+        "tempered_probabilities",
+        "What is averaged over teachers: probabilities at T, probabilities at 1 (then tempered), logits, or losses.",
+    )
+
+    def distillation(self, student: Tensor, teachers: Tensor) -> Tensor:
+        return kl_to_student(self._target(teachers), student.unsqueeze(0), self.temperature)
+
+    def _target(self, teachers: Tensor) -> Tensor:
+        """What the student is held against: (M,1,B,c) with `losses`, else the one averaged teacher (1,1,B,c)."""
+        if self.average == "logits":
+            teachers = teachers.mean(0, keepdim=True)
+        elif self.average == "probabilities":
+            teachers = log(teachers.softmax(-1).mean(0, keepdim=True))
+        tempered = (teachers / self.temperature).softmax(-1).unsqueeze(1)
+        return tempered if self.average == "losses" else tempered.mean(0, keepdim=True)

@@ -1,0 +1,58 @@
+"""Each branch learns from its own teacher, and all of them together from the ensemble."""
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ensdistill.methods.assignment import targets
+from ensdistill.methods.losses.base import Matching
+from ensdistill.methods.losses.losses import kl_to_log, label_cross_entropy, weighted_sum
+from ensdistill.methods.members import together
+from ensdistill.settings.base import setting
+
+
+class Ekd(Matching):
+    """Reconstruction of EKD: published is the structure (abstract); these formulas are a guess at the paper's.
+
+    L = a [CE(y, z) + sum_i CE(y, z_i)] + b T^2 [KL(t || z) + sum_i KL(t_i || z_i)]
+        + d [MSE(z, t) + sum_i MSE(z_i, t_i)]
+
+    for branches z_i, their own teachers t_i (`ensdistill.methods.assignment`), and z, t: all branches, all teachers as
+    one. With one branch it is plain distillation with every term counted twice. After Asif et al., arXiv 1909.08097.
+    """
+
+    kind: Literal["ekd"] = "ekd"
+    temperature: float = setting(4.0, "Softmax temperature of teachers and student.", ge=0.05, le=100)
+    label_weight: float = setting(1.0, "Weight a of the label terms.", ge=0, le=1000)
+    teacher_weight: float = setting(1.0, "Weight b of the distillation terms.", ge=0, le=1000)
+    logit_weight: float = setting(0.0, "Weight d of the squared distances between logits.", ge=0, le=1000)
+    together: Literal["mean_of_logits", "sum_of_logits", "mean_of_probabilities"] = setting(
+        "mean_of_logits", "How branches speak as one in the loss."
+    )
+    teachers_together: Literal["mean_of_logits", "mean_of_probabilities"] = setting(
+        "mean_of_logits", "How teachers speak as one in the loss."
+    )
+
+    def __call__(self, student: Tensor, teachers: Tensor, labels: Tensor, on_labels: Tensor) -> Tensor:
+        return weighted_sum(
+            (self.label_weight, lambda: self._label_terms(on_labels, labels)),
+            (self.teacher_weight, lambda: self._teacher_terms(student, teachers)),
+            (self.logit_weight, lambda: self._logit_terms(student, teachers)),
+        )
+
+    def _label_terms(self, branches: Tensor, labels: Tensor) -> Tensor:
+        everyone = together(branches, self.together).unsqueeze(0)
+        return label_cross_entropy(everyone, labels) + len(branches) * label_cross_entropy(branches, labels)
+
+    def _teacher_terms(self, branches: Tensor, teachers: Tensor) -> Tensor:
+        t = self.temperature
+        own = targets((teachers / t).softmax(-1), len(branches))
+        apart = kl_to_log(own, (branches / t).log_softmax(-1)).mean(-1).sum()
+        ensemble = together(teachers, self.teachers_together, t).softmax(-1)
+        student = together(branches, self.together, t).log_softmax(-1)
+        return t**2 * (apart + kl_to_log(ensemble, student).mean())
+
+    def _logit_terms(self, branches: Tensor, teachers: Tensor) -> Tensor:
+        apart = F.mse_loss(branches, targets(teachers, len(branches))) * len(branches)
+        return apart + F.mse_loss(together(branches, self.together), together(teachers, self.teachers_together))

@@ -1,0 +1,18 @@
+"""No distillation: ordinary training on the labels. Teachers are trained with it, and it is the plainest baseline."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from ensdistill.methods.losses.base import Matching
+from ensdistill.methods.losses.losses import label_cross_entropy
+
+
+class Labels(Matching):
+    """L = CE(labels, student). The teachers are not asked."""
+
+    kind: Literal["labels"] = "labels"
+
+    def __call__(self, student: Tensor, teachers: Tensor, labels: Tensor, on_labels: Tensor) -> Tensor:
+        """on_labels: logits (K,B,c); labels: (B,), -1 if none; the others are ignored. Returns a scalar in nats."""
+        return label_cross_entropy(on_labels, labels)

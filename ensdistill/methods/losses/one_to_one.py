@@ -1,0 +1,27 @@
+"""Each subnetwork learns from its own teacher."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from ensdistill.methods.assignment import targets
+from ensdistill.methods.losses.base import Distilling
+from ensdistill.methods.losses.losses import kl_to_student
+from ensdistill.settings.base import setting
+
+
+class OneToOne(Distilling):
+    """Subnetwork m matches teacher m (for K not equal to M see `ensdistill.methods.assignment`).
+
+    L = (1 - alpha) CE(labels, student) + alpha T^2 mean_m KL(teacher_m || subnetwork_m)
+
+    Nam et al. 2021 (Diversity Matters) and Nam et al. 2022 (LatentBE), as in their official code. The latter's runs
+    have alpha = 1, which leaves no label term.
+    """
+
+    kind: Literal["one_to_one"] = "one_to_one"
+    alpha: float = setting(1.0, "Weight of the distillation term; the label term gets the rest.", ge=0, le=1)
+
+    def distillation(self, student: Tensor, teachers: Tensor) -> Tensor:
+        tempered = (teachers / self.temperature).softmax(-1)
+        return kl_to_student(targets(tempered, len(student)), student, self.temperature)

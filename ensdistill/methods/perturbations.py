@@ -1,0 +1,143 @@
+"""The second axis: which inputs student and teachers are shown. To add a piece: one class, one line in `Perturbation`.
+
+Images are (B,C,H,W) in [0,1]; every perturbation returns images of the same shape and range, detached. Networks are
+called as `ensemble(x, [i])` and `student(x, [k])` and give logits (1,B,c) for one chosen member.
+"""
+
+import math
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from ensdistill.methods.assignment import draw_pair
+from ensdistill.methods.members import Members
+from ensdistill.runtime.modes import evaluating
+from ensdistill.runtime.randomness import Streams
+from ensdistill.settings.base import Settings, setting
+
+
+class _Perturbing(Settings):
+    step_size: float = setting(
+        1 / 255, "Step per pixel in units of the [0,1] range; the L2 step is sqrt(C*H*W) times this.", ge=0, le=1
+    )
+
+    def _step(self, x: Tensor, direction: Tensor, scale: Tensor | float = 1.0) -> Tensor:
+        """x + scale eta sqrt(D) g/||g||, clipped to [0,1]; the norm is per image, and x stays where g = 0.
+
+        scale: one number, or one for each image, (B,1,1,1).
+        """
+        unit = F.normalize(direction.flatten(1), dim=1, eps=1e-12).view_as(x)
+        length = self.step_size * math.sqrt(x[0].numel())
+        return (x + scale * length * unit).clamp(0, 1).detach()
+
+
+class NoPerturbation(Settings):
+    """x' = x: everybody sees the training images themselves."""
+
+    kind: Literal["none"] = "none"
+    label_images: Literal["perturbed"] = setting("perturbed", "There is only one set of images.")
+
+    def __call__(self, x: Tensor, ensemble: Members, student: Members, streams: Streams) -> Tensor:
+        """Returns x itself."""
+        return x
+
+
+class Gaussian(_Perturbing):
+    """x' = clip(x + eta n), n ~ N(0, I): the random baseline of Nam et al. 2021, section 4."""
+
+    kind: Literal["gaussian"] = "gaussian"
+    label_images: Literal["clean", "perturbed"] = setting("clean", "Which images the label term sees.")
+
+    def __call__(self, x: Tensor, ensemble: Members, student: Members, streams: Streams) -> Tensor:
+        """x (B,C,H,W) in [0,1] -> the same shape and range; noise from `streams.device`."""
+        noise = torch.randn(x.shape, generator=streams.device, device=x.device).to(x.dtype)
+        return (x + self.step_size * noise).clamp(0, 1)
+
+
+class Ods(_Perturbing):
+    """Output diversified sampling: towards a random mixture of one random teacher's outputs.
+
+    g = grad_x w^T softmax(t_k(x) / T),  k uniform over the teachers for each batch, w ~ U(-1, 1)^c for each image
+    x' = clip(x + eta sqrt(D) g / ||g||_2, 0, 1)
+
+    Tashiro et al. 2020 on logits; here on the tempered softmax, as in the official code of Nam et al. 2021.
+    """
+
+    kind: Literal["ods"] = "ods"
+    temperature: float = setting(1.0, "Softmax temperature T of the teacher's outputs.", ge=0.05, le=100)
+    label_images: Literal["clean", "perturbed"] = setting("clean", "Which images the label term sees.")
+
+    def __call__(self, x: Tensor, ensemble: Members, student: Members, streams: Streams) -> Tensor:
+        """x (B,C,H,W) in [0,1] -> the same shape and range; k from `streams.host`, w from `streams.device`."""
+        teacher = int(torch.randint(len(ensemble), (), generator=streams.host))
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            outputs: Tensor = (ensemble(x, [teacher])[0] / self.temperature).softmax(-1)
+            weights = torch.rand(outputs.shape, generator=streams.device, device=x.device).to(x.dtype) * 2 - 1
+            direction = torch.autograd.grad((weights * outputs).sum(), x)[0]
+        return self._step(x.detach(), direction, self._scale(outputs.detach()))
+
+    def _scale(self, outputs: Tensor) -> Tensor | float:
+        """How far each image goes, in units of the step: (B,1,1,1) from the teacher's outputs (B,c)."""
+        return 1.0
+
+
+class ConfOds(Ods):
+    """ODS with the step of each image times the teacher's confidence in it, max_c softmax(t_k(x) / T)_c.
+
+    Confident images go further. Nam et al. 2021 (Diversity Matters), section 3.
+    """
+
+    kind: Literal["conf_ods"] = "conf_ods"  # type: ignore[assignment]
+
+    def _scale(self, outputs: Tensor) -> Tensor | float:
+        return outputs.amax(-1)[:, None, None, None]
+
+
+class TDivSDiv(_Perturbing):
+    """Towards inputs on which the teachers disagree and the student's subnetworks do not (yet).
+
+    g = grad_x (H_T - H_S),  H = sum_b -sum_k sg[p_j]_k log p_i,k  for one random pair (i, j) a step
+    x' = clip(x + eta sqrt(D) g / ||g||_2, 0, 1)
+
+    The same pair serves the teachers and the subnetworks they teach (`ensdistill.methods.assignment`); both in
+    evaluation mode, so that BatchNorm statistics stay as they are. Needs two teachers. A student of one subnetwork has
+    H_S without gradient, which leaves the teachers' half. Nam et al. 2022, section 3, and their official code.
+    """
+
+    kind: Literal["tdiv_sdiv"] = "tdiv_sdiv"
+    label_images: Literal["clean", "perturbed"] = setting("perturbed", "Which images the label term sees.")
+
+    def __call__(self, x: Tensor, ensemble: Members, student: Members, streams: Streams) -> Tensor:
+        """x (B,C,H,W) in [0,1] -> the same shape and range; the pair comes from `streams.host`."""
+        teachers, subnetworks = draw_pair(len(ensemble), len(student), streams.host)
+        return self._step(x, self.direction(x, ensemble, student, teachers, subnetworks))
+
+    @staticmethod
+    def direction(
+        x: Tensor, ensemble: Members, student: Members, teachers: tuple[int, int], subnetworks: tuple[int, int]
+    ) -> Tensor:
+        """g for one pair of teachers and one of subnetworks, (B,C,H,W); its length has no meaning."""
+        with evaluating(student), torch.enable_grad():
+            x = x.detach().requires_grad_()
+            objective = _disagreement(ensemble, x, *teachers) - _disagreement(student, x, *subnetworks)
+            gradient: Tensor = torch.autograd.grad(objective, x)[0]
+        return gradient
+
+
+def _disagreement(network: Members, x: Tensor, i: int, j: int) -> Tensor:
+    """Has the gradient of sum_b -sum_k sg[p_j]_k log p_i,k, the cross-entropy of member i under member j.
+
+    With respect to the logits z_i that is p_i - p_j. Written so, it is exactly zero where the members agree; the
+    derivative of the logarithm leaves rounding there, which the normalisation would blow up to a whole step.
+    """
+    with torch.no_grad():
+        p_j: Tensor = network(x, [j]).softmax(-1)
+    z_i: Tensor = network(x, [i])
+    return ((z_i.detach().softmax(-1) - p_j) * z_i).sum()
+
+
+Perturbation = Annotated[NoPerturbation | Gaussian | Ods | ConfOds | TDivSDiv, Field(discriminator="kind")]

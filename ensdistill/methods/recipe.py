@@ -1,0 +1,109 @@
+"""How weights move: SGD with momentum and a learning rate that is a function of the step alone."""
+
+import math
+from typing import Literal
+
+import torch
+
+from ensdistill.data.augmentation import Augmentation
+from ensdistill.methods.students.base import Student
+from ensdistill.settings.base import Settings, setting
+
+
+class Training(Settings):
+    """Length, batches and optimiser of one training run."""
+
+    epochs: int = setting(20, "Passes over the training images.", ge=1, le=100_000)
+    batch_size: int = setting(32, "Images a step; a last incomplete batch is dropped.", ge=1, le=65_536)
+    lr: float = setting(0.05, "Largest learning rate of SGD.", gt=0, le=100)
+    momentum: float = setting(0.9, "Nesterov momentum of SGD.", ge=0, lt=1)
+    nesterov: bool = setting(True, "Nesterov's form of momentum (needs momentum above 0).")
+    weight_decay: float = setting(5e-4, "Coupled L2 decay of every parameter.", ge=0, le=1)
+    max_grad_norm: float | None = setting(
+        None, "Largest norm of the gradient of all parameters together; a longer gradient is shortened to it.", gt=0
+    )
+    schedule: Literal["cosine", "linear", "steps", "constant"] = setting(
+        "cosine",
+        "Learning rate after the warm-up: half a cosine; unchanged to half of the training, then a line that ends at "
+        "90 %; a tenth at 5/8, 6/8 and 7/8 of the training; or unchanged.",
+    )
+    warmup_epochs: int = setting(1, "Epochs of linear warm-up.", ge=0, le=100_000)
+    lowest: float = setting(
+        0.0, "Share of lr at which the warm-up begins and at which `cosine` and `linear` end.", ge=0, le=1
+    )
+    lr_changes: Literal["step", "epoch"] = setting("step", "How often the learning rate moves.")
+    unlabelled: int = setting(
+        0, "Unlabelled images that ride along in every batch; needs some left by the split.", ge=0, le=65_536
+    )
+    augmentation: Augmentation = setting(Augmentation(), "What is done to each batch of images at random.")
+    precision: Literal["float32", "bfloat16", "auto"] = setting(
+        "float32",
+        "In what the networks of a training step are computed; `auto`: bfloat16 where the device is fast at it. "
+        "Weights, losses and all evaluation stay in float32.",
+        exclude_if=lambda precision: precision == "float32",  # so that files and hashes are those of the time before it
+    )
+    threads: int = setting(
+        1, "CPU threads; part of the settings because another count adds up in another order.", ge=1, le=1024
+    )
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """Inside it the products and convolutions of all networks are computed in the precision asked for.
+
+        Without a cache of the weights in it: one filled without gradients would serve the pass that needs them.
+        """
+        on = self.precision == "bfloat16" or (self.precision == "auto" and fast_in_bfloat16(device))
+        return torch.autocast(device.type, torch.bfloat16, enabled=on, cache_enabled=False)
+
+    def optimiser(self, student: Student) -> torch.optim.SGD:
+        """SGD over the student's own parameter groups."""
+        nesterov = self.nesterov and self.momentum > 0
+        groups = student.parameter_groups(self.weight_decay)
+        optimiser = torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=nesterov)
+        set_lr(optimiser, self.lr)
+        return optimiser
+
+    def clip_gradient(self, student: Student) -> None:
+        """Shortens the gradient of all parameters to at most `max_grad_norm`, in place (Pascanu et al. 2013)."""
+        if self.max_grad_norm is not None:
+            torch.nn.utils.clip_grad_norm_(student.parameters(), self.max_grad_norm)
+
+    def lr_at(self, step: int, steps_per_epoch: int) -> float:
+        """Learning rate of one step (0, 1, ...): a linear warm-up, then by the schedule to the end.
+
+        Nam et al. 2022, official code: 5 of 200 epochs from 0, then `cosine` to 0, moved every step. Nam et al. 2021,
+        official code: 5 of 300 epochs from 1 %, then `linear` to 1 %, moved every epoch and full in the fifth.
+        """
+        if self.lr_changes == "step":
+            now, warmup, total = step, self.warmup_epochs * steps_per_epoch, self.epochs * steps_per_epoch
+        else:
+            now, warmup, total = step // steps_per_epoch, max(0, self.warmup_epochs - 1), self.epochs
+        if now < warmup:
+            return self.lr * (self.lowest + (1 - self.lowest) * now / warmup)
+        return self.lr * self._share(now, warmup, total)
+
+    def _share(self, now: int, warmup: int, total: int) -> float:
+        """Share of lr after the warm-up; all three in steps or in epochs, now from 0."""
+        if self.schedule == "cosine":
+            height = 0.5 * (1 + math.cos(math.pi * (now - warmup) / max(1, total - warmup)))
+        elif self.schedule == "linear":
+            done = (now + (self.lr_changes == "epoch")) / total
+            height = 1 - min(1.0, max(0.0, (done - 0.5) / 0.4))
+        elif self.schedule == "steps":
+            return float(0.1 ** sum(8 * now >= eighths * total for eighths in (5, 6, 7)))
+        else:
+            return 1.0
+        return self.lowest + (1 - self.lowest) * height
+
+
+def fast_in_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions of its own for products in bfloat16."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    capabilities = torch.cpu.get_capabilities()
+    return device.type == "cpu" and any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
+def set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
+    """Gives every parameter group its share of the learning rate."""
+    for group in optimiser.param_groups:
+        group["lr"] = lr * group["lr_scale"]

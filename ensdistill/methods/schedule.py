@@ -1,0 +1,36 @@
+"""Settings that change while a student is trained, and which of them can.
+
+Because such a change is a setting like any other, a student that went on from another's checkpoint with other values
+can be trained again from its first epoch, to the very same numbers.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from ensdistill.errors import ConfigIssue
+from ensdistill.settings.base import Settings, setting
+
+_SECTIONS = ("perturbation", "transfer")
+
+
+def can_change(name: str) -> bool:
+    """Whether the setting of this dotted name only flows into each step: nothing that is built once depends on it."""
+    section, _, rest = name.partition(".")
+    return name == "training.lr" or (section in _SECTIONS and rest not in ("", "kind"))
+
+
+class Change(Settings):
+    """One step of a schedule of settings, such as population based training finds. Jaderberg et al. 2017, section 3."""
+
+    after: int = setting(..., "The last epoch before the change.", ge=1)
+    settings: dict[str, Any] = setting(
+        ..., "New values by dotted names, which hold to the end or to their next change.", min_length=1
+    )
+
+    def issues(self, last: int, epochs: int) -> Iterator[ConfigIssue]:
+        """What is wrong with it whatever its values, after a change after epoch `last` of so many epochs."""
+        if not last < self.after < epochs:
+            rule = f"must be above {last} and below the {epochs} of training.epochs, not {{value}}"
+            yield ConfigIssue(("after",), rule, self.after)
+        rule = "cannot change on the way; only training.lr and each setting of perturbation and transfer but kind can"
+        yield from (ConfigIssue(("settings", name), rule) for name in self.settings if not can_change(name))

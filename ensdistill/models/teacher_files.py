@@ -1,0 +1,123 @@
+"""Teachers from elsewhere: checkpoints of any network whose architecture can be named."""
+
+import operator
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from pydantic import field_validator
+from torch import Tensor, nn
+
+from ensdistill.data import Data
+from ensdistill.errors import ConfigError, ConfigIssue, DataError, SettingError
+from ensdistill.models import Convnet, Model, build, code_of
+from ensdistill.models.checkpoints import Weights, find_weights, read_checkpoint_file, unclear
+from ensdistill.models.normalization import Normalise
+from ensdistill.runtime.files import user_path
+from ensdistill.runtime.weights import fill, fingerprint
+from ensdistill.settings.base import Settings, setting
+
+
+class LoadedTeacher(NamedTuple):
+    """A network on the device of the data, images in [0,1] -> logits (B,classes), and what identifies it."""
+
+    network: nn.Module
+    origin: dict[str, Any]
+    warnings: tuple[ConfigIssue, ...] = ()
+
+
+class TeacherFile(Settings):
+    """A network trained elsewhere: its state dict as torch or safetensors wrote it. Nothing in it is executed."""
+
+    path: str = setting(..., "The file (.safetensors, or torch's, read weights-only).", file=True, min_length=1)
+    model: Model = setting(Convnet(), "Its architecture.")
+    mean: list[float] = setting([], "Mean per channel that its images were normalised by; empty: the training images'.")
+    std: list[float] = setting([], "Standard deviation per channel likewise.")
+    # Left out of files and hashes where they are empty, so that these are those of the time before there were these.
+    key: str = setting(
+        "",
+        "Place of the weights in the file, dotted, if it holds those of several networks; empty: found by their names.",
+        exclude_if=operator.not_,
+    )
+    prefix: str = setting(
+        "", "What is before the names of the weights, likewise; empty: found.", exclude_if=operator.not_
+    )
+
+    @field_validator("mean")
+    @classmethod
+    def _means_of_images(cls, mean: list[float]) -> list[float]:
+        if any(not 0 <= value <= 1 for value in mean):
+            raise SettingError(ConfigIssue((), "must be from 0 to 1, as images are", mean, _SCALE))
+        return mean
+
+    @field_validator("std")
+    @classmethod
+    def _deviations_of_images(cls, std: list[float]) -> list[float]:
+        if any(not 0 < value <= 1 for value in std):
+            raise SettingError(ConfigIssue((), "must be above 0 and at most 1, as for images from 0 to 1", std, _SCALE))
+        return std
+
+    def __call__(self, data: Data) -> LoadedTeacher:
+        """Returns the network of the file.
+
+        Raises:
+            DataError: The file is missing, damaged or another network's.
+            ConfigError: mean or std do not fit.
+        """
+        path = user_path(self.path)
+        content = read_checkpoint_file(path)
+        network = build(self.model, data, seed=0)
+        target: nn.Module = network  # as written by this project, with the normalisation
+        found, why = find_weights(content, target, self.key, self.prefix)
+        if found and (self.mean or self.std):
+            raise ConfigError(f"teachers.files: {path} has its own mean and std; leave out those of the settings")
+        if not found:
+            network[0] = self._normalise(data)
+            target = network[1]
+            found, why = find_weights(content, target, self.key, self.prefix)
+        if not found:
+            hint = "; a published first layer wants model.stem: original" if self.model.kind == "torchvision" else ""
+            raise DataError(f"{path}: these weights do not fit teachers.files.model ({why}){hint}")
+        _fill(target, found[0], path)
+        identity = {"weights": fingerprint(path), "code": code_of(self.model), **self.model_dump(exclude={"path"})}
+        return LoadedTeacher(network, identity, self._warnings(found))
+
+    def _warnings(self, found: list[Weights]) -> tuple[ConfigIssue, ...]:
+        """One if the file holds other weights that fit as well. Raises DataError if none is the likeliest."""
+        others = [other for other in found[1:] if not _equal(other.state, found[0].state)]
+        if not others:
+            return ()
+        also = ", ".join(map(str, others[:3])) + (", ..." if len(others) > 3 else "")
+        rule = f"{self.path} holds the weights of {len(others) + 1} networks that fit"
+        if unclear([found[0], *others]):
+            raise DataError(f"{rule}: set teachers.files.key or prefix to one of {found[0]}, {also}")
+        hint = f"to take others, set key or prefix of this file: {also}"
+        return (ConfigIssue(("teachers", "files"), f"{rule}; those at {found[0]} are taken", hint=hint),)
+
+    def _normalise(self, data: Data) -> nn.Module:
+        mean, std = data.train.channel_statistics()
+        own = [torch.tensor(values, device=mean.device) for values in (self.mean, self.std) if values]
+        if len(own) == 1 or any(values.shape != mean.shape for values in own) or (own and own[1].min() <= 0):
+            raise ConfigError(
+                f"teachers.files: mean and std of {self.path} need one number for each of {len(mean)} channels, std "
+                "above 0; or leave both out"
+            )
+        return Normalise(*own) if own else Normalise(mean, std)
+
+
+_SCALE = "divide mean and std on the scale 0 to 255 by 255"
+
+
+def _fill(target: nn.Module, weights: Weights, path: Path) -> None:
+    if bad := [name for name, tensor in weights.state.items() if not tensor.isfinite().all()]:
+        raise DataError(f"{path}: {bad[0]} holds numbers that are not finite; train this teacher again")
+    try:
+        fill(target, dict(weights.state))
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise DataError(f"{path}: these weights do not fit teachers.files.model ({reason})") from error
+
+
+def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return all(torch.equal(tensor, other[name]) for name, tensor in one.items())

@@ -1,0 +1,198 @@
+"""Whole tasks, as the commands run them: load data and teachers, distill one student into a folder."""
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ensdistill.config import Config, load_config, to_yaml
+from ensdistill.data import Data, load_data
+from ensdistill.data.names import printable
+from ensdistill.errors import ConfigError, ConfigIssue, DataError
+from ensdistill.evaluation.evaluator import Examiner
+from ensdistill.evaluation.plausibility import student_warnings, teacher_warnings
+from ensdistill.evaluation.tables import Metrics
+from ensdistill.export.run_locator import default_folder
+from ensdistill.export.student_file import student_metadata
+from ensdistill.methods.members import Ensemble
+from ensdistill.runtime.devices import pick_device
+from ensdistill.runtime.files import writable_folder, write_json, write_text
+from ensdistill.runtime.progress_bar import progress
+from ensdistill.runtime.randomness import reproducibly
+from ensdistill.runtime.weights import STUDENT_FILE, read_metadata, save_weights
+from ensdistill.training.checkpoint import read_checkpoint
+from ensdistill.training.loop import EpochResult, check_student, distill
+from ensdistill.training.teachers import Trainer, get_ensemble, teacher_config, train_teachers
+from ensdistill.version import __version__
+
+CHECKPOINT = "checkpoint.pt"  # in the folder of a run
+
+
+def load_inputs(
+    config: Config, studies: str | Path, device: str, others: Sequence[Config] = (), train: Trainer = train_teachers
+) -> tuple[Data, Ensemble]:
+    """Returns the data on the device and the trained ensemble, with a progress bar while teachers are trained.
+
+    Args:
+        config: Settings of the run.
+        studies: The folder of all results; teachers are kept in its folder `teachers`.
+        device: `auto`, or a device of torch.
+        others: Further settings that will be run on these data.
+        train: Trains the missing teachers.
+
+    Raises:
+        ConfigError: If one of the settings cannot be trained on these data; before any teacher is trained.
+        DataError: If data or teachers cannot be read.
+    """
+    data = load_data(config.data).to(pick_device(device))
+    show_warnings(data.warnings)
+    for one in (config, *others):
+        check_student(one, data)
+    if config.teachers.count:
+        check_student(teacher_config(config, 0), data)
+    count, done = config.teachers.count, dict[int, int]()
+    with progress("teachers", count * config.teachers.training.epochs) as advance:
+
+        def show(teacher: int, epochs: int) -> None:
+            done[teacher] = epochs
+            advance(sum(done.values()), f"teacher {teacher + 1} of {count}")
+
+        ensemble = get_ensemble(config, data, Path(studies) / "teachers", show, train)
+    show_warnings(ensemble.warnings)
+    return data, ensemble
+
+
+def show_warnings(warnings: Iterable[ConfigIssue]) -> None:
+    """Prints a line for each warning on standard error."""
+    for warning in warnings:
+        print(printable(f"warning: {warning}"), file=sys.stderr)
+
+
+def teacher_metrics(ensemble: Ensemble, data: Data, threads: int) -> dict[str, Any]:
+    """Returns validation metrics of the ensemble and of each teacher, and the calibrated NLL of 1, ..., M of them."""
+    with reproducibly(threads):
+        return Examiner(ensemble, data, data.validation).teachers()
+
+
+def metric_warnings(data: Data, student: Metrics, teachers: Mapping[str, Any]) -> tuple[ConfigIssue, ...]:
+    """Prints and returns what seems wrong with a student and its teachers by their metrics."""
+    classes = len(data.class_names)
+    found = (*student_warnings(student, teachers, classes), *teacher_warnings(teachers, classes))
+    show_warnings(found)
+    return found
+
+
+@dataclass(frozen=True)
+class DistilledRun:
+    """A student that was distilled into a folder.
+
+    Attributes:
+        folder: Holds the student, its settings (`config.yaml`), the checkpoint and `result.json`.
+        result: The content of `result.json`.
+        epoch: The last epoch.
+        teachers: Validation metrics of the teachers.
+    """
+
+    folder: Path
+    result: dict[str, Any]
+    epoch: EpochResult
+    teachers: Mapping[str, Any]
+
+
+def distill_to_directory(
+    config: Config,
+    out: str | Path | None = None,
+    *,
+    studies: str | Path = "studies",
+    device: str = "auto",
+    resume: str | Path | None = None,
+    on_interrupt: Callable[[Path], None] | None = None,
+) -> DistilledRun:
+    """Distills one student and writes it with its settings, checkpoint and metrics to a folder.
+
+    Args:
+        config: Settings of the run.
+        out: The folder; by default `<studies>/runs/<hash of the settings>`.
+        studies: The folder of all results; teachers are kept in its folder `teachers`.
+        device: `auto`, or a device of torch.
+        resume: A checkpoint of the same run to continue at.
+        on_interrupt: Called with the path of the checkpoint if the training is interrupted after its first epoch.
+
+    Returns:
+        The folder and what was measured.
+
+    Raises:
+        ConfigError: If the settings cannot be used, or the run has completed already.
+        DataError: If data, teachers or checkpoint cannot be read, or another run lies in the folder.
+        DivergedError: If a loss is not finite.
+    """
+    folder = _claim_folder(Path(out or default_folder(studies, config)), config)
+    if resume:
+        read_checkpoint(Path(resume))  # a bad one is refused before teachers are trained
+    data, ensemble = load_inputs(config, studies, device)
+    if out is None:
+        folder = _claim_folder(default_folder(studies, config, data.identity), config)
+    _check_same(folder, data, ensemble)
+    distiller = distill(config, ensemble, data, resume=resume)
+    write_text(folder / "config.yaml", to_yaml(config))
+    epoch = None
+    try:
+        with progress("student", config.training.epochs) as advance:
+            for epoch in distiller:
+                if epoch.last:
+                    metadata = student_metadata(config, data, ensemble.identity)
+                    save_weights(folder / STUDENT_FILE, distiller.student(), metadata)
+                distiller.save_checkpoint(folder / CHECKPOINT)
+                advance(epoch.number, f"validation NLL {epoch.val['nll']:.4f}")
+    except KeyboardInterrupt:
+        if on_interrupt and (folder / CHECKPOINT).exists():
+            on_interrupt(folder / CHECKPOINT)
+        raise
+    if epoch is None:
+        raise ConfigError(f"{resume}: this run has already completed; its student is stored next to the checkpoint")
+    with reproducibly(config.training.threads):
+        examiner = Examiner(ensemble, data, data.validation)
+        student, teachers = examiner.student(distiller.student()), examiner.teachers()
+    suspicious = metric_warnings(data, student, teachers)
+    result = {
+        "config_hash": config.hash,
+        "ensemble_hash": ensemble.identity,
+        "data_hash": data.identity,
+        "epochs": epoch.number,
+        "loss": epoch.loss,
+        "val": student,
+        "subnetworks": epoch.subnetworks,
+        "teachers": teachers,
+        "warnings": [warning.as_row() for warning in (*suspicious, *ensemble.warnings, *data.warnings)],
+        "student": str(folder / STUDENT_FILE),
+        "version": __version__,
+        "torch": torch.__version__,
+        "device": data.train.images.device.type,
+    }
+    write_json(folder / "result.json", result)
+    return DistilledRun(folder, result, epoch, teachers)
+
+
+def _claim_folder(out: Path, config: Config) -> Path:
+    """The folder of a run. Raises DataError if another run lies there: nothing is overwritten."""
+    if (out / STUDENT_FILE).exists() or (out / "config.yaml").exists():
+        theirs = load_config(out / "config.yaml").hash if (out / "config.yaml").exists() else "unknown"
+        if theirs != config.hash:
+            raise DataError(f"{out}: another student is there (settings {theirs}); choose another folder with --out")
+    return writable_folder(out)
+
+
+def _check_same(out: Path, data: Data, ensemble: Ensemble) -> None:
+    """Raises DataError if the folder has a student of the same settings from other images or other teachers."""
+    if not (out / STUDENT_FILE).exists():
+        return
+    theirs = read_metadata(out / STUDENT_FILE)
+    for what, mine in (("data", data.identity), ("ensemble", ensemble.identity)):
+        if theirs.get(what) != mine:
+            raise DataError(
+                f"{out}: a student of the same settings is there, made with other {what} "
+                f"({theirs.get(what)}, now {mine}); choose another folder with --out"
+            )

@@ -1,0 +1,1 @@
+"""What every other part stands on: files, weights, randomness, devices, secrets, messages. Imports no other part."""

@@ -1,0 +1,1 @@
+"""Settings classes, their validation with messages for people, and the YAML loader."""

@@ -1,0 +1,219 @@
+"""Errors in settings as issues a user can act on, and the table of all settings; both read the fields themselves."""
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails, PydanticUndefined
+
+from ensdistill.errors import ConfigError, ConfigIssue, SettingError
+from ensdistill.settings.base import Settings
+
+T = TypeVar("T", bound=Settings)
+
+_COMPARISONS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+_TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
+UNKNOWN = "extra_forbidden"  # code of an issue: there is no such setting
+_MUST_BE = {  # pydantic's types of error, which are the codes of issues
+    "int_type": _TYPES["int"],
+    "int_from_float": _TYPES["int"],
+    "float_type": _TYPES["float"],
+    "bool_type": _TYPES["bool"],
+    "string_type": _TYPES["str"],
+    "list_type": "a list",
+    "dict_type": "a mapping of names to values",
+    "model_type": "a mapping of names to values",
+    "model_attributes_type": "a mapping of names to values",
+}
+
+
+def validate(model: type[T], tree: Mapping[str, Any]) -> T:
+    """The settings of one class. Raises ConfigError with all that is wrong: name, rule, value, way out."""
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError([_issue(model, tree, detail) for detail in error.errors()]) from None
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that looks most like this one, if any does."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return close[0] if close else None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting as the help shows it."""
+
+    name: str
+    kind: str  # the piece it belongs to, empty if to every one
+    default: str
+    limits: str
+    sentence: str
+
+
+def settings_table(model: type[BaseModel], prefix: str = "") -> Iterator[Row]:
+    """Every setting below a settings class: name, default, range and sentence, read off the fields."""
+    for name, field in model.model_fields.items():
+        pieces = pieces_of(field)
+        if not pieces or get_origin(field.annotation) is list:
+            yield Row(f"{prefix}{name}", "", _default(field), limits_of(field), field.description or "")
+            continue
+        if any("kind" in piece.model_fields for piece in pieces):
+            kinds = " | ".join(kind_of(piece) for piece in pieces)
+            default = getattr(field.default, "kind", "")
+            yield Row(f"{prefix}{name}.kind", "", default, kinds, field.description or "")
+        for piece in pieces:
+            kind = kind_of(piece) if len(pieces) > 1 else ""
+            for row in settings_table(piece, f"{prefix}{name}."):
+                if row.name != f"{prefix}{name}.kind":
+                    yield Row(row.name, row.kind or kind, row.default, row.limits, row.sentence)
+
+
+def settings_help(model: type[BaseModel], title: str) -> str:
+    """Every setting below a settings class with its default, range and sentence, as text below a title."""
+    lines = [title]
+    for row in settings_table(model):
+        kind = f" [{row.kind}]" if row.kind else ""
+        limits = f"; {row.limits}" if row.limits else ""
+        lines.append(f"  {row.name}{kind} = {row.default}{limits}\n      {row.sentence}")
+    return "\n".join(lines)
+
+
+def pieces_of(field: FieldInfo) -> list[type[BaseModel]]:
+    """The settings classes that a field may hold; empty for a plain value."""
+    options = [field.annotation, *get_args(field.annotation)]
+    if get_origin(field.annotation) is list and get_args(options[1]):  # of pieces told apart by their kind
+        options = list(get_args(get_args(options[1])[0]))
+    return [option for option in options if isinstance(option, type) and issubclass(option, BaseModel)]
+
+
+def kind_of(piece: type[BaseModel]) -> str:
+    """The name that selects this piece in YAML."""
+    kind = piece.model_fields.get("kind")
+    return str(kind.default) if kind else ""
+
+
+def limits_of(field: FieldInfo) -> str:
+    """The range or the choices of a plain field, in words."""
+    if get_origin(field.annotation) is Literal:
+        return " | ".join(str(choice) for choice in get_args(field.annotation))
+    bounds = [
+        f"{words} {getattr(limit, attribute):g}"
+        for limit in field.metadata
+        for attribute, words in _COMPARISONS.items()
+        if hasattr(limit, attribute)
+    ]
+    return ", ".join(bounds) or _TYPES.get(getattr(field.annotation, "__name__", ""), "")
+
+
+def _default(field: FieldInfo) -> str:
+    if field.default is PydanticUndefined:
+        return "required"
+    return f"{field.default:.4g}" if isinstance(field.default, float) else str(field.default)
+
+
+def _issue(model: type[BaseModel], tree: Mapping[str, Any], detail: ErrorDetails) -> ConfigIssue:
+    """One of pydantic's errors."""
+    place, holder = _place(model, tree, detail["loc"])
+    path, value = tuple(place), detail["input"]
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind == UNKNOWN:
+        return _unknown(model, holder, path)
+    if kind == "missing":
+        return ConfigIssue(path, "must be given", code=kind)
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        known, path = _kinds(holder, path), (*path, "kind")
+        if isinstance(value, Mapping) and "kind" not in value:
+            return ConfigIssue(path, f"must be given ({', '.join(known)})", code="missing")
+        return _none_of(path, value.get("kind") if isinstance(value, Mapping) else value, known)
+    if kind == "literal_error":
+        expected = str(context["expected"]).replace("'", "").replace(" or ", ", ")
+        return _none_of(path, value, expected.split(", "))
+    if kind == "value_error":
+        error = context["error"]
+        return error.issue.below(*path) if isinstance(error, SettingError) else ConfigIssue(path, str(error), code=kind)
+    if kind in _MUST_BE:
+        hint = f"did you mean {{kind: {value}}}?" if value in _kinds(holder, path) else None
+        return ConfigIssue(path, f"must be {_MUST_BE[kind]}, not {{value}}", value, hint, kind)
+    if kind in ("too_short", "too_long"):
+        most, bound = ("least", "min_length") if kind == "too_short" else ("most", "max_length")
+        values = "value" if context[bound] == 1 else "values"
+        return ConfigIssue(path, f"must have at {most} {context[bound]} {values}, not {{value}}", value, code=kind)
+    message = detail["msg"].replace("Input should be", "must be").replace("String should", "must")
+    return ConfigIssue(path, f"{message}, not {{value}}", value, code=kind)
+
+
+def _unknown(model: type[BaseModel], holder: type[BaseModel] | None, path: Sequence[str]) -> ConfigIssue:
+    """A setting that does not exist: with the kinds that have it, the same name elsewhere, or a near one beside it."""
+    known = list(holder.model_fields) if holder else []
+    rule = "no such setting" + (f" of {kind_of(holder)}" if holder and kind_of(holder) else "")
+    same = [row for row in settings_table(model) if row.name == ".".join(path)]
+    if kinds := [row.kind for row in same if row.kind]:
+        return ConfigIssue(tuple(path), f"{rule} (it belongs to {', '.join(kinds)})", code=UNKNOWN)
+    if same:  # a dotted name
+        *outer, last = path[-1].split(".")
+        nested = f"write it as {': {'.join(outer)}: {{{last}: ...{'}' * len(outer)}"
+        return ConfigIssue(tuple(path), rule, hint=nested, code=UNKNOWN)
+    dotted = [row.name for row in settings_table(model)] if "." in path[-1] else []
+    if near := nearest(".".join(path), dotted) or elsewhere(model, path) or nearest(path[-1], known):
+        return ConfigIssue(tuple(path), rule, hint=did_you_mean(near), code=UNKNOWN)
+    return ConfigIssue(tuple(path), f"{rule} (there are {', '.join(known)})", code=UNKNOWN)
+
+
+def elsewhere(model: type[BaseModel], path: Sequence[str]) -> str | None:
+    """The shortest dotted name of a setting that ends as this path does, one in the same section if there is one."""
+    found = (row.name for row in settings_table(model) if row.name.split(".")[-1] == path[-1])
+    return min(found, key=lambda name: (not name.startswith(f"{path[0]}."), len(name)), default=None)
+
+
+def _none_of(path: tuple[str, ...], value: Any, known: Sequence[str]) -> ConfigIssue:
+    rule = f"{{value}} is none of {', '.join(known)}"
+    return ConfigIssue(path, rule, value, did_you_mean(nearest(str(value), known)), "literal_error")
+
+
+def did_you_mean(name: str | None) -> str | None:
+    """Returns the hint that points to a name, or None without one."""
+    return f"did you mean {name}?" if name else None
+
+
+def _kinds(holder: type[BaseModel] | None, path: Sequence[str]) -> list[str]:
+    """The kinds of pieces that the setting at a path may hold, itself or in its list."""
+    fields = holder.model_fields if holder else {}
+    field = next((fields[part] for part in reversed(path) if part in fields), None)
+    return [kind for piece in pieces_of(field) if (kind := kind_of(piece))] if field else []
+
+
+def _place(
+    model: type[BaseModel], tree: Any, location: tuple[int | str, ...]
+) -> tuple[list[str], type[BaseModel] | None]:
+    """The dotted path of a fault (without pydantic's own marks of unions) and the settings class that holds it."""
+    path: list[str] = []
+    holder: type[BaseModel] | None = model
+    options: list[type[BaseModel]] = []  # what the value at the path so far may be
+    named = False  # whether the next part is a free name or number, as in a mapping or list of settings
+    for part in location:
+        is_key = isinstance(tree, Mapping) and part in tree
+        chosen = [option for option in options if kind_of(option) == part and not is_key]
+        if chosen:
+            holder, options = chosen[0], []
+            continue
+        if path and (isinstance(tree, str | int | float) or (tree is None and str(part).startswith("literal["))):
+            continue  # nothing lies below a plain value: pydantic's own mark of one member of a union
+        path.append(str(part))
+        inside = isinstance(tree, Mapping) or (isinstance(tree, list) and isinstance(part, int) and part < len(tree))
+        tree = (tree.get(part) if isinstance(tree, Mapping) else tree[part]) if inside else None
+        if named:
+            named = False
+            continue
+        if options:
+            holder, options = options[0], []
+        field = holder.model_fields.get(str(part)) if holder else None
+        if field is not None:
+            options, named = pieces_of(field), get_origin(field.annotation) in (dict, list)
+        elif part != location[-1]:
+            holder = None
+    return path, holder

@@ -1,0 +1,1 @@
+"""Trains one student, or the teachers: step, loop, checkpoint."""

@@ -1,0 +1,85 @@
+"""What must hold of teachers before anything is distilled from them: their outputs on real images."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ensdistill.data import Data, Split
+from ensdistill.errors import ConfigIssue, DataError
+from ensdistill.models.probe import are_probabilities
+from ensdistill.runtime.modes import evaluating
+
+IMAGES = 256  # of each part, evenly spread: folders hold their images by class
+ABSURD = 100.0  # nats; the NLL of a network that says p(label) = e^-100 in the mean
+
+
+def check_teachers(networks: Sequence[nn.Module], names: Sequence[str], data: Data) -> tuple[ConfigIssue, ...]:
+    """Returns what seems wrong with the outputs of teachers on some training and validation images.
+
+    Args:
+        networks: Each maps images (B,C,H,W) to logits (B,classes); in evaluation mode.
+        names: What messages call them.
+        data: The images.
+
+    Raises:
+        DataError: Outputs that are no numbers, probabilities in place of logits, or an absurd NLL.
+    """
+    parts = [_some(part) for part in (data.train, data.validation) if len(part)]
+    images, labels = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+    found = [_check(_outputs(network, images), labels, name) for network, name in zip(networks, names, strict=True)]
+    return tuple(issue for issue in found if issue)
+
+
+def check_numbers(networks: Sequence[nn.Module], split: Split, size: int = 1000) -> None:
+    """Raises DataError if outputs of a teacher on a split are no numbers: a diverged student is not to blame then."""
+    for m, network in enumerate(networks):
+        for start in range(0, len(split), size):
+            if not _are_numbers(_outputs(network, split[slice(start, start + size)][0])):
+                raise DataError(
+                    f"teacher {m}: its outputs for some training images are not numbers (NaN or infinite); train it "
+                    "again, or leave it out"
+                )
+
+
+def _check(outputs: Tensor, labels: Tensor, name: str) -> ConfigIssue | None:
+    if not _are_numbers(outputs):
+        bad = int((~_rows_of_numbers(outputs)).sum())
+        raise DataError(
+            f"{name}: its outputs for {bad} of {len(outputs)} images are not numbers (NaN or infinite); train it "
+            "again, or leave it out"
+        )
+    if are_probabilities(outputs):
+        raise DataError(
+            f"{name}: its outputs are probabilities (from 0 to 1, with the sum 1), not logits; leave out its softmax"
+        )
+    nll = float(nn.functional.cross_entropy(outputs.double(), labels, reduction="none").clamp(max=1e6).mean())
+    if nll > ABSURD:
+        raise DataError(
+            f"{name}: its NLL on real images is {nll:,.0f} nats; check mean and std of a file, or train it again at a "
+            "lower teachers.training.lr"
+        )
+    if len(outputs) > 1 and bool(((outputs >= 0) & (outputs <= 1)).all()):
+        rule = f"outputs of {name} are all from 0 to 1, as those of a sigmoid are, and are taken for logits"
+        return ConfigIssue(("teachers",), rule, hint="let the network return what is before its last activation")
+    return None
+
+
+def _some(split: Split) -> tuple[Tensor, Tensor]:
+    index = torch.linspace(0, len(split) - 1, min(IMAGES, len(split))).round().long()
+    return split[index.to(split.images.device)]
+
+
+def _outputs(network: nn.Module, images: Tensor) -> Tensor:
+    with evaluating(network), torch.no_grad():
+        logits: Tensor = network(images)
+    return logits
+
+
+def _are_numbers(outputs: Tensor) -> bool:
+    return bool(_rows_of_numbers(outputs).all())
+
+
+def _rows_of_numbers(outputs: Tensor) -> Tensor:
+    """Of which images there is a probability of each class: a class may be ruled out by -inf, but not all."""
+    return ~outputs.log_softmax(-1).isnan().any(-1)

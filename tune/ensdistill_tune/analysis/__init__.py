@@ -1,0 +1,1 @@
+"""What the trials show: replication, statistics, test evaluation, importance, tables of results."""

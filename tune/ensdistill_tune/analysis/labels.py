@@ -1,0 +1,32 @@
+"""How trials and the subjects of results are called in tables, figures and sentences. No code reads a label."""
+
+from collections.abc import Sequence
+
+from ensdistill.evaluation.tables import TEACHER_MEAN, ensemble_label
+from ensdistill_tune.records.result_rows import Subject, TestMetrics
+from ensdistill_tune.records.trial_record import TrialRecord
+
+
+def trial_label(trial: TrialRecord) -> str:
+    """Returns `baseline kd` or `024`."""
+    return f"baseline {trial.baseline}" if trial.baseline else f"{trial.number:03d}"
+
+
+def label_of(subject: Subject, trials: Sequence[TrialRecord], teachers: int) -> str:
+    """Returns how a subject is called in tables and figures.
+
+    Args:
+        subject: A row.
+        trials: Trials of the study, among them that of the subject.
+        teachers: Number of teachers of the ensemble.
+    """
+    if subject.kind == "candidate":
+        return trial_label(next(trial for trial in trials if trial.number == subject.trial))
+    return TEACHER_MEAN if subject.kind == "teacher_mean" else ensemble_label(teachers)
+
+
+def labelled(
+    rows: Sequence[TestMetrics], trials: Sequence[TrialRecord], teachers: int
+) -> dict[str, list[dict[str, float]]]:
+    """Returns the metrics of each row by the label of its subject."""
+    return {label_of(row, trials, teachers): row.metrics for row in rows}

@@ -1,0 +1,115 @@
+"""Confirmation: the best few and the baselines again with fresh seeds, so that luck with one seed wins nothing.
+
+The winner is chosen here, by its mean over seeds on validation; then, once, the test images are looked at.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from ensdistill_tune.analysis.labels import trial_label
+from ensdistill_tune.analysis.statistics import compare
+from ensdistill_tune.records.trial_record import TrialRecord, ranked
+from ensdistill_tune.search.pareto import front, minimised, spread
+from ensdistill_tune.study.study_config import Study
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One trial of the search and its repeats, by seed."""
+
+    trial: TrialRecord
+    repeats: Sequence[TrialRecord]
+
+    def values(self, metric: str) -> list[float]:
+        """The metric at the end of every repeat, by seed."""
+        return [repeat.last[metric] for repeat in self.repeats]
+
+    def mean(self, metric: str) -> float:
+        """Its mean over seeds."""
+        return fmean(self.values(metric))
+
+    def best(self, metric: str, mode: str) -> TrialRecord:
+        """Its best repeat; of equals the first."""
+        return ranked(self.repeats, metric, mode)[0]
+
+    @property
+    def label(self) -> str:
+        """`baseline kd` or `024`."""
+        return trial_label(self.trial)
+
+
+def plan(trials: Sequence[TrialRecord], study: Study) -> list[tuple[TrialRecord, int]]:
+    """What is to be run again, with which seeds: the best few searched trials and every baseline that ran to its end.
+
+    The fresh seeds are the next after those of the search. All candidates share them, so that they can be compared in
+    pairs.
+    """
+    if not study.confirm.best:
+        return []
+    order, seed = _unlike(ranked(trials, study.objective, study.mode)), study.last_seed
+    chosen = _best([t for t in order if not t.baseline], study) + [t for t in order if t.baseline]
+    return [(trial, seed + 1 + k) for k in range(study.confirm.seeds) for trial in chosen]
+
+
+def _unlike(order: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The trials without those whose settings are those of a baseline or of one before."""
+    first = {trial.config_hash: trial for trial in (*reversed(order), *(t for t in order if t.baseline))}
+    return [trial for trial in order if first[trial.config_hash] is trial or trial.baseline]
+
+
+def _best(order: list[TrialRecord], study: Study) -> list[TrialRecord]:
+    """The best few; of several objectives the best in the first one, and others spread over the Pareto front."""
+    if not study.against:
+        return order[: study.confirm.best]
+    return [order[n] for n in spread(points(order, study), study.confirm.best)]
+
+
+def points(trials: Sequence[TrialRecord], study: Study) -> list[tuple[float, ...]]:
+    """The objectives of finished trials, less being better in all of them."""
+    return [minimised([trial.last[name] for name in study.objectives], study.modes) for trial in trials]
+
+
+def candidates(trials: Sequence[TrialRecord], repeats: Sequence[TrialRecord], study: Study) -> list[Candidate]:
+    """Each trial of the plan with its repeats, best mean first. One with a repeat that failed, or that has not run, is
+
+    left out: it cannot be relied upon.
+    """
+    done = {(repeat.confirms, repeat.seed): repeat for repeat in repeats if repeat.state == "finished"}
+    wanted: dict[int, list[TrialRecord | None]] = {}
+    for trial, seed in plan(trials, study):
+        wanted.setdefault(trial.number, []).append(done.get((trial.number, seed)))
+    by_number = {trial.number: trial for trial in trials}
+    whole = {number: [repeat for repeat in own if repeat] for number, own in wanted.items() if all(own)}
+    sign = -1 if study.mode == "max" else 1
+    found = [Candidate(by_number[number], own) for number, own in whole.items()]
+    return sorted(found, key=lambda c: (sign * c.mean(study.objective), c.trial.number))
+
+
+def candidates_on_the_front(order: Sequence[Candidate], study: Study) -> list[Candidate]:
+    """Those that no other one is better than in the means of all objectives; none if there is but one objective."""
+    means = [minimised([c.mean(name) for name in study.objectives], study.modes) for c in order]
+    return [order[n] for n in front(means)] if study.against and order else []
+
+
+def verdict(order: Sequence[Candidate], metric: str, mode: str) -> str:
+    """The winner against the best baseline in one plain sentence."""
+    winner = order[0]
+    baseline = next((c for c in order if c.trial.baseline), None)
+    if baseline is None:
+        return f"{winner.label} is the best of {len(order)} candidates; no baseline was confirmed beside it"
+    if all(c.trial.baseline for c in order):
+        return f"{winner.label} is the best of {len(order)} candidates; no searched settings were confirmed beside it"
+    if winner is baseline:
+        seeds = len(winner.repeats)
+        return f"no searched settings beat {baseline.trial.baseline} as published in the mean of {seeds} seeds"
+    among = sum(not c.trial.baseline for c in order)
+    c = compare(winner.values(metric), baseline.values(metric), mode, among)
+    name = metric.removeprefix("val/")
+    interval = f"95 % interval {c.low:+.4f} to {c.high:+.4f}"
+    figures = f"better in {c.wins} of {c.pairs} seeds, {name} {c.difference:+.4f}, {interval}"
+    if c.distinguishable:
+        return f"{winner.label} is better than {baseline.trial.baseline} as published: {figures}"
+    if c.low > 0 or c.high < 0:
+        figures += f" ({c.sure_low:+.4f} to {c.sure_high:+.4f} by Student's t, as it was chosen among {among})"
+    return f"{winner.label} is not distinguishable from {baseline.trial.baseline} as published: {figures}"

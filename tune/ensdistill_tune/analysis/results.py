@@ -1,0 +1,145 @@
+"""All that a report is made from, read from the files of one study; nothing is trained or evaluated anew."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ensdistill.errors import ConfigIssue, DataError
+from ensdistill.evaluation.evaluator import Row
+from ensdistill.evaluation.tables import Metrics, summarize_teachers, teacher_rows
+from ensdistill.runtime.command_line import Option, command_line
+from ensdistill.settings.validation import validate
+from ensdistill_tune.analysis.importance import Importance, importance
+from ensdistill_tune.analysis.labels import labelled
+from ensdistill_tune.analysis.replication import Candidate
+from ensdistill_tune.records.event_log import read_journal
+from ensdistill_tune.records.events import TestEvaluated
+from ensdistill_tune.records.result_rows import Diagnostics, TestMetrics
+from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.records.trial_record import TrialRecord, ranked
+from ensdistill_tune.study.study_config import Study
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One study as it stands: over, interrupted or still at work."""
+
+    name: str
+    study: Study
+    summary: Mapping[str, Any]  # study.json
+    trials: Sequence[TrialRecord]  # baselines and searched ones, by number
+    repeats: Sequence[TrialRecord] = ()  # those of the confirmation
+    confirmed: Sequence[Candidate] = ()  # best mean first; empty without a confirmation that is over
+    tested: Sequence[TestMetrics] = ()  # the last look at the test images
+    looks: int = 1  # how often these were looked at, for other students each time
+    portraits: Diagnostics | None = None  # portraits.json
+    studies: Path = Path("studies")  # the folder of all studies
+
+    @property
+    def order(self) -> list[TrialRecord]:
+        """Trials that ran to their end, best first."""
+        return ranked(self.trials, self.study.objective, self.study.mode)
+
+    @property
+    def searched(self) -> list[TrialRecord]:
+        """The trials without the baselines, by number."""
+        return [trial for trial in self.trials if trial.searched]
+
+    @property
+    def teachers(self) -> dict[str, Metrics]:
+        """On validation images: the ensemble, and one teacher in the mean; empty before teachers are trained."""
+        return teacher_rows(self.summary.get("teachers", {}))
+
+    @property
+    def teachers_beside(self) -> tuple[Metrics, Metrics] | None:
+        """The ensemble and one teacher in the mean: on the test images if these were looked at, or else on validation.
+
+        None before teachers are trained.
+        """
+        if self.tested and self.confirmed:
+            of = {row.kind: row.metrics[0] for row in self.tested if row.kind != "candidate"}
+            return of["ensemble"], of["teacher_mean"]
+        known = summarize_teachers(self.summary.get("teachers", {}))
+        return (known.ensemble, known.mean) if known else None
+
+    def tested_of(self, candidate: Candidate) -> Sequence[Row]:
+        """Metrics of a candidate on the test images, one row a seed; empty if it was not looked at there."""
+        mine = (row.metrics for row in self.tested if row.kind == "candidate" and row.trial == candidate.trial.number)
+        return next(mine, [])
+
+    @property
+    def tested_rows(self) -> Mapping[str, Sequence[Row]]:
+        """Metrics on the test images, one row a seed, by label."""
+        return labelled(self.tested, self.trials, self.ensemble_size)
+
+    @property
+    def ensemble_size(self) -> int:
+        """How many teachers there are."""
+        return len(self.summary.get("teachers", {}).get("members", []))
+
+    @property
+    def warnings(self) -> list[ConfigIssue]:
+        """What seems wrong with students, teachers and images, in this order."""
+        return [ConfigIssue.from_row(row) for row in self.summary.get("warnings", [])]
+
+    def command(self, name: str, *options: Option) -> str:
+        """A command about this study, to be typed where the study was launched."""
+        return command_line("ensdistill-tune", name, self.name, options=options, studies=self.studies)
+
+    @property
+    def looked(self) -> str:
+        """`looked at once`, or how often: with every look the images choose a little more."""
+        return "looked at once" if self.looks < 2 else f"looked at {self.looks} times"
+
+    @property
+    def fell_out(self) -> list[TrialRecord]:
+        """The trials of the confirmation that is over of which a repeat failed, so that they are no candidates."""
+        failed = {repeat.confirms for repeat in self.repeats if repeat.state == "failed"}
+        failed -= {candidate.trial.number for candidate in self.confirmed}
+        return [trial for trial in self.trials if trial.number in failed] if self.confirmed else []
+
+    @cached_property
+    def importance(self) -> list[Importance]:
+        """Which settings mattered, the most important first; seconds for a thousand trials, and found once."""
+        return importance(self.trials, self.study)
+
+
+def read_facts(home: Path) -> Facts:
+    """Reads a study's folder. Raises DataError if there is no study, or one that has not begun."""
+    folder = StudyFolder(home)
+    summary = folder.read_summary()
+    study = validate(Study, summary["study"])
+    if not folder.journal.exists():
+        raise DataError(f"{home}: no trial has begun yet, so there is nothing to report")
+    records = folder.read_trials()
+    looks = sum(isinstance(event, TestEvaluated) for event in read_journal(folder.journal))
+    trials = [trial for trial in records if trial.confirms is None]
+    repeats = [trial for trial in records if trial.confirms is not None]
+    confirmation = _read(home / "confirmation.json")
+    confirmed = [_candidate(row, trials, repeats) for row in confirmation.get("candidates", [])]
+    tested = [TestMetrics.model_validate(row) for row in confirmation.get("test", [])]
+    drawn = _read(home / "portraits.json")
+    portraits = Diagnostics.model_validate(drawn) if drawn else None
+    return Facts(home.name, study, summary, trials, repeats, confirmed, tested, looks, portraits, home.parent)
+
+
+def _candidate(row: Mapping[str, Any], trials: Sequence[TrialRecord], repeats: Sequence[TrialRecord]) -> Candidate:
+    """One candidate as confirmation.json has it: a study that is being extended has another plan by now."""
+    trial = next(trial for trial in trials if trial.number == row["trial"])
+    own = {repeat.seed: repeat for repeat in repeats if repeat.confirms == trial.number}
+    return Candidate(trial, [own[seed] for seed in row["seeds"]])
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """The content of a JSON file that may not be there yet."""
+    try:
+        content: dict[str, Any] = json.loads(file.read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        again = command_line("ensdistill-tune", "resume", file.parent.name, studies=file.parent.parent)
+        raise DataError(f"{file}: damaged; `{again}` writes it again") from error
+    return content

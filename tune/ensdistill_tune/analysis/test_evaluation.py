@@ -1,0 +1,142 @@
+"""The one look at the test images: confirmed winner, baselines and teachers, after everything is decided."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import stdev
+from typing import Literal
+
+from torch import nn
+
+from ensdistill.data import Data, load_test
+from ensdistill.evaluation.evaluator import Examiner, Row
+from ensdistill.evaluation.tables import summarize_teachers
+from ensdistill.methods.members import Ensemble
+from ensdistill.runtime.files import write_json
+from ensdistill.runtime.randomness import reproducibly
+from ensdistill.runtime.weights import STUDENT_FILE, load_weights
+from ensdistill.training.loop import new_student
+from ensdistill_tune.analysis.replication import Candidate, verdict
+from ensdistill_tune.metric_names import confirmed_metric
+from ensdistill_tune.records.events import TestEvaluated
+from ensdistill_tune.records.result_rows import Diagnostics, NetworkDiagnostics, TestMetrics
+from ensdistill_tune.records.trial_record import METRICS, TrialRecord, ranked
+from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_state import Progress
+
+
+def final_test(
+    progress: Progress, order: Sequence[Candidate], data: Data, ensemble: Ensemble, *, look_again: bool
+) -> TestEvaluated | None:
+    """The winner and every baseline on the test images, then the teachers. Nothing may be chosen by this.
+
+    order: the confirmed candidates, best first. Temperatures are fitted on validation. The look is written down: the
+    same students give the same answer from the journal, and others are refused (None) unless `look_again` says so.
+    """
+    chosen = [order[0], *(c for c in order[1:] if c.trial.baseline)]
+    who = [[c.trial.number, *(repeat.seed for repeat in c.repeats)] for c in chosen]
+    before = [event for event in progress.past if isinstance(event, TestEvaluated)]
+    for event in before:
+        if event.who == who:
+            return event
+    if before and not look_again:
+        return None
+    results, diagnostics = _look(progress, chosen, data, ensemble)
+    look = TestEvaluated(who=who, results=results, diagnostics=diagnostics)
+    progress.append_event(look)
+    return look
+
+
+def _look(
+    progress: Progress, chosen: Sequence[Candidate], data: Data, ensemble: Ensemble
+) -> tuple[list[TestMetrics], Diagnostics]:
+    config = progress.study.fixed_config
+    test = load_test(config.data).to(data.train.images.device)
+    with reproducibly(config.training.threads):
+        examiner = Examiner(ensemble.to(data.train.images.device), data, test)
+        rows = [_tested(c, [examiner.student(_student(progress, data, r)) for r in c.repeats]) for c in chosen]
+        if known := summarize_teachers(examiner.teachers()):
+            rows.append(TestMetrics(kind="ensemble", metrics=[dict(known.ensemble)]))
+            rows.append(TestMetrics(kind="teacher_mean", metrics=[dict(known.mean)]))
+        return rows, _diagnostics("test", progress, chosen, data, examiner)
+
+
+def _tested(candidate: Candidate, metrics: list[Row]) -> TestMetrics:
+    return TestMetrics(kind="candidate", trial=candidate.trial.number, metrics=metrics)
+
+
+def portraits_on_validation(
+    progress: Progress, order: Sequence[Candidate], data: Data, ensemble: Ensemble
+) -> Diagnostics:
+    """The portraits of a study that has not looked at the test images, of the best trial and the baselines."""
+    study = progress.study
+    trials = ranked(progress.searched, study.objective, study.mode)
+    alone = [Candidate(trial, [trial]) for trial in trials]
+    some = order or alone
+    chosen = [*some[:1], *(c for c in some[1:] if c.trial.baseline)]
+    with reproducibly(study.fixed_config.training.threads):
+        examiner = Examiner(ensemble.to(data.train.images.device), data, data.validation)
+        return _diagnostics("validation", progress, chosen, data, examiner)
+
+
+def _diagnostics(
+    split: Literal["test", "validation"],
+    progress: Progress,
+    chosen: Sequence[Candidate],
+    data: Data,
+    examiner: Examiner,
+) -> Diagnostics:
+    """Of each candidate the one student that ships, or would; then the ensemble."""
+    study = progress.study
+    drawn = examiner.portraits([_student(progress, data, c.best(study.objective, study.mode)) for c in chosen])
+    own = zip(chosen, drawn["networks"], strict=True)
+    networks = [NetworkDiagnostics(kind="candidate", trial=c.trial.number, **row) for c, row in own]
+    networks += [NetworkDiagnostics(kind="ensemble", **drawn["ensemble"])] if drawn["ensemble"] else []
+    return Diagnostics(split=split, images=drawn["images"], teachers=drawn["teachers"], networks=networks)
+
+
+def write_confirmation(
+    home: Path,
+    study: Study,
+    order: Sequence[Candidate],
+    tested: Sequence[TestMetrics],
+    earlier: Sequence[Sequence[TestMetrics]],
+) -> Path:
+    """confirmation.json: every candidate seed by seed on validation, the verdict, and the test metrics.
+
+    earlier: those of other students, if the images were looked at before and are not looked at again.
+    """
+    path = home / "confirmation.json"
+    rows = [
+        {
+            "trial": c.trial.number,
+            "baseline": c.trial.baseline,
+            "settings": dict(c.trial.sampled),
+            "changes": c.trial.changes,
+            "seeds": [repeat.seed for repeat in c.repeats],
+            "validation": {name: c.values(name) for name in METRICS},
+        }
+        for c in order
+    ]
+    write_json(
+        path,
+        {
+            "verdict": verdict(order, study.objective, study.mode),
+            "candidates": rows,
+            "test": [row.model_dump() for row in tested],
+            "earlier_test": [[row.model_dump() for row in some] for some in earlier],
+        },
+    )
+    return path
+
+
+def confirmed_figures(candidate: Candidate) -> dict[str, float]:
+    """Mean and spread of a candidate over its seeds, as metrics of its run and, if it won, of the parent run."""
+    means = {confirmed_metric(name, "mean"): candidate.mean(name) for name in METRICS}
+    return means | {confirmed_metric(name, "sd"): stdev(candidate.values(name)) for name in METRICS}
+
+
+def _student(progress: Progress, data: Data, repeat: TrialRecord) -> nn.Module:
+    config = progress.study.config_of(repeat)
+    network = new_student(config, data).merged()
+    load_weights(progress.folder.trial(repeat.number) / STUDENT_FILE, network, data.train.images.device)
+    return network

@@ -1,0 +1,95 @@
+"""Warnings about the trials of a study, computed from their metrics.
+
+To add a rule about several trials: one function, and its name in `STUDY_RULES`. Rules about one student are those of
+`ensdistill.evaluation.plausibility`; here they judge the student that ships.
+"""
+
+from collections.abc import Callable, Sequence
+from statistics import fmean
+
+from ensdistill.errors import ConfigIssue
+from ensdistill.evaluation.plausibility import Metrics, TeacherMetrics, is_at_chance, student_warnings
+from ensdistill.evaluation.tables import summarize_teachers
+from ensdistill_tune.analysis.replication import candidates
+from ensdistill_tune.records.trial_record import TrialRecord, ranked
+from ensdistill_tune.study.study_config import Study
+
+StudyRule = Callable[[Study, Sequence[TrialRecord], TeacherMetrics, int], ConfigIssue | None]
+
+NO_DISTILLATION = "no distillation won"  # how the rules of these warnings begin
+WORSE = "worse than one teacher"
+
+
+def won_without_teachers(study: Study, order: Sequence[TrialRecord]) -> bool:
+    """Returns whether training on the labels alone is first in this order, and some other setting is in it."""
+    kinds = (study.config_of(trial).transfer.kind for trial in order)
+    return next(kinds, None) == "labels" and any(kind != "labels" for kind in kinds)
+
+
+def is_worse(rows: Sequence[Metrics], teacher: Metrics) -> bool:
+    """Returns whether the calibrated NLL of a setting, the mean of its rows, is above that of one teacher.
+
+    It is undefined, and the answer False, for students or teachers at chance or without that metric.
+    """
+    if not rows or is_at_chance(*rows) or is_at_chance(teacher) or not all("cnll" in row for row in (*rows, teacher)):
+        return False
+    return fmean(row["cnll"] for row in rows) > teacher["cnll"]
+
+
+def _no_distillation_won(study: Study, trials: Sequence[TrialRecord], _: TeacherMetrics, __: int) -> ConfigIssue | None:
+    order, rows = _standing(study, trials)
+    if not rows or is_at_chance(*rows) or not won_without_teachers(study, order):
+        return None
+    others = "every student that learned from teachers"
+    rule = f"{NO_DISTILLATION}: `labels` is at least as good on the validation images as {others}"
+    return ConfigIssue((), rule, hint="train students longer (training.epochs), or use better teachers")
+
+
+def _worse_than_one_teacher(
+    study: Study, trials: Sequence[TrialRecord], teachers: TeacherMetrics, _: int
+) -> ConfigIssue | None:
+    known, (__, rows) = summarize_teachers(teachers), _standing(study, trials)
+    if known is None or not is_worse(rows, known.mean):
+        return None
+    own, one = fmean(row["cnll"] for row in rows), known.mean["cnll"]
+    where = "on the validation images"
+    rule = f"{WORSE}: the best student has a calibrated NLL of {own:.4f} {where}, one teacher {one:.4f} in the mean"
+    hint = "train students longer (training.epochs), or use a larger network (model) or unlabelled images"
+    return ConfigIssue((), rule, hint=hint)
+
+
+def _standing(study: Study, trials: Sequence[TrialRecord]) -> tuple[list[TrialRecord], list[Metrics]]:
+    """The trials compared last, best first (the confirmed ones if there are any), and validation metrics of the best.
+
+    The metrics have one row a seed.
+    """
+    own, repeats = [t for t in trials if t.confirms is None], [t for t in trials if t.confirms is not None]
+    confirmed = candidates(own, repeats, study) if repeats else []
+    order = [candidate.trial for candidate in confirmed] or ranked(own, study.objective, study.mode)
+    best = confirmed[0].repeats if confirmed else order[:1]
+    return order, [_of_validation(trial) for trial in best]
+
+
+def _of_validation(trial: TrialRecord) -> Metrics:
+    return {name.removeprefix("val/"): value for name, value in trial.last.items() if name.startswith("val/")}
+
+
+STUDY_RULES: tuple[StudyRule, ...] = (_no_distillation_won, _worse_than_one_teacher)
+
+
+def trial_warnings(
+    study: Study, trials: Sequence[TrialRecord], best: TrialRecord | None, teachers: TeacherMetrics, classes: int
+) -> tuple[ConfigIssue, ...]:
+    """Returns what seems wrong with the students of a study, on validation images.
+
+    Args:
+        study: The study.
+        trials: All its trials so far: baselines, search and repeats.
+        best: The trial whose student ships, if a trial has run to its end.
+        teachers: What `Examiner.teachers` returned for the ensemble.
+        classes: Number of classes.
+    """
+    of_all = [issue for rule in STUDY_RULES if (issue := rule(study, trials, teachers, classes))]
+    if best is None:
+        return tuple(of_all)
+    return (*of_all, *student_warnings(_of_validation(best), teachers, classes))

@@ -1,0 +1,121 @@
+"""Any other terminal: the same picture of a study, read off its files while its process writes them."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+
+from ensdistill.settings.validation import validate
+from ensdistill_tune.console.live import Lately
+from ensdistill_tune.console.snapshot import Picture, epoch_of
+from ensdistill_tune.records.event_log import check_format, read_event
+from ensdistill_tune.records.events import EpochReported, Event, SessionStarted, TrialEnded
+from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.records.trial_record import UNDER_WAY, Trials, follow, sure
+from ensdistill_tune.study.study_config import Study
+
+TEACHERS = UNDER_WAY[0]  # the state in which no trial runs yet, or yet again
+TICK_SECONDS = 1.0  # between two looks
+
+
+class Outside:
+    """The study of any process, read off its files; of the journal only what is new since the last look.
+
+    resume: the command that goes on with it.
+    """
+
+    def __init__(self, folder: StudyFolder, resume: str) -> None:
+        self.folder, self.resume = folder, resume
+        self._study = validate(Study, folder.read_summary()["study"])
+        self._epochs = self._study.epochs
+        self._read, self._trials, self._lately = 0, Trials(), Lately()
+        self._before, self._began, self._last = 0.0, 0.0, 0.0  # seconds of earlier sessions; this one's first and last
+
+    def look(self) -> Picture:
+        """How the study stands. Raises DataError if its files are gone or damaged."""
+        summary = self.folder.read_summary()  # before the journal: what is over has all its events
+        for event in self._news():
+            self._apply(event)
+        at_work = summary["state"] in UNDER_WAY and summary["state"] != TEACHERS
+        now = time.time() if at_work else self._last
+        if not at_work:
+            self._interrupt()
+        trials = list(self._trials.values())
+        return Picture(
+            name=self.folder.path.name,
+            study=self._study,
+            epochs=self._epochs,
+            state=summary["state"],
+            seconds=self._before + now - self._began,
+            trials=trials,
+            planned=summary.get("replicates_planned", 0),
+            ended=tuple(reversed(self._lately.ended)),
+            resume=self.resume,
+            paces=self._lately.paces(now, trials) if at_work else (None, None),
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """The content of study.json as it would be now, and what else the picture shows of a study that runs."""
+        picture, objective = self.look(), self._study.objective
+        trials, epochs = picture.paces
+        running = [
+            {
+                "trial": t.number,
+                "name": t.name,
+                "epoch": epoch_of(t),
+                "epochs": self._epochs,
+                "value": t.last.get(objective),
+            }
+            for t in picture.open
+            if t.state == "running"
+        ]
+        return self.folder.read_summary() | {
+            "seconds": round(picture.seconds, 1),
+            "seconds_left": picture.seconds_left and round(picture.seconds_left, 1),
+            "rate": {"trials_per_minute": trials and 60 * trials, "epochs_per_second": epochs},
+            "running": running,
+        }
+
+    def _news(self) -> Iterator[Event]:
+        """Whole lines that nobody has seen; half a line is left until it is whole."""
+        with contextlib.suppress(FileNotFoundError), self.folder.journal.open("rb") as file:
+            file.seek(self._read)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                is_first, self._read = not self._read, self._read + len(line)
+                if is_first:
+                    check_format(self.folder.journal, line)
+                else:
+                    yield read_event(line, f"{self.folder.journal}, up to byte {self._read}")
+
+    def _apply(self, event: Event) -> None:
+        if isinstance(event, SessionStarted):
+            self._before, self._began = self._before + self._last - self._began, event.at
+            self._lately = Lately()
+            self._interrupt()
+        self._last = event.at
+        trial = follow(self._trials, event)
+        match event:
+            case EpochReported():
+                del sure(trial).epochs[:-1]  # nobody looks at the others, and a long study has many
+                self._lately.reported(event.at)
+            case TrialEnded():
+                self._lately.over(sure(trial), event.at)
+
+    def _interrupt(self) -> None:
+        for trial in self._trials.values():
+            trial.state = "interrupted" if trial.state == "running" else trial.state
+
+
+def watch(console: Console, study: Outside) -> None:
+    """Shows a study until it is over or Ctrl-C; the last picture stays on the screen."""
+    picture = study.look()
+    with contextlib.suppress(KeyboardInterrupt), Live(picture, console=console, auto_refresh=False) as shown:
+        while picture.state in UNDER_WAY:
+            time.sleep(TICK_SECONDS)
+            picture = study.look()
+            shown.update(picture, refresh=True)

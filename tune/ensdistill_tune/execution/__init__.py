@@ -1,0 +1,1 @@
+"""Runs trials and teachers: the planner, the worker, Ray and the inline executor."""

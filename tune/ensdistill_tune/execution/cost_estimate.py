@@ -1,0 +1,249 @@
+"""What a study will cost, from timed epochs of untrained networks: nothing is trained to its end, nothing is kept."""
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from math import ceil, inf
+from pathlib import Path
+from statistics import fmean, median
+
+import numpy as np
+import torch
+
+from ensdistill.config import Config
+from ensdistill.data import Data, Split, load_data
+from ensdistill.errors import ConfigError, DataError, EnsdistillError
+from ensdistill.methods.members import Ensemble
+from ensdistill.models import build
+from ensdistill.runtime.devices import pick_device
+from ensdistill.training.loop import check_student, distill
+from ensdistill.training.teachers import teacher_config, teacher_hash
+from ensdistill_tune.study.study_config import Resources, Study
+
+ENOUGH = 0.2  # seconds of training that are enough to tell how long an epoch takes
+PATIENCE = 10.0  # seconds after which no further kind of trial is timed
+DRAWS = 8  # random trials that speak for all searched ones
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of a study on this machine, in seconds of training, one network after the other. No trial is stopped early."""
+
+    epoch: float  # of a searched trial, in the mean over random ones
+    shortest_epoch: float  # of a trial, baselines included
+    longest_epoch: float
+    kinds: int  # trials that differ in what an epoch takes
+    kinds_timed: int  # the others count as long as the mean
+    teachers: float  # those that are not in the store yet
+    teachers_there: int
+    search: float
+    confirmation: float
+    side_by_side: int  # how many trials this machine can run at a time
+
+    @property
+    def total(self) -> float:
+        """Teachers one after the other, then trials side by side."""
+        return self.teachers + (self.search + self.confirmation) / max(1, self.side_by_side)
+
+
+def estimate(study: Study, studies: Path) -> tuple[Cost | None, str]:
+    """The cost and its words; no cost but the reason if no epoch can be timed here.
+
+    Raises DataError if the images cannot be read, ConfigError if they do not suffice for one of the trials.
+    """
+    config = study.fixed_config
+    if study.trial.gpu and not torch.cuda.is_available():
+        return None, "no estimate of cost: trials ask for a GPU (trial.gpu) and there is none here"
+    fetched = getattr(config.data, "download", False)
+    try:
+        data = load_data(config.data.model_copy(update={"download": False}) if fetched else config.data)
+    except DataError:
+        if fetched:
+            return None, "no estimate of cost: the images are not here yet (data.download fetches them at launch)"
+        raise
+    teachers, there = _teachers(config, data.to(pick_device("auto")), studies / "teachers")
+    cost = _cost(study, data.to("cuda" if study.trial.gpu else "cpu"), teachers, there)
+    return cost, _in_words(study, cost)
+
+
+def side_by_side(trial: Resources) -> int:
+    """How many trials run on this machine at a time; 0 if it cannot run one."""
+    gpus = torch.cuda.device_count() / trial.gpu if trial.gpu else inf
+    return int(min((os.cpu_count() or 1) / trial.cpu, gpus, trial.concurrency or inf))
+
+
+# --- what is timed ---------------------------------------------------------------------------------------------------
+
+
+def epoch_seconds(config: Config, ensemble: Ensemble, data: Data) -> float:
+    """How long an epoch of such a training takes: of all images, or of so many that it takes long enough, scaled up."""
+    steps, tried = len(data.train) // config.training.batch_size, 1
+    while (seconds := _timed(config, ensemble, _part(data, tried, config))) < ENOUGH and tried < steps:
+        tried = min(steps, max(2 * tried, int(tried * ENOUGH / seconds)))
+    return seconds * steps / tried
+
+
+def _timed(config: Config, ensemble: Ensemble, data: Data) -> float:
+    """The median of three epochs, or of fewer if they are long, after one that does not count: it has first times."""
+    # As long as any other training: no loss becomes NaN at such a rate, and nothing that is due later comes so soon.
+    training = config.training.model_copy(update={"lr": 1e-6, "epochs": 1000})
+    run = distill(config.model_copy(update={"training": training}), ensemble, data)
+    next(run)
+    seconds = [next(run).seconds]
+    while len(seconds) < 3 and sum(seconds) < 5 * ENOUGH:
+        seconds.append(next(run).seconds)
+    return median(seconds)
+
+
+def _part(data: Data, steps: int, config: Config) -> Data:
+    """The images of so many steps, and the same share of those for validation."""
+    batch = config.training.batch_size
+    share = steps / (len(data.train) // batch)
+    train, validation = data.train, data.validation
+    shown = max(2, ceil(share * len(validation)))
+    return data if share == 1 else replace(data, train=_head(train, steps * batch), validation=_head(validation, shown))
+
+
+def _head(split: Split, count: int) -> Split:
+    return Split(split.images[:count], split.labels[:count])
+
+
+def _teachers(config: Config, data: Data, store: Path) -> tuple[float, int]:
+    """Seconds of training of all teachers that are not in the store yet, and how many are."""
+    all_of_them = range(config.teachers.count)
+    missing = [m for m in all_of_them if not (store / teacher_hash(config, m, data) / "teacher.json").is_file()]
+    nobody, known = Ensemble([], len(data.class_names), "none"), dict[str, float]()
+    for m in missing:
+        own = teacher_config(config, m)
+        check_student(own, data)
+        if repr(own.model) not in known:
+            known[repr(own.model)] = epoch_seconds(own, nobody, data)
+    epochs = config.teachers.training.epochs
+    return sum(known[repr(config.teachers.model_of(m))] * epochs for m in missing), len(all_of_them) - len(missing)
+
+
+def _untrained(config: Config, data: Data) -> Ensemble:
+    """An ensemble that takes as long as the trained one."""
+    own = [teacher_config(config, m) for m in range(config.teachers.count)]
+    networks = [build(one.model, data, one.seed) for one in own] + [file(data)[0] for file in config.teachers.files]
+    return Ensemble(networks, len(data.class_names), "untrained")
+
+
+def _cost(study: Study, data: Data, teachers: float, there: int) -> Cost:
+    for one in (study.fixed_config, *study.specimens):
+        check_student(one, data)
+    ensemble = _untrained(study.fixed_config, data)
+    drawn = list(_random_trials(study)) or [study.fixed_config]
+    baselines = [study.baseline_config(name) for name in study.baselines]
+    in_turn = [config for pair in zip_longest(drawn, baselines) for config in pair if config]
+    known = _time_kinds(in_turn, ensemble, data)
+    average = fmean(known.values())
+    searched = fmean(known.get(_kind(config), average) for config in drawn)
+    published = sum(known.get(_kind(config), average) for config in baselines)
+    repeated = min(study.confirm.best, study.budget.trials) * searched + published if study.confirm.best else 0.0
+    return Cost(
+        epoch=searched,
+        shortest_epoch=min(known.values()),
+        longest_epoch=max(known.values()),
+        kinds=len({_kind(config) for config in in_turn}),
+        kinds_timed=len(known),
+        teachers=teachers,
+        teachers_there=there,
+        search=_search_epochs(study) * searched + published * study.epochs,
+        confirmation=repeated * study.confirm.seeds * study.epochs,
+        side_by_side=side_by_side(study.trial),
+    )
+
+
+def _search_epochs(study: Study) -> int:
+    """How many epochs the searched trials train at most: those that begin before a budget is spent run to their end."""
+    epochs = study.budget.trials * study.epochs
+    return (
+        epochs if study.budget.epochs is None else min(epochs, ceil(study.budget.epochs / study.epochs) * study.epochs)
+    )
+
+
+def _time_kinds(configs: Iterable[Config], ensemble: Ensemble, data: Data) -> dict[str, float]:
+    """Seconds of an epoch by kind of trial, as many kinds as there is patience for, one at least.
+
+    A kind that cannot be run is left out, as such a trial fails alone. Raises what is wrong with it if all are so.
+    """
+    known: dict[str, float] = {}
+    trouble: EnsdistillError | None = None
+    begun = time.perf_counter()
+    for config in configs:
+        if _kind(config) in known or (known and time.perf_counter() - begun >= PATIENCE):
+            continue
+        try:
+            known[_kind(config)] = epoch_seconds(config, ensemble, data)
+        except EnsdistillError as error:
+            trouble = error
+    if trouble and not known:
+        raise trouble
+    return known
+
+
+def _kind(config: Config) -> str:
+    """What the length of an epoch hangs on."""
+    pieces = [piece.kind for piece in (config.perturbation, config.transfer, config.averaging)]
+    training = config.training.model_copy(update={"lr": 1.0, "momentum": 0.5, "weight_decay": 0.0})
+    return repr((config.model, config.student, pieces, training))
+
+
+def _random_trials(study: Study) -> Iterator[Config]:
+    """Trials as a random search would make them, without those whose values do not go together."""
+    shares = np.random.default_rng(0)
+    for _ in range(DRAWS):
+        sampled = study.space.draw(lambda name, axis: axis.at(shares.random()))
+        try:
+            yield study.trial_config(sampled)
+        except ConfigError:
+            continue
+
+
+# --- in words --------------------------------------------------------------------------------------------------------
+
+
+def _in_words(study: Study, cost: Cost) -> str:
+    longest = f" to {duration(cost.longest_epoch)}" if cost.kinds_timed > 1 else ""
+    timed = f"{cost.kinds_timed} of {cost.kinds}" if cost.kinds_timed < cost.kinds else f"{cost.kinds}"
+    lines = [
+        f"one epoch of a trial took {duration(cost.shortest_epoch)}{longest} here "
+        f"({timed} kinds of trials timed, with untrained teachers)",
+        f"teachers: {_teachers_in_words(study, cost)}",
+        f"search, if no trial is stopped early: {study.total} trials of {study.epochs} epochs: "
+        + _both(cost.search, cost),
+    ]
+    if cost.confirmation:
+        lines.append(
+            f"confirmation: {study.repeats_to_expect} trials of {study.epochs} epochs: {_both(cost.confirmation, cost)}"
+        )
+    lines.append(f"in all about {duration(cost.total)}; Ray's own start comes on top")
+    if not cost.side_by_side:
+        lines.append("this machine cannot run such a trial: lower trial.cpu or trial.gpu, or set RAY_ADDRESS")
+    if study.budget.minutes:
+        lines.append(f"budget.minutes ends search and confirmation after {duration(study.budget.minutes * 60)}")
+    return "\n".join(lines)
+
+
+def _teachers_in_words(study: Study, cost: Cost) -> str:
+    teachers = study.fixed_config.teachers
+    missing = teachers.count - cost.teachers_there
+    there = f"{cost.teachers_there} in the store already, which cost nothing" if cost.teachers_there else ""
+    new = f"{missing} x {teachers.training.epochs} epochs: about {duration(cost.teachers)}" if missing else ""
+    return "; ".join(filter(None, [new, there])) or "none to train"
+
+
+def _both(seconds: float, cost: Cost) -> str:
+    together = f", {duration(seconds / cost.side_by_side)} with {cost.side_by_side} side by side"
+    return f"about {duration(seconds)} one at a time" + (together if cost.side_by_side > 1 else "")
+
+
+def duration(seconds: float) -> str:
+    """`0.053 s`, `12 s`, `4 min`, `3.5 h` or `2.1 days`."""
+    for size, unit, digits in ((86400, "days", 1), (3600, "h", 1), (60, "min", 0)):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.{digits}f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"

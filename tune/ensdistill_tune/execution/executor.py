@@ -1,0 +1,119 @@
+"""What all ways of running trials share: how reports reach the planner, and how a run of trials ends."""
+
+import contextlib
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ensdistill.data import Data
+from ensdistill.methods.members import Ensemble
+from ensdistill.training.teachers import Trainer
+from ensdistill_tune.execution.trial_planner import Agenda
+from ensdistill_tune.records.events import State
+from ensdistill_tune.records.trial_record import EPOCHS, FAILURE, FAILURE_KIND
+from ensdistill_tune.search.decision import Decision
+from ensdistill_tune.study.study_config import Resources, Study
+from ensdistill_tune.study.study_state import Progress
+
+Name = Literal["ray", "inline"]
+NAMES: tuple[Name, ...] = ("ray", "inline")
+
+
+@dataclass(frozen=True)
+class Executor:
+    """One way to run the trials of a study.
+
+    Attributes:
+        session: Context in which teachers and trials run.
+        teacher_trainer: Returns the function that trains missing teachers, from what a trial is given and the value
+            of `--device`.
+        run_trials: Runs all trials that are left and returns how that ended: `finished`, `out_of_time` or
+            `interrupted`. Failed trials do not end it. Its last argument is the calibrated NLL on validation of
+            1, 2, ..., M teachers.
+    """
+
+    session: Callable[[Study], AbstractContextManager[None]]
+    teacher_trainer: Callable[[Resources, str], Trainer]
+    run_trials: Callable[[Progress, Data, Ensemble, Sequence[float]], str]
+
+
+class Reports:
+    """Passes what trials report to the planner."""
+
+    def __init__(self, agenda: Agenda) -> None:
+        self.agenda = agenda
+        self._began: dict[int, float] = {}
+
+    def begins(self, number: int) -> None:
+        """A trial begins, or begins again after its process died."""
+        self._began[number] = time.perf_counter()
+
+    def take(self, number: int, report: dict[str, Any]) -> Decision:
+        """Records a report and returns whether the trial continues.
+
+        Args:
+            number: The trial.
+            report: `EPOCHS`, the metrics of each epoch since the report before, and `FAILURE` and
+                `FAILURE_KIND` if the trial failed. Epochs after the one at which the trial is stopped are dropped.
+        """
+        epochs = report[EPOCHS]
+        if epochs and (began := self._began.pop(number, None)) is not None:
+            trained = sum(metrics["cost/epoch_seconds"] for metrics in epochs)
+            epochs[0]["cost/overhead_seconds"] = time.perf_counter() - began - trained
+        if any(self._decide(number, metrics) is Decision.STOP for metrics in epochs):
+            return Decision.STOP
+        if FAILURE in report:
+            self.agenda.end(number, "failed", report[FAILURE], report[FAILURE_KIND])
+            return Decision.STOP
+        return Decision.stop_if(self.agenda.progress.trials[number].whole)
+
+    def ended(self, number: int, otherwise: State, error: str | None = None, error_kind: str | None = None) -> None:
+        """Records the end of a trial that has none yet: `finished` after its last epoch, else the state given."""
+        trial = self.agenda.progress.trials[number]
+        if trial.state == "running":
+            state: State = "finished" if trial.whole else otherwise
+            why = (error, error_kind) if state == "failed" else (None, None)
+            self.agenda.end(number, state, *why)
+
+    def _decide(self, number: int, metrics: dict[str, float]) -> Decision:
+        odd = {name: value for name, value in metrics.items() if not math.isfinite(value)}
+        if needed := [name for name in odd if name in self.agenda.study.shown]:
+            error = f"{needed[0]} became {odd[needed[0]]} in epoch {metrics['epoch']:.0f}"
+            self.agenda.end(number, "failed", error, "not_finite")
+            return Decision.STOP
+        # JSON has no such numbers
+        return self.agenda.report(number, {name: value for name, value in metrics.items() if name not in odd})
+
+
+def outcome(agenda: Agenda) -> str:
+    """Ends the trials that still run and returns `finished`, `out_of_time` or `interrupted`."""
+    for trial in agenda.progress.running:
+        agenda.end(trial.number, "interrupted")
+    if agenda.done:
+        return "finished"
+    return "out_of_time" if agenda.progress.out_of_time else "interrupted"
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Inside the block SIGTERM, which batch systems and containers send, raises KeyboardInterrupt as Ctrl-C does.
+
+    Does nothing outside the main thread, where Python cannot handle signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt

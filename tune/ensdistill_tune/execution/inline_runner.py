@@ -1,0 +1,68 @@
+"""Runs the trials of a study in this process, one after the other: no Ray, no other process."""
+
+import contextlib
+import gc
+import traceback
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ensdistill.data import Data
+from ensdistill.methods.members import Ensemble
+from ensdistill.training.teachers import Trainer, train_teachers
+from ensdistill_tune.execution.executor import Executor, Reports, interruptible, outcome
+from ensdistill_tune.execution.shared_inputs import Inputs
+from ensdistill_tune.execution.trial_planner import Agenda
+from ensdistill_tune.execution.worker import run_trial
+from ensdistill_tune.search.decision import Decision
+from ensdistill_tune.study.study_config import Resources, Study
+from ensdistill_tune.study.study_state import Progress
+
+
+class _StoppedError(Exception):
+    """Ends a trial from inside its report."""
+
+
+@contextlib.contextmanager
+def _session(study: Study) -> Iterator[None]:
+    with interruptible():
+        yield
+
+
+def _teacher_trainer(given: Resources, device: str) -> Trainer:
+    return train_teachers
+
+
+def _run_trials(progress: Progress, data: Data, ensemble: Ensemble, curve: Sequence[float]) -> str:
+    agenda = Agenda(progress, slots=1)
+    inputs, reports = Inputs.of(progress.study, progress.folder, data, ensemble, curve), Reports(agenda)
+    try:
+        with contextlib.suppress(KeyboardInterrupt, SystemExit):
+            while not progress.out_of_time and isinstance(suggestion := agenda.next(), dict):
+                _run(suggestion, inputs, reports)
+    finally:
+        gc.unfreeze()  # `own_memory` freezes what a training leaves; this process may live on
+    return outcome(agenda)
+
+
+def _run(suggestion: dict[str, Any], inputs: Inputs, reports: Reports) -> None:
+    number, error, kind = suggestion["number"], None, None
+
+    def report(message: dict[str, Any]) -> None:
+        if reports.take(number, message) is Decision.STOP:
+            raise _StoppedError
+        if reports.agenda.progress.out_of_time:
+            reports.agenda.end(number, "interrupted")
+            raise _StoppedError
+
+    reports.begins(number)
+    try:
+        run_trial(suggestion, inputs, report)
+    except _StoppedError:
+        pass
+    except Exception as failure:  # whatever a model of the user raises: the trial fails, the study continues
+        error = traceback.format_exception_only(failure)[-1].strip().removeprefix("ensdistill.errors.")
+        kind = type(failure).__name__
+    reports.ended(number, "failed" if error else "pruned", error, kind)
+
+
+INLINE = Executor(_session, _teacher_trainer, _run_trials)

@@ -1,0 +1,86 @@
+"""Where Ray runs: what the environment says about it is checked first, since Ray's own errors come late and hide it."""
+
+import logging
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from ensdistill.errors import DataError
+from ensdistill.runtime.boundary import cause_of
+from ensdistill.runtime.files import writable_folder
+
+LOCAL = "local"  # the address that starts Ray on this machine
+VARIABLES = ("RAY_ADDRESS", "RAY_TMPDIR", "TMPDIR")
+SESSION = "ray/session_2026-01-01_00-00-00_000000_{pid}/sockets/plasma_store.1"  # Ray's longest socket
+LONGEST = 107  # bytes of the path of a socket; 103 on macOS
+
+
+def start_ray() -> None:
+    """Starts Ray on this machine, or connects to the cluster at RAY_ADDRESS.
+
+    Raises:
+        DataError: The address or the temporary folder cannot be used, or nothing answers there.
+    """
+    for name in VARIABLES:
+        if not os.environ.get(name, "unset").strip():
+            del os.environ[name]  # an empty line of an env file; Ray takes it for an address, or for this folder
+    address = os.environ.get("RAY_ADDRESS", LOCAL).strip()
+    check_address(address)
+    local: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
+    if local:
+        check_temporary_folder()
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
+    except Exception as error:  # Ray names a dozen different errors
+        raise DataError(_not_started(address, cause_of(error))) from error
+
+
+def check_address(address: str) -> None:
+    """Raises DataError unless Ray answers at this address; Ray itself would wait for minutes."""
+    if address in (LOCAL, "auto"):
+        return
+    if address.startswith("ray://"):
+        raise DataError(
+            f"RAY_ADDRESS: a study needs the cluster itself, not Ray Client, got {address}. Run it on a machine of the "
+            "cluster with RAY_ADDRESS=HOST:6379 or RAY_ADDRESS=auto."
+        )
+    host, _, port = address.rpartition(":")
+    if "://" in address or not host or not port.isdecimal() or int(port) > 65535:
+        raise DataError(
+            f"RAY_ADDRESS: must be HOST:PORT, auto or local, got {address}. Unset it to run on this machine."
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except (OSError, UnicodeError) as error:
+        raise DataError(
+            f"RAY_ADDRESS {address}: no Ray cluster answers there; unset it to run on this machine"
+        ) from error
+
+
+def check_temporary_folder() -> None:
+    """Raises DataError if Ray cannot put its files and sockets into its temporary folder."""
+    variable = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), "RAY_TMPDIR")
+    root = os.environ.get(variable, "/tmp")  # noqa: S108 - Ray's own choice
+    fix = "Set RAY_TMPDIR to another folder, such as /tmp."
+    if not os.path.isabs(root):
+        raise DataError(f"{variable}: Ray needs an absolute path for its temporary files, got {root}. {fix}")
+    room = LONGEST - len(SESSION.format(pid=os.getpid())) - 1
+    if len(os.fsencode(root)) > room:
+        raise DataError(
+            f"{variable}: must be at most {room} characters long, since Ray puts sockets into it, got {root}. {fix}"
+        )
+    try:
+        writable_folder(Path(root, "ray"))
+    except DataError as error:
+        reason = cause_of(error.__cause__ or error)
+        raise DataError(f"{variable}: Ray cannot put its temporary files there ({reason}). {fix}") from error
+
+
+def _not_started(address: str, reason: str) -> str:
+    if address == LOCAL:
+        return f"Ray cannot be started on this machine ({reason})"
+    token = "" if "RAY_AUTH_MODE" in os.environ else "; if the cluster asks for a token, set RAY_AUTH_MODE=token"
+    return f"RAY_ADDRESS {address}: Ray cannot be used there ({reason}){token}"

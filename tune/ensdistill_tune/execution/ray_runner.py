@@ -1,0 +1,227 @@
+"""Ray: puts what trials share into its object store once, runs what the agenda hands out, tells it how that went."""
+
+import contextlib
+import logging
+import os
+import shutil
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # our own record is complete and cheaper
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1000000")  # and so is our own journal
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # and our own progress is shown
+os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # processes that no trial can use
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # a trial without a GPU sees none
+import ray
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from ensdistill.data import Data
+from ensdistill.errors import ConfigError
+from ensdistill.methods.members import Ensemble
+from ensdistill.training.teachers import Trainer
+from ensdistill_tune.execution.executor import Executor, Reports, interruptible, outcome
+from ensdistill_tune.execution.ray_cluster import start_ray
+from ensdistill_tune.execution.ray_trainable import run_in_worker
+from ensdistill_tune.execution.shared_inputs import Inputs
+from ensdistill_tune.execution.teacher_tasks import train_side_by_side
+from ensdistill_tune.execution.trial_planner import Agenda
+from ensdistill_tune.records.events import State
+from ensdistill_tune.records.trial_record import TrialRecord
+from ensdistill_tune.search.decision import Decision
+from ensdistill_tune.study.study_config import Resources, Study
+from ensdistill_tune.study.study_state import Progress
+
+
+@contextlib.contextmanager
+def cluster(study: Study) -> Iterator[None]:
+    """Ray, on this machine or at RAY_ADDRESS, inside the block.
+
+    Raises ConfigError if no machine of the cluster can ever give a trial what it asks for.
+    """
+    start_ray()
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the screen says what failed, and why
+    try:
+        with interruptible():
+            _check_resources(study)
+            yield
+    finally:
+        ray.shutdown()
+
+
+def run_trials(progress: Progress, data: Data, ensemble: Ensemble, curve: Sequence[float]) -> str:
+    """Runs all that is left to run in a cluster and returns how that ended: `finished`, `out_of_time` or `interrupted`.
+
+    curve: calibrated NLL on validation of 1, 2, ..., M teachers. Failed trials do not end it.
+    """
+    study = progress.study
+    agenda = Agenda(progress, study.trial.concurrency or _slots(study))
+    reports = Reports(agenda)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(agenda.slots)  # or the second waits until the first has its process
+    trainable = tune.with_parameters(run_in_worker, inputs=Inputs.of(study, progress.folder, data, ensemble, curve))
+    home = progress.folder.path.resolve() / "ray"  # error messages of workers; nothing in there is read again
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, {"cpu": study.trial.cpu, "gpu": study.trial.gpu}),
+        tune_config=tune.TuneConfig(
+            search_alg=_Next(agenda),
+            scheduler=_Verdicts(reports),
+            num_samples=-1,
+            time_budget_s=progress.seconds_left,
+            reuse_actors=True,
+            trial_dirname_creator=_folder_of,
+        ),
+        run_config=tune.RunConfig(
+            name="ray",
+            storage_path=str(home.parent),
+            callbacks=[_Ends(reports)],
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=study.trial.retries),
+        ),
+    )
+    with warnings.catch_warnings(), contextlib.suppress(KeyboardInterrupt, SystemExit):
+        warnings.simplefilter("ignore")
+        tuner.fit()
+    ended = outcome(agenda)  # after an interrupt Ray's `fit` returns as if all were well
+    if ended == "finished":
+        shutil.rmtree(home, ignore_errors=True)
+    return ended
+
+
+def _teacher_trainer(given: Resources, device: str) -> Trainer:
+    return partial(train_side_by_side, given=given, device=device)
+
+
+RAY = Executor(cluster, _teacher_trainer, run_trials)
+
+
+def _slots(study: Study) -> int:
+    """How many trials fit into the cluster side by side."""
+    wanted = {"CPU": study.trial.cpu, "GPU": study.trial.gpu}
+    return sum(
+        min(int(node.get(what, 0) / amount + 1e-9) for what, amount in wanted.items() if amount) for node in _nodes()
+    )
+
+
+def _nodes() -> list[Mapping[str, float]]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def _folder_of(trial: Any) -> str:
+    return f"{trial.config['number']:05d}-{trial.trial_id}"
+
+
+class _OfThisProcess:
+    """Ray keeps its searchers, schedulers and callbacks on disk; these belong to their process and leave nothing."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _Next(_OfThisProcess, Searcher):
+    """The agenda as Ray's searcher: what is next?"""
+
+    def __init__(self, agenda: Agenda) -> None:
+        super().__init__()
+        self.agenda = agenda
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next trial; None for one to wait for."""
+        suggestion = self.agenda.next()
+        if isinstance(suggestion, str):
+            return Searcher.FINISHED if suggestion == "done" else None
+        return suggestion
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """The agenda hears of it by `_Ends`."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the journal knows."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing either."""
+
+
+class _Verdicts(_OfThisProcess, FIFOScheduler):
+    """The agenda as Ray's scheduler: does this trial go on?"""
+
+    def __init__(self, reports: Reports) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.reports = reports
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """It begins, or begins again after its process died."""
+        self.reports.begins(trial.config["number"])
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Passes a report on; stops a whole trial too: if Ray waited for its end, that would take longer."""
+        decision = self.reports.take(trial.config["number"], result)
+        return str(TrialScheduler.CONTINUE if decision is Decision.CONTINUE else TrialScheduler.STOP)
+
+
+class _Ends(_OfThisProcess, tune.Callback):
+    """Tells the agenda how trials ended."""
+
+    def __init__(self, reports: Reports) -> None:
+        self.reports, self.agenda = reports, reports.agenda
+        self._lost = Counter[int]()  # how often each trial lost its process before it began
+        self._given_up = set[str]()  # Ray's trials in whose place another one has their number now
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Ray tells nobody of a trial that fails because its process is not free of the one before."""
+        for trial in trials:
+            failed = trial.status == trial.ERROR and trial.trial_id not in self._given_up
+            if failed and self._record(trial).state == "running":  # or its error file would be read at every turn
+                self._ended(trial, "failed", _last_line(trial))
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Its last epoch is done, or it was stopped before."""
+        self._ended(trial, "pruned", None)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Its process died: more often than it is tried again, or before it began, when Ray does not try again."""
+        record = self._record(trial)
+        again = trial.should_recover() and self._lost[record.number] < self.agenda.study.trial.retries
+        if again and record.state == "running" and not record.whole:
+            self._lost[record.number] += 1
+            self._given_up.add(trial.trial_id)
+            self.agenda.lost(record.number)
+        else:
+            self._ended(trial, "failed", _last_line(trial))
+
+    def _ended(self, trial: Any, otherwise: State, error: str | None) -> None:
+        self.reports.ended(trial.config["number"], otherwise, error, "worker")
+
+    def _record(self, trial: Any) -> TrialRecord:
+        return self.agenda.progress.trials[trial.config["number"]]
+
+
+def _check_resources(study: Study) -> None:
+    wanted = {"CPU": study.trial.cpu, "GPU": study.trial.gpu}
+    nodes = _nodes()
+    if any(all(node.get(what, 0) >= amount for what, amount in wanted.items()) for node in nodes):
+        return
+    here = "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes)
+    raise ConfigError(
+        f"trial: {study.trial.cpu:g} CPU and {study.trial.gpu:g} GPU a trial are more than any machine has ({here}); "
+        "lower trial.cpu or trial.gpu"
+    )
+
+
+def _last_line(trial: Any) -> str:
+    try:
+        lines = [line.strip() for line in Path(trial.error_file).read_text().splitlines() if line.strip()]
+    except (OSError, TypeError):
+        return "the worker process died"
+    if "worker process has died" in lines[-1]:
+        return "the worker process died: it crashed, or was killed, perhaps by the system for want of memory"
+    if "actor is temporarily unavailable" in lines[-1]:
+        return "the worker process, or its machine, could not be reached any more"
+    if "reset_config()" in lines[-1]:
+        return "its worker process had not ended the trial before it, even after TUNE_FUNCTION_THREAD_TIMEOUT_S seconds"
+    return lines[-1].removeprefix("ensdistill.errors.")

@@ -1,0 +1,86 @@
+"""What all trials of a study share: its settings, data, teachers and their logits."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ensdistill.data import Data, Split
+from ensdistill.errors import ConfigIssue
+from ensdistill.methods.members import Ensemble
+from ensdistill.training.teacher_logits import recall
+from ensdistill_tune.execution.memory import release
+from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.study.study_config import Study
+
+
+@dataclass(frozen=True)
+class SharedData:
+    """Data as NumPy arrays, which Ray keeps in its object store and workers map, not copy."""
+
+    arrays: dict[str, Any]
+    class_names: tuple[str, ...]
+    identity: str
+    warnings: tuple[ConfigIssue, ...] = ()
+    own_validation: bool = False
+
+    @classmethod
+    def of(cls, data: Data) -> "SharedData":
+        """Packs what `to` gives back."""
+        arrays = {}
+        for part in ("train", "validation", "unlabelled"):
+            split: Split = getattr(data, part)
+            arrays[part] = (split.images.cpu().numpy(), split.labels.cpu().numpy())
+        return cls(arrays, data.class_names, data.identity, data.warnings, data.own_validation)
+
+    def to(self, device: torch.device | str) -> Data:
+        """The data on a device. On the CPU the images are the shared memory itself: never write to them."""
+        train, validation, unlabelled = (
+            Split(*map(torch.from_numpy, self.arrays[part])).to(device)
+            for part in ("train", "validation", "unlabelled")
+        )
+        about = (self.class_names, self.identity, self.warnings, self.own_validation)
+        return Data(train, validation, unlabelled, *about)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What all trials share; Ray's object store holds it once."""
+
+    study: Study
+    folder: StudyFolder
+    data: SharedData
+    ensemble: Ensemble
+    curve: Sequence[float]  # calibrated NLL on validation of 1, 2, ..., M teachers
+
+    @classmethod
+    def of(cls, study: Study, folder: StudyFolder, data: Data, ensemble: Ensemble, curve: Sequence[float]) -> "Inputs":
+        """Packs what `unpack` gives back; what the trials would ask the teachers alike is asked now."""
+        _ask_ahead(study, data, ensemble)
+        return cls(study, StudyFolder(folder.path.resolve()), SharedData.of(data), ensemble.cpu(), curve)
+
+    def unpack(self, device: torch.device) -> tuple[Data, Ensemble]:
+        """Data and ensemble on the device."""
+        return self.data.to(device), self.ensemble.to(device)
+
+
+def _ask_ahead(study: Study, data: Data, ensemble: Ensemble) -> None:
+    """Lets the ensemble say what examples of the trials recall, where they do; what others recall they ask themselves.
+
+    On the device of the trials, whose numbers differ in the last digits from those of others, or not at all.
+    """
+    device = device_of(study)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        return
+    data, ensemble = data.to(device), ensemble.to(device)
+    for config in study.examples:
+        recall(ensemble, data, config)
+    if device.type == "cuda":
+        ensemble.cpu()
+        release()
+
+
+def device_of(study: Study) -> torch.device:
+    """Where trials are trained."""
+    return torch.device("cuda" if study.trial.gpu else "cpu")

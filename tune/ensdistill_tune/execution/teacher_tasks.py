@@ -1,0 +1,90 @@
+"""Teachers trained side by side as Ray tasks, on images that Ray's object store holds once."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+# Ray's own watch over memory would begin a task that it has ended for ever anew, and when it ends a trial Tune gives up
+# the whole study. Without it the operating system ends one worker: Ray's workers offer themselves to it first.
+os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from ensdistill.config import Config
+from ensdistill.data import Data
+from ensdistill.errors import ConfigError, EnsdistillError
+from ensdistill.training.teachers import Progress, missing_teachers, train_teacher
+from ensdistill_tune.execution.memory import own_memory
+from ensdistill_tune.execution.shared_inputs import SharedData
+from ensdistill_tune.study.study_config import Resources
+
+
+def train_side_by_side(
+    config: Config, data: Data, store: Path, progress: Progress | None = None, *, given: Resources, device: str
+) -> None:
+    """Trains the teachers that are missing in the store as Ray tasks, as many at a time as fit, each to the same bit.
+
+    given: what each is given, the same as a trial. device: what `--device` says. All machines of a cluster must see
+    the store.
+
+    Raises what the training of a teacher raises. The teachers that are trained by then are kept.
+    """
+    missing = missing_teachers(config, data, store)
+    for teacher in range(config.teachers.count):
+        if progress and teacher not in missing:
+            progress(teacher, config.teachers.training.epochs)
+    if missing:
+        gpus = gpus_of_teacher(data, given, device)
+        where = "cuda" if gpus else data.train.images.device.type
+        task = ray.remote(num_cpus=given.cpu, num_gpus=gpus, max_retries=given.retries)(_train)
+        shared = ray.put(SharedData.of(data))
+        _watch({task.remote(config, m, shared, store.resolve(), where, gpus): m for m in missing}, progress)
+
+
+def gpus_of_teacher(data: Data, given: Resources, device: str) -> float:
+    """How much of a GPU a teacher is given: as much as a trial; a whole one if trials have none and this process does.
+
+    Raises ConfigError if there is none to give; Ray would wait for ever.
+    """
+    if device == "cpu":
+        return 0
+    if given.gpu or data.train.images.device.type != "cuda":
+        return given.gpu
+    if ray.cluster_resources().get("GPU", 0) < 1:  # type: ignore[no-untyped-call]
+        raise ConfigError(f"--device {device}: Ray has no GPU to train teachers on; give --device cpu")
+    return 1
+
+
+def _train(config: Config, teacher: int, shared: SharedData, store: Path, device: str, gpus: float) -> Iterator[int]:
+    """The task. What it yields arrives at once: the number of epochs done."""
+    with own_memory(gpus, teacher):
+        yield from train_teacher(config, teacher, shared.to(device), store)
+
+
+def _watch(tasks: dict[Any, int], progress: Progress | None) -> None:
+    """Passes on the epochs of all tasks until they are done. If one fails, or we are interrupted, all are ended."""
+    running = dict(tasks)
+    try:
+        while running:
+            task: Any = ray.wait(list(running), num_returns=1)[0][0]
+            try:
+                epochs: int = ray.get(next(task))
+            except StopIteration:
+                del running[task]
+                continue
+            if progress:
+                progress(running[task], epochs)
+    except RayTaskError as error:
+        if isinstance(error.cause, EnsdistillError):
+            raise error.cause from None
+        raise
+    except RayError as error:
+        raise EnsdistillError(
+            f"teacher {running[task]}: its process died each time, perhaps for want of memory; start the "
+            "study again, with a larger trial.cpu if fewer should run side by side"
+        ) from error
+    finally:
+        for task in running:
+            ray.cancel(task, force=True)

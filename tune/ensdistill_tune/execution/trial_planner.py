@@ -1,0 +1,210 @@
+"""What runs next: trials that were interrupted, baselines, the search, and the confirmation of its best."""
+
+import contextlib
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from ensdistill.errors import ConfigError, DataError
+from ensdistill.runtime.weights import STUDENT_FILE
+from ensdistill.training.checkpoint import read_checkpoint
+from ensdistill_tune.analysis.replication import plan
+from ensdistill_tune.records.events import EpochReported, State, TrialEnded
+from ensdistill_tune.records.trial_record import CHECKPOINT, TrialRecord
+from ensdistill_tune.search.decision import Decision
+from ensdistill_tune.search.pbt import Pbt
+from ensdistill_tune.search.schedulers import Rule
+from ensdistill_tune.search.suggester import Suggester
+from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_state import Progress
+
+Suggestion = dict[str, Any]  # what a trial is given: some fields of its record
+Nothing = Literal["wait", "done"]
+
+
+class Agenda:
+    """Hands out trials, and decides after each report whether a trial goes on. Knows nothing of Ray.
+
+    All that it does follows from the study and from its records, in their order; so after a crash it does what it
+    would have done.
+    """
+
+    def __init__(self, progress: Progress, slots: int) -> None:
+        self.progress, self.study, self.slots = progress, progress.study, slots
+        self._suggester = suggester_of(self.study)
+        self._rules = defaultdict[str, Rule](lambda: self.study.rule)  # of those that are alike
+        self.done = False  # whether nothing is left to hand out, and nothing runs
+        for trial in progress.died:
+            progress.append_event(TrialEnded(trial=trial.number, state="interrupted"))
+        self._searched_out = False  # whether the searcher has no more settings
+        past = (event for event in progress.past if isinstance(event, EpochReported))
+        decisions = {event.trial: self._decide(event.trial, event.metrics) for event in past}
+        for trial in progress.searched:
+            if _is_suggested(trial):
+                self._suggester.remember(trial)
+        left = [trial for trial in progress.trials.values() if trial.state == "interrupted"]
+        for trial in left:
+            self._settle(trial, decisions.get(trial.number, Decision.CONTINUE))
+        self._left = [trial for trial in left if trial.state == "interrupted"]
+        for trial in self._left:
+            self._drop_what_is_ahead(trial)
+
+    # --- what is next ---
+
+    def next(self) -> Suggestion | Nothing:
+        """The next trial, already begun in the records; or `wait` for one that runs; or `done`."""
+        if len(self.progress.running) >= self.slots:
+            return "wait"
+        trial = self._next()
+        if trial is None:
+            self.done = not self.progress.running
+            if self.done:
+                self._clean_up()
+            return "done" if self.done else "wait"
+        names = ("number", "baseline", "sampled", "seed", "changes", "parent")
+        return {name: getattr(trial, name) for name in names}
+
+    def _next(self) -> TrialRecord | None:
+        if self._left:
+            return self.progress.go_on(self._left.pop(0).number)
+        if (baseline := next(self._baselines(), None)) is not None:
+            return self._start(baseline=baseline)
+        return self._search() or self._confirm()
+
+    def _baselines(self) -> Iterator[str]:
+        begun = {trial.baseline for trial in self.progress.searched}
+        return (name for name in self.study.baselines if name not in begun)
+
+    def _search(self) -> TrialRecord | None:
+        if self._budget_is_spent():
+            return None
+        if isinstance(self.study.scheduler, Pbt):
+            branch = self.study.scheduler.branch(
+                self.study.space, self.study.objective, self.study.mode, self.progress.searched
+            )
+            if branch is not None:
+                return self._start(**branch)
+            if sum(_is_suggested(trial) for trial in self.progress.searched) >= self.study.scheduler.population:
+                return None
+        if self._searched_out:
+            return None
+        suggestion = self._suggester.suggest(self._free_number)
+        if suggestion is None:
+            self._searched_out = True
+            return None
+        return self._start(sampled=suggestion[0], memory=suggestion[1])
+
+    def _budget_is_spent(self) -> bool:
+        own = [trial for trial in self.progress.searched if trial.searched]
+        epochs = self.study.budget.epochs
+        return len(own) >= self.study.budget.trials or (
+            epochs is not None and sum(len(trial.epochs) for trial in own) >= epochs
+        )
+
+    def _confirm(self) -> TrialRecord | None:
+        """A repeat that has not begun; as long as the search is on of baselines only: who else is good is not known."""
+        searched, study = self.progress.searched, self.study
+        over = all(trial.state != "running" for trial in searched)
+        todo = plan(searched if over else [t for t in searched if t.baseline], study)
+        tried = Counter((trial.confirms, trial.seed) for trial in self.progress.repeats)
+        failed = Counter((trial.confirms, trial.seed) for trial in self.progress.repeats if trial.state == "failed")
+        begun = {repeat for repeat, times in tried.items() if times > failed[repeat] or times > 1}  # one more try
+        missing = 0 if over else min(study.confirm.best, study.budget.trials) * study.confirm.seeds
+        self.progress.repeats_planned = len(todo) + missing
+        for of, seed in todo:
+            if (of.number, seed) not in begun:
+                self.progress.state = "confirming" if over else self.progress.state
+                return self._start(of.baseline, of.sampled, confirms=of.number, seed=seed, changes=of.changes)
+        return None
+
+    def _start(self, baseline: str | None = None, sampled: dict[str, Any] | None = None, **more: Any) -> TrialRecord:
+        record = {"baseline": baseline, "sampled": sampled or {}, "config_hash": "", **more}
+        with contextlib.suppress(ConfigError):  # the trial itself will say what does not fit together
+            record["config_hash"] = self.study.config_of(TrialRecord(0, **record)).hash
+        return self.progress.start(self._free_number, **record)
+
+    @property
+    def _free_number(self) -> int:
+        return max(self.progress.trials, default=0) + 1
+
+    def _clean_up(self) -> None:
+        """Takes away the checkpoints at which other trials might have begun."""
+        for trial in self.progress.trials.values():
+            for file in self.progress.folder.trial(trial.number).glob("*.pt"):
+                file.unlink()
+
+    # --- what comes of it ---
+
+    def report(self, number: int, metrics: dict[str, float]) -> Decision:
+        """Takes the report of an epoch; whether the trial continues. One that is over does not.
+
+        An epoch that is known already comes from a trial that goes on at its last checkpoint; it comes out the same.
+        """
+        trial = self.progress.trials[number]
+        if trial.state != "running":
+            return Decision.STOP
+        if trial.epochs and metrics["epoch"] <= trial.last["epoch"]:
+            return Decision.CONTINUE
+        self.progress.report(number, metrics)
+        if _is_suggested(trial):
+            self._suggester.reported(trial)
+        return self._decide(number, metrics)
+
+    def end(self, number: int, state: State, error: str | None = None, error_kind: str | None = None) -> None:
+        """A trial is over. What nobody needs any more of its files goes.
+
+        error: why it failed, for people. error_kind: the same for all trials that fail in the same way.
+        """
+        self.progress.end(number, state, error, error_kind)
+        trial = self.progress.trials[number]
+        if _is_suggested(trial):
+            self._suggester.ended(trial)
+        if state == "finished":
+            (self.progress.folder.trial(number) / CHECKPOINT).unlink(missing_ok=True)
+        elif state != "interrupted" and not isinstance(self.study.scheduler, Pbt):
+            shutil.rmtree(self.progress.folder.trial(number), ignore_errors=True)
+
+    def lost(self, number: int) -> None:
+        """A trial's process died before the trial began in it: another one takes it on."""
+        self.end(number, "interrupted")
+        self._drop_what_is_ahead(self.progress.trials[number])
+        self._left.append(self.progress.trials[number])
+
+    def _decide(self, number: int, metrics: dict[str, float]) -> Decision:
+        """Gives a report to the rule. Published settings and repeats always run to their end.
+
+        No searched trial is measured against them.
+        """
+        trial = self.progress.trials[number]
+        if not trial.searched or metrics["epoch"] == metrics["epochs"]:
+            return Decision.CONTINUE
+        values = [metrics[name] for name in self.study.objectives]
+        alike = repr([trial.sampled.get(name) for name in getattr(self.study.scheduler, "within", [])])
+        return self._rules[alike].decide(trial.number, int(metrics["epoch"]), values)
+
+    def _drop_what_is_ahead(self, trial: TrialRecord) -> None:
+        """Takes away a checkpoint of epochs that the journal lost, as it may when the power fails."""
+        file = self.progress.folder.trial(trial.number) / CHECKPOINT
+        try:
+            if not file.exists() or read_checkpoint(file)["epoch"] <= trial.last.get("epoch", 0):
+                return
+        except DataError:
+            pass  # damaged
+        file.unlink()
+
+    def _settle(self, trial: TrialRecord, last: Decision) -> None:
+        """Ends a trial whose end was decided and not written down any more."""
+        if trial.whole and (self.progress.folder.trial(trial.number) / STUDENT_FILE).exists():
+            self.end(trial.number, "finished")
+        elif last is Decision.STOP:
+            self.end(trial.number, "pruned")
+
+
+def _is_suggested(trial: TrialRecord) -> bool:
+    return trial.searched and trial.replaces is None
+
+
+def suggester_of(study: Study) -> Suggester:
+    """Returns the searcher of a study, before its first suggestion."""
+    return Suggester(study.space, study.searcher, study.objectives, study.modes, study.first)

@@ -1,0 +1,116 @@
+"""One trial, in any process: sampled values -> settings -> `ensdistill.training.loop` -> reports and checkpoints."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ensdistill import Data, Distiller, Ensemble, EpochResult
+from ensdistill.config import Config
+from ensdistill.errors import DataError, EnsdistillError
+from ensdistill.evaluation.ensemble_metrics import deep_ensemble_equivalent
+from ensdistill.evaluation.evaluator import cost
+from ensdistill.export.student_file import student_metadata
+from ensdistill.runtime.weights import STUDENT_FILE, save_weights
+from ensdistill_tune.execution.memory import own_memory
+from ensdistill_tune.execution.shared_inputs import Inputs, device_of
+from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.records.trial_record import CHECKPOINT, EPOCHS, FAILURE, FAILURE_KIND, TrialRecord
+from ensdistill_tune.search.pbt import CHECKPOINT_AFTER, Pbt
+from ensdistill_tune.study.study_config import Study
+
+Report = Callable[[dict[str, Any]], None]  # sends one message to the study; does not return if the trial is stopped
+REPORT_SECONDS = 1.0  # shorter epochs are reported together: a report costs two processes some milliseconds each
+
+
+def run_trial(suggestion: dict[str, Any], inputs: Inputs, report: Report) -> None:
+    """Trains one student; goes on at its checkpoint if there is one. Short epochs are reported several at a time.
+
+    Args:
+        suggestion: The trial, as `ensdistill_tune.execution.trial_planner.Agenda` makes it.
+        inputs: What all trials share.
+        report: Sends `EPOCHS`, the metrics of each epoch since the report before, and `FAILURE` if the trial failed.
+    """
+    reports = _Reports(report)
+    try:
+        with own_memory(inputs.study.trial.gpu):
+            _run(suggestion, inputs, reports)
+    except EnsdistillError as error:
+        # Told as a result, not raised: Ray would start the trial again, to fail at the same place.
+        reports.send(**{FAILURE: str(error), FAILURE_KIND: type(error).__name__})
+
+
+class _Reports:
+    """Epochs on their way to the study."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._epochs: list[dict[str, float]] = []
+        self._seconds = 0.0
+
+    def add(self, metrics: dict[str, float], seconds: float, *, at_once: bool) -> None:
+        """Another epoch, which took so many seconds; it may wait for the next ones unless it is to go at once."""
+        self._epochs.append(metrics)
+        self._seconds += seconds
+        if at_once or self._seconds > REPORT_SECONDS:
+            self.send()
+
+    def send(self, **more: str) -> None:
+        """Sends what waits; returns when the study has written it down, or not at all if the trial stops."""
+        epochs, self._epochs, self._seconds = self._epochs, [], 0.0
+        self._report({EPOCHS: epochs, **more})
+
+
+def _run(suggestion: dict[str, Any], inputs: Inputs, reports: _Reports) -> None:
+    study, home = inputs.study, inputs.folder.trial(suggestion["number"])
+    config = study.config_of(TrialRecord(config_hash="", **suggestion))
+    data, ensemble = inputs.unpack(device_of(study))
+    metadata = student_metadata(config, data, ensemble.identity)
+    decisive, costs, unsaved = study.scheduler.decisive(study.epochs), None, 0.0
+    distiller = _begin(config, ensemble, data, _checkpoint(suggestion, inputs.folder))
+    for epoch in distiller:
+        if config.changes and suggestion["parent"] and epoch.number <= config.changes[-1].after:
+            continue  # its parent has reported it
+        costs = costs or cost(distiller.student(), data.train.images.shape[1:])
+        if epoch.last:
+            save_weights(home / STUDENT_FILE, distiller.student(), metadata)
+        unsaved += epoch.seconds
+        saves = unsaved > study.trial.checkpoint_seconds and not epoch.last
+        metrics = _metrics(epoch, inputs.curve, costs)
+        reports.add(metrics, epoch.seconds, at_once=epoch.last or saves or epoch.number in decisive)
+        # Only now: the study has written the epoch down, so a checkpoint never knows of one that the study does not.
+        if _others_may_begin(study, epoch):
+            distiller.save_checkpoint(home / CHECKPOINT_AFTER.format(epoch=epoch.number))
+        if saves:
+            distiller.save_checkpoint(home / CHECKPOINT)
+            unsaved = 0.0
+
+
+def _checkpoint(suggestion: dict[str, Any], folder: StudyFolder) -> Path:
+    """Where a trial begins, if that file is there: at its own checkpoint, or at that of its parent."""
+    own = folder.trial(suggestion["number"]) / CHECKPOINT
+    if own.exists() or not suggestion["parent"]:
+        return own
+    return folder.trial(suggestion["parent"]) / CHECKPOINT_AFTER.format(epoch=suggestion["changes"][-1]["after"])
+
+
+def _others_may_begin(study: Study, epoch: EpochResult) -> bool:
+    return isinstance(study.scheduler, Pbt) and not epoch.last and epoch.number % study.scheduler.interval_epochs == 0
+
+
+def _begin(config: Config, ensemble: Ensemble, data: Data, checkpoint: Path) -> Distiller:
+    """The run of a student that begins, or goes on at its checkpoint; a damaged one is as good as none."""
+    if checkpoint.exists():
+        with contextlib.suppress(DataError):
+            return Distiller(config, ensemble, data, resume=checkpoint)
+    return Distiller(config, ensemble, data)
+
+
+def _metrics(epoch: EpochResult, curve: Sequence[float], costs: dict[str, float]) -> dict[str, float]:
+    """All that is known of a trial after an epoch; costs are those of the shipped network."""
+    metrics: dict[str, float] = {"epoch": epoch.number, "epochs": epoch.epochs, "train/loss": epoch.loss}
+    metrics |= {f"val/{name}": value for name, value in epoch.val.items()}
+    metrics["val/dee"] = deep_ensemble_equivalent(epoch.val["cnll"], curve)
+    metrics |= {f"subnetworks/{name}": value for name, value in epoch.subnetworks.items()}
+    metrics |= {f"cost/{name}": value for name, value in costs.items()}
+    return metrics | {"cost/epoch_seconds": epoch.seconds}

@@ -1,0 +1,31 @@
+"""Short names of settings and short texts of their values, the same in tables, names of trials, figures and MLflow."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def short_name(setting: str) -> str:
+    """`perturbation.step_size` -> `step_size`, `averaging.kind` -> `averaging`."""
+    parts = setting.split(".")
+    return parts[-2] if parts[-1] == "kind" and len(parts) > 1 else parts[-1]
+
+
+def short_value(value: Any) -> str:
+    """A value as people read it: `0.0123`, `ema`, and `resnet(depth=8)` of a whole block."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, Mapping):
+        inner = [f"{name}={short_value(one)}" for name, one in value.items() if name != "kind"]
+        kind = str(value.get("kind", ""))
+        return f"{kind}({', '.join(inner)})" if inner or not kind else kind
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"[{', '.join(map(short_value, value))}]"
+    return str(value)
+
+
+def is_block(value: Any) -> bool:
+    """Whether a value has parts: a mapping or a list."""
+    return isinstance(value, Mapping | list | tuple)

@@ -1,0 +1,139 @@
+"""Axes that stay readable on a phone: a range that one far value cannot spoil, and a few round numbers."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ensdistill_tune.formatting import short_value
+from ensdistill_tune.search.hyperparameter import Axis
+
+ROUND = (1.0, 2.0, 5.0)
+CLOSER = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
+SPARE = 0.06  # of the range, free at both ends
+
+
+@dataclass(frozen=True)
+class Scale:
+    """An axis for numbers: its ends, which are logarithms where it shows those."""
+
+    low: float
+    high: float
+    log: bool
+
+    @classmethod
+    def of(cls, values: Iterable[float], *, log: bool, always: Sequence[float] = ()) -> "Scale":
+        """Holds nearly all values: those far out (Tukey: three times the middle half beyond it) would hide the rest.
+
+        log: if all are above zero. always: values that are on it, however far out.
+        """
+        known = np.array([*always, *(value for value in values if math.isfinite(value))], dtype=np.float64)
+        if not known.size:
+            return cls(0, 1, log=False)
+        log = log and bool(known.min() > 0)
+        seen = np.log10(known) if log else known
+        near, far = np.quantile(seen, [0.25, 0.75])
+        fence = 3 * (far - near)
+        inside = [*seen[: len(always)], *seen[(seen >= near - fence) & (seen <= far + fence)]]
+        spare = SPARE * float(np.ptp(inside)) or 0.05
+        return cls(float(min(inside)) - spare, float(max(inside)) + spare, log)
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Lowest and highest value on it."""
+        return (10**self.low, 10**self.high) if self.log else (self.low, self.high)
+
+    def clip(self, value: float) -> float:
+        """The value, or a place just inside the end of the axis that is nearest to it."""
+        low, high = self._inside(0.035)
+        return short(min(max(value, low), high))
+
+    def share(self, value: float) -> float:
+        """Where a value is drawn, from 0 at the low end to 1."""
+        clipped = self.clip(value)
+        return ((math.log10(clipped) if self.log else clipped) - self.low) / (self.high - self.low)
+
+    def worst(self, mode: str) -> float:
+        """The end where a trial is drawn that has no value."""
+        return short(self._inside(0.01)[0 if mode == "max" else 1])
+
+    def _inside(self, share: float) -> tuple[float, float]:
+        """A little less than the ends: nothing is drawn of a mark that is beyond one by a rounding."""
+        little = share * (self.high - self.low)
+        return Scale(self.low + little, self.high - little, self.log).ends
+
+    def axis(self, title: str) -> dict[str, Any]:
+        """As a setting of a figure's layout."""
+        made: dict[str, Any] = {"title": {"text": title}, "range": [self.low, self.high]}
+        if not self.log:
+            return made | {"nticks": 5}
+        ticks = log_ticks(*self.ends)
+        return made | {"type": "log", "tickvals": ticks, "ticktext": [in_digits(tick) for tick in ticks]}
+
+
+def log_ticks(low: float, high: float, most: int = 7) -> list[float]:
+    """Round numbers between two: powers of ten if there are enough of them, else 1, 2, 5, or closer ones."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in ((1.0,), ROUND, CLOSER):
+        round_numbers = [float(f"{step * 10.0**power:.3g}") for power in powers for step in steps]
+        inside = [number for number in round_numbers if low * 0.999 <= number <= high * 1.001]
+        if len(inside) >= 3:
+            return inside[:: math.ceil(len(inside) / most)]
+    return linear_ticks(low, high)
+
+
+def linear_ticks(low: float, high: float, most: int = 5) -> list[float]:
+    """Round numbers evenly between two."""
+    rough = (high - low) / (most - 1)
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(size * power for size in (1, 2, 2.5, 5, 10) if size * power >= rough * (1 - 1e-9))
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [short(n * step) for n in range(first, last + 1)]
+
+
+def setting_ticks(axis: Axis, most: int = 5) -> tuple[list[float], list[str]]:
+    """Where a searched setting has ticks (see `place`), and what they say."""
+    if axis.listed:
+        return [float(n) for n in range(len(axis.values))], [_cut(short_value(value)) for value in axis.values]
+    low, high = axis.values
+    if axis.way == "integer":
+        ticks = [float(n) for n in range(low, high + 1, math.ceil((high - low + 1) / most))]
+    else:
+        ticks = log_ticks(low, high, most) if axis.way == "log_uniform" else linear_ticks(low, high, most)
+    return ticks, [in_digits(tick) for tick in ticks]
+
+
+def setting_axis(axis: Axis, title: str) -> dict[str, Any]:
+    """How a searched setting looks, as a setting of a figure's layout."""
+    ticks, words = setting_ticks(axis)
+    low, high = (-0.5, len(ticks) - 0.5) if axis.listed else map(float, axis.values)
+    log = axis.way == "log_uniform"
+    if log:
+        low, high = math.log10(low), math.log10(high)
+    spare = 0 if axis.listed else SPARE * (high - low)
+    made = {"title": {"text": title}, "range": [low - spare, high + spare], "tickvals": ticks, "ticktext": words}
+    return made | ({"type": "log"} if log else {})
+
+
+def place(axis: Axis, value: Any) -> float:
+    """Where a value of a searched setting is drawn: numbers as they are, choices by their place in the list."""
+    return float(axis.values.index(value)) if axis.listed else short(float(value))
+
+
+def short(value: float) -> float:
+    """Five digits: more are none to the eye, and make a page heavy."""
+    return float(f"{value:.5g}")
+
+
+def in_digits(value: float) -> str:
+    """A number as people write it: 0.0025, 12, 315k, 3M."""
+    for least, unit, one in ((1e9, "G", 1e9), (1e6, "M", 1e6), (1e4, "k", 1e3)):
+        if abs(value) >= least:
+            return f"{value / one:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+def _cut(word: str, most: int = 18) -> str:
+    return word if len(word) <= most else word[: most - 1] + "…"

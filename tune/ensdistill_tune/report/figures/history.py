@@ -1,0 +1,150 @@
+"""How the study went: trial by trial, epoch by epoch, and whether early epochs foretold the end."""
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+
+import plotly.graph_objects as go
+
+from ensdistill_tune.analysis.rank_correlation import foresight
+from ensdistill_tune.analysis.results import Facts
+from ensdistill_tune.records.trial_record import TrialRecord
+from ensdistill_tune.report.figures.axes import Scale, short
+from ensdistill_tune.report.figures.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    METRICS,
+    ORANGE,
+    RED,
+    by_state,
+    height,
+    hover,
+    label,
+    level,
+    marked,
+    new_figure,
+    spread,
+    thin,
+)
+
+POINTS = 15_000  # of all learning curves together: more make a page slow
+BASELINE_MARK = {"symbol": "square", "color": RED, "size": 8}
+BASELINES = ((RED, "dashdot"), (ORANGE, "dash"))  # colour, line
+TEACHERS = ((GREEN, "dot"), (GREY, "longdash"))  # together, and one alone
+NAMED = ((BLUE, "solid"), (ORANGE, "dash"), (GREEN, "dot"))  # learning curves of the best
+
+
+def history(facts: Facts) -> go.Figure | None:
+    """Each trial's value in the order in which they began, and the best so far."""
+    study, trials = facts.study, [trial for trial in facts.trials if trial.epochs or trial.state == "failed"]
+    if not trials:
+        return None
+    lines = levels(facts)
+    scale = spread(facts, [value for _, value, *_ in lines])
+    figure = new_figure(420, yaxis=scale.axis(METRICS[study.objective]), xaxis={"title": {"text": "trial"}})
+    for baseline in (False, True):
+        for state, some in by_state(t for t in trials if t.searched is not baseline).items():
+            heights, texts = [height(t, facts, scale) for t in some], [hover(t, study) for t in some]
+            more = {"marker": BASELINE_MARK, "name": "baselines", "legendgroup": None} if baseline else {}
+            figure.add_trace(marked(state, [t.number for t in some], heights, texts, **more))
+    best = list(_best_so_far(facts))
+    if best:
+        numbers, records = zip(*best, strict=True)
+        line = {"color": BLUE, "width": 2, "shape": "hv"}
+        figure.add_scatter(x=numbers, y=records, mode="lines", line=line, name="best so far", hoverinfo="skip")
+    over = (trials[0].number, trials[-1].number)
+    for name, value, colour, dash in lines:
+        figure.add_trace(level(value, over, name, colour, dash))
+    return figure
+
+
+def levels(facts: Facts) -> list[tuple[str, float, str, str]]:
+    """The objective of the best two baselines, of the ensemble and of one teacher alone: name, value, colour, line."""
+    metric = facts.study.objective
+    known = [(f"baseline {t.baseline}", t.last[metric]) for t in facts.order if t.baseline][: len(BASELINES)]
+    found = [(*one, *looks) for one, looks in zip(known, BASELINES, strict=False)]
+    rows = [(who, row[metric.removeprefix("val/")]) for who, row in facts.teachers.items()]
+    return found + [(*one, *looks) for one, looks in zip(rows, TEACHERS, strict=False)]
+
+
+def _best_so_far(facts: Facts) -> Iterator[tuple[int, float]]:
+    metric, better = facts.study.objective, max if facts.study.mode == "max" else min
+    done = [trial for trial in facts.searched if trial.state == "finished"]
+    values = accumulate((trial.last[metric] for trial in done), better)
+    for trial, value in zip(done, values, strict=True):
+        yield trial.number, short(value)
+    if done:
+        yield facts.trials[-1].number, short(value)
+
+
+def learning_curves(facts: Facts) -> go.Figure | None:
+    """The objective after every epoch: the best three by name, all others in grey, with a mark where they ended."""
+    study, trials = facts.study, [trial for trial in facts.trials if trial.epochs]
+    if not trials:
+        return None
+    best = [trial for trial in facts.order if trial.searched][: len(NAMED)]
+    baselines = [trial for trial in facts.order if trial.baseline][:1]
+    others = [trial for trial in trials if trial not in best + baselines]
+    values = (known[study.objective] for trial in trials if trial.state != "failed" for known in trial.epochs)
+    scale = Scale.of(values, log=study.mode == "min", always=[t.last[study.objective] for t in best + baselines])
+    figure = new_figure(420, yaxis=scale.axis(METRICS[study.objective]), xaxis={"title": {"text": "epoch"}})
+    figure.add_trace(_crowd(others, study.objective, POINTS // len(trials)))
+    for state, some in by_state(others).items():
+        if state != "finished":
+            epochs, heights = [t.last["epoch"] for t in some], [height(t, facts, scale) for t in some]
+            figure.add_trace(marked(state, epochs, heights, [hover(t, study) for t in some]))
+    looks = [*NAMED[: len(best)], BASELINES[0]]
+    for trial, (colour, dash) in zip(best + baselines, looks, strict=False):
+        figure.add_trace(_curve(trial, study.objective, colour, dash))
+    return figure
+
+
+def _curve(trial: TrialRecord, metric: str, colour: str, dash: str) -> go.Scatter:
+    name = f"baseline {trial.baseline}" if trial.baseline else f"trial {label(trial)}"
+    epochs, values = zip(*[(known["epoch"], short(known[metric])) for known in trial.epochs], strict=True)
+    told = f"{name}, epoch %{{x}}: %{{y:.4f}}<extra></extra>"
+    line = {"color": colour, "dash": dash, "width": 2.5}
+    return go.Scatter(x=epochs, y=values, mode="lines", name=name, line=line, hovertemplate=told)
+
+
+def _crowd(trials: Sequence[TrialRecord], metric: str, most: int) -> go.Scatter:
+    """All these curves as one trace, with a gap after each and at most so many points in each."""
+    x: list[float | None] = []
+    y: list[float | None] = []
+    for trial in trials:
+        step = max(1, len(trial.epochs) // max(2, most))
+        kept = [*trial.epochs[:-1:step], trial.last]
+        x += [*(known["epoch"] for known in kept), None]
+        y += [*(short(known[metric]) for known in kept), None]
+    line = {"color": thin(len(trials)), "width": 1}
+    return go.Scatter(x=x, y=y, mode="lines", line=line, name="other trials", hoverinfo="skip")
+
+
+def rungs_against_finals(facts: Facts) -> go.Figure | None:
+    """Kendall's tau of the values at each rung and the final ones, with its interval."""
+    found = foresight(facts.trials, facts.study)
+    if not found:
+        return None
+    lowest = min(0.0, *(one.low for one in found))
+    figure = new_figure(360, yaxis={"title": {"text": "Kendall's tau with the end"}, "range": [lowest - 0.05, 1.05]})
+    figure.update_xaxes(title_text="compared after epoch", range=[0, facts.study.epochs])
+    figure.add_hline(y=0, line={"color": GREY, "dash": "dot", "width": 1})
+    ups, downs = [one.high - one.tau for one in found], [one.tau - one.low for one in found]
+    figure.add_scatter(
+        x=[one.epoch for one in found],
+        y=[short(one.tau) for one in found],
+        error_y={"type": "data", "symmetric": False, "array": ups, "arrayminus": downs, "thickness": 1.5},
+        mode="lines+markers+text",
+        text=[f" {one.tau:.2f}" for one in found],
+        textposition="bottom right",
+        line={"color": BLUE},
+        marker={"size": 9},
+        name="tau",
+        showlegend=False,
+        hovertext=[
+            f"epoch {one.epoch}: tau {one.tau:.2f} ({one.low:.2f} to {one.high:.2f}), {one.trials} trials"
+            for one in found
+        ],
+        hoverinfo="text",
+    )
+    return figure

@@ -1,0 +1,181 @@
+"""What the settings did: which mattered, how the result depends on each, and which go together."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as go
+
+from ensdistill_tune.analysis.importance import Importance
+from ensdistill_tune.analysis.results import Facts
+from ensdistill_tune.records.trial_record import TrialRecord
+from ensdistill_tune.report.figures.axes import (
+    Scale,
+    in_digits,
+    linear_ticks,
+    log_ticks,
+    place,
+    setting_axis,
+    setting_ticks,
+    short,
+)
+from ensdistill_tune.report.figures.style import (
+    BLUE,
+    CROWD,
+    GREY,
+    METRICS,
+    ORANGE,
+    RED,
+    by_state,
+    height,
+    hover,
+    lined,
+    marked,
+    new_figure,
+    short_names,
+    spread,
+    thin,
+)
+from ensdistill_tune.search.hyperparameter import Axis
+
+SLICES, LINES = 4, 6  # settings in the figures, at most: more cannot be read
+FEWEST = 4  # finished trials in parallel coordinates
+NAMED = 8  # lines of the best, and of the worst
+UNUSED = -0.12  # where the lines of trials pass that do not have a setting
+
+
+def importance(facts: Facts) -> go.Figure | None:
+    """A bar a setting with its interval and its noise level; bars that are not above luck are hatched."""
+    knobs = facts.importance[::-1]
+    if not knobs:
+        return None
+    short_name = short_names([knob.name for knob in knobs])
+    names = [short_name[knob.name] for knob in knobs]
+    figure = new_figure(150 + 34 * len(knobs), bargap=0.35, barmode="overlay")
+    figure.update_xaxes(title_text="share of the differences between trials", tickformat=".0%", rangemode="tozero")
+    figure.update_yaxes(type="category", categoryarray=names)
+    for matters, words in ((True, "matters"), (False, "not above luck")):
+        own = [knob for knob in knobs if knob.matters is matters]
+        if own:
+            figure.add_trace(_bars(own, [short_name[knob.name] for knob in own], words))
+    noise = {"symbol": "line-ns-open", "size": 18, "color": RED, "line": {"width": 3}}
+    levels = [short(knob.noise) for knob in knobs]
+    figure.add_scatter(x=levels, y=names, mode="markers", marker=noise, name="noise level", hoverinfo="skip")
+    return figure
+
+
+def _bars(knobs: Sequence[Importance], names: Sequence[str], words: str) -> go.Bar:
+    colour, shape = (BLUE, "") if knobs[0].matters else (GREY, "/")
+    marker = {"color": colour, "pattern": {"shape": shape, "fgcolor": GREY}, "line": {"color": GREY, "width": 1}}
+    ups, downs = [max(0.0, k.high - k.share) for k in knobs], [max(0.0, k.share - k.low) for k in knobs]
+    error = {"type": "data", "symmetric": False, "array": ups, "arrayminus": downs, "color": GREY}
+    told = [f"{k.name}: {k.share:.0%} ({k.low:.0%} to {k.high:.0%}), luck {k.noise:.0%}" for k in knobs]
+    own: dict[str, Any] = {"x": [short(k.share) for k in knobs], "y": list(names), "error_x": error, "marker": marker}
+    return go.Bar(**own, orientation="h", name=words, hovertext=told, hoverinfo="text")
+
+
+def slices(facts: Facts) -> go.Figure | None:
+    """The objective over each of the most important settings, one below the other, with every trial as a mark."""
+    trials = [trial for trial in facts.searched if trial.epochs or trial.state == "failed"]
+    if not trials:
+        return None
+    chosen, scale, short_name = _most_important(facts, SLICES), spread(facts), short_names(list(facts.study.search))
+    figure = new_figure(60 + 200 * len(chosen))
+    figure.set_subplots(len(chosen), 1, vertical_spacing=0.36 / len(chosen))
+    for row, name in enumerate(chosen, 1):
+        for trace in _slice([t for t in trials if name in t.settings_at_last], name, facts, scale):
+            figure.add_trace(trace.update(showlegend=row == 1), row=row, col=1)
+        figure.update_xaxes(**setting_axis(facts.study.search[name], short_name[name]), row=row, col=1)
+    return lined(figure).update_yaxes(**scale.axis(METRICS[facts.study.objective].removeprefix("validation ")))
+
+
+def _slice(trials: Sequence[TrialRecord], name: str, facts: Facts, scale: Scale) -> Iterator[go.Scatter]:
+    """Marks by state; of choices each trial lies a little beside the middle, so that they do not hide one another."""
+    axis = facts.study.search[name]
+    for state, some in by_state(trials).items():
+        x = [_beside(axis, place(axis, t.settings_at_last[name]), t.number) for t in some]
+        texts = [hover(t, facts.study) for t in some]
+        yield marked(state, x, [height(t, facts, scale) for t in some], texts)
+
+
+def _beside(axis: Axis, x: float, number: int) -> float:
+    """The same for the same trial; numbers stay where they are."""
+    return short(x + 0.5 * ((number * 0.618034) % 1 - 0.5)) if axis.listed else x
+
+
+def parallel_coordinates(facts: Facts) -> go.Figure | None:
+    """A line a finished trial, through its settings to its objective; the most important settings next to it.
+
+    (Plotly's own kind of trace has black axes, seen on light pages only, and needs WebGL.)
+    """
+    trials = [trial for trial in facts.order if trial.searched]
+    if len(trials) < FEWEST:
+        return None
+    dimensions = [_setting(facts, name, trials) for name in _most_important(facts, LINES)[::-1]]
+    dimensions.append(_result(facts, trials))
+    figure = new_figure(440, hovermode="closest", margin={"l": 34, "r": 14, "t": 14, "b": 8})
+    names, last = [dimension.name for dimension in dimensions], len(dimensions) - 1
+    figure.update_xaxes(tickvals=list(range(last + 1)), ticktext=names, range=[-0.45, last + 0.15], gridcolor=GREY)
+    figure.update_xaxes(autotickangles=[0, -35, -70], ticklabeloverflow="allow")
+    figure.update_yaxes(visible=False, range=[-0.2 if any(d.unused for d in dimensions) else -0.05, 1.05])
+    edge, rest = min(NAMED, len(trials) // 3), {"color": thin(len(trials)), "width": 1}
+    for words, line, own in (
+        ("the rest", rest, range(edge, len(trials) - edge)[:: math.ceil(len(trials) / CROWD)]),
+        (f"worst {edge}", {"color": ORANGE, "width": 1.5, "dash": "dot"}, range(len(trials) - edge, len(trials))),
+        (f"best {edge}", {"color": BLUE, "width": 2}, range(edge)),
+    ):
+        figure.add_trace(
+            _lines(dimensions, [*own], [hover(trials[n], facts.study) for n in own]).update(name=words, line=line)
+        )
+    for x, dimension in enumerate(dimensions):
+        for y, word in dimension.ticks:
+            figure.add_annotation(x=x, y=y, text=word, xanchor="right", xshift=-3, showarrow=False, font={"size": 10})
+    return figure
+
+
+@dataclass(frozen=True)
+class _Dimension:
+    """One of the upright axes: for each trial the height at which its line passes, and what is written beside it."""
+
+    name: str
+    heights: list[float]  # 0 to 1
+    ticks: list[tuple[float, str]]
+
+    @property
+    def unused(self) -> bool:
+        return min(self.heights) < 0
+
+
+def _setting(facts: Facts, name: str, trials: Sequence[TrialRecord]) -> _Dimension:
+    """A searched setting; trials that do not have it pass below its range."""
+    axis = facts.study.search[name]
+    ticks, words = setting_ticks(axis, 4)
+    scale = math.log10 if axis.way == "log_uniform" else float
+    low, high = (scale(value) for value in ((-0.5, len(ticks) - 0.5) if axis.listed else axis.values))
+    own = [t.settings_at_last.get(name) if name in t.settings_at_last else ... for t in trials]
+    heights = [UNUSED if v is ... else short((scale(place(axis, v)) - low) / (high - low)) for v in own]
+    marks = [((scale(tick) - low) / (high - low), word) for tick, word in zip(ticks, words, strict=True)]
+    name = short_names(list(facts.study.search))[name]
+    return _Dimension(name, heights, marks + ([(UNUSED, "unused")] if UNUSED in heights else []))
+
+
+def _result(facts: Facts, trials: Sequence[TrialRecord]) -> _Dimension:
+    metric = facts.study.objective
+    axis = spread(facts)
+    ticks = log_ticks(*axis.ends, 5) if axis.log else linear_ticks(*axis.ends)
+    marks = [(axis.share(tick), in_digits(tick)) for tick in ticks]
+    return _Dimension(metric.removeprefix("val/"), [short(axis.share(t.last[metric])) for t in trials], marks)
+
+
+def _lines(dimensions: Sequence[_Dimension], own: Sequence[int], texts: Sequence[str]) -> go.Scatter:
+    """The lines of these trials as one trace, with a gap after each; it tells of a trial where its line ends."""
+    x = [place for _ in own for place in (*range(len(dimensions)), None)]
+    y = [height for n in own for height in (*(dimension.heights[n] for dimension in dimensions), None)]
+    told = [text for one in texts for text in (*[""] * (len(dimensions) - 1), one, "")]
+    return go.Scatter(x=x, y=y, mode="lines", hovertext=told, hoverinfo="text")
+
+
+def _most_important(facts: Facts, most: int) -> list[str]:
+    """The searched settings, best first if that is known."""
+    return ([knob.name for knob in facts.importance] or list(facts.study.search))[:most]

@@ -1,0 +1,171 @@
+"""What came out: the front of quality against cost, the confirmation, and the differences to the best baseline."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from scipy import stats
+
+from ensdistill_tune.analysis.replication import Candidate
+from ensdistill_tune.analysis.results import Facts
+from ensdistill_tune.analysis.statistics import Comparison, compare
+from ensdistill_tune.records.trial_record import TrialRecord
+from ensdistill_tune.report.figures.axes import Scale, short
+from ensdistill_tune.report.figures.history import TEACHERS
+from ensdistill_tune.report.figures.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    METRICS,
+    ORANGE,
+    RED,
+    hover,
+    new_figure,
+)
+from ensdistill_tune.search.pareto import front, minimised
+from ensdistill_tune.study.study_config import Study
+
+COST = "cost/flops"
+
+
+def pareto(facts: Facts) -> go.Figure | None:
+    """The objective against the second one, or against what an inference costs; None if that never differs."""
+    study, trials = facts.study, facts.order
+    price = study.against[0] if study.against else COST
+    if len({trial.last[price] for trial in trials}) < 2:
+        return None
+    x, y = ([trial.last[name] for trial in trials] for name in (price, study.objective))
+    teachers = _teachers(facts) if price == COST else {}
+    prices, values = ([point[k] for point in teachers.values()] for k in (0, 1))
+    across = Scale.of(x, log=price.startswith("cost/"), always=prices)
+    up = Scale.of(y, log=study.mode == "min", always=values)
+    figure = new_figure(420, xaxis=across.axis(METRICS[price]), yaxis=up.axis(METRICS[study.objective]))
+    for words, colour, mark, own in (
+        ("trials", BLUE, "circle", [t for t in trials if t.searched]),
+        ("baselines", RED, "square", [t for t in trials if t.baseline]),
+    ):
+        if own:
+            costs, results = [across.clip(t.last[price]) for t in own], [up.clip(t.last[study.objective]) for t in own]
+            figure.add_trace(_points(costs, results, words, colour, mark, [hover(t, study) for t in own]))
+    figure.add_trace(_front_line(trials, study, price))
+    for n, (who, (cost, value)) in enumerate(teachers.items()):
+        mark = ("star", "star-open")[n]
+        figure.add_trace(_points([short(cost)], [short(value)], who, GREEN, mark, [f"{who}: {value:.4f}"], size=12))
+    return figure
+
+
+def _points(
+    x: Sequence[float], y: Sequence[Any], name: str, colour: str, mark: str, texts: Sequence[str], size: int = 8
+) -> go.Scatter:
+    marker = {"color": colour, "symbol": mark, "size": size}
+    return go.Scatter(x=x, y=y, mode="markers", name=name, marker=marker, hovertext=texts, hoverinfo="text")
+
+
+def _front_line(trials: Sequence[TrialRecord], study: Study, price: str) -> go.Scatter:
+    """Through the trials that nobody is better than in both, as steps: what can be had at each price."""
+    names, modes = [price, study.objective], ["max" if price == "val/accuracy" else "min", study.mode]
+    best = front([minimised([t.last[name] for name in names], modes) for t in trials])
+    points = sorted((short(trials[n].last[price]), short(trials[n].last[study.objective])) for n in best)
+    x, y = zip(*points, strict=True)
+    line = {"color": BLUE, "width": 2, "shape": "hv" if modes[0] == "min" else "vh"}
+    return go.Scatter(x=x, y=y, mode="lines", line=line, name="nobody is better in both", hoverinfo="skip")
+
+
+def _teachers(facts: Facts) -> dict[str, tuple[float, float]]:
+    """Cost and objective of the ensemble and of one teacher; studies of earlier versions do not know the cost."""
+    metric = facts.study.objective.removeprefix("val/")
+    return {who: (row["flops"], row[metric]) for who, row in facts.teachers.items() if "flops" in row}
+
+
+def confirmation(facts: Facts) -> go.Figure | None:
+    """Each candidate over its seeds: every seed, the mean, and the 95 % interval of the mean."""
+    order, metric = facts.confirmed[::-1], facts.study.objective
+    if not order:
+        return None
+    labels = [candidate.label for candidate in order]
+    figure = new_figure(170 + 36 * len(order))
+    teachers = [(who, row[metric.removeprefix("val/")]) for who, row in facts.teachers.items()]
+    values = [value for c in order for value in c.values(metric)]
+    scale = Scale.of(values, log=False, always=[*values, *(value for _, value in teachers)])
+    figure.update_xaxes(**scale.axis(METRICS[metric]))
+    figure.update_yaxes(type="category", categoryarray=labels, range=[-0.6, len(order) - 0.4])
+    seeds = [(c.label, repeat) for c in order for repeat in c.repeats]
+    figure.add_scatter(
+        x=[short(repeat.last[metric]) for _, repeat in seeds],
+        y=[name for name, _ in seeds],
+        mode="markers",
+        name="one seed",
+        marker={"symbol": "circle-open", "size": 8, "color": GREY},
+        hovertext=[f"{name}, seed {repeat.seed}: {repeat.last[metric]:.4f}" for name, repeat in seeds],
+        hoverinfo="text",
+    )
+    for words, colour, mark, own in (
+        ("mean of trial", BLUE, "diamond", [c for c in order if not c.trial.baseline]),
+        ("mean of baseline", RED, "square", [c for c in order if c.trial.baseline]),
+    ):
+        if own:
+            figure.add_trace(_means(own, metric, words, colour, mark))
+    for (colour, dash), (who, value) in zip(TEACHERS, teachers, strict=False):
+        line = {"color": colour, "dash": dash, "width": 1.5}
+        ends: dict[str, Any] = {"x": [short(value)] * 2, "y": [labels[0], labels[-1]], "hoverinfo": "name+x"}
+        figure.add_scatter(**ends, mode="lines", line=line, name=who)
+    return figure
+
+
+def _means(own: Sequence[Candidate], metric: str, words: str, colour: str, mark: str) -> go.Scatter:
+    halves = [half_interval(candidate.values(metric)) for candidate in own]
+    means = [candidate.mean(metric) for candidate in own]
+    texts = [
+        f"{c.label}: {mean:.4f} ± {half:.4f} ({len(c.repeats)} seeds)"
+        for c, mean, half in zip(own, means, halves, strict=True)
+    ]
+    made = _points([short(m) for m in means], [c.label for c in own], words, colour, mark, texts, size=10)
+    return made.update(error_x={"type": "data", "array": [short(half) for half in halves], "thickness": 2})
+
+
+def half_interval(values: Sequence[float]) -> float:
+    """Half the 95 % interval of their mean, by Student's t."""
+    return float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)) if np.ptp(values) else 0.0
+
+
+def differences(facts: Facts) -> go.Figure | None:
+    """Each candidate against the best baseline, pair by pair of the same seed, with both intervals of `compare`."""
+    metric, mode = facts.study.objective, facts.study.mode
+    baseline = next((c for c in facts.confirmed if c.trial.baseline), None)
+    others = [c for c in facts.confirmed[::-1] if c is not baseline]
+    if baseline is None or not others:
+        return None
+    among = max(1, sum(not c.trial.baseline for c in facts.confirmed))
+    found = [compare(c.values(metric), baseline.values(metric), mode, among) for c in others]
+    labels = [c.label for c in others]
+    title = f"{metric.removeprefix('val/')} minus that of {baseline.trial.baseline}"
+    figure = new_figure(170 + 34 * len(others))
+    scale = Scale.of(
+        [], log=False, always=[0.0, *(end for c in found for end in (c.sure_low, c.sure_high, c.low, c.high))]
+    )
+    figure.update_xaxes(**scale.axis(title), tickformat="+.2~g")
+    figure.update_yaxes(type="category", categoryarray=labels, range=[-0.6, len(others) - 0.4])
+    figure.add_vline(x=0, line={"color": GREY, "width": 1.5, "dash": "dash"})
+    sure = [(c.sure_low, c.sure_high) for c in found]
+    plain = [(c.low, c.high) for c in found]
+    figure.add_trace(_spans(sure, labels, "Student's t, choice allowed for", GREY, 2))
+    figure.add_trace(_spans(plain, labels, "bootstrap", ORANGE, 7))
+    texts = [_told(name, c) for name, c in zip(labels, found, strict=True)]
+    means = [short(c.difference) for c in found]
+    figure.add_trace(_points(means, labels, "mean difference", BLUE, "diamond", texts, size=10))
+    return figure
+
+
+def _spans(
+    ends: Sequence[tuple[float, float]], labels: Sequence[str], name: str, colour: str, width: int
+) -> go.Scatter:
+    x = [end for low, high in ends for end in (short(low), short(high), None)]
+    y = [place for label in labels for place in (label, label, None)]
+    line = {"color": colour, "width": width}
+    return go.Scatter(x=x, y=y, mode="lines", line=line, name=name, hoverinfo="skip")
+
+
+def _told(name: str, c: Comparison) -> str:
+    intervals = f"{c.low:+.4f} to {c.high:+.4f}, Student's t {c.sure_low:+.4f} to {c.sure_high:+.4f}"
+    return f"{name}: {c.difference:+.4f} ({intervals}), better in {c.wins} of {c.pairs} seeds"

@@ -1,0 +1,220 @@
+"""What to try next: each rule looks at one thing and says one sentence, or nothing."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from statistics import fmean, stdev
+
+from ensdistill.errors import ConfigError
+from ensdistill.evaluation.plausibility import is_at_chance
+from ensdistill_tune.analysis.importance import Importance
+from ensdistill_tune.analysis.rank_correlation import FEWEST, epochs_to_ask
+from ensdistill_tune.analysis.results import Facts
+from ensdistill_tune.analysis.statistics import POWER, compare, pairs_for_power
+from ensdistill_tune.records.trial_record import TrialRecord
+from ensdistill_tune.report.summary import is_worse_than_one_teacher, percent, winner_rows
+from ensdistill_tune.search.hyperparameter import Axis
+from ensdistill_tune.study.study_config import Study
+
+EDGE = 0.1  # of an axis counts as its end
+BEST = 5  # trials that are asked where they lie
+LONGEST = 200  # letters of a reason
+NOTHING_LEARNT = (
+    "Find out first why nothing is learnt: train on the labels alone (`ensdistill distill labels`), with a lower "
+    "`training.lr` or more epochs, and check that images and labels belong together."
+)
+SEEDS = 50  # more would be too many to advise
+
+
+def advice(facts: Facts, found: Sequence[Importance]) -> list[str]:
+    """Sentences, the most urgent first. Where nothing was learnt, nothing but that is advised upon."""
+    rows, _ = winner_rows(facts)
+    if is_at_chance(*rows):
+        first = failures(facts)
+        return [*([first] if first else []), NOTHING_LEARNT]
+    urgent = [failures(facts), minutes(facts), behind(facts), crossing(facts)]
+    rest = [certainty(facts), *ends(facts, found), more(facts), longer(facts), idle(found)]
+    return [sentence for sentence in (*urgent, *rest) if sentence]
+
+
+def failures(facts: Facts) -> str | None:
+    """Many trials that failed, with one of the commonest reasons."""
+    failed = [trial for trial in facts.trials if trial.state == "failed"]
+    if len(failed) * 10 < len(facts.trials) or not failed:
+        return None
+    kind, times = Counter(trial.error_kind for trial in failed).most_common(1)[0]
+    example = next(trial.error for trial in failed if trial.error_kind == kind)
+    reason = " ".join((example or "").split()).replace("`", "'")[:LONGEST]
+    many = f"{len(failed)} of {len(facts.trials)} trials failed"
+    return f"{many}, {times} of them like this: `{reason}`. Narrow the axes that lead there."
+
+
+def minutes(facts: Facts) -> str | None:
+    """A study that ran out of time."""
+    if facts.summary["state"] != "out_of_time":
+        return None
+    command = facts.command("resume", ("--set", f"budget.minutes={2 * (facts.study.budget.minutes or 0):g}"))
+    return f"The minutes were over before the trials: `{command}` goes on."
+
+
+def behind(facts: Facts) -> str | None:
+    """A winner whose students do not even reach one teacher: no knob of distillation makes up for that."""
+    if not is_worse_than_one_teacher(facts):
+        return None
+    return (
+        "One teacher alone is better than what ships: before anything else, students want more epochs than teachers "
+        "(`training.epochs`), a larger network (`model`), or unlabelled images "
+        "(`training.unlabelled`)."
+    )
+
+
+def crossing(facts: Facts) -> str | None:
+    """Early stopping that would have given up the best baseline, which it may not, for trials that it overtook."""
+    rungs, best = epochs_to_ask(facts.study), next((trial for trial in facts.order if trial.baseline), None)
+    survivors = [trial for trial in facts.order if trial.searched]
+    if not rungs or best is None or not any(trial.state == "pruned" for trial in facts.trials):
+        return None
+    ahead = [trial for trial in survivors if _better(facts, trial, best, rungs[0])]
+    overtaken = sum(not _better(facts, trial, best, facts.study.epochs) for trial in ahead)
+    if len(survivors) < FEWEST or 2 * overtaken <= len(survivors):
+        return None
+    return (
+        f"`{best.baseline}` as published, which nothing stops, was behind {len(ahead)} of the {len(survivors)} trials "
+        f"that were left to run after {rungs[0]} epochs, and ended before {overtaken} of them: early stopping gives up "
+        "such trials. Compare like with like (`scheduler.within`), begin later (`scheduler.grace_epochs`), or do "
+        "without it (`scheduler.kind=none`)."
+    )
+
+
+def _better(facts: Facts, one: TrialRecord, other: TrialRecord, epoch: int) -> bool:
+    values = [trial.at(epoch, facts.study.objective) for trial in (one, other)]
+    if None in values:
+        return False
+    return values[0] < values[1] if facts.study.mode == "min" else values[0] > values[1]  # type: ignore[operator]
+
+
+def certainty(facts: Facts) -> str | None:
+    """More seeds, if the best searched settings and the best baseline cannot be told apart."""
+    searched = [c for c in facts.confirmed if not c.trial.baseline]
+    baseline = next((c for c in facts.confirmed if c.trial.baseline), None)
+    if not searched or baseline is None:
+        if facts.summary["state"] == "finished" and not facts.confirmed:
+            return f"Hold the best against luck: `{facts.command('resume', ('--set', 'confirm.best=3'))}`."
+        return None
+    first, second = (c.values(facts.study.objective) for c in (searched[0], baseline))
+    c = compare(first, second, facts.study.mode, len(searched))
+    seeds = pairs_for_power([a - b for a, b in zip(first, second, strict=True)], len(searched), SEEDS)
+    worse = c.difference > 0 if facts.study.mode == "min" else c.difference < 0
+    if c.distinguishable and not worse:
+        return None
+    if worse:
+        return (
+            f"The published settings of `{baseline.trial.baseline}` hold here: other axes, a larger model or more "
+            "training images may leave more to gain than these axes do."
+        )
+    if seeds is None:
+        return (
+            "The difference is too small beside the spread over seeds: even if it is real, "
+            f"{SEEDS} seeds would show it in less than {percent(POWER)} of studies."
+        )
+    command = facts.command("resume", ("--set", f"confirm.seeds={seeds}"))
+    return (
+        f"If the true difference is as large as the one that was seen, {seeds} seeds show it in {percent(POWER)} of "
+        f"studies (the power of the same test, among {len(searched)}): `{command}` (other students, so the test images "
+        "stay closed)."
+    )
+
+
+def ends(facts: Facts, found: Sequence[Importance]) -> list[str]:
+    """Axes at one end of which the best trials crowd, if the setting itself goes on there."""
+    best = [trial for trial in facts.order if trial.searched][:BEST]
+    idle = {i.name for i in found if not i.matters}
+    if len(best) < BEST:
+        return []
+    said = (_end(facts.study, name, axis, best) for name, axis in facts.study.search.items() if name not in idle)
+    return [sentence for sentence in said if sentence]
+
+
+def _end(study: Study, name: str, axis: Axis, best: Sequence[TrialRecord]) -> str | None:
+    values = {t.number: own[name] for t in best if name in (own := t.settings_at_last)}
+    if axis.listed or len(values) * 2 <= len(best):
+        return None
+    for side, end, near, way in (("lower", axis.values[0], 0.0, -1), ("upper", axis.values[1], 1.0, 1)):
+        crowd = [t for t in best if t.number in values and abs(_place(axis, values[t.number]) - near) <= EDGE]
+        if len(crowd) * 2 > len(best) and _goes_on(study, name, end, way, crowd[0]):
+            crowded = f"{len(crowd)} of the {len(best)} best trials lie at the {side} end of `{name}` ({end:g})"
+            return f"{crowded}: search beyond it."
+    return None
+
+
+def _goes_on(study: Study, name: str, end: float, way: int, trial: TrialRecord) -> bool:
+    """Whether a setting of this trial may have a value beyond this end of its axis; way: -1 or 1."""
+    beyond = end + way if isinstance(end, int) else math.nextafter(end, way * math.inf)
+    try:
+        study.trial_config({**trial.sampled, name: beyond})
+    except ConfigError:
+        return False
+    return True
+
+
+def _place(axis: Axis, value: float) -> float:
+    """Where a value lies on its axis, from 0 to 1."""
+    low, high = axis.values
+    if axis.way == "log_uniform":
+        low, high, value = math.log(low), math.log(high), math.log(value)
+    return (value - low) / (high - low) if high > low else 0.5
+
+
+def more(facts: Facts) -> str | None:
+    """More trials, if the last third of them still found something clearly better."""
+    searched, metric = facts.searched, facts.study.objective
+    late = {trial.number for trial in searched[-max(1, len(searched) // 3) :]}
+    order = [trial for trial in facts.order if trial.searched]
+    before = next((trial for trial in order if trial.number not in late), None)
+    if not order or before is None or order[0].number not in late or len(searched) < 9:
+        return None
+    if facts.study.searcher.kind == "grid":
+        return None  # it ends by itself
+    gain = abs(before.last[metric] - order[0].last[metric])
+    if gain < _spread(facts):
+        return None
+    total = 2 * facts.study.budget.trials
+    return (
+        f"The search was still getting better (by {gain:.4f} in its last third): "
+        f"`{facts.command('resume', ('--set', f'budget.trials={total}'))}` goes on with it."
+    )
+
+
+def _spread(facts: Facts) -> float:
+    """The standard deviation over seeds of the same settings; if none ran twice, that among the best trials."""
+    metric = facts.study.objective
+    if facts.confirmed:
+        return fmean([stdev(c.values(metric)) for c in facts.confirmed])
+    best = [trial.last[metric] for trial in facts.order if trial.searched][:BEST]
+    return stdev(best) if len(best) > 1 else 0.0
+
+
+def longer(facts: Facts) -> str | None:
+    """Longer training, if the winner, in the mean of its seeds, was still getting better at its end."""
+    runs = facts.confirmed[0].repeats if facts.confirmed else facts.order[:1]
+    shortest = min((len(run.epochs) for run in runs), default=0)
+    if shortest < 10:
+        return None
+    tenth, metric = shortest // 10, facts.study.objective
+    now = fmean(epoch[metric] for run in runs for epoch in run.epochs[-tenth:])
+    then = fmean(epoch[metric] for run in runs for epoch in run.epochs[-2 * tenth : -tenth])
+    gain = (then - now if facts.study.mode == "min" else now - then) / abs(then) if then else 0.0
+    if gain < 0.01:
+        return None
+    return (
+        f"The best was still getting better at its last epoch ({percent(gain, 1)} in the last tenth): train "
+        "longer (`training.epochs`)."
+    )
+
+
+def idle(found: Sequence[Importance]) -> str | None:
+    """Axes that made no difference."""
+    names = [f"`{i.name}`" for i in found if not i.matters]
+    if not names or len(names) == len(found):
+        return None
+    return f"Fix {', '.join(names)}, of which no effect was seen, and spend the trials on the others."

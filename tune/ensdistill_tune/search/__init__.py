@@ -1,0 +1,1 @@
+"""Hyperparameters, search spaces, searchers and schedulers. Imports nothing of a study."""

@@ -1,0 +1,85 @@
+"""One searched setting: how it is drawn, and when."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import model_validator
+
+from ensdistill.settings.base import Settings, setting
+
+WAYS = ("choice", "grid", "uniform", "log_uniform", "integer")
+
+
+class Axis(Settings):
+    """One searched setting: exactly one way to draw it and, if need be, a condition."""
+
+    choice: list[Any] | None = setting(None, "One of these values.", min_length=1)
+    grid: list[Any] | None = setting(
+        None, "Each of these values in turn, whatever the searcher suggests for the other axes.", min_length=1
+    )
+    uniform: list[float] | None = setting(None, "A number between two.", min_length=2, max_length=2)
+    log_uniform: list[float] | None = setting(
+        None, "A number between two, uniform in its logarithm.", min_length=2, max_length=2
+    )
+    integer: list[int] | None = setting(None, "A whole number between two, both included.", min_length=2, max_length=2)
+    when: dict[str, Any] = setting({}, "Only if these other axes have this value, or one of these values.")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Axis":
+        ways = [way for way in WAYS if getattr(self, way) is not None]
+        if len(ways) != 1:
+            raise ValueError(f"give exactly one of {', '.join(WAYS)} (there are {len(ways)})")
+        if not self.listed:
+            low, high = getattr(self, ways[0])
+            if low >= high:
+                raise ValueError(f"{ways[0]}: the first number must be below the second, not [{low}, {high}]")
+            if ways[0] == "log_uniform" and low <= 0:
+                raise ValueError(f"log_uniform: both numbers must be above 0, not [{low}, {high}]")
+        return self
+
+    @property
+    def way(self) -> str:
+        """How it is drawn: choice, grid, uniform, log_uniform or integer."""
+        return next(way for way in WAYS if getattr(self, way) is not None)
+
+    @property
+    def listed(self) -> bool:
+        """Whether its values are listed one by one."""
+        return self.choice is not None or self.grid is not None
+
+    @property
+    def values(self) -> list[Any]:
+        """The listed values, or the two ends of the range."""
+        return list(getattr(self, self.way))
+
+    @property
+    def every(self) -> list[Any] | None:
+        """All its values; None if it is a range of real numbers."""
+        if self.listed:
+            return self.values
+        return list(range(self.values[0], self.values[1] + 1)) if self.way == "integer" else None
+
+    def at(self, share: float) -> Any:
+        """The value below which this share of its values lies, for 0 <= share < 1."""
+        if (every := self.every) is not None:
+            return every[int(share * len(every))]
+        low, high = self.values
+        if self.way == "uniform":
+            return low + share * (high - low)
+        return min(high, math.exp(math.log(low) + share * (math.log(high) - math.log(low))))
+
+    def allows(self, value: Any) -> bool:
+        """Whether it may have this value."""
+        if (every := self.every) is not None:
+            return any(value == other and type(value) is type(other) for other in every)
+        return isinstance(value, int | float) and self.values[0] <= value <= self.values[1]
+
+    def holds(self, chosen: Mapping[str, Any]) -> bool:
+        """Whether the condition is met by the values of the other axes."""
+        return all(name in chosen and chosen[name] in as_list(wanted) for name, wanted in self.when.items())
+
+
+def as_list(value: Any) -> list[Any]:
+    """One value, or a list of values, as a list."""
+    return value if isinstance(value, list) else [value]

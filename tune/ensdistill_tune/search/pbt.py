@@ -1,0 +1,105 @@
+"""Population based training: settings that are found while students are trained.
+
+Jaderberg et al. 2017. Here a member of the population is a trial of its own for as long as its settings hold: the one
+that gives up is a pruned trial, and the one that takes its place is a new trial, which begins at the checkpoint of a
+better one. Its settings are those of the better one and what changes after that epoch (`Config.changes`). To train it
+from the first epoch gives the same student: it can be repeated with other seeds, and exported, like any other trial.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from ensdistill.methods.schedule import can_change
+from ensdistill.settings.base import Settings, setting
+from ensdistill_tune.records.trial_record import TrialRecord
+from ensdistill_tune.search.decision import Decision
+from ensdistill_tune.search.hyperparameter import Axis
+from ensdistill_tune.search.search_space import SearchSpace
+
+CHECKPOINT_AFTER = "after-{epoch:05d}.pt"  # in the folder of a trial, for others to begin at
+
+
+class Pbt(Settings):
+    """Population based training: one of the worst gives up, and one of the best goes on twice, with other settings.
+
+    Jaderberg et al. 2017. Other settings are those of the axes that may change while a student is trained.
+    """
+
+    kind: Literal["pbt"] = "pbt"
+    population: int = setting(8, "How many trials the searcher suggests; all others take the place of one.", ge=2)
+    interval_epochs: int = setting(10, "After so many epochs, and again, a trial is compared with the others.", ge=1)
+    quantile: float = setting(0.25, "The share of trials that give up, and that others begin at.", gt=0, le=0.5)
+    resample: float = setting(0.25, "How often a setting is drawn anew and not moved.", ge=0, le=1)
+    factor: float = setting(1.25, "A number is moved by being multiplied or divided by this.", gt=1)
+    seed: int = setting(0, "Seed of who begins where, and with which settings.", ge=0)
+
+    def __call__(self, epochs: int, modes: Sequence[str]) -> "_Comparisons":
+        """A rule for trials of so many epochs and objectives of these modes (`min` or `max`)."""
+        return _Comparisons(self, epochs, -1.0 if modes[0] == "max" else 1.0)
+
+    def decisive(self, epochs: int) -> Collection[int]:
+        """The epochs after which it may stop a trial of so many."""
+        return range(self.interval_epochs, epochs, self.interval_epochs)
+
+    def branch(
+        self, space: SearchSpace, objective: str, mode: str, searched: Sequence[TrialRecord]
+    ) -> dict[str, Any] | None:
+        """Returns the record of a trial that takes the place of one that gave up; None if all places are taken.
+
+        Args:
+            space: The search space.
+            objective: The metric by which trials are compared.
+            mode: `min` or `max`: whether less or more of it is better.
+            searched: The trials so far.
+        """
+        taken = {trial.replaces for trial in searched}
+        for trial in sorted(searched, key=lambda trial: trial.number):
+            if trial.state == "pruned" and trial.number not in taken:
+                return self._in_place_of(trial, space, objective, mode, searched)
+        return None
+
+    def _in_place_of(
+        self, trial: TrialRecord, space: SearchSpace, objective: str, mode: str, searched: Sequence[TrialRecord]
+    ) -> dict[str, Any]:
+        chance, epoch = np.random.default_rng([self.seed, trial.number]), int(trial.last["epoch"])
+        sign = -1 if mode == "max" else 1
+        came = {t.number: value for t in searched if t.searched and (value := t.at(epoch, objective)) is not None}
+        del came[trial.number]
+        order = sorted(came, key=lambda number: (sign * came[number], number))
+        best = order[: max(1, int(len(order) * self.quantile))]
+        chosen = best[chance.integers(len(best))]
+        parent = next(t for t in searched if t.number == chosen)
+        now = parent.settings_at_last
+        drawn = {name: self._other(space.axes[name], now[name], chance) for name in now if can_change(name)}
+        settings = {name: value for name, value in drawn.items() if space.axes[name].holds(now | drawn)}
+        changes = [*parent.changes, {"after": epoch, "settings": settings}]
+        return {"sampled": parent.sampled, "changes": changes, "parent": parent.number, "replaces": trial.number}
+
+    def _other(self, axis: Axis, value: Any, chance: np.random.Generator) -> Any:
+        """Another value of an axis: a new one, or one beside the value."""
+        if chance.random() < self.resample:
+            return axis.at(chance.random())
+        up = bool(chance.random() < 0.5)
+        if axis.listed:
+            place = axis.values.index(value) + (1 if up else -1)
+            return axis.values[min(max(place, 0), len(axis.values) - 1)]
+        low, high = axis.values
+        if axis.way == "integer":
+            return min(max(value + (1 if up else -1), low), high)
+        return min(max(value * self.factor if up else value / self.factor, low), high)
+
+
+class _Comparisons:
+    def __init__(self, settings: Pbt, epochs: int, sign: float) -> None:
+        self._settings, self._epochs, self._sign = settings, epochs, sign
+        self._came: dict[int, dict[int, float]] = {}  # values by trial, by the epoch after which they were compared
+
+    def decide(self, number: int, epoch: int, values: Sequence[float]) -> Decision:
+        if epoch % self._settings.interval_epochs or epoch >= self._epochs:
+            return Decision.CONTINUE
+        came: Mapping[int, float] = self._came.setdefault(epoch, {})
+        self._came[epoch].setdefault(number, self._sign * values[0])
+        order = sorted(came, key=lambda other: (came[other], other))
+        return Decision.stop_if(number in order[len(order) - int(len(order) * self._settings.quantile) :])

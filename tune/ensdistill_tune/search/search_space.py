@@ -1,0 +1,82 @@
+"""A search space: hyperparameters by the dotted names of settings, some of them under conditions on others."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from ensdistill_tune.search.hyperparameter import Axis, as_list
+
+Sampled = dict[str, Any]  # values by the dotted names of hyperparameters
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Hyperparameters by the dotted names of settings.
+
+    Attributes:
+        axes: The hyperparameters, in the order of the study file.
+    """
+
+    axes: Mapping[str, Axis]
+
+    @cached_property
+    def order(self) -> list[str]:
+        """Names, each after those that its condition names; names that wait for each other are left out."""
+        return topological_order(self.axes)
+
+    def draw(self, value: Callable[[str, Axis], Any]) -> Sampled:
+        """Returns one sample of the hyperparameters whose conditions are met.
+
+        Args:
+            value: Returns the value of a hyperparameter from its name and its definition.
+        """
+        sampled: Sampled = {}
+        for name in self.order:
+            if self.axes[name].holds(sampled):
+                sampled[name] = value(name, self.axes[name])
+        return sampled
+
+    def example(self, wanted: Mapping[str, Any]) -> Sampled:
+        """Returns one full sample that has the wanted values and meets their conditions."""
+        allowed = {name: [value] for name, value in wanted.items()}
+        for name in reversed(self.order):
+            if name in allowed:
+                for other, values in self.axes[name].when.items():
+                    allowed[other] = [v for v in as_list(values) if v in allowed.get(other, as_list(values))]
+        return self.draw(lambda name, axis: next(iter(allowed.get(name, [])), axis.values[0]))
+
+    def combinations(self) -> Iterator[Sampled]:
+        """Yields every different sample of hyperparameters whose values are finite, the last one fastest."""
+        return _combinations(self.axes, self.order, {})
+
+    def grid_cell(self, index: int) -> Sampled:
+        """Returns the values of the `grid` hyperparameters at an index: all combinations in turn, then again."""
+        grids = {name: axis.values for name, axis in self.axes.items() if axis.way == "grid"}
+        index %= math.prod(len(values) for values in grids.values())
+        cell: Sampled = {}
+        for name, values in reversed(grids.items()):
+            index, n = divmod(index, len(values))
+            cell[name] = values[n]
+        return cell
+
+
+def topological_order(axes: Mapping[str, Axis]) -> list[str]:
+    """Returns the names, each after those that its condition names; names that wait for each other are left out."""
+    order: list[str] = []
+    while ready := [n for n in axes if n not in order and all(o in order or o not in axes for o in axes[n].when)]:
+        order += ready
+    return order
+
+
+def _combinations(axes: Mapping[str, Axis], order: Sequence[str], chosen: Sampled) -> Iterator[Sampled]:
+    if not order:
+        yield chosen
+        return
+    name, rest = order[0], order[1:]
+    if not axes[name].holds(chosen):
+        yield from _combinations(axes, rest, chosen)
+        return
+    for value in axes[name].every or []:
+        yield from _combinations(axes, rest, {**chosen, name: value})

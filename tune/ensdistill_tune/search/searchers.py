@@ -1,0 +1,99 @@
+"""Who suggests settings. To add one: one class, one line in `Searcher`.
+
+What is suggested to the n-th trial is a function of the searcher's seed, of n, and of what is known by then: every
+suggestion has a random stream of its own. So a searcher has no state to save; told again what is known, it goes on.
+"""
+
+import itertools
+from typing import Annotated, Literal
+
+import numpy as np
+import optuna
+from pydantic import Field
+
+from ensdistill.settings.base import Settings, setting
+from ensdistill_tune.search.search_space import Sampled, SearchSpace
+
+
+class _Seeded(Settings):
+    seed: int = setting(0, "Seed of the suggestions.", ge=0)
+
+    def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
+        """Optuna's sampler for one suggestion, by a seed of its own."""
+        return optuna.samplers.RandomSampler(seed=seed)
+
+    def given(self, space: SearchSpace, place: int) -> Sampled | None:
+        """Values that are not left to the sampler for the suggestion at a place (0 is the first); None: no more."""
+        return {}
+
+
+class _Learning(_Seeded):
+    startup_trials: int = setting(8, "Random trials before the model is asked.", ge=1)
+
+
+class Tpe(_Learning):
+    """Tree-structured Parzen estimator, for one objective or several. Bergstra et al. 2011; Watanabe 2023."""
+
+    kind: Literal["tpe"] = "tpe"
+
+    def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
+        """Optuna's sampler; running trials count as bad, so that neighbours in time do not suggest the same."""
+        return optuna.samplers.TPESampler(
+            seed=seed, n_startup_trials=self.startup_trials, constant_liar=True, multivariate=False
+        )
+
+
+class Random(_Seeded):
+    """Independent draws."""
+
+    kind: Literal["random"] = "random"
+
+
+class Gp(_Learning):
+    """Gaussian process with expected improvement: for few, long trials of few settings. Optuna's GPSampler."""
+
+    kind: Literal["gp"] = "gp"
+
+    def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
+        """Optuna's sampler; the same settings twice may give other values, as they do between seeds."""
+        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=self.startup_trials, deterministic_objective=False)
+
+
+class Nsga2(_Seeded):
+    """Genetic algorithm with non-dominated sorting, for several objectives. Deb et al. 2002 (NSGA-II)."""
+
+    kind: Literal["nsga2"] = "nsga2"
+    population: int = setting(16, "Trials that ran to their end before a generation is bred from them.", ge=2)
+
+    def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
+        """Optuna's sampler."""
+        return optuna.samplers.NSGAIISampler(seed=seed, population_size=self.population)
+
+
+class Qmc(_Seeded):
+    """Scrambled Sobol points: random search that leaves no holes. Bergstra and Bengio 2012, section 2."""
+
+    kind: Literal["qmc"] = "qmc"
+
+    def given(self, space: SearchSpace, place: int) -> Sampled | None:
+        """The point at this place, its coordinates turned into values of all axes."""
+        from scipy.stats.qmc import Sobol  # here: a slow import that few commands need
+
+        points = Sobol(len(space.order), scramble=True, rng=np.random.default_rng(self.seed))
+        if place:
+            points.fast_forward(place)
+        coordinates = dict(zip(space.order, points.random(1)[0], strict=True))
+        return space.draw(lambda name, axis: axis.at(coordinates[name]))
+
+
+class Grid(_Seeded):
+    """Every combination of values once: for axes whose values can be listed."""
+
+    kind: Literal["grid"] = "grid"
+
+    def given(self, space: SearchSpace, place: int) -> Sampled | None:
+        """The combination at this place; None after the last."""
+        return next(itertools.islice(space.combinations(), place, None), None)
+
+
+Searcher = Annotated[Tpe | Gp | Nsga2 | Qmc | Random | Grid, Field(discriminator="kind")]

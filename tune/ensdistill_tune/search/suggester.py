@@ -1,0 +1,145 @@
+"""The searcher of one study at work: an adapter to Optuna's ask-and-tell interface."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState, create_trial
+
+from ensdistill_tune.formatting import is_block
+from ensdistill_tune.records.trial_record import TrialRecord
+from ensdistill_tune.search.hyperparameter import Axis
+from ensdistill_tune.search.search_space import Sampled, SearchSpace
+from ensdistill_tune.search.searchers import Searcher
+
+
+class Suggester:
+    """The searcher of one study at work: asks Optuna for settings and tells it what came of them."""
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        searcher: Searcher,
+        objectives: Sequence[str],
+        modes: Sequence[str],
+        first: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        """Takes what is searched, by which searcher, for which objectives, and the settings to try first."""
+        self._space, self._settings, self._objectives, self._first = space, searcher, objectives, first
+        self._optuna = optuna.create_study(directions=["maximize" if mode == "max" else "minimize" for mode in modes])
+        self._distributions = {name: _distribution(axis) for name, axis in space.axes.items()}
+        self._storage = self._optuna._storage  # Optuna's samplers keep their notes by way of it too
+        self._noted: set[str] = set()
+        self._trials: dict[int, optuna.Trial] = {}  # by the number of ours
+
+    def suggest(self, number: int) -> tuple[Sampled, dict[str, Any]] | None:
+        """Settings for the trial of this number, and what `remember` must be given of it; None if there are no more."""
+        place = len(self._trials)
+        given = self._given(place)
+        if given is None:
+            return None
+        if given:
+            self._optuna.enqueue_trial(self._as_choices(given))
+        self._optuna.sampler = self._settings.sampler(_seed(self._settings.seed, place))
+        trial = self._optuna.ask()
+        sampled = self._space.draw(lambda name, axis: _suggest(trial, name, axis))
+        self._trials[number] = trial
+        return sampled, self._memory(place)
+
+    def remember(self, trial: TrialRecord) -> None:
+        """A suggestion that was made before this process began."""
+        self._optuna.add_trial(
+            create_trial(
+                state=TrialState.RUNNING,
+                params=self._as_choices(trial.sampled),
+                distributions={name: self._distributions[name] for name in trial.sampled},
+                system_attrs=trial.memory.get("trial", {}),
+            )
+        )
+        for name, value in trial.memory.get("study", {}).items():
+            self._storage.set_study_system_attr(self._optuna._study_id, name, value)
+        known = self._optuna.get_trials(deepcopy=False)[-1]
+        self._trials[trial.number] = optuna.Trial(self._optuna, known._trial_id)
+        for epoch in trial.epochs:
+            self._report(trial, epoch)
+        if trial.state not in ("running", "interrupted"):
+            self.ended(trial)
+
+    def reported(self, trial: TrialRecord) -> None:
+        """A trial has a new last report."""
+        self._report(trial, trial.last)
+
+    def ended(self, trial: TrialRecord) -> None:
+        """A trial is over: complete, pruned or failed. (Ray's own class tells an early value as if it were final.)"""
+        asked = self._trials[trial.number]
+        if trial.state == "finished":
+            self._optuna.tell(asked, [trial.last[name] for name in self._objectives])
+        elif trial.state != "interrupted":
+            self._optuna.tell(asked, state=TrialState.PRUNED if trial.state == "pruned" else TrialState.FAIL)
+
+    def _memory(self, place: int) -> dict[str, Any]:
+        """What Optuna has noted with the latest suggestion: of the trial, and (of generations, say) of the study."""
+        noted = self._storage.get_study_system_attrs(self._optuna._study_id)
+        new = {name: value for name, value in noted.items() if name not in self._noted}
+        self._noted |= new.keys()
+        memory = {"trial": dict(self._known()[place].system_attrs), "study": new}
+        return {whose: what for whose, what in memory.items() if what}
+
+    def _as_choices(self, sampled: Sampled) -> Sampled:
+        """The values as Optuna knows them."""
+        return {name: choice_of(self._space.axes[name], value) for name, value in sampled.items()}
+
+    def _known(self) -> list[optuna.trial.FrozenTrial]:
+        return self._optuna.get_trials(deepcopy=False)
+
+    def _report(self, trial: TrialRecord, epoch: Mapping[str, float]) -> None:
+        if len(self._objectives) == 1:  # Optuna knows of no intermediate values for several
+            self._trials[trial.number].report(epoch[self._objectives[0]], int(epoch["epoch"]))
+
+    def _given(self, place: int) -> Sampled | None:
+        """The settings to try first; after them the cells of the axes that are a grid, in turn; or the searcher's."""
+        if place < len(self._first):
+            return dict(self._first[place])
+        given = self._settings.given(self._space, place - len(self._first))
+        return given if given is None or given else self._space.grid_cell(place - len(self._first))
+
+
+def _seed(seed: int, place: int) -> int:
+    return int(np.random.SeedSequence([seed, place]).generate_state(1)[0])
+
+
+def _suggest(trial: optuna.Trial, name: str, axis: Axis) -> Any:
+    if axis.listed:
+        choices = choices_of(axis)
+        chosen = trial.suggest_categorical(name, choices)
+        return chosen if choices is axis.values else axis.values[choices.index(chosen)]
+    if axis.way == "integer":
+        return trial.suggest_int(name, *axis.values)
+    return trial.suggest_float(name, *axis.values, log=axis.way == "log_uniform")
+
+
+def _distribution(axis: Axis) -> BaseDistribution:
+    if axis.listed:
+        return CategoricalDistribution(choices_of(axis))
+    if axis.way == "integer":
+        return IntDistribution(*axis.values)
+    low, high = axis.values
+    return FloatDistribution(low, high, log=axis.way == "log_uniform")
+
+
+def choices_of(axis: Axis) -> list[Any]:
+    """The listed values of an axis as Optuna knows them: single values as they are, blocks by their text.
+
+    Each text stands for one value: it is its JSON, unlike the short text of people.
+    """
+    if not any(map(is_block, axis.values)):
+        return axis.values
+    return [json.dumps(value, sort_keys=True) for value in axis.values]
+
+
+def choice_of(axis: Axis, value: Any) -> Any:
+    """One value of an axis as Optuna knows it."""
+    return json.dumps(value, sort_keys=True) if axis.listed and any(map(is_block, axis.values)) else value

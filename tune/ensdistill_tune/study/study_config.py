@@ -1,0 +1,193 @@
+"""The settings of a study, as a study file has them. `ensdistill_tune.study.loading` reads and checks one.
+
+preset: latentbe                    # where every trial starts
+config: {training: {epochs: 30}}    # fixed settings on top of it
+search:
+  transfer.temperature: {log_uniform: [1, 10]}
+  averaging.kind: {choice: [none, ema]}
+  averaging.decay: {uniform: [0.8, 0.99], when: {averaging.kind: ema}}
+"""
+
+import itertools
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import field_validator
+
+from ensdistill.config import Config, build_config
+from ensdistill.settings.base import Settings, setting
+from ensdistill.settings.paths import file_settings
+from ensdistill_tune.credentials import public
+from ensdistill_tune.records.trial_record import METRICS, TrialRecord
+from ensdistill_tune.search.hyperparameter import Axis
+from ensdistill_tune.search.schedulers import Asha, Rule, Scheduler
+from ensdistill_tune.search.search_space import SearchSpace
+from ensdistill_tune.search.searchers import Searcher, Tpe
+from ensdistill_tune.study.confirmation_settings import Confirm
+
+SHARED = ("seed", "data", "model", "teachers", "training")  # what baselines take over from the study's own settings
+
+
+class Budget(Settings):
+    """How much is tried."""
+
+    trials: int = setting(24, "Searched trials, baselines not counted.", ge=1, le=1_000_000)
+    epochs: int | None = setting(None, "No searched trial begins once all together have trained so many epochs.", ge=1)
+    minutes: float | None = setting(None, "No trial goes on after so many minutes.", gt=0)
+
+
+class Resources(Settings):
+    """What one trial is given, and how many run side by side."""
+
+    cpu: float = setting(1, "CPU cores.", ge=0.01)
+    gpu: float = setting(0, "GPUs; a fraction lets several trials share one, each with that share of its memory.", ge=0)
+    concurrency: int | None = setting(None, "How many run side by side; as many as fit if it is not given.", ge=1)
+    retries: int = setting(1, "How often a trial whose process died goes on at its last checkpoint.", ge=0, le=100)
+    checkpoint_seconds: float = setting(30, "How much training is done again at most after an interrupt.", ge=0)
+
+
+class WarmStart(Settings):
+    """An earlier study whose best settings are tried first."""
+
+    study: str = setting(..., "Its name, in the same folder of studies.", min_length=1)
+    best: int = setting(5, "How many of its best trials.", ge=1, le=1000)
+
+
+class Tracking(Settings):
+    """MLflow."""
+
+    uri: str | None = setting(None, "Store or server; sqlite:///<studies>/mlflow.db if it is not given.", file=True)
+    experiment: str = setting("ensdistill", "The experiment in which the runs are.", min_length=1)
+
+    @field_validator("uri")
+    @classmethod
+    def _public(cls, uri: str | None) -> str | None:
+        """Without the credentials, which no file of a study may hold."""
+        return None if uri is None else public(uri)
+
+
+Objective = Literal["val/nll", "val/cnll", "val/accuracy", "val/brier", "val/ece"]
+Cost = Literal["cost/flops", "cost/parameters"]  # of the shipped network
+
+
+class Study(Settings):
+    """A whole search space file."""
+
+    preset: str = setting("latentbe", "The preset every trial starts from.")
+    config: dict[str, Any] = setting({}, "Settings on top of the preset, the same in all trials.")
+    search: dict[str, Axis] = setting(..., "The axes, by the dotted names of settings.", min_length=1)
+    baselines: list[str] = setting([], "Presets that run first as published, on the study's own data and training.")
+    objective: Objective = setting(
+        "val/nll", "The validation metric that decides; accuracy is maximised, the others minimised."
+    )
+    against: list[Literal[Objective, Cost]] = setting(
+        [], "Further objectives: the search looks for the Pareto front of all; the first one still decides what ships."
+    )
+    searcher: Searcher = setting(Tpe(), "Who suggests settings.")
+    scheduler: Scheduler = setting(Asha(), "Who stops hopeless trials early.")
+    first: list[dict[str, Any]] = setting([], "Settings to try first: values of some axes, or of all.")
+    warm_start: WarmStart | None = setting(None, "An earlier study whose best settings are tried first.")
+    budget: Budget = setting(Budget(), "How much is tried.")
+    confirm: Confirm = setting(Confirm(), "How the winner is held against luck.")
+    trial: Resources = setting(Resources(), "What one trial is given.")
+    tracking: Tracking = setting(Tracking(), "Where MLflow keeps the runs.")
+
+    @property
+    def objectives(self) -> list[str]:
+        """All objectives, the one that decides first."""
+        return [self.objective, *self.against]
+
+    @property
+    def shown(self) -> list[str]:
+        """The metrics that tables show."""
+        return [*METRICS, *(name for name in self.against if name not in METRICS)]
+
+    @property
+    def modes(self) -> list[str]:
+        """For each objective whether less or more of it is better."""
+        return ["max" if name == "val/accuracy" else "min" for name in self.objectives]
+
+    @property
+    def mode(self) -> str:
+        """Whether less or more of the objective that decides is better."""
+        return self.modes[0]
+
+    @property
+    def rule(self) -> Rule:
+        """Who stops hopeless trials, before the first of them."""
+        return self.scheduler(self.epochs, self.modes)
+
+    @property
+    def total(self) -> int:
+        """How many trials there will be, baselines included; fewer if another budget ends first."""
+        trials = self.budget.trials
+        if self.searcher.kind == "grid":
+            cells = itertools.islice(self.space.combinations(), trials)
+            trials = min(trials, len(self.first) + sum(1 for _ in cells))
+        return trials + len(self.baselines)
+
+    @property
+    def repeats_to_expect(self) -> int:
+        """How many repeats there will be, unless fewer trials than are confirmed run to their end."""
+        candidates = min(self.confirm.best, self.budget.trials) + len(self.baselines)
+        return candidates * self.confirm.seeds if self.confirm.best else 0
+
+    @property
+    def space(self) -> SearchSpace:
+        """The axes as one search space."""
+        return SearchSpace(self.search)
+
+    @property
+    def logarithmic(self) -> list[str]:
+        """The axes that are drawn uniformly in their logarithm."""
+        return [name for name, axis in self.search.items() if axis.way == "log_uniform"]
+
+    @property
+    def epochs(self) -> int:
+        """How long a trial is, in epochs."""
+        return self.fixed_config.training.epochs
+
+    @property
+    def fixed_config(self) -> Config:
+        """The settings of one possible trial; data, teachers and length are the same in all of them."""
+        return self.trial_config(self.space.example({}))
+
+    @property
+    def last_seed(self) -> int:
+        """The highest seed of a student in the search."""
+        axis = self.search.get("seed")
+        return max(axis.every or axis.values) if axis else self.fixed_config.seed
+
+    @property
+    def examples(self) -> list[Config]:
+        """A trial for every choice of every axis, and every baseline."""
+        searched = [(name, value) for name, axis in self.search.items() for value in axis.values]
+        samples = [self.space.example({name: value}) for name, value in searched]
+        return [self.trial_config(s) for s in samples] + [self.baseline_config(name) for name in self.baselines]
+
+    @property
+    def specimens(self) -> list[Config]:
+        """The examples without those alike in what their students are."""
+        return list({(repr(c.model), repr(c.student), repr(c.training)): c for c in self.examples}.values())
+
+    def config_of(self, trial: TrialRecord) -> Config:
+        """All settings of a trial: those of a baseline or the sampled ones, its seed, and what changes on the way."""
+        own: dict[str, Any] = {} if trial.seed is None else {"seed": trial.seed}
+        own |= {"changes": trial.changes} if trial.changes else {}
+        if trial.baseline:
+            return self.baseline_config(trial.baseline, own)
+        return self.trial_config({**trial.sampled, **own})
+
+    def trial_config(self, sampled: Mapping[str, Any]) -> Config:
+        """The settings of one trial from the values of its axes."""
+        return build_config({"preset": self.preset, **self.config}, sampled)
+
+    def baseline_config(self, preset: str, own: Mapping[str, Any] | None = None) -> Config:
+        """A preset's published method on the study's own data, model, teachers and training."""
+        shared = {name: self.config[name] for name in SHARED if name in self.config}
+        return build_config({"preset": preset, **shared}, own)
+
+
+def study_files() -> frozenset[str]:
+    """The settings of a study that name a file."""
+    return file_settings(Study) | file_settings(Config, "config.")

@@ -1,0 +1,258 @@
+"""What is wrong with the names, values and conditions of a study."""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ensdistill.config import Config, complete, flatten, merge, nest, presets
+from ensdistill.errors import ConfigError, ConfigIssue, shown
+from ensdistill.methods.schedule import can_change
+from ensdistill.settings.validation import UNKNOWN, did_you_mean, nearest, settings_table, validate
+from ensdistill_tune.search.hyperparameter import Axis, as_list
+from ensdistill_tune.search.search_space import topological_order
+from ensdistill_tune.search.size import CONTINUOUS, distinct
+from ensdistill_tune.study.study_config import Study
+
+
+def issues_of(study: Study) -> Iterator[ConfigIssue]:
+    """First what can be said of single names, then what needs all other names to be sound."""
+    yield from _preset_issues(study)
+    yield from _baselines_twice(study)
+    yield from _objective_issues(study)
+    yield from _first_issues(study)
+    bad: set[str] = set()  # axes
+    for name, issue in [*_axis_issues(study), *_condition_issues(study)]:
+        bad.add(name)
+        yield issue
+    if study.preset not in presets():
+        return
+    config_issues = list(_config_issues(study))
+    yield from (issue.below("config") for issue in config_issues)
+    sections = {_section(issue.name) for issue in config_issues}
+    sound = study.model_copy(
+        update={
+            "config": {name: value for name, value in study.config.items() if name not in sections},
+            "search": without(study.search, bad | {name for name in study.search if _section(name) in sections}),
+        }
+    )
+    if list(_config_issues(sound)):
+        return
+    alone = list(_value_issues(sound))
+    yield from alone or _pair_issues(sound)
+    yield from _baseline_issues(sound)
+
+
+def _preset_issues(study: Study) -> Iterator[ConfigIssue]:
+    named: dict[tuple[str | int, ...], str] = {("preset",): study.preset}
+    named |= {("baselines", n): name for n, name in enumerate(study.baselines)}
+    for path, name in named.items():
+        if name not in presets():
+            near = nearest(name, presets())
+            rule = "{value} is no preset" + ("" if near else f" (there are {', '.join(presets())})")
+            yield ConfigIssue(path, rule, name, did_you_mean(near))
+
+
+def _baselines_twice(study: Study) -> Iterator[ConfigIssue]:
+    for n, name in enumerate(study.baselines):
+        if name in study.baselines[:n]:
+            yield ConfigIssue(("baselines", n), f"{name} is a baseline already; leave it out")
+
+
+def _objective_issues(study: Study) -> Iterator[ConfigIssue]:
+    """What several objectives ask of the scheduler, and `grid` of the axes."""
+    scheduler = study.scheduler
+    for n, name in enumerate(study.against):
+        if name in study.objectives[: n + 1]:
+            yield ConfigIssue(("against", n), f"{name} is an objective already; leave it out")
+    if study.against and scheduler.kind not in ("asha", "none"):
+        rule = f"{scheduler.kind} knows one objective only; with against it is asha or none"
+        yield ConfigIssue(("scheduler", "kind"), rule)
+    if scheduler.kind == "pbt" and not any(map(can_change, study.search)):
+        rule = "pbt needs an axis that may change while a student is trained, such as training.lr"
+        yield ConfigIssue(("scheduler", "kind"), rule)
+    tolerance = getattr(scheduler, "tolerance", [])
+    if tolerance and len(tolerance) != len(study.objectives):
+        rule = f"one number for each of {len(study.objectives)} objectives, not {{value}}"
+        yield ConfigIssue(("scheduler", "tolerance"), rule, len(tolerance))
+    for n, name in enumerate(getattr(scheduler, "within", [])):
+        path = ("scheduler", "within", n)
+        if name not in study.search:
+            yield ConfigIssue(path, f"{name} is not searched", hint=did_you_mean(nearest(name, study.search)))
+        elif study.search[name].every is None:
+            yield ConfigIssue(path, f"{name} has no two trials alike; name axes whose values can be listed")
+    if study.searcher.kind == "grid":
+        for axis_name, axis in study.search.items():
+            if axis.every is None:
+                rule = f"searcher grid needs values that can be listed, not {axis.way}; list them"
+                yield ConfigIssue(("search", axis_name), rule)
+
+
+def _first_issues(study: Study) -> Iterator[ConfigIssue]:
+    for n, sample in enumerate(study.first):
+        for name, value in sample.items():
+            path = ("first", n, name)
+            if name not in study.search:
+                yield ConfigIssue(path, "not a searched setting", hint=did_you_mean(nearest(name, study.search)))
+            elif not study.search[name].allows(value):
+                axis = study.search[name]
+                yield ConfigIssue(path, f"{{value}} can never occur; it is {axis.way} {shown(axis.values)}", value)
+
+
+def _axis_issues(study: Study) -> Iterator[tuple[str, ConfigIssue]]:
+    """The axes that cannot be searched whatever their values, with what is wrong."""
+    known = {row.name for row in settings_table(Config)}
+    for name in study.search:
+        path = ("search", name)
+        if not any(within(name, setting) or within(setting, name) for setting in known):
+            hint = did_you_mean(nearest(name, known))
+            yield name, ConfigIssue(path, "no such setting", hint=hint, code=UNKNOWN)
+        elif _section(name) in ("data", "teachers") or name in ("training", "training.epochs"):
+            rule = "all trials of a study share their data, teachers and length; set it under config"
+            yield name, ConfigIssue(path, rule)
+
+
+def _condition_issues(study: Study) -> Iterator[tuple[str, ConfigIssue]]:
+    """The axes whose conditions cannot hold, with what is wrong."""
+    for name, axis in study.search.items():
+        for other, wanted in axis.when.items():
+            if issue := _condition_issue(study.search, other, as_list(wanted)):
+                yield name, issue.below("search", name, "when")
+    for circle in _circles(study.search):
+        wait = "wait for each other; drop one of the conditions" if circle[1:] else "waits for itself; drop it"
+        yield circle[0], ConfigIssue(("search", circle[0], "when"), f"{', '.join(circle)} {wait}")
+
+
+def _condition_issue(search: Mapping[str, Axis], other: str, wanted: Sequence[Any]) -> ConfigIssue | None:
+    if other not in search:
+        near = did_you_mean(nearest(other, search))
+        return ConfigIssue((other,), "not a searched setting" + ("" if near else "; drop the condition"), hint=near)
+    axis = search[other]
+    drawn = f"{other} is {axis.way} {shown(axis.values)}"
+    if axis.way in CONTINUOUS:
+        return ConfigIssue((other,), f"a condition needs another axis of single values; {drawn}")
+    if not wanted:
+        return ConfigIssue((other,), f"an empty list can never be met; {drawn}")
+    never = [value for value in wanted if not axis.allows(value)]
+    return ConfigIssue((other,), f"{{value}} can never occur; {drawn}", never[0]) if never else None
+
+
+def _circles(search: Mapping[str, Axis]) -> list[list[str]]:
+    """The axes whose conditions lead back to themselves, each circle once."""
+    order = topological_order(search)
+    waiting = {
+        name: next(o for o in axis.when if o in search and o not in order)
+        for name, axis in search.items()
+        if name not in order
+    }
+    circles: dict[frozenset[str], list[str]] = {}
+    for name in waiting:
+        walk = [name]
+        while (after := waiting[walk[-1]]) not in walk:
+            walk.append(after)
+        circle = walk[walk.index(after) :]
+        circles.setdefault(frozenset(circle), circle)
+    return list(circles.values())
+
+
+def _config_issues(study: Study) -> Iterator[ConfigIssue]:
+    """What is wrong with the fixed settings alone.
+
+    Where the kind of a piece is searched, only what the file itself says of that piece counts: the rest changes.
+    """
+    misplaced = [name for name in ("preset", "search") if name in study.config]
+    yield from (ConfigIssue((name,), "no such setting of config; it stands beside config") for name in misplaced)
+    own = {name: value for name, value in study.config.items() if name not in misplaced}
+    searched = {_section(name) for name in study.search if name.endswith(".kind")}
+    try:
+        validate(Config, complete({"preset": study.preset, **own}))
+    except ConfigError as error:
+        for issue in error.issues:
+            if _section(issue.name) not in searched:
+                yield issue
+            elif any(within(issue.name, name) or within(name, issue.name) for name in flatten(own)):
+                hint = f"; {_section(issue.name)}.kind is searched, so give it as an axis with a condition"
+                yield replace(issue, rule=issue.sentence + hint, hint=None) if issue.code == UNKNOWN else issue
+
+
+def _value_issues(study: Study) -> Iterator[ConfigIssue]:
+    """What is wrong with each axis at its choices or the ends of its range; between them the rules of settings hold."""
+    new_issues = _once(study)
+    for name, axis in study.search.items():
+        for value in distinct(axis.values):
+            sampled = study.space.example({name: value})
+            if name not in sampled:
+                yield ConfigIssue(("search", name, "when"), "its conditions can never hold together")
+                break
+            for issue in new_issues(sampled):
+                of_axis = issue.name in study.search
+                yield issue.below("search") if of_axis else _at({name: value}, issue)
+
+
+def _pair_issues(study: Study) -> Iterator[ConfigIssue]:
+    """Values that are sound alone and not beside each other, each pair of values of two axes once."""
+    new_issues = _once(study)
+    for (one, first), (two, second) in itertools.combinations(study.search.items(), 2):
+        for a, b in itertools.product(distinct(first.values), distinct(second.values)):
+            sampled = study.space.example({one: a, two: b})
+            if (sampled.get(one), sampled.get(two)) == (a, b):  # their conditions do not exclude each other
+                yield from (_at({one: a, two: b}, issue) for issue in new_issues(sampled))
+
+
+def _at(values: Mapping[str, Any], issue: ConfigIssue) -> ConfigIssue:
+    """What is wrong with a trial that has these values, as an issue of the first of these axes."""
+    given = tuple((f"search.{name}", value) for name, value in values.items())
+    return ConfigIssue(("search", next(iter(values))), given=given, cause=issue)
+
+
+def _once(study: Study) -> Callable[[Mapping[str, Any]], list[ConfigIssue]]:
+    """What finds of one trial after the other the issues that none had before."""
+    fixed = complete({"preset": study.preset, **study.config})  # once: reading the preset is the slow part of a trial
+    seen: set[str] = set()
+
+    def new_issues(sampled: Mapping[str, Any]) -> list[ConfigIssue]:
+        try:
+            validate(Config, merge(fixed, nest(sampled)))
+        except ConfigError as error:
+            new = [issue for issue in error.issues if repr(issue) not in seen]
+            seen.update(map(repr, new))
+            return new
+        return []
+
+    return new_issues
+
+
+def _baseline_issues(study: Study) -> Iterator[ConfigIssue]:
+    for n, name in enumerate(study.baselines):
+        if name in presets():
+            try:
+                study.baseline_config(name)
+            except ConfigError as error:
+                rule = f"{name} cannot hold with this config"
+                yield from (ConfigIssue(("baselines", n), rule, cause=issue) for issue in error.issues)
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+def within(name: str, part: str) -> bool:
+    """Whether a dotted name is this part or lies below it."""
+    return f"{name}.".startswith(f"{part}.")
+
+
+def _section(name: str) -> str:
+    """The first part of a dotted name."""
+    return name.split(".")[0]
+
+
+def without(search: Mapping[str, Any], bad: set[str]) -> dict[str, Any]:
+    """The axes without these and all whose conditions hang on them."""
+    if not bad:
+        return dict(search)
+    left = {name: axis for name, axis in search.items() if name not in bad}
+    return without(left, {name for name, axis in left.items() if bad & set(_conditions(axis))})
+
+
+def _conditions(axis: Any) -> Mapping[str, Any]:
+    found = axis.when if isinstance(axis, Axis) else axis.get("when") if isinstance(axis, Mapping) else None
+    return found if isinstance(found, Mapping) else {}

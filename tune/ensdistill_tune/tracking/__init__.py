@@ -1,0 +1,1 @@
+"""MLflow: sends events, names fields and views, starts the server, registers models."""

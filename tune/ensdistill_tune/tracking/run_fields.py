@@ -1,0 +1,129 @@
+"""What the runs of a study say in MLflow: their tags, parameters and metrics, all of it made from the journal.
+
+What is the same in all trials of a study (data, teachers, what nobody searches of model and training) stands on the
+parent run; a trial has its method, what the study file sets, and what is searched.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from ensdistill.config import flatten
+from ensdistill.errors import ConfigError
+from ensdistill.runtime.secrets import without_credentials
+from ensdistill_tune.formatting import is_block, short_value
+from ensdistill_tune.metric_names import final_metric, log_name
+from ensdistill_tune.records.events import Event, TeachersReady, TrialEnded
+from ensdistill_tune.records.trial_record import METRICS, TrialRecord, Trials, counts, follow, ranked
+from ensdistill_tune.study.study_config import SHARED, Study
+
+CURVES = ("train/loss", *METRICS, "subnetworks/nll", "subnetworks/accuracy")  # a point each epoch
+COSTS = ("cost/parameters", "cost/flops")  # of the shipped network, once a trial
+TEACHERS = tuple(name.removeprefix("val/") for name in METRICS if name != "val/dee")  # which is 1 or all by definition
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One event with what is known after it."""
+
+    event: Event
+    trial: TrialRecord | None
+    facts: Mapping[str, str] = field(default_factory=dict)  # tags that all runs of the study have
+    trials: Mapping[int, TrialRecord] = field(default_factory=dict)
+    parent: dict[str, float] = field(default_factory=dict)  # metrics of the parent run
+    step: int = 0  # how many trials had ended
+
+    @classmethod
+    def of(cls, event: Event, trials: Trials, facts: dict[str, str], study: Study) -> "Entry":
+        """Brings the records and facts up to date with the event, and takes down what is known then."""
+        trial = follow(trials, event)
+        if isinstance(event, TeachersReady):
+            facts.update(event.hashes)
+        over = {state: n for state, n in counts(trials.values()).items() if state not in ("running", "interrupted")}
+        if not isinstance(event, TrialEnded) or event.state not in over:
+            return cls(event, trial, facts, trials, {}, sum(over.values()))
+        searched = [t for t in trials.values() if t.confirms is None]
+        parent = {f"trials/{state}": float(n) for state, n in counts(searched).items() if state in over}
+        for best in ranked(searched, study.objective, study.mode)[:1]:
+            parent[f"best/{study.objective.removeprefix('val/')}_so_far"] = best.last[study.objective]
+        return cls(event, trial, facts, trials, parent, sum(over.values()))
+
+
+def tags_of(trial: TrialRecord, name: str, study: Study) -> dict[str, str]:
+    """What a run is found by. `seed_group` is the same for a trial and all its repeats.
+
+    name: of the study.
+    """
+    tags = {
+        "kind": "trial" if trial.confirms is None else "confirmation",
+        "trial": str(trial.number),
+        "preset": trial.baseline or study.preset,
+        "seed": str(settings_of(trial, study).get("seed", study.fixed_config.seed)),
+        "seed_group": f"{name} {trial.baseline or format(trial.confirms or trial.number, '03d')}",
+        "config_hash": trial.config_hash,
+    }
+    tags |= {"baseline": trial.baseline} if trial.baseline else {}
+    return tags | ({} if trial.confirms is None else {"confirms": str(trial.confirms)})
+
+
+def settings_of(trial: TrialRecord, study: Study) -> dict[str, Any]:
+    """The parameters of a trial's run.
+
+    For charts an axis that is drawn by its logarithm has that next to it, and one of whole blocks has its short text.
+    """
+    blocks = {name: short_value(value) for name, value in trial.sampled.items() if is_block(value)}
+    try:
+        settings = flatten(study.config_of(trial).model_dump(mode="json"))
+    except ConfigError:
+        return dict(trial.sampled) | blocks  # the trial itself says what does not fit together
+    own = ["seed", *study.search, *flatten(study.config)]
+    settings = {name: value for name, value in settings.items() if _is_below(name, own) or not _is_shared(name)}
+    logs = {log_name(name): round(math.log10(settings[name]), 4) for name in study.logarithmic if settings.get(name)}
+    return settings | logs | blocks
+
+
+def settings_of_study(study: Study) -> dict[str, Any]:
+    """The parameters of the parent run: the study file, and all settings that its trials share."""
+    fixed = flatten(study.fixed_config.model_dump(mode="json"))
+    shared = {name: value for name, value in fixed.items() if _is_shared(name) and not _is_below(name, study.search)}
+    own = flatten(study.model_dump(mode="json", exclude_none=True))
+    return {name: value for name, value in own.items() if name.removeprefix("config.") not in shared} | shared
+
+
+def curves_of(report: Mapping[str, float]) -> dict[str, float]:
+    """Of what a trial reports after an epoch, what is worth comparing."""
+    return {name: report[name] for name in CURVES if name in report}
+
+
+def totals_of(trial: TrialRecord, state: str) -> dict[str, float]:
+    """What is known once a trial is over: its costs, and `final/...` if it ran to its end."""
+    if state == "interrupted" or not trial.epochs:
+        return {}
+    totals = {name: trial.last[name] for name in COSTS if name in trial.last}
+    seconds = [epoch["cost/epoch_seconds"] for epoch in trial.epochs if "cost/epoch_seconds" in epoch]
+    totals |= {"cost/epoch_seconds": median(seconds)} if seconds else {}
+    finals = {final_metric(name): trial.last[name] for name in METRICS if name in trial.last}
+    return totals | (finals if state == "finished" else {})
+
+
+def teachers_of(event: TeachersReady) -> dict[str, float]:
+    """`teachers/ensemble_nll`, `teachers/one_nll`, ... of the metrics that students have too."""
+    rows = {"ensemble": event.ensemble, "one": event.teacher_mean}
+    return {f"teachers/{who}_{name}": row[name] for who, row in rows.items() for name in TEACHERS if name in row}
+
+
+def address_of(server: str) -> str:
+    """Where its pages are; without user and password, for which a browser asks itself."""
+    return re.sub(r"(://)[^/@]*@", r"\1", without_credentials(server)).rstrip("/")
+
+
+def _is_below(name: str, blocks: Iterable[str]) -> bool:
+    """Whether a dotted name is one of these, or a part of one."""
+    return any(f"{name}.".startswith(f"{block}.") for block in blocks)
+
+
+def _is_shared(name: str) -> bool:
+    return name.split(".")[0] in SHARED

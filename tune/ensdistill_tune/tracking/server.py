@@ -1,0 +1,142 @@
+"""MLflow's own server on this machine, and which of its pages to look at."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+import webbrowser
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ensdistill.errors import ConfigError, DataError
+from ensdistill.runtime.command_line import command_line
+from ensdistill_tune.credentials import public, whole
+from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.tracking.run_fields import address_of
+from ensdistill_tune.tracking.tracker import default_uri, known_pages
+from ensdistill_tune.tracking.views import studies_page
+
+
+def ui(studies: Path, name: str | None, given: str | None, port: int, *, show: bool) -> int:
+    """Prints the links of a study, or of all studies, and serves the pages behind them until Ctrl-C; the exit code.
+
+    If the runs are on a server already, the links are its own and the command returns.
+
+    given: the store, if it is not the study's own. show: open the first link in a browser.
+    """
+    uri = public(given) if given else _store_of(studies, name)
+    remote = uri.startswith("http")
+    address = address_of(uri) if remote else f"http://127.0.0.1:{port}"
+    links = _links(studies, name, uri, address)
+    if remote:
+        print(f"the runs are on {address}; no server is started here")
+    else:
+        _check_port(port)
+        print(f"MLflow for {studies}: {address}   (in a few seconds; stop with Ctrl-C)")
+    for what, link in links:
+        print(f"{what}: {link}", flush=True)
+    page = links[0][1] if show else None
+    return _serve(uri, port, page) if not remote else _open(page)
+
+
+def _serve(uri: str, port: int, page: str | None) -> int:
+    """MLflow's server as long as nobody stops it; opens the page once it answers."""
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--uvicorn-opts", "--log-level warning"]
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
+    environment["MLFLOW_BACKEND_STORE_URI"] = whole(uri)  # its credentials in no list of processes
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # all that stops us stops the server
+    # In a session of its own: it hears of Ctrl-C from us, once, and ends without a word.
+    output: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
+    server = subprocess.Popen(command, env=environment, start_new_session=True, **output)  # noqa: S603
+    printing = threading.Thread(target=_print_all, args=(server.stdout,), daemon=True)
+    printing.start()
+    try:
+        while page and server.poll() is None and not _answers(port):
+            time.sleep(0.1)
+        _open(page)
+        return server.wait()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        server.terminate()
+        server.wait()
+        printing.join(1)
+
+
+def _print_all(lines: Iterable[str]) -> None:
+    """Passes on what the server prints, which may hold the credentials of its store, through our own output."""
+    for line in lines:
+        with contextlib.suppress(OSError):
+            print(line, end="", flush=True)
+
+
+def _open(page: str | None) -> int:
+    """In the user's browser, if there is one."""
+    if page and not webbrowser.open(page):
+        print("no browser was found here; open the link yourself", flush=True)
+    return 0
+
+
+def _answers(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _store_of(studies: Path, name: str | None) -> str:
+    """The store of a study, or that of all studies which name none."""
+    default = default_uri(studies)
+    if name is not None:
+        return public(_summary(studies / name)["study"]["tracking"]["uri"] or default)
+    if not (studies / "mlflow.db").exists():
+        raise DataError(f"{studies}: no study here yet; `ensdistill-tune launch FILE` makes one")
+    return default
+
+
+def _links(studies: Path, name: str | None, uri: str, address: str) -> list[tuple[str, str]]:
+    """What is to be seen, and where; the first is what one wants to see."""
+    if name is None:
+        known = sorted(_experiments(studies, uri).items())
+        links = [(f"studies of experiment {title}", studies_page(address, number)) for number, title in known]
+        return links or [("everything", address)]
+    pages = known_pages(studies / name)
+    if pages is None:
+        send = command_line("ensdistill-tune", "sync", name, studies=studies)
+        raise DataError(f"{studies / name}: MLflow has nothing of it yet; `{send}` sends it")
+    return [(f"compare {name}", pages.comparison(address)), (f"{name} itself", pages.study(address))]
+
+
+def _experiments(studies: Path, uri: str) -> dict[str, str]:
+    """The experiments that the studies of a folder log to in this store: names by id."""
+    found = {}
+    for file in studies.glob("*/mlflow.json"):
+        with contextlib.suppress(DataError):
+            tracking = _summary(file.parent)["study"]["tracking"]
+            pages = known_pages(file.parent)
+            if pages and (tracking["uri"] or default_uri(studies)) == uri:
+                found[pages.experiment] = str(tracking["experiment"])
+    return found
+
+
+def _summary(home: Path) -> dict[str, Any]:
+    return StudyFolder(home).read_summary()
+
+
+def _check_port(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as error:
+            raise ConfigError(f"--port {port}: cannot be used ({error}); choose another") from error

@@ -1,0 +1,196 @@
+"""Tells MLflow what happens in a study, in a thread of its own that follows the journal.
+
+The study never waits for MLflow: what a server does not take stays in the journal and is sent when it answers again,
+in this process or in a later one.
+"""
+
+import importlib.util
+import json
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+from ensdistill.config import content_hash
+from ensdistill.errors import ConfigError
+from ensdistill.runtime.files import write_json
+from ensdistill.runtime.secrets import without_secrets
+from ensdistill_tune.credentials import whole
+from ensdistill_tune.records.events import Event
+from ensdistill_tune.records.trial_record import Trials
+from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.tracking.mlflow_writer import Place, Store
+from ensdistill_tune.tracking.run_fields import Entry
+from ensdistill_tune.tracking.views import Pages
+
+FLUSH_SECONDS = 5.0  # events wait at most so long before they are sent together
+RETRY_SECONDS = (2.0, 30.0)  # between attempts while MLflow does not answer: at first, and at most
+PATIENCE_SECONDS = (10.0, 5.0)  # that the end of a study waits for a sign of MLflow: if all was well, and if not
+LONGEST = 600  # characters of a reason
+EVENTS = 200  # sent at once
+DATABASE = "mlflow.db"  # of the default store, in the folder of all studies
+CURSOR = "mlflow.json"  # in the folder of a study: what MLflow has of it
+DRIVERS = {"postgresql": "psycopg", "mysql": "MySQLdb"}  # what SQLAlchemy imports if the URI names no driver
+
+
+def default_uri(studies: Path) -> str:
+    """One SQLite store for all studies of a folder, so that they can be compared."""
+    file = str((studies / DATABASE).resolve())
+    if not set(file) & set("%?"):
+        return f"sqlite:///{file}"
+    # SQLAlchemy reads the path of a URI unquoted. MLflow would make a folder of the quoted name but for the driver's.
+    return f"sqlite+pysqlite:///{quote(file)}"
+
+
+def check_uri(uri: str) -> None:
+    """Raises ConfigError if this can be no store of MLflow's; whether it answers is another matter.
+
+    Args:
+        uri: Of the store, without credentials.
+    """
+    whole(uri)
+    scheme, colon, rest = uri.partition("://")
+    dialect, _, driver = scheme.partition("+")
+    if not colon or dialect not in ("sqlite", "postgresql", "mysql", "mssql", "http", "https"):
+        raise ConfigError(
+            f"tracking.uri {uri}: no store of MLflow's; give http://HOST:PORT, postgresql://... or sqlite:///FILE"
+        )
+    folder = Path(unquote(rest.removeprefix("/").partition("?")[0])).parent
+    if dialect == "sqlite" and not folder.is_dir():
+        raise ConfigError(f"tracking.uri {uri}: there is no folder {folder}")
+    module = "" if dialect == "sqlite" else driver or DRIVERS.get(dialect, "")
+    if module and importlib.util.find_spec(module) is None:
+        raise ConfigError(f"tracking.uri {uri}: the driver {module} is not installed")
+
+
+def known_pages(home: Path) -> Pages | None:
+    """Where MLflow shows the study of this folder, as the tracker has written down; None if it never answered."""
+    try:
+        return Pages(**json.loads((home / CURSOR).read_text())["pages"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+@dataclass
+class Tracker:
+    """The MLflow side of one study: a thread of its own that is told of events and sends them.
+
+    past: the events of earlier sessions; those that were not sent yet are sent first.
+    """
+
+    place: Place
+    study: Study
+    past: Sequence[Event] = ()
+    trouble: str | None = None  # why the last attempt failed; None if it did not
+
+    def __post_init__(self) -> None:
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._told = 0
+        self._since: float | None = None  # when the study began
+        self._cursor = self.place.folder / CURSOR
+        store = self.place.uri if self.place.database is None else DATABASE  # which moves with the studies
+        self._name = content_hash([store, self.place.experiment])
+        known = self._read_cursor()
+        self.sent = int(known.get("sent", 0))  # how many events MLflow has taken, over all sessions
+        self._store = Store(self.place, self.study)
+        self._store.files |= known.get("files", {})
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
+        for event in self.past:
+            self.tell(event)
+
+    def start(self) -> None:
+        """Begins to send."""
+        self._thread.start()
+
+    def tell(self, event: Event) -> None:
+        """Takes one more event of the journal; returns at once."""
+        self._told += 1
+        self._since = self._since or event.at
+        self._events.put(event)
+
+    def close(self) -> int:
+        """Makes one last attempt to send all that waits; returns how many events are left for another time."""
+        self._closing.set()
+        steps, since = self._store.steps, time.monotonic()
+        while self._thread.is_alive() and time.monotonic() - since < PATIENCE_SECONDS[self.trouble is not None]:
+            self._thread.join(0.05)
+            if steps != self._store.steps:  # not `sent`: on a busy machine many events take longer than the patience
+                steps, since = self._store.steps, time.monotonic()
+        return self._told - self.sent
+
+    @property
+    def pages(self) -> Pages | None:
+        """Where MLflow shows this study; None if it never answered."""
+        return self._store.pages
+
+    @property
+    def refused(self) -> list[str]:
+        """What MLflow will never take, such as points of a run that somebody deleted."""
+        return self._store.refused
+
+    # --- the thread ---
+
+    def _work(self) -> None:
+        trials: Trials = {}
+        facts: dict[str, str] = {}
+        entries: list[Entry] = []  # of all events, sent or not
+        pause, ready = 0.0, False  # whether the store was asked at least once what it has
+        while True:
+            self._closing.wait(max(FLUSH_SECONDS, pause))
+            last_round = self._closing.is_set()
+            while not self._events.empty():
+                entries.append(Entry.of(self._events.get(), trials, facts, self.study))
+            while not ready or self.sent < len(entries):
+                if not (ready := self._took(entries[self.sent : self.sent + EVENTS])):
+                    break
+            pause = 0.0 if ready else min(RETRY_SECONDS[1], 2 * pause) or RETRY_SECONDS[0]
+            if last_round:
+                return
+
+    def _took(self, entries: list["Entry"]) -> bool:
+        """Whether MLflow took these events."""
+        try:
+            if not self._store.knows_the_study(begun=self.sent > 0, since=self._since):
+                self.sent = 0  # another store, or an empty one: all is sent from the beginning
+                self._store.files.clear()
+                return True
+            self._store.send(entries)
+            self.sent += len(entries)
+            self._write_cursor()
+        except Exception as error:
+            self.trouble = _in_short(error)
+            self._store.forget()
+            return False
+        self.trouble = None
+        return True
+
+    def _write_cursor(self) -> None:
+        pages = asdict(self.pages) if self.pages else {}
+        known = {"store": self._name, "sent": self.sent, "files": self._store.files, "pages": pages}
+        write_json(self._cursor, known)
+
+    def _read_cursor(self) -> dict[str, Any]:
+        """What is known of an earlier session's store; nothing is known of another one."""
+        try:
+            known = dict(json.loads(self._cursor.read_text()))
+            same = known["store"] == self._name and known["sent"] <= len(self.past)
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}  # all is sent again, and is there once
+        return known if same else {}
+
+
+def _in_short(error: Exception) -> str:
+    """What went wrong, without the statements of a database around it."""
+    text = " ".join(without_secrets(str(error)).split()).partition("[SQL:")[0]
+    return text.removeprefix(_AUTOFLUSH).strip()[:LONGEST] or type(error).__name__
+
+
+_AUTOFLUSH = (
+    "(raised as a result of Query-invoked autoflush; consider using a session.no_autoflush block if this flush is "
+    "occurring prematurely)"
+)
