@@ -122,7 +122,7 @@ def _nothing_is_lost(case: Case, data: Data) -> None:
         test = len(load_test(build_config(TINY | {"data": case.data}).data))
     except DataError:
         test = 0
-    read = len(data.train) + len(data.validation) + len(data.unlabelled) + test
+    read = len(data.train) + len(data.validation) + len(data.unlabeled) + test
     rules = [warning.rule.split() for warning in data.warnings]
     left_out = sum(
         int(words[0]) for words in rules if words[1:4] in (["file", "left", "out"], ["files", "left", "out"])
@@ -179,7 +179,7 @@ DTYPES = [
     "V2",
 ]
 NAMES = ["x", "y", "images", "labels", "x_train", "X_TRAIN", "y_train", "x_val", "y_val", "x_test", "train_images"]
-NAMES += ["val_labels", "class_names", "x_unlabeled", "unlabelled_images", "", "a/b", "../x", "caf\u00e9", "arr_0"]
+NAMES += ["val_labels", "class_names", "x_unlabeled", "unlabeled_images", "", "a/b", "../x", "caf\u00e9", "arr_0"]
 
 
 def _edit_dtype(x: np.ndarray, rng: Rng) -> np.ndarray:

@@ -224,7 +224,7 @@ def _parser() -> argparse.ArgumentParser:
         "--formats", nargs="+", choices=FORMATS, default=FORMATS, help=f"which files ({' '.join(FORMATS)})"
     )
     three.add_argument(
-        "--license", default="", metavar="NAME", help="licence of the weights, for the card: cc-by-4.0, ..."
+        "--license", default="", metavar="NAME", help="license of the weights, for the card: cc-by-4.0, ..."
     )
     _add_predict(commands)
     return parser

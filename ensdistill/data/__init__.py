@@ -22,7 +22,7 @@ DataSettings = Annotated[Digits | ClutteredDigits | Cifar10 | Cifar100 | ImageFo
 
 
 def load_data(settings: Readable) -> Data:
-    """Training, validation and unlabelled images, disjoint, by the settings' seed.
+    """Training, validation and unlabeled images, disjoint, by the settings' seed.
 
     Raises DataError if the images cannot be read, ConfigError if there are too few of them.
     """

@@ -47,9 +47,9 @@ def _flip(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _cut_out(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
-    """Zero in rows and columns from centre - side // 2 on; the centre is any pixel, so the square may be clipped.
+    """Zero in rows and columns from center - side // 2 on; the center is any pixel, so the square may be clipped.
 
-    DeVries and Taylor 2017, section 3.2, whose zero is the mean of normalised pixels; here it is a black pixel.
+    DeVries and Taylor 2017, section 3.2, whose zero is the mean of normalized pixels; here it is a black pixel.
     """
     rows, columns = (_band(images, axis, side, generator) for axis in (2, 3))
     return images.masked_fill(rows[:, None, :, None] & columns[:, None, None, :], 0)
@@ -58,6 +58,6 @@ def _cut_out(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
 def _band(images: Tensor, axis: int, side: int, generator: torch.Generator) -> Tensor:
     """Which places of an axis the square covers, for each image: bool (B,length)."""
     length = images.shape[axis]
-    centre = torch.randint(length, (len(images), 1), generator=generator, device=images.device)
-    offset = torch.arange(length, device=images.device) - centre + side // 2
+    center = torch.randint(length, (len(images), 1), generator=generator, device=images.device)
+    offset = torch.arange(length, device=images.device) - center + side // 2
     return (offset >= 0) & (offset < side)

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 from their original files: 60,000 colour images of 32x32 pixels each."""
+"""CIFAR-10 and CIFAR-100 from their original files: 60,000 color images of 32x32 pixels each."""
 
 import tarfile
 from pathlib import Path

@@ -14,7 +14,7 @@ from ensdistill.data.sizes import Sizes
 from ensdistill.data.splits import Source, Split
 from ensdistill.settings.base import setting
 
-PARTS = ("train", "validation", "test", "unlabelled")  # the position is the number of a part's random stream
+PARTS = ("train", "validation", "test", "unlabeled")  # the position is the number of a part's random stream
 SHARES = (0.4, 0.2, 0.25, 0.15)  # of the digits of each class, whatever the number of images that is made from them
 
 DIGIT_PIXELS = 8
@@ -36,10 +36,10 @@ class ClutteredDigits(Sizes):
     size: int = setting(16, "Height and width of an image in pixels.", ge=12, le=256)
     clutter: int = setting(2, "Fragments of other digits in each image.", ge=0, le=1000)
     noise: float = setting(0.05, "Standard deviation of the noise, where white is 1.", ge=0, le=1)
-    train: int = setting(1000, "Labelled training images.", ge=10, le=10_000_000)
+    train: int = setting(1000, "Labeled training images.", ge=10, le=10_000_000)
     validation: int = setting(1000, "Images for choosing settings.", ge=10, le=10_000_000)
     test: int = setting(4000, "Images for the last look.", ge=10, le=10_000_000)
-    unlabelled: int = setting(0, "Images without labels.", ge=0, le=10_000_000)
+    unlabeled: int = setting(0, "Images without labels.", ge=0, le=10_000_000)
 
     def __call__(self) -> Source:
         """Images uint8 (N,1,size,size) of four parts, ten classes."""
@@ -47,9 +47,9 @@ class ClutteredDigits(Sizes):
 
         bunch = load_digits()
         draw = partial(_part, bunch.images / 16, _digits_of_parts(bunch.target, self.seed), self)
-        train, validation, test, unlabelled = (draw(part, getattr(self, part)) for part in PARTS)
+        train, validation, test, unlabeled = (draw(part, getattr(self, part)) for part in PARTS)
         names = tuple(str(name) for name in bunch.target_names)
-        return Source(train, names, test=test, validation=validation, unlabelled=unlabelled)
+        return Source(train, names, test=test, validation=validation, unlabeled=unlabeled)
 
 
 def _digits_of_parts(labels: np.ndarray, seed: int) -> list[list[np.ndarray]]:
@@ -78,7 +78,7 @@ def _part(
         _add_fragment(images, digits[every[(v[:, 0] * len(every)).astype(int)]], v[:, 1:])
     images += settings.noise * noise.standard_normal(images.shape)
     pixels = np.round(255 * np.clip(images, 0, 1)).astype(np.uint8)
-    known = labels if part != "unlabelled" else np.full(count, -1)
+    known = labels if part != "unlabeled" else np.full(count, -1)
     return Split(torch.from_numpy(pixels).unsqueeze(1), torch.from_numpy(known.astype(np.int64)))
 
 
@@ -86,10 +86,10 @@ def _placed(digits: np.ndarray, u: np.ndarray, size: int) -> np.ndarray:
     """Whole digits (N,8,8), turned, scaled and placed by u (N,5) in [0,1): images (N,size,size)."""
     angle, scale, ink = _looks(u)
     half = scale * DIGIT_PIXELS / 2
-    centre = half[:, None] + (size - 2 * half[:, None]) * u[:, 3:5]
+    center = half[:, None] + (size - 2 * half[:, None]) * u[:, 3:5]
     pixel = np.broadcast_to(np.arange(size), (len(u), size))
     inside = np.full((len(u), 2), DIGIT_PIXELS / 2)
-    images: np.ndarray = ink[:, None, None] * _sampled(digits, pixel, pixel, centre, inside, angle, scale)
+    images: np.ndarray = ink[:, None, None] * _sampled(digits, pixel, pixel, center, inside, angle, scale)
     return images
 
 
@@ -113,17 +113,17 @@ def _sampled(
     digits: np.ndarray,
     rows: np.ndarray,
     columns: np.ndarray,
-    centre: np.ndarray,
+    center: np.ndarray,
     inside: np.ndarray,
     angle: np.ndarray,
     scale: np.ndarray,
 ) -> np.ndarray:
     """Digits (N,8,8) seen at pixels rows (N,h) x columns (N,w), bilinear, black outside the digit: (N,h,w).
 
-    The point `centre` (N,2) of the image shows the point `inside` (N,2) of the digit.
+    The point `center` (N,2) of the image shows the point `inside` (N,2) of the digit.
     """
-    y = (rows + 0.5 - centre[:, :1])[:, :, None]
-    x = (columns + 0.5 - centre[:, 1:])[:, None, :]
+    y = (rows + 0.5 - center[:, :1])[:, :, None]
+    x = (columns + 0.5 - center[:, 1:])[:, None, :]
     cosine, sine = (f(angle)[:, None, None] / scale[:, None, None] for f in (np.cos, np.sin))
     row = inside[:, :1, None] + cosine * y + sine * x - 0.5
     column = inside[:, 1:, None] - sine * y + cosine * x - 0.5

@@ -13,7 +13,7 @@ class Digits(Sizes):
     """Few training images, so that an ensemble has something to teach (README: measured figures)."""
 
     kind: Literal["digits"] = "digits"
-    train: int = setting(150, "Labelled training images.", ge=2)
+    train: int = setting(150, "Labeled training images.", ge=2)
     validation: int = setting(700, "Images for choosing settings.", ge=2)
     test: int = setting(700, "Images for the last look.", ge=10)
 

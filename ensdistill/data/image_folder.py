@@ -45,7 +45,7 @@ class ImageFolder(OwnSizes):
             names,
             test=splits.get("test"),
             validation=splits.get("validation"),
-            unlabelled=splits.get("unlabelled"),
+            unlabeled=splits.get("unlabeled"),
             warnings=warnings,
         )
 

@@ -16,7 +16,7 @@ PARTS = {  # as people call them, in any case of letters
     "train": ("train", "training"),
     "validation": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing"),
-    "unlabelled": ("unlabeled", "unlabelled"),
+    "unlabeled": ("unlabeled", "unlabelled"),
 }
 _STEMS = ("train", "val", "test")  # what names of other parts begin with: test_set, train2017
 _PART_OF = {name: part for part, names in PARTS.items() for name in names}
@@ -67,7 +67,7 @@ def arrange(found: Found) -> Layout:
         _place(layout, file, *_part_of(by_folder, file.parts, depth))
     for folder in sorted(found.folders):
         name, above = _part_of(by_folder, folder, depth)
-        if name not in (None, "unlabelled") and len(folder) == above + 1:
+        if name not in (None, "unlabeled") and len(folder) == above + 1:
             parts[str(name)].classes.setdefault(class_name(folder[-1]), []).append("/".join(folder))
     if errors := list(_errors(found, layout)):
         raise DataError("\n".join(f"data.path: {error}" for error in errors))
@@ -116,7 +116,7 @@ def _parts(found: Found, depth: int) -> dict[str, Part]:
             given = f"{_root(found)} has {listed(doubtful)}, but no class folders below train/"
             needed = "train/<class>/<image>, and val/, test/ and unlabeled/ next to train/ if there are any"
             raise DataError(f"data.path: {given}; give {needed}")
-        named = [top for top in named if _PART_OF[top.lower()] == "unlabelled"]
+        named = [top for top in named if _PART_OF[top.lower()] == "unlabeled"]
     parts = dict[str, Part]()
     for top in named:
         part = _PART_OF[top.lower()]
@@ -131,11 +131,11 @@ def _parts(found: Found, depth: int) -> dict[str, Part]:
 def _doubtful(found: Found, depth: int, tops: list[str]) -> list[str]:
     """Top folders that are probably parts, where there is no train/ with class folders: val/, test_set/, seg_train/."""
     direct = {file.parts[depth] for file in found.files if len(file.parts) == depth + 2}
-    labelled = [top for top in tops if _PART_OF.get(top.lower()) != "unlabelled"]
-    exact = [top for top in labelled if top.lower() in _PART_OF]
-    if exact == labelled and exact:
+    labeled = [top for top in tops if _PART_OF.get(top.lower()) != "unlabeled"]
+    exact = [top for top in labeled if top.lower() in _PART_OF]
+    if exact == labeled and exact:
         return exact  # nothing but train/ and test/ with images and no classes
-    deep = [top for top in labelled if top not in direct]
+    deep = [top for top in labeled if top not in direct]
     alike = [top for top in deep if any(word.startswith(_STEMS) for word in re.split("[^a-z]+", top.lower()))]
     return alike if len(alike) > 1 else [top for top in alike if top in exact]
 
@@ -153,7 +153,7 @@ def _place(layout: Layout, file: ImageFile, name: str | None, above: int) -> Non
     """Puts an image in its part and class, or with what is left out."""
     if name is None:
         layout.left_out.append(LeftOut(file.name, NO_PART if len(file.parts) > above else NO_CLASS))
-    elif name == "unlabelled":
+    elif name == "unlabeled":
         layout.parts[name].files.append(("", file))
     elif len(file.parts) < above + 2:
         layout.left_out.append(LeftOut(file.name, NO_CLASS))

@@ -22,7 +22,7 @@ STEMS = {  # what people call the parts
     "train": ("train", "training"),
     "validation": ("val", "valid", "validation", "dev"),
     "test": ("test",),
-    "unlabelled": ("unlabeled", "unlabelled"),
+    "unlabeled": ("unlabeled", "unlabelled"),
 }
 NAMES = "class_names"
 CHANNELS = "(C,H,W)"
@@ -67,20 +67,20 @@ class Npz(OwnSizes):
             names,
             test=own.get("test"),
             validation=own.get("validation"),
-            unlabelled=own.get("unlabelled"),
+            unlabeled=own.get("unlabeled"),
             warnings=(*warnings, *self.ignored(places)),
         )
 
 
 def _pairs(there: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """The names of images and labels of each part, as the file has them; unlabelled images have no labels ("")."""
+    """The names of images and labels of each part, as the file has them; unlabeled images have no labels ("")."""
     known = {name.lower(): name for name in reversed(list(there))}
     found = {}
     for part, stems in STEMS.items():
         pairs = [pair for stem in stems for pair in ((f"x_{stem}", f"y_{stem}"), (f"{stem}_images", f"{stem}_labels"))]
         pairs += [("images", "labels")] if part == "train" else []
         for x, y in pairs:
-            labels = "" if part == "unlabelled" else known.get(y, y)
+            labels = "" if part == "unlabeled" else known.get(y, y)
             if x in known or labels in known.values():
                 found[part] = (known.get(x, x), labels)
                 break

@@ -13,8 +13,8 @@ from ensdistill.errors import ConfigIssue, DataError
 
 Part = tuple[Tensor, Tensor]  # images uint8 (N,C,H,W) and labels (N,)
 
-NAMES = {"train": "training", "validation": "validation", "unlabelled": "unlabeled", "test": "test"}
-ORDER = ("train", "unlabelled", "validation", "test")
+NAMES = {"train": "training", "validation": "validation", "unlabeled": "unlabeled", "test": "test"}
+ORDER = ("train", "unlabeled", "validation", "test")
 BLACK = 1  # of 255: the largest value of an image that shows nothing
 DARK = 31  # of 255: the largest value of images that are probably on another scale
 
@@ -23,7 +23,7 @@ def implausible(parts: Mapping[str, Part], drawn: Collection[str], names: Sequen
     """Yields what seems wrong with the parts of a data set.
 
     Args:
-        parts: `train`, `validation` and `test`; `unlabelled` if the source came with it.
+        parts: `train`, `validation` and `test`; `unlabeled` if the source came with it.
         drawn: Those that were drawn from a pool, so that a larger size has more images.
         names: The name of each class.
 
@@ -64,7 +64,7 @@ def _dark(part: str, images: Tensor) -> Iterator[ConfigIssue]:
 def _in_two_parts(hashes: Mapping[str, list[bytes]]) -> Iterator[ConfigIssue]:
     """Unlabeled images may be training images too: they teach nothing else."""
     for one, other in combinations([part for part in ORDER if part in hashes], 2):
-        if (one, other) == ("train", "unlabelled"):
+        if (one, other) == ("train", "unlabeled"):
             continue
         seen = set(hashes[one])
         if same := sum(content in seen for content in hashes[other]):

@@ -33,13 +33,13 @@ SizeOrNone = Annotated[int | float, PlainValidator(_size_or_none), _schema(0)]
 
 
 class Sizes(Settings):
-    """How many images go where; drawn from the pool in its own shares of classes. What is left is unlabelled.
+    """How many images go where; drawn from the pool in its own shares of classes. What is left is unlabeled.
 
     A share is one of the whole pool, and gives at least one image a class.
     """
 
     seed: int = setting(0, "Seed of the split.", ge=0, le=2**32 - 1)
-    train: Size | None = setting(45_000, "Labelled training images: a count, a share, or null for all that are left.")
+    train: Size | None = setting(45_000, "Labeled training images: a count, a share, or null for all that are left.")
     validation: Size = setting(5_000, "Images for choosing settings: a count or a share.")
     test: SizeOrNone = setting(
         0, "Images for the last look: a count or a share; ignored where the source has a test part of its own."
@@ -54,13 +54,13 @@ class OwnSizes(Sizes):
     """Sizes for images of any number, which may be in parts already."""
 
     train: Size | None = setting(
-        None, "Labelled training images: a count, a share of the labelled images, or null for all that are left."
+        None, "Labeled training images: a count, a share of the labeled images, or null for all that are left."
     )
     validation: Size = setting(
-        0.1, "Images for choosing settings: a count or a share of the labelled images; ignored where there is a part."
+        0.1, "Images for choosing settings: a count or a share of the labeled images; ignored where there is a part."
     )
     test: SizeOrNone = setting(
-        0.1, "Images for the last look: a count or a share of the labelled images; ignored where there is a test part."
+        0.1, "Images for the last look: a count or a share of the labeled images; ignored where there is a test part."
     )
 
     def ignored(self, own: Mapping[str, tuple[str, int]]) -> Iterator[ConfigIssue]:

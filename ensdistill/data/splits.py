@@ -67,7 +67,7 @@ class Data:
 
     train: Split
     validation: Split
-    unlabelled: Split
+    unlabeled: Split
     class_names: tuple[str, ...]
     identity: str  # content hash over all splits, test included
     warnings: tuple[ConfigIssue, ...] = ()  # what seems wrong with these images
@@ -75,13 +75,13 @@ class Data:
 
     def to(self, device: torch.device | str) -> "Data":
         """The same on another device."""
-        parts = {part: getattr(self, part).to(device) for part in ("train", "validation", "unlabelled")}
+        parts = {part: getattr(self, part).to(device) for part in ("train", "validation", "unlabeled")}
         return replace(self, **parts)
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a data source holds: one pool of labelled images and, where the source has them, parts of its own.
+    """What a data source holds: one pool of labeled images and, where the source has them, parts of its own.
 
     A part of its own is taken whole; the pool is drawn from only for those that are missing.
     """
@@ -90,7 +90,7 @@ class Source:
     class_names: tuple[str, ...]
     test: Split | None = None
     validation: Split | None = None
-    unlabelled: Split | None = None  # joins what the split leaves over
+    unlabeled: Split | None = None  # joins what the split leaves over
     warnings: tuple[ConfigIssue, ...] = ()  # what seems wrong with the files
 
 
@@ -116,24 +116,24 @@ def split_source(source: Source, sizes: Sizes) -> tuple[Data, Split]:
     own = source.validation is not None
     validation = source.validation if source.validation is not None else pool.draw("validation", sizes.validation)
     train, left = pool.draw("train", sizes.train), pool.left()
-    identity = _content_hash([train, validation, left, test], source.class_names, source.unlabelled)
-    extra = [] if source.unlabelled is None else [source.unlabelled.images]
+    identity = _content_hash([train, validation, left, test], source.class_names, source.unlabeled)
+    extra = [] if source.unlabeled is None else [source.unlabeled.images]
     images = torch.cat([left.images, *extra])
-    unlabelled = Split(images, torch.full((len(images),), -1))
+    unlabeled = Split(images, torch.full((len(images),), -1))
     warnings = (*source.warnings, *_implausible(source, train, validation, test))
-    return Data(train, validation, unlabelled, source.class_names, identity, warnings, own), test
+    return Data(train, validation, unlabeled, source.class_names, identity, warnings, own), test
 
 
 def _implausible(source: Source, train: Split, validation: Split, test: Split) -> Iterator[ConfigIssue]:
     parts = {"train": train, "validation": validation, "test": test}
     drawn = {name for name in parts if getattr(source, name, None) is None}
-    parts |= {} if source.unlabelled is None else {"unlabelled": source.unlabelled}
+    parts |= {} if source.unlabeled is None else {"unlabeled": source.unlabeled}
     images = {name: (part.images, part.labels) for name, part in parts.items()}
     return implausible(images, drawn, source.class_names)
 
 
 class _Pool:
-    """The labelled images that are not drawn yet."""
+    """The labeled images that are not drawn yet."""
 
     def __init__(self, split: Split, class_names: tuple[str, ...], seed: int) -> None:
         self.split, self.labels, self.seed = split, split.labels.numpy(), seed
@@ -190,12 +190,12 @@ class _Pool:
         fits = [f"{left} or null (all of them)"] if part == "train" and left else []
         fits += [f"at most {some} (one a class for the rest)"] if some >= classes else []
         way_out = f"set it to {', or '.join(fits)}" if fits else "add images, or lower the other sizes"
-        return f"{left} of {len(self.split)} labelled images are left; {way_out}"
+        return f"{left} of {len(self.split)} labeled images are left; {way_out}"
 
 
-def _content_hash(parts: list[Split], class_names: tuple[str, ...], unlabelled: Split | None) -> str:
+def _content_hash(parts: list[Split], class_names: tuple[str, ...], unlabeled: Split | None) -> str:
     digest = hashlib.sha256(repr(class_names).encode())
-    for part in [*parts, *([] if unlabelled is None else [unlabelled])]:
+    for part in [*parts, *([] if unlabeled is None else [unlabeled])]:
         digest.update(repr(tuple(part.images.shape)).encode())
         digest.update(part.images.contiguous().numpy().tobytes())
         digest.update(part.labels.contiguous().numpy().tobytes())

@@ -61,13 +61,14 @@ class Exported:
 def export_student(
     run: Run,
     out: str | Path,
-    licence: str = "",
+    weights_license: str = "",
     findings: Findings | None = None,
     formats: Sequence[str] = FORMATS,
 ) -> Exported:
     """Writes settings, student, model card; all files together, or none if one of them fails its check.
 
-    licence: of the weights, as an SPDX identifier. findings: what a study knows besides. formats: which of FORMATS.
+    weights_license: of the weights, as an SPDX identifier. findings: what a study knows besides. formats: which of
+    FORMATS.
     Raises ConfigError if a library is missing, DataError if the folder cannot be written or holds another student,
     ExportError if a file cannot be made or differs from the student by more than LIMIT.
     """
@@ -82,7 +83,7 @@ def export_student(
     with written_together(folder) as temporary:
         differences = _write_networks(run, temporary, formats)
         write_text(temporary / SETTINGS_FILE, _settings(run))
-        write_text(temporary / CARD_FILE, model_card(run, metrics, costs, differences, licence, findings))
+        write_text(temporary / CARD_FILE, model_card(run, metrics, costs, differences, weights_license, findings))
         sizes = {file.name: file.stat().st_size for file in sorted(temporary.iterdir())}
     device = run.data.train.images.device.type
     checked = min(sum(BATCHES), len(run.data.validation))

@@ -46,14 +46,14 @@ def model_card(
     metrics: Mapping[str, Metrics],
     costs: Mapping[str, Price],
     differences: Mapping[str, float],
-    licence: str = "",
+    weights_license: str = "",
     findings: Findings | None = None,
 ) -> str:
     """The card as Markdown. metrics: on validation images, by who, the student's under `student`."""
     findings = findings or Findings()
     tables = {"Validation images, this student": metrics, **findings.tables}
     parts = [
-        f"---\n{to_yaml_text(_front_matter(run, metrics['student'], licence, differences))}---",
+        f"---\n{to_yaml_text(_front_matter(run, metrics['student'], weights_license, differences))}---",
         f"# {_words(run.config.model)}, distilled from an ensemble\n\n{_what(run, findings)}",
         "## How to use it\n\n" + _use(run, differences),
         "## Data\n\n" + _data(run),
@@ -63,7 +63,7 @@ def model_card(
         "## Cost\n\n" + _costs(costs),
         "## Limits\n\n" + _limits(run),
         "## Files\n\n" + _files(differences),
-        "## Licence\n\n" + _licence(licence),
+        "## License\n\n" + _license(weights_license),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -88,7 +88,7 @@ print(classes[probabilities[0].argmax()], probabilities[0].max())
 """
 
 _WITH_US = """\
-With this project: `ensdistill predict . my-images/`. Normalisation is inside; any number of images goes at a time."""
+With this project: `ensdistill predict . my-images/`. Normalization is inside; any number of images goes at a time."""
 
 _METRICS = """\
 `nll` is in nats; `brier` lies in [0, 2]; `ece` uses 15 bins; `cnll` and `cece` are NLL and ECE after one temperature,
@@ -101,10 +101,10 @@ def _use(run: Run, files: Collection[str]) -> str:
     return (_WITH_ONNX.format(**_placeholders(run)) if ONNX_FILE in files else "") + _WITH_US
 
 
-def _front_matter(run: Run, student: Metrics, licence: str, files: Iterable[str]) -> dict[str, Any]:
+def _front_matter(run: Run, student: Metrics, weights_license: str, files: Iterable[str]) -> dict[str, Any]:
     data = {"name": run.config.data.kind, "type": run.config.data.kind, "split": "validation"}
     figures = [{"type": name, "value": round(student[name], 6)} for name in ("accuracy", "nll", "brier", "ece")]
-    named = {"license": licence} if licence else {"license": "other", "license_name": "not-stated"}
+    named = {"license": weights_license} if weights_license else {"license": "other", "license_name": "not-stated"}
     formats = [ending for file in files if (ending := file.rpartition(".")[2]) != "pt2"]
     result = {"task": {"type": "image-classification"}, "dataset": data, "metrics": figures}
     return named | {
@@ -118,9 +118,9 @@ def _front_matter(run: Run, student: Metrics, licence: str, files: Iterable[str]
 
 def _what(run: Run, findings: Findings) -> str:
     channels, height, width = run.shape
-    colour = {1: "grey", 3: "RGB"}.get(channels, f"{channels}-channel")
+    color = {1: "gray", 3: "RGB"}.get(channels, f"{channels}-channel")
     lines = [
-        f"Classifies {colour} images of {width}x{height} pixels into {len(run.data.class_names)} classes, as it learnt "
+        f"Classifies {color} images of {width}x{height} pixels into {len(run.data.class_names)} classes, as it learnt "
         f"from an ensemble of {run.config.teachers.total} networks. Made by ensdistill {__version__}."
     ]
     lines += [f"It is trial `{findings.trial}` of the study `{findings.study}`."] if findings.study else []
@@ -134,7 +134,7 @@ def _data(run: Run) -> str:
     )
     return (
         f"`{run.config.data.kind}`: {len(data.train)} training images, {len(data.validation)} for choosing settings, "
-        f"{len(data.unlabelled)} left over, of which {'some' if run.config.training.unlabelled else 'none'} were seen "
+        f"{len(data.unlabeled)} left over, of which {'some' if run.config.training.unlabeled else 'none'} were seen "
         f"without their labels. Content hash `{data.identity}`.\n\nClasses, in the order of the outputs: {shown}."
     )
 
@@ -172,10 +172,14 @@ def _files(differences: Mapping[str, float]) -> str:
     )
 
 
-def _licence(licence: str) -> str:
-    stated = f"These weights are published under `{licence}`." if licence else "No licence of these weights was stated."
+def _license(weights_license: str) -> str:
+    stated = (
+        f"These weights are published under `{weights_license}`."
+        if weights_license
+        else "No license of these weights was stated."
+    )
     return (
-        f"{stated} What weights may be used for depends on the licence of the images that they, and the teachers, were "
+        f"{stated} What weights may be used for depends on the license of the images that they, and the teachers, were "
         "trained on: look there first. The code of ensdistill is under the Apache License 2.0."
     )
 

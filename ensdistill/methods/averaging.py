@@ -46,7 +46,7 @@ class _Averaging(Settings):
 
 
 class NoAveraging(_Averaging):
-    """The weights as the optimiser left them."""
+    """The weights as the optimizer left them."""
 
     kind: Literal["none"] = "none"
     refresh_batchnorm: bool = setting(

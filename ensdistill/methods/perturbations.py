@@ -132,7 +132,7 @@ def _disagreement(network: Members, x: Tensor, i: int, j: int) -> Tensor:
     """Has the gradient of sum_b -sum_k sg[p_j]_k log p_i,k, the cross-entropy of member i under member j.
 
     With respect to the logits z_i that is p_i - p_j. Written so, it is exactly zero where the members agree; the
-    derivative of the logarithm leaves rounding there, which the normalisation would blow up to a whole step.
+    derivative of the logarithm leaves rounding there, which the normalization would blow up to a whole step.
     """
     with torch.no_grad():
         p_j: Tensor = network(x, [j]).softmax(-1)

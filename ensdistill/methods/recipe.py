@@ -11,7 +11,7 @@ from ensdistill.settings.base import Settings, setting
 
 
 class Training(Settings):
-    """Length, batches and optimiser of one training run."""
+    """Length, batches and optimizer of one training run."""
 
     epochs: int = setting(20, "Passes over the training images.", ge=1, le=100_000)
     batch_size: int = setting(32, "Images a step; a last incomplete batch is dropped.", ge=1, le=65_536)
@@ -32,8 +32,8 @@ class Training(Settings):
         0.0, "Share of lr at which the warm-up begins and at which `cosine` and `linear` end.", ge=0, le=1
     )
     lr_changes: Literal["step", "epoch"] = setting("step", "How often the learning rate moves.")
-    unlabelled: int = setting(
-        0, "Unlabelled images that ride along in every batch; needs some left by the split.", ge=0, le=65_536
+    unlabeled: int = setting(
+        0, "Unlabeled images that ride along in every batch; needs some left by the split.", ge=0, le=65_536
     )
     augmentation: Augmentation = setting(Augmentation(), "What is done to each batch of images at random.")
     precision: Literal["float32", "bfloat16", "auto"] = setting(
@@ -54,13 +54,13 @@ class Training(Settings):
         on = self.precision == "bfloat16" or (self.precision == "auto" and fast_in_bfloat16(device))
         return torch.autocast(device.type, torch.bfloat16, enabled=on, cache_enabled=False)
 
-    def optimiser(self, student: Student) -> torch.optim.SGD:
+    def optimizer(self, student: Student) -> torch.optim.SGD:
         """SGD over the student's own parameter groups."""
         nesterov = self.nesterov and self.momentum > 0
         groups = student.parameter_groups(self.weight_decay)
-        optimiser = torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=nesterov)
-        set_lr(optimiser, self.lr)
-        return optimiser
+        optimizer = torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=nesterov)
+        set_lr(optimizer, self.lr)
+        return optimizer
 
     def clip_gradient(self, student: Student) -> None:
         """Shortens the gradient of all parameters to at most `max_grad_norm`, in place (Pascanu et al. 2013)."""
@@ -103,7 +103,7 @@ def fast_in_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
-def set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Gives every parameter group its share of the learning rate."""
-    for group in optimiser.param_groups:
+    for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_scale"]

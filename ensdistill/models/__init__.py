@@ -1,4 +1,4 @@
-"""Network architectures. To add one: one class, one line in `Model`. Every network normalises its images itself."""
+"""Network architectures. To add one: one class, one line in `Model`. Every network normalizes its images itself."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""What the networks of this project are put together from: layers with their initialisation, stages and the end."""
+"""What the networks of this project are put together from: layers with their initialization, stages and the end."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -11,7 +11,7 @@ Block = Callable[[int, int, int], nn.Module]  # (channels in, channels out, stri
 class Conv2d(nn.Conv2d):
     """A convolution whose weights start Kaiming normal, fan-in, for ReLU; its bias, if it has one, at zero.
 
-    The initialisation lives in `reset_parameters`, so that a layer made anew later is drawn like the first one.
+    The initialization lives in `reset_parameters`, so that a layer made anew later is drawn like the first one.
     He et al. 2015 (Delving deep into rectifiers), section 2.2.
     """
 

@@ -1,4 +1,4 @@
-"""Networks take images in [0,1] and normalise them themselves, so that perturbations act in pixel space."""
+"""Networks take images in [0,1] and normalize them themselves, so that perturbations act in pixel space."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from ensdistill.data import Data
 from ensdistill.runtime.randomness import stream_seed, torch_seed
 
 
-class Normalise(nn.Module):
+class Normalize(nn.Module):
     """(x - mean) / std per channel: (B,C,H,W) -> (B,C,H,W)."""
 
     mean: Tensor
@@ -27,7 +27,7 @@ class Normalise(nn.Module):
 def build(
     model: Callable[[tuple[int, int, int], int], nn.Module], data: Data, seed: int, head: nn.Module | None = None
 ) -> nn.Sequential:
-    """A freshly initialised network for these data, on their device: images (B,C,H,W) in [0,1] -> logits (B,classes).
+    """A freshly initialized network for these data, on their device: images (B,C,H,W) in [0,1] -> logits (B,classes).
 
     Mean and standard deviation are those of the training images; the same seed gives the same weights. A head is put
     behind the network (see `Matching.head`).
@@ -37,5 +37,5 @@ def build(
         channels, height, width = data.train.images.shape[1:]
         network = model((channels, height, width), len(data.class_names))
     mean, std = data.train.channel_statistics()
-    parts = [Normalise(mean, std), network.to(device)] + ([head.to(device)] if head else [])
+    parts = [Normalize(mean, std), network.to(device)] + ([head.to(device)] if head else [])
     return nn.Sequential(*parts)

@@ -13,7 +13,7 @@ from ensdistill.data import Data
 from ensdistill.errors import ConfigError, ConfigIssue, DataError, SettingError
 from ensdistill.models import Convnet, Model, build, code_of
 from ensdistill.models.checkpoints import Weights, find_weights, read_checkpoint_file, unclear
-from ensdistill.models.normalization import Normalise
+from ensdistill.models.normalization import Normalize
 from ensdistill.runtime.files import user_path
 from ensdistill.runtime.weights import fill, fingerprint
 from ensdistill.settings.base import Settings, setting
@@ -32,7 +32,7 @@ class TeacherFile(Settings):
 
     path: str = setting(..., "The file (.safetensors, or torch's, read weights-only).", file=True, min_length=1)
     model: Model = setting(Convnet(), "Its architecture.")
-    mean: list[float] = setting([], "Mean per channel that its images were normalised by; empty: the training images'.")
+    mean: list[float] = setting([], "Mean per channel that its images were normalized by; empty: the training images'.")
     std: list[float] = setting([], "Standard deviation per channel likewise.")
     # Left out of files and hashes where they are empty, so that these are those of the time before there were these.
     key: str = setting(
@@ -68,12 +68,12 @@ class TeacherFile(Settings):
         path = user_path(self.path)
         content = read_checkpoint_file(path)
         network = build(self.model, data, seed=0)
-        target: nn.Module = network  # as written by this project, with the normalisation
+        target: nn.Module = network  # as written by this project, with the normalization
         found, why = find_weights(content, target, self.key, self.prefix)
         if found and (self.mean or self.std):
             raise ConfigError(f"teachers.files: {path} has its own mean and std; leave out those of the settings")
         if not found:
-            network[0] = self._normalise(data)
+            network[0] = self._normalize(data)
             target = network[1]
             found, why = find_weights(content, target, self.key, self.prefix)
         if not found:
@@ -95,7 +95,7 @@ class TeacherFile(Settings):
         hint = f"to take others, set key or prefix of this file: {also}"
         return (ConfigIssue(("teachers", "files"), f"{rule}; those at {found[0]} are taken", hint=hint),)
 
-    def _normalise(self, data: Data) -> nn.Module:
+    def _normalize(self, data: Data) -> nn.Module:
         mean, std = data.train.channel_statistics()
         own = [torch.tensor(values, device=mean.device) for values in (self.mean, self.std) if values]
         if len(own) == 1 or any(values.shape != mean.shape for values in own) or (own and own[1].min() <= 0):
@@ -103,7 +103,7 @@ class TeacherFile(Settings):
                 f"teachers.files: mean and std of {self.path} need one number for each of {len(mean)} channels, std "
                 "above 0; or leave both out"
             )
-        return Normalise(*own) if own else Normalise(mean, std)
+        return Normalize(*own) if own else Normalize(mean, std)
 
 
 _SCALE = "divide mean and std on the scale 0 to 255 by 255"

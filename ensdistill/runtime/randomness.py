@@ -34,7 +34,7 @@ def stream_seed(seed: int, purpose: str, epoch: int = 0) -> int:
 
 @contextmanager
 def torch_seed(seed: int, device: torch.device) -> Iterator[None]:
-    """Seeds torch's global generators (weight initialisation, dropout) inside the block and restores them after it."""
+    """Seeds torch's global generators (weight initialization, dropout) inside the block and restores them after it."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.default_generator.manual_seed(seed)

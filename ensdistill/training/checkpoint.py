@@ -9,7 +9,7 @@ import torch
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.runtime.files import write_whole
 
-_STATE = ("identity", "epoch", "student", "optimiser", "average", "merged")
+_STATE = ("identity", "epoch", "student", "optimizer", "average", "merged")
 
 
 def write_checkpoint(path: str | Path, state: Mapping[str, Any]) -> None:

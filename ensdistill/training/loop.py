@@ -67,10 +67,8 @@ def new_student(config: Config, data: Data) -> Student:
 def check_data(config: Config, data: Data) -> None:
     """Raises ConfigError if the student's training asks for images that these data do not have."""
     _check_batch("training", config.training.batch_size, data)
-    if config.training.unlabelled and not len(data.unlabelled):
-        raise ConfigError(
-            "training.unlabelled: the split leaves no unlabelled images; lower data.train or set this to 0"
-        )
+    if config.training.unlabeled and not len(data.unlabeled):
+        raise ConfigError("training.unlabeled: the split leaves no unlabeled images; lower data.train or set this to 0")
 
 
 def _check_batch(name: str, batch_size: int, data: Data) -> None:
@@ -85,7 +83,7 @@ def check_student(config: Config, data: Data) -> None:
     if config.teachers.count:
         _check_batch("teachers.training", config.teachers.training.batch_size, data)
     student = new_student(config, data).train()
-    images, _ = data.train[slice(0, min(2, config.training.batch_size + config.training.unlabelled))]
+    images, _ = data.train[slice(0, min(2, config.training.batch_size + config.training.unlabeled))]
     try:
         with torch_seed(0, images.device), torch.no_grad():
             student(images)
@@ -107,7 +105,7 @@ class Distiller(Iterator[EpochResult]):
         Args:
             config: All settings.
             teachers: The ensemble; without teachers the student learns from the labels alone.
-            data: Training, validation and unlabelled images.
+            data: Training, validation and unlabeled images.
             resume: A checkpoint that `save_checkpoint` wrote in a run with the same teachers, data and settings up to
                 its epoch. The epochs after it are those of an uninterrupted run; on the CPU, bit for bit.
 
@@ -153,7 +151,7 @@ class Distiller(Iterator[EpochResult]):
             "identity": self._identity(self.done),
             "epoch": self.done,
             "student": self._trained.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
             "average": self.average.state_dict(),
             "merged": self.merged,
         }
@@ -162,11 +160,11 @@ class Distiller(Iterator[EpochResult]):
     def _take(self, student: Student) -> None:
         """Begins to train this student, in the memory layout that is fastest."""
         self._trained = student.to(memory_format=torch.channels_last)
-        self.optimiser = self.config.training.optimiser(student)
+        self.optimizer = self.config.training.optimizer(student)
         self.average = self.config.averaging(student)
 
     def _merge(self) -> None:
-        """From here on one plain network, with a fresh optimiser and a fresh average."""
+        """From here on one plain network, with a fresh optimizer and a fresh average."""
         self._take(SingleStudent(self._trained.merged()))
         self.merged = True
 
@@ -199,14 +197,14 @@ class Distiller(Iterator[EpochResult]):
         with torch_seed(stream_seed(config.seed, "dropout", number), self.device):
             for n, (images, labels, teachers) in enumerate(self._batches(number)):
                 step = (number - 1) * self.steps + n
-                set_lr(self.optimiser, training.lr_at(step, self.steps))
+                set_lr(self.optimizer, training.lr_at(step, self.steps))
                 progress = (step + 1) / (training.epochs * self.steps)
                 losses.append(
                     distill_step(
                         config,
                         teachers,
                         self._trained,
-                        self.optimiser,
+                        self.optimizer,
                         self.average,
                         images,
                         labels,
@@ -225,24 +223,24 @@ class Distiller(Iterator[EpochResult]):
         """The teachers' logits of all images if no step shows others; no change on the way can make one do so."""
         return recall(self.ensemble, self.data, self.config)
 
-    def _teachers(self, labelled: Tensor, unlabelled: Tensor) -> Members:
+    def _teachers(self, labeled: Tensor, unlabeled: Tensor) -> Members:
         """Who speaks of a batch of these images."""
         if self._recalled is None:
             return self.ensemble
-        return Recalled(self._recalled[:, torch.cat([labelled, len(self.data.train) + unlabelled])])
+        return Recalled(self._recalled[:, torch.cat([labeled, len(self.data.train) + unlabeled])])
 
     def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, Members]]:
-        """Shuffled, augmented batches: images (B,C,H,W) in [0,1], labels (B,), the unlabelled ones (-1) at the end, and
+        """Shuffled, augmented batches: images (B,C,H,W) in [0,1], labels (B,), the unlabeled ones (-1) at the end, and
 
         the teachers that speak of them.
         """
         training, data = self.config.training, self.data
-        labelled = self._order("order", epoch, len(data.train), training.batch_size)
-        unlabelled = self._order("unlabelled", epoch, len(data.unlabelled), training.unlabelled)
+        labeled = self._order("order", epoch, len(data.train), training.batch_size)
+        unlabeled = self._order("unlabeled", epoch, len(data.unlabeled), training.unlabeled)
         chance = Streams.of(self.config.seed, "augmentation", epoch, self.device).device
-        for some, others in zip(labelled, unlabelled, strict=True):
-            images = torch.cat([data.train.images[some], data.unlabelled.images[others]])
-            labels = torch.cat([data.train.labels[some], data.unlabelled.labels[others]])
+        for some, others in zip(labeled, unlabeled, strict=True):
+            images = torch.cat([data.train.images[some], data.unlabeled.images[others]])
+            labels = torch.cat([data.train.labels[some], data.unlabeled.labels[others]])
             yield to_unit(training.augmentation(images, chance)), labels, self._teachers(some, others)
 
     def _order(self, purpose: str, epoch: int, images: int, size: int) -> Iterator[Tensor]:
@@ -296,7 +294,7 @@ class Distiller(Iterator[EpochResult]):
         if state["merged"]:
             self._merge()
         self._trained.load_state_dict(state["student"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.optimizer.load_state_dict(state["optimizer"])
         self.average.load_state_dict(state["average"])
         self.done = state["epoch"]
 

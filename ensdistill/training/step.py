@@ -14,7 +14,7 @@ def distill_step(
     config: Config,
     ensemble: Members,
     student: Student,
-    optimiser: Optimizer,
+    optimizer: Optimizer,
     average: Average,
     images: Tensor,
     labels: Tensor,
@@ -34,9 +34,9 @@ def distill_step(
     on_labels = student_logits if clean_logits is None else clean_logits
 
     loss: Tensor = config.transfer(student_logits, teacher_logits, labels, on_labels)
-    optimiser.zero_grad(set_to_none=True)
+    optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     config.training.clip_gradient(student)
-    optimiser.step()
+    optimizer.step()
     average.update(student, progress)
     return loss.detach()

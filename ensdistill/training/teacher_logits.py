@@ -29,7 +29,7 @@ class Recalled(Members):
 
 
 def recall(ensemble: Ensemble, data: Data, config: Config) -> Tensor | None:
-    """The teachers' logits of all training images, then of the unlabelled ones if they ride along: (M,N,classes).
+    """The teachers' logits of all training images, then of the unlabeled ones if they ride along: (M,N,classes).
 
     None where a perturbation or an augmentation shows other images at every step. The teachers are asked once, in
     float32, and the ensemble keeps what they say. Where it is allowed it is always done, and always in the same way,
@@ -38,7 +38,7 @@ def recall(ensemble: Ensemble, data: Data, config: Config) -> Tensor | None:
     as_they_are = isinstance(config.perturbation, NoPerturbation) and config.training.augmentation == Augmentation()
     if not (as_they_are and len(ensemble)):
         return None
-    parts = [data.train, data.unlabelled] if config.training.unlabelled else [data.train]
+    parts = [data.train, data.unlabeled] if config.training.unlabeled else [data.train]
     device, threads = data.train.images.device, config.training.threads
     view = (*(part.content for part in parts), device.type, str(threads))
     if view not in ensemble.said:

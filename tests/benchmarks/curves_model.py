@@ -42,11 +42,11 @@ class Curves:
             self._groups[row["place"]].append(n)
         self._seeds = np.array([int(row["seed"]) for row in rows])
         logs = self._logs = self._as_of_one_seed(np.log(self.real))
-        self._centre = logs.mean(0)
-        _, spread, components = np.linalg.svd(logs - self._centre, full_matrices=False)
+        self._center = logs.mean(0)
+        _, spread, components = np.linalg.svd(logs - self._center, full_matrices=False)
         kept = 1 + int(np.argmax(np.cumsum(spread**2) / np.sum(spread**2) >= KEPT))
         self._components = components[:kept]
-        scores = (logs - self._centre) @ self._components.T
+        scores = (logs - self._center) @ self._components.T
         self._scale = scores.std(0)
         self._model = self._fitted(self.points, scores / self._scale)
 
@@ -80,7 +80,7 @@ class Curves:
         said = np.zeros(len(self.real))
         of_point = {n: place for place, members in self._groups.items() for n in members}
         fold = np.array([int(of_point[n]) % folds for n in range(len(self.real))])
-        scores = (self._logs - self._centre) @ self._components.T / self._scale
+        scores = (self._logs - self._center) @ self._components.T / self._scale
         for f in range(folds):
             model = self._fitted(self.points[fold != f], scores[fold != f], self._model.kernel_)
             said[fold == f] = self._mean(model, self.points[fold == f])[:, -1]
@@ -117,5 +117,5 @@ class Curves:
 
     def _mean(self, model: GaussianProcessRegressor, points: Array) -> Array:
         scores = np.asarray(model.predict(points)).reshape(len(points), -1) * self._scale
-        mean: Array = self._centre + scores @ self._components
+        mean: Array = self._center + scores @ self._components
         return mean

@@ -49,7 +49,7 @@ class System:
     """One system's teachers, student and batch; the same in every process."""
 
     def __init__(self, name: str, dtype: torch.dtype = torch.float32, batch: int = BATCH, *overrides: str) -> None:
-        sizes = ["data.train=200", "training.batch_size=128", "model.kind=resnet", "training.unlabelled=0"]
+        sizes = ["data.train=200", "training.batch_size=128", "model.kind=resnet", "training.unlabeled=0"]
         self.config: Config = load_config(name, [*sizes, *overrides])
         self.data = random_data()
         count = 5 if name == "aekd" else 4
@@ -73,11 +73,11 @@ class System:
         """One step of the published procedure."""
         teachers = [official.plain(t).requires_grad_(False) for t in self.teachers]
         student = official.plain_student(self.student)
-        optimiser = self.config.training.optimiser(student)
+        optimizer = self.config.training.optimizer(student)
 
         def step() -> tuple[Tensor, Student]:
             loss = official.gradients(self.config, teachers, student, self.images, self.labels, self.streams())
-            optimiser.step()
+            optimizer.step()
             return loss, student
 
         return step
@@ -87,12 +87,12 @@ class System:
         training = {"precision": precision} if "precision" in Training.model_fields else {}
         config = self.config.model_copy(update={"training": self.config.training.model_copy(update=training)})
         ensemble = Ensemble(self.teachers, len(self.data.class_names), "random")
-        optimiser = config.training.optimiser(self.student)
+        optimizer = config.training.optimizer(self.student)
         average = config.averaging(self.student)
 
         def step() -> tuple[Tensor, Student]:
             where = (self.images, self.labels, self.streams(), 0.5)
-            return distill_step(config, ensemble, self.student, optimiser, average, *where), self.student
+            return distill_step(config, ensemble, self.student, optimizer, average, *where), self.student
 
         return step
 

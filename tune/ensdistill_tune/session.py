@@ -24,7 +24,7 @@ from ensdistill.runtime.files import write_json
 from ensdistill.runtime.weights import STUDENT_FILE
 from ensdistill.settings.paths import without_files
 from ensdistill.settings.validation import validate
-from ensdistill_tune.analysis.labels import labelled
+from ensdistill_tune.analysis.labels import labeled
 from ensdistill_tune.analysis.leaderboard import leaderboard, seeds_table
 from ensdistill_tune.analysis.replication import Candidate, candidates, verdict
 from ensdistill_tune.analysis.test_evaluation import (
@@ -333,7 +333,7 @@ class _Work:
         if tested:
             looks = sum(isinstance(event, TestEvaluated) for event in read_journal(self.folder.journal))
             title = "test images, looked at once" if looks == 1 else f"test images, looked at {looks} times"
-            on_test = labelled(tested, self.progress.searched, len(self.ensemble))
+            on_test = labeled(tested, self.progress.searched, len(self.ensemble))
             show(seeds_table(title, on_test, [n.split("/")[1] for n in METRICS], ""))
         elif confirmed:
             show(

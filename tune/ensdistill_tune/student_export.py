@@ -38,7 +38,7 @@ class Wanted:
     trial: int | None = None  # or this one
     out: Path | None = None  # instead of `<study>/export`
     device: str = "auto"
-    licence: str = ""
+    license: str = ""
     formats: Sequence[str] = FORMATS
     register: str | None = None  # the name in MLflow's model registry
     champion: bool = False  # whether the best gets that alias there
@@ -59,7 +59,7 @@ def export_students(home: Path, wanted: Wanted, tell: Tell) -> None:
     for choice in choose(facts, wanted.top, wanted.trial):
         run = _open(home, facts, choice.trial, wanted.device)
         folder = (wanted.out or home / "export") / choice.folder
-        done = export_student(run, folder, wanted.licence, findings(facts, choice), wanted.formats)
+        done = export_student(run, folder, wanted.license, findings(facts, choice), wanted.formats)
         tell(choice, done, _register(home, facts, choice, run, done, wanted) if wanted.register else None)
 
 

@@ -33,7 +33,7 @@ class End2(Distilling):
         alpha = _alpha(student / self.temperature)
         p = (teachers.double() / self.temperature).softmax(-1)
         log_p = log((1 - self.smoothing) * p + self.smoothing / p.shape[-1]).mean(0)
-        return -(((alpha - 1) * log_p).sum(-1) - _log_normaliser(alpha)).mean()
+        return -(((alpha - 1) * log_p).sum(-1) - _log_normalizer(alpha)).mean()
 
 
 class ProxyEnd2(Distilling):
@@ -77,7 +77,7 @@ def _alpha(log_alpha: Tensor) -> Tensor:
     return log_alpha.double().clamp(-LARGEST, LARGEST).exp()
 
 
-def _log_normaliser(alpha: Tensor) -> Tensor:
+def _log_normalizer(alpha: Tensor) -> Tensor:
     """ln B(alpha) = sum_k ln Gamma(alpha_k) - ln Gamma(sum_k alpha_k)."""
     return alpha.lgamma().sum(-1) - alpha.sum(-1).lgamma()
 
@@ -85,11 +85,11 @@ def _log_normaliser(alpha: Tensor) -> Tensor:
 def _kl(beta: Tensor, alpha: Tensor) -> Tensor:
     """KL(Dir(beta) || Dir(alpha)) in nats."""
     log_pi = beta.digamma() - beta.sum(-1, keepdim=True).digamma()
-    return _log_normaliser(alpha) - _log_normaliser(beta) + ((beta - alpha) * log_pi).sum(-1)
+    return _log_normalizer(alpha) - _log_normalizer(beta) + ((beta - alpha) * log_pi).sum(-1)
 
 
 def _entropy(alpha: Tensor) -> Tensor:
     """Differential entropy of Dir(alpha) in nats."""
     total = alpha.sum(-1)
     spread = (total - alpha.shape[-1]) * total.digamma() - ((alpha - 1) * alpha.digamma()).sum(-1)
-    return _log_normaliser(alpha) + spread
+    return _log_normalizer(alpha) + spread

@@ -5,18 +5,18 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor
 
-UNLABELLED = -1
+UNLABELED = -1
 
 
 def label_cross_entropy(student: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy with the labels over subnetworks and labelled images.
+    """Mean cross-entropy with the labels over subnetworks and labeled images.
 
     student: logits (K,B,c). labels: class indices (B,), -1 where there is no label.
-    Returns a scalar in nats; zero if nothing in the batch is labelled.
+    Returns a scalar in nats; zero if nothing in the batch is labeled.
     """
     tiled = labels.expand(student.shape[:2]).flatten()
-    total = F.cross_entropy(student.flatten(0, 1), tiled, ignore_index=UNLABELLED, reduction="sum")
-    return total / (tiled != UNLABELLED).sum().clamp(min=1)
+    total = F.cross_entropy(student.flatten(0, 1), tiled, ignore_index=UNLABELED, reduction="sum")
+    return total / (tiled != UNLABELED).sum().clamp(min=1)
 
 
 def weighted_sum(*terms: tuple[float, Callable[[], Tensor]]) -> Tensor:

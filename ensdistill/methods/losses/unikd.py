@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ensdistill.methods.losses.base import Matching
-from ensdistill.methods.losses.losses import UNLABELLED, kl_of_images, kl_to_log, label_cross_entropy, log, weighted_sum
+from ensdistill.methods.losses.losses import UNLABELED, kl_of_images, kl_to_log, label_cross_entropy, log, weighted_sum
 from ensdistill.settings.base import setting
 
 LARGEST = 1e9  # nats; a loss beyond it counts as this one, and weights of equal losses are equal
@@ -15,8 +15,8 @@ LARGEST = 1e9  # nats; a loss beyond it counts as this one, and weights of equal
 class UniKd(Matching):
     """Reconstruction of UniKD: published is the structure (abstract); these formulas are candidates for the paper's.
 
-    L = CE(y, q) + a mean_b v_b T^2 KL(sum_i w_bi p_bi || q_b)       over labelled images b
-                 + e mean_b u_b T^2 KL(mean_i p_bi || q_b)           over unlabelled images b
+    L = CE(y, q) + a mean_b v_b T^2 KL(sum_i w_bi p_bi || q_b)       over labeled images b
+                 + e mean_b u_b T^2 KL(mean_i p_bi || q_b)           over unlabeled images b
 
     w: how right each teacher i is on image b; v: how right the mixture is; u: how much the teachers disagree. All three
     come from probabilities at T = 1 and are constants to the gradient. Means divide by the number of images, not by
@@ -25,42 +25,42 @@ class UniKd(Matching):
 
     kind: Literal["unikd"] = "unikd"
     temperature: float = setting(4.0, "Softmax temperature of teachers and student.", ge=0.05, le=100)
-    labelled_weight: float = setting(1.0, "Weight a of distillation on labelled images.", ge=0, le=1000)
-    unlabelled_weight: float = setting(1.0, "Weight e of distillation on unlabelled images.", ge=0, le=1000)
+    labeled_weight: float = setting(1.0, "Weight a of distillation on labeled images.", ge=0, le=1000)
+    unlabeled_weight: float = setting(1.0, "Weight e of distillation on unlabeled images.", ge=0, le=1000)
     believe: Literal["probability", "inverse_loss", "others_losses"] = setting(
-        "probability", "Weight w of a teacher: p_i(y), 1/(1 + CE_i), or 1 - softmax_i(CE); normalised over teachers."
+        "probability", "Weight w of a teacher: p_i(y), 1/(1 + CE_i), or 1 - softmax_i(CE); normalized over teachers."
     )
     correctness: Literal["probability", "inverse_loss"] = setting(
-        "probability", "Weight v of a labelled image: the mixture's p(y), or 1/(1 + CE) of it."
+        "probability", "Weight v of a labeled image: the mixture's p(y), or 1/(1 + CE) of it."
     )
     disagreement: Literal["jensen_shannon", "pairwise_kl", "variance", "deviation"] = setting(
         "jensen_shannon",
-        "Weight u of an unlabelled image: mean KL(p_i || mean), mean KL(p_i || p_j), summed variance over teachers, "
+        "Weight u of an unlabeled image: mean KL(p_i || mean), mean KL(p_i || p_j), summed variance over teachers, "
         "or mean standard deviation over teachers.",
     )
-    normalise: bool = setting(False, "Divide u by its mean over the batch, which frees the loss from its scale.")
+    normalize: bool = setting(False, "Divide u by its mean over the batch, which frees the loss from its scale.")
 
     def __call__(self, student: Tensor, teachers: Tensor, labels: Tensor, on_labels: Tensor) -> Tensor:
-        labelled = labels != UNLABELLED  # a mask: to pick images by it would have the device wait for the host
+        labeled = labels != UNLABELED  # a mask: to pick images by it would have the device wait for the host
         return weighted_sum(
             (1.0, lambda: label_cross_entropy(on_labels, labels)),
             (
-                self.labelled_weight,
-                lambda: _mean(self._on_labelled(student, teachers, labels.clamp(min=0)), labelled),
+                self.labeled_weight,
+                lambda: _mean(self._on_labeled(student, teachers, labels.clamp(min=0)), labeled),
             ),
-            (self.unlabelled_weight, lambda: _mean(self._on_unlabelled(student, teachers, ~labelled), ~labelled)),
+            (self.unlabeled_weight, lambda: _mean(self._on_unlabeled(student, teachers, ~labeled), ~labeled)),
         )
 
-    def _on_labelled(self, student: Tensor, teachers: Tensor, labels: Tensor) -> Tensor:
+    def _on_labeled(self, student: Tensor, teachers: Tensor, labels: Tensor) -> Tensor:
         """v_b T^2 KL, (K,B)."""
         w = self.teacher_weights(teachers, labels)
         v = self.label_weights(teachers, labels)
         mixture = (w[..., None] * (teachers / self.temperature).softmax(-1)).sum(0)
         return v * kl_of_images(mixture, student, self.temperature)
 
-    def _on_unlabelled(self, student: Tensor, teachers: Tensor, unlabelled: Tensor) -> Tensor:
+    def _on_unlabeled(self, student: Tensor, teachers: Tensor, unlabeled: Tensor) -> Tensor:
         """u_b T^2 KL, (K,B)."""
-        u = self.disagreements(teachers, unlabelled)
+        u = self.disagreements(teachers, unlabeled)
         average = (teachers / self.temperature).softmax(-1).mean(0)
         return u * kl_of_images(average, student, self.temperature)
 
@@ -81,10 +81,10 @@ class UniKd(Matching):
     def disagreements(self, teachers: Tensor, among: Tensor | None = None) -> Tensor:
         """u: logits (M,B,c) -> (B,), zero where all teachers agree; in float64, where rounding stays below all else.
 
-        among: (B,), which images `normalise` takes the mean of; all by default.
+        among: (B,), which images `normalize` takes the mean of; all by default.
         """
         u = self._disagreements(teachers.double())
-        if self.normalise:
+        if self.normalize:
             u = u / _mean(u, torch.ones_like(u) if among is None else among).clamp(min=1e-12)
         return u.to(teachers.dtype)
 

@@ -19,5 +19,5 @@ class Student(Members):
         return False
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Groups for the optimiser: `params`, `weight_decay`, and `lr_scale` relative to the learning rate."""
+        """Groups for the optimizer: `params`, `weight_decay`, and `lr_scale` relative to the learning rate."""
         return [{"params": list(self.parameters()), "weight_decay": weight_decay, "lr_scale": 1.0}]

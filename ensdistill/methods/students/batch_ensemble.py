@@ -141,7 +141,7 @@ class RankOne(nn.Module):
 
 
 class BatchEnsembleStudent(Student):
-    """K subnetworks that run as one batch of K*B images, through one shared set of normalisation layers."""
+    """K subnetworks that run as one batch of K*B images, through one shared set of normalization layers."""
 
     def __init__(self, network: nn.Module, settings: BatchEnsemble) -> None:
         super().__init__()

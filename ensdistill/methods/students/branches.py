@@ -31,7 +31,7 @@ class Branches(Settings):
         """network: images (B,C,H,W) -> logits (B,classes); taken over, so do not use it afterwards.
 
         The first branch keeps its weights; each other one has every tensor of them shuffled by torch's global
-        generator, which is a fresh draw on the network's own scale, however that was initialised.
+        generator, which is a fresh draw on the network's own scale, however that was initialized.
         Raises ConfigError if the network has no last stage.
         """
         return BranchesStudent(network, self)
@@ -110,7 +110,7 @@ Unit = tuple[nn.Module, str]  # a part of a network as (parent, name)
 def _units(network: nn.Module, outermost: bool = True) -> Iterator[Unit]:
     """The parts in the order in which they are registered, which is taken for the order in which they run.
 
-    Sequences and lists are opened, and the one network behind `Normalise`.
+    Sequences and lists are opened, and the one network behind `Normalize`.
     """
     weighty = [child for child in network.children() if next(child.parameters(), None) is not None]
     for name, child in network.named_children():

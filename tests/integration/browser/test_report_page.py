@@ -62,14 +62,14 @@ def test_every_figure_is_drawn_and_nothing_sticks_out(page: Page, tiny: TinyStud
         assert plot.locator(".main-svg").first.bounding_box()["width"] <= page.viewport_size["width"]
 
 
-def test_the_colour_of_text_follows_the_readers_choice(page: Page, tiny: TinyStudy) -> None:
+def test_the_color_of_text_follows_the_readers_choice(page: Page, tiny: TinyStudy) -> None:
     page.emulate_media(color_scheme="dark")
     page.goto((tiny.home / "report.html").as_uri())
     scroll_through(page)
     ink = "[...document.querySelectorAll('.plot')].map((plot) => plot.layout.font.color)"
     assert set(page.evaluate(ink)) == {"#e6eaee"}
     page.emulate_media(color_scheme="light")
-    page.wait_for_function(f"{ink}.every((colour) => colour === '#1d2733')")
+    page.wait_for_function(f"{ink}.every((color) => color === '#1d2733')")
 
 
 def test_a_thousand_trials_open_without_lag(page: Page, tmp_path: Path) -> None:

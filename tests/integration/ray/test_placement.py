@@ -123,7 +123,7 @@ def test_a_teacher_whose_process_dies_every_time_is_named(tmp_path: Path, digits
 def test_workers_map_the_images_and_no_training_changes_them(tmp_path: Path, digits: Data) -> None:
     shared = ray.put(SharedData.of(digits))
     one, two = ray.get(shared), ray.get(shared)
-    for part in ("train", "validation", "unlabelled"):
+    for part in ("train", "validation", "unlabeled"):
         for mine, yours in zip(one.arrays[part], two.arrays[part], strict=True):
             assert np.shares_memory(mine, yours)
         images = getattr(one.to("cpu"), part).images

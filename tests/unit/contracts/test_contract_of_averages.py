@@ -32,7 +32,7 @@ def move(pupil: Student, average: Average, steps: int, total: int = 6, first: in
 
 
 def judge(pupil: Student) -> dict[str, float]:
-    """Validation metrics that favour the shortest weights."""
+    """Validation metrics that favor the shortest weights."""
     length = float(sum(p.detach().square().sum() for p in pupil.parameters()))
     return {"accuracy": -length, "nll": length}
 

@@ -64,7 +64,7 @@ def test_images_are_bytes_and_labels_are_classes(source: Any) -> None:
         assert part.labels.dtype == torch.int64
         assert part.labels.min() >= 0
         assert part.labels.max() < len(data.class_names)
-    assert (data.unlabelled.labels == -1).all()
+    assert (data.unlabeled.labels == -1).all()
 
 
 def test_parts_have_the_sizes_asked_for(source: Any) -> None:
@@ -74,10 +74,10 @@ def test_parts_have_the_sizes_asked_for(source: Any) -> None:
 
 def test_no_image_is_in_two_parts(source: Any) -> None:
     data = load_data(source)
-    parts = [data.train, data.validation, data.unlabelled, load_test(source)]
+    parts = [data.train, data.validation, data.unlabeled, load_test(source)]
     images = [image.numpy().tobytes() for part in parts for image in part.images]
     whole = source()
-    own = (whole.pool, whole.test, whole.validation, whole.unlabelled)
+    own = (whole.pool, whole.test, whole.validation, whole.unlabeled)
     there = [image.numpy().tobytes() for part in own if part for image in part.images]
     assert len(images) == len(set(images)) == len(there)
     assert set(images) == set(there)
@@ -91,7 +91,7 @@ def test_same_seed_gives_the_same_data_and_another_seed_others(source: Any) -> N
     assert not torch.equal(other.train.images, data.train.images)
 
 
-def test_every_class_is_in_every_labelled_part(source: Any) -> None:
+def test_every_class_is_in_every_labeled_part(source: Any) -> None:
     data = load_data(source)
     for part in (data.train, data.validation, load_test(source)):
         assert set(part.labels.tolist()) == set(range(len(data.class_names)))

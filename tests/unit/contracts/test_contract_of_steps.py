@@ -54,11 +54,11 @@ every_combination = pytest.mark.parametrize("axes", _combinations())
 def one_step(axes: dict[str, Any], ensemble: Ensemble, seed: int = 0) -> tuple[Student, Tensor]:
     config = toy_config(**axes, training=TRAINING)
     student = toy_student(config.student, DATA, spread=False)
-    optimiser = TRAINING.optimiser(student)
-    set_lr(optimiser, 0.05)
+    optimizer = TRAINING.optimizer(student)
+    set_lr(optimizer, 0.05)
     average = config.averaging(student)
     images, labels = DATA.train[slice(0, 8)]
-    loss = distill_step(config, ensemble, student, optimiser, average, images, labels, streams(seed), 0.5)
+    loss = distill_step(config, ensemble, student, optimizer, average, images, labels, streams(seed), 0.5)
     return student, loss
 
 
@@ -111,7 +111,7 @@ def test_teachers_and_student_are_shown_the_same_perturbed_images() -> None:
     student.register_forward_pre_hook(lambda _, inputs: shown["student"].append(inputs[0]))
     images, labels = DATA.train[slice(0, 8)]
     average = config.averaging(student)
-    distill_step(config, ensemble, student, TRAINING.optimiser(student), average, images, labels, streams(), 0.5)
+    distill_step(config, ensemble, student, TRAINING.optimizer(student), average, images, labels, streams(), 0.5)
     (to_teacher,), (to_student,) = shown.values()
     assert torch.equal(to_teacher, to_student)
     assert not torch.equal(to_teacher, images)

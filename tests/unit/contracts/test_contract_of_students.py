@@ -92,7 +92,7 @@ def test_gradient_reaches_every_parameter(settings: Any) -> None:
 
 
 @every_student
-def test_optimiser_groups_hold_every_parameter_once(settings: Any) -> None:
+def test_optimizer_groups_hold_every_parameter_once(settings: Any) -> None:
     student = toy_student(settings, DATA)
     groups = student.parameter_groups(0.01)
     ids = [id(p) for group in groups for p in group["params"]]

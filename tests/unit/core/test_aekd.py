@@ -400,10 +400,10 @@ def test_step_needs_one_pass_forward_of_everyone_and_one_backward_of_the_student
     networks, own = [Calls(m) for m in range(3)], Calls(9)
     student = Single()(own)
     images, labels = torch.rand(4, 1, 8, 8), torch.arange(4)
-    optimiser = config.training.optimiser(student)
+    optimizer = config.training.optimizer(student)
     average = config.averaging(student)
     ensemble = Ensemble(networks, 10, "x")
-    distill_step(config, ensemble, student, optimiser, average, images, labels, streams(), 0.5)
+    distill_step(config, ensemble, student, optimizer, average, images, labels, streams(), 0.5)
     assert (own.forwards, own.backwards) == (1, 1)
     assert [(network.forwards, network.backwards) for network in ensemble.networks] == [(1, 0)] * 3
 

@@ -106,9 +106,9 @@ def test_about_half_of_the_images_are_mirrored_and_the_others_are_as_they_were()
 
 def test_every_offset_of_the_crop_comes_and_comes_equally_often() -> None:
     images = numbered(5000, 9)
-    centres = Augmentation(pad=2)(images, seeded())[:, 0, 4, 4]
+    centers = Augmentation(pad=2)(images, seeded())[:, 0, 4, 4]
     offsets = {9 * (4 + down) + 4 + right + 1 for down in range(-2, 3) for right in range(-2, 3)}
-    counts = torch.bincount(centres.long())
+    counts = torch.bincount(centers.long())
     assert set(counts.nonzero().flatten().tolist()) == offsets
     expected = 5000 / 25
     chi_square = float(((counts[counts > 0] - expected) ** 2 / expected).sum())
@@ -121,7 +121,7 @@ def test_crop_may_lie_wholly_in_the_padding_of_a_small_image() -> None:
     assert 0 < int(black.sum()) < 500
 
 
-def test_centre_of_the_hole_is_uniform_over_the_pixels() -> None:
+def test_center_of_the_hole_is_uniform_over_the_pixels() -> None:
     images = numbered(5000, 5)
     holes = Augmentation(cutout=1)(images, seeded()) == 0
     assert (holes.flatten(1).sum(1) == 1).all()

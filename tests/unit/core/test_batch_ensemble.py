@@ -57,7 +57,7 @@ def linear_student(
     return student
 
 
-def randomise(student: BatchEnsembleStudent, seed: int = 0) -> None:
+def randomize(student: BatchEnsembleStudent, seed: int = 0) -> None:
     """Random factors and random BatchNorm affine parameters and statistics."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -143,11 +143,11 @@ def test_decay_pulls_a_factor_to_one_by_lambda_times_its_distance() -> None:
     student = BatchEnsemble(subnetworks=4)(nn.Linear(2, 2).double())
     set_factors(student.network, torch.full((4, 2), 1.2), torch.full((4, 2), 1.0))
     training = Training(lr=1.0, momentum=0.0, weight_decay=5e-4)
-    optimiser = training.optimiser(student)
-    set_lr(optimiser, 1.0)
+    optimizer = training.optimizer(student)
+    set_lr(optimizer, 1.0)
     for p in student.parameters():
         p.grad = torch.zeros_like(p)
-    optimiser.step()
+    optimizer.step()
     assert_close(1 + student.network.r.detach(), torch.full((4, 2), 1.2 - 1e-4).double(), atol=1e-7, rtol=0)
     assert_close(1 + student.network.s.detach(), torch.ones(4, 2).double(), atol=1e-12, rtol=0)
 
@@ -162,12 +162,12 @@ def test_one_sgd_step_moves_factors_and_weights_by_the_hand_gradients(factor_gra
     layer = nn.Linear(2, 2, bias=False).double()
     nn.init.eye_(layer.weight)
     student = BatchEnsemble(subnetworks=2, factor_gradient=factor_gradient)(layer)
-    optimiser = Training(lr=1.0, momentum=0.0, weight_decay=0.0).optimiser(student)
-    set_lr(optimiser, 1.0)
+    optimizer = Training(lr=1.0, momentum=0.0, weight_decay=0.0).optimizer(student)
+    set_lr(optimizer, 1.0)
     teachers = hand([[[0.9, 0.1]], [[0.2, 0.8]]]).log()
     logits = student(hand(X))
     OneToOne(temperature=1.0)(logits, teachers, torch.tensor([-1]), logits).backward()
-    optimiser.step()
+    optimizer.step()
     assert_close(student.network.r.detach(), -hand(expected), atol=1e-5, rtol=0)
     assert_close(student.network.s.detach(), -hand(expected), atol=1e-5, rtol=0)
     assert_close(layer.weight.detach(), torch.eye(2).double() - hand(WEIGHT_GRADIENT), atol=1e-5, rtol=0)
@@ -205,7 +205,7 @@ def test_each_subnetwork_of_a_layer_is_the_explicit_layer_with_its_factors(layer
     shape = (4, 6) if isinstance(layer, nn.Linear) else (4, 6, 8, 8)
     x = torch.rand(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     student = BatchEnsemble(subnetworks=3)(layer)
-    randomise(student)
+    randomize(student)
     rank_one = student.network
     outputs = rank_one(x.repeat(3, *[1] * (x.dim() - 1))).unflatten(0, (3, 4))
     for m in range(3):
@@ -216,7 +216,7 @@ def test_each_subnetwork_of_a_layer_is_the_explicit_layer_with_its_factors(layer
 @pytest.mark.parametrize("groups", [1, 2])
 def test_merged_convolution_is_the_explicit_layer_or_the_mean_of_explicit_layers(merge: str, groups: int) -> None:
     student = BatchEnsemble(subnetworks=3, merge=merge)(nn.Conv2d(4, 6, 3, groups=groups).double())
-    randomise(student)
+    randomize(student)
     layer, r, s = student.network.layer, 1 + student.network.r, 1 + student.network.s
     merged = student.merged()
     if merge == "product_of_means":
@@ -230,7 +230,7 @@ def test_merged_convolution_is_the_explicit_layer_or_the_mean_of_explicit_layers
 def test_tokens_of_a_linear_layer_are_scaled_along_their_last_axis() -> None:
     layer = nn.Linear(3, 2).double()
     student = BatchEnsemble(subnetworks=2)(layer)
-    randomise(student)
+    randomize(student)
     x = torch.rand(4, 5, 3, dtype=torch.float64)
     outputs = student.network(x.repeat(2, 1, 1)).unflatten(0, (2, 4))
     for m in range(2):
@@ -239,7 +239,7 @@ def test_tokens_of_a_linear_layer_are_scaled_along_their_last_axis() -> None:
 
 def test_each_subnetwork_is_the_plain_network_of_its_explicit_layers() -> None:
     student = BatchEnsemble(subnetworks=3)(network()).eval()
-    randomise(student)
+    randomize(student)
     outputs = student(images())
     for m in range(3):
         plain = member(student, lambda layer, m=m: (1 + layer.r[m], 1 + layer.s[m]))
@@ -264,7 +264,7 @@ def test_in_training_every_subnetwork_starts_as_the_plain_network_in_training() 
 
 def test_batchnorm_in_training_uses_the_statistics_of_all_subnetworks_together() -> None:
     student = BatchEnsemble(subnetworks=2)(nn.Sequential(nn.Conv2d(2, 4, 1).double(), nn.BatchNorm2d(4).double()))
-    randomise(student)
+    randomize(student)
     conv, norm = student.network
     x = images()
     before = torch.cat([explicit(conv.layer, 1 + conv.r[m], 1 + conv.s[m])(x) for m in range(2)])
@@ -277,7 +277,7 @@ def test_batchnorm_in_training_uses_the_statistics_of_all_subnetworks_together()
 
 def test_merged_network_equals_the_network_with_averaged_factors() -> None:
     student = BatchEnsemble(subnetworks=3)(network()).eval()
-    randomise(student)
+    randomize(student)
     plain = member(student, lambda layer: (1 + layer.r.mean(0), 1 + layer.s.mean(0)))
     assert_close(student.merged().eval()(images()), plain(images()))
 
@@ -285,7 +285,7 @@ def test_merged_network_equals_the_network_with_averaged_factors() -> None:
 @pytest.mark.parametrize("merge", ["product_of_means", "mean_of_products"])
 def test_merged_network_equals_every_subnetwork_where_all_have_the_same_factors(merge: str) -> None:
     student = BatchEnsemble(subnetworks=3, merge=merge)(network()).eval()
-    randomise(student)
+    randomize(student)
     with torch.no_grad():
         for layer in student.modules():
             if isinstance(layer, RankOne):
@@ -298,7 +298,7 @@ def test_merged_network_equals_every_subnetwork_where_all_have_the_same_factors(
 
 def test_merging_leaves_the_student_as_it_was() -> None:
     student = BatchEnsemble(subnetworks=2)(network()).eval()
-    randomise(student)
+    randomize(student)
     before = copy.deepcopy(student.state_dict())
     with torch.no_grad():
         for p in student.merged().parameters():
@@ -320,13 +320,13 @@ def test_merged_network_is_made_of_plain_layers_alone(digits: Data) -> None:
 @pytest.mark.parametrize("members", [[0], [1], [0, 1], [1, 0], [1, 1], (1, 0), range(2), range(1, 2), range(1, -1, -1)])
 def test_chosen_members_give_the_logits_of_slicing_all_of_them(members: Sequence[int]) -> None:
     student = BatchEnsemble(subnetworks=2)(network()).eval()
-    randomise(student)
+    randomize(student)
     assert_close(student(images(), members), student(images())[list(members)])
 
 
 def test_a_choice_of_members_holds_for_one_call_only() -> None:
     student = BatchEnsemble(subnetworks=3)(network()).eval()
-    randomise(student)
+    randomize(student)
     before = student(images())
     student(images(), [2])
     with pytest.raises(RuntimeError):
@@ -339,18 +339,18 @@ def test_a_choice_of_members_holds_for_one_call_only() -> None:
 
 def test_deep_copy_is_independent_and_gives_the_same_logits() -> None:
     student = BatchEnsemble(subnetworks=2)(network()).eval()
-    randomise(student)
+    randomize(student)
     before = student(images())
     clone = copy.deepcopy(student)
     assert torch.equal(clone(images()), before)
     assert torch.equal(clone(images(), [1]), student(images(), [1]))
-    randomise(clone, seed=9)
+    randomize(clone, seed=9)
     assert torch.equal(student(images()), before)
 
 
 def test_state_dict_fills_another_student_with_the_same_function() -> None:
     student = BatchEnsemble(subnetworks=2)(network()).eval()
-    randomise(student)
+    randomize(student)
     file = io.BytesIO()
     torch.save(student.state_dict(), file)
     file.seek(0)
@@ -407,7 +407,7 @@ def test_own_biases_of_a_convolution_run_along_its_channels(groups: int) -> None
     layer = nn.Conv2d(2, 4, 3, groups=groups).double()
     plain = copy.deepcopy(layer)
     student = BatchEnsemble(subnetworks=2, bias="own")(layer)
-    randomise(student)
+    randomize(student)
     rank_one = student.network
     with torch.no_grad():
         rank_one.bias.copy_(torch.arange(8.0).view(2, 4))
@@ -593,7 +593,7 @@ def test_transformer_s_other_layers_are_turned_and_merged() -> None:
     student = BatchEnsemble(subnetworks=2)(copy.deepcopy(plain)).eval()
     assert sum(isinstance(m, RankOne) for m in student.modules()) == 4  # patches, two of the MLP, classifier
     assert_close(student(x), expected.expand(2, -1, -1), atol=1e-5, rtol=1e-5)
-    randomise(student)
+    randomize(student)
     assert (student(x)[0] - student(x)[1]).abs().max() > 1e-3
     with torch.no_grad():
         for layer in (m for m in student.modules() if isinstance(m, RankOne)):

@@ -240,7 +240,7 @@ def test_residual_networks_keep_their_shortcuts_whole(model: Any, digits: Data) 
     assert_close(student(x)[0], plain(x))
 
 
-def test_normalisation_of_the_images_belongs_to_the_stem(digits: Data) -> None:
+def test_normalization_of_the_images_belongs_to_the_stem(digits: Data) -> None:
     student = Branches(subnetworks=2)(build(Convnet(width=2, blocks=2), digits, 0))
     assert branched(student) == ["1.4", "1.5", "1.9"]
     assert not isinstance(student.network[0], Branched)

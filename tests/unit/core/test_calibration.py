@@ -175,7 +175,7 @@ def test_zero_stays_zero_at_every_temperature(temperature: float) -> None:
 # --- metrics after calibration ---
 
 
-def test_calibrated_is_the_normalised_power_of_the_probabilities() -> None:
+def test_calibrated_is_the_normalized_power_of_the_probabilities() -> None:
     power = P ** (1 / 2.5)
     assert_close(calibrated(P.log(), 2.5).exp(), power / power.sum(-1, keepdim=True))
 

@@ -88,7 +88,7 @@ def faults(*changes: Any, base: Config | None = None) -> list[str]:
     [
         *["student.kind", "student.factor_lr", "transfer.kind", "perturbation.kind", "averaging.decay", "seed"],
         *["training.epochs", "training.batch_size", "training.momentum", "training.weight_decay", "training.schedule"],
-        *["training.unlabelled", "training.threads", "training.lr_changes", "data.train", "model.width", "changes"],
+        *["training.unlabeled", "training.threads", "training.lr_changes", "data.train", "model.width", "changes"],
         *["teachers.training.lr", "transfer", "perturbation", "training", "temperature", "lr", "transfer.", ""],
     ],
 )
@@ -233,17 +233,17 @@ def test_full_batch_run_with_changes_is_the_loop_written_by_hand(ensemble: Ensem
     overrides = ("training.epochs=4", "training.batch_size=40", "training.schedule=constant")
     base = tiny_config(*overrides, "training.warmup_epochs=0")
     student = build(base.model, digits, base.seed).train()
-    optimiser = torch.optim.SGD(student.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
     x, y = digits.train[slice(None)]
     losses = []
     for lr, temperature in ((0.05, 4), (0.05, 2), (0.01, 2), (0.01, 8)):
-        optimiser.param_groups[0]["lr"] = lr
+        optimizer.param_groups[0]["lr"] = lr
         s, p = student(x), (ensemble(x) / temperature).softmax(-1).mean(0)
         distillation = temperature**2 * F.kl_div((s / temperature).log_softmax(-1), p, reduction="batchmean")
         loss = 0.1 * F.cross_entropy(s, y) + 0.9 * distillation
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(float(loss.detach()))
     config = scheduled(base, (1, {"transfer.temperature": 2}), (2, SLOWER), (3, {"transfer.temperature": 8}))
     epochs = list(distill(config, ensemble, digits))
@@ -258,8 +258,8 @@ def test_perturbation_moves_images_by_the_step_size_of_the_epoch(
     perturb = TDivSDiv.__call__
 
     def spy(piece: TDivSDiv, x: Tensor, *others: Any) -> Tensor:
-        grey = torch.full_like(x, 0.5)  # where nothing is clipped
-        moved.append(float((perturb(piece, grey, *others) - grey).flatten(1).norm(dim=1)[0]))
+        gray = torch.full_like(x, 0.5)  # where nothing is clipped
+        moved.append(float((perturb(piece, gray, *others) - gray).flatten(1).norm(dim=1)[0]))
         return x
 
     monkeypatch.setattr(TDivSDiv, "__call__", spy)
@@ -296,10 +296,10 @@ BRANCHES: dict[str, tuple[Config, Settings, Settings]] = {  # settings; what cha
         {"perturbation.label_images": "perturbed"},
         {"perturbation.temperature": 3.0},
     ),
-    "unlabelled images": (
-        tiny_config("training.unlabelled=5", preset="unikd"),
-        {"transfer.unlabelled_weight": 3.0, "transfer.disagreement": "variance"},
-        {"transfer.normalise": True},
+    "unlabeled images": (
+        tiny_config("training.unlabeled=5", preset="unikd"),
+        {"transfer.unlabeled_weight": 3.0, "transfer.disagreement": "variance"},
+        {"transfer.normalize": True},
     ),
     "weights of teachers": (tiny_config(preset="aekd"), {"transfer.tolerance": 0.9}, {"transfer.teacher_weight": 0.1}),
     "a Dirichlet student": (tiny_config(preset="proxy_end2"), {"transfer.divergence": "proxy"}, COOLER),

@@ -12,7 +12,7 @@ from ensdistill.data import ClutteredDigits, load_data, load_test
 from ensdistill.data.cluttered_digits import PARTS, _digits_of_parts
 from ensdistill.errors import ConfigError
 
-SMALL = ClutteredDigits(train=200, validation=100, test=100, unlabelled=50)
+SMALL = ClutteredDigits(train=200, validation=100, test=100, unlabeled=50)
 
 
 def test_the_same_settings_give_the_bytes_they_gave_when_this_was_written() -> None:
@@ -50,12 +50,12 @@ def test_clutter_only_adds_light() -> None:
     assert ((cluttered > plain).flatten(1).sum(1) > 0).float().mean() > 0.95
 
 
-def test_classes_are_balanced_in_every_labelled_part() -> None:
+def test_classes_are_balanced_in_every_labeled_part() -> None:
     data, test = load_data(SMALL), load_test(SMALL)
     for part, each in ((data.train, 20), (data.validation, 10), (test, 10)):
         assert part.labels.bincount().tolist() == [each] * 10
-    assert data.unlabelled.labels.unique().tolist() == [-1]
-    assert len(data.unlabelled) == 50
+    assert data.unlabeled.labels.unique().tolist() == [-1]
+    assert len(data.unlabeled) == 50
 
 
 def test_more_images_begin_with_those_of_fewer_and_leave_the_other_parts_alone() -> None:

@@ -18,7 +18,7 @@ EVERY = pytest.mark.parametrize("name", CORRUPTIONS)
 
 
 def smooth(count: int = 40, channels: int = 3, side: int = 32) -> Tensor:
-    """Random images in which neighbours are alike, as in photographs."""
+    """Random images in which neighbors are alike, as in photographs."""
     coarse = torch.rand((count, channels, 4, 4), generator=torch.Generator().manual_seed(0))
     fine = F.interpolate(coarse, (side, side), mode="bicubic", align_corners=False)
     return (fine.clamp(0, 1) * 255).round().to(torch.uint8)
@@ -93,8 +93,8 @@ def test_gray_is_one_channel_of_three_equal_ones(name: str) -> None:
     gray = smooth(channels=1)
     if name == "gaussian_noise":
         pytest.skip("each channel has noise of its own")
-    colour = corrupt(gray.repeat(1, 3, 1, 1), name, 3, 0)
-    assert (colour.int() - corrupt(gray, name, 3, 0).int()).abs().max() <= 1  # other orders of summation
+    color = corrupt(gray.repeat(1, 3, 1, 1), name, 3, 0)
+    assert (color.int() - corrupt(gray, name, 3, 0).int()).abs().max() <= 1  # other orders of summation
 
 
 @EVERY
@@ -110,7 +110,7 @@ def test_images_beyond_one_chunk_are_corrupted_like_the_first(name: str) -> None
 
 @pytest.mark.parametrize("name", ["gaussian_blur", "contrast", "pixelate"])
 @pytest.mark.parametrize("side", [1, 2, 8])
-def test_image_of_one_colour_stays_as_it_is(name: str, side: int) -> None:
+def test_image_of_one_color_stays_as_it_is(name: str, side: int) -> None:
     images = torch.full((2, 3, side, side), 77, dtype=torch.uint8)
     for severity in range(1, 6):
         assert torch.equal(corrupt(images, name, severity, 0), images)

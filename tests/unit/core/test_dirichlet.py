@@ -175,15 +175,15 @@ def test_teachers_that_agree_give_a_finite_loss_and_gradient(divergence: str, dt
 @pytest.mark.parametrize("divergence", ["proxy", "reverse"])
 def test_descent_leads_to_the_mean_of_the_teachers(divergence: str) -> None:
     z = torch.zeros(1, 1, 3, dtype=torch.float64, requires_grad=True)
-    optimiser = torch.optim.LBFGS([z], max_iter=200, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS([z], max_iter=200, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         value = proxy(divergence, z)
         value.backward()
         return value
 
-    optimiser.step(closure)
+    optimizer.step(closure)
     found = ProxyEnd2().head()(z.detach()).exp()[0, 0]
     if divergence == "proxy":
         assert_close(found, BETA, atol=1e-3, rtol=0)

@@ -211,7 +211,7 @@ def test_full_batch_distillation_is_the_loop_written_by_hand(ensemble: Ensemble,
     overrides = ("training.batch_size=40", "training.schedule=constant", "training.warmup_epochs=0")
     config = tiny_config(*overrides)
     student = build(config.model, digits, config.seed).train()
-    optimiser = torch.optim.SGD(student.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
     x, y = digits.train[slice(None)]
     losses = []
     for _ in range(3):
@@ -219,9 +219,9 @@ def test_full_batch_distillation_is_the_loop_written_by_hand(ensemble: Ensemble,
         p = (t / 4).softmax(-1).mean(0)
         distillation = 16 * F.kl_div((s / 4).log_softmax(-1), p, reduction="batchmean")
         loss = 0.1 * F.cross_entropy(s, y) + 0.9 * distillation
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(float(loss.detach()))
     epochs = list(distill(config, ensemble, digits))
     assert [epoch.loss for epoch in epochs] == pytest.approx(losses, abs=1e-4)
@@ -380,9 +380,9 @@ def test_evaluation_leaves_a_network_in_its_mode(digits: Data) -> None:
 def test_refreshed_batchnorm_has_the_statistics_of_the_training_images(ensemble: Ensemble, digits: Data) -> None:
     config = tiny_config("averaging.refresh_batchnorm=true", "training.batch_size=40")
     student = trained(config, ensemble, digits, epochs=1)
-    normalise, network = student
+    normalize, network = student
     x = digits.train[slice(None)][0]
-    inner = network[0](normalise(x)).transpose(0, 1).flatten(1)
+    inner = network[0](normalize(x)).transpose(0, 1).flatten(1)
     assert_close(network[1].running_mean, inner.mean(1), atol=1e-5, rtol=1e-4)
     assert_close(network[1].running_var, inner.var(1), atol=1e-5, rtol=1e-4)
 
@@ -390,8 +390,8 @@ def test_refreshed_batchnorm_has_the_statistics_of_the_training_images(ensemble:
 def test_without_refreshing_batchnorm_has_the_running_statistics(ensemble: Ensemble, digits: Data) -> None:
     config = tiny_config("training.batch_size=40", "training.epochs=1")  # one step with a learning rate of 0
     student = trained(config, ensemble, digits, epochs=1)
-    normalise, network = student
-    inner = network[0](normalise(digits.train[slice(None)][0])).transpose(0, 1).flatten(1)
+    normalize, network = student
+    inner = network[0](normalize(digits.train[slice(None)][0])).transpose(0, 1).flatten(1)
     assert_close(network[1].running_mean, 0.1 * inner.mean(1), atol=1e-5, rtol=1e-4)
 
 
@@ -526,9 +526,9 @@ def test_distilling_never_needs_the_test_images(
 
     monkeypatch.setattr("ensdistill.data.load_test", refuse)
     assert {field.name for field in fields(Data)} == {
-        *("train", "validation", "unlabelled", "class_names", "identity", "warnings", "own_validation")
+        *("train", "validation", "unlabeled", "class_names", "identity", "warnings", "own_validation")
     }
-    alone = Data(digits.train, digits.validation, digits.unlabelled, digits.class_names, digits.identity)
+    alone = Data(digits.train, digits.validation, digits.unlabeled, digits.class_names, digits.identity)
     assert run(CONFIGS["kd"], ensemble, alone) == whole_runs["kd"][:-1]
 
 
@@ -587,7 +587,7 @@ def test_from_the_merge_on_the_student_is_one_network(
         saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
         assert saved["merged"] == (epoch.number > 2)
         assert (epoch.subnetworks.items() <= epoch.val.items()) == (epoch.number > 2)
-        assert len(saved["optimiser"]["param_groups"]) == (1 if epoch.number > 2 else 2)
+        assert len(saved["optimizer"]["param_groups"]) == (1 if epoch.number > 2 else 2)
     plain = build(MERGING[name].model, digits, 0).state_dict()
     assert {key: t.shape for key, t in run.student().state_dict().items()} == {key: t.shape for key, t in plain.items()}
 
@@ -625,12 +625,12 @@ def test_full_batch_run_that_merges_is_the_loop_written_by_hand(ensemble: Ensemb
     for network, target in ((student, p), (student, p.mean(0, keepdim=True))):
         if target is not p:  # from here on one network, which learns from the mean of its teachers
             network = SingleStudent(student.merged()).train()
-        optimiser = config.training.optimiser(network)
+        optimizer = config.training.optimizer(network)
         for _ in range(2):
             loss = 16 * F.kl_div((network(x) / 4).log_softmax(-1), target, reduction="sum") / target.shape[:2].numel()
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             losses.append(float(loss.detach()))
     assert [epoch.loss for epoch in distill(config, ensemble, digits)] == pytest.approx(losses, rel=1e-4)
 
@@ -731,14 +731,14 @@ def test_refreshed_statistics_are_those_of_all_training_images(
 ) -> None:
     data = digits if arranged == "as drawn" else sorted_by_class(digits)
     config = tiny_config(*AVERAGES.get(name, ("averaging.kind=none", *REFRESH)), "training.lr=0.01")
-    normalise, network = trained(config, ensemble, data)
+    normalize, network = trained(config, ensemble, data)
     with torch.no_grad():
-        inner = network[0](normalise(data.train[slice(None)][0])).transpose(0, 1).flatten(1)
+        inner = network[0](normalize(data.train[slice(None)][0])).transpose(0, 1).flatten(1)
     assert_close(network[1].running_mean, inner.mean(1), atol=1e-5, rtol=1e-4)
     assert_close(network[1].running_var, inner.var(1), atol=0, rtol=0.25)  # the mean over batches of ten
 
 
-# --- unlabelled images ---
+# --- unlabeled images ---
 
 
 class Spy:
@@ -782,13 +782,13 @@ def batches(data: Data, ensemble: Ensemble, *overrides: str) -> tuple[list[list[
     return shown.images, spy.labels
 
 
-def with_unlabelled(data: Data, count: int) -> Data:
-    return replace(data, unlabelled=Split(data.unlabelled.images[:count], data.unlabelled.labels[:count]))
+def with_unlabeled(data: Data, count: int) -> Data:
+    return replace(data, unlabeled=Split(data.unlabeled.images[:count], data.unlabeled.labels[:count]))
 
 
-def test_every_batch_ends_with_so_many_unlabelled_images(ensemble: Ensemble, digits: Data) -> None:
-    images, labels = batches(digits, ensemble, "training.unlabelled=5")
-    known, unknown = set(as_bytes(digits.train.images)), set(as_bytes(digits.unlabelled.images))
+def test_every_batch_ends_with_so_many_unlabeled_images(ensemble: Ensemble, digits: Data) -> None:
+    images, labels = batches(digits, ensemble, "training.unlabeled=5")
+    known, unknown = set(as_bytes(digits.train.images)), set(as_bytes(digits.unlabeled.images))
     assert len(images) == 12
     for some, their_labels in zip(images, labels, strict=True):
         assert len(some) == len(their_labels) == 15
@@ -799,57 +799,57 @@ def test_every_batch_ends_with_so_many_unlabelled_images(ensemble: Ensemble, dig
 
 
 @pytest.mark.parametrize(
-    ("unlabelled", "a_batch"), [(7, 5), (7, 1), (7, 7), (7, 20), (1, 3), (100, 5)], ids=lambda n: str(n)
+    ("unlabeled", "a_batch"), [(7, 5), (7, 1), (7, 7), (7, 20), (1, 3), (100, 5)], ids=lambda n: str(n)
 )
-def test_unlabelled_images_take_turns(unlabelled: int, a_batch: int, ensemble: Ensemble, digits: Data) -> None:
-    images, _ = batches(with_unlabelled(digits, unlabelled), ensemble, f"training.unlabelled={a_batch}")
+def test_unlabeled_images_take_turns(unlabeled: int, a_batch: int, ensemble: Ensemble, digits: Data) -> None:
+    images, _ = batches(with_unlabeled(digits, unlabeled), ensemble, f"training.unlabeled={a_batch}")
     for epoch in range(3):
         seen = Counter(image for some in images[4 * epoch : 4 * epoch + 4] for image in some[10:])
-        counts = [seen[image] for image in as_bytes(digits.unlabelled.images[:unlabelled])]
+        counts = [seen[image] for image in as_bytes(digits.unlabeled.images[:unlabeled])]
         assert sum(counts) == 4 * a_batch
         assert max(counts) - min(counts) <= 1
 
 
-def test_over_many_epochs_all_unlabelled_images_appear_about_equally_often(ensemble: Ensemble, digits: Data) -> None:
-    overrides = ("training.unlabelled=3", "training.epochs=50", "training.batch_size=20")
-    images, _ = batches(with_unlabelled(digits, 20), ensemble, *overrides)
+def test_over_many_epochs_all_unlabeled_images_appear_about_equally_often(ensemble: Ensemble, digits: Data) -> None:
+    overrides = ("training.unlabeled=3", "training.epochs=50", "training.batch_size=20")
+    images, _ = batches(with_unlabeled(digits, 20), ensemble, *overrides)
     seen = Counter(image for some in images for image in some[20:])
     assert sum(seen.values()) == 300
     assert len(seen) == 20
     assert sum((count - 15) ** 2 / 15 for count in seen.values()) < 43.8  # chi-square, 19 degrees, 0.1 %
 
 
-def test_order_of_the_labelled_images_does_not_depend_on_the_unlabelled_ones(ensemble: Ensemble, digits: Data) -> None:
-    with_them, _ = batches(digits, ensemble, "training.unlabelled=5")
+def test_order_of_the_labeled_images_does_not_depend_on_the_unlabeled_ones(ensemble: Ensemble, digits: Data) -> None:
+    with_them, _ = batches(digits, ensemble, "training.unlabeled=5")
     without, _ = batches(digits, ensemble)
     assert [some[:10] for some in with_them] == without
 
 
-def test_unlabelled_images_come_in_another_order_in_every_epoch_and_with_every_seed(
+def test_unlabeled_images_come_in_another_order_in_every_epoch_and_with_every_seed(
     ensemble: Ensemble, digits: Data
 ) -> None:
-    few = with_unlabelled(digits, 20)
-    one, again, other = (batches(few, ensemble, "training.unlabelled=5", f"seed={seed}")[0] for seed in (0, 0, 1))
+    few = with_unlabeled(digits, 20)
+    one, again, other = (batches(few, ensemble, "training.unlabeled=5", f"seed={seed}")[0] for seed in (0, 0, 1))
     assert one == again
     orders = [[image for some in run[n : n + 4] for image in some[10:]] for run in (one, other) for n in (0, 4, 8)]
     assert all(sorted(order) == sorted(orders[0]) for order in orders)
     assert all(orders[a] != orders[b] for a in range(6) for b in range(a))
 
 
-def test_unlabelled_images_that_the_split_does_not_have_are_refused_at_once(ensemble: Ensemble, digits: Data) -> None:
-    with pytest.raises(ConfigError, match=r"training\.unlabelled: the split leaves no unlabelled images; lower data"):
-        distill(tiny_config("training.unlabelled=1"), ensemble, with_unlabelled(digits, 0))
+def test_unlabeled_images_that_the_split_does_not_have_are_refused_at_once(ensemble: Ensemble, digits: Data) -> None:
+    with pytest.raises(ConfigError, match=r"training\.unlabeled: the split leaves no unlabeled images; lower data"):
+        distill(tiny_config("training.unlabeled=1"), ensemble, with_unlabeled(digits, 0))
 
 
-def test_split_without_unlabelled_images_is_no_fault_otherwise(ensemble: Ensemble, digits: Data) -> None:
-    assert run(tiny_config(), ensemble, with_unlabelled(digits, 0)) == run(tiny_config(), ensemble, digits)
+def test_split_without_unlabeled_images_is_no_fault_otherwise(ensemble: Ensemble, digits: Data) -> None:
+    assert run(tiny_config(), ensemble, with_unlabeled(digits, 0)) == run(tiny_config(), ensemble, digits)
 
 
 @pytest.mark.parametrize("stop", [1, 2])
-def test_run_with_unlabelled_images_goes_on_to_the_last_bit(
+def test_run_with_unlabeled_images_goes_on_to_the_last_bit(
     stop: int, tmp_path: Path, ensemble: Ensemble, digits: Data
 ) -> None:
-    config = tiny_config("training.unlabelled=5", preset="unikd")
+    config = tiny_config("training.unlabeled=5", preset="unikd")
     epochs, weights = whole(config, ensemble, digits)
     rest, resumed = stopped(config, ensemble, digits, stop, tmp_path / "checkpoint.pt")
     assert rest == epochs[stop:]

@@ -85,10 +85,10 @@ def test_crossing_the_teachers_changes_the_branches_terms_alone() -> None:
 def test_without_weight_of_the_teachers_the_loss_is_multi_branch_cross_entropy() -> None:
     s, labels = random_logits(3, 0), torch.tensor([0, 3, -1, 2, -1])
     loss = Ekd(teacher_weight=0)(s, random_logits(3, 1), labels, s)
-    labelled = [(b, label) for b, label in enumerate(labels.tolist()) if label >= 0]
+    labeled = [(b, label) for b, label in enumerate(labels.tolist()) if label >= 0]
     heads = [*s.tolist(), s.mean(0).tolist()]
-    terms = [-math.log(softmax(head[b])[label]) for head in heads for b, label in labelled]
-    assert float(loss) == pytest.approx(sum(terms) / len(labelled))
+    terms = [-math.log(softmax(head[b])[label]) for head in heads for b, label in labeled]
+    assert float(loss) == pytest.approx(sum(terms) / len(labeled))
 
 
 @pytest.mark.parametrize("together", ["mean_of_logits", "sum_of_logits", "mean_of_probabilities"])

@@ -115,11 +115,11 @@ def test_every_student_is_exported_with_what_it_says(
     ids=lambda model: model[0],
 )
 def test_every_kind_of_network_is_exported_with_what_it_says(model: list[str], tmp_path: Path) -> None:
-    run = made(load_config("kd", [*model, "data.train=40", "training.batch_size=10"]), coloured())
+    run = made(load_config("kd", [*model, "data.train=40", "training.batch_size=10"]), colored())
     assert_says_the_same(export_student(run, tmp_path).folder, run)
 
 
-def coloured(count: int = 40) -> Data:
+def colored(count: int = 40) -> Data:
     """Noise of 16x16 pixels and three channels, of three classes."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (count, 3, 16, 16), dtype=torch.uint8, generator=generator)
@@ -362,11 +362,11 @@ def test_the_card_names_data_classes_teachers_settings_and_limits(run: Run, expo
     assert "published under `cc-by-4.0`" in card
 
 
-def test_without_a_licence_the_card_says_that_none_was_stated(run: Run, tmp_path: Path) -> None:
+def test_without_a_license_the_card_says_that_none_was_stated(run: Run, tmp_path: Path) -> None:
     export_student(run, tmp_path, formats=["safetensors"])
     card = (tmp_path / "MODEL_CARD.md").read_text()
     assert front_matter(card)["license"] == "other"
-    assert "No licence of these weights was stated" in card
+    assert "No license of these weights was stated" in card
 
 
 def test_findings_of_a_study_stand_in_the_card(run: Run, tmp_path: Path) -> None:

@@ -36,10 +36,10 @@ def test_gray_becomes_three_times_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    ("colour", "gray"), [((255, 0, 0), 76), ((0, 255, 0), 150), ((0, 0, 255), 29), ((9, 9, 9), 9), ((255,) * 3, 255)]
+    ("color", "gray"), [((255, 0, 0), 76), ((0, 255, 0), 150), ((0, 0, 255), 29), ((9, 9, 9), 9), ((255,) * 3, 255)]
 )
-def test_colour_becomes_its_luma(colour: tuple[int, int, int], gray: int) -> None:
-    images = torch.tensor(colour, dtype=torch.uint8).view(1, 3, 1, 1).expand(1, 3, 2, 2)
+def test_color_becomes_its_luma(color: tuple[int, int, int], gray: int) -> None:
+    images = torch.tensor(color, dtype=torch.uint8).view(1, 3, 1, 1).expand(1, 3, 2, 2)
     assert fit_images(Split(images, torch.zeros(1).long()), (1, 2, 2)).images.unique().tolist() == [gray]
 
 

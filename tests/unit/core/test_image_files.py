@@ -25,17 +25,17 @@ def rgb(*pixels: tuple[int, int, int]) -> Image.Image:
     return Image.fromarray(np.array([pixels], dtype=np.uint8))
 
 
-def test_colours_come_channel_by_channel(tmp_path: Path) -> None:
+def test_colors_come_channel_by_channel(tmp_path: Path) -> None:
     pixels = read(tmp_path, rgb((1, 2, 3), (4, 5, 6)))
     assert pixels.tolist() == [[[1, 4]], [[2, 5]], [[3, 6]]]
 
 
-def test_grey_is_the_luma_of_the_colours(tmp_path: Path) -> None:
+def test_gray_is_the_luma_of_the_colors(tmp_path: Path) -> None:
     pixels = read(tmp_path, rgb((255, 0, 0), (0, 255, 0), (0, 0, 255), (9, 9, 9)), channels=1)
     assert pixels.tolist() == [[[round(0.299 * 255), round(0.587 * 255), round(0.114 * 255), 9]]]
 
 
-def test_grey_becomes_three_equal_channels(tmp_path: Path) -> None:
+def test_gray_becomes_three_equal_channels(tmp_path: Path) -> None:
     assert read(tmp_path, Image.new("L", (2, 2), 77)).tolist() == [[[77, 77], [77, 77]]] * 3
 
 
@@ -46,7 +46,7 @@ def test_what_is_transparent_lies_on_white(tmp_path: Path) -> None:
     assert read(tmp_path, image)[:, 0].T.tolist() == [[255, 255, 255], [10, 20, 30], [127, 127, 127]]
 
 
-def test_a_transparent_colour_of_a_palette_lies_on_white(tmp_path: Path) -> None:
+def test_a_transparent_color_of_a_palette_lies_on_white(tmp_path: Path) -> None:
     image = rgb((200, 0, 0), (0, 0, 200)).quantize(2)
     transparent = image.getpixel((0, 0))
     pixels = read(tmp_path, image, transparency=transparent)
@@ -54,7 +54,7 @@ def test_a_transparent_colour_of_a_palette_lies_on_white(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_sixteen_bits_of_grey_are_scaled_and_not_clipped(tmp_path: Path, channels: int) -> None:
+def test_sixteen_bits_of_gray_are_scaled_and_not_clipped(tmp_path: Path, channels: int) -> None:
     image = Image.fromarray(np.array([[0, 257, 128 * 257, 65535]], dtype=np.uint16))
     assert read(tmp_path, image, channels=channels).tolist() == [[[0, 1, 128, 255]]] * channels
 
@@ -73,7 +73,7 @@ def test_images_are_turned_as_their_camera_was_held(tmp_path: Path, orientation:
     assert np.abs(pixels.astype(int).transpose(1, 2, 0) - upright).max() < 10
 
 
-def test_inks_become_colours(tmp_path: Path) -> None:
+def test_inks_become_colors(tmp_path: Path) -> None:
     image = Image.merge("CMYK", [Image.new("L", (8, 8), ink) for ink in (0, 255, 255, 0)])
     assert np.abs(read(tmp_path, image, "jpg", quality=95).astype(int)[:, 4, 4] - [255, 0, 0]).max() < 10
 

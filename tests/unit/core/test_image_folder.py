@@ -15,9 +15,9 @@ from ensdistill.errors import ConfigError, DataError
 CLASSES = ("cat", "dog")
 
 
-def png(colour: int, side: int = 8, mode: str = "RGB") -> bytes:
+def png(color: int, side: int = 8, mode: str = "RGB") -> bytes:
     file = io.BytesIO()
-    Image.new("RGB", (side, side), (colour, 255 - colour, 0)).convert(mode).save(file, "png")
+    Image.new("RGB", (side, side), (color, 255 - color, 0)).convert(mode).save(file, "png")
     return file.getvalue()
 
 
@@ -120,7 +120,7 @@ def test_folder_goes_through_the_same_splits_as_any_source(tmp_path: Path) -> No
     write_folder(tmp_path, files(each=10))
     settings = ImageFolder(path=str(tmp_path), size=8, train=6, validation=4, test=4)
     data = load_data(settings)
-    sizes = [len(part) for part in (data.train, data.validation, data.unlabelled, load_test(settings))]
+    sizes = [len(part) for part in (data.train, data.validation, data.unlabeled, load_test(settings))]
     assert sizes == [6, 4, 6, 4]
     assert data.train.labels.bincount().tolist() == [3, 3]
 
@@ -146,17 +146,17 @@ def test_parts_are_found_under_the_names_people_give_them(
     content |= {f"{unlabeled}/7.png": png(7), f"{unlabeled}/deep/8.png": png(8)}
     source = read(write_zip(tmp_path / "x.zip", content) if zipped else write_folder(tmp_path / "x", content))
     assert_whole(source)
-    parts = (source.validation, source.test, source.unlabelled)
+    parts = (source.validation, source.test, source.unlabeled)
     assert [part.labels.tolist() for part in parts if part] == [[0, 0, 1, 1], [0, 1], [-1, -1]]
-    assert source.unlabelled is not None
-    assert source.unlabelled.images[:, 0, 0, 0].tolist() == [7, 8]
+    assert source.unlabeled is not None
+    assert source.unlabeled.images[:, 0, 0, 0].tolist() == [7, 8]
 
 
 def test_own_parts_are_the_parts_of_the_data(tmp_path: Path) -> None:
     write_folder(tmp_path, files(prefix="train/") | files(2, "val/") | files(1, "test/"))
     settings = ImageFolder(path=str(tmp_path), size=8)
     data = load_data(settings)
-    assert [len(part) for part in (data.train, data.validation, data.unlabelled, load_test(settings))] == [10, 4, 0, 2]
+    assert [len(part) for part in (data.train, data.validation, data.unlabeled, load_test(settings))] == [10, 4, 0, 2]
     assert data.own_validation
 
 
@@ -170,7 +170,7 @@ def test_a_size_that_an_own_part_overrules_is_warned_about(tmp_path: Path) -> No
 def test_without_sizes_a_tenth_validates_a_tenth_tests_and_the_rest_trains(tmp_path: Path) -> None:
     settings = ImageFolder(path=str(write_folder(tmp_path, files(each=50))), size=8)
     data = load_data(settings)
-    assert [len(part) for part in (data.train, data.validation, data.unlabelled, load_test(settings))] == [
+    assert [len(part) for part in (data.train, data.validation, data.unlabeled, load_test(settings))] == [
         80,
         10,
         0,
@@ -221,8 +221,8 @@ def test_unlabeled_images_may_lie_beside_the_classes(tmp_path: Path, zipped: boo
     content = files(prefix=top) | {f"{top}unlabeled/7.png": png(7)}
     source = read(write_zip(tmp_path / "x.zip", content) if zipped else write_folder(tmp_path / "x", content))
     assert_whole(source)
-    assert source.unlabelled is not None
-    assert source.unlabelled.images[:, 0, 0, 0].tolist() == [7]
+    assert source.unlabeled is not None
+    assert source.unlabeled.images[:, 0, 0, 0].tolist() == [7]
 
 
 @pytest.mark.parametrize("inside", [("train", "test"), ("cat", "dog")])

@@ -16,10 +16,10 @@ from ensdistill.data import Data, Split
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.models import Convnet, Imported, Model, ResNet, Torchvision, WideResNet, build
 from ensdistill.models.layers import Conv2d, Linear
-from ensdistill.models.normalization import Normalise
+from ensdistill.models.normalization import Normalize
 from tests.unit.core.core_stand_ins import numbered_split
 
-GREY, RGB = (1, 8, 8), (3, 32, 32)
+GRAY, RGB = (1, 8, 8), (3, 32, 32)
 SMALL = [Convnet(width=4), ResNet(depth=8, width=4), WideResNet(depth=10, width=1)]
 needs_torchvision = pytest.mark.skipif(find_spec("torchvision") is None, reason="torchvision is not installed")
 
@@ -43,7 +43,7 @@ def side_after(network: nn.Module, layer: nn.Module, shape: tuple[int, int, int]
     return seen[0]
 
 
-def randomise(network: nn.Module) -> nn.Module:
+def randomize(network: nn.Module) -> nn.Module:
     """In double precision and evaluation mode, with BatchNorm parameters and statistics of their own."""
     generator = torch.Generator().manual_seed(0)
     for module in network.double().eval().modules():
@@ -60,7 +60,7 @@ def images(shape: tuple[int, int, int], count: int = 2) -> Tensor:
 # --- what every network keeps to ---
 
 
-@pytest.mark.parametrize("shape", [GREY, RGB, (2, 9, 13)], ids=str)
+@pytest.mark.parametrize("shape", [GRAY, RGB, (2, 9, 13)], ids=str)
 @pytest.mark.parametrize("model", SMALL, ids=lambda model: model.kind)
 def test_images_become_logits_and_every_weight_gets_a_gradient(model: Model, shape: tuple[int, int, int]) -> None:
     torch.manual_seed(0)
@@ -78,7 +78,7 @@ def test_same_seed_gives_the_same_weights_and_another_seed_others(model: Model) 
     train = numbered_split(20, 4)
     data = Data(Split(train.images.repeat(1, 1, 4, 2), train.labels), train, train, tuple("abcd"), "made up")
     first, again, other = (build(model, data, seed) for seed in (3, 3, 4))
-    assert isinstance(first[0], Normalise)
+    assert isinstance(first[0], Normalize)
     for name, weight in first.state_dict().items():
         assert torch.equal(weight, again.state_dict()[name])
     drawn = [name for name, p in first.named_parameters() if p.dim() > 1]
@@ -173,9 +173,9 @@ def norm(x: Tensor, weights: dict[str, Tensor], name: str) -> Tensor:
 
 
 @pytest.mark.parametrize("shortcut", ["identity", "projection"])
-@pytest.mark.parametrize("shape", [GREY, (3, 9, 6)], ids=str)
+@pytest.mark.parametrize("shape", [GRAY, (3, 9, 6)], ids=str)
 def test_resnet_is_the_loop_over_its_weights(shortcut: str, shape: tuple[int, int, int]) -> None:
-    network = randomise(ResNet(depth=14, width=4, shortcut=shortcut)(shape, 5))
+    network = randomize(ResNet(depth=14, width=4, shortcut=shortcut)(shape, 5))
     w, x = network.state_dict(), images(shape)
     y = norm(F.conv2d(x, w["conv.weight"], padding=1), w, "norm").relu()
     for stage in (1, 2, 3):
@@ -208,9 +208,9 @@ def test_wide_resnet_has_the_parameters_of_its_paper(depth: int, width: int, cla
     assert parameters(on_meta(WideResNet(depth=depth, width=width), RGB, classes)) == count
 
 
-@pytest.mark.parametrize(("width", "shape"), [(1, GREY), (2, (3, 9, 6))], ids=str)
+@pytest.mark.parametrize(("width", "shape"), [(1, GRAY), (2, (3, 9, 6))], ids=str)
 def test_wide_resnet_is_the_loop_over_its_weights(width: int, shape: tuple[int, int, int]) -> None:
-    network = randomise(WideResNet(depth=16, width=width)(shape, 5))
+    network = randomize(WideResNet(depth=16, width=width)(shape, 5))
     w, x = network.state_dict(), images(shape)
     y = F.conv2d(x, w["conv.weight"], padding=1)  # no BatchNorm, no ReLU, no pooling
     for stage in (1, 2, 3):
@@ -397,7 +397,7 @@ def as_published(name: str) -> dict[str, Tensor]:
     ("shape", "classes", "left"),
     [
         (RGB, 10, ["fc.weight", "fc.bias"]),
-        (GREY, 10, ["fc.weight", "fc.bias", "conv1.0.weight"]),
+        (GRAY, 10, ["fc.weight", "fc.bias", "conv1.0.weight"]),
         (RGB, 1000, []),
     ],
     ids=str,

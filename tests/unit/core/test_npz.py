@@ -112,7 +112,7 @@ def test_parts_of_the_file_are_taken_as_they_are_under_the_names_people_give_the
     arrays |= {x.format(val): RGB[:3] // 2, y.format(val): LABELS[:3], x.format("test"): RGB[:4] // 3}
     arrays |= {y.format("test"): LABELS[:4], x.format(unlabeled): RGB[:5] // 5}
     source = read(tmp_path, **arrays)
-    parts = (source.pool, source.validation, source.test, source.unlabelled)
+    parts = (source.pool, source.validation, source.test, source.unlabeled)
     for part, divisor, count in zip(parts, (1, 2, 3, 5), (N, 3, 4, 5), strict=True):
         assert part is not None
         np.testing.assert_array_equal(part.images.numpy(), RGB[:count] // divisor)
@@ -124,9 +124,9 @@ def test_own_parts_are_the_parts_of_the_data(tmp_path: Path) -> None:
     file = tmp_path / "x.npz"
     np.savez(file, x_train=RGB, y_train=LABELS, x_val=RGB[:3] // 2, y_val=LABELS[:3], x_unlabeled=RGB[:5] // 5)
     data = load_data(Npz(path=str(file), test=3))
-    assert [len(part) for part in (data.train, data.validation, data.unlabelled)] == [9, 3, 5]
+    assert [len(part) for part in (data.train, data.validation, data.unlabeled)] == [9, 3, 5]
     assert data.own_validation
-    assert (data.unlabelled.labels == -1).all()
+    assert (data.unlabeled.labels == -1).all()
 
 
 def test_a_size_that_an_own_part_overrules_is_warned_about(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_arrays_go_through_the_same_splits_as_any_source(tmp_path: Path) -> None
     np.savez_compressed(tmp_path / "x.npz", images=RGB, labels=LABELS)
     settings = Npz(path=str(tmp_path / "x.npz"), train=3, validation=3, test=3)
     data = load_data(settings)
-    assert [len(part) for part in (data.train, data.validation, data.unlabelled, load_test(settings))] == [3] * 4
+    assert [len(part) for part in (data.train, data.validation, data.unlabeled, load_test(settings))] == [3] * 4
 
 
 # --- what is refused ---

@@ -23,12 +23,12 @@ def test_learning_rate_passes_the_published_check_points(step: int, expected: fl
 
 def test_learning_rate_agrees_with_torchs_schedulers() -> None:
     training = Training(epochs=6, lr=0.3, warmup_epochs=2)
-    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
-    parts = [LinearLR(optimiser, 1e-12, 1.0, total_iters=10), CosineAnnealingLR(optimiser, 20)]
-    oracle = SequentialLR(optimiser, parts, milestones=[10])
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
+    parts = [LinearLR(optimizer, 1e-12, 1.0, total_iters=10), CosineAnnealingLR(optimizer, 20)]
+    oracle = SequentialLR(optimizer, parts, milestones=[10])
     for step in range(30):
         assert training.lr_at(step, 5) == pytest.approx(oracle.get_last_lr()[0], abs=1e-9)
-        optimiser.step()
+        optimizer.step()
         oracle.step()
 
 
@@ -127,14 +127,14 @@ def test_rate_never_leaves_its_range(schedule: str, lr_changes: str, warmup: int
 
 def test_set_lr_gives_each_group_its_share() -> None:
     student = BatchEnsemble(subnetworks=3)(nn.Linear(2, 2))
-    optimiser = Training(lr=0.5).optimiser(student)
-    set_lr(optimiser, 0.2)
-    assert [group["lr"] for group in optimiser.param_groups] == pytest.approx([0.2, 0.6])
+    optimizer = Training(lr=0.5).optimizer(student)
+    set_lr(optimizer, 0.2)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.2, 0.6])
 
 
 def test_single_student_has_one_group_with_all_parameters() -> None:
     student = Single()(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 2)))
-    (group,) = Training(weight_decay=0.01).optimiser(student).param_groups
+    (group,) = Training(weight_decay=0.01).optimizer(student).param_groups
     assert {id(p) for p in group["params"]} == {id(p) for p in student.parameters()}
     assert group["weight_decay"] == 0.01
 
@@ -142,7 +142,7 @@ def test_single_student_has_one_group_with_all_parameters() -> None:
 @pytest.mark.parametrize(("factor_gradient", "times"), [("own", 3), ("mean", 1)])
 def test_factors_have_a_group_of_their_own(factor_gradient: str, times: int) -> None:
     student = BatchEnsemble(subnetworks=3, factor_gradient=factor_gradient)(nn.Linear(4, 2))
-    shared, factors = Training(weight_decay=0.03).optimiser(student).param_groups
+    shared, factors = Training(weight_decay=0.03).optimizer(student).param_groups
     layer = student.network
     assert {id(p) for p in shared["params"]} == {id(layer.layer.weight), id(layer.layer.bias)}
     assert {id(p) for p in factors["params"]} == {id(layer.r), id(layer.s)}
@@ -154,12 +154,12 @@ def test_published_factors_of_diversity_matters_move_at_half_the_rate_and_do_not
     # METHODS 2.1: half the rate and no decay for the factors; the biases of the subnetworks like everything else
     config = load_config("diversity", ["training.lr=0.1", "training.weight_decay=5e-4"])
     student = config.student(nn.Linear(4, 2))
-    optimiser = config.training.optimiser(student)
-    shared, factors = optimiser.param_groups
+    optimizer = config.training.optimizer(student)
+    shared, factors = optimizer.param_groups
     layer = student.network
     assert {id(p) for p in shared["params"]} == {id(layer.layer.weight), id(layer.bias)}
     assert {id(p) for p in factors["params"]} == {id(layer.r), id(layer.s)}
-    set_lr(optimiser, 0.1)
+    set_lr(optimizer, 0.1)
     assert (shared["lr"], shared["weight_decay"], shared["nesterov"]) == (0.1, 5e-4, False)
     assert (factors["lr"], factors["weight_decay"]) == (0.05, 0)
 
@@ -170,7 +170,7 @@ def test_rate_of_the_factors_is_relative_to_that_of_the_shared_weights(
     factor_gradient: str, times: int, factor_lr: float
 ) -> None:
     settings = BatchEnsemble(subnetworks=3, factor_gradient=factor_gradient, factor_lr=factor_lr)
-    _, factors = Training().optimiser(settings(nn.Linear(4, 2))).param_groups
+    _, factors = Training().optimizer(settings(nn.Linear(4, 2))).param_groups
     assert factors["lr_scale"] == pytest.approx(times * factor_lr)
 
 
@@ -192,18 +192,18 @@ def test_rate_times_k_with_decay_over_k_is_the_gradient_times_k_with_the_whole_d
         r.normal_(generator=generator)
     oracle = nn.Parameter(r.detach().clone())
     published = torch.optim.SGD([oracle], lr=0.1, momentum=0.9, nesterov=nesterov, weight_decay=0.05)
-    optimiser = training.optimiser(student)
+    optimizer = training.optimizer(student)
     for _ in range(5):
-        set_lr(optimiser, 0.1)
+        set_lr(optimizer, 0.1)
         gradient = torch.randn(r.shape, generator=generator, dtype=torch.float64)
         r.grad, oracle.grad = gradient.clone(), 4 * gradient
-        optimiser.step()
+        optimizer.step()
         published.step()
     assert_close(r, oracle)
 
 
 def test_nesterov_is_left_out_without_momentum() -> None:
-    (group,) = Training(momentum=0.0, nesterov=True).optimiser(Single()(nn.Linear(1, 1))).param_groups
+    (group,) = Training(momentum=0.0, nesterov=True).optimizer(Single()(nn.Linear(1, 1))).param_groups
     assert not group["nesterov"]
 
 

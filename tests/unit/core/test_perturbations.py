@@ -17,7 +17,7 @@ from ensdistill.methods.perturbations import ConfOds, Gaussian, NoPerturbation, 
 from ensdistill.methods.students import Single
 from ensdistill.methods.students.base import Student
 from ensdistill.models import build
-from ensdistill.models.normalization import Normalise
+from ensdistill.models.normalization import Normalize
 from tests.unit.core.core_stand_ins import LinearMembers, random_ensemble, streams, tiny_config
 
 
@@ -44,7 +44,7 @@ def student(digits: Data) -> Student:
     return student.train()
 
 
-def grey(images: int = 8) -> Tensor:
+def gray(images: int = 8) -> Tensor:
     """Images far from black and white, so that nothing is clipped."""
     return 0.3 + 0.4 * torch.rand(images, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -96,20 +96,20 @@ def test_student_of_one_subnetwork_leaves_the_teachers_half() -> None:
 def test_step_is_root_d_times_eta_long_where_nothing_is_clipped(
     student: Student, digits: Data, step_size: float
 ) -> None:
-    shown = TDivSDiv(step_size=step_size)(grey(), random_ensemble(digits), student, streams())
+    shown = TDivSDiv(step_size=step_size)(gray(), random_ensemble(digits), student, streams())
     assert 0 < shown.min() < shown.max() < 1
-    lengths = (shown - grey()).flatten(1).norm(dim=1)
+    lengths = (shown - gray()).flatten(1).norm(dim=1)
     assert_close(lengths, torch.full((8,), math.sqrt(64) * step_size), atol=1e-5, rtol=0)
 
 
 def test_step_of_one_image_does_not_depend_on_the_others(student: Student, digits: Data) -> None:
-    together = TDivSDiv()(grey(), random_ensemble(digits), student, streams())
-    alone = TDivSDiv()(grey()[2:3], random_ensemble(digits), student, streams())
+    together = TDivSDiv()(gray(), random_ensemble(digits), student, streams())
+    alone = TDivSDiv()(gray()[2:3], random_ensemble(digits), student, streams())
     assert_close(together[2:3], alone)
 
 
 def test_perturbed_images_stay_between_black_and_white(student: Student, digits: Data) -> None:
-    x = grey().round()
+    x = gray().round()
     for piece in (TDivSDiv(step_size=1.0), Gaussian(step_size=1.0)):
         shown = piece(x, random_ensemble(digits), student, streams())
         assert shown.min() == 0
@@ -121,7 +121,7 @@ def test_image_is_unchanged_where_teachers_agree_and_subnetworks_agree(digits: D
     network = build(config.model, digits, 0)
     twins = Ensemble([network, copy.deepcopy(network)], 10, "twins")
     equal = config.student(build(config.model, digits, 1))
-    assert torch.equal(TDivSDiv()(grey(), twins, equal, streams()), grey())
+    assert torch.equal(TDivSDiv()(gray(), twins, equal, streams()), gray())
 
 
 def test_image_is_unchanged_where_its_direction_is_exactly_zero() -> None:
@@ -131,7 +131,7 @@ def test_image_is_unchanged_where_its_direction_is_exactly_zero() -> None:
 
 def test_without_a_step_the_images_stay_as_they_are(student: Student, digits: Data) -> None:
     for piece in (TDivSDiv(step_size=0.0), Gaussian(step_size=0.0), NoPerturbation()):
-        assert torch.equal(piece(grey(), random_ensemble(digits), student, streams()), grey())
+        assert torch.equal(piece(gray(), random_ensemble(digits), student, streams()), gray())
 
 
 # --- what a step leaves alone ---
@@ -140,7 +140,7 @@ def test_without_a_step_the_images_stay_as_they_are(student: Student, digits: Da
 def _without_student_changes(student: Student, digits: Data) -> None:
     before = copy.deepcopy(student.state_dict())
     modes = [module.training for module in student.modules()]
-    TDivSDiv()(grey(), random_ensemble(digits), student, streams())
+    TDivSDiv()(gray(), random_ensemble(digits), student, streams())
     assert all(torch.equal(before[name], tensor) for name, tensor in student.state_dict().items())
     assert [module.training for module in student.modules()] == modes
 
@@ -152,54 +152,54 @@ def test_student_keeps_weights_batchnorm_statistics_and_mode(student: Student, d
 
 def test_student_and_teachers_get_no_gradient(student: Student, digits: Data) -> None:
     ensemble = random_ensemble(digits)
-    TDivSDiv()(grey(), ensemble, student, streams())
+    TDivSDiv()(gray(), ensemble, student, streams())
     assert all(p.grad is None for p in [*student.parameters(), *ensemble.parameters()])
 
 
 def test_gradients_that_the_student_holds_are_kept(student: Student, digits: Data) -> None:
     for p in student.parameters():
         p.grad = torch.ones_like(p)
-    TDivSDiv()(grey(), random_ensemble(digits), student, streams())
+    TDivSDiv()(gray(), random_ensemble(digits), student, streams())
     assert all(torch.equal(p.grad, torch.ones_like(p)) for p in student.parameters())
 
 
 def test_images_given_are_not_written_to(student: Student, digits: Data) -> None:
-    x = grey()
+    x = gray()
     shown = TDivSDiv()(x, random_ensemble(digits), student, streams())
-    assert torch.equal(x, grey())
+    assert torch.equal(x, gray())
     assert not x.requires_grad
     assert not shown.requires_grad
 
 
 def test_student_in_training_is_perturbed_as_in_evaluation(student: Student, digits: Data) -> None:
-    in_training = TDivSDiv()(grey(), random_ensemble(digits), student.train(), streams())
-    in_evaluation = TDivSDiv()(grey(), random_ensemble(digits), student.eval(), streams())
+    in_training = TDivSDiv()(gray(), random_ensemble(digits), student.train(), streams())
+    in_evaluation = TDivSDiv()(gray(), random_ensemble(digits), student.eval(), streams())
     assert torch.equal(in_training, in_evaluation)
 
 
 def test_step_works_where_gradients_are_switched_off(student: Student, digits: Data) -> None:
     with torch.no_grad():
-        shown = TDivSDiv()(grey(), random_ensemble(digits), student, streams())
-    assert torch.equal(shown, TDivSDiv()(grey(), random_ensemble(digits), student, streams()))
+        shown = TDivSDiv()(gray(), random_ensemble(digits), student, streams())
+    assert torch.equal(shown, TDivSDiv()(gray(), random_ensemble(digits), student, streams()))
 
 
-# --- networks that normalise their images themselves ---
+# --- networks that normalize their images themselves ---
 
 
-def test_step_through_a_normalising_network_is_the_chain_rule_by_hand() -> None:
+def test_step_through_a_normalizing_network_is_the_chain_rule_by_hand() -> None:
     # f(x) = A (x - mean) / std, two channels of two pixels: dx = (A_i / std)^T (p_i - p_j), per channel.
     generator = torch.Generator().manual_seed(0)
     mean, std = hand([0.5, 0.4]), hand([0.25, 0.1])
     a = [torch.randn(3, 4, generator=generator, dtype=torch.float64) for _ in range(2)]
     x = 0.4 + 0.2 * torch.rand(6, 2, 1, 2, generator=generator, dtype=torch.float64)
 
-    def normalising(matrix: Tensor) -> nn.Module:
+    def normalizing(matrix: Tensor) -> nn.Module:
         linear = nn.Linear(4, 3, bias=False).double()
         linear.weight = nn.Parameter(matrix.clone())
-        return nn.Sequential(Normalise(mean, std), nn.Flatten(), linear)
+        return nn.Sequential(Normalize(mean, std), nn.Flatten(), linear)
 
-    teachers = Ensemble([normalising(matrix) for matrix in a], 3, "normalising")
-    student = Single()(normalising(a[0]))
+    teachers = Ensemble([normalizing(matrix) for matrix in a], 3, "normalizing")
+    student = Single()(normalizing(a[0]))
     shown = TDivSDiv()(x, teachers, student, streams(1))
 
     (i, j), _ = draw_pair(2, 1, streams(1).host)
@@ -230,7 +230,7 @@ def test_gaussian_noise_differs_from_image_to_image_and_call_to_call() -> None:
 
 
 def test_no_perturbation_returns_the_very_images() -> None:
-    x = grey()
+    x = gray()
     assert NoPerturbation()(x, TEACHERS, STUDENT, streams()) is x
 
 
@@ -267,7 +267,7 @@ def test_direction_of_diversified_sampling_is_the_closed_form_for_linear_teacher
 
 def test_confidence_is_the_ratio_of_the_two_steps(digits: Data) -> None:
     teachers = random_ensemble(digits)
-    x = grey()
+    x = gray()
     plain, confident = (piece(x, teachers, teachers, streams(3)) - x for piece in (Ods(), ConfOds()))
     teacher = int(torch.randint(len(teachers), (), generator=streams(3).host))
     confidence = teachers(x, [teacher])[0].softmax(-1).amax(-1)

@@ -82,12 +82,11 @@ def test_an_image_that_is_twice_in_the_pool_may_be_in_two_parts_and_is_counted()
 
 
 def test_unlabeled_images_may_be_training_images_but_not_test_images() -> None:
-    source = Source(POOL, NAMES, test=noise([0, 1, 2], 1), unlabelled=noise([-1, -1, -1], 1))
+    source = Source(POOL, NAMES, test=noise([0, 1, 2], 1), unlabeled=noise([-1, -1, -1], 1))
     (line,) = warnings_of(source)
     assert line.startswith("data: 3 of 3 test images are in the unlabeled part too")
     assert (
-        warnings_of(Source(POOL, NAMES, unlabelled=POOL, test=noise([0, 1, 2], 1), validation=noise([0, 1, 2], 2)))
-        == []
+        warnings_of(Source(POOL, NAMES, unlabeled=POOL, test=noise([0, 1, 2], 1), validation=noise([0, 1, 2], 2))) == []
     )
 
 

@@ -18,7 +18,7 @@ def one_step(preset: str, precision: str, data: Data) -> tuple[Tensor, Tensor, n
     """The loss, all gradients in one vector, and the student."""
     config = tiny_config(f"training.precision={precision}", preset=preset)
     student = new_student(config, data).train()
-    sgd, average = config.training.optimiser(student), config.averaging(student)
+    sgd, average = config.training.optimizer(student), config.averaging(student)
     images, labels = data.train[slice(0, 10)]
     loss = distill_step(config, random_ensemble(data), student, sgd, average, images, labels, streams(), 0.5)
     return loss, torch.cat([p.grad.flatten() for p in student.parameters() if p.grad is not None]), student

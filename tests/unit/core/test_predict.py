@@ -165,9 +165,9 @@ def test_where_all_are_broken_the_answer_is_empty(model: Path, tmp_path: Path) -
     assert (done.code, json.loads(done.out)) == (1, [])
 
 
-def test_colour_images_of_another_size_are_fitted_to_the_network(model: Path, tmp_path: Path) -> None:
+def test_color_images_of_another_size_are_fitted_to_the_network(model: Path, tmp_path: Path) -> None:
     Image.new("RGB", (31, 17), (255, 0, 0)).save(tmp_path / "red.png")
-    Image.new("L", (8, 8), round(0.299 * 255)).save(tmp_path / "grey.png")
+    Image.new("L", (8, 8), round(0.299 * 255)).save(tmp_path / "gray.png")
     rows = rows_of(call("ensdistill", "predict", model, tmp_path, "--format", "csv"))
     np.testing.assert_array_equal(*figures_of(rows))
 

@@ -25,7 +25,7 @@ def cut(seed: int = 0, pool: int = 300, own_test: Split | None = None, **sizes: 
 
 def test_parts_are_disjoint_and_together_the_whole_pool() -> None:
     data, test = cut()
-    parts = [numbers_of(part) for part in (data.train, data.validation, data.unlabelled, test)]
+    parts = [numbers_of(part) for part in (data.train, data.validation, data.unlabeled, test)]
     assert [len(part) for part in parts] == [60, 90, 120, 30]
     assert sorted(number for part in parts for number in part) == list(range(300))
 
@@ -36,9 +36,9 @@ def test_labels_stay_with_their_images() -> None:
         assert part.labels.tolist() == [number % 3 for number in numbers_of(part)]
 
 
-def test_unlabelled_images_have_label_minus_one() -> None:
+def test_unlabeled_images_have_label_minus_one() -> None:
     data, _ = cut()
-    assert set(data.unlabelled.labels.tolist()) == {-1}
+    assert set(data.unlabeled.labels.tolist()) == {-1}
 
 
 @pytest.mark.parametrize(("part", "each"), [("train", 20), ("validation", 30)])
@@ -95,7 +95,7 @@ def test_test_part_of_the_source_is_taken_as_it_is() -> None:
     own = numbered_split(12, 3)
     data, test = cut(own_test=own)
     assert test is own
-    assert len(data.unlabelled) == 300 - 150
+    assert len(data.unlabeled) == 300 - 150
 
 
 def test_content_hash_covers_the_test_images_too() -> None:
@@ -114,7 +114,7 @@ def test_more_training_images_do_not_change_the_test_and_validation_images() -> 
 def test_pool_can_be_used_up_to_the_last_image() -> None:
     data, _ = cut(train=180)
     assert len(data.train) == 180
-    assert len(data.unlabelled) == 0
+    assert len(data.unlabeled) == 0
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_the_only_image_of_a_class_is_a_training_image_and_the_class_is_named() 
     pool = numbered_split(30, 2)
     pool.labels[5] = 2
     data, test = split_source(Source(pool, NAMES), Sizes(train=9, validation=9, test=9))
-    assert [len(part) for part in (data.train, data.validation, data.unlabelled, test)] == [9, 9, 3, 9]
+    assert [len(part) for part in (data.train, data.validation, data.unlabeled, test)] == [9, 9, 3, 9]
     assert 5 in numbers_of(data.train)
     assert [(warning.path[1], warning.rule) for warning in data.warnings if len(warning.path) == 2] == [
         ("validation", "no validation image of 1 class: c"),
@@ -152,9 +152,9 @@ def test_the_only_image_of_a_class_is_a_training_image_and_the_class_is_named() 
 
 def test_shares_are_of_the_whole_pool_and_the_rest_trains() -> None:
     data, test = cut(train=None, validation=0.2, test=0.1)
-    assert [len(part) for part in (data.train, data.validation, data.unlabelled, test)] == [210, 60, 0, 30]
+    assert [len(part) for part in (data.train, data.validation, data.unlabeled, test)] == [210, 60, 0, 30]
     data, _ = cut(train=0.5, validation=0.2, test=0)
-    assert [len(part) for part in (data.train, data.validation, data.unlabelled)] == [150, 60, 90]
+    assert [len(part) for part in (data.train, data.validation, data.unlabeled)] == [150, 60, 90]
 
 
 def test_a_share_is_the_same_split_as_its_count() -> None:
@@ -185,7 +185,7 @@ def test_a_count_and_a_share_stay_what_they_are_in_yaml_and_json() -> None:
 @pytest.mark.parametrize(
     ("sizes", "words"),
     [
-        ({"train": 45_000}, "45000 images do not fit; 180 of 300 labelled images are left; set it to 180 or null"),
+        ({"train": 45_000}, "45000 images do not fit; 180 of 300 labeled images are left; set it to 180 or null"),
         ({"test": 301}, "set it to at most 297"),
         ({"validation": 0.95}, r"0.95 \(285 images\) do not fit; 270 of 300"),
         ({"train": 178}, "set it to 180 or null .*, or at most 177"),
@@ -216,7 +216,7 @@ def test_any_allowed_seed_can_be_used() -> None:
 
 def test_images_stay_bytes_and_labels_whole_numbers() -> None:
     data = load_data(Digits())
-    for part in (data.train, data.validation, data.unlabelled, load_test(Digits())):
+    for part in (data.train, data.validation, data.unlabeled, load_test(Digits())):
         assert part.images.dtype == torch.uint8
         assert part.labels.dtype == torch.int64
         assert part.images.shape[1:] == (1, 8, 8)

@@ -48,13 +48,13 @@ def _has_mask(index: Any) -> bool:
 def test_step_does_not_wait_for_the_device_but_for_the_weights_of_aekd(preset: str, digits: Data) -> None:
     config = tiny_config(preset=preset)
     ensemble, student = random_ensemble(digits, 3), new_student(config, digits)
-    optimiser, average = config.training.optimiser(student), config.averaging(student)
+    optimizer, average = config.training.optimizer(student), config.averaging(student)
     images, labels = digits.train[slice(0, 8)]
     labels = labels.where(torch.arange(8) < 6, -1)
     with Waits() as waits:
         for progress in (0.5, 1.0):
             where = (images, labels, streams(), progress)
-            distill_step(config, ensemble, student, optimiser, average, *where)
+            distill_step(config, ensemble, student, optimizer, average, *where)
     assert waits.seen == (["cpu"] * 2 if preset == "aekd" else [])
 
 

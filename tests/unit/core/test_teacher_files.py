@@ -59,7 +59,7 @@ FORMS: dict[str, Callable[[dict[str, Tensor], Path], Any]] = {
     "safetensors with prefix": lambda state, path: save_file(with_prefix(state), path.with_suffix(".safetensors")),
     "in state_dict": lambda state, path: torch.save({"state_dict": state, "epoch": 3, "best": 0.9}, path),
     "in model_state_dict": lambda state, path: torch.save({"model_state_dict": with_prefix(state)}, path),
-    "in model, with an optimiser": lambda state, path: torch.save(
+    "in model, with an optimizer": lambda state, path: torch.save(
         {"model": state, "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]}}, path
     ),
     "in torch's older format": lambda state, path: torch.save(state, path, _use_new_zipfile_serialization=False),
@@ -75,7 +75,7 @@ def test_teacher_from_a_file_has_the_outputs_of_the_original(form: str, tmp_path
 
 
 @pytest.mark.parametrize("form", ["torch", "safetensors"])
-def test_file_of_this_project_brings_its_own_normalisation(form: str, tmp_path: Path, digits: Data) -> None:
+def test_file_of_this_project_brings_its_own_normalization(form: str, tmp_path: Path, digits: Data) -> None:
     network = original(digits)
     network[0].mean.add_(0.25)
     FORMS[form](network.state_dict(), tmp_path / "weights.pth")
@@ -121,7 +121,7 @@ def test_architecture_is_any_model_of_the_settings(form: str, model: Any, tmp_pa
     assert torch.equal(read(path, digits, model=model)(images(digits)), network(images(digits)))
 
 
-# --- normalisation ---
+# --- normalization ---
 
 
 def test_own_mean_and_deviation_are_those_of_the_settings(tmp_path: Path, digits: Data) -> None:

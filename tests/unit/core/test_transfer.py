@@ -132,7 +132,7 @@ def test_label_term_is_computed_on_its_own_logits() -> None:
     assert_close(loss, parts)
 
 
-def test_unlabelled_images_are_left_out_of_the_mean_of_the_label_term() -> None:
+def test_unlabeled_images_are_left_out_of_the_mean_of_the_label_term() -> None:
     logits = [[2.0, 1, 0], [0, 3, 1], [1, 1, 4]]
     expected = -(math.log(softmax(logits[0], 1)[1]) + math.log(softmax(logits[2], 1)[0])) / 2
     assert_close(label_cross_entropy(hand([logits]), torch.tensor([1, -1, 0])), hand(expected))
@@ -229,15 +229,15 @@ def _trained_factors(transfer: Averaged | OneToOne, same_teachers: bool) -> list
     generator = torch.Generator().manual_seed(3)
     student = BatchEnsemble(subnetworks=2)(torch.nn.Linear(4, 3).double())
     torch.nn.init.normal_(student.network.layer.weight, generator=generator)
-    optimiser = Config().training.optimiser(student)
+    optimizer = Config().training.optimizer(student)
     for _ in range(10):
         x = torch.rand(6, 4, generator=generator, dtype=torch.float64)
         teachers = torch.randn(2, 6, 3, generator=generator, dtype=torch.float64)
         teachers = teachers[:1].repeat(2, 1, 1) if same_teachers else teachers
         logits = student(x)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         transfer(logits, teachers, torch.full((6,), -1), logits).backward()
-        optimiser.step()
+        optimizer.step()
     return [student.network.r.detach(), student.network.s.detach()]
 
 
@@ -277,7 +277,7 @@ def test_a_sum_whose_weights_are_all_zero_is_zero_and_has_a_gradient() -> None:
         Averaged(alpha=0.0),
         OneToOne(alpha=0.0),
         AeKd(teacher_weight=0.0),
-        UniKd(labelled_weight=0.0, unlabelled_weight=0.0),
+        UniKd(labeled_weight=0.0, unlabeled_weight=0.0),
         Ekd(teacher_weight=0.0),
         End2(alpha=0.0),
         ProxyEnd2(alpha=0.0),

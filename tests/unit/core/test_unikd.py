@@ -17,7 +17,7 @@ SECOND = [[0.6, 0.3, 0.1], [0.6, 0.3, 0.1], [0.5, 0.4, 0.1]]
 DISAGREEMENTS = {"jensen_shannon": 0.204151, "pairwise_kl": 0.660113, "variance": 0.131111, "deviation": 0.201791}
 BELIEVES = ["probability", "inverse_loss", "others_losses"]
 LABEL = torch.tensor([0])
-UNLABELLED = torch.tensor([-1])
+UNLABELED = torch.tensor([-1])
 
 
 def log(*images: list[list[float]]) -> Tensor:
@@ -55,33 +55,33 @@ def test_weights_of_the_teachers_are_the_hand_constants(believe: str, expected: 
 
 
 @pytest.mark.parametrize(("correctness", "expected"), [("probability", 0.55), ("inverse_loss", 0.625846)])
-def test_weight_of_a_labelled_image_is_the_hand_constant(correctness: str, expected: float) -> None:
+def test_weight_of_a_labeled_image_is_the_hand_constant(correctness: str, expected: float) -> None:
     assert_close(UniKd(correctness=correctness).label_weights(log(P), LABEL), hand([expected]), atol=2e-6, rtol=0)
 
 
 @pytest.mark.parametrize(("disagreement", "expected"), DISAGREEMENTS.items())
-def test_weight_of_an_unlabelled_image_is_the_hand_constant(disagreement: str, expected: float) -> None:
+def test_weight_of_an_unlabeled_image_is_the_hand_constant(disagreement: str, expected: float) -> None:
     assert_close(UniKd(disagreement=disagreement).disagreements(log(P)), hand([expected]), atol=2e-6, rtol=0)
 
 
 def test_weights_divided_by_their_mean_over_the_batch_are_the_hand_constants() -> None:
     t = log(P, SECOND)
     assert_close(UniKd().disagreements(t)[1], hand(0.005240), atol=2e-6, rtol=0)
-    assert_close(UniKd(normalise=True).disagreements(t), hand([1.949948, 0.050052]), atol=2e-6, rtol=0)
+    assert_close(UniKd(normalize=True).disagreements(t), hand([1.949948, 0.050052]), atol=2e-6, rtol=0)
 
 
-@pytest.mark.parametrize(("labels", "expected"), [(LABEL, 0.006609), (UNLABELLED, 0.004609)])
+@pytest.mark.parametrize(("labels", "expected"), [(LABEL, 0.006609), (UNLABELED, 0.004609)])
 def test_distillation_term_is_the_hand_constant(labels: Tensor, expected: float) -> None:
     assert distillation(UniKd(temperature=1.0), student(Q), log(P), labels) == pytest.approx(expected, abs=2e-6)
 
 
-def test_loss_of_a_labelled_image_is_its_cross_entropy_and_the_weighted_distillation() -> None:
-    loss = UniKd(temperature=1.0, labelled_weight=3.0)(student(Q), log(P), LABEL, student(Q))
+def test_loss_of_a_labeled_image_is_its_cross_entropy_and_the_weighted_distillation() -> None:
+    loss = UniKd(temperature=1.0, labeled_weight=3.0)(student(Q), log(P), LABEL, student(Q))
     assert float(loss) == pytest.approx(-math.log(0.5) + 3 * 0.006609, abs=5e-6)
 
 
-def test_loss_of_an_unlabelled_image_is_the_weighted_distillation_alone() -> None:
-    loss = UniKd(temperature=1.0, unlabelled_weight=3.0)(student(Q), log(P), UNLABELLED, student(Q))
+def test_loss_of_an_unlabeled_image_is_the_weighted_distillation_alone() -> None:
+    loss = UniKd(temperature=1.0, unlabeled_weight=3.0)(student(Q), log(P), UNLABELED, student(Q))
     assert float(loss) == pytest.approx(3 * 0.004609, abs=5e-6)
 
 
@@ -95,9 +95,9 @@ def test_only_teacher_is_believed_whatever_it_says(believe: str) -> None:
 
 
 @pytest.mark.parametrize("disagreement", DISAGREEMENTS)
-@pytest.mark.parametrize("normalise", [False, True])
-def test_one_teacher_does_not_disagree(disagreement: str, normalise: bool) -> None:
-    settings = UniKd(disagreement=disagreement, normalise=normalise)
+@pytest.mark.parametrize("normalize", [False, True])
+def test_one_teacher_does_not_disagree(disagreement: str, normalize: bool) -> None:
+    settings = UniKd(disagreement=disagreement, normalize=normalize)
     assert not settings.disagreements(log(P[:1], SECOND[:1])).any()
 
 
@@ -118,9 +118,7 @@ def test_equal_teachers_are_believed_equally(believe: str) -> None:
 @pytest.mark.parametrize("disagreement", DISAGREEMENTS)
 @pytest.mark.parametrize("teachers", [2, 7])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_equal_teachers_give_an_unlabelled_image_no_weight(
-    disagreement: str, teachers: int, dtype: torch.dtype
-) -> None:
+def test_equal_teachers_give_an_unlabeled_image_no_weight(disagreement: str, teachers: int, dtype: torch.dtype) -> None:
     t = log([P[0]] * teachers, [P[2]] * teachers).to(dtype)
     u = UniKd(disagreement=disagreement).disagreements(t)
     assert_close(u, torch.zeros(2, dtype=dtype), atol=1e-7, rtol=0)
@@ -134,7 +132,7 @@ def test_images_on_which_all_teachers_agree_get_no_weight_from_dividing_by_their
 ) -> None:
     generator = torch.Generator().manual_seed(0)
     t = torch.randn(1, 50, 10, generator=generator, dtype=dtype).repeat(teachers, 1, 1)
-    u = UniKd(disagreement=disagreement, normalise=True).disagreements(t)
+    u = UniKd(disagreement=disagreement, normalize=True).disagreements(t)
     assert_close(u, torch.zeros_like(u), atol=0.01, rtol=0)
 
 
@@ -168,22 +166,22 @@ def test_means_divide_by_the_number_of_images_not_by_the_sum_of_their_weights() 
     assert both == pytest.approx(alone / 2, rel=1e-9)
 
 
-def test_labelled_and_unlabelled_images_have_means_of_their_own() -> None:
+def test_labeled_and_unlabeled_images_have_means_of_their_own() -> None:
     settings = UniKd(temperature=2.0)
     s, t = student(Q, Q[::-1], Q), log(P, SECOND, SECOND)
     mixed = distillation(settings, s, t, torch.tensor([0, -1, -1]))
-    labelled = distillation(settings, s[:, :1], t[:, :1], LABEL)
-    unlabelled = distillation(settings, s[:, 1:], t[:, 1:], torch.tensor([-1, -1]))
-    assert mixed == pytest.approx(labelled + unlabelled)
+    labeled = distillation(settings, s[:, :1], t[:, :1], LABEL)
+    unlabeled = distillation(settings, s[:, 1:], t[:, 1:], torch.tensor([-1, -1]))
+    assert mixed == pytest.approx(labeled + unlabeled)
 
 
-@pytest.mark.parametrize("settings", [UniKd(labelled_weight=0.0, unlabelled_weight=0.0)])
+@pytest.mark.parametrize("settings", [UniKd(labeled_weight=0.0, unlabeled_weight=0.0)])
 def test_without_weights_only_labels_count(settings: UniKd) -> None:
     s, t, labels = student(Q, Q), log(P, SECOND), torch.tensor([1, -1])
     assert float(settings(s, t, labels, s)) == pytest.approx(-math.log(0.3))
 
 
-@pytest.mark.parametrize("labels", [LABEL, UNLABELLED])
+@pytest.mark.parametrize("labels", [LABEL, UNLABELED])
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
 def test_gradient_holds_all_weights_constant(labels: Tensor, temperature: float) -> None:
     settings = UniKd(temperature=temperature)
@@ -230,8 +228,8 @@ def apart(p: list[list[float]], disagreement: str) -> float:
 @pytest.mark.parametrize("believe", BELIEVES)
 @pytest.mark.parametrize("correctness", ["probability", "inverse_loss"])
 @pytest.mark.parametrize("disagreement", DISAGREEMENTS)
-@pytest.mark.parametrize("normalise", [False, True])
-def test_loss_is_the_loop_over_images(believe: str, correctness: str, disagreement: str, normalise: bool) -> None:
+@pytest.mark.parametrize("normalize", [False, True])
+def test_loss_is_the_loop_over_images(believe: str, correctness: str, disagreement: str, normalize: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     s, t = (2 * torch.randn(n, 6, 4, generator=generator, dtype=torch.float64) for n in (2, 3))
     labels, temperature = [0, -1, 3, -1, 2, -1], 2.5
@@ -248,17 +246,17 @@ def test_loss_is_the_loop_over_images(believe: str, correctness: str, disagreeme
             right = mixture(targets, p)[label]
             on.append((right if correctness == "probability" else 1 / (1 - math.log(right))) * divergence)
             task.append(-sum(math.log(softmax(s[k, b].tolist())[label]) for k in range(2)) / 2)
-    us = [u / (sum(us) / 3) for u in us] if normalise else us
+    us = [u / (sum(us) / 3) for u in us] if normalize else us
     expected = sum(task) / 3 + 0.5 * temperature**2 * sum(on) / 3
     expected += 2 * sum(u * loss for u, loss in zip(us, off, strict=True)) / 3
     settings = UniKd(
         temperature=temperature,
-        labelled_weight=0.5,
-        unlabelled_weight=2.0,
+        labeled_weight=0.5,
+        unlabeled_weight=2.0,
         believe=believe,
         correctness=correctness,
         disagreement=disagreement,
-        normalise=normalise,
+        normalize=normalize,
     )
     assert float(settings(s, t, torch.tensor(labels), s)) == pytest.approx(expected)
 

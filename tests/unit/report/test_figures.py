@@ -227,7 +227,7 @@ def test_hovering_tells_the_number_and_the_settings(study: Facts, shown: dict[st
     assert f"perturbation.step_size {trial.sampled['perturbation.step_size']:.3g}" in text
 
 
-def test_no_text_has_a_colour_of_its_own_and_no_background_hides_the_page(shown: dict[str, Shown]) -> None:
+def test_no_text_has_a_color_of_its_own_and_no_background_hides_the_page(shown: dict[str, Shown]) -> None:
     for one in shown.values():
         layout = one.figure.layout
         assert (layout.paper_bgcolor, layout.plot_bgcolor) == ("rgba(0,0,0,0)",) * 2

@@ -86,13 +86,13 @@ def test_one_seed_is_called_one_seed() -> None:
     assert "not held against luck" in said
 
 
-def test_the_favourite_of_the_search_was_lucky() -> None:
+def test_the_favorite_of_the_search_was_lucky() -> None:
     best = next(trial for trial in KNOWN.order if trial.searched)
     again = replace(candidate(best.number, [best.last["val/nll"] + 0.05 + 0.001 * n for n in range(5)]), trial=best)
     assert "part of that was luck" in (words.luck(confirmed(again)) or "")
 
 
-def test_the_favourite_of_the_search_held_up() -> None:
+def test_the_favorite_of_the_search_held_up() -> None:
     best = next(trial for trial in KNOWN.order if trial.searched)
     again = replace(candidate(best.number, [best.last["val/nll"] + 0.001 * n for n in range(-2, 3)]), trial=best)
     assert "so it held up" in (words.luck(confirmed(again)) or "")

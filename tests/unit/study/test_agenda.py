@@ -329,7 +329,7 @@ def test_a_checkpoint_of_epochs_that_the_journal_lost_is_not_gone_on_with(tmp_pa
     checkpoint.parent.mkdir(parents=True)
     for epoch, stays in ((3, True), (4, False)):
         torch.save(
-            dict.fromkeys(("identity", "student", "optimiser", "average", "merged")) | {"epoch": epoch}, checkpoint
+            dict.fromkeys(("identity", "student", "optimizer", "average", "merged")) | {"epoch": epoch}, checkpoint
         )
         Agenda(Progress(of, StudyFolder(tmp_path), {}, trial_warnings), slots=1)
         assert checkpoint.exists() == stays

@@ -89,7 +89,7 @@ def test_a_trial_asks_the_teachers_nothing_and_has_the_numbers_of_one_that_does(
 PERTURBED = {"perturbation.step_size": Axis(uniform=[0.01, 0.1])}
 KIND = {"perturbation.kind": Axis(choice=["ods", "none"])}
 FLIP = {"training.augmentation.flip": Axis(choice=[True, False])}
-UNLABELLED = {"training.unlabelled": Axis(choice=[0, 5])}
+UNLABELED = {"training.unlabeled": Axis(choice=[0, 5])}
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ UNLABELLED = {"training.unlabelled": Axis(choice=[0, 5])}
         (study_of("latentbe", PERTURBED, baselines=["kd"]), lambda data: {40}),
         (study_of("kd", KIND), lambda data: {40}),
         (study_of("kd", FLIP), lambda data: {40}),
-        (study_of("kd", UNLABELLED), lambda data: {40, 40 + len(data.unlabelled)}),
+        (study_of("kd", UNLABELED), lambda data: {40, 40 + len(data.unlabeled)}),
     ],
     ids=["fixed", "never", "a baseline", "searched perturbation", "searched augmentation", "searched images"],
 )

@@ -136,7 +136,7 @@ def test_help_shows_every_setting_with_its_sentence_default_and_range() -> None:
         (["kd", "--set", "data={kind: image_folder, path: /nowhere/at/all}"], "/nowhere/at/all does not exist"),
         (
             ["kd", "--set", "data.train=5000"],
-            "data.train: 5000 images do not fit; 397 of 1797 labelled images are left",
+            "data.train: 5000 images do not fit; 397 of 1797 labeled images are left",
         ),
         (["kd", "--set", "training.batch_size=500"], "training.batch_size: 500 is more than the 150 training images"),
         (
@@ -274,7 +274,9 @@ def test_a_study_whose_process_is_gone_is_shown_as_dead(state: str, tmp_path: Pa
     summary = {"name": "lost", "study": settings, "counts": {"running": 1}, "total": 3, "best": None}
     (tmp_path / "lost").mkdir()
     (tmp_path / "lost" / "study.json").write_text(json.dumps(summary | {"state": state}))
-    hold = "import sys, time; from pathlib import Path; from ensdistill_tune.records.study_directory import StudyFolder\n"
+    hold = (
+        "import sys, time; from pathlib import Path; from ensdistill_tune.records.study_directory import StudyFolder\n"
+    )
     hold += "with StudyFolder(Path(sys.argv[1])).held(): print('held', flush=True); time.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", hold, tmp_path / "lost"], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None

@@ -190,7 +190,7 @@ def test_a_terminal_without_unicode_is_drawn_with_ascii() -> None:
     assert b"####" in file.buffer.getvalue()  # type: ignore[attr-defined]
 
 
-def test_no_colour_is_black_or_white() -> None:
+def test_no_color_is_black_or_white() -> None:
     console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system="truecolor")
     console.print(picture(ended=[trial(3, 1, "failed", error="x")]))
     codes = set(re.findall(r"\x1b\[([0-9;]*)m", console.file.getvalue()))  # type: ignore[attr-defined]

@@ -25,7 +25,7 @@ def label_of(subject: Subject, trials: Sequence[TrialRecord], teachers: int) -> 
     return TEACHER_MEAN if subject.kind == "teacher_mean" else ensemble_label(teachers)
 
 
-def labelled(
+def labeled(
     rows: Sequence[TestMetrics], trials: Sequence[TrialRecord], teachers: int
 ) -> dict[str, list[dict[str, float]]]:
     """Returns the metrics of each row by the label of its subject."""

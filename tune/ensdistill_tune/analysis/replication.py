@@ -10,7 +10,7 @@ from statistics import fmean
 from ensdistill_tune.analysis.labels import trial_label
 from ensdistill_tune.analysis.statistics import compare
 from ensdistill_tune.records.trial_record import TrialRecord, ranked
-from ensdistill_tune.search.pareto import front, minimised, spread
+from ensdistill_tune.search.pareto import front, minimized, spread
 from ensdistill_tune.study.study_config import Study
 
 
@@ -67,7 +67,7 @@ def _best(order: list[TrialRecord], study: Study) -> list[TrialRecord]:
 
 def points(trials: Sequence[TrialRecord], study: Study) -> list[tuple[float, ...]]:
     """The objectives of finished trials, less being better in all of them."""
-    return [minimised([trial.last[name] for name in study.objectives], study.modes) for trial in trials]
+    return [minimized([trial.last[name] for name in study.objectives], study.modes) for trial in trials]
 
 
 def candidates(trials: Sequence[TrialRecord], repeats: Sequence[TrialRecord], study: Study) -> list[Candidate]:
@@ -88,7 +88,7 @@ def candidates(trials: Sequence[TrialRecord], repeats: Sequence[TrialRecord], st
 
 def candidates_on_the_front(order: Sequence[Candidate], study: Study) -> list[Candidate]:
     """Those that no other one is better than in the means of all objectives; none if there is but one objective."""
-    means = [minimised([c.mean(name) for name in study.objectives], study.modes) for c in order]
+    means = [minimized([c.mean(name) for name in study.objectives], study.modes) for c in order]
     return [order[n] for n in front(means)] if study.against and order else []
 
 

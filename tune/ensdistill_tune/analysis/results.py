@@ -13,7 +13,7 @@ from ensdistill.evaluation.tables import Metrics, summarize_teachers, teacher_ro
 from ensdistill.runtime.command_line import Option, command_line
 from ensdistill.settings.validation import validate
 from ensdistill_tune.analysis.importance import Importance, importance
-from ensdistill_tune.analysis.labels import labelled
+from ensdistill_tune.analysis.labels import labeled
 from ensdistill_tune.analysis.replication import Candidate
 from ensdistill_tune.records.event_log import read_journal
 from ensdistill_tune.records.events import TestEvaluated
@@ -73,7 +73,7 @@ class Facts:
     @property
     def tested_rows(self) -> Mapping[str, Sequence[Row]]:
         """Metrics on the test images, one row a seed, by label."""
-        return labelled(self.tested, self.trials, self.ensemble_size)
+        return labeled(self.tested, self.trials, self.ensemble_size)
 
     @property
     def ensemble_size(self) -> int:

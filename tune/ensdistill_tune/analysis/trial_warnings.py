@@ -54,7 +54,7 @@ def _worse_than_one_teacher(
     own, one = fmean(row["cnll"] for row in rows), known.mean["cnll"]
     where = "on the validation images"
     rule = f"{WORSE}: the best student has a calibrated NLL of {own:.4f} {where}, one teacher {one:.4f} in the mean"
-    hint = "train students longer (training.epochs), or use a larger network (model) or unlabelled images"
+    hint = "train students longer (training.epochs), or use a larger network (model) or unlabeled images"
     return ConfigIssue((), rule, hint=hint)
 
 

@@ -366,7 +366,7 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--trial", type=int, metavar="ID", help="the student of one trial, by its number")
     away.add_argument("--out", metavar="DIR", help="where the folders go (<study>/export)")
     away.add_argument("--formats", nargs="+", choices=FORMATS, default=FORMATS, help="which files (all)")
-    away.add_argument("--license", default="", metavar="SPDX", help="licence of the weights, for the model card")
+    away.add_argument("--license", default="", metavar="SPDX", help="license of the weights, for the model card")
     away.add_argument("--register", metavar="NAME", help="enter it in MLflow's model registry under this name")
     away.add_argument("--champion", action="store_true", help="and give the winner the alias `champion` there")
     away.add_argument("--device", default="auto", help="where it is checked and timed: auto, cpu, cuda, ... (auto)")

@@ -97,7 +97,7 @@ class Picture:
     # --- how it looks ---
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Lines of text; no colour says anything that words do not."""
+        """Lines of text; no color says anything that words do not."""
         marks = "#." if options.ascii_only else "━─"
         yield Text(self._headline, "bold", no_wrap=True, overflow="crop")
         for line in (*self._facts(options.max_width, marks), *self._rows(options.max_width, marks)):

@@ -29,19 +29,18 @@ class SharedData:
     def of(cls, data: Data) -> "SharedData":
         """Packs what `to` gives back."""
         arrays = {}
-        for part in ("train", "validation", "unlabelled"):
+        for part in ("train", "validation", "unlabeled"):
             split: Split = getattr(data, part)
             arrays[part] = (split.images.cpu().numpy(), split.labels.cpu().numpy())
         return cls(arrays, data.class_names, data.identity, data.warnings, data.own_validation)
 
     def to(self, device: torch.device | str) -> Data:
         """The data on a device. On the CPU the images are the shared memory itself: never write to them."""
-        train, validation, unlabelled = (
-            Split(*map(torch.from_numpy, self.arrays[part])).to(device)
-            for part in ("train", "validation", "unlabelled")
+        train, validation, unlabeled = (
+            Split(*map(torch.from_numpy, self.arrays[part])).to(device) for part in ("train", "validation", "unlabeled")
         )
         about = (self.class_names, self.identity, self.warnings, self.own_validation)
-        return Data(train, validation, unlabelled, *about)
+        return Data(train, validation, unlabeled, *about)
 
 
 @dataclass(frozen=True)

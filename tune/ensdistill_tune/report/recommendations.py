@@ -63,8 +63,8 @@ def behind(facts: Facts) -> str | None:
         return None
     return (
         "One teacher alone is better than what ships: before anything else, students want more epochs than teachers "
-        "(`training.epochs`), a larger network (`model`), or unlabelled images "
-        "(`training.unlabelled`)."
+        "(`training.epochs`), a larger network (`model`), or unlabeled images "
+        "(`training.unlabeled`)."
     )
 
 

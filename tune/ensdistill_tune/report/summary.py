@@ -159,13 +159,13 @@ def by_how_much(facts: Facts) -> str | None:
 
 
 def luck(facts: Facts) -> str | None:
-    """What became of the search's favourite when it ran with fresh seeds."""
+    """What became of the search's favorite when it ran with fresh seeds."""
     metric = facts.study.objective
-    favourite = next((t for t in facts.order if not t.baseline), None)
-    again = next((c for c in facts.confirmed if favourite and c.trial.number == favourite.number), None)
-    if favourite is None or again is None:
+    favorite = next((t for t in facts.order if not t.baseline), None)
+    again = next((c for c in facts.confirmed if favorite and c.trial.number == favorite.number), None)
+    if favorite is None or again is None:
         return None
-    values, own = again.values(metric), favourite.last[metric]
+    values, own = again.values(metric), favorite.last[metric]
     sign = 1 if facts.study.mode == "min" else -1
     lucky = sign * (fmean(values) - own) > stdev(values)
     return (

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from ensdistill.settings.base import Settings, setting
 from ensdistill_tune.search.decision import Decision
-from ensdistill_tune.search.pareto import ParetoRungs, minimised, rungs
+from ensdistill_tune.search.pareto import ParetoRungs, minimized, rungs
 from ensdistill_tune.search.pbt import Pbt
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class _OfFronts:
         self._rungs, self._modes = rungs, modes
 
     def decide(self, number: int, epoch: int, values: Sequence[float]) -> Decision:
-        return Decision.stop_if(self._rungs.report(number, epoch, minimised(values, self._modes)))
+        return Decision.stop_if(self._rungs.report(number, epoch, minimized(values, self._modes)))
 
 
 class _OfRay:

@@ -37,7 +37,7 @@ class Tpe(_Learning):
     kind: Literal["tpe"] = "tpe"
 
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
-        """Optuna's sampler; running trials count as bad, so that neighbours in time do not suggest the same."""
+        """Optuna's sampler; running trials count as bad, so that neighbors in time do not suggest the same."""
         return optuna.samplers.TPESampler(
             seed=seed, n_startup_trials=self.startup_trials, constant_liar=True, multivariate=False
         )

@@ -78,7 +78,7 @@ class Study(Settings):
     search: dict[str, Axis] = setting(..., "The axes, by the dotted names of settings.", min_length=1)
     baselines: list[str] = setting([], "Presets that run first as published, on the study's own data and training.")
     objective: Objective = setting(
-        "val/nll", "The validation metric that decides; accuracy is maximised, the others minimised."
+        "val/nll", "The validation metric that decides; accuracy is maximized, the others minimized."
     )
     against: list[Literal[Objective, Cost]] = setting(
         [], "Further objectives: the search looks for the Pareto front of all; the first one still decides what ships."

@@ -51,7 +51,7 @@ FIGURES: dict[str, tuple[str, Callable[[Facts], go.Figure | None], str]] = {
     "curves": (
         "Learning curves",
         learning_curves,
-        "The best three trials and the best baseline by name, all others in grey, with a mark where a trial was stopped"
+        "The best three trials and the best baseline by name, all others in gray, with a mark where a trial was stopped"
         " or failed.",
     ),
     "rungs": (

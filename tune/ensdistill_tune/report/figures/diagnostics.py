@@ -8,7 +8,7 @@ from ensdistill_tune.analysis.labels import label_of
 from ensdistill_tune.analysis.results import Facts
 from ensdistill_tune.records.result_rows import Diagnostics, NetworkDiagnostics
 from ensdistill_tune.report.figures.axes import short
-from ensdistill_tune.report.figures.style import BASELINE, GREY, TEACHERS, WINNER, new_figure
+from ensdistill_tune.report.figures.style import BASELINE, GRAY, TEACHERS, WINNER, new_figure
 
 LARGEST = 22  # pixels of the mark of the fullest bin
 
@@ -20,16 +20,16 @@ def reliability(facts: Facts) -> go.Figure | None:
     figure = new_figure(420)
     figure.update_xaxes(title_text="confidence", range=[-0.03, 1.05], nticks=6)
     figure.update_yaxes(title_text="accuracy", range=[-0.03, 1.07], nticks=6)
-    ideal = {"color": GREY, "dash": "dot", "width": 1.5}
+    ideal = {"color": GRAY, "dash": "dot", "width": 1.5}
     figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=ideal, name="as it should be", hoverinfo="skip")
-    for one, label, (colour, dash, mark) in _networks(facts, facts.portraits):
+    for one, label, (color, dash, mark) in _networks(facts, facts.portraits):
         confidence, accuracy, counts = zip(*one.reliability, strict=True)
         sizes = [max(5, round(LARGEST * (count / max(counts)) ** 0.5)) for count in counts]
         figure.add_scatter(
             x=[short(x) for x in confidence],
             y=[short(y) for y in accuracy],
             mode="lines+markers",
-            line={"color": colour, "dash": dash},
+            line={"color": color, "dash": dash},
             marker={"symbol": mark, "size": sizes, "opacity": 0.75},
             name=f"{label}, ECE {one.ece:.3f}",
             customdata=counts,
@@ -46,11 +46,11 @@ def disagreement(facts: Facts) -> go.Figure | None:
     figure = new_figure(400)
     figure.update_xaxes(title_text="tenth of the images", tickvals=tenths)
     figure.update_yaxes(title_text="nats", rangemode="tozero", nticks=6)
-    for one, label, (colour, dash, mark) in _networks(facts, facts.portraits):
+    for one, label, (color, dash, mark) in _networks(facts, facts.portraits):
         values = [short(value) for value in one.entropy]
-        look = {"line": {"color": colour, "dash": dash, "width": 2}, "marker": {"symbol": mark, "size": 7}}
+        look = {"line": {"color": color, "dash": dash, "width": 2}, "marker": {"symbol": mark, "size": 7}}
         figure.add_scatter(x=tenths, y=values, mode="lines+markers", name=f"doubt of {label}", **look)
-    line, values = {"color": GREY, "dash": "dot", "width": 2}, [short(value) for value in facts.portraits.teachers]
+    line, values = {"color": GRAY, "dash": "dot", "width": 2}, [short(value) for value in facts.portraits.teachers]
     figure.add_scatter(x=tenths, y=values, mode="lines", name="disagreement of the teachers", line=line)
     return figure.update_traces(hovertemplate="%{y:.3f} nats in tenth %{x}")
 

@@ -11,8 +11,8 @@ from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.report.figures.axes import Scale, short
 from ensdistill_tune.report.figures.style import (
     BLUE,
+    GRAY,
     GREEN,
-    GREY,
     METRICS,
     ORANGE,
     RED,
@@ -29,8 +29,8 @@ from ensdistill_tune.report.figures.style import (
 
 POINTS = 15_000  # of all learning curves together: more make a page slow
 BASELINE_MARK = {"symbol": "square", "color": RED, "size": 8}
-BASELINES = ((RED, "dashdot"), (ORANGE, "dash"))  # colour, line
-TEACHERS = ((GREEN, "dot"), (GREY, "longdash"))  # together, and one alone
+BASELINES = ((RED, "dashdot"), (ORANGE, "dash"))  # color, line
+TEACHERS = ((GREEN, "dot"), (GRAY, "longdash"))  # together, and one alone
 NAMED = ((BLUE, "solid"), (ORANGE, "dash"), (GREEN, "dot"))  # learning curves of the best
 
 
@@ -53,13 +53,13 @@ def history(facts: Facts) -> go.Figure | None:
         line = {"color": BLUE, "width": 2, "shape": "hv"}
         figure.add_scatter(x=numbers, y=records, mode="lines", line=line, name="best so far", hoverinfo="skip")
     over = (trials[0].number, trials[-1].number)
-    for name, value, colour, dash in lines:
-        figure.add_trace(level(value, over, name, colour, dash))
+    for name, value, color, dash in lines:
+        figure.add_trace(level(value, over, name, color, dash))
     return figure
 
 
 def levels(facts: Facts) -> list[tuple[str, float, str, str]]:
-    """The objective of the best two baselines, of the ensemble and of one teacher alone: name, value, colour, line."""
+    """The objective of the best two baselines, of the ensemble and of one teacher alone: name, value, color, line."""
     metric = facts.study.objective
     known = [(f"baseline {t.baseline}", t.last[metric]) for t in facts.order if t.baseline][: len(BASELINES)]
     found = [(*one, *looks) for one, looks in zip(known, BASELINES, strict=False)]
@@ -78,7 +78,7 @@ def _best_so_far(facts: Facts) -> Iterator[tuple[int, float]]:
 
 
 def learning_curves(facts: Facts) -> go.Figure | None:
-    """The objective after every epoch: the best three by name, all others in grey, with a mark where they ended."""
+    """The objective after every epoch: the best three by name, all others in gray, with a mark where they ended."""
     study, trials = facts.study, [trial for trial in facts.trials if trial.epochs]
     if not trials:
         return None
@@ -94,16 +94,16 @@ def learning_curves(facts: Facts) -> go.Figure | None:
             epochs, heights = [t.last["epoch"] for t in some], [height(t, facts, scale) for t in some]
             figure.add_trace(marked(state, epochs, heights, [hover(t, study) for t in some]))
     looks = [*NAMED[: len(best)], BASELINES[0]]
-    for trial, (colour, dash) in zip(best + baselines, looks, strict=False):
-        figure.add_trace(_curve(trial, study.objective, colour, dash))
+    for trial, (color, dash) in zip(best + baselines, looks, strict=False):
+        figure.add_trace(_curve(trial, study.objective, color, dash))
     return figure
 
 
-def _curve(trial: TrialRecord, metric: str, colour: str, dash: str) -> go.Scatter:
+def _curve(trial: TrialRecord, metric: str, color: str, dash: str) -> go.Scatter:
     name = f"baseline {trial.baseline}" if trial.baseline else f"trial {label(trial)}"
     epochs, values = zip(*[(known["epoch"], short(known[metric])) for known in trial.epochs], strict=True)
     told = f"{name}, epoch %{{x}}: %{{y:.4f}}<extra></extra>"
-    line = {"color": colour, "dash": dash, "width": 2.5}
+    line = {"color": color, "dash": dash, "width": 2.5}
     return go.Scatter(x=epochs, y=values, mode="lines", name=name, line=line, hovertemplate=told)
 
 
@@ -128,7 +128,7 @@ def rungs_against_finals(facts: Facts) -> go.Figure | None:
     lowest = min(0.0, *(one.low for one in found))
     figure = new_figure(360, yaxis={"title": {"text": "Kendall's tau with the end"}, "range": [lowest - 0.05, 1.05]})
     figure.update_xaxes(title_text="compared after epoch", range=[0, facts.study.epochs])
-    figure.add_hline(y=0, line={"color": GREY, "dash": "dot", "width": 1})
+    figure.add_hline(y=0, line={"color": GRAY, "dash": "dot", "width": 1})
     ups, downs = [one.high - one.tau for one in found], [one.tau - one.low for one in found]
     figure.add_scatter(
         x=[one.epoch for one in found],

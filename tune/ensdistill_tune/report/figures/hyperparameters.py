@@ -23,7 +23,7 @@ from ensdistill_tune.report.figures.axes import (
 from ensdistill_tune.report.figures.style import (
     BLUE,
     CROWD,
-    GREY,
+    GRAY,
     METRICS,
     ORANGE,
     RED,
@@ -66,10 +66,10 @@ def importance(facts: Facts) -> go.Figure | None:
 
 
 def _bars(knobs: Sequence[Importance], names: Sequence[str], words: str) -> go.Bar:
-    colour, shape = (BLUE, "") if knobs[0].matters else (GREY, "/")
-    marker = {"color": colour, "pattern": {"shape": shape, "fgcolor": GREY}, "line": {"color": GREY, "width": 1}}
+    color, shape = (BLUE, "") if knobs[0].matters else (GRAY, "/")
+    marker = {"color": color, "pattern": {"shape": shape, "fgcolor": GRAY}, "line": {"color": GRAY, "width": 1}}
     ups, downs = [max(0.0, k.high - k.share) for k in knobs], [max(0.0, k.share - k.low) for k in knobs]
-    error = {"type": "data", "symmetric": False, "array": ups, "arrayminus": downs, "color": GREY}
+    error = {"type": "data", "symmetric": False, "array": ups, "arrayminus": downs, "color": GRAY}
     told = [f"{k.name}: {k.share:.0%} ({k.low:.0%} to {k.high:.0%}), luck {k.noise:.0%}" for k in knobs]
     own: dict[str, Any] = {"x": [short(k.share) for k in knobs], "y": list(names), "error_x": error, "marker": marker}
     return go.Bar(**own, orientation="h", name=words, hovertext=told, hoverinfo="text")
@@ -116,7 +116,7 @@ def parallel_coordinates(facts: Facts) -> go.Figure | None:
     dimensions.append(_result(facts, trials))
     figure = new_figure(440, hovermode="closest", margin={"l": 34, "r": 14, "t": 14, "b": 8})
     names, last = [dimension.name for dimension in dimensions], len(dimensions) - 1
-    figure.update_xaxes(tickvals=list(range(last + 1)), ticktext=names, range=[-0.45, last + 0.15], gridcolor=GREY)
+    figure.update_xaxes(tickvals=list(range(last + 1)), ticktext=names, range=[-0.45, last + 0.15], gridcolor=GRAY)
     figure.update_xaxes(autotickangles=[0, -35, -70], ticklabeloverflow="allow")
     figure.update_yaxes(visible=False, range=[-0.2 if any(d.unused for d in dimensions) else -0.05, 1.05])
     edge, rest = min(NAMED, len(trials) // 3), {"color": thin(len(trials)), "width": 1}

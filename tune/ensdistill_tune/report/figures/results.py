@@ -15,15 +15,15 @@ from ensdistill_tune.report.figures.axes import Scale, short
 from ensdistill_tune.report.figures.history import TEACHERS
 from ensdistill_tune.report.figures.style import (
     BLUE,
+    GRAY,
     GREEN,
-    GREY,
     METRICS,
     ORANGE,
     RED,
     hover,
     new_figure,
 )
-from ensdistill_tune.search.pareto import front, minimised
+from ensdistill_tune.search.pareto import front, minimized
 from ensdistill_tune.study.study_config import Study
 
 COST = "cost/flops"
@@ -41,13 +41,13 @@ def pareto(facts: Facts) -> go.Figure | None:
     across = Scale.of(x, log=price.startswith("cost/"), always=prices)
     up = Scale.of(y, log=study.mode == "min", always=values)
     figure = new_figure(420, xaxis=across.axis(METRICS[price]), yaxis=up.axis(METRICS[study.objective]))
-    for words, colour, mark, own in (
+    for words, color, mark, own in (
         ("trials", BLUE, "circle", [t for t in trials if t.searched]),
         ("baselines", RED, "square", [t for t in trials if t.baseline]),
     ):
         if own:
             costs, results = [across.clip(t.last[price]) for t in own], [up.clip(t.last[study.objective]) for t in own]
-            figure.add_trace(_points(costs, results, words, colour, mark, [hover(t, study) for t in own]))
+            figure.add_trace(_points(costs, results, words, color, mark, [hover(t, study) for t in own]))
     figure.add_trace(_front_line(trials, study, price))
     for n, (who, (cost, value)) in enumerate(teachers.items()):
         mark = ("star", "star-open")[n]
@@ -56,16 +56,16 @@ def pareto(facts: Facts) -> go.Figure | None:
 
 
 def _points(
-    x: Sequence[float], y: Sequence[Any], name: str, colour: str, mark: str, texts: Sequence[str], size: int = 8
+    x: Sequence[float], y: Sequence[Any], name: str, color: str, mark: str, texts: Sequence[str], size: int = 8
 ) -> go.Scatter:
-    marker = {"color": colour, "symbol": mark, "size": size}
+    marker = {"color": color, "symbol": mark, "size": size}
     return go.Scatter(x=x, y=y, mode="markers", name=name, marker=marker, hovertext=texts, hoverinfo="text")
 
 
 def _front_line(trials: Sequence[TrialRecord], study: Study, price: str) -> go.Scatter:
     """Through the trials that nobody is better than in both, as steps: what can be had at each price."""
     names, modes = [price, study.objective], ["max" if price == "val/accuracy" else "min", study.mode]
-    best = front([minimised([t.last[name] for name in names], modes) for t in trials])
+    best = front([minimized([t.last[name] for name in names], modes) for t in trials])
     points = sorted((short(trials[n].last[price]), short(trials[n].last[study.objective])) for n in best)
     x, y = zip(*points, strict=True)
     line = {"color": BLUE, "width": 2, "shape": "hv" if modes[0] == "min" else "vh"}
@@ -96,31 +96,31 @@ def confirmation(facts: Facts) -> go.Figure | None:
         y=[name for name, _ in seeds],
         mode="markers",
         name="one seed",
-        marker={"symbol": "circle-open", "size": 8, "color": GREY},
+        marker={"symbol": "circle-open", "size": 8, "color": GRAY},
         hovertext=[f"{name}, seed {repeat.seed}: {repeat.last[metric]:.4f}" for name, repeat in seeds],
         hoverinfo="text",
     )
-    for words, colour, mark, own in (
+    for words, color, mark, own in (
         ("mean of trial", BLUE, "diamond", [c for c in order if not c.trial.baseline]),
         ("mean of baseline", RED, "square", [c for c in order if c.trial.baseline]),
     ):
         if own:
-            figure.add_trace(_means(own, metric, words, colour, mark))
-    for (colour, dash), (who, value) in zip(TEACHERS, teachers, strict=False):
-        line = {"color": colour, "dash": dash, "width": 1.5}
+            figure.add_trace(_means(own, metric, words, color, mark))
+    for (color, dash), (who, value) in zip(TEACHERS, teachers, strict=False):
+        line = {"color": color, "dash": dash, "width": 1.5}
         ends: dict[str, Any] = {"x": [short(value)] * 2, "y": [labels[0], labels[-1]], "hoverinfo": "name+x"}
         figure.add_scatter(**ends, mode="lines", line=line, name=who)
     return figure
 
 
-def _means(own: Sequence[Candidate], metric: str, words: str, colour: str, mark: str) -> go.Scatter:
+def _means(own: Sequence[Candidate], metric: str, words: str, color: str, mark: str) -> go.Scatter:
     halves = [half_interval(candidate.values(metric)) for candidate in own]
     means = [candidate.mean(metric) for candidate in own]
     texts = [
         f"{c.label}: {mean:.4f} ± {half:.4f} ({len(c.repeats)} seeds)"
         for c, mean, half in zip(own, means, halves, strict=True)
     ]
-    made = _points([short(m) for m in means], [c.label for c in own], words, colour, mark, texts, size=10)
+    made = _points([short(m) for m in means], [c.label for c in own], words, color, mark, texts, size=10)
     return made.update(error_x={"type": "data", "array": [short(half) for half in halves], "thickness": 2})
 
 
@@ -146,10 +146,10 @@ def differences(facts: Facts) -> go.Figure | None:
     )
     figure.update_xaxes(**scale.axis(title), tickformat="+.2~g")
     figure.update_yaxes(type="category", categoryarray=labels, range=[-0.6, len(others) - 0.4])
-    figure.add_vline(x=0, line={"color": GREY, "width": 1.5, "dash": "dash"})
+    figure.add_vline(x=0, line={"color": GRAY, "width": 1.5, "dash": "dash"})
     sure = [(c.sure_low, c.sure_high) for c in found]
     plain = [(c.low, c.high) for c in found]
-    figure.add_trace(_spans(sure, labels, "Student's t, choice allowed for", GREY, 2))
+    figure.add_trace(_spans(sure, labels, "Student's t, choice allowed for", GRAY, 2))
     figure.add_trace(_spans(plain, labels, "bootstrap", ORANGE, 7))
     texts = [_told(name, c) for name, c in zip(labels, found, strict=True)]
     means = [short(c.difference) for c in found]
@@ -157,12 +157,10 @@ def differences(facts: Facts) -> go.Figure | None:
     return figure
 
 
-def _spans(
-    ends: Sequence[tuple[float, float]], labels: Sequence[str], name: str, colour: str, width: int
-) -> go.Scatter:
+def _spans(ends: Sequence[tuple[float, float]], labels: Sequence[str], name: str, color: str, width: int) -> go.Scatter:
     x = [end for low, high in ends for end in (short(low), short(high), None)]
     y = [place for label in labels for place in (label, label, None)]
-    line = {"color": colour, "width": width}
+    line = {"color": color, "width": width}
     return go.Scatter(x=x, y=y, mode="lines", line=line, name=name, hoverinfo="skip")
 
 

@@ -1,7 +1,7 @@
-"""What all figures share: colours and marks, names, hover texts.
+"""What all figures share: colors and marks, names, hover texts.
 
-Colours are those of Okabe and Ito (2008), told apart by colour-blind eyes, as far as they can be seen on white and on
-black. Nothing is said by colour alone. Backgrounds are transparent and no text has a colour of its own: a page sets
+Colors are those of Okabe and Ito (2008), told apart by color-blind eyes, as far as they can be seen on white and on
+black. Nothing is said by color alone. Backgrounds are transparent and no text has a color of its own: a page sets
 `font.color` to suit its own.
 """
 
@@ -19,14 +19,14 @@ from ensdistill_tune.report.figures.axes import Scale, short
 from ensdistill_tune.study.study_config import Study
 
 BLUE, GREEN, ORANGE, RED, PINK = "#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7"
-GREY = "#8c8c8c"
+GRAY = "#8c8c8c"
 FAINT = "rgba(140,140,140,0.25)"
 NOTHING = "rgba(0,0,0,0)"
 WINNER, BASELINE, TEACHERS = (BLUE, "solid", "circle"), (RED, "dashdot", "square"), (GREEN, "dot", "diamond")  # looks
-ENDS: dict[State, tuple[str, str, str]] = {  # how a trial ended: in words, colour, mark
+ENDS: dict[State, tuple[str, str, str]] = {  # how a trial ended: in words, color, mark
     "finished": ("ran to its end", BLUE, "circle"),
     "pruned": ("stopped early", PINK, "triangle-down-open"),
-    "failed": ("failed", GREY, "x"),
+    "failed": ("failed", GRAY, "x"),
     "running": ("still running", GREEN, "circle-open"),
     "interrupted": ("interrupted", GREEN, "circle-open-dot"),
 }
@@ -54,7 +54,7 @@ def new_figure(height: int = 380, **layout: Any) -> go.Figure:
 
 def lined(figure: go.Figure) -> go.Figure:
     """Gives all axes of a figure their lines."""
-    looks: dict[str, Any] = {"gridcolor": FAINT, "zeroline": False, "linecolor": GREY, "tickcolor": GREY}
+    looks: dict[str, Any] = {"gridcolor": FAINT, "zeroline": False, "linecolor": GRAY, "tickcolor": GRAY}
     looks |= {"automargin": True, "title_standoff": 8}
     return figure.update_xaxes(**looks).update_yaxes(**looks)
 
@@ -108,20 +108,20 @@ def by_state(trials: Iterable[TrialRecord]) -> Mapping[State, list[TrialRecord]]
 
 def marked(state: State, x: Sequence[float], y: Sequence[float], texts: Sequence[str], **more: Any) -> go.Scatter:
     """Trials that ended like this, as marks."""
-    words, colour, mark = ENDS[state]
+    words, color, mark = ENDS[state]
     size, opacity = (7, 0.85) if len(x) <= CROWD else (5, 0.6)
-    marker = {"color": colour, "symbol": mark, "size": size, "opacity": opacity}
+    marker = {"color": color, "symbol": mark, "size": size, "opacity": opacity}
     own: dict[str, Any] = {"x": list(x), "y": list(y), "hovertext": list(texts), "name": words, "legendgroup": words}
     return go.Scatter(**own | {"mode": "markers", "marker": marker, "hoverinfo": "text", "cliponaxis": False} | more)
 
 
 def thin(lines: int) -> str:
-    """The grey of lines that are seen together, not one by one."""
+    """The gray of lines that are seen together, not one by one."""
     return f"rgba(140,140,140,{0.5 if lines <= CROWD else 0.25})"
 
 
-def level(value: float, over: tuple[float, float], name: str, colour: str, dash: str) -> go.Scatter:
+def level(value: float, over: tuple[float, float], name: str, color: str, dash: str) -> go.Scatter:
     """A line straight across a figure."""
-    line = {"color": colour, "dash": dash, "width": 1.5}
+    line = {"color": color, "dash": dash, "width": 1.5}
     told = f"{name}: {value:.4f}<extra></extra>"
     return go.Scatter(x=list(over), y=[short(value)] * 2, mode="lines", name=name, line=line, hovertemplate=told)
