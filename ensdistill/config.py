@@ -15,9 +15,9 @@ from pydantic import model_validator
 from ensdistill.data import DataSettings, Digits
 from ensdistill.errors import ConfigError, ConfigIssue, SettingError
 from ensdistill.methods.averaging import Averaging, NoAveraging
-from ensdistill.methods.losses import Averaged, Transfer
+from ensdistill.methods.losses import Averaged, Loss
 from ensdistill.methods.perturbations import NoPerturbation, Perturbation
-from ensdistill.methods.recipe import Training
+from ensdistill.methods.recipe import Sgd, Training
 from ensdistill.methods.schedule import Change, can_change
 from ensdistill.methods.students import Single, StudentSettings
 from ensdistill.models import Convnet, Model
@@ -34,25 +34,25 @@ class Teachers(Settings):
     count: int = setting(4, "How many teachers are trained here.", ge=0, le=64)
     seed: int = setting(0, "Teacher m is trained with seed + m.", ge=0)
     model: Model = setting(Convnet(), "Architecture of each teacher.")
-    mixed: list[Model] = setting([], "Architectures of unlike teachers: teacher m has the one at m mod their number.")
-    training: Training = setting(Training(lr=0.1), "How each teacher is trained.")
-    files: list[TeacherFile] = setting(
+    models: list[Model] = setting([], "Architectures of unlike teachers: teacher m has the one at m mod their number.")
+    training: Training = setting(Training(optimizer=Sgd(lr=0.1)), "How each teacher is trained.")
+    checkpoints: list[TeacherFile] = setting(
         [], "Trained networks that join the ensemble: each a path and a model, if need be mean and std."
     )
 
     @property
     def total(self) -> int:
         """M, the size of the ensemble."""
-        return self.count + len(self.files)
+        return self.count + len(self.checkpoints)
 
     def model_of(self, teacher: int) -> Model:
         """The architecture of one teacher that is trained here."""
-        return self.mixed[teacher % len(self.mixed)] if self.mixed else self.model
+        return self.models[teacher % len(self.models)] if self.models else self.model
 
     @model_validator(mode="after")
     def _some(self) -> "Teachers":
         if not self.total:
-            raise ValueError("an ensemble needs a teacher; set count to 1 or more, or name files")
+            raise ValueError("an ensemble needs a teacher; set count to 1 or more, or name checkpoints")
         return self
 
 
@@ -65,13 +65,13 @@ class Config(Settings):
     teachers: Teachers = setting(Teachers(), "The ensemble.")
     student: StudentSettings = setting(Single(), "How one network holds several functions.")
     perturbation: Perturbation = setting(NoPerturbation(), "Which inputs both sides are shown.")
-    transfer: Transfer = setting(Averaged(), "What the student is asked to match.")
+    loss: Loss = setting(Averaged(), "What the student is asked to match.")
     averaging: Averaging = setting(NoAveraging(), "Which weights are evaluated and shipped.")
     training: Training = setting(Training(), "How the student is trained.")
     changes: list[Change] = setting(
         [],
         "Settings that change on the way: each with `after`, the last epoch before it, and `settings`, new values by "
-        "dotted names; training.lr and all of perturbation and transfer but kind can.",
+        "dotted names; training.optimizer.lr and all of perturbation and loss but kind can.",
         exclude_if=operator.not_,  # where nothing changes, files and hashes are those of the time before there was this
     )
 
@@ -82,7 +82,9 @@ class Config(Settings):
             raise SettingError(ConfigIssue(("perturbation",), rule))
         trained: list[tuple[tuple[str, ...], Training]] = [(("training",), self.training)]
         trained += [(("teachers", "training"), self.teachers.training)] if self.teachers.count else []
-        known = self.data.train if isinstance(self.data.train, int) else None  # a share is known with the images
+        known = (
+            self.data.train_size if isinstance(self.data.train_size, int) else None
+        )  # a share is known with the images
         for path, training in trained:
             if known is not None and training.batch_size > known:
                 rule = f"{{value}} is more than the {known} training images"
@@ -152,7 +154,7 @@ def parse_overrides(overrides: Sequence[str]) -> Tree:
     for override in overrides:
         name, equals, text = override.partition("=")
         if not equals or not name.strip():
-            raise ConfigError(f"--set {override}: write it as name=value, for example transfer.temperature=2")
+            raise ConfigError(f"--set {override}: write it as name=value, for example loss.temperature=2")
         changes[name.strip()] = parse_yaml(text, f"--set {name}")
     return changes
 

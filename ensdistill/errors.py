@@ -133,7 +133,11 @@ class DivergedError(EnsdistillError):
 
     def __init__(self, epoch: int, step: int, loss: float, teacher: int | None = None) -> None:
         self.epoch, self.step, self.loss, self.teacher = epoch, step, loss, teacher
-        who, setting = ("", "training.lr") if teacher is None else (f"teacher {teacher}: ", "teachers.training.lr")
+        who, setting = (
+            ("", "training.optimizer.lr")
+            if teacher is None
+            else (f"teacher {teacher}: ", "teachers.training.optimizer.lr")
+        )
         super().__init__(f"{who}the loss became {loss} in epoch {epoch}, step {step}: lower {setting}")
 
     def __reduce__(self) -> tuple[type["DivergedError"], tuple[int, int, float, int | None]]:

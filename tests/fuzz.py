@@ -65,20 +65,20 @@ VALUES += [
 ]
 TINY: dict[str, Any] = {
     "preset": "kd",
-    "data": {"kind": "digits", "train": 60, "validation": 40, "test": 40},
+    "data": {"kind": "digits", "train_size": 60, "val_size": 40, "test_size": 40},
     "model": {"kind": "convnet", "width": 4, "blocks": 1},
     "training": {"epochs": 1, "batch_size": 10},
     "teachers": {"count": 1, "model": {"width": 4, "blocks": 1}, "training": {"epochs": 1, "batch_size": 10}},
 }
 STUDY = """preset: kd
 config:
-  data: {kind: digits, train: 60, validation: 40, test: 40}
+  data: {kind: digits, train_size: 60, val_size: 40, test_size: 40}
   model: {width: 4, blocks: 1}
   training: {epochs: 2, batch_size: 10}
   teachers: {count: 1, model: {width: 4, blocks: 1}, training: {epochs: 1, batch_size: 10}}
 search:
-  transfer.temperature: {log_uniform: [1, 10]}
-  transfer.alpha: {uniform: [0.1, 1]}
+  loss.temperature: {log_uniform: [1, 10]}
+  loss.alpha: {uniform: [0.1, 1]}
   averaging.kind: {choice: [none, ema]}
   averaging.decay: {uniform: [0.8, 0.99], when: {averaging.kind: ema}}
   model: {choice: [{kind: convnet}, {kind: resnet, depth: 8}]}
@@ -87,7 +87,7 @@ objective: val/nll
 against: [cost/flops]
 searcher: {kind: tpe, seed: 0}
 scheduler: {kind: asha, grace_epochs: 1, reduction_factor: 2}
-first: [{transfer.temperature: 3.0}]
+first: [{loss.temperature: 3.0}]
 budget: {trials: 4}
 confirm: {best: 1, seeds: 2}
 tracking: {uri: 'sqlite:///mlflow.db'}
@@ -160,7 +160,7 @@ def _load(case: Case) -> int:
     config = load_config(case.settings, case.overrides)
     data = load_data(config.data)
     check_student(config, data)
-    for file in config.teachers.files:
+    for file in config.teachers.checkpoints:
         file(data)
     return 0
 
@@ -259,12 +259,12 @@ def _write_settings(case: Case, folder: Path, rng: random.Random) -> None:
             case.edits.append(way)
     case.settings.write_bytes(_maybe_damaged(text.encode(), case, rng))
     names = [
-        "training.lr",
+        "training.optimizer.lr",
         "data.path",
         "data.train",
-        "teachers.files",
+        "teachers.checkpoints",
         "model",
-        "transfer.alpha",
+        "loss.alpha",
         "x",
         "",
         "a..b",

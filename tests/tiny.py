@@ -14,16 +14,16 @@ from tests.commands import Done, call
 TINY = """
 preset: latentbe
 config:
-  data: {kind: digits, train: 60, validation: 100}
+  data: {kind: digits, train_size: 60, val_size: 100}
   model: {width: 4}
   teachers: {count: 2, model: {width: 4}, training: {epochs: 4}}
   training: {epochs: 6, batch_size: 10}
 search:
-  transfer.temperature: {log_uniform: [1, 10]}
+  loss.temperature: {log_uniform: [1, 10]}
   student.subnetworks: {integer: [1, 3]}
   averaging.kind: {choice: [none, ema]}
   averaging.decay: {uniform: [0.5, 0.9], when: {averaging.kind: ema}}
-  training.lr: {choice: [0.05, 100.0]}
+  training.optimizer.lr: {choice: [0.05, 100.0]}
 baselines: [kd, latentbe]
 searcher: {kind: random, seed: 3}
 scheduler: {kind: asha, grace_epochs: 2, reduction_factor: 2}

@@ -36,10 +36,10 @@ class ClutteredDigits(Sizes):
     size: int = setting(16, "Height and width of an image in pixels.", ge=12, le=256)
     clutter: int = setting(2, "Fragments of other digits in each image.", ge=0, le=1000)
     noise: float = setting(0.05, "Standard deviation of the noise, where white is 1.", ge=0, le=1)
-    train: int = setting(1000, "Labeled training images.", ge=10, le=10_000_000)
-    validation: int = setting(1000, "Images for choosing settings.", ge=10, le=10_000_000)
-    test: int = setting(4000, "Images for the last look.", ge=10, le=10_000_000)
-    unlabeled: int = setting(0, "Images without labels.", ge=0, le=10_000_000)
+    train_size: int = setting(1000, "Labeled training images.", ge=10, le=10_000_000)
+    val_size: int = setting(1000, "Images for choosing settings.", ge=10, le=10_000_000)
+    test_size: int = setting(4000, "Images for the last look.", ge=10, le=10_000_000)
+    unlabeled_size: int = setting(0, "Images without labels.", ge=0, le=10_000_000)
 
     def __call__(self) -> Source:
         """Images uint8 (N,1,size,size) of four parts, ten classes."""

@@ -13,9 +13,9 @@ class Digits(Sizes):
     """Few training images, so that an ensemble has something to teach (README: measured figures)."""
 
     kind: Literal["digits"] = "digits"
-    train: int = setting(150, "Labeled training images.", ge=2)
-    validation: int = setting(700, "Images for choosing settings.", ge=2)
-    test: int = setting(700, "Images for the last look.", ge=10)
+    train_size: int = setting(150, "Labeled training images.", ge=2)
+    val_size: int = setting(700, "Images for choosing settings.", ge=2)
+    test_size: int = setting(700, "Images for the last look.", ge=10)
 
     def __call__(self) -> Source:
         """1,797 images uint8 (N,1,8,8), ten classes. Alpaydin and Kaynak 1998, UCI repository."""

@@ -15,7 +15,7 @@ def _size(value: Any) -> int | float:
     whole = isinstance(value, int) and not isinstance(value, bool)
     if (whole and value >= 1) or (isinstance(value, float) and 0 < value < 1):
         return value  # type: ignore[no-any-return]
-    hint = "; for all images that the other parts leave, set data.train to null" if value == 1 else ""
+    hint = "; for all images that the other parts leave, set data.train_size to null" if value == 1 else ""
     raise ValueError(f"{_RULE}, got {value!r}{hint}")
 
 
@@ -39,27 +39,29 @@ class Sizes(Settings):
     """
 
     seed: int = setting(0, "Seed of the split.", ge=0, le=2**32 - 1)
-    train: Size | None = setting(45_000, "Labeled training images: a count, a share, or null for all that are left.")
-    validation: Size = setting(5_000, "Images for choosing settings: a count or a share.")
-    test: SizeOrNone = setting(
+    train_size: Size | None = setting(
+        45_000, "Labeled training images: a count, a share, or null for all that are left."
+    )
+    val_size: Size = setting(5_000, "Images for choosing settings: a count or a share.")
+    test_size: SizeOrNone = setting(
         0, "Images for the last look: a count or a share; ignored where the source has a test part of its own."
     )
 
     def sizes(self) -> "Sizes":
         """These four values alone."""
-        return Sizes(seed=self.seed, train=self.train, validation=self.validation, test=self.test)
+        return Sizes(seed=self.seed, train_size=self.train_size, val_size=self.val_size, test_size=self.test_size)
 
 
 class OwnSizes(Sizes):
     """Sizes for images of any number, which may be in parts already."""
 
-    train: Size | None = setting(
+    train_size: Size | None = setting(
         None, "Labeled training images: a count, a share of the labeled images, or null for all that are left."
     )
-    validation: Size = setting(
+    val_size: Size = setting(
         0.1, "Images for choosing settings: a count or a share of the labeled images; ignored where there is a part."
     )
-    test: SizeOrNone = setting(
+    test_size: SizeOrNone = setting(
         0.1, "Images for the last look: a count or a share of the labeled images; ignored where there is a test part."
     )
 
@@ -69,12 +71,12 @@ class OwnSizes(Sizes):
         Args:
             own: Place and number of images of each part that the source has.
         """
-        for part in ("validation", "test"):
-            value = getattr(self, part)
-            if part in own and value != type(self).model_fields[part].default and value != own[part][1]:
+        for part, name in (("validation", "val_size"), ("test", "test_size")):
+            value = getattr(self, name)
+            if part in own and value != type(self).model_fields[name].default and value != own[part][1]:
                 place, count = own[part]
                 hint = f"the {count} images of {place} are the {part} images; remove the setting or {place}"
-                yield ConfigIssue(("data", part), "is not used", value, hint)
+                yield ConfigIssue(("data", name), "is not used", value, hint)
 
 
 def count_of(size: int | float, pool: int, classes: int) -> int:

@@ -112,10 +112,10 @@ def to_unit(images: Tensor) -> Tensor:
 def split_source(source: Source, sizes: Sizes) -> tuple[Data, Split]:
     """Cuts the pool into test, validation (unless the source has them), training and the rest, in that order."""
     pool = _Pool(source.pool, source.class_names, sizes.seed)
-    test = pool.draw("test", sizes.test) if source.test is None else source.test
+    test = pool.draw("test", sizes.test_size) if source.test is None else source.test
     own = source.validation is not None
-    validation = source.validation if source.validation is not None else pool.draw("validation", sizes.validation)
-    train, left = pool.draw("train", sizes.train), pool.left()
+    validation = source.validation if source.validation is not None else pool.draw("validation", sizes.val_size)
+    train, left = pool.draw("train", sizes.train_size), pool.left()
     identity = _content_hash([train, validation, left, test], source.class_names, source.unlabeled)
     extra = [] if source.unlabeled is None else [source.unlabeled.images]
     images = torch.cat([left.images, *extra])

@@ -134,7 +134,7 @@ def _data(run: Run) -> str:
     )
     return (
         f"`{run.config.data.kind}`: {len(data.train)} training images, {len(data.validation)} for choosing settings, "
-        f"{len(data.unlabeled)} left over, of which {'some' if run.config.training.unlabeled else 'none'} were seen "
+        f"{len(data.unlabeled)} left over, of which {'some' if run.config.training.unlabeled_batch_size else 'none'} were seen "
         f"without their labels. Content hash `{data.identity}`.\n\nClasses, in the order of the outputs: {shown}."
     )
 
@@ -142,9 +142,9 @@ def _data(run: Run) -> str:
 def _settings(run: Run) -> str:
     config = run.config
     teachers = [_words(config.teachers.model_of(m)) for m in range(config.teachers.count)]
-    teachers += [f"{_words(file.model)} from a file" for file in config.teachers.files]
+    teachers += [f"{_words(file.model)} from a file" for file in config.teachers.checkpoints]
     told = {"teachers": "; ".join(dict.fromkeys(teachers)), "network": _words(config.model)}
-    axes = ("student", "perturbation", "transfer", "averaging", "training")
+    axes = ("student", "perturbation", "loss", "averaging", "training")
     told |= {axis: _words(getattr(config, axis)) for axis in axes}
     return (
         f"{config.teachers.total} teachers, ensemble hash `{run.learnt_from}`. All settings, hash `{config.hash}`, are "

@@ -101,7 +101,7 @@ class Deployed(nn.Module):
 def open_deployed(path: Path, run_imported: bool = False) -> Deployed:
     """The student of a file of weights, from what the file says of itself; on the CPU.
 
-    run_imported: whether a network of `model.kind: imported` may be built, which runs code that the file names.
+    run_imported: whether a network of `model.kind: custom` may be built, which runs code that the file names.
     Raises DataError if the file is missing, damaged, or does not say enough.
     """
     metadata = read_metadata(path)

@@ -84,7 +84,7 @@ class Ema(_Averaging):
 class Swa(_Averaging):
     """Stochastic weight averaging: the mean of the weights at the end of every epoch after the start.
 
-    Best with a learning rate that stays up (`training.schedule: constant`). Izmailov et al. 2018, algorithm 1.
+    Best with a learning rate that stays up (`training.lr_schedule: constant`). Izmailov et al. 2018, algorithm 1.
     """
 
     kind: Literal["swa"] = "swa"
@@ -99,11 +99,11 @@ class Lawa(_Averaging):
     """Latest weight averaging: the mean of the weights at the end of the last k epochs. Kaddour 2022, section 2."""
 
     kind: Literal["lawa"] = "lawa"
-    last: int = setting(6, "How many epoch ends k.", ge=1, le=1000)
+    window: int = setting(6, "How many epoch ends k.", ge=1, le=1000)
 
     def __call__(self, student: Student) -> Average:
         """An average of at most k states, all kept in memory."""
-        return _LastEpochs(self.last)
+        return _LastEpochs(self.window)
 
 
 class GreedySoup(_Averaging):
@@ -114,12 +114,12 @@ class GreedySoup(_Averaging):
     """
 
     kind: Literal["greedy_soup"] = "greedy_soup"
-    candidates: int = setting(5, "How many of the best epochs so far are tried.", ge=1, le=100)
+    max_candidates: int = setting(5, "How many of the best epochs so far are tried.", ge=1, le=100)
     metric: Literal["accuracy", "nll"] = setting("accuracy", "Validation metric that orders and decides.")
 
     def __call__(self, student: Student) -> Average:
         """A soup of at most so many states, all kept in memory."""
-        return _Soup(self.candidates, self.metric)
+        return _Soup(self.max_candidates, self.metric)
 
 
 class _LastWeights:
@@ -175,11 +175,11 @@ class _LastEpochs(_LastWeights):
     """The mean of the last few epoch ends, BatchNorm statistics included."""
 
     def __init__(self, last: int) -> None:
-        self.last = last
+        self.window = last
         self.kept: list[Weights] = []
 
     def epoch_ended(self, student: Student, progress: float, judge: Judge) -> None:
-        self.kept = [*self.kept, _copy(student)][-self.last :]
+        self.kept = [*self.kept, _copy(student)][-self.window :]
 
     def averaged(self, student: Student) -> Student:
         return _with_mean(student, self.kept) if self.kept else student
@@ -195,7 +195,7 @@ class _Soup(_LastWeights):
     """The best epoch ends, best first, and which of them are in the soup."""
 
     def __init__(self, candidates: int, metric: str) -> None:
-        self.candidates, self.metric = candidates, metric
+        self.max_candidates, self.metric = candidates, metric
         self.kept: list[Weights] = []
         self.scores: list[float] = []
         self.chosen: list[int] = []
@@ -203,11 +203,11 @@ class _Soup(_LastWeights):
     def epoch_ended(self, student: Student, progress: float, judge: Judge) -> None:
         score = self._score(student, judge)
         place = sum(score <= other for other in self.scores)  # of equals the earlier one stays in front
-        if place >= self.candidates:
+        if place >= self.max_candidates:
             return
         self.kept.insert(place, _copy(student))
         self.scores.insert(place, score)
-        del self.kept[self.candidates :], self.scores[self.candidates :]
+        del self.kept[self.max_candidates :], self.scores[self.max_candidates :]
         self._cook(student, judge)
 
     def _cook(self, student: Student, judge: Judge) -> None:

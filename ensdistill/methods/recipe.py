@@ -10,29 +10,44 @@ from ensdistill.methods.students.base import Student
 from ensdistill.settings.base import Settings, setting
 
 
+class Sgd(Settings):
+    """Stochastic gradient descent with momentum."""
+
+    kind: Literal["sgd"] = "sgd"
+    lr: float = setting(0.05, "Largest learning rate of SGD.", gt=0, le=100)
+    momentum: float = setting(0.9, "Nesterov momentum of SGD.", ge=0, lt=1)
+    nesterov: bool = setting(True, "Nesterov's form of momentum (needs momentum above 0).")
+    weight_decay: float = setting(5e-4, "Coupled L2 decay of every parameter.", ge=0, le=1)
+
+    def __call__(self, student: Student) -> torch.optim.SGD:
+        """Returns the optimizer of the student's own parameter groups."""
+        nesterov = self.nesterov and self.momentum > 0
+        groups = student.parameter_groups(self.weight_decay)
+        optimizer = torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=nesterov)
+        set_lr(optimizer, self.lr)
+        return optimizer
+
+
 class Training(Settings):
     """Length, batches and optimizer of one training run."""
 
     epochs: int = setting(20, "Passes over the training images.", ge=1, le=100_000)
     batch_size: int = setting(32, "Images a step; a last incomplete batch is dropped.", ge=1, le=65_536)
-    lr: float = setting(0.05, "Largest learning rate of SGD.", gt=0, le=100)
-    momentum: float = setting(0.9, "Nesterov momentum of SGD.", ge=0, lt=1)
-    nesterov: bool = setting(True, "Nesterov's form of momentum (needs momentum above 0).")
-    weight_decay: float = setting(5e-4, "Coupled L2 decay of every parameter.", ge=0, le=1)
+    optimizer: Sgd = setting(Sgd(), "How weights follow their gradients.")
     max_grad_norm: float | None = setting(
         None, "Largest norm of the gradient of all parameters together; a longer gradient is shortened to it.", gt=0
     )
-    schedule: Literal["cosine", "linear", "steps", "constant"] = setting(
+    lr_schedule: Literal["cosine", "linear", "multistep", "constant"] = setting(
         "cosine",
         "Learning rate after the warm-up: half a cosine; unchanged to half of the training, then a line that ends at "
         "90 %; a tenth at 5/8, 6/8 and 7/8 of the training; or unchanged.",
     )
     warmup_epochs: int = setting(1, "Epochs of linear warm-up.", ge=0, le=100_000)
-    lowest: float = setting(
+    min_lr_ratio: float = setting(
         0.0, "Share of lr at which the warm-up begins and at which `cosine` and `linear` end.", ge=0, le=1
     )
-    lr_changes: Literal["step", "epoch"] = setting("step", "How often the learning rate moves.")
-    unlabeled: int = setting(
+    lr_update: Literal["step", "epoch"] = setting("step", "How often the learning rate moves.")
+    unlabeled_batch_size: int = setting(
         0, "Unlabeled images that ride along in every batch; needs some left by the split.", ge=0, le=65_536
     )
     augmentation: Augmentation = setting(Augmentation(), "What is done to each batch of images at random.")
@@ -54,14 +69,6 @@ class Training(Settings):
         on = self.precision == "bfloat16" or (self.precision == "auto" and fast_in_bfloat16(device))
         return torch.autocast(device.type, torch.bfloat16, enabled=on, cache_enabled=False)
 
-    def optimizer(self, student: Student) -> torch.optim.SGD:
-        """SGD over the student's own parameter groups."""
-        nesterov = self.nesterov and self.momentum > 0
-        groups = student.parameter_groups(self.weight_decay)
-        optimizer = torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=nesterov)
-        set_lr(optimizer, self.lr)
-        return optimizer
-
     def clip_gradient(self, student: Student) -> None:
         """Shortens the gradient of all parameters to at most `max_grad_norm`, in place (Pascanu et al. 2013)."""
         if self.max_grad_norm is not None:
@@ -73,26 +80,26 @@ class Training(Settings):
         Nam et al. 2022, official code: 5 of 200 epochs from 0, then `cosine` to 0, moved every step. Nam et al. 2021,
         official code: 5 of 300 epochs from 1 %, then `linear` to 1 %, moved every epoch and full in the fifth.
         """
-        if self.lr_changes == "step":
+        if self.lr_update == "step":
             now, warmup, total = step, self.warmup_epochs * steps_per_epoch, self.epochs * steps_per_epoch
         else:
             now, warmup, total = step // steps_per_epoch, max(0, self.warmup_epochs - 1), self.epochs
         if now < warmup:
-            return self.lr * (self.lowest + (1 - self.lowest) * now / warmup)
-        return self.lr * self._share(now, warmup, total)
+            return self.optimizer.lr * (self.min_lr_ratio + (1 - self.min_lr_ratio) * now / warmup)
+        return self.optimizer.lr * self._share(now, warmup, total)
 
     def _share(self, now: int, warmup: int, total: int) -> float:
         """Share of lr after the warm-up; all three in steps or in epochs, now from 0."""
-        if self.schedule == "cosine":
+        if self.lr_schedule == "cosine":
             height = 0.5 * (1 + math.cos(math.pi * (now - warmup) / max(1, total - warmup)))
-        elif self.schedule == "linear":
-            done = (now + (self.lr_changes == "epoch")) / total
+        elif self.lr_schedule == "linear":
+            done = (now + (self.lr_update == "epoch")) / total
             height = 1 - min(1.0, max(0.0, (done - 0.5) / 0.4))
-        elif self.schedule == "steps":
+        elif self.lr_schedule == "multistep":
             return float(0.1 ** sum(8 * now >= eighths * total for eighths in (5, 6, 7)))
         else:
             return 1.0
-        return self.lowest + (1 - self.lowest) * height
+        return self.min_lr_ratio + (1 - self.min_lr_ratio) * height
 
 
 def fast_in_bfloat16(device: torch.device) -> bool:

@@ -10,13 +10,13 @@ from typing import Any
 from ensdistill.errors import ConfigIssue
 from ensdistill.settings.base import Settings, setting
 
-_SECTIONS = ("perturbation", "transfer")
+_SECTIONS = ("perturbation", "loss")
 
 
 def can_change(name: str) -> bool:
     """Whether the setting of this dotted name only flows into each step: nothing that is built once depends on it."""
     section, _, rest = name.partition(".")
-    return name == "training.lr" or (section in _SECTIONS and rest not in ("", "kind"))
+    return name == "training.optimizer.lr" or (section in _SECTIONS and rest not in ("", "kind"))
 
 
 class Change(Settings):
@@ -32,5 +32,5 @@ class Change(Settings):
         if not last < self.after < epochs:
             rule = f"must be above {last} and below the {epochs} of training.epochs, not {{value}}"
             yield ConfigIssue(("after",), rule, self.after)
-        rule = "cannot change on the way; only training.lr and each setting of perturbation and transfer but kind can"
+        rule = "cannot change on the way; only training.optimizer.lr and each setting of perturbation and loss but kind can"
         yield from (ConfigIssue(("settings", name), rule) for name in self.settings if not can_change(name))

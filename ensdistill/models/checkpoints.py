@@ -62,7 +62,7 @@ def read_checkpoint_file(path: Path) -> Mapping[str, Any]:
         DataError: The file is missing or damaged, or asks for code to be run.
     """
     if not path.is_file():
-        raise DataError(f"{path}: there is no such file of weights (teachers.files)")
+        raise DataError(f"{path}: there is no such file of weights (teachers.checkpoints)")
     try:
         state: Any = load_file(path) if _is_safetensors(path) else _read_torch(path)
     except (SafetensorError, OSError) as error:

@@ -20,7 +20,7 @@ class Imported(Settings):
     `num_classes` (or else `classes`), and the image's `shape` (channels, height, width) and `in_channels` where its
     signature has parameters of these names."""
 
-    kind: Literal["imported"] = "imported"
+    kind: Literal["custom"] = "custom"
     path: str = setting(
         ..., "`package.module:Name` of a class or function that makes the network; its code is run.", min_length=1
     )

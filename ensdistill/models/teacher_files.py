@@ -71,14 +71,14 @@ class TeacherFile(Settings):
         target: nn.Module = network  # as written by this project, with the normalization
         found, why = find_weights(content, target, self.key, self.prefix)
         if found and (self.mean or self.std):
-            raise ConfigError(f"teachers.files: {path} has its own mean and std; leave out those of the settings")
+            raise ConfigError(f"teachers.checkpoints: {path} has its own mean and std; leave out those of the settings")
         if not found:
             network[0] = self._normalize(data)
             target = network[1]
             found, why = find_weights(content, target, self.key, self.prefix)
         if not found:
             hint = "; a published first layer wants model.stem: original" if self.model.kind == "torchvision" else ""
-            raise DataError(f"{path}: these weights do not fit teachers.files.model ({why}){hint}")
+            raise DataError(f"{path}: these weights do not fit teachers.checkpoints.model ({why}){hint}")
         _fill(target, found[0], path)
         identity = {"weights": fingerprint(path), "code": code_of(self.model), **self.model_dump(exclude={"path"})}
         return LoadedTeacher(network, identity, self._warnings(found))
@@ -91,7 +91,7 @@ class TeacherFile(Settings):
         also = ", ".join(map(str, others[:3])) + (", ..." if len(others) > 3 else "")
         rule = f"{self.path} holds the weights of {len(others) + 1} networks that fit"
         if unclear([found[0], *others]):
-            raise DataError(f"{rule}: set teachers.files.key or prefix to one of {found[0]}, {also}")
+            raise DataError(f"{rule}: set teachers.checkpoints.key or prefix to one of {found[0]}, {also}")
         hint = f"to take others, set key or prefix of this file: {also}"
         return (ConfigIssue(("teachers", "files"), f"{rule}; those at {found[0]} are taken", hint=hint),)
 
@@ -100,7 +100,7 @@ class TeacherFile(Settings):
         own = [torch.tensor(values, device=mean.device) for values in (self.mean, self.std) if values]
         if len(own) == 1 or any(values.shape != mean.shape for values in own) or (own and own[1].min() <= 0):
             raise ConfigError(
-                f"teachers.files: mean and std of {self.path} need one number for each of {len(mean)} channels, std "
+                f"teachers.checkpoints: mean and std of {self.path} need one number for each of {len(mean)} channels, std "
                 "above 0; or leave both out"
             )
         return Normalize(*own) if own else Normalize(mean, std)
@@ -116,7 +116,7 @@ def _fill(target: nn.Module, weights: Weights, path: Path) -> None:
         fill(target, dict(weights.state))
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise DataError(f"{path}: these weights do not fit teachers.files.model ({reason})") from error
+        raise DataError(f"{path}: these weights do not fit teachers.checkpoints.model ({reason})") from error
 
 
 def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:

@@ -58,7 +58,7 @@ def distill(config: Config, ensemble: Ensemble, data: Data, resume: str | Path |
 def new_student(config: Config, data: Data) -> Student:
     """The student as its training begins, on the device of the data; the same seed gives the same weights."""
     device = data.train.images.device
-    network = build(config.model, data, config.seed, config.transfer.head())
+    network = build(config.model, data, config.seed, config.loss.head())
     with torch_seed(stream_seed(config.seed, "student"), torch.device("cpu")):
         student: Student = config.student(network)
     return student.to(device)
@@ -67,8 +67,10 @@ def new_student(config: Config, data: Data) -> Student:
 def check_data(config: Config, data: Data) -> None:
     """Raises ConfigError if the student's training asks for images that these data do not have."""
     _check_batch("training", config.training.batch_size, data)
-    if config.training.unlabeled and not len(data.unlabeled):
-        raise ConfigError("training.unlabeled: the split leaves no unlabeled images; lower data.train or set this to 0")
+    if config.training.unlabeled_batch_size and not len(data.unlabeled):
+        raise ConfigError(
+            "training.unlabeled_batch_size: the split leaves no unlabeled images; lower data.train or set this to 0"
+        )
 
 
 def _check_batch(name: str, batch_size: int, data: Data) -> None:
@@ -83,7 +85,7 @@ def check_student(config: Config, data: Data) -> None:
     if config.teachers.count:
         _check_batch("teachers.training", config.teachers.training.batch_size, data)
     student = new_student(config, data).train()
-    images, _ = data.train[slice(0, min(2, config.training.batch_size + config.training.unlabeled))]
+    images, _ = data.train[slice(0, min(2, config.training.batch_size + config.training.unlabeled_batch_size))]
     try:
         with torch_seed(0, images.device), torch.no_grad():
             student(images)
@@ -236,7 +238,7 @@ class Distiller(Iterator[EpochResult]):
         """
         training, data = self.config.training, self.data
         labeled = self._order("order", epoch, len(data.train), training.batch_size)
-        unlabeled = self._order("unlabeled", epoch, len(data.unlabeled), training.unlabeled)
+        unlabeled = self._order("unlabeled", epoch, len(data.unlabeled), training.unlabeled_batch_size)
         chance = Streams.of(self.config.seed, "augmentation", epoch, self.device).device
         for some, others in zip(labeled, unlabeled, strict=True):
             images = torch.cat([data.train.images[some], data.unlabeled.images[others]])

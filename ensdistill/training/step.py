@@ -33,7 +33,7 @@ def distill_step(
         student_logits = student(shown)
     on_labels = student_logits if clean_logits is None else clean_logits
 
-    loss: Tensor = config.transfer(student_logits, teacher_logits, labels, on_labels)
+    loss: Tensor = config.loss(student_logits, teacher_logits, labels, on_labels)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     config.training.clip_gradient(student)

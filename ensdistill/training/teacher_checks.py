@@ -57,7 +57,7 @@ def _check(outputs: Tensor, labels: Tensor, name: str) -> ConfigIssue | None:
     if nll > ABSURD:
         raise DataError(
             f"{name}: its NLL on real images is {nll:,.0f} nats; check mean and std of a file, or train it again at a "
-            "lower teachers.training.lr"
+            "lower teachers.training.optimizer.lr"
         )
     if len(outputs) > 1 and bool(((outputs >= 0) & (outputs <= 1)).all()):
         rule = f"outputs of {name} are all from 0 to 1, as those of a sigmoid are, and are taken for logits"

@@ -38,7 +38,7 @@ def recall(ensemble: Ensemble, data: Data, config: Config) -> Tensor | None:
     as_they_are = isinstance(config.perturbation, NoPerturbation) and config.training.augmentation == Augmentation()
     if not (as_they_are and len(ensemble)):
         return None
-    parts = [data.train, data.unlabeled] if config.training.unlabeled else [data.train]
+    parts = [data.train, data.unlabeled] if config.training.unlabeled_batch_size else [data.train]
     device, threads = data.train.images.device, config.training.threads
     view = (*(part.content for part in parts), device.type, str(threads))
     if view not in ensemble.said:

@@ -64,9 +64,9 @@ def get_ensemble(
     Raises DataError if the store cannot be written, or the outputs of a teacher cannot be meant.
     """
     folder = writable_folder(store)
-    files = [file(data) for file in config.teachers.files]  # first: a bad one is told before others are trained
+    files = [file(data) for file in config.teachers.checkpoints]  # first: a bad one is told before others are trained
     found = [warning for file in files for warning in file.warnings]
-    found += check_teachers([file.network for file in files], [file.path for file in config.teachers.files], data)
+    found += check_teachers([file.network for file in files], [file.path for file in config.teachers.checkpoints], data)
     train(config, data, folder, progress)
     members = [_load(config, m, data, folder) for m in range(config.teachers.count)]
     identity = content_hash([*(origin for _, origin in members), *(file.origin for file in files)])
@@ -78,7 +78,7 @@ def get_ensemble(
 
 def file_warnings(config: Config, data: Data) -> list[ConfigIssue]:
     """Returns a warning if teachers from files may have been trained on the validation images."""
-    if not config.teachers.files or data.own_validation:
+    if not config.teachers.checkpoints or data.own_validation:
         return []
     rule = (
         f"teachers from files may have been trained on the {len(data.validation)} validation images, which are drawn "
@@ -90,7 +90,7 @@ def file_warnings(config: Config, data: Data) -> list[ConfigIssue]:
 
 def find_ensemble(config: Config, data: Data, store: str | Path) -> Ensemble | None:
     """The ensemble if all of its teachers are there already, else None; trains nothing."""
-    there = all(user_path(file.path).is_file() for file in config.teachers.files)
+    there = all(user_path(file.path).is_file() for file in config.teachers.checkpoints)
     return get_ensemble(config, data, store) if there and not missing_teachers(config, data, Path(store)) else None
 
 
@@ -109,7 +109,7 @@ def teacher_config(config: Config, teacher: int) -> Config:
             "training": config.teachers.training,
             "student": Single(),
             "perturbation": NoPerturbation(),
-            "transfer": Labels(),
+            "loss": Labels(),
             "averaging": NoAveraging(),
             "changes": [],
         }

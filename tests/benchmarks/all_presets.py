@@ -24,7 +24,7 @@ from ensdistill.runtime.randomness import reproducibly
 PRESETS = ("labels", "kd", "aver", "diversity", "latentbe", "ekd", "unikd", "aekd", "hydra", "end2", "proxy_end2")
 RECIPE = "epochs: 20, batch_size: 64"
 CLUTTERED_DIGITS = [
-    "data={kind: cluttered_digits, unlabeled: 1000}",  # only unikd uses the unlabeled images
+    "data={kind: cluttered_digits, unlabeled_size: 1000}",  # only unikd uses the unlabeled images
     f"training={{{RECIPE}, warmup_epochs: 5, max_grad_norm: 5}}",  # as in search_spaces/cluttered_digits.yaml
     f"teachers.training={{{RECIPE}}}",
 ]

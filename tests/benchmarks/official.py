@@ -74,10 +74,10 @@ def gradients(
         teacher_logits = torch.stack([teacher(shown) for teacher in teachers])
     logits = student(shown)
     on_labels = logits if clean_logits is None else clean_logits
-    if isinstance(config.transfer, AeKd):
-        loss = _aekd(config.transfer, student, logits, teacher_logits, labels, on_labels)
+    if isinstance(config.loss, AeKd):
+        loss = _aekd(config.loss, student, logits, teacher_logits, labels, on_labels)
     else:
-        loss = config.transfer(logits, teacher_logits, labels, on_labels)
+        loss = config.loss(logits, teacher_logits, labels, on_labels)
     for p in student.parameters():
         p.grad = None
     loss.backward()  # type: ignore[no-untyped-call]

@@ -23,7 +23,7 @@ def student_nll(config: Config, ensemble: Ensemble, data: Data) -> float:
 
 
 def measure(size: int, seed: int, store: Path, extra: list[str]) -> dict[str, float]:
-    overrides = [f"data.train={size}", f"data.seed={seed}", f"teachers.seed={10 * seed}", f"seed={seed}", *extra]
+    overrides = [f"data.train_size={size}", f"data.seed={seed}", f"teachers.seed={10 * seed}", f"seed={seed}", *extra]
     configs = {preset: load_config(preset, overrides) for preset in ("kd", "latentbe")}
     data = load_data(configs["kd"].data)
     ensemble = get_ensemble(configs["kd"], data, store)

@@ -49,7 +49,12 @@ class System:
     """One system's teachers, student and batch; the same in every process."""
 
     def __init__(self, name: str, dtype: torch.dtype = torch.float32, batch: int = BATCH, *overrides: str) -> None:
-        sizes = ["data.train=200", "training.batch_size=128", "model.kind=resnet", "training.unlabeled=0"]
+        sizes = [
+            "data.train_size=200",
+            "training.batch_size=128",
+            "model.kind=resnet",
+            "training.unlabeled_batch_size=0",
+        ]
         self.config: Config = load_config(name, [*sizes, *overrides])
         self.data = random_data()
         count = 5 if name == "aekd" else 4

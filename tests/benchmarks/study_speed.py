@@ -41,7 +41,7 @@ SPACE: dict[str, Any] = {
     "preset": "latentbe",
     "config": {"data": {"kind": "digits"}, "training": {"epochs": 56}},
     "search": {
-        "transfer.temperature": {"log_uniform": [1, 10]},
+        "loss.temperature": {"log_uniform": [1, 10]},
         "perturbation.step_size": {"log_uniform": [0.002, 0.2]},
     },
     "searcher": {"kind": "random"},

@@ -19,7 +19,7 @@ from ensdistill.config import load_config, presets
 from ensdistill.data import DataSettings, load_data
 from ensdistill.methods import perturbations
 from ensdistill.methods.averaging import Averaging
-from ensdistill.methods.losses import Transfer
+from ensdistill.methods.losses import Loss
 from ensdistill.methods.perturbations import Perturbation
 from ensdistill.methods.students import StudentSettings
 from ensdistill.models import Model
@@ -97,7 +97,7 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
 def test_every_preset_has_its_row_and_every_piece_its_mention() -> None:
     for preset in presets():
         assert f"| `{preset}` |" in README
-    for axis in (StudentSettings, Perturbation, Transfer, Averaging, DataSettings, Model):
+    for axis in (StudentSettings, Perturbation, Loss, Averaging, DataSettings, Model):
         for piece in get_args(get_args(axis)[0]):
             assert f"`{kind_of(piece)}`" in README
 
@@ -195,26 +195,31 @@ def test_the_piece_that_the_readme_adds_is_a_perturbation() -> None:
 
 PUBLISHED = {  # METHODS of the papers, as their official code has them
     "latentbe": {
-        "student": {"subnetworks": 4, "factors": "ones", "factor_gradient": "own", "factor_lr": 1.0}
-        | {"factor_decay": "to_one", "bias": "shared", "merge": "product_of_means", "merge_at": 1.0},
+        "student": {"subnetworks": 4, "factor_init": "ones", "factor_gradient": "own", "factor_lr": 1.0}
+        | {"factor_decay": "to_one", "bias": "shared", "merge": "product_of_means", "merge_after": 1.0},
         "perturbation": {"kind": "tdiv_sdiv", "step_size": pytest.approx(1 / 255), "label_images": "perturbed"},
-        "transfer": {"kind": "one_to_one", "temperature": 4.0, "alpha": 1.0},
+        "loss": {"kind": "one_to_one", "temperature": 4.0, "alpha": 1.0},
         "averaging": {"kind": "none", "refresh_batchnorm": False},
-        "training": {"nesterov": True, "momentum": 0.9, "weight_decay": 5e-4, "schedule": "cosine"},
+        "training": {"lr_schedule": "cosine", "optimizer": {"nesterov": True, "momentum": 0.9, "weight_decay": 5e-4}},
     },
     "diversity": {
-        "student": {"subnetworks": 4, "factors": "normal", "factor_std": 0.5, "factor_gradient": "mean"}
+        "student": {"subnetworks": 4, "factor_init": "normal", "factor_std": 0.5, "factor_gradient": "mean"}
         | {"factor_lr": 0.5, "factor_decay": "none", "bias": "own", "merge": "mean_of_probabilities"},
         "perturbation": {"kind": "conf_ods", "step_size": pytest.approx(1 / 255), "label_images": "clean"},
-        "transfer": {"kind": "one_to_one", "temperature": 4.0, "alpha": 0.9},
+        "loss": {"kind": "one_to_one", "temperature": 4.0, "alpha": 0.9},
         "averaging": {"kind": "none", "refresh_batchnorm": False},
-        "training": {"nesterov": False, "schedule": "linear", "warmup_epochs": 5, "lowest": 0.01},
+        "training": {
+            "lr_schedule": "linear",
+            "warmup_epochs": 5,
+            "min_lr_ratio": 0.01,
+            "optimizer": {"nesterov": False},
+        },
     },
     "aekd": {
         "student": {"kind": "single"},
         "perturbation": {"kind": "none"},
-        "transfer": {"temperature": 4.0, "label_weight": 1.0, "teacher_weight": 0.9, "tolerance": 0.6},
-        "training": {"nesterov": True, "schedule": "steps", "warmup_epochs": 0},
+        "loss": {"temperature": 4.0, "label_weight": 1.0, "teacher_weight": 0.9, "tolerance": 0.6},
+        "training": {"lr_schedule": "multistep", "warmup_epochs": 0, "optimizer": {"nesterov": True}},
     },
 }
 

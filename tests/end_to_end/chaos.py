@@ -32,13 +32,13 @@ from ensdistill_tune.records.study_directory import StudyFolder
 STUDY = """
 preset: kd
 config:
-  data: {kind: digits, train: 100, validation: 100}
+  data: {kind: digits, train_size: 100, val_size: 100}
   model: {width: 4}
   teachers: {count: 2, model: {width: 4}, training: {epochs: 2}}
   training: {epochs: 27, batch_size: 10}
 search:
-  transfer.temperature: {log_uniform: [1, 10]}
-  training.lr: {log_uniform: [0.001, 0.3]}
+  loss.temperature: {log_uniform: [1, 10]}
+  training.optimizer.lr: {log_uniform: [0.001, 0.3]}
   averaging.kind: {choice: [none, ema]}
   averaging.decay: {uniform: [0.5, 0.9], when: {averaging.kind: ema}}
 baselines: [kd]

@@ -18,12 +18,12 @@ SITE_PACKAGES = Path(torch.__file__).parents[1]
 SPACE = """
 preset: kd
 config:
-  data: {kind: digits, train: 60, validation: 100}
+  data: {kind: digits, train_size: 60, val_size: 100}
   model: {width: 4}
   teachers: {count: 1, model: {width: 4}, training: {epochs: 1}}
   training: {epochs: 1}
 search:
-  training.lr: {log_uniform: [0.01, 0.1]}
+  training.optimizer.lr: {log_uniform: [0.01, 0.1]}
 searcher: {kind: random}
 scheduler: {kind: none}
 budget: {trials: 2}

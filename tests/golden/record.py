@@ -23,8 +23,8 @@ from tests.tiny import launched
 HERE = Path(__file__).parent
 TOLERANCE = 1e-4  # on another CPU model
 SMALL = (
-    "data.train=60",
-    "data.validation=100",
+    "data.train_size=60",
+    "data.val_size=100",
     "model.width=4",
     "model.blocks=2",
     "teachers.count=2",

@@ -1,4 +1,4 @@
-"""The third axis: what the student is asked to match. To add a piece: one class, one line in `Transfer`."""
+"""The third axis: what the student is asked to match. To add a piece: one class, one line in `Loss`."""
 
 from typing import Annotated
 
@@ -12,9 +12,9 @@ from ensdistill.methods.losses.labels import Labels
 from ensdistill.methods.losses.one_to_one import OneToOne
 from ensdistill.methods.losses.unikd import UniKd
 
-Transfer = Annotated[
+Loss = Annotated[
     Averaged | OneToOne | Ekd | UniKd | AeKd | End2 | ProxyEnd2 | Labels,
     Field(discriminator="kind"),
 ]
 
-__all__ = ["AeKd", "Averaged", "Ekd", "End2", "Labels", "OneToOne", "ProxyEnd2", "Transfer", "UniKd"]
+__all__ = ["AeKd", "Averaged", "Ekd", "End2", "Labels", "Loss", "OneToOne", "ProxyEnd2", "UniKd"]

@@ -1,4 +1,4 @@
-"""What transfers share: how their logits come about, and the balance between labels and teachers."""
+"""What losses share: how their logits come about, and the balance between labels and teachers."""
 
 from torch import Tensor, nn
 
@@ -7,7 +7,7 @@ from ensdistill.settings.base import Settings, setting
 
 
 class Matching(Settings):
-    """Base of all transfers."""
+    """Base of all losses."""
 
     def head(self) -> nn.Module | None:
         """What is put behind the student's network so that the softmax of its logits is what it predicts, if any."""

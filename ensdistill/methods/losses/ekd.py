@@ -27,10 +27,10 @@ class Ekd(Matching):
     label_weight: float = setting(1.0, "Weight a of the label terms.", ge=0, le=1000)
     teacher_weight: float = setting(1.0, "Weight b of the distillation terms.", ge=0, le=1000)
     logit_weight: float = setting(0.0, "Weight d of the squared distances between logits.", ge=0, le=1000)
-    together: Literal["mean_of_logits", "sum_of_logits", "mean_of_probabilities"] = setting(
+    student_aggregation: Literal["mean_of_logits", "sum_of_logits", "mean_of_probabilities"] = setting(
         "mean_of_logits", "How branches speak as one in the loss."
     )
-    teachers_together: Literal["mean_of_logits", "mean_of_probabilities"] = setting(
+    teacher_aggregation: Literal["mean_of_logits", "mean_of_probabilities"] = setting(
         "mean_of_logits", "How teachers speak as one in the loss."
     )
 
@@ -42,17 +42,19 @@ class Ekd(Matching):
         )
 
     def _label_terms(self, branches: Tensor, labels: Tensor) -> Tensor:
-        everyone = together(branches, self.together).unsqueeze(0)
+        everyone = together(branches, self.student_aggregation).unsqueeze(0)
         return label_cross_entropy(everyone, labels) + len(branches) * label_cross_entropy(branches, labels)
 
     def _teacher_terms(self, branches: Tensor, teachers: Tensor) -> Tensor:
         t = self.temperature
         own = targets((teachers / t).softmax(-1), len(branches))
         apart = kl_to_log(own, (branches / t).log_softmax(-1)).mean(-1).sum()
-        ensemble = together(teachers, self.teachers_together, t).softmax(-1)
-        student = together(branches, self.together, t).log_softmax(-1)
+        ensemble = together(teachers, self.teacher_aggregation, t).softmax(-1)
+        student = together(branches, self.student_aggregation, t).log_softmax(-1)
         return t**2 * (apart + kl_to_log(ensemble, student).mean())
 
     def _logit_terms(self, branches: Tensor, teachers: Tensor) -> Tensor:
         apart = F.mse_loss(branches, targets(teachers, len(branches))) * len(branches)
-        return apart + F.mse_loss(together(branches, self.together), together(teachers, self.teachers_together))
+        return apart + F.mse_loss(
+            together(branches, self.student_aggregation), together(teachers, self.teacher_aggregation)
+        )

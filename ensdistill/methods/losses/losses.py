@@ -1,4 +1,4 @@
-"""The losses that all transfers are made of, in log space."""
+"""The losses that all losses are made of, in log space."""
 
 from collections.abc import Callable
 

@@ -27,10 +27,10 @@ class UniKd(Matching):
     temperature: float = setting(4.0, "Softmax temperature of teachers and student.", ge=0.05, le=100)
     labeled_weight: float = setting(1.0, "Weight a of distillation on labeled images.", ge=0, le=1000)
     unlabeled_weight: float = setting(1.0, "Weight e of distillation on unlabeled images.", ge=0, le=1000)
-    believe: Literal["probability", "inverse_loss", "others_losses"] = setting(
+    teacher_weighting: Literal["probability", "inverse_loss", "others_losses"] = setting(
         "probability", "Weight w of a teacher: p_i(y), 1/(1 + CE_i), or 1 - softmax_i(CE); normalized over teachers."
     )
-    correctness: Literal["probability", "inverse_loss"] = setting(
+    sample_weighting: Literal["probability", "inverse_loss"] = setting(
         "probability", "Weight v of a labeled image: the mixture's p(y), or 1/(1 + CE) of it."
     )
     disagreement: Literal["jensen_shannon", "pairwise_kl", "variance", "deviation"] = setting(
@@ -67,16 +67,16 @@ class UniKd(Matching):
     def teacher_weights(self, teachers: Tensor, labels: Tensor) -> Tensor:
         """w: logits (M,B,c) and labels (B,) -> (M,B), sums to one over teachers; equal where all rule the label out."""
         loss = _losses(teachers, labels)
-        if self.believe == "probability":
+        if self.teacher_weighting == "probability":
             return (-loss).softmax(0)
-        weights = 1 / (1 + loss) if self.believe == "inverse_loss" else 1 - loss.softmax(0)
+        weights = 1 / (1 + loss) if self.teacher_weighting == "inverse_loss" else 1 - loss.softmax(0)
         return weights / weights.sum(0).clamp(min=1e-12) if len(teachers) > 1 else torch.ones_like(loss)
 
     def label_weights(self, teachers: Tensor, labels: Tensor) -> Tensor:
         """v: logits (M,B,c) and labels (B,) -> (B,), in [0,1]."""
         mixture = (self.teacher_weights(teachers, labels)[..., None] * teachers.softmax(-1)).sum(0)
         right = mixture.gather(-1, labels[:, None]).squeeze(-1)
-        return right if self.correctness == "probability" else 1 / (1 - log(right))
+        return right if self.sample_weighting == "probability" else 1 / (1 - log(right))
 
     def disagreements(self, teachers: Tensor, among: Tensor | None = None) -> Tensor:
         """u: logits (M,B,c) -> (B,), zero where all teachers agree; in float64, where rounding stays below all else.

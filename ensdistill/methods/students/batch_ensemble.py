@@ -42,16 +42,16 @@ class BatchEnsemble(Settings):
 
     kind: Literal["batch_ensemble"] = "batch_ensemble"
     subnetworks: int = setting(4, "How many subnetworks K share the weights.", ge=1, le=64)
-    factors: Literal["ones", "normal", "random_sign"] = setting(
+    factor_init: Literal["ones", "normal", "random_sign"] = setting(
         "ones", "How factors start: all one, drawn from N(1, factor_std^2), or 1 and -1 with equal chances."
     )
     factor_std: float = setting(0.5, "Standard deviation of factors that start `normal`.", ge=0, le=2)
-    factor_gradient: Literal["own", "mean"] = setting(
+    factor_gradient: Literal["sum", "mean"] = setting(
         "own", "Gradient of a factor: of its own subnetwork's loss (K times), or its share of the mean loss."
     )
     factor_lr: float = setting(1.0, "Learning rate of factors, times that of the shared weights.", gt=0, le=100)
     factor_decay: Literal["to_one", "none"] = setting("to_one", "Whether weight decay pulls factors to one.")
-    bias: Literal["shared", "own"] = setting(
+    bias: Literal["shared", "per_member"] = setting(
         "shared", "One bias that s scales too, or one for each subnetwork that it does not."
     )
     merge: Literal["product_of_means", "mean_of_products", "mean_of_probabilities"] = setting(
@@ -59,12 +59,14 @@ class BatchEnsemble(Settings):
         "How subnetworks become one: mean s times W times mean r (published), mean over m of s W r, or not at all: "
         "the mean of their probabilities, at K times the cost.",
     )
-    merge_at: float = setting(1.0, "Share of the training after which one merged network trains on.", ge=0, le=1)
+    merge_after: float = setting(1.0, "Share of the training after which one merged network trains on.", ge=0, le=1)
 
     @model_validator(mode="after")
     def _can_be_merged(self) -> "BatchEnsemble":
-        if self.merge == "mean_of_probabilities" and self.merge_at < 1:
-            raise ValueError("merge_at: mean_of_probabilities merges no weights; set merge_at to 1 or another merge")
+        if self.merge == "mean_of_probabilities" and self.merge_after < 1:
+            raise ValueError(
+                "merge_after: mean_of_probabilities merges no weights; set merge_after to 1 or another merge"
+            )
         return self
 
     def __call__(self, network: nn.Module) -> "BatchEnsembleStudent":
@@ -95,7 +97,7 @@ class RankOne(nn.Module):
         inputs, outputs = _channels(layer)
         self.r, self.s = (_start(layer.weight, settings, channels) for channels in (inputs, outputs))
         self.bias = None
-        if settings.bias == "own" and layer.bias is not None:
+        if settings.bias == "per_member" and layer.bias is not None:
             self.bias = nn.Parameter(layer.bias.detach().repeat(settings.subnetworks, 1))
             layer.bias = None
 
@@ -174,7 +176,7 @@ class BatchEnsembleStudent(Student):
         )
 
     def merge_due(self, progress: float) -> bool:
-        return progress >= self.settings.merge_at
+        return progress >= self.settings.merge_after
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Shared parameters as usual, factors apart.
@@ -184,7 +186,7 @@ class BatchEnsembleStudent(Student):
         factors = [p for layer in self.modules() if isinstance(layer, RankOne) for p in (layer.r, layer.s)]
         known = {id(p) for p in factors}
         shared = [p for p in self.parameters() if id(p) not in known]
-        times = len(self) if self.settings.factor_gradient == "own" else 1
+        times = len(self) if self.settings.factor_gradient == "sum" else 1
         decay = weight_decay / times if self.settings.factor_decay == "to_one" else 0.0
         return [
             {"params": shared, "weight_decay": weight_decay, "lr_scale": 1.0},
@@ -195,9 +197,9 @@ class BatchEnsembleStudent(Student):
 def _start(like: Tensor, settings: BatchEnsemble, channels: int) -> nn.Parameter:
     """The distance from one of freshly drawn factors, (K, channels)."""
     shape = (settings.subnetworks, channels)
-    if settings.factors == "ones":
+    if settings.factor_init == "ones":
         distance = torch.zeros(shape)
-    elif settings.factors == "normal":
+    elif settings.factor_init == "normal":
         distance = settings.factor_std * torch.randn(shape)
     else:
         distance = -2.0 * torch.randint(2, shape)

@@ -57,11 +57,11 @@ def test_the_comparison_shows_settings_curves_and_confirmed_means(desk: Page, li
     expect(desk.get_by_text("10 matching runs")).to_be_visible()
     for title in ("Parallel Coordinates", "val/nll", "confirmed/mean_nll"):
         expect(desk.get_by_text(title, exact=True).first).to_be_attached()
-    for axis in ("student.subnetworks", "averaging.kind", "training.lr", "final/nll"):
+    for axis in ("student.subnetworks", "averaging.kind", "training.optimizer.lr", "final/nll"):
         expect(desk.locator("svg text", has_text=re.compile(f"^{re.escape(axis)}$")).first).to_be_visible()
     # MLflow shortens a name that does not fit, and keeps the whole one for the pointer.
     expect(desk.locator("svg text", has_text=re.compile(r"^transf.*log10$")).first).to_be_visible()
-    expect(desk.locator("svg text", has_text=re.compile(r"^transfer\.temperature\.log10$")).first).to_be_attached()
+    expect(desk.locator("svg text", has_text=re.compile(r"^loss\.temperature\.log10$")).first).to_be_attached()
 
 
 def test_the_table_agrees_with_the_leaderboard(

@@ -11,8 +11,8 @@ from tests.commands import process
 GREEDY = """
 preset: kd
 config:
-  data: {kind: digits, train: 60, validation: 100}
-  model: {kind: imported, path: "tests.integration.ray.misbehaving:Greedy", arguments: {images: 30}}
+  data: {kind: digits, train_size: 60, val_size: 100}
+  model: {kind: custom, path: "tests.integration.ray.misbehaving:Greedy", arguments: {images: 30}}
   teachers: {count: 1, model: {kind: convnet, width: 2, blocks: 1}, training: {epochs: 1}}
   training: {epochs: 2}
 search:

@@ -42,13 +42,13 @@ def digits() -> Data:
 
 def settings(*models: dict[str, Any], epochs: int = 2) -> Config:
     """A teacher for each of the models."""
-    changes = ["data.train=60", "data.validation=100", "teachers.training.batch_size=20"]
+    changes = ["data.train_size=60", "data.val_size=100", "teachers.training.batch_size=20"]
     changes += [f"teachers.training.epochs={epochs}", f"teachers.count={max(1, len(models))}"]
-    return load_config("kd", [*changes, f"teachers.mixed={list(models)}"])
+    return load_config("kd", [*changes, f"teachers.models={list(models)}"])
 
 
 def misbehaving(name: str, **arguments: Any) -> dict[str, Any]:
-    return {"kind": "imported", "path": f"{HERE}:{name}", "arguments": arguments}
+    return {"kind": "custom", "path": f"{HERE}:{name}", "arguments": arguments}
 
 
 def by_tasks(config: Config, data: Data, store: Path, *progress: Any, **given: float) -> Any:
@@ -65,9 +65,9 @@ def weights(store: Path) -> dict[str, str]:
 def test_teachers_trained_as_tasks_are_those_of_one_process_to_the_last_bit(tmp_path: Path, digits: Data) -> None:
     config = settings(SMALL, {**SMALL, "width": 6}, {**SMALL, "blocks": 2})
     alone = get_ensemble(config, digits, tmp_path / "alone")
-    together = by_tasks(config, digits, tmp_path / "together")
+    together = by_tasks(config, digits, tmp_path / "student_aggregation")
     assert len(weights(tmp_path / "alone")) == 3
-    assert weights(tmp_path / "together") == weights(tmp_path / "alone")
+    assert weights(tmp_path / "student_aggregation") == weights(tmp_path / "alone")
     assert together.identity == alone.identity
 
 
@@ -89,7 +89,9 @@ def test_every_epoch_of_every_teacher_is_told_as_in_one_process(tmp_path: Path, 
 
 def test_a_teacher_that_diverges_is_named_and_the_finished_ones_are_kept(tmp_path: Path, digits: Data) -> None:
     config = settings(SMALL, misbehaving("NotFinite"))
-    with pytest.raises(DivergedError, match=r"teacher 1: the loss became nan.* lower teachers\.training\.lr") as caught:
+    with pytest.raises(
+        DivergedError, match=r"teacher 1: the loss became nan.* lower teachers\.training\.optimizer\.lr"
+    ) as caught:
         by_tasks(config, digits, tmp_path, cpu=2)  # one after the other
     assert type(caught.value) is DivergedError
     assert weights(tmp_path) == weights_of(settings(SMALL), digits, tmp_path / "alone")
@@ -135,7 +137,7 @@ def test_workers_map_the_images_and_no_training_changes_them(tmp_path: Path, dig
 
 
 def test_an_object_that_is_pickled_here_is_read_in_a_worker_and_comes_back_equal() -> None:
-    study = Study.model_validate({"search": {"transfer.temperature": {"uniform": [1, 4]}}, "baselines": ["kd"]})
+    study = Study.model_validate({"search": {"loss.temperature": {"uniform": [1, 4]}}, "baselines": ["kd"]})
 
     @ray.remote
     def read(packed: bytes) -> Any:
@@ -178,13 +180,13 @@ def data_on(device: str) -> Any:
 LONG = """
 preset: kd
 config:
-  data: {kind: digits, train: 100, validation: 100}
+  data: {kind: digits, train_size: 100, val_size: 100}
   teachers:
     count: 2
-    mixed: [{kind: convnet, width: 2, blocks: 1}, {kind: convnet, width: 64}]
+    models: [{kind: convnet, width: 2, blocks: 1}, {kind: convnet, width: 64}]
     training: {epochs: 300, batch_size: 10}
 search:
-  transfer.temperature: {uniform: [1, 4]}
+  loss.temperature: {uniform: [1, 4]}
 """
 
 

@@ -47,9 +47,9 @@ def test_a_trial_whose_process_does_not_become_free_fails_and_the_study_ends(
     monkeypatch.setenv("TUNE_FUNCTION_THREAD_TIMEOUT_S", "0")  # no process is as fast as that
     file = tmp_path / "busy.yaml"
     file.write_text(
-        "preset: kd\nconfig:\n  data: {kind: digits, train: 60, validation: 100}\n  model: {width: 4}\n"
+        "preset: kd\nconfig:\n  data: {kind: digits, train_size: 60, val_size: 100}\n  model: {width: 4}\n"
         "  teachers: {count: 1, model: {width: 4}, training: {epochs: 1}}\n  training: {epochs: 1}\n"
-        "search:\n  training.lr: {log_uniform: [0.01, 0.1]}\nbudget: {trials: 4}\nconfirm: {best: 0}\n"
+        "search:\n  training.optimizer.lr: {log_uniform: [0.01, 0.1]}\nbudget: {trials: 4}\nconfirm: {best: 0}\n"
         "trial: {concurrency: 1}\n"
     )
     done = process("ensdistill-tune", "launch", file, "--studies", tmp_path, "--json")

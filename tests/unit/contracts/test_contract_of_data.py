@@ -14,7 +14,7 @@ from ensdistill.data import DataSettings, load_data, load_test
 from tests.miniature_cifar import write_miniature
 from tests.unit.contracts.contract_pieces import pieces
 
-SIZES = {"train": 20, "validation": 20, "test": 10}
+SIZES = {"train_size": 20, "val_size": 20, "test_size": 10}
 ROWS: dict[str, dict[str, Any]] = {"image_folder": {"size": 8}}  # and its path, which `source` makes
 
 

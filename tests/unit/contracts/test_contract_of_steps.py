@@ -1,4 +1,4 @@
-"""Students with all perturbations, transfers and averages: a step is finite, repeatable and moves the student."""
+"""Students with all perturbations, losses and averages: a step is finite, repeatable and moves the student."""
 
 import copy
 import itertools
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ensdistill.evaluation.predict import evaluate
 from ensdistill.methods.averaging import Averaging
-from ensdistill.methods.losses import Transfer
+from ensdistill.methods.losses import Loss
 from ensdistill.methods.members import Ensemble
 from ensdistill.methods.perturbations import Gaussian, Perturbation
 from ensdistill.methods.recipe import Training, set_lr
@@ -24,7 +24,7 @@ DATA = toy_data()
 AXES = {
     "student": StudentSettings,
     "perturbation": Perturbation,
-    "transfer": Transfer,
+    "loss": Loss,
     "averaging": Averaging,
 }
 TRAINING = Training(epochs=2, batch_size=8, warmup_epochs=0)
@@ -126,6 +126,6 @@ def test_label_term_sees_the_clean_images_where_the_perturbation_says_so() -> No
 
     for label_images, same in (("clean", False), ("perturbed", True)):
         seen.clear()
-        axes = {"perturbation": Gaussian(step_size=0.3, label_images=label_images), "transfer": spy}
+        axes = {"perturbation": Gaussian(step_size=0.3, label_images=label_images), "loss": spy}
         one_step({"student": toy_config().student, "averaging": toy_config().averaging, **axes}, toy_ensemble(DATA))
         assert torch.equal(*seen) == same

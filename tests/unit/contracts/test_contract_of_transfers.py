@@ -1,4 +1,4 @@
-"""What every transfer promises: a finite scalar, differentiable in the student, for any K, M and labels."""
+"""What every loss promises: a finite scalar, differentiable in the student, for any K, M and labels."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from ensdistill.methods.losses import Transfer
+from ensdistill.methods.losses import Loss
 from tests.unit.contracts.contract_pieces import variants
 
-every_transfer = pytest.mark.parametrize("settings", variants(Transfer))
+every_loss = pytest.mark.parametrize("settings", variants(Loss))
 # whose gradient holds constant what finite differences would move; their own tests take its place
 CONSTANT_WEIGHTS = {"aekd"}
 # which tell alpha from the logits themselves, not from their differences, and whose loss is a density's logarithm
@@ -29,7 +29,7 @@ def logits(members: int, seed: int, scale: float = 2.0, dtype: torch.dtype = tor
     return (scale * torch.randn(members, 4, 5, generator=generator, dtype=torch.float64)).to(dtype)
 
 
-@every_transfer
+@every_loss
 @every_size
 def test_loss_is_a_finite_scalar(settings: Any, subnetworks: int, teachers: int) -> None:
     s = logits(subnetworks, 0)
@@ -39,14 +39,14 @@ def test_loss_is_a_finite_scalar(settings: Any, subnetworks: int, teachers: int)
     assert loss > 0 or settings.kind in DIRICHLET
 
 
-@every_transfer
+@every_loss
 def test_head_of_the_student_depends_on_the_kind_alone(settings: Any) -> None:
     # It is built once, while every setting but the kind can change on the way (`ensdistill.methods.schedule`).
     assert repr(settings.head()) == repr(type(settings)().head())
 
 
 def all_but(kinds: set[str]) -> Any:
-    return pytest.mark.parametrize("settings", [v for v in variants(Transfer) if v.values[0].kind not in kinds])
+    return pytest.mark.parametrize("settings", [v for v in variants(Loss) if v.values[0].kind not in kinds])
 
 
 @all_but(CONSTANT_WEIGHTS)
@@ -57,7 +57,7 @@ def test_gradient_is_that_of_finite_differences(settings: Any, subnetworks: int,
     assert torch.autograd.gradcheck(lambda a, b: settings(a, t, LABELS, b), (s, on_labels))
 
 
-@every_transfer
+@every_loss
 def test_gradient_reaches_every_subnetwork(settings: Any) -> None:
     s = logits(3, 0).requires_grad_()
     settings(s, logits(3, 1), LABELS, s).backward()
@@ -65,7 +65,7 @@ def test_gradient_reaches_every_subnetwork(settings: Any) -> None:
     assert s.grad.flatten(1).any(1).all()
 
 
-@every_transfer
+@every_loss
 def test_small_step_against_the_gradient_lowers_the_loss(settings: Any) -> None:
     s, t = logits(2, 0).requires_grad_(), logits(3, 1)
     before = settings(s, t, LABELS, s)
@@ -74,7 +74,7 @@ def test_small_step_against_the_gradient_lowers_the_loss(settings: Any) -> None:
     assert settings(moved, t, LABELS, moved) < before
 
 
-@every_transfer
+@every_loss
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_lower_precision_gives_nearly_the_same_loss(settings: Any, dtype: torch.dtype) -> None:
     exact = settings(logits(2, 0), logits(3, 1), LABELS, logits(2, 0))
@@ -85,7 +85,7 @@ def test_lower_precision_gives_nearly_the_same_loss(settings: Any, dtype: torch.
     assert_close(loss.double(), exact, atol=1e-5 if dtype is torch.float32 else 0.2, rtol=0)
 
 
-@every_transfer
+@every_loss
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_extreme_logits_give_a_finite_loss_and_gradient(settings: Any, dtype: torch.dtype) -> None:
     s = logits(2, 0, scale=1e4, dtype=dtype).requires_grad_()
@@ -95,7 +95,7 @@ def test_extreme_logits_give_a_finite_loss_and_gradient(settings: Any, dtype: to
     assert s.grad.isfinite().all()
 
 
-@every_transfer
+@every_loss
 def test_batch_without_any_label_is_no_fault(settings: Any) -> None:
     s = logits(2, 0).requires_grad_()
     loss = settings(s, logits(3, 1), torch.full((4,), -1), s)
@@ -104,14 +104,14 @@ def test_batch_without_any_label_is_no_fault(settings: Any) -> None:
     assert s.grad.isfinite().all()
 
 
-@every_transfer
+@every_loss
 def test_loss_is_a_mean_so_that_a_batch_twice_over_has_the_same(settings: Any) -> None:
     s, t = logits(2, 0), logits(3, 1)
     twice = settings(s.repeat(1, 2, 1), t.repeat(1, 2, 1), LABELS.repeat(2), s.repeat(1, 2, 1))
     assert_close(twice, settings(s, t, LABELS, s))
 
 
-@every_transfer
+@every_loss
 def test_order_of_the_images_does_not_matter(settings: Any) -> None:
     order = torch.tensor([2, 0, 3, 1])
     s, t = logits(2, 0), logits(3, 1)
@@ -126,14 +126,14 @@ def test_adding_a_constant_to_all_logits_of_an_image_changes_nothing(settings: A
     assert_close(settings(s + shift, t - shift, LABELS, s + shift), settings(s, t, LABELS, s))
 
 
-@every_transfer
+@every_loss
 def test_order_of_the_teachers_matters_only_where_each_subnetwork_has_its_own(settings: Any) -> None:
     s, t = logits(3, 0), logits(3, 1)
     loss, shuffled = settings(s, t, LABELS, s), settings(s, t[[2, 0, 1]], LABELS, s)
     assert torch.isclose(loss, shuffled, rtol=1e-9) != (settings.kind in {"one_to_one", "ekd"})
 
 
-@every_transfer
+@every_loss
 def test_inputs_are_not_written_to(settings: Any) -> None:
     s, t, labels = logits(2, 0), logits(3, 1), LABELS.clone()
     settings(s, t, labels, s)
@@ -142,7 +142,7 @@ def test_inputs_are_not_written_to(settings: Any) -> None:
     assert torch.equal(labels, LABELS)
 
 
-@every_transfer
+@every_loss
 def test_same_inputs_give_the_same_loss(settings: Any) -> None:
     losses = [settings(logits(2, 0), logits(3, 1), LABELS, logits(2, 2)) for _ in range(2)]
     assert losses[0] == losses[1]

@@ -13,9 +13,9 @@ from ensdistill.models import build
 from ensdistill.runtime.randomness import Streams
 
 TINY = (
-    "data.train=40",
-    "data.validation=60",
-    "data.test=10",
+    "data.train_size=40",
+    "data.val_size=60",
+    "data.test_size=10",
     "model.width=4",
     "model.blocks=2",
     "teachers.count=2",

@@ -396,7 +396,7 @@ class Calls(nn.Module):
 
 
 def test_step_needs_one_pass_forward_of_everyone_and_one_backward_of_the_student() -> None:
-    config = tiny_config("transfer.kind=aekd")
+    config = tiny_config("loss.kind=aekd")
     networks, own = [Calls(m) for m in range(3)], Calls(9)
     student = Single()(own)
     images, labels = torch.rand(4, 1, 8, 8), torch.arange(4)
@@ -416,4 +416,4 @@ class NoNumber(nn.Module):
 def test_teachers_whose_logits_are_no_numbers_are_named_in_place_of_the_learning_rate(digits: Data) -> None:
     ensemble = Ensemble([NoNumber(), NoNumber()], 10, "broken")
     with pytest.raises(DataError, match="teacher 0"):
-        next(distill(tiny_config("transfer.kind=aekd"), ensemble, digits))
+        next(distill(tiny_config("loss.kind=aekd"), ensemble, digits))

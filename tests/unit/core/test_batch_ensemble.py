@@ -20,7 +20,7 @@ from ensdistill.config import load_config
 from ensdistill.data import Data
 from ensdistill.errors import ConfigError
 from ensdistill.methods.losses import OneToOne
-from ensdistill.methods.recipe import Training, set_lr
+from ensdistill.methods.recipe import Sgd, Training, set_lr
 from ensdistill.methods.students import BatchEnsemble
 from ensdistill.methods.students.batch_ensemble import BatchEnsembleStudent, RankOne
 from ensdistill.models import WideResNet, build
@@ -142,7 +142,7 @@ def test_merged_bias_is_folded_with_the_mean_of_s(merge: str) -> None:
 def test_decay_pulls_a_factor_to_one_by_lambda_times_its_distance() -> None:
     student = BatchEnsemble(subnetworks=4)(nn.Linear(2, 2).double())
     set_factors(student.network, torch.full((4, 2), 1.2), torch.full((4, 2), 1.0))
-    training = Training(lr=1.0, momentum=0.0, weight_decay=5e-4)
+    training = Training(optimizer=Sgd(lr=1.0, momentum=0.0, weight_decay=5e-4))
     optimizer = training.optimizer(student)
     set_lr(optimizer, 1.0)
     for p in student.parameters():
@@ -162,7 +162,7 @@ def test_one_sgd_step_moves_factors_and_weights_by_the_hand_gradients(factor_gra
     layer = nn.Linear(2, 2, bias=False).double()
     nn.init.eye_(layer.weight)
     student = BatchEnsemble(subnetworks=2, factor_gradient=factor_gradient)(layer)
-    optimizer = Training(lr=1.0, momentum=0.0, weight_decay=0.0).optimizer(student)
+    optimizer = Training(optimizer=Sgd(lr=1.0, momentum=0.0, weight_decay=0.0)).optimizer(student)
     set_lr(optimizer, 1.0)
     teachers = hand([[[0.9, 0.1]], [[0.2, 0.8]]]).log()
     logits = student(hand(X))
@@ -406,7 +406,7 @@ def test_layer_without_bias_gets_none_of_its_own() -> None:
 def test_own_biases_of_a_convolution_run_along_its_channels(groups: int) -> None:
     layer = nn.Conv2d(2, 4, 3, groups=groups).double()
     plain = copy.deepcopy(layer)
-    student = BatchEnsemble(subnetworks=2, bias="own")(layer)
+    student = BatchEnsemble(subnetworks=2, bias="per_member")(layer)
     randomize(student)
     rank_one = student.network
     with torch.no_grad():
@@ -430,7 +430,7 @@ def all_factors(settings: BatchEnsemble, seed: int = 0) -> Tensor:
 
 @pytest.mark.parametrize("std", [0.5, 0.1, 0.0])
 def test_normal_factors_have_mean_one_and_the_given_deviation(std: float) -> None:
-    factors = all_factors(BatchEnsemble(subnetworks=4, factors="normal", factor_std=std))
+    factors = all_factors(BatchEnsemble(subnetworks=4, factor_init="normal", factor_std=std))
     assert factors.mean().item() == pytest.approx(1, abs=5 * std / 16_000**0.5 + 1e-7)
     assert factors.std().item() == pytest.approx(std, rel=0.03, abs=1e-7)
     standard = (factors - 1) / max(std, 1e-9)
@@ -440,7 +440,7 @@ def test_normal_factors_have_mean_one_and_the_given_deviation(std: float) -> Non
 
 
 def test_factors_of_random_sign_are_one_and_minus_one_with_equal_chances() -> None:
-    factors = all_factors(BatchEnsemble(subnetworks=4, factors="random_sign"))
+    factors = all_factors(BatchEnsemble(subnetworks=4, factor_init="random_sign"))
     assert set(factors.unique().tolist()) == {-1.0, 1.0}
     assert factors.mean().item() == pytest.approx(0, abs=5 / 16_000**0.5)
 
@@ -456,7 +456,7 @@ def test_random_factors_of_subnetworks_and_sides_are_unrelated(factors: str) -> 
 @pytest.mark.parametrize("factors", ["ones", "normal", "random_sign"])
 def test_same_seed_gives_the_same_factors_and_shared_weights(factors: str, digits: Data) -> None:
     def tensors(seed: int) -> dict[str, Tensor]:
-        config = tiny_config(f"student.factors={factors}", f"seed={seed}", preset="latentbe")
+        config = tiny_config(f"student.factor_init={factors}", f"seed={seed}", preset="latentbe")
         torch.rand(3)  # the caller's random numbers do not matter
         return new_student(config, digits).state_dict()
 
@@ -468,7 +468,7 @@ def test_same_seed_gives_the_same_factors_and_shared_weights(factors: str, digit
 
 @pytest.mark.parametrize("factors", ["ones", "normal", "random_sign"])
 def test_shared_weights_are_those_of_the_plain_network_of_the_seed(factors: str, digits: Data) -> None:
-    config = tiny_config(f"student.factors={factors}", preset="latentbe")
+    config = tiny_config(f"student.factor_init={factors}", preset="latentbe")
     plain = build(config.model, digits, config.seed).state_dict()
     shared = {
         name.removeprefix("network.").replace(".layer.", "."): tensor
@@ -487,8 +487,8 @@ def test_mean_of_probabilities_is_what_diversity_matters_ships(digits: Data) -> 
 
 
 def test_mean_of_probabilities_cannot_be_merged_in_the_middle() -> None:
-    with pytest.raises(ConfigError, match="merge_at"):
-        tiny_config("student.merge_at=0.5", preset="diversity")
+    with pytest.raises(ConfigError, match="merge_after"):
+        tiny_config("student.merge_after=0.5", preset="diversity")
 
 
 # --- networks of other hands ---
@@ -536,7 +536,7 @@ def test_subnetworks_with_factors_of_one_are_the_network_itself(name: str, bias:
 @every_network
 @pytest.mark.parametrize("bias", ["shared", "own"])
 def test_merged_network_is_every_subnetwork_once_all_have_the_mean_factors(name: str, bias: str) -> None:
-    settings = BatchEnsemble(subnetworks=2, factors="normal", factor_std=0.1, bias=bias)
+    settings = BatchEnsemble(subnetworks=2, factor_init="normal", factor_std=0.1, bias=bias)
     student = settings(trained(name)).eval()
     layers = [m for m in student.modules() if isinstance(m, RankOne)]
     with torch.no_grad():

@@ -35,8 +35,8 @@ def scheduled(config: Config, *changes: tuple[int, Settings]) -> Config:
     return build_config(tree | {"changes": [{"after": after, "settings": settings} for after, settings in changes]})
 
 
-COOLER: Settings = {"transfer.temperature": 2.0}
-SLOWER: Settings = {"training.lr": 0.01}
+COOLER: Settings = {"loss.temperature": 2.0}
+SLOWER: Settings = {"training.optimizer.lr": 0.01}
 
 
 # --- what holds when ---
@@ -45,13 +45,13 @@ SLOWER: Settings = {"training.lr": 0.01}
 def test_change_holds_from_the_epoch_after_its_own_to_the_end() -> None:
     config = scheduled(tiny_config("training.epochs=5"), (2, COOLER), (3, SLOWER))
     held = [config.at(epoch) for epoch in range(1, 6)]
-    assert [one.transfer.temperature for one in held] == [4.0, 4.0, 2.0, 2.0, 2.0]
-    assert [one.training.lr for one in held] == [0.05, 0.05, 0.05, 0.01, 0.01]
+    assert [one.loss.temperature for one in held] == [4.0, 4.0, 2.0, 2.0, 2.0]
+    assert [one.training.optimizer.lr for one in held] == [0.05, 0.05, 0.05, 0.01, 0.01]
 
 
 def test_later_change_of_the_same_setting_takes_its_place() -> None:
-    config = scheduled(tiny_config(), (1, COOLER | SLOWER), (2, {"transfer.temperature": 8.0}))
-    assert config.at(3) == tiny_config("transfer.temperature=8", "training.lr=0.01")
+    config = scheduled(tiny_config(), (1, COOLER | SLOWER), (2, {"loss.temperature": 8.0}))
+    assert config.at(3) == tiny_config("loss.temperature=8", "training.optimizer.lr=0.01")
 
 
 def test_settings_without_changes_are_the_same_in_every_epoch() -> None:
@@ -66,14 +66,14 @@ def test_changes_that_took_effect_are_those_after_an_earlier_epoch() -> None:
 
 def test_what_can_change_is_the_learning_rate_and_two_axes_but_for_their_kinds() -> None:
     names = {row.name for row in settings_table(Config) if can_change(row.name)}
-    assert {"training.lr", "transfer.temperature", "perturbation.step_size", "perturbation.label_images"} < names
-    assert {name.split(".")[0] for name in names - {"training.lr"}} == {"perturbation", "transfer"}
+    assert {"training.optimizer.lr", "loss.temperature", "perturbation.step_size", "perturbation.label_images"} < names
+    assert {name.split(".")[0] for name in names - {"training.optimizer.lr"}} == {"perturbation", "loss"}
     assert not [name for name in names if name.endswith("kind")]
 
 
 # --- what is refused ---
 
-CANNOT = "cannot change on the way; only training.lr and each setting of perturbation and transfer but kind can"
+CANNOT = "cannot change on the way; only training.optimizer.lr and each setting of perturbation and loss but kind can"
 
 
 def faults(*changes: Any, base: Config | None = None) -> list[str]:
@@ -86,10 +86,23 @@ def faults(*changes: Any, base: Config | None = None) -> list[str]:
 @pytest.mark.parametrize(
     "name",
     [
-        *["student.kind", "student.factor_lr", "transfer.kind", "perturbation.kind", "averaging.decay", "seed"],
-        *["training.epochs", "training.batch_size", "training.momentum", "training.weight_decay", "training.schedule"],
-        *["training.unlabeled", "training.threads", "training.lr_changes", "data.train", "model.width", "changes"],
-        *["teachers.training.lr", "transfer", "perturbation", "training", "temperature", "lr", "transfer.", ""],
+        *["student.kind", "student.factor_lr", "loss.kind", "perturbation.kind", "averaging.decay", "seed"],
+        *[
+            "training.epochs",
+            "training.batch_size",
+            "training.optimizer.momentum",
+            "training.optimizer.weight_decay",
+            "training.lr_schedule",
+        ],
+        *[
+            "training.unlabeled_batch_size",
+            "training.threads",
+            "training.lr_update",
+            "data.train",
+            "model.width",
+            "changes",
+        ],
+        *["teachers.training.optimizer.lr", "loss", "perturbation", "training", "temperature", "lr", "loss.", ""],
     ],
 )
 def test_what_is_built_once_cannot_change(name: str) -> None:
@@ -100,15 +113,15 @@ def test_what_is_built_once_cannot_change(name: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "fault"),
     [
-        ({"transfer.temperature": 0}, "transfer.temperature: must be greater than or equal to 0.05, not 0"),
-        ({"transfer.temperature": None}, "transfer.temperature: must be a number, not null"),
-        ({"transfer.temperature": "2"}, "transfer.temperature: must be a number, not '2'"),
-        ({"transfer.temperature": [2]}, "transfer.temperature: must be a number, not [2]"),
-        ({"transfer.alpha": float("nan")}, "transfer.alpha: must be a finite number, not nan"),
-        ({"training.lr": 0.0}, "training.lr: must be greater than 0, not 0.0"),
-        ({"transfer.average": "logit"}, "transfer.average: 'logit' is none of tempered_probabilities, "),
-        ({"transfer.temprature": 2}, "transfer.temprature: no such setting of averaged (did you mean temperature?)"),
-        ({"transfer.tolerance": 0.5}, "transfer.tolerance: no such setting of averaged (it belongs to aekd)"),
+        ({"loss.temperature": 0}, "loss.temperature: must be greater than or equal to 0.05, not 0"),
+        ({"loss.temperature": None}, "loss.temperature: must be a number, not null"),
+        ({"loss.temperature": "2"}, "loss.temperature: must be a number, not '2'"),
+        ({"loss.temperature": [2]}, "loss.temperature: must be a number, not [2]"),
+        ({"loss.alpha": float("nan")}, "loss.alpha: must be a finite number, not nan"),
+        ({"training.optimizer.lr": 0.0}, "training.optimizer.lr: must be greater than 0, not 0.0"),
+        ({"loss.average": "logit"}, "loss.average: 'logit' is none of tempered_probabilities, "),
+        ({"loss.temprature": 2}, "loss.temprature: no such setting of averaged (did you mean temperature?)"),
+        ({"loss.tolerance": 0.5}, "loss.tolerance: no such setting of averaged (it belongs to aekd)"),
         ({"perturbation.step_size": 0.1}, "perturbation.step_size: no such setting of none (it belongs to gaussian, "),
     ],
     ids=str,
@@ -137,7 +150,7 @@ def test_changes_are_in_order_and_before_the_end(epochs: tuple[int, ...], place:
         ({"after": 1}, "changes.0.settings: must be given"),
         ({"settings": COOLER}, "changes.0.after: must be given"),
         ({"after": 1, "settings": COOLER, "until": 3}, "changes.0.until: no such setting (there are after, settings)"),
-        (COOLER["transfer.temperature"], "changes.0: must be a mapping of names to values, not 2.0"),
+        (COOLER["loss.temperature"], "changes.0: must be a mapping of names to values, not 2.0"),
     ],
     ids=str,
 )
@@ -147,13 +160,13 @@ def test_change_has_an_epoch_and_settings(change: Any, fault: str) -> None:
 
 def test_all_faults_of_all_changes_are_told_at_once() -> None:
     told = faults(
-        {"after": 3, "settings": {"student.kind": "branches", "transfer.alpha": 2, "transfer.weight": 1}},
+        {"after": 3, "settings": {"student.kind": "branches", "loss.alpha": 2, "loss.weight": 1}},
         {"after": 3, "settings": {"seed": 1}},
-        {"after": 9, "settings": {"training.lr": -1} | COOLER},
+        {"after": 9, "settings": {"training.optimizer.lr": -1} | COOLER},
     )
     assert [fault.split(":")[0].removeprefix("changes.") for fault in told] == [
-        *["0.settings.student.kind", "0.settings.transfer.alpha", "0.settings.transfer.weight"],
-        *["1.after", "1.settings.seed", "2.after", "2.settings.training.lr"],
+        *["0.settings.student.kind", "0.settings.loss.alpha", "0.settings.loss.weight"],
+        *["1.after", "1.settings.seed", "2.after", "2.settings.training.optimizer.lr"],
     ]
 
 
@@ -161,7 +174,7 @@ def test_all_faults_of_all_changes_are_told_at_once() -> None:
 
 
 def test_changes_can_be_set_by_hand() -> None:
-    config = tiny_config("changes=[{after: 1, settings: {transfer.temperature: 2}}]")
+    config = tiny_config("changes=[{after: 1, settings: {loss.temperature: 2}}]")
     assert config == scheduled(tiny_config(), (1, COOLER))
 
 
@@ -179,7 +192,7 @@ def test_settings_that_stay_are_written_without_changes() -> None:
 
 def test_changes_are_one_readable_parameter() -> None:
     flat = flatten(scheduled(tiny_config(), (1, COOLER)).model_dump(mode="json"))
-    assert str(flat["changes"]) == "[{'after': 1, 'settings': {'transfer.temperature': 2.0}}]"
+    assert str(flat["changes"]) == "[{'after': 1, 'settings': {'loss.temperature': 2.0}}]"
 
 
 # --- the hash ---
@@ -216,12 +229,12 @@ def test_hash_tells_schedules_apart() -> None:
         ((1, COOLER | SLOWER),),
     ]
     hashes = {scheduled(base, *changes).hash for changes in schedules}
-    assert len(hashes | {tiny_config("training.epochs=5", "transfer.temperature=2").hash}) == 7
+    assert len(hashes | {tiny_config("training.epochs=5", "loss.temperature=2").hash}) == 7
 
 
 def test_hash_does_not_depend_on_the_order_or_spelling_of_a_change() -> None:
-    one = scheduled(tiny_config(), (1, {"transfer.temperature": 2, "transfer.alpha": 1}))
-    two = scheduled(tiny_config(), (1, {"transfer.alpha": 1.0, "transfer.temperature": 2.0}))
+    one = scheduled(tiny_config(), (1, {"loss.temperature": 2, "loss.alpha": 1}))
+    two = scheduled(tiny_config(), (1, {"loss.alpha": 1.0, "loss.temperature": 2.0}))
     assert one.hash == two.hash
 
 
@@ -230,7 +243,7 @@ def test_hash_does_not_depend_on_the_order_or_spelling_of_a_change() -> None:
 
 def test_full_batch_run_with_changes_is_the_loop_written_by_hand(ensemble: Ensemble, digits: Data) -> None:
     # One batch an epoch, so that the order of the images does not matter.
-    overrides = ("training.epochs=4", "training.batch_size=40", "training.schedule=constant")
+    overrides = ("training.epochs=4", "training.batch_size=40", "training.lr_schedule=constant")
     base = tiny_config(*overrides, "training.warmup_epochs=0")
     student = build(base.model, digits, base.seed).train()
     optimizer = torch.optim.SGD(student.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
@@ -245,7 +258,7 @@ def test_full_batch_run_with_changes_is_the_loop_written_by_hand(ensemble: Ensem
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
-    config = scheduled(base, (1, {"transfer.temperature": 2}), (2, SLOWER), (3, {"transfer.temperature": 8}))
+    config = scheduled(base, (1, {"loss.temperature": 2}), (2, SLOWER), (3, {"loss.temperature": 8}))
     epochs = list(distill(config, ensemble, digits))
     assert [epoch.loss for epoch in epochs] == pytest.approx(losses, abs=1e-4)
     assert epochs[-1].val["nll"] == pytest.approx(evaluate(student, digits.validation)["nll"], abs=1e-3)
@@ -270,7 +283,7 @@ def test_perturbation_moves_images_by_the_step_size_of_the_epoch(
 
 def test_learning_rate_keeps_the_shape_of_its_schedule() -> None:
     base = tiny_config("training.epochs=4", "training.warmup_epochs=2")
-    config = scheduled(base, (1, {"training.lr": 0.025}), (3, {"training.lr": 0.1}))
+    config = scheduled(base, (1, {"training.optimizer.lr": 0.025}), (3, {"training.optimizer.lr": 0.1}))
     rates = [config.at(1 + step).training.lr_at(step, 1) for step in range(4)]
     # a warm-up over two epochs from nothing, then half a cosine over two; the published rates times 1, 1/2, 1/2, 2
     assert rates == pytest.approx([0.0, 0.0125, 0.025, 0.05])
@@ -279,15 +292,15 @@ def test_learning_rate_keeps_the_shape_of_its_schedule() -> None:
 # --- checkpoints: a branch is a short cut ---
 
 BRANCHES: dict[str, tuple[Config, Settings, Settings]] = {  # settings; what changes after epoch 1, and after epoch 2
-    "temperature": (tiny_config(), COOLER, {"transfer.alpha": 0.5}),
-    "learning rate": (tiny_config("averaging.kind=lawa"), SLOWER, {"training.lr": 0.2}),
+    "temperature": (tiny_config(), COOLER, {"loss.alpha": 0.5}),
+    "learning rate": (tiny_config("averaging.kind=lawa"), SLOWER, {"training.optimizer.lr": 0.2}),
     "step size": (
         tiny_config(*LATENTBE_EMA, preset="latentbe"),
         {"perturbation.step_size": 0.1},
         {"perturbation.step_size": 0.0, "perturbation.label_images": "clean"},
     ),
     "across the merge": (
-        tiny_config("student.subnetworks=2", "student.merge_at=0.5", preset="latentbe"),
+        tiny_config("student.subnetworks=2", "student.merge_after=0.5", preset="latentbe"),
         COOLER | SLOWER,
         {"perturbation.step_size": 0.1},
     ),
@@ -297,13 +310,13 @@ BRANCHES: dict[str, tuple[Config, Settings, Settings]] = {  # settings; what cha
         {"perturbation.temperature": 3.0},
     ),
     "unlabeled images": (
-        tiny_config("training.unlabeled=5", preset="unikd"),
-        {"transfer.unlabeled_weight": 3.0, "transfer.disagreement": "variance"},
-        {"transfer.normalize": True},
+        tiny_config("training.unlabeled_batch_size=5", preset="unikd"),
+        {"loss.unlabeled_weight": 3.0, "loss.disagreement": "variance"},
+        {"loss.normalize": True},
     ),
-    "weights of teachers": (tiny_config(preset="aekd"), {"transfer.tolerance": 0.9}, {"transfer.teacher_weight": 0.1}),
-    "a Dirichlet student": (tiny_config(preset="proxy_end2"), {"transfer.divergence": "proxy"}, COOLER),
-    "branches": (tiny_config("student.subnetworks=2", preset="ekd"), {"transfer.logit_weight": 1.0}, COOLER),
+    "weights of teachers": (tiny_config(preset="aekd"), {"loss.tolerance": 0.9}, {"loss.teacher_weight": 0.1}),
+    "a Dirichlet student": (tiny_config(preset="proxy_end2"), {"loss.divergence": "proxy"}, COOLER),
+    "branches": (tiny_config("student.subnetworks=2", preset="ekd"), {"loss.logit_weight": 1.0}, COOLER),
 }
 
 Result = tuple[list[tuple[Any, ...]], dict[str, Tensor]]
@@ -362,9 +375,9 @@ FIVE = tiny_config("training.epochs=5", "training.batch_size=40")
         (1, [(3, SLOWER)]),
         (2, []),
         (2, [(2, SLOWER)]),
-        (2, [(2, {"transfer.temperature": 3})]),
+        (2, [(2, {"loss.temperature": 3})]),
         (3, [(2, COOLER)]),
-        (3, [(2, {"transfer.temperature": 2})]),
+        (3, [(2, {"loss.temperature": 2})]),
         (3, [(2, COOLER), (3, SLOWER)]),
         (4, [(2, COOLER), (4, SLOWER)]),
     ],
@@ -386,7 +399,7 @@ def test_checkpoint_belongs_to_all_settings_that_agree_up_to_its_epoch(
         (3, [(1, COOLER)]),
         (3, [(3, COOLER)]),
         (3, [(2, SLOWER)]),
-        (3, [(2, {"transfer.temperature": 3})]),
+        (3, [(2, {"loss.temperature": 3})]),
         (3, [(2, COOLER | SLOWER)]),
         (3, [(1, SLOWER), (2, COOLER)]),
         (4, [(2, COOLER), (3, SLOWER)]),
@@ -403,7 +416,7 @@ def test_checkpoint_of_an_epoch_before_which_settings_differ_is_refused(
 def test_change_does_not_let_in_other_settings_from_the_first_epoch(
     checkpoints: Path, ensemble: Ensemble, digits: Data
 ) -> None:
-    for override in ("transfer.temperature=2", "seed=1", "training.weight_decay=0"):
+    for override in ("loss.temperature=2", "seed=1", "training.optimizer.weight_decay=0"):
         other = scheduled(tiny_config("training.epochs=5", "training.batch_size=40", override), (2, COOLER))
         with pytest.raises(ConfigError, match="other settings"):
             distill(other, ensemble, digits, checkpoints / "2.pt")

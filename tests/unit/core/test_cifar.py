@@ -88,7 +88,7 @@ def test_files_of_2009_are_read_without_a_warning(tmp_path: Path, monkeypatch: p
 
 def test_test_part_is_the_data_sets_own_whatever_the_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_miniature("CIFAR10", tmp_path, monkeypatch)
-    settings = Cifar10(path=str(tmp_path), train=30, validation=10, test=4)
+    settings = Cifar10(path=str(tmp_path), train_size=30, val_size=10, test_size=4)
     data = load_data(settings)
     assert (len(data.train), len(data.validation), len(data.unlabeled)) == (30, 10, 10)
     assert torch.equal(load_test(settings).images, torch.from_numpy(pixels(10, seed=1)))

@@ -12,7 +12,7 @@ from ensdistill.data import ClutteredDigits, load_data, load_test
 from ensdistill.data.cluttered_digits import PARTS, _digits_of_parts
 from ensdistill.errors import ConfigError
 
-SMALL = ClutteredDigits(train=200, validation=100, test=100, unlabeled=50)
+SMALL = ClutteredDigits(train_size=200, val_size=100, test_size=100, unlabeled_size=50)
 
 
 def test_the_same_settings_give_the_bytes_they_gave_when_this_was_written() -> None:
@@ -36,7 +36,7 @@ def test_no_digit_stands_behind_images_of_two_parts() -> None:
 
 
 def test_without_noise_and_clutter_an_image_is_no_brighter_than_its_digit() -> None:
-    plain = ClutteredDigits(train=200, validation=10, test=10, clutter=0, noise=0)().pool.images
+    plain = ClutteredDigits(train_size=200, val_size=10, test_size=10, clutter=0, noise=0)().pool.images
     assert plain.amax((1, 2, 3)).float().min() > 0.5 * 255  # ink of at least 0.7, blurred a little
     corners = plain[:, 0, [0, 0, -1, -1], [0, -1, 0, -1]]
     assert corners.float().mean() < 0.02 * 255
@@ -44,7 +44,8 @@ def test_without_noise_and_clutter_an_image_is_no_brighter_than_its_digit() -> N
 
 def test_clutter_only_adds_light() -> None:
     plain, cluttered = (
-        ClutteredDigits(train=100, validation=10, test=10, clutter=n, noise=0)().pool.images.int() for n in (0, 3)
+        ClutteredDigits(train_size=100, val_size=10, test_size=10, clutter=n, noise=0)().pool.images.int()
+        for n in (0, 3)
     )
     assert (cluttered >= plain).all()
     assert ((cluttered > plain).flatten(1).sum(1) > 0).float().mean() > 0.95
@@ -59,7 +60,7 @@ def test_classes_are_balanced_in_every_labeled_part() -> None:
 
 
 def test_more_images_begin_with_those_of_fewer_and_leave_the_other_parts_alone() -> None:
-    more = SMALL.model_copy(update={"train": 300})
+    more = SMALL.model_copy(update={"train_size": 300})
     assert torch.equal(more().pool.images[:200], SMALL().pool.images)
     assert load_data(more).validation.content == load_data(SMALL).validation.content
 

@@ -40,27 +40,27 @@ def test_no_settings_are_all_defaults() -> None:
 def test_kd_is_published_knowledge_distillation() -> None:
     config = load_config("kd")
     assert config.student == Single()
-    assert config.transfer == Averaged(temperature=4.0, alpha=0.9, average="tempered_probabilities")
+    assert config.loss == Averaged(temperature=4.0, alpha=0.9, average="tempered_probabilities")
     assert config.perturbation.kind == config.averaging.kind == "none"
 
 
 def test_latentbe_has_the_published_settings() -> None:
     config = load_config("latentbe")
-    assert config.student == BatchEnsemble(subnetworks=4, factor_gradient="own", merge="product_of_means")
+    assert config.student == BatchEnsemble(subnetworks=4, factor_gradient="sum", merge="product_of_means")
     assert config.perturbation == TDivSDiv(step_size=1 / 255, label_images="perturbed")
-    assert config.transfer == OneToOne(temperature=4.0, alpha=1.0)
+    assert config.loss == OneToOne(temperature=4.0, alpha=1.0)
 
 
 def test_overrides_win_over_the_preset() -> None:
-    config = load_config("kd", ["transfer.temperature=2", "training.nesterov=false", "seed=7"])
-    assert (config.transfer.temperature, config.training.nesterov, config.seed) == (2.0, False, 7)
-    assert config.transfer.alpha == 0.9
+    config = load_config("kd", ["loss.temperature=2", "training.optimizer.nesterov=false", "seed=7"])
+    assert (config.loss.temperature, config.training.optimizer.nesterov, config.seed) == (2.0, False, 7)
+    assert config.loss.alpha == 0.9
 
 
 def test_overrides_win_over_the_file_and_the_file_over_its_preset(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("preset: kd\nseed: 3\ntransfer:\n  temperature: 2.0\n  alpha: 0.5\n")
-    config = load_config(tmp_path / "mine.yaml", ["transfer.alpha=0.25"])
-    assert config.transfer == Averaged(temperature=2.0, alpha=0.25)
+    config = load_config(tmp_path / "mine.yaml", ["loss.alpha=0.25"])
+    assert config.loss == Averaged(temperature=2.0, alpha=0.25)
     assert config.seed == 3
 
 
@@ -88,8 +88,8 @@ def test_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_change_within_one_kind_keeps_its_other_settings() -> None:
-    changed = merge({"transfer": {"kind": "averaged", "alpha": 0.5}}, {"transfer": {"temperature": 2}})
-    assert changed == {"transfer": {"kind": "averaged", "alpha": 0.5, "temperature": 2}}
+    changed = merge({"loss": {"kind": "averaged", "alpha": 0.5}}, {"loss": {"temperature": 2}})
+    assert changed == {"loss": {"kind": "averaged", "alpha": 0.5, "temperature": 2}}
 
 
 def test_change_to_the_same_kind_keeps_its_other_settings() -> None:
@@ -98,8 +98,8 @@ def test_change_to_the_same_kind_keeps_its_other_settings() -> None:
 
 
 def test_change_to_another_kind_keeps_nothing_of_the_old_kind() -> None:
-    config = load_config("kd", ["transfer.kind=one_to_one", "transfer.temperature=2"])
-    assert config.transfer == OneToOne(temperature=2.0)
+    config = load_config("kd", ["loss.kind=one_to_one", "loss.temperature=2"])
+    assert config.loss == OneToOne(temperature=2.0)
 
 
 def test_settings_of_the_old_kind_are_faults_after_a_change_of_kind() -> None:
@@ -115,9 +115,9 @@ def test_merging_leaves_both_sides_as_they_were() -> None:
 
 @pytest.mark.parametrize("names", [["training.epochs", "training"], ["training", "training.epochs"]])
 def test_dotted_names_of_a_file_join_its_nested_ones_in_any_order(names: list[str]) -> None:
-    values: dict[str, Any] = {"training.epochs": 3, "training": {"lr": 0.2}}
+    values: dict[str, Any] = {"training.epochs": 3, "training": {"optimizer": {"lr": 0.2}}}
     config = build_config({name: values[name] for name in names})
-    assert (config.training.epochs, config.training.lr) == (3, 0.2)
+    assert (config.training.epochs, config.training.optimizer.lr) == (3, 0.2)
     assert values["training"] == {"lr": 0.2}  # what was given stays as it is
 
 
@@ -137,15 +137,15 @@ def test_name_that_is_both_a_value_and_a_group_is_refused(dotted: dict[str, int]
 
 @pytest.mark.parametrize("preset", presets())
 def test_yaml_of_a_preset_reads_back_as_the_same_settings(preset: str, tmp_path: Path) -> None:
-    config = load_config(preset, ["seed=5", "training.weight_decay=1e-5"])
+    config = load_config(preset, ["seed=5", "training.optimizer.weight_decay=1e-5"])
     (tmp_path / "c.yaml").write_text(to_yaml(config, "two lines\nof comment"))
     assert load_config(tmp_path / "c.yaml") == config
 
 
 @pytest.mark.parametrize("value", [1e-300, 1e-05, 1 / 3, 0.1 + 0.2, 1.0])
 def test_numbers_survive_yaml_to_the_last_bit(value: float) -> None:
-    config = build_config({"training": {"weight_decay": value}})
-    assert build_config(yaml.safe_load(to_yaml(config))).training.weight_decay == value
+    config = build_config({"training": {"optimizer": {"weight_decay": value}}})
+    assert build_config(yaml.safe_load(to_yaml(config))).training.optimizer.weight_decay == value
 
 
 @pytest.mark.parametrize("path", ["data", "true", "12", "1e3", "null", "a: b", "# c", "~/über", "x\ny", "2026-01-01"])
@@ -165,14 +165,14 @@ def test_hash_is_sha256_of_the_sorted_settings() -> None:
 
 
 def test_hash_does_not_depend_on_the_order_or_spelling_of_the_settings() -> None:
-    first = build_config({"seed": 1, "transfer": {"alpha": 1, "temperature": 2.0}})
-    second = build_config({"transfer": {"temperature": 2, "alpha": 1.0}}, {"seed": 1})
+    first = build_config({"seed": 1, "loss": {"alpha": 1, "temperature": 2.0}})
+    second = build_config({"loss": {"temperature": 2, "alpha": 1.0}}, {"seed": 1})
     assert first.hash == second.hash
 
 
 @pytest.mark.parametrize(
     "override",
-    ["seed=1", "data.seed=1", "training.threads=2", "transfer.alpha=0.8", "teachers.count=3", "averaging.kind=ema"],
+    ["seed=1", "data.seed=1", "training.threads=2", "loss.alpha=0.8", "teachers.count=3", "averaging.kind=ema"],
 )
 def test_hash_changes_with_any_setting(override: str) -> None:
     assert load_config("kd", [override]).hash != load_config("kd").hash
@@ -208,13 +208,13 @@ def test_tdiv_sdiv_with_two_teachers_and_one_subnetwork_is_allowed() -> None:
 
 
 def test_every_axis_takes_a_piece_of_every_other_preset() -> None:
-    config = load_config("kd", ["student.kind=batch_ensemble", "transfer.kind=labels", "averaging.kind=ema"])
-    assert (config.student, config.transfer, config.averaging) == (BatchEnsemble(), Labels(), Ema())
+    config = load_config("kd", ["student.kind=batch_ensemble", "loss.kind=labels", "averaging.kind=ema"])
+    assert (config.student, config.loss, config.averaging) == (BatchEnsemble(), Labels(), Ema())
 
 
 def test_teachers_have_settings_of_their_own() -> None:
-    config = load_config("kd", ["teachers.model.width=3", "teachers.training.lr=0.3"])
+    config = load_config("kd", ["teachers.model.width=3", "teachers.training.optimizer.lr=0.3"])
     assert config.teachers.model.width == 3
-    assert config.teachers.training.lr == 0.3
+    assert config.teachers.training.optimizer.lr == 0.3
     assert config.model == Config().model
     assert config.teachers.seed == Teachers().seed

@@ -200,10 +200,10 @@ def test_without_alpha_only_labels_count(settings: End2 | ProxyEnd2) -> None:
 
 
 @pytest.mark.parametrize("kind", ["end2", "proxy_end2", "averaged"])
-def test_student_has_the_head_of_its_transfer(kind: str, digits: Data) -> None:
+def test_student_has_the_head_of_its_loss(kind: str, digits: Data) -> None:
     images = digits.train[slice(0, 4)][0]
     plain = new_student(tiny_config(), digits).eval()(images)
-    student = new_student(tiny_config(f"transfer.kind={kind}"), digits)
+    student = new_student(tiny_config(f"loss.kind={kind}"), digits)
     expected = (1 + plain.exp()).log() if kind == "proxy_end2" else plain
     assert_close(student.eval()(images), expected)
     assert_close(student.merged().eval()(images), expected[0])

@@ -163,7 +163,7 @@ def test_missing_checkpoint_is_named(tmp_path: Path, ensemble: Ensemble, digits:
 
 def test_checkpoint_of_other_settings_is_refused(checkpoint: Path, ensemble: Ensemble, digits: Data) -> None:
     with pytest.raises(ConfigError, match="other settings"):
-        distill(tiny_config("training.lr=0.2"), ensemble, digits, resume=checkpoint)
+        distill(tiny_config("training.optimizer.lr=0.2"), ensemble, digits, resume=checkpoint)
 
 
 def test_checkpoint_of_another_ensemble_is_refused(checkpoint: Path, digits: Data) -> None:
@@ -208,7 +208,7 @@ def test_streams_are_functions_of_seed_purpose_and_epoch() -> None:
 
 def test_full_batch_distillation_is_the_loop_written_by_hand(ensemble: Ensemble, digits: Data) -> None:
     # One batch an epoch, so that the order of the images does not matter.
-    overrides = ("training.batch_size=40", "training.schedule=constant", "training.warmup_epochs=0")
+    overrides = ("training.batch_size=40", "training.lr_schedule=constant", "training.warmup_epochs=0")
     config = tiny_config(*overrides)
     student = build(config.model, digits, config.seed).train()
     optimizer = torch.optim.SGD(student.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
@@ -249,7 +249,7 @@ def test_student_handed_out_comes_out_of_a_file_to_the_last_bit(
     ensemble: Ensemble, digits: Data, tmp_path: Path
 ) -> None:
     config = CONFIGS["latentbe"]
-    student, read = trained(config, ensemble, digits), build(config.model, digits, 0, config.transfer.head()).eval()
+    student, read = trained(config, ensemble, digits), build(config.model, digits, 0, config.loss.head()).eval()
     save_file({name: t.contiguous() for name, t in student.state_dict().items()}, tmp_path / "student.safetensors")
     read.load_state_dict(load_file(tmp_path / "student.safetensors"))
     assert torch.equal(predict(student, digits.validation), predict(read, digits.validation))
@@ -396,7 +396,7 @@ def test_without_refreshing_batchnorm_has_the_running_statistics(ensemble: Ensem
 
 
 def test_batchnorm_can_be_refreshed_whatever_the_last_batch_holds(ensemble: Ensemble) -> None:
-    overrides = ("data.train=41", "model.blocks=4", "averaging.refresh_batchnorm=true", "training.epochs=1")
+    overrides = ("data.train_size=41", "model.blocks=4", "averaging.refresh_batchnorm=true", "training.epochs=1")
     config = tiny_config(*overrides)
     data = load_data(config.data)
     assert len(list(distill(config, random_ensemble(data), data))) == 1
@@ -441,7 +441,12 @@ def test_loss_that_is_no_number_ends_the_run_with_its_epoch_and_step(
 
 def test_ruinous_learning_rate_ends_the_run(digits: Data, ensemble: Ensemble) -> None:
     # Decay 1 at rate 100 multiplies every weight by -99 a step, beyond the range of float32 after some 20 steps.
-    overrides = ("training.lr=100", "training.weight_decay=1", "training.schedule=constant", "training.epochs=10")
+    overrides = (
+        "training.optimizer.lr=100",
+        "training.optimizer.weight_decay=1",
+        "training.lr_schedule=constant",
+        "training.epochs=10",
+    )
     with pytest.raises(DivergedError) as caught:
         run(tiny_config(*overrides), ensemble, digits)
     assert not math.isfinite(caught.value.loss)
@@ -536,14 +541,14 @@ def test_distilling_never_needs_the_test_images(
 
 MERGING = {
     "product_of_means": tiny_config(
-        "student.subnetworks=2", "student.merge_at=0.5", "training.epochs=4", preset="latentbe"
+        "student.subnetworks=2", "student.merge_after=0.5", "training.epochs=4", preset="latentbe"
     ),
     "mean_of_products": tiny_config(
         "student.subnetworks=2",
-        "student.merge_at=0.5",
+        "student.merge_after=0.5",
         "student.merge=mean_of_products",
-        "student.bias=own",
-        "student.factors=normal",
+        "student.bias=per_member",
+        "student.factor_init=normal",
         "training.epochs=4",
         "averaging.kind=ema",
         "averaging.refresh_batchnorm=true",
@@ -611,11 +616,11 @@ def test_run_that_merges_is_repeatable(name: str, ensemble: Ensemble, digits: Da
 def test_full_batch_run_that_merges_is_the_loop_written_by_hand(ensemble: Ensemble, digits: Data) -> None:
     config = tiny_config(
         "student.subnetworks=2",
-        "student.merge_at=0.5",
+        "student.merge_after=0.5",
         "perturbation.kind=none",
         "training.epochs=4",
         "training.batch_size=40",
-        "training.schedule=constant",
+        "training.lr_schedule=constant",
         "training.warmup_epochs=0",
         preset="latentbe",
     )
@@ -636,15 +641,15 @@ def test_full_batch_run_that_merges_is_the_loop_written_by_hand(ensemble: Ensemb
 
 
 def test_merging_at_once_is_training_the_plain_network(ensemble: Ensemble, digits: Data) -> None:
-    merged = tiny_config("student.merge_at=0", "perturbation.kind=none", preset="latentbe")
-    single = tiny_config("transfer.kind=one_to_one", "transfer.alpha=1")
+    merged = tiny_config("student.merge_after=0", "perturbation.kind=none", preset="latentbe")
+    single = tiny_config("loss.kind=one_to_one", "loss.alpha=1")
     assert run(merged, ensemble, digits) == run(single, ensemble, digits)
 
 
 def test_merging_at_the_end_leaves_the_training_as_it_is(
     whole_runs: dict[str, list], tmp_path: Path, ensemble: Ensemble, digits: Data
 ) -> None:
-    config = tiny_config(*LATENTBE_EMA, "student.merge_at=1", preset="latentbe")
+    config = tiny_config(*LATENTBE_EMA, "student.merge_after=1", preset="latentbe")
     run = distill(config, ensemble, digits)
     for epoch, expected in zip(run, whole_runs["latentbe"], strict=False):
         run.save_checkpoint(tmp_path / "checkpoint.pt")
@@ -658,16 +663,16 @@ def test_merging_at_the_end_leaves_the_training_as_it_is(
 def test_merge_comes_before_the_first_epoch_that_begins_at_its_share_or_later(
     share: float, epoch: int | None, ensemble: Ensemble, digits: Data
 ) -> None:
-    overrides = ("student.subnetworks=2", f"student.merge_at={share}", "training.epochs=5")
-    config = tiny_config(*overrides, "student.factors=normal", "training.batch_size=40", preset="latentbe")
+    overrides = ("student.subnetworks=2", f"student.merge_after={share}", "training.epochs=5")
+    config = tiny_config(*overrides, "student.factor_init=normal", "training.batch_size=40", preset="latentbe")
     merged = [one.subnetworks.items() <= one.val.items() for one in distill(config, ensemble, digits)]
     assert merged == [epoch is not None and number >= epoch for number in range(1, 6)]
 
 
 def test_average_begins_anew_with_the_merge(ensemble: Ensemble, digits: Data) -> None:
     # A mean over all epochs so far; in the first one after the merge it is that epoch's weights alone.
-    overrides = ("student.subnetworks=2", "student.merge_at=0.5", "training.epochs=4", "perturbation.kind=none")
-    averages = (("averaging.kind=lawa", "averaging.last=4"), ("averaging.kind=none",))
+    overrides = ("student.subnetworks=2", "student.merge_after=0.5", "training.epochs=4", "perturbation.kind=none")
+    averages = (("averaging.kind=lawa", "averaging.window=4"), ("averaging.kind=none",))
     lawa, plain = (
         [epoch.val for epoch in distill(tiny_config(*overrides, *kind, *REFRESH, preset="latentbe"), ensemble, digits)]
         for kind in averages
@@ -681,8 +686,8 @@ REFRESH = ("averaging.refresh_batchnorm=true",)
 AVERAGES = {
     "ema": ("averaging.kind=ema", "averaging.start=0.5"),
     "swa": ("averaging.kind=swa", "averaging.start=0.4"),
-    "lawa": ("averaging.kind=lawa", "averaging.last=2"),
-    "greedy_soup": ("averaging.kind=greedy_soup", "averaging.candidates=2", "averaging.metric=nll"),
+    "lawa": ("averaging.kind=lawa", "averaging.window=2"),
+    "greedy_soup": ("averaging.kind=greedy_soup", "averaging.max_candidates=2", "averaging.metric=nll"),
 }
 
 
@@ -730,7 +735,7 @@ def test_refreshed_statistics_are_those_of_all_training_images(
     name: str, arranged: str, ensemble: Ensemble, digits: Data
 ) -> None:
     data = digits if arranged == "as drawn" else sorted_by_class(digits)
-    config = tiny_config(*AVERAGES.get(name, ("averaging.kind=none", *REFRESH)), "training.lr=0.01")
+    config = tiny_config(*AVERAGES.get(name, ("averaging.kind=none", *REFRESH)), "training.optimizer.lr=0.01")
     normalize, network = trained(config, ensemble, data)
     with torch.no_grad():
         inner = network[0](normalize(data.train[slice(None)][0])).transpose(0, 1).flatten(1)
@@ -742,7 +747,7 @@ def test_refreshed_statistics_are_those_of_all_training_images(
 
 
 class Spy:
-    """A transfer that notes the labels of every batch, and lets the student stand nearly still."""
+    """A loss that notes the labels of every batch, and lets the student stand nearly still."""
 
     kind = "spy"
 
@@ -777,7 +782,7 @@ def as_bytes(images: Tensor) -> list[bytes]:
 def batches(data: Data, ensemble: Ensemble, *overrides: str) -> tuple[list[list[bytes]], list[list[int]]]:
     """The images and labels of every batch of a run."""
     spy, shown = Spy(), Shown()
-    config = tiny_config(*overrides).model_copy(update={"transfer": spy, "perturbation": shown})
+    config = tiny_config(*overrides).model_copy(update={"loss": spy, "perturbation": shown})
     list(distill(config, ensemble, data))
     return shown.images, spy.labels
 
@@ -787,7 +792,7 @@ def with_unlabeled(data: Data, count: int) -> Data:
 
 
 def test_every_batch_ends_with_so_many_unlabeled_images(ensemble: Ensemble, digits: Data) -> None:
-    images, labels = batches(digits, ensemble, "training.unlabeled=5")
+    images, labels = batches(digits, ensemble, "training.unlabeled_batch_size=5")
     known, unknown = set(as_bytes(digits.train.images)), set(as_bytes(digits.unlabeled.images))
     assert len(images) == 12
     for some, their_labels in zip(images, labels, strict=True):
@@ -802,7 +807,7 @@ def test_every_batch_ends_with_so_many_unlabeled_images(ensemble: Ensemble, digi
     ("unlabeled", "a_batch"), [(7, 5), (7, 1), (7, 7), (7, 20), (1, 3), (100, 5)], ids=lambda n: str(n)
 )
 def test_unlabeled_images_take_turns(unlabeled: int, a_batch: int, ensemble: Ensemble, digits: Data) -> None:
-    images, _ = batches(with_unlabeled(digits, unlabeled), ensemble, f"training.unlabeled={a_batch}")
+    images, _ = batches(with_unlabeled(digits, unlabeled), ensemble, f"training.unlabeled_batch_size={a_batch}")
     for epoch in range(3):
         seen = Counter(image for some in images[4 * epoch : 4 * epoch + 4] for image in some[10:])
         counts = [seen[image] for image in as_bytes(digits.unlabeled.images[:unlabeled])]
@@ -811,7 +816,7 @@ def test_unlabeled_images_take_turns(unlabeled: int, a_batch: int, ensemble: Ens
 
 
 def test_over_many_epochs_all_unlabeled_images_appear_about_equally_often(ensemble: Ensemble, digits: Data) -> None:
-    overrides = ("training.unlabeled=3", "training.epochs=50", "training.batch_size=20")
+    overrides = ("training.unlabeled_batch_size=3", "training.epochs=50", "training.batch_size=20")
     images, _ = batches(with_unlabeled(digits, 20), ensemble, *overrides)
     seen = Counter(image for some in images for image in some[20:])
     assert sum(seen.values()) == 300
@@ -820,7 +825,7 @@ def test_over_many_epochs_all_unlabeled_images_appear_about_equally_often(ensemb
 
 
 def test_order_of_the_labeled_images_does_not_depend_on_the_unlabeled_ones(ensemble: Ensemble, digits: Data) -> None:
-    with_them, _ = batches(digits, ensemble, "training.unlabeled=5")
+    with_them, _ = batches(digits, ensemble, "training.unlabeled_batch_size=5")
     without, _ = batches(digits, ensemble)
     assert [some[:10] for some in with_them] == without
 
@@ -829,7 +834,9 @@ def test_unlabeled_images_come_in_another_order_in_every_epoch_and_with_every_se
     ensemble: Ensemble, digits: Data
 ) -> None:
     few = with_unlabeled(digits, 20)
-    one, again, other = (batches(few, ensemble, "training.unlabeled=5", f"seed={seed}")[0] for seed in (0, 0, 1))
+    one, again, other = (
+        batches(few, ensemble, "training.unlabeled_batch_size=5", f"seed={seed}")[0] for seed in (0, 0, 1)
+    )
     assert one == again
     orders = [[image for some in run[n : n + 4] for image in some[10:]] for run in (one, other) for n in (0, 4, 8)]
     assert all(sorted(order) == sorted(orders[0]) for order in orders)
@@ -838,7 +845,7 @@ def test_unlabeled_images_come_in_another_order_in_every_epoch_and_with_every_se
 
 def test_unlabeled_images_that_the_split_does_not_have_are_refused_at_once(ensemble: Ensemble, digits: Data) -> None:
     with pytest.raises(ConfigError, match=r"training\.unlabeled: the split leaves no unlabeled images; lower data"):
-        distill(tiny_config("training.unlabeled=1"), ensemble, with_unlabeled(digits, 0))
+        distill(tiny_config("training.unlabeled_batch_size=1"), ensemble, with_unlabeled(digits, 0))
 
 
 def test_split_without_unlabeled_images_is_no_fault_otherwise(ensemble: Ensemble, digits: Data) -> None:
@@ -849,7 +856,7 @@ def test_split_without_unlabeled_images_is_no_fault_otherwise(ensemble: Ensemble
 def test_run_with_unlabeled_images_goes_on_to_the_last_bit(
     stop: int, tmp_path: Path, ensemble: Ensemble, digits: Data
 ) -> None:
-    config = tiny_config("training.unlabeled=5", preset="unikd")
+    config = tiny_config("training.unlabeled_batch_size=5", preset="unikd")
     epochs, weights = whole(config, ensemble, digits)
     rest, resumed = stopped(config, ensemble, digits, stop, tmp_path / "checkpoint.pt")
     assert rest == epochs[stop:]

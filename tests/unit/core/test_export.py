@@ -115,7 +115,7 @@ def test_every_student_is_exported_with_what_it_says(
     ids=lambda model: model[0],
 )
 def test_every_kind_of_network_is_exported_with_what_it_says(model: list[str], tmp_path: Path) -> None:
-    run = made(load_config("kd", [*model, "data.train=40", "training.batch_size=10"]), colored())
+    run = made(load_config("kd", [*model, "data.train_size=40", "training.batch_size=10"]), colored())
     assert_says_the_same(export_student(run, tmp_path).folder, run)
 
 
@@ -393,7 +393,7 @@ def test_the_program_in_the_card_runs_as_it_stands(exported: Path, run: Run, tmp
 
 # --- the command ---
 
-SMALL = ["data.validation=60", "model.width=4", "teachers.count=1", "teachers.training.epochs=2", "training.epochs=3"]
+SMALL = ["data.val_size=60", "model.width=4", "teachers.count=1", "teachers.training.epochs=2", "training.epochs=3"]
 WORDS = [word for change in SMALL for word in ("--set", change)]
 
 

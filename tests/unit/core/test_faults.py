@@ -32,49 +32,61 @@ def faults(tree: dict[str, Any]) -> list[str]:
         ({"epochs": 3}, "epochs: no such setting", "did you mean training.epochs?"),
         ({"teachers": {"epochs": 3}}, "teachers.epochs: no such setting", "did you mean teachers.training.epochs?"),
         ({"averaging": {"kind": "swa", "decay": 0.9}}, "averaging.decay: no such", "of swa (it belongs to ema)"),
-        ({"transfer": {"step_size": 0.1}}, "transfer.step_size: no such", "did you mean perturbation.step_size?"),
+        ({"loss": {"step_size": 0.1}}, "loss.step_size: no such", "did you mean perturbation.step_size?"),
         # a dotted name where names are nested
         ({"training.epoch": 3}, "training.epoch: no such setting", "did you mean epochs?"),
-        ({"teachers": {"training.lr": 1}}, "teachers.training.lr: no such", ". Write it as training: {lr: ...}"),
-        ({"teachers": {"trainin.lr": 1}}, "teachers.trainin.lr: no such", "did you mean teachers.training.lr?"),
-        ({"training": {"lr": 1}, "training.lr": 2}, "training.lr: set twice", ""),
-        ({"training.lr": 2, "training": {"lr": 1}}, "training.lr: set twice", ""),
+        (
+            {"teachers": {"training.optimizer.lr": 1}},
+            "teachers.training.optimizer.lr: no such",
+            ". Write it as training: {optimizer: {lr: ...}}",
+        ),
+        (
+            {"teachers": {"trainin.lr": 1}},
+            "teachers.trainin.lr: no such",
+            "did you mean teachers.training.optimizer.lr?",
+        ),
+        ({"training": {"optimizer": {"lr": 1}}, "training.optimizer.lr": 2}, "training.optimizer.lr: set twice", ""),
+        ({"training.optimizer.lr": 2, "training": {"optimizer": {"lr": 1}}}, "training.optimizer.lr: set twice", ""),
         ({"training..lr": 2}, "'training..lr': a name has no empty part", ""),
         ({"": 2}, "'': a name has no empty part", ""),
         # an unknown kind
-        ({"transfer": {"kind": "averged"}}, "transfer.kind: 'averged' is none of", "did you mean averaged?"),
+        ({"loss": {"kind": "averged"}}, "loss.kind: 'averged' is none of", "did you mean averaged?"),
         ({"averaging": {"kind": "emma"}}, "averaging.kind: 'emma' is none of none, ema", "did you mean ema?"),
         ({"model": {"kind": "resmet"}}, "model.kind: 'resmet' is none of convnet", "(did you mean resnet?)"),
-        ({"transfer": {"kind": "averaged"}, "data": {"path": "x", "kind": "cifar"}}, "data.kind: 'cifar'", "cifar10?"),
-        ({"teachers": {"mixed": [{"width": 3}]}}, "teachers.mixed.0.kind: must be given (convnet, resnet", ""),
-        ({"transfer": {"kind": None}}, "transfer.kind: null is none of", ""),
-        ({"transfer": {"kind": ["averaged"]}}, "transfer.kind: ", "is none of"),
+        ({"loss": {"kind": "averaged"}, "data": {"path": "x", "kind": "cifar"}}, "data.kind: 'cifar'", "cifar10?"),
+        ({"teachers": {"models": [{"width": 3}]}}, "teachers.models.0.kind: must be given (convnet, resnet", ""),
+        ({"loss": {"kind": None}}, "loss.kind: null is none of", ""),
+        ({"loss": {"kind": ["averaged"]}}, "loss.kind: ", "is none of"),
         # an unknown choice
         ({"perturbation": TDIV | {"label_images": "cleen"}}, "perturbation.label_images: 'cleen'", "mean clean?"),
-        ({"training": {"schedule": "cosin"}}, "training.schedule: 'cosin' is none of", "did you mean cosine?"),
+        ({"training": {"lr_schedule": "cosin"}}, "training.lr_schedule: 'cosin' is none of", "did you mean cosine?"),
         # out of range
         ({"training": {"epochs": 0}}, "training.epochs: must be greater than or equal to 1", "not 0"),
-        ({"training": {"momentum": 1.0}}, "training.momentum: must be less than 1", "not 1.0"),
-        ({"training": {"lr": 0}}, "training.lr: must be greater than 0", "not 0"),
-        ({"transfer": {"alpha": 1.5}}, "transfer.alpha: must be less than or equal to 1", "not 1.5"),
+        ({"training": {"optimizer": {"momentum": 1.0}}}, "training.optimizer.momentum: must be less than 1", "not 1.0"),
+        ({"training": {"optimizer": {"lr": 0}}}, "training.optimizer.lr: must be greater than 0", "not 0"),
+        ({"loss": {"alpha": 1.5}}, "loss.alpha: must be less than or equal to 1", "not 1.5"),
         ({"seed": -1}, "seed: must be greater than or equal to 0", "not -1"),
-        ({"teachers": {"training": {"lr": -1}}}, "teachers.training.lr: must be greater than 0", "not -1"),
+        (
+            {"teachers": {"training": {"optimizer": {"lr": -1}}}},
+            "teachers.training.optimizer.lr: must be greater than 0",
+            "not -1",
+        ),
         # a wrong type
-        ({"training": {"lr": "0.1"}}, "training.lr: must be a number", "not '0.1'"),
-        ({"training": {"lr": True}}, "training.lr: must be a number", "not true"),
+        ({"training": {"optimizer": {"lr": "0.1"}}}, "training.optimizer.lr: must be a number", "not '0.1'"),
+        ({"training": {"optimizer": {"lr": True}}}, "training.optimizer.lr: must be a number", "not true"),
         ({"training": {"epochs": True}}, "training.epochs: must be a whole number", "not true"),
         ({"training": {"epochs": 2.0}}, "training.epochs: must be a whole number", "not 2.0"),
         ({"training": {"epochs": None}}, "training.epochs: must be a whole number", "not null"),
-        ({"training": {"nesterov": 1}}, "training.nesterov: must be true or false", "not 1"),
-        ({"training": {"lr": [0.1]}}, "training.lr: must be a number", "not [0.1]"),
+        ({"training": {"optimizer": {"nesterov": 1}}}, "training.optimizer.nesterov: must be true or false", "not 1"),
+        ({"training": {"optimizer": {"lr": [0.1]}}}, "training.optimizer.lr: must be a number", "not [0.1]"),
         ({"training": 5}, "training: must be a mapping of names to values", "not 5"),
-        ({"transfer": "averaged"}, "transfer: must be a mapping", "not 'averaged' (did you mean {kind: averaged}?)"),
-        ({"teachers": {"mixed": 3}}, "teachers.mixed: must be a list", "not 3"),
+        ({"loss": "averaged"}, "loss: must be a mapping", "not 'averaged' (did you mean {kind: averaged}?)"),
+        ({"teachers": {"models": 3}}, "teachers.models: must be a list", "not 3"),
         ({"seed": list(range(99))}, "seed: must be a whole number", "not [0, 1, 2, 3, 4, 5, 6, 7, ...]"),
         ({"data": {"kind": "image_folder", "path": 3}}, "data.path: must be a text", "not 3"),
         # no number
-        ({"training": {"lr": math.nan}}, "training.lr: must be a finite number", "not nan"),
-        ({"training": {"lr": math.inf}}, "training.lr: must be a finite number", "not inf"),
+        ({"training": {"optimizer": {"lr": math.nan}}}, "training.optimizer.lr: must be a finite number", "not nan"),
+        ({"training": {"optimizer": {"lr": math.inf}}}, "training.optimizer.lr: must be a finite number", "not inf"),
         # nothing where something is needed
         ({"data": {"kind": "image_folder"}}, "data.path: must be given", ""),
         ({"data": {"kind": "image_folder", "path": ""}}, "data.path: ", "at least 1 character"),
@@ -91,18 +103,18 @@ def test_fault_names_the_setting_the_rule_and_the_way_out(tree: dict[str, Any], 
 def test_all_faults_are_reported_at_once() -> None:
     tree = {
         "seed": -1,
-        "training": {"lr": 0, "epochs": "x", "bach_size": 3},
-        "transfer": {"kind": "averaged", "alpha": 2},
+        "training": {"epochs": "x", "bach_size": 3, "optimizer": {"lr": 0}},
+        "loss": {"kind": "averaged", "alpha": 2},
         "teachers": {"model": {"width": 0}},
         "nonsense": 1,
     }
     names = {line.split(":")[0] for line in faults(tree)}
     assert names == {
         "seed",
-        "training.lr",
+        "training.optimizer.lr",
         "training.epochs",
         "training.bach_size",
-        "transfer.alpha",
+        "loss.alpha",
         "teachers.model.width",
         "nonsense",
     }
@@ -111,12 +123,12 @@ def test_all_faults_are_reported_at_once() -> None:
 @pytest.mark.parametrize(
     ("tree", "issue"),
     [
-        ({"transfer": {"alpha": 1.5}}, (("transfer", "alpha"), 1.5, None)),
+        ({"loss": {"alpha": 1.5}}, (("loss", "alpha"), 1.5, None)),
         ({"traning": {}}, (("traning",), NO_VALUE, "did you mean training?")),
         ({"averaging": {"kind": "emma"}}, (("averaging", "kind"), "emma", "did you mean ema?")),
         ({"perturbation": TDIV, "teachers": {"count": 1}}, (("perturbation",), NO_VALUE, None)),
-        ({"training": {"batch_size": 99}, "data": {"train": 50}}, (("training", "batch_size"), 99, None)),
-        ({"changes": [{"after": 99, "settings": {"training.lr": 1}}]}, (("changes", 0, "after"), 99, None)),
+        ({"training": {"batch_size": 99}, "data": {"train_size": 50}}, (("training", "batch_size"), 99, None)),
+        ({"changes": [{"after": 99, "settings": {"training.optimizer.lr": 1}}]}, (("changes", 0, "after"), 99, None)),
     ],
     ids=str,
 )
@@ -159,5 +171,5 @@ def test_every_setting_has_a_sentence() -> None:
 
 def test_every_number_has_a_range() -> None:
     rows = {row.name: row.limits for row in settings_table(Config)}
-    assert rows["training.lr"] == "above 0, at most 100"
-    assert rows["transfer.alpha"] == "at least 0, at most 1"
+    assert rows["training.optimizer.lr"] == "above 0, at most 100"
+    assert rows["loss.alpha"] == "at least 0, at most 1"

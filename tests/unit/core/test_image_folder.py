@@ -48,7 +48,7 @@ def write_zip(path: Path, content: dict[str, bytes]) -> Path:
 
 
 def read(path: Path, **settings: int) -> Source:
-    return ImageFolder(path=str(path), size=8, train=2, validation=2, **settings)()
+    return ImageFolder(path=str(path), size=8, train_size=2, val_size=2, **settings)()
 
 
 def reds(source: Source) -> list[int]:
@@ -118,7 +118,7 @@ def test_images_of_other_sizes_are_resized(tmp_path: Path) -> None:
 
 def test_folder_goes_through_the_same_splits_as_any_source(tmp_path: Path) -> None:
     write_folder(tmp_path, files(each=10))
-    settings = ImageFolder(path=str(tmp_path), size=8, train=6, validation=4, test=4)
+    settings = ImageFolder(path=str(tmp_path), size=8, train_size=6, val_size=4, test_size=4)
     data = load_data(settings)
     sizes = [len(part) for part in (data.train, data.validation, data.unlabeled, load_test(settings))]
     assert sizes == [6, 4, 6, 4]
@@ -163,7 +163,7 @@ def test_own_parts_are_the_parts_of_the_data(tmp_path: Path) -> None:
 def test_a_size_that_an_own_part_overrules_is_warned_about(tmp_path: Path) -> None:
     write_folder(tmp_path, files(prefix="train/") | files(2, "valid/"))
     assert ImageFolder(path=str(tmp_path), size=8)().warnings == ()
-    (warning,) = ImageFolder(path=str(tmp_path), size=8, validation=3)().warnings
+    (warning,) = ImageFolder(path=str(tmp_path), size=8, val_size=3)().warnings
     assert str(warning).startswith("data.validation: is not used, got 3. The 4 images of valid/ are the validation")
 
 
@@ -333,4 +333,4 @@ def test_folder_that_is_named_like_an_image_is_no_crash(tmp_path: Path) -> None:
 def test_too_few_images_for_the_sizes_are_refused(tmp_path: Path) -> None:
     write_folder(tmp_path, files())
     with pytest.raises(ConfigError, match=r"data\.validation"):
-        load_data(ImageFolder(path=str(tmp_path), size=8, train=4, validation=40))
+        load_data(ImageFolder(path=str(tmp_path), size=8, train_size=4, val_size=40))

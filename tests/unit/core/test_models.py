@@ -93,7 +93,7 @@ def test_same_seed_gives_the_same_weights_and_another_seed_others(model: Model) 
         (["model.kind=wide_resnet", "model.width=1", "model.depth=10"], WideResNet(width=1, depth=10)),
         (["model.kind=torchvision", "model.name=vgg11"], Torchvision(name="vgg11")),
         (
-            ["model.kind=imported", "model.path=a.b:C", "model.arguments.d=[1, {e: 2.5}]"],
+            ["model.kind=custom", "model.path=a.b:C", "model.arguments.d=[1, {e: 2.5}]"],
             Imported(path="a.b:C", arguments={"d": [1, {"e": 2.5}]}),
         ),
     ],
@@ -110,8 +110,8 @@ def test_every_architecture_is_chosen_by_overrides(overrides: list[str], expecte
         (["model.kind=resnet", "model.depth=2"], "model.depth: must be greater than or equal to 8, not 2"),
         (["model.kind=resnet", "model.shortcut=projektion"], "did you mean projection?"),
         (["model.kind=wide_resnet", "model.width=0"], "model.width: must be greater than or equal to 1, not 0"),
-        (["model.kind=imported"], "model.path: must be given"),
-        (["model.kind=imported", "model.path=a:B", "model.arguments={c: .nan}"], "must be a finite number, not nan"),
+        (["model.kind=custom"], "model.path: must be given"),
+        (["model.kind=custom", "model.path=a:B", "model.arguments={c: .nan}"], "must be a finite number, not nan"),
     ],
 )
 def test_settings_that_make_no_network_are_refused_with_the_way_out(overrides: list[str], fault: str) -> None:

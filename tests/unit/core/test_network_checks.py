@@ -175,7 +175,7 @@ def test_a_teacher_that_ends_in_a_sigmoid_is_suspicious(digits: Data) -> None:
 def test_a_teacher_that_is_no_number_for_one_training_image_is_named_in_place_of_the_learning_rate(
     digits: Data,
 ) -> None:
-    config = tiny_config("training.epochs=1", "data.train=40")
+    config = tiny_config("training.epochs=1", "data.train_size=40")
     bad = digits.train.images[17].float() / 255
 
     def function(x: Tensor) -> Tensor:

@@ -123,7 +123,7 @@ def test_parts_of_the_file_are_taken_as_they_are_under_the_names_people_give_the
 def test_own_parts_are_the_parts_of_the_data(tmp_path: Path) -> None:
     file = tmp_path / "x.npz"
     np.savez(file, x_train=RGB, y_train=LABELS, x_val=RGB[:3] // 2, y_val=LABELS[:3], x_unlabeled=RGB[:5] // 5)
-    data = load_data(Npz(path=str(file), test=3))
+    data = load_data(Npz(path=str(file), test_size=3))
     assert [len(part) for part in (data.train, data.validation, data.unlabeled)] == [9, 3, 5]
     assert data.own_validation
     assert (data.unlabeled.labels == -1).all()
@@ -132,9 +132,9 @@ def test_own_parts_are_the_parts_of_the_data(tmp_path: Path) -> None:
 def test_a_size_that_an_own_part_overrules_is_warned_about(tmp_path: Path) -> None:
     file = tmp_path / "x.npz"
     np.savez(file, x_train=RGB, y_train=LABELS, x_val=RGB[:3], y_val=LABELS[:3], x_test=RGB[:4], y_test=LABELS[:4])
-    for sizes in ({}, {"validation": 3, "test": 4}):
+    for sizes in ({}, {"val_size": 3, "test_size": 4}):
         assert Npz(path=str(file), **sizes)().warnings == ()
-    assert [str(warning) for warning in Npz(path=str(file), validation=2, test=0.5)().warnings] == [
+    assert [str(warning) for warning in Npz(path=str(file), val_size=2, test_size=0.5)().warnings] == [
         "data.validation: is not used, got 2. The 3 images of x_val are the validation images; "
         "remove the setting or x_val.",
         "data.test: is not used, got 0.5. The 4 images of x_test are the test images; remove the setting or x_test.",
@@ -151,7 +151,7 @@ def test_names_of_which_both_spellings_are_there_are_told(tmp_path: Path) -> Non
 
 def test_arrays_go_through_the_same_splits_as_any_source(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "x.npz", images=RGB, labels=LABELS)
-    settings = Npz(path=str(tmp_path / "x.npz"), train=3, validation=3, test=3)
+    settings = Npz(path=str(tmp_path / "x.npz"), train_size=3, val_size=3, test_size=3)
     data = load_data(settings)
     assert [len(part) for part in (data.train, data.validation, data.unlabeled, load_test(settings))] == [3] * 4
 

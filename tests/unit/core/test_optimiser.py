@@ -7,10 +7,12 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 from torch.testing import assert_close
 
 from ensdistill.config import load_config
-from ensdistill.methods.recipe import Training, set_lr
+from ensdistill.methods.recipe import Sgd, Training, set_lr
 from ensdistill.methods.students import BatchEnsemble, Single
 
-PUBLISHED = Training(epochs=200, lr=0.1, warmup_epochs=5)  # METHODS 1.5: 1,755 + 68,445 steps of 351 an epoch
+PUBLISHED = Training(
+    epochs=200, warmup_epochs=5, optimizer=Sgd(lr=0.1)
+)  # METHODS 1.5: 1,755 + 68,445 steps of 351 an epoch
 
 
 @pytest.mark.parametrize(
@@ -22,7 +24,7 @@ def test_learning_rate_passes_the_published_check_points(step: int, expected: fl
 
 
 def test_learning_rate_agrees_with_torchs_schedulers() -> None:
-    training = Training(epochs=6, lr=0.3, warmup_epochs=2)
+    training = Training(epochs=6, warmup_epochs=2, optimizer=Sgd(lr=0.3))
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
     parts = [LinearLR(optimizer, 1e-12, 1.0, total_iters=10), CosineAnnealingLR(optimizer, 20)]
     oracle = SequentialLR(optimizer, parts, milestones=[10])
@@ -33,20 +35,22 @@ def test_learning_rate_agrees_with_torchs_schedulers() -> None:
 
 
 def test_constant_schedule_stays_at_the_largest_rate_after_the_warm_up() -> None:
-    training = Training(epochs=4, lr=0.2, warmup_epochs=1, schedule="constant")
+    training = Training(epochs=4, warmup_epochs=1, lr_schedule="constant", optimizer=Sgd(lr=0.2))
     assert [training.lr_at(step, 2) for step in range(8)] == [0, 0.1] + [0.2] * 6
 
 
 def test_without_warm_up_the_first_step_has_the_largest_rate() -> None:
-    assert Training(lr=0.2, warmup_epochs=0).lr_at(0, 7) == 0.2
+    assert Training(warmup_epochs=0, optimizer=Sgd(lr=0.2)).lr_at(0, 7) == 0.2
 
 
 def test_a_run_that_is_all_warm_up_ends_below_the_largest_rate() -> None:
-    training = Training(epochs=1, lr=0.2, warmup_epochs=2)
+    training = Training(epochs=1, warmup_epochs=2, optimizer=Sgd(lr=0.2))
     assert [training.lr_at(step, 4) for step in range(4)] == pytest.approx([0, 0.025, 0.05, 0.075])
 
 
-DIVERSITY = Training(epochs=300, lr=0.05, warmup_epochs=5, schedule="linear", lowest=0.01, lr_changes="epoch")
+DIVERSITY = Training(
+    epochs=300, warmup_epochs=5, lr_schedule="linear", min_lr_ratio=0.01, lr_update="epoch", optimizer=Sgd(lr=0.05)
+)
 
 
 @pytest.mark.parametrize(
@@ -83,15 +87,17 @@ def test_linear_schedule_is_the_published_function_of_the_epoch() -> None:
 
 
 def test_linear_schedule_by_steps_falls_from_half_to_nine_tenths_of_the_training() -> None:
-    training = Training(epochs=10, lr=1.0, warmup_epochs=0, schedule="linear", lowest=0.2)
+    training = Training(epochs=10, warmup_epochs=0, lr_schedule="linear", min_lr_ratio=0.2, optimizer=Sgd(lr=1.0))
     shares = {0: 1, 49: 1, 50: 1, 60: 0.8, 70: 0.6, 89: 0.22, 90: 0.2, 99: 0.2}
     assert {step: training.lr_at(step, 10) for step in shares} == pytest.approx(shares)
 
 
-@pytest.mark.parametrize("lr_changes", ["step", "epoch"])
-def test_steps_schedule_has_the_published_milestones(lr_changes: str) -> None:
+@pytest.mark.parametrize("lr_update", ["step", "epoch"])
+def test_steps_schedule_has_the_published_milestones(lr_update: str) -> None:
     # METHODS 5.4: 240 epochs, a tenth at 150, 180 and 210
-    training = Training(epochs=240, lr=0.05, warmup_epochs=0, schedule="steps", lr_changes=lr_changes)
+    training = Training(
+        epochs=240, warmup_epochs=0, lr_schedule="multistep", lr_update=lr_update, optimizer=Sgd(lr=0.05)
+    )
     per_epoch = 7
     for step in range(240 * per_epoch):
         passed = sum(step >= milestone * per_epoch for milestone in (150, 180, 210))
@@ -100,7 +106,7 @@ def test_steps_schedule_has_the_published_milestones(lr_changes: str) -> None:
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])
 def test_warm_up_begins_and_schedules_end_at_the_lowest_share(schedule: str) -> None:
-    training = Training(epochs=10, lr=0.5, warmup_epochs=2, schedule=schedule, lowest=0.1)
+    training = Training(epochs=10, warmup_epochs=2, lr_schedule=schedule, min_lr_ratio=0.1, optimizer=Sgd(lr=0.5))
     assert training.lr_at(0, 1000) == pytest.approx(0.05)
     assert training.lr_at(1000, 1000) == pytest.approx(0.275)
     assert training.lr_at(2000, 1000) == pytest.approx(0.5)
@@ -108,18 +114,20 @@ def test_warm_up_begins_and_schedules_end_at_the_lowest_share(schedule: str) -> 
     assert min(training.lr_at(step, 1000) for step in range(10_000)) >= 0.05
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "linear", "steps", "constant"])
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "multistep", "constant"])
 def test_rate_that_changes_by_epochs_is_the_same_at_all_steps_of_an_epoch(schedule: str) -> None:
-    training = Training(epochs=16, lr=0.5, warmup_epochs=3, schedule=schedule, lr_changes="epoch")
+    training = Training(epochs=16, warmup_epochs=3, lr_schedule=schedule, lr_update="epoch", optimizer=Sgd(lr=0.5))
     for epoch in range(16):
         assert len({training.lr_at(epoch * 5 + step, 5) for step in range(5)}) == 1
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "linear", "steps", "constant"])
-@pytest.mark.parametrize("lr_changes", ["step", "epoch"])
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "multistep", "constant"])
+@pytest.mark.parametrize("lr_update", ["step", "epoch"])
 @pytest.mark.parametrize("warmup", [0, 1, 5, 9])
-def test_rate_never_leaves_its_range(schedule: str, lr_changes: str, warmup: int) -> None:
-    training = Training(epochs=5, lr=0.5, warmup_epochs=warmup, schedule=schedule, lr_changes=lr_changes)
+def test_rate_never_leaves_its_range(schedule: str, lr_update: str, warmup: int) -> None:
+    training = Training(
+        epochs=5, warmup_epochs=warmup, lr_schedule=schedule, lr_update=lr_update, optimizer=Sgd(lr=0.5)
+    )
     rates = [training.lr_at(step, 3) for step in range(15)]
     assert all(0 <= rate <= 0.5 for rate in rates)
     assert max(rates) > 0
@@ -127,14 +135,14 @@ def test_rate_never_leaves_its_range(schedule: str, lr_changes: str, warmup: int
 
 def test_set_lr_gives_each_group_its_share() -> None:
     student = BatchEnsemble(subnetworks=3)(nn.Linear(2, 2))
-    optimizer = Training(lr=0.5).optimizer(student)
+    optimizer = Training(optimizer=Sgd(lr=0.5)).optimizer(student)
     set_lr(optimizer, 0.2)
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.2, 0.6])
 
 
 def test_single_student_has_one_group_with_all_parameters() -> None:
     student = Single()(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 2)))
-    (group,) = Training(weight_decay=0.01).optimizer(student).param_groups
+    (group,) = Training(optimizer=Sgd(weight_decay=0.01)).optimizer(student).param_groups
     assert {id(p) for p in group["params"]} == {id(p) for p in student.parameters()}
     assert group["weight_decay"] == 0.01
 
@@ -142,7 +150,7 @@ def test_single_student_has_one_group_with_all_parameters() -> None:
 @pytest.mark.parametrize(("factor_gradient", "times"), [("own", 3), ("mean", 1)])
 def test_factors_have_a_group_of_their_own(factor_gradient: str, times: int) -> None:
     student = BatchEnsemble(subnetworks=3, factor_gradient=factor_gradient)(nn.Linear(4, 2))
-    shared, factors = Training(weight_decay=0.03).optimizer(student).param_groups
+    shared, factors = Training(optimizer=Sgd(weight_decay=0.03)).optimizer(student).param_groups
     layer = student.network
     assert {id(p) for p in shared["params"]} == {id(layer.layer.weight), id(layer.layer.bias)}
     assert {id(p) for p in factors["params"]} == {id(layer.r), id(layer.s)}
@@ -152,7 +160,7 @@ def test_factors_have_a_group_of_their_own(factor_gradient: str, times: int) -> 
 
 def test_published_factors_of_diversity_matters_move_at_half_the_rate_and_do_not_decay() -> None:
     # METHODS 2.1: half the rate and no decay for the factors; the biases of the subnetworks like everything else
-    config = load_config("diversity", ["training.lr=0.1", "training.weight_decay=5e-4"])
+    config = load_config("diversity", ["training.optimizer.lr=0.1", "training.optimizer.weight_decay=5e-4"])
     student = config.student(nn.Linear(4, 2))
     optimizer = config.training.optimizer(student)
     shared, factors = optimizer.param_groups
@@ -185,7 +193,7 @@ def test_groups_of_any_batch_ensemble_hold_every_parameter_once() -> None:
 def test_rate_times_k_with_decay_over_k_is_the_gradient_times_k_with_the_whole_decay(nesterov: bool) -> None:
     # The published code multiplies the factors' gradients by K; here their rate is multiplied instead.
     generator = torch.Generator().manual_seed(0)
-    training = Training(lr=0.1, momentum=0.9, nesterov=nesterov, weight_decay=0.05)
+    training = Training(optimizer=Sgd(lr=0.1, momentum=0.9, nesterov=nesterov, weight_decay=0.05))
     student = BatchEnsemble(subnetworks=4)(nn.Linear(3, 2).double())
     r = student.network.r
     with torch.no_grad():
@@ -203,7 +211,7 @@ def test_rate_times_k_with_decay_over_k_is_the_gradient_times_k_with_the_whole_d
 
 
 def test_nesterov_is_left_out_without_momentum() -> None:
-    (group,) = Training(momentum=0.0, nesterov=True).optimizer(Single()(nn.Linear(1, 1))).param_groups
+    (group,) = Training(optimizer=Sgd(momentum=0.0, nesterov=True)).optimizer(Single()(nn.Linear(1, 1))).param_groups
     assert not group["nesterov"]
 
 

@@ -14,7 +14,7 @@ from ensdistill_tune.study.loading import change_study, load_study
 from ensdistill_tune.study.study_config import Study, study_files
 
 NPZ = "data: {kind: npz, path: images.npz}\n"
-STUDY = "search: {transfer.temperature: {uniform: [1, 4]}}\n"
+STUDY = "search: {loss.temperature: {uniform: [1, 4]}}\n"
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def path_of(config: object) -> str:
 
 
 def test_the_settings_that_name_files_are_known() -> None:
-    known = {"config.data.path", "config.teachers.files.*.path", "tracking.uri"}
+    known = {"config.data.path", "config.teachers.checkpoints.*.path", "tracking.uri"}
     assert known == study_files()
     assert "model.path" not in file_settings(Study, "")
 
@@ -52,7 +52,7 @@ def test_a_path_of_an_override_starts_at_the_current_folder(override: str, folde
 
 def test_the_paths_of_teachers_are_absolute_too(folder: Path) -> None:
     (folder / "c.yaml").write_text("teachers: {count: 1, files: [{path: a.pt}, {path: /b.pt}, {path: ~/c.pt}]}\n")
-    paths = [file.path for file in load_config(folder / "c.yaml").teachers.files]
+    paths = [file.path for file in load_config(folder / "c.yaml").teachers.checkpoints]
     assert paths == [str(folder / "a.pt"), "/b.pt", os.path.expanduser("~/c.pt")]
 
 
@@ -99,12 +99,12 @@ def test_no_path_enters_a_hash() -> None:
         tree = {"data": {"kind": "npz", "path": "/a.npz"}, "teachers": {"count": 1, "files": [{"path": "/t.pt"}]}}
         return build_config(tree, more)
 
-    moved = {"data.path": "/b.npz", "teachers.files": [{"path": "/elsewhere/t.pt"}]}
+    moved = {"data.path": "/b.npz", "teachers.checkpoints": [{"path": "/elsewhere/t.pt"}]}
     assert config().hash == config(**moved).hash  # type: ignore[attr-defined]
     assert config().hash != config(**{"data.seed": 1}).hash  # type: ignore[attr-defined]
-    other = {"teachers.files": [{"path": "/t.pt", "mean": [0.5], "std": [0.5]}]}
+    other = {"teachers.checkpoints": [{"path": "/t.pt", "mean": [0.5], "std": [0.5]}]}
     assert config().hash != config(**other).hash  # type: ignore[attr-defined]
-    imported = [build_config({"model": {"kind": "imported", "path": name}}).hash for name in ("a:B", "a:C")]
+    imported = [build_config({"model": {"kind": "custom", "path": name}}).hash for name in ("a:B", "a:C")]
     assert len(set(imported)) == 2  # the path of a module is no path of a file
 
 

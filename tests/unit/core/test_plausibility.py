@@ -26,7 +26,7 @@ def noise(labels: list[int], seed: int = 0, least: int = 0, most: int = 255) -> 
 
 
 def warnings_of(source: Source, **sizes: float | None) -> list[str]:
-    sizes = {"train": None, "validation": 0.2, "test": 0.2} | sizes
+    sizes = {"train_size": None, "val_size": 0.2, "test_size": 0.2} | sizes
     return [str(warning) for warning in split_source(source, Sizes(**sizes))[0].warnings]
 
 
@@ -36,7 +36,7 @@ POOL = noise([0, 1, 2] * 20)
 def test_sound_images_have_no_warnings() -> None:
     assert warnings_of(Source(POOL, NAMES)) == []
     assert load_data(Digits()).warnings == ()
-    assert load_data(ClutteredDigits(train=50, validation=50, test=50)).warnings == ()
+    assert load_data(ClutteredDigits(train_size=50, val_size=50, test_size=50)).warnings == ()
 
 
 # --- classes without images ---
@@ -44,7 +44,7 @@ def test_sound_images_have_no_warnings() -> None:
 
 def test_a_rare_class_without_an_image_of_a_part_is_named() -> None:
     rare = Source(noise([0, 1] * 100 + [2] * 3), NAMES)
-    assert warnings_of(rare, train=24, validation=12, test=0) == [
+    assert warnings_of(rare, train_size=24, val_size=12, test_size=0) == [
         "data.train: no training image of 1 class: owl. Add images, or raise data.train.",
         "data.validation: no validation image of 1 class: owl. Add images, or raise data.validation.",
     ]
@@ -74,7 +74,7 @@ def test_images_that_are_in_two_parts_are_counted() -> None:
 
 def test_an_image_that_is_twice_in_the_pool_may_be_in_two_parts_and_is_counted() -> None:
     twice = joined(POOL, POOL)
-    data, test = split_source(Source(twice, NAMES), Sizes(train=None, validation=0.25, test=0.25))
+    data, test = split_source(Source(twice, NAMES), Sizes(train_size=None, val_size=0.25, test_size=0.25))
     train = {image.numpy().tobytes() for image in data.train.images}
     same = sum(image.numpy().tobytes() in train for image in test.images)
     assert same > 0
@@ -122,7 +122,7 @@ def test_eight_bits_in_a_file_of_sixteen_are_black_and_warned_about(tmp_path: Pa
             pixels = np.random.default_rng(n).integers(0, 256, (8, 8))
             dtype = np.uint16 if name == "cat" and n < 5 else np.uint8
             Image.fromarray(pixels.astype(dtype)).save(tmp_path / name / f"{n}.png")
-    data = load_data(ImageFolder(path=str(tmp_path), size=8, validation=3, test=3))
+    data = load_data(ImageFolder(path=str(tmp_path), size=8, val_size=3, test_size=3))
     lines = [str(warning) for warning in data.warnings]
     assert any("training images are black. " in line and "8 bits in a 16-bit file" in line for line in lines)
 
@@ -132,12 +132,12 @@ def test_eight_bits_in_a_file_of_sixteen_are_black_and_warned_about(tmp_path: Pa
 
 def test_teachers_from_files_may_know_validation_images_that_are_drawn_from_the_training_part() -> None:
     brought = build_config({"teachers": {"count": 0, "files": [{"path": "theirs.pt"}]}})
-    drawn = split_source(Source(POOL, NAMES), Sizes(train=30, validation=12))[0]
+    drawn = split_source(Source(POOL, NAMES), Sizes(train_size=30, val_size=12))[0]
     (warning,) = file_warnings(brought, drawn)
     assert warning.path == ("teachers", "files")
     assert "may have been trained on the 12 validation images" in warning.rule
     assert "val/" in str(warning.hint)
-    own = split_source(Source(POOL, NAMES, validation=noise([0, 1, 2], 2)), Sizes(train=30))[0]
+    own = split_source(Source(POOL, NAMES, validation=noise([0, 1, 2], 2)), Sizes(train_size=30))[0]
     assert file_warnings(brought, own) == []
     assert file_warnings(build_config({}), drawn) == []
 

@@ -25,7 +25,7 @@ PRESETS = {  # those that show every image as it is
     "kd": (),
     "aekd": (),
     "ekd": (),
-    "unikd": ("training.unlabeled=5",),
+    "unikd": ("training.unlabeled_batch_size=5",),
 }
 every_preset = pytest.mark.parametrize("name", PRESETS)
 
@@ -60,7 +60,7 @@ def test_recalled_teachers_teach_what_live_ones_do(
     monkeypatch.setattr(sys.modules[distill.__module__], "recall", lambda *_: None)
     with asked(ensemble) as calls:
         live = run(config, ensemble, digits)
-    assert calls == [config.training.batch_size + config.training.unlabeled] * 4
+    assert calls == [config.training.batch_size + config.training.unlabeled_batch_size] * 4
     # In bfloat16 recalled teachers keep the digits that live ones lose.
     exactness: dict[str, float] = {"rel": 1e-5, "abs": 1e-7} if precision == "float32" else {"rel": 0.05, "abs": 0.01}
     for (loss, val), (live_loss, live_val) in zip(recalled, live, strict=True):
@@ -75,7 +75,7 @@ def test_recalled_logits_are_those_of_every_image_alone(
 ) -> None:
     monkeypatch.setattr(module, "BATCH", batch)
     ensemble = random_ensemble(digits, 3)
-    known = recall(ensemble, digits, tiny_config(f"training.unlabeled={unlabeled}"))
+    known = recall(ensemble, digits, tiny_config(f"training.unlabeled_batch_size={unlabeled}"))
     assert known is not None
     images = torch.cat([digits.train.images, digits.unlabeled.images[: len(digits.unlabeled) * (unlabeled > 0)]])
     assert known.shape == (3, len(images), 10)
@@ -120,7 +120,7 @@ def test_resumed_run_recalls_the_same(name: str, digits: Data, tmp_path: Path) -
 @every_preset
 def test_teachers_are_asked_once_of_each_image_and_never_again(name: str, digits: Data) -> None:
     config, ensemble = config_of(name), random_ensemble(digits)
-    images = len(digits.train) + len(digits.unlabeled) * (config.training.unlabeled > 0)
+    images = len(digits.train) + len(digits.unlabeled) * (config.training.unlabeled_batch_size > 0)
     with asked(ensemble) as calls:
         epochs = distill(config, ensemble, digits)
         next(epochs)
@@ -130,7 +130,7 @@ def test_teachers_are_asked_once_of_each_image_and_never_again(name: str, digits
         assert sum(calls) == images
 
 
-CHANGE: list[Any] = [{"after": 1, "settings": {"transfer.temperature": 2.0}}]
+CHANGE: list[Any] = [{"after": 1, "settings": {"loss.temperature": 2.0}}]
 
 
 def test_settings_that_change_on_the_way_do_not_have_them_asked_again(digits: Data) -> None:
@@ -196,7 +196,7 @@ def test_other_images_are_never_recalled_even_under_the_same_name(digits: Data) 
         part(digits, train=Split(flat, digits.train.labels)),
         part(digits, unlabeled=brighter(digits.unlabeled)),
     ]
-    config = tiny_config("training.unlabeled=5")
+    config = tiny_config("training.unlabeled_batch_size=5")
     for data in (digits, *others):
         fresh = recall(random_ensemble(digits), data, config)
         known = recall(ensemble, data, config)

@@ -19,7 +19,7 @@ NAMES = ("a", "b", "c")
 
 
 def cut(seed: int = 0, pool: int = 300, own_test: Split | None = None, **sizes: float | None) -> tuple[Data, Split]:
-    sizes = {"train": 60, "validation": 90, "test": 30} | sizes
+    sizes = {"train_size": 60, "val_size": 90, "test_size": 30} | sizes
     return split_source(Source(numbered_split(pool, 3), NAMES, own_test), Sizes(seed=seed, **sizes))
 
 
@@ -71,7 +71,7 @@ def test_another_seed_gives_another_split() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"seed": 1}, {"train": 63}, {"validation": 93}, {"test": 33}, {"pool": 303}], ids=str
+    "change", [{"seed": 1}, {"train_size": 63}, {"val_size": 93}, {"test_size": 33}, {"pool": 303}], ids=str
 )
 def test_content_hash_changes_with_seed_sizes_and_images(change: dict[str, int]) -> None:
     assert cut(**change)[0].identity != cut()[0].identity
@@ -79,14 +79,14 @@ def test_content_hash_changes_with_seed_sizes_and_images(change: dict[str, int])
 
 def test_content_hash_changes_with_a_single_pixel() -> None:
     pool = numbered_split(300, 3)
-    sizes = Sizes(train=60, validation=90, test=30)
+    sizes = Sizes(train_size=60, val_size=90, test_size=30)
     before = split_source(Source(pool, NAMES), sizes)[0].identity
     pool.images[7, 0, 0, 1] += 1
     assert split_source(Source(pool, NAMES), sizes)[0].identity != before
 
 
 def test_content_hash_changes_with_the_names_of_the_classes() -> None:
-    sizes = Sizes(train=60, validation=90, test=30)
+    sizes = Sizes(train_size=60, val_size=90, test_size=30)
     identities = {split_source(Source(numbered_split(300, 3), names), sizes)[0].identity for names in (NAMES, "xyz")}
     assert len(identities) == 2
 
@@ -106,13 +106,13 @@ def test_content_hash_covers_the_test_images_too() -> None:
 
 
 def test_more_training_images_do_not_change_the_test_and_validation_images() -> None:
-    (first, first_test), (second, second_test) = cut(train=30), cut(train=90)
+    (first, first_test), (second, second_test) = cut(train_size=30), cut(train_size=90)
     assert numbers_of(first_test) == numbers_of(second_test)
     assert numbers_of(first.validation) == numbers_of(second.validation)
 
 
 def test_pool_can_be_used_up_to_the_last_image() -> None:
-    data, _ = cut(train=180)
+    data, _ = cut(train_size=180)
     assert len(data.train) == 180
     assert len(data.unlabeled) == 0
 
@@ -120,13 +120,13 @@ def test_pool_can_be_used_up_to_the_last_image() -> None:
 @pytest.mark.parametrize(
     ("sizes", "part"),
     [
-        ({"test": 301}, "test"),
-        ({"validation": 271}, "validation"),
-        ({"train": 181}, "train"),
-        ({"train": 2}, "train"),
-        ({"validation": 2}, "validation"),
-        ({"train": 179}, "train"),
-        ({"validation": 270}, "train"),
+        ({"test_size": 301}, "test"),
+        ({"val_size": 271}, "validation"),
+        ({"train_size": 181}, "train"),
+        ({"train_size": 2}, "train"),
+        ({"val_size": 2}, "validation"),
+        ({"train_size": 179}, "train"),
+        ({"val_size": 270}, "train"),
     ],
     ids=str,
 )
@@ -138,7 +138,7 @@ def test_sizes_that_cannot_be_drawn_are_refused_by_name(sizes: dict[str, int], p
 def test_the_only_image_of_a_class_is_a_training_image_and_the_class_is_named() -> None:
     pool = numbered_split(30, 2)
     pool.labels[5] = 2
-    data, test = split_source(Source(pool, NAMES), Sizes(train=9, validation=9, test=9))
+    data, test = split_source(Source(pool, NAMES), Sizes(train_size=9, val_size=9, test_size=9))
     assert [len(part) for part in (data.train, data.validation, data.unlabeled, test)] == [9, 9, 3, 9]
     assert 5 in numbers_of(data.train)
     assert [(warning.path[1], warning.rule) for warning in data.warnings if len(warning.path) == 2] == [
@@ -151,18 +151,18 @@ def test_the_only_image_of_a_class_is_a_training_image_and_the_class_is_named() 
 
 
 def test_shares_are_of_the_whole_pool_and_the_rest_trains() -> None:
-    data, test = cut(train=None, validation=0.2, test=0.1)
+    data, test = cut(train_size=None, val_size=0.2, test_size=0.1)
     assert [len(part) for part in (data.train, data.validation, data.unlabeled, test)] == [210, 60, 0, 30]
-    data, _ = cut(train=0.5, validation=0.2, test=0)
+    data, _ = cut(train_size=0.5, val_size=0.2, test_size=0)
     assert [len(part) for part in (data.train, data.validation, data.unlabeled)] == [150, 60, 90]
 
 
 def test_a_share_is_the_same_split_as_its_count() -> None:
-    assert cut(validation=0.1)[0].identity == cut(validation=30)[0].identity
+    assert cut(val_size=0.1)[0].identity == cut(val_size=30)[0].identity
 
 
 def test_a_small_share_has_an_image_of_each_class() -> None:
-    assert sorted(cut(validation=0.001)[0].validation.labels.tolist()) == [0, 1, 2]
+    assert sorted(cut(val_size=0.001)[0].validation.labels.tolist()) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("value", [1.0, 0.0, 1.5, -0.1, 0, -1, True, "0.1", None, 2.0])
@@ -175,7 +175,7 @@ def test_what_is_neither_a_count_nor_a_share_is_refused(part: str, value: object
 
 
 def test_a_count_and_a_share_stay_what_they_are_in_yaml_and_json() -> None:
-    given = {"data": {"kind": "npz", "path": "x.npz", "train": 40, "validation": 0.25}}
+    given = {"data": {"kind": "npz", "path": "x.npz", "train_size": 40, "val_size": 0.25}}
     config = build_config(given)
     assert build_config(yaml.safe_load(to_yaml(config))) == config
     assert type(config).model_validate_json(config.model_dump_json()) == config
@@ -185,10 +185,10 @@ def test_a_count_and_a_share_stay_what_they_are_in_yaml_and_json() -> None:
 @pytest.mark.parametrize(
     ("sizes", "words"),
     [
-        ({"train": 45_000}, "45000 images do not fit; 180 of 300 labeled images are left; set it to 180 or null"),
-        ({"test": 301}, "set it to at most 297"),
-        ({"validation": 0.95}, r"0.95 \(285 images\) do not fit; 270 of 300"),
-        ({"train": 178}, "set it to 180 or null .*, or at most 177"),
+        ({"train_size": 45_000}, "45000 images do not fit; 180 of 300 labeled images are left; set it to 180 or null"),
+        ({"test_size": 301}, "set it to at most 297"),
+        ({"val_size": 0.95}, r"0.95 \(285 images\) do not fit; 270 of 300"),
+        ({"train_size": 178}, "set it to 180 or null .*, or at most 177"),
     ],
     ids=str,
 )
@@ -199,13 +199,13 @@ def test_a_size_that_is_too_large_is_refused_with_what_would_fit(sizes: dict[str
 
 def test_what_the_refusal_says_would_fit_fits() -> None:
     assert [len(cut(train=train)[0].train) for train in (177, 180, None)] == [177, 180, 180]
-    assert len(cut(test=294, validation=3, train=3)[1]) == 294
+    assert len(cut(test_size=294, val_size=3, train_size=3)[1]) == 294
 
 
 def test_any_allowed_seed_can_be_used() -> None:
     seed = 2**32
     try:
-        sizes = Sizes(seed=seed, train=60, validation=90)
+        sizes = Sizes(seed=seed, train_size=60, val_size=90)
     except ValueError:
         return  # refused as a setting
     split_source(Source(numbered_split(300, 3), NAMES), sizes)

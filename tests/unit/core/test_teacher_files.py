@@ -166,7 +166,7 @@ def test_mean_and_deviation_that_cannot_be_of_images_from_0_to_1_are_refused(nam
     with pytest.raises(ConfigError) as caught:
         with_files([{"path": "x.pt", "mean": [0.5] * len(values), "std": [0.5] * len(values), name: values}], 0)
     (issue,) = caught.value.issues
-    assert (issue.name, issue.value) == (f"teachers.files.0.{name}", values)
+    assert (issue.name, issue.value) == (f"teachers.checkpoints.0.{name}", values)
     assert "by 255" in str(issue)
 
 

@@ -21,8 +21,8 @@ from ensdistill.training.teachers import TEACHER_RECIPE_VERSION, teacher_hash, t
 
 STORED = Path(__file__).with_suffix(".json")
 SETTINGS = (
-    "data.train=40",
-    "data.validation=20",
+    "data.train_size=40",
+    "data.val_size=20",
     "teachers.count=1",
     "teachers.model.width=4",
     "teachers.model.blocks=2",

@@ -75,7 +75,9 @@ def test_shifted_seed_reuses_the_teachers_in_common(tmp_path: Path, digits: Data
 
 def test_student_settings_reuse_the_teachers(tmp_path: Path, digits: Data, trainings: list[int]) -> None:
     get_ensemble(tiny_config(), digits, tmp_path)
-    get_ensemble(tiny_config("seed=5", "training.lr=0.3", "model.width=3", preset="latentbe"), digits, tmp_path)
+    get_ensemble(
+        tiny_config("seed=5", "training.optimizer.lr=0.3", "model.width=3", preset="latentbe"), digits, tmp_path
+    )
     assert len(trainings) == 2
 
 
@@ -104,7 +106,7 @@ def test_progress_reports_every_epoch_of_a_training_and_all_at_once_of_a_kept_te
     [
         "teachers.seed=1",
         "teachers.training.epochs=2",
-        "teachers.training.lr=0.2",
+        "teachers.training.optimizer.lr=0.2",
         "teachers.training.batch_size=10",
         "teachers.training.threads=2",
         "teachers.model.width=3",
@@ -115,13 +117,13 @@ def test_setting_of_the_teachers_gives_another_hash(digits: Data, override: str)
     assert teacher_hash(tiny_config(override), 0, digits) != teacher_hash(tiny_config(), 0, digits)
 
 
-@pytest.mark.parametrize("override", ["data.seed=1", "data.train=50"])
+@pytest.mark.parametrize("override", ["data.seed=1", "data.train_size=50"])
 def test_other_data_give_another_hash(digits: Data, override: str) -> None:
     config = tiny_config(override)
     assert teacher_hash(config, 0, load_data(config.data)) != teacher_hash(tiny_config(), 0, digits)
 
 
-@pytest.mark.parametrize("override", ["seed=1", "training.lr=0.2", "model.width=5", "transfer.alpha=0.1"])
+@pytest.mark.parametrize("override", ["seed=1", "training.optimizer.lr=0.2", "model.width=5", "loss.alpha=0.1"])
 def test_setting_of_the_student_leaves_the_hash_as_it_is(digits: Data, override: str) -> None:
     assert teacher_hash(tiny_config(override), 0, digits) == teacher_hash(tiny_config(), 0, digits)
 
@@ -318,7 +320,9 @@ def test_a_teacher_that_diverges_is_named_with_its_own_setting(tmp_path: Path, m
 
     monkeypatch.setattr(teachers, "distill", diverge)
     config = tiny_config()
-    with pytest.raises(DivergedError, match=r"teacher 0: the loss became nan.* lower teachers\.training\.lr"):
+    with pytest.raises(
+        DivergedError, match=r"teacher 0: the loss became nan.* lower teachers\.training\.optimizer\.lr"
+    ):
         get_ensemble(config, load_data(config.data), tmp_path)
 
 

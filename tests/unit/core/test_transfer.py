@@ -74,7 +74,7 @@ def test_one_to_one_loss_is_the_hand_constant_of_k2() -> None:
 
 
 def test_loss_of_hydra_is_the_hand_constant_of_k2() -> None:
-    hydra = load_config("hydra", ["transfer.alpha=1"]).transfer
+    hydra = load_config("hydra", ["loss.alpha=1"]).loss
     assert_close(hydra(TWO, TEACHERS, NO_LABEL, TWO), hand(0.098609), atol=1e-5, rtol=0)
     assert_close(hydra(TWO, TEACHERS.flip(0), NO_LABEL, TWO), hand(0.758424), atol=1e-5, rtol=0)
 
@@ -114,15 +114,15 @@ def test_kl_of_a_certain_target_is_the_negative_log_likelihood_of_its_class() ->
     assert_close(loss, hand(-math.log(softmax([2, 1, 0], 1)[1])))
 
 
-@pytest.mark.parametrize("transfer", [Averaged, OneToOne])
-def test_without_alpha_only_labels_count(transfer: type[Averaged] | type[OneToOne]) -> None:
+@pytest.mark.parametrize("loss", [Averaged, OneToOne])
+def test_without_alpha_only_labels_count(loss: type[Averaged] | type[OneToOne]) -> None:
     labels = torch.tensor([2])
-    assert_close(transfer(alpha=0.0)(TWO, TEACHERS, labels, TWO), Labels()(TWO, TEACHERS, labels, TWO))
+    assert_close(loss(alpha=0.0)(TWO, TEACHERS, labels, TWO), Labels()(TWO, TEACHERS, labels, TWO))
 
 
-@pytest.mark.parametrize("transfer", [Averaged, OneToOne])
-def test_with_alpha_one_labels_do_not_count(transfer: type[Averaged] | type[OneToOne]) -> None:
-    losses = [transfer(alpha=1.0)(TWO, TEACHERS, torch.tensor([label]), TWO) for label in (-1, 0, 2)]
+@pytest.mark.parametrize("loss", [Averaged, OneToOne])
+def test_with_alpha_one_labels_do_not_count(loss: type[Averaged] | type[OneToOne]) -> None:
+    losses = [loss(alpha=1.0)(TWO, TEACHERS, torch.tensor([label]), TWO) for label in (-1, 0, 2)]
     assert losses[0] == losses[1] == losses[2]
 
 
@@ -224,7 +224,7 @@ def test_one_to_one_equals_a_loop_in_which_teacher_m_teaches_subnetwork_m_mod_k(
 # --- symmetry ---
 
 
-def _trained_factors(transfer: Averaged | OneToOne, same_teachers: bool) -> list[Tensor]:
+def _trained_factors(loss: Averaged | OneToOne, same_teachers: bool) -> list[Tensor]:
     """r and s of a linear rank-one ensemble after ten steps."""
     generator = torch.Generator().manual_seed(3)
     student = BatchEnsemble(subnetworks=2)(torch.nn.Linear(4, 3).double())
@@ -236,18 +236,18 @@ def _trained_factors(transfer: Averaged | OneToOne, same_teachers: bool) -> list
         teachers = teachers[:1].repeat(2, 1, 1) if same_teachers else teachers
         logits = student(x)
         optimizer.zero_grad()
-        transfer(logits, teachers, torch.full((6,), -1), logits).backward()
+        loss(logits, teachers, torch.full((6,), -1), logits).backward()
         optimizer.step()
     return [student.network.r.detach(), student.network.s.detach()]
 
 
 @pytest.mark.parametrize(
-    ("transfer", "same_teachers"), [(OneToOne(), True), (Averaged(), False), (Averaged(average="losses"), False)]
+    ("loss", "same_teachers"), [(OneToOne(), True), (Averaged(), False), (Averaged(average="losses"), False)]
 )
 def test_identical_targets_keep_the_factors_of_all_subnetworks_identical(
-    transfer: Averaged | OneToOne, same_teachers: bool
+    loss: Averaged | OneToOne, same_teachers: bool
 ) -> None:
-    for factor in _trained_factors(transfer, same_teachers):
+    for factor in _trained_factors(loss, same_teachers):
         assert factor.abs().max() > 1e-4  # they did move
         assert_close(factor[0], factor[1], atol=1e-12, rtol=0)
 

@@ -42,21 +42,23 @@ def distillation(settings: UniKd, s: Tensor, t: Tensor, labels: Tensor) -> float
 
 
 @pytest.mark.parametrize(
-    ("believe", "expected"),
+    ("teacher_weighting", "expected"),
     [
         ("probability", [0.583333, 0.333333, 0.083333]),
         ("others_losses", [0.448718, 0.410256, 0.141026]),
         ("inverse_loss", [1 / 1.356675, 1 / 1.916291, 1 / 3.302585]),
     ],
 )
-def test_weights_of_the_teachers_are_the_hand_constants(believe: str, expected: list[float]) -> None:
-    weights = UniKd(believe=believe).teacher_weights(log(P), LABEL)[:, 0]
+def test_weights_of_the_teachers_are_the_hand_constants(teacher_weighting: str, expected: list[float]) -> None:
+    weights = UniKd(teacher_weighting=teacher_weighting).teacher_weights(log(P), LABEL)[:, 0]
     assert_close(weights, hand(expected) / sum(expected), atol=2e-6, rtol=0)
 
 
-@pytest.mark.parametrize(("correctness", "expected"), [("probability", 0.55), ("inverse_loss", 0.625846)])
-def test_weight_of_a_labeled_image_is_the_hand_constant(correctness: str, expected: float) -> None:
-    assert_close(UniKd(correctness=correctness).label_weights(log(P), LABEL), hand([expected]), atol=2e-6, rtol=0)
+@pytest.mark.parametrize(("sample_weighting", "expected"), [("probability", 0.55), ("inverse_loss", 0.625846)])
+def test_weight_of_a_labeled_image_is_the_hand_constant(sample_weighting: str, expected: float) -> None:
+    assert_close(
+        UniKd(sample_weighting=sample_weighting).label_weights(log(P), LABEL), hand([expected]), atol=2e-6, rtol=0
+    )
 
 
 @pytest.mark.parametrize(("disagreement", "expected"), DISAGREEMENTS.items())
@@ -88,10 +90,10 @@ def test_loss_of_an_unlabeled_image_is_the_weighted_distillation_alone() -> None
 # --- limits ---
 
 
-@pytest.mark.parametrize("believe", BELIEVES)
-def test_only_teacher_is_believed_whatever_it_says(believe: str) -> None:
+@pytest.mark.parametrize("teacher_weighting", BELIEVES)
+def test_only_teacher_is_believed_whatever_it_says(teacher_weighting: str) -> None:
     for p in P:
-        assert UniKd(believe=believe).teacher_weights(log([p]), LABEL).item() == 1
+        assert UniKd(teacher_weighting=teacher_weighting).teacher_weights(log([p]), LABEL).item() == 1
 
 
 @pytest.mark.parametrize("disagreement", DISAGREEMENTS)
@@ -101,17 +103,17 @@ def test_one_teacher_does_not_disagree(disagreement: str, normalize: bool) -> No
     assert not settings.disagreements(log(P[:1], SECOND[:1])).any()
 
 
-@pytest.mark.parametrize("believe", BELIEVES)
-@pytest.mark.parametrize("correctness", ["probability", "inverse_loss"])
-def test_one_teacher_s_image_counts_by_how_right_it_is(believe: str, correctness: str) -> None:
-    v = UniKd(believe=believe, correctness=correctness).label_weights(log([P[1]]), LABEL)
-    expected = 0.4 if correctness == "probability" else 1 / (1 - math.log(0.4))
+@pytest.mark.parametrize("teacher_weighting", BELIEVES)
+@pytest.mark.parametrize("sample_weighting", ["probability", "inverse_loss"])
+def test_one_teacher_s_image_counts_by_how_right_it_is(teacher_weighting: str, sample_weighting: str) -> None:
+    v = UniKd(teacher_weighting=teacher_weighting, sample_weighting=sample_weighting).label_weights(log([P[1]]), LABEL)
+    expected = 0.4 if sample_weighting == "probability" else 1 / (1 - math.log(0.4))
     assert v.item() == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("believe", BELIEVES)
-def test_equal_teachers_are_believed_equally(believe: str) -> None:
-    weights = UniKd(believe=believe).teacher_weights(log([P[0]] * 4), LABEL)
+@pytest.mark.parametrize("teacher_weighting", BELIEVES)
+def test_equal_teachers_are_believed_equally(teacher_weighting: str) -> None:
+    weights = UniKd(teacher_weighting=teacher_weighting).teacher_weights(log([P[0]] * 4), LABEL)
     assert_close(weights, torch.full((4, 1), 0.25, dtype=torch.float64))
 
 
@@ -136,18 +138,22 @@ def test_images_on_which_all_teachers_agree_get_no_weight_from_dividing_by_their
     assert_close(u, torch.zeros_like(u), atol=0.01, rtol=0)
 
 
-@pytest.mark.parametrize("believe", ["probability", "others_losses"])
-def test_teacher_that_is_wrong_with_certainty_is_not_believed(believe: str) -> None:
+@pytest.mark.parametrize("teacher_weighting", ["probability", "others_losses"])
+def test_teacher_that_is_wrong_with_certainty_is_not_believed(teacher_weighting: str) -> None:
     t = torch.tensor([[[0.0, 500, 0]], [[1, 0, 0]]], dtype=torch.float64)
-    assert_close(UniKd(believe=believe).teacher_weights(t, LABEL), hand([[0.0], [1.0]]), atol=1e-12, rtol=0)
+    assert_close(
+        UniKd(teacher_weighting=teacher_weighting).teacher_weights(t, LABEL), hand([[0.0], [1.0]]), atol=1e-12, rtol=0
+    )
 
 
-@pytest.mark.parametrize("believe", BELIEVES)
-@pytest.mark.parametrize("correctness", ["probability", "inverse_loss"])
-def test_teachers_that_are_all_wrong_with_certainty_give_a_finite_loss(believe: str, correctness: str) -> None:
+@pytest.mark.parametrize("teacher_weighting", BELIEVES)
+@pytest.mark.parametrize("sample_weighting", ["probability", "inverse_loss"])
+def test_teachers_that_are_all_wrong_with_certainty_give_a_finite_loss(
+    teacher_weighting: str, sample_weighting: str
+) -> None:
     t = torch.tensor([[[0.0, 500, 0]], [[0, 0, 900]]])
     s = torch.zeros(1, 1, 3, requires_grad=True)
-    loss = UniKd(believe=believe, correctness=correctness)(s, t, LABEL, s)
+    loss = UniKd(teacher_weighting=teacher_weighting, sample_weighting=sample_weighting)(s, t, LABEL, s)
     loss.backward()
     assert loss.isfinite()
     assert s.grad.isfinite().all()
@@ -155,7 +161,7 @@ def test_teachers_that_are_all_wrong_with_certainty_give_a_finite_loss(believe: 
 
 def test_wrong_teacher_s_weight_by_inverse_loss_is_that_of_its_loss() -> None:
     t = torch.tensor([[[0.0, 99, -999]], [[99, 0, -999]]], dtype=torch.float64)
-    weights = UniKd(believe="inverse_loss").teacher_weights(t, LABEL)
+    weights = UniKd(teacher_weighting="inverse_loss").teacher_weights(t, LABEL)
     assert_close(weights[:, 0], hand([0.01, 1.0]) / 1.01)
 
 
@@ -203,10 +209,10 @@ def mixture(weights: list[float], rows: list[list[float]]) -> list[float]:
     return [sum(w * p for w, p in zip(weights, column, strict=True)) for column in zip(*rows, strict=True)]
 
 
-def belief(losses: list[float], believe: str) -> list[float]:
-    if believe == "probability":
+def belief(losses: list[float], teacher_weighting: str) -> list[float]:
+    if teacher_weighting == "probability":
         raw = [math.exp(-loss) for loss in losses]
-    elif believe == "inverse_loss":
+    elif teacher_weighting == "inverse_loss":
         raw = [1 / (1 + loss) for loss in losses]
     else:
         raw = [1 - math.exp(loss) / sum(map(math.exp, losses)) for loss in losses]
@@ -225,11 +231,13 @@ def apart(p: list[list[float]], disagreement: str) -> float:
     }[disagreement]
 
 
-@pytest.mark.parametrize("believe", BELIEVES)
-@pytest.mark.parametrize("correctness", ["probability", "inverse_loss"])
+@pytest.mark.parametrize("teacher_weighting", BELIEVES)
+@pytest.mark.parametrize("sample_weighting", ["probability", "inverse_loss"])
 @pytest.mark.parametrize("disagreement", DISAGREEMENTS)
 @pytest.mark.parametrize("normalize", [False, True])
-def test_loss_is_the_loop_over_images(believe: str, correctness: str, disagreement: str, normalize: bool) -> None:
+def test_loss_is_the_loop_over_images(
+    teacher_weighting: str, sample_weighting: str, disagreement: str, normalize: bool
+) -> None:
     generator = torch.Generator().manual_seed(0)
     s, t = (2 * torch.randn(n, 6, 4, generator=generator, dtype=torch.float64) for n in (2, 3))
     labels, temperature = [0, -1, 3, -1, 2, -1], 2.5
@@ -237,14 +245,14 @@ def test_loss_is_the_loop_over_images(believe: str, correctness: str, disagreeme
     for b, label in enumerate(labels):
         rows = t[:, b].tolist()
         p, tempered = [softmax(row) for row in rows], [softmax(row, temperature) for row in rows]
-        targets = [1 / 3] * 3 if label < 0 else belief([-math.log(row[label]) for row in p], believe)
+        targets = [1 / 3] * 3 if label < 0 else belief([-math.log(row[label]) for row in p], teacher_weighting)
         divergence = sum(kl(mixture(targets, tempered), softmax(s[k, b].tolist(), temperature)) for k in range(2)) / 2
         if label < 0:
             us.append(apart(p, disagreement))
             off.append(temperature**2 * divergence)
         else:
             right = mixture(targets, p)[label]
-            on.append((right if correctness == "probability" else 1 / (1 - math.log(right))) * divergence)
+            on.append((right if sample_weighting == "probability" else 1 / (1 - math.log(right))) * divergence)
             task.append(-sum(math.log(softmax(s[k, b].tolist())[label]) for k in range(2)) / 2)
     us = [u / (sum(us) / 3) for u in us] if normalize else us
     expected = sum(task) / 3 + 0.5 * temperature**2 * sum(on) / 3
@@ -253,8 +261,8 @@ def test_loss_is_the_loop_over_images(believe: str, correctness: str, disagreeme
         temperature=temperature,
         labeled_weight=0.5,
         unlabeled_weight=2.0,
-        believe=believe,
-        correctness=correctness,
+        teacher_weighting=teacher_weighting,
+        sample_weighting=sample_weighting,
         disagreement=disagreement,
         normalize=normalize,
     )
@@ -264,16 +272,16 @@ def test_loss_is_the_loop_over_images(believe: str, correctness: str, disagreeme
 RULED_OUT = torch.tensor([[[0.0, -torch.inf, 1]], [[2.0, -torch.inf, 0]], [[1.0, -torch.inf, 0]]])
 
 
-@pytest.mark.parametrize("believe", ["probability", "inverse_loss", "others_losses"])
-def test_teachers_that_all_rule_the_label_out_count_alike(believe: str) -> None:
-    weights = UniKd(believe=believe).teacher_weights(RULED_OUT, torch.tensor([1]))
+@pytest.mark.parametrize("teacher_weighting", ["probability", "inverse_loss", "others_losses"])
+def test_teachers_that_all_rule_the_label_out_count_alike(teacher_weighting: str) -> None:
+    weights = UniKd(teacher_weighting=teacher_weighting).teacher_weights(RULED_OUT, torch.tensor([1]))
     assert_close(weights, torch.full((3, 1), 1 / 3))
 
 
-@pytest.mark.parametrize("believe", ["probability", "inverse_loss", "others_losses"])
-def test_a_teacher_that_rules_the_label_out_is_not_believed_beside_one_that_does_not(believe: str) -> None:
+@pytest.mark.parametrize("teacher_weighting", ["probability", "inverse_loss", "others_losses"])
+def test_a_teacher_that_rules_the_label_out_is_not_believed_beside_one_that_does_not(teacher_weighting: str) -> None:
     teachers = torch.tensor([[[0.0, 0, 0]], [[0.0, -torch.inf, 0]]])
-    weights = UniKd(believe=believe).teacher_weights(teachers, torch.tensor([1]))
+    weights = UniKd(teacher_weighting=teacher_weighting).teacher_weights(teachers, torch.tensor([1]))
     assert_close(weights, torch.tensor([[1.0], [0.0]]), atol=1e-6, rtol=0)
 
 
@@ -286,15 +294,17 @@ def test_a_class_that_all_teachers_rule_out_adds_nothing_to_their_disagreement(d
 
 
 @pytest.mark.parametrize("label", [0, 1, -1])
-@pytest.mark.parametrize("believe", ["probability", "inverse_loss", "others_losses"])
+@pytest.mark.parametrize("teacher_weighting", ["probability", "inverse_loss", "others_losses"])
 @pytest.mark.parametrize("disagreement", ["jensen_shannon", "pairwise_kl"])
 def test_loss_and_gradient_are_finite_where_teachers_rule_classes_out(
-    label: int, believe: str, disagreement: str
+    label: int, teacher_weighting: str, disagreement: str
 ) -> None:
     some = torch.tensor([[[0.0, 0, -torch.inf]], [[-torch.inf, 0.0, 1]], [[0.0, -torch.inf, 0]]])
     for teachers in (RULED_OUT, some):
         student = torch.zeros(1, 1, 3, requires_grad=True)
-        loss = UniKd(believe=believe, disagreement=disagreement)(student, teachers, torch.tensor([label]), student)
+        loss = UniKd(teacher_weighting=teacher_weighting, disagreement=disagreement)(
+            student, teachers, torch.tensor([label]), student
+        )
         loss.backward()
         assert bool(loss.isfinite())
         assert bool(student.grad.isfinite().all())

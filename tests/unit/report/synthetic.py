@@ -19,7 +19,7 @@ from ensdistill_tune.study.study_config import Study
 
 SEARCH: dict[str, Any] = {
     "perturbation.step_size": {"log_uniform": [0.002, 0.2]},
-    "transfer.temperature": {"uniform": [1, 10]},
+    "loss.temperature": {"uniform": [1, 10]},
     "student.subnetworks": {"integer": [2, 8]},
     "averaging.kind": {"choice": ["none", "ema"]},
     "averaging.decay": {"uniform": [0.8, 0.99], "when": {"averaging.kind": "ema"}},
@@ -48,7 +48,7 @@ def planted(sampled: dict[str, Any], chance: np.random.Generator, noise: float =
     """The final NLL of these settings."""
     from_best = math.log10(sampled["perturbation.step_size"] / 0.02)
     average = 0.03 * (sampled["averaging.kind"] == "none")
-    return 0.1 + 0.1 * from_best**2 + average + 0.002 * sampled["transfer.temperature"] + noise * chance.normal()
+    return 0.1 + 0.1 * from_best**2 + average + 0.002 * sampled["loss.temperature"] + noise * chance.normal()
 
 
 def facts(

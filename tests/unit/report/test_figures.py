@@ -250,7 +250,7 @@ def test_without_confirmation_portraits_and_costs_their_figures_are_left_out() -
 
 
 def test_a_study_whose_first_trials_have_just_begun_is_no_fault() -> None:
-    begun = [TrialRecord(1, "kd", {}, ""), TrialRecord(2, None, {"transfer.temperature": 2.0}, "")]
+    begun = [TrialRecord(1, "kd", {}, ""), TrialRecord(2, None, {"loss.temperature": 2.0}, "")]
     young = Facts("young", facts(1).study, {}, begun)
     assert keys(young) == set()
     begun[1].epochs = reports([2.0, 1.5])
@@ -283,10 +283,10 @@ def test_a_second_objective_takes_the_place_of_the_cost() -> None:
 
 
 def test_students_of_a_population_begin_where_their_parents_were_and_stand_where_they_ended() -> None:
-    search = {name: SEARCH[name] for name in ("perturbation.step_size", "transfer.temperature", "averaging.kind")}
+    search = {name: SEARCH[name] for name in ("perturbation.step_size", "loss.temperature", "averaging.kind")}
     whole = facts(20, search=search, scheduler={"kind": "pbt", "interval_epochs": 10})
     parent = next(trial for trial in whole.searched if trial.state == "finished")
-    changes = [{"after": 10, "settings": {"transfer.temperature": 9.1}}]
+    changes = [{"after": 10, "settings": {"loss.temperature": 9.1}}]
     child = replace(parent, number=99, parent=parent.number, epochs=parent.epochs[10:], changes=changes)
     more = replace(whole, trials=[*whole.trials, child])
     assert {"curves", "parallel"} <= keys(more)

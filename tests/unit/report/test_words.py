@@ -35,7 +35,7 @@ IDLE = Importance("student.subnetworks", 0.02, 0.0, 0.05, 0.1)
 
 def candidate(number: int, values: Sequence[float], baseline: str | None = None) -> Candidate:
     """A trial that ran again with one seed for each of these final NLLs."""
-    trial = TrialRecord(number, baseline, {"transfer.temperature": 2.0}, "x", "finished", reports([values[0]]))
+    trial = TrialRecord(number, baseline, {"loss.temperature": 2.0}, "x", "finished", reports([values[0]]))
     repeats = [
         replace(trial, number=number * 100 + seed, confirms=number, seed=seed, epochs=reports([1.0, value]))
         for seed, value in enumerate(values, 1)
@@ -248,10 +248,10 @@ def test_more_seeds_are_advised_for_a_difference_that_may_be_chance() -> None:
 
 
 def test_settings_at_the_end_of_their_axis_are_to_be_searched_beyond() -> None:
-    best = [replace(t, sampled={**t.sampled, "transfer.temperature": 9.8}) for t in KNOWN.order if t.searched]
+    best = [replace(t, sampled={**t.sampled, "loss.temperature": 9.8}) for t in KNOWN.order if t.searched]
     crowded = replace(KNOWN, trials=best)
-    assert any("upper end of `transfer.temperature` (10)" in said for said in advice.ends(crowded, []))
-    spread = [replace(t, sampled={**t.sampled, "transfer.temperature": 3.0 + n % 5}) for n, t in enumerate(KNOWN.order)]
+    assert any("upper end of `loss.temperature` (10)" in said for said in advice.ends(crowded, []))
+    spread = [replace(t, sampled={**t.sampled, "loss.temperature": 3.0 + n % 5}) for n, t in enumerate(KNOWN.order)]
     assert not any("temperature" in said for said in advice.ends(replace(KNOWN, trials=spread), []))
 
 
@@ -262,7 +262,7 @@ def test_settings_at_the_end_of_their_axis_are_to_be_searched_beyond() -> None:
         ("averaging.start", {"uniform": [0.0, 0.8]}, 0.01, False),  # a share of the training is never negative
         ("student.subnetworks", {"integer": [1, 8]}, 8, True),
         ("student.subnetworks", {"integer": [1, 8]}, 1, False),
-        ("transfer.temperature", {"log_uniform": [1, 100]}, 99.0, False),
+        ("loss.temperature", {"log_uniform": [1, 100]}, 99.0, False),
     ],
 )
 def test_nobody_is_sent_beyond_what_a_setting_can_be(name: str, axis: Any, crowd: float, advised: bool) -> None:

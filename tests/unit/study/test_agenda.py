@@ -35,7 +35,7 @@ SPACE: dict[str, Any] = {
     "preset": "latentbe",
     "config": {"training": {"epochs": EPOCHS}},
     "search": {
-        "transfer.temperature": {"log_uniform": [1, 10]},
+        "loss.temperature": {"log_uniform": [1, 10]},
         "averaging.kind": {"choice": ["none", "ema"]},
         "averaging.decay": {"uniform": [0.5, 0.9], "when": {"averaging.kind": "ema"}},
     },

@@ -21,12 +21,12 @@ from ensdistill_tune.search.hyperparameter import Axis
 from ensdistill_tune.study.study_config import Resources, Study
 
 SETTINGS: dict[str, Any] = {
-    "data": {"train": 40, "validation": 60},
+    "data": {"train_size": 40, "val_size": 60},
     "model": {"width": 4, "blocks": 2},
     "teachers": {"count": 2, "model": {"width": 2, "blocks": 1}, "training": {"batch_size": 20}},
     "training": {"epochs": 2, "batch_size": 10},
 }
-TEMPERATURE = {"transfer.temperature": Axis(uniform=[1, 4])}
+TEMPERATURE = {"loss.temperature": Axis(uniform=[1, 4])}
 
 
 def study_of(preset: str = "kd", search: dict[str, Axis] = TEMPERATURE, **more: Any) -> Study:
@@ -89,7 +89,7 @@ def test_a_trial_asks_the_teachers_nothing_and_has_the_numbers_of_one_that_does(
 PERTURBED = {"perturbation.step_size": Axis(uniform=[0.01, 0.1])}
 KIND = {"perturbation.kind": Axis(choice=["ods", "none"])}
 FLIP = {"training.augmentation.flip": Axis(choice=[True, False])}
-UNLABELED = {"training.unlabeled": Axis(choice=[0, 5])}
+UNLABELED = {"training.unlabeled_batch_size": Axis(choice=[0, 5])}
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ MODELS = [{"kind": "convnet"}, {"kind": "resnet", "depth": 8}, {"kind": "resnet"
 BLOCKS: dict[str, list[Any]] = {
     "model": MODELS,
     "perturbation": [{"kind": "none"}, {"kind": "gaussian", "step_size": 0.123456}],
-    "transfer": [{"kind": "averaged", "alpha": 0.5}, {"kind": "averaged", "temperature": 2.0}],
+    "loss": [{"kind": "averaged", "alpha": 0.5}, {"kind": "averaged", "temperature": 2.0}],
 }
 
 
@@ -52,7 +52,7 @@ def test_a_value_has_a_short_text(value: Any, text: str) -> None:
 
 
 def test_a_setting_has_a_short_name() -> None:
-    names = ("model", "transfer.alpha", "averaging.kind", "kind", "student.layers.kind")
+    names = ("model", "loss.alpha", "averaging.kind", "kind", "student.layers.kind")
     assert [short_name(name) for name in names] == ["model", "alpha", "averaging", "kind", "layers"]
 
 

@@ -59,14 +59,13 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     ),
     (
         "told apart by what is not searched",
-        SEARCH + "scheduler: {within: [transfer.temprature], kind: asha}\n",
-        ", line 2: scheduler.within.0: transfer.temprature is not searched",
+        SEARCH + "scheduler: {within: [loss.temprature], kind: asha}\n",
+        ", line 2: scheduler.within.0: loss.temprature is not searched",
     ),
     (
         "told apart by a range",
-        "search: {transfer.temperature: {uniform: [1, 2]}}\nscheduler: {within: [transfer.temperature], kind: asha}\n",
-        ", line 2: scheduler.within.0: transfer.temperature has no two trials alike; "
-        "name axes whose values can be listed",
+        "search: {loss.temperature: {uniform: [1, 2]}}\nscheduler: {within: [loss.temperature], kind: asha}\n",
+        ", line 2: scheduler.within.0: loss.temperature has no two trials alike; name axes whose values can be listed",
     ),
     (
         "tolerance of one",
@@ -75,8 +74,8 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     ),
     (
         "grid of a range",
-        axis("training.lr: {log_uniform: [0.01, 0.1]}\nsearcher: {kind: grid}"),
-        ", line 3: search.training.lr: searcher grid needs values that can be listed, not log_uniform; list them",
+        axis("training.optimizer.lr: {log_uniform: [0.01, 0.1]}\nsearcher: {kind: grid}"),
+        ", line 3: search.training.optimizer.lr: searcher grid needs values that can be listed, not log_uniform; list them",
     ),
     (
         "first of no axis",
@@ -133,7 +132,7 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     ("two documents", SEARCH + "---\n" + SEARCH, ", line 2: a second document begins here; a file holds one"),
     (
         "axis written twice",
-        axis("seed: {choice: [1]}\n  training.lr: {choice: [0.1]}\n  seed: {choice: [2]}"),
+        axis("seed: {choice: [1]}\n  training.optimizer.lr: {choice: [0.1]}\n  seed: {choice: [2]}"),
         ", line 5: seed is written twice (line 3 has it already)",
     ),
     (
@@ -175,18 +174,18 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     ),
     (
         "setting in the wrong section",
-        SEARCH + "config:\n  transfer: {step_size: 0.1}\n",
-        ", line 3: config.transfer.step_size: no such setting of one_to_one (did you mean perturbation.step_size?)",
+        SEARCH + "config:\n  loss: {step_size: 0.1}\n",
+        ", line 3: config.loss.step_size: no such setting of one_to_one (did you mean perturbation.step_size?)",
     ),
     (
         "unknown axis",
-        axis("transfer.temprature: {uniform: [1, 2]}"),
-        ", line 3: search.transfer.temprature: no such setting (did you mean transfer.temperature?)",
+        axis("loss.temprature: {uniform: [1, 2]}"),
+        ", line 3: search.loss.temprature: no such setting (did you mean loss.temperature?)",
     ),
     (
         "axis without its section",
         axis("temperature: {uniform: [1, 2]}"),
-        ", line 3: search.temperature: no such setting (did you mean transfer.temperature?)",
+        ", line 3: search.temperature: no such setting (did you mean loss.temperature?)",
     ),
     (
         "axis below a number",
@@ -195,8 +194,8 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     ),
     (
         "unknown way",
-        axis("transfer.temperature: {unifrom: [1, 2]}"),
-        ", line 3: search.transfer.temperature.unifrom: no such setting (did you mean uniform?)",
+        axis("loss.temperature: {unifrom: [1, 2]}"),
+        ", line 3: search.loss.temperature.unifrom: no such setting (did you mean uniform?)",
     ),
     # --- nothing, or the wrong kind of thing
     ("no search", "preset: kd\n", ": search: must be given"),
@@ -222,8 +221,8 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     ("choice that is no list", axis("seed: {choice: 3}"), ", line 3: search.seed.choice: must be a list, not 3"),
     (
         "range of one number",
-        axis("training.lr:\n    uniform: [0.1]"),
-        ", line 4: search.training.lr.uniform: must have at least 2 values, not [0.1]",
+        axis("training.optimizer.lr:\n    uniform: [0.1]"),
+        ", line 4: search.training.optimizer.lr.uniform: must have at least 2 values, not [0.1]",
     ),
     (
         "range of three numbers",
@@ -232,13 +231,13 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     ),
     (
         "range with a word",
-        axis("training.lr: {uniform: [0.1, high]}"),
-        ", line 3: search.training.lr.uniform.1: must be a number, not 'high'",
+        axis("training.optimizer.lr: {uniform: [0.1, high]}"),
+        ", line 3: search.training.optimizer.lr.uniform.1: must be a number, not 'high'",
     ),
     (
         "range without end",
-        axis("training.lr: {uniform: [0.1, .inf]}"),
-        ", line 3: search.training.lr.uniform.1: must be a finite number, not inf",
+        axis("training.optimizer.lr: {uniform: [0.1, .inf]}"),
+        ", line 3: search.training.optimizer.lr.uniform.1: must be a finite number, not inf",
     ),
     (
         "whole numbers with a fraction",
@@ -266,8 +265,8 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     # --- values of axes
     (
         "range upside down",
-        axis("transfer.temperature: {uniform: [4, 1]}"),
-        ", line 3: search.transfer.temperature: uniform: the first number must be below the second, not [4.0, 1.0]",
+        axis("loss.temperature: {uniform: [4, 1]}"),
+        ", line 3: search.loss.temperature: uniform: the first number must be below the second, not [4.0, 1.0]",
     ),
     (
         "range of nothing",
@@ -276,18 +275,18 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     ),
     (
         "logarithm of zero",
-        axis("transfer.temperature: {log_uniform: [0, 1]}"),
-        ", line 3: search.transfer.temperature: log_uniform: both numbers must be above 0, not [0.0, 1.0]",
+        axis("loss.temperature: {log_uniform: [0, 1]}"),
+        ", line 3: search.loss.temperature: log_uniform: both numbers must be above 0, not [0.0, 1.0]",
     ),
     (
         "low end out of range",
-        axis("transfer.temperature: {uniform: [0.01, 4]}"),
-        ", line 3: search.transfer.temperature: must be greater than or equal to 0.05, not 0.01",
+        axis("loss.temperature: {uniform: [0.01, 4]}"),
+        ", line 3: search.loss.temperature: must be greater than or equal to 0.05, not 0.01",
     ),
     (
         "high end out of range",
-        axis("training.momentum: {uniform: [0.5, 1]}"),
-        ", line 3: search.training.momentum: must be less than 1, not 1.0",
+        axis("training.optimizer.momentum: {uniform: [0.5, 1]}"),
+        ", line 3: search.training.optimizer.momentum: must be less than 1, not 1.0",
     ),
     (
         "choice of the wrong type",
@@ -296,8 +295,8 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     ),
     (
         "choice beside a truth value",
-        axis("training.nesterov: {choice: [true, nope]}"),
-        ", line 3: search.training.nesterov: must be true or false, not 'nope'",
+        axis("training.optimizer.nesterov: {choice: [true, nope]}"),
+        ", line 3: search.training.optimizer.nesterov: must be true or false, not 'nope'",
     ),
     (
         "choice of an unknown kind",
@@ -314,10 +313,10 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
         "pair of values that cannot be together",
         axis(
             "student.merge: {choice: [product_of_means, mean_of_probabilities]}\n"
-            "  student.merge_at: {choice: [1.0, 0.5]}"
+            "  student.merge_after: {choice: [1.0, 0.5]}"
         ),
-        ", line 3: search.student.merge = 'mean_of_probabilities' with search.student.merge_at = 0.5: student: "
-        "merge_at: mean_of_probabilities merges no weights; set merge_at to 1 or another merge",
+        ", line 3: search.student.merge = 'mean_of_probabilities' with search.student.merge_after = 0.5: student: "
+        "merge_after: mean_of_probabilities merges no weights; set merge_after to 1 or another merge",
     ),
     (
         "searched data",
@@ -352,13 +351,13 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     ),
     (
         "condition on what is not searched",
-        axis("seed:\n    choice: [1]\n    when:\n      training.lr: 0.1"),
-        ", line 6: search.seed.when.training.lr: not a searched setting; drop the condition",
+        axis("seed:\n    choice: [1]\n    when:\n      training.optimizer.lr: 0.1"),
+        ", line 6: search.seed.when.training.optimizer.lr: not a searched setting; drop the condition",
     ),
     (
         "condition on a range",
-        axis("training.lr: {uniform: [0.1, 0.2]}\n  seed: {choice: [1], when: {training.lr: 0.1}}"),
-        ", line 4: search.seed.when.training.lr: a condition needs another axis of single values; training.lr is "
+        axis("training.optimizer.lr: {uniform: [0.1, 0.2]}\n  seed: {choice: [1], when: {training.optimizer.lr: 0.1}}"),
+        ", line 4: search.seed.when.training.optimizer.lr: a condition needs another axis of single values; training.optimizer.lr is "
         "uniform [0.1, 0.2]",
     ),
     (
@@ -384,10 +383,10 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     (
         "conditions in a circle",
         axis(
-            "training.lr: {choice: [0.1], when: {training.momentum: 0.5}}\n"
-            "  training.momentum: {choice: [0.5], when: {training.lr: 0.1}}"
+            "training.optimizer.lr: {choice: [0.1], when: {training.optimizer.momentum: 0.5}}\n"
+            "  training.optimizer.momentum: {choice: [0.5], when: {training.optimizer.lr: 0.1}}"
         ),
-        ", line 3: search.training.lr.when: training.lr, training.momentum wait for each other; drop one of the "
+        ", line 3: search.training.optimizer.lr.when: training.optimizer.lr, training.optimizer.momentum wait for each other; drop one of the "
         "conditions",
     ),
     (
@@ -425,13 +424,13 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     ),
     (
         "setting given twice",
-        SEARCH + "config:\n  training.lr: 0.1\n  training: {lr: 0.2}\n",
-        ", line 3: config.training.lr: set twice",
+        SEARCH + "config:\n  training.optimizer.lr: 0.1\n  training: {optimizer: {lr: 0.2}}\n",
+        ", line 3: config.training.optimizer.lr: set twice",
     ),
     (
         "fixed value out of range",
-        SEARCH + "config: {training.lr: 0}\n",
-        ", line 2: config.training.lr: must be greater than 0, not 0",
+        SEARCH + "config: {training.optimizer.lr: 0}\n",
+        ", line 2: config.training.optimizer.lr: must be greater than 0, not 0",
     ),
     (
         "more images a step than there are",
@@ -539,10 +538,10 @@ presett: kd
 preset: kd
 config:
   training: {epoch: 3}
-  transfer: {alpha: 2}
+  loss: {alpha: 2}
 search:
-  transfer.temperature: {log_uniform: [0, 10]}
-  transfer.alhpa: {uniform: [0, 1]}
+  loss.temperature: {log_uniform: [0, 10]}
+  loss.alhpa: {uniform: [0, 1]}
   student.kind: {choice: [single, branches]}
   student.subnetworks: {integer: [5, 2], when: {student.kind: branches}}
   student.branch_at: {choice: [last_stage], when: {student.kind: batch_ensemble}}
@@ -571,9 +570,9 @@ trial: {cpu: -1, gpus: 2}
 TOLD = """\
 1: presett: no such setting (did you mean preset?)
 4: config.training.epoch: no such setting (did you mean epochs?)
-5: config.transfer.alpha: must be less than or equal to 1, not 2
-7: search.transfer.temperature: log_uniform: both numbers must be above 0, not [0.0, 10.0]
-8: search.transfer.alhpa: no such setting (did you mean transfer.alpha?)
+5: config.loss.alpha: must be less than or equal to 1, not 2
+7: search.loss.temperature: log_uniform: both numbers must be above 0, not [0.0, 10.0]
+8: search.loss.alhpa: no such setting (did you mean loss.alpha?)
 10: search.student.subnetworks: integer: the first number must be below the second, not [5, 2]
 11: search.student.branch_at.when.student.kind: 'batch_ensemble' can never occur; \
 student.kind is choice ['single', 'branches']
@@ -632,14 +631,14 @@ def test_each_circle_of_conditions_is_told_once_and_what_merely_hangs_on_it_is_n
     file = tmp_path / "space.yaml"
     file.write_text(
         "search:\n"
-        "  training.momentum: {choice: [0.5], when: {seed: 1}}\n"
+        "  training.optimizer.momentum: {choice: [0.5], when: {seed: 1}}\n"
         "  seed: {choice: [1], when: {model.depth: 8}}\n"
         "  model.depth: {choice: [8], when: {seed: 1}}\n"
-        "  training.lr: {choice: [0.1], when: {training.lr: 0.1}}\n"
+        "  training.optimizer.lr: {choice: [0.1], when: {training.optimizer.lr: 0.1}}\n"
     )
     assert refused(file) == [
         "FILE, line 3: search.seed.when: seed, model.depth wait for each other; drop one of the conditions",
-        "FILE, line 5: search.training.lr.when: training.lr waits for itself; drop it",
+        "FILE, line 5: search.training.optimizer.lr.when: training.optimizer.lr waits for itself; drop it",
     ]
 
 
@@ -662,7 +661,7 @@ def test_each_circle_of_conditions_is_told_once_and_what_merely_hangs_on_it_is_n
                 "set count to 1 or more, or name files"
             ],
         ),
-        (["budget.trials"], ["--set budget.trials: write it as name=value, for example transfer.temperature=2"]),
+        (["budget.trials"], ["--set budget.trials: write it as name=value, for example loss.temperature=2"]),
         (["seed=[1"], ["--set seed, line 1: the bracket of line 1 is not closed by ]"]),
         (["budget.trials=1", "budget={trials: 2}"], ["--set budget.trials: set twice"]),
         (

@@ -24,8 +24,8 @@ from tests.commands import call, process
 SMALL = [
     word
     for setting in (
-        "data.train=40",
-        "data.validation=60",
+        "data.train_size=40",
+        "data.val_size=60",
         "model.width=2",
         "teachers.model.width=2",
         "teachers.count=2",
@@ -110,12 +110,12 @@ def test_help_shows_every_setting_with_its_sentence_default_and_range() -> None:
     ("words", "expected"),
     [
         (
-            ["kd", "--set", "transfer.temprature=2"],
-            "transfer.temprature: no such setting of averaged (did you mean temperature?)",
+            ["kd", "--set", "loss.temprature=2"],
+            "loss.temprature: no such setting of averaged (did you mean temperature?)",
         ),
         (
-            ["kd", "--set", "transfer.temperature=0"],
-            "transfer.temperature: must be greater than or equal to 0.05, not 0",
+            ["kd", "--set", "loss.temperature=0"],
+            "loss.temperature: must be greater than or equal to 0.05, not 0",
         ),
         (
             ["latentbe", "--set", "student.subnetworks=0"],
@@ -126,8 +126,8 @@ def test_help_shows_every_setting_with_its_sentence_default_and_range() -> None:
             "perturbation.step_size: must be greater than or equal to 0, not -0.1",
         ),
         (["kd", "--set", "training.epochs=ten"], "training.epochs: must be a whole number, not 'ten'"),
-        (["kd", "--set", "training.nesterov=1"], "training.nesterov: must be true or false, not 1"),
-        (["kd", "--set", "training.lr=.nan"], "training.lr: must be a finite number"),
+        (["kd", "--set", "training.optimizer.nesterov=1"], "training.optimizer.nesterov: must be true or false, not 1"),
+        (["kd", "--set", "training.optimizer.lr=.nan"], "training.optimizer.lr: must be a finite number"),
         (["kd", "--set", "student.kind=batch_ensmble"], "did you mean batch_ensemble?"),
         (["kd", "--set", "epochs"], "write it as name=value"),
         (["latentbe", "--set", "teachers.count=1"], "tdiv_sdiv needs two teachers that can disagree"),
@@ -135,7 +135,7 @@ def test_help_shows_every_setting_with_its_sentence_default_and_range() -> None:
         (["nowhere.yaml"], "nowhere.yaml: No such file or directory"),
         (["kd", "--set", "data={kind: image_folder, path: /nowhere/at/all}"], "/nowhere/at/all does not exist"),
         (
-            ["kd", "--set", "data.train=5000"],
+            ["kd", "--set", "data.train_size=5000"],
             "data.train: 5000 images do not fit; 397 of 1797 labeled images are left",
         ),
         (["kd", "--set", "training.batch_size=500"], "training.batch_size: 500 is more than the 150 training images"),
@@ -178,7 +178,9 @@ def test_a_bad_yaml_file_gets_one_line(text: str, expected: str, tmp_path: Path)
 
 
 def test_each_fault_has_a_line_of_its_own(tmp_path: Path) -> None:
-    done = call("ensdistill", "distill", "kd", "--set", "training.lr=0", "--set", "seed=-1", "--set", "modell=1")
+    done = call(
+        "ensdistill", "distill", "kd", "--set", "training.optimizer.lr=0", "--set", "seed=-1", "--set", "modell=1"
+    )
     assert done.code == 2
     assert len(done.err.strip().splitlines()) == 3
 
@@ -224,7 +226,7 @@ def test_a_student_is_not_evaluated_on_other_images_than_it_was_made_with(tmp_pa
         Image.fromarray(pixels).save(folder / f"{n:02d}.png")
     file = tmp_path / "own.yaml"
     file.write_text(
-        f"data: {{kind: image_folder, path: {tmp_path / 'images'}, size: 8, train: 20, validation: 8, test: 8}}\n"
+        f"data: {{kind: image_folder, path: {tmp_path / 'images'}, size: 8, train_size: 20, val_size: 8, test_size: 8}}\n"
         "model: {width: 2}\ntraining: {epochs: 1, batch_size: 10}\n"
         "teachers: {count: 2, model: {width: 2}, training: {epochs: 1, batch_size: 10}}\n"
     )
@@ -341,7 +343,7 @@ def test_evaluation_compares_with_the_teachers_corruptions_and_another_data_set(
     arrays = {"images": generator.integers(0, 256, (80, 16, 16, 3), dtype=np.uint8), "labels": np.arange(80) % 2}
     np.savez(tmp_path / "noise.npz", **arrays)
     other = tmp_path / "other.yaml"
-    other.write_text(f"data: {{kind: npz, path: {tmp_path}/noise.npz, train: 10, validation: 40, test: 20}}\n")
+    other.write_text(f"data: {{kind: npz, path: {tmp_path}/noise.npz, train_size: 10, val_size: 40, test_size: 20}}\n")
     words = ("evaluate", studies / "run" / "config.yaml", "--studies", studies, "--corruptions", "--ood", other)
     done = call("ensdistill", *words, "--json", "--split", "test")
     assert done.code == 0, done.err
@@ -368,7 +370,7 @@ def test_evaluation_on_test_images_that_are_not_there_says_so(tmp_path: Path) ->
     small = [
         word for s in ("training.epochs=1", "teachers.training.epochs=1", "teachers.count=1") for word in ("--set", s)
     ]
-    sizes = "train: 40, validation: 20, test: 0"
+    sizes = "train: 40, val_size: 20, test_size: 0"
     (tmp_path / "few.yaml").write_text(f"data: {{kind: npz, path: {tmp_path}/few.npz, {sizes}}}\n")
     words = (tmp_path / "few.yaml", *small, "--studies", tmp_path / "studies")
     assert call("ensdistill", "distill", *words).code == 0
@@ -383,7 +385,7 @@ def test_a_teacher_file_that_changed_is_noticed(tmp_path: Path) -> None:
 
     file = f"{{path: {tmp_path}/teacher.pt, model: {{kind: convnet, width: 2}}}}"
     (tmp_path / "mine.yaml").write_text(
-        f"data: {{train: 40, validation: 60}}\ntraining: {{epochs: 1}}\nteachers: {{count: 0, files: [{file}]}}\n"
+        f"data: {{train_size: 40, val_size: 60}}\ntraining: {{epochs: 1}}\nteachers: {{count: 0, files: [{file}]}}\n"
     )
     words = (tmp_path / "mine.yaml", "--studies", tmp_path / "studies")
     write_teacher(0)

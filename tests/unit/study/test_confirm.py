@@ -32,7 +32,7 @@ SEARCHED = [
 
 
 def study(best: int, seeds: int = 5, **more: Any) -> Study:
-    search = {"transfer.temperature": {"uniform": [1, 2]}}
+    search = {"loss.temperature": {"uniform": [1, 2]}}
     return Study.model_validate({"search": search, "confirm": {"best": best, "seeds": seeds}, **more})
 
 

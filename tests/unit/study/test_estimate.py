@@ -23,7 +23,7 @@ from tests.commands import call
 from tests.tiny import TINY
 
 SMALL = {
-    "data": {"train": 40, "validation": 30},
+    "data": {"train_size": 40, "val_size": 30},
     "model": {"width": 2},
     "teachers": {"count": 3, "model": {"width": 2}, "training": {"epochs": 5, "batch_size": 10}},
     "training": {"epochs": 7, "batch_size": 10},

@@ -118,7 +118,7 @@ def test_numbers_that_json_does_not_have_are_not_written(tmp_path: Path) -> None
 
 
 def test_a_row_of_a_trial_gives_its_name_again() -> None:
-    change = {"after": 3, "settings": {"training.lr": 0.1}}
+    change = {"after": 3, "settings": {"training.optimizer.lr": 0.1}}
     trial = TrialRecord(
         4, None, {"seed": 3}, "hash", "finished", [{"epoch": 1.0}], confirms=2, seed=7, changes=[change]
     )

@@ -43,7 +43,7 @@ from tests.tiny import TINY, TinyStudy
 SPACE: dict[str, Any] = {
     "preset": "latentbe",
     "config": {"training": {"epochs": 10}},
-    "search": {"transfer.temperature": {"log_uniform": [1, 10]}},
+    "search": {"loss.temperature": {"log_uniform": [1, 10]}},
     "baselines": ["kd"],
     "budget": {"trials": 4},
     "confirm": {"best": 1, "seeds": 2},
@@ -55,7 +55,7 @@ def study(**more: Any) -> Study:
 
 
 def trial(number: int, epoch: int, state: State = "finished", nll: float = 0.5, **more: Any) -> TrialRecord:
-    own = {"baseline": None, "sampled": {"transfer.temperature": 2.0 + number}, "config_hash": f"h{number}"} | more
+    own = {"baseline": None, "sampled": {"loss.temperature": 2.0 + number}, "config_hash": f"h{number}"} | more
     epochs = [{"epoch": float(epoch), "epochs": 10.0, "val/nll": nll}] if epoch else []
     return TrialRecord(number, state=state, epochs=epochs, **own)
 
@@ -146,7 +146,7 @@ def test_while_it_confirms_only_repeats_are_to_come() -> None:
 
 
 def test_the_picture_of_a_study_that_runs() -> None:
-    last = trial(3, 1, "failed", error="the loss became nan in epoch 1, step 5: lower training.lr")
+    last = trial(3, 1, "failed", error="the loss became nan in epoch 1, step 5: lower training.optimizer.lr")
     assert shown(picture(ended=[last, TRIALS[1]])) == [
         "s: running, 0:00:50 so far, about 26 s left",
         "search    ━━━━━━━───── 3/5  2 finished, 1 pruned, 1 running",
@@ -225,7 +225,7 @@ def test_a_study_that_can_go_on_says_how(state: str, said: str, command: str) ->
 
 
 def started(number: int, **more: Any) -> Event:
-    return TrialStarted(trial=number, **({"sampled": {"transfer.temperature": 2.0}} | more))
+    return TrialStarted(trial=number, **({"sampled": {"loss.temperature": 2.0}} | more))
 
 
 def reported(number: int, epoch: int, nll: float = 0.5) -> Event:

@@ -198,8 +198,8 @@ def digits() -> Data:
 SETTINGS = load_config(
     "latentbe",
     [
-        "data.train=60",
-        "data.validation=100",
+        "data.train_size=60",
+        "data.val_size=100",
         "model.width=8",
         "training.epochs=2",
         "training.batch_size=10",

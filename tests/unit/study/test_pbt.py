@@ -49,7 +49,7 @@ def test_more_is_better_where_the_objective_says_so() -> None:
 def record(number: int, values: list[float], state: str, lr: float = 0.1, **more: Any) -> TrialRecord:
     first = more["changes"][-1]["after"] + 1 if "changes" in more else 1
     epochs = [{"epoch": float(n), "epochs": float(EPOCHS), "val/nll": value} for n, value in enumerate(values, first)]
-    sampled = {"transfer.temperature": 2.0, "averaging.kind": "none"}
+    sampled = {"loss.temperature": 2.0, "averaging.kind": "none"}
     return TrialRecord(number, None, sampled, "", state, epochs, **more)  # type: ignore[arg-type]
 
 
@@ -67,8 +67,8 @@ def test_the_place_of_one_that_gave_up_is_taken_by_one_that_begins_where_a_bette
     assert (branch["parent"], branch["replaces"]) == (1, 4)
     (change,) = branch["changes"]
     assert change["after"] == 3
-    assert set(change["settings"]) == {"transfer.temperature"}  # the averaging is built once
-    assert change["settings"]["transfer.temperature"] != 2.0
+    assert set(change["settings"]) == {"loss.temperature"}  # the averaging is built once
+    assert change["settings"]["loss.temperature"] != 2.0
     assert branch == of.scheduler.branch(of.space, of.objective, of.mode, trials)  # type: ignore[union-attr]
     taken = [*trials, record(6, [0.4], "running", **{k: branch[k] for k in ("changes", "parent", "replaces")})]
     assert of.scheduler.branch(of.space, of.objective, of.mode, taken) is None  # type: ignore[union-attr]
@@ -78,14 +78,14 @@ def test_a_moved_setting_stays_in_its_range_and_is_moved_from_where_it_is_now() 
     of, seen = study(), set()
     for seed in range(200):
         pbt = Pbt(population=6, interval_epochs=3, resample=0.0, factor=1.25, seed=seed)
-        before = [{"after": 3, "settings": {"transfer.temperature": 9.0}}]
+        before = [{"after": 3, "settings": {"loss.temperature": 9.0}}]
         parent = record(7, [0.5, 0.4, 0.3], "running", changes=before, parent=1, replaces=2)
         trials = [record(1, [0.9] * 6, "finished"), parent, record(3, [0.9] * 6, "pruned")]
         branch = pbt.branch(of.space, of.objective, of.mode, trials)
         assert branch is not None
         assert branch["parent"] == 7
         assert branch["changes"][:-1] == before
-        seen.add(round(branch["changes"][-1]["settings"]["transfer.temperature"], 6))
+        seen.add(round(branch["changes"][-1]["settings"]["loss.temperature"], 6))
     assert seen == {10.0, 9.0 / 1.25}
 
 
@@ -100,7 +100,7 @@ def test_a_population_is_trained_to_its_end_and_every_record_is_a_config(tmp_pat
     for trial in branches:
         config = of.config_of(trial)
         after = trial.changes[-1]["after"]
-        assert config.at(after).transfer.temperature != config.at(after + 1).transfer.temperature
+        assert config.at(after).loss.temperature != config.at(after + 1).loss.temperature
         assert progress.trials[trial.parent or 0].at(after, "val/nll") is not None
     assert {trial.state for trial in searched} <= {"finished", "pruned"}
 
@@ -116,13 +116,13 @@ def test_an_axis_that_may_change_is_needed(tmp_path: Any) -> None:
 REAL = """
 preset: kd
 config:
-  data: {kind: digits, train: 100, validation: 100}
+  data: {kind: digits, train_size: 100, val_size: 100}
   model: {width: 4}
   teachers: {count: 2, model: {width: 4}, training: {epochs: 2}}
   training: {epochs: 12, batch_size: 10}
 search:
-  transfer.temperature: {log_uniform: [1, 10]}
-  training.lr: {log_uniform: [0.001, 0.3]}
+  loss.temperature: {log_uniform: [1, 10]}
+  training.optimizer.lr: {log_uniform: [0.001, 0.3]}
 searcher: {kind: random}
 scheduler: {kind: pbt, population: 5, interval_epochs: 3, quantile: 0.5}
 budget: {trials: 10}

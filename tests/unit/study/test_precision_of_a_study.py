@@ -10,7 +10,7 @@ from ensdistill_tune.study.study_config import Study
 def of(precision: str, gpu: float = 0) -> Study:
     study = {
         "config": {"data": {"kind": "digits"}, "training": {"precision": precision, "epochs": 3}},
-        "search": {"transfer.temperature": {"uniform": [1, 2]}},
+        "search": {"loss.temperature": {"uniform": [1, 2]}},
         "trial": {"gpu": gpu},
     }
     return Study.model_validate(study)

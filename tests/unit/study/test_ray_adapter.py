@@ -31,7 +31,7 @@ class InRay:
 def test_a_trial_that_loses_its_process_before_it_begins_is_begun_again_as_often_as_it_may(
     retries: int, tmp_path: Path
 ) -> None:
-    space = {"preset": "kd", "search": {"training.lr": {"uniform": [0.1, 0.2]}}, "baselines": ["kd"]}
+    space = {"preset": "kd", "search": {"training.optimizer.lr": {"uniform": [0.1, 0.2]}}, "baselines": ["kd"]}
     study = Study.model_validate(space | {"trial": {"retries": retries}})
     agenda = Agenda(Progress(study, StudyFolder(tmp_path), {}, trial_warnings), slots=1)
     ends, begun, lost = _Ends(Reports(agenda)), 0, list[InRay]()
@@ -47,7 +47,7 @@ def test_a_trial_that_loses_its_process_before_it_begins_is_begun_again_as_often
 
 
 def test_a_trial_that_is_over_is_not_begun_again_when_its_process_dies(tmp_path: Path) -> None:
-    space = {"preset": "kd", "search": {"training.lr": {"uniform": [0.1, 0.2]}}, "baselines": ["kd"]}
+    space = {"preset": "kd", "search": {"training.optimizer.lr": {"uniform": [0.1, 0.2]}}, "baselines": ["kd"]}
     agenda = Agenda(Progress(Study.model_validate(space), StudyFolder(tmp_path), {}, trial_warnings), slots=1)
     agenda.next()
     agenda.end(1, "pruned")

@@ -11,7 +11,7 @@ from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.study.study_config import Study
 
 SPACE = {
-    "transfer.temperature": {"log_uniform": [1, 10]},
+    "loss.temperature": {"log_uniform": [1, 10]},
     "student.subnetworks": {"integer": [1, 4]},
     "averaging.kind": {"choice": ["none", "ema"]},
     "averaging.decay": {"uniform": [0.5, 0.9], "when": {"averaging.kind": "ema"}},
@@ -31,7 +31,7 @@ def study(kind: str, seed: int = 0, search: dict[str, Any] | None = None, **more
 
 def trial(number: int, sampled: dict[str, Any], memory: dict[str, Any], **more: Any) -> TrialRecord:
     """A finished one; the best temperature is 2."""
-    value = abs(sampled.get("transfer.temperature", 2) - 2)
+    value = abs(sampled.get("loss.temperature", 2) - 2)
     last = {"epoch": 3.0, "epochs": 3.0, "val/nll": value, "cost/flops": 1 - value / 10}
     return TrialRecord(number, None, sampled, "", "finished", [last], memory=memory, **more)
 
@@ -58,7 +58,7 @@ def test_the_same_seed_suggests_the_same_trials(kind: str) -> None:
 def test_every_searcher_keeps_to_the_space_and_its_conditions(kind: str) -> None:
     of = study(kind)
     for sampled in (t.sampled for t in suggested(of, 20)):
-        assert 1 <= sampled["transfer.temperature"] <= 10
+        assert 1 <= sampled["loss.temperature"] <= 10
         assert sampled["student.subnetworks"] in (1, 2, 3, 4)
         assert ("averaging.decay" in sampled) == (sampled["averaging.kind"] == "ema")
         of.trial_config(sampled)
@@ -131,24 +131,24 @@ def test_the_cells_of_grid_axes_are_visited_in_turn_whoever_suggests_the_rest(ki
 
 def test_sobol_points_leave_no_holes() -> None:
     found = [t.sampled for t in suggested(study("qmc"), 64)]
-    eighths = Counter(int(8 * math.log(s["transfer.temperature"]) / math.log(10)) for s in found)
+    eighths = Counter(int(8 * math.log(s["loss.temperature"]) / math.log(10)) for s in found)
     assert set(eighths.values()) == {8}
     assert set(Counter(s["student.subnetworks"] for s in found).values()) == {16}
 
 
 @every_searcher
 def test_settings_to_try_first_are_tried_first_and_the_searcher_fills_the_gaps(kind: str) -> None:
-    first = [{"transfer.temperature": 2.5}, {"transfer.temperature": 3.5, "averaging.kind": "none"}]
+    first = [{"loss.temperature": 2.5}, {"loss.temperature": 3.5, "averaging.kind": "none"}]
     found = suggested(study(kind, first=first), 4)
-    assert [t.sampled["transfer.temperature"] for t in found[:2]] == [2.5, 3.5]
+    assert [t.sampled["loss.temperature"] for t in found[:2]] == [2.5, 3.5]
     assert found[1].sampled["averaging.kind"] == "none"
     assert all(t.sampled["student.subnetworks"] in (1, 2, 3, 4) for t in found)
-    assert found[2].sampled["transfer.temperature"] not in (2.5, 3.5)
+    assert found[2].sampled["loss.temperature"] not in (2.5, 3.5)
 
 
 def test_a_model_finds_better_settings_than_chance() -> None:
     def best_of_the_last(kind: str) -> float:
-        return min(abs(t.sampled["transfer.temperature"] - 2) for t in suggested(study(kind), 40)[20:])
+        return min(abs(t.sampled["loss.temperature"] - 2) for t in suggested(study(kind), 40)[20:])
 
     assert best_of_the_last("tpe") < 0.05
 

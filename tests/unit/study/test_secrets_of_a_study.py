@@ -23,10 +23,10 @@ preset: kd
 config:
   training: {epochs: 1}
   model: {width: 4}
-  data: {train: 60, validation: 40, test: 40}
+  data: {train_size: 60, val_size: 40, test_size: 40}
   teachers: {count: 1, model: {width: 4}, training: {epochs: 1}}
 search:
-  transfer.temperature: {uniform: [1, 4]}
+  loss.temperature: {uniform: [1, 4]}
 searcher: {kind: random}
 scheduler: {kind: none}
 budget: {trials: 1}

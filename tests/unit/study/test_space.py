@@ -21,7 +21,7 @@ GOOD = {
     "preset": "latentbe",
     "config": {"training": {"epochs": 3}},
     "search": {
-        "transfer.temperature": {"log_uniform": [1, 10]},
+        "loss.temperature": {"log_uniform": [1, 10]},
         "averaging.kind": {"choice": ["none", "ema"]},
         "averaging.decay": {"uniform": [0.5, 0.9], "when": {"averaging.kind": "ema"}},
     },
@@ -48,12 +48,12 @@ def test_overrides_reach_every_part_of_the_file() -> None:
 def test_names_of_a_study_file_may_be_dotted_as_those_of_overrides(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text(
-        "search.seed: {choice: [1, 2]}\nsearch: {training.lr: {uniform: [0.1, 0.2]}}\n"
+        "search.seed: {choice: [1, 2]}\nsearch: {training.optimizer.lr: {uniform: [0.1, 0.2]}}\n"
         "budget.trials: 010\nconfig.training.epochs: 0100\nconfig: {training.batch_size: 8}\n"
     )
     study = load_study(file)
     assert (study.budget.trials, study.epochs, study.fixed_config.training.batch_size) == (10, 100, 8)
-    assert list(study.search) == ["training.lr", "seed"]
+    assert list(study.search) == ["training.optimizer.lr", "seed"]
 
 
 @pytest.mark.parametrize(
@@ -62,9 +62,15 @@ def test_names_of_a_study_file_may_be_dotted_as_those_of_overrides(tmp_path: Pat
         ("budget.trials: 3\nbudget: {trials: 4}\n", "line 2: budget.trials: set twice"),
         ("search.seed: {choice: [2]}\n", "line 2: search.seed: set twice"),
         ("budget.trails: 3\n", "line 2: budget.trails: no such setting (did you mean trials?)"),
-        ("config: {teachers: {training.lr: 1}}\n", "config.teachers.training.lr: no such setting. Write it as"),
+        (
+            "config: {teachers: {training.optimizer.lr: 1}}\n",
+            "config.teachers.training.optimizer.lr: no such setting. Write it as",
+        ),
         ("config: {training: {epochs: 1:30}}\n", "line 2: config.training.epochs: must be a whole number, not '1:30'"),
-        ("config: {training: {nesterov: yes}}\n", "config.training.nesterov: must be true or false, not 'yes'"),
+        (
+            "config: {training: {optimizer: {nesterov: yes}}}\n",
+            "config.training.optimizer.nesterov: must be true or false, not 'yes'",
+        ),
     ],
 )
 def test_names_and_numbers_of_a_study_file_that_cannot_be_meant_are_refused(
@@ -79,16 +85,16 @@ def test_names_and_numbers_of_a_study_file_that_cannot_be_meant_are_refused(
 
 def test_a_baseline_takes_the_studys_training_but_its_own_published_method(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
-    file.write_text(yaml.safe_dump(GOOD | {"config": {"training": {"epochs": 3}, "transfer": {"temperature": 9.0}}}))
+    file.write_text(yaml.safe_dump(GOOD | {"config": {"training": {"epochs": 3}, "loss": {"temperature": 9.0}}}))
     study = load_study(file)
     config = study.baseline_config("latentbe")
-    assert (config.training.epochs, config.transfer.temperature) == (3, 4.0)
+    assert (config.training.epochs, config.loss.temperature) == (3, 4.0)
 
 
 def test_a_trial_whose_settings_do_not_go_together_fails_alone() -> None:
     study = Study(search={"student.merge": Axis(choice=["mean_of_probabilities"])})
     told: list[dict[str, Any]] = []
-    sampled = {"student.merge": "mean_of_probabilities", "student.merge_at": 0.5}
+    sampled = {"student.merge": "mean_of_probabilities", "student.merge_after": 0.5}
     data = SharedData({}, ("a", "b"), "data")
     inputs = Inputs(study, StudyFolder(Path()), data, Ensemble([], 2, "none"), [])
     run_trial({"number": 1, "baseline": None, "sampled": sampled, "seed": None}, inputs, told.append)

@@ -61,7 +61,7 @@ def test_a_diverged_trial_names_epoch_and_step(trials: list[TrialRecord]) -> Non
 
 
 def test_exactly_the_trials_that_must_diverge_fail(trials: list[TrialRecord]) -> None:
-    doomed = [trial.number for trial in trials if trial.sampled.get("training.lr") == 100.0]
+    doomed = [trial.number for trial in trials if trial.sampled.get("training.optimizer.lr") == 100.0]
     assert doomed == [trial.number for trial in trials if trial.state == "failed"]
 
 
@@ -108,14 +108,14 @@ def test_mlflow_holds_all_settings_under_their_dotted_names(
     every = set(flatten(load_config("kd").model_dump(mode="json")))
     own, shared = set(runs[trials[0].name].data.params), set(parent.data.params)
     assert every <= own | shared
-    assert {"seed", "student.kind", "transfer.temperature", "training.lr", "training.epochs"} <= own
-    assert not {"training.momentum", "teachers.training.lr", "model.kind"} & own
-    assert parent.data.params["teachers.training.lr"] == "0.1"
+    assert {"seed", "student.kind", "loss.temperature", "training.optimizer.lr", "training.epochs"} <= own
+    assert not {"training.optimizer.momentum", "teachers.training.optimizer.lr", "model.kind"} & own
+    assert parent.data.params["teachers.training.optimizer.lr"] == "0.1"
     sampled = next(trial for trial in trials if "averaging.decay" in trial.sampled)
     params = runs[sampled.name].data.params
     assert params["averaging.decay"] == str(sampled.sampled["averaging.decay"])
-    expected = math.log10(sampled.sampled["transfer.temperature"])
-    assert float(params["transfer.temperature.log10"]) == pytest.approx(expected, abs=1e-4)
+    expected = math.log10(sampled.sampled["loss.temperature"])
+    assert float(params["loss.temperature.log10"]) == pytest.approx(expected, abs=1e-4)
 
 
 def test_every_run_says_what_it_is(
@@ -178,7 +178,7 @@ def test_the_printed_link_names_a_view_that_mlflow_knows(client: MlflowClient, t
     link = f"/#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={key}"
     assert link in tiny.done.out
     state = json.loads(experiment.tags[f"mlflow.sharedViewState.{key}"])
-    assert "params.`transfer.temperature`" in state["selectedColumns"]
+    assert "params.`loss.temperature`" in state["selectedColumns"]
 
 
 def test_the_leaderboard_is_ordered_and_complete(tiny: TinyStudy, trials: list[TrialRecord]) -> None:

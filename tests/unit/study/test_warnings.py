@@ -20,8 +20,8 @@ from tests.commands import call
 
 OF_IMAGES = ConfigIssue(("data", "path"), "3 files were left out", hint="rename them")
 OF_STUDENTS = ConfigIssue(("student",), "is at chance", 0.5)
-STUDY = Study.model_validate({"search": {"training.lr": {"choice": [0.1, 0.2]}}})
-SMALL = "data.train=40 data.validation=60 model.width=2 teachers.model.width=2 teachers.count=1 training.epochs=1"
+STUDY = Study.model_validate({"search": {"training.optimizer.lr": {"choice": [0.1, 0.2]}}})
+SMALL = "data.train_size=40 data.val_size=60 model.width=2 teachers.model.width=2 teachers.count=1 training.epochs=1"
 
 
 def facts(*found: ConfigIssue) -> Facts:

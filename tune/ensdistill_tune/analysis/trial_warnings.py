@@ -22,7 +22,7 @@ WORSE = "worse than one teacher"
 
 def won_without_teachers(study: Study, order: Sequence[TrialRecord]) -> bool:
     """Returns whether training on the labels alone is first in this order, and some other setting is in it."""
-    kinds = (study.config_of(trial).transfer.kind for trial in order)
+    kinds = (study.config_of(trial).loss.kind for trial in order)
     return next(kinds, None) == "labels" and any(kind != "labels" for kind in kinds)
 
 

@@ -127,7 +127,9 @@ def _teachers(config: Config, data: Data, store: Path) -> tuple[float, int]:
 def _untrained(config: Config, data: Data) -> Ensemble:
     """An ensemble that takes as long as the trained one."""
     own = [teacher_config(config, m) for m in range(config.teachers.count)]
-    networks = [build(one.model, data, one.seed) for one in own] + [file(data)[0] for file in config.teachers.files]
+    networks = [build(one.model, data, one.seed) for one in own] + [
+        file(data)[0] for file in config.teachers.checkpoints
+    ]
     return Ensemble(networks, len(data.class_names), "untrained")
 
 
@@ -187,7 +189,7 @@ def _time_kinds(configs: Iterable[Config], ensemble: Ensemble, data: Data) -> di
 
 def _kind(config: Config) -> str:
     """What the length of an epoch hangs on."""
-    pieces = [piece.kind for piece in (config.perturbation, config.transfer, config.averaging)]
+    pieces = [piece.kind for piece in (config.perturbation, config.loss, config.averaging)]
     training = config.training.model_copy(update={"lr": 1.0, "momentum": 0.5, "weight_decay": 0.0})
     return repr((config.model, config.student, pieces, training))
 

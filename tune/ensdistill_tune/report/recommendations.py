@@ -21,7 +21,7 @@ BEST = 5  # trials that are asked where they lie
 LONGEST = 200  # letters of a reason
 NOTHING_LEARNT = (
     "Find out first why nothing is learnt: train on the labels alone (`ensdistill distill labels`), with a lower "
-    "`training.lr` or more epochs, and check that images and labels belong together."
+    "`training.optimizer.lr` or more epochs, and check that images and labels belong together."
 )
 SEEDS = 50  # more would be too many to advise
 
@@ -64,7 +64,7 @@ def behind(facts: Facts) -> str | None:
     return (
         "One teacher alone is better than what ships: before anything else, students want more epochs than teachers "
         "(`training.epochs`), a larger network (`model`), or unlabeled images "
-        "(`training.unlabeled`)."
+        "(`training.unlabeled_batch_size`)."
     )
 
 

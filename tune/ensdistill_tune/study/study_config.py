@@ -3,7 +3,7 @@
 preset: latentbe                    # where every trial starts
 config: {training: {epochs: 30}}    # fixed settings on top of it
 search:
-  transfer.temperature: {log_uniform: [1, 10]}
+  loss.temperature: {log_uniform: [1, 10]}
   averaging.kind: {choice: [none, ema]}
   averaging.decay: {uniform: [0.8, 0.99], when: {averaging.kind: ema}}
 """

@@ -69,7 +69,7 @@ def _objective_issues(study: Study) -> Iterator[ConfigIssue]:
         rule = f"{scheduler.kind} knows one objective only; with against it is asha or none"
         yield ConfigIssue(("scheduler", "kind"), rule)
     if scheduler.kind == "pbt" and not any(map(can_change, study.search)):
-        rule = "pbt needs an axis that may change while a student is trained, such as training.lr"
+        rule = "pbt needs an axis that may change while a student is trained, such as training.optimizer.lr"
         yield ConfigIssue(("scheduler", "kind"), rule)
     tolerance = getattr(scheduler, "tolerance", [])
     if tolerance and len(tolerance) != len(study.objectives):
