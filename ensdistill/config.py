@@ -18,7 +18,7 @@ from ensdistill.methods.averaging import Averaging, NoAveraging
 from ensdistill.methods.losses import Averaged, Loss
 from ensdistill.methods.perturbations import NoPerturbation, Perturbation
 from ensdistill.methods.recipe import Sgd, Training
-from ensdistill.methods.schedule import Change, can_change
+from ensdistill.methods.schedule import ScheduledChange, can_change
 from ensdistill.methods.students import Single, StudentSettings
 from ensdistill.models import Convnet, Model
 from ensdistill.models.teacher_files import TeacherFile
@@ -68,9 +68,9 @@ class Config(Settings):
     loss: Loss = setting(Averaged(), "What the student is asked to match.")
     averaging: Averaging = setting(NoAveraging(), "Which weights are evaluated and shipped.")
     training: Training = setting(Training(), "How the student is trained.")
-    changes: list[Change] = setting(
+    schedule: list[ScheduledChange] = setting(
         [],
-        "Settings that change on the way: each with `after`, the last epoch before it, and `settings`, new values by "
+        "Settings that change on the way: each with `after_epoch`, the last epoch before it, and `set`, new values by "
         "dotted names; training.optimizer.lr and all of perturbation and loss but kind can.",
         exclude_if=operator.not_,  # where nothing changes, files and hashes are those of the time before there was this
     )
@@ -95,14 +95,14 @@ class Config(Settings):
     def _can_change_so(self) -> "Config":
         issues: list[ConfigIssue] = []
         config, last = self.until(0), 0
-        for n, change in enumerate(self.changes):
+        for n, change in enumerate(self.schedule):
             own = list(change.issues(last, self.training.epochs))
             try:
-                config = config._with({name: value for name, value in change.settings.items() if can_change(name)})
+                config = config._with({name: value for name, value in change.set.items() if can_change(name)})
             except ConfigError as error:
-                own += [issue.below("settings") for issue in error.issues]
-            issues += [issue.below("changes", n) for issue in own]
-            last = max(last, change.after)
+                own += [issue.below("set") for issue in error.issues]
+            issues += [issue.below("schedule", n) for issue in own]
+            last = max(last, change.after_epoch)
         if issues:
             raise ConfigError(issues)
         return self
@@ -110,22 +110,22 @@ class Config(Settings):
     @property
     def hash(self) -> str:
         """Content hash of all settings but the paths of files, 16 hexadecimal digits."""
-        own = without_files(self.model_dump(mode="json", exclude={"changes"}), file_settings(Config))
-        later = [[change.after, self.at(change.after + 1).hash] for change in self.changes]
-        return content_hash(own | {"changes": later} if later else own)
+        own = without_files(self.model_dump(mode="json", exclude={"schedule"}), file_settings(Config))
+        later = [[change.after_epoch, self.at(change.after_epoch + 1).hash] for change in self.schedule]
+        return content_hash(own | {"schedule": later} if later else own)
 
     def at(self, epoch: int) -> "Config":
         """The settings that hold in one epoch (1 is the first), as if they always had."""
-        new = {name: value for change in self.until(epoch).changes for name, value in change.settings.items()}
+        new = {name: value for change in self.until(epoch).schedule for name, value in change.set.items()}
         return self._with(new) if new else self.until(0)
 
     def until(self, epoch: int) -> "Config":
         """All that decided the epochs up to this one: the same settings, without the changes that come after it."""
-        return self.model_copy(update={"changes": [change for change in self.changes if change.after < epoch]})
+        return self.model_copy(update={"schedule": [change for change in self.schedule if change.after_epoch < epoch]})
 
     def _with(self, dotted: Mapping[str, Any]) -> "Config":
         """These settings without any changes on the way, and other values of some."""
-        return validate(Config, merge(self.model_dump(mode="json", exclude={"changes"}), nest(dotted)))
+        return validate(Config, merge(self.model_dump(mode="json", exclude={"schedule"}), nest(dotted)))
 
 
 def content_hash(value: Any) -> str:

@@ -84,14 +84,14 @@ search:
   model: {choice: [{kind: convnet}, {kind: resnet, depth: 8}]}
 baselines: [kd, labels]
 objective: val/nll
-against: [cost/flops]
+secondary_objectives: [cost/flops]
 searcher: {kind: tpe, seed: 0}
 scheduler: {kind: asha, grace_epochs: 1, reduction_factor: 2}
-first: [{loss.temperature: 3.0}]
+points_to_evaluate: [{loss.temperature: 3.0}]
 budget: {trials: 4}
-confirm: {best: 1, seeds: 2}
+confirmation: {top_k: 1, seeds: 2}
 tracking: {uri: 'sqlite:///mlflow.db'}
-trial: {cpu: 1, gpu: 0}
+resources: {cpus: 1, gpus: 0}
 """
 SETTINGS = json.dumps(TINY, indent=1).replace("{\n", "{ \n")
 
@@ -151,7 +151,7 @@ def check(case: Case) -> str:
         if case.kind == "environment":
             _kept(case, _captured(_start_ray))
         if case.study:
-            return _kept(case, call("ensdistill-tune", "check", case.study, "--no-cost"))
+            return _kept(case, call("ensdistill-tune", "check", case.study, "--no-estimate"))
         return _kept(case, _captured(lambda: _load(case)))
 
 
@@ -182,7 +182,16 @@ def _captured(work: Callable[[], int]) -> Done:
 def distil(case: Case) -> str:
     """Distils one epoch of a written case by the command. A student at chance must come with a warning."""
     changes = [word for change in case.overrides for word in ("--set", change)]
-    words = ["distill", case.settings, *changes, "--json", "--device", "cpu", "--studies", case.settings.parent / "r"]
+    words = [
+        "distill",
+        case.settings,
+        *changes,
+        "--json",
+        "--device",
+        "cpu",
+        "--studies-dir",
+        case.settings.parent / "r",
+    ]
     with patch.dict(os.environ, case.environment):
         done = call("ensdistill", *words)
     told = _kept(case, done)

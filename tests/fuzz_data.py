@@ -512,7 +512,7 @@ def distil(case: Case) -> None:
     folder = Path(case.data["path"]).parent
     settings = folder / "settings.json.yaml"
     settings.write_text(json.dumps(TINY | {"data": case.data}))
-    done = call("ensdistill", "distill", settings, "--json", "--device", "cpu", "--studies", folder / "studies")
+    done = call("ensdistill", "distill", settings, "--json", "--device", "cpu", "--studies-dir", folder / "studies")
     assert "Traceback" not in done.err, done.err
     assert done.code in (0, 1, 2), done
     if done.code:

@@ -28,8 +28,8 @@ baselines: [kd, latentbe]
 searcher: {kind: random, seed: 3}
 scheduler: {kind: asha, grace_epochs: 2, reduction_factor: 2}
 budget: {trials: 8}
-confirm: {best: 2, seeds: 2}
-trial: {retries: 2, concurrency: 1}
+confirmation: {top_k: 2, seeds: 2}
+resources: {max_retries: 2, max_concurrent: 1}
 """
 
 
@@ -62,7 +62,7 @@ def launched(folder: Path) -> TinyStudy:
             shutil.rmtree(studies, ignore_errors=True)  # of a process that did not end
             file.write_text(TINY)
             with patch.dict("os.environ", COLUMNS="150"):
-                done = call("ensdistill-tune", "launch", file, "--studies", studies, "--executor", "inline")
+                done = call("ensdistill-tune", "launch", file, "--studies-dir", studies, "--executor", "inline")
             if done.code != 0:  # a time limit of pytest's interrupts it as Ctrl-C does
                 raise RuntimeError(f"the tiny study ended with code {done.code}: {done.err}")
             printed.write_text(json.dumps(asdict(done)))

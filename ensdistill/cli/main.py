@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _teachers(options: argparse.Namespace) -> int:
     config = load_config(options.config, options.set)
-    data, ensemble = load_inputs(config, options.studies, options.device)
+    data, ensemble = load_inputs(config, options.studies_dir, options.device)
     metrics = teacher_metrics(ensemble, data, config.training.threads)
     suspicious = teacher_warnings(metrics, len(data.class_names))
     show_warnings(suspicious)
@@ -80,7 +80,7 @@ def _distill(options: argparse.Namespace) -> int:
     run = distill_to_directory(
         config,
         options.out,
-        studies=options.studies,
+        studies=options.studies_dir,
         device=options.device,
         resume=options.resume,
         on_interrupt=show_command,
@@ -202,7 +202,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("config", metavar="CONFIG", help=f"a preset ({names}), a YAML file{where}")
         sub.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="override one setting")
         sub.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
-        sub.add_argument("--studies", default="studies", metavar="DIR", help="where all results go (studies)")
+        sub.add_argument("--studies-dir", default="studies", metavar="DIR", help="where all results go (studies)")
         sub.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (auto)")
         if where:
             sub.add_argument(

@@ -58,7 +58,10 @@ class Examiner:
         if self.on_split is not None:
             everyone = log_mean_probability(self.on_split)
             row |= {"dee": deep_ensemble_equivalent(row["cnll"], self.curve)}
-            row |= {"agreement": top_1_agreement(log_p, everyone), "kl_to_ensemble": predictive_kl(log_p, everyone)}
+            row |= {
+                "top1_agreement": top_1_agreement(log_p, everyone),
+                "kl_to_ensemble": predictive_kl(log_p, everyone),
+            }
         if isinstance(network, Together):
             row |= _diversity(_subnetwork_predictions(network, self.split))
         return row | cost(network, self.shape)
@@ -71,9 +74,9 @@ class Examiner:
         members = [self._metrics(fit, log_p) for fit, log_p in zip(self.on_validation, self.on_split, strict=True)]
         everyone = log_mean_probability(self.on_split)
         for member, log_p, price in zip(members, self.on_split, self.costs, strict=True):
-            member |= {"dee": 1.0, "agreement": top_1_agreement(log_p, everyone)}
+            member |= {"dee": 1.0, "top1_agreement": top_1_agreement(log_p, everyone)}
             member |= {"kl_to_ensemble": predictive_kl(log_p, everyone)} | price
-        together |= {"dee": float(len(members)), "agreement": 1.0, "kl_to_ensemble": 0.0}
+        together |= {"dee": float(len(members)), "top1_agreement": 1.0, "kl_to_ensemble": 0.0}
         together |= {name: sum(price[name] for price in self.costs) for name in self.costs[0]}
         return {"ensemble": together | _diversity(self.on_split), "members": members, "curve": self.curve}
 

@@ -13,7 +13,7 @@ from ensdistill.evaluation.plausibility import is_shown
 
 Metrics = Mapping[str, float]
 TEACHER_MEAN = "one teacher (mean)"
-SHOWN = ("accuracy", "nll", "brier", "ece", "cnll", "cece", "dee", "agreement")
+SHOWN = ("accuracy", "nll", "brier", "ece", "cnll", "cece", "dee", "top1_agreement")
 
 
 @dataclass(frozen=True)

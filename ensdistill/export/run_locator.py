@@ -34,13 +34,15 @@ def find_run(options: argparse.Namespace) -> Found:
     config = load_config(options.config, options.set)
     data = load_data(config.data).to(pick_device(options.device))
     path = Path(options.student) if options.student else _student_beside(options, config, data.identity)
-    found = find_ensemble(config, data, Path(options.studies) / "teachers")
+    found = find_ensemble(config, data, Path(options.studies_dir) / "teachers")
     run = open_run(config, data, path, found)
     alone = ""
     if found is None:
-        alone = f"dee, agreement and cost need the teachers: `{command('teachers', options)}` trains them"
+        alone = f"dee, top1_agreement and cost need the teachers: `{command('teachers', options)}` trains them"
     elif run.ensemble is None:
-        alone = "no dee, agreement and cost: the teachers that are there are not those that this student learnt from"
+        alone = (
+            "no dee, top1_agreement and cost: the teachers that are there are not those that this student learnt from"
+        )
     return Found(run, path, alone)
 
 
@@ -66,7 +68,7 @@ def default_folder(studies: str | Path, config: Config, data: str = "") -> Path:
 def command(name: str, options: argparse.Namespace, *more: Option) -> str:
     """Another command on the same settings and the same folder of results, to be typed as it is."""
     changes = [("--set", change) for change in options.set]
-    return command_line("ensdistill", name, options.config, options=[*changes, *more], studies=options.studies)
+    return command_line("ensdistill", name, options.config, options=[*changes, *more], studies=options.studies_dir)
 
 
 def _settings_in(name: str) -> str:
@@ -81,7 +83,7 @@ def _settings_in(name: str) -> str:
 
 def _student_beside(options: argparse.Namespace, config: Config, data: str) -> Path:
     places = [Path(options.config).parent / STUDENT_FILE] if Path(options.config).is_file() else []
-    places += [default_folder(options.studies, config, identity) / STUDENT_FILE for identity in (data, "")]
+    places += [default_folder(options.studies_dir, config, identity) / STUDENT_FILE for identity in (data, "")]
     for place in places:
         if place.is_file():
             return place

@@ -19,18 +19,18 @@ def can_change(name: str) -> bool:
     return name == "training.optimizer.lr" or (section in _SECTIONS and rest not in ("", "kind"))
 
 
-class Change(Settings):
+class ScheduledChange(Settings):
     """One step of a schedule of settings, such as population based training finds. Jaderberg et al. 2017, section 3."""
 
-    after: int = setting(..., "The last epoch before the change.", ge=1)
-    settings: dict[str, Any] = setting(
+    after_epoch: int = setting(..., "The last epoch before the change.", ge=1)
+    set: dict[str, Any] = setting(
         ..., "New values by dotted names, which hold to the end or to their next change.", min_length=1
     )
 
     def issues(self, last: int, epochs: int) -> Iterator[ConfigIssue]:
         """What is wrong with it whatever its values, after a change after epoch `last` of so many epochs."""
-        if not last < self.after < epochs:
+        if not last < self.after_epoch < epochs:
             rule = f"must be above {last} and below the {epochs} of training.epochs, not {{value}}"
-            yield ConfigIssue(("after",), rule, self.after)
+            yield ConfigIssue(("after_epoch",), rule, self.after_epoch)
         rule = "cannot change on the way; only training.optimizer.lr and each setting of perturbation and loss but kind can"
-        yield from (ConfigIssue(("settings", name), rule) for name in self.settings if not can_change(name))
+        yield from (ConfigIssue(("set", name), rule) for name in self.set if not can_change(name))

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-STUDIES = "studies"  # the folder of all results unless --studies names another
+STUDIES = "studies"  # the folder of all results unless --studies-dir names another
 
 Option = tuple[str, "str | Path"]
 
@@ -19,9 +19,9 @@ def command_line(
         program: `ensdistill` or `ensdistill-tune`.
         words: Its sub-command and the arguments that are no options.
         options: Names and values of options, in order; an option may occur several times.
-        studies: The folder of all results; `--studies` is left out for the default.
+        studies: The folder of all results; `--studies-dir` is left out for the default.
     """
-    elsewhere: list[Option] = [] if str(studies) == STUDIES else [("--studies", studies)]
+    elsewhere: list[Option] = [] if str(studies) == STUDIES else [("--studies-dir", studies)]
     return " ".join([program, *map(_argument, words), *(_option(*pair) for pair in (*options, *elsewhere))])
 
 

@@ -111,7 +111,7 @@ def teacher_config(config: Config, teacher: int) -> Config:
             "perturbation": NoPerturbation(),
             "loss": Labels(),
             "averaging": NoAveraging(),
-            "changes": [],
+            "schedule": [],
         }
     )
 

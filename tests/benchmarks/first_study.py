@@ -44,7 +44,7 @@ def run(seed: int, studies: Path) -> Facts:
     home = studies / f"seed-{seed}"
     if not (home / "confirmation.json").exists():
         words = [word for setting in settings_of(seed) for word in ("--set", setting)]
-        command = [sys.executable, "-m", "ensdistill_tune", "launch", str(FILE), "--studies", str(studies)]
+        command = [sys.executable, "-m", "ensdistill_tune", "launch", str(FILE), "--studies-dir", str(studies)]
         environment = os.environ | {"COLUMNS": "150"}
         with (studies / f"seed-{seed}.txt").open("w") as out:
             subprocess.run([*command, "--name", home.name, *words], stdout=out, check=True, env=environment)
@@ -81,10 +81,10 @@ def _test(facts: Facts, candidate: Candidate) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--studies", type=Path, default=Path("studies/first_study"))
+    parser.add_argument("--studies-dir", type=Path, default=Path("studies/first_study"))
     options = parser.parse_args()
-    options.studies.mkdir(parents=True, exist_ok=True)
-    rows = [row_of(seed, run(seed, options.studies)) for seed in options.seeds]
+    options.studies_dir.mkdir(parents=True, exist_ok=True)
+    rows = [row_of(seed, run(seed, options.studies_dir)) for seed in options.seeds]
     print(markdown_table(COLUMNS, [[row.get(name, "") for name in COLUMNS] for row in rows]))
 
 

@@ -77,7 +77,13 @@ def study_with(searcher: Mapping[str, Any], scheduler: Mapping[str, Any], trials
     """The shipped study, nothing but its search: as many epochs as so many whole trials have."""
     study = study_of()
     budget = {"trials": trials * epochs, "epochs": trials * epochs}
-    changed = {"searcher": searcher, "scheduler": scheduler, "budget": budget, "confirm": {"best": 0}, "baselines": []}
+    changed = {
+        "searcher": searcher,
+        "scheduler": scheduler,
+        "budget": budget,
+        "confirmation": {"top_k": 0},
+        "baselines": [],
+    }
     return Study.model_validate(study.model_dump(mode="json") | changed)
 
 

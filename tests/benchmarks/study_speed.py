@@ -46,8 +46,8 @@ SPACE: dict[str, Any] = {
     },
     "searcher": {"kind": "random"},
     "scheduler": {"kind": "none"},
-    "confirm": {"best": 0},
-    "trial": {"concurrency": SLOTS},
+    "confirmation": {"top_k": 0},
+    "resources": {"concurrency": SLOTS},
 }
 Figures = dict[str, float]
 
@@ -71,7 +71,7 @@ def run_study(study: Study, studies: Path, name: str) -> tuple[list[Event], floa
         "ensdistill_tune",
         "launch",
         str(file),
-        "--studies",
+        "--studies-dir",
         str(studies),
         "--name",
         name,
@@ -89,7 +89,7 @@ def pure(events: list[Event]) -> dict[int, float]:
     seconds: dict[int, float] = {}
     for event in events:
         if isinstance(event, EpochReported):
-            seconds[event.trial] = seconds.get(event.trial, 0.0) + event.metrics["cost/epoch_seconds"]
+            seconds[event.trial] = seconds.get(event.trial, 0.0) + event.metrics["time/epoch_seconds"]
     return seconds
 
 

@@ -142,7 +142,9 @@ def test_the_image_for_kubernetes_has_the_ray_of_the_constraints() -> None:
 
 @pytest.mark.e2e
 def test_the_three_lines_that_need_no_torch_classify_an_image(tiny: TinyStudy, tmp_path: Path) -> None:
-    done = call("ensdistill-tune", "export", "tiny", "--studies", tiny.studies, "--out", tmp_path, "--formats", "onnx")
+    done = call(
+        "ensdistill-tune", "export", "tiny", "--studies-dir", tiny.studies, "--out", tmp_path, "--formats", "onnx"
+    )
     assert done.code == 0, done.err
     image = load_data(load_config(tiny.home / "best.yaml").data).validation.images[0, 0].numpy()
     Image.fromarray(image).save(tmp_path / "winner" / "three.png")
@@ -158,7 +160,7 @@ def test_the_output_that_the_readme_shows_has_the_lines_of_a_real_one(tiny: Tiny
     labels = set(re.findall(r"^([a-z]+(?: [a-z]+)?: )", tiny.done.out, re.MULTILINE)) - {"study tiny: "}
     assert {"verdict: ", "best settings: "} <= labels
     assert {label for label in labels if label not in study} == set()
-    words = ["--studies", tiny.studies, "--out", tmp_path, "--trial", "1"]
+    words = ["--studies-dir", tiny.studies, "--out", tmp_path, "--trial", "1"]
     done = call("ensdistill-tune", "export", "tiny", *words)
     columns = {word.strip() for line in done.out.splitlines() if line.startswith("┃") for word in line.split("┃")}
     assert {word for word in columns if word not in exported} == set()

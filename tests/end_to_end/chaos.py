@@ -45,11 +45,11 @@ baselines: [kd]
 searcher: {kind: tpe, startup_trials: 4}
 scheduler: {kind: asha, grace_epochs: 3, reduction_factor: 3}
 budget: {trials: 12}
-confirm: {best: 1, seeds: 2}
-trial: {concurrency: 1, retries: 100, checkpoint_seconds: 0}
+confirmation: {top_k: 1, seeds: 2}
+resources: {max_concurrent: 1, max_retries: 100, checkpoint_interval_s: 0}
 """
 WAYS = ("driver", "worker", "everything")
-TIMES = ("cost/epoch_seconds", "cost/overhead_seconds")  # all that may differ
+TIMES = ("time/epoch_seconds", "time/overhead_seconds")  # all that may differ
 
 
 @dataclass
@@ -162,7 +162,7 @@ def _rungs(home: Path) -> dict[int, dict[int, float]]:
     """What stands at each rung of asha, read off the journal: the first report at or after it."""
     found: dict[int, dict[int, float]] = {3: {}, 9: {}, 27: {}}
     searched = {t.number for t in StudyFolder(home).read_trials() if t.sampled and t.confirms is None}
-    for event in read_journal(home / "journal.jsonl"):
+    for event in read_journal(home / "events.jsonl"):
         if isinstance(event, EpochReported) and event.trial in searched:
             for rung, there in found.items():
                 if event.metrics["epoch"] >= rung:
@@ -175,7 +175,7 @@ def _timeless(epoch: dict[str, float]) -> dict[str, float]:
 
 
 def _command(name: str, what: str, folder: Path, executor: str = "ray") -> subprocess.Popen[str]:
-    words = [name, what, "--studies", str(folder / "studies"), "--executor", executor]
+    words = [name, what, "--studies-dir", str(folder / "studies"), "--executor", executor]
     arguments = [sys.executable, "-m", "ensdistill_tune", *words]
     return subprocess.Popen(
         arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
@@ -183,7 +183,7 @@ def _command(name: str, what: str, folder: Path, executor: str = "ray") -> subpr
 
 
 def _events(home: Path) -> list[Event]:
-    return read_journal(home / "journal.jsonl")
+    return read_journal(home / "events.jsonl")
 
 
 def _wait_for_events(study: subprocess.Popen[str], home: Path, count: int) -> None:

@@ -57,7 +57,7 @@ def test_a_study_runs_in_a_cluster_that_asks_for_a_token(guarded: dict[str, str]
         "ensdistill_tune.cli.main",
         "launch",
         str(file),
-        "--studies",
+        "--studies-dir",
         str(tmp_path / "studies"),
     ]
     done = subprocess.run(command, env=guarded, capture_output=True, text=True, check=False)
@@ -71,7 +71,7 @@ def test_a_study_runs_in_a_cluster_that_asks_for_a_token(guarded: dict[str, str]
 def test_a_study_outlives_the_loss_of_a_machine(both: str, cluster: Cluster, tmp_path: Path) -> None:
     second = cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
-    settings = chaos.STUDY.replace("concurrency: 1, ", "").replace("trials: 12", "trials: 8")
+    settings = chaos.STUDY.replace("max_concurrent: 1, ", "").replace("trials: 12", "trials: 8")
     file, home = tmp_path / "cluster.yaml", tmp_path / "studies" / "cluster"
     file.write_text(settings)
     command = [
@@ -80,7 +80,7 @@ def test_a_study_outlives_the_loss_of_a_machine(both: str, cluster: Cluster, tmp
         "ensdistill_tune.cli.main",
         "launch",
         str(file),
-        "--studies",
+        "--studies-dir",
         str(tmp_path / "studies"),
     ]
     environment = os.environ | {"RAY_ADDRESS": cluster.address}

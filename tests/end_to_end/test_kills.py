@@ -35,16 +35,18 @@ def test_driver_worker_and_everything_killed_and_resumed_gives_the_undisturbed_s
 def test_an_interrupted_study_closes_its_runs_says_how_to_go_on_and_does(undisturbed: Path, tmp_path: Path) -> None:
     study = chaos.launched(tmp_path, "disturbed")
     home = tmp_path / "studies" / "disturbed"
-    wait_until(lambda: len(read_journal(home / "journal.jsonl")) > 90, "some trials", 120)
+    wait_until(lambda: len(read_journal(home / "events.jsonl")) > 90, "some trials", 120)
     study.send_signal(signal.SIGINT)
     output, _ = study.communicate(timeout=120)
     assert study.returncode == 130, output
-    assert f"ensdistill-tune resume disturbed --studies {tmp_path / 'studies'}" in " ".join(output.split())
+    assert f"ensdistill-tune resume disturbed --studies-dir {tmp_path / 'studies'}" in " ".join(output.split())
     assert json.loads((home / "study.json").read_text())["state"] == "interrupted"
     statuses = {status for status, *_ in chaos.in_mlflow(home).values()}
     assert "KILLED" in statuses
     assert "RUNNING" not in statuses
-    again = call("ensdistill-tune", "resume", "disturbed", "--studies", tmp_path / "studies", "--executor", "inline")
+    again = call(
+        "ensdistill-tune", "resume", "disturbed", "--studies-dir", tmp_path / "studies", "--executor", "inline"
+    )
     assert again.code == 0, again.err
     assert chaos.outcome(home) == chaos.outcome(undisturbed / "studies" / "undisturbed")
     assert chaos.in_mlflow(home) == chaos.in_mlflow(undisturbed / "studies" / "undisturbed")
@@ -53,7 +55,7 @@ def test_an_interrupted_study_closes_its_runs_says_how_to_go_on_and_does(undistu
 def test_a_study_that_a_batch_system_ends_is_interrupted_in_order(tmp_path: Path) -> None:
     study = chaos.launched(tmp_path, "ended")
     home = tmp_path / "studies" / "ended"
-    wait_until(lambda: len(read_journal(home / "journal.jsonl")) > 10, "an epoch", 120)
+    wait_until(lambda: len(read_journal(home / "events.jsonl")) > 10, "an epoch", 120)
     study.send_signal(signal.SIGTERM)
     output, _ = study.communicate(timeout=120)
     assert study.returncode == 130, output

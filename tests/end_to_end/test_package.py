@@ -27,7 +27,7 @@ search:
 searcher: {kind: random}
 scheduler: {kind: none}
 budget: {trials: 2}
-confirm: {best: 0}
+confirmation: {top_k: 0}
 """
 
 
@@ -45,7 +45,7 @@ def test_a_module_named_tune_of_the_user_is_not_executed(command: list[str], tmp
     (tmp_path / "tune.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')\n")
     (tmp_path / "space.yaml").write_text(SPACE)
     program = Path(sys.executable).parent / command[0]
-    done = run(program, *command[1:], "check", "space.yaml", "--no-cost", "--json", cwd=tmp_path, path=tmp_path)
+    done = run(program, *command[1:], "check", "space.yaml", "--no-estimate", "--json", cwd=tmp_path, path=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["ok"] is True
     assert not (tmp_path / "executed").exists()

@@ -57,7 +57,7 @@ def _as_yaml(progress: Progress, trial: TrialRecord, file: Path) -> str:
     """The settings of a trial as a file that `ensdistill distill` runs as it is."""
     config = progress.study.config_of(trial)
     home = progress.folder.path
-    device = ("--device", "cuda" if progress.study.trial.gpu else "cpu")
+    device = ("--device", "cuda" if progress.study.resources.gpus else "cpu")
     again = command_line("ensdistill", "distill", file, options=[device], studies=home.parent)
     test = command_line("ensdistill", "evaluate", file, options=[("--split", "test")], studies=home.parent)
     metrics = ", ".join(f"{name.split('/')[1]} {figure(name, trial.last[name])}" for name in progress.study.shown)

@@ -58,7 +58,7 @@ from ensdistill_tune.tracking.run_fields import address_of
 from ensdistill_tune.tracking.tracker import DATABASE, Tracker, check_uri, default_uri
 
 UI_ADDRESS = "http://127.0.0.1:5000"
-CHANGEABLE = ("budget", "confirm", "trial", "tracking")  # settings of a study that may change when it goes on
+CHANGEABLE = ("budget", "confirmation", "resources", "tracking")  # settings of a study that may change when it goes on
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Place:
 
 
 def launch(study: Study, place: Place, console: Console, *, executor: Name = "ray") -> str:
-    """Runs a study and returns how it ended: `finished`, `out_of_time`, `interrupted`, or `failed` if no trial ran to
+    """Runs a study and returns how it ended: `finished`, `timed_out`, `interrupted`, or `failed` if no trial ran to
 
     its end. The folder of the study must be there and empty. Everything printed goes to the console.
     executor: `ray`, or `inline` to train teachers and trials in this process, one after the other.
@@ -102,12 +102,12 @@ def launch(study: Study, place: Place, console: Console, *, executor: Name = "ra
 
 
 def resume(
-    place: Place, changes: Sequence[str], console: Console, *, look_again: bool = False, executor: Name = "ray"
+    place: Place, changes: Sequence[str], console: Console, *, reevaluate_test: bool = False, executor: Name = "ray"
 ) -> str:
     """Goes on with a study where it was interrupted, in whatever way; returns how it ended, as `launch` does.
 
     changes: `a.b=value` overrides, of those settings alone that leave the trials as they are: a study can be extended.
-    look_again: look at the test images once more if other students than before have won by now.
+    reevaluate_test: look at the test images once more if other students than before have won by now.
     executor: as of `launch`; it need not be the one that began the study.
     """
     summary = place.folder.read_summary()
@@ -126,7 +126,7 @@ def resume(
     keep = ("name", "study_id", "study_hash", "data_hash", "ensemble_hash", "git_commit")
     header = {name: summary[name] for name in keep if name in summary}
     header |= {"study": study.model_dump(mode="json")}
-    return _Work(study, place, header, console, executor, summary, look_again).run()
+    return _Work(study, place, header, console, executor, summary, reevaluate_test).run()
 
 
 def _executor(name: Name) -> Executor:
@@ -166,9 +166,9 @@ class _Work:
         console: Console,
         executor: Name,
         before: dict[str, Any] | None = None,
-        look_again: bool = False,
+        reevaluate_test: bool = False,
     ) -> None:
-        self.study, self.place, self.console, self.look_again = study, place, console, look_again
+        self.study, self.place, self.console, self.reevaluate_test = study, place, console, reevaluate_test
         self.executor = _executor(executor)
         self.folder, self.before = place.folder, before or {}  # what study.json says of a study that goes on
         self.begun = False  # whether trials were come to
@@ -190,7 +190,7 @@ class _Work:
     def _announced(self) -> Iterator[None]:
         """study.json says that somebody is at work; if no trial is come to, it says again what it said before."""
         known = {"counts": {}, "best": None} | self.before | self.header
-        self.folder.write_summary(known | {"state": "training teachers", "total": self.study.total})
+        self.folder.write_summary(known | {"state": "training_teachers", "total": self.study.total})
         try:
             yield
         except BaseException:
@@ -201,7 +201,7 @@ class _Work:
     def _load(self) -> None:
         """Data and teachers, the same as in earlier sessions."""
         config = self.study.fixed_config
-        train = self.executor.teacher_trainer(self.study.trial, self.place.device)
+        train = self.executor.teacher_trainer(self.study.resources, self.place.device)
         self.data, self.ensemble = load_inputs(
             config, str(self.place.studies), self.place.device, self.study.specimens, train
         )
@@ -218,7 +218,7 @@ class _Work:
             "study_hash": content_hash(without_files(self.header["study"], study_files())),
             "data_hash": self.data.identity,
             "ensemble_hash": self.ensemble.identity,
-            "device": "cuda" if self.study.trial.gpu else "cpu",
+            "device": "cuda" if self.study.resources.gpus else "cpu",
             "classes": len(self.data.class_names),
             "teachers": self.metrics,
             "warnings": [warning.as_row() for warning in known],
@@ -253,7 +253,7 @@ class _Work:
                     confirmed = self._confirmed()
             files += harvest(progress, self.teachers, confirmed)
             if confirmed:
-                look = final_test(progress, confirmed, self.data, self.ensemble, look_again=self.look_again)
+                look = final_test(progress, confirmed, self.data, self.ensemble, reevaluate_test=self.reevaluate_test)
                 tested, portraits = (look.results, look.diagnostics) if look else ([], None)
                 earlier = (
                     [] if tested else [event.results for event in progress.past if isinstance(event, TestEvaluated)]
@@ -261,7 +261,7 @@ class _Work:
                 files.append(write_confirmation(self.place.home, self.study, confirmed, tested, earlier))
             if progress.best and (confirmed or not (self.place.home / "confirmation.json").exists()):
                 portraits = portraits or portraits_on_validation(progress, confirmed, self.data, self.ensemble)
-                write_json(self.place.home / "portraits.json", portraits.model_dump())
+                write_json(self.place.home / "diagnostics.json", portraits.model_dump())
         except (KeyboardInterrupt, SystemExit):
             ended = "interrupted"
             raise
@@ -325,10 +325,10 @@ class _Work:
         show(leaderboard(study, self.progress.searched, self.teachers))
         if confirmed:
             rows = {c.label: [repeat.last for repeat in c.repeats] for c in confirmed}
-            title = f"confirmation (validation, {study.confirm.seeds} fresh seeds)"
+            title = f"confirmation (validation, {study.confirmation.seeds} fresh seeds)"
             show(seeds_table(title, rows, study.shown, "trial"))
             show(f"verdict: {verdict(confirmed, study.objective, study.mode)}", soft_wrap=True)
-        elif ended == "finished" and study.confirm.best:
+        elif ended == "finished" and study.confirmation.top_k:
             show("nothing could be confirmed: of every candidate a repeat failed; the best is that of the search alone")
         if tested:
             looks = sum(isinstance(event, TestEvaluated) for event in read_journal(self.folder.journal))
@@ -338,7 +338,7 @@ class _Work:
         elif confirmed:
             show(
                 "the test images were looked at before, for other students: a second look would make them a second "
-                f"validation set. `{self._command('resume')} --look-again` looks all the same",
+                f"validation set. `{self._command('resume')} --reevaluate-test` looks all the same",
                 soft_wrap=True,
             )
         self._say_where(ended)
@@ -347,21 +347,21 @@ class _Work:
         progress, home = self.progress, self.place.home
         summary = progress.summary(ended)
         states = ", ".join(f"{count} {state}" for state, count in sorted(summary["counts"].items()))
-        first = {"interrupted": "INTERRUPTED: ", "out_of_time": "out of time (budget.minutes): "}.get(ended, "")
+        first = {"interrupted": "INTERRUPTED: ", "timed_out": "out of time (budget.minutes): "}.get(ended, "")
         lines = [f"{first}{len(progress.searched)} of {progress.total} trials ({states}) in {summary['seconds']:.0f} s"]
         if progress.best:
-            if self.study.against:
+            if self.study.secondary_objectives:
                 lines.append(f"Pareto front:   {home / 'front'} (settings and student of each trial)")
             lines += [f"best settings:  {home / 'best.yaml'}", f"best student:   {home / STUDENT_FILE}"]
         else:
-            why = "" if ended in ("interrupted", "out_of_time") else "; leaderboard.csv says why"
+            why = "" if ended in ("interrupted", "timed_out") else "; leaderboard.csv says why"
             lines.append(f"no trial has run to its end, so there is no best one{why}")
         lines.append(f"all trials:     {home / 'leaderboard.csv'}")
         if (home / "report.html").exists():
             lines.insert(1, f"what it means:  {home / 'report.html'}")
         if ended == "interrupted":
             lines.append(f"to go on:       {self._command('resume')}")
-        if ended == "out_of_time":
+        if ended == "timed_out":
             minutes = ("--set", f"budget.minutes={2 * (self.study.budget.minutes or 0):g}")
             searched = sum(trial.searched for trial in progress.trials.values())
             lines.append(f"to go on:       {self._command('resume', minutes)}")
@@ -442,13 +442,13 @@ def _warm(study: Study, studies: Path) -> Study:
     unlike = list({trial.config_hash: trial.settings_at_last for trial in reversed(trials)}.values())[::-1]
     fitting = [
         {name: value for name, value in settings.items() if (a := study.search.get(name)) and a.allows(value)}
-        for settings in unlike[: study.warm_start.best]
+        for settings in unlike[: study.warm_start.top_k]
     ]
     if not any(fitting):
         raise DataError(
             f"warm_start.study {study.warm_start.study}: none of its trials has settings of this search space"
         )
-    return study.model_copy(update={"first": [*study.first, *filter(None, fitting)]})
+    return study.model_copy(update={"first": [*study.points_to_evaluate, *filter(None, fitting)]})
 
 
 def _in_one_precision(study: Study) -> Study:
@@ -456,8 +456,10 @@ def _in_one_precision(study: Study) -> Study:
     training = study.config.get("training", {})
     if training.get("precision") != "auto":
         return study
-    fast = study.trial.gpu and not torch.cuda.is_available()  # the GPUs are elsewhere: all that torch still knows can
-    fast = fast or fast_in_bfloat16(torch.device("cuda" if study.trial.gpu else "cpu"))
+    fast = (
+        study.resources.gpus and not torch.cuda.is_available()
+    )  # the GPUs are elsewhere: all that torch still knows can
+    fast = fast or fast_in_bfloat16(torch.device("cuda" if study.resources.gpus else "cpu"))
     config = {**study.config, "training": {**training, "precision": "bfloat16" if fast else "float32"}}
     return study.model_copy(update={"config": config})
 

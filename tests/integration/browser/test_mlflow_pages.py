@@ -24,7 +24,7 @@ expect.set_options(timeout=30_000)  # milliseconds; a page takes two seconds
 def links(tiny: TinyStudy) -> Iterator[dict[str, str]]:
     """The links that `ui` prints, served as long as they are looked at."""
     port = free_port()
-    words = ["ui", "tiny", "--port", str(port), "--studies", str(tiny.studies)]
+    words = ["ui", "tiny", "--port", str(port), "--studies-dir", str(tiny.studies)]
     serving = subprocess.Popen([sys.executable, "-m", "ensdistill_tune", *words], stdout=subprocess.PIPE, text=True)
     assert serving.stdout is not None
     try:

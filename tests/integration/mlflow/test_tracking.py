@@ -37,7 +37,7 @@ def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def events(tiny: TinyStudy) -> list[Event]:
-    return read_journal(tiny.home / "journal.jsonl")
+    return read_journal(tiny.home / "events.jsonl")
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def tracker(tiny: TinyStudy, tmp_path: Path) -> Callable[..., Tracker]:
     """A tracker of the tiny study, as if it had run elsewhere under an identity of its own."""
     home = tmp_path / "copy"
     shutil.copytree(tiny.home, home)
-    (home / "mlflow.json").unlink()
+    (home / "tracking.json").unlink()
     study = Study.model_validate(tiny.summary["study"])
 
     def made(uri: str, past: list[Event]) -> Tracker:
@@ -96,7 +96,7 @@ def test_a_study_that_is_sent_again_and_again_is_there_once(
 ) -> None:
     first = None
     for known in (len(events) // 3, len(events) * 2 // 3, len(events), len(events)):
-        (tmp_path / "copy" / "mlflow.json").unlink(missing_ok=True)  # as if nobody knew what was sent
+        (tmp_path / "copy" / "tracking.json").unlink(missing_ok=True)  # as if nobody knew what was sent
         one = tracker(uri, events[:known])
         one.start()
         assert one.close() == 0, one.trouble
@@ -292,7 +292,7 @@ def test_a_study_goes_on_while_its_server_is_away_and_nothing_is_missing(
     settings = f"{chaos.STUDY}tracking: {{uri: '{http_on_sqlite.uri}', experiment: tracked}}\n"
     home = tmp_path / "studies" / "outage"
     study = chaos.launched(tmp_path, "outage", settings, executor="inline")
-    events = lambda: len(read_journal(home / "journal.jsonl"))  # noqa: E731
+    events = lambda: len(read_journal(home / "events.jsonl"))  # noqa: E731
     wait_until(lambda: events() > 40, "the study runs", 120)
     http_on_sqlite.kill()
     left = events()
@@ -302,7 +302,7 @@ def test_a_study_goes_on_while_its_server_is_away_and_nothing_is_missing(
     assert study.returncode == 0, output
     identity = json.loads((home / "study.json").read_text())["study_id"]
     if "has not taken" in output:  # it ended before the tracker tried again
-        assert call("ensdistill-tune", "sync", "outage", "--studies", tmp_path / "studies").code == 0
+        assert call("ensdistill-tune", "sync", "outage", "--studies-dir", tmp_path / "studies").code == 0
     assert_all_is_there(stored(http_on_sqlite.uri, identity), home)
 
 
@@ -315,7 +315,7 @@ def test_a_study_whose_server_never_answers_ends_well_and_is_sent_later(
     study = chaos.launched(tmp_path, "alone", settings, executor="inline")
     output, _ = study.communicate(timeout=300)
     assert study.returncode == 0, output
-    words = ("sync", "alone", "--studies", tmp_path / "studies")
+    words = ("sync", "alone", "--studies-dir", tmp_path / "studies")
     assert f"`ensdistill-tune {' '.join(map(str, words))}` sends them" in " ".join(output.split())
     refused = call("ensdistill-tune", *words)
     assert refused.code == 2

@@ -46,7 +46,7 @@ def test_a_study_is_served_and_opened_once_it_can_be_seen_and_ctrl_c_ends_all(ti
         "--open",
         "--port",
         str(port),
-        "--studies",
+        "--studies-dir",
         tiny.studies,
     ]
     serving = subprocess.Popen(
@@ -85,8 +85,8 @@ def test_all_studies_have_one_page(
 
 def test_a_study_on_another_server_is_shown_there_and_nothing_is_started(remote: Path) -> None:
     pages = {"experiment": "7", "run": "abc", "view": "there-123456"}
-    (remote / "there" / "mlflow.json").write_text(json.dumps({"pages": pages}))
-    done = call("ensdistill-tune", "ui", "there", "--studies", remote)
+    (remote / "there" / "tracking.json").write_text(json.dumps({"pages": pages}))
+    done = call("ensdistill-tune", "ui", "there", "--studies-dir", remote)
     assert done.code == 0
     first, comparison, study = done.out.splitlines()
     assert first == "the runs are on http://far:81; no server is started here"
@@ -96,13 +96,13 @@ def test_a_study_on_another_server_is_shown_there_and_nothing_is_started(remote:
 
 
 def test_a_study_that_mlflow_never_heard_of_is_told(remote: Path) -> None:
-    done = call("ensdistill-tune", "ui", "there", "--studies", remote)
+    done = call("ensdistill-tune", "ui", "there", "--studies-dir", remote)
     assert done.code == 2
-    assert f"MLflow has nothing of it yet; `ensdistill-tune sync there --studies {remote}` sends it" in done.err
+    assert f"MLflow has nothing of it yet; `ensdistill-tune sync there --studies-dir {remote}` sends it" in done.err
 
 
 @pytest.mark.parametrize("words", [("nobody",), ()])
 def test_a_study_that_is_not_there_is_told(words: tuple[str, ...], tmp_path: Path) -> None:
-    done = call("ensdistill-tune", "ui", *words, "--studies", tmp_path)
+    done = call("ensdistill-tune", "ui", *words, "--studies-dir", tmp_path)
     assert done.code == 2
     assert "no study here" in done.err

@@ -20,7 +20,7 @@ search:
 searcher: {kind: random, seed: 0}
 scheduler: {kind: none}
 budget: {trials: 4}
-confirm: {best: 0}
+confirmation: {top_k: 0}
 """
 
 
@@ -28,7 +28,7 @@ def test_a_trial_out_of_memory_fails_alone_with_what_it_needed(tmp_path: Path, m
     monkeypatch.setenv("RAY_memory_usage_threshold", "0.01")  # Ray's own watch, were it on, would end everybody
     file = tmp_path / "greedy.yaml"
     file.write_text(GREEDY)
-    done = process("ensdistill-tune", "launch", file, "--studies", tmp_path / "studies", "--json")
+    done = process("ensdistill-tune", "launch", file, "--studies-dir", tmp_path / "studies", "--json")
     assert done.code == 0, done.err
     assert json.loads(done.out)["state"] == "finished"
     trials = StudyFolder(tmp_path / "studies" / "greedy").read_trials()

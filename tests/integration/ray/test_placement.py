@@ -193,7 +193,7 @@ search:
 def test_an_interrupt_ends_the_training_of_teachers_at_once_and_keeps_the_finished_ones(tmp_path: Path) -> None:
     file, studies = tmp_path / "long.yaml", tmp_path / "studies"
     file.write_text(LONG)
-    command = [sys.executable, "-m", "ensdistill_tune", "launch", str(file), "--studies", str(studies)]
+    command = [sys.executable, "-m", "ensdistill_tune", "launch", str(file), "--studies-dir", str(studies)]
     study = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         end = time.monotonic() + 120

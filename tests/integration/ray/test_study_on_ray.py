@@ -19,7 +19,7 @@ from tests.tiny import TINY, TinyStudy
 def story(home: Path) -> list[dict[str, Any]]:
     """All events of trials and of the test images, in order, without times."""
     others = (SessionStarted, TeachersReady, SessionEnded)
-    events = [e for e in read_journal(home / "journal.jsonl") if not isinstance(e, others)]
+    events = [e for e in read_journal(home / "events.jsonl") if not isinstance(e, others)]
     told = [event.model_dump(exclude={"at"}) for event in events]
     for event in told:
         for name in [name for name in event.get("metrics", {}) if name.endswith("_seconds")]:
@@ -28,7 +28,7 @@ def story(home: Path) -> list[dict[str, Any]]:
 
 
 def test_a_study_with_one_slot_is_the_same_under_both_executors(tiny: TinyStudy, tmp_path: Path) -> None:
-    done = process("ensdistill-tune", "launch", tiny.file, "--studies", tmp_path)
+    done = process("ensdistill-tune", "launch", tiny.file, "--studies-dir", tmp_path)
     assert done.code == 0, done.err
     assert story(tmp_path / "tiny") == story(tiny.home)
     for file in ("leaderboard.csv", "confirmation.json"):
@@ -49,10 +49,10 @@ def test_a_trial_whose_process_does_not_become_free_fails_and_the_study_ends(
     file.write_text(
         "preset: kd\nconfig:\n  data: {kind: digits, train_size: 60, val_size: 100}\n  model: {width: 4}\n"
         "  teachers: {count: 1, model: {width: 4}, training: {epochs: 1}}\n  training: {epochs: 1}\n"
-        "search:\n  training.optimizer.lr: {log_uniform: [0.01, 0.1]}\nbudget: {trials: 4}\nconfirm: {best: 0}\n"
-        "trial: {concurrency: 1}\n"
+        "search:\n  training.optimizer.lr: {log_uniform: [0.01, 0.1]}\nbudget: {trials: 4}\nconfirmation: {top_k: 0}\n"
+        "resources: {max_concurrent: 1}\n"
     )
-    done = process("ensdistill-tune", "launch", file, "--studies", tmp_path, "--json")
+    done = process("ensdistill-tune", "launch", file, "--studies-dir", tmp_path, "--json")
     assert done.code == 0, done.err
     trials = StudyFolder(tmp_path / "busy").read_trials()
     failed = [trial.error for trial in trials if trial.state == "failed"]
@@ -64,7 +64,7 @@ def test_a_trial_whose_process_does_not_become_free_fails_and_the_study_ends(
 def test_a_study_asks_for_more_than_any_machine_has(tmp_path: Path) -> None:
     file = tmp_path / "greedy.yaml"
     file.write_text(TINY)
-    done = call("ensdistill-tune", "launch", file, "--studies", tmp_path, "--set", "trial.gpu=64")
+    done = call("ensdistill-tune", "launch", file, "--studies-dir", tmp_path, "--set", "resources.gpus=64")
     assert done.code == 2
     assert "more than any machine has" in done.err
     assert not (tmp_path / "greedy").exists()
@@ -73,7 +73,7 @@ def test_a_study_asks_for_more_than_any_machine_has(tmp_path: Path) -> None:
 def test_a_study_whose_minutes_are_over_ends_its_trials(tmp_path: Path) -> None:
     file = tmp_path / "short.yaml"
     file.write_text(TINY.replace("trials: 8", "trials: 8, minutes: 0.05").replace("epochs: 6", "epochs: 5000"))
-    done = process("ensdistill-tune", "launch", file, "--studies", tmp_path, "--json")
+    done = process("ensdistill-tune", "launch", file, "--studies-dir", tmp_path, "--json")
     assert done.code == 0, done.err
-    assert json.loads(done.out)["state"] == "out_of_time"
+    assert json.loads(done.out)["state"] == "timed_out"
     assert [trial.state for trial in StudyFolder(tmp_path / "short").read_trials()] == ["interrupted"]

@@ -87,7 +87,7 @@ def test_what_is_printed_holds_no_secret_whoever_prints_it(capsys: pytest.Captur
     [
         ["resume", "a", "--port", "http://me:planted@host"],
         ["ui", "--port", "http://me:planted@host"],
-        ["launch", "http://me:planted@host", "--studies", "/nowhere"],
+        ["launch", "http://me:planted@host", "--studies-dir", "/nowhere"],
         ["check", "search_spaces/digits.yaml", "--set", "http://me:planted@host"],
     ],
 )
@@ -144,7 +144,7 @@ def test_closed_streams_are_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("columns", ["1", "0", "-3", "nonsense", "99999999"])
 def test_any_number_of_columns_will_do(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", columns)
-    for words in (["--help"], ["launch", "--help"], ["check", "search_spaces/digits.yaml", "--no-cost"]):
+    for words in (["--help"], ["launch", "--help"], ["check", "search_spaces/digits.yaml", "--no-estimate"]):
         done = call("ensdistill-tune", *words)
         assert done.code == 0
         assert "Traceback" not in done.err

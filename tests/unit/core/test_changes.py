@@ -31,8 +31,10 @@ Settings = dict[str, Any]
 
 def scheduled(config: Config, *changes: tuple[int, Settings]) -> Config:
     """The same settings with these changes instead of any of their own."""
-    tree = config.model_dump(mode="json", exclude={"changes"})
-    return build_config(tree | {"changes": [{"after": after, "settings": settings} for after, settings in changes]})
+    tree = config.model_dump(mode="json", exclude={"schedule"})
+    return build_config(
+        tree | {"schedule": [{"after_epoch": after, "settings": settings} for after, settings in changes]}
+    )
 
 
 COOLER: Settings = {"loss.temperature": 2.0}
@@ -60,7 +62,7 @@ def test_settings_without_changes_are_the_same_in_every_epoch() -> None:
 
 def test_changes_that_took_effect_are_those_after_an_earlier_epoch() -> None:
     config = scheduled(tiny_config("training.epochs=5"), (2, COOLER), (4, SLOWER))
-    taken = [[change.after for change in config.until(epoch).changes] for epoch in range(6)]
+    taken = [[change.after_epoch for change in config.until(epoch).schedule] for epoch in range(6)]
     assert taken == [[], [], [], [2], [2], [2, 4]]
 
 
@@ -79,7 +81,7 @@ CANNOT = "cannot change on the way; only training.optimizer.lr and each setting 
 def faults(*changes: Any, base: Config | None = None) -> list[str]:
     tree = (base or tiny_config("training.epochs=5")).model_dump(mode="json")
     with pytest.raises(ConfigError) as caught:
-        build_config(tree | {"changes": list(changes)})
+        build_config(tree | {"schedule": list(changes)})
     return [str(issue) for issue in caught.value.issues]
 
 
@@ -100,14 +102,14 @@ def faults(*changes: Any, base: Config | None = None) -> list[str]:
             "training.lr_update",
             "data.train",
             "model.width",
-            "changes",
+            "schedule",
         ],
         *["teachers.training.optimizer.lr", "loss", "perturbation", "training", "temperature", "lr", "loss.", ""],
     ],
 )
 def test_what_is_built_once_cannot_change(name: str) -> None:
-    (fault,) = faults({"after": 1, "settings": {name: 1}})
-    assert fault == f"changes.0.settings.{name}: {CANNOT}"
+    (fault,) = faults({"after_epoch": 1, "settings": {name: 1}})
+    assert fault == f"schedule.0.settings.{name}: {CANNOT}"
 
 
 @pytest.mark.parametrize(
@@ -127,30 +129,33 @@ def test_what_is_built_once_cannot_change(name: str) -> None:
     ids=str,
 )
 def test_value_is_held_against_the_piece_that_it_changes(settings: Settings, fault: str) -> None:
-    (told,) = faults({"after": 1, "settings": settings})
-    assert told.startswith(f"changes.0.settings.{fault}")
+    (told,) = faults({"after_epoch": 1, "settings": settings})
+    assert told.startswith(f"schedule.0.settings.{fault}")
 
 
 @pytest.mark.parametrize(
     ("epochs", "place", "last"), [((5,), 0, 0), ((7,), 0, 0), ((2, 2), 1, 2), ((3, 1), 1, 3), ((4, 5), 1, 4)]
 )
 def test_changes_are_in_order_and_before_the_end(epochs: tuple[int, ...], place: int, last: int) -> None:
-    (fault,) = faults(*({"after": after, "settings": COOLER} for after in epochs))
+    (fault,) = faults(*({"after_epoch": after, "settings": COOLER} for after in epochs))
     assert fault == (
-        f"changes.{place}.after: must be above {last} and below the 5 of training.epochs, not {epochs[place]}"
+        f"schedule.{place}.after: must be above {last} and below the 5 of training.epochs, not {epochs[place]}"
     )
 
 
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        ({"after": 0, "settings": COOLER}, "changes.0.after: must be greater than or equal to 1, not 0"),
-        ({"after": 1.0, "settings": COOLER}, "changes.0.after: must be a whole number, not 1.0"),
-        ({"after": 1, "settings": {}}, "changes.0.settings: must have at least 1 value, not {}"),
-        ({"after": 1}, "changes.0.settings: must be given"),
-        ({"settings": COOLER}, "changes.0.after: must be given"),
-        ({"after": 1, "settings": COOLER, "until": 3}, "changes.0.until: no such setting (there are after, settings)"),
-        (COOLER["loss.temperature"], "changes.0: must be a mapping of names to values, not 2.0"),
+        ({"after_epoch": 0, "settings": COOLER}, "schedule.0.after: must be greater than or equal to 1, not 0"),
+        ({"after_epoch": 1.0, "settings": COOLER}, "schedule.0.after: must be a whole number, not 1.0"),
+        ({"after_epoch": 1, "settings": {}}, "schedule.0.settings: must have at least 1 value, not {}"),
+        ({"after_epoch": 1}, "schedule.0.settings: must be given"),
+        ({"settings": COOLER}, "schedule.0.after: must be given"),
+        (
+            {"after_epoch": 1, "settings": COOLER, "until": 3},
+            "schedule.0.until: no such setting (there are after, settings)",
+        ),
+        (COOLER["loss.temperature"], "schedule.0: must be a mapping of names to values, not 2.0"),
     ],
     ids=str,
 )
@@ -160,11 +165,11 @@ def test_change_has_an_epoch_and_settings(change: Any, fault: str) -> None:
 
 def test_all_faults_of_all_changes_are_told_at_once() -> None:
     told = faults(
-        {"after": 3, "settings": {"student.kind": "branches", "loss.alpha": 2, "loss.weight": 1}},
-        {"after": 3, "settings": {"seed": 1}},
-        {"after": 9, "settings": {"training.optimizer.lr": -1} | COOLER},
+        {"after_epoch": 3, "settings": {"student.kind": "branches", "loss.alpha": 2, "loss.weight": 1}},
+        {"after_epoch": 3, "settings": {"seed": 1}},
+        {"after_epoch": 9, "settings": {"training.optimizer.lr": -1} | COOLER},
     )
-    assert [fault.split(":")[0].removeprefix("changes.") for fault in told] == [
+    assert [fault.split(":")[0].removeprefix("schedule.") for fault in told] == [
         *["0.settings.student.kind", "0.settings.loss.alpha", "0.settings.loss.weight"],
         *["1.after", "1.settings.seed", "2.after", "2.settings.training.optimizer.lr"],
     ]
@@ -174,7 +179,7 @@ def test_all_faults_of_all_changes_are_told_at_once() -> None:
 
 
 def test_changes_can_be_set_by_hand() -> None:
-    config = tiny_config("changes=[{after: 1, settings: {loss.temperature: 2}}]")
+    config = tiny_config("schedule=[{after_epoch: 1, set: {loss.temperature: 2}}]")
     assert config == scheduled(tiny_config(), (1, COOLER))
 
 
@@ -187,12 +192,12 @@ def test_yaml_with_changes_reads_back_as_the_same_settings(tmp_path: Path) -> No
 
 def test_settings_that_stay_are_written_without_changes() -> None:
     assert "\nchanges:" not in to_yaml(tiny_config())
-    assert "changes" not in flatten(tiny_config().model_dump(mode="json"))
+    assert "schedule" not in flatten(tiny_config().model_dump(mode="json"))
 
 
 def test_changes_are_one_readable_parameter() -> None:
     flat = flatten(scheduled(tiny_config(), (1, COOLER)).model_dump(mode="json"))
-    assert str(flat["changes"]) == "[{'after': 1, 'settings': {'loss.temperature': 2.0}}]"
+    assert str(flat["schedule"]) == "[{'after_epoch': 1, 'settings': {'loss.temperature': 2.0}}]"
 
 
 # --- the hash ---
@@ -202,7 +207,7 @@ def test_changes_are_one_readable_parameter() -> None:
 def test_settings_that_stay_have_the_hash_that_they_would_have_if_none_could_change(preset: str) -> None:
     config = load_config(preset)
     settings = config.model_dump(mode="json")
-    assert "changes" not in settings
+    assert "schedule" not in settings
     canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"))
     assert config.hash == hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
@@ -368,7 +373,7 @@ FIVE = tiny_config("training.epochs=5", "training.batch_size=40")
 
 
 @pytest.mark.parametrize(
-    ("epoch", "changes"),
+    ("epoch", "schedule"),
     [
         (1, []),
         (1, [(1, SLOWER)]),
@@ -391,7 +396,7 @@ def test_checkpoint_belongs_to_all_settings_that_agree_up_to_its_epoch(
 
 
 @pytest.mark.parametrize(
-    ("epoch", "changes"),
+    ("epoch", "schedule"),
     [
         (2, [(1, COOLER)]),
         (2, [(1, SLOWER), (2, COOLER)]),
@@ -425,6 +430,6 @@ def test_change_does_not_let_in_other_settings_from_the_first_epoch(
 def test_checkpoint_of_settings_that_stay_names_them_by_the_hash_that_they_always_had(
     checkpoints: Path, ensemble: Ensemble, digits: Data
 ) -> None:
-    saved = [torch.load(checkpoints / f"{n}.pt", weights_only=True)["identity"]["settings"] for n in range(1, 6)]
+    saved = [torch.load(checkpoints / f"{n}.pt", weights_only=True)["identity"]["set"] for n in range(1, 6)]
     changed = scheduled(FIVE, (2, COOLER)).hash
     assert saved == [FIVE.hash, FIVE.hash, changed, changed, changed]

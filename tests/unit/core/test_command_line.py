@@ -41,7 +41,7 @@ def test_words_and_options_come_back_as_they_are() -> None:
 def test_the_folder_of_studies_is_one_argument(studies: str) -> None:
     words = pasted(command_line("ensdistill-tune", "resume", "a", studies=studies))
     assert words[:2] == ["resume", "a"]
-    assert words[2:] in (["--studies", studies], [f"--studies={studies}"])
+    assert words[2:] in (["--studies-dir", studies], [f"--studies-dir={studies}"])
     assert studies.startswith("-") == (len(words) == 3)  # or argparse would take it for an option
 
 

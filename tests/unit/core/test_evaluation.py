@@ -55,7 +55,7 @@ def test_uncalibrated_metrics_are_those_of_the_split(data: Data, ensemble: Ensem
 
 def test_ensemble_is_worth_its_size_and_agrees_with_itself(data: Data, ensemble: Ensemble) -> None:
     teachers = Examiner(ensemble, data, data.validation).teachers()
-    assert (teachers["ensemble"]["dee"], teachers["ensemble"]["agreement"]) == (3.0, 1.0)
+    assert (teachers["ensemble"]["dee"], teachers["ensemble"]["top1_agreement"]) == (3.0, 1.0)
     assert len(teachers["members"]) == len(teachers["curve"]) == 3
     assert teachers["curve"][-1] == pytest.approx(teachers["ensemble"]["cnll"])
     assert teachers["curve"][0] == pytest.approx(mean_row(teachers["members"])["cnll"])
@@ -66,7 +66,7 @@ def test_student_that_is_the_ensemble_has_its_numbers(data: Data, ensemble: Ense
     row = examiner.student(Together(ensemble, "mean_of_probabilities"))
     together = examiner.teachers()["ensemble"]
     assert row["nll"] == pytest.approx(together["nll"], rel=1e-6)
-    assert row["agreement"] == 1.0
+    assert row["top1_agreement"] == 1.0
     assert row["kl_to_ensemble"] == pytest.approx(0, abs=1e-6)
     assert row["diversity"] == pytest.approx(together["diversity"], rel=1e-6)
 
@@ -75,7 +75,7 @@ def test_without_teachers_a_student_is_not_compared(data: Data, ensemble: Ensemb
     examiner = Examiner(None, data, data.validation)
     row = examiner.student(ensemble.networks[0])
     assert "cnll" in row
-    assert not {"dee", "agreement", "kl_to_ensemble"} & set(row)
+    assert not {"dee", "top1_agreement", "kl_to_ensemble"} & set(row)
     assert examiner.teachers() == {}
 
 

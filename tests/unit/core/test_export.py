@@ -253,7 +253,7 @@ def test_every_file_says_what_it_was_made_from(run: Run, exported: Path) -> None
     for metadata in (weights, notes, onnx):
         assert json.loads(metadata["class_names"]) == [str(n) for n in range(10)]
         assert json.loads(metadata["shape"]) == [1, 8, 8]
-        assert (metadata["settings"], metadata["data"], metadata["ensemble"]) == (
+        assert (metadata["set"], metadata["data"], metadata["ensemble"]) == (
             run.config.hash,
             run.data.identity,
             "random",
@@ -401,9 +401,9 @@ WORDS = [word for change in SMALL for word in ("--set", change)]
 def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A student of preset kd, distilled and exported by the commands, in `run` and `run/export`."""
     folder = tmp_path_factory.mktemp("commands")
-    done = call("ensdistill", "distill", "kd", *WORDS, "--studies", folder, "--out", folder / "run")
+    done = call("ensdistill", "distill", "kd", *WORDS, "--studies-dir", folder, "--out", folder / "run")
     assert done.code == 0, done.err
-    done = process("ensdistill", "export", folder / "run", "--studies", folder)
+    done = process("ensdistill", "export", folder / "run", "--studies-dir", folder)
     (folder / "printed.txt").write_text(done.out)
     assert (done.code, done.err) == (0, "")
     return folder
@@ -439,13 +439,13 @@ print(repr(float((probabilities.argmax(1) == test["labels"]).mean())))
 """
     done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    told = call("ensdistill", "evaluate", studies / "run", "--split", "test", "--json", "--studies", studies)
+    told = call("ensdistill", "evaluate", studies / "run", "--split", "test", "--json", "--studies-dir", studies)
     assert len(test) == 700
     assert float(done.stdout) == json.loads(told.out)["test"]["accuracy"]
 
 
 def test_exported_settings_make_the_same_student_again(studies: Path) -> None:
-    words = (studies / "run" / "export" / "settings.yaml", "--studies", studies, "--out", studies / "again")
+    words = (studies / "run" / "export" / "settings.yaml", "--studies-dir", studies, "--out", studies / "again")
     assert call("ensdistill", "distill", *words).code == 0
     weights, again = (load_file(studies / name / "student.safetensors") for name in ("run/export", "again"))
     assert set(weights) == set(again)
@@ -454,7 +454,16 @@ def test_exported_settings_make_the_same_student_again(studies: Path) -> None:
 
 def test_a_run_is_named_by_its_folder_its_settings_or_an_export_student(studies: Path, tmp_path: Path) -> None:
     for n, name in enumerate(("run", "run/config.yaml", "run/export", "run/export/settings.yaml")):
-        words = (studies / name, "--studies", studies, "--out", tmp_path / str(n), "--formats", "safetensors", "--json")
+        words = (
+            studies / name,
+            "--studies-dir",
+            studies,
+            "--out",
+            tmp_path / str(n),
+            "--formats",
+            "safetensors",
+            "--json",
+        )
         done = call("ensdistill", "export", *words)
         assert done.code == 0, done.err
         result = json.loads(done.out)
@@ -468,7 +477,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_without_the_teachers_the_student_stands_alone(studies: Path, tmp_path: Path) -> None:
-    words = ("--studies", tmp_path, "--out", tmp_path / "out", "--formats", "safetensors")
+    words = ("--studies-dir", tmp_path, "--out", tmp_path / "out", "--formats", "safetensors")
     done = call("ensdistill", "export", studies / "run", *words)
     assert done.code == 0, done.err
     assert "trains them" in done.out

@@ -128,7 +128,10 @@ def test_all_faults_are_reported_at_once() -> None:
         ({"averaging": {"kind": "emma"}}, (("averaging", "kind"), "emma", "did you mean ema?")),
         ({"perturbation": TDIV, "teachers": {"count": 1}}, (("perturbation",), NO_VALUE, None)),
         ({"training": {"batch_size": 99}, "data": {"train_size": 50}}, (("training", "batch_size"), 99, None)),
-        ({"changes": [{"after": 99, "settings": {"training.optimizer.lr": 1}}]}, (("changes", 0, "after"), 99, None)),
+        (
+            {"schedule": [{"after_epoch": 99, "settings": {"training.optimizer.lr": 1}}]},
+            (("schedule", 0, "after_epoch"), 99, None),
+        ),
     ],
     ids=str,
 )

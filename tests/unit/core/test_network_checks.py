@@ -107,7 +107,9 @@ def test_an_evaluation_has_chance_and_hides_what_means_nothing_there(digits: Dat
     assert [is_shown(name, row) for name in ("accuracy", "nll", "ece", "cnll", "val/dee")] == [1, 1, 1, 0, 0]
     assert is_shown("cnll", row, {**row, "at_chance": 0.0})  # of several seeds one has learnt something
     cells = [next(iter(column.cells)) for column in metrics_table("validation", {"student": row}).columns]
-    shown = dict(zip(["", "accuracy", "nll", "brier", "ece", "cnll", "cece", "dee", "agreement"], cells, strict=True))
+    shown = dict(
+        zip(["", "accuracy", "nll", "brier", "ece", "cnll", "cece", "dee", "top1_agreement"], cells, strict=True)
+    )
     assert (shown["accuracy"], shown["cnll"], shown["cece"]) == (f"{row['accuracy']:.4f}", "", "")
 
 

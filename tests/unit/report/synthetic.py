@@ -85,7 +85,7 @@ def reports(values: Sequence[float], flops: float = FLOPS) -> list[dict[str, flo
             **metrics(value),
             "cost/parameters": PARAMETERS,
             "cost/flops": flops,
-            "cost/epoch_seconds": 0.1,
+            "time/epoch_seconds": 0.1,
         }
         for epoch, value in enumerate(values, 1)
     ]

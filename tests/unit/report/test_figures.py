@@ -276,7 +276,7 @@ def test_where_more_is_better_the_worse_end_is_below() -> None:
 
 
 def test_a_second_objective_takes_the_place_of_the_cost() -> None:
-    whole = facts(40, against=["val/ece"], scheduler={"kind": "none"})
+    whole = facts(40, secondary_objectives=["val/ece"], scheduler={"kind": "none"})
     figure = draw("pareto", whole)
     assert figure.layout.xaxis.title.text == "validation ECE"
     assert TEACHERS[0] not in traces(figure)
@@ -286,8 +286,8 @@ def test_students_of_a_population_begin_where_their_parents_were_and_stand_where
     search = {name: SEARCH[name] for name in ("perturbation.step_size", "loss.temperature", "averaging.kind")}
     whole = facts(20, search=search, scheduler={"kind": "pbt", "interval_epochs": 10})
     parent = next(trial for trial in whole.searched if trial.state == "finished")
-    changes = [{"after": 10, "settings": {"loss.temperature": 9.1}}]
-    child = replace(parent, number=99, parent=parent.number, epochs=parent.epochs[10:], changes=changes)
+    changes = [{"after_epoch": 10, "settings": {"loss.temperature": 9.1}}]
+    child = replace(parent, number=99, parent=parent.number, epochs=parent.epochs[10:], schedule=changes)
     more = replace(whole, trials=[*whole.trials, child])
     assert {"curves", "parallel"} <= keys(more)
     figure = draw("slices", more)

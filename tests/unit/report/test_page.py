@@ -25,7 +25,7 @@ HAPPENS = ("number", "epochs", "state", "error", "error_kind")  # what later eve
 def on_disk(known: Facts, home: Path) -> Path:
     """The files that such a study leaves behind."""
     home.mkdir(parents=True)
-    log = EventLog(home / "journal.jsonl")
+    log = EventLog(home / "events.jsonl")
     log.append(SessionStarted(at=0.0))
     for trial in (*known.trials, *known.repeats):
         record = {name: value for name, value in asdict(trial).items() if name not in HAPPENS}
@@ -43,7 +43,7 @@ def on_disk(known: Facts, home: Path) -> Path:
     }
     (home / "study.json").write_text(json.dumps(summary))
     if known.portraits:
-        (home / "portraits.json").write_text(known.portraits.model_dump_json())
+        (home / "diagnostics.json").write_text(known.portraits.model_dump_json())
     if known.confirmed:
         write_confirmation(home, known.study, known.confirmed, known.tested, [])
     return home
@@ -90,7 +90,7 @@ def test_what_a_trial_says_of_its_failure_cannot_become_part_of_the_page(tmp_pat
     assert "&lt;script&gt;alert(1)" in page
 
 
-@pytest.mark.parametrize("state", ["interrupted", "running", "out_of_time"])
+@pytest.mark.parametrize("state", ["interrupted", "running", "timed_out"])
 def test_a_study_that_is_not_over_has_a_report_too(state: str, tmp_path: Path) -> None:
     known = facts(12, seeds=0)
     few = replace(known, trials=known.trials[:4], summary={**known.summary, "state": state}, portraits=None)
@@ -106,7 +106,7 @@ def test_a_study_of_no_finished_trial_has_a_report_too(tmp_path: Path) -> None:
 
 
 def test_the_command_says_what_was_learnt_and_where_the_page_is(home: Path) -> None:
-    done = call("ensdistill-tune", "report", home.name, "--studies", home.parent)
+    done = call("ensdistill-tune", "report", home.name, "--studies-dir", home.parent)
     assert done.code == 0, done.err
     assert f"the page: {home / 'report.html'}" in done.out
     assert "What mattered" in done.out
@@ -115,7 +115,7 @@ def test_the_command_says_what_was_learnt_and_where_the_page_is(home: Path) -> N
 def test_no_study_no_report(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no study here"):
         write_report(tmp_path)
-    done = call("ensdistill-tune", "report", "nobody", "--studies", tmp_path)
+    done = call("ensdistill-tune", "report", "nobody", "--studies-dir", tmp_path)
     assert (done.code, "there is no study here" in done.err) == (2, True)
 
 

@@ -190,7 +190,7 @@ def test_settings_that_matter_are_told_from_those_that_do_not() -> None:
 
 def test_the_pareto_front_is_named_if_there_are_several_objectives() -> None:
     assert words.on_the_front(KNOWN) is None
-    several = facts(30, costs=True, seeds=0, against=["cost/flops"])
+    several = facts(30, costs=True, seeds=0, secondary_objectives=["cost/flops"])
     said = words.on_the_front(several) or ""
     cheapest = min(several.order, key=lambda t: (t.last["cost/flops"], t.last["val/nll"]))
     assert said.startswith("**On the Pareto front** of NLL and flops lie ")
@@ -242,7 +242,7 @@ def test_more_seeds_are_advised_for_a_difference_that_may_be_chance() -> None:
     )
     said = advice.certainty(known) or ""
     assert "14 seeds show it in 80 % of studies" in said
-    assert "--set confirm.seeds=14" in said
+    assert "--set confirmation.seeds=14" in said
     hopeless = confirmed(candidate(5, SURE), candidate(1, LIKE, "kd"))
     assert "50 seeds would show it in less than 80 %" in (advice.certainty(hopeless) or "")
 
@@ -343,10 +343,10 @@ def test_a_baseline_that_is_best_unconfirmed_has_its_name_beside_the_teachers() 
 def test_commands_say_where_the_studies_are_unless_that_is_where_they_are_by_default() -> None:
     away = replace(KNOWN, studies=Path("/data/my studies"), confirmed=())
     elsewhere = f"{first_lines(away, [], [])} {' '.join(part.text for part in sections(away))}"
-    assert "`ensdistill-tune export synthetic --studies '/data/my studies'`" in elsewhere
-    assert "--set confirm.best=3 --studies '/data/my studies'`" in elsewhere
-    assert "ensdistill distill '/data/my studies/synthetic/best.yaml' --studies '/data/my studies'" in elsewhere
-    assert "--studies" not in first_lines(KNOWN, [], [])
+    assert "`ensdistill-tune export synthetic --studies-dir '/data/my studies'`" in elsewhere
+    assert "--set confirmation.top_k=3 --studies-dir '/data/my studies'`" in elsewhere
+    assert "ensdistill distill '/data/my studies/synthetic/best.yaml' --studies-dir '/data/my studies'" in elsewhere
+    assert "--studies-dir" not in first_lines(KNOWN, [], [])
     assert "ensdistill distill studies/synthetic/best.yaml  #" in sections(KNOWN)[-2].text
 
 
@@ -357,13 +357,13 @@ def test_a_baseline_that_is_surely_better_is_advised_upon_as_well(objective: str
 
 
 def test_of_settings_that_changed_on_the_way_those_at_the_end_lie_at_the_edge() -> None:
-    low = {"after": 5, "settings": {"perturbation.step_size": 0.0021}}
-    moved = [replace(trial, changes=[low]) if trial.searched else trial for trial in KNOWN.trials]
+    low = {"after_epoch": 5, "settings": {"perturbation.step_size": 0.0021}}
+    moved = [replace(trial, schedule=[low]) if trial.searched else trial for trial in KNOWN.trials]
     assert "at the lower end of `perturbation.step_size`" in " ".join(advice.ends(replace(KNOWN, trials=moved), []))
 
 
 def test_after_a_confirmation_the_front_is_that_of_the_means() -> None:
-    study = facts(30, against=["cost/flops"]).study
+    study = facts(30, secondary_objectives=["cost/flops"]).study
     good, worse = candidate(5, SURE), candidate(6, WORSE)  # at the same price
     known = confirmed(good, worse, study=study)
     assert "lie 1 of 2 confirmed trials, by their means: 005 (`front/`)" in (words.on_the_front(known) or "")

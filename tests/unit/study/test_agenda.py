@@ -41,7 +41,7 @@ SPACE: dict[str, Any] = {
     },
     "baselines": ["kd", "latentbe"],
     "budget": {"trials": 14},
-    "confirm": {"best": 2, "seeds": 2},
+    "confirmation": {"top_k": 2, "seeds": 2},
 }
 RULES = [
     {"kind": "asha", "grace_epochs": 1},
@@ -49,7 +49,7 @@ RULES = [
     {"kind": "none"},
     {"kind": "hyperband", "grace_epochs": 1},
     {"kind": "pbt", "population": 5, "interval_epochs": 2, "quantile": 0.5},
-    {"kind": "asha", "grace_epochs": 1, "within": ["averaging.kind"]},
+    {"kind": "asha", "grace_epochs": 1, "group_by": ["averaging.kind"]},
 ]
 
 
@@ -126,13 +126,13 @@ def work(of: Study, home: Path, slots: int = 1, lives: int | None = None, lost: 
 
 def story(home: Path) -> list[tuple[Any, ...]]:
     """What happened to trials, in order; without times, and without the marks that interrupts leave."""
-    events, kinds = read_journal(home / "journal.jsonl"), (TrialStarted, EpochReported, TrialEnded)
+    events, kinds = read_journal(home / "events.jsonl"), (TrialStarted, EpochReported, TrialEnded)
     kept = [e for e in events if isinstance(e, kinds) and getattr(e, "state", "") != "interrupted"]
     return [tuple(sorted(e.model_dump(exclude={"at"}).items())) for e in kept]
 
 
 @pytest.mark.parametrize("every", [20, pytest.param(3, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: " ".join([rule["kind"], *rule.get("within", [])]))
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: " ".join([rule["kind"], *rule.get("group_by", [])]))
 def test_a_study_that_dies_after_any_event_ends_as_the_undisturbed_one(
     rule: dict[str, Any], every: int, tmp_path: Path
 ) -> None:
@@ -165,7 +165,7 @@ def test_a_study_that_dies_again_and_again_ends_as_the_undisturbed_one(kind: str
     assert story(tmp_path / "often") == story(tmp_path / "plain")
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: " ".join([rule["kind"], *rule.get("within", [])]))
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: " ".join([rule["kind"], *rule.get("group_by", [])]))
 def test_trials_that_lose_their_process_before_they_begin_are_taken_on_by_another(
     rule: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -175,7 +175,7 @@ def test_trials_that_lose_their_process_before_they_begin_are_taken_on_by_anothe
     work(of, tmp_path / "undisturbed")
     lost = range(1, 1 + len(work(of, tmp_path / "disturbed", lost=range(1, 100)).trials))
     assert story(tmp_path / "disturbed") == story(tmp_path / "undisturbed")
-    events = read_journal(tmp_path / "disturbed" / "journal.jsonl")
+    events = read_journal(tmp_path / "disturbed" / "events.jsonl")
     assert [e.trial for e in events if isinstance(e, TrialResumed)] == list(lost)
 
 
@@ -218,7 +218,7 @@ def test_a_finished_study_is_extended_and_keeps_what_it_has(tmp_path: Path) -> N
 
 
 def test_trials_are_compared_only_with_their_like_where_the_study_says_so(tmp_path: Path) -> None:
-    like = {"kind": "asha", "grace_epochs": 1, "within": ["averaging.kind"]}
+    like = {"kind": "asha", "grace_epochs": 1, "group_by": ["averaging.kind"]}
     for name, scheduler, stopped in (("all", RULES[0], True), ("like", like, False)):
         (tmp_path / name).mkdir()
         agenda = Agenda(
@@ -247,7 +247,7 @@ def test_without_confirmation_the_study_is_over_with_the_search(tmp_path: Path) 
 def test_half_a_line_at_the_end_of_the_journal_is_cut_off(tmp_path: Path) -> None:
     of = study(scheduler=RULES[0])
     work(of, tmp_path)
-    file = tmp_path / "journal.jsonl"
+    file = tmp_path / "events.jsonl"
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) * 2 // 3])
     assert len(read_journal(file)) == file.read_bytes().count(b"\n") - 1  # without the line of the format
@@ -272,14 +272,14 @@ def test_a_report_that_is_made_later_uses_up_no_time_of_the_study() -> None:
 
 
 def test_an_event_is_on_disk_before_anybody_acts_on_it(tmp_path: Path) -> None:
-    journal = EventLog(tmp_path / "journal.jsonl")
+    journal = EventLog(tmp_path / "events.jsonl")
     for n in range(3):
         journal.append(EpochReported(trial=1, metrics={"epoch": n}))
-        assert len(read_journal(tmp_path / "journal.jsonl")) == n + 1
+        assert len(read_journal(tmp_path / "events.jsonl")) == n + 1
 
 
 def test_every_event_but_a_report_is_synced_to_disk(tmp_path: Path, synced: list[int]) -> None:
-    journal = EventLog(tmp_path / "journal.jsonl")
+    journal = EventLog(tmp_path / "events.jsonl")
     synced.clear()
     report = EpochReported(trial=1, metrics={})
     for event in (SessionStarted(), TrialStarted(trial=1), report, report, TrialEnded(trial=1, state="finished")):
@@ -293,9 +293,9 @@ def test_a_journal_that_cannot_be_written_says_so_and_what_to_do(
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    journal = EventLog(tmp_path / "journal.jsonl")
+    journal = EventLog(tmp_path / "events.jsonl")
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(DataError, match=r"journal.jsonl: cannot be written \(No space left on device\)"):
+    with pytest.raises(DataError, match=r"events.jsonl: cannot be written \(No space left on device\)"):
         journal.append(TrialEnded(trial=1, state="finished"))
 
 
@@ -303,10 +303,10 @@ def test_what_is_still_reported_of_a_trial_that_is_over_is_not_taken_down(tmp_pa
     agenda = Agenda(Progress(study(), StudyFolder(tmp_path), {}, trial_warnings), slots=1)
     agenda.next()
     agenda.end(1, "failed", "its machine is gone")
-    before = read_journal(tmp_path / "journal.jsonl")
+    before = read_journal(tmp_path / "events.jsonl")
     report = {"epoch": 1.0, "epochs": float(EPOCHS)} | dict.fromkeys(METRICS, 1.0)
     assert agenda.report(1, report) is Decision.STOP
-    assert read_journal(tmp_path / "journal.jsonl") == before
+    assert read_journal(tmp_path / "events.jsonl") == before
 
 
 def test_every_trial_that_died_is_written_down_as_interrupted_even_if_it_does_not_go_on(tmp_path: Path) -> None:
@@ -316,7 +316,7 @@ def test_every_trial_that_died_is_written_down_as_interrupted_even_if_it_does_no
     progress = Progress(of, StudyFolder(tmp_path), {}, trial_warnings)
     assert len(progress.died) == 3
     Agenda(progress, slots=1)
-    ended = [e.trial for e in read_journal(tmp_path / "journal.jsonl") if isinstance(e, TrialEnded)]
+    ended = [e.trial for e in read_journal(tmp_path / "events.jsonl") if isinstance(e, TrialEnded)]
     assert set(ended) >= {trial.number for trial in progress.died}
     assert {trial.state for trial in progress.trials.values()} == {"interrupted"}
 

@@ -53,7 +53,7 @@ def through_the_store(inputs: Inputs) -> Inputs:
 
 def metrics_of(inputs: Inputs) -> list[dict[str, float]]:
     told: list[dict[str, Any]] = []
-    trial = {"number": 1, "baseline": None, "parent": None, "sampled": {}, "seed": None, "changes": []}
+    trial = {"number": 1, "baseline": None, "parent": None, "sampled": {}, "seed": None, "schedule": []}
     run_trial(trial, inputs, told.append)
     return [
         {name: value for name, value in epoch.items() if "seconds" not in name}

@@ -49,27 +49,27 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     # --- objectives, and settings to try first
     (
         "objective twice",
-        SEARCH + "against: [val/nll]\n",
-        ", line 2: against.0: val/nll is an objective already; leave it out",
+        SEARCH + "secondary_objectives: [val/nll]\n",
+        ", line 2: secondary_objectives.0: val/nll is an objective already; leave it out",
     ),
     (
         "two objectives for median",
-        SEARCH + "against: [cost/flops]\nscheduler: {kind: median}\n",
+        SEARCH + "secondary_objectives: [cost/flops]\nscheduler: {kind: median}\n",
         ", line 3: scheduler.kind: median knows one objective only; with against it is asha or none",
     ),
     (
         "told apart by what is not searched",
-        SEARCH + "scheduler: {within: [loss.temprature], kind: asha}\n",
-        ", line 2: scheduler.within.0: loss.temprature is not searched",
+        SEARCH + "scheduler: {group_by: [loss.temprature], kind: asha}\n",
+        ", line 2: scheduler.group_by.0: loss.temprature is not searched",
     ),
     (
         "told apart by a range",
-        "search: {loss.temperature: {uniform: [1, 2]}}\nscheduler: {within: [loss.temperature], kind: asha}\n",
-        ", line 2: scheduler.within.0: loss.temperature has no two trials alike; name axes whose values can be listed",
+        "search: {loss.temperature: {uniform: [1, 2]}}\nscheduler: {group_by: [loss.temperature], kind: asha}\n",
+        ", line 2: scheduler.group_by.0: loss.temperature has no two trials alike; name axes whose values can be listed",
     ),
     (
         "tolerance of one",
-        SEARCH + "against: [cost/flops]\nscheduler: {tolerance: [0.1], kind: asha}\n",
+        SEARCH + "secondary_objectives: [cost/flops]\nscheduler: {tolerance: [0.1], kind: asha}\n",
         ", line 3: scheduler.tolerance: one number for each of 2 objectives, not 1",
     ),
     (
@@ -79,13 +79,13 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     ),
     (
         "first of no axis",
-        SEARCH + "first: [{sed: 1}]\n",
-        ", line 2: first.0.sed: not a searched setting (did you mean seed?)",
+        SEARCH + "points_to_evaluate: [{sed: 1}]\n",
+        ", line 2: points_to_evaluate.0.sed: not a searched setting (did you mean seed?)",
     ),
     (
         "first out of range",
-        SEARCH + "first: [{seed: 3}]\n",
-        ", line 2: first.0.seed: 3 can never occur; it is choice [1, 2]",
+        SEARCH + "points_to_evaluate: [{seed: 3}]\n",
+        ", line 2: points_to_evaluate.0.seed: 3 can never occur; it is choice [1, 2]",
     ),
     (
         "epochs of none",
@@ -94,8 +94,8 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     ),
     (
         "no slots",
-        SEARCH + "trial: {concurrency: 0}\n",
-        ", line 2: trial.concurrency: must be greater than or equal to 1, not 0",
+        SEARCH + "resources: {max_concurrent: 0}\n",
+        ", line 2: resources.max_concurrent: must be greater than or equal to 1, not 0",
     ),
     ("warm start of nothing", SEARCH + "warm_start: {}\n", ", line 2: warm_start.study: must be given"),
     # --- YAML
@@ -492,18 +492,18 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     ),
     (
         "negative cores",
-        SEARCH + "trial: {cpu: -1}\n",
-        ", line 2: trial.cpu: must be greater than or equal to 0.01, not -1",
+        SEARCH + "resources: {cpus: -1}\n",
+        ", line 2: resources.cpus: must be greater than or equal to 0.01, not -1",
     ),
     (
         "negative GPUs",
-        SEARCH + "trial:\n  gpu: -0.5\n",
-        ", line 3: trial.gpu: must be greater than or equal to 0, not -0.5",
+        SEARCH + "resources:\n  gpus: -0.5\n",
+        ", line 3: resources.gpus: must be greater than or equal to 0, not -0.5",
     ),
     (
         "one seed",
-        SEARCH + "confirm: {seeds: 1}\n",
-        ", line 2: confirm.seeds: must be greater than or equal to 2, not 1",
+        SEARCH + "confirmation: {seeds: 1}\n",
+        ", line 2: confirmation.seeds: must be greater than or equal to 2, not 1",
     ),
 ]
 
@@ -511,7 +511,7 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
 def refused(file: Path, *words: str) -> list[str]:
     """What `launch` says, without `error: ` and with FILE for the file; nothing at all is begun."""
     studies = file.parent / "studies"
-    done = call("ensdistill-tune", "launch", file, "--studies", studies, *words)
+    done = call("ensdistill-tune", "launch", file, "--studies-dir", studies, *words)
     assert done.code == 2, done.out
     assert done.out == ""
     assert not studies.exists()
@@ -563,7 +563,7 @@ scheduler: {kind: ahsa}
 budget:
   trials: 0
   minutes: none
-trial: {cpu: -1, gpus: 2}
+resources: {cpus: -1, gpus: 2}
 """
 
 
@@ -585,7 +585,7 @@ student.kind is choice ['single', 'branches']
 26: scheduler.kind: 'ahsa' is none of <schedulers> (did you mean asha?)
 28: budget.trials: must be greater than or equal to 1, not 0
 29: budget.minutes: must be a number, not 'none'
-30: trial.cpu: must be greater than or equal to 0.01, not -1
+30: resources.cpus: must be greater than or equal to 0.01, not -1
 30: trial.gpus: no such setting (did you mean gpu?)
 """
 
@@ -665,9 +665,9 @@ def test_each_circle_of_conditions_is_told_once_and_what_merely_hangs_on_it_is_n
         (["seed=[1"], ["--set seed, line 1: the bracket of line 1 is not closed by ]"]),
         (["budget.trials=1", "budget={trials: 2}"], ["--set budget.trials: set twice"]),
         (
-            ["search.seed={integer: [-1, 4]}", "confirm.seeds=1"],
+            ["search.seed={integer: [-1, 4]}", "confirmation.seeds=1"],
             [
-                "--set confirm.seeds: must be greater than or equal to 2, not 1",
+                "--set confirmation.seeds: must be greater than or equal to 2, not 1",
                 "--set search.seed: must be greater than or equal to 0, not -1",
             ],
         ),
@@ -716,4 +716,4 @@ def test_an_override_mends_what_is_wrong_in_the_file(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text("preset: kdd\nconfig: {training.epochs: 0}\n" + SEARCH)
     words = ["--set", "preset=kd", "--set", "config.training.epochs=3"]
-    assert call("ensdistill-tune", "check", file, "--no-cost", *words).code == 0
+    assert call("ensdistill-tune", "check", file, "--no-estimate", *words).code == 0

@@ -33,7 +33,7 @@ SEARCHED = [
 
 def study(best: int, seeds: int = 5, **more: Any) -> Study:
     search = {"loss.temperature": {"uniform": [1, 2]}}
-    return Study.model_validate({"search": search, "confirm": {"best": best, "seeds": seeds}, **more})
+    return Study.model_validate({"search": search, "confirmation": {"top_k": best, "seeds": seeds}, **more})
 
 
 def repeats(values: dict[int, list[float]]) -> list[TrialRecord]:

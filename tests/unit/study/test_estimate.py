@@ -34,7 +34,7 @@ SPACE = {
     "search": {"student.kind": {"choice": ["single", "branches"]}},
     "baselines": ["kd", "latentbe"],
     "budget": {"trials": 10, "minutes": 30.0},
-    "confirm": {"best": 2, "seeds": 4},
+    "confirmation": {"top_k": 2, "seeds": 4},
 }
 
 
@@ -76,7 +76,7 @@ def test_the_cost_of_every_part_is_its_epochs_times_their_seconds(tmp_path: Path
 
 @pytest.mark.usefixtures("clock")
 def test_what_is_not_done_costs_nothing(tmp_path: Path) -> None:
-    changes = {"confirm": {"best": 0}, "baselines": [], "budget": {"trials": 1}}
+    changes = {"confirmation": {"top_k": 0}, "baselines": [], "budget": {"trials": 1}}
     cost, words = estimate.estimate(study(**changes), tmp_path)
     assert cost is not None
     assert (cost.confirmation, cost.search) == (0, pytest.approx(7 * cost.epoch))
@@ -157,7 +157,7 @@ def test_every_preset_can_be_timed_on_untrained_teachers(preset: str, monkeypatc
 def test_check_says_size_and_cost_and_leaves_nothing_behind(tmp_path: Path) -> None:
     file = tmp_path / "tiny.yaml"
     file.write_text(TINY)
-    shown = call("ensdistill-tune", "check", file, "--studies", tmp_path / "studies")
+    shown = call("ensdistill-tune", "check", file, "--studies-dir", tmp_path / "studies")
     assert shown.code == 0, shown.err
     assert "5 axes: 2 continuous, 3 with 12 combinations" in shown.out
     assert "one epoch of a trial took" in shown.out
@@ -174,19 +174,19 @@ def test_teachers_that_are_there_cost_nothing(tmp_path: Path) -> None:
     data = load_data(config.data)
     one = config.teachers.model_copy(update={"count": 1})
     get_ensemble(config.model_copy(update={"teachers": one}), data, tmp_path / "teachers")
-    result = json.loads(call("ensdistill-tune", "check", file, "--studies", tmp_path, "--json").out)
+    result = json.loads(call("ensdistill-tune", "check", file, "--studies-dir", tmp_path, "--json").out)
     assert result["size"] == {"axes": 5, "continuous": 2, "combinations": 12}
     assert result["cost"]["teachers_there"] == 1
     get_ensemble(config, data, tmp_path / "teachers")
-    result = json.loads(call("ensdistill-tune", "check", file, "--studies", tmp_path, "--json").out)
+    result = json.loads(call("ensdistill-tune", "check", file, "--studies-dir", tmp_path, "--json").out)
     assert (result["cost"]["teachers"], result["cost"]["teachers_there"]) == (0, 2)
-    assert "2 in the store already" in call("ensdistill-tune", "check", file, "--studies", tmp_path).out
+    assert "2 in the store already" in call("ensdistill-tune", "check", file, "--studies-dir", tmp_path).out
 
 
 def test_no_cost_reads_no_images(tmp_path: Path) -> None:
     file = tmp_path / "far.yaml"
     file.write_text("config: {data: {kind: cifar10, path: /nowhere}}\nsearch: {seed: {choice: [1, 2]}}\n")
-    done = call("ensdistill-tune", "check", file, "--no-cost", "--json")
+    done = call("ensdistill-tune", "check", file, "--no-estimate", "--json")
     assert (done.code, json.loads(done.out)["cost"]) == (0, None)
     missing = call("ensdistill-tune", "check", file)
     assert missing.code == 2
@@ -204,20 +204,20 @@ def test_images_that_are_still_to_be_fetched_are_not_fetched_to_say_the_cost(tmp
 
 def test_a_gpu_that_is_not_here_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    cost, words = estimate.estimate(study(trial={"gpu": 0.5}), tmp_path)
+    cost, words = estimate.estimate(study(trial={"gpus": 0.5}), tmp_path)
     assert cost is None
-    assert "trials ask for a GPU (trial.gpu) and there is none here" in words
+    assert "trials ask for a GPU (resources.gpus) and there is none here" in words
 
 
 @pytest.mark.parametrize(
-    ("cpu", "gpu", "expected"), [(1, 0, 8), (3, 0, 2), (0.5, 0, 16), (1, 0.5, 4), (4, 0.25, 2), (9, 0, 0), (1, 3, 0)]
+    ("cpus", "gpus", "expected"), [(1, 0, 8), (3, 0, 2), (0.5, 0, 16), (1, 0.5, 4), (4, 0.25, 2), (9, 0, 0), (1, 3, 0)]
 )
 def test_so_many_run_side_by_side_as_fit(
-    cpu: float, gpu: float, expected: int, monkeypatch: pytest.MonkeyPatch
+    cpus: float, gpus: float, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(estimate.os, "cpu_count", lambda: 8)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert side_by_side(Resources(cpu=cpu, gpu=gpu)) == expected
+    assert side_by_side(Resources(cpus=cpus, gpus=gpus)) == expected
 
 
 @pytest.mark.parametrize(

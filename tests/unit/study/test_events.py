@@ -39,7 +39,9 @@ DRAWN = NetworkDiagnostics(kind="ensemble", ece=0.1, reliability=[(0.5, 0.4, 3)]
 EVENTS: list[Event] = [
     SessionStarted(versions={"torch": "2"}),
     TeachersReady(ensemble={"nll": 0.1}, teacher_mean={"nll": 0.2}, hashes={"data_hash": "x"}),
-    TrialStarted(trial=1, sampled=SAMPLED, changes=[{"after": 1, "settings": {"a": 2}}], parent=3, memory={"k": [1]}),
+    TrialStarted(
+        trial=1, sampled=SAMPLED, schedule=[{"after_epoch": 1, "settings": {"a": 2}}], parent=3, memory={"k": [1]}
+    ),
     TrialResumed(trial=1),
     EpochReported(trial=1, metrics={"epoch": 1, "val/nll": 1e-17}),
     TrialEnded(trial=1, state="failed", error="no memory", error_kind="OutOfMemoryError"),
@@ -51,24 +53,24 @@ EVENTS: list[Event] = [
 
 def written(home: Path, *lines: Any) -> Path:
     home.mkdir(exist_ok=True)
-    (home / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return home / "journal.jsonl"
+    (home / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return home / "events.jsonl"
 
 
 def test_every_event_comes_out_of_the_log_as_it_went_in(tmp_path: Path) -> None:
     assert {type(event) for event in EVENTS} == set(get_args(get_args(Event)[0]))
-    log = EventLog(tmp_path / "journal.jsonl")
+    log = EventLog(tmp_path / "events.jsonl")
     for event in EVENTS:
         log.append(event)
-    read = read_journal(tmp_path / "journal.jsonl")
+    read = read_journal(tmp_path / "events.jsonl")
     assert read == EVENTS
     assert repr(read[2]) == repr(EVENTS[2])  # 1, 1.0 and true are three values
 
 
 def test_the_first_line_is_the_format_and_is_written_once(tmp_path: Path) -> None:
     for _ in range(2):
-        EventLog(tmp_path / "journal.jsonl").append(SessionStarted())
-    lines = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
+        EventLog(tmp_path / "events.jsonl").append(SessionStarted())
+    lines = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
     assert lines[0] == {"format": FORMAT}
     assert [line.get("event") for line in lines[1:]] == ["session_started"] * 2
 
@@ -112,15 +114,15 @@ def test_what_is_no_event_is_named_by_its_line(line: Any, tmp_path: Path) -> Non
 
 
 def test_numbers_that_json_does_not_have_are_not_written(tmp_path: Path) -> None:
-    log = EventLog(tmp_path / "journal.jsonl")
+    log = EventLog(tmp_path / "events.jsonl")
     with pytest.raises(ValueError, match="finite"):
         log.append(EpochReported(trial=1, metrics={"val/nll": float("nan")}))
 
 
 def test_a_row_of_a_trial_gives_its_name_again() -> None:
-    change = {"after": 3, "settings": {"training.optimizer.lr": 0.1}}
+    change = {"after_epoch": 3, "settings": {"training.optimizer.lr": 0.1}}
     trial = TrialRecord(
-        4, None, {"seed": 3}, "hash", "finished", [{"epoch": 1.0}], confirms=2, seed=7, changes=[change]
+        4, None, {"seed": 3}, "hash", "finished", [{"epoch": 1.0}], confirms=2, seed=7, schedule=[change]
     )
     again = trial_of(json.loads(json.dumps(row_of(trial))))
     assert (again.name, again.settings, again.last) == (trial.name, trial.settings, trial.last)
@@ -130,7 +132,7 @@ def test_files_of_a_study_hold_rows_and_no_labels(tiny: TinyStudy) -> None:
     summary = tiny.summary
     assert {"replicates_done", "replicates_planned"} < summary.keys()
     assert summary["best"].keys() == row_of(TrialRecord(1, None, {}, "")).keys()
-    for name in ("study.json", "confirmation.json", "portraits.json"):
+    for name in ("study.json", "confirmation.json", "diagnostics.json"):
         text = (tiny.home / name).read_text()
         for label in ("ensemble of", "one teacher", "baseline kd", f'"{summary["best"]["trial"]:03d}'):
             assert label not in text.replace(json.loads((tiny.home / "confirmation.json").read_text())["verdict"], "")

@@ -31,7 +31,7 @@ def kept(tiny: TinyStudy) -> dict[str, Any]:
 def exported(tiny: TinyStudy, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The two best, the winner in the model registry."""
     out = tmp_path_factory.mktemp("export")
-    words = ["--studies", tiny.studies, "--out", out, "--top", "2", "--register", "tiny-student", "--champion"]
+    words = ["--studies-dir", tiny.studies, "--out", out, "--top", "2", "--register", "tiny-student", "--champion"]
     done = call("ensdistill-tune", "export", "tiny", *words)
     assert done.code == 0, done.err
     assert "registered: tiny-student, version 1, its champion" in " ".join(done.out.split())
@@ -85,19 +85,19 @@ def test_the_champion_of_the_registry_classifies_images(exported: Path, tiny: Ti
 
 def test_a_trial_that_left_no_student_is_refused(tiny: TinyStudy, tmp_path: Path) -> None:
     failed = next(t for t in StudyFolder(tiny.home).read_trials() if t.state == "failed")
-    words = ["--studies", tiny.studies, "--out", tmp_path, "--trial", str(failed.number)]
+    words = ["--studies-dir", tiny.studies, "--out", tmp_path, "--trial", str(failed.number)]
     done = call("ensdistill-tune", "export", "tiny", *words)
     assert (done.code, "is failed and left no student" in done.err) == (2, True)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_champion_without_a_name_is_refused(tiny: TinyStudy) -> None:
-    done = call("ensdistill-tune", "export", "tiny", "--studies", tiny.studies, "--champion")
+    done = call("ensdistill-tune", "export", "tiny", "--studies-dir", tiny.studies, "--champion")
     assert (done.code, "--register" in done.err) == (2, True)
 
 
 def test_a_champion_that_is_not_the_winner_is_refused(tmp_path: Path) -> None:
-    words = ["--studies", tmp_path, "--trial", "3", "--register", "name", "--champion"]
+    words = ["--studies-dir", tmp_path, "--trial", "3", "--register", "name", "--champion"]
     done = call("ensdistill-tune", "export", "nobody", *words)
     assert (done.code, "the alias of the winner" in done.err) == (2, True)
 

@@ -46,7 +46,7 @@ SPACE: dict[str, Any] = {
     "search": {"loss.temperature": {"log_uniform": [1, 10]}},
     "baselines": ["kd"],
     "budget": {"trials": 4},
-    "confirm": {"best": 1, "seeds": 2},
+    "confirmation": {"top_k": 1, "seeds": 2},
 }
 
 
@@ -116,19 +116,19 @@ def test_the_time_left_is_that_of_the_epochs_to_come_with_the_share_that_is_prun
         ({"trials": []}, (10 + 4 * 10 + 40) / 2),
         ({"paces": (0.5, None)}, None),
         ({"state": "finished"}, None),
-        ({"state": "training teachers"}, None),
+        ({"state": "training_teachers"}, None),
     ],
 )
 def test_the_time_left_knows_every_budget_and_says_nothing_without_a_basis(
     more: dict[str, Any], seconds: float | None
 ) -> None:
-    left = picture(**({"paces": (None, None)} if more.get("state") == "training teachers" else {}) | more).seconds_left
+    left = picture(**({"paces": (None, None)} if more.get("state") == "training_teachers" else {}) | more).seconds_left
     assert left == (seconds if seconds is None else pytest.approx(seconds))
 
 
 def test_of_a_population_the_places_are_trained_whoever_takes_them() -> None:
     pbt = study(scheduler={"kind": "pbt", "population": 2}, confirm={"best": 0})
-    branch = {"changes": [{"after": 5, "settings": {}}], "parent": 2, "replaces": 3}
+    branch = {"schedule": [{"after_epoch": 5, "settings": {}}], "parent": 2, "replaces": 3}
     trials = [*TRIALS[:2], trial(3, 5, "pruned"), trial(4, 0, "running", **branch)]
     assert picture(study=pbt, trials=trials).seconds_left == pytest.approx(5 / 2)
     assert "5/10" in shown(picture(study=pbt, trials=trials))[-1]  # where it begins
@@ -209,9 +209,9 @@ def test_at_the_end_the_winner_stands_below_the_best_trial() -> None:
 @pytest.mark.parametrize(
     ("state", "said", "command"),
     [
-        ("died", "died (no process is at work on it)", "ensdistill-tune resume s"),
+        ("crashed", "died (no process is at work on it)", "ensdistill-tune resume s"),
         ("interrupted", "interrupted", "ensdistill-tune resume s"),
-        ("out_of_time", "out of time (budget.minutes)", "ensdistill-tune resume s --set budget.minutes=3"),
+        ("timed_out", "out of time (budget.minutes)", "ensdistill-tune resume s --set budget.minutes=3"),
     ],
 )
 def test_a_study_that_can_go_on_says_how(state: str, said: str, command: str) -> None:
@@ -300,7 +300,7 @@ def test_a_damaged_line_is_told_with_its_place_and_the_way_out(written: Written)
 def test_a_study_whose_process_is_gone_has_died_and_its_trials_are_interrupted(written: Written) -> None:
     written.write(reported(1, 1))
     now = Outside(written.folder, "").look()
-    assert (now.state, now.trials[0].state) == ("died", "interrupted")
+    assert (now.state, now.trials[0].state) == ("crashed", "interrupted")
     assert now.seconds == pytest.approx(2)  # from the beginning of the session to the last that was heard of it
 
 
@@ -317,7 +317,7 @@ def test_time_between_two_sessions_counts_neither_as_work_nor_for_the_pace(writt
 
 
 def test_while_teachers_are_trained_again_nothing_runs(written: Written) -> None:
-    written.state("training teachers")
+    written.state("training_teachers")
     with written.folder.held():
         now = Outside(written.folder, "").look()
     assert shown(now)[0] == "s: training teachers, 0:00:01 so far"
@@ -361,10 +361,10 @@ def test_ctrl_c_stops_looking_and_no_more(written: Written, monkeypatch: pytest.
 
 
 def test_status_without_a_terminal_is_one_plain_picture(written: Written) -> None:
-    where = ("--studies", written.folder.path.parent)
+    where = ("--studies-dir", written.folder.path.parent)
     with written.folder.held():
         written.write(reported(1, 3, nll=0.4))
-        for words in (("status", "s"), ("status", "s", "--once")):
+        for words in (("status", "s"), ("status", "s", "--no-follow")):
             done = call("ensdistill-tune", *words, *where)
             assert done.code == 0, done.err
             assert done.out.startswith("s: running, ")
@@ -375,11 +375,11 @@ def test_status_without_a_terminal_is_one_plain_picture(written: Written) -> Non
     assert result["rate"] == {"trials_per_minute": None, "epochs_per_second": None}
     assert result["running"] == [{"trial": 1, "name": "001 kd", "epoch": 3, "epochs": 10, "value": 0.4}]
     died = call("ensdistill-tune", "status", "s", *where)
-    assert f"to go on: ensdistill-tune resume s --studies {written.folder.path.parent}" in died.out
+    assert f"to go on: ensdistill-tune resume s --studies-dir {written.folder.path.parent}" in died.out
 
 
 def test_status_of_a_study_that_is_not_there_says_so(tmp_path: Path) -> None:
-    done = call("ensdistill-tune", "status", "nobody", "--studies", tmp_path)
+    done = call("ensdistill-tune", "status", "nobody", "--studies-dir", tmp_path)
     assert (done.code, "there is no study here" in done.err) == (2, True)
 
 
@@ -455,12 +455,12 @@ def smallest(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.e2e
 def test_a_study_in_one_terminal_is_followed_from_another(smallest: Path) -> None:
     studies = smallest.parent / "studies"
-    words = ("--studies", studies, "--name", "seen", "--device", "cpu", "--executor", "inline")
+    words = ("--studies-dir", studies, "--name", "seen", "--device", "cpu", "--executor", "inline")
     at_work = Terminal("launch", smallest, *words)
     until = time.monotonic() + 120
     while not (studies / "seen" / "study.json").exists() and time.monotonic() < until:
         time.sleep(0.1)
-    outside = Terminal("status", "seen", "--studies", studies)
+    outside = Terminal("status", "seen", "--studies-dir", studies)
     assert (at_work.wait(), outside.wait()) == (0, 0), at_work.text + outside.text
     assert "seen: running, 0:00:0" in at_work.text
     assert "[  1/4] finished  001 kd" in at_work.text

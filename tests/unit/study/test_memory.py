@@ -53,7 +53,7 @@ def test_a_shortage_on_a_gpu_says_what_was_held_what_there_is_and_which_share_wo
     words = of_gpu(int(2.9 * GIB), 512 * MIB, 12 * GIB, 5 * GIB, 0.25, "training")
     assert words == (
         "out of GPU memory: it held 2.9 GiB and asked for 512 MiB more; the GPU has 12.0 GiB, of which others hold "
-        "5.0 GiB and trial.gpu 0.25 is 3.0 GiB; give trials a larger share (trial.gpu: 0.33 instead of 0.25) or "
+        "5.0 GiB and resources.gpus 0.25 is 3.0 GiB; give trials a larger share (resources.gpus: 0.33 instead of 0.25) or "
         "lower training.batch_size"
     )
 
@@ -62,7 +62,7 @@ def test_a_shortage_on_a_gpu_says_what_was_held_what_there_is_and_which_share_wo
     ("held", "share", "advice"),
     [
         (13 * GIB, 0.5, "even alone it does not fit: lower teachers.training.batch_size"),
-        (7 * GIB, 0.5, "(trial.gpu: 1 instead of 0.5) or lower teachers.training.batch_size"),
+        (7 * GIB, 0.5, "(resources.gpus: 1 instead of 0.5) or lower teachers.training.batch_size"),
         (7 * GIB, 1, "its share would do, but others hold too much: end them, give trials a larger share, or lower"),
     ],
 )
@@ -73,7 +73,7 @@ def test_the_advice_is_one_that_helps(held: int, share: float, advice: str) -> N
 def test_a_shortage_of_the_machine_tells_fewer_side_by_side_from_smaller() -> None:
     assert of_machine(9 * GIB, GIB, 24 * GIB, "training") == (
         "out of memory: its process held 9.0 GiB and asked for 1.0 GiB more; the machine has 24.0 GiB; let fewer "
-        "trials run side by side (a larger trial.cpu) or lower training.batch_size"
+        "trials run side by side (a larger resources.cpus) or lower training.batch_size"
     )
     assert "even alone it does not fit: lower training.batch_size" in of_machine(
         9 * GIB, 16 * GIB, 24 * GIB, "training"
@@ -151,7 +151,7 @@ def test_a_gpu_too_full_for_cuda_itself_is_told(gpu: Gpu, monkeypatch: pytest.Mo
         raise RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported")
 
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", refuse)
-    with pytest.raises(OutOfMemoryError, match=r"too full for CUDA to start; .*trial\.gpu"), own_memory(0.05):
+    with pytest.raises(OutOfMemoryError, match=r"too full for CUDA to start; .*resources\.gpus"), own_memory(0.05):
         raise AssertionError
 
 
@@ -274,7 +274,7 @@ def test_a_trial_that_wants_more_than_its_share_fails_alone_and_gives_all_of_it_
     try:
         take_15_percent(0.2)
         assert torch.cuda.memory_reserved() <= before
-        with pytest.raises(OutOfMemoryError, match=r"trial\.gpu: 0\.16 instead of 0\.1\)"):
+        with pytest.raises(OutOfMemoryError, match=r"resources\.gpus: 0\.16 instead of 0\.1\)"):
             take_15_percent(0.1)
         assert torch.cuda.memory_reserved() <= before
         take_15_percent(0.16)

@@ -82,7 +82,7 @@ def test_a_deleted_experiment_is_named_with_both_ways_to_continue(tmp_path: Path
         store(tmp_path, default=True)._find_experiment(client)
     told = str(raised.value)
     assert "mlflow experiments restore --experiment-id 7" in told
-    assert f"ensdistill-tune resume 'a [b]' --set tracking.experiment=NAME --studies {tmp_path}" in told
+    assert f"ensdistill-tune resume 'a [b]' --set tracking.experiment=NAME --studies-dir {tmp_path}" in told
 
 
 @pytest.mark.parametrize("name", ["plain", "a?b", "a#b", "100%", "a%20b", "[x] y", "ü"])

@@ -47,7 +47,7 @@ def test_more_is_better_where_the_objective_says_so() -> None:
 
 
 def record(number: int, values: list[float], state: str, lr: float = 0.1, **more: Any) -> TrialRecord:
-    first = more["changes"][-1]["after"] + 1 if "changes" in more else 1
+    first = more["schedule"][-1]["after_epoch"] + 1 if "schedule" in more else 1
     epochs = [{"epoch": float(n), "epochs": float(EPOCHS), "val/nll": value} for n, value in enumerate(values, first)]
     sampled = {"loss.temperature": 2.0, "averaging.kind": "none"}
     return TrialRecord(number, None, sampled, "", state, epochs, **more)  # type: ignore[arg-type]
@@ -65,12 +65,12 @@ def test_the_place_of_one_that_gave_up_is_taken_by_one_that_begins_where_a_bette
     branch = of.scheduler.branch(of.space, of.objective, of.mode, trials)  # type: ignore[union-attr]
     assert branch is not None
     assert (branch["parent"], branch["replaces"]) == (1, 4)
-    (change,) = branch["changes"]
-    assert change["after"] == 3
-    assert set(change["settings"]) == {"loss.temperature"}  # the averaging is built once
-    assert change["settings"]["loss.temperature"] != 2.0
+    (change,) = branch["schedule"]
+    assert change["after_epoch"] == 3
+    assert set(change["set"]) == {"loss.temperature"}  # the averaging is built once
+    assert change["set"]["loss.temperature"] != 2.0
     assert branch == of.scheduler.branch(of.space, of.objective, of.mode, trials)  # type: ignore[union-attr]
-    taken = [*trials, record(6, [0.4], "running", **{k: branch[k] for k in ("changes", "parent", "replaces")})]
+    taken = [*trials, record(6, [0.4], "running", **{k: branch[k] for k in ("schedule", "parent", "replaces")})]
     assert of.scheduler.branch(of.space, of.objective, of.mode, taken) is None  # type: ignore[union-attr]
 
 
@@ -78,14 +78,14 @@ def test_a_moved_setting_stays_in_its_range_and_is_moved_from_where_it_is_now() 
     of, seen = study(), set()
     for seed in range(200):
         pbt = Pbt(population=6, interval_epochs=3, resample=0.0, factor=1.25, seed=seed)
-        before = [{"after": 3, "settings": {"loss.temperature": 9.0}}]
-        parent = record(7, [0.5, 0.4, 0.3], "running", changes=before, parent=1, replaces=2)
+        before = [{"after_epoch": 3, "settings": {"loss.temperature": 9.0}}]
+        parent = record(7, [0.5, 0.4, 0.3], "running", schedule=before, parent=1, replaces=2)
         trials = [record(1, [0.9] * 6, "finished"), parent, record(3, [0.9] * 6, "pruned")]
         branch = pbt.branch(of.space, of.objective, of.mode, trials)
         assert branch is not None
         assert branch["parent"] == 7
-        assert branch["changes"][:-1] == before
-        seen.add(round(branch["changes"][-1]["settings"]["loss.temperature"], 6))
+        assert branch["schedule"][:-1] == before
+        seen.add(round(branch["schedule"][-1]["set"]["loss.temperature"], 6))
     assert seen == {10.0, 9.0 / 1.25}
 
 
@@ -99,7 +99,7 @@ def test_a_population_is_trained_to_its_end_and_every_record_is_a_config(tmp_pat
     assert len({trial.replaces for trial in branches}) == len(branches)
     for trial in branches:
         config = of.config_of(trial)
-        after = trial.changes[-1]["after"]
+        after = trial.schedule[-1]["after_epoch"]
         assert config.at(after).loss.temperature != config.at(after + 1).loss.temperature
         assert progress.trials[trial.parent or 0].at(after, "val/nll") is not None
     assert {trial.state for trial in searched} <= {"finished", "pruned"}
@@ -108,7 +108,7 @@ def test_a_population_is_trained_to_its_end_and_every_record_is_a_config(tmp_pat
 def test_an_axis_that_may_change_is_needed(tmp_path: Any) -> None:
     file = tmp_path / "space.yaml"
     file.write_text("preset: kd\nsearch:\n  averaging.kind: {choice: [none, ema]}\nscheduler: {kind: pbt}\n")
-    done = call("ensdistill-tune", "launch", file, "--studies", tmp_path)
+    done = call("ensdistill-tune", "launch", file, "--studies-dir", tmp_path)
     assert done.code == 2
     assert "line 4: scheduler.kind: pbt needs an axis that may change while a student is trained" in done.err
 
@@ -126,7 +126,7 @@ search:
 searcher: {kind: random}
 scheduler: {kind: pbt, population: 5, interval_epochs: 3, quantile: 0.5}
 budget: {trials: 10}
-confirm: {best: 0}
+confirmation: {top_k: 0}
 """
 
 
@@ -134,7 +134,7 @@ confirm: {best: 0}
 def real(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("pbt")
     (folder / "pbt.yaml").write_text(REAL)
-    words = ("--studies", folder / "studies", "--executor", "inline")
+    words = ("--studies-dir", folder / "studies", "--executor", "inline")
     done = call("ensdistill-tune", "launch", folder / "pbt.yaml", *words)
     assert done.code == 0, done.err
     return folder / "studies"
@@ -147,10 +147,12 @@ def test_a_trial_that_began_at_anothers_checkpoint_is_the_same_as_one_trained_fr
     assert branches
     trial = branches[-1]
     (real.parent / "branch.yaml").write_text(to_yaml(of.config_of(trial)))
-    again = call("ensdistill", "distill", real.parent / "branch.yaml", "--json", "--studies", real, "--device", "cpu")
+    again = call(
+        "ensdistill", "distill", real.parent / "branch.yaml", "--json", "--studies-dir", real, "--device", "cpu"
+    )
     assert again.code == 0, again.err
     assert json.loads(again.out)["val"]["nll"] == trial.last["val/nll"]
-    assert [e["epoch"] for e in trial.epochs] == list(range(trial.changes[-1]["after"] + 1, 13))
+    assert [e["epoch"] for e in trial.epochs] == list(range(trial.schedule[-1]["after_epoch"] + 1, 13))
 
 
 def test_checkpoints_for_others_are_gone_when_all_is_over(real: Any) -> None:

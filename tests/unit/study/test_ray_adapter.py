@@ -27,12 +27,12 @@ class InRay:
         return True
 
 
-@pytest.mark.parametrize("retries", [0, 2])
+@pytest.mark.parametrize("max_retries", [0, 2])
 def test_a_trial_that_loses_its_process_before_it_begins_is_begun_again_as_often_as_it_may(
-    retries: int, tmp_path: Path
+    max_retries: int, tmp_path: Path
 ) -> None:
     space = {"preset": "kd", "search": {"training.optimizer.lr": {"uniform": [0.1, 0.2]}}, "baselines": ["kd"]}
-    study = Study.model_validate(space | {"trial": {"retries": retries}})
+    study = Study.model_validate(space | {"resources": {"max_retries": max_retries}})
     agenda = Agenda(Progress(study, StudyFolder(tmp_path), {}, trial_warnings), slots=1)
     ends, begun, lost = _Ends(Reports(agenda)), 0, list[InRay]()
     while isinstance(suggestion := agenda.next(), dict) and suggestion["number"] == 1:
@@ -41,7 +41,7 @@ def test_a_trial_that_loses_its_process_before_it_begins_is_begun_again_as_often
         ends.on_step_end(0, lost[:-1])  # Ray shows those that it gave up again at every turn
         assert agenda.progress.trials[1].state == "running"
         ends.on_trial_error(0, [], lost[-1])
-    assert begun == 1 + retries
+    assert begun == 1 + max_retries
     trial = agenda.progress.trials[1]
     assert (trial.state, trial.error) == ("failed", "the worker process died")
 

@@ -13,7 +13,7 @@ from tests.tiny import TinyStudy
 
 
 def resumed(studies: Path, *words: str) -> Done:
-    return call("ensdistill-tune", "resume", "tiny", "--studies", studies, "--executor", "inline", *words)
+    return call("ensdistill-tune", "resume", "tiny", "--studies-dir", studies, "--executor", "inline", *words)
 
 
 def test_a_finished_study_has_nothing_left_to_do_and_says_the_same_again(copy: Path, tiny: TinyStudy) -> None:
@@ -27,9 +27,9 @@ def test_a_finished_study_has_nothing_left_to_do_and_says_the_same_again(copy: P
 
 
 def test_a_study_is_extended_and_its_test_images_are_not_looked_at_again_for_others(copy: Path) -> None:
-    looks = [e for e in read_journal(copy / "tiny" / "journal.jsonl") if isinstance(e, TestEvaluated)]
+    looks = [e for e in read_journal(copy / "tiny" / "events.jsonl") if isinstance(e, TestEvaluated)]
     assert len(looks) == 1
-    done = resumed(copy, "--set", "budget.trials=10", "--set", "confirm.seeds=3")
+    done = resumed(copy, "--set", "budget.trials=10", "--set", "confirmation.seeds=3")
     assert done.code == 0, done.err
     trials = StudyFolder(copy / "tiny").read_trials()
     assert sum(t.confirms is None and not t.baseline for t in trials) == 10
@@ -37,10 +37,10 @@ def test_a_study_is_extended_and_its_test_images_are_not_looked_at_again_for_oth
     assert "the test images were looked at before" in " ".join(done.out.split())
     kept = json.loads((copy / "tiny" / "confirmation.json").read_text())
     assert kept["test"] == []
-    forced = resumed(copy, "--look-again")
+    forced = resumed(copy, "--reevaluate-test")
     assert forced.code == 0, forced.err
     assert json.loads((copy / "tiny" / "confirmation.json").read_text())["test"]
-    looks = [e for e in read_journal(copy / "tiny" / "journal.jsonl") if isinstance(e, TestEvaluated)]
+    looks = [e for e in read_journal(copy / "tiny" / "events.jsonl") if isinstance(e, TestEvaluated)]
     assert len(looks) == 2
 
 
@@ -53,15 +53,15 @@ def test_a_study_is_extended_and_its_test_images_are_not_looked_at_again_for_oth
     ],
 )
 def test_what_would_make_trials_incomparable_is_refused(copy: Path, change: str, fault: str) -> None:
-    before = (copy / "tiny" / "journal.jsonl").read_bytes()
-    done = call("ensdistill-tune", "resume", "tiny", "--studies", copy, "--set", change)
+    before = (copy / "tiny" / "events.jsonl").read_bytes()
+    done = call("ensdistill-tune", "resume", "tiny", "--studies-dir", copy, "--set", change)
     assert done.code == 2
     assert fault in done.err
-    assert (copy / "tiny" / "journal.jsonl").read_bytes() == before
+    assert (copy / "tiny" / "events.jsonl").read_bytes() == before
 
 
 def test_a_study_that_is_not_there_cannot_be_resumed(tmp_path: Path) -> None:
-    done = call("ensdistill-tune", "resume", "nothing", "--studies", tmp_path)
+    done = call("ensdistill-tune", "resume", "nothing", "--studies-dir", tmp_path)
     assert done.code == 2
     assert "there is no study here" in done.err
 
@@ -85,8 +85,8 @@ def test_other_images_than_before_are_refused(copy: Path) -> None:
 
 def test_a_later_study_begins_with_the_best_settings_of_an_earlier_one(copy: Path, tiny: TinyStudy) -> None:
     words = ["--set", "warm_start={study: tiny, best: 1}", "--set", "budget.trials=1", "--set", "baselines=[]"]
-    words += ["--set", "confirm.best=0", "--executor", "inline"]
-    done = call("ensdistill-tune", "launch", tiny.file, "--studies", copy, "--name", "warm", *words)
+    words += ["--set", "confirmation.top_k=0", "--executor", "inline"]
+    done = call("ensdistill-tune", "launch", tiny.file, "--studies-dir", copy, "--name", "warm", *words)
     assert done.code == 0, done.err
     (trial,) = StudyFolder(copy / "warm").read_trials()
     earlier = [t for t in StudyFolder(copy / "tiny").read_trials() if t.confirms is None and t.sampled]

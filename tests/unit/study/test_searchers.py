@@ -64,12 +64,12 @@ def test_every_searcher_keeps_to_the_space_and_its_conditions(kind: str) -> None
         of.trial_config(sampled)
 
 
-@pytest.mark.parametrize("against", [[], ["cost/flops"]], ids=["one objective", "two objectives"])
+@pytest.mark.parametrize("secondary_objectives", [[], ["cost/flops"]], ids=["one objective", "two objectives"])
 @pytest.mark.parametrize("kind", ["tpe", "nsga2", "qmc", "random"])
 def test_a_searcher_that_is_told_again_what_is_known_goes_on_as_if_nothing_had_happened(
-    kind: str, against: list[str]
+    kind: str, secondary_objectives: list[str]
 ) -> None:
-    of = study(kind, against=against)
+    of = study(kind, secondary_objectives=secondary_objectives)
     whole = suggested(of, 24)
     for known in (1, 9, 17, 23):
         suggester = suggester_of(of)

@@ -30,7 +30,7 @@ search:
 searcher: {kind: random}
 scheduler: {kind: none}
 budget: {trials: 1}
-confirm: {best: 0}
+confirmation: {top_k: 0}
 """
 
 
@@ -45,7 +45,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, di
         patch.setenv("MLFLOW_TRACKING_TOKEN", f"{TOKEN}\n")  # the newline makes requests print it
         patch.setattr(tracking, "PATIENCE_SECONDS", (1.0, 0.5))
         patch.setattr(tracking, "FLUSH_SECONDS", 0.1)
-        words = ["a", "--studies", studies]
+        words = ["a", "--studies-dir", studies]
         begin = ["launch", home / "s.yaml", "--name", *words, "--executor", "inline", "--tracking-uri", uri]
         done = {"launch": call("ensdistill-tune", *begin)}
         done["sync"] = call("ensdistill-tune", "sync", *words)
@@ -96,9 +96,9 @@ def test_printed_paths_exist_and_printed_commands_can_be_pasted(outputs: tuple[P
     lines = dict(line.split(": ", 1) for line in done["launch"].out.splitlines() if ": " in line)
     for name in ("best settings", "best student", "all trials", "what it means"):
         assert Path(lines[name].strip()).is_file(), name
-    assert f"ensdistill-tune sync a --studies '{studies}'" in done["launch"].out
-    assert f"ensdistill-tune resume a --set budget.trials=N --studies '{studies}'" in done["taken"].err
-    assert f"--device cpu --studies '{studies}'" in (studies / "a" / "best.yaml").read_text()
+    assert f"ensdistill-tune sync a --studies-dir '{studies}'" in done["launch"].out
+    assert f"ensdistill-tune resume a --set budget.trials=N --studies-dir '{studies}'" in done["taken"].err
+    assert f"--device cpu --studies-dir '{studies}'" in (studies / "a" / "best.yaml").read_text()
     assert not (studies.parent / "my [old] studies").exists()
 
 

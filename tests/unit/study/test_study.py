@@ -196,7 +196,7 @@ def test_the_best_trial_is_at_least_as_good_as_the_best_baseline(tiny: TinyStudy
 
 
 def test_the_best_settings_run_again_give_the_same_metrics_to_the_last_digit(tiny: TinyStudy, tmp_path: Path) -> None:
-    words = ("--json", "--studies", tiny.studies, "--device", "cpu", "--out", tmp_path / "run")
+    words = ("--json", "--studies-dir", tiny.studies, "--device", "cpu", "--out", tmp_path / "run")
     again = call("ensdistill", "distill", tiny.home / "best.yaml", *words)
     assert again.code == 0, again.err
     result = json.loads(again.out)
@@ -216,34 +216,34 @@ def test_the_best_student_evaluates_to_what_the_leaderboard_says(tiny: TinyStudy
 
 def test_the_best_student_names_the_settings_that_made_it(tiny: TinyStudy) -> None:
     with safe_open(tiny.home / "student.safetensors", framework="pt") as file:
-        assert file.metadata()["settings"] == load_config(tiny.home / "best.yaml").hash
+        assert file.metadata()["set"] == load_config(tiny.home / "best.yaml").hash
 
 
 def test_a_name_that_is_taken_is_numbered_and_a_chosen_one_refused(copy: Path, tiny: TinyStudy) -> None:
     before = (copy / "tiny" / "study.json").read_bytes()
-    refused = call("ensdistill-tune", "launch", tiny.file, "--studies", copy, "--name", "tiny")
+    refused = call("ensdistill-tune", "launch", tiny.file, "--studies-dir", copy, "--name", "tiny")
     assert refused.code == 2
     assert "is there already" in refused.err
     assert (copy / "tiny" / "study.json").read_bytes() == before
-    small = ["budget.trials=1", "baselines=[]", "config.training.epochs=1", "confirm.best=0"]
+    small = ["budget.trials=1", "baselines=[]", "config.training.epochs=1", "confirmation.top_k=0"]
     quick = ["--json", "--executor", "inline", *(word for change in small for word in ("--set", change))]
-    second = call("ensdistill-tune", "launch", tiny.file, "--studies", copy, *quick)
+    second = call("ensdistill-tune", "launch", tiny.file, "--studies-dir", copy, *quick)
     assert json.loads(second.out)["name"] == "tiny-2"
     assert (copy / "tiny" / "study.json").read_bytes() == before
 
 
 def test_status_shows_the_study(tiny: TinyStudy) -> None:
-    assert "tiny" in call("ensdistill-tune", "status", "--studies", tiny.studies).out
-    shown = call("ensdistill-tune", "status", "tiny", "--studies", tiny.studies, "--json")
+    assert "tiny" in call("ensdistill-tune", "status", "--studies-dir", tiny.studies).out
+    shown = call("ensdistill-tune", "status", "tiny", "--studies-dir", tiny.studies, "--json")
     assert json.loads(shown.out)["counts"] == tiny.summary["counts"]
 
 
 def test_a_study_whose_minutes_are_over_says_so(copy: Path, tiny: TinyStudy) -> None:
-    words = ["--studies", copy, "--name", "short", "--set", "budget.minutes=0.05", "--json", "--executor", "inline"]
+    words = ["--studies-dir", copy, "--name", "short", "--set", "budget.minutes=0.05", "--json", "--executor", "inline"]
     done = call("ensdistill-tune", "launch", tiny.file, *words, "--set", "config.training.epochs=5000")
     assert done.code == 0, done.err
     assert "out of time" in done.err
-    assert json.loads(done.out)["state"] == "out_of_time"
+    assert json.loads(done.out)["state"] == "timed_out"
 
 
 def test_the_best_trials_and_the_baselines_ran_again_with_fresh_seeds(
@@ -281,7 +281,7 @@ def test_the_test_images_were_looked_at_for_winner_baselines_and_teachers_only(t
 
 def test_the_test_figures_are_those_of_the_shipped_student(tiny: TinyStudy) -> None:
     done = call(
-        "ensdistill", "evaluate", tiny.home / "best.yaml", "--json", "--studies", tiny.studies, "--split", "test"
+        "ensdistill", "evaluate", tiny.home / "best.yaml", "--json", "--studies-dir", tiny.studies, "--split", "test"
     )
     kept = json.loads((tiny.home / "confirmation.json").read_text())
     seeds, rows = kept["candidates"][0]["seeds"], kept["test"][0]["metrics"]
@@ -291,7 +291,7 @@ def test_the_test_figures_are_those_of_the_shipped_student(tiny: TinyStudy) -> N
 
 def test_the_portraits_are_of_the_test_images_and_of_who_was_looked_at(tiny: TinyStudy) -> None:
     kept = json.loads((tiny.home / "confirmation.json").read_text())
-    drawn = json.loads((tiny.home / "portraits.json").read_text())
+    drawn = json.loads((tiny.home / "diagnostics.json").read_text())
     assert drawn["split"] == "test"
     looked_at = [(row["kind"], row["trial"]) for row in kept["test"] if row["kind"] != "teacher_mean"]
     assert [(row["kind"], row["trial"]) for row in drawn["networks"]] == looked_at

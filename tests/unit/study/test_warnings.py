@@ -75,7 +75,7 @@ def test_a_win_of_labels_is_a_warning() -> None:
 
 def test_a_confirmation_decides_whether_labels_won() -> None:
     search = [student(1, 0.1, "labels"), student(2, 0.2, "kd")]
-    seeds = range(STUDY.confirm.seeds)
+    seeds = range(STUDY.confirmation.seeds)
     repeats = [
         replace(student(10 * of + n, 0.3 / of, name, of), seed=STUDY.last_seed + 1 + n)
         for of, name in ((1, "labels"), (2, "kd"))
@@ -122,6 +122,6 @@ def test_commands_print_warnings_and_have_them_in_their_json(tmp_path: Path, mon
         ("distill", [OF_STUDENTS, OF_IMAGES]),
         ("evaluate", [OF_STUDENTS, OF_IMAGES]),
     ):
-        done = call("ensdistill", command, "kd", *own, "--studies", tmp_path, "--json")
+        done = call("ensdistill", command, "kd", *own, "--studies-dir", tmp_path, "--json")
         assert json.loads(done.out)["warnings"] == [issue.as_row() for issue in rows], command
         assert [f"warning: {issue}" in done.err.splitlines() for issue in rows] == [True] * len(rows), command

@@ -48,7 +48,7 @@ def leaderboard(
 
 def pareto_front(trials: Sequence[TrialRecord], study: Study) -> list[TrialRecord]:
     """The finished trials that nobody is better than in all objectives; none if there is but one objective."""
-    return [trials[n] for n in front(points(trials, study))] if study.against and trials else []
+    return [trials[n] for n in front(points(trials, study))] if study.secondary_objectives and trials else []
 
 
 def seeds_table(title: str, rows: Mapping[str, Sequence[Mapping[str, float]]], names: Sequence[str], who: str) -> Table:
@@ -82,8 +82,16 @@ def leaderboard_csv(study: Study, trials: Sequence[TrialRecord], teachers: Mappi
     order = ranked(trials, study.objective, study.mode)
     front = pareto_front(order, study)
     rest = sorted((trial for trial in trials if trial not in order), key=lambda trial: trial.number)
-    columns = ["rank", "trial", "state", "baseline", "epochs", *study.shown, *(["front"] if study.against else [])]
-    columns += [*study.search, *(["changes"] if study.scheduler.kind == "pbt" else []), "config_hash", "error"]
+    columns = [
+        "rank",
+        "trial",
+        "state",
+        "baseline",
+        "epochs",
+        *study.shown,
+        *(["front"] if study.secondary_objectives else []),
+    ]
+    columns += [*study.search, *(["schedule"] if study.scheduler.kind == "pbt" else []), "config_hash", "error"]
     text = io.StringIO()
     table = csv.DictWriter(text, columns, lineterminator="\n")
     table.writeheader()
@@ -93,8 +101,8 @@ def leaderboard_csv(study: Study, trials: Sequence[TrialRecord], teachers: Mappi
         row |= {"rank": rank if trial in order else "", "trial": trial.number, "state": trial.state}
         row |= {"baseline": trial.baseline or "", "epochs": int(trial.last.get("epoch", 0))}
         row |= {"config_hash": trial.config_hash, "error": trial.error or ""}
-        row |= {"changes": json.dumps(trial.changes) if trial.changes else ""} if "changes" in columns else {}
-        table.writerow(row | ({"front": int(trial in front)} if study.against else {}))
+        row |= {"schedule": json.dumps(trial.schedule) if trial.schedule else ""} if "schedule" in columns else {}
+        table.writerow(row | ({"front": int(trial in front)} if study.secondary_objectives else {}))
     for label, metrics in teachers.items():
         table.writerow({"trial": label, **{name: metrics[name.removeprefix("val/")] for name in METRICS}})
     return text.getvalue()

@@ -45,11 +45,11 @@ def plan(trials: Sequence[TrialRecord], study: Study) -> list[tuple[TrialRecord,
     The fresh seeds are the next after those of the search. All candidates share them, so that they can be compared in
     pairs.
     """
-    if not study.confirm.best:
+    if not study.confirmation.top_k:
         return []
     order, seed = _unlike(ranked(trials, study.objective, study.mode)), study.last_seed
     chosen = _best([t for t in order if not t.baseline], study) + [t for t in order if t.baseline]
-    return [(trial, seed + 1 + k) for k in range(study.confirm.seeds) for trial in chosen]
+    return [(trial, seed + 1 + k) for k in range(study.confirmation.seeds) for trial in chosen]
 
 
 def _unlike(order: Sequence[TrialRecord]) -> list[TrialRecord]:
@@ -60,9 +60,9 @@ def _unlike(order: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 def _best(order: list[TrialRecord], study: Study) -> list[TrialRecord]:
     """The best few; of several objectives the best in the first one, and others spread over the Pareto front."""
-    if not study.against:
-        return order[: study.confirm.best]
-    return [order[n] for n in spread(points(order, study), study.confirm.best)]
+    if not study.secondary_objectives:
+        return order[: study.confirmation.top_k]
+    return [order[n] for n in spread(points(order, study), study.confirmation.top_k)]
 
 
 def points(trials: Sequence[TrialRecord], study: Study) -> list[tuple[float, ...]]:
@@ -89,7 +89,7 @@ def candidates(trials: Sequence[TrialRecord], repeats: Sequence[TrialRecord], st
 def candidates_on_the_front(order: Sequence[Candidate], study: Study) -> list[Candidate]:
     """Those that no other one is better than in the means of all objectives; none if there is but one objective."""
     means = [minimized([c.mean(name) for name in study.objectives], study.modes) for c in order]
-    return [order[n] for n in front(means)] if study.against and order else []
+    return [order[n] for n in front(means)] if study.secondary_objectives and order else []
 
 
 def verdict(order: Sequence[Candidate], metric: str, mode: str) -> str:

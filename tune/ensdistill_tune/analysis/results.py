@@ -35,7 +35,7 @@ class Facts:
     confirmed: Sequence[Candidate] = ()  # best mean first; empty without a confirmation that is over
     tested: Sequence[TestMetrics] = ()  # the last look at the test images
     looks: int = 1  # how often these were looked at, for other students each time
-    portraits: Diagnostics | None = None  # portraits.json
+    portraits: Diagnostics | None = None  # diagnostics.json
     studies: Path = Path("studies")  # the folder of all studies
 
     @property
@@ -121,7 +121,7 @@ def read_facts(home: Path) -> Facts:
     confirmation = _read(home / "confirmation.json")
     confirmed = [_candidate(row, trials, repeats) for row in confirmation.get("candidates", [])]
     tested = [TestMetrics.model_validate(row) for row in confirmation.get("test", [])]
-    drawn = _read(home / "portraits.json")
+    drawn = _read(home / "diagnostics.json")
     portraits = Diagnostics.model_validate(drawn) if drawn else None
     return Facts(home.name, study, summary, trials, repeats, confirmed, tested, looks, portraits, home.parent)
 

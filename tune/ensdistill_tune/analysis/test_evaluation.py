@@ -25,12 +25,12 @@ from ensdistill_tune.study.study_state import Progress
 
 
 def final_test(
-    progress: Progress, order: Sequence[Candidate], data: Data, ensemble: Ensemble, *, look_again: bool
+    progress: Progress, order: Sequence[Candidate], data: Data, ensemble: Ensemble, *, reevaluate_test: bool
 ) -> TestEvaluated | None:
     """The winner and every baseline on the test images, then the teachers. Nothing may be chosen by this.
 
     order: the confirmed candidates, best first. Temperatures are fitted on validation. The look is written down: the
-    same students give the same answer from the journal, and others are refused (None) unless `look_again` says so.
+    same students give the same answer from the journal, and others are refused (None) unless `reevaluate_test` says so.
     """
     chosen = [order[0], *(c for c in order[1:] if c.trial.baseline)]
     who = [[c.trial.number, *(repeat.seed for repeat in c.repeats)] for c in chosen]
@@ -38,7 +38,7 @@ def final_test(
     for event in before:
         if event.who == who:
             return event
-    if before and not look_again:
+    if before and not reevaluate_test:
         return None
     results, diagnostics = _look(progress, chosen, data, ensemble)
     look = TestEvaluated(who=who, results=results, diagnostics=diagnostics)
@@ -111,7 +111,7 @@ def write_confirmation(
             "trial": c.trial.number,
             "baseline": c.trial.baseline,
             "settings": dict(c.trial.sampled),
-            "changes": c.trial.changes,
+            "schedule": c.trial.schedule,
             "seeds": [repeat.seed for repeat in c.repeats],
             "validation": {name: c.values(name) for name in METRICS},
         }

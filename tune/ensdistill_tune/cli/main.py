@@ -60,9 +60,9 @@ def _check(options: argparse.Namespace) -> int:
     size = size_of(study.search)
     if not options.json:
         _show_study(options.file, study, size)
-        if not options.no_cost:
-            print("timing one epoch of each kind of trial (--no-cost leaves this out)", file=sys.stderr)
-    cost, words = (None, "") if options.no_cost else estimate(study, Path(options.studies))
+        if not options.no_estimate:
+            print("timing one epoch of each kind of trial (--no-estimate leaves this out)", file=sys.stderr)
+    cost, words = (None, "") if options.no_estimate else estimate(study, Path(options.studies_dir))
     if options.json:
         figures = {"size": asdict(size), "cost": asdict(cost) if cost else None}
         print(json.dumps({"ok": True, "study": study.model_dump(mode="json")} | figures))
@@ -100,7 +100,7 @@ def _launch(options: argparse.Namespace) -> int:
     )
 
     study = load_study(options.file, [*options.set, *_tracking(options)])
-    studies = writable_folder(options.studies)
+    studies = writable_folder(options.studies_dir)
     screen = console(stderr=options.json)
     name = _claim(studies, Path(options.file).stem, options.name, screen)
     screen.print(f"study {name}: {study.budget.trials} trials, baselines {', '.join(study.baselines) or 'none'}")
@@ -111,10 +111,10 @@ def _launch(options: argparse.Namespace) -> int:
 def _resume(options: argparse.Namespace) -> int:
     from ensdistill_tune.session import Place, resume
 
-    place = Place(Path(options.studies), options.study, options.device)
+    place = Place(Path(options.studies_dir), options.study, options.device)
     screen = console(stderr=options.json)
     changes = [*options.set, *_tracking(options)]
-    ended = resume(place, changes, screen, look_again=options.look_again, executor=options.executor)
+    ended = resume(place, changes, screen, reevaluate_test=options.reevaluate_test, executor=options.executor)
     return _ended(ended, place.home, options.json)
 
 
@@ -126,7 +126,7 @@ def _place(options: argparse.Namespace) -> "Place":
     """The study that a command names; --tracking-uri gives the credentials of its store to this process."""
     from ensdistill_tune.session import Place
 
-    place = Place(Path(options.studies), options.study)
+    place = Place(Path(options.studies_dir), options.study)
     if options.tracking_uri:
         give_credentials(place.uri, options.tracking_uri)
     return place
@@ -135,7 +135,7 @@ def _place(options: argparse.Namespace) -> "Place":
 def _ended(ended: str, home: Path, as_json: bool) -> int:
     if as_json:
         print(json.dumps(StudyFolder(home).read_summary()))
-    return {"finished": 0, "out_of_time": 0, "failed": 1}.get(ended, 130)
+    return {"finished": 0, "timed_out": 0, "failed": 1}.get(ended, 130)
 
 
 def _sync(options: argparse.Namespace) -> int:
@@ -143,7 +143,7 @@ def _sync(options: argparse.Namespace) -> int:
 
     left, why, refused = sync(_place(options))
     if left:
-        again = command_line("ensdistill-tune", "sync", options.study, studies=options.studies)
+        again = command_line("ensdistill-tune", "sync", options.study, studies=options.studies_dir)
         raise DataError(f"{left} events are still pending for MLflow ({why or 'no answer'}); run `{again}` again later")
     print("MLflow has everything" + (f", but for {len(refused)} entries it refused: {refused[0]}" if refused else ""))
     return 0
@@ -191,7 +191,7 @@ def _export(options: argparse.Namespace) -> int:
         options.register,
         options.champion,
     )
-    export_students(Path(options.studies) / options.study, wanted, tell)
+    export_students(Path(options.studies_dir) / options.study, wanted, tell)
     if options.json:
         print(json.dumps(exports, allow_nan=False))
     return 0
@@ -251,14 +251,14 @@ def _resume_command(studies: Path, name: str, *options: Option) -> str:
 def _status(options: argparse.Namespace) -> int:
     if options.study:
         return _status_of_one(options)
-    names = sorted(file.parent.name for file in Path(options.studies).glob("*/study.json"))
+    names = sorted(file.parent.name for file in Path(options.studies_dir).glob("*/study.json"))
     if not names:
-        raise DataError(f"{options.studies}: no study here yet; `ensdistill-tune launch FILE` makes one")
-    summaries = [StudyFolder(Path(options.studies) / name).read_summary() for name in names]
+        raise DataError(f"{options.studies_dir}: no study here yet; `ensdistill-tune launch FILE` makes one")
+    summaries = [StudyFolder(Path(options.studies_dir) / name).read_summary() for name in names]
     if options.json:
         print(json.dumps(summaries))
         return 0
-    table = Table(title=f"studies in {options.studies}", title_justify="left")
+    table = Table(title=f"studies in {options.studies_dir}", title_justify="left")
     for column in ("study", "state", "trials", "best", "trial", "seconds"):
         table.add_column(column, overflow="fold")
     for summary in summaries:
@@ -275,11 +275,11 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _status_of_one(options: argparse.Namespace) -> int:
-    studies, screen = Path(options.studies), console()
+    studies, screen = Path(options.studies_dir), console()
     study = Outside(StudyFolder(studies / options.study), _resume_command(studies, options.study))
     if options.json:
         print(json.dumps(study.summary()))
-    elif options.once or not screen.is_interactive:
+    elif options.no_follow or not screen.is_interactive:
         screen.print(study.look())
     else:
         watch(screen, study)
@@ -287,7 +287,7 @@ def _status_of_one(options: argparse.Namespace) -> int:
 
 
 def _ui(options: argparse.Namespace) -> int:
-    return ui(Path(options.studies), options.study, options.tracking_uri, options.port, show=options.open)
+    return ui(Path(options.studies_dir), options.study, options.tracking_uri, options.port, show=options.open)
 
 
 # --- what they take --------------------------------------------------------------------------------------------------
@@ -317,7 +317,7 @@ def _parser() -> argparse.ArgumentParser:
         raw = argparse.RawDescriptionHelpFormatter
         sub = commands.add_parser(name, help=sentence, description=sentence, formatter_class=raw, **more)
         sub.set_defaults(command=command)
-        sub.add_argument("--studies", default="studies", metavar="DIR", help="where all results go (studies)")
+        sub.add_argument("--studies-dir", default="studies", metavar="DIR", help="where all results go (studies)")
         return sub
 
     def takes_file(sub: argparse.ArgumentParser) -> None:
@@ -332,7 +332,7 @@ def _parser() -> argparse.ArgumentParser:
 
     look = add("check", _check, "Find every fault of a search space file; say what it will cost.", epilog=study_help())
     takes_file(look)
-    look.add_argument("--no-cost", action="store_true", help="time nothing, read no images")
+    look.add_argument("--no-estimate", action="store_true", help="time nothing, read no images")
     start = add("launch", _launch, "Run a study.", epilog=study_help())
     takes_file(start)
     start.add_argument("--name", help="name of the study (the file's name, numbered if it is taken)")
@@ -341,7 +341,9 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="change budget, confirm, trial or tracking"
     )
-    again.add_argument("--look-again", action="store_true", help="look at the test images a second time if need be")
+    again.add_argument(
+        "--reevaluate-test", action="store_true", help="look at the test images a second time if need be"
+    )
     again.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     for sub in (start, again):
         takes_uri(sub, "MLflow store or server (sqlite:///<studies>/mlflow.db)")
@@ -374,7 +376,7 @@ def _parser() -> argparse.ArgumentParser:
     add("schema", _schema, "Print the JSON schema of search space files, for editors.")
     status = add("status", _status, "Show how far studies are; follow one while it runs (Ctrl-C stops looking).")
     status.add_argument("study", nargs="?", help="its name (all studies)")
-    status.add_argument("--once", action="store_true", help="show how it stands now and do not follow it")
+    status.add_argument("--no-follow", action="store_true", help="show how it stands now and do not follow it")
     status.add_argument("--json", action="store_true", help="print one JSON value and nothing else")
     pages = add("ui", _ui, "Serve MLflow's pages on this machine; print the links of a study.")
     pages.add_argument("study", nargs="?", help="its name (all studies)")

@@ -22,7 +22,7 @@ OPEN: tuple[State, ...] = ("running", "interrupted")  # and of one that does, or
 ROWS = 8  # of open trials, at most
 LABEL, BAR, SMALL = 10, 12, 6  # characters
 STYLES: dict[State, str] = {"failed": "red", "pruned": "dim", "interrupted": "dim"}
-WORDS = {"died": "died (no process is at work on it)", "out_of_time": "out of time (budget.minutes)"}
+WORDS = {"crashed": "died (no process is at work on it)", "timed_out": "out of time (budget.minutes)"}
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Picture:
         for line in (*self._facts(options.max_width, marks), *self._rows(options.max_width, marks)):
             line.no_wrap, line.overflow = True, "crop"
             yield line
-        if self.state in ("died", "interrupted", "out_of_time") and self.resume:
+        if self.state in ("crashed", "interrupted", "timed_out") and self.resume:
             more = f" --set budget.minutes={2 * (self.study.budget.minutes or 0):g}"
             yield Text(f"to go on: {self.resume}{more if self.state == 'out_of_time' else ''}", overflow="fold")
 
@@ -118,7 +118,7 @@ class Picture:
     def _facts(self, width: int, marks: str) -> Iterator[Text]:
         yield _fact("search", _bar(_over(self.searched), self.study.total, BAR, marks), _counts(self.searched))
         if self.repeats or self.state == "confirming":
-            yield _fact("confirm", _bar(_over(self.repeats), self._repeats, BAR, marks), _counts(self.repeats))
+            yield _fact("confirmation", _bar(_over(self.repeats), self._repeats, BAR, marks), _counts(self.repeats))
         if any(self.paces) and self.state in UNDER_WAY:
             words = map(_often, self.paces, ("trials", "epochs"), (60, 1))
             yield _fact("rate", ", ".join(filter(None, words)))
@@ -167,7 +167,7 @@ def epoch_of(trial: TrialRecord) -> int:
 
 
 def _begins_after(trial: TrialRecord) -> int:
-    return int(trial.changes[-1]["after"]) if trial.parent else 0
+    return int(trial.schedule[-1]["after_epoch"]) if trial.parent else 0
 
 
 def _over(trials: Sequence[TrialRecord]) -> int:

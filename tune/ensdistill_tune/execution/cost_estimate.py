@@ -54,8 +54,8 @@ def estimate(study: Study, studies: Path) -> tuple[Cost | None, str]:
     Raises DataError if the images cannot be read, ConfigError if they do not suffice for one of the trials.
     """
     config = study.fixed_config
-    if study.trial.gpu and not torch.cuda.is_available():
-        return None, "no estimate of cost: trials ask for a GPU (trial.gpu) and there is none here"
+    if study.resources.gpus and not torch.cuda.is_available():
+        return None, "no estimate of cost: trials ask for a GPU (resources.gpus) and there is none here"
     fetched = getattr(config.data, "download", False)
     try:
         data = load_data(config.data.model_copy(update={"download": False}) if fetched else config.data)
@@ -64,14 +64,14 @@ def estimate(study: Study, studies: Path) -> tuple[Cost | None, str]:
             return None, "no estimate of cost: the images are not here yet (data.download fetches them at launch)"
         raise
     teachers, there = _teachers(config, data.to(pick_device("auto")), studies / "teachers")
-    cost = _cost(study, data.to("cuda" if study.trial.gpu else "cpu"), teachers, there)
+    cost = _cost(study, data.to("cuda" if study.resources.gpus else "cpu"), teachers, there)
     return cost, _in_words(study, cost)
 
 
-def side_by_side(trial: Resources) -> int:
+def side_by_side(resources: Resources) -> int:
     """How many trials run on this machine at a time; 0 if it cannot run one."""
-    gpus = torch.cuda.device_count() / trial.gpu if trial.gpu else inf
-    return int(min((os.cpu_count() or 1) / trial.cpu, gpus, trial.concurrency or inf))
+    gpus = torch.cuda.device_count() / resources.gpus if resources.gpus else inf
+    return int(min((os.cpu_count() or 1) / resources.cpus, gpus, resources.max_concurrent or inf))
 
 
 # --- what is timed ---------------------------------------------------------------------------------------------------
@@ -144,7 +144,9 @@ def _cost(study: Study, data: Data, teachers: float, there: int) -> Cost:
     average = fmean(known.values())
     searched = fmean(known.get(_kind(config), average) for config in drawn)
     published = sum(known.get(_kind(config), average) for config in baselines)
-    repeated = min(study.confirm.best, study.budget.trials) * searched + published if study.confirm.best else 0.0
+    repeated = (
+        min(study.confirmation.top_k, study.budget.trials) * searched + published if study.confirmation.top_k else 0.0
+    )
     return Cost(
         epoch=searched,
         shortest_epoch=min(known.values()),
@@ -154,8 +156,8 @@ def _cost(study: Study, data: Data, teachers: float, there: int) -> Cost:
         teachers=teachers,
         teachers_there=there,
         search=_search_epochs(study) * searched + published * study.epochs,
-        confirmation=repeated * study.confirm.seeds * study.epochs,
-        side_by_side=side_by_side(study.trial),
+        confirmation=repeated * study.confirmation.seeds * study.epochs,
+        side_by_side=side_by_side(study.resources),
     )
 
 
@@ -224,7 +226,7 @@ def _in_words(study: Study, cost: Cost) -> str:
         )
     lines.append(f"in all about {duration(cost.total)}; Ray's own start comes on top")
     if not cost.side_by_side:
-        lines.append("this machine cannot run such a trial: lower trial.cpu or trial.gpu, or set RAY_ADDRESS")
+        lines.append("this machine cannot run such a trial: lower resources.cpus or resources.gpus, or set RAY_ADDRESS")
     if study.budget.minutes:
         lines.append(f"budget.minutes ends search and confirmation after {duration(study.budget.minutes * 60)}")
     return "\n".join(lines)

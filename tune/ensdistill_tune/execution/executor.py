@@ -32,7 +32,7 @@ class Executor:
         session: Context in which teachers and trials run.
         teacher_trainer: Returns the function that trains missing teachers, from what a trial is given and the value
             of `--device`.
-        run_trials: Runs all trials that are left and returns how that ended: `finished`, `out_of_time` or
+        run_trials: Runs all trials that are left and returns how that ended: `finished`, `timed_out` or
             `interrupted`. Failed trials do not end it. Its last argument is the calibrated NLL on validation of
             1, 2, ..., M teachers.
     """
@@ -63,8 +63,8 @@ class Reports:
         """
         epochs = report[EPOCHS]
         if epochs and (began := self._began.pop(number, None)) is not None:
-            trained = sum(metrics["cost/epoch_seconds"] for metrics in epochs)
-            epochs[0]["cost/overhead_seconds"] = time.perf_counter() - began - trained
+            trained = sum(metrics["time/epoch_seconds"] for metrics in epochs)
+            epochs[0]["time/overhead_seconds"] = time.perf_counter() - began - trained
         if any(self._decide(number, metrics) is Decision.STOP for metrics in epochs):
             return Decision.STOP
         if FAILURE in report:
@@ -91,12 +91,12 @@ class Reports:
 
 
 def outcome(agenda: Agenda) -> str:
-    """Ends the trials that still run and returns `finished`, `out_of_time` or `interrupted`."""
+    """Ends the trials that still run and returns `finished`, `timed_out` or `interrupted`."""
     for trial in agenda.progress.running:
         agenda.end(trial.number, "interrupted")
     if agenda.done:
         return "finished"
-    return "out_of_time" if agenda.progress.out_of_time else "interrupted"
+    return "timed_out" if agenda.progress.out_of_time else "interrupted"
 
 
 @contextlib.contextmanager

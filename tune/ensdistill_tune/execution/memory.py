@@ -21,7 +21,7 @@ _ASKED = re.compile(rf"ried to allocate ([\d.]+) ?({'|'.join(_UNITS)})")  # as t
 def own_memory(share: float, teacher: int | None = None) -> Iterator[None]:
     """The block is one training: it has its share of a GPU's memory, and leaves nothing behind in this process.
 
-    share: of a GPU, `trial.gpu`; 0 for none. teacher: which one is trained, if it is no trial.
+    share: of a GPU, `resources.gpus`; 0 for none. teacher: which one is trained, if it is no trial.
     Raises OutOfMemoryError if the memory does not suffice, with what was needed and what would fit.
     """
     shortage = None
@@ -68,9 +68,7 @@ def _shortage(error: BaseException, share: float, training: str) -> str | None:
         held = max(torch.cuda.max_memory_allocated(), reserved)
         return of_gpu(held, asked, total, total - free - reserved, share, training)
     if "CUDA error: out of memory" in text:  # nobody can be asked for figures then
-        return (
-            "out of GPU memory: too full for CUDA to start; give trials a larger share (trial.gpu) or end what uses it"
-        )
+        return "out of GPU memory: too full for CUDA to start; give trials a larger share (resources.gpus) or end what uses it"
     if isinstance(error, MemoryError) or "can't allocate memory" in text:
         held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         return of_machine(held, asked, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), training)
@@ -83,12 +81,12 @@ def of_gpu(held: int, asked: int, total: int, others: int, share: float, trainin
     if wanted is None:
         advice = "even alone it does not fit: "
     elif wanted > share:
-        advice = f"give trials a larger share (trial.gpu: {wanted:g} instead of {share:g}) or "
+        advice = f"give trials a larger share (resources.gpus: {wanted:g} instead of {share:g}) or "
     else:
         advice = "its share would do, but others hold too much: end them, give trials a larger share, or "
     return (
         f"out of GPU memory: it held {_size(held)}{_more(asked)}; the GPU has {_size(total)}, of which others hold "
-        f"{_size(others)} and trial.gpu {share:g} is {_size(round(min(share, 1) * total))}; "
+        f"{_size(others)} and resources.gpus {share:g} is {_size(round(min(share, 1) * total))}; "
         f"{advice}lower {training}.batch_size"
     )
 
@@ -96,7 +94,9 @@ def of_gpu(held: int, asked: int, total: int, others: int, share: float, trainin
 def of_machine(held: int, asked: int, total: int, training: str) -> str:
     """The same of the machine's own memory. held: by the process, at its peak."""
     fits = held + asked <= total
-    advice = "let fewer trials run side by side (a larger trial.cpu) or " if fits else "even alone it does not fit: "
+    advice = (
+        "let fewer trials run side by side (a larger resources.cpus) or " if fits else "even alone it does not fit: "
+    )
     return (
         f"out of memory: its process held {_size(held)}{_more(asked)}; the machine has {_size(total)}; "
         f"{advice}lower {training}.batch_size"

@@ -56,18 +56,18 @@ def cluster(study: Study) -> Iterator[None]:
 
 
 def run_trials(progress: Progress, data: Data, ensemble: Ensemble, curve: Sequence[float]) -> str:
-    """Runs all that is left to run in a cluster and returns how that ended: `finished`, `out_of_time` or `interrupted`.
+    """Runs all that is left to run in a cluster and returns how that ended: `finished`, `timed_out` or `interrupted`.
 
     curve: calibrated NLL on validation of 1, 2, ..., M teachers. Failed trials do not end it.
     """
     study = progress.study
-    agenda = Agenda(progress, study.trial.concurrency or _slots(study))
+    agenda = Agenda(progress, study.resources.max_concurrent or _slots(study))
     reports = Reports(agenda)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(agenda.slots)  # or the second waits until the first has its process
     trainable = tune.with_parameters(run_in_worker, inputs=Inputs.of(study, progress.folder, data, ensemble, curve))
     home = progress.folder.path.resolve() / "ray"  # error messages of workers; nothing in there is read again
     tuner = tune.Tuner(
-        tune.with_resources(trainable, {"cpu": study.trial.cpu, "gpu": study.trial.gpu}),
+        tune.with_resources(trainable, {"cpu": study.resources.cpus, "gpu": study.resources.gpus}),
         tune_config=tune.TuneConfig(
             search_alg=_Next(agenda),
             scheduler=_Verdicts(reports),
@@ -81,7 +81,7 @@ def run_trials(progress: Progress, data: Data, ensemble: Ensemble, curve: Sequen
             storage_path=str(home.parent),
             callbacks=[_Ends(reports)],
             verbose=0,
-            failure_config=tune.FailureConfig(max_failures=study.trial.retries),
+            failure_config=tune.FailureConfig(max_failures=study.resources.max_retries),
         ),
     )
     with warnings.catch_warnings(), contextlib.suppress(KeyboardInterrupt, SystemExit):
@@ -102,7 +102,7 @@ RAY = Executor(cluster, _teacher_trainer, run_trials)
 
 def _slots(study: Study) -> int:
     """How many trials fit into the cluster side by side."""
-    wanted = {"CPU": study.trial.cpu, "GPU": study.trial.gpu}
+    wanted = {"CPU": study.resources.cpus, "GPU": study.resources.gpus}
     return sum(
         min(int(node.get(what, 0) / amount + 1e-9) for what, amount in wanted.items() if amount) for node in _nodes()
     )
@@ -186,7 +186,7 @@ class _Ends(_OfThisProcess, tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Its process died: more often than it is tried again, or before it began, when Ray does not try again."""
         record = self._record(trial)
-        again = trial.should_recover() and self._lost[record.number] < self.agenda.study.trial.retries
+        again = trial.should_recover() and self._lost[record.number] < self.agenda.study.resources.max_retries
         if again and record.state == "running" and not record.whole:
             self._lost[record.number] += 1
             self._given_up.add(trial.trial_id)
@@ -202,14 +202,14 @@ class _Ends(_OfThisProcess, tune.Callback):
 
 
 def _check_resources(study: Study) -> None:
-    wanted = {"CPU": study.trial.cpu, "GPU": study.trial.gpu}
+    wanted = {"CPU": study.resources.cpus, "GPU": study.resources.gpus}
     nodes = _nodes()
     if any(all(node.get(what, 0) >= amount for what, amount in wanted.items()) for node in nodes):
         return
     here = "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes)
     raise ConfigError(
-        f"trial: {study.trial.cpu:g} CPU and {study.trial.gpu:g} GPU a trial are more than any machine has ({here}); "
-        "lower trial.cpu or trial.gpu"
+        f"resources: {study.resources.cpus:g} CPU and {study.resources.gpus:g} GPU a trial are more than any machine has ({here}); "
+        "lower resources.cpus or resources.gpus"
     )
 
 

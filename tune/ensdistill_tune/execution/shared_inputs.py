@@ -82,4 +82,4 @@ def _ask_ahead(study: Study, data: Data, ensemble: Ensemble) -> None:
 
 def device_of(study: Study) -> torch.device:
     """Where trials are trained."""
-    return torch.device("cuda" if study.trial.gpu else "cpu")
+    return torch.device("cuda" if study.resources.gpus else "cpu")

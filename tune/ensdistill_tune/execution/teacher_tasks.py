@@ -38,7 +38,7 @@ def train_side_by_side(
     if missing:
         gpus = gpus_of_teacher(data, given, device)
         where = "cuda" if gpus else data.train.images.device.type
-        task = ray.remote(num_cpus=given.cpu, num_gpus=gpus, max_retries=given.retries)(_train)
+        task = ray.remote(num_cpus=given.cpus, num_gpus=gpus, max_retries=given.max_retries)(_train)
         shared = ray.put(SharedData.of(data))
         _watch({task.remote(config, m, shared, store.resolve(), where, gpus): m for m in missing}, progress)
 
@@ -50,8 +50,8 @@ def gpus_of_teacher(data: Data, given: Resources, device: str) -> float:
     """
     if device == "cpu":
         return 0
-    if given.gpu or data.train.images.device.type != "cuda":
-        return given.gpu
+    if given.gpus or data.train.images.device.type != "cuda":
+        return given.gpus
     if ray.cluster_resources().get("GPU", 0) < 1:  # type: ignore[no-untyped-call]
         raise ConfigError(f"--device {device}: Ray has no GPU to train teachers on; give --device cpu")
     return 1
@@ -83,7 +83,7 @@ def _watch(tasks: dict[Any, int], progress: Progress | None) -> None:
     except RayError as error:
         raise EnsdistillError(
             f"teacher {running[task]}: its process died each time, perhaps for want of memory; start the "
-            "study again, with a larger trial.cpu if fewer should run side by side"
+            "study again, with a larger resources.cpus if fewer should run side by side"
         ) from error
     finally:
         for task in running:

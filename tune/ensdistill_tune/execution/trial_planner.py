@@ -62,7 +62,7 @@ class Agenda:
             if self.done:
                 self._clean_up()
             return "done" if self.done else "wait"
-        names = ("number", "baseline", "sampled", "seed", "changes", "parent")
+        names = ("number", "baseline", "sampled", "seed", "schedule", "parent")
         return {name: getattr(trial, name) for name in names}
 
     def _next(self) -> TrialRecord | None:
@@ -110,12 +110,12 @@ class Agenda:
         tried = Counter((trial.confirms, trial.seed) for trial in self.progress.repeats)
         failed = Counter((trial.confirms, trial.seed) for trial in self.progress.repeats if trial.state == "failed")
         begun = {repeat for repeat, times in tried.items() if times > failed[repeat] or times > 1}  # one more try
-        missing = 0 if over else min(study.confirm.best, study.budget.trials) * study.confirm.seeds
+        missing = 0 if over else min(study.confirmation.top_k, study.budget.trials) * study.confirmation.seeds
         self.progress.repeats_planned = len(todo) + missing
         for of, seed in todo:
             if (of.number, seed) not in begun:
                 self.progress.state = "confirming" if over else self.progress.state
-                return self._start(of.baseline, of.sampled, confirms=of.number, seed=seed, changes=of.changes)
+                return self._start(of.baseline, of.sampled, confirms=of.number, seed=seed, schedule=of.schedule)
         return None
 
     def _start(self, baseline: str | None = None, sampled: dict[str, Any] | None = None, **more: Any) -> TrialRecord:
@@ -180,7 +180,7 @@ class Agenda:
         if not trial.searched or metrics["epoch"] == metrics["epochs"]:
             return Decision.CONTINUE
         values = [metrics[name] for name in self.study.objectives]
-        alike = repr([trial.sampled.get(name) for name in getattr(self.study.scheduler, "within", [])])
+        alike = repr([trial.sampled.get(name) for name in getattr(self.study.scheduler, "group_by", [])])
         return self._rules[alike].decide(trial.number, int(metrics["epoch"]), values)
 
     def _drop_what_is_ahead(self, trial: TrialRecord) -> None:
@@ -207,4 +207,4 @@ def _is_suggested(trial: TrialRecord) -> bool:
 
 def suggester_of(study: Study) -> Suggester:
     """Returns the searcher of a study, before its first suggestion."""
-    return Suggester(study.space, study.searcher, study.objectives, study.modes, study.first)
+    return Suggester(study.space, study.searcher, study.objectives, study.modes, study.points_to_evaluate)

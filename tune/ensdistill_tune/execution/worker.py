@@ -33,7 +33,7 @@ def run_trial(suggestion: dict[str, Any], inputs: Inputs, report: Report) -> Non
     """
     reports = _Reports(report)
     try:
-        with own_memory(inputs.study.trial.gpu):
+        with own_memory(inputs.study.resources.gpus):
             _run(suggestion, inputs, reports)
     except EnsdistillError as error:
         # Told as a result, not raised: Ray would start the trial again, to fail at the same place.
@@ -69,13 +69,13 @@ def _run(suggestion: dict[str, Any], inputs: Inputs, reports: _Reports) -> None:
     decisive, costs, unsaved = study.scheduler.decisive(study.epochs), None, 0.0
     distiller = _begin(config, ensemble, data, _checkpoint(suggestion, inputs.folder))
     for epoch in distiller:
-        if config.changes and suggestion["parent"] and epoch.number <= config.changes[-1].after:
+        if config.schedule and suggestion["parent"] and epoch.number <= config.schedule[-1].after_epoch:
             continue  # its parent has reported it
         costs = costs or cost(distiller.student(), data.train.images.shape[1:])
         if epoch.last:
             save_weights(home / STUDENT_FILE, distiller.student(), metadata)
         unsaved += epoch.seconds
-        saves = unsaved > study.trial.checkpoint_seconds and not epoch.last
+        saves = unsaved > study.resources.checkpoint_interval_s and not epoch.last
         metrics = _metrics(epoch, inputs.curve, costs)
         reports.add(metrics, epoch.seconds, at_once=epoch.last or saves or epoch.number in decisive)
         # Only now: the study has written the epoch down, so a checkpoint never knows of one that the study does not.
@@ -91,7 +91,7 @@ def _checkpoint(suggestion: dict[str, Any], folder: StudyFolder) -> Path:
     own = folder.trial(suggestion["number"]) / CHECKPOINT
     if own.exists() or not suggestion["parent"]:
         return own
-    return folder.trial(suggestion["parent"]) / CHECKPOINT_AFTER.format(epoch=suggestion["changes"][-1]["after"])
+    return folder.trial(suggestion["parent"]) / CHECKPOINT_AFTER.format(epoch=suggestion["schedule"][-1]["after_epoch"])
 
 
 def _others_may_begin(study: Study, epoch: EpochResult) -> bool:
@@ -113,4 +113,4 @@ def _metrics(epoch: EpochResult, curve: Sequence[float], costs: dict[str, float]
     metrics["val/dee"] = deep_ensemble_equivalent(epoch.val["cnll"], curve)
     metrics |= {f"subnetworks/{name}": value for name, value in epoch.subnetworks.items()}
     metrics |= {f"cost/{name}": value for name, value in costs.items()}
-    return metrics | {"cost/epoch_seconds": epoch.seconds}
+    return metrics | {"time/epoch_seconds": epoch.seconds}

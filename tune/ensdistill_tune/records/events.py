@@ -51,7 +51,7 @@ class TrialStarted(_Event):
     confirms: int | None = None
     seed: int | None = None
     memory: dict[str, Any] = {}
-    changes: list[dict[str, Any]] = []
+    schedule: list[dict[str, Any]] = []
     parent: int | None = None
     replaces: int | None = None
 

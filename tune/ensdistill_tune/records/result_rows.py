@@ -35,7 +35,7 @@ class NetworkDiagnostics(Subject):
 
 
 class Diagnostics(BaseModel):
-    """The content of portraits.json: calibration and disagreement of the networks that were looked at."""
+    """The content of diagnostics.json: calibration and disagreement of the networks that were looked at."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

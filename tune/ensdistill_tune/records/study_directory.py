@@ -15,7 +15,7 @@ from ensdistill_tune.records.trial_record import UNDER_WAY, TrialRecord, Trials,
 
 
 class StudyFolder:
-    """`<studies>/<name>/`: study.json (settings, state, summary), journal.jsonl (all that happened), and
+    """`<studies>/<name>/`: study.json (settings, state, summary), events.jsonl (all that happened), and
 
     trials/<number>/ (checkpoint of a trial that runs, student of one that ran to its end).
     """
@@ -26,7 +26,7 @@ class StudyFolder:
     @property
     def journal(self) -> Path:
         """The file of the journal."""
-        return self.path / "journal.jsonl"
+        return self.path / "events.jsonl"
 
     def trial(self, number: int) -> Path:
         """The folder of one trial's checkpoint and student."""
@@ -49,7 +49,7 @@ class StudyFolder:
         write_json(self.path / "study.json", summary)
 
     def read_summary(self) -> dict[str, Any]:
-        """The content of study.json; a study whose process is gone without a word has the state `died`.
+        """The content of study.json; a study whose process is gone without a word has the state `crashed`.
 
         Raises DataError if there is none, or it is damaged.
         """
@@ -61,7 +61,7 @@ class StudyFolder:
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{self.path / 'study.json'}: damaged") from error
         if state in UNDER_WAY and not self._is_held():
-            summary["state"] = "died"
+            summary["state"] = "crashed"
         return summary
 
     def read_trials(self) -> list[TrialRecord]:

@@ -18,7 +18,7 @@ from ensdistill_tune.records.events import (
 )
 
 METRICS = ("val/nll", "val/accuracy", "val/brier", "val/ece", "val/cnll", "val/dee")  # that are shown everywhere
-UNDER_WAY = ("training teachers", "running", "confirming")  # states of a study that somebody is at work on
+UNDER_WAY = ("training_teachers", "running", "confirming")  # states of a study that somebody is at work on
 OVER: tuple[State, ...] = ("finished", "pruned", "failed")  # states of a trial that does not continue
 CHECKPOINT = "checkpoint.pt"  # in the folder of a trial that runs
 EPOCHS = "reported"  # in a report of a trial: the metrics after each epoch since the report before
@@ -39,7 +39,7 @@ class TrialRecord:
     confirms: int | None = None  # the trial whose settings it repeats, after the search
     seed: int | None = None  # of such a repeat
     memory: dict[str, Any] = field(default_factory=dict)  # what the searcher must know again of its suggestion
-    changes: list[dict[str, Any]] = field(default_factory=list)  # settings that changed on the way: after which epoch
+    schedule: list[dict[str, Any]] = field(default_factory=list)  # settings that changed on the way: after which epoch
     parent: int | None = None  # the trial at whose checkpoint after the last of these changes it begins
     replaces: int | None = None  # the trial that gave up and made room for it
     error_kind: str | None = None  # the same for all trials that failed in the same way
@@ -60,13 +60,13 @@ class TrialRecord:
     def settings(self) -> str:
         """What was sampled, in short: `step_size=0.0123 averaging=ema`, and what changed on the way."""
         words = [_in_short(self.sampled)]
-        words += [f"after {change['after']}: {_in_short(change['settings'])}" for change in self.changes]
+        words += [f"after {change['after_epoch']}: {_in_short(change['set'])}" for change in self.schedule]
         return ", ".join(words)
 
     @property
     def settings_at_last(self) -> dict[str, Any]:
         """What was sampled, as it was after all changes."""
-        changed = {name: value for change in self.changes for name, value in change["settings"].items()}
+        changed = {name: value for change in self.schedule for name, value in change["set"].items()}
         return {**self.sampled, **changed}
 
     @property
@@ -93,7 +93,7 @@ Trials = dict[int, TrialRecord]  # by number
 
 def row_of(trial: TrialRecord) -> dict[str, Any]:
     """Returns a trial as study.json has it."""
-    names = ("baseline", "sampled", "changes", "confirms", "seed", "config_hash")
+    names = ("baseline", "sampled", "schedule", "confirms", "seed", "config_hash")
     return {"trial": trial.number, **{name: getattr(trial, name) for name in names}, "metrics": trial.last}
 
 

@@ -24,7 +24,7 @@ from ensdistill_tune.report import summary as words
 from ensdistill_tune.report.recommendations import advice
 
 TOP = 10  # trials of the leaderboard that are shown
-COLUMNS = ("accuracy", "nll", "cnll", "ece", "dee", "flops", "agreement", "brier")
+COLUMNS = ("accuracy", "nll", "cnll", "ece", "dee", "flops", "top1_agreement", "brier")
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def _leaderboard(facts: Facts) -> str:
     head = ["trial", "rank", *[name.split("/")[1] for name in facts.study.shown], "settings"]
     stars = " * nobody is better in all objectives." if front else ""
     text = f"Validation images, one seed each.{stars} All {len(facts.trials)} trials: `leaderboard.csv`."
-    return f"{text}\n\n{markdown_table(head, rows, ['settings'])}"
+    return f"{text}\n\n{markdown_table(head, rows, ['set'])}"
 
 
 def _take_away(facts: Facts) -> str:

@@ -51,7 +51,7 @@ def failures(facts: Facts) -> str | None:
 
 def minutes(facts: Facts) -> str | None:
     """A study that ran out of time."""
-    if facts.summary["state"] != "out_of_time":
+    if facts.summary["state"] != "timed_out":
         return None
     command = facts.command("resume", ("--set", f"budget.minutes={2 * (facts.study.budget.minutes or 0):g}"))
     return f"The minutes were over before the trials: `{command}` goes on."
@@ -81,7 +81,7 @@ def crossing(facts: Facts) -> str | None:
     return (
         f"`{best.baseline}` as published, which nothing stops, was behind {len(ahead)} of the {len(survivors)} trials "
         f"that were left to run after {rungs[0]} epochs, and ended before {overtaken} of them: early stopping gives up "
-        "such trials. Compare like with like (`scheduler.within`), begin later (`scheduler.grace_epochs`), or do "
+        "such trials. Compare like with like (`scheduler.group_by`), begin later (`scheduler.grace_epochs`), or do "
         "without it (`scheduler.kind=none`)."
     )
 
@@ -99,7 +99,7 @@ def certainty(facts: Facts) -> str | None:
     baseline = next((c for c in facts.confirmed if c.trial.baseline), None)
     if not searched or baseline is None:
         if facts.summary["state"] == "finished" and not facts.confirmed:
-            return f"Hold the best against luck: `{facts.command('resume', ('--set', 'confirm.best=3'))}`."
+            return f"Hold the best against luck: `{facts.command('resume', ('--set', 'confirmation.top_k=3'))}`."
         return None
     first, second = (c.values(facts.study.objective) for c in (searched[0], baseline))
     c = compare(first, second, facts.study.mode, len(searched))
@@ -117,7 +117,7 @@ def certainty(facts: Facts) -> str | None:
             "The difference is too small beside the spread over seeds: even if it is real, "
             f"{SEEDS} seeds would show it in less than {percent(POWER)} of studies."
         )
-    command = facts.command("resume", ("--set", f"confirm.seeds={seeds}"))
+    command = facts.command("resume", ("--set", f"confirmation.seeds={seeds}"))
     return (
         f"If the true difference is as large as the one that was seen, {seeds} seeds show it in {percent(POWER)} of "
         f"studies (the power of the same test, among {len(searched)}): `{command}` (other students, so the test images "

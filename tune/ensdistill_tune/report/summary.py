@@ -29,7 +29,7 @@ def how_it_stands(facts: Facts) -> str | None:
     done = sum(trial.state not in ("running", "interrupted") for trial in facts.trials)
     if state == "finished":
         return None
-    said = {"out_of_time": "ran out of time", "died": "died in the middle"}.get(state, state)
+    said = {"timed_out": "ran out of time", "crashed": "died in the middle"}.get(state, state)
     said = f"is still at work ({state})" if state in UNDER_WAY else f"is not over ({said})"
     return f"**This study {said}**: {done} of {facts.summary['total']} trials are done, and this is how it stands."
 
@@ -119,7 +119,7 @@ def what_won(facts: Facts) -> str:
     settings = "" if best.baseline else f": {in_code(best)}"
     return (
         f"{who}{settings}, with {value}. That is one seed, the best of {len(facts.order)} looks at the same images: it "
-        "was not held against luck (`confirm.best` says how many trials are)."
+        "was not held against luck (`confirmation.top_k` says how many trials are)."
     )
 
 

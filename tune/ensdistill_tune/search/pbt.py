@@ -2,7 +2,7 @@
 
 Jaderberg et al. 2017. Here a member of the population is a trial of its own for as long as its settings hold: the one
 that gives up is a pruned trial, and the one that takes its place is a new trial, which begins at the checkpoint of a
-better one. Its settings are those of the better one and what changes after that epoch (`Config.changes`). To train it
+better one. Its settings are those of the better one and what changes after that epoch (`Config.schedule`). To train it
 from the first epoch gives the same student: it can be repeated with other seeds, and exported, like any other trial.
 """
 
@@ -18,7 +18,7 @@ from ensdistill_tune.search.decision import Decision
 from ensdistill_tune.search.hyperparameter import Axis
 from ensdistill_tune.search.search_space import SearchSpace
 
-CHECKPOINT_AFTER = "after-{epoch:05d}.pt"  # in the folder of a trial, for others to begin at
+CHECKPOINT_AFTER = "checkpoint_epoch_{epoch:05d}.pt"  # in the folder of a trial, for others to begin at
 
 
 class Pbt(Settings):
@@ -74,8 +74,8 @@ class Pbt(Settings):
         now = parent.settings_at_last
         drawn = {name: self._other(space.axes[name], now[name], chance) for name in now if can_change(name)}
         settings = {name: value for name, value in drawn.items() if space.axes[name].holds(now | drawn)}
-        changes = [*parent.changes, {"after": epoch, "settings": settings}]
-        return {"sampled": parent.sampled, "changes": changes, "parent": parent.number, "replaces": trial.number}
+        changes = [*parent.schedule, {"after_epoch": epoch, "settings": settings}]
+        return {"sampled": parent.sampled, "schedule": changes, "parent": parent.number, "replaces": trial.number}
 
     def _other(self, axis: Axis, value: Any, chance: np.random.Generator) -> Any:
         """Another value of an axis: a new one, or one beside the value."""

@@ -29,7 +29,7 @@ class Rule(Protocol):
 
 
 class _Stopping(Settings):
-    within: list[str] = setting(
+    group_by: list[str] = setting(
         [],
         "Axes by whose values trials are told apart: each is compared only with those that have the same. For "
         "averaging.kind, say, since averaged weights look better early than they end.",
@@ -109,7 +109,7 @@ class Median(_Stopping):
 
     kind: Literal["median"] = "median"
     grace_epochs: int = setting(5, "No trial is stopped before this epoch.", ge=1)
-    trials: int = setting(3, "How many others must have come so far.", ge=1)
+    min_trials: int = setting(3, "How many others must have come so far.", ge=1)
 
     def decisive(self, epochs: int) -> Collection[int]:
         """The epochs after which it may stop a trial of so many."""
@@ -117,7 +117,7 @@ class Median(_Stopping):
 
     def __call__(self, epochs: int, modes: Sequence[str]) -> Rule:
         """A rule for trials of so many epochs and objectives of these modes (`min` or `max`)."""
-        return _Medians(min(self.grace_epochs, epochs), self.trials, -1.0 if modes[0] == "max" else 1.0)
+        return _Medians(min(self.grace_epochs, epochs), self.min_trials, -1.0 if modes[0] == "max" else 1.0)
 
 
 class _Never:

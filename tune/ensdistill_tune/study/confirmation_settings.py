@@ -3,10 +3,10 @@
 from ensdistill.settings.base import Settings, setting
 
 
-class Confirm(Settings):
+class Confirmation(Settings):
     """What happens after the search."""
 
-    best: int = setting(
+    top_k: int = setting(
         3, "How many of the best trials run again, and all baselines with them; 0 for none.", ge=0, le=100
     )
     seeds: int = setting(5, "How many fresh seeds each runs with.", ge=2, le=1000)

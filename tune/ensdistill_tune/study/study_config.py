@@ -23,7 +23,7 @@ from ensdistill_tune.search.hyperparameter import Axis
 from ensdistill_tune.search.schedulers import Asha, Rule, Scheduler
 from ensdistill_tune.search.search_space import SearchSpace
 from ensdistill_tune.search.searchers import Searcher, Tpe
-from ensdistill_tune.study.confirmation_settings import Confirm
+from ensdistill_tune.study.confirmation_settings import Confirmation
 
 SHARED = ("seed", "data", "model", "teachers", "training")  # what baselines take over from the study's own settings
 
@@ -39,18 +39,20 @@ class Budget(Settings):
 class Resources(Settings):
     """What one trial is given, and how many run side by side."""
 
-    cpu: float = setting(1, "CPU cores.", ge=0.01)
-    gpu: float = setting(0, "GPUs; a fraction lets several trials share one, each with that share of its memory.", ge=0)
-    concurrency: int | None = setting(None, "How many run side by side; as many as fit if it is not given.", ge=1)
-    retries: int = setting(1, "How often a trial whose process died goes on at its last checkpoint.", ge=0, le=100)
-    checkpoint_seconds: float = setting(30, "How much training is done again at most after an interrupt.", ge=0)
+    cpus: float = setting(1, "CPU cores.", ge=0.01)
+    gpus: float = setting(
+        0, "GPUs; a fraction lets several trials share one, each with that share of its memory.", ge=0
+    )
+    max_concurrent: int | None = setting(None, "How many run side by side; as many as fit if it is not given.", ge=1)
+    max_retries: int = setting(1, "How often a trial whose process died goes on at its last checkpoint.", ge=0, le=100)
+    checkpoint_interval_s: float = setting(30, "How much training is done again at most after an interrupt.", ge=0)
 
 
 class WarmStart(Settings):
     """An earlier study whose best settings are tried first."""
 
     study: str = setting(..., "Its name, in the same folder of studies.", min_length=1)
-    best: int = setting(5, "How many of its best trials.", ge=1, le=1000)
+    top_k: int = setting(5, "How many of its best trials.", ge=1, le=1000)
 
 
 class Tracking(Settings):
@@ -80,27 +82,27 @@ class Study(Settings):
     objective: Objective = setting(
         "val/nll", "The validation metric that decides; accuracy is maximized, the others minimized."
     )
-    against: list[Literal[Objective, Cost]] = setting(
+    secondary_objectives: list[Literal[Objective, Cost]] = setting(
         [], "Further objectives: the search looks for the Pareto front of all; the first one still decides what ships."
     )
     searcher: Searcher = setting(Tpe(), "Who suggests settings.")
     scheduler: Scheduler = setting(Asha(), "Who stops hopeless trials early.")
-    first: list[dict[str, Any]] = setting([], "Settings to try first: values of some axes, or of all.")
+    points_to_evaluate: list[dict[str, Any]] = setting([], "Settings to try first: values of some axes, or of all.")
     warm_start: WarmStart | None = setting(None, "An earlier study whose best settings are tried first.")
     budget: Budget = setting(Budget(), "How much is tried.")
-    confirm: Confirm = setting(Confirm(), "How the winner is held against luck.")
-    trial: Resources = setting(Resources(), "What one trial is given.")
+    confirmation: Confirmation = setting(Confirmation(), "How the winner is held against luck.")
+    resources: Resources = setting(Resources(), "What one trial is given.")
     tracking: Tracking = setting(Tracking(), "Where MLflow keeps the runs.")
 
     @property
     def objectives(self) -> list[str]:
         """All objectives, the one that decides first."""
-        return [self.objective, *self.against]
+        return [self.objective, *self.secondary_objectives]
 
     @property
     def shown(self) -> list[str]:
         """The metrics that tables show."""
-        return [*METRICS, *(name for name in self.against if name not in METRICS)]
+        return [*METRICS, *(name for name in self.secondary_objectives if name not in METRICS)]
 
     @property
     def modes(self) -> list[str]:
@@ -123,14 +125,14 @@ class Study(Settings):
         trials = self.budget.trials
         if self.searcher.kind == "grid":
             cells = itertools.islice(self.space.combinations(), trials)
-            trials = min(trials, len(self.first) + sum(1 for _ in cells))
+            trials = min(trials, len(self.points_to_evaluate) + sum(1 for _ in cells))
         return trials + len(self.baselines)
 
     @property
     def repeats_to_expect(self) -> int:
         """How many repeats there will be, unless fewer trials than are confirmed run to their end."""
-        candidates = min(self.confirm.best, self.budget.trials) + len(self.baselines)
-        return candidates * self.confirm.seeds if self.confirm.best else 0
+        candidates = min(self.confirmation.top_k, self.budget.trials) + len(self.baselines)
+        return candidates * self.confirmation.seeds if self.confirmation.top_k else 0
 
     @property
     def space(self) -> SearchSpace:
@@ -173,7 +175,7 @@ class Study(Settings):
     def config_of(self, trial: TrialRecord) -> Config:
         """All settings of a trial: those of a baseline or the sampled ones, its seed, and what changes on the way."""
         own: dict[str, Any] = {} if trial.seed is None else {"seed": trial.seed}
-        own |= {"changes": trial.changes} if trial.changes else {}
+        own |= {"schedule": trial.schedule} if trial.schedule else {}
         if trial.baseline:
             return self.baseline_config(trial.baseline, own)
         return self.trial_config({**trial.sampled, **own})

@@ -62,10 +62,10 @@ def _baselines_twice(study: Study) -> Iterator[ConfigIssue]:
 def _objective_issues(study: Study) -> Iterator[ConfigIssue]:
     """What several objectives ask of the scheduler, and `grid` of the axes."""
     scheduler = study.scheduler
-    for n, name in enumerate(study.against):
+    for n, name in enumerate(study.secondary_objectives):
         if name in study.objectives[: n + 1]:
-            yield ConfigIssue(("against", n), f"{name} is an objective already; leave it out")
-    if study.against and scheduler.kind not in ("asha", "none"):
+            yield ConfigIssue(("secondary_objectives", n), f"{name} is an objective already; leave it out")
+    if study.secondary_objectives and scheduler.kind not in ("asha", "none"):
         rule = f"{scheduler.kind} knows one objective only; with against it is asha or none"
         yield ConfigIssue(("scheduler", "kind"), rule)
     if scheduler.kind == "pbt" and not any(map(can_change, study.search)):
@@ -75,8 +75,8 @@ def _objective_issues(study: Study) -> Iterator[ConfigIssue]:
     if tolerance and len(tolerance) != len(study.objectives):
         rule = f"one number for each of {len(study.objectives)} objectives, not {{value}}"
         yield ConfigIssue(("scheduler", "tolerance"), rule, len(tolerance))
-    for n, name in enumerate(getattr(scheduler, "within", [])):
-        path = ("scheduler", "within", n)
+    for n, name in enumerate(getattr(scheduler, "group_by", [])):
+        path = ("scheduler", "group_by", n)
         if name not in study.search:
             yield ConfigIssue(path, f"{name} is not searched", hint=did_you_mean(nearest(name, study.search)))
         elif study.search[name].every is None:
@@ -89,7 +89,7 @@ def _objective_issues(study: Study) -> Iterator[ConfigIssue]:
 
 
 def _first_issues(study: Study) -> Iterator[ConfigIssue]:
-    for n, sample in enumerate(study.first):
+    for n, sample in enumerate(study.points_to_evaluate):
         for name, value in sample.items():
             path = ("first", n, name)
             if name not in study.search:

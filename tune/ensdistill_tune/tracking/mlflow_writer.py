@@ -56,7 +56,7 @@ POINTS, ENTRIES = 1000, 100  # sent at once: metric points, params
 NAME = 250  # characters of the name of a run
 LONGEST = 5000  # characters of a param or tag; MLflow refuses more
 REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST")  # that another attempt cannot mend
-STATUS = {"finished": "FINISHED", "out_of_time": "FINISHED", "failed": "FAILED"}  # of a run; others are KILLED
+STATUS = {"finished": "FINISHED", "timed_out": "FINISHED", "failed": "FAILED"}  # of a run; others are KILLED
 
 
 @dataclass(frozen=True)

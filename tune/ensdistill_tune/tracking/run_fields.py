@@ -103,14 +103,14 @@ def totals_of(trial: TrialRecord, state: str) -> dict[str, float]:
     if state == "interrupted" or not trial.epochs:
         return {}
     totals = {name: trial.last[name] for name in COSTS if name in trial.last}
-    seconds = [epoch["cost/epoch_seconds"] for epoch in trial.epochs if "cost/epoch_seconds" in epoch]
-    totals |= {"cost/epoch_seconds": median(seconds)} if seconds else {}
+    seconds = [epoch["time/epoch_seconds"] for epoch in trial.epochs if "time/epoch_seconds" in epoch]
+    totals |= {"time/epoch_seconds": median(seconds)} if seconds else {}
     finals = {final_metric(name): trial.last[name] for name in METRICS if name in trial.last}
     return totals | (finals if state == "finished" else {})
 
 
 def teachers_of(event: TeachersReady) -> dict[str, float]:
-    """`teachers/ensemble_nll`, `teachers/one_nll`, ... of the metrics that students have too."""
+    """`teachers/ensemble_nll`, `teachers/mean_nll`, ... of the metrics that students have too."""
     rows = {"ensemble": event.ensemble, "one": event.teacher_mean}
     return {f"teachers/{who}_{name}": row[name] for who, row in rows.items() for name in TEACHERS if name in row}
 

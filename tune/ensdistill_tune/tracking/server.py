@@ -120,7 +120,7 @@ def _links(studies: Path, name: str | None, uri: str, address: str) -> list[tupl
 def _experiments(studies: Path, uri: str) -> dict[str, str]:
     """The experiments that the studies of a folder log to in this store: names by id."""
     found = {}
-    for file in studies.glob("*/mlflow.json"):
+    for file in studies.glob("*/tracking.json"):
         with contextlib.suppress(DataError):
             tracking = _summary(file.parent)["study"]["tracking"]
             pages = known_pages(file.parent)

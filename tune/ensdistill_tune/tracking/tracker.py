@@ -33,7 +33,7 @@ PATIENCE_SECONDS = (10.0, 5.0)  # that the end of a study waits for a sign of ML
 LONGEST = 600  # characters of a reason
 EVENTS = 200  # sent at once
 DATABASE = "mlflow.db"  # of the default store, in the folder of all studies
-CURSOR = "mlflow.json"  # in the folder of a study: what MLflow has of it
+CURSOR = "tracking.json"  # in the folder of a study: what MLflow has of it
 DRIVERS = {"postgresql": "psycopg", "mysql": "MySQLdb"}  # what SQLAlchemy imports if the URI names no driver
 
 

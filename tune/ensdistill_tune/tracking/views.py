@@ -92,7 +92,7 @@ def _columns(study: Study) -> list[str]:
     """Few, so that metrics and settings are seen together; the pages put them in alphabetical order."""
     wanted = [study.objective, *(name for name in COLUMNS if name != study.objective)]
     metrics = [final_metric(name) for name in wanted] + [confirmed_metric(study.objective, "mean")]
-    metrics += [final_metric(name) for name in study.against if name not in wanted]
+    metrics += [final_metric(name) for name in study.secondary_objectives if name not in wanted]
     columns = [f"metrics.`{name}`" for name in metrics] + [f"params.`{name}`" for name in study.search]
     return ["attributes.`Created`", *columns, "tags.`outcome`", "tags.`baseline`"]
 

@@ -32,7 +32,7 @@ COST = "cost/flops"
 def pareto(facts: Facts) -> go.Figure | None:
     """The objective against the second one, or against what an inference costs; None if that never differs."""
     study, trials = facts.study, facts.order
-    price = study.against[0] if study.against else COST
+    price = study.secondary_objectives[0] if study.secondary_objectives else COST
     if len({trial.last[price] for trial in trials}) < 2:
         return None
     x, y = ([trial.last[name] for trial in trials] for name in (price, study.objective))
