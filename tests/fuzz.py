@@ -270,7 +270,7 @@ def _write_settings(case: Case, folder: Path, rng: random.Random) -> None:
     names = [
         "training.optimizer.lr",
         "data.path",
-        "data.train",
+        "data.train_size",
         "teachers.checkpoints",
         "model",
         "loss.alpha",
@@ -357,7 +357,7 @@ def _write_checkpoint(case: Case, folder: Path, rng: random.Random) -> None:
         changed = raw[:at] + rng.randbytes(8) + raw[at + 8 :]
         raw = rng.choice([raw[:at], b"", changed, rng.randbytes(99), raw + b"x" * 9])
         file.write_bytes(raw)
-    tree = TINY | {"teachers": TINY["teachers"] | {"files": [{"path": file.name, "model": TINY["model"]}]}}
+    tree = TINY | {"teachers": TINY["teachers"] | {"checkpoints": [{"path": file.name, "model": TINY["model"]}]}}
     case.settings.write_text(json.dumps(tree))
 
 

@@ -36,7 +36,7 @@ def load_test(settings: Readable) -> Split:
     """
     test = split_source(settings(), settings.sizes())[1]
     if not len(test):
-        raise DataError("data.test: these data have no test images; set data.test, or give them a test part")
+        raise DataError("data.test_size: these data have no test images; set data.test_size, or give them a test part")
     return test
 
 

@@ -47,7 +47,8 @@ class ClutteredDigits(Sizes):
 
         bunch = load_digits()
         draw = partial(_part, bunch.images / 16, _digits_of_parts(bunch.target, self.seed), self)
-        train, validation, test, unlabeled = (draw(part, getattr(self, part)) for part in PARTS)
+        sizes = (self.train_size, self.val_size, self.test_size, self.unlabeled_size)
+        train, validation, test, unlabeled = (draw(part, size) for part, size in zip(PARTS, sizes, strict=True))
         names = tuple(str(name) for name in bunch.target_names)
         return Source(train, names, test=test, validation=validation, unlabeled=unlabeled)
 

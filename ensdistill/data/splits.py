@@ -14,6 +14,8 @@ from ensdistill.data.plausibility import implausible
 from ensdistill.data.sizes import Sizes, count_of
 from ensdistill.errors import ConfigError, ConfigIssue
 
+SETTING_OF = {"train": "train_size", "validation": "val_size", "test": "test_size"}  # of each drawn part
+
 Shape = tuple[int, int, int]  # channels, height, width of an image
 
 
@@ -147,7 +149,7 @@ class _Pool:
         Raises ConfigError with what would fit.
         """
         if size is None and not len(self.rest):
-            raise ConfigError(f"data.{part}: no image is left; lower data.validation or data.test")
+            raise ConfigError(f"data.{SETTING_OF[part]}: no image is left; lower data.val_size or data.test_size")
         count = len(self.rest) if size is None else count_of(size, len(self.split), self.classes)
         wanted = f"{count} images" if isinstance(size, int) else f"{size} ({count} images)"
         alone = self._alone() if 0 < count < len(self.rest) else self.rest[:0]
@@ -170,14 +172,18 @@ class _Pool:
     def _drawn(self, pool: np.ndarray, count: int, part: str, wanted: str) -> np.ndarray:
         classes = len(np.unique(self.labels[pool]))
         if count > len(pool):
-            raise ConfigError(f"data.{part}: {wanted} do not fit; {self._fits(part, classes)}")
+            raise ConfigError(f"data.{SETTING_OF[part]}: {wanted} do not fit; {self._fits(part, classes)}")
         if count in (0, len(pool)):
             return pool[:count]
         if count < classes:
-            raise ConfigError(f"data.{part}: must be at least {self.classes} images, one a class, got {wanted}")
+            raise ConfigError(
+                f"data.{SETTING_OF[part]}: must be at least {self.classes} images, one a class, got {wanted}"
+            )
         if len(pool) - count < classes:
             fits = self._fits(part, classes)
-            raise ConfigError(f"data.{part}: {wanted} leave fewer than one a class for the other parts; {fits}")
+            raise ConfigError(
+                f"data.{SETTING_OF[part]}: {wanted} leave fewer than one a class for the other parts; {fits}"
+            )
         from sklearn.model_selection import train_test_split  # here: a slow import that few commands need
 
         labels = self.labels[pool]

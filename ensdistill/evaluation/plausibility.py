@@ -45,7 +45,10 @@ def _teachers_at_chance(teachers: TeacherMetrics, _: int) -> ConfigIssue | None:
         return None
     right = _listed([f"{100 * teachers['members'][m]['accuracy']:.1f} %" for m in guessing])
     rule = f"{AT_CHANCE}: {_numbered(guessing)} right on {right} of the validation images, no more often than a guess"
-    hint = "train longer or at another teachers.training.optimizer.lr; of a file check mean, std and the order of its classes"
+    hint = (
+        "train longer or at another teachers.training.optimizer.lr; of a file check mean, std and the order of "
+        "its classes"
+    )
     return ConfigIssue(("teachers",), rule, hint=hint)
 
 
@@ -59,7 +62,10 @@ def _teachers_that_mislead(teachers: TeacherMetrics, classes: int) -> ConfigIssu
     which = _numbered(misleading).removesuffix(" is").removesuffix(" are")
     uniform = f"{math.log(max(2, classes)):.4g}"
     rule = f"NLL of {which} on validation images is {nll}, worse than the {uniform} of uniform guesses"
-    hint = "their probabilities are far too sure: check mean and std of files, or raise teachers.training.optimizer.weight_decay"
+    hint = (
+        "their probabilities are far too sure: check mean and std of files, or raise "
+        "teachers.training.optimizer.weight_decay"
+    )
     return ConfigIssue(("teachers",), rule, hint=hint)
 
 

@@ -132,9 +132,10 @@ def _data(run: Run) -> str:
     shown = ", ".join(names[:100]) + (
         f" and {len(names) - 100} more (in the files' metadata)" if len(names) > 100 else ""
     )
+    seen = "some" if run.config.training.unlabeled_batch_size else "none"
     return (
         f"`{run.config.data.kind}`: {len(data.train)} training images, {len(data.validation)} for choosing settings, "
-        f"{len(data.unlabeled)} left over, of which {'some' if run.config.training.unlabeled_batch_size else 'none'} were seen "
+        f"{len(data.unlabeled)} left over, of which {seen} were seen "
         f"without their labels. Content hash `{data.identity}`.\n\nClasses, in the order of the outputs: {shown}."
     )
 

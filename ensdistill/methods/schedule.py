@@ -32,5 +32,8 @@ class ScheduledChange(Settings):
         if not last < self.after_epoch < epochs:
             rule = f"must be above {last} and below the {epochs} of training.epochs, not {{value}}"
             yield ConfigIssue(("after_epoch",), rule, self.after_epoch)
-        rule = "cannot change on the way; only training.optimizer.lr and each setting of perturbation and loss but kind can"
+        rule = (
+            "cannot change on the way; only training.optimizer.lr and each setting of perturbation and loss but "
+            "kind can"
+        )
         yield from (ConfigIssue(("set", name), rule) for name in self.set if not can_change(name))

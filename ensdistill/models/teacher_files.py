@@ -93,14 +93,15 @@ class TeacherFile(Settings):
         if unclear([found[0], *others]):
             raise DataError(f"{rule}: set teachers.checkpoints.key or prefix to one of {found[0]}, {also}")
         hint = f"to take others, set key or prefix of this file: {also}"
-        return (ConfigIssue(("teachers", "files"), f"{rule}; those at {found[0]} are taken", hint=hint),)
+        return (ConfigIssue(("teachers", "checkpoints"), f"{rule}; those at {found[0]} are taken", hint=hint),)
 
     def _normalize(self, data: Data) -> nn.Module:
         mean, std = data.train.channel_statistics()
         own = [torch.tensor(values, device=mean.device) for values in (self.mean, self.std) if values]
         if len(own) == 1 or any(values.shape != mean.shape for values in own) or (own and own[1].min() <= 0):
             raise ConfigError(
-                f"teachers.checkpoints: mean and std of {self.path} need one number for each of {len(mean)} channels, std "
+                f"teachers.checkpoints: mean and std of {self.path} need one number for each of {len(mean)} "
+                f"channels, std "
                 "above 0; or leave both out"
             )
         return Normalize(*own) if own else Normalize(mean, std)

@@ -31,6 +31,8 @@ from ensdistill.training.step import distill_step
 from ensdistill.training.teacher_checks import check_numbers
 from ensdistill.training.teacher_logits import Recalled, recall
 
+UNLABELED_STREAM = "unlabelled"  # hashed into the seed of their order: in another spelling all numbers change
+
 
 @dataclass(frozen=True)
 class EpochResult:
@@ -69,7 +71,8 @@ def check_data(config: Config, data: Data) -> None:
     _check_batch("training", config.training.batch_size, data)
     if config.training.unlabeled_batch_size and not len(data.unlabeled):
         raise ConfigError(
-            "training.unlabeled_batch_size: the split leaves no unlabeled images; lower data.train or set this to 0"
+            "training.unlabeled_batch_size: the split leaves no unlabeled images; lower data.train_size or set "
+            "this to 0"
         )
 
 
@@ -238,7 +241,7 @@ class Distiller(Iterator[EpochResult]):
         """
         training, data = self.config.training, self.data
         labeled = self._order("order", epoch, len(data.train), training.batch_size)
-        unlabeled = self._order("unlabeled", epoch, len(data.unlabeled), training.unlabeled_batch_size)
+        unlabeled = self._order(UNLABELED_STREAM, epoch, len(data.unlabeled), training.unlabeled_batch_size)
         chance = Streams.of(self.config.seed, "augmentation", epoch, self.device).device
         for some, others in zip(labeled, unlabeled, strict=True):
             images = torch.cat([data.train.images[some], data.unlabeled.images[others]])

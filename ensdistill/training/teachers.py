@@ -85,7 +85,7 @@ def file_warnings(config: Config, data: Data) -> list[ConfigIssue]:
         "from the training part; then the choice of settings, calibration and DEE rest on images that they know"
     )
     hint = "bring validation images that they have not seen: val/ next to train/, or x_val in a .npz file"
-    return [ConfigIssue(("teachers", "files"), rule, hint=hint)]
+    return [ConfigIssue(("teachers", "checkpoints"), rule, hint=hint)]
 
 
 def find_ensemble(config: Config, data: Data, store: str | Path) -> Ensemble | None:

@@ -95,7 +95,8 @@ class Refuse:
 sys.meta_path.insert(0, Refuse())
 from ensdistill import distill, get_ensemble, load_config, load_data
 from ensdistill.cli.main import main as cli
-small = ["data.train_size=40", "model.width=2", "teachers.model.width=2", "teachers.training.epochs=1", "training.epochs=1"]
+small = ["data.train_size=40", "model.width=2", "teachers.model.width=2"]
+small += ["teachers.training.epochs=1", "training.epochs=1"]
 config = load_config("latentbe", small)
 data = load_data(config.data)
 ensemble = get_ensemble(config, data, {str(tmp_path)!r})

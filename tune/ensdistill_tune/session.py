@@ -448,7 +448,7 @@ def _warm(study: Study, studies: Path) -> Study:
         raise DataError(
             f"warm_start.study {study.warm_start.study}: none of its trials has settings of this search space"
         )
-    return study.model_copy(update={"first": [*study.points_to_evaluate, *filter(None, fitting)]})
+    return study.model_copy(update={"points_to_evaluate": [*study.points_to_evaluate, *filter(None, fitting)]})
 
 
 def _in_one_precision(study: Study) -> Study:

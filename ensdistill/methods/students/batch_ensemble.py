@@ -47,7 +47,7 @@ class BatchEnsemble(Settings):
     )
     factor_std: float = setting(0.5, "Standard deviation of factors that start `normal`.", ge=0, le=2)
     factor_gradient: Literal["sum", "mean"] = setting(
-        "own", "Gradient of a factor: of its own subnetwork's loss (K times), or its share of the mean loss."
+        "sum", "Gradient of a factor: of its own subnetwork's loss (K times), or its share of the mean loss."
     )
     factor_lr: float = setting(1.0, "Learning rate of factors, times that of the shared weights.", gt=0, le=100)
     factor_decay: Literal["to_one", "none"] = setting("to_one", "Whether weight decay pulls factors to one.")

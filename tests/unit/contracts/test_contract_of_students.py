@@ -56,7 +56,7 @@ starting_as_one = pytest.mark.parametrize(
     [
         v
         for v in variants(StudentSettings)
-        if getattr(v.values[0], "factors", "ones") == "ones" and v.values[0].kind != "branches"
+        if getattr(v.values[0], "factor_init", "ones") == "ones" and v.values[0].kind != "branches"
     ],
 )
 merged_to_one = pytest.mark.parametrize(

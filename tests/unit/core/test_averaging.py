@@ -165,10 +165,10 @@ def end_epochs(
         (Swa(start=0.0), 10.5),
         (Swa(start=2 / 6), 15.0),
         (Swa(start=0.9), 32.0),
-        (Lawa(last=3), 18.666667),
-        (Lawa(last=1), 32.0),
-        (Lawa(last=6), 10.5),
-        (Lawa(last=100), 10.5),
+        (Lawa(window=3), 18.666667),
+        (Lawa(window=1), 32.0),
+        (Lawa(window=6), 10.5),
+        (Lawa(window=100), 10.5),
     ],
     ids=repr,
 )
@@ -179,7 +179,7 @@ def test_mean_of_epoch_ends_is_the_hand_constant(settings: Swa | Lawa, expected:
     assert weight(average, student) == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize("settings", [Swa(start=0.5), Lawa(last=3), GreedySoup()], ids=repr)
+@pytest.mark.parametrize("settings", [Swa(start=0.5), Lawa(window=3), GreedySoup()], ids=repr)
 def test_before_its_first_epoch_end_the_average_is_the_student_itself(settings: Swa | Lawa | GreedySoup) -> None:
     student = scalar_student()
     average = settings(student)
@@ -189,7 +189,7 @@ def test_before_its_first_epoch_end_the_average_is_the_student_itself(settings: 
     assert average.averaged(student) is student
 
 
-@pytest.mark.parametrize("settings", [Swa(start=0.0), Lawa(last=3)], ids=repr)
+@pytest.mark.parametrize("settings", [Swa(start=0.0), Lawa(window=3)], ids=repr)
 def test_steps_within_an_epoch_do_not_count(settings: Swa | Lawa) -> None:
     student = scalar_student()
     average = settings(student)
@@ -201,7 +201,7 @@ def test_steps_within_an_epoch_do_not_count(settings: Swa | Lawa) -> None:
 
 def test_mean_of_the_last_epochs_holds_batchnorm_statistics_and_the_last_counter() -> None:
     student = Single()(nn.BatchNorm1d(1))
-    average = Lawa(last=2)(student)
+    average = Lawa(window=2)(student)
     for n, value in enumerate((1.0, 2.0, 7.0)):
         student.network.running_mean.fill_(value)
         student.network.num_batches_tracked.fill_(n)
@@ -248,17 +248,17 @@ def test_soup_takes_what_makes_no_difference() -> None:
 
 
 def test_of_equally_good_epochs_the_earlier_one_stays() -> None:
-    assert soup(lambda w: 1.0, [1.0, 2, 6], candidates=1) == 1
-    assert soup(lambda w: 1.0, [1.0, 2, 6], candidates=2) == 1.5
+    assert soup(lambda w: 1.0, [1.0, 2, 6], max_candidates=1) == 1
+    assert soup(lambda w: 1.0, [1.0, 2, 6], max_candidates=2) == 1.5
 
 
 def test_soup_of_one_candidate_is_the_best_epoch() -> None:
-    assert soup(lambda w: -abs(w - 9), VALUES, candidates=1) == 8
+    assert soup(lambda w: -abs(w - 9), VALUES, max_candidates=1) == 8
 
 
 def test_epoch_that_is_no_candidate_costs_one_look_at_the_validation_images() -> None:
     student = scalar_student()
-    average = GreedySoup(candidates=2)(student)
+    average = GreedySoup(max_candidates=2)(student)
     end_epochs(average, student, [5.0, 4], judge_by(lambda w: w))
     looks: list[float] = []
     average.epoch_ended(scalar_student(), 1.0, lambda s: looks.append(0.0) or {"accuracy": 1.0, "nll": 0.0})
@@ -287,12 +287,12 @@ def test_soup_is_the_greedy_recipe_on_the_best_epochs_and_never_worse_than_the_b
         def score(w: float, best_at: float = best_at) -> float:
             return round(-((round(w, 9) - best_at) ** 2), digits)
 
-        found = soup(score, values, candidates=candidates)
+        found = soup(score, values, max_candidates=candidates)
         assert found == pytest.approx(greedy(score, values, candidates))
         assert score(found) >= max(map(score, values))
 
 
-@pytest.mark.parametrize("settings", [Swa(start=0.0), Lawa(last=2), GreedySoup(candidates=2)], ids=repr)
+@pytest.mark.parametrize("settings", [Swa(start=0.0), Lawa(window=2), GreedySoup(max_candidates=2)], ids=repr)
 @pytest.mark.parametrize("seen", range(4))
 def test_averages_of_epoch_ends_go_on_exactly_from_their_saved_state(
     settings: Swa | Lawa | GreedySoup, seen: int
@@ -315,7 +315,7 @@ def test_averages_of_epoch_ends_go_on_exactly_from_their_saved_state(
     assert weight(first, student) == weight(whole, student)
 
 
-@pytest.mark.parametrize("settings", [Ema(decay=0.9), Swa(start=0.0), Lawa(last=3), GreedySoup()], ids=repr)
+@pytest.mark.parametrize("settings", [Ema(decay=0.9), Swa(start=0.0), Lawa(window=3), GreedySoup()], ids=repr)
 def test_averages_share_no_memory_with_the_student(settings: Ema | Swa | Lawa | GreedySoup) -> None:
     student = scalar_student()
     average = settings(student)

@@ -157,7 +157,7 @@ SHARE_OF_THE_MEAN = [[-0.315529, 0.631059], [0.034471, -0.068941]]
 WEIGHT_GRADIENT = [[-0.281059, -0.562117], [0.281059, 0.562117]]
 
 
-@pytest.mark.parametrize(("factor_gradient", "expected"), [("own", FACTOR_GRADIENT), ("mean", SHARE_OF_THE_MEAN)])
+@pytest.mark.parametrize(("factor_gradient", "expected"), [("sum", FACTOR_GRADIENT), ("mean", SHARE_OF_THE_MEAN)])
 def test_one_sgd_step_moves_factors_and_weights_by_the_hand_gradients(factor_gradient: str, expected: Sequence) -> None:
     layer = nn.Linear(2, 2, bias=False).double()
     nn.init.eye_(layer.weight)
@@ -364,7 +364,7 @@ def test_state_dict_fills_another_student_with_the_same_function() -> None:
 
 def with_own_biases(biases: Sequence, **settings: str) -> BatchEnsembleStudent:
     """Case L1 with these biases, one row a subnetwork."""
-    student = linear_student(bias=[0.0, 0.0], bias_kind="own", **settings)
+    student = linear_student(bias=[0.0, 0.0], bias_kind="per_member", **settings)
     with torch.no_grad():
         student.network.bias.copy_(hand(biases))
     return student
@@ -393,13 +393,13 @@ def test_mean_of_products_with_own_biases_is_the_mean_of_the_subnetworks() -> No
 
 
 def test_own_biases_begin_as_copies_of_the_layers_bias() -> None:
-    student = linear_student(bias=[0.1, -0.2], bias_kind="own")
+    student = linear_student(bias=[0.1, -0.2], bias_kind="per_member")
     assert_close(student.network.bias.detach(), hand([[0.1, -0.2]] * 2))
     assert student.network.layer.bias is None
 
 
 def test_layer_without_bias_gets_none_of_its_own() -> None:
-    assert linear_student(bias_kind="own").network.bias is None
+    assert linear_student(bias_kind="per_member").network.bias is None
 
 
 @pytest.mark.parametrize("groups", [1, 2])
@@ -445,9 +445,9 @@ def test_factors_of_random_sign_are_one_and_minus_one_with_equal_chances() -> No
     assert factors.mean().item() == pytest.approx(0, abs=5 / 16_000**0.5)
 
 
-@pytest.mark.parametrize("factors", ["normal", "random_sign"])
-def test_random_factors_of_subnetworks_and_sides_are_unrelated(factors: str) -> None:
-    drawn = all_factors(BatchEnsemble(subnetworks=3, factors=factors))
+@pytest.mark.parametrize("factor_init", ["normal", "random_sign"])
+def test_random_factors_of_subnetworks_and_sides_are_unrelated(factor_init: str) -> None:
+    drawn = all_factors(BatchEnsemble(subnetworks=3, factor_init=factor_init))
     rows = torch.cat([drawn[:, :2000], drawn[:, 2000:]])
     related = torch.corrcoef(rows) - torch.eye(6)
     assert related.abs().max() < 5 / 2000**0.5
@@ -523,7 +523,7 @@ def trained(name: str) -> nn.Module:
 
 
 @every_network
-@pytest.mark.parametrize("bias", ["shared", "own"])
+@pytest.mark.parametrize("bias", ["shared", "per_member"])
 def test_subnetworks_with_factors_of_one_are_the_network_itself(name: str, bias: str) -> None:
     plain = trained(name)
     expected = plain(photographs())
@@ -534,7 +534,7 @@ def test_subnetworks_with_factors_of_one_are_the_network_itself(name: str, bias:
 
 
 @every_network
-@pytest.mark.parametrize("bias", ["shared", "own"])
+@pytest.mark.parametrize("bias", ["shared", "per_member"])
 def test_merged_network_is_every_subnetwork_once_all_have_the_mean_factors(name: str, bias: str) -> None:
     settings = BatchEnsemble(subnetworks=2, factor_init="normal", factor_std=0.1, bias=bias)
     student = settings(trained(name)).eval()
@@ -567,7 +567,7 @@ def test_every_convolution_and_linear_layer_is_turned_without_a_warning(name: st
 @every_network
 def test_merged_network_has_the_names_and_shapes_of_the_original(name: str) -> None:
     shapes = {key: tensor.shape for key, tensor in NETWORKS[name]().state_dict().items()}
-    for bias in ("shared", "own"):
+    for bias in ("shared", "per_member"):
         merged = BatchEnsemble(subnetworks=2, bias=bias)(NETWORKS[name]()).merged()
         assert {key: tensor.shape for key, tensor in merged.state_dict().items()} == shapes
 

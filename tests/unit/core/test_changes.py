@@ -32,9 +32,7 @@ Settings = dict[str, Any]
 def scheduled(config: Config, *changes: tuple[int, Settings]) -> Config:
     """The same settings with these changes instead of any of their own."""
     tree = config.model_dump(mode="json", exclude={"schedule"})
-    return build_config(
-        tree | {"schedule": [{"after_epoch": after, "settings": settings} for after, settings in changes]}
-    )
+    return build_config(tree | {"schedule": [{"after_epoch": after, "set": settings} for after, settings in changes]})
 
 
 COOLER: Settings = {"loss.temperature": 2.0}
@@ -100,7 +98,7 @@ def faults(*changes: Any, base: Config | None = None) -> list[str]:
             "training.unlabeled_batch_size",
             "training.threads",
             "training.lr_update",
-            "data.train",
+            "data.train_size",
             "model.width",
             "schedule",
         ],
@@ -109,7 +107,7 @@ def faults(*changes: Any, base: Config | None = None) -> list[str]:
 )
 def test_what_is_built_once_cannot_change(name: str) -> None:
     (fault,) = faults({"after_epoch": 1, "settings": {name: 1}})
-    assert fault == f"schedule.0.settings.{name}: {CANNOT}"
+    assert fault == f"schedule.0.set.{name}: {CANNOT}"
 
 
 @pytest.mark.parametrize(
@@ -129,31 +127,31 @@ def test_what_is_built_once_cannot_change(name: str) -> None:
     ids=str,
 )
 def test_value_is_held_against_the_piece_that_it_changes(settings: Settings, fault: str) -> None:
-    (told,) = faults({"after_epoch": 1, "settings": settings})
-    assert told.startswith(f"schedule.0.settings.{fault}")
+    (told,) = faults({"after_epoch": 1, "set": settings})
+    assert told.startswith(f"schedule.0.set.{fault}")
 
 
 @pytest.mark.parametrize(
     ("epochs", "place", "last"), [((5,), 0, 0), ((7,), 0, 0), ((2, 2), 1, 2), ((3, 1), 1, 3), ((4, 5), 1, 4)]
 )
 def test_changes_are_in_order_and_before_the_end(epochs: tuple[int, ...], place: int, last: int) -> None:
-    (fault,) = faults(*({"after_epoch": after, "settings": COOLER} for after in epochs))
+    (fault,) = faults(*({"after_epoch": after, "set": COOLER} for after in epochs))
     assert fault == (
-        f"schedule.{place}.after: must be above {last} and below the 5 of training.epochs, not {epochs[place]}"
+        f"schedule.{place}.after_epoch: must be above {last} and below the 5 of training.epochs, not {epochs[place]}"
     )
 
 
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        ({"after_epoch": 0, "settings": COOLER}, "schedule.0.after: must be greater than or equal to 1, not 0"),
-        ({"after_epoch": 1.0, "settings": COOLER}, "schedule.0.after: must be a whole number, not 1.0"),
-        ({"after_epoch": 1, "settings": {}}, "schedule.0.settings: must have at least 1 value, not {}"),
-        ({"after_epoch": 1}, "schedule.0.settings: must be given"),
-        ({"settings": COOLER}, "schedule.0.after: must be given"),
+        ({"after_epoch": 0, "set": COOLER}, "schedule.0.after_epoch: must be greater than or equal to 1, not 0"),
+        ({"after_epoch": 1.0, "set": COOLER}, "schedule.0.after_epoch: must be a whole number, not 1.0"),
+        ({"after_epoch": 1, "set": {}}, "schedule.0.set: must have at least 1 value, not {}"),
+        ({"after_epoch": 1}, "schedule.0.set: must be given"),
+        ({"set": COOLER}, "schedule.0.after_epoch: must be given"),
         (
-            {"after_epoch": 1, "settings": COOLER, "until": 3},
-            "schedule.0.until: no such setting (there are after, settings)",
+            {"after_epoch": 1, "set": COOLER, "until": 3},
+            "schedule.0.until: no such setting (there are after_epoch, set)",
         ),
         (COOLER["loss.temperature"], "schedule.0: must be a mapping of names to values, not 2.0"),
     ],
@@ -165,13 +163,13 @@ def test_change_has_an_epoch_and_settings(change: Any, fault: str) -> None:
 
 def test_all_faults_of_all_changes_are_told_at_once() -> None:
     told = faults(
-        {"after_epoch": 3, "settings": {"student.kind": "branches", "loss.alpha": 2, "loss.weight": 1}},
-        {"after_epoch": 3, "settings": {"seed": 1}},
-        {"after_epoch": 9, "settings": {"training.optimizer.lr": -1} | COOLER},
+        {"after_epoch": 3, "set": {"student.kind": "branches", "loss.alpha": 2, "loss.weight": 1}},
+        {"after_epoch": 3, "set": {"seed": 1}},
+        {"after_epoch": 9, "set": {"training.optimizer.lr": -1} | COOLER},
     )
     assert [fault.split(":")[0].removeprefix("schedule.") for fault in told] == [
-        *["0.settings.student.kind", "0.settings.loss.alpha", "0.settings.loss.weight"],
-        *["1.after", "1.settings.seed", "2.after", "2.settings.training.optimizer.lr"],
+        *["0.set.student.kind", "0.set.loss.alpha", "0.set.loss.weight"],
+        *["1.after_epoch", "1.set.seed", "2.after_epoch", "2.set.training.optimizer.lr"],
     ]
 
 
@@ -197,7 +195,7 @@ def test_settings_that_stay_are_written_without_changes() -> None:
 
 def test_changes_are_one_readable_parameter() -> None:
     flat = flatten(scheduled(tiny_config(), (1, COOLER)).model_dump(mode="json"))
-    assert str(flat["schedule"]) == "[{'after_epoch': 1, 'settings': {'loss.temperature': 2.0}}]"
+    assert str(flat["schedule"]) == "[{'after_epoch': 1, 'set': {'loss.temperature': 2.0}}]"
 
 
 # --- the hash ---
@@ -373,7 +371,7 @@ FIVE = tiny_config("training.epochs=5", "training.batch_size=40")
 
 
 @pytest.mark.parametrize(
-    ("epoch", "schedule"),
+    ("epoch", "changes"),
     [
         (1, []),
         (1, [(1, SLOWER)]),
@@ -396,7 +394,7 @@ def test_checkpoint_belongs_to_all_settings_that_agree_up_to_its_epoch(
 
 
 @pytest.mark.parametrize(
-    ("epoch", "schedule"),
+    ("epoch", "changes"),
     [
         (2, [(1, COOLER)]),
         (2, [(1, SLOWER), (2, COOLER)]),

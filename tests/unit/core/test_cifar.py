@@ -96,7 +96,7 @@ def test_test_part_is_the_data_sets_own_whatever_the_sizes(tmp_path: Path, monke
 
 @ALL
 def test_default_sizes_are_45000_and_5000(settings: Any, dataset: str) -> None:
-    assert (settings(path="x").train, settings(path="x").validation) == (45_000, 5_000)
+    assert (settings(path="x").train_size, settings(path="x").val_size) == (45_000, 5_000)
 
 
 # --- what is refused ---

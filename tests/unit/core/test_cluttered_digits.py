@@ -65,7 +65,7 @@ def test_more_images_begin_with_those_of_fewer_and_leave_the_other_parts_alone()
     assert load_data(more).validation.content == load_data(SMALL).validation.content
 
 
-@pytest.mark.parametrize("setting", ["size=8", "clutter=-1", "noise=2", "train=5", "seed=-1"])
+@pytest.mark.parametrize("setting", ["size=8", "clutter=-1", "noise=2", "train_size=5", "seed=-1"])
 def test_bad_settings_are_refused_by_name(setting: str) -> None:
     with pytest.raises(ConfigError, match=f"data.{setting.split('=')[0]}: must be"):
         load_config("kd", ["data.kind=cluttered_digits", f"data.{setting}"])

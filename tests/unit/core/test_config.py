@@ -58,7 +58,7 @@ def test_overrides_win_over_the_preset() -> None:
 
 
 def test_overrides_win_over_the_file_and_the_file_over_its_preset(tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text("preset: kd\nseed: 3\ntransfer:\n  temperature: 2.0\n  alpha: 0.5\n")
+    (tmp_path / "mine.yaml").write_text("preset: kd\nseed: 3\nloss:\n  temperature: 2.0\n  alpha: 0.5\n")
     config = load_config(tmp_path / "mine.yaml", ["loss.alpha=0.25"])
     assert config.loss == Averaged(temperature=2.0, alpha=0.25)
     assert config.seed == 3
@@ -118,7 +118,7 @@ def test_dotted_names_of_a_file_join_its_nested_ones_in_any_order(names: list[st
     values: dict[str, Any] = {"training.epochs": 3, "training": {"optimizer": {"lr": 0.2}}}
     config = build_config({name: values[name] for name in names})
     assert (config.training.epochs, config.training.optimizer.lr) == (3, 0.2)
-    assert values["training"] == {"lr": 0.2}  # what was given stays as it is
+    assert values["training"] == {"optimizer": {"lr": 0.2}}  # what was given stays as it is
 
 
 def test_nesting_is_the_inverse_of_flattening() -> None:

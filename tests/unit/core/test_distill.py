@@ -844,7 +844,9 @@ def test_unlabeled_images_come_in_another_order_in_every_epoch_and_with_every_se
 
 
 def test_unlabeled_images_that_the_split_does_not_have_are_refused_at_once(ensemble: Ensemble, digits: Data) -> None:
-    with pytest.raises(ConfigError, match=r"training\.unlabeled: the split leaves no unlabeled images; lower data"):
+    with pytest.raises(
+        ConfigError, match=r"training\.unlabeled_batch_size: the split leaves no unlabeled images; lower data"
+    ):
         distill(tiny_config("training.unlabeled_batch_size=1"), ensemble, with_unlabeled(digits, 0))
 
 

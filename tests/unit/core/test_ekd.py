@@ -23,7 +23,7 @@ def loss(
     label: float = 0.0,
     teacher: float = 0.0,
     logit: float = 0.0,
-    together: str = "mean_of_logits",
+    student_aggregation: str = "mean_of_logits",
     teacher_aggregation: str = "mean_of_logits",
 ) -> float:
     """Case E1 with these weights of the terms."""
@@ -32,7 +32,7 @@ def loss(
         label_weight=label,
         teacher_weight=teacher,
         logit_weight=logit,
-        together=together,
+        student_aggregation=student_aggregation,
         teacher_aggregation=teacher_aggregation,
     )
     return float(settings(BRANCHES, TEACHERS, LABEL, BRANCHES))
@@ -51,8 +51,8 @@ def test_loss_with_unit_weights_is_the_hand_constant() -> None:
 
 
 @pytest.mark.parametrize(("student_aggregation", "of_all"), [("mean_of_logits", 0.958020), ("sum_of_logits", 0.861995)])
-def test_label_terms_are_those_of_the_branches_and_of_their_head(together: str, of_all: float) -> None:
-    assert loss(label=1, together=together) == pytest.approx(of_all + OF_BRANCHES, abs=2e-6)
+def test_label_terms_are_those_of_the_branches_and_of_their_head(student_aggregation: str, of_all: float) -> None:
+    assert loss(label=1, student_aggregation=student_aggregation) == pytest.approx(of_all + OF_BRANCHES, abs=2e-6)
 
 
 @pytest.mark.parametrize(
@@ -94,10 +94,10 @@ def test_without_weight_of_the_teachers_the_loss_is_multi_branch_cross_entropy()
 @pytest.mark.parametrize("student_aggregation", ["mean_of_logits", "sum_of_logits", "mean_of_probabilities"])
 @pytest.mark.parametrize("teacher_aggregation", ["mean_of_logits", "mean_of_probabilities"])
 def test_one_branch_and_one_teacher_are_plain_distillation_with_every_term_twice(
-    together: str, teacher_aggregation: str
+    student_aggregation: str, teacher_aggregation: str
 ) -> None:
     s, t, labels = random_logits(1, 0), random_logits(1, 1), torch.tensor([0, 3, -1, 2, -1])
-    settings = Ekd(temperature=3.0, together=together, teacher_aggregation=teacher_aggregation)
+    settings = Ekd(temperature=3.0, student_aggregation=student_aggregation, teacher_aggregation=teacher_aggregation)
     plain = Labels()(s, t, labels, s) + Averaged(temperature=3.0, alpha=1.0)(s, t, labels, s)
     assert_close(settings(s, t, labels, s), 2 * plain)
 
@@ -128,19 +128,23 @@ def head(rows: list[list[float]], how: str, temperature: float) -> list[float]:
 @pytest.mark.parametrize("teacher_aggregation", ["mean_of_logits", "mean_of_probabilities"])
 @pytest.mark.parametrize(("branches", "teachers"), [(2, 2), (2, 3), (3, 2), (1, 4)])
 def test_loss_is_the_loop_over_branches_and_images(
-    together: str, teacher_aggregation: str, branches: int, teachers: int
+    student_aggregation: str, teacher_aggregation: str, branches: int, teachers: int
 ) -> None:
     s, t, temperature, labels = random_logits(branches, 0), random_logits(teachers, 1), 2.5, [0, 3, 1, 2, 0]
     total = 0.0
     for b in range(5):
         z, own = s[:, b].tolist(), t[:, b].tolist()
-        total += -math.log(head(z, together, 1)[labels[b]])
-        total += temperature**2 * kl(head(own, teacher_aggregation, temperature), head(z, together, temperature))
+        total += -math.log(head(z, student_aggregation, 1)[labels[b]])
+        total += temperature**2 * kl(
+            head(own, teacher_aggregation, temperature), head(z, student_aggregation, temperature)
+        )
         for k in range(branches):
             taught_by = [m for m in range(teachers) if m % branches == k] or [k % teachers]
             p = mean([softmax(own[m], temperature) for m in taught_by])
             total += -math.log(softmax(z[k])[labels[b]]) + temperature**2 * kl(p, softmax(z[k], temperature))
-    settings = Ekd(temperature=temperature, together=together, teacher_aggregation=teacher_aggregation)
+    settings = Ekd(
+        temperature=temperature, student_aggregation=student_aggregation, teacher_aggregation=teacher_aggregation
+    )
     assert float(settings(s, t, torch.tensor(labels), s)) == pytest.approx(total / 5)
 
 

@@ -253,7 +253,7 @@ def test_every_file_says_what_it_was_made_from(run: Run, exported: Path) -> None
     for metadata in (weights, notes, onnx):
         assert json.loads(metadata["class_names"]) == [str(n) for n in range(10)]
         assert json.loads(metadata["shape"]) == [1, 8, 8]
-        assert (metadata["set"], metadata["data"], metadata["ensemble"]) == (
+        assert (metadata["settings"], metadata["data"], metadata["ensemble"]) == (
             run.config.hash,
             run.data.identity,
             "random",

@@ -41,9 +41,9 @@ def faults(tree: dict[str, Any]) -> list[str]:
             ". Write it as training: {optimizer: {lr: ...}}",
         ),
         (
-            {"teachers": {"trainin.lr": 1}},
-            "teachers.trainin.lr: no such",
-            "did you mean teachers.training.optimizer.lr?",
+            {"teachers": {"trainin.epochs": 1}},
+            "teachers.trainin.epochs: no such",
+            "did you mean teachers.training.epochs?",
         ),
         ({"training": {"optimizer": {"lr": 1}}, "training.optimizer.lr": 2}, "training.optimizer.lr: set twice", ""),
         ({"training.optimizer.lr": 2, "training": {"optimizer": {"lr": 1}}}, "training.optimizer.lr: set twice", ""),
@@ -129,7 +129,7 @@ def test_all_faults_are_reported_at_once() -> None:
         ({"perturbation": TDIV, "teachers": {"count": 1}}, (("perturbation",), NO_VALUE, None)),
         ({"training": {"batch_size": 99}, "data": {"train_size": 50}}, (("training", "batch_size"), 99, None)),
         (
-            {"schedule": [{"after_epoch": 99, "settings": {"training.optimizer.lr": 1}}]},
+            {"schedule": [{"after_epoch": 99, "set": {"training.optimizer.lr": 1}}]},
             (("schedule", 0, "after_epoch"), 99, None),
         ),
     ],

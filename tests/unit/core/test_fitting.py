@@ -70,7 +70,7 @@ def test_input_is_not_written_to() -> None:
     assert torch.equal(images.images, kept)
 
 
-@pytest.mark.parametrize(("before", "after_epoch"), [(2, 3), (3, 2), (4, 3), (1, 2)])
+@pytest.mark.parametrize(("before", "after"), [(2, 3), (3, 2), (4, 3), (1, 2)])
 def test_other_channels_are_refused(before: int, after: int) -> None:
     with pytest.raises(DataError, match=rf"{before} channels .* {after}"):
         fit_images(split(before, 6, 5), (after, 6, 5))

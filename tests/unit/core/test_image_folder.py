@@ -164,7 +164,7 @@ def test_a_size_that_an_own_part_overrules_is_warned_about(tmp_path: Path) -> No
     write_folder(tmp_path, files(prefix="train/") | files(2, "valid/"))
     assert ImageFolder(path=str(tmp_path), size=8)().warnings == ()
     (warning,) = ImageFolder(path=str(tmp_path), size=8, val_size=3)().warnings
-    assert str(warning).startswith("data.validation: is not used, got 3. The 4 images of valid/ are the validation")
+    assert str(warning).startswith("data.val_size: is not used, got 3. The 4 images of valid/ are the validation")
 
 
 def test_without_sizes_a_tenth_validates_a_tenth_tests_and_the_rest_trains(tmp_path: Path) -> None:
@@ -332,5 +332,5 @@ def test_folder_that_is_named_like_an_image_is_no_crash(tmp_path: Path) -> None:
 
 def test_too_few_images_for_the_sizes_are_refused(tmp_path: Path) -> None:
     write_folder(tmp_path, files())
-    with pytest.raises(ConfigError, match=r"data\.validation"):
+    with pytest.raises(ConfigError, match=r"data\.val_size"):
         load_data(ImageFolder(path=str(tmp_path), size=8, train_size=4, val_size=40))

@@ -135,9 +135,10 @@ def test_a_size_that_an_own_part_overrules_is_warned_about(tmp_path: Path) -> No
     for sizes in ({}, {"val_size": 3, "test_size": 4}):
         assert Npz(path=str(file), **sizes)().warnings == ()
     assert [str(warning) for warning in Npz(path=str(file), val_size=2, test_size=0.5)().warnings] == [
-        "data.validation: is not used, got 2. The 3 images of x_val are the validation images; "
+        "data.val_size: is not used, got 2. The 3 images of x_val are the validation images; "
         "remove the setting or x_val.",
-        "data.test: is not used, got 0.5. The 4 images of x_test are the test images; remove the setting or x_test.",
+        "data.test_size: is not used, got 0.5. The 4 images of x_test are the test images; remove the setting "
+        "or x_test.",
     ]
 
 

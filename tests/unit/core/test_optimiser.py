@@ -147,7 +147,7 @@ def test_single_student_has_one_group_with_all_parameters() -> None:
     assert group["weight_decay"] == 0.01
 
 
-@pytest.mark.parametrize(("factor_gradient", "times"), [("own", 3), ("mean", 1)])
+@pytest.mark.parametrize(("factor_gradient", "times"), [("sum", 3), ("mean", 1)])
 def test_factors_have_a_group_of_their_own(factor_gradient: str, times: int) -> None:
     student = BatchEnsemble(subnetworks=3, factor_gradient=factor_gradient)(nn.Linear(4, 2))
     shared, factors = Training(optimizer=Sgd(weight_decay=0.03)).optimizer(student).param_groups
@@ -173,7 +173,7 @@ def test_published_factors_of_diversity_matters_move_at_half_the_rate_and_do_not
 
 
 @pytest.mark.parametrize("factor_lr", [0.5, 2.0])
-@pytest.mark.parametrize(("factor_gradient", "times"), [("own", 3), ("mean", 1)])
+@pytest.mark.parametrize(("factor_gradient", "times"), [("sum", 3), ("mean", 1)])
 def test_rate_of_the_factors_is_relative_to_that_of_the_shared_weights(
     factor_gradient: str, times: int, factor_lr: float
 ) -> None:

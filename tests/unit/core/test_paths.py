@@ -51,7 +51,7 @@ def test_a_path_of_an_override_starts_at_the_current_folder(override: str, folde
 
 
 def test_the_paths_of_teachers_are_absolute_too(folder: Path) -> None:
-    (folder / "c.yaml").write_text("teachers: {count: 1, files: [{path: a.pt}, {path: /b.pt}, {path: ~/c.pt}]}\n")
+    (folder / "c.yaml").write_text("teachers: {count: 1, checkpoints: [{path: a.pt}, {path: /b.pt}, {path: ~/c.pt}]}\n")
     paths = [file.path for file in load_config(folder / "c.yaml").teachers.checkpoints]
     assert paths == [str(folder / "a.pt"), "/b.pt", os.path.expanduser("~/c.pt")]
 
@@ -96,7 +96,7 @@ def test_parts_of_a_path_that_lead_through_a_link_are_kept(folder: Path) -> None
 
 def test_no_path_enters_a_hash() -> None:
     def config(**more: object) -> object:
-        tree = {"data": {"kind": "npz", "path": "/a.npz"}, "teachers": {"count": 1, "files": [{"path": "/t.pt"}]}}
+        tree = {"data": {"kind": "npz", "path": "/a.npz"}, "teachers": {"count": 1, "checkpoints": [{"path": "/t.pt"}]}}
         return build_config(tree, more)
 
     moved = {"data.path": "/b.npz", "teachers.checkpoints": [{"path": "/elsewhere/t.pt"}]}

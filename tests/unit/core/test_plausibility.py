@@ -131,10 +131,10 @@ def test_eight_bits_in_a_file_of_sixteen_are_black_and_warned_about(tmp_path: Pa
 
 
 def test_teachers_from_files_may_know_validation_images_that_are_drawn_from_the_training_part() -> None:
-    brought = build_config({"teachers": {"count": 0, "files": [{"path": "theirs.pt"}]}})
+    brought = build_config({"teachers": {"count": 0, "checkpoints": [{"path": "theirs.pt"}]}})
     drawn = split_source(Source(POOL, NAMES), Sizes(train_size=30, val_size=12))[0]
     (warning,) = file_warnings(brought, drawn)
-    assert warning.path == ("teachers", "files")
+    assert warning.path == ("teachers", "checkpoints")
     assert "may have been trained on the 12 validation images" in warning.rule
     assert "val/" in str(warning.hint)
     own = split_source(Source(POOL, NAMES, validation=noise([0, 1, 2], 2)), Sizes(train_size=30))[0]

@@ -130,7 +130,7 @@ def test_teachers_are_asked_once_of_each_image_and_never_again(name: str, digits
         assert sum(calls) == images
 
 
-CHANGE: list[Any] = [{"after_epoch": 1, "settings": {"loss.temperature": 2.0}}]
+CHANGE: list[Any] = [{"after_epoch": 1, "set": {"loss.temperature": 2.0}}]
 
 
 def test_settings_that_change_on_the_way_do_not_have_them_asked_again(digits: Data) -> None:

@@ -120,13 +120,13 @@ def test_pool_can_be_used_up_to_the_last_image() -> None:
 @pytest.mark.parametrize(
     ("sizes", "part"),
     [
-        ({"test_size": 301}, "test"),
-        ({"val_size": 271}, "validation"),
-        ({"train_size": 181}, "train"),
-        ({"train_size": 2}, "train"),
-        ({"val_size": 2}, "validation"),
-        ({"train_size": 179}, "train"),
-        ({"val_size": 270}, "train"),
+        ({"test_size": 301}, "test_size"),
+        ({"val_size": 271}, "val_size"),
+        ({"train_size": 181}, "train_size"),
+        ({"train_size": 2}, "train_size"),
+        ({"val_size": 2}, "val_size"),
+        ({"train_size": 179}, "train_size"),
+        ({"val_size": 270}, "train_size"),
     ],
     ids=str,
 )
@@ -166,9 +166,9 @@ def test_a_small_share_has_an_image_of_each_class() -> None:
 
 
 @pytest.mark.parametrize("value", [1.0, 0.0, 1.5, -0.1, 0, -1, True, "0.1", None, 2.0])
-@pytest.mark.parametrize("part", ["validation", "train"])
+@pytest.mark.parametrize("part", ["val_size", "train_size"])
 def test_what_is_neither_a_count_nor_a_share_is_refused(part: str, value: object) -> None:
-    if part == "train" and value is None:
+    if part == "train_size" and value is None:
         return  # all that are left
     with pytest.raises(ConfigError, match=rf"data\.{part}: must be a whole number of at least 1 .*a share"):
         load_config("kd", [f"data={json.dumps({'kind': 'npz', 'path': 'x.npz', part: value})}"])
@@ -179,7 +179,7 @@ def test_a_count_and_a_share_stay_what_they_are_in_yaml_and_json() -> None:
     config = build_config(given)
     assert build_config(yaml.safe_load(to_yaml(config))) == config
     assert type(config).model_validate_json(config.model_dump_json()) == config
-    assert (config.data.train, config.data.validation, config.data.test) == (40, 0.25, 0.1)
+    assert (config.data.train_size, config.data.val_size, config.data.test_size) == (40, 0.25, 0.1)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_a_size_that_is_too_large_is_refused_with_what_would_fit(sizes: dict[str
 
 
 def test_what_the_refusal_says_would_fit_fits() -> None:
-    assert [len(cut(train=train)[0].train) for train in (177, 180, None)] == [177, 180, 180]
+    assert [len(cut(train_size=size)[0].train) for size in (177, 180, None)] == [177, 180, 180]
     assert len(cut(test_size=294, val_size=3, train_size=3)[1]) == 294
 
 

@@ -146,7 +146,7 @@ def test_mean_and_deviation_that_do_not_fit_the_images_are_refused(
     mean: list[float], std: list[float], tmp_path: Path, digits: Data
 ) -> None:
     torch.save(original(digits)[1].state_dict(), tmp_path / "weights.pt")
-    with pytest.raises(ConfigError, match=r"teachers\.files: mean and std"):
+    with pytest.raises(ConfigError, match=r"teachers\.checkpoints: mean and std"):
         read(tmp_path / "weights.pt", digits, mean=mean, std=std)
 
 
@@ -408,7 +408,7 @@ def test_whole_pickled_network_is_refused_with_the_way_out(tmp_path: Path, digit
 @pytest.mark.parametrize("model", [Convnet(width=3, blocks=2), Convnet(width=2, blocks=3), ResNet(depth=8)])
 def test_weights_of_another_architecture_are_refused(model: Any, tmp_path: Path, digits: Data) -> None:
     torch.save(original(digits)[1].state_dict(), tmp_path / "weights.pt")
-    with pytest.raises(DataError, match=r"weights\.pt: these weights do not fit teachers\.files\.model"):
+    with pytest.raises(DataError, match=r"weights\.pt: these weights do not fit teachers\.checkpoints\.model"):
         read(tmp_path / "weights.pt", digits, model=model)
 
 
@@ -436,7 +436,7 @@ def files(tmp_path: Path, digits: Data) -> list[dict[str, Any]]:
 
 def with_files(files: list[dict[str, Any]], count: int, **teachers: Any) -> Config:
     tree = tiny_config().model_dump(mode="json")
-    tree["teachers"] |= {"count": count, "files": files, **teachers}
+    tree["teachers"] |= {"count": count, "checkpoints": files, **teachers}
     return build_config(tree)
 
 
@@ -488,7 +488,7 @@ def test_identity_is_that_of_the_weights_not_of_their_place(
 
 def test_unlike_teachers_take_the_architectures_in_turn(digits: Data, tmp_path: Path) -> None:
     models = [MODEL, ResNet(depth=8, width=2)]
-    config = with_files([], 3, mixed=[model.model_dump() for model in models])
+    config = with_files([], 3, models=[model.model_dump() for model in models])
     assert [teacher_config(config, m).model for m in range(3)] == [models[0], models[1], models[0]]
     ensemble = get_ensemble(config, digits, tmp_path)
     plain = [build(model, digits, 0) for model in (models[0], models[1], models[0])]
@@ -500,7 +500,7 @@ def convolutions(network: nn.Module) -> list[tuple[int, ...]]:
 
 
 def test_teachers_that_are_alike_are_the_same_with_and_without_a_list(digits: Data, tmp_path: Path) -> None:
-    plain, listed = with_files([], 2), with_files([], 2, mixed=[tiny_config().teachers.model.model_dump()])
+    plain, listed = with_files([], 2), with_files([], 2, models=[tiny_config().teachers.model.model_dump()])
     one, two = (get_ensemble(config, digits, tmp_path) for config in (plain, listed))
     assert one.identity == two.identity
 

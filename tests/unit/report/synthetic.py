@@ -60,7 +60,7 @@ def facts(
     differ in what they cost. more: settings of the study.
     """
     chance = np.random.default_rng(seed)
-    own = study(confirm={"best": 3 if seeds else 0, "seeds": seeds or 2}, **more)
+    own = study(confirmation={"top_k": 3 if seeds else 0, "seeds": seeds or 2}, **more)
     records = [_baseline(n, name, chance) for n, name in enumerate(own.baselines, 1)]
     finals: dict[int, list[float]] = {rung: [] for rung in RUNGS}
     for number in range(len(records) + 1, len(records) + 1 + trials):

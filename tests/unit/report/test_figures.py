@@ -286,7 +286,7 @@ def test_students_of_a_population_begin_where_their_parents_were_and_stand_where
     search = {name: SEARCH[name] for name in ("perturbation.step_size", "loss.temperature", "averaging.kind")}
     whole = facts(20, search=search, scheduler={"kind": "pbt", "interval_epochs": 10})
     parent = next(trial for trial in whole.searched if trial.state == "finished")
-    changes = [{"after_epoch": 10, "settings": {"loss.temperature": 9.1}}]
+    changes = [{"after_epoch": 10, "set": {"loss.temperature": 9.1}}]
     child = replace(parent, number=99, parent=parent.number, epochs=parent.epochs[10:], schedule=changes)
     more = replace(whole, trials=[*whole.trials, child])
     assert {"curves", "parallel"} <= keys(more)

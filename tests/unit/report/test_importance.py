@@ -111,9 +111,7 @@ def test_merit_is_the_objective_then_how_far_a_stopped_trial_came_then_its_value
 def test_settings_that_changed_on_the_way_count_as_they_were_at_the_end() -> None:
     trials, own = drawn(0, lambda a, b, c, d: 4 * c)
     moved = [
-        replace(
-            t, sampled={**t.sampled, "training.c": 0.5}, schedule=[{"after_epoch": 1, "settings": {"training.c": c}}]
-        )
+        replace(t, sampled={**t.sampled, "training.c": 0.5}, schedule=[{"after_epoch": 1, "set": {"training.c": c}}])
         for t in trials
         for c in [t.sampled["training.c"]]
     ]

@@ -357,7 +357,7 @@ def test_a_baseline_that_is_surely_better_is_advised_upon_as_well(objective: str
 
 
 def test_of_settings_that_changed_on_the_way_those_at_the_end_lie_at_the_edge() -> None:
-    low = {"after_epoch": 5, "settings": {"perturbation.step_size": 0.0021}}
+    low = {"after_epoch": 5, "set": {"perturbation.step_size": 0.0021}}
     moved = [replace(trial, schedule=[low]) if trial.searched else trial for trial in KNOWN.trials]
     assert "at the lower end of `perturbation.step_size`" in " ".join(advice.ends(replace(KNOWN, trials=moved), []))
 

@@ -45,7 +45,7 @@ SPACE: dict[str, Any] = {
 }
 RULES = [
     {"kind": "asha", "grace_epochs": 1},
-    {"kind": "median", "grace_epochs": 1, "trials": 2},
+    {"kind": "median", "grace_epochs": 1, "min_trials": 2},
     {"kind": "none"},
     {"kind": "hyperband", "grace_epochs": 1},
     {"kind": "pbt", "population": 5, "interval_epochs": 2, "quantile": 0.5},
@@ -240,7 +240,7 @@ def test_a_budget_of_epochs_ends_the_search(tmp_path: Path) -> None:
 
 
 def test_without_confirmation_the_study_is_over_with_the_search(tmp_path: Path) -> None:
-    progress = work(study(confirm={"best": 0}), tmp_path)
+    progress = work(study(confirmation={"top_k": 0}), tmp_path)
     assert not progress.repeats
 
 

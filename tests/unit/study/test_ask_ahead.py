@@ -115,5 +115,5 @@ def test_teachers_are_asked_ahead_of_what_some_trials_recall(
 def test_what_trials_ask_on_a_gpu_is_left_to_them_where_there_is_none(
     tmp_path: Path, digits: Data, ensemble: Ensemble
 ) -> None:
-    inputs = Inputs.of(study_of(trial=Resources(gpu=1)), StudyFolder(tmp_path), digits, ensemble, [])
+    inputs = Inputs.of(study_of(resources=Resources(gpus=1)), StudyFolder(tmp_path), digits, ensemble, [])
     assert inputs.ensemble.said == {}

@@ -65,7 +65,8 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     (
         "told apart by a range",
         "search: {loss.temperature: {uniform: [1, 2]}}\nscheduler: {group_by: [loss.temperature], kind: asha}\n",
-        ", line 2: scheduler.group_by.0: loss.temperature has no two trials alike; name axes whose values can be listed",
+        ", line 2: scheduler.group_by.0: loss.temperature has no two trials alike; name axes whose values can "
+        "be listed",
     ),
     (
         "tolerance of one",
@@ -75,7 +76,8 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     (
         "grid of a range",
         axis("training.optimizer.lr: {log_uniform: [0.01, 0.1]}\nsearcher: {kind: grid}"),
-        ", line 3: search.training.optimizer.lr: searcher grid needs values that can be listed, not log_uniform; list them",
+        ", line 3: search.training.optimizer.lr: searcher grid needs values that can be listed, not "
+        "log_uniform; list them",
     ),
     (
         "first of no axis",
@@ -320,8 +322,9 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     ),
     (
         "searched data",
-        axis("data.train: {integer: [100, 200]}"),
-        ", line 3: search.data.train: all trials of a study share their data, teachers and length; set it under config",
+        axis("data.train_size: {integer: [100, 200]}"),
+        ", line 3: search.data.train_size: all trials of a study share their data, teachers and length; set it "
+        "under config",
     ),
     (
         "searched teachers",
@@ -357,7 +360,8 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     (
         "condition on a range",
         axis("training.optimizer.lr: {uniform: [0.1, 0.2]}\n  seed: {choice: [1], when: {training.optimizer.lr: 0.1}}"),
-        ", line 4: search.seed.when.training.optimizer.lr: a condition needs another axis of single values; training.optimizer.lr is "
+        ", line 4: search.seed.when.training.optimizer.lr: a condition needs another axis of single values; "
+        "training.optimizer.lr is "
         "uniform [0.1, 0.2]",
     ),
     (
@@ -386,7 +390,8 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
             "training.optimizer.lr: {choice: [0.1], when: {training.optimizer.momentum: 0.5}}\n"
             "  training.optimizer.momentum: {choice: [0.5], when: {training.optimizer.lr: 0.1}}"
         ),
-        ", line 3: search.training.optimizer.lr.when: training.optimizer.lr, training.optimizer.momentum wait for each other; drop one of the "
+        ", line 3: search.training.optimizer.lr.when: training.optimizer.lr, training.optimizer.momentum wait "
+        "for each other; drop one of the "
         "conditions",
     ),
     (
@@ -563,7 +568,7 @@ scheduler: {kind: ahsa}
 budget:
   trials: 0
   minutes: none
-resources: {cpus: -1, gpus: 2}
+resources: {cpus: -1, gpu: 2}
 """
 
 
@@ -586,7 +591,7 @@ student.kind is choice ['single', 'branches']
 28: budget.trials: must be greater than or equal to 1, not 0
 29: budget.minutes: must be a number, not 'none'
 30: resources.cpus: must be greater than or equal to 0.01, not -1
-30: trial.gpus: no such setting (did you mean gpu?)
+30: resources.gpu: no such setting (did you mean gpus?)
 """
 
 
@@ -658,7 +663,7 @@ def test_each_circle_of_conditions_is_told_once_and_what_merely_hangs_on_it_is_n
             ["config.teachers.count=0"],
             [
                 "--set config.teachers.count: config.teachers: an ensemble needs a teacher; "
-                "set count to 1 or more, or name files"
+                "set count to 1 or more, or name checkpoints"
             ],
         ),
         (["budget.trials"], ["--set budget.trials: write it as name=value, for example loss.temperature=2"]),
@@ -700,7 +705,7 @@ def test_faults_of_the_file_come_before_those_of_overrides(tmp_path: Path) -> No
         (
             SEARCH + "config: {teachers: {count: 0}}\n",
             "config.teachers.seed=3",
-            "FILE, line 2: config.teachers: an ensemble needs a teacher; set count to 1 or more, or name files",
+            "FILE, line 2: config.teachers: an ensemble needs a teacher; set count to 1 or more, or name checkpoints",
         ),
     ],
 )

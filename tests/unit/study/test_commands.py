@@ -138,7 +138,7 @@ def test_help_shows_every_setting_with_its_sentence_default_and_range() -> None:
         (["kd", "--set", "data={kind: image_folder, path: /nowhere/at/all}"], "/nowhere/at/all does not exist"),
         (
             ["kd", "--set", "data.train_size=5000"],
-            "data.train: 5000 images do not fit; 397 of 1797 labeled images are left",
+            "data.train_size: 5000 images do not fit; 397 of 1797 labeled images are left",
         ),
         (["kd", "--set", "training.batch_size=500"], "training.batch_size: 500 is more than the 150 training images"),
         (
@@ -228,7 +228,8 @@ def test_a_student_is_not_evaluated_on_other_images_than_it_was_made_with(tmp_pa
         Image.fromarray(pixels).save(folder / f"{n:02d}.png")
     file = tmp_path / "own.yaml"
     file.write_text(
-        f"data: {{kind: image_folder, path: {tmp_path / 'images'}, size: 8, train_size: 20, val_size: 8, test_size: 8}}\n"
+        f"data: {{kind: image_folder, path: {tmp_path / 'images'}, size: 8, train_size: 20, val_size: 8, "
+        f"test_size: 8}}\n"
         "model: {width: 2}\ntraining: {epochs: 1, batch_size: 10}\n"
         "teachers: {count: 2, model: {width: 2}, training: {epochs: 1, batch_size: 10}}\n"
     )
@@ -372,12 +373,12 @@ def test_evaluation_on_test_images_that_are_not_there_says_so(tmp_path: Path) ->
     small = [
         word for s in ("training.epochs=1", "teachers.training.epochs=1", "teachers.count=1") for word in ("--set", s)
     ]
-    sizes = "train: 40, val_size: 20, test_size: 0"
+    sizes = "train_size: 40, val_size: 20, test_size: 0"
     (tmp_path / "few.yaml").write_text(f"data: {{kind: npz, path: {tmp_path}/few.npz, {sizes}}}\n")
     words = (tmp_path / "few.yaml", *small, "--studies-dir", tmp_path / "studies")
     assert call("ensdistill", "distill", *words).code == 0
     done = call("ensdistill", "evaluate", *words, "--split", "test")
-    assert (done.code, "data.test: these data have no test images" in done.err) == (2, True)
+    assert (done.code, "data.test_size: these data have no test images" in done.err) == (2, True)
 
 
 def test_a_teacher_file_that_changed_is_noticed(tmp_path: Path) -> None:
@@ -387,7 +388,8 @@ def test_a_teacher_file_that_changed_is_noticed(tmp_path: Path) -> None:
 
     file = f"{{path: {tmp_path}/teacher.pt, model: {{kind: convnet, width: 2}}}}"
     (tmp_path / "mine.yaml").write_text(
-        f"data: {{train_size: 40, val_size: 60}}\ntraining: {{epochs: 1}}\nteachers: {{count: 0, files: [{file}]}}\n"
+        f"data: {{train_size: 40, val_size: 60}}\ntraining: {{epochs: 1}}\nteachers: {{count: 0, checkpoints: "
+        f"[{file}]}}\n"
     )
     words = (tmp_path / "mine.yaml", "--studies-dir", tmp_path / "studies")
     write_teacher(0)

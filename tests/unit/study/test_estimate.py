@@ -204,7 +204,7 @@ def test_images_that_are_still_to_be_fetched_are_not_fetched_to_say_the_cost(tmp
 
 def test_a_gpu_that_is_not_here_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    cost, words = estimate.estimate(study(trial={"gpus": 0.5}), tmp_path)
+    cost, words = estimate.estimate(study(resources={"gpus": 0.5}), tmp_path)
     assert cost is None
     assert "trials ask for a GPU (resources.gpus) and there is none here" in words
 

@@ -39,9 +39,7 @@ DRAWN = NetworkDiagnostics(kind="ensemble", ece=0.1, reliability=[(0.5, 0.4, 3)]
 EVENTS: list[Event] = [
     SessionStarted(versions={"torch": "2"}),
     TeachersReady(ensemble={"nll": 0.1}, teacher_mean={"nll": 0.2}, hashes={"data_hash": "x"}),
-    TrialStarted(
-        trial=1, sampled=SAMPLED, schedule=[{"after_epoch": 1, "settings": {"a": 2}}], parent=3, memory={"k": [1]}
-    ),
+    TrialStarted(trial=1, sampled=SAMPLED, schedule=[{"after_epoch": 1, "set": {"a": 2}}], parent=3, memory={"k": [1]}),
     TrialResumed(trial=1),
     EpochReported(trial=1, metrics={"epoch": 1, "val/nll": 1e-17}),
     TrialEnded(trial=1, state="failed", error="no memory", error_kind="OutOfMemoryError"),
@@ -109,7 +107,7 @@ def test_a_log_of_another_format_is_refused_in_one_sentence(first: Any, reason: 
 )
 def test_what_is_no_event_is_named_by_its_line(line: Any, tmp_path: Path) -> None:
     file = written(tmp_path, {"format": FORMAT}, {"event": "session_started", "at": 0.0}, line)
-    with pytest.raises(DataError, match=r"journal\.jsonl, line 3: damaged"):
+    with pytest.raises(DataError, match=r"events\.jsonl, line 3: damaged"):
         read_journal(file)
 
 
@@ -120,7 +118,7 @@ def test_numbers_that_json_does_not_have_are_not_written(tmp_path: Path) -> None
 
 
 def test_a_row_of_a_trial_gives_its_name_again() -> None:
-    change = {"after_epoch": 3, "settings": {"training.optimizer.lr": 0.1}}
+    change = {"after_epoch": 3, "set": {"training.optimizer.lr": 0.1}}
     trial = TrialRecord(
         4, None, {"seed": 3}, "hash", "finished", [{"epoch": 1.0}], confirms=2, seed=7, schedule=[change]
     )

@@ -112,7 +112,7 @@ def test_the_time_left_is_that_of_the_epochs_to_come_with_the_share_that_is_prun
     [
         ({"study": study(budget={"trials": 4, "minutes": 1})}, 10),
         ({"study": study(budget={"trials": 4, "epochs": 20})}, (4.5 + 1 + 40) / 2),
-        ({"study": study(confirm={"best": 0})}, 12 / 2),
+        ({"study": study(confirmation={"top_k": 0})}, 12 / 2),
         ({"trials": []}, (10 + 4 * 10 + 40) / 2),
         ({"paces": (0.5, None)}, None),
         ({"state": "finished"}, None),
@@ -127,8 +127,8 @@ def test_the_time_left_knows_every_budget_and_says_nothing_without_a_basis(
 
 
 def test_of_a_population_the_places_are_trained_whoever_takes_them() -> None:
-    pbt = study(scheduler={"kind": "pbt", "population": 2}, confirm={"best": 0})
-    branch = {"schedule": [{"after_epoch": 5, "settings": {}}], "parent": 2, "replaces": 3}
+    pbt = study(scheduler={"kind": "pbt", "population": 2}, confirmation={"top_k": 0})
+    branch = {"schedule": [{"after_epoch": 5, "set": {}}], "parent": 2, "replaces": 3}
     trials = [*TRIALS[:2], trial(3, 5, "pruned"), trial(4, 0, "running", **branch)]
     assert picture(study=pbt, trials=trials).seconds_left == pytest.approx(5 / 2)
     assert "5/10" in shown(picture(study=pbt, trials=trials))[-1]  # where it begins
@@ -200,7 +200,7 @@ def test_no_color_is_black_or_white() -> None:
 def test_at_the_end_the_winner_stands_below_the_best_trial() -> None:
     done = [(5, 2, 1, 0.5), (6, 1, 1, 0.3), (7, 1, 2, 0.4)]
     repeats = [trial(n, 10, nll=value, confirms=of, seed=seed) for n, of, seed, value in done]
-    of = study(confirm={"best": 1, "seeds": 2})
+    of = study(confirmation={"top_k": 1, "seeds": 2})
     lines = shown(picture(trials=[*TRIALS[:3], *repeats], state="finished", study=of))
     assert lines[0] == "s: finished after 0:00:50"
     assert lines[-1] == "winner    val/nll 0.3500 +- 0.0707 (2 seeds)  001 kd"
@@ -209,7 +209,7 @@ def test_at_the_end_the_winner_stands_below_the_best_trial() -> None:
 @pytest.mark.parametrize(
     ("state", "said", "command"),
     [
-        ("crashed", "died (no process is at work on it)", "ensdistill-tune resume s"),
+        ("crashed", "crashed (no process is running it)", "ensdistill-tune resume s"),
         ("interrupted", "interrupted", "ensdistill-tune resume s"),
         ("timed_out", "out of time (budget.minutes)", "ensdistill-tune resume s --set budget.minutes=3"),
     ],
@@ -293,7 +293,7 @@ def test_half_a_last_line_waits_until_it_is_whole(written: Written) -> None:
 def test_a_damaged_line_is_told_with_its_place_and_the_way_out(written: Written) -> None:
     with written.folder.journal.open("ab") as file:
         file.write(b"{gone\n")
-    with pytest.raises(DataError, match=r"journal\.jsonl, up to byte \d+: damaged; put back a copy"):
+    with pytest.raises(DataError, match=r"events\.jsonl, up to byte \d+: damaged; put back a copy"):
         Outside(written.folder, "").look()
 
 

@@ -53,7 +53,8 @@ def test_a_shortage_on_a_gpu_says_what_was_held_what_there_is_and_which_share_wo
     words = of_gpu(int(2.9 * GIB), 512 * MIB, 12 * GIB, 5 * GIB, 0.25, "training")
     assert words == (
         "out of GPU memory: it held 2.9 GiB and asked for 512 MiB more; the GPU has 12.0 GiB, of which others hold "
-        "5.0 GiB and resources.gpus 0.25 is 3.0 GiB; give trials a larger share (resources.gpus: 0.33 instead of 0.25) or "
+        "5.0 GiB and resources.gpus 0.25 is 3.0 GiB; give trials a larger share (resources.gpus: 0.33 instead "
+        "of 0.25) or "
         "lower training.batch_size"
     )
 

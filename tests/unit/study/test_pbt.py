@@ -78,7 +78,7 @@ def test_a_moved_setting_stays_in_its_range_and_is_moved_from_where_it_is_now() 
     of, seen = study(), set()
     for seed in range(200):
         pbt = Pbt(population=6, interval_epochs=3, resample=0.0, factor=1.25, seed=seed)
-        before = [{"after_epoch": 3, "settings": {"loss.temperature": 9.0}}]
+        before = [{"after_epoch": 3, "set": {"loss.temperature": 9.0}}]
         parent = record(7, [0.5, 0.4, 0.3], "running", schedule=before, parent=1, replaces=2)
         trials = [record(1, [0.9] * 6, "finished"), parent, record(3, [0.9] * 6, "pruned")]
         branch = pbt.branch(of.space, of.objective, of.mode, trials)

@@ -11,7 +11,7 @@ def of(precision: str, gpu: float = 0) -> Study:
     study = {
         "config": {"data": {"kind": "digits"}, "training": {"precision": precision, "epochs": 3}},
         "search": {"loss.temperature": {"uniform": [1, 2]}},
-        "resources": {"gpu": gpu},
+        "resources": {"gpus": gpu},
     }
     return Study.model_validate(study)
 

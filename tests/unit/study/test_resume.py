@@ -84,7 +84,7 @@ def test_other_images_than_before_are_refused(copy: Path) -> None:
 
 
 def test_a_later_study_begins_with_the_best_settings_of_an_earlier_one(copy: Path, tiny: TinyStudy) -> None:
-    words = ["--set", "warm_start={study: tiny, best: 1}", "--set", "budget.trials=1", "--set", "baselines=[]"]
+    words = ["--set", "warm_start={study: tiny, top_k: 1}", "--set", "budget.trials=1", "--set", "baselines=[]"]
     words += ["--set", "confirmation.top_k=0", "--executor", "inline"]
     done = call("ensdistill-tune", "launch", tiny.file, "--studies-dir", copy, "--name", "warm", *words)
     assert done.code == 0, done.err

@@ -25,7 +25,7 @@ OTHERS = ([0.9, 0.5, 0.4], [0.8, 0.6, 0.5], [0.7, 0.7, 0.6])
 
 @pytest.mark.parametrize("value", [0.55, 0.575, 0.59, 0.61, 0.7])
 def test_median_stops_who_never_was_as_good_as_the_median_of_the_means_of_others(value: float) -> None:
-    rule = Median(grace_epochs=2, trials=3)(10, ["min"])
+    rule = Median(grace_epochs=2, min_trials=3)(10, ["min"])
     for number, values in enumerate(OTHERS):
         assert not reports(rule, number, values)
     bound = median(fmean(values[1:2]) for values in OTHERS)  # from the grace epoch on, by epoch 2
@@ -33,21 +33,21 @@ def test_median_stops_who_never_was_as_good_as_the_median_of_the_means_of_others
 
 
 def test_median_waits_for_enough_others() -> None:
-    rule = Median(grace_epochs=1, trials=3)(10, ["min"])
+    rule = Median(grace_epochs=1, min_trials=3)(10, ["min"])
     for number, values in enumerate(OTHERS[:2]):
         reports(rule, number, values)
     assert not reports(rule, 9, [5.0, 5.0, 5.0])
 
 
 def test_median_keeps_to_its_grace() -> None:
-    rule = Median(grace_epochs=3, trials=1)(10, ["min"])
+    rule = Median(grace_epochs=3, min_trials=1)(10, ["min"])
     reports(rule, 1, OTHERS[0])
     assert not reports(rule, 2, [5.0, 5.0])
     assert reports(rule, 3, [5.0, 5.0, 5.0])
 
 
 def test_median_knows_when_more_is_better() -> None:
-    rule = Median(grace_epochs=1, trials=1)(10, ["max"])
+    rule = Median(grace_epochs=1, min_trials=1)(10, ["max"])
     reports(rule, 1, [0.9, 0.9])
     assert reports(rule, 2, [0.8])
     assert not reports(rule, 3, [0.95])
@@ -70,7 +70,7 @@ def test_median_decides_as_rays_own_rule_does(mode: str, seed: int) -> None:
     chance, alive = np.random.default_rng(seed), dict.fromkeys(range(12), 0)
     trials, own = [SimpleTrial(number) for number in range(12)], chance.random(12)
     theirs = Others("epoch", "value", mode, grace_period=3, min_samples_required=2)
-    ours, stopped = Median(grace_epochs=3, trials=2)(9, [mode]), 0
+    ours, stopped = Median(grace_epochs=3, min_trials=2)(9, [mode]), 0
     while alive:
         number = int(chance.choice(list(alive)))
         value = own[number] + 0.2 * float(chance.random())
@@ -110,7 +110,7 @@ def test_trials_too_short_for_many_brackets_have_fewer() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [Asha(grace_epochs=1), Hyperband(grace_epochs=1), Median(grace_epochs=1, trials=2), NoScheduler()]
+    "settings", [Asha(grace_epochs=1), Hyperband(grace_epochs=1), Median(grace_epochs=1, min_trials=2), NoScheduler()]
 )
 def test_a_rule_that_hears_the_same_reports_again_decides_the_same(settings: Any) -> None:
     chance = np.random.default_rng(0)
@@ -127,7 +127,7 @@ def test_a_rule_that_hears_the_same_reports_again_decides_the_same(settings: Any
         NoScheduler(),
         Asha(grace_epochs=2, reduction_factor=1.7),
         Hyperband(grace_epochs=1, reduction_factor=2, brackets=3),
-        Median(grace_epochs=3, trials=2),
+        Median(grace_epochs=3, min_trials=2),
         Pbt(population=3, interval_epochs=4, quantile=0.5),
     ],
     ids=lambda scheduler: scheduler.kind,

@@ -139,7 +139,7 @@ def test_sobol_points_leave_no_holes() -> None:
 @every_searcher
 def test_settings_to_try_first_are_tried_first_and_the_searcher_fills_the_gaps(kind: str) -> None:
     first = [{"loss.temperature": 2.5}, {"loss.temperature": 3.5, "averaging.kind": "none"}]
-    found = suggested(study(kind, first=first), 4)
+    found = suggested(study(kind, points_to_evaluate=first), 4)
     assert [t.sampled["loss.temperature"] for t in found[:2]] == [2.5, 3.5]
     assert found[1].sampled["averaging.kind"] == "none"
     assert all(t.sampled["student.subnetworks"] in (1, 2, 3, 4) for t in found)

@@ -216,7 +216,7 @@ def test_the_best_student_evaluates_to_what_the_leaderboard_says(tiny: TinyStudy
 
 def test_the_best_student_names_the_settings_that_made_it(tiny: TinyStudy) -> None:
     with safe_open(tiny.home / "student.safetensors", framework="pt") as file:
-        assert file.metadata()["set"] == load_config(tiny.home / "best.yaml").hash
+        assert file.metadata()["settings"] == load_config(tiny.home / "best.yaml").hash
 
 
 def test_a_name_that_is_taken_is_numbered_and_a_chosen_one_refused(copy: Path, tiny: TinyStudy) -> None:

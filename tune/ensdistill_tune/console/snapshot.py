@@ -22,7 +22,11 @@ OPEN: tuple[State, ...] = ("running", "interrupted")  # and of one that does, or
 ROWS = 8  # of open trials, at most
 LABEL, BAR, SMALL = 10, 12, 6  # characters
 STYLES: dict[State, str] = {"failed": "red", "pruned": "dim", "interrupted": "dim"}
-WORDS = {"crashed": "died (no process is at work on it)", "timed_out": "out of time (budget.minutes)"}
+WORDS = {
+    "crashed": "crashed (no process is running it)",
+    "timed_out": "out of time (budget.minutes)",
+    "training_teachers": "training teachers",
+}
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ class Picture:
             yield line
         if self.state in ("crashed", "interrupted", "timed_out") and self.resume:
             more = f" --set budget.minutes={2 * (self.study.budget.minutes or 0):g}"
-            yield Text(f"to go on: {self.resume}{more if self.state == 'out_of_time' else ''}", overflow="fold")
+            yield Text(f"to go on: {self.resume}{more if self.state == 'timed_out' else ''}", overflow="fold")
 
     @property
     def _headline(self) -> str:

@@ -208,7 +208,8 @@ def _check_resources(study: Study) -> None:
         return
     here = "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes)
     raise ConfigError(
-        f"resources: {study.resources.cpus:g} CPU and {study.resources.gpus:g} GPU a trial are more than any machine has ({here}); "
+        f"resources: {study.resources.cpus:g} CPU and {study.resources.gpus:g} GPU a trial are more than any "
+        f"machine has ({here}); "
         "lower resources.cpus or resources.gpus"
     )
 

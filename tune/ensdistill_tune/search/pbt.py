@@ -74,7 +74,7 @@ class Pbt(Settings):
         now = parent.settings_at_last
         drawn = {name: self._other(space.axes[name], now[name], chance) for name in now if can_change(name)}
         settings = {name: value for name, value in drawn.items() if space.axes[name].holds(now | drawn)}
-        changes = [*parent.schedule, {"after_epoch": epoch, "settings": settings}]
+        changes = [*parent.schedule, {"after_epoch": epoch, "set": settings}]
         return {"sampled": parent.sampled, "schedule": changes, "parent": parent.number, "replaces": trial.number}
 
     def _other(self, axis: Axis, value: Any, chance: np.random.Generator) -> Any:

@@ -91,7 +91,7 @@ def _objective_issues(study: Study) -> Iterator[ConfigIssue]:
 def _first_issues(study: Study) -> Iterator[ConfigIssue]:
     for n, sample in enumerate(study.points_to_evaluate):
         for name, value in sample.items():
-            path = ("first", n, name)
+            path = ("points_to_evaluate", n, name)
             if name not in study.search:
                 yield ConfigIssue(path, "not a searched setting", hint=did_you_mean(nearest(name, study.search)))
             elif not study.search[name].allows(value):
