@@ -14,13 +14,13 @@ from ensdistill.version import __version__
 
 if TYPE_CHECKING:
     from ensdistill.config import Config, load_config
-    from ensdistill.data import Data, load_data
+    from ensdistill.data import DataSplits, load_data
     from ensdistill.errors import ConfigError, DataError, DivergedError, EnsdistillError, ExportError
     from ensdistill.evaluation.predict import evaluate
     from ensdistill.export.classifier import Classifier, open_classifier
-    from ensdistill.export.exporter import Exported, export_student
-    from ensdistill.export.student_file import Run, open_run
-    from ensdistill.methods.members import Ensemble
+    from ensdistill.export.exporter import ExportResult, export_student
+    from ensdistill.export.student_file import DistillationRun, load_run
+    from ensdistill.methods.members import TeacherEnsemble
     from ensdistill.training.loop import Distiller, EpochResult, distill
     from ensdistill.training.teachers import get_ensemble
 
@@ -28,16 +28,16 @@ __all__ = [
     "Classifier",
     "Config",
     "ConfigError",
-    "Data",
     "DataError",
+    "DataSplits",
+    "DistillationRun",
     "Distiller",
     "DivergedError",
     "EnsdistillError",
-    "Ensemble",
     "EpochResult",
     "ExportError",
-    "Exported",
-    "Run",
+    "ExportResult",
+    "TeacherEnsemble",
     "__version__",
     "distill",
     "evaluate",
@@ -45,24 +45,24 @@ __all__ = [
     "get_ensemble",
     "load_config",
     "load_data",
+    "load_run",
     "open_classifier",
-    "open_run",
 ]
 
 _MODULES = {
     "Classifier": "ensdistill.export.classifier",
     "Config": "ensdistill.config",
     "ConfigError": "ensdistill.errors",
-    "Data": "ensdistill.data",
+    "DataSplits": "ensdistill.data",
     "DataError": "ensdistill.errors",
     "Distiller": "ensdistill.training.loop",
     "DivergedError": "ensdistill.errors",
     "EnsdistillError": "ensdistill.errors",
-    "Ensemble": "ensdistill.methods.members",
+    "TeacherEnsemble": "ensdistill.methods.members",
     "EpochResult": "ensdistill.training.loop",
     "ExportError": "ensdistill.errors",
-    "Exported": "ensdistill.export.exporter",
-    "Run": "ensdistill.export.student_file",
+    "ExportResult": "ensdistill.export.exporter",
+    "DistillationRun": "ensdistill.export.student_file",
     "distill": "ensdistill.training.loop",
     "evaluate": "ensdistill.evaluation.predict",
     "export_student": "ensdistill.export.exporter",
@@ -70,7 +70,7 @@ _MODULES = {
     "load_config": "ensdistill.config",
     "load_data": "ensdistill.data",
     "open_classifier": "ensdistill.export.classifier",
-    "open_run": "ensdistill.export.student_file",
+    "load_run": "ensdistill.export.student_file",
 }
 
 

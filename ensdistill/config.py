@@ -24,8 +24,8 @@ from ensdistill.models import Convnet, Model
 from ensdistill.models.teacher_files import TeacherFile
 from ensdistill.settings.base import Settings, setting
 from ensdistill.settings.paths import absolute, file_settings, without_files
-from ensdistill.settings.validation import nearest, validate
-from ensdistill.settings.yaml_loader import Tree, parse_mapping, parse_yaml, read_yaml, to_yaml_text
+from ensdistill.settings.validation import closest_match, validate
+from ensdistill.settings.yaml_loader import YamlDict, parse_mapping, parse_yaml, read_yaml, to_yaml_text
 
 
 class Teachers(Settings):
@@ -148,9 +148,9 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     return build_config(tree, absolute(parse_overrides(overrides), "", names))
 
 
-def parse_overrides(overrides: Sequence[str]) -> Tree:
+def parse_overrides(overrides: Sequence[str]) -> YamlDict:
     """["a.b=1"] -> {"a.b": 1}; values are read as YAML."""
-    changes: Tree = {}
+    changes: YamlDict = {}
     for override in overrides:
         name, equals, text = override.partition("=")
         if not equals or not name.strip():
@@ -164,7 +164,7 @@ def build_config(tree: Mapping[str, Any], dotted: Mapping[str, Any] | None = Non
     return validate(Config, complete(tree, dotted))
 
 
-def complete(tree: Mapping[str, Any], dotted: Mapping[str, Any] | None = None) -> Tree:
+def complete(tree: Mapping[str, Any], dotted: Mapping[str, Any] | None = None) -> YamlDict:
     """Defaults, then the preset, then the tree, then the dotted settings: nested, complete, not yet validated."""
     own = nest(tree)
     if "search" in own:
@@ -181,23 +181,23 @@ def presets() -> list[str]:
     return sorted(_shipped())
 
 
-def read_preset(name: Any) -> Tree:
+def read_preset(name: Any) -> YamlDict:
     """The settings of one preset, nested. Raises ConfigError with the nearest name."""
     if name not in presets():
-        close = f" (did you mean {near}?)" if (near := nearest(str(name), presets())) else ""
+        close = f" (did you mean {near}?)" if (near := closest_match(str(name), presets())) else ""
         raise ConfigError(f"{name}: neither a preset nor a YAML file{close}; presets are {', '.join(presets())}")
     return deepcopy(_shipped()[name])
 
 
 @cache
-def _shipped() -> dict[str, Tree]:
+def _shipped() -> dict[str, YamlDict]:
     """The settings of every preset by its name, parsed once in a process: a study resolves them at every trial."""
     found = (file for file in files("ensdistill.presets").iterdir() if file.name.endswith(".yaml"))
     names = {file.name.removesuffix(".yaml"): file for file in found}
     return {name: parse_mapping(file.read_text(encoding="utf-8"), f"preset {name}") for name, file in names.items()}
 
 
-def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> YamlDict:
     """The base with the changes; where a change names another `kind`, nothing of the old kind's settings stays."""
     if "kind" in changes and changes["kind"] != base.get("kind"):
         return dict(changes)
@@ -208,9 +208,9 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
     return merged
 
 
-def nest(dotted: Mapping[str, Any]) -> Tree:
+def nest(dotted: Mapping[str, Any]) -> YamlDict:
     """{"a.b": 1, "a": {"c": 2}} -> {"a": {"b": 1, "c": 2}}, in any order. Raises ConfigError for what is set twice."""
-    tree: Tree = {}
+    tree: YamlDict = {}
     for name, value in dotted.items():
         *path, last = name.split(".")
         if not all((*path, last)):
@@ -225,7 +225,7 @@ def nest(dotted: Mapping[str, Any]) -> Tree:
     return tree
 
 
-def _put(place: Tree, key: str, value: Any, name: str) -> None:
+def _put(place: YamlDict, key: str, value: Any, name: str) -> None:
     """Sets one value; a mapping joins the one that is there."""
     if key not in place:
         place[key] = deepcopy(value)
@@ -236,9 +236,9 @@ def _put(place: Tree, key: str, value: Any, name: str) -> None:
         raise ConfigError(ConfigIssue(tuple(name.split(".")), "set twice"))
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> Tree:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> YamlDict:
     """{"a": {"b": 1}} -> {"a.b": 1}."""
-    flat: Tree = {}
+    flat: YamlDict = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
         flat.update(flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value})

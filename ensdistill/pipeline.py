@@ -9,19 +9,19 @@ from typing import Any
 import torch
 
 from ensdistill.config import Config, load_config, to_yaml
-from ensdistill.data import Data, load_data
+from ensdistill.data import DataSplits, load_data
 from ensdistill.data.names import printable
 from ensdistill.errors import ConfigError, ConfigIssue, DataError
-from ensdistill.evaluation.evaluator import Examiner
+from ensdistill.evaluation.evaluator import Evaluator
 from ensdistill.evaluation.plausibility import student_warnings, teacher_warnings
 from ensdistill.evaluation.tables import Metrics
 from ensdistill.export.run_locator import default_folder
 from ensdistill.export.student_file import student_metadata
-from ensdistill.methods.members import Ensemble
+from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.runtime.devices import pick_device
-from ensdistill.runtime.files import writable_folder, write_json, write_text
+from ensdistill.runtime.files import ensure_writable_dir, write_json, write_text
 from ensdistill.runtime.progress_bar import progress
-from ensdistill.runtime.randomness import reproducibly
+from ensdistill.runtime.randomness import deterministic
 from ensdistill.runtime.weights import STUDENT_FILE, read_metadata, save_weights
 from ensdistill.training.checkpoint import read_checkpoint
 from ensdistill.training.loop import EpochResult, check_student, distill
@@ -33,7 +33,7 @@ CHECKPOINT = "checkpoint.pt"  # in the folder of a run
 
 def load_inputs(
     config: Config, studies: str | Path, device: str, others: Sequence[Config] = (), train: Trainer = train_teachers
-) -> tuple[Data, Ensemble]:
+) -> tuple[DataSplits, TeacherEnsemble]:
     """Returns the data on the device and the trained ensemble, with a progress bar while teachers are trained.
 
     Args:
@@ -71,13 +71,13 @@ def show_warnings(warnings: Iterable[ConfigIssue]) -> None:
         print(printable(f"warning: {warning}"), file=sys.stderr)
 
 
-def teacher_metrics(ensemble: Ensemble, data: Data, threads: int) -> dict[str, Any]:
+def teacher_metrics(ensemble: TeacherEnsemble, data: DataSplits, threads: int) -> dict[str, Any]:
     """Returns validation metrics of the ensemble and of each teacher, and the calibrated NLL of 1, ..., M of them."""
-    with reproducibly(threads):
-        return Examiner(ensemble, data, data.validation).teachers()
+    with deterministic(threads):
+        return Evaluator(ensemble, data, data.validation).teachers()
 
 
-def metric_warnings(data: Data, student: Metrics, teachers: Mapping[str, Any]) -> tuple[ConfigIssue, ...]:
+def metric_warnings(data: DataSplits, student: Metrics, teachers: Mapping[str, Any]) -> tuple[ConfigIssue, ...]:
     """Prints and returns what seems wrong with a student and its teachers by their metrics."""
     classes = len(data.class_names)
     found = (*student_warnings(student, teachers, classes), *teacher_warnings(teachers, classes))
@@ -153,8 +153,8 @@ def distill_to_directory(
         raise
     if epoch is None:
         raise ConfigError(f"{resume}: this run has already completed; its student is stored next to the checkpoint")
-    with reproducibly(config.training.threads):
-        examiner = Examiner(ensemble, data, data.validation)
+    with deterministic(config.training.threads):
+        examiner = Evaluator(ensemble, data, data.validation)
         student, teachers = examiner.student(distiller.student()), examiner.teachers()
     suspicious = metric_warnings(data, student, teachers)
     result = {
@@ -182,10 +182,10 @@ def _claim_folder(out: Path, config: Config) -> Path:
         theirs = load_config(out / "config.yaml").hash if (out / "config.yaml").exists() else "unknown"
         if theirs != config.hash:
             raise DataError(f"{out}: another student is there (settings {theirs}); choose another folder with --out")
-    return writable_folder(out)
+    return ensure_writable_dir(out)
 
 
-def _check_same(out: Path, data: Data, ensemble: Ensemble) -> None:
+def _check_same(out: Path, data: DataSplits, ensemble: TeacherEnsemble) -> None:
     """Raises DataError if the folder has a student of the same settings from other images or other teachers."""
     if not (out / STUDENT_FILE).exists():
         return

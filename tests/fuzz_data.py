@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 
 from ensdistill.config import build_config
-from ensdistill.data import Data, load_data, load_test
+from ensdistill.data import DataSplits, load_data, load_test
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.training.loop import check_student
 from tests.commands import call
@@ -100,7 +100,7 @@ def outcome(case: Case) -> str:
     return "read"
 
 
-def _hold_promises(case: Case, data: Data) -> None:
+def _hold_promises(case: Case, data: DataSplits) -> None:
     assert len(data.class_names) >= 2
     for name in data.class_names:
         name.encode("utf-8")
@@ -116,7 +116,7 @@ def _hold_promises(case: Case, data: Data) -> None:
         _nothing_is_lost(case, data)
 
 
-def _nothing_is_lost(case: Case, data: Data) -> None:
+def _nothing_is_lost(case: Case, data: DataSplits) -> None:
     """Every file on disk was read, or is counted in a warning."""
     try:
         test = len(load_test(build_config(TINY | {"data": case.data}).data))

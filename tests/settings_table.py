@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from ensdistill.config import Config
 from ensdistill.settings.validation import settings_table
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_config import StudyConfig
 
 README = Path(__file__).parent.parent / "README.md"
 BETWEEN = re.compile(r"(?<=<!-- all settings -->\n).*?(?=<!-- end of all settings -->)", re.DOTALL)
@@ -20,7 +20,7 @@ HERE = {"config", "search"}  # of a study: the settings of the second table
 def in_markdown() -> str:
     """Both tables: of a student, and of a study."""
     parts = ["\n**Of a student and its teachers** (`ensdistill`, and `config` of a study):\n", _table(Config)]
-    return "\n".join([*parts, "\n**Of a study** (`ensdistill-tune`):\n", _table(Study), ""])
+    return "\n".join([*parts, "\n**Of a study** (`ensdistill-tune`):\n", _table(StudyConfig), ""])
 
 
 def _table(model: type[BaseModel]) -> str:

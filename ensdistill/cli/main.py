@@ -11,12 +11,12 @@ from typing import Any
 
 from torch import nn
 
-from ensdistill.cli.predict import WRITERS, classify, find_images, tell, watched
+from ensdistill.cli.predict import WRITERS, classify, find_images, tell, with_progress
 from ensdistill.config import Config, load_config, presets
 from ensdistill.data import Split, fit_images, load_data, load_test
 from ensdistill.data.names import counted, listed, printable
 from ensdistill.errors import ConfigError
-from ensdistill.evaluation.evaluator import Examiner, told_apart, under_corruption
+from ensdistill.evaluation.evaluator import Evaluator, evaluate_corruptions, ood_auroc_of
 from ensdistill.evaluation.plausibility import teacher_warnings
 from ensdistill.evaluation.tables import (
     Metrics,
@@ -30,12 +30,12 @@ from ensdistill.evaluation.tables import (
 )
 from ensdistill.export.classifier import open_classifier
 from ensdistill.export.exporter import FORMATS, export_student
-from ensdistill.export.run_locator import command, find_run
+from ensdistill.export.run_locator import command, locate_run
 from ensdistill.pipeline import distill_to_directory, load_inputs, metric_warnings, show_warnings, teacher_metrics
 from ensdistill.runtime.boundary import run_command
 from ensdistill.runtime.command_line import command_line
 from ensdistill.runtime.progress_bar import console
-from ensdistill.runtime.randomness import reproducibly
+from ensdistill.runtime.randomness import deterministic
 from ensdistill.runtime.weights import STUDENT_FILE
 from ensdistill.settings.validation import settings_help
 from ensdistill.version import __version__
@@ -94,16 +94,16 @@ def _distill(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    found = find_run(options)
+    found = locate_run(options)
     run, config, data = found.run, found.run.config, found.run.data
     split = data.validation if options.split == "validation" else load_test(config.data).to(data.train.images.device)
     other = _other_images(options, split) if options.ood else None
     networks: dict[str, nn.Module] = {"student": run.network} | ({"ensemble": run.ensemble} if run.ensemble else {})
-    with reproducibly(config.training.threads):
-        examiner = Examiner(run.ensemble, data, split)
+    with deterministic(config.training.threads):
+        examiner = Evaluator(run.ensemble, data, split)
         metrics, teachers = examiner.student(run.network), examiner.teachers()
-        outside = {who: told_apart(n, split, other) for who, n in networks.items() if other is not None}
-        worse = {who: under_corruption(n, split) for who, n in networks.items() if options.corruptions}
+        outside = {who: ood_auroc_of(n, split, other) for who, n in networks.items() if other is not None}
+        worse = {who: evaluate_corruptions(n, split) for who, n in networks.items() if options.corruptions}
     result = {"config_hash": config.hash, "student": str(found.student), "split": options.split, options.split: metrics}
     known = (*(run.ensemble.warnings if run.ensemble is not None else ()), *data.warnings)
     show_warnings(known)
@@ -121,7 +121,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    found = find_run(options)
+    found = locate_run(options)
     with console(stderr=True).status("writing and checking the files"):
         done = export_student(
             found.run, options.out or found.student.parent / "export", options.license, None, options.formats
@@ -150,7 +150,7 @@ def _predict(options: argparse.Namespace) -> int:
         print(f"skipped: {printable(fault)}", file=sys.stderr)
 
     remarks = defaultdict[str, list[str]](list)
-    answers = classify(classifier, watched(images.files), skip, lambda what, place: remarks[what].append(place))
+    answers = classify(classifier, with_progress(images.files), skip, lambda what, place: remarks[what].append(place))
     tell(answers, classifier, options.format, options.top, options.out)
     for what, places in remarks.items():
         print(printable(f"{counted(len(places), 'file')} with {what}: {listed(places)}"), file=sys.stderr)

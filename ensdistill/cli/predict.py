@@ -19,7 +19,7 @@ from ensdistill.data.names import printable
 from ensdistill.data.walk import HARMLESS, Found, by_reason, find_files
 from ensdistill.errors import DataError
 from ensdistill.export.classifier import Classifier
-from ensdistill.runtime.files import write_whole
+from ensdistill.runtime.files import atomic_write
 from ensdistill.runtime.progress_bar import progress
 
 BATCH = 128
@@ -28,7 +28,7 @@ WIDE = 10_000  # columns where there is no terminal: no name is folded, and a li
 
 
 @dataclass(frozen=True)
-class Answer:
+class ImagePrediction:
     """What a classifier says of one image."""
 
     file: str
@@ -95,7 +95,7 @@ def _why_missing(place: Path) -> str | None:
 
 def classify(
     classifier: Classifier, files: Iterable[ImageFile], broken: Broken, remark: Remark | None = None
-) -> Iterator[Answer]:
+) -> Iterator[ImagePrediction]:
     """Yields what the classifier returns for each image, in order; reads a batch at a time.
 
     Args:
@@ -114,7 +114,7 @@ def classify(
         read = list(_read(batch, classifier.shape, broken, remark))
         if read:
             probabilities = classifier(np.stack([pixels for _, pixels in read]))
-            yield from (Answer(place, p) for (place, _), p in zip(read, probabilities, strict=True))
+            yield from (ImagePrediction(place, p) for (place, _), p in zip(read, probabilities, strict=True))
 
 
 def _is_archive(place: Path) -> bool:
@@ -139,7 +139,7 @@ def _read(
 # --- how they are told ------------------------------------------------------------------------------------------------
 
 
-def write_csv(answers: Iterable[Answer], class_names: Sequence[str], top: int, to: IO[str]) -> None:
+def write_csv(answers: Iterable[ImagePrediction], class_names: Sequence[str], top: int, to: IO[str]) -> None:
     """A line an image, as soon as it is known: file, class, its probability, then the probability of every class."""
     lines = csv.writer(to, lineterminator="\n")
     lines.writerow(["file", "class", "probability", *(f"p({name})" for name in class_names)])
@@ -149,7 +149,7 @@ def write_csv(answers: Iterable[Answer], class_names: Sequence[str], top: int, t
         lines.writerow([answer.file, class_names[best], figures[best], *figures])
 
 
-def write_json(answers: Iterable[Answer], class_names: Sequence[str], top: int, to: IO[str]) -> None:
+def write_json(answers: Iterable[ImagePrediction], class_names: Sequence[str], top: int, to: IO[str]) -> None:
     """A list with an object an image: `file`, `class`, `probability`, and `probabilities` by class."""
     told = []
     for answer in answers:
@@ -161,7 +161,7 @@ def write_json(answers: Iterable[Answer], class_names: Sequence[str], top: int, 
     to.write("\n")
 
 
-def write_table(answers: Iterable[Answer], class_names: Sequence[str], top: int, to: IO[str]) -> None:
+def write_table(answers: Iterable[ImagePrediction], class_names: Sequence[str], top: int, to: IO[str]) -> None:
     """A row an image: the likeliest classes with their probabilities."""
     count = min(top, len(class_names))
     table = Table()
@@ -176,7 +176,9 @@ def write_table(answers: Iterable[Answer], class_names: Sequence[str], top: int,
     Console(file=to, width=width, highlight=False, markup=False, emoji=False).print(table)  # names as they are
 
 
-def tell(answers: Iterable[Answer], classifier: Classifier, form: str | None, top: int, out: str | None) -> None:
+def tell(
+    answers: Iterable[ImagePrediction], classifier: Classifier, form: str | None, top: int, out: str | None
+) -> None:
     """Writes the answers to the file `out`, whole or not at all, or to standard output.
 
     form: one of WRITERS; None: by the suffix of the file, and a table if that says nothing.
@@ -191,12 +193,12 @@ def tell(answers: Iterable[Answer], classifier: Classifier, form: str | None, to
             write(file)
 
     if out:
-        write_whole(out, write_file)
+        atomic_write(out, write_file)
     else:
         write(sys.stdout)
 
 
-def watched(files: Sequence[ImageFile]) -> Iterator[ImageFile]:
+def with_progress(files: Sequence[ImageFile]) -> Iterator[ImageFile]:
     """The files one after the other; where they are many, a progress bar says how far it is."""
     if len(files) <= MANY:
         yield from files

@@ -15,13 +15,13 @@ from ensdistill.data.digits import Digits
 from ensdistill.data.fitting import fit_images
 from ensdistill.data.image_folder import ImageFolder
 from ensdistill.data.npz import Npz
-from ensdistill.data.splits import Data, Readable, Shape, Source, Split, split_source
+from ensdistill.data.splits import DataSource, DataSplits, RawData, Shape, Split, split_source
 from ensdistill.errors import DataError
 
 DataSettings = Annotated[Digits | ClutteredDigits | Cifar10 | Cifar100 | ImageFolder | Npz, Field(discriminator="kind")]
 
 
-def load_data(settings: Readable) -> Data:
+def load_data(settings: DataSource) -> DataSplits:
     """Training, validation and unlabeled images, disjoint, by the settings' seed.
 
     Raises DataError if the images cannot be read, ConfigError if there are too few of them.
@@ -29,7 +29,7 @@ def load_data(settings: Readable) -> Data:
     return split_source(settings(), settings.sizes())[0]
 
 
-def load_test(settings: Readable) -> Split:
+def load_test(settings: DataSource) -> Split:
     """The test images of the same split. Nothing that trains, chooses or stops may call this.
 
     Raises DataError if there are none.
@@ -45,14 +45,14 @@ __all__ = [
     "Cifar10",
     "Cifar100",
     "ClutteredDigits",
-    "Data",
     "DataSettings",
+    "DataSource",
+    "DataSplits",
     "Digits",
     "ImageFolder",
     "Npz",
-    "Readable",
+    "RawData",
     "Shape",
-    "Source",
     "Split",
     "fit_images",
     "load_data",

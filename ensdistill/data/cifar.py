@@ -6,20 +6,20 @@ from typing import Any, Literal
 
 import torch
 
-from ensdistill.data.sizes import Sizes
-from ensdistill.data.splits import Source, Split
+from ensdistill.data.sizes import SplitSizes
+from ensdistill.data.splits import RawData, Split
 from ensdistill.errors import DataError
 from ensdistill.runtime.files import user_path
 from ensdistill.settings.base import setting
 
 
-class _Cifar(Sizes):
+class _Cifar(SplitSizes):
     path: str = setting(
         ..., "The folder that holds the original files, unpacked or as .tar.gz.", file=True, min_length=1
     )
     download: bool = setting(False, "Fetch the original files if they are not there.")
 
-    def _source(self, dataset: Any) -> Source:
+    def _source(self, dataset: Any) -> RawData:
         """Reads both parts with a torchvision class, which checks the MD5 sum of each file before it unpickles it."""
         root = user_path(self.path)
         if root.name in (dataset.base_folder, dataset.filename):  # the very folder or archive was given
@@ -28,7 +28,7 @@ class _Cifar(Sizes):
             pool, test = self._parts(dataset, root)
         except (RuntimeError, OSError, EOFError, tarfile.TarError) as error:
             raise DataError(self._fault(dataset, root, error)) from error
-        return Source(_split(pool), tuple(pool.classes), _split(test))
+        return RawData(_split(pool), tuple(pool.classes), _split(test))
 
     def _parts(self, dataset: Any, root: Path) -> tuple[Any, Any]:
         from torchvision.datasets.utils import check_integrity
@@ -54,7 +54,7 @@ class Cifar10(_Cifar):
 
     kind: Literal["cifar10"] = "cifar10"
 
-    def __call__(self) -> Source:
+    def __call__(self) -> RawData:
         """50,000 images of the training part as pool, its own 10,000 for the test; uint8 (N,3,32,32).
 
         Raises DataError if the files are not there or not the original ones. Nothing is fetched unless asked for.
@@ -69,7 +69,7 @@ class Cifar100(_Cifar):
 
     kind: Literal["cifar100"] = "cifar100"
 
-    def __call__(self) -> Source:
+    def __call__(self) -> RawData:
         """50,000 images of the training part as pool, its own 10,000 for the test; uint8 (N,3,32,32).
 
         Raises DataError if the files are not there or not the original ones. Nothing is fetched unless asked for.

@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-from ensdistill.data.sizes import Sizes
-from ensdistill.data.splits import Source, Split
+from ensdistill.data.sizes import SplitSizes
+from ensdistill.data.splits import RawData, Split
 from ensdistill.settings.base import setting
 
 PARTS = ("train", "validation", "test", "unlabeled")  # the position is the number of a part's random stream
@@ -24,7 +24,7 @@ INK = (0.7, 1.0)  # brightest pixel of a digit or fragment
 PIECE = 4  # side of a fragment, in pixels of the image
 
 
-class ClutteredDigits(Sizes):
+class ClutteredDigits(SplitSizes):
     """Digits that are rotated, scaled and placed at random among fragments of other digits, under Gaussian noise.
 
     A pure function of its settings. No digit stands behind images of two parts, neither as the digit nor as clutter.
@@ -41,7 +41,7 @@ class ClutteredDigits(Sizes):
     test_size: int = setting(4000, "Images for the last look.", ge=10, le=10_000_000)
     unlabeled_size: int = setting(0, "Images without labels.", ge=0, le=10_000_000)
 
-    def __call__(self) -> Source:
+    def __call__(self) -> RawData:
         """Images uint8 (N,1,size,size) of four parts, ten classes."""
         from sklearn.datasets import load_digits
 
@@ -50,7 +50,7 @@ class ClutteredDigits(Sizes):
         sizes = (self.train_size, self.val_size, self.test_size, self.unlabeled_size)
         train, validation, test, unlabeled = (draw(part, size) for part, size in zip(PARTS, sizes, strict=True))
         names = tuple(str(name) for name in bunch.target_names)
-        return Source(train, names, test=test, validation=validation, unlabeled=unlabeled)
+        return RawData(train, names, test=test, validation=validation, unlabeled=unlabeled)
 
 
 def _digits_of_parts(labels: np.ndarray, seed: int) -> list[list[np.ndarray]]:

@@ -4,12 +4,12 @@ from typing import Literal
 
 import torch
 
-from ensdistill.data.sizes import Sizes
-from ensdistill.data.splits import Source, Split
+from ensdistill.data.sizes import SplitSizes
+from ensdistill.data.splits import RawData, Split
 from ensdistill.settings.base import setting
 
 
-class Digits(Sizes):
+class Digits(SplitSizes):
     """Few training images, so that an ensemble has something to teach (README: measured figures)."""
 
     kind: Literal["digits"] = "digits"
@@ -17,10 +17,10 @@ class Digits(Sizes):
     val_size: int = setting(700, "Images for choosing settings.", ge=2)
     test_size: int = setting(700, "Images for the last look.", ge=10)
 
-    def __call__(self) -> Source:
+    def __call__(self) -> RawData:
         """1,797 images uint8 (N,1,8,8), ten classes. Alpaydin and Kaynak 1998, UCI repository."""
         from sklearn.datasets import load_digits
 
         bunch = load_digits()
         images = torch.from_numpy((bunch.images * (255 / 16)).round()).to(torch.uint8).unsqueeze(1)
-        return Source(Split(images, torch.from_numpy(bunch.target).long()), tuple(str(n) for n in bunch.target_names))
+        return RawData(Split(images, torch.from_numpy(bunch.target).long()), tuple(str(n) for n in bunch.target_names))

@@ -11,7 +11,7 @@ from ensdistill.data.image_files import FRAMES, SHALLOW, ImageError, ImageFile
 from ensdistill.data.layout import Layout, Part, arrange, shared_folders
 from ensdistill.data.names import SHOWN, counted, listed, own_path, printable
 from ensdistill.data.sizes import OwnSizes
-from ensdistill.data.splits import Source, Split
+from ensdistill.data.splits import RawData, Split
 from ensdistill.data.walk import Found, by_reason, find_files
 from ensdistill.errors import ConfigIssue, DataError
 from ensdistill.settings.base import setting
@@ -27,7 +27,7 @@ class ImageFolder(OwnSizes):
     path: str = setting(..., "The folder or zip file.", file=True, min_length=1)
     size: int = setting(32, "Side of the square images; others are resized.", ge=4, le=1024)
 
-    def __call__(self) -> Source:
+    def __call__(self) -> RawData:
         """Returns images uint8 (N,3,size,size), with warnings about files that are left out or remarkable.
 
         Raises:
@@ -40,7 +40,7 @@ class ImageFolder(OwnSizes):
         splits = {name: reader.read(part, names) for name, part in layout.parts.items() if part.files}
         reader.refuse()
         warnings = (*_about_files(found, layout), *reader.warnings(), *self.ignored(_places(layout)))
-        return Source(
+        return RawData(
             splits["train"],
             names,
             test=splits.get("test"),

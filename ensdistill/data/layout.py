@@ -10,7 +10,7 @@ from ensdistill.data.image_files import ImageFile
 from ensdistill.data.names import class_name, counted, is_text, listed, printable
 from ensdistill.data.walk import Found, LeftOut, by_reason
 from ensdistill.errors import DataError
-from ensdistill.settings.validation import nearest
+from ensdistill.settings.validation import closest_match
 
 PARTS = {  # as people call them, in any case of letters
     "train": ("train", "training"),
@@ -180,7 +180,7 @@ def _unknown(part: Part, train: Part) -> Iterator[str]:
     """The classes of a part that the training part lacks."""
     if unknown := sorted(set(part.classes) - set(train.classes)):
         folder, other = printable(part.folder), printable(train.folder)
-        near = nearest(unknown[0], train.classes)
+        near = closest_match(unknown[0], train.classes)
         hint = f"did you mean {printable(near)}?" if near else f"add them to {other}/ or remove them"
         yield f"{counted(len(unknown), 'class')} of {folder}/ not in {other}/: {listed(unknown)}; {hint}"
 

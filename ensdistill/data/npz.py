@@ -14,7 +14,7 @@ from torch import Tensor
 from ensdistill.data.names import counted, is_text, listed, own_path, printable
 from ensdistill.data.plausibility import BLACK
 from ensdistill.data.sizes import OwnSizes
-from ensdistill.data.splits import Source, Split
+from ensdistill.data.splits import RawData, Split
 from ensdistill.errors import ConfigIssue, DataError
 from ensdistill.settings.base import setting
 
@@ -41,7 +41,7 @@ class Npz(OwnSizes):
     kind: Literal["npz"] = "npz"
     path: str = setting(..., "The .npz file.", file=True, min_length=1)
 
-    def __call__(self) -> Source:
+    def __call__(self) -> RawData:
         """Returns images uint8 (N,C,H,W), with warnings about arrays that are not used. Nothing is unpickled.
 
         Raises:
@@ -62,7 +62,7 @@ class Npz(OwnSizes):
         rule = f"{counted(len(unused), 'array')} not used: {listed(unused)}"
         places = {part: (found[part][0], len(split)) for part, split in own.items()}
         warnings = [ConfigIssue(("data", "path"), rule)] if unused else []
-        return Source(
+        return RawData(
             pool,
             names,
             test=own.get("test"),

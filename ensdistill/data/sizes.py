@@ -32,7 +32,7 @@ Size = Annotated[int | float, PlainValidator(_size), _schema(1)]
 SizeOrNone = Annotated[int | float, PlainValidator(_size_or_none), _schema(0)]
 
 
-class Sizes(Settings):
+class SplitSizes(Settings):
     """How many images go where; drawn from the pool in its own shares of classes. What is left is unlabeled.
 
     A share is one of the whole pool, and gives at least one image a class.
@@ -47,12 +47,12 @@ class Sizes(Settings):
         0, "Images for the last look: a count or a share; ignored where the source has a test part of its own."
     )
 
-    def sizes(self) -> "Sizes":
+    def sizes(self) -> "SplitSizes":
         """These four values alone."""
-        return Sizes(seed=self.seed, train_size=self.train_size, val_size=self.val_size, test_size=self.test_size)
+        return SplitSizes(seed=self.seed, train_size=self.train_size, val_size=self.val_size, test_size=self.test_size)
 
 
-class OwnSizes(Sizes):
+class OwnSizes(SplitSizes):
     """Sizes for images of any number, which may be in parts already."""
 
     train_size: Size | None = setting(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ensdistill.data.plausibility import implausible
-from ensdistill.data.sizes import Sizes, count_of
+from ensdistill.data.sizes import SplitSizes, count_of
 from ensdistill.errors import ConfigError, ConfigIssue
 
 SETTING_OF = {"train": "train_size", "validation": "val_size", "test": "test_size"}  # of each drawn part
@@ -64,7 +64,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Data:
+class DataSplits:
     """What a training run may see: no test images here."""
 
     train: Split
@@ -75,14 +75,14 @@ class Data:
     warnings: tuple[ConfigIssue, ...] = ()  # what seems wrong with these images
     own_validation: bool = False  # whether the source came with a validation part
 
-    def to(self, device: torch.device | str) -> "Data":
+    def to(self, device: torch.device | str) -> "DataSplits":
         """The same on another device."""
         parts = {part: getattr(self, part).to(device) for part in ("train", "validation", "unlabeled")}
         return replace(self, **parts)
 
 
 @dataclass(frozen=True)
-class Source:
+class RawData:
     """What a data source holds: one pool of labeled images and, where the source has them, parts of its own.
 
     A part of its own is taken whole; the pool is drawn from only for those that are missing.
@@ -96,13 +96,13 @@ class Source:
     warnings: tuple[ConfigIssue, ...] = ()  # what seems wrong with the files
 
 
-class Readable(Protocol):
+class DataSource(Protocol):
     """What the settings of a data source can do: read it, and say how to cut it."""
 
-    def __call__(self) -> Source:
+    def __call__(self) -> RawData:
         """All images and labels. Raises DataError if they cannot be read."""
 
-    def sizes(self) -> Sizes:
+    def sizes(self) -> SplitSizes:
         """How many images go where."""
 
 
@@ -111,7 +111,7 @@ def to_unit(images: Tensor) -> Tensor:
     return images.to(torch.float32).div_(255)
 
 
-def split_source(source: Source, sizes: Sizes) -> tuple[Data, Split]:
+def split_source(source: RawData, sizes: SplitSizes) -> tuple[DataSplits, Split]:
     """Cuts the pool into test, validation (unless the source has them), training and the rest, in that order."""
     pool = _Pool(source.pool, source.class_names, sizes.seed)
     test = pool.draw("test", sizes.test_size) if source.test is None else source.test
@@ -123,10 +123,10 @@ def split_source(source: Source, sizes: Sizes) -> tuple[Data, Split]:
     images = torch.cat([left.images, *extra])
     unlabeled = Split(images, torch.full((len(images),), -1))
     warnings = (*source.warnings, *_implausible(source, train, validation, test))
-    return Data(train, validation, unlabeled, source.class_names, identity, warnings, own), test
+    return DataSplits(train, validation, unlabeled, source.class_names, identity, warnings, own), test
 
 
-def _implausible(source: Source, train: Split, validation: Split, test: Split) -> Iterator[ConfigIssue]:
+def _implausible(source: RawData, train: Split, validation: Split, test: Split) -> Iterator[ConfigIssue]:
     parts = {"train": train, "validation": validation, "test": test}
     drawn = {name for name in parts if getattr(source, name, None) is None}
     parts |= {} if source.unlabeled is None else {"unlabeled": source.unlabeled}

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ensdistill.data.splits import to_unit
 from ensdistill.errors import ConfigError
-from ensdistill.settings.validation import nearest
+from ensdistill.settings.validation import closest_match
 
 SEVERITIES = range(1, 6)
 CHUNK = 1024  # images in float at a time: a whole data set would take four times its memory
@@ -102,7 +102,7 @@ CORRUPTIONS: Mapping[str, Corruption] = {
 def _check(name: str, severity: int) -> None:
     faults = []
     if name not in CORRUPTIONS:
-        hint = nearest(name, CORRUPTIONS)
+        hint = closest_match(name, CORRUPTIONS)
         way_out = f" (did you mean {hint}?)" if hint else ""
         faults.append(f"corruption: {name!r} is none of {', '.join(CORRUPTIONS)}{way_out}")
     if severity not in SEVERITIES:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ensdistill.data import Data, Split
+from ensdistill.data import DataSplits, Split
 from ensdistill.evaluation.calibration import calibrated_metrics, fit
 from ensdistill.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from ensdistill.evaluation.ensemble_metrics import (
@@ -31,7 +31,7 @@ from ensdistill.evaluation.metrics import (
     reliability,
 )
 from ensdistill.evaluation.predict import evaluate, predict
-from ensdistill.methods.members import Ensemble, Together
+from ensdistill.methods.members import CombinedClassifier, TeacherEnsemble
 from ensdistill.models.fusion import inference_form
 from ensdistill.runtime.modes import evaluating
 
@@ -39,10 +39,10 @@ Row = dict[str, float]
 T = TypeVar("T")
 
 
-class Examiner:
+class Evaluator:
     """Judges networks on one split, with the teachers' predictions at hand. Temperatures are fitted on validation."""
 
-    def __init__(self, ensemble: Ensemble | None, data: Data, split: Split) -> None:
+    def __init__(self, ensemble: TeacherEnsemble | None, data: DataSplits, split: Split) -> None:
         """ensemble: the teachers if they are there; without them a student has no `dee` and no `agreement`."""
         self.validation, self.split = data.validation, split
         self.shape = tuple(data.train.images.shape[1:])
@@ -62,7 +62,7 @@ class Examiner:
                 "top1_agreement": top_1_agreement(log_p, everyone),
                 "kl_to_ensemble": predictive_kl(log_p, everyone),
             }
-        if isinstance(network, Together):
+        if isinstance(network, CombinedClassifier):
             row |= _diversity(_subnetwork_predictions(network, self.split))
         return row | cost(network, self.shape)
 
@@ -135,7 +135,7 @@ class Examiner:
         return row | {"at_chance": float(at_chance(log_p, self.split.labels))}
 
 
-def mean_row(rows: Sequence[Row]) -> Row:
+def mean_metrics(rows: Sequence[Row]) -> Row:
     """The mean of each metric over several networks."""
     return {name: fmean(row[name] for row in rows) for name in rows[0]}
 
@@ -155,7 +155,7 @@ def cost(network: nn.Module, shape: Sequence[int]) -> Row:
     }
 
 
-def under_corruption(network: nn.Module, split: Split) -> dict[str, list[Row]]:
+def evaluate_corruptions(network: nn.Module, split: Split) -> dict[str, list[Row]]:
     """Metrics on the corrupted images of a split: for each corruption those of severity 1, 2, ..., 5."""
     return {
         name: [evaluate(network, Split(corrupt(split.images, name, s, seed=0), split.labels)) for s in SEVERITIES]
@@ -163,7 +163,7 @@ def under_corruption(network: nn.Module, split: Split) -> dict[str, list[Row]]:
     }
 
 
-def told_apart(network: nn.Module, split: Split, other: Split) -> float:
+def ood_auroc_of(network: nn.Module, split: Split, other: Split) -> float:
     """AUROC of telling foreign images from those of a split by the entropy of the network's predictions."""
     return ood_auroc(predict(network, split), predict(network, other))
 
@@ -176,14 +176,14 @@ def _member_predictions(networks: Sequence[nn.Module] | nn.ModuleList, split: Sp
     return torch.stack([predict(network, split).cpu() for network in networks])
 
 
-def _subnetwork_predictions(network: Together, split: Split) -> Tensor:
-    return torch.stack([predict(_One(network, k), split).cpu() for k in range(len(network.members))])
+def _subnetwork_predictions(network: CombinedClassifier, split: Split) -> Tensor:
+    return torch.stack([predict(_SingleMember(network, k), split).cpu() for k in range(len(network.members))])
 
 
-class _One(nn.Module):
+class _SingleMember(nn.Module):
     """One of several members."""
 
-    def __init__(self, network: Together, member: int) -> None:
+    def __init__(self, network: CombinedClassifier, member: int) -> None:
         super().__init__()
         self.members, self.member = network.members, member
 

@@ -12,14 +12,14 @@ from ensdistill.data import Shape
 from ensdistill.evaluation.evaluator import cost
 from ensdistill.models.fusion import inference_form
 from ensdistill.runtime.modes import evaluating
-from ensdistill.runtime.randomness import reproducibly
+from ensdistill.runtime.randomness import deterministic
 
 BATCHES = (1, 128)
 LEAST, MOST, SECONDS = 5, 50, 3.0  # how often each network is timed: up to MOST times, within SECONDS from LEAST on
 
 
 @dataclass(frozen=True)
-class Price:
+class InferenceCost:
     """Of one network."""
 
     bytes: int  # of all weights and buffers
@@ -33,13 +33,13 @@ class Price:
         return [f"{self.bytes / 1000:,.1f} kB", f"{self.parameters:,.0f}", f"{self.flops / 1e6:,.3g}", *times]
 
 
-def prices(networks: Mapping[str, nn.Module], shape: Shape, device: torch.device) -> dict[str, Price]:
+def prices(networks: Mapping[str, nn.Module], shape: Shape, device: torch.device) -> dict[str, InferenceCost]:
     """What each network costs on the device, on one thread, on images (C,H,W) of this shape, in its inference form."""
     networks = {name: inference_form(network) for name, network in networks.items()}
-    with reproducibly(threads=1), torch.no_grad():
+    with deterministic(threads=1), torch.no_grad():
         times = {batch: _milliseconds(networks, torch.rand(batch, *shape).to(device)) for batch in BATCHES}
     return {
-        name: Price(_bytes(network), **cost(network, shape), milliseconds={b: times[b][name] for b in BATCHES})
+        name: InferenceCost(_bytes(network), **cost(network, shape), milliseconds={b: times[b][name] for b in BATCHES})
         for name, network in networks.items()
     }
 

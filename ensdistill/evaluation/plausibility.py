@@ -10,7 +10,7 @@ from typing import Any
 from ensdistill.errors import ConfigIssue
 
 Metrics = Mapping[str, float]  # of one network: "accuracy", "nll", ...
-TeacherMetrics = Mapping[str, Any]  # what `Examiner.teachers` returns; empty without teachers
+TeacherMetrics = Mapping[str, Any]  # what `Evaluator.teachers` returns; empty without teachers
 
 TeacherRule = Callable[[TeacherMetrics, int], ConfigIssue | None]
 StudentRule = Callable[[Metrics, TeacherMetrics, int], ConfigIssue | None]
@@ -105,7 +105,7 @@ def teacher_warnings(teachers: TeacherMetrics, classes: int) -> tuple[ConfigIssu
     """Returns what seems wrong with an ensemble.
 
     Args:
-        teachers: What `Examiner.teachers` returns.
+        teachers: What `Evaluator.teachers` returns.
         classes: Number of classes.
     """
     found = (rule(teachers, classes) for rule in TEACHER_RULES) if teachers else ()
@@ -117,7 +117,7 @@ def student_warnings(student: Metrics, teachers: TeacherMetrics, classes: int) -
 
     Args:
         student: Metrics of the student as it ships.
-        teachers: What `Examiner.teachers` returns on the same images.
+        teachers: What `Evaluator.teachers` returns on the same images.
         classes: Number of classes.
     """
     found = (rule(student, teachers, classes) for rule in STUDENT_RULES)

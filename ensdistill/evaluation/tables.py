@@ -7,8 +7,8 @@ from typing import Any
 from rich.table import Table
 
 from ensdistill.evaluation.corruptions import SEVERITIES
-from ensdistill.evaluation.evaluator import mean_row
-from ensdistill.evaluation.latency import Price
+from ensdistill.evaluation.evaluator import mean_metrics
+from ensdistill.evaluation.latency import InferenceCost
 from ensdistill.evaluation.plausibility import is_shown
 
 Metrics = Mapping[str, float]
@@ -26,13 +26,13 @@ class TeacherSummary:
 
 
 def summarize_teachers(metrics: Mapping[str, Any]) -> TeacherSummary | None:
-    """Returns the summary of what `Examiner.teachers` gives, or None without teachers."""
+    """Returns the summary of what `Evaluator.teachers` gives, or None without teachers."""
     members = metrics.get("members")
-    return TeacherSummary(len(members), metrics["ensemble"], mean_row(members)) if members else None
+    return TeacherSummary(len(members), metrics["ensemble"], mean_metrics(members)) if members else None
 
 
 def teacher_rows(metrics: Mapping[str, Any]) -> dict[str, Metrics]:
-    """The rows for what `Examiner.teachers` gives: the ensemble, and one teacher in the mean; none without teachers."""
+    """The rows for what `Evaluator.teachers` gives: the ensemble, and one teacher in the mean; none without teachers."""
     known = summarize_teachers(metrics)
     return {ensemble_label(known.teachers): known.ensemble, TEACHER_MEAN: known.mean} if known else {}
 
@@ -73,18 +73,18 @@ def metrics_table(split: str, rows: Mapping[str, Metrics]) -> Table:
 
 
 def corruption_table(worse: Mapping[str, Mapping[str, Sequence[Metrics]]]) -> Table:
-    """One row a corruption and one for their mean, for each network of what `under_corruption` gives."""
+    """One row a corruption and one for their mean, for each network of what `evaluate_corruptions` gives."""
     table = Table(title="under corruption: accuracy / NLL", title_justify="left")
     for column in ("", "corruption", *(f"severity {severity}" for severity in SEVERITIES)):
         table.add_column(column, justify="left" if column in ("", "corruption") else "right")
     for who, corruptions in worse.items():
-        means = [mean_row(rows) for rows in zip(*corruptions.values(), strict=True)]
+        means = [mean_metrics(rows) for rows in zip(*corruptions.values(), strict=True)]
         for name, rows in {**corruptions, "mean": means}.items():
             table.add_row(who, name, *[f"{row['accuracy']:.4f} / {row['nll']:.4f}" for row in rows])
     return table
 
 
-def price_table(prices: Mapping[str, Price]) -> Table:
+def price_table(prices: Mapping[str, InferenceCost]) -> Table:
     """One row a network: what it weighs, and what one image and one batch cost."""
     batches = next(iter(prices.values())).milliseconds
     table = Table(title="cost", title_justify="left")

@@ -12,14 +12,14 @@ import torch
 
 from ensdistill.data import Shape
 from ensdistill.errors import ConfigError, DataError
-from ensdistill.export.student_file import described, open_deployed
+from ensdistill.export.student_file import load_deployable, parse_metadata
 from ensdistill.runtime.command_line import quoted
 from ensdistill.runtime.optional import need
 from ensdistill.runtime.weights import STUDENT_FILE, read_metadata
 
 PT2_FILE, ONNX_FILE = "student.pt2", "student.onnx"
 
-Answers = tuple[np.ndarray, np.ndarray]  # logits and probabilities, float32 (N,classes)
+ClassifierOutput = tuple[np.ndarray, np.ndarray]  # logits and probabilities, float32 (N,classes)
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Classifier:
     path: Path
     shape: Shape  # of an image (C,H,W)
     class_names: tuple[str, ...]
-    answer: Callable[[np.ndarray], Answers]  # of uint8 images (N,*shape), 0 to 255
+    answer: Callable[[np.ndarray], ClassifierOutput]  # of uint8 images (N,*shape), 0 to 255
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Probabilities (N,classes) of uint8 images (N,*shape)."""
@@ -54,9 +54,9 @@ def open_classifier(path: str | Path) -> Classifier:
 
 
 def open_safetensors(path: Path, run_imported: bool = False) -> Classifier:
-    """See `open_deployed`."""
-    network = open_deployed(path, run_imported)
-    return Classifier(path, *described(path, read_metadata(path)), _by_torch(network))
+    """See `load_deployable`."""
+    network = load_deployable(path, run_imported)
+    return Classifier(path, *parse_metadata(path, read_metadata(path)), _by_torch(network))
 
 
 def open_onnx(path: Path) -> Classifier:
@@ -68,7 +68,7 @@ def open_onnx(path: Path) -> Classifier:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime names a dozen different errors for a damaged file
         raise DataError(f"{path}: damaged or no ONNX file") from error
-    notes = described(path, session.get_modelmeta().custom_metadata_map)
+    notes = parse_metadata(path, session.get_modelmeta().custom_metadata_map)
     return Classifier(path, *notes, lambda images: tuple(session.run(["logits", "probabilities"], {"images": images})))
 
 
@@ -80,7 +80,7 @@ def open_pt2(path: Path) -> Classifier:
             program = torch.export.load(path, extra_files=notes).module()
     except Exception as error:  # torch names a dozen different errors for a damaged file
         raise DataError(f"{path}: damaged or no file of torch.export") from error
-    return Classifier(path, *described(path, notes), _by_torch(program))
+    return Classifier(path, *parse_metadata(path, notes), _by_torch(program))
 
 
 @contextmanager
@@ -96,8 +96,8 @@ def quietly() -> Iterator[None]:
         logging.disable(before)
 
 
-def _by_torch(network: torch.nn.Module) -> Callable[[np.ndarray], Answers]:
-    def answer(images: np.ndarray) -> Answers:
+def _by_torch(network: torch.nn.Module) -> Callable[[np.ndarray], ClassifierOutput]:
+    def answer(images: np.ndarray) -> ClassifierOutput:
         with torch.no_grad():
             logits, probabilities = network(torch.from_numpy(np.ascontiguousarray(images)))
         return logits.numpy(), probabilities.numpy()

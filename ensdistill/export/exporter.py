@@ -12,8 +12,8 @@ from torch import nn
 from ensdistill.config import to_yaml
 from ensdistill.data import Split
 from ensdistill.errors import DataError, ExportError
-from ensdistill.evaluation.evaluator import Examiner
-from ensdistill.evaluation.latency import Price, prices
+from ensdistill.evaluation.evaluator import Evaluator
+from ensdistill.evaluation.latency import InferenceCost, prices
 from ensdistill.evaluation.tables import Metrics, teacher_rows
 from ensdistill.export.classifier import (
     ONNX_FILE,
@@ -24,11 +24,11 @@ from ensdistill.export.classifier import (
     open_safetensors,
     quietly,
 )
-from ensdistill.export.model_card import Findings, model_card
-from ensdistill.export.student_file import Deployed, Run
-from ensdistill.runtime.files import writable_folder, write_text, written_together
+from ensdistill.export.model_card import StudyContext, model_card
+from ensdistill.export.student_file import DeployableClassifier, DistillationRun
+from ensdistill.runtime.files import atomic_directory_update, ensure_writable_dir, write_text
 from ensdistill.runtime.optional import need
-from ensdistill.runtime.randomness import reproducibly
+from ensdistill.runtime.randomness import deterministic
 from ensdistill.runtime.weights import STUDENT_FILE, read_metadata, save_weights
 
 LIMIT = 1e-4  # of the difference between a logit of the student and of its file
@@ -38,7 +38,7 @@ SETTINGS_FILE, CARD_FILE = "settings.yaml", "MODEL_CARD.md"
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportResult:
     """What lies in the folder of an export."""
 
     folder: Path
@@ -46,7 +46,7 @@ class Exported:
     differences: dict[str, float]  # of each file with a network: largest difference of a logit from the student's
     checked: int  # validation images on which they were compared
     metrics: dict[str, Metrics]  # on validation images, by who
-    prices: dict[str, Price]  # of `student` and, if it is at hand, `ensemble`
+    prices: dict[str, InferenceCost]  # of `student` and, if it is at hand, `ensemble`
     device: str  # on which they were timed
 
     def in_words(self) -> str:
@@ -59,12 +59,12 @@ class Exported:
 
 
 def export_student(
-    run: Run,
+    run: DistillationRun,
     out: str | Path,
     weights_license: str = "",
-    findings: Findings | None = None,
+    findings: StudyContext | None = None,
     formats: Sequence[str] = FORMATS,
-) -> Exported:
+) -> ExportResult:
     """Writes settings, student, model card; all files together, or none if one of them fails its check.
 
     weights_license: of the weights, as an SPDX identifier. findings: what a study knows besides. formats: which of
@@ -75,22 +75,22 @@ def export_student(
     folder = _claim(Path(out), run)
     for library in ("onnxscript", "onnxruntime") if "onnx" in formats else ():
         need(library)  # told before anything is measured
-    with reproducibly(run.config.training.threads):
-        examiner = Examiner(run.ensemble, run.data, run.data.validation)
+    with deterministic(run.config.training.threads):
+        examiner = Evaluator(run.ensemble, run.data, run.data.validation)
         metrics = {"student": examiner.student(run.network)} | teacher_rows(examiner.teachers())
     networks: dict[str, nn.Module] = {"student": run.network} | ({"ensemble": run.ensemble} if run.ensemble else {})
     costs = prices(networks, run.shape, run.data.train.images.device)
-    with written_together(folder) as temporary:
+    with atomic_directory_update(folder) as temporary:
         differences = _write_networks(run, temporary, formats)
         write_text(temporary / SETTINGS_FILE, _settings(run))
         write_text(temporary / CARD_FILE, model_card(run, metrics, costs, differences, weights_license, findings))
         sizes = {file.name: file.stat().st_size for file in sorted(temporary.iterdir())}
     device = run.data.train.images.device.type
     checked = min(sum(BATCHES), len(run.data.validation))
-    return Exported(folder, sizes, differences, checked, metrics, costs, device)
+    return ExportResult(folder, sizes, differences, checked, metrics, costs, device)
 
 
-def _claim(out: Path, run: Run) -> Path:
+def _claim(out: Path, run: DistillationRun) -> Path:
     """The folder. Raises DataError if the student of another run lies there: nothing is overwritten."""
     settings, student = out / SETTINGS_FILE, out / STUDENT_FILE
     theirs = read_metadata(student) if student.exists() else {}
@@ -99,10 +99,10 @@ def _claim(out: Path, run: Run) -> Path:
     )
     if others or (settings.exists() and settings.read_text(encoding="utf-8") != _settings(run)):
         raise DataError(f"{out}: another student is there; choose another folder with --out")
-    return writable_folder(out)
+    return ensure_writable_dir(out)
 
 
-def _settings(run: Run) -> str:
+def _settings(run: DistillationRun) -> str:
     heading = (
         f"Makes this student again: ensdistill distill {SETTINGS_FILE}\n"
         f"Hashes: settings {run.config.hash}, data {run.data.identity}, ensemble {run.learnt_from}"
@@ -113,9 +113,9 @@ def _settings(run: Run) -> str:
 # --- one file a format ------------------------------------------------------------------------------------------------
 
 
-def _write_networks(run: Run, folder: Path, formats: Sequence[str]) -> dict[str, float]:
+def _write_networks(run: DistillationRun, folder: Path, formats: Sequence[str]) -> dict[str, float]:
     """Writes and checks the files; the largest difference of a logit for each."""
-    student = Deployed(run.network)
+    student = DeployableClassifier(run.network)
     program: Any = _program(student, run) if {"pt2", "onnx"} & set(formats) else None
     differences = {}
     if "safetensors" in formats:
@@ -133,7 +133,7 @@ def _write_networks(run: Run, folder: Path, formats: Sequence[str]) -> dict[str,
     return differences
 
 
-def _program(student: Deployed, run: Run) -> torch.export.ExportedProgram:
+def _program(student: DeployableClassifier, run: DistillationRun) -> torch.export.ExportedProgram:
     """The student as one graph for batches of any size."""
     images = torch.zeros(2, *run.shape, dtype=torch.uint8)  # two: torch would take one for a constant
     try:
@@ -165,7 +165,7 @@ def _cannot(formats: str, error: Exception) -> ExportError:
     return ExportError(f"this network cannot be written as {formats} ({reason}); leave that out with --formats")
 
 
-def _checked(student: Deployed, file: Classifier, images: Split) -> float:
+def _checked(student: DeployableClassifier, file: Classifier, images: Split) -> float:
     """The largest difference of a logit on real images. Raises ExportError if it is above LIMIT."""
     worst, start = 0.0, 0
     for size in BATCHES:

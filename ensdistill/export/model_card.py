@@ -8,16 +8,16 @@ from typing import Any
 from pydantic import BaseModel
 
 from ensdistill.config import flatten
-from ensdistill.evaluation.latency import Price
+from ensdistill.evaluation.latency import InferenceCost
 from ensdistill.evaluation.tables import SHOWN, Metrics, markdown_table
 from ensdistill.export.classifier import ONNX_FILE
-from ensdistill.export.student_file import Run
+from ensdistill.export.student_file import DistillationRun
 from ensdistill.settings.yaml_loader import to_yaml_text
 from ensdistill.version import __version__
 
 
 @dataclass(frozen=True)
-class Spread:
+class SeedSummary:
     """A figure over several seeds."""
 
     mean: float
@@ -28,11 +28,11 @@ class Spread:
         return f"{self.mean:.4f} +- {self.sd:.4f} (n={self.n})"
 
 
-Rows = Mapping[str, Mapping[str, float | Spread]]  # metrics by who
+Rows = Mapping[str, Mapping[str, float | SeedSummary]]  # metrics by who
 
 
 @dataclass(frozen=True)
-class Findings:
+class StudyContext:
     """What a study knows of a student beside its own validation metrics."""
 
     study: str = ""
@@ -42,15 +42,15 @@ class Findings:
 
 
 def model_card(
-    run: Run,
+    run: DistillationRun,
     metrics: Mapping[str, Metrics],
-    costs: Mapping[str, Price],
+    costs: Mapping[str, InferenceCost],
     differences: Mapping[str, float],
     weights_license: str = "",
-    findings: Findings | None = None,
+    findings: StudyContext | None = None,
 ) -> str:
     """The card as Markdown. metrics: on validation images, by who, the student's under `student`."""
-    findings = findings or Findings()
+    findings = findings or StudyContext()
     tables = {"Validation images, this student": metrics, **findings.tables}
     parts = [
         f"---\n{to_yaml_text(_front_matter(run, metrics['student'], weights_license, differences))}---",
@@ -97,11 +97,11 @@ fitted on the validation images; `dee` is the size of an ensemble of these teach
 images."""
 
 
-def _use(run: Run, files: Collection[str]) -> str:
+def _use(run: DistillationRun, files: Collection[str]) -> str:
     return (_WITH_ONNX.format(**_placeholders(run)) if ONNX_FILE in files else "") + _WITH_US
 
 
-def _front_matter(run: Run, student: Metrics, weights_license: str, files: Iterable[str]) -> dict[str, Any]:
+def _front_matter(run: DistillationRun, student: Metrics, weights_license: str, files: Iterable[str]) -> dict[str, Any]:
     data = {"name": run.config.data.kind, "type": run.config.data.kind, "split": "validation"}
     figures = [{"type": name, "value": round(student[name], 6)} for name in ("accuracy", "nll", "brier", "ece")]
     named = {"license": weights_license} if weights_license else {"license": "other", "license_name": "not-stated"}
@@ -116,7 +116,7 @@ def _front_matter(run: Run, student: Metrics, weights_license: str, files: Itera
     }
 
 
-def _what(run: Run, findings: Findings) -> str:
+def _what(run: DistillationRun, findings: StudyContext) -> str:
     channels, height, width = run.shape
     color = {1: "gray", 3: "RGB"}.get(channels, f"{channels}-channel")
     lines = [
@@ -127,7 +127,7 @@ def _what(run: Run, findings: Findings) -> str:
     return "\n\n".join(lines + ([findings.verdict] if findings.verdict else []))
 
 
-def _data(run: Run) -> str:
+def _data(run: DistillationRun) -> str:
     data, names = run.data, run.data.class_names
     shown = ", ".join(names[:100]) + (
         f" and {len(names) - 100} more (in the files' metadata)" if len(names) > 100 else ""
@@ -140,7 +140,7 @@ def _data(run: Run) -> str:
     )
 
 
-def _settings(run: Run) -> str:
+def _settings(run: DistillationRun) -> str:
     config = run.config
     teachers = [_words(config.teachers.model_of(m)) for m in range(config.teachers.count)]
     teachers += [f"{_words(file.model)} from a file" for file in config.teachers.checkpoints]
@@ -154,7 +154,7 @@ def _settings(run: Run) -> str:
     )
 
 
-def _limits(run: Run) -> str:
+def _limits(run: DistillationRun) -> str:
     _, height, width = run.shape
     return (
         f"It knows these classes only and gives every image one of them. Images of other sizes are to be resized to "
@@ -196,7 +196,7 @@ def _words(piece: BaseModel) -> str:
     return f"{kind} ({told})" if kind and told else kind or told
 
 
-def _placeholders(run: Run) -> dict[str, Any]:
+def _placeholders(run: DistillationRun) -> dict[str, Any]:
     channels, height, width = run.shape
     return {"mode": "L" if channels == 1 else "RGB", "channels": channels, "height": height, "width": width}
 
@@ -207,11 +207,11 @@ def _table(rows: Rows) -> str:
     return markdown_table(["", *names], lines)
 
 
-def _figure(value: float | Spread | None) -> str:
-    return "" if value is None else str(value) if isinstance(value, Spread) else f"{value:.4f}"
+def _figure(value: float | SeedSummary | None) -> str:
+    return "" if value is None else str(value) if isinstance(value, SeedSummary) else f"{value:.4f}"
 
 
-def _costs(costs: Mapping[str, Price]) -> str:
+def _costs(costs: Mapping[str, InferenceCost]) -> str:
     batches = next(iter(costs.values())).milliseconds
     head = ["", "weights", "parameters", "MFLOP an image", *(f"ms, batch {batch}" for batch in batches)]
     return (

@@ -9,7 +9,7 @@ from ensdistill.config import Config, content_hash, load_config, presets
 from ensdistill.data import load_data
 from ensdistill.errors import DataError
 from ensdistill.export.exporter import SETTINGS_FILE
-from ensdistill.export.student_file import Run, open_run
+from ensdistill.export.student_file import DistillationRun, load_run
 from ensdistill.runtime.command_line import Option, command_line
 from ensdistill.runtime.devices import pick_device
 from ensdistill.runtime.weights import STUDENT_FILE, read_metadata
@@ -20,12 +20,12 @@ from ensdistill.training.teachers import find_ensemble
 class Found:
     """A run, and where it lies."""
 
-    run: Run
+    run: DistillationRun
     student: Path  # its file
     alone: str  # why there is no ensemble beside it; empty if there is
 
 
-def find_run(options: argparse.Namespace) -> Found:
+def locate_run(options: argparse.Namespace) -> Found:
     """The run of options.config, changed by options.set, on options.device; trains nothing.
 
     Raises DataError if there is no student yet, or one of other settings or images.
@@ -35,7 +35,7 @@ def find_run(options: argparse.Namespace) -> Found:
     data = load_data(config.data).to(pick_device(options.device))
     path = Path(options.student) if options.student else _student_beside(options, config, data.identity)
     found = find_ensemble(config, data, Path(options.studies_dir) / "teachers")
-    run = open_run(config, data, path, found)
+    run = load_run(config, data, path, found)
     alone = ""
     if found is None:
         alone = f"dee, top1_agreement and cost need the teachers: `{command('teachers', options)}` trains them"

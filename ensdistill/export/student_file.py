@@ -14,11 +14,11 @@ from pydantic import Field, TypeAdapter
 from torch import Tensor, nn
 
 from ensdistill.config import Config
-from ensdistill.data import Data, Shape, Split
+from ensdistill.data import DataSplits, Shape, Split
 from ensdistill.data.splits import to_unit
 from ensdistill.errors import ConfigError, DataError
-from ensdistill.methods.members import Ensemble
-from ensdistill.models import Imported, Torchvision
+from ensdistill.methods.members import TeacherEnsemble
+from ensdistill.models import CustomModel, Torchvision
 from ensdistill.runtime.weights import load_weights, read_metadata
 from ensdistill.settings.validation import validate
 from ensdistill.training.loop import new_student
@@ -30,14 +30,14 @@ _SHAPE, _NAMES = TypeAdapter(tuple[_Side, _Side, _Side]), TypeAdapter(list[Annot
 
 
 @dataclass(frozen=True)
-class Run:
+class DistillationRun:
     """A distilled student beside what it was made from."""
 
     config: Config
-    data: Data
+    data: DataSplits
     network: nn.Module  # merged: images (B,C,H,W) in [0,1] -> logits (B,classes)
     learnt_from: str  # the identity of the ensemble
-    ensemble: Ensemble | None = None  # the ensemble itself, if it is at hand
+    ensemble: TeacherEnsemble | None = None  # the ensemble itself, if it is at hand
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -50,7 +50,7 @@ class Run:
         return _shape(self.data)
 
 
-def student_metadata(config: Config, data: Data, learnt_from: str) -> dict[str, str]:
+def student_metadata(config: Config, data: DataSplits, learnt_from: str) -> dict[str, str]:
     """All that is needed to use a student, and what it was made from: hashes as they are, the rest as JSON."""
     return {
         "settings": config.hash,
@@ -63,7 +63,7 @@ def student_metadata(config: Config, data: Data, learnt_from: str) -> dict[str, 
     }
 
 
-def open_run(config: Config, data: Data, weights: Path, found: Ensemble | None = None) -> Run:
+def load_run(config: Config, data: DataSplits, weights: Path, found: TeacherEnsemble | None = None) -> DistillationRun:
     """The run of these settings, on the device of the data.
 
     found: teachers that are there; they are the run's only if it is from them that the student learnt.
@@ -81,10 +81,12 @@ def open_run(config: Config, data: Data, weights: Path, found: Ensemble | None =
             "restore them or distil again"
         )
     learnt_from = metadata.get("ensemble", "unknown")
-    return Run(config, data, network, learnt_from, found if found and found.identity == learnt_from else None)
+    return DistillationRun(
+        config, data, network, learnt_from, found if found and found.identity == learnt_from else None
+    )
 
 
-class Deployed(nn.Module):
+class DeployableClassifier(nn.Module):
     """The student with its preprocessing: uint8 images (N,C,H,W), 0 to 255 -> logits and probabilities (N,classes)."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -98,7 +100,7 @@ class Deployed(nn.Module):
         return logits, logits.softmax(-1)
 
 
-def open_deployed(path: Path, run_imported: bool = False) -> Deployed:
+def load_deployable(path: Path, run_imported: bool = False) -> DeployableClassifier:
     """The student of a file of weights, from what the file says of itself; on the CPU.
 
     run_imported: whether a network of `model.kind: custom` may be built, which runs code that the file names.
@@ -106,17 +108,17 @@ def open_deployed(path: Path, run_imported: bool = False) -> Deployed:
     """
     metadata = read_metadata(path)
     config = _config_in(path, metadata)
-    if isinstance(config.model, Imported) and not run_imported:
+    if isinstance(config.model, CustomModel) and not run_imported:
         raise DataError(
             f"{path}: its network is code outside of this project ({config.model.path}), which is not run on a file's "
             "word; take the .onnx file beside it"
         )
-    network = _blank(config, *described(path, metadata))
+    network = _empty_network(config, *parse_metadata(path, metadata))
     load_weights(path, network)
-    return Deployed(network)
+    return DeployableClassifier(network)
 
 
-def described(path: Path, metadata: Mapping[str, str]) -> tuple[Shape, tuple[str, ...]]:
+def parse_metadata(path: Path, metadata: Mapping[str, str]) -> tuple[Shape, tuple[str, ...]]:
     """Shape of the images and names of the classes. Raises DataError if the file was written by somebody else."""
     try:
         shape, names = _SHAPE.validate_json(metadata["shape"]), _NAMES.validate_json(metadata["class_names"])
@@ -141,14 +143,14 @@ def _config_in(path: Path, metadata: Mapping[str, str]) -> Config:
         ) from error
 
 
-def _blank(config: Config, shape: Shape, class_names: tuple[str, ...]) -> nn.Module:
+def _empty_network(config: Config, shape: Shape, class_names: tuple[str, ...]) -> nn.Module:
     """The merged network of these settings before its weights are there; needs neither images nor published weights."""
     nothing = Split(torch.zeros(1, *shape, dtype=torch.uint8), torch.zeros(1, dtype=torch.long))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they were told when the student was trained
         model = config.model
         bare = model.model_copy(update={"weights": ""}) if isinstance(model, Torchvision) else model
-        data = Data(nothing, nothing, nothing, class_names, "")
+        data = DataSplits(nothing, nothing, nothing, class_names, "")
         network = new_student(config.model_copy(update={"model": bare}), data).merged()
     for module in network.modules():
         if "transform_input" in vars(module):  # of GoogLeNet and Inception, where they begin with published weights
@@ -156,6 +158,6 @@ def _blank(config: Config, shape: Shape, class_names: tuple[str, ...]) -> nn.Mod
     return network
 
 
-def _shape(data: Data) -> Shape:
+def _shape(data: DataSplits) -> Shape:
     channels, height, width = data.train.images.shape[1:]
     return channels, height, width

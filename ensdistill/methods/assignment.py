@@ -21,17 +21,20 @@ def targets(teachers: Tensor, subnetworks: int) -> Tensor:
     return torch.stack([teachers[indices].mean(0) for indices in own])
 
 
-def draw_pair(teachers: int, subnetworks: int, generator: torch.Generator) -> tuple[tuple[int, int], tuple[int, int]]:
+def sample_pair(teachers: int, subnetworks: int, generator: torch.Generator) -> tuple[tuple[int, int], tuple[int, int]]:
     """An ordered pair of different teachers, uniformly, and the pair of subnetworks that they teach.
 
     With K = M both pairs hold the same two indices (Nam et al. 2022, official code: one random key for both).
     With K < M the two subnetworks can coincide; with K > M one of a teacher's several subnetworks is drawn.
     """
     i, j = torch.randperm(teachers, generator=generator)[:2].tolist()
-    return (i, j), (_pupil(i, teachers, subnetworks, generator), _pupil(j, teachers, subnetworks, generator))
+    return (i, j), (
+        _sample_subnetwork(i, teachers, subnetworks, generator),
+        _sample_subnetwork(j, teachers, subnetworks, generator),
+    )
 
 
-def _pupil(teacher: int, teachers: int, subnetworks: int, generator: torch.Generator) -> int:
+def _sample_subnetwork(teacher: int, teachers: int, subnetworks: int, generator: torch.Generator) -> int:
     pupils = [k for k in range(subnetworks) if teacher in teachers_of(k, subnetworks, teachers)]
     if len(pupils) == 1:
         return pupils[0]

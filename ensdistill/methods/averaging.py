@@ -1,6 +1,6 @@
 """The fourth axis: which weights are evaluated and shipped. To add a piece: one class, one line in `Averaging`.
 
-A settings class, called with the student, gives an `Average`: it is shown the student after every step and every epoch
+A settings class, called with the student, gives an `WeightAverage`: it is shown the student after every step and every epoch
 and hands out the averaged student. (That subnetworks become one network is the student's own affair: `Student.merged`.)
 """
 
@@ -17,16 +17,16 @@ from ensdistill.methods.students.base import Student
 from ensdistill.settings.base import Settings, setting
 
 Weights = dict[str, Tensor]  # a state dict
-Judge = Callable[[Student], Mapping[str, float]]  # validation metrics of a student as it would be shipped
+Validator = Callable[[Student], Mapping[str, float]]  # validation metrics of a student as it would be shipped
 
 
-class Average(Protocol):
+class WeightAverage(Protocol):
     """What a training run carries along for its average."""
 
     def update(self, student: Student, progress: float) -> None:
         """Called after every step; progress is the share of the training done, in (0, 1]."""
 
-    def epoch_ended(self, student: Student, progress: float, judge: Judge) -> None:
+    def epoch_ended(self, student: Student, progress: float, judge: Validator) -> None:
         """Called after every epoch, after its last `update`."""
 
     def averaged(self, student: Student) -> Student:
@@ -39,13 +39,13 @@ class Average(Protocol):
         """Takes a state of the same settings and the same student."""
 
 
-class _Averaging(Settings):
+class AveragingSettings(Settings):
     refresh_batchnorm: bool = setting(
         True, "Estimate BatchNorm statistics of the evaluated networks anew on the training images."
     )
 
 
-class NoAveraging(_Averaging):
+class NoAveraging(AveragingSettings):
     """The weights as the optimizer left them."""
 
     kind: Literal["none"] = "none"
@@ -53,12 +53,12 @@ class NoAveraging(_Averaging):
         False, "Estimate BatchNorm statistics of the evaluated networks anew on the training images."
     )
 
-    def __call__(self, student: Student) -> Average:
+    def __call__(self, student: Student) -> WeightAverage:
         """An average that is always the student itself."""
-        return _LastWeights()
+        return _NoAverage()
 
 
-class Ema(_Averaging):
+class Ema(AveragingSettings):
     """Exponential moving average over steps: theta' <- d theta' + (1 - d) theta.
 
     With `debias` as if begun at zero and divided by 1 - d^n (Kingma and Ba 2015, section 3), which forgets the first
@@ -70,9 +70,9 @@ class Ema(_Averaging):
     start: float = setting(0.0, "Share of the training after which averaging starts.", ge=0, lt=1)
     debias: bool = setting(True, "Correct for the short history at the start.")
 
-    def __call__(self, student: Student) -> Average:
+    def __call__(self, student: Student) -> WeightAverage:
         """An average that begins as a copy of the student."""
-        return _EveryStep(student, self.start, self.mix)
+        return _StepAverage(student, self.start, self.mix)
 
     def mix(self, average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
         """The average of count + 1 weights from that of count >= 1 and the next ones."""
@@ -81,7 +81,7 @@ class Ema(_Averaging):
         return average + share.to(average.dtype) * (current - average)
 
 
-class Swa(_Averaging):
+class Swa(AveragingSettings):
     """Stochastic weight averaging: the mean of the weights at the end of every epoch after the start.
 
     Best with a learning rate that stays up (`training.lr_schedule: constant`). Izmailov et al. 2018, algorithm 1.
@@ -90,23 +90,23 @@ class Swa(_Averaging):
     kind: Literal["swa"] = "swa"
     start: float = setting(0.75, "Share of the training after which averaging starts.", ge=0, lt=1)
 
-    def __call__(self, student: Student) -> Average:
+    def __call__(self, student: Student) -> WeightAverage:
         """An average that begins as a copy of the student."""
-        return _EveryEpoch(student, self.start, None)
+        return _EpochAverage(student, self.start, None)
 
 
-class Lawa(_Averaging):
+class Lawa(AveragingSettings):
     """Latest weight averaging: the mean of the weights at the end of the last k epochs. Kaddour 2022, section 2."""
 
     kind: Literal["lawa"] = "lawa"
     window: int = setting(6, "How many epoch ends k.", ge=1, le=1000)
 
-    def __call__(self, student: Student) -> Average:
+    def __call__(self, student: Student) -> WeightAverage:
         """An average of at most k states, all kept in memory."""
-        return _LastEpochs(self.window)
+        return _WindowAverage(self.window)
 
 
-class GreedySoup(_Averaging):
+class GreedySoup(AveragingSettings):
     """The mean of those epoch ends that help: taken in the order of their validation metric, kept if the mean of all
     kept so far does not get worse by it. Wortsman et al. 2022 (Model soups), recipe 1, on one run's own epochs.
 
@@ -117,16 +117,16 @@ class GreedySoup(_Averaging):
     max_candidates: int = setting(5, "How many of the best epochs so far are tried.", ge=1, le=100)
     metric: Literal["accuracy", "nll"] = setting("accuracy", "Validation metric that orders and decides.")
 
-    def __call__(self, student: Student) -> Average:
+    def __call__(self, student: Student) -> WeightAverage:
         """A soup of at most so many states, all kept in memory."""
-        return _Soup(self.max_candidates, self.metric)
+        return _GreedySoupAverage(self.max_candidates, self.metric)
 
 
-class _LastWeights:
+class _NoAverage:
     def update(self, student: Student, progress: float) -> None:
         pass
 
-    def epoch_ended(self, student: Student, progress: float, judge: Judge) -> None:
+    def epoch_ended(self, student: Student, progress: float, judge: Validator) -> None:
         pass
 
     def averaged(self, student: Student) -> Student:
@@ -139,7 +139,7 @@ class _LastWeights:
         pass
 
 
-class _EveryStep(_LastWeights):
+class _StepAverage(_NoAverage):
     """A running average, by default the arithmetic mean, of the weights after every step."""
 
     def __init__(self, student: Student, start: float, mix: Callable[..., Tensor] | None) -> None:
@@ -161,24 +161,24 @@ class _EveryStep(_LastWeights):
         self.model.load_state_dict(state)
 
 
-class _EveryEpoch(_EveryStep):
+class _EpochAverage(_StepAverage):
     """The same at the end of every epoch."""
 
     def update(self, student: Student, progress: float) -> None:
         pass
 
-    def epoch_ended(self, student: Student, progress: float, judge: Judge) -> None:
+    def epoch_ended(self, student: Student, progress: float, judge: Validator) -> None:
         super().update(student, progress)
 
 
-class _LastEpochs(_LastWeights):
+class _WindowAverage(_NoAverage):
     """The mean of the last few epoch ends, BatchNorm statistics included."""
 
     def __init__(self, last: int) -> None:
         self.window = last
         self.kept: list[Weights] = []
 
-    def epoch_ended(self, student: Student, progress: float, judge: Judge) -> None:
+    def epoch_ended(self, student: Student, progress: float, judge: Validator) -> None:
         self.kept = [*self.kept, _copy(student)][-self.window :]
 
     def averaged(self, student: Student) -> Student:
@@ -191,7 +191,7 @@ class _LastEpochs(_LastWeights):
         self.kept = state["kept"]
 
 
-class _Soup(_LastWeights):
+class _GreedySoupAverage(_NoAverage):
     """The best epoch ends, best first, and which of them are in the soup."""
 
     def __init__(self, candidates: int, metric: str) -> None:
@@ -200,7 +200,7 @@ class _Soup(_LastWeights):
         self.scores: list[float] = []
         self.chosen: list[int] = []
 
-    def epoch_ended(self, student: Student, progress: float, judge: Judge) -> None:
+    def epoch_ended(self, student: Student, progress: float, judge: Validator) -> None:
         score = self._score(student, judge)
         place = sum(score <= other for other in self.scores)  # of equals the earlier one stays in front
         if place >= self.max_candidates:
@@ -210,7 +210,7 @@ class _Soup(_LastWeights):
         del self.kept[self.max_candidates :], self.scores[self.max_candidates :]
         self._cook(student, judge)
 
-    def _cook(self, student: Student, judge: Judge) -> None:
+    def _cook(self, student: Student, judge: Validator) -> None:
         self.chosen, best = [0], self.scores[0]
         for n in range(1, len(self.kept)):
             tried = [*self.chosen, n]
@@ -218,7 +218,7 @@ class _Soup(_LastWeights):
             if score >= best:
                 self.chosen, best = tried, score
 
-    def _score(self, student: Student, judge: Judge) -> float:
+    def _score(self, student: Student, judge: Validator) -> float:
         value = judge(student)[self.metric]
         return value if self.metric == "accuracy" else -value
 

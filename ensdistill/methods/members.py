@@ -11,7 +11,7 @@ from ensdistill.errors import ConfigIssue
 from ensdistill.models.fusion import inference_form
 
 
-class Members(nn.Module):
+class MultiClassifier(nn.Module):
     """Several classifiers: images (B,C,H,W) in [0,1] -> logits (members,B,classes). `len()` says how many.
 
     Logits have the images' type, whatever type the layers are computed in.
@@ -28,7 +28,7 @@ class Members(nn.Module):
         return True
 
 
-class Ensemble(Members):
+class TeacherEnsemble(MultiClassifier):
     """M frozen teachers in evaluation mode. An empty one is allowed: with it, distilling is ordinary training."""
 
     def __init__(
@@ -51,7 +51,7 @@ class Ensemble(Members):
         self.requires_grad_(False)
         super().train(False)
 
-    def train(self, mode: bool = True) -> "Ensemble":
+    def train(self, mode: bool = True) -> "TeacherEnsemble":
         """Teachers stay in evaluation mode, whatever is asked."""
         return self
 
@@ -65,10 +65,10 @@ class Ensemble(Members):
         return len(self.networks)
 
 
-class Together(nn.Module):
+class CombinedClassifier(nn.Module):
     """Several functions as one network: images (B,C,H,W) -> logits (B,classes), at the cost of all of them."""
 
-    def __init__(self, members: Members, how: str) -> None:
+    def __init__(self, members: MultiClassifier, how: str) -> None:
         super().__init__()
         self.members = members
         self.how = how

@@ -12,14 +12,14 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from ensdistill.methods.assignment import draw_pair
-from ensdistill.methods.members import Members
+from ensdistill.methods.assignment import sample_pair
+from ensdistill.methods.members import MultiClassifier
 from ensdistill.runtime.modes import evaluating
-from ensdistill.runtime.randomness import Streams
+from ensdistill.runtime.randomness import RandomStreams
 from ensdistill.settings.base import Settings, setting
 
 
-class _Perturbing(Settings):
+class StepPerturbation(Settings):
     step_size: float = setting(
         1 / 255, "Step per pixel in units of the [0,1] range; the L2 step is sqrt(C*H*W) times this.", ge=0, le=1
     )
@@ -40,24 +40,28 @@ class NoPerturbation(Settings):
     kind: Literal["none"] = "none"
     label_images: Literal["perturbed"] = setting("perturbed", "There is only one set of images.")
 
-    def __call__(self, x: Tensor, ensemble: Members, student: Members, streams: Streams) -> Tensor:
+    def __call__(
+        self, x: Tensor, ensemble: MultiClassifier, student: MultiClassifier, streams: RandomStreams
+    ) -> Tensor:
         """Returns x itself."""
         return x
 
 
-class Gaussian(_Perturbing):
+class Gaussian(StepPerturbation):
     """x' = clip(x + eta n), n ~ N(0, I): the random baseline of Nam et al. 2021, section 4."""
 
     kind: Literal["gaussian"] = "gaussian"
     label_images: Literal["clean", "perturbed"] = setting("clean", "Which images the label term sees.")
 
-    def __call__(self, x: Tensor, ensemble: Members, student: Members, streams: Streams) -> Tensor:
+    def __call__(
+        self, x: Tensor, ensemble: MultiClassifier, student: MultiClassifier, streams: RandomStreams
+    ) -> Tensor:
         """x (B,C,H,W) in [0,1] -> the same shape and range; noise from `streams.device`."""
         noise = torch.randn(x.shape, generator=streams.device, device=x.device).to(x.dtype)
         return (x + self.step_size * noise).clamp(0, 1)
 
 
-class Ods(_Perturbing):
+class Ods(StepPerturbation):
     """Output diversified sampling: towards a random mixture of one random teacher's outputs.
 
     g = grad_x w^T softmax(t_k(x) / T),  k uniform over the teachers for each batch, w ~ U(-1, 1)^c for each image
@@ -70,7 +74,9 @@ class Ods(_Perturbing):
     temperature: float = setting(1.0, "Softmax temperature T of the teacher's outputs.", ge=0.05, le=100)
     label_images: Literal["clean", "perturbed"] = setting("clean", "Which images the label term sees.")
 
-    def __call__(self, x: Tensor, ensemble: Members, student: Members, streams: Streams) -> Tensor:
+    def __call__(
+        self, x: Tensor, ensemble: MultiClassifier, student: MultiClassifier, streams: RandomStreams
+    ) -> Tensor:
         """x (B,C,H,W) in [0,1] -> the same shape and range; k from `streams.host`, w from `streams.device`."""
         teacher = int(torch.randint(len(ensemble), (), generator=streams.host))
         with torch.enable_grad():
@@ -97,7 +103,7 @@ class ConfOds(Ods):
         return outputs.amax(-1)[:, None, None, None]
 
 
-class TDivSDiv(_Perturbing):
+class TDivSDiv(StepPerturbation):
     """Towards inputs on which the teachers disagree and the student's subnetworks do not (yet).
 
     g = grad_x (H_T - H_S),  H = sum_b -sum_k sg[p_j]_k log p_i,k  for one random pair (i, j) a step
@@ -111,14 +117,20 @@ class TDivSDiv(_Perturbing):
     kind: Literal["tdiv_sdiv"] = "tdiv_sdiv"
     label_images: Literal["clean", "perturbed"] = setting("perturbed", "Which images the label term sees.")
 
-    def __call__(self, x: Tensor, ensemble: Members, student: Members, streams: Streams) -> Tensor:
+    def __call__(
+        self, x: Tensor, ensemble: MultiClassifier, student: MultiClassifier, streams: RandomStreams
+    ) -> Tensor:
         """x (B,C,H,W) in [0,1] -> the same shape and range; the pair comes from `streams.host`."""
-        teachers, subnetworks = draw_pair(len(ensemble), len(student), streams.host)
+        teachers, subnetworks = sample_pair(len(ensemble), len(student), streams.host)
         return self._step(x, self.direction(x, ensemble, student, teachers, subnetworks))
 
     @staticmethod
     def direction(
-        x: Tensor, ensemble: Members, student: Members, teachers: tuple[int, int], subnetworks: tuple[int, int]
+        x: Tensor,
+        ensemble: MultiClassifier,
+        student: MultiClassifier,
+        teachers: tuple[int, int],
+        subnetworks: tuple[int, int],
     ) -> Tensor:
         """g for one pair of teachers and one of subnetworks, (B,C,H,W); its length has no meaning."""
         with evaluating(student), torch.enable_grad():
@@ -128,7 +140,7 @@ class TDivSDiv(_Perturbing):
         return gradient
 
 
-def _disagreement(network: Members, x: Tensor, i: int, j: int) -> Tensor:
+def _disagreement(network: MultiClassifier, x: Tensor, i: int, j: int) -> Tensor:
     """Has the gradient of sum_b -sum_k sg[p_j]_k log p_i,k, the cross-entropy of member i under member j.
 
     With respect to the logits z_i that is p_i - p_j. Written so, it is exactly zero where the members agree; the

@@ -6,20 +6,20 @@ from pydantic import Field
 
 from ensdistill.models.convnet import Convnet
 from ensdistill.models.from_torchvision import Torchvision
-from ensdistill.models.imported import Imported
+from ensdistill.models.imported import CustomModel
 from ensdistill.models.normalization import build
 from ensdistill.models.resnet import ResNet
 from ensdistill.models.wide_resnet import WideResNet
 
 Model = Annotated[
-    Convnet | ResNet | WideResNet | Torchvision | Imported,
+    Convnet | ResNet | WideResNet | Torchvision | CustomModel,
     Field(discriminator="kind"),
 ]
 
 
-def code_of(model: Model) -> str:
+def code_identity(model: Model) -> str:
     """What identifies the code of a network that is not part of this project; empty for those that are."""
-    return model.code() if isinstance(model, Imported) else ""
+    return model.code() if isinstance(model, CustomModel) else ""
 
 
-__all__ = ["Convnet", "Imported", "Model", "ResNet", "Torchvision", "WideResNet", "build", "code_of"]
+__all__ = ["Convnet", "CustomModel", "Model", "ResNet", "Torchvision", "WideResNet", "build", "code_of"]

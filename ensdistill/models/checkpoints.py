@@ -109,17 +109,19 @@ def find_weights(
         prefix: The one prefix to take off; empty for any.
     """
     own = network.state_dict()
-    found, nearest = list[Weights](), (-2, "it holds no state dict; save the network's state_dict()")
+    found, closest_match = list[Weights](), (-2, "it holds no state dict; save the network's state_dict()")
     for place, state in _state_dicts(content):
         if key and place != key:
             continue
         fitting, matches, why = _fitting(state, own, prefix)
-        nearest = max(nearest, (matches, f"{f'in {place}: ' if place else ''}{why}"), key=lambda pair: pair[0])
+        closest_match = max(
+            closest_match, (matches, f"{f'in {place}: ' if place else ''}{why}"), key=lambda pair: pair[0]
+        )
         found += [Weights(weights, place, before) for before, weights in fitting]
-    if key and nearest[0] < -1:
+    if key and closest_match[0] < -1:
         places = ", ".join(place for place, _ in _state_dicts(content) if place)
-        nearest = (0, f"there are no weights at {key}; weights are at {places or 'the top of the file alone'}")
-    return sorted(found, key=_unlikeliness), nearest[1]
+        closest_match = (0, f"there are no weights at {key}; weights are at {places or 'the top of the file alone'}")
+    return sorted(found, key=_unlikeliness), closest_match[1]
 
 
 def unclear(found: list[Weights]) -> bool:

@@ -9,10 +9,10 @@ from torch import nn
 
 from ensdistill.errors import ConfigError
 from ensdistill.models.layers import Conv2d
-from ensdistill.models.probe import one_line, tried
+from ensdistill.models.probe import one_line_error, tried
 from ensdistill.models.published_weights import fill, options, published_weights
 from ensdistill.settings.base import Settings, setting
-from ensdistill.settings.validation import nearest
+from ensdistill.settings.validation import closest_match
 
 
 class Torchvision(Settings):
@@ -41,7 +41,11 @@ class Torchvision(Settings):
         models = _torchvision_models()
         known = models.list_models(module=models)
         if self.name not in known:
-            close = f"did you mean {near}?" if (near := nearest(self.name, known)) else f"there are {', '.join(known)}"
+            close = (
+                f"did you mean {near}?"
+                if (near := closest_match(self.name, known))
+                else f"there are {', '.join(known)}"
+            )
             raise ConfigError(f"model.name: torchvision has no classification network {self.name!r} ({close})")
         published = published_weights(models, self.name, self.weights) if self.weights else {}
         sizes = "larger images" if self.stem == "small" else "model.stem=small, larger images"
@@ -79,7 +83,7 @@ def _torchvision_models() -> ModuleType:
         return import_module("torchvision.models")
     except (ImportError, RuntimeError, OSError) as error:
         raise ConfigError(
-            f"model.kind: torchvision cannot be imported ({one_line(error)}); install the torchvision that belongs "
+            f"model.kind: torchvision cannot be imported ({one_line_error(error)}); install the torchvision that belongs "
             f"to torch {torch.__version__}, or take another kind"
         ) from error
 

@@ -11,11 +11,11 @@ from pydantic import JsonValue
 from torch import nn
 
 from ensdistill.errors import ConfigError
-from ensdistill.models.probe import one_line, tried
+from ensdistill.models.probe import one_line_error, tried
 from ensdistill.settings.base import Settings, setting
 
 
-class Imported(Settings):
+class CustomModel(Settings):
     """Calls what the path names with the arguments and, unless they say otherwise, the number of classes as
     `num_classes` (or else `classes`), and the image's `shape` (channels, height, width) and `in_channels` where its
     signature has parameters of these names."""
@@ -49,7 +49,7 @@ class Imported(Settings):
             make = pkgutil.resolve_name(self.path)
         except Exception as error:
             raise ConfigError(
-                f"model.path: {self.path} cannot be imported ({one_line(error)}); write package.module:Name, and "
+                f"model.path: {self.path} cannot be imported ({one_line_error(error)}); write package.module:Name, and "
                 "install the package or put its folder on PYTHONPATH"
             ) from error
         if not callable(make):

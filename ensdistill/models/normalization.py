@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ensdistill.data import Data
-from ensdistill.runtime.randomness import stream_seed, torch_seed
+from ensdistill.data import DataSplits
+from ensdistill.runtime.randomness import derive_seed, temporary_seed
 
 
 class Normalize(nn.Module):
@@ -25,15 +25,15 @@ class Normalize(nn.Module):
 
 
 def build(
-    model: Callable[[tuple[int, int, int], int], nn.Module], data: Data, seed: int, head: nn.Module | None = None
+    model: Callable[[tuple[int, int, int], int], nn.Module], data: DataSplits, seed: int, head: nn.Module | None = None
 ) -> nn.Sequential:
     """A freshly initialized network for these data, on their device: images (B,C,H,W) in [0,1] -> logits (B,classes).
 
     Mean and standard deviation are those of the training images; the same seed gives the same weights. A head is put
-    behind the network (see `Matching.head`).
+    behind the network (see `DistillationLoss.head`).
     """
     device = data.train.images.device
-    with torch_seed(stream_seed(seed, "initial weights"), torch.device("cpu")):
+    with temporary_seed(derive_seed(seed, "initial weights"), torch.device("cpu")):
         channels, height, width = data.train.images.shape[1:]
         network = model((channels, height, width), len(data.class_names))
     mean, std = data.train.channel_statistics()

@@ -28,7 +28,7 @@ def tried(
     except EnsdistillError:
         raise
     except Exception as error:
-        raise ConfigError(f"{on_images} fails ({one_line(error)}); {way_out}") from error
+        raise ConfigError(f"{on_images} fails ({one_line_error(error)}); {way_out}") from error
     if not isinstance(logits, Tensor) or logits.shape != (2, classes):
         found = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
         raise ConfigError(f"{on_images} gives {found} for two images, not logits {(2, classes)}; {way_out}")
@@ -50,7 +50,7 @@ def are_probabilities(outputs: Tensor) -> bool:
     return outputs.shape[-1] > 1 and bool(inside and ((outputs.sum(-1) - 1).abs() < 1e-3).all())
 
 
-def one_line(error: Exception) -> str:
+def one_line_error(error: Exception) -> str:
     """The kind of an error and its message, without line breaks."""
     return " ".join([f"{type(error).__name__}:", *str(error).split()])
 

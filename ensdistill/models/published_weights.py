@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ensdistill.errors import ConfigError, DataError
-from ensdistill.settings.validation import nearest
+from ensdistill.settings.validation import closest_match
 
 
 def fill(network: nn.Module, published: dict[str, Tensor]) -> None:
@@ -43,7 +43,7 @@ def published_weights(models: ModuleType, name: str, weights: str) -> dict[str, 
     """
     known = models.get_model_weights(name).__members__
     if weights not in known:
-        close = f" (did you mean {near}?)" if (near := nearest(weights, known)) else ""
+        close = f" (did you mean {near}?)" if (near := closest_match(weights, known)) else ""
         raise ConfigError(f"model.weights: {weights!r} is none of {', '.join(known)}, which {name} has{close}")
     url = known[weights].url
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name

@@ -9,9 +9,9 @@ import torch
 from pydantic import field_validator
 from torch import Tensor, nn
 
-from ensdistill.data import Data
+from ensdistill.data import DataSplits
 from ensdistill.errors import ConfigError, ConfigIssue, DataError, SettingError
-from ensdistill.models import Convnet, Model, build, code_of
+from ensdistill.models import Convnet, Model, build, code_identity
 from ensdistill.models.checkpoints import Weights, find_weights, read_checkpoint_file, unclear
 from ensdistill.models.normalization import Normalize
 from ensdistill.runtime.files import user_path
@@ -58,7 +58,7 @@ class TeacherFile(Settings):
             raise SettingError(ConfigIssue((), "must be above 0 and at most 1, as for images from 0 to 1", std, _SCALE))
         return std
 
-    def __call__(self, data: Data) -> LoadedTeacher:
+    def __call__(self, data: DataSplits) -> LoadedTeacher:
         """Returns the network of the file.
 
         Raises:
@@ -80,7 +80,11 @@ class TeacherFile(Settings):
             hint = "; a published first layer wants model.stem: original" if self.model.kind == "torchvision" else ""
             raise DataError(f"{path}: these weights do not fit teachers.checkpoints.model ({why}){hint}")
         _fill(target, found[0], path)
-        identity = {"weights": fingerprint(path), "code": code_of(self.model), **self.model_dump(exclude={"path"})}
+        identity = {
+            "weights": fingerprint(path),
+            "code": code_identity(self.model),
+            **self.model_dump(exclude={"path"}),
+        }
         return LoadedTeacher(network, identity, self._warnings(found))
 
     def _warnings(self, found: list[Weights]) -> tuple[ConfigIssue, ...]:
@@ -95,7 +99,7 @@ class TeacherFile(Settings):
         hint = f"to take others, set key or prefix of this file: {also}"
         return (ConfigIssue(("teachers", "checkpoints"), f"{rule}; those at {found[0]} are taken", hint=hint),)
 
-    def _normalize(self, data: Data) -> nn.Module:
+    def _normalize(self, data: DataSplits) -> nn.Module:
         mean, std = data.train.channel_statistics()
         own = [torch.tensor(values, device=mean.device) for values in (self.mean, self.std) if values]
         if len(own) == 1 or any(values.shape != mean.shape for values in own) or (own and own[1].min() <= 0):

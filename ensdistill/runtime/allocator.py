@@ -9,7 +9,7 @@ _NEVER = -1
 
 
 @cache
-def keep_freed_memory() -> None:
+def disable_malloc_trim() -> None:
     """Tells the C library to give no freed memory back to the system as long as this process lives.
 
     Otherwise every large tensor is mapped anew, page by page, which took a fifth of a step on a CPU. (On a GPU torch

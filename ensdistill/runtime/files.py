@@ -18,7 +18,7 @@ def user_path(name: str) -> Path:
     return Path(os.path.expanduser(name))
 
 
-def write_whole(path: str | Path, write: Callable[[Path], Any]) -> None:
+def atomic_write(path: str | Path, write: Callable[[Path], Any]) -> None:
     """Lets `write` fill a temporary file beside the path, then gives it its name in one move.
 
     A pipe or device that is there, such as /dev/stdout, is written to as it is.
@@ -42,7 +42,7 @@ def write_whole(path: str | Path, write: Callable[[Path], Any]) -> None:
 
 
 @contextmanager
-def written_together(folder: Path) -> Iterator[Path]:
+def atomic_directory_update(folder: Path) -> Iterator[Path]:
     """A temporary folder inside this one, whose files move into it when the block ends well; none of them otherwise."""
     temporary = folder / f".writing-{uuid.uuid4().hex[:8]}"
     try:
@@ -58,7 +58,7 @@ def written_together(folder: Path) -> Iterator[Path]:
 
 def write_text(path: str | Path, text: str) -> None:
     """A text file, whole or not at all."""
-    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -66,7 +66,7 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(cleaned(value), indent=2, allow_nan=False) + "\n")
 
 
-def writable_folder(path: str | Path) -> Path:
+def ensure_writable_dir(path: str | Path) -> Path:
     """The folder, made if it is not there. Raises DataError if nothing can be written in it."""
     folder = Path(path)
     try:

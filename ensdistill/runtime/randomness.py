@@ -12,28 +12,28 @@ import torch
 
 
 @dataclass(frozen=True)
-class Streams:
+class RandomStreams:
     """Two generators for one epoch: `host` for numbers that steer Python, `device` for tensors beside the images."""
 
     host: torch.Generator
     device: torch.Generator
 
     @classmethod
-    def of(cls, seed: int, purpose: str, epoch: int, device: torch.device) -> "Streams":
+    def of(cls, seed: int, purpose: str, epoch: int, device: torch.device) -> "RandomStreams":
         """The streams of one purpose in one epoch; any two differing arguments give unrelated streams."""
-        host = torch.Generator().manual_seed(stream_seed(seed, f"{purpose}/host", epoch))
-        on_device = torch.Generator(device=device).manual_seed(stream_seed(seed, f"{purpose}/device", epoch))
+        host = torch.Generator().manual_seed(derive_seed(seed, f"{purpose}/host", epoch))
+        on_device = torch.Generator(device=device).manual_seed(derive_seed(seed, f"{purpose}/device", epoch))
         return cls(host, on_device)
 
 
-def stream_seed(seed: int, purpose: str, epoch: int = 0) -> int:
+def derive_seed(seed: int, purpose: str, epoch: int = 0) -> int:
     """A 63-bit seed from the hash of (seed, purpose, epoch)."""
     digest = hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 @contextmanager
-def torch_seed(seed: int, device: torch.device) -> Iterator[None]:
+def temporary_seed(seed: int, device: torch.device) -> Iterator[None]:
     """Seeds torch's global generators (weight initialization, dropout) inside the block and restores them after it."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
@@ -44,7 +44,7 @@ def torch_seed(seed: int, device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def reproducibly(threads: int) -> Iterator[None]:
+def deterministic(threads: int) -> Iterator[None]:
     """Inside the block the same work gives the same numbers: so many CPU threads (sums in another order differ in their
     last digits), and only deterministic convolutions on a GPU."""
     before = torch.get_num_threads()

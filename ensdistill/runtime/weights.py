@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ensdistill.errors import DataError
-from ensdistill.runtime.files import write_whole
+from ensdistill.runtime.files import atomic_write
 
 STUDENT_FILE = "student.safetensors"  # the name of a student, wherever one lies
 
@@ -19,7 +19,7 @@ def save_weights(path: str | Path, network: nn.Module, metadata: dict[str, str] 
     """Writes all parameters and buffers under their names, whole or not at all."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     # not safetensors' save_file, whose files nobody but their owner may read
-    write_whole(path, lambda temporary: temporary.write_bytes(save(tensors, metadata)))
+    atomic_write(path, lambda temporary: temporary.write_bytes(save(tensors, metadata)))
 
 
 def load_weights(path: str | Path, network: nn.Module, device: torch.device | str = "cpu") -> dict[str, str]:

@@ -38,7 +38,7 @@ def validate(model: type[T], tree: Mapping[str, Any]) -> T:
         raise ConfigError([_issue(model, tree, detail) for detail in error.errors()]) from None
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
+def closest_match(name: str, known: Iterable[str]) -> str | None:
     """The known name that looks most like this one, if any does."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return close[0] if close else None
@@ -60,7 +60,7 @@ def settings_table(model: type[BaseModel], prefix: str = "") -> Iterator[Row]:
     for name, field in model.model_fields.items():
         pieces = pieces_of(field)
         if not pieces or get_origin(field.annotation) is list:
-            yield Row(f"{prefix}{name}", "", _default(field), limits_of(field), field.description or "")
+            yield Row(f"{prefix}{name}", "", _default(field), format_constraints(field), field.description or "")
             continue
         if any("kind" in piece.model_fields for piece in pieces):
             kinds = " | ".join(kind_of(piece) for piece in pieces)
@@ -97,7 +97,7 @@ def kind_of(piece: type[BaseModel]) -> str:
     return str(kind.default) if kind else ""
 
 
-def limits_of(field: FieldInfo) -> str:
+def format_constraints(field: FieldInfo) -> str:
     """The range or the choices of a plain field, in words."""
     if get_origin(field.annotation) is Literal:
         return " | ".join(str(choice) for choice in get_args(field.annotation))
@@ -159,12 +159,16 @@ def _unknown(model: type[BaseModel], holder: type[BaseModel] | None, path: Seque
         nested = f"write it as {': {'.join(outer)}: {{{last}: ...{'}' * len(outer)}"
         return ConfigIssue(tuple(path), rule, hint=nested, code=UNKNOWN)
     dotted = [row.name for row in settings_table(model)] if "." in path[-1] else []
-    if near := nearest(".".join(path), dotted) or elsewhere(model, path) or nearest(path[-1], known):
+    if (
+        near := closest_match(".".join(path), dotted)
+        or same_name_elsewhere(model, path)
+        or closest_match(path[-1], known)
+    ):
         return ConfigIssue(tuple(path), rule, hint=did_you_mean(near), code=UNKNOWN)
     return ConfigIssue(tuple(path), f"{rule} (there are {', '.join(known)})", code=UNKNOWN)
 
 
-def elsewhere(model: type[BaseModel], path: Sequence[str]) -> str | None:
+def same_name_elsewhere(model: type[BaseModel], path: Sequence[str]) -> str | None:
     """The shortest dotted name of a setting that ends as this path does, one in the same section if there is one."""
     found = (row.name for row in settings_table(model) if row.name.split(".")[-1] == path[-1])
     return min(found, key=lambda name: (not name.startswith(f"{path[0]}."), len(name)), default=None)
@@ -172,7 +176,7 @@ def elsewhere(model: type[BaseModel], path: Sequence[str]) -> str | None:
 
 def _none_of(path: tuple[str, ...], value: Any, known: Sequence[str]) -> ConfigIssue:
     rule = f"{{value}} is none of {', '.join(known)}"
-    return ConfigIssue(path, rule, value, did_you_mean(nearest(str(value), known)), "literal_error")
+    return ConfigIssue(path, rule, value, did_you_mean(closest_match(str(value), known)), "literal_error")
 
 
 def did_you_mean(name: str | None) -> str | None:

@@ -16,7 +16,7 @@ from ruamel.yaml.tag import Tag
 
 from ensdistill.errors import ConfigError
 
-Tree = dict[str, Any]
+YamlDict = dict[str, Any]
 
 _CORE = "tag:yaml.org,2002:"
 _MERGE = f"{_CORE}merge"
@@ -195,7 +195,7 @@ class _Values:
         self.faults[_line(node.start_mark), fault] = None
 
 
-class Lines:
+class LineIndex:
     """Where the settings of a YAML text are written."""
 
     def __init__(self, text: str) -> None:
@@ -245,7 +245,7 @@ def _compose(text: str) -> Node | None:
     return root
 
 
-def to_yaml_text(tree: Tree) -> str:
+def to_yaml_text(tree: YamlDict) -> str:
     """Plain values as YAML, in their order, such that readers of YAML 1.1 and 1.2 read the same."""
     yaml: Any = YAML(typ="safe", pure=True)
     yaml.Resolver, yaml.Representer = _WritingResolver, _Representer
@@ -282,7 +282,7 @@ def _in_our_words(error: Exception, text: str) -> str:
     return f"{line}: {problem}"
 
 
-def parse_mapping(text: str, where: str) -> Tree:
+def parse_mapping(text: str, where: str) -> YamlDict:
     """The settings of a YAML text. Raises ConfigError if it is empty or not a mapping of names."""
     value = parse_yaml(text, where)
     if not isinstance(value, dict):
@@ -300,6 +300,6 @@ def read_text(path: str | Path) -> str:
         raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or 'not a text file'}") from error
 
 
-def read_yaml(path: str | Path) -> Tree:
+def read_yaml(path: str | Path) -> YamlDict:
     """The settings of a YAML file. Raises ConfigError if it cannot be read."""
     return parse_mapping(read_text(path), str(path))

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 
 from ensdistill.errors import ConfigError, DataError
-from ensdistill.runtime.files import write_whole
+from ensdistill.runtime.files import atomic_write
 
 _STATE = ("identity", "epoch", "student", "optimizer", "average", "merged")
 
 
 def write_checkpoint(path: str | Path, state: Mapping[str, Any]) -> None:
     """Writes the state of a run, whole or not at all."""
-    write_whole(path, lambda temporary: torch.save({name: state[name] for name in _STATE}, temporary))
+    atomic_write(path, lambda temporary: torch.save({name: state[name] for name in _STATE}, temporary))
 
 
 def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

@@ -14,22 +14,22 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from ensdistill.config import Config
-from ensdistill.data import Data
+from ensdistill.data import DataSplits
 from ensdistill.data.splits import to_unit
 from ensdistill.errors import ConfigError, DivergedError
 from ensdistill.evaluation.calibration import calibrated_nll
 from ensdistill.evaluation.metrics import all_metrics, at_chance
 from ensdistill.evaluation.predict import evaluate, predict
-from ensdistill.methods.members import Ensemble, Members
+from ensdistill.methods.members import MultiClassifier, TeacherEnsemble
 from ensdistill.methods.recipe import set_lr
 from ensdistill.methods.students import SingleStudent, Student
 from ensdistill.models import build
-from ensdistill.runtime.allocator import keep_freed_memory
-from ensdistill.runtime.randomness import Streams, reproducibly, stream_seed, torch_seed
+from ensdistill.runtime.allocator import disable_malloc_trim
+from ensdistill.runtime.randomness import RandomStreams, derive_seed, deterministic, temporary_seed
 from ensdistill.training.checkpoint import check_identity, read_checkpoint, write_checkpoint
 from ensdistill.training.step import distill_step
 from ensdistill.training.teacher_checks import check_numbers
-from ensdistill.training.teacher_logits import Recalled, recall
+from ensdistill.training.teacher_logits import CachedTeachers, cached_teacher_logits
 
 UNLABELED_STREAM = "unlabelled"  # hashed into the seed of their order: in another spelling all numbers change
 
@@ -52,21 +52,23 @@ class EpochResult:
         return self.number == self.epochs
 
 
-def distill(config: Config, ensemble: Ensemble, data: Data, resume: str | Path | None = None) -> "Distiller":
+def distill(
+    config: Config, ensemble: TeacherEnsemble, data: DataSplits, resume: str | Path | None = None
+) -> "Distiller":
     """Returns the run that trains one student. The short form of `Distiller(config, ensemble, data, resume)`."""
     return Distiller(config, ensemble, data, resume)
 
 
-def new_student(config: Config, data: Data) -> Student:
+def new_student(config: Config, data: DataSplits) -> Student:
     """The student as its training begins, on the device of the data; the same seed gives the same weights."""
     device = data.train.images.device
     network = build(config.model, data, config.seed, config.loss.head())
-    with torch_seed(stream_seed(config.seed, "student"), torch.device("cpu")):
+    with temporary_seed(derive_seed(config.seed, "student"), torch.device("cpu")):
         student: Student = config.student(network)
     return student.to(device)
 
 
-def check_data(config: Config, data: Data) -> None:
+def check_data(config: Config, data: DataSplits) -> None:
     """Raises ConfigError if the student's training asks for images that these data do not have."""
     _check_batch("training", config.training.batch_size, data)
     if config.training.unlabeled_batch_size and not len(data.unlabeled):
@@ -76,13 +78,13 @@ def check_data(config: Config, data: Data) -> None:
         )
 
 
-def _check_batch(name: str, batch_size: int, data: Data) -> None:
+def _check_batch(name: str, batch_size: int, data: DataSplits) -> None:
     if batch_size > len(data.train):
         rule = f"{batch_size} is more than the {len(data.train)} training images"
         raise ConfigError(f"{name}.batch_size: {rule}; set it to {len(data.train)} or less")
 
 
-def check_student(config: Config, data: Data) -> None:
+def check_student(config: Config, data: DataSplits) -> None:
     """Raises ConfigError if these data do not suffice or the network cannot be such a student; trains nothing."""
     check_data(config, data)
     if config.teachers.count:
@@ -90,7 +92,7 @@ def check_student(config: Config, data: Data) -> None:
     student = new_student(config, data).train()
     images, _ = data.train[slice(0, min(2, config.training.batch_size + config.training.unlabeled_batch_size))]
     try:
-        with torch_seed(0, images.device), torch.no_grad():
+        with temporary_seed(0, images.device), torch.no_grad():
             student(images)
     except ValueError as error:  # BatchNorm has no variance where one image of one pixel is all it sees
         raise ConfigError(
@@ -104,7 +106,9 @@ class Distiller(Iterator[EpochResult]):
     The iterator yields numbers. The student, and checkpoints, are those of the last epoch that it has yielded.
     """
 
-    def __init__(self, config: Config, teachers: Ensemble, data: Data, resume: str | Path | None = None) -> None:
+    def __init__(
+        self, config: Config, teachers: TeacherEnsemble, data: DataSplits, resume: str | Path | None = None
+    ) -> None:
         """Builds the student, or reads it.
 
         Args:
@@ -118,7 +122,7 @@ class Distiller(Iterator[EpochResult]):
             ConfigError: The settings do not fit the data, or the checkpoint is of another run.
             DataError: The checkpoint is missing or damaged.
         """
-        keep_freed_memory()
+        disable_malloc_trim()
         self.config, self.ensemble, self.data = config, teachers, data
         self.device = data.train.images.device
         check_data(config, data)
@@ -139,7 +143,7 @@ class Distiller(Iterator[EpochResult]):
         if self._broken or self.done >= self.config.training.epochs:
             raise StopIteration
         try:
-            with reproducibly(self.config.training.threads):
+            with deterministic(self.config.training.threads):
                 return self._epoch(self.done + 1)
         except BaseException:
             self._broken = True
@@ -147,7 +151,7 @@ class Distiller(Iterator[EpochResult]):
 
     def student(self) -> nn.Module:
         """Returns a copy of the network that was evaluated last: images (B,C,H,W) in [0,1] -> logits (B,classes)."""
-        with reproducibly(self.config.training.threads):
+        with deterministic(self.config.training.threads):
             return self._one(self.average.averaged(self._trained)).eval()
 
     def save_checkpoint(self, path: str | Path) -> None:
@@ -196,10 +200,10 @@ class Distiller(Iterator[EpochResult]):
         """One pass over the training images; the mean loss. Nothing here waits for the device before its end."""
         config = self.config.at(number)
         training = config.training
-        streams = Streams.of(config.seed, "perturbation", number, self.device)
+        streams = RandomStreams.of(config.seed, "perturbation", number, self.device)
         losses = []
         self._trained.train()
-        with torch_seed(stream_seed(config.seed, "dropout", number), self.device):
+        with temporary_seed(derive_seed(config.seed, "dropout", number), self.device):
             for n, (images, labels, teachers) in enumerate(self._batches(number)):
                 step = (number - 1) * self.steps + n
                 set_lr(self.optimizer, training.lr_at(step, self.steps))
@@ -226,15 +230,15 @@ class Distiller(Iterator[EpochResult]):
     @cached_property
     def _recalled(self) -> Tensor | None:
         """The teachers' logits of all images if no step shows others; no change on the way can make one do so."""
-        return recall(self.ensemble, self.data, self.config)
+        return cached_teacher_logits(self.ensemble, self.data, self.config)
 
-    def _teachers(self, labeled: Tensor, unlabeled: Tensor) -> Members:
+    def _teachers(self, labeled: Tensor, unlabeled: Tensor) -> MultiClassifier:
         """Who speaks of a batch of these images."""
         if self._recalled is None:
             return self.ensemble
-        return Recalled(self._recalled[:, torch.cat([labeled, len(self.data.train) + unlabeled])])
+        return CachedTeachers(self._recalled[:, torch.cat([labeled, len(self.data.train) + unlabeled])])
 
-    def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, Members]]:
+    def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, MultiClassifier]]:
         """Shuffled, augmented batches: images (B,C,H,W) in [0,1], labels (B,), the unlabeled ones (-1) at the end, and
 
         the teachers that speak of them.
@@ -242,7 +246,7 @@ class Distiller(Iterator[EpochResult]):
         training, data = self.config.training, self.data
         labeled = self._order("order", epoch, len(data.train), training.batch_size)
         unlabeled = self._order(UNLABELED_STREAM, epoch, len(data.unlabeled), training.unlabeled_batch_size)
-        chance = Streams.of(self.config.seed, "augmentation", epoch, self.device).device
+        chance = RandomStreams.of(self.config.seed, "augmentation", epoch, self.device).device
         for some, others in zip(labeled, unlabeled, strict=True):
             images = torch.cat([data.train.images[some], data.unlabeled.images[others]])
             labels = torch.cat([data.train.labels[some], data.unlabeled.labels[others]])
@@ -250,7 +254,7 @@ class Distiller(Iterator[EpochResult]):
 
     def _order(self, purpose: str, epoch: int, images: int, size: int) -> Iterator[Tensor]:
         """Indices of each batch of an epoch; after the last image all are shuffled anew."""
-        shuffle = Streams.of(self.config.seed, purpose, epoch, self.device).host
+        shuffle = RandomStreams.of(self.config.seed, purpose, epoch, self.device).host
         rounds = math.ceil(self.steps * size / max(1, images))
         order = [torch.randperm(images, generator=shuffle) for _ in range(rounds)]
         flat = torch.cat([torch.empty(0, dtype=torch.long), *order]).to(self.device)
@@ -284,7 +288,7 @@ class Distiller(Iterator[EpochResult]):
         network = deepcopy(network)
         # In random order: folders hold their images by class, and a batch of one class says nothing of the others.
         batches = self._order("refresh", 0, len(self.data.train), self.config.training.batch_size)
-        with torch_seed(stream_seed(self.config.seed, "refresh"), self.device):
+        with temporary_seed(derive_seed(self.config.seed, "refresh"), self.device):
             update_bn((self.data.train[batch][0] for batch in batches), network)
         return network
 

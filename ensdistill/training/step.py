@@ -4,21 +4,21 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ensdistill.config import Config
-from ensdistill.methods.averaging import Average
-from ensdistill.methods.members import Members
+from ensdistill.methods.averaging import WeightAverage
+from ensdistill.methods.members import MultiClassifier
 from ensdistill.methods.students.base import Student
-from ensdistill.runtime.randomness import Streams
+from ensdistill.runtime.randomness import RandomStreams
 
 
 def distill_step(
     config: Config,
-    ensemble: Members,
+    ensemble: MultiClassifier,
     student: Student,
     optimizer: Optimizer,
-    average: Average,
+    average: WeightAverage,
     images: Tensor,
     labels: Tensor,
-    streams: Streams,
+    streams: RandomStreams,
     progress: float,
 ) -> Tensor:
     """Moves the student by one batch and returns its loss, a detached scalar.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ensdistill.data import Data, Split
+from ensdistill.data import DataSplits, Split
 from ensdistill.errors import ConfigIssue, DataError
 from ensdistill.models.probe import are_probabilities
 from ensdistill.runtime.modes import evaluating
@@ -14,7 +14,7 @@ IMAGES = 256  # of each part, evenly spread: folders hold their images by class
 ABSURD = 100.0  # nats; the NLL of a network that says p(label) = e^-100 in the mean
 
 
-def check_teachers(networks: Sequence[nn.Module], names: Sequence[str], data: Data) -> tuple[ConfigIssue, ...]:
+def check_teachers(networks: Sequence[nn.Module], names: Sequence[str], data: DataSplits) -> tuple[ConfigIssue, ...]:
     """Returns what seems wrong with the outputs of teachers on some training and validation images.
 
     Args:

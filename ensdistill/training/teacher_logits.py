@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from ensdistill.config import Config
-from ensdistill.data import Augmentation, Data, Split
+from ensdistill.data import Augmentation, DataSplits, Split
 from ensdistill.evaluation.predict import BATCH
-from ensdistill.methods.members import Ensemble, Members
+from ensdistill.methods.members import MultiClassifier, TeacherEnsemble
 from ensdistill.methods.perturbations import NoPerturbation
-from ensdistill.runtime.randomness import reproducibly, torch_seed
+from ensdistill.runtime.randomness import deterministic, temporary_seed
 
 
-class Recalled(Members):
+class CachedTeachers(MultiClassifier):
     """The teachers before a batch of which they have spoken already: they give what they said, and look no more."""
 
     def __init__(self, logits: Tensor) -> None:
@@ -28,7 +28,7 @@ class Recalled(Members):
         return len(self.logits)
 
 
-def recall(ensemble: Ensemble, data: Data, config: Config) -> Tensor | None:
+def cached_teacher_logits(ensemble: TeacherEnsemble, data: DataSplits, config: Config) -> Tensor | None:
     """The teachers' logits of all training images, then of the unlabeled ones if they ride along: (M,N,classes).
 
     None where a perturbation or an augmentation shows other images at every step. The teachers are asked once, in
@@ -42,10 +42,10 @@ def recall(ensemble: Ensemble, data: Data, config: Config) -> Tensor | None:
     device, threads = data.train.images.device, config.training.threads
     view = (*(part.content for part in parts), device.type, str(threads))
     if view not in ensemble.said:
-        with reproducibly(threads), torch_seed(0, device), torch.no_grad():
-            ensemble.said[view] = torch.cat([_ask(ensemble, part) for part in parts], 1).cpu().numpy()
+        with deterministic(threads), temporary_seed(0, device), torch.no_grad():
+            ensemble.said[view] = torch.cat([_predict_all(ensemble, part) for part in parts], 1).cpu().numpy()
     return torch.from_numpy(ensemble.said[view]).to(device)
 
 
-def _ask(ensemble: Ensemble, split: Split) -> Tensor:
+def _predict_all(ensemble: TeacherEnsemble, split: Split) -> Tensor:
     return torch.cat([ensemble(split[slice(n, n + BATCH)][0]) for n in range(0, len(split), BATCH)], 1)

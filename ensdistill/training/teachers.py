@@ -18,29 +18,29 @@ from filelock import FileLock
 from torch import nn
 
 from ensdistill.config import Config, content_hash
-from ensdistill.data import Data
+from ensdistill.data import DataSplits
 from ensdistill.errors import ConfigIssue, DataError, DivergedError
 from ensdistill.methods.averaging import NoAveraging
 from ensdistill.methods.losses import Labels
-from ensdistill.methods.members import Ensemble
+from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.methods.perturbations import NoPerturbation
 from ensdistill.methods.students import Single
-from ensdistill.models import build, code_of
-from ensdistill.runtime.files import user_path, writable_folder, write_json
-from ensdistill.runtime.randomness import stream_seed
+from ensdistill.models import build, code_identity
+from ensdistill.runtime.files import ensure_writable_dir, user_path, write_json
+from ensdistill.runtime.randomness import derive_seed
 from ensdistill.runtime.weights import fingerprint, load_weights, save_weights
 from ensdistill.training.loop import EpochResult, distill
 from ensdistill.training.teacher_checks import check_teachers
 
 Progress = Callable[[int, int], None]  # (teacher, epochs done); all epochs at once for a teacher that was there
-Trainer = Callable[[Config, Data, Path, Progress | None], None]  # sees to it that all teachers are in the store
+Trainer = Callable[[Config, DataSplits, Path, Progress | None], None]  # sees to it that all teachers are in the store
 
 # Raise this by one whenever the same settings train another teacher than before, in the last digit or altogether:
 # teachers in the store are found by it. A test compares the weights of one teacher with stored figures.
 TEACHER_RECIPE_VERSION = 1
 
 
-def train_teachers(config: Config, data: Data, store: Path, progress: Progress | None = None) -> None:
+def train_teachers(config: Config, data: DataSplits, store: Path, progress: Progress | None = None) -> None:
     """Trains what is not in the store yet in this process, one teacher after the other."""
     for teacher in range(config.teachers.count):
         # Closed whatever happens: a notebook keeps the frames of an interrupted call, and the lock with them.
@@ -52,18 +52,18 @@ def train_teachers(config: Config, data: Data, store: Path, progress: Progress |
 
 def get_ensemble(
     config: Config,
-    data: Data,
+    data: DataSplits,
     store: str | Path,
     progress: Progress | None = None,
     train: Trainer = train_teachers,
-) -> Ensemble:
+) -> TeacherEnsemble:
     """The ensemble of these settings, on the device of the data; what is not in the store yet is trained and kept.
 
     Processes that want the same teacher at the same time train it once. A damaged teacher is trained again.
     train: who trains the missing ones.
     Raises DataError if the store cannot be written, or the outputs of a teacher cannot be meant.
     """
-    folder = writable_folder(store)
+    folder = ensure_writable_dir(store)
     files = [file(data) for file in config.teachers.checkpoints]  # first: a bad one is told before others are trained
     found = [warning for file in files for warning in file.warnings]
     found += check_teachers([file.network for file in files], [file.path for file in config.teachers.checkpoints], data)
@@ -73,10 +73,10 @@ def get_ensemble(
     own = [network for network, _ in members]
     found += check_teachers(own, [f"teacher {m}" for m in range(len(own))], data)
     networks = [*own, *(file.network for file in files)]
-    return Ensemble(networks, len(data.class_names), identity, [*found, *file_warnings(config, data)])
+    return TeacherEnsemble(networks, len(data.class_names), identity, [*found, *file_warnings(config, data)])
 
 
-def file_warnings(config: Config, data: Data) -> list[ConfigIssue]:
+def file_warnings(config: Config, data: DataSplits) -> list[ConfigIssue]:
     """Returns a warning if teachers from files may have been trained on the validation images."""
     if not config.teachers.checkpoints or data.own_validation:
         return []
@@ -88,13 +88,13 @@ def file_warnings(config: Config, data: Data) -> list[ConfigIssue]:
     return [ConfigIssue(("teachers", "checkpoints"), rule, hint=hint)]
 
 
-def find_ensemble(config: Config, data: Data, store: str | Path) -> Ensemble | None:
+def find_ensemble(config: Config, data: DataSplits, store: str | Path) -> TeacherEnsemble | None:
     """The ensemble if all of its teachers are there already, else None; trains nothing."""
     there = all(user_path(file.path).is_file() for file in config.teachers.checkpoints)
     return get_ensemble(config, data, store) if there and not missing_teachers(config, data, Path(store)) else None
 
 
-def missing_teachers(config: Config, data: Data, store: Path) -> list[int]:
+def missing_teachers(config: Config, data: DataSplits, store: Path) -> list[int]:
     """Those that are not in the store, or damaged."""
     homes = {m: store / teacher_hash(config, m, data) for m in range(config.teachers.count)}
     return [teacher for teacher, home in homes.items() if _intact(home) is None]
@@ -104,7 +104,7 @@ def teacher_config(config: Config, teacher: int) -> Config:
     """The settings by which one teacher is trained; its seed has nothing in common with any student's."""
     return config.model_copy(
         update={
-            "seed": stream_seed(config.teachers.seed + teacher, "teacher"),
+            "seed": derive_seed(config.teachers.seed + teacher, "teacher"),
             "model": config.teachers.model_of(teacher),
             "training": config.teachers.training,
             "student": Single(),
@@ -116,14 +116,19 @@ def teacher_config(config: Config, teacher: int) -> Config:
     )
 
 
-def teacher_hash(config: Config, teacher: int, data: Data) -> str:
+def teacher_hash(config: Config, teacher: int, data: DataSplits) -> str:
     """Content hash of everything that makes one teacher: data, model, settings, seed, and version of the recipe."""
     own = teacher_config(config, teacher)
-    made_by = {"data": data.identity, "seed": own.seed, "recipe": TEACHER_RECIPE_VERSION, "code": code_of(own.model)}
+    made_by = {
+        "data": data.identity,
+        "seed": own.seed,
+        "recipe": TEACHER_RECIPE_VERSION,
+        "code": code_identity(own.model),
+    }
     return content_hash({**made_by, "model": own.model.model_dump(), "training": own.training.model_dump()})
 
 
-def train_teacher(config: Config, teacher: int, data: Data, store: Path) -> Generator[int, None, None]:
+def train_teacher(config: Config, teacher: int, data: DataSplits, store: Path) -> Generator[int, None, None]:
     """Trains one teacher, unless it is in the store, and keeps it there; gives the number of epochs done, all at once
     for one that was there. Holds the teacher's lock until it is exhausted or closed.
 
@@ -137,7 +142,7 @@ def train_teacher(config: Config, teacher: int, data: Data, store: Path) -> Gene
             yield config.teachers.training.epochs
 
 
-def _load(config: Config, teacher: int, data: Data, store: Path) -> tuple[nn.Module, str]:
+def _load(config: Config, teacher: int, data: DataSplits, store: Path) -> tuple[nn.Module, str]:
     """The network, and what identifies it: all that made it, and its weights."""
     home = store / teacher_hash(config, teacher, data)
     weights = _intact(home)
@@ -162,11 +167,11 @@ def _intact(home: Path) -> str | None:
     return weights if isinstance(record, dict) and weights == record.get("weights") else None
 
 
-def _train(config: Config, teacher: int, data: Data, home: Path) -> Iterator[int]:
+def _train(config: Config, teacher: int, data: DataSplits, home: Path) -> Iterator[int]:
     """Trains one teacher and puts it in its folder; a damaged one that is there gives way."""
     own = teacher_config(config, teacher)
     try:
-        distiller = distill(own, Ensemble([], len(data.class_names), "none"), data)
+        distiller = distill(own, TeacherEnsemble([], len(data.class_names), "none"), data)
         for epoch in distiller:
             yield epoch.number
     except DivergedError as error:
@@ -174,7 +179,7 @@ def _train(config: Config, teacher: int, data: Data, home: Path) -> Iterator[int
     _keep(own, distiller.student(), epoch, data, home)
 
 
-def _keep(own: Config, network: nn.Module, last: EpochResult, data: Data, home: Path) -> None:
+def _keep(own: Config, network: nn.Module, last: EpochResult, data: DataSplits, home: Path) -> None:
     """Puts a trained teacher in its folder, whole or not at all."""
     temporary = home.with_name(f".{home.name}.{uuid.uuid4().hex[:8]}")
     try:

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from ensdistill import distill, get_ensemble, load_config, load_data
 from ensdistill.config import Config
-from ensdistill.data import Data, Split, load_test
-from ensdistill.evaluation.evaluator import Examiner, Row, mean_row
-from ensdistill.methods.members import Ensemble
-from ensdistill.runtime.randomness import reproducibly
+from ensdistill.data import DataSplits, Split, load_test
+from ensdistill.evaluation.evaluator import Evaluator, Row, mean_metrics
+from ensdistill.methods.members import TeacherEnsemble
+from ensdistill.runtime.randomness import deterministic
 
 PRESETS = ("labels", "kd", "aver", "diversity", "latentbe", "ekd", "unikd", "aekd", "hydra", "end2", "proxy_end2")
 RECIPE = "epochs: 20, batch_size: 64"
@@ -37,10 +37,10 @@ def one_seed(seed: int, presets: list[str], overrides: list[str], device: str, s
     first = configs[presets[0]]
     data, test = load_data(first.data).to(device), load_test(first.data).to(device)
     ensemble = get_ensemble(first, data, store)
-    with reproducibly(first.training.threads):
-        examiner = Examiner(ensemble, data, test)
+    with deterministic(first.training.threads):
+        examiner = Evaluator(ensemble, data, test)
         teachers = examiner.teachers()
-        rows = {"ensemble": teachers["ensemble"], "one teacher": mean_row(teachers["members"])}
+        rows = {"ensemble": teachers["ensemble"], "one teacher": mean_metrics(teachers["members"])}
         flops = examiner.student(ensemble.networks[0])["flops"]
     rows = {name: {**row, "cost": cost} for (name, row), cost in zip(rows.items(), (len(ensemble), 1), strict=True)}
     for preset, config in configs.items():
@@ -50,13 +50,13 @@ def one_seed(seed: int, presets: list[str], overrides: list[str], device: str, s
     return rows
 
 
-def one_preset(config: Config, ensemble: Ensemble, data: Data, test: Split, examiner: Examiner) -> Row:
+def one_preset(config: Config, ensemble: TeacherEnsemble, data: DataSplits, test: Split, examiner: Evaluator) -> Row:
     """The row of one student, with the seconds of its training."""
     start = time.perf_counter()
     run = distill(config, ensemble, data)
     list(run)
     seconds = time.perf_counter() - start
-    with reproducibly(config.training.threads):
+    with deterministic(config.training.threads):
         return examiner.student(run.student()) | {"seconds": seconds}
 
 

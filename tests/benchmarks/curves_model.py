@@ -21,7 +21,7 @@ from scipy.stats import spearmanr
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_config import StudyConfig
 from tests.benchmarks.digits_curves import FILE
 
 Array = NDArray[np.float64]
@@ -31,7 +31,7 @@ KEPT = 0.995  # of the variance of curves, by the components that are kept
 class Curves:
     """`val/nll` after each epoch, as a function of settings."""
 
-    def __init__(self, study: Study, file: Path = FILE) -> None:
+    def __init__(self, study: StudyConfig, file: Path = FILE) -> None:
         self._axes = study.search
         rows = list(csv.DictReader(file.open()))
         self.epochs = study.epochs

@@ -17,7 +17,7 @@ from typing import Any
 from ensdistill import distill, get_ensemble, load_data
 from ensdistill.errors import DivergedError
 from ensdistill_tune.study.loading import load_study
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_config import StudyConfig
 
 FILE = Path(__file__).with_suffix(".csv")
 SPACE = Path(__file__).with_suffix(".yaml")
@@ -25,12 +25,12 @@ GUESSING = math.log(10)  # the value of a student that diverged, and the worst t
 REPEATED, SEEDS = 5, 3  # every so many-th point is trained with so many seeds
 
 
-def study_of(*overrides: str) -> Study:
+def study_of(*overrides: str) -> StudyConfig:
     """The study whose trials these are."""
     return load_study(SPACE, overrides)
 
 
-def plan(study: Study, points: int) -> Iterator[tuple[int, int, dict[str, Any]]]:
+def plan(study: StudyConfig, points: int) -> Iterator[tuple[int, int, dict[str, Any]]]:
     """Place, seed and settings of every training."""
     for place in range(points):
         sampled = study.searcher.given(study.space, place)
@@ -49,8 +49,8 @@ def main() -> None:
     study = study_of("searcher.kind=qmc")
     names = ["place", "seed", *study.space.order, *(str(epoch) for epoch in range(1, study.epochs + 1))]
     known = {(row["place"], row["seed"]) for row in csv.DictReader(FILE.open())} if FILE.exists() else set()
-    data = load_data(study.fixed_config.data)
-    ensemble = get_ensemble(study.fixed_config, data, options.store)
+    data = load_data(study.base_config.data)
+    ensemble = get_ensemble(study.base_config, data, options.store)
     with FILE.open("a", newline="") as file:
         writer = csv.DictWriter(file, names, lineterminator="\n")
         if not known:

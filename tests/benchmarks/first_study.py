@@ -21,7 +21,7 @@ from statistics import fmean
 from ensdistill.evaluation.tables import markdown_table
 from ensdistill_tune.analysis.rank_correlation import foresight
 from ensdistill_tune.analysis.replication import Candidate
-from ensdistill_tune.analysis.results import Facts, read_facts
+from ensdistill_tune.analysis.results import StudyResults, read_facts
 from ensdistill_tune.analysis.statistics import compare
 
 FILE = Path("search_spaces/cluttered_digits.yaml")
@@ -39,7 +39,7 @@ def settings_of(seed: int) -> list[str]:
     ]
 
 
-def run(seed: int, studies: Path) -> Facts:
+def run(seed: int, studies: Path) -> StudyResults:
     """Runs the study of a seed, unless it has been run, and reads its files."""
     home = studies / f"seed-{seed}"
     if not (home / "confirmation.json").exists():
@@ -51,7 +51,7 @@ def run(seed: int, studies: Path) -> Facts:
     return read_facts(home)
 
 
-def row_of(seed: int, facts: Facts) -> dict[str, str]:
+def row_of(seed: int, facts: StudyResults) -> dict[str, str]:
     """Returns what the table shows of one study."""
     winner, metric = facts.confirmed[0], facts.study.objective
     baseline = next(c for c in facts.confirmed if c.trial.baseline)
@@ -72,7 +72,7 @@ def row_of(seed: int, facts: Facts) -> dict[str, str]:
     return row | {"seconds": f"{facts.summary['seconds']:.0f}"}
 
 
-def _test(facts: Facts, candidate: Candidate) -> dict[str, float]:
+def _test(facts: StudyResults, candidate: Candidate) -> dict[str, float]:
     """Returns the mean test metrics of a candidate over its seeds."""
     seeds = next(t.metrics for t in facts.tested if t.trial == candidate.trial.number)
     return {name: fmean(one[name] for one in seeds) for name in ("nll", "dee")}

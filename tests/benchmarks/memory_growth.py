@@ -14,11 +14,11 @@ from statistics import fmean
 from rich.console import Console
 from rich.table import Table
 
-from ensdistill import Ensemble, distill, load_config, load_data
+from ensdistill import TeacherEnsemble, distill, load_config, load_data
 from ensdistill.config import Config
-from ensdistill.data import Data
+from ensdistill.data import DataSplits
 from ensdistill.models import build
-from ensdistill_tune.execution.memory import own_memory
+from ensdistill_tune.execution.memory import memory_limit
 from tests.benchmarks.processes import peak_mib
 
 MIB = 2**20
@@ -26,10 +26,10 @@ SMALL = ["model.width=8", "teachers.model.width=8", "training.epochs=2"]
 WINDOW = 20  # trials; the first so many warm up the allocator
 
 
-def trial(config: Config, ensemble: Ensemble, data: Data, *, stopped: bool) -> None:
+def trial(config: Config, ensemble: TeacherEnsemble, data: DataSplits, *, stopped: bool) -> None:
     """One, from its beginning to its end."""
     try:
-        with own_memory(0):
+        with memory_limit(0):
             run = distill(config, ensemble, data)
             for _ in run:
                 run.student()
@@ -49,7 +49,7 @@ def measure(trials: int, preset: str) -> dict[str, float]:
     config = load_config(preset, SMALL)
     data = load_data(config.data)
     networks = [build(config.teachers.model, data, seed).eval() for seed in range(config.teachers.count)]
-    ensemble = Ensemble(networks, len(data.class_names), "untrained")
+    ensemble = TeacherEnsemble(networks, len(data.class_names), "untrained")
     before, sizes = resident_mib(), []
     for number in range(trials):
         trial(config, ensemble, data, stopped=number % 3 == 0)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ensdistill.config import Config
-from ensdistill.methods.assignment import draw_pair
+from ensdistill.methods.assignment import sample_pair
 from ensdistill.methods.losses import AeKd
 from ensdistill.methods.losses.losses import label_cross_entropy
 from ensdistill.methods.losses.min_norm import min_norm_weights
@@ -23,7 +23,7 @@ from ensdistill.methods.students import Student
 from ensdistill.methods.students.batch_ensemble import BatchEnsembleStudent, RankOne
 from ensdistill.methods.students.layers import replace_layers
 from ensdistill.runtime.modes import evaluating
-from ensdistill.runtime.randomness import Streams
+from ensdistill.runtime.randomness import RandomStreams
 
 
 class Scaled(nn.Module):
@@ -65,7 +65,12 @@ def plain_student(student: Student) -> Student:
 
 
 def gradients(
-    config: Config, teachers: Sequence[nn.Module], student: Student, images: Tensor, labels: Tensor, streams: Streams
+    config: Config,
+    teachers: Sequence[nn.Module],
+    student: Student,
+    images: Tensor,
+    labels: Tensor,
+    streams: RandomStreams,
 ) -> Tensor:
     """Leaves the gradients of one step in the student's parameters and returns the loss, detached."""
     shown = perturbed(config, teachers, student, images, streams)
@@ -85,13 +90,13 @@ def gradients(
 
 
 def perturbed(
-    config: Config, teachers: Sequence[nn.Module], student: Student, images: Tensor, streams: Streams
+    config: Config, teachers: Sequence[nn.Module], student: Student, images: Tensor, streams: RandomStreams
 ) -> Tensor:
     """What both sides are shown."""
     x = images.clone().requires_grad_()
     piece = config.perturbation
     if isinstance(piece, TDivSDiv):
-        teacher_pair, subnetwork_pair = draw_pair(len(teachers), len(student), streams.host)
+        teacher_pair, subnetwork_pair = sample_pair(len(teachers), len(student), streams.host)
         with evaluating(student):
             apart = _cross_entropy(torch.stack([t(x) for t in teachers])[list(teacher_pair)])
             apart = apart - _cross_entropy(student(x)[list(subnetwork_pair)])

@@ -21,11 +21,11 @@ from rich.console import Console
 from rich.table import Table
 
 from ensdistill_tune.analysis.trial_warnings import trial_warnings
-from ensdistill_tune.execution.trial_planner import Agenda
-from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.execution.trial_planner import TrialPlanner
+from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_record import METRICS
 from ensdistill_tune.search.decision import Decision
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.study.study_state import Progress
 from tests.benchmarks.curves_model import Curves
 from tests.benchmarks.digits_curves import study_of
@@ -48,12 +48,12 @@ WHO: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # searcher and schedu
 Story = list[tuple[int, float]]  # epochs trained by all trials so far, and the last value of one that has just ended
 
 
-def search(study: Study, curves: Curves, enough: float = float("-inf")) -> Story:
+def search(study: StudyConfig, curves: Curves, enough: float = float("-inf")) -> Story:
     """One search, trials side by side, one epoch each in turn; it may end once a trial is good enough."""
     story: Story = []
     with tempfile.TemporaryDirectory() as home:
-        progress = Progress(study, StudyFolder(Path(home)), {}, trial_warnings)
-        agenda, running, trained = Agenda(progress, SLOTS), dict[int, Any](), 0
+        progress = Progress(study, StudyDirectory(Path(home)), {}, trial_warnings)
+        agenda, running, trained = TrialPlanner(progress, SLOTS), dict[int, Any](), 0
         while not agenda.done:
             while isinstance(suggestion := agenda.next(), dict):
                 running[suggestion["number"]] = curves(suggestion["sampled"])
@@ -73,7 +73,7 @@ def search(study: Study, curves: Curves, enough: float = float("-inf")) -> Story
     return story
 
 
-def study_with(searcher: Mapping[str, Any], scheduler: Mapping[str, Any], trials: int, epochs: int) -> Study:
+def study_with(searcher: Mapping[str, Any], scheduler: Mapping[str, Any], trials: int, epochs: int) -> StudyConfig:
     """The shipped study, nothing but its search: as many epochs as so many whole trials have."""
     study = study_of()
     budget = {"trials": trials * epochs, "epochs": trials * epochs}
@@ -84,7 +84,7 @@ def study_with(searcher: Mapping[str, Any], scheduler: Mapping[str, Any], trials
         "confirmation": {"top_k": 0},
         "baselines": [],
     }
-    return Study.model_validate(study.model_dump(mode="json") | changed)
+    return StudyConfig.model_validate(study.model_dump(mode="json") | changed)
 
 
 def ratio(who: str, curves: Curves, trials: int, seed: int, target: float) -> float:

@@ -11,13 +11,13 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from ensdistill import Config, Ensemble, distill, evaluate, get_ensemble, load_config, load_data
-from ensdistill.data import Data
+from ensdistill import Config, TeacherEnsemble, distill, evaluate, get_ensemble, load_config, load_data
+from ensdistill.data import DataSplits
 
 SEEDS = 5
 
 
-def student_nll(config: Config, ensemble: Ensemble, data: Data) -> float:
+def student_nll(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -> float:
     *_, last = distill(config, ensemble, data)
     return last.val["nll"]
 

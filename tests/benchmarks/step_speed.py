@@ -28,13 +28,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ensdistill.config import Config, load_config
-from ensdistill.data import Data, Split
-from ensdistill.methods.members import Ensemble
+from ensdistill.data import DataSplits, Split
+from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.methods.recipe import Training
 from ensdistill.methods.students import Student
 from ensdistill.models import build
-from ensdistill.runtime.allocator import keep_freed_memory
-from ensdistill.runtime.randomness import Streams
+from ensdistill.runtime.allocator import disable_malloc_trim
+from ensdistill.runtime.randomness import RandomStreams
 from ensdistill.training.loop import new_student
 from ensdistill.training.step import distill_step
 from tests.benchmarks import official
@@ -71,8 +71,8 @@ class System:
         if name == "unikd":
             self.labels[-batch // 4 :] = -1
 
-    def streams(self) -> Streams:
-        return Streams.of(0, "benchmark", 1, CPU)
+    def streams(self) -> RandomStreams:
+        return RandomStreams.of(0, "benchmark", 1, CPU)
 
     def published(self) -> Work:
         """One step of the published procedure."""
@@ -91,7 +91,7 @@ class System:
         """One step of this project."""
         training = {"precision": precision} if "precision" in Training.model_fields else {}
         config = self.config.model_copy(update={"training": self.config.training.model_copy(update=training)})
-        ensemble = Ensemble(self.teachers, len(self.data.class_names), "random")
+        ensemble = TeacherEnsemble(self.teachers, len(self.data.class_names), "random")
         optimizer = config.training.optimizer(self.student)
         average = config.averaging(self.student)
 
@@ -102,7 +102,7 @@ class System:
         return step
 
 
-def random_data() -> Data:
+def random_data() -> DataSplits:
     generator = torch.Generator().manual_seed(0)
 
     def split(count: int) -> Split:
@@ -110,7 +110,7 @@ def random_data() -> Data:
             torch.randint(256, (count, 3, 32, 32), generator=generator).to(torch.uint8), torch.arange(count) % 10
         )
 
-    return Data(split(BATCH), split(2), split(2), tuple("abcdefghij"), "random")
+    return DataSplits(split(BATCH), split(2), split(2), tuple("abcdefghij"), "random")
 
 
 def difference(step: Work, other: Work) -> float:
@@ -186,7 +186,7 @@ def worker(name: str, who: str, threads: int, told: Connection) -> None:
     if who == "official":
         step = system.published()
     else:
-        keep_freed_memory()
+        disable_malloc_trim()
         step = system.ours(who)
     convolutions, flops = convolutions_of(step)
     works = {"step": step, "ceiling": convolutions}

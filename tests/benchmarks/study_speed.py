@@ -27,13 +27,13 @@ from rich.console import Console
 from rich.table import Table
 
 from ensdistill import distill, get_ensemble, load_data
-from ensdistill.data import Data
-from ensdistill.methods.members import Ensemble
+from ensdistill.data import DataSplits
+from ensdistill.methods.members import TeacherEnsemble
 from ensdistill_tune.records.event_log import read_journal
 from ensdistill_tune.records.events import EpochReported, Event, SessionStarted, TrialEnded, TrialStarted
-from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_record import TrialRecord
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_config import StudyConfig
 from tests.benchmarks.processes import Use, Watch
 
 SLOTS = 2
@@ -52,16 +52,16 @@ SPACE: dict[str, Any] = {
 Figures = dict[str, float]
 
 
-def study_of(trials: int, epochs: int) -> Study:
+def study_of(trials: int, epochs: int) -> StudyConfig:
     """Trials that all cost the same."""
     config = SPACE["config"] | {"training": {"epochs": epochs}}
-    return Study.model_validate(SPACE | {"config": config, "budget": {"trials": trials}})
+    return StudyConfig.model_validate(SPACE | {"config": config, "budget": {"trials": trials}})
 
 
 # --- the study ---
 
 
-def run_study(study: Study, studies: Path, name: str) -> tuple[list[Event], float, dict[str, Use]]:
+def run_study(study: StudyConfig, studies: Path, name: str) -> tuple[list[Event], float, dict[str, Use]]:
     """The events of a study launched as users do, the seconds of the whole command, and who used what."""
     file = studies / f"{name}.yaml"
     file.write_text(yaml.safe_dump(study.model_dump(mode="json", exclude_unset=True)))
@@ -81,7 +81,7 @@ def run_study(study: Study, studies: Path, name: str) -> tuple[list[Event], floa
         if running.wait():
             raise SystemExit(f"the study failed: {' '.join(command)}")
     seconds = time.perf_counter() - began
-    return read_journal(StudyFolder(studies / name).journal), seconds, watch.used
+    return read_journal(StudyDirectory(studies / name).journal), seconds, watch.used
 
 
 def pure(events: list[Event]) -> dict[int, float]:
@@ -129,21 +129,21 @@ def beside_training(events: list[Event]) -> float:
 
 # --- the plain loop ---
 
-_shared: tuple[Study, Data, Ensemble]
+_shared: tuple[StudyConfig, DataSplits, TeacherEnsemble]
 
 
-def _prepare(study: Study, store: Path) -> None:
+def _prepare(study: StudyConfig, store: Path) -> None:
     global _shared
     os.nice(15)  # as Ray's workers
-    data = load_data(study.fixed_config.data)
-    _shared = study, data, get_ensemble(study.fixed_config, data, store)
+    data = load_data(study.base_config.data)
+    _shared = study, data, get_ensemble(study.base_config, data, store)
 
 
 def _train(seed: int) -> tuple[float, float]:
     """Seconds of its epochs, and of the CPU."""
     study, data, ensemble = _shared
     cpu = time.process_time()
-    config = study.config_of(TrialRecord(1, None, {}, "", seed=seed))
+    config = study.config_for(TrialRecord(1, None, {}, "", seed=seed))
     seconds = sum(epoch.seconds for epoch in distill(config, ensemble, data))
     return seconds, time.process_time() - cpu
 
@@ -151,7 +151,7 @@ def _train(seed: int) -> tuple[float, float]:
 class PlainLoop:
     """Two warm processes that train one student after the other."""
 
-    def __init__(self, study: Study, store: Path) -> None:
+    def __init__(self, study: StudyConfig, store: Path) -> None:
         os.environ["OMP_NUM_THREADS"] = "1"  # as in Ray's workers
         self._pool = ProcessPoolExecutor(SLOTS, get_context("spawn"), _prepare, (study, store))
         self.wall = self.trained = self.cpu = 0.0
@@ -180,7 +180,7 @@ def measure(trials: int, epochs: int, short: int) -> Figures:
     study = study_of(trials, epochs)
     with tempfile.TemporaryDirectory() as home:
         studies = Path(home)
-        get_ensemble(study.fixed_config, load_data(study.fixed_config.data), studies / "teachers")
+        get_ensemble(study.base_config, load_data(study.base_config.data), studies / "teachers")
         plain = PlainLoop(study, studies / "teachers")
         plain.train(trials // 2)
         events, whole, used = run_study(study, studies, "long")

@@ -23,7 +23,7 @@ from ensdistill.methods.losses import Loss
 from ensdistill.methods.perturbations import Perturbation
 from ensdistill.methods.students import StudentSettings
 from ensdistill.models import Model
-from ensdistill.runtime.randomness import Streams
+from ensdistill.runtime.randomness import RandomStreams
 from ensdistill.settings.validation import kind_of
 from ensdistill_tune.search.schedulers import Scheduler
 from ensdistill_tune.search.searchers import Searcher
@@ -191,7 +191,7 @@ def test_the_piece_that_the_readme_adds_is_a_perturbation() -> None:
     exec(textwrap.dedent(program), shown)  # noqa: S102 - our own README
     (piece,) = [value for name, value in shown.items() if name not in vars(perturbations) and isinstance(value, type)]
     x = torch.full((2, 1, 4, 4), 0.5)
-    moved = piece(step_size=0.01)(x, None, None, Streams.of(0, "docs", 1, torch.device("cpu"))) - x
+    moved = piece(step_size=0.01)(x, None, None, RandomStreams.of(0, "docs", 1, torch.device("cpu"))) - x
     torch.testing.assert_close(moved.flatten(1).norm(dim=1), torch.full((2,), 0.04))
 
 

@@ -27,7 +27,7 @@ from safetensors.torch import load_file
 
 from ensdistill_tune.records.event_log import read_journal
 from ensdistill_tune.records.events import EpochReported, Event
-from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.records.study_directory import StudyDirectory
 
 STUDY = """
 preset: kd
@@ -79,7 +79,7 @@ def disturbed(folder: Path, kills: int, seed: int, settings: str = STUDY) -> Kil
         time.sleep(chance.uniform(0, 0.1))
         if study.poll() is not None:
             break
-        running = [trial for trial in StudyFolder(home).read_trials() if trial.state == "running" and trial.epochs]
+        running = [trial for trial in StudyDirectory(home).read_trials() if trial.state == "running" and trial.epochs]
         while not _kill(ways, study) and study.poll() is None:
             time.sleep(0.02)  # no worker trains at this very moment
         done.ways[ways] += 1
@@ -113,7 +113,7 @@ def descendants(root: int) -> dict[int, str]:
 
 def outcome(home: Path) -> dict[str, Any]:
     """All that two equal studies must agree in."""
-    trials = StudyFolder(home).read_trials()
+    trials = StudyDirectory(home).read_trials()
     summary = json.loads((home / "study.json").read_text())
     return {
         "trials": {t.number: (t.name, t.sampled, t.state, t.error, t.config_hash) for t in trials},
@@ -161,7 +161,7 @@ def assert_equal(folder: Path) -> tuple[int, int, int]:
 def _rungs(home: Path) -> dict[int, dict[int, float]]:
     """What stands at each rung of asha, read off the journal: the first report at or after it."""
     found: dict[int, dict[int, float]] = {3: {}, 9: {}, 27: {}}
-    searched = {t.number for t in StudyFolder(home).read_trials() if t.sampled and t.confirms is None}
+    searched = {t.number for t in StudyDirectory(home).read_trials() if t.sampled and t.confirms is None}
     for event in read_journal(home / "events.jsonl"):
         if isinstance(event, EpochReported) and event.trial in searched:
             for rung, there in found.items():

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from ray.cluster_utils import Cluster
 
-from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.records.study_directory import StudyDirectory
 from tests.end_to_end import chaos
 from tests.servers import wait_until
 
@@ -86,7 +86,7 @@ def test_a_study_outlives_the_loss_of_a_machine(both: str, cluster: Cluster, tmp
     environment = os.environ | {"RAY_ADDRESS": cluster.address}
     with (tmp_path / "output").open("w") as output:
         study = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
-    folder = StudyFolder(home)
+    folder = StudyDirectory(home)
 
     def is_time() -> bool:
         trials = folder.read_trials()

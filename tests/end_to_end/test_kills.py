@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ensdistill_tune.records.event_log import read_journal
-from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.records.study_directory import StudyDirectory
 from tests.commands import call
 from tests.end_to_end import chaos
 from tests.servers import wait_until
@@ -61,5 +61,5 @@ def test_a_study_that_a_batch_system_ends_is_interrupted_in_order(tmp_path: Path
     assert study.returncode == 130, output
     assert "INTERRUPTED" in output
     statuses = [status for status, *_ in chaos.in_mlflow(home).values()]
-    assert len(statuses) == 1 + len(StudyFolder(home).read_trials())
+    assert len(statuses) == 1 + len(StudyDirectory(home).read_trials())
     assert set(statuses) <= {"KILLED", "FINISHED"}

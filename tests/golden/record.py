@@ -16,7 +16,7 @@ from typing import Any
 
 from ensdistill import distill, get_ensemble, load_config, load_data
 from ensdistill.config import presets
-from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_record import METRICS
 from tests.tiny import launched
 
@@ -73,7 +73,7 @@ def of_study(home: Path) -> dict[str, Any]:
             "val/nll": [epoch["val/nll"] for epoch in trial.epochs],
             "last": {name: value for name, value in trial.last.items() if not name.endswith("_seconds")},
         }
-        for trial in StudyFolder(home).read_trials()
+        for trial in StudyDirectory(home).read_trials()
     ]
     rows = [row for row in csv.DictReader((home / "leaderboard.csv").open()) if row["rank"]]
     kept = json.loads((home / "confirmation.json").read_text())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ensdistill.config import to_yaml
 from ensdistill.runtime.command_line import command_line
-from ensdistill.runtime.files import write_text, write_whole
+from ensdistill.runtime.files import atomic_write, write_text
 from ensdistill.runtime.weights import STUDENT_FILE
 from ensdistill_tune.analysis.leaderboard import figure, leaderboard_csv, pareto_front
 from ensdistill_tune.analysis.replication import Candidate, candidates_on_the_front
@@ -14,7 +14,7 @@ from ensdistill_tune.records.trial_record import TrialRecord, ranked
 from ensdistill_tune.study.study_state import Progress
 
 
-def harvest(
+def write_artifacts(
     progress: Progress, teachers: Mapping[str, Mapping[str, float]], confirmed: Sequence[Candidate]
 ) -> list[Path]:
     """Writes leaderboard.csv and, if a trial ran to its end, best.yaml and student.safetensors. Returns these files.
@@ -49,13 +49,13 @@ def _keep(progress: Progress, trial: TrialRecord, settings: Path) -> list[Path]:
     """Writes the settings of a trial and beside them its student."""
     write_text(settings, _as_yaml(progress, trial, settings))
     student = progress.folder.trial(trial.number) / STUDENT_FILE
-    write_whole(settings.parent / STUDENT_FILE, lambda temporary: shutil.copyfile(student, temporary))
+    atomic_write(settings.parent / STUDENT_FILE, lambda temporary: shutil.copyfile(student, temporary))
     return [settings, settings.parent / STUDENT_FILE]
 
 
 def _as_yaml(progress: Progress, trial: TrialRecord, file: Path) -> str:
     """The settings of a trial as a file that `ensdistill distill` runs as it is."""
-    config = progress.study.config_of(trial)
+    config = progress.study.config_for(trial)
     home = progress.folder.path
     device = ("--device", "cuda" if progress.study.resources.gpus else "cpu")
     again = command_line("ensdistill", "distill", file, options=[device], studies=home.parent)

@@ -28,13 +28,13 @@ from ensdistill_tune.analysis.labels import labeled
 from ensdistill_tune.analysis.leaderboard import leaderboard, seeds_table
 from ensdistill_tune.analysis.replication import Candidate, candidates, verdict
 from ensdistill_tune.analysis.test_evaluation import (
-    confirmed_figures,
-    final_test,
+    confirmation_metrics,
+    evaluate_on_test,
     portraits_on_validation,
     write_confirmation,
 )
 from ensdistill_tune.analysis.trial_warnings import trial_warnings
-from ensdistill_tune.artifacts import harvest
+from ensdistill_tune.artifacts import write_artifacts
 from ensdistill_tune.console.live import live
 from ensdistill_tune.execution.executor import Executor, Name
 from ensdistill_tune.execution.memory import release
@@ -48,14 +48,14 @@ from ensdistill_tune.records.events import (
     TrialEnded,
 )
 from ensdistill_tune.records.result_rows import TestMetrics
-from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_record import METRICS, ranked
 from ensdistill_tune.study.loading import change_study
-from ensdistill_tune.study.study_config import Study, study_files
+from ensdistill_tune.study.study_config import StudyConfig, study_files
 from ensdistill_tune.study.study_state import Progress
 from ensdistill_tune.tracking import mlflow_writer
 from ensdistill_tune.tracking.run_fields import address_of
-from ensdistill_tune.tracking.tracker import DATABASE, Tracker, check_uri, default_uri
+from ensdistill_tune.tracking.tracker import DATABASE, MlflowTracker, check_uri, default_uri
 
 UI_ADDRESS = "http://127.0.0.1:5000"
 CHANGEABLE = ("budget", "confirmation", "resources", "tracking")  # settings of a study that may change when it goes on
@@ -77,24 +77,24 @@ class Place:
     @property
     def uri(self) -> str:
         """The MLflow store of a study that exists, without credentials."""
-        return validate(Study, self.folder.read_summary()["study"]).tracking.uri or default_uri(self.studies)
+        return validate(StudyConfig, self.folder.read_summary()["study"]).tracking.uri or default_uri(self.studies)
 
     @property
-    def folder(self) -> StudyFolder:
+    def folder(self) -> StudyDirectory:
         """Its files."""
-        return StudyFolder(self.home)
+        return StudyDirectory(self.home)
 
 
-def launch(study: Study, place: Place, console: Console, *, executor: Name = "ray") -> str:
+def launch(study: StudyConfig, place: Place, console: Console, *, executor: Name = "ray") -> str:
     """Runs a study and returns how it ended: `finished`, `timed_out`, `interrupted`, or `failed` if no trial ran to
 
     its end. The folder of the study must be there and empty. Everything printed goes to the console.
     executor: `ray`, or `inline` to train teachers and trials in this process, one after the other.
     """
     try:
-        study = _in_one_precision(_warm(study, place.studies))
+        study = resolve_precision(apply_warm_start(study, place.studies))
         header = {"name": place.name, "study_id": uuid.uuid4().hex, "study": study.model_dump(mode="json")}
-        return _Work(study, place, header, console, executor).run()
+        return StudySession(study, place, header, console, executor).run()
     except BaseException:
         if not place.folder.journal.exists():
             shutil.rmtree(place.home, ignore_errors=True)  # no trial has begun: the name stays free
@@ -115,9 +115,9 @@ def resume(
         raise DataError(
             f"{place.folder.journal}: is gone, or this study is of an earlier version; put it back or launch a new one"
         )
-    before = validate(Study, summary["study"])
+    before = validate(StudyConfig, summary["study"])
     study = change_study(before, changes)
-    for name in Study.model_fields:
+    for name in StudyConfig.model_fields:
         if name not in CHANGEABLE and _decisive(study, name) != _decisive(before, name):
             raise ConfigError(
                 f"--set {name}: would make the trials of {place.name} incomparable; what may change when a study goes "
@@ -126,7 +126,7 @@ def resume(
     keep = ("name", "study_id", "study_hash", "data_hash", "ensemble_hash", "git_commit")
     header = {name: summary[name] for name in keep if name in summary}
     header |= {"study": study.model_dump(mode="json")}
-    return _Work(study, place, header, console, executor, summary, reevaluate_test).run()
+    return StudySession(study, place, header, console, executor, summary, reevaluate_test).run()
 
 
 def _executor(name: Name) -> Executor:
@@ -140,7 +140,7 @@ def _executor(name: Name) -> Executor:
     return RAY
 
 
-def _decisive(study: Study, name: str) -> Any:
+def _decisive(study: StudyConfig, name: str) -> Any:
     """What decides the trials of a setting of a study: files that moved are the same files."""
     return without_files(study.model_dump(mode="json", include={name}), study_files())
 
@@ -149,18 +149,18 @@ def sync(place: Place) -> tuple[int, str | None, list[str]]:
     """Sends MLflow what it has not taken yet; how many events are left, why if there are any, and what it refused."""
     summary = place.folder.read_summary()
     with place.folder.held():
-        progress = Progress(validate(Study, summary["study"]), place.folder, summary, trial_warnings)
+        progress = Progress(validate(StudyConfig, summary["study"]), place.folder, summary, trial_warnings)
         tracker = _tracker(progress, place)
         tracker.start()
         return tracker.close(), tracker.trouble, tracker.refused
 
 
-class _Work:
+class StudySession:
     """One session of work at a study."""
 
     def __init__(
         self,
-        study: Study,
+        study: StudyConfig,
         place: Place,
         header: dict[str, Any],
         console: Console,
@@ -177,7 +177,7 @@ class _Work:
         self.header = header | {"tracking_uri": self.uri}
 
     def run(self) -> str:
-        with self.folder.held(), self._announced(), self.executor.session(self.study):
+        with self.folder.held(), self._mark_running(), self.executor.session(self.study):
             self._load()
             self.progress = Progress(self.study, self.folder, self.header, trial_warnings)
             self.tracker = _tracker(self.progress, self.place)
@@ -187,7 +187,7 @@ class _Work:
             return self._work()
 
     @contextlib.contextmanager
-    def _announced(self) -> Iterator[None]:
+    def _mark_running(self) -> Iterator[None]:
         """study.json says that somebody is at work; if no trial is come to, it says again what it said before."""
         known = {"counts": {}, "best": None} | self.before | self.header
         self.folder.write_summary(known | {"state": "training_teachers", "total": self.study.total})
@@ -200,10 +200,10 @@ class _Work:
 
     def _load(self) -> None:
         """Data and teachers, the same as in earlier sessions."""
-        config = self.study.fixed_config
+        config = self.study.base_config
         train = self.executor.teacher_trainer(self.study.resources, self.place.device)
         self.data, self.ensemble = load_inputs(
-            config, str(self.place.studies), self.place.device, self.study.specimens, train
+            config, str(self.place.studies), self.place.device, self.study.distinct_architectures, train
         )
         self.metrics = teacher_metrics(self.ensemble, self.data, config.training.threads)
         self.ensemble.cpu()  # until the final test the GPU is the trials'
@@ -251,9 +251,11 @@ class _Work:
                 ended = "failed" if ended == "finished" and not progress.best else ended
                 if ended == "finished":
                     confirmed = self._confirmed()
-            files += harvest(progress, self.teachers, confirmed)
+            files += write_artifacts(progress, self.teachers, confirmed)
             if confirmed:
-                look = final_test(progress, confirmed, self.data, self.ensemble, reevaluate_test=self.reevaluate_test)
+                look = evaluate_on_test(
+                    progress, confirmed, self.data, self.ensemble, reevaluate_test=self.reevaluate_test
+                )
                 tested, portraits = (look.results, look.diagnostics) if look else ([], None)
                 earlier = (
                     [] if tested else [event.results for event in progress.past if isinstance(event, TestEvaluated)]
@@ -288,9 +290,9 @@ class _Work:
         progress.save(ended)
         last = best.last if best and ended != "interrupted" else {}
         figures = {f"best/{name.removeprefix('val/')}": value for name, value in last.items() if "val/" in name}
-        figures |= confirmed_figures(confirmed[0]) if confirmed else {}
+        figures |= confirmation_metrics(confirmed[0]) if confirmed else {}
         report, lead = self._report(ended)
-        by_trial = {c.trial.number: confirmed_figures(c) for c in confirmed}
+        by_trial = {c.trial.number: confirmation_metrics(c) for c in confirmed}
         before = [event for event in progress.past if isinstance(event, SessionEnded)]
         event = SessionEnded(  # figures that MLflow was sent when an earlier session ended are left out
             state=ended,
@@ -341,9 +343,9 @@ class _Work:
                 f"validation set. `{self._command('resume')} --reevaluate-test` looks all the same",
                 soft_wrap=True,
             )
-        self._say_where(ended)
+        self._print_artifacts(ended)
 
-    def _say_where(self, ended: str) -> None:
+    def _print_artifacts(self, ended: str) -> None:
         progress, home = self.progress, self.place.home
         summary = progress.summary(ended)
         states = ", ".join(f"{count} {state}" for state, count in sorted(summary["counts"].items()))
@@ -367,9 +369,9 @@ class _Work:
             lines.append(f"to go on:       {self._command('resume', minutes)}")
             trials = ("--set", f"budget.trials={searched}")
             lines.append(f"or to confirm:  {self._command('resume', minutes, trials)}")
-        self.console.print("\n".join([*lines, *self._about_mlflow()]), soft_wrap=True)
+        self.console.print("\n".join([*lines, *self._mlflow_hint()]), soft_wrap=True)
 
-    def _about_mlflow(self) -> list[str]:
+    def _mlflow_hint(self) -> list[str]:
         if self.left:
             why = self.tracker.trouble or "no answer"
             return [
@@ -402,7 +404,7 @@ def report(place: Place) -> tuple[list[Path], str, str | None]:
     try:
         with place.folder.held():
             summary = place.folder.read_summary()
-            progress = Progress(validate(Study, summary["study"]), place.folder, summary, trial_warnings)
+            progress = Progress(validate(StudyConfig, summary["study"]), place.folder, summary, trial_warnings)
             tracker = _tracker(progress, place)
             progress.tell = tracker.tell
             tracker.start()
@@ -417,7 +419,7 @@ def _within(home: Path, files: Sequence[Path]) -> list[str]:
     return [str(file.relative_to(home) if file.is_relative_to(home) else file) for file in files]
 
 
-def _tracker(progress: Progress, place: Place) -> Tracker:
+def _tracker(progress: Progress, place: Place) -> MlflowTracker:
     study = progress.study
     uri = study.tracking.uri or default_uri(place.studies)
     where = mlflow_writer.Place(
@@ -429,15 +431,15 @@ def _tracker(progress: Progress, place: Place) -> Tracker:
         artifacts=place.studies / "artifacts",
         database=place.studies / DATABASE if uri == default_uri(place.studies) else None,
     )
-    return Tracker(where, study, progress.past)
+    return MlflowTracker(where, study, progress.past)
 
 
-def _warm(study: Study, studies: Path) -> Study:
+def apply_warm_start(study: StudyConfig, studies: Path) -> StudyConfig:
     """The study with the best settings of an earlier one among those to try first. Raises DataError if it has none."""
     if study.warm_start is None:
         return study
-    folder = StudyFolder(studies / study.warm_start.study)
-    earlier = validate(Study, folder.read_summary()["study"])
+    folder = StudyDirectory(studies / study.warm_start.study)
+    earlier = validate(StudyConfig, folder.read_summary()["study"])
     trials = ranked((t for t in folder.read_trials() if t.searched), earlier.objective, earlier.mode)
     unlike = list({trial.config_hash: trial.settings_at_last for trial in reversed(trials)}.values())[::-1]
     fitting = [
@@ -451,7 +453,7 @@ def _warm(study: Study, studies: Path) -> Study:
     return study.model_copy(update={"points_to_evaluate": [*study.points_to_evaluate, *filter(None, fitting)]})
 
 
-def _in_one_precision(study: Study) -> Study:
+def resolve_precision(study: StudyConfig) -> StudyConfig:
     """The study with `precision: auto` decided once for all its trials; study.json then says what it became."""
     training = study.config.get("training", {})
     if training.get("precision") != "auto":

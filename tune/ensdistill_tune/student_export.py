@@ -7,14 +7,14 @@ from statistics import fmean, stdev
 
 from ensdistill.data import load_data
 from ensdistill.errors import ConfigError, DataError
-from ensdistill.export.exporter import FORMATS, Exported, export_student
-from ensdistill.export.model_card import Findings, Rows, Spread
-from ensdistill.export.student_file import Run, open_run
+from ensdistill.export.exporter import FORMATS, ExportResult, export_student
+from ensdistill.export.model_card import Rows, SeedSummary, StudyContext
+from ensdistill.export.student_file import DistillationRun, load_run
 from ensdistill.runtime.devices import pick_device
 from ensdistill.runtime.weights import STUDENT_FILE
 from ensdistill.training.teachers import find_ensemble
 from ensdistill_tune.analysis.replication import Candidate, verdict
-from ensdistill_tune.analysis.results import Facts, read_facts
+from ensdistill_tune.analysis.results import StudyResults, read_facts
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.tracking.tracker import default_uri
 
@@ -22,7 +22,7 @@ WINNER = "winner"  # the folder of what ships
 
 
 @dataclass(frozen=True)
-class Choice:
+class ExportItem:
     """One student that is taken away."""
 
     folder: str  # its name below `export/`
@@ -31,7 +31,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ExportRequest:
     """What is asked for."""
 
     top: int = 1  # so many, best first
@@ -44,10 +44,10 @@ class Wanted:
     champion: bool = False  # whether the best gets that alias there
 
 
-Tell = Callable[[Choice, Exported, int | None], None]  # the last is the version in the registry
+OnExported = Callable[[ExportItem, ExportResult, int | None], None]  # the last is the version in the registry
 
 
-def export_students(home: Path, wanted: Wanted, tell: Tell) -> None:
+def export_students(home: Path, wanted: ExportRequest, tell: OnExported) -> None:
     """Writes each student that is wanted into a folder of its own, and tells of it as soon as it is there.
 
     Raises ConfigError if there is no such student, DataError if data or files are not what they were, ExportError if a
@@ -63,44 +63,44 @@ def export_students(home: Path, wanted: Wanted, tell: Tell) -> None:
         tell(choice, done, _register(home, facts, choice, run, done, wanted) if wanted.register else None)
 
 
-def choose(facts: Facts, top: int, number: int | None) -> list[Choice]:
+def choose(facts: StudyResults, top: int, number: int | None) -> list[ExportItem]:
     """The students of the best settings, or that of one trial. Of confirmed settings the best repeat stands for all."""
     if number is not None:
         return [_of_trial(facts, number)]
-    best = [Choice(f"trial-{c.trial.number:03d}", _best(facts, c), c) for c in facts.confirmed]
+    best = [ExportItem(f"trial-{c.trial.number:03d}", _best(facts, c), c) for c in facts.confirmed]
     known = {c.trial.number for c in facts.confirmed}
-    best += [Choice(f"trial-{t.number:03d}", t) for t in facts.order if t.number not in known]
+    best += [ExportItem(f"trial-{t.number:03d}", t) for t in facts.order if t.number not in known]
     if not best:
         raise ConfigError(f"{facts.name}: no trial has run to its end yet, so there is no student to export")
     if not 0 < top <= len(best):
         raise ConfigError(f"--top {top}: {facts.name} has {len(best)} students of different settings")
-    return [Choice(WINNER, best[0].trial, best[0].candidate), *best[1:top]]
+    return [ExportItem(WINNER, best[0].trial, best[0].candidate), *best[1:top]]
 
 
-def _of_trial(facts: Facts, number: int) -> Choice:
+def _of_trial(facts: StudyResults, number: int) -> ExportItem:
     found = next((t for t in (*facts.trials, *facts.repeats) if t.number == number), None)
     if found is None:
         raise ConfigError(f"--trial {number}: {facts.name} has trials 1 to {len(facts.trials) + len(facts.repeats)}")
     if found.state != "finished":
         raise ConfigError(f"--trial {number}: is {found.state} and left no student; leaderboard.csv has those that did")
     candidate = next((c for c in facts.confirmed if c.trial.number in (number, found.confirms)), None)
-    return Choice(f"trial-{number:03d}", found, candidate)
+    return ExportItem(f"trial-{number:03d}", found, candidate)
 
 
-def _best(facts: Facts, candidate: Candidate) -> TrialRecord:
+def _best(facts: StudyResults, candidate: Candidate) -> TrialRecord:
     return candidate.best(facts.study.objective, facts.study.mode)
 
 
-def _open(home: Path, facts: Facts, trial: TrialRecord, device: str) -> Run:
-    config = facts.study.config_of(trial)
+def _open(home: Path, facts: StudyResults, trial: TrialRecord, device: str) -> DistillationRun:
+    config = facts.study.config_for(trial)
     data = load_data(config.data).to(pick_device(device))
     if data.identity != facts.summary["data_hash"]:
         raise DataError(f"{home}: the images are not those of this study any more; restore them")
     weights = home / "trials" / f"{trial.number:05d}" / STUDENT_FILE
-    return open_run(config, data, weights, find_ensemble(config, data, home.parent / "teachers"))
+    return load_run(config, data, weights, find_ensemble(config, data, home.parent / "teachers"))
 
 
-def findings(facts: Facts, choice: Choice) -> Findings:
+def findings(facts: StudyResults, choice: ExportItem) -> StudyContext:
     """What the study knows of a student: its settings over all seeds, beside the others that were looked at."""
     tables: dict[str, Rows] = {}
     if choice.candidate is not None:
@@ -111,10 +111,10 @@ def findings(facts: Facts, choice: Choice) -> Findings:
         if facts.tested_of(choice.candidate):
             tables[f"Test images, {facts.looked} after everything was decided"] = rows_on_test(facts)
     said = verdict(facts.confirmed, facts.study.objective, facts.study.mode) if facts.confirmed else ""
-    return Findings(facts.name, choice.trial.name, f"Verdict of that study: {said}." if said else "", tables)
+    return StudyContext(facts.name, choice.trial.name, f"Verdict of that study: {said}." if said else "", tables)
 
 
-def rows_on_test(facts: Facts) -> Rows:
+def rows_on_test(facts: StudyResults) -> Rows:
     """Everybody who was shown the test images."""
     return {
         who: {name: spread([row[name] for row in rows]) if len(rows) > 1 else rows[0][name] for name in rows[0]}
@@ -122,12 +122,14 @@ def rows_on_test(facts: Facts) -> Rows:
     }
 
 
-def spread(values: Sequence[float]) -> Spread:
+def spread(values: Sequence[float]) -> SeedSummary:
     """Mean and standard deviation over seeds."""
-    return Spread(fmean(values), stdev(values), len(values))
+    return SeedSummary(fmean(values), stdev(values), len(values))
 
 
-def _register(home: Path, facts: Facts, choice: Choice, run: Run, done: Exported, wanted: Wanted) -> int:
+def _register(
+    home: Path, facts: StudyResults, choice: ExportItem, run: DistillationRun, done: ExportResult, wanted: ExportRequest
+) -> int:
     """The version in MLflow's model registry, beside the run that made the student."""
     from ensdistill_tune.tracking.model_registry import register, run_of  # here: a slow import
 

@@ -5,13 +5,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ensdistill.methods.losses.base import Matching
-from ensdistill.methods.losses.losses import kl_of_images, label_cross_entropy, weighted_sum
+from ensdistill.methods.losses.base import DistillationLoss
+from ensdistill.methods.losses.losses import kl_per_example, label_cross_entropy, weighted_sum
 from ensdistill.methods.losses.min_norm import min_norm_weights
 from ensdistill.settings.base import setting
 
 
-class AeKd(Matching):
+class AeKd(DistillationLoss):
     """L = a CE(y, s) + b sum_m w_m KD_m,   KD_m = T^2 mean_b KL(teacher_m || s)
 
     w = argmin |sum_m w_m g_m|  with  sum w = 1,  0 <= w_m <= C,   g_m = d KD_m / ds averaged over the batch.
@@ -39,7 +39,7 @@ class AeKd(Matching):
     def _distillation(self, student: Tensor, teachers: Tensor) -> Tensor:
         """sum_m w_m KD_m, averaged over subnetworks."""
         tempered = (teachers / self.temperature).softmax(-1)
-        losses = kl_of_images(tempered.unsqueeze(0), student.unsqueeze(1), self.temperature).mean(-1)  # (K,M)
+        losses = kl_per_example(tempered.unsqueeze(0), student.unsqueeze(1), self.temperature).mean(-1)  # (K,M)
         return (self.teacher_weights(student, teachers) * losses).sum(-1).mean()
 
     def teacher_weights(self, student: Tensor, teachers: Tensor) -> Tensor:

@@ -4,12 +4,12 @@ from typing import Literal
 
 from torch import Tensor
 
-from ensdistill.methods.losses.base import Distilling
-from ensdistill.methods.losses.losses import kl_to_student, log
+from ensdistill.methods.losses.base import WeightedDistillationLoss
+from ensdistill.methods.losses.losses import kl_divergence, log
 from ensdistill.settings.base import setting
 
 
-class Averaged(Distilling):
+class Averaged(WeightedDistillationLoss):
     """Every subnetwork matches the one averaged teacher.
 
     L = (1 - alpha) CE(labels, student) + alpha T^2 KL(average teacher || student)
@@ -26,7 +26,7 @@ class Averaged(Distilling):
     )
 
     def distillation(self, student: Tensor, teachers: Tensor) -> Tensor:
-        return kl_to_student(self._target(teachers), student.unsqueeze(0), self.temperature)
+        return kl_divergence(self._target(teachers), student.unsqueeze(0), self.temperature)
 
     def _target(self, teachers: Tensor) -> Tensor:
         """What the student is held against: (M,1,B,c) with `losses`, else the one averaged teacher (1,1,B,c)."""

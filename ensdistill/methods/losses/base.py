@@ -6,7 +6,7 @@ from ensdistill.methods.losses.losses import label_cross_entropy, weighted_sum
 from ensdistill.settings.base import Settings, setting
 
 
-class Matching(Settings):
+class DistillationLoss(Settings):
     """Base of all losses."""
 
     def head(self) -> nn.Module | None:
@@ -22,7 +22,7 @@ class Matching(Settings):
         raise NotImplementedError
 
 
-class Distilling(Matching):
+class WeightedDistillationLoss(DistillationLoss):
     """L = (1 - alpha) CE(labels, student) + alpha * distillation(student, teachers)."""
 
     temperature: float = setting(4.0, "Softmax temperature of teachers and student.", ge=0.05, le=100)

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ensdistill.methods.losses.base import Distilling
+from ensdistill.methods.losses.base import WeightedDistillationLoss
 from ensdistill.methods.losses.losses import log
 from ensdistill.settings.base import setting
 
@@ -13,7 +13,7 @@ LARGEST = 30.0  # of |log alpha|: beyond it no digit of the loss is left
 CLOSEST = 1e-4  # nats; teachers that agree better than that count as this far apart
 
 
-class End2(Distilling):
+class End2(WeightedDistillationLoss):
     """The teachers' probabilities as draws from the student's Dirichlet distribution, alpha = exp(logits / T).
 
     L = (1 - alpha) CE(labels, student) - alpha mean_m log Dir(p_m; alpha),   p_m = softmax(t_m / T), smoothed
@@ -36,7 +36,7 @@ class End2(Distilling):
         return -(((alpha - 1) * log_p).sum(-1) - _log_normalizer(alpha)).mean()
 
 
-class ProxyEnd2(Distilling):
+class ProxyEnd2(WeightedDistillationLoss):
     """The student's Dirichlet distribution against the one that fits the teachers best, alpha = exp(outputs) + 1.
 
     p = mean_m p_m,   beta_0 = (c - 1) / (2 mean_m KL(p || p_m)),   beta = p beta_0 + 1

@@ -6,13 +6,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ensdistill.methods.assignment import targets
-from ensdistill.methods.losses.base import Matching
-from ensdistill.methods.losses.losses import kl_to_log, label_cross_entropy, weighted_sum
+from ensdistill.methods.losses.base import DistillationLoss
+from ensdistill.methods.losses.losses import kl_divergence_from_log, label_cross_entropy, weighted_sum
 from ensdistill.methods.members import together
 from ensdistill.settings.base import setting
 
 
-class Ekd(Matching):
+class Ekd(DistillationLoss):
     """Reconstruction of EKD: published is the structure (abstract); these formulas are a guess at the paper's.
 
     L = a [CE(y, z) + sum_i CE(y, z_i)] + b T^2 [KL(t || z) + sum_i KL(t_i || z_i)]
@@ -48,10 +48,10 @@ class Ekd(Matching):
     def _teacher_terms(self, branches: Tensor, teachers: Tensor) -> Tensor:
         t = self.temperature
         own = targets((teachers / t).softmax(-1), len(branches))
-        apart = kl_to_log(own, (branches / t).log_softmax(-1)).mean(-1).sum()
+        apart = kl_divergence_from_log(own, (branches / t).log_softmax(-1)).mean(-1).sum()
         ensemble = together(teachers, self.teacher_aggregation, t).softmax(-1)
         student = together(branches, self.student_aggregation, t).log_softmax(-1)
-        return t**2 * (apart + kl_to_log(ensemble, student).mean())
+        return t**2 * (apart + kl_divergence_from_log(ensemble, student).mean())
 
     def _logit_terms(self, branches: Tensor, teachers: Tensor) -> Tensor:
         apart = F.mse_loss(branches, targets(teachers, len(branches))) * len(branches)

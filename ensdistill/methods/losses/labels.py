@@ -4,11 +4,11 @@ from typing import Literal
 
 from torch import Tensor
 
-from ensdistill.methods.losses.base import Matching
+from ensdistill.methods.losses.base import DistillationLoss
 from ensdistill.methods.losses.losses import label_cross_entropy
 
 
-class Labels(Matching):
+class Labels(DistillationLoss):
     """L = CE(labels, student). The teachers are not asked."""
 
     kind: Literal["labels"] = "labels"

@@ -29,21 +29,21 @@ def weighted_sum(*terms: tuple[float, Callable[[], Tensor]]) -> Tensor:
     return sum(counted[1:], start=counted[0]) if counted else 0 * terms[0][1]()
 
 
-def kl_to_student(targets: Tensor, student: Tensor, temperature: float) -> Tensor:
+def kl_divergence(targets: Tensor, student: Tensor, temperature: float) -> Tensor:
     """T^2 KL(targets || softmax(student / T)), averaged over all leading axes (never over classes).
 
     targets: probabilities already at temperature T, (..., B, c). student: logits (..., B, c), broadcast against them.
     Returns a scalar: nats per example, times temperature squared. Hinton et al. 2015, section 2.
     """
-    return kl_of_images(targets, student, temperature).mean()
+    return kl_per_example(targets, student, temperature).mean()
 
 
-def kl_of_images(targets: Tensor, student: Tensor, temperature: float) -> Tensor:
+def kl_per_example(targets: Tensor, student: Tensor, temperature: float) -> Tensor:
     """The same before the average: (..., B)."""
-    return temperature**2 * kl_to_log(targets, (student / temperature).log_softmax(-1))
+    return temperature**2 * kl_divergence_from_log(targets, (student / temperature).log_softmax(-1))
 
 
-def kl_to_log(p: Tensor, log_q: Tensor) -> Tensor:
+def kl_divergence_from_log(p: Tensor, log_q: Tensor) -> Tensor:
     """KL(p || q) in nats: probabilities (..., c) and log-probabilities (..., c) -> (...)."""
     return (p * (log(p) - log_q)).sum(-1)
 

@@ -5,12 +5,12 @@ from typing import Literal
 from torch import Tensor
 
 from ensdistill.methods.assignment import targets
-from ensdistill.methods.losses.base import Distilling
-from ensdistill.methods.losses.losses import kl_to_student
+from ensdistill.methods.losses.base import WeightedDistillationLoss
+from ensdistill.methods.losses.losses import kl_divergence
 from ensdistill.settings.base import setting
 
 
-class OneToOne(Distilling):
+class OneToOne(WeightedDistillationLoss):
     """Subnetwork m matches teacher m (for K not equal to M see `ensdistill.methods.assignment`).
 
     L = (1 - alpha) CE(labels, student) + alpha T^2 mean_m KL(teacher_m || subnetwork_m)
@@ -24,4 +24,4 @@ class OneToOne(Distilling):
 
     def distillation(self, student: Tensor, teachers: Tensor) -> Tensor:
         tempered = (teachers / self.temperature).softmax(-1)
-        return kl_to_student(targets(tempered, len(student)), student, self.temperature)
+        return kl_divergence(targets(tempered, len(student)), student, self.temperature)

@@ -5,14 +5,21 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ensdistill.methods.losses.base import Matching
-from ensdistill.methods.losses.losses import UNLABELED, kl_of_images, kl_to_log, label_cross_entropy, log, weighted_sum
+from ensdistill.methods.losses.base import DistillationLoss
+from ensdistill.methods.losses.losses import (
+    UNLABELED,
+    kl_divergence_from_log,
+    kl_per_example,
+    label_cross_entropy,
+    log,
+    weighted_sum,
+)
 from ensdistill.settings.base import setting
 
 LARGEST = 1e9  # nats; a loss beyond it counts as this one, and weights of equal losses are equal
 
 
-class UniKd(Matching):
+class UniKd(DistillationLoss):
     """Reconstruction of UniKD: published is the structure (abstract); these formulas are candidates for the paper's.
 
     L = CE(y, q) + a mean_b v_b T^2 KL(sum_i w_bi p_bi || q_b)       over labeled images b
@@ -56,13 +63,13 @@ class UniKd(Matching):
         w = self.teacher_weights(teachers, labels)
         v = self.label_weights(teachers, labels)
         mixture = (w[..., None] * (teachers / self.temperature).softmax(-1)).sum(0)
-        return v * kl_of_images(mixture, student, self.temperature)
+        return v * kl_per_example(mixture, student, self.temperature)
 
     def _on_unlabeled(self, student: Tensor, teachers: Tensor, unlabeled: Tensor) -> Tensor:
         """u_b T^2 KL, (K,B)."""
         u = self.disagreements(teachers, unlabeled)
         average = (teachers / self.temperature).softmax(-1).mean(0)
-        return u * kl_of_images(average, student, self.temperature)
+        return u * kl_per_example(average, student, self.temperature)
 
     def teacher_weights(self, teachers: Tensor, labels: Tensor) -> Tensor:
         """w: logits (M,B,c) and labels (B,) -> (M,B), sums to one over teachers; equal where all rule the label out."""
@@ -92,7 +99,7 @@ class UniKd(Matching):
         p = teachers.softmax(-1)
         average = p.mean(0)
         if self.disagreement == "jensen_shannon":
-            return kl_to_log(p, log(average)).mean(0).clamp(min=0)
+            return kl_divergence_from_log(p, log(average)).mean(0).clamp(min=0)
         if self.disagreement == "pairwise_kl":
             return _pairwise_kl(teachers)
         if self.disagreement == "variance":
@@ -110,7 +117,7 @@ def _losses(teachers: Tensor, labels: Tensor) -> Tensor:
 def _pairwise_kl(teachers: Tensor) -> Tensor:
     """Mean over ordered pairs i, j (not equal) of KL(p_i || p_j), (B,); zero for one teacher."""
     p, m = teachers.softmax(-1), len(teachers)
-    apart = kl_to_log(p.unsqueeze(1), log(p).unsqueeze(0))
+    apart = kl_divergence_from_log(p.unsqueeze(1), log(p).unsqueeze(0))
     return apart.sum((0, 1)).clamp(min=0) / max(1, m * (m - 1))
 
 

@@ -4,10 +4,10 @@ from typing import Any
 
 from torch import nn
 
-from ensdistill.methods.members import Members
+from ensdistill.methods.members import MultiClassifier
 
 
-class Student(Members):
+class Student(MultiClassifier):
     """One network that holds K functions, its subnetworks: images (B,C,H,W) in [0,1] -> logits (K,B,classes)."""
 
     def merged(self) -> nn.Module:

@@ -18,9 +18,9 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from ensdistill.errors import ConfigError
-from ensdistill.methods.members import Together
+from ensdistill.methods.members import CombinedClassifier
 from ensdistill.methods.students.base import Student
-from ensdistill.methods.students.layers import replace_layers, turnable, warn_of_unturned
+from ensdistill.methods.students.layers import can_be_rank_one, replace_layers, warn_unconverted_layers
 from ensdistill.settings.base import Settings, setting
 
 _CANNOT = "student.kind: batch_ensemble cannot turn this network ({}); take another model or student"
@@ -77,7 +77,7 @@ class BatchEnsemble(Settings):
         return BatchEnsembleStudent(network, self)
 
 
-class Selection:
+class ActiveMembers:
     """Which subnetworks the layers of one student run at the moment; one object, shared by all its layers."""
 
     members: Sequence[int] | None = None  # None: all of them, in order
@@ -90,7 +90,7 @@ class RankOne(nn.Module):
     `r` and `s` are stored as their distance from one, so that ordinary weight decay pulls the factors to one.
     """
 
-    def __init__(self, layer: nn.Conv2d | nn.Linear, settings: BatchEnsemble, selection: Selection) -> None:
+    def __init__(self, layer: nn.Conv2d | nn.Linear, settings: BatchEnsemble, selection: ActiveMembers) -> None:
         super().__init__()
         self.layer = layer
         self.selection = selection
@@ -148,9 +148,9 @@ class BatchEnsembleStudent(Student):
     def __init__(self, network: nn.Module, settings: BatchEnsemble) -> None:
         super().__init__()
         self.settings = settings
-        self.selection = Selection()
-        warn_of_unturned(network)
-        self.network = replace_layers(network, turnable, lambda layer: RankOne(layer, settings, self.selection))
+        self.selection = ActiveMembers()
+        warn_unconverted_layers(network)
+        self.network = replace_layers(network, can_be_rank_one, lambda layer: RankOne(layer, settings, self.selection))
 
     def forward(self, x: Tensor, members: Sequence[int] | None = None) -> Tensor:
         k = len(self) if members is None else len(members)
@@ -170,7 +170,7 @@ class BatchEnsembleStudent(Student):
 
     def merged(self) -> nn.Module:
         if self.settings.merge == "mean_of_probabilities":
-            return Together(deepcopy(self), self.settings.merge)
+            return CombinedClassifier(deepcopy(self), self.settings.merge)
         return replace_layers(
             deepcopy(self.network), lambda m: isinstance(m, RankOne), lambda layer: layer.merged(self.settings.merge)
         )

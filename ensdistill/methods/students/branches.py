@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ensdistill.errors import ConfigError
-from ensdistill.methods.members import Together
+from ensdistill.methods.members import CombinedClassifier
 from ensdistill.methods.students.base import Student
 from ensdistill.settings.base import Settings, setting
 
@@ -37,7 +37,7 @@ class Branches(Settings):
         return BranchesStudent(network, self)
 
 
-class _Now:
+class ActiveBranches:
     """What runs at the moment; one object, shared by all branched layers of one student."""
 
     members: Sequence[int] | None = None  # None: all of them, in order
@@ -55,7 +55,7 @@ class _Now:
 class Branched(nn.Module):
     """K copies of one part of a network, each for its own share of the batch: (B, ...) or (k*B, ...) -> (k*B, ...)."""
 
-    def __init__(self, part: nn.Module, branches: int, now: _Now) -> None:
+    def __init__(self, part: nn.Module, branches: int, now: ActiveBranches) -> None:
         super().__init__()
         others = [_shuffled(part) for _ in range(branches - 1)]
         self.parts = nn.ModuleList([part, *others])
@@ -75,7 +75,7 @@ class BranchesStudent(Student):
     def __init__(self, network: nn.Module, settings: Branches) -> None:
         super().__init__()
         self.settings = settings
-        self.now = _Now()
+        self.now = ActiveBranches()
         units = list(_units(network))
         cut = _cut(units, settings.branch_at)
         for parent, name in units[:cut]:
@@ -101,7 +101,7 @@ class BranchesStudent(Student):
         return self.settings.subnetworks
 
     def merged(self) -> nn.Module:
-        return Together(deepcopy(self), self.settings.merge)
+        return CombinedClassifier(deepcopy(self), self.settings.merge)
 
 
 Unit = tuple[nn.Module, str]  # a part of a network as (parent, name)

@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _NormBase
 _SHARED = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.PReLU)  # meant to be shared by all subnetworks
 
 
-def turnable(module: nn.Module) -> bool:
+def can_be_rank_one(module: nn.Module) -> bool:
     """Whether a rank-one ensemble can be made of this layer: a convolution or linear layer that is applied as such."""
     return type(module).forward in (nn.Conv2d.forward, nn.Linear.forward)
 
@@ -38,7 +38,7 @@ def replace_layers(
     return walk(network)
 
 
-def warn_of_unturned(network: nn.Module) -> None:
+def warn_unconverted_layers(network: nn.Module) -> None:
     """A warning that names the layers whose weights all subnetworks will share as they are."""
     names = list(_unturned(network))
     if names:
@@ -52,5 +52,7 @@ def _unturned(network: nn.Module, prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{name} ({type(child).__name__})"
         elif next(child.children(), None) is not None:
             yield from _unturned(child, f"{prefix}{name}.")
-        elif next(child.parameters(), None) is not None and not turnable(child) and not isinstance(child, _SHARED):
+        elif (
+            next(child.parameters(), None) is not None and not can_be_rank_one(child) and not isinstance(child, _SHARED)
+        ):
             yield f"{prefix}{name} ({type(child).__name__})"

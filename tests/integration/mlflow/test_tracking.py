@@ -14,11 +14,11 @@ from mlflow import MlflowClient
 from ensdistill.errors import ConfigError
 from ensdistill_tune.records.event_log import read_journal
 from ensdistill_tune.records.events import EpochReported, Event, SessionEnded, TrialStarted
-from ensdistill_tune.records.study_directory import StudyFolder
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.records.study_directory import StudyDirectory
+from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.tracking import tracker as tracking
 from ensdistill_tune.tracking.mlflow_writer import Place
-from ensdistill_tune.tracking.tracker import Tracker, check_uri
+from ensdistill_tune.tracking.tracker import MlflowTracker, check_uri
 from tests.commands import call
 from tests.end_to_end import chaos
 from tests.servers import MlflowServer, Postgres, wait_until
@@ -41,16 +41,16 @@ def events(tiny: TinyStudy) -> list[Event]:
 
 
 @pytest.fixture
-def tracker(tiny: TinyStudy, tmp_path: Path) -> Callable[..., Tracker]:
+def tracker(tiny: TinyStudy, tmp_path: Path) -> Callable[..., MlflowTracker]:
     """A tracker of the tiny study, as if it had run elsewhere under an identity of its own."""
     home = tmp_path / "copy"
     shutil.copytree(tiny.home, home)
     (home / "tracking.json").unlink()
-    study = Study.model_validate(tiny.summary["study"])
+    study = StudyConfig.model_validate(tiny.summary["study"])
 
-    def made(uri: str, past: list[Event]) -> Tracker:
+    def made(uri: str, past: list[Event]) -> MlflowTracker:
         place = Place(uri, "tracked", "copy", str(tmp_path), home, tmp_path / "artifacts")
-        return Tracker(place, study, past)
+        return MlflowTracker(place, study, past)
 
     return made
 
@@ -73,7 +73,7 @@ def stored(uri: str, identity: str) -> dict[str, Any]:
 
 def assert_all_is_there(found: dict[str, Any], home: Path) -> None:
     """Every trial with every point that the journal knows of, each once, and nothing that still counts as running."""
-    trials = StudyFolder(home).read_trials()
+    trials = StudyDirectory(home).read_trials()
     assert set(found) == {"0", *(str(trial.number) for trial in trials)}
     assert "RUNNING" not in {status for status, *_ in found.values()}
     for trial in trials:
@@ -92,7 +92,7 @@ def assert_all_is_there(found: dict[str, Any], home: Path) -> None:
 
 
 def test_a_study_that_is_sent_again_and_again_is_there_once(
-    uri: str, events: list[Event], tracker: Callable[..., Tracker], tiny: TinyStudy, tmp_path: Path
+    uri: str, events: list[Event], tracker: Callable[..., MlflowTracker], tiny: TinyStudy, tmp_path: Path
 ) -> None:
     first = None
     for known in (len(events) // 3, len(events) * 2 // 3, len(events), len(events)):
@@ -107,7 +107,7 @@ def test_a_study_that_is_sent_again_and_again_is_there_once(
 
 
 def test_what_was_sent_is_not_sent_again(
-    events: list[Event], tracker: Callable[..., Tracker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    events: list[Event], tracker: Callable[..., MlflowTracker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     for known, expected in ((40, 40), (len(events), len(events) - 40)):
@@ -120,7 +120,7 @@ def test_what_was_sent_is_not_sent_again(
 
 
 def test_a_file_is_sent_under_its_folder_and_again_only_if_it_changed(
-    events: list[Event], tracker: Callable[..., Tracker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    events: list[Event], tracker: Callable[..., MlflowTracker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home, sent = tmp_path / "copy", list[str]()
     log = MlflowClient.log_artifact
@@ -146,7 +146,7 @@ def test_a_file_is_sent_under_its_folder_and_again_only_if_it_changed(
 
 
 def test_a_store_that_was_emptied_is_filled_again(
-    events: list[Event], tracker: Callable[..., Tracker], tiny: TinyStudy, tmp_path: Path
+    events: list[Event], tracker: Callable[..., MlflowTracker], tiny: TinyStudy, tmp_path: Path
 ) -> None:
     for name in ("one.db", "two.db"):
         one = tracker(f"sqlite:///{tmp_path / name}", events)
@@ -156,7 +156,7 @@ def test_a_store_that_was_emptied_is_filled_again(
 
 
 def test_what_one_store_has_taken_says_nothing_of_another(
-    events: list[Event], tracker: Callable[..., Tracker], tiny: TinyStudy, tmp_path: Path
+    events: list[Event], tracker: Callable[..., MlflowTracker], tiny: TinyStudy, tmp_path: Path
 ) -> None:
     half = len(events) // 2
     for name, known in (("one.db", half), ("two.db", len(events)), ("one.db", len(events))):
@@ -167,7 +167,7 @@ def test_what_one_store_has_taken_says_nothing_of_another(
 
 
 def test_a_run_that_somebody_deleted_stops_nothing(
-    events: list[Event], tracker: Callable[..., Tracker], tmp_path: Path
+    events: list[Event], tracker: Callable[..., MlflowTracker], tmp_path: Path
 ) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     started = next(n for n, event in enumerate(events) if isinstance(event, EpochReported)) + 1
@@ -186,7 +186,7 @@ def test_a_run_that_somebody_deleted_stops_nothing(
 
 
 def test_of_two_runs_for_one_trial_the_empty_one_goes(
-    events: list[Event], tracker: Callable[..., Tracker], tiny: TinyStudy, tmp_path: Path
+    events: list[Event], tracker: Callable[..., MlflowTracker], tiny: TinyStudy, tmp_path: Path
 ) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     one = tracker(uri, events[: len(events) // 2])
@@ -205,7 +205,7 @@ def test_of_two_runs_for_one_trial_the_empty_one_goes(
 def test_a_server_that_goes_and_comes_again_misses_nothing(
     http_on_sqlite: MlflowServer,
     events: list[Event],
-    tracker: Callable[..., Tracker],
+    tracker: Callable[..., MlflowTracker],
     tiny: TinyStudy,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -230,7 +230,11 @@ def test_a_server_that_goes_and_comes_again_misses_nothing(
 
 
 def test_an_end_without_a_server_waits_for_seconds_only_and_loses_nothing(
-    events: list[Event], tracker: Callable[..., Tracker], tiny: TinyStudy, tmp_path: Path, http_on_sqlite: MlflowServer
+    events: list[Event],
+    tracker: Callable[..., MlflowTracker],
+    tiny: TinyStudy,
+    tmp_path: Path,
+    http_on_sqlite: MlflowServer,
 ) -> None:
     http_on_sqlite.kill()
     one = tracker(http_on_sqlite.uri, events)
@@ -246,7 +250,7 @@ def test_an_end_without_a_server_waits_for_seconds_only_and_loses_nothing(
 
 
 def test_the_end_of_a_study_waits_while_events_are_taken_however_slowly(
-    events: list[Event], tracker: Callable[..., Tracker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    events: list[Event], tracker: Callable[..., MlflowTracker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, clock = tracker(f"sqlite:///{tmp_path / 'mlflow.db'}", events[:20]), [0.0]
     left: list[Any] = events[:20]
@@ -265,7 +269,7 @@ def test_the_end_of_a_study_waits_while_events_are_taken_however_slowly(
 def test_postgresql_that_restarts_misses_nothing(
     postgres: Postgres,
     events: list[Event],
-    tracker: Callable[..., Tracker],
+    tracker: Callable[..., MlflowTracker],
     tiny: TinyStudy,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

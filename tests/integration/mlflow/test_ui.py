@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.tracking import server as ui
 from tests.commands import call
 from tests.servers import free_port, listens, wait_until
@@ -26,7 +26,9 @@ open({log!r}, "w").write(f"{{status}} {{sys.argv[1]}}")
 @pytest.fixture
 def remote(tmp_path: Path) -> Path:
     """A folder with a study whose runs are on a server elsewhere."""
-    study = Study.model_validate({"search": {"seed": {"choice": [1]}}, "tracking": {"uri": "http://me:pw@far:81/"}})
+    study = StudyConfig.model_validate(
+        {"search": {"seed": {"choice": [1]}}, "tracking": {"uri": "http://me:pw@far:81/"}}
+    )
     summary = {"name": "there", "study": study.model_dump(mode="json"), "state": "finished"}
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "study.json").write_text(json.dumps(summary))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.records.study_directory import StudyDirectory
 from tests.commands import process
 
 GREEDY = """
@@ -31,7 +31,7 @@ def test_a_trial_out_of_memory_fails_alone_with_what_it_needed(tmp_path: Path, m
     done = process("ensdistill-tune", "launch", file, "--studies-dir", tmp_path / "studies", "--json")
     assert done.code == 0, done.err
     assert json.loads(done.out)["state"] == "finished"
-    trials = StudyFolder(tmp_path / "studies" / "greedy").read_trials()
+    trials = StudyDirectory(tmp_path / "studies" / "greedy").read_trials()
     assert {(t.sampled["training.batch_size"], t.state) for t in trials} == {(20, "finished"), (30, "failed")}
     for error in (t.error or "" for t in trials if t.state == "failed"):
         assert "out of memory: its process held" in error

@@ -16,12 +16,12 @@ import pytest
 import ray
 import torch
 
-from ensdistill import Config, Data, DivergedError, EnsdistillError, get_ensemble, load_config, load_data
+from ensdistill import Config, DataSplits, DivergedError, EnsdistillError, get_ensemble, load_config, load_data
 from ensdistill.errors import ConfigError, OutOfMemoryError
 from ensdistill.runtime.weights import fingerprint
 from ensdistill_tune.execution.shared_inputs import SharedData
 from ensdistill_tune.execution.teacher_tasks import gpus_of_teacher, train_side_by_side
-from ensdistill_tune.study.study_config import Resources, Study
+from ensdistill_tune.study.study_config import Resources, StudyConfig
 
 SMALL = {"kind": "convnet", "width": 2, "blocks": 1}
 HERE = "tests.integration.ray.misbehaving"
@@ -36,7 +36,7 @@ def two_slots() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def digits() -> Data:
+def digits() -> DataSplits:
     return load_data(settings().data)
 
 
@@ -51,7 +51,7 @@ def misbehaving(name: str, **arguments: Any) -> dict[str, Any]:
     return {"kind": "custom", "path": f"{HERE}:{name}", "arguments": arguments}
 
 
-def by_tasks(config: Config, data: Data, store: Path, *progress: Any, **given: float) -> Any:
+def by_tasks(config: Config, data: DataSplits, store: Path, *progress: Any, **given: float) -> Any:
     """The ensemble, its teachers trained as tasks."""
     train = partial(train_side_by_side, given=Resources(**given), device="auto")
     return get_ensemble(config, data, store, *progress, train=train)
@@ -62,7 +62,7 @@ def weights(store: Path) -> dict[str, str]:
     return {file.parent.name: fingerprint(file) for file in store.glob("*/network.safetensors")}
 
 
-def test_teachers_trained_as_tasks_are_those_of_one_process_to_the_last_bit(tmp_path: Path, digits: Data) -> None:
+def test_teachers_trained_as_tasks_are_those_of_one_process_to_the_last_bit(tmp_path: Path, digits: DataSplits) -> None:
     config = settings(SMALL, {**SMALL, "width": 6}, {**SMALL, "blocks": 2})
     alone = get_ensemble(config, digits, tmp_path / "alone")
     together = by_tasks(config, digits, tmp_path / "student_aggregation")
@@ -71,13 +71,13 @@ def test_teachers_trained_as_tasks_are_those_of_one_process_to_the_last_bit(tmp_
     assert together.identity == alone.identity
 
 
-def test_two_teachers_are_in_training_at_the_same_time(tmp_path: Path, digits: Data) -> None:
+def test_two_teachers_are_in_training_at_the_same_time(tmp_path: Path, digits: DataSplits) -> None:
     (tmp_path / "meeting").mkdir()
     either = misbehaving("one_of_two", meeting=str(tmp_path / "meeting"))
     assert len(by_tasks(settings(either, either), digits, tmp_path / "store")) == 2
 
 
-def test_every_epoch_of_every_teacher_is_told_as_in_one_process(tmp_path: Path, digits: Data) -> None:
+def test_every_epoch_of_every_teacher_is_told_as_in_one_process(tmp_path: Path, digits: DataSplits) -> None:
     config, told = settings(SMALL, SMALL, epochs=3), list[tuple[int, int]]()
     by_tasks(config, digits, tmp_path, lambda *report: told.append(report))
     assert sorted(told) == [(teacher, epoch) for teacher in range(2) for epoch in (1, 2, 3)]
@@ -87,7 +87,7 @@ def test_every_epoch_of_every_teacher_is_told_as_in_one_process(tmp_path: Path, 
     assert told == [(0, 3), (1, 3)]
 
 
-def test_a_teacher_that_diverges_is_named_and_the_finished_ones_are_kept(tmp_path: Path, digits: Data) -> None:
+def test_a_teacher_that_diverges_is_named_and_the_finished_ones_are_kept(tmp_path: Path, digits: DataSplits) -> None:
     config = settings(SMALL, misbehaving("NotFinite"))
     with pytest.raises(
         DivergedError, match=r"teacher 1: the loss became nan.* lower teachers\.training\.optimizer\.lr"
@@ -97,24 +97,24 @@ def test_a_teacher_that_diverges_is_named_and_the_finished_ones_are_kept(tmp_pat
     assert weights(tmp_path) == weights_of(settings(SMALL), digits, tmp_path / "alone")
 
 
-def weights_of(config: Config, data: Data, store: Path) -> dict[str, str]:
+def weights_of(config: Config, data: DataSplits, store: Path) -> dict[str, str]:
     get_ensemble(config, data, store)
     return weights(store)
 
 
-def test_a_teacher_out_of_memory_is_named_with_its_own_setting(tmp_path: Path, digits: Data) -> None:
+def test_a_teacher_out_of_memory_is_named_with_its_own_setting(tmp_path: Path, digits: DataSplits) -> None:
     with pytest.raises(OutOfMemoryError, match=r"^teacher 0: out of memory: .* lower teachers\.training\.batch_size$"):
         by_tasks(settings(misbehaving("Greedy", images=20)), digits, tmp_path)
 
 
-def test_a_teacher_whose_process_is_killed_is_trained_again(tmp_path: Path, digits: Data) -> None:
+def test_a_teacher_whose_process_is_killed_is_trained_again(tmp_path: Path, digits: DataSplits) -> None:
     config = settings(misbehaving("deadly", flag=str(tmp_path / "flag"), times=1), SMALL)
     by_tasks(config, digits, tmp_path / "store", retries=1)
     assert (tmp_path / "flag").read_text() == "xxx"  # killed, trained, and loaded here
     assert weights(tmp_path / "store") == weights_of(config, digits, tmp_path / "alone")
 
 
-def test_a_teacher_whose_process_dies_every_time_is_named(tmp_path: Path, digits: Data) -> None:
+def test_a_teacher_whose_process_dies_every_time_is_named(tmp_path: Path, digits: DataSplits) -> None:
     config = settings(SMALL, misbehaving("deadly", flag=str(tmp_path / "flag"), times=9))
     with pytest.raises(EnsdistillError, match="teacher 1: its process died"):
         by_tasks(config, digits, tmp_path / "store", retries=1)
@@ -122,7 +122,7 @@ def test_a_teacher_whose_process_dies_every_time_is_named(tmp_path: Path, digits
 
 
 @pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")  # nor is it written to
-def test_workers_map_the_images_and_no_training_changes_them(tmp_path: Path, digits: Data) -> None:
+def test_workers_map_the_images_and_no_training_changes_them(tmp_path: Path, digits: DataSplits) -> None:
     shared = ray.put(SharedData.of(digits))
     one, two = ray.get(shared), ray.get(shared)
     for part in ("train", "validation", "unlabeled"):
@@ -137,7 +137,7 @@ def test_workers_map_the_images_and_no_training_changes_them(tmp_path: Path, dig
 
 
 def test_an_object_that_is_pickled_here_is_read_in_a_worker_and_comes_back_equal() -> None:
-    study = Study.model_validate({"search": {"loss.temperature": {"uniform": [1, 4]}}, "baselines": ["kd"]})
+    study = StudyConfig.model_validate({"search": {"loss.temperature": {"uniform": [1, 4]}}, "baselines": ["kd"]})
 
     @ray.remote
     def read(packed: bytes) -> Any:
@@ -146,7 +146,7 @@ def test_an_object_that_is_pickled_here_is_read_in_a_worker_and_comes_back_equal
 
     module, total, again = ray.get(read.remote(pickle.dumps(study)))
     assert (module, total) == ("ensdistill_tune.study.study_config", study.total)
-    assert type(again) is Study
+    assert type(again) is StudyConfig
     assert again == study
 
 

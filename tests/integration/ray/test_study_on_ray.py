@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from ensdistill.config import load_config
 from ensdistill_tune.records.event_log import read_journal
 from ensdistill_tune.records.events import SessionEnded, SessionStarted, TeachersReady
-from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.records.study_directory import StudyDirectory
 from tests.commands import call, process
 from tests.tiny import TINY, TinyStudy
 
@@ -54,7 +54,7 @@ def test_a_trial_whose_process_does_not_become_free_fails_and_the_study_ends(
     )
     done = process("ensdistill-tune", "launch", file, "--studies-dir", tmp_path, "--json")
     assert done.code == 0, done.err
-    trials = StudyFolder(tmp_path / "busy").read_trials()
+    trials = StudyDirectory(tmp_path / "busy").read_trials()
     failed = [trial.error for trial in trials if trial.state == "failed"]
     assert [trial.state for trial in trials if trial.state != "failed"] == ["finished"] * (4 - len(failed))
     assert failed
@@ -76,4 +76,4 @@ def test_a_study_whose_minutes_are_over_ends_its_trials(tmp_path: Path) -> None:
     done = process("ensdistill-tune", "launch", file, "--studies-dir", tmp_path, "--json")
     assert done.code == 0, done.err
     assert json.loads(done.out)["state"] == "timed_out"
-    assert [trial.state for trial in StudyFolder(tmp_path / "short").read_trials()] == ["interrupted"]
+    assert [trial.state for trial in StudyDirectory(tmp_path / "short").read_trials()] == ["interrupted"]

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from ensdistill.config import Config
-from ensdistill.data import Data, Split
-from ensdistill.methods.members import Ensemble
+from ensdistill.data import DataSplits, Split
+from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.methods.students.base import Student
 from ensdistill.models import Convnet, build
-from ensdistill.runtime.randomness import Streams, torch_seed
+from ensdistill.runtime.randomness import RandomStreams, temporary_seed
 from ensdistill.settings.base import Settings
 
 CLASSES = 5
@@ -48,7 +48,7 @@ def named(piece: Settings, change: str = "") -> Any:
     return pytest.param(piece, id=f"{kind}-{change}" if change else kind)
 
 
-def toy_data(images: int = 24) -> Data:
+def toy_data(images: int = 24) -> DataSplits:
     """Random images 1x8x8 of five classes; half of the validation images are the training images' size again."""
     generator = torch.Generator().manual_seed(0)
 
@@ -56,16 +56,16 @@ def toy_data(images: int = 24) -> Data:
         pixels = torch.randint(256, (count, 1, 8, 8), generator=generator).to(torch.uint8)
         return Split(pixels, torch.arange(count) % CLASSES)
 
-    return Data(split(images), split(10), split(0), tuple("abcde"), "toy")
+    return DataSplits(split(images), split(10), split(0), tuple("abcde"), "toy")
 
 
-def toy_ensemble(data: Data, teachers: int = 2) -> Ensemble:
-    return Ensemble([build(MODEL, data, 50 + m) for m in range(teachers)], CLASSES, "toy")
+def toy_ensemble(data: DataSplits, teachers: int = 2) -> TeacherEnsemble:
+    return TeacherEnsemble([build(MODEL, data, 50 + m) for m in range(teachers)], CLASSES, "toy")
 
 
-def toy_student(settings: Any, data: Data, seed: int = 0, spread: bool = True) -> Student:
+def toy_student(settings: Any, data: DataSplits, seed: int = 0, spread: bool = True) -> Student:
     """A student in training mode; `spread` moves all its parameters a little, so that its subnetworks differ."""
-    with torch_seed(seed, torch.device("cpu")):
+    with temporary_seed(seed, torch.device("cpu")):
         student: Student = settings(build(MODEL, data, seed))
     if spread:
         generator = torch.Generator().manual_seed(seed)
@@ -79,5 +79,5 @@ def toy_config(**axes: Any) -> Config:
     return Config().model_copy(update={"model": MODEL, **axes})
 
 
-def streams(seed: int = 0) -> Streams:
-    return Streams.of(seed, "contract", 1, torch.device("cpu"))
+def streams(seed: int = 0) -> RandomStreams:
+    return RandomStreams.of(seed, "contract", 1, torch.device("cpu"))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ensdistill.methods.averaging import Average, Averaging
+from ensdistill.methods.averaging import Averaging, WeightAverage
 from ensdistill.methods.students import BatchEnsemble, Student
 from tests.unit.contracts.contract_pieces import toy_data, toy_student, variants
 
@@ -20,7 +20,7 @@ def student() -> Student:
     return toy_student(BatchEnsemble(subnetworks=2), DATA)
 
 
-def move(pupil: Student, average: Average, steps: int, total: int = 6, first: int = 0) -> None:
+def move(pupil: Student, average: WeightAverage, steps: int, total: int = 6, first: int = 0) -> None:
     """Random steps, each shown to the average as an epoch of its own; step n is the same however the walk is cut."""
     for n in range(first, first + steps):
         generator = torch.Generator().manual_seed(n)

@@ -12,7 +12,7 @@ from torch import Tensor
 from ensdistill.evaluation.predict import evaluate
 from ensdistill.methods.averaging import Averaging
 from ensdistill.methods.losses import Loss
-from ensdistill.methods.members import Ensemble
+from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.methods.perturbations import Gaussian, Perturbation
 from ensdistill.methods.recipe import Training, set_lr
 from ensdistill.methods.students import Student, StudentSettings
@@ -51,7 +51,7 @@ def _combinations() -> list[Any]:
 every_combination = pytest.mark.parametrize("axes", _combinations())
 
 
-def one_step(axes: dict[str, Any], ensemble: Ensemble, seed: int = 0) -> tuple[Student, Tensor]:
+def one_step(axes: dict[str, Any], ensemble: TeacherEnsemble, seed: int = 0) -> tuple[Student, Tensor]:
     config = toy_config(**axes, training=TRAINING)
     student = toy_student(config.student, DATA, spread=False)
     optimizer = TRAINING.optimizer(student)

@@ -2,18 +2,18 @@
 
 import pytest
 
-from ensdistill.data import Data, load_data
-from ensdistill.methods.members import Ensemble
+from ensdistill.data import DataSplits, load_data
+from ensdistill.methods.members import TeacherEnsemble
 from tests.unit.core.core_stand_ins import random_ensemble, tiny_config
 
 
 @pytest.fixture(scope="session")
-def digits() -> Data:
+def digits() -> DataSplits:
     """40 training and 60 validation digits."""
     return load_data(tiny_config().data)
 
 
 @pytest.fixture(scope="session")
-def ensemble(digits: Data) -> Ensemble:
+def ensemble(digits: DataSplits) -> TeacherEnsemble:
     """Two untrained, hence different, teachers."""
     return random_ensemble(digits)

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from ensdistill.config import Config, load_config
-from ensdistill.data import Data, Split
-from ensdistill.methods.members import Ensemble
+from ensdistill.data import DataSplits, Split
+from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.methods.students.base import Student
 from ensdistill.models import build
-from ensdistill.runtime.randomness import Streams
+from ensdistill.runtime.randomness import RandomStreams
 
 TINY = (
     "data.train_size=40",
@@ -38,13 +38,13 @@ def tiny_config(*overrides: str, preset: str = "kd") -> Config:
     return load_config(preset, [*TINY, *overrides])
 
 
-def random_ensemble(data: Data, count: int = 2) -> Ensemble:
+def random_ensemble(data: DataSplits, count: int = 2) -> TeacherEnsemble:
     networks = [build(tiny_config().teachers.model, data, 100 + m) for m in range(count)]
-    return Ensemble(networks, len(data.class_names), "random")
+    return TeacherEnsemble(networks, len(data.class_names), "random")
 
 
-def streams(seed: int = 0) -> Streams:
-    return Streams.of(seed, "test", 1, torch.device("cpu"))
+def streams(seed: int = 0) -> RandomStreams:
+    return RandomStreams.of(seed, "test", 1, torch.device("cpu"))
 
 
 class LinearMembers(Student):

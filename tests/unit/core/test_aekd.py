@@ -11,11 +11,11 @@ from scipy.optimize import minimize, nnls
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from ensdistill.data import Data
+from ensdistill.data import DataSplits
 from ensdistill.errors import DataError
 from ensdistill.methods.losses import AeKd, Averaged, Labels
 from ensdistill.methods.losses.min_norm import min_norm_weights
-from ensdistill.methods.members import Ensemble
+from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.methods.students import Single
 from ensdistill.training.loop import distill
 from ensdistill.training.step import distill_step
@@ -402,7 +402,7 @@ def test_step_needs_one_pass_forward_of_everyone_and_one_backward_of_the_student
     images, labels = torch.rand(4, 1, 8, 8), torch.arange(4)
     optimizer = config.training.optimizer(student)
     average = config.averaging(student)
-    ensemble = Ensemble(networks, 10, "x")
+    ensemble = TeacherEnsemble(networks, 10, "x")
     distill_step(config, ensemble, student, optimizer, average, images, labels, streams(), 0.5)
     assert (own.forwards, own.backwards) == (1, 1)
     assert [(network.forwards, network.backwards) for network in ensemble.networks] == [(1, 0)] * 3
@@ -413,7 +413,7 @@ class NoNumber(nn.Module):
         return torch.full((len(x), 10), float("nan"))
 
 
-def test_teachers_whose_logits_are_no_numbers_are_named_in_place_of_the_learning_rate(digits: Data) -> None:
-    ensemble = Ensemble([NoNumber(), NoNumber()], 10, "broken")
+def test_teachers_whose_logits_are_no_numbers_are_named_in_place_of_the_learning_rate(digits: DataSplits) -> None:
+    ensemble = TeacherEnsemble([NoNumber(), NoNumber()], 10, "broken")
     with pytest.raises(DataError, match="teacher 0"):
         next(distill(tiny_config("loss.kind=aekd"), ensemble, digits))

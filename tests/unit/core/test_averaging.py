@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from ensdistill.methods.averaging import Average, Ema, GreedySoup, Lawa, NoAveraging, Swa
+from ensdistill.methods.averaging import Ema, GreedySoup, Lawa, NoAveraging, Swa, WeightAverage
 from ensdistill.methods.students import Single
 from ensdistill.methods.students.base import Student
 
@@ -21,7 +21,7 @@ def scalar_student(dtype: torch.dtype = torch.float64) -> Student:
     return Single()(nn.Linear(1, 1, bias=False, dtype=dtype))
 
 
-def show(average: Average, student: Student, values: list[float], progresses: list[float] | None = None) -> None:
+def show(average: WeightAverage, student: Student, values: list[float], progresses: list[float] | None = None) -> None:
     """Lets the average see the student at each of these weights."""
     for n, value in enumerate(values):
         with torch.no_grad():
@@ -29,7 +29,7 @@ def show(average: Average, student: Student, values: list[float], progresses: li
         average.update(student, progresses[n] if progresses else (n + 1) / len(values))
 
 
-def weight(average: Average, student: Student) -> float:
+def weight(average: WeightAverage, student: Student) -> float:
     return average.averaged(student).network.weight.item()
 
 
@@ -151,7 +151,10 @@ def no_judge(student: Student) -> dict[str, float]:
 
 
 def end_epochs(
-    average: Average, student: Student, values: list[float], judge: Callable[[Student], dict[str, float]] = no_judge
+    average: WeightAverage,
+    student: Student,
+    values: list[float],
+    judge: Callable[[Student], dict[str, float]] = no_judge,
 ) -> None:
     """Epochs of two steps each that end at these weights."""
     for n, value in enumerate(values):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from ensdistill.config import load_config
-from ensdistill.data import Data
+from ensdistill.data import DataSplits
 from ensdistill.errors import ConfigError
 from ensdistill.methods.losses import OneToOne
 from ensdistill.methods.recipe import Sgd, Training, set_lr
@@ -307,7 +307,7 @@ def test_merging_leaves_the_student_as_it_was() -> None:
     assert any(isinstance(module, RankOne) for module in student.modules())
 
 
-def test_merged_network_is_made_of_plain_layers_alone(digits: Data) -> None:
+def test_merged_network_is_made_of_plain_layers_alone(digits: DataSplits) -> None:
     config = tiny_config(preset="latentbe")
     plain = build(config.model, digits, 0)
     names = list(plain.state_dict())
@@ -454,7 +454,7 @@ def test_random_factors_of_subnetworks_and_sides_are_unrelated(factor_init: str)
 
 
 @pytest.mark.parametrize("factors", ["ones", "normal", "random_sign"])
-def test_same_seed_gives_the_same_factors_and_shared_weights(factors: str, digits: Data) -> None:
+def test_same_seed_gives_the_same_factors_and_shared_weights(factors: str, digits: DataSplits) -> None:
     def tensors(seed: int) -> dict[str, Tensor]:
         config = tiny_config(f"student.factor_init={factors}", f"seed={seed}", preset="latentbe")
         torch.rand(3)  # the caller's random numbers do not matter
@@ -467,7 +467,7 @@ def test_same_seed_gives_the_same_factors_and_shared_weights(factors: str, digit
 
 
 @pytest.mark.parametrize("factors", ["ones", "normal", "random_sign"])
-def test_shared_weights_are_those_of_the_plain_network_of_the_seed(factors: str, digits: Data) -> None:
+def test_shared_weights_are_those_of_the_plain_network_of_the_seed(factors: str, digits: DataSplits) -> None:
     config = tiny_config(f"student.factor_init={factors}", preset="latentbe")
     plain = build(config.model, digits, config.seed).state_dict()
     shared = {
@@ -477,7 +477,7 @@ def test_shared_weights_are_those_of_the_plain_network_of_the_seed(factors: str,
     assert all(torch.equal(shared[name], tensor) for name, tensor in plain.items())
 
 
-def test_mean_of_probabilities_is_what_diversity_matters_ships(digits: Data) -> None:
+def test_mean_of_probabilities_is_what_diversity_matters_ships(digits: DataSplits) -> None:
     config = load_config("diversity", ["student.subnetworks=3", "model.width=4", "model.blocks=2"])
     student = new_student(config, digits).eval()
     x = digits.train[slice(0, 5)][0]

@@ -11,7 +11,7 @@ import torchvision.models
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from ensdistill.data import Data
+from ensdistill.data import DataSplits
 from ensdistill.errors import ConfigError
 from ensdistill.methods.members import together
 from ensdistill.methods.students import Student
@@ -160,7 +160,7 @@ def test_gradient_of_the_stem_is_the_sum_over_branches() -> None:
     assert_close(student.network[0].weight.grad, expected)
 
 
-def test_same_seed_gives_the_same_branches(digits: Data) -> None:
+def test_same_seed_gives_the_same_branches(digits: DataSplits) -> None:
     def weights(seed: int) -> Tensor:
         student = new_student(tiny_config("student.kind=branches", f"seed={seed}"), digits)
         return torch.cat([p.detach().flatten() for p in student.parameters()])
@@ -233,14 +233,14 @@ def test_classifier_alone_is_branched_for_hydra(name: str) -> None:
 
 
 @pytest.mark.parametrize("model", [WideResNet(depth=10, width=1), ResNet(depth=8, width=4), ResNet(depth=14, width=2)])
-def test_residual_networks_keep_their_shortcuts_whole(model: Any, digits: Data) -> None:
+def test_residual_networks_keep_their_shortcuts_whole(model: Any, digits: DataSplits) -> None:
     plain = build(model, digits, 0).eval()
     student = Branches(subnetworks=2)(copy.deepcopy(plain)).eval()
     x = digits.train[slice(0, 3)][0]
     assert_close(student(x)[0], plain(x))
 
 
-def test_normalization_of_the_images_belongs_to_the_stem(digits: Data) -> None:
+def test_normalization_of_the_images_belongs_to_the_stem(digits: DataSplits) -> None:
     student = Branches(subnetworks=2)(build(Convnet(width=2, blocks=2), digits, 0))
     assert branched(student) == ["1.4", "1.5", "1.9"]
     assert not isinstance(student.network[0], Branched)

@@ -14,10 +14,10 @@ from torch import Tensor
 
 import ensdistill.training.teachers
 from ensdistill.config import Config, build_config, flatten, load_config, presets, to_yaml
-from ensdistill.data import Data
+from ensdistill.data import DataSplits
 from ensdistill.errors import ConfigError
 from ensdistill.evaluation.predict import evaluate
-from ensdistill.methods.members import Ensemble
+from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.methods.perturbations import TDivSDiv
 from ensdistill.methods.schedule import can_change
 from ensdistill.models import build
@@ -210,7 +210,7 @@ def test_settings_that_stay_have_the_hash_that_they_would_have_if_none_could_cha
     assert config.hash == hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def test_teachers_have_the_hash_that_they_always_had(digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_teachers_have_the_hash_that_they_always_had(digits: DataSplits, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ensdistill.training.teachers, "TEACHER_RECIPE_VERSION", 1)
     data = replace(digits, identity="data")
     for config in (tiny_config(), scheduled(tiny_config(), (1, COOLER))):
@@ -244,7 +244,7 @@ def test_hash_does_not_depend_on_the_order_or_spelling_of_a_change() -> None:
 # --- the numbers ---
 
 
-def test_full_batch_run_with_changes_is_the_loop_written_by_hand(ensemble: Ensemble, digits: Data) -> None:
+def test_full_batch_run_with_changes_is_the_loop_written_by_hand(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     # One batch an epoch, so that the order of the images does not matter.
     overrides = ("training.epochs=4", "training.batch_size=40", "training.lr_schedule=constant")
     base = tiny_config(*overrides, "training.warmup_epochs=0")
@@ -268,7 +268,7 @@ def test_full_batch_run_with_changes_is_the_loop_written_by_hand(ensemble: Ensem
 
 
 def test_perturbation_moves_images_by_the_step_size_of_the_epoch(
-    ensemble: Ensemble, digits: Data, monkeypatch: pytest.MonkeyPatch
+    ensemble: TeacherEnsemble, digits: DataSplits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moved = []
     perturb = TDivSDiv.__call__
@@ -325,7 +325,9 @@ BRANCHES: dict[str, tuple[Config, Settings, Settings]] = {  # settings; what cha
 Result = tuple[list[tuple[Any, ...]], dict[str, Tensor]]
 
 
-def whole(config: Config, ensemble: Ensemble, data: Data, folder: Path, resume: Path | None = None) -> Result:
+def whole(
+    config: Config, ensemble: TeacherEnsemble, data: DataSplits, folder: Path, resume: Path | None = None
+) -> Result:
     """All numbers of a run but its times, and the weights shipped at its end; every epoch's checkpoint is kept."""
     numbers, run = [], distill(config, ensemble, data, resume)
     for epoch in run:
@@ -342,7 +344,7 @@ def assert_same(one: Result, two: Result) -> None:
 
 @pytest.mark.parametrize("name", BRANCHES)
 def test_branch_from_a_checkpoint_is_the_run_from_the_first_epoch_to_the_last_bit(
-    name: str, tmp_path: Path, ensemble: Ensemble, digits: Data
+    name: str, tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     base, first, second = BRANCHES[name]
     trunk, straight, branch = (tmp_path / folder for folder in ("trunk", "straight", "branch"))
@@ -361,7 +363,7 @@ def test_branch_from_a_checkpoint_is_the_run_from_the_first_epoch_to_the_last_bi
 
 
 @pytest.fixture
-def checkpoints(tmp_path: Path, ensemble: Ensemble, digits: Data) -> Path:
+def checkpoints(tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits) -> Path:
     """A folder with the checkpoints of a run of five epochs that changes after its second."""
     whole(scheduled(FIVE, (2, COOLER)), ensemble, digits, tmp_path)
     return tmp_path
@@ -387,7 +389,7 @@ FIVE = tiny_config("training.epochs=5", "training.batch_size=40")
     ids=str,
 )
 def test_checkpoint_belongs_to_all_settings_that_agree_up_to_its_epoch(
-    epoch: int, changes: list[tuple[int, Settings]], checkpoints: Path, ensemble: Ensemble, digits: Data
+    epoch: int, changes: list[tuple[int, Settings]], checkpoints: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     first = next(distill(scheduled(FIVE, *changes), ensemble, digits, checkpoints / f"{epoch}.pt"))
     assert first.number == epoch + 1
@@ -410,14 +412,14 @@ def test_checkpoint_belongs_to_all_settings_that_agree_up_to_its_epoch(
     ids=str,
 )
 def test_checkpoint_of_an_epoch_before_which_settings_differ_is_refused(
-    epoch: int, changes: list[tuple[int, Settings]], checkpoints: Path, ensemble: Ensemble, digits: Data
+    epoch: int, changes: list[tuple[int, Settings]], checkpoints: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     with pytest.raises(ConfigError, match="other settings"):
         distill(scheduled(FIVE, *changes), ensemble, digits, checkpoints / f"{epoch}.pt")
 
 
 def test_change_does_not_let_in_other_settings_from_the_first_epoch(
-    checkpoints: Path, ensemble: Ensemble, digits: Data
+    checkpoints: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     for override in ("loss.temperature=2", "seed=1", "training.optimizer.weight_decay=0"):
         other = scheduled(tiny_config("training.epochs=5", "training.batch_size=40", override), (2, COOLER))
@@ -426,7 +428,7 @@ def test_change_does_not_let_in_other_settings_from_the_first_epoch(
 
 
 def test_checkpoint_of_settings_that_stay_names_them_by_the_hash_that_they_always_had(
-    checkpoints: Path, ensemble: Ensemble, digits: Data
+    checkpoints: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     saved = [torch.load(checkpoints / f"{n}.pt", weights_only=True)["identity"]["set"] for n in range(1, 6)]
     changed = scheduled(FIVE, (2, COOLER)).hash

@@ -12,7 +12,7 @@ import torch
 import torchvision.datasets
 import torchvision.datasets.utils
 
-from ensdistill.data import Cifar10, Cifar100, Source, load_data, load_test
+from ensdistill.data import Cifar10, Cifar100, RawData, load_data, load_test
 from ensdistill.errors import DataError
 from tests.miniature_cifar import NAMES, pack, pixels, write_miniature
 
@@ -33,7 +33,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
-def assert_whole(source: Source) -> None:
+def assert_whole(source: RawData) -> None:
     assert source.class_names == NAMES
     assert source.pool.images.dtype == torch.uint8
     assert torch.equal(source.pool.images, torch.from_numpy(pixels(50, seed=0)))

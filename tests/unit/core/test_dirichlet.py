@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Dirichlet, kl_divergence
 from torch.testing import assert_close
 
-from ensdistill.data import Data
+from ensdistill.data import DataSplits
 from ensdistill.methods.losses import End2, Labels, ProxyEnd2
 from ensdistill.training.loop import new_student
 from tests.unit.core.core_stand_ins import tiny_config
@@ -200,7 +200,7 @@ def test_without_alpha_only_labels_count(settings: End2 | ProxyEnd2) -> None:
 
 
 @pytest.mark.parametrize("kind", ["end2", "proxy_end2", "averaged"])
-def test_student_has_the_head_of_its_loss(kind: str, digits: Data) -> None:
+def test_student_has_the_head_of_its_loss(kind: str, digits: DataSplits) -> None:
     images = digits.train[slice(0, 4)][0]
     plain = new_student(tiny_config(), digits).eval()(images)
     student = new_student(tiny_config(f"loss.kind={kind}"), digits)

@@ -19,13 +19,13 @@ from torch.testing import assert_close
 
 import ensdistill.evaluation.predict
 from ensdistill.config import Config
-from ensdistill.data import Data, Split, load_data
+from ensdistill.data import DataSplits, Split, load_data
 from ensdistill.errors import ConfigError, DataError, DivergedError
 from ensdistill.evaluation.predict import evaluate, predict
-from ensdistill.methods.members import Ensemble
+from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.methods.students import SingleStudent, Student
 from ensdistill.models import build
-from ensdistill.runtime.randomness import Streams, stream_seed, torch_seed
+from ensdistill.runtime.randomness import RandomStreams, derive_seed, temporary_seed
 from ensdistill.training.loop import EpochResult, distill, new_student
 from tests.unit.core.core_stand_ins import LATENTBE_EMA, random_ensemble, tiny_config
 
@@ -41,11 +41,11 @@ def numbers(epoch: EpochResult) -> tuple[Any, ...]:
     return epoch.number, epoch.loss, epoch.val, epoch.subnetworks
 
 
-def run(config: Config, ensemble: Ensemble, data: Data) -> list[tuple[Any, ...]]:
+def run(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -> list[tuple[Any, ...]]:
     return [numbers(epoch) for epoch in distill(config, ensemble, data)]
 
 
-def trained(config: Config, ensemble: Ensemble, data: Data, epochs: int | None = None) -> nn.Module:
+def trained(config: Config, ensemble: TeacherEnsemble, data: DataSplits, epochs: int | None = None) -> nn.Module:
     """The student after so many epochs, or after all."""
     run = distill(config, ensemble, data)
     list(islice(run, epochs))
@@ -53,7 +53,7 @@ def trained(config: Config, ensemble: Ensemble, data: Data, epochs: int | None =
 
 
 @pytest.fixture(scope="module")
-def whole_runs(ensemble: Ensemble, digits: Data) -> dict[str, list[tuple[Any, ...]]]:
+def whole_runs(ensemble: TeacherEnsemble, digits: DataSplits) -> dict[str, list[tuple[Any, ...]]]:
     """The uninterrupted run of each config, with the weights shipped at its end."""
     runs = {}
     for name, config in CONFIGS.items():
@@ -69,7 +69,7 @@ def whole_runs(ensemble: Ensemble, digits: Data) -> dict[str, list[tuple[Any, ..
 @pytest.mark.parametrize("stop", [1, 2])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_run_stopped_after_any_epoch_goes_on_to_the_last_bit(
-    name: str, stop: int, tmp_path: Path, whole_runs: dict[str, list], ensemble: Ensemble, digits: Data
+    name: str, stop: int, tmp_path: Path, whole_runs: dict[str, list], ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     first = distill(CONFIGS[name], ensemble, digits)
     for epoch in first:
@@ -85,7 +85,9 @@ def test_run_stopped_after_any_epoch_goes_on_to_the_last_bit(
     assert all(torch.equal(shipped[key], tensor) for key, tensor in weights.items())
 
 
-def test_finished_run_has_its_student_and_no_further_epochs(tmp_path: Path, ensemble: Ensemble, digits: Data) -> None:
+def test_finished_run_has_its_student_and_no_further_epochs(
+    tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits
+) -> None:
     whole = distill(tiny_config(), ensemble, digits)
     *_, last = whole
     assert last.last
@@ -96,7 +98,7 @@ def test_finished_run_has_its_student_and_no_further_epochs(tmp_path: Path, ense
 
 
 def test_results_of_earlier_epochs_are_theirs_after_the_run(
-    whole_runs: dict[str, list], ensemble: Ensemble, digits: Data
+    whole_runs: dict[str, list], ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     results = list(distill(CONFIGS["kd"], ensemble, digits))
     assert [numbers(result) for result in results] == whole_runs["kd"][:-1]
@@ -105,15 +107,15 @@ def test_results_of_earlier_epochs_are_theirs_after_the_run(
     }  # nothing that the run goes on to change
 
 
-def test_run_is_over_after_an_error(digits: Data) -> None:
-    run = distill(tiny_config(), Ensemble([FailingTeacher(1)], 10, "failing"), digits)
+def test_run_is_over_after_an_error(digits: DataSplits) -> None:
+    run = distill(tiny_config(), TeacherEnsemble([FailingTeacher(1)], 10, "failing"), digits)
     with pytest.raises(DivergedError):
         next(run)
     assert list(run) == []
 
 
 @pytest.fixture
-def checkpoint(tmp_path: Path, ensemble: Ensemble, digits: Data) -> Path:
+def checkpoint(tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits) -> Path:
     run = distill(tiny_config(), ensemble, digits)
     next(run)
     run.save_checkpoint(tmp_path / "checkpoint.pt")
@@ -125,14 +127,18 @@ def test_saving_leaves_the_checkpoint_and_no_temporary_file(checkpoint: Path) ->
 
 
 @pytest.mark.parametrize("keep", [0, 100, 3000, -1])
-def test_truncated_checkpoint_is_named(checkpoint: Path, keep: int, ensemble: Ensemble, digits: Data) -> None:
+def test_truncated_checkpoint_is_named(
+    checkpoint: Path, keep: int, ensemble: TeacherEnsemble, digits: DataSplits
+) -> None:
     checkpoint.write_bytes(checkpoint.read_bytes()[:keep])
     with pytest.raises(DataError, match=r"checkpoint\.pt"):
         distill(tiny_config(), ensemble, digits, resume=checkpoint)
 
 
 @pytest.mark.parametrize("content", [{"epoch": 1}, [1, 2], {"identity": 3}], ids=str)
-def test_file_that_is_no_checkpoint_is_named(checkpoint: Path, content: Any, ensemble: Ensemble, digits: Data) -> None:
+def test_file_that_is_no_checkpoint_is_named(
+    checkpoint: Path, content: Any, ensemble: TeacherEnsemble, digits: DataSplits
+) -> None:
     torch.save(content, checkpoint)
     with pytest.raises(DataError, match=r"checkpoint\.pt"):
         distill(tiny_config(), ensemble, digits, resume=checkpoint)
@@ -148,7 +154,7 @@ class Evil:
         return Path.touch, (self.mark,)
 
 
-def test_nothing_in_a_checkpoint_is_executed(checkpoint: Path, ensemble: Ensemble, digits: Data) -> None:
+def test_nothing_in_a_checkpoint_is_executed(checkpoint: Path, ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     mark = checkpoint.with_name("executed")
     torch.save({"identity": {}, "epoch": Evil(mark)}, checkpoint)
     with pytest.raises(DataError):
@@ -156,24 +162,26 @@ def test_nothing_in_a_checkpoint_is_executed(checkpoint: Path, ensemble: Ensembl
     assert not mark.exists()
 
 
-def test_missing_checkpoint_is_named(tmp_path: Path, ensemble: Ensemble, digits: Data) -> None:
+def test_missing_checkpoint_is_named(tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     with pytest.raises(DataError, match=r"nothing\.pt"):
         distill(tiny_config(), ensemble, digits, resume=tmp_path / "nothing.pt")
 
 
-def test_checkpoint_of_other_settings_is_refused(checkpoint: Path, ensemble: Ensemble, digits: Data) -> None:
+def test_checkpoint_of_other_settings_is_refused(
+    checkpoint: Path, ensemble: TeacherEnsemble, digits: DataSplits
+) -> None:
     with pytest.raises(ConfigError, match="other settings"):
         distill(tiny_config("training.optimizer.lr=0.2"), ensemble, digits, resume=checkpoint)
 
 
-def test_checkpoint_of_another_ensemble_is_refused(checkpoint: Path, digits: Data) -> None:
+def test_checkpoint_of_another_ensemble_is_refused(checkpoint: Path, digits: DataSplits) -> None:
     other = random_ensemble(digits)
     other.identity = "other"
     with pytest.raises(ConfigError, match="other ensemble"):
         distill(tiny_config(), other, digits, resume=checkpoint)
 
 
-def test_checkpoint_of_other_data_is_refused(checkpoint: Path, ensemble: Ensemble, digits: Data) -> None:
+def test_checkpoint_of_other_data_is_refused(checkpoint: Path, ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     with pytest.raises(ConfigError, match="other data"):
         distill(tiny_config(), ensemble, replace(digits, identity="other"), resume=checkpoint)
 
@@ -183,22 +191,24 @@ def test_checkpoint_of_other_data_is_refused(checkpoint: Path, ensemble: Ensembl
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_same_seed_gives_the_same_numbers(
-    name: str, whole_runs: dict[str, list], ensemble: Ensemble, digits: Data
+    name: str, whole_runs: dict[str, list], ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     assert run(CONFIGS[name], ensemble, digits) == whole_runs[name][:-1]
 
 
-def test_another_seed_gives_other_numbers(whole_runs: dict[str, list], ensemble: Ensemble, digits: Data) -> None:
+def test_another_seed_gives_other_numbers(
+    whole_runs: dict[str, list], ensemble: TeacherEnsemble, digits: DataSplits
+) -> None:
     other = run(tiny_config("seed=1"), ensemble, digits)
     assert all(a[1:] != b[1:] for a, b in zip(other, whole_runs["kd"], strict=False))
 
 
 def test_streams_are_functions_of_seed_purpose_and_epoch() -> None:
     cases = [(seed, purpose, epoch) for seed in range(3) for purpose in ("order", "noise") for epoch in range(3)]
-    draws = {stream_seed(*case) for case in cases}
+    draws = {derive_seed(*case) for case in cases}
     assert len(draws) == len(cases)
     assert all(0 <= draw < 2**63 for draw in draws)
-    one, two = (Streams.of(1, "order", 2, torch.device("cpu")) for _ in range(2))
+    one, two = (RandomStreams.of(1, "order", 2, torch.device("cpu")) for _ in range(2))
     assert torch.equal(torch.rand(3, generator=one.host), torch.rand(3, generator=two.host))
     assert not torch.equal(torch.rand(3, generator=one.host), torch.rand(3, generator=one.device))
 
@@ -206,7 +216,7 @@ def test_streams_are_functions_of_seed_purpose_and_epoch() -> None:
 # --- the numbers themselves ---
 
 
-def test_full_batch_distillation_is_the_loop_written_by_hand(ensemble: Ensemble, digits: Data) -> None:
+def test_full_batch_distillation_is_the_loop_written_by_hand(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     # One batch an epoch, so that the order of the images does not matter.
     overrides = ("training.batch_size=40", "training.lr_schedule=constant", "training.warmup_epochs=0")
     config = tiny_config(*overrides)
@@ -228,7 +238,7 @@ def test_full_batch_distillation_is_the_loop_written_by_hand(ensemble: Ensemble,
     assert epochs[-1].val["nll"] == pytest.approx(evaluate(student, digits.validation)["nll"], abs=1e-3)
 
 
-def test_last_incomplete_batch_is_dropped(ensemble: Ensemble, digits: Data) -> None:
+def test_last_incomplete_batch_is_dropped(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     # 40 images in batches of 30: one step an epoch, so that the first epoch, all warm-up from 0, leaves the weights.
     config = tiny_config("training.batch_size=30", "training.epochs=1")
     run = distill(config, ensemble, digits)
@@ -238,7 +248,7 @@ def test_last_incomplete_batch_is_dropped(ensemble: Ensemble, digits: Data) -> N
     assert all(torch.equal(start[name], tensor) for name, tensor in weights.items())
 
 
-def test_val_is_that_of_the_student_handed_out(ensemble: Ensemble, digits: Data) -> None:
+def test_val_is_that_of_the_student_handed_out(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     for config in CONFIGS.values():
         run = distill(config, ensemble, digits)
         for epoch in run:
@@ -246,7 +256,7 @@ def test_val_is_that_of_the_student_handed_out(ensemble: Ensemble, digits: Data)
 
 
 def test_student_handed_out_comes_out_of_a_file_to_the_last_bit(
-    ensemble: Ensemble, digits: Data, tmp_path: Path
+    ensemble: TeacherEnsemble, digits: DataSplits, tmp_path: Path
 ) -> None:
     config = CONFIGS["latentbe"]
     student, read = trained(config, ensemble, digits), build(config.model, digits, 0, config.loss.head()).eval()
@@ -256,13 +266,13 @@ def test_student_handed_out_comes_out_of_a_file_to_the_last_bit(
     assert [t.stride() for t in student.parameters()] == [t.stride() for t in read.parameters()]
 
 
-def test_student_handed_out_is_in_evaluation_mode(ensemble: Ensemble, digits: Data) -> None:
+def test_student_handed_out_is_in_evaluation_mode(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     for config in CONFIGS.values():
         student = trained(config, ensemble, digits, epochs=1)
         assert not any(module.training for module in student.modules())
 
 
-def test_evaluating_an_epoch_does_not_change_the_next_one(ensemble: Ensemble, digits: Data) -> None:
+def test_evaluating_an_epoch_does_not_change_the_next_one(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     # The perturbation looks at the running statistics of the student in training, so a change of them would show.
     overrides = ("student.subnetworks=2", "perturbation.step_size=0.1")
     refreshed, plain = (
@@ -297,14 +307,14 @@ class Recorder:
 
 
 def test_average_is_shown_the_student_after_every_epoch_with_its_validation_metrics(
-    ensemble: Ensemble, digits: Data
+    ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     recorder = Recorder()
     epochs = list(distill(tiny_config().model_copy(update={"averaging": recorder}), ensemble, digits))
     assert recorder.ends == [(pytest.approx(epoch.number / 3), epoch.val["nll"]) for epoch in epochs]
 
 
-def test_average_is_shown_the_student_after_every_step(ensemble: Ensemble, digits: Data) -> None:
+def test_average_is_shown_the_student_after_every_step(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     recorder = Recorder()
     config = tiny_config().model_copy(update={"averaging": recorder})
     run = distill(config, ensemble, digits)
@@ -314,7 +324,7 @@ def test_average_is_shown_the_student_after_every_step(ensemble: Ensemble, digit
     assert len({tuple(weights.flatten().tolist()) for weights in recorder.weights}) == 12
 
 
-def test_ema_is_what_is_evaluated_and_shipped(ensemble: Ensemble, digits: Data) -> None:
+def test_ema_is_what_is_evaluated_and_shipped(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     recorder = Recorder()
     list(distill(tiny_config().model_copy(update={"averaging": recorder}), ensemble, digits))
     shares = [0.9 ** (11 - n) for n in range(12)]
@@ -323,7 +333,7 @@ def test_ema_is_what_is_evaluated_and_shipped(ensemble: Ensemble, digits: Data) 
     assert_close(next(student.parameters()).detach(), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_initial_weights_are_a_function_of_the_seed(digits: Data) -> None:
+def test_initial_weights_are_a_function_of_the_seed(digits: DataSplits) -> None:
     def weights(seed: int) -> Tensor:
         return torch.cat([p.detach().flatten() for p in build(tiny_config().model, digits, seed).parameters()])
 
@@ -331,7 +341,7 @@ def test_initial_weights_are_a_function_of_the_seed(digits: Data) -> None:
     assert not torch.equal(weights(1), weights(2))
 
 
-def test_student_handed_out_is_a_copy(ensemble: Ensemble, digits: Data) -> None:
+def test_student_handed_out_is_a_copy(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     for config in CONFIGS.values():
         expected = run(config, ensemble, digits)
         spoiled = []
@@ -344,11 +354,11 @@ def test_student_handed_out_is_a_copy(ensemble: Ensemble, digits: Data) -> None:
         assert spoiled == expected
 
 
-def test_single_students_subnetworks_are_the_student(ensemble: Ensemble, digits: Data) -> None:
+def test_single_students_subnetworks_are_the_student(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     assert all(epoch.subnetworks.items() <= epoch.val.items() for epoch in distill(tiny_config(), ensemble, digits))
 
 
-def test_epochs_are_numbered_from_one_to_the_last(ensemble: Ensemble, digits: Data) -> None:
+def test_epochs_are_numbered_from_one_to_the_last(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     epochs = list(distill(tiny_config(), ensemble, digits))
     assert [(epoch.number, epoch.epochs, epoch.last) for epoch in epochs] == [
         (1, 3, False),
@@ -358,14 +368,14 @@ def test_epochs_are_numbered_from_one_to_the_last(ensemble: Ensemble, digits: Da
 
 
 def test_predictions_do_not_depend_on_the_size_of_the_batches(
-    ensemble: Ensemble, digits: Data, monkeypatch: pytest.MonkeyPatch
+    ensemble: TeacherEnsemble, digits: DataSplits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = predict(ensemble, digits.validation)
     monkeypatch.setattr(ensdistill.evaluation.predict, "BATCH", 7)
     assert_close(predict(ensemble, digits.validation), whole, atol=1e-5, rtol=1e-5)
 
 
-def test_evaluation_leaves_a_network_in_its_mode(digits: Data) -> None:
+def test_evaluation_leaves_a_network_in_its_mode(digits: DataSplits) -> None:
     network = build(tiny_config().model, digits, 0)
     before = copy.deepcopy(network.state_dict())
     for mode in (True, False):
@@ -377,7 +387,9 @@ def test_evaluation_leaves_a_network_in_its_mode(digits: Data) -> None:
 # --- BatchNorm refreshed ---
 
 
-def test_refreshed_batchnorm_has_the_statistics_of_the_training_images(ensemble: Ensemble, digits: Data) -> None:
+def test_refreshed_batchnorm_has_the_statistics_of_the_training_images(
+    ensemble: TeacherEnsemble, digits: DataSplits
+) -> None:
     config = tiny_config("averaging.refresh_batchnorm=true", "training.batch_size=40")
     student = trained(config, ensemble, digits, epochs=1)
     normalize, network = student
@@ -387,7 +399,7 @@ def test_refreshed_batchnorm_has_the_statistics_of_the_training_images(ensemble:
     assert_close(network[1].running_var, inner.var(1), atol=1e-5, rtol=1e-4)
 
 
-def test_without_refreshing_batchnorm_has_the_running_statistics(ensemble: Ensemble, digits: Data) -> None:
+def test_without_refreshing_batchnorm_has_the_running_statistics(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     config = tiny_config("training.batch_size=40", "training.epochs=1")  # one step with a learning rate of 0
     student = trained(config, ensemble, digits, epochs=1)
     normalize, network = student
@@ -395,7 +407,7 @@ def test_without_refreshing_batchnorm_has_the_running_statistics(ensemble: Ensem
     assert_close(network[1].running_mean, 0.1 * inner.mean(1), atol=1e-5, rtol=1e-4)
 
 
-def test_batchnorm_can_be_refreshed_whatever_the_last_batch_holds(ensemble: Ensemble) -> None:
+def test_batchnorm_can_be_refreshed_whatever_the_last_batch_holds(ensemble: TeacherEnsemble) -> None:
     overrides = ("data.train_size=41", "model.blocks=4", "averaging.refresh_batchnorm=true", "training.epochs=1")
     config = tiny_config(*overrides)
     data = load_data(config.data)
@@ -405,12 +417,12 @@ def test_batchnorm_can_be_refreshed_whatever_the_last_batch_holds(ensemble: Ense
 # --- refusals ---
 
 
-def test_batch_larger_than_the_training_set_is_refused_at_once(ensemble: Ensemble, digits: Data) -> None:
+def test_batch_larger_than_the_training_set_is_refused_at_once(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     with pytest.raises(ConfigError, match=r"training\.batch_size: 41 is more than the 40"):
         distill(tiny_config("training.batch_size=41"), ensemble, digits)
 
 
-def test_more_blocks_than_the_image_can_be_halved_are_refused_in_our_own_words(digits: Data) -> None:
+def test_more_blocks_than_the_image_can_be_halved_are_refused_in_our_own_words(digits: DataSplits) -> None:
     with pytest.raises(ConfigError):
         list(distill(tiny_config("model.blocks=5"), random_ensemble(digits), digits))
 
@@ -429,17 +441,17 @@ class FailingTeacher(nn.Module):
 
 @pytest.mark.parametrize(("call", "epoch", "step"), [(1, 1, 1), (4, 1, 4), (5, 2, 1), (7, 2, 3)])
 def test_loss_that_is_no_number_ends_the_run_with_its_epoch_and_step(
-    digits: Data, call: int, epoch: int, step: int
+    digits: DataSplits, call: int, epoch: int, step: int
 ) -> None:
     asked_at_every_step = tiny_config("training.augmentation.flip=true")
-    run = distill(asked_at_every_step, Ensemble([FailingTeacher(call)], 10, "failing"), digits)
+    run = distill(asked_at_every_step, TeacherEnsemble([FailingTeacher(call)], 10, "failing"), digits)
     assert [next(run).number for _ in range(epoch - 1)] == list(range(1, epoch))
     with pytest.raises(DivergedError, match=f"epoch {epoch}, step {step}") as caught:
         next(run)
     assert (caught.value.epoch, caught.value.step) == (epoch, step)
 
 
-def test_ruinous_learning_rate_ends_the_run(digits: Data, ensemble: Ensemble) -> None:
+def test_ruinous_learning_rate_ends_the_run(digits: DataSplits, ensemble: TeacherEnsemble) -> None:
     # Decay 1 at rate 100 multiplies every weight by -99 a step, beyond the range of float32 after some 20 steps.
     overrides = (
         "training.optimizer.lr=100",
@@ -456,7 +468,7 @@ def test_ruinous_learning_rate_ends_the_run(digits: Data, ensemble: Ensemble) ->
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_callers_random_numbers_are_left_as_they_were(name: str, ensemble: Ensemble, digits: Data) -> None:
+def test_callers_random_numbers_are_left_as_they_were(name: str, ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     torch.manual_seed(123)
     before = torch.get_rng_state()
     run = distill(CONFIGS[name], ensemble, digits)
@@ -466,14 +478,16 @@ def test_callers_random_numbers_are_left_as_they_were(name: str, ensemble: Ensem
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_callers_random_numbers_do_not_matter(whole_runs: dict[str, list], ensemble: Ensemble, digits: Data) -> None:
+def test_callers_random_numbers_do_not_matter(
+    whole_runs: dict[str, list], ensemble: TeacherEnsemble, digits: DataSplits
+) -> None:
     torch.manual_seed(321)
     assert run(CONFIGS["latentbe"], ensemble, digits) == whole_runs["latentbe"][:-1]
 
 
 def test_seeded_block_restores_the_random_numbers_even_after_a_failure() -> None:
     before = torch.get_rng_state()
-    with pytest.raises(RuntimeError), torch_seed(1, torch.device("cpu")):
+    with pytest.raises(RuntimeError), temporary_seed(1, torch.device("cpu")):
         torch.rand(3) @ torch.rand(2)
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -488,7 +502,7 @@ def threads_seen() -> Iterator[set[int]]:
 
 
 def test_epochs_run_with_the_threads_of_the_settings_and_leave_the_callers(
-    ensemble: Ensemble, digits: Data, threads_seen: set[int]
+    ensemble: TeacherEnsemble, digits: DataSplits, threads_seen: set[int]
 ) -> None:
     epochs = distill(tiny_config("training.threads=2", "training.epochs=2"), ensemble, digits)
     threads_seen.clear()
@@ -499,7 +513,7 @@ def test_epochs_run_with_the_threads_of_the_settings_and_leave_the_callers(
 
 
 def test_student_handed_out_is_refreshed_with_the_threads_of_the_settings(
-    ensemble: Ensemble, digits: Data, threads_seen: set[int]
+    ensemble: TeacherEnsemble, digits: DataSplits, threads_seen: set[int]
 ) -> None:
     config = tiny_config("training.threads=2", "training.epochs=1", "averaging.refresh_batchnorm=true")
     run = distill(config, ensemble, digits)
@@ -509,13 +523,13 @@ def test_student_handed_out_is_refreshed_with_the_threads_of_the_settings(
     assert threads_seen == {2}
 
 
-def test_threads_are_restored_after_a_failure(digits: Data) -> None:
+def test_threads_are_restored_after_a_failure(digits: DataSplits) -> None:
     with pytest.raises(DivergedError):
-        list(distill(tiny_config("training.threads=2"), Ensemble([FailingTeacher(1)], 10, "failing"), digits))
+        list(distill(tiny_config("training.threads=2"), TeacherEnsemble([FailingTeacher(1)], 10, "failing"), digits))
     assert torch.get_num_threads() == 1
 
 
-def test_data_and_teachers_are_left_as_they_were(ensemble: Ensemble, digits: Data) -> None:
+def test_data_and_teachers_are_left_as_they_were(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     images = digits.train.images.clone()
     weights = copy.deepcopy(ensemble.state_dict())
     run(CONFIGS["latentbe"], ensemble, digits)
@@ -524,16 +538,16 @@ def test_data_and_teachers_are_left_as_they_were(ensemble: Ensemble, digits: Dat
 
 
 def test_distilling_never_needs_the_test_images(
-    whole_runs: dict[str, list], ensemble: Ensemble, digits: Data, monkeypatch: pytest.MonkeyPatch
+    whole_runs: dict[str, list], ensemble: TeacherEnsemble, digits: DataSplits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any) -> None:
         raise AssertionError("the test images were asked for")
 
     monkeypatch.setattr("ensdistill.data.load_test", refuse)
-    assert {field.name for field in fields(Data)} == {
+    assert {field.name for field in fields(DataSplits)} == {
         *("train", "validation", "unlabeled", "class_names", "identity", "warnings", "own_validation")
     }
-    alone = Data(digits.train, digits.validation, digits.unlabeled, digits.class_names, digits.identity)
+    alone = DataSplits(digits.train, digits.validation, digits.unlabeled, digits.class_names, digits.identity)
     assert run(CONFIGS["kd"], ensemble, alone) == whole_runs["kd"][:-1]
 
 
@@ -557,14 +571,16 @@ MERGING = {
 }
 
 
-def whole(config: Config, ensemble: Ensemble, data: Data) -> tuple[list[tuple[Any, ...]], dict[str, Tensor]]:
+def whole(
+    config: Config, ensemble: TeacherEnsemble, data: DataSplits
+) -> tuple[list[tuple[Any, ...]], dict[str, Tensor]]:
     """All numbers of a run, and the weights shipped at its end."""
     run = distill(config, ensemble, data)
     return [numbers(epoch) for epoch in run], copy.deepcopy(run.student().state_dict())
 
 
 def stopped(
-    config: Config, ensemble: Ensemble, data: Data, stop: int, path: Path
+    config: Config, ensemble: TeacherEnsemble, data: DataSplits, stop: int, path: Path
 ) -> tuple[list[tuple[Any, ...]], dict[str, Tensor]]:
     """The same of the rest of a run that was stopped after one epoch and resumed in another process' place."""
     first = distill(config, ensemble, data)
@@ -584,7 +600,7 @@ def assert_same_weights(one: dict[str, Tensor], two: dict[str, Tensor]) -> None:
 
 @pytest.mark.parametrize("name", MERGING)
 def test_from_the_merge_on_the_student_is_one_network(
-    name: str, tmp_path: Path, ensemble: Ensemble, digits: Data
+    name: str, tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     run = distill(MERGING[name], ensemble, digits)
     for epoch in run:
@@ -600,7 +616,7 @@ def test_from_the_merge_on_the_student_is_one_network(
 @pytest.mark.parametrize("stop", [1, 2, 3])
 @pytest.mark.parametrize("name", MERGING)
 def test_run_stopped_before_at_or_after_its_merge_goes_on_to_the_last_bit(
-    name: str, stop: int, tmp_path: Path, ensemble: Ensemble, digits: Data
+    name: str, stop: int, tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     epochs, weights = whole(MERGING[name], ensemble, digits)
     rest, resumed = stopped(MERGING[name], ensemble, digits, stop, tmp_path / "checkpoint.pt")
@@ -609,11 +625,11 @@ def test_run_stopped_before_at_or_after_its_merge_goes_on_to_the_last_bit(
 
 
 @pytest.mark.parametrize("name", MERGING)
-def test_run_that_merges_is_repeatable(name: str, ensemble: Ensemble, digits: Data) -> None:
+def test_run_that_merges_is_repeatable(name: str, ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     assert run(MERGING[name], ensemble, digits) == run(MERGING[name], ensemble, digits)
 
 
-def test_full_batch_run_that_merges_is_the_loop_written_by_hand(ensemble: Ensemble, digits: Data) -> None:
+def test_full_batch_run_that_merges_is_the_loop_written_by_hand(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     config = tiny_config(
         "student.subnetworks=2",
         "student.merge_after=0.5",
@@ -640,14 +656,14 @@ def test_full_batch_run_that_merges_is_the_loop_written_by_hand(ensemble: Ensemb
     assert [epoch.loss for epoch in distill(config, ensemble, digits)] == pytest.approx(losses, rel=1e-4)
 
 
-def test_merging_at_once_is_training_the_plain_network(ensemble: Ensemble, digits: Data) -> None:
+def test_merging_at_once_is_training_the_plain_network(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     merged = tiny_config("student.merge_after=0", "perturbation.kind=none", preset="latentbe")
     single = tiny_config("loss.kind=one_to_one", "loss.alpha=1")
     assert run(merged, ensemble, digits) == run(single, ensemble, digits)
 
 
 def test_merging_at_the_end_leaves_the_training_as_it_is(
-    whole_runs: dict[str, list], tmp_path: Path, ensemble: Ensemble, digits: Data
+    whole_runs: dict[str, list], tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     config = tiny_config(*LATENTBE_EMA, "student.merge_after=1", preset="latentbe")
     run = distill(config, ensemble, digits)
@@ -661,7 +677,7 @@ def test_merging_at_the_end_leaves_the_training_as_it_is(
     ("share", "epoch"), [(0.0, 1), (0.01, 2), (0.2, 2), (0.3, 3), (0.6, 4), (0.8, 5), (0.81, None)]
 )
 def test_merge_comes_before_the_first_epoch_that_begins_at_its_share_or_later(
-    share: float, epoch: int | None, ensemble: Ensemble, digits: Data
+    share: float, epoch: int | None, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     overrides = ("student.subnetworks=2", f"student.merge_after={share}", "training.epochs=5")
     config = tiny_config(*overrides, "student.factor_init=normal", "training.batch_size=40", preset="latentbe")
@@ -669,7 +685,7 @@ def test_merge_comes_before_the_first_epoch_that_begins_at_its_share_or_later(
     assert merged == [epoch is not None and number >= epoch for number in range(1, 6)]
 
 
-def test_average_begins_anew_with_the_merge(ensemble: Ensemble, digits: Data) -> None:
+def test_average_begins_anew_with_the_merge(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     # A mean over all epochs so far; in the first one after the merge it is that epoch's weights alone.
     overrides = ("student.subnetworks=2", "student.merge_after=0.5", "training.epochs=4", "perturbation.kind=none")
     averages = (("averaging.kind=lawa", "averaging.window=4"), ("averaging.kind=none",))
@@ -694,7 +710,7 @@ AVERAGES = {
 @pytest.mark.parametrize("stop", [1, 2])
 @pytest.mark.parametrize("name", AVERAGES)
 def test_run_with_any_average_goes_on_to_the_last_bit(
-    name: str, stop: int, tmp_path: Path, ensemble: Ensemble, digits: Data
+    name: str, stop: int, tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     config = tiny_config(*AVERAGES[name])
     epochs, weights = whole(config, ensemble, digits)
@@ -703,7 +719,9 @@ def test_run_with_any_average_goes_on_to_the_last_bit(
     assert_same_weights(resumed, weights)
 
 
-def test_averages_of_epochs_are_those_of_the_weights_of_a_plain_run(ensemble: Ensemble, digits: Data) -> None:
+def test_averages_of_epochs_are_those_of_the_weights_of_a_plain_run(
+    ensemble: TeacherEnsemble, digits: DataSplits
+) -> None:
     def first_layer(name: str) -> Tensor:
         return next(trained(tiny_config(*AVERAGES[name]), ensemble, digits).parameters()).detach()
 
@@ -713,7 +731,7 @@ def test_averages_of_epochs_are_those_of_the_weights_of_a_plain_run(ensemble: En
     assert_close(first_layer("swa"), (ends[1] + ends[2]) / 2)  # after two thirds and at the end
 
 
-def test_soup_is_never_worse_than_its_best_epoch(ensemble: Ensemble, digits: Data) -> None:
+def test_soup_is_never_worse_than_its_best_epoch(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     for metric, sign in (("accuracy", 1), ("nll", -1)):
         single = [epoch.val[metric] for epoch in distill(tiny_config(*REFRESH), ensemble, digits)]
         soup = ("averaging.kind=greedy_soup", f"averaging.metric={metric}")
@@ -721,7 +739,7 @@ def test_soup_is_never_worse_than_its_best_epoch(ensemble: Ensemble, digits: Dat
         assert all(sign * found[n] >= max(sign * value for value in single[: n + 1]) for n in range(3))
 
 
-def sorted_by_class(data: Data) -> Data:
+def sorted_by_class(data: DataSplits) -> DataSplits:
     """Training images in the order of their classes, as a folder of images has them, and brighter class by class."""
     order = data.train.labels.argsort(stable=True)
     labels = data.train.labels[order]
@@ -732,7 +750,7 @@ def sorted_by_class(data: Data) -> Data:
 @pytest.mark.parametrize("arranged", ["as drawn", "by class"])
 @pytest.mark.parametrize("name", [*AVERAGES, "none"])
 def test_refreshed_statistics_are_those_of_all_training_images(
-    name: str, arranged: str, ensemble: Ensemble, digits: Data
+    name: str, arranged: str, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     data = digits if arranged == "as drawn" else sorted_by_class(digits)
     config = tiny_config(*AVERAGES.get(name, ("averaging.kind=none", *REFRESH)), "training.optimizer.lr=0.01")
@@ -762,7 +780,7 @@ class Spy:
         return 1e-6 * student.square().mean()
 
 
-class Shown:
+class ReportFigure:
     """No perturbation, but it notes the images of every batch, each as its bytes."""
 
     kind, label_images = "shown", "perturbed"
@@ -779,19 +797,19 @@ def as_bytes(images: Tensor) -> list[bytes]:
     return [image.numpy().tobytes() for image in images]
 
 
-def batches(data: Data, ensemble: Ensemble, *overrides: str) -> tuple[list[list[bytes]], list[list[int]]]:
+def batches(data: DataSplits, ensemble: TeacherEnsemble, *overrides: str) -> tuple[list[list[bytes]], list[list[int]]]:
     """The images and labels of every batch of a run."""
-    spy, shown = Spy(), Shown()
+    spy, shown = Spy(), ReportFigure()
     config = tiny_config(*overrides).model_copy(update={"loss": spy, "perturbation": shown})
     list(distill(config, ensemble, data))
     return shown.images, spy.labels
 
 
-def with_unlabeled(data: Data, count: int) -> Data:
+def with_unlabeled(data: DataSplits, count: int) -> DataSplits:
     return replace(data, unlabeled=Split(data.unlabeled.images[:count], data.unlabeled.labels[:count]))
 
 
-def test_every_batch_ends_with_so_many_unlabeled_images(ensemble: Ensemble, digits: Data) -> None:
+def test_every_batch_ends_with_so_many_unlabeled_images(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     images, labels = batches(digits, ensemble, "training.unlabeled_batch_size=5")
     known, unknown = set(as_bytes(digits.train.images)), set(as_bytes(digits.unlabeled.images))
     assert len(images) == 12
@@ -806,7 +824,9 @@ def test_every_batch_ends_with_so_many_unlabeled_images(ensemble: Ensemble, digi
 @pytest.mark.parametrize(
     ("unlabeled", "a_batch"), [(7, 5), (7, 1), (7, 7), (7, 20), (1, 3), (100, 5)], ids=lambda n: str(n)
 )
-def test_unlabeled_images_take_turns(unlabeled: int, a_batch: int, ensemble: Ensemble, digits: Data) -> None:
+def test_unlabeled_images_take_turns(
+    unlabeled: int, a_batch: int, ensemble: TeacherEnsemble, digits: DataSplits
+) -> None:
     images, _ = batches(with_unlabeled(digits, unlabeled), ensemble, f"training.unlabeled_batch_size={a_batch}")
     for epoch in range(3):
         seen = Counter(image for some in images[4 * epoch : 4 * epoch + 4] for image in some[10:])
@@ -815,7 +835,9 @@ def test_unlabeled_images_take_turns(unlabeled: int, a_batch: int, ensemble: Ens
         assert max(counts) - min(counts) <= 1
 
 
-def test_over_many_epochs_all_unlabeled_images_appear_about_equally_often(ensemble: Ensemble, digits: Data) -> None:
+def test_over_many_epochs_all_unlabeled_images_appear_about_equally_often(
+    ensemble: TeacherEnsemble, digits: DataSplits
+) -> None:
     overrides = ("training.unlabeled_batch_size=3", "training.epochs=50", "training.batch_size=20")
     images, _ = batches(with_unlabeled(digits, 20), ensemble, *overrides)
     seen = Counter(image for some in images for image in some[20:])
@@ -824,14 +846,16 @@ def test_over_many_epochs_all_unlabeled_images_appear_about_equally_often(ensemb
     assert sum((count - 15) ** 2 / 15 for count in seen.values()) < 43.8  # chi-square, 19 degrees, 0.1 %
 
 
-def test_order_of_the_labeled_images_does_not_depend_on_the_unlabeled_ones(ensemble: Ensemble, digits: Data) -> None:
+def test_order_of_the_labeled_images_does_not_depend_on_the_unlabeled_ones(
+    ensemble: TeacherEnsemble, digits: DataSplits
+) -> None:
     with_them, _ = batches(digits, ensemble, "training.unlabeled_batch_size=5")
     without, _ = batches(digits, ensemble)
     assert [some[:10] for some in with_them] == without
 
 
 def test_unlabeled_images_come_in_another_order_in_every_epoch_and_with_every_seed(
-    ensemble: Ensemble, digits: Data
+    ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     few = with_unlabeled(digits, 20)
     one, again, other = (
@@ -843,20 +867,22 @@ def test_unlabeled_images_come_in_another_order_in_every_epoch_and_with_every_se
     assert all(orders[a] != orders[b] for a in range(6) for b in range(a))
 
 
-def test_unlabeled_images_that_the_split_does_not_have_are_refused_at_once(ensemble: Ensemble, digits: Data) -> None:
+def test_unlabeled_images_that_the_split_does_not_have_are_refused_at_once(
+    ensemble: TeacherEnsemble, digits: DataSplits
+) -> None:
     with pytest.raises(
         ConfigError, match=r"training\.unlabeled_batch_size: the split leaves no unlabeled images; lower data"
     ):
         distill(tiny_config("training.unlabeled_batch_size=1"), ensemble, with_unlabeled(digits, 0))
 
 
-def test_split_without_unlabeled_images_is_no_fault_otherwise(ensemble: Ensemble, digits: Data) -> None:
+def test_split_without_unlabeled_images_is_no_fault_otherwise(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     assert run(tiny_config(), ensemble, with_unlabeled(digits, 0)) == run(tiny_config(), ensemble, digits)
 
 
 @pytest.mark.parametrize("stop", [1, 2])
 def test_run_with_unlabeled_images_goes_on_to_the_last_bit(
-    stop: int, tmp_path: Path, ensemble: Ensemble, digits: Data
+    stop: int, tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     config = tiny_config("training.unlabeled_batch_size=5", preset="unikd")
     epochs, weights = whole(config, ensemble, digits)

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from ensdistill.data import Data, Split, load_data
+from ensdistill.data import DataSplits, Split, load_data
 from ensdistill.evaluation.calibration import calibrated_nll
 from ensdistill.evaluation.corruptions import CORRUPTIONS, corrupt
-from ensdistill.evaluation.evaluator import Examiner, cost, mean_row, under_corruption
+from ensdistill.evaluation.evaluator import Evaluator, cost, evaluate_corruptions, mean_metrics
 from ensdistill.evaluation.metrics import accuracy
 from ensdistill.evaluation.predict import evaluate, predict
-from ensdistill.methods.members import Ensemble, Together
+from ensdistill.methods.members import CombinedClassifier, TeacherEnsemble
 from ensdistill.methods.students import BatchEnsemble, Branches
 from ensdistill.training.loop import new_student
 from ensdistill.training.teachers import find_ensemble, get_ensemble
@@ -23,47 +23,49 @@ LINEAR = 2  # multiplications and additions of one weight
 
 
 @pytest.fixture(scope="module")
-def data() -> Data:
+def data() -> DataSplits:
     return load_data(tiny_config().data)
 
 
 @pytest.fixture(scope="module")
-def ensemble(data: Data) -> Ensemble:
+def ensemble(data: DataSplits) -> TeacherEnsemble:
     return random_ensemble(data, 3)
 
 
 @pytest.fixture(scope="module")
-def elsewhere(data: Data, ensemble: Ensemble) -> Split:
+def elsewhere(data: DataSplits, ensemble: TeacherEnsemble) -> Split:
     """Other images than those of validation, of which the first network knows two thirds."""
     known = predict(ensemble.networks[0], data.train).argmax(-1)
     return Split(data.train.images, torch.where(torch.arange(len(known)) % 3 == 0, data.train.labels, known))
 
 
 def test_the_temperature_comes_from_validation_and_not_from_the_split(
-    data: Data, ensemble: Ensemble, elsewhere: Split
+    data: DataSplits, ensemble: TeacherEnsemble, elsewhere: Split
 ) -> None:
-    row = Examiner(ensemble, data, elsewhere).student(ensemble.networks[0])
+    row = Evaluator(ensemble, data, elsewhere).student(ensemble.networks[0])
     validation, split = (predict(ensemble.networks[0], part) for part in (data.validation, elsewhere))
     assert row["cnll"] == calibrated_nll(split, elsewhere.labels, validation, data.validation.labels)
     assert row["cnll"] != calibrated_nll(split, elsewhere.labels, split, elsewhere.labels)
 
 
-def test_uncalibrated_metrics_are_those_of_the_split(data: Data, ensemble: Ensemble, elsewhere: Split) -> None:
-    row = Examiner(ensemble, data, elsewhere).student(ensemble.networks[1])
+def test_uncalibrated_metrics_are_those_of_the_split(
+    data: DataSplits, ensemble: TeacherEnsemble, elsewhere: Split
+) -> None:
+    row = Evaluator(ensemble, data, elsewhere).student(ensemble.networks[1])
     assert evaluate(ensemble.networks[1], elsewhere).items() <= row.items()
 
 
-def test_ensemble_is_worth_its_size_and_agrees_with_itself(data: Data, ensemble: Ensemble) -> None:
-    teachers = Examiner(ensemble, data, data.validation).teachers()
+def test_ensemble_is_worth_its_size_and_agrees_with_itself(data: DataSplits, ensemble: TeacherEnsemble) -> None:
+    teachers = Evaluator(ensemble, data, data.validation).teachers()
     assert (teachers["ensemble"]["dee"], teachers["ensemble"]["top1_agreement"]) == (3.0, 1.0)
     assert len(teachers["members"]) == len(teachers["curve"]) == 3
     assert teachers["curve"][-1] == pytest.approx(teachers["ensemble"]["cnll"])
-    assert teachers["curve"][0] == pytest.approx(mean_row(teachers["members"])["cnll"])
+    assert teachers["curve"][0] == pytest.approx(mean_metrics(teachers["members"])["cnll"])
 
 
-def test_student_that_is_the_ensemble_has_its_numbers(data: Data, ensemble: Ensemble) -> None:
-    examiner = Examiner(ensemble, data, data.validation)
-    row = examiner.student(Together(ensemble, "mean_of_probabilities"))
+def test_student_that_is_the_ensemble_has_its_numbers(data: DataSplits, ensemble: TeacherEnsemble) -> None:
+    examiner = Evaluator(ensemble, data, data.validation)
+    row = examiner.student(CombinedClassifier(ensemble, "mean_of_probabilities"))
     together = examiner.teachers()["ensemble"]
     assert row["nll"] == pytest.approx(together["nll"], rel=1e-6)
     assert row["top1_agreement"] == 1.0
@@ -71,16 +73,16 @@ def test_student_that_is_the_ensemble_has_its_numbers(data: Data, ensemble: Ense
     assert row["diversity"] == pytest.approx(together["diversity"], rel=1e-6)
 
 
-def test_without_teachers_a_student_is_not_compared(data: Data, ensemble: Ensemble) -> None:
-    examiner = Examiner(None, data, data.validation)
+def test_without_teachers_a_student_is_not_compared(data: DataSplits, ensemble: TeacherEnsemble) -> None:
+    examiner = Evaluator(None, data, data.validation)
     row = examiner.student(ensemble.networks[0])
     assert "cnll" in row
     assert not {"dee", "top1_agreement", "kl_to_ensemble"} & set(row)
     assert examiner.teachers() == {}
 
 
-def test_only_students_of_several_subnetworks_have_a_diversity(data: Data, ensemble: Ensemble) -> None:
-    examiner = Examiner(ensemble, data, data.validation)
+def test_only_students_of_several_subnetworks_have_a_diversity(data: DataSplits, ensemble: TeacherEnsemble) -> None:
+    examiner = Evaluator(ensemble, data, data.validation)
     merged = tiny_config().model_copy(update={"student": BatchEnsemble(subnetworks=2)})
     apart = tiny_config().model_copy(update={"student": Branches(subnetworks=2)})
     assert "diversity" not in examiner.student(new_student(merged, data).merged())
@@ -95,7 +97,7 @@ def test_cost_counts_weights_and_their_multiplications() -> None:
 
 
 @pytest.mark.parametrize("subnetworks", [1, 3])
-def test_subnetworks_that_are_not_merged_cost_as_many_times(subnetworks: int, data: Data) -> None:
+def test_subnetworks_that_are_not_merged_cost_as_many_times(subnetworks: int, data: DataSplits) -> None:
     shape = data.train.images.shape[1:]
     plain = cost(new_student(tiny_config(), data).merged(), shape)
     settings = BatchEnsemble(subnetworks=subnetworks, merge="mean_of_probabilities")
@@ -106,7 +108,7 @@ def test_subnetworks_that_are_not_merged_cost_as_many_times(subnetworks: int, da
     assert merged == plain
 
 
-def test_cost_leaves_the_network_in_its_mode(data: Data) -> None:
+def test_cost_leaves_the_network_in_its_mode(data: DataSplits) -> None:
     network = new_student(tiny_config(), data).merged().train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     cost(network, data.train.images.shape[1:])
@@ -114,8 +116,10 @@ def test_cost_leaves_the_network_in_its_mode(data: Data) -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
 
 
-def test_metrics_under_corruption_are_those_of_the_corrupted_images(data: Data, ensemble: Ensemble) -> None:
-    worse = under_corruption(ensemble.networks[0], data.validation)
+def test_metrics_under_corruption_are_those_of_the_corrupted_images(
+    data: DataSplits, ensemble: TeacherEnsemble
+) -> None:
+    worse = evaluate_corruptions(ensemble.networks[0], data.validation)
     assert list(worse) == list(CORRUPTIONS)
     assert all(len(rows) == 5 for rows in worse.values())
     images = corrupt(data.validation.images, "contrast", 4, seed=0)
@@ -123,7 +127,7 @@ def test_metrics_under_corruption_are_those_of_the_corrupted_images(data: Data, 
     assert worse["contrast"][3]["accuracy"] == accuracy(log_p.cpu(), data.validation.labels)
 
 
-def test_an_ensemble_is_found_only_when_all_of_it_is_there(tmp_path: Path, data: Data) -> None:
+def test_an_ensemble_is_found_only_when_all_of_it_is_there(tmp_path: Path, data: DataSplits) -> None:
     config = tiny_config()
     assert find_ensemble(config, data, tmp_path) is None
     one = config.model_copy(update={"teachers": config.teachers.model_copy(update={"count": 1})})
@@ -135,16 +139,16 @@ def test_an_ensemble_is_found_only_when_all_of_it_is_there(tmp_path: Path, data:
     assert found.identity == trained.identity
 
 
-def test_split_given_is_not_written_to(data: Data, ensemble: Ensemble) -> None:
+def test_split_given_is_not_written_to(data: DataSplits, ensemble: TeacherEnsemble) -> None:
     split = numbered_split(20, 10)
     before = split.images.clone()
-    under_corruption(nn.Sequential(nn.Flatten(), nn.Linear(2, 10)), split)
+    evaluate_corruptions(nn.Sequential(nn.Flatten(), nn.Linear(2, 10)), split)
     assert torch.equal(split.images, before)
 
 
-def test_a_portrait_shows_every_network_and_the_teachers_together(data: Data, ensemble: Ensemble) -> None:
+def test_a_portrait_shows_every_network_and_the_teachers_together(data: DataSplits, ensemble: TeacherEnsemble) -> None:
     one = ensemble.networks[0]
-    drawn = Examiner(ensemble, data, data.validation).portraits([one])
+    drawn = Evaluator(ensemble, data, data.validation).portraits([one])
     (portrait,) = drawn["networks"]
     assert portrait["ece"] == evaluate(one, data.validation)["ece"]
     assert sum(images for _, _, images in portrait["reliability"]) == drawn["images"] == len(data.validation)
@@ -152,15 +156,15 @@ def test_a_portrait_shows_every_network_and_the_teachers_together(data: Data, en
 
 
 def test_images_are_drawn_from_those_the_teachers_agree_on_to_those_they_dispute(
-    data: Data, ensemble: Ensemble
+    data: DataSplits, ensemble: TeacherEnsemble
 ) -> None:
-    drawn = Examiner(ensemble, data, data.validation).portraits([])
-    teachers = Examiner(ensemble, data, data.validation).teachers()["ensemble"]
+    drawn = Evaluator(ensemble, data, data.validation).portraits([])
+    teachers = Evaluator(ensemble, data, data.validation).teachers()["ensemble"]
     assert drawn["teachers"] == sorted(drawn["teachers"])
     assert len(drawn["teachers"]) == len(drawn["ensemble"]["entropy"]) == 10
     assert statistics.fmean(drawn["teachers"]) == pytest.approx(teachers["mutual_information"], rel=0.05)
 
 
-def test_without_teachers_a_portrait_has_no_disagreement(data: Data, ensemble: Ensemble) -> None:
-    drawn = Examiner(None, data, data.validation).portraits([ensemble.networks[0]])
+def test_without_teachers_a_portrait_has_no_disagreement(data: DataSplits, ensemble: TeacherEnsemble) -> None:
+    drawn = Evaluator(None, data, data.validation).portraits([ensemble.networks[0]])
     assert (drawn["ensemble"], drawn["teachers"], drawn["networks"][0]["entropy"]) == (None, [], [])

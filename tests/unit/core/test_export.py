@@ -21,15 +21,24 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
-from ensdistill import ConfigError, DataError, ExportError, Run, export_student, load_config, open_classifier, open_run
+from ensdistill import (
+    ConfigError,
+    DataError,
+    DistillationRun,
+    ExportError,
+    export_student,
+    load_config,
+    load_run,
+    open_classifier,
+)
 from ensdistill.config import Config
-from ensdistill.data import Data, Split, load_data, load_test
+from ensdistill.data import DataSplits, Split, load_data, load_test
 from ensdistill.evaluation.latency import LEAST, _milliseconds, prices
 from ensdistill.evaluation.predict import evaluate, predict
-from ensdistill.export.model_card import Findings, Spread
-from ensdistill.export.student_file import Deployed, _blank, open_deployed
-from ensdistill.methods.members import Ensemble, Together
-from ensdistill.models import Imported, Torchvision
+from ensdistill.export.model_card import SeedSummary, StudyContext
+from ensdistill.export.student_file import DeployableClassifier, _empty_network, load_deployable
+from ensdistill.methods.members import CombinedClassifier, TeacherEnsemble
+from ensdistill.models import CustomModel, Torchvision
 from ensdistill.training.loop import new_student
 from tests.commands import call, process
 from tests.unit.core.core_stand_ins import random_ensemble, tiny_config
@@ -46,7 +55,7 @@ def hasty() -> Any:
         yield
 
 
-def made(config: Config, data: Data, ensemble: Ensemble | None = None) -> Run:
+def made(config: Config, data: DataSplits, ensemble: TeacherEnsemble | None = None) -> DistillationRun:
     """A run whose student has never learnt but is past its first steps: BatchNorm has seen images."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -56,20 +65,20 @@ def made(config: Config, data: Data, ensemble: Ensemble | None = None) -> Run:
         for _ in range(20):
             student(data.train[slice(0, 20)][0])
     identity = ensemble.identity if ensemble else "strangers"
-    return Run(config, data, student.merged().eval(), identity, ensemble)
+    return DistillationRun(config, data, student.merged().eval(), identity, ensemble)
 
 
 @pytest.fixture(scope="module")
-def run(digits: Data, ensemble: Ensemble) -> Run:
+def run(digits: DataSplits, ensemble: TeacherEnsemble) -> DistillationRun:
     return made(tiny_config(preset="latentbe"), digits, ensemble)
 
 
 @pytest.fixture(scope="module")
-def exported(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(run: DistillationRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export_student(run, tmp_path_factory.mktemp("export") / "mine", "cc-by-4.0").folder
 
 
-def assert_says_the_same(folder: Path, run: Run) -> None:
+def assert_says_the_same(folder: Path, run: DistillationRun) -> None:
     """Each file answers as the network does, in batches of any size, by the way in which students are evaluated."""
     expected = predict(run.network, run.data.validation)
     images = run.data.validation.images.numpy()
@@ -99,7 +108,7 @@ KINDS = [
     ("preset", "overrides"), KINDS, ids=lambda value: "-".join([value] if isinstance(value, str) else value)
 )
 def test_every_student_is_exported_with_what_it_says(
-    preset: str, overrides: Sequence[str], digits: Data, tmp_path: Path
+    preset: str, overrides: Sequence[str], digits: DataSplits, tmp_path: Path
 ) -> None:
     run = made(tiny_config(*overrides, preset=preset), digits)
     assert_says_the_same(export_student(run, tmp_path).folder, run)
@@ -119,12 +128,12 @@ def test_every_kind_of_network_is_exported_with_what_it_says(model: list[str], t
     assert_says_the_same(export_student(run, tmp_path).folder, run)
 
 
-def colored(count: int = 40) -> Data:
+def colored(count: int = 40) -> DataSplits:
     """Noise of 16x16 pixels and three channels, of three classes."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (count, 3, 16, 16), dtype=torch.uint8, generator=generator)
     split = Split(images, torch.arange(count) % 3)
-    return Data(split, split, Split(images[:0], split.labels[:0]), ("cat", "dog", "Käse, alt"), "noise")
+    return DataSplits(split, split, Split(images[:0], split.labels[:0]), ("cat", "dog", "Käse, alt"), "noise")
 
 
 MINE = """
@@ -135,11 +144,11 @@ def network(num_classes, shape):
 
 
 def test_a_network_of_the_users_own_is_run_on_the_word_of_settings_and_not_of_a_file(
-    digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    digits: DataSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "my_networks.py").write_text(MINE)
     monkeypatch.syspath_prepend(tmp_path)
-    run = made(tiny_config().model_copy(update={"model": Imported(path="my_networks:network")}), digits)
+    run = made(tiny_config().model_copy(update={"model": CustomModel(path="my_networks:network")}), digits)
     folder = export_student(run, tmp_path / "out").folder
     with pytest.raises(DataError, match=r"take the \.onnx file"):
         open_classifier(folder)
@@ -154,7 +163,7 @@ def spoilt(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Lets one kind of file be written from a student whose last bias is off by so much."""
 
     def off(network: nn.Module, by: float) -> nn.Module:
-        copy = Deployed(network).network
+        copy = DeployableClassifier(network).network
         [*copy.parameters()][-1].data.add_(by)
         return copy
 
@@ -163,14 +172,16 @@ def spoilt(monkeypatch: pytest.MonkeyPatch) -> Any:
         if name == "safetensors":
             monkeypatch.setattr(exporting, "save_weights", lambda path, n, notes: save(path, off(n, by), notes))
         else:
-            monkeypatch.setattr(exporting, "_program", lambda s, run: trace(Deployed(off(s.network, by)), run))
+            monkeypatch.setattr(
+                exporting, "_program", lambda s, run: trace(DeployableClassifier(off(s.network, by)), run)
+            )
 
     return spoil
 
 
 @pytest.mark.parametrize("name", ["safetensors", "pt2", "onnx"])
 def test_a_file_that_differs_is_refused_with_the_figure_and_leaves_nothing(
-    name: str, run: Run, tmp_path: Path, spoilt: Any
+    name: str, run: DistillationRun, tmp_path: Path, spoilt: Any
 ) -> None:
     spoilt(name, 0.25)
     with pytest.raises(
@@ -180,13 +191,15 @@ def test_a_file_that_differs_is_refused_with_the_figure_and_leaves_nothing(
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_an_answer_that_is_no_number_is_refused(run: Run, tmp_path: Path, spoilt: Any) -> None:
+def test_an_answer_that_is_no_number_is_refused(run: DistillationRun, tmp_path: Path, spoilt: Any) -> None:
     spoilt("safetensors", float("nan"))
     with pytest.raises(ExportError, match="differs from the student by nan"):
         export_student(run, tmp_path, formats=["safetensors"])
 
 
-def test_a_difference_in_the_last_digits_is_reported_and_passes(run: Run, tmp_path: Path, spoilt: Any) -> None:
+def test_a_difference_in_the_last_digits_is_reported_and_passes(
+    run: DistillationRun, tmp_path: Path, spoilt: Any
+) -> None:
     spoilt("safetensors", 5e-5)
     assert export_student(run, tmp_path, formats=["safetensors"]).differences["student.safetensors"] == pytest.approx(
         5e-5, rel=0.1
@@ -194,7 +207,7 @@ def test_a_difference_in_the_last_digits_is_reported_and_passes(run: Run, tmp_pa
 
 
 def test_when_one_file_is_refused_an_earlier_export_stays_as_it_was(
-    run: Run, exported: Path, tmp_path: Path, spoilt: Any
+    run: DistillationRun, exported: Path, tmp_path: Path, spoilt: Any
 ) -> None:
     shutil.copytree(exported, tmp_path / "out")
     spoilt("onnx", 1.0)
@@ -206,14 +219,14 @@ def test_when_one_file_is_refused_an_earlier_export_stays_as_it_was(
 
 
 @pytest.mark.parametrize("left", ["student.safetensors", "settings.yaml"])
-def test_another_student_is_not_overwritten(left: str, exported: Path, digits: Data, tmp_path: Path) -> None:
+def test_another_student_is_not_overwritten(left: str, exported: Path, digits: DataSplits, tmp_path: Path) -> None:
     shutil.copy(exported / left, tmp_path)
     with pytest.raises(DataError, match="another student is there"):
         export_student(made(tiny_config(), digits), tmp_path)
 
 
 def test_without_the_libraries_only_onnx_is_refused_before_anything_is_done(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: DistillationRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(ConfigError, match=re.escape("pip install 'ensdistill[export]'")):
@@ -221,14 +234,14 @@ def test_without_the_libraries_only_onnx_is_refused_before_anything_is_done(
     assert set(export_student(run, tmp_path, formats=["safetensors"]).differences) == {"student.safetensors"}
 
 
-def test_a_network_that_cannot_be_traced_is_refused_in_one_line(digits: Data, tmp_path: Path) -> None:
+def test_a_network_that_cannot_be_traced_is_refused_in_one_line(digits: DataSplits, tmp_path: Path) -> None:
     class Fickle(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.flatten(1)[:, :10] if x.sum() > 0 else -x.flatten(1)[:, :10]
 
     network = nn.Sequential(nn.Linear(8, 8), Fickle())
     with pytest.raises(ExportError, match="cannot be written as pt2 and onnx") as caught:
-        export_student(Run(tiny_config(), digits, network, "strangers"), tmp_path, formats=["pt2"])
+        export_student(DistillationRun(tiny_config(), digits, network, "strangers"), tmp_path, formats=["pt2"])
     assert "\n" not in str(caught.value)
 
 
@@ -236,15 +249,15 @@ def test_a_network_that_cannot_be_traced_is_refused_in_one_line(digits: Data, tm
 
 
 def test_weights_alone_are_enough_to_build_the_student_anywhere(
-    run: Run, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: DistillationRun, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copy(exported / "student.safetensors", tmp_path / "alone.safetensors")
     monkeypatch.setattr("sklearn.datasets.load_digits", lambda: pytest.fail("the images were read"))
-    network = open_deployed(tmp_path / "alone.safetensors").network
+    network = load_deployable(tmp_path / "alone.safetensors").network
     assert torch.equal(predict(network, run.data.validation), predict(run.network, run.data.validation))
 
 
-def test_every_file_says_what_it_was_made_from(run: Run, exported: Path) -> None:
+def test_every_file_says_what_it_was_made_from(run: DistillationRun, exported: Path) -> None:
     with safe_open(exported / "student.safetensors", "pt") as file:
         weights = file.metadata()
     notes: dict[str, Any] = {"version": ""}
@@ -272,17 +285,17 @@ def test_onnx_takes_bytes_and_gives_logits_and_probabilities_of_any_number_of_im
     ]
 
 
-def test_settings_are_those_of_the_run(run: Run, exported: Path) -> None:
+def test_settings_are_those_of_the_run(run: DistillationRun, exported: Path) -> None:
     assert load_config(exported / "settings.yaml") == run.config
 
 
 def test_networks_that_began_with_published_weights_are_built_without_them() -> None:
     model = Torchvision(name="googlenet", weights="IMAGENET1K_V1")
     config = load_config("kd").model_copy(update={"model": model})
-    network = _blank(config, (3, 32, 32), ("a", "b"))[1]
+    network = _empty_network(config, (3, 32, 32), ("a", "b"))[1]
     assert network.transform_input, "published weights of GoogLeNet expect images in other statistics"
     bare = config.model_copy(update={"model": Torchvision(name="googlenet")})
-    assert not _blank(bare, (3, 32, 32), ("a", "b"))[1].transform_input
+    assert not _empty_network(bare, (3, 32, 32), ("a", "b"))[1].transform_input
 
 
 # --- cost ---
@@ -315,12 +328,16 @@ def test_networks_are_timed_in_turns() -> None:
     assert times["b"] >= 20
 
 
-def test_the_ensemble_costs_as_much_as_all_its_members(run: Run, digits: Data, tmp_path: Path) -> None:
+def test_the_ensemble_costs_as_much_as_all_its_members(
+    run: DistillationRun, digits: DataSplits, tmp_path: Path
+) -> None:
     done = export_student(run, tmp_path, formats=["safetensors"])
     one = prices({"one": random_ensemble(digits, 1)}, (1, 8, 8), torch.device("cpu"))["one"]
     assert done.prices["ensemble"].parameters == 2 * one.parameters
     assert done.prices["ensemble"].flops == 2 * one.flops
-    alone = export_student(Run(run.config, digits, run.network, "random"), tmp_path, formats=["safetensors"])
+    alone = export_student(
+        DistillationRun(run.config, digits, run.network, "random"), tmp_path, formats=["safetensors"]
+    )
     assert set(alone.prices) == {"student"}
 
 
@@ -332,7 +349,7 @@ def front_matter(card: str) -> dict[str, Any]:
     return front
 
 
-def test_the_card_says_what_hugging_face_reads(run: Run, exported: Path) -> None:
+def test_the_card_says_what_hugging_face_reads(run: DistillationRun, exported: Path) -> None:
     front = front_matter((exported / "MODEL_CARD.md").read_text())
     assert front["license"] == "cc-by-4.0"
     assert "onnx" in front["tags"]
@@ -340,7 +357,7 @@ def test_the_card_says_what_hugging_face_reads(run: Run, exported: Path) -> None
     assert figures["accuracy"] == pytest.approx(evaluate(run.network, run.data.validation)["accuracy"], abs=1e-6)
 
 
-def test_the_card_shows_how_to_use_only_what_is_there(run: Run, exported: Path, tmp_path: Path) -> None:
+def test_the_card_shows_how_to_use_only_what_is_there(run: DistillationRun, exported: Path, tmp_path: Path) -> None:
     assert "import onnxruntime" in (exported / "MODEL_CARD.md").read_text()
     export_student(run, tmp_path, formats=["safetensors"])
     card = (tmp_path / "MODEL_CARD.md").read_text()
@@ -348,7 +365,7 @@ def test_the_card_shows_how_to_use_only_what_is_there(run: Run, exported: Path, 
     assert "ensdistill predict ." in card
 
 
-def test_the_card_names_data_classes_teachers_settings_and_limits(run: Run, exported: Path) -> None:
+def test_the_card_names_data_classes_teachers_settings_and_limits(run: DistillationRun, exported: Path) -> None:
     card = (exported / "MODEL_CARD.md").read_text()
     for told in (
         "40 training images",
@@ -362,16 +379,18 @@ def test_the_card_names_data_classes_teachers_settings_and_limits(run: Run, expo
     assert "published under `cc-by-4.0`" in card
 
 
-def test_without_a_license_the_card_says_that_none_was_stated(run: Run, tmp_path: Path) -> None:
+def test_without_a_license_the_card_says_that_none_was_stated(run: DistillationRun, tmp_path: Path) -> None:
     export_student(run, tmp_path, formats=["safetensors"])
     card = (tmp_path / "MODEL_CARD.md").read_text()
     assert front_matter(card)["license"] == "other"
     assert "No license of these weights was stated" in card
 
 
-def test_findings_of_a_study_stand_in_the_card(run: Run, tmp_path: Path) -> None:
-    rows = {"student": {"nll": Spread(0.09876, 0.00412, 5), "accuracy": 0.97}}
-    findings = Findings("digits", "007", "better than kd, 95 % interval [0.001, 0.009]", {"Test images, 5 seeds": rows})
+def test_findings_of_a_study_stand_in_the_card(run: DistillationRun, tmp_path: Path) -> None:
+    rows = {"student": {"nll": SeedSummary(0.09876, 0.00412, 5), "accuracy": 0.97}}
+    findings = StudyContext(
+        "digits", "007", "better than kd, 95 % interval [0.001, 0.009]", {"Test images, 5 seeds": rows}
+    )
     export_student(run, tmp_path, findings=findings, formats=["safetensors"])
     card = (tmp_path / "MODEL_CARD.md").read_text()
     assert "better than kd, 95 % interval [0.001, 0.009]" in card
@@ -379,7 +398,7 @@ def test_findings_of_a_study_stand_in_the_card(run: Run, tmp_path: Path) -> None
 
 
 @pytest.mark.e2e
-def test_the_program_in_the_card_runs_as_it_stands(exported: Path, run: Run, tmp_path: Path) -> None:
+def test_the_program_in_the_card_runs_as_it_stands(exported: Path, run: DistillationRun, tmp_path: Path) -> None:
     (program,) = re.findall(r"```python\n(.*?)```", (exported / "MODEL_CARD.md").read_text(), re.DOTALL)
     shutil.copy(exported / "student.onnx", tmp_path)
     Image.fromarray(run.data.validation.images[3, 0].numpy()).save(tmp_path / "image.png")
@@ -484,8 +503,8 @@ def test_without_the_teachers_the_student_stands_alone(studies: Path, tmp_path: 
     assert "ensemble │" not in done.out
 
 
-def test_a_run_opens_with_the_teachers_it_learnt_from_only(studies: Path, ensemble: Ensemble) -> None:
+def test_a_run_opens_with_the_teachers_it_learnt_from_only(studies: Path, ensemble: TeacherEnsemble) -> None:
     config = load_config(studies / "run" / "config.yaml")
-    opened = open_run(config, load_data(config.data), studies / "run" / "student.safetensors", ensemble)
+    opened = load_run(config, load_data(config.data), studies / "run" / "student.safetensors", ensemble)
     assert opened.ensemble is None
-    assert not isinstance(opened.network, Together)
+    assert not isinstance(opened.network, CombinedClassifier)

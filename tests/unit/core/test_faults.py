@@ -8,7 +8,7 @@ import pytest
 
 from ensdistill.config import Config, build_config, flatten
 from ensdistill.errors import NO_VALUE, ConfigError, ConfigIssue, DataError, DivergedError, EnsdistillError
-from ensdistill.settings.validation import nearest, settings_table
+from ensdistill.settings.validation import closest_match, settings_table
 
 TDIV = {"kind": "tdiv_sdiv"}
 
@@ -159,8 +159,8 @@ def test_errors_survive_the_way_between_processes(error: EnsdistillError) -> Non
 
 
 def test_nearest_name_is_none_if_nothing_is_near() -> None:
-    assert nearest("temprature", ["alpha", "temperature"]) == "temperature"
-    assert nearest("xyz", ["alpha", "temperature"]) is None
+    assert closest_match("temprature", ["alpha", "temperature"]) == "temperature"
+    assert closest_match("xyz", ["alpha", "temperature"]) is None
 
 
 def test_table_of_settings_has_every_setting_of_the_default_config() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ensdistill.data import ImageFolder, Source, load_data, load_test
+from ensdistill.data import ImageFolder, RawData, load_data, load_test
 from ensdistill.errors import ConfigError, DataError
 
 CLASSES = ("cat", "dog")
@@ -47,18 +47,18 @@ def write_zip(path: Path, content: dict[str, bytes]) -> Path:
     return path
 
 
-def read(path: Path, **settings: int) -> Source:
+def read(path: Path, **settings: int) -> RawData:
     return ImageFolder(path=str(path), size=8, train_size=2, val_size=2, **settings)()
 
 
-def reds(source: Source) -> list[int]:
+def reds(source: RawData) -> list[int]:
     return source.pool.images[:, 0, 0, 0].tolist()
 
 
 ALL_REDS = [0, 1, 2, 3, 4, 100, 101, 102, 103, 104]
 
 
-def assert_whole(source: Source) -> None:
+def assert_whole(source: RawData) -> None:
     assert source.class_names == CLASSES
     assert source.pool.labels.tolist() == [0] * 5 + [1] * 5
     assert reds(source) == ALL_REDS

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from ensdistill.cli.predict import find_images
-from ensdistill.data import ImageFolder, Source
+from ensdistill.data import ImageFolder, RawData
 from ensdistill.data.image_files import ImageFile
 from ensdistill.data.walk import find_files
 from ensdistill.errors import DataError
@@ -34,7 +34,7 @@ def pictures(root: Path, *classes: str, count: int = 2) -> Path:
     return root
 
 
-def read(path: Path) -> Source:
+def read(path: Path) -> RawData:
     return ImageFolder(path=str(path), size=4)()
 
 
@@ -48,7 +48,7 @@ def refusal(path: Path) -> str:
     return str(caught.value)
 
 
-def per_class(source: Source) -> dict[str, int]:
+def per_class(source: RawData) -> dict[str, int]:
     return dict(zip(source.class_names, source.pool.labels.bincount().tolist(), strict=True))
 
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from ensdistill.config import load_config
-from ensdistill.data import Data, Split
+from ensdistill.data import DataSplits, Split
 from ensdistill.errors import ConfigError, DataError
-from ensdistill.models import Convnet, Imported, Model, ResNet, Torchvision, WideResNet, build
+from ensdistill.models import Convnet, CustomModel, Model, ResNet, Torchvision, WideResNet, build
 from ensdistill.models.layers import Conv2d, Linear
 from ensdistill.models.normalization import Normalize
 from tests.unit.core.core_stand_ins import numbered_split
@@ -76,7 +76,7 @@ def test_images_become_logits_and_every_weight_gets_a_gradient(model: Model, sha
 @pytest.mark.parametrize("model", SMALL, ids=lambda model: model.kind)
 def test_same_seed_gives_the_same_weights_and_another_seed_others(model: Model) -> None:
     train = numbered_split(20, 4)
-    data = Data(Split(train.images.repeat(1, 1, 4, 2), train.labels), train, train, tuple("abcd"), "made up")
+    data = DataSplits(Split(train.images.repeat(1, 1, 4, 2), train.labels), train, train, tuple("abcd"), "made up")
     first, again, other = (build(model, data, seed) for seed in (3, 3, 4))
     assert isinstance(first[0], Normalize)
     for name, weight in first.state_dict().items():
@@ -94,7 +94,7 @@ def test_same_seed_gives_the_same_weights_and_another_seed_others(model: Model) 
         (["model.kind=torchvision", "model.name=vgg11"], Torchvision(name="vgg11")),
         (
             ["model.kind=custom", "model.path=a.b:C", "model.arguments.d=[1, {e: 2.5}]"],
-            Imported(path="a.b:C", arguments={"d": [1, {"e": 2.5}]}),
+            CustomModel(path="a.b:C", arguments={"d": [1, {"e": 2.5}]}),
         ),
     ],
 )
@@ -521,14 +521,14 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_imported_network_is_called_with_its_arguments_and_what_its_signature_names(
     name: str, arguments: dict[str, int], count: int
 ) -> None:
-    network = Imported(path=f"mine_of_user:{name}", arguments=arguments)(RGB, 10)
+    network = CustomModel(path=f"mine_of_user:{name}", arguments=arguments)(RGB, 10)
     assert parameters(network) == count
     assert network.training
 
 
 @pytest.mark.usefixtures("mine")
 def test_trying_a_network_leaves_its_statistics_alone() -> None:
-    network = Imported(path="mine_of_user:Mine")(RGB, 10)
+    network = CustomModel(path="mine_of_user:Mine")(RGB, 10)
     assert int(network[1].num_batches_tracked) == 0
 
 
@@ -555,7 +555,7 @@ def test_import_that_gives_no_network_is_refused_with_the_way_out(
     path: str, arguments: dict[str, int], begins: str, holds: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        Imported(path=path, arguments=arguments)(RGB, 10)
+        CustomModel(path=path, arguments=arguments)(RGB, 10)
     (line,) = [str(issue) for issue in caught.value.issues]
     assert line.startswith(begins)
     assert holds in line

@@ -10,13 +10,13 @@ import torch
 from scipy.stats import binom
 from torch import Tensor, nn
 
-from ensdistill.data import Data, Split
+from ensdistill.data import DataSplits, Split
 from ensdistill.errors import ConfigError, DataError
-from ensdistill.evaluation.evaluator import Examiner
+from ensdistill.evaluation.evaluator import Evaluator
 from ensdistill.evaluation.metrics import at_chance
 from ensdistill.evaluation.plausibility import is_shown, student_warnings, teacher_warnings
 from ensdistill.evaluation.tables import metrics_table
-from ensdistill.methods.members import Ensemble
+from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.models.probe import are_probabilities, tried
 from ensdistill.training.loop import distill
 from ensdistill.training.teacher_checks import check_teachers
@@ -94,13 +94,13 @@ def test_teachers_at_chance_and_teachers_that_mislead_are_told_by_number() -> No
     assert not teacher_warnings(members(good, good), 10)
     (one,) = teacher_warnings(members(good, guessing), 10)
     assert "at chance: teacher 1 is right on 10.0 % of the validation images" in str(one)
-    chance, sure = map(str, teacher_warnings(members(guessing, misleading, guessing), 10))
+    chance, require_trial = map(str, teacher_warnings(members(guessing, misleading, guessing), 10))
     assert "teachers 0, 2 are right on 10.0 %, 10.0 %" in chance
-    assert f"NLL of teacher 1 on validation images is 3.1, worse than the {math.log(10):.4g}" in sure
+    assert f"NLL of teacher 1 on validation images is 3.1, worse than the {math.log(10):.4g}" in require_trial
 
 
-def test_an_evaluation_has_chance_and_hides_what_means_nothing_there(digits: Data) -> None:
-    examiner = Examiner(None, digits, digits.validation)
+def test_an_evaluation_has_chance_and_hides_what_means_nothing_there(digits: DataSplits) -> None:
+    examiner = Evaluator(None, digits, digits.validation)
     constant = Function(lambda x: torch.zeros(len(x), 10).index_fill(1, torch.tensor(3), 1.0))
     row = examiner.student(constant)
     assert row["at_chance"] == 1
@@ -133,7 +133,7 @@ def logits(x: Tensor) -> Tensor:
     return x.flatten(1) @ weights / 8
 
 
-def check(function: Callable[[Tensor], Tensor], data: Data) -> list[str]:
+def check(function: Callable[[Tensor], Tensor], data: DataSplits) -> list[str]:
     return [str(issue) for issue in check_teachers([Function(function)], ["mine.pt"], data)]
 
 
@@ -147,7 +147,9 @@ def check(function: Callable[[Tensor], Tensor], data: Data) -> list[str]:
     ],
     ids=["logits", "log-probabilities", "at least 0", "a class that is nearly ruled out"],
 )
-def test_teachers_whose_outputs_may_be_meant_are_taken_in(function: Callable[[Tensor], Tensor], digits: Data) -> None:
+def test_teachers_whose_outputs_may_be_meant_are_taken_in(
+    function: Callable[[Tensor], Tensor], digits: DataSplits
+) -> None:
     assert not check(function, digits)
 
 
@@ -163,19 +165,19 @@ def test_teachers_whose_outputs_may_be_meant_are_taken_in(function: Callable[[Te
     ],
 )
 def test_teachers_whose_outputs_cannot_be_meant_are_refused_by_name(
-    function: Callable[[Tensor], Tensor], words: str, digits: Data
+    function: Callable[[Tensor], Tensor], words: str, digits: DataSplits
 ) -> None:
     with pytest.raises(DataError, match=words):
         check(function, digits)
 
 
-def test_a_teacher_that_ends_in_a_sigmoid_is_suspicious(digits: Data) -> None:
+def test_a_teacher_that_ends_in_a_sigmoid_is_suspicious(digits: DataSplits) -> None:
     (said,) = check(lambda x: logits(x).sigmoid(), digits)
     assert "outputs of mine.pt are all from 0 to 1, as those of a sigmoid" in said
 
 
 def test_a_teacher_that_is_no_number_for_one_training_image_is_named_in_place_of_the_learning_rate(
-    digits: Data,
+    digits: DataSplits,
 ) -> None:
     config = tiny_config("training.epochs=1", "data.train_size=40")
     bad = digits.train.images[17].float() / 255
@@ -184,12 +186,12 @@ def test_a_teacher_that_is_no_number_for_one_training_image_is_named_in_place_of
         out = logits(x)
         return torch.where((x - bad).abs().flatten(1).amax(1, keepdim=True) < 1e-6, torch.nan, out)
 
-    ensemble = Ensemble([Function(logits), Function(function)], 10, "x")
+    ensemble = TeacherEnsemble([Function(logits), Function(function)], 10, "x")
     with pytest.raises(DataError, match="teacher 1: its outputs for some training images are not numbers"):
         list(distill(config, ensemble, digits))
 
 
-def test_images_without_labels_do_not_matter_to_the_check(digits: Data) -> None:
+def test_images_without_labels_do_not_matter_to_the_check(digits: DataSplits) -> None:
     empty = Split(digits.validation.images[:0], digits.validation.labels[:0])
     assert not check(logits, replace(digits, validation=empty))
 

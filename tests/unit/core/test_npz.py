@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ensdistill.data import Npz, Source, load_data, load_test
+from ensdistill.data import Npz, RawData, load_data, load_test
 from ensdistill.errors import DataError
 
 N = 12
@@ -17,7 +17,7 @@ GRAY = GENERATOR.integers(0, 256, (N, 1, 6, 5), dtype=np.uint8)
 LABELS = np.arange(N) % 3
 
 
-def read(folder: Path, **arrays: Any) -> Source:
+def read(folder: Path, **arrays: Any) -> RawData:
     file = folder / "images.npz"
     np.savez(file, **arrays)
     return Npz(path=str(file))()

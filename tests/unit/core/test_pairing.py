@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from ensdistill.methods.assignment import draw_pair, targets, teachers_of
+from ensdistill.methods.assignment import sample_pair, targets, teachers_of
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_teachers_are_taken_again_from_the_first_when_there_are_more_subnetworks
 def test_drawn_teachers_are_different_and_teach_the_drawn_subnetworks(teachers: int, subnetworks: int) -> None:
     generator = torch.Generator().manual_seed(0)
     for _ in range(100):
-        (i, j), (a, b) = draw_pair(teachers, subnetworks, generator)
+        (i, j), (a, b) = sample_pair(teachers, subnetworks, generator)
         assert i != j
         assert i in teachers_of(a, subnetworks, teachers)
         assert j in teachers_of(b, subnetworks, teachers)
@@ -65,14 +65,14 @@ def test_drawn_teachers_are_different_and_teach_the_drawn_subnetworks(teachers: 
 def test_both_pairs_are_equal_with_as_many_subnetworks_as_teachers(members: int) -> None:
     generator = torch.Generator().manual_seed(0)
     for _ in range(50):
-        teachers, subnetworks = draw_pair(members, members, generator)
+        teachers, subnetworks = sample_pair(members, members, generator)
         assert teachers == subnetworks
 
 
 def test_every_ordered_pair_is_drawn_about_equally_often() -> None:
     generator = torch.Generator().manual_seed(0)
     draws = 2400
-    count = Counter(draw_pair(4, 4, generator)[0] for _ in range(draws))
+    count = Counter(sample_pair(4, 4, generator)[0] for _ in range(draws))
     assert len(count) == 12
     expected, sigma = draws / 12, (draws / 12 * 11 / 12) ** 0.5
     assert all(abs(n - expected) < 4 * sigma for n in count.values())
@@ -80,13 +80,13 @@ def test_every_ordered_pair_is_drawn_about_equally_often() -> None:
 
 def test_all_subnetworks_of_a_teacher_are_drawn_about_equally_often() -> None:
     generator = torch.Generator().manual_seed(0)
-    pairs = [draw_pair(2, 6, generator) for _ in range(1200)]
+    pairs = [sample_pair(2, 6, generator) for _ in range(1200)]
     count = Counter(subnetworks[0] for teachers, subnetworks in pairs if teachers[0] == 1)
     assert set(count) == {1, 3, 5}
     assert max(count.values()) - min(count.values()) < 80
 
 
 def test_the_same_generator_state_draws_the_same_pair() -> None:
-    draws = [[draw_pair(5, 3, torch.Generator().manual_seed(seed)) for seed in range(20)] for _ in range(2)]
+    draws = [[sample_pair(5, 3, torch.Generator().manual_seed(seed)) for seed in range(20)] for _ in range(2)]
     assert draws[0] == draws[1]
     assert len(set(draws[0])) > 5

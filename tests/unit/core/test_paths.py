@@ -11,7 +11,7 @@ from ensdistill.export.run_locator import default_folder
 from ensdistill.runtime.weights import STUDENT_FILE, save_weights
 from ensdistill.settings.paths import absolute, file_settings
 from ensdistill_tune.study.loading import change_study, load_study
-from ensdistill_tune.study.study_config import Study, study_files
+from ensdistill_tune.study.study_config import StudyConfig, study_files
 
 NPZ = "data: {kind: npz, path: images.npz}\n"
 STUDY = "search: {loss.temperature: {uniform: [1, 4]}}\n"
@@ -33,7 +33,7 @@ def path_of(config: object) -> str:
 def test_the_settings_that_name_files_are_known() -> None:
     known = {"config.data.path", "config.teachers.checkpoints.*.path", "tracking.uri"}
     assert known == study_files()
-    assert "model.path" not in file_settings(Study, "")
+    assert "model.path" not in file_settings(StudyConfig, "")
 
 
 def test_a_path_in_a_file_starts_at_the_file(folder: Path) -> None:
@@ -62,14 +62,14 @@ def test_the_paths_of_teachers_are_absolute_too(folder: Path) -> None:
 def test_the_paths_of_a_study_start_at_its_file(config: str, folder: Path) -> None:
     (folder / "s.yaml").write_text(f"{STUDY}{config}\ntracking: {{uri: 'sqlite:///mine.db'}}\n")
     study = load_study(folder / "s.yaml")
-    assert path_of(study.fixed_config.data) == str(folder / "images.npz")
+    assert path_of(study.base_config.data) == str(folder / "images.npz")
     assert study.tracking.uri == f"sqlite:///{folder}/mine.db"
 
 
 def test_the_paths_of_an_override_of_a_study_start_at_the_current_folder(folder: Path) -> None:
     (folder / "s.yaml").write_text(f"{STUDY}config: {{data: {{kind: npz, path: images.npz}}}}\n")
     study = load_study(folder / "s.yaml", ["config.data.path=other.npz", "tracking.uri=sqlite:///x.db"])
-    assert path_of(study.fixed_config.data) == str(Path.cwd() / "other.npz")
+    assert path_of(study.base_config.data) == str(Path.cwd() / "other.npz")
     assert study.tracking.uri == f"sqlite:///{Path.cwd()}/x.db"
     assert change_study(study, ["tracking.uri=sqlite:///y.db"]).tracking.uri == f"sqlite:///{Path.cwd()}/y.db"
 

@@ -10,9 +10,9 @@ from scipy.stats import kstest
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from ensdistill.data import Data
-from ensdistill.methods.assignment import draw_pair
-from ensdistill.methods.members import Ensemble
+from ensdistill.data import DataSplits
+from ensdistill.methods.assignment import sample_pair
+from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.methods.perturbations import ConfOds, Gaussian, NoPerturbation, Ods, TDivSDiv
 from ensdistill.methods.students import Single
 from ensdistill.methods.students.base import Student
@@ -32,7 +32,7 @@ X = hand([0.6, 0.3]).view(1, 1, 1, 2)
 
 
 @pytest.fixture
-def student(digits: Data) -> Student:
+def student(digits: DataSplits) -> Student:
     """Two subnetworks that differ, in training mode."""
     config = tiny_config("student.subnetworks=2", preset="latentbe")
     student = config.student(build(config.model, digits, 0))
@@ -60,14 +60,14 @@ def test_direction_is_the_hand_constant(pair: tuple[int, int], g: Sequence) -> N
 
 @pytest.mark.parametrize("seed", range(6))
 def test_perturbed_image_is_the_hand_constant_of_the_drawn_pair(seed: int) -> None:
-    pair, _ = draw_pair(2, 2, streams(seed).host)
+    pair, _ = sample_pair(2, 2, streams(seed).host)
     expected = {(0, 1): [0.605546, 0.3], (1, 0): [0.6, 0.305546]}[pair]
     shown = TDivSDiv()(X, TEACHERS, STUDENT, streams(seed))
     assert_close(shown.flatten(), hand(expected), atol=1e-5, rtol=0)
 
 
 def test_both_ordered_pairs_are_drawn() -> None:
-    assert {draw_pair(2, 2, streams(seed).host)[0] for seed in range(6)} == {(0, 1), (1, 0)}
+    assert {sample_pair(2, 2, streams(seed).host)[0] for seed in range(6)} == {(0, 1), (1, 0)}
 
 
 def test_direction_of_linear_members_is_the_closed_form() -> None:
@@ -94,7 +94,7 @@ def test_student_of_one_subnetwork_leaves_the_teachers_half() -> None:
 
 @pytest.mark.parametrize("step_size", [1 / 255, 0.01])
 def test_step_is_root_d_times_eta_long_where_nothing_is_clipped(
-    student: Student, digits: Data, step_size: float
+    student: Student, digits: DataSplits, step_size: float
 ) -> None:
     shown = TDivSDiv(step_size=step_size)(gray(), random_ensemble(digits), student, streams())
     assert 0 < shown.min() < shown.max() < 1
@@ -102,13 +102,13 @@ def test_step_is_root_d_times_eta_long_where_nothing_is_clipped(
     assert_close(lengths, torch.full((8,), math.sqrt(64) * step_size), atol=1e-5, rtol=0)
 
 
-def test_step_of_one_image_does_not_depend_on_the_others(student: Student, digits: Data) -> None:
+def test_step_of_one_image_does_not_depend_on_the_others(student: Student, digits: DataSplits) -> None:
     together = TDivSDiv()(gray(), random_ensemble(digits), student, streams())
     alone = TDivSDiv()(gray()[2:3], random_ensemble(digits), student, streams())
     assert_close(together[2:3], alone)
 
 
-def test_perturbed_images_stay_between_black_and_white(student: Student, digits: Data) -> None:
+def test_perturbed_images_stay_between_black_and_white(student: Student, digits: DataSplits) -> None:
     x = gray().round()
     for piece in (TDivSDiv(step_size=1.0), Gaussian(step_size=1.0)):
         shown = piece(x, random_ensemble(digits), student, streams())
@@ -116,10 +116,10 @@ def test_perturbed_images_stay_between_black_and_white(student: Student, digits:
         assert shown.max() == 1
 
 
-def test_image_is_unchanged_where_teachers_agree_and_subnetworks_agree(digits: Data) -> None:
+def test_image_is_unchanged_where_teachers_agree_and_subnetworks_agree(digits: DataSplits) -> None:
     config = tiny_config("student.subnetworks=2", preset="latentbe")
     network = build(config.model, digits, 0)
-    twins = Ensemble([network, copy.deepcopy(network)], 10, "twins")
+    twins = TeacherEnsemble([network, copy.deepcopy(network)], 10, "twins")
     equal = config.student(build(config.model, digits, 1))
     assert torch.equal(TDivSDiv()(gray(), twins, equal, streams()), gray())
 
@@ -129,7 +129,7 @@ def test_image_is_unchanged_where_its_direction_is_exactly_zero() -> None:
     assert torch.equal(TDivSDiv()(X, blind, blind, streams()), X)
 
 
-def test_without_a_step_the_images_stay_as_they_are(student: Student, digits: Data) -> None:
+def test_without_a_step_the_images_stay_as_they_are(student: Student, digits: DataSplits) -> None:
     for piece in (TDivSDiv(step_size=0.0), Gaussian(step_size=0.0), NoPerturbation()):
         assert torch.equal(piece(gray(), random_ensemble(digits), student, streams()), gray())
 
@@ -137,7 +137,7 @@ def test_without_a_step_the_images_stay_as_they_are(student: Student, digits: Da
 # --- what a step leaves alone ---
 
 
-def _without_student_changes(student: Student, digits: Data) -> None:
+def _without_student_changes(student: Student, digits: DataSplits) -> None:
     before = copy.deepcopy(student.state_dict())
     modes = [module.training for module in student.modules()]
     TDivSDiv()(gray(), random_ensemble(digits), student, streams())
@@ -146,24 +146,26 @@ def _without_student_changes(student: Student, digits: Data) -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_student_keeps_weights_batchnorm_statistics_and_mode(student: Student, digits: Data, training: bool) -> None:
+def test_student_keeps_weights_batchnorm_statistics_and_mode(
+    student: Student, digits: DataSplits, training: bool
+) -> None:
     _without_student_changes(student.train(training), digits)
 
 
-def test_student_and_teachers_get_no_gradient(student: Student, digits: Data) -> None:
+def test_student_and_teachers_get_no_gradient(student: Student, digits: DataSplits) -> None:
     ensemble = random_ensemble(digits)
     TDivSDiv()(gray(), ensemble, student, streams())
     assert all(p.grad is None for p in [*student.parameters(), *ensemble.parameters()])
 
 
-def test_gradients_that_the_student_holds_are_kept(student: Student, digits: Data) -> None:
+def test_gradients_that_the_student_holds_are_kept(student: Student, digits: DataSplits) -> None:
     for p in student.parameters():
         p.grad = torch.ones_like(p)
     TDivSDiv()(gray(), random_ensemble(digits), student, streams())
     assert all(torch.equal(p.grad, torch.ones_like(p)) for p in student.parameters())
 
 
-def test_images_given_are_not_written_to(student: Student, digits: Data) -> None:
+def test_images_given_are_not_written_to(student: Student, digits: DataSplits) -> None:
     x = gray()
     shown = TDivSDiv()(x, random_ensemble(digits), student, streams())
     assert torch.equal(x, gray())
@@ -171,13 +173,13 @@ def test_images_given_are_not_written_to(student: Student, digits: Data) -> None
     assert not shown.requires_grad
 
 
-def test_student_in_training_is_perturbed_as_in_evaluation(student: Student, digits: Data) -> None:
+def test_student_in_training_is_perturbed_as_in_evaluation(student: Student, digits: DataSplits) -> None:
     in_training = TDivSDiv()(gray(), random_ensemble(digits), student.train(), streams())
     in_evaluation = TDivSDiv()(gray(), random_ensemble(digits), student.eval(), streams())
     assert torch.equal(in_training, in_evaluation)
 
 
-def test_step_works_where_gradients_are_switched_off(student: Student, digits: Data) -> None:
+def test_step_works_where_gradients_are_switched_off(student: Student, digits: DataSplits) -> None:
     with torch.no_grad():
         shown = TDivSDiv()(gray(), random_ensemble(digits), student, streams())
     assert torch.equal(shown, TDivSDiv()(gray(), random_ensemble(digits), student, streams()))
@@ -198,11 +200,11 @@ def test_step_through_a_normalizing_network_is_the_chain_rule_by_hand() -> None:
         linear.weight = nn.Parameter(matrix.clone())
         return nn.Sequential(Normalize(mean, std), nn.Flatten(), linear)
 
-    teachers = Ensemble([normalizing(matrix) for matrix in a], 3, "normalizing")
+    teachers = TeacherEnsemble([normalizing(matrix) for matrix in a], 3, "normalizing")
     student = Single()(normalizing(a[0]))
     shown = TDivSDiv()(x, teachers, student, streams(1))
 
-    (i, j), _ = draw_pair(2, 1, streams(1).host)
+    (i, j), _ = sample_pair(2, 1, streams(1).host)
     pixel_mean, pixel_std = mean.repeat_interleave(2), std.repeat_interleave(2)
     inside = (x.flatten(1) - pixel_mean) / pixel_std
     p = [(inside @ matrix.T).softmax(-1) for matrix in a]
@@ -265,7 +267,7 @@ def test_direction_of_diversified_sampling_is_the_closed_form_for_linear_teacher
     assert_close(shown.flatten(1), expected)
 
 
-def test_confidence_is_the_ratio_of_the_two_steps(digits: Data) -> None:
+def test_confidence_is_the_ratio_of_the_two_steps(digits: DataSplits) -> None:
     teachers = random_ensemble(digits)
     x = gray()
     plain, confident = (piece(x, teachers, teachers, streams(3)) - x for piece in (Ods(), ConfOds()))

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from ensdistill.config import build_config
-from ensdistill.data import ClutteredDigits, Digits, ImageFolder, Npz, Source, Split, load_data
-from ensdistill.data.sizes import Sizes
+from ensdistill.data import ClutteredDigits, Digits, ImageFolder, Npz, RawData, Split, load_data
+from ensdistill.data.sizes import SplitSizes
 from ensdistill.data.splits import split_source
 from ensdistill.errors import DataError
 from ensdistill.training.teachers import file_warnings
@@ -25,16 +25,16 @@ def noise(labels: list[int], seed: int = 0, least: int = 0, most: int = 255) -> 
     return Split(torch.from_numpy(images), torch.tensor(labels))
 
 
-def warnings_of(source: Source, **sizes: float | None) -> list[str]:
+def warnings_of(source: RawData, **sizes: float | None) -> list[str]:
     sizes = {"train_size": None, "val_size": 0.2, "test_size": 0.2} | sizes
-    return [str(warning) for warning in split_source(source, Sizes(**sizes))[0].warnings]
+    return [str(warning) for warning in split_source(source, SplitSizes(**sizes))[0].warnings]
 
 
 POOL = noise([0, 1, 2] * 20)
 
 
 def test_sound_images_have_no_warnings() -> None:
-    assert warnings_of(Source(POOL, NAMES)) == []
+    assert warnings_of(RawData(POOL, NAMES)) == []
     assert load_data(Digits()).warnings == ()
     assert load_data(ClutteredDigits(train_size=50, val_size=50, test_size=50)).warnings == ()
 
@@ -43,7 +43,7 @@ def test_sound_images_have_no_warnings() -> None:
 
 
 def test_a_rare_class_without_an_image_of_a_part_is_named() -> None:
-    rare = Source(noise([0, 1] * 100 + [2] * 3), NAMES)
+    rare = RawData(noise([0, 1] * 100 + [2] * 3), NAMES)
     assert warnings_of(rare, train_size=24, val_size=12, test_size=0) == [
         "data.train: no training image of 1 class: owl. Add images, or raise data.train.",
         "data.validation: no validation image of 1 class: owl. Add images, or raise data.validation.",
@@ -51,7 +51,7 @@ def test_a_rare_class_without_an_image_of_a_part_is_named() -> None:
 
 
 def test_classes_that_an_own_part_lacks_are_named_without_a_size_to_raise() -> None:
-    own = Source(POOL, NAMES, test=noise([1, 1], 1), validation=noise([0, 1, 2], 2))
+    own = RawData(POOL, NAMES, test=noise([1, 1], 1), validation=noise([0, 1, 2], 2))
     assert warnings_of(own) == ["data.test: no test image of 2 classes: cat, owl. Add images."]
 
 
@@ -65,7 +65,7 @@ def joined(one: Split, *others: Split) -> Split:
 
 def test_images_that_are_in_two_parts_are_counted() -> None:
     fresh = noise([0, 1, 2], 1)
-    source = Source(POOL, NAMES, test=joined(POOL.take(np.arange(7)), fresh), validation=joined(fresh, noise([2], 2)))
+    source = RawData(POOL, NAMES, test=joined(POOL.take(np.arange(7)), fresh), validation=joined(fresh, noise([2], 2)))
     assert [line.split(".")[0] for line in warnings_of(source)] == [
         "data: 7 of 10 test images are in the training part too (same pixels)",
         "data: 3 of 10 test images are in the validation part too (same pixels)",
@@ -74,7 +74,7 @@ def test_images_that_are_in_two_parts_are_counted() -> None:
 
 def test_an_image_that_is_twice_in_the_pool_may_be_in_two_parts_and_is_counted() -> None:
     twice = joined(POOL, POOL)
-    data, test = split_source(Source(twice, NAMES), Sizes(train_size=None, val_size=0.25, test_size=0.25))
+    data, test = split_source(RawData(twice, NAMES), SplitSizes(train_size=None, val_size=0.25, test_size=0.25))
     train = {image.numpy().tobytes() for image in data.train.images}
     same = sum(image.numpy().tobytes() in train for image in test.images)
     assert same > 0
@@ -82,18 +82,19 @@ def test_an_image_that_is_twice_in_the_pool_may_be_in_two_parts_and_is_counted()
 
 
 def test_unlabeled_images_may_be_training_images_but_not_test_images() -> None:
-    source = Source(POOL, NAMES, test=noise([0, 1, 2], 1), unlabeled=noise([-1, -1, -1], 1))
+    source = RawData(POOL, NAMES, test=noise([0, 1, 2], 1), unlabeled=noise([-1, -1, -1], 1))
     (line,) = warnings_of(source)
     assert line.startswith("data: 3 of 3 test images are in the unlabeled part too")
     assert (
-        warnings_of(Source(POOL, NAMES, unlabeled=POOL, test=noise([0, 1, 2], 1), validation=noise([0, 1, 2], 2))) == []
+        warnings_of(RawData(POOL, NAMES, unlabeled=POOL, test=noise([0, 1, 2], 1), validation=noise([0, 1, 2], 2)))
+        == []
     )
 
 
 def test_one_image_with_two_labels_is_counted() -> None:
     wrong = Split(POOL.images[:3], (POOL.labels[:3] + 1) % 3)
     own = {"test": noise([0, 1, 2], 1), "validation": noise([0, 1, 2], 2)}
-    (line,) = warnings_of(Source(joined(POOL, wrong), NAMES, **own))
+    (line,) = warnings_of(RawData(joined(POOL, wrong), NAMES, **own))
     assert line.startswith("data: 3 training images with two or more different labels")
 
 
@@ -102,15 +103,15 @@ def test_one_image_with_two_labels_is_counted() -> None:
 
 def test_training_images_that_are_all_black_are_refused() -> None:
     with pytest.raises(DataError, match="all training images are black"):
-        warnings_of(Source(noise([0, 1, 2] * 9, most=1), NAMES))
+        warnings_of(RawData(noise([0, 1, 2] * 9, most=1), NAMES))
 
 
 def test_black_and_nearly_black_images_are_warned_about() -> None:
     own = {"validation": noise([0, 1, 2], 2)}
-    black = Source(POOL, NAMES, test=joined(noise([0, 1, 2], 1), noise([0, 0], 1, most=1)), **own)
+    black = RawData(POOL, NAMES, test=joined(noise([0, 1, 2], 1), noise([0, 0], 1, most=1)), **own)
     (line,) = warnings_of(black)
     assert line.startswith("data: 2 of 5 test images are black. ")
-    sixteen = Source(noise([0, 1, 2] * 20, most=16), NAMES, test=noise([0, 1, 2], 1), **own)
+    sixteen = RawData(noise([0, 1, 2] * 20, most=16), NAMES, test=noise([0, 1, 2], 1), **own)
     (line,) = warnings_of(sixteen)
     assert line.startswith("data: training images are nearly black: their largest value is 16 of 255. ")
 
@@ -132,12 +133,12 @@ def test_eight_bits_in_a_file_of_sixteen_are_black_and_warned_about(tmp_path: Pa
 
 def test_teachers_from_files_may_know_validation_images_that_are_drawn_from_the_training_part() -> None:
     brought = build_config({"teachers": {"count": 0, "checkpoints": [{"path": "theirs.pt"}]}})
-    drawn = split_source(Source(POOL, NAMES), Sizes(train_size=30, val_size=12))[0]
+    drawn = split_source(RawData(POOL, NAMES), SplitSizes(train_size=30, val_size=12))[0]
     (warning,) = file_warnings(brought, drawn)
     assert warning.path == ("teachers", "checkpoints")
     assert "may have been trained on the 12 validation images" in warning.rule
     assert "val/" in str(warning.hint)
-    own = split_source(Source(POOL, NAMES, validation=noise([0, 1, 2], 2)), Sizes(train_size=30))[0]
+    own = split_source(RawData(POOL, NAMES, validation=noise([0, 1, 2], 2)), SplitSizes(train_size=30))[0]
     assert file_warnings(brought, own) == []
     assert file_warnings(build_config({}), drawn) == []
 
@@ -148,7 +149,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3), dtype=np.uint8
 LABELS = np.arange(30) % 3
 
 
-def npz(folder: Path, **arrays: Any) -> Source:
+def npz(folder: Path, **arrays: Any) -> RawData:
     np.savez(folder / "x.npz", **arrays)
     return Npz(path=str(folder / "x.npz"))()
 

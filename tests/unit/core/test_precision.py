@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ensdistill.data import Data
+from ensdistill.data import DataSplits
 from ensdistill.methods import recipe as training
 from ensdistill.methods.recipe import fast_in_bfloat16
 from ensdistill.training.loop import distill, new_student
@@ -14,7 +14,7 @@ from tests.unit.core.core_stand_ins import random_ensemble, streams, tiny_config
 PRESETS = ("kd", "latentbe", "diversity", "ekd")
 
 
-def one_step(preset: str, precision: str, data: Data) -> tuple[Tensor, Tensor, nn.Module]:
+def one_step(preset: str, precision: str, data: DataSplits) -> tuple[Tensor, Tensor, nn.Module]:
     """The loss, all gradients in one vector, and the student."""
     config = tiny_config(f"training.precision={precision}", preset=preset)
     student = new_student(config, data).train()
@@ -25,7 +25,7 @@ def one_step(preset: str, precision: str, data: Data) -> tuple[Tensor, Tensor, n
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_step_in_bfloat16_goes_where_the_one_in_float32_goes(preset: str, digits: Data) -> None:
+def test_step_in_bfloat16_goes_where_the_one_in_float32_goes(preset: str, digits: DataSplits) -> None:
     loss, gradient, _ = one_step(preset, "bfloat16", digits)
     exact_loss, exact, _ = one_step(preset, "float32", digits)
     assert loss.dtype == gradient.dtype == torch.float32
@@ -35,13 +35,13 @@ def test_step_in_bfloat16_goes_where_the_one_in_float32_goes(preset: str, digits
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_weights_and_statistics_stay_in_float32(preset: str, digits: Data) -> None:
+def test_weights_and_statistics_stay_in_float32(preset: str, digits: DataSplits) -> None:
     _, _, student = one_step(preset, "bfloat16", digits)
     kinds = {tensor.dtype for tensor in student.state_dict().values() if tensor.is_floating_point()}
     assert kinds == {torch.float32}
 
 
-def test_same_seed_gives_the_same_numbers_in_bfloat16(digits: Data) -> None:
+def test_same_seed_gives_the_same_numbers_in_bfloat16(digits: DataSplits) -> None:
     config = tiny_config("training.precision=bfloat16", preset="latentbe")
     one, two = ([epoch.val for epoch in distill(config, random_ensemble(digits), digits)] for _ in range(2))
     assert one == two
@@ -49,7 +49,7 @@ def test_same_seed_gives_the_same_numbers_in_bfloat16(digits: Data) -> None:
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_automatic_precision_is_bfloat16_where_the_device_is_fast_at_it(
-    fast: bool, digits: Data, monkeypatch: pytest.MonkeyPatch
+    fast: bool, digits: DataSplits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "fast_in_bfloat16", lambda _: fast)
     gradient = one_step("kd", "auto", digits)[1]

@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from ensdistill import Classifier, ConfigError, DataError, Run, export_student, open_classifier
-from ensdistill.cli.predict import BATCH, Answer, classify, find_images
-from ensdistill.data import Data
+from ensdistill import Classifier, ConfigError, DataError, DistillationRun, export_student, open_classifier
+from ensdistill.cli.predict import BATCH, ImagePrediction, classify, find_images
+from ensdistill.data import DataSplits
 from ensdistill.data.image_files import ImageFile
 from ensdistill.evaluation.predict import predict
 from ensdistill.training.loop import new_student
@@ -28,18 +28,18 @@ KINDS = ("safetensors", "onnx", "pt2")
 
 
 @pytest.fixture(scope="module")
-def run(digits: Data) -> Run:
+def run(digits: DataSplits) -> DistillationRun:
     config = tiny_config()
-    return Run(config, digits, new_student(config, digits).merged().eval(), "strangers")
+    return DistillationRun(config, digits, new_student(config, digits).merged().eval(), "strangers")
 
 
 @pytest.fixture(scope="module")
-def model(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model(run: DistillationRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export_student(run, tmp_path_factory.mktemp("model")).folder
 
 
 @pytest.fixture
-def images(run: Run, tmp_path: Path) -> Path:
+def images(run: DistillationRun, tmp_path: Path) -> Path:
     """The first twelve validation images as PNG, in two sub-folders: 00.png, 02.png, ... and 01.png, 03.png, ..."""
     for n in range(12):
         place = tmp_path / "images" / ("even", "odd")[n % 2]
@@ -51,7 +51,7 @@ def images(run: Run, tmp_path: Path) -> Path:
 ORDER = [0, 2, 4, 6, 8, 10, 1, 3, 5, 7, 9, 11]
 
 
-def expected(run: Run) -> np.ndarray:
+def expected(run: DistillationRun) -> np.ndarray:
     """Probabilities of the twelve, in the order of their names."""
     p: np.ndarray = predict(run.network, run.data.validation).exp().numpy()[ORDER]
     return p
@@ -67,7 +67,7 @@ def figures_of(rows: list[dict[str, str]]) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_file_gives_the_probabilities_of_the_student(
-    kind: str, run: Run, model: Path, images: Path
+    kind: str, run: DistillationRun, model: Path, images: Path
 ) -> None:
     done = call("ensdistill", "predict", model / f"student.{kind}", images, "--format", "csv")
     assert (done.code, done.err) == (0, "")
@@ -78,14 +78,14 @@ def test_every_kind_of_file_gives_the_probabilities_of_the_student(
     np.testing.assert_allclose([float(row["probability"]) for row in rows], expected(run).max(1), atol=1e-5)
 
 
-def test_json_has_every_probability_by_the_name_of_its_class(run: Run, model: Path, images: Path) -> None:
+def test_json_has_every_probability_by_the_name_of_its_class(run: DistillationRun, model: Path, images: Path) -> None:
     told = json.loads(call("ensdistill", "predict", model, images, "--format", "json").out)
     assert [Path(answer["file"]).parent.name for answer in told] == ["even"] * 6 + ["odd"] * 6
     p = [[answer["probabilities"][str(k)] for k in range(10)] for answer in told]
     np.testing.assert_allclose(p, expected(run), atol=1e-5)
 
 
-def test_the_table_shows_the_likeliest_classes_first(run: Run, model: Path, images: Path) -> None:
+def test_the_table_shows_the_likeliest_classes_first(run: DistillationRun, model: Path, images: Path) -> None:
     done = call("ensdistill", "predict", model, images / "even" / "00.png", "--top", "3")
     (line,) = [line for line in done.out.splitlines() if "00.png" in line]
     cells = [cell.strip() for cell in line.strip("│").split("│")]
@@ -116,7 +116,9 @@ def test_files_folders_and_zip_files_come_in_the_order_given(model: Path, images
     np.testing.assert_array_equal(figures_of(rows)[1], figures_of(rows)[-1])
 
 
-def test_a_broken_image_is_told_and_skipped_and_the_others_are_classified(run: Run, model: Path, images: Path) -> None:
+def test_a_broken_image_is_told_and_skipped_and_the_others_are_classified(
+    run: DistillationRun, model: Path, images: Path
+) -> None:
     (images / "even" / "01.png").write_bytes(b"no image")
     done = call("ensdistill", "predict", model, images, "--format", "csv")
     assert done.code == 1
@@ -184,7 +186,7 @@ def test_answers_go_to_a_file_in_the_form_that_its_name_or_the_user_says(
     assert text.startswith(begins)
 
 
-def test_names_of_files_are_shown_as_they_are(run: Run, model: Path, images: Path, tmp_path: Path) -> None:
+def test_names_of_files_are_shown_as_they_are(run: DistillationRun, model: Path, images: Path, tmp_path: Path) -> None:
     odd = tmp_path / "[bold]a, :smile: b.png"
     shutil.copy(images / "even" / "00.png", odd)
     assert odd.name in call("ensdistill", "predict", model, odd).out
@@ -256,14 +258,14 @@ def test_weights_of_somebody_else_are_refused_with_the_way_out(images: Path, tmp
     ],
 )
 def test_a_file_that_says_nonsense_of_itself_is_refused_before_anything_is_built(
-    name: str, value: str, run: Run, model: Path, tmp_path: Path
+    name: str, value: str, run: DistillationRun, model: Path, tmp_path: Path
 ) -> None:
     save_file(load_file(model / "student.safetensors"), tmp_path / "x.safetensors", run.metadata | {name: value})
     with pytest.raises(DataError, match="does not say what images it takes"):
         open_classifier(tmp_path / "x.safetensors")
 
 
-def test_names_cannot_steer_the_terminal(run: Run, model: Path, images: Path, tmp_path: Path) -> None:
+def test_names_cannot_steer_the_terminal(run: DistillationRun, model: Path, images: Path, tmp_path: Path) -> None:
     names = json.dumps([f"\x1b]0;mine\x07{k}" for k in range(10)])
     evil = run.metadata | {"class_names": names}
     save_file(load_file(model / "student.safetensors"), tmp_path / "x.safetensors", evil)
@@ -293,7 +295,7 @@ def test_a_folder_is_opened_by_its_safetensors_then_onnx_then_pt2(model: Path, t
         (tmp_path / "model" / f"student.{kind}").unlink()
 
 
-def test_a_classifier_maps_bytes_to_probabilities_and_refuses_anything_else(run: Run, model: Path) -> None:
+def test_a_classifier_maps_bytes_to_probabilities_and_refuses_anything_else(run: DistillationRun, model: Path) -> None:
     classifier = open_classifier(model)
     images = run.data.validation.images[:5].numpy()
     np.testing.assert_allclose(classifier(images), predict(run.network, run.data.validation)[:5].exp(), atol=1e-5)
@@ -330,7 +332,7 @@ def test_images_of_other_than_one_or_three_channels_cannot_be_read(images: Path)
 
 
 def test_of_equal_probabilities_the_first_class_is_named_first() -> None:
-    assert Answer("x", np.array([0.2, 0.4, 0.4], dtype=np.float32)).top(3) == [1, 2, 0]
+    assert ImagePrediction("x", np.array([0.2, 0.4, 0.4], dtype=np.float32)).top(3) == [1, 2, 0]
 
 
 def test_what_is_read_is_not_written_over(model: Path, images: Path, tmp_path: Path) -> None:

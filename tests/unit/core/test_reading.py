@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from ensdistill.errors import ConfigError
-from ensdistill.settings.yaml_loader import Lines, parse_mapping, parse_yaml, read_yaml, to_yaml_text
+from ensdistill.settings.yaml_loader import LineIndex, parse_mapping, parse_yaml, read_yaml, to_yaml_text
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "---\n"])
@@ -221,13 +221,13 @@ m:
     ],
 )
 def test_the_line_of_a_name_is_that_of_its_longest_beginning(name: str, line: int | None) -> None:
-    assert Lines(TEXT).of(name) == line
+    assert LineIndex(TEXT).of(name) == line
 
 
 def test_an_empty_text_has_no_lines() -> None:
-    assert Lines("# nothing").of("a") is None
+    assert LineIndex("# nothing").of("a") is None
 
 
 def test_aliases_that_double_themselves_cost_no_time() -> None:
     doubled = "".join(f"a{n + 1}: &a{n + 1} [*a{n}, *a{n}]\n" for n in range(60))
-    assert Lines(f"a0: &a0 [1]\n{doubled}").of("a60.1.0") == 59  # where a58 is written
+    assert LineIndex(f"a0: &a0 [1]\n{doubled}").of("a60.1.0") == 59  # where a58 is written

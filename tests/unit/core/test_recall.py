@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from ensdistill.config import Config, build_config
-from ensdistill.data import Data, Split
-from ensdistill.methods.members import Ensemble
+from ensdistill.data import DataSplits, Split
+from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.models import build
 from ensdistill.training import teacher_logits as module
 from ensdistill.training.loop import distill
-from ensdistill.training.teacher_logits import Recalled, recall
+from ensdistill.training.teacher_logits import CachedTeachers, cached_teacher_logits
 from tests.unit.core.core_stand_ins import random_ensemble, tiny_config
 
 PRESETS = {  # those that show every image as it is
@@ -30,16 +30,16 @@ PRESETS = {  # those that show every image as it is
 every_preset = pytest.mark.parametrize("name", PRESETS)
 
 
-def config_of(name: str, *overrides: str) -> Config:
+def config_for(name: str, *overrides: str) -> Config:
     return tiny_config(*PRESETS[name], *overrides, preset=name)
 
 
-def run(config: Config, ensemble: Ensemble, data: Data) -> list[tuple[float, dict[str, float]]]:
+def run(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -> list[tuple[float, dict[str, float]]]:
     return [(epoch.loss, epoch.val) for epoch in distill(config, ensemble, data)]
 
 
 @contextmanager
-def asked(ensemble: Ensemble) -> Iterator[list[int]]:
+def asked(ensemble: TeacherEnsemble) -> Iterator[list[int]]:
     """How many images the first teacher was shown at each call inside the block."""
     calls: list[int] = []
     handle = ensemble.networks[0].register_forward_pre_hook(lambda _, images: calls.append(len(images[0])))
@@ -53,9 +53,9 @@ def asked(ensemble: Ensemble) -> Iterator[list[int]]:
 @every_preset
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_recalled_teachers_teach_what_live_ones_do(
-    name: str, precision: str, digits: Data, monkeypatch: pytest.MonkeyPatch
+    name: str, precision: str, digits: DataSplits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, ensemble = config_of(name, "training.epochs=1", f"training.precision={precision}"), random_ensemble(digits)
+    config, ensemble = config_for(name, "training.epochs=1", f"training.precision={precision}"), random_ensemble(digits)
     recalled = run(config, ensemble, digits)
     monkeypatch.setattr(sys.modules[distill.__module__], "recall", lambda *_: None)
     with asked(ensemble) as calls:
@@ -71,11 +71,11 @@ def test_recalled_teachers_teach_what_live_ones_do(
 @pytest.mark.parametrize("unlabeled", [0, 5])
 @pytest.mark.parametrize("batch", [7, 1000])
 def test_recalled_logits_are_those_of_every_image_alone(
-    unlabeled: int, batch: int, digits: Data, monkeypatch: pytest.MonkeyPatch
+    unlabeled: int, batch: int, digits: DataSplits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "BATCH", batch)
     ensemble = random_ensemble(digits, 3)
-    known = recall(ensemble, digits, tiny_config(f"training.unlabeled_batch_size={unlabeled}"))
+    known = cached_teacher_logits(ensemble, digits, tiny_config(f"training.unlabeled_batch_size={unlabeled}"))
     assert known is not None
     images = torch.cat([digits.train.images, digits.unlabeled.images[: len(digits.unlabeled) * (unlabeled > 0)]])
     assert known.shape == (3, len(images), 10)
@@ -87,14 +87,14 @@ def test_recalled_logits_are_those_of_every_image_alone(
 
 
 @every_preset
-def test_who_asked_first_changes_no_digit(name: str, digits: Data) -> None:
-    config = config_of(name)
+def test_who_asked_first_changes_no_digit(name: str, digits: DataSplits) -> None:
+    config = config_for(name)
     by_itself = run(config, random_ensemble(digits), digits)
     ahead = random_ensemble(digits)
     torch.set_num_threads(2)
     torch.manual_seed(5)
     try:
-        recall(ahead, digits, config)
+        cached_teacher_logits(ahead, digits, config)
     finally:
         torch.set_num_threads(1)
     with asked(ahead) as calls:
@@ -103,8 +103,8 @@ def test_who_asked_first_changes_no_digit(name: str, digits: Data) -> None:
 
 
 @every_preset
-def test_resumed_run_recalls_the_same(name: str, digits: Data, tmp_path: Path) -> None:
-    config = config_of(name)
+def test_resumed_run_recalls_the_same(name: str, digits: DataSplits, tmp_path: Path) -> None:
+    config = config_for(name)
     whole, distiller = [], distill(config, random_ensemble(digits), digits)
     for epoch in distiller:
         whole.append((epoch.loss, epoch.val))
@@ -118,8 +118,8 @@ def test_resumed_run_recalls_the_same(name: str, digits: Data, tmp_path: Path) -
 
 
 @every_preset
-def test_teachers_are_asked_once_of_each_image_and_never_again(name: str, digits: Data) -> None:
-    config, ensemble = config_of(name), random_ensemble(digits)
+def test_teachers_are_asked_once_of_each_image_and_never_again(name: str, digits: DataSplits) -> None:
+    config, ensemble = config_for(name), random_ensemble(digits)
     images = len(digits.train) + len(digits.unlabeled) * (config.training.unlabeled_batch_size > 0)
     with asked(ensemble) as calls:
         epochs = distill(config, ensemble, digits)
@@ -133,7 +133,7 @@ def test_teachers_are_asked_once_of_each_image_and_never_again(name: str, digits
 CHANGE: list[Any] = [{"after_epoch": 1, "set": {"loss.temperature": 2.0}}]
 
 
-def test_settings_that_change_on_the_way_do_not_have_them_asked_again(digits: Data) -> None:
+def test_settings_that_change_on_the_way_do_not_have_them_asked_again(digits: DataSplits) -> None:
     config = build_config(tiny_config().model_dump(mode="json") | {"schedule": CHANGE})
     ensemble = random_ensemble(digits)
     with asked(ensemble) as calls:
@@ -151,9 +151,9 @@ def test_settings_that_change_on_the_way_do_not_have_them_asked_again(digits: Da
         "perturbation.kind=ods",
     ],
 )
-def test_teachers_are_asked_at_every_step_where_each_shows_other_images(other: str, digits: Data) -> None:
+def test_teachers_are_asked_at_every_step_where_each_shows_other_images(other: str, digits: DataSplits) -> None:
     ensemble = random_ensemble(digits)
-    assert recall(ensemble, digits, tiny_config(other)) is None
+    assert cached_teacher_logits(ensemble, digits, tiny_config(other)) is None
     with asked(ensemble) as calls:
         run(tiny_config(other), ensemble, digits)
     assert len(calls) >= 12
@@ -161,13 +161,13 @@ def test_teachers_are_asked_at_every_step_where_each_shows_other_images(other: s
     assert ensemble.said == {}
 
 
-def test_an_empty_ensemble_has_nothing_to_recall(digits: Data) -> None:
-    assert recall(Ensemble([], 10, "none"), digits, tiny_config()) is None
+def test_an_empty_ensemble_has_nothing_to_recall(digits: DataSplits) -> None:
+    assert cached_teacher_logits(TeacherEnsemble([], 10, "none"), digits, tiny_config()) is None
 
 
 def test_a_batch_is_recalled_by_member_as_the_ensemble_gives_it() -> None:
     logits = torch.randn(3, 4, 5)
-    recalled = Recalled(logits)
+    recalled = CachedTeachers(logits)
     assert len(recalled) == 3
     assert torch.equal(recalled(torch.zeros(4, 1, 2, 2)), logits)
     assert torch.equal(recalled(torch.zeros(4, 1, 2, 2), [2, 0]), logits[[2, 0]])
@@ -180,12 +180,12 @@ def brighter(split: Split) -> Split:
     return Split(split.images + 1, split.labels)
 
 
-def part(data: Data, **parts: Split) -> Data:
+def part(data: DataSplits, **parts: Split) -> DataSplits:
     """Other images under the name of the old ones."""
     return replace(data, **parts)
 
 
-def test_other_images_are_never_recalled_even_under_the_same_name(digits: Data) -> None:
+def test_other_images_are_never_recalled_even_under_the_same_name(digits: DataSplits) -> None:
     ensemble = random_ensemble(digits)
     order = torch.arange(40).flip(0)
     flat = digits.train.images.view(40, 1, 4, 16)
@@ -198,46 +198,51 @@ def test_other_images_are_never_recalled_even_under_the_same_name(digits: Data) 
     ]
     config = tiny_config("training.unlabeled_batch_size=5")
     for data in (digits, *others):
-        fresh = recall(random_ensemble(digits), data, config)
-        known = recall(ensemble, data, config)
+        fresh = cached_teacher_logits(random_ensemble(digits), data, config)
+        known = cached_teacher_logits(ensemble, data, config)
         assert known is not None
         assert fresh is not None
         assert torch.equal(known, fresh)
     assert len(ensemble.said) == 6
 
 
-def test_same_images_in_other_memory_are_recalled(digits: Data) -> None:
+def test_same_images_in_other_memory_are_recalled(digits: DataSplits) -> None:
     ensemble, config = random_ensemble(digits), tiny_config()
-    recall(ensemble, digits, config)
+    cached_teacher_logits(ensemble, digits, config)
     copied = part(digits, train=Split(digits.train.images.clone(), digits.train.labels))
     with asked(ensemble) as calls:
-        recall(ensemble, copied, config)
+        cached_teacher_logits(ensemble, copied, config)
     assert calls == []
 
 
-def test_every_number_of_threads_has_its_own(digits: Data) -> None:
+def test_every_number_of_threads_has_its_own(digits: DataSplits) -> None:
     ensemble = random_ensemble(digits)
     seen = []
     ensemble.networks[0].register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
     for threads in (1, 2, 1, 2):
-        recall(ensemble, digits, tiny_config(f"training.threads={threads}"))
+        cached_teacher_logits(ensemble, digits, tiny_config(f"training.threads={threads}"))
     assert seen == [1, 2]
     assert torch.get_num_threads() == 1
 
 
-def test_other_teachers_recall_nothing_of_these(digits: Data) -> None:
+def test_other_teachers_recall_nothing_of_these(digits: DataSplits) -> None:
     config, model = tiny_config(), tiny_config().teachers.model
-    others = Ensemble([build(model, digits, 200 + m) for m in range(2)], 10, "random")  # under the same name, too
-    known, other = recall(random_ensemble(digits), digits, config), recall(others, digits, config)
+    others = TeacherEnsemble(
+        [build(model, digits, 200 + m) for m in range(2)], 10, "random"
+    )  # under the same name, too
+    known, other = (
+        cached_teacher_logits(random_ensemble(digits), digits, config),
+        cached_teacher_logits(others, digits, config),
+    )
     assert known is not None
     assert other is not None
     assert not torch.equal(known, other)
 
 
-def test_what_was_said_is_left_as_it_was_by_a_whole_run(digits: Data) -> None:
+def test_what_was_said_is_left_as_it_was_by_a_whole_run(digits: DataSplits) -> None:
     """Memory that is shared between processes cannot be written to."""
-    config, ensemble = config_of("unikd"), random_ensemble(digits)
-    known = recall(ensemble, digits, config)
+    config, ensemble = config_for("unikd"), random_ensemble(digits)
+    known = cached_teacher_logits(ensemble, digits, config)
     assert known is not None
     before: Tensor = known.clone()
     run(config, ensemble, digits)

@@ -10,17 +10,19 @@ import yaml
 from sklearn.datasets import load_digits as sklearn_digits
 
 from ensdistill.config import build_config, load_config, to_yaml
-from ensdistill.data import Data, Digits, Source, Split, load_data, load_test
-from ensdistill.data.splits import Sizes, split_source, to_unit
+from ensdistill.data import DataSplits, Digits, RawData, Split, load_data, load_test
+from ensdistill.data.splits import SplitSizes, split_source, to_unit
 from ensdistill.errors import ConfigError
 from tests.unit.core.core_stand_ins import numbered_split, numbers_of
 
 NAMES = ("a", "b", "c")
 
 
-def cut(seed: int = 0, pool: int = 300, own_test: Split | None = None, **sizes: float | None) -> tuple[Data, Split]:
+def cut(
+    seed: int = 0, pool: int = 300, own_test: Split | None = None, **sizes: float | None
+) -> tuple[DataSplits, Split]:
     sizes = {"train_size": 60, "val_size": 90, "test_size": 30} | sizes
-    return split_source(Source(numbered_split(pool, 3), NAMES, own_test), Sizes(seed=seed, **sizes))
+    return split_source(RawData(numbered_split(pool, 3), NAMES, own_test), SplitSizes(seed=seed, **sizes))
 
 
 def test_parts_are_disjoint_and_together_the_whole_pool() -> None:
@@ -79,15 +81,15 @@ def test_content_hash_changes_with_seed_sizes_and_images(change: dict[str, int])
 
 def test_content_hash_changes_with_a_single_pixel() -> None:
     pool = numbered_split(300, 3)
-    sizes = Sizes(train_size=60, val_size=90, test_size=30)
-    before = split_source(Source(pool, NAMES), sizes)[0].identity
+    sizes = SplitSizes(train_size=60, val_size=90, test_size=30)
+    before = split_source(RawData(pool, NAMES), sizes)[0].identity
     pool.images[7, 0, 0, 1] += 1
-    assert split_source(Source(pool, NAMES), sizes)[0].identity != before
+    assert split_source(RawData(pool, NAMES), sizes)[0].identity != before
 
 
 def test_content_hash_changes_with_the_names_of_the_classes() -> None:
-    sizes = Sizes(train_size=60, val_size=90, test_size=30)
-    identities = {split_source(Source(numbered_split(300, 3), names), sizes)[0].identity for names in (NAMES, "xyz")}
+    sizes = SplitSizes(train_size=60, val_size=90, test_size=30)
+    identities = {split_source(RawData(numbered_split(300, 3), names), sizes)[0].identity for names in (NAMES, "xyz")}
     assert len(identities) == 2
 
 
@@ -138,7 +140,7 @@ def test_sizes_that_cannot_be_drawn_are_refused_by_name(sizes: dict[str, int], p
 def test_the_only_image_of_a_class_is_a_training_image_and_the_class_is_named() -> None:
     pool = numbered_split(30, 2)
     pool.labels[5] = 2
-    data, test = split_source(Source(pool, NAMES), Sizes(train_size=9, val_size=9, test_size=9))
+    data, test = split_source(RawData(pool, NAMES), SplitSizes(train_size=9, val_size=9, test_size=9))
     assert [len(part) for part in (data.train, data.validation, data.unlabeled, test)] == [9, 9, 3, 9]
     assert 5 in numbers_of(data.train)
     assert [(warning.path[1], warning.rule) for warning in data.warnings if len(warning.path) == 2] == [
@@ -205,10 +207,10 @@ def test_what_the_refusal_says_would_fit_fits() -> None:
 def test_any_allowed_seed_can_be_used() -> None:
     seed = 2**32
     try:
-        sizes = Sizes(seed=seed, train_size=60, val_size=90)
+        sizes = SplitSizes(seed=seed, train_size=60, val_size=90)
     except ValueError:
         return  # refused as a setting
-    split_source(Source(numbered_split(300, 3), NAMES), sizes)
+    split_source(RawData(numbered_split(300, 3), NAMES), sizes)
 
 
 # --- images ---

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from ensdistill.config import presets
-from ensdistill.data import Data
+from ensdistill.data import DataSplits
 from ensdistill.training.loop import new_student
 from ensdistill.training.step import distill_step
 from tests.unit.core.core_stand_ins import random_ensemble, streams, tiny_config
@@ -45,7 +45,7 @@ def _has_mask(index: Any) -> bool:
 
 
 @pytest.mark.parametrize("preset", presets())
-def test_step_does_not_wait_for_the_device_but_for_the_weights_of_aekd(preset: str, digits: Data) -> None:
+def test_step_does_not_wait_for_the_device_but_for_the_weights_of_aekd(preset: str, digits: DataSplits) -> None:
     config = tiny_config(preset=preset)
     ensemble, student = random_ensemble(digits, 3), new_student(config, digits)
     optimizer, average = config.training.optimizer(student), config.averaging(student)

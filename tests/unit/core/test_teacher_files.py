@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from ensdistill.config import Config, Teachers, build_config
-from ensdistill.data import Data, load_data
+from ensdistill.data import DataSplits, load_data
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.models import Convnet, ResNet, Torchvision, build
 from ensdistill.models.checkpoints import find_weights
@@ -28,7 +28,7 @@ from tests.unit.core.core_stand_ins import tiny_config
 MODEL = Convnet(width=2, blocks=2)
 
 
-def original(data: Data, seed: int = 7, model: Any = MODEL) -> nn.Sequential:
+def original(data: DataSplits, seed: int = 7, model: Any = MODEL) -> nn.Sequential:
     """A network with the statistics of a few training steps, in evaluation mode."""
     network = build(model, data, seed)
     with torch.no_grad():
@@ -36,11 +36,11 @@ def original(data: Data, seed: int = 7, model: Any = MODEL) -> nn.Sequential:
     return network.eval()
 
 
-def images(data: Data) -> Tensor:
+def images(data: DataSplits) -> Tensor:
     return data.validation[slice(0, 20)][0]
 
 
-def read(path: Path, data: Data, **settings: Any) -> nn.Module:
+def read(path: Path, data: DataSplits, **settings: Any) -> nn.Module:
     """The teacher of the file, in evaluation mode."""
     return TeacherFile(path=str(path), **{"model": MODEL, **settings})(data)[0].eval()
 
@@ -67,7 +67,7 @@ FORMS: dict[str, Callable[[dict[str, Tensor], Path], Any]] = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_teacher_from_a_file_has_the_outputs_of_the_original(form: str, tmp_path: Path, digits: Data) -> None:
+def test_teacher_from_a_file_has_the_outputs_of_the_original(form: str, tmp_path: Path, digits: DataSplits) -> None:
     network = original(digits)
     FORMS[form](network[1].state_dict(), tmp_path / "weights.pth")
     (path,) = tmp_path.iterdir()
@@ -75,7 +75,7 @@ def test_teacher_from_a_file_has_the_outputs_of_the_original(form: str, tmp_path
 
 
 @pytest.mark.parametrize("form", ["torch", "safetensors"])
-def test_file_of_this_project_brings_its_own_normalization(form: str, tmp_path: Path, digits: Data) -> None:
+def test_file_of_this_project_brings_its_own_normalization(form: str, tmp_path: Path, digits: DataSplits) -> None:
     network = original(digits)
     network[0].mean.add_(0.25)
     FORMS[form](network.state_dict(), tmp_path / "weights.pth")
@@ -83,21 +83,21 @@ def test_file_of_this_project_brings_its_own_normalization(form: str, tmp_path: 
     assert torch.equal(read(path, digits)(images(digits)), network(images(digits)))
 
 
-def test_weights_kept_by_this_project_can_be_brought_along(tmp_path: Path, digits: Data) -> None:
+def test_weights_kept_by_this_project_can_be_brought_along(tmp_path: Path, digits: DataSplits) -> None:
     network = original(digits)
     save_weights(tmp_path / "network.safetensors", network, {"note": "kept"})
     assert torch.equal(read(tmp_path / "network.safetensors", digits)(images(digits)), network(images(digits)))
 
 
 @pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "mnasnet0_5"])
-def test_weights_of_any_network_can_be_kept_and_read_back(name: str, tmp_path: Path, digits: Data) -> None:
+def test_weights_of_any_network_can_be_kept_and_read_back(name: str, tmp_path: Path, digits: DataSplits) -> None:
     network, other = (build(Torchvision(name=name), digits, seed).eval() for seed in (0, 1))
     save_weights(tmp_path / "network.safetensors", network)
     load_weights(tmp_path / "network.safetensors", other)
     assert torch.equal(other(images(digits)), network(images(digits)))
 
 
-def test_half_precision_weights_are_read_as_single(tmp_path: Path, digits: Data) -> None:
+def test_half_precision_weights_are_read_as_single(tmp_path: Path, digits: DataSplits) -> None:
     network = original(digits)
     torch.save(
         {name: t.half() if t.is_floating_point() else t for name, t in network[1].state_dict().items()},
@@ -114,7 +114,7 @@ def test_half_precision_weights_are_read_as_single(tmp_path: Path, digits: Data)
     [ResNet(depth=8, width=2), Torchvision(name="shufflenet_v2_x0_5"), Torchvision(name="mnasnet0_5")],
     ids=lambda model: getattr(model, "name", model.kind),
 )
-def test_architecture_is_any_model_of_the_settings(form: str, model: Any, tmp_path: Path, digits: Data) -> None:
+def test_architecture_is_any_model_of_the_settings(form: str, model: Any, tmp_path: Path, digits: DataSplits) -> None:
     network = original(digits, model=model)
     FORMS[form](network[1].state_dict(), tmp_path / "weights.pth")
     (path,) = tmp_path.iterdir()
@@ -124,14 +124,14 @@ def test_architecture_is_any_model_of_the_settings(form: str, model: Any, tmp_pa
 # --- normalization ---
 
 
-def test_own_mean_and_deviation_are_those_of_the_settings(tmp_path: Path, digits: Data) -> None:
+def test_own_mean_and_deviation_are_those_of_the_settings(tmp_path: Path, digits: DataSplits) -> None:
     network = original(digits)
     torch.save(network[1].state_dict(), tmp_path / "weights.pt")
     teacher = read(tmp_path / "weights.pt", digits, mean=[0.5], std=[0.25])
     assert_close(teacher(images(digits)), network[1]((images(digits) - 0.5) / 0.25))
 
 
-def test_without_mean_and_deviation_those_of_the_training_images_are_taken(tmp_path: Path, digits: Data) -> None:
+def test_without_mean_and_deviation_those_of_the_training_images_are_taken(tmp_path: Path, digits: DataSplits) -> None:
     network = original(digits)
     torch.save(network[1].state_dict(), tmp_path / "weights.pt")
     pixels = digits.train.images.double() / 255
@@ -143,7 +143,7 @@ def test_without_mean_and_deviation_those_of_the_training_images_are_taken(tmp_p
     ("mean", "std"), [([0.5], []), ([], [0.5]), ([0.5, 0.5, 0.5], [0.2, 0.2, 0.2]), ([0.5, 0.5], [0.5])]
 )
 def test_mean_and_deviation_that_do_not_fit_the_images_are_refused(
-    mean: list[float], std: list[float], tmp_path: Path, digits: Data
+    mean: list[float], std: list[float], tmp_path: Path, digits: DataSplits
 ) -> None:
     torch.save(original(digits)[1].state_dict(), tmp_path / "weights.pt")
     with pytest.raises(ConfigError, match=r"teachers\.checkpoints: mean and std"):
@@ -181,7 +181,7 @@ PREFIXES = ["module.", "_orig_mod.", "model.", "net."]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_prefixes_of_wrappers_may_stand_in_any_order_and_number(count: int, digits: Data) -> None:
+def test_prefixes_of_wrappers_may_stand_in_any_order_and_number(count: int, digits: DataSplits) -> None:
     network = Convnet(width=2, blocks=2)((1, 8, 8), 10)
     for prefixes in itertools.product(PREFIXES, repeat=count):
         (found, *others), _ = find_weights(with_prefix(network.state_dict(), "".join(prefixes)), network)
@@ -251,7 +251,7 @@ CHECKPOINTS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
 
 
 @pytest.mark.parametrize("kind", CHECKPOINTS)
-def test_checkpoints_of_other_projects_are_read(kind: str, tmp_path: Path, digits: Data) -> None:
+def test_checkpoints_of_other_projects_are_read(kind: str, tmp_path: Path, digits: DataSplits) -> None:
     network = original(digits)
     torch.save(CHECKPOINTS[kind](network[1].state_dict()), tmp_path / "weights.ckpt")
     loaded = TeacherFile(path=str(tmp_path / "weights.ckpt"), model=MODEL)(digits)
@@ -260,7 +260,7 @@ def test_checkpoints_of_other_projects_are_read(kind: str, tmp_path: Path, digit
     assert_close(loaded.network.eval()(images(digits)), network(images(digits)), **exact)
 
 
-def test_a_safetensors_file_may_have_any_suffix(tmp_path: Path, digits: Data) -> None:
+def test_a_safetensors_file_may_have_any_suffix(tmp_path: Path, digits: DataSplits) -> None:
     network = original(digits)
     save_file(with_prefix(network[1].state_dict(), "_orig_mod.module."), tmp_path / "weights.bin")
     assert torch.equal(read(tmp_path / "weights.bin", digits)(images(digits)), network(images(digits)))
@@ -280,7 +280,7 @@ def test_a_safetensors_file_may_have_any_suffix(tmp_path: Path, digits: Data) ->
     ],
 )
 def test_of_two_networks_that_fit_the_likelier_is_taken_with_a_warning_unless_the_settings_name_one(
-    wrap: Any, taken: dict[str, str], other: dict[str, str], tmp_path: Path, digits: Data
+    wrap: Any, taken: dict[str, str], other: dict[str, str], tmp_path: Path, digits: DataSplits
 ) -> None:
     first, second = original(digits, 1), original(digits, 2)
     torch.save(wrap(first[1].state_dict(), second[1].state_dict()), tmp_path / "two.pt")
@@ -291,7 +291,7 @@ def test_of_two_networks_that_fit_the_likelier_is_taken_with_a_warning_unless_th
         assert torch.equal(read(tmp_path / "two.pt", digits, **settings)(images(digits)), network(images(digits)))
 
 
-def test_two_networks_of_which_none_is_likelier_are_refused(tmp_path: Path, digits: Data) -> None:
+def test_two_networks_of_which_none_is_likelier_are_refused(tmp_path: Path, digits: DataSplits) -> None:
     one, two = original(digits, 1)[1].state_dict(), original(digits, 2)[1].state_dict()
     torch.save(with_prefix(one, "student.") | with_prefix(two, "teacher."), tmp_path / "two.pt")
     with pytest.raises(DataError, match=r"prefix student\., prefix teacher\."):
@@ -304,7 +304,7 @@ def test_two_networks_of_which_none_is_likelier_are_refused(tmp_path: Path, digi
     [({"key": "modle"}, "no weights at modle; weights are at model"), ({"prefix": "modul."}, "they begin with module")],
 )
 def test_a_place_or_prefix_that_is_not_there_is_told_with_those_that_are(
-    settings: dict[str, str], found: str, tmp_path: Path, digits: Data
+    settings: dict[str, str], found: str, tmp_path: Path, digits: DataSplits
 ) -> None:
     torch.save({"model": with_prefix(original(digits)[1].state_dict())}, tmp_path / "weights.pt")
     with pytest.raises(DataError, match=found):
@@ -333,7 +333,7 @@ MISFITS: dict[str, tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]], str]]
 
 
 @pytest.mark.parametrize("kind", MISFITS)
-def test_weights_that_do_not_fit_are_refused_with_what_is_wrong(kind: str, tmp_path: Path, digits: Data) -> None:
+def test_weights_that_do_not_fit_are_refused_with_what_is_wrong(kind: str, tmp_path: Path, digits: DataSplits) -> None:
     change, why = MISFITS[kind]
     torch.save({"state_dict": change(original(digits)[1].state_dict())}, tmp_path / "weights.pt")
     with pytest.raises(DataError, match=f"in state_dict: .*{why}"):
@@ -341,7 +341,7 @@ def test_weights_that_do_not_fit_are_refused_with_what_is_wrong(kind: str, tmp_p
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
-def test_a_torchscript_program_is_called_one(tmp_path: Path, digits: Data) -> None:
+def test_a_torchscript_program_is_called_one(tmp_path: Path, digits: DataSplits) -> None:
     torch.jit.script(nn.Linear(2, 2)).save(tmp_path / "program.pt")
     with pytest.raises(DataError, match="a TorchScript program; save the network's state_dict"):
         read(tmp_path / "program.pt", digits)
@@ -350,14 +350,14 @@ def test_a_torchscript_program_is_called_one(tmp_path: Path, digits: Data) -> No
 # --- refusals ---
 
 
-def test_missing_file_is_named(tmp_path: Path, digits: Data) -> None:
+def test_missing_file_is_named(tmp_path: Path, digits: DataSplits) -> None:
     with pytest.raises(DataError, match=r"nothing\.pt: there is no such file"):
         read(tmp_path / "nothing.pt", digits)
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 @pytest.mark.parametrize("keep", [0, 10, 500, -1])
-def test_truncated_file_is_named(suffix: str, keep: int, tmp_path: Path, digits: Data) -> None:
+def test_truncated_file_is_named(suffix: str, keep: int, tmp_path: Path, digits: DataSplits) -> None:
     path = tmp_path / f"weights{suffix}"
     state = original(digits)[1].state_dict()
     (torch.save if suffix == ".pt" else save_file)(state, path)
@@ -369,7 +369,7 @@ def test_truncated_file_is_named(suffix: str, keep: int, tmp_path: Path, digits:
 @pytest.mark.parametrize(
     "content", [[1, 2], {"epoch": 3}, {"state_dict": {"weight": 1.0}}, torch.zeros(3), {}], ids=str
 )
-def test_file_without_a_state_dict_is_named(content: Any, tmp_path: Path, digits: Data) -> None:
+def test_file_without_a_state_dict_is_named(content: Any, tmp_path: Path, digits: DataSplits) -> None:
     torch.save(content, tmp_path / "weights.pt")
     with pytest.raises(DataError, match=r"weights\.pt"):
         read(tmp_path / "weights.pt", digits)
@@ -387,7 +387,7 @@ class Evil:
 
 @pytest.mark.parametrize("place", ["alone", "beside", "inside"])
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".bin", ".safetensors", ""])
-def test_nothing_in_a_file_is_executed(place: str, suffix: str, tmp_path: Path, digits: Data) -> None:
+def test_nothing_in_a_file_is_executed(place: str, suffix: str, tmp_path: Path, digits: DataSplits) -> None:
     mark, path = tmp_path / "executed", tmp_path / f"weights{suffix}"
     state = dict(original(digits)[1].state_dict())
     evil = Evil(mark)
@@ -399,20 +399,20 @@ def test_nothing_in_a_file_is_executed(place: str, suffix: str, tmp_path: Path, 
     assert not mark.exists()
 
 
-def test_whole_pickled_network_is_refused_with_the_way_out(tmp_path: Path, digits: Data) -> None:
+def test_whole_pickled_network_is_refused_with_the_way_out(tmp_path: Path, digits: DataSplits) -> None:
     torch.save(original(digits), tmp_path / "network.pt")
     with pytest.raises(DataError, match=r"network\.pt.*state_dict"):
         read(tmp_path / "network.pt", digits)
 
 
 @pytest.mark.parametrize("model", [Convnet(width=3, blocks=2), Convnet(width=2, blocks=3), ResNet(depth=8)])
-def test_weights_of_another_architecture_are_refused(model: Any, tmp_path: Path, digits: Data) -> None:
+def test_weights_of_another_architecture_are_refused(model: Any, tmp_path: Path, digits: DataSplits) -> None:
     torch.save(original(digits)[1].state_dict(), tmp_path / "weights.pt")
     with pytest.raises(DataError, match=r"weights\.pt: these weights do not fit teachers\.checkpoints\.model"):
         read(tmp_path / "weights.pt", digits, model=model)
 
 
-def test_weights_for_other_classes_are_refused(tmp_path: Path, digits: Data) -> None:
+def test_weights_for_other_classes_are_refused(tmp_path: Path, digits: DataSplits) -> None:
     state = original(digits)[1].state_dict()
     names = list(state)
     torch.save({name: t[:5] if name in names[-2:] else t for name, t in state.items()}, tmp_path / "weights.pt")
@@ -424,7 +424,7 @@ def test_weights_for_other_classes_are_refused(tmp_path: Path, digits: Data) -> 
 
 
 @pytest.fixture
-def files(tmp_path: Path, digits: Data) -> list[dict[str, Any]]:
+def files(tmp_path: Path, digits: DataSplits) -> list[dict[str, Any]]:
     """Two teachers of different architectures."""
     made = []
     for n, model in enumerate((MODEL, ResNet(depth=8, width=2))):
@@ -440,7 +440,7 @@ def with_files(files: list[dict[str, Any]], count: int, **teachers: Any) -> Conf
     return build_config(tree)
 
 
-def test_ensemble_may_be_of_files_alone(files: list[dict[str, Any]], tmp_path: Path, digits: Data) -> None:
+def test_ensemble_may_be_of_files_alone(files: list[dict[str, Any]], tmp_path: Path, digits: DataSplits) -> None:
     config = with_files(files, 0)
     ensemble = get_ensemble(config, digits, tmp_path / "store")
     assert len(ensemble) == config.teachers.total == 2
@@ -451,7 +451,7 @@ def test_ensemble_may_be_of_files_alone(files: list[dict[str, Any]], tmp_path: P
     assert len(list(distill(config, ensemble, digits))) == 3
 
 
-def test_files_join_the_teachers_trained_here(files: list[dict[str, Any]], tmp_path: Path, digits: Data) -> None:
+def test_files_join_the_teachers_trained_here(files: list[dict[str, Any]], tmp_path: Path, digits: DataSplits) -> None:
     both = get_ensemble(with_files(files, 1), digits, tmp_path / "store")
     trained = get_ensemble(with_files([], 1), digits, tmp_path / "store")
     assert len(both) == 3
@@ -461,7 +461,7 @@ def test_files_join_the_teachers_trained_here(files: list[dict[str, Any]], tmp_p
 
 
 def test_bad_file_is_told_before_any_teacher_is_trained(
-    files: list[dict[str, Any]], tmp_path: Path, digits: Data, monkeypatch: pytest.MonkeyPatch
+    files: list[dict[str, Any]], tmp_path: Path, digits: DataSplits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ensdistill.training.teachers.distill", lambda *_: pytest.fail("a teacher was trained"))
     Path(files[1]["path"]).unlink()
@@ -470,7 +470,7 @@ def test_bad_file_is_told_before_any_teacher_is_trained(
 
 
 def test_identity_is_that_of_the_weights_not_of_their_place(
-    files: list[dict[str, Any]], tmp_path: Path, digits: Data
+    files: list[dict[str, Any]], tmp_path: Path, digits: DataSplits
 ) -> None:
     def identity(files: list[dict[str, Any]]) -> str:
         return get_ensemble(with_files(files, 0), digits, tmp_path / "store").identity
@@ -486,7 +486,7 @@ def test_identity_is_that_of_the_weights_not_of_their_place(
     assert identity(files) != before
 
 
-def test_unlike_teachers_take_the_architectures_in_turn(digits: Data, tmp_path: Path) -> None:
+def test_unlike_teachers_take_the_architectures_in_turn(digits: DataSplits, tmp_path: Path) -> None:
     models = [MODEL, ResNet(depth=8, width=2)]
     config = with_files([], 3, models=[model.model_dump() for model in models])
     assert [teacher_config(config, m).model for m in range(3)] == [models[0], models[1], models[0]]
@@ -499,7 +499,7 @@ def convolutions(network: nn.Module) -> list[tuple[int, ...]]:
     return [tuple(module.weight.shape) for module in network.modules() if isinstance(module, nn.Conv2d)]
 
 
-def test_teachers_that_are_alike_are_the_same_with_and_without_a_list(digits: Data, tmp_path: Path) -> None:
+def test_teachers_that_are_alike_are_the_same_with_and_without_a_list(digits: DataSplits, tmp_path: Path) -> None:
     plain, listed = with_files([], 2), with_files([], 2, models=[tiny_config().teachers.model.model_dump()])
     one, two = (get_ensemble(config, digits, tmp_path) for config in (plain, listed))
     assert one.identity == two.identity

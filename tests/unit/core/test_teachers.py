@@ -12,10 +12,10 @@ from filelock import FileLock
 from torch import nn
 
 from ensdistill.config import Config
-from ensdistill.data import Data, load_data
+from ensdistill.data import DataSplits, load_data
 from ensdistill.errors import DataError, DivergedError
-from ensdistill.methods.members import Ensemble
-from ensdistill.models import Imported
+from ensdistill.methods.members import TeacherEnsemble
+from ensdistill.models import CustomModel
 from ensdistill.training import teachers
 from ensdistill.training.loop import Distiller, EpochResult
 from ensdistill.training.teachers import get_ensemble, teacher_config, teacher_hash
@@ -36,7 +36,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seeds
 
 
-def logits(ensemble: Ensemble, data: Data) -> torch.Tensor:
+def logits(ensemble: TeacherEnsemble, data: DataSplits) -> torch.Tensor:
     return ensemble(data.validation[slice(0, 20)][0])
 
 
@@ -49,7 +49,7 @@ def folders(store: Path) -> list[Path]:
 
 
 def test_second_call_trains_nothing_and_gives_the_same_ensemble(
-    tmp_path: Path, digits: Data, trainings: list[int]
+    tmp_path: Path, digits: DataSplits, trainings: list[int]
 ) -> None:
     first = get_ensemble(tiny_config(), digits, tmp_path)
     assert len(trainings) == len(first) == 2
@@ -59,7 +59,9 @@ def test_second_call_trains_nothing_and_gives_the_same_ensemble(
     assert torch.equal(logits(second, digits), logits(first, digits))
 
 
-def test_larger_ensemble_trains_the_missing_teachers_only(tmp_path: Path, digits: Data, trainings: list[int]) -> None:
+def test_larger_ensemble_trains_the_missing_teachers_only(
+    tmp_path: Path, digits: DataSplits, trainings: list[int]
+) -> None:
     small = get_ensemble(tiny_config(), digits, tmp_path)
     large = get_ensemble(tiny_config("teachers.count=3"), digits, tmp_path)
     assert len(trainings) == 3
@@ -67,13 +69,13 @@ def test_larger_ensemble_trains_the_missing_teachers_only(tmp_path: Path, digits
     assert large.identity != small.identity
 
 
-def test_shifted_seed_reuses_the_teachers_in_common(tmp_path: Path, digits: Data, trainings: list[int]) -> None:
+def test_shifted_seed_reuses_the_teachers_in_common(tmp_path: Path, digits: DataSplits, trainings: list[int]) -> None:
     get_ensemble(tiny_config(), digits, tmp_path)
     get_ensemble(tiny_config("teachers.seed=1"), digits, tmp_path)
     assert len(trainings) == 3
 
 
-def test_student_settings_reuse_the_teachers(tmp_path: Path, digits: Data, trainings: list[int]) -> None:
+def test_student_settings_reuse_the_teachers(tmp_path: Path, digits: DataSplits, trainings: list[int]) -> None:
     get_ensemble(tiny_config(), digits, tmp_path)
     get_ensemble(
         tiny_config("seed=5", "training.optimizer.lr=0.3", "model.width=3", preset="latentbe"), digits, tmp_path
@@ -81,13 +83,13 @@ def test_student_settings_reuse_the_teachers(tmp_path: Path, digits: Data, train
     assert len(trainings) == 2
 
 
-def test_another_store_gets_the_same_weights(tmp_path: Path, digits: Data) -> None:
+def test_another_store_gets_the_same_weights(tmp_path: Path, digits: DataSplits) -> None:
     one, two = (get_ensemble(tiny_config(), digits, tmp_path / name) for name in "ab")
     assert one.identity == two.identity
 
 
 def test_progress_reports_every_epoch_of_a_training_and_all_at_once_of_a_kept_teacher(
-    tmp_path: Path, digits: Data
+    tmp_path: Path, digits: DataSplits
 ) -> None:
     config = tiny_config("teachers.training.epochs=2")
     reports: list[tuple[int, int]] = []
@@ -113,18 +115,18 @@ def test_progress_reports_every_epoch_of_a_training_and_all_at_once_of_a_kept_te
         "teachers.model.blocks=2",
     ],
 )
-def test_setting_of_the_teachers_gives_another_hash(digits: Data, override: str) -> None:
+def test_setting_of_the_teachers_gives_another_hash(digits: DataSplits, override: str) -> None:
     assert teacher_hash(tiny_config(override), 0, digits) != teacher_hash(tiny_config(), 0, digits)
 
 
 @pytest.mark.parametrize("override", ["data.seed=1", "data.train_size=50"])
-def test_other_data_give_another_hash(digits: Data, override: str) -> None:
+def test_other_data_give_another_hash(digits: DataSplits, override: str) -> None:
     config = tiny_config(override)
     assert teacher_hash(config, 0, load_data(config.data)) != teacher_hash(tiny_config(), 0, digits)
 
 
 @pytest.mark.parametrize("override", ["seed=1", "training.optimizer.lr=0.2", "model.width=5", "loss.alpha=0.1"])
-def test_setting_of_the_student_leaves_the_hash_as_it_is(digits: Data, override: str) -> None:
+def test_setting_of_the_student_leaves_the_hash_as_it_is(digits: DataSplits, override: str) -> None:
     assert teacher_hash(tiny_config(override), 0, digits) == teacher_hash(tiny_config(), 0, digits)
 
 
@@ -143,11 +145,11 @@ def test_no_teacher_has_the_seed_of_a_student() -> None:
 # --- damage ---
 
 
-def _teacher(store: Path, data: Data) -> Path:
+def _teacher(store: Path, data: DataSplits) -> Path:
     return store / teacher_hash(tiny_config(), 0, data)
 
 
-def _assert_retrained(store: Path, data: Data, identity: str, trainings: list[int]) -> None:
+def _assert_retrained(store: Path, data: DataSplits, identity: str, trainings: list[int]) -> None:
     trainings.clear()
     again = get_ensemble(tiny_config(), data, store)
     assert len(trainings) == 1
@@ -158,7 +160,7 @@ def _assert_retrained(store: Path, data: Data, identity: str, trainings: list[in
 
 @pytest.mark.parametrize("keep", [0, 100, -1])
 def test_truncated_weights_are_noticed_and_trained_again_to_the_same(
-    tmp_path: Path, digits: Data, trainings: list[int], keep: int
+    tmp_path: Path, digits: DataSplits, trainings: list[int], keep: int
 ) -> None:
     identity = get_ensemble(tiny_config(), digits, tmp_path).identity
     file = _teacher(tmp_path, digits) / "network.safetensors"
@@ -168,7 +170,7 @@ def test_truncated_weights_are_noticed_and_trained_again_to_the_same(
 
 @pytest.mark.parametrize("garbage", [b"", b"{", b"{}", b'{"weights": 3}', b"\xff\xfe", b"[]", b"null", b"3"], ids=repr)
 def test_garbage_record_is_noticed_and_trained_again_to_the_same(
-    tmp_path: Path, digits: Data, trainings: list[int], garbage: bytes
+    tmp_path: Path, digits: DataSplits, trainings: list[int], garbage: bytes
 ) -> None:
     identity = get_ensemble(tiny_config(), digits, tmp_path).identity
     (_teacher(tmp_path, digits) / "teacher.json").write_bytes(garbage)
@@ -177,7 +179,7 @@ def test_garbage_record_is_noticed_and_trained_again_to_the_same(
 
 @pytest.mark.parametrize("name", ["network.safetensors", "teacher.json"])
 def test_missing_file_is_noticed_and_trained_again_to_the_same(
-    tmp_path: Path, digits: Data, trainings: list[int], name: str
+    tmp_path: Path, digits: DataSplits, trainings: list[int], name: str
 ) -> None:
     identity = get_ensemble(tiny_config(), digits, tmp_path).identity
     (_teacher(tmp_path, digits) / name).unlink()
@@ -185,7 +187,7 @@ def test_missing_file_is_noticed_and_trained_again_to_the_same(
 
 
 @pytest.mark.parametrize("place", ["file", "file/below"])
-def test_store_that_cannot_be_written_is_named(tmp_path: Path, digits: Data, place: str) -> None:
+def test_store_that_cannot_be_written_is_named(tmp_path: Path, digits: DataSplits, place: str) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(DataError, match="cannot be written"):
         get_ensemble(tiny_config(), digits, tmp_path / place)
@@ -195,7 +197,7 @@ def test_store_that_cannot_be_written_is_named(tmp_path: Path, digits: Data, pla
 
 
 def test_interrupted_training_leaves_no_half_teacher(
-    tmp_path: Path, digits: Data, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, digits: DataSplits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Interrupted(Distiller):
         def __next__(self) -> EpochResult:
@@ -212,7 +214,7 @@ def test_interrupted_training_leaves_no_half_teacher(
 
 
 def test_interruption_between_the_two_files_leaves_no_half_teacher(
-    tmp_path: Path, digits: Data, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, digits: DataSplits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -223,7 +225,7 @@ def test_interruption_between_the_two_files_leaves_no_half_teacher(
     assert folders(tmp_path) == []
 
 
-def test_store_holds_whole_teachers_and_nothing_else(tmp_path: Path, digits: Data) -> None:
+def test_store_holds_whole_teachers_and_nothing_else(tmp_path: Path, digits: DataSplits) -> None:
     get_ensemble(tiny_config(), digits, tmp_path)
     expected = sorted(tmp_path / teacher_hash(tiny_config(), m, digits) for m in range(2))
     assert folders(tmp_path) == expected
@@ -265,12 +267,14 @@ def test_two_processes_that_want_the_same_ensemble_train_it_once(tmp_path: Path)
     assert lines[0][-1] == lines[1][-1]
 
 
-def test_a_teacher_that_another_machine_trained_in_a_folder_of_its_own_is_missed(tmp_path: Path, digits: Data) -> None:
+def test_a_teacher_that_another_machine_trained_in_a_folder_of_its_own_is_missed(
+    tmp_path: Path, digits: DataSplits
+) -> None:
     with pytest.raises(DataError, match=r"teacher 0 was trained, but is not here; .*same folder"):
         get_ensemble(tiny_config(), digits, tmp_path, train=lambda *_: None)
 
 
-def test_the_lock_of_a_teacher_is_free_again_after_an_interrupt_in_progress(tmp_path: Path, digits: Data) -> None:
+def test_the_lock_of_a_teacher_is_free_again_after_an_interrupt_in_progress(tmp_path: Path, digits: DataSplits) -> None:
     def interrupt(*_: int) -> None:
         raise KeyboardInterrupt
 
@@ -283,24 +287,24 @@ def test_the_lock_of_a_teacher_is_free_again_after_an_interrupt_in_progress(tmp_
 # --- what an ensemble is ---
 
 
-def test_teachers_are_frozen_and_in_evaluation_mode_whatever_is_asked(tmp_path: Path, digits: Data) -> None:
+def test_teachers_are_frozen_and_in_evaluation_mode_whatever_is_asked(tmp_path: Path, digits: DataSplits) -> None:
     ensemble = get_ensemble(tiny_config(), digits, tmp_path).train()
     assert not any(module.training for module in ensemble.modules())
     assert not any(p.requires_grad for p in ensemble.parameters())
 
 
-def test_chosen_teachers_are_slices_of_all_of_them(digits: Data, ensemble: Ensemble) -> None:
+def test_chosen_teachers_are_slices_of_all_of_them(digits: DataSplits, ensemble: TeacherEnsemble) -> None:
     x = digits.validation[slice(0, 5)][0]
     assert torch.equal(ensemble(x, [1, 0]), ensemble(x)[[1, 0]])
 
 
 def test_empty_ensemble_has_logits_of_no_teachers() -> None:
-    empty = Ensemble([], 10, "none")
+    empty = TeacherEnsemble([], 10, "none")
     assert empty(torch.rand(3, 1, 8, 8)).shape == (0, 3, 10)
     assert len(empty) == 0
 
 
-def test_identity_belongs_to_the_weights_in_their_order(tmp_path: Path, digits: Data) -> None:
+def test_identity_belongs_to_the_weights_in_their_order(tmp_path: Path, digits: DataSplits) -> None:
     identities = {
         get_ensemble(tiny_config(*change), digits, tmp_path).identity
         for change in ((), ("teachers.seed=1",), ("teachers.count=1",))
@@ -308,7 +312,7 @@ def test_identity_belongs_to_the_weights_in_their_order(tmp_path: Path, digits: 
     assert len(identities) == 3
 
 
-def test_members_of_an_ensemble_are_plain_networks(ensemble: Ensemble, digits: Data) -> None:
+def test_members_of_an_ensemble_are_plain_networks(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     for network in ensemble.networks:
         assert isinstance(network, nn.Module)
         assert network(digits.validation[slice(0, 3)][0]).shape == (3, 10)
@@ -332,7 +336,7 @@ def test_code_of_an_imported_network_is_part_of_its_teachers_hash(
     source = "from torch import nn\ndef net(num_classes):\n    return nn.Linear(64, num_classes)\n"
     (tmp_path / "own_networks.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
-    own = Imported(path="own_networks:net")
+    own = CustomModel(path="own_networks:net")
     config = tiny_config()
     config = config.model_copy(update={"teachers": config.teachers.model_copy(update={"model": own})})
     data = load_data(config.data)

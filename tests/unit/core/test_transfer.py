@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from ensdistill.config import Config, load_config
 from ensdistill.methods.losses import AeKd, Averaged, Ekd, End2, Labels, OneToOne, ProxyEnd2, UniKd
-from ensdistill.methods.losses.losses import kl_to_student, label_cross_entropy, weighted_sum
+from ensdistill.methods.losses.losses import kl_divergence, label_cross_entropy, weighted_sum
 from ensdistill.methods.students import BatchEnsemble
 from tests.unit.core.by_hand import kl, mean, softmax
 
@@ -110,7 +110,7 @@ def test_one_to_one_is_zero_when_every_subnetwork_equals_its_teacher() -> None:
 
 
 def test_kl_of_a_certain_target_is_the_negative_log_likelihood_of_its_class() -> None:
-    loss = kl_to_student(hand([[0, 1, 0]]), hand([[2, 1, 0]]), 1.0)
+    loss = kl_divergence(hand([[0, 1, 0]]), hand([[2, 1, 0]]), 1.0)
     assert_close(loss, hand(-math.log(softmax([2, 1, 0], 1)[1])))
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from ensdistill_tune.analysis.replication import Candidate, candidates, plan
-from ensdistill_tune.analysis.results import Facts
+from ensdistill_tune.analysis.results import StudyResults
 from ensdistill_tune.records.result_rows import Diagnostics, TestMetrics
 from ensdistill_tune.records.trial_record import TrialRecord
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_config import StudyConfig
 
 SEARCH: dict[str, Any] = {
     "perturbation.step_size": {"log_uniform": [0.002, 0.2]},
@@ -30,9 +30,9 @@ PARAMETERS, FLOPS = 24_058.0, 314_624.0
 TEACHERS = ("ensemble of 4 teachers", "one teacher (mean)")
 
 
-def study(**more: Any) -> Study:
+def study(**more: Any) -> StudyConfig:
     """Six axes, two baselines, early stopping at epochs 6, 12 and 24 of 30."""
-    return Study.model_validate(
+    return StudyConfig.model_validate(
         {
             "preset": "latentbe",
             "config": {"data": {"kind": "digits"}, "training": {"epochs": EPOCHS}},
@@ -53,7 +53,7 @@ def planted(sampled: dict[str, Any], chance: np.random.Generator, noise: float =
 
 def facts(
     trials: int = 60, *, seed: int = 0, noise: float = 0.01, seeds: int = 5, costs: bool = False, **more: Any
-) -> Facts:
+) -> StudyResults:
     """A study that is over, with so many searched trials.
 
     noise: of the final NLL (standard deviation). seeds: of the confirmation, 0 for none. costs: whether the students
@@ -72,7 +72,9 @@ def facts(
     repeats = list(_repeats(own, records, chance)) if seeds else []
     confirmed = candidates(records, repeats, own)
     summary = {"name": "synthetic", "state": "finished", "seconds": 1234.5, "teachers": teachers()}
-    return Facts("synthetic", own, summary, records, repeats, confirmed, _tested(confirmed), 1, portraits(confirmed))
+    return StudyResults(
+        "synthetic", own, summary, records, repeats, confirmed, _tested(confirmed), 1, portraits(confirmed)
+    )
 
 
 def reports(values: Sequence[float], flops: float = FLOPS) -> list[dict[str, float]]:
@@ -162,7 +164,7 @@ def _ends(
     return replace(record, state="finished", epochs=reports(values, flops))
 
 
-def _repeats(own: Study, records: list[TrialRecord], chance: np.random.Generator) -> Iterator[TrialRecord]:
+def _repeats(own: StudyConfig, records: list[TrialRecord], chance: np.random.Generator) -> Iterator[TrialRecord]:
     """The plan carried out: each candidate again, 0.004 apart from seed to seed."""
     for n, (of, seed) in enumerate(plan(records, own), len(records) + 1):
         final = of.last["val/nll"] + 0.004 * chance.normal()

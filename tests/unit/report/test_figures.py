@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ensdistill_tune.analysis.results import Facts
+from ensdistill_tune.analysis.results import StudyResults
 from ensdistill_tune.analysis.statistics import compare
 from ensdistill_tune.records.trial_record import State, TrialRecord
-from ensdistill_tune.report.figures import FIGURES, Shown, figures
+from ensdistill_tune.report.figures import FIGURES, ReportFigure, figures
 from tests.unit.report.synthetic import EPOCHS, RUNGS, SEARCH, TEACHERS, facts, planted, reports
 
 METRIC = "val/nll"
@@ -22,16 +22,16 @@ FIVE_DIGITS = 1e-4
 
 
 @pytest.fixture(scope="module")
-def study() -> Facts:
+def study() -> StudyResults:
     return facts(60, costs=True, noise=0.003)
 
 
 @pytest.fixture(scope="module")
-def shown(study: Facts) -> dict[str, Shown]:
+def shown(study: StudyResults) -> dict[str, ReportFigure]:
     return {one.key: one for one in figures(study)}
 
 
-def draw(key: str, of: Facts) -> Any:
+def draw(key: str, of: StudyResults) -> Any:
     return FIGURES[key][1](of)
 
 
@@ -40,11 +40,11 @@ def traces(figure: Any) -> dict[str, Any]:
     return {trace.name: trace for trace in reversed(figure.data)}
 
 
-def in_state(of: Facts, state: State) -> list[TrialRecord]:
+def in_state(of: StudyResults, state: State) -> list[TrialRecord]:
     return [trial for trial in of.searched if trial.state == state]
 
 
-def test_all_figures_have_a_title_and_one_sentence_that_says_how_to_read_them(shown: dict[str, Shown]) -> None:
+def test_all_figures_have_a_title_and_one_sentence_that_says_how_to_read_them(shown: dict[str, ReportFigure]) -> None:
     assert set(shown) == set(FIGURES)
     assert len({one.title for one in shown.values()}) == len(FIGURES)
     for one in shown.values():
@@ -52,7 +52,9 @@ def test_all_figures_have_a_title_and_one_sentence_that_says_how_to_read_them(sh
         assert one.figure.layout.title.text is None
 
 
-def test_history_has_every_trial_at_its_value_with_a_mark_for_its_state(study: Facts, shown: dict[str, Shown]) -> None:
+def test_history_has_every_trial_at_its_value_with_a_mark_for_its_state(
+    study: StudyResults, shown: dict[str, ReportFigure]
+) -> None:
     drawn = traces(shown["history"].figure)
     done = drawn["ran to its end"]
     ends = {trial.number: trial.last[METRIC] for trial in in_state(study, "finished")}
@@ -65,7 +67,9 @@ def test_history_has_every_trial_at_its_value_with_a_mark_for_its_state(study: F
     assert len(marks) == 4
 
 
-def test_history_has_the_best_so_far_and_the_levels_to_beat(study: Facts, shown: dict[str, Shown]) -> None:
+def test_history_has_the_best_so_far_and_the_levels_to_beat(
+    study: StudyResults, shown: dict[str, ReportFigure]
+) -> None:
     drawn = traces(shown["history"].figure)
     best = next(t.last[METRIC] for t in study.order if t.searched)
     line = drawn["best so far"].y
@@ -76,7 +80,7 @@ def test_history_has_the_best_so_far_and_the_levels_to_beat(study: Facts, shown:
 
 
 def test_learning_curves_name_the_best_three_and_mark_where_trials_were_stopped(
-    study: Facts, shown: dict[str, Shown]
+    study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
     drawn = traces(shown["curves"].figure)
     best = [trial for trial in study.order if trial.searched][:3]
@@ -103,7 +107,7 @@ def test_importance_has_the_shares_their_intervals_and_the_noise_level() -> None
 
 
 def test_slices_show_the_most_important_settings_and_every_trial_that_has_them(
-    study: Facts, shown: dict[str, Shown]
+    study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
     figure = shown["slices"].figure
     names = [figure.layout[f"xaxis{n}"].title.text for n in ("", 2, 3, 4)]
@@ -119,7 +123,7 @@ def test_slices_show_the_most_important_settings_and_every_trial_that_has_them(
         assert len(trace.x) == sum(name in trial.sampled for trial in in_state(study, state))
 
 
-def test_choices_are_strips_with_names(study: Facts) -> None:
+def test_choices_are_strips_with_names(study: StudyResults) -> None:
     trials = [replace(trial, sampled={"averaging.kind": trial.sampled["averaging.kind"]}) for trial in study.searched]
     axis = {"averaging.kind": study.study.search["averaging.kind"]}
     own = replace(study, trials=trials, study=study.study.model_copy(update={"search": axis}))
@@ -149,7 +153,7 @@ def test_parallel_coordinates_have_a_line_for_every_finished_trial_and_readable_
 
 
 def test_the_front_is_what_nobody_beats_and_the_ensemble_costs_what_its_members_do(
-    study: Facts, shown: dict[str, Shown]
+    study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
     drawn = traces(shown["pareto"].figure)
     points = [(trial.last["cost/flops"], trial.last[METRIC]) for trial in study.order]
@@ -163,7 +167,7 @@ def test_the_front_is_what_nobody_beats_and_the_ensemble_costs_what_its_members_
 
 
 def test_reliability_shows_winner_best_baseline_and_ensemble_with_the_size_of_every_bin(
-    study: Facts, shown: dict[str, Shown]
+    study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
     drawn = traces(shown["reliability"].figure)
     assert study.portraits
@@ -178,7 +182,9 @@ def test_reliability_shows_winner_best_baseline_and_ensemble_with_the_size_of_ev
     assert list(winner.customdata) == [count for *_, count in told]
 
 
-def test_disagreement_shows_the_doubt_of_each_and_of_the_teachers(study: Facts, shown: dict[str, Shown]) -> None:
+def test_disagreement_shows_the_doubt_of_each_and_of_the_teachers(
+    study: StudyResults, shown: dict[str, ReportFigure]
+) -> None:
     drawn, told = traces(shown["disagreement"].figure), study.portraits
     assert told
     assert list(drawn["disagreement of the teachers"].y) == pytest.approx(told.teachers, rel=FIVE_DIGITS)
@@ -187,7 +193,9 @@ def test_disagreement_shows_the_doubt_of_each_and_of_the_teachers(study: Facts, 
     assert "doubt of baseline kd" not in drawn  # latentbe is the better one
 
 
-def test_the_confirmation_has_every_seed_the_means_and_their_intervals(study: Facts, shown: dict[str, Shown]) -> None:
+def test_the_confirmation_has_every_seed_the_means_and_their_intervals(
+    study: StudyResults, shown: dict[str, ReportFigure]
+) -> None:
     drawn = traces(shown["confirmation"].figure)
     assert len(drawn["one seed"].x) == sum(len(c.repeats) for c in study.confirmed)
     for candidate in study.confirmed:
@@ -199,7 +207,7 @@ def test_the_confirmation_has_every_seed_the_means_and_their_intervals(study: Fa
 
 
 def test_differences_are_pairs_with_the_best_baseline_with_both_intervals(
-    study: Facts, shown: dict[str, Shown]
+    study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
     drawn = traces(shown["differences"].figure)
     winner, baseline = study.confirmed[0], next(c for c in study.confirmed if c.trial.baseline)
@@ -207,8 +215,8 @@ def test_differences_are_pairs_with_the_best_baseline_with_both_intervals(
     assert drawn["mean difference"].y[-1] == winner.label
     assert drawn["mean difference"].x[-1] == pytest.approx(found.difference, rel=1e-3)
     assert list(drawn["bootstrap"].x)[-3:-1] == pytest.approx([found.low, found.high], rel=1e-3)
-    sure = drawn["Student's t, choice allowed for"]
-    assert list(sure.x)[-3:-1] == pytest.approx([found.sure_low, found.sure_high], rel=1e-3)
+    require_trial = drawn["Student's t, choice allowed for"]
+    assert list(require_trial.x)[-3:-1] == pytest.approx([found.sure_low, found.sure_high], rel=1e-3)
     assert baseline.label not in drawn["mean difference"].y
 
 
@@ -219,7 +227,7 @@ def test_rungs_are_where_trials_were_compared_and_early_stopping_is_owned_up_to(
     assert "stopped early" in one.caption
 
 
-def test_hovering_tells_the_number_and_the_settings(study: Facts, shown: dict[str, Shown]) -> None:
+def test_hovering_tells_the_number_and_the_settings(study: StudyResults, shown: dict[str, ReportFigure]) -> None:
     trial = in_state(study, "pruned")[0]
     text = traces(shown["history"].figure)["stopped early"].hovertext[0]
     assert f"trial {trial.number:03d}" in text
@@ -227,7 +235,7 @@ def test_hovering_tells_the_number_and_the_settings(study: Facts, shown: dict[st
     assert f"perturbation.step_size {trial.sampled['perturbation.step_size']:.3g}" in text
 
 
-def test_no_text_has_a_color_of_its_own_and_no_background_hides_the_page(shown: dict[str, Shown]) -> None:
+def test_no_text_has_a_color_of_its_own_and_no_background_hides_the_page(shown: dict[str, ReportFigure]) -> None:
     for one in shown.values():
         layout = one.figure.layout
         assert (layout.paper_bgcolor, layout.plot_bgcolor) == ("rgba(0,0,0,0)",) * 2
@@ -239,7 +247,7 @@ def test_no_text_has_a_color_of_its_own_and_no_background_hides_the_page(shown: 
 # --- what is not there is not shown ---
 
 
-def keys(of: Facts) -> set[str]:
+def keys(of: StudyResults) -> set[str]:
     return {one.key for one in figures(of)}
 
 
@@ -251,7 +259,7 @@ def test_without_confirmation_portraits_and_costs_their_figures_are_left_out() -
 
 def test_a_study_whose_first_trials_have_just_begun_is_no_fault() -> None:
     begun = [TrialRecord(1, "kd", {}, ""), TrialRecord(2, None, {"loss.temperature": 2.0}, "")]
-    young = Facts("young", facts(1).study, {}, begun)
+    young = StudyResults("young", facts(1).study, {}, begun)
     assert keys(young) == set()
     begun[1].epochs = reports([2.0, 1.5])
     assert keys(young) == {"history", "slices", "curves"}

@@ -8,19 +8,21 @@ import pytest
 
 from ensdistill_tune.analysis.importance import Importance, importance, merits, why_unknown
 from ensdistill_tune.records.trial_record import TrialRecord
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_config import StudyConfig
 from tests.unit.report.synthetic import facts, reports, study
 
 FOUR = {f"training.{name}": {"uniform": [0, 1]} for name in "abcd"}
 
 
-def searched(values: list[tuple[dict[str, Any], float]], search: dict[str, Any]) -> tuple[list[TrialRecord], Study]:
+def searched(
+    values: list[tuple[dict[str, Any], float]], search: dict[str, Any]
+) -> tuple[list[TrialRecord], StudyConfig]:
     """Trials that ran to their end, with these settings and values of the objective."""
     trials = [TrialRecord(n, None, s, f"{n}", "finished", reports([v])) for n, (s, v) in enumerate(values, 1)]
     return trials, study(search=search, baselines=[])
 
 
-def drawn(seed: int, rule: Any, trials: int = 60) -> tuple[list[TrialRecord], Study]:
+def drawn(seed: int, rule: Any, trials: int = 60) -> tuple[list[TrialRecord], StudyConfig]:
     """Four settings drawn at random; the objective by a rule, and noise of 0.3."""
     chance = np.random.default_rng(seed)
     rows = [{name: float(chance.random()) for name in FOUR} for _ in range(trials)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ensdistill.errors import DataError
-from ensdistill_tune.analysis.results import Facts, read_facts
+from ensdistill_tune.analysis.results import StudyResults, read_facts
 from ensdistill_tune.analysis.test_evaluation import write_confirmation
 from ensdistill_tune.records.event_log import EventLog
 from ensdistill_tune.records.events import EpochReported, SessionStarted, TestEvaluated, TrialEnded, TrialStarted
@@ -22,7 +22,7 @@ EVIL = "</script><script>alert(1)</script> & | **bold**"
 HAPPENS = ("number", "epochs", "state", "error", "error_kind")  # what later events say of a trial
 
 
-def on_disk(known: Facts, home: Path) -> Path:
+def on_disk(known: StudyResults, home: Path) -> Path:
     """The files that such a study leaves behind."""
     home.mkdir(parents=True)
     log = EventLog(home / "events.jsonl")

@@ -13,7 +13,7 @@ from ensdistill_tune.report.figures.axes import (
     setting_axis,
     setting_ticks,
 )
-from ensdistill_tune.search.hyperparameter import Axis
+from ensdistill_tune.search.hyperparameter import Hyperparameter
 
 
 @pytest.mark.parametrize(
@@ -68,14 +68,14 @@ def test_where_a_value_is_drawn_is_a_share_of_the_axis() -> None:
 
 
 def test_choices_are_drawn_in_their_order_with_their_names_and_numbers_as_they_are() -> None:
-    choice = Axis(choice=["none", "ema", "a_name_that_is_too_long"])
+    choice = Hyperparameter(choice=["none", "ema", "a_name_that_is_too_long"])
     assert place(choice, "ema") == 1
     assert setting_ticks(choice) == ([0, 1, 2], ["none", "ema", "a_name_that_is_to…"])
-    assert place(Axis(log_uniform=[0.001, 1]), 0.02) == 0.02
-    assert setting_axis(Axis(log_uniform=[0.001, 1]), "")["type"] == "log"
-    assert setting_ticks(Axis(log_uniform=[0.001, 1]))[1] == ["0.001", "0.01", "0.1", "1"]
-    assert setting_ticks(Axis(integer=[2, 8]))[1] == ["2", "4", "6", "8"]
-    assert setting_ticks(Axis(integer=[1, 100]))[0][-1] <= 100
+    assert place(Hyperparameter(log_uniform=[0.001, 1]), 0.02) == 0.02
+    assert setting_axis(Hyperparameter(log_uniform=[0.001, 1]), "")["type"] == "log"
+    assert setting_ticks(Hyperparameter(log_uniform=[0.001, 1]))[1] == ["0.001", "0.01", "0.1", "1"]
+    assert setting_ticks(Hyperparameter(integer=[2, 8]))[1] == ["2", "4", "6", "8"]
+    assert setting_ticks(Hyperparameter(integer=[1, 100]))[0][-1] <= 100
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from scipy import stats
 from ensdistill.errors import ConfigIssue, DivergedError
 from ensdistill.evaluation.plausibility import student_warnings
 from ensdistill_tune.analysis.importance import Importance
-from ensdistill_tune.analysis.rank_correlation import Foresight
+from ensdistill_tune.analysis.rank_correlation import RungCorrelation
 from ensdistill_tune.analysis.replication import Candidate
-from ensdistill_tune.analysis.results import Facts
+from ensdistill_tune.analysis.results import StudyResults
 from ensdistill_tune.analysis.statistics import pairs_for_power
 from ensdistill_tune.analysis.trial_warnings import NO_DISTILLATION
 from ensdistill_tune.analysis.trial_warnings import WORSE as WORSE_THAN_ONE
@@ -43,7 +43,7 @@ def candidate(number: int, values: Sequence[float], baseline: str | None = None)
     return Candidate(trial, repeats)
 
 
-def confirmed(*candidates: Candidate, tested: Sequence[TestMetrics] = (), **more: Any) -> Facts:
+def confirmed(*candidates: Candidate, tested: Sequence[TestMetrics] = (), **more: Any) -> StudyResults:
     return replace(KNOWN, confirmed=candidates, tested=tested, **more)
 
 
@@ -150,7 +150,9 @@ def test_students_that_do_not_reach_one_teacher_are_the_first_thing_to_mend() ->
 
 
 def test_the_same_order_of_four_trials_is_no_sure_guide_yet() -> None:
-    said = [words.stopping(KNOWN, [Foresight(10, 1.0, 1.0, 1.0, by_chance, 4)]) or "" for by_chance in (0.083, 0.017)]
+    said = [
+        words.stopping(KNOWN, [RungCorrelation(10, 1.0, 1.0, 1.0, by_chance, 4)]) or "" for by_chance in (0.083, 0.017)
+    ]
     assert ["an uncertain guide" in said[0], "a good guide" in said[1]] == [True, True]
 
 
@@ -372,7 +374,7 @@ def test_after_a_confirmation_the_front_is_that_of_the_means() -> None:
 # --- what turns a report upside down ---------------------------------------------------------------------------------
 
 
-def at_chance(known: Facts, chance: float = 1.0) -> Facts:
+def at_chance(known: StudyResults, chance: float = 1.0) -> StudyResults:
     """The same study, of which no student learnt anything."""
 
     def guessing(trial: TrialRecord) -> TrialRecord:

@@ -12,7 +12,7 @@ from tests.tiny import TinyStudy
 
 @pytest.fixture(autouse=True)
 def unfrozen() -> Iterator[None]:
-    """The collector sees again what `own_memory` set aside: a worker sets it aside for good, these tests live on."""
+    """The collector sees again what `memory_limit` set aside: a worker sets it aside for good, these tests live on."""
     yield
     gc.unfreeze()
 

@@ -12,7 +12,7 @@ import torch
 from ensdistill.errors import DataError
 from ensdistill.runtime.weights import STUDENT_FILE
 from ensdistill_tune.analysis.trial_warnings import trial_warnings
-from ensdistill_tune.execution.trial_planner import Agenda
+from ensdistill_tune.execution.trial_planner import TrialPlanner
 from ensdistill_tune.records.event_log import EventLog, read_journal
 from ensdistill_tune.records.events import (
     EpochReported,
@@ -24,10 +24,10 @@ from ensdistill_tune.records.events import (
     TrialResumed,
     TrialStarted,
 )
-from ensdistill_tune.records.study_directory import StudyFolder
-from ensdistill_tune.records.trial_record import CHECKPOINT, METRICS, seconds_of_work
+from ensdistill_tune.records.study_directory import StudyDirectory
+from ensdistill_tune.records.trial_record import CHECKPOINT, METRICS, active_seconds
 from ensdistill_tune.search.decision import Decision
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.study.study_state import Progress
 
 EPOCHS = 9
@@ -58,7 +58,7 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The calls of fsync. No test here waits for a disk: no power fails, and nobody reads study.json."""
     calls: list[int] = []
     monkeypatch.setattr("os.fsync", calls.append)
-    monkeypatch.setattr(StudyFolder, "write_summary", lambda *_: None)
+    monkeypatch.setattr(StudyDirectory, "write_summary", lambda *_: None)
     return calls
 
 
@@ -66,8 +66,8 @@ class KilledError(Exception):
     """The end of the process at some point."""
 
 
-def study(**more: Any) -> Study:
-    return Study.model_validate(SPACE | more)
+def study(**more: Any) -> StudyConfig:
+    return StudyConfig.model_validate(SPACE | more)
 
 
 def value(suggestion: dict[str, Any], epoch: int) -> float:
@@ -91,15 +91,15 @@ class Doomed(Progress):
         return record
 
 
-def work(of: Study, home: Path, slots: int = 1, lives: int | None = None, lost: Collection[int] = ()) -> Progress:
+def work(of: StudyConfig, home: Path, slots: int = 1, lives: int | None = None, lost: Collection[int] = ()) -> Progress:
     """One session: trials side by side, one epoch each in turn, as Ray would ask and tell.
 
     lost: trials whose process dies before they begin, the first time.
     """
-    progress = Doomed(of, StudyFolder(home), {}, trial_warnings)
+    progress = Doomed(of, StudyDirectory(home), {}, trial_warnings)
     progress.lives = lives
     progress.append_event(SessionStarted())
-    agenda, running = Agenda(progress, slots), list[dict[str, Any]]()
+    agenda, running = TrialPlanner(progress, slots), list[dict[str, Any]]()
     at: dict[int, int] = {}
     to_lose = set(lost)
     while not agenda.done:
@@ -221,8 +221,8 @@ def test_trials_are_compared_only_with_their_like_where_the_study_says_so(tmp_pa
     like = {"kind": "asha", "grace_epochs": 1, "group_by": ["averaging.kind"]}
     for name, scheduler, stopped in (("all", RULES[0], True), ("like", like, False)):
         (tmp_path / name).mkdir()
-        agenda = Agenda(
-            Progress(study(scheduler=scheduler, baselines=[]), StudyFolder(tmp_path / name), {}, trial_warnings),
+        agenda = TrialPlanner(
+            Progress(study(scheduler=scheduler, baselines=[]), StudyDirectory(tmp_path / name), {}, trial_warnings),
             slots=9,
         )
         for kind, good in (("ema", True), ("none", False)):
@@ -261,14 +261,14 @@ def test_the_time_between_two_sessions_is_no_work() -> None:
     session, report = SessionStarted(at=100), EpochReported(at=110, trial=1, metrics={})
     events = [session, TrialStarted(at=101, trial=1), report, SessionStarted(at=500)]
     events.append(report.model_copy(update={"at": 505}))
-    assert seconds_of_work(events) == 10 + 5
-    assert seconds_of_work([]) == 0
+    assert active_seconds(events) == 10 + 5
+    assert active_seconds([]) == 0
 
 
 def test_a_report_that_is_made_later_uses_up_no_time_of_the_study() -> None:
     first = [SessionStarted(at=100), SessionEnded(at=110), ReportWritten(at=90_000)]
     events = [*first, SessionStarted(at=90_100), SessionEnded(at=90_101), ReportWritten(at=1_000_000)]
-    assert seconds_of_work(events) == 10 + 1
+    assert active_seconds(events) == 10 + 1
 
 
 def test_an_event_is_on_disk_before_anybody_acts_on_it(tmp_path: Path) -> None:
@@ -300,7 +300,7 @@ def test_a_journal_that_cannot_be_written_says_so_and_what_to_do(
 
 
 def test_what_is_still_reported_of_a_trial_that_is_over_is_not_taken_down(tmp_path: Path) -> None:
-    agenda = Agenda(Progress(study(), StudyFolder(tmp_path), {}, trial_warnings), slots=1)
+    agenda = TrialPlanner(Progress(study(), StudyDirectory(tmp_path), {}, trial_warnings), slots=1)
     agenda.next()
     agenda.end(1, "failed", "its machine is gone")
     before = read_journal(tmp_path / "events.jsonl")
@@ -313,9 +313,9 @@ def test_every_trial_that_died_is_written_down_as_interrupted_even_if_it_does_no
     of = study(scheduler=RULES[2])
     with pytest.raises(KilledError):
         work(of, tmp_path, slots=3, lives=12)
-    progress = Progress(of, StudyFolder(tmp_path), {}, trial_warnings)
+    progress = Progress(of, StudyDirectory(tmp_path), {}, trial_warnings)
     assert len(progress.died) == 3
-    Agenda(progress, slots=1)
+    TrialPlanner(progress, slots=1)
     ended = [e.trial for e in read_journal(tmp_path / "events.jsonl") if isinstance(e, TrialEnded)]
     assert set(ended) >= {trial.number for trial in progress.died}
     assert {trial.state for trial in progress.trials.values()} == {"interrupted"}
@@ -325,11 +325,11 @@ def test_a_checkpoint_of_epochs_that_the_journal_lost_is_not_gone_on_with(tmp_pa
     of = study(scheduler=RULES[2])
     with pytest.raises(KilledError):
         work(of, tmp_path, lives=4)  # session, started, two epochs, and the third
-    checkpoint = StudyFolder(tmp_path).trial(1) / CHECKPOINT
+    checkpoint = StudyDirectory(tmp_path).trial(1) / CHECKPOINT
     checkpoint.parent.mkdir(parents=True)
     for epoch, stays in ((3, True), (4, False)):
         torch.save(
             dict.fromkeys(("identity", "student", "optimizer", "average", "merged")) | {"epoch": epoch}, checkpoint
         )
-        Agenda(Progress(of, StudyFolder(tmp_path), {}, trial_warnings), slots=1)
+        TrialPlanner(Progress(of, StudyDirectory(tmp_path), {}, trial_warnings), slots=1)
         assert checkpoint.exists() == stays

@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from ensdistill.config import build_config
-from ensdistill.data import Data, load_data
-from ensdistill.methods.members import Ensemble
+from ensdistill.data import DataSplits, load_data
+from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.models import build
-from ensdistill_tune.execution.shared_inputs import Inputs
+from ensdistill_tune.execution.shared_inputs import SharedInputs
 from ensdistill_tune.execution.worker import run_trial
-from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_record import EPOCHS
-from ensdistill_tune.search.hyperparameter import Axis
-from ensdistill_tune.study.study_config import Resources, Study
+from ensdistill_tune.search.hyperparameter import Hyperparameter
+from ensdistill_tune.study.study_config import Resources, StudyConfig
 
 SETTINGS: dict[str, Any] = {
     "data": {"train_size": 40, "val_size": 60},
@@ -26,32 +26,32 @@ SETTINGS: dict[str, Any] = {
     "teachers": {"count": 2, "model": {"width": 2, "blocks": 1}, "training": {"batch_size": 20}},
     "training": {"epochs": 2, "batch_size": 10},
 }
-TEMPERATURE = {"loss.temperature": Axis(uniform=[1, 4])}
+TEMPERATURE = {"loss.temperature": Hyperparameter(uniform=[1, 4])}
 
 
-def study_of(preset: str = "kd", search: dict[str, Axis] = TEMPERATURE, **more: Any) -> Study:
-    return Study(preset=preset, config=SETTINGS, search=search, **more)
+def study_of(preset: str = "kd", search: dict[str, Hyperparameter] = TEMPERATURE, **more: Any) -> StudyConfig:
+    return StudyConfig(preset=preset, config=SETTINGS, search=search, **more)
 
 
 @pytest.fixture(scope="module")
-def digits() -> Data:
+def digits() -> DataSplits:
     return load_data(build_config(SETTINGS).data)
 
 
 @pytest.fixture
-def ensemble(digits: Data) -> Ensemble:
+def ensemble(digits: DataSplits) -> TeacherEnsemble:
     model = build_config(SETTINGS).teachers.model
-    return Ensemble([build(model, digits, 100 + m) for m in range(2)], 10, "random")
+    return TeacherEnsemble([build(model, digits, 100 + m) for m in range(2)], 10, "random")
 
 
-def through_the_store(inputs: Inputs) -> Inputs:
+def through_the_store(inputs: SharedInputs) -> SharedInputs:
     """As a worker gets them: arrays are shared memory that cannot be written to."""
     buffers: list[pickle.PickleBuffer] = []
     packed = pickle.dumps(inputs, protocol=5, buffer_callback=buffers.append)
     return pickle.loads(packed, buffers=[bytes(buffer.raw()) for buffer in buffers])  # noqa: S301
 
 
-def metrics_of(inputs: Inputs) -> list[dict[str, float]]:
+def metrics_of(inputs: SharedInputs) -> list[dict[str, float]]:
     told: list[dict[str, Any]] = []
     trial = {"number": 1, "baseline": None, "parent": None, "sampled": {}, "seed": None, "schedule": []}
     run_trial(trial, inputs, told.append)
@@ -62,7 +62,7 @@ def metrics_of(inputs: Inputs) -> list[dict[str, float]]:
     ]
 
 
-def asked(ensemble: Ensemble) -> list[int]:
+def asked(ensemble: TeacherEnsemble) -> list[int]:
     """How many images the first teacher is shown at each call from now on."""
     calls: list[int] = []
     ensemble.networks[0].register_forward_pre_hook(lambda _, images: calls.append(len(images[0])))
@@ -71,25 +71,25 @@ def asked(ensemble: Ensemble) -> list[int]:
 
 @pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")  # nor is it written to
 def test_a_trial_asks_the_teachers_nothing_and_has_the_numbers_of_one_that_does(
-    tmp_path: Path, digits: Data, ensemble: Ensemble
+    tmp_path: Path, digits: DataSplits, ensemble: TeacherEnsemble
 ) -> None:
     study, curve = study_of(), [0.5, 0.4]
-    inputs = through_the_store(Inputs.of(study, StudyFolder(tmp_path / "ahead"), digits, ensemble, curve))
+    inputs = through_the_store(SharedInputs.of(study, StudyDirectory(tmp_path / "ahead"), digits, ensemble, curve))
     assert not any(array.flags.writeable for array in inputs.ensemble.said.values())
     calls = asked(inputs.ensemble)
     ahead = metrics_of(inputs)
     assert calls == []
-    itself = replace(inputs, folder=StudyFolder(tmp_path / "itself"))
+    itself = replace(inputs, folder=StudyDirectory(tmp_path / "itself"))
     inputs.ensemble.said.clear()
     assert metrics_of(itself) == ahead
     assert calls == [40]
     assert len(ahead) == 2
 
 
-PERTURBED = {"perturbation.step_size": Axis(uniform=[0.01, 0.1])}
-KIND = {"perturbation.kind": Axis(choice=["ods", "none"])}
-FLIP = {"training.augmentation.flip": Axis(choice=[True, False])}
-UNLABELED = {"training.unlabeled_batch_size": Axis(choice=[0, 5])}
+PERTURBED = {"perturbation.step_size": Hyperparameter(uniform=[0.01, 0.1])}
+KIND = {"perturbation.kind": Hyperparameter(choice=["ods", "none"])}
+FLIP = {"training.augmentation.flip": Hyperparameter(choice=[True, False])}
+UNLABELED = {"training.unlabeled_batch_size": Hyperparameter(choice=[0, 5])}
 
 
 @pytest.mark.parametrize(
@@ -105,15 +105,19 @@ UNLABELED = {"training.unlabeled_batch_size": Axis(choice=[0, 5])}
     ids=["fixed", "never", "a baseline", "searched perturbation", "searched augmentation", "searched images"],
 )
 def test_teachers_are_asked_ahead_of_what_some_trials_recall(
-    study: Study, images: Callable[[Data], set[int]], tmp_path: Path, digits: Data, ensemble: Ensemble
+    study: StudyConfig,
+    images: Callable[[DataSplits], set[int]],
+    tmp_path: Path,
+    digits: DataSplits,
+    ensemble: TeacherEnsemble,
 ) -> None:
-    inputs = Inputs.of(study, StudyFolder(tmp_path), digits, ensemble, [])
+    inputs = SharedInputs.of(study, StudyDirectory(tmp_path), digits, ensemble, [])
     assert {array.shape[1] for array in inputs.ensemble.said.values()} == images(digits)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
 def test_what_trials_ask_on_a_gpu_is_left_to_them_where_there_is_none(
-    tmp_path: Path, digits: Data, ensemble: Ensemble
+    tmp_path: Path, digits: DataSplits, ensemble: TeacherEnsemble
 ) -> None:
-    inputs = Inputs.of(study_of(resources=Resources(gpus=1)), StudyFolder(tmp_path), digits, ensemble, [])
+    inputs = SharedInputs.of(study_of(resources=Resources(gpus=1)), StudyDirectory(tmp_path), digits, ensemble, [])
     assert inputs.ensemble.said == {}

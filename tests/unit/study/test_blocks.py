@@ -12,9 +12,9 @@ from ensdistill_tune.execution.trial_planner import suggester_of
 from ensdistill_tune.formatting import short_name, short_value
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.report.figures.axes import setting_ticks
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.tracking.run_fields import settings_of, settings_of_study
-from ensdistill_tune.tracking.views import Pages, views
+from ensdistill_tune.tracking.views import MlflowPages, views
 
 MODELS = [{"kind": "convnet"}, {"kind": "resnet", "depth": 8}, {"kind": "resnet", "depth": 14}]
 BLOCKS: dict[str, list[Any]] = {
@@ -24,8 +24,8 @@ BLOCKS: dict[str, list[Any]] = {
 }
 
 
-def study_of(name: str, way: str = "choice", **more: Any) -> Study:
-    return Study.model_validate({"preset": "kd", "search": {name: {way: BLOCKS[name]}}, **more})
+def study_of(name: str, way: str = "choice", **more: Any) -> StudyConfig:
+    return StudyConfig.model_validate({"preset": "kd", "search": {name: {way: BLOCKS[name]}}, **more})
 
 
 def trial_of(number: int, **sampled: Any) -> TrialRecord:
@@ -79,7 +79,7 @@ def test_the_parent_run_has_no_setting_that_only_one_of_its_trials_has() -> None
 
 def test_the_chart_of_a_study_names_parameters_that_its_trials_have() -> None:
     study = study_of("model")
-    (view, _) = views(Pages("1", "run", "view"), study).values()
+    (view, _) = views(MlflowPages("1", "run", "view"), study).values()
     settings = settings_of(trial_of(1, model=MODELS[0]), study)
     assert '"selectedParams": ["model"]' in view
     assert "model" in settings

@@ -18,7 +18,7 @@ from ensdistill import Distiller, EpochResult
 from ensdistill.config import Config
 from ensdistill.models import Convnet
 from ensdistill.settings.validation import settings_table
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_config import StudyConfig
 from tests.commands import call, process
 
 SMALL = [
@@ -275,7 +275,7 @@ def test_a_port_that_is_taken_is_told_at_once(studies: Path) -> None:
 @pytest.mark.e2e
 @pytest.mark.parametrize("state", ["training_teachers", "running", "confirming"])
 def test_a_study_whose_process_is_gone_is_shown_as_dead(state: str, tmp_path: Path) -> None:
-    settings = Study.model_validate({"search": {"seed": {"choice": [1]}}}).model_dump(mode="json")
+    settings = StudyConfig.model_validate({"search": {"seed": {"choice": [1]}}}).model_dump(mode="json")
     summary = {"name": "lost", "study": settings, "counts": {"running": 1}, "total": 3, "best": None}
     (tmp_path / "lost").mkdir()
     (tmp_path / "lost" / "study.json").write_text(json.dumps(summary | {"state": state}))

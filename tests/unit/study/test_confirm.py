@@ -10,7 +10,7 @@ from scipy import stats
 from ensdistill_tune.analysis.replication import Candidate, candidates, plan, verdict
 from ensdistill_tune.analysis.statistics import compare, mean_and_spread
 from ensdistill_tune.records.trial_record import METRICS, TrialRecord
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_config import StudyConfig
 
 METRIC = "val/nll"
 
@@ -31,9 +31,9 @@ SEARCHED = [
 ]
 
 
-def study(best: int, seeds: int = 5, **more: Any) -> Study:
+def study(best: int, seeds: int = 5, **more: Any) -> StudyConfig:
     search = {"loss.temperature": {"uniform": [1, 2]}}
-    return Study.model_validate({"search": search, "confirmation": {"top_k": best, "seeds": seeds}, **more})
+    return StudyConfig.model_validate({"search": search, "confirmation": {"top_k": best, "seeds": seeds}, **more})
 
 
 def repeats(values: dict[int, list[float]]) -> list[TrialRecord]:

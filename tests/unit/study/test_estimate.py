@@ -11,14 +11,14 @@ import pytest
 import ray
 import torch
 
-from ensdistill import Data, Ensemble, get_ensemble, load_data
+from ensdistill import DataSplits, TeacherEnsemble, get_ensemble, load_data
 from ensdistill.config import Config, build_config, presets
 from ensdistill.data import Split
 from ensdistill.errors import DivergedError
 from ensdistill_tune.execution import cost_estimate as estimate
 from ensdistill_tune.execution.cost_estimate import duration, epoch_seconds, side_by_side
 from ensdistill_tune.study.loading import load_study
-from ensdistill_tune.study.study_config import Resources, Study
+from ensdistill_tune.study.study_config import Resources, StudyConfig
 from tests.commands import call
 from tests.tiny import TINY
 
@@ -42,7 +42,7 @@ SPACE = {
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """An epoch of a student takes a second, two with branches, three of `latentbe`; one of a teacher half a second."""
 
-    def seconds(config: Config, ensemble: Ensemble, data: Data) -> float:
+    def seconds(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -> float:
         if not len(ensemble):
             return 0.5
         return {"single": 1.0, "branches": 2.0, "batch_ensemble": 3.0}[config.student.kind]
@@ -51,8 +51,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "side_by_side", lambda trial: 2)
 
 
-def study(**changes: Any) -> Study:
-    return Study.model_validate(SPACE | changes)
+def study(**changes: Any) -> StudyConfig:
+    return StudyConfig.model_validate(SPACE | changes)
 
 
 @pytest.mark.usefixtures("clock")
@@ -100,7 +100,7 @@ def test_kinds_that_patience_does_not_reach_count_as_long_as_the_mean(
 def test_a_kind_that_cannot_be_run_is_left_out_unless_all_are_so(
     broken: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def seconds(config: Config, ensemble: Ensemble, data: Data) -> float:
+    def seconds(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -> float:
         if len(ensemble) and config.student.kind in broken:
             raise DivergedError(1, 2, float("nan"))
         return 1.0
@@ -129,7 +129,7 @@ def test_long_epochs_are_timed_in_part_and_scaled_up(
     """By this clock each image costs the same; a part tells what the whole takes, and is no larger than need be."""
     seen = []
 
-    def counting(config: Config, ensemble: Ensemble, data: Data) -> Iterator[Tick]:
+    def counting(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -> Iterator[Tick]:
         assert len(data.train) / 4000 == pytest.approx(len(data.validation) / 1000, abs=2e-3)
         seen.append(len(data.train))
         while True:
@@ -138,9 +138,9 @@ def test_long_epochs_are_timed_in_part_and_scaled_up(
     monkeypatch.setattr(estimate, "distill", counting)
     noise = np.random.default_rng(0).integers(0, 256, (5000, 1, 2, 2), dtype=np.uint8)
     whole = Split(torch.from_numpy(noise), torch.zeros(5000, dtype=torch.long))
-    data = Data(estimate._head(whole, 4000), estimate._head(whole, 1000), whole, ("a", "b"), "none")
+    data = DataSplits(estimate._head(whole, 4000), estimate._head(whole, 1000), whole, ("a", "b"), "none")
     config = build_config({"training": {"batch_size": 10}})
-    assert epoch_seconds(config, Ensemble([], 2, "none"), data) == pytest.approx(per_image * 5000, rel=0.05)
+    assert epoch_seconds(config, TeacherEnsemble([], 2, "none"), data) == pytest.approx(per_image * 5000, rel=0.05)
     assert seen[0] == 10
     assert seen[-1] <= expected_images
 
@@ -170,7 +170,7 @@ def test_check_says_size_and_cost_and_leaves_nothing_behind(tmp_path: Path) -> N
 def test_teachers_that_are_there_cost_nothing(tmp_path: Path) -> None:
     file = tmp_path / "tiny.yaml"
     file.write_text(TINY)
-    config = load_study(file).fixed_config
+    config = load_study(file).base_config
     data = load_data(config.data)
     one = config.teachers.model_copy(update={"count": 1})
     get_ensemble(config.model_copy(update={"teachers": one}), data, tmp_path / "teachers")

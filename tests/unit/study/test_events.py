@@ -9,7 +9,7 @@ import pytest
 
 from ensdistill.errors import DataError
 from ensdistill_tune.analysis import labels
-from ensdistill_tune.console.follower import Outside
+from ensdistill_tune.console.follower import StudyFollower
 from ensdistill_tune.records.event_log import EventLog, read_journal
 from ensdistill_tune.records.events import (
     FORMAT,
@@ -25,11 +25,11 @@ from ensdistill_tune.records.events import (
     TrialStarted,
 )
 from ensdistill_tune.records.result_rows import Diagnostics, NetworkDiagnostics, TestMetrics
-from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_record import TrialRecord, row_of, trial_of
 from ensdistill_tune.report import summary as words
 from ensdistill_tune.report.figures.diagnostics import reliability
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_config import StudyConfig
 from tests.tiny import TinyStudy
 from tests.unit.report.synthetic import facts
 
@@ -84,10 +84,10 @@ def test_the_first_line_is_the_format_and_is_written_once(tmp_path: Path) -> Non
 )
 def test_a_log_of_another_format_is_refused_in_one_sentence(first: Any, reason: str, tmp_path: Path) -> None:
     file = written(tmp_path / "s", first, {"event": "session_started", "at": 0.0})
-    study = Study.model_validate({"search": {"seed": {"choice": [1, 2]}}})
-    folder = StudyFolder(tmp_path / "s")
+    study = StudyConfig.model_validate({"search": {"seed": {"choice": [1, 2]}}})
+    folder = StudyDirectory(tmp_path / "s")
     folder.write_summary({"study": study.model_dump(mode="json"), "state": "finished"})
-    for reader in (read_journal, lambda _: Outside(folder, "").look()):
+    for reader in (read_journal, lambda _: StudyFollower(folder, "").look()):
         with pytest.raises(DataError) as caught:
             reader(file)
         assert str(caught.value).startswith(f"{file}: {reason}")

@@ -14,8 +14,8 @@ from ensdistill.config import load_config
 from ensdistill.data import load_data, load_test
 from ensdistill.errors import ConfigError
 from ensdistill_tune.records.result_rows import TestMetrics
-from ensdistill_tune.records.study_directory import StudyFolder
-from ensdistill_tune.student_export import Wanted, choose, export_students, rows_on_test
+from ensdistill_tune.records.study_directory import StudyDirectory
+from ensdistill_tune.student_export import ExportRequest, choose, export_students, rows_on_test
 from ensdistill_tune.tracking.tracker import default_uri
 from tests.commands import call
 from tests.tiny import TinyStudy
@@ -66,7 +66,7 @@ def test_the_model_card_tells_the_spread_over_seeds_and_the_verdict(
     assert f"{np.mean(nll):.4f} +- {np.std(nll, ddof=1):.4f} (n=2)" in card
     assert kept["verdict"] in card
     best = load_config(tiny.home / "best.yaml")
-    (shipped,) = (t for t in StudyFolder(tiny.home).read_trials() if t.config_hash == best.hash and t.confirms)
+    (shipped,) = (t for t in StudyDirectory(tiny.home).read_trials() if t.config_hash == best.hash and t.confirms)
     assert f"It is trial `{shipped.name}` of the study `tiny`." in card
     assert "Test images, looked at once" in card
 
@@ -84,7 +84,7 @@ def test_the_champion_of_the_registry_classifies_images(exported: Path, tiny: Ti
 
 
 def test_a_trial_that_left_no_student_is_refused(tiny: TinyStudy, tmp_path: Path) -> None:
-    failed = next(t for t in StudyFolder(tiny.home).read_trials() if t.state == "failed")
+    failed = next(t for t in StudyDirectory(tiny.home).read_trials() if t.state == "failed")
     words = ["--studies-dir", tiny.studies, "--out", tmp_path, "--trial", str(failed.number)]
     done = call("ensdistill-tune", "export", "tiny", *words)
     assert (done.code, "is failed and left no student" in done.err) == (2, True)
@@ -103,7 +103,7 @@ def test_a_champion_that_is_not_the_winner_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_registered_is_told_before_anything_is_written(tmp_path: Path) -> None:
-    wanted = Wanted(register="name", formats=("safetensors",), out=tmp_path)
+    wanted = ExportRequest(register="name", formats=("safetensors",), out=tmp_path)
     with pytest.raises(ConfigError, match="add onnx to --formats"):
         export_students(tmp_path / "nobody", wanted, lambda *_: None)
 

@@ -19,9 +19,9 @@ from rich.console import Console
 
 from ensdistill.errors import DataError
 from ensdistill_tune.analysis.trial_warnings import trial_warnings
-from ensdistill_tune.console.follower import Outside, watch
-from ensdistill_tune.console.live import AtWork, Pace, live
-from ensdistill_tune.console.snapshot import Picture
+from ensdistill_tune.console.follower import StudyFollower, follow
+from ensdistill_tune.console.live import ConsoleObserver, Throughput, live
+from ensdistill_tune.console.snapshot import StudySnapshot
 from ensdistill_tune.records.event_log import EventLog
 from ensdistill_tune.records.events import (
     EpochReported,
@@ -33,9 +33,9 @@ from ensdistill_tune.records.events import (
     TrialResumed,
     TrialStarted,
 )
-from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_record import TrialRecord
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.study.study_state import Progress
 from tests.commands import call
 from tests.tiny import TINY, TinyStudy
@@ -50,8 +50,8 @@ SPACE: dict[str, Any] = {
 }
 
 
-def study(**more: Any) -> Study:
-    return Study.model_validate(SPACE | more)
+def study(**more: Any) -> StudyConfig:
+    return StudyConfig.model_validate(SPACE | more)
 
 
 def trial(number: int, epoch: int, state: State = "finished", nll: float = 0.5, **more: Any) -> TrialRecord:
@@ -68,12 +68,12 @@ TRIALS = [
 ]
 
 
-def picture(**more: Any) -> Picture:
+def picture(**more: Any) -> StudySnapshot:
     given = {"name": "s", "study": study(), "epochs": 10, "state": "running", "seconds": 50.0, "trials": TRIALS}
-    return Picture(**(given | {"planned": 0, "paces": (0.5, 2.0)} | more))
+    return StudySnapshot(**(given | {"planned": 0, "paces": (0.5, 2.0)} | more))
 
 
-def shown(what: Picture, width: int = 80) -> list[str]:
+def shown(what: StudySnapshot, width: int = 80) -> list[str]:
     console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None, legacy_windows=False)
     console.print(what)
     return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
@@ -83,7 +83,7 @@ def shown(what: Picture, width: int = 80) -> list[str]:
 
 
 def test_a_pace_is_that_of_the_last_five_minutes_or_of_the_last_ten_times() -> None:
-    often, seldom = Pace(), Pace()
+    often, seldom = Throughput(), Throughput()
     for second in range(10_000):
         often.happens(second if second < 5000 else 5000 + (second - 5000) / 4)
     for hour in range(48):
@@ -93,7 +93,7 @@ def test_a_pace_is_that_of_the_last_five_minutes_or_of_the_last_ten_times() -> N
 
 
 def test_a_pace_falls_while_nothing_happens_and_is_not_told_before_there_is_a_basis() -> None:
-    pace = Pace()
+    pace = Throughput()
     assert pace.per_second(0.0, 3) is None
     for second in range(4):
         pace.happens(second)
@@ -242,7 +242,7 @@ class Written:
 
     def __init__(self, home: Path) -> None:
         home.mkdir(parents=True)
-        self.folder, self.now = StudyFolder(home), time.time() - 1000
+        self.folder, self.now = StudyDirectory(home), time.time() - 1000
         self.journal = EventLog(self.folder.journal)
 
     def write(self, *events: Event, after: float = 1.0) -> None:
@@ -265,7 +265,7 @@ def written(tmp_path: Path) -> Written:
 
 
 def test_a_growing_journal_is_followed_and_nothing_of_it_is_read_twice(written: Written) -> None:
-    outside = Outside(written.folder, "")
+    outside = StudyFollower(written.folder, "")
     with written.folder.held():
         written.write(*(reported(1, epoch) for epoch in range(1, 5)))
         (first,) = outside.look().trials
@@ -280,7 +280,7 @@ def test_a_growing_journal_is_followed_and_nothing_of_it_is_read_twice(written: 
 
 
 def test_half_a_last_line_waits_until_it_is_whole(written: Written) -> None:
-    outside = Outside(written.folder, "")
+    outside = StudyFollower(written.folder, "")
     line = reported(1, 1).model_dump_json().encode() + b"\n"
     with written.folder.held():
         for part, epochs in ((line[:25], None), (line[25:], 1), (line[:1], 1)):
@@ -294,12 +294,12 @@ def test_a_damaged_line_is_told_with_its_place_and_the_way_out(written: Written)
     with written.folder.journal.open("ab") as file:
         file.write(b"{gone\n")
     with pytest.raises(DataError, match=r"events\.jsonl, up to byte \d+: damaged; put back a copy"):
-        Outside(written.folder, "").look()
+        StudyFollower(written.folder, "").look()
 
 
 def test_a_study_whose_process_is_gone_has_died_and_its_trials_are_interrupted(written: Written) -> None:
     written.write(reported(1, 1))
-    now = Outside(written.folder, "").look()
+    now = StudyFollower(written.folder, "").look()
     assert (now.state, now.trials[0].state) == ("crashed", "interrupted")
     assert now.seconds == pytest.approx(2)  # from the beginning of the session to the last that was heard of it
 
@@ -311,7 +311,7 @@ def test_time_between_two_sessions_counts_neither_as_work_nor_for_the_pace(writt
     written.write(started(2), *(reported(2, epoch) for epoch in range(1, 11)), ended(2))
     written.write(SessionEnded())
     written.state("interrupted")
-    now = Outside(written.folder, "").look()
+    now = StudyFollower(written.folder, "").look()
     assert now.seconds == pytest.approx(4 + 8 + 1 + 12 + 1)
     assert {t.state for t in now.trials} == {"finished"}
 
@@ -319,13 +319,13 @@ def test_time_between_two_sessions_counts_neither_as_work_nor_for_the_pace(writt
 def test_while_teachers_are_trained_again_nothing_runs(written: Written) -> None:
     written.state("training_teachers")
     with written.folder.held():
-        now = Outside(written.folder, "").look()
+        now = StudyFollower(written.folder, "").look()
     assert shown(now)[0] == "s: training teachers, 0:00:01 so far"
     assert now.trials[0].state == "interrupted"
 
 
 def test_the_pace_of_trials_side_by_side_waits_for_a_few_epochs_of_each(written: Written) -> None:
-    outside = Outside(written.folder, "")
+    outside = StudyFollower(written.folder, "")
     with written.folder.held():
         written.write(*(started(n) for n in range(2, 17)), after=0)
         written.now = time.time() - 100
@@ -338,7 +338,7 @@ def test_the_pace_of_trials_side_by_side_waits_for_a_few_epochs_of_each(written:
 def test_watching_ends_when_the_study_is_over_and_leaves_its_last_picture(written: Written) -> None:
     console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
     with written.folder.held():
-        watcher = threading.Thread(target=watch, args=(console, Outside(written.folder, "")))
+        watcher = threading.Thread(target=follow, args=(console, StudyFollower(written.folder, "")))
         watcher.start()
         written.write(*(reported(1, epoch) for epoch in range(1, 11)), ended(1), SessionEnded())
         written.state("finished")
@@ -356,7 +356,7 @@ def test_ctrl_c_stops_looking_and_no_more(written: Written, monkeypatch: pytest.
     monkeypatch.setattr("ensdistill_tune.console.follower.time.sleep", interrupt)
     console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
     with written.folder.held():
-        watch(console, Outside(written.folder, ""))
+        follow(console, StudyFollower(written.folder, ""))
     assert console.file.getvalue().endswith("\x1b[?25h")  # type: ignore[attr-defined]
 
 
@@ -388,7 +388,7 @@ def test_status_of_a_study_that_is_not_there_says_so(tmp_path: Path) -> None:
 
 def test_without_a_terminal_there_is_a_line_for_each_trial_and_each_change(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=80)
-    progress = Progress(study(), StudyFolder(tmp_path), {}, trial_warnings)
+    progress = Progress(study(), StudyDirectory(tmp_path), {}, trial_warnings)
     with live(console, progress) as listener:
         progress.listeners = [listener]
         progress.start(1, baseline="kd", sampled={}, config_hash="")
@@ -396,11 +396,11 @@ def test_without_a_terminal_there_is_a_line_for_each_trial_and_each_change(tmp_p
         progress.end(1, "finished")
         progress.start(2, baseline="kd", sampled={}, config_hash="", confirms=1, seed=1)
         progress.end(2, "failed", "no memory")
-        progress.state, progress.repeats_planned = "confirming", 2
+        progress.state, progress.replicates_planned = "confirming", 2
         progress.start(3, baseline="kd", sampled={}, config_hash="", confirms=1, seed=2)
         progress.end(3, "interrupted")
-    again = Progress(study(), StudyFolder(tmp_path), {}, trial_warnings)
-    AtWork(console, again)
+    again = Progress(study(), StudyDirectory(tmp_path), {}, trial_warnings)
+    ConsoleObserver(console, again)
     assert console.file.getvalue().splitlines() == [  # type: ignore[attr-defined]
         "[  1/5] finished  001 kd  val/nll 0.3000",
         "[  1/4] failed    002 repeats kd with seed 1: no memory",

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from ensdistill import Data, Ensemble, distill, load_config, load_data
+from ensdistill import DataSplits, TeacherEnsemble, distill, load_config, load_data
 from ensdistill.errors import DivergedError, OutOfMemoryError
 from ensdistill_tune.execution import memory
-from ensdistill_tune.execution.memory import of_gpu, of_machine, own_memory, release, share_that_fits
+from ensdistill_tune.execution.memory import memory_limit, of_gpu, of_machine, release, share_that_fits
 
 MIB, GIB = 2**20, 2**30
 
@@ -87,13 +87,13 @@ def test_a_shortage_of_the_machine_tells_fewer_side_by_side_from_smaller() -> No
 def test_memory_that_torch_cannot_have_is_told_with_its_size() -> None:
     with (
         pytest.raises(OutOfMemoryError, match=r"asked for 1048576\.0 GiB more; the machine has .*: lower training"),
-        own_memory(0),
+        memory_limit(0),
     ):
         torch.empty(2**50, dtype=torch.uint8)
 
 
 def test_memory_that_numpy_cannot_have_is_told() -> None:
-    with pytest.raises(OutOfMemoryError, match="out of memory"), own_memory(0):
+    with pytest.raises(OutOfMemoryError, match="out of memory"), memory_limit(0):
         np.empty(2**50, dtype=np.uint8)
 
 
@@ -101,7 +101,7 @@ def test_memory_that_numpy_cannot_have_is_told() -> None:
     "error", [RuntimeError("shapes do not fit"), DivergedError(1, 2, 3.0), SystemExit(0)], ids=repr
 )
 def test_other_errors_pass_as_they_are(error: BaseException) -> None:
-    with pytest.raises(type(error)) as caught, own_memory(0):
+    with pytest.raises(type(error)) as caught, memory_limit(0):
         raise error
     assert caught.value is error
 
@@ -137,13 +137,13 @@ TORCH_SAYS = (
 
 
 def test_a_gpu_that_is_full_is_told_in_figures(gpu: Gpu) -> None:
-    with pytest.raises(OutOfMemoryError) as caught, own_memory(0.25):
+    with pytest.raises(OutOfMemoryError) as caught, memory_limit(0.25):
         raise torch.OutOfMemoryError(TORCH_SAYS)
     assert str(caught.value) == of_gpu(3 * GIB, 512 * MIB, 12 * GIB, 5 * GIB, 0.25, "training")
 
 
 def test_a_library_of_cuda_that_gets_no_memory_is_told_likewise(gpu: Gpu) -> None:
-    with pytest.raises(OutOfMemoryError, match=r"it held 3\.0 GiB; the GPU has 12\.0 GiB"), own_memory(0.25):
+    with pytest.raises(OutOfMemoryError, match=r"it held 3\.0 GiB; the GPU has 12\.0 GiB"), memory_limit(0.25):
         raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
 
 
@@ -152,13 +152,13 @@ def test_a_gpu_too_full_for_cuda_itself_is_told(gpu: Gpu, monkeypatch: pytest.Mo
         raise RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported")
 
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", refuse)
-    with pytest.raises(OutOfMemoryError, match=r"too full for CUDA to start; .*resources\.gpus"), own_memory(0.05):
+    with pytest.raises(OutOfMemoryError, match=r"too full for CUDA to start; .*resources\.gpus"), memory_limit(0.05):
         raise AssertionError
 
 
 @pytest.mark.parametrize(("share", "capped"), [(0.25, [0.25]), (1, []), (2, [])])
 def test_a_share_of_a_gpu_is_all_that_a_trial_can_take(gpu: Gpu, share: float, capped: list[float]) -> None:
-    with own_memory(share):
+    with memory_limit(share):
         assert [call for call in gpu.calls if isinstance(call, float)] == capped
         assert "reset" in gpu.calls
         gpu.calls.clear()
@@ -166,7 +166,7 @@ def test_a_share_of_a_gpu_is_all_that_a_trial_can_take(gpu: Gpu, share: float, c
 
 
 def test_a_trial_without_a_gpu_does_not_touch_one(gpu: Gpu) -> None:
-    with own_memory(0):
+    with memory_limit(0):
         assert gpu.calls == []
 
 
@@ -186,13 +186,13 @@ def test_what_a_broken_off_step_held_is_gone_before_memory_is_given_back(
         seen.append(weakref.ref(held))
         raise error
 
-    with pytest.raises((OutOfMemoryError, type(error))), own_memory(0):
+    with pytest.raises((OutOfMemoryError, type(error))), memory_limit(0):
         step()
     assert gone == [True]
 
 
 @pytest.fixture(scope="module")
-def digits() -> Data:
+def digits() -> DataSplits:
     return load_data(SETTINGS.data)
 
 
@@ -212,11 +212,11 @@ SETTINGS = load_config(
 )
 
 
-def train(data: Data, ended_early: bool = False) -> None:
+def train(data: DataSplits, ended_early: bool = False) -> None:
     """One small trial, whose process lives on."""
-    ensemble = Ensemble([nn.Sequential(nn.Flatten(), nn.Linear(64, 10)) for _ in range(2)], 10, "random")
+    ensemble = TeacherEnsemble([nn.Sequential(nn.Flatten(), nn.Linear(64, 10)) for _ in range(2)], 10, "random")
     try:
-        with own_memory(0):
+        with memory_limit(0):
             run = distill(SETTINGS, ensemble, data)
             for _ in run:
                 run.student()
@@ -233,7 +233,7 @@ def tensors() -> int:
 
 
 @pytest.mark.parametrize("ended_early", [False, True])
-def test_no_tensor_of_a_trial_outlives_it(digits: Data, ended_early: bool) -> None:
+def test_no_tensor_of_a_trial_outlives_it(digits: DataSplits, ended_early: bool) -> None:
     train(digits)
     before = tensors()
     gc.disable()
@@ -246,7 +246,7 @@ def test_no_tensor_of_a_trial_outlives_it(digits: Data, ended_early: bool) -> No
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's /proc")
-def test_a_process_does_not_grow_from_trial_to_trial(digits: Data) -> None:
+def test_a_process_does_not_grow_from_trial_to_trial(digits: DataSplits) -> None:
     sizes = []
     for trial in range(30):
         train(digits, ended_early=trial % 3 == 0)
@@ -266,7 +266,7 @@ def test_cycles_of_objects_are_found() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_trial_that_wants_more_than_its_share_fails_alone_and_gives_all_of_it_back() -> None:
     def take_15_percent(share: float) -> None:
-        with own_memory(share):
+        with memory_limit(share):
             assert torch.empty(15 * total // 100, dtype=torch.uint8, device="cuda").is_cuda
 
     torch.zeros(1, device="cuda")

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.tracking import mlflow_writer as mlflow_store
-from ensdistill_tune.tracking.mlflow_writer import Place, Store
+from ensdistill_tune.tracking.mlflow_writer import MlflowWriter, Place
 from ensdistill_tune.tracking.moved_store import relocate
 from ensdistill_tune.tracking.tracker import check_uri, default_uri
 
@@ -53,12 +53,12 @@ class Client:
         return self.experiment
 
 
-def store(home: Path, *, default: bool) -> Store:
+def store(home: Path, *, default: bool) -> MlflowWriter:
     uri = default_uri(home) if default else "http://host:5000"
     place = Place(
         uri, "ours", "a [b]", "id", home / "a [b]", home / "artifacts", home / "mlflow.db" if default else None
     )
-    return Store(place, Study.model_validate({"search": {"seed": {"choice": [1]}}}))
+    return MlflowWriter(place, StudyConfig.model_validate({"search": {"seed": {"choice": [1]}}}))
 
 
 @pytest.mark.parametrize(

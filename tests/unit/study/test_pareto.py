@@ -16,7 +16,16 @@ import optuna
 import pytest
 from ray.tune.schedulers.async_hyperband import _Bracket
 
-from ensdistill_tune.search.pareto import ParetoRungs, dominates, front, fronts, hypervolume, minimized, rungs, spread
+from ensdistill_tune.search.pareto import (
+    ParetoRungs,
+    dominates,
+    front,
+    fronts,
+    hypervolume,
+    rungs,
+    spread,
+    to_minimization,
+)
 
 NAN, INF = math.nan, math.inf
 
@@ -66,9 +75,9 @@ def test_one_dominates_who_is_nowhere_worse_and_somewhere_better(
 
 
 def test_what_is_to_be_large_changes_its_sign() -> None:
-    assert minimized([0.1, 0.9, 3], ["min", "max", "min"]) == (0.1, -0.9, 3)
+    assert to_minimization([0.1, 0.9, 3], ["min", "max", "min"]) == (0.1, -0.9, 3)
     with pytest.raises(ValueError, match="zip"):
-        minimized([0.1, 0.9], ["min"])
+        to_minimization([0.1, 0.9], ["min"])
 
 
 @pytest.mark.parametrize("objectives", [1, 2, 3, 4])
@@ -244,9 +253,9 @@ def test_tolerance_spares_who_would_not_be_dominated_were_it_so_much_better() ->
         assert not rule.report(1, 1, (1.0, 4))
         assert rule.report(2, 1, (loss, 4)) is stopped
     rule = ParetoRungs([1], 3, tolerance=(0.05,))
-    assert not rule.report(1, 1, minimized([0.90], ["max"]))
-    assert not rule.report(2, 1, minimized([0.87], ["max"]))
-    assert rule.report(3, 1, minimized([0.85], ["max"]))
+    assert not rule.report(1, 1, to_minimization([0.90], ["max"]))
+    assert not rule.report(2, 1, to_minimization([0.87], ["max"]))
+    assert rule.report(3, 1, to_minimization([0.85], ["max"]))
 
 
 # A problem with a known front: cost c in 1..8 and a setting x whose best value is 0.3, whatever the cost

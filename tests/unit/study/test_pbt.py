@@ -6,24 +6,24 @@ from typing import Any
 import pytest
 
 from ensdistill.config import to_yaml
-from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.search.decision import Decision
 from ensdistill_tune.search.pbt import Pbt
-from ensdistill_tune.search.schedulers import Rule
+from ensdistill_tune.search.schedulers import StoppingRule
 from ensdistill_tune.study.loading import load_study
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_config import StudyConfig
 from tests.commands import call
 from tests.unit.study.test_agenda import EPOCHS, SPACE, work
 
 PBT = {"kind": "pbt", "population": 6, "interval_epochs": 3, "quantile": 0.5, "seed": 1}
 
 
-def study(**more: Any) -> Study:
-    return Study.model_validate(SPACE | {"scheduler": PBT, "budget": {"trials": 16}} | more)
+def study(**more: Any) -> StudyConfig:
+    return StudyConfig.model_validate(SPACE | {"scheduler": PBT, "budget": {"trials": 16}} | more)
 
 
-def stops(rule: Rule, number: int, epoch: int, value: float) -> bool:
+def stops(rule: StoppingRule, number: int, epoch: int, value: float) -> bool:
     return rule.decide(number, epoch, [value]) is Decision.STOP
 
 
@@ -98,7 +98,7 @@ def test_a_population_is_trained_to_its_end_and_every_record_is_a_config(tmp_pat
     assert branches
     assert len({trial.replaces for trial in branches}) == len(branches)
     for trial in branches:
-        config = of.config_of(trial)
+        config = of.config_for(trial)
         after = trial.schedule[-1]["after_epoch"]
         assert config.at(after).loss.temperature != config.at(after + 1).loss.temperature
         assert progress.trials[trial.parent or 0].at(after, "val/nll") is not None
@@ -141,12 +141,12 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def test_a_trial_that_began_at_anothers_checkpoint_is_the_same_as_one_trained_from_the_first_epoch(real: Any) -> None:
-    folder = StudyFolder(real / "pbt")
+    folder = StudyDirectory(real / "pbt")
     of = load_study(real.parent / "pbt.yaml")
     branches = [t for t in folder.read_trials() if t.replaces and t.state == "finished"]
     assert branches
     trial = branches[-1]
-    (real.parent / "branch.yaml").write_text(to_yaml(of.config_of(trial)))
+    (real.parent / "branch.yaml").write_text(to_yaml(of.config_for(trial)))
     again = call(
         "ensdistill", "distill", real.parent / "branch.yaml", "--json", "--studies-dir", real, "--device", "cpu"
     )

@@ -4,16 +4,16 @@ import pytest
 import torch
 
 from ensdistill_tune import session as studies
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_config import StudyConfig
 
 
-def of(precision: str, gpu: float = 0) -> Study:
+def of(precision: str, gpu: float = 0) -> StudyConfig:
     study = {
         "config": {"data": {"kind": "digits"}, "training": {"precision": precision, "epochs": 3}},
         "search": {"loss.temperature": {"uniform": [1, 2]}},
         "resources": {"gpus": gpu},
     }
-    return Study.model_validate(study)
+    return StudyConfig.model_validate(study)
 
 
 @pytest.mark.parametrize(("fast", "becomes"), [(True, "bfloat16"), (False, "float32")])
@@ -21,16 +21,16 @@ def test_automatic_becomes_what_the_device_is_fast_at(
     fast: bool, becomes: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(studies, "fast_in_bfloat16", lambda device: fast)
-    decided = studies._in_one_precision(of("auto"))
+    decided = studies.resolve_precision(of("auto"))
     assert decided == of(becomes)
-    assert decided.fixed_config.training.precision == becomes
+    assert decided.base_config.training.precision == becomes
 
 
 def test_what_was_asked_for_by_name_stays() -> None:
     for precision in ("float32", "bfloat16"):
-        assert studies._in_one_precision(of(precision)) == of(precision)
+        assert studies.resolve_precision(of(precision)) == of(precision)
 
 
 def test_gpus_that_this_machine_does_not_see_are_taken_to_be_fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert studies._in_one_precision(of("auto", gpu=1)).fixed_config.training.precision == "bfloat16"
+    assert studies.resolve_precision(of("auto", gpu=1)).base_config.training.precision == "bfloat16"

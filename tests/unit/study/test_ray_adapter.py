@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from ensdistill_tune.analysis.trial_warnings import trial_warnings
-from ensdistill_tune.execution.executor import Reports
-from ensdistill_tune.execution.ray_runner import _Ends, _last_line
-from ensdistill_tune.execution.trial_planner import Agenda
-from ensdistill_tune.records.study_directory import StudyFolder
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.execution.executor import TrialReports
+from ensdistill_tune.execution.ray_runner import _PlannerCallback, _worker_error
+from ensdistill_tune.execution.trial_planner import TrialPlanner
+from ensdistill_tune.records.study_directory import StudyDirectory
+from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.study.study_state import Progress
 
 
@@ -32,9 +32,9 @@ def test_a_trial_that_loses_its_process_before_it_begins_is_begun_again_as_often
     max_retries: int, tmp_path: Path
 ) -> None:
     space = {"preset": "kd", "search": {"training.optimizer.lr": {"uniform": [0.1, 0.2]}}, "baselines": ["kd"]}
-    study = Study.model_validate(space | {"resources": {"max_retries": max_retries}})
-    agenda = Agenda(Progress(study, StudyFolder(tmp_path), {}, trial_warnings), slots=1)
-    ends, begun, lost = _Ends(Reports(agenda)), 0, list[InRay]()
+    study = StudyConfig.model_validate(space | {"resources": {"max_retries": max_retries}})
+    agenda = TrialPlanner(Progress(study, StudyDirectory(tmp_path), {}, trial_warnings), slots=1)
+    ends, begun, lost = _PlannerCallback(TrialReports(agenda)), 0, list[InRay]()
     while isinstance(suggestion := agenda.next(), dict) and suggestion["number"] == 1:
         begun += 1
         lost.append(InRay(1, f"{begun}"))
@@ -48,10 +48,12 @@ def test_a_trial_that_loses_its_process_before_it_begins_is_begun_again_as_often
 
 def test_a_trial_that_is_over_is_not_begun_again_when_its_process_dies(tmp_path: Path) -> None:
     space = {"preset": "kd", "search": {"training.optimizer.lr": {"uniform": [0.1, 0.2]}}, "baselines": ["kd"]}
-    agenda = Agenda(Progress(Study.model_validate(space), StudyFolder(tmp_path), {}, trial_warnings), slots=1)
+    agenda = TrialPlanner(
+        Progress(StudyConfig.model_validate(space), StudyDirectory(tmp_path), {}, trial_warnings), slots=1
+    )
     agenda.next()
     agenda.end(1, "pruned")
-    _Ends(Reports(agenda)).on_trial_error(0, [], InRay(1))
+    _PlannerCallback(TrialReports(agenda)).on_trial_error(0, [], InRay(1))
     assert agenda.progress.trials[1].state == "pruned"
 
 
@@ -65,7 +67,7 @@ def test_a_trial_that_is_over_is_not_begun_again_when_its_process_dies(tmp_path:
 )
 def test_what_ray_says_of_a_lost_trial_is_told_in_plain_words(line: str, words: str, tmp_path: Path) -> None:
     trial = InRay(1)
-    assert _last_line(trial) == "the worker process died"
+    assert _worker_error(trial) == "the worker process died"
     trial.error_file = tmp_path / "error.txt"
     trial.error_file.write_text(f"Traceback\n  somewhere\n{line}\n\n")
-    assert words in _last_line(trial)
+    assert words in _worker_error(trial)

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from ensdistill_tune.execution.worker import REPORT_SECONDS, _Reports
+from ensdistill_tune.execution.worker import REPORT_SECONDS, _EpochReporter
 from ensdistill_tune.records.trial_record import EPOCHS, FAILURE
 
 
 def test_short_epochs_are_reported_together_and_each_once() -> None:
     told: list[dict[str, Any]] = []
-    reports = _Reports(told.append)
+    reports = _EpochReporter(told.append)
     for n in range(1, 13):
         reports.add({"epoch": n}, REPORT_SECONDS / 2.5, at_once=n == 12)
     assert [[metrics["epoch"] for metrics in report[EPOCHS]] for report in told] == [
@@ -21,7 +21,7 @@ def test_short_epochs_are_reported_together_and_each_once() -> None:
 
 def test_an_epoch_that_may_decide_does_not_wait_nor_do_those_before_it() -> None:
     told: list[dict[str, Any]] = []
-    reports = _Reports(told.append)
+    reports = _EpochReporter(told.append)
     reports.add({"epoch": 1}, 0.0, at_once=False)
     assert told == []
     reports.add({"epoch": 2}, 0.0, at_once=True)
@@ -30,7 +30,7 @@ def test_an_epoch_that_may_decide_does_not_wait_nor_do_those_before_it() -> None
 
 def test_a_failure_takes_along_the_epochs_before_it() -> None:
     told: list[dict[str, Any]] = []
-    reports = _Reports(told.append)
+    reports = _EpochReporter(told.append)
     reports.add({"epoch": 1}, 0.0, at_once=False)
     reports.send(**{FAILURE: "why"})
     assert told == [{EPOCHS: [{"epoch": 1}], FAILURE: "why"}]

@@ -7,7 +7,7 @@ import pytest
 
 from ensdistill_tune.records.event_log import read_journal
 from ensdistill_tune.records.events import TestEvaluated
-from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.records.study_directory import StudyDirectory
 from tests.commands import Done, call
 from tests.tiny import TinyStudy
 
@@ -17,10 +17,10 @@ def resumed(studies: Path, *words: str) -> Done:
 
 
 def test_a_finished_study_has_nothing_left_to_do_and_says_the_same_again(copy: Path, tiny: TinyStudy) -> None:
-    before = StudyFolder(copy / "tiny").read_trials()
+    before = StudyDirectory(copy / "tiny").read_trials()
     done = resumed(copy)
     assert done.code == 0, done.err
-    assert StudyFolder(copy / "tiny").read_trials() == before
+    assert StudyDirectory(copy / "tiny").read_trials() == before
     verdict = json.loads((tiny.home / "confirmation.json").read_text())["verdict"]
     assert verdict in " ".join(done.out.split())
     assert (copy / "tiny" / "best.yaml").exists()
@@ -31,7 +31,7 @@ def test_a_study_is_extended_and_its_test_images_are_not_looked_at_again_for_oth
     assert len(looks) == 1
     done = resumed(copy, "--set", "budget.trials=10", "--set", "confirmation.seeds=3")
     assert done.code == 0, done.err
-    trials = StudyFolder(copy / "tiny").read_trials()
+    trials = StudyDirectory(copy / "tiny").read_trials()
     assert sum(t.confirms is None and not t.baseline for t in trials) == 10
     assert {t.seed for t in trials if t.confirms is not None} == {1, 2, 3}
     assert "the test images were looked at before" in " ".join(done.out.split())
@@ -67,7 +67,7 @@ def test_a_study_that_is_not_there_cannot_be_resumed(tmp_path: Path) -> None:
 
 
 def test_two_processes_never_work_at_one_study(copy: Path) -> None:
-    with StudyFolder(copy / "tiny").held():
+    with StudyDirectory(copy / "tiny").held():
         done = resumed(copy)
     assert done.code == 2
     assert "another process is at work on this study" in done.err
@@ -88,7 +88,7 @@ def test_a_later_study_begins_with_the_best_settings_of_an_earlier_one(copy: Pat
     words += ["--set", "confirmation.top_k=0", "--executor", "inline"]
     done = call("ensdistill-tune", "launch", tiny.file, "--studies-dir", copy, "--name", "warm", *words)
     assert done.code == 0, done.err
-    (trial,) = StudyFolder(copy / "warm").read_trials()
-    earlier = [t for t in StudyFolder(copy / "tiny").read_trials() if t.confirms is None and t.sampled]
+    (trial,) = StudyDirectory(copy / "warm").read_trials()
+    earlier = [t for t in StudyDirectory(copy / "tiny").read_trials() if t.confirms is None and t.sampled]
     best = min((t for t in earlier if t.state == "finished"), key=lambda t: t.last["val/nll"])
     assert trial.sampled == best.sampled

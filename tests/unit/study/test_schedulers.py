@@ -10,12 +10,12 @@ from ray.tune.schedulers import MedianStoppingRule, TrialScheduler
 
 from ensdistill_tune.search.decision import Decision
 from ensdistill_tune.search.pbt import Pbt
-from ensdistill_tune.search.schedulers import Asha, Hyperband, Median, NoScheduler, Rule
+from ensdistill_tune.search.schedulers import Asha, Hyperband, Median, NoScheduler, StoppingRule
 
 STOP = Decision.STOP
 
 
-def reports(rule: Rule, number: int, values: list[float]) -> bool:
+def reports(rule: StoppingRule, number: int, values: list[float]) -> bool:
     """Reports one epoch after the other; whether the trial was stopped, and then no more of them."""
     return any(rule.decide(number, epoch, [value]) is STOP for epoch, value in enumerate(values, start=1))
 
@@ -139,5 +139,5 @@ def test_nobody_is_stopped_but_after_a_decisive_epoch(scheduler: Any) -> None:
             if rule.decide(number, epoch, [chance.random()]) is STOP and epoch < 20:
                 stopped.add(epoch)
                 break
-    assert stopped <= set(scheduler.decisive(20))
+    assert stopped <= set(scheduler.decision_epochs(20))
     assert bool(stopped) == (scheduler.kind != "none")

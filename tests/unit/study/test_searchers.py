@@ -8,7 +8,7 @@ import pytest
 
 from ensdistill_tune.execution.trial_planner import suggester_of
 from ensdistill_tune.records.trial_record import TrialRecord
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_config import StudyConfig
 
 SPACE = {
     "loss.temperature": {"log_uniform": [1, 10]},
@@ -24,9 +24,9 @@ LISTED = {
 every_searcher = pytest.mark.parametrize("kind", ["tpe", "gp", "nsga2", "qmc", "random"])
 
 
-def study(kind: str, seed: int = 0, search: dict[str, Any] | None = None, **more: Any) -> Study:
+def study(kind: str, seed: int = 0, search: dict[str, Any] | None = None, **more: Any) -> StudyConfig:
     tree = {"preset": "latentbe", "search": search or SPACE, "searcher": {"kind": kind, "seed": seed}, **more}
-    return Study.model_validate(tree)
+    return StudyConfig.model_validate(tree)
 
 
 def trial(number: int, sampled: dict[str, Any], memory: dict[str, Any], **more: Any) -> TrialRecord:
@@ -36,7 +36,7 @@ def trial(number: int, sampled: dict[str, Any], memory: dict[str, Any], **more: 
     return TrialRecord(number, None, sampled, "", "finished", [last], memory=memory, **more)
 
 
-def suggested(of: Study, count: int) -> list[TrialRecord]:
+def suggested(of: StudyConfig, count: int) -> list[TrialRecord]:
     """Trials, each answered before the next is suggested."""
     suggester, made = suggester_of(of), list[TrialRecord]()
     for number in range(1, count + 1):

@@ -12,7 +12,7 @@ import pytest
 from ensdistill.errors import ConfigError
 from ensdistill_tune import credentials
 from ensdistill_tune.credentials import give_credentials, public, whole
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.tracking import tracker as tracking
 from tests.commands import Done, call
 
@@ -143,7 +143,7 @@ def test_credentials_of_another_store_are_refused() -> None:
 
 
 def test_settings_never_hold_credentials() -> None:
-    study = Study.model_validate(
+    study = StudyConfig.model_validate(
         {"search": {"seed": {"choice": [1]}}, "tracking": {"uri": "postgresql://me:planted@h/db"}}
     )
     assert "planted" not in f"{study!r}{study.model_dump_json()}"

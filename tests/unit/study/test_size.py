@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ensdistill_tune.search.hyperparameter import Axis
+from ensdistill_tune.search.hyperparameter import Hyperparameter
 from ensdistill_tune.search.search_space import topological_order
 from ensdistill_tune.search.size import Size, size_of
 from ensdistill_tune.study.loading import load_study
@@ -14,7 +14,7 @@ from ensdistill_tune.study.loading import load_study
 ROOT = Path(__file__).parents[3]
 
 
-def counted(search: dict[str, Axis]) -> int:
+def counted(search: dict[str, Hyperparameter]) -> int:
     """Different settings of the axes with single values: all of the product, without what conditions take out."""
     finite = [name for name in topological_order(search) if search[name].way not in ("uniform", "log_uniform")]
     values = []
@@ -32,43 +32,51 @@ def counted(search: dict[str, Axis]) -> int:
 
 
 NESTED = {
-    "c": Axis(choice=["x", "y", "y"], when={"b": [2, 3]}),  # a value written twice is one
-    "a": Axis(choice=[0, 1, 2]),
-    "b": Axis(integer=[1, 6], when={"a": [1, 2]}),
-    "d": Axis(choice=["p", "q", "r"], when={"a": 1, "c": "y"}),
-    "e": Axis(integer=[3, 4]),
-    "f": Axis(choice=[1, 2], when={"e": 4}),
+    "c": Hyperparameter(choice=["x", "y", "y"], when={"b": [2, 3]}),  # a value written twice is one
+    "a": Hyperparameter(choice=[0, 1, 2]),
+    "b": Hyperparameter(integer=[1, 6], when={"a": [1, 2]}),
+    "d": Hyperparameter(choice=["p", "q", "r"], when={"a": 1, "c": "y"}),
+    "e": Hyperparameter(integer=[3, 4]),
+    "f": Hyperparameter(choice=[1, 2], when={"e": 4}),
 }
 
 
 @pytest.mark.parametrize(
     "search",
     [
-        {"a": Axis(choice=[1, 2, 3])},
-        {"a": Axis(choice=[1, 2, 3]), "b": Axis(integer=[-1, 4])},
+        {"a": Hyperparameter(choice=[1, 2, 3])},
+        {"a": Hyperparameter(choice=[1, 2, 3]), "b": Hyperparameter(integer=[-1, 4])},
         NESTED,
-        NESTED | {"g": Axis(uniform=[0, 1]), "h": Axis(choice=["", "z"], when={"c": "x", "e": 3})},
+        NESTED | {"g": Hyperparameter(uniform=[0, 1]), "h": Hyperparameter(choice=["", "z"], when={"c": "x", "e": 3})},
         load_study(ROOT / "search_spaces" / "averaging.yaml").search,
     ],
 )
-def test_every_setting_is_counted_once(search: dict[str, Axis]) -> None:
+def test_every_setting_is_counted_once(search: dict[str, Hyperparameter]) -> None:
     assert size_of(search).combinations == counted(search)
 
 
 def test_axes_that_have_nothing_to_do_with_each_other_multiply_and_are_not_counted_one_by_one() -> None:
     search = {}
     for n in range(30):
-        search |= {f"a{n}": Axis(choice=[0, 1]), f"b{n}": Axis(integer=[1, 10**6], when={f"a{n}": 1})}
+        search |= {
+            f"a{n}": Hyperparameter(choice=[0, 1]),
+            f"b{n}": Hyperparameter(integer=[1, 10**6], when={f"a{n}": 1}),
+        }
     assert size_of(search) == Size(60, 0, (1 + 10**6) ** 30)
 
 
 def test_a_space_without_ranges_has_so_many_settings() -> None:
     assert (
-        str(size_of({"a": Axis(choice=[1, 2, 3]), "b": Axis(integer=[1, 1000])})) == "2 axes: 3,000 different settings"
+        str(size_of({"a": Hyperparameter(choice=[1, 2, 3]), "b": Hyperparameter(integer=[1, 1000])}))
+        == "2 axes: 3,000 different settings"
     )
 
 
 def test_ranges_are_told_beside_the_combinations_of_the_rest() -> None:
-    search = {"a": Axis(choice=[1, 2]), "b": Axis(log_uniform=[1, 9]), "c": Axis(uniform=[0, 1], when={"a": 1})}
+    search = {
+        "a": Hyperparameter(choice=[1, 2]),
+        "b": Hyperparameter(log_uniform=[1, 9]),
+        "c": Hyperparameter(uniform=[0, 1], when={"a": 1}),
+    }
     assert str(size_of(search)) == "3 axes: 2 continuous, 1 with 2 combinations"
     assert str(size_of({"b": search["b"]})) == "1 axis: 1 continuous"

@@ -7,14 +7,14 @@ import pytest
 import yaml
 
 from ensdistill.errors import ConfigError
-from ensdistill.methods.members import Ensemble
-from ensdistill_tune.execution.shared_inputs import Inputs, SharedData
+from ensdistill.methods.members import TeacherEnsemble
+from ensdistill_tune.execution.shared_inputs import SharedData, SharedInputs
 from ensdistill_tune.execution.worker import run_trial
-from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_record import EPOCHS, FAILURE
-from ensdistill_tune.search.hyperparameter import Axis
+from ensdistill_tune.search.hyperparameter import Hyperparameter
 from ensdistill_tune.study.loading import load_study
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_config import StudyConfig
 
 ROOT = Path(__file__).parents[3]
 GOOD = {
@@ -52,7 +52,7 @@ def test_names_of_a_study_file_may_be_dotted_as_those_of_overrides(tmp_path: Pat
         "budget.trials: 010\nconfig.training.epochs: 0100\nconfig: {training.batch_size: 8}\n"
     )
     study = load_study(file)
-    assert (study.budget.trials, study.epochs, study.fixed_config.training.batch_size) == (10, 100, 8)
+    assert (study.budget.trials, study.epochs, study.base_config.training.batch_size) == (10, 100, 8)
     assert list(study.search) == ["training.optimizer.lr", "seed"]
 
 
@@ -92,11 +92,11 @@ def test_a_baseline_takes_the_studys_training_but_its_own_published_method(tmp_p
 
 
 def test_a_trial_whose_settings_do_not_go_together_fails_alone() -> None:
-    study = Study(search={"student.merge": Axis(choice=["mean_of_probabilities"])})
+    study = StudyConfig(search={"student.merge": Hyperparameter(choice=["mean_of_probabilities"])})
     told: list[dict[str, Any]] = []
     sampled = {"student.merge": "mean_of_probabilities", "student.merge_after": 0.5}
     data = SharedData({}, ("a", "b"), "data")
-    inputs = Inputs(study, StudyFolder(Path()), data, Ensemble([], 2, "none"), [])
+    inputs = SharedInputs(study, StudyDirectory(Path()), data, TeacherEnsemble([], 2, "none"), [])
     run_trial({"number": 1, "baseline": None, "sampled": sampled, "seed": None}, inputs, told.append)
     (result,) = told
     assert "merges no weights" in result[FAILURE]

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import DistillationRun
 from safetensors import safe_open
 
 from ensdistill.config import flatten, load_config
-from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_record import TrialRecord
 from tests.commands import call
 from tests.tiny import TinyStudy
@@ -21,12 +21,12 @@ from tests.tiny import TinyStudy
 
 @pytest.fixture(scope="module")
 def trials(tiny: TinyStudy) -> list[TrialRecord]:
-    return [trial for trial in StudyFolder(tiny.home).read_trials() if trial.confirms is None]
+    return [trial for trial in StudyDirectory(tiny.home).read_trials() if trial.confirms is None]
 
 
 @pytest.fixture(scope="module")
 def repeats(tiny: TinyStudy) -> list[TrialRecord]:
-    return [trial for trial in StudyFolder(tiny.home).read_trials() if trial.confirms is not None]
+    return [trial for trial in StudyDirectory(tiny.home).read_trials() if trial.confirms is not None]
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +35,14 @@ def client(tiny: TinyStudy) -> MlflowClient:
 
 
 @pytest.fixture(scope="module")
-def parent(client: MlflowClient, tiny: TinyStudy) -> Run:
+def parent(client: MlflowClient, tiny: TinyStudy) -> DistillationRun:
     experiment = client.get_experiment_by_name("ensdistill").experiment_id
     (run,) = client.search_runs([experiment], f"tags.study_id = '{tiny.summary['study_id']}' and tags.kind = 'study'")
     return run
 
 
 @pytest.fixture(scope="module")
-def runs(client: MlflowClient) -> dict[str, Run]:
+def runs(client: MlflowClient) -> dict[str, DistillationRun]:
     experiment = client.get_experiment_by_name("ensdistill").experiment_id
     return {run.info.run_name: run for run in client.search_runs([experiment], filter_string="tags.kind = 'trial'")}
 
@@ -83,7 +83,7 @@ def test_a_pruned_trial_stopped_before_its_last_epoch(trials: list[TrialRecord])
 
 
 def test_every_trial_is_one_child_run_in_its_honest_state(
-    parent: Run, trials: list[TrialRecord], runs: dict[str, Run]
+    parent: DistillationRun, trials: list[TrialRecord], runs: dict[str, DistillationRun]
 ) -> None:
     expected = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
     assert len(runs) == len(trials)
@@ -94,7 +94,9 @@ def test_every_trial_is_one_child_run_in_its_honest_state(
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
 
 
-def test_mlflow_holds_each_epoch_once(client: MlflowClient, trials: list[TrialRecord], runs: dict[str, Run]) -> None:
+def test_mlflow_holds_each_epoch_once(
+    client: MlflowClient, trials: list[TrialRecord], runs: dict[str, DistillationRun]
+) -> None:
     for trial in trials:
         history = client.get_metric_history(runs[trial.name].info.run_id, "val/nll")
         logged = sorted((point.step, point.value) for point in history)
@@ -102,7 +104,7 @@ def test_mlflow_holds_each_epoch_once(client: MlflowClient, trials: list[TrialRe
 
 
 def test_mlflow_holds_all_settings_under_their_dotted_names(
-    runs: dict[str, Run], trials: list[TrialRecord], parent: Run
+    runs: dict[str, DistillationRun], trials: list[TrialRecord], parent: DistillationRun
 ) -> None:
     """A trial's run those of its method and those that the study file sets or searches; the parent run the rest."""
     every = set(flatten(load_config("kd").model_dump(mode="json")))
@@ -136,7 +138,7 @@ def test_every_run_says_what_it_is(
 
 
 def test_every_confirmed_trial_has_its_mean_over_seeds_in_mlflow(
-    runs: dict[str, Run], tiny: TinyStudy, trials: list[TrialRecord], parent: Run
+    runs: dict[str, DistillationRun], tiny: TinyStudy, trials: list[TrialRecord], parent: DistillationRun
 ) -> None:
     rows = json.loads((tiny.home / "confirmation.json").read_text())["candidates"]
     means = {row["trial"]: statistics.fmean(row["validation"]["val/nll"]) for row in rows}
@@ -152,19 +154,23 @@ def test_the_report_is_there_and_named(tiny: TinyStudy) -> None:
     assert f"what it means:  {tiny.home / 'report.html'}" in tiny.done.out
 
 
-def test_the_notes_of_the_study_say_what_came_out_and_where_to_look(tiny: TinyStudy, parent: Run) -> None:
+def test_the_notes_of_the_study_say_what_came_out_and_where_to_look(tiny: TinyStudy, parent: DistillationRun) -> None:
     note = parent.data.tags["mlflow.note.content"]
     assert note.startswith("[Compare the trials](#/experiments/")
     lines = re.findall(r"^- .*$", (tiny.home / "report.md").read_text(), re.MULTILINE)
     assert note.endswith("\n\n" + "\n".join(lines))
 
 
-def test_only_trials_that_ran_to_their_end_have_final_metrics(runs: dict[str, Run], trials: list[TrialRecord]) -> None:
+def test_only_trials_that_ran_to_their_end_have_final_metrics(
+    runs: dict[str, DistillationRun], trials: list[TrialRecord]
+) -> None:
     for trial in trials:
         assert ("final/nll" in runs[trial.name].data.metrics) == (trial.state == "finished")
 
 
-def test_the_parent_run_holds_the_teachers_and_the_files(client: MlflowClient, tiny: TinyStudy, parent: Run) -> None:
+def test_the_parent_run_holds_the_teachers_and_the_files(
+    client: MlflowClient, tiny: TinyStudy, parent: DistillationRun
+) -> None:
     assert parent.info.status == "FINISHED"
     assert parent.data.metrics["teachers/ensemble_nll"] == tiny.summary["teachers"]["ensemble"]["nll"]
     stored = {file.path for file in client.list_artifacts(parent.info.run_id)}
@@ -299,7 +305,7 @@ def test_the_portraits_are_of_the_test_images_and_of_who_was_looked_at(tiny: Tin
 
 
 def test_repeats_are_runs_of_their_own_kind(
-    client: MlflowClient, tiny: TinyStudy, parent: Run, repeats: list[TrialRecord]
+    client: MlflowClient, tiny: TinyStudy, parent: DistillationRun, repeats: list[TrialRecord]
 ) -> None:
     experiment = client.get_experiment_by_name("ensdistill").experiment_id
     found = client.search_runs([experiment], filter_string="tags.kind = 'confirmation'")

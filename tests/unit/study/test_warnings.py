@@ -6,27 +6,27 @@ from pathlib import Path
 
 import pytest
 
-from ensdistill.data import Data, load_data
+from ensdistill.data import DataSplits, load_data
 from ensdistill.errors import ConfigIssue
 from ensdistill.evaluation import plausibility
 from ensdistill_tune.analysis import trial_warnings
-from ensdistill_tune.analysis.results import Facts
-from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.analysis.results import StudyResults
+from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_record import METRICS, TrialRecord
 from ensdistill_tune.report.document import first_lines, sections
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.study.study_state import Progress
 from tests.commands import call
 
 OF_IMAGES = ConfigIssue(("data", "path"), "3 files were left out", hint="rename them")
 OF_STUDENTS = ConfigIssue(("student",), "is at chance", 0.5)
-STUDY = Study.model_validate({"search": {"training.optimizer.lr": {"choice": [0.1, 0.2]}}})
+STUDY = StudyConfig.model_validate({"search": {"training.optimizer.lr": {"choice": [0.1, 0.2]}}})
 SMALL = "data.train_size=40 data.val_size=60 model.width=2 teachers.model.width=2 teachers.count=1 training.epochs=1"
 
 
-def facts(*found: ConfigIssue) -> Facts:
+def facts(*found: ConfigIssue) -> StudyResults:
     rows = json.loads(json.dumps([issue.as_row() for issue in found]))
-    return Facts("x", STUDY, {"state": "interrupted", "total": 2, "warnings": rows}, [])
+    return StudyResults("x", STUDY, {"state": "interrupted", "total": 2, "warnings": rows}, [])
 
 
 def test_study_json_has_the_warnings_about_students_then_those_about_images(
@@ -40,7 +40,7 @@ def test_study_json_has_the_warnings_about_students_then_those_about_images(
 
     monkeypatch.setattr(plausibility, "STUDENT_RULES", (rule,))
     header = {"warnings": [OF_IMAGES.as_row()], "teachers": {"members": []}, "classes": 7}
-    progress = Progress(STUDY, StudyFolder(tmp_path), header, trial_warnings.trial_warnings)
+    progress = Progress(STUDY, StudyDirectory(tmp_path), header, trial_warnings.trial_warnings)
     assert progress.summary("running")["warnings"] == [OF_IMAGES.as_row()]
     progress.start(1, baseline=None, sampled={}, config_hash="x")
     progress.report(1, {"epoch": 1, "epochs": 1} | dict.fromkeys(METRICS, 0.5))
@@ -77,7 +77,7 @@ def test_a_confirmation_decides_whether_labels_won() -> None:
     search = [student(1, 0.1, "labels"), student(2, 0.2, "kd")]
     seeds = range(STUDY.confirmation.seeds)
     repeats = [
-        replace(student(10 * of + n, 0.3 / of, name, of), seed=STUDY.last_seed + 1 + n)
+        replace(student(10 * of + n, 0.3 / of, name, of), seed=STUDY.max_search_seed + 1 + n)
         for of, name in ((1, "labels"), (2, "kd"))
         for n in seeds
     ]
@@ -109,7 +109,7 @@ def test_a_report_without_warnings_has_no_such_section() -> None:
 
 
 def test_commands_print_warnings_and_have_them_in_their_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def suspicious(settings: object) -> Data:
+    def suspicious(settings: object) -> DataSplits:
         return replace(load_data(settings), warnings=(OF_IMAGES,))  # type: ignore[arg-type]
 
     monkeypatch.setattr("ensdistill.pipeline.load_data", suspicious)

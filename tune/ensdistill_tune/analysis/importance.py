@@ -31,8 +31,8 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.trial import create_trial
 
 from ensdistill_tune.records.trial_record import TrialRecord
-from ensdistill_tune.search.hyperparameter import Axis
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.search.hyperparameter import Hyperparameter
+from ensdistill_tune.study.study_config import StudyConfig
 
 FEWEST = 8  # trials; with fewer, nothing is told from luck
 RESAMPLES, TREES, DEPTH = 25, 8, 6  # 25 forests of 8 trees: seconds for a thousand trials
@@ -57,7 +57,7 @@ class Importance:
         return self.low > self.noise
 
 
-def importance(trials: Sequence[TrialRecord], study: Study) -> list[Importance]:
+def importance(trials: Sequence[TrialRecord], study: StudyConfig) -> list[Importance]:
     """All searched settings, the most important first; empty if `why_unknown` has a reason. The same every time."""
     if why_unknown(trials, study):
         return []
@@ -72,7 +72,7 @@ def importance(trials: Sequence[TrialRecord], study: Study) -> list[Importance]:
     return sorted(found, key=lambda knob: -knob.share)
 
 
-def why_unknown(trials: Sequence[TrialRecord], study: Study) -> str | None:
+def why_unknown(trials: Sequence[TrialRecord], study: StudyConfig) -> str | None:
     """Why nothing can be said about importance, in a plain sentence; None if something can."""
     own = _over(trials)
     if len(study.search) == 1:
@@ -84,7 +84,7 @@ def why_unknown(trials: Sequence[TrialRecord], study: Study) -> str | None:
     return None
 
 
-def merits(trials: Sequence[TrialRecord], study: Study) -> Array:
+def merits(trials: Sequence[TrialRecord], study: StudyConfig) -> Array:
     """The merit of each trial, 0 to 1 by rank, more being better; equal ones share their place."""
     from scipy.stats import rankdata  # here: a slow import that few commands need
 
@@ -99,7 +99,7 @@ def _over(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
     return [trial for trial in trials if trial.searched and trial.state in ("finished", "pruned", "failed")]
 
 
-def _order(trial: TrialRecord, study: Study) -> tuple[float, float, float]:
+def _order(trial: TrialRecord, study: StudyConfig) -> tuple[float, float, float]:
     """Less is better."""
     if trial.state == "failed" or not trial.epochs:
         return (2, 0, 0)
@@ -107,7 +107,7 @@ def _order(trial: TrialRecord, study: Study) -> tuple[float, float, float]:
     return (0, 0, value) if trial.state == "finished" else (1, -trial.last["epoch"], value)
 
 
-def _place(axis: Axis, trial: TrialRecord, name: str) -> float:
+def _place(axis: Hyperparameter, trial: TrialRecord, name: str) -> float:
     """Where the trial's value lies on the axis, from 0 to 1."""
     value = trial.settings_at_last.get(name, axis.at(0.5))
     if axis.listed:

@@ -16,11 +16,11 @@ from ensdistill_tune.analysis.statistics import mean_and_spread
 from ensdistill_tune.formatting import is_block, short_value
 from ensdistill_tune.records.trial_record import METRICS, TrialRecord, ranked
 from ensdistill_tune.search.pareto import front
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_config import StudyConfig
 
 
 def leaderboard(
-    study: Study, trials: Sequence[TrialRecord], teachers: Mapping[str, Mapping[str, float]], top: int = 10
+    study: StudyConfig, trials: Sequence[TrialRecord], teachers: Mapping[str, Mapping[str, float]], top: int = 10
 ) -> Table:
     """The best trials, every baseline, the Pareto front if there are several objectives, and the teachers."""
     order = ranked(trials, study.objective, study.mode)
@@ -46,7 +46,7 @@ def leaderboard(
     return table
 
 
-def pareto_front(trials: Sequence[TrialRecord], study: Study) -> list[TrialRecord]:
+def pareto_front(trials: Sequence[TrialRecord], study: StudyConfig) -> list[TrialRecord]:
     """The finished trials that nobody is better than in all objectives; none if there is but one objective."""
     return [trials[n] for n in front(points(trials, study))] if study.secondary_objectives and trials else []
 
@@ -77,7 +77,9 @@ def figure(name: str, value: float) -> str:
     return f"{value:.3g}"
 
 
-def leaderboard_csv(study: Study, trials: Sequence[TrialRecord], teachers: Mapping[str, Mapping[str, float]]) -> str:
+def leaderboard_csv(
+    study: StudyConfig, trials: Sequence[TrialRecord], teachers: Mapping[str, Mapping[str, float]]
+) -> str:
     """All trials, best first, then those without a final value, then the teachers; empty cells for what is not."""
     order = ranked(trials, study.objective, study.mode)
     front = pareto_front(order, study)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ensdistill_tune.records.trial_record import TrialRecord, ranked
 from ensdistill_tune.search.pareto import rungs
 from ensdistill_tune.search.schedulers import Asha, Hyperband, Median
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_config import StudyConfig
 
 FEWEST = 4  # trials; of fewer there is no order to speak of
 RESAMPLES = 400
@@ -21,7 +21,7 @@ SELECTED = (
 
 
 @dataclass(frozen=True)
-class Foresight:
+class RungCorrelation:
     """One epoch against the end."""
 
     epoch: int
@@ -32,7 +32,7 @@ class Foresight:
     trials: int
 
 
-def foresight(trials: Sequence[TrialRecord], study: Study) -> list[Foresight]:
+def foresight(trials: Sequence[TrialRecord], study: StudyConfig) -> list[RungCorrelation]:
     """By epoch: at the rungs of the scheduler, or evenly spaced ones. Empty with fewer than four finished trials.
 
     Over searched trials that ran to their end (see SELECTED). Kendall 1945, Biometrika. The same every time.
@@ -47,7 +47,7 @@ def selected(trials: Sequence[TrialRecord]) -> bool:
     return any(trial.searched and trial.state == "pruned" for trial in trials)
 
 
-def epochs_to_ask(study: Study) -> list[int]:
+def epochs_to_ask(study: StudyConfig) -> list[int]:
     """The epochs at which the scheduler compares trials; of rules without rungs, a few evenly spaced ones."""
     last, rule = study.epochs, study.scheduler
     if isinstance(rule, Asha | Hyperband):
@@ -56,7 +56,7 @@ def epochs_to_ask(study: Study) -> list[int]:
     return sorted({int(epoch) for epoch in np.linspace(max(1, first), last, EVENLY, endpoint=False) if epoch < last})
 
 
-def _at(epoch: int, trials: Sequence[TrialRecord], metric: str) -> Foresight | None:
+def _at(epoch: int, trials: Sequence[TrialRecord], metric: str) -> RungCorrelation | None:
     pairs = [(value, t.last[metric]) for t in trials if (value := t.at(epoch, metric)) is not None]
     if len(pairs) < FEWEST:
         return None
@@ -68,7 +68,7 @@ def _at(epoch: int, trials: Sequence[TrialRecord], metric: str) -> Foresight | N
     chosen = chance.integers(len(pairs), size=(RESAMPLES, len(pairs)))
     taus = [_tau(then[some], final[some])[0] for some in chosen]
     low, high = np.nanquantile(taus, [0.025, 0.975])  # a resample of one trial alone has no order
-    return Foresight(epoch, tau, float(low), float(high), by_chance, len(pairs))
+    return RungCorrelation(epoch, tau, float(low), float(high), by_chance, len(pairs))
 
 
 def _tau(then: NDArray[np.float64], final: NDArray[np.float64]) -> tuple[float, float]:

@@ -10,8 +10,8 @@ from statistics import fmean
 from ensdistill_tune.analysis.labels import trial_label
 from ensdistill_tune.analysis.statistics import compare
 from ensdistill_tune.records.trial_record import TrialRecord, ranked
-from ensdistill_tune.search.pareto import front, minimized, spread
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.search.pareto import front, spread, to_minimization
+from ensdistill_tune.study.study_config import StudyConfig
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Candidate:
         return trial_label(self.trial)
 
 
-def plan(trials: Sequence[TrialRecord], study: Study) -> list[tuple[TrialRecord, int]]:
+def plan(trials: Sequence[TrialRecord], study: StudyConfig) -> list[tuple[TrialRecord, int]]:
     """What is to be run again, with which seeds: the best few searched trials and every baseline that ran to its end.
 
     The fresh seeds are the next after those of the search. All candidates share them, so that they can be compared in
@@ -47,30 +47,30 @@ def plan(trials: Sequence[TrialRecord], study: Study) -> list[tuple[TrialRecord,
     """
     if not study.confirmation.top_k:
         return []
-    order, seed = _unlike(ranked(trials, study.objective, study.mode)), study.last_seed
+    order, seed = _without_duplicates(ranked(trials, study.objective, study.mode)), study.max_search_seed
     chosen = _best([t for t in order if not t.baseline], study) + [t for t in order if t.baseline]
     return [(trial, seed + 1 + k) for k in range(study.confirmation.seeds) for trial in chosen]
 
 
-def _unlike(order: Sequence[TrialRecord]) -> list[TrialRecord]:
+def _without_duplicates(order: Sequence[TrialRecord]) -> list[TrialRecord]:
     """The trials without those whose settings are those of a baseline or of one before."""
     first = {trial.config_hash: trial for trial in (*reversed(order), *(t for t in order if t.baseline))}
     return [trial for trial in order if first[trial.config_hash] is trial or trial.baseline]
 
 
-def _best(order: list[TrialRecord], study: Study) -> list[TrialRecord]:
+def _best(order: list[TrialRecord], study: StudyConfig) -> list[TrialRecord]:
     """The best few; of several objectives the best in the first one, and others spread over the Pareto front."""
     if not study.secondary_objectives:
         return order[: study.confirmation.top_k]
     return [order[n] for n in spread(points(order, study), study.confirmation.top_k)]
 
 
-def points(trials: Sequence[TrialRecord], study: Study) -> list[tuple[float, ...]]:
+def points(trials: Sequence[TrialRecord], study: StudyConfig) -> list[tuple[float, ...]]:
     """The objectives of finished trials, less being better in all of them."""
-    return [minimized([trial.last[name] for name in study.objectives], study.modes) for trial in trials]
+    return [to_minimization([trial.last[name] for name in study.objectives], study.modes) for trial in trials]
 
 
-def candidates(trials: Sequence[TrialRecord], repeats: Sequence[TrialRecord], study: Study) -> list[Candidate]:
+def candidates(trials: Sequence[TrialRecord], repeats: Sequence[TrialRecord], study: StudyConfig) -> list[Candidate]:
     """Each trial of the plan with its repeats, best mean first. One with a repeat that failed, or that has not run, is
 
     left out: it cannot be relied upon.
@@ -86,9 +86,9 @@ def candidates(trials: Sequence[TrialRecord], repeats: Sequence[TrialRecord], st
     return sorted(found, key=lambda c: (sign * c.mean(study.objective), c.trial.number))
 
 
-def candidates_on_the_front(order: Sequence[Candidate], study: Study) -> list[Candidate]:
+def candidates_on_the_front(order: Sequence[Candidate], study: StudyConfig) -> list[Candidate]:
     """Those that no other one is better than in the means of all objectives; none if there is but one objective."""
-    means = [minimized([c.mean(name) for name in study.objectives], study.modes) for c in order]
+    means = [to_minimization([c.mean(name) for name in study.objectives], study.modes) for c in order]
     return [order[n] for n in front(means)] if study.secondary_objectives and order else []
 
 

@@ -18,17 +18,17 @@ from ensdistill_tune.analysis.replication import Candidate
 from ensdistill_tune.records.event_log import read_journal
 from ensdistill_tune.records.events import TestEvaluated
 from ensdistill_tune.records.result_rows import Diagnostics, TestMetrics
-from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_record import TrialRecord, ranked
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_config import StudyConfig
 
 
 @dataclass(frozen=True)
-class Facts:
+class StudyResults:
     """One study as it stands: over, interrupted or still at work."""
 
     name: str
-    study: Study
+    study: StudyConfig
     summary: Mapping[str, Any]  # study.json
     trials: Sequence[TrialRecord]  # baselines and searched ones, by number
     repeats: Sequence[TrialRecord] = ()  # those of the confirmation
@@ -107,11 +107,11 @@ class Facts:
         return importance(self.trials, self.study)
 
 
-def read_facts(home: Path) -> Facts:
+def read_facts(home: Path) -> StudyResults:
     """Reads a study's folder. Raises DataError if there is no study, or one that has not begun."""
-    folder = StudyFolder(home)
+    folder = StudyDirectory(home)
     summary = folder.read_summary()
-    study = validate(Study, summary["study"])
+    study = validate(StudyConfig, summary["study"])
     if not folder.journal.exists():
         raise DataError(f"{home}: no trial has begun yet, so there is nothing to report")
     records = folder.read_trials()
@@ -123,7 +123,7 @@ def read_facts(home: Path) -> Facts:
     tested = [TestMetrics.model_validate(row) for row in confirmation.get("test", [])]
     drawn = _read(home / "diagnostics.json")
     portraits = Diagnostics.model_validate(drawn) if drawn else None
-    return Facts(home.name, study, summary, trials, repeats, confirmed, tested, looks, portraits, home.parent)
+    return StudyResults(home.name, study, summary, trials, repeats, confirmed, tested, looks, portraits, home.parent)
 
 
 def _candidate(row: Mapping[str, Any], trials: Sequence[TrialRecord], repeats: Sequence[TrialRecord]) -> Candidate:

@@ -12,7 +12,7 @@ POWER = 0.8  # the share of studies in which a true difference should be found
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedComparison:
     """The difference of two candidates, pair by pair of the same seed."""
 
     wins: int  # in how many pairs the first is better
@@ -29,7 +29,7 @@ class Comparison:
         return (self.low > 0 or self.high < 0) and (self.sure_low > 0 or self.sure_high < 0)
 
 
-def compare(first: Sequence[float], second: Sequence[float], mode: str, among: int = 1) -> Comparison:
+def compare(first: Sequence[float], second: Sequence[float], mode: str, among: int = 1) -> PairedComparison:
     """Paired percentile bootstrap over seeds (Efron 1979), 10,000 resamples, the same ones every time.
 
     With few seeds that interval is too narrow: it leaves zero out whenever all pairs agree. So there is another beside
@@ -45,10 +45,10 @@ def compare(first: Sequence[float], second: Sequence[float], mode: str, among: i
     if np.allclose(apart, mean, rtol=1e-9, atol=1e-12):  # as accuracies of few images may be: no spread to go by
         told = 2.0 ** (1 - len(apart)) <= LEVEL / among  # two-sided sign test
         sure_low, sure_high = (mean, mean) if told else (min(mean, 0.0), max(mean, 0.0))
-        return Comparison(wins, len(apart), mean, mean, mean, sure_low, sure_high)
+        return PairedComparison(wins, len(apart), mean, mean, mean, sure_low, sure_high)
     interval = stats.bootstrap((apart,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=0).confidence_interval
     half = float(stats.t.ppf(1 - LEVEL / 2 / among, len(apart) - 1) * stats.sem(apart))
-    return Comparison(wins, len(apart), mean, float(interval.low), float(interval.high), mean - half, mean + half)
+    return PairedComparison(wins, len(apart), mean, float(interval.low), float(interval.high), mean - half, mean + half)
 
 
 def power(effect: float, pairs: int, among: int = 1) -> float:

@@ -7,12 +7,12 @@ from typing import Literal
 
 from torch import nn
 
-from ensdistill.data import Data, load_test
-from ensdistill.evaluation.evaluator import Examiner, Row
+from ensdistill.data import DataSplits, load_test
+from ensdistill.evaluation.evaluator import Evaluator, Row
 from ensdistill.evaluation.tables import summarize_teachers
-from ensdistill.methods.members import Ensemble
+from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.runtime.files import write_json
-from ensdistill.runtime.randomness import reproducibly
+from ensdistill.runtime.randomness import deterministic
 from ensdistill.runtime.weights import STUDENT_FILE, load_weights
 from ensdistill.training.loop import new_student
 from ensdistill_tune.analysis.replication import Candidate, verdict
@@ -20,12 +20,17 @@ from ensdistill_tune.metric_names import confirmed_metric
 from ensdistill_tune.records.events import TestEvaluated
 from ensdistill_tune.records.result_rows import Diagnostics, NetworkDiagnostics, TestMetrics
 from ensdistill_tune.records.trial_record import METRICS, TrialRecord, ranked
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.study.study_state import Progress
 
 
-def final_test(
-    progress: Progress, order: Sequence[Candidate], data: Data, ensemble: Ensemble, *, reevaluate_test: bool
+def evaluate_on_test(
+    progress: Progress,
+    order: Sequence[Candidate],
+    data: DataSplits,
+    ensemble: TeacherEnsemble,
+    *,
+    reevaluate_test: bool,
 ) -> TestEvaluated | None:
     """The winner and every baseline on the test images, then the teachers. Nothing may be chosen by this.
 
@@ -47,12 +52,12 @@ def final_test(
 
 
 def _look(
-    progress: Progress, chosen: Sequence[Candidate], data: Data, ensemble: Ensemble
+    progress: Progress, chosen: Sequence[Candidate], data: DataSplits, ensemble: TeacherEnsemble
 ) -> tuple[list[TestMetrics], Diagnostics]:
-    config = progress.study.fixed_config
+    config = progress.study.base_config
     test = load_test(config.data).to(data.train.images.device)
-    with reproducibly(config.training.threads):
-        examiner = Examiner(ensemble.to(data.train.images.device), data, test)
+    with deterministic(config.training.threads):
+        examiner = Evaluator(ensemble.to(data.train.images.device), data, test)
         rows = [_tested(c, [examiner.student(_student(progress, data, r)) for r in c.repeats]) for c in chosen]
         if known := summarize_teachers(examiner.teachers()):
             rows.append(TestMetrics(kind="ensemble", metrics=[dict(known.ensemble)]))
@@ -65,7 +70,7 @@ def _tested(candidate: Candidate, metrics: list[Row]) -> TestMetrics:
 
 
 def portraits_on_validation(
-    progress: Progress, order: Sequence[Candidate], data: Data, ensemble: Ensemble
+    progress: Progress, order: Sequence[Candidate], data: DataSplits, ensemble: TeacherEnsemble
 ) -> Diagnostics:
     """The portraits of a study that has not looked at the test images, of the best trial and the baselines."""
     study = progress.study
@@ -73,8 +78,8 @@ def portraits_on_validation(
     alone = [Candidate(trial, [trial]) for trial in trials]
     some = order or alone
     chosen = [*some[:1], *(c for c in some[1:] if c.trial.baseline)]
-    with reproducibly(study.fixed_config.training.threads):
-        examiner = Examiner(ensemble.to(data.train.images.device), data, data.validation)
+    with deterministic(study.base_config.training.threads):
+        examiner = Evaluator(ensemble.to(data.train.images.device), data, data.validation)
         return _diagnostics("validation", progress, chosen, data, examiner)
 
 
@@ -82,8 +87,8 @@ def _diagnostics(
     split: Literal["test", "validation"],
     progress: Progress,
     chosen: Sequence[Candidate],
-    data: Data,
-    examiner: Examiner,
+    data: DataSplits,
+    examiner: Evaluator,
 ) -> Diagnostics:
     """Of each candidate the one student that ships, or would; then the ensemble."""
     study = progress.study
@@ -96,7 +101,7 @@ def _diagnostics(
 
 def write_confirmation(
     home: Path,
-    study: Study,
+    study: StudyConfig,
     order: Sequence[Candidate],
     tested: Sequence[TestMetrics],
     earlier: Sequence[Sequence[TestMetrics]],
@@ -129,14 +134,14 @@ def write_confirmation(
     return path
 
 
-def confirmed_figures(candidate: Candidate) -> dict[str, float]:
+def confirmation_metrics(candidate: Candidate) -> dict[str, float]:
     """Mean and spread of a candidate over its seeds, as metrics of its run and, if it won, of the parent run."""
     means = {confirmed_metric(name, "mean"): candidate.mean(name) for name in METRICS}
     return means | {confirmed_metric(name, "sd"): stdev(candidate.values(name)) for name in METRICS}
 
 
-def _student(progress: Progress, data: Data, repeat: TrialRecord) -> nn.Module:
-    config = progress.study.config_of(repeat)
+def _student(progress: Progress, data: DataSplits, repeat: TrialRecord) -> nn.Module:
+    config = progress.study.config_for(repeat)
     network = new_student(config, data).merged()
     load_weights(progress.folder.trial(repeat.number) / STUDENT_FILE, network, data.train.images.device)
     return network

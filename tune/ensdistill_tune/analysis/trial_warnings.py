@@ -12,17 +12,17 @@ from ensdistill.evaluation.plausibility import Metrics, TeacherMetrics, is_at_ch
 from ensdistill.evaluation.tables import summarize_teachers
 from ensdistill_tune.analysis.replication import candidates
 from ensdistill_tune.records.trial_record import TrialRecord, ranked
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_config import StudyConfig
 
-StudyRule = Callable[[Study, Sequence[TrialRecord], TeacherMetrics, int], ConfigIssue | None]
+StudyRule = Callable[[StudyConfig, Sequence[TrialRecord], TeacherMetrics, int], ConfigIssue | None]
 
 NO_DISTILLATION = "no distillation won"  # how the rules of these warnings begin
 WORSE = "worse than one teacher"
 
 
-def won_without_teachers(study: Study, order: Sequence[TrialRecord]) -> bool:
+def won_without_teachers(study: StudyConfig, order: Sequence[TrialRecord]) -> bool:
     """Returns whether training on the labels alone is first in this order, and some other setting is in it."""
-    kinds = (study.config_of(trial).loss.kind for trial in order)
+    kinds = (study.config_for(trial).loss.kind for trial in order)
     return next(kinds, None) == "labels" and any(kind != "labels" for kind in kinds)
 
 
@@ -36,7 +36,9 @@ def is_worse(rows: Sequence[Metrics], teacher: Metrics) -> bool:
     return fmean(row["cnll"] for row in rows) > teacher["cnll"]
 
 
-def _no_distillation_won(study: Study, trials: Sequence[TrialRecord], _: TeacherMetrics, __: int) -> ConfigIssue | None:
+def _no_distillation_won(
+    study: StudyConfig, trials: Sequence[TrialRecord], _: TeacherMetrics, __: int
+) -> ConfigIssue | None:
     order, rows = _standing(study, trials)
     if not rows or is_at_chance(*rows) or not won_without_teachers(study, order):
         return None
@@ -46,7 +48,7 @@ def _no_distillation_won(study: Study, trials: Sequence[TrialRecord], _: Teacher
 
 
 def _worse_than_one_teacher(
-    study: Study, trials: Sequence[TrialRecord], teachers: TeacherMetrics, _: int
+    study: StudyConfig, trials: Sequence[TrialRecord], teachers: TeacherMetrics, _: int
 ) -> ConfigIssue | None:
     known, (__, rows) = summarize_teachers(teachers), _standing(study, trials)
     if known is None or not is_worse(rows, known.mean):
@@ -58,7 +60,7 @@ def _worse_than_one_teacher(
     return ConfigIssue((), rule, hint=hint)
 
 
-def _standing(study: Study, trials: Sequence[TrialRecord]) -> tuple[list[TrialRecord], list[Metrics]]:
+def _standing(study: StudyConfig, trials: Sequence[TrialRecord]) -> tuple[list[TrialRecord], list[Metrics]]:
     """The trials compared last, best first (the confirmed ones if there are any), and validation metrics of the best.
 
     The metrics have one row a seed.
@@ -78,7 +80,7 @@ STUDY_RULES: tuple[StudyRule, ...] = (_no_distillation_won, _worse_than_one_teac
 
 
 def trial_warnings(
-    study: Study, trials: Sequence[TrialRecord], best: TrialRecord | None, teachers: TeacherMetrics, classes: int
+    study: StudyConfig, trials: Sequence[TrialRecord], best: TrialRecord | None, teachers: TeacherMetrics, classes: int
 ) -> tuple[ConfigIssue, ...]:
     """Returns what seems wrong with the students of a study, on validation images.
 
@@ -86,7 +88,7 @@ def trial_warnings(
         study: The study.
         trials: All its trials so far: baselines, search and repeats.
         best: The trial whose student ships, if a trial has run to its end.
-        teachers: What `Examiner.teachers` returned for the ensemble.
+        teachers: What `Evaluator.teachers` returned for the ensemble.
         classes: Number of classes.
     """
     of_all = [issue for rule in STUDY_RULES if (issue := rule(study, trials, teachers, classes))]

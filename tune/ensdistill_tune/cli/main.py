@@ -17,23 +17,23 @@ from rich.table import Table
 from ensdistill.config import Config
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.evaluation.tables import file_table, price_table
-from ensdistill.export.exporter import FORMATS, Exported
+from ensdistill.export.exporter import FORMATS, ExportResult
 from ensdistill.runtime.boundary import run_command
 from ensdistill.runtime.command_line import Option, command_line
-from ensdistill.runtime.files import writable_folder
+from ensdistill.runtime.files import ensure_writable_dir
 from ensdistill.runtime.progress_bar import console
 from ensdistill.settings.validation import settings_help
 from ensdistill.version import __version__
-from ensdistill_tune.console.follower import Outside, watch
+from ensdistill_tune.console.follower import StudyFollower, follow
 from ensdistill_tune.credentials import give_credentials
 from ensdistill_tune.execution.cost_estimate import estimate
 from ensdistill_tune.formatting import short_value
-from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_record import trial_of
 from ensdistill_tune.search.size import CONTINUOUS, Size, size_of
-from ensdistill_tune.student_export import WINNER, Choice, Wanted, export_students
+from ensdistill_tune.student_export import WINNER, ExportItem, ExportRequest, export_students
 from ensdistill_tune.study.loading import load_study
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.tracking.server import ui
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _check(options: argparse.Namespace) -> int:
     return 0
 
 
-def _show_study(file: str, study: Study, size: Size) -> None:
+def _show_study(file: str, study: StudyConfig, size: Size) -> None:
     table = Table(title=f"{file}: no fault found", title_justify="left")
     for column in ("setting", "drawn", "from", "when"):
         table.add_column(column, overflow="fold")
@@ -89,7 +89,7 @@ def _show_study(file: str, study: Study, size: Size) -> None:
 
 
 def _schema(options: argparse.Namespace) -> int:
-    print(json.dumps(Study.model_json_schema(), indent=2))
+    print(json.dumps(StudyConfig.model_json_schema(), indent=2))
     return 0
 
 
@@ -100,7 +100,7 @@ def _launch(options: argparse.Namespace) -> int:
     )
 
     study = load_study(options.file, [*options.set, *_tracking(options)])
-    studies = writable_folder(options.studies_dir)
+    studies = ensure_writable_dir(options.studies_dir)
     screen = console(stderr=options.json)
     name = _claim(studies, Path(options.file).stem, options.name, screen)
     screen.print(f"study {name}: {study.budget.trials} trials, baselines {', '.join(study.baselines) or 'none'}")
@@ -134,7 +134,7 @@ def _place(options: argparse.Namespace) -> "Place":
 
 def _ended(ended: str, home: Path, as_json: bool) -> int:
     if as_json:
-        print(json.dumps(StudyFolder(home).read_summary()))
+        print(json.dumps(StudyDirectory(home).read_summary()))
     return {"finished": 0, "timed_out": 0, "failed": 1}.get(ended, 130)
 
 
@@ -170,7 +170,7 @@ def _export(options: argparse.Namespace) -> int:
         raise ConfigError("--champion: is the alias of the winner; leave out --trial")
     screen, exports = console(stderr=options.json), []
 
-    def tell(choice: Choice, done: Exported, version: int | None) -> None:
+    def tell(choice: ExportItem, done: ExportResult, version: int | None) -> None:
         exports.append(asdict(done) | {"folder": str(done.folder), "trial": choice.trial.number, "version": version})
         screen.print(f"\n{choice.folder}: trial {choice.trial.name}", soft_wrap=True)
         screen.print(file_table(done.sizes, done.differences), price_table(done.prices))
@@ -181,7 +181,7 @@ def _export(options: argparse.Namespace) -> int:
 
     if options.tracking_uri:
         _place(options)
-    wanted = Wanted(
+    wanted = ExportRequest(
         options.top,
         options.trial,
         Path(options.out) if options.out else None,
@@ -240,7 +240,7 @@ def _begun(home: Path) -> bool:
 
 def _state(home: Path) -> str:
     with contextlib.suppress(DataError):
-        return str(StudyFolder(home).read_summary()["state"])
+        return str(StudyDirectory(home).read_summary()["state"])
     return "no study"
 
 
@@ -254,7 +254,7 @@ def _status(options: argparse.Namespace) -> int:
     names = sorted(file.parent.name for file in Path(options.studies_dir).glob("*/study.json"))
     if not names:
         raise DataError(f"{options.studies_dir}: no study here yet; `ensdistill-tune launch FILE` makes one")
-    summaries = [StudyFolder(Path(options.studies_dir) / name).read_summary() for name in names]
+    summaries = [StudyDirectory(Path(options.studies_dir) / name).read_summary() for name in names]
     if options.json:
         print(json.dumps(summaries))
         return 0
@@ -276,13 +276,13 @@ def _status(options: argparse.Namespace) -> int:
 
 def _status_of_one(options: argparse.Namespace) -> int:
     studies, screen = Path(options.studies_dir), console()
-    study = Outside(StudyFolder(studies / options.study), _resume_command(studies, options.study))
+    study = StudyFollower(StudyDirectory(studies / options.study), _resume_command(studies, options.study))
     if options.json:
         print(json.dumps(study.summary()))
     elif options.no_follow or not screen.is_interactive:
         screen.print(study.look())
     else:
-        watch(screen, study)
+        follow(screen, study)
     return 0
 
 
@@ -300,7 +300,7 @@ def _range(way: str, values: list[Any]) -> str:
 def study_help() -> str:
     """Every setting of a search space file, then those that can be searched."""
     return "\n\n".join(
-        [settings_help(Study, "search space files:"), settings_help(Config, "settings to search or fix:")]
+        [settings_help(StudyConfig, "search space files:"), settings_help(Config, "settings to search or fix:")]
     )
 
 

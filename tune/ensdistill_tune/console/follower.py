@@ -9,42 +9,42 @@ from rich.console import Console
 from rich.live import Live
 
 from ensdistill.settings.validation import validate
-from ensdistill_tune.console.live import Lately
-from ensdistill_tune.console.snapshot import Picture, epoch_of
+from ensdistill_tune.console.live import RecentActivity
+from ensdistill_tune.console.snapshot import StudySnapshot, epoch_of
 from ensdistill_tune.records.event_log import check_format, read_event
 from ensdistill_tune.records.events import EpochReported, Event, SessionStarted, TrialEnded
-from ensdistill_tune.records.study_directory import StudyFolder
-from ensdistill_tune.records.trial_record import UNDER_WAY, Trials, follow, sure
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.records.study_directory import StudyDirectory
+from ensdistill_tune.records.trial_record import UNDER_WAY, Trials, apply_event, require_trial
+from ensdistill_tune.study.study_config import StudyConfig
 
 TEACHERS = UNDER_WAY[0]  # the state in which no trial runs yet, or yet again
 TICK_SECONDS = 1.0  # between two looks
 
 
-class Outside:
+class StudyFollower:
     """The study of any process, read off its files; of the journal only what is new since the last look.
 
     resume: the command that goes on with it.
     """
 
-    def __init__(self, folder: StudyFolder, resume: str) -> None:
+    def __init__(self, folder: StudyDirectory, resume: str) -> None:
         self.folder, self.resume = folder, resume
-        self._study = validate(Study, folder.read_summary()["study"])
+        self._study = validate(StudyConfig, folder.read_summary()["study"])
         self._epochs = self._study.epochs
-        self._read, self._trials, self._lately = 0, Trials(), Lately()
+        self._read, self._trials, self._lately = 0, Trials(), RecentActivity()
         self._before, self._began, self._last = 0.0, 0.0, 0.0  # seconds of earlier sessions; this one's first and last
 
-    def look(self) -> Picture:
+    def look(self) -> StudySnapshot:
         """How the study stands. Raises DataError if its files are gone or damaged."""
         summary = self.folder.read_summary()  # before the journal: what is over has all its events
-        for event in self._news():
+        for event in self._new_events():
             self._apply(event)
         at_work = summary["state"] in UNDER_WAY and summary["state"] != TEACHERS
         now = time.time() if at_work else self._last
         if not at_work:
-            self._interrupt()
+            self._mark_interrupted()
         trials = list(self._trials.values())
-        return Picture(
+        return StudySnapshot(
             name=self.folder.path.name,
             study=self._study,
             epochs=self._epochs,
@@ -79,7 +79,7 @@ class Outside:
             "running": running,
         }
 
-    def _news(self) -> Iterator[Event]:
+    def _new_events(self) -> Iterator[Event]:
         """Whole lines that nobody has seen; half a line is left until it is whole."""
         with contextlib.suppress(FileNotFoundError), self.folder.journal.open("rb") as file:
             file.seek(self._read)
@@ -95,23 +95,23 @@ class Outside:
     def _apply(self, event: Event) -> None:
         if isinstance(event, SessionStarted):
             self._before, self._began = self._before + self._last - self._began, event.at
-            self._lately = Lately()
-            self._interrupt()
+            self._lately = RecentActivity()
+            self._mark_interrupted()
         self._last = event.at
-        trial = follow(self._trials, event)
+        trial = apply_event(self._trials, event)
         match event:
             case EpochReported():
-                del sure(trial).epochs[:-1]  # nobody looks at the others, and a long study has many
+                del require_trial(trial).epochs[:-1]  # nobody looks at the others, and a long study has many
                 self._lately.reported(event.at)
             case TrialEnded():
-                self._lately.over(sure(trial), event.at)
+                self._lately.over(require_trial(trial), event.at)
 
-    def _interrupt(self) -> None:
+    def _mark_interrupted(self) -> None:
         for trial in self._trials.values():
             trial.state = "interrupted" if trial.state == "running" else trial.state
 
 
-def watch(console: Console, study: Outside) -> None:
+def follow(console: Console, study: StudyFollower) -> None:
     """Shows a study until it is over or Ctrl-C; the last picture stays on the screen."""
     picture = study.look()
     with contextlib.suppress(KeyboardInterrupt), Live(picture, console=console, auto_refresh=False) as shown:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 from rich.live import Live
 
-from ensdistill_tune.console.snapshot import Picture
+from ensdistill_tune.console.snapshot import StudySnapshot
 from ensdistill_tune.records.trial_record import OVER, TrialRecord, counts
 from ensdistill_tune.study.study_state import Progress
 
@@ -17,7 +17,7 @@ LEAST = 10  # so often something happened before anything is said of how often i
 ENDED = 5  # trials that ended last and are shown
 
 
-class Pace:
+class Throughput:
     """How often something happens: over the last five minutes, or the last ten times if they reach further back."""
 
     def __init__(self) -> None:
@@ -35,11 +35,11 @@ class Pace:
         return often / (now - self._times[0]) if often >= least and now > self._times[0] else None
 
 
-class Lately:
+class RecentActivity:
     """The recent past of one session."""
 
     def __init__(self) -> None:
-        self._epochs, self._trials, self._began = Pace(), Pace(), False
+        self._epochs, self._trials, self._began = Throughput(), Throughput(), False
         self.ended: deque[TrialRecord] = deque(maxlen=ENDED)
 
     def reported(self, at: float) -> None:
@@ -65,11 +65,11 @@ class Lately:
         return self._trials.per_second(now, 3), self._epochs.per_second(now, max(LEAST, 3 * running))
 
 
-class AtWork:
+class ConsoleObserver:
     """The study of this process: tells of trials that end, and knows the picture."""
 
     def __init__(self, console: Console, progress: Progress) -> None:
-        self.console, self.progress, self.lately = console, progress, Lately()
+        self.console, self.progress, self.lately = console, progress, RecentActivity()
         self._epochs, self._state = progress.study.epochs, progress.state
         if progress.trials:
             before = ", ".join(f"{count} {state}" for state, count in sorted(counts(progress.searched).items()))
@@ -80,7 +80,7 @@ class AtWork:
         """Prints a line if something else than before begins with it."""
         if self.progress.state != self._state:
             self._state = self.progress.state
-            self.console.print(f"{self._state}: {self.progress.repeats_planned} repeats")
+            self.console.print(f"{self._state}: {self.progress.replicates_planned} repeats")
 
     def trial_reported(self, trial: TrialRecord) -> None:
         """Takes the time, no more: the study waits for it."""
@@ -92,30 +92,30 @@ class AtWork:
         self.lately.over(trial, time.time())
         among, total = progress.searched, progress.total
         if trial.confirms is not None:
-            among, total = progress.repeats, progress.repeats_planned or progress.study.repeats_to_expect
+            among, total = progress.repeats, progress.replicates_planned or progress.study.expected_replicates
         done = sum(other.state in OVER for other in among)
         line = describe(trial, progress.study.objective)
         self.console.print(f"[{done:3d}/{total}] {line}", soft_wrap=not self.console.is_interactive, markup=False)
 
-    def picture(self) -> Picture:
+    def picture(self) -> StudySnapshot:
         """How the study stands. Another thread asks: everything that may grow meanwhile is copied first."""
         progress, trials = self.progress, list(self.progress.trials.values())
-        return Picture(
+        return StudySnapshot(
             name=progress.folder.path.name,
             study=progress.study,
             epochs=self._epochs,
             state=progress.state,
             seconds=progress.seconds,
             trials=trials,
-            planned=progress.repeats_planned,
+            planned=progress.replicates_planned,
             paces=self.lately.paces(time.time(), trials),
         )
 
 
 @contextlib.contextmanager
-def live(console: Console, progress: Progress) -> Iterator[AtWork]:
+def live(console: Console, progress: Progress) -> Iterator[ConsoleObserver]:
     """Inside the block the study of this process is shown; without a terminal there are lines only."""
-    at_work = AtWork(console, progress)
+    at_work = ConsoleObserver(console, progress)
     shown = Live(get_renderable=at_work.picture, console=console, refresh_per_second=2, transient=True)
     with shown if console.is_interactive else contextlib.nullcontext():
         yield at_work

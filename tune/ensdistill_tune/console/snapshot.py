@@ -16,7 +16,7 @@ from ensdistill_tune.execution.cost_estimate import duration
 from ensdistill_tune.records.events import State
 from ensdistill_tune.records.trial_record import OVER, UNDER_WAY, TrialRecord, ranked
 from ensdistill_tune.search.pbt import Pbt
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_config import StudyConfig
 
 OPEN: tuple[State, ...] = ("running", "interrupted")  # and of one that does, or may
 ROWS = 8  # of open trials, at most
@@ -30,11 +30,11 @@ WORDS = {
 
 
 @dataclass(frozen=True)
-class Picture:
+class StudySnapshot:
     """All that is shown, and what follows from it. It renders itself: at most 22 lines, each within the width."""
 
     name: str
-    study: Study
+    study: StudyConfig
     epochs: int  # of a whole trial
     state: str
     seconds: float  # for which the study has been worked at
@@ -96,7 +96,7 @@ class Picture:
 
     @property
     def _repeats(self) -> int:
-        return self.planned or self.study.repeats_to_expect
+        return self.planned or self.study.expected_replicates
 
     # --- how it looks ---
 

@@ -13,14 +13,14 @@ import numpy as np
 import torch
 
 from ensdistill.config import Config
-from ensdistill.data import Data, Split, load_data
+from ensdistill.data import DataSplits, Split, load_data
 from ensdistill.errors import ConfigError, DataError, EnsdistillError
-from ensdistill.methods.members import Ensemble
+from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.models import build
 from ensdistill.runtime.devices import pick_device
 from ensdistill.training.loop import check_student, distill
 from ensdistill.training.teachers import teacher_config, teacher_hash
-from ensdistill_tune.study.study_config import Resources, Study
+from ensdistill_tune.study.study_config import Resources, StudyConfig
 
 ENOUGH = 0.2  # seconds of training that are enough to tell how long an epoch takes
 PATIENCE = 10.0  # seconds after which no further kind of trial is timed
@@ -48,12 +48,12 @@ class Cost:
         return self.teachers + (self.search + self.confirmation) / max(1, self.side_by_side)
 
 
-def estimate(study: Study, studies: Path) -> tuple[Cost | None, str]:
+def estimate(study: StudyConfig, studies: Path) -> tuple[Cost | None, str]:
     """The cost and its words; no cost but the reason if no epoch can be timed here.
 
     Raises DataError if the images cannot be read, ConfigError if they do not suffice for one of the trials.
     """
-    config = study.fixed_config
+    config = study.base_config
     if study.resources.gpus and not torch.cuda.is_available():
         return None, "no estimate of cost: trials ask for a GPU (resources.gpus) and there is none here"
     fetched = getattr(config.data, "download", False)
@@ -77,7 +77,7 @@ def side_by_side(resources: Resources) -> int:
 # --- what is timed ---------------------------------------------------------------------------------------------------
 
 
-def epoch_seconds(config: Config, ensemble: Ensemble, data: Data) -> float:
+def epoch_seconds(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -> float:
     """How long an epoch of such a training takes: of all images, or of so many that it takes long enough, scaled up."""
     steps, tried = len(data.train) // config.training.batch_size, 1
     while (seconds := _timed(config, ensemble, _part(data, tried, config))) < ENOUGH and tried < steps:
@@ -85,7 +85,7 @@ def epoch_seconds(config: Config, ensemble: Ensemble, data: Data) -> float:
     return seconds * steps / tried
 
 
-def _timed(config: Config, ensemble: Ensemble, data: Data) -> float:
+def _timed(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -> float:
     """The median of three epochs, or of fewer if they are long, after one that does not count: it has first times."""
     # As long as any other training: no loss becomes NaN at such a rate, and nothing that is due later comes so soon.
     training = config.training.model_copy(update={"lr": 1e-6, "epochs": 1000})
@@ -97,7 +97,7 @@ def _timed(config: Config, ensemble: Ensemble, data: Data) -> float:
     return median(seconds)
 
 
-def _part(data: Data, steps: int, config: Config) -> Data:
+def _part(data: DataSplits, steps: int, config: Config) -> DataSplits:
     """The images of so many steps, and the same share of those for validation."""
     batch = config.training.batch_size
     share = steps / (len(data.train) // batch)
@@ -110,11 +110,11 @@ def _head(split: Split, count: int) -> Split:
     return Split(split.images[:count], split.labels[:count])
 
 
-def _teachers(config: Config, data: Data, store: Path) -> tuple[float, int]:
+def _teachers(config: Config, data: DataSplits, store: Path) -> tuple[float, int]:
     """Seconds of training of all teachers that are not in the store yet, and how many are."""
     all_of_them = range(config.teachers.count)
     missing = [m for m in all_of_them if not (store / teacher_hash(config, m, data) / "teacher.json").is_file()]
-    nobody, known = Ensemble([], len(data.class_names), "none"), dict[str, float]()
+    nobody, known = TeacherEnsemble([], len(data.class_names), "none"), dict[str, float]()
     for m in missing:
         own = teacher_config(config, m)
         check_student(own, data)
@@ -124,20 +124,20 @@ def _teachers(config: Config, data: Data, store: Path) -> tuple[float, int]:
     return sum(known[repr(config.teachers.model_of(m))] * epochs for m in missing), len(all_of_them) - len(missing)
 
 
-def _untrained(config: Config, data: Data) -> Ensemble:
+def _untrained(config: Config, data: DataSplits) -> TeacherEnsemble:
     """An ensemble that takes as long as the trained one."""
     own = [teacher_config(config, m) for m in range(config.teachers.count)]
     networks = [build(one.model, data, one.seed) for one in own] + [
         file(data)[0] for file in config.teachers.checkpoints
     ]
-    return Ensemble(networks, len(data.class_names), "untrained")
+    return TeacherEnsemble(networks, len(data.class_names), "untrained")
 
 
-def _cost(study: Study, data: Data, teachers: float, there: int) -> Cost:
-    for one in (study.fixed_config, *study.specimens):
+def _cost(study: StudyConfig, data: DataSplits, teachers: float, there: int) -> Cost:
+    for one in (study.base_config, *study.distinct_architectures):
         check_student(one, data)
-    ensemble = _untrained(study.fixed_config, data)
-    drawn = list(_random_trials(study)) or [study.fixed_config]
+    ensemble = _untrained(study.base_config, data)
+    drawn = list(_random_trials(study)) or [study.base_config]
     baselines = [study.baseline_config(name) for name in study.baselines]
     in_turn = [config for pair in zip_longest(drawn, baselines) for config in pair if config]
     known = _time_kinds(in_turn, ensemble, data)
@@ -161,7 +161,7 @@ def _cost(study: Study, data: Data, teachers: float, there: int) -> Cost:
     )
 
 
-def _search_epochs(study: Study) -> int:
+def _search_epochs(study: StudyConfig) -> int:
     """How many epochs the searched trials train at most: those that begin before a budget is spent run to their end."""
     epochs = study.budget.trials * study.epochs
     return (
@@ -169,7 +169,7 @@ def _search_epochs(study: Study) -> int:
     )
 
 
-def _time_kinds(configs: Iterable[Config], ensemble: Ensemble, data: Data) -> dict[str, float]:
+def _time_kinds(configs: Iterable[Config], ensemble: TeacherEnsemble, data: DataSplits) -> dict[str, float]:
     """Seconds of an epoch by kind of trial, as many kinds as there is patience for, one at least.
 
     A kind that cannot be run is left out, as such a trial fails alone. Raises what is wrong with it if all are so.
@@ -196,7 +196,7 @@ def _kind(config: Config) -> str:
     return repr((config.model, config.student, pieces, training))
 
 
-def _random_trials(study: Study) -> Iterator[Config]:
+def _random_trials(study: StudyConfig) -> Iterator[Config]:
     """Trials as a random search would make them, without those whose values do not go together."""
     shares = np.random.default_rng(0)
     for _ in range(DRAWS):
@@ -210,7 +210,7 @@ def _random_trials(study: Study) -> Iterator[Config]:
 # --- in words --------------------------------------------------------------------------------------------------------
 
 
-def _in_words(study: Study, cost: Cost) -> str:
+def _in_words(study: StudyConfig, cost: Cost) -> str:
     longest = f" to {duration(cost.longest_epoch)}" if cost.kinds_timed > 1 else ""
     timed = f"{cost.kinds_timed} of {cost.kinds}" if cost.kinds_timed < cost.kinds else f"{cost.kinds}"
     lines = [
@@ -222,7 +222,7 @@ def _in_words(study: Study, cost: Cost) -> str:
     ]
     if cost.confirmation:
         lines.append(
-            f"confirmation: {study.repeats_to_expect} trials of {study.epochs} epochs: {_both(cost.confirmation, cost)}"
+            f"confirmation: {study.expected_replicates} trials of {study.epochs} epochs: {_both(cost.confirmation, cost)}"
         )
     lines.append(f"in all about {duration(cost.total)}; Ray's own start comes on top")
     if not cost.side_by_side:
@@ -232,8 +232,8 @@ def _in_words(study: Study, cost: Cost) -> str:
     return "\n".join(lines)
 
 
-def _teachers_in_words(study: Study, cost: Cost) -> str:
-    teachers = study.fixed_config.teachers
+def _teachers_in_words(study: StudyConfig, cost: Cost) -> str:
+    teachers = study.base_config.teachers
     missing = teachers.count - cost.teachers_there
     there = f"{cost.teachers_there} in the store already, which cost nothing" if cost.teachers_there else ""
     new = f"{missing} x {teachers.training.epochs} epochs: about {duration(cost.teachers)}" if missing else ""

@@ -10,14 +10,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ensdistill.data import Data
-from ensdistill.methods.members import Ensemble
+from ensdistill.data import DataSplits
+from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.training.teachers import Trainer
-from ensdistill_tune.execution.trial_planner import Agenda
+from ensdistill_tune.execution.trial_planner import TrialPlanner
 from ensdistill_tune.records.events import State
 from ensdistill_tune.records.trial_record import EPOCHS, FAILURE, FAILURE_KIND
 from ensdistill_tune.search.decision import Decision
-from ensdistill_tune.study.study_config import Resources, Study
+from ensdistill_tune.study.study_config import Resources, StudyConfig
 from ensdistill_tune.study.study_state import Progress
 
 Name = Literal["ray", "inline"]
@@ -37,15 +37,15 @@ class Executor:
             1, 2, ..., M teachers.
     """
 
-    session: Callable[[Study], AbstractContextManager[None]]
+    session: Callable[[StudyConfig], AbstractContextManager[None]]
     teacher_trainer: Callable[[Resources, str], Trainer]
-    run_trials: Callable[[Progress, Data, Ensemble, Sequence[float]], str]
+    run_trials: Callable[[Progress, DataSplits, TeacherEnsemble, Sequence[float]], str]
 
 
-class Reports:
+class TrialReports:
     """Passes what trials report to the planner."""
 
-    def __init__(self, agenda: Agenda) -> None:
+    def __init__(self, agenda: TrialPlanner) -> None:
         self.agenda = agenda
         self._began: dict[int, float] = {}
 
@@ -90,7 +90,7 @@ class Reports:
         return self.agenda.report(number, {name: value for name, value in metrics.items() if name not in odd})
 
 
-def outcome(agenda: Agenda) -> str:
+def outcome(agenda: TrialPlanner) -> str:
     """Ends the trials that still run and returns `finished`, `timed_out` or `interrupted`."""
     for trial in agenda.progress.running:
         agenda.end(trial.number, "interrupted")

@@ -6,15 +6,15 @@ import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ensdistill.data import Data
-from ensdistill.methods.members import Ensemble
+from ensdistill.data import DataSplits
+from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.training.teachers import Trainer, train_teachers
-from ensdistill_tune.execution.executor import Executor, Reports, interruptible, outcome
-from ensdistill_tune.execution.shared_inputs import Inputs
-from ensdistill_tune.execution.trial_planner import Agenda
+from ensdistill_tune.execution.executor import Executor, TrialReports, interruptible, outcome
+from ensdistill_tune.execution.shared_inputs import SharedInputs
+from ensdistill_tune.execution.trial_planner import TrialPlanner
 from ensdistill_tune.execution.worker import run_trial
 from ensdistill_tune.search.decision import Decision
-from ensdistill_tune.study.study_config import Resources, Study
+from ensdistill_tune.study.study_config import Resources, StudyConfig
 from ensdistill_tune.study.study_state import Progress
 
 
@@ -23,7 +23,7 @@ class _StoppedError(Exception):
 
 
 @contextlib.contextmanager
-def _session(study: Study) -> Iterator[None]:
+def _session(study: StudyConfig) -> Iterator[None]:
     with interruptible():
         yield
 
@@ -32,19 +32,19 @@ def _teacher_trainer(given: Resources, device: str) -> Trainer:
     return train_teachers
 
 
-def _run_trials(progress: Progress, data: Data, ensemble: Ensemble, curve: Sequence[float]) -> str:
-    agenda = Agenda(progress, slots=1)
-    inputs, reports = Inputs.of(progress.study, progress.folder, data, ensemble, curve), Reports(agenda)
+def _run_trials(progress: Progress, data: DataSplits, ensemble: TeacherEnsemble, curve: Sequence[float]) -> str:
+    agenda = TrialPlanner(progress, slots=1)
+    inputs, reports = SharedInputs.of(progress.study, progress.folder, data, ensemble, curve), TrialReports(agenda)
     try:
         with contextlib.suppress(KeyboardInterrupt, SystemExit):
             while not progress.out_of_time and isinstance(suggestion := agenda.next(), dict):
                 _run(suggestion, inputs, reports)
     finally:
-        gc.unfreeze()  # `own_memory` freezes what a training leaves; this process may live on
+        gc.unfreeze()  # `memory_limit` freezes what a training leaves; this process may live on
     return outcome(agenda)
 
 
-def _run(suggestion: dict[str, Any], inputs: Inputs, reports: Reports) -> None:
+def _run(suggestion: dict[str, Any], inputs: SharedInputs, reports: TrialReports) -> None:
     number, error, kind = suggestion["number"], None, None
 
     def report(message: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ _ASKED = re.compile(rf"ried to allocate ([\d.]+) ?({'|'.join(_UNITS)})")  # as t
 
 
 @contextmanager
-def own_memory(share: float, teacher: int | None = None) -> Iterator[None]:
+def memory_limit(share: float, teacher: int | None = None) -> Iterator[None]:
     """The block is one training: it has its share of a GPU's memory, and leaves nothing behind in this process.
 
     share: of a GPU, `resources.gpus`; 0 for none. teacher: which one is trained, if it is no trial.

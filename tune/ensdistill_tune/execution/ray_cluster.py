@@ -10,7 +10,7 @@ import ray
 
 from ensdistill.errors import DataError
 from ensdistill.runtime.boundary import cause_of
-from ensdistill.runtime.files import writable_folder
+from ensdistill.runtime.files import ensure_writable_dir
 
 LOCAL = "local"  # the address that starts Ray on this machine
 VARIABLES = ("RAY_ADDRESS", "RAY_TMPDIR", "TMPDIR")
@@ -73,7 +73,7 @@ def check_temporary_folder() -> None:
             f"{variable}: must be at most {room} characters long, since Ray puts sockets into it, got {root}. {fix}"
         )
     try:
-        writable_folder(Path(root, "ray"))
+        ensure_writable_dir(Path(root, "ray"))
     except DataError as error:
         reason = cause_of(error.__cause__ or error)
         raise DataError(f"{variable}: Ray cannot put its temporary files there ({reason}). {fix}") from error

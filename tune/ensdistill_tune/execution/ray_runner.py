@@ -22,25 +22,25 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from ensdistill.data import Data
+from ensdistill.data import DataSplits
 from ensdistill.errors import ConfigError
-from ensdistill.methods.members import Ensemble
+from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.training.teachers import Trainer
-from ensdistill_tune.execution.executor import Executor, Reports, interruptible, outcome
+from ensdistill_tune.execution.executor import Executor, TrialReports, interruptible, outcome
 from ensdistill_tune.execution.ray_cluster import start_ray
 from ensdistill_tune.execution.ray_trainable import run_in_worker
-from ensdistill_tune.execution.shared_inputs import Inputs
+from ensdistill_tune.execution.shared_inputs import SharedInputs
 from ensdistill_tune.execution.teacher_tasks import train_side_by_side
-from ensdistill_tune.execution.trial_planner import Agenda
+from ensdistill_tune.execution.trial_planner import TrialPlanner
 from ensdistill_tune.records.events import State
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.search.decision import Decision
-from ensdistill_tune.study.study_config import Resources, Study
+from ensdistill_tune.study.study_config import Resources, StudyConfig
 from ensdistill_tune.study.study_state import Progress
 
 
 @contextlib.contextmanager
-def cluster(study: Study) -> Iterator[None]:
+def cluster(study: StudyConfig) -> Iterator[None]:
     """Ray, on this machine or at RAY_ADDRESS, inside the block.
 
     Raises ConfigError if no machine of the cluster can ever give a trial what it asks for.
@@ -55,22 +55,24 @@ def cluster(study: Study) -> Iterator[None]:
         ray.shutdown()
 
 
-def run_trials(progress: Progress, data: Data, ensemble: Ensemble, curve: Sequence[float]) -> str:
+def run_trials(progress: Progress, data: DataSplits, ensemble: TeacherEnsemble, curve: Sequence[float]) -> str:
     """Runs all that is left to run in a cluster and returns how that ended: `finished`, `timed_out` or `interrupted`.
 
     curve: calibrated NLL on validation of 1, 2, ..., M teachers. Failed trials do not end it.
     """
     study = progress.study
-    agenda = Agenda(progress, study.resources.max_concurrent or _slots(study))
-    reports = Reports(agenda)
+    agenda = TrialPlanner(progress, study.resources.max_concurrent or _parallel_slots(study))
+    reports = TrialReports(agenda)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(agenda.slots)  # or the second waits until the first has its process
-    trainable = tune.with_parameters(run_in_worker, inputs=Inputs.of(study, progress.folder, data, ensemble, curve))
+    trainable = tune.with_parameters(
+        run_in_worker, inputs=SharedInputs.of(study, progress.folder, data, ensemble, curve)
+    )
     home = progress.folder.path.resolve() / "ray"  # error messages of workers; nothing in there is read again
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": study.resources.cpus, "gpu": study.resources.gpus}),
         tune_config=tune.TuneConfig(
-            search_alg=_Next(agenda),
-            scheduler=_Verdicts(reports),
+            search_alg=_PlannerSearcher(agenda),
+            scheduler=_PlannerScheduler(reports),
             num_samples=-1,
             time_budget_s=progress.seconds_left,
             reuse_actors=True,
@@ -79,7 +81,7 @@ def run_trials(progress: Progress, data: Data, ensemble: Ensemble, curve: Sequen
         run_config=tune.RunConfig(
             name="ray",
             storage_path=str(home.parent),
-            callbacks=[_Ends(reports)],
+            callbacks=[_PlannerCallback(reports)],
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=study.resources.max_retries),
         ),
@@ -100,7 +102,7 @@ def _teacher_trainer(given: Resources, device: str) -> Trainer:
 RAY = Executor(cluster, _teacher_trainer, run_trials)
 
 
-def _slots(study: Study) -> int:
+def _parallel_slots(study: StudyConfig) -> int:
     """How many trials fit into the cluster side by side."""
     wanted = {"CPU": study.resources.cpus, "GPU": study.resources.gpus}
     return sum(
@@ -116,17 +118,17 @@ def _folder_of(trial: Any) -> str:
     return f"{trial.config['number']:05d}-{trial.trial_id}"
 
 
-class _OfThisProcess:
+class _NotPickled:
     """Ray keeps its searchers, schedulers and callbacks on disk; these belong to their process and leave nothing."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
-class _Next(_OfThisProcess, Searcher):
+class _PlannerSearcher(_NotPickled, Searcher):
     """The agenda as Ray's searcher: what is next?"""
 
-    def __init__(self, agenda: Agenda) -> None:
+    def __init__(self, agenda: TrialPlanner) -> None:
         super().__init__()
         self.agenda = agenda
 
@@ -138,7 +140,7 @@ class _Next(_OfThisProcess, Searcher):
         return suggestion
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """The agenda hears of it by `_Ends`."""
+        """The agenda hears of it by `_PlannerCallback`."""
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the journal knows."""
@@ -147,10 +149,10 @@ class _Next(_OfThisProcess, Searcher):
         """Nothing either."""
 
 
-class _Verdicts(_OfThisProcess, FIFOScheduler):
+class _PlannerScheduler(_NotPickled, FIFOScheduler):
     """The agenda as Ray's scheduler: does this trial go on?"""
 
-    def __init__(self, reports: Reports) -> None:
+    def __init__(self, reports: TrialReports) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.reports = reports
 
@@ -164,10 +166,10 @@ class _Verdicts(_OfThisProcess, FIFOScheduler):
         return str(TrialScheduler.CONTINUE if decision is Decision.CONTINUE else TrialScheduler.STOP)
 
 
-class _Ends(_OfThisProcess, tune.Callback):
+class _PlannerCallback(_NotPickled, tune.Callback):
     """Tells the agenda how trials ended."""
 
-    def __init__(self, reports: Reports) -> None:
+    def __init__(self, reports: TrialReports) -> None:
         self.reports, self.agenda = reports, reports.agenda
         self._lost = Counter[int]()  # how often each trial lost its process before it began
         self._given_up = set[str]()  # Ray's trials in whose place another one has their number now
@@ -177,7 +179,7 @@ class _Ends(_OfThisProcess, tune.Callback):
         for trial in trials:
             failed = trial.status == trial.ERROR and trial.trial_id not in self._given_up
             if failed and self._record(trial).state == "running":  # or its error file would be read at every turn
-                self._ended(trial, "failed", _last_line(trial))
+                self._ended(trial, "failed", _worker_error(trial))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Its last epoch is done, or it was stopped before."""
@@ -192,7 +194,7 @@ class _Ends(_OfThisProcess, tune.Callback):
             self._given_up.add(trial.trial_id)
             self.agenda.lost(record.number)
         else:
-            self._ended(trial, "failed", _last_line(trial))
+            self._ended(trial, "failed", _worker_error(trial))
 
     def _ended(self, trial: Any, otherwise: State, error: str | None) -> None:
         self.reports.ended(trial.config["number"], otherwise, error, "worker")
@@ -201,7 +203,7 @@ class _Ends(_OfThisProcess, tune.Callback):
         return self.agenda.progress.trials[trial.config["number"]]
 
 
-def _check_resources(study: Study) -> None:
+def _check_resources(study: StudyConfig) -> None:
     wanted = {"CPU": study.resources.cpus, "GPU": study.resources.gpus}
     nodes = _nodes()
     if any(all(node.get(what, 0) >= amount for what, amount in wanted.items()) for node in nodes):
@@ -214,7 +216,7 @@ def _check_resources(study: Study) -> None:
     )
 
 
-def _last_line(trial: Any) -> str:
+def _worker_error(trial: Any) -> str:
     try:
         lines = [line.strip() for line in Path(trial.error_file).read_text().splitlines() if line.strip()]
     except (OSError, TypeError):

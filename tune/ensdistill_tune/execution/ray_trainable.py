@@ -9,10 +9,10 @@ os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "600")
 
 from ray import tune
 
-from ensdistill_tune.execution.shared_inputs import Inputs
+from ensdistill_tune.execution.shared_inputs import SharedInputs
 from ensdistill_tune.execution.worker import run_trial
 
 
-def run_in_worker(suggestion: dict[str, Any], inputs: Inputs) -> None:
+def run_in_worker(suggestion: dict[str, Any], inputs: SharedInputs) -> None:
     """Runs a trial that reports to Ray; a report does not return if the trial is stopped."""
     run_trial(suggestion, inputs, tune.report)

@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-from ensdistill.data import Data, Split
+from ensdistill.data import DataSplits, Split
 from ensdistill.errors import ConfigIssue
-from ensdistill.methods.members import Ensemble
-from ensdistill.training.teacher_logits import recall
+from ensdistill.methods.members import TeacherEnsemble
+from ensdistill.training.teacher_logits import cached_teacher_logits
 from ensdistill_tune.execution.memory import release
-from ensdistill_tune.records.study_directory import StudyFolder
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.records.study_directory import StudyDirectory
+from ensdistill_tune.study.study_config import StudyConfig
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class SharedData:
     own_validation: bool = False
 
     @classmethod
-    def of(cls, data: Data) -> "SharedData":
+    def of(cls, data: DataSplits) -> "SharedData":
         """Packs what `to` gives back."""
         arrays = {}
         for part in ("train", "validation", "unlabeled"):
@@ -34,37 +34,44 @@ class SharedData:
             arrays[part] = (split.images.cpu().numpy(), split.labels.cpu().numpy())
         return cls(arrays, data.class_names, data.identity, data.warnings, data.own_validation)
 
-    def to(self, device: torch.device | str) -> Data:
+    def to(self, device: torch.device | str) -> DataSplits:
         """The data on a device. On the CPU the images are the shared memory itself: never write to them."""
         train, validation, unlabeled = (
             Split(*map(torch.from_numpy, self.arrays[part])).to(device) for part in ("train", "validation", "unlabeled")
         )
         about = (self.class_names, self.identity, self.warnings, self.own_validation)
-        return Data(train, validation, unlabeled, *about)
+        return DataSplits(train, validation, unlabeled, *about)
 
 
 @dataclass(frozen=True)
-class Inputs:
+class SharedInputs:
     """What all trials share; Ray's object store holds it once."""
 
-    study: Study
-    folder: StudyFolder
+    study: StudyConfig
+    folder: StudyDirectory
     data: SharedData
-    ensemble: Ensemble
+    ensemble: TeacherEnsemble
     curve: Sequence[float]  # calibrated NLL on validation of 1, 2, ..., M teachers
 
     @classmethod
-    def of(cls, study: Study, folder: StudyFolder, data: Data, ensemble: Ensemble, curve: Sequence[float]) -> "Inputs":
+    def of(
+        cls,
+        study: StudyConfig,
+        folder: StudyDirectory,
+        data: DataSplits,
+        ensemble: TeacherEnsemble,
+        curve: Sequence[float],
+    ) -> "SharedInputs":
         """Packs what `unpack` gives back; what the trials would ask the teachers alike is asked now."""
-        _ask_ahead(study, data, ensemble)
-        return cls(study, StudyFolder(folder.path.resolve()), SharedData.of(data), ensemble.cpu(), curve)
+        _precompute_teacher_logits(study, data, ensemble)
+        return cls(study, StudyDirectory(folder.path.resolve()), SharedData.of(data), ensemble.cpu(), curve)
 
-    def unpack(self, device: torch.device) -> tuple[Data, Ensemble]:
+    def unpack(self, device: torch.device) -> tuple[DataSplits, TeacherEnsemble]:
         """Data and ensemble on the device."""
         return self.data.to(device), self.ensemble.to(device)
 
 
-def _ask_ahead(study: Study, data: Data, ensemble: Ensemble) -> None:
+def _precompute_teacher_logits(study: StudyConfig, data: DataSplits, ensemble: TeacherEnsemble) -> None:
     """Lets the ensemble say what examples of the trials recall, where they do; what others recall they ask themselves.
 
     On the device of the trials, whose numbers differ in the last digits from those of others, or not at all.
@@ -74,12 +81,12 @@ def _ask_ahead(study: Study, data: Data, ensemble: Ensemble) -> None:
         return
     data, ensemble = data.to(device), ensemble.to(device)
     for config in study.examples:
-        recall(ensemble, data, config)
+        cached_teacher_logits(ensemble, data, config)
     if device.type == "cuda":
         ensemble.cpu()
         release()
 
 
-def device_of(study: Study) -> torch.device:
+def device_of(study: StudyConfig) -> torch.device:
     """Where trials are trained."""
     return torch.device("cuda" if study.resources.gpus else "cpu")

@@ -13,16 +13,16 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from ensdistill.config import Config
-from ensdistill.data import Data
+from ensdistill.data import DataSplits
 from ensdistill.errors import ConfigError, EnsdistillError
 from ensdistill.training.teachers import Progress, missing_teachers, train_teacher
-from ensdistill_tune.execution.memory import own_memory
+from ensdistill_tune.execution.memory import memory_limit
 from ensdistill_tune.execution.shared_inputs import SharedData
 from ensdistill_tune.study.study_config import Resources
 
 
 def train_side_by_side(
-    config: Config, data: Data, store: Path, progress: Progress | None = None, *, given: Resources, device: str
+    config: Config, data: DataSplits, store: Path, progress: Progress | None = None, *, given: Resources, device: str
 ) -> None:
     """Trains the teachers that are missing in the store as Ray tasks, as many at a time as fit, each to the same bit.
 
@@ -43,7 +43,7 @@ def train_side_by_side(
         _watch({task.remote(config, m, shared, store.resolve(), where, gpus): m for m in missing}, progress)
 
 
-def gpus_of_teacher(data: Data, given: Resources, device: str) -> float:
+def gpus_of_teacher(data: DataSplits, given: Resources, device: str) -> float:
     """How much of a GPU a teacher is given: as much as a trial; a whole one if trials have none and this process does.
 
     Raises ConfigError if there is none to give; Ray would wait for ever.
@@ -59,7 +59,7 @@ def gpus_of_teacher(data: Data, given: Resources, device: str) -> float:
 
 def _train(config: Config, teacher: int, shared: SharedData, store: Path, device: str, gpus: float) -> Iterator[int]:
     """The task. What it yields arrives at once: the number of epochs done."""
-    with own_memory(gpus, teacher):
+    with memory_limit(gpus, teacher):
         yield from train_teacher(config, teacher, shared.to(device), store)
 
 

@@ -14,16 +14,16 @@ from ensdistill_tune.records.events import EpochReported, State, TrialEnded
 from ensdistill_tune.records.trial_record import CHECKPOINT, TrialRecord
 from ensdistill_tune.search.decision import Decision
 from ensdistill_tune.search.pbt import Pbt
-from ensdistill_tune.search.schedulers import Rule
-from ensdistill_tune.search.suggester import Suggester
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.search.schedulers import StoppingRule
+from ensdistill_tune.search.suggester import OptunaSearcher
+from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.study.study_state import Progress
 
-Suggestion = dict[str, Any]  # what a trial is given: some fields of its record
-Nothing = Literal["wait", "done"]
+TrialRequest = dict[str, Any]  # what a trial is given: some fields of its record
+PlannerIdle = Literal["wait", "done"]
 
 
-class Agenda:
+class TrialPlanner:
     """Hands out trials, and decides after each report whether a trial goes on. Knows nothing of Ray.
 
     All that it does follows from the study and from its records, in their order; so after a crash it does what it
@@ -33,7 +33,7 @@ class Agenda:
     def __init__(self, progress: Progress, slots: int) -> None:
         self.progress, self.study, self.slots = progress, progress.study, slots
         self._suggester = suggester_of(self.study)
-        self._rules = defaultdict[str, Rule](lambda: self.study.rule)  # of those that are alike
+        self._rules = defaultdict[str, StoppingRule](lambda: self.study.rule)  # of those that are alike
         self.done = False  # whether nothing is left to hand out, and nothing runs
         for trial in progress.died:
             progress.append_event(TrialEnded(trial=trial.number, state="interrupted"))
@@ -45,14 +45,14 @@ class Agenda:
                 self._suggester.remember(trial)
         left = [trial for trial in progress.trials.values() if trial.state == "interrupted"]
         for trial in left:
-            self._settle(trial, decisions.get(trial.number, Decision.CONTINUE))
+            self._finalize_interrupted(trial, decisions.get(trial.number, Decision.CONTINUE))
         self._left = [trial for trial in left if trial.state == "interrupted"]
         for trial in self._left:
-            self._drop_what_is_ahead(trial)
+            self._discard_future_checkpoint(trial)
 
     # --- what is next ---
 
-    def next(self) -> Suggestion | Nothing:
+    def next(self) -> TrialRequest | PlannerIdle:
         """The next trial, already begun in the records; or `wait` for one that runs; or `done`."""
         if len(self.progress.running) >= self.slots:
             return "wait"
@@ -60,7 +60,7 @@ class Agenda:
         if trial is None:
             self.done = not self.progress.running
             if self.done:
-                self._clean_up()
+                self._delete_branch_checkpoints()
             return "done" if self.done else "wait"
         names = ("number", "baseline", "sampled", "seed", "schedule", "parent")
         return {name: getattr(trial, name) for name in names}
@@ -111,7 +111,7 @@ class Agenda:
         failed = Counter((trial.confirms, trial.seed) for trial in self.progress.repeats if trial.state == "failed")
         begun = {repeat for repeat, times in tried.items() if times > failed[repeat] or times > 1}  # one more try
         missing = 0 if over else min(study.confirmation.top_k, study.budget.trials) * study.confirmation.seeds
-        self.progress.repeats_planned = len(todo) + missing
+        self.progress.replicates_planned = len(todo) + missing
         for of, seed in todo:
             if (of.number, seed) not in begun:
                 self.progress.state = "confirming" if over else self.progress.state
@@ -121,14 +121,14 @@ class Agenda:
     def _start(self, baseline: str | None = None, sampled: dict[str, Any] | None = None, **more: Any) -> TrialRecord:
         record = {"baseline": baseline, "sampled": sampled or {}, "config_hash": "", **more}
         with contextlib.suppress(ConfigError):  # the trial itself will say what does not fit together
-            record["config_hash"] = self.study.config_of(TrialRecord(0, **record)).hash
+            record["config_hash"] = self.study.config_for(TrialRecord(0, **record)).hash
         return self.progress.start(self._free_number, **record)
 
     @property
     def _free_number(self) -> int:
         return max(self.progress.trials, default=0) + 1
 
-    def _clean_up(self) -> None:
+    def _delete_branch_checkpoints(self) -> None:
         """Takes away the checkpoints at which other trials might have begun."""
         for trial in self.progress.trials.values():
             for file in self.progress.folder.trial(trial.number).glob("*.pt"):
@@ -168,7 +168,7 @@ class Agenda:
     def lost(self, number: int) -> None:
         """A trial's process died before the trial began in it: another one takes it on."""
         self.end(number, "interrupted")
-        self._drop_what_is_ahead(self.progress.trials[number])
+        self._discard_future_checkpoint(self.progress.trials[number])
         self._left.append(self.progress.trials[number])
 
     def _decide(self, number: int, metrics: dict[str, float]) -> Decision:
@@ -183,7 +183,7 @@ class Agenda:
         alike = repr([trial.sampled.get(name) for name in getattr(self.study.scheduler, "group_by", [])])
         return self._rules[alike].decide(trial.number, int(metrics["epoch"]), values)
 
-    def _drop_what_is_ahead(self, trial: TrialRecord) -> None:
+    def _discard_future_checkpoint(self, trial: TrialRecord) -> None:
         """Takes away a checkpoint of epochs that the journal lost, as it may when the power fails."""
         file = self.progress.folder.trial(trial.number) / CHECKPOINT
         try:
@@ -193,7 +193,7 @@ class Agenda:
             pass  # damaged
         file.unlink()
 
-    def _settle(self, trial: TrialRecord, last: Decision) -> None:
+    def _finalize_interrupted(self, trial: TrialRecord, last: Decision) -> None:
         """Ends a trial whose end was decided and not written down any more."""
         if trial.whole and (self.progress.folder.trial(trial.number) / STUDENT_FILE).exists():
             self.end(trial.number, "finished")
@@ -205,6 +205,6 @@ def _is_suggested(trial: TrialRecord) -> bool:
     return trial.searched and trial.replaces is None
 
 
-def suggester_of(study: Study) -> Suggester:
+def suggester_of(study: StudyConfig) -> OptunaSearcher:
     """Returns the searcher of a study, before its first suggestion."""
-    return Suggester(study.space, study.searcher, study.objectives, study.modes, study.points_to_evaluate)
+    return OptunaSearcher(study.space, study.searcher, study.objectives, study.modes, study.points_to_evaluate)

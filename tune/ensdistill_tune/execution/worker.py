@@ -5,42 +5,42 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ensdistill import Data, Distiller, Ensemble, EpochResult
+from ensdistill import DataSplits, Distiller, EpochResult, TeacherEnsemble
 from ensdistill.config import Config
 from ensdistill.errors import DataError, EnsdistillError
 from ensdistill.evaluation.ensemble_metrics import deep_ensemble_equivalent
 from ensdistill.evaluation.evaluator import cost
 from ensdistill.export.student_file import student_metadata
 from ensdistill.runtime.weights import STUDENT_FILE, save_weights
-from ensdistill_tune.execution.memory import own_memory
-from ensdistill_tune.execution.shared_inputs import Inputs, device_of
-from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.execution.memory import memory_limit
+from ensdistill_tune.execution.shared_inputs import SharedInputs, device_of
+from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_record import CHECKPOINT, EPOCHS, FAILURE, FAILURE_KIND, TrialRecord
 from ensdistill_tune.search.pbt import CHECKPOINT_AFTER, Pbt
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_config import StudyConfig
 
 Report = Callable[[dict[str, Any]], None]  # sends one message to the study; does not return if the trial is stopped
 REPORT_SECONDS = 1.0  # shorter epochs are reported together: a report costs two processes some milliseconds each
 
 
-def run_trial(suggestion: dict[str, Any], inputs: Inputs, report: Report) -> None:
+def run_trial(suggestion: dict[str, Any], inputs: SharedInputs, report: Report) -> None:
     """Trains one student; goes on at its checkpoint if there is one. Short epochs are reported several at a time.
 
     Args:
-        suggestion: The trial, as `ensdistill_tune.execution.trial_planner.Agenda` makes it.
+        suggestion: The trial, as `ensdistill_tune.execution.trial_planner.TrialPlanner` makes it.
         inputs: What all trials share.
         report: Sends `EPOCHS`, the metrics of each epoch since the report before, and `FAILURE` if the trial failed.
     """
-    reports = _Reports(report)
+    reports = _EpochReporter(report)
     try:
-        with own_memory(inputs.study.resources.gpus):
+        with memory_limit(inputs.study.resources.gpus):
             _run(suggestion, inputs, reports)
     except EnsdistillError as error:
         # Told as a result, not raised: Ray would start the trial again, to fail at the same place.
         reports.send(**{FAILURE: str(error), FAILURE_KIND: type(error).__name__})
 
 
-class _Reports:
+class _EpochReporter:
     """Epochs on their way to the study."""
 
     def __init__(self, report: Report) -> None:
@@ -61,12 +61,12 @@ class _Reports:
         self._report({EPOCHS: epochs, **more})
 
 
-def _run(suggestion: dict[str, Any], inputs: Inputs, reports: _Reports) -> None:
+def _run(suggestion: dict[str, Any], inputs: SharedInputs, reports: _EpochReporter) -> None:
     study, home = inputs.study, inputs.folder.trial(suggestion["number"])
-    config = study.config_of(TrialRecord(config_hash="", **suggestion))
+    config = study.config_for(TrialRecord(config_hash="", **suggestion))
     data, ensemble = inputs.unpack(device_of(study))
     metadata = student_metadata(config, data, ensemble.identity)
-    decisive, costs, unsaved = study.scheduler.decisive(study.epochs), None, 0.0
+    decision_epochs, costs, unsaved = study.scheduler.decision_epochs(study.epochs), None, 0.0
     distiller = _begin(config, ensemble, data, _checkpoint(suggestion, inputs.folder))
     for epoch in distiller:
         if config.schedule and suggestion["parent"] and epoch.number <= config.schedule[-1].after_epoch:
@@ -77,7 +77,7 @@ def _run(suggestion: dict[str, Any], inputs: Inputs, reports: _Reports) -> None:
         unsaved += epoch.seconds
         saves = unsaved > study.resources.checkpoint_interval_s and not epoch.last
         metrics = _metrics(epoch, inputs.curve, costs)
-        reports.add(metrics, epoch.seconds, at_once=epoch.last or saves or epoch.number in decisive)
+        reports.add(metrics, epoch.seconds, at_once=epoch.last or saves or epoch.number in decision_epochs)
         # Only now: the study has written the epoch down, so a checkpoint never knows of one that the study does not.
         if _others_may_begin(study, epoch):
             distiller.save_checkpoint(home / CHECKPOINT_AFTER.format(epoch=epoch.number))
@@ -86,7 +86,7 @@ def _run(suggestion: dict[str, Any], inputs: Inputs, reports: _Reports) -> None:
             unsaved = 0.0
 
 
-def _checkpoint(suggestion: dict[str, Any], folder: StudyFolder) -> Path:
+def _checkpoint(suggestion: dict[str, Any], folder: StudyDirectory) -> Path:
     """Where a trial begins, if that file is there: at its own checkpoint, or at that of its parent."""
     own = folder.trial(suggestion["number"]) / CHECKPOINT
     if own.exists() or not suggestion["parent"]:
@@ -94,11 +94,11 @@ def _checkpoint(suggestion: dict[str, Any], folder: StudyFolder) -> Path:
     return folder.trial(suggestion["parent"]) / CHECKPOINT_AFTER.format(epoch=suggestion["schedule"][-1]["after_epoch"])
 
 
-def _others_may_begin(study: Study, epoch: EpochResult) -> bool:
+def _others_may_begin(study: StudyConfig, epoch: EpochResult) -> bool:
     return isinstance(study.scheduler, Pbt) and not epoch.last and epoch.number % study.scheduler.interval_epochs == 0
 
 
-def _begin(config: Config, ensemble: Ensemble, data: Data, checkpoint: Path) -> Distiller:
+def _begin(config: Config, ensemble: TeacherEnsemble, data: DataSplits, checkpoint: Path) -> Distiller:
     """The run of a student that begins, or goes on at its checkpoint; a damaged one is as good as none."""
     if checkpoint.exists():
         with contextlib.suppress(DataError):

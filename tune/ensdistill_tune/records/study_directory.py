@@ -11,10 +11,10 @@ from filelock import FileLock, Timeout
 from ensdistill.errors import DataError
 from ensdistill.runtime.files import write_json
 from ensdistill_tune.records.event_log import read_journal
-from ensdistill_tune.records.trial_record import UNDER_WAY, TrialRecord, Trials, follow
+from ensdistill_tune.records.trial_record import UNDER_WAY, TrialRecord, Trials, apply_event
 
 
-class StudyFolder:
+class StudyDirectory:
     """`<studies>/<name>/`: study.json (settings, state, summary), events.jsonl (all that happened), and
 
     trials/<number>/ (checkpoint of a trial that runs, student of one that ran to its end).
@@ -68,7 +68,7 @@ class StudyFolder:
         """All trials that have begun, by number."""
         trials: Trials = {}
         for event in read_journal(self.journal):
-            follow(trials, event)
+            apply_event(trials, event)
         return [trials[number] for number in sorted(trials)]
 
     @property

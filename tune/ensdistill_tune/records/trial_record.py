@@ -103,7 +103,7 @@ def trial_of(row: Mapping[str, Any]) -> TrialRecord:
     return TrialRecord(number=row["trial"], **own, epochs=[row["metrics"]])
 
 
-def follow(trials: Trials, event: Event) -> TrialRecord | None:
+def apply_event(trials: Trials, event: Event) -> TrialRecord | None:
     """Brings the records up to date with one event; the record that it changed, if it is one of a trial."""
     match event:
         case TrialStarted(trial=number):
@@ -120,7 +120,7 @@ def follow(trials: Trials, event: Event) -> TrialRecord | None:
     return trials[number]
 
 
-def sure(trial: TrialRecord | None) -> TrialRecord:
+def require_trial(trial: TrialRecord | None) -> TrialRecord:
     """The trial of an event that is about one."""
     if trial is None:
         raise AssertionError("an event of a trial names its trial")
@@ -139,7 +139,7 @@ def counts(trials: Iterable[TrialRecord]) -> dict[str, int]:
     return dict(Counter(trial.state for trial in trials))
 
 
-def seconds_of_work(events: Sequence[Event]) -> float:
+def active_seconds(events: Sequence[Event]) -> float:
     """How long the study has been worked at: for each session the time from its beginning to its last event.
 
     A report that was made later is no work at the study.

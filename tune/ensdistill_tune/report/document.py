@@ -15,9 +15,9 @@ from ensdistill.runtime.secrets import without_credentials
 from ensdistill_tune.analysis.importance import Importance
 from ensdistill_tune.analysis.labels import trial_label
 from ensdistill_tune.analysis.leaderboard import figure, pareto_front
-from ensdistill_tune.analysis.rank_correlation import Foresight
+from ensdistill_tune.analysis.rank_correlation import RungCorrelation
 from ensdistill_tune.analysis.replication import Candidate
-from ensdistill_tune.analysis.results import Facts
+from ensdistill_tune.analysis.results import StudyResults
 from ensdistill_tune.analysis.statistics import compare, mean_and_spread
 from ensdistill_tune.records.trial_record import METRICS, counts
 from ensdistill_tune.report import summary as words
@@ -28,14 +28,14 @@ COLUMNS = ("accuracy", "nll", "cnll", "ece", "dee", "flops", "top1_agreement", "
 
 
 @dataclass(frozen=True)
-class Section:
+class ReportSection:
     """A part of the report under its heading."""
 
     title: str
     text: str  # Markdown
 
 
-def first_lines(facts: Facts, found: Sequence[Importance], seen: Sequence[Foresight]) -> str:
+def first_lines(facts: StudyResults, found: Sequence[Importance], seen: Sequence[RungCorrelation]) -> str:
     """What was learnt, in some ten lines; first what would make the rest misleading, then warnings."""
     lines = [
         *words.what_counts_most(facts),
@@ -59,20 +59,20 @@ def first_lines(facts: Facts, found: Sequence[Importance], seen: Sequence[Foresi
     return "\n".join(f"- {line}" for line in lines if line)
 
 
-def sections(facts: Facts) -> list[Section]:
+def sections(facts: StudyResults) -> list[ReportSection]:
     """Everything after the first lines and the figures."""
     parts = [
-        Section("Beside the ensemble", _beside(facts)),
-        Section("Confirmation", _confirmation(facts)),
-        Section("The best trials", _leaderboard(facts)),
-        Section("Take it away", _take_away(facts)),
-        Section("How it was made", _made(facts)),
-        Section("All warnings", _warnings(facts)),
+        ReportSection("Beside the ensemble", _beside(facts)),
+        ReportSection("Confirmation", _confirmation(facts)),
+        ReportSection("The best trials", _leaderboard(facts)),
+        ReportSection("Take it away", _take_away(facts)),
+        ReportSection("How it was made", _made(facts)),
+        ReportSection("All warnings", _warnings(facts)),
     ]
     return [part for part in parts if part.text]
 
 
-def summary_line(facts: Facts) -> str:
+def summary_line(facts: StudyResults) -> str:
     """How many trials, how long."""
     states = ", ".join(f"{n} {state}" for state, n in sorted(counts(facts.trials).items()))
     repeats = f", {len(facts.repeats)} repeats with fresh seeds" if facts.repeats else ""
@@ -80,7 +80,7 @@ def summary_line(facts: Facts) -> str:
     return f"{len(facts.trials)} trials ({states}){repeats}, in {seconds:,.0f} s. {facts.study.objective} decides."
 
 
-def _beside(facts: Facts) -> str:
+def _beside(facts: StudyResults) -> str:
     """Winner, baselines, ensemble and one teacher on the test images; or else winner and teachers on validation."""
     rows: Mapping[str, Sequence[Row]] = facts.tested_rows
     where = f"Test images, {facts.looked} after everything was decided; mean and standard deviation over seeds."
@@ -105,7 +105,7 @@ def _cell(name: str, rows: Sequence[Row]) -> str:
     return figure("cost/flops", fmean(values)) if name == "flops" else mean_and_spread(values)
 
 
-def _confirmation(facts: Facts) -> str:
+def _confirmation(facts: StudyResults) -> str:
     """Each candidate over its seeds, and its difference to the best baseline."""
     if not facts.confirmed:
         return ""
@@ -130,7 +130,7 @@ def _confirmation(facts: Facts) -> str:
     return f"{text}\n\n{markdown_table(['', *[name.split('/')[1] for name in METRICS], against], rows)}"
 
 
-def _leaderboard(facts: Facts) -> str:
+def _leaderboard(facts: StudyResults) -> str:
     order, front = facts.order, pareto_front(facts.order, facts.study)
     rows = []
     for rank, trial in enumerate(order, 1):
@@ -147,12 +147,12 @@ def _leaderboard(facts: Facts) -> str:
     return f"{text}\n\n{markdown_table(head, rows, ['set'])}"
 
 
-def _take_away(facts: Facts) -> str:
+def _take_away(facts: StudyResults) -> str:
     """Settings of the winner, and the commands that use it."""
     _, trial = words.shipped(facts)
     if trial is None:
         return ""
-    settings = to_yaml(facts.study.config_of(trial)).strip()
+    settings = to_yaml(facts.study.config_for(trial)).strip()
     again = command_line("ensdistill", "distill", facts.studies / facts.name / "best.yaml", studies=facts.studies)
     return (
         f"{_own_figures(facts)}```bash\n"
@@ -163,7 +163,7 @@ def _take_away(facts: Facts) -> str:
     )
 
 
-def _own_figures(facts: Facts) -> str:
+def _own_figures(facts: StudyResults) -> str:
     """What the one student that ships showed on the test images."""
     candidate, repeat = words.shipped(facts)
     if not (facts.tested and candidate and repeat):
@@ -174,14 +174,14 @@ def _own_figures(facts: Facts) -> str:
     return f"What ships is the student of seed {repeat.seed}, best on validation. On the test images: {figures}.\n\n"
 
 
-def _warnings(facts: Facts) -> str:
+def _warnings(facts: StudyResults) -> str:
     """The warnings, if the first lines do not have all of them."""
     if len(facts.warnings) <= words.WARNINGS:
         return ""
     return "\n".join(f"- {words.as_text(str(warning))}" for warning in facts.warnings)
 
 
-def _made(facts: Facts) -> str:
+def _made(facts: StudyResults) -> str:
     """What one needs to know to have the same again."""
     known = facts.summary
     versions = ", ".join(f"{name} {version}" for name, version in known.get("versions", {}).items())
@@ -199,7 +199,7 @@ def _made(facts: Facts) -> str:
     return markdown_table(["", "what"], [[name, f"{value}"] for name, value in rows if value], ["what"])
 
 
-def as_markdown(facts: Facts, lead: str, parts: Sequence[Section], folder: Path) -> str:
+def as_markdown(facts: StudyResults, lead: str, parts: Sequence[ReportSection], folder: Path) -> str:
     """report.md."""
     body = "\n\n".join(f"## {part.title}\n\n{part.text}" for part in parts)
     where = f"Figures: `{folder.name}/report.html`, which needs no network."

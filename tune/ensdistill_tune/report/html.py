@@ -13,9 +13,9 @@ from plotly.offline import get_plotlyjs
 
 from ensdistill.runtime.files import write_text
 from ensdistill_tune.analysis.rank_correlation import foresight
-from ensdistill_tune.analysis.results import Facts, read_facts
-from ensdistill_tune.report.document import Section, as_markdown, first_lines, sections, summary_line
-from ensdistill_tune.report.figures import Shown, figures
+from ensdistill_tune.analysis.results import StudyResults, read_facts
+from ensdistill_tune.report.document import ReportSection, as_markdown, first_lines, sections, summary_line
+from ensdistill_tune.report.figures import ReportFigure, figures
 
 FILES = ("report.html", "report.md")
 
@@ -37,7 +37,7 @@ def write_report(home: Path) -> tuple[list[Path], str]:
     return [home / name for name in FILES] + [home / "figures" / f"{one.key}.html" for one in shown], lead
 
 
-def as_page(facts: Facts, lead: str, parts: Sequence[Section], shown: Sequence[Shown]) -> str:
+def as_page(facts: StudyResults, lead: str, parts: Sequence[ReportSection], shown: Sequence[ReportFigure]) -> str:
     """The whole page. What comes from outside, such as the error of a trial, is escaped."""
     template = Environment(autoescape=True).from_string((Path(__file__).parent / "page.html").read_text())
     drawn = {one.key: json.loads(one.figure.to_json()) for one in shown}
@@ -59,7 +59,7 @@ def _html(markdown: str) -> Markup:
     return Markup(wide)  # noqa: S704 - escaped by the renderer
 
 
-def _alone(one: Shown) -> str:
+def _alone(one: ReportFigure) -> str:
     """One figure for MLflow's pages, small because Plotly comes over the network; without one it says so."""
     page: str = to_html(one.figure, include_plotlyjs="cdn", full_html=True)
     note = f"<p>{one.title}. Drawn by Plotly from the network; report.html beside it needs none.</p>"

@@ -9,12 +9,12 @@ from ensdistill.errors import ConfigError
 from ensdistill.evaluation.plausibility import is_at_chance
 from ensdistill_tune.analysis.importance import Importance
 from ensdistill_tune.analysis.rank_correlation import FEWEST, epochs_to_ask
-from ensdistill_tune.analysis.results import Facts
+from ensdistill_tune.analysis.results import StudyResults
 from ensdistill_tune.analysis.statistics import POWER, compare, pairs_for_power
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.report.summary import is_worse_than_one_teacher, percent, winner_rows
-from ensdistill_tune.search.hyperparameter import Axis
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.search.hyperparameter import Hyperparameter
+from ensdistill_tune.study.study_config import StudyConfig
 
 EDGE = 0.1  # of an axis counts as its end
 BEST = 5  # trials that are asked where they lie
@@ -26,7 +26,7 @@ NOTHING_LEARNT = (
 SEEDS = 50  # more would be too many to advise
 
 
-def advice(facts: Facts, found: Sequence[Importance]) -> list[str]:
+def advice(facts: StudyResults, found: Sequence[Importance]) -> list[str]:
     """Sentences, the most urgent first. Where nothing was learnt, nothing but that is advised upon."""
     rows, _ = winner_rows(facts)
     if is_at_chance(*rows):
@@ -37,7 +37,7 @@ def advice(facts: Facts, found: Sequence[Importance]) -> list[str]:
     return [sentence for sentence in (*urgent, *rest) if sentence]
 
 
-def failures(facts: Facts) -> str | None:
+def failures(facts: StudyResults) -> str | None:
     """Many trials that failed, with one of the commonest reasons."""
     failed = [trial for trial in facts.trials if trial.state == "failed"]
     if len(failed) * 10 < len(facts.trials) or not failed:
@@ -49,7 +49,7 @@ def failures(facts: Facts) -> str | None:
     return f"{many}, {times} of them like this: `{reason}`. Narrow the axes that lead there."
 
 
-def minutes(facts: Facts) -> str | None:
+def minutes(facts: StudyResults) -> str | None:
     """A study that ran out of time."""
     if facts.summary["state"] != "timed_out":
         return None
@@ -57,7 +57,7 @@ def minutes(facts: Facts) -> str | None:
     return f"The minutes were over before the trials: `{command}` goes on."
 
 
-def behind(facts: Facts) -> str | None:
+def behind(facts: StudyResults) -> str | None:
     """A winner whose students do not even reach one teacher: no knob of distillation makes up for that."""
     if not is_worse_than_one_teacher(facts):
         return None
@@ -68,7 +68,7 @@ def behind(facts: Facts) -> str | None:
     )
 
 
-def crossing(facts: Facts) -> str | None:
+def crossing(facts: StudyResults) -> str | None:
     """Early stopping that would have given up the best baseline, which it may not, for trials that it overtook."""
     rungs, best = epochs_to_ask(facts.study), next((trial for trial in facts.order if trial.baseline), None)
     survivors = [trial for trial in facts.order if trial.searched]
@@ -86,14 +86,14 @@ def crossing(facts: Facts) -> str | None:
     )
 
 
-def _better(facts: Facts, one: TrialRecord, other: TrialRecord, epoch: int) -> bool:
+def _better(facts: StudyResults, one: TrialRecord, other: TrialRecord, epoch: int) -> bool:
     values = [trial.at(epoch, facts.study.objective) for trial in (one, other)]
     if None in values:
         return False
     return values[0] < values[1] if facts.study.mode == "min" else values[0] > values[1]  # type: ignore[operator]
 
 
-def certainty(facts: Facts) -> str | None:
+def certainty(facts: StudyResults) -> str | None:
     """More seeds, if the best searched settings and the best baseline cannot be told apart."""
     searched = [c for c in facts.confirmed if not c.trial.baseline]
     baseline = next((c for c in facts.confirmed if c.trial.baseline), None)
@@ -125,7 +125,7 @@ def certainty(facts: Facts) -> str | None:
     )
 
 
-def ends(facts: Facts, found: Sequence[Importance]) -> list[str]:
+def ends(facts: StudyResults, found: Sequence[Importance]) -> list[str]:
     """Axes at one end of which the best trials crowd, if the setting itself goes on there."""
     best = [trial for trial in facts.order if trial.searched][:BEST]
     idle = {i.name for i in found if not i.matters}
@@ -135,7 +135,7 @@ def ends(facts: Facts, found: Sequence[Importance]) -> list[str]:
     return [sentence for sentence in said if sentence]
 
 
-def _end(study: Study, name: str, axis: Axis, best: Sequence[TrialRecord]) -> str | None:
+def _end(study: StudyConfig, name: str, axis: Hyperparameter, best: Sequence[TrialRecord]) -> str | None:
     values = {t.number: own[name] for t in best if name in (own := t.settings_at_last)}
     if axis.listed or len(values) * 2 <= len(best):
         return None
@@ -147,7 +147,7 @@ def _end(study: Study, name: str, axis: Axis, best: Sequence[TrialRecord]) -> st
     return None
 
 
-def _goes_on(study: Study, name: str, end: float, way: int, trial: TrialRecord) -> bool:
+def _goes_on(study: StudyConfig, name: str, end: float, way: int, trial: TrialRecord) -> bool:
     """Whether a setting of this trial may have a value beyond this end of its axis; way: -1 or 1."""
     beyond = end + way if isinstance(end, int) else math.nextafter(end, way * math.inf)
     try:
@@ -157,7 +157,7 @@ def _goes_on(study: Study, name: str, end: float, way: int, trial: TrialRecord) 
     return True
 
 
-def _place(axis: Axis, value: float) -> float:
+def _place(axis: Hyperparameter, value: float) -> float:
     """Where a value lies on its axis, from 0 to 1."""
     low, high = axis.values
     if axis.way == "log_uniform":
@@ -165,7 +165,7 @@ def _place(axis: Axis, value: float) -> float:
     return (value - low) / (high - low) if high > low else 0.5
 
 
-def more(facts: Facts) -> str | None:
+def more(facts: StudyResults) -> str | None:
     """More trials, if the last third of them still found something clearly better."""
     searched, metric = facts.searched, facts.study.objective
     late = {trial.number for trial in searched[-max(1, len(searched) // 3) :]}
@@ -185,7 +185,7 @@ def more(facts: Facts) -> str | None:
     )
 
 
-def _spread(facts: Facts) -> float:
+def _spread(facts: StudyResults) -> float:
     """The standard deviation over seeds of the same settings; if none ran twice, that among the best trials."""
     metric = facts.study.objective
     if facts.confirmed:
@@ -194,7 +194,7 @@ def _spread(facts: Facts) -> float:
     return stdev(best) if len(best) > 1 else 0.0
 
 
-def longer(facts: Facts) -> str | None:
+def longer(facts: StudyResults) -> str | None:
     """Longer training, if the winner, in the mean of its seeds, was still getting better at its end."""
     runs = facts.confirmed[0].repeats if facts.confirmed else facts.order[:1]
     shortest = min((len(run.epochs) for run in runs), default=0)

@@ -9,9 +9,9 @@ from ensdistill.evaluation.plausibility import AT_CHANCE, is_at_chance, is_ident
 from ensdistill.evaluation.tables import Metrics
 from ensdistill_tune.analysis.importance import Importance, why_unknown
 from ensdistill_tune.analysis.leaderboard import pareto_front
-from ensdistill_tune.analysis.rank_correlation import Foresight
+from ensdistill_tune.analysis.rank_correlation import RungCorrelation
 from ensdistill_tune.analysis.replication import Candidate, candidates_on_the_front
-from ensdistill_tune.analysis.results import Facts
+from ensdistill_tune.analysis.results import StudyResults
 from ensdistill_tune.analysis.statistics import compare, mean_and_spread
 from ensdistill_tune.analysis.trial_warnings import NO_DISTILLATION, WORSE, is_worse
 from ensdistill_tune.analysis.trial_warnings import won_without_teachers as labels_are_first
@@ -23,7 +23,7 @@ WARNINGS = 5  # that are stated first; the others have a section
 SPOKEN = {"nll": "NLL", "cnll": "calibrated NLL", "ece": "ECE", "brier": "Brier score", "accuracy": "accuracy"}
 
 
-def how_it_stands(facts: Facts) -> str | None:
+def how_it_stands(facts: StudyResults) -> str | None:
     """A warning above all else if the study is not over."""
     state = str(facts.summary["state"])
     done = sum(trial.state not in ("running", "interrupted") for trial in facts.trials)
@@ -34,7 +34,7 @@ def how_it_stands(facts: Facts) -> str | None:
     return f"**This study {said}**: {done} of {facts.summary['total']} trials are done, and this is how it stands."
 
 
-def what_counts_most(facts: Facts) -> list[str]:
+def what_counts_most(facts: StudyResults) -> list[str]:
     """What turns all that follows upside down: students at chance, worse than one teacher, or best without teachers."""
     rows, where = winner_rows(facts)
     if not rows:
@@ -61,18 +61,18 @@ def what_counts_most(facts: Facts) -> list[str]:
     return said
 
 
-def won_without_teachers(facts: Facts) -> bool:
+def won_without_teachers(facts: StudyResults) -> bool:
     """Whether the best setting is training on the labels alone, beside others that are not."""
     return labels_are_first(facts.study, [candidate.trial for candidate in facts.confirmed] or facts.order)
 
 
-def is_worse_than_one_teacher(facts: Facts) -> bool:
+def is_worse_than_one_teacher(facts: StudyResults) -> bool:
     """Whether the calibrated NLL of the best setting, on the images of `winner_rows`, is above that of one teacher."""
     rows, _ = winner_rows(facts)
     return facts.teachers_beside is not None and is_worse(rows, facts.teachers_beside[1])
 
 
-def warnings(facts: Facts) -> list[str]:
+def warnings(facts: StudyResults) -> list[str]:
     """What seems wrong, a sentence each, and how many more there are; Markdown."""
     rows, _ = winner_rows(facts)
     stated = {  # by `what_counts_most`
@@ -92,7 +92,7 @@ def as_text(words: str) -> str:
     return re.sub(r"([\\`*_\[\]<>#|~])", r"\\\1", " ".join(words.split()))
 
 
-def what_won(facts: Facts) -> str:
+def what_won(facts: StudyResults) -> str:
     """The winner and its value."""
     objective = spoken(facts.study.objective)
     if facts.confirmed:
@@ -123,7 +123,7 @@ def what_won(facts: Facts) -> str:
     )
 
 
-def on_the_front(facts: Facts) -> str | None:
+def on_the_front(facts: StudyResults) -> str | None:
     """Of several objectives, who is beaten by nobody in all of them: those whose students are in `front/`."""
     front = [candidate.trial for candidate in candidates_on_the_front(facts.confirmed, facts.study)]
     of = f"{len(facts.confirmed)} confirmed trials, by their means"
@@ -136,7 +136,7 @@ def on_the_front(facts: Facts) -> str | None:
     return f"**On the Pareto front** of {names} lie {len(front)} of {of}: {who} (`front/`)."
 
 
-def by_how_much(facts: Facts) -> str | None:
+def by_how_much(facts: StudyResults) -> str | None:
     """The best searched settings against the best baseline, with certainty."""
     searched = [c for c in facts.confirmed if not c.trial.baseline]
     baseline = next((c for c in facts.confirmed if c.trial.baseline), None)
@@ -154,11 +154,11 @@ def by_how_much(facts: Facts) -> str | None:
     by += f" than {'that of ' if won else ''}`{baseline.trial.baseline}` as published"
     interval = f"{c.sure_low:+.4f} to {c.sure_high:+.4f}"  # the wider one, as in the table
     pairs = f"better in {c.wins} of {c.pairs} seeds; 95 % interval of the difference {interval}"
-    sure = "**More than chance explains.**" if c.distinguishable else "**Chance alone may explain that.**"
-    return f"{said} {by}: {pairs}. {sure}"
+    require_trial = "**More than chance explains.**" if c.distinguishable else "**Chance alone may explain that.**"
+    return f"{said} {by}: {pairs}. {require_trial}"
 
 
-def luck(facts: Facts) -> str | None:
+def luck(facts: StudyResults) -> str | None:
     """What became of the search's favorite when it ran with fresh seeds."""
     metric = facts.study.objective
     favorite = next((t for t in facts.order if not t.baseline), None)
@@ -174,7 +174,7 @@ def luck(facts: Facts) -> str | None:
     )
 
 
-def how_close(facts: Facts) -> str | None:
+def how_close(facts: StudyResults) -> str | None:
     """The winner beside ensemble and one teacher, metric by metric."""
     rows, where = winner_rows(facts)
     if not rows or not facts.teachers_beside:
@@ -191,7 +191,7 @@ def how_close(facts: Facts) -> str | None:
     )
 
 
-def worth(facts: Facts) -> str | None:
+def worth(facts: StudyResults) -> str | None:
     """The deep-ensemble equivalent and the price; none of a student at chance, or beside teachers at chance."""
     rows, where = winner_rows(facts)
     if not rows or not facts.teachers_beside or is_at_chance(*rows):
@@ -226,7 +226,7 @@ def _price(rows: Sequence[Row], one: Metrics) -> str:
     return f" at the price of {share:.2g}" if abs(share - 1) > 0.05 else " at the price of one"
 
 
-def what_mattered(facts: Facts, found: Sequence[Importance]) -> str | None:
+def what_mattered(facts: StudyResults, found: Sequence[Importance]) -> str | None:
     """The settings that explain how good a trial is, and those that cannot be told from noise."""
     if not found:
         why = why_unknown(facts.trials, facts.study)
@@ -241,14 +241,18 @@ def what_mattered(facts: Facts, found: Sequence[Importance]) -> str | None:
     return f"**What mattered**, as share of the variance between trials, with 90 % intervals: {found_out}."
 
 
-def stopping(facts: Facts, seen: Sequence[Foresight]) -> str | None:
+def stopping(facts: StudyResults, seen: Sequence[RungCorrelation]) -> str | None:
     """Whether early values foretell final ones."""
     stopped = sum(trial.state == "pruned" for trial in facts.trials)
     if not stopped or not seen:
         return None
     first = seen[0]
     sure = first.by_chance < 0.05  # of four trials even the same order comes by chance in one case of twelve
-    trust = "a good guide" if sure and first.low > 0.3 else ("no guide" if first.high < 0.3 else "an uncertain guide")
+    trust = (
+        "a good guide"
+        if sure and first.low > 0.3
+        else ("no guide" if first.high < 0.3 else "an uncertain guide")
+    )
     return (
         f"{stopped} trials were stopped early. The order after {first.epoch} epochs was {trust} to the final one "
         f"(Kendall's tau {first.tau:.2f}, {first.low:.2f} to {first.high:.2f}, over the {first.trials} that ran to "
@@ -256,7 +260,7 @@ def stopping(facts: Facts, seen: Sequence[Foresight]) -> str | None:
     )
 
 
-def winner_rows(facts: Facts) -> tuple[Sequence[Row], str]:
+def winner_rows(facts: StudyResults) -> tuple[Sequence[Row], str]:
     """Metrics of the winner, one row a seed, on the test images if they were looked at; and which images these are."""
     if facts.tested and facts.confirmed:
         known = facts.portraits
@@ -267,7 +271,7 @@ def winner_rows(facts: Facts) -> tuple[Sequence[Row], str]:
     return [_plain(trial) for trial in facts.order[:1]], "the validation images"
 
 
-def shipped(facts: Facts) -> tuple[Candidate | None, TrialRecord | None]:
+def shipped(facts: StudyResults) -> tuple[Candidate | None, TrialRecord | None]:
     """The winning candidate, and the one repeat (or trial) whose student ships."""
     if facts.confirmed:
         return facts.confirmed[0], facts.confirmed[0].best(facts.study.objective, facts.study.mode)

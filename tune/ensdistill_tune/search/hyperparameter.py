@@ -11,7 +11,7 @@ from ensdistill.settings.base import Settings, setting
 WAYS = ("choice", "grid", "uniform", "log_uniform", "integer")
 
 
-class Axis(Settings):
+class Hyperparameter(Settings):
     """One searched setting: exactly one way to draw it and, if need be, a condition."""
 
     choice: list[Any] | None = setting(None, "One of these values.", min_length=1)
@@ -26,7 +26,7 @@ class Axis(Settings):
     when: dict[str, Any] = setting({}, "Only if these other axes have this value, or one of these values.")
 
     @model_validator(mode="after")
-    def _one_way(self) -> "Axis":
+    def _one_way(self) -> "Hyperparameter":
         ways = [way for way in WAYS if getattr(self, way) is not None]
         if len(ways) != 1:
             raise ValueError(f"give exactly one of {', '.join(WAYS)} (there are {len(ways)})")

@@ -1,6 +1,6 @@
 """Several objectives at once: who dominates whom, how good a front is, and who may be stopped early.
 
-A point is one value for each objective, and lower is better in all of them (`minimized` turns the others round). One
+A point is one value for each objective, and lower is better in all of them (`to_minimization` turns the others round). One
 point dominates another when it is nowhere worse and somewhere better, so equal points do not dominate each other. The
 front is all that nobody dominates. What is not a number counts as the worst there is.
 """
@@ -17,7 +17,7 @@ Point = Sequence[float] | NDArray[np.float64]  # one value for each objective
 Points = Sequence[Point] | NDArray[np.float64]
 
 
-def minimized(values: Sequence[float], modes: Sequence[str]) -> tuple[float, ...]:
+def to_minimization(values: Sequence[float], modes: Sequence[str]) -> tuple[float, ...]:
     """The same values, lower being better in all: those whose mode is `max` change their sign."""
     return tuple(-value if mode == "max" else value for value, mode in zip(values, modes, strict=True))
 

@@ -15,7 +15,7 @@ from ensdistill.methods.schedule import can_change
 from ensdistill.settings.base import Settings, setting
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.search.decision import Decision
-from ensdistill_tune.search.hyperparameter import Axis
+from ensdistill_tune.search.hyperparameter import Hyperparameter
 from ensdistill_tune.search.search_space import SearchSpace
 
 CHECKPOINT_AFTER = "checkpoint_epoch_{epoch:05d}.pt"  # in the folder of a trial, for others to begin at
@@ -35,11 +35,11 @@ class Pbt(Settings):
     factor: float = setting(1.25, "A number is moved by being multiplied or divided by this.", gt=1)
     seed: int = setting(0, "Seed of who begins where, and with which settings.", ge=0)
 
-    def __call__(self, epochs: int, modes: Sequence[str]) -> "_Comparisons":
+    def __call__(self, epochs: int, modes: Sequence[str]) -> "_PbtRule":
         """A rule for trials of so many epochs and objectives of these modes (`min` or `max`)."""
-        return _Comparisons(self, epochs, -1.0 if modes[0] == "max" else 1.0)
+        return _PbtRule(self, epochs, -1.0 if modes[0] == "max" else 1.0)
 
-    def decisive(self, epochs: int) -> Collection[int]:
+    def decision_epochs(self, epochs: int) -> Collection[int]:
         """The epochs after which it may stop a trial of so many."""
         return range(self.interval_epochs, epochs, self.interval_epochs)
 
@@ -57,10 +57,10 @@ class Pbt(Settings):
         taken = {trial.replaces for trial in searched}
         for trial in sorted(searched, key=lambda trial: trial.number):
             if trial.state == "pruned" and trial.number not in taken:
-                return self._in_place_of(trial, space, objective, mode, searched)
+                return self._make_replacement(trial, space, objective, mode, searched)
         return None
 
-    def _in_place_of(
+    def _make_replacement(
         self, trial: TrialRecord, space: SearchSpace, objective: str, mode: str, searched: Sequence[TrialRecord]
     ) -> dict[str, Any]:
         chance, epoch = np.random.default_rng([self.seed, trial.number]), int(trial.last["epoch"])
@@ -72,12 +72,12 @@ class Pbt(Settings):
         chosen = best[chance.integers(len(best))]
         parent = next(t for t in searched if t.number == chosen)
         now = parent.settings_at_last
-        drawn = {name: self._other(space.axes[name], now[name], chance) for name in now if can_change(name)}
+        drawn = {name: self._perturb_value(space.axes[name], now[name], chance) for name in now if can_change(name)}
         settings = {name: value for name, value in drawn.items() if space.axes[name].holds(now | drawn)}
         changes = [*parent.schedule, {"after_epoch": epoch, "set": settings}]
         return {"sampled": parent.sampled, "schedule": changes, "parent": parent.number, "replaces": trial.number}
 
-    def _other(self, axis: Axis, value: Any, chance: np.random.Generator) -> Any:
+    def _perturb_value(self, axis: Hyperparameter, value: Any, chance: np.random.Generator) -> Any:
         """Another value of an axis: a new one, or one beside the value."""
         if chance.random() < self.resample:
             return axis.at(chance.random())
@@ -91,7 +91,7 @@ class Pbt(Settings):
         return min(max(value * self.factor if up else value / self.factor, low), high)
 
 
-class _Comparisons:
+class _PbtRule:
     def __init__(self, settings: Pbt, epochs: int, sign: float) -> None:
         self._settings, self._epochs, self._sign = settings, epochs, sign
         self._came: dict[int, dict[int, float]] = {}  # values by trial, by the epoch after which they were compared

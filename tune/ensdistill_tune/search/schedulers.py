@@ -14,21 +14,21 @@ from pydantic import Field
 
 from ensdistill.settings.base import Settings, setting
 from ensdistill_tune.search.decision import Decision
-from ensdistill_tune.search.pareto import ParetoRungs, minimized, rungs
+from ensdistill_tune.search.pareto import ParetoRungs, rungs, to_minimization
 from ensdistill_tune.search.pbt import Pbt
 
 if TYPE_CHECKING:
     from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
 
-class Rule(Protocol):
+class StoppingRule(Protocol):
     """Decides after each report whether a trial continues."""
 
     def decide(self, number: int, epoch: int, values: Sequence[float]) -> Decision:
         """Returns what happens to this trial after this epoch with these values of the objectives."""
 
 
-class _Stopping(Settings):
+class EarlyStoppingSettings(Settings):
     group_by: list[str] = setting(
         [],
         "Axes by whose values trials are told apart: each is compared only with those that have the same. For "
@@ -41,16 +41,16 @@ class NoScheduler(Settings):
 
     kind: Literal["none"] = "none"
 
-    def decisive(self, epochs: int) -> Collection[int]:
+    def decision_epochs(self, epochs: int) -> Collection[int]:
         """The epochs after which it may stop a trial of so many."""
         return ()
 
-    def __call__(self, epochs: int, modes: Sequence[str]) -> Rule:
+    def __call__(self, epochs: int, modes: Sequence[str]) -> StoppingRule:
         """A rule for trials of so many epochs and objectives of these modes (`min` or `max`)."""
-        return _Never()
+        return _NeverStop()
 
 
-class Asha(_Stopping):
+class Asha(EarlyStoppingSettings):
     """Asynchronous successive halving: at each rung only the best share goes on. Li et al. 2020, MLSys.
 
     With several objectives a trial stops only if others dominate it, and so many that the best share lies in better
@@ -65,19 +65,19 @@ class Asha(_Stopping):
         [], "For several objectives: who would not be dominated if better by this share, one for each, goes on too."
     )
 
-    def decisive(self, epochs: int) -> Collection[int]:
+    def decision_epochs(self, epochs: int) -> Collection[int]:
         """The epochs after which it may stop a trial of so many: the rungs."""
         return rungs(min(self.grace_epochs, epochs), self.reduction_factor, epochs)
 
-    def __call__(self, epochs: int, modes: Sequence[str]) -> Rule:
+    def __call__(self, epochs: int, modes: Sequence[str]) -> StoppingRule:
         """A rule for trials of so many epochs and objectives of these modes (`min` or `max`)."""
         if len(modes) > 1:
             places = rungs(min(self.grace_epochs, epochs), self.reduction_factor, epochs)
-            return _OfFronts(ParetoRungs(places, self.reduction_factor, self.tolerance or [0.0] * len(modes)), modes)
-        return _OfRay(_asha(self.grace_epochs, self.reduction_factor, 1, epochs, modes[0]))
+            return _ParetoRule(ParetoRungs(places, self.reduction_factor, self.tolerance or [0.0] * len(modes)), modes)
+        return _RayAshaRule(_asha(self.grace_epochs, self.reduction_factor, 1, epochs, modes[0]))
 
 
-class Hyperband(_Stopping):
+class Hyperband(EarlyStoppingSettings):
     """Asynchronous HyperBand: brackets of `asha` side by side, each with a later first rung than the one before.
 
     For when nobody knows how early a trial shows what it is worth. Li et al. 2018, JMLR, section 3; Li et al. 2020.
@@ -89,19 +89,19 @@ class Hyperband(_Stopping):
     brackets: int = setting(3, "How many brackets; fewer if the trials are too short for so many.", ge=1, le=20)
     seed: int = setting(0, "Seed by which trials are dealt to brackets.", ge=0)
 
-    def decisive(self, epochs: int) -> Collection[int]:
+    def decision_epochs(self, epochs: int) -> Collection[int]:
         """The epochs after which it may stop a trial of so many: the rungs of the first bracket hold all others."""
         return rungs(min(self.grace_epochs, epochs), self.reduction_factor, epochs)
 
-    def __call__(self, epochs: int, modes: Sequence[str]) -> Rule:
+    def __call__(self, epochs: int, modes: Sequence[str]) -> StoppingRule:
         """A rule for trials of so many epochs and objectives of these modes (`min` or `max`)."""
         fit = 1 + int(np.log(max(1, epochs / self.grace_epochs)) / np.log(self.reduction_factor))
-        return _OfRay(
+        return _RayAshaRule(
             _asha(self.grace_epochs, self.reduction_factor, min(self.brackets, fit), epochs, modes[0]), self.seed
         )
 
 
-class Median(_Stopping):
+class Median(EarlyStoppingSettings):
     """A trial stops when the best it has reached is below the median of what others had reached in the mean by then.
 
     Golovin et al. 2017 (Vizier), section 3.2.2.
@@ -111,21 +111,21 @@ class Median(_Stopping):
     grace_epochs: int = setting(5, "No trial is stopped before this epoch.", ge=1)
     min_trials: int = setting(3, "How many others must have come so far.", ge=1)
 
-    def decisive(self, epochs: int) -> Collection[int]:
+    def decision_epochs(self, epochs: int) -> Collection[int]:
         """The epochs after which it may stop a trial of so many."""
         return range(min(self.grace_epochs, epochs), epochs)
 
-    def __call__(self, epochs: int, modes: Sequence[str]) -> Rule:
+    def __call__(self, epochs: int, modes: Sequence[str]) -> StoppingRule:
         """A rule for trials of so many epochs and objectives of these modes (`min` or `max`)."""
-        return _Medians(min(self.grace_epochs, epochs), self.min_trials, -1.0 if modes[0] == "max" else 1.0)
+        return _MedianRule(min(self.grace_epochs, epochs), self.min_trials, -1.0 if modes[0] == "max" else 1.0)
 
 
-class _Never:
+class _NeverStop:
     def decide(self, number: int, epoch: int, values: Sequence[float]) -> Decision:
         return Decision.CONTINUE
 
 
-class _Medians:
+class _MedianRule:
     """Ray's own rule pauses trials, and takes a time for each report that grows with all reports before it."""
 
     def __init__(self, grace: int, trials: int, sign: float) -> None:
@@ -164,17 +164,17 @@ class _Trial:
     trial_id: int
 
 
-class _OfFronts:
+class _ParetoRule:
     """The Pareto rule for objectives of which more may be better."""
 
     def __init__(self, rungs: ParetoRungs, modes: Sequence[str]) -> None:
         self._rungs, self._modes = rungs, modes
 
     def decide(self, number: int, epoch: int, values: Sequence[float]) -> Decision:
-        return Decision.stop_if(self._rungs.report(number, epoch, minimized(values, self._modes)))
+        return Decision.stop_if(self._rungs.report(number, epoch, to_minimization(values, self._modes)))
 
 
-class _OfRay:
+class _RayAshaRule:
     """A scheduler of Ray's as a rule."""
 
     def __init__(self, scheduler: "TrialScheduler", seed: int = 0) -> None:

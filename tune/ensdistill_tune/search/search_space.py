@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ensdistill_tune.search.hyperparameter import Axis, as_list
+from ensdistill_tune.search.hyperparameter import Hyperparameter, as_list
 
 Sampled = dict[str, Any]  # values by the dotted names of hyperparameters
 
@@ -19,14 +19,14 @@ class SearchSpace:
         axes: The hyperparameters, in the order of the study file.
     """
 
-    axes: Mapping[str, Axis]
+    axes: Mapping[str, Hyperparameter]
 
     @cached_property
     def order(self) -> list[str]:
         """Names, each after those that its condition names; names that wait for each other are left out."""
         return topological_order(self.axes)
 
-    def draw(self, value: Callable[[str, Axis], Any]) -> Sampled:
+    def draw(self, value: Callable[[str, Hyperparameter], Any]) -> Sampled:
         """Returns one sample of the hyperparameters whose conditions are met.
 
         Args:
@@ -62,7 +62,7 @@ class SearchSpace:
         return cell
 
 
-def topological_order(axes: Mapping[str, Axis]) -> list[str]:
+def topological_order(axes: Mapping[str, Hyperparameter]) -> list[str]:
     """Returns the names, each after those that its condition names; names that wait for each other are left out."""
     order: list[str] = []
     while ready := [n for n in axes if n not in order and all(o in order or o not in axes for o in axes[n].when)]:
@@ -70,7 +70,7 @@ def topological_order(axes: Mapping[str, Axis]) -> list[str]:
     return order
 
 
-def _combinations(axes: Mapping[str, Axis], order: Sequence[str], chosen: Sampled) -> Iterator[Sampled]:
+def _combinations(axes: Mapping[str, Hyperparameter], order: Sequence[str], chosen: Sampled) -> Iterator[Sampled]:
     if not order:
         yield chosen
         return

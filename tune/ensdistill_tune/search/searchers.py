@@ -15,7 +15,7 @@ from ensdistill.settings.base import Settings, setting
 from ensdistill_tune.search.search_space import Sampled, SearchSpace
 
 
-class _Seeded(Settings):
+class SearcherSettings(Settings):
     seed: int = setting(0, "Seed of the suggestions.", ge=0)
 
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
@@ -27,11 +27,11 @@ class _Seeded(Settings):
         return {}
 
 
-class _Learning(_Seeded):
+class ModelBasedSearcher(SearcherSettings):
     startup_trials: int = setting(8, "Random trials before the model is asked.", ge=1)
 
 
-class Tpe(_Learning):
+class Tpe(ModelBasedSearcher):
     """Tree-structured Parzen estimator, for one objective or several. Bergstra et al. 2011; Watanabe 2023."""
 
     kind: Literal["tpe"] = "tpe"
@@ -43,13 +43,13 @@ class Tpe(_Learning):
         )
 
 
-class Random(_Seeded):
+class Random(SearcherSettings):
     """Independent draws."""
 
     kind: Literal["random"] = "random"
 
 
-class Gp(_Learning):
+class Gp(ModelBasedSearcher):
     """Gaussian process with expected improvement: for few, long trials of few settings. Optuna's GPSampler."""
 
     kind: Literal["gp"] = "gp"
@@ -59,7 +59,7 @@ class Gp(_Learning):
         return optuna.samplers.GPSampler(seed=seed, n_startup_trials=self.startup_trials, deterministic_objective=False)
 
 
-class Nsga2(_Seeded):
+class Nsga2(SearcherSettings):
     """Genetic algorithm with non-dominated sorting, for several objectives. Deb et al. 2002 (NSGA-II)."""
 
     kind: Literal["nsga2"] = "nsga2"
@@ -70,7 +70,7 @@ class Nsga2(_Seeded):
         return optuna.samplers.NSGAIISampler(seed=seed, population_size=self.population)
 
 
-class Qmc(_Seeded):
+class Qmc(SearcherSettings):
     """Scrambled Sobol points: random search that leaves no holes. Bergstra and Bengio 2012, section 2."""
 
     kind: Literal["qmc"] = "qmc"
@@ -86,7 +86,7 @@ class Qmc(_Seeded):
         return space.draw(lambda name, axis: axis.at(coordinates[name]))
 
 
-class Grid(_Seeded):
+class Grid(SearcherSettings):
     """Every combination of values once: for axes whose values can be listed."""
 
     kind: Literal["grid"] = "grid"

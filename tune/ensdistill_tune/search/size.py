@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from ensdistill_tune.search.hyperparameter import Axis, as_list
+from ensdistill_tune.search.hyperparameter import Hyperparameter, as_list
 from ensdistill_tune.search.search_space import topological_order
 
 CONTINUOUS = ("uniform", "log_uniform")  # ways to draw a number between two; all other ways have finitely many values
@@ -28,7 +28,7 @@ class Size:
         return f"{axes}: {self.continuous} continuous{rest}"
 
 
-def size_of(search: Mapping[str, Axis]) -> Size:
+def size_of(search: Mapping[str, Hyperparameter]) -> Size:
     """Counts; axes whose conditions do not hang together multiply."""
     continuous = sum(axis.way in CONTINUOUS for axis in search.values())
     finite = {name: axis for name, axis in search.items() if axis.way not in CONTINUOUS}
@@ -46,7 +46,7 @@ def distinct(values: Iterable[Any]) -> list[Any]:
     return found
 
 
-def _families(search: Mapping[str, Axis]) -> list[set[str]]:
+def _families(search: Mapping[str, Hyperparameter]) -> list[set[str]]:
     """Axes that hang together by their conditions."""
     families: list[set[str]] = []
     for name, axis in search.items():
@@ -56,7 +56,7 @@ def _families(search: Mapping[str, Axis]) -> list[set[str]]:
     return families
 
 
-def _count(search: Mapping[str, Axis], names: Sequence[str], chosen: dict[str, Any]) -> int:
+def _count(search: Mapping[str, Hyperparameter], names: Sequence[str], chosen: dict[str, Any]) -> int:
     """Settings of these axes, in the order of their conditions, given the values of earlier ones."""
     if not names:
         return 1
@@ -69,7 +69,7 @@ def _count(search: Mapping[str, Axis], names: Sequence[str], chosen: dict[str, A
     return sum(counts) + (others * _count(search, rest, {**chosen, name: object()}) if others else 0)
 
 
-def _how_many(axis: Axis) -> int:
+def _how_many(axis: Hyperparameter) -> int:
     if axis.way == "integer":
         low, high = axis.values
         return int(high - low + 1)

@@ -11,12 +11,12 @@ from optuna.trial import TrialState, create_trial
 
 from ensdistill_tune.formatting import is_block
 from ensdistill_tune.records.trial_record import TrialRecord
-from ensdistill_tune.search.hyperparameter import Axis
+from ensdistill_tune.search.hyperparameter import Hyperparameter
 from ensdistill_tune.search.search_space import Sampled, SearchSpace
 from ensdistill_tune.search.searchers import Searcher
 
 
-class Suggester:
+class OptunaSearcher:
     """The searcher of one study at work: asks Optuna for settings and tells it what came of them."""
 
     def __init__(
@@ -38,7 +38,7 @@ class Suggester:
     def suggest(self, number: int) -> tuple[Sampled, dict[str, Any]] | None:
         """Settings for the trial of this number, and what `remember` must be given of it; None if there are no more."""
         place = len(self._trials)
-        given = self._given(place)
+        given = self._fixed_values(place)
         if given is None:
             return None
         if given:
@@ -47,7 +47,7 @@ class Suggester:
         trial = self._optuna.ask()
         sampled = self._space.draw(lambda name, axis: _suggest(trial, name, axis))
         self._trials[number] = trial
-        return sampled, self._memory(place)
+        return sampled, self._sampler_state(place)
 
     def remember(self, trial: TrialRecord) -> None:
         """A suggestion that was made before this process began."""
@@ -80,7 +80,7 @@ class Suggester:
         elif trial.state != "interrupted":
             self._optuna.tell(asked, state=TrialState.PRUNED if trial.state == "pruned" else TrialState.FAIL)
 
-    def _memory(self, place: int) -> dict[str, Any]:
+    def _sampler_state(self, place: int) -> dict[str, Any]:
         """What Optuna has noted with the latest suggestion: of the trial, and (of generations, say) of the study."""
         noted = self._storage.get_study_system_attrs(self._optuna._study_id)
         new = {name: value for name, value in noted.items() if name not in self._noted}
@@ -99,7 +99,7 @@ class Suggester:
         if len(self._objectives) == 1:  # Optuna knows of no intermediate values for several
             self._trials[trial.number].report(epoch[self._objectives[0]], int(epoch["epoch"]))
 
-    def _given(self, place: int) -> Sampled | None:
+    def _fixed_values(self, place: int) -> Sampled | None:
         """The settings to try first; after them the cells of the axes that are a grid, in turn; or the searcher's."""
         if place < len(self._first):
             return dict(self._first[place])
@@ -111,7 +111,7 @@ def _seed(seed: int, place: int) -> int:
     return int(np.random.SeedSequence([seed, place]).generate_state(1)[0])
 
 
-def _suggest(trial: optuna.Trial, name: str, axis: Axis) -> Any:
+def _suggest(trial: optuna.Trial, name: str, axis: Hyperparameter) -> Any:
     if axis.listed:
         choices = choices_of(axis)
         chosen = trial.suggest_categorical(name, choices)
@@ -121,7 +121,7 @@ def _suggest(trial: optuna.Trial, name: str, axis: Axis) -> Any:
     return trial.suggest_float(name, *axis.values, log=axis.way == "log_uniform")
 
 
-def _distribution(axis: Axis) -> BaseDistribution:
+def _distribution(axis: Hyperparameter) -> BaseDistribution:
     if axis.listed:
         return CategoricalDistribution(choices_of(axis))
     if axis.way == "integer":
@@ -130,7 +130,7 @@ def _distribution(axis: Axis) -> BaseDistribution:
     return FloatDistribution(low, high, log=axis.way == "log_uniform")
 
 
-def choices_of(axis: Axis) -> list[Any]:
+def choices_of(axis: Hyperparameter) -> list[Any]:
     """The listed values of an axis as Optuna knows them: single values as they are, blocks by their text.
 
     Each text stands for one value: it is its JSON, unlike the short text of people.
@@ -140,6 +140,6 @@ def choices_of(axis: Axis) -> list[Any]:
     return [json.dumps(value, sort_keys=True) for value in axis.values]
 
 
-def choice_of(axis: Axis, value: Any) -> Any:
+def choice_of(axis: Hyperparameter, value: Any) -> Any:
     """One value of an axis as Optuna knows it."""
     return json.dumps(value, sort_keys=True) if axis.listed and any(map(is_block, axis.values)) else value

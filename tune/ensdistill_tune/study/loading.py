@@ -8,15 +8,15 @@ from typing import Any
 from ensdistill.config import Config, merge, nest, parse_overrides
 from ensdistill.errors import ConfigError, ConfigIssue
 from ensdistill.settings.paths import absolute
-from ensdistill.settings.validation import UNKNOWN, did_you_mean, elsewhere, nearest, validate
-from ensdistill.settings.yaml_loader import Lines, Tree, parse_mapping, read_text
-from ensdistill_tune.study.study_config import Study, study_files
+from ensdistill.settings.validation import UNKNOWN, closest_match, did_you_mean, same_name_elsewhere, validate
+from ensdistill.settings.yaml_loader import LineIndex, YamlDict, parse_mapping, read_text
+from ensdistill_tune.study.study_config import StudyConfig, study_files
 from ensdistill_tune.study.validation import issues_of, within, without
 
 _NO_AXES = {"seed": {"choice": [0]}}  # stands in where no axis is sound, so that the rest of the file can be judged
 
 
-def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
+def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
     """The study of a search space file with `a.b=value` overrides. Raises ConfigError with every fault found.
 
     Each fault is `FILE, line 3: key: rule, value, way out`, in the order of lines; one of an override begins with it.
@@ -29,11 +29,11 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
         blame = [(issue, _override_at_fault(issue, changes, without_changes)) for issue in issues]
         of_file = [issue for issue, name in blame if not name]
         of_overrides = [_of_override(issue, name) for issue, name in blame if name]
-        raise ConfigError([*_by_line(of_file, str(path), Lines(text)), *of_overrides])
+        raise ConfigError([*_by_line(of_file, str(path), LineIndex(text)), *of_overrides])
     return study
 
 
-def change_study(study: Study, overrides: Sequence[str]) -> Study:
+def change_study(study: StudyConfig, overrides: Sequence[str]) -> StudyConfig:
     """A study with `a.b=value` overrides. Raises ConfigError with every fault found."""
     changes = _parse_changes(overrides)
     changed, issues = _judge(study.model_dump(mode="json"), changes)
@@ -42,8 +42,8 @@ def change_study(study: Study, overrides: Sequence[str]) -> Study:
     return changed
 
 
-def _parse_changes(overrides: Sequence[str]) -> Tree:
-    changes: Tree = absolute(parse_overrides(overrides), "", study_files())
+def _parse_changes(overrides: Sequence[str]) -> YamlDict:
+    changes: YamlDict = absolute(parse_overrides(overrides), "", study_files())
     return changes
 
 
@@ -63,7 +63,7 @@ def _of_override(issue: ConfigIssue, name: str) -> ConfigIssue:
     return replace(issue, origin="--set " if alone else f"--set {name}: ")
 
 
-def _by_line(issues: Sequence[ConfigIssue], path: str, lines: Lines) -> list[ConfigIssue]:
+def _by_line(issues: Sequence[ConfigIssue], path: str, lines: LineIndex) -> list[ConfigIssue]:
     """The issues of a file with its name and their lines, in the order of lines."""
     found = sorted(((lines.of(issue.name) or 0, issue) for issue in issues), key=lambda pair: pair[0])
     return [replace(issue, origin=f"{path}, line {line}: " if line else f"{path}: ") for line, issue in found]
@@ -72,14 +72,14 @@ def _by_line(issues: Sequence[ConfigIssue], path: str, lines: Lines) -> list[Con
 # --- from the tree of a file to a study ------------------------------------------------------------------------------
 
 
-def _judge(tree: Tree, changes: Mapping[str, Any]) -> tuple[Study | None, list[ConfigIssue]]:
+def _judge(tree: YamlDict, changes: Mapping[str, Any]) -> tuple[StudyConfig | None, list[ConfigIssue]]:
     """The study, as far as it is sound, and all that is wrong with it."""
     try:
         tree = _with_overrides(tree, changes)
     except ConfigError as error:
         return None, error.issues
     try:
-        study: Study | None = validate(Study, tree)
+        study: StudyConfig | None = validate(StudyConfig, tree)
         issues = []
     except ConfigError as error:  # the rest is looked at too, so that all issues are told at once
         issues = [_of_a_study(issue) for issue in error.issues]
@@ -87,7 +87,7 @@ def _judge(tree: Tree, changes: Mapping[str, Any]) -> tuple[Study | None, list[C
     return study, [*issues, *(issues_of(study) if study else [])]
 
 
-def _with_overrides(tree: Tree, changes: Mapping[str, Any]) -> Tree:
+def _with_overrides(tree: YamlDict, changes: Mapping[str, Any]) -> YamlDict:
     """The file's settings with dotted ones on top; `search.` is followed by the dotted name of one axis."""
     axes, others = _axes_and_others(changes)
     more_axes, tree = _axes_and_others(tree)
@@ -102,13 +102,13 @@ def _with_overrides(tree: Tree, changes: Mapping[str, Any]) -> Tree:
     return {**tree, "search": {**search, **more_axes, **axes}} if axes or more_axes else tree
 
 
-def _axes_and_others(dotted: Mapping[str, Any]) -> tuple[Tree, Tree]:
+def _axes_and_others(dotted: Mapping[str, Any]) -> tuple[YamlDict, YamlDict]:
     """Of names that may be dotted: the axes, by what follows `search.`, and all other settings, nested."""
     axes = {name.removeprefix("search."): value for name, value in dotted.items() if name.startswith("search.")}
     return axes, nest({name: value for name, value in dotted.items() if not name.startswith("search.")})
 
 
-def _nested(config: Mapping[str, Any]) -> Tree:
+def _nested(config: Mapping[str, Any]) -> YamlDict:
     try:
         return nest(config)
     except ConfigError as error:
@@ -120,11 +120,11 @@ def _of_a_study(issue: ConfigIssue) -> ConfigIssue:
     name = issue.name
     if issue.code != UNKNOWN or "." in name or (issue.hint and name not in Config.model_fields):
         return issue
-    near = nearest(name, Config.model_fields) or elsewhere(Config, [name])
+    near = closest_match(name, Config.model_fields) or same_name_elsewhere(Config, [name])
     return replace(issue, rule="no such setting of a study", hint=did_you_mean(f"config.{near}")) if near else issue
 
 
-def _sound_part(tree: Tree, issues: Sequence[ConfigIssue]) -> Study | None:
+def _sound_part(tree: YamlDict, issues: Sequence[ConfigIssue]) -> StudyConfig | None:
     """The study without the axes and settings at fault; None if that is none."""
     names = [issue.name for issue in issues]
     search = tree.get("search")
@@ -132,7 +132,7 @@ def _sound_part(tree: Tree, issues: Sequence[ConfigIssue]) -> Study | None:
     left = without(axes, {axis for axis in axes if any(within(name, f"search.{axis}") for name in names)})
     rest = {name: value for name, value in tree.items() if not any(within(n, name) for n in names)}
     try:
-        study = validate(Study, {**rest, "search": left or _NO_AXES})
+        study = validate(StudyConfig, {**rest, "search": left or _NO_AXES})
     except ConfigError:
         return None
     return study if left else study.model_copy(update={"search": {}})

@@ -19,8 +19,8 @@ from ensdistill.settings.base import Settings, setting
 from ensdistill.settings.paths import file_settings
 from ensdistill_tune.credentials import public
 from ensdistill_tune.records.trial_record import METRICS, TrialRecord
-from ensdistill_tune.search.hyperparameter import Axis
-from ensdistill_tune.search.schedulers import Asha, Rule, Scheduler
+from ensdistill_tune.search.hyperparameter import Hyperparameter
+from ensdistill_tune.search.schedulers import Asha, Scheduler, StoppingRule
 from ensdistill_tune.search.search_space import SearchSpace
 from ensdistill_tune.search.searchers import Searcher, Tpe
 from ensdistill_tune.study.confirmation_settings import Confirmation
@@ -72,12 +72,12 @@ Objective = Literal["val/nll", "val/cnll", "val/accuracy", "val/brier", "val/ece
 Cost = Literal["cost/flops", "cost/parameters"]  # of the shipped network
 
 
-class Study(Settings):
+class StudyConfig(Settings):
     """A whole search space file."""
 
     preset: str = setting("latentbe", "The preset every trial starts from.")
     config: dict[str, Any] = setting({}, "Settings on top of the preset, the same in all trials.")
-    search: dict[str, Axis] = setting(..., "The axes, by the dotted names of settings.", min_length=1)
+    search: dict[str, Hyperparameter] = setting(..., "The axes, by the dotted names of settings.", min_length=1)
     baselines: list[str] = setting([], "Presets that run first as published, on the study's own data and training.")
     objective: Objective = setting(
         "val/nll", "The validation metric that decides; accuracy is maximized, the others minimized."
@@ -115,7 +115,7 @@ class Study(Settings):
         return self.modes[0]
 
     @property
-    def rule(self) -> Rule:
+    def rule(self) -> StoppingRule:
         """Who stops hopeless trials, before the first of them."""
         return self.scheduler(self.epochs, self.modes)
 
@@ -129,7 +129,7 @@ class Study(Settings):
         return trials + len(self.baselines)
 
     @property
-    def repeats_to_expect(self) -> int:
+    def expected_replicates(self) -> int:
         """How many repeats there will be, unless fewer trials than are confirmed run to their end."""
         candidates = min(self.confirmation.top_k, self.budget.trials) + len(self.baselines)
         return candidates * self.confirmation.seeds if self.confirmation.top_k else 0
@@ -147,18 +147,18 @@ class Study(Settings):
     @property
     def epochs(self) -> int:
         """How long a trial is, in epochs."""
-        return self.fixed_config.training.epochs
+        return self.base_config.training.epochs
 
     @property
-    def fixed_config(self) -> Config:
+    def base_config(self) -> Config:
         """The settings of one possible trial; data, teachers and length are the same in all of them."""
         return self.trial_config(self.space.example({}))
 
     @property
-    def last_seed(self) -> int:
+    def max_search_seed(self) -> int:
         """The highest seed of a student in the search."""
         axis = self.search.get("seed")
-        return max(axis.every or axis.values) if axis else self.fixed_config.seed
+        return max(axis.every or axis.values) if axis else self.base_config.seed
 
     @property
     def examples(self) -> list[Config]:
@@ -168,11 +168,11 @@ class Study(Settings):
         return [self.trial_config(s) for s in samples] + [self.baseline_config(name) for name in self.baselines]
 
     @property
-    def specimens(self) -> list[Config]:
+    def distinct_architectures(self) -> list[Config]:
         """The examples without those alike in what their students are."""
         return list({(repr(c.model), repr(c.student), repr(c.training)): c for c in self.examples}.values())
 
-    def config_of(self, trial: TrialRecord) -> Config:
+    def config_for(self, trial: TrialRecord) -> Config:
         """All settings of a trial: those of a baseline or the sampled ones, its seed, and what changes on the way."""
         own: dict[str, Any] = {} if trial.seed is None else {"seed": trial.seed}
         own |= {"schedule": trial.schedule} if trial.schedule else {}
@@ -192,4 +192,4 @@ class Study(Settings):
 
 def study_files() -> frozenset[str]:
     """The settings of a study that name a file."""
-    return file_settings(Study) | file_settings(Config, "config.")
+    return file_settings(StudyConfig) | file_settings(Config, "config.")

@@ -16,22 +16,22 @@ from ensdistill_tune.records.events import (
     TrialStarted,
     without_secrets_in,
 )
-from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_record import (
     OVER,
     TrialRecord,
     Trials,
+    active_seconds,
+    apply_event,
     counts,
-    follow,
     ranked,
+    require_trial,
     row_of,
-    seconds_of_work,
-    sure,
 )
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_config import StudyConfig
 
 
-class Listener(Protocol):
+class StudyObserver(Protocol):
     """Somebody who is told what happens to trials."""
 
     def trial_started(self, trial: TrialRecord) -> None:
@@ -45,7 +45,7 @@ class Listener(Protocol):
 
 
 FindWarnings = Callable[
-    [Study, Sequence[TrialRecord], TrialRecord | None, Mapping[str, Any], int], tuple[ConfigIssue, ...]
+    [StudyConfig, Sequence[TrialRecord], TrialRecord | None, Mapping[str, Any], int], tuple[ConfigIssue, ...]
 ]  # of study, trials, best trial, metrics of the teachers, number of classes
 
 
@@ -56,25 +56,25 @@ class Progress:
     A study that was interrupted, in whatever way, begins with the records that its journal gives.
     """
 
-    study: Study
-    folder: StudyFolder
+    study: StudyConfig
+    folder: StudyDirectory
     header: dict[str, Any]  # the part of study.json that does not change
     find_warnings: FindWarnings
-    listeners: list[Listener] = field(default_factory=list)
+    listeners: list[StudyObserver] = field(default_factory=list)
     tell: Callable[[Event], None] = lambda event: None  # is given every event besides, as it stands in the journal
     trials: Trials = field(default_factory=dict)
     winner: TrialRecord | None = None  # once it is confirmed: the best repeat of the best settings
-    repeats_planned: int = 0  # once the search is over
+    replicates_planned: int = 0  # once the search is over
     state: str = "running"
 
     def __post_init__(self) -> None:
         self.past: Sequence[Event] = read_journal(self.folder.journal)  # what happened before this process began
         for event in self.past:
-            follow(self.trials, event)
+            apply_event(self.trials, event)
         self.died = self.running  # whose end nobody wrote down
         for trial in self.died:
             trial.state = "interrupted"
-        self._before, self._began = seconds_of_work(self.past), time.time()
+        self._before, self._began = active_seconds(self.past), time.time()
         self._log = EventLog(self.folder.journal)
 
     @property
@@ -125,7 +125,7 @@ class Progress:
         event = without_secrets_in(event)
         self._log.append(event)
         self.tell(event)
-        return follow(self.trials, event)
+        return apply_event(self.trials, event)
 
     def start(self, number: int, **record: Any) -> TrialRecord:
         """A new trial begins: the fields of its record."""
@@ -139,12 +139,12 @@ class Progress:
         """A trial has trained another epoch."""
         trial = self.append_event(EpochReported(trial=number, metrics=metrics))
         for listener in self.listeners:
-            listener.trial_reported(sure(trial))
+            listener.trial_reported(require_trial(trial))
 
     def end(self, number: int, state: State, error: str | None = None, error_kind: str | None = None) -> None:
         """A trial is over."""
         event = TrialEnded(trial=number, state=state, error=error, error_kind=error_kind)
-        trial = sure(self.append_event(event))
+        trial = require_trial(self.append_event(event))
         self.save(self.state)
         for listener in self.listeners:
             listener.trial_ended(trial)
@@ -163,7 +163,7 @@ class Progress:
             "state": state,
             "counts": counts(self.searched),
             "replicates_done": sum(trial.state in OVER for trial in self.repeats),
-            "replicates_planned": self.repeats_planned,
+            "replicates_planned": self.replicates_planned,
             "total": self.total,
             "best": best and row_of(best),
             "seconds": round(self.seconds, 1),
@@ -178,5 +178,5 @@ class Progress:
     def _begun(self, trial: TrialRecord | None) -> TrialRecord:
         self.save(self.state)
         for listener in self.listeners:
-            listener.trial_started(sure(trial))
-        return sure(trial)
+            listener.trial_started(require_trial(trial))
+        return require_trial(trial)

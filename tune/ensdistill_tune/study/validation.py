@@ -8,14 +8,14 @@ from typing import Any
 from ensdistill.config import Config, complete, flatten, merge, nest, presets
 from ensdistill.errors import ConfigError, ConfigIssue, shown
 from ensdistill.methods.schedule import can_change
-from ensdistill.settings.validation import UNKNOWN, did_you_mean, nearest, settings_table, validate
-from ensdistill_tune.search.hyperparameter import Axis, as_list
+from ensdistill.settings.validation import UNKNOWN, closest_match, did_you_mean, settings_table, validate
+from ensdistill_tune.search.hyperparameter import Hyperparameter, as_list
 from ensdistill_tune.search.search_space import topological_order
 from ensdistill_tune.search.size import CONTINUOUS, distinct
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_config import StudyConfig
 
 
-def issues_of(study: Study) -> Iterator[ConfigIssue]:
+def issues_of(study: StudyConfig) -> Iterator[ConfigIssue]:
     """First what can be said of single names, then what needs all other names to be sound."""
     yield from _preset_issues(study)
     yield from _baselines_twice(study)
@@ -43,23 +43,23 @@ def issues_of(study: Study) -> Iterator[ConfigIssue]:
     yield from _baseline_issues(sound)
 
 
-def _preset_issues(study: Study) -> Iterator[ConfigIssue]:
+def _preset_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
     named: dict[tuple[str | int, ...], str] = {("preset",): study.preset}
     named |= {("baselines", n): name for n, name in enumerate(study.baselines)}
     for path, name in named.items():
         if name not in presets():
-            near = nearest(name, presets())
+            near = closest_match(name, presets())
             rule = "{value} is no preset" + ("" if near else f" (there are {', '.join(presets())})")
             yield ConfigIssue(path, rule, name, did_you_mean(near))
 
 
-def _baselines_twice(study: Study) -> Iterator[ConfigIssue]:
+def _baselines_twice(study: StudyConfig) -> Iterator[ConfigIssue]:
     for n, name in enumerate(study.baselines):
         if name in study.baselines[:n]:
             yield ConfigIssue(("baselines", n), f"{name} is a baseline already; leave it out")
 
 
-def _objective_issues(study: Study) -> Iterator[ConfigIssue]:
+def _objective_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
     """What several objectives ask of the scheduler, and `grid` of the axes."""
     scheduler = study.scheduler
     for n, name in enumerate(study.secondary_objectives):
@@ -78,7 +78,7 @@ def _objective_issues(study: Study) -> Iterator[ConfigIssue]:
     for n, name in enumerate(getattr(scheduler, "group_by", [])):
         path = ("scheduler", "group_by", n)
         if name not in study.search:
-            yield ConfigIssue(path, f"{name} is not searched", hint=did_you_mean(nearest(name, study.search)))
+            yield ConfigIssue(path, f"{name} is not searched", hint=did_you_mean(closest_match(name, study.search)))
         elif study.search[name].every is None:
             yield ConfigIssue(path, f"{name} has no two trials alike; name axes whose values can be listed")
     if study.searcher.kind == "grid":
@@ -88,31 +88,31 @@ def _objective_issues(study: Study) -> Iterator[ConfigIssue]:
                 yield ConfigIssue(("search", axis_name), rule)
 
 
-def _first_issues(study: Study) -> Iterator[ConfigIssue]:
+def _first_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
     for n, sample in enumerate(study.points_to_evaluate):
         for name, value in sample.items():
             path = ("points_to_evaluate", n, name)
             if name not in study.search:
-                yield ConfigIssue(path, "not a searched setting", hint=did_you_mean(nearest(name, study.search)))
+                yield ConfigIssue(path, "not a searched setting", hint=did_you_mean(closest_match(name, study.search)))
             elif not study.search[name].allows(value):
                 axis = study.search[name]
                 yield ConfigIssue(path, f"{{value}} can never occur; it is {axis.way} {shown(axis.values)}", value)
 
 
-def _axis_issues(study: Study) -> Iterator[tuple[str, ConfigIssue]]:
+def _axis_issues(study: StudyConfig) -> Iterator[tuple[str, ConfigIssue]]:
     """The axes that cannot be searched whatever their values, with what is wrong."""
     known = {row.name for row in settings_table(Config)}
     for name in study.search:
         path = ("search", name)
         if not any(within(name, setting) or within(setting, name) for setting in known):
-            hint = did_you_mean(nearest(name, known))
+            hint = did_you_mean(closest_match(name, known))
             yield name, ConfigIssue(path, "no such setting", hint=hint, code=UNKNOWN)
         elif _section(name) in ("data", "teachers") or name in ("training", "training.epochs"):
             rule = "all trials of a study share their data, teachers and length; set it under config"
             yield name, ConfigIssue(path, rule)
 
 
-def _condition_issues(study: Study) -> Iterator[tuple[str, ConfigIssue]]:
+def _condition_issues(study: StudyConfig) -> Iterator[tuple[str, ConfigIssue]]:
     """The axes whose conditions cannot hold, with what is wrong."""
     for name, axis in study.search.items():
         for other, wanted in axis.when.items():
@@ -123,9 +123,9 @@ def _condition_issues(study: Study) -> Iterator[tuple[str, ConfigIssue]]:
         yield circle[0], ConfigIssue(("search", circle[0], "when"), f"{', '.join(circle)} {wait}")
 
 
-def _condition_issue(search: Mapping[str, Axis], other: str, wanted: Sequence[Any]) -> ConfigIssue | None:
+def _condition_issue(search: Mapping[str, Hyperparameter], other: str, wanted: Sequence[Any]) -> ConfigIssue | None:
     if other not in search:
-        near = did_you_mean(nearest(other, search))
+        near = did_you_mean(closest_match(other, search))
         return ConfigIssue((other,), "not a searched setting" + ("" if near else "; drop the condition"), hint=near)
     axis = search[other]
     drawn = f"{other} is {axis.way} {shown(axis.values)}"
@@ -137,7 +137,7 @@ def _condition_issue(search: Mapping[str, Axis], other: str, wanted: Sequence[An
     return ConfigIssue((other,), f"{{value}} can never occur; {drawn}", never[0]) if never else None
 
 
-def _circles(search: Mapping[str, Axis]) -> list[list[str]]:
+def _circles(search: Mapping[str, Hyperparameter]) -> list[list[str]]:
     """The axes whose conditions lead back to themselves, each circle once."""
     order = topological_order(search)
     waiting = {
@@ -155,7 +155,7 @@ def _circles(search: Mapping[str, Axis]) -> list[list[str]]:
     return list(circles.values())
 
 
-def _config_issues(study: Study) -> Iterator[ConfigIssue]:
+def _config_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
     """What is wrong with the fixed settings alone.
 
     Where the kind of a piece is searched, only what the file itself says of that piece counts: the rest changes.
@@ -175,7 +175,7 @@ def _config_issues(study: Study) -> Iterator[ConfigIssue]:
                 yield replace(issue, rule=issue.sentence + hint, hint=None) if issue.code == UNKNOWN else issue
 
 
-def _value_issues(study: Study) -> Iterator[ConfigIssue]:
+def _value_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
     """What is wrong with each axis at its choices or the ends of its range; between them the rules of settings hold."""
     new_issues = _once(study)
     for name, axis in study.search.items():
@@ -189,7 +189,7 @@ def _value_issues(study: Study) -> Iterator[ConfigIssue]:
                 yield issue.below("search") if of_axis else _at({name: value}, issue)
 
 
-def _pair_issues(study: Study) -> Iterator[ConfigIssue]:
+def _pair_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
     """Values that are sound alone and not beside each other, each pair of values of two axes once."""
     new_issues = _once(study)
     for (one, first), (two, second) in itertools.combinations(study.search.items(), 2):
@@ -205,7 +205,7 @@ def _at(values: Mapping[str, Any], issue: ConfigIssue) -> ConfigIssue:
     return ConfigIssue(("search", next(iter(values))), given=given, cause=issue)
 
 
-def _once(study: Study) -> Callable[[Mapping[str, Any]], list[ConfigIssue]]:
+def _once(study: StudyConfig) -> Callable[[Mapping[str, Any]], list[ConfigIssue]]:
     """What finds of one trial after the other the issues that none had before."""
     fixed = complete({"preset": study.preset, **study.config})  # once: reading the preset is the slow part of a trial
     seen: set[str] = set()
@@ -222,7 +222,7 @@ def _once(study: Study) -> Callable[[Mapping[str, Any]], list[ConfigIssue]]:
     return new_issues
 
 
-def _baseline_issues(study: Study) -> Iterator[ConfigIssue]:
+def _baseline_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
     for n, name in enumerate(study.baselines):
         if name in presets():
             try:
@@ -254,5 +254,5 @@ def without(search: Mapping[str, Any], bad: set[str]) -> dict[str, Any]:
 
 
 def _conditions(axis: Any) -> Mapping[str, Any]:
-    found = axis.when if isinstance(axis, Axis) else axis.get("when") if isinstance(axis, Mapping) else None
+    found = axis.when if isinstance(axis, Hyperparameter) else axis.get("when") if isinstance(axis, Mapping) else None
     return found if isinstance(found, Mapping) else {}

@@ -1,6 +1,6 @@
 """What a study says of itself in MLflow, in Markdown."""
 
-from ensdistill_tune.tracking.views import Pages, studies_page
+from ensdistill_tune.tracking.views import MlflowPages, studies_page
 
 NOTE = "mlflow.note.content"  # the tag that MLflow shows as the description of a run or an experiment
 LONGEST = 4500  # characters; of a tag MLflow takes 5000
@@ -10,7 +10,7 @@ EXPERIMENT_NOTE = (
 )  # of which one line is seen at once
 
 
-def with_links(note: str, pages: Pages) -> str:
+def with_links(note: str, pages: MlflowPages) -> str:
     """The note, cut if it is too long, below links to other pages of the server.
 
     They come first: what is lower than the second line of a note cannot be clicked until the note is unfolded.

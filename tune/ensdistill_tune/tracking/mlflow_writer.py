@@ -33,12 +33,12 @@ from ensdistill_tune.records.events import (
     TrialResumed,
     TrialStarted,
 )
-from ensdistill_tune.records.trial_record import sure
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.records.trial_record import require_trial
+from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.tracking.descriptions import EXPERIMENT_NOTE, NOTE, with_links
 from ensdistill_tune.tracking.moved_store import relocate
 from ensdistill_tune.tracking.run_fields import (
-    Entry,
+    RunUpdate,
     curves_of,
     settings_of,
     settings_of_study,
@@ -46,7 +46,7 @@ from ensdistill_tune.tracking.run_fields import (
     teachers_of,
     totals_of,
 )
-from ensdistill_tune.tracking.views import Pages, views
+from ensdistill_tune.tracking.views import MlflowPages, views
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -80,13 +80,13 @@ class _DeletedRunError(Exception):
     """Somebody deleted a run of the study while it went on."""
 
 
-class Store:
+class MlflowWriter:
     """MLflow itself. Every method may be called again after it failed at any point, with the same result."""
 
-    def __init__(self, place: Place, study: Study) -> None:
+    def __init__(self, place: Place, study: StudyConfig) -> None:
         self.place, self.study = place, study
         self.experiment = ""
-        self.pages: Pages | None = None  # once the store has answered; there may be two studies of one name
+        self.pages: MlflowPages | None = None  # once the store has answered; there may be two studies of one name
         self.refused: list[str] = []  # what MLflow will never take, such as points of a run that somebody deleted
         self.files: dict[str, str] = {}  # the artifacts that it has, each with a hash of its content
         self.steps = 0  # completed so far, event by event: grows as long as the store answers
@@ -101,7 +101,7 @@ class Store:
         self._client = None
         self._points = {}
 
-    def knows_the_study(self, *, begun: bool, since: float | None) -> bool:
+    def ensure_parent_run(self, *, begun: bool, since: float | None) -> bool:
         """Whether what was sent before, if anything was, is in this store; makes the parent run if it is not there.
 
         since: when the study began, if it has.
@@ -112,19 +112,19 @@ class Store:
         known = 0 in self._runs
         if not known:
             self._runs[0] = self._new_run(self.place.study, {"kind": "study", "trial": "0"}, since)
-        self.pages = Pages(self.experiment, self._runs[0], f"{self.place.study}-{self.place.identity[:6]}")
+        self.pages = MlflowPages(self.experiment, self._runs[0], f"{self.place.study}-{self.place.identity[:6]}")
         for tag, view in views(self.pages, self.study).items():
             self._mlflow.set_experiment_tag(self.experiment, tag, view)
         return known or not begun
 
-    def send(self, entries: Iterable[Entry]) -> None:
+    def send(self, entries: Iterable[RunUpdate]) -> None:
         """Writes down what happened. Raises whatever MLflow raises."""
         for entry in entries:
-            self._try(self._take, entry)
+            self._guarded(self._take, entry)
         for run in list(self._points):
-            self._try(self._flush, run)
+            self._guarded(self._flush, run)
 
-    def _try(self, call: Callable[[Any], None], what: Any) -> None:
+    def _guarded(self, call: Callable[[Any], None], what: Any) -> None:
         from mlflow.exceptions import MlflowException
 
         try:
@@ -140,14 +140,14 @@ class Store:
 
     # --- events ---
 
-    def _take(self, entry: Entry) -> None:
+    def _take(self, entry: RunUpdate) -> None:
         match entry.event:
             case SessionStarted():
                 self._mlflow.update_run(self._runs[0], status="RUNNING")
                 self._log(self._runs[0], tags={"outcome": "running"})
             case TeachersReady() as event:
                 parent, tags = self._runs[0], {"preset": self.study.preset, **entry.facts}
-                self._add(parent, teachers_of(event), event.at)
+                self._queue_metrics(parent, teachers_of(event), event.at)
                 known = self._mlflow.get_run(parent).data.params  # which MLflow never changes, as a budget may
                 params = {name: value for name, value in settings_of_study(self.study).items() if name not in known}
                 self._log(parent, params=params, tags=tags)
@@ -157,7 +157,7 @@ class Store:
                 self._mlflow.update_run(self._run(entry), status="RUNNING")
                 self._log(self._run(entry), tags={"outcome": "running"})
             case EpochReported() as event:
-                self._add(self._run(entry), curves_of(event.metrics), event.at, int(event.metrics["epoch"]))
+                self._queue_metrics(self._run(entry), curves_of(event.metrics), event.at, int(event.metrics["epoch"]))
             case TrialEnded() as event:
                 self._end_trial(event, entry)
             case TestEvaluated():
@@ -169,32 +169,32 @@ class Store:
             case _:
                 assert_never(entry.event)
 
-    def _start(self, event: TrialStarted, entry: Entry) -> None:
+    def _start(self, event: TrialStarted, entry: RunUpdate) -> None:
         """A child run with the settings of the trial as parameters."""
-        trial = sure(entry.trial)
+        trial = require_trial(entry.trial)
         if trial.number not in self._runs:
             tags = {"mlflow.parentRunId": self._runs[0], "outcome": "running", **entry.facts}
             tags |= tags_of(trial, self.place.study, self.study)
             self._runs[trial.number] = self._new_run(trial.name, tags, event.at)
         self._log(self._runs[trial.number], params=settings_of(trial, self.study))
 
-    def _end_trial(self, event: TrialEnded, entry: Entry) -> None:
+    def _end_trial(self, event: TrialEnded, entry: RunUpdate) -> None:
         """The trial's honest state; only one that ran to its end gets `final/...` metrics."""
         run = self._run(entry)
-        self._add(run, totals_of(sure(entry.trial), event.state), event.at)
+        self._queue_metrics(run, totals_of(require_trial(entry.trial), event.state), event.at)
         self._flush(run)
         self._log(run, tags={"outcome": event.state} | ({"error": event.error} if event.error else {}))
         self._end(run, event.state, event.at)
-        self._add(self._runs[0], entry.parent, event.at, entry.step)
+        self._queue_metrics(self._runs[0], entry.parent, event.at, entry.step)
 
-    def _end_session(self, event: SessionEnded, entry: Entry) -> None:
+    def _end_session(self, event: SessionEnded, entry: RunUpdate) -> None:
         """The study is over, or interrupted; its files become artifacts of the parent run."""
         parent = self._runs[0]
-        self._add(parent, event.metrics, event.at)
+        self._queue_metrics(parent, event.metrics, event.at)
         self._flush(parent)
         for number, figures in event.confirmed.items():
             if number in self._runs:
-                self._add(self._runs[number], figures, event.at)
+                self._queue_metrics(self._runs[number], figures, event.at)
         best = {} if event.best is None else {"best": entry.trials[event.best].name}
         self._log(parent, tags={"outcome": event.state, **best})
         self._file(event.note, event.files)
@@ -265,9 +265,9 @@ class Store:
         tags = {NOTE: EXPERIMENT_NOTE}
         return str(client.create_experiment(self.place.experiment, artifact_location=own, tags=tags))
 
-    def _run(self, entry: Entry) -> str:
+    def _run(self, entry: RunUpdate) -> str:
         """The run of the trial that an event is about."""
-        trial = sure(entry.trial)
+        trial = require_trial(entry.trial)
         if trial.number not in self._runs:
             raise _DeletedRunError(f"the run of trial {trial.name} was deleted")
         return self._runs[trial.number]
@@ -278,7 +278,7 @@ class Store:
         run = self._mlflow.create_run(self.experiment, start_time=start, run_name=name[:NAME], tags=tags)
         return str(run.info.run_id)
 
-    def _add(self, run: str, metrics: Mapping[str, float], at: float, step: int = 0) -> None:
+    def _queue_metrics(self, run: str, metrics: Mapping[str, float], at: float, step: int = 0) -> None:
         from mlflow.entities import Metric
 
         points = [Metric(name, float(value), _milliseconds(at), step) for name, value in metrics.items()]

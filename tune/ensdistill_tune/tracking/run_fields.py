@@ -17,8 +17,8 @@ from ensdistill.runtime.secrets import without_credentials
 from ensdistill_tune.formatting import is_block, short_value
 from ensdistill_tune.metric_names import final_metric, log_name
 from ensdistill_tune.records.events import Event, TeachersReady, TrialEnded
-from ensdistill_tune.records.trial_record import METRICS, TrialRecord, Trials, counts, follow, ranked
-from ensdistill_tune.study.study_config import SHARED, Study
+from ensdistill_tune.records.trial_record import METRICS, TrialRecord, Trials, apply_event, counts, ranked
+from ensdistill_tune.study.study_config import SHARED, StudyConfig
 
 CURVES = ("train/loss", *METRICS, "subnetworks/nll", "subnetworks/accuracy")  # a point each epoch
 COSTS = ("cost/parameters", "cost/flops")  # of the shipped network, once a trial
@@ -26,7 +26,7 @@ TEACHERS = tuple(name.removeprefix("val/") for name in METRICS if name != "val/d
 
 
 @dataclass(frozen=True)
-class Entry:
+class RunUpdate:
     """One event with what is known after it."""
 
     event: Event
@@ -37,9 +37,9 @@ class Entry:
     step: int = 0  # how many trials had ended
 
     @classmethod
-    def of(cls, event: Event, trials: Trials, facts: dict[str, str], study: Study) -> "Entry":
+    def of(cls, event: Event, trials: Trials, facts: dict[str, str], study: StudyConfig) -> "RunUpdate":
         """Brings the records and facts up to date with the event, and takes down what is known then."""
-        trial = follow(trials, event)
+        trial = apply_event(trials, event)
         if isinstance(event, TeachersReady):
             facts.update(event.hashes)
         over = {state: n for state, n in counts(trials.values()).items() if state not in ("running", "interrupted")}
@@ -52,7 +52,7 @@ class Entry:
         return cls(event, trial, facts, trials, parent, sum(over.values()))
 
 
-def tags_of(trial: TrialRecord, name: str, study: Study) -> dict[str, str]:
+def tags_of(trial: TrialRecord, name: str, study: StudyConfig) -> dict[str, str]:
     """What a run is found by. `seed_group` is the same for a trial and all its repeats.
 
     name: of the study.
@@ -61,7 +61,7 @@ def tags_of(trial: TrialRecord, name: str, study: Study) -> dict[str, str]:
         "kind": "trial" if trial.confirms is None else "confirmation",
         "trial": str(trial.number),
         "preset": trial.baseline or study.preset,
-        "seed": str(settings_of(trial, study).get("seed", study.fixed_config.seed)),
+        "seed": str(settings_of(trial, study).get("seed", study.base_config.seed)),
         "seed_group": f"{name} {trial.baseline or format(trial.confirms or trial.number, '03d')}",
         "config_hash": trial.config_hash,
     }
@@ -69,14 +69,14 @@ def tags_of(trial: TrialRecord, name: str, study: Study) -> dict[str, str]:
     return tags | ({} if trial.confirms is None else {"confirms": str(trial.confirms)})
 
 
-def settings_of(trial: TrialRecord, study: Study) -> dict[str, Any]:
+def settings_of(trial: TrialRecord, study: StudyConfig) -> dict[str, Any]:
     """The parameters of a trial's run.
 
     For charts an axis that is drawn by its logarithm has that next to it, and one of whole blocks has its short text.
     """
     blocks = {name: short_value(value) for name, value in trial.sampled.items() if is_block(value)}
     try:
-        settings = flatten(study.config_of(trial).model_dump(mode="json"))
+        settings = flatten(study.config_for(trial).model_dump(mode="json"))
     except ConfigError:
         return dict(trial.sampled) | blocks  # the trial itself says what does not fit together
     own = ["seed", *study.search, *flatten(study.config)]
@@ -85,9 +85,9 @@ def settings_of(trial: TrialRecord, study: Study) -> dict[str, Any]:
     return settings | logs | blocks
 
 
-def settings_of_study(study: Study) -> dict[str, Any]:
+def settings_of_study(study: StudyConfig) -> dict[str, Any]:
     """The parameters of the parent run: the study file, and all settings that its trials share."""
-    fixed = flatten(study.fixed_config.model_dump(mode="json"))
+    fixed = flatten(study.base_config.model_dump(mode="json"))
     shared = {name: value for name, value in fixed.items() if _is_shared(name) and not _is_below(name, study.search)}
     own = flatten(study.model_dump(mode="json", exclude_none=True))
     return {name: value for name, value in own.items() if name.removeprefix("config.") not in shared} | shared

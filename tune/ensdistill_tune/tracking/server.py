@@ -18,7 +18,7 @@ from typing import Any
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.runtime.command_line import command_line
 from ensdistill_tune.credentials import public, whole
-from ensdistill_tune.records.study_directory import StudyFolder
+from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.tracking.run_fields import address_of
 from ensdistill_tune.tracking.tracker import default_uri, known_pages
 from ensdistill_tune.tracking.views import studies_page
@@ -130,7 +130,7 @@ def _experiments(studies: Path, uri: str) -> dict[str, str]:
 
 
 def _summary(home: Path) -> dict[str, Any]:
-    return StudyFolder(home).read_summary()
+    return StudyDirectory(home).read_summary()
 
 
 def _check_port(port: int) -> None:

@@ -22,10 +22,10 @@ from ensdistill.runtime.secrets import without_secrets
 from ensdistill_tune.credentials import whole
 from ensdistill_tune.records.events import Event
 from ensdistill_tune.records.trial_record import Trials
-from ensdistill_tune.study.study_config import Study
-from ensdistill_tune.tracking.mlflow_writer import Place, Store
-from ensdistill_tune.tracking.run_fields import Entry
-from ensdistill_tune.tracking.views import Pages
+from ensdistill_tune.study.study_config import StudyConfig
+from ensdistill_tune.tracking.mlflow_writer import MlflowWriter, Place
+from ensdistill_tune.tracking.run_fields import RunUpdate
+from ensdistill_tune.tracking.views import MlflowPages
 
 FLUSH_SECONDS = 5.0  # events wait at most so long before they are sent together
 RETRY_SECONDS = (2.0, 30.0)  # between attempts while MLflow does not answer: at first, and at most
@@ -67,23 +67,23 @@ def check_uri(uri: str) -> None:
         raise ConfigError(f"tracking.uri {uri}: the driver {module} is not installed")
 
 
-def known_pages(home: Path) -> Pages | None:
+def known_pages(home: Path) -> MlflowPages | None:
     """Where MLflow shows the study of this folder, as the tracker has written down; None if it never answered."""
     try:
-        return Pages(**json.loads((home / CURSOR).read_text())["pages"])
+        return MlflowPages(**json.loads((home / CURSOR).read_text())["pages"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 @dataclass
-class Tracker:
+class MlflowTracker:
     """The MLflow side of one study: a thread of its own that is told of events and sends them.
 
     past: the events of earlier sessions; those that were not sent yet are sent first.
     """
 
     place: Place
-    study: Study
+    study: StudyConfig
     past: Sequence[Event] = ()
     trouble: str | None = None  # why the last attempt failed; None if it did not
 
@@ -96,7 +96,7 @@ class Tracker:
         self._name = content_hash([store, self.place.experiment])
         known = self._read_cursor()
         self.sent = int(known.get("sent", 0))  # how many events MLflow has taken, over all sessions
-        self._store = Store(self.place, self.study)
+        self._store = MlflowWriter(self.place, self.study)
         self._store.files |= known.get("files", {})
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
@@ -124,7 +124,7 @@ class Tracker:
         return self._told - self.sent
 
     @property
-    def pages(self) -> Pages | None:
+    def pages(self) -> MlflowPages | None:
         """Where MLflow shows this study; None if it never answered."""
         return self._store.pages
 
@@ -138,13 +138,13 @@ class Tracker:
     def _work(self) -> None:
         trials: Trials = {}
         facts: dict[str, str] = {}
-        entries: list[Entry] = []  # of all events, sent or not
+        entries: list[RunUpdate] = []  # of all events, sent or not
         pause, ready = 0.0, False  # whether the store was asked at least once what it has
         while True:
             self._closing.wait(max(FLUSH_SECONDS, pause))
             last_round = self._closing.is_set()
             while not self._events.empty():
-                entries.append(Entry.of(self._events.get(), trials, facts, self.study))
+                entries.append(RunUpdate.of(self._events.get(), trials, facts, self.study))
             while not ready or self.sent < len(entries):
                 if not (ready := self._took(entries[self.sent : self.sent + EVENTS])):
                     break
@@ -152,10 +152,10 @@ class Tracker:
             if last_round:
                 return
 
-    def _took(self, entries: list["Entry"]) -> bool:
+    def _took(self, entries: list["RunUpdate"]) -> bool:
         """Whether MLflow took these events."""
         try:
-            if not self._store.knows_the_study(begun=self.sent > 0, since=self._since):
+            if not self._store.ensure_parent_run(begun=self.sent > 0, since=self._since):
                 self.sent = 0  # another store, or an empty one: all is sent from the beginning
                 self._store.files.clear()
                 return True

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ensdistill_tune.metric_names import confirmed_metric, final_metric, log_name
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_config import StudyConfig
 
 TAG = "mlflow.sharedViewState."  # of the experiment, followed by the key that the link names
 TRAINING = "workflowType=machine_learning"  # or MLflow frames the page with traces and judges of language models
@@ -31,7 +31,7 @@ COMMON: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Pages:
+class MlflowPages:
     """Where MLflow shows a study."""
 
     experiment: str  # its id
@@ -52,12 +52,12 @@ def studies_page(address: str, experiment: str) -> str:
     return _shared(address, experiment, STUDIES)
 
 
-def views(pages: Pages, study: Study) -> dict[str, str]:
+def views(pages: MlflowPages, study: StudyConfig) -> dict[str, str]:
     """What the links show, by the tags of the experiment that say so."""
     return {TAG + pages.view: _trials_view(pages.run, study), TAG + STUDIES: _studies_view()}
 
 
-def _trials_view(parent: str, study: Study) -> str:
+def _trials_view(parent: str, study: StudyConfig) -> str:
     """Trials best first, with the searched settings as columns; parallel coordinates, curves, confirmed means."""
     final = final_metric(study.objective)
     state = {
@@ -88,7 +88,7 @@ def _studies_view() -> str:
     return json.dumps(COMMON | state)
 
 
-def _columns(study: Study) -> list[str]:
+def _columns(study: StudyConfig) -> list[str]:
     """Few, so that metrics and settings are seen together; the pages put them in alphabetical order."""
     wanted = [study.objective, *(name for name in COLUMNS if name != study.objective)]
     metrics = [final_metric(name) for name in wanted] + [confirmed_metric(study.objective, "mean")]
@@ -97,7 +97,7 @@ def _columns(study: Study) -> list[str]:
     return ["attributes.`Created`", *columns, "tags.`outcome`", "tags.`baseline`"]
 
 
-def _charts(study: Study, final: str) -> list[dict[str, Any]]:
+def _charts(study: StudyConfig, final: str) -> list[dict[str, Any]]:
     always = [name for name, axis in study.search.items() if not axis.when]  # the chart leaves out runs without one
     axes = [log_name(name) if name in study.logarithmic else name for name in always]
     curve = {

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from ensdistill_tune.analysis.rank_correlation import SELECTED, selected
-from ensdistill_tune.analysis.results import Facts
+from ensdistill_tune.analysis.results import StudyResults
 from ensdistill_tune.report.figures.diagnostics import disagreement, reliability
 from ensdistill_tune.report.figures.history import history, learning_curves, rungs_against_finals
 from ensdistill_tune.report.figures.hyperparameters import importance, parallel_coordinates, slices
@@ -14,7 +14,7 @@ from ensdistill_tune.report.figures.results import confirmation, differences, pa
 
 
 @dataclass(frozen=True)
-class Shown:
+class ReportFigure:
     """One figure and what stands around it."""
 
     key: str
@@ -23,7 +23,7 @@ class Shown:
     figure: go.Figure
 
 
-FIGURES: dict[str, tuple[str, Callable[[Facts], go.Figure | None], str]] = {
+FIGURES: dict[str, tuple[str, Callable[[StudyResults], go.Figure | None], str]] = {
     "history": (
         "Trial by trial",
         history,
@@ -93,11 +93,13 @@ FIGURES: dict[str, tuple[str, Callable[[Facts], go.Figure | None], str]] = {
 }
 
 
-def figures(facts: Facts) -> list[Shown]:
+def figures(facts: StudyResults) -> list[ReportFigure]:
     """All figures that have something to show."""
     made = ((key, title, caption, draw(facts)) for key, (title, draw, caption) in FIGURES.items())
-    return [Shown(key, title, _more(key, caption, facts), figure) for key, title, caption, figure in made if figure]
+    return [
+        ReportFigure(key, title, _more(key, caption, facts), figure) for key, title, caption, figure in made if figure
+    ]
 
 
-def _more(key: str, caption: str, facts: Facts) -> str:
+def _more(key: str, caption: str, facts: StudyResults) -> str:
     return f"{caption} {SELECTED}" if key == "rungs" and selected(facts.trials) else caption

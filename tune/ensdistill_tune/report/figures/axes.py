@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ensdistill_tune.formatting import short_value
-from ensdistill_tune.search.hyperparameter import Axis
+from ensdistill_tune.search.hyperparameter import Hyperparameter
 
 ROUND = (1.0, 2.0, 5.0)
 CLOSER = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
@@ -93,7 +93,7 @@ def linear_ticks(low: float, high: float, most: int = 5) -> list[float]:
     return [short(n * step) for n in range(first, last + 1)]
 
 
-def setting_ticks(axis: Axis, most: int = 5) -> tuple[list[float], list[str]]:
+def setting_ticks(axis: Hyperparameter, most: int = 5) -> tuple[list[float], list[str]]:
     """Where a searched setting has ticks (see `place`), and what they say."""
     if axis.listed:
         return [float(n) for n in range(len(axis.values))], [_cut(short_value(value)) for value in axis.values]
@@ -105,7 +105,7 @@ def setting_ticks(axis: Axis, most: int = 5) -> tuple[list[float], list[str]]:
     return ticks, [in_digits(tick) for tick in ticks]
 
 
-def setting_axis(axis: Axis, title: str) -> dict[str, Any]:
+def setting_axis(axis: Hyperparameter, title: str) -> dict[str, Any]:
     """How a searched setting looks, as a setting of a figure's layout."""
     ticks, words = setting_ticks(axis)
     low, high = (-0.5, len(ticks) - 0.5) if axis.listed else map(float, axis.values)
@@ -117,7 +117,7 @@ def setting_axis(axis: Axis, title: str) -> dict[str, Any]:
     return made | ({"type": "log"} if log else {})
 
 
-def place(axis: Axis, value: Any) -> float:
+def place(axis: Hyperparameter, value: Any) -> float:
     """Where a value of a searched setting is drawn: numbers as they are, choices by their place in the list."""
     return float(axis.values.index(value)) if axis.listed else short(float(value))
 

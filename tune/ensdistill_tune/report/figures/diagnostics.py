@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import plotly.graph_objects as go
 
 from ensdistill_tune.analysis.labels import label_of
-from ensdistill_tune.analysis.results import Facts
+from ensdistill_tune.analysis.results import StudyResults
 from ensdistill_tune.records.result_rows import Diagnostics, NetworkDiagnostics
 from ensdistill_tune.report.figures.axes import short
 from ensdistill_tune.report.figures.style import BASELINE, GRAY, TEACHERS, WINNER, new_figure
@@ -13,7 +13,7 @@ from ensdistill_tune.report.figures.style import BASELINE, GRAY, TEACHERS, WINNE
 LARGEST = 22  # pixels of the mark of the fullest bin
 
 
-def reliability(facts: Facts) -> go.Figure | None:
+def reliability(facts: StudyResults) -> go.Figure | None:
     """How often they are right when they are so sure; the larger the mark, the more images."""
     if not facts.portraits:
         return None
@@ -38,7 +38,7 @@ def reliability(facts: Facts) -> go.Figure | None:
     return figure
 
 
-def disagreement(facts: Facts) -> go.Figure | None:
+def disagreement(facts: StudyResults) -> go.Figure | None:
     """How unsure each is in every tenth of the images, from those on which the teachers agree to those they do not."""
     if not facts.portraits:
         return None
@@ -55,7 +55,9 @@ def disagreement(facts: Facts) -> go.Figure | None:
     return figure.update_traces(hovertemplate="%{y:.3f} nats in tenth %{x}")
 
 
-def _networks(facts: Facts, drawn: Diagnostics) -> Iterator[tuple[NetworkDiagnostics, str, tuple[str, str, str]]]:
+def _networks(
+    facts: StudyResults, drawn: Diagnostics
+) -> Iterator[tuple[NetworkDiagnostics, str, tuple[str, str, str]]]:
     """The winner, the best baseline beside it, and the ensemble, each with its label and its looks."""
     winner, *others = drawn.networks
     ranks = [c.trial.number for c in facts.confirmed] or [trial.number for trial in facts.order]

@@ -6,7 +6,7 @@ from itertools import accumulate
 import plotly.graph_objects as go
 
 from ensdistill_tune.analysis.rank_correlation import foresight
-from ensdistill_tune.analysis.results import Facts
+from ensdistill_tune.analysis.results import StudyResults
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.report.figures.axes import Scale, short
 from ensdistill_tune.report.figures.style import (
@@ -34,7 +34,7 @@ TEACHERS = ((GREEN, "dot"), (GRAY, "longdash"))  # together, and one alone
 NAMED = ((BLUE, "solid"), (ORANGE, "dash"), (GREEN, "dot"))  # learning curves of the best
 
 
-def history(facts: Facts) -> go.Figure | None:
+def history(facts: StudyResults) -> go.Figure | None:
     """Each trial's value in the order in which they began, and the best so far."""
     study, trials = facts.study, [trial for trial in facts.trials if trial.epochs or trial.state == "failed"]
     if not trials:
@@ -58,7 +58,7 @@ def history(facts: Facts) -> go.Figure | None:
     return figure
 
 
-def levels(facts: Facts) -> list[tuple[str, float, str, str]]:
+def levels(facts: StudyResults) -> list[tuple[str, float, str, str]]:
     """The objective of the best two baselines, of the ensemble and of one teacher alone: name, value, color, line."""
     metric = facts.study.objective
     known = [(f"baseline {t.baseline}", t.last[metric]) for t in facts.order if t.baseline][: len(BASELINES)]
@@ -67,7 +67,7 @@ def levels(facts: Facts) -> list[tuple[str, float, str, str]]:
     return found + [(*one, *looks) for one, looks in zip(rows, TEACHERS, strict=False)]
 
 
-def _best_so_far(facts: Facts) -> Iterator[tuple[int, float]]:
+def _best_so_far(facts: StudyResults) -> Iterator[tuple[int, float]]:
     metric, better = facts.study.objective, max if facts.study.mode == "max" else min
     done = [trial for trial in facts.searched if trial.state == "finished"]
     values = accumulate((trial.last[metric] for trial in done), better)
@@ -77,7 +77,7 @@ def _best_so_far(facts: Facts) -> Iterator[tuple[int, float]]:
         yield facts.trials[-1].number, short(value)
 
 
-def learning_curves(facts: Facts) -> go.Figure | None:
+def learning_curves(facts: StudyResults) -> go.Figure | None:
     """The objective after every epoch: the best three by name, all others in gray, with a mark where they ended."""
     study, trials = facts.study, [trial for trial in facts.trials if trial.epochs]
     if not trials:
@@ -120,7 +120,7 @@ def _crowd(trials: Sequence[TrialRecord], metric: str, most: int) -> go.Scatter:
     return go.Scatter(x=x, y=y, mode="lines", line=line, name="other trials", hoverinfo="skip")
 
 
-def rungs_against_finals(facts: Facts) -> go.Figure | None:
+def rungs_against_finals(facts: StudyResults) -> go.Figure | None:
     """Kendall's tau of the values at each rung and the final ones, with its interval."""
     found = foresight(facts.trials, facts.study)
     if not found:

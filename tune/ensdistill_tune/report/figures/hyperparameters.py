@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from ensdistill_tune.analysis.importance import Importance
-from ensdistill_tune.analysis.results import Facts
+from ensdistill_tune.analysis.results import StudyResults
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.report.figures.axes import (
     Scale,
@@ -37,7 +37,7 @@ from ensdistill_tune.report.figures.style import (
     spread,
     thin,
 )
-from ensdistill_tune.search.hyperparameter import Axis
+from ensdistill_tune.search.hyperparameter import Hyperparameter
 
 SLICES, LINES = 4, 6  # settings in the figures, at most: more cannot be read
 FEWEST = 4  # finished trials in parallel coordinates
@@ -45,7 +45,7 @@ NAMED = 8  # lines of the best, and of the worst
 UNUSED = -0.12  # where the lines of trials pass that do not have a setting
 
 
-def importance(facts: Facts) -> go.Figure | None:
+def importance(facts: StudyResults) -> go.Figure | None:
     """A bar a setting with its interval and its noise level; bars that are not above luck are hatched."""
     knobs = facts.importance[::-1]
     if not knobs:
@@ -75,7 +75,7 @@ def _bars(knobs: Sequence[Importance], names: Sequence[str], words: str) -> go.B
     return go.Bar(**own, orientation="h", name=words, hovertext=told, hoverinfo="text")
 
 
-def slices(facts: Facts) -> go.Figure | None:
+def slices(facts: StudyResults) -> go.Figure | None:
     """The objective over each of the most important settings, one below the other, with every trial as a mark."""
     trials = [trial for trial in facts.searched if trial.epochs or trial.state == "failed"]
     if not trials:
@@ -90,7 +90,7 @@ def slices(facts: Facts) -> go.Figure | None:
     return lined(figure).update_yaxes(**scale.axis(METRICS[facts.study.objective].removeprefix("validation ")))
 
 
-def _slice(trials: Sequence[TrialRecord], name: str, facts: Facts, scale: Scale) -> Iterator[go.Scatter]:
+def _slice(trials: Sequence[TrialRecord], name: str, facts: StudyResults, scale: Scale) -> Iterator[go.Scatter]:
     """Marks by state; of choices each trial lies a little beside the middle, so that they do not hide one another."""
     axis = facts.study.search[name]
     for state, some in by_state(trials).items():
@@ -99,12 +99,12 @@ def _slice(trials: Sequence[TrialRecord], name: str, facts: Facts, scale: Scale)
         yield marked(state, x, [height(t, facts, scale) for t in some], texts)
 
 
-def _beside(axis: Axis, x: float, number: int) -> float:
+def _beside(axis: Hyperparameter, x: float, number: int) -> float:
     """The same for the same trial; numbers stay where they are."""
     return short(x + 0.5 * ((number * 0.618034) % 1 - 0.5)) if axis.listed else x
 
 
-def parallel_coordinates(facts: Facts) -> go.Figure | None:
+def parallel_coordinates(facts: StudyResults) -> go.Figure | None:
     """A line a finished trial, through its settings to its objective; the most important settings next to it.
 
     (Plotly's own kind of trace has black axes, seen on light pages only, and needs WebGL.)
@@ -147,7 +147,7 @@ class _Dimension:
         return min(self.heights) < 0
 
 
-def _setting(facts: Facts, name: str, trials: Sequence[TrialRecord]) -> _Dimension:
+def _setting(facts: StudyResults, name: str, trials: Sequence[TrialRecord]) -> _Dimension:
     """A searched setting; trials that do not have it pass below its range."""
     axis = facts.study.search[name]
     ticks, words = setting_ticks(axis, 4)
@@ -160,7 +160,7 @@ def _setting(facts: Facts, name: str, trials: Sequence[TrialRecord]) -> _Dimensi
     return _Dimension(name, heights, marks + ([(UNUSED, "unused")] if UNUSED in heights else []))
 
 
-def _result(facts: Facts, trials: Sequence[TrialRecord]) -> _Dimension:
+def _result(facts: StudyResults, trials: Sequence[TrialRecord]) -> _Dimension:
     metric = facts.study.objective
     axis = spread(facts)
     ticks = log_ticks(*axis.ends, 5) if axis.log else linear_ticks(*axis.ends)
@@ -176,6 +176,6 @@ def _lines(dimensions: Sequence[_Dimension], own: Sequence[int], texts: Sequence
     return go.Scatter(x=x, y=y, mode="lines", hovertext=told, hoverinfo="text")
 
 
-def _most_important(facts: Facts, most: int) -> list[str]:
+def _most_important(facts: StudyResults, most: int) -> list[str]:
     """The searched settings, best first if that is known."""
     return ([knob.name for knob in facts.importance] or list(facts.study.search))[:most]

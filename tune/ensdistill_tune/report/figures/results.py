@@ -8,8 +8,8 @@ import plotly.graph_objects as go
 from scipy import stats
 
 from ensdistill_tune.analysis.replication import Candidate
-from ensdistill_tune.analysis.results import Facts
-from ensdistill_tune.analysis.statistics import Comparison, compare
+from ensdistill_tune.analysis.results import StudyResults
+from ensdistill_tune.analysis.statistics import PairedComparison, compare
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.report.figures.axes import Scale, short
 from ensdistill_tune.report.figures.history import TEACHERS
@@ -23,13 +23,13 @@ from ensdistill_tune.report.figures.style import (
     hover,
     new_figure,
 )
-from ensdistill_tune.search.pareto import front, minimized
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.search.pareto import front, to_minimization
+from ensdistill_tune.study.study_config import StudyConfig
 
 COST = "cost/flops"
 
 
-def pareto(facts: Facts) -> go.Figure | None:
+def pareto(facts: StudyResults) -> go.Figure | None:
     """The objective against the second one, or against what an inference costs; None if that never differs."""
     study, trials = facts.study, facts.order
     price = study.secondary_objectives[0] if study.secondary_objectives else COST
@@ -62,23 +62,23 @@ def _points(
     return go.Scatter(x=x, y=y, mode="markers", name=name, marker=marker, hovertext=texts, hoverinfo="text")
 
 
-def _front_line(trials: Sequence[TrialRecord], study: Study, price: str) -> go.Scatter:
+def _front_line(trials: Sequence[TrialRecord], study: StudyConfig, price: str) -> go.Scatter:
     """Through the trials that nobody is better than in both, as steps: what can be had at each price."""
     names, modes = [price, study.objective], ["max" if price == "val/accuracy" else "min", study.mode]
-    best = front([minimized([t.last[name] for name in names], modes) for t in trials])
+    best = front([to_minimization([t.last[name] for name in names], modes) for t in trials])
     points = sorted((short(trials[n].last[price]), short(trials[n].last[study.objective])) for n in best)
     x, y = zip(*points, strict=True)
     line = {"color": BLUE, "width": 2, "shape": "hv" if modes[0] == "min" else "vh"}
     return go.Scatter(x=x, y=y, mode="lines", line=line, name="nobody is better in both", hoverinfo="skip")
 
 
-def _teachers(facts: Facts) -> dict[str, tuple[float, float]]:
+def _teachers(facts: StudyResults) -> dict[str, tuple[float, float]]:
     """Cost and objective of the ensemble and of one teacher; studies of earlier versions do not know the cost."""
     metric = facts.study.objective.removeprefix("val/")
     return {who: (row["flops"], row[metric]) for who, row in facts.teachers.items() if "flops" in row}
 
 
-def confirmation(facts: Facts) -> go.Figure | None:
+def confirmation(facts: StudyResults) -> go.Figure | None:
     """Each candidate over its seeds: every seed, the mean, and the 95 % interval of the mean."""
     order, metric = facts.confirmed[::-1], facts.study.objective
     if not order:
@@ -129,7 +129,7 @@ def half_interval(values: Sequence[float]) -> float:
     return float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)) if np.ptp(values) else 0.0
 
 
-def differences(facts: Facts) -> go.Figure | None:
+def differences(facts: StudyResults) -> go.Figure | None:
     """Each candidate against the best baseline, pair by pair of the same seed, with both intervals of `compare`."""
     metric, mode = facts.study.objective, facts.study.mode
     baseline = next((c for c in facts.confirmed if c.trial.baseline), None)
@@ -147,9 +147,9 @@ def differences(facts: Facts) -> go.Figure | None:
     figure.update_xaxes(**scale.axis(title), tickformat="+.2~g")
     figure.update_yaxes(type="category", categoryarray=labels, range=[-0.6, len(others) - 0.4])
     figure.add_vline(x=0, line={"color": GRAY, "width": 1.5, "dash": "dash"})
-    sure = [(c.sure_low, c.sure_high) for c in found]
+    require_trial = [(c.sure_low, c.sure_high) for c in found]
     plain = [(c.low, c.high) for c in found]
-    figure.add_trace(_spans(sure, labels, "Student's t, choice allowed for", GRAY, 2))
+    figure.add_trace(_spans(require_trial, labels, "Student's t, choice allowed for", GRAY, 2))
     figure.add_trace(_spans(plain, labels, "bootstrap", ORANGE, 7))
     texts = [_told(name, c) for name, c in zip(labels, found, strict=True)]
     means = [short(c.difference) for c in found]
@@ -164,6 +164,6 @@ def _spans(ends: Sequence[tuple[float, float]], labels: Sequence[str], name: str
     return go.Scatter(x=x, y=y, mode="lines", line=line, name=name, hoverinfo="skip")
 
 
-def _told(name: str, c: Comparison) -> str:
+def _told(name: str, c: PairedComparison) -> str:
     intervals = f"{c.low:+.4f} to {c.high:+.4f}, Student's t {c.sure_low:+.4f} to {c.sure_high:+.4f}"
     return f"{name}: {c.difference:+.4f} ({intervals}), better in {c.wins} of {c.pairs} seeds"

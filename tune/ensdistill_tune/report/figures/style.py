@@ -11,12 +11,12 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from ensdistill_tune.analysis.results import Facts
+from ensdistill_tune.analysis.results import StudyResults
 from ensdistill_tune.formatting import short_name, short_value
 from ensdistill_tune.records.events import State
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.report.figures.axes import Scale, short
-from ensdistill_tune.study.study_config import Study
+from ensdistill_tune.study.study_config import StudyConfig
 
 BLUE, GREEN, ORANGE, RED, PINK = "#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7"
 GRAY = "#8c8c8c"
@@ -64,7 +64,7 @@ def label(trial: TrialRecord) -> str:
     return trial.baseline or f"{trial.number:03d}"
 
 
-def spread(facts: Facts, always: Sequence[float] = ()) -> Scale:
+def spread(facts: StudyResults, always: Sequence[float] = ()) -> Scale:
     """The axis of the objective: of searched trials that ran to their end, or of all if there are too few of those.
 
     So a trial that was stopped where nobody is good yet is drawn at the edge. Losses are shown in their logarithm: near
@@ -76,7 +76,7 @@ def spread(facts: Facts, always: Sequence[float] = ()) -> Scale:
     return Scale.of((trial.last[metric] for trial in trials), log=facts.study.mode == "min", always=always)
 
 
-def height(trial: TrialRecord, facts: Facts, scale: Scale) -> float:
+def height(trial: TrialRecord, facts: StudyResults, scale: Scale) -> float:
     """A trial's last value; one that failed has none, and is drawn at the worse end."""
     if trial.state == "failed":
         return scale.worst(facts.study.mode)
@@ -90,7 +90,7 @@ def short_names(names: Sequence[str]) -> dict[str, str]:
     return {name: name if often[last] > 1 else last for name, last in found.items()}
 
 
-def hover(trial: TrialRecord, study: Study) -> str:
+def hover(trial: TrialRecord, study: StudyConfig) -> str:
     """All about one trial in a few lines."""
     after = f" after epoch {trial.last['epoch']:.0f}" if trial.epochs and trial.state != "finished" else ""
     lines = [f"<b>{'baseline' if trial.baseline else 'trial'} {label(trial)}</b> {ENDS[trial.state][0]}{after}"]
