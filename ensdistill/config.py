@@ -94,11 +94,11 @@ class Config(Settings):
     @model_validator(mode="after")
     def _can_change_so(self) -> "Config":
         issues: list[ConfigIssue] = []
-        config, last = self.until(0), 0
+        config, last = self.prefix_until(0), 0
         for n, change in enumerate(self.schedule):
             own = list(change.issues(last, self.training.epochs))
             try:
-                config = config._with({name: value for name, value in change.set.items() if can_change(name)})
+                config = config._override({name: value for name, value in change.set.items() if can_change(name)})
             except ConfigError as error:
                 own += [issue.below("set") for issue in error.issues]
             issues += [issue.below("schedule", n) for issue in own]
@@ -111,21 +111,21 @@ class Config(Settings):
     def hash(self) -> str:
         """Content hash of all settings but the paths of files, 16 hexadecimal digits."""
         own = without_files(self.model_dump(mode="json", exclude={"schedule"}), file_settings(Config))
-        later = [[change.after_epoch, self.at(change.after_epoch + 1).hash] for change in self.schedule]
+        later = [[change.after_epoch, self.at_epoch(change.after_epoch + 1).hash] for change in self.schedule]
         return content_hash(own | {"schedule": later} if later else own)
 
-    def at(self, epoch: int) -> "Config":
+    def at_epoch(self, epoch: int) -> "Config":
         """The settings that hold in one epoch (1 is the first), as if they always had."""
-        new = {name: value for change in self.until(epoch).schedule for name, value in change.set.items()}
-        return self._with(new) if new else self.until(0)
+        new = {name: value for change in self.prefix_until(epoch).schedule for name, value in change.set.items()}
+        return self._override(new) if new else self.prefix_until(0)
 
-    def until(self, epoch: int) -> "Config":
+    def prefix_until(self, epoch: int) -> "Config":
         """All that decided the epochs up to this one: the same settings, without the changes that come after it."""
         return self.model_copy(update={"schedule": [change for change in self.schedule if change.after_epoch < epoch]})
 
-    def _with(self, dotted: Mapping[str, Any]) -> "Config":
+    def _override(self, dotted: Mapping[str, Any]) -> "Config":
         """These settings without any changes on the way, and other values of some."""
-        return validate(Config, merge(self.model_dump(mode="json", exclude={"schedule"}), nest(dotted)))
+        return validate(Config, merge_settings(self.model_dump(mode="json", exclude={"schedule"}), nest(dotted)))
 
 
 def content_hash(value: Any) -> str:
@@ -161,10 +161,10 @@ def parse_overrides(overrides: Sequence[str]) -> YamlDict:
 
 def build_config(tree: Mapping[str, Any], dotted: Mapping[str, Any] | None = None) -> Config:
     """The Config of nested settings (which may name a `preset` to start from) with dotted ones on top."""
-    return validate(Config, complete(tree, dotted))
+    return validate(Config, resolve(tree, dotted))
 
 
-def complete(tree: Mapping[str, Any], dotted: Mapping[str, Any] | None = None) -> YamlDict:
+def resolve(tree: Mapping[str, Any], dotted: Mapping[str, Any] | None = None) -> YamlDict:
     """Defaults, then the preset, then the tree, then the dotted settings: nested, complete, not yet validated."""
     own = nest(tree)
     if "search" in own:
@@ -172,8 +172,8 @@ def complete(tree: Mapping[str, Any], dotted: Mapping[str, Any] | None = None) -
     preset = own.pop("preset", None)
     base = Config().model_dump(mode="json")
     if preset is not None:
-        base = merge(base, read_preset(preset))
-    return merge(merge(base, own), nest(dotted or {}))
+        base = merge_settings(base, read_preset(preset))
+    return merge_settings(merge_settings(base, own), nest(dotted or {}))
 
 
 def presets() -> list[str]:
@@ -197,14 +197,14 @@ def _shipped() -> dict[str, YamlDict]:
     return {name: parse_mapping(file.read_text(encoding="utf-8"), f"preset {name}") for name, file in names.items()}
 
 
-def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> YamlDict:
+def merge_settings(base: Mapping[str, Any], changes: Mapping[str, Any]) -> YamlDict:
     """The base with the changes; where a change names another `kind`, nothing of the old kind's settings stays."""
     if "kind" in changes and changes["kind"] != base.get("kind"):
         return dict(changes)
     merged = dict(base)
     for key, value in changes.items():
         old = merged.get(key)
-        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        merged[key] = merge_settings(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return merged
 
 

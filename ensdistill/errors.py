@@ -46,7 +46,7 @@ class ConfigIssue:
     origin: str = ""
 
     def __str__(self) -> str:
-        head = " with ".join(f"{name} = {shown(value)}" for name, value in self.given) or self.name
+        head = " with ".join(f"{name} = {format_value(value)}" for name, value in self.given) or self.name
         parts = (head, self.sentence, str(self.cause or ""))
         return self.origin + ": ".join(part for part in parts if part)
 
@@ -60,7 +60,7 @@ class ConfigIssue:
         """Text of rule, value and hint."""
         text = self.rule
         if self.value is not NO_VALUE:
-            value = shown(self.value)
+            value = format_value(self.value)
             text = text.replace("{value}", value) if "{value}" in text else f"{text}, got {value}"
         if not self.hint:
             return text
@@ -81,7 +81,7 @@ class ConfigIssue:
         return cls(tuple(row["path"]), row["rule"], row.get("value", NO_VALUE), row["hint"])
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """Returns a value as messages have it: as YAML writes it, and shortened if it is long."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]

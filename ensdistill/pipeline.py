@@ -12,9 +12,8 @@ from ensdistill.config import Config, load_config, to_yaml
 from ensdistill.data import DataSplits, load_data
 from ensdistill.data.names import printable
 from ensdistill.errors import ConfigError, ConfigIssue, DataError
-from ensdistill.evaluation.evaluator import Evaluator
+from ensdistill.evaluation.evaluator import Evaluator, Metrics
 from ensdistill.evaluation.plausibility import student_warnings, teacher_warnings
-from ensdistill.evaluation.tables import Metrics
 from ensdistill.export.run_locator import default_folder
 from ensdistill.export.student_file import student_metadata
 from ensdistill.methods.members import TeacherEnsemble

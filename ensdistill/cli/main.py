@@ -11,15 +11,14 @@ from typing import Any
 
 from torch import nn
 
-from ensdistill.cli.predict import WRITERS, classify, find_images, tell, with_progress
+from ensdistill.cli.predict import WRITERS, classify, find_images, with_progress, write_predictions
 from ensdistill.config import Config, load_config, presets
 from ensdistill.data import Split, fit_images, load_data, load_test
 from ensdistill.data.names import counted, listed, printable
 from ensdistill.errors import ConfigError
-from ensdistill.evaluation.evaluator import Evaluator, evaluate_corruptions, ood_auroc_of
+from ensdistill.evaluation.evaluator import Evaluator, Metrics, evaluate_corruptions, ood_auroc_of
 from ensdistill.evaluation.plausibility import teacher_warnings
 from ensdistill.evaluation.tables import (
-    Metrics,
     corruption_table,
     file_table,
     metrics_table,
@@ -30,7 +29,7 @@ from ensdistill.evaluation.tables import (
 )
 from ensdistill.export.classifier import open_classifier
 from ensdistill.export.exporter import FORMATS, export_student
-from ensdistill.export.run_locator import command, locate_run
+from ensdistill.export.run_locator import locate_run, next_command
 from ensdistill.pipeline import distill_to_directory, load_inputs, metric_warnings, show_warnings, teacher_metrics
 from ensdistill.runtime.boundary import run_command
 from ensdistill.runtime.command_line import command_line
@@ -75,7 +74,7 @@ def _distill(options: argparse.Namespace) -> int:
 
     def show_command(checkpoint: Path) -> None:
         again = [] if options.out is None else [("--out", options.out)]
-        print(f"to resume: {command('distill', options, *again, ('--resume', checkpoint))}", file=sys.stderr)
+        print(f"to resume: {next_command('distill', options, *again, ('--resume', checkpoint))}", file=sys.stderr)
 
     run = distill_to_directory(
         config,
@@ -151,7 +150,7 @@ def _predict(options: argparse.Namespace) -> int:
 
     remarks = defaultdict[str, list[str]](list)
     answers = classify(classifier, with_progress(images.files), skip, lambda what, place: remarks[what].append(place))
-    tell(answers, classifier, options.format, options.top, options.out)
+    write_predictions(answers, classifier, options.format, options.top, options.out)
     for what, places in remarks.items():
         print(printable(f"{counted(len(places), 'file')} with {what}: {listed(places)}"), file=sys.stderr)
     if broken:

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from ensdistill.data.image_files import MODES, ImageFile
 from ensdistill.data.names import printable
-from ensdistill.data.walk import HARMLESS, Found, by_reason, find_files
+from ensdistill.data.walk import HARMLESS, FoundFiles, by_reason, find_files
 from ensdistill.errors import DataError
 from ensdistill.export.classifier import Classifier
 from ensdistill.runtime.files import atomic_write
@@ -76,7 +76,7 @@ def find_images(places: Sequence[str | Path]) -> Images:
     return images
 
 
-def _add(images: Images, found: Found) -> None:
+def _add(images: Images, found: FoundFiles) -> None:
     images.files.extend(found.files)
     images.left_out.extend(by_reason(one for one in found.left_out if one.reason in HARMLESS))
     images.unread.extend(by_reason(one for one in found.left_out if one.reason not in HARMLESS))
@@ -176,7 +176,7 @@ def write_table(answers: Iterable[ImagePrediction], class_names: Sequence[str], 
     Console(file=to, width=width, highlight=False, markup=False, emoji=False).print(table)  # names as they are
 
 
-def tell(
+def write_predictions(
     answers: Iterable[ImagePrediction], classifier: Classifier, form: str | None, top: int, out: str | None
 ) -> None:
     """Writes the answers to the file `out`, whole or not at all, or to standard output.

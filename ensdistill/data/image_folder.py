@@ -12,7 +12,7 @@ from ensdistill.data.layout import Layout, Part, arrange, shared_folders
 from ensdistill.data.names import SHOWN, counted, listed, own_path, printable
 from ensdistill.data.sizes import OwnSizes
 from ensdistill.data.splits import RawData, Split
-from ensdistill.data.walk import Found, by_reason, find_files
+from ensdistill.data.walk import FoundFiles, by_reason, find_files
 from ensdistill.errors import ConfigIssue, DataError
 from ensdistill.settings.base import setting
 
@@ -93,7 +93,7 @@ class _Reader:
             yield _issue(f"{counted(len(names), 'file')} with {remark}: {listed(names)}", hint)
 
 
-def _about_files(found: Found, layout: Layout) -> Iterator[ConfigIssue]:
+def _about_files(found: FoundFiles, layout: Layout) -> Iterator[ConfigIssue]:
     for sentence in by_reason(layout.left_out):
         yield _issue(sentence)
     if found.renamed:

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from ensdistill.data.image_files import ImageFile
 from ensdistill.data.names import class_name, counted, is_text, listed, printable
-from ensdistill.data.walk import Found, LeftOut, by_reason
+from ensdistill.data.walk import FoundFiles, LeftOut, by_reason
 from ensdistill.errors import DataError
 from ensdistill.settings.validation import closest_match
 
@@ -48,7 +48,7 @@ class Layout:
     left_out: list[LeftOut]
 
 
-def arrange(found: Found) -> Layout:
+def arrange(found: FoundFiles) -> Layout:
     """Returns the parts: `<class>/...`, or `train/<class>/...` and other parts next to it.
 
     One folder that holds everything is passed over. A class has all images below its folder, however deep.
@@ -74,7 +74,7 @@ def arrange(found: Found) -> Layout:
     return layout
 
 
-def shared_folders(found: Found, layout: Layout) -> list[str]:
+def shared_folders(found: FoundFiles, layout: Layout) -> list[str]:
     """Returns the names of two or more sub-folders that several classes have, if all images lie in such.
 
     They may be the real classes, or parts: `day/cat` and `night/cat`, or `cat/train` and `dog/train`.
@@ -89,11 +89,11 @@ def shared_folders(found: Found, layout: Layout) -> list[str]:
     return shared if len(shared) > 1 else []
 
 
-def _prefix(found: Found, depth: int) -> tuple[str, ...]:
+def _prefix(found: FoundFiles, depth: int) -> tuple[str, ...]:
     return next((folder[:depth] for folder in found.folders if len(folder) >= depth), ())
 
 
-def _depth(found: Found) -> int:
+def _depth(found: FoundFiles) -> int:
     """How many folders lie around everything else, as most zip files have one."""
     depth = 0
     while True:
@@ -105,7 +105,7 @@ def _depth(found: Found) -> int:
         depth += 1
 
 
-def _parts(found: Found, depth: int) -> dict[str, Part]:
+def _parts(found: FoundFiles, depth: int) -> dict[str, Part]:
     """The parts by name if there is a training part with class folders; otherwise every top folder is a class."""
     prefix = _prefix(found, depth)
     tops = sorted({folder[depth] for folder in found.folders if len(folder) > depth})
@@ -128,7 +128,7 @@ def _parts(found: Found, depth: int) -> dict[str, Part]:
     return {name: parts[name] for name in PARTS if name in parts}
 
 
-def _doubtful(found: Found, depth: int, tops: list[str]) -> list[str]:
+def _doubtful(found: FoundFiles, depth: int, tops: list[str]) -> list[str]:
     """Top folders that are probably parts, where there is no train/ with class folders: val/, test_set/, seg_train/."""
     direct = {file.parts[depth] for file in found.files if len(file.parts) == depth + 2}
     labeled = [top for top in tops if _PART_OF.get(top.lower()) != "unlabeled"]
@@ -161,7 +161,7 @@ def _place(layout: Layout, file: ImageFile, name: str | None, above: int) -> Non
         layout.parts[name].files.append((class_name(file.parts[above]), file))
 
 
-def _errors(found: Found, layout: Layout) -> Iterator[str]:
+def _errors(found: FoundFiles, layout: Layout) -> Iterator[str]:
     for part in layout.parts.values():
         read = {name for name, _ in part.files}
         for name, folders in part.classes.items():
@@ -185,7 +185,7 @@ def _unknown(part: Part, train: Part) -> Iterator[str]:
         yield f"{counted(len(unknown), 'class')} of {folder}/ not in {other}/: {listed(unknown)}; {hint}"
 
 
-def _unreadable(found: Found) -> Iterator[str]:
+def _unreadable(found: FoundFiles) -> Iterator[str]:
     """One sentence a reason about folders that cannot be listed."""
     reasons = defaultdict[str, list[str]](list)
     for one in found.unreadable:
@@ -206,5 +206,5 @@ def _hint(layout: Layout) -> str:
     return f" ({'; '.join(by_reason(layout.left_out))})" if layout.left_out else ""
 
 
-def _root(found: Found) -> str:
+def _root(found: FoundFiles) -> str:
     return printable(str(found.root))

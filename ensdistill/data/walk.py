@@ -43,7 +43,7 @@ class LeftOut:
 
 
 @dataclass
-class Found:
+class FoundFiles:
     """What a folder or zip file holds.
 
     Attributes:
@@ -62,7 +62,7 @@ class Found:
     unreadable: list[LeftOut] = field(default_factory=list)
     renamed: list[str] = field(default_factory=list)
 
-    def sorted(self) -> "Found":
+    def sorted(self) -> "FoundFiles":
         """The same in the order of names."""
         self.files.sort(key=lambda file: file.parts)
         for group in (self.left_out, self.unreadable):
@@ -79,7 +79,7 @@ def by_reason(left_out: Iterable[LeftOut]) -> Iterator[str]:
         yield f"{counted(len(names), 'file')} left out ({reason}): {listed(names)}"
 
 
-def find_files(path: Path) -> Found:
+def find_files(path: Path) -> FoundFiles:
     """Returns all images of a folder or zip file, however deep, and what is left out.
 
     Links are followed. An image is what Pillow reads, whatever its suffix; a file with the suffix of an image that is
@@ -88,7 +88,7 @@ def find_files(path: Path) -> Found:
     Raises:
         DataError: The path is neither a folder nor a readable zip file.
     """
-    found = Found(path)
+    found = FoundFiles(path)
     if path.is_dir():
         _walk(found, path, (), _around(path))
     else:
@@ -99,7 +99,7 @@ def find_files(path: Path) -> Found:
 # --- folders ---
 
 
-def _walk(found: Found, folder: Path, parts: tuple[str, ...], above: frozenset[tuple[int, int]]) -> None:
+def _walk(found: FoundFiles, folder: Path, parts: tuple[str, ...], above: frozenset[tuple[int, int]]) -> None:
     try:
         status = folder.stat()
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -127,7 +127,9 @@ def _around(root: Path) -> frozenset[tuple[int, int]]:
     return frozenset(around)
 
 
-def _look(found: Found, entry: os.DirEntry[str], parts: tuple[str, ...], above: frozenset[tuple[int, int]]) -> None:
+def _look(
+    found: FoundFiles, entry: os.DirEntry[str], parts: tuple[str, ...], above: frozenset[tuple[int, int]]
+) -> None:
     """Adds an entry of a folder, with all below it. Raises OSError if it cannot be examined."""
     name = "/".join(parts)
     if entry.name.startswith("."):
@@ -168,7 +170,7 @@ def _opened(path: Path) -> zipfile.ZipFile:
         raise DataError(f"{printable(str(path))} is neither a folder nor a readable zip file ({cause})") from error
 
 
-def _read_directory(found: Found, archive: zipfile.ZipFile) -> None:
+def _read_directory(found: FoundFiles, archive: zipfile.ZipFile) -> None:
     entries: dict[tuple[str, ...], zipfile.ZipInfo] = {}
     for entry in archive.infolist():
         name, known = readable_name(entry)
@@ -209,7 +211,7 @@ def _is_companion(name: str) -> bool:
     return name.lower() in _COMPANIONS or name.startswith("._")
 
 
-def _sort_out(found: Found, file: ImageFile) -> None:
+def _sort_out(found: FoundFiles, file: ImageFile) -> None:
     """Adds a file to the images or to what is left out."""
     if PurePosixPath(file.name).suffix.lower() in SUFFIXES or _content_is_image(file):
         found.files.append(file)

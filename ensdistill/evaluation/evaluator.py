@@ -35,7 +35,7 @@ from ensdistill.methods.members import CombinedClassifier, TeacherEnsemble
 from ensdistill.models.fusion import inference_form
 from ensdistill.runtime.modes import evaluating
 
-Row = dict[str, float]
+Metrics = dict[str, float]
 T = TypeVar("T")
 
 
@@ -46,12 +46,12 @@ class Evaluator:
         """ensemble: the teachers if they are there; without them a student has no `dee` and no `agreement`."""
         self.validation, self.split = data.validation, split
         self.shape = tuple(data.train.images.shape[1:])
-        self.costs = [cost(network, self.shape) for network in ensemble.networks] if ensemble else []
+        self.costs = [model_complexity(network, self.shape) for network in ensemble.networks] if ensemble else []
         self.on_validation, self.on_split = self._both(
             lambda part: _member_predictions(ensemble.networks, part) if ensemble else None
         )
 
-    def student(self, network: nn.Module) -> Row:
+    def student(self, network: nn.Module) -> Metrics:
         """Metrics of a shipped student; against the teachers, if they are there; and its cost."""
         on_validation, log_p = self._both(lambda part: predict(network, part))
         row = self._metrics(on_validation, log_p)
@@ -64,7 +64,7 @@ class Evaluator:
             }
         if isinstance(network, CombinedClassifier):
             row |= _diversity(_subnetwork_predictions(network, self.split))
-        return row | cost(network, self.shape)
+        return row | model_complexity(network, self.shape)
 
     def teachers(self) -> dict[str, Any]:
         """`ensemble`: its metrics and diversity; `members`: metrics of each; `curve`: cNLL of 1, 2, ..., M of them."""
@@ -80,7 +80,7 @@ class Evaluator:
         together |= {name: sum(price[name] for price in self.costs) for name in self.costs[0]}
         return {"ensemble": together | _diversity(self.on_split), "members": members, "curve": self.curve}
 
-    def portraits(self, networks: Sequence[nn.Module]) -> dict[str, Any]:
+    def diagnostics(self, networks: Sequence[nn.Module]) -> dict[str, Any]:
         """What a page can draw of these networks and of the teachers together, on the split.
 
         The images are in ten parts, those first of which the teachers agree most; without teachers there are no parts.
@@ -124,7 +124,7 @@ class Evaluator:
         on_validation = say(self.validation)
         return on_validation, on_validation if self.split is self.validation else say(self.split)
 
-    def _metrics(self, on_validation: Tensor, log_p: Tensor) -> Row:
+    def _metrics(self, on_validation: Tensor, log_p: Tensor) -> Metrics:
         """Plain and calibrated ones.
 
         `temperature_identified` is 1 if validation determines the temperature, else 0; `at_chance` likewise.
@@ -135,12 +135,12 @@ class Evaluator:
         return row | {"at_chance": float(at_chance(log_p, self.split.labels))}
 
 
-def mean_metrics(rows: Sequence[Row]) -> Row:
+def mean_metrics(rows: Sequence[Metrics]) -> Metrics:
     """The mean of each metric over several networks."""
     return {name: fmean(row[name] for row in rows) for name in rows[0]}
 
 
-def cost(network: nn.Module, shape: Sequence[int]) -> Row:
+def model_complexity(network: nn.Module, shape: Sequence[int]) -> Metrics:
     """`parameters`, and `flops` of one image (C,H,W): multiplications and additions of convolutions and products.
 
     Of the inference form, which is what teachers are kept in: both count as long as they are compared.
@@ -155,7 +155,7 @@ def cost(network: nn.Module, shape: Sequence[int]) -> Row:
     }
 
 
-def evaluate_corruptions(network: nn.Module, split: Split) -> dict[str, list[Row]]:
+def evaluate_corruptions(network: nn.Module, split: Split) -> dict[str, list[Metrics]]:
     """Metrics on the corrupted images of a split: for each corruption those of severity 1, 2, ..., 5."""
     return {
         name: [evaluate(network, Split(corrupt(split.images, name, s, seed=0), split.labels)) for s in SEVERITIES]
@@ -168,7 +168,7 @@ def ood_auroc_of(network: nn.Module, split: Split, other: Split) -> float:
     return ood_auroc(predict(network, split), predict(network, other))
 
 
-def _diversity(member_log_p: Tensor) -> Row:
+def _diversity(member_log_p: Tensor) -> Metrics:
     return {"diversity": pairwise_kl(member_log_p), "mutual_information": mutual_information(member_log_p)}
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ensdistill.data import Shape
-from ensdistill.evaluation.evaluator import cost
+from ensdistill.evaluation.evaluator import model_complexity
 from ensdistill.models.fusion import inference_form
 from ensdistill.runtime.modes import evaluating
 from ensdistill.runtime.randomness import deterministic
@@ -39,7 +39,9 @@ def prices(networks: Mapping[str, nn.Module], shape: Shape, device: torch.device
     with deterministic(threads=1), torch.no_grad():
         times = {batch: _milliseconds(networks, torch.rand(batch, *shape).to(device)) for batch in BATCHES}
     return {
-        name: InferenceCost(_bytes(network), **cost(network, shape), milliseconds={b: times[b][name] for b in BATCHES})
+        name: InferenceCost(
+            _bytes(network), **model_complexity(network, shape), milliseconds={b: times[b][name] for b in BATCHES}
+        )
         for name, network in networks.items()
     }
 

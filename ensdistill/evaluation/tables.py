@@ -7,11 +7,10 @@ from typing import Any
 from rich.table import Table
 
 from ensdistill.evaluation.corruptions import SEVERITIES
-from ensdistill.evaluation.evaluator import mean_metrics
+from ensdistill.evaluation.evaluator import Metrics, mean_metrics
 from ensdistill.evaluation.latency import InferenceCost
 from ensdistill.evaluation.plausibility import is_shown
 
-Metrics = Mapping[str, float]
 TEACHER_MEAN = "one teacher (mean)"
 SHOWN = ("accuracy", "nll", "brier", "ece", "cnll", "cece", "dee", "top1_agreement")
 
@@ -32,7 +31,8 @@ def summarize_teachers(metrics: Mapping[str, Any]) -> TeacherSummary | None:
 
 
 def teacher_rows(metrics: Mapping[str, Any]) -> dict[str, Metrics]:
-    """The rows for what `Evaluator.teachers` gives: the ensemble, and one teacher in the mean; none without teachers."""
+    """The rows for what `Evaluator.teachers` gives: the ensemble, and one teacher in the mean; none without "
+    "teachers."""
     known = summarize_teachers(metrics)
     return {ensemble_label(known.teachers): known.ensemble, TEACHER_MEAN: known.mean} if known else {}
 

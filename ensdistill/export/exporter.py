@@ -12,9 +12,9 @@ from torch import nn
 from ensdistill.config import to_yaml
 from ensdistill.data import Split
 from ensdistill.errors import DataError, ExportError
-from ensdistill.evaluation.evaluator import Evaluator
+from ensdistill.evaluation.evaluator import Evaluator, Metrics
 from ensdistill.evaluation.latency import InferenceCost, prices
-from ensdistill.evaluation.tables import Metrics, teacher_rows
+from ensdistill.evaluation.tables import teacher_rows
 from ensdistill.export.classifier import (
     ONNX_FILE,
     PT2_FILE,

@@ -8,8 +8,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from ensdistill.config import flatten
+from ensdistill.evaluation.evaluator import Metrics
 from ensdistill.evaluation.latency import InferenceCost
-from ensdistill.evaluation.tables import SHOWN, Metrics, markdown_table
+from ensdistill.evaluation.tables import SHOWN, markdown_table
 from ensdistill.export.classifier import ONNX_FILE
 from ensdistill.export.student_file import DistillationRun
 from ensdistill.settings.yaml_loader import to_yaml_text

@@ -17,7 +17,7 @@ from ensdistill.training.teachers import find_ensemble
 
 
 @dataclass(frozen=True)
-class Found:
+class LocatedRun:
     """A run, and where it lies."""
 
     run: DistillationRun
@@ -25,7 +25,7 @@ class Found:
     alone: str  # why there is no ensemble beside it; empty if there is
 
 
-def locate_run(options: argparse.Namespace) -> Found:
+def locate_run(options: argparse.Namespace) -> LocatedRun:
     """The run of options.config, changed by options.set, on options.device; trains nothing.
 
     Raises DataError if there is no student yet, or one of other settings or images.
@@ -38,12 +38,12 @@ def locate_run(options: argparse.Namespace) -> Found:
     run = load_run(config, data, path, found)
     alone = ""
     if found is None:
-        alone = f"dee, top1_agreement and cost need the teachers: `{command('teachers', options)}` trains them"
+        alone = f"dee, top1_agreement and cost need the teachers: `{next_command('teachers', options)}` trains them"
     elif run.ensemble is None:
         alone = (
             "no dee, top1_agreement and cost: the teachers that are there are not those that this student learnt from"
         )
-    return Found(run, path, alone)
+    return LocatedRun(run, path, alone)
 
 
 def default_folder(studies: str | Path, config: Config, data: str = "") -> Path:
@@ -65,7 +65,7 @@ def default_folder(studies: str | Path, config: Config, data: str = "") -> Path:
     return first.with_name(f"{first.name}-{content_hash(data)[:8]}")
 
 
-def command(name: str, options: argparse.Namespace, *more: Option) -> str:
+def next_command(name: str, options: argparse.Namespace, *more: Option) -> str:
     """Another command on the same settings and the same folder of results, to be typed as it is."""
     changes = [("--set", change) for change in options.set]
     return command_line("ensdistill", name, options.config, options=[*changes, *more], studies=options.studies_dir)
@@ -87,4 +87,6 @@ def _student_beside(options: argparse.Namespace, config: Config, data: str) -> P
     for place in places:
         if place.is_file():
             return place
-    raise DataError(f"{places[-1]}: no student there yet; run `{command('distill', options)}` or give --student FILE")
+    raise DataError(
+        f"{places[-1]}: no student there yet; run `{next_command('distill', options)}` or give --student FILE"
+    )

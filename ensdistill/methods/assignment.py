@@ -15,7 +15,7 @@ def teachers_of(subnetwork: int, subnetworks: int, teachers: int) -> list[int]:
     return list(range(subnetwork, teachers, subnetworks))
 
 
-def targets(teachers: Tensor, subnetworks: int) -> Tensor:
+def subnetwork_targets(teachers: Tensor, subnetworks: int) -> Tensor:
     """What each subnetwork is taught: (M,B,c) probabilities of the teachers -> (K,B,c), means over its own teachers."""
     own = [teachers_of(k, subnetworks, len(teachers)) for k in range(subnetworks)]
     return torch.stack([teachers[indices].mean(0) for indices in own])

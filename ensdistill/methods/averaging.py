@@ -1,7 +1,7 @@
 """The fourth axis: which weights are evaluated and shipped. To add a piece: one class, one line in `Averaging`.
 
-A settings class, called with the student, gives an `WeightAverage`: it is shown the student after every step and every epoch
-and hands out the averaged student. (That subnetworks become one network is the student's own affair: `Student.merged`.)
+A settings class, called with the student, returns a `WeightAverage`, which is updated after every step and every epoch
+and returns the averaged student. (That subnetworks become one network is the student's own affair: `Student.merged`.)
 """
 
 from collections.abc import Callable, Mapping

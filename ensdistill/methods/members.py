@@ -74,10 +74,10 @@ class CombinedClassifier(nn.Module):
         self.how = how
 
     def forward(self, x: Tensor) -> Tensor:
-        return together(self.members(x), self.how)
+        return combine_members(self.members(x), self.how)
 
 
-def together(logits: Tensor, how: str, temperature: float = 1.0) -> Tensor:
+def combine_members(logits: Tensor, how: str, temperature: float = 1.0) -> Tensor:
     """Logits at temperature T of several members as one, (members,B,c) -> (B,c).
 
     how: `mean_of_logits`, `sum_of_logits` or `mean_of_probabilities` (whose logits are log-probabilities).

@@ -83,7 +83,8 @@ def _torchvision_models() -> ModuleType:
         return import_module("torchvision.models")
     except (ImportError, RuntimeError, OSError) as error:
         raise ConfigError(
-            f"model.kind: torchvision cannot be imported ({one_line_error(error)}); install the torchvision that belongs "
+            f"model.kind: torchvision cannot be imported ({one_line_error(error)}); install the torchvision "
+            f"that belongs "
             f"to torch {torch.__version__}, or take another kind"
         ) from error
 

@@ -45,7 +45,7 @@ def closest_match(name: str, known: Iterable[str]) -> str | None:
 
 
 @dataclass(frozen=True)
-class Row:
+class SettingDoc:
     """One setting as the help shows it."""
 
     name: str
@@ -55,22 +55,22 @@ class Row:
     sentence: str
 
 
-def settings_table(model: type[BaseModel], prefix: str = "") -> Iterator[Row]:
+def settings_table(model: type[BaseModel], prefix: str = "") -> Iterator[SettingDoc]:
     """Every setting below a settings class: name, default, range and sentence, read off the fields."""
     for name, field in model.model_fields.items():
         pieces = pieces_of(field)
         if not pieces or get_origin(field.annotation) is list:
-            yield Row(f"{prefix}{name}", "", _default(field), format_constraints(field), field.description or "")
+            yield SettingDoc(f"{prefix}{name}", "", _default(field), format_constraints(field), field.description or "")
             continue
         if any("kind" in piece.model_fields for piece in pieces):
             kinds = " | ".join(kind_of(piece) for piece in pieces)
             default = getattr(field.default, "kind", "")
-            yield Row(f"{prefix}{name}.kind", "", default, kinds, field.description or "")
+            yield SettingDoc(f"{prefix}{name}.kind", "", default, kinds, field.description or "")
         for piece in pieces:
             kind = kind_of(piece) if len(pieces) > 1 else ""
             for row in settings_table(piece, f"{prefix}{name}."):
                 if row.name != f"{prefix}{name}.kind":
-                    yield Row(row.name, row.kind or kind, row.default, row.limits, row.sentence)
+                    yield SettingDoc(row.name, row.kind or kind, row.default, row.limits, row.sentence)
 
 
 def settings_help(model: type[BaseModel], title: str) -> str:

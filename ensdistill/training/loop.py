@@ -198,7 +198,7 @@ class Distiller(Iterator[EpochResult]):
 
     def _train(self, number: int) -> float:
         """One pass over the training images; the mean loss. Nothing here waits for the device before its end."""
-        config = self.config.at(number)
+        config = self.config.at_epoch(number)
         training = config.training
         streams = RandomStreams.of(config.seed, "perturbation", number, self.device)
         losses = []
@@ -294,7 +294,7 @@ class Distiller(Iterator[EpochResult]):
 
     def _identity(self, epoch: int) -> dict[str, str]:
         """What decided the epochs up to this one."""
-        settings = self.config.until(epoch).hash
+        settings = self.config.prefix_until(epoch).hash
         return {"settings": settings, "ensemble": self.ensemble.identity, "data": self.data.identity}
 
     def _restore(self, path: Path) -> None:

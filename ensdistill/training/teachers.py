@@ -32,15 +32,17 @@ from ensdistill.runtime.weights import fingerprint, load_weights, save_weights
 from ensdistill.training.loop import EpochResult, distill
 from ensdistill.training.teacher_checks import check_teachers
 
-Progress = Callable[[int, int], None]  # (teacher, epochs done); all epochs at once for a teacher that was there
-Trainer = Callable[[Config, DataSplits, Path, Progress | None], None]  # sees to it that all teachers are in the store
+ProgressCallback = Callable[[int, int], None]  # (teacher, epochs done); all epochs at once for a teacher that was there
+Trainer = Callable[
+    [Config, DataSplits, Path, ProgressCallback | None], None
+]  # sees to it that all teachers are in the store
 
 # Raise this by one whenever the same settings train another teacher than before, in the last digit or altogether:
 # teachers in the store are found by it. A test compares the weights of one teacher with stored figures.
 TEACHER_RECIPE_VERSION = 1
 
 
-def train_teachers(config: Config, data: DataSplits, store: Path, progress: Progress | None = None) -> None:
+def train_teachers(config: Config, data: DataSplits, store: Path, progress: ProgressCallback | None = None) -> None:
     """Trains what is not in the store yet in this process, one teacher after the other."""
     for teacher in range(config.teachers.count):
         # Closed whatever happens: a notebook keeps the frames of an interrupted call, and the lock with them.
@@ -54,7 +56,7 @@ def get_ensemble(
     config: Config,
     data: DataSplits,
     store: str | Path,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     train: Trainer = train_teachers,
 ) -> TeacherEnsemble:
     """The ensemble of these settings, on the device of the data; what is not in the store yet is trained and kept.

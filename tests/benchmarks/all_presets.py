@@ -17,7 +17,7 @@ from pathlib import Path
 from ensdistill import distill, get_ensemble, load_config, load_data
 from ensdistill.config import Config
 from ensdistill.data import DataSplits, Split, load_test
-from ensdistill.evaluation.evaluator import Evaluator, Row, mean_metrics
+from ensdistill.evaluation.evaluator import Evaluator, Metrics, mean_metrics
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.runtime.randomness import deterministic
 
@@ -30,7 +30,7 @@ CLUTTERED_DIGITS = [
 ]
 
 
-def one_seed(seed: int, presets: list[str], overrides: list[str], device: str, store: str) -> dict[str, Row]:
+def one_seed(seed: int, presets: list[str], overrides: list[str], device: str, store: str) -> dict[str, Metrics]:
     """A row for the ensemble, for one teacher, and for each preset."""
     seeds = [f"seed={seed}", f"data.seed={seed}", f"teachers.seed={10 * seed}"]
     configs = {preset: load_config(preset, [*overrides, *seeds]) for preset in presets}
@@ -50,7 +50,9 @@ def one_seed(seed: int, presets: list[str], overrides: list[str], device: str, s
     return rows
 
 
-def one_preset(config: Config, ensemble: TeacherEnsemble, data: DataSplits, test: Split, examiner: Evaluator) -> Row:
+def one_preset(
+    config: Config, ensemble: TeacherEnsemble, data: DataSplits, test: Split, examiner: Evaluator
+) -> Metrics:
     """The row of one student, with the seconds of its training."""
     start = time.perf_counter()
     run = distill(config, ensemble, data)

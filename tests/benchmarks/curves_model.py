@@ -100,12 +100,12 @@ class Curves:
         point = []
         for name, axis in self._axes.items():
             value = settings.get(name)
-            if axis.listed:
+            if axis.is_categorical:
                 point += [float(str(value) == str(choice)) for choice in axis.values[1:]]
             elif value in (None, ""):
                 point.append(0.5)
             else:
-                low, high, here = (np.log(v) if axis.way == "log_uniform" else v for v in (*axis.values, float(value)))
+                low, high, here = (np.log(v) if axis.kind == "log_uniform" else v for v in (*axis.values, float(value)))
                 point.append((here - low) / (high - low))
         return point
 

@@ -30,10 +30,10 @@ def study_of(*overrides: str) -> StudyConfig:
     return load_study(SPACE, overrides)
 
 
-def plan(study: StudyConfig, points: int) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """Place, seed and settings of every training."""
+def plan_replicates(study: StudyConfig, points: int) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """StudyLocation, seed and settings of every training."""
     for place in range(points):
-        sampled = study.searcher.given(study.space, place)
+        sampled = study.searcher.fixed_values(study.space, place)
         if sampled is None:
             return
         for seed in range(1 if place % REPEATED else SEEDS):
@@ -55,7 +55,7 @@ def main() -> None:
         writer = csv.DictWriter(file, names, lineterminator="\n")
         if not known:
             writer.writeheader()
-        for place, seed, sampled in plan(study, options.points):
+        for place, seed, sampled in plan_replicates(study, options.points):
             if (str(place), str(seed)) not in known:
                 values = dict.fromkeys(map(str, range(1, study.epochs + 1)), f"{GUESSING:.4g}")
                 with contextlib.suppress(DivergedError):

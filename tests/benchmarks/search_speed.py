@@ -26,7 +26,7 @@ from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_record import METRICS
 from ensdistill_tune.search.decision import Decision
 from ensdistill_tune.study.study_config import StudyConfig
-from ensdistill_tune.study.study_state import Progress
+from ensdistill_tune.study.study_state import StudyState
 from tests.benchmarks.curves_model import Curves
 from tests.benchmarks.digits_curves import study_of
 
@@ -52,7 +52,7 @@ def search(study: StudyConfig, curves: Curves, enough: float = float("-inf")) ->
     """One search, trials side by side, one epoch each in turn; it may end once a trial is good enough."""
     story: Story = []
     with tempfile.TemporaryDirectory() as home:
-        progress = Progress(study, StudyDirectory(Path(home)), {}, trial_warnings)
+        progress = StudyState(study, StudyDirectory(Path(home)), {}, trial_warnings)
         agenda, running, trained = TrialPlanner(progress, SLOTS), dict[int, Any](), 0
         while not agenda.done:
             while isinstance(suggestion := agenda.next(), dict):

@@ -161,7 +161,7 @@ def assert_equal(folder: Path) -> tuple[int, int, int]:
 def _rungs(home: Path) -> dict[int, dict[int, float]]:
     """What stands at each rung of asha, read off the journal: the first report at or after it."""
     found: dict[int, dict[int, float]] = {3: {}, 9: {}, 27: {}}
-    searched = {t.number for t in StudyDirectory(home).read_trials() if t.sampled and t.confirms is None}
+    searched = {t.number for t in StudyDirectory(home).read_trials() if t.sampled and t.replicate_of is None}
     for event in read_journal(home / "events.jsonl"):
         if isinstance(event, EpochReported) and event.trial in searched:
             for rung, there in found.items():

@@ -99,7 +99,7 @@ def test_a_study_outlives_the_loss_of_a_machine(both: str, cluster: Cluster, tmp
     assert study.returncode == 0, (tmp_path / "output").read_text()
     trials = folder.read_trials()
     assert {trial.state for trial in trials} <= {"finished", "pruned"}
-    assert sum(trial.confirms is None for trial in trials) == 8 + 1
+    assert sum(trial.replicate_of is None for trial in trials) == 8 + 1
     for trial in trials:
         assert [epoch["epoch"] for epoch in trial.epochs] == list(range(1, len(trial.epochs) + 1))
     assert json.loads((home / "study.json").read_text())["state"] == "finished"

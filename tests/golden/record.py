@@ -67,7 +67,7 @@ def of_study(home: Path) -> dict[str, Any]:
             "trial": trial.number,
             "baseline": trial.baseline,
             "sampled": trial.sampled,
-            "confirms": trial.confirms,
+            "replicate_of": trial.replicate_of,
             "seed": trial.seed,
             "state": trial.state,
             "val/nll": [epoch["val/nll"] for epoch in trial.epochs],

@@ -8,44 +8,44 @@ from ensdistill.config import to_yaml
 from ensdistill.runtime.command_line import command_line
 from ensdistill.runtime.files import atomic_write, write_text
 from ensdistill.runtime.weights import STUDENT_FILE
-from ensdistill_tune.analysis.leaderboard import figure, leaderboard_csv, pareto_front
+from ensdistill_tune.analysis.leaderboard import format_metric, leaderboard_csv, pareto_front
 from ensdistill_tune.analysis.replication import Candidate, candidates_on_the_front
-from ensdistill_tune.records.trial_record import TrialRecord, ranked
-from ensdistill_tune.study.study_state import Progress
+from ensdistill_tune.records.trial_record import TrialRecord, rank_trials
+from ensdistill_tune.study.study_state import StudyState
 
 
 def write_artifacts(
-    progress: Progress, teachers: Mapping[str, Mapping[str, float]], confirmed: Sequence[Candidate]
+    progress: StudyState, teachers: Mapping[str, Mapping[str, float]], confirmed: Sequence[Candidate]
 ) -> list[Path]:
     """Writes leaderboard.csv and, if a trial ran to its end, best.yaml and student.safetensors. Returns these files.
 
     If there are several objectives, front/<trial>/ holds settings and student of every trial of the Pareto front.
     """
     home, study = progress.folder.path, progress.study
-    write_text(home / "leaderboard.csv", leaderboard_csv(study, progress.searched, teachers))
+    write_text(home / "leaderboard.csv", leaderboard_csv(study, progress.primary_trials, teachers))
     files = [home / "leaderboard.csv"]
     if not confirmed and (home / "confirmation.json").exists():
         return files  # a study that is being extended: what was confirmed stays until others are
     best = progress.best
     if best is not None:
-        files += _keep(progress, best, home / "best.yaml")
+        files += _copy_student(progress, best, home / "best.yaml")
     shutil.rmtree(home / "front", ignore_errors=True)
     for trial, shipped in front(progress, confirmed):
-        _keep(progress, shipped, home / "front" / f"{trial.number:03d}" / "config.yaml")
+        _copy_student(progress, shipped, home / "front" / f"{trial.number:03d}" / "config.yaml")
     return files
 
 
-def front(progress: Progress, confirmed: Sequence[Candidate]) -> list[tuple[TrialRecord, TrialRecord]]:
+def front(progress: StudyState, confirmed: Sequence[Candidate]) -> list[tuple[TrialRecord, TrialRecord]]:
     """The trials of the Pareto front, and what ships of each: of the confirmed ones by their means, or else of all."""
     study = progress.study
     if not confirmed:
-        order = ranked(progress.searched, study.objective, study.mode)
+        order = rank_trials(progress.primary_trials, study.objective, study.mode)
         return [(trial, trial) for trial in pareto_front(order, study)]
     on_it = candidates_on_the_front(confirmed, study)
     return [(candidate.trial, candidate.best(study.objective, study.mode)) for candidate in on_it]
 
 
-def _keep(progress: Progress, trial: TrialRecord, settings: Path) -> list[Path]:
+def _copy_student(progress: StudyState, trial: TrialRecord, settings: Path) -> list[Path]:
     """Writes the settings of a trial and beside them its student."""
     write_text(settings, _as_yaml(progress, trial, settings))
     student = progress.folder.trial(trial.number) / STUDENT_FILE
@@ -53,14 +53,16 @@ def _keep(progress: Progress, trial: TrialRecord, settings: Path) -> list[Path]:
     return [settings, settings.parent / STUDENT_FILE]
 
 
-def _as_yaml(progress: Progress, trial: TrialRecord, file: Path) -> str:
+def _as_yaml(progress: StudyState, trial: TrialRecord, file: Path) -> str:
     """The settings of a trial as a file that `ensdistill distill` runs as it is."""
     config = progress.study.config_for(trial)
     home = progress.folder.path
     device = ("--device", "cuda" if progress.study.resources.gpus else "cpu")
     again = command_line("ensdistill", "distill", file, options=[device], studies=home.parent)
     test = command_line("ensdistill", "evaluate", file, options=[("--split", "test")], studies=home.parent)
-    metrics = ", ".join(f"{name.split('/')[1]} {figure(name, trial.last[name])}" for name in progress.study.shown)
+    metrics = ", ".join(
+        f"{name.split('/')[1]} {format_metric(name, trial.last[name])}" for name in progress.study.display_metrics
+    )
     which = "Best" if file.parent == home else "On the Pareto front"
     return to_yaml(
         config,

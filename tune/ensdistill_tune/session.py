@@ -29,15 +29,15 @@ from ensdistill_tune.analysis.leaderboard import leaderboard, seeds_table
 from ensdistill_tune.analysis.replication import Candidate, candidates, verdict
 from ensdistill_tune.analysis.test_evaluation import (
     confirmation_metrics,
+    diagnostics_on_validation,
     evaluate_on_test,
-    portraits_on_validation,
     write_confirmation,
 )
 from ensdistill_tune.analysis.trial_warnings import trial_warnings
 from ensdistill_tune.artifacts import write_artifacts
 from ensdistill_tune.console.live import live
 from ensdistill_tune.execution.executor import Executor, Name
-from ensdistill_tune.execution.memory import release
+from ensdistill_tune.execution.memory import free_memory
 from ensdistill_tune.records.event_log import read_journal
 from ensdistill_tune.records.events import (
     ReportWritten,
@@ -49,10 +49,10 @@ from ensdistill_tune.records.events import (
 )
 from ensdistill_tune.records.result_rows import TestMetrics
 from ensdistill_tune.records.study_directory import StudyDirectory
-from ensdistill_tune.records.trial_record import METRICS, ranked
+from ensdistill_tune.records.trial_record import METRICS, rank_trials
 from ensdistill_tune.study.loading import change_study
 from ensdistill_tune.study.study_config import StudyConfig, study_files
-from ensdistill_tune.study.study_state import Progress
+from ensdistill_tune.study.study_state import StudyState
 from ensdistill_tune.tracking import mlflow_writer
 from ensdistill_tune.tracking.run_fields import address_of
 from ensdistill_tune.tracking.tracker import DATABASE, MlflowTracker, check_uri, default_uri
@@ -62,7 +62,7 @@ CHANGEABLE = ("budget", "confirmation", "resources", "tracking")  # settings of 
 
 
 @dataclass(frozen=True)
-class Place:
+class StudyLocation:
     """Where a study works."""
 
     studies: Path  # the folder of all studies
@@ -85,7 +85,7 @@ class Place:
         return StudyDirectory(self.home)
 
 
-def launch(study: StudyConfig, place: Place, console: Console, *, executor: Name = "ray") -> str:
+def launch(study: StudyConfig, place: StudyLocation, console: Console, *, executor: Name = "ray") -> str:
     """Runs a study and returns how it ended: `finished`, `timed_out`, `interrupted`, or `failed` if no trial ran to
 
     its end. The folder of the study must be there and empty. Everything printed goes to the console.
@@ -102,7 +102,12 @@ def launch(study: StudyConfig, place: Place, console: Console, *, executor: Name
 
 
 def resume(
-    place: Place, changes: Sequence[str], console: Console, *, reevaluate_test: bool = False, executor: Name = "ray"
+    place: StudyLocation,
+    changes: Sequence[str],
+    console: Console,
+    *,
+    reevaluate_test: bool = False,
+    executor: Name = "ray",
 ) -> str:
     """Goes on with a study where it was interrupted, in whatever way; returns how it ended, as `launch` does.
 
@@ -145,11 +150,11 @@ def _decisive(study: StudyConfig, name: str) -> Any:
     return without_files(study.model_dump(mode="json", include={name}), study_files())
 
 
-def sync(place: Place) -> tuple[int, str | None, list[str]]:
+def sync(place: StudyLocation) -> tuple[int, str | None, list[str]]:
     """Sends MLflow what it has not taken yet; how many events are left, why if there are any, and what it refused."""
     summary = place.folder.read_summary()
     with place.folder.held():
-        progress = Progress(validate(StudyConfig, summary["study"]), place.folder, summary, trial_warnings)
+        progress = StudyState(validate(StudyConfig, summary["study"]), place.folder, summary, trial_warnings)
         tracker = _tracker(progress, place)
         tracker.start()
         return tracker.close(), tracker.trouble, tracker.refused
@@ -161,7 +166,7 @@ class StudySession:
     def __init__(
         self,
         study: StudyConfig,
-        place: Place,
+        place: StudyLocation,
         header: dict[str, Any],
         console: Console,
         executor: Name,
@@ -178,19 +183,19 @@ class StudySession:
 
     def run(self) -> str:
         with self.folder.held(), self._mark_running(), self.executor.session(self.study):
-            self._load()
-            self.progress = Progress(self.study, self.folder, self.header, trial_warnings)
+            self._prepare()
+            self.progress = StudyState(self.study, self.folder, self.header, trial_warnings)
             self.tracker = _tracker(self.progress, self.place)
             self.progress.tell = self.tracker.tell
             self.tracker.start()
             self.begun = True
-            return self._work()
+            return self._run_phases()
 
     @contextlib.contextmanager
     def _mark_running(self) -> Iterator[None]:
         """study.json says that somebody is at work; if no trial is come to, it says again what it said before."""
         known = {"counts": {}, "best": None} | self.before | self.header
-        self.folder.write_summary(known | {"state": "training_teachers", "total": self.study.total})
+        self.folder.write_summary(known | {"state": "training_teachers", "total": self.study.num_trials})
         try:
             yield
         except BaseException:
@@ -198,7 +203,7 @@ class StudySession:
                 self.folder.write_summary(self.before)
             raise
 
-    def _load(self) -> None:
+    def _prepare(self) -> None:
         """Data and teachers, the same as in earlier sessions."""
         config = self.study.base_config
         train = self.executor.teacher_trainer(self.study.resources, self.place.device)
@@ -207,7 +212,7 @@ class StudySession:
         )
         self.metrics = teacher_metrics(self.ensemble, self.data, config.training.threads)
         self.ensemble.cpu()  # until the final test the GPU is the trials'
-        release()
+        free_memory()
         self._check_same("data_hash", self.data.identity, "images")
         self._check_same("ensemble_hash", self.ensemble.identity, "teachers")
         self.teachers = teacher_rows(self.metrics)
@@ -233,7 +238,7 @@ class StudySession:
                 f"{mine}), so its trials could not be compared; restore them or launch a new study"
             )
 
-    def _work(self) -> str:
+    def _run_phases(self) -> str:
         progress, files = self.progress, [Path("study.json")]
         progress.append_event(SessionStarted(versions=self.header["versions"]))
         if not any(isinstance(event, TeachersReady) for event in progress.past):
@@ -243,7 +248,7 @@ class StudySession:
             rows = {"ensemble": known.ensemble, "teacher_mean": known.mean} if known else {}
             progress.append_event(TeachersReady.model_validate({**rows, "hashes": hashes}))
         progress.save("running")
-        ended, confirmed, tested, portraits = "failed", list[Candidate](), list[TestMetrics](), None
+        ended, confirmed, tested, diagnostics = "failed", list[Candidate](), list[TestMetrics](), None
         try:
             with live(self.console, progress) as listener:
                 progress.listeners = [listener]
@@ -256,14 +261,14 @@ class StudySession:
                 look = evaluate_on_test(
                     progress, confirmed, self.data, self.ensemble, reevaluate_test=self.reevaluate_test
                 )
-                tested, portraits = (look.results, look.diagnostics) if look else ([], None)
+                tested, diagnostics = (look.results, look.diagnostics) if look else ([], None)
                 earlier = (
                     [] if tested else [event.results for event in progress.past if isinstance(event, TestEvaluated)]
                 )
                 files.append(write_confirmation(self.place.home, self.study, confirmed, tested, earlier))
             if progress.best and (confirmed or not (self.place.home / "confirmation.json").exists()):
-                portraits = portraits or portraits_on_validation(progress, confirmed, self.data, self.ensemble)
-                write_json(self.place.home / "diagnostics.json", portraits.model_dump())
+                diagnostics = diagnostics or diagnostics_on_validation(progress, confirmed, self.data, self.ensemble)
+                write_json(self.place.home / "diagnostics.json", diagnostics.model_dump())
         except (KeyboardInterrupt, SystemExit):
             ended = "interrupted"
             raise
@@ -271,19 +276,19 @@ class StudySession:
             ended = "failed"
             raise
         finally:
-            self._close(ended, confirmed, tested, files)
+            self._finish(ended, confirmed, tested, files)
         self._print(ended, confirmed, tested)
         return ended
 
     def _confirmed(self) -> list[Candidate]:
         """The candidates, best first; the best repeat of the first is what ships."""
         progress, study = self.progress, self.study
-        order = candidates(progress.searched, progress.repeats, study)
+        order = candidates(progress.primary_trials, progress.replicates, study)
         if order:
             progress.winner = order[0].best(study.objective, study.mode)
         return order
 
-    def _close(self, ended: str, confirmed: list[Candidate], tested: list[TestMetrics], files: list[Path]) -> None:
+    def _finish(self, ended: str, confirmed: list[Candidate], tested: list[TestMetrics], files: list[Path]) -> None:
         progress, best = self.progress, self.progress.best
         for trial in progress.running:  # after an error of ours
             progress.append_event(TrialEnded(trial=trial.number, state="interrupted"))
@@ -324,18 +329,18 @@ class StudySession:
     def _print(self, ended: str, confirmed: list[Candidate], tested: list[TestMetrics]) -> None:
         study, show = self.study, self.console.print
         show_warnings(self.progress.trial_warnings)
-        show(leaderboard(study, self.progress.searched, self.teachers))
+        show(leaderboard(study, self.progress.primary_trials, self.teachers))
         if confirmed:
-            rows = {c.label: [repeat.last for repeat in c.repeats] for c in confirmed}
+            rows = {c.label: [replicate.last for replicate in c.replicates] for c in confirmed}
             title = f"confirmation (validation, {study.confirmation.seeds} fresh seeds)"
-            show(seeds_table(title, rows, study.shown, "trial"))
+            show(seeds_table(title, rows, study.display_metrics, "trial"))
             show(f"verdict: {verdict(confirmed, study.objective, study.mode)}", soft_wrap=True)
         elif ended == "finished" and study.confirmation.top_k:
             show("nothing could be confirmed: of every candidate a repeat failed; the best is that of the search alone")
         if tested:
             looks = sum(isinstance(event, TestEvaluated) for event in read_journal(self.folder.journal))
             title = "test images, looked at once" if looks == 1 else f"test images, looked at {looks} times"
-            on_test = labeled(tested, self.progress.searched, len(self.ensemble))
+            on_test = labeled(tested, self.progress.primary_trials, len(self.ensemble))
             show(seeds_table(title, on_test, [n.split("/")[1] for n in METRICS], ""))
         elif confirmed:
             show(
@@ -350,7 +355,10 @@ class StudySession:
         summary = progress.summary(ended)
         states = ", ".join(f"{count} {state}" for state, count in sorted(summary["counts"].items()))
         first = {"interrupted": "INTERRUPTED: ", "timed_out": "out of time (budget.minutes): "}.get(ended, "")
-        lines = [f"{first}{len(progress.searched)} of {progress.total} trials ({states}) in {summary['seconds']:.0f} s"]
+        lines = [
+            f"{first}{len(progress.primary_trials)} of {progress.num_trials} trials ({states}) in "
+            f"{summary['seconds']:.0f} s"
+        ]
         if progress.best:
             if self.study.secondary_objectives:
                 lines.append(f"Pareto front:   {home / 'front'} (settings and student of each trial)")
@@ -365,7 +373,7 @@ class StudySession:
             lines.append(f"to go on:       {self._command('resume')}")
         if ended == "timed_out":
             minutes = ("--set", f"budget.minutes={2 * (self.study.budget.minutes or 0):g}")
-            searched = sum(trial.searched for trial in progress.trials.values())
+            searched = sum(trial.kind == "search" for trial in progress.trials.values())
             lines.append(f"to go on:       {self._command('resume', minutes)}")
             trials = ("--set", f"budget.trials={searched}")
             lines.append(f"or to confirm:  {self._command('resume', minutes, trials)}")
@@ -393,7 +401,7 @@ class StudySession:
         return command_line("ensdistill-tune", name, self.place.name, options=options, studies=self.place.studies)
 
 
-def report(place: Place) -> tuple[list[Path], str, str | None]:
+def report(place: StudyLocation) -> tuple[list[Path], str, str | None]:
     """Makes the report of a study as it stands and stores it in MLflow's parent run.
 
     Returns the files, the first lines as Markdown, and why MLflow has none of it (None if it has).
@@ -404,7 +412,7 @@ def report(place: Place) -> tuple[list[Path], str, str | None]:
     try:
         with place.folder.held():
             summary = place.folder.read_summary()
-            progress = Progress(validate(StudyConfig, summary["study"]), place.folder, summary, trial_warnings)
+            progress = StudyState(validate(StudyConfig, summary["study"]), place.folder, summary, trial_warnings)
             tracker = _tracker(progress, place)
             progress.tell = tracker.tell
             tracker.start()
@@ -419,10 +427,10 @@ def _within(home: Path, files: Sequence[Path]) -> list[str]:
     return [str(file.relative_to(home) if file.is_relative_to(home) else file) for file in files]
 
 
-def _tracker(progress: Progress, place: Place) -> MlflowTracker:
+def _tracker(progress: StudyState, place: StudyLocation) -> MlflowTracker:
     study = progress.study
     uri = study.tracking.uri or default_uri(place.studies)
-    where = mlflow_writer.Place(
+    where = mlflow_writer.MlflowTarget(
         uri=uri,
         experiment=study.tracking.experiment,
         study=place.name,
@@ -440,10 +448,10 @@ def apply_warm_start(study: StudyConfig, studies: Path) -> StudyConfig:
         return study
     folder = StudyDirectory(studies / study.warm_start.study)
     earlier = validate(StudyConfig, folder.read_summary()["study"])
-    trials = ranked((t for t in folder.read_trials() if t.searched), earlier.objective, earlier.mode)
+    trials = rank_trials((t for t in folder.read_trials() if t.kind == "search"), earlier.objective, earlier.mode)
     unlike = list({trial.config_hash: trial.settings_at_last for trial in reversed(trials)}.values())[::-1]
     fitting = [
-        {name: value for name, value in settings.items() if (a := study.search.get(name)) and a.allows(value)}
+        {name: value for name, value in settings.items() if (a := study.search.get(name)) and a.contains(value)}
         for settings in unlike[: study.warm_start.top_k]
     ]
     if not any(fitting):

@@ -78,12 +78,12 @@ def choose(facts: StudyResults, top: int, number: int | None) -> list[ExportItem
 
 
 def _of_trial(facts: StudyResults, number: int) -> ExportItem:
-    found = next((t for t in (*facts.trials, *facts.repeats) if t.number == number), None)
+    found = next((t for t in (*facts.trials, *facts.replicates) if t.number == number), None)
     if found is None:
-        raise ConfigError(f"--trial {number}: {facts.name} has trials 1 to {len(facts.trials) + len(facts.repeats)}")
+        raise ConfigError(f"--trial {number}: {facts.name} has trials 1 to {len(facts.trials) + len(facts.replicates)}")
     if found.state != "finished":
         raise ConfigError(f"--trial {number}: is {found.state} and left no student; leaderboard.csv has those that did")
-    candidate = next((c for c in facts.confirmed if c.trial.number in (number, found.confirms)), None)
+    candidate = next((c for c in facts.confirmed if c.trial.number in (number, found.replicate_of)), None)
     return ExportItem(f"trial-{number:03d}", found, candidate)
 
 
@@ -104,8 +104,8 @@ def findings(facts: StudyResults, choice: ExportItem) -> StudyContext:
     """What the study knows of a student: its settings over all seeds, beside the others that were looked at."""
     tables: dict[str, Rows] = {}
     if choice.candidate is not None:
-        seeds = len(choice.candidate.repeats)
-        names = [name for name in choice.candidate.repeats[0].last if name.startswith("val/")]
+        seeds = len(choice.candidate.replicates)
+        names = [name for name in choice.candidate.replicates[0].last if name.startswith("val/")]
         row = {name.removeprefix("val/"): spread(choice.candidate.values(name)) for name in names}
         tables[f"Validation images, the same settings with {seeds} seeds"] = {choice.candidate.label: row}
         if facts.tested_of(choice.candidate):

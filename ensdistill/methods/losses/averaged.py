@@ -5,7 +5,7 @@ from typing import Literal
 from torch import Tensor
 
 from ensdistill.methods.losses.base import WeightedDistillationLoss
-from ensdistill.methods.losses.losses import kl_divergence, log
+from ensdistill.methods.losses.losses import kl_divergence, safe_log
 from ensdistill.settings.base import setting
 
 
@@ -33,6 +33,6 @@ class Averaged(WeightedDistillationLoss):
         if self.average == "logits":
             teachers = teachers.mean(0, keepdim=True)
         elif self.average == "probabilities":
-            teachers = log(teachers.softmax(-1).mean(0, keepdim=True))
+            teachers = safe_log(teachers.softmax(-1).mean(0, keepdim=True))
         tempered = (teachers / self.temperature).softmax(-1).unsqueeze(1)
         return tempered if self.average == "losses" else tempered.mean(0, keepdim=True)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ensdistill.methods.losses.base import WeightedDistillationLoss
-from ensdistill.methods.losses.losses import log
+from ensdistill.methods.losses.losses import safe_log
 from ensdistill.settings.base import setting
 
 LARGEST = 30.0  # of |log alpha|: beyond it no digit of the loss is left
@@ -32,7 +32,7 @@ class End2(WeightedDistillationLoss):
         """Nats per example; a density, so that it may be negative. Not multiplied by T^2."""
         alpha = _alpha(student / self.temperature)
         p = (teachers.double() / self.temperature).softmax(-1)
-        log_p = log((1 - self.smoothing) * p + self.smoothing / p.shape[-1]).mean(0)
+        log_p = safe_log((1 - self.smoothing) * p + self.smoothing / p.shape[-1]).mean(0)
         return -(((alpha - 1) * log_p).sum(-1) - _log_normalizer(alpha)).mean()
 
 
@@ -63,7 +63,7 @@ class ProxyEnd2(WeightedDistillationLoss):
         alpha = _alpha(student)
         log_p = (teachers.double() / self.temperature).log_softmax(-1)
         p = log_p.exp().mean(0)
-        terms = torch.where(p > 0, p * (log(p) - log_p), 0.0)  # 0 where all teachers rule a class out
+        terms = torch.where(p > 0, p * (safe_log(p) - log_p), 0.0)  # 0 where all teachers rule a class out
         apart = terms.sum(-1).mean(0).clamp(min=CLOSEST)
         precision = ((p.shape[-1] - 1) / (2 * apart)).unsqueeze(-1)
         if self.divergence == "proxy":

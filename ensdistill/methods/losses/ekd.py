@@ -5,10 +5,10 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from ensdistill.methods.assignment import targets
+from ensdistill.methods.assignment import subnetwork_targets
 from ensdistill.methods.losses.base import DistillationLoss
 from ensdistill.methods.losses.losses import kl_divergence_from_log, label_cross_entropy, weighted_sum
-from ensdistill.methods.members import together
+from ensdistill.methods.members import combine_members
 from ensdistill.settings.base import setting
 
 
@@ -42,19 +42,19 @@ class Ekd(DistillationLoss):
         )
 
     def _label_terms(self, branches: Tensor, labels: Tensor) -> Tensor:
-        everyone = together(branches, self.student_aggregation).unsqueeze(0)
+        everyone = combine_members(branches, self.student_aggregation).unsqueeze(0)
         return label_cross_entropy(everyone, labels) + len(branches) * label_cross_entropy(branches, labels)
 
     def _teacher_terms(self, branches: Tensor, teachers: Tensor) -> Tensor:
         t = self.temperature
-        own = targets((teachers / t).softmax(-1), len(branches))
+        own = subnetwork_targets((teachers / t).softmax(-1), len(branches))
         apart = kl_divergence_from_log(own, (branches / t).log_softmax(-1)).mean(-1).sum()
-        ensemble = together(teachers, self.teacher_aggregation, t).softmax(-1)
-        student = together(branches, self.student_aggregation, t).log_softmax(-1)
+        ensemble = combine_members(teachers, self.teacher_aggregation, t).softmax(-1)
+        student = combine_members(branches, self.student_aggregation, t).log_softmax(-1)
         return t**2 * (apart + kl_divergence_from_log(ensemble, student).mean())
 
     def _logit_terms(self, branches: Tensor, teachers: Tensor) -> Tensor:
-        apart = F.mse_loss(branches, targets(teachers, len(branches))) * len(branches)
+        apart = F.mse_loss(branches, subnetwork_targets(teachers, len(branches))) * len(branches)
         return apart + F.mse_loss(
-            together(branches, self.student_aggregation), together(teachers, self.teacher_aggregation)
+            combine_members(branches, self.student_aggregation), combine_members(teachers, self.teacher_aggregation)
         )

@@ -45,9 +45,9 @@ def kl_per_example(targets: Tensor, student: Tensor, temperature: float) -> Tens
 
 def kl_divergence_from_log(p: Tensor, log_q: Tensor) -> Tensor:
     """KL(p || q) in nats: probabilities (..., c) and log-probabilities (..., c) -> (...)."""
-    return (p * (log(p) - log_q)).sum(-1)
+    return (p * (safe_log(p) - log_q)).sum(-1)
 
 
-def log(probabilities: Tensor) -> Tensor:
+def safe_log(probabilities: Tensor) -> Tensor:
     """The logarithm, finite at zero."""
     return probabilities.clamp(min=1e-30).log()

@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from ensdistill.methods.assignment import targets
+from ensdistill.methods.assignment import subnetwork_targets
 from ensdistill.methods.losses.base import WeightedDistillationLoss
 from ensdistill.methods.losses.losses import kl_divergence
 from ensdistill.settings.base import setting
@@ -24,4 +24,4 @@ class OneToOne(WeightedDistillationLoss):
 
     def distillation(self, student: Tensor, teachers: Tensor) -> Tensor:
         tempered = (teachers / self.temperature).softmax(-1)
-        return kl_divergence(targets(tempered, len(student)), student, self.temperature)
+        return kl_divergence(subnetwork_targets(tempered, len(student)), student, self.temperature)

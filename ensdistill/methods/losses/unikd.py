@@ -11,7 +11,7 @@ from ensdistill.methods.losses.losses import (
     kl_divergence_from_log,
     kl_per_example,
     label_cross_entropy,
-    log,
+    safe_log,
     weighted_sum,
 )
 from ensdistill.settings.base import setting
@@ -83,7 +83,7 @@ class UniKd(DistillationLoss):
         """v: logits (M,B,c) and labels (B,) -> (B,), in [0,1]."""
         mixture = (self.teacher_weights(teachers, labels)[..., None] * teachers.softmax(-1)).sum(0)
         right = mixture.gather(-1, labels[:, None]).squeeze(-1)
-        return right if self.sample_weighting == "probability" else 1 / (1 - log(right))
+        return right if self.sample_weighting == "probability" else 1 / (1 - safe_log(right))
 
     def disagreements(self, teachers: Tensor, among: Tensor | None = None) -> Tensor:
         """u: logits (M,B,c) -> (B,), zero where all teachers agree; in float64, where rounding stays below all else.
@@ -99,7 +99,7 @@ class UniKd(DistillationLoss):
         p = teachers.softmax(-1)
         average = p.mean(0)
         if self.disagreement == "jensen_shannon":
-            return kl_divergence_from_log(p, log(average)).mean(0).clamp(min=0)
+            return kl_divergence_from_log(p, safe_log(average)).mean(0).clamp(min=0)
         if self.disagreement == "pairwise_kl":
             return _pairwise_kl(teachers)
         if self.disagreement == "variance":
@@ -117,7 +117,7 @@ def _losses(teachers: Tensor, labels: Tensor) -> Tensor:
 def _pairwise_kl(teachers: Tensor) -> Tensor:
     """Mean over ordered pairs i, j (not equal) of KL(p_i || p_j), (B,); zero for one teacher."""
     p, m = teachers.softmax(-1), len(teachers)
-    apart = kl_divergence_from_log(p.unsqueeze(1), log(p).unsqueeze(0))
+    apart = kl_divergence_from_log(p.unsqueeze(1), safe_log(p).unsqueeze(0))
     return apart.sum((0, 1)).clamp(min=0) / max(1, m * (m - 1))
 
 

@@ -37,7 +37,7 @@ def links(tiny: TinyStudy) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def ranked(tiny: TinyStudy) -> list[dict[str, str]]:
+def rank_trials(tiny: TinyStudy) -> list[dict[str, str]]:
     """The rows of leaderboard.csv that have a rank, best first."""
     return [row for row in csv.DictReader((tiny.home / "leaderboard.csv").open()) if row["rank"]]
 
@@ -68,7 +68,7 @@ def test_the_table_agrees_with_the_leaderboard(
     desk: Page, links: dict[str, str], ranked: list[dict[str, str]], tiny: TinyStudy
 ) -> None:
     look(desk, links["comparison"].replace("&compareRunsMode=CHART", ""))
-    values, names = column(desk, "metrics.`final/nll`"), column(desk, "attributes.`DistillationRun Name`")
+    values, names = column(desk, "metrics.`final/nll`"), column(desk, "attributes.`Run Name`")
     expect(values.nth(len(ranked) - 1)).to_have_text(re.compile(r"^\d"))
     shown = values.all_inner_texts()
     assert [float(text) for text in shown[: len(ranked)]] == [float(row["val/nll"]) for row in ranked]

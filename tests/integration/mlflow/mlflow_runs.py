@@ -3,7 +3,7 @@
 import random
 
 from mlflow import MlflowClient
-from mlflow.entities import DistillationRun, Metric
+from mlflow.entities import Metric, Run
 
 NOW = 1_700_000_000_000  # milliseconds
 
@@ -13,7 +13,7 @@ def experiment(client: MlflowClient) -> str:
     return str(known.experiment_id if known else client.create_experiment("facts"))
 
 
-def new_run(client: MlflowClient, **named: object) -> DistillationRun:
+def new_run(client: MlflowClient, **named: object) -> Run:
     return client.create_run(experiment(client), **named)
 
 
@@ -24,7 +24,7 @@ def points(count: int) -> list[Metric]:
     return [Metric(f"val/{i % 10}", value, NOW + i // 10, i // 10) for i, value in enumerate(values)]
 
 
-def stored(client: MlflowClient, run: DistillationRun, names: set[str]) -> list[tuple[str, int, int, float]]:
+def stored(client: MlflowClient, run: Run, names: set[str]) -> list[tuple[str, int, int, float]]:
     history = [point for name in names for point in client.get_metric_history(run.info.run_id, name)]
     return sorted((point.key, point.step, point.timestamp, point.value) for point in history)
 

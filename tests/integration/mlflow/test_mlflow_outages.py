@@ -13,7 +13,7 @@ import psycopg
 import pytest
 import sqlalchemy.exc
 from mlflow import MlflowClient
-from mlflow.entities import DistillationRun
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from tests.integration.mlflow.mlflow_runs import expected, experiment, new_run, points, stored
@@ -44,7 +44,7 @@ def cut(postgres: Postgres) -> Iterator[Postgres]:
         postgres.start()
 
 
-def every_call(client: MlflowClient, run: DistillationRun) -> list[Callable[[], object]]:
+def every_call(client: MlflowClient, run: Run) -> list[Callable[[], object]]:
     here = run.info.experiment_id
     return [
         lambda: client.get_experiment_by_name("facts"),

@@ -17,7 +17,7 @@ from ensdistill_tune.records.events import EpochReported, Event, SessionEnded, T
 from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.tracking import tracker as tracking
-from ensdistill_tune.tracking.mlflow_writer import Place
+from ensdistill_tune.tracking.mlflow_writer import MlflowTarget
 from ensdistill_tune.tracking.tracker import MlflowTracker, check_uri
 from tests.commands import call
 from tests.end_to_end import chaos
@@ -49,7 +49,7 @@ def tracker(tiny: TinyStudy, tmp_path: Path) -> Callable[..., MlflowTracker]:
     study = StudyConfig.model_validate(tiny.summary["study"])
 
     def made(uri: str, past: list[Event]) -> MlflowTracker:
-        place = Place(uri, "tracked", "copy", str(tmp_path), home, tmp_path / "artifacts")
+        place = MlflowTarget(uri, "tracked", "copy", str(tmp_path), home, tmp_path / "artifacts")
         return MlflowTracker(place, study, past)
 
     return made
@@ -87,7 +87,7 @@ def assert_all_is_there(found: dict[str, Any], home: Path) -> None:
             assert points.get(name, []) == [(int(epoch["epoch"]), epoch[name]) for epoch in trial.epochs]
         if trial.epochs:
             assert points["cost/flops"] == [(0, trial.last["cost/flops"])]
-    finished = sum(trial.state == "finished" for trial in trials if trial.confirms is None)
+    finished = sum(trial.state == "finished" for trial in trials if trial.replicate_of is None)
     assert found["0"][2]["trials/finished"][-1][1] == finished
 
 

@@ -145,7 +145,7 @@ def test_an_object_that_is_pickled_here_is_read_in_a_worker_and_comes_back_equal
         return type(found).__module__, found.total, found
 
     module, total, again = ray.get(read.remote(pickle.dumps(study)))
-    assert (module, total) == ("ensdistill_tune.study.study_config", study.total)
+    assert (module, total) == ("ensdistill_tune.study.study_config", study.num_trials)
     assert type(again) is StudyConfig
     assert again == study
 

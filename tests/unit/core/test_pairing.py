@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from ensdistill.methods.assignment import sample_pair, targets, teachers_of
+from ensdistill.methods.assignment import sample_pair, subnetwork_targets, teachers_of
 
 
 @pytest.mark.parametrize(
@@ -38,17 +38,17 @@ def test_every_teacher_teaches_and_every_subnetwork_is_taught(subnetworks: int, 
 def test_target_of_a_subnetwork_is_the_mean_of_its_teachers_probabilities() -> None:
     p = torch.tensor([[[0.7, 0.2, 0.1]], [[0.5, 0.3, 0.2]], [[0.1, 0.6, 0.3]]], dtype=torch.float64)
     expected = torch.tensor([[[0.4, 0.4, 0.2]], [[0.5, 0.3, 0.2]]], dtype=torch.float64)
-    assert_close(targets(p, 2), expected)
+    assert_close(subnetwork_targets(p, 2), expected)
 
 
 def test_targets_are_the_teachers_themselves_when_there_are_as_many_subnetworks() -> None:
     p = torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(0)).softmax(-1)
-    assert torch.equal(targets(p, 3), p)
+    assert torch.equal(subnetwork_targets(p, 3), p)
 
 
 def test_teachers_are_taken_again_from_the_first_when_there_are_more_subnetworks() -> None:
     p = torch.rand(2, 4, 5, generator=torch.Generator().manual_seed(0)).softmax(-1)
-    assert torch.equal(targets(p, 3), torch.stack([p[0], p[1], p[0]]))
+    assert torch.equal(subnetwork_targets(p, 3), torch.stack([p[0], p[1], p[0]]))
 
 
 @pytest.mark.parametrize(("teachers", "subnetworks"), [(2, 1), (4, 3), (3, 3), (4, 4), (2, 5), (3, 4)])

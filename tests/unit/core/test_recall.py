@@ -57,7 +57,7 @@ def test_recalled_teachers_teach_what_live_ones_do(
 ) -> None:
     config, ensemble = config_for(name, "training.epochs=1", f"training.precision={precision}"), random_ensemble(digits)
     recalled = run(config, ensemble, digits)
-    monkeypatch.setattr(sys.modules[distill.__module__], "recall", lambda *_: None)
+    monkeypatch.setattr(sys.modules[distill.__module__], "cached_teacher_logits", lambda *_: None)
     with asked(ensemble) as calls:
         live = run(config, ensemble, digits)
     assert calls == [config.training.batch_size + config.training.unlabeled_batch_size] * 4

@@ -20,7 +20,7 @@ LABEL = torch.tensor([0])
 UNLABELED = torch.tensor([-1])
 
 
-def log(*images: list[list[float]]) -> Tensor:
+def safe_log(*images: list[list[float]]) -> Tensor:
     """Teachers' log-probabilities (M,B,c) of images that are lists of teachers."""
     return torch.tensor(images, dtype=torch.float64).transpose(0, 1).log()
 
@@ -50,40 +50,40 @@ def distillation(settings: UniKd, s: Tensor, t: Tensor, labels: Tensor) -> float
     ],
 )
 def test_weights_of_the_teachers_are_the_hand_constants(teacher_weighting: str, expected: list[float]) -> None:
-    weights = UniKd(teacher_weighting=teacher_weighting).teacher_weights(log(P), LABEL)[:, 0]
+    weights = UniKd(teacher_weighting=teacher_weighting).teacher_weights(safe_log(P), LABEL)[:, 0]
     assert_close(weights, hand(expected) / sum(expected), atol=2e-6, rtol=0)
 
 
 @pytest.mark.parametrize(("sample_weighting", "expected"), [("probability", 0.55), ("inverse_loss", 0.625846)])
 def test_weight_of_a_labeled_image_is_the_hand_constant(sample_weighting: str, expected: float) -> None:
     assert_close(
-        UniKd(sample_weighting=sample_weighting).label_weights(log(P), LABEL), hand([expected]), atol=2e-6, rtol=0
+        UniKd(sample_weighting=sample_weighting).label_weights(safe_log(P), LABEL), hand([expected]), atol=2e-6, rtol=0
     )
 
 
 @pytest.mark.parametrize(("disagreement", "expected"), DISAGREEMENTS.items())
 def test_weight_of_an_unlabeled_image_is_the_hand_constant(disagreement: str, expected: float) -> None:
-    assert_close(UniKd(disagreement=disagreement).disagreements(log(P)), hand([expected]), atol=2e-6, rtol=0)
+    assert_close(UniKd(disagreement=disagreement).disagreements(safe_log(P)), hand([expected]), atol=2e-6, rtol=0)
 
 
 def test_weights_divided_by_their_mean_over_the_batch_are_the_hand_constants() -> None:
-    t = log(P, SECOND)
+    t = safe_log(P, SECOND)
     assert_close(UniKd().disagreements(t)[1], hand(0.005240), atol=2e-6, rtol=0)
     assert_close(UniKd(normalize=True).disagreements(t), hand([1.949948, 0.050052]), atol=2e-6, rtol=0)
 
 
 @pytest.mark.parametrize(("labels", "expected"), [(LABEL, 0.006609), (UNLABELED, 0.004609)])
 def test_distillation_term_is_the_hand_constant(labels: Tensor, expected: float) -> None:
-    assert distillation(UniKd(temperature=1.0), student(Q), log(P), labels) == pytest.approx(expected, abs=2e-6)
+    assert distillation(UniKd(temperature=1.0), student(Q), safe_log(P), labels) == pytest.approx(expected, abs=2e-6)
 
 
 def test_loss_of_a_labeled_image_is_its_cross_entropy_and_the_weighted_distillation() -> None:
-    loss = UniKd(temperature=1.0, labeled_weight=3.0)(student(Q), log(P), LABEL, student(Q))
+    loss = UniKd(temperature=1.0, labeled_weight=3.0)(student(Q), safe_log(P), LABEL, student(Q))
     assert float(loss) == pytest.approx(-math.log(0.5) + 3 * 0.006609, abs=5e-6)
 
 
 def test_loss_of_an_unlabeled_image_is_the_weighted_distillation_alone() -> None:
-    loss = UniKd(temperature=1.0, unlabeled_weight=3.0)(student(Q), log(P), UNLABELED, student(Q))
+    loss = UniKd(temperature=1.0, unlabeled_weight=3.0)(student(Q), safe_log(P), UNLABELED, student(Q))
     assert float(loss) == pytest.approx(3 * 0.004609, abs=5e-6)
 
 
@@ -93,27 +93,29 @@ def test_loss_of_an_unlabeled_image_is_the_weighted_distillation_alone() -> None
 @pytest.mark.parametrize("teacher_weighting", BELIEVES)
 def test_only_teacher_is_believed_whatever_it_says(teacher_weighting: str) -> None:
     for p in P:
-        assert UniKd(teacher_weighting=teacher_weighting).teacher_weights(log([p]), LABEL).item() == 1
+        assert UniKd(teacher_weighting=teacher_weighting).teacher_weights(safe_log([p]), LABEL).item() == 1
 
 
 @pytest.mark.parametrize("disagreement", DISAGREEMENTS)
 @pytest.mark.parametrize("normalize", [False, True])
 def test_one_teacher_does_not_disagree(disagreement: str, normalize: bool) -> None:
     settings = UniKd(disagreement=disagreement, normalize=normalize)
-    assert not settings.disagreements(log(P[:1], SECOND[:1])).any()
+    assert not settings.disagreements(safe_log(P[:1], SECOND[:1])).any()
 
 
 @pytest.mark.parametrize("teacher_weighting", BELIEVES)
 @pytest.mark.parametrize("sample_weighting", ["probability", "inverse_loss"])
 def test_one_teacher_s_image_counts_by_how_right_it_is(teacher_weighting: str, sample_weighting: str) -> None:
-    v = UniKd(teacher_weighting=teacher_weighting, sample_weighting=sample_weighting).label_weights(log([P[1]]), LABEL)
+    v = UniKd(teacher_weighting=teacher_weighting, sample_weighting=sample_weighting).label_weights(
+        safe_log([P[1]]), LABEL
+    )
     expected = 0.4 if sample_weighting == "probability" else 1 / (1 - math.log(0.4))
     assert v.item() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("teacher_weighting", BELIEVES)
 def test_equal_teachers_are_believed_equally(teacher_weighting: str) -> None:
-    weights = UniKd(teacher_weighting=teacher_weighting).teacher_weights(log([P[0]] * 4), LABEL)
+    weights = UniKd(teacher_weighting=teacher_weighting).teacher_weights(safe_log([P[0]] * 4), LABEL)
     assert_close(weights, torch.full((4, 1), 0.25, dtype=torch.float64))
 
 
@@ -121,7 +123,7 @@ def test_equal_teachers_are_believed_equally(teacher_weighting: str) -> None:
 @pytest.mark.parametrize("teachers", [2, 7])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_equal_teachers_give_an_unlabeled_image_no_weight(disagreement: str, teachers: int, dtype: torch.dtype) -> None:
-    t = log([P[0]] * teachers, [P[2]] * teachers).to(dtype)
+    t = safe_log([P[0]] * teachers, [P[2]] * teachers).to(dtype)
     u = UniKd(disagreement=disagreement).disagreements(t)
     assert_close(u, torch.zeros(2, dtype=dtype), atol=1e-7, rtol=0)
 
@@ -167,14 +169,14 @@ def test_wrong_teacher_s_weight_by_inverse_loss_is_that_of_its_loss() -> None:
 
 def test_means_divide_by_the_number_of_images_not_by_the_sum_of_their_weights() -> None:
     wrong = [[1e-12, 0.5, 0.5 - 1e-12]] * 3
-    alone = distillation(UniKd(temperature=1.0), student(Q), log(P), LABEL)
-    both = distillation(UniKd(temperature=1.0), student(Q, Q), log(P, wrong), torch.tensor([0, 0]))
+    alone = distillation(UniKd(temperature=1.0), student(Q), safe_log(P), LABEL)
+    both = distillation(UniKd(temperature=1.0), student(Q, Q), safe_log(P, wrong), torch.tensor([0, 0]))
     assert both == pytest.approx(alone / 2, rel=1e-9)
 
 
 def test_labeled_and_unlabeled_images_have_means_of_their_own() -> None:
     settings = UniKd(temperature=2.0)
-    s, t = student(Q, Q[::-1], Q), log(P, SECOND, SECOND)
+    s, t = student(Q, Q[::-1], Q), safe_log(P, SECOND, SECOND)
     mixed = distillation(settings, s, t, torch.tensor([0, -1, -1]))
     labeled = distillation(settings, s[:, :1], t[:, :1], LABEL)
     unlabeled = distillation(settings, s[:, 1:], t[:, 1:], torch.tensor([-1, -1]))
@@ -183,7 +185,7 @@ def test_labeled_and_unlabeled_images_have_means_of_their_own() -> None:
 
 @pytest.mark.parametrize("settings", [UniKd(labeled_weight=0.0, unlabeled_weight=0.0)])
 def test_without_weights_only_labels_count(settings: UniKd) -> None:
-    s, t, labels = student(Q, Q), log(P, SECOND), torch.tensor([1, -1])
+    s, t, labels = student(Q, Q), safe_log(P, SECOND), torch.tensor([1, -1])
     assert float(settings(s, t, labels, s)) == pytest.approx(-math.log(0.3))
 
 
@@ -191,7 +193,7 @@ def test_without_weights_only_labels_count(settings: UniKd) -> None:
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
 def test_gradient_holds_all_weights_constant(labels: Tensor, temperature: float) -> None:
     settings = UniKd(temperature=temperature)
-    s, t = student(Q).requires_grad_(), log(P)
+    s, t = student(Q).requires_grad_(), safe_log(P)
     (settings(s, t, labels, s) - label_cross_entropy(s, labels)).backward()
     tempered = (t / temperature).softmax(-1)
     if labels is LABEL:

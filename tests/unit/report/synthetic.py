@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ensdistill_tune.analysis.replication import Candidate, candidates, plan
+from ensdistill_tune.analysis.replication import Candidate, candidates, plan_replicates
 from ensdistill_tune.analysis.results import StudyResults
 from ensdistill_tune.records.result_rows import Diagnostics, TestMetrics
 from ensdistill_tune.records.trial_record import TrialRecord
@@ -64,16 +64,16 @@ def facts(
     records = [_baseline(n, name, chance) for n, name in enumerate(own.baselines, 1)]
     finals: dict[int, list[float]] = {rung: [] for rung in RUNGS}
     for number in range(len(records) + 1, len(records) + 1 + trials):
-        sampled = own.space.draw(lambda _, axis: axis.at(chance.random()))
+        sampled = own.space.draw(lambda _, axis: axis.from_unit_interval(chance.random()))
         record = TrialRecord(number, None, sampled, f"hash{number}")
         flops = FLOPS * chance.choice([0.5, 1, 2]) if costs else FLOPS
         values = list(_curve(planted(sampled, chance, noise) + (FLOPS / flops - 1) * 0.02, chance))
         records.append(_ends(record, values, flops, finals, own.scheduler.kind != "none"))
-    repeats = list(_repeats(own, records, chance)) if seeds else []
-    confirmed = candidates(records, repeats, own)
+    replicates = list(_repeats(own, records, chance)) if seeds else []
+    confirmed = candidates(records, replicates, own)
     summary = {"name": "synthetic", "state": "finished", "seconds": 1234.5, "teachers": teachers()}
     return StudyResults(
-        "synthetic", own, summary, records, repeats, confirmed, _tested(confirmed), 1, portraits(confirmed)
+        "synthetic", own, summary, records, replicates, confirmed, _tested(confirmed), 1, diagnostics(confirmed)
     )
 
 
@@ -107,7 +107,7 @@ def teachers() -> dict[str, Any]:
     return {"ensemble": together, "members": [alone] * 4, "curve": [0.16, 0.13, 0.11, 0.1]}
 
 
-def portraits(confirmed: Sequence[Candidate]) -> Diagnostics | None:
+def diagnostics(confirmed: Sequence[Candidate]) -> Diagnostics | None:
     """Reliability in 15 bins, those of low confidence empty, and disagreement in tenths."""
     chance = np.random.default_rng(0)
     shape = np.linspace(0, 1, 10) ** 3
@@ -166,10 +166,12 @@ def _ends(
 
 def _repeats(own: StudyConfig, records: list[TrialRecord], chance: np.random.Generator) -> Iterator[TrialRecord]:
     """The plan carried out: each candidate again, 0.004 apart from seed to seed."""
-    for n, (of, seed) in enumerate(plan(records, own), len(records) + 1):
+    for n, (of, seed) in enumerate(plan_replicates(records, own), len(records) + 1):
         final = of.last["val/nll"] + 0.004 * chance.normal()
         epochs = reports(list(_curve(final, chance)), of.last["cost/flops"])
-        yield TrialRecord(n, of.baseline, of.sampled, of.config_hash, "finished", epochs, confirms=of.number, seed=seed)
+        yield TrialRecord(
+            n, of.baseline, of.sampled, of.config_hash, "finished", epochs, replicate_of=of.number, seed=seed
+        )
 
 
 def _tested(confirmed: Sequence[Candidate]) -> list[TestMetrics]:
@@ -180,7 +182,7 @@ def _tested(confirmed: Sequence[Candidate]) -> list[TestMetrics]:
         TestMetrics(
             kind="candidate",
             trial=c.trial.number,
-            metrics=[_row(0.12 + 0.02 * n + 0.002 * k) for k in range(len(c.repeats))],
+            metrics=[_row(0.12 + 0.02 * n + 0.002 * k) for k in range(len(c.replicates))],
         )
         for n, c in enumerate(_looked_at(confirmed))
     ]

@@ -41,7 +41,7 @@ def traces(figure: Any) -> dict[str, Any]:
 
 
 def in_state(of: StudyResults, state: State) -> list[TrialRecord]:
-    return [trial for trial in of.searched if trial.state == state]
+    return [trial for trial in of.search_trials if trial.state == state]
 
 
 def test_all_figures_have_a_title_and_one_sentence_that_says_how_to_read_them(shown: dict[str, ReportFigure]) -> None:
@@ -71,7 +71,7 @@ def test_history_has_the_best_so_far_and_the_levels_to_beat(
     study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
     drawn = traces(shown["history"].figure)
-    best = next(t.last[METRIC] for t in study.order if t.searched)
+    best = next(t.last[METRIC] for t in study.order if t.kind == "search")
     line = drawn["best so far"].y
     assert list(line) == sorted(line, reverse=True)
     assert (line[-1], drawn["best so far"].x[-1]) == (pytest.approx(best, rel=FIVE_DIGITS), study.trials[-1].number)
@@ -83,7 +83,7 @@ def test_learning_curves_name_the_best_three_and_mark_where_trials_were_stopped(
     study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
     drawn = traces(shown["curves"].figure)
-    best = [trial for trial in study.order if trial.searched][:3]
+    best = [trial for trial in study.order if trial.kind == "search"][:3]
     for trial in best:
         curve = drawn[f"trial {trial.number:03d}"]
         assert list(curve.y) == pytest.approx([known[METRIC] for known in trial.epochs], rel=FIVE_DIGITS)
@@ -124,7 +124,9 @@ def test_slices_show_the_most_important_settings_and_every_trial_that_has_them(
 
 
 def test_choices_are_strips_with_names(study: StudyResults) -> None:
-    trials = [replace(trial, sampled={"averaging.kind": trial.sampled["averaging.kind"]}) for trial in study.searched]
+    trials = [
+        replace(trial, sampled={"averaging.kind": trial.sampled["averaging.kind"]}) for trial in study.search_trials
+    ]
     axis = {"averaging.kind": study.study.search["averaging.kind"]}
     own = replace(study, trials=trials, study=study.study.model_copy(update={"search": axis}))
     figure = draw("slices", own)
@@ -138,7 +140,7 @@ def test_parallel_coordinates_have_a_line_for_every_finished_trial_and_readable_
     study = facts(60, scheduler={"kind": "none"})
     figure = draw("parallel", study)
     drawn = traces(figure)
-    own = [trial for trial in study.order if trial.searched]
+    own = [trial for trial in study.order if trial.kind == "search"]
     assert sum(y is None for trace in figure.data for y in trace.y) == len(own)
     names = list(figure.layout.xaxis.ticktext)
     assert names[-1] == "nll"
@@ -170,8 +172,8 @@ def test_reliability_shows_winner_best_baseline_and_ensemble_with_the_size_of_ev
     study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
     drawn = traces(shown["reliability"].figure)
-    assert study.portraits
-    told = study.portraits.networks[0].reliability
+    assert study.diagnostics
+    told = study.diagnostics.networks[0].reliability
     assert [trace.name for trace in shown["reliability"].figure.data[1:]] == [
         f"{study.confirmed[0].label}, ECE 0.020",
         "baseline latentbe, ECE 0.040",
@@ -185,7 +187,7 @@ def test_reliability_shows_winner_best_baseline_and_ensemble_with_the_size_of_ev
 def test_disagreement_shows_the_doubt_of_each_and_of_the_teachers(
     study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
-    drawn, told = traces(shown["disagreement"].figure), study.portraits
+    drawn, told = traces(shown["disagreement"].figure), study.diagnostics
     assert told
     assert list(drawn["disagreement of the teachers"].y) == pytest.approx(told.teachers, rel=FIVE_DIGITS)
     winner = drawn[f"doubt of {study.confirmed[0].label}"]
@@ -197,7 +199,7 @@ def test_the_confirmation_has_every_seed_the_means_and_their_intervals(
     study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
     drawn = traces(shown["confirmation"].figure)
-    assert len(drawn["one seed"].x) == sum(len(c.repeats) for c in study.confirmed)
+    assert len(drawn["one seed"].x) == sum(len(c.replicates) for c in study.confirmed)
     for candidate in study.confirmed:
         trace = drawn["mean of baseline" if candidate.trial.baseline else "mean of trial"]
         n, values = list(trace.y).index(candidate.label), candidate.values(METRIC)
@@ -252,7 +254,7 @@ def keys(of: StudyResults) -> set[str]:
 
 
 def test_without_confirmation_portraits_and_costs_their_figures_are_left_out() -> None:
-    bare = replace(facts(30, seeds=0), portraits=None, tested=())
+    bare = replace(facts(30, seeds=0), diagnostics=None, tested=())
     missing = {"confirmation", "differences", "reliability", "disagreement", "pareto"}
     assert keys(bare) == set(FIGURES) - missing
 
@@ -267,8 +269,8 @@ def test_a_study_whose_first_trials_have_just_begun_is_no_fault() -> None:
 
 def test_a_study_of_failures_and_one_without_baselines_or_teachers_are_no_fault() -> None:
     whole = facts(30, baselines=[])
-    failed = [replace(trial, state="failed", error="out of memory", epochs=[]) for trial in whole.searched]
-    assert keys(replace(whole, trials=failed, confirmed=(), portraits=None)) == {"history", "slices"}
+    failed = [replace(trial, state="failed", error="out of memory", epochs=[]) for trial in whole.search_trials]
+    assert keys(replace(whole, trials=failed, confirmed=(), diagnostics=None)) == {"history", "slices"}
     assert {"history", "confirmation"} <= keys(replace(whole, summary={}))
     assert "differences" not in keys(whole)
 
@@ -293,7 +295,7 @@ def test_a_second_objective_takes_the_place_of_the_cost() -> None:
 def test_students_of_a_population_begin_where_their_parents_were_and_stand_where_they_ended() -> None:
     search = {name: SEARCH[name] for name in ("perturbation.step_size", "loss.temperature", "averaging.kind")}
     whole = facts(20, search=search, scheduler={"kind": "pbt", "interval_epochs": 10})
-    parent = next(trial for trial in whole.searched if trial.state == "finished")
+    parent = next(trial for trial in whole.search_trials if trial.state == "finished")
     changes = [{"after_epoch": 10, "set": {"loss.temperature": 9.1}}]
     child = replace(parent, number=99, parent=parent.number, epochs=parent.epochs[10:], schedule=changes)
     more = replace(whole, trials=[*whole.trials, child])

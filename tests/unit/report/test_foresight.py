@@ -46,7 +46,7 @@ def test_the_rungs_of_the_scheduler_are_asked_or_evenly_spaced_epochs() -> None:
 
 def test_only_searched_trials_that_ran_to_their_end_are_asked() -> None:
     own = trials([5, 6, 7, 8], [1, 2, 3, 4])
-    others = trials([9, 9], [0.1, 0.1], confirms=1, seed=5)
+    others = trials([9, 9], [0.1, 0.1], replicate_of=1, seed=5)
     others += [TrialRecord(7, "kd", {}, "", "finished", reports([9] * EPOCHS))]
     others += [TrialRecord(8, None, {}, "", "pruned", reports([9] * 6))]
     assert foresight([*own, *others], study()) == foresight(own, study())

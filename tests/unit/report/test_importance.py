@@ -124,7 +124,7 @@ def test_baselines_repeats_and_trials_that_still_run_do_not_take_part() -> None:
     trials, own = drawn(0, lambda a, b, c, d: 4 * c)
     others = [
         TrialRecord(101, "kd", {}, "", "finished", reports([0.1])),
-        TrialRecord(102, None, trials[0].sampled, "", "finished", reports([0.1]), confirms=1, seed=3),
+        TrialRecord(102, None, trials[0].sampled, "", "finished", reports([0.1]), replicate_of=1, seed=3),
         TrialRecord(103, None, trials[0].sampled, "", "running", reports([0.1])),
         TrialRecord(104, None, trials[0].sampled, "", "interrupted", reports([0.1])),
     ]
@@ -138,7 +138,7 @@ def test_choices_grids_and_whole_numbers_are_settings_like_any_other() -> None:
         "training.c": {"choice": list(range(20))},
     }
     chance = np.random.default_rng(0)
-    every = [axis.every or [] for axis in study(search=search).search.values()]
+    every = [axis.finite_values or [] for axis in study(search=search).search.values()]
     rows = [dict(zip(search, (e[chance.integers(len(e))] for e in every), strict=True)) for _ in range(60)]
     found = importance(*searched([(row, 10 + row["training.b"] + chance.normal()) for row in rows], search))
     assert found[0].name == "training.b"
@@ -168,7 +168,7 @@ def test_the_same_trials_give_the_same_answer() -> None:
 
 def test_trials_of_which_nearly_all_came_out_alike_explain_nothing() -> None:
     known = facts(9, seeds=0)
-    alike = [replace(t, state="failed") if t.searched and t.number > 4 else t for t in known.trials]
+    alike = [replace(t, state="failed") if t.kind == "search" and t.number > 4 else t for t in known.trials]
     found = importance(alike, known.study)
     assert len(found) == len(known.study.search)
     assert not any(knob.matters for knob in found)

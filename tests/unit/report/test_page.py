@@ -27,7 +27,7 @@ def on_disk(known: StudyResults, home: Path) -> Path:
     home.mkdir(parents=True)
     log = EventLog(home / "events.jsonl")
     log.append(SessionStarted(at=0.0))
-    for trial in (*known.trials, *known.repeats):
+    for trial in (*known.trials, *known.replicates):
         record = {name: value for name, value in asdict(trial).items() if name not in HAPPENS}
         log.append(TrialStarted(at=1.0, trial=trial.number, **record))
         for epoch in trial.epochs:
@@ -42,8 +42,8 @@ def on_disk(known: StudyResults, home: Path) -> Path:
         "total": len(known.trials),
     }
     (home / "study.json").write_text(json.dumps(summary))
-    if known.portraits:
-        (home / "diagnostics.json").write_text(known.portraits.model_dump_json())
+    if known.diagnostics:
+        (home / "diagnostics.json").write_text(known.diagnostics.model_dump_json())
     if known.confirmed:
         write_confirmation(home, known.study, known.confirmed, known.tested, [])
     return home
@@ -83,7 +83,7 @@ def test_what_a_trial_says_of_its_failure_cannot_become_part_of_the_page(tmp_pat
     known = facts(40)
     failed = [replace(trial, error=EVIL) if trial.state == "failed" else trial for trial in known.trials]
     every = [replace(t, state="failed", error=EVIL, epochs=[]) if n % 4 == 0 else t for n, t in enumerate(failed)]
-    home = on_disk(replace(known, trials=every, confirmed=(), repeats=(), tested=()), tmp_path / "evil")
+    home = on_disk(replace(known, trials=every, confirmed=(), replicates=(), tested=()), tmp_path / "evil")
     write_report(home)
     page = (home / "report.html").read_text()
     assert "<script>alert" not in page
@@ -93,7 +93,7 @@ def test_what_a_trial_says_of_its_failure_cannot_become_part_of_the_page(tmp_pat
 @pytest.mark.parametrize("state", ["interrupted", "running", "timed_out"])
 def test_a_study_that_is_not_over_has_a_report_too(state: str, tmp_path: Path) -> None:
     known = facts(12, seeds=0)
-    few = replace(known, trials=known.trials[:4], summary={**known.summary, "state": state}, portraits=None)
+    few = replace(known, trials=known.trials[:4], summary={**known.summary, "state": state}, diagnostics=None)
     _, lead = write_report(on_disk(few, tmp_path / "early"))
     assert lead.startswith("- **This study ")
 
@@ -101,7 +101,7 @@ def test_a_study_that_is_not_over_has_a_report_too(state: str, tmp_path: Path) -
 def test_a_study_of_no_finished_trial_has_a_report_too(tmp_path: Path) -> None:
     known = facts(12, seeds=0)
     none = [replace(trial, state="failed", error="diverged") for trial in known.trials]
-    _, lead = write_report(on_disk(replace(known, trials=none, portraits=None), tmp_path / "none"))
+    _, lead = write_report(on_disk(replace(known, trials=none, diagnostics=None), tmp_path / "none"))
     assert "No trial has run to its end" in lead
 
 

@@ -36,11 +36,11 @@ IDLE = Importance("student.subnetworks", 0.02, 0.0, 0.05, 0.1)
 def candidate(number: int, values: Sequence[float], baseline: str | None = None) -> Candidate:
     """A trial that ran again with one seed for each of these final NLLs."""
     trial = TrialRecord(number, baseline, {"loss.temperature": 2.0}, "x", "finished", reports([values[0]]))
-    repeats = [
-        replace(trial, number=number * 100 + seed, confirms=number, seed=seed, epochs=reports([1.0, value]))
+    replicates = [
+        replace(trial, number=number * 100 + seed, replicate_of=number, seed=seed, epochs=reports([1.0, value]))
         for seed, value in enumerate(values, 1)
     ]
-    return Candidate(trial, repeats)
+    return Candidate(trial, replicates)
 
 
 def confirmed(*candidates: Candidate, tested: Sequence[TestMetrics] = (), **more: Any) -> StudyResults:
@@ -87,13 +87,13 @@ def test_one_seed_is_called_one_seed() -> None:
 
 
 def test_the_favorite_of_the_search_was_lucky() -> None:
-    best = next(trial for trial in KNOWN.order if trial.searched)
+    best = next(trial for trial in KNOWN.order if trial.kind == "search")
     again = replace(candidate(best.number, [best.last["val/nll"] + 0.05 + 0.001 * n for n in range(5)]), trial=best)
     assert "part of that was luck" in (words.luck(confirmed(again)) or "")
 
 
 def test_the_favorite_of_the_search_held_up() -> None:
-    best = next(trial for trial in KNOWN.order if trial.searched)
+    best = next(trial for trial in KNOWN.order if trial.kind == "search")
     again = replace(candidate(best.number, [best.last["val/nll"] + 0.001 * n for n in range(-2, 3)]), trial=best)
     assert "so it held up" in (words.luck(confirmed(again)) or "")
 
@@ -250,7 +250,7 @@ def test_more_seeds_are_advised_for_a_difference_that_may_be_chance() -> None:
 
 
 def test_settings_at_the_end_of_their_axis_are_to_be_searched_beyond() -> None:
-    best = [replace(t, sampled={**t.sampled, "loss.temperature": 9.8}) for t in KNOWN.order if t.searched]
+    best = [replace(t, sampled={**t.sampled, "loss.temperature": 9.8}) for t in KNOWN.order if t.kind == "search"]
     crowded = replace(KNOWN, trials=best)
     assert any("upper end of `loss.temperature` (10)" in said for said in advice.ends(crowded, []))
     spread = [replace(t, sampled={**t.sampled, "loss.temperature": 3.0 + n % 5}) for n, t in enumerate(KNOWN.order)]
@@ -272,14 +272,14 @@ def test_nobody_is_sent_beyond_what_a_setting_can_be(name: str, axis: Any, crowd
     best = [
         replace(t, sampled={**t.sampled, "averaging.kind": "ema", "averaging.decay": 0.9, name: crowd})
         for t in KNOWN.order
-        if t.searched
+        if t.kind == "search"
     ]
     said = advice.ends(replace(KNOWN, study=own, trials=best), [])
     assert any(f"end of `{name}`" in sentence for sentence in said) == advised
 
 
 def test_an_axis_that_does_nothing_is_to_be_fixed_and_not_widened() -> None:
-    best = [replace(t, sampled={**t.sampled, "student.subnetworks": 8}) for t in KNOWN.order if t.searched]
+    best = [replace(t, sampled={**t.sampled, "student.subnetworks": 8}) for t in KNOWN.order if t.kind == "search"]
     assert not any("subnetworks" in said for said in advice.ends(replace(KNOWN, trials=best), [IDLE]))
     assert "Fix `student.subnetworks`" in (advice.idle([MATTERS, IDLE]) or "")
     assert advice.idle([IDLE]) is None
@@ -308,7 +308,7 @@ def test_failures_are_told_with_their_commonest_reason() -> None:
 
 
 def test_a_search_that_was_still_finding_better_ones_is_to_go_on() -> None:
-    own = [t for t in KNOWN.order if t.searched]
+    own = [t for t in KNOWN.order if t.kind == "search"]
     ordered = [replace(t, number=n, epochs=reports([1.0 - 0.02 * n])) for n, t in enumerate(own * 3, 3)]
     assert "--set budget.trials=" in (advice.more(replace(KNOWN, trials=ordered, confirmed=())) or "")
     backwards = [replace(t, number=100 - t.number) for t in ordered]
@@ -318,8 +318,8 @@ def test_a_search_that_was_still_finding_better_ones_is_to_go_on() -> None:
 def test_a_confirmation_in_which_all_searched_trials_failed_claims_nothing_of_them() -> None:
     alone = [c for c in KNOWN.confirmed if c.trial.baseline]
     lost = next(c for c in KNOWN.confirmed if not c.trial.baseline)
-    repeats = [replace(r, state="failed") if r.confirms == lost.trial.number else r for r in KNOWN.repeats]
-    known = replace(KNOWN, confirmed=alone, repeats=repeats)
+    replicates = [replace(r, state="failed") if r.replicate_of == lost.trial.number else r for r in KNOWN.replicates]
+    known = replace(KNOWN, confirmed=alone, replicates=replicates)
     said = words.what_won(known)
     assert "Nothing that was searched beat" not in said
     assert said.startswith("**Baselines alone could be confirmed**")
@@ -360,7 +360,7 @@ def test_a_baseline_that_is_surely_better_is_advised_upon_as_well(objective: str
 
 def test_of_settings_that_changed_on_the_way_those_at_the_end_lie_at_the_edge() -> None:
     low = {"after_epoch": 5, "set": {"perturbation.step_size": 0.0021}}
-    moved = [replace(trial, schedule=[low]) if trial.searched else trial for trial in KNOWN.trials]
+    moved = [replace(trial, schedule=[low]) if trial.kind == "search" else trial for trial in KNOWN.trials]
     assert "at the lower end of `perturbation.step_size`" in " ".join(advice.ends(replace(KNOWN, trials=moved), []))
 
 
@@ -381,7 +381,7 @@ def at_chance(known: StudyResults, chance: float = 1.0) -> StudyResults:
         return replace(trial, epochs=[{**report, "val/at_chance": chance} for report in trial.epochs])
 
     confirmed = [
-        Candidate(guessing(candidate.trial), [guessing(repeat) for repeat in candidate.repeats])
+        Candidate(guessing(candidate.trial), [guessing(replicate) for replicate in candidate.replicates])
         for candidate in known.confirmed
     ]
     return replace(known, trials=[guessing(trial) for trial in known.trials], confirmed=confirmed, tested={})
@@ -395,7 +395,7 @@ def test_a_study_at_chance_says_so_first_and_shows_nothing_that_means_nothing_th
     text = " ".join([*lines, *(part.text.split("```")[0] for part in sections(known))])
     assert "worth" not in text
     assert "calibrated NLL" not in text.replace("calibrated NLL decides", "")
-    best = known.confirmed[0].repeats if known.confirmed else known.order[:1]
+    best = known.confirmed[0].replicates if known.confirmed else known.order[:1]
     for name in ("val/cnll", "val/dee"):
         values = [trial.last[name] for trial in best]
         assert f"| {words.mean_and_spread(values)} |" not in text

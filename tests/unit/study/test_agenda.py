@@ -28,7 +28,7 @@ from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_record import CHECKPOINT, METRICS, active_seconds
 from ensdistill_tune.search.decision import Decision
 from ensdistill_tune.study.study_config import StudyConfig
-from ensdistill_tune.study.study_state import Progress
+from ensdistill_tune.study.study_state import StudyState
 
 EPOCHS = 9
 SPACE: dict[str, Any] = {
@@ -77,7 +77,7 @@ def value(suggestion: dict[str, Any], epoch: int) -> float:
     return own + (1.1 - own) / epoch
 
 
-class Doomed(Progress):
+class Doomed(StudyState):
     """Dies right after it has written so many events."""
 
     lives: int | None = None
@@ -91,7 +91,9 @@ class Doomed(Progress):
         return record
 
 
-def work(of: StudyConfig, home: Path, slots: int = 1, lives: int | None = None, lost: Collection[int] = ()) -> Progress:
+def work(
+    of: StudyConfig, home: Path, slots: int = 1, lives: int | None = None, lost: Collection[int] = ()
+) -> StudyState:
     """One session: trials side by side, one epoch each in turn, as Ray would ask and tell.
 
     lost: trials whose process dies before they begin, the first time.
@@ -106,7 +108,7 @@ def work(of: StudyConfig, home: Path, slots: int = 1, lives: int | None = None, 
         while isinstance(suggestion := agenda.next(), dict):
             if suggestion["number"] in to_lose:
                 to_lose.remove(suggestion["number"])
-                agenda.lost(suggestion["number"])
+                agenda.trial_lost(suggestion["number"])
                 continue
             running.append(suggestion)
             at[suggestion["number"]] = 0  # no checkpoint: it begins with its first epoch again
@@ -189,11 +191,11 @@ def test_with_trials_side_by_side_nothing_is_lost_and_nothing_is_there_twice(tmp
         break
     records = progress.trials
     assert sorted(records) == list(range(1, len(records) + 1))
-    assert sum(t.confirms is None for t in records.values()) == of.total
+    assert sum(t.replicate_of is None for t in records.values()) == of.num_trials
     assert {t.state for t in records.values()} == {"finished", "pruned"}
     for t in records.values():
         assert [e["epoch"] for e in t.epochs] == list(range(1, len(t.epochs) + 1))
-    assert len({(t.confirms, t.seed) for t in progress.repeats}) == len(progress.repeats) == 2 * (2 + 2)
+    assert len({(t.replicate_of, t.seed) for t in progress.replicates}) == len(progress.replicates) == 2 * (2 + 2)
 
 
 def test_baselines_come_first_and_while_the_search_ends_their_repeats_fill_the_free_slots(tmp_path: Path) -> None:
@@ -204,7 +206,7 @@ def test_baselines_come_first_and_while_the_search_ends_their_repeats_fill_the_f
 
 
 def of_search(order: list[Any]) -> int:
-    return sum(t.confirms is None for t in order)
+    return sum(t.replicate_of is None for t in order)
 
 
 def test_a_finished_study_is_extended_and_keeps_what_it_has(tmp_path: Path) -> None:
@@ -213,8 +215,8 @@ def test_a_finished_study_is_extended_and_keeps_what_it_has(tmp_path: Path) -> N
     progress = work(study(scheduler=RULES[0], budget={"trials": 20}), tmp_path)
     after = story(tmp_path)
     assert after[: len(before)] == before
-    assert sum(t.confirms is None and not t.baseline for t in progress.trials.values()) == 20
-    assert len({(t.confirms, t.seed) for t in progress.repeats}) == len(progress.repeats)
+    assert sum(t.replicate_of is None and not t.baseline for t in progress.trials.values()) == 20
+    assert len({(t.replicate_of, t.seed) for t in progress.replicates}) == len(progress.replicates)
 
 
 def test_trials_are_compared_only_with_their_like_where_the_study_says_so(tmp_path: Path) -> None:
@@ -222,7 +224,7 @@ def test_trials_are_compared_only_with_their_like_where_the_study_says_so(tmp_pa
     for name, scheduler, stopped in (("all", RULES[0], True), ("like", like, False)):
         (tmp_path / name).mkdir()
         agenda = TrialPlanner(
-            Progress(study(scheduler=scheduler, baselines=[]), StudyDirectory(tmp_path / name), {}, trial_warnings),
+            StudyState(study(scheduler=scheduler, baselines=[]), StudyDirectory(tmp_path / name), {}, trial_warnings),
             slots=9,
         )
         for kind, good in (("ema", True), ("none", False)):
@@ -235,13 +237,13 @@ def test_trials_are_compared_only_with_their_like_where_the_study_says_so(tmp_pa
 
 def test_a_budget_of_epochs_ends_the_search(tmp_path: Path) -> None:
     progress = work(study(scheduler=RULES[2], budget={"trials": 14, "epochs": 20}), tmp_path)
-    searched = [t for t in progress.searched if not t.baseline]
+    searched = [t for t in progress.primary_trials if not t.baseline]
     assert [len(t.epochs) for t in searched] == [EPOCHS] * 3  # the third began after 18 of 20
 
 
 def test_without_confirmation_the_study_is_over_with_the_search(tmp_path: Path) -> None:
     progress = work(study(confirmation={"top_k": 0}), tmp_path)
-    assert not progress.repeats
+    assert not progress.replicates
 
 
 def test_half_a_line_at_the_end_of_the_journal_is_cut_off(tmp_path: Path) -> None:
@@ -300,7 +302,7 @@ def test_a_journal_that_cannot_be_written_says_so_and_what_to_do(
 
 
 def test_what_is_still_reported_of_a_trial_that_is_over_is_not_taken_down(tmp_path: Path) -> None:
-    agenda = TrialPlanner(Progress(study(), StudyDirectory(tmp_path), {}, trial_warnings), slots=1)
+    agenda = TrialPlanner(StudyState(study(), StudyDirectory(tmp_path), {}, trial_warnings), slots=1)
     agenda.next()
     agenda.end(1, "failed", "its machine is gone")
     before = read_journal(tmp_path / "events.jsonl")
@@ -313,7 +315,7 @@ def test_every_trial_that_died_is_written_down_as_interrupted_even_if_it_does_no
     of = study(scheduler=RULES[2])
     with pytest.raises(KilledError):
         work(of, tmp_path, slots=3, lives=12)
-    progress = Progress(of, StudyDirectory(tmp_path), {}, trial_warnings)
+    progress = StudyState(of, StudyDirectory(tmp_path), {}, trial_warnings)
     assert len(progress.died) == 3
     TrialPlanner(progress, slots=1)
     ended = [e.trial for e in read_journal(tmp_path / "events.jsonl") if isinstance(e, TrialEnded)]
@@ -331,5 +333,5 @@ def test_a_checkpoint_of_epochs_that_the_journal_lost_is_not_gone_on_with(tmp_pa
         torch.save(
             dict.fromkeys(("identity", "student", "optimizer", "average", "merged")) | {"epoch": epoch}, checkpoint
         )
-        TrialPlanner(Progress(of, StudyDirectory(tmp_path), {}, trial_warnings), slots=1)
+        TrialPlanner(StudyState(of, StudyDirectory(tmp_path), {}, trial_warnings), slots=1)
         assert checkpoint.exists() == stays

@@ -98,6 +98,6 @@ def test_every_searcher_suggests_blocks_and_goes_on_where_it_was(searcher: str, 
             sampled, memory = first.suggest(number) or ({}, {})
             assert sampled["model"] in MODELS
             suggested.append(sampled)
-            again.remember(TrialRecord(number, None, sampled, "", memory=memory))
+            again.restore(TrialRecord(number, None, sampled, "", memory=memory))
         assert suggested[0] == {"model": MODELS[2]}
         assert again.suggest(6) == first.suggest(6)

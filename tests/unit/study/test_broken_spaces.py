@@ -7,7 +7,7 @@ import pytest
 import ray
 
 from ensdistill.settings.validation import kind_of
-from ensdistill_tune.search.hyperparameter import WAYS
+from ensdistill_tune.search.hyperparameter import KINDS
 from ensdistill_tune.search.schedulers import Scheduler
 from ensdistill_tune.search.searchers import Searcher
 from tests.commands import call
@@ -23,7 +23,7 @@ def kinds(union: Any, having: str = "kind") -> str:
 
 
 NAMES = {  # what grows with the project
-    "<ways>": ", ".join(WAYS),
+    "<ways>": ", ".join(KINDS),
     "<searchers>": kinds(Searcher),
     "<schedulers>": kinds(Scheduler),
     "<reducing schedulers>": kinds(Scheduler, "reduction_factor"),

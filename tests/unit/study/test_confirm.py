@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ensdistill_tune.analysis.replication import Candidate, candidates, plan, verdict
+from ensdistill_tune.analysis.replication import Candidate, candidates, plan_replicates, verdict
 from ensdistill_tune.analysis.statistics import compare, mean_and_spread
 from ensdistill_tune.records.trial_record import METRICS, TrialRecord
 from ensdistill_tune.study.study_config import StudyConfig
@@ -36,59 +36,59 @@ def study(best: int, seeds: int = 5, **more: Any) -> StudyConfig:
     return StudyConfig.model_validate({"search": search, "confirmation": {"top_k": best, "seeds": seeds}, **more})
 
 
-def repeats(values: dict[int, list[float]]) -> list[TrialRecord]:
+def replicates(values: dict[int, list[float]]) -> list[TrialRecord]:
     """Repeats of trials by number; seed s has the value at s."""
     made = [(number, seed, value) for number, some in values.items() for seed, value in enumerate(some, start=1)]
     by_number = {t.number: t for t in SEARCHED}
     return [
-        trial(100 + n, value, by_number[number].baseline, confirms=number, seed=seed)
+        trial(100 + n, value, by_number[number].baseline, replicate_of=number, seed=seed)
         for n, (number, seed, value) in enumerate(made)
     ]
 
 
 def test_the_best_finished_trials_and_all_baselines_are_repeated_with_the_same_fresh_seeds() -> None:
-    todo = plan(SEARCHED, study(best=2, seeds=3, config={"seed": 7}))
+    todo = plan_replicates(SEARCHED, study(best=2, seeds=3, config={"seed": 7}))
     assert [(of.number, seed) for of, seed in todo] == [(n, seed) for seed in (8, 9, 10) for n in (3, 5, 1, 2)]
 
 
 def test_fewer_finished_trials_than_asked_for_are_no_fault() -> None:
-    assert {of.number for of, _ in plan(SEARCHED, study(best=50))} == {1, 2, 3, 5, 7}
+    assert {of.number for of, _ in plan_replicates(SEARCHED, study(best=50))} == {1, 2, 3, 5, 7}
 
 
 def test_equal_settings_are_repeated_once_and_those_of_a_baseline_as_the_baseline() -> None:
     alike = [trial(1, 0.5, "kd"), trial(2, 0.3), trial(3, 0.3), trial(4, 0.5), trial(5, 0.6)]
     alike[2].config_hash, alike[3].config_hash = alike[1].config_hash, alike[0].config_hash
-    assert {of.number for of, _ in plan(alike, study(best=3))} == {1, 2, 5}
+    assert {of.number for of, _ in plan_replicates(alike, study(best=3))} == {1, 2, 5}
 
 
 def test_with_fewer_seeds_than_before_all_are_compared_on_those() -> None:
-    again = repeats({3: [0.1, 0.2, 0.9], 5: [0.3, 0.3]})
+    again = replicates({3: [0.1, 0.2, 0.9], 5: [0.3, 0.3]})
     order = candidates(SEARCHED, again, study(best=9, seeds=2))
-    assert [(c.trial.number, [r.seed for r in c.repeats]) for c in order] == [(3, [1, 2]), (5, [1, 2])]
+    assert [(c.trial.number, [r.seed for r in c.replicates]) for c in order] == [(3, [1, 2]), (5, [1, 2])]
     assert not candidates(SEARCHED, again, study(best=9, seeds=4))
 
 
 def test_more_is_better_where_the_objective_says_so() -> None:
-    assert {of.number for of, _ in plan(SEARCHED[2:], study(best=1, objective="val/accuracy"))} == {7}
+    assert {of.number for of, _ in plan_replicates(SEARCHED[2:], study(best=1, objective="val/accuracy"))} == {7}
 
 
 def test_the_winner_has_the_best_mean_and_not_the_best_single_seed() -> None:
-    again = repeats({3: [0.1, 0.9, 0.8], 5: [0.4, 0.4, 0.4], 1: [0.5, 0.5, 0.5]})
+    again = replicates({3: [0.1, 0.9, 0.8], 5: [0.4, 0.4, 0.4], 1: [0.5, 0.5, 0.5]})
     order = candidates(SEARCHED, again, study(best=9, seeds=3))
     assert [c.trial.number for c in order] == [5, 1, 3]
     assert candidates(SEARCHED, again, study(best=9, seeds=3, objective="val/accuracy"))[0].trial.number == 3
 
 
 def test_a_candidate_with_a_failed_repeat_is_left_out() -> None:
-    again = repeats({3: [0.1, 0.1], 5: [0.4, 0.4]})
+    again = replicates({3: [0.1, 0.1], 5: [0.4, 0.4]})
     again[1].state = "failed"
     assert [c.trial.number for c in candidates(SEARCHED, again, study(best=9, seeds=2))] == [5]
 
 
 def test_repeats_are_compared_in_pairs_of_the_same_seed_whatever_their_order() -> None:
-    again = repeats({3: [0.1, 0.2, 0.3], 5: [0.2, 0.3, 0.4]})[::-1]
+    again = replicates({3: [0.1, 0.2, 0.3], 5: [0.2, 0.3, 0.4]})[::-1]
     first, second = candidates(SEARCHED, again, study(best=9, seeds=3))
-    assert [r.seed for r in first.repeats] == [r.seed for r in second.repeats] == [1, 2, 3]
+    assert [r.seed for r in first.replicates] == [r.seed for r in second.replicates] == [1, 2, 3]
     assert compare(first.values(METRIC), second.values(METRIC), "min").difference == pytest.approx(-0.1)
 
 
@@ -132,17 +132,17 @@ def test_equal_differences_of_few_seeds_prove_nothing() -> None:
     ],
 )
 def test_the_verdict_is_plain(mine: list[float], theirs: list[float], says: str) -> None:
-    order = candidates(SEARCHED, repeats({3: mine, 1: theirs}), study(best=9, seeds=3))
+    order = candidates(SEARCHED, replicates({3: mine, 1: theirs}), study(best=9, seeds=3))
     assert verdict(order, METRIC, "min").startswith(says)
 
 
 def test_the_verdict_without_a_baseline_claims_nothing() -> None:
-    order = candidates(SEARCHED, repeats({3: [0.1, 0.2], 5: [0.3, 0.3]}), study(best=9, seeds=2))
+    order = candidates(SEARCHED, replicates({3: [0.1, 0.2], 5: [0.3, 0.3]}), study(best=9, seeds=2))
     assert verdict(order, METRIC, "min") == "003 is the best of 2 candidates; no baseline was confirmed beside it"
 
 
 def test_the_verdict_without_searched_settings_claims_nothing_of_them() -> None:
-    order = candidates(SEARCHED, repeats({1: [0.1, 0.2], 2: [0.3, 0.3]}), study(best=9, seeds=2))
+    order = candidates(SEARCHED, replicates({1: [0.1, 0.2], 2: [0.3, 0.3]}), study(best=9, seeds=2))
     said = "baseline kd is the best of 2 candidates; no searched settings were confirmed beside it"
     assert verdict(order, METRIC, "min") == said
 
@@ -170,7 +170,7 @@ def test_the_interval_that_allows_for_the_choice_is_students() -> None:
 
 
 def test_the_best_repeat_is_the_one_to_ship() -> None:
-    candidate = Candidate(SEARCHED[2], repeats({3: [0.3, 0.1, 0.2]}))
+    candidate = Candidate(SEARCHED[2], replicates({3: [0.3, 0.1, 0.2]}))
     assert candidate.best(METRIC, "min").seed == 2
 
 

@@ -87,7 +87,7 @@ def test_a_log_of_another_format_is_refused_in_one_sentence(first: Any, reason: 
     study = StudyConfig.model_validate({"search": {"seed": {"choice": [1, 2]}}})
     folder = StudyDirectory(tmp_path / "s")
     folder.write_summary({"study": study.model_dump(mode="json"), "state": "finished"})
-    for reader in (read_journal, lambda _: StudyFollower(folder, "").look()):
+    for reader in (read_journal, lambda _: StudyFollower(folder, "").snapshot()):
         with pytest.raises(DataError) as caught:
             reader(file)
         assert str(caught.value).startswith(f"{file}: {reason}")
@@ -120,7 +120,7 @@ def test_numbers_that_json_does_not_have_are_not_written(tmp_path: Path) -> None
 def test_a_row_of_a_trial_gives_its_name_again() -> None:
     change = {"after_epoch": 3, "set": {"training.optimizer.lr": 0.1}}
     trial = TrialRecord(
-        4, None, {"seed": 3}, "hash", "finished", [{"epoch": 1.0}], confirms=2, seed=7, schedule=[change]
+        4, None, {"seed": 3}, "hash", "finished", [{"epoch": 1.0}], replicate_of=2, seed=7, schedule=[change]
     )
     again = trial_of(json.loads(json.dumps(row_of(trial))))
     assert (again.name, again.settings, again.last) == (trial.name, trial.settings, trial.last)

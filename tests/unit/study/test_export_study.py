@@ -1,6 +1,7 @@
 """The winner leaves the study: what lies in the folder is the student that the study tells of."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from tests.tiny import TinyStudy
 from tests.unit.report.synthetic import facts
 
 
+REGISTERED = f"tiny-student-{os.getpid()}"  # processes of one test run share the registry
+
+
 @pytest.fixture(scope="module")
 def kept(tiny: TinyStudy) -> dict[str, Any]:
     return dict(json.loads((tiny.home / "confirmation.json").read_text()))
@@ -31,10 +35,10 @@ def kept(tiny: TinyStudy) -> dict[str, Any]:
 def exported(tiny: TinyStudy, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The two best, the winner in the model registry."""
     out = tmp_path_factory.mktemp("export")
-    words = ["--studies-dir", tiny.studies, "--out", out, "--top", "2", "--register", "tiny-student", "--champion"]
+    words = ["--studies-dir", tiny.studies, "--out", out, "--top", "2", "--register", REGISTERED, "--champion"]
     done = call("ensdistill-tune", "export", "tiny", *words)
     assert done.code == 0, done.err
-    assert "registered: tiny-student, version 1, its champion" in " ".join(done.out.split())
+    assert f"registered: {REGISTERED}, version 1, its champion" in " ".join(done.out.split())
     return out
 
 
@@ -66,7 +70,7 @@ def test_the_model_card_tells_the_spread_over_seeds_and_the_verdict(
     assert f"{np.mean(nll):.4f} +- {np.std(nll, ddof=1):.4f} (n=2)" in card
     assert kept["verdict"] in card
     best = load_config(tiny.home / "best.yaml")
-    (shipped,) = (t for t in StudyDirectory(tiny.home).read_trials() if t.config_hash == best.hash and t.confirms)
+    (shipped,) = (t for t in StudyDirectory(tiny.home).read_trials() if t.config_hash == best.hash and t.replicate_of)
     assert f"It is trial `{shipped.name}` of the study `tiny`." in card
     assert "Test images, looked at once" in card
 
@@ -74,7 +78,7 @@ def test_the_model_card_tells_the_spread_over_seeds_and_the_verdict(
 def test_the_champion_of_the_registry_classifies_images(exported: Path, tiny: TinyStudy) -> None:
     mlflow.set_tracking_uri(default_uri(tiny.studies))
     try:
-        champion = mlflow.pyfunc.load_model("models:/tiny-student@champion")
+        champion = mlflow.pyfunc.load_model(f"models:/{REGISTERED}@champion")
     finally:
         mlflow.set_tracking_uri(None)
     images = load_data(load_config(tiny.home / "best.yaml").data).validation.images[:5].numpy()

@@ -36,7 +36,7 @@ from ensdistill_tune.records.events import (
 from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.study.study_config import StudyConfig
-from ensdistill_tune.study.study_state import Progress
+from ensdistill_tune.study.study_state import StudyState
 from tests.commands import call
 from tests.tiny import TINY, TinyStudy
 
@@ -73,7 +73,7 @@ def picture(**more: Any) -> StudySnapshot:
     return StudySnapshot(**(given | {"planned": 0, "paces": (0.5, 2.0)} | more))
 
 
-def shown(what: StudySnapshot, width: int = 80) -> list[str]:
+def format_value(what: StudySnapshot, width: int = 80) -> list[str]:
     console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None, legacy_windows=False)
     console.print(what)
     return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
@@ -131,14 +131,17 @@ def test_of_a_population_the_places_are_trained_whoever_takes_them() -> None:
     branch = {"schedule": [{"after_epoch": 5, "set": {}}], "parent": 2, "replaces": 3}
     trials = [*TRIALS[:2], trial(3, 5, "pruned"), trial(4, 0, "running", **branch)]
     assert picture(study=pbt, trials=trials).seconds_left == pytest.approx(5 / 2)
-    assert "5/10" in shown(picture(study=pbt, trials=trials))[-1]  # where it begins
+    assert "5/10" in format_value(picture(study=pbt, trials=trials))[-1]  # where it begins
     trials[-1] = trial(4, 8, "running", **branch)
     assert picture(study=pbt, trials=trials).seconds_left == pytest.approx(2 / 2)
 
 
 def test_while_it_confirms_only_repeats_are_to_come() -> None:
-    repeats = [trial(5, 10, confirms=2, seed=1), trial(6, 3, "running", confirms=1, seed=1, baseline="kd", sampled={})]
-    now = picture(trials=[*TRIALS[:3], *repeats], state="confirming", planned=4)
+    replicates = [
+        trial(5, 10, replicate_of=2, seed=1),
+        trial(6, 3, "running", replicate_of=1, seed=1, baseline="kd", sampled={}),
+    ]
+    now = picture(trials=[*TRIALS[:3], *replicates], state="confirming", planned=4)
     assert now.seconds_left == pytest.approx((7 + 2 * 10) / 2)
 
 
@@ -147,7 +150,7 @@ def test_while_it_confirms_only_repeats_are_to_come() -> None:
 
 def test_the_picture_of_a_study_that_runs() -> None:
     last = trial(3, 1, "failed", error="the loss became nan in epoch 1, step 5: lower training.optimizer.lr")
-    assert shown(picture(ended=[last, TRIALS[1]])) == [
+    assert format_value(picture(ended=[last, TRIALS[1]])) == [
         "s: running, 0:00:50 so far, about 26 s left",
         "search    ━━━━━━━───── 3/5  2 finished, 1 pruned, 1 running",
         "rate      30.0 trials a minute, 2.0 epochs a second",
@@ -166,7 +169,7 @@ def test_the_picture_of_a_study_that_runs() -> None:
 def test_no_line_is_wider_than_the_terminal_and_no_picture_higher_than_24_lines(width: int, running: int) -> None:
     many = {f"student.setting_{n}": 0.123456 * n for n in range(12)}
     trials = [trial(n, n % 10, "running", sampled=many) for n in range(10, 10 + running)]
-    lines = shown(picture(trials=[*TRIALS[:3], *trials], ended=TRIALS[:3] * 2), width)
+    lines = format_value(picture(trials=[*TRIALS[:3], *trials], ended=TRIALS[:3] * 2), width)
     assert max(map(len, lines)) <= width
     assert len(lines) <= 24
     assert sum(line.startswith("running") for line in lines) == min(running, 8)
@@ -176,7 +179,7 @@ def test_no_line_is_wider_than_the_terminal_and_no_picture_higher_than_24_lines(
 def test_settings_are_cut_between_words_so_that_no_number_loses_digits() -> None:
     (row,) = [
         line
-        for line in shown(picture(trials=[trial(4, 4, "running", sampled={"a.b": 1.25, "a.c": 3.75})]), 44)
+        for line in format_value(picture(trials=[trial(4, 4, "running", sampled={"a.b": 1.25, "a.c": 3.75})]), 44)
         if line.startswith("running")
     ]
     assert "004 b=1.25 ..." in row
@@ -199,9 +202,9 @@ def test_no_color_is_black_or_white() -> None:
 
 def test_at_the_end_the_winner_stands_below_the_best_trial() -> None:
     done = [(5, 2, 1, 0.5), (6, 1, 1, 0.3), (7, 1, 2, 0.4)]
-    repeats = [trial(n, 10, nll=value, confirms=of, seed=seed) for n, of, seed, value in done]
+    replicates = [trial(n, 10, nll=value, replicate_of=of, seed=seed) for n, of, seed, value in done]
     of = study(confirmation={"top_k": 1, "seeds": 2})
-    lines = shown(picture(trials=[*TRIALS[:3], *repeats], state="finished", study=of))
+    lines = format_value(picture(trials=[*TRIALS[:3], *replicates], state="finished", study=of))
     assert lines[0] == "s: finished after 0:00:50"
     assert lines[-1] == "winner    val/nll 0.3500 +- 0.0707 (2 seeds)  001 kd"
 
@@ -216,7 +219,7 @@ def test_at_the_end_the_winner_stands_below_the_best_trial() -> None:
 )
 def test_a_study_that_can_go_on_says_how(state: str, said: str, command: str) -> None:
     timed = study(budget={"trials": 4, "minutes": 1.5})
-    lines = shown(picture(study=timed, state=state, resume="ensdistill-tune resume s"))
+    lines = format_value(picture(study=timed, state=state, resume="ensdistill-tune resume s"))
     assert lines[0] == f"s: {said} after 0:00:50"
     assert lines[-1] == f"to go on: {command}"
 
@@ -268,13 +271,13 @@ def test_a_growing_journal_is_followed_and_nothing_of_it_is_read_twice(written: 
     outside = StudyFollower(written.folder, "")
     with written.folder.held():
         written.write(*(reported(1, epoch) for epoch in range(1, 5)))
-        (first,) = outside.look().trials
+        (first,) = outside.snapshot().trials
         assert (first.state, first.last["epoch"]) == ("running", 4)
         seen = written.folder.journal.stat().st_size
         with written.folder.journal.open("r+b") as file:
             file.write(b"#" * (seen - 1))  # whoever reads this once more stumbles
         written.write(*(reported(1, epoch) for epoch in range(5, 11)), ended(1), started(2))
-        now = outside.look()
+        now = outside.snapshot()
         assert [(t.state, t.last.get("epoch")) for t in now.trials] == [("finished", 10), ("running", None)]
         assert [t.number for t in now.ended] == [1]
 
@@ -286,7 +289,7 @@ def test_half_a_last_line_waits_until_it_is_whole(written: Written) -> None:
         for part, epochs in ((line[:25], None), (line[25:], 1), (line[:1], 1)):
             with written.folder.journal.open("ab") as file:
                 file.write(part)
-            (one,) = outside.look().trials
+            (one,) = outside.snapshot().trials
             assert one.last.get("epoch") == epochs
 
 
@@ -294,12 +297,12 @@ def test_a_damaged_line_is_told_with_its_place_and_the_way_out(written: Written)
     with written.folder.journal.open("ab") as file:
         file.write(b"{gone\n")
     with pytest.raises(DataError, match=r"events\.jsonl, up to byte \d+: damaged; put back a copy"):
-        StudyFollower(written.folder, "").look()
+        StudyFollower(written.folder, "").snapshot()
 
 
 def test_a_study_whose_process_is_gone_has_died_and_its_trials_are_interrupted(written: Written) -> None:
     written.write(reported(1, 1))
-    now = StudyFollower(written.folder, "").look()
+    now = StudyFollower(written.folder, "").snapshot()
     assert (now.state, now.trials[0].state) == ("crashed", "interrupted")
     assert now.seconds == pytest.approx(2)  # from the beginning of the session to the last that was heard of it
 
@@ -311,7 +314,7 @@ def test_time_between_two_sessions_counts_neither_as_work_nor_for_the_pace(writt
     written.write(started(2), *(reported(2, epoch) for epoch in range(1, 11)), ended(2))
     written.write(SessionEnded())
     written.state("interrupted")
-    now = StudyFollower(written.folder, "").look()
+    now = StudyFollower(written.folder, "").snapshot()
     assert now.seconds == pytest.approx(4 + 8 + 1 + 12 + 1)
     assert {t.state for t in now.trials} == {"finished"}
 
@@ -319,8 +322,8 @@ def test_time_between_two_sessions_counts_neither_as_work_nor_for_the_pace(writt
 def test_while_teachers_are_trained_again_nothing_runs(written: Written) -> None:
     written.state("training_teachers")
     with written.folder.held():
-        now = StudyFollower(written.folder, "").look()
-    assert shown(now)[0] == "s: training teachers, 0:00:01 so far"
+        now = StudyFollower(written.folder, "").snapshot()
+    assert format_value(now)[0] == "s: training teachers, 0:00:01 so far"
     assert now.trials[0].state == "interrupted"
 
 
@@ -330,9 +333,9 @@ def test_the_pace_of_trials_side_by_side_waits_for_a_few_epochs_of_each(written:
         written.write(*(started(n) for n in range(2, 17)), after=0)
         written.now = time.time() - 100
         written.write(*(reported(n, 1) for n in range(1, 17)), after=0.01)
-        assert outside.look().paces == (None, None)
+        assert outside.snapshot().paces == (None, None)
         written.write(*(reported(n, epoch) for epoch in (2, 3, 4) for n in range(1, 17)), after=0.01)
-        assert outside.look().paces[1] == pytest.approx(63 / 100, rel=0.1)
+        assert outside.snapshot().paces[1] == pytest.approx(63 / 100, rel=0.1)
 
 
 def test_watching_ends_when_the_study_is_over_and_leaves_its_last_picture(written: Written) -> None:
@@ -388,18 +391,18 @@ def test_status_of_a_study_that_is_not_there_says_so(tmp_path: Path) -> None:
 
 def test_without_a_terminal_there_is_a_line_for_each_trial_and_each_change(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=80)
-    progress = Progress(study(), StudyDirectory(tmp_path), {}, trial_warnings)
+    progress = StudyState(study(), StudyDirectory(tmp_path), {}, trial_warnings)
     with live(console, progress) as listener:
         progress.listeners = [listener]
         progress.start(1, baseline="kd", sampled={}, config_hash="")
         progress.report(1, {"epoch": 10.0, "epochs": 10.0, "val/nll": 0.3})
         progress.end(1, "finished")
-        progress.start(2, baseline="kd", sampled={}, config_hash="", confirms=1, seed=1)
+        progress.start(2, baseline="kd", sampled={}, config_hash="", replicate_of=1, seed=1)
         progress.end(2, "failed", "no memory")
         progress.state, progress.replicates_planned = "confirming", 2
-        progress.start(3, baseline="kd", sampled={}, config_hash="", confirms=1, seed=2)
+        progress.start(3, baseline="kd", sampled={}, config_hash="", replicate_of=1, seed=2)
         progress.end(3, "interrupted")
-    again = Progress(study(), StudyDirectory(tmp_path), {}, trial_warnings)
+    again = StudyState(study(), StudyDirectory(tmp_path), {}, trial_warnings)
     ConsoleObserver(console, again)
     assert console.file.getvalue().splitlines() == [  # type: ignore[attr-defined]
         "[  1/5] finished  001 kd  val/nll 0.3000",

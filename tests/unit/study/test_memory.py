@@ -13,7 +13,7 @@ from torch import nn
 from ensdistill import DataSplits, TeacherEnsemble, distill, load_config, load_data
 from ensdistill.errors import DivergedError, OutOfMemoryError
 from ensdistill_tune.execution import memory
-from ensdistill_tune.execution.memory import memory_limit, of_gpu, of_machine, release, share_that_fits
+from ensdistill_tune.execution.memory import free_memory, memory_limit, of_gpu, of_machine, share_that_fits
 
 MIB, GIB = 2**20, 2**30
 
@@ -179,7 +179,7 @@ def test_what_a_broken_off_step_held_is_gone_before_memory_is_given_back(
 ) -> None:
     seen: list[weakref.ref[torch.Tensor]] = []
     gone: list[bool] = []
-    monkeypatch.setattr(memory, "release", lambda: gone.append(seen[0]() is None))
+    monkeypatch.setattr(memory, "free_memory", lambda: gone.append(seen[0]() is None))
 
     def step() -> None:
         held = torch.ones(10)
@@ -259,7 +259,7 @@ def test_cycles_of_objects_are_found() -> None:
     one.other, two.other = [two], [one]
     gone = weakref.ref(one)
     del one, two
-    release()
+    free_memory()
     assert gone() is None
 
 
@@ -270,7 +270,7 @@ def test_a_trial_that_wants_more_than_its_share_fails_alone_and_gives_all_of_it_
             assert torch.empty(15 * total // 100, dtype=torch.uint8, device="cuda").is_cuda
 
     torch.zeros(1, device="cuda")
-    release()
+    free_memory()
     total, before = torch.cuda.mem_get_info()[1], torch.cuda.memory_reserved()
     try:
         take_15_percent(0.2)

@@ -9,7 +9,7 @@ import pytest
 
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.tracking import mlflow_writer as mlflow_store
-from ensdistill_tune.tracking.mlflow_writer import MlflowWriter, Place
+from ensdistill_tune.tracking.mlflow_writer import MlflowTarget, MlflowWriter
 from ensdistill_tune.tracking.moved_store import relocate
 from ensdistill_tune.tracking.tracker import check_uri, default_uri
 
@@ -55,7 +55,7 @@ class Client:
 
 def store(home: Path, *, default: bool) -> MlflowWriter:
     uri = default_uri(home) if default else "http://host:5000"
-    place = Place(
+    place = MlflowTarget(
         uri, "ours", "a [b]", "id", home / "a [b]", home / "artifacts", home / "mlflow.db" if default else None
     )
     return MlflowWriter(place, StudyConfig.model_validate({"search": {"seed": {"choice": [1]}}}))

@@ -19,18 +19,18 @@ from ray.tune.schedulers.async_hyperband import _Bracket
 from ensdistill_tune.search.pareto import (
     ParetoRungs,
     dominates,
-    front,
     fronts,
     hypervolume,
+    pareto_front_indices,
     rungs,
-    spread,
+    select_diverse,
     to_minimization,
 )
 
 NAN, INF = math.nan, math.inf
 
 
-def points(seed: int, n: int, objectives: int, levels: int | None = 4) -> list[list[float]]:
+def objective_vectors(seed: int, n: int, objectives: int, levels: int | None = 4) -> list[list[float]]:
     """Random points; on few levels, so that many are equal in some objective and some in all."""
     rng = random.Random(seed)
     draw = rng.random if levels is None else lambda: float(rng.randrange(levels))
@@ -84,14 +84,14 @@ def test_what_is_to_be_large_changes_its_sign() -> None:
 @pytest.mark.parametrize("seed", range(10))
 def test_fronts_are_those_of_the_definition(objectives: int, seed: int) -> None:
     for levels in (2, 5, None):
-        values = points(seed, 40, objectives, levels)
+        values = objective_vectors(seed, 40, objectives, levels)
         assert fronts(values) == fronts_by_definition(values)
-        assert front(values) == fronts_by_definition(values)[0]
+        assert pareto_front_indices(values) == fronts_by_definition(values)[0]
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_a_permutation_of_the_points_only_permutes_the_fronts(seed: int) -> None:
-    values = points(seed, 50, 2)
+    values = objective_vectors(seed, 50, 2)
     order = list(range(50))
     random.Random(seed).shuffle(order)
     moved = fronts([values[i] for i in order])
@@ -99,7 +99,7 @@ def test_a_permutation_of_the_points_only_permutes_the_fronts(seed: int) -> None
 
 
 def test_no_points_have_no_front() -> None:
-    assert (fronts([]), front([]), spread([], 3), hypervolume([], [1, 1])) == ([], [], [], 0.0)
+    assert (fronts([]), pareto_front_indices([]), select_diverse([], 3), hypervolume([], [1, 1])) == ([], [], [], 0.0)
 
 
 # A few of a front
@@ -107,23 +107,23 @@ def test_no_points_have_no_front() -> None:
 
 def test_spread_takes_the_best_of_the_first_objective_then_the_other_end_then_the_middle() -> None:
     line = [[0.55, 45], [0.0, 100], [0.1, 90], [1.0, 0], [1.0, 50]]  # the last is dominated
-    assert [spread(line, k) for k in (0, 1, 2, 3, 9)] == [[], [1], [1, 3], [1, 3, 0], [1, 3, 0, 2]]
+    assert [select_diverse(line, k) for k in (0, 1, 2, 3, 9)] == [[], [1], [1, 3], [1, 3, 0], [1, 3, 0, 2]]
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_spread_points_are_different_points_of_the_front_with_the_best_first(seed: int) -> None:
-    values = points(seed, 40, 3)
-    different = {tuple(values[i]) for i in front(values)}
+    values = objective_vectors(seed, 40, 3)
+    different = {tuple(values[i]) for i in pareto_front_indices(values)}
     for k in range(1, 12):
-        chosen = spread(values, k)
-        assert set(chosen) <= set(front(values))
+        chosen = select_diverse(values, k)
+        assert set(chosen) <= set(pareto_front_indices(values))
         assert len({tuple(values[i]) for i in chosen}) == len(chosen) == min(k, len(different))
-        assert values[chosen[0]] == min(values[i] for i in front(values))
+        assert values[chosen[0]] == min(values[i] for i in pareto_front_indices(values))
 
 
 def test_spread_does_not_hang_on_units() -> None:
     steep = [[0.0, 1000.0], [1.0, 0.0], [0.02, 500.0], [0.5, 450.0]]
-    assert spread(steep, 3) == spread([[1000 * a, b] for a, b in steep], 3) == [0, 1, 3]
+    assert select_diverse(steep, 3) == select_diverse([[1000 * a, b] for a, b in steep], 3) == [0, 1, 3]
 
 
 # How good a front is
@@ -157,13 +157,13 @@ def test_hypervolume_of_two_objectives_by_hand(values: list[list[float]], expect
 @pytest.mark.parametrize("objectives", [2, 3, 4, 5])
 @pytest.mark.parametrize("levels", [3, None])
 def test_hypervolume_is_that_of_a_union_of_boxes(objectives: int, levels: int | None) -> None:
-    values, reference = points(objectives, 9, objectives, levels), [1.5] * objectives
+    values, reference = objective_vectors(objectives, 9, objectives, levels), [1.5] * objectives
     assert hypervolume(values, reference) == pytest.approx(volume_by_inclusion_and_exclusion(values, reference))
 
 
 @pytest.mark.parametrize("objectives", [2, 3, 4])
 def test_hypervolume_is_the_share_of_random_points_that_are_dominated(objectives: int) -> None:
-    values = np.array(points(1, 30, objectives, None))
+    values = np.array(objective_vectors(1, 30, objectives, None))
     sample = np.random.default_rng(0).random((20_000, objectives))
     share = float((values[:, None] <= sample).all(axis=2).any(axis=0).mean())
     error = math.sqrt(share * (1 - share) / len(sample))
@@ -209,7 +209,7 @@ def test_a_dominated_trial_goes_on_while_better_fronts_hold_less_than_the_share(
 @pytest.mark.parametrize("seed", range(5))
 def test_with_one_objective_it_is_asynchronous_successive_halving(seed: int) -> None:
     rule, seen = ParetoRungs([1], 3), []
-    for number, (value,) in enumerate(points(seed, 60, 1, None)):
+    for number, (value,) in enumerate(objective_vectors(seed, 60, 1, None)):
         rank = sum(other < value for other in seen)
         seen.append(value)
         assert rule.report(number, 1, (value,)) == (rank > 0 and rank >= len(seen) / 3)
@@ -217,7 +217,7 @@ def test_with_one_objective_it_is_asynchronous_successive_halving(seed: int) -> 
 
 def test_who_is_not_dominated_at_its_rung_always_goes_on() -> None:
     for seed in range(10):
-        rule, values = ParetoRungs([1], 4), points(seed, 80, 3, 8)
+        rule, values = ParetoRungs([1], 4), objective_vectors(seed, 80, 3, 8)
         for number, own in enumerate(values):
             stopped = rule.report(number, 1, own)
             assert is_dominated(own, values[:number]) or not stopped
@@ -238,7 +238,7 @@ def test_the_first_report_at_or_after_a_rung_counts_and_no_other() -> None:
 
 
 def test_who_asks_again_is_given_the_same_answer_after_a_restart_too() -> None:
-    rule, values = ParetoRungs([2, 4], 3), points(3, 60, 2, 9)
+    rule, values = ParetoRungs([2, 4], 3), objective_vectors(3, 60, 2, 9)
     answers = {(n, e): rule.report(n, e, own) for n, own in enumerate(values) for e in range(1, 7)}
     kept = json.loads(json.dumps(rule.recorded))
     state = {int(rung): {int(n): tuple(own) for n, own in some.items()} for rung, some in kept.items()}
@@ -312,7 +312,7 @@ class Outcome:
 
     def true_front(self) -> list[int]:
         """The front of all trials, had none been stopped."""
-        return front([self.ends(n) for n in range(len(self.settings))])
+        return pareto_front_indices([self.ends(n) for n in range(len(self.settings))])
 
     def lost(self) -> list[int]:
         """Trials of that front that were stopped."""

@@ -62,16 +62,16 @@ def test_the_place_of_one_that_gave_up_is_taken_by_one_that_begins_where_a_bette
         record(4, [0.9, 0.8, 0.9], "pruned"),
         record(5, [0.1, 0.1], "running"),  # has not come so far
     ]
-    branch = of.scheduler.branch(of.space, of.objective, of.mode, trials)  # type: ignore[union-attr]
+    branch = of.scheduler.exploit_and_explore(of.space, of.objective, of.mode, trials)  # type: ignore[union-attr]
     assert branch is not None
     assert (branch["parent"], branch["replaces"]) == (1, 4)
     (change,) = branch["schedule"]
     assert change["after_epoch"] == 3
     assert set(change["set"]) == {"loss.temperature"}  # the averaging is built once
     assert change["set"]["loss.temperature"] != 2.0
-    assert branch == of.scheduler.branch(of.space, of.objective, of.mode, trials)  # type: ignore[union-attr]
+    assert branch == of.scheduler.exploit_and_explore(of.space, of.objective, of.mode, trials)  # type: ignore[union-attr]
     taken = [*trials, record(6, [0.4], "running", **{k: branch[k] for k in ("schedule", "parent", "replaces")})]
-    assert of.scheduler.branch(of.space, of.objective, of.mode, taken) is None  # type: ignore[union-attr]
+    assert of.scheduler.exploit_and_explore(of.space, of.objective, of.mode, taken) is None  # type: ignore[union-attr]
 
 
 def test_a_moved_setting_stays_in_its_range_and_is_moved_from_where_it_is_now() -> None:
@@ -81,7 +81,7 @@ def test_a_moved_setting_stays_in_its_range_and_is_moved_from_where_it_is_now() 
         before = [{"after_epoch": 3, "set": {"loss.temperature": 9.0}}]
         parent = record(7, [0.5, 0.4, 0.3], "running", schedule=before, parent=1, replaces=2)
         trials = [record(1, [0.9] * 6, "finished"), parent, record(3, [0.9] * 6, "pruned")]
-        branch = pbt.branch(of.space, of.objective, of.mode, trials)
+        branch = pbt.exploit_and_explore(of.space, of.objective, of.mode, trials)
         assert branch is not None
         assert branch["parent"] == 7
         assert branch["schedule"][:-1] == before
@@ -92,7 +92,7 @@ def test_a_moved_setting_stays_in_its_range_and_is_moved_from_where_it_is_now() 
 def test_a_population_is_trained_to_its_end_and_every_record_is_a_config(tmp_path: Any) -> None:
     of = study()
     progress = work(of, tmp_path, slots=4)
-    searched = [trial for trial in progress.searched if trial.searched]
+    searched = [trial for trial in progress.primary_trials if trial.kind == "search"]
     branches = [trial for trial in searched if trial.replaces]
     assert sum(trial.replaces is None for trial in searched) == 6
     assert branches
@@ -100,7 +100,7 @@ def test_a_population_is_trained_to_its_end_and_every_record_is_a_config(tmp_pat
     for trial in branches:
         config = of.config_for(trial)
         after = trial.schedule[-1]["after_epoch"]
-        assert config.at(after).loss.temperature != config.at(after + 1).loss.temperature
+        assert config.at_epoch(after).loss.temperature != config.at_epoch(after + 1).loss.temperature
         assert progress.trials[trial.parent or 0].at(after, "val/nll") is not None
     assert {trial.state for trial in searched} <= {"finished", "pruned"}
 

@@ -10,7 +10,7 @@ from ensdistill_tune.execution.ray_runner import _PlannerCallback, _worker_error
 from ensdistill_tune.execution.trial_planner import TrialPlanner
 from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.study.study_config import StudyConfig
-from ensdistill_tune.study.study_state import Progress
+from ensdistill_tune.study.study_state import StudyState
 
 
 class InRay:
@@ -33,7 +33,7 @@ def test_a_trial_that_loses_its_process_before_it_begins_is_begun_again_as_often
 ) -> None:
     space = {"preset": "kd", "search": {"training.optimizer.lr": {"uniform": [0.1, 0.2]}}, "baselines": ["kd"]}
     study = StudyConfig.model_validate(space | {"resources": {"max_retries": max_retries}})
-    agenda = TrialPlanner(Progress(study, StudyDirectory(tmp_path), {}, trial_warnings), slots=1)
+    agenda = TrialPlanner(StudyState(study, StudyDirectory(tmp_path), {}, trial_warnings), slots=1)
     ends, begun, lost = _PlannerCallback(TrialReports(agenda)), 0, list[InRay]()
     while isinstance(suggestion := agenda.next(), dict) and suggestion["number"] == 1:
         begun += 1
@@ -49,7 +49,7 @@ def test_a_trial_that_loses_its_process_before_it_begins_is_begun_again_as_often
 def test_a_trial_that_is_over_is_not_begun_again_when_its_process_dies(tmp_path: Path) -> None:
     space = {"preset": "kd", "search": {"training.optimizer.lr": {"uniform": [0.1, 0.2]}}, "baselines": ["kd"]}
     agenda = TrialPlanner(
-        Progress(StudyConfig.model_validate(space), StudyDirectory(tmp_path), {}, trial_warnings), slots=1
+        StudyState(StudyConfig.model_validate(space), StudyDirectory(tmp_path), {}, trial_warnings), slots=1
     )
     agenda.next()
     agenda.end(1, "pruned")

@@ -116,7 +116,7 @@ def test_the_longest_path_that_is_accepted_is_the_longest_that_ray_accepts(
     for length in (1, 20, 30, 35, 40, 50, 60):
         root = f"/{'x' * length}"
         monkeypatch.setenv("RAY_TMPDIR", root)
-        monkeypatch.setattr(ray_start, "writable_folder", lambda folder: folder)
+        monkeypatch.setattr(ray_start, "ensure_writable_dir", lambda folder: folder)
         try:
             validate(f"{root}/{session}")
         except OSError:

@@ -32,8 +32,8 @@ def test_a_study_is_extended_and_its_test_images_are_not_looked_at_again_for_oth
     done = resumed(copy, "--set", "budget.trials=10", "--set", "confirmation.seeds=3")
     assert done.code == 0, done.err
     trials = StudyDirectory(copy / "tiny").read_trials()
-    assert sum(t.confirms is None and not t.baseline for t in trials) == 10
-    assert {t.seed for t in trials if t.confirms is not None} == {1, 2, 3}
+    assert sum(t.replicate_of is None and not t.baseline for t in trials) == 10
+    assert {t.seed for t in trials if t.replicate_of is not None} == {1, 2, 3}
     assert "the test images were looked at before" in " ".join(done.out.split())
     kept = json.loads((copy / "tiny" / "confirmation.json").read_text())
     assert kept["test"] == []
@@ -89,6 +89,6 @@ def test_a_later_study_begins_with_the_best_settings_of_an_earlier_one(copy: Pat
     done = call("ensdistill-tune", "launch", tiny.file, "--studies-dir", copy, "--name", "warm", *words)
     assert done.code == 0, done.err
     (trial,) = StudyDirectory(copy / "warm").read_trials()
-    earlier = [t for t in StudyDirectory(copy / "tiny").read_trials() if t.confirms is None and t.sampled]
+    earlier = [t for t in StudyDirectory(copy / "tiny").read_trials() if t.replicate_of is None and t.sampled]
     best = min((t for t in earlier if t.state == "finished"), key=lambda t: t.last["val/nll"])
     assert trial.sampled == best.sampled

@@ -43,8 +43,8 @@ def suggested(of: StudyConfig, count: int) -> list[TrialRecord]:
         suggestion = suggester.suggest(number)
         assert suggestion is not None
         made.append(trial(number, *suggestion))
-        suggester.reported(made[-1])
-        suggester.ended(made[-1])
+        suggester.report(made[-1])
+        suggester.tell(made[-1])
     return made
 
 
@@ -74,7 +74,7 @@ def test_a_searcher_that_is_told_again_what_is_known_goes_on_as_if_nothing_had_h
     for known in (1, 9, 17, 23):
         suggester = suggester_of(of)
         for record in whole[:known]:
-            suggester.remember(record)
+            suggester.restore(record)
         suggestion = suggester.suggest(known + 1)
         assert suggestion is not None
         assert suggestion[0] == whole[known].sampled, f"after {known} trials"
@@ -85,14 +85,14 @@ def test_a_running_trial_is_remembered_as_running_and_may_end_later() -> None:
     whole = suggested(of, 12)
     suggester = suggester_of(of)
     for record in whole[:-1]:
-        suggester.remember(record)
+        suggester.restore(record)
     last = whole[-1]
-    suggester.remember(TrialRecord(last.number, None, last.sampled, "", "interrupted", memory=last.memory))
-    suggester.reported(last)
-    suggester.ended(last)
+    suggester.restore(TrialRecord(last.number, None, last.sampled, "", "interrupted", memory=last.memory))
+    suggester.report(last)
+    suggester.tell(last)
     direct = suggester_of(of)
     for record in whole:
-        direct.remember(record)
+        direct.restore(record)
     assert suggester.suggest(13) == direct.suggest(13)
 
 
@@ -103,7 +103,7 @@ def test_optuna_is_told_complete_pruned_and_failed_trials_apart() -> None:
         assert suggestion is not None
         record = trial(number, *suggestion)
         record.state = state  # type: ignore[assignment]
-        suggester.ended(record)
+        suggester.tell(record)
     assert [known.state.name for known in suggester._known()] == ["COMPLETE", "PRUNED", "FAIL", "RUNNING"]
 
 
@@ -157,7 +157,7 @@ def test_a_gaussian_process_that_is_told_again_what_is_known_suggests_the_same()
     of = study("gp")
     whole, suggester = suggested(of, 11), suggester_of(of)
     for record in whole[:10]:
-        suggester.remember(record)
+        suggester.restore(record)
     suggestion = suggester.suggest(11)
     assert suggestion is not None
     assert suggestion[0] == whole[10].sampled

@@ -8,7 +8,7 @@ import pytest
 
 from ensdistill_tune.search.hyperparameter import Hyperparameter
 from ensdistill_tune.search.search_space import topological_order
-from ensdistill_tune.search.size import Size, size_of
+from ensdistill_tune.search.size import SearchSpaceSize, size_of
 from ensdistill_tune.study.loading import load_study
 
 ROOT = Path(__file__).parents[3]
@@ -16,16 +16,16 @@ ROOT = Path(__file__).parents[3]
 
 def counted(search: dict[str, Hyperparameter]) -> int:
     """Different settings of the axes with single values: all of the product, without what conditions take out."""
-    finite = [name for name in topological_order(search) if search[name].way not in ("uniform", "log_uniform")]
+    finite = [name for name in topological_order(search) if search[name].kind not in ("uniform", "log_uniform")]
     values = []
     for name in finite:
         axis = search[name]
-        values.append(list(range(axis.values[0], axis.values[1] + 1)) if axis.way == "integer" else axis.values)
+        values.append(list(range(axis.values[0], axis.values[1] + 1)) if axis.kind == "integer" else axis.values)
     found = set()
     for row in itertools.product(*values):
         sampled: dict[str, Any] = {}
         for name, value in zip(finite, row, strict=True):
-            if search[name].holds(sampled):
+            if search[name].is_active(sampled):
                 sampled[name] = value
         found.add(repr(sampled))
     return len(found)
@@ -62,7 +62,7 @@ def test_axes_that_have_nothing_to_do_with_each_other_multiply_and_are_not_count
             f"a{n}": Hyperparameter(choice=[0, 1]),
             f"b{n}": Hyperparameter(integer=[1, 10**6], when={f"a{n}": 1}),
         }
-    assert size_of(search) == Size(60, 0, (1 + 10**6) ** 30)
+    assert size_of(search) == SearchSpaceSize(60, 0, (1 + 10**6) ** 30)
 
 
 def test_a_space_without_ranges_has_so_many_settings() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import DistillationRun
+from mlflow.entities import Run
 from safetensors import safe_open
 
 from ensdistill.config import flatten, load_config
@@ -21,12 +21,12 @@ from tests.tiny import TinyStudy
 
 @pytest.fixture(scope="module")
 def trials(tiny: TinyStudy) -> list[TrialRecord]:
-    return [trial for trial in StudyDirectory(tiny.home).read_trials() if trial.confirms is None]
+    return [trial for trial in StudyDirectory(tiny.home).read_trials() if trial.replicate_of is None]
 
 
 @pytest.fixture(scope="module")
-def repeats(tiny: TinyStudy) -> list[TrialRecord]:
-    return [trial for trial in StudyDirectory(tiny.home).read_trials() if trial.confirms is not None]
+def replicates(tiny: TinyStudy) -> list[TrialRecord]:
+    return [trial for trial in StudyDirectory(tiny.home).read_trials() if trial.replicate_of is not None]
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +35,14 @@ def client(tiny: TinyStudy) -> MlflowClient:
 
 
 @pytest.fixture(scope="module")
-def parent(client: MlflowClient, tiny: TinyStudy) -> DistillationRun:
+def parent(client: MlflowClient, tiny: TinyStudy) -> Run:
     experiment = client.get_experiment_by_name("ensdistill").experiment_id
     (run,) = client.search_runs([experiment], f"tags.study_id = '{tiny.summary['study_id']}' and tags.kind = 'study'")
     return run
 
 
 @pytest.fixture(scope="module")
-def runs(client: MlflowClient) -> dict[str, DistillationRun]:
+def runs(client: MlflowClient) -> dict[str, Run]:
     experiment = client.get_experiment_by_name("ensdistill").experiment_id
     return {run.info.run_name: run for run in client.search_runs([experiment], filter_string="tags.kind = 'trial'")}
 
@@ -83,7 +83,7 @@ def test_a_pruned_trial_stopped_before_its_last_epoch(trials: list[TrialRecord])
 
 
 def test_every_trial_is_one_child_run_in_its_honest_state(
-    parent: DistillationRun, trials: list[TrialRecord], runs: dict[str, DistillationRun]
+    parent: Run, trials: list[TrialRecord], runs: dict[str, Run]
 ) -> None:
     expected = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
     assert len(runs) == len(trials)
@@ -94,9 +94,7 @@ def test_every_trial_is_one_child_run_in_its_honest_state(
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
 
 
-def test_mlflow_holds_each_epoch_once(
-    client: MlflowClient, trials: list[TrialRecord], runs: dict[str, DistillationRun]
-) -> None:
+def test_mlflow_holds_each_epoch_once(client: MlflowClient, trials: list[TrialRecord], runs: dict[str, Run]) -> None:
     for trial in trials:
         history = client.get_metric_history(runs[trial.name].info.run_id, "val/nll")
         logged = sorted((point.step, point.value) for point in history)
@@ -104,7 +102,7 @@ def test_mlflow_holds_each_epoch_once(
 
 
 def test_mlflow_holds_all_settings_under_their_dotted_names(
-    runs: dict[str, DistillationRun], trials: list[TrialRecord], parent: DistillationRun
+    runs: dict[str, Run], trials: list[TrialRecord], parent: Run
 ) -> None:
     """A trial's run those of its method and those that the study file sets or searches; the parent run the rest."""
     every = set(flatten(load_config("kd").model_dump(mode="json")))
@@ -121,7 +119,7 @@ def test_mlflow_holds_all_settings_under_their_dotted_names(
 
 
 def test_every_run_says_what_it_is(
-    client: MlflowClient, tiny: TinyStudy, trials: list[TrialRecord], repeats: list[TrialRecord]
+    client: MlflowClient, tiny: TinyStudy, trials: list[TrialRecord], replicates: list[TrialRecord]
 ) -> None:
     (experiment,) = {run.info.experiment_id for run in client.search_runs(["1"], max_results=1)}
     found = {run.data.tags["trial"]: run.data.tags for run in client.search_runs([experiment])}
@@ -130,15 +128,15 @@ def test_every_run_says_what_it_is(
     assert {tags.get("git_commit") for tags in found.values()} == {tiny.summary["git_commit"]}
     assert [found[str(n)]["preset"] for n in (1, 2, 3)] == ["kd", "latentbe", "latentbe"]
     assert [found[str(n)].get("baseline") for n in (1, 2, 3)] == ["kd", "latentbe", None]
-    for repeat in repeats:
-        tags = found[str(repeat.number)]
-        assert tags["seed"] == str(repeat.seed)
-        assert tags["seed_group"] == found[str(repeat.confirms)]["seed_group"]
+    for replicate in replicates:
+        tags = found[str(replicate.number)]
+        assert tags["seed"] == str(replicate.seed)
+        assert tags["seed_group"] == found[str(replicate.replicate_of)]["seed_group"]
     assert len({found[str(trial.number)]["seed_group"] for trial in trials}) == len(trials)
 
 
 def test_every_confirmed_trial_has_its_mean_over_seeds_in_mlflow(
-    runs: dict[str, DistillationRun], tiny: TinyStudy, trials: list[TrialRecord], parent: DistillationRun
+    runs: dict[str, Run], tiny: TinyStudy, trials: list[TrialRecord], parent: Run
 ) -> None:
     rows = json.loads((tiny.home / "confirmation.json").read_text())["candidates"]
     means = {row["trial"]: statistics.fmean(row["validation"]["val/nll"]) for row in rows}
@@ -154,23 +152,19 @@ def test_the_report_is_there_and_named(tiny: TinyStudy) -> None:
     assert f"what it means:  {tiny.home / 'report.html'}" in tiny.done.out
 
 
-def test_the_notes_of_the_study_say_what_came_out_and_where_to_look(tiny: TinyStudy, parent: DistillationRun) -> None:
+def test_the_notes_of_the_study_say_what_came_out_and_where_to_look(tiny: TinyStudy, parent: Run) -> None:
     note = parent.data.tags["mlflow.note.content"]
     assert note.startswith("[Compare the trials](#/experiments/")
     lines = re.findall(r"^- .*$", (tiny.home / "report.md").read_text(), re.MULTILINE)
     assert note.endswith("\n\n" + "\n".join(lines))
 
 
-def test_only_trials_that_ran_to_their_end_have_final_metrics(
-    runs: dict[str, DistillationRun], trials: list[TrialRecord]
-) -> None:
+def test_only_trials_that_ran_to_their_end_have_final_metrics(runs: dict[str, Run], trials: list[TrialRecord]) -> None:
     for trial in trials:
         assert ("final/nll" in runs[trial.name].data.metrics) == (trial.state == "finished")
 
 
-def test_the_parent_run_holds_the_teachers_and_the_files(
-    client: MlflowClient, tiny: TinyStudy, parent: DistillationRun
-) -> None:
+def test_the_parent_run_holds_the_teachers_and_the_files(client: MlflowClient, tiny: TinyStudy, parent: Run) -> None:
     assert parent.info.status == "FINISHED"
     assert parent.data.metrics["teachers/ensemble_nll"] == tiny.summary["teachers"]["ensemble"]["nll"]
     stored = {file.path for file in client.list_artifacts(parent.info.run_id)}
@@ -253,21 +247,21 @@ def test_a_study_whose_minutes_are_over_says_so(copy: Path, tiny: TinyStudy) -> 
 
 
 def test_the_best_trials_and_the_baselines_ran_again_with_fresh_seeds(
-    trials: list[TrialRecord], repeats: list[TrialRecord]
+    trials: list[TrialRecord], replicates: list[TrialRecord]
 ) -> None:
     finished = sorted((t for t in trials if t.state == "finished"), key=lambda t: t.last["val/nll"])
     best = [t.number for t in finished if not t.baseline][:2]
-    assert {(t.confirms, t.seed) for t in repeats} == {(n, seed) for n in (*best, 1, 2) for seed in (1, 2)}
-    assert all(t.state == "finished" for t in repeats)
-    assert len({t.config_hash for t in repeats}) == len(repeats)
+    assert {(t.replicate_of, t.seed) for t in replicates} == {(n, seed) for n in (*best, 1, 2) for seed in (1, 2)}
+    assert all(t.state == "finished" for t in replicates)
+    assert len({t.config_hash for t in replicates}) == len(replicates)
 
 
-def test_the_shipped_student_is_the_best_repeat_of_the_winner(tiny: TinyStudy, repeats: list[TrialRecord]) -> None:
+def test_the_shipped_student_is_the_best_repeat_of_the_winner(tiny: TinyStudy, replicates: list[TrialRecord]) -> None:
     kept = json.loads((tiny.home / "confirmation.json").read_text())
     winner = kept["candidates"][0]
     means = [statistics.fmean(c["validation"]["val/nll"]) for c in kept["candidates"]]
     assert means == sorted(means)
-    mine = min((t for t in repeats if t.confirms == winner["trial"]), key=lambda t: t.last["val/nll"])
+    mine = min((t for t in replicates if t.replicate_of == winner["trial"]), key=lambda t: t.last["val/nll"])
     assert tiny.summary["best"]["config_hash"] == mine.config_hash == load_config(tiny.home / "best.yaml").hash
     assert kept["verdict"] in " ".join(tiny.done.out.split())
 
@@ -305,12 +299,12 @@ def test_the_portraits_are_of_the_test_images_and_of_who_was_looked_at(tiny: Tin
 
 
 def test_repeats_are_runs_of_their_own_kind(
-    client: MlflowClient, tiny: TinyStudy, parent: DistillationRun, repeats: list[TrialRecord]
+    client: MlflowClient, tiny: TinyStudy, parent: Run, replicates: list[TrialRecord]
 ) -> None:
     experiment = client.get_experiment_by_name("ensdistill").experiment_id
     found = client.search_runs([experiment], filter_string="tags.kind = 'confirmation'")
-    assert {run.info.run_name for run in found} == {trial.name for trial in repeats}
-    assert {run.data.tags["confirms"] for run in found} == {str(trial.confirms) for trial in repeats}
+    assert {run.info.run_name for run in found} == {trial.name for trial in replicates}
+    assert {run.data.tags["replicate_of"] for run in found} == {str(trial.replicate_of) for trial in replicates}
     kept = json.loads((tiny.home / "confirmation.json").read_text())["candidates"][0]["validation"]["val/nll"]
     assert parent.data.metrics["confirmed/mean_nll"] == pytest.approx(statistics.fmean(kept))
     assert parent.data.metrics["confirmed/sd_nll"] == pytest.approx(statistics.stdev(kept))

@@ -15,7 +15,7 @@ from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_record import METRICS, TrialRecord
 from ensdistill_tune.report.document import first_lines, sections
 from ensdistill_tune.study.study_config import StudyConfig
-from ensdistill_tune.study.study_state import Progress
+from ensdistill_tune.study.study_state import StudyState
 from tests.commands import call
 
 OF_IMAGES = ConfigIssue(("data", "path"), "3 files were left out", hint="rename them")
@@ -40,7 +40,7 @@ def test_study_json_has_the_warnings_about_students_then_those_about_images(
 
     monkeypatch.setattr(plausibility, "STUDENT_RULES", (rule,))
     header = {"warnings": [OF_IMAGES.as_row()], "teachers": {"members": []}, "classes": 7}
-    progress = Progress(STUDY, StudyDirectory(tmp_path), header, trial_warnings.trial_warnings)
+    progress = StudyState(STUDY, StudyDirectory(tmp_path), header, trial_warnings.trial_warnings)
     assert progress.summary("running")["warnings"] == [OF_IMAGES.as_row()]
     progress.start(1, baseline=None, sampled={}, config_hash="x")
     progress.report(1, {"epoch": 1, "epochs": 1} | dict.fromkeys(METRICS, 0.5))
@@ -56,9 +56,11 @@ def test_a_rule_about_a_study_is_given_all_trials(monkeypatch: pytest.MonkeyPatc
     assert trial_warnings.trial_warnings(STUDY, ["any"], None, {}, 2) == (OF_STUDENTS,)  # type: ignore[list-item]
 
 
-def student(number: int, cnll: float, baseline: str | None = None, confirms: int | None = None) -> TrialRecord:
+def student(number: int, cnll: float, baseline: str | None = None, replicate_of: int | None = None) -> TrialRecord:
     last = {"epoch": 1.0, "val/nll": cnll, "val/cnll": cnll, "val/accuracy": 0.5}
-    return TrialRecord(number, baseline, {}, f"hash {confirms or number}", "finished", [last], confirms=confirms)
+    return TrialRecord(
+        number, baseline, {}, f"hash {replicate_of or number}", "finished", [last], replicate_of=replicate_of
+    )
 
 
 def rules(*trials: TrialRecord, teacher: float = 9.0) -> list[str]:
@@ -76,12 +78,12 @@ def test_a_win_of_labels_is_a_warning() -> None:
 def test_a_confirmation_decides_whether_labels_won() -> None:
     search = [student(1, 0.1, "labels"), student(2, 0.2, "kd")]
     seeds = range(STUDY.confirmation.seeds)
-    repeats = [
+    replicates = [
         replace(student(10 * of + n, 0.3 / of, name, of), seed=STUDY.max_search_seed + 1 + n)
         for of, name in ((1, "labels"), (2, "kd"))
         for n in seeds
     ]
-    assert rules(*search, *repeats) == []
+    assert rules(*search, *replicates) == []
 
 
 def test_a_student_worse_than_one_teacher_is_a_warning() -> None:

@@ -96,7 +96,7 @@ def merits(trials: Sequence[TrialRecord], study: StudyConfig) -> Array:
 
 def _over(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
     """The searched trials of which it is known what came of them."""
-    return [trial for trial in trials if trial.searched and trial.state in ("finished", "pruned", "failed")]
+    return [trial for trial in trials if trial.kind == "search" and trial.state in ("finished", "pruned", "failed")]
 
 
 def _order(trial: TrialRecord, study: StudyConfig) -> tuple[float, float, float]:
@@ -109,10 +109,10 @@ def _order(trial: TrialRecord, study: StudyConfig) -> tuple[float, float, float]
 
 def _place(axis: Hyperparameter, trial: TrialRecord, name: str) -> float:
     """Where the trial's value lies on the axis, from 0 to 1."""
-    value = trial.settings_at_last.get(name, axis.at(0.5))
-    if axis.listed:
+    value = trial.settings_at_last.get(name, axis.from_unit_interval(0.5))
+    if axis.is_categorical:
         return (axis.values.index(value) + 0.5) / len(axis.values)
-    scale = math.log if axis.way == "log_uniform" else float
+    scale = math.log if axis.kind == "log_uniform" else float
     low, high, here = map(scale, [*axis.values, value])
     step = int(STEPS * (here - low) / (high - low))
     return (min(max(step, 0), STEPS - 1) + 0.5) / STEPS

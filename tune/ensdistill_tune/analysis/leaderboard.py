@@ -11,11 +11,11 @@ from rich.table import Table
 
 from ensdistill.evaluation.plausibility import is_shown
 from ensdistill_tune.analysis.labels import trial_label
-from ensdistill_tune.analysis.replication import points
+from ensdistill_tune.analysis.replication import objective_vectors
 from ensdistill_tune.analysis.statistics import mean_and_spread
 from ensdistill_tune.formatting import is_block, short_value
-from ensdistill_tune.records.trial_record import METRICS, TrialRecord, ranked
-from ensdistill_tune.search.pareto import front
+from ensdistill_tune.records.trial_record import METRICS, TrialRecord, rank_trials
+from ensdistill_tune.search.pareto import pareto_front_indices
 from ensdistill_tune.study.study_config import StudyConfig
 
 
@@ -23,32 +23,36 @@ def leaderboard(
     study: StudyConfig, trials: Sequence[TrialRecord], teachers: Mapping[str, Mapping[str, float]], top: int = 10
 ) -> Table:
     """The best trials, every baseline, the Pareto front if there are several objectives, and the teachers."""
-    order = ranked(trials, study.objective, study.mode)
+    order = rank_trials(trials, study.objective, study.mode)
     front = pareto_front(order, study)
     title = "leaderboard (validation; * nobody is better in all objectives)" if front else "leaderboard (validation)"
     table = Table(title=title, title_justify="left")
     table.add_column("rank", justify="right")
     table.add_column("trial", no_wrap=True)
-    for name in study.shown:
+    for name in study.display_metrics:
         table.add_column(name.split("/")[1], justify="right", no_wrap=True)
     table.add_column("settings", overflow="fold")
     for rank, trial in enumerate(order, 1):
         if rank <= top or trial.baseline or trial in front:
             label = trial_label(trial) + (" *" if trial in front else "")
             style = "bold" if rank == 1 else ("cyan" if trial.baseline else "")
-            values = [figure(n, trial.last[n]) if is_shown(n, trial.last) else "" for n in study.shown]
+            values = [format_metric(n, trial.last[n]) if is_shown(n, trial.last) else "" for n in study.display_metrics]
             table.add_row(str(rank), label, *values, trial.settings, style=style)
     table.add_section()
     for label, metrics in teachers.items():
-        shown = [n for n in study.shown if n in METRICS and is_shown(n, metrics)]
-        values = [figure(n, metrics[n.split("/")[1]]) if n in shown else "" for n in study.shown]
+        shown = [n for n in study.display_metrics if n in METRICS and is_shown(n, metrics)]
+        values = [format_metric(n, metrics[n.split("/")[1]]) if n in shown else "" for n in study.display_metrics]
         table.add_row("", label, *values, "")
     return table
 
 
 def pareto_front(trials: Sequence[TrialRecord], study: StudyConfig) -> list[TrialRecord]:
     """The finished trials that nobody is better than in all objectives; none if there is but one objective."""
-    return [trials[n] for n in front(points(trials, study))] if study.secondary_objectives and trials else []
+    return (
+        [trials[n] for n in pareto_front_indices(objective_vectors(trials, study))]
+        if study.secondary_objectives and trials
+        else []
+    )
 
 
 def seeds_table(title: str, rows: Mapping[str, Sequence[Mapping[str, float]]], names: Sequence[str], who: str) -> Table:
@@ -64,10 +68,10 @@ def seeds_table(title: str, rows: Mapping[str, Sequence[Mapping[str, float]]], n
 
 
 def _over_seeds(name: str, values: Sequence[float]) -> str:
-    return mean_and_spread(values) if not name.startswith("cost/") else figure(name, fmean(values))
+    return mean_and_spread(values) if not name.startswith("cost/") else format_metric(name, fmean(values))
 
 
-def figure(name: str, value: float) -> str:
+def format_metric(name: str, value: float) -> str:
     """One metric of one trial: four decimals, or 1.23M of a cost."""
     if not name.startswith("cost/"):
         return f"{value:.4f}"
@@ -81,7 +85,7 @@ def leaderboard_csv(
     study: StudyConfig, trials: Sequence[TrialRecord], teachers: Mapping[str, Mapping[str, float]]
 ) -> str:
     """All trials, best first, then those without a final value, then the teachers; empty cells for what is not."""
-    order = ranked(trials, study.objective, study.mode)
+    order = rank_trials(trials, study.objective, study.mode)
     front = pareto_front(order, study)
     rest = sorted((trial for trial in trials if trial not in order), key=lambda trial: trial.number)
     columns = [
@@ -90,7 +94,7 @@ def leaderboard_csv(
         "state",
         "baseline",
         "epochs",
-        *study.shown,
+        *study.display_metrics,
         *(["front"] if study.secondary_objectives else []),
     ]
     columns += [*study.search, *(["schedule"] if study.scheduler.kind == "pbt" else []), "config_hash", "error"]
@@ -98,7 +102,7 @@ def leaderboard_csv(
     table = csv.DictWriter(text, columns, lineterminator="\n")
     table.writeheader()
     for rank, trial in enumerate([*order, *rest], 1):
-        row: dict[str, Any] = {name: trial.last.get(name, "") for name in study.shown}
+        row: dict[str, Any] = {name: trial.last.get(name, "") for name in study.display_metrics}
         row |= {name: short_value(value) if is_block(value) else value for name, value in trial.sampled.items()}
         row |= {"rank": rank if trial in order else "", "trial": trial.number, "state": trial.state}
         row |= {"baseline": trial.baseline or "", "epochs": int(trial.last.get("epoch", 0))}

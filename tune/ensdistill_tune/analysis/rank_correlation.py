@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ensdistill_tune.records.trial_record import TrialRecord, ranked
+from ensdistill_tune.records.trial_record import TrialRecord, rank_trials
 from ensdistill_tune.search.pareto import rungs
 from ensdistill_tune.search.schedulers import Asha, Hyperband, Median
 from ensdistill_tune.study.study_config import StudyConfig
@@ -37,14 +37,14 @@ def foresight(trials: Sequence[TrialRecord], study: StudyConfig) -> list[RungCor
 
     Over searched trials that ran to their end (see SELECTED). Kendall 1945, Biometrika. The same every time.
     """
-    own = [trial for trial in ranked(trials, study.objective, study.mode) if trial.searched]
+    own = [trial for trial in rank_trials(trials, study.objective, study.mode) if trial.kind == "search"]
     found = (_at(epoch, own, study.objective) for epoch in epochs_to_ask(study))
     return [one for one in found if one is not None]
 
 
 def selected(trials: Sequence[TrialRecord]) -> bool:
     """Whether early stopping has chosen which trials can be asked, so that SELECTED is to be said."""
-    return any(trial.searched and trial.state == "pruned" for trial in trials)
+    return any(trial.kind == "search" and trial.state == "pruned" for trial in trials)
 
 
 def epochs_to_ask(study: StudyConfig) -> list[int]:

@@ -9,21 +9,21 @@ from statistics import fmean
 
 from ensdistill_tune.analysis.labels import trial_label
 from ensdistill_tune.analysis.statistics import compare
-from ensdistill_tune.records.trial_record import TrialRecord, ranked
-from ensdistill_tune.search.pareto import front, spread, to_minimization
+from ensdistill_tune.records.trial_record import TrialRecord, rank_trials
+from ensdistill_tune.search.pareto import pareto_front_indices, select_diverse, to_minimization
 from ensdistill_tune.study.study_config import StudyConfig
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One trial of the search and its repeats, by seed."""
+    """One trial of the search and its replicates, by seed."""
 
     trial: TrialRecord
-    repeats: Sequence[TrialRecord]
+    replicates: Sequence[TrialRecord]
 
     def values(self, metric: str) -> list[float]:
         """The metric at the end of every repeat, by seed."""
-        return [repeat.last[metric] for repeat in self.repeats]
+        return [replicate.last[metric] for replicate in self.replicates]
 
     def mean(self, metric: str) -> float:
         """Its mean over seeds."""
@@ -31,7 +31,7 @@ class Candidate:
 
     def best(self, metric: str, mode: str) -> TrialRecord:
         """Its best repeat; of equals the first."""
-        return ranked(self.repeats, metric, mode)[0]
+        return rank_trials(self.replicates, metric, mode)[0]
 
     @property
     def label(self) -> str:
@@ -39,7 +39,7 @@ class Candidate:
         return trial_label(self.trial)
 
 
-def plan(trials: Sequence[TrialRecord], study: StudyConfig) -> list[tuple[TrialRecord, int]]:
+def plan_replicates(trials: Sequence[TrialRecord], study: StudyConfig) -> list[tuple[TrialRecord, int]]:
     """What is to be run again, with which seeds: the best few searched trials and every baseline that ran to its end.
 
     The fresh seeds are the next after those of the search. All candidates share them, so that they can be compared in
@@ -47,7 +47,7 @@ def plan(trials: Sequence[TrialRecord], study: StudyConfig) -> list[tuple[TrialR
     """
     if not study.confirmation.top_k:
         return []
-    order, seed = _without_duplicates(ranked(trials, study.objective, study.mode)), study.max_search_seed
+    order, seed = _without_duplicates(rank_trials(trials, study.objective, study.mode)), study.max_search_seed
     chosen = _best([t for t in order if not t.baseline], study) + [t for t in order if t.baseline]
     return [(trial, seed + 1 + k) for k in range(study.confirmation.seeds) for trial in chosen]
 
@@ -62,25 +62,27 @@ def _best(order: list[TrialRecord], study: StudyConfig) -> list[TrialRecord]:
     """The best few; of several objectives the best in the first one, and others spread over the Pareto front."""
     if not study.secondary_objectives:
         return order[: study.confirmation.top_k]
-    return [order[n] for n in spread(points(order, study), study.confirmation.top_k)]
+    return [order[n] for n in select_diverse(objective_vectors(order, study), study.confirmation.top_k)]
 
 
-def points(trials: Sequence[TrialRecord], study: StudyConfig) -> list[tuple[float, ...]]:
+def objective_vectors(trials: Sequence[TrialRecord], study: StudyConfig) -> list[tuple[float, ...]]:
     """The objectives of finished trials, less being better in all of them."""
     return [to_minimization([trial.last[name] for name in study.objectives], study.modes) for trial in trials]
 
 
-def candidates(trials: Sequence[TrialRecord], repeats: Sequence[TrialRecord], study: StudyConfig) -> list[Candidate]:
-    """Each trial of the plan with its repeats, best mean first. One with a repeat that failed, or that has not run, is
+def candidates(trials: Sequence[TrialRecord], replicates: Sequence[TrialRecord], study: StudyConfig) -> list[Candidate]:
+    """Returns each trial of the plan with its replicates, best mean first.
 
-    left out: it cannot be relied upon.
+    A trial with a replicate that failed or has not run is left out.
     """
-    done = {(repeat.confirms, repeat.seed): repeat for repeat in repeats if repeat.state == "finished"}
+    done = {
+        (replicate.replicate_of, replicate.seed): replicate for replicate in replicates if replicate.state == "finished"
+    }
     wanted: dict[int, list[TrialRecord | None]] = {}
-    for trial, seed in plan(trials, study):
+    for trial, seed in plan_replicates(trials, study):
         wanted.setdefault(trial.number, []).append(done.get((trial.number, seed)))
     by_number = {trial.number: trial for trial in trials}
-    whole = {number: [repeat for repeat in own if repeat] for number, own in wanted.items() if all(own)}
+    whole = {number: [replicate for replicate in own if replicate] for number, own in wanted.items() if all(own)}
     sign = -1 if study.mode == "max" else 1
     found = [Candidate(by_number[number], own) for number, own in whole.items()]
     return sorted(found, key=lambda c: (sign * c.mean(study.objective), c.trial.number))
@@ -89,7 +91,7 @@ def candidates(trials: Sequence[TrialRecord], repeats: Sequence[TrialRecord], st
 def candidates_on_the_front(order: Sequence[Candidate], study: StudyConfig) -> list[Candidate]:
     """Those that no other one is better than in the means of all objectives; none if there is but one objective."""
     means = [to_minimization([c.mean(name) for name in study.objectives], study.modes) for c in order]
-    return [order[n] for n in front(means)] if study.secondary_objectives and order else []
+    return [order[n] for n in pareto_front_indices(means)] if study.secondary_objectives and order else []
 
 
 def verdict(order: Sequence[Candidate], metric: str, mode: str) -> str:
@@ -101,7 +103,7 @@ def verdict(order: Sequence[Candidate], metric: str, mode: str) -> str:
     if all(c.trial.baseline for c in order):
         return f"{winner.label} is the best of {len(order)} candidates; no searched settings were confirmed beside it"
     if winner is baseline:
-        seeds = len(winner.repeats)
+        seeds = len(winner.replicates)
         return f"no searched settings beat {baseline.trial.baseline} as published in the mean of {seeds} seeds"
     among = sum(not c.trial.baseline for c in order)
     c = compare(winner.values(metric), baseline.values(metric), mode, among)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ensdistill.errors import ConfigIssue, DataError
-from ensdistill.evaluation.evaluator import Row
-from ensdistill.evaluation.tables import Metrics, summarize_teachers, teacher_rows
+from ensdistill.evaluation.evaluator import Metrics
+from ensdistill.evaluation.tables import summarize_teachers, teacher_rows
 from ensdistill.runtime.command_line import Option, command_line
 from ensdistill.settings.validation import validate
 from ensdistill_tune.analysis.importance import Importance, importance
@@ -19,7 +19,7 @@ from ensdistill_tune.records.event_log import read_journal
 from ensdistill_tune.records.events import TestEvaluated
 from ensdistill_tune.records.result_rows import Diagnostics, TestMetrics
 from ensdistill_tune.records.study_directory import StudyDirectory
-from ensdistill_tune.records.trial_record import TrialRecord, ranked
+from ensdistill_tune.records.trial_record import TrialRecord, rank_trials
 from ensdistill_tune.study.study_config import StudyConfig
 
 
@@ -31,22 +31,22 @@ class StudyResults:
     study: StudyConfig
     summary: Mapping[str, Any]  # study.json
     trials: Sequence[TrialRecord]  # baselines and searched ones, by number
-    repeats: Sequence[TrialRecord] = ()  # those of the confirmation
+    replicates: Sequence[TrialRecord] = ()  # those of the confirmation
     confirmed: Sequence[Candidate] = ()  # best mean first; empty without a confirmation that is over
     tested: Sequence[TestMetrics] = ()  # the last look at the test images
     looks: int = 1  # how often these were looked at, for other students each time
-    portraits: Diagnostics | None = None  # diagnostics.json
+    diagnostics: Diagnostics | None = None  # diagnostics.json
     studies: Path = Path("studies")  # the folder of all studies
 
     @property
     def order(self) -> list[TrialRecord]:
         """Trials that ran to their end, best first."""
-        return ranked(self.trials, self.study.objective, self.study.mode)
+        return rank_trials(self.trials, self.study.objective, self.study.mode)
 
     @property
-    def searched(self) -> list[TrialRecord]:
+    def search_trials(self) -> list[TrialRecord]:
         """The trials without the baselines, by number."""
-        return [trial for trial in self.trials if trial.searched]
+        return [trial for trial in self.trials if trial.kind == "search"]
 
     @property
     def teachers(self) -> dict[str, Metrics]:
@@ -65,13 +65,13 @@ class StudyResults:
         known = summarize_teachers(self.summary.get("teachers", {}))
         return (known.ensemble, known.mean) if known else None
 
-    def tested_of(self, candidate: Candidate) -> Sequence[Row]:
+    def tested_of(self, candidate: Candidate) -> Sequence[Metrics]:
         """Metrics of a candidate on the test images, one row a seed; empty if it was not looked at there."""
         mine = (row.metrics for row in self.tested if row.kind == "candidate" and row.trial == candidate.trial.number)
         return next(mine, [])
 
     @property
-    def tested_rows(self) -> Mapping[str, Sequence[Row]]:
+    def tested_rows(self) -> Mapping[str, Sequence[Metrics]]:
         """Metrics on the test images, one row a seed, by label."""
         return labeled(self.tested, self.trials, self.ensemble_size)
 
@@ -97,7 +97,7 @@ class StudyResults:
     @property
     def fell_out(self) -> list[TrialRecord]:
         """The trials of the confirmation that is over of which a repeat failed, so that they are no candidates."""
-        failed = {repeat.confirms for repeat in self.repeats if repeat.state == "failed"}
+        failed = {replicate.replicate_of for replicate in self.replicates if replicate.state == "failed"}
         failed -= {candidate.trial.number for candidate in self.confirmed}
         return [trial for trial in self.trials if trial.number in failed] if self.confirmed else []
 
@@ -116,20 +116,22 @@ def read_facts(home: Path) -> StudyResults:
         raise DataError(f"{home}: no trial has begun yet, so there is nothing to report")
     records = folder.read_trials()
     looks = sum(isinstance(event, TestEvaluated) for event in read_journal(folder.journal))
-    trials = [trial for trial in records if trial.confirms is None]
-    repeats = [trial for trial in records if trial.confirms is not None]
+    trials = [trial for trial in records if trial.replicate_of is None]
+    replicates = [trial for trial in records if trial.replicate_of is not None]
     confirmation = _read(home / "confirmation.json")
-    confirmed = [_candidate(row, trials, repeats) for row in confirmation.get("candidates", [])]
+    confirmed = [_candidate(row, trials, replicates) for row in confirmation.get("candidates", [])]
     tested = [TestMetrics.model_validate(row) for row in confirmation.get("test", [])]
     drawn = _read(home / "diagnostics.json")
-    portraits = Diagnostics.model_validate(drawn) if drawn else None
-    return StudyResults(home.name, study, summary, trials, repeats, confirmed, tested, looks, portraits, home.parent)
+    diagnostics = Diagnostics.model_validate(drawn) if drawn else None
+    return StudyResults(
+        home.name, study, summary, trials, replicates, confirmed, tested, looks, diagnostics, home.parent
+    )
 
 
-def _candidate(row: Mapping[str, Any], trials: Sequence[TrialRecord], repeats: Sequence[TrialRecord]) -> Candidate:
+def _candidate(row: Mapping[str, Any], trials: Sequence[TrialRecord], replicates: Sequence[TrialRecord]) -> Candidate:
     """One candidate as confirmation.json has it: a study that is being extended has another plan by now."""
     trial = next(trial for trial in trials if trial.number == row["trial"])
-    own = {repeat.seed: repeat for repeat in repeats if repeat.confirms == trial.number}
+    own = {replicate.seed: replicate for replicate in replicates if replicate.replicate_of == trial.number}
     return Candidate(trial, [own[seed] for seed in row["seeds"]])
 
 

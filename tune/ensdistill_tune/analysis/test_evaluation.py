@@ -8,7 +8,7 @@ from typing import Literal
 from torch import nn
 
 from ensdistill.data import DataSplits, load_test
-from ensdistill.evaluation.evaluator import Evaluator, Row
+from ensdistill.evaluation.evaluator import Evaluator, Metrics
 from ensdistill.evaluation.tables import summarize_teachers
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.runtime.files import write_json
@@ -19,13 +19,13 @@ from ensdistill_tune.analysis.replication import Candidate, verdict
 from ensdistill_tune.metric_names import confirmed_metric
 from ensdistill_tune.records.events import TestEvaluated
 from ensdistill_tune.records.result_rows import Diagnostics, NetworkDiagnostics, TestMetrics
-from ensdistill_tune.records.trial_record import METRICS, TrialRecord, ranked
+from ensdistill_tune.records.trial_record import METRICS, TrialRecord, rank_trials
 from ensdistill_tune.study.study_config import StudyConfig
-from ensdistill_tune.study.study_state import Progress
+from ensdistill_tune.study.study_state import StudyState
 
 
 def evaluate_on_test(
-    progress: Progress,
+    progress: StudyState,
     order: Sequence[Candidate],
     data: DataSplits,
     ensemble: TeacherEnsemble,
@@ -38,7 +38,7 @@ def evaluate_on_test(
     same students give the same answer from the journal, and others are refused (None) unless `reevaluate_test` says so.
     """
     chosen = [order[0], *(c for c in order[1:] if c.trial.baseline)]
-    who = [[c.trial.number, *(repeat.seed for repeat in c.repeats)] for c in chosen]
+    who = [[c.trial.number, *(replicate.seed for replicate in c.replicates)] for c in chosen]
     before = [event for event in progress.past if isinstance(event, TestEvaluated)]
     for event in before:
         if event.who == who:
@@ -52,29 +52,29 @@ def evaluate_on_test(
 
 
 def _look(
-    progress: Progress, chosen: Sequence[Candidate], data: DataSplits, ensemble: TeacherEnsemble
+    progress: StudyState, chosen: Sequence[Candidate], data: DataSplits, ensemble: TeacherEnsemble
 ) -> tuple[list[TestMetrics], Diagnostics]:
     config = progress.study.base_config
     test = load_test(config.data).to(data.train.images.device)
     with deterministic(config.training.threads):
         examiner = Evaluator(ensemble.to(data.train.images.device), data, test)
-        rows = [_tested(c, [examiner.student(_student(progress, data, r)) for r in c.repeats]) for c in chosen]
+        rows = [_tested(c, [examiner.student(_student(progress, data, r)) for r in c.replicates]) for c in chosen]
         if known := summarize_teachers(examiner.teachers()):
             rows.append(TestMetrics(kind="ensemble", metrics=[dict(known.ensemble)]))
             rows.append(TestMetrics(kind="teacher_mean", metrics=[dict(known.mean)]))
         return rows, _diagnostics("test", progress, chosen, data, examiner)
 
 
-def _tested(candidate: Candidate, metrics: list[Row]) -> TestMetrics:
+def _tested(candidate: Candidate, metrics: list[Metrics]) -> TestMetrics:
     return TestMetrics(kind="candidate", trial=candidate.trial.number, metrics=metrics)
 
 
-def portraits_on_validation(
-    progress: Progress, order: Sequence[Candidate], data: DataSplits, ensemble: TeacherEnsemble
+def diagnostics_on_validation(
+    progress: StudyState, order: Sequence[Candidate], data: DataSplits, ensemble: TeacherEnsemble
 ) -> Diagnostics:
-    """The portraits of a study that has not looked at the test images, of the best trial and the baselines."""
+    """The diagnostics of a study that has not looked at the test images, of the best trial and the baselines."""
     study = progress.study
-    trials = ranked(progress.searched, study.objective, study.mode)
+    trials = rank_trials(progress.primary_trials, study.objective, study.mode)
     alone = [Candidate(trial, [trial]) for trial in trials]
     some = order or alone
     chosen = [*some[:1], *(c for c in some[1:] if c.trial.baseline)]
@@ -85,14 +85,14 @@ def portraits_on_validation(
 
 def _diagnostics(
     split: Literal["test", "validation"],
-    progress: Progress,
+    progress: StudyState,
     chosen: Sequence[Candidate],
     data: DataSplits,
     examiner: Evaluator,
 ) -> Diagnostics:
     """Of each candidate the one student that ships, or would; then the ensemble."""
     study = progress.study
-    drawn = examiner.portraits([_student(progress, data, c.best(study.objective, study.mode)) for c in chosen])
+    drawn = examiner.diagnostics([_student(progress, data, c.best(study.objective, study.mode)) for c in chosen])
     own = zip(chosen, drawn["networks"], strict=True)
     networks = [NetworkDiagnostics(kind="candidate", trial=c.trial.number, **row) for c, row in own]
     networks += [NetworkDiagnostics(kind="ensemble", **drawn["ensemble"])] if drawn["ensemble"] else []
@@ -117,7 +117,7 @@ def write_confirmation(
             "baseline": c.trial.baseline,
             "settings": dict(c.trial.sampled),
             "schedule": c.trial.schedule,
-            "seeds": [repeat.seed for repeat in c.repeats],
+            "seeds": [replicate.seed for replicate in c.replicates],
             "validation": {name: c.values(name) for name in METRICS},
         }
         for c in order
@@ -140,8 +140,8 @@ def confirmation_metrics(candidate: Candidate) -> dict[str, float]:
     return means | {confirmed_metric(name, "sd"): stdev(candidate.values(name)) for name in METRICS}
 
 
-def _student(progress: Progress, data: DataSplits, repeat: TrialRecord) -> nn.Module:
-    config = progress.study.config_for(repeat)
+def _student(progress: StudyState, data: DataSplits, replicate: TrialRecord) -> nn.Module:
+    config = progress.study.config_for(replicate)
     network = new_student(config, data).merged()
-    load_weights(progress.folder.trial(repeat.number) / STUDENT_FILE, network, data.train.images.device)
+    load_weights(progress.folder.trial(replicate.number) / STUDENT_FILE, network, data.train.images.device)
     return network

@@ -11,7 +11,7 @@ from ensdistill.errors import ConfigIssue
 from ensdistill.evaluation.plausibility import Metrics, TeacherMetrics, is_at_chance, student_warnings
 from ensdistill.evaluation.tables import summarize_teachers
 from ensdistill_tune.analysis.replication import candidates
-from ensdistill_tune.records.trial_record import TrialRecord, ranked
+from ensdistill_tune.records.trial_record import TrialRecord, rank_trials
 from ensdistill_tune.study.study_config import StudyConfig
 
 StudyRule = Callable[[StudyConfig, Sequence[TrialRecord], TeacherMetrics, int], ConfigIssue | None]
@@ -65,10 +65,10 @@ def _standing(study: StudyConfig, trials: Sequence[TrialRecord]) -> tuple[list[T
 
     The metrics have one row a seed.
     """
-    own, repeats = [t for t in trials if t.confirms is None], [t for t in trials if t.confirms is not None]
-    confirmed = candidates(own, repeats, study) if repeats else []
-    order = [candidate.trial for candidate in confirmed] or ranked(own, study.objective, study.mode)
-    best = confirmed[0].repeats if confirmed else order[:1]
+    own, replicates = [t for t in trials if t.replicate_of is None], [t for t in trials if t.replicate_of is not None]
+    confirmed = candidates(own, replicates, study) if replicates else []
+    order = [candidate.trial for candidate in confirmed] or rank_trials(own, study.objective, study.mode)
+    best = confirmed[0].replicates if confirmed else order[:1]
     return order, [_of_validation(trial) for trial in best]
 
 

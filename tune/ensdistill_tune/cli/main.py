@@ -30,14 +30,14 @@ from ensdistill_tune.execution.cost_estimate import estimate
 from ensdistill_tune.formatting import short_value
 from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_record import trial_of
-from ensdistill_tune.search.size import CONTINUOUS, Size, size_of
+from ensdistill_tune.search.size import CONTINUOUS, SearchSpaceSize, size_of
 from ensdistill_tune.student_export import WINNER, ExportItem, ExportRequest, export_students
 from ensdistill_tune.study.loading import load_study
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.tracking.server import ui
 
 if TYPE_CHECKING:
-    from ensdistill_tune.session import Place
+    from ensdistill_tune.session import StudyLocation
 
 RESERVED = ("teachers", "runs", "artifacts", "bench", "mlflow.db")  # what lies beside the studies
 
@@ -71,13 +71,13 @@ def _check(options: argparse.Namespace) -> int:
     return 0
 
 
-def _show_study(file: str, study: StudyConfig, size: Size) -> None:
+def _show_study(file: str, study: StudyConfig, size: SearchSpaceSize) -> None:
     table = Table(title=f"{file}: no fault found", title_justify="left")
     for column in ("setting", "drawn", "from", "when"):
         table.add_column(column, overflow="fold")
     for name, axis in study.search.items():
         when = ", ".join(f"{other} is {short_value(value)}" for other, value in axis.when.items())
-        table.add_row(name, axis.way.replace("_", " "), _range(axis.way, axis.values), when)
+        table.add_row(name, axis.kind.replace("_", " "), _range(axis.kind, axis.values), when)
     screen = console()
     screen.print(table)
     baselines = ", ".join(study.baselines) or "(none)"
@@ -95,7 +95,7 @@ def _schema(options: argparse.Namespace) -> int:
 
 def _launch(options: argparse.Namespace) -> int:
     from ensdistill_tune.session import (  # here and below: slow imports that quick commands need not wait for
-        Place,
+        StudyLocation,
         launch,
     )
 
@@ -104,14 +104,14 @@ def _launch(options: argparse.Namespace) -> int:
     screen = console(stderr=options.json)
     name = _claim(studies, Path(options.file).stem, options.name, screen)
     screen.print(f"study {name}: {study.budget.trials} trials, baselines {', '.join(study.baselines) or 'none'}")
-    place = Place(studies, name, options.device)
+    place = StudyLocation(studies, name, options.device)
     return _ended(launch(study, place, screen, executor=options.executor), place.home, options.json)
 
 
 def _resume(options: argparse.Namespace) -> int:
-    from ensdistill_tune.session import Place, resume
+    from ensdistill_tune.session import StudyLocation, resume
 
-    place = Place(Path(options.studies_dir), options.study, options.device)
+    place = StudyLocation(Path(options.studies_dir), options.study, options.device)
     screen = console(stderr=options.json)
     changes = [*options.set, *_tracking(options)]
     ended = resume(place, changes, screen, reevaluate_test=options.reevaluate_test, executor=options.executor)
@@ -122,11 +122,11 @@ def _tracking(options: argparse.Namespace) -> list[str]:
     return [f"tracking.uri={json.dumps(options.tracking_uri)}"] if options.tracking_uri else []
 
 
-def _place(options: argparse.Namespace) -> "Place":
+def _place(options: argparse.Namespace) -> "StudyLocation":
     """The study that a command names; --tracking-uri gives the credentials of its store to this process."""
-    from ensdistill_tune.session import Place
+    from ensdistill_tune.session import StudyLocation
 
-    place = Place(Path(options.studies_dir), options.study)
+    place = StudyLocation(Path(options.studies_dir), options.study)
     if options.tracking_uri:
         give_credentials(place.uri, options.tracking_uri)
     return place
@@ -280,7 +280,7 @@ def _status_of_one(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(study.summary()))
     elif options.no_follow or not screen.is_interactive:
-        screen.print(study.look())
+        screen.print(study.snapshot())
     else:
         follow(screen, study)
     return 0

@@ -34,7 +34,7 @@ class StudyFollower:
         self._read, self._trials, self._lately = 0, Trials(), RecentActivity()
         self._before, self._began, self._last = 0.0, 0.0, 0.0  # seconds of earlier sessions; this one's first and last
 
-    def look(self) -> StudySnapshot:
+    def snapshot(self) -> StudySnapshot:
         """How the study stands. Raises DataError if its files are gone or damaged."""
         summary = self.folder.read_summary()  # before the journal: what is over has all its events
         for event in self._new_events():
@@ -59,7 +59,7 @@ class StudyFollower:
 
     def summary(self) -> dict[str, Any]:
         """The content of study.json as it would be now, and what else the picture shows of a study that runs."""
-        picture, objective = self.look(), self._study.objective
+        picture, objective = self.snapshot(), self._study.objective
         trials, epochs = picture.paces
         running = [
             {
@@ -113,9 +113,9 @@ class StudyFollower:
 
 def follow(console: Console, study: StudyFollower) -> None:
     """Shows a study until it is over or Ctrl-C; the last picture stays on the screen."""
-    picture = study.look()
+    picture = study.snapshot()
     with contextlib.suppress(KeyboardInterrupt), Live(picture, console=console, auto_refresh=False) as shown:
         while picture.state in UNDER_WAY:
             time.sleep(TICK_SECONDS)
-            picture = study.look()
+            picture = study.snapshot()
             shown.update(picture, refresh=True)

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.live import Live
 
 from ensdistill_tune.console.snapshot import StudySnapshot
-from ensdistill_tune.records.trial_record import OVER, TrialRecord, counts
-from ensdistill_tune.study.study_state import Progress
+from ensdistill_tune.records.trial_record import OVER, TrialRecord, count_states
+from ensdistill_tune.study.study_state import StudyState
 
 RECENT_SECONDS = 300.0
 LEAST = 10  # so often something happened before anything is said of how often it does
@@ -68,13 +68,15 @@ class RecentActivity:
 class ConsoleObserver:
     """The study of this process: tells of trials that end, and knows the picture."""
 
-    def __init__(self, console: Console, progress: Progress) -> None:
+    def __init__(self, console: Console, progress: StudyState) -> None:
         self.console, self.progress, self.lately = console, progress, RecentActivity()
         self._epochs, self._state = progress.study.epochs, progress.state
         if progress.trials:
-            before = ", ".join(f"{count} {state}" for state, count in sorted(counts(progress.searched).items()))
-            repeats = f" and {len(progress.repeats)} of the repeats" if progress.repeats else ""
-            console.print(f"going on after {before} of {progress.total} trials{repeats}")
+            before = ", ".join(
+                f"{count} {state}" for state, count in sorted(count_states(progress.primary_trials).items())
+            )
+            replicates = f" and {len(progress.replicates)} of the repeats" if progress.replicates else ""
+            console.print(f"going on after {before} of {progress.num_trials} trials{replicates}")
 
     def trial_started(self, trial: TrialRecord) -> None:
         """Prints a line if something else than before begins with it."""
@@ -90,9 +92,9 @@ class ConsoleObserver:
         """Prints its line."""
         progress = self.progress
         self.lately.over(trial, time.time())
-        among, total = progress.searched, progress.total
-        if trial.confirms is not None:
-            among, total = progress.repeats, progress.replicates_planned or progress.study.expected_replicates
+        among, total = progress.primary_trials, progress.num_trials
+        if trial.replicate_of is not None:
+            among, total = progress.replicates, progress.replicates_planned or progress.study.expected_replicates
         done = sum(other.state in OVER for other in among)
         line = describe(trial, progress.study.objective)
         self.console.print(f"[{done:3d}/{total}] {line}", soft_wrap=not self.console.is_interactive, markup=False)
@@ -113,7 +115,7 @@ class ConsoleObserver:
 
 
 @contextlib.contextmanager
-def live(console: Console, progress: Progress) -> Iterator[ConsoleObserver]:
+def live(console: Console, progress: StudyState) -> Iterator[ConsoleObserver]:
     """Inside the block the study of this process is shown; without a terminal there are lines only."""
     at_work = ConsoleObserver(console, progress)
     shown = Live(get_renderable=at_work.picture, console=console, refresh_per_second=2, transient=True)

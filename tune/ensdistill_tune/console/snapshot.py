@@ -14,7 +14,7 @@ from ensdistill_tune.analysis.replication import candidates
 from ensdistill_tune.analysis.statistics import mean_and_spread
 from ensdistill_tune.execution.cost_estimate import duration
 from ensdistill_tune.records.events import State
-from ensdistill_tune.records.trial_record import OVER, UNDER_WAY, TrialRecord, ranked
+from ensdistill_tune.records.trial_record import OVER, UNDER_WAY, TrialRecord, rank_trials
 from ensdistill_tune.search.pbt import Pbt
 from ensdistill_tune.study.study_config import StudyConfig
 
@@ -47,14 +47,14 @@ class StudySnapshot:
     # --- what follows ---
 
     @property
-    def searched(self) -> list[TrialRecord]:
+    def primary_trials(self) -> list[TrialRecord]:
         """The trials of the search, baselines included."""
-        return [trial for trial in self.trials if trial.confirms is None]
+        return [trial for trial in self.trials if trial.replicate_of is None]
 
     @property
-    def repeats(self) -> list[TrialRecord]:
+    def replicates(self) -> list[TrialRecord]:
         """The trials of the confirmation."""
-        return [trial for trial in self.trials if trial.confirms is not None]
+        return [trial for trial in self.trials if trial.replicate_of is not None]
 
     @property
     def open(self) -> list[TrialRecord]:
@@ -73,17 +73,17 @@ class StudySnapshot:
     @property
     def epochs_left(self) -> float:
         """The epochs to come."""
-        left = sum(self.epochs - epoch_of(trial) for trial in self.open if not trial.searched)
-        left += self.epochs * max(0, self._repeats - len(self.repeats))
+        left = sum(self.epochs - epoch_of(trial) for trial in self.open if trial.kind != "search")
+        left += self.epochs * max(0, self._repeats - len(self.replicates))
         if self.state == "confirming":
             return left
-        begun = sum(trial.baseline is not None for trial in self.searched)
+        begun = sum(trial.baseline is not None for trial in self.primary_trials)
         return left + self.epochs * (len(self.study.baselines) - begun) + max(0.0, self._search_left)
 
     @property
     def _search_left(self) -> float:
         """Those of searched trials, which are taken to train as long as those before them, pruned ones included."""
-        own, budget = [trial for trial in self.trials if trial.searched], self.study.budget
+        own, budget = [trial for trial in self.trials if trial.kind == "search"], self.study.budget
         trained = [epoch_of(trial) - _begins_after(trial) for trial in own]
         if isinstance(self.study.scheduler, Pbt):  # somebody takes the place of whoever gives up
             return self.study.scheduler.population * self.epochs - sum(trained)
@@ -92,7 +92,9 @@ class StudySnapshot:
         more = (budget.trials - len(own)) * self.epochs * share
         if budget.epochs is not None:
             more = min(more, budget.epochs - sum(trained))
-        return max(0.0, more) + sum(self.epochs - epoch_of(trial) for trial in self.open if trial.searched) * share
+        return (
+            max(0.0, more) + sum(self.epochs - epoch_of(trial) for trial in self.open if trial.kind == "search") * share
+        )
 
     @property
     def _repeats(self) -> int:
@@ -120,9 +122,13 @@ class StudySnapshot:
         return f"{self.name}: {state}" + (f", {took} so far{left}" if self.seconds else "")
 
     def _facts(self, width: int, marks: str) -> Iterator[Text]:
-        yield _fact("search", _bar(_over(self.searched), self.study.total, BAR, marks), _counts(self.searched))
-        if self.repeats or self.state == "confirming":
-            yield _fact("confirmation", _bar(_over(self.repeats), self._repeats, BAR, marks), _counts(self.repeats))
+        yield _fact(
+            "search", _bar(_over(self.primary_trials), self.study.num_trials, BAR, marks), _counts(self.primary_trials)
+        )
+        if self.replicates or self.state == "confirming":
+            yield _fact(
+                "confirmation", _bar(_over(self.replicates), self._repeats, BAR, marks), _counts(self.replicates)
+            )
         if any(self.paces) and self.state in UNDER_WAY:
             words = map(_often, self.paces, ("trials", "epochs"), (60, 1))
             yield _fact("rate", ", ".join(filter(None, words)))
@@ -131,11 +137,11 @@ class StudySnapshot:
     def _best(self, width: int) -> Iterator[Text]:
         """The best searched trial beside the best baseline, and at the end who was confirmed; the best of all bold."""
         objective, mode = self.study.objective, self.study.mode
-        order = ranked(self.searched, objective, mode)
+        order = rank_trials(self.primary_trials, objective, mode)
         firsts = {"baseline" if trial.baseline else "best": trial for trial in reversed(order)}
         rows = [(label, t, f"{t.last[objective]:.4f}") for label, t in sorted(firsts.items(), reverse=True)]
         first = order[0] if order else None
-        if self.state == "finished" and (confirmed := candidates(self.searched, self.repeats, self.study)):
+        if self.state == "finished" and (confirmed := candidates(self.primary_trials, self.replicates, self.study)):
             first, values = confirmed[0].trial, confirmed[0].values(objective)
             rows.append(("winner", first, f"{mean_and_spread(values)} ({len(values)} seeds)"))
         for label, trial, value in rows:

@@ -28,7 +28,7 @@ DRAWS = 8  # random trials that speak for all searched ones
 
 
 @dataclass(frozen=True)
-class Cost:
+class CostEstimate:
     """Of a study on this machine, in seconds of training, one network after the other. No trial is stopped early."""
 
     epoch: float  # of a searched trial, in the mean over random ones
@@ -48,7 +48,7 @@ class Cost:
         return self.teachers + (self.search + self.confirmation) / max(1, self.side_by_side)
 
 
-def estimate(study: StudyConfig, studies: Path) -> tuple[Cost | None, str]:
+def estimate(study: StudyConfig, studies: Path) -> tuple[CostEstimate | None, str]:
     """The cost and its words; no cost but the reason if no epoch can be timed here.
 
     Raises DataError if the images cannot be read, ConfigError if they do not suffice for one of the trials.
@@ -133,7 +133,7 @@ def _untrained(config: Config, data: DataSplits) -> TeacherEnsemble:
     return TeacherEnsemble(networks, len(data.class_names), "untrained")
 
 
-def _cost(study: StudyConfig, data: DataSplits, teachers: float, there: int) -> Cost:
+def _cost(study: StudyConfig, data: DataSplits, teachers: float, there: int) -> CostEstimate:
     for one in (study.base_config, *study.distinct_architectures):
         check_student(one, data)
     ensemble = _untrained(study.base_config, data)
@@ -147,7 +147,7 @@ def _cost(study: StudyConfig, data: DataSplits, teachers: float, there: int) -> 
     repeated = (
         min(study.confirmation.top_k, study.budget.trials) * searched + published if study.confirmation.top_k else 0.0
     )
-    return Cost(
+    return CostEstimate(
         epoch=searched,
         shortest_epoch=min(known.values()),
         longest_epoch=max(known.values()),
@@ -200,7 +200,7 @@ def _random_trials(study: StudyConfig) -> Iterator[Config]:
     """Trials as a random search would make them, without those whose values do not go together."""
     shares = np.random.default_rng(0)
     for _ in range(DRAWS):
-        sampled = study.space.draw(lambda name, axis: axis.at(shares.random()))
+        sampled = study.space.draw(lambda name, axis: axis.from_unit_interval(shares.random()))
         try:
             yield study.trial_config(sampled)
         except ConfigError:
@@ -210,19 +210,20 @@ def _random_trials(study: StudyConfig) -> Iterator[Config]:
 # --- in words --------------------------------------------------------------------------------------------------------
 
 
-def _in_words(study: StudyConfig, cost: Cost) -> str:
+def _in_words(study: StudyConfig, cost: CostEstimate) -> str:
     longest = f" to {duration(cost.longest_epoch)}" if cost.kinds_timed > 1 else ""
     timed = f"{cost.kinds_timed} of {cost.kinds}" if cost.kinds_timed < cost.kinds else f"{cost.kinds}"
     lines = [
         f"one epoch of a trial took {duration(cost.shortest_epoch)}{longest} here "
         f"({timed} kinds of trials timed, with untrained teachers)",
         f"teachers: {_teachers_in_words(study, cost)}",
-        f"search, if no trial is stopped early: {study.total} trials of {study.epochs} epochs: "
+        f"search, if no trial is stopped early: {study.num_trials} trials of {study.epochs} epochs: "
         + _both(cost.search, cost),
     ]
     if cost.confirmation:
         lines.append(
-            f"confirmation: {study.expected_replicates} trials of {study.epochs} epochs: {_both(cost.confirmation, cost)}"
+            f"confirmation: {study.expected_replicates} trials of {study.epochs} epochs: "
+            f"{_both(cost.confirmation, cost)}"
         )
     lines.append(f"in all about {duration(cost.total)}; Ray's own start comes on top")
     if not cost.side_by_side:
@@ -232,7 +233,7 @@ def _in_words(study: StudyConfig, cost: Cost) -> str:
     return "\n".join(lines)
 
 
-def _teachers_in_words(study: StudyConfig, cost: Cost) -> str:
+def _teachers_in_words(study: StudyConfig, cost: CostEstimate) -> str:
     teachers = study.base_config.teachers
     missing = teachers.count - cost.teachers_there
     there = f"{cost.teachers_there} in the store already, which cost nothing" if cost.teachers_there else ""
@@ -240,7 +241,7 @@ def _teachers_in_words(study: StudyConfig, cost: Cost) -> str:
     return "; ".join(filter(None, [new, there])) or "none to train"
 
 
-def _both(seconds: float, cost: Cost) -> str:
+def _both(seconds: float, cost: CostEstimate) -> str:
     together = f", {duration(seconds / cost.side_by_side)} with {cost.side_by_side} side by side"
     return f"about {duration(seconds)} one at a time" + (together if cost.side_by_side > 1 else "")
 

@@ -18,7 +18,7 @@ from ensdistill_tune.records.events import State
 from ensdistill_tune.records.trial_record import EPOCHS, FAILURE, FAILURE_KIND
 from ensdistill_tune.search.decision import Decision
 from ensdistill_tune.study.study_config import Resources, StudyConfig
-from ensdistill_tune.study.study_state import Progress
+from ensdistill_tune.study.study_state import StudyState
 
 Name = Literal["ray", "inline"]
 NAMES: tuple[Name, ...] = ("ray", "inline")
@@ -39,7 +39,7 @@ class Executor:
 
     session: Callable[[StudyConfig], AbstractContextManager[None]]
     teacher_trainer: Callable[[Resources, str], Trainer]
-    run_trials: Callable[[Progress, DataSplits, TeacherEnsemble, Sequence[float]], str]
+    run_trials: Callable[[StudyState, DataSplits, TeacherEnsemble, Sequence[float]], str]
 
 
 class TrialReports:
@@ -82,7 +82,7 @@ class TrialReports:
 
     def _decide(self, number: int, metrics: dict[str, float]) -> Decision:
         odd = {name: value for name, value in metrics.items() if not math.isfinite(value)}
-        if needed := [name for name in odd if name in self.agenda.study.shown]:
+        if needed := [name for name in odd if name in self.agenda.study.display_metrics]:
             error = f"{needed[0]} became {odd[needed[0]]} in epoch {metrics['epoch']:.0f}"
             self.agenda.end(number, "failed", error, "not_finite")
             return Decision.STOP

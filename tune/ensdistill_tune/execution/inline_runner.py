@@ -15,7 +15,7 @@ from ensdistill_tune.execution.trial_planner import TrialPlanner
 from ensdistill_tune.execution.worker import run_trial
 from ensdistill_tune.search.decision import Decision
 from ensdistill_tune.study.study_config import Resources, StudyConfig
-from ensdistill_tune.study.study_state import Progress
+from ensdistill_tune.study.study_state import StudyState
 
 
 class _StoppedError(Exception):
@@ -32,7 +32,7 @@ def _teacher_trainer(given: Resources, device: str) -> Trainer:
     return train_teachers
 
 
-def _run_trials(progress: Progress, data: DataSplits, ensemble: TeacherEnsemble, curve: Sequence[float]) -> str:
+def _run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsemble, curve: Sequence[float]) -> str:
     agenda = TrialPlanner(progress, slots=1)
     inputs, reports = SharedInputs.of(progress.study, progress.folder, data, ensemble, curve), TrialReports(agenda)
     try:

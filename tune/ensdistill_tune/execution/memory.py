@@ -34,13 +34,13 @@ def memory_limit(share: float, teacher: int | None = None) -> Iterator[None]:
         if shortage is None:
             raise
     finally:
-        release()
+        free_memory()
         gc.freeze()  # what is left is not looked through again, or this would take 0.2 s after every trial
     if shortage is not None:
         raise OutOfMemoryError(shortage if teacher is None else f"teacher {teacher}: {shortage}")
 
 
-def release() -> None:
+def free_memory() -> None:
     """Gives back what is no longer in use. A training leaves tensors in cycles of objects, which must be collected."""
     gc.collect()
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
@@ -68,7 +68,10 @@ def _shortage(error: BaseException, share: float, training: str) -> str | None:
         held = max(torch.cuda.max_memory_allocated(), reserved)
         return of_gpu(held, asked, total, total - free - reserved, share, training)
     if "CUDA error: out of memory" in text:  # nobody can be asked for figures then
-        return "out of GPU memory: too full for CUDA to start; give trials a larger share (resources.gpus) or end what uses it"
+        return (
+            "out of GPU memory: too full for CUDA to start; "
+            "give trials a larger share (resources.gpus) or end what uses it"
+        )
     if isinstance(error, MemoryError) or "can't allocate memory" in text:
         held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         return of_machine(held, asked, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), training)

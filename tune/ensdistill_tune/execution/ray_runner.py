@@ -36,7 +36,7 @@ from ensdistill_tune.records.events import State
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.search.decision import Decision
 from ensdistill_tune.study.study_config import Resources, StudyConfig
-from ensdistill_tune.study.study_state import Progress
+from ensdistill_tune.study.study_state import StudyState
 
 
 @contextlib.contextmanager
@@ -55,7 +55,7 @@ def cluster(study: StudyConfig) -> Iterator[None]:
         ray.shutdown()
 
 
-def run_trials(progress: Progress, data: DataSplits, ensemble: TeacherEnsemble, curve: Sequence[float]) -> str:
+def run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsemble, curve: Sequence[float]) -> str:
     """Runs all that is left to run in a cluster and returns how that ended: `finished`, `timed_out` or `interrupted`.
 
     curve: calibrated NLL on validation of 1, 2, ..., M teachers. Failed trials do not end it.
@@ -192,7 +192,7 @@ class _PlannerCallback(_NotPickled, tune.Callback):
         if again and record.state == "running" and not record.whole:
             self._lost[record.number] += 1
             self._given_up.add(trial.trial_id)
-            self.agenda.lost(record.number)
+            self.agenda.trial_lost(record.number)
         else:
             self._ended(trial, "failed", _worker_error(trial))
 

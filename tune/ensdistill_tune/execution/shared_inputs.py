@@ -10,7 +10,7 @@ from ensdistill.data import DataSplits, Split
 from ensdistill.errors import ConfigIssue
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.training.teacher_logits import cached_teacher_logits
-from ensdistill_tune.execution.memory import release
+from ensdistill_tune.execution.memory import free_memory
 from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.study.study_config import StudyConfig
 
@@ -80,11 +80,11 @@ def _precompute_teacher_logits(study: StudyConfig, data: DataSplits, ensemble: T
     if device.type == "cuda" and not torch.cuda.is_available():
         return
     data, ensemble = data.to(device), ensemble.to(device)
-    for config in study.examples:
+    for config in study.representative_configs:
         cached_teacher_logits(ensemble, data, config)
     if device.type == "cuda":
         ensemble.cpu()
-        release()
+        free_memory()
 
 
 def device_of(study: StudyConfig) -> torch.device:

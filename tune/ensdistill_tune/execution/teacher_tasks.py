@@ -15,14 +15,20 @@ from ray.exceptions import RayError, RayTaskError
 from ensdistill.config import Config
 from ensdistill.data import DataSplits
 from ensdistill.errors import ConfigError, EnsdistillError
-from ensdistill.training.teachers import Progress, missing_teachers, train_teacher
+from ensdistill.training.teachers import ProgressCallback, missing_teachers, train_teacher
 from ensdistill_tune.execution.memory import memory_limit
 from ensdistill_tune.execution.shared_inputs import SharedData
 from ensdistill_tune.study.study_config import Resources
 
 
 def train_side_by_side(
-    config: Config, data: DataSplits, store: Path, progress: Progress | None = None, *, given: Resources, device: str
+    config: Config,
+    data: DataSplits,
+    store: Path,
+    progress: ProgressCallback | None = None,
+    *,
+    given: Resources,
+    device: str,
 ) -> None:
     """Trains the teachers that are missing in the store as Ray tasks, as many at a time as fit, each to the same bit.
 
@@ -63,7 +69,7 @@ def _train(config: Config, teacher: int, shared: SharedData, store: Path, device
         yield from train_teacher(config, teacher, shared.to(device), store)
 
 
-def _watch(tasks: dict[Any, int], progress: Progress | None) -> None:
+def _watch(tasks: dict[Any, int], progress: ProgressCallback | None) -> None:
     """Passes on the epochs of all tasks until they are done. If one fails, or we are interrupted, all are ended."""
     running = dict(tasks)
     try:

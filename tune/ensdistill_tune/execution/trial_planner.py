@@ -9,7 +9,7 @@ from typing import Any, Literal
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.runtime.weights import STUDENT_FILE
 from ensdistill.training.checkpoint import read_checkpoint
-from ensdistill_tune.analysis.replication import plan
+from ensdistill_tune.analysis.replication import plan_replicates
 from ensdistill_tune.records.events import EpochReported, State, TrialEnded
 from ensdistill_tune.records.trial_record import CHECKPOINT, TrialRecord
 from ensdistill_tune.search.decision import Decision
@@ -17,7 +17,7 @@ from ensdistill_tune.search.pbt import Pbt
 from ensdistill_tune.search.schedulers import StoppingRule
 from ensdistill_tune.search.suggester import OptunaSearcher
 from ensdistill_tune.study.study_config import StudyConfig
-from ensdistill_tune.study.study_state import Progress
+from ensdistill_tune.study.study_state import StudyState
 
 TrialRequest = dict[str, Any]  # what a trial is given: some fields of its record
 PlannerIdle = Literal["wait", "done"]
@@ -30,19 +30,19 @@ class TrialPlanner:
     would have done.
     """
 
-    def __init__(self, progress: Progress, slots: int) -> None:
+    def __init__(self, progress: StudyState, slots: int) -> None:
         self.progress, self.study, self.slots = progress, progress.study, slots
         self._suggester = suggester_of(self.study)
-        self._rules = defaultdict[str, StoppingRule](lambda: self.study.rule)  # of those that are alike
+        self._rules = defaultdict[str, StoppingRule](lambda: self.study.make_stopping_rule())  # of those that are alike
         self.done = False  # whether nothing is left to hand out, and nothing runs
         for trial in progress.died:
             progress.append_event(TrialEnded(trial=trial.number, state="interrupted"))
         self._searched_out = False  # whether the searcher has no more settings
         past = (event for event in progress.past if isinstance(event, EpochReported))
         decisions = {event.trial: self._decide(event.trial, event.metrics) for event in past}
-        for trial in progress.searched:
+        for trial in progress.primary_trials:
             if _is_suggested(trial):
-                self._suggester.remember(trial)
+                self._suggester.restore(trial)
         left = [trial for trial in progress.trials.values() if trial.state == "interrupted"]
         for trial in left:
             self._finalize_interrupted(trial, decisions.get(trial.number, Decision.CONTINUE))
@@ -67,25 +67,25 @@ class TrialPlanner:
 
     def _next(self) -> TrialRecord | None:
         if self._left:
-            return self.progress.go_on(self._left.pop(0).number)
+            return self.progress.resume_trial(self._left.pop(0).number)
         if (baseline := next(self._baselines(), None)) is not None:
             return self._start(baseline=baseline)
         return self._search() or self._confirm()
 
     def _baselines(self) -> Iterator[str]:
-        begun = {trial.baseline for trial in self.progress.searched}
+        begun = {trial.baseline for trial in self.progress.primary_trials}
         return (name for name in self.study.baselines if name not in begun)
 
     def _search(self) -> TrialRecord | None:
         if self._budget_is_spent():
             return None
         if isinstance(self.study.scheduler, Pbt):
-            branch = self.study.scheduler.branch(
-                self.study.space, self.study.objective, self.study.mode, self.progress.searched
+            branch = self.study.scheduler.exploit_and_explore(
+                self.study.space, self.study.objective, self.study.mode, self.progress.primary_trials
             )
             if branch is not None:
                 return self._start(**branch)
-            if sum(_is_suggested(trial) for trial in self.progress.searched) >= self.study.scheduler.population:
+            if sum(_is_suggested(trial) for trial in self.progress.primary_trials) >= self.study.scheduler.population:
                 return None
         if self._searched_out:
             return None
@@ -96,7 +96,7 @@ class TrialPlanner:
         return self._start(sampled=suggestion[0], memory=suggestion[1])
 
     def _budget_is_spent(self) -> bool:
-        own = [trial for trial in self.progress.searched if trial.searched]
+        own = [trial for trial in self.progress.primary_trials if trial.kind == "search"]
         epochs = self.study.budget.epochs
         return len(own) >= self.study.budget.trials or (
             epochs is not None and sum(len(trial.epochs) for trial in own) >= epochs
@@ -104,18 +104,22 @@ class TrialPlanner:
 
     def _confirm(self) -> TrialRecord | None:
         """A repeat that has not begun; as long as the search is on of baselines only: who else is good is not known."""
-        searched, study = self.progress.searched, self.study
+        searched, study = self.progress.primary_trials, self.study
         over = all(trial.state != "running" for trial in searched)
-        todo = plan(searched if over else [t for t in searched if t.baseline], study)
-        tried = Counter((trial.confirms, trial.seed) for trial in self.progress.repeats)
-        failed = Counter((trial.confirms, trial.seed) for trial in self.progress.repeats if trial.state == "failed")
-        begun = {repeat for repeat, times in tried.items() if times > failed[repeat] or times > 1}  # one more try
+        todo = plan_replicates(searched if over else [t for t in searched if t.baseline], study)
+        tried = Counter((trial.replicate_of, trial.seed) for trial in self.progress.replicates)
+        failed = Counter(
+            (trial.replicate_of, trial.seed) for trial in self.progress.replicates if trial.state == "failed"
+        )
+        begun = {
+            replicate for replicate, times in tried.items() if times > failed[replicate] or times > 1
+        }  # one more try
         missing = 0 if over else min(study.confirmation.top_k, study.budget.trials) * study.confirmation.seeds
         self.progress.replicates_planned = len(todo) + missing
         for of, seed in todo:
             if (of.number, seed) not in begun:
                 self.progress.state = "confirming" if over else self.progress.state
-                return self._start(of.baseline, of.sampled, confirms=of.number, seed=seed, schedule=of.schedule)
+                return self._start(of.baseline, of.sampled, replicate_of=of.number, seed=seed, schedule=of.schedule)
         return None
 
     def _start(self, baseline: str | None = None, sampled: dict[str, Any] | None = None, **more: Any) -> TrialRecord:
@@ -148,7 +152,7 @@ class TrialPlanner:
             return Decision.CONTINUE
         self.progress.report(number, metrics)
         if _is_suggested(trial):
-            self._suggester.reported(trial)
+            self._suggester.report(trial)
         return self._decide(number, metrics)
 
     def end(self, number: int, state: State, error: str | None = None, error_kind: str | None = None) -> None:
@@ -159,13 +163,13 @@ class TrialPlanner:
         self.progress.end(number, state, error, error_kind)
         trial = self.progress.trials[number]
         if _is_suggested(trial):
-            self._suggester.ended(trial)
+            self._suggester.tell(trial)
         if state == "finished":
             (self.progress.folder.trial(number) / CHECKPOINT).unlink(missing_ok=True)
         elif state != "interrupted" and not isinstance(self.study.scheduler, Pbt):
             shutil.rmtree(self.progress.folder.trial(number), ignore_errors=True)
 
-    def lost(self, number: int) -> None:
+    def trial_lost(self, number: int) -> None:
         """A trial's process died before the trial began in it: another one takes it on."""
         self.end(number, "interrupted")
         self._discard_future_checkpoint(self.progress.trials[number])
@@ -177,7 +181,7 @@ class TrialPlanner:
         No searched trial is measured against them.
         """
         trial = self.progress.trials[number]
-        if not trial.searched or metrics["epoch"] == metrics["epochs"]:
+        if trial.kind != "search" or metrics["epoch"] == metrics["epochs"]:
             return Decision.CONTINUE
         values = [metrics[name] for name in self.study.objectives]
         alike = repr([trial.sampled.get(name) for name in getattr(self.study.scheduler, "group_by", [])])
@@ -202,7 +206,7 @@ class TrialPlanner:
 
 
 def _is_suggested(trial: TrialRecord) -> bool:
-    return trial.searched and trial.replaces is None
+    return trial.kind == "search" and trial.replaces is None
 
 
 def suggester_of(study: StudyConfig) -> OptunaSearcher:

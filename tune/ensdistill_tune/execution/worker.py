@@ -9,7 +9,7 @@ from ensdistill import DataSplits, Distiller, EpochResult, TeacherEnsemble
 from ensdistill.config import Config
 from ensdistill.errors import DataError, EnsdistillError
 from ensdistill.evaluation.ensemble_metrics import deep_ensemble_equivalent
-from ensdistill.evaluation.evaluator import cost
+from ensdistill.evaluation.evaluator import model_complexity
 from ensdistill.export.student_file import student_metadata
 from ensdistill.runtime.weights import STUDENT_FILE, save_weights
 from ensdistill_tune.execution.memory import memory_limit
@@ -71,7 +71,7 @@ def _run(suggestion: dict[str, Any], inputs: SharedInputs, reports: _EpochReport
     for epoch in distiller:
         if config.schedule and suggestion["parent"] and epoch.number <= config.schedule[-1].after_epoch:
             continue  # its parent has reported it
-        costs = costs or cost(distiller.student(), data.train.images.shape[1:])
+        costs = costs or model_complexity(distiller.student(), data.train.images.shape[1:])
         if epoch.last:
             save_weights(home / STUDENT_FILE, distiller.student(), metadata)
         unsaved += epoch.seconds

@@ -48,7 +48,7 @@ class TrialStarted(_Event):
     baseline: str | None = None
     sampled: dict[str, Any] = {}
     config_hash: str = ""
-    confirms: int | None = None
+    replicate_of: int | None = None
     seed: int | None = None
     memory: dict[str, Any] = {}
     schedule: list[dict[str, Any]] = []

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from ensdistill_tune.formatting import short_name, short_value
 from ensdistill_tune.records.events import (
@@ -18,6 +18,8 @@ from ensdistill_tune.records.events import (
 )
 
 METRICS = ("val/nll", "val/accuracy", "val/brier", "val/ece", "val/cnll", "val/dee")  # that are shown everywhere
+TrialKind = Literal["baseline", "search", "replicate"]
+
 UNDER_WAY = ("training_teachers", "running", "confirming")  # states of a study that somebody is at work on
 OVER: tuple[State, ...] = ("finished", "pruned", "failed")  # states of a trial that does not continue
 CHECKPOINT = "checkpoint.pt"  # in the folder of a trial that runs
@@ -36,7 +38,7 @@ class TrialRecord:
     state: State = "running"
     epochs: list[dict[str, float]] = field(default_factory=list)  # every report
     error: str | None = None
-    confirms: int | None = None  # the trial whose settings it repeats, after the search
+    replicate_of: int | None = None  # the trial whose settings it replicates, after the search
     seed: int | None = None  # of such a repeat
     memory: dict[str, Any] = field(default_factory=dict)  # what the searcher must know again of its suggestion
     schedule: list[dict[str, Any]] = field(default_factory=list)  # settings that changed on the way: after which epoch
@@ -45,15 +47,17 @@ class TrialRecord:
     error_kind: str | None = None  # the same for all trials that failed in the same way
 
     @property
-    def searched(self) -> bool:
-        """Whether it is neither a baseline nor a repeat."""
-        return self.confirms is None and self.baseline is None
+    def kind(self) -> TrialKind:
+        """What the trial is for; a replicate of a baseline is a replicate."""
+        if self.replicate_of is not None:
+            return "replicate"
+        return "search" if self.baseline is None else "baseline"
 
     @property
     def name(self) -> str:
         """Short and telling."""
-        if self.confirms is not None:
-            return f"{self.number:03d} repeats {self.baseline or f'{self.confirms:03d}'} with seed {self.seed}"
+        if self.replicate_of is not None:
+            return f"{self.number:03d} repeats {self.baseline or f'{self.replicate_of:03d}'} with seed {self.seed}"
         return f"{self.number:03d} {self.baseline or self.settings}"
 
     @property
@@ -93,7 +97,7 @@ Trials = dict[int, TrialRecord]  # by number
 
 def row_of(trial: TrialRecord) -> dict[str, Any]:
     """Returns a trial as study.json has it."""
-    names = ("baseline", "sampled", "schedule", "confirms", "seed", "config_hash")
+    names = ("baseline", "sampled", "schedule", "replicate_of", "seed", "config_hash")
     return {"trial": trial.number, **{name: getattr(trial, name) for name in names}, "metrics": trial.last}
 
 
@@ -127,14 +131,14 @@ def require_trial(trial: TrialRecord | None) -> TrialRecord:
     return trial
 
 
-def ranked(trials: Iterable[TrialRecord], metric: str, mode: str) -> list[TrialRecord]:
+def rank_trials(trials: Iterable[TrialRecord], metric: str, mode: str) -> list[TrialRecord]:
     """The finished trials, best first; of equals the earlier one first."""
     sign = -1 if mode == "max" else 1
     finished = [trial for trial in trials if trial.value(metric) is not None]
     return sorted(finished, key=lambda trial: (sign * (trial.value(metric) or 0.0), trial.number))
 
 
-def counts(trials: Iterable[TrialRecord]) -> dict[str, int]:
+def count_states(trials: Iterable[TrialRecord]) -> dict[str, int]:
     """How many trials are in each state."""
     return dict(Counter(trial.state for trial in trials))
 

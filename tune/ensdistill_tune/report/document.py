@@ -7,19 +7,19 @@ from statistics import fmean
 from typing import Any
 
 from ensdistill.config import to_yaml
-from ensdistill.evaluation.evaluator import Row
+from ensdistill.evaluation.evaluator import Metrics
 from ensdistill.evaluation.plausibility import is_shown
 from ensdistill.evaluation.tables import markdown_table
 from ensdistill.runtime.command_line import command_line
 from ensdistill.runtime.secrets import without_credentials
 from ensdistill_tune.analysis.importance import Importance
 from ensdistill_tune.analysis.labels import trial_label
-from ensdistill_tune.analysis.leaderboard import figure, pareto_front
+from ensdistill_tune.analysis.leaderboard import format_metric, pareto_front
 from ensdistill_tune.analysis.rank_correlation import RungCorrelation
 from ensdistill_tune.analysis.replication import Candidate
 from ensdistill_tune.analysis.results import StudyResults
 from ensdistill_tune.analysis.statistics import compare, mean_and_spread
-from ensdistill_tune.records.trial_record import METRICS, counts
+from ensdistill_tune.records.trial_record import METRICS, count_states
 from ensdistill_tune.report import summary as words
 from ensdistill_tune.report.recommendations import advice
 
@@ -74,15 +74,15 @@ def sections(facts: StudyResults) -> list[ReportSection]:
 
 def summary_line(facts: StudyResults) -> str:
     """How many trials, how long."""
-    states = ", ".join(f"{n} {state}" for state, n in sorted(counts(facts.trials).items()))
-    repeats = f", {len(facts.repeats)} repeats with fresh seeds" if facts.repeats else ""
+    states = ", ".join(f"{n} {state}" for state, n in sorted(count_states(facts.trials).items()))
+    replicates = f", {len(facts.replicates)} repeats with fresh seeds" if facts.replicates else ""
     seconds = float(facts.summary.get("seconds", 0))
-    return f"{len(facts.trials)} trials ({states}){repeats}, in {seconds:,.0f} s. {facts.study.objective} decides."
+    return f"{len(facts.trials)} trials ({states}){replicates}, in {seconds:,.0f} s. {facts.study.objective} decides."
 
 
 def _beside(facts: StudyResults) -> str:
     """Winner, baselines, ensemble and one teacher on the test images; or else winner and teachers on validation."""
-    rows: Mapping[str, Sequence[Row]] = facts.tested_rows
+    rows: Mapping[str, Sequence[Metrics]] = facts.tested_rows
     where = f"Test images, {facts.looked} after everything was decided; mean and standard deviation over seeds."
     if not (facts.tested and facts.confirmed):
         own, _ = words.winner_rows(facts)
@@ -98,11 +98,11 @@ def _beside(facts: StudyResults) -> str:
     return f"{where}\n\n{markdown_table(['', *shown], lines)}"
 
 
-def _cell(name: str, rows: Sequence[Row]) -> str:
+def _cell(name: str, rows: Sequence[Metrics]) -> str:
     values = [row[name] for row in rows if name in row]
     if not values or not is_shown(name, *rows):
         return ""
-    return figure("cost/flops", fmean(values)) if name == "flops" else mean_and_spread(values)
+    return format_metric("cost/flops", fmean(values)) if name == "flops" else mean_and_spread(values)
 
 
 def _confirmation(facts: StudyResults) -> str:
@@ -113,7 +113,7 @@ def _confirmation(facts: StudyResults) -> str:
     among = max(1, sum(not c.trial.baseline for c in facts.confirmed))
     rows = []
     for c in facts.confirmed:
-        lasts = [repeat.last for repeat in c.repeats]
+        lasts = [replicate.last for replicate in c.replicates]
         row = [c.label, *[mean_and_spread(c.values(n)) if is_shown(n, *lasts) else "" for n in METRICS], ""]
         if baseline is not None and c is not baseline:
             apart = compare(c.values(metric), baseline.values(metric), facts.study.mode, among)
@@ -122,7 +122,8 @@ def _confirmation(facts: StudyResults) -> str:
     against = f"minus `{baseline.label}`" if baseline else ""
     out = ", ".join(f"`{trial.name}`" for trial in facts.fell_out)
     text = (
-        f"The best trials of the search and all baselines again, with {len(facts.confirmed[0].repeats)} seeds that the "
+        f"The best trials of the search and all baselines again, with {len(facts.confirmed[0].replicates)} "
+        f"seeds that the "
         f"search never saw, on validation images. Last column: mean difference of {words.spoken(metric)} in pairs of "
         f"the same seed, with its 95 % interval (Student's t, allowing for the choice among {among})."
         + (f" Left out, since a repeat failed: {out}." if out else "")
@@ -135,13 +136,15 @@ def _leaderboard(facts: StudyResults) -> str:
     rows = []
     for rank, trial in enumerate(order, 1):
         if rank <= TOP or trial.baseline or trial in front:
-            values = [figure(n, trial.last[n]) if is_shown(n, trial.last) else "" for n in facts.study.shown]
+            values = [
+                format_metric(n, trial.last[n]) if is_shown(n, trial.last) else "" for n in facts.study.display_metrics
+            ]
             rows.append(
                 [trial_label(trial) + (" *" if trial in front else ""), str(rank), *values, words.in_code(trial)]
             )
     if not rows:
         return ""
-    head = ["trial", "rank", *[name.split("/")[1] for name in facts.study.shown], "settings"]
+    head = ["trial", "rank", *[name.split("/")[1] for name in facts.study.display_metrics], "settings"]
     stars = " * nobody is better in all objectives." if front else ""
     text = f"Validation images, one seed each.{stars} All {len(facts.trials)} trials: `leaderboard.csv`."
     return f"{text}\n\n{markdown_table(head, rows, ['set'])}"
@@ -165,13 +168,13 @@ def _take_away(facts: StudyResults) -> str:
 
 def _own_figures(facts: StudyResults) -> str:
     """What the one student that ships showed on the test images."""
-    candidate, repeat = words.shipped(facts)
-    if not (facts.tested and candidate and repeat):
+    candidate, replicate = words.shipped(facts)
+    if not (facts.tested and candidate and replicate):
         return ""
-    row = facts.tested_of(candidate)[[r.seed for r in candidate.repeats].index(repeat.seed)]
+    row = facts.tested_of(candidate)[[r.seed for r in candidate.replicates].index(replicate.seed)]
     names = [name for name in ("accuracy", "nll", "cnll", "ece") if is_shown(name, row)]
     figures = ", ".join(f"{words.SPOKEN[name]} {row[name]:.4f}" for name in names)
-    return f"What ships is the student of seed {repeat.seed}, best on validation. On the test images: {figures}.\n\n"
+    return f"What ships is the student of seed {replicate.seed}, best on validation. On the test images: {figures}.\n\n"
 
 
 def _warnings(facts: StudyResults) -> str:

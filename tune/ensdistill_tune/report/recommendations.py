@@ -71,7 +71,7 @@ def behind(facts: StudyResults) -> str | None:
 def crossing(facts: StudyResults) -> str | None:
     """Early stopping that would have given up the best baseline, which it may not, for trials that it overtook."""
     rungs, best = epochs_to_ask(facts.study), next((trial for trial in facts.order if trial.baseline), None)
-    survivors = [trial for trial in facts.order if trial.searched]
+    survivors = [trial for trial in facts.order if trial.kind == "search"]
     if not rungs or best is None or not any(trial.state == "pruned" for trial in facts.trials):
         return None
     ahead = [trial for trial in survivors if _better(facts, trial, best, rungs[0])]
@@ -127,7 +127,7 @@ def certainty(facts: StudyResults) -> str | None:
 
 def ends(facts: StudyResults, found: Sequence[Importance]) -> list[str]:
     """Axes at one end of which the best trials crowd, if the setting itself goes on there."""
-    best = [trial for trial in facts.order if trial.searched][:BEST]
+    best = [trial for trial in facts.order if trial.kind == "search"][:BEST]
     idle = {i.name for i in found if not i.matters}
     if len(best) < BEST:
         return []
@@ -137,7 +137,7 @@ def ends(facts: StudyResults, found: Sequence[Importance]) -> list[str]:
 
 def _end(study: StudyConfig, name: str, axis: Hyperparameter, best: Sequence[TrialRecord]) -> str | None:
     values = {t.number: own[name] for t in best if name in (own := t.settings_at_last)}
-    if axis.listed or len(values) * 2 <= len(best):
+    if axis.is_categorical or len(values) * 2 <= len(best):
         return None
     for side, end, near, way in (("lower", axis.values[0], 0.0, -1), ("upper", axis.values[1], 1.0, 1)):
         crowd = [t for t in best if t.number in values and abs(_place(axis, values[t.number]) - near) <= EDGE]
@@ -160,16 +160,16 @@ def _goes_on(study: StudyConfig, name: str, end: float, way: int, trial: TrialRe
 def _place(axis: Hyperparameter, value: float) -> float:
     """Where a value lies on its axis, from 0 to 1."""
     low, high = axis.values
-    if axis.way == "log_uniform":
+    if axis.kind == "log_uniform":
         low, high, value = math.log(low), math.log(high), math.log(value)
     return (value - low) / (high - low) if high > low else 0.5
 
 
 def more(facts: StudyResults) -> str | None:
     """More trials, if the last third of them still found something clearly better."""
-    searched, metric = facts.searched, facts.study.objective
+    searched, metric = facts.search_trials, facts.study.objective
     late = {trial.number for trial in searched[-max(1, len(searched) // 3) :]}
-    order = [trial for trial in facts.order if trial.searched]
+    order = [trial for trial in facts.order if trial.kind == "search"]
     before = next((trial for trial in order if trial.number not in late), None)
     if not order or before is None or order[0].number not in late or len(searched) < 9:
         return None
@@ -190,13 +190,13 @@ def _spread(facts: StudyResults) -> float:
     metric = facts.study.objective
     if facts.confirmed:
         return fmean([stdev(c.values(metric)) for c in facts.confirmed])
-    best = [trial.last[metric] for trial in facts.order if trial.searched][:BEST]
+    best = [trial.last[metric] for trial in facts.order if trial.kind == "search"][:BEST]
     return stdev(best) if len(best) > 1 else 0.0
 
 
 def longer(facts: StudyResults) -> str | None:
     """Longer training, if the winner, in the mean of its seeds, was still getting better at its end."""
-    runs = facts.confirmed[0].repeats if facts.confirmed else facts.order[:1]
+    runs = facts.confirmed[0].replicates if facts.confirmed else facts.order[:1]
     shortest = min((len(run.epochs) for run in runs), default=0)
     if shortest < 10:
         return None

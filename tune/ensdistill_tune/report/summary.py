@@ -4,9 +4,8 @@ import re
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
-from ensdistill.evaluation.evaluator import Row
+from ensdistill.evaluation.evaluator import Metrics
 from ensdistill.evaluation.plausibility import AT_CHANCE, is_at_chance, is_identified, is_shown
-from ensdistill.evaluation.tables import Metrics
 from ensdistill_tune.analysis.importance import Importance, why_unknown
 from ensdistill_tune.analysis.leaderboard import pareto_front
 from ensdistill_tune.analysis.rank_correlation import RungCorrelation
@@ -98,7 +97,7 @@ def what_won(facts: StudyResults) -> str:
     if facts.confirmed:
         winner, among = facts.confirmed[0], len(facts.confirmed)
         value = f"{objective} {mean_and_spread(winner.values(facts.study.objective))} on validation images"
-        seeds = f"in the mean of {len(winner.repeats)} fresh seeds"
+        seeds = f"in the mean of {len(winner.replicates)} fresh seeds"
         if winner.trial.baseline and among == sum(c.trial.baseline is not None for c in facts.confirmed):
             return (
                 f"**Baselines alone could be confirmed**: every searched candidate fell out. Of {among} "
@@ -218,7 +217,7 @@ def worth(facts: StudyResults) -> str | None:
     )
 
 
-def _price(rows: Sequence[Row], one: Metrics) -> str:
+def _price(rows: Sequence[Metrics], one: Metrics) -> str:
     """What a prediction costs in teachers, if that is known."""
     if "flops" not in rows[0] or not one.get("flops"):
         return ""
@@ -231,7 +230,7 @@ def what_mattered(facts: StudyResults, found: Sequence[Importance]) -> str | Non
     if not found:
         why = why_unknown(facts.trials, facts.study)
         return f"Which settings mattered cannot be said: {why}." if why else None
-    searched = sum(trial.searched for trial in facts.trials)
+    searched = sum(trial.kind == "search" for trial in facts.trials)
     some = [f"`{i.name}` ({percent(i.share)}, {percent(i.low)} to {percent(i.high)})" for i in found if i.matters]
     rest = [f"`{i.name}`" for i in found if not i.matters]
     noise = f"not to be told from noise with {searched} trials: {', '.join(rest)}" if rest else ""
@@ -248,11 +247,7 @@ def stopping(facts: StudyResults, seen: Sequence[RungCorrelation]) -> str | None
         return None
     first = seen[0]
     sure = first.by_chance < 0.05  # of four trials even the same order comes by chance in one case of twelve
-    trust = (
-        "a good guide"
-        if sure and first.low > 0.3
-        else ("no guide" if first.high < 0.3 else "an uncertain guide")
-    )
+    trust = "a good guide" if sure and first.low > 0.3 else ("no guide" if first.high < 0.3 else "an uncertain guide")
     return (
         f"{stopped} trials were stopped early. The order after {first.epoch} epochs was {trust} to the final one "
         f"(Kendall's tau {first.tau:.2f}, {first.low:.2f} to {first.high:.2f}, over the {first.trials} that ran to "
@@ -260,14 +255,14 @@ def stopping(facts: StudyResults, seen: Sequence[RungCorrelation]) -> str | None
     )
 
 
-def winner_rows(facts: StudyResults) -> tuple[Sequence[Row], str]:
+def winner_rows(facts: StudyResults) -> tuple[Sequence[Metrics], str]:
     """Metrics of the winner, one row a seed, on the test images if they were looked at; and which images these are."""
     if facts.tested and facts.confirmed:
-        known = facts.portraits
+        known = facts.diagnostics
         images = f"{known.images} " if known and known.split == "test" else ""
         return facts.tested_of(facts.confirmed[0]), f"the {images}test images"
     if facts.confirmed:
-        return [_plain(repeat) for repeat in facts.confirmed[0].repeats], "the validation images"
+        return [_plain(replicate) for replicate in facts.confirmed[0].replicates], "the validation images"
     return [_plain(trial) for trial in facts.order[:1]], "the validation images"
 
 
@@ -296,5 +291,5 @@ def in_code(trial: TrialRecord) -> str:
     return f"`{trial.settings}`" if trial.settings else "the settings that the study fixes"
 
 
-def _plain(trial: TrialRecord) -> Row:
+def _plain(trial: TrialRecord) -> Metrics:
     return {name.split("/")[1]: value for name, value in trial.last.items() if "/" in name}

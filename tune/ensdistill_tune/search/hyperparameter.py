@@ -8,7 +8,7 @@ from pydantic import model_validator
 
 from ensdistill.settings.base import Settings, setting
 
-WAYS = ("choice", "grid", "uniform", "log_uniform", "integer")
+KINDS = ("choice", "grid", "uniform", "log_uniform", "integer")
 
 
 class Hyperparameter(Settings):
@@ -27,10 +27,10 @@ class Hyperparameter(Settings):
 
     @model_validator(mode="after")
     def _one_way(self) -> "Hyperparameter":
-        ways = [way for way in WAYS if getattr(self, way) is not None]
+        ways = [way for way in KINDS if getattr(self, way) is not None]
         if len(ways) != 1:
-            raise ValueError(f"give exactly one of {', '.join(WAYS)} (there are {len(ways)})")
-        if not self.listed:
+            raise ValueError(f"give exactly one of {', '.join(KINDS)} (there are {len(ways)})")
+        if not self.is_categorical:
             low, high = getattr(self, ways[0])
             if low >= high:
                 raise ValueError(f"{ways[0]}: the first number must be below the second, not [{low}, {high}]")
@@ -39,43 +39,43 @@ class Hyperparameter(Settings):
         return self
 
     @property
-    def way(self) -> str:
+    def kind(self) -> str:
         """How it is drawn: choice, grid, uniform, log_uniform or integer."""
-        return next(way for way in WAYS if getattr(self, way) is not None)
+        return next(way for way in KINDS if getattr(self, way) is not None)
 
     @property
-    def listed(self) -> bool:
+    def is_categorical(self) -> bool:
         """Whether its values are listed one by one."""
         return self.choice is not None or self.grid is not None
 
     @property
     def values(self) -> list[Any]:
         """The listed values, or the two ends of the range."""
-        return list(getattr(self, self.way))
+        return list(getattr(self, self.kind))
 
     @property
-    def every(self) -> list[Any] | None:
+    def finite_values(self) -> list[Any] | None:
         """All its values; None if it is a range of real numbers."""
-        if self.listed:
+        if self.is_categorical:
             return self.values
-        return list(range(self.values[0], self.values[1] + 1)) if self.way == "integer" else None
+        return list(range(self.values[0], self.values[1] + 1)) if self.kind == "integer" else None
 
-    def at(self, share: float) -> Any:
+    def from_unit_interval(self, share: float) -> Any:
         """The value below which this share of its values lies, for 0 <= share < 1."""
-        if (every := self.every) is not None:
+        if (every := self.finite_values) is not None:
             return every[int(share * len(every))]
         low, high = self.values
-        if self.way == "uniform":
+        if self.kind == "uniform":
             return low + share * (high - low)
         return min(high, math.exp(math.log(low) + share * (math.log(high) - math.log(low))))
 
-    def allows(self, value: Any) -> bool:
+    def contains(self, value: Any) -> bool:
         """Whether it may have this value."""
-        if (every := self.every) is not None:
+        if (every := self.finite_values) is not None:
             return any(value == other and type(value) is type(other) for other in every)
         return isinstance(value, int | float) and self.values[0] <= value <= self.values[1]
 
-    def holds(self, chosen: Mapping[str, Any]) -> bool:
+    def is_active(self, chosen: Mapping[str, Any]) -> bool:
         """Whether the condition is met by the values of the other axes."""
         return all(name in chosen and chosen[name] in as_list(wanted) for name, wanted in self.when.items())
 

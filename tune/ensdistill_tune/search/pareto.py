@@ -1,8 +1,8 @@
 """Several objectives at once: who dominates whom, how good a front is, and who may be stopped early.
 
-A point is one value for each objective, and lower is better in all of them (`to_minimization` turns the others round). One
-point dominates another when it is nowhere worse and somewhere better, so equal points do not dominate each other. The
-front is all that nobody dominates. What is not a number counts as the worst there is.
+A point is one value for each objective, and lower is better in all of them (`to_minimization` negates the others). One
+point dominates another if it is nowhere worse and somewhere better, so equal points do not dominate each other. The
+front holds the points that no other point dominates. NaN is treated as the worst possible value.
 """
 
 import math
@@ -27,7 +27,7 @@ def dominates(a: Point, b: Point) -> bool:
     return bool(_dominates(*_points([a, b])))
 
 
-def front(values: Points) -> list[int]:
+def pareto_front_indices(values: Points) -> list[int]:
     """The indices of the points that nobody dominates, ascending; equal points are in it together."""
     return _indices(~_dominance(values).any(axis=0))
 
@@ -46,14 +46,14 @@ def fronts(values: Points) -> list[list[int]]:
     return found
 
 
-def spread(values: Points, k: int) -> list[int]:
+def select_diverse(values: Points, k: int) -> list[int]:
     """At most k different points of the front, well apart; the first of them is the best in the first objective.
 
     Each next one is the farthest from those chosen, in units of the front's range in each objective: of two objectives
     the second point is the other end. Of equal points only the first is taken. Gonzalez 1985.
     """
     points = _points(values)
-    candidates = sorted(front(values), key=lambda i: tuple(points[i]))
+    candidates = sorted(pareto_front_indices(values), key=lambda i: tuple(points[i]))
     if not candidates:
         return []
     ranges = np.ptp(points[candidates], axis=0)

@@ -43,7 +43,7 @@ class Pbt(Settings):
         """The epochs after which it may stop a trial of so many."""
         return range(self.interval_epochs, epochs, self.interval_epochs)
 
-    def branch(
+    def exploit_and_explore(
         self, space: SearchSpace, objective: str, mode: str, searched: Sequence[TrialRecord]
     ) -> dict[str, Any] | None:
         """Returns the record of a trial that takes the place of one that gave up; None if all places are taken.
@@ -65,7 +65,9 @@ class Pbt(Settings):
     ) -> dict[str, Any]:
         chance, epoch = np.random.default_rng([self.seed, trial.number]), int(trial.last["epoch"])
         sign = -1 if mode == "max" else 1
-        came = {t.number: value for t in searched if t.searched and (value := t.at(epoch, objective)) is not None}
+        came = {
+            t.number: value for t in searched if t.kind == "search" and (value := t.at(epoch, objective)) is not None
+        }
         del came[trial.number]
         order = sorted(came, key=lambda number: (sign * came[number], number))
         best = order[: max(1, int(len(order) * self.quantile))]
@@ -73,20 +75,20 @@ class Pbt(Settings):
         parent = next(t for t in searched if t.number == chosen)
         now = parent.settings_at_last
         drawn = {name: self._perturb_value(space.axes[name], now[name], chance) for name in now if can_change(name)}
-        settings = {name: value for name, value in drawn.items() if space.axes[name].holds(now | drawn)}
+        settings = {name: value for name, value in drawn.items() if space.axes[name].is_active(now | drawn)}
         changes = [*parent.schedule, {"after_epoch": epoch, "set": settings}]
         return {"sampled": parent.sampled, "schedule": changes, "parent": parent.number, "replaces": trial.number}
 
     def _perturb_value(self, axis: Hyperparameter, value: Any, chance: np.random.Generator) -> Any:
         """Another value of an axis: a new one, or one beside the value."""
         if chance.random() < self.resample:
-            return axis.at(chance.random())
+            return axis.from_unit_interval(chance.random())
         up = bool(chance.random() < 0.5)
-        if axis.listed:
+        if axis.is_categorical:
             place = axis.values.index(value) + (1 if up else -1)
             return axis.values[min(max(place, 0), len(axis.values) - 1)]
         low, high = axis.values
-        if axis.way == "integer":
+        if axis.kind == "integer":
             return min(max(value + (1 if up else -1), low), high)
         return min(max(value * self.factor if up else value / self.factor, low), high)
 

@@ -34,7 +34,7 @@ class SearchSpace:
         """
         sampled: Sampled = {}
         for name in self.order:
-            if self.axes[name].holds(sampled):
+            if self.axes[name].is_active(sampled):
                 sampled[name] = value(name, self.axes[name])
         return sampled
 
@@ -53,7 +53,7 @@ class SearchSpace:
 
     def grid_cell(self, index: int) -> Sampled:
         """Returns the values of the `grid` hyperparameters at an index: all combinations in turn, then again."""
-        grids = {name: axis.values for name, axis in self.axes.items() if axis.way == "grid"}
+        grids = {name: axis.values for name, axis in self.axes.items() if axis.kind == "grid"}
         index %= math.prod(len(values) for values in grids.values())
         cell: Sampled = {}
         for name, values in reversed(grids.items()):
@@ -75,8 +75,8 @@ def _combinations(axes: Mapping[str, Hyperparameter], order: Sequence[str], chos
         yield chosen
         return
     name, rest = order[0], order[1:]
-    if not axes[name].holds(chosen):
+    if not axes[name].is_active(chosen):
         yield from _combinations(axes, rest, chosen)
         return
-    for value in axes[name].every or []:
+    for value in axes[name].finite_values or []:
         yield from _combinations(axes, rest, {**chosen, name: value})

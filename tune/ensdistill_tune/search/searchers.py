@@ -22,7 +22,7 @@ class SearcherSettings(Settings):
         """Optuna's sampler for one suggestion, by a seed of its own."""
         return optuna.samplers.RandomSampler(seed=seed)
 
-    def given(self, space: SearchSpace, place: int) -> Sampled | None:
+    def fixed_values(self, space: SearchSpace, place: int) -> Sampled | None:
         """Values that are not left to the sampler for the suggestion at a place (0 is the first); None: no more."""
         return {}
 
@@ -75,7 +75,7 @@ class Qmc(SearcherSettings):
 
     kind: Literal["qmc"] = "qmc"
 
-    def given(self, space: SearchSpace, place: int) -> Sampled | None:
+    def fixed_values(self, space: SearchSpace, place: int) -> Sampled | None:
         """The point at this place, its coordinates turned into values of all axes."""
         from scipy.stats.qmc import Sobol  # here: a slow import that few commands need
 
@@ -83,7 +83,7 @@ class Qmc(SearcherSettings):
         if place:
             points.fast_forward(place)
         coordinates = dict(zip(space.order, points.random(1)[0], strict=True))
-        return space.draw(lambda name, axis: axis.at(coordinates[name]))
+        return space.draw(lambda name, axis: axis.from_unit_interval(coordinates[name]))
 
 
 class Grid(SearcherSettings):
@@ -91,7 +91,7 @@ class Grid(SearcherSettings):
 
     kind: Literal["grid"] = "grid"
 
-    def given(self, space: SearchSpace, place: int) -> Sampled | None:
+    def fixed_values(self, space: SearchSpace, place: int) -> Sampled | None:
         """The combination at this place; None after the last."""
         return next(itertools.islice(space.combinations(), place, None), None)
 

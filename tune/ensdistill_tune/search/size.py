@@ -12,7 +12,7 @@ CONTINUOUS = ("uniform", "log_uniform")  # ways to draw a number between two; al
 
 
 @dataclass(frozen=True)
-class Size:
+class SearchSpaceSize:
     """Of a search space; what conditions exclude is not counted."""
 
     axes: int
@@ -28,13 +28,13 @@ class Size:
         return f"{axes}: {self.continuous} continuous{rest}"
 
 
-def size_of(search: Mapping[str, Hyperparameter]) -> Size:
+def size_of(search: Mapping[str, Hyperparameter]) -> SearchSpaceSize:
     """Counts; axes whose conditions do not hang together multiply."""
-    continuous = sum(axis.way in CONTINUOUS for axis in search.values())
-    finite = {name: axis for name, axis in search.items() if axis.way not in CONTINUOUS}
+    continuous = sum(axis.kind in CONTINUOUS for axis in search.values())
+    finite = {name: axis for name, axis in search.items() if axis.kind not in CONTINUOUS}
     order = topological_order(finite)
     families = [[name for name in order if name in family] for family in _families(finite)]
-    return Size(len(search), continuous, prod(_count(finite, family, {}) for family in families))
+    return SearchSpaceSize(len(search), continuous, prod(_count(finite, family, {}) for family in families))
 
 
 def distinct(values: Iterable[Any]) -> list[Any]:
@@ -61,7 +61,7 @@ def _count(search: Mapping[str, Hyperparameter], names: Sequence[str], chosen: d
     if not names:
         return 1
     (name, *rest), axis = names, search[names[0]]
-    if not axis.holds(chosen):
+    if not axis.is_active(chosen):
         return _count(search, rest, chosen)
     asked = distinct(v for other in rest for v in as_list(search[other].when.get(name, [])))
     others = _how_many(axis) - len(asked)
@@ -70,7 +70,7 @@ def _count(search: Mapping[str, Hyperparameter], names: Sequence[str], chosen: d
 
 
 def _how_many(axis: Hyperparameter) -> int:
-    if axis.way == "integer":
+    if axis.kind == "integer":
         low, high = axis.values
         return int(high - low + 1)
     return len(distinct(axis.values))

@@ -36,7 +36,7 @@ class OptunaSearcher:
         self._trials: dict[int, optuna.Trial] = {}  # by the number of ours
 
     def suggest(self, number: int) -> tuple[Sampled, dict[str, Any]] | None:
-        """Settings for the trial of this number, and what `remember` must be given of it; None if there are no more."""
+        """Settings for the trial of this number, and what `restore` must be given of it; None if there are no more."""
         place = len(self._trials)
         given = self._fixed_values(place)
         if given is None:
@@ -49,7 +49,7 @@ class OptunaSearcher:
         self._trials[number] = trial
         return sampled, self._sampler_state(place)
 
-    def remember(self, trial: TrialRecord) -> None:
+    def restore(self, trial: TrialRecord) -> None:
         """A suggestion that was made before this process began."""
         self._optuna.add_trial(
             create_trial(
@@ -66,13 +66,13 @@ class OptunaSearcher:
         for epoch in trial.epochs:
             self._report(trial, epoch)
         if trial.state not in ("running", "interrupted"):
-            self.ended(trial)
+            self.tell(trial)
 
-    def reported(self, trial: TrialRecord) -> None:
+    def report(self, trial: TrialRecord) -> None:
         """A trial has a new last report."""
         self._report(trial, trial.last)
 
-    def ended(self, trial: TrialRecord) -> None:
+    def tell(self, trial: TrialRecord) -> None:
         """A trial is over: complete, pruned or failed. (Ray's own class tells an early value as if it were final.)"""
         asked = self._trials[trial.number]
         if trial.state == "finished":
@@ -103,7 +103,7 @@ class OptunaSearcher:
         """The settings to try first; after them the cells of the axes that are a grid, in turn; or the searcher's."""
         if place < len(self._first):
             return dict(self._first[place])
-        given = self._settings.given(self._space, place - len(self._first))
+        given = self._settings.fixed_values(self._space, place - len(self._first))
         return given if given is None or given else self._space.grid_cell(place - len(self._first))
 
 
@@ -112,22 +112,22 @@ def _seed(seed: int, place: int) -> int:
 
 
 def _suggest(trial: optuna.Trial, name: str, axis: Hyperparameter) -> Any:
-    if axis.listed:
+    if axis.is_categorical:
         choices = choices_of(axis)
         chosen = trial.suggest_categorical(name, choices)
         return chosen if choices is axis.values else axis.values[choices.index(chosen)]
-    if axis.way == "integer":
+    if axis.kind == "integer":
         return trial.suggest_int(name, *axis.values)
-    return trial.suggest_float(name, *axis.values, log=axis.way == "log_uniform")
+    return trial.suggest_float(name, *axis.values, log=axis.kind == "log_uniform")
 
 
 def _distribution(axis: Hyperparameter) -> BaseDistribution:
-    if axis.listed:
+    if axis.is_categorical:
         return CategoricalDistribution(choices_of(axis))
-    if axis.way == "integer":
+    if axis.kind == "integer":
         return IntDistribution(*axis.values)
     low, high = axis.values
-    return FloatDistribution(low, high, log=axis.way == "log_uniform")
+    return FloatDistribution(low, high, log=axis.kind == "log_uniform")
 
 
 def choices_of(axis: Hyperparameter) -> list[Any]:
@@ -142,4 +142,4 @@ def choices_of(axis: Hyperparameter) -> list[Any]:
 
 def choice_of(axis: Hyperparameter, value: Any) -> Any:
     """One value of an axis as Optuna knows it."""
-    return json.dumps(value, sort_keys=True) if axis.listed and any(map(is_block, axis.values)) else value
+    return json.dumps(value, sort_keys=True) if axis.is_categorical and any(map(is_block, axis.values)) else value

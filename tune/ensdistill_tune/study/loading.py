@@ -5,13 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ensdistill.config import Config, merge, nest, parse_overrides
+from ensdistill.config import Config, merge_settings, nest, parse_overrides
 from ensdistill.errors import ConfigError, ConfigIssue
 from ensdistill.settings.paths import absolute
 from ensdistill.settings.validation import UNKNOWN, closest_match, did_you_mean, same_name_elsewhere, validate
 from ensdistill.settings.yaml_loader import LineIndex, YamlDict, parse_mapping, read_text
 from ensdistill_tune.study.study_config import StudyConfig, study_files
-from ensdistill_tune.study.validation import issues_of, within, without
+from ensdistill_tune.study.validation import drop_dependents, is_under, issues_of
 
 _NO_AXES = {"seed": {"choice": [0]}}  # stands in where no axis is sound, so that the rest of the file can be judged
 
@@ -52,8 +52,8 @@ def _override_at_fault(
 ) -> str | None:
     """The override that gives the value at fault, or a part of a value that is not at fault without it."""
     is_new = repr(issue) not in map(repr, without_changes)
-    whole = (name for name in changes if within(issue.name, name))
-    parts = (name for name in changes if within(name, issue.name) and is_new)
+    whole = (name for name in changes if is_under(issue.name, name))
+    parts = (name for name in changes if is_under(name, issue.name) and is_new)
     return next(whole, None) or next(parts, None)
 
 
@@ -93,7 +93,7 @@ def _with_overrides(tree: YamlDict, changes: Mapping[str, Any]) -> YamlDict:
     more_axes, tree = _axes_and_others(tree)
     if isinstance(tree.get("config"), Mapping):
         tree = {**tree, "config": _nested(tree["config"])}
-    tree = merge(tree, others)
+    tree = merge_settings(tree, others)
     search = tree.get("search") or {}
     if not isinstance(search, Mapping):
         return tree
@@ -129,8 +129,8 @@ def _sound_part(tree: YamlDict, issues: Sequence[ConfigIssue]) -> StudyConfig | 
     names = [issue.name for issue in issues]
     search = tree.get("search")
     axes = search if isinstance(search, dict) else {}
-    left = without(axes, {axis for axis in axes if any(within(name, f"search.{axis}") for name in names)})
-    rest = {name: value for name, value in tree.items() if not any(within(n, name) for n in names)}
+    left = drop_dependents(axes, {axis for axis in axes if any(is_under(name, f"search.{axis}") for name in names)})
+    rest = {name: value for name, value in tree.items() if not any(is_under(n, name) for n in names)}
     try:
         study = validate(StudyConfig, {**rest, "search": left or _NO_AXES})
     except ConfigError:

@@ -69,7 +69,7 @@ class Tracking(Settings):
 
 
 Objective = Literal["val/nll", "val/cnll", "val/accuracy", "val/brier", "val/ece"]
-Cost = Literal["cost/flops", "cost/parameters"]  # of the shipped network
+CostMetric = Literal["cost/flops", "cost/parameters"]  # of the shipped network
 
 
 class StudyConfig(Settings):
@@ -82,7 +82,7 @@ class StudyConfig(Settings):
     objective: Objective = setting(
         "val/nll", "The validation metric that decides; accuracy is maximized, the others minimized."
     )
-    secondary_objectives: list[Literal[Objective, Cost]] = setting(
+    secondary_objectives: list[Literal[Objective, CostMetric]] = setting(
         [], "Further objectives: the search looks for the Pareto front of all; the first one still decides what ships."
     )
     searcher: Searcher = setting(Tpe(), "Who suggests settings.")
@@ -100,7 +100,7 @@ class StudyConfig(Settings):
         return [self.objective, *self.secondary_objectives]
 
     @property
-    def shown(self) -> list[str]:
+    def display_metrics(self) -> list[str]:
         """The metrics that tables show."""
         return [*METRICS, *(name for name in self.secondary_objectives if name not in METRICS)]
 
@@ -114,13 +114,12 @@ class StudyConfig(Settings):
         """Whether less or more of the objective that decides is better."""
         return self.modes[0]
 
-    @property
-    def rule(self) -> StoppingRule:
+    def make_stopping_rule(self) -> StoppingRule:
         """Who stops hopeless trials, before the first of them."""
         return self.scheduler(self.epochs, self.modes)
 
     @property
-    def total(self) -> int:
+    def num_trials(self) -> int:
         """How many trials there will be, baselines included; fewer if another budget ends first."""
         trials = self.budget.trials
         if self.searcher.kind == "grid":
@@ -142,7 +141,7 @@ class StudyConfig(Settings):
     @property
     def logarithmic(self) -> list[str]:
         """The axes that are drawn uniformly in their logarithm."""
-        return [name for name, axis in self.search.items() if axis.way == "log_uniform"]
+        return [name for name, axis in self.search.items() if axis.kind == "log_uniform"]
 
     @property
     def epochs(self) -> int:
@@ -158,10 +157,10 @@ class StudyConfig(Settings):
     def max_search_seed(self) -> int:
         """The highest seed of a student in the search."""
         axis = self.search.get("seed")
-        return max(axis.every or axis.values) if axis else self.base_config.seed
+        return max(axis.finite_values or axis.values) if axis else self.base_config.seed
 
     @property
-    def examples(self) -> list[Config]:
+    def representative_configs(self) -> list[Config]:
         """A trial for every choice of every axis, and every baseline."""
         searched = [(name, value) for name, axis in self.search.items() for value in axis.values]
         samples = [self.space.example({name: value}) for name, value in searched]
@@ -170,7 +169,9 @@ class StudyConfig(Settings):
     @property
     def distinct_architectures(self) -> list[Config]:
         """The examples without those alike in what their students are."""
-        return list({(repr(c.model), repr(c.student), repr(c.training)): c for c in self.examples}.values())
+        return list(
+            {(repr(c.model), repr(c.student), repr(c.training)): c for c in self.representative_configs}.values()
+        )
 
     def config_for(self, trial: TrialRecord) -> Config:
         """All settings of a trial: those of a baseline or the sampled ones, its seed, and what changes on the way."""

@@ -23,8 +23,8 @@ from ensdistill_tune.records.trial_record import (
     Trials,
     active_seconds,
     apply_event,
-    counts,
-    ranked,
+    count_states,
+    rank_trials,
     require_trial,
     row_of,
 )
@@ -50,7 +50,7 @@ FindWarnings = Callable[
 
 
 @dataclass
-class Progress:
+class StudyState:
     """The records of a study at work. Each change is written to the journal first and told to the listeners then.
 
     A study that was interrupted, in whatever way, begins with the records that its journal gives.
@@ -78,19 +78,19 @@ class Progress:
         self._log = EventLog(self.folder.journal)
 
     @property
-    def total(self) -> int:
+    def num_trials(self) -> int:
         """How many trials the search will have, baselines included."""
-        return self.study.total
+        return self.study.num_trials
 
     @property
-    def searched(self) -> list[TrialRecord]:
+    def primary_trials(self) -> list[TrialRecord]:
         """The trials of the search, baselines included."""
-        return [trial for trial in self.trials.values() if trial.confirms is None]
+        return [trial for trial in self.trials.values() if trial.replicate_of is None]
 
     @property
-    def repeats(self) -> list[TrialRecord]:
+    def replicates(self) -> list[TrialRecord]:
         """The trials of the confirmation."""
-        return [trial for trial in self.trials.values() if trial.confirms is not None]
+        return [trial for trial in self.trials.values() if trial.replicate_of is not None]
 
     @property
     def running(self) -> list[TrialRecord]:
@@ -100,7 +100,7 @@ class Progress:
     @property
     def best(self) -> TrialRecord | None:
         """The confirmed winner, or before that the best trial so far that ran to its end."""
-        best = ranked(self.searched, self.study.objective, self.study.mode)
+        best = rank_trials(self.primary_trials, self.study.objective, self.study.mode)
         return self.winner or (best[0] if best else None)
 
     @property
@@ -131,7 +131,7 @@ class Progress:
         """A new trial begins: the fields of its record."""
         return self._begun(self.append_event(TrialStarted(trial=number, **record)))
 
-    def go_on(self, number: int) -> TrialRecord:
+    def resume_trial(self, number: int) -> TrialRecord:
         """A trial that was interrupted goes on."""
         return self._begun(self.append_event(TrialResumed(trial=number)))
 
@@ -161,10 +161,10 @@ class Progress:
         return {
             **self.header,
             "state": state,
-            "counts": counts(self.searched),
-            "replicates_done": sum(trial.state in OVER for trial in self.repeats),
+            "counts": count_states(self.primary_trials),
+            "replicates_done": sum(trial.state in OVER for trial in self.replicates),
             "replicates_planned": self.replicates_planned,
-            "total": self.total,
+            "total": self.num_trials,
             "best": best and row_of(best),
             "seconds": round(self.seconds, 1),
             "warnings": [*(warning.as_row() for warning in self.trial_warnings), *self.header.get("warnings", [])],

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ensdistill.config import Config, complete, flatten, merge, nest, presets
-from ensdistill.errors import ConfigError, ConfigIssue, shown
+from ensdistill.config import Config, flatten, merge_settings, nest, presets, resolve
+from ensdistill.errors import ConfigError, ConfigIssue, format_value
 from ensdistill.methods.schedule import can_change
 from ensdistill.settings.validation import UNKNOWN, closest_match, did_you_mean, settings_table, validate
 from ensdistill_tune.search.hyperparameter import Hyperparameter, as_list
@@ -33,7 +33,9 @@ def issues_of(study: StudyConfig) -> Iterator[ConfigIssue]:
     sound = study.model_copy(
         update={
             "config": {name: value for name, value in study.config.items() if name not in sections},
-            "search": without(study.search, bad | {name for name in study.search if _section(name) in sections}),
+            "search": drop_dependents(
+                study.search, bad | {name for name in study.search if _section(name) in sections}
+            ),
         }
     )
     if list(_config_issues(sound)):
@@ -79,12 +81,12 @@ def _objective_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
         path = ("scheduler", "group_by", n)
         if name not in study.search:
             yield ConfigIssue(path, f"{name} is not searched", hint=did_you_mean(closest_match(name, study.search)))
-        elif study.search[name].every is None:
+        elif study.search[name].finite_values is None:
             yield ConfigIssue(path, f"{name} has no two trials alike; name axes whose values can be listed")
     if study.searcher.kind == "grid":
         for axis_name, axis in study.search.items():
-            if axis.every is None:
-                rule = f"searcher grid needs values that can be listed, not {axis.way}; list them"
+            if axis.finite_values is None:
+                rule = f"searcher grid needs values that can be listed, not {axis.kind}; list them"
                 yield ConfigIssue(("search", axis_name), rule)
 
 
@@ -94,9 +96,11 @@ def _first_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
             path = ("points_to_evaluate", n, name)
             if name not in study.search:
                 yield ConfigIssue(path, "not a searched setting", hint=did_you_mean(closest_match(name, study.search)))
-            elif not study.search[name].allows(value):
+            elif not study.search[name].contains(value):
                 axis = study.search[name]
-                yield ConfigIssue(path, f"{{value}} can never occur; it is {axis.way} {shown(axis.values)}", value)
+                yield ConfigIssue(
+                    path, f"{{value}} can never occur; it is {axis.kind} {format_value(axis.values)}", value
+                )
 
 
 def _axis_issues(study: StudyConfig) -> Iterator[tuple[str, ConfigIssue]]:
@@ -104,7 +108,7 @@ def _axis_issues(study: StudyConfig) -> Iterator[tuple[str, ConfigIssue]]:
     known = {row.name for row in settings_table(Config)}
     for name in study.search:
         path = ("search", name)
-        if not any(within(name, setting) or within(setting, name) for setting in known):
+        if not any(is_under(name, setting) or is_under(setting, name) for setting in known):
             hint = did_you_mean(closest_match(name, known))
             yield name, ConfigIssue(path, "no such setting", hint=hint, code=UNKNOWN)
         elif _section(name) in ("data", "teachers") or name in ("training", "training.epochs"):
@@ -128,12 +132,12 @@ def _condition_issue(search: Mapping[str, Hyperparameter], other: str, wanted: S
         near = did_you_mean(closest_match(other, search))
         return ConfigIssue((other,), "not a searched setting" + ("" if near else "; drop the condition"), hint=near)
     axis = search[other]
-    drawn = f"{other} is {axis.way} {shown(axis.values)}"
-    if axis.way in CONTINUOUS:
+    drawn = f"{other} is {axis.kind} {format_value(axis.values)}"
+    if axis.kind in CONTINUOUS:
         return ConfigIssue((other,), f"a condition needs another axis of single values; {drawn}")
     if not wanted:
         return ConfigIssue((other,), f"an empty list can never be met; {drawn}")
-    never = [value for value in wanted if not axis.allows(value)]
+    never = [value for value in wanted if not axis.contains(value)]
     return ConfigIssue((other,), f"{{value}} can never occur; {drawn}", never[0]) if never else None
 
 
@@ -165,12 +169,12 @@ def _config_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
     own = {name: value for name, value in study.config.items() if name not in misplaced}
     searched = {_section(name) for name in study.search if name.endswith(".kind")}
     try:
-        validate(Config, complete({"preset": study.preset, **own}))
+        validate(Config, resolve({"preset": study.preset, **own}))
     except ConfigError as error:
         for issue in error.issues:
             if _section(issue.name) not in searched:
                 yield issue
-            elif any(within(issue.name, name) or within(name, issue.name) for name in flatten(own)):
+            elif any(is_under(issue.name, name) or is_under(name, issue.name) for name in flatten(own)):
                 hint = f"; {_section(issue.name)}.kind is searched, so give it as an axis with a condition"
                 yield replace(issue, rule=issue.sentence + hint, hint=None) if issue.code == UNKNOWN else issue
 
@@ -207,12 +211,12 @@ def _at(values: Mapping[str, Any], issue: ConfigIssue) -> ConfigIssue:
 
 def _once(study: StudyConfig) -> Callable[[Mapping[str, Any]], list[ConfigIssue]]:
     """What finds of one trial after the other the issues that none had before."""
-    fixed = complete({"preset": study.preset, **study.config})  # once: reading the preset is the slow part of a trial
+    fixed = resolve({"preset": study.preset, **study.config})  # once: reading the preset is the slow part of a trial
     seen: set[str] = set()
 
     def new_issues(sampled: Mapping[str, Any]) -> list[ConfigIssue]:
         try:
-            validate(Config, merge(fixed, nest(sampled)))
+            validate(Config, merge_settings(fixed, nest(sampled)))
         except ConfigError as error:
             new = [issue for issue in error.issues if repr(issue) not in seen]
             seen.update(map(repr, new))
@@ -235,7 +239,7 @@ def _baseline_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
 # --- names ------------------------------------------------------------------------------------------------------------
 
 
-def within(name: str, part: str) -> bool:
+def is_under(name: str, part: str) -> bool:
     """Whether a dotted name is this part or lies below it."""
     return f"{name}.".startswith(f"{part}.")
 
@@ -245,12 +249,12 @@ def _section(name: str) -> str:
     return name.split(".")[0]
 
 
-def without(search: Mapping[str, Any], bad: set[str]) -> dict[str, Any]:
+def drop_dependents(search: Mapping[str, Any], bad: set[str]) -> dict[str, Any]:
     """The axes without these and all whose conditions hang on them."""
     if not bad:
         return dict(search)
     left = {name: axis for name, axis in search.items() if name not in bad}
-    return without(left, {name for name, axis in left.items() if bad & set(_conditions(axis))})
+    return drop_dependents(left, {name for name, axis in left.items() if bad & set(_conditions(axis))})
 
 
 def _conditions(axis: Any) -> Mapping[str, Any]:

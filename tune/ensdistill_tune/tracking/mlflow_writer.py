@@ -60,7 +60,7 @@ STATUS = {"finished": "FINISHED", "timed_out": "FINISHED", "failed": "FAILED"}  
 
 
 @dataclass(frozen=True)
-class Place:
+class MlflowTarget:
     """Where the runs of one study go."""
 
     uri: str  # without credentials
@@ -83,7 +83,7 @@ class _DeletedRunError(Exception):
 class MlflowWriter:
     """MLflow itself. Every method may be called again after it failed at any point, with the same result."""
 
-    def __init__(self, place: Place, study: StudyConfig) -> None:
+    def __init__(self, place: MlflowTarget, study: StudyConfig) -> None:
         self.place, self.study = place, study
         self.experiment = ""
         self.pages: MlflowPages | None = None  # once the store has answered; there may be two studies of one name
@@ -95,7 +95,7 @@ class MlflowWriter:
         self._client: MlflowClient | None = None
         self._points: dict[str, list[Metric]] = {}  # that wait, by run
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """After a failure the store is asked anew what it has."""
         self._failed = True
         self._client = None
@@ -144,18 +144,18 @@ class MlflowWriter:
         match entry.event:
             case SessionStarted():
                 self._mlflow.update_run(self._runs[0], status="RUNNING")
-                self._log(self._runs[0], tags={"outcome": "running"})
+                self._log_batch(self._runs[0], tags={"outcome": "running"})
             case TeachersReady() as event:
                 parent, tags = self._runs[0], {"preset": self.study.preset, **entry.facts}
                 self._queue_metrics(parent, teachers_of(event), event.at)
                 known = self._mlflow.get_run(parent).data.params  # which MLflow never changes, as a budget may
                 params = {name: value for name, value in settings_of_study(self.study).items() if name not in known}
-                self._log(parent, params=params, tags=tags)
+                self._log_batch(parent, params=params, tags=tags)
             case TrialStarted() as event:
                 self._start(event, entry)
             case TrialResumed():
                 self._mlflow.update_run(self._run(entry), status="RUNNING")
-                self._log(self._run(entry), tags={"outcome": "running"})
+                self._log_batch(self._run(entry), tags={"outcome": "running"})
             case EpochReported() as event:
                 self._queue_metrics(self._run(entry), curves_of(event.metrics), event.at, int(event.metrics["epoch"]))
             case TrialEnded() as event:
@@ -176,15 +176,15 @@ class MlflowWriter:
             tags = {"mlflow.parentRunId": self._runs[0], "outcome": "running", **entry.facts}
             tags |= tags_of(trial, self.place.study, self.study)
             self._runs[trial.number] = self._new_run(trial.name, tags, event.at)
-        self._log(self._runs[trial.number], params=settings_of(trial, self.study))
+        self._log_batch(self._runs[trial.number], params=settings_of(trial, self.study))
 
     def _end_trial(self, event: TrialEnded, entry: RunUpdate) -> None:
         """The trial's honest state; only one that ran to its end gets `final/...` metrics."""
         run = self._run(entry)
         self._queue_metrics(run, totals_of(require_trial(entry.trial), event.state), event.at)
         self._flush(run)
-        self._log(run, tags={"outcome": event.state} | ({"error": event.error} if event.error else {}))
-        self._end(run, event.state, event.at)
+        self._log_batch(run, tags={"outcome": event.state} | ({"error": event.error} if event.error else {}))
+        self._terminate(run, event.state, event.at)
         self._queue_metrics(self._runs[0], entry.parent, event.at, entry.step)
 
     def _end_session(self, event: SessionEnded, entry: RunUpdate) -> None:
@@ -196,18 +196,18 @@ class MlflowWriter:
             if number in self._runs:
                 self._queue_metrics(self._runs[number], figures, event.at)
         best = {} if event.best is None else {"best": entry.trials[event.best].name}
-        self._log(parent, tags={"outcome": event.state, **best})
+        self._log_batch(parent, tags={"outcome": event.state, **best})
         self._file(event.note, event.files)
-        self._end(parent, event.state, event.at)
+        self._terminate(parent, event.state, event.at)
         if self._failed:
             self._find_runs(self._mlflow)
 
     def _file(self, note: str, files: Sequence[str]) -> None:
         """There is a new description of the study, or there are new files."""
         if note and self.pages:  # none if the report could not be made: then the last one stays
-            self._log(self._runs[0], tags={NOTE: with_links(note, self.pages)})
+            self._log_batch(self._runs[0], tags={NOTE: with_links(note, self.pages)})
         for file in files:
-            self._keep(self._runs[0], file)
+            self._upload_if_changed(self._runs[0], file)
 
     # --- how they are written ---
 
@@ -289,7 +289,9 @@ class MlflowWriter:
         for start in range(0, len(points), POINTS):
             self._mlflow.log_batch(run, metrics=points[start : start + POINTS])
 
-    def _log(self, run: str, params: Mapping[str, Any] | None = None, tags: Mapping[str, Any] | None = None) -> None:
+    def _log_batch(
+        self, run: str, params: Mapping[str, Any] | None = None, tags: Mapping[str, Any] | None = None
+    ) -> None:
         from mlflow.entities import Param, RunTag
 
         entries = [Param(name, _told(value)) for name, value in (params or {}).items()]
@@ -298,7 +300,7 @@ class MlflowWriter:
         if tags:
             self._mlflow.log_batch(run, tags=[RunTag(name, _told(value)) for name, value in tags.items()])
 
-    def _keep(self, run: str, name: str) -> None:
+    def _upload_if_changed(self, run: str, name: str) -> None:
         """A file of the study as an artifact, in the same sub-folder, unless MLflow has it as it is."""
         file, folder = self.place.folder / name, str(Path(name).parent)
         if not file.exists():
@@ -308,11 +310,11 @@ class MlflowWriter:
             self._mlflow.log_artifact(run, str(file), None if folder == "." else folder)
             self.files[name] = content
 
-    def _end(self, run: str, state: str, at: float) -> None:
+    def _terminate(self, run: str, state: str, at: float) -> None:
         self._mlflow.set_terminated(run, STATUS.get(state, "KILLED"), _milliseconds(at))
 
 
-def _deleted(place: Place, experiment: str) -> str:
+def _deleted(place: MlflowTarget, experiment: str) -> str:
     """The two ways to continue after the experiment of a study was deleted."""
     store = quoted(f"MLFLOW_TRACKING_URI={place.uri}")
     change = ("--set", "tracking.experiment=NAME")

@@ -17,7 +17,7 @@ from ensdistill.runtime.secrets import without_credentials
 from ensdistill_tune.formatting import is_block, short_value
 from ensdistill_tune.metric_names import final_metric, log_name
 from ensdistill_tune.records.events import Event, TeachersReady, TrialEnded
-from ensdistill_tune.records.trial_record import METRICS, TrialRecord, Trials, apply_event, counts, ranked
+from ensdistill_tune.records.trial_record import METRICS, TrialRecord, Trials, apply_event, count_states, rank_trials
 from ensdistill_tune.study.study_config import SHARED, StudyConfig
 
 CURVES = ("train/loss", *METRICS, "subnetworks/nll", "subnetworks/accuracy")  # a point each epoch
@@ -42,12 +42,14 @@ class RunUpdate:
         trial = apply_event(trials, event)
         if isinstance(event, TeachersReady):
             facts.update(event.hashes)
-        over = {state: n for state, n in counts(trials.values()).items() if state not in ("running", "interrupted")}
+        over = {
+            state: n for state, n in count_states(trials.values()).items() if state not in ("running", "interrupted")
+        }
         if not isinstance(event, TrialEnded) or event.state not in over:
             return cls(event, trial, facts, trials, {}, sum(over.values()))
-        searched = [t for t in trials.values() if t.confirms is None]
-        parent = {f"trials/{state}": float(n) for state, n in counts(searched).items() if state in over}
-        for best in ranked(searched, study.objective, study.mode)[:1]:
+        searched = [t for t in trials.values() if t.replicate_of is None]
+        parent = {f"trials/{state}": float(n) for state, n in count_states(searched).items() if state in over}
+        for best in rank_trials(searched, study.objective, study.mode)[:1]:
             parent[f"best/{study.objective.removeprefix('val/')}_so_far"] = best.last[study.objective]
         return cls(event, trial, facts, trials, parent, sum(over.values()))
 
@@ -58,15 +60,15 @@ def tags_of(trial: TrialRecord, name: str, study: StudyConfig) -> dict[str, str]
     name: of the study.
     """
     tags = {
-        "kind": "trial" if trial.confirms is None else "confirmation",
+        "kind": "trial" if trial.replicate_of is None else "confirmation",
         "trial": str(trial.number),
         "preset": trial.baseline or study.preset,
         "seed": str(settings_of(trial, study).get("seed", study.base_config.seed)),
-        "seed_group": f"{name} {trial.baseline or format(trial.confirms or trial.number, '03d')}",
+        "seed_group": f"{name} {trial.baseline or format(trial.replicate_of or trial.number, '03d')}",
         "config_hash": trial.config_hash,
     }
     tags |= {"baseline": trial.baseline} if trial.baseline else {}
-    return tags | ({} if trial.confirms is None else {"confirms": str(trial.confirms)})
+    return tags | ({} if trial.replicate_of is None else {"replicate_of": str(trial.replicate_of)})
 
 
 def settings_of(trial: TrialRecord, study: StudyConfig) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from ensdistill_tune.credentials import whole
 from ensdistill_tune.records.events import Event
 from ensdistill_tune.records.trial_record import Trials
 from ensdistill_tune.study.study_config import StudyConfig
-from ensdistill_tune.tracking.mlflow_writer import MlflowWriter, Place
+from ensdistill_tune.tracking.mlflow_writer import MlflowTarget, MlflowWriter
 from ensdistill_tune.tracking.run_fields import RunUpdate
 from ensdistill_tune.tracking.views import MlflowPages
 
@@ -82,7 +82,7 @@ class MlflowTracker:
     past: the events of earlier sessions; those that were not sent yet are sent first.
     """
 
-    place: Place
+    place: MlflowTarget
     study: StudyConfig
     past: Sequence[Event] = ()
     trouble: str | None = None  # why the last attempt failed; None if it did not
@@ -164,7 +164,7 @@ class MlflowTracker:
             self._write_cursor()
         except Exception as error:
             self.trouble = _in_short(error)
-            self._store.forget()
+            self._store.reset()
             return False
         self.trouble = None
         return True

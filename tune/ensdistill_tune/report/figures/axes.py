@@ -95,31 +95,31 @@ def linear_ticks(low: float, high: float, most: int = 5) -> list[float]:
 
 def setting_ticks(axis: Hyperparameter, most: int = 5) -> tuple[list[float], list[str]]:
     """Where a searched setting has ticks (see `place`), and what they say."""
-    if axis.listed:
+    if axis.is_categorical:
         return [float(n) for n in range(len(axis.values))], [_cut(short_value(value)) for value in axis.values]
     low, high = axis.values
-    if axis.way == "integer":
+    if axis.kind == "integer":
         ticks = [float(n) for n in range(low, high + 1, math.ceil((high - low + 1) / most))]
     else:
-        ticks = log_ticks(low, high, most) if axis.way == "log_uniform" else linear_ticks(low, high, most)
+        ticks = log_ticks(low, high, most) if axis.kind == "log_uniform" else linear_ticks(low, high, most)
     return ticks, [in_digits(tick) for tick in ticks]
 
 
 def setting_axis(axis: Hyperparameter, title: str) -> dict[str, Any]:
     """How a searched setting looks, as a setting of a figure's layout."""
     ticks, words = setting_ticks(axis)
-    low, high = (-0.5, len(ticks) - 0.5) if axis.listed else map(float, axis.values)
-    log = axis.way == "log_uniform"
+    low, high = (-0.5, len(ticks) - 0.5) if axis.is_categorical else map(float, axis.values)
+    log = axis.kind == "log_uniform"
     if log:
         low, high = math.log10(low), math.log10(high)
-    spare = 0 if axis.listed else SPARE * (high - low)
+    spare = 0 if axis.is_categorical else SPARE * (high - low)
     made = {"title": {"text": title}, "range": [low - spare, high + spare], "tickvals": ticks, "ticktext": words}
     return made | ({"type": "log"} if log else {})
 
 
 def place(axis: Hyperparameter, value: Any) -> float:
     """Where a value of a searched setting is drawn: numbers as they are, choices by their place in the list."""
-    return float(axis.values.index(value)) if axis.listed else short(float(value))
+    return float(axis.values.index(value)) if axis.is_categorical else short(float(value))
 
 
 def short(value: float) -> float:

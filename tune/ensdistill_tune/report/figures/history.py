@@ -43,7 +43,7 @@ def history(facts: StudyResults) -> go.Figure | None:
     scale = spread(facts, [value for _, value, *_ in lines])
     figure = new_figure(420, yaxis=scale.axis(METRICS[study.objective]), xaxis={"title": {"text": "trial"}})
     for baseline in (False, True):
-        for state, some in by_state(t for t in trials if t.searched is not baseline).items():
+        for state, some in by_state(t for t in trials if (t.kind != "search") is baseline).items():
             heights, texts = [height(t, facts, scale) for t in some], [hover(t, study) for t in some]
             more = {"marker": BASELINE_MARK, "name": "baselines", "legendgroup": None} if baseline else {}
             figure.add_trace(marked(state, [t.number for t in some], heights, texts, **more))
@@ -69,7 +69,7 @@ def levels(facts: StudyResults) -> list[tuple[str, float, str, str]]:
 
 def _best_so_far(facts: StudyResults) -> Iterator[tuple[int, float]]:
     metric, better = facts.study.objective, max if facts.study.mode == "max" else min
-    done = [trial for trial in facts.searched if trial.state == "finished"]
+    done = [trial for trial in facts.search_trials if trial.state == "finished"]
     values = accumulate((trial.last[metric] for trial in done), better)
     for trial, value in zip(done, values, strict=True):
         yield trial.number, short(value)
@@ -82,7 +82,7 @@ def learning_curves(facts: StudyResults) -> go.Figure | None:
     study, trials = facts.study, [trial for trial in facts.trials if trial.epochs]
     if not trials:
         return None
-    best = [trial for trial in facts.order if trial.searched][: len(NAMED)]
+    best = [trial for trial in facts.order if trial.kind == "search"][: len(NAMED)]
     baselines = [trial for trial in facts.order if trial.baseline][:1]
     others = [trial for trial in trials if trial not in best + baselines]
     values = (known[study.objective] for trial in trials if trial.state != "failed" for known in trial.epochs)

@@ -77,7 +77,7 @@ def _bars(knobs: Sequence[Importance], names: Sequence[str], words: str) -> go.B
 
 def slices(facts: StudyResults) -> go.Figure | None:
     """The objective over each of the most important settings, one below the other, with every trial as a mark."""
-    trials = [trial for trial in facts.searched if trial.epochs or trial.state == "failed"]
+    trials = [trial for trial in facts.search_trials if trial.epochs or trial.state == "failed"]
     if not trials:
         return None
     chosen, scale, short_name = _most_important(facts, SLICES), spread(facts), short_names(list(facts.study.search))
@@ -101,7 +101,7 @@ def _slice(trials: Sequence[TrialRecord], name: str, facts: StudyResults, scale:
 
 def _beside(axis: Hyperparameter, x: float, number: int) -> float:
     """The same for the same trial; numbers stay where they are."""
-    return short(x + 0.5 * ((number * 0.618034) % 1 - 0.5)) if axis.listed else x
+    return short(x + 0.5 * ((number * 0.618034) % 1 - 0.5)) if axis.is_categorical else x
 
 
 def parallel_coordinates(facts: StudyResults) -> go.Figure | None:
@@ -109,7 +109,7 @@ def parallel_coordinates(facts: StudyResults) -> go.Figure | None:
 
     (Plotly's own kind of trace has black axes, seen on light pages only, and needs WebGL.)
     """
-    trials = [trial for trial in facts.order if trial.searched]
+    trials = [trial for trial in facts.order if trial.kind == "search"]
     if len(trials) < FEWEST:
         return None
     dimensions = [_setting(facts, name, trials) for name in _most_important(facts, LINES)[::-1]]
@@ -151,8 +151,8 @@ def _setting(facts: StudyResults, name: str, trials: Sequence[TrialRecord]) -> _
     """A searched setting; trials that do not have it pass below its range."""
     axis = facts.study.search[name]
     ticks, words = setting_ticks(axis, 4)
-    scale = math.log10 if axis.way == "log_uniform" else float
-    low, high = (scale(value) for value in ((-0.5, len(ticks) - 0.5) if axis.listed else axis.values))
+    scale = math.log10 if axis.kind == "log_uniform" else float
+    low, high = (scale(value) for value in ((-0.5, len(ticks) - 0.5) if axis.is_categorical else axis.values))
     own = [t.settings_at_last.get(name) if name in t.settings_at_last else ... for t in trials]
     heights = [UNUSED if v is ... else short((scale(place(axis, v)) - low) / (high - low)) for v in own]
     marks = [((scale(tick) - low) / (high - low), word) for tick, word in zip(ticks, words, strict=True)]

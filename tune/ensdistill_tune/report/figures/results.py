@@ -23,7 +23,7 @@ from ensdistill_tune.report.figures.style import (
     hover,
     new_figure,
 )
-from ensdistill_tune.search.pareto import front, to_minimization
+from ensdistill_tune.search.pareto import pareto_front_indices, to_minimization
 from ensdistill_tune.study.study_config import StudyConfig
 
 COST = "cost/flops"
@@ -42,7 +42,7 @@ def pareto(facts: StudyResults) -> go.Figure | None:
     up = Scale.of(y, log=study.mode == "min", always=values)
     figure = new_figure(420, xaxis=across.axis(METRICS[price]), yaxis=up.axis(METRICS[study.objective]))
     for words, color, mark, own in (
-        ("trials", BLUE, "circle", [t for t in trials if t.searched]),
+        ("trials", BLUE, "circle", [t for t in trials if t.kind == "search"]),
         ("baselines", RED, "square", [t for t in trials if t.baseline]),
     ):
         if own:
@@ -65,7 +65,7 @@ def _points(
 def _front_line(trials: Sequence[TrialRecord], study: StudyConfig, price: str) -> go.Scatter:
     """Through the trials that nobody is better than in both, as steps: what can be had at each price."""
     names, modes = [price, study.objective], ["max" if price == "val/accuracy" else "min", study.mode]
-    best = front([to_minimization([t.last[name] for name in names], modes) for t in trials])
+    best = pareto_front_indices([to_minimization([t.last[name] for name in names], modes) for t in trials])
     points = sorted((short(trials[n].last[price]), short(trials[n].last[study.objective])) for n in best)
     x, y = zip(*points, strict=True)
     line = {"color": BLUE, "width": 2, "shape": "hv" if modes[0] == "min" else "vh"}
@@ -90,14 +90,14 @@ def confirmation(facts: StudyResults) -> go.Figure | None:
     scale = Scale.of(values, log=False, always=[*values, *(value for _, value in teachers)])
     figure.update_xaxes(**scale.axis(METRICS[metric]))
     figure.update_yaxes(type="category", categoryarray=labels, range=[-0.6, len(order) - 0.4])
-    seeds = [(c.label, repeat) for c in order for repeat in c.repeats]
+    seeds = [(c.label, replicate) for c in order for replicate in c.replicates]
     figure.add_scatter(
-        x=[short(repeat.last[metric]) for _, repeat in seeds],
+        x=[short(replicate.last[metric]) for _, replicate in seeds],
         y=[name for name, _ in seeds],
         mode="markers",
         name="one seed",
         marker={"symbol": "circle-open", "size": 8, "color": GRAY},
-        hovertext=[f"{name}, seed {repeat.seed}: {repeat.last[metric]:.4f}" for name, repeat in seeds],
+        hovertext=[f"{name}, seed {replicate.seed}: {replicate.last[metric]:.4f}" for name, replicate in seeds],
         hoverinfo="text",
     )
     for words, color, mark, own in (
@@ -117,7 +117,7 @@ def _means(own: Sequence[Candidate], metric: str, words: str, color: str, mark: 
     halves = [half_interval(candidate.values(metric)) for candidate in own]
     means = [candidate.mean(metric) for candidate in own]
     texts = [
-        f"{c.label}: {mean:.4f} ± {half:.4f} ({len(c.repeats)} seeds)"
+        f"{c.label}: {mean:.4f} ± {half:.4f} ({len(c.replicates)} seeds)"
         for c, mean, half in zip(own, means, halves, strict=True)
     ]
     made = _points([short(m) for m in means], [c.label for c in own], words, color, mark, texts, size=10)
