@@ -22,7 +22,6 @@ from tests.commands import call
 from tests.tiny import TinyStudy
 from tests.unit.report.synthetic import facts
 
-
 REGISTERED = f"tiny-student-{os.getpid()}"  # processes of one test run share the registry
 
 
