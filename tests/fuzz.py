@@ -123,7 +123,7 @@ class Case:
     def write(self, folder: Path) -> "Case":
         """Writes the input below a folder and returns the case."""
         rng = random.Random(f"{self.kind} {self.seed} {self.number}")
-        self.settings = folder / "settings.yaml"
+        self.settings = folder / "config.yaml"
         self.settings.write_text(SETTINGS)
         KINDS[self.kind](self, folder, rng)
         return self

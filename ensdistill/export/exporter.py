@@ -34,7 +34,7 @@ from ensdistill.runtime.weights import STUDENT_FILE, read_metadata, save_weights
 LIMIT = 1e-4  # of the difference between a logit of the student and of its file
 BATCHES = (1, 7, 128)  # sizes of the batches on which they are compared
 FORMATS = ("safetensors", "pt2", "onnx")
-SETTINGS_FILE, CARD_FILE = "settings.yaml", "MODEL_CARD.md"
+CONFIG_FILE, CARD_FILE = "config.yaml", "MODEL_CARD.md"
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def export_student(
     costs = prices(networks, run.shape, run.data.train.images.device)
     with atomic_directory_update(folder) as temporary:
         differences = _write_networks(run, temporary, formats)
-        write_text(temporary / SETTINGS_FILE, _settings(run))
+        write_text(temporary / CONFIG_FILE, _settings(run))
         write_text(temporary / CARD_FILE, model_card(run, metrics, costs, differences, weights_license, findings))
         sizes = {file.name: file.stat().st_size for file in sorted(temporary.iterdir())}
     device = run.data.train.images.device.type
@@ -92,7 +92,7 @@ def export_student(
 
 def _claim(out: Path, run: DistillationRun) -> Path:
     """The folder. Raises DataError if the student of another run lies there: nothing is overwritten."""
-    settings, student = out / SETTINGS_FILE, out / STUDENT_FILE
+    settings, student = out / CONFIG_FILE, out / STUDENT_FILE
     theirs = read_metadata(student) if student.exists() else {}
     others = any(
         theirs.get(name, run.metadata[name]) != run.metadata[name] for name in ("settings", "data", "ensemble")
@@ -104,7 +104,7 @@ def _claim(out: Path, run: DistillationRun) -> Path:
 
 def _settings(run: DistillationRun) -> str:
     heading = (
-        f"Makes this student again: ensdistill distill {SETTINGS_FILE}\n"
+        f"Makes this student again: ensdistill distill {CONFIG_FILE}\n"
         f"Hashes: settings {run.config.hash}, data {run.data.identity}, ensemble {run.learnt_from}"
     )
     return to_yaml(run.config, heading)

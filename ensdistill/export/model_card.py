@@ -150,7 +150,7 @@ def _settings(run: DistillationRun) -> str:
     told |= {axis: _words(getattr(config, axis)) for axis in axes}
     return (
         f"{config.teachers.total} teachers, ensemble hash `{run.learnt_from}`. All settings, hash `{config.hash}`, are "
-        "in `settings.yaml`; `ensdistill distill settings.yaml` makes this student again where the data are.\n\n"
+        "in `config.yaml`; `ensdistill distill config.yaml` makes this student again where the data are.\n\n"
         f"{markdown_table(['', 'what'], list(told.items()), ['what'])}"
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from ensdistill.config import Config, content_hash, load_config, presets
 from ensdistill.data import load_data
 from ensdistill.errors import DataError
-from ensdistill.export.exporter import SETTINGS_FILE
+from ensdistill.export.exporter import CONFIG_FILE
 from ensdistill.export.student_file import DistillationRun, load_run
 from ensdistill.runtime.command_line import Option, command_line
 from ensdistill.runtime.devices import pick_device
@@ -75,10 +75,10 @@ def _settings_in(name: str) -> str:
     """The settings file in the folder of a run or an export; whatever names no folder stays as it is."""
     if name in presets() or not Path(name).is_dir():
         return name
-    for file in (Path(name, "config.yaml"), Path(name, SETTINGS_FILE)):
-        if file.is_file():
-            return str(file)
-    raise DataError(f"{name}: neither config.yaml nor {SETTINGS_FILE} in this folder, so it is not that of a run")
+    file = Path(name, CONFIG_FILE)
+    if file.is_file():
+        return str(file)
+    raise DataError(f"{name}: no {CONFIG_FILE} in this folder, so it is not that of a run")
 
 
 def _student_beside(options: argparse.Namespace, config: Config, data: str) -> Path:

@@ -146,7 +146,7 @@ def test_the_three_lines_that_need_no_torch_classify_an_image(tiny: TinyStudy, t
         "ensdistill-tune", "export", "tiny", "--studies-dir", tiny.studies, "--out", tmp_path, "--formats", "onnx"
     )
     assert done.code == 0, done.err
-    image = load_data(load_config(tiny.home / "best.yaml").data).validation.images[0, 0].numpy()
+    image = load_data(load_config(tiny.home / "best" / "config.yaml").data).validation.images[0, 0].numpy()
     Image.fromarray(image).save(tmp_path / "winner" / "three.png")
     refuse = "import sys; sys.modules.update(torch=None, ensdistill=None)\n"
     program = [sys.executable, "-c", refuse + blocks("python onnx")[0]]

@@ -123,7 +123,7 @@ def outcome(home: Path) -> dict[str, Any]:
         "best": (summary["best"]["config_hash"], summary["best"]["metrics"]["val/nll"]),
         "state": summary["state"],
         "confirmation": json.loads((home / "confirmation.json").read_text()),
-        "student": {name: tensor.tolist() for name, tensor in load_file(home / "student.safetensors").items()},
+        "student": {name: tensor.tolist() for name, tensor in load_file(home / "best" / "student.safetensors").items()},
     }
 
 

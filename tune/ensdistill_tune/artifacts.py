@@ -17,9 +17,12 @@ from ensdistill_tune.study.study_state import StudyState
 def write_artifacts(
     progress: StudyState, teachers: Mapping[str, Mapping[str, float]], confirmed: Sequence[Candidate]
 ) -> list[Path]:
-    """Writes leaderboard.csv and, if a trial ran to its end, best.yaml and student.safetensors. Returns these files.
+    """Writes leaderboard.csv and, if a trial has completed, the settings and the student of the best one to `best/`.
 
-    If there are several objectives, front/<trial>/ holds settings and student of every trial of the Pareto front.
+    With several objectives `pareto/<trial>/` holds settings and student of each trial of the Pareto front.
+
+    Returns:
+        The files but those of `pareto/`.
     """
     home, study = progress.folder.path, progress.study
     write_text(home / "leaderboard.csv", leaderboard_csv(study, progress.primary_trials, teachers))
@@ -28,10 +31,10 @@ def write_artifacts(
         return files  # a study that is being extended: what was confirmed stays until others are
     best = progress.best
     if best is not None:
-        files += _copy_student(progress, best, home / "best.yaml")
-    shutil.rmtree(home / "front", ignore_errors=True)
+        files += _copy_student(progress, best, home / "best" / "config.yaml")
+    shutil.rmtree(home / "pareto", ignore_errors=True)
     for trial, shipped in front(progress, confirmed):
-        _copy_student(progress, shipped, home / "front" / f"{trial.number:03d}" / "config.yaml")
+        _copy_student(progress, shipped, home / "pareto" / f"{trial.number:03d}" / "config.yaml")
     return files
 
 
@@ -63,7 +66,7 @@ def _as_yaml(progress: StudyState, trial: TrialRecord, file: Path) -> str:
     metrics = ", ".join(
         f"{name.split('/')[1]} {format_metric(name, trial.last[name])}" for name in progress.study.display_metrics
     )
-    which = "Best" if file.parent == home else "On the Pareto front"
+    which = "Best" if file.parent.name == "best" else "On the Pareto front"
     return to_yaml(
         config,
         f"{which} of study {home.name}: trial {trial.name}\n"

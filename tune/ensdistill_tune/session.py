@@ -362,7 +362,10 @@ class StudySession:
         if progress.best:
             if self.study.secondary_objectives:
                 lines.append(f"Pareto front:   {home / 'front'} (settings and student of each trial)")
-            lines += [f"best settings:  {home / 'best.yaml'}", f"best student:   {home / STUDENT_FILE}"]
+            lines += [
+                f"best settings:  {home / 'best' / 'config.yaml'}",
+                f"best student:   {home / 'best' / STUDENT_FILE}",
+            ]
         else:
             why = "" if ended in ("interrupted", "timed_out") else "; leaderboard.csv says why"
             lines.append(f"no trial has run to its end, so there is no best one{why}")

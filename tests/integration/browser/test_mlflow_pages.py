@@ -95,16 +95,17 @@ def test_the_study_itself_says_what_came_out(desk: Page, links: dict[str, str], 
 def test_the_files_of_the_study_can_be_read_there(desk: Page, links: dict[str, str], tiny: TinyStudy) -> None:
     look(desk, links["study"].replace("?", "/artifacts?"))
     for file in (
-        "best.yaml",
+        "best",
         "confirmation.json",
         "leaderboard.csv",
         "report.html",
-        "student.safetensors",
         "study.json",
     ):
         expect(desk.get_by_text(file, exact=True).first).to_be_visible()
-    desk.get_by_text("best.yaml", exact=True).first.click()
-    first = (tiny.home / "best.yaml").read_text().splitlines()[0]
+    desk.get_by_text("best", exact=True).first.click()
+    expect(desk.get_by_text("student.safetensors", exact=True).first).to_be_visible()
+    desk.get_by_text("config.yaml", exact=True).first.click()
+    first = (tiny.home / "best" / "config.yaml").read_text().splitlines()[0]
     expect(desk.get_by_text(first)).to_be_visible()
 
 

@@ -128,10 +128,10 @@ def test_a_file_is_sent_under_its_folder_and_again_only_if_it_changed(
     (home / "figures").mkdir(exist_ok=True)
     (home / "figures" / "curves.html").write_text("<p>one</p>")
     assert isinstance(events[-1], SessionEnded)
-    last = events[-1].model_copy(update={"checkpoints": ["best.yaml", "figures/curves.html"]})
+    last = events[-1].model_copy(update={"files": ["best/config.yaml", "figures/curves.html"]})
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     past = events[:-1]
-    for text, expected in (("one", ["best.yaml", "curves.html"]), ("one", []), ("two", ["curves.html"])):
+    for text, expected in (("one", ["config.yaml", "curves.html"]), ("one", []), ("two", ["curves.html"])):
         (home / "figures" / "curves.html").write_text(f"<p>{text}</p>")
         sent.clear()
         past = [*past, last]

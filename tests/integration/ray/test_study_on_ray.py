@@ -33,8 +33,10 @@ def test_a_study_with_one_slot_is_the_same_under_both_executors(tiny: TinyStudy,
     assert story(tmp_path / "tiny") == story(tiny.home)
     for file in ("leaderboard.csv", "confirmation.json"):
         assert (tmp_path / "tiny" / file).read_bytes() == (tiny.home / file).read_bytes(), file
-    assert load_config(tmp_path / "tiny" / "best.yaml") == load_config(tiny.home / "best.yaml")  # comments name paths
-    mine, theirs = (load_file(home / "student.safetensors") for home in (tmp_path / "tiny", tiny.home))
+    assert load_config(tmp_path / "tiny" / "best" / "config.yaml") == load_config(
+        tiny.home / "best" / "config.yaml"
+    )  # comments name paths
+    mine, theirs = (load_file(home / "best" / "student.safetensors") for home in (tmp_path / "tiny", tiny.home))
     assert mine.keys() == theirs.keys()
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
     assert not (tmp_path / "tiny" / "ray").exists()  # nothing of Ray's own is left behind

@@ -218,7 +218,7 @@ def test_when_one_file_is_refused_an_earlier_export_stays_as_it_was(
     }
 
 
-@pytest.mark.parametrize("left", ["student.safetensors", "settings.yaml"])
+@pytest.mark.parametrize("left", ["student.safetensors", "config.yaml"])
 def test_another_student_is_not_overwritten(left: str, exported: Path, digits: DataSplits, tmp_path: Path) -> None:
     shutil.copy(exported / left, tmp_path)
     with pytest.raises(DataError, match="another student is there"):
@@ -286,7 +286,7 @@ def test_onnx_takes_bytes_and_gives_logits_and_probabilities_of_any_number_of_im
 
 
 def test_settings_are_those_of_the_run(run: DistillationRun, exported: Path) -> None:
-    assert load_config(exported / "settings.yaml") == run.config
+    assert load_config(exported / "config.yaml") == run.config
 
 
 def test_networks_that_began_with_published_weights_are_built_without_them() -> None:
@@ -464,7 +464,7 @@ print(repr(float((probabilities.argmax(1) == test["labels"]).mean())))
 
 
 def test_exported_settings_make_the_same_student_again(studies: Path) -> None:
-    words = (studies / "run" / "export" / "settings.yaml", "--studies-dir", studies, "--out", studies / "again")
+    words = (studies / "run" / "export" / "config.yaml", "--studies-dir", studies, "--out", studies / "again")
     assert call("ensdistill", "distill", *words).code == 0
     weights, again = (load_file(studies / name / "student.safetensors") for name in ("run/export", "again"))
     assert set(weights) == set(again)
@@ -472,7 +472,7 @@ def test_exported_settings_make_the_same_student_again(studies: Path) -> None:
 
 
 def test_a_run_is_named_by_its_folder_its_settings_or_an_export_student(studies: Path, tmp_path: Path) -> None:
-    for n, name in enumerate(("run", "run/config.yaml", "run/export", "run/export/settings.yaml")):
+    for n, name in enumerate(("run", "run/config.yaml", "run/export", "run/export/config.yaml")):
         words = (
             studies / name,
             "--studies-dir",
@@ -492,7 +492,7 @@ def test_a_run_is_named_by_its_folder_its_settings_or_an_export_student(studies:
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     done = call("ensdistill", "export", tmp_path)
-    assert (done.code, "neither config.yaml nor settings.yaml" in done.err) == (2, True)
+    assert (done.code, "no config.yaml in this folder" in done.err) == (2, True)
 
 
 def test_without_the_teachers_the_student_stands_alone(studies: Path, tmp_path: Path) -> None:

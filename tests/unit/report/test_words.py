@@ -347,9 +347,11 @@ def test_commands_say_where_the_studies_are_unless_that_is_where_they_are_by_def
     elsewhere = f"{first_lines(away, [], [])} {' '.join(part.text for part in sections(away))}"
     assert "`ensdistill-tune export synthetic --studies-dir '/data/my studies'`" in elsewhere
     assert "--set confirmation.top_k=3 --studies-dir '/data/my studies'`" in elsewhere
-    assert "ensdistill distill '/data/my studies/synthetic/best.yaml' --studies-dir '/data/my studies'" in elsewhere
+    assert (
+        "ensdistill distill '/data/my studies/synthetic/best/config.yaml' --studies-dir '/data/my studies'" in elsewhere
+    )
     assert "--studies-dir" not in first_lines(KNOWN, [], [])
-    assert "ensdistill distill studies/synthetic/best.yaml  #" in sections(KNOWN)[-2].text
+    assert "ensdistill distill studies/synthetic/best/config.yaml  #" in sections(KNOWN)[-2].text
 
 
 @pytest.mark.parametrize("objective", ["val/nll", "val/accuracy"])
@@ -368,7 +370,7 @@ def test_after_a_confirmation_the_front_is_that_of_the_means() -> None:
     study = facts(30, secondary_objectives=["cost/flops"]).study
     good, worse = candidate(5, SURE), candidate(6, WORSE)  # at the same price
     known = confirmed(good, worse, study=study)
-    assert "lie 1 of 2 confirmed trials, by their means: 005 (`front/`)" in (words.on_the_front(known) or "")
+    assert "lie 1 of 2 confirmed trials, by their means: 005 (`pareto/`)" in (words.on_the_front(known) or "")
 
 
 # --- what turns a report upside down ---------------------------------------------------------------------------------

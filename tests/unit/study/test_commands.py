@@ -280,9 +280,9 @@ def test_a_study_whose_process_is_gone_is_shown_as_dead(state: str, tmp_path: Pa
     (tmp_path / "lost").mkdir()
     (tmp_path / "lost" / "study.json").write_text(json.dumps(summary | {"state": state}))
     hold = (
-        "import sys, time; from pathlib import Path; from ensdistill_tune.records.study_directory import StudyFolder\n"
+        "import sys, time; from pathlib import Path; from ensdistill_tune.records.study_directory import StudyDirectory\n"
     )
-    hold += "with StudyFolder(Path(sys.argv[1])).held(): print('held', flush=True); time.sleep(60)"
+    hold += "with StudyDirectory(Path(sys.argv[1])).held(): print('held', flush=True); time.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", hold, tmp_path / "lost"], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"

@@ -47,13 +47,13 @@ def test_the_winner_and_the_second_have_folders_of_their_own(exported: Path, kep
 
 
 def test_the_settings_of_the_export_are_those_of_best_yaml(exported: Path, tiny: TinyStudy) -> None:
-    assert load_config(exported / "winner" / "settings.yaml").hash == load_config(tiny.home / "best.yaml").hash
+    assert load_config(exported / "winner" / "config.yaml").hash == load_config(tiny.home / "best" / "config.yaml").hash
 
 
 def test_the_onnx_file_has_the_accuracy_on_test_images_that_the_study_states(
     exported: Path, tiny: TinyStudy, kept: dict[str, Any]
 ) -> None:
-    config = load_config(tiny.home / "best.yaml")
+    config = load_config(tiny.home / "best" / "config.yaml")
     test, winner = load_test(config.data), kept["candidates"][0]
     stated = kept["test"][0]["metrics"][winner["seeds"].index(config.seed)]
     session = onnxruntime.InferenceSession(exported / "winner" / "student.onnx")
@@ -68,7 +68,7 @@ def test_the_model_card_tells_the_spread_over_seeds_and_the_verdict(
     nll = kept["candidates"][0]["validation"]["val/nll"]
     assert f"{np.mean(nll):.4f} +- {np.std(nll, ddof=1):.4f} (n=2)" in card
     assert kept["verdict"] in card
-    best = load_config(tiny.home / "best.yaml")
+    best = load_config(tiny.home / "best" / "config.yaml")
     (shipped,) = (t for t in StudyDirectory(tiny.home).read_trials() if t.config_hash == best.hash and t.replicate_of)
     assert f"It is trial `{shipped.name}` of the study `tiny`." in card
     assert "Test images, looked at once" in card
@@ -80,7 +80,7 @@ def test_the_champion_of_the_registry_classifies_images(exported: Path, tiny: Ti
         champion = mlflow.pyfunc.load_model(f"models:/{REGISTERED}@champion")
     finally:
         mlflow.set_tracking_uri(None)
-    images = load_data(load_config(tiny.home / "best.yaml").data).validation.images[:5].numpy()
+    images = load_data(load_config(tiny.home / "best" / "config.yaml").data).validation.images[:5].numpy()
     session = onnxruntime.InferenceSession(exported / "winner" / "student.onnx")
     expected = session.run(["probabilities"], {"images": images})[0]
     np.testing.assert_allclose(champion.predict(images)["probabilities"], expected, atol=1e-6)

@@ -23,7 +23,7 @@ def test_a_finished_study_has_nothing_left_to_do_and_says_the_same_again(copy: P
     assert StudyDirectory(copy / "tiny").read_trials() == before
     verdict = json.loads((tiny.home / "confirmation.json").read_text())["verdict"]
     assert verdict in " ".join(done.out.split())
-    assert (copy / "tiny" / "best.yaml").exists()
+    assert (copy / "tiny" / "best" / "config.yaml").exists()
 
 
 def test_a_study_is_extended_and_its_test_images_are_not_looked_at_again_for_others(copy: Path) -> None:

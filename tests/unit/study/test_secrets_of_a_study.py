@@ -98,7 +98,7 @@ def test_printed_paths_exist_and_printed_commands_can_be_pasted(outputs: tuple[P
         assert Path(lines[name].strip()).is_file(), name
     assert f"ensdistill-tune sync a --studies-dir '{studies}'" in done["launch"].out
     assert f"ensdistill-tune resume a --set budget.trials=N --studies-dir '{studies}'" in done["taken"].err
-    assert f"--device cpu --studies-dir '{studies}'" in (studies / "a" / "best.yaml").read_text()
+    assert f"--device cpu --studies-dir '{studies}'" in (studies / "a" / "best" / "config.yaml").read_text()
     assert not (studies.parent / "my [old] studies").exists()
 
 

@@ -168,8 +168,10 @@ def test_the_parent_run_holds_the_teachers_and_the_files(client: MlflowClient, t
     assert parent.info.status == "FINISHED"
     assert parent.data.metrics["teachers/ensemble_nll"] == tiny.summary["teachers"]["ensemble"]["nll"]
     stored = {file.path for file in client.list_artifacts(parent.info.run_id)}
-    files = {"best.yaml", "confirmation.json", "leaderboard.csv", "student.safetensors", "study.json"}
+    files = {"best", "confirmation.json", "leaderboard.csv", "study.json"}
     assert stored == files | {"report.html", "report.md", "figures"}
+    best = {file.path for file in client.list_artifacts(parent.info.run_id, "best")}
+    assert best == {"best/config.yaml", "best/student.safetensors"}
     assert "figures/importance.html" in {file.path for file in client.list_artifacts(parent.info.run_id, "figures")}
 
 
@@ -197,7 +199,7 @@ def test_the_best_trial_is_at_least_as_good_as_the_best_baseline(tiny: TinyStudy
 
 def test_the_best_settings_run_again_give_the_same_metrics_to_the_last_digit(tiny: TinyStudy, tmp_path: Path) -> None:
     words = ("--json", "--studies-dir", tiny.studies, "--device", "cpu", "--out", tmp_path / "run")
-    again = call("ensdistill", "distill", tiny.home / "best.yaml", *words)
+    again = call("ensdistill", "distill", tiny.home / "best" / "config.yaml", *words)
     assert again.code == 0, again.err
     result = json.loads(again.out)
     best = tiny.summary["best"]
@@ -208,15 +210,15 @@ def test_the_best_settings_run_again_give_the_same_metrics_to_the_last_digit(tin
 
 
 def test_the_best_student_evaluates_to_what_the_leaderboard_says(tiny: TinyStudy) -> None:
-    done = call("ensdistill", "evaluate", tiny.home / "best.yaml", "--json", "--device", "cpu")
+    done = call("ensdistill", "evaluate", tiny.home / "best" / "config.yaml", "--json", "--device", "cpu")
     assert done.code == 0, done.err
     metrics = json.loads(done.out)["validation"]
     assert metrics["nll"] == pytest.approx(tiny.summary["best"]["metrics"]["val/nll"], abs=1e-12)
 
 
 def test_the_best_student_names_the_settings_that_made_it(tiny: TinyStudy) -> None:
-    with safe_open(tiny.home / "student.safetensors", framework="pt") as file:
-        assert file.metadata()["settings"] == load_config(tiny.home / "best.yaml").hash
+    with safe_open(tiny.home / "best" / "student.safetensors", framework="pt") as file:
+        assert file.metadata()["settings"] == load_config(tiny.home / "best" / "config.yaml").hash
 
 
 def test_a_name_that_is_taken_is_numbered_and_a_chosen_one_refused(copy: Path, tiny: TinyStudy) -> None:
@@ -262,7 +264,9 @@ def test_the_shipped_student_is_the_best_repeat_of_the_winner(tiny: TinyStudy, r
     means = [statistics.fmean(c["validation"]["val/nll"]) for c in kept["candidates"]]
     assert means == sorted(means)
     mine = min((t for t in replicates if t.replicate_of == winner["trial"]), key=lambda t: t.last["val/nll"])
-    assert tiny.summary["best"]["config_hash"] == mine.config_hash == load_config(tiny.home / "best.yaml").hash
+    assert (
+        tiny.summary["best"]["config_hash"] == mine.config_hash == load_config(tiny.home / "best" / "config.yaml").hash
+    )
     assert kept["verdict"] in " ".join(tiny.done.out.split())
 
 
@@ -281,11 +285,18 @@ def test_the_test_images_were_looked_at_for_winner_baselines_and_teachers_only(t
 
 def test_the_test_figures_are_those_of_the_shipped_student(tiny: TinyStudy) -> None:
     done = call(
-        "ensdistill", "evaluate", tiny.home / "best.yaml", "--json", "--studies-dir", tiny.studies, "--split", "test"
+        "ensdistill",
+        "evaluate",
+        tiny.home / "best" / "config.yaml",
+        "--json",
+        "--studies-dir",
+        tiny.studies,
+        "--split",
+        "test",
     )
     kept = json.loads((tiny.home / "confirmation.json").read_text())
     seeds, rows = kept["candidates"][0]["seeds"], kept["test"][0]["metrics"]
-    mine = rows[seeds.index(load_config(tiny.home / "best.yaml").seed)]
+    mine = rows[seeds.index(load_config(tiny.home / "best" / "config.yaml").seed)]
     assert json.loads(done.out)["test"] == mine
 
 

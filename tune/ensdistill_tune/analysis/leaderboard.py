@@ -95,7 +95,7 @@ def leaderboard_csv(
         "baseline",
         "epochs",
         *study.display_metrics,
-        *(["front"] if study.secondary_objectives else []),
+        *(["pareto"] if study.secondary_objectives else []),
     ]
     columns += [*study.search, *(["schedule"] if study.scheduler.kind == "pbt" else []), "config_hash", "error"]
     text = io.StringIO()
@@ -108,7 +108,7 @@ def leaderboard_csv(
         row |= {"baseline": trial.baseline or "", "epochs": int(trial.last.get("epoch", 0))}
         row |= {"config_hash": trial.config_hash, "error": trial.error or ""}
         row |= {"schedule": json.dumps(trial.schedule) if trial.schedule else ""} if "schedule" in columns else {}
-        table.writerow(row | ({"front": int(trial in front)} if study.secondary_objectives else {}))
+        table.writerow(row | ({"pareto": int(trial in front)} if study.secondary_objectives else {}))
     for label, metrics in teachers.items():
         table.writerow({"trial": label, **{name: metrics[name.removeprefix("val/")] for name in METRICS}})
     return text.getvalue()

@@ -54,7 +54,7 @@ def first_lines(facts: StudyResults, found: Sequence[Importance], seen: Sequence
     if facts.order:
         lines.append(
             f"**Take it away.** `{facts.command('export')}` writes the student as files that run elsewhere; "
-            "its settings are in `best.yaml`, every trial is in `leaderboard.csv`, figures are in `report.html`."
+            "its settings are in `best/config.yaml`, every trial is in `leaderboard.csv`, figures are in `report.html`."
         )
     return "\n".join(f"- {line}" for line in lines if line)
 
@@ -156,7 +156,9 @@ def _take_away(facts: StudyResults) -> str:
     if trial is None:
         return ""
     settings = to_yaml(facts.study.config_for(trial)).strip()
-    again = command_line("ensdistill", "distill", facts.studies / facts.name / "best.yaml", studies=facts.studies)
+    again = command_line(
+        "ensdistill", "distill", facts.studies / facts.name / "best" / "config.yaml", studies=facts.studies
+    )
     return (
         f"{_own_figures(facts)}```bash\n"
         f"{facts.command('export')}  # the student as ONNX, torch.export and safetensors files\n"

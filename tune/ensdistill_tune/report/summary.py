@@ -123,7 +123,7 @@ def what_won(facts: StudyResults) -> str:
 
 
 def on_the_front(facts: StudyResults) -> str | None:
-    """Of several objectives, who is beaten by nobody in all of them: those whose students are in `front/`."""
+    """Of several objectives, who is beaten by nobody in all of them: those whose students are in `pareto/`."""
     front = [candidate.trial for candidate in candidates_on_the_front(facts.confirmed, facts.study)]
     of = f"{len(facts.confirmed)} confirmed trials, by their means"
     if not facts.confirmed:
@@ -132,7 +132,7 @@ def on_the_front(facts: StudyResults) -> str | None:
         return None
     names = " and ".join(spoken(name) for name in facts.study.objectives)
     who = ", ".join(f"{trial.number:03d}" for trial in front[:MOST]) + (" and others" if len(front) > MOST else "")
-    return f"**On the Pareto front** of {names} lie {len(front)} of {of}: {who} (`front/`)."
+    return f"**On the Pareto front** of {names} lie {len(front)} of {of}: {who} (`pareto/`)."
 
 
 def by_how_much(facts: StudyResults) -> str | None:
