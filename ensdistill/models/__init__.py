@@ -6,7 +6,7 @@ from pydantic import Field
 
 from ensdistill.models.convnet import Convnet
 from ensdistill.models.from_torchvision import Torchvision
-from ensdistill.models.imported import CustomModel
+from ensdistill.models.custom import CustomModel
 from ensdistill.models.normalization import build
 from ensdistill.models.resnet import ResNet
 from ensdistill.models.wide_resnet import WideResNet
@@ -22,4 +22,4 @@ def code_identity(model: Model) -> str:
     return model.code() if isinstance(model, CustomModel) else ""
 
 
-__all__ = ["Convnet", "CustomModel", "Model", "ResNet", "Torchvision", "WideResNet", "build", "code_of"]
+__all__ = ["Convnet", "CustomModel", "Model", "ResNet", "Torchvision", "WideResNet", "build", "code_identity"]
