@@ -4,7 +4,6 @@ This module imports the standard library only.
 """
 
 import importlib
-import importlib.metadata
 import os
 import sys
 import sysconfig
@@ -37,14 +36,23 @@ def run(module: str) -> int:
 
 
 def shadowing_files() -> list[str]:
-    """Returns a sentence for each file that Python imports in place of an installed package of the same name."""
+    """Returns a sentence for each file that Python imports in place of an installed or standard module of its name."""
     installed = list(dict.fromkeys(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")))
+    names = set(sys.stdlib_module_names)
+    try:
+        from importlib.metadata import (
+            packages_distributions,  # here: it imports modules that may be shadowed themselves
+        )
+
+        names |= packages_distributions().keys()
+    except Exception as error:
+        print(f"error: importlib.metadata cannot be imported: {type(error).__name__}: {error}", file=sys.stderr)
     sentences = []
-    for name in sorted({*importlib.metadata.packages_distributions(), *sys.stdlib_module_names}):
+    for name in sorted(names):
         found, expected = PathFinder.find_spec(name), PathFinder.find_spec(name, installed)
         if found and expected and found.origin and expected.origin and found.origin != expected.origin:
             sentences.append(
-                f"{found.origin}: has the name of the installed package {name} and is imported in its place."
+                f"{found.origin}: has the name of the module {name} and is imported in its place."
                 " Rename it, or remove its folder from PYTHONPATH."
             )
     return sentences

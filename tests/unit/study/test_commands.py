@@ -279,9 +279,8 @@ def test_a_study_whose_process_is_gone_is_shown_as_dead(state: str, tmp_path: Pa
     summary = {"name": "lost", "study": settings, "counts": {"running": 1}, "total": 3, "best": None}
     (tmp_path / "lost").mkdir()
     (tmp_path / "lost" / "study.json").write_text(json.dumps(summary | {"state": state}))
-    hold = (
-        "import sys, time; from pathlib import Path; from ensdistill_tune.records.study_directory import StudyDirectory\n"
-    )
+    hold = "import sys, time; from pathlib import Path\n"
+    hold += "from ensdistill_tune.records.study_directory import StudyDirectory\n"
     hold += "with StudyDirectory(Path(sys.argv[1])).held(): print('held', flush=True); time.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", hold, tmp_path / "lost"], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None
