@@ -20,8 +20,14 @@ def run(module: str) -> int:
         module: Full name of the module of a command line.
 
     Returns:
-        The exit code of the command; 2 if the module cannot be imported, 130 if the import is interrupted.
+        The exit code of the command; 2 if there is no current folder or the module cannot be imported, 130 if the
+        import is interrupted.
     """
+    try:
+        os.getcwd()
+    except OSError as error:  # torch would end the process, and name a library of its own
+        print(f"error: the current folder cannot be used ({error.strerror}); change to another one", file=sys.stderr)
+        return 2
     try:
         command = importlib.import_module(module).main
     except KeyboardInterrupt:
@@ -30,7 +36,8 @@ def run(module: str) -> int:
         if os.environ.get(TRACEBACK):
             traceback.print_exc(file=sys.stderr)
         print(f"error: {module} cannot be imported: {type(error).__name__}: {error}", file=sys.stderr)
-        print("\n".join(f"error: {line}" for line in shadowing_files()), file=sys.stderr)
+        for line in shadowing_files():
+            print(f"error: {line}", file=sys.stderr)
         return 2
     return int(command())
 

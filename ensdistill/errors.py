@@ -81,6 +81,11 @@ class ConfigIssue:
         return cls(tuple(row["path"]), row["rule"], row.get("value", NO_VALUE), row["hint"])
 
 
+def teacher_name(teacher: int) -> str:
+    """Returns what texts call a teacher: people count from 1, data from 0."""
+    return f"teacher {teacher + 1}"
+
+
 def format_value(value: Any) -> str:
     """Returns a value as messages have it: as YAML writes it, and shortened if it is long."""
     if value is None or isinstance(value, bool):
@@ -133,11 +138,8 @@ class DivergedError(EnsdistillError):
 
     def __init__(self, epoch: int, step: int, loss: float, teacher: int | None = None) -> None:
         self.epoch, self.step, self.loss, self.teacher = epoch, step, loss, teacher
-        who, setting = (
-            ("", "training.optimizer.lr")
-            if teacher is None
-            else (f"teacher {teacher}: ", "teachers.training.optimizer.lr")
-        )
+        who = "" if teacher is None else f"{teacher_name(teacher)}: "
+        setting = "training.optimizer.lr" if teacher is None else "teachers.training.optimizer.lr"
         super().__init__(f"{who}the loss became {loss} in epoch {epoch}, step {step}: lower {setting}")
 
     def __reduce__(self) -> tuple[type["DivergedError"], tuple[int, int, float, int | None]]:

@@ -11,7 +11,7 @@ import torch
 from ensdistill.config import Config, load_config, to_yaml
 from ensdistill.data import DataSplits, load_data
 from ensdistill.data.names import printable
-from ensdistill.errors import ConfigError, ConfigIssue, DataError
+from ensdistill.errors import ConfigError, ConfigIssue, DataError, teacher_name
 from ensdistill.evaluation.evaluator import Evaluator, Metrics
 from ensdistill.evaluation.plausibility import student_warnings, teacher_warnings
 from ensdistill.export.run_locator import default_folder
@@ -57,7 +57,7 @@ def load_inputs(
 
         def show(teacher: int, epochs: int) -> None:
             done[teacher] = epochs
-            advance(sum(done.values()), f"teacher {teacher + 1} of {count}")
+            advance(sum(done.values()), f"{teacher_name(teacher)} of {count}")
 
         ensemble = get_ensemble(config, data, Path(studies) / "teachers", show, train)
     show_warnings(ensemble.warnings)

@@ -222,14 +222,14 @@ def _edit_text(text: str, rng: random.Random) -> tuple[str, str]:
     way = rng.choice(["value", "value", "value", "name", "drop", "twice", "indent", "cut", "character", "swap", "path"])
     if way == "value":
         places = [match.span(1) for match in re.finditer(r": *([^\s,\[\]{}][^,\]}\n]*)", text)]
-        begin, end = rng.choice(places)
+        begin, end = rng.choice(places or [(0, 0)])
         text = text[:begin] + rng.choice(VALUES) + text[end:]
     elif way == "path":
         text = text.replace("kind: digits", f"kind: npz, path: {json.dumps(rng.choice(PATHS))}")
         text = text.replace('"kind": "digits"', f'"kind": "image_folder", "path": {json.dumps(rng.choice(PATHS))}')
     elif way == "name":
         names = [match.span(0) for match in re.finditer(r"[a-z_]+(?=\"?:)", text)]
-        begin, end = rng.choice(names)
+        begin, end = rng.choice(names or [(0, 0)])
         text = text[:begin] + rng.choice(["x", "kind", "", "\u00fc", "a.b", "search", "0", "null"]) + text[end:]
     elif way == "drop":
         text = "".join(lines[:at] + lines[at + 1 :])

@@ -15,7 +15,7 @@ from ensdistill.cli.predict import WRITERS, classify, find_images, with_progress
 from ensdistill.config import Config, load_config, presets
 from ensdistill.data import Split, fit_images, load_data, load_test
 from ensdistill.data.names import counted, listed, printable
-from ensdistill.errors import ConfigError
+from ensdistill.errors import ConfigError, ConfigIssue
 from ensdistill.evaluation.evaluator import Evaluator, Metrics, evaluate_corruptions, ood_auroc_of
 from ensdistill.evaluation.plausibility import teacher_warnings
 from ensdistill.evaluation.tables import (
@@ -125,6 +125,7 @@ def _export(options: argparse.Namespace) -> int:
         done = export_student(
             found.run, options.out or found.student.parent / "export", options.license, None, options.formats
         )
+    show_warnings(map(ConfigIssue.from_row, done.warnings))
     if options.json:
         print(json.dumps(asdict(done) | {"folder": str(done.folder)}, allow_nan=False))
         return 0
@@ -137,9 +138,12 @@ def _export(options: argparse.Namespace) -> int:
 
 def _predict(options: argparse.Namespace) -> int:
     out = Path(options.out) if options.out else None
-    if out and out.is_file() and any(out.samefile(given) for given in (options.model, *options.images)):
-        raise ConfigError(f"--out {out}: is what is read here and would be overwritten; choose another file")
     classifier, images = open_classifier(options.model), find_images(options.images)
+    if out and out.is_file():
+        model, found = Path(options.model), (file.root / file.name for file in images.files if file.archive is None)
+        read = (model, *(model.iterdir() if model.is_dir() else ()), *map(Path, options.images), *found)
+        if any(given.exists() and out.samefile(given) for given in read):
+            raise ConfigError(f"--out {out}: is what is read here and would be overwritten; choose another file")
     for sentence in (*images.left_out, *images.unread):
         print(printable(sentence), file=sys.stderr)
     broken = list[str]()

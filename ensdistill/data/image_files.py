@@ -18,6 +18,7 @@ from PIL import ImageFile as ImageFile_
 
 from ensdistill.data.names import storable
 from ensdistill.errors import DataError
+from ensdistill.runtime.files import stand_in
 
 MODES = {1: "L", 3: "RGB"}  # what Pillow calls images of so many channels; its L is the luma of ITU-R BT.601
 
@@ -160,6 +161,8 @@ def is_image(stream: IO[bytes], name: str) -> bool:
 def _decoded(raw: bytes, shape: tuple[int, int, int]) -> Read:
     if not raw:
         raise _RefusedError("the file is empty; remove or replace it")
+    if what := stand_in(raw[:200]):
+        raise _RefusedError(f"it is {what}")
     image = open_image(io.BytesIO(raw))
     depth = _depth(image)
     remarks = [FRAMES] if _has_frames(image) else []

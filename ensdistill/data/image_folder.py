@@ -33,7 +33,11 @@ class ImageFolder(OwnSizes):
         Raises:
             DataError: Names the path, the folders or all files that cannot be read, with the cause.
         """
-        found = find_files(own_path(self.path))
+        path = own_path(self.path)
+        try:
+            found = find_files(path)
+        except DataError as error:
+            raise DataError(f"data.path: {error}") from error
         layout = arrange(found)
         names = tuple(sorted(layout.parts["train"].classes))
         reader = _Reader(self.size)

@@ -171,7 +171,8 @@ def _errors(found: FoundFiles, layout: Layout) -> Iterator[str]:
                 yield _nothing_read(layout, folders[0])
     names = layout.parts["train"].classes
     if len(names) < 2:
-        yield f"{_root(found)} holds images of {len(names)} classes; two sub-folders are the least{_hint(layout)}"
+        given = f"{_root(found)} holds images of {counted(len(names), 'class')}"
+        yield f"{given}; two sub-folders are the least{_hint(layout)}"
     for part in layout.parts.values():
         yield from _unknown(part, layout.parts["train"])
 

@@ -48,6 +48,11 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'es' if noun.endswith('s') else 's'}"
 
 
+def verb(count: int) -> str:
+    """`is` or `are`, behind a number of things."""
+    return "is" if count == 1 else "are"
+
+
 def own_path(text: str) -> Path:
     """The path of a setting, `~` expanded. Raises DataError with the cause if nothing can be read there."""
     try:

@@ -16,6 +16,7 @@ from ensdistill.data.plausibility import BLACK
 from ensdistill.data.sizes import OwnSizes
 from ensdistill.data.splits import RawData, Split
 from ensdistill.errors import ConfigIssue, DataError
+from ensdistill.runtime.files import head_of, stand_in
 from ensdistill.settings.base import setting
 
 STEMS = {  # what people call the parts
@@ -53,7 +54,8 @@ class Npz(OwnSizes):
             arrays = _read(archive, used)
             unused = [name for name in archive.files if name not in used]
         if "train" not in found:
-            raise DataError(f"data.path: no array x_train; there are {listed(arrays or unused) or 'none'}")
+            there = listed(arrays or unused) or "none"
+            raise DataError(f"data.path: no array x_train; there are {there}; name images x_train, labels y_train")
         pool = _split(arrays, *found["train"])
         names = _class_names(arrays, pool.labels, found["train"][1])
         own = {part: _split(arrays, *pair) for part, pair in found.items() if part != "train"}
@@ -99,20 +101,42 @@ def _opened(path: Path) -> Iterator[NpzFile]:
         raise
     except PermissionError as error:
         raise DataError(f"data.path: {printable(str(path))} cannot be read: permission denied") from error
+    except MemoryError as error:
+        raise DataError(f"data.path: {printable(str(path))} does not fit into memory; write fewer images") from error
     except Exception as error:  # zip, zlib and NumPy name a dozen different errors for a damaged file
-        reason = f"{printable(str(path))} is not a readable .npz file of plain arrays ({error})"
+        head = head_of(path)
+        if what := stand_in(head):
+            raise DataError(f"data.path: {printable(str(path))} is {what}") from error
+        cause = _no_npz(head) or error
+        reason = f"{printable(str(path))} is not a readable .npz file of plain arrays ({cause})"
         raise DataError(f"data.path: {reason}; write it with numpy.savez") from error
+
+
+def _no_npz(head: bytes) -> str:
+    """What a file is that is no zip file, by its first bytes; empty if it is one, or unknown."""
+    known = {b"\x93NUMPY": "a single array, as numpy.save writes it", b"\x80": "a pickle, which could run code"}
+    return next((what for first, what in known.items() if head.startswith(first)), "")
 
 
 def _read(archive: NpzFile, names: set[str]) -> dict[str, np.ndarray]:
     arrays = {}
     for name in archive.files:
         if name in names:
-            array = archive[name]
+            array = _array(archive, name)
             if not isinstance(array, np.ndarray):
                 raise DataError(f"data.path: {name} is no array; write the file with numpy.savez")
             arrays[name] = array
     return arrays
+
+
+def _array(archive: NpzFile, name: str) -> Any:
+    try:
+        return archive[name]
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+        rule = f"{name} is an array of Python objects, which would have to be unpickled"
+        raise DataError(f"data.path: {rule}; convert it with astype, for example to uint8 or str") from error
 
 
 def _split(arrays: dict[str, np.ndarray], x: str, y: str) -> Split:
@@ -123,9 +147,13 @@ def _split(arrays: dict[str, np.ndarray], x: str, y: str) -> Split:
     images = _images(arrays[x], x)
     labels = _labels(arrays[y], y) if y else torch.full((len(images),), -1)
     if len(images) != len(labels) or not len(images):
-        raise DataError(f"data.path: {len(images)} images in {x} and {len(labels)} labels in {y}; one each is needed")
+        raise DataError(f"data.path: {_both(images, labels, x, y)}; one each is needed")
     _check_scale(images, arrays[x].dtype, x)
     return Split(images, labels)
+
+
+def _both(images: Tensor, labels: Tensor, x: str, y: str) -> str:
+    return f"{counted(len(images), 'image')} in {x} and {counted(len(labels), 'label')} in {y}"
 
 
 def _check(split: Split, own: tuple[str, str], pool: Split, others: tuple[str, str], classes: int) -> None:
@@ -162,7 +190,9 @@ def _images(x: np.ndarray, name: str) -> Tensor:
 
 
 def _bytes(x: np.ndarray, name: str) -> np.ndarray:
-    if x.size and not (x.min() >= 0 and x.max() <= 1):  # so put, NaN is refused too
+    if np.isnan(x).any():
+        raise DataError(f"data.path: {name} holds NaN; give floats from 0 to 1, or uint8 from 0 to 255")
+    if x.size and not (x.min() >= 0 and x.max() <= 1):
         scale = f"from {x.min():.4g} to {x.max():.4g}"
         raise DataError(f"data.path: {name} holds floats {scale}; scale them to [0,1], or give uint8 from 0 to 255")
     return (x * 255).round().astype(np.uint8)
@@ -192,8 +222,10 @@ def _class_names(arrays: dict[str, np.ndarray], labels: Tensor, name: str) -> tu
         raise DataError(f"data.path: {NAMES} is {what}; give one string for each of the labels 0 to {last}")
     if given is not None and (twice := [str(name) for name, n in Counter(given.tolist()).items() if n > 1]):
         raise DataError(f"data.path: {NAMES} has {twice[0]!r} more than once; give each class a name of its own")
+    if given is not None and any(not name.strip() for name in given.tolist()):
+        raise DataError(f"data.path: {NAMES} has an empty name; give each class a name")
     if given is not None and (bad := [name for name in given.tolist() if not is_text(name)]):
         raise DataError(f"data.path: {NAMES} has {printable(bad[0])}, which is not UTF-8; give it another name")
     if found < 2:
-        raise DataError(f"data.path: {name} has images of {found} classes; two are the least")
+        raise DataError(f"data.path: {name} has images of {counted(found, 'class')}; two are the least")
     return tuple(map(str, range(last + 1) if given is None else given))

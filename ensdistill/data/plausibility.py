@@ -8,7 +8,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from ensdistill.data.names import counted, listed
+from ensdistill.data.names import counted, listed, verb
 from ensdistill.errors import ConfigIssue, DataError
 
 Part = tuple[Tensor, Tensor]  # images uint8 (N,C,H,W) and labels (N,)
@@ -55,7 +55,7 @@ def _dark(part: str, images: Tensor) -> Iterator[ConfigIssue]:
         raise DataError("data: all training images are black; give values from 0 to 255, or floats from 0 to 1")
     if black:
         hint = "values from 0 to 1 that are stored as whole numbers, and 8 bits in a 16-bit file, are read as black"
-        yield ConfigIssue(("data",), f"{black} of {len(images)} {NAMES[part]} images are black", hint=hint)
+        yield ConfigIssue(("data",), f"{black} of {len(images)} {NAMES[part]} images {verb(black)} black", hint=hint)
     elif top <= DARK:
         rule = f"{NAMES[part]} images are nearly black: their largest value is {top} of 255"
         yield ConfigIssue(("data",), rule, hint="scale them so that white is 255")
@@ -68,9 +68,8 @@ def _in_two_parts(hashes: Mapping[str, list[bytes]]) -> Iterator[ConfigIssue]:
             continue
         seen = set(hashes[one])
         if same := sum(content in seen for content in hashes[other]):
-            rule = (
-                f"{same} of {len(hashes[other])} {NAMES[other]} images are in the {NAMES[one]} part too (same pixels)"
-            )
+            which = f"{same} of {len(hashes[other])} {NAMES[other]} images {verb(same)}"
+            rule = f"{which} in the {NAMES[one]} part too (same pixels)"
             yield ConfigIssue(("data",), rule, hint="remove them from one part, or metrics are too good")
 
 

@@ -13,6 +13,7 @@ from ensdistill.data.image_files import SUFFIXES, ImageFile, is_image
 from ensdistill.data.names import counted, listed, printable
 from ensdistill.data.zip_names import readable_name
 from ensdistill.errors import DataError
+from ensdistill.runtime.files import head_of, stand_in
 
 # What systems add to folders and zip files by themselves; nobody misses it.
 _COMPANIONS = {"__macosx", ".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir"}
@@ -26,7 +27,15 @@ ZIP_LINK = "a symbolic link in a zip file, which is not followed"
 OUTSIDE = "a path that leads out of the zip file"
 REPLACED = "replaced by a later entry of the same name"
 DENIED = "permission denied"
+TOO_DEEP = "in more than 100 folders within each other"
+_DEEPEST = 100
+_MOST, _TIMES = 100_000, 10  # files that are no images, of which so many more than images cannot be meant
+BOTH = "a file with the name of a folder"
 HARMLESS = frozenset({NO_IMAGE, HIDDEN})  # reasons that say nothing about lost images
+
+_EXTRACT = "extract the archive and give the folder"
+_HINTS = dict.fromkeys((".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"), _EXTRACT)
+_HINTS[".zip"] = "copy it again if it is a zip file, as its end may be missing"
 
 
 @dataclass(frozen=True)
@@ -86,7 +95,7 @@ def find_files(path: Path) -> FoundFiles:
     none is an image too, so that reading it fails.
 
     Raises:
-        DataError: The path is neither a folder nor a readable zip file.
+        DataError: The path is neither a folder nor a readable zip file, or nearly all files in it are no images.
     """
     found = FoundFiles(path)
     if path.is_dir():
@@ -145,6 +154,8 @@ def _look(
     if stat.S_ISDIR(status.st_mode):
         if (status.st_dev, status.st_ino) in above:
             found.left_out.append(LeftOut(name, LOOP))
+        elif len(parts) > _DEEPEST:
+            found.left_out.append(LeftOut(name, TOO_DEEP))
         else:
             found.folders.add(parts)
             _walk(found, Path(entry.path), parts, above)
@@ -152,7 +163,7 @@ def _look(
     if not stat.S_ISREG(status.st_mode):
         found.left_out.append(LeftOut(name, SPECIAL))
         return
-    _sort_out(found, ImageFile(found.root, name))
+    _sort_out(found, ImageFile(found.root, name), status.st_size)
 
 
 def _reason(error: OSError) -> str:
@@ -167,7 +178,10 @@ def _opened(path: Path) -> zipfile.ZipFile:
         return zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         cause = getattr(error, "strerror", None) or error
-        raise DataError(f"{printable(str(path))} is neither a folder nor a readable zip file ({cause})") from error
+        if isinstance(error, zipfile.BadZipFile) and (what := stand_in(head_of(path))):
+            raise DataError(f"{printable(str(path))} is {what}") from error
+        problem = f"{printable(str(path))} is neither a folder nor a readable zip file ({cause})"
+        raise DataError(f"{problem}; {_HINTS.get(path.suffix.lower(), 'give a folder or a zip file')}") from error
 
 
 def _read_directory(found: FoundFiles, archive: zipfile.ZipFile) -> None:
@@ -185,13 +199,17 @@ def _read_directory(found: FoundFiles, archive: zipfile.ZipFile) -> None:
         found.folders.update(parts[:n] for n in range(1, len(parts)))
         if name.endswith(("/", "\\")):
             found.folders.add(parts)
+            if entry.file_size:
+                found.left_out.append(LeftOut("/".join(parts), BOTH))
             continue
         if parts in entries:
             found.left_out.append(LeftOut("/".join(parts), REPLACED))
         entries[parts] = entry
     for parts, entry in entries.items():
-        if parts not in found.folders:
-            _sort_out(found, ImageFile(found.root, "/".join(parts), archive, entry))
+        if parts in found.folders:  # some writers leave out the slash of a folder
+            found.left_out += [LeftOut("/".join(parts), BOTH)] if entry.file_size else []
+        else:
+            _sort_out(found, ImageFile(found.root, "/".join(parts), archive, entry), entry.file_size)
 
 
 def _reason_against(entry: zipfile.ZipInfo, parts: tuple[str, ...]) -> str | None:
@@ -211,12 +229,19 @@ def _is_companion(name: str) -> bool:
     return name.lower() in _COMPANIONS or name.startswith("._")
 
 
-def _sort_out(found: FoundFiles, file: ImageFile) -> None:
-    """Adds a file to the images or to what is left out."""
-    if PurePosixPath(file.name).suffix.lower() in SUFFIXES or _content_is_image(file):
+def _sort_out(found: FoundFiles, file: ImageFile, size: int) -> None:
+    """Adds a file to the images or to what is left out. An empty one is not opened: those of /proc may never end.
+
+    Raises:
+        DataError: Far more files are no images than are.
+    """
+    if PurePosixPath(file.name).suffix.lower() in SUFFIXES or (size and _content_is_image(file)):
         found.files.append(file)
-    else:
-        found.left_out.append(LeftOut(file.name, NO_IMAGE))
+        return
+    found.left_out.append(LeftOut(file.name, NO_IMAGE))
+    if len(found.left_out) > max(_MOST, _TIMES * len(found.files)):
+        given = f"{counted(len(found.files), 'image')} and more than {_MOST:,} other files"
+        raise DataError(f"{printable(str(found.root))} holds {given}; give the folder that holds the images alone")
 
 
 def _content_is_image(file: ImageFile) -> bool:

@@ -7,7 +7,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ensdistill.errors import ConfigIssue
+from ensdistill.data.names import verb
+from ensdistill.errors import ConfigIssue, teacher_name
 
 Metrics = Mapping[str, float]  # of one network: "accuracy", "nll", ...
 TeacherMetrics = Mapping[str, Any]  # what `Evaluator.teachers` returns; empty without teachers
@@ -44,7 +45,8 @@ def _teachers_at_chance(teachers: TeacherMetrics, _: int) -> ConfigIssue | None:
     if not guessing:
         return None
     right = _listed([f"{100 * teachers['members'][m]['accuracy']:.1f} %" for m in guessing])
-    rule = f"{AT_CHANCE}: {_numbered(guessing)} right on {right} of the validation images, no more often than a guess"
+    which = f"{_numbered(guessing)} {verb(len(guessing))} right on {right} of the validation images"
+    rule = f"{AT_CHANCE}: {which}, no more often than a guess"
     hint = (
         "train longer or at another teachers.training.optimizer.lr; of a file check mean, std and the order of "
         "its classes"
@@ -59,13 +61,11 @@ def _teachers_that_mislead(teachers: TeacherMetrics, classes: int) -> ConfigIssu
     if not misleading:
         return None
     nll = _listed([f"{rows[m]['nll']:.4g}" for m in misleading])
-    which = _numbered(misleading).removesuffix(" is").removesuffix(" are")
+    whose = "its" if len(misleading) == 1 else "their"
     uniform = f"{math.log(max(2, classes)):.4g}"
-    rule = f"NLL of {which} on validation images is {nll}, worse than the {uniform} of uniform guesses"
-    hint = (
-        "their probabilities are far too sure: check mean and std of files, or raise "
-        "teachers.training.optimizer.weight_decay"
-    )
+    rule = f"NLL of {_numbered(misleading)} on validation images is {nll}, worse than the {uniform} of uniform guesses"
+    fix = "check mean and std of files, or raise teachers.training.optimizer.weight_decay"
+    hint = f"{whose} probabilities are far too sure: {fix}"
     return ConfigIssue(("teachers",), rule, hint=hint)
 
 
@@ -89,8 +89,8 @@ def _temperature_not_identified(student: Metrics, teachers: TeacherMetrics, _: i
 
 
 def _numbered(members: Sequence[int]) -> str:
-    """`teacher 0 is` or `teachers 0, 2 are`."""
-    return f"teacher {members[0]} is" if len(members) == 1 else f"teachers {', '.join(map(str, members))} are"
+    """`teacher 1` or `teachers 1, 3`: people count from 1."""
+    return teacher_name(members[0]) if len(members) == 1 else f"teachers {', '.join(str(m + 1) for m in members)}"
 
 
 def _listed(values: Sequence[str]) -> str:

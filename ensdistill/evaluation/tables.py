@@ -1,5 +1,6 @@
 """The metrics of students and teachers as tables on a screen, and tables in Markdown."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -110,3 +111,8 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], texts: Co
     sides = ["---" if n == 0 or name in texts else "---:" for n, name in enumerate(head)]
     lines = [head, sides, *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def as_text(words: str) -> str:
+    """Words that may come from outside, such as names of files, as one line of Markdown that shows them as they are."""
+    return re.sub(r"([\\`*_\[\]<>#|~])", r"\\\1", " ".join(words.split()))

@@ -11,9 +11,10 @@ from torch import nn
 
 from ensdistill.config import to_yaml
 from ensdistill.data import Split
-from ensdistill.errors import DataError, ExportError
+from ensdistill.errors import ConfigIssue, DataError, ExportError
 from ensdistill.evaluation.evaluator import Evaluator, Metrics
 from ensdistill.evaluation.latency import InferenceCost, prices
+from ensdistill.evaluation.plausibility import student_warnings, teacher_warnings
 from ensdistill.evaluation.tables import teacher_rows
 from ensdistill.export.classifier import (
     ONNX_FILE,
@@ -48,6 +49,7 @@ class ExportResult:
     metrics: dict[str, Metrics]  # on validation images, by who
     prices: dict[str, InferenceCost]  # of `student` and, if it is at hand, `ensemble`
     device: str  # on which they were timed
+    warnings: list[dict[str, Any]]  # what seems wrong with images, teachers and student, as `ConfigIssue.as_row` has it
 
     def in_words(self) -> str:
         """How it was measured."""
@@ -77,17 +79,30 @@ def export_student(
         need(library)  # told before anything is measured
     with deterministic(run.config.training.threads):
         examiner = Evaluator(run.ensemble, run.data, run.data.validation)
-        metrics = {"student": examiner.student(run.network)} | teacher_rows(examiner.teachers())
+        student, teachers = examiner.student(run.network), examiner.teachers()
+    metrics = {"student": student} | teacher_rows(teachers)
+    warnings = _warnings(run, student, teachers, findings or StudyContext())
     networks: dict[str, nn.Module] = {"student": run.network} | ({"ensemble": run.ensemble} if run.ensemble else {})
     costs = prices(networks, run.shape, run.data.train.images.device)
     with atomic_directory_update(folder) as temporary:
         differences = _write_networks(run, temporary, formats)
         write_text(temporary / CONFIG_FILE, _settings(run))
-        write_text(temporary / CARD_FILE, model_card(run, metrics, costs, differences, weights_license, findings))
+        card = model_card(run, metrics, costs, differences, weights_license, findings, warnings)
+        write_text(temporary / CARD_FILE, card)
         sizes = {file.name: file.stat().st_size for file in sorted(temporary.iterdir())}
     device = run.data.train.images.device.type
     checked = min(sum(BATCHES), len(run.data.validation))
-    return ExportResult(folder, sizes, differences, checked, metrics, costs, device)
+    told = [warning.as_row() for warning in warnings]
+    return ExportResult(folder, sizes, differences, checked, metrics, costs, device, told)
+
+
+def _warnings(
+    run: DistillationRun, student: Metrics, teachers: Mapping[str, Any], findings: StudyContext
+) -> list[ConfigIssue]:
+    classes = len(run.data.class_names)
+    of_teachers = run.ensemble.warnings if run.ensemble is not None else ()
+    of_metrics = (*student_warnings(student, teachers, classes), *teacher_warnings(teachers, classes))
+    return [*findings.warnings, *of_metrics, *of_teachers, *run.data.warnings]
 
 
 def _claim(out: Path, run: DistillationRun) -> Path:

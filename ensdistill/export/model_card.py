@@ -1,16 +1,18 @@
 """The model card of an exported student, in the form that Hugging Face reads: front matter, then plain words."""
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel
 
 from ensdistill.config import flatten
+from ensdistill.data.names import counted
+from ensdistill.errors import ConfigIssue
 from ensdistill.evaluation.evaluator import Metrics
 from ensdistill.evaluation.latency import InferenceCost
-from ensdistill.evaluation.tables import SHOWN, markdown_table
+from ensdistill.evaluation.tables import SHOWN, as_text, markdown_table
 from ensdistill.export.classifier import ONNX_FILE
 from ensdistill.export.student_file import DistillationRun
 from ensdistill.settings.yaml_loader import to_yaml_text
@@ -40,6 +42,7 @@ class StudyContext:
     trial: str = ""  # which of its trials it is
     verdict: str = ""
     tables: Mapping[str, Rows] = field(default_factory=dict)  # by heading, such as "Test images, 5 seeds"
+    warnings: Sequence[ConfigIssue] = ()  # what seems wrong with its students
 
 
 def model_card(
@@ -49,13 +52,15 @@ def model_card(
     differences: Mapping[str, float],
     weights_license: str = "",
     findings: StudyContext | None = None,
+    warnings: Sequence[ConfigIssue] = (),
 ) -> str:
     """The card as Markdown. metrics: on validation images, by who, the student's under `student`."""
     findings = findings or StudyContext()
     tables = {"Validation images, this student": metrics, **findings.tables}
     parts = [
         f"---\n{to_yaml_text(_front_matter(run, metrics['student'], weights_license, differences))}---",
-        f"# {_words(run.config.model)}, distilled from an ensemble\n\n{_what(run, findings)}",
+        f"# {_words(run.config.model)}, {_origin(run)}\n\n{_what(run, findings)}",
+        *(["## Warnings\n\n" + "\n".join(f"- {as_text(str(warning))}" for warning in warnings)] if warnings else []),
         "## How to use it\n\n" + _use(run, differences),
         "## Data\n\n" + _data(run),
         "## Teachers and settings\n\n" + _settings(run),
@@ -122,15 +127,29 @@ def _what(run: DistillationRun, findings: StudyContext) -> str:
     color = {1: "gray", 3: "RGB"}.get(channels, f"{channels}-channel")
     lines = [
         f"Classifies {color} images of {width}x{height} pixels into {len(run.data.class_names)} classes, as it learnt "
-        f"from an ensemble of {run.config.teachers.total} networks. Made by ensdistill {__version__}."
+        f"from {_source(run)}. Made by ensdistill {__version__}."
     ]
     lines += [f"It is trial `{findings.trial}` of the study `{findings.study}`."] if findings.study else []
     return "\n\n".join(lines + ([findings.verdict] if findings.verdict else []))
 
 
+def _learns_from_labels(run: DistillationRun) -> bool:
+    return run.config.loss.kind == "labels"
+
+
+def _origin(run: DistillationRun) -> str:
+    return "trained on labels alone" if _learns_from_labels(run) else "distilled from an ensemble"
+
+
+def _source(run: DistillationRun) -> str:
+    if _learns_from_labels(run):
+        return "the labels alone (no distillation)"
+    return f"an ensemble of {counted(run.config.teachers.total, 'network')}"
+
+
 def _data(run: DistillationRun) -> str:
     data, names = run.data, run.data.class_names
-    shown = ", ".join(names[:100]) + (
+    shown = ", ".join(map(as_text, names[:100])) + (
         f" and {len(names) - 100} more (in the files' metadata)" if len(names) > 100 else ""
     )
     seen = "some" if run.config.training.unlabeled_batch_size else "none"
@@ -148,8 +167,9 @@ def _settings(run: DistillationRun) -> str:
     told = {"teachers": "; ".join(dict.fromkeys(teachers)), "network": _words(config.model)}
     axes = ("student", "perturbation", "loss", "averaging", "training")
     told |= {axis: _words(getattr(config, axis)) for axis in axes}
+    count = counted(config.teachers.total, "teacher")
     return (
-        f"{config.teachers.total} teachers, ensemble hash `{run.learnt_from}`. All settings, hash `{config.hash}`, are "
+        f"{count}, ensemble hash `{run.learnt_from}`. All settings, hash `{config.hash}`, are "
         "in `config.yaml`; `ensdistill distill config.yaml` makes this student again where the data are.\n\n"
         f"{markdown_table(['', 'what'], list(told.items()), ['what'])}"
     )

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from ensdistill.errors import DataError
+from ensdistill.runtime.files import head_of, stand_in
 
 # Where training scripts keep the weights of the network itself; before averages of them and before anything else.
 _WRAPPERS = ("", "state_dict", "model_state_dict", "model", "net", "network", "module", "weights", "params")
 _PREFIXES = {"module", "_orig_mod", "model", "net", "network"}  # which wrappers of a network put before its names
+_WITHIN = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}  # of parts of a network, too
 _COUNTER = "num_batches_tracked"  # of BatchNorm; without effect on a network that is trained no more
 _LEFT_BEHIND = (_COUNTER, "total_ops", "total_params", "n_averaged")  # by tools that count or average
 _DEEPEST = 4  # mappings within mappings
@@ -39,7 +41,8 @@ class Weights:
     prefix: str
 
     def __str__(self) -> str:
-        parts = [f"key {self.place}" if self.place else "", f"prefix {self.prefix}" if self.prefix else ""]
+        prefix = self.prefix.rstrip(".")
+        parts = [f"key {self.place}" if self.place else "", f"prefix {prefix}" if prefix else ""]
         return " and ".join(filter(None, parts)) or "the names as they are"
 
 
@@ -61,10 +64,16 @@ def read_checkpoint_file(path: Path) -> Mapping[str, Any]:
     Raises:
         DataError: The file is missing or damaged, or asks for code to be run.
     """
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; give a file of weights in it (teachers.checkpoints)")
     if not path.is_file():
         raise DataError(f"{path}: there is no such file of weights (teachers.checkpoints)")
     try:
+        if what := stand_in(head_of(path)):
+            raise DataError(f"{path}: {what} (teachers.checkpoints)")
         state: Any = load_file(path) if _is_safetensors(path) else _read_torch(path)
+    except DataError:
+        raise
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path}: damaged or no file of weights") from error
     except Exception as error:  # torch names a dozen different errors for a damaged or unsafe file
@@ -158,7 +167,7 @@ def _fitting(
     Also how many names match at best, and what is wrong with that match.
     """
     fitting, best = list[tuple[str, dict[str, Tensor]]](), (-1, "no name in it is one of the network's")
-    for dropped in (set[str](), {"_orig_mod"}, {"_orig_mod", "module"}):  # these may stand within a name, too
+    for dropped in (set[str](), _WITHIN, {*_WITHIN, "module"}):  # these may stand within a name, too
         names = {_without(name, dropped): name for name in state}
         if len(names) < len(state):
             continue  # two names would become one
@@ -204,12 +213,14 @@ def _misfit(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
     strange = [name for name in found if name not in own and name.split(".")[-1] not in _LEFT_BEHIND]
     unlike = [name for name in own if name in found and found[name].shape != own[name].shape]
     kinds = [name for name in own if name in found and found[name].is_floating_point() != own[name].is_floating_point()]
+    empty = [name for name in own if name in found and (found[name].is_meta or found[name].layout != torch.strided)]
     told = [f"{len(missing)} of {len(own)} tensors are missing, such as {missing[0]}"] if missing else []
     told += [f"{len(strange)} are too many, such as {strange[0]}"] if strange else []
     told += [
         f"{name} is {_shape(found[name])} in the file and {_shape(own[name])} in the network" for name in unlike[:2]
     ]
     told += [f"{name} is {found[name].dtype} in the file and {own[name].dtype} in the network" for name in kinds[:1]]
+    told += [f"{name} is sparse or without values in the file; save dense tensors" for name in empty[:1]]
     return "; ".join(told)
 
 

@@ -25,6 +25,7 @@ def run_command(work: Callable[[], int]) -> int:
     Returns:
         The code of the command; 1 if a training failed or an error is unexpected, 2 for bad input, 130 if interrupted.
     """
+    _ignore_sizes_that_are_no_numbers()
     with _streams():
         try:
             code = work()
@@ -58,6 +59,13 @@ def cause_of(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = "" if not lines else lines[-1] if any("Traceback" in line for line in lines) else lines[0]
     return f"{type(error).__name__}: {told[:500]}" if told else type(error).__name__
+
+
+def _ignore_sizes_that_are_no_numbers() -> None:
+    """Rich takes every COLUMNS of digits for a number, such as the superscript 2, which Python reads as none."""
+    for name in ("COLUMNS", "LINES"):
+        if os.environ.get(name, "").isdigit() and not os.environ[name].isdecimal():
+            del os.environ[name]
 
 
 def _unexpected(error: Exception) -> int:

@@ -18,6 +18,25 @@ def user_path(name: str) -> Path:
     return Path(os.path.expanduser(name))
 
 
+def stand_in(head: bytes) -> str:
+    """What stands in the place of a file that was not fetched, with the fix; empty if it is not such a thing.
+
+    head: the first bytes of the file, 100 or more.
+    """
+    text = head.lstrip(b"\xef\xbb\xbf \r\n\t").lower()
+    if text.startswith(b"version https://git-lfs.github.com/"):
+        return "a Git LFS pointer, not the file itself; fetch it with `git lfs pull`"
+    if text.startswith((b"<!doctype html", b"<html")):
+        return "a web page, not the file itself; download it again"
+    return ""
+
+
+def head_of(path: Path) -> bytes:
+    """The first bytes of a file."""
+    with path.open("rb") as opened:
+        return opened.read(200)
+
+
 def atomic_write(path: str | Path, write: Callable[[Path], Any]) -> None:
     """Lets `write` fill a temporary file beside the path, then gives it its name in one move.
 

@@ -29,8 +29,16 @@ _URI = re.compile(rf"{_SCHEME}://{_FOLLOWED}+")
 _NAMES = r"(?:pass(?:word|wd|phrase)?|pwd|token|secret|api_?key|access_?key|auth|credentials?|sig(?:nature)?)"
 _PARAMETER = re.compile(rf"([?&;#][\w.-]{{0,40}}?{_NAMES}=)([^&;#\s\"'<>]+)", re.IGNORECASE)
 _ODBC = re.compile(r"([?&]odbc_connect=)([^&#\s]+)", re.IGNORECASE)
-_PAIR = re.compile(r"(\b\w{0,30}(?:password|passwd|pwd)=)([^\s&;,\"'<>]+)", re.IGNORECASE)  # of a DSN
+_WORDS = r"\b[\w-]{0,30}(?:password|passwd|pwd|passphrase|token|secret|api[_-]?key|access[_-]?key)"
+_QUOTED = r"\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'"
+_BARE = r"[^\s&;,\"'<>(){}\[\]]+"
+_PAIRS = [  # of a DSN, a shell, a call; of JSON and Python; of YAML and HTTP. A number of JSON is no secret
+    re.compile(rf"({_WORDS} ?= ?)({_QUOTED}|{_BARE})", re.IGNORECASE),
+    re.compile(rf"({_WORDS}[\"']: ?)({_QUOTED})", re.IGNORECASE),
+    re.compile(rf"(\b[\w-]{{0,30}}(?:password|passwd|api-?key): )({_QUOTED}|{_BARE})", re.IGNORECASE),
+]
 _HEADER = re.compile(r"(\bauthorization\W+\w+\s+|\bbearer\s+)([\w.~+/=-]{4,})", re.IGNORECASE)
+_TOKEN = re.compile(r"()\b((?:hf_|gh[pousr]_|github_pat_|glpat-|sk-|dapi)\w{20,}|AKIA[0-9A-Z]{16}\b)")
 _NO_AUTHORITY = ("sqlite", "file")  # an "@" in their path is no credential
 
 _SECRET_VARIABLE = re.compile(
@@ -50,10 +58,16 @@ def register(uri: str) -> None:
 def without_secrets(text: str) -> str:
     """The text with `***` in the place of every password and token."""
     text = _in_uris(text)
-    for pattern in (_PAIR, _HEADER):
-        text = pattern.sub(rf"\1{HIDDEN}", text)
+    for pattern in (*_PAIRS, _HEADER, _TOKEN):
+        text = pattern.sub(_hidden, text)
     known = _registered | _of_environment()
     return _pattern(frozenset(known)).sub(HIDDEN, text) if known else text
+
+
+def _hidden(found: re.Match[str]) -> str:
+    """What a pattern found, its second group hidden; quotes stay, so that JSON stays JSON."""
+    quote_mark = found[2][0] if found[2][0] in "\"'" else ""
+    return f"{found[1]}{quote_mark}{HIDDEN}{quote_mark}"
 
 
 def cleaned(value: T) -> T:
@@ -109,7 +123,7 @@ def secrets_of(uri: str) -> set[str]:
         found += [base64.b64encode(unquote(user).encode()).decode()] if with_password and password else []
     found += [value for _, value in _PARAMETER.findall(rest)]
     for _, value in _ODBC.findall(rest):
-        found += [value, *(pair for _, pair in _PAIR.findall(unquote_plus(value)))]
+        found += [value, *(pair for _, pair in _PAIRS[0].findall(unquote_plus(value)))]
     public = {part.lower() for part in re.split(r"[^\w-]+", without_credentials(uri))}
     return {form for secret in found if secret.lower() not in public for form in _forms(secret)}
 

@@ -296,8 +296,21 @@ def read_text(path: str | Path) -> str:
     """The text of a file. Raises ConfigError if it cannot be read."""
     try:
         return Path(path).read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:  # ValueError: other bytes than text, or no name for a file
-        raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or 'not a text file'}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}{_not_utf8(error)}") from error
+    except (OSError, ValueError) as error:  # ValueError: no name for a file
+        raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _not_utf8(error: UnicodeDecodeError) -> str:
+    """Where a text is not UTF-8, and what it is instead."""
+    raw = error.object
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return ": is UTF-16. Save it as UTF-8."
+    if b"\0" in raw:
+        return ": not a text file"
+    line = raw.count(b"\n", 0, error.start) + 1
+    return f", line {line}: byte 0x{raw[error.start]:02x} is not UTF-8. Save the file as UTF-8."
 
 
 def read_yaml(path: str | Path) -> YamlDict:

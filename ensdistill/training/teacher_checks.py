@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ensdistill.data import DataSplits, Split
-from ensdistill.errors import ConfigIssue, DataError
+from ensdistill.errors import ConfigIssue, DataError, teacher_name
 from ensdistill.models.probe import are_probabilities
 from ensdistill.runtime.modes import evaluating
 
@@ -37,8 +37,8 @@ def check_numbers(networks: Sequence[nn.Module], split: Split, size: int = 1000)
         for start in range(0, len(split), size):
             if not _are_numbers(_outputs(network, split[slice(start, start + size)][0])):
                 raise DataError(
-                    f"teacher {m}: its outputs for some training images are not numbers (NaN or infinite); train it "
-                    "again, or leave it out"
+                    f"{teacher_name(m)}: its outputs for some training images are not numbers (NaN or infinite); "
+                    "train it again, or leave it out"
                 )
 
 

@@ -19,13 +19,14 @@ from torch import nn
 
 from ensdistill.config import Config, content_hash
 from ensdistill.data import DataSplits
-from ensdistill.errors import ConfigIssue, DataError, DivergedError
+from ensdistill.errors import ConfigIssue, DataError, DivergedError, teacher_name
 from ensdistill.methods.averaging import NoAveraging
 from ensdistill.methods.losses import Labels
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.methods.perturbations import NoPerturbation
 from ensdistill.methods.students import Single
 from ensdistill.models import build, code_identity
+from ensdistill.models.teacher_files import LoadedTeacher
 from ensdistill.runtime.files import ensure_writable_dir, user_path, write_json
 from ensdistill.runtime.randomness import derive_seed
 from ensdistill.runtime.weights import fingerprint, load_weights, save_weights
@@ -66,16 +67,27 @@ def get_ensemble(
     Raises DataError if the store cannot be written, or the outputs of a teacher cannot be meant.
     """
     folder = ensure_writable_dir(store)
-    files = [file(data) for file in config.teachers.checkpoints]  # first: a bad one is told before others are trained
-    found = [warning for file in files for warning in file.warnings]
-    found += check_teachers([file.network for file in files], [file.path for file in config.teachers.checkpoints], data)
+    files, found = open_teacher_files(config, data)  # first: a bad one is told before others are trained
     train(config, data, folder, progress)
     members = [_load(config, m, data, folder) for m in range(config.teachers.count)]
     identity = content_hash([*(origin for _, origin in members), *(file.origin for file in files)])
     own = [network for network, _ in members]
-    found += check_teachers(own, [f"teacher {m}" for m in range(len(own))], data)
+    found += check_teachers(own, list(map(teacher_name, range(len(own)))), data)
     networks = [*own, *(file.network for file in files)]
-    return TeacherEnsemble(networks, len(data.class_names), identity, [*found, *file_warnings(config, data)])
+    return TeacherEnsemble(networks, len(data.class_names), identity, found)
+
+
+def open_teacher_files(config: Config, data: DataSplits) -> tuple[list[LoadedTeacher], list[ConfigIssue]]:
+    """Returns the teachers that were trained elsewhere, and what seems wrong with them.
+
+    Raises:
+        DataError: A file is missing, damaged or another network's, or the outputs of a teacher cannot be meant.
+        ConfigError: mean or std do not fit.
+    """
+    files = [file(data) for file in config.teachers.checkpoints]
+    found = [warning for file in files for warning in file.warnings]
+    found += check_teachers([file.network for file in files], [file.path for file in config.teachers.checkpoints], data)
+    return files, found + file_warnings(config, data)
 
 
 def file_warnings(config: Config, data: DataSplits) -> list[ConfigIssue]:
@@ -150,8 +162,8 @@ def _load(config: Config, teacher: int, data: DataSplits, store: Path) -> tuple[
     weights = _intact(home)
     if weights is None:
         raise DataError(
-            f"{home}: teacher {teacher} was trained, but is not here; all machines of a cluster must see one and the "
-            "same folder of studies and run the same version of this project"
+            f"{home}: {teacher_name(teacher)} was trained, but is not here; all machines of a cluster must see one and "
+            "the same folder of studies and run the same version of this project"
         )
     own = teacher_config(config, teacher)
     network = build(own.model, data, own.seed)

@@ -15,6 +15,7 @@ from ensdistill.runtime.weights import STUDENT_FILE
 from ensdistill.training.teachers import find_ensemble
 from ensdistill_tune.analysis.replication import Candidate, verdict
 from ensdistill_tune.analysis.results import StudyResults, read_facts
+from ensdistill_tune.analysis.trial_warnings import of_study
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.tracking.tracker import default_uri
 
@@ -28,6 +29,11 @@ class ExportItem:
     folder: str  # its name below `export/`
     trial: TrialRecord  # whose student it is: of a confirmed candidate the best repeat
     candidate: Candidate | None = None
+
+    @property
+    def ships(self) -> bool:
+        """Whether this is the best student of the study."""
+        return self.folder == WINNER
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,8 @@ def findings(facts: StudyResults, choice: ExportItem) -> StudyContext:
         if facts.tested_of(choice.candidate):
             tables[f"Test images, {facts.looked} after everything was decided"] = rows_on_test(facts)
     said = verdict(facts.confirmed, facts.study.objective, facts.study.mode) if facts.confirmed else ""
-    return StudyContext(facts.name, choice.trial.name, f"Verdict of that study: {said}." if said else "", tables)
+    told = f"Verdict of that study: {said}." if said else ""
+    return StudyContext(facts.name, choice.trial.name, told, tables, of_study(facts.warnings) if choice.ships else [])
 
 
 def rows_on_test(facts: StudyResults) -> Rows:

@@ -90,7 +90,7 @@ def test_every_epoch_of_every_teacher_is_told_as_in_one_process(tmp_path: Path, 
 def test_a_teacher_that_diverges_is_named_and_the_finished_ones_are_kept(tmp_path: Path, digits: DataSplits) -> None:
     config = settings(SMALL, misbehaving("NotFinite"))
     with pytest.raises(
-        DivergedError, match=r"teacher 1: the loss became nan.* lower teachers\.training\.optimizer\.lr"
+        DivergedError, match=r"teacher 2: the loss became nan.* lower teachers\.training\.optimizer\.lr"
     ) as caught:
         by_tasks(config, digits, tmp_path, cpu=2)  # one after the other
     assert type(caught.value) is DivergedError
@@ -103,7 +103,7 @@ def weights_of(config: Config, data: DataSplits, store: Path) -> dict[str, str]:
 
 
 def test_a_teacher_out_of_memory_is_named_with_its_own_setting(tmp_path: Path, digits: DataSplits) -> None:
-    with pytest.raises(OutOfMemoryError, match=r"^teacher 0: out of memory: .* lower teachers\.training\.batch_size$"):
+    with pytest.raises(OutOfMemoryError, match=r"^teacher 1: out of memory: .* lower teachers\.training\.batch_size$"):
         by_tasks(settings(misbehaving("Greedy", images=20)), digits, tmp_path)
 
 
@@ -116,7 +116,7 @@ def test_a_teacher_whose_process_is_killed_is_trained_again(tmp_path: Path, digi
 
 def test_a_teacher_whose_process_dies_every_time_is_named(tmp_path: Path, digits: DataSplits) -> None:
     config = settings(SMALL, misbehaving("deadly", flag=str(tmp_path / "flag"), times=9))
-    with pytest.raises(EnsdistillError, match="teacher 1: its process died"):
+    with pytest.raises(EnsdistillError, match="teacher 2: its process died"):
         by_tasks(config, digits, tmp_path / "store", retries=1)
     assert (tmp_path / "flag").read_text() == "xx"
 

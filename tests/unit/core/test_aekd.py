@@ -415,5 +415,5 @@ class NoNumber(nn.Module):
 
 def test_teachers_whose_logits_are_no_numbers_are_named_in_place_of_the_learning_rate(digits: DataSplits) -> None:
     ensemble = TeacherEnsemble([NoNumber(), NoNumber()], 10, "broken")
-    with pytest.raises(DataError, match="teacher 0"):
+    with pytest.raises(DataError, match="teacher 1"):
         next(distill(tiny_config("loss.kind=aekd"), ensemble, digits))

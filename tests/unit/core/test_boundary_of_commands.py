@@ -3,12 +3,17 @@
 import errno
 import io
 import os
+import shlex
+import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+import ensdistill
+import ensdistill_tune
 from ensdistill.cli.main import main
 from ensdistill.errors import ConfigError, DataError, EnsdistillError
 from ensdistill.runtime.boundary import TRACEBACK, cause_of, run_command
@@ -164,3 +169,24 @@ def test_a_reader_that_has_enough_ends_a_command_without_a_word(
     assert run_command(work) == 1
     assert capsys.readouterr().err == ""
     sys.stdout.flush()  # as Python does at its end: what is left goes nowhere
+
+
+@pytest.mark.parametrize("size", ["\u00b2", "\u2460", "\u0663", "0", "-5", "abc", "1e9"])
+def test_a_size_of_the_terminal_that_is_no_number_is_ignored(size: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", size)
+    monkeypatch.setenv("LINES", size)
+    done = call("ensdistill-tune", "check", "search_spaces/digits.yaml", "--no-estimate")
+    assert (done.code, done.err) == (0, "")
+
+
+@pytest.mark.parametrize("module", ["ensdistill", "ensdistill_tune"])
+def test_a_current_folder_that_was_deleted_is_called_so(module: str, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    folders = [str(Path(package.__file__).parents[1]) for package in (ensdistill, ensdistill_tune) if package.__file__]
+    command = f"rmdir {shlex.quote(str(gone))}; exec {shlex.quote(sys.executable)} -m {module} --version"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(folders)}
+    done = subprocess.run(["sh", "-c", command], cwd=gone, capture_output=True, text=True, env=environment)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: the current folder cannot be used (No such file or directory)")
+    assert len(done.stderr.splitlines()) == 1

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from ensdistill import (
 )
 from ensdistill.config import Config
 from ensdistill.data import DataSplits, Split, load_data, load_test
+from ensdistill.errors import ConfigIssue
 from ensdistill.evaluation.latency import LEAST, _milliseconds, prices
 from ensdistill.evaluation.predict import evaluate, predict
 from ensdistill.export.model_card import SeedSummary, StudyContext
@@ -386,6 +388,29 @@ def test_without_a_license_the_card_says_that_none_was_stated(run: DistillationR
     assert "No license of these weights was stated" in card
 
 
+def test_the_card_of_a_student_without_distillation_does_not_claim_teachers(digits: DataSplits, tmp_path: Path) -> None:
+    export_student(made(tiny_config("student.kind=single", preset="labels"), digits), tmp_path, formats=["safetensors"])
+    card = (tmp_path / "MODEL_CARD.md").read_text()
+    assert ", trained on labels alone" in card
+    assert "as it learnt from the labels alone (no distillation)" in card
+
+
+def test_warnings_about_images_teachers_and_the_study_stand_in_card_and_result(
+    run: DistillationRun, ensemble: TeacherEnsemble, tmp_path: Path
+) -> None:
+    names = ("data", "teachers", "study")
+    issues = {name: ConfigIssue((name,), f"{name} of <a>|b*") for name in names}
+    warned = TeacherEnsemble(list(ensemble.networks), 10, ensemble.identity, [issues["teachers"]])
+    suspicious = replace(run, data=replace(run.data, warnings=(issues["data"],)), ensemble=warned)
+    done = export_student(
+        suspicious, tmp_path, findings=StudyContext(warnings=[issues["study"]]), formats=["safetensors"]
+    )
+    section = (tmp_path / "MODEL_CARD.md").read_text().split("## Warnings")[1].split("##")[0]
+    for name in names:
+        assert f"{name}: {name} of \\<a\\>\\|b\\*" in section
+        assert issues[name].as_row() in done.warnings
+
+
 def test_findings_of_a_study_stand_in_the_card(run: DistillationRun, tmp_path: Path) -> None:
     rows = {"student": {"nll": SeedSummary(0.09876, 0.00412, 5), "accuracy": 0.97}}
     findings = StudyContext(
@@ -424,7 +449,8 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.code == 0, done.err
     done = process("ensdistill", "export", folder / "run", "--studies-dir", folder)
     (folder / "printed.txt").write_text(done.out)
-    assert (done.code, done.err) == (0, "")
+    assert done.code == 0
+    assert "warning: at chance: the student" in done.err
     return folder
 
 

@@ -308,7 +308,7 @@ def test_damaged_bytes_inside_a_zip_are_named(tmp_path: Path) -> None:
 def test_one_class_only_is_refused(tmp_path: Path, zipped: bool) -> None:
     content = {name: raw for name, raw in files().items() if name.startswith("cat")}
     place = write_zip(tmp_path / "x.zip", content) if zipped else write_folder(tmp_path, content)
-    with pytest.raises(DataError, match="1 classes"):
+    with pytest.raises(DataError, match="1 class;"):
         read(place)
 
 

@@ -525,7 +525,31 @@ def test_damage_inside_a_zip_file_is_called_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["in.tar.gz", "in.7z", "in.zip"])
 def test_a_file_that_is_no_zip_file_is_refused_with_the_cause(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"\x1f\x8b something else")
-    assert f"{name} is neither a folder nor a readable zip file (File is not a zip file)" in refusal(tmp_path / name)
+    words = refusal(tmp_path / name)
+    assert words.startswith("data.path: ")
+    assert f"{name} is neither a folder nor a readable zip file (File is not a zip file)" in words
+    assert words.endswith("end may be missing" if name == "in.zip" else "extract the archive and give the folder")
+
+
+@pytest.mark.parametrize("name", ["cat", "cat/"])
+def test_a_file_of_a_zip_file_that_has_the_name_of_a_folder_is_left_out_with_a_warning(
+    tmp_path: Path, name: str
+) -> None:
+    file = zip_of(pictures(tmp_path / "in", "cat", "dog"))
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr(name, b"an image, perhaps")
+    assert "1 file left out (a file with the name of a folder): cat" in warnings_of(file)
+
+
+def test_a_folder_of_a_zip_file_that_is_written_without_its_slash_is_one(tmp_path: Path) -> None:
+    file = zip_of(pictures(tmp_path / "in", "cat", "dog"))
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("cat", b"")
+    assert warnings_of(file) == ""
+
+
+def test_one_class_is_counted_in_the_singular(tmp_path: Path) -> None:
+    assert "holds images of 1 class; two" in refusal(pictures(tmp_path / "in", "cat"))
 
 
 @pytest.mark.parametrize("encoding", ["cp932", "gbk", "cp1251", "euc-kr"])
@@ -626,3 +650,51 @@ def test_a_path_that_cannot_be_is_refused_in_our_words(tmp_path: Path) -> None:
             ImageFolder(path=path)()
     with pytest.raises(DataError, match="file name too long"):
         find_images(["x" * 300])
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n"
+PAGE = b"\n<!DOCTYPE html>\n<html><body>404</body></html>\n"
+
+
+@pytest.mark.parametrize(("content", "what"), [(POINTER, "a Git LFS pointer"), (PAGE, "a web page")])
+def test_what_stands_in_for_an_image_or_an_archive_is_called_so(tmp_path: Path, content: bytes, what: str) -> None:
+    root = pictures(tmp_path / "in", "cat", "dog")
+    (root / "cat" / "0.jpg").write_bytes(content)
+    assert f"1 image cannot be read: it is {what}, not the file itself;" in refusal(root)
+    (tmp_path / "a.zip").write_bytes(content)
+    assert f"a.zip is {what}, not the file itself" in refusal(tmp_path / "a.zip")
+
+
+def test_a_folder_of_nearly_no_images_is_refused_before_all_of_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ensdistill.data.walk._MOST", 30)
+    root = pictures(tmp_path / "in", "cat", "dog")
+    for n in range(20):
+        (root / "cat" / f"{n}.txt").write_text("not an image")
+    assert "cat/0.txt" in warnings_of(root)
+    for n in range(20, 40):
+        (root / "cat" / f"{n}.txt").write_text("not an image")
+    words = refusal(root)
+    assert "holds 2 images and more than 30 other files; give the folder that holds the images alone" in words
+    with pytest.raises(DataError, match="more than 30 other files"):
+        find_images([root])
+
+
+def test_folders_within_folders_without_end_are_left_out_with_a_warning(tmp_path: Path) -> None:
+    root = pictures(tmp_path / "in", "cat", "dog")
+    deep = root / "cat"
+    for _ in range(400):
+        deep /= "x"
+        deep.mkdir()
+    assert "1 file left out (in more than 100 folders within each other): cat/x/" in warnings_of(root)
+
+
+def test_an_empty_file_without_the_suffix_of_an_image_is_not_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = pictures(tmp_path / "in", "cat", "dog")
+    (root / "cat" / "kmsg").touch()
+    opened = ImageFile.open
+    monkeypatch.setattr(ImageFile, "open", lambda file: opened(file) if file.name != "cat/kmsg" else 1 / 0)
+    assert "cat/kmsg" in warnings_of(root)

@@ -93,10 +93,14 @@ def test_teachers_at_chance_and_teachers_that_mislead_are_told_by_number() -> No
     good, guessing, misleading = (0.9, 0.4, 0.0), (0.1, 2.4, 1.0), (0.5, 3.1, 0.0)
     assert not teacher_warnings(members(good, good), 10)
     (one,) = teacher_warnings(members(good, guessing), 10)
-    assert "at chance: teacher 1 is right on 10.0 % of the validation images" in str(one)
+    assert "at chance: teacher 2 is right on 10.0 % of the validation images" in str(one)
     chance, require_trial = map(str, teacher_warnings(members(guessing, misleading, guessing), 10))
-    assert "teachers 0, 2 are right on 10.0 %, 10.0 %" in chance
-    assert f"NLL of teacher 1 on validation images is 3.1, worse than the {math.log(10):.4g}" in require_trial
+    assert "teachers 1, 3 are right on 10.0 %, 10.0 %" in chance
+    assert f"NLL of teacher 2 on validation images is 3.1, worse than the {math.log(10):.4g}" in require_trial
+    assert "Its probabilities are far too sure" in require_trial
+    (several,) = map(str, teacher_warnings(members(misleading, misleading), 10))
+    assert "NLL of teachers 1, 2 on" in several
+    assert "Their probabilities are far too sure" in several
 
 
 def test_an_evaluation_has_chance_and_hides_what_means_nothing_there(digits: DataSplits) -> None:
@@ -187,7 +191,7 @@ def test_a_teacher_that_is_no_number_for_one_training_image_is_named_in_place_of
         return torch.where((x - bad).abs().flatten(1).amax(1, keepdim=True) < 1e-6, torch.nan, out)
 
     ensemble = TeacherEnsemble([Function(logits), Function(function)], 10, "x")
-    with pytest.raises(DataError, match="teacher 1: its outputs for some training images are not numbers"):
+    with pytest.raises(DataError, match="teacher 2: its outputs for some training images are not numbers"):
         list(distill(config, ensemble, digits))
 
 

@@ -72,6 +72,12 @@ def test_images_that_are_in_two_parts_are_counted() -> None:
     ]
 
 
+def test_one_image_in_two_parts_is_counted_in_the_singular() -> None:
+    fresh = noise([0, 1, 2], 1)
+    source = RawData(POOL, NAMES, test=joined(POOL.take(np.arange(1)), fresh), validation=noise([0, 1, 2], 2))
+    assert warnings_of(source)[0].startswith("data: 1 of 4 test images is in the training part too")
+
+
 def test_an_image_that_is_twice_in_the_pool_may_be_in_two_parts_and_is_counted() -> None:
     twice = joined(POOL, POOL)
     data, test = split_source(RawData(twice, NAMES), SplitSizes(train_size=None, val_size=0.25, test_size=0.25))

@@ -242,6 +242,8 @@ CHECKPOINTS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
     "counters left out": lambda state: {name: t for name, t in state.items() if "num_batches" not in name},
     "counters of a profiler": lambda state: {**state, "0.total_ops": torch.zeros(1), "total_params": torch.zeros(1)},
     "compiled parts": lambda state: inside(state, "_orig_mod"),
+    "sharded": lambda state: with_prefix(inside(state, "_fsdp_wrapped_module"), "_fsdp_wrapped_module."),
+    "parts computed twice": lambda state: inside(state, "_checkpoint_wrapped_module"),
     "parallel and compiled parts": lambda state: with_prefix(inside(state, "_orig_mod.module"), "module."),
     "half": lambda state: {name: t.bfloat16() if t.is_floating_point() else t for name, t in state.items()},
     "double": lambda state: {name: t.double() if t.is_floating_point() else t for name, t in state.items()},
@@ -294,7 +296,7 @@ def test_of_two_networks_that_fit_the_likelier_is_taken_with_a_warning_unless_th
 def test_two_networks_of_which_none_is_likelier_are_refused(tmp_path: Path, digits: DataSplits) -> None:
     one, two = original(digits, 1)[1].state_dict(), original(digits, 2)[1].state_dict()
     torch.save(with_prefix(one, "student.") | with_prefix(two, "teacher."), tmp_path / "two.pt")
-    with pytest.raises(DataError, match=r"prefix student\., prefix teacher\."):
+    with pytest.raises(DataError, match=r"prefix student, prefix teacher$"):
         read(tmp_path / "two.pt", digits)
     assert torch.equal(read(tmp_path / "two.pt", digits, prefix="teacher")[1][0].weight, two["0.weight"])
 
@@ -328,6 +330,8 @@ MISFITS: dict[str, tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]], str]]
         lambda state: {name: (t * 100).to(torch.int8) for name, t in state.items()},
         "is torch.int8 in the file and torch.float32 in the network",
     ),
+    "sparse": (lambda state: {n: t.to_sparse() if t.dim() == 4 else t for n, t in state.items()}, "is sparse"),
+    "without values": (lambda state: {name: t.to("meta") for name, t in state.items()}, "without values in the file"),
     "other names": (lambda state: {f"x{n}": t for n, t in enumerate(state.values())}, "no name in it is one of"),
 }
 
@@ -353,6 +357,15 @@ def test_a_torchscript_program_is_called_one(tmp_path: Path, digits: DataSplits)
 def test_missing_file_is_named(tmp_path: Path, digits: DataSplits) -> None:
     with pytest.raises(DataError, match=r"nothing\.pt: there is no such file"):
         read(tmp_path / "nothing.pt", digits)
+
+
+def test_a_folder_and_what_stands_in_for_a_file_are_called_so(tmp_path: Path, digits: DataSplits) -> None:
+    with pytest.raises(DataError, match="is a folder; give a file of weights in it"):
+        read(tmp_path, digits)
+    for name in ("weights.pt", "weights.safetensors"):
+        (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n")
+        with pytest.raises(DataError, match=f"{name}: a Git LFS pointer, not the file itself; fetch it with `git lfs"):
+            read(tmp_path / name, digits)
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])

@@ -270,7 +270,7 @@ def test_two_processes_that_want_the_same_ensemble_train_it_once(tmp_path: Path)
 def test_a_teacher_that_another_machine_trained_in_a_folder_of_its_own_is_missed(
     tmp_path: Path, digits: DataSplits
 ) -> None:
-    with pytest.raises(DataError, match=r"teacher 0 was trained, but is not here; .*same folder"):
+    with pytest.raises(DataError, match=r"teacher 1 was trained, but is not here; .*same folder"):
         get_ensemble(tiny_config(), digits, tmp_path, train=lambda *_: None)
 
 
@@ -325,7 +325,7 @@ def test_a_teacher_that_diverges_is_named_with_its_own_setting(tmp_path: Path, m
     monkeypatch.setattr(teachers, "distill", diverge)
     config = tiny_config()
     with pytest.raises(
-        DivergedError, match=r"teacher 0: the loss became nan.* lower teachers\.training\.optimizer\.lr"
+        DivergedError, match=r"teacher 1: the loss became nan.* lower teachers\.training\.optimizer\.lr"
     ):
         get_ensemble(config, load_data(config.data), tmp_path)
 

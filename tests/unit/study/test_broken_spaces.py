@@ -41,6 +41,8 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     ("missing file", MISSING, ": No such file or directory"),
     ("folder", FOLDER, ": Is a directory"),
     ("binary file", b"\x93NUMPY\x01\x00\xff\xfe\x00\x81", ": not a text file"),
+    ("Latin-1", b"preset: kd\n# caf\xe9\n", ", line 2: byte 0xe9 is not UTF-8. Save the file as UTF-8."),
+    ("UTF-16", "preset: kd\n".encode("utf-16"), ": is UTF-16. Save it as UTF-8."),
     ("zero byte", "preset: kd\nsea\x00rch: {}\n", ", line 2: a character that is no text"),
     ("empty file", "", ": settings are a mapping of names to values, this holds nothing"),
     ("comments alone", "# to do\n", ": settings are a mapping of names to values, this holds nothing"),
@@ -426,6 +428,16 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
         "preset in config",
         SEARCH + "config: {preset: kd}\n",
         ", line 2: config.preset: no such setting of config; it stands beside config",
+    ),
+    (
+        "axis given twice, nested and dotted",
+        "search:\n  loss:\n    alpha: {uniform: [0, 1]}\n  loss.alpha: {uniform: [0, 0.5]}\n",
+        ", line 4: search.loss.alpha: set twice",
+    ),
+    (
+        "nested axis that is no setting",
+        "search:\n  loss:\n    alhpa: {uniform: [0, 1]}\n",
+        ", line 3: search.loss.alhpa: no such setting (did you mean loss.alpha?)",
     ),
     (
         "setting given twice",

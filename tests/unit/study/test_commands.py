@@ -16,9 +16,12 @@ from PIL import Image
 
 from ensdistill import Distiller, EpochResult
 from ensdistill.config import Config
+from ensdistill.errors import ConfigError
 from ensdistill.models import Convnet
 from ensdistill.settings.validation import settings_table
+from ensdistill_tune.credentials import public
 from ensdistill_tune.study.study_config import StudyConfig
+from ensdistill_tune.tracking.tracker import check_uri
 from tests.commands import call, process
 
 SMALL = [
@@ -325,6 +328,20 @@ def test_a_tracking_store_that_cannot_be_used_is_told_before_any_trial(tmp_path:
     )
     assert done.code == 2
     assert "tracking.uri nonsense://x: no store of MLflow's" in done.err
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://me:planted@h:99x/", "https://h:0", "http://:5000", "http:///x", "postgresql://h:99999999/db"]
+)
+def test_a_tracking_store_without_host_or_port_is_refused(uri: str) -> None:
+    with pytest.raises(ConfigError, match="host and port must be HOST or HOST:PORT") as caught:
+        check_uri(public(uri))
+    assert "planted" not in str(caught.value)
+
+
+@pytest.mark.parametrize("uri", ["http://h", "http://[::1]:5000/base", "https://me:pl@nt%d@h:1/", "http://127.0.0.1:9"])
+def test_a_tracking_store_that_may_exist_is_taken(uri: str) -> None:
+    check_uri(public(uri))
 
 
 def test_check_finds_no_fault_in_what_ships_and_says_so_in_json(monkeypatch: pytest.MonkeyPatch) -> None:

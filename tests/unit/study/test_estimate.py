@@ -15,6 +15,7 @@ from ensdistill import DataSplits, TeacherEnsemble, get_ensemble, load_data
 from ensdistill.config import Config, build_config, presets
 from ensdistill.data import Split
 from ensdistill.errors import DivergedError
+from ensdistill.models import Convnet, build
 from ensdistill_tune.execution import cost_estimate as estimate
 from ensdistill_tune.execution.cost_estimate import duration, epoch_seconds, side_by_side
 from ensdistill_tune.study.loading import load_study
@@ -181,6 +182,25 @@ def test_teachers_that_are_there_cost_nothing(tmp_path: Path) -> None:
     result = json.loads(call("ensdistill-tune", "check", file, "--studies-dir", tmp_path, "--json").out)
     assert (result["cost"]["teachers"], result["cost"]["teachers_there"]) == (0, 2)
     assert "2 in the store already" in call("ensdistill-tune", "check", file, "--studies-dir", tmp_path).out
+
+
+def test_a_check_warns_of_images_and_of_teachers_from_files(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 255, (80, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "a.npz", x_train=images, y_train=np.arange(80) % 2, notes=np.zeros(3))
+    small = {"kind": "convnet", "width": 2, "blocks": 1}
+    data = load_data(build_config({"preset": "kd", "data": {"kind": "npz", "path": str(tmp_path / "a.npz")}}).data)
+    torch.save(build(Convnet(width=2, blocks=1), data, 0).state_dict(), tmp_path / "theirs.pt")
+    settings = SMALL | {
+        "data": {"kind": "npz", "path": "a.npz"},
+        "teachers": {"count": 0, "checkpoints": [{"path": "theirs.pt", "model": small}]},
+    }
+    file = tmp_path / "mine.yaml"
+    file.write_text(json.dumps({"preset": "kd", "config": settings, "search": {"seed": {"choice": [1, 2]}}}))
+    done = call("ensdistill-tune", "check", file, "--studies-dir", tmp_path, "--json")
+    paths = [row["path"] for row in json.loads(done.out)["warnings"]]
+    assert (["data", "path"] in paths, ["teachers", "files"] in paths) == (True, True)
+    assert "warning: data.path: 1 array not used: notes" in done.err
+    assert "may have been trained on the 8 validation images" in done.err
 
 
 def test_no_cost_reads_no_images(tmp_path: Path) -> None:

@@ -161,3 +161,8 @@ def test_a_gaussian_process_that_is_told_again_what_is_known_suggests_the_same()
     suggestion = suggester.suggest(11)
     assert suggestion is not None
     assert suggestion[0] == whole[10].sampled
+
+
+def test_optuna_prints_nothing_about_its_own_study(capfd: pytest.CaptureFixture[str]) -> None:
+    suggested(study("tpe"), 1)
+    assert capfd.readouterr().err == ""

@@ -56,6 +56,24 @@ def test_names_of_a_study_file_may_be_dotted_as_those_of_overrides(tmp_path: Pat
     assert list(study.search) == ["training.optimizer.lr", "seed"]
 
 
+def test_names_of_axes_may_be_nested_and_parts_of_axes_overridden(tmp_path: Path) -> None:
+    file = tmp_path / "nested.yaml"
+    file.write_text(
+        "search:\n"
+        "  loss: {temperature: {log_uniform: [1, 10]}, alpha: {uniform: [0, 1]}}\n"
+        "  averaging:\n"
+        "    kind: {choice: [none, ema]}\n"
+        "    decay: {uniform: [0.8, 0.9], when: {averaging.kind: ema}}\n"
+    )
+    names = ["loss.temperature", "loss.alpha", "averaging.kind", "averaging.decay"]
+    assert list(load_study(file).search) == names
+    overrides = ["search.loss.temperature.log_uniform=[2, 3]", "search.seed.choice=[1, 2]"]
+    study = load_study(file, overrides)
+    assert list(study.search) == [*names, "seed"]
+    assert study.search["loss.temperature"].log_uniform == [2, 3]
+    assert study.search["seed"].choice == [1, 2]
+
+
 @pytest.mark.parametrize(
     ("more", "fault"),
     [

@@ -4,7 +4,7 @@ To add a rule about several trials: one function, and its name in `STUDY_RULES`.
 `ensdistill.evaluation.plausibility`; here they judge the student that ships.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
 
 from ensdistill.errors import ConfigIssue
@@ -18,6 +18,11 @@ StudyRule = Callable[[StudyConfig, Sequence[TrialRecord], TeacherMetrics, int], 
 
 NO_DISTILLATION = "no distillation won"  # how the rules of these warnings begin
 WORSE = "worse than one teacher"
+
+
+def of_study(warnings: Iterable[ConfigIssue]) -> list[ConfigIssue]:
+    """Returns those of these warnings that compare the students of a study with each other or with teachers."""
+    return [issue for issue in warnings if issue.rule.startswith((NO_DISTILLATION, WORSE))]
 
 
 def won_without_teachers(study: StudyConfig, order: Sequence[TrialRecord]) -> bool:

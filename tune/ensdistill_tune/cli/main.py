@@ -15,9 +15,11 @@ from rich.console import Console
 from rich.table import Table
 
 from ensdistill.config import Config
-from ensdistill.errors import ConfigError, DataError
+from ensdistill.data.names import counted
+from ensdistill.errors import ConfigError, ConfigIssue, DataError
 from ensdistill.evaluation.tables import file_table, price_table
 from ensdistill.export.exporter import FORMATS, ExportResult
+from ensdistill.pipeline import show_warnings
 from ensdistill.runtime.boundary import run_command
 from ensdistill.runtime.command_line import Option, command_line
 from ensdistill.runtime.files import ensure_writable_dir
@@ -62,9 +64,12 @@ def _check(options: argparse.Namespace) -> int:
         _show_study(options.file, study, size)
         if not options.no_estimate:
             print("timing one epoch of each kind of trial (--no-estimate leaves this out)", file=sys.stderr)
-    cost, words = (None, "") if options.no_estimate else estimate(study, Path(options.studies_dir))
+    warnings = list[ConfigIssue]()
+    cost, words = (None, "") if options.no_estimate else estimate(study, Path(options.studies_dir), warnings.extend)
+    show_warnings(warnings)
     if options.json:
-        figures = {"size": asdict(size), "cost": asdict(cost) if cost else None}
+        told = [warning.as_row() for warning in warnings]
+        figures = {"size": asdict(size), "cost": asdict(cost) if cost else None, "warnings": told}
         print(json.dumps({"ok": True, "study": study.model_dump(mode="json")} | figures))
     elif words:
         console().print(words, soft_wrap=True)
@@ -82,7 +87,8 @@ def _show_study(file: str, study: StudyConfig, size: SearchSpaceSize) -> None:
     screen.print(table)
     baselines = ", ".join(study.baselines) or "(none)"
     screen.print(
-        f"{size}\n{study.budget.trials} trials of at most {study.epochs} epochs, after baselines {baselines}; "
+        f"{size}\n{counted(study.budget.trials, 'trial')} of at most {counted(study.epochs, 'epoch')}, "
+        f"after baselines {baselines}; "
         f"{study.searcher.kind} suggests, {study.scheduler.kind} stops, {study.objective} decides",
         soft_wrap=True,
     )
@@ -103,7 +109,9 @@ def _launch(options: argparse.Namespace) -> int:
     studies = ensure_writable_dir(options.studies_dir)
     screen = console(stderr=options.json)
     name = _claim(studies, Path(options.file).stem, options.name, screen)
-    screen.print(f"study {name}: {study.budget.trials} trials, baselines {', '.join(study.baselines) or 'none'}")
+    screen.print(
+        f"study {name}: {counted(study.budget.trials, 'trial')}, baselines {', '.join(study.baselines) or 'none'}"
+    )
     place = StudyLocation(studies, name, options.device)
     return _ended(launch(study, place, screen, executor=options.executor), place.home, options.json)
 
@@ -173,6 +181,7 @@ def _export(options: argparse.Namespace) -> int:
     def tell(choice: ExportItem, done: ExportResult, version: int | None) -> None:
         exports.append(asdict(done) | {"folder": str(done.folder), "trial": choice.trial.number, "version": version})
         screen.print(f"\n{choice.folder}: trial {choice.trial.name}", soft_wrap=True)
+        show_warnings(map(ConfigIssue.from_row, done.warnings))
         screen.print(file_table(done.sizes, done.differences), price_table(done.prices))
         lines = [done.in_words(), f"export: {done.folder}"]
         champion = ", its champion" if options.champion and choice.folder == WINNER else ""

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from math import ceil, inf
@@ -14,12 +14,13 @@ import torch
 
 from ensdistill.config import Config
 from ensdistill.data import DataSplits, Split, load_data
-from ensdistill.errors import ConfigError, DataError, EnsdistillError
+from ensdistill.data.names import counted
+from ensdistill.errors import ConfigError, ConfigIssue, DataError, EnsdistillError
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.models import build
 from ensdistill.runtime.devices import pick_device
 from ensdistill.training.loop import check_student, distill
-from ensdistill.training.teachers import teacher_config, teacher_hash
+from ensdistill.training.teachers import open_teacher_files, teacher_config, teacher_hash
 from ensdistill_tune.study.study_config import Resources, StudyConfig
 
 ENOUGH = 0.2  # seconds of training that are enough to tell how long an epoch takes
@@ -48,9 +49,13 @@ class CostEstimate:
         return self.teachers + (self.search + self.confirmation) / max(1, self.side_by_side)
 
 
-def estimate(study: StudyConfig, studies: Path) -> tuple[CostEstimate | None, str]:
+Warn = Callable[[Iterable[ConfigIssue]], object]
+
+
+def estimate(study: StudyConfig, studies: Path, warn: Warn = list) -> tuple[CostEstimate | None, str]:
     """The cost and its words; no cost but the reason if no epoch can be timed here.
 
+    warn: is called with what seems wrong with the images and with teachers from files.
     Raises DataError if the images cannot be read, ConfigError if they do not suffice for one of the trials.
     """
     config = study.base_config
@@ -63,8 +68,9 @@ def estimate(study: StudyConfig, studies: Path) -> tuple[CostEstimate | None, st
         if fetched:
             return None, "no estimate of cost: the images are not here yet (data.download fetches them at launch)"
         raise
+    warn(data.warnings)
     teachers, there = _teachers(config, data.to(pick_device("auto")), studies / "teachers")
-    cost = _cost(study, data.to("cuda" if study.resources.gpus else "cpu"), teachers, there)
+    cost = _cost(study, data.to("cuda" if study.resources.gpus else "cpu"), teachers, there, warn)
     return cost, _in_words(study, cost)
 
 
@@ -127,16 +133,16 @@ def _teachers(config: Config, data: DataSplits, store: Path) -> tuple[float, int
 def _untrained(config: Config, data: DataSplits) -> TeacherEnsemble:
     """An ensemble that takes as long as the trained one."""
     own = [teacher_config(config, m) for m in range(config.teachers.count)]
-    networks = [build(one.model, data, one.seed) for one in own] + [
-        file(data)[0] for file in config.teachers.checkpoints
-    ]
-    return TeacherEnsemble(networks, len(data.class_names), "untrained")
+    files, found = open_teacher_files(config, data)
+    networks = [build(one.model, data, one.seed) for one in own] + [file.network for file in files]
+    return TeacherEnsemble(networks, len(data.class_names), "untrained", found)
 
 
-def _cost(study: StudyConfig, data: DataSplits, teachers: float, there: int) -> CostEstimate:
+def _cost(study: StudyConfig, data: DataSplits, teachers: float, there: int, warn: Warn) -> CostEstimate:
     for one in (study.base_config, *study.distinct_architectures):
         check_student(one, data)
     ensemble = _untrained(study.base_config, data)
+    warn(ensemble.warnings)
     drawn = list(_random_trials(study)) or [study.base_config]
     baselines = [study.baseline_config(name) for name in study.baselines]
     in_turn = [config for pair in zip_longest(drawn, baselines) for config in pair if config]
@@ -212,18 +218,18 @@ def _random_trials(study: StudyConfig) -> Iterator[Config]:
 
 def _in_words(study: StudyConfig, cost: CostEstimate) -> str:
     longest = f" to {duration(cost.longest_epoch)}" if cost.kinds_timed > 1 else ""
-    timed = f"{cost.kinds_timed} of {cost.kinds}" if cost.kinds_timed < cost.kinds else f"{cost.kinds}"
+    some = f"{cost.kinds_timed} of " if cost.kinds_timed < cost.kinds else ""
+    timed, epochs = f"{some}{counted(cost.kinds, 'kind')}", counted(study.epochs, "epoch")
     lines = [
         f"one epoch of a trial took {duration(cost.shortest_epoch)}{longest} here "
-        f"({timed} kinds of trials timed, with untrained teachers)",
+        f"({timed} of trials timed, with untrained teachers)",
         f"teachers: {_teachers_in_words(study, cost)}",
-        f"search, if no trial is stopped early: {study.num_trials} trials of {study.epochs} epochs: "
+        f"search, if no trial is stopped early: {counted(study.num_trials, 'trial')} of {epochs}: "
         + _both(cost.search, cost),
     ]
     if cost.confirmation:
         lines.append(
-            f"confirmation: {study.expected_replicates} trials of {study.epochs} epochs: "
-            f"{_both(cost.confirmation, cost)}"
+            f"confirmation: {counted(study.expected_replicates, 'trial')} of {epochs}: {_both(cost.confirmation, cost)}"
         )
     lines.append(f"in all about {duration(cost.total)}; Ray's own start comes on top")
     if not cost.side_by_side:
@@ -237,7 +243,9 @@ def _teachers_in_words(study: StudyConfig, cost: CostEstimate) -> str:
     teachers = study.base_config.teachers
     missing = teachers.count - cost.teachers_there
     there = f"{cost.teachers_there} in the store already, which cost nothing" if cost.teachers_there else ""
-    new = f"{missing} x {teachers.training.epochs} epochs: about {duration(cost.teachers)}" if missing else ""
+    new = (
+        f"{missing} x {counted(teachers.training.epochs, 'epoch')}: about {duration(cost.teachers)}" if missing else ""
+    )
     return "; ".join(filter(None, [new, there])) or "none to train"
 
 

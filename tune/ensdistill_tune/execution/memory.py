@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import torch
 
-from ensdistill.errors import OutOfMemoryError
+from ensdistill.errors import OutOfMemoryError, teacher_name
 
 _UNITS = {unit: 1024**power for power, unit in enumerate(("bytes", "KiB", "MiB", "GiB", "TiB", "PiB"))}
 _ASKED = re.compile(rf"ried to allocate ([\d.]+) ?({'|'.join(_UNITS)})")  # as torch says it of a GPU and of the machine
@@ -37,7 +37,7 @@ def memory_limit(share: float, teacher: int | None = None) -> Iterator[None]:
         free_memory()
         gc.freeze()  # what is left is not looked through again, or this would take 0.2 s after every trial
     if shortage is not None:
-        raise OutOfMemoryError(shortage if teacher is None else f"teacher {teacher}: {shortage}")
+        raise OutOfMemoryError(shortage if teacher is None else f"{teacher_name(teacher)}: {shortage}")
 
 
 def free_memory() -> None:

@@ -14,7 +14,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from ensdistill.config import Config
 from ensdistill.data import DataSplits
-from ensdistill.errors import ConfigError, EnsdistillError
+from ensdistill.errors import ConfigError, EnsdistillError, teacher_name
 from ensdistill.training.teachers import ProgressCallback, missing_teachers, train_teacher
 from ensdistill_tune.execution.memory import memory_limit
 from ensdistill_tune.execution.shared_inputs import SharedData
@@ -88,7 +88,7 @@ def _watch(tasks: dict[Any, int], progress: ProgressCallback | None) -> None:
         raise
     except RayError as error:
         raise EnsdistillError(
-            f"teacher {running[task]}: its process died each time, perhaps for want of memory; start the "
+            f"{teacher_name(running[task])}: its process died each time, perhaps for want of memory; start the "
             "study again, with a larger resources.cpus if fewer should run side by side"
         ) from error
     finally:

@@ -7,9 +7,10 @@ from statistics import fmean
 from typing import Any
 
 from ensdistill.config import to_yaml
+from ensdistill.data.names import counted
 from ensdistill.evaluation.evaluator import Metrics
 from ensdistill.evaluation.plausibility import is_shown
-from ensdistill.evaluation.tables import markdown_table
+from ensdistill.evaluation.tables import as_text, markdown_table
 from ensdistill.runtime.command_line import command_line
 from ensdistill.runtime.secrets import without_credentials
 from ensdistill_tune.analysis.importance import Importance
@@ -75,9 +76,10 @@ def sections(facts: StudyResults) -> list[ReportSection]:
 def summary_line(facts: StudyResults) -> str:
     """How many trials, how long."""
     states = ", ".join(f"{n} {state}" for state, n in sorted(count_states(facts.trials).items()))
-    replicates = f", {len(facts.replicates)} repeats with fresh seeds" if facts.replicates else ""
+    replicates = f", {counted(len(facts.replicates), 'repeat')} with fresh seeds" if facts.replicates else ""
     seconds = float(facts.summary.get("seconds", 0))
-    return f"{len(facts.trials)} trials ({states}){replicates}, in {seconds:,.0f} s. {facts.study.objective} decides."
+    trials = counted(len(facts.trials), "trial")
+    return f"{trials} ({states}){replicates}, in {seconds:,.0f} s. {facts.study.objective} decides."
 
 
 def _beside(facts: StudyResults) -> str:
@@ -183,7 +185,7 @@ def _warnings(facts: StudyResults) -> str:
     """The warnings, if the first lines do not have all of them."""
     if len(facts.warnings) <= words.WARNINGS:
         return ""
-    return "\n".join(f"- {words.as_text(str(warning))}" for warning in facts.warnings)
+    return "\n".join(f"- {as_text(str(warning))}" for warning in facts.warnings)
 
 
 def _made(facts: StudyResults) -> str:

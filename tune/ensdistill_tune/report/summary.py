@@ -1,11 +1,11 @@
 """What was learnt, in plain sentences: what won, how surely, how close it is to the ensemble, what mattered."""
 
-import re
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
 from ensdistill.evaluation.evaluator import Metrics
 from ensdistill.evaluation.plausibility import AT_CHANCE, is_at_chance, is_identified, is_shown
+from ensdistill.evaluation.tables import as_text
 from ensdistill_tune.analysis.importance import Importance, why_unknown
 from ensdistill_tune.analysis.leaderboard import pareto_front
 from ensdistill_tune.analysis.rank_correlation import RungCorrelation
@@ -84,11 +84,6 @@ def warnings(facts: StudyResults) -> list[str]:
     lines = [f"**Warning.** {as_text(str(warning))}" for warning in found[:WARNINGS]]
     more = len(found) - WARNINGS
     return [*lines, f"**{more} more warnings** stand under *All warnings*."] if more > 0 else lines
-
-
-def as_text(words: str) -> str:
-    """Words that may come from outside, such as names of files, as one line of Markdown that shows them as they are."""
-    return re.sub(r"([\\`*_\[\]<>#|~])", r"\\\1", " ".join(words.split()))
 
 
 def what_won(facts: StudyResults) -> str:
@@ -248,8 +243,9 @@ def stopping(facts: StudyResults, seen: Sequence[RungCorrelation]) -> str | None
     first = seen[0]
     sure = first.by_chance < 0.05  # of four trials even the same order comes by chance in one case of twelve
     trust = "a good guide" if sure and first.low > 0.3 else ("no guide" if first.high < 0.3 else "an uncertain guide")
+    which = "1 trial was" if stopped == 1 else f"{stopped} trials were"
     return (
-        f"{stopped} trials were stopped early. The order after {first.epoch} epochs was {trust} to the final one "
+        f"{which} stopped early. The order after {first.epoch} epochs was {trust} to the final one "
         f"(Kendall's tau {first.tau:.2f}, {first.low:.2f} to {first.high:.2f}, over the {first.trials} that ran to "
         "their end)."
     )

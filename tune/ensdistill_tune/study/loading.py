@@ -1,6 +1,6 @@
 """Reads a search space file. Every fault is found before the first trial; all are told at once, with their lines."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from ensdistill.errors import ConfigError, ConfigIssue
 from ensdistill.settings.paths import absolute
 from ensdistill.settings.validation import UNKNOWN, closest_match, did_you_mean, same_name_elsewhere, validate
 from ensdistill.settings.yaml_loader import LineIndex, YamlDict, parse_mapping, read_text
+from ensdistill_tune.search.hyperparameter import Hyperparameter
 from ensdistill_tune.study.study_config import StudyConfig, study_files
 from ensdistill_tune.study.validation import drop_dependents, is_under, issues_of
 
@@ -88,7 +89,7 @@ def _judge(tree: YamlDict, changes: Mapping[str, Any]) -> tuple[StudyConfig | No
 
 
 def _with_overrides(tree: YamlDict, changes: Mapping[str, Any]) -> YamlDict:
-    """The file's settings with dotted ones on top; `search.` is followed by the dotted name of one axis."""
+    """The file's settings with dotted ones on top; `search.` is followed by the name of an axis or of a part of it."""
     axes, others = _axes_and_others(changes)
     more_axes, tree = _axes_and_others(tree)
     if isinstance(tree.get("config"), Mapping):
@@ -97,9 +98,26 @@ def _with_overrides(tree: YamlDict, changes: Mapping[str, Any]) -> YamlDict:
     search = tree.get("search") or {}
     if not isinstance(search, Mapping):
         return tree
-    if twice := [name for name in more_axes if name in search]:
+    found = list(_flat_axes({**search}))
+    found += [(name, axis) for name, axis in more_axes.items()]
+    if twice := [name for n, (name, _) in enumerate(found) if name in dict(found[:n])]:
         raise ConfigError(ConfigIssue(("search", *twice[0].split(".")), "set twice"))
-    return {**tree, "search": {**search, **more_axes, **axes}} if axes or more_axes else tree
+    own = dict(found)
+    for name, value in axes.items():
+        axis, _, part = name.rpartition(".")
+        inside = axis and part in Hyperparameter.model_fields
+        own |= {axis: {**own.get(axis, {}), part: value}} if inside else {name: value}
+    return {**tree, "search": own} if own or search else tree
+
+
+def _flat_axes(search: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Names and values of axes; names may be nested as those of settings may."""
+    for name, value in search.items():
+        nested = isinstance(value, Mapping) and value and all(isinstance(one, Mapping) for one in value.values())
+        if nested and not value.keys() & Hyperparameter.model_fields.keys():
+            yield from _flat_axes(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
 
 
 def _axes_and_others(dotted: Mapping[str, Any]) -> tuple[YamlDict, YamlDict]:

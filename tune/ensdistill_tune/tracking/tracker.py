@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 from ensdistill.config import content_hash
 from ensdistill.errors import ConfigError
@@ -59,12 +59,23 @@ def check_uri(uri: str) -> None:
         raise ConfigError(
             f"tracking.uri {uri}: no store of MLflow's; give http://HOST:PORT, postgresql://... or sqlite:///FILE"
         )
+    if dialect != "sqlite" and not _has_host_and_port(uri):
+        raise ConfigError(f"tracking.uri {uri}: host and port must be HOST or HOST:PORT, the port from 1 to 65535")
     folder = Path(unquote(rest.removeprefix("/").partition("?")[0])).parent
     if dialect == "sqlite" and not folder.is_dir():
         raise ConfigError(f"tracking.uri {uri}: there is no folder {folder}")
     module = "" if dialect == "sqlite" else driver or DRIVERS.get(dialect, "")
     if module and importlib.util.find_spec(module) is None:
         raise ConfigError(f"tracking.uri {uri}: the driver {module} is not installed")
+
+
+def _has_host_and_port(uri: str) -> bool:
+    """Whether a host may be found there. A database may have its host among the parameters, or none."""
+    try:
+        found = urlsplit(uri)
+        return found.port != 0 and bool(found.hostname or not found.scheme.startswith("http"))
+    except ValueError:
+        return False
 
 
 def known_pages(home: Path) -> MlflowPages | None:
