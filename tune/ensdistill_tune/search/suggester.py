@@ -147,7 +147,7 @@ def choice_of(axis: Hyperparameter, value: Any) -> Any:
     return json.dumps(value, sort_keys=True) if axis.is_categorical and any(map(is_block, axis.values)) else value
 
 
-def _silent_study(directions: Sequence[Direction]) -> optuna.StudyConfig:
+def _silent_study(directions: Sequence[Direction]) -> optuna.Study:
     """A study of Optuna's without the line that it prints about each new one."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
