@@ -31,6 +31,7 @@ from ensdistill.export.classifier import open_classifier
 from ensdistill.export.exporter import FORMATS, export_student
 from ensdistill.export.run_locator import locate_run, next_command
 from ensdistill.pipeline import distill_to_directory, load_inputs, metric_warnings, show_warnings, teacher_metrics
+from ensdistill.runtime.allocator import disable_malloc_trim
 from ensdistill.runtime.boundary import run_command
 from ensdistill.runtime.command_line import command_line
 from ensdistill.runtime.progress_bar import console
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0 done, 1 the training failed, 2 bad input, 130 interrupted."""
 
     def work() -> int:
+        disable_malloc_trim()
         options = _parser().parse_args(arguments)
         return int(options.command(options))
 

@@ -24,7 +24,6 @@ from ensdistill.methods.members import MultiClassifier, TeacherEnsemble
 from ensdistill.methods.recipe import set_lr
 from ensdistill.methods.students import SingleStudent, Student
 from ensdistill.models import build
-from ensdistill.runtime.allocator import disable_malloc_trim
 from ensdistill.runtime.randomness import RandomStreams, derive_seed, deterministic, temporary_seed
 from ensdistill.training.checkpoint import check_identity, read_checkpoint, write_checkpoint
 from ensdistill.training.step import distill_step
@@ -122,7 +121,6 @@ class Distiller(Iterator[EpochResult]):
             ConfigError: The settings do not fit the data, or the checkpoint is of another run.
             DataError: The checkpoint is missing or damaged.
         """
-        disable_malloc_trim()
         self.config, self.ensemble, self.data = config, teachers, data
         self.device = data.train.images.device
         check_data(config, data)

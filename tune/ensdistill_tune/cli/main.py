@@ -29,6 +29,7 @@ from ensdistill.version import __version__
 from ensdistill_tune.console.follower import StudyFollower, follow
 from ensdistill_tune.credentials import give_credentials
 from ensdistill_tune.execution.cost_estimate import estimate
+from ensdistill_tune.execution.environment import configure_process
 from ensdistill_tune.formatting import short_value
 from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_record import trial_of
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0 done, 1 no trial ran to its end, 2 bad input, 130 interrupted."""
 
     def work() -> int:
+        configure_process()
         options = _parser().parse_args(arguments)
         return int(options.command(options))
 
