@@ -1,4 +1,4 @@
-"""`docs/private-apis.md` lists the private names of other libraries: each is used where the table states, and no other."""
+"""`docs/private-apis.md` lists the private names of other libraries: each is used where it states, and no other one."""
 
 import ast
 import re

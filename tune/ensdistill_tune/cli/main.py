@@ -27,6 +27,7 @@ from ensdistill.runtime.progress_bar import console
 from ensdistill.settings.validation import settings_help
 from ensdistill.version import __version__
 from ensdistill_tune.console.follower import StudyFollower, follow
+from ensdistill_tune.console.rendering import StudyPanel
 from ensdistill_tune.credentials import give_credentials
 from ensdistill_tune.execution.cost_estimate import estimate
 from ensdistill_tune.execution.environment import configure_process
@@ -291,7 +292,7 @@ def _status_of_one(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(study.summary()))
     elif options.no_follow or not screen.is_interactive:
-        screen.print(study.snapshot())
+        screen.print(StudyPanel(study.snapshot()))
     else:
         follow(screen, study)
     return 0

@@ -2,67 +2,16 @@
 
 import contextlib
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from rich.console import Console
 from rich.live import Live
 
+from ensdistill_tune.console.rendering import StudyPanel
 from ensdistill_tune.console.snapshot import StudySnapshot
+from ensdistill_tune.console.throughput import RecentActivity
 from ensdistill_tune.records.trial_record import OVER, TrialRecord, count_states
 from ensdistill_tune.study.study_state import StudyState
-
-RECENT_SECONDS = 300.0
-LEAST = 10  # so often something happened before anything is said of how often it does
-ENDED = 5  # trials that ended last and are shown
-
-
-class Throughput:
-    """How often something happens: over the last five minutes, or the last ten times if they reach further back."""
-
-    def __init__(self) -> None:
-        self._times: deque[float] = deque()
-
-    def happens(self, at: float) -> None:
-        """Once more."""
-        self._times.append(at)
-        while len(self._times) > LEAST + 1 and self._times[0] < at - RECENT_SECONDS:
-            self._times.popleft()
-
-    def per_second(self, now: float, least: int) -> float | None:
-        """None unless it has happened at least so often since it did first."""
-        often = len(self._times) - 1
-        return often / (now - self._times[0]) if often >= least and now > self._times[0] else None
-
-
-class RecentActivity:
-    """The recent past of one session."""
-
-    def __init__(self) -> None:
-        self._epochs, self._trials, self._began = Throughput(), Throughput(), False
-        self.ended: deque[TrialRecord] = deque(maxlen=ENDED)
-
-    def reported(self, at: float) -> None:
-        """An epoch was. The clock starts with the first one: that workers had to start says nothing of what comes."""
-        if not self._began:
-            self._began = True
-            self._trials.happens(at)
-        self._epochs.happens(at)
-
-    def over(self, trial: TrialRecord, at: float) -> None:
-        """A trial is, for good or for this session."""
-        if trial.state in OVER:
-            self.ended.append(trial)
-            if self._began:
-                self._trials.happens(at)
-
-    def paces(self, now: float, trials: Sequence[TrialRecord]) -> tuple[float | None, float | None]:
-        """Trials and epochs per second. Trials that began together report together, so a few reports of each of them
-
-        are the least to go by.
-        """
-        running = sum(trial.state == "running" for trial in trials)
-        return self._trials.per_second(now, 3), self._epochs.per_second(now, max(LEAST, 3 * running))
 
 
 class ConsoleObserver:
@@ -99,7 +48,7 @@ class ConsoleObserver:
         line = describe(trial, progress.study.objective)
         self.console.print(f"[{done:3d}/{total}] {line}", soft_wrap=not self.console.is_interactive, markup=False)
 
-    def picture(self) -> StudySnapshot:
+    def snapshot(self) -> StudySnapshot:
         """How the study stands. Another thread asks: everything that may grow meanwhile is copied first."""
         progress, trials = self.progress, list(self.progress.trials.values())
         return StudySnapshot(
@@ -118,7 +67,9 @@ class ConsoleObserver:
 def live(console: Console, progress: StudyState) -> Iterator[ConsoleObserver]:
     """Inside the block the study of this process is shown; without a terminal there are lines only."""
     at_work = ConsoleObserver(console, progress)
-    shown = Live(get_renderable=at_work.picture, console=console, refresh_per_second=2, transient=True)
+    shown = Live(
+        get_renderable=lambda: StudyPanel(at_work.snapshot()), console=console, refresh_per_second=2, transient=True
+    )
     with shown if console.is_interactive else contextlib.nullcontext():
         yield at_work
 
