@@ -53,9 +53,9 @@ from ensdistill_tune.records.trial_record import METRICS, rank_trials
 from ensdistill_tune.study.loading import change_study
 from ensdistill_tune.study.study_config import StudyConfig, study_files
 from ensdistill_tune.study.study_state import StudyState
-from ensdistill_tune.tracking import mlflow_writer
 from ensdistill_tune.tracking.run_fields import address_of
-from ensdistill_tune.tracking.tracker import DATABASE, MlflowTracker, check_uri, default_uri
+from ensdistill_tune.tracking.target import MlflowTarget, check_uri, default_uri
+from ensdistill_tune.tracking.tracker import MlflowTracker
 
 UI_ADDRESS = "http://127.0.0.1:5000"
 CHANGEABLE = ("budget", "confirmation", "resources", "tracking")  # settings of a study that may change when it goes on
@@ -186,7 +186,7 @@ class StudySession:
             self._prepare()
             self.progress = StudyState(self.study, self.folder, self.header, trial_warnings)
             self.tracker = _tracker(self.progress, self.place)
-            self.progress.tell = self.tracker.tell
+            self.progress.tell = self.tracker.on_event
             self.tracker.start()
             self.begun = True
             return self._run_phases()
@@ -417,7 +417,7 @@ def report(place: StudyLocation) -> tuple[list[Path], str, str | None]:
             summary = place.folder.read_summary()
             progress = StudyState(validate(StudyConfig, summary["study"]), place.folder, summary, trial_warnings)
             tracker = _tracker(progress, place)
-            progress.tell = tracker.tell
+            progress.tell = tracker.on_event
             tracker.start()
             progress.append_event(ReportWritten(files=_within(place.home, files), note=lead))
             return files, lead, tracker.trouble or "no answer" if tracker.close() else None
@@ -431,18 +431,8 @@ def _within(home: Path, files: Sequence[Path]) -> list[str]:
 
 
 def _tracker(progress: StudyState, place: StudyLocation) -> MlflowTracker:
-    study = progress.study
-    uri = study.tracking.uri or default_uri(place.studies)
-    where = mlflow_writer.MlflowTarget(
-        uri=uri,
-        experiment=study.tracking.experiment,
-        study=place.name,
-        identity=progress.header["study_id"],
-        folder=place.home,
-        artifacts=place.studies / "artifacts",
-        database=place.studies / DATABASE if uri == default_uri(place.studies) else None,
-    )
-    return MlflowTracker(where, study, progress.past)
+    where = MlflowTarget.of_study(progress.study, place.home, progress.header["study_id"])
+    return MlflowTracker(where, progress.study, progress.past)
 
 
 def apply_warm_start(study: StudyConfig, studies: Path) -> StudyConfig:
