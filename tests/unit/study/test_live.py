@@ -395,9 +395,9 @@ def test_status_of_a_study_that_is_not_there_says_so(tmp_path: Path) -> None:
 
 def test_without_a_terminal_there_is_a_line_for_each_trial_and_each_change(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=80)
-    progress = StudyState(study(), StudyDirectory(tmp_path), {}, trial_warnings)
-    with live(console, progress) as listener:
-        progress.listeners = [listener]
+    observer = ConsoleObserver(console, study())
+    progress = StudyState(study(), StudyDirectory(tmp_path), {}, trial_warnings, observers=[observer])
+    with live(observer, progress):
         progress.start(1, baseline="kd", sampled={}, config_hash="")
         progress.report(1, {"epoch": 10.0, "epochs": 10.0, "val/nll": 0.3})
         progress.end(1, "finished")
@@ -407,7 +407,8 @@ def test_without_a_terminal_there_is_a_line_for_each_trial_and_each_change(tmp_p
         progress.start(3, baseline="kd", sampled={}, config_hash="", replicate_of=1, seed=2)
         progress.end(3, "interrupted")
     again = StudyState(study(), StudyDirectory(tmp_path), {}, trial_warnings)
-    ConsoleObserver(console, again)
+    with live(ConsoleObserver(console, study()), again):
+        pass
     assert console.file.getvalue().splitlines() == [  # type: ignore[attr-defined]
         "[  1/5] finished  001 kd  val/nll 0.3000",
         "[  1/4] failed    002 repeats kd with seed 1: no memory",

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -38,10 +38,8 @@ from ensdistill_tune.search.size import CONTINUOUS, SearchSpaceSize, size_of
 from ensdistill_tune.student_export import WINNER, ExportItem, ExportRequest, export_students
 from ensdistill_tune.study.loading import load_study
 from ensdistill_tune.study.study_config import StudyConfig
+from ensdistill_tune.study.study_location import StudyLocation
 from ensdistill_tune.tracking.server import ui
-
-if TYPE_CHECKING:
-    from ensdistill_tune.session import StudyLocation
 
 RESERVED = ("teachers", "runs", "artifacts", "bench", "mlflow.db")  # what lies beside the studies
 
@@ -103,10 +101,7 @@ def _schema(options: argparse.Namespace) -> int:
 
 
 def _launch(options: argparse.Namespace) -> int:
-    from ensdistill_tune.session import (  # here and below: slow imports that quick commands need not wait for
-        StudyLocation,
-        launch,
-    )
+    from ensdistill_tune.api import launch  # here and below: slow imports that quick commands need not wait for
 
     study = load_study(options.file, [*options.set, *_tracking(options)])
     studies = ensure_writable_dir(options.studies_dir)
@@ -120,7 +115,7 @@ def _launch(options: argparse.Namespace) -> int:
 
 
 def _resume(options: argparse.Namespace) -> int:
-    from ensdistill_tune.session import StudyLocation, resume
+    from ensdistill_tune.api import resume
 
     place = StudyLocation(Path(options.studies_dir), options.study, options.device)
     screen = console(stderr=options.json)
@@ -133,13 +128,13 @@ def _tracking(options: argparse.Namespace) -> list[str]:
     return [f"tracking.uri={json.dumps(options.tracking_uri)}"] if options.tracking_uri else []
 
 
-def _place(options: argparse.Namespace) -> "StudyLocation":
+def _place(options: argparse.Namespace) -> StudyLocation:
     """The study that a command names; --tracking-uri gives the credentials of its store to this process."""
-    from ensdistill_tune.session import StudyLocation
-
     place = StudyLocation(Path(options.studies_dir), options.study)
     if options.tracking_uri:
-        give_credentials(place.uri, options.tracking_uri)
+        from ensdistill_tune.api import stored_uri
+
+        give_credentials(stored_uri(place), options.tracking_uri)
     return place
 
 
@@ -150,7 +145,7 @@ def _ended(ended: str, home: Path, as_json: bool) -> int:
 
 
 def _sync(options: argparse.Namespace) -> int:
-    from ensdistill_tune.session import sync
+    from ensdistill_tune.api import sync
 
     left, why, refused = sync(_place(options))
     if left:
@@ -163,7 +158,7 @@ def _sync(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from rich.markdown import Markdown
 
-    from ensdistill_tune.session import report
+    from ensdistill_tune.api import report
 
     files, lead, untold = report(_place(options))
     screen = console()

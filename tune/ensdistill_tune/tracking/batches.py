@@ -46,10 +46,6 @@ class MetricBuffer:
         for start in range(0, len(points), POINTS):
             client.log_batch(run, metrics=points[start : start + POINTS])
 
-    def clear(self) -> None:
-        """Drops all points."""
-        self._points.clear()
-
 
 def log_params(client: "MlflowClient", run: str, params: Mapping[str, Any]) -> None:
     """Sends params of a run, which MLflow never changes."""

@@ -37,18 +37,18 @@ class MlflowTarget:
     database: Path | None = None
 
     @classmethod
-    def of_study(cls, study: StudyConfig, home: Path, identity: str) -> "MlflowTarget":
+    def of_study(cls, study: StudyConfig, studies: Path, name: str, identity: str) -> "MlflowTarget":
         """Returns the target that the settings of a study name.
 
         Args:
             study: The settings.
-            home: Folder of the study.
+            studies: The folder of all studies.
+            name: Name of the study.
             identity: Identity of the study.
         """
-        studies = home.parent
         uri = store_of(study, studies)
         database = studies / DATABASE if uri == default_uri(studies) else None
-        return cls(uri, study.tracking.experiment, home.name, identity, home, studies / ARTIFACTS, database)
+        return cls(uri, study.tracking.experiment, name, identity, studies / name, studies / ARTIFACTS, database)
 
 
 def store_of(study: StudyConfig, studies: Path) -> str:
