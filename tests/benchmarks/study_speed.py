@@ -48,7 +48,7 @@ SPACE: dict[str, Any] = {
     "searcher": {"kind": "random"},
     "scheduler": {"kind": "none"},
     "confirmation": {"top_k": 0},
-    "resources": {"concurrency": SLOTS},
+    "resources": {"max_concurrent": SLOTS},
 }
 Figures = dict[str, float]
 
