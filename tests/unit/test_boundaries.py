@@ -79,7 +79,7 @@ def test_only_the_evaluation_command_and_the_final_test_open_the_test_split() ->
     }
     assert users == {
         "ensdistill/data/__init__.py",
-        "ensdistill/cli/main.py",
+        "ensdistill/cli/commands.py",
         "tune/ensdistill_tune/analysis/test_evaluation.py",
     }
 
