@@ -175,7 +175,8 @@ def _fitting(
 
     Also how many names match at best, and what is wrong with that match.
     """
-    fitting, best = list[tuple[str, dict[str, Tensor]]](), (-1, "no name in it is one of the network's")
+    fitting: list[tuple[str, dict[str, Tensor]]] = []
+    best = (-1, "no name in it is one of the network's")
     for dropped in (set[str](), _WITHIN, {*_WITHIN, "module"}):  # these may stand within a name, too
         names = {_without(name, dropped): name for name in state}
         if len(names) < len(state):
