@@ -8,6 +8,7 @@ Reading settings needs neither, and torch alone takes two seconds to import. Suc
 and has no class that inherits from `torch.nn.Module`: that would import torch at once.
 """
 
+from functools import cached_property
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,12 @@ __all__ = ["F", "nn", "np", "torch"]
 class LazyModule(ModuleType):
     """Stands in for a module, which is imported at the first access to an attribute."""
 
+    @cached_property
+    def _module(self) -> ModuleType:
+        return import_module(self.__name__)
+
     def __getattr__(self, name: str) -> Any:
-        return getattr(import_module(self.__name__), name)
+        return getattr(self._module, name)
 
 
 if TYPE_CHECKING:
