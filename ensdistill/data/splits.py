@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
+from ensdistill.data.names import counted
 from ensdistill.data.plausibility import implausible
 from ensdistill.data.sizes import SplitSizes, count_of
 from ensdistill.errors import ConfigError, ConfigIssue
@@ -154,7 +155,7 @@ class _Pool:
         if size is None and not len(self.rest):
             raise ConfigError(f"data.{SETTING_OF[part]}: no image is left; lower data.val_size or data.test_size")
         count = len(self.rest) if size is None else count_of(size, len(self.split), self.classes)
-        wanted = f"{count} images" if isinstance(size, int) else f"{size} ({count} images)"
+        wanted = counted(count, "image") if isinstance(size, int) else f"{size} ({counted(count, 'image')})"
         alone = self._alone() if 0 < count < len(self.rest) else self.rest[:0]
         first = alone if part == "train" else alone[:0]
         others = self._drawn(np.setdiff1d(self.rest, alone), count - len(first), part, wanted)
