@@ -25,6 +25,7 @@ from ensdistill.export.classifier import (
     open_safetensors,
     quietly,
 )
+from ensdistill.export.formats import FORMATS
 from ensdistill.export.model_card import StudyContext, model_card
 from ensdistill.export.student_file import DeployableClassifier, DistillationRun
 from ensdistill.runtime.files import atomic_directory_update, ensure_writable_dir, write_text
@@ -34,7 +35,6 @@ from ensdistill.runtime.weights import STUDENT_FILE, read_metadata, save_weights
 
 LIMIT = 1e-4  # of the difference between a logit of the student and of its file
 BATCHES = (1, 7, 128)  # sizes of the batches on which they are compared
-FORMATS = ("safetensors", "pt2", "onnx")
 CONFIG_FILE, CARD_FILE = "config.yaml", "MODEL_CARD.md"
 
 

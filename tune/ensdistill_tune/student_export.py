@@ -7,7 +7,8 @@ from statistics import fmean, stdev
 
 from ensdistill.data import load_data
 from ensdistill.errors import ConfigError, DataError
-from ensdistill.export.exporter import FORMATS, ExportResult, export_student
+from ensdistill.export.exporter import ExportResult, export_student
+from ensdistill.export.formats import FORMATS
 from ensdistill.export.model_card import Rows, SeedSummary, StudyContext
 from ensdistill.export.student_file import DistillationRun, load_run
 from ensdistill.runtime.devices import pick_device
