@@ -23,7 +23,8 @@ from ensdistill.runtime.progress_bar import progress
 from ensdistill.runtime.randomness import deterministic
 from ensdistill.runtime.weights import STUDENT_FILE, read_metadata, save_weights
 from ensdistill.training.checkpoint import read_checkpoint
-from ensdistill.training.loop import EpochResult, check_student, distill
+from ensdistill.training.loop import EpochResult, distill
+from ensdistill.training.new_student import check_student
 from ensdistill.training.teachers import Trainer, get_ensemble, teacher_config, train_teachers
 from ensdistill.version import __version__
 

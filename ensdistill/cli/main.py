@@ -9,8 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from ensdistill.cli.predict import WRITERS, classify, find_images, with_progress, write_predictions
 from ensdistill.config import Config, load_config, presets
 from ensdistill.data import Split, fit_images, load_data, load_test
@@ -97,12 +95,11 @@ def _evaluate(options: argparse.Namespace) -> int:
     run, config, data = found.run, found.run.config, found.run.data
     split = data.validation if options.split == "validation" else load_test(config.data).to(data.train.images.device)
     other = _other_images(options, split) if options.ood else None
-    networks: dict[str, nn.Module] = {"student": run.network} | ({"ensemble": run.ensemble} if run.ensemble else {})
     with deterministic(config.training.threads):
         examiner = Evaluator(run.ensemble, data, split)
         metrics, teachers = examiner.student(run.network), examiner.teachers()
-        outside = {who: ood_auroc_of(n, split, other) for who, n in networks.items() if other is not None}
-        worse = {who: evaluate_corruptions(n, split) for who, n in networks.items() if options.corruptions}
+        outside = {who: ood_auroc_of(n, split, other) for who, n in run.networks.items() if other is not None}
+        worse = {who: evaluate_corruptions(n, split) for who, n in run.networks.items() if options.corruptions}
     result = {"config_hash": config.hash, "student": str(found.student), "split": options.split, options.split: metrics}
     known = (*(run.ensemble.warnings if run.ensemble is not None else ()), *data.warnings)
     show_warnings(known)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from ensdistill.config import to_yaml
 from ensdistill.data import Split
@@ -82,8 +81,7 @@ def export_student(
         student, teachers = examiner.student(run.network), examiner.teachers()
     metrics = {"student": student} | teacher_rows(teachers)
     warnings = _warnings(run, student, teachers, findings or StudyContext())
-    networks: dict[str, nn.Module] = {"student": run.network} | ({"ensemble": run.ensemble} if run.ensemble else {})
-    costs = prices(networks, run.shape, run.data.train.images.device)
+    costs = prices(run.networks, run.shape, run.data.train.images.device)
     with atomic_directory_update(folder) as temporary:
         differences = _write_networks(run, temporary, formats)
         write_text(temporary / CONFIG_FILE, _settings(run))

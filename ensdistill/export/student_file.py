@@ -21,7 +21,7 @@ from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.models import CustomModel, Torchvision
 from ensdistill.runtime.weights import load_weights, read_metadata
 from ensdistill.settings.validation import validate
-from ensdistill.training.loop import new_student
+from ensdistill.training.new_student import new_student
 from ensdistill.version import __version__
 
 LARGEST = 1 << 28  # values of an image; a file may say anything, and memory is set aside for it
@@ -43,6 +43,11 @@ class DistillationRun:
     def metadata(self) -> dict[str, str]:
         """What is written into the student's file."""
         return student_metadata(self.config, self.data, self.learnt_from)
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """`student` and, if it is at hand, `ensemble`."""
+        return {"student": self.network} | ({} if self.ensemble is None else {"ensemble": self.ensemble})
 
     @property
     def shape(self) -> Shape:
@@ -81,9 +86,8 @@ def load_run(config: Config, data: DataSplits, weights: Path, found: TeacherEnse
             "restore them or distil again"
         )
     learnt_from = metadata.get("ensemble", "unknown")
-    return DistillationRun(
-        config, data, network, learnt_from, found if found and found.identity == learnt_from else None
-    )
+    its_own = found if found is not None and found.identity == learnt_from else None
+    return DistillationRun(config, data, network, learnt_from, its_own)
 
 
 class DeployableClassifier(nn.Module):

@@ -26,7 +26,8 @@ from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.methods.students import SingleStudent, Student
 from ensdistill.models import build
 from ensdistill.runtime.randomness import RandomStreams, derive_seed, temporary_seed
-from ensdistill.training.loop import EpochResult, distill, new_student
+from ensdistill.training.loop import EpochResult, distill
+from ensdistill.training.new_student import new_student
 from tests.unit.core.core_stand_ins import LATENTBE_EMA, random_ensemble, tiny_config
 
 CONFIGS = {

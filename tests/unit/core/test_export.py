@@ -41,7 +41,7 @@ from ensdistill.export.model_card import SeedSummary, StudyContext
 from ensdistill.export.student_file import DeployableClassifier, _empty_network, load_deployable
 from ensdistill.methods.members import CombinedClassifier, TeacherEnsemble
 from ensdistill.models import CustomModel, Torchvision
-from ensdistill.training.loop import new_student
+from ensdistill.training.new_student import new_student
 from tests.commands import call, process
 from tests.unit.core.core_stand_ins import random_ensemble, tiny_config
 
@@ -66,7 +66,7 @@ def made(config: Config, data: DataSplits, ensemble: TeacherEnsemble | None = No
             p.data.add_(0.05 * torch.randn_like(p))
         for _ in range(20):
             student(data.train[slice(0, 20)][0])
-    identity = ensemble.identity if ensemble else "strangers"
+    identity = ensemble.identity if ensemble is not None else "strangers"
     return DistillationRun(config, data, student.merged().eval(), identity, ensemble)
 
 

@@ -19,7 +19,8 @@ from ensdistill.errors import ConfigError, ConfigIssue, DataError, EnsdistillErr
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.models import build
 from ensdistill.runtime.devices import pick_device
-from ensdistill.training.loop import check_student, distill
+from ensdistill.training.loop import distill
+from ensdistill.training.new_student import check_student
 from ensdistill.training.teachers import open_teacher_files, teacher_config, teacher_hash
 from ensdistill_tune.study.study_config import Resources, StudyConfig
 
