@@ -12,7 +12,6 @@ from typing import Any
 from ensdistill.cli.predict import WRITERS, classify, find_images, with_progress, write_predictions
 from ensdistill.config import Config, load_config, presets
 from ensdistill.data import Split, fit_images, load_data, load_test
-from ensdistill.data.names import counted, listed, printable
 from ensdistill.errors import ConfigError, ConfigIssue
 from ensdistill.evaluation.evaluator import Evaluator, Metrics, evaluate_corruptions, ood_auroc_of
 from ensdistill.evaluation.plausibility import teacher_warnings
@@ -33,6 +32,7 @@ from ensdistill.runtime.boundary import run_command
 from ensdistill.runtime.command_line import command_line
 from ensdistill.runtime.progress_bar import console
 from ensdistill.runtime.randomness import deterministic
+from ensdistill.runtime.text import counted, listed, printable
 from ensdistill.runtime.weights import STUDENT_FILE
 from ensdistill.settings.validation import settings_help
 from ensdistill.version import __version__

@@ -15,12 +15,12 @@ from rich.console import Console
 from rich.table import Table
 
 from ensdistill.data.image_files import MODES, ImageFile
-from ensdistill.data.names import printable
 from ensdistill.data.walk import HARMLESS, FoundFiles, by_reason, find_files
 from ensdistill.errors import DataError
 from ensdistill.export.classifier import Classifier
 from ensdistill.runtime.files import atomic_write
 from ensdistill.runtime.progress_bar import progress
+from ensdistill.runtime.text import printable
 
 BATCH = 128
 MANY = 1000  # images; fewer are done before a bar could be read

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ensdistill.data.plausibility import implausible
+from ensdistill.data.checks import implausible
 from ensdistill.data.sizes import SplitSizes, count_of
 from ensdistill.errors import ConfigError, ConfigIssue
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from ensdistill.data import DataSplits
 from ensdistill.errors import ConfigError, ConfigIssue, DataError, SettingError
 from ensdistill.models import Convnet, Model, build, code_identity
-from ensdistill.models.checkpoints import Weights, find_weights, read_checkpoint_file, unclear
 from ensdistill.models.normalization import Normalize
+from ensdistill.models.weight_files import Weights, find_weights, read_checkpoint_file, unclear
 from ensdistill.runtime.files import user_path
 from ensdistill.runtime.weights import fill, fingerprint
 from ensdistill.settings.base import Settings, setting

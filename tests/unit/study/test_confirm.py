@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from ensdistill.runtime.formatting import mean_and_spread
 from ensdistill_tune.analysis.replication import Candidate, candidates, plan_replicates, verdict
-from ensdistill_tune.analysis.statistics import compare, mean_and_spread
+from ensdistill_tune.analysis.statistics import compare
 from ensdistill_tune.records.trial_record import METRICS, TrialRecord
 from ensdistill_tune.study.study_config import StudyConfig
 

@@ -131,11 +131,11 @@ def hypervolume(values: Sequence[Sequence[float]], reference: Sequence[float]) -
 
     Points that are not better than the reference in both objectives add nothing. Zitzler and Thiele 1999.
     """
-    points = np.array(
-        sorted(point for point in values if all(map(float.__lt__, map(float, point), map(float, reference))))
-    )
+    points = np.array(sorted(tuple(point) for point in values if point[0] < reference[0] and point[1] < reference[1]))
+    if not len(points):
+        return 0.0
     heights = np.diff(np.minimum.accumulate(points[:, 1]), prepend=reference[1])
-    return float((reference[0] - points[:, 0]) @ -heights) if len(points) else 0.0
+    return float((reference[0] - points[:, 0]) @ -heights)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.table import Table
 
 from ensdistill.config import Config
-from ensdistill.data.names import counted
 from ensdistill.errors import ConfigError, ConfigIssue, DataError
 from ensdistill.evaluation.tables import file_table, price_table
 from ensdistill.export.exporter import FORMATS, ExportResult
@@ -24,6 +23,7 @@ from ensdistill.runtime.boundary import run_command
 from ensdistill.runtime.command_line import Option, command_line
 from ensdistill.runtime.files import ensure_writable_dir
 from ensdistill.runtime.progress_bar import console
+from ensdistill.runtime.text import counted
 from ensdistill.settings.validation import settings_help
 from ensdistill.version import __version__
 from ensdistill_tune.console.follower import StudyFollower, follow

@@ -14,11 +14,11 @@ import torch
 
 from ensdistill.config import Config
 from ensdistill.data import DataSplits, Split, load_data
-from ensdistill.data.names import counted
 from ensdistill.errors import ConfigError, ConfigIssue, DataError, EnsdistillError
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.models import build
 from ensdistill.runtime.devices import pick_device
+from ensdistill.runtime.text import counted
 from ensdistill.training.loop import distill
 from ensdistill.training.new_student import check_student
 from ensdistill.training.teachers import open_teacher_files, teacher_config, teacher_hash

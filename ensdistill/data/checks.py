@@ -8,8 +8,8 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from ensdistill.data.names import counted, listed, verb
 from ensdistill.errors import ConfigIssue, DataError
+from ensdistill.runtime.text import counted, listed, verb
 
 Part = tuple[Tensor, Tensor]  # images uint8 (N,C,H,W) and labels (N,)
 
