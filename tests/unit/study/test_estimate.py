@@ -76,6 +76,20 @@ def test_the_cost_of_every_part_is_its_epochs_times_their_seconds(tmp_path: Path
 
 
 @pytest.mark.usefixtures("clock")
+def test_settings_of_the_optimizer_are_of_one_kind(tmp_path: Path) -> None:
+    search = {"training.optimizer.lr": {"log_uniform": [0.01, 0.1]}, "loss.temperature": {"uniform": [1, 4]}}
+    cost, _ = estimate.estimate(study(search=search, baselines=[]), tmp_path)
+    assert cost is not None
+    assert cost.kinds == 1
+
+
+def test_no_epoch_is_timed_at_a_rate_at_which_it_could_diverge() -> None:
+    config = build_config(SMALL | {"training": {"epochs": 2, "batch_size": 10, "optimizer": {"lr": 100.0}}})
+    data = load_data(config.data)
+    assert epoch_seconds(config, estimate._untrained(config, data), data) > 0
+
+
+@pytest.mark.usefixtures("clock")
 def test_what_is_not_done_costs_nothing(tmp_path: Path) -> None:
     changes = {"confirmation": {"top_k": 0}, "baselines": [], "budget": {"trials": 1}}
     cost, words = estimate.estimate(study(**changes), tmp_path)
