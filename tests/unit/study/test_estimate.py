@@ -83,12 +83,6 @@ def test_settings_of_the_optimizer_are_of_one_kind(tmp_path: Path) -> None:
     assert cost.kinds == 1
 
 
-def test_no_epoch_is_timed_at_a_rate_at_which_it_could_diverge() -> None:
-    config = build_config(SMALL | {"training": {"epochs": 2, "batch_size": 10, "optimizer": {"lr": 100.0}}})
-    data = load_data(config.data)
-    assert epoch_seconds(config, estimate._untrained(config, data), data) > 0
-
-
 @pytest.mark.usefixtures("clock")
 def test_what_is_not_done_costs_nothing(tmp_path: Path) -> None:
     changes = {"confirmation": {"top_k": 0}, "baselines": [], "budget": {"trials": 1}}
@@ -158,6 +152,20 @@ def test_long_epochs_are_timed_in_part_and_scaled_up(
     assert epoch_seconds(config, TeacherEnsemble([], 2, "none"), data) == pytest.approx(per_image * 5000, rel=0.05)
     assert seen[0] == 10
     assert seen[-1] <= expected_images
+
+
+def test_epochs_are_timed_at_a_rate_at_which_no_loss_diverges(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = []
+
+    def noting(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -> Iterator[Tick]:
+        rates.append(config.training.optimizer.lr)
+        while True:
+            yield Tick(1.0)
+
+    monkeypatch.setattr(estimate, "distill", noting)
+    config = build_config(SMALL | {"training": {"batch_size": 10, "optimizer": {"lr": 100.0}}})
+    assert epoch_seconds(config, TeacherEnsemble([], 10, "none"), load_data(config.data)) > 0
+    assert set(rates) == {1e-6}
 
 
 @pytest.mark.parametrize("preset", presets())
