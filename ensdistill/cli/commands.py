@@ -9,12 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from ensdistill.cli.predict import classify, find_images, with_progress, write_predictions
 from ensdistill.config import load_config
 from ensdistill.data import Split, fit_images, load_data, load_test
-from ensdistill.data.names import counted, listed, printable
 from ensdistill.errors import ConfigError, ConfigIssue
 from ensdistill.evaluation.evaluator import Evaluator, Metrics, evaluate_corruptions, ood_auroc_of
 from ensdistill.evaluation.plausibility import teacher_warnings
@@ -34,6 +31,7 @@ from ensdistill.pipeline import distill_to_directory, load_inputs, metric_warnin
 from ensdistill.runtime.command_line import command_line
 from ensdistill.runtime.progress_bar import console
 from ensdistill.runtime.randomness import deterministic
+from ensdistill.runtime.text import counted, listed, printable
 
 
 def teachers(options: argparse.Namespace) -> int:
@@ -83,12 +81,11 @@ def evaluate(options: argparse.Namespace) -> int:
     run, config, data = found.run, found.run.config, found.run.data
     split = data.validation if options.split == "validation" else load_test(config.data).to(data.train.images.device)
     other = _other_images(options, split) if options.ood else None
-    networks: dict[str, nn.Module] = {"student": run.network} | ({"ensemble": run.ensemble} if run.ensemble else {})
     with deterministic(config.training.threads):
         examiner = Evaluator(run.ensemble, data, split)
         metrics, teachers = examiner.student(run.network), examiner.teachers()
-        outside = {who: ood_auroc_of(n, split, other) for who, n in networks.items() if other is not None}
-        worse = {who: evaluate_corruptions(n, split) for who, n in networks.items() if options.corruptions}
+        outside = {who: ood_auroc_of(n, split, other) for who, n in run.networks.items() if other is not None}
+        worse = {who: evaluate_corruptions(n, split) for who, n in run.networks.items() if options.corruptions}
     result = {"config_hash": config.hash, "student": str(found.student), "split": options.split, options.split: metrics}
     known = (*(run.ensemble.warnings if run.ensemble is not None else ()), *data.warnings)
     show_warnings(known)

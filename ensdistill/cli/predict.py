@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from ensdistill.data.image_files import MODES, ImageFile
-from ensdistill.data.names import printable
 from ensdistill.data.walk import HARMLESS, FoundFiles, by_reason, find_files
 from ensdistill.errors import DataError
 from ensdistill.runtime.files import atomic_write
 from ensdistill.runtime.lazy import np
 from ensdistill.runtime.progress_bar import progress
+from ensdistill.runtime.text import printable
 
 if TYPE_CHECKING:
     from ensdistill.export.classifier import Classifier

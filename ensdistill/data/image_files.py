@@ -17,10 +17,10 @@ from typing import IO
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL import ImageFile as ImageFile_
 
-from ensdistill.data.names import storable
 from ensdistill.errors import DataError
 from ensdistill.runtime.files import stand_in
 from ensdistill.runtime.lazy import np
+from ensdistill.runtime.text import storable
 
 MODES = {1: "L", 3: "RGB"}  # what Pillow calls images of so many channels; its L is the luma of ITU-R BT.601
 

@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ensdistill.data.names import counted, is_text, listed, own_path, printable
-from ensdistill.data.plausibility import BLACK
+from ensdistill.data.checks import BLACK
+from ensdistill.data.names import is_text, own_path
 from ensdistill.data.sizes import OwnSizes
 from ensdistill.data.splits import RawData, Split
 from ensdistill.errors import ConfigIssue, DataError
 from ensdistill.runtime.files import head_of, stand_in
 from ensdistill.runtime.lazy import np, torch
+from ensdistill.runtime.text import counted, listed, printable
 from ensdistill.settings.base import setting
 
 if TYPE_CHECKING:

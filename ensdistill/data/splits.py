@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
-from ensdistill.data.names import counted
-from ensdistill.data.plausibility import implausible
+from ensdistill.data.checks import implausible
 from ensdistill.data.sizes import SplitSizes, count_of
 from ensdistill.errors import ConfigError, ConfigIssue
 from ensdistill.runtime.lazy import np, torch
+from ensdistill.runtime.text import counted
 
 if TYPE_CHECKING:
     from torch import Tensor

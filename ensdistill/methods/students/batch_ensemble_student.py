@@ -22,7 +22,10 @@ _CANNOT = "student.kind: batch_ensemble cannot turn this network ({}); take anot
 
 
 class ActiveMembers:
-    """Which subnetworks the layers of one student run at the moment; one object, shared by all its layers."""
+    """Which subnetworks the layers of one student run at the moment; one object, shared by all its layers.
+
+    Not re-entrant: an arbitrary network cannot pass an argument through, so `forward` sets it for one call at a time.
+    """
 
     members: Sequence[int] | None = None  # None: all of them, in order
     batch: int | None = None  # k*B, the images of all of them together; None: not known

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 class ActiveBranches:
-    """What runs at the moment; one object, shared by all branched layers of one student."""
+    """What runs at the moment; one object, shared by all branched layers of one student.
+
+    Not re-entrant: an arbitrary network cannot pass an argument through, so `forward` sets it for one call at a time.
+    """
 
     members: Sequence[int] | None = None  # None: all of them, in order
     split = False  # whether the batch already holds one part for each chosen branch

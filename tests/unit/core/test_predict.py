@@ -20,7 +20,7 @@ from ensdistill.cli.predict import BATCH, ImagePrediction, classify, find_images
 from ensdistill.data import DataSplits
 from ensdistill.data.image_files import ImageFile
 from ensdistill.evaluation.predict import predict
-from ensdistill.training.loop import new_student
+from ensdistill.training.new_student import new_student
 from tests.commands import Done, call
 from tests.unit.core.core_stand_ins import tiny_config
 

@@ -77,6 +77,14 @@ def test_the_cost_of_every_part_is_its_epochs_times_their_seconds(tmp_path: Path
 
 
 @pytest.mark.usefixtures("clock")
+def test_settings_of_the_optimizer_are_of_one_kind(tmp_path: Path) -> None:
+    search = {"training.optimizer.lr": {"log_uniform": [0.01, 0.1]}, "loss.temperature": {"uniform": [1, 4]}}
+    cost, _ = estimate.estimate(study(search=search, baselines=[]), tmp_path)
+    assert cost is not None
+    assert cost.kinds == 1
+
+
+@pytest.mark.usefixtures("clock")
 def test_what_is_not_done_costs_nothing(tmp_path: Path) -> None:
     changes = {"confirmation": {"top_k": 0}, "baselines": [], "budget": {"trials": 1}}
     cost, words = estimate.estimate(study(**changes), tmp_path)
@@ -145,6 +153,20 @@ def test_long_epochs_are_timed_in_part_and_scaled_up(
     assert epoch_seconds(config, TeacherEnsemble([], 2, "none"), data) == pytest.approx(per_image * 5000, rel=0.05)
     assert seen[0] == 10
     assert seen[-1] <= expected_images
+
+
+def test_epochs_are_timed_at_a_rate_at_which_no_loss_diverges(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = []
+
+    def noting(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -> Iterator[Tick]:
+        rates.append(config.training.optimizer.lr)
+        while True:
+            yield Tick(1.0)
+
+    monkeypatch.setattr(estimate, "distill", noting)
+    config = build_config(SMALL | {"training": {"batch_size": 10, "optimizer": {"lr": 100.0}}})
+    assert epoch_seconds(config, TeacherEnsemble([], 10, "none"), load_data(config.data)) > 0
+    assert set(rates) == {1e-6}
 
 
 @pytest.mark.parametrize("preset", presets())

@@ -11,7 +11,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.markdown import Markdown
 
-from ensdistill.data.names import counted
 from ensdistill.errors import ConfigError, ConfigIssue, DataError
 from ensdistill.evaluation.tables import file_table, price_table
 from ensdistill.export.exporter import ExportResult
@@ -19,6 +18,7 @@ from ensdistill.pipeline import show_warnings
 from ensdistill.runtime.command_line import command_line
 from ensdistill.runtime.files import ensure_writable_dir
 from ensdistill.runtime.progress_bar import console
+from ensdistill.runtime.text import counted
 from ensdistill_tune import session
 from ensdistill_tune.cli.overview import resume_command
 from ensdistill_tune.credentials import give_credentials

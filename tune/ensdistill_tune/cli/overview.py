@@ -9,10 +9,10 @@ from typing import Any
 
 from rich.table import Table
 
-from ensdistill.data.names import counted
 from ensdistill.errors import ConfigIssue, DataError
 from ensdistill.runtime.command_line import Option, command_line
 from ensdistill.runtime.progress_bar import console
+from ensdistill.runtime.text import counted
 from ensdistill_tune.console.follower import StudyFollower, follow
 from ensdistill_tune.formatting import short_value
 from ensdistill_tune.records.study_directory import StudyDirectory

@@ -10,8 +10,8 @@ from statistics import fmean
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
+from ensdistill.runtime.formatting import mean_and_spread
 from ensdistill_tune.analysis.replication import candidates
-from ensdistill_tune.analysis.statistics import mean_and_spread
 from ensdistill_tune.formatting import duration
 from ensdistill_tune.records.events import State
 from ensdistill_tune.records.trial_record import OVER, UNDER_WAY, TrialRecord, rank_trials

@@ -14,12 +14,13 @@ import torch
 
 from ensdistill.config import Config
 from ensdistill.data import DataSplits, Split, load_data
-from ensdistill.data.names import counted
 from ensdistill.errors import ConfigError, ConfigIssue, DataError, EnsdistillError
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.models import build
 from ensdistill.runtime.devices import pick_device
-from ensdistill.training.loop import check_student, distill
+from ensdistill.runtime.text import counted
+from ensdistill.training.loop import distill
+from ensdistill.training.new_student import check_student
 from ensdistill.training.teachers import open_teacher_files, teacher_config, teacher_hash
 from ensdistill_tune.formatting import duration
 from ensdistill_tune.study.study_config import Resources, StudyConfig
@@ -95,7 +96,8 @@ def epoch_seconds(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -
 def _timed(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -> float:
     """The median of three epochs, or of fewer if they are long, after one that does not count: it has first times."""
     # As long as any other training: no loss becomes NaN at such a rate, and nothing that is due later comes so soon.
-    training = config.training.model_copy(update={"lr": 1e-6, "epochs": 1000})
+    optimizer = config.training.optimizer.model_copy(update={"lr": 1e-6})
+    training = config.training.model_copy(update={"optimizer": optimizer, "epochs": 1000})
     run = distill(config.model_copy(update={"training": training}), ensemble, data)
     next(run)
     seconds = [next(run).seconds]
@@ -199,7 +201,7 @@ def _time_kinds(configs: Iterable[Config], ensemble: TeacherEnsemble, data: Data
 def _kind(config: Config) -> str:
     """What the length of an epoch hangs on."""
     pieces = [piece.kind for piece in (config.perturbation, config.loss, config.averaging)]
-    training = config.training.model_copy(update={"lr": 1.0, "momentum": 0.5, "weight_decay": 0.0})
+    training = config.training.model_copy(update={"optimizer": config.training.optimizer.kind})
     return repr((config.model, config.student, pieces, training))
 
 

@@ -8,9 +8,9 @@ from hashlib import blake2b
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from ensdistill.data.names import counted, listed, verb
 from ensdistill.errors import ConfigIssue, DataError
 from ensdistill.runtime.lazy import torch
+from ensdistill.runtime.text import counted, listed, verb
 
 if TYPE_CHECKING:
     from torch import Tensor
