@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ensdistill.export.student_file import DistillationRun, load_run
     from ensdistill.methods.members import TeacherEnsemble
     from ensdistill.training.loop import Distiller, EpochResult, distill
+    from ensdistill.training.teacher_logits import TeacherLogitCache
     from ensdistill.training.teachers import get_ensemble
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "ExportError",
     "ExportResult",
     "TeacherEnsemble",
+    "TeacherLogitCache",
     "__version__",
     "distill",
     "evaluate",
@@ -59,6 +61,7 @@ _MODULES = {
     "DivergedError": "ensdistill.errors",
     "EnsdistillError": "ensdistill.errors",
     "TeacherEnsemble": "ensdistill.methods.members",
+    "TeacherLogitCache": "ensdistill.training.teacher_logits",
     "EpochResult": "ensdistill.training.loop",
     "ExportError": "ensdistill.errors",
     "ExportResult": "ensdistill.export.exporter",

@@ -10,20 +10,21 @@ import torch
 
 from ensdistill.config import Config, load_config, to_yaml
 from ensdistill.data import DataSplits, load_data
-from ensdistill.data.names import printable
-from ensdistill.errors import ConfigError, ConfigIssue, DataError, teacher_name
+from ensdistill.errors import ConfigError, ConfigIssue, teacher_name
 from ensdistill.evaluation.evaluator import Evaluator, Metrics
 from ensdistill.evaluation.plausibility import student_warnings, teacher_warnings
 from ensdistill.export.run_locator import default_folder
-from ensdistill.export.student_file import student_metadata
+from ensdistill.export.student_file import CONFIG_FILE, claim_folder, student_metadata
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.runtime.devices import pick_device
-from ensdistill.runtime.files import ensure_writable_dir, write_json, write_text
+from ensdistill.runtime.files import write_json, write_text
 from ensdistill.runtime.progress_bar import progress
 from ensdistill.runtime.randomness import deterministic
-from ensdistill.runtime.weights import STUDENT_FILE, read_metadata, save_weights
+from ensdistill.runtime.text import printable
+from ensdistill.runtime.weights import STUDENT_FILE, save_weights
 from ensdistill.training.checkpoint import read_checkpoint
-from ensdistill.training.loop import EpochResult, check_student, distill
+from ensdistill.training.loop import EpochResult, distill
+from ensdistill.training.new_student import check_student
 from ensdistill.training.teachers import Trainer, get_ensemble, teacher_config, train_teachers
 from ensdistill.version import __version__
 
@@ -128,21 +129,23 @@ def distill_to_directory(
         DataError: If data, teachers or checkpoint cannot be read, or another run lies in the folder.
         DivergedError: If a loss is not finite.
     """
-    folder = _claim_folder(Path(out or default_folder(studies, config)), config)
+
+    def its_own(file: Path) -> bool:
+        return load_config(file).hash == config.hash
+
+    claim_folder(Path(out or default_folder(studies, config)), {"settings": config.hash}, its_own)
     if resume:
         read_checkpoint(Path(resume))  # a bad one is refused before teachers are trained
     data, ensemble = load_inputs(config, studies, device)
-    if out is None:
-        folder = _claim_folder(default_folder(studies, config, data.identity), config)
-    _check_same(folder, data, ensemble)
+    metadata = student_metadata(config, data, ensemble.identity)
+    folder = claim_folder(Path(out or default_folder(studies, config, data.identity)), metadata, its_own)
     distiller = distill(config, ensemble, data, resume=resume)
-    write_text(folder / "config.yaml", to_yaml(config))
+    write_text(folder / CONFIG_FILE, to_yaml(config))
     epoch = None
     try:
         with progress("student", config.training.epochs) as advance:
             for epoch in distiller:
                 if epoch.last:
-                    metadata = student_metadata(config, data, ensemble.identity)
                     save_weights(folder / STUDENT_FILE, distiller.student(), metadata)
                 distiller.save_checkpoint(folder / CHECKPOINT)
                 advance(epoch.number, f"validation NLL {epoch.val['nll']:.4f}")
@@ -173,25 +176,3 @@ def distill_to_directory(
     }
     write_json(folder / "result.json", result)
     return DistilledRun(folder, result, epoch, teachers)
-
-
-def _claim_folder(out: Path, config: Config) -> Path:
-    """The folder of a run. Raises DataError if another run lies there: nothing is overwritten."""
-    if (out / STUDENT_FILE).exists() or (out / "config.yaml").exists():
-        theirs = load_config(out / "config.yaml").hash if (out / "config.yaml").exists() else "unknown"
-        if theirs != config.hash:
-            raise DataError(f"{out}: another student is there (settings {theirs}); choose another folder with --out")
-    return ensure_writable_dir(out)
-
-
-def _check_same(out: Path, data: DataSplits, ensemble: TeacherEnsemble) -> None:
-    """Raises DataError if the folder has a student of the same settings from other images or other teachers."""
-    if not (out / STUDENT_FILE).exists():
-        return
-    theirs = read_metadata(out / STUDENT_FILE)
-    for what, mine in (("data", data.identity), ("ensemble", ensemble.identity)):
-        if theirs.get(what) != mine:
-            raise DataError(
-                f"{out}: a student of the same settings is there, made with other {what} "
-                f"({theirs.get(what)}, now {mine}); choose another folder with --out"
-            )

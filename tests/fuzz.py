@@ -30,7 +30,7 @@ from ensdistill.config import build_config, load_config
 from ensdistill.data import load_data
 from ensdistill.models import build
 from ensdistill.runtime.boundary import run_command
-from ensdistill.training.loop import check_student
+from ensdistill.training.new_student import check_student
 from ensdistill_tune.execution.ray_cluster import start_ray
 from tests.commands import Done, call
 

@@ -25,7 +25,7 @@ from PIL import Image
 from ensdistill.config import build_config
 from ensdistill.data import DataSplits, load_data, load_test
 from ensdistill.errors import ConfigError, DataError
-from ensdistill.training.loop import check_student
+from ensdistill.training.new_student import check_student
 from tests.commands import call
 
 Rng = np.random.Generator

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from ensdistill.data.image_files import ImageFile
-from ensdistill.data.names import class_name, counted, is_text, listed, printable
+from ensdistill.data.names import class_name, is_text
 from ensdistill.data.walk import FoundFiles, LeftOut, by_reason
 from ensdistill.errors import DataError
+from ensdistill.runtime.text import counted, listed, printable
 from ensdistill.settings.validation import closest_match
 
 PARTS = {  # as people call them, in any case of letters

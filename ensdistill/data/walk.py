@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from ensdistill.data.image_files import SUFFIXES, ImageFile, is_image
-from ensdistill.data.names import counted, listed, printable
 from ensdistill.data.zip_names import readable_name
 from ensdistill.errors import DataError
 from ensdistill.runtime.files import head_of, stand_in
+from ensdistill.runtime.text import counted, listed, printable
 
 # What systems add to folders and zip files by themselves; nobody misses it.
 _COMPANIONS = {"__macosx", ".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir"}

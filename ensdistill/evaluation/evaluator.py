@@ -46,9 +46,10 @@ class Evaluator:
         """ensemble: the teachers if they are there; without them a student has no `dee` and no `agreement`."""
         self.validation, self.split = data.validation, split
         self.shape = tuple(data.train.images.shape[1:])
-        self.costs = [model_complexity(network, self.shape) for network in ensemble.networks] if ensemble else []
+        networks = None if ensemble is None else ensemble.networks
+        self.costs = [model_complexity(network, self.shape) for network in networks or ()]
         self.on_validation, self.on_split = self._both(
-            lambda part: _member_predictions(ensemble.networks, part) if ensemble else None
+            lambda part: None if networks is None else _member_predictions(networks, part)
         )
 
     def student(self, network: nn.Module) -> Metrics:

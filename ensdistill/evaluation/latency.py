@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ensdistill.data import Shape
 from ensdistill.evaluation.evaluator import model_complexity
 from ensdistill.models.fusion import inference_form
+from ensdistill.runtime.formatting import file_size, in_millions
 from ensdistill.runtime.modes import evaluating
 from ensdistill.runtime.randomness import deterministic
 
@@ -30,7 +31,7 @@ class InferenceCost:
     def in_words(self) -> list[str]:
         """Weights, parameters, operations and the times, each a text for a column."""
         times = [f"{taken:,.3g}" for taken in self.milliseconds.values()]
-        return [f"{self.bytes / 1000:,.1f} kB", f"{self.parameters:,.0f}", f"{self.flops / 1e6:,.3g}", *times]
+        return [file_size(self.bytes), f"{self.parameters:,.0f}", in_millions(self.flops), *times]
 
 
 def prices(networks: Mapping[str, nn.Module], shape: Shape, device: torch.device) -> dict[str, InferenceCost]:

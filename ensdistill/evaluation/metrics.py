@@ -1,7 +1,6 @@
 """How good a classifier's probabilities are. All in float64, all from log-probabilities (B,classes) and labels (B,)."""
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -84,23 +83,14 @@ def entropy(log_p: Tensor) -> Tensor:
     return terms.sum(-1)
 
 
-def least_confidence(log_p: Tensor) -> Tensor:
-    """-max_k log p_k of each image: log-probabilities (...,c) -> nats (...), from 0 to log c.
-
-    It orders images as 1 - max_k p_k does, and still where the largest probability rounds to one.
-    """
-    return -log_p.double().amax(-1)
-
-
-def ood_auroc(log_p_in: Tensor, log_p_out: Tensor, score: Callable[[Tensor], Tensor] = entropy) -> float:
+def ood_auroc(log_p_in: Tensor, log_p_out: Tensor) -> float:
     """Area under the ROC curve, in [0, 1], of telling foreign images from those of the training distribution.
 
-    P(score(out) > score(in)) + P(score(out) = score(in)) / 2 for one image drawn from each set: 1/2 is chance.
+    P(H(out) > H(in)) + P(H(out) = H(in)) / 2, H the `entropy` of the prediction for one image drawn from each set
+    (Lakshminarayanan et al. 2017): 1/2 is chance.
     log_p_in (N,c): of in-distribution images. log_p_out (N',c): of foreign ones. Both at one and the same temperature.
-    score: log-probabilities (N,c) -> (N,), higher for what looks more foreign: `entropy` of the prediction
-    (Lakshminarayanan et al. 2017) or `least_confidence` (Hendrycks and Gimpel 2017).
     """
-    scores = torch.cat([score(log_p_in.cpu()), score(log_p_out.cpu())])
+    scores = torch.cat([entropy(log_p_in.cpu()), entropy(log_p_out.cpu())])
     if scores.isnan().any():
         return math.nan  # as in every other metric, where the library would raise
     from sklearn.metrics import roc_auc_score  # here: a slow import that few commands need

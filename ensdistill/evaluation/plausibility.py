@@ -7,8 +7,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ensdistill.data.names import verb
 from ensdistill.errors import ConfigIssue, teacher_name
+from ensdistill.runtime.formatting import percent
+from ensdistill.runtime.text import listed, verb
 
 Metrics = Mapping[str, float]  # of one network: "accuracy", "nll", ...
 TeacherMetrics = Mapping[str, Any]  # what `Evaluator.teachers` returns; empty without teachers
@@ -18,6 +19,7 @@ StudentRule = Callable[[Metrics, TeacherMetrics, int], ConfigIssue | None]
 
 AT_CHANCE = "at chance"  # how the rule of a warning about such a network begins
 NOT_IDENTIFIED = "temperature not identified"
+VALUES = 4  # of teachers that are stated one by one
 CALIBRATED = ("cnll", "cbrier", "cece", "dee")  # of a network at chance these mean nothing
 
 
@@ -44,7 +46,7 @@ def _teachers_at_chance(teachers: TeacherMetrics, _: int) -> ConfigIssue | None:
     guessing = [m for m, row in enumerate(teachers["members"]) if is_at_chance(row)]
     if not guessing:
         return None
-    right = _listed([f"{100 * teachers['members'][m]['accuracy']:.1f} %" for m in guessing])
+    right = listed((percent(teachers["members"][m]["accuracy"], 1) for m in guessing), VALUES)
     which = f"{_numbered(guessing)} {verb(len(guessing))} right on {right} of the validation images"
     rule = f"{AT_CHANCE}: {which}, no more often than a guess"
     hint = (
@@ -60,7 +62,7 @@ def _teachers_that_mislead(teachers: TeacherMetrics, classes: int) -> ConfigIssu
     misleading = [m for m in misleading if not is_at_chance(rows[m])]
     if not misleading:
         return None
-    nll = _listed([f"{rows[m]['nll']:.4g}" for m in misleading])
+    nll = listed((f"{rows[m]['nll']:.4g}" for m in misleading), VALUES)
     whose = "its" if len(misleading) == 1 else "their"
     uniform = f"{math.log(max(2, classes)):.4g}"
     rule = f"NLL of {_numbered(misleading)} on validation images is {nll}, worse than the {uniform} of uniform guesses"
@@ -72,7 +74,7 @@ def _teachers_that_mislead(teachers: TeacherMetrics, classes: int) -> ConfigIssu
 def _student_at_chance(student: Metrics, _: TeacherMetrics, __: int) -> ConfigIssue | None:
     if not is_at_chance(student):
         return None
-    right = f"{100 * student['accuracy']:.1f} %"
+    right = percent(student["accuracy"], 1)
     rule = f"{AT_CHANCE}: the student is right on {right} of the images, no more often than a guess"
     hint = "train longer, lower training.optimizer.lr, or check that images and labels belong together"
     return ConfigIssue((), rule, hint=hint)
@@ -91,10 +93,6 @@ def _temperature_not_identified(student: Metrics, teachers: TeacherMetrics, _: i
 def _numbered(members: Sequence[int]) -> str:
     """`teacher 1` or `teachers 1, 3`: people count from 1."""
     return teacher_name(members[0]) if len(members) == 1 else f"teachers {', '.join(str(m + 1) for m in members)}"
-
-
-def _listed(values: Sequence[str]) -> str:
-    return ", ".join(values[:4]) + (", ..." if len(values) > 4 else "")
 
 
 TEACHER_RULES: tuple[TeacherRule, ...] = (_teachers_at_chance, _teachers_that_mislead)

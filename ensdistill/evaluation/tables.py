@@ -9,10 +9,11 @@ from rich.table import Table
 
 from ensdistill.evaluation.corruptions import SEVERITIES
 from ensdistill.evaluation.evaluator import Metrics, mean_metrics
+from ensdistill.evaluation.labels import TEACHER_MEAN, ensemble_label
 from ensdistill.evaluation.latency import InferenceCost
 from ensdistill.evaluation.plausibility import is_shown
+from ensdistill.runtime.formatting import file_size, in_millions
 
-TEACHER_MEAN = "one teacher (mean)"
 SHOWN = ("accuracy", "nll", "brier", "ece", "cnll", "cece", "dee", "top1_agreement")
 
 
@@ -38,11 +39,6 @@ def teacher_rows(metrics: Mapping[str, Any]) -> dict[str, Metrics]:
     return {ensemble_label(known.teachers): known.ensemble, TEACHER_MEAN: known.mean} if known else {}
 
 
-def ensemble_label(teachers: int) -> str:
-    """Returns how an ensemble of so many teachers is called beside students."""
-    return f"ensemble of {teachers} teachers" if teachers > 1 else "ensemble of 1 teacher"
-
-
 def teachers_in_words(metrics: Mapping[str, Any]) -> str:
     """What 1, 2, ..., M of the teachers are worth, and how much they differ."""
     curve = " ".join(f"{value:.4f}" for value in metrics["curve"])
@@ -55,7 +51,7 @@ def teachers_in_words(metrics: Mapping[str, Any]) -> str:
 
 def student_in_words(metrics: Metrics) -> str:
     """What a student costs, and how much its subnetworks differ where it still has several."""
-    words = f"student: {metrics['parameters']:,.0f} parameters, {metrics['flops'] / 1e6:,.3g} MFLOP an image"
+    words = f"student: {metrics['parameters']:,.0f} parameters, {in_millions(metrics['flops'])} MFLOP an image"
     if "diversity" in metrics:
         words += f"; its subnetworks differ by KL {metrics['diversity']:.4f} nats"
     return words
@@ -102,7 +98,7 @@ def file_table(sizes: Mapping[str, int], differences: Mapping[str, float]) -> Ta
     for column in ("", "size", "largest logit difference"):
         table.add_column(column, justify="right" if column else "left")
     for name, size in sizes.items():
-        table.add_row(name, f"{size / 1000:,.1f} kB", f"{differences[name]:.1e}" if name in differences else "")
+        table.add_row(name, file_size(size), f"{differences[name]:.1e}" if name in differences else "")
     return table
 
 

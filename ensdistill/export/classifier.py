@@ -13,7 +13,7 @@ import torch
 from ensdistill.data import Shape
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.export.student_file import load_deployable, parse_metadata
-from ensdistill.runtime.command_line import quoted
+from ensdistill.runtime.command_line import command_line
 from ensdistill.runtime.optional import need
 from ensdistill.runtime.weights import STUDENT_FILE, read_metadata
 
@@ -113,6 +113,5 @@ def _file_of(path: Path) -> Path:
     for name in (STUDENT_FILE, ONNX_FILE, PT2_FILE):
         if (path / name).is_file():
             return path / name
-    raise DataError(
-        f"{path}: no exported model in this folder; write one with `ensdistill export RUN --out {quoted(path)}`"
-    )
+    export = command_line("ensdistill", "export", "RUN", options=[("--out", path)])
+    raise DataError(f"{path}: no exported model in this folder; write one with `{export}`")

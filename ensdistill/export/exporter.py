@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from ensdistill.config import to_yaml
 from ensdistill.data import Split
-from ensdistill.errors import ConfigIssue, DataError, ExportError
+from ensdistill.errors import ConfigIssue, ExportError
 from ensdistill.evaluation.evaluator import Evaluator, Metrics
 from ensdistill.evaluation.latency import InferenceCost, prices
 from ensdistill.evaluation.plausibility import student_warnings, teacher_warnings
@@ -25,17 +24,17 @@ from ensdistill.export.classifier import (
     open_safetensors,
     quietly,
 )
+from ensdistill.export.formats import FORMATS
 from ensdistill.export.model_card import StudyContext, model_card
-from ensdistill.export.student_file import DeployableClassifier, DistillationRun
-from ensdistill.runtime.files import atomic_directory_update, ensure_writable_dir, write_text
+from ensdistill.export.student_file import CONFIG_FILE, DeployableClassifier, DistillationRun, claim_folder
+from ensdistill.runtime.files import atomic_directory_update, write_text
 from ensdistill.runtime.optional import need
 from ensdistill.runtime.randomness import deterministic
-from ensdistill.runtime.weights import STUDENT_FILE, read_metadata, save_weights
+from ensdistill.runtime.weights import STUDENT_FILE, save_weights
 
 LIMIT = 1e-4  # of the difference between a logit of the student and of its file
 BATCHES = (1, 7, 128)  # sizes of the batches on which they are compared
-FORMATS = ("safetensors", "pt2", "onnx")
-CONFIG_FILE, CARD_FILE = "config.yaml", "MODEL_CARD.md"
+CARD_FILE = "MODEL_CARD.md"
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,8 @@ def export_student(
     Raises ConfigError if a library is missing, DataError if the folder cannot be written or holds another student,
     ExportError if a file cannot be made or differs from the student by more than LIMIT.
     """
-    folder = _claim(Path(out), run)
+    settings = _settings(run)
+    folder = claim_folder(Path(out), run.metadata, lambda file: file.read_text(encoding="utf-8") == settings)
     for library in ("onnxscript", "onnxruntime") if "onnx" in formats else ():
         need(library)  # told before anything is measured
     with deterministic(run.config.training.threads):
@@ -82,11 +82,10 @@ def export_student(
         student, teachers = examiner.student(run.network), examiner.teachers()
     metrics = {"student": student} | teacher_rows(teachers)
     warnings = _warnings(run, student, teachers, findings or StudyContext())
-    networks: dict[str, nn.Module] = {"student": run.network} | ({"ensemble": run.ensemble} if run.ensemble else {})
-    costs = prices(networks, run.shape, run.data.train.images.device)
+    costs = prices(run.networks, run.shape, run.data.train.images.device)
     with atomic_directory_update(folder) as temporary:
         differences = _write_networks(run, temporary, formats)
-        write_text(temporary / CONFIG_FILE, _settings(run))
+        write_text(temporary / CONFIG_FILE, settings)
         card = model_card(run, metrics, costs, differences, weights_license, findings, warnings)
         write_text(temporary / CARD_FILE, card)
         sizes = {file.name: file.stat().st_size for file in sorted(temporary.iterdir())}
@@ -103,18 +102,6 @@ def _warnings(
     of_teachers = run.ensemble.warnings if run.ensemble is not None else ()
     of_metrics = (*student_warnings(student, teachers, classes), *teacher_warnings(teachers, classes))
     return [*findings.warnings, *of_metrics, *of_teachers, *run.data.warnings]
-
-
-def _claim(out: Path, run: DistillationRun) -> Path:
-    """The folder. Raises DataError if the student of another run lies there: nothing is overwritten."""
-    settings, student = out / CONFIG_FILE, out / STUDENT_FILE
-    theirs = read_metadata(student) if student.exists() else {}
-    others = any(
-        theirs.get(name, run.metadata[name]) != run.metadata[name] for name in ("settings", "data", "ensemble")
-    )
-    if others or (settings.exists() and settings.read_text(encoding="utf-8") != _settings(run)):
-        raise DataError(f"{out}: another student is there; choose another folder with --out")
-    return ensure_writable_dir(out)
 
 
 def _settings(run: DistillationRun) -> str:

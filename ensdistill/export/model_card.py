@@ -8,30 +8,18 @@ from typing import Any
 from pydantic import BaseModel
 
 from ensdistill.config import flatten
-from ensdistill.data.names import counted
 from ensdistill.errors import ConfigIssue
 from ensdistill.evaluation.evaluator import Metrics
 from ensdistill.evaluation.latency import InferenceCost
 from ensdistill.evaluation.tables import SHOWN, as_text, markdown_table
 from ensdistill.export.classifier import ONNX_FILE
 from ensdistill.export.student_file import DistillationRun
+from ensdistill.runtime.formatting import mean_and_spread
+from ensdistill.runtime.text import counted
 from ensdistill.settings.yaml_loader import to_yaml_text
 from ensdistill.version import __version__
 
-
-@dataclass(frozen=True)
-class SeedSummary:
-    """A figure over several seeds."""
-
-    mean: float
-    sd: float
-    n: int  # how many seeds
-
-    def __str__(self) -> str:
-        return f"{self.mean:.4f} +- {self.sd:.4f} (n={self.n})"
-
-
-Rows = Mapping[str, Mapping[str, float | SeedSummary]]  # metrics by who
+Rows = Mapping[str, Mapping[str, float | Sequence[float]]]  # metrics by who, one value or one for each seed
 
 
 @dataclass(frozen=True)
@@ -228,8 +216,10 @@ def _table(rows: Rows) -> str:
     return markdown_table(["", *names], lines)
 
 
-def _figure(value: float | SeedSummary | None) -> str:
-    return "" if value is None else str(value) if isinstance(value, SeedSummary) else f"{value:.4f}"
+def _figure(value: float | Sequence[float] | None) -> str:
+    if value is None:
+        return ""
+    return f"{mean_and_spread(value)} (n={len(value)})" if isinstance(value, Sequence) else f"{value:.4f}"
 
 
 def _costs(costs: Mapping[str, InferenceCost]) -> str:

@@ -8,8 +8,7 @@ from pathlib import Path
 from ensdistill.config import Config, content_hash, load_config, presets
 from ensdistill.data import load_data
 from ensdistill.errors import DataError
-from ensdistill.export.exporter import CONFIG_FILE
-from ensdistill.export.student_file import DistillationRun, load_run
+from ensdistill.export.student_file import CONFIG_FILE, DistillationRun, load_run
 from ensdistill.runtime.command_line import Option, command_line
 from ensdistill.runtime.devices import pick_device
 from ensdistill.runtime.weights import STUDENT_FILE, read_metadata

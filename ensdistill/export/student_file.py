@@ -3,7 +3,7 @@
 import json
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +19,14 @@ from ensdistill.data.splits import to_unit
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.models import CustomModel, Torchvision
-from ensdistill.runtime.weights import load_weights, read_metadata
+from ensdistill.runtime.files import ensure_writable_dir
+from ensdistill.runtime.weights import STUDENT_FILE, load_weights, read_metadata
 from ensdistill.settings.validation import validate
-from ensdistill.training.loop import new_student
+from ensdistill.training.new_student import new_student
 from ensdistill.version import __version__
 
+CONFIG_FILE = "config.yaml"  # the settings of a student, next to its weights
+HASHES = ("settings", "data", "ensemble")  # in the metadata of a student: what it was made from
 LARGEST = 1 << 28  # values of an image; a file may say anything, and memory is set aside for it
 _Side = Annotated[int, Field(strict=True, ge=1)]
 _SHAPE, _NAMES = TypeAdapter(tuple[_Side, _Side, _Side]), TypeAdapter(list[Annotated[str, Field(strict=True)]])
@@ -45,6 +48,11 @@ class DistillationRun:
         return student_metadata(self.config, self.data, self.learnt_from)
 
     @property
+    def networks(self) -> dict[str, nn.Module]:
+        """`student` and, if it is at hand, `ensemble`."""
+        return {"student": self.network} | ({} if self.ensemble is None else {"ensemble": self.ensemble})
+
+    @property
     def shape(self) -> Shape:
         """Of one image."""
         return _shape(self.data)
@@ -61,6 +69,32 @@ def student_metadata(config: Config, data: DataSplits, learnt_from: str) -> dict
         "class_names": json.dumps(data.class_names),
         "version": __version__,
     }
+
+
+def claim_folder(folder: Path, mine: Mapping[str, str], its_own: Callable[[Path], bool]) -> Path:
+    """Returns the folder for the files of one student, made if it is missing. Nothing of another one is overwritten.
+
+    Args:
+        folder: Where the files will lie.
+        mine: Metadata of the student, as far as they are known.
+        its_own: Returns whether a settings file that is there belongs to this student.
+
+    Raises:
+        DataError: Another student or its settings are there, or the folder cannot be written.
+    """
+    student, config = folder / STUDENT_FILE, folder / CONFIG_FILE
+    theirs = read_metadata(student) if student.exists() else dict(mine)
+    differences = [
+        f"other {name} ({theirs.get(name, 'unknown')}, now {mine[name]})"
+        for name in HASHES
+        if name in mine and theirs.get(name) != mine[name]
+    ]
+    if config.exists() and not its_own(config):
+        differences = differences or ["other settings"]
+    if differences:
+        made = f"another student is there, made with {' and '.join(differences)}"
+        raise DataError(f"{folder}: {made}; choose another folder with --out")
+    return ensure_writable_dir(folder)
 
 
 def load_run(config: Config, data: DataSplits, weights: Path, found: TeacherEnsemble | None = None) -> DistillationRun:
@@ -81,9 +115,8 @@ def load_run(config: Config, data: DataSplits, weights: Path, found: TeacherEnse
             "restore them or distil again"
         )
     learnt_from = metadata.get("ensemble", "unknown")
-    return DistillationRun(
-        config, data, network, learnt_from, found if found and found.identity == learnt_from else None
-    )
+    its_own = found if found is not None and found.identity == learnt_from else None
+    return DistillationRun(config, data, network, learnt_from, its_own)
 
 
 class DeployableClassifier(nn.Module):

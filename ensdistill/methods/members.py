@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,9 +22,6 @@ class MultiClassifier(nn.Module):
 
     def __len__(self) -> int:
         raise NotImplementedError
-
-    def __bool__(self) -> bool:
-        return True
 
 
 class TeacherEnsemble(MultiClassifier):
@@ -47,7 +43,6 @@ class TeacherEnsemble(MultiClassifier):
         self.classes = classes
         self.identity = identity
         self.warnings = tuple(warnings)
-        self.said: dict[tuple[str, ...], np.ndarray] = {}  # logits by view: see `ensdistill.training.teacher_logits`
         self.requires_grad_(False)
         super().train(False)
 

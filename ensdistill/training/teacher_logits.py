@@ -1,7 +1,8 @@
-"""What the teachers say of images that are never shown otherwise than as they are: asked once, recalled ever after."""
+"""Logits of teachers on images that no step changes: computed once, and looked up ever after."""
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,10 +15,10 @@ from ensdistill.runtime.randomness import deterministic, temporary_seed
 
 
 class CachedTeachers(MultiClassifier):
-    """The teachers before a batch of which they have spoken already: they give what they said, and look no more."""
+    """The teachers of one batch whose logits are known: it returns them and runs no network."""
 
     def __init__(self, logits: Tensor) -> None:
-        """logits: (M,B,classes)."""
+        """Takes the logits of the batch, (M,B,classes)."""
         super().__init__()
         self.logits = logits
 
@@ -28,24 +29,40 @@ class CachedTeachers(MultiClassifier):
         return len(self.logits)
 
 
-def cached_teacher_logits(ensemble: TeacherEnsemble, data: DataSplits, config: Config) -> Tensor | None:
-    """The teachers' logits of all training images, then of the unlabeled ones if they ride along: (M,N,classes).
+class TeacherLogitCache:
+    """Logits of one ensemble on all images of a training, for every run that teaches with that ensemble.
 
-    None where a perturbation or an augmentation shows other images at every step. The teachers are asked once, in
-    float32, and the ensemble keeps what they say. Where it is allowed it is always done, and always in the same way,
-    so that no number depends on who asked first. Never to be written to: the memory may be shared between processes.
+    It can be pickled, so that workers get what was computed before they started. Whether a training uses it depends on
+    its settings alone, and the logits are always computed in the same way (float32, fixed batches): no number depends
+    on which run filled the cache, nor on whether runs share one.
+
+    Attributes:
+        ensemble: The teachers.
+        arrays: Logits (M,N,classes) by view: contents of the images, device, threads. They may be memory that
+            processes share; never write to them.
     """
-    as_they_are = isinstance(config.perturbation, NoPerturbation) and config.training.augmentation == Augmentation()
-    if not (as_they_are and len(ensemble)):
-        return None
-    parts = [data.train, data.unlabeled] if config.training.unlabeled_batch_size else [data.train]
-    device, threads = data.train.images.device, config.training.threads
-    view = (*(part.content for part in parts), device.type, str(threads))
-    if view not in ensemble.said:
-        with deterministic(threads), temporary_seed(0, device), torch.no_grad():
-            ensemble.said[view] = torch.cat([_predict_all(ensemble, part) for part in parts], 1).cpu().numpy()
-    return torch.from_numpy(ensemble.said[view]).to(device)
 
+    def __init__(self, ensemble: TeacherEnsemble) -> None:
+        self.ensemble = ensemble
+        self.arrays: dict[tuple[str, ...], np.ndarray] = {}
 
-def _predict_all(ensemble: TeacherEnsemble, split: Split) -> Tensor:
-    return torch.cat([ensemble(split[slice(n, n + BATCH)][0]) for n in range(0, len(split), BATCH)], 1)
+    def logits(self, data: DataSplits, config: Config) -> Tensor | None:
+        """Returns the teachers' logits of all training images, then of the unlabeled ones if they take part.
+
+        Returns:
+            Logits (M,N,classes) on the device of the data; never write to them. None without teachers, or if a
+            perturbation or an augmentation changes the images at every step.
+        """
+        unchanged = isinstance(config.perturbation, NoPerturbation) and config.training.augmentation == Augmentation()
+        if not (unchanged and len(self.ensemble)):
+            return None
+        parts = [data.train, data.unlabeled] if config.training.unlabeled_batch_size else [data.train]
+        device, threads = data.train.images.device, config.training.threads
+        view = (*(part.content for part in parts), device.type, str(threads))
+        if view not in self.arrays:
+            with deterministic(threads), temporary_seed(0, device), torch.no_grad():
+                self.arrays[view] = torch.cat([self._predict_all(part) for part in parts], 1).cpu().numpy()
+        return torch.from_numpy(self.arrays[view]).to(device)
+
+    def _predict_all(self, split: Split) -> Tensor:
+        return torch.cat([self.ensemble(split[slice(n, n + BATCH)][0]) for n in range(0, len(split), BATCH)], 1)

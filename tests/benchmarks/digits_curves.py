@@ -16,6 +16,7 @@ from typing import Any
 
 from ensdistill import distill, get_ensemble, load_data
 from ensdistill.errors import DivergedError
+from ensdistill.training.teacher_logits import TeacherLogitCache
 from ensdistill_tune.study.loading import load_study
 from ensdistill_tune.study.study_config import StudyConfig
 
@@ -51,6 +52,7 @@ def main() -> None:
     known = {(row["place"], row["seed"]) for row in csv.DictReader(FILE.open())} if FILE.exists() else set()
     data = load_data(study.base_config.data)
     ensemble = get_ensemble(study.base_config, data, options.store)
+    cache = TeacherLogitCache(ensemble)
     with FILE.open("a", newline="") as file:
         writer = csv.DictWriter(file, names, lineterminator="\n")
         if not known:
@@ -59,7 +61,8 @@ def main() -> None:
             if (str(place), str(seed)) not in known:
                 values = dict.fromkeys(map(str, range(1, study.epochs + 1)), f"{GUESSING:.4g}")
                 with contextlib.suppress(DivergedError):
-                    for epoch in distill(study.trial_config({**sampled, "seed": seed}), ensemble, data):
+                    config = study.trial_config({**sampled, "seed": seed})
+                    for epoch in distill(config, ensemble, data, cache=cache):
                         values[str(epoch.number)] = f"{min(epoch.val['nll'], GUESSING):.4g}"
                 settings = {name: f"{v:.4g}" if isinstance(v, float) else v for name, v in sampled.items()}
                 writer.writerow({"place": place, "seed": seed, **settings, **values})

@@ -31,12 +31,12 @@ from ensdistill.config import Config, load_config
 from ensdistill.data import DataSplits, Split
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.methods.recipe import Training
-from ensdistill.methods.students import Student
+from ensdistill.methods.students.base import Student
 from ensdistill.models import build
 from ensdistill.runtime.allocator import disable_malloc_trim
 from ensdistill.runtime.randomness import RandomStreams
-from ensdistill.training.loop import new_student
-from ensdistill.training.step import distill_step
+from ensdistill.training.new_student import new_student
+from ensdistill.training.step import StepContext, distill_step
 from tests.benchmarks import official
 
 SYSTEMS = ("latentbe", "diversity", "aekd", "ekd", "unikd", "kd")
@@ -96,8 +96,8 @@ class System:
         average = config.averaging(self.student)
 
         def step() -> tuple[Tensor, Student]:
-            where = (self.images, self.labels, self.streams(), 0.5)
-            return distill_step(config, ensemble, self.student, optimizer, average, *where), self.student
+            context = StepContext(config, self.student, optimizer, average, self.streams())
+            return distill_step(context, ensemble, self.images, self.labels, 0.5), self.student
 
         return step
 

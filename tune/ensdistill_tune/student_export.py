@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, stdev
 
 from ensdistill.data import load_data
 from ensdistill.errors import ConfigError, DataError
-from ensdistill.export.exporter import FORMATS, ExportResult, export_student
-from ensdistill.export.model_card import Rows, SeedSummary, StudyContext
+from ensdistill.export.exporter import ExportResult, export_student
+from ensdistill.export.formats import FORMATS
+from ensdistill.export.model_card import Rows, StudyContext
 from ensdistill.export.student_file import DistillationRun, load_run
 from ensdistill.runtime.devices import pick_device
 from ensdistill.runtime.weights import STUDENT_FILE
@@ -112,7 +112,7 @@ def findings(facts: StudyResults, choice: ExportItem) -> StudyContext:
     if choice.candidate is not None:
         seeds = len(choice.candidate.replicates)
         names = [name for name in choice.candidate.replicates[0].last if name.startswith("val/")]
-        row = {name.removeprefix("val/"): spread(choice.candidate.values(name)) for name in names}
+        row = {name.removeprefix("val/"): choice.candidate.values(name) for name in names}
         tables[f"Validation images, the same settings with {seeds} seeds"] = {choice.candidate.label: row}
         if facts.tested_of(choice.candidate):
             tables[f"Test images, {facts.looked} after everything was decided"] = rows_on_test(facts)
@@ -124,14 +124,9 @@ def findings(facts: StudyResults, choice: ExportItem) -> StudyContext:
 def rows_on_test(facts: StudyResults) -> Rows:
     """Everybody who was shown the test images."""
     return {
-        who: {name: spread([row[name] for row in rows]) if len(rows) > 1 else rows[0][name] for name in rows[0]}
+        who: {name: [row[name] for row in rows] if len(rows) > 1 else rows[0][name] for name in rows[0]}
         for who, rows in facts.tested_rows.items()
     }
-
-
-def spread(values: Sequence[float]) -> SeedSummary:
-    """Mean and standard deviation over seeds."""
-    return SeedSummary(fmean(values), stdev(values), len(values))
 
 
 def _register(

@@ -15,9 +15,10 @@ from ensdistill.methods.losses import Loss
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.methods.perturbations import Gaussian, Perturbation
 from ensdistill.methods.recipe import Training, set_lr
-from ensdistill.methods.students import Student, StudentSettings
+from ensdistill.methods.students import StudentSettings
+from ensdistill.methods.students.base import Student
 from ensdistill.training.loop import distill
-from ensdistill.training.step import distill_step
+from ensdistill.training.step import StepContext, distill_step
 from tests.unit.contracts.contract_pieces import ROWS, pieces, streams, toy_config, toy_data, toy_ensemble, toy_student
 
 DATA = toy_data()
@@ -58,7 +59,8 @@ def one_step(axes: dict[str, Any], ensemble: TeacherEnsemble, seed: int = 0) -> 
     set_lr(optimizer, 0.05)
     average = config.averaging(student)
     images, labels = DATA.train[slice(0, 8)]
-    loss = distill_step(config, ensemble, student, optimizer, average, images, labels, streams(seed), 0.5)
+    context = StepContext(config, student, optimizer, average, streams(seed))
+    loss = distill_step(context, ensemble, images, labels, 0.5)
     return student, loss
 
 
@@ -110,8 +112,8 @@ def test_teachers_and_student_are_shown_the_same_perturbed_images() -> None:
     ensemble.networks[0].register_forward_pre_hook(lambda _, inputs: shown["teacher"].append(inputs[0]))
     student.register_forward_pre_hook(lambda _, inputs: shown["student"].append(inputs[0]))
     images, labels = DATA.train[slice(0, 8)]
-    average = config.averaging(student)
-    distill_step(config, ensemble, student, TRAINING.optimizer(student), average, images, labels, streams(), 0.5)
+    context = StepContext(config, student, TRAINING.optimizer(student), config.averaging(student), streams())
+    distill_step(context, ensemble, images, labels, 0.5)
     (to_teacher,), (to_student,) = shown.values()
     assert torch.equal(to_teacher, to_student)
     assert not torch.equal(to_teacher, images)

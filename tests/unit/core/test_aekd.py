@@ -18,7 +18,7 @@ from ensdistill.methods.losses.min_norm import min_norm_weights
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.methods.students import Single
 from ensdistill.training.loop import distill
-from ensdistill.training.step import distill_step
+from ensdistill.training.step import StepContext, distill_step
 from tests.unit.core.core_stand_ins import streams, tiny_config
 
 A1 = [[1.0, 0], [0, 2]]
@@ -403,7 +403,8 @@ def test_step_needs_one_pass_forward_of_everyone_and_one_backward_of_the_student
     optimizer = config.training.optimizer(student)
     average = config.averaging(student)
     ensemble = TeacherEnsemble(networks, 10, "x")
-    distill_step(config, ensemble, student, optimizer, average, images, labels, streams(), 0.5)
+    context = StepContext(config, student, optimizer, average, streams())
+    distill_step(context, ensemble, images, labels, 0.5)
     assert (own.forwards, own.backwards) == (1, 1)
     assert [(network.forwards, network.backwards) for network in ensemble.networks] == [(1, 0)] * 3
 

@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 from ensdistill.data import DataSplits
 from ensdistill.methods.losses import End2, Labels, ProxyEnd2
-from ensdistill.training.loop import new_student
+from ensdistill.training.new_student import new_student
 from tests.unit.core.core_stand_ins import tiny_config
 
 P = [[0.7, 0.2, 0.1], [0.5, 0.3, 0.2], [0.1, 0.6, 0.3]]

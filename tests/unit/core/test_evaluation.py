@@ -15,7 +15,7 @@ from ensdistill.evaluation.metrics import accuracy
 from ensdistill.evaluation.predict import evaluate, predict
 from ensdistill.methods.members import CombinedClassifier, TeacherEnsemble
 from ensdistill.methods.students import BatchEnsemble, Branches
-from ensdistill.training.loop import new_student
+from ensdistill.training.new_student import new_student
 from ensdistill.training.teachers import find_ensemble, get_ensemble
 from tests.unit.core.core_stand_ins import numbered_split, random_ensemble, tiny_config
 

@@ -37,11 +37,11 @@ from ensdistill.data import DataSplits, Split, load_data, load_test
 from ensdistill.errors import ConfigIssue
 from ensdistill.evaluation.latency import LEAST, _milliseconds, prices
 from ensdistill.evaluation.predict import evaluate, predict
-from ensdistill.export.model_card import SeedSummary, StudyContext
+from ensdistill.export.model_card import StudyContext
 from ensdistill.export.student_file import DeployableClassifier, _empty_network, load_deployable
 from ensdistill.methods.members import CombinedClassifier, TeacherEnsemble
 from ensdistill.models import CustomModel, Torchvision
-from ensdistill.training.loop import new_student
+from ensdistill.training.new_student import new_student
 from tests.commands import call, process
 from tests.unit.core.core_stand_ins import random_ensemble, tiny_config
 
@@ -66,7 +66,7 @@ def made(config: Config, data: DataSplits, ensemble: TeacherEnsemble | None = No
             p.data.add_(0.05 * torch.randn_like(p))
         for _ in range(20):
             student(data.train[slice(0, 20)][0])
-    identity = ensemble.identity if ensemble else "strangers"
+    identity = ensemble.identity if ensemble is not None else "strangers"
     return DistillationRun(config, data, student.merged().eval(), identity, ensemble)
 
 
@@ -412,14 +412,14 @@ def test_warnings_about_images_teachers_and_the_study_stand_in_card_and_result(
 
 
 def test_findings_of_a_study_stand_in_the_card(run: DistillationRun, tmp_path: Path) -> None:
-    rows = {"student": {"nll": SeedSummary(0.09876, 0.00412, 5), "accuracy": 0.97}}
+    rows = {"student": {"nll": [0.097, 0.093, 0.099, 0.1, 0.1048], "accuracy": 0.97}}
     findings = StudyContext(
         "digits", "007", "better than kd, 95 % interval [0.001, 0.009]", {"Test images, 5 seeds": rows}
     )
     export_student(run, tmp_path, findings=findings, formats=["safetensors"])
     card = (tmp_path / "MODEL_CARD.md").read_text()
     assert "better than kd, 95 % interval [0.001, 0.009]" in card
-    assert "| student | 0.9700 | 0.0988 +- 0.0041 (n=5) |" in card.split("Test images, 5 seeds:")[1]
+    assert "| student | 0.9700 | 0.0988 +- 0.0043 (n=5) |" in card.split("Test images, 5 seeds:")[1]
 
 
 @pytest.mark.e2e

@@ -1,7 +1,6 @@
 """Metrics against the cases of METHODS section 7, loops by hand, and torchmetrics."""
 
 import math
-from collections.abc import Callable
 
 import pytest
 import scipy.stats
@@ -16,7 +15,6 @@ from ensdistill.evaluation.metrics import (
     brier,
     ece,
     entropy,
-    least_confidence,
     log_mean_probability,
     nll,
     ood_auroc,
@@ -147,20 +145,12 @@ def test_entropy_is_log_c_when_uniform_and_zero_when_certain() -> None:
     assert_close(entropy(log_p), torch.tensor([math.log(4), 0.0], dtype=torch.float64))
 
 
-def test_least_confidence_tells_images_apart_whose_largest_probability_rounds_to_one() -> None:
-    surprise = least_confidence(torch.tensor([[-1e-20, -46.0], [-1e-30, -69.0]], dtype=torch.float64))
-    assert surprise[0] > surprise[1] > 0
-
-
-@pytest.mark.parametrize("score", [entropy, least_confidence])
-def test_auroc_is_the_share_of_pairs_whose_foreign_image_scores_higher_ties_counting_half(
-    score: Callable[[Tensor], Tensor],
-) -> None:
+def test_auroc_is_the_share_of_pairs_whose_foreign_image_scores_higher_ties_counting_half() -> None:
     log_in, log_out = random_case(10, images=40)[0], random_case(11, images=25)[0] / 2
     log_out = torch.cat([log_out.log_softmax(-1), log_in[:5]])  # five ties
-    inside, outside = score(log_in).tolist(), score(log_out).tolist()
+    inside, outside = entropy(log_in).tolist(), entropy(log_out).tolist()
     wins = [(o > i) + (o == i) / 2 for o in outside for i in inside]
-    assert ood_auroc(log_in, log_out, score) == pytest.approx(sum(wins) / len(wins), abs=1e-12)
+    assert ood_auroc(log_in, log_out) == pytest.approx(sum(wins) / len(wins), abs=1e-12)
 
 
 def test_auroc_agrees_with_torchmetrics() -> None:
@@ -175,13 +165,10 @@ def test_auroc_is_one_half_for_identical_sets() -> None:
     assert ood_auroc(log_p, log_p) == 0.5
 
 
-@pytest.mark.parametrize("score", [entropy, least_confidence])
-def test_auroc_is_one_where_every_foreign_image_is_less_certain_and_zero_the_other_way(
-    score: Callable[[Tensor], Tensor],
-) -> None:
+def test_auroc_is_one_where_every_foreign_image_is_less_certain_and_zero_the_other_way() -> None:
     certain = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.9, 0.1]], dtype=torch.float64).log()
     unsure = torch.tensor([[0.4, 0.3, 0.3], [0.3, 0.5, 0.2], [0.4, 0.4, 0.2]], dtype=torch.float64).log()
-    assert (ood_auroc(certain, unsure, score), ood_auroc(unsure, certain, score)) == (1, 0)
+    assert (ood_auroc(certain, unsure), ood_auroc(unsure, certain)) == (1, 0)
 
 
 def test_auroc_of_a_network_that_gives_nan_is_nan_as_its_other_metrics_are() -> None:

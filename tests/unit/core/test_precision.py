@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from ensdistill.data import DataSplits
 from ensdistill.methods import recipe as training
 from ensdistill.methods.recipe import fast_in_bfloat16
-from ensdistill.training.loop import distill, new_student
-from ensdistill.training.step import distill_step
+from ensdistill.training.loop import distill
+from ensdistill.training.new_student import new_student
+from ensdistill.training.step import StepContext, distill_step
 from tests.unit.core.core_stand_ins import random_ensemble, streams, tiny_config
 
 PRESETS = ("kd", "latentbe", "diversity", "ekd")
@@ -20,7 +21,8 @@ def one_step(preset: str, precision: str, data: DataSplits) -> tuple[Tensor, Ten
     student = new_student(config, data).train()
     sgd, average = config.training.optimizer(student), config.averaging(student)
     images, labels = data.train[slice(0, 10)]
-    loss = distill_step(config, random_ensemble(data), student, sgd, average, images, labels, streams(), 0.5)
+    context = StepContext(config, student, sgd, average, streams())
+    loss = distill_step(context, random_ensemble(data), images, labels, 0.5)
     return loss, torch.cat([p.grad.flatten() for p in student.parameters() if p.grad is not None]), student
 
 

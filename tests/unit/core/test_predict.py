@@ -20,7 +20,7 @@ from ensdistill.cli.predict import BATCH, ImagePrediction, classify, find_images
 from ensdistill.data import DataSplits
 from ensdistill.data.image_files import ImageFile
 from ensdistill.evaluation.predict import predict
-from ensdistill.training.loop import new_student
+from ensdistill.training.new_student import new_student
 from tests.commands import Done, call
 from tests.unit.core.core_stand_ins import tiny_config
 
@@ -347,7 +347,7 @@ def test_what_is_read_is_not_written_over(model: Path, images: Path, tmp_path: P
 
 def test_what_lies_in_a_folder_that_is_read_is_not_written_over(model: Path, images: Path, tmp_path: Path) -> None:
     own = shutil.copytree(model, tmp_path / "export")
-    seen = shutil.copytree(images, tmp_path / "images")
+    seen = shutil.copytree(images, tmp_path / "copies")
     for out in (own / "student.safetensors", own / "MODEL_CARD.md", seen / "even" / "00.png"):
         before = out.read_bytes()
         done = call("ensdistill", "predict", own, seen, "--out", out)

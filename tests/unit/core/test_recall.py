@@ -1,7 +1,6 @@
 """Teachers of images that are always shown as they are: asked once, recalled by every run, confused with no others."""
 
 import copy
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,7 +17,7 @@ from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.models import build
 from ensdistill.training import teacher_logits as module
 from ensdistill.training.loop import distill
-from ensdistill.training.teacher_logits import CachedTeachers, cached_teacher_logits
+from ensdistill.training.teacher_logits import CachedTeachers, TeacherLogitCache
 from tests.unit.core.core_stand_ins import random_ensemble, tiny_config
 
 PRESETS = {  # those that show every image as it is
@@ -34,8 +33,10 @@ def config_for(name: str, *overrides: str) -> Config:
     return tiny_config(*PRESETS[name], *overrides, preset=name)
 
 
-def run(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -> list[tuple[float, dict[str, float]]]:
-    return [(epoch.loss, epoch.val) for epoch in distill(config, ensemble, data)]
+def run(
+    config: Config, ensemble: TeacherEnsemble, data: DataSplits, cache: TeacherLogitCache | None = None
+) -> list[tuple[float, dict[str, float]]]:
+    return [(epoch.loss, epoch.val) for epoch in distill(config, ensemble, data, cache=cache)]
 
 
 @contextmanager
@@ -57,7 +58,7 @@ def test_recalled_teachers_teach_what_live_ones_do(
 ) -> None:
     config, ensemble = config_for(name, "training.epochs=1", f"training.precision={precision}"), random_ensemble(digits)
     recalled = run(config, ensemble, digits)
-    monkeypatch.setattr(sys.modules[distill.__module__], "cached_teacher_logits", lambda *_: None)
+    monkeypatch.setattr(TeacherLogitCache, "logits", lambda *_: None)
     with asked(ensemble) as calls:
         live = run(config, ensemble, digits)
     assert calls == [config.training.batch_size + config.training.unlabeled_batch_size] * 4
@@ -75,7 +76,8 @@ def test_recalled_logits_are_those_of_every_image_alone(
 ) -> None:
     monkeypatch.setattr(module, "BATCH", batch)
     ensemble = random_ensemble(digits, 3)
-    known = cached_teacher_logits(ensemble, digits, tiny_config(f"training.unlabeled_batch_size={unlabeled}"))
+    config = tiny_config(f"training.unlabeled_batch_size={unlabeled}")
+    known = TeacherLogitCache(ensemble).logits(digits, config)
     assert known is not None
     images = torch.cat([digits.train.images, digits.unlabeled.images[: len(digits.unlabeled) * (unlabeled > 0)]])
     assert known.shape == (3, len(images), 10)
@@ -90,16 +92,17 @@ def test_recalled_logits_are_those_of_every_image_alone(
 def test_who_asked_first_changes_no_digit(name: str, digits: DataSplits) -> None:
     config = config_for(name)
     by_itself = run(config, random_ensemble(digits), digits)
-    ahead = random_ensemble(digits)
+    ahead = TeacherLogitCache(random_ensemble(digits))
     torch.set_num_threads(2)
     torch.manual_seed(5)
     try:
-        cached_teacher_logits(ahead, digits, config)
+        ahead.logits(digits, config)
     finally:
         torch.set_num_threads(1)
-    with asked(ahead) as calls:
-        assert run(config, copy.deepcopy(ahead), digits) == run(config, ahead, digits) == by_itself
-    assert calls == []
+    copied = copy.deepcopy(ahead)
+    with asked(ahead.ensemble) as calls, asked(copied.ensemble) as calls_of_copy:
+        assert run(config, copied.ensemble, digits, copied) == run(config, ahead.ensemble, digits, ahead) == by_itself
+    assert calls == calls_of_copy == []
 
 
 @every_preset
@@ -121,12 +124,13 @@ def test_resumed_run_recalls_the_same(name: str, digits: DataSplits, tmp_path: P
 def test_teachers_are_asked_once_of_each_image_and_never_again(name: str, digits: DataSplits) -> None:
     config, ensemble = config_for(name), random_ensemble(digits)
     images = len(digits.train) + len(digits.unlabeled) * (config.training.unlabeled_batch_size > 0)
+    cache = TeacherLogitCache(ensemble)
     with asked(ensemble) as calls:
-        epochs = distill(config, ensemble, digits)
+        epochs = distill(config, ensemble, digits, cache=cache)
         next(epochs)
         assert sum(calls) == images
         list(epochs)
-        run(config.model_copy(update={"seed": 1}), ensemble, digits)
+        run(config.model_copy(update={"seed": 1}), ensemble, digits, cache)
         assert sum(calls) == images
 
 
@@ -153,16 +157,17 @@ def test_settings_that_change_on_the_way_do_not_have_them_asked_again(digits: Da
 )
 def test_teachers_are_asked_at_every_step_where_each_shows_other_images(other: str, digits: DataSplits) -> None:
     ensemble = random_ensemble(digits)
-    assert cached_teacher_logits(ensemble, digits, tiny_config(other)) is None
+    cache = TeacherLogitCache(ensemble)
+    assert cache.logits(digits, tiny_config(other)) is None
     with asked(ensemble) as calls:
-        run(tiny_config(other), ensemble, digits)
+        run(tiny_config(other), ensemble, digits, cache)
     assert len(calls) >= 12
     assert set(calls) == {10}
-    assert ensemble.said == {}
+    assert cache.arrays == {}
 
 
 def test_an_empty_ensemble_has_nothing_to_recall(digits: DataSplits) -> None:
-    assert cached_teacher_logits(TeacherEnsemble([], 10, "none"), digits, tiny_config()) is None
+    assert TeacherLogitCache(TeacherEnsemble([], 10, "none")).logits(digits, tiny_config()) is None
 
 
 def test_a_batch_is_recalled_by_member_as_the_ensemble_gives_it() -> None:
@@ -186,7 +191,7 @@ def part(data: DataSplits, **parts: Split) -> DataSplits:
 
 
 def test_other_images_are_never_recalled_even_under_the_same_name(digits: DataSplits) -> None:
-    ensemble = random_ensemble(digits)
+    cache = TeacherLogitCache(random_ensemble(digits))
     order = torch.arange(40).flip(0)
     flat = digits.train.images.view(40, 1, 4, 16)
     others = [
@@ -198,53 +203,46 @@ def test_other_images_are_never_recalled_even_under_the_same_name(digits: DataSp
     ]
     config = tiny_config("training.unlabeled_batch_size=5")
     for data in (digits, *others):
-        fresh = cached_teacher_logits(random_ensemble(digits), data, config)
-        known = cached_teacher_logits(ensemble, data, config)
+        fresh = TeacherLogitCache(random_ensemble(digits)).logits(data, config)
+        known = cache.logits(data, config)
         assert known is not None
         assert fresh is not None
         assert torch.equal(known, fresh)
-    assert len(ensemble.said) == 6
+    assert len(cache.arrays) == 6
 
 
 def test_same_images_in_other_memory_are_recalled(digits: DataSplits) -> None:
-    ensemble, config = random_ensemble(digits), tiny_config()
-    cached_teacher_logits(ensemble, digits, config)
+    cache, config = TeacherLogitCache(random_ensemble(digits)), tiny_config()
+    cache.logits(digits, config)
     copied = part(digits, train=Split(digits.train.images.clone(), digits.train.labels))
-    with asked(ensemble) as calls:
-        cached_teacher_logits(ensemble, copied, config)
+    with asked(cache.ensemble) as calls:
+        cache.logits(copied, config)
     assert calls == []
 
 
 def test_every_number_of_threads_has_its_own(digits: DataSplits) -> None:
-    ensemble = random_ensemble(digits)
+    cache = TeacherLogitCache(random_ensemble(digits))
     seen = []
-    ensemble.networks[0].register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
+    cache.ensemble.networks[0].register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
     for threads in (1, 2, 1, 2):
-        cached_teacher_logits(ensemble, digits, tiny_config(f"training.threads={threads}"))
+        cache.logits(digits, tiny_config(f"training.threads={threads}"))
     assert seen == [1, 2]
     assert torch.get_num_threads() == 1
 
 
-def test_other_teachers_recall_nothing_of_these(digits: DataSplits) -> None:
+def test_logits_of_other_teachers_are_refused_even_under_the_same_name(digits: DataSplits) -> None:
     config, model = tiny_config(), tiny_config().teachers.model
-    others = TeacherEnsemble(
-        [build(model, digits, 200 + m) for m in range(2)], 10, "random"
-    )  # under the same name, too
-    known, other = (
-        cached_teacher_logits(random_ensemble(digits), digits, config),
-        cached_teacher_logits(others, digits, config),
-    )
-    assert known is not None
-    assert other is not None
-    assert not torch.equal(known, other)
+    others = TeacherEnsemble([build(model, digits, 200 + m) for m in range(2)], 10, "random")
+    with pytest.raises(ValueError, match="logits of another ensemble"):
+        distill(config, others, digits, cache=TeacherLogitCache(random_ensemble(digits)))
 
 
 def test_what_was_said_is_left_as_it_was_by_a_whole_run(digits: DataSplits) -> None:
     """Memory that is shared between processes cannot be written to."""
-    config, ensemble = config_for("unikd"), random_ensemble(digits)
-    known = cached_teacher_logits(ensemble, digits, config)
+    config, cache = config_for("unikd"), TeacherLogitCache(random_ensemble(digits))
+    known = cache.logits(digits, config)
     assert known is not None
     before: Tensor = known.clone()
-    run(config, ensemble, digits)
+    run(config, cache.ensemble, digits, cache)
     assert torch.equal(known, before)
-    assert known.data_ptr() == ensemble.said[next(iter(ensemble.said))].ctypes.data
+    assert known.data_ptr() == next(iter(cache.arrays.values())).ctypes.data

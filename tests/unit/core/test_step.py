@@ -9,8 +9,8 @@ from torch.overrides import TorchFunctionMode
 
 from ensdistill.config import presets
 from ensdistill.data import DataSplits
-from ensdistill.training.loop import new_student
-from ensdistill.training.step import distill_step
+from ensdistill.training.new_student import new_student
+from ensdistill.training.step import StepContext, distill_step
 from tests.unit.core.core_stand_ins import random_ensemble, streams, tiny_config
 
 ASK = {"item", "tolist", "numpy", "cpu", "equal", "allclose", "nonzero", "masked_select", "unique"}
@@ -53,8 +53,8 @@ def test_step_does_not_wait_for_the_device_but_for_the_weights_of_aekd(preset: s
     labels = labels.where(torch.arange(8) < 6, -1)
     with Waits() as waits:
         for progress in (0.5, 1.0):
-            where = (images, labels, streams(), progress)
-            distill_step(config, ensemble, student, optimizer, average, *where)
+            context = StepContext(config, student, optimizer, average, streams())
+            distill_step(context, ensemble, images, labels, progress)
     assert waits.seen == (["cpu"] * 2 if preset == "aekd" else [])
 
 

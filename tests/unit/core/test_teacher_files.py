@@ -18,8 +18,8 @@ from ensdistill.config import Config, Teachers, build_config
 from ensdistill.data import DataSplits, load_data
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.models import Convnet, ResNet, Torchvision, build
-from ensdistill.models.checkpoints import find_weights
 from ensdistill.models.teacher_files import TeacherFile
+from ensdistill.models.weight_files import find_weights
 from ensdistill.runtime.weights import load_weights, save_weights
 from ensdistill.training.loop import distill
 from ensdistill.training.teachers import get_ensemble, teacher_config

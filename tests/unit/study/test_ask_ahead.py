@@ -75,12 +75,12 @@ def test_a_trial_asks_the_teachers_nothing_and_has_the_numbers_of_one_that_does(
 ) -> None:
     study, curve = study_of(), [0.5, 0.4]
     inputs = through_the_store(SharedInputs.of(study, StudyDirectory(tmp_path / "ahead"), digits, ensemble, curve))
-    assert not any(array.flags.writeable for array in inputs.ensemble.said.values())
-    calls = asked(inputs.ensemble)
+    assert not any(array.flags.writeable for array in inputs.teacher_logits.arrays.values())
+    calls = asked(inputs.teacher_logits.ensemble)
     ahead = metrics_of(inputs)
     assert calls == []
     itself = replace(inputs, folder=StudyDirectory(tmp_path / "itself"))
-    inputs.ensemble.said.clear()
+    inputs.teacher_logits.arrays.clear()
     assert metrics_of(itself) == ahead
     assert calls == [40]
     assert len(ahead) == 2
@@ -112,7 +112,7 @@ def test_teachers_are_asked_ahead_of_what_some_trials_recall(
     ensemble: TeacherEnsemble,
 ) -> None:
     inputs = SharedInputs.of(study, StudyDirectory(tmp_path), digits, ensemble, [])
-    assert {array.shape[1] for array in inputs.ensemble.said.values()} == images(digits)
+    assert {array.shape[1] for array in inputs.teacher_logits.arrays.values()} == images(digits)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
@@ -120,4 +120,4 @@ def test_what_trials_ask_on_a_gpu_is_left_to_them_where_there_is_none(
     tmp_path: Path, digits: DataSplits, ensemble: TeacherEnsemble
 ) -> None:
     inputs = SharedInputs.of(study_of(resources=Resources(gpus=1)), StudyDirectory(tmp_path), digits, ensemble, [])
-    assert inputs.ensemble.said == {}
+    assert inputs.teacher_logits.arrays == {}

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from ensdistill_tune.analysis.replication import Candidate, candidates, plan_replicates, verdict
-from ensdistill_tune.analysis.statistics import compare, mean_and_spread
+from ensdistill_tune.analysis.statistics import compare
 from ensdistill_tune.records.trial_record import METRICS, TrialRecord
 from ensdistill_tune.study.study_config import StudyConfig
 
@@ -172,8 +172,3 @@ def test_the_interval_that_allows_for_the_choice_is_students() -> None:
 def test_the_best_repeat_is_the_one_to_ship() -> None:
     candidate = Candidate(SEARCHED[2], replicates({3: [0.3, 0.1, 0.2]}))
     assert candidate.best(METRIC, "min").seed == 2
-
-
-def test_mean_and_spread_in_words() -> None:
-    assert mean_and_spread([0.1, 0.3]) == "0.2000 +- 0.1414"
-    assert mean_and_spread([0.25]) == "0.2500"

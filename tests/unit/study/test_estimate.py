@@ -17,7 +17,8 @@ from ensdistill.data import Split
 from ensdistill.errors import DivergedError
 from ensdistill.models import Convnet, build
 from ensdistill_tune.execution import cost_estimate as estimate
-from ensdistill_tune.execution.cost_estimate import duration, epoch_seconds, side_by_side
+from ensdistill_tune.execution.cost_estimate import epoch_seconds, side_by_side
+from ensdistill_tune.formatting import duration
 from ensdistill_tune.study.loading import load_study
 from ensdistill_tune.study.study_config import Resources, StudyConfig
 from tests.commands import call
@@ -73,6 +74,14 @@ def test_the_cost_of_every_part_is_its_epochs_times_their_seconds(tmp_path: Path
     assert "confirmation: 16 trials of 7 epochs: about" in words
     assert "with 2 side by side" in words
     assert "budget.minutes ends search and confirmation after 30 min" in words
+
+
+@pytest.mark.usefixtures("clock")
+def test_settings_of_the_optimizer_are_of_one_kind(tmp_path: Path) -> None:
+    search = {"training.optimizer.lr": {"log_uniform": [0.01, 0.1]}, "loss.temperature": {"uniform": [1, 4]}}
+    cost, _ = estimate.estimate(study(search=search, baselines=[]), tmp_path)
+    assert cost is not None
+    assert cost.kinds == 1
 
 
 @pytest.mark.usefixtures("clock")
@@ -146,6 +155,20 @@ def test_long_epochs_are_timed_in_part_and_scaled_up(
     assert seen[-1] <= expected_images
 
 
+def test_epochs_are_timed_at_a_rate_at_which_no_loss_diverges(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = []
+
+    def noting(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -> Iterator[Tick]:
+        rates.append(config.training.optimizer.lr)
+        while True:
+            yield Tick(1.0)
+
+    monkeypatch.setattr(estimate, "distill", noting)
+    config = build_config(SMALL | {"training": {"batch_size": 10, "optimizer": {"lr": 100.0}}})
+    assert epoch_seconds(config, TeacherEnsemble([], 10, "none"), load_data(config.data)) > 0
+    assert set(rates) == {1e-6}
+
+
 @pytest.mark.parametrize("preset", presets())
 def test_every_preset_can_be_timed_on_untrained_teachers(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "ENOUGH", 1e-9)  # one step
@@ -198,7 +221,7 @@ def test_a_check_warns_of_images_and_of_teachers_from_files(tmp_path: Path) -> N
     file.write_text(json.dumps({"preset": "kd", "config": settings, "search": {"seed": {"choice": [1, 2]}}}))
     done = call("ensdistill-tune", "check", file, "--studies-dir", tmp_path, "--json")
     paths = [row["path"] for row in json.loads(done.out)["warnings"]]
-    assert (["data", "path"] in paths, ["teachers", "files"] in paths) == (True, True)
+    assert (["data", "path"] in paths, ["teachers", "checkpoints"] in paths) == (True, True)
     assert "warning: data.path: 1 array not used: notes" in done.err
     assert "may have been trained on the 8 validation images" in done.err
 

@@ -8,6 +8,7 @@ import yaml
 
 from ensdistill.errors import ConfigError
 from ensdistill.methods.members import TeacherEnsemble
+from ensdistill.training.teacher_logits import TeacherLogitCache
 from ensdistill_tune.execution.shared_inputs import SharedData, SharedInputs
 from ensdistill_tune.execution.worker import run_trial
 from ensdistill_tune.records.study_directory import StudyDirectory
@@ -114,7 +115,7 @@ def test_a_trial_whose_settings_do_not_go_together_fails_alone() -> None:
     told: list[dict[str, Any]] = []
     sampled = {"student.merge": "mean_of_probabilities", "student.merge_after": 0.5}
     data = SharedData({}, ("a", "b"), "data")
-    inputs = SharedInputs(study, StudyDirectory(Path()), data, TeacherEnsemble([], 2, "none"), [])
+    inputs = SharedInputs(study, StudyDirectory(Path()), data, TeacherLogitCache(TeacherEnsemble([], 2, "none")), [])
     run_trial({"number": 1, "baseline": None, "sampled": sampled, "seed": None}, inputs, told.append)
     (result,) = told
     assert "merges no weights" in result[FAILURE]

@@ -10,9 +10,9 @@ from typing import Any
 from rich.table import Table
 
 from ensdistill.evaluation.plausibility import is_shown
+from ensdistill.runtime.formatting import mean_and_spread
 from ensdistill_tune.analysis.labels import trial_label
 from ensdistill_tune.analysis.replication import objective_vectors
-from ensdistill_tune.analysis.statistics import mean_and_spread
 from ensdistill_tune.formatting import is_block, short_value
 from ensdistill_tune.records.trial_record import METRICS, TrialRecord, rank_trials
 from ensdistill_tune.search.pareto import pareto_front_indices

@@ -1,10 +1,12 @@
 """Statistics of paired comparisons over seeds."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-import numpy as np
+from ensdistill.runtime.lazy import np
 
 RESAMPLES = 10_000
 LEVEL = 0.05  # of all comparisons of one verdict together
@@ -47,8 +49,22 @@ def compare(first: Sequence[float], second: Sequence[float], mode: str, among: i
         sure_low, sure_high = (mean, mean) if told else (min(mean, 0.0), max(mean, 0.0))
         return PairedComparison(wins, len(apart), mean, mean, mean, sure_low, sure_high)
     interval = stats.bootstrap((apart,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=0).confidence_interval
-    half = float(stats.t.ppf(1 - LEVEL / 2 / among, len(apart) - 1) * stats.sem(apart))
+    half = half_interval(apart.tolist(), LEVEL / among)
     return PairedComparison(wins, len(apart), mean, float(interval.low), float(interval.high), mean - half, mean + half)
+
+
+def half_interval(values: Sequence[float], level: float = LEVEL) -> float:
+    """Returns half of the interval of their mean at confidence 1 - level, by Student's t; 0 if all are equal."""
+    from scipy import stats  # here: a slow import that few commands need
+
+    return _critical_t(len(values), level) * float(stats.sem(values)) if np.ptp(values) else 0.0
+
+
+def _critical_t(count: int, level: float) -> float:
+    """The two-sided critical value of Student's t for the mean of so many values."""
+    from scipy import stats  # here: a slow import that few commands need
+
+    return float(stats.t.ppf(1 - level / 2, count - 1))
 
 
 def power(effect: float, pairs: int, among: int = 1) -> float:
@@ -64,8 +80,7 @@ def power(effect: float, pairs: int, among: int = 1) -> float:
     """
     from scipy import stats  # here: a slow import that few commands need
 
-    limit, shift = stats.t.ppf(1 - LEVEL / 2 / among, pairs - 1), abs(effect) * pairs**0.5
-    return float(stats.nct.sf(limit, pairs - 1, shift))
+    return float(stats.nct.sf(_critical_t(pairs, LEVEL / among), pairs - 1, abs(effect) * pairs**0.5))
 
 
 def pairs_for_power(apart: Sequence[float], among: int, most: int) -> int | None:
@@ -83,8 +98,3 @@ def pairs_for_power(apart: Sequence[float], among: int, most: int) -> int | None
         return None
     effect = fmean(apart) / stdev(apart)
     return next((n for n in range(len(apart) + 1, most + 1) if power(effect, n, among) >= POWER), None)
-
-
-def mean_and_spread(values: Sequence[float]) -> str:
-    """`0.1039 +- 0.0038`: mean and standard deviation; one value alone has none."""
-    return f"{fmean(values):.4f}" + (f" +- {stdev(values):.4f}" if len(values) > 1 else "")

@@ -14,7 +14,7 @@ from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.runtime.files import write_json
 from ensdistill.runtime.randomness import deterministic
 from ensdistill.runtime.weights import STUDENT_FILE, load_weights
-from ensdistill.training.loop import new_student
+from ensdistill.training.new_student import new_student
 from ensdistill_tune.analysis.replication import Candidate, verdict
 from ensdistill_tune.metric_names import confirmed_metric
 from ensdistill_tune.records.events import TestEvaluated

@@ -9,11 +9,11 @@ from datetime import timedelta
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
+from ensdistill.runtime.formatting import mean_and_spread
 from ensdistill_tune.analysis.replication import candidates
-from ensdistill_tune.analysis.statistics import mean_and_spread
 from ensdistill_tune.console.remaining import estimate_remaining
 from ensdistill_tune.console.snapshot import OPEN, StudySnapshot, epoch_of
-from ensdistill_tune.execution.cost_estimate import duration
+from ensdistill_tune.formatting import duration
 from ensdistill_tune.records.events import State
 from ensdistill_tune.records.trial_record import OVER, UNDER_WAY, TrialRecord, rank_trials
 

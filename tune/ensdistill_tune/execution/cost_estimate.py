@@ -14,13 +14,15 @@ import torch
 
 from ensdistill.config import Config
 from ensdistill.data import DataSplits, Split, load_data
-from ensdistill.data.names import counted
 from ensdistill.errors import ConfigError, ConfigIssue, DataError, EnsdistillError
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.models import build
 from ensdistill.runtime.devices import pick_device
-from ensdistill.training.loop import check_student, distill
+from ensdistill.runtime.text import counted
+from ensdistill.training.loop import distill
+from ensdistill.training.new_student import check_student
 from ensdistill.training.teachers import open_teacher_files, teacher_config, teacher_hash
+from ensdistill_tune.formatting import duration
 from ensdistill_tune.study.study_config import Resources, StudyConfig
 
 ENOUGH = 0.2  # seconds of training that are enough to tell how long an epoch takes
@@ -94,7 +96,8 @@ def epoch_seconds(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -
 def _timed(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -> float:
     """The median of three epochs, or of fewer if they are long, after one that does not count: it has first times."""
     # As long as any other training: no loss becomes NaN at such a rate, and nothing that is due later comes so soon.
-    training = config.training.model_copy(update={"lr": 1e-6, "epochs": 1000})
+    optimizer = config.training.optimizer.model_copy(update={"lr": 1e-6})
+    training = config.training.model_copy(update={"optimizer": optimizer, "epochs": 1000})
     run = distill(config.model_copy(update={"training": training}), ensemble, data)
     next(run)
     seconds = [next(run).seconds]
@@ -198,7 +201,7 @@ def _time_kinds(configs: Iterable[Config], ensemble: TeacherEnsemble, data: Data
 def _kind(config: Config) -> str:
     """What the length of an epoch hangs on."""
     pieces = [piece.kind for piece in (config.perturbation, config.loss, config.averaging)]
-    training = config.training.model_copy(update={"lr": 1.0, "momentum": 0.5, "weight_decay": 0.0})
+    training = config.training.model_copy(update={"optimizer": config.training.optimizer.kind})
     return repr((config.model, config.student, pieces, training))
 
 
@@ -252,11 +255,3 @@ def _teachers_in_words(study: StudyConfig, cost: CostEstimate) -> str:
 def _both(seconds: float, cost: CostEstimate) -> str:
     together = f", {duration(seconds / cost.side_by_side)} with {cost.side_by_side} side by side"
     return f"about {duration(seconds)} one at a time" + (together if cost.side_by_side > 1 else "")
-
-
-def duration(seconds: float) -> str:
-    """`0.053 s`, `12 s`, `4 min`, `3.5 h` or `2.1 days`."""
-    for size, unit, digits in ((86400, "days", 1), (3600, "h", 1), (60, "min", 0)):
-        if seconds >= 1.5 * size:
-            return f"{seconds / size:.{digits}f} {unit}"
-    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import torch
 
 from ensdistill.errors import OutOfMemoryError, teacher_name
+from ensdistill.runtime.formatting import memory_size
 
 _UNITS = {unit: 1024**power for power, unit in enumerate(("bytes", "KiB", "MiB", "GiB", "TiB", "PiB"))}
 _ASKED = re.compile(rf"ried to allocate ([\d.]+) ?({'|'.join(_UNITS)})")  # as torch says it of a GPU and of the machine
@@ -88,9 +89,9 @@ def of_gpu(held: int, asked: int, total: int, others: int, share: float, trainin
     else:
         advice = "its share would do, but others hold too much: end them, give trials a larger share, or "
     return (
-        f"out of GPU memory: it held {_size(held)}{_more(asked)}; the GPU has {_size(total)}, of which others hold "
-        f"{_size(others)} and resources.gpus {share:g} is {_size(round(min(share, 1) * total))}; "
-        f"{advice}lower {training}.batch_size"
+        f"out of GPU memory: it held {memory_size(held)}{_more(asked)}; the GPU has {memory_size(total)}, of which "
+        f"others hold {memory_size(others)} and resources.gpus {share:g} is "
+        f"{memory_size(round(min(share, 1) * total))}; {advice}lower {training}.batch_size"
     )
 
 
@@ -101,7 +102,7 @@ def of_machine(held: int, asked: int, total: int, training: str) -> str:
         "let fewer trials run side by side (a larger resources.cpus) or " if fits else "even alone it does not fit: "
     )
     return (
-        f"out of memory: its process held {_size(held)}{_more(asked)}; the machine has {_size(total)}; "
+        f"out of memory: its process held {memory_size(held)}{_more(asked)}; the machine has {memory_size(total)}; "
         f"{advice}lower {training}.batch_size"
     )
 
@@ -116,8 +117,4 @@ def share_that_fits(need: int, total: int) -> float | None:
 
 
 def _more(asked: int) -> str:
-    return f" and asked for {_size(asked)} more" if asked else ""
-
-
-def _size(amount: int) -> str:
-    return f"{amount / 2**30:.1f} GiB" if amount >= 2**30 else f"{amount / 2**20:.0f} MiB"
+    return f" and asked for {memory_size(asked)} more" if asked else ""

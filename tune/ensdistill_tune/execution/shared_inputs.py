@@ -9,7 +9,7 @@ import torch
 from ensdistill.data import DataSplits, Split
 from ensdistill.errors import ConfigIssue
 from ensdistill.methods.members import TeacherEnsemble
-from ensdistill.training.teacher_logits import cached_teacher_logits
+from ensdistill.training.teacher_logits import TeacherLogitCache
 from ensdistill_tune.execution.memory import free_memory
 from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.study.study_config import StudyConfig
@@ -50,7 +50,7 @@ class SharedInputs:
     study: StudyConfig
     folder: StudyDirectory
     data: SharedData
-    ensemble: TeacherEnsemble
+    teacher_logits: TeacherLogitCache  # with what was computed before the first trial; its ensemble teaches all trials
     curve: Sequence[float]  # calibrated NLL on validation of 1, 2, ..., M teachers
 
     @classmethod
@@ -62,26 +62,28 @@ class SharedInputs:
         ensemble: TeacherEnsemble,
         curve: Sequence[float],
     ) -> "SharedInputs":
-        """Packs what `unpack` gives back; what the trials would ask the teachers alike is asked now."""
-        _precompute_teacher_logits(study, data, ensemble)
-        return cls(study, StudyDirectory(folder.path.resolve()), SharedData.of(data), ensemble.cpu(), curve)
+        """Packs what `unpack` returns, and computes the teacher logits that trials have in common."""
+        cache = TeacherLogitCache(ensemble)
+        _precompute_teacher_logits(study, data, cache)
+        ensemble.cpu()
+        return cls(study, StudyDirectory(folder.path.resolve()), SharedData.of(data), cache, curve)
 
     def unpack(self, device: torch.device) -> tuple[DataSplits, TeacherEnsemble]:
         """Data and ensemble on the device."""
-        return self.data.to(device), self.ensemble.to(device)
+        return self.data.to(device), self.teacher_logits.ensemble.to(device)
 
 
-def _precompute_teacher_logits(study: StudyConfig, data: DataSplits, ensemble: TeacherEnsemble) -> None:
-    """Lets the ensemble say what examples of the trials recall, where they do; what others recall they ask themselves.
+def _precompute_teacher_logits(study: StudyConfig, data: DataSplits, cache: TeacherLogitCache) -> None:
+    """Fills the cache with what representative trials look up in it; another trial computes what it misses itself.
 
     On the device of the trials, whose numbers differ in the last digits from those of others, or not at all.
     """
     device = device_of(study)
     if device.type == "cuda" and not torch.cuda.is_available():
         return
-    data, ensemble = data.to(device), ensemble.to(device)
+    data, ensemble = data.to(device), cache.ensemble.to(device)
     for config in study.representative_configs:
-        cached_teacher_logits(ensemble, data, config)
+        cache.logits(data, config)
     if device.type == "cuda":
         ensemble.cpu()
         free_memory()

@@ -191,7 +191,7 @@ class TrialPlanner:
         """Takes away a checkpoint of epochs that the journal lost, as it may when the power fails."""
         file = self.progress.folder.trial(trial.number) / CHECKPOINT
         try:
-            if not file.exists() or read_checkpoint(file)["epoch"] <= trial.last.get("epoch", 0):
+            if not file.exists() or read_checkpoint(file).epoch <= trial.last.get("epoch", 0):
                 return
         except DataError:
             pass  # damaged

@@ -5,13 +5,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ensdistill import DataSplits, Distiller, EpochResult, TeacherEnsemble
+from ensdistill import DataSplits, Distiller, EpochResult
 from ensdistill.config import Config
 from ensdistill.errors import DataError, EnsdistillError
 from ensdistill.evaluation.ensemble_metrics import deep_ensemble_equivalent
 from ensdistill.evaluation.evaluator import model_complexity
 from ensdistill.export.student_file import student_metadata
 from ensdistill.runtime.weights import STUDENT_FILE, save_weights
+from ensdistill.training.teacher_logits import TeacherLogitCache
 from ensdistill_tune.execution.memory import memory_limit
 from ensdistill_tune.execution.shared_inputs import SharedInputs, device_of
 from ensdistill_tune.records.study_directory import StudyDirectory
@@ -67,7 +68,7 @@ def _run(suggestion: dict[str, Any], inputs: SharedInputs, reports: _EpochReport
     data, ensemble = inputs.unpack(device_of(study))
     metadata = student_metadata(config, data, ensemble.identity)
     decision_epochs, costs, unsaved = study.scheduler.decision_epochs(study.epochs), None, 0.0
-    distiller = _begin(config, ensemble, data, _checkpoint(suggestion, inputs.folder))
+    distiller = _begin(config, inputs.teacher_logits, data, _checkpoint(suggestion, inputs.folder))
     for epoch in distiller:
         if config.schedule and suggestion["parent"] and epoch.number <= config.schedule[-1].after_epoch:
             continue  # its parent has reported it
@@ -98,12 +99,12 @@ def _others_may_begin(study: StudyConfig, epoch: EpochResult) -> bool:
     return isinstance(study.scheduler, Pbt) and not epoch.last and epoch.number % study.scheduler.interval_epochs == 0
 
 
-def _begin(config: Config, ensemble: TeacherEnsemble, data: DataSplits, checkpoint: Path) -> Distiller:
+def _begin(config: Config, cache: TeacherLogitCache, data: DataSplits, checkpoint: Path) -> Distiller:
     """The run of a student that begins, or goes on at its checkpoint; a damaged one is as good as none."""
     if checkpoint.exists():
         with contextlib.suppress(DataError):
-            return Distiller(config, ensemble, data, resume=checkpoint)
-    return Distiller(config, ensemble, data)
+            return Distiller(config, cache.ensemble, data, resume=checkpoint, cache=cache)
+    return Distiller(config, cache.ensemble, data, cache=cache)
 
 
 def _metrics(epoch: EpochResult, curve: Sequence[float], costs: dict[str, float]) -> dict[str, float]:

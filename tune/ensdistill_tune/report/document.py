@@ -7,19 +7,20 @@ from statistics import fmean
 from typing import Any
 
 from ensdistill.config import to_yaml
-from ensdistill.data.names import counted
 from ensdistill.evaluation.evaluator import Metrics
 from ensdistill.evaluation.plausibility import is_shown
 from ensdistill.evaluation.tables import as_text, markdown_table
 from ensdistill.runtime.command_line import command_line
+from ensdistill.runtime.formatting import mean_and_spread
 from ensdistill.runtime.secrets import without_credentials
+from ensdistill.runtime.text import counted
 from ensdistill_tune.analysis.importance import Importance
 from ensdistill_tune.analysis.labels import trial_label
 from ensdistill_tune.analysis.leaderboard import format_metric, pareto_front
 from ensdistill_tune.analysis.rank_correlation import RungCorrelation
 from ensdistill_tune.analysis.replication import Candidate
 from ensdistill_tune.analysis.results import StudyResults
-from ensdistill_tune.analysis.statistics import compare, mean_and_spread
+from ensdistill_tune.analysis.statistics import compare
 from ensdistill_tune.records.trial_record import METRICS, count_states
 from ensdistill_tune.report import summary as words
 from ensdistill_tune.report.recommendations import advice

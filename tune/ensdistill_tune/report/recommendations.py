@@ -7,12 +7,13 @@ from statistics import fmean, stdev
 
 from ensdistill.errors import ConfigError
 from ensdistill.evaluation.plausibility import is_at_chance
+from ensdistill.runtime.formatting import percent
 from ensdistill_tune.analysis.importance import Importance
 from ensdistill_tune.analysis.rank_correlation import FEWEST, epochs_to_ask
 from ensdistill_tune.analysis.results import StudyResults
 from ensdistill_tune.analysis.statistics import POWER, compare, pairs_for_power
 from ensdistill_tune.records.trial_record import TrialRecord
-from ensdistill_tune.report.summary import is_worse_than_one_teacher, percent, winner_rows
+from ensdistill_tune.report.summary import is_worse_than_one_teacher, winner_rows
 from ensdistill_tune.search.hyperparameter import Hyperparameter
 from ensdistill_tune.study.study_config import StudyConfig
 

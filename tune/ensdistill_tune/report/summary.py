@@ -6,12 +6,13 @@ from statistics import fmean, stdev
 from ensdistill.evaluation.evaluator import Metrics
 from ensdistill.evaluation.plausibility import AT_CHANCE, is_at_chance, is_identified, is_shown
 from ensdistill.evaluation.tables import as_text
+from ensdistill.runtime.formatting import mean_and_spread, percent
 from ensdistill_tune.analysis.importance import Importance, why_unknown
 from ensdistill_tune.analysis.leaderboard import pareto_front
 from ensdistill_tune.analysis.rank_correlation import RungCorrelation
 from ensdistill_tune.analysis.replication import Candidate, candidates_on_the_front
 from ensdistill_tune.analysis.results import StudyResults
-from ensdistill_tune.analysis.statistics import compare, mean_and_spread
+from ensdistill_tune.analysis.statistics import compare
 from ensdistill_tune.analysis.trial_warnings import NO_DISTILLATION, WORSE, is_worse
 from ensdistill_tune.analysis.trial_warnings import won_without_teachers as labels_are_first
 from ensdistill_tune.records.trial_record import UNDER_WAY, TrialRecord
@@ -203,11 +204,11 @@ def worth(facts: StudyResults) -> str | None:
             f"**It is worth no more than one of the {teachers} teachers{price}**: its calibrated NLL on {where} is "
             f"{own}, that of one teacher in the mean {one['cnll']:.4f}."
         )
-    said = f"{mean:.1f}" + (f" +- {stdev(equivalents):.1f}" if len(equivalents) > 1 else "")
+    worth = mean_and_spread(equivalents, 1)
     beyond = " or more" if mean > teachers - 0.05 else ""  # the other end
     doubt = "" if all(map(is_identified, (*rows, together))) else f" {UNCERTAIN}"
     return (
-        f"**It is worth {said}{beyond} of the {teachers} networks of the ensemble{price}**: so many of them together "
+        f"**It is worth {worth}{beyond} of the {teachers} networks of the ensemble{price}**: so many of them together "
         f"have its calibrated NLL on {where} (deep-ensemble equivalent).{doubt}"
     )
 
@@ -273,11 +274,6 @@ def spoken(metric: str) -> str:
     """`val/cnll` -> `calibrated NLL`."""
     name = metric.split("/")[-1]
     return SPOKEN.get(name, name)
-
-
-def percent(share: float, digits: int = 0) -> str:
-    """`0.034` -> `3.4 %`."""
-    return f"{100 * share:.{digits}f} %"
 
 
 def in_code(trial: TrialRecord) -> str:

@@ -1,30 +1,30 @@
-"""Several objectives at once: who dominates whom, how good a front is, and who may be stopped early.
+"""Several objectives at once: which points are dominated, which trials may be stopped early.
 
 A point is one value for each objective, and lower is better in all of them (`to_minimization` negates the others). One
 point dominates another if it is nowhere worse and somewhere better, so equal points do not dominate each other. The
 front holds the points that no other point dominates. NaN is treated as the worst possible value.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count, takewhile
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+from ensdistill.runtime.lazy import np
 
-Point = Sequence[float] | NDArray[np.float64]  # one value for each objective
-Points = Sequence[Point] | NDArray[np.float64]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Point = Sequence[float] | NDArray[np.float64]  # one value for each objective
+    Points = Sequence[Point] | NDArray[np.float64]
 
 
 def to_minimization(values: Sequence[float], modes: Sequence[str]) -> tuple[float, ...]:
     """The same values, lower being better in all: those whose mode is `max` change their sign."""
     return tuple(-value if mode == "max" else value for value, mode in zip(values, modes, strict=True))
-
-
-def dominates(a: Point, b: Point) -> bool:
-    """Whether a is nowhere worse than b and somewhere better."""
-    return bool(_dominates(*_points([a, b])))
 
 
 def pareto_front_indices(values: Points) -> list[int]:
@@ -64,22 +64,6 @@ def select_diverse(values: Points, k: int) -> list[int]:
         chosen.append(int(away.argmax()))
         away = np.minimum(away, np.linalg.norm(units - units[chosen[-1]], axis=1))
     return [candidates[i] for i in chosen]
-
-
-def hypervolume(values: Points, reference: Point) -> float:
-    """The volume between the points and a reference that is worse in everything: more is better.
-
-    Exact, for two objectives by one sweep, for each further one by slices of constant depth: n^(objectives - 2) sweeps
-    of n points. Points that are not better than the reference in every objective add nothing. Zitzler and Thiele 1999.
-    """
-    points, corner = _points(values), np.asarray(reference, dtype=np.float64)
-    points = points[(points < corner).all(axis=1)]
-    points = points[np.argsort(points[:, -1])]
-    depths = np.diff(points[:, -1], append=corner[-1])
-    if len(corner) == 2:
-        return float(depths @ (corner[0] - np.minimum.accumulate(points[:, 0])))
-    areas = (hypervolume(points[: i + 1, :-1], corner[:-1]) for i in range(len(points)))
-    return float(sum(depth * area for depth, area in zip(depths, areas, strict=True)))
 
 
 def rungs(grace: int, factor: float, epochs: int) -> list[int]:

@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import plotly.graph_objects as go
-from scipy import stats
 
 from ensdistill_tune.analysis.replication import Candidate
 from ensdistill_tune.analysis.results import StudyResults
-from ensdistill_tune.analysis.statistics import PairedComparison, compare
+from ensdistill_tune.analysis.statistics import PairedComparison, compare, half_interval
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.report.figures.axes import Scale, short
 from ensdistill_tune.report.figures.history import TEACHERS
@@ -122,11 +120,6 @@ def _means(own: Sequence[Candidate], metric: str, words: str, color: str, mark: 
     ]
     made = _points([short(m) for m in means], [c.label for c in own], words, color, mark, texts, size=10)
     return made.update(error_x={"type": "data", "array": [short(half) for half in halves], "thickness": 2})
-
-
-def half_interval(values: Sequence[float]) -> float:
-    """Half the 95 % interval of their mean, by Student's t."""
-    return float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)) if np.ptp(values) else 0.0
 
 
 def differences(facts: StudyResults) -> go.Figure | None:

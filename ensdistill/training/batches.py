@@ -1,0 +1,77 @@
+"""The batches of a training: their order, their augmentation, and the teachers that answer for them."""
+
+import math
+from collections.abc import Iterator
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ensdistill.config import Config
+from ensdistill.data import DataSplits
+from ensdistill.data.splits import to_unit
+from ensdistill.methods.members import MultiClassifier
+from ensdistill.runtime.randomness import RandomStreams
+from ensdistill.training.teacher_logits import CachedTeachers, TeacherLogitCache
+
+UNLABELED_STREAM = "unlabelled"  # hashed into the seed of their order: in another spelling all numbers change
+
+
+class Batch(NamedTuple):
+    """Images of one step, and what is known of them. Unlabeled images come last, with the label -1."""
+
+    teachers: MultiClassifier  # (B,C,H,W) -> logits (M,B,classes)
+    images: Tensor  # (B,C,H,W) in [0,1]
+    labels: Tensor  # (B,)
+
+
+class Batches:
+    """The batches of one run. Those of an epoch are a function of settings, data and the number of the epoch.
+
+    Attributes:
+        steps: Number of batches in an epoch.
+    """
+
+    def __init__(self, config: Config, data: DataSplits, cache: TeacherLogitCache) -> None:
+        self.steps = len(data.train) // config.training.batch_size
+        self._config, self._data, self._cache = config, data, cache
+        self._device = data.train.images.device
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """Returns the shuffled and augmented batches of an epoch; 1 is the first."""
+        training, data = self._config.training, self._data
+        labeled = self._order("order", number, len(data.train), training.batch_size)
+        unlabeled = self._order(UNLABELED_STREAM, number, len(data.unlabeled), training.unlabeled_batch_size)
+        chance = RandomStreams.of(self._config.seed, "augmentation", number, self._device).device
+        for some, others in zip(labeled, unlabeled, strict=True):
+            images = torch.cat([data.train.images[some], data.unlabeled.images[others]])
+            labels = torch.cat([data.train.labels[some], data.unlabeled.labels[others]])
+            yield Batch(self._teachers(some, others), to_unit(training.augmentation(images, chance)), labels)
+
+    def refresh(self) -> Iterator[Tensor]:
+        """Returns all training images once, as they are, to compute statistics of BatchNorm: the same in every epoch.
+
+        In random order: folders hold their images by class, and a batch of one class is no sample of all.
+        """
+        train = self._data.train
+        order = self._order("refresh", 0, len(train), self._config.training.batch_size)
+        return (train[batch][0] for batch in order)
+
+    def _teachers(self, labeled: Tensor, unlabeled: Tensor) -> MultiClassifier:
+        if self._logits is None:
+            return self._cache.ensemble
+        return CachedTeachers(self._logits[:, torch.cat([labeled, len(self._data.train) + unlabeled])])
+
+    @cached_property
+    def _logits(self) -> Tensor | None:
+        """The teachers' logits of all images if no step changes an image; no schedule can make one do so."""
+        return self._cache.logits(self._data, self._config)
+
+    def _order(self, purpose: str, epoch: int, images: int, size: int) -> Iterator[Tensor]:
+        """Indices of each batch of an epoch; after the last image all are shuffled again."""
+        shuffle = RandomStreams.of(self._config.seed, purpose, epoch, self._device).host
+        rounds = math.ceil(self.steps * size / max(1, images))
+        order = [torch.randperm(images, generator=shuffle) for _ in range(rounds)]
+        flat = torch.cat([torch.empty(0, dtype=torch.long), *order]).to(self._device)
+        return (flat[n * size : (n + 1) * size] for n in range(self.steps))

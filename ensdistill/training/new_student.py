@@ -1,0 +1,51 @@
+"""The student as its training begins, and whether data and network allow that training."""
+
+import torch
+
+from ensdistill.config import Config
+from ensdistill.data import DataSplits
+from ensdistill.errors import ConfigError
+from ensdistill.methods.students.base import Student
+from ensdistill.models import build
+from ensdistill.runtime.randomness import derive_seed, temporary_seed
+
+
+def new_student(config: Config, data: DataSplits) -> Student:
+    """The student as its training begins, on the device of the data; the same seed gives the same weights."""
+    device = data.train.images.device
+    network = build(config.model, data, config.seed, config.loss.head())
+    with temporary_seed(derive_seed(config.seed, "student"), torch.device("cpu")):
+        student: Student = config.student(network)
+    return student.to(device)
+
+
+def check_data(config: Config, data: DataSplits) -> None:
+    """Raises ConfigError if the student's training asks for images that these data do not have."""
+    _check_batch("training", config.training.batch_size, data)
+    if config.training.unlabeled_batch_size and not len(data.unlabeled):
+        raise ConfigError(
+            "training.unlabeled_batch_size: the split leaves no unlabeled images; lower data.train_size or set "
+            "this to 0"
+        )
+
+
+def _check_batch(name: str, batch_size: int, data: DataSplits) -> None:
+    if batch_size > len(data.train):
+        rule = f"{batch_size} is more than the {len(data.train)} training images"
+        raise ConfigError(f"{name}.batch_size: {rule}; set it to {len(data.train)} or less")
+
+
+def check_student(config: Config, data: DataSplits) -> None:
+    """Raises ConfigError if these data do not suffice or the network cannot be such a student; trains nothing."""
+    check_data(config, data)
+    if config.teachers.count:
+        _check_batch("teachers.training", config.teachers.training.batch_size, data)
+    student = new_student(config, data).train()
+    images, _ = data.train[slice(0, min(2, config.training.batch_size + config.training.unlabeled_batch_size))]
+    try:
+        with temporary_seed(0, images.device), torch.no_grad():
+            student(images)
+    except ValueError as error:  # BatchNorm has no variance where one image of one pixel is all it sees
+        raise ConfigError(
+            f"training.batch_size: {config.training.batch_size} is too small for this network ({error})"
+        ) from error
