@@ -12,7 +12,6 @@ from pydantic import field_validator
 from ensdistill.data import DataSplits
 from ensdistill.errors import ConfigError, ConfigIssue, DataError, SettingError
 from ensdistill.models import Convnet, Model, build, code_identity
-from ensdistill.models.normalization import Normalize
 from ensdistill.models.weight_files import Weights, find_weights, read_checkpoint_file, unclear
 from ensdistill.runtime.files import user_path
 from ensdistill.runtime.lazy import nn, torch
@@ -104,6 +103,7 @@ class TeacherFile(Settings):
         return (ConfigIssue(("teachers", "checkpoints"), f"{rule}; those at {found[0]} are taken", hint=hint),)
 
     def _normalize(self, data: DataSplits) -> nn.Module:
+        from ensdistill.models.normalization import Normalize  # here: imports torch
 
         mean, std = data.train.channel_statistics()
         own = [torch.tensor(values, device=mean.device) for values in (self.mean, self.std) if values]
