@@ -14,7 +14,7 @@ from ensdistill_tune.search.schedulers import StoppingRule
 from ensdistill_tune.study.loading import load_study
 from ensdistill_tune.study.study_config import StudyConfig
 from tests.commands import call
-from tests.unit.study.test_agenda import EPOCHS, SPACE, work
+from tests.unit.study.execution.test_trial_planner import EPOCHS, SPACE, work
 
 PBT = {"kind": "pbt", "population": 6, "interval_epochs": 3, "quantile": 0.5, "seed": 1}
 

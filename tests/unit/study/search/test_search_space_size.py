@@ -11,7 +11,7 @@ from ensdistill_tune.search.search_space import topological_order
 from ensdistill_tune.search.size import SearchSpaceSize, size_of
 from ensdistill_tune.study.loading import load_study
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 def counted(search: dict[str, Hyperparameter]) -> int:

@@ -17,7 +17,7 @@ from ensdistill_tune.search.hyperparameter import Hyperparameter
 from ensdistill_tune.study.loading import load_study
 from ensdistill_tune.study.study_config import StudyConfig
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 GOOD = {
     "preset": "latentbe",
     "config": {"training": {"epochs": 3}},

@@ -438,7 +438,7 @@ def test_the_schema_accepts_the_search_spaces_that_ship_and_refuses_a_misspellin
     done = call("ensdistill-tune", "schema")
     assert done.code == 0
     check = jsonschema.Draft202012Validator(json.loads(done.out))
-    for file in (Path(__file__).parents[3] / "search_spaces").glob("*.yaml"):
+    for file in (Path(__file__).parents[4] / "search_spaces").glob("*.yaml"):
         tree = yaml.safe_load(file.read_text())
         assert check.is_valid(tree), file
         assert not check.is_valid(tree | {"objectiv": "val/nll"})
