@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +179,7 @@ def resolve(tree: Mapping[str, Any], dotted: Mapping[str, Any] | None = None) ->
 
 def presets() -> list[str]:
     """Names of the presets that come with the package."""
-    return sorted(_shipped())
+    return sorted(_preset_files())
 
 
 def read_preset(name: Any) -> YamlDict:
@@ -186,15 +187,20 @@ def read_preset(name: Any) -> YamlDict:
     if name not in presets():
         close = f" (did you mean {near}?)" if (near := closest_match(str(name), presets())) else ""
         raise ConfigError(f"{name}: neither a preset nor a YAML file{close}; presets are {', '.join(presets())}")
-    return deepcopy(_shipped()[name])
+    return deepcopy(_parse_preset(name))
 
 
 @cache
-def _shipped() -> dict[str, YamlDict]:
-    """The settings of every preset by its name, parsed once in a process: a study resolves them at every trial."""
+def _preset_files() -> dict[str, Traversable]:
+    """The file of every preset by its name."""
     found = (file for file in files("ensdistill.presets").iterdir() if file.name.endswith(".yaml"))
-    names = {file.name.removesuffix(".yaml"): file for file in found}
-    return {name: parse_mapping(file.read_text(encoding="utf-8"), f"preset {name}") for name, file in names.items()}
+    return {file.name.removesuffix(".yaml"): file for file in found}
+
+
+@cache
+def _parse_preset(name: str) -> YamlDict:
+    """The settings of one preset, parsed once in a process: a study resolves them at every trial."""
+    return parse_mapping(_preset_files()[name].read_text(encoding="utf-8"), f"preset {name}")
 
 
 def merge_settings(base: Mapping[str, Any], changes: Mapping[str, Any]) -> YamlDict:

@@ -1,41 +1,19 @@
 """`ensdistill teachers | distill | evaluate | export | predict`: one ensemble, one student, by hand."""
 
 import argparse
-import json
+import pkgutil
 import sys
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-from ensdistill.cli.predict import WRITERS, classify, find_images, with_progress, write_predictions
-from ensdistill.config import Config, load_config, presets
-from ensdistill.data import Split, fit_images, load_data, load_test
-from ensdistill.errors import ConfigError, ConfigIssue
-from ensdistill.evaluation.evaluator import Evaluator, Metrics, evaluate_corruptions, ood_auroc_of
-from ensdistill.evaluation.plausibility import teacher_warnings
-from ensdistill.evaluation.tables import (
-    corruption_table,
-    file_table,
-    metrics_table,
-    price_table,
-    student_in_words,
-    teacher_rows,
-    teachers_in_words,
-)
-from ensdistill.export.classifier import open_classifier
-from ensdistill.export.exporter import FORMATS, export_student
-from ensdistill.export.run_locator import locate_run, next_command
-from ensdistill.pipeline import distill_to_directory, load_inputs, metric_warnings, show_warnings, teacher_metrics
+from ensdistill.cli.predict import WRITERS
+from ensdistill.config import Config, presets
+from ensdistill.export.formats import FORMATS
 from ensdistill.runtime.boundary import run_command
-from ensdistill.runtime.command_line import command_line
-from ensdistill.runtime.progress_bar import console
-from ensdistill.runtime.randomness import deterministic
-from ensdistill.runtime.text import counted, listed, printable
 from ensdistill.runtime.weights import STUDENT_FILE
 from ensdistill.settings.validation import settings_help
 from ensdistill.version import __version__
+
+COMMANDS = "ensdistill.cli.commands"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,142 +21,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         options = _parser().parse_args(arguments)
-        return int(options.command(options))
+        command = pkgutil.resolve_name(options.command)  # here: it imports torch, which --help need not wait for
+        return int(command(options))
 
     return run_command(work)
-
-
-# --- the commands ----------------------------------------------------------------------------------------------------
-
-
-def _teachers(options: argparse.Namespace) -> int:
-    config = load_config(options.config, options.set)
-    data, ensemble = load_inputs(config, options.studies_dir, options.device)
-    metrics = teacher_metrics(ensemble, data, config.training.threads)
-    suspicious = teacher_warnings(metrics, len(data.class_names))
-    show_warnings(suspicious)
-    result = {
-        "ensemble_hash": ensemble.identity,
-        "data_hash": data.identity,
-        "val": metrics,
-        "warnings": [warning.as_row() for warning in (*suspicious, *ensemble.warnings, *data.warnings)],
-    }
-    _print(options, result, "validation", teacher_rows(metrics), teachers_in_words(metrics))
-    return 0
-
-
-def _distill(options: argparse.Namespace) -> int:
-    config = load_config(options.config, options.set)
-
-    def show_command(checkpoint: Path) -> None:
-        again = [] if options.out is None else [("--out", options.out)]
-        print(f"to resume: {next_command('distill', options, *again, ('--resume', checkpoint))}", file=sys.stderr)
-
-    run = distill_to_directory(
-        config,
-        options.out,
-        studies=options.studies_dir,
-        device=options.device,
-        resume=options.resume,
-        on_interrupt=show_command,
-    )
-    student, epoch = run.result["val"], run.epoch
-    several = {"its subnetworks' mean": epoch.subnetworks} if epoch.subnetworks != epoch.val else {}
-    rows = {"student": student} | several | teacher_rows(run.teachers)
-    last = f"{student_in_words(student)}\nstudent, settings and checkpoint: {run.folder}"
-    _print(options, run.result, "validation", rows, last)
-    return 0
-
-
-def _evaluate(options: argparse.Namespace) -> int:
-    found = locate_run(options)
-    run, config, data = found.run, found.run.config, found.run.data
-    split = data.validation if options.split == "validation" else load_test(config.data).to(data.train.images.device)
-    other = _other_images(options, split) if options.ood else None
-    with deterministic(config.training.threads):
-        examiner = Evaluator(run.ensemble, data, split)
-        metrics, teachers = examiner.student(run.network), examiner.teachers()
-        outside = {who: ood_auroc_of(n, split, other) for who, n in run.networks.items() if other is not None}
-        worse = {who: evaluate_corruptions(n, split) for who, n in run.networks.items() if options.corruptions}
-    result = {"config_hash": config.hash, "student": str(found.student), "split": options.split, options.split: metrics}
-    known = (*(run.ensemble.warnings if run.ensemble is not None else ()), *data.warnings)
-    show_warnings(known)
-    suspicious = (*metric_warnings(data, metrics, teachers), *known)
-    result |= {"teachers": teachers, "ood_auroc": outside, "corruptions": worse}
-    result |= {"warnings": [warning.as_row() for warning in suspicious]}
-    rows = {f"student ({len(split)} images)": metrics} | teacher_rows(teachers)
-    words = [student_in_words(metrics)]
-    words += [f"OOD AUROC of the {who} against {options.ood}: {value:.4f}" for who, value in outside.items()]
-    words += [found.alone] if found.alone else []
-    _print(options, result, options.split, rows, "\n".join(words))
-    if worse and not options.json:
-        console().print(corruption_table(worse))
-    return 0
-
-
-def _export(options: argparse.Namespace) -> int:
-    found = locate_run(options)
-    with console(stderr=True).status("writing and checking the files"):
-        done = export_student(
-            found.run, options.out or found.student.parent / "export", options.license, None, options.formats
-        )
-    show_warnings(map(ConfigIssue.from_row, done.warnings))
-    if options.json:
-        print(json.dumps(asdict(done) | {"folder": str(done.folder)}, allow_nan=False))
-        return 0
-    console().print(file_table(done.sizes, done.differences), price_table(done.prices))
-    words = [done.in_words(), *([found.alone] if found.alone else [])]
-    words += [f"export: {done.folder}", f"try it: {command_line('ensdistill', 'predict', done.folder)} IMAGES"]
-    console().print("\n".join(words), soft_wrap=True)
-    return 0
-
-
-def _predict(options: argparse.Namespace) -> int:
-    out = Path(options.out) if options.out else None
-    classifier, images = open_classifier(options.model), find_images(options.images)
-    if out and out.is_file():
-        model, found = Path(options.model), (file.root / file.name for file in images.files if file.archive is None)
-        read = (model, *(model.iterdir() if model.is_dir() else ()), *map(Path, options.images), *found)
-        if any(given.exists() and out.samefile(given) for given in read):
-            raise ConfigError(f"--out {out}: is what is read here and would be overwritten; choose another file")
-    for sentence in (*images.left_out, *images.unread):
-        print(printable(sentence), file=sys.stderr)
-    broken = list[str]()
-
-    def skip(fault: str) -> None:
-        broken.append(fault)
-        print(f"skipped: {printable(fault)}", file=sys.stderr)
-
-    remarks = defaultdict[str, list[str]](list)
-    answers = classify(classifier, with_progress(images.files), skip, lambda what, place: remarks[what].append(place))
-    write_predictions(answers, classifier, options.format, options.top, options.out)
-    for what, places in remarks.items():
-        print(printable(f"{counted(len(places), 'file')} with {what}: {listed(places)}"), file=sys.stderr)
-    if broken:
-        print(f"{len(broken)} of {len(images.files)} images skipped", file=sys.stderr)
-    return 1 if broken or images.unread else 0
-
-
-def _other_images(options: argparse.Namespace, like: Split) -> Split:
-    """The images of the second data set: of the same kind of split, in the shape of the first."""
-    nobody_trains = ["training.batch_size=1", "teachers.training.batch_size=1"]
-    settings = load_config(options.ood, nobody_trains).data
-    images = load_data(settings).validation if options.split == "validation" else load_test(settings)
-    channels, height, width = like.images.shape[1:]
-    return fit_images(images, (channels, height, width)).to(like.images.device)
-
-
-def _print(
-    options: argparse.Namespace, result: Mapping[str, Any], split: str, rows: Mapping[str, Metrics], last: str = ""
-) -> None:
-    """The result as one JSON object, or its rows as a table and a last word."""
-    if options.json:
-        print(json.dumps(result, allow_nan=False))
-        return
-    screen = console()
-    screen.print(metrics_table(split, rows))
-    if last:
-        screen.print(last, soft_wrap=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -188,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ensdistill {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, run: Callable[[argparse.Namespace], int], sentence: str) -> argparse.ArgumentParser:
+    def add(name: str, sentence: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(
             name,
             help=sentence,
@@ -196,8 +42,8 @@ def _parser() -> argparse.ArgumentParser:
             epilog=settings_help(Config, "settings (for --set and YAML files):"),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        sub.set_defaults(command=run)
-        where = " or the folder of a run" if run in (_evaluate, _export) else ""
+        sub.set_defaults(command=f"{COMMANDS}:{name}")
+        where = " or the folder of a run" if name in ("evaluate", "export") else ""
         names = ", ".join(presets())
         sub.add_argument("config", metavar="CONFIG", help=f"a preset ({names}), a YAML file{where}")
         sub.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="override one setting")
@@ -210,15 +56,15 @@ def _parser() -> argparse.ArgumentParser:
             )
         return sub
 
-    add("teachers", _teachers, "Train the teacher ensemble, or load it, and show how good it is.")
-    one = add("distill", _distill, "Train one student from the ensemble.")
+    add("teachers", "Train the teacher ensemble, or load it, and show how good it is.")
+    one = add("distill", "Train one student from the ensemble.")
     one.add_argument("--out", metavar="DIR", help="where the student goes (studies/runs/<hash of the settings>)")
     one.add_argument("--resume", metavar="FILE", help="go on from a checkpoint of the same settings")
-    two = add("evaluate", _evaluate, "Evaluate a distilled student.")
+    two = add("evaluate", "Evaluate a distilled student.")
     two.add_argument("--split", choices=["validation", "test"], default="validation", help="which images (validation)")
     two.add_argument("--ood", metavar="CONFIG", help="AUROC of telling these images from those of CONFIG's data")
     two.add_argument("--corruptions", action="store_true", help="accuracy and NLL under corruptions of severity 1 to 5")
-    three = add("export", _export, "Write a distilled student as files that run elsewhere, with a model card.")
+    three = add("export", "Write a distilled student as files that run elsewhere, with a model card.")
     three.add_argument("--out", metavar="DIR", help="where they go (the folder export beside the student)")
     three.add_argument(
         "--formats", nargs="+", choices=FORMATS, default=FORMATS, help=f"which files ({' '.join(FORMATS)})"
@@ -239,7 +85,7 @@ def _count(text: str) -> int:
 def _add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     sentence = "Classify images with an exported student."
     sub = commands.add_parser("predict", help=sentence, description=sentence)
-    sub.set_defaults(command=_predict)
+    sub.set_defaults(command=f"{COMMANDS}:predict")
     sub.add_argument(
         "model",
         metavar="MODEL",

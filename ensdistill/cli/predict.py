@@ -1,5 +1,7 @@
 """Classes of images that lie anywhere on disk, and how they are told: as a table, CSV or JSON."""
 
+from __future__ import annotations
+
 import csv
 import json
 import sys
@@ -8,19 +10,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO
-
-import numpy as np
-from rich.console import Console
-from rich.table import Table
+from typing import IO, TYPE_CHECKING
 
 from ensdistill.data.image_files import MODES, ImageFile
 from ensdistill.data.walk import HARMLESS, FoundFiles, by_reason, find_files
 from ensdistill.errors import DataError
-from ensdistill.export.classifier import Classifier
 from ensdistill.runtime.files import atomic_write
+from ensdistill.runtime.lazy import np
 from ensdistill.runtime.progress_bar import progress
 from ensdistill.runtime.text import printable
+
+if TYPE_CHECKING:
+    from ensdistill.export.classifier import Classifier
 
 BATCH = 128
 MANY = 1000  # images; fewer are done before a bar could be read
@@ -163,6 +164,9 @@ def write_json(answers: Iterable[ImagePrediction], class_names: Sequence[str], t
 
 def write_table(answers: Iterable[ImagePrediction], class_names: Sequence[str], top: int, to: IO[str]) -> None:
     """A row an image: the likeliest classes with their probabilities."""
+    from rich.console import Console
+    from rich.table import Table
+
     count = min(top, len(class_names))
     table = Table()
     table.add_column("file", overflow="fold")

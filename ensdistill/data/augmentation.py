@@ -1,10 +1,14 @@
 """Random crops, mirror images and cutout for whole batches, on the device where the images are."""
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from ensdistill.runtime.lazy import F, torch
 from ensdistill.settings.base import Settings, setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Augmentation(Settings):

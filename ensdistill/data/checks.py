@@ -1,17 +1,22 @@
 """What seems wrong with images and labels, whatever source they come from."""
 
+from __future__ import annotations
+
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from itertools import combinations
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from ensdistill.errors import ConfigIssue, DataError
+from ensdistill.runtime.lazy import torch
 from ensdistill.runtime.text import counted, listed, verb
 
-Part = tuple[Tensor, Tensor]  # images uint8 (N,C,H,W) and labels (N,)
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Part = tuple[Tensor, Tensor]  # images uint8 (N,C,H,W) and labels (N,)
+
 
 NAMES = {"train": "training", "validation": "validation", "unlabeled": "unlabeled", "test": "test"}
 ORDER = ("train", "unlabeled", "validation", "test")

@@ -1,15 +1,16 @@
 """CIFAR-10 and CIFAR-100 from their original files: 60,000 color images of 32x32 pixels each."""
 
+from __future__ import annotations
+
 import tarfile
 from pathlib import Path
 from typing import Any, Literal
-
-import torch
 
 from ensdistill.data.sizes import SplitSizes
 from ensdistill.data.splits import RawData, Split
 from ensdistill.errors import DataError
 from ensdistill.runtime.files import user_path
+from ensdistill.runtime.lazy import torch
 from ensdistill.settings.base import setting
 
 

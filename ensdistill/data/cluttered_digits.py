@@ -4,14 +4,14 @@ Made from scikit-learn's 1,797 digits (`digits`), which are on disk with the pac
 Models of Visual Attention", section 4.1) make cluttered translated MNIST from MNIST.
 """
 
+from __future__ import annotations
+
 from functools import partial
 from typing import Literal
 
-import numpy as np
-import torch
-
 from ensdistill.data.sizes import SplitSizes
 from ensdistill.data.splits import RawData, Split
+from ensdistill.runtime.lazy import np, torch
 from ensdistill.settings.base import setting
 
 PARTS = ("train", "validation", "test", "unlabeled")  # the position is the number of a part's random stream

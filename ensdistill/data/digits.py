@@ -1,11 +1,12 @@
 """Scikit-learn's 1,797 handwritten digits: real images, 8x8, on disk with the package, nothing to download."""
 
-from typing import Literal
+from __future__ import annotations
 
-import torch
+from typing import Literal
 
 from ensdistill.data.sizes import SplitSizes
 from ensdistill.data.splits import RawData, Split
+from ensdistill.runtime.lazy import torch
 from ensdistill.settings.base import setting
 
 

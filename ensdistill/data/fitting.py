@@ -1,11 +1,16 @@
 """Makes the images of one data set fit a network that was made for another."""
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from ensdistill.data.splits import Split
 from ensdistill.errors import DataError
+from ensdistill.runtime.lazy import F, torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, weights of red, green and blue
 CHUNK = 1024  # images in float at a time: a whole data set would take four times its memory

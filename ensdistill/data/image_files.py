@@ -1,5 +1,7 @@
 """One image file and its pixels; training and prediction read them by these very lines."""
 
+from __future__ import annotations
+
 import io
 import re
 import warnings
@@ -12,12 +14,12 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL import ImageFile as ImageFile_
 
 from ensdistill.errors import DataError
 from ensdistill.runtime.files import stand_in
+from ensdistill.runtime.lazy import np
 from ensdistill.runtime.text import storable
 
 MODES = {1: "L", 3: "RGB"}  # what Pillow calls images of so many channels; its L is the luma of ITU-R BT.601
@@ -51,7 +53,7 @@ class ImageError(DataError):
         self.place, self.name, self.cause = place, name, cause
         super().__init__(f"{place} cannot be read: {cause}")
 
-    def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str, str]]:
+    def __reduce__(self) -> tuple[type[ImageError], tuple[str, str, str]]:
         return type(self), (self.place, self.name, self.cause)
 
 
@@ -95,7 +97,7 @@ class ImageFile:
         """
         return self.read(shape).pixels
 
-    def read(self, shape: tuple[int, int, int]) -> "Read":
+    def read(self, shape: tuple[int, int, int]) -> Read:
         """Returns the same pixels with a remark. Raises ImageError with the cause if the image cannot be read."""
         try:
             with _quiet():

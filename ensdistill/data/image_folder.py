@@ -1,11 +1,10 @@
 """Your own images: a folder, or a zip file of one, with a sub-folder for each class."""
 
+from __future__ import annotations
+
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Literal
-
-import numpy as np
-import torch
 
 from ensdistill.data.image_files import FRAMES, SHALLOW, ImageError, ImageFile
 from ensdistill.data.layout import Layout, Part, arrange, shared_folders
@@ -14,6 +13,7 @@ from ensdistill.data.sizes import OwnSizes
 from ensdistill.data.splits import RawData, Split
 from ensdistill.data.walk import FoundFiles, by_reason, find_files
 from ensdistill.errors import ConfigIssue, DataError
+from ensdistill.runtime.lazy import np, torch
 from ensdistill.runtime.text import SHOWN, counted, listed, printable
 from ensdistill.settings.base import setting
 

@@ -1,15 +1,12 @@
 """Your own images as NumPy arrays in one .npz file, as `numpy.savez` writes it."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
-import torch
-from numpy.lib.npyio import NpzFile
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Literal
 
 from ensdistill.data.checks import BLACK
 from ensdistill.data.names import is_text, own_path
@@ -17,8 +14,14 @@ from ensdistill.data.sizes import OwnSizes
 from ensdistill.data.splits import RawData, Split
 from ensdistill.errors import ConfigIssue, DataError
 from ensdistill.runtime.files import head_of, stand_in
+from ensdistill.runtime.lazy import np, torch
 from ensdistill.runtime.text import counted, listed, printable
 from ensdistill.settings.base import setting
+
+if TYPE_CHECKING:
+    from numpy.lib.npyio import NpzFile
+    from torch import Tensor
+
 
 STEMS = {  # what people call the parts
     "train": ("train", "training"),

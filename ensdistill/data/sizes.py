@@ -15,7 +15,8 @@ def _size(value: Any) -> int | float:
     whole = isinstance(value, int) and not isinstance(value, bool)
     if (whole and value >= 1) or (isinstance(value, float) and 0 < value < 1):
         return value  # type: ignore[no-any-return]
-    hint = "; for all images that the other parts leave, set data.train_size to null" if value == 1 else ""
+    every = value == 1 and value is not True
+    hint = "; for all images that the other parts leave, set data.train_size to null" if every else ""
     raise ValueError(f"{_RULE}, got {value!r}{hint}")
 
 

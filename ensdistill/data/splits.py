@@ -1,18 +1,22 @@
 """Disjoint, stratified splits by seed, and their content hash."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol
-
-import numpy as np
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Protocol
 
 from ensdistill.data.checks import implausible
 from ensdistill.data.sizes import SplitSizes, count_of
 from ensdistill.errors import ConfigError, ConfigIssue
+from ensdistill.runtime.lazy import np, torch
+from ensdistill.runtime.text import counted
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 SETTING_OF = {"train": "train_size", "validation": "val_size", "test": "test_size"}  # of each drawn part
 
@@ -29,16 +33,16 @@ class Split:
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: "Tensor | slice") -> tuple[Tensor, Tensor]:
+    def __getitem__(self, index: Tensor | slice) -> tuple[Tensor, Tensor]:
         """A batch: float images (B,C,H,W) in [0,1] and labels (B,)."""
         return to_unit(self.images[index]), self.labels[index]
 
-    def take(self, index: np.ndarray) -> "Split":
+    def take(self, index: np.ndarray) -> Split:
         """The part with these indices."""
         chosen = torch.as_tensor(index)
         return Split(self.images[chosen], self.labels[chosen])
 
-    def to(self, device: torch.device | str) -> "Split":
+    def to(self, device: torch.device | str) -> Split:
         """The same on another device."""
         return Split(self.images.to(device), self.labels.to(device))
 
@@ -75,7 +79,7 @@ class DataSplits:
     warnings: tuple[ConfigIssue, ...] = ()  # what seems wrong with these images
     own_validation: bool = False  # whether the source came with a validation part
 
-    def to(self, device: torch.device | str) -> "DataSplits":
+    def to(self, device: torch.device | str) -> DataSplits:
         """The same on another device."""
         parts = {part: getattr(self, part).to(device) for part in ("train", "validation", "unlabeled")}
         return replace(self, **parts)
@@ -151,7 +155,7 @@ class _Pool:
         if size is None and not len(self.rest):
             raise ConfigError(f"data.{SETTING_OF[part]}: no image is left; lower data.val_size or data.test_size")
         count = len(self.rest) if size is None else count_of(size, len(self.split), self.classes)
-        wanted = f"{count} images" if isinstance(size, int) else f"{size} ({count} images)"
+        wanted = counted(count, "image") if isinstance(size, int) else f"{size} ({counted(count, 'image')})"
         alone = self._alone() if 0 < count < len(self.rest) else self.rest[:0]
         first = alone if part == "train" else alone[:0]
         others = self._drawn(np.setdiff1d(self.rest, alone), count - len(first), part, wanted)

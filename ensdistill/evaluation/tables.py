@@ -9,11 +9,11 @@ from rich.table import Table
 
 from ensdistill.evaluation.corruptions import SEVERITIES
 from ensdistill.evaluation.evaluator import Metrics, mean_metrics
+from ensdistill.evaluation.labels import TEACHER_MEAN, ensemble_label
 from ensdistill.evaluation.latency import InferenceCost
 from ensdistill.evaluation.plausibility import is_shown
 from ensdistill.runtime.formatting import file_size, in_millions
 
-TEACHER_MEAN = "one teacher (mean)"
 SHOWN = ("accuracy", "nll", "brier", "ece", "cnll", "cece", "dee", "top1_agreement")
 
 
@@ -37,11 +37,6 @@ def teacher_rows(metrics: Mapping[str, Any]) -> dict[str, Metrics]:
     "teachers."""
     known = summarize_teachers(metrics)
     return {ensemble_label(known.teachers): known.ensemble, TEACHER_MEAN: known.mean} if known else {}
-
-
-def ensemble_label(teachers: int) -> str:
-    """Returns how an ensemble of so many teachers is called beside students."""
-    return f"ensemble of {teachers} teachers" if teachers > 1 else "ensemble of 1 teacher"
 
 
 def teachers_in_words(metrics: Mapping[str, Any]) -> str:

@@ -24,6 +24,7 @@ from ensdistill.export.classifier import (
     open_safetensors,
     quietly,
 )
+from ensdistill.export.formats import FORMATS
 from ensdistill.export.model_card import StudyContext, model_card
 from ensdistill.export.student_file import CONFIG_FILE, DeployableClassifier, DistillationRun, claim_folder
 from ensdistill.runtime.files import atomic_directory_update, write_text
@@ -33,7 +34,6 @@ from ensdistill.runtime.weights import STUDENT_FILE, save_weights
 
 LIMIT = 1e-4  # of the difference between a logit of the student and of its file
 BATCHES = (1, 7, 128)  # sizes of the batches on which they are compared
-FORMATS = ("safetensors", "pt2", "onnx")
 CARD_FILE = "MODEL_CARD.md"
 
 

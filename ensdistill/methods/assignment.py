@@ -4,8 +4,14 @@ Teacher m teaches subnetwork m mod K. With K < M a subnetwork learns the mean of
 with K > M teachers are taken again from the first, so that subnetwork k learns from teacher k mod M.
 """
 
-import torch
-from torch import Tensor
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ensdistill.runtime.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def teachers_of(subnetwork: int, subnetworks: int, teachers: int) -> list[int]:

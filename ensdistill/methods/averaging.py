@@ -4,20 +4,24 @@ A settings class, called with the student, returns a `WeightAverage`, which is u
 and returns the averaged student. (That subnetworks become one network is the student's own affair: `Student.merged`.)
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from typing import Annotated, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, cast
 
-import torch
 from pydantic import Field
-from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
 
-from ensdistill.methods.students.base import Student
+from ensdistill.runtime.lazy import torch
 from ensdistill.settings.base import Settings, setting
 
-Weights = dict[str, Tensor]  # a state dict
-Validator = Callable[[Student], Mapping[str, float]]  # validation metrics of a student as it would be shipped
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ensdistill.methods.students.base import Student
+
+    Weights = dict[str, Tensor]  # a state dict
+    Validator = Callable[[Student], Mapping[str, float]]  # validation metrics of a student as it would be shipped
 
 
 class WeightAverage(Protocol):
@@ -143,6 +147,8 @@ class _StepAverage(_NoAverage):
     """A running average, by default the arithmetic mean, of the weights after every step."""
 
     def __init__(self, student: Student, start: float, mix: Callable[..., Tensor] | None) -> None:
+        from torch.optim.swa_utils import AveragedModel  # here: imports torch
+
         self.start = start
         self.model = AveragedModel(student, avg_fn=mix)
 
@@ -151,7 +157,7 @@ class _StepAverage(_NoAverage):
             self.model.update_parameters(student)
 
     def averaged(self, student: Student) -> Student:
-        average = cast(Student, self.model.module)
+        average = cast("Student", self.model.module)
         return average if int(self.model.n_averaged) else student
 
     def state_dict(self) -> dict[str, Any]:

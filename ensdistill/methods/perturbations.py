@@ -4,19 +4,23 @@ Images are (B,C,H,W) in [0,1]; every perturbation returns images of the same sha
 called as `ensemble(x, [i])` and `student(x, [k])` and give logits (1,B,c) for one chosen member.
 """
 
-import math
-from typing import Annotated, Literal
+from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
+import math
+from typing import TYPE_CHECKING, Annotated, Literal
+
 from pydantic import Field
-from torch import Tensor
 
 from ensdistill.methods.assignment import sample_pair
-from ensdistill.methods.members import MultiClassifier
+from ensdistill.runtime.lazy import F, torch
 from ensdistill.runtime.modes import evaluating
 from ensdistill.runtime.randomness import RandomStreams
 from ensdistill.settings.base import Settings, setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ensdistill.methods.members import MultiClassifier
 
 
 class StepPerturbation(Settings):

@@ -1,13 +1,16 @@
 """How weights move: SGD with momentum and a learning rate that is a function of the step alone."""
 
-import math
-from typing import Literal
+from __future__ import annotations
 
-import torch
+import math
+from typing import TYPE_CHECKING, Literal
 
 from ensdistill.data.augmentation import Augmentation
-from ensdistill.methods.students.base import Student
+from ensdistill.runtime.lazy import torch
 from ensdistill.settings.base import Settings, setting
+
+if TYPE_CHECKING:
+    from ensdistill.methods.students.base import Student
 
 
 class Sgd(Settings):

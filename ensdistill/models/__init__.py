@@ -4,10 +4,10 @@ from typing import Annotated
 
 from pydantic import Field
 
+from ensdistill.models.construction import build
 from ensdistill.models.convnet import Convnet
 from ensdistill.models.custom import CustomModel
 from ensdistill.models.from_torchvision import Torchvision
-from ensdistill.models.normalization import build
 from ensdistill.models.resnet import ResNet
 from ensdistill.models.wide_resnet import WideResNet
 

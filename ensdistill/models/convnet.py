@@ -1,11 +1,12 @@
 """A small convolutional network for small images."""
 
+from __future__ import annotations
+
 import math
 from typing import Literal
 
-from torch import nn
-
 from ensdistill.errors import ConfigError
+from ensdistill.runtime.lazy import nn
 from ensdistill.settings.base import Settings, setting
 
 

@@ -1,5 +1,7 @@
 """A network of the user's own, or of any other library, by its import path."""
 
+from __future__ import annotations
+
 import hashlib
 import inspect
 import pkgutil
@@ -8,10 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import JsonValue
-from torch import nn
 
 from ensdistill.errors import ConfigError
 from ensdistill.models.probe import one_line_error, tried
+from ensdistill.runtime.lazy import nn
 from ensdistill.settings.base import Settings, setting
 
 

@@ -1,16 +1,15 @@
 """Any classification network of torchvision, made to fit small images."""
 
+from __future__ import annotations
+
 from importlib import import_module
 from types import ModuleType
 from typing import Any, Literal, cast
 
-import torch
-from torch import nn
-
 from ensdistill.errors import ConfigError
-from ensdistill.models.layers import Conv2d
 from ensdistill.models.probe import one_line_error, tried
 from ensdistill.models.published_weights import fill, options, published_weights
+from ensdistill.runtime.lazy import nn, torch
 from ensdistill.settings.base import Settings, setting
 from ensdistill.settings.validation import closest_match
 
@@ -112,6 +111,8 @@ def _vision_transformer(models: ModuleType, name: str, sides: list[int], classes
 
 def _fit_stem(network: nn.Module, channels: int, small: bool) -> None:
     """Makes the first layers fit the images, in place: their channels and, where they are small, their size."""
+    from ensdistill.models.layers import Conv2d  # here: imports torch
+
     layers = [(name, m) for name, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.MaxPool2d)]
     name, first = layers[0][0], cast(nn.Conv2d, layers[0][1])  # every one of these networks begins with one
     small = small and first.stride != (1, 1)

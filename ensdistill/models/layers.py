@@ -50,10 +50,3 @@ def stages(block: Block, channels: int, widths: list[int], blocks: int) -> dict[
 def ending(channels: int, classes: int) -> dict[str, nn.Module]:
     """Global average pooling and a linear classifier: (B,channels,H,W) -> (B,classes)."""
     return {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "classifier": Linear(channels, classes)}
-
-
-def refuse_depth_unless_6n_plus(rest: int, depth: int) -> int:
-    """The depth. Raises ValueError with the nearest depths if three stages of equal blocks do not come to it."""
-    if below := (depth - rest) % 6:
-        raise ValueError(f"{depth} layers are not 6n+{rest}; take {depth - below} or {depth - below + 6}")
-    return depth

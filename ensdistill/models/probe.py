@@ -1,13 +1,16 @@
 """Networks that this project did not write are tried on two images before anything is trained."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from ensdistill.errors import ConfigError, EnsdistillError
+from ensdistill.runtime.lazy import nn, torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def tried(
@@ -29,8 +32,8 @@ def tried(
         raise
     except Exception as error:
         raise ConfigError(f"{on_images} fails ({one_line_error(error)}); {way_out}") from error
-    if not isinstance(logits, Tensor) or logits.shape != (2, classes):
-        found = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+    if not isinstance(logits, torch.Tensor) or logits.shape != (2, classes):
+        found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
         raise ConfigError(f"{on_images} gives {found} for two images, not logits {(2, classes)}; {way_out}")
     if not logits.is_meta and are_probabilities(logits):  # of meta tensors nothing but the shape is known
         raise ConfigError(

@@ -1,17 +1,20 @@
 """The weights that torchvision publishes, read from the file on disk; nothing is downloaded."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
-import torch
-from torch import Tensor, nn
-
 from ensdistill.errors import ConfigError, DataError
+from ensdistill.runtime.lazy import nn, torch
 from ensdistill.settings.validation import closest_match
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def fill(network: nn.Module, published: dict[str, Tensor]) -> None:

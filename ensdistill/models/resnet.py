@@ -1,12 +1,12 @@
 """The residual networks for small images of He et al. 2016."""
 
+from __future__ import annotations
+
 from typing import Literal
 
-import torch.nn.functional as F
 from pydantic import field_validator
-from torch import Tensor, nn
 
-from ensdistill.models.layers import Conv2d, chain, ending, refuse_depth_unless_6n_plus, stages
+from ensdistill.runtime.lazy import nn
 from ensdistill.settings.base import Settings, setting
 
 
@@ -31,53 +31,24 @@ class ResNet(Settings):
 
     def __call__(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
         """A network with random weights for images (B,*shape) -> logits (B,classes)."""
+        from ensdistill.models.blocks import BasicBlock  # here: imports torch
+        from ensdistill.models.layers import Conv2d, chain, ending, stages
+
+        def block(channels: int, width: int, stride: int) -> nn.Module:
+            return BasicBlock(channels, width, stride, self.shortcut)
+
         widths = [self.width, 2 * self.width, 4 * self.width]
         return chain(
             conv=Conv2d(shape[0], self.width, 3, padding=1, bias=False),
             norm=nn.BatchNorm2d(self.width),
             relu=nn.ReLU(inplace=True),
-            **stages(self._block, self.width, widths, (self.depth - 2) // 6),
+            **stages(block, self.width, widths, (self.depth - 2) // 6),
             **ending(widths[-1], classes),
         )
 
-    def _block(self, channels: int, width: int, stride: int) -> nn.Module:
-        return BasicBlock(channels, width, stride, self.shortcut)
 
-
-class BasicBlock(nn.Module):
-    """relu(shortcut(x) + residual(x)): (B,channels,H,W) -> (B,width,H/stride,W/stride), sides rounded up."""
-
-    def __init__(self, channels: int, width: int, stride: int, shortcut: str) -> None:
-        super().__init__()
-        self.residual = chain(
-            conv1=Conv2d(channels, width, 3, stride, padding=1, bias=False),
-            norm1=nn.BatchNorm2d(width),
-            relu=nn.ReLU(inplace=True),
-            conv2=Conv2d(width, width, 3, padding=1, bias=False),
-            norm2=nn.BatchNorm2d(width),
-        )
-        self.shortcut = _shortcut(channels, width, stride, shortcut)
-        self.relu = nn.ReLU(inplace=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.relu(self.residual(x).add_(self.shortcut(x)))
-        return y
-
-
-class ZeroPadded(nn.Module):
-    """Every stride-th pixel, and zeros for the new channels: a shortcut without weights (option A of the paper)."""
-
-    def __init__(self, new_channels: int, stride: int) -> None:
-        super().__init__()
-        self.new_channels, self.stride = new_channels, stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new_channels))
-
-
-def _shortcut(channels: int, width: int, stride: int, shortcut: str) -> nn.Module:
-    if stride == 1 and channels == width:
-        return nn.Identity()
-    if shortcut == "identity":
-        return ZeroPadded(width - channels, stride)
-    return chain(conv=Conv2d(channels, width, 1, stride, bias=False), norm=nn.BatchNorm2d(width))
+def refuse_depth_unless_6n_plus(rest: int, depth: int) -> int:
+    """The depth. Raises ValueError with the nearest depths if three stages of equal blocks do not come to it."""
+    if below := (depth - rest) % 6:
+        raise ValueError(f"{depth} layers are not 6n+{rest}; take {depth - below} or {depth - below + 6}")
+    return depth

@@ -1,22 +1,25 @@
 """Teachers from elsewhere: checkpoints of any network whose architecture can be named."""
 
+from __future__ import annotations
+
 import operator
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
 from pydantic import field_validator
-from torch import Tensor, nn
 
 from ensdistill.data import DataSplits
 from ensdistill.errors import ConfigError, ConfigIssue, DataError, SettingError
 from ensdistill.models import Convnet, Model, build, code_identity
-from ensdistill.models.normalization import Normalize
 from ensdistill.models.weight_files import Weights, find_weights, read_checkpoint_file, unclear
 from ensdistill.runtime.files import user_path
+from ensdistill.runtime.lazy import nn, torch
 from ensdistill.runtime.weights import fill, fingerprint
 from ensdistill.settings.base import Settings, setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class LoadedTeacher(NamedTuple):
@@ -100,6 +103,8 @@ class TeacherFile(Settings):
         return (ConfigIssue(("teachers", "checkpoints"), f"{rule}; those at {found[0]} are taken", hint=hint),)
 
     def _normalize(self, data: DataSplits) -> nn.Module:
+        from ensdistill.models.normalization import Normalize  # here: imports torch
+
         mean, std = data.train.channel_statistics()
         own = [torch.tensor(values, device=mean.device) for values in (self.mean, self.std) if values]
         if len(own) == 1 or any(values.shape != mean.shape for values in own) or (own and own[1].min() <= 0):

@@ -1,19 +1,22 @@
 """Checkpoints of other projects: the weights of one network, found under whatever wrappers and prefixes they have."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
-from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from ensdistill.errors import DataError
 from ensdistill.runtime.files import head_of, stand_in
+from ensdistill.runtime.lazy import nn, torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 # Where training scripts keep the weights of the network itself; before averages of them and before anything else.
 _WRAPPERS = ("", "state_dict", "model_state_dict", "model", "net", "network", "module", "weights", "params")
@@ -49,7 +52,7 @@ class Weights:
 class _Ignored:
     """Stands for any object of a file that is no tensor: whatever the file does with it, nothing happens."""
 
-    def __new__(cls, *_: Any, **__: Any) -> "_Ignored":
+    def __new__(cls, *_: Any, **__: Any) -> _Ignored:
         return super().__new__(cls)
 
     def __setstate__(self, _: Any) -> None:
@@ -64,6 +67,8 @@ def read_checkpoint_file(path: Path) -> Mapping[str, Any]:
     Raises:
         DataError: The file is missing or damaged, or asks for code to be run.
     """
+    from safetensors.torch import load_file  # here: imports torch
+
     if path.is_dir():
         raise DataError(f"{path}: is a folder; give a file of weights in it (teachers.checkpoints)")
     if not path.is_file():
@@ -92,6 +97,8 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def _read_torch(path: Path) -> Any:
+    from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what torch reports of other files than its own, we report better
         try:
@@ -151,7 +158,9 @@ def _state_dicts(
     content: Mapping[Any, Any], place: str = "", depth: int = 0
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """Every mapping of names to tensors in a file, with its dotted place; what else is in it is left out."""
-    tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    tensors = {
+        name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, torch.Tensor)
+    }
     if tensors:
         yield place, tensors
     for name, value in content.items():
@@ -166,7 +175,8 @@ def _fitting(
 
     Also how many names match at best, and what is wrong with that match.
     """
-    fitting, best = list[tuple[str, dict[str, Tensor]]](), (-1, "no name in it is one of the network's")
+    fitting: list[tuple[str, dict[str, Tensor]]] = []
+    best = (-1, "no name in it is one of the network's")
     for dropped in (set[str](), _WITHIN, {*_WITHIN, "module"}):  # these may stand within a name, too
         names = {_without(name, dropped): name for name in state}
         if len(names) < len(state):

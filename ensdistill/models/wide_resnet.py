@@ -1,11 +1,13 @@
 """Wide residual networks with pre-activation blocks (Zagoruyko and Komodakis 2016)."""
 
+from __future__ import annotations
+
 from typing import Literal
 
 from pydantic import field_validator
-from torch import Tensor, nn
 
-from ensdistill.models.layers import Conv2d, chain, ending, refuse_depth_unless_6n_plus, stages
+from ensdistill.models.resnet import refuse_depth_unless_6n_plus
+from ensdistill.runtime.lazy import nn
 from ensdistill.settings.base import Settings, setting
 
 STEM = 16  # channels of the first convolution, whatever the widening factor
@@ -29,6 +31,9 @@ class WideResNet(Settings):
 
     def __call__(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
         """A network with random weights for images (B,*shape) -> logits (B,classes)."""
+        from ensdistill.models.blocks import PreActivationBlock  # here: imports torch
+        from ensdistill.models.layers import Conv2d, chain, ending, stages
+
         widths = [16 * self.width, 32 * self.width, 64 * self.width]
         return chain(
             conv=Conv2d(shape[0], STEM, 3, padding=1, bias=False),
@@ -37,27 +42,3 @@ class WideResNet(Settings):
             relu=nn.ReLU(inplace=True),
             **ending(widths[-1], classes),
         )
-
-
-class PreActivationBlock(nn.Module):
-    """shortcut(x) + residual(x): (B,channels,H,W) -> (B,width,H/stride,W/stride), sides rounded up.
-
-    Where the shape changes, the shortcut is a 1x1 convolution of the raw input, before BatchNorm and ReLU.
-    """
-
-    def __init__(self, channels: int, width: int, stride: int) -> None:
-        super().__init__()
-        self.residual = chain(
-            norm1=nn.BatchNorm2d(channels),
-            relu1=nn.ReLU(inplace=True),
-            conv1=Conv2d(channels, width, 3, stride, padding=1, bias=False),
-            norm2=nn.BatchNorm2d(width),
-            relu2=nn.ReLU(inplace=True),
-            conv2=Conv2d(width, width, 3, padding=1, bias=False),
-        )
-        same = stride == 1 and channels == width
-        self.shortcut = nn.Identity() if same else Conv2d(channels, width, 1, stride, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.residual(x).add_(self.shortcut(x))
-        return y

@@ -23,7 +23,8 @@ def run_command(work: Callable[[], int]) -> int:
         work: The command, from the parsing of its arguments on; returns the exit code.
 
     Returns:
-        The code of the command; 1 if a training failed or an error is unexpected, 2 for bad input, 130 if interrupted.
+        The code of the command; 1 if a training failed or an error is unexpected, 2 for bad input or a module that
+        cannot be imported, 130 if interrupted.
     """
     _ignore_sizes_that_are_no_numbers()
     with _streams():
@@ -74,9 +75,9 @@ def _unexpected(error: Exception) -> int:
     if isinstance(error, OSError | MemoryError):
         _print_lines(cause_of(error))
         return 2
-    lines = [f"unexpected {cause_of(error)}. Set {TRACEBACK}=1 to print where it was raised.", *shadowing_files()]
-    _print_lines("\n".join(lines))
-    return 1
+    hiding = shadowing_files()
+    _print_lines("\n".join([f"unexpected {cause_of(error)}. Set {TRACEBACK}=1 to print where it was raised.", *hiding]))
+    return 2 if hiding or isinstance(error, ImportError) else 1
 
 
 def _print_lines(text: str) -> None:

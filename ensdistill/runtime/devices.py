@@ -1,8 +1,9 @@
 """Devices of torch."""
 
-import torch
+from __future__ import annotations
 
 from ensdistill.errors import ConfigError
+from ensdistill.runtime.lazy import torch
 
 
 def pick_device(name: str) -> torch.device:

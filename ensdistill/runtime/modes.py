@@ -1,9 +1,11 @@
 """Training and evaluation mode of networks."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from torch import nn
+from ensdistill.runtime.lazy import nn
 
 
 @contextmanager

@@ -3,12 +3,14 @@
 Resuming needs no saved generator state.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import torch
+from ensdistill.runtime.lazy import torch
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class RandomStreams:
     device: torch.Generator
 
     @classmethod
-    def of(cls, seed: int, purpose: str, epoch: int, device: torch.device) -> "RandomStreams":
+    def of(cls, seed: int, purpose: str, epoch: int, device: torch.device) -> RandomStreams:
         """The streams of one purpose in one epoch; any two differing arguments give unrelated streams."""
         host = torch.Generator().manual_seed(derive_seed(seed, f"{purpose}/host", epoch))
         on_device = torch.Generator(device=device).manual_seed(derive_seed(seed, f"{purpose}/device", epoch))

@@ -1,22 +1,29 @@
 """Weights as safetensors files: nothing in them is executed when they are read."""
 
+from __future__ import annotations
+
 import hashlib
 from collections import OrderedDict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
-from torch import Tensor, nn
 
 from ensdistill.errors import DataError
 from ensdistill.runtime.files import atomic_write
+from ensdistill.runtime.lazy import nn, torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 STUDENT_FILE = "student.safetensors"  # the name of a student, wherever one lies
 
 
 def save_weights(path: str | Path, network: nn.Module, metadata: dict[str, str] | None = None) -> None:
     """Writes all parameters and buffers under their names, whole or not at all."""
+    from safetensors.torch import save  # here: imports torch
+
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     # not safetensors' save_file, whose files nobody but their owner may read
     atomic_write(path, lambda temporary: temporary.write_bytes(save(tensors, metadata)))
@@ -27,6 +34,8 @@ def load_weights(path: str | Path, network: nn.Module, device: torch.device | st
 
     Raises DataError if the file is missing, damaged, or made for another network.
     """
+    from safetensors.torch import load_file
+
     if not Path(path).is_file():
         raise DataError(f"{path}: there is no such file of weights")
     metadata = read_metadata(path)

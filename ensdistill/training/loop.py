@@ -22,7 +22,8 @@ from ensdistill.evaluation.predict import evaluate, predict
 from ensdistill.methods.averaging import WeightAverage
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.methods.recipe import set_lr
-from ensdistill.methods.students import SingleStudent, Student
+from ensdistill.methods.students.base import Student
+from ensdistill.methods.students.single_student import SingleStudent
 from ensdistill.runtime.allocator import disable_malloc_trim
 from ensdistill.runtime.randomness import RandomStreams, derive_seed, deterministic, temporary_seed
 from ensdistill.training.batches import Batches

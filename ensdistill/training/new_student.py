@@ -5,7 +5,7 @@ import torch
 from ensdistill.config import Config
 from ensdistill.data import DataSplits
 from ensdistill.errors import ConfigError
-from ensdistill.methods.students import Student
+from ensdistill.methods.students.base import Student
 from ensdistill.models import build
 from ensdistill.runtime.randomness import derive_seed, temporary_seed
 

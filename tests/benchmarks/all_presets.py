@@ -1,10 +1,12 @@
 """All presets on the same teachers, over several seeds, on test images: the measurement behind the README's table.
 
-    python tests/benchmarks/all_presets.py              (cluttered digits, 5 seeds; about 6 minutes on two cores)
+    python tests/benchmarks/all_presets.py              (cluttered digits, 5 seeds; at most 16 minutes on two cores)
     python tests/benchmarks/all_presets.py --seeds 1 --set ... (other data: any settings of `ensdistill distill`)
 
-A seed is that of split, teachers and student together. Temperatures are fitted on validation; nothing is chosen, so the
-test images are looked at once. `cost` is that of a prediction, in multiplications and additions of one plain network.
+A seed is that of split, teachers and student together. Temperatures are fitted on validation. Nothing is selected, so
+the test images are evaluated once. `cost` is that of a prediction, in multiply-adds relative to one plain network.
+`p` is that of a paired t-test over the seeds: the NLL of a preset against that of `kd`, corrected by Holm's method for
+the number of presets. It needs two seeds.
 """
 
 import argparse
@@ -13,6 +15,8 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
 from pathlib import Path
+
+from scipy.stats import ttest_rel
 
 from ensdistill import distill, get_ensemble, load_config, load_data
 from ensdistill.config import Config
@@ -67,26 +71,42 @@ def cell(values: list[float], digits: int) -> str:
     return f"{statistics.mean(values):.{digits}f}{spread}"
 
 
+def compare(seeds: list[dict[str, Metrics]], presets: list[str], reference: str) -> dict[str, float]:
+    """Returns the p value of each preset's NLL against that of the reference, paired by seed and corrected (Holm)."""
+    against = [rows[reference]["nll"] for rows in seeds]
+    others = [preset for preset in presets if preset != reference]
+    raw = {name: float(ttest_rel([rows[name]["nll"] for rows in seeds], against).pvalue) for name in others}
+    corrected: dict[str, float] = {}
+    largest = 0.0
+    for rank, name in enumerate(sorted(others, key=raw.__getitem__)):
+        largest = corrected[name] = max(largest, min(1.0, (len(others) - rank) * raw[name]))
+    return corrected
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--presets", nargs="+", default=list(PRESETS))
     parser.add_argument("--set", action="append", default=[], help="settings instead of those for cluttered digits")
+    parser.add_argument("--also", action="append", default=[], help="settings on top of those")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--store", default="studies/teachers", help="where teachers are kept")
     options = parser.parse_args()
-    arguments = (options.presets, options.set or CLUTTERED_DIGITS, options.device, str(Path(options.store)))
+    overrides = [*(options.set or CLUTTERED_DIGITS), *options.also]
+    arguments = (options.presets, overrides, options.device, str(Path(options.store)))
     with ProcessPoolExecutor(options.processes) as pool:
         seeds = list(pool.map(one_seed, range(options.seeds), *map(repeat, arguments)))
     for rows in seeds:
         for row in rows.values():
             if "kd" in rows:
                 row["nll - kd"] = row["nll"] - rows["kd"]["nll"]  # side by side: same split, same teachers
+    p_values = compare(seeds, options.presets, "kd") if len(seeds) > 1 and "kd" in seeds[0] else {}
     columns = {"accuracy": 3, "nll": 3, "nll - kd": 3, "ece": 3, "cnll": 3, "dee": 2, "cost": 1, "seconds": 1}
-    print("| | " + " | ".join(columns) + " |\n" + "|---" * (len(columns) + 1) + "|")
+    print("| | " + " | ".join([*columns, "p"]) + " |\n" + "|---" * (len(columns) + 2) + "|")
     for name in seeds[0]:
         cells = [cell([rows[name][c] for rows in seeds], d) if c in seeds[0][name] else "" for c, d in columns.items()]
+        cells.append(f"{p_values[name]:.4f}" if name in p_values else "")
         print(f"| {name} | " + " | ".join(cells) + " |")
 
 

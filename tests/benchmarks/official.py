@@ -19,8 +19,8 @@ from ensdistill.methods.losses import AeKd
 from ensdistill.methods.losses.losses import label_cross_entropy
 from ensdistill.methods.losses.min_norm import min_norm_weights
 from ensdistill.methods.perturbations import ConfOds, TDivSDiv
-from ensdistill.methods.students import Student
-from ensdistill.methods.students.batch_ensemble import BatchEnsembleStudent, RankOne
+from ensdistill.methods.students.base import Student
+from ensdistill.methods.students.batch_ensemble_student import BatchEnsembleStudent, RankOne
 from ensdistill.methods.students.layers import replace_layers
 from ensdistill.runtime.modes import evaluating
 from ensdistill.runtime.randomness import RandomStreams

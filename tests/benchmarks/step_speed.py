@@ -31,7 +31,7 @@ from ensdistill.config import Config, load_config
 from ensdistill.data import DataSplits, Split
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.methods.recipe import Training
-from ensdistill.methods.students import Student
+from ensdistill.methods.students.base import Student
 from ensdistill.models import build
 from ensdistill.runtime.allocator import disable_malloc_trim
 from ensdistill.runtime.randomness import RandomStreams

@@ -188,7 +188,8 @@ def test_search_spaces_begin_with_their_command() -> None:
 def test_the_piece_that_the_readme_adds_is_a_perturbation() -> None:
     (program,) = re.findall(r"^   ```py\n(.*?)^   ```$", README, re.DOTALL | re.MULTILINE)
     shown = vars(perturbations).copy()
-    exec(textwrap.dedent(program), shown)  # noqa: S102 - our own README
+    as_in_the_file = "from __future__ import annotations\n" + textwrap.dedent(program)
+    exec(as_in_the_file, shown)  # noqa: S102 - our own README
     (piece,) = [value for name, value in shown.items() if name not in vars(perturbations) and isinstance(value, type)]
     x = torch.full((2, 1, 4, 4), 0.5)
     moved = piece(step_size=0.01)(x, None, None, RandomStreams.of(0, "docs", 1, torch.device("cpu"))) - x

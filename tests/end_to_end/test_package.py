@@ -52,10 +52,10 @@ def test_a_module_named_tune_of_the_user_is_not_executed(command: list[str], tmp
 
 
 @pytest.mark.parametrize("name", ["torch", "rich", "numpy", "random"])
-@pytest.mark.parametrize("command", ["ensdistill", "ensdistill-tune"])
-def test_a_module_that_hides_a_dependency_is_named(command: str, name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [["ensdistill", "teachers", "kd"], ["ensdistill-tune", "report", "x"]], ids=" ".join)
+def test_a_module_that_hides_a_dependency_is_named(words: list[str], name: str, tmp_path: Path) -> None:
     (tmp_path / f"{name}.py").write_text("VALUE = 1\n")
-    done = run(Path(sys.executable).parent / command, "--version", cwd=tmp_path, path=tmp_path)
+    done = run(Path(sys.executable).parent / words[0], *words[1:], cwd=tmp_path, path=tmp_path)
     assert done.returncode == 2, done.stdout
     assert all(line.startswith("error: ") for line in done.stderr.splitlines()), done.stderr
     assert f"{tmp_path / name}.py: has the name of the module {name} and is imported in its place" in done.stderr

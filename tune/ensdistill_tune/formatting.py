@@ -29,3 +29,11 @@ def short_value(value: Any) -> str:
 def is_block(value: Any) -> bool:
     """Whether a value has parts: a mapping or a list."""
     return isinstance(value, Mapping | list | tuple)
+
+
+def duration(seconds: float) -> str:
+    """`0.053 s`, `12 s`, `4 min`, `3.5 h` or `2.1 days`."""
+    for size, unit, digits in ((86400, "days", 1), (3600, "h", 1), (60, "min", 0)):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.{digits}f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"

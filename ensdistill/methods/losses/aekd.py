@@ -1,14 +1,17 @@
 """Teachers weighted so that the student improves for all of them at once."""
 
-from typing import Literal
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from ensdistill.methods.losses.base import DistillationLoss
 from ensdistill.methods.losses.losses import kl_per_example, label_cross_entropy, weighted_sum
 from ensdistill.methods.losses.min_norm import min_norm_weights
+from ensdistill.runtime.lazy import torch
 from ensdistill.settings.base import setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class AeKd(DistillationLoss):

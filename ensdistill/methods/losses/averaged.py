@@ -1,12 +1,15 @@
 """Knowledge distillation from the ensemble as one teacher."""
 
-from typing import Literal
+from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from ensdistill.methods.losses.base import WeightedDistillationLoss
 from ensdistill.methods.losses.losses import kl_divergence, safe_log
 from ensdistill.settings.base import setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Averaged(WeightedDistillationLoss):

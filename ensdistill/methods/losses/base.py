@@ -1,9 +1,15 @@
 """What losses share: how their logits come about, and the balance between labels and teachers."""
 
-from torch import Tensor, nn
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from ensdistill.methods.losses.losses import label_cross_entropy, weighted_sum
+from ensdistill.runtime.lazy import nn
 from ensdistill.settings.base import Settings, setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class DistillationLoss(Settings):

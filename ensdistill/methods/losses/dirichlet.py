@@ -1,13 +1,17 @@
 """Students that predict a distribution over class probabilities: one network tells what the ensemble's spread is."""
 
-from typing import Literal
+from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Literal
 
 from ensdistill.methods.losses.base import WeightedDistillationLoss
 from ensdistill.methods.losses.losses import safe_log
+from ensdistill.runtime.lazy import nn, torch
 from ensdistill.settings.base import setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 LARGEST = 30.0  # of |log alpha|: beyond it no digit of the loss is left
 CLOSEST = 1e-4  # nats; teachers that agree better than that count as this far apart

@@ -1,15 +1,17 @@
 """Each branch learns from its own teacher, and all of them together from the ensemble."""
 
-from typing import Literal
+from __future__ import annotations
 
-import torch.nn.functional as F
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from ensdistill.methods.assignment import subnetwork_targets
 from ensdistill.methods.losses.base import DistillationLoss
 from ensdistill.methods.losses.losses import kl_divergence_from_log, label_cross_entropy, weighted_sum
-from ensdistill.methods.members import combine_members
+from ensdistill.runtime.lazy import F
 from ensdistill.settings.base import setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Ekd(DistillationLoss):
@@ -42,19 +44,25 @@ class Ekd(DistillationLoss):
         )
 
     def _label_terms(self, branches: Tensor, labels: Tensor) -> Tensor:
-        everyone = combine_members(branches, self.student_aggregation).unsqueeze(0)
+        everyone = _combined(branches, self.student_aggregation).unsqueeze(0)
         return label_cross_entropy(everyone, labels) + len(branches) * label_cross_entropy(branches, labels)
 
     def _teacher_terms(self, branches: Tensor, teachers: Tensor) -> Tensor:
         t = self.temperature
         own = subnetwork_targets((teachers / t).softmax(-1), len(branches))
         apart = kl_divergence_from_log(own, (branches / t).log_softmax(-1)).mean(-1).sum()
-        ensemble = combine_members(teachers, self.teacher_aggregation, t).softmax(-1)
-        student = combine_members(branches, self.student_aggregation, t).log_softmax(-1)
+        ensemble = _combined(teachers, self.teacher_aggregation, t).softmax(-1)
+        student = _combined(branches, self.student_aggregation, t).log_softmax(-1)
         return t**2 * (apart + kl_divergence_from_log(ensemble, student).mean())
 
     def _logit_terms(self, branches: Tensor, teachers: Tensor) -> Tensor:
         apart = F.mse_loss(branches, subnetwork_targets(teachers, len(branches))) * len(branches)
         return apart + F.mse_loss(
-            combine_members(branches, self.student_aggregation), combine_members(teachers, self.teacher_aggregation)
+            _combined(branches, self.student_aggregation), _combined(teachers, self.teacher_aggregation)
         )
+
+
+def _combined(logits: Tensor, how: str, temperature: float = 1.0) -> Tensor:
+    from ensdistill.methods.members import combine_members  # here: imports torch
+
+    return combine_members(logits, how, temperature)

@@ -1,11 +1,14 @@
 """No distillation: ordinary training on the labels. Teachers are trained with it, and it is the plainest baseline."""
 
-from typing import Literal
+from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from ensdistill.methods.losses.base import DistillationLoss
 from ensdistill.methods.losses.losses import label_cross_entropy
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Labels(DistillationLoss):

@@ -1,9 +1,15 @@
 """The losses that all losses are made of, in log space."""
 
-from collections.abc import Callable
+from __future__ import annotations
 
-import torch.nn.functional as F
-from torch import Tensor
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ensdistill.runtime.lazy import F
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 UNLABELED = -1
 

@@ -1,6 +1,8 @@
 """The shortest vector in a capped hull: the small quadratic programme of `aekd`, solved exactly."""
 
-import numpy as np
+from __future__ import annotations
+
+from ensdistill.runtime.lazy import np
 
 TINY = 1e-10  # of numbers of order one: directions are scaled to length one first
 

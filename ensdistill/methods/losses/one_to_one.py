@@ -1,13 +1,16 @@
 """Each subnetwork learns from its own teacher."""
 
-from typing import Literal
+from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from ensdistill.methods.assignment import subnetwork_targets
 from ensdistill.methods.losses.base import WeightedDistillationLoss
 from ensdistill.methods.losses.losses import kl_divergence
 from ensdistill.settings.base import setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class OneToOne(WeightedDistillationLoss):

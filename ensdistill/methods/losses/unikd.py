@@ -1,9 +1,8 @@
 """Which teacher to believe, and which image to learn from: by correctness with a label, by disagreement without."""
 
-from typing import Literal
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from ensdistill.methods.losses.base import DistillationLoss
 from ensdistill.methods.losses.losses import (
@@ -14,7 +13,12 @@ from ensdistill.methods.losses.losses import (
     safe_log,
     weighted_sum,
 )
+from ensdistill.runtime.lazy import torch
 from ensdistill.settings.base import setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 LARGEST = 1e9  # nats; a loss beyond it counts as this one, and weights of equal losses are equal
 

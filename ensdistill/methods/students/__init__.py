@@ -4,11 +4,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ensdistill.methods.students.base import Student
 from ensdistill.methods.students.batch_ensemble import BatchEnsemble
 from ensdistill.methods.students.branches import Branches
-from ensdistill.methods.students.single import Single, SingleStudent
+from ensdistill.methods.students.single import Single
 
 StudentSettings = Annotated[Single | BatchEnsemble | Branches, Field(discriminator="kind")]
 
-__all__ = ["BatchEnsemble", "Branches", "Single", "SingleStudent", "Student", "StudentSettings"]
+__all__ = ["BatchEnsemble", "Branches", "Single", "StudentSettings"]

@@ -1,16 +1,15 @@
 """One stem, K branches: the student computes its first layers once and its last ones K times."""
 
-from collections.abc import Iterator, Sequence
-from copy import deepcopy
-from typing import Literal
+from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Literal
 
-from ensdistill.errors import ConfigError
-from ensdistill.methods.members import CombinedClassifier
-from ensdistill.methods.students.base import Student
 from ensdistill.settings.base import Settings, setting
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ensdistill.methods.students.branches_student import BranchesStudent
 
 
 class Branches(Settings):
@@ -27,129 +26,13 @@ class Branches(Settings):
         "mean_of_logits", "How the branches speak as one."
     )
 
-    def __call__(self, network: nn.Module) -> "BranchesStudent":
+    def __call__(self, network: nn.Module) -> BranchesStudent:
         """network: images (B,C,H,W) -> logits (B,classes); taken over, so do not use it afterwards.
 
         The first branch keeps its weights; each other one has every tensor of them shuffled by torch's global
         generator, which is a fresh draw on the network's own scale, however that was initialized.
         Raises ConfigError if the network has no last stage.
         """
+        from ensdistill.methods.students.branches_student import BranchesStudent  # here: imports torch
+
         return BranchesStudent(network, self)
-
-
-class ActiveBranches:
-    """What runs at the moment; one object, shared by all branched layers of one student.
-
-    Not re-entrant: an arbitrary network cannot pass an argument through, so `forward` sets it for one call at a time.
-    """
-
-    members: Sequence[int] | None = None  # None: all of them, in order
-    split = False  # whether the batch already holds one part for each chosen branch
-
-    def refuse_stem(self, part: nn.Module, inputs: object) -> None:
-        """Before every part of the stem: raises ConfigError if a branch has run before it."""
-        if self.split:
-            raise ConfigError(
-                "student.kind: branches takes the order in which a network registers its parts for that in which they "
-                "run, and in this one they differ; reorder them, or take another student"
-            )
-
-
-class Branched(nn.Module):
-    """K copies of one part of a network, each for its own share of the batch: (B, ...) or (k*B, ...) -> (k*B, ...)."""
-
-    def __init__(self, part: nn.Module, branches: int, now: ActiveBranches) -> None:
-        super().__init__()
-        others = [_shuffled(part) for _ in range(branches - 1)]
-        self.parts = nn.ModuleList([part, *others])
-        self.now = now
-
-    def forward(self, x: Tensor) -> Tensor:
-        chosen = range(len(self.parts)) if self.now.members is None else self.now.members
-        # copies, because a part may begin with an operation in place
-        shares = x.reshape(len(chosen), -1, *x.shape[1:]) if self.now.split else [x, *(x.clone() for _ in chosen[1:])]
-        self.now.split = True
-        return torch.cat([self.parts[k](share) for k, share in zip(chosen, shares, strict=True)])
-
-
-class BranchesStudent(Student):
-    """K branches on one stem."""
-
-    def __init__(self, network: nn.Module, settings: Branches) -> None:
-        super().__init__()
-        self.settings = settings
-        self.now = ActiveBranches()
-        units = list(_units(network))
-        cut = _cut(units, settings.branch_at)
-        for parent, name in units[:cut]:
-            stem = parent.get_submodule(name)
-            if next(stem.parameters(), None) is not None:
-                stem.register_forward_pre_hook(self.now.refuse_stem)
-        for parent, name in units[cut:]:
-            part = parent._modules[name]
-            if part is not None and next(part.parameters(), None) is not None:
-                setattr(parent, name, Branched(part, settings.subnetworks, self.now))
-        self.network = network
-
-    def forward(self, x: Tensor, members: Sequence[int] | None = None) -> Tensor:
-        k = len(self) if members is None else len(members)
-        self.now.members, self.now.split = members, False
-        try:
-            logits: Tensor = self.network(x)
-        finally:
-            self.now.members, self.now.split = None, False
-        return logits.view(k, x.shape[0], -1).to(x.dtype)
-
-    def __len__(self) -> int:
-        return self.settings.subnetworks
-
-    def merged(self) -> nn.Module:
-        return CombinedClassifier(deepcopy(self), self.settings.merge)
-
-
-Unit = tuple[nn.Module, str]  # a part of a network as (parent, name)
-
-
-def _units(network: nn.Module, outermost: bool = True) -> Iterator[Unit]:
-    """The parts in the order in which they are registered, which is taken for the order in which they run.
-
-    Sequences and lists are opened, and the one network behind `Normalize`.
-    """
-    weighty = [child for child in network.children() if next(child.parameters(), None) is not None]
-    for name, child in network.named_children():
-        the_network = outermost and weighty == [child] and next(child.children(), None) is not None
-        if the_network or isinstance(child, nn.ModuleList) or type(child).forward is nn.Sequential.forward:
-            yield from _units(child, False)
-        else:
-            yield network, name
-
-
-def _shuffled(part: nn.Module) -> nn.Module:
-    """A copy of the part, each tensor of its weights in an order of its own."""
-    copy = deepcopy(part)
-    with torch.no_grad():
-        for p in copy.parameters():
-            p.copy_(p.flatten()[torch.randperm(p.numel()).to(p.device)].view_as(p))
-    return copy
-
-
-def _cut(units: Sequence[Unit], branch_at: str) -> int:
-    """The first unit of the branches."""
-    parts = [parent.get_submodule(name) for parent, name in units]
-    with_weights = [n for n, part in enumerate(parts) if next(part.parameters(), None) is not None]
-    if branch_at == "classifier":
-        return with_weights[-1]
-    last = max((n for n, part in enumerate(parts) if _lowers_resolution(part)), default=0)
-    start = min((n for n in with_weights if n >= last), default=0)
-    if start <= with_weights[0]:
-        raise ConfigError(
-            "student.branch_at: last_stage needs a network that lowers its resolution after its first layer; "
-            "take classifier, or another model"
-        )
-    return start
-
-
-def _lowers_resolution(part: nn.Module) -> bool:
-    """By a stride anywhere in it; global pooling has none."""
-    strides = (getattr(module, "stride", 1) for module in part.modules())
-    return any(max(stride) > 1 if isinstance(stride, tuple | list) else (stride or 1) > 1 for stride in strides)

@@ -1,13 +1,15 @@
 """The plain student: one network, one function."""
 
-from collections.abc import Sequence
-from copy import deepcopy
-from typing import Literal
+from __future__ import annotations
 
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Literal
 
-from ensdistill.methods.students.base import Student
 from ensdistill.settings.base import Settings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ensdistill.methods.students.single_student import SingleStudent
 
 
 class Single(Settings):
@@ -15,24 +17,8 @@ class Single(Settings):
 
     kind: Literal["single"] = "single"
 
-    def __call__(self, network: nn.Module) -> "SingleStudent":
+    def __call__(self, network: nn.Module) -> SingleStudent:
         """network: images (B,C,H,W) -> logits (B,classes)."""
+        from ensdistill.methods.students.single_student import SingleStudent  # here: imports torch
+
         return SingleStudent(network)
-
-
-class SingleStudent(Student):
-    """A network in a student's clothes: logits (1,B,classes)."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor, members: Sequence[int] | None = None) -> Tensor:
-        logits: Tensor = self.network(x)
-        return logits.unsqueeze(0).to(x.dtype)
-
-    def __len__(self) -> int:
-        return 1
-
-    def merged(self) -> nn.Module:
-        return deepcopy(self.network)

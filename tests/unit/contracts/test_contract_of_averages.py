@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ensdistill.methods.averaging import Averaging, WeightAverage
-from ensdistill.methods.students import BatchEnsemble, Student
+from ensdistill.methods.students import BatchEnsemble
+from ensdistill.methods.students.base import Student
 from tests.unit.contracts.contract_pieces import toy_data, toy_student, variants
 
 every_average = pytest.mark.parametrize("settings", variants(Averaging))

@@ -15,7 +15,8 @@ from ensdistill.methods.losses import Loss
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.methods.perturbations import Gaussian, Perturbation
 from ensdistill.methods.recipe import Training, set_lr
-from ensdistill.methods.students import Student, StudentSettings
+from ensdistill.methods.students import StudentSettings
+from ensdistill.methods.students.base import Student
 from ensdistill.training.loop import distill
 from ensdistill.training.step import StepContext, distill_step
 from tests.unit.contracts.contract_pieces import ROWS, pieces, streams, toy_config, toy_data, toy_ensemble, toy_student

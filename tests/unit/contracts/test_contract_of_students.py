@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from ensdistill.methods.students import Student, StudentSettings
+from ensdistill.methods.students import StudentSettings
+from ensdistill.methods.students.base import Student
 from ensdistill.models import build
 from tests.unit.contracts.contract_pieces import CLASSES, MODEL, toy_data, toy_student, variants
 

@@ -22,7 +22,7 @@ from ensdistill.errors import ConfigError
 from ensdistill.methods.losses import OneToOne
 from ensdistill.methods.recipe import Sgd, Training, set_lr
 from ensdistill.methods.students import BatchEnsemble
-from ensdistill.methods.students.batch_ensemble import BatchEnsembleStudent, RankOne
+from ensdistill.methods.students.batch_ensemble_student import BatchEnsembleStudent, RankOne
 from ensdistill.models import WideResNet, build
 from ensdistill.training.new_student import new_student
 from tests.unit.core.core_stand_ins import tiny_config

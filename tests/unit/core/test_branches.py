@@ -14,8 +14,9 @@ from torch.testing import assert_close
 from ensdistill.data import DataSplits
 from ensdistill.errors import ConfigError
 from ensdistill.methods.members import combine_members
-from ensdistill.methods.students import Student
-from ensdistill.methods.students.branches import Branched, Branches
+from ensdistill.methods.students.base import Student
+from ensdistill.methods.students.branches import Branches
+from ensdistill.methods.students.branches_student import Branched
 from ensdistill.models import Convnet, ResNet, WideResNet, build
 from ensdistill.training.new_student import new_student
 from tests.unit.core.core_stand_ins import tiny_config

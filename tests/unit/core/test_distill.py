@@ -23,7 +23,8 @@ from ensdistill.data import DataSplits, Split, load_data
 from ensdistill.errors import ConfigError, DataError, DivergedError
 from ensdistill.evaluation.predict import evaluate, predict
 from ensdistill.methods.members import TeacherEnsemble
-from ensdistill.methods.students import SingleStudent, Student
+from ensdistill.methods.students.base import Student
+from ensdistill.methods.students.single_student import SingleStudent
 from ensdistill.models import build
 from ensdistill.runtime.randomness import RandomStreams, derive_seed, temporary_seed
 from ensdistill.training.loop import EpochResult, distill

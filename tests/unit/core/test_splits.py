@@ -265,3 +265,10 @@ def test_channel_statistics_are_numpys() -> None:
 def test_deviation_of_a_constant_channel_is_not_zero() -> None:
     _, std = Split(torch.full((4, 1, 2, 2), 7, dtype=torch.uint8), torch.zeros(4).long()).channel_statistics()
     assert std.item() > 0
+
+
+def test_a_size_that_is_no_number_is_not_answered_with_the_hint_for_one() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config("kd", ["data.kind=image_folder", "data.path=x", "data.val_size=true"])
+    assert "a count" in str(caught.value)
+    assert "null" not in str(caught.value)

@@ -17,7 +17,8 @@ from ensdistill.data import Split
 from ensdistill.errors import DivergedError
 from ensdistill.models import Convnet, build
 from ensdistill_tune.execution import cost_estimate as estimate
-from ensdistill_tune.execution.cost_estimate import duration, epoch_seconds, side_by_side
+from ensdistill_tune.execution.cost_estimate import epoch_seconds, side_by_side
+from ensdistill_tune.formatting import duration
 from ensdistill_tune.study.loading import load_study
 from ensdistill_tune.study.study_config import Resources, StudyConfig
 from tests.commands import call

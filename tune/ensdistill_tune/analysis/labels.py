@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ensdistill.evaluation.tables import TEACHER_MEAN, ensemble_label
+from ensdistill.evaluation.labels import TEACHER_MEAN, ensemble_label
 from ensdistill_tune.records.result_rows import Subject, TestMetrics
 from ensdistill_tune.records.trial_record import TrialRecord
 

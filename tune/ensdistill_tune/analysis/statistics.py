@@ -1,10 +1,12 @@
 """Statistics of paired comparisons over seeds."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-import numpy as np
+from ensdistill.runtime.lazy import np
 
 RESAMPLES = 10_000
 LEVEL = 0.05  # of all comparisons of one verdict together

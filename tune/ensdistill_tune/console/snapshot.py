@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ensdistill.runtime.formatting import mean_and_spread
 from ensdistill_tune.analysis.replication import candidates
-from ensdistill_tune.execution.cost_estimate import duration
+from ensdistill_tune.formatting import duration
 from ensdistill_tune.records.events import State
 from ensdistill_tune.records.trial_record import OVER, UNDER_WAY, TrialRecord, rank_trials
 from ensdistill_tune.search.pbt import Pbt

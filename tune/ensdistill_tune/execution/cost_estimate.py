@@ -22,6 +22,7 @@ from ensdistill.runtime.text import counted
 from ensdistill.training.loop import distill
 from ensdistill.training.new_student import check_student
 from ensdistill.training.teachers import open_teacher_files, teacher_config, teacher_hash
+from ensdistill_tune.formatting import duration
 from ensdistill_tune.study.study_config import Resources, StudyConfig
 
 ENOUGH = 0.2  # seconds of training that are enough to tell how long an epoch takes
@@ -254,11 +255,3 @@ def _teachers_in_words(study: StudyConfig, cost: CostEstimate) -> str:
 def _both(seconds: float, cost: CostEstimate) -> str:
     together = f", {duration(seconds / cost.side_by_side)} with {cost.side_by_side} side by side"
     return f"about {duration(seconds)} one at a time" + (together if cost.side_by_side > 1 else "")
-
-
-def duration(seconds: float) -> str:
-    """`0.053 s`, `12 s`, `4 min`, `3.5 h` or `2.1 days`."""
-    for size, unit, digits in ((86400, "days", 1), (3600, "h", 1), (60, "min", 0)):
-        if seconds >= 1.5 * size:
-            return f"{seconds / size:.{digits}f} {unit}"
-    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"

@@ -5,16 +5,21 @@ point dominates another if it is nowhere worse and somewhere better, so equal po
 front holds the points that no other point dominates. NaN is treated as the worst possible value.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count, takewhile
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+from ensdistill.runtime.lazy import np
 
-Point = Sequence[float] | NDArray[np.float64]  # one value for each objective
-Points = Sequence[Point] | NDArray[np.float64]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Point = Sequence[float] | NDArray[np.float64]  # one value for each objective
+    Points = Sequence[Point] | NDArray[np.float64]
 
 
 def to_minimization(values: Sequence[float], modes: Sequence[str]) -> tuple[float, ...]:

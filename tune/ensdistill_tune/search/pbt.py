@@ -6,12 +6,13 @@ better one. Its settings are those of the better one and what changes after that
 from the first epoch gives the same student: it can be repeated with other seeds, and exported, like any other trial.
 """
 
+from __future__ import annotations
+
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
-
 from ensdistill.methods.schedule import can_change
+from ensdistill.runtime.lazy import np
 from ensdistill.settings.base import Settings, setting
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.search.decision import Decision
@@ -35,7 +36,7 @@ class Pbt(Settings):
     factor: float = setting(1.25, "A number is moved by being multiplied or divided by this.", gt=1)
     seed: int = setting(0, "Seed of who begins where, and with which settings.", ge=0)
 
-    def __call__(self, epochs: int, modes: Sequence[str]) -> "_PbtRule":
+    def __call__(self, epochs: int, modes: Sequence[str]) -> _PbtRule:
         """A rule for trials of so many epochs and objectives of these modes (`min` or `max`)."""
         return _PbtRule(self, epochs, -1.0 if modes[0] == "max" else 1.0)
 

@@ -4,14 +4,16 @@ A rule hears every report of every searched trial, in the order of the journal, 
 is all it knows, so reading the journal once more to a new rule gives the rungs and decisions of the old one.
 """
 
+from __future__ import annotations
+
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
-import numpy as np
 from pydantic import Field
 
+from ensdistill.runtime.lazy import np
 from ensdistill.settings.base import Settings, setting
 from ensdistill_tune.search.decision import Decision
 from ensdistill_tune.search.pareto import ParetoRungs, rungs, to_minimization
@@ -150,7 +152,7 @@ class _MedianRule:
 _EPOCH, _OBJECTIVE = "epoch", "objective"
 
 
-def _asha(grace: int, factor: float, brackets: int, epochs: int, mode: str) -> "AsyncHyperBandScheduler":
+def _asha(grace: int, factor: float, brackets: int, epochs: int, mode: str) -> AsyncHyperBandScheduler:
     from ray.tune.schedulers import AsyncHyperBandScheduler  # here: a slow import that few commands need
 
     grace = min(grace, epochs)
@@ -177,7 +179,7 @@ class _ParetoRule:
 class _RayAshaRule:
     """A scheduler of Ray's as a rule."""
 
-    def __init__(self, scheduler: "TrialScheduler", seed: int = 0) -> None:
+    def __init__(self, scheduler: TrialScheduler, seed: int = 0) -> None:
         self._scheduler, self._seed = scheduler, seed
         self._known: dict[int, _Trial] = {}
         self._stopped: set[int] = set()

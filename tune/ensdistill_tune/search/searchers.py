@@ -4,15 +4,19 @@ What is suggested to the n-th trial is a function of the searcher's seed, of n, 
 suggestion has a random stream of its own. So a searcher has no state to save; told again what is known, it goes on.
 """
 
-import itertools
-from typing import Annotated, Literal
+from __future__ import annotations
 
-import numpy as np
-import optuna
+import itertools
+from typing import TYPE_CHECKING, Annotated, Literal
+
 from pydantic import Field
 
+from ensdistill.runtime.lazy import np
 from ensdistill.settings.base import Settings, setting
 from ensdistill_tune.search.search_space import Sampled, SearchSpace
+
+if TYPE_CHECKING:
+    import optuna
 
 
 class SearcherSettings(Settings):
@@ -20,6 +24,8 @@ class SearcherSettings(Settings):
 
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
         """Optuna's sampler for one suggestion, by a seed of its own."""
+        import optuna  # here and below: a slow import that few commands need
+
         return optuna.samplers.RandomSampler(seed=seed)
 
     def fixed_values(self, space: SearchSpace, place: int) -> Sampled | None:
@@ -38,6 +44,8 @@ class Tpe(ModelBasedSearcher):
 
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
         """Optuna's sampler; running trials count as bad, so that neighbors in time do not suggest the same."""
+        import optuna
+
         return optuna.samplers.TPESampler(
             seed=seed, n_startup_trials=self.startup_trials, constant_liar=True, multivariate=False
         )
@@ -56,6 +64,8 @@ class Gp(ModelBasedSearcher):
 
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
         """Optuna's sampler; the same settings twice may give other values, as they do between seeds."""
+        import optuna
+
         return optuna.samplers.GPSampler(seed=seed, n_startup_trials=self.startup_trials, deterministic_objective=False)
 
 
@@ -67,6 +77,8 @@ class Nsga2(SearcherSettings):
 
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
         """Optuna's sampler."""
+        import optuna
+
         return optuna.samplers.NSGAIISampler(seed=seed, population_size=self.population)
 
 

@@ -1,0 +1,169 @@
+"""The commands of `ensdistill`: each takes its options and returns its exit code."""
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ensdistill.cli.predict import classify, find_images, with_progress, write_predictions
+from ensdistill.config import load_config
+from ensdistill.data import Split, fit_images, load_data, load_test
+from ensdistill.errors import ConfigError, ConfigIssue
+from ensdistill.evaluation.evaluator import Evaluator, Metrics, evaluate_corruptions, ood_auroc_of
+from ensdistill.evaluation.plausibility import teacher_warnings
+from ensdistill.evaluation.tables import (
+    corruption_table,
+    file_table,
+    metrics_table,
+    price_table,
+    student_in_words,
+    teacher_rows,
+    teachers_in_words,
+)
+from ensdistill.export.classifier import open_classifier
+from ensdistill.export.exporter import export_student
+from ensdistill.export.run_locator import locate_run, next_command
+from ensdistill.pipeline import distill_to_directory, load_inputs, metric_warnings, show_warnings, teacher_metrics
+from ensdistill.runtime.command_line import command_line
+from ensdistill.runtime.progress_bar import console
+from ensdistill.runtime.randomness import deterministic
+from ensdistill.runtime.text import counted, listed, printable
+
+
+def teachers(options: argparse.Namespace) -> int:
+    """Trains or loads the teachers and prints their metrics."""
+    config = load_config(options.config, options.set)
+    data, ensemble = load_inputs(config, options.studies_dir, options.device)
+    metrics = teacher_metrics(ensemble, data, config.training.threads)
+    suspicious = teacher_warnings(metrics, len(data.class_names))
+    show_warnings(suspicious)
+    result = {
+        "ensemble_hash": ensemble.identity,
+        "data_hash": data.identity,
+        "val": metrics,
+        "warnings": [warning.as_row() for warning in (*suspicious, *ensemble.warnings, *data.warnings)],
+    }
+    _print(options, result, "validation", teacher_rows(metrics), teachers_in_words(metrics))
+    return 0
+
+
+def distill(options: argparse.Namespace) -> int:
+    """Distills one student."""
+    config = load_config(options.config, options.set)
+
+    def show_command(checkpoint: Path) -> None:
+        again = [] if options.out is None else [("--out", options.out)]
+        print(f"to resume: {next_command('distill', options, *again, ('--resume', checkpoint))}", file=sys.stderr)
+
+    run = distill_to_directory(
+        config,
+        options.out,
+        studies=options.studies_dir,
+        device=options.device,
+        resume=options.resume,
+        on_interrupt=show_command,
+    )
+    student, epoch = run.result["val"], run.epoch
+    several = {"its subnetworks' mean": epoch.subnetworks} if epoch.subnetworks != epoch.val else {}
+    rows = {"student": student} | several | teacher_rows(run.teachers)
+    last = f"{student_in_words(student)}\nstudent, settings and checkpoint: {run.folder}"
+    _print(options, run.result, "validation", rows, last)
+    return 0
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """Prints the metrics of a student."""
+    found = locate_run(options)
+    run, config, data = found.run, found.run.config, found.run.data
+    split = data.validation if options.split == "validation" else load_test(config.data).to(data.train.images.device)
+    other = _other_images(options, split) if options.ood else None
+    with deterministic(config.training.threads):
+        examiner = Evaluator(run.ensemble, data, split)
+        metrics, teachers = examiner.student(run.network), examiner.teachers()
+        outside = {who: ood_auroc_of(n, split, other) for who, n in run.networks.items() if other is not None}
+        worse = {who: evaluate_corruptions(n, split) for who, n in run.networks.items() if options.corruptions}
+    result = {"config_hash": config.hash, "student": str(found.student), "split": options.split, options.split: metrics}
+    known = (*(run.ensemble.warnings if run.ensemble is not None else ()), *data.warnings)
+    show_warnings(known)
+    suspicious = (*metric_warnings(data, metrics, teachers), *known)
+    result |= {"teachers": teachers, "ood_auroc": outside, "corruptions": worse}
+    result |= {"warnings": [warning.as_row() for warning in suspicious]}
+    rows = {f"student ({len(split)} images)": metrics} | teacher_rows(teachers)
+    words = [student_in_words(metrics)]
+    words += [f"OOD AUROC of the {who} against {options.ood}: {value:.4f}" for who, value in outside.items()]
+    words += [found.alone] if found.alone else []
+    _print(options, result, options.split, rows, "\n".join(words))
+    if worse and not options.json:
+        console().print(corruption_table(worse))
+    return 0
+
+
+def export(options: argparse.Namespace) -> int:
+    """Writes a student as files that run elsewhere."""
+    found = locate_run(options)
+    with console(stderr=True).status("writing and checking the files"):
+        done = export_student(
+            found.run, options.out or found.student.parent / "export", options.license, None, options.formats
+        )
+    show_warnings(map(ConfigIssue.from_row, done.warnings))
+    if options.json:
+        print(json.dumps(asdict(done) | {"folder": str(done.folder)}, allow_nan=False))
+        return 0
+    console().print(file_table(done.sizes, done.differences), price_table(done.prices))
+    words = [done.in_words(), *([found.alone] if found.alone else [])]
+    words += [f"export: {done.folder}", f"try it: {command_line('ensdistill', 'predict', done.folder)} IMAGES"]
+    console().print("\n".join(words), soft_wrap=True)
+    return 0
+
+
+def predict(options: argparse.Namespace) -> int:
+    """Classifies images with an exported student; 1 if some cannot be read."""
+    out = Path(options.out) if options.out else None
+    classifier, images = open_classifier(options.model), find_images(options.images)
+    if out and out.is_file():
+        model, found = Path(options.model), (file.root / file.name for file in images.files if file.archive is None)
+        read = (model, *(model.iterdir() if model.is_dir() else ()), *map(Path, options.images), *found)
+        if any(given.exists() and out.samefile(given) for given in read):
+            raise ConfigError(f"--out {out}: is what is read here and would be overwritten; choose another file")
+    for sentence in (*images.left_out, *images.unread):
+        print(printable(sentence), file=sys.stderr)
+    broken = list[str]()
+
+    def skip(fault: str) -> None:
+        broken.append(fault)
+        print(f"skipped: {printable(fault)}", file=sys.stderr)
+
+    remarks = defaultdict[str, list[str]](list)
+    answers = classify(classifier, with_progress(images.files), skip, lambda what, place: remarks[what].append(place))
+    write_predictions(answers, classifier, options.format, options.top, options.out)
+    for what, places in remarks.items():
+        print(printable(f"{counted(len(places), 'file')} with {what}: {listed(places)}"), file=sys.stderr)
+    if broken:
+        print(f"{len(broken)} of {len(images.files)} images skipped", file=sys.stderr)
+    return 1 if broken or images.unread else 0
+
+
+def _other_images(options: argparse.Namespace, like: Split) -> Split:
+    """The images of the second data set: of the same kind of split, in the shape of the first."""
+    nobody_trains = ["training.batch_size=1", "teachers.training.batch_size=1"]
+    settings = load_config(options.ood, nobody_trains).data
+    images = load_data(settings).validation if options.split == "validation" else load_test(settings)
+    channels, height, width = like.images.shape[1:]
+    return fit_images(images, (channels, height, width)).to(like.images.device)
+
+
+def _print(
+    options: argparse.Namespace, result: Mapping[str, Any], split: str, rows: Mapping[str, Metrics], last: str = ""
+) -> None:
+    """The result as one JSON object, or its rows as a table and a last word."""
+    if options.json:
+        print(json.dumps(result, allow_nan=False))
+        return
+    screen = console()
+    screen.print(metrics_table(split, rows))
+    if last:
+        screen.print(last, soft_wrap=True)

@@ -1,0 +1,170 @@
+"""The network of `batch_ensemble`: layers with K pairs of factors, and the student that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ensdistill.errors import ConfigError
+from ensdistill.methods.members import CombinedClassifier
+from ensdistill.methods.students.base import Student
+from ensdistill.methods.students.layers import can_be_rank_one, replace_layers, warn_unconverted_layers
+
+if TYPE_CHECKING:
+    from ensdistill.methods.students.batch_ensemble import BatchEnsemble
+
+_CANNOT = "student.kind: batch_ensemble cannot turn this network ({}); take another model or student"
+
+
+class ActiveMembers:
+    """Which subnetworks the layers of one student run at the moment; one object, shared by all its layers.
+
+    Not re-entrant: an arbitrary network cannot pass an argument through, so `forward` sets it for one call at a time.
+    """
+
+    members: Sequence[int] | None = None  # None: all of them, in order
+    batch: int | None = None  # k*B, the images of all of them together; None: not known
+
+
+class RankOne(nn.Module):
+    """A convolutional or linear layer with K pairs of factors: (k*B, inputs, ...) -> (k*B, outputs, ...).
+
+    `r` and `s` are stored as their distance from one, so that ordinary weight decay pulls the factors to one.
+    """
+
+    def __init__(self, layer: nn.Conv2d | nn.Linear, settings: BatchEnsemble, selection: ActiveMembers) -> None:
+        super().__init__()
+        self.layer = layer
+        self.selection = selection
+        inputs, outputs = _channels(layer)
+        self.r, self.s = (_start(layer.weight, settings, channels) for channels in (inputs, outputs))
+        self.bias = None
+        if settings.bias == "per_member" and layer.bias is not None:
+            self.bias = nn.Parameter(layer.bias.detach().repeat(settings.subnetworks, 1))
+            layer.bias = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Factors go into the small weights: scaling the activations instead takes four more passes over them.
+        batch, r, s = self.selection.batch, 1 + self._chosen(self.r), 1 + self._chosen(self.s)
+        if batch not in (None, x.shape[0]):  # not len(x): an export would take that for a constant
+            raise ConfigError(_CANNOT.format(f"a layer of it sees {len(x)} inputs for {batch} images"))
+        weights = self.layer.weight * _outer(self.layer, s, r)
+        each = x.reshape(len(s), -1, *x.shape[1:])  # not chunk(), for the same reason
+        shares = zip(each.unbind(), weights, self._biases(s), strict=True)
+        outputs = [self._plain(*share) for share in shares]
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+    def _chosen(self, vectors: Tensor) -> Tensor:
+        members = self.selection.members
+        return vectors if members is None else vectors[list(members)]
+
+    def _biases(self, s: Tensor) -> Iterable[Tensor | None]:
+        if self.bias is not None:
+            return self._chosen(self.bias)
+        return [None] * len(s) if self.layer.bias is None else s * self.layer.bias
+
+    def _plain(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """One subnetwork's layer."""
+        if isinstance(self.layer, nn.Linear):
+            return F.linear(x, weight, bias)
+        y: Tensor = self.layer._conv_forward(x, weight, bias)
+        return y
+
+    def merged(self, merge: str) -> nn.Conv2d | nn.Linear:
+        """One plain layer; a shared bias is scaled by the mean of s, which is the exact fold of y = s(Wx + b)."""
+        layer = deepcopy(self.layer)
+        r, s = 1 + self.r.detach(), 1 + self.s.detach()
+        with torch.no_grad():
+            products = merge == "mean_of_products"
+            layer.weight.mul_(_outer(layer, s, r).mean(0) if products else _outer(layer, s.mean(0), r.mean(0)))
+            if self.bias is not None:
+                layer.bias = nn.Parameter(self.bias.detach().mean(0))
+            elif layer.bias is not None:
+                layer.bias.mul_(s.mean(0))
+        return layer
+
+
+class BatchEnsembleStudent(Student):
+    """K subnetworks that run as one batch of K*B images, through one shared set of normalization layers."""
+
+    def __init__(self, network: nn.Module, settings: BatchEnsemble) -> None:
+        super().__init__()
+        self.settings = settings
+        self.selection = ActiveMembers()
+        warn_unconverted_layers(network)
+        self.network = replace_layers(network, can_be_rank_one, lambda layer: RankOne(layer, settings, self.selection))
+
+    def forward(self, x: Tensor, members: Sequence[int] | None = None) -> Tensor:
+        k = len(self) if members is None else len(members)
+        self.selection.members, self.selection.batch = members, k * x.shape[0]
+        try:
+            logits: Tensor = self.network(x.repeat(k, *[1] * (x.dim() - 1)))
+        except AttributeError as error:  # of a network that reads a layer's weight itself instead of calling the layer
+            if "RankOne" not in str(error):
+                raise
+            raise ConfigError(_CANNOT.format(error)) from error
+        finally:
+            self.selection.members = self.selection.batch = None
+        return logits.view(k, x.shape[0], -1).to(x.dtype)
+
+    def __len__(self) -> int:
+        return self.settings.subnetworks
+
+    def merged(self) -> nn.Module:
+        if self.settings.merge == "mean_of_probabilities":
+            return CombinedClassifier(deepcopy(self), self.settings.merge)
+        return replace_layers(
+            deepcopy(self.network), lambda m: isinstance(m, RankOne), lambda layer: layer.merged(self.settings.merge)
+        )
+
+    def merge_due(self, progress: float) -> bool:
+        return progress >= self.settings.merge_after
+
+    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """Shared parameters as usual, factors apart.
+
+        In SGD, with or without momentum, a gradient times K with decay d is a rate times K with decay d / K.
+        """
+        factors = [p for layer in self.modules() if isinstance(layer, RankOne) for p in (layer.r, layer.s)]
+        known = {id(p) for p in factors}
+        shared = [p for p in self.parameters() if id(p) not in known]
+        times = len(self) if self.settings.factor_gradient == "sum" else 1
+        decay = weight_decay / times if self.settings.factor_decay == "to_one" else 0.0
+        return [
+            {"params": shared, "weight_decay": weight_decay, "lr_scale": 1.0},
+            {"params": factors, "weight_decay": decay, "lr_scale": times * self.settings.factor_lr},
+        ]
+
+
+def _start(like: Tensor, settings: BatchEnsemble, channels: int) -> nn.Parameter:
+    """The distance from one of freshly drawn factors, (K, channels)."""
+    shape = (settings.subnetworks, channels)
+    if settings.factor_init == "ones":
+        distance = torch.zeros(shape)
+    elif settings.factor_init == "normal":
+        distance = settings.factor_std * torch.randn(shape)
+    else:
+        distance = -2.0 * torch.randint(2, shape)
+    return nn.Parameter(distance.to(like))
+
+
+def _channels(layer: nn.Conv2d | nn.Linear) -> tuple[int, int]:
+    if isinstance(layer, nn.Conv2d):
+        return layer.in_channels, layer.out_channels
+    return layer.in_features, layer.out_features
+
+
+def _outer(layer: nn.Conv2d | nn.Linear, s: Tensor, r: Tensor) -> Tensor:
+    """s r^T laid out like the layer's weight, for s (..., outputs) and r (..., inputs).
+
+    In a grouped convolution each output sees its own group's inputs.
+    """
+    if isinstance(layer, nn.Linear):
+        return s[..., :, None] * r[..., None, :]
+    inputs = r.view(*r.shape[:-1], layer.groups, -1).repeat_interleave(layer.out_channels // layer.groups, -2)
+    return (s[..., None] * inputs)[..., None, None]
