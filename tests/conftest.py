@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from ensdistill_tune.execution.environment import configure_process
 from tests.servers import MlflowServer, Postgres
 from tests.tiny import TinyStudy, launched
+
+configure_process()  # before a test imports Ray or MLflow, as the commands do
 
 TESTS = Path(__file__).parent
 LANES = {  # the marker of each folder's tests that have none of these themselves

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from ensdistill.cli.predict import WRITERS
 from ensdistill.config import Config, presets
 from ensdistill.export.formats import FORMATS
+from ensdistill.runtime.allocator import disable_malloc_trim
 from ensdistill.runtime.boundary import run_command
 from ensdistill.runtime.weights import STUDENT_FILE
 from ensdistill.settings.validation import settings_help
@@ -20,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0 done, 1 the training failed, 2 bad input, 130 interrupted."""
 
     def work() -> int:
+        disable_malloc_trim()
         options = _parser().parse_args(arguments)
         command = pkgutil.resolve_name(options.command)  # here: it imports torch, which --help need not wait for
         return int(command(options))

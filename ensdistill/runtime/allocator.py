@@ -10,10 +10,11 @@ _NEVER = -1
 
 @cache
 def disable_malloc_trim() -> None:
-    """Tells the C library to give no freed memory back to the system as long as this process lives.
+    """Configures the C library to keep freed memory for the lifetime of this process.
 
-    Otherwise every large tensor is mapped anew, page by page, which took a fifth of a step on a CPU. (On a GPU torch
-    itself keeps what is freed.) Does nothing where the C library is not glibc.
+    Otherwise every large tensor is mapped again, page by page, which took a fifth of a step on a CPU. (On a GPU torch
+    itself keeps what is freed.) Does nothing where the C library is not glibc. A library call must not change the
+    process that it runs in: commands and workers call this.
     """
     with suppress(OSError, AttributeError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt

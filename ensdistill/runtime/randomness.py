@@ -6,11 +6,11 @@ Resuming needs no saved generator state.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ensdistill.runtime.lazy import torch
+from ensdistill.runtime.lazy import np, torch
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,17 @@ def temporary_seed(seed: int, device: torch.device) -> Iterator[None]:
         if devices:
             torch.cuda.manual_seed(seed)
         yield
+
+
+@contextmanager
+def temporary_numpy_seed(seed: int | Sequence[int]) -> Iterator[None]:
+    """Seeds NumPy's global generator inside the block and restores it after it: for libraries that draw from it."""
+    before = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(before)
 
 
 @contextmanager

@@ -24,7 +24,6 @@ from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.methods.recipe import set_lr
 from ensdistill.methods.students.base import Student
 from ensdistill.methods.students.single_student import SingleStudent
-from ensdistill.runtime.allocator import disable_malloc_trim
 from ensdistill.runtime.randomness import RandomStreams, derive_seed, deterministic, temporary_seed
 from ensdistill.training.batches import Batches
 from ensdistill.training.checkpoint import Checkpoint, check_identity, read_checkpoint, write_checkpoint
@@ -97,7 +96,6 @@ class Distiller(Iterator[EpochResult]):
         """
         if cache is not None and cache.ensemble is not teachers:
             raise ValueError("cache: holds the logits of another ensemble; make one of these teachers")
-        disable_malloc_trim()
         check_data(config, data)
         self.config, self.ensemble, self.data = config, teachers, data
         self.device = data.train.images.device

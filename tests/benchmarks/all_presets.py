@@ -23,6 +23,7 @@ from ensdistill.config import Config
 from ensdistill.data import DataSplits, Split, load_test
 from ensdistill.evaluation.evaluator import Evaluator, Metrics, mean_metrics
 from ensdistill.methods.members import TeacherEnsemble
+from ensdistill.runtime.allocator import disable_malloc_trim
 from ensdistill.runtime.randomness import deterministic
 
 PRESETS = ("labels", "kd", "aver", "diversity", "latentbe", "ekd", "unikd", "aekd", "hydra", "end2", "proxy_end2")
@@ -36,6 +37,7 @@ CLUTTERED_DIGITS = [
 
 def one_seed(seed: int, presets: list[str], overrides: list[str], device: str, store: str) -> dict[str, Metrics]:
     """A row for the ensemble, for one teacher, and for each preset."""
+    disable_malloc_trim()
     seeds = [f"seed={seed}", f"data.seed={seed}", f"teachers.seed={10 * seed}"]
     configs = {preset: load_config(preset, [*overrides, *seeds]) for preset in presets}
     first = configs[presets[0]]

@@ -18,6 +18,7 @@ from ensdistill import TeacherEnsemble, distill, load_config, load_data
 from ensdistill.config import Config
 from ensdistill.data import DataSplits
 from ensdistill.models import build
+from ensdistill.runtime.allocator import disable_malloc_trim
 from ensdistill_tune.execution.memory import memory_limit
 from tests.benchmarks.processes import peak_mib
 
@@ -46,6 +47,7 @@ def resident_mib() -> float:
 
 def measure(trials: int, preset: str) -> dict[str, float]:
     """The figures, in MiB."""
+    disable_malloc_trim()  # as Ray's workers
     config = load_config(preset, SMALL)
     data = load_data(config.data)
     networks = [build(config.teachers.model, data, seed).eval() for seed in range(config.teachers.count)]

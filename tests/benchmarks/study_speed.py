@@ -29,6 +29,7 @@ from rich.table import Table
 from ensdistill import distill, get_ensemble, load_data
 from ensdistill.data import DataSplits
 from ensdistill.methods.members import TeacherEnsemble
+from ensdistill.runtime.allocator import disable_malloc_trim
 from ensdistill_tune.records.event_log import read_journal
 from ensdistill_tune.records.events import EpochReported, Event, SessionStarted, TrialEnded, TrialStarted
 from ensdistill_tune.records.study_directory import StudyDirectory
@@ -47,7 +48,7 @@ SPACE: dict[str, Any] = {
     "searcher": {"kind": "random"},
     "scheduler": {"kind": "none"},
     "confirmation": {"top_k": 0},
-    "resources": {"concurrency": SLOTS},
+    "resources": {"max_concurrent": SLOTS},
 }
 Figures = dict[str, float]
 
@@ -134,7 +135,8 @@ _shared: tuple[StudyConfig, DataSplits, TeacherEnsemble]
 
 def _prepare(study: StudyConfig, store: Path) -> None:
     global _shared
-    os.nice(15)  # as Ray's workers
+    os.nice(15)  # this and the next as Ray's workers
+    disable_malloc_trim()
     data = load_data(study.base_config.data)
     _shared = study, data, get_ensemble(study.base_config, data, store)
 

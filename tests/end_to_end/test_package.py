@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ensdistill_tune.session import git_commit
+from ensdistill_tune.study.provenance import git_commit
 
 ROOT = Path(__file__).parents[2]
 SITE_PACKAGES = Path(torch.__file__).parents[1]

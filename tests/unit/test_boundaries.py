@@ -39,7 +39,7 @@ def sources(package: str) -> list[Path]:
 @pytest.mark.parametrize(
     ("library", "files"),
     [
-        ("mlflow", {"mlflow_writer.py", "model_registry.py"}),
+        ("mlflow", {"batches.py", "event_writer.py", "mlflow_writer.py", "model_registry.py", "run_index.py"}),
         ("optuna", {"importance.py", "searchers.py", "suggester.py"}),
         ("ray", {"ray_cluster.py", "ray_runner.py", "ray_trainable.py", "schedulers.py", "teacher_tasks.py"}),
     ],

@@ -17,7 +17,7 @@ from ensdistill_tune.analysis.replication import Candidate, verdict
 from ensdistill_tune.analysis.results import StudyResults, read_facts
 from ensdistill_tune.analysis.trial_warnings import of_study
 from ensdistill_tune.records.trial_record import TrialRecord
-from ensdistill_tune.tracking.tracker import default_uri
+from ensdistill_tune.tracking.target import default_uri
 
 WINNER = "winner"  # the folder of what ships
 

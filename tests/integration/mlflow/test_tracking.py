@@ -17,8 +17,8 @@ from ensdistill_tune.records.events import EpochReported, Event, SessionEnded, T
 from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.tracking import tracker as tracking
-from ensdistill_tune.tracking.mlflow_writer import MlflowTarget
-from ensdistill_tune.tracking.tracker import MlflowTracker, check_uri
+from ensdistill_tune.tracking.target import MlflowTarget, check_uri
+from ensdistill_tune.tracking.tracker import MlflowTracker
 from tests.commands import call
 from tests.end_to_end import chaos
 from tests.servers import MlflowServer, Postgres, wait_until
@@ -112,8 +112,8 @@ def test_what_was_sent_is_not_sent_again(
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     for known, expected in ((40, 40), (len(events), len(events) - 40)):
         one, sent = tracker(uri, events[:known]), list[int]()
-        send = one._store.send
-        monkeypatch.setattr(one._store, "send", lambda some, s=send, n=sent: (n.append(len(some)), s(some)))
+        send = one._writer.send
+        monkeypatch.setattr(one._writer, "send", lambda some, s=send, n=sent: (n.append(len(some)), s(some)))
         one.start()
         assert one.close() == 0
         assert sum(sent) == expected
@@ -218,13 +218,13 @@ def test_a_server_that_goes_and_comes_again_misses_nothing(
     wait_until(lambda: one.sent == third, "the first third is sent")
     http_on_sqlite.kill()
     for event in events[third : 2 * third]:
-        one.tell(event)
+        one.on_event(event)
     wait_until(lambda: one.trouble is not None, "the tracker notices")
     assert one.sent == third
     http_on_sqlite.start()
     wait_until(lambda: one.sent == 2 * third, "the second third is sent")
     for event in events[2 * third :]:
-        one.tell(event)
+        one.on_event(event)
     assert one.close() == 0
     assert_all_is_there(stored(http_on_sqlite.uri, str(tmp_path)), tiny.home)
 
@@ -257,10 +257,10 @@ def test_the_end_of_a_study_waits_while_events_are_taken_however_slowly(
 
     def one_more_is_taken(_: float) -> None:
         clock[0] += 0.9 * min(tracking.PATIENCE_SECONDS)
-        one._store.send([left.pop()])
+        one._writer.send([left.pop()])
         one.sent = 0 if left else 20  # it counts events that are sent together
 
-    monkeypatch.setattr(one._store, "_take", lambda _: None)
+    monkeypatch.setattr(one._writer, "_write", lambda _: None)
     monkeypatch.setattr(one, "_thread", SimpleNamespace(is_alive=lambda: bool(left), join=one_more_is_taken))
     monkeypatch.setattr(tracking, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     assert one.close() == 0
@@ -282,7 +282,7 @@ def test_postgresql_that_restarts_misses_nothing(
     wait_until(lambda: one.sent == half, "the first half is sent")
     postgres.stop()
     for event in events[half:]:
-        one.tell(event)
+        one.on_event(event)
     time.sleep(1)
     postgres.start()
     wait_until(lambda: one.sent == len(events), "the second half is sent")

@@ -21,7 +21,7 @@ from ensdistill.models import Convnet
 from ensdistill.settings.validation import settings_table
 from ensdistill_tune.credentials import public
 from ensdistill_tune.study.study_config import StudyConfig
-from ensdistill_tune.tracking.tracker import check_uri
+from ensdistill_tune.tracking.target import check_uri
 from tests.commands import call, process
 
 SMALL = [

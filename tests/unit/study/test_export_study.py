@@ -17,7 +17,7 @@ from ensdistill.errors import ConfigError
 from ensdistill_tune.records.result_rows import TestMetrics
 from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.student_export import ExportRequest, choose, export_students, rows_on_test
-from ensdistill_tune.tracking.tracker import default_uri
+from ensdistill_tune.tracking.target import default_uri
 from tests.commands import call
 from tests.tiny import TinyStudy
 from tests.unit.report.synthetic import facts

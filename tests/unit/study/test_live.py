@@ -20,8 +20,11 @@ from rich.console import Console
 from ensdistill.errors import DataError
 from ensdistill_tune.analysis.trial_warnings import trial_warnings
 from ensdistill_tune.console.follower import StudyFollower, follow
-from ensdistill_tune.console.live import ConsoleObserver, Throughput, live
+from ensdistill_tune.console.live import ConsoleObserver, live
+from ensdistill_tune.console.remaining import estimate_remaining
+from ensdistill_tune.console.rendering import StudyPanel
 from ensdistill_tune.console.snapshot import StudySnapshot
+from ensdistill_tune.console.throughput import Throughput
 from ensdistill_tune.records.event_log import EventLog
 from ensdistill_tune.records.events import (
     EpochReported,
@@ -75,7 +78,7 @@ def picture(**more: Any) -> StudySnapshot:
 
 def format_value(what: StudySnapshot, width: int = 80) -> list[str]:
     console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None, legacy_windows=False)
-    console.print(what)
+    console.print(StudyPanel(what))
     return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
 
 
@@ -104,7 +107,7 @@ def test_a_pace_falls_while_nothing_happens_and_is_not_told_before_there_is_a_ba
 def test_the_time_left_is_that_of_the_epochs_to_come_with_the_share_that_is_pruned() -> None:
     # searched trials so far trained 10 and 5 of 10 epochs, so 75 %: 4.5 of the running one, 7.5 of the one to begin;
     # then the best one and the baseline with two seeds each: 40 epochs. Two epochs a second.
-    assert picture().seconds_left == pytest.approx((4.5 + 7.5 + 40) / 2)
+    assert estimate_remaining(picture()) == pytest.approx((4.5 + 7.5 + 40) / 2)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +125,8 @@ def test_the_time_left_is_that_of_the_epochs_to_come_with_the_share_that_is_prun
 def test_the_time_left_knows_every_budget_and_says_nothing_without_a_basis(
     more: dict[str, Any], seconds: float | None
 ) -> None:
-    left = picture(**({"paces": (None, None)} if more.get("state") == "training_teachers" else {}) | more).seconds_left
+    paces = {"paces": (None, None)} if more.get("state") == "training_teachers" else {}
+    left = estimate_remaining(picture(**paces | more))
     assert left == (seconds if seconds is None else pytest.approx(seconds))
 
 
@@ -130,10 +134,10 @@ def test_of_a_population_the_places_are_trained_whoever_takes_them() -> None:
     pbt = study(scheduler={"kind": "pbt", "population": 2}, confirmation={"top_k": 0})
     branch = {"schedule": [{"after_epoch": 5, "set": {}}], "parent": 2, "replaces": 3}
     trials = [*TRIALS[:2], trial(3, 5, "pruned"), trial(4, 0, "running", **branch)]
-    assert picture(study=pbt, trials=trials).seconds_left == pytest.approx(5 / 2)
+    assert estimate_remaining(picture(study=pbt, trials=trials)) == pytest.approx(5 / 2)
     assert "5/10" in format_value(picture(study=pbt, trials=trials))[-1]  # where it begins
     trials[-1] = trial(4, 8, "running", **branch)
-    assert picture(study=pbt, trials=trials).seconds_left == pytest.approx(2 / 2)
+    assert estimate_remaining(picture(study=pbt, trials=trials)) == pytest.approx(2 / 2)
 
 
 def test_while_it_confirms_only_repeats_are_to_come() -> None:
@@ -142,7 +146,7 @@ def test_while_it_confirms_only_repeats_are_to_come() -> None:
         trial(6, 3, "running", replicate_of=1, seed=1, baseline="kd", sampled={}),
     ]
     now = picture(trials=[*TRIALS[:3], *replicates], state="confirming", planned=4)
-    assert now.seconds_left == pytest.approx((7 + 2 * 10) / 2)
+    assert estimate_remaining(now) == pytest.approx((7 + 2 * 10) / 2)
 
 
 # --- how it looks ----------------------------------------------------------------------------------------------------
@@ -188,14 +192,14 @@ def test_settings_are_cut_between_words_so_that_no_number_loses_digits() -> None
 
 def test_a_terminal_without_unicode_is_drawn_with_ascii() -> None:
     file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    Console(file=file, width=80, force_terminal=True).print(picture(ended=TRIALS[:3]))
+    Console(file=file, width=80, force_terminal=True).print(StudyPanel(picture(ended=TRIALS[:3])))
     file.flush()
     assert b"####" in file.buffer.getvalue()  # type: ignore[attr-defined]
 
 
 def test_no_color_is_black_or_white() -> None:
     console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system="truecolor")
-    console.print(picture(ended=[trial(3, 1, "failed", error="x")]))
+    console.print(StudyPanel(picture(ended=[trial(3, 1, "failed", error="x")])))
     codes = set(re.findall(r"\x1b\[([0-9;]*)m", console.file.getvalue()))  # type: ignore[attr-defined]
     assert {word for code in codes for word in code.split(";")} <= {"0", "1", "2", "31", "36"}
 
@@ -391,9 +395,9 @@ def test_status_of_a_study_that_is_not_there_says_so(tmp_path: Path) -> None:
 
 def test_without_a_terminal_there_is_a_line_for_each_trial_and_each_change(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=80)
-    progress = StudyState(study(), StudyDirectory(tmp_path), {}, trial_warnings)
-    with live(console, progress) as listener:
-        progress.listeners = [listener]
+    observer = ConsoleObserver(console, study())
+    progress = StudyState(study(), StudyDirectory(tmp_path), {}, trial_warnings, observers=[observer])
+    with live(observer, progress):
         progress.start(1, baseline="kd", sampled={}, config_hash="")
         progress.report(1, {"epoch": 10.0, "epochs": 10.0, "val/nll": 0.3})
         progress.end(1, "finished")
@@ -403,7 +407,8 @@ def test_without_a_terminal_there_is_a_line_for_each_trial_and_each_change(tmp_p
         progress.start(3, baseline="kd", sampled={}, config_hash="", replicate_of=1, seed=2)
         progress.end(3, "interrupted")
     again = StudyState(study(), StudyDirectory(tmp_path), {}, trial_warnings)
-    ConsoleObserver(console, again)
+    with live(ConsoleObserver(console, study()), again):
+        pass
     assert console.file.getvalue().splitlines() == [  # type: ignore[attr-defined]
         "[  1/5] finished  001 kd  val/nll 0.3000",
         "[  1/4] failed    002 repeats kd with seed 1: no memory",

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from ensdistill_tune.study.study_config import StudyConfig
-from ensdistill_tune.tracking import mlflow_writer as mlflow_store
-from ensdistill_tune.tracking.mlflow_writer import MlflowTarget, MlflowWriter
+from ensdistill_tune.tracking import run_index
 from ensdistill_tune.tracking.moved_store import relocate
-from ensdistill_tune.tracking.tracker import check_uri, default_uri
+from ensdistill_tune.tracking.run_index import find_experiment
+from ensdistill_tune.tracking.target import MlflowTarget, check_uri, default_uri
 
 OLD, NEW = "file:///old/artifacts", "file:///new/artifacts"
 
@@ -53,12 +52,11 @@ class Client:
         return self.experiment
 
 
-def store(home: Path, *, default: bool) -> MlflowWriter:
+def target(home: Path, *, default: bool) -> MlflowTarget:
     uri = default_uri(home) if default else "http://host:5000"
-    place = MlflowTarget(
+    return MlflowTarget(
         uri, "ours", "a [b]", "id", home / "a [b]", home / "artifacts", home / "mlflow.db" if default else None
     )
-    return MlflowWriter(place, StudyConfig.model_validate({"search": {"seed": {"choice": [1]}}}))
 
 
 @pytest.mark.parametrize(
@@ -69,9 +67,9 @@ def test_only_the_default_store_moves_with_its_folder(
     default: bool, location: str, moved: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(mlflow_store, "relocate", lambda *words: calls.append(words))
+    monkeypatch.setattr(run_index, "relocate", lambda *words: calls.append(words))
     client: Any = Client(lifecycle_stage="active", artifact_location=location)
-    assert store(tmp_path, default=default)._find_experiment(client) == "7"
+    assert find_experiment(client, target(tmp_path, default=default)) == "7"
     own = (tmp_path / "artifacts").as_uri()
     assert calls == ([(tmp_path / "mlflow.db", OLD, own)] if moved else [])
 
@@ -79,7 +77,7 @@ def test_only_the_default_store_moves_with_its_folder(
 def test_a_deleted_experiment_is_named_with_both_ways_to_continue(tmp_path: Path) -> None:
     client: Any = Client(lifecycle_stage="deleted", artifact_location=OLD)
     with pytest.raises(Exception, match="the experiment ours was deleted in MLflow") as raised:
-        store(tmp_path, default=True)._find_experiment(client)
+        find_experiment(client, target(tmp_path, default=True))
     told = str(raised.value)
     assert "mlflow experiments restore --experiment-id 7" in told
     assert f"ensdistill-tune resume 'a [b]' --set tracking.experiment=NAME --studies-dir {tmp_path}" in told

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ensdistill_tune import session as studies
+from ensdistill_tune.study import preparation
 from ensdistill_tune.study.study_config import StudyConfig
 
 
@@ -20,17 +20,17 @@ def of(precision: str, gpu: float = 0) -> StudyConfig:
 def test_automatic_becomes_what_the_device_is_fast_at(
     fast: bool, becomes: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(studies, "fast_in_bfloat16", lambda device: fast)
-    decided = studies.resolve_precision(of("auto"))
+    monkeypatch.setattr(preparation, "fast_in_bfloat16", lambda device: fast)
+    decided = preparation.resolve_precision(of("auto"))
     assert decided == of(becomes)
     assert decided.base_config.training.precision == becomes
 
 
 def test_what_was_asked_for_by_name_stays() -> None:
     for precision in ("float32", "bfloat16"):
-        assert studies.resolve_precision(of(precision)) == of(precision)
+        assert preparation.resolve_precision(of(precision)) == of(precision)
 
 
 def test_gpus_that_this_machine_does_not_see_are_taken_to_be_fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert studies.resolve_precision(of("auto", gpu=1)).base_config.training.precision == "bfloat16"
+    assert preparation.resolve_precision(of("auto", gpu=1)).base_config.training.precision == "bfloat16"

@@ -19,13 +19,13 @@ from ensdistill.runtime.command_line import command_line
 from ensdistill.runtime.files import ensure_writable_dir
 from ensdistill.runtime.progress_bar import console
 from ensdistill.runtime.text import counted
-from ensdistill_tune import session
+from ensdistill_tune import api
 from ensdistill_tune.cli.overview import resume_command
 from ensdistill_tune.credentials import give_credentials
 from ensdistill_tune.records.study_directory import StudyDirectory
-from ensdistill_tune.session import StudyLocation
 from ensdistill_tune.student_export import WINNER, ExportItem, ExportRequest, export_students
 from ensdistill_tune.study.loading import load_study
+from ensdistill_tune.study.study_location import StudyLocation
 from ensdistill_tune.tracking import server
 
 RESERVED = ("teachers", "runs", "artifacts", "bench", "mlflow.db")  # what lies beside the studies
@@ -41,7 +41,7 @@ def launch(options: argparse.Namespace) -> int:
         f"study {name}: {counted(study.budget.trials, 'trial')}, baselines {', '.join(study.baselines) or 'none'}"
     )
     place = StudyLocation(studies, name, options.device)
-    return _ended(session.launch(study, place, screen, executor=options.executor), place.home, options.json)
+    return _ended(api.launch(study, place, screen, executor=options.executor), place.home, options.json)
 
 
 def resume(options: argparse.Namespace) -> int:
@@ -49,7 +49,7 @@ def resume(options: argparse.Namespace) -> int:
     place = StudyLocation(Path(options.studies_dir), options.study, options.device)
     screen = console(stderr=options.json)
     changes = [*options.set, *_tracking(options)]
-    ended = session.resume(place, changes, screen, reevaluate_test=options.reevaluate_test, executor=options.executor)
+    ended = api.resume(place, changes, screen, reevaluate_test=options.reevaluate_test, executor=options.executor)
     return _ended(ended, place.home, options.json)
 
 
@@ -61,7 +61,7 @@ def _place(options: argparse.Namespace) -> StudyLocation:
     """The study that a command names; --tracking-uri gives the credentials of its store to this process."""
     place = StudyLocation(Path(options.studies_dir), options.study)
     if options.tracking_uri:
-        give_credentials(place.uri, options.tracking_uri)
+        give_credentials(api.stored_uri(place), options.tracking_uri)
     return place
 
 
@@ -73,7 +73,7 @@ def _ended(ended: str, home: Path, as_json: bool) -> int:
 
 def sync(options: argparse.Namespace) -> int:
     """Sends pending events to MLflow."""
-    left, why, refused = session.sync(_place(options))
+    left, why, refused = api.sync(_place(options))
     if left:
         again = command_line("ensdistill-tune", "sync", options.study, studies=options.studies_dir)
         raise DataError(f"{left} events are still pending for MLflow ({why or 'no answer'}); run `{again}` again later")
@@ -83,7 +83,7 @@ def sync(options: argparse.Namespace) -> int:
 
 def report(options: argparse.Namespace) -> int:
     """Writes the report of a study."""
-    files, lead, untold = session.report(_place(options))
+    files, lead, untold = api.report(_place(options))
     screen = console()
     screen.print(Markdown(lead))
     screen.print(f"\nthe page: {files[0]}   (the same in Markdown: {files[1].name})", soft_wrap=True)

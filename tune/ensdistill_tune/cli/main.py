@@ -11,6 +11,7 @@ from ensdistill.export.formats import FORMATS
 from ensdistill.runtime.boundary import run_command
 from ensdistill.settings.validation import settings_help
 from ensdistill.version import __version__
+from ensdistill_tune.execution.environment import configure_process
 from ensdistill_tune.study.study_config import StudyConfig
 
 COMMANDS, OVERVIEW = "ensdistill_tune.cli.commands", "ensdistill_tune.cli.overview"
@@ -20,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0 done, 1 no trial ran to its end, 2 bad input, 130 interrupted."""
 
     def work() -> int:
+        configure_process()
         options = _parser().parse_args(arguments)
         command = pkgutil.resolve_name(options.command)  # here: most import torch, which --help need not wait for
         return int(command(options))

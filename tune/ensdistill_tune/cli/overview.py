@@ -14,6 +14,7 @@ from ensdistill.runtime.command_line import Option, command_line
 from ensdistill.runtime.progress_bar import console
 from ensdistill.runtime.text import counted
 from ensdistill_tune.console.follower import StudyFollower, follow
+from ensdistill_tune.console.rendering import StudyPanel
 from ensdistill_tune.formatting import short_value
 from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_record import trial_of
@@ -108,7 +109,7 @@ def _status_of_one(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(study.summary()))
     elif options.no_follow or not screen.is_interactive:
-        screen.print(study.snapshot())
+        screen.print(StudyPanel(study.snapshot()))
     else:
         follow(screen, study)
     return 0

@@ -9,8 +9,10 @@ from rich.console import Console
 from rich.live import Live
 
 from ensdistill.settings.validation import validate
-from ensdistill_tune.console.live import RecentActivity
+from ensdistill_tune.console.remaining import estimate_remaining
+from ensdistill_tune.console.rendering import StudyPanel
 from ensdistill_tune.console.snapshot import StudySnapshot, epoch_of
+from ensdistill_tune.console.throughput import RecentActivity
 from ensdistill_tune.records.event_log import check_format, read_event
 from ensdistill_tune.records.events import EpochReported, Event, SessionStarted, TrialEnded
 from ensdistill_tune.records.study_directory import StudyDirectory
@@ -59,8 +61,8 @@ class StudyFollower:
 
     def summary(self) -> dict[str, Any]:
         """The content of study.json as it would be now, and what else the picture shows of a study that runs."""
-        picture, objective = self.snapshot(), self._study.objective
-        trials, epochs = picture.paces
+        now, objective = self.snapshot(), self._study.objective
+        (trials, epochs), seconds_left = now.paces, estimate_remaining(now)
         running = [
             {
                 "trial": t.number,
@@ -69,12 +71,12 @@ class StudyFollower:
                 "epochs": self._epochs,
                 "value": t.last.get(objective),
             }
-            for t in picture.open
+            for t in now.open
             if t.state == "running"
         ]
         return self.folder.read_summary() | {
-            "seconds": round(picture.seconds, 1),
-            "seconds_left": picture.seconds_left and round(picture.seconds_left, 1),
+            "seconds": round(now.seconds, 1),
+            "seconds_left": seconds_left and round(seconds_left, 1),
             "rate": {"trials_per_minute": trials and 60 * trials, "epochs_per_second": epochs},
             "running": running,
         }
@@ -113,9 +115,9 @@ class StudyFollower:
 
 def follow(console: Console, study: StudyFollower) -> None:
     """Shows a study until it is over or Ctrl-C; the last picture stays on the screen."""
-    picture = study.snapshot()
-    with contextlib.suppress(KeyboardInterrupt), Live(picture, console=console, auto_refresh=False) as shown:
-        while picture.state in UNDER_WAY:
+    now = study.snapshot()
+    with contextlib.suppress(KeyboardInterrupt), Live(StudyPanel(now), console=console, auto_refresh=False) as shown:
+        while now.state in UNDER_WAY:
             time.sleep(TICK_SECONDS)
-            picture = study.snapshot()
-            shown.update(picture, refresh=True)
+            now = study.snapshot()
+            shown.update(StudyPanel(now), refresh=True)

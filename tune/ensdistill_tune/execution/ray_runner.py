@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import os
 import shutil
 import warnings
 from collections import Counter
@@ -11,12 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # our own record is complete and cheaper
-os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1000000")  # and so is our own journal
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # and our own progress is shown
-os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # processes that no trial can use
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # a trial without a GPU sees none
 import ray
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -26,6 +19,7 @@ from ensdistill.data import DataSplits
 from ensdistill.errors import ConfigError
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.training.teachers import Trainer
+from ensdistill_tune.execution.environment import environment_variable
 from ensdistill_tune.execution.executor import Executor, TrialReports, interruptible, outcome
 from ensdistill_tune.execution.ray_cluster import start_ray
 from ensdistill_tune.execution.ray_trainable import run_in_worker
@@ -63,7 +57,6 @@ def run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsemble
     study = progress.study
     agenda = TrialPlanner(progress, study.resources.max_concurrent or _parallel_slots(study))
     reports = TrialReports(agenda)
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(agenda.slots)  # or the second waits until the first has its process
     trainable = tune.with_parameters(
         run_in_worker, inputs=SharedInputs.of(study, progress.folder, data, ensemble, curve)
     )
@@ -86,7 +79,8 @@ def run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsemble
             failure_config=tune.FailureConfig(max_failures=study.resources.max_retries),
         ),
     )
-    with warnings.catch_warnings(), contextlib.suppress(KeyboardInterrupt, SystemExit):
+    at_once = environment_variable("TUNE_MAX_PENDING_TRIALS_PG", str(agenda.slots))  # or one worker starts at a time
+    with at_once, warnings.catch_warnings(), contextlib.suppress(KeyboardInterrupt, SystemExit):
         warnings.simplefilter("ignore")
         tuner.fit()
     ended = outcome(agenda)  # after an interrupt Ray's `fit` returns as if all were well

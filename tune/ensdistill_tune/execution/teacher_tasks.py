@@ -1,13 +1,8 @@
 """Teachers trained side by side as Ray tasks, on images that Ray's object store holds once."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-# Ray's own watch over memory would begin a task that it has ended for ever anew, and when it ends a trial Tune gives up
-# the whole study. Without it the operating system ends one worker: Ray's workers offer themselves to it first.
-os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
 
 import ray
 from ray.exceptions import RayError, RayTaskError
@@ -16,6 +11,7 @@ from ensdistill.config import Config
 from ensdistill.data import DataSplits
 from ensdistill.errors import ConfigError, EnsdistillError, teacher_name
 from ensdistill.training.teachers import ProgressCallback, missing_teachers, train_teacher
+from ensdistill_tune.execution.environment import configure_process
 from ensdistill_tune.execution.memory import memory_limit
 from ensdistill_tune.execution.shared_inputs import SharedData
 from ensdistill_tune.study.study_config import Resources
@@ -65,6 +61,7 @@ def gpus_of_teacher(data: DataSplits, given: Resources, device: str) -> float:
 
 def _train(config: Config, teacher: int, shared: SharedData, store: Path, device: str, gpus: float) -> Iterator[int]:
     """The task. What it yields arrives at once: the number of epochs done."""
+    configure_process()
     with memory_limit(gpus, teacher):
         yield from train_teacher(config, teacher, shared.to(device), store)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 from pydantic import Field
 
 from ensdistill.runtime.lazy import np
+from ensdistill.runtime.randomness import temporary_numpy_seed
 from ensdistill.settings.base import Settings, setting
 from ensdistill_tune.search.decision import Decision
 from ensdistill_tune.search.pareto import ParetoRungs, rungs, to_minimization
@@ -187,10 +188,8 @@ class _RayAshaRule:
     def decide(self, number: int, epoch: int, values: Sequence[float]) -> Decision:
         if number not in self._known:
             self._known[number] = _Trial(number)
-            before = np.random.get_state()  # Ray deals trials to brackets by NumPy's own generator
-            np.random.seed([self._seed, number])
-            self._scheduler.on_trial_add(None, self._known[number])  # type: ignore[arg-type]
-            np.random.set_state(before)
+            with temporary_numpy_seed([self._seed, number]):  # from which Ray draws the bracket of a trial
+                self._scheduler.on_trial_add(None, self._known[number])  # type: ignore[arg-type]
         if number in self._stopped:
             return Decision.STOP
         result = {_EPOCH: epoch, _OBJECTIVE: values[0]}

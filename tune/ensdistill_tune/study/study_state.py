@@ -1,8 +1,8 @@
-"""A study while it runs: the records of its trials, and who is told of them."""
+"""A study while it runs: the records of its trials, and the observers of what happens to them."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import Any, Protocol
 
 from ensdistill.errors import ConfigIssue
@@ -31,17 +31,24 @@ from ensdistill_tune.records.trial_record import (
 from ensdistill_tune.study.study_config import StudyConfig
 
 
+class EventObserver(Protocol):
+    """Follows the event log."""
+
+    def on_event(self, event: Event) -> None:
+        """Is called with each event as soon as the log holds it, whatever happens afterwards. Must not raise."""
+
+
 class StudyObserver(Protocol):
-    """Somebody who is told what happens to trials."""
+    """Follows the trials of a study. Is called when records and study.json hold what happened."""
 
-    def trial_started(self, trial: TrialRecord) -> None:
-        """A trial begins, or goes on after an interrupt."""
+    def trial_started(self, study: "StudyState", trial: TrialRecord) -> None:
+        """A trial begins, or continues after an interrupt."""
 
-    def trial_reported(self, trial: TrialRecord) -> None:
+    def trial_reported(self, study: "StudyState", trial: TrialRecord) -> None:
         """An epoch was reported: `trial.last`."""
 
-    def trial_ended(self, trial: TrialRecord) -> None:
-        """A trial is over; `trial.state` says how."""
+    def trial_ended(self, study: "StudyState", trial: TrialRecord) -> None:
+        """A trial has ended with the state `trial.state`."""
 
 
 FindWarnings = Callable[
@@ -51,27 +58,43 @@ FindWarnings = Callable[
 
 @dataclass
 class StudyState:
-    """The records of a study at work. Each change is written to the journal first and told to the listeners then.
+    """The records of a study at work. Each change is written to the event log first; the observers follow.
 
-    A study that was interrupted, in whatever way, begins with the records that its journal gives.
+    A study that was interrupted, in whatever way, begins with the records that its event log gives.
+
+    Attributes:
+        study: The settings.
+        folder: The files of the study.
+        header: The part of study.json that does not change.
+        find_warnings: Returns what seems wrong with the students so far.
+        log_observers: Observers of every event that is appended.
+        observers: Observers of the trials.
+        earlier: The events of the log, if they were read already.
+        trials: The records by number.
+        winner: Once it is confirmed, the best replicate of the best settings.
+        replicates_planned: Number of replicates, once the search has ended.
+        state: State of the study, as in study.json.
+        past: The events that were written before this process began.
+        died: The trials that ran then, whose end nothing recorded.
     """
 
     study: StudyConfig
     folder: StudyDirectory
-    header: dict[str, Any]  # the part of study.json that does not change
+    header: dict[str, Any]
     find_warnings: FindWarnings
-    listeners: list[StudyObserver] = field(default_factory=list)
-    tell: Callable[[Event], None] = lambda event: None  # is given every event besides, as it stands in the journal
+    log_observers: Sequence[EventObserver] = ()
+    observers: Sequence[StudyObserver] = ()
+    earlier: InitVar[Sequence[Event] | None] = None
     trials: Trials = field(default_factory=dict)
-    winner: TrialRecord | None = None  # once it is confirmed: the best repeat of the best settings
-    replicates_planned: int = 0  # once the search is over
+    winner: TrialRecord | None = None
+    replicates_planned: int = 0
     state: str = "running"
 
-    def __post_init__(self) -> None:
-        self.past: Sequence[Event] = read_journal(self.folder.journal)  # what happened before this process began
+    def __post_init__(self, earlier: Sequence[Event] | None) -> None:
+        self.past = read_journal(self.folder.journal) if earlier is None else earlier
         for event in self.past:
             apply_event(self.trials, event)
-        self.died = self.running  # whose end nobody wrote down
+        self.died = self.running
         for trial in self.died:
             trial.state = "interrupted"
         self._before, self._began = active_seconds(self.past), time.time()
@@ -121,10 +144,11 @@ class StudyState:
         return None if minutes is None else max(1.0, minutes * 60 - self.seconds)
 
     def append_event(self, event: Event) -> TrialRecord | None:
-        """Writes down an event; the record of the trial that it concerns."""
+        """Writes an event to the log, and returns the record of the trial that it concerns."""
         event = without_secrets_in(event)
         self._log.append(event)
-        self.tell(event)
+        for observer in self.log_observers:
+            observer.on_event(event)
         return apply_event(self.trials, event)
 
     def start(self, number: int, **record: Any) -> TrialRecord:
@@ -138,16 +162,16 @@ class StudyState:
     def report(self, number: int, metrics: dict[str, float]) -> None:
         """A trial has trained another epoch."""
         trial = self.append_event(EpochReported(trial=number, metrics=metrics))
-        for listener in self.listeners:
-            listener.trial_reported(require_trial(trial))
+        for observer in self.observers:
+            observer.trial_reported(self, require_trial(trial))
 
     def end(self, number: int, state: State, error: str | None = None, error_kind: str | None = None) -> None:
         """A trial is over."""
         event = TrialEnded(trial=number, state=state, error=error, error_kind=error_kind)
         trial = require_trial(self.append_event(event))
         self.save(self.state)
-        for listener in self.listeners:
-            listener.trial_ended(trial)
+        for observer in self.observers:
+            observer.trial_ended(self, trial)
 
     @property
     def trial_warnings(self) -> tuple[ConfigIssue, ...]:
@@ -177,6 +201,6 @@ class StudyState:
 
     def _begun(self, trial: TrialRecord | None) -> TrialRecord:
         self.save(self.state)
-        for listener in self.listeners:
-            listener.trial_started(require_trial(trial))
+        for observer in self.observers:
+            observer.trial_started(self, require_trial(trial))
         return require_trial(trial)

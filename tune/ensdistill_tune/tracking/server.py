@@ -20,7 +20,8 @@ from ensdistill.runtime.command_line import command_line
 from ensdistill_tune.credentials import public, whole
 from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.tracking.run_fields import address_of
-from ensdistill_tune.tracking.tracker import default_uri, known_pages
+from ensdistill_tune.tracking.target import default_uri
+from ensdistill_tune.tracking.tracker import known_pages
 from ensdistill_tune.tracking.views import studies_page
 
 

@@ -4,7 +4,6 @@ The study never waits for MLflow: what a server does not take stays in the journ
 in this process or in a later one.
 """
 
-import importlib.util
 import json
 import queue
 import threading
@@ -13,18 +12,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
 
 from ensdistill.config import content_hash
-from ensdistill.errors import ConfigError
 from ensdistill.runtime.files import write_json
 from ensdistill.runtime.secrets import without_secrets
-from ensdistill_tune.credentials import whole
 from ensdistill_tune.records.events import Event
 from ensdistill_tune.records.trial_record import Trials
 from ensdistill_tune.study.study_config import StudyConfig
-from ensdistill_tune.tracking.mlflow_writer import MlflowTarget, MlflowWriter
+from ensdistill_tune.tracking.mlflow_writer import MlflowWriter
 from ensdistill_tune.tracking.run_fields import RunUpdate
+from ensdistill_tune.tracking.target import DATABASE, MlflowTarget
 from ensdistill_tune.tracking.views import MlflowPages
 
 FLUSH_SECONDS = 5.0  # events wait at most so long before they are sent together
@@ -32,50 +29,7 @@ RETRY_SECONDS = (2.0, 30.0)  # between attempts while MLflow does not answer: at
 PATIENCE_SECONDS = (10.0, 5.0)  # that the end of a study waits for a sign of MLflow: if all was well, and if not
 LONGEST = 600  # characters of a reason
 EVENTS = 200  # sent at once
-DATABASE = "mlflow.db"  # of the default store, in the folder of all studies
 CURSOR = "tracking.json"  # in the folder of a study: what MLflow has of it
-DRIVERS = {"postgresql": "psycopg", "mysql": "MySQLdb"}  # what SQLAlchemy imports if the URI names no driver
-
-
-def default_uri(studies: Path) -> str:
-    """One SQLite store for all studies of a folder, so that they can be compared."""
-    file = str((studies / DATABASE).resolve())
-    if not set(file) & set("%?"):
-        return f"sqlite:///{file}"
-    # SQLAlchemy reads the path of a URI unquoted. MLflow would make a folder of the quoted name but for the driver's.
-    return f"sqlite+pysqlite:///{quote(file)}"
-
-
-def check_uri(uri: str) -> None:
-    """Raises ConfigError if this can be no store of MLflow's; whether it answers is another matter.
-
-    Args:
-        uri: Of the store, without credentials.
-    """
-    whole(uri)
-    scheme, colon, rest = uri.partition("://")
-    dialect, _, driver = scheme.partition("+")
-    if not colon or dialect not in ("sqlite", "postgresql", "mysql", "mssql", "http", "https"):
-        raise ConfigError(
-            f"tracking.uri {uri}: no store of MLflow's; give http://HOST:PORT, postgresql://... or sqlite:///FILE"
-        )
-    if dialect != "sqlite" and not _has_host_and_port(uri):
-        raise ConfigError(f"tracking.uri {uri}: host and port must be HOST or HOST:PORT, the port from 1 to 65535")
-    folder = Path(unquote(rest.removeprefix("/").partition("?")[0])).parent
-    if dialect == "sqlite" and not folder.is_dir():
-        raise ConfigError(f"tracking.uri {uri}: there is no folder {folder}")
-    module = "" if dialect == "sqlite" else driver or DRIVERS.get(dialect, "")
-    if module and importlib.util.find_spec(module) is None:
-        raise ConfigError(f"tracking.uri {uri}: the driver {module} is not installed")
-
-
-def _has_host_and_port(uri: str) -> bool:
-    """Whether a host may be found there. A database may have its host among the parameters, or none."""
-    try:
-        found = urlsplit(uri)
-        return found.port != 0 and bool(found.hostname or not found.scheme.startswith("http"))
-    except ValueError:
-        return False
 
 
 def known_pages(home: Path) -> MlflowPages | None:
@@ -88,38 +42,42 @@ def known_pages(home: Path) -> MlflowPages | None:
 
 @dataclass
 class MlflowTracker:
-    """The MLflow side of one study: a thread of its own that is told of events and sends them.
+    """The MLflow side of one study: a thread that sends the events of the log, in their order.
 
-    past: the events of earlier sessions; those that were not sent yet are sent first.
+    Attributes:
+        target: Where the runs go.
+        study: The settings of the study.
+        past: The events of earlier sessions; those that were not sent yet are sent first.
+        trouble: Why the last attempt failed; None if it did not.
     """
 
-    place: MlflowTarget
+    target: MlflowTarget
     study: StudyConfig
     past: Sequence[Event] = ()
-    trouble: str | None = None  # why the last attempt failed; None if it did not
+    trouble: str | None = None
 
     def __post_init__(self) -> None:
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._told = 0
         self._since: float | None = None  # when the study began
-        self._cursor = self.place.folder / CURSOR
-        store = self.place.uri if self.place.database is None else DATABASE  # which moves with the studies
-        self._name = content_hash([store, self.place.experiment])
+        self._cursor = self.target.folder / CURSOR
+        store = self.target.uri if self.target.database is None else DATABASE  # which moves with the studies
+        self._name = content_hash([store, self.target.experiment])
         known = self._read_cursor()
         self.sent = int(known.get("sent", 0))  # how many events MLflow has taken, over all sessions
-        self._store = MlflowWriter(self.place, self.study)
-        self._store.files |= known.get("files", {})
+        self._writer = MlflowWriter(self.target, self.study)
+        self._writer.files |= known.get("files", {})
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
         for event in self.past:
-            self.tell(event)
+            self.on_event(event)
 
     def start(self) -> None:
         """Begins to send."""
         self._thread.start()
 
-    def tell(self, event: Event) -> None:
-        """Takes one more event of the journal; returns at once."""
+    def on_event(self, event: Event) -> None:
+        """Takes one more event of the log, and returns immediately."""
         self._told += 1
         self._since = self._since or event.at
         self._events.put(event)
@@ -127,22 +85,22 @@ class MlflowTracker:
     def close(self) -> int:
         """Makes one last attempt to send all that waits; returns how many events are left for another time."""
         self._closing.set()
-        steps, since = self._store.steps, time.monotonic()
+        steps, since = self._writer.steps, time.monotonic()
         while self._thread.is_alive() and time.monotonic() - since < PATIENCE_SECONDS[self.trouble is not None]:
             self._thread.join(0.05)
-            if steps != self._store.steps:  # not `sent`: on a busy machine many events take longer than the patience
-                steps, since = self._store.steps, time.monotonic()
+            if steps != self._writer.steps:  # not `sent`: on a busy machine many events take longer than the patience
+                steps, since = self._writer.steps, time.monotonic()
         return self._told - self.sent
 
     @property
     def pages(self) -> MlflowPages | None:
         """Where MLflow shows this study; None if it never answered."""
-        return self._store.pages
+        return self._writer.pages
 
     @property
     def refused(self) -> list[str]:
         """What MLflow will never take, such as points of a run that somebody deleted."""
-        return self._store.refused
+        return self._writer.refused
 
     # --- the thread ---
 
@@ -166,23 +124,23 @@ class MlflowTracker:
     def _took(self, entries: list["RunUpdate"]) -> bool:
         """Whether MLflow took these events."""
         try:
-            if not self._store.ensure_parent_run(begun=self.sent > 0, since=self._since):
+            if not self._writer.ensure_parent_run(begun=self.sent > 0, since=self._since):
                 self.sent = 0  # another store, or an empty one: all is sent from the beginning
-                self._store.files.clear()
+                self._writer.files.clear()
                 return True
-            self._store.send(entries)
+            self._writer.send(entries)
             self.sent += len(entries)
             self._write_cursor()
         except Exception as error:
             self.trouble = _in_short(error)
-            self._store.reset()
+            self._writer.reset()
             return False
         self.trouble = None
         return True
 
     def _write_cursor(self) -> None:
         pages = asdict(self.pages) if self.pages else {}
-        known = {"store": self._name, "sent": self.sent, "files": self._store.files, "pages": pages}
+        known = {"store": self._name, "sent": self.sent, "files": self._writer.files, "pages": pages}
         write_json(self._cursor, known)
 
     def _read_cursor(self) -> dict[str, Any]:

@@ -1,0 +1,149 @@
+"""A session passes its outcome from phase to phase and is finished after errors, too; observers follow its state."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from ensdistill_tune import phases
+from ensdistill_tune.analysis.outcome import SessionOutcome
+from ensdistill_tune.analysis.trial_warnings import trial_warnings
+from ensdistill_tune.console.final_summary import print_summary
+from ensdistill_tune.phases import Phase, run_phases
+from ensdistill_tune.records.event_log import read_journal
+from ensdistill_tune.records.events import Event
+from ensdistill_tune.records.study_directory import StudyDirectory
+from ensdistill_tune.records.trial_record import METRICS, TrialRecord
+from ensdistill_tune.study.study_config import StudyConfig
+from ensdistill_tune.study.study_state import StudyState
+
+CONTEXT: Any = SimpleNamespace(observer=SimpleNamespace(console=None), state=None, tracker=None)
+STUDY = StudyConfig.model_validate({"search": {"loss.temperature": {"uniform": [1, 2]}}})
+
+
+@pytest.fixture
+def finished(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What `finish` and, after it, the summary were given."""
+    calls: list[Any] = []
+    monkeypatch.setattr(phases, "begin", lambda context: None)
+    monkeypatch.setattr(phases, "finish", lambda context, outcome: calls.append(outcome) or 3)
+    monkeypatch.setattr(phases, "print_summary", lambda *given: calls.append(given[-1]))
+    return calls
+
+
+def searched(context: Any, outcome: SessionOutcome) -> SessionOutcome:
+    return replace(outcome, ended="finished")
+
+
+def shipped(context: Any, outcome: SessionOutcome) -> SessionOutcome:
+    return replace(outcome, files=(*outcome.files, Path("best")))
+
+
+def raises(error: BaseException) -> Phase:
+    def phase(context: Any, outcome: SessionOutcome) -> SessionOutcome:
+        raise error
+
+    return phase
+
+
+def test_each_phase_is_given_what_the_one_before_it_returned(
+    finished: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(phases, "PHASES", (searched, shipped))
+    assert run_phases(CONTEXT) == "finished"
+    assert finished == [SessionOutcome("finished", files=(Path("study.json"), Path("best"))), 3]
+
+
+@pytest.mark.parametrize(
+    ("error", "ended"),
+    [(OSError("full"), "failed"), (KeyboardInterrupt(), "interrupted"), (SystemExit(), "interrupted")],
+)
+def test_after_an_error_a_session_is_finished_with_what_the_phases_before_it_returned(
+    error: BaseException, ended: str, finished: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(phases, "PHASES", (searched, shipped, raises(error), shipped))
+    with pytest.raises(type(error)):
+        run_phases(CONTEXT)
+    assert finished == [SessionOutcome(ended, files=(Path("study.json"), Path("best")))]
+
+
+class Follower:
+    """Observes log and trials, and notes what the files hold then."""
+
+    def __init__(self, home: Path) -> None:
+        self.home, self.seen = home, list[tuple[str, int, dict[str, int]]]()
+
+    def on_event(self, event: Event) -> None:
+        self.note(event.event)
+
+    def trial_started(self, study: StudyState, trial: TrialRecord) -> None:
+        self.note("begins")
+
+    def trial_reported(self, study: StudyState, trial: TrialRecord) -> None:
+        self.note("reports")
+
+    def trial_ended(self, study: StudyState, trial: TrialRecord) -> None:
+        self.note("ends")
+
+    def note(self, what: str) -> None:
+        summary = self.home / "study.json"
+        counts = json.loads(summary.read_text())["counts"] if summary.exists() else {}
+        self.seen.append((what, len(read_journal(self.home / "events.jsonl")), counts))
+
+
+def test_observers_of_the_log_come_before_study_json_and_those_of_trials_after_it(tmp_path: Path) -> None:
+    follower = Follower(tmp_path)
+    state = StudyState(STUDY, StudyDirectory(tmp_path), {}, trial_warnings, [follower], [follower])
+    state.start(1, baseline=None, sampled={}, config_hash="")
+    state.report(1, {"epoch": 1.0, "epochs": 1.0, "val/nll": 0.5})
+    state.end(1, "finished")
+    assert follower.seen == [
+        ("trial_started", 1, {}),
+        ("begins", 1, {"running": 1}),
+        ("epoch_reported", 2, {"running": 1}),
+        ("reports", 2, {"running": 1}),
+        ("trial_ended", 3, {"running": 1}),
+        ("ends", 3, {"finished": 1}),
+    ]
+
+
+def test_an_event_reaches_the_observers_of_the_log_even_if_study_json_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError("no space left")
+
+    follower = Follower(tmp_path)
+    state = StudyState(STUDY, StudyDirectory(tmp_path), {}, trial_warnings, [follower], [follower])
+    monkeypatch.setattr(StudyDirectory, "write_summary", full)
+    with pytest.raises(OSError, match="no space left"):
+        state.start(1, baseline=None, sampled={}, config_hash="")
+    assert [what for what, *_ in follower.seen] == ["trial_started"]
+
+
+def test_the_last_lines_name_the_folder_of_the_pareto_front_and_the_command_that_resumes(tmp_path: Path) -> None:
+    study = StudyConfig.model_validate(
+        STUDY.model_dump(exclude_unset=True) | {"secondary_objectives": ["cost/flops"], "confirmation": {"top_k": 0}}
+    )
+    header = {"teachers": {}, "tracking_uri": "sqlite:///x"}
+    (tmp_path / "s").mkdir()
+    state = StudyState(study, StudyDirectory(tmp_path / "s"), header, trial_warnings)
+    values = dict.fromkeys([*METRICS, "cost/flops", "cost/parameters"], 0.5)
+    state.start(1, baseline=None, sampled={"loss.temperature": 1.5}, config_hash="")
+    state.report(1, {"epoch": 1.0, "epochs": 1.0} | values)
+    state.end(1, "finished")
+    console = Console(file=io.StringIO(), width=200)
+    tracker: Any = SimpleNamespace(trouble="away", refused=[], pages=None)
+    print_summary(console, state, SessionOutcome("interrupted"), tracker, 7)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert f"Pareto front:   {tmp_path}/s/pareto (settings and student of each trial)" in lines
+    assert f"to go on:       ensdistill-tune resume s --studies-dir {tmp_path}" in lines
+    assert lines[-1] == (
+        "MLflow at sqlite:///x has not taken 7 events yet (away); nothing is lost: "
+        f"`ensdistill-tune sync s --studies-dir {tmp_path}` sends them"
+    )

@@ -1,0 +1,27 @@
+"""What a session of a study has brought so far."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ensdistill_tune.analysis.replication import Candidate
+from ensdistill_tune.records.result_rows import Diagnostics, TestMetrics
+
+
+@dataclass(frozen=True)
+class SessionOutcome:
+    """What the phases of a session pass on.
+
+    Attributes:
+        ended: How the session ended: `finished`, `timed_out`, `interrupted` or `failed`.
+        confirmed: The confirmed candidates, best first; empty without a confirmation.
+        tested: Metrics on the test set; empty if it was not evaluated.
+        diagnostics: Diagnostics of the test evaluation; None without one.
+        files: The files that MLflow keeps.
+    """
+
+    ended: str = "failed"
+    confirmed: Sequence[Candidate] = ()
+    tested: Sequence[TestMetrics] = ()
+    diagnostics: Diagnostics | None = None
+    files: Sequence[Path] = ()

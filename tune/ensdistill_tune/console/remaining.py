@@ -1,0 +1,49 @@
+"""How long a study will still take, at its recent rate."""
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from ensdistill_tune.console.snapshot import StudySnapshot, epoch_of, first_epoch_of
+from ensdistill_tune.records.trial_record import OVER, UNDER_WAY, TrialRecord
+from ensdistill_tune.search.pbt import Pbt
+
+
+def estimate_remaining(snapshot: StudySnapshot) -> float | None:
+    """Returns the seconds that the remaining epochs take at the recent rate, within what `budget.minutes` leaves.
+
+    Returns:
+        Seconds, or None if the study does not run or its rate is not known yet.
+    """
+    pace, minutes = snapshot.paces[1], snapshot.study.budget.minutes
+    if snapshot.state not in UNDER_WAY or not pace:
+        return None
+    left = remaining_epochs(snapshot) / pace
+    return left if minutes is None else max(0.0, min(left, 60 * minutes - snapshot.seconds))
+
+
+def remaining_epochs(snapshot: StudySnapshot) -> float:
+    """Returns the number of epochs that remain in search and confirmation; a fraction, as pruning is estimated."""
+    left = _to_complete(snapshot, [trial for trial in snapshot.open if trial.kind != "search"])
+    left += snapshot.epochs * max(0, snapshot.replicates_expected - len(snapshot.replicates))
+    if snapshot.state == "confirming":
+        return left
+    begun = sum(trial.baseline is not None for trial in snapshot.primary_trials)
+    return left + snapshot.epochs * (len(snapshot.study.baselines) - begun) + max(0.0, _remaining_of_search(snapshot))
+
+
+def _remaining_of_search(snapshot: StudySnapshot) -> float:
+    """Epochs of searched trials, which are expected to train as long as those before them, pruned ones included."""
+    own, budget = snapshot.search_trials, snapshot.study.budget
+    trained = [epoch_of(trial) - first_epoch_of(trial) for trial in own]
+    if isinstance(snapshot.study.scheduler, Pbt):  # a trial that is stopped is replaced by another one
+        return snapshot.study.scheduler.population * snapshot.epochs - sum(trained)
+    over = [epochs for epochs, trial in zip(trained, own, strict=True) if trial.state in OVER]
+    share = fmean(over) / snapshot.epochs if over else 1.0
+    more = (budget.trials - len(own)) * snapshot.epochs * share
+    if budget.epochs is not None:
+        more = min(more, budget.epochs - sum(trained))
+    return max(0.0, more) + share * _to_complete(snapshot, [t for t in snapshot.open if t.kind == "search"])
+
+
+def _to_complete(snapshot: StudySnapshot, trials: Sequence[TrialRecord]) -> int:
+    return sum(snapshot.epochs - epoch_of(trial) for trial in trials)

@@ -1,0 +1,141 @@
+"""How a snapshot of a study looks in a terminal."""
+
+import textwrap
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.text import Text
+
+from ensdistill.runtime.formatting import mean_and_spread
+from ensdistill_tune.analysis.replication import candidates
+from ensdistill_tune.console.remaining import estimate_remaining
+from ensdistill_tune.console.snapshot import OPEN, StudySnapshot, epoch_of
+from ensdistill_tune.formatting import duration
+from ensdistill_tune.records.events import State
+from ensdistill_tune.records.trial_record import OVER, UNDER_WAY, TrialRecord, rank_trials
+
+ROWS = 8  # of open trials, at most
+LABEL, BAR, SMALL = 10, 12, 6  # characters
+STYLES: dict[State, str] = {"failed": "red", "pruned": "dim", "interrupted": "dim"}
+WORDS = {
+    "crashed": "crashed (no process is running it)",
+    "timed_out": "out of time (budget.minutes)",
+    "training_teachers": "training teachers",
+}
+
+
+@dataclass(frozen=True)
+class StudyPanel:
+    """The status panel of a study: at most 22 lines, each within the width. No color states what words do not.
+
+    Attributes:
+        snapshot: What is shown.
+    """
+
+    snapshot: StudySnapshot
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yields the lines."""
+        now, width, marks = self.snapshot, options.max_width, "#." if options.ascii_only else "━─"
+        yield Text(_headline(now), "bold", no_wrap=True, overflow="crop")
+        for line in (*_facts(now, marks), *_best_trials(now, width), *_trial_rows(now, width, marks)):
+            line.no_wrap, line.overflow = True, "crop"
+            yield line
+        if now.state in ("crashed", "interrupted", "timed_out") and now.resume:
+            more = f" --set budget.minutes={2 * (now.study.budget.minutes or 0):g}"
+            yield Text(f"to go on: {now.resume}{more if now.state == 'timed_out' else ''}", overflow="fold")
+
+
+def _headline(now: StudySnapshot) -> str:
+    took, state, seconds = timedelta(seconds=int(now.seconds)), WORDS.get(now.state, now.state), estimate_remaining(now)
+    if now.state not in UNDER_WAY:
+        return f"{now.name}: {state} after {took}"
+    left = "" if seconds is None else f", about {duration(round(seconds))} left"
+    return f"{now.name}: {state}" + (f", {took} so far{left}" if now.seconds else "")
+
+
+def _facts(now: StudySnapshot, marks: str) -> Iterator[Text]:
+    """How many trials are done, and how fast."""
+    yield _fact("search", *_progress(now.primary_trials, now.study.num_trials, marks))
+    if now.replicates or now.state == "confirming":
+        yield _fact("confirmation", *_progress(now.replicates, now.replicates_expected, marks))
+    if any(now.paces) and now.state in UNDER_WAY:
+        words = map(_often, now.paces, ("trials", "epochs"), (60, 1))
+        yield _fact("rate", ", ".join(filter(None, words)))
+
+
+def _best_trials(now: StudySnapshot, width: int) -> Iterator[Text]:
+    """The best searched trial, the best baseline and, at the end, the confirmed winner; the best of all in bold."""
+    objective, mode = now.study.objective, now.study.mode
+    order = rank_trials(now.primary_trials, objective, mode)
+    firsts = {"baseline" if trial.baseline else "best": trial for trial in reversed(order)}
+    rows = [(label, t, f"{t.last[objective]:.4f}") for label, t in sorted(firsts.items(), reverse=True)]
+    first = order[0] if order else None
+    if now.state == "finished" and (confirmed := candidates(now.primary_trials, now.replicates, now.study)):
+        first, values = confirmed[0].trial, confirmed[0].values(objective)
+        rows.append(("winner", first, f"{mean_and_spread(values)} ({len(values)} seeds)"))
+    for label, trial, value in rows:
+        words = f"{label:{LABEL}}{objective} {value}  "
+        yield Text(words + _fitted(trial.name, width - len(words)), "bold" if trial is first else "")
+
+
+def _trial_rows(now: StudySnapshot, width: int, marks: str) -> Iterator[Text]:
+    """A table of the open trials, and of those that ended last."""
+    shown = [*now.open[:ROWS], *now.ended]
+    if not shown:
+        return
+    label = now.study.objective.removeprefix("val/")
+    states, epochs = max(len(trial.state) for trial in shown), 2 * len(str(now.epochs)) + 1
+    values = max(6, len(label))
+    room = max(10, width - states - SMALL - epochs - values - 6)
+    names = [_fitted(f"{t.number:03d} {t.error}" if t.state == "failed" else t.name, room) for t in shown]
+    room = max(map(len, names))
+    yield Text(f"\n{'':{states}} {'trial':{room}}  {'epoch':>{SMALL + epochs + 1}}  {label:>{values}}", "dim")
+    for n, (trial, name) in enumerate(zip(shown, names, strict=True)):
+        if n == ROWS < len(now.open):
+            yield Text(f"... and {len(now.open) - ROWS} more")
+        value = f"{trial.last[now.study.objective]:.4f}" if now.study.objective in trial.last else ""
+        yield Text.assemble(
+            f"{trial.state:{states}} {name:{room}}  ",
+            _bar(epoch_of(trial), now.epochs, SMALL, marks),
+            f"  {value:>{values}}",
+            style=STYLES.get(trial.state, ""),
+        )
+
+
+def _progress(trials: Sequence[TrialRecord], total: int, marks: str) -> tuple[Text, str]:
+    counts = Counter(trial.state for trial in trials)
+    words = "  " + ", ".join(f"{counts[state]} {state}" for state in (*OVER, *OPEN) if counts[state])
+    return _bar(sum(counts[state] for state in OVER), total, BAR, marks), words
+
+
+def _fact(label: str, *parts: str | Text) -> Text:
+    return Text.assemble(f"{label:{LABEL}}", *parts)
+
+
+def _bar(done: int, of: int, width: int, marks: str) -> Text:
+    full = width * min(done, of) // of if of else 0
+    return Text.assemble((marks[0] * full, "cyan"), (marks[1] * (width - full), "dim"), f" {done:{len(str(of))}}/{of}")
+
+
+def _often(pace: float | None, what: str, least: int) -> str:
+    """Returns a rate in words, such as `12.1 epochs a second`, or an empty text if it is not known.
+
+    Args:
+        pace: How often something happens, per second.
+        what: What happens, in the plural.
+        least: The shortest unit in seconds. The first unit in which it happens at least once is taken.
+    """
+    if not pace:
+        return ""
+    units = {1: "second", 60: "minute", 3600: "hour"}
+    seconds = next((u for u in units if u >= least and pace * u >= 1), 3600)
+    return f"{pace * seconds:.1f} {what} a {units[seconds]}"
+
+
+def _fitted(text: str, width: int) -> str:
+    """Returns the whole words that fit: a number without its last digits would be another number."""
+    return textwrap.shorten(text, max(width, 4), placeholder=" ...")

@@ -1,0 +1,67 @@
+"""How often trials end and epochs are reported, from the times at which it happened."""
+
+from collections import deque
+from collections.abc import Sequence
+
+from ensdistill_tune.records.trial_record import OVER, TrialRecord
+
+RECENT_SECONDS = 300.0
+MIN_EPOCHS = 10  # reported, before a rate is shown
+MIN_TRIALS = 3  # ended, before a rate is shown
+ENDED = 5  # trials that ended last and are shown
+
+
+class Throughput:
+    """How often something happens: over the last five minutes, or the last ten times if they reach further back."""
+
+    def __init__(self) -> None:
+        self._times: deque[float] = deque()
+
+    def happens(self, at: float) -> None:
+        """Counts one more occurrence.
+
+        Args:
+            at: Its time in seconds, not before that of the last one.
+        """
+        self._times.append(at)
+        while len(self._times) > MIN_EPOCHS + 1 and self._times[0] < at - RECENT_SECONDS:
+            self._times.popleft()
+
+    def per_second(self, now: float, least: int) -> float | None:
+        """Returns the rate, or None if it happened fewer than `least` times after the first time."""
+        often = len(self._times) - 1
+        return often / (now - self._times[0]) if often >= least and now > self._times[0] else None
+
+
+class RecentActivity:
+    """The recent past of one session.
+
+    Attributes:
+        ended: The trials that ended last, the latest one last.
+    """
+
+    def __init__(self) -> None:
+        self._epochs, self._trials, self._began = Throughput(), Throughput(), False
+        self.ended: deque[TrialRecord] = deque(maxlen=ENDED)
+
+    def reported(self, at: float) -> None:
+        """Counts an epoch. The clock starts with the first one, since later trials do not wait for workers to start."""
+        if not self._began:
+            self._began = True
+            self._trials.happens(at)
+        self._epochs.happens(at)
+
+    def over(self, trial: TrialRecord, at: float) -> None:
+        """Counts a trial that has ended; one that was interrupted may continue and does not count."""
+        if trial.state in OVER:
+            self.ended.append(trial)
+            if self._began:
+                self._trials.happens(at)
+
+    def paces(self, now: float, trials: Sequence[TrialRecord]) -> tuple[float | None, float | None]:
+        """Returns trials and epochs per second, each None until it is known.
+
+        Trials that began together report together, so the rate of epochs requires three reports of each running trial.
+        """
+        running = sum(trial.state == "running" for trial in trials)
+        return self._trials.per_second(now, MIN_TRIALS), self._epochs.per_second(now, max(MIN_EPOCHS, 3 * running))

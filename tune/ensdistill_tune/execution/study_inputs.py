@@ -1,0 +1,79 @@
+"""Data and teachers of a study, loaded or trained, and compared with those of its earlier sessions."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ensdistill.config import content_hash
+from ensdistill.data import DataSplits
+from ensdistill.errors import DataError
+from ensdistill.evaluation.plausibility import teacher_warnings
+from ensdistill.methods.members import TeacherEnsemble
+from ensdistill.pipeline import load_inputs, show_warnings, teacher_metrics
+from ensdistill.settings.paths import without_files
+from ensdistill_tune.execution.executor import Executor
+from ensdistill_tune.execution.memory import free_memory
+from ensdistill_tune.study.provenance import git_commit, versions
+from ensdistill_tune.study.study_config import StudyConfig, study_files
+from ensdistill_tune.study.study_location import StudyLocation
+
+
+@dataclass(frozen=True)
+class StudyInputs:
+    """What the trials of a study learn from.
+
+    Attributes:
+        data: Training, validation and unlabeled images.
+        ensemble: The teachers.
+        metrics: Validation metrics of the teachers, as `Evaluator.teachers` returns them.
+        header: The part of study.json that does not change.
+    """
+
+    data: DataSplits
+    ensemble: TeacherEnsemble
+    metrics: dict[str, Any]
+    header: dict[str, Any]
+
+
+def prepare(study: StudyConfig, place: StudyLocation, executor: Executor, header: dict[str, Any]) -> StudyInputs:
+    """Loads the data, and trains or loads the teachers.
+
+    Args:
+        study: The settings.
+        place: Where the study is.
+        executor: What trains missing teachers.
+        header: What study.json holds before; hashes of an earlier session among it.
+
+    Raises:
+        DataError: The data or the teachers are not those of the earlier session.
+    """
+    config = study.base_config
+    train = executor.teacher_trainer(study.resources, place.device)
+    data, ensemble = load_inputs(config, str(place.studies), place.device, study.distinct_architectures, train)
+    metrics = teacher_metrics(ensemble, data, config.training.threads)
+    ensemble.cpu()  # until the test evaluation the GPU is the trials'
+    free_memory()
+    _check_same(place, header, "data_hash", data.identity, "images")
+    _check_same(place, header, "ensemble_hash", ensemble.identity, "teachers")
+    found = teacher_warnings(metrics, len(data.class_names))
+    show_warnings(found)
+    known = (*found, *ensemble.warnings, *data.warnings)
+    about = {
+        "study_hash": content_hash(without_files(header["study"], study_files())),
+        "data_hash": data.identity,
+        "ensemble_hash": ensemble.identity,
+        "device": "cuda" if study.resources.gpus else "cpu",
+        "classes": len(data.class_names),
+        "teachers": metrics,
+        "warnings": [warning.as_row() for warning in known],
+        "versions": versions(),
+        "git_commit": git_commit(),
+    }
+    return StudyInputs(data, ensemble, metrics, header | about)
+
+
+def _check_same(place: StudyLocation, header: dict[str, Any], name: str, mine: str, what: str) -> None:
+    if header.get(name, mine) != mine:
+        raise DataError(
+            f"{place.home}: the {what} are not those with which this study began ({header[name]}, now "
+            f"{mine}), so its trials could not be compared; restore them or launch a new study"
+        )

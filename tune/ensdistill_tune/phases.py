@@ -1,0 +1,183 @@
+"""The phases of a session whose data and teachers are ready: begin, search, confirm, ship, test, diagnose, finish."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ensdistill.evaluation.tables import summarize_teachers, teacher_rows
+from ensdistill.runtime.files import write_json
+from ensdistill_tune.analysis.outcome import SessionOutcome
+from ensdistill_tune.analysis.replication import candidates
+from ensdistill_tune.analysis.test_evaluation import (
+    confirmation_metrics,
+    diagnostics_on_validation,
+    evaluate_on_test,
+    write_confirmation,
+)
+from ensdistill_tune.artifacts import write_artifacts
+from ensdistill_tune.console.final_summary import print_summary, study_command
+from ensdistill_tune.console.live import ConsoleObserver, live
+from ensdistill_tune.execution.executor import Executor
+from ensdistill_tune.execution.study_inputs import StudyInputs
+from ensdistill_tune.records.events import SessionEnded, SessionStarted, TeachersReady, TestEvaluated, TrialEnded
+from ensdistill_tune.study.study_state import StudyState
+from ensdistill_tune.tracking.tracker import MlflowTracker
+
+HASHES = ("study_hash", "data_hash", "ensemble_hash", "git_commit")
+
+
+@dataclass(frozen=True)
+class SessionContext:
+    """What all phases after the preparation work with.
+
+    Attributes:
+        state: The study.
+        inputs: Data and teachers.
+        executor: What runs the trials.
+        tracker: The MLflow side of the study; observes the event log.
+        observer: What prints the lines of the trials; observes the study.
+        reevaluate_test: Whether the test set is evaluated again if other students than before have won.
+    """
+
+    state: StudyState
+    inputs: StudyInputs
+    executor: Executor
+    tracker: MlflowTracker
+    observer: ConsoleObserver
+    reevaluate_test: bool = False
+
+
+Phase = Callable[[SessionContext, SessionOutcome], SessionOutcome]
+
+
+def begin(context: SessionContext) -> None:
+    """Writes down that a session begins and, the first time, which teachers there are."""
+    state, header = context.state, context.inputs.header
+    state.append_event(SessionStarted(versions=header["versions"]))
+    if not any(isinstance(event, TeachersReady) for event in state.past):
+        hashes = {name: str(header[name]) for name in HASHES if header[name]}
+        known = summarize_teachers(context.inputs.metrics)
+        rows = {"ensemble": known.ensemble, "teacher_mean": known.mean} if known else {}
+        state.append_event(TeachersReady.model_validate({**rows, "hashes": hashes}))
+    state.save("running")
+
+
+def search(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
+    """Runs all trials that are left, replicates included. A study without a completed trial has failed."""
+    state, inputs = context.state, context.inputs
+    with live(context.observer, state):
+        ended = context.executor.run_trials(state, inputs.data, inputs.ensemble, inputs.metrics["curve"])
+    return replace(outcome, ended="failed" if ended == "finished" and not state.best else ended)
+
+
+def confirm(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
+    """Ranks the candidates by their replicates, once all have ended; the best replicate of the first one ships."""
+    if outcome.ended != "finished":
+        return outcome
+    state, study = context.state, context.state.study
+    order = candidates(state.primary_trials, state.replicates, study)
+    if order:
+        state.winner = order[0].best(study.objective, study.mode)
+    return replace(outcome, confirmed=order)
+
+
+def ship(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
+    """Writes the leaderboard, and settings and student of the best trial."""
+    files = write_artifacts(context.state, teacher_rows(context.inputs.metrics), outcome.confirmed)
+    return replace(outcome, files=(*outcome.files, *files))
+
+
+def test(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
+    """Evaluates the confirmed candidates on the test set, and writes confirmation.json."""
+    if not outcome.confirmed:
+        return outcome
+    state, inputs = context.state, context.inputs
+    look = evaluate_on_test(
+        state, outcome.confirmed, inputs.data, inputs.ensemble, reevaluate_test=context.reevaluate_test
+    )
+    tested = look.results if look else []
+    earlier = [] if tested else [event.results for event in state.past if isinstance(event, TestEvaluated)]
+    file = write_confirmation(state.folder.path, state.study, outcome.confirmed, tested, earlier)
+    diagnostics = look.diagnostics if look else None
+    return replace(outcome, tested=tested, diagnostics=diagnostics, files=(*outcome.files, file))
+
+
+def diagnose(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
+    """Writes diagnostics.json for the figures: of the test evaluation, or without one on the validation images."""
+    state, inputs, home = context.state, context.inputs, context.state.folder.path
+    if state.best and (outcome.confirmed or not (home / "confirmation.json").exists()):
+        diagnostics = outcome.diagnostics or diagnostics_on_validation(
+            state, outcome.confirmed, inputs.data, inputs.ensemble
+        )
+        write_json(home / "diagnostics.json", diagnostics.model_dump())
+    return outcome
+
+
+def finish(context: SessionContext, outcome: SessionOutcome) -> int:
+    """Ends the session: study.json, the report, the last event. Returns the number of events that MLflow lacks."""
+    state = context.state
+    for trial in state.running:  # after an error of ours
+        state.append_event(TrialEnded(trial=trial.number, state="interrupted"))
+    state.save(outcome.ended)
+    report, lead = _write_report(context, outcome.ended)
+    state.append_event(_session_ended(state, outcome, lead, report))
+    return context.tracker.close()
+
+
+def _session_ended(state: StudyState, outcome: SessionOutcome, note: str, report: Sequence[Path]) -> SessionEnded:
+    """The last event. Metrics that MLflow was sent when an earlier session ended are left out."""
+    last = state.best.last if state.best and outcome.ended != "interrupted" else {}
+    metrics = {f"best/{name.removeprefix('val/')}": value for name, value in last.items() if "val/" in name}
+    metrics |= confirmation_metrics(outcome.confirmed[0]) if outcome.confirmed else {}
+    by_trial = {c.trial.number: confirmation_metrics(c) for c in outcome.confirmed}
+    before = [event for event in state.past if isinstance(event, SessionEnded)]
+    return SessionEnded(
+        state=outcome.ended,
+        metrics={} if metrics in [event.metrics for event in before] else metrics,
+        confirmed={} if by_trial in [event.confirmed for event in before] else by_trial,
+        best=state.best.number if state.best else None,
+        note=note,
+        files=names_within(state.folder.path, [*outcome.files, *report]),
+    )
+
+
+def _write_report(context: SessionContext, ended: str) -> tuple[list[Path], str]:
+    """The files of the report and its first lines; after an interrupt, when the user wants to leave, no files."""
+    home = context.state.folder.path
+    try:
+        if ended == "interrupted":
+            from ensdistill_tune.analysis.results import read_facts
+            from ensdistill_tune.report.document import first_lines
+
+            return [], first_lines(read_facts(home), [], [])
+        from ensdistill_tune.report.html import write_report  # here: a slow import
+
+        return write_report(home)
+    except Exception as error:  # what was trained is worth more than the page about it
+        why, again = f"{type(error).__name__}: {error}", study_command(context.state, "report")
+        context.observer.console.print(f"the report could not be made ({why}); `{again}` tries again")
+        return [], ""
+
+
+def names_within(home: Path, files: Sequence[Path]) -> list[str]:
+    """Returns the names of files as seen from the folder of the study."""
+    return [str(file.relative_to(home) if file.is_relative_to(home) else file) for file in files]
+
+
+PHASES: tuple[Phase, ...] = (search, confirm, ship, test, diagnose)
+
+
+def run_phases(context: SessionContext) -> str:
+    """Runs the phases of a session that is prepared, and returns how it ended. After an error it is finished, too."""
+    begin(context)
+    outcome = SessionOutcome(files=(Path("study.json"),))
+    try:
+        for phase in PHASES:
+            outcome = phase(context, outcome)
+    except BaseException as error:
+        interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
+        finish(context, replace(outcome, ended="interrupted" if interrupted else "failed"))
+        raise
+    unsent = finish(context, outcome)
+    print_summary(context.observer.console, context.state, outcome, context.tracker, unsent)
+    return outcome.ended

@@ -1,0 +1,57 @@
+"""What is decided once at the launch of a study: the settings of an earlier study to try first, and the precision."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ensdistill.errors import DataError
+from ensdistill.methods.recipe import fast_in_bfloat16
+from ensdistill.settings.validation import validate
+from ensdistill_tune.records.study_directory import StudyDirectory
+from ensdistill_tune.records.trial_record import TrialRecord, rank_trials
+from ensdistill_tune.search.search_space import Sampled
+from ensdistill_tune.study.study_config import StudyConfig
+
+
+def apply_warm_start(study: StudyConfig, studies: Path) -> StudyConfig:
+    """Returns the study with the best settings of an earlier one among those to try first.
+
+    Args:
+        study: The settings; without `warm_start` they are returned unchanged.
+        studies: The folder of all studies.
+
+    Raises:
+        DataError: The earlier study has no settings of this search space.
+    """
+    if study.warm_start is None:
+        return study
+    best = _best_settings(StudyDirectory(studies / study.warm_start.study))
+    fitting = [
+        {name: value for name, value in settings.items() if (a := study.search.get(name)) and a.contains(value)}
+        for settings in best[: study.warm_start.top_k]
+    ]
+    if not any(fitting):
+        raise DataError(
+            f"warm_start.study {study.warm_start.study}: none of its trials has settings of this search space"
+        )
+    return study.model_copy(update={"points_to_evaluate": [*study.points_to_evaluate, *filter(None, fitting)]})
+
+
+def _best_settings(folder: StudyDirectory) -> Sequence[Sampled]:
+    """The searched settings of a study, best first, each once."""
+    study = validate(StudyConfig, folder.read_summary()["study"])
+    searched = (trial for trial in folder.read_trials() if trial.kind == "search")
+    trials: Sequence[TrialRecord] = rank_trials(searched, study.objective, study.mode)
+    return list({trial.config_hash: trial.settings_at_last for trial in reversed(trials)}.values())[::-1]
+
+
+def resolve_precision(study: StudyConfig) -> StudyConfig:
+    """Returns the study with `precision: auto` decided once for all its trials; study.json then holds the decision."""
+    training = study.config.get("training", {})
+    if training.get("precision") != "auto":
+        return study
+    elsewhere = bool(study.resources.gpus) and not torch.cuda.is_available()  # all GPUs that torch supports are fast
+    fast = elsewhere or fast_in_bfloat16(torch.device("cuda" if study.resources.gpus else "cpu"))
+    config = {**study.config, "training": {**training, "precision": "bfloat16" if fast else "float32"}}
+    return study.model_copy(update={"config": config})

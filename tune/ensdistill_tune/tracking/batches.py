@@ -1,0 +1,73 @@
+"""Metrics, params and tags, sent in batches of the sizes and lengths that MLflow accepts."""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ensdistill.runtime.secrets import without_secrets
+from ensdistill_tune.formatting import is_block
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+POINTS, ENTRIES = 1000, 100  # sent at once: metric points, params
+LONGEST = 5000  # characters of a param or tag; MLflow refuses more
+
+
+class MetricBuffer:
+    """Metric points that wait to be sent together, by run."""
+
+    def __init__(self) -> None:
+        self._points: dict[str, list[Metric]] = {}
+
+    @property
+    def runs(self) -> list[str]:
+        """The runs with points that wait."""
+        return list(self._points)
+
+    def add(self, run: str, metrics: Mapping[str, float], at: float, step: int = 0) -> None:
+        """Adds a point of each metric.
+
+        Args:
+            run: Id of the run.
+            metrics: Values by name.
+            at: Time of the points, seconds since the epoch.
+            step: Their position on the axis; the epoch of a training curve.
+        """
+        from mlflow.entities import Metric
+
+        points = [Metric(name, float(value), milliseconds(at), step) for name, value in metrics.items()]
+        self._points.setdefault(run, []).extend(points)
+
+    def flush(self, client: "MlflowClient", run: str) -> None:
+        """Sends the points of a run. They leave the buffer even if that fails: then all events are sent again."""
+        points = self._points.pop(run, [])
+        for start in range(0, len(points), POINTS):
+            client.log_batch(run, metrics=points[start : start + POINTS])
+
+
+def log_params(client: "MlflowClient", run: str, params: Mapping[str, Any]) -> None:
+    """Sends params of a run, which MLflow never changes."""
+    from mlflow.entities import Param
+
+    entries = [Param(name, _text(value)) for name, value in params.items()]
+    for start in range(0, len(entries), ENTRIES):
+        client.log_batch(run, params=entries[start : start + ENTRIES])
+
+
+def log_tags(client: "MlflowClient", run: str, tags: Mapping[str, Any]) -> None:
+    """Sends tags of a run."""
+    from mlflow.entities import RunTag
+
+    client.log_batch(run, tags=[RunTag(name, _text(value)) for name, value in tags.items()])
+
+
+def milliseconds(at: float) -> int:
+    """Returns a time as MLflow keeps it."""
+    return round(at * 1000)
+
+
+def _text(value: Any) -> str:
+    """Returns the text of a param or tag."""
+    return without_secrets(json.dumps(value) if is_block(value) else str(value))[:LONGEST]

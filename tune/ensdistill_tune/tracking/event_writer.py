@@ -1,0 +1,168 @@
+"""What each event of a study changes in MLflow."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, assert_never
+
+from ensdistill_tune.records.events import (
+    EpochReported,
+    ReportWritten,
+    SessionEnded,
+    SessionStarted,
+    TeachersReady,
+    TestEvaluated,
+    TrialEnded,
+    TrialResumed,
+    TrialStarted,
+)
+from ensdistill_tune.records.trial_record import require_trial
+from ensdistill_tune.study.study_config import StudyConfig
+from ensdistill_tune.tracking.batches import MetricBuffer, log_params, log_tags, milliseconds
+from ensdistill_tune.tracking.descriptions import NOTE, with_links
+from ensdistill_tune.tracking.run_fields import (
+    RunUpdate,
+    curves_of,
+    settings_of,
+    settings_of_study,
+    tags_of,
+    teachers_of,
+    totals_of,
+)
+from ensdistill_tune.tracking.run_index import PARENT, RunIndex
+from ensdistill_tune.tracking.target import MlflowTarget
+from ensdistill_tune.tracking.views import MlflowPages
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+STATUS = {"finished": "FINISHED", "timed_out": "FINISHED", "failed": "FAILED"}  # of a run; others are KILLED
+
+
+class EventWriter:
+    """Writes events over one connection. Raises what MLflow raises, and may then be given the same events again.
+
+    Attributes:
+        client: The connection.
+        target: Where the runs go.
+        study: The settings of the study.
+        pages: Where MLflow shows the study.
+        files: The artifacts that MLflow has, each with a hash of its content.
+    """
+
+    def __init__(
+        self,
+        client: "MlflowClient",
+        runs: RunIndex,
+        target: MlflowTarget,
+        study: StudyConfig,
+        pages: MlflowPages,
+        files: dict[str, str],
+    ) -> None:
+        self.target, self.study, self.pages, self.files = target, study, pages, files
+        self.client, self._runs, self._metrics = client, runs, MetricBuffer()
+
+    @property
+    def unsent(self) -> list[str]:
+        """The runs with metrics that wait."""
+        return self._metrics.runs
+
+    def flush(self, run: str) -> None:
+        """Sends the metrics of a run that wait."""
+        self._metrics.flush(self.client, run)
+
+    def write(self, update: RunUpdate) -> None:
+        """Writes one event; its metrics may wait for `flush`."""
+        match update.event:
+            case SessionStarted():
+                self._continue(self._runs[PARENT])
+            case TeachersReady() as event:
+                self._write_study(event, update)
+            case TrialStarted() as event:
+                self._start_trial(event, update)
+            case TrialResumed():
+                self._continue(self._run(update))
+            case EpochReported() as event:
+                step = int(event.metrics["epoch"])
+                self._metrics.add(self._run(update), curves_of(event.metrics), event.at, step)
+            case TrialEnded() as event:
+                self._end_trial(event, update)
+            case TestEvaluated():
+                pass  # its results are in files of the study
+            case SessionEnded() as event:
+                self._end_session(event, update)
+            case ReportWritten() as event:
+                self._write_files(event.note, event.files)
+            case _:
+                assert_never(update.event)
+
+    def _continue(self, run: str) -> None:
+        """Marks a run as running."""
+        self.client.update_run(run, status="RUNNING")
+        log_tags(self.client, run, {"outcome": "running"})
+
+    def _write_study(self, event: TeachersReady, update: RunUpdate) -> None:
+        """Writes metrics of the teachers and settings of the study to the parent run."""
+        parent = self._runs[PARENT]
+        self._metrics.add(parent, teachers_of(event), event.at)
+        known = self.client.get_run(parent).data.params  # which MLflow never changes, as a budget may
+        params = {name: value for name, value in settings_of_study(self.study).items() if name not in known}
+        log_params(self.client, parent, params)
+        log_tags(self.client, parent, {"preset": self.study.preset, **update.facts})
+
+    def _start_trial(self, event: TrialStarted, update: RunUpdate) -> None:
+        """Makes a child run with the settings of the trial as params."""
+        trial = require_trial(update.trial)
+        if trial.number not in self._runs:
+            tags = {"mlflow.parentRunId": self._runs[PARENT], "outcome": "running", **update.facts}
+            tags |= tags_of(trial, self.target.study, self.study)
+            self._runs.create(self.client, trial.number, trial.name, tags, event.at)
+        log_params(self.client, self._runs[trial.number], settings_of(trial, self.study))
+
+    def _end_trial(self, event: TrialEnded, update: RunUpdate) -> None:
+        """Writes the trial's state; only one that completed has `final/...` metrics."""
+        run = self._run(update)
+        self._metrics.add(run, totals_of(require_trial(update.trial), event.state), event.at)
+        self.flush(run)
+        log_tags(self.client, run, {"outcome": event.state} | ({"error": event.error} if event.error else {}))
+        self._terminate(run, event.state, event.at)
+        self._metrics.add(self._runs[PARENT], update.parent, event.at, update.step)
+
+    def _end_session(self, event: SessionEnded, update: RunUpdate) -> None:
+        """Writes the results of a study that has ended, or was interrupted; its files become artifacts."""
+        parent = self._runs[PARENT]
+        self._metrics.add(parent, event.metrics, event.at)
+        self.flush(parent)
+        self._add_confirmed(event.confirmed, event.at)
+        best = {} if event.best is None else {"best": update.trials[event.best].name}
+        log_tags(self.client, parent, {"outcome": event.state, **best})
+        self._write_files(event.note, event.files)
+        self._terminate(parent, event.state, event.at)
+
+    def _add_confirmed(self, confirmed: Mapping[int, Mapping[str, float]], at: float) -> None:
+        for number, metrics in confirmed.items():
+            if number in self._runs:
+                self._metrics.add(self._runs[number], metrics, at)
+
+    def _write_files(self, note: str, files: Sequence[str]) -> None:
+        """Writes a new description of the study, and files that are new or have changed."""
+        if note:  # none if the report could not be made: then the last one stays
+            log_tags(self.client, self._runs[PARENT], {NOTE: with_links(note, self.pages)})
+        for file in files:
+            self._upload_if_changed(self._runs[PARENT], file)
+
+    def _upload_if_changed(self, run: str, name: str) -> None:
+        """Sends a file of the study as an artifact in the same sub-folder, unless MLflow has this content."""
+        file, folder = self.target.folder / name, str(Path(name).parent)
+        if not file.exists():
+            return
+        content = hashlib.sha256(file.read_bytes()).hexdigest()
+        if self.files.get(name) != content:
+            self.client.log_artifact(run, str(file), None if folder == "." else folder)
+            self.files[name] = content
+
+    def _run(self, update: RunUpdate) -> str:
+        return self._runs.run_of(require_trial(update.trial))
+
+    def _terminate(self, run: str, state: str, at: float) -> None:
+        self.client.set_terminated(run, STATUS.get(state, "KILLED"), milliseconds(at))

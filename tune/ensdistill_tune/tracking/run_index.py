@@ -1,0 +1,130 @@
+"""The runs of one study in MLflow: which exist, which are made, and which are there twice."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ensdistill.runtime.command_line import command_line, quoted
+from ensdistill_tune.records.trial_record import TrialRecord
+from ensdistill_tune.tracking.batches import milliseconds
+from ensdistill_tune.tracking.descriptions import EXPERIMENT_NOTE, NOTE
+from ensdistill_tune.tracking.moved_store import relocate
+from ensdistill_tune.tracking.target import MlflowTarget
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+NAME = 250  # characters of the name of a run
+PARENT = 0  # the number of the parent run; trials begin at 1
+
+
+class DeletedExperimentError(Exception):
+    """The experiment was deleted; MLflow takes nothing for it until it is restored."""
+
+
+class DeletedRunError(Exception):
+    """A run of the study was deleted while the study continued."""
+
+
+class RunIndex:
+    """The runs of one study by number of trial; number 0 is the parent run.
+
+    Attributes:
+        experiment: Id of the experiment; empty before `connect`.
+    """
+
+    def __init__(self, target: MlflowTarget) -> None:
+        self._target = target
+        self._runs: dict[int, str] = {}
+        self.experiment = ""
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._runs
+
+    def __getitem__(self, number: int) -> str:
+        """Id of the run of a trial."""
+        return self._runs[number]
+
+    def run_of(self, trial: TrialRecord) -> str:
+        """Returns the id of the run of a trial that has begun.
+
+        Raises:
+            DeletedRunError: It is gone.
+        """
+        if trial.number not in self._runs:
+            raise DeletedRunError(f"the run of trial {trial.name} was deleted")
+        return self._runs[trial.number]
+
+    def connect(self, client: "MlflowClient") -> None:
+        """Finds the experiment, or makes it, then the runs."""
+        self.experiment = find_experiment(client, self._target)
+        self.refresh(client)
+
+    def refresh(self, client: "MlflowClient") -> None:
+        """Finds the runs. Of several runs for one trial all but one are deleted.
+
+        There are several if a server made a run although its answer never came: the empty one goes.
+        """
+        found: dict[int, list[tuple[bool, int, str]]] = {}
+        for run in self._search(client):
+            number, known = int(run.data.tags["trial"]), self._runs.values()
+            own = (run.info.run_id in known, len(run.data.metrics), str(run.info.run_id))
+            found.setdefault(number, []).append(own)
+        for several in found.values():
+            several.sort()
+            for _, _, ghost in several[:-1]:
+                client.delete_run(ghost)
+        self._runs = {number: several[-1][2] for number, several in found.items()}
+
+    def create(self, client: "MlflowClient", number: int, name: str, tags: dict[str, str], at: float | None) -> None:
+        """Makes the run of a trial, or the parent run.
+
+        Args:
+            client: MLflow.
+            number: Number of the trial.
+            name: Name of the run; MLflow shows its first characters.
+            tags: Its tags, in addition to those that name the study.
+            at: When it began, seconds since the epoch; None for now.
+        """
+        tags = {"study": self._target.study, "study_id": self._target.identity, **tags}
+        start = None if at is None else milliseconds(at)
+        run = client.create_run(self.experiment, start_time=start, run_name=name[:NAME], tags=tags)
+        self._runs[number] = str(run.info.run_id)
+
+    def _search(self, client: "MlflowClient") -> Iterator["Run"]:
+        token: str | None = None
+        while token is None or token:
+            wanted = f"tags.study_id = '{self._target.identity}'"
+            runs = client.search_runs([self.experiment], wanted, max_results=1000, page_token=token)
+            yield from runs
+            token = runs.token or ""
+
+
+def find_experiment(client: "MlflowClient", target: MlflowTarget) -> str:
+    """Returns the id of the experiment, which is made if it is missing. Artifacts that were moved are found again.
+
+    Raises:
+        DeletedExperimentError: It was deleted.
+    """
+    own = None if target.uri.startswith("http") else target.artifacts.resolve().as_uri()
+    known = client.get_experiment_by_name(target.experiment)
+    if known is not None and known.lifecycle_stage == "deleted":
+        raise DeletedExperimentError(_deleted(target, known.experiment_id))
+    if known is not None:
+        old = str(known.artifact_location)
+        if target.database and own and old != own and old.endswith(f"/{target.artifacts.name}"):
+            relocate(target.database, old, own)
+        return str(known.experiment_id)
+    tags = {NOTE: EXPERIMENT_NOTE}
+    return str(client.create_experiment(target.experiment, artifact_location=own, tags=tags))
+
+
+def _deleted(target: MlflowTarget, experiment: str) -> str:
+    """The two ways to continue after the experiment of a study was deleted."""
+    store = quoted(f"MLFLOW_TRACKING_URI={target.uri}")
+    change = ("--set", "tracking.experiment=NAME")
+    other = command_line("ensdistill-tune", "resume", target.study, options=[change], studies=target.folder.parent)
+    return (
+        f"the experiment {target.experiment} was deleted in MLflow: restore it with `env {store} mlflow experiments "
+        f"restore --experiment-id {experiment}`, or use another one with `{other}`"
+    )

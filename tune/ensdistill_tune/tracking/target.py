@@ -1,0 +1,97 @@
+"""Where the runs of a study go: the store, and what of its URI can be checked without it."""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
+
+from ensdistill.errors import ConfigError
+from ensdistill_tune.credentials import whole
+from ensdistill_tune.study.study_config import StudyConfig
+
+DATABASE = "mlflow.db"  # of the default store, in the folder of all studies
+ARTIFACTS = "artifacts"  # next to it
+DRIVERS = {"postgresql": "psycopg", "mysql": "MySQLdb"}  # what SQLAlchemy imports if the URI names no driver
+
+
+@dataclass(frozen=True)
+class MlflowTarget:
+    """Where the runs of one study go.
+
+    Attributes:
+        uri: The store, without credentials.
+        experiment: Name of the experiment.
+        study: Name of the study.
+        identity: Identity of the study, whatever its name.
+        folder: Folder of the study; relative names of artifacts start here.
+        artifacts: Folder of the artifacts, for stores that are not servers.
+        database: SQLite file of a store that moves with its artifacts; None for other stores.
+    """
+
+    uri: str
+    experiment: str
+    study: str
+    identity: str
+    folder: Path
+    artifacts: Path
+    database: Path | None = None
+
+    @classmethod
+    def of_study(cls, study: StudyConfig, studies: Path, name: str, identity: str) -> "MlflowTarget":
+        """Returns the target that the settings of a study name.
+
+        Args:
+            study: The settings.
+            studies: The folder of all studies.
+            name: Name of the study.
+            identity: Identity of the study.
+        """
+        uri = store_of(study, studies)
+        database = studies / DATABASE if uri == default_uri(studies) else None
+        return cls(uri, study.tracking.experiment, name, identity, studies / name, studies / ARTIFACTS, database)
+
+
+def store_of(study: StudyConfig, studies: Path) -> str:
+    """Returns the URI of the store of a study, without credentials."""
+    return study.tracking.uri or default_uri(studies)
+
+
+def default_uri(studies: Path) -> str:
+    """One SQLite store for all studies of a folder, so that they can be compared."""
+    file = str((studies / DATABASE).resolve())
+    if not set(file) & set("%?"):
+        return f"sqlite:///{file}"
+    # SQLAlchemy reads the path of a URI unquoted. MLflow would make a folder of the quoted name but for the driver's.
+    return f"sqlite+pysqlite:///{quote(file)}"
+
+
+def check_uri(uri: str) -> None:
+    """Raises ConfigError if this can be no store of MLflow's; whether it answers is another matter.
+
+    Args:
+        uri: Of the store, without credentials.
+    """
+    whole(uri)
+    scheme, colon, rest = uri.partition("://")
+    dialect, _, driver = scheme.partition("+")
+    if not colon or dialect not in ("sqlite", "postgresql", "mysql", "mssql", "http", "https"):
+        raise ConfigError(
+            f"tracking.uri {uri}: no store of MLflow's; give http://HOST:PORT, postgresql://... or sqlite:///FILE"
+        )
+    if dialect != "sqlite" and not _has_host_and_port(uri):
+        raise ConfigError(f"tracking.uri {uri}: host and port must be HOST or HOST:PORT, the port from 1 to 65535")
+    folder = Path(unquote(rest.removeprefix("/").partition("?")[0])).parent
+    if dialect == "sqlite" and not folder.is_dir():
+        raise ConfigError(f"tracking.uri {uri}: there is no folder {folder}")
+    module = "" if dialect == "sqlite" else driver or DRIVERS.get(dialect, "")
+    if module and importlib.util.find_spec(module) is None:
+        raise ConfigError(f"tracking.uri {uri}: the driver {module} is not installed")
+
+
+def _has_host_and_port(uri: str) -> bool:
+    """Whether a host may be found there. A database may have its host among the parameters, or none."""
+    try:
+        found = urlsplit(uri)
+        return found.port != 0 and bool(found.hostname or not found.scheme.startswith("http"))
+    except ValueError:
+        return False
