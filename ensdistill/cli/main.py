@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ensdistill.cli.predict import WRITERS
 from ensdistill.config import Config, presets
-from ensdistill.export.formats import FORMATS
+from ensdistill.export.format_names import FORMATS
 from ensdistill.runtime.allocator import disable_malloc_trim
 from ensdistill.runtime.boundary import run_command
 from ensdistill.runtime.weights import STUDENT_FILE

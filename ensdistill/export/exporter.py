@@ -24,7 +24,7 @@ from ensdistill.export.classifier import (
     open_safetensors,
     quietly,
 )
-from ensdistill.export.formats import FORMATS
+from ensdistill.export.format_names import FORMATS
 from ensdistill.export.model_card import StudyContext, model_card
 from ensdistill.export.student_file import CONFIG_FILE, DeployableClassifier, DistillationRun, claim_folder
 from ensdistill.runtime.files import atomic_directory_update, write_text

@@ -7,7 +7,7 @@ from pathlib import Path
 from ensdistill.data import load_data
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.export.exporter import ExportResult, export_student
-from ensdistill.export.formats import FORMATS
+from ensdistill.export.format_names import FORMATS
 from ensdistill.export.model_card import Rows, StudyContext
 from ensdistill.export.student_file import DistillationRun, load_run
 from ensdistill.runtime.devices import pick_device

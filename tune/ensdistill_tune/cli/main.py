@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ensdistill.config import Config
-from ensdistill.export.formats import FORMATS
+from ensdistill.export.format_names import FORMATS
 from ensdistill.runtime.boundary import run_command
 from ensdistill.settings.validation import settings_help
 from ensdistill.version import __version__
