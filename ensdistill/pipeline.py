@@ -1,7 +1,8 @@
 """Whole tasks, as the commands run them: load data and teachers, distill one student into a folder."""
 
+import contextlib
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,19 @@ def metric_warnings(data: DataSplits, student: Metrics, teachers: Mapping[str, A
     return found
 
 
+@contextlib.contextmanager
+def _removed_if_refused(folder: Path) -> Iterator[None]:
+    """Removes a folder that was made inside the block if the block raises and the folder is empty."""
+    existed = folder.exists()
+    try:
+        yield
+    except BaseException:
+        if not existed:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
+
+
 @dataclass(frozen=True)
 class DistilledRun:
     """A student that was distilled into a folder.
@@ -133,10 +147,12 @@ def distill_to_directory(
     def its_own(file: Path) -> bool:
         return load_config(file).hash == config.hash
 
-    claim_folder(Path(out or default_folder(studies, config)), {"settings": config.hash}, its_own)
-    if resume:
-        read_checkpoint(Path(resume))  # a bad one is refused before teachers are trained
-    data, ensemble = load_inputs(config, studies, device)
+    first = Path(out or default_folder(studies, config))
+    with _removed_if_refused(first):
+        claim_folder(first, {"settings": config.hash}, its_own)
+        if resume:
+            read_checkpoint(Path(resume))  # a bad one is refused before teachers are trained
+        data, ensemble = load_inputs(config, studies, device)
     metadata = student_metadata(config, data, ensemble.identity)
     folder = claim_folder(Path(out or default_folder(studies, config, data.identity)), metadata, its_own)
     distiller = distill(config, ensemble, data, resume=resume)

@@ -18,7 +18,7 @@ DEFAULTS = {
     # Ray's memory monitor restarts a task that it has killed without limit, and when it kills a trial, Tune aborts the
     # whole study. Without it the operating system kills one worker: Ray's workers raise their own OOM score.
     "RAY_memory_monitor_refresh_ms": "0",
-    # Ray lowers the priority of its workers by 15: on a machine that does other work, trials then get a tenth of a core.
+    # Ray lowers the priority of its workers by 15: on a machine that does other work, trials get a tenth of a core.
     "RAY_worker_niceness": "0",
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to anybody
     "RAY_AIR_NEW_OUTPUT": "0",  # the console shows the progress of a study

@@ -182,6 +182,12 @@ def test_a_bad_yaml_file_gets_one_line(text: str, expected: str, tmp_path: Path)
     assert expected in done.err
 
 
+def test_a_refused_run_leaves_no_folder(tmp_path: Path) -> None:
+    where = ("--studies-dir", tmp_path / "studies", "--out", tmp_path / "run")
+    done = call("ensdistill", "distill", "kd", "--set", "data.train_size=5000", *where)
+    assert (done.code, (tmp_path / "run").exists()) == (2, False)
+
+
 def test_each_fault_has_a_line_of_its_own(tmp_path: Path) -> None:
     done = call(
         "ensdistill", "distill", "kd", "--set", "training.optimizer.lr=0", "--set", "seed=-1", "--set", "modell=1"
