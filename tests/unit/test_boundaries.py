@@ -130,7 +130,6 @@ def slow_imports_of(program: str) -> str:
     return done.stdout.splitlines()[-1]
 
 
-@pytest.mark.e2e
 @pytest.mark.parametrize("module", ["ensdistill.cli.main", "ensdistill_tune.cli.main"])
 def test_help_does_not_wait_for_slow_imports(module: str) -> None:
     program = f"from {module} import main\ntry: main(['--help'])\nexcept SystemExit: pass"
