@@ -37,7 +37,7 @@ def links(tiny: TinyStudy) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def rank_trials(tiny: TinyStudy) -> list[dict[str, str]]:
+def ranked(tiny: TinyStudy) -> list[dict[str, str]]:
     """The rows of leaderboard.csv that have a rank, best first."""
     return [row for row in csv.DictReader((tiny.home / "leaderboard.csv").open()) if row["rank"]]
 
@@ -60,7 +60,7 @@ def test_the_comparison_shows_settings_curves_and_confirmed_means(desk: Page, li
     for axis in ("student.subnetworks", "averaging.kind", "training.optimizer.lr", "final/nll"):
         expect(desk.locator("svg text", has_text=re.compile(f"^{re.escape(axis)}$")).first).to_be_visible()
     # MLflow shortens a name that does not fit, and keeps the whole one for the pointer.
-    expect(desk.locator("svg text", has_text=re.compile(r"^transf.*log10$")).first).to_be_visible()
+    expect(desk.locator("svg text", has_text=re.compile(r"^loss.*log10$")).first).to_be_visible()
     expect(desk.locator("svg text", has_text=re.compile(r"^loss\.temperature\.log10$")).first).to_be_attached()
 
 

@@ -92,7 +92,7 @@ def test_a_teacher_that_diverges_is_named_and_the_finished_ones_are_kept(tmp_pat
     with pytest.raises(
         DivergedError, match=r"teacher 2: the loss became nan.* lower teachers\.training\.optimizer\.lr"
     ) as caught:
-        by_tasks(config, digits, tmp_path, cpu=2)  # one after the other
+        by_tasks(config, digits, tmp_path, cpus=2)  # one after the other
     assert type(caught.value) is DivergedError
     assert weights(tmp_path) == weights_of(settings(SMALL), digits, tmp_path / "alone")
 
@@ -109,7 +109,7 @@ def test_a_teacher_out_of_memory_is_named_with_its_own_setting(tmp_path: Path, d
 
 def test_a_teacher_whose_process_is_killed_is_trained_again(tmp_path: Path, digits: DataSplits) -> None:
     config = settings(misbehaving("deadly", flag=str(tmp_path / "flag"), times=1), SMALL)
-    by_tasks(config, digits, tmp_path / "store", retries=1)
+    by_tasks(config, digits, tmp_path / "store", max_retries=1)
     assert (tmp_path / "flag").read_text() == "xxx"  # killed, trained, and loaded here
     assert weights(tmp_path / "store") == weights_of(config, digits, tmp_path / "alone")
 
@@ -117,7 +117,7 @@ def test_a_teacher_whose_process_is_killed_is_trained_again(tmp_path: Path, digi
 def test_a_teacher_whose_process_dies_every_time_is_named(tmp_path: Path, digits: DataSplits) -> None:
     config = settings(SMALL, misbehaving("deadly", flag=str(tmp_path / "flag"), times=9))
     with pytest.raises(EnsdistillError, match="teacher 2: its process died"):
-        by_tasks(config, digits, tmp_path / "store", retries=1)
+        by_tasks(config, digits, tmp_path / "store", max_retries=1)
     assert (tmp_path / "flag").read_text() == "xx"
 
 
@@ -142,7 +142,7 @@ def test_an_object_that_is_pickled_here_is_read_in_a_worker_and_comes_back_equal
     @ray.remote
     def read(packed: bytes) -> Any:
         found = pickle.loads(packed)  # noqa: S301 - made three lines further down
-        return type(found).__module__, found.total, found
+        return type(found).__module__, found.num_trials, found
 
     module, total, again = ray.get(read.remote(pickle.dumps(study)))
     assert (module, total) == ("ensdistill_tune.study.study_config", study.num_trials)
@@ -164,7 +164,7 @@ def test_a_teacher_gets_as_much_of_a_gpu_as_a_trial_unless_one_of_both_has_none(
     monkeypatch: pytest.MonkeyPatch, device: str, here: str, given: float, expected: float
 ) -> None:
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0, "GPU": 1.0})
-    assert gpus_of_teacher(data_on(here), Resources(gpu=given), device) == expected
+    assert gpus_of_teacher(data_on(here), Resources(gpus=given), device) == expected
 
 
 def test_a_gpu_that_ray_does_not_have_is_not_waited_for() -> None:
