@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MODULES = {"ensdistill": "ensdistill.cli.main", "ensdistill-tune": "ensdistill_tune.cli.main"}
+PROGRAMS = {name: (sys.executable, "-m", name.replace("-", "_")) for name in MODULES}
 
 
 @dataclass
@@ -34,7 +35,7 @@ def call(name: str, *words: str | Path) -> Done:
 
 def process(name: str, *words: str | Path) -> Done:
     """One command as a process of its own, with nothing on its standard input."""
-    arguments = [sys.executable, "-m", MODULES[name], *map(str, words)]
+    arguments = [*PROGRAMS[name], *map(str, words)]
     environment = os.environ | {"COLUMNS": "150"}
     done = subprocess.run(
         arguments, capture_output=True, text=True, check=False, env=environment, timeout=300, stdin=subprocess.DEVNULL

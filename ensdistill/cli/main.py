@@ -2,7 +2,6 @@
 
 import argparse
 import pkgutil
-import sys
 from collections.abc import Sequence
 
 from ensdistill.cli.predict import WRITERS
@@ -100,7 +99,3 @@ def _add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--format", choices=list(WRITERS), help="csv and json have all probabilities (table, or as FILE says)"
     )
     sub.add_argument("--out", metavar="FILE", help="write to this file")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

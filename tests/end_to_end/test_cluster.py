@@ -13,6 +13,7 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from ensdistill_tune.records.study_directory import StudyDirectory
+from tests.commands import PROGRAMS
 from tests.end_to_end import chaos
 from tests.servers import wait_until
 
@@ -51,15 +52,7 @@ def answers(port: int) -> bool:
 def test_a_study_runs_in_a_cluster_that_asks_for_a_token(guarded: dict[str, str], tmp_path: Path) -> None:
     file = tmp_path / "guarded.yaml"
     file.write_text(chaos.STUDY.replace("trials: 12", "trials: 1"))
-    command = [
-        sys.executable,
-        "-m",
-        "ensdistill_tune.cli.main",
-        "launch",
-        str(file),
-        "--studies-dir",
-        str(tmp_path / "studies"),
-    ]
+    command = [*PROGRAMS["ensdistill-tune"], "launch", str(file), "--studies-dir", str(tmp_path / "studies")]
     done = subprocess.run(command, env=guarded, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     del guarded["RAY_AUTH_MODE"]
@@ -74,15 +67,7 @@ def test_a_study_outlives_the_loss_of_a_machine(both: str, cluster: Cluster, tmp
     settings = chaos.STUDY.replace("max_concurrent: 1, ", "").replace("trials: 12", "trials: 8")
     file, home = tmp_path / "cluster.yaml", tmp_path / "studies" / "cluster"
     file.write_text(settings)
-    command = [
-        sys.executable,
-        "-m",
-        "ensdistill_tune.cli.main",
-        "launch",
-        str(file),
-        "--studies-dir",
-        str(tmp_path / "studies"),
-    ]
+    command = [*PROGRAMS["ensdistill-tune"], "launch", str(file), "--studies-dir", str(tmp_path / "studies")]
     environment = os.environ | {"RAY_ADDRESS": cluster.address}
     with (tmp_path / "output").open("w") as output:
         study = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)

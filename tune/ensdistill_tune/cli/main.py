@@ -2,7 +2,6 @@
 
 import argparse
 import pkgutil
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -116,7 +115,3 @@ def _parser() -> argparse.ArgumentParser:
     pages.add_argument("--port", type=int, default=5000, help="port (5000)")
     takes_uri(pages, "MLflow store (the study's, sqlite:///<studies>/mlflow.db)")
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())
