@@ -19,7 +19,7 @@ from ensdistill_tune.records.event_log import read_journal
 from ensdistill_tune.records.events import TestEvaluated
 from ensdistill_tune.records.result_rows import Diagnostics, TestMetrics
 from ensdistill_tune.records.study_directory import StudyDirectory
-from ensdistill_tune.records.trial_record import TrialRecord, rank_trials
+from ensdistill_tune.records.trial_record import PRIMARY, TrialRecord, of_kind, rank_trials
 from ensdistill_tune.study.study_config import StudyConfig
 
 
@@ -46,7 +46,12 @@ class StudyResults:
     @property
     def search_trials(self) -> list[TrialRecord]:
         """The trials without the baselines, by number."""
-        return [trial for trial in self.trials if trial.kind == "search"]
+        return of_kind(self.trials, "search")
+
+    @property
+    def search_order(self) -> list[TrialRecord]:
+        """The same, of those that completed, best first."""
+        return of_kind(self.order, "search")
 
     @property
     def teachers(self) -> dict[str, Metrics]:
@@ -116,8 +121,7 @@ def read_facts(home: Path) -> StudyResults:
         raise DataError(f"{home}: no trial has begun yet, so there is nothing to report")
     records = folder.read_trials()
     looks = sum(isinstance(event, TestEvaluated) for event in read_journal(folder.journal))
-    trials = [trial for trial in records if trial.replicate_of is None]
-    replicates = [trial for trial in records if trial.replicate_of is not None]
+    trials, replicates = of_kind(records, *PRIMARY), of_kind(records, "replicate")
     confirmation = _read(home / "confirmation.json")
     confirmed = [_candidate(row, trials, replicates) for row in confirmation.get("candidates", [])]
     tested = [TestMetrics.model_validate(row) for row in confirmation.get("test", [])]

@@ -14,7 +14,7 @@ from ensdistill_tune.analysis.outcome import SessionOutcome
 from ensdistill_tune.analysis.replication import verdict
 from ensdistill_tune.records.event_log import read_journal
 from ensdistill_tune.records.events import TestEvaluated
-from ensdistill_tune.records.trial_record import METRICS
+from ensdistill_tune.records.trial_record import METRICS, of_kind
 from ensdistill_tune.study.study_state import StudyState
 from ensdistill_tune.tracking.run_fields import address_of
 from ensdistill_tune.tracking.tracker import MlflowTracker
@@ -99,7 +99,7 @@ def _lines_to_continue(state: StudyState, ended: str) -> Iterator[str]:
         yield f"to go on:       {study_command(state, 'resume')}"
     if ended == "timed_out":
         minutes = ("--set", f"budget.minutes={2 * (state.study.budget.minutes or 0):g}")
-        searched = sum(trial.kind == "search" for trial in state.trials.values())
+        searched = len(of_kind(state.trials.values(), "search"))
         yield f"to go on:       {study_command(state, 'resume', minutes)}"
         trials = ("--set", f"budget.trials={searched}")
         yield f"or to confirm:  {study_command(state, 'resume', minutes, trials)}"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from ensdistill_tune.console.snapshot import StudySnapshot, epoch_of, first_epoch_of
-from ensdistill_tune.records.trial_record import OVER, UNDER_WAY, TrialRecord
+from ensdistill_tune.records.trial_record import OVER, UNDER_WAY, TrialRecord, of_kind
 from ensdistill_tune.search.pbt import Pbt
 
 
@@ -23,7 +23,7 @@ def estimate_remaining(snapshot: StudySnapshot) -> float | None:
 
 def remaining_epochs(snapshot: StudySnapshot) -> float:
     """Returns the number of epochs that remain in search and confirmation; a fraction, as pruning is estimated."""
-    left = _to_complete(snapshot, [trial for trial in snapshot.open if trial.kind != "search"])
+    left = _to_complete(snapshot, of_kind(snapshot.open, "baseline", "replicate"))
     left += snapshot.epochs * max(0, snapshot.replicates_expected - len(snapshot.replicates))
     if snapshot.state == "confirming":
         return left
@@ -42,7 +42,7 @@ def _remaining_of_search(snapshot: StudySnapshot) -> float:
     more = (budget.trials - len(own)) * snapshot.epochs * share
     if budget.epochs is not None:
         more = min(more, budget.epochs - sum(trained))
-    return max(0.0, more) + share * _to_complete(snapshot, [t for t in snapshot.open if t.kind == "search"])
+    return max(0.0, more) + share * _to_complete(snapshot, of_kind(snapshot.open, "search"))
 
 
 def _to_complete(snapshot: StudySnapshot, trials: Sequence[TrialRecord]) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ensdistill_tune.records.events import State
-from ensdistill_tune.records.trial_record import TrialRecord
+from ensdistill_tune.records.trial_record import PRIMARY, TrialRecord, of_kind
 from ensdistill_tune.study.study_config import StudyConfig
 
 OPEN: tuple[State, ...] = ("running", "interrupted")  # of trials that run, or may continue
@@ -41,17 +41,17 @@ class StudySnapshot:
     @property
     def primary_trials(self) -> list[TrialRecord]:
         """The trials of the search, baselines included."""
-        return [trial for trial in self.trials if trial.replicate_of is None]
+        return of_kind(self.trials, *PRIMARY)
 
     @property
     def search_trials(self) -> list[TrialRecord]:
         """The trials of the search without the baselines."""
-        return [trial for trial in self.trials if trial.kind == "search"]
+        return of_kind(self.trials, "search")
 
     @property
     def replicates(self) -> list[TrialRecord]:
         """The trials of the confirmation."""
-        return [trial for trial in self.trials if trial.replicate_of is not None]
+        return of_kind(self.trials, "replicate")
 
     @property
     def replicates_expected(self) -> int:

@@ -11,7 +11,7 @@ from ensdistill.runtime.weights import STUDENT_FILE
 from ensdistill.training.checkpoint import read_checkpoint
 from ensdistill_tune.analysis.replication import plan_replicates
 from ensdistill_tune.records.events import EpochReported, State, TrialEnded
-from ensdistill_tune.records.trial_record import CHECKPOINT, TrialRecord
+from ensdistill_tune.records.trial_record import CHECKPOINT, TrialRecord, of_kind
 from ensdistill_tune.search.decision import Decision
 from ensdistill_tune.search.pbt import Pbt
 from ensdistill_tune.search.schedulers import StoppingRule
@@ -96,7 +96,7 @@ class TrialPlanner:
         return self._start(sampled=suggestion[0], memory=suggestion[1])
 
     def _budget_is_spent(self) -> bool:
-        own = [trial for trial in self.progress.primary_trials if trial.kind == "search"]
+        own = of_kind(self.progress.trials.values(), "search")
         epochs = self.study.budget.epochs
         return len(own) >= self.study.budget.trials or (
             epochs is not None and sum(len(trial.epochs) for trial in own) >= epochs

@@ -19,6 +19,7 @@ from ensdistill_tune.records.events import (
 
 METRICS = ("val/nll", "val/accuracy", "val/brier", "val/ece", "val/cnll", "val/dee")  # that are shown everywhere
 TrialKind = Literal["baseline", "search", "replicate"]
+PRIMARY: tuple[TrialKind, ...] = ("baseline", "search")  # all but the replicates
 
 UNDER_WAY = ("training_teachers", "running", "confirming")  # states of a study that somebody is at work on
 OVER: tuple[State, ...] = ("finished", "pruned", "failed")  # states of a trial that does not continue
@@ -129,6 +130,11 @@ def require_trial(trial: TrialRecord | None) -> TrialRecord:
     if trial is None:
         raise AssertionError("an event of a trial names its trial")
     return trial
+
+
+def of_kind(trials: Iterable[TrialRecord], *kinds: TrialKind) -> list[TrialRecord]:
+    """Returns the trials of these kinds, in their order."""
+    return [trial for trial in trials if trial.kind in kinds]
 
 
 def rank_trials(trials: Iterable[TrialRecord], metric: str, mode: str) -> list[TrialRecord]:

@@ -72,7 +72,7 @@ def behind(facts: StudyResults) -> str | None:
 def crossing(facts: StudyResults) -> str | None:
     """Early stopping that would have given up the best baseline, which it may not, for trials that it overtook."""
     rungs, best = epochs_to_ask(facts.study), next((trial for trial in facts.order if trial.baseline), None)
-    survivors = [trial for trial in facts.order if trial.kind == "search"]
+    survivors = facts.search_order
     if not rungs or best is None or not any(trial.state == "pruned" for trial in facts.trials):
         return None
     ahead = [trial for trial in survivors if _better(facts, trial, best, rungs[0])]
@@ -128,7 +128,7 @@ def certainty(facts: StudyResults) -> str | None:
 
 def ends(facts: StudyResults, found: Sequence[Importance]) -> list[str]:
     """Axes at one end of which the best trials crowd, if the setting itself goes on there."""
-    best = [trial for trial in facts.order if trial.kind == "search"][:BEST]
+    best = facts.search_order[:BEST]
     idle = {i.name for i in found if not i.matters}
     if len(best) < BEST:
         return []
@@ -170,7 +170,7 @@ def more(facts: StudyResults) -> str | None:
     """More trials, if the last third of them still found something clearly better."""
     searched, metric = facts.search_trials, facts.study.objective
     late = {trial.number for trial in searched[-max(1, len(searched) // 3) :]}
-    order = [trial for trial in facts.order if trial.kind == "search"]
+    order = facts.search_order
     before = next((trial for trial in order if trial.number not in late), None)
     if not order or before is None or order[0].number not in late or len(searched) < 9:
         return None

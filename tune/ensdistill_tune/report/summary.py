@@ -226,7 +226,7 @@ def what_mattered(facts: StudyResults, found: Sequence[Importance]) -> str | Non
     if not found:
         why = why_unknown(facts.trials, facts.study)
         return f"Which settings mattered cannot be said: {why}." if why else None
-    searched = sum(trial.kind == "search" for trial in facts.trials)
+    searched = len(facts.search_trials)
     some = [f"`{i.name}` ({percent(i.share)}, {percent(i.low)} to {percent(i.high)})" for i in found if i.matters]
     rest = [f"`{i.name}`" for i in found if not i.matters]
     noise = f"not to be told from noise with {searched} trials: {', '.join(rest)}" if rest else ""

@@ -19,11 +19,13 @@ from ensdistill_tune.records.events import (
 from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_record import (
     OVER,
+    PRIMARY,
     TrialRecord,
     Trials,
     active_seconds,
     apply_event,
     count_states,
+    of_kind,
     rank_trials,
     require_trial,
     row_of,
@@ -108,12 +110,12 @@ class StudyState:
     @property
     def primary_trials(self) -> list[TrialRecord]:
         """The trials of the search, baselines included."""
-        return [trial for trial in self.trials.values() if trial.replicate_of is None]
+        return of_kind(self.trials.values(), *PRIMARY)
 
     @property
     def replicates(self) -> list[TrialRecord]:
         """The trials of the confirmation."""
-        return [trial for trial in self.trials.values() if trial.replicate_of is not None]
+        return of_kind(self.trials.values(), "replicate")
 
     @property
     def running(self) -> list[TrialRecord]:

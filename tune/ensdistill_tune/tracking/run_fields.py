@@ -17,7 +17,16 @@ from ensdistill.runtime.secrets import without_credentials
 from ensdistill_tune.formatting import is_block, short_value
 from ensdistill_tune.metric_names import final_metric, log_name
 from ensdistill_tune.records.events import Event, TeachersReady, TrialEnded
-from ensdistill_tune.records.trial_record import METRICS, TrialRecord, Trials, apply_event, count_states, rank_trials
+from ensdistill_tune.records.trial_record import (
+    METRICS,
+    PRIMARY,
+    TrialRecord,
+    Trials,
+    apply_event,
+    count_states,
+    of_kind,
+    rank_trials,
+)
 from ensdistill_tune.study.study_config import SHARED, StudyConfig
 
 CURVES = ("train/loss", *METRICS, "subnetworks/nll", "subnetworks/accuracy")  # a point each epoch
@@ -47,7 +56,7 @@ class RunUpdate:
         }
         if not isinstance(event, TrialEnded) or event.state not in over:
             return cls(event, trial, facts, trials, {}, sum(over.values()))
-        searched = [t for t in trials.values() if t.replicate_of is None]
+        searched = of_kind(trials.values(), *PRIMARY)
         parent = {f"trials/{state}": float(n) for state, n in count_states(searched).items() if state in over}
         for best in rank_trials(searched, study.objective, study.mode)[:1]:
             parent[f"best/{study.objective.removeprefix('val/')}_so_far"] = best.last[study.objective]

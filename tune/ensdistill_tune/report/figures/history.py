@@ -82,7 +82,7 @@ def learning_curves(facts: StudyResults) -> go.Figure | None:
     study, trials = facts.study, [trial for trial in facts.trials if trial.epochs]
     if not trials:
         return None
-    best = [trial for trial in facts.order if trial.kind == "search"][: len(NAMED)]
+    best = facts.search_order[: len(NAMED)]
     baselines = [trial for trial in facts.order if trial.baseline][:1]
     others = [trial for trial in trials if trial not in best + baselines]
     values = (known[study.objective] for trial in trials if trial.state != "failed" for known in trial.epochs)

@@ -109,7 +109,7 @@ def parallel_coordinates(facts: StudyResults) -> go.Figure | None:
 
     (Plotly's own kind of trace has black axes, seen on light pages only, and needs WebGL.)
     """
-    trials = [trial for trial in facts.order if trial.kind == "search"]
+    trials = facts.search_order
     if len(trials) < FEWEST:
         return None
     dimensions = [_setting(facts, name, trials) for name in _most_important(facts, LINES)[::-1]]

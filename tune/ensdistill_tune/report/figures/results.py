@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from ensdistill_tune.analysis.replication import Candidate
 from ensdistill_tune.analysis.results import StudyResults
 from ensdistill_tune.analysis.statistics import PairedComparison, compare, half_interval
-from ensdistill_tune.records.trial_record import TrialRecord
+from ensdistill_tune.records.trial_record import TrialRecord, of_kind
 from ensdistill_tune.report.figures.axes import Scale, short
 from ensdistill_tune.report.figures.history import TEACHERS
 from ensdistill_tune.report.figures.style import (
@@ -40,7 +40,7 @@ def pareto(facts: StudyResults) -> go.Figure | None:
     up = Scale.of(y, log=study.mode == "min", always=values)
     figure = new_figure(420, xaxis=across.axis(METRICS[price]), yaxis=up.axis(METRICS[study.objective]))
     for words, color, mark, own in (
-        ("trials", BLUE, "circle", [t for t in trials if t.kind == "search"]),
+        ("trials", BLUE, "circle", of_kind(trials, "search")),
         ("baselines", RED, "square", [t for t in trials if t.baseline]),
     ):
         if own:

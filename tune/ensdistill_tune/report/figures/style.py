@@ -70,7 +70,7 @@ def spread(facts: StudyResults, always: Sequence[float] = ()) -> Scale:
     So a trial that was stopped where nobody is good yet is drawn at the edge. Losses are shown in their logarithm: near
     the end, where it counts, they differ little.
     """
-    metric, trials = facts.study.objective, [trial for trial in facts.order if trial.kind == "search"]
+    metric, trials = facts.study.objective, facts.search_order
     if len(trials) < FEWEST:
         trials = [trial for trial in facts.trials if trial.epochs and trial.state != "failed"]
     return Scale.of((trial.last[metric] for trial in trials), log=facts.study.mode == "min", always=always)
