@@ -71,8 +71,8 @@ class Config(Settings):
     training: Training = setting(Training(), "How the student is trained.")
     schedule: list[ScheduledChange] = setting(
         [],
-        "Settings that change on the way: each with `after_epoch`, the last epoch before it, and `set`, new values by "
-        "dotted names; training.optimizer.lr and all of perturbation and loss but kind can.",
+        "Settings that change during training: a list of {after_epoch, set}, the last epoch before the change and new "
+        "values by dotted names; training.optimizer.lr and all of perturbation and loss but kind can change.",
         exclude_if=operator.not_,  # where nothing changes, files and hashes are those of the time before there was this
     )
 

@@ -38,7 +38,7 @@ class ClutteredDigits(SplitSizes):
     noise: float = setting(0.05, "Standard deviation of the noise, where white is 1.", ge=0, le=1)
     train_size: int = setting(1000, "Labeled training images.", ge=10, le=10_000_000)
     val_size: int = setting(1000, "Images for choosing settings.", ge=10, le=10_000_000)
-    test_size: int = setting(4000, "Images for the last look.", ge=10, le=10_000_000)
+    test_size: int = setting(4000, "Number of test images.", ge=10, le=10_000_000)
     unlabeled_size: int = setting(0, "Images without labels.", ge=0, le=10_000_000)
 
     def __call__(self) -> RawData:

@@ -16,7 +16,7 @@ class Digits(SplitSizes):
     kind: Literal["digits"] = "digits"
     train_size: int = setting(150, "Labeled training images.", ge=2)
     val_size: int = setting(700, "Images for choosing settings.", ge=2)
-    test_size: int = setting(700, "Images for the last look.", ge=10)
+    test_size: int = setting(700, "Number of test images.", ge=10)
 
     def __call__(self) -> RawData:
         """1,797 images uint8 (N,1,8,8), ten classes. Alpaydin and Kaynak 1998, UCI repository."""

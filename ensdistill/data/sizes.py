@@ -45,7 +45,7 @@ class SplitSizes(Settings):
     )
     val_size: Size = setting(5_000, "Images for choosing settings: a count or a share.")
     test_size: SizeOrNone = setting(
-        0, "Images for the last look: a count or a share; ignored where the source has a test part of its own."
+        0, "Number of test images: a count or a share; ignored where the source has a test part of its own."
     )
 
     def sizes(self) -> "SplitSizes":
@@ -63,7 +63,7 @@ class OwnSizes(SplitSizes):
         0.1, "Images for choosing settings: a count or a share of the labeled images; ignored where there is a part."
     )
     test_size: SizeOrNone = setting(
-        0.1, "Images for the last look: a count or a share of the labeled images; ignored where there is a test part."
+        0.1, "Number of test images: a count or a share of the labeled images; ignored where there is a test part."
     )
 
     def ignored(self, own: Mapping[str, tuple[str, int]]) -> Iterator[ConfigIssue]:

@@ -51,12 +51,12 @@ class Training(Settings):
     )
     lr_update: Literal["step", "epoch"] = setting("step", "How often the learning rate moves.")
     unlabeled_batch_size: int = setting(
-        0, "Unlabeled images that ride along in every batch; needs some left by the split.", ge=0, le=65_536
+        0, "Number of unlabeled images added to every batch; needs some left by the split.", ge=0, le=65_536
     )
     augmentation: Augmentation = setting(Augmentation(), "What is done to each batch of images at random.")
     precision: Literal["float32", "bfloat16", "auto"] = setting(
         "float32",
-        "In what the networks of a training step are computed; `auto`: bfloat16 where the device is fast at it. "
+        "Compute precision of the training step; `auto`: bfloat16 where the device is fast at it. "
         "Weights, losses and all evaluation stay in float32.",
         exclude_if=lambda precision: precision == "float32",  # so that files and hashes are those of the time before it
     )

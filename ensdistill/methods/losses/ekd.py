@@ -30,10 +30,10 @@ class Ekd(DistillationLoss):
     teacher_weight: float = setting(1.0, "Weight b of the distillation terms.", ge=0, le=1000)
     logit_weight: float = setting(0.0, "Weight d of the squared distances between logits.", ge=0, le=1000)
     student_aggregation: Literal["mean_of_logits", "sum_of_logits", "mean_of_probabilities"] = setting(
-        "mean_of_logits", "How branches speak as one in the loss."
+        "mean_of_logits", "How branch outputs are combined in the loss."
     )
     teacher_aggregation: Literal["mean_of_logits", "mean_of_probabilities"] = setting(
-        "mean_of_logits", "How teachers speak as one in the loss."
+        "mean_of_logits", "How teacher outputs are combined in the loss."
     )
 
     def __call__(self, student: Tensor, teachers: Tensor, labels: Tensor, on_labels: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ class Branches(Settings):
     subnetworks: int = setting(4, "How many branches K.", ge=1, le=64)
     branch_at: Literal["last_stage", "classifier"] = setting("last_stage", "Where the stem ends.")
     merge: Literal["mean_of_logits", "sum_of_logits", "mean_of_probabilities"] = setting(
-        "mean_of_logits", "How the branches speak as one."
+        "mean_of_logits", "How branch outputs are combined into one prediction."
     )
 
     def __call__(self, network: nn.Module) -> BranchesStudent:

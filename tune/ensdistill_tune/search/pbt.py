@@ -33,7 +33,7 @@ class Pbt(Settings):
     interval_epochs: int = setting(10, "After so many epochs, and again, a trial is compared with the others.", ge=1)
     quantile: float = setting(0.25, "The share of trials that give up, and that others begin at.", gt=0, le=0.5)
     resample: float = setting(0.25, "How often a setting is drawn anew and not moved.", ge=0, le=1)
-    factor: float = setting(1.25, "A number is moved by being multiplied or divided by this.", gt=1)
+    factor: float = setting(1.25, "Perturbation factor: a numeric value is multiplied or divided by it.", gt=1)
     seed: int = setting(0, "Seed of who begins where, and with which settings.", ge=0)
 
     def __call__(self, epochs: int, modes: Sequence[str]) -> _PbtRule:

@@ -62,7 +62,9 @@ class Asha(EarlyStoppingSettings):
 
     kind: Literal["asha"] = "asha"
     grace_epochs: int = setting(10, "No trial is stopped before this epoch, the first rung.", ge=1)
-    reduction_factor: float = setting(2, "One in so many goes on from a rung; rungs lie so much apart.", gt=1)
+    reduction_factor: float = setting(
+        2, "At each rung, one in `reduction_factor` trials continues; rungs are spaced by the same factor.", gt=1
+    )
 
     tolerance: list[float] = setting(
         [], "For several objectives: who would not be dominated if better by this share, one for each, goes on too."
@@ -88,7 +90,9 @@ class Hyperband(EarlyStoppingSettings):
 
     kind: Literal["hyperband"] = "hyperband"
     grace_epochs: int = setting(2, "The first rung of the first bracket.", ge=1)
-    reduction_factor: float = setting(3, "One in so many goes on from a rung; rungs lie so much apart.", gt=1)
+    reduction_factor: float = setting(
+        3, "At each rung, one in `reduction_factor` trials continues; rungs are spaced by the same factor.", gt=1
+    )
     brackets: int = setting(3, "How many brackets; fewer if the trials are too short for so many.", ge=1, le=20)
     seed: int = setting(0, "Seed by which trials are dealt to brackets.", ge=0)
 

@@ -44,8 +44,12 @@ class Resources(Settings):
         0, "GPUs; a fraction lets several trials share one, each with that share of its memory.", ge=0
     )
     max_concurrent: int | None = setting(None, "How many run side by side; as many as fit if it is not given.", ge=1)
-    max_retries: int = setting(1, "How often a trial whose process died goes on at its last checkpoint.", ge=0, le=100)
-    checkpoint_interval_s: float = setting(30, "How much training is done again at most after an interrupt.", ge=0)
+    max_retries: int = setting(
+        1, "Maximum number of restarts of a trial from its last checkpoint after its process died.", ge=0, le=100
+    )
+    checkpoint_interval_s: float = setting(
+        30, "Checkpoint interval in seconds: upper bound on training repeated after an interruption.", ge=0
+    )
 
 
 class WarmStart(Settings):
@@ -85,12 +89,12 @@ class StudyConfig(Settings):
     secondary_objectives: list[Literal[Objective, CostMetric]] = setting(
         [], "Further objectives: the search looks for the Pareto front of all; the first one still decides what ships."
     )
-    searcher: Searcher = setting(Tpe(), "Who suggests settings.")
-    scheduler: Scheduler = setting(Asha(), "Who stops hopeless trials early.")
+    searcher: Searcher = setting(Tpe(), "Sampler that suggests settings.")
+    scheduler: Scheduler = setting(Asha(), "Early-stopping scheduler.")
     points_to_evaluate: list[dict[str, Any]] = setting([], "Settings to try first: values of some axes, or of all.")
     warm_start: WarmStart | None = setting(None, "An earlier study whose best settings are tried first.")
     budget: Budget = setting(Budget(), "How much is tried.")
-    confirmation: Confirmation = setting(Confirmation(), "How the winner is held against luck.")
+    confirmation: Confirmation = setting(Confirmation(), "Re-evaluation of the top trials with fresh seeds.")
     resources: Resources = setting(Resources(), "What one trial is given.")
     tracking: Tracking = setting(Tracking(), "Where MLflow keeps the runs.")
 
