@@ -32,6 +32,7 @@ from optuna.trial import create_trial
 
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.search.hyperparameter import Hyperparameter
+from ensdistill_tune.search.optuna_study import silent_study
 from ensdistill_tune.study.study_config import StudyConfig
 
 FEWEST = 8  # trials; with fewer, nothing is told from luck
@@ -125,7 +126,7 @@ def _shares(places: Array, merit: Array, seed: int) -> Array:
     both = np.hstack([places, chance.permuted(places, axis=0)])[chosen]
     names = [f"{n:04d}" for n in range(both.shape[1])]
     axes: dict[str, BaseDistribution] = {name: FloatDistribution(0, 1) for name in names}
-    study = optuna.create_study()
+    study = silent_study()
     for row, value in zip(both.tolist(), merit[chosen].tolist(), strict=True):
         study.add_trial(create_trial(value=value, params=dict(zip(names, row, strict=True)), distributions=axes))
     evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=TREES, max_depth=DEPTH, seed=seed)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import optuna
@@ -12,10 +12,9 @@ from optuna.trial import TrialState, create_trial
 from ensdistill_tune.formatting import is_block
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.search.hyperparameter import Hyperparameter
+from ensdistill_tune.search.optuna_study import silent_study
 from ensdistill_tune.search.search_space import Sampled, SearchSpace
 from ensdistill_tune.search.searchers import Searcher
-
-Direction = Literal["minimize", "maximize"]
 
 
 class OptunaSearcher:
@@ -31,7 +30,7 @@ class OptunaSearcher:
     ) -> None:
         """Takes what is searched, by which searcher, for which objectives, and the settings to try first."""
         self._space, self._settings, self._objectives, self._first = space, searcher, objectives, first
-        self._optuna = _silent_study(["maximize" if mode == "max" else "minimize" for mode in modes])
+        self._optuna = silent_study(["maximize" if mode == "max" else "minimize" for mode in modes])
         self._distributions = {name: _distribution(axis) for name, axis in space.axes.items()}
         self._storage = self._optuna._storage  # Optuna's samplers keep their notes by way of it too
         self._noted: set[str] = set()
@@ -145,13 +144,3 @@ def choices_of(axis: Hyperparameter) -> list[Any]:
 def choice_of(axis: Hyperparameter, value: Any) -> Any:
     """One value of an axis as Optuna knows it."""
     return json.dumps(value, sort_keys=True) if axis.is_categorical and any(map(is_block, axis.values)) else value
-
-
-def _silent_study(directions: Sequence[Direction]) -> optuna.Study:
-    """A study of Optuna's without the line that it prints about each new one."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        return optuna.create_study(directions=directions)
-    finally:
-        optuna.logging.set_verbosity(before)

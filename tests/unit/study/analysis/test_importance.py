@@ -1,5 +1,6 @@
 """Which settings mattered, where it is known which do: the effects are planted."""
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -172,3 +173,13 @@ def test_trials_of_which_nearly_all_came_out_alike_explain_nothing() -> None:
     found = importance(alike, known.study)
     assert len(found) == len(known.study.search)
     assert not any(knob.matters for knob in found)
+
+
+def test_optuna_logs_nothing_about_the_studies_that_are_made_on_the_way(caplog: pytest.LogCaptureFixture) -> None:
+    optunas = logging.getLogger("optuna")
+    optunas.addHandler(caplog.handler)  # it does not propagate
+    try:
+        importance(*drawn(0, lambda *_: 0.0, trials=30))
+    finally:
+        optunas.removeHandler(caplog.handler)
+    assert not caplog.records
