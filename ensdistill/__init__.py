@@ -14,13 +14,14 @@ from ensdistill.version import __version__
 
 if TYPE_CHECKING:
     from ensdistill.config import Config, load_config
-    from ensdistill.data import DataSplits, load_data
+    from ensdistill.data import Data, DataSplits, load_data
     from ensdistill.errors import ConfigError, DataError, DivergedError, EnsdistillError, ExportError
     from ensdistill.evaluation.predict import evaluate
     from ensdistill.export.classifier import Classifier, open_classifier
     from ensdistill.export.exporter import ExportResult, export_student
     from ensdistill.export.student_file import DistillationRun, load_run
     from ensdistill.methods.members import TeacherEnsemble
+    from ensdistill.pipeline import distill_to_directory
     from ensdistill.training.loop import Distiller, EpochResult, distill
     from ensdistill.training.teacher_logits import TeacherLogitCache
     from ensdistill.training.teachers import get_ensemble
@@ -29,6 +30,7 @@ __all__ = [
     "Classifier",
     "Config",
     "ConfigError",
+    "Data",
     "DataError",
     "DataSplits",
     "DistillationRun",
@@ -42,6 +44,7 @@ __all__ = [
     "TeacherLogitCache",
     "__version__",
     "distill",
+    "distill_to_directory",
     "evaluate",
     "export_student",
     "get_ensemble",
@@ -55,6 +58,7 @@ _MODULES = {
     "Classifier": "ensdistill.export.classifier",
     "Config": "ensdistill.config",
     "ConfigError": "ensdistill.errors",
+    "Data": "ensdistill.data",
     "DataSplits": "ensdistill.data",
     "DataError": "ensdistill.errors",
     "Distiller": "ensdistill.training.loop",
@@ -67,6 +71,7 @@ _MODULES = {
     "ExportResult": "ensdistill.export.exporter",
     "DistillationRun": "ensdistill.export.student_file",
     "distill": "ensdistill.training.loop",
+    "distill_to_directory": "ensdistill.pipeline",
     "evaluate": "ensdistill.evaluation.predict",
     "export_student": "ensdistill.export.exporter",
     "get_ensemble": "ensdistill.training.teachers",

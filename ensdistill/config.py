@@ -9,11 +9,11 @@ from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import model_validator
+from pydantic import BeforeValidator, ValidationError, model_validator
 
-from ensdistill.data import DataSettings, Digits
+from ensdistill.data import Augmentation, DataSettings, Digits
 from ensdistill.errors import ConfigError, ConfigIssue, SettingError
 from ensdistill.methods.averaging import Averaging, NoAveraging
 from ensdistill.methods.losses import Averaged, Loss
@@ -22,15 +22,22 @@ from ensdistill.methods.recipe import Sgd, Training
 from ensdistill.methods.schedule import ScheduledChange, can_change
 from ensdistill.methods.students import Single, StudentSettings
 from ensdistill.models import Convnet, Model
+from ensdistill.models.in_memory_teacher import InMemoryTeacher
 from ensdistill.models.teacher_files import TeacherFile
 from ensdistill.settings.base import Settings, setting
 from ensdistill.settings.paths import absolute, file_settings, without_files
-from ensdistill.settings.validation import closest_match, validate
+from ensdistill.settings.validation import closest_match, config_error, validate
 from ensdistill.settings.yaml_loader import YamlDict, parse_mapping, parse_yaml, read_yaml, to_yaml_text
 
 
+def settings_of(given: Any) -> Any:
+    """Returns the settings that stand for an object in memory, and whatever is no such object as it is."""
+    as_settings = getattr(given, "as_settings", None)
+    return as_settings() if callable(as_settings) else given
+
+
 class Teachers(Settings):
-    """The ensemble that is distilled: M networks, trained here on the labels or brought along as files."""
+    """The ensemble that is distilled: M networks, trained here on the labels or brought along."""
 
     count: int = setting(4, "How many teachers are trained here.", ge=0, le=64)
     seed: int = setting(0, "Teacher m is trained with seed + m.", ge=0)
@@ -40,11 +47,23 @@ class Teachers(Settings):
     checkpoints: list[TeacherFile] = setting(
         [], "Trained networks that join the ensemble: each a path and a model, if need be mean and std."
     )
+    # Left out of files and hashes where they are empty, so that these are those of the time before there were these.
+    networks: list[InMemoryTeacher] = setting(
+        [], "Trained networks that a Python program gives; see ensdistill.TeacherEnsemble.", exclude_if=operator.not_
+    )
+    predictions: str = setting(
+        "",
+        "A .npz file with the predictions of teachers for every image, for teachers that are no torch networks: arrays "
+        "train_logits or train_probabilities (M,N,classes), and validation_..., test_... and unlabeled_... where the "
+        "data have such parts.",
+        file=True,
+        exclude_if=operator.not_,
+    )
 
     @property
     def total(self) -> int:
-        """M, the size of the ensemble."""
-        return self.count + len(self.checkpoints)
+        """The size of the ensemble, without those of which only predictions are stored."""
+        return self.count + len(self.checkpoints) + len(self.networks)
 
     def model_of(self, teacher: int) -> Model:
         """The architecture of one teacher that is trained here."""
@@ -52,8 +71,8 @@ class Teachers(Settings):
 
     @model_validator(mode="after")
     def _some(self) -> "Teachers":
-        if not self.total:
-            raise ValueError("an ensemble needs a teacher; set count to 1 or more, or name checkpoints")
+        if not (self.total or self.predictions):
+            raise ValueError("an ensemble needs a teacher; set count to 1 or more, or name checkpoints or predictions")
         return self
 
 
@@ -63,7 +82,7 @@ class Config(Settings):
     seed: int = setting(0, "Seed of the student: weights, order of images, perturbations.", ge=0)
     data: DataSettings = setting(Digits(), "Which images, and how they are split.")
     model: Model = setting(Convnet(), "Architecture of the student.")
-    teachers: Teachers = setting(Teachers(), "The ensemble.")
+    teachers: Annotated[Teachers, BeforeValidator(settings_of)] = setting(Teachers(), "The ensemble.")
     student: StudentSettings = setting(Single(), "How one network holds several functions.")
     perturbation: Perturbation = setting(NoPerturbation(), "Which inputs both sides are shown.")
     loss: Loss = setting(Averaged(), "What the student is asked to match.")
@@ -76,11 +95,20 @@ class Config(Settings):
         exclude_if=operator.not_,  # where nothing changes, files and hashes are those of the time before there was this
     )
 
+    def __init__(self, **settings: Any) -> None:
+        """Takes settings as objects or as plain values. Raises ConfigError with every fault found."""
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise config_error(type(self), settings, error) from None
+
     @model_validator(mode="after")
     def _fits_together(self) -> "Config":
         if self.perturbation.kind == "tdiv_sdiv" and self.teachers.total < 2:
             rule = "tdiv_sdiv needs two teachers that can disagree; set teachers.count to 2 or more"
             raise SettingError(ConfigIssue(("perturbation",), rule))
+        if issue := self._changed_images():
+            raise SettingError(issue)
         trained: list[tuple[tuple[str, ...], Training]] = [(("training",), self.training)]
         trained += [(("teachers", "training"), self.teachers.training)] if self.teachers.count else []
         known = (
@@ -91,6 +119,19 @@ class Config(Settings):
                 rule = f"{{value}} is more than the {known} training images"
                 raise SettingError(ConfigIssue((*path, "batch_size"), rule, training.batch_size))
         return self
+
+    def _changed_images(self) -> ConfigIssue | None:
+        """The setting that changes images, if the teachers' predictions are stored for the images as they are."""
+        rule = "teachers.predictions are stored for the images as they are"
+        if not self.teachers.predictions:
+            return None
+        if self.perturbation.kind != "none":
+            hint = "set perturbation.kind to none, or bring the teachers as networks"
+            return ConfigIssue(("perturbation", "kind"), f"changes images, and {rule}", self.perturbation.kind, hint)
+        if self.training.augmentation != Augmentation():
+            hint = "leave out training.augmentation, or bring the teachers as networks"
+            return ConfigIssue(("training", "augmentation"), f"changes images, and {rule}", hint=hint)
+        return None
 
     @model_validator(mode="after")
     def _can_change_so(self) -> "Config":

@@ -14,11 +14,14 @@ from ensdistill.data.cluttered_digits import ClutteredDigits
 from ensdistill.data.digits import Digits
 from ensdistill.data.fitting import fit_images
 from ensdistill.data.image_folder import ImageFolder
+from ensdistill.data.in_memory import Data
 from ensdistill.data.npz import Npz
 from ensdistill.data.splits import DataSource, DataSplits, RawData, Shape, Split, split_source
 from ensdistill.errors import DataError
 
-DataSettings = Annotated[Digits | ClutteredDigits | Cifar10 | Cifar100 | ImageFolder | Npz, Field(discriminator="kind")]
+DataSettings = Annotated[
+    Digits | ClutteredDigits | Cifar10 | Cifar100 | ImageFolder | Npz | Data, Field(discriminator="kind")
+]
 
 
 def load_data(settings: DataSource) -> DataSplits:
@@ -45,6 +48,7 @@ __all__ = [
     "Cifar10",
     "Cifar100",
     "ClutteredDigits",
+    "Data",
     "DataSettings",
     "DataSource",
     "DataSplits",

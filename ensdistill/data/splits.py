@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -99,6 +99,11 @@ class RawData:
     unlabeled: Split | None = None  # joins what the split leaves over
     warnings: tuple[ConfigIssue, ...] = ()  # what seems wrong with the files
 
+    def own_parts(self, places: Mapping[str, str]) -> dict[str, tuple[str, int]]:
+        """Place and number of images of each part that the source has, from the places of all parts."""
+        parts = {"validation": self.validation, "test": self.test, "unlabeled": self.unlabeled}
+        return {name: (places[name], len(part)) for name, part in parts.items() if part is not None}
+
 
 class DataSource(Protocol):
     """What the settings of a data source can do: read it, and say how to cut it."""
@@ -122,7 +127,7 @@ def split_source(source: RawData, sizes: SplitSizes) -> tuple[DataSplits, Split]
     own = source.validation is not None
     validation = source.validation if source.validation is not None else pool.draw("validation", sizes.val_size)
     train, left = pool.draw("train", sizes.train_size), pool.left()
-    identity = _content_hash([train, validation, left, test], source.class_names, source.unlabeled)
+    identity = content_hash([train, validation, left, test], source.class_names, source.unlabeled)
     extra = [] if source.unlabeled is None else [source.unlabeled.images]
     images = torch.cat([left.images, *extra])
     unlabeled = Split(images, torch.full((len(images),), -1))
@@ -203,7 +208,7 @@ class _Pool:
         return f"{left} of {len(self.split)} labeled images are left; {way_out}"
 
 
-def _content_hash(parts: list[Split], class_names: tuple[str, ...], unlabeled: Split | None) -> str:
+def content_hash(parts: list[Split], class_names: tuple[str, ...], unlabeled: Split | None) -> str:
     digest = hashlib.sha256(repr(class_names).encode())
     for part in [*parts, *([] if unlabeled is None else [unlabeled])]:
         digest.update(repr(tuple(part.images.shape)).encode())

@@ -33,6 +33,7 @@ from ensdistill.evaluation.metrics import (
 from ensdistill.evaluation.predict import evaluate, predict
 from ensdistill.methods.members import CombinedClassifier, TeacherEnsemble
 from ensdistill.models.fusion import inference_form
+from ensdistill.models.stored_predictions import StoredTeacher
 from ensdistill.runtime.modes import evaluating
 
 Metrics = dict[str, float]
@@ -78,7 +79,7 @@ class Evaluator:
             member |= {"dee": 1.0, "top1_agreement": top_1_agreement(log_p, everyone)}
             member |= {"kl_to_ensemble": predictive_kl(log_p, everyone)} | price
         together |= {"dee": float(len(members)), "top1_agreement": 1.0, "kl_to_ensemble": 0.0}
-        together |= {name: sum(price[name] for price in self.costs) for name in self.costs[0]}
+        together |= {name: sum(price[name] for price in self.costs) for name in self.costs[0] if all(self.costs)}
         return {"ensemble": together | _diversity(self.on_split), "members": members, "curve": self.curve}
 
     def diagnostics(self, networks: Sequence[nn.Module]) -> dict[str, Any]:
@@ -144,10 +145,13 @@ def mean_metrics(rows: Sequence[Metrics]) -> Metrics:
 def model_complexity(network: nn.Module, shape: Sequence[int]) -> Metrics:
     """`parameters`, and `flops` of one image (C,H,W): multiplications and additions of convolutions and products.
 
-    Of the inference form, which is what teachers are kept in: both count as long as they are compared.
+    Of the inference form, which is what teachers are kept in: both count as long as they are compared. Nothing is known
+    of a teacher whose predictions are stored.
     """
+    if isinstance(network, StoredTeacher):
+        return {}
     network = inference_form(network)
-    like = next(network.parameters())
+    like = next(network.parameters(), torch.empty(0))
     with evaluating(network), torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, *shape, device=like.device))
     return {

@@ -132,7 +132,8 @@ def _origin(run: DistillationRun) -> str:
 def _source(run: DistillationRun) -> str:
     if _learns_from_labels(run):
         return "the labels alone (no distillation)"
-    return f"an ensemble of {counted(run.config.teachers.total, 'network')}"
+    stored = run.config.teachers.predictions
+    return f"an ensemble of {counted(run.config.teachers.total, 'network')}" if not stored else "stored predictions"
 
 
 def _data(run: DistillationRun) -> str:
@@ -152,10 +153,12 @@ def _settings(run: DistillationRun) -> str:
     config = run.config
     teachers = [_words(config.teachers.model_of(m)) for m in range(config.teachers.count)]
     teachers += [f"{_words(file.model)} from a file" for file in config.teachers.checkpoints]
+    teachers += ["a network of the program that made it"] * bool(config.teachers.networks)
+    teachers += ["teachers whose predictions are stored"] * bool(config.teachers.predictions)
     told = {"teachers": "; ".join(dict.fromkeys(teachers)), "network": _words(config.model)}
     axes = ("student", "perturbation", "loss", "averaging", "training")
     told |= {axis: _words(getattr(config, axis)) for axis in axes}
-    count = counted(config.teachers.total, "teacher")
+    count = "Stored predictions" if config.teachers.predictions else counted(config.teachers.total, "teacher")
     return (
         f"{count}, ensemble hash `{run.learnt_from}`. All settings, hash `{config.hash}`, are "
         "in `config.yaml`; `ensdistill distill config.yaml` makes this student again where the data are.\n\n"

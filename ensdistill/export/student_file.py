@@ -49,8 +49,11 @@ class DistillationRun:
 
     @property
     def networks(self) -> dict[str, nn.Module]:
-        """`student` and, if it is at hand, `ensemble`."""
-        return {"student": self.network} | ({} if self.ensemble is None else {"ensemble": self.ensemble})
+        """`student` and, if it is at hand and takes any image, `ensemble`."""
+        networks: dict[str, nn.Module] = {"student": self.network}
+        if self.ensemble is not None and self.ensemble.takes_any_image:
+            networks["ensemble"] = self.ensemble
+        return networks
 
     @property
     def shape(self) -> Shape:

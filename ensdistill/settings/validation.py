@@ -35,7 +35,12 @@ def validate(model: type[T], tree: Mapping[str, Any]) -> T:
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError([_issue(model, tree, detail) for detail in error.errors()]) from None
+        raise config_error(model, tree, error) from None
+
+
+def config_error(model: type[BaseModel], tree: Mapping[str, Any], error: ValidationError) -> ConfigError:
+    """Returns what pydantic found in a tree of settings in our own words."""
+    return ConfigError([_issue(model, tree, detail) for detail in error.errors()])
 
 
 def closest_match(name: str, known: Iterable[str]) -> str | None:

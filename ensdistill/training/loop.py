@@ -29,7 +29,7 @@ from ensdistill.training.batches import Batches
 from ensdistill.training.checkpoint import Checkpoint, check_identity, read_checkpoint, write_checkpoint
 from ensdistill.training.new_student import check_data, new_student
 from ensdistill.training.step import StepContext, distill_step
-from ensdistill.training.teacher_checks import check_numbers
+from ensdistill.training.teacher_checks import check_given, check_numbers
 from ensdistill.training.teacher_logits import TeacherLogitCache
 
 
@@ -97,6 +97,7 @@ class Distiller(Iterator[EpochResult]):
         if cache is not None and cache.ensemble is not teachers:
             raise ValueError("cache: holds the logits of another ensemble; make one of these teachers")
         check_data(config, data)
+        check_given(teachers, data)
         self.config, self.ensemble, self.data = config, teachers, data
         self.device = data.train.images.device
         self._batches = Batches(config, data, TeacherLogitCache(teachers) if cache is None else cache)

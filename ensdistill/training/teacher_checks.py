@@ -1,13 +1,15 @@
 """What must hold of teachers before anything is distilled from them: their outputs on real images."""
 
+import warnings
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ensdistill.data import DataSplits, Split
-from ensdistill.errors import ConfigIssue, DataError, teacher_name
-from ensdistill.models.probe import are_probabilities
+from ensdistill.errors import ConfigIssue, DataError, EnsdistillError, teacher_name
+from ensdistill.methods.members import TeacherEnsemble
+from ensdistill.models.probe import are_probabilities, one_line_error
 from ensdistill.runtime.modes import evaluating
 
 IMAGES = 256  # of each part, evenly spread: folders hold their images by class
@@ -27,8 +29,17 @@ def check_teachers(networks: Sequence[nn.Module], names: Sequence[str], data: Da
     """
     parts = [_some(part) for part in (data.train, data.validation) if len(part)]
     images, labels = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
-    found = [_check(_outputs(network, images), labels, name) for network, name in zip(networks, names, strict=True)]
+    classes, found = len(data.class_names), []
+    for network, name in zip(networks, names, strict=True):
+        found.append(_check(_tried(network, images, name, classes), labels, name))
     return tuple(issue for issue in found if issue)
+
+
+def check_given(ensemble: TeacherEnsemble, data: DataSplits) -> None:
+    """Checks the teachers that a program gives; warns in the way of Python's libraries. Raises as `check_teachers`."""
+    if ensemble.given and len(ensemble):
+        for issue in check_teachers(list(ensemble.networks), list(map(teacher_name, range(len(ensemble)))), data):
+            warnings.warn(str(issue), stacklevel=4)
 
 
 def check_numbers(networks: Sequence[nn.Module], split: Split, size: int = 1000) -> None:
@@ -63,6 +74,27 @@ def _check(outputs: Tensor, labels: Tensor, name: str) -> ConfigIssue | None:
         rule = f"outputs of {name} are all from 0 to 1, as those of a sigmoid are, and are taken for logits"
         return ConfigIssue(("teachers",), rule, hint="let the network return what is before its last activation")
     return None
+
+
+def _tried(network: nn.Module, images: Tensor, name: str, classes: int) -> Tensor:
+    """Logits (N,classes). Raises DataError if the network fails, or returns something else."""
+    shape = "x".join(map(str, images.shape[1:]))
+    try:
+        logits = _outputs(network, images)
+    except EnsdistillError:
+        raise
+    except Exception as error:  # networks may do what they like
+        raise DataError(
+            f"{name}: fails on images of {shape} ({one_line_error(error)}); give a network for images of this shape "
+            "with values in [0,1]"
+        ) from error
+    found = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+    if found != (len(images), classes):
+        raise DataError(
+            f"{name}: returns {found} for {len(images)} images, not logits {(len(images), classes)}; give a network "
+            f"of these {classes} classes"
+        )
+    return logits
 
 
 def _some(split: Split) -> tuple[Tensor, Tensor]:

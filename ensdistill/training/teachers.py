@@ -26,6 +26,7 @@ from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.methods.perturbations import NoPerturbation
 from ensdistill.methods.students import Single
 from ensdistill.models import build, code_identity
+from ensdistill.models.stored_predictions import read_predictions
 from ensdistill.models.teacher_files import LoadedTeacher
 from ensdistill.runtime.files import ensure_writable_dir, user_path, write_json
 from ensdistill.runtime.randomness import derive_seed
@@ -81,30 +82,41 @@ def open_teacher_files(config: Config, data: DataSplits) -> tuple[list[LoadedTea
     """Returns the teachers that were trained elsewhere, and what seems wrong with them.
 
     Raises:
-        DataError: A file is missing, damaged or another network's, or the outputs of a teacher cannot be meant.
+        DataError: A file is missing, damaged or another network's, a network is not in this process, or the outputs of
+            a teacher cannot be meant.
         ConfigError: mean or std do not fit.
     """
-    files = [file(data) for file in config.teachers.checkpoints]
-    found = [warning for file in files for warning in file.warnings]
-    found += check_teachers([file.network for file in files], [file.path for file in config.teachers.checkpoints], data)
-    return files, found + file_warnings(config, data)
+    teachers = config.teachers
+    brought = [file(data) for file in teachers.checkpoints] + [network(data) for network in teachers.networks]
+    names = [file.path for file in teachers.checkpoints]
+    names += [f"network {n} of teachers.networks" for n in range(1, len(teachers.networks) + 1)]
+    if teachers.predictions:
+        stored = read_predictions(teachers.predictions, config.data())
+        brought += stored
+        names += [f"{teachers.predictions}, {teacher_name(m)}" for m in range(len(stored))]
+    found = [warning for one in brought for warning in one.warnings]
+    found += check_teachers([one.network for one in brought], names, data)
+    return brought, found + file_warnings(config, data)
 
 
 def file_warnings(config: Config, data: DataSplits) -> list[ConfigIssue]:
     """Returns a warning if teachers from files may have been trained on the validation images."""
-    if not config.teachers.checkpoints or data.own_validation:
+    brought = config.teachers.checkpoints or config.teachers.networks or config.teachers.predictions
+    if not brought or data.own_validation:
         return []
     rule = (
-        f"teachers from files may have been trained on the {len(data.validation)} validation images, which are drawn "
-        "from the training part; then the choice of settings, calibration and DEE rest on images that they know"
+        f"teachers from elsewhere may have been trained on the {len(data.validation)} validation images, which are "
+        "drawn from the training part; then the choice of settings, calibration and DEE rest on images that they know"
     )
     hint = "bring validation images that they have not seen: val/ next to train/, or x_val in a .npz file"
-    return [ConfigIssue(("teachers", "checkpoints"), rule, hint=hint)]
+    return [ConfigIssue(("teachers",), rule, hint=hint)]
 
 
 def find_ensemble(config: Config, data: DataSplits, store: str | Path) -> TeacherEnsemble | None:
     """The ensemble if all of its teachers are there already, else None; trains nothing."""
-    there = all(user_path(file.path).is_file() for file in config.teachers.checkpoints)
+    files = [file.path for file in config.teachers.checkpoints] + [config.teachers.predictions]
+    there = all(user_path(file).is_file() for file in files if file)
+    there = there and all(network.there for network in config.teachers.networks)
     return get_ensemble(config, data, store) if there and not missing_teachers(config, data, Path(store)) else None
 
 

@@ -141,7 +141,7 @@ def test_teachers_from_files_may_know_validation_images_that_are_drawn_from_the_
     brought = build_config({"teachers": {"count": 0, "checkpoints": [{"path": "theirs.pt"}]}})
     drawn = split_source(RawData(POOL, NAMES), SplitSizes(train_size=30, val_size=12))[0]
     (warning,) = file_warnings(brought, drawn)
-    assert warning.path == ("teachers", "checkpoints")
+    assert warning.path == ("teachers",)
     assert "may have been trained on the 12 validation images" in warning.rule
     assert "val/" in str(warning.hint)
     own = split_source(RawData(POOL, NAMES, validation=noise([0, 1, 2], 2)), SplitSizes(train_size=30))[0]

@@ -32,6 +32,7 @@ def path_of(config: object) -> str:
 
 def test_the_settings_that_name_files_are_known() -> None:
     known = {"config.data.path", "config.teachers.checkpoints.*.path", "tracking.uri"}
+    known |= {"config.teachers.predictions"}
     assert known == study_files()
     assert "model.path" not in file_settings(StudyConfig, "")
 

@@ -1,0 +1,147 @@
+"""Images that a Python program has in memory: tensors, arrays, or a torch Dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from ensdistill.data.arrays import NAMES, raw_data_of
+from ensdistill.data.sizes import OwnSizes
+from ensdistill.data.splits import RawData, content_hash
+from ensdistill.errors import DataError
+from ensdistill.runtime.in_memory import keep, kept
+from ensdistill.runtime.lazy import np
+from ensdistill.settings.base import setting
+
+if TYPE_CHECKING:
+    from torch.utils.data import Dataset
+
+Labeled = tuple[Any, Any]  # images and labels
+
+_PLACES = {"train": "images", "validation": "validation", "test": "test", "unlabeled": "unlabeled"}
+
+
+class Data(OwnSizes):
+    """Images that a Python program gave, by `Data.from_arrays` or `Data.from_dataset`.
+
+    The settings hold the hash of the images; the images themselves stay in the memory of the program. A program that
+    continues a run or a study gives the same images again.
+    """
+
+    kind: Literal["in_memory"] = "in_memory"
+    content: str = setting(..., "Hash of images that a Python program gives; see ensdistill.Data.", min_length=1)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        images: Any,
+        labels: Any,
+        *,
+        validation: Labeled | None = None,
+        test: Labeled | None = None,
+        unlabeled: Any = None,
+        class_names: Sequence[str] | None = None,
+        **sizes: Any,
+    ) -> Data:
+        """Returns the settings of images in memory. The images are copied.
+
+        Args:
+            images: Tensor or array (N,H,W), (N,C,H,W) or (N,H,W,C), C one or three; uint8, or floats in [0,1].
+            labels: Whole numbers (N,) from 0.
+            validation: Images and labels for choosing settings; without them `val_size` of the images are drawn.
+            test: Images and labels for the evaluation at the end; without them `test_size` of the images are drawn.
+            unlabeled: Images without labels.
+            class_names: A name for each label; by default the labels themselves.
+            sizes: `train_size`, `val_size`, `test_size` and `seed`, as all data sources have them.
+
+        Raises:
+            DataError: Images or labels break a rule; the message begins with the name of the array.
+            ConfigError: A size is out of its range.
+        """
+        pairs = {"train": ("images", "labels")}
+        arrays = {"images": _array(images), "labels": _array(labels)}
+        for part, given in (("validation", validation), ("test", test)):
+            if given is not None:
+                pairs[part] = (f"{part} images", f"{part} labels")
+                arrays |= dict(zip(pairs[part], map(_array, _two(part, given)), strict=True))
+        if unlabeled is not None:
+            pairs["unlabeled"] = ("unlabeled", "")
+            arrays["unlabeled"] = _array(unlabeled)
+        if class_names is not None:
+            arrays[NAMES] = np.array([str(name) for name in class_names])
+        return cls._of(raw_data_of(arrays, pairs), sizes)
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Dataset[Any],
+        *,
+        validation: Dataset[Any] | None = None,
+        test: Dataset[Any] | None = None,
+        unlabeled: Dataset[Any] | None = None,
+        class_names: Sequence[str] | None = None,
+        **sizes: Any,
+    ) -> Data:
+        """Returns the settings of the images of a torch Dataset, each read once, with a progress bar if they are many.
+
+        Args:
+            dataset: Its items are pairs of an image and a label. An image is a PIL image, or a tensor or array (C,H,W)
+                or (H,W), uint8 or floats in [0,1]. All have the same size.
+            validation: A dataset for choosing settings; without it `val_size` of the images are drawn.
+            test: A dataset for the evaluation at the end; without it `test_size` of the images are drawn.
+            unlabeled: A dataset of pairs, whose labels are not read, or of images.
+            class_names: A name for each label; by default those of `dataset.classes`, or the labels themselves.
+            sizes: `train_size`, `val_size`, `test_size` and `seed`, as all data sources have them.
+
+        Raises:
+            DataError: An item is no such pair, or images or labels break a rule.
+            ConfigError: A size is out of its range.
+        """
+        from ensdistill.data.datasets import read_dataset, read_images  # here: imports torch
+
+        images, labels = read_dataset(dataset, "dataset")
+        parts = {"validation": validation, "test": test}
+        given = {part: None if other is None else read_dataset(other, part) for part, other in parts.items()}
+        names = class_names if class_names is not None else getattr(dataset, "classes", None)
+        others = None if unlabeled is None else read_images(unlabeled, "unlabeled")
+        return cls.from_arrays(images, labels, **given, unlabeled=others, class_names=names, **sizes)
+
+    @classmethod
+    def _of(cls, raw: RawData, sizes: dict[str, Any]) -> Data:
+        """Keeps the images and returns the settings that find them."""
+        parts = [part for part in (raw.pool, raw.validation, raw.test) if part is not None]
+        where = [part is not None for part in (raw.validation, raw.test)]
+        content = f"{content_hash(parts, (*raw.class_names, repr(where)), raw.unlabeled)}"
+        keep(content, raw)
+        from ensdistill.settings.validation import validate
+
+        return validate(cls, {"content": content} | sizes)
+
+    def __call__(self) -> RawData:
+        """Returns images uint8 (N,C,H,W). Raises DataError if they were given to another process."""
+        raw: RawData | None = kept(self.content)
+        if raw is None:
+            raise DataError(
+                f"data.content: the images {self.content} were in the memory of a Python program; give them again with "
+                "ensdistill.Data, in the program that uses these settings"
+            )
+        from dataclasses import replace
+
+        return replace(raw, warnings=tuple(self.ignored(raw.own_parts(_PLACES))))
+
+
+def _two(part: str, given: Labeled) -> Labeled:
+    try:
+        images, labels = given
+    except (TypeError, ValueError):
+        raise DataError(f"{part}: give a pair of images and labels") from None
+    return images, labels
+
+
+def _array(values: Any) -> np.ndarray:
+    """A NumPy array of a tensor on any device, an array or a list."""
+    if isinstance(values, list):
+        values = [_array(value) for value in values]
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().numpy()
+    return np.array(values)  # a copy: what a program does with its own array later changes nothing here

@@ -1,0 +1,62 @@
+"""Teachers that a Python program has in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from ensdistill.errors import DataError
+from ensdistill.models.teacher_files import LoadedTeacher
+from ensdistill.runtime.in_memory import keep, kept
+from ensdistill.settings.base import Settings, setting
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ensdistill.data import DataSplits
+
+
+class InMemoryTeacher(Settings):
+    """A network that a Python program gave: see `ensdistill.TeacherEnsemble`. The settings hold its hash."""
+
+    content: str = setting(..., "Hash of a network that a Python program gives.", min_length=1)
+
+    @classmethod
+    def of(cls, network: nn.Module) -> InMemoryTeacher:
+        """Keeps a network (B,C,H,W) -> (B,classes) and returns the settings that find it in this process."""
+        content = network_content(network)
+        keep(content, network)
+        return cls(content=content)
+
+    @property
+    def there(self) -> bool:
+        """Whether this process was given the network."""
+        return kept(self.content) is not None
+
+    def __call__(self, data: DataSplits) -> LoadedTeacher:
+        """Returns the network on the device of the data. Raises DataError if it was given to another process."""
+        network: nn.Module | None = kept(self.content)
+        if network is None:
+            raise DataError(
+                f"teachers.networks: the network {self.content} was in the memory of a Python program; give it again "
+                "with ensdistill.TeacherEnsemble, in the program that uses these settings"
+            )
+        from copy import deepcopy
+
+        return LoadedTeacher(deepcopy(network).to(data.train.images.device), {"in_memory": self.content})
+
+
+def network_content(network: nn.Module) -> str:
+    """Hash of the layers of a network, its parameters and buffers; 16 hexadecimal digits."""
+    digest = hashlib.sha256(repr(network).encode())
+    for name, tensor in network.state_dict().items():
+        array = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {tuple(array.shape)} {array.dtype}".encode())
+        digest.update(array.flatten().view(dtype=_bytes()).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _bytes() -> object:
+    import torch  # here: slow
+
+    return torch.uint8

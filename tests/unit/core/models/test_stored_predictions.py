@@ -1,0 +1,142 @@
+"""Teachers as stored predictions: they teach as the networks that made them, where nothing changes images."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ensdistill import Config, DataSplits, Distiller, TeacherEnsemble, get_ensemble
+from ensdistill.config import Teachers
+from ensdistill.data import Data, Digits, Split, load_data, load_test
+from ensdistill.errors import ConfigError, DataError
+from ensdistill.evaluation.evaluator import Evaluator
+from tests.unit.core.models.test_in_memory_teacher import SHORT, linear
+
+NETWORKS = [linear(0), linear(1), linear(2)]
+
+
+def logits_of(split: Split) -> np.ndarray:
+    with torch.no_grad():
+        return TeacherEnsemble(NETWORKS)(split[slice(0, len(split))][0]).numpy()
+
+
+def written(folder: Path, data: Any = None, **arrays: np.ndarray) -> Config:
+    """Settings whose teachers' predictions are those of the networks, with some arrays replaced or left out."""
+    source = data or Digits()
+    arrays = {"train_logits": logits_of(source().pool)} | arrays
+    np.savez(folder / "p.npz", **{name: array for name, array in arrays.items() if array.size})
+    teachers = Teachers(count=0, predictions=str(folder / "p.npz"))
+    return Config(data=source, teachers=teachers, training=SHORT)
+
+
+def test_a_student_learns_the_same_as_from_the_networks(tmp_path: Path, digits: DataSplits) -> None:
+    settings = written(tmp_path)
+    stored = get_ensemble(settings, digits, tmp_path)
+    results = [
+        [epoch.val["nll"] for epoch in Distiller(settings, ensemble, digits)]
+        for ensemble in (stored, TeacherEnsemble(NETWORKS))
+    ]
+    assert results[0] == pytest.approx(results[1], rel=1e-5)
+
+
+def test_probabilities_teach_as_their_logits(tmp_path: Path, digits: DataSplits) -> None:
+    p = torch.from_numpy(logits_of(Digits()().pool)).softmax(-1).numpy()
+    stored = get_ensemble(written(tmp_path, train_logits=np.empty(0), train_probabilities=p), digits, tmp_path)
+    images, _ = digits.validation[slice(0, 50)]
+    expected = TeacherEnsemble(NETWORKS)(images).softmax(-1)
+    assert torch.allclose(stored(images).softmax(-1), expected, atol=1e-6)
+
+
+def test_metrics_of_the_teachers_are_those_of_the_networks_on_validation_and_test(
+    tmp_path: Path, digits: DataSplits
+) -> None:
+    stored = get_ensemble(written(tmp_path), digits, tmp_path)
+    for split in (digits.validation, load_test(Digits())):
+        got, real = (Evaluator(e, digits, split).teachers() for e in (stored, TeacherEnsemble(NETWORKS)))
+        shared = {name: value for name, value in real["ensemble"].items() if name not in ("parameters", "flops")}
+        assert got["ensemble"] == pytest.approx(shared, rel=1e-5)
+        assert got["curve"] == pytest.approx(real["curve"], rel=1e-5)
+
+
+def test_parts_of_the_source_have_predictions_of_their_own(tmp_path: Path) -> None:
+    raw = Digits()().pool
+    parts = {"validation": raw.take(np.arange(300, 400)), "test": raw.take(np.arange(400, 500))}
+    pool, unlabeled = raw.take(np.arange(300)), raw.take(np.arange(500, 600))
+    pairs = {name: (part.images, part.labels) for name, part in parts.items()}
+    data = Data.from_arrays(pool.images, pool.labels, **pairs, unlabeled=unlabeled.images)
+    arrays = {f"{name}_logits": logits_of(part) for name, part in {**parts, "unlabeled": unlabeled}.items()}
+    settings, splits = written(tmp_path, data, **arrays), load_data(data)
+    stored = get_ensemble(settings, splits, tmp_path)
+    for part in (splits.validation, splits.unlabeled, load_test(data)):
+        images, _ = part[slice(0, 100)]
+        assert torch.equal(stored(images), torch.from_numpy(logits_of(part)))
+    with pytest.raises(DataError, match=r"has neither .* of validation_logits and validation_probabilities"):
+        get_ensemble(written(tmp_path, data), splits, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "setting"),
+    [
+        ({"perturbation": {"kind": "gaussian"}}, "perturbation.kind: changes images, and teachers.predictions are"),
+        ({"training": {"augmentation": {"flip": True}}}, "training.augmentation: changes images, and teachers.predic"),
+    ],
+)
+def test_whatever_changes_images_is_refused_with_the_reason(change: dict[str, Any], setting: str) -> None:
+    with pytest.raises(ConfigError, match=setting):
+        Config(teachers=Teachers(count=0, predictions="p.npz"), **change)
+
+
+def test_other_images_have_no_predictions(tmp_path: Path, digits: DataSplits) -> None:
+    stored = get_ensemble(written(tmp_path), digits, tmp_path)
+    assert not stored.takes_any_image
+    with pytest.raises(DataError, match="no predictions of 2 images of 3"):
+        stored(torch.stack([digits.train[slice(0, 1)][0][0], torch.ones(1, 8, 8), torch.full((1, 8, 8), 0.5)]))
+
+
+def wrong(array: np.ndarray) -> list[tuple[dict[str, np.ndarray], str]]:
+    nothing, infinite = np.empty(0), array.copy()
+    infinite[0, 0, 0] = np.inf
+    return [
+        ({"train_logits": array[:, :5]}, r"train_logits is float32 \(3, 5, 10\); give floats \(M,1797,10\)"),
+        ({"train_logits": array[:, :, :9]}, r"train_logits is float32 \(3, 1797, 9\); give floats"),
+        ({"train_logits": array.astype(np.int64)}, "train_logits is int64"),
+        ({"train_logits": infinite}, "train_logits holds numbers that are not finite; give finite ones"),
+        ({"train_logits": nothing, "train_probabilities": array}, "train_probabilities are no probabilities"),
+        ({"train_probabilities": array}, "has both of train_logits and train_probabilities; give one of them"),
+        ({"train_logits": nothing, "x": array}, r"has neither \(x\) of train_logits and train_probabilities"),
+        ({"test_logits": array}, "test_logits is of no part of this data set; its parts are train"),
+    ]
+
+
+@pytest.mark.parametrize("case", range(8))
+def test_arrays_that_break_a_rule_are_refused_by_name(case: int, tmp_path: Path, digits: DataSplits) -> None:
+    arrays, message = wrong(logits_of(Digits()().pool))[case]
+    with pytest.raises(DataError, match=rf"teachers\.predictions: {message}"):
+        get_ensemble(written(tmp_path, **arrays), digits, tmp_path)
+
+
+def test_a_file_that_is_none_is_refused(tmp_path: Path, digits: DataSplits) -> None:
+    settings = written(tmp_path)
+    (tmp_path / "p.npz").write_bytes(b"no zip")
+    with pytest.raises(DataError, match=r"p\.npz is not a readable \.npz file"):
+        get_ensemble(settings, digits, tmp_path)
+    (tmp_path / "p.npz").unlink()
+    with pytest.raises(DataError, match=r"p\.npz is no file; give a \.npz file with train_logits"):
+        get_ensemble(settings, digits, tmp_path)
+
+
+def test_equal_images_with_different_predictions_are_refused(tmp_path: Path) -> None:
+    pool = Digits()().pool
+    images = torch.cat([pool.images[:60], pool.images[:1]])
+    data = Data.from_arrays(images, torch.cat([pool.labels[:60], pool.labels[:1]]))
+    logits = np.random.default_rng(0).normal(size=(2, 61, 10)).astype(np.float32)
+    few = {"training": {"batch_size": 8, "epochs": 1}, "teachers": {"count": 0, "predictions": str(tmp_path / "p.npz")}}
+    settings, splits = Config(data=data, **few), load_data(data)
+    np.savez(tmp_path / "p.npz", train_logits=logits)
+    with pytest.raises(DataError, match="1 image that occur several times have different predictions"):
+        get_ensemble(settings, splits, tmp_path)
+    logits[:, 60] = logits[:, 0]
+    np.savez(tmp_path / "p.npz", train_logits=logits)
+    assert len(get_ensemble(settings, splits, tmp_path)) == 2
