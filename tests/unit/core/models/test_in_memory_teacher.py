@@ -76,7 +76,7 @@ def test_a_whole_run_with_its_files(tmp_path: Path) -> None:
     again = load_run(settings, data, run.folder / "student.safetensors", get_ensemble(settings, data, tmp_path))
     assert again.ensemble is not None
     written = export_student(again, run.folder / "export", ["safetensors"])
-    assert "2 networks" in (written.folder / "model_card.md").read_text()
+    assert "2 networks" in (written.folder / "MODEL_CARD.md").read_text()
 
 
 def test_another_process_is_told_to_give_the_network_again(digits: DataSplits, tmp_path: Path) -> None:
