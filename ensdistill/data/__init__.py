@@ -1,12 +1,10 @@
-"""Images and labels. To add a source: one class, one line in `DataSettings`.
+"""Images and labels. To add a source: one class in a module of this folder.
 
 `load_data` gives what training may see. The test split has a door of its own, `load_test`, and only evaluation goes
 through it, after everything is decided.
 """
 
 from typing import Annotated
-
-from pydantic import Field
 
 from ensdistill.data.augmentation import Augmentation
 from ensdistill.data.cifar import Cifar10, Cifar100
@@ -15,10 +13,14 @@ from ensdistill.data.digits import Digits
 from ensdistill.data.fitting import fit_images
 from ensdistill.data.image_folder import ImageFolder
 from ensdistill.data.npz import Npz
-from ensdistill.data.splits import DataSource, DataSplits, RawData, Shape, Split, split_source
+from ensdistill.data.sizes import OwnSizes, SplitSizes
+from ensdistill.data.source import DataSource
+from ensdistill.data.splits import DataSplits, RawData, Shape, Split, split_source
 from ensdistill.errors import DataError
+from ensdistill.settings.pieces import PieceFamily
 
-DataSettings = Annotated[Digits | ClutteredDigits | Cifar10 | Cifar100 | ImageFolder | Npz, Field(discriminator="kind")]
+SOURCES = PieceFamily("data", DataSource, __name__)
+DataSettings = Annotated[DataSource, SOURCES]
 
 
 def load_data(settings: DataSource) -> DataSplits:
@@ -41,6 +43,7 @@ def load_test(settings: DataSource) -> Split:
 
 
 __all__ = [
+    "SOURCES",
     "Augmentation",
     "Cifar10",
     "Cifar100",
@@ -51,9 +54,11 @@ __all__ = [
     "Digits",
     "ImageFolder",
     "Npz",
+    "OwnSizes",
     "RawData",
     "Shape",
     "Split",
+    "SplitSizes",
     "fit_images",
     "load_data",
     "load_test",

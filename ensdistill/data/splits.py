@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ensdistill.data.checks import implausible
 from ensdistill.data.sizes import SplitSizes, count_of
@@ -98,16 +98,6 @@ class RawData:
     validation: Split | None = None
     unlabeled: Split | None = None  # joins what the split leaves over
     warnings: tuple[ConfigIssue, ...] = ()  # what seems wrong with the files
-
-
-class DataSource(Protocol):
-    """What the settings of a data source can do: read it, and say how to cut it."""
-
-    def __call__(self) -> RawData:
-        """All images and labels. Raises DataError if they cannot be read."""
-
-    def sizes(self) -> SplitSizes:
-        """How many images go where."""
 
 
 def to_unit(images: Tensor) -> Tensor:

@@ -12,12 +12,13 @@ from typing import Any, Literal
 from pydantic import JsonValue
 
 from ensdistill.errors import ConfigError
+from ensdistill.models.network import NetworkPiece
 from ensdistill.models.probe import one_line_error, tried
 from ensdistill.runtime.lazy import nn
-from ensdistill.settings.base import Settings, setting
+from ensdistill.settings.base import setting
 
 
-class CustomModel(Settings):
+class CustomModel(NetworkPiece):
     """Calls what the path names with the arguments and, unless they say otherwise, the number of classes as
     `num_classes` (or else `classes`), and the image's `shape` (channels, height, width) and `in_channels` where its
     signature has parameters of these names."""

@@ -1,0 +1,22 @@
+"""The base of the settings of all data sources."""
+
+from __future__ import annotations
+
+from ensdistill.data.sizes import SplitSizes
+from ensdistill.data.splits import RawData
+from ensdistill.settings.pieces import Piece
+
+
+class DataSource(Piece):
+    """Base of the settings of all data sources.
+
+    A source whose images are drawn into parts inherits from `SplitSizes` or `OwnSizes`, too: these define `sizes`.
+    """
+
+    def __call__(self) -> RawData:
+        """Returns all images and labels. Raises DataError if they cannot be read."""
+        raise NotImplementedError
+
+    def sizes(self) -> SplitSizes:
+        """Returns how many images go where."""
+        raise NotImplementedError
