@@ -13,6 +13,7 @@ from ensdistill.data.digits import Digits
 from ensdistill.data.fitting import fit_images
 from ensdistill.data.image_folder import ImageFolder
 from ensdistill.data.npz import Npz
+from ensdistill.data.own_source import read
 from ensdistill.data.sizes import OwnSizes, SplitSizes
 from ensdistill.data.source import DataSource
 from ensdistill.data.splits import DataSplits, RawData, Shape, Split, split_source
@@ -28,7 +29,7 @@ def load_data(settings: DataSource) -> DataSplits:
 
     Raises DataError if the images cannot be read, ConfigError if there are too few of them.
     """
-    return split_source(settings(), settings.sizes())[0]
+    return split_source(*read(settings))[0]
 
 
 def load_test(settings: DataSource) -> Split:
@@ -36,7 +37,7 @@ def load_test(settings: DataSource) -> Split:
 
     Raises DataError if there are none.
     """
-    test = split_source(settings(), settings.sizes())[1]
+    test = split_source(*read(settings))[1]
     if not len(test):
         raise DataError("data.test_size: these data have no test images; set data.test_size, or give them a test part")
     return test

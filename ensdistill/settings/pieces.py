@@ -88,6 +88,11 @@ def is_built_in(piece: type[Piece]) -> bool:
     return piece.__module__.partition(".")[0] == PACKAGE
 
 
+def is_own(piece: object) -> bool:
+    """Returns whether an object is a piece outside of this package."""
+    return isinstance(piece, Piece) and not is_built_in(type(piece))
+
+
 def path_of(piece: type) -> str:
     """Returns `module:QualName` of a class."""
     return f"{piece.__module__}:{piece.__qualname__}"

@@ -126,6 +126,7 @@ def teacher_config(config: Config, teacher: int) -> Config:
             "loss": Labels(),
             "averaging": NoAveraging(),
             "schedule": [],
+            "metrics": [],
         }
     )
 

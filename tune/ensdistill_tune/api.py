@@ -98,7 +98,7 @@ def _changed(place: StudyLocation, before: StudyConfig, changes: Sequence[str]) 
 
 def _decisive(study: StudyConfig, name: str) -> Any:
     """What decides the trials of a setting of a study: files that moved are the same files."""
-    return without_files(study.model_dump(mode="json", include={name}), study_files())
+    return without_files(study.model_dump(mode="json", include={name}), study_files(study.config))
 
 
 def sync(place: StudyLocation) -> tuple[int, str | None, list[str]]:

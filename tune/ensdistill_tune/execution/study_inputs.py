@@ -49,7 +49,7 @@ def prepare(study: StudyConfig, place: StudyLocation, executor: Executor, header
     config = study.base_config
     train = executor.teacher_trainer(study.resources, place.device)
     data, ensemble = load_inputs(config, str(place.studies), place.device, study.distinct_architectures, train)
-    metrics = teacher_metrics(ensemble, data, config.training.threads)
+    metrics = teacher_metrics(ensemble, data, config)
     ensemble.cpu()  # until the test evaluation the GPU is the trials'
     free_memory()
     _check_same(place, header, "data_hash", data.identity, "images")
@@ -58,7 +58,7 @@ def prepare(study: StudyConfig, place: StudyLocation, executor: Executor, header
     show_warnings(found)
     known = (*found, *ensemble.warnings, *data.warnings)
     about = {
-        "study_hash": content_hash(without_files(header["study"], study_files())),
+        "study_hash": content_hash(without_files(header["study"], study_files(study.config))),
         "data_hash": data.identity,
         "ensemble_hash": ensemble.identity,
         "device": "cuda" if study.resources.gpus else "cpu",
