@@ -26,9 +26,10 @@ from ensdistill.methods.students import Single, StudentSettings
 from ensdistill.models import Convnet, Model
 from ensdistill.models.teacher_files import TeacherFile
 from ensdistill.settings.base import Settings, setting
+from ensdistill.settings.fields import own_pieces
 from ensdistill.settings.paths import absolute, files_in, without_files
-from ensdistill.settings.pieces import code_of
-from ensdistill.settings.validation import closest_match, own_pieces, validate
+from ensdistill.settings.pieces import code_of, is_unreachable, path_of
+from ensdistill.settings.validation import closest_match, validate
 from ensdistill.settings.yaml_loader import YamlDict, parse_mapping, parse_yaml, read_yaml, to_yaml_text
 
 
@@ -132,6 +133,20 @@ class Config(Settings):
     def plugins(self) -> dict[str, str]:
         """What identifies the code of each piece outside of this package, by the dotted name of its setting."""
         return {".".join(map(str, path)): code_of(piece) for path, piece in own_pieces(Config, self).items()}
+
+    @property
+    def warnings(self) -> list[ConfigIssue]:
+        """A warning for each piece that no other process can load from a file."""
+        return [
+            ConfigIssue(
+                (*path, "kind"),
+                "{value} is a class of a script, notebook or function, so no file of this run can be loaded elsewhere",
+                path_of(piece),
+                "move the class to a module",
+            )
+            for path, piece in own_pieces(Config, self).items()
+            if is_unreachable(piece)
+        ]
 
     @property
     def hash(self) -> str:

@@ -49,7 +49,7 @@ def load_inputs(
         DataError: If data or teachers cannot be read.
     """
     data = load_data(config.data).to(pick_device(device))
-    show_warnings(data.warnings)
+    show_warnings((*config.warnings, *data.warnings))
     for one in (config, *others):
         check_student(one, data)
     if config.teachers.count:

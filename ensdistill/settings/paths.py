@@ -10,7 +10,7 @@ from typing import Any, get_origin
 from pydantic import BaseModel
 
 from ensdistill.settings.base import FILE
-from ensdistill.settings.validation import own_pieces, pieces_of
+from ensdistill.settings.fields import own_pieces, pieces_of
 
 _SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)([^?]+)(.*)", re.DOTALL)
 _IN_MEMORY = (":memory:", "file:")

@@ -125,6 +125,11 @@ def _leads_to(entry: EntryPoint, piece: type[Piece]) -> bool:
         return False
 
 
+def group_name(piece: type[Piece]) -> str:
+    """Returns the group of entry points of the family of a piece."""
+    return piece._family.group
+
+
 @cache
 def code_of(piece: type[Piece]) -> str:
     """Returns what identifies the code of a piece: empty if it is built in, else a distribution, or a hash."""

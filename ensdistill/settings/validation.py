@@ -3,7 +3,6 @@
 import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -12,7 +11,8 @@ from pydantic_core import ErrorDetails, PydanticUndefined
 
 from ensdistill.errors import ConfigError, ConfigIssue, SettingError
 from ensdistill.settings.base import Settings
-from ensdistill.settings.pieces import UNKNOWN_KIND, Piece, PieceFamily, family_of, is_built_in, kind_of
+from ensdistill.settings.fields import installed_pieces, own_pieces, piece_at, pieces_of
+from ensdistill.settings.pieces import UNKNOWN_KIND, Piece, family_of, kind_of
 
 T = TypeVar("T", bound=Settings)
 
@@ -92,66 +92,6 @@ def settings_help(model: type[BaseModel], title: str) -> str:
         limits = f"; {row.limits}" if row.limits else ""
         lines.append(f"  {row.name}{kind} = {row.default}{limits}\n      {row.sentence}")
     return "\n".join(lines)
-
-
-def pieces_of(field: FieldInfo, own: Collection[type[Piece]] = ()) -> list[type[BaseModel]]:
-    """The settings classes that a field may hold, those among `own` included; empty for a plain value."""
-    if family := family_of(field):
-        return [*family.built_in.values(), *(piece for piece in own if issubclass(piece, family.base))]
-    options = [field.annotation, *get_args(field.annotation)]
-    if get_origin(field.annotation) is list and get_args(options[1]):  # of pieces told apart by their kind
-        options = list(get_args(get_args(options[1])[0]))
-    return [option for option in options if isinstance(option, type) and issubclass(option, BaseModel)]
-
-
-@cache
-def families_of(model: type[BaseModel]) -> tuple[PieceFamily, ...]:
-    """The families of pieces below a settings class."""
-    found: dict[PieceFamily, None] = {}
-    for field in model.model_fields.values():
-        family = family_of(field)
-        found |= {family: None} if family else {}
-        for piece in [] if family else pieces_of(field):
-            found |= dict.fromkeys(families_of(piece))
-    return tuple(found)
-
-
-def installed_pieces(model: type[BaseModel]) -> list[type[Piece]]:
-    """The pieces of installed plugins below a settings class; warns of each plugin that cannot be used."""
-    return [piece for family in families_of(model) for piece in family.installed()]
-
-
-def own_pieces(model: type[BaseModel], tree: Any) -> dict[tuple[str | int, ...], type[Piece]]:
-    """The classes outside of this package that settings name, by their paths, as far as they can be found.
-
-    Args:
-        model: The settings class.
-        tree: Its settings, nested, or an instance.
-    """
-    found: dict[tuple[str | int, ...], type[Piece]] = {}
-    for name, field in model.model_fields.items():
-        value = tree.get(name) if isinstance(tree, Mapping) else getattr(tree, name, None)
-        several = value if isinstance(value, list) and get_origin(field.annotation) is list else None
-        places = {(name,): value} if several is None else {(name, n): one for n, one in enumerate(several)}
-        for path, one in places.items():
-            piece = piece_at(field, one)
-            if piece and not is_built_in(piece):
-                found[path] = piece
-            inner = [piece] if piece else pieces_of(field)
-            for below in inner[:1]:
-                found |= {(*path, *rest): own for rest, own in own_pieces(below, one).items()}
-    return found
-
-
-def piece_at(field: FieldInfo, value: Any) -> type[Piece] | None:
-    """The class of the piece that a field holds as a mapping or an instance; None if it cannot be found."""
-    family = family_of(field)
-    if isinstance(value, Piece) or family is None:
-        return type(value) if isinstance(value, Piece) else None
-    try:
-        return family.find(value.get("kind")) if isinstance(value, Mapping) else None
-    except SettingError:
-        return None
 
 
 def format_constraints(field: FieldInfo) -> str:

@@ -22,7 +22,7 @@ from ensdistill_tune.study.study_location import StudyLocation
 from ensdistill_tune.tracking.target import store_of
 
 CHANGEABLE = ("budget", "confirmation", "resources", "tracking")  # settings that may change when a study is resumed
-KEPT = ("name", "study_id", "study_hash", "data_hash", "ensemble_hash", "git_commit")  # in study.json, by a session
+KEPT = ("name", "study_id", "study_hash", "data_hash", "ensemble_hash", "plugins", "git_commit")  # in study.json
 
 
 def launch(study: StudyConfig, place: StudyLocation, console: Console, *, executor: Name = "ray") -> str:

@@ -8,15 +8,9 @@ from typing import Any
 from ensdistill.config import Config, flatten, merge_settings, nest, presets, resolve
 from ensdistill.errors import ConfigError, ConfigIssue, format_value
 from ensdistill.methods.schedule import can_change
+from ensdistill.settings.fields import own_pieces
 from ensdistill.settings.pieces import Piece
-from ensdistill.settings.validation import (
-    UNKNOWN,
-    closest_match,
-    did_you_mean,
-    own_pieces,
-    settings_table,
-    validate,
-)
+from ensdistill.settings.validation import UNKNOWN, closest_match, did_you_mean, settings_table, validate
 from ensdistill_tune.search.hyperparameter import Hyperparameter, as_list
 from ensdistill_tune.search.search_space import topological_order
 from ensdistill_tune.search.size import CONTINUOUS, distinct
