@@ -18,7 +18,7 @@ from ensdistill.data.sizes import OwnSizes, SplitSizes
 from ensdistill.data.source import DataSource
 from ensdistill.data.splits import DataSplits, RawData, Shape, Split, split_source
 from ensdistill.errors import DataError
-from ensdistill.settings.pieces import PieceFamily
+from ensdistill.settings.families import PieceFamily
 
 SOURCES = PieceFamily("data", DataSource, __name__)
 DataSettings = Annotated[DataSource, SOURCES]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from ensdistill.data.sizes import SplitSizes
-from ensdistill.data.splits import RawData
+from typing import TYPE_CHECKING
+
 from ensdistill.settings.pieces import Piece
+
+if TYPE_CHECKING:
+    from ensdistill.data.sizes import SplitSizes
+    from ensdistill.data.splits import RawData
 
 
 class DataSource(Piece):
@@ -17,6 +21,7 @@ class DataSource(Piece):
         """Returns all images and labels. Raises DataError if they cannot be read."""
         raise NotImplementedError
 
-    def sizes(self) -> SplitSizes:
-        """Returns how many images go where."""
-        raise NotImplementedError
+    if TYPE_CHECKING:  # or it would hide that of SplitSizes, depending on the order of the bases
+
+        def sizes(self) -> SplitSizes:
+            """Returns how many images go where."""

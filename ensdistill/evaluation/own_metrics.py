@@ -1,6 +1,5 @@
 """Metrics of the user's own, computed next to the built-in ones."""
 
-import inspect
 import math
 from collections.abc import Collection, Sequence
 
@@ -12,6 +11,7 @@ from ensdistill.errors import ConfigError, ConfigIssue
 from ensdistill.evaluation.metrics import all_metrics
 from ensdistill.methods.metrics import Metric
 from ensdistill.runtime.boundary import cause_of
+from ensdistill.settings.calls import misfit
 
 # What the evaluator gives a network beside `all_metrics`; a metric of one's own has none of these names.
 OTHERS = {"cnll", "cbrier", "cece", "dee", "top1_agreement", "kl_to_ensemble", "diversity", "mutual_information"}
@@ -52,10 +52,10 @@ def check_metrics(metrics: Sequence[Metric], classes: int) -> None:
 
 
 def _value(metric: Metric, log_p: Tensor, labels: Tensor) -> float:
+    if rule := misfit(metric, log_p, labels):
+        raise ConfigError(ConfigIssue(("metrics",), rule, hint="fix this metric"))
     try:
-        inspect.signature(metric.__call__).bind(log_p, labels)
-        value = metric(log_p, labels)
-        number = float(value)
+        number = float(metric(log_p, labels))
     except Exception as error:  # whatever code of the user raises
         rule = f"{metric.kind} fails on predictions {tuple(log_p.shape)} ({cause_of(error)})"
         raise ConfigError(ConfigIssue(("metrics",), rule, hint="fix this metric")) from error

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, cast
 
 from ensdistill.runtime.lazy import torch
 from ensdistill.settings.base import setting
-from ensdistill.settings.pieces import Piece, PieceFamily
+from ensdistill.settings.families import PieceFamily
+from ensdistill.settings.pieces import Piece
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from ensdistill.settings.pieces import Piece, PieceFamily
+from ensdistill.settings.families import PieceFamily
+from ensdistill.settings.pieces import Piece
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,14 +17,17 @@ class Metric(Piece):
 
     Attributes:
         higher_is_better: Whether more of it is better; every metric states it.
+        name: Name of the metric in tables, files and MLflow; that of `WorstClass` is `worst_class` unless the class
+            states another one, or has a property of this name that makes it from settings.
     """
 
     higher_is_better: ClassVar[bool]
+    name: ClassVar[str]
 
-    @property
-    def name(self) -> str:
-        """Name of the metric in tables, files and MLflow; by default `WorstClass` has the name `worst_class`."""
-        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower()
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" not in vars(cls) and not isinstance(getattr(cls, "name", ""), property):
+            cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
 
     def __call__(self, log_p: Tensor, labels: Tensor) -> float:
         """Returns the metric of predictions on one split, a finite number.

@@ -14,7 +14,8 @@ from ensdistill.runtime.lazy import F, torch
 from ensdistill.runtime.modes import evaluating
 from ensdistill.runtime.randomness import RandomStreams
 from ensdistill.settings.base import setting
-from ensdistill.settings.pieces import Piece, PieceFamily
+from ensdistill.settings.families import PieceFamily
+from ensdistill.settings.pieces import Piece
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,7 +9,8 @@ from ensdistill.models.from_torchvision import Torchvision
 from ensdistill.models.network import NetworkPiece
 from ensdistill.models.resnet import ResNet
 from ensdistill.models.wide_resnet import WideResNet
-from ensdistill.settings.pieces import PieceFamily, code_of
+from ensdistill.settings.families import PieceFamily
+from ensdistill.settings.pieces import code_of
 
 _HELPERS = ("blocks", "fusion", "layers", "normalization", "teacher_files", "weight_files")  # that hold no piece
 MODELS = PieceFamily("models", NetworkPiece, __name__, skip=_HELPERS)

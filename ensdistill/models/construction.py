@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from ensdistill.data import DataSplits
+from ensdistill.errors import ConfigError, ConfigIssue
 from ensdistill.models.network import NetworkPiece
 from ensdistill.models.probe import tried
 from ensdistill.runtime.lazy import nn, torch
 from ensdistill.runtime.randomness import derive_seed, temporary_seed
+from ensdistill.settings.calls import misfit
 from ensdistill.settings.pieces import is_own
 
 
@@ -23,6 +25,8 @@ def build(model: NetworkPiece, data: DataSplits, seed: int, head: nn.Module | No
         channels, height, width = data.train.images.shape[1:]
         shape, classes = (channels, height, width), len(data.class_names)
         if is_own(model):
+            if rule := misfit(model, shape, classes):
+                raise ConfigError(ConfigIssue(("model",), rule, hint="fix this piece"))
             network = tried(lambda: model(shape, classes), shape, classes, f"model: {model.kind}", "fix this piece")
         else:
             network = model(shape, classes)

@@ -8,7 +8,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from ensdistill.errors import SettingError
-from ensdistill.settings.pieces import Piece, PieceFamily, family_of, is_built_in
+from ensdistill.settings.families import PieceFamily, family_of
+from ensdistill.settings.pieces import Piece, is_built_in
 
 Path = tuple[str | int, ...]  # parts of the dotted name of a setting
 

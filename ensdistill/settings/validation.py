@@ -11,8 +11,9 @@ from pydantic_core import ErrorDetails, PydanticUndefined
 
 from ensdistill.errors import ConfigError, ConfigIssue, SettingError
 from ensdistill.settings.base import Settings
+from ensdistill.settings.families import UNKNOWN_KIND, family_of
 from ensdistill.settings.fields import installed_pieces, own_pieces, piece_at, pieces_of
-from ensdistill.settings.pieces import UNKNOWN_KIND, Piece, family_of, kind_of
+from ensdistill.settings.pieces import Piece, kind_of
 
 T = TypeVar("T", bound=Settings)
 

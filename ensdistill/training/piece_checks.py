@@ -6,7 +6,6 @@ later; its failure is then one line, too, but an expensive one.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -24,6 +23,7 @@ from ensdistill.methods.students.base import Student
 from ensdistill.runtime.boundary import cause_of
 from ensdistill.runtime.modes import evaluating
 from ensdistill.runtime.randomness import RandomStreams, temporary_seed
+from ensdistill.settings.calls import misfit
 from ensdistill.settings.pieces import Piece, is_own
 
 T = TypeVar("T")
@@ -38,15 +38,9 @@ def called(section: str, piece: Piece, *arguments: Any) -> Any:
     """
     if not is_own(piece):
         return piece(*arguments)  # type: ignore[operator]
-    call: Callable[..., Any] = piece.__call__  # type: ignore[operator]
-    try:
-        inspect.signature(call).bind(*arguments)
-    except TypeError as error:
-        base = inspect.signature(type(piece)._family.base.__call__)
-        takes = f"__call__{inspect.signature(type(piece).__call__)}"
-        rule = f"{piece.kind} has {takes}, which cannot be called with {', '.join(list(base.parameters)[1:])}"
-        raise _issue(section, f"{rule} ({error})") from error
-    return _run(section, piece, lambda: call(*arguments))
+    if rule := misfit(piece, *arguments):
+        raise _issue(section, rule)
+    return _run(section, piece, lambda: piece(*arguments))  # type: ignore[operator]
 
 
 def check_pieces(config: Config, data: DataSplits, student: Student) -> None:

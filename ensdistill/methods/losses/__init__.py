@@ -10,7 +10,7 @@ from ensdistill.methods.losses.ekd import Ekd
 from ensdistill.methods.losses.labels import Labels
 from ensdistill.methods.losses.one_to_one import OneToOne
 from ensdistill.methods.losses.unikd import UniKd
-from ensdistill.settings.pieces import PieceFamily
+from ensdistill.settings.families import PieceFamily
 
 LOSSES = PieceFamily("losses", DistillationLoss, __name__)
 Loss = Annotated[DistillationLoss, LOSSES]

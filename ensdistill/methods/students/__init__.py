@@ -9,7 +9,7 @@ from ensdistill.methods.students.batch_ensemble import BatchEnsemble
 from ensdistill.methods.students.branches import Branches
 from ensdistill.methods.students.settings import StudentPiece
 from ensdistill.methods.students.single import Single
-from ensdistill.settings.pieces import PieceFamily
+from ensdistill.settings.families import PieceFamily
 
 STUDENTS = PieceFamily("students", StudentPiece, __name__, skip=("base", "layers", "*_student"))
 StudentSettings = Annotated[StudentPiece, STUDENTS]

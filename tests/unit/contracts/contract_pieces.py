@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 
 from ensdistill.settings.base import Settings
-from ensdistill.settings.pieces import PieceFamily
+from ensdistill.settings.families import PieceFamily
 
 ROWS: dict[str, dict[str, Any]] = {}  # kind -> settings that must be given
 
