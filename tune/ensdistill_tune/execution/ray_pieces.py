@@ -1,5 +1,6 @@
 """Pieces outside of the package on the machines of a cluster: each is imported there before the first training."""
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ray
@@ -8,7 +9,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ensdistill.config import Config
 from ensdistill.errors import ConfigError, ConfigIssue, SettingError
 from ensdistill.settings.fields import families_of, own_pieces
-from ensdistill.settings.pieces import code_of, group_name, kind_of
+from ensdistill.settings.pieces import Piece, code_of, group_name, is_unreachable, kind_of
 from ensdistill_tune.study.study_config import StudyConfig
 
 Codes = dict[tuple[str, str], str]  # by group of entry points and kind: what identifies the code, or why it is missing
@@ -33,13 +34,28 @@ def check_pieces(study: StudyConfig) -> None:
 
 def _here(study: StudyConfig) -> tuple[Codes, dict[tuple[str, str], str]]:
     """What this process has, and the section of settings in which each piece stands."""
+    carried = {type(piece) for piece in _instances(study.config)}
     codes: Codes = {}
     names = {}
     for config in study.representative_configs:
         for path, piece in own_pieces(Config, config).items():
+            if is_unreachable(piece) and piece in carried:
+                continue  # Ray pickles the class with the instance
             key = (group_name(piece), kind_of(piece))
             codes[key], names[key] = code_of(piece), ".".join(map(str, path))
     return codes, names
+
+
+def _instances(tree: Any) -> Iterator[Piece]:
+    """The pieces among settings that are given as instances."""
+    if isinstance(tree, Piece):
+        yield tree
+    elif isinstance(tree, Mapping):
+        for value in tree.values():
+            yield from _instances(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _instances(value)
 
 
 def _on_node(node: str, wanted: list[tuple[str, str]]) -> Any:
