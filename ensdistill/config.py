@@ -3,6 +3,7 @@
 import hashlib
 import json
 import operator
+import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import cache
@@ -17,6 +18,7 @@ from ensdistill.data import Augmentation, DataSettings, Digits
 from ensdistill.errors import ConfigError, ConfigIssue, SettingError
 from ensdistill.methods.averaging import Averaging, NoAveraging
 from ensdistill.methods.losses import Averaged, Loss
+from ensdistill.methods.metrics import OwnMetric
 from ensdistill.methods.perturbations import NoPerturbation, Perturbation
 from ensdistill.methods.recipe import Sgd, Training
 from ensdistill.methods.schedule import ScheduledChange, can_change
@@ -25,7 +27,9 @@ from ensdistill.models import Convnet, Model
 from ensdistill.models.in_memory_teacher import InMemoryTeacher
 from ensdistill.models.teacher_files import TeacherFile
 from ensdistill.settings.base import Settings, setting
-from ensdistill.settings.paths import absolute, file_settings, without_files
+from ensdistill.settings.fields import own_pieces
+from ensdistill.settings.paths import absolute, files_in, without_files
+from ensdistill.settings.pieces import code_of, is_unreachable, path_of
 from ensdistill.settings.validation import closest_match, config_error, validate
 from ensdistill.settings.yaml_loader import YamlDict, parse_mapping, parse_yaml, read_yaml, to_yaml_text
 
@@ -94,6 +98,9 @@ class Config(Settings):
         "values by dotted names; training.optimizer.lr and all of perturbation and loss but kind can change.",
         exclude_if=operator.not_,  # where nothing changes, files and hashes are those of the time before there was this
     )
+    metrics: list[OwnMetric] = setting(
+        [], "Metrics of your own, each a kind with its settings, next to the built-in ones.", exclude_if=operator.not_
+    )
 
     def __init__(self, **settings: Any) -> None:
         """Takes settings as objects or as plain values. Raises ConfigError with every fault found."""
@@ -111,9 +118,8 @@ class Config(Settings):
             raise SettingError(issue)
         trained: list[tuple[tuple[str, ...], Training]] = [(("training",), self.training)]
         trained += [(("teachers", "training"), self.teachers.training)] if self.teachers.count else []
-        known = (
-            self.data.train_size if isinstance(self.data.train_size, int) else None
-        )  # a share is known with the images
+        size = getattr(self.data, "train_size", None)
+        known = size if isinstance(size, int) else None  # a share is known with the images
         for path, training in trained:
             if known is not None and training.batch_size > known:
                 rule = f"{{value}} is more than the {known} training images"
@@ -149,10 +155,45 @@ class Config(Settings):
             raise ConfigError(issues)
         return self
 
+    @model_validator(mode="after")
+    def _metrics_have_names(self) -> "Config":
+        names: set[str] = set()
+        for n, metric in enumerate(self.metrics):
+            path = ("metrics", n, "name")
+            if not isinstance(getattr(metric, "higher_is_better", None), bool):
+                rule = f"{metric.kind} does not state higher_is_better"
+                raise SettingError(ConfigIssue(path[:2], rule, hint="set it to True or False in the class"))
+            if not re.fullmatch("[a-z][a-z0-9_]*", metric.name):
+                raise SettingError(ConfigIssue(path, "must consist of a-z, 0-9 and _, from a letter on", metric.name))
+            if metric.name in names:
+                raise SettingError(ConfigIssue(path, "is the name of another metric, too", metric.name))
+            names.add(metric.name)
+        return self
+
+    @property
+    def plugins(self) -> dict[str, str]:
+        """What identifies the code of each piece outside of this package, by the dotted name of its setting."""
+        return {".".join(map(str, path)): code_of(piece) for path, piece in own_pieces(Config, self).items()}
+
+    @property
+    def warnings(self) -> list[ConfigIssue]:
+        """A warning for each piece that no other process can load from a file."""
+        return [
+            ConfigIssue(
+                (*path, "kind"),
+                "{value} is a class of a script, notebook or function, so no file of this run can be loaded elsewhere",
+                path_of(piece),
+                "move the class to a module",
+            )
+            for path, piece in own_pieces(Config, self).items()
+            if is_unreachable(piece)
+        ]
+
     @property
     def hash(self) -> str:
-        """Content hash of all settings but the paths of files, 16 hexadecimal digits."""
-        own = without_files(self.model_dump(mode="json", exclude={"schedule"}), file_settings(Config))
+        """Content hash of all settings but the paths of files, and of the code of own pieces, 16 hexadecimal digits."""
+        own = without_files(self.model_dump(mode="json", exclude={"schedule"}), files_in(Config, self))
+        own |= {"plugins": code} if (code := self.plugins) else {}
         later = [[change.after_epoch, self.at_epoch(change.after_epoch + 1).hash] for change in self.schedule]
         return content_hash(own | {"schedule": later} if later else own)
 
@@ -185,9 +226,10 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     Relative paths start at the folder of the file, those of overrides at the current folder.
     Raises ConfigError with every fault found.
     """
-    names = file_settings(Config)
-    tree = absolute(read_yaml(source), Path(source).parent, names) if _is_file(source) else {"preset": str(source)}
-    return build_config(tree, absolute(parse_overrides(overrides), "", names))
+    tree = read_yaml(source) if _is_file(source) else {"preset": str(source)}
+    changes = parse_overrides(overrides)
+    names = files_in(Config, resolve(tree, changes))
+    return build_config(absolute(tree, Path(source).parent, names), absolute(changes, "", names))
 
 
 def parse_overrides(overrides: Sequence[str]) -> YamlDict:
@@ -251,6 +293,8 @@ def merge_settings(base: Mapping[str, Any], changes: Mapping[str, Any]) -> YamlD
     merged = dict(base)
     for key, value in changes.items():
         old = merged.get(key)
+        if isinstance(old, Settings) and isinstance(value, Mapping):
+            old = old.model_dump(mode="json")
         merged[key] = merge_settings(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return merged
 

@@ -49,7 +49,7 @@ def load_inputs(
         DataError: If data or teachers cannot be read.
     """
     data = load_data(config.data).to(pick_device(device))
-    show_warnings(data.warnings)
+    show_warnings((*config.warnings, *data.warnings))
     for one in (config, *others):
         check_student(one, data)
     if config.teachers.count:
@@ -72,10 +72,10 @@ def show_warnings(warnings: Iterable[ConfigIssue]) -> None:
         print(printable(f"warning: {warning}"), file=sys.stderr)
 
 
-def teacher_metrics(ensemble: TeacherEnsemble, data: DataSplits, threads: int) -> dict[str, Any]:
+def teacher_metrics(ensemble: TeacherEnsemble, data: DataSplits, config: Config) -> dict[str, Any]:
     """Returns validation metrics of the ensemble and of each teacher, and the calibrated NLL of 1, ..., M of them."""
-    with deterministic(threads):
-        return Evaluator(ensemble, data, data.validation).teachers()
+    with deterministic(config.training.threads):
+        return Evaluator(ensemble, data, data.validation, config.metrics).teachers()
 
 
 def metric_warnings(data: DataSplits, student: Metrics, teachers: Mapping[str, Any]) -> tuple[ConfigIssue, ...]:
@@ -172,7 +172,7 @@ def distill_to_directory(
     if epoch is None:
         raise ConfigError(f"{resume}: this run has already completed; its student is stored next to the checkpoint")
     with deterministic(config.training.threads):
-        examiner = Evaluator(ensemble, data, data.validation)
+        examiner = Evaluator(ensemble, data, data.validation, config.metrics)
         student, teachers = examiner.student(distiller.student()), examiner.teachers()
     suspicious = metric_warnings(data, student, teachers)
     result = {

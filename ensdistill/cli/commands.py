@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ensdistill.cli.predict import classify, find_images, with_progress, write_predictions
-from ensdistill.config import load_config
+from ensdistill.config import Config, load_config
 from ensdistill.data import Split, fit_images, load_data, load_test
 from ensdistill.errors import ConfigError, ConfigIssue
 from ensdistill.evaluation.evaluator import Evaluator, Metrics, evaluate_corruptions, ood_auroc_of
+from ensdistill.evaluation.own_metrics import metric_directions
 from ensdistill.evaluation.plausibility import teacher_warnings
 from ensdistill.evaluation.tables import (
     corruption_table,
@@ -38,7 +39,7 @@ def teachers(options: argparse.Namespace) -> int:
     """Trains or loads the teachers and prints their metrics."""
     config = load_config(options.config, options.set)
     data, ensemble = load_inputs(config, options.studies_dir, options.device)
-    metrics = teacher_metrics(ensemble, data, config.training.threads)
+    metrics = teacher_metrics(ensemble, data, config)
     suspicious = teacher_warnings(metrics, len(data.class_names))
     show_warnings(suspicious)
     result = {
@@ -47,7 +48,7 @@ def teachers(options: argparse.Namespace) -> int:
         "val": metrics,
         "warnings": [warning.as_row() for warning in (*suspicious, *ensemble.warnings, *data.warnings)],
     }
-    _print(options, result, "validation", teacher_rows(metrics), teachers_in_words(metrics))
+    _print(options, result, "validation", teacher_rows(metrics), teachers_in_words(metrics), config)
     return 0
 
 
@@ -71,7 +72,7 @@ def distill(options: argparse.Namespace) -> int:
     several = {"its subnetworks' mean": epoch.subnetworks} if epoch.subnetworks != epoch.val else {}
     rows = {"student": student} | several | teacher_rows(run.teachers)
     last = f"{student_in_words(student)}\nstudent, settings and checkpoint: {run.folder}"
-    _print(options, run.result, "validation", rows, last)
+    _print(options, run.result, "validation", rows, last, config)
     return 0
 
 
@@ -82,7 +83,7 @@ def evaluate(options: argparse.Namespace) -> int:
     split = data.validation if options.split == "validation" else load_test(config.data).to(data.train.images.device)
     other = _other_images(options, split) if options.ood else None
     with deterministic(config.training.threads):
-        examiner = Evaluator(run.ensemble, data, split)
+        examiner = Evaluator(run.ensemble, data, split, config.metrics)
         metrics, teachers = examiner.student(run.network), examiner.teachers()
         outside = {who: ood_auroc_of(n, split, other) for who, n in run.networks.items() if other is not None}
         worse = {who: evaluate_corruptions(n, split) for who, n in run.networks.items() if options.corruptions}
@@ -96,7 +97,7 @@ def evaluate(options: argparse.Namespace) -> int:
     words = [student_in_words(metrics)]
     words += [f"OOD AUROC of the {who} against {options.ood}: {value:.4f}" for who, value in outside.items()]
     words += [found.alone] if found.alone else []
-    _print(options, result, options.split, rows, "\n".join(words))
+    _print(options, result, options.split, rows, "\n".join(words), config)
     if worse and not options.json:
         console().print(corruption_table(worse))
     return 0
@@ -157,13 +158,18 @@ def _other_images(options: argparse.Namespace, like: Split) -> Split:
 
 
 def _print(
-    options: argparse.Namespace, result: Mapping[str, Any], split: str, rows: Mapping[str, Metrics], last: str = ""
+    options: argparse.Namespace,
+    result: Mapping[str, Any],
+    split: str,
+    rows: Mapping[str, Metrics],
+    last: str,
+    config: Config,
 ) -> None:
     """The result as one JSON object, or its rows as a table and a last word."""
     if options.json:
         print(json.dumps(result, allow_nan=False))
         return
     screen = console()
-    screen.print(metrics_table(split, rows))
+    screen.print(metrics_table(split, rows, list(metric_directions(config))))
     if last:
         screen.print(last, soft_wrap=True)

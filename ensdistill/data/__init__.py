@@ -1,12 +1,10 @@
-"""Images and labels. To add a source: one class, one line in `DataSettings`.
+"""Images and labels. To add a source: one class in a module of this folder.
 
 `load_data` gives what training may see. The test split has a door of its own, `load_test`, and only evaluation goes
 through it, after everything is decided.
 """
 
 from typing import Annotated
-
-from pydantic import Field
 
 from ensdistill.data.augmentation import Augmentation
 from ensdistill.data.cifar import Cifar10, Cifar100
@@ -16,12 +14,15 @@ from ensdistill.data.fitting import fit_images
 from ensdistill.data.image_folder import ImageFolder
 from ensdistill.data.in_memory import Data
 from ensdistill.data.npz import Npz
-from ensdistill.data.splits import DataSource, DataSplits, RawData, Shape, Split, split_source
+from ensdistill.data.own_source import read
+from ensdistill.data.sizes import OwnSizes, SplitSizes
+from ensdistill.data.source import DataSource
+from ensdistill.data.splits import DataSplits, RawData, Shape, Split, split_source
 from ensdistill.errors import DataError
+from ensdistill.settings.families import PieceFamily
 
-DataSettings = Annotated[
-    Digits | ClutteredDigits | Cifar10 | Cifar100 | ImageFolder | Npz | Data, Field(discriminator="kind")
-]
+SOURCES = PieceFamily("data", DataSource, __name__, skip=("datasets",))
+DataSettings = Annotated[DataSource, SOURCES]
 
 
 def load_data(settings: DataSource) -> DataSplits:
@@ -29,7 +30,7 @@ def load_data(settings: DataSource) -> DataSplits:
 
     Raises DataError if the images cannot be read, ConfigError if there are too few of them.
     """
-    return split_source(settings(), settings.sizes())[0]
+    return split_source(*read(settings))[0]
 
 
 def load_test(settings: DataSource) -> Split:
@@ -37,13 +38,14 @@ def load_test(settings: DataSource) -> Split:
 
     Raises DataError if there are none.
     """
-    test = split_source(settings(), settings.sizes())[1]
+    test = split_source(*read(settings))[1]
     if not len(test):
         raise DataError("data.test_size: these data have no test images; set data.test_size, or give them a test part")
     return test
 
 
 __all__ = [
+    "SOURCES",
     "Augmentation",
     "Cifar10",
     "Cifar100",
@@ -55,9 +57,11 @@ __all__ = [
     "Digits",
     "ImageFolder",
     "Npz",
+    "OwnSizes",
     "RawData",
     "Shape",
     "Split",
+    "SplitSizes",
     "fit_images",
     "load_data",
     "load_test",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ensdistill.data.sizes import SplitSizes
+from ensdistill.data.source import DataSource
 from ensdistill.data.splits import RawData, Split
 from ensdistill.errors import DataError
 from ensdistill.runtime.files import user_path
@@ -14,7 +15,7 @@ from ensdistill.runtime.lazy import torch
 from ensdistill.settings.base import setting
 
 
-class _Cifar(SplitSizes):
+class _Cifar(SplitSizes, DataSource):
     path: str = setting(
         ..., "The folder that holds the original files, unpacked or as .tar.gz.", file=True, min_length=1
     )

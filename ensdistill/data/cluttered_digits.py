@@ -10,6 +10,7 @@ from functools import partial
 from typing import Literal
 
 from ensdistill.data.sizes import SplitSizes
+from ensdistill.data.source import DataSource
 from ensdistill.data.splits import RawData, Split
 from ensdistill.runtime.lazy import np, torch
 from ensdistill.settings.base import setting
@@ -24,7 +25,7 @@ INK = (0.7, 1.0)  # brightest pixel of a digit or fragment
 PIECE = 4  # side of a fragment, in pixels of the image
 
 
-class ClutteredDigits(SplitSizes):
+class ClutteredDigits(SplitSizes, DataSource):
     """Digits that are rotated, scaled and placed at random among fragments of other digits, under Gaussian noise.
 
     A pure function of its settings. No digit stands behind images of two parts, neither as the digit nor as clutter.

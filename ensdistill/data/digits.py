@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Literal
 
 from ensdistill.data.sizes import SplitSizes
+from ensdistill.data.source import DataSource
 from ensdistill.data.splits import RawData, Split
 from ensdistill.runtime.lazy import torch
 from ensdistill.settings.base import setting
 
 
-class Digits(SplitSizes):
+class Digits(SplitSizes, DataSource):
     """Few training images, so that an ensemble has something to teach (README: measured figures)."""
 
     kind: Literal["digits"] = "digits"

@@ -10,6 +10,7 @@ from ensdistill.data.image_files import FRAMES, SHALLOW, ImageError, ImageFile
 from ensdistill.data.layout import Layout, Part, arrange, shared_folders
 from ensdistill.data.names import own_path
 from ensdistill.data.sizes import OwnSizes
+from ensdistill.data.source import DataSource
 from ensdistill.data.splits import RawData, Split
 from ensdistill.data.walk import FoundFiles, by_reason, find_files
 from ensdistill.errors import ConfigIssue, DataError
@@ -18,7 +19,7 @@ from ensdistill.runtime.text import SHOWN, counted, listed, printable
 from ensdistill.settings.base import setting
 
 
-class ImageFolder(OwnSizes):
+class ImageFolder(OwnSizes, DataSource):
     """`<class>/<image>`, or `train/<class>/<image>` with `val/`, `test/` and `unlabeled/` next to `train/`.
 
     A part that exists is taken as it is; the others are drawn from the labeled images.

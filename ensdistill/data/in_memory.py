@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ensdistill.data.arrays import NAMES, raw_data_of
 from ensdistill.data.sizes import OwnSizes
+from ensdistill.data.source import DataSource
 from ensdistill.data.splits import RawData, content_hash
 from ensdistill.errors import DataError
 from ensdistill.runtime.in_memory import keep, kept
@@ -21,7 +22,7 @@ Labeled = tuple[Any, Any]  # images and labels
 _PLACES = {"train": "images", "validation": "validation", "test": "test", "unlabeled": "unlabeled"}
 
 
-class Data(OwnSizes):
+class Data(OwnSizes, DataSource):
     """Images that a Python program gave, by `Data.from_arrays` or `Data.from_dataset`.
 
     The settings hold the hash of the images; the images themselves stay in the memory of the program. A program that

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ensdistill.data.arrays import NAMES, raw_data_of
 from ensdistill.data.names import own_path
 from ensdistill.data.sizes import OwnSizes
+from ensdistill.data.source import DataSource
 from ensdistill.data.splits import RawData
 from ensdistill.errors import ConfigIssue, DataError
 from ensdistill.runtime.files import head_of, stand_in
@@ -30,7 +31,7 @@ STEMS = {  # what people call the parts
 }
 
 
-class Npz(OwnSizes):
+class Npz(OwnSizes, DataSource):
     """Arrays `x_train` and `y_train`, or `train_images` and `train_labels` as MedMNIST calls them, or `images` and
     `labels`; likewise `x_val`, `x_test` and `x_unlabeled`, which has no labels; and `class_names`.
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ensdistill.data.checks import implausible
 from ensdistill.data.sizes import SplitSizes, count_of
@@ -103,16 +103,6 @@ class RawData:
         """Place and number of images of each part that the source has, from the places of all parts."""
         parts = {"validation": self.validation, "test": self.test, "unlabeled": self.unlabeled}
         return {name: (places[name], len(part)) for name, part in parts.items() if part is not None}
-
-
-class DataSource(Protocol):
-    """What the settings of a data source can do: read it, and say how to cut it."""
-
-    def __call__(self) -> RawData:
-        """All images and labels. Raises DataError if they cannot be read."""
-
-    def sizes(self) -> SplitSizes:
-        """How many images go where."""
 
 
 def to_unit(images: Tensor) -> Tensor:

@@ -30,8 +30,10 @@ from ensdistill.evaluation.metrics import (
     ood_auroc,
     reliability,
 )
+from ensdistill.evaluation.own_metrics import own_metrics
 from ensdistill.evaluation.predict import evaluate, predict
 from ensdistill.methods.members import CombinedClassifier, TeacherEnsemble
+from ensdistill.methods.metrics import Metric
 from ensdistill.models.fusion import inference_form
 from ensdistill.models.stored_predictions import StoredTeacher
 from ensdistill.runtime.modes import evaluating
@@ -43,8 +45,14 @@ T = TypeVar("T")
 class Evaluator:
     """Judges networks on one split, with the teachers' predictions at hand. Temperatures are fitted on validation."""
 
-    def __init__(self, ensemble: TeacherEnsemble | None, data: DataSplits, split: Split) -> None:
-        """ensemble: the teachers if they are there; without them a student has no `dee` and no `agreement`."""
+    def __init__(
+        self, ensemble: TeacherEnsemble | None, data: DataSplits, split: Split, metrics: Sequence[Metric] = ()
+    ) -> None:
+        """ensemble: the teachers if they are there; without them a student has no `dee` and no `agreement`.
+
+        metrics: the user's own, which are computed of every network.
+        """
+        self.own = metrics
         self.validation, self.split = data.validation, split
         self.shape = tuple(data.train.images.shape[1:])
         networks = None if ensemble is None else ensemble.networks
@@ -134,7 +142,8 @@ class Evaluator:
         temperature, identified = fit(on_validation, self.validation.labels)
         row = all_metrics(log_p, self.split.labels) | calibrated_metrics(log_p, self.split.labels, temperature)
         row |= {"temperature": temperature, "temperature_identified": float(identified)}
-        return row | {"at_chance": float(at_chance(log_p, self.split.labels))}
+        row |= {"at_chance": float(at_chance(log_p, self.split.labels))}
+        return row | own_metrics(self.own, log_p, self.split.labels)
 
 
 def mean_metrics(rows: Sequence[Metrics]) -> Metrics:

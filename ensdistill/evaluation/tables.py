@@ -57,15 +57,19 @@ def student_in_words(metrics: Metrics) -> str:
     return words
 
 
-def metrics_table(split: str, rows: Mapping[str, Metrics]) -> Table:
-    """One row a network; an empty cell for what a row does not have, or what means nothing of a network at chance."""
+def metrics_table(split: str, rows: Mapping[str, Metrics], own: Sequence[str] = ()) -> Table:
+    """One row a network; an empty cell for what a row does not have, or what means nothing of a network at chance.
+
+    own: names of metrics of the user's own.
+    """
+    names = (*SHOWN, *own)
     table = Table(title=f"on {split} images", title_justify="left")
     table.add_column("")
-    for name in SHOWN:
+    for name in names:
         table.add_column(name, justify="right")
     for row, metrics in rows.items():
-        shown = [name for name in SHOWN if name in metrics and is_shown(name, metrics)]
-        table.add_row(row, *[f"{metrics[name]:.4f}" if name in shown else "" for name in SHOWN])
+        shown = [name for name in names if name in metrics and is_shown(name, metrics)]
+        table.add_row(row, *[f"{metrics[name]:.4f}" if name in shown else "" for name in names])
     return table
 
 

@@ -78,7 +78,7 @@ def export_student(
     for library in ("onnxscript", "onnxruntime") if "onnx" in formats else ():
         need(library)  # told before anything is measured
     with deterministic(run.config.training.threads):
-        examiner = Evaluator(run.ensemble, run.data, run.data.validation)
+        examiner = Evaluator(run.ensemble, run.data, run.data.validation, run.config.metrics)
         student, teachers = examiner.student(run.network), examiner.teachers()
     metrics = {"student": student} | teacher_rows(teachers)
     warnings = _warnings(run, student, teachers, findings or StudyContext())

@@ -7,10 +7,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ensdistill.config import flatten
+from ensdistill.config import Config, flatten
 from ensdistill.errors import ConfigIssue
 from ensdistill.evaluation.evaluator import Metrics
 from ensdistill.evaluation.latency import InferenceCost
+from ensdistill.evaluation.own_metrics import metric_directions
 from ensdistill.evaluation.tables import SHOWN, as_text, markdown_table
 from ensdistill.export.classifier import ONNX_FILE
 from ensdistill.export.student_file import DistillationRun
@@ -45,6 +46,7 @@ def model_card(
     """The card as Markdown. metrics: on validation images, by who, the student's under `student`."""
     findings = findings or StudyContext()
     tables = {"Validation images, this student": metrics, **findings.tables}
+    own = metric_directions(run.config)
     parts = [
         f"---\n{to_yaml_text(_front_matter(run, metrics['student'], weights_license, differences))}---",
         f"# {_words(run.config.model)}, {_origin(run)}\n\n{_what(run, findings)}",
@@ -52,8 +54,8 @@ def model_card(
         "## How to use it\n\n" + _use(run, differences),
         "## Data\n\n" + _data(run),
         "## Teachers and settings\n\n" + _settings(run),
-        "## Metrics\n\n" + "\n\n".join(f"{heading}:\n\n{_table(rows)}" for heading, rows in tables.items()),
-        _METRICS,
+        "## Metrics\n\n" + "\n\n".join(f"{heading}:\n\n{_table(rows, own)}" for heading, rows in tables.items()),
+        _METRICS + _own_metrics(own),
         "## Cost\n\n" + _costs(costs),
         "## Limits\n\n" + _limits(run),
         "## Files\n\n" + _files(differences),
@@ -161,9 +163,15 @@ def _settings(run: DistillationRun) -> str:
     count = "Stored predictions" if config.teachers.predictions else counted(config.teachers.total, "teacher")
     return (
         f"{count}, ensemble hash `{run.learnt_from}`. All settings, hash `{config.hash}`, are "
-        "in `config.yaml`; `ensdistill distill config.yaml` makes this student again where the data are.\n\n"
-        f"{markdown_table(['', 'what'], list(told.items()), ['what'])}"
+        "in `config.yaml`; `ensdistill distill config.yaml` makes this student again where the data are."
+        f"{_plugins(config)}\n\n{markdown_table(['', 'what'], list(told.items()), ['what'])}"
     )
+
+
+def _plugins(config: Config) -> str:
+    """What has to be installed for it, as the end of a paragraph."""
+    code = [f"`{name}` ({as_text(what)})" for name, what in config.plugins.items()]
+    return f" It needs code that is no part of ensdistill: {', '.join(code)}." if code else ""
 
 
 def _limits(run: DistillationRun) -> str:
@@ -213,10 +221,16 @@ def _placeholders(run: DistillationRun) -> dict[str, Any]:
     return {"mode": "L" if channels == 1 else "RGB", "channels": channels, "height": height, "width": width}
 
 
-def _table(rows: Rows) -> str:
-    names = [name for name in SHOWN if any(name in metrics for metrics in rows.values())]
+def _table(rows: Rows, own: Iterable[str]) -> str:
+    names = [name for name in (*SHOWN, *own) if any(name in metrics for metrics in rows.values())]
     lines = [[who, *(_figure(metrics.get(name)) for name in names)] for who, metrics in rows.items()]
     return markdown_table(["", *names], lines)
+
+
+def _own_metrics(own: Mapping[str, bool]) -> str:
+    """What the metrics of the user's own are, as the end of a paragraph."""
+    told = [f"`{name}` ({'higher' if higher else 'lower'} is better)" for name, higher in own.items()]
+    return f" Not built in: {', '.join(told)}." if told else ""
 
 
 def _figure(value: float | Sequence[float] | None) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field, TypeAdapter
@@ -21,6 +21,7 @@ from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.models import CustomModel, Torchvision
 from ensdistill.runtime.files import ensure_writable_dir
 from ensdistill.runtime.weights import STUDENT_FILE, load_weights, read_metadata
+from ensdistill.settings.fields import own_kinds
 from ensdistill.settings.validation import validate
 from ensdistill.training.new_student import new_student
 from ensdistill.version import __version__
@@ -139,11 +140,11 @@ class DeployableClassifier(nn.Module):
 def load_deployable(path: Path, run_imported: bool = False) -> DeployableClassifier:
     """The student of a file of weights, from what the file says of itself; on the CPU.
 
-    run_imported: whether a network of `model.kind: custom` may be built, which runs code that the file names.
+    run_imported: whether code that the file names may be run, as of `model.kind: custom` or of `kind: module:Name`.
     Raises DataError if the file is missing, damaged, or does not say enough.
     """
     metadata = read_metadata(path)
-    config = _config_in(path, metadata)
+    config = _config_in(path, metadata, run_imported)
     if isinstance(config.model, CustomModel) and not run_imported:
         raise DataError(
             f"{path}: its network is code outside of this project ({config.model.path}), which is not run on a file's "
@@ -168,15 +169,30 @@ def parse_metadata(path: Path, metadata: Mapping[str, str]) -> tuple[Shape, tupl
         ) from error
 
 
-def _config_in(path: Path, metadata: Mapping[str, str]) -> Config:
+def _config_in(path: Path, metadata: Mapping[str, str], run_imported: bool) -> Config:
     try:
-        return validate(Config, json.loads(metadata.get("config", "")))
+        tree = _needed(json.loads(metadata.get("config", "")))
+        if not run_imported and (code := [kind for kind in own_kinds(Config, tree).values() if ":" in kind]):
+            raise DataError(
+                f"{path}: its network is made by code outside of this project ({code[0]}), which is not run on a "
+                "file's word; take the .onnx file beside it"
+            )
+        return validate(Config, tree)
     except (ConfigError, ValueError) as error:
         version = metadata.get("version", "an early version")
         raise DataError(
             f"{path}: no settings in it that this version ({__version__}) understands (written by {version}); write it "
             "anew with `ensdistill export`"
         ) from error
+
+
+def _needed(tree: Any) -> Any:
+    """The settings without the sections that name code of others and have no part in the network."""
+    if not isinstance(tree, Mapping):
+        return tree
+    foreign = {path[0] for path in own_kinds(Config, tree)} - {"model", "student", "loss"}
+    left = {name: value for name, value in tree.items() if name not in foreign | ({"schedule"} if foreign else set())}
+    return left | ({"data": {"kind": "npz", "path": "unknown"}} if "data" in foreign else {})  # of whatever size
 
 
 def _empty_network(config: Config, shape: Shape, class_names: tuple[str, ...]) -> nn.Module:

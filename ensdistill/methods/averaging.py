@@ -1,4 +1,4 @@
-"""The fourth axis: which weights are evaluated and shipped. To add a piece: one class, one line in `Averaging`.
+"""The fourth axis: which weights are evaluated and shipped. To add a piece: one class in this file.
 
 A settings class, called with the student, returns a `WeightAverage`, which is updated after every step and every epoch
 and returns the averaged student. (That subnetworks become one network is the student's own affair: `Student.merged`.)
@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, cast
 
-from pydantic import Field
-
 from ensdistill.runtime.lazy import torch
-from ensdistill.settings.base import Settings, setting
+from ensdistill.settings.base import setting
+from ensdistill.settings.families import PieceFamily
+from ensdistill.settings.pieces import Piece
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,10 +43,16 @@ class WeightAverage(Protocol):
         """Takes a state of the same settings and the same student."""
 
 
-class AveragingSettings(Settings):
+class AveragingSettings(Piece):
+    """Base of all averages."""
+
     refresh_batchnorm: bool = setting(
         True, "Estimate BatchNorm statistics of the evaluated networks anew on the training images."
     )
+
+    def __call__(self, student: Student) -> WeightAverage:
+        """Returns an average that has seen no step of the student yet."""
+        raise NotImplementedError
 
 
 class NoAveraging(AveragingSettings):
@@ -253,4 +259,5 @@ def _with_mean(student: Student, states: list[Weights]) -> Student:
     return average
 
 
-Averaging = Annotated[NoAveraging | Ema | Swa | Lawa | GreedySoup, Field(discriminator="kind")]
+AVERAGES = PieceFamily("averaging", AveragingSettings)
+Averaging = Annotated[AveragingSettings, AVERAGES]

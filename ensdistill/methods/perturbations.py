@@ -1,4 +1,4 @@
-"""The second axis: which inputs student and teachers are shown. To add a piece: one class, one line in `Perturbation`.
+"""The second axis: which inputs student and teachers are shown. To add a piece: one class in this file.
 
 Images are (B,C,H,W) in [0,1]; every perturbation returns images of the same shape and range, detached. Networks are
 called as `ensemble(x, [i])` and `student(x, [k])` and give logits (1,B,c) for one chosen member.
@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
-
 from ensdistill.methods.assignment import sample_pair
 from ensdistill.runtime.lazy import F, torch
 from ensdistill.runtime.modes import evaluating
 from ensdistill.runtime.randomness import RandomStreams
-from ensdistill.settings.base import Settings, setting
+from ensdistill.settings.base import setting
+from ensdistill.settings.families import PieceFamily
+from ensdistill.settings.pieces import Piece
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +23,28 @@ if TYPE_CHECKING:
     from ensdistill.methods.members import MultiClassifier
 
 
-class StepPerturbation(Settings):
+class InputPerturbation(Piece):
+    """Base of all perturbations."""
+
+    label_images: Literal["clean", "perturbed"] = setting("clean", "Which images the label term sees.")
+
+    def __call__(
+        self, x: Tensor, ensemble: MultiClassifier, student: MultiClassifier, streams: RandomStreams
+    ) -> Tensor:
+        """Returns the images that teachers and student are shown: shape, type and range of x, detached.
+
+        Args:
+            x: Images (B,C,H,W) in [0,1].
+            ensemble: The teachers.
+            student: The student, in training mode; it is left as it was.
+            streams: The only source of random numbers.
+        """
+        raise NotImplementedError
+
+
+class StepPerturbation(InputPerturbation):
+    """Base of perturbations that move each image by a step of one length."""
+
     step_size: float = setting(
         1 / 255, "Step per pixel in units of the [0,1] range; the L2 step is sqrt(C*H*W) times this.", ge=0, le=1
     )
@@ -38,7 +59,7 @@ class StepPerturbation(Settings):
         return (x + scale * length * unit).clamp(0, 1).detach()
 
 
-class NoPerturbation(Settings):
+class NoPerturbation(InputPerturbation):
     """x' = x: everybody sees the training images themselves."""
 
     kind: Literal["none"] = "none"
@@ -156,4 +177,5 @@ def _disagreement(network: MultiClassifier, x: Tensor, i: int, j: int) -> Tensor
     return ((z_i.detach().softmax(-1) - p_j) * z_i).sum()
 
 
-Perturbation = Annotated[NoPerturbation | Gaussian | Ods | ConfOds | TDivSDiv, Field(discriminator="kind")]
+PERTURBATIONS = PieceFamily("perturbations", InputPerturbation)
+Perturbation = Annotated[InputPerturbation, PERTURBATIONS]

@@ -1,25 +1,39 @@
-"""Network architectures. To add one: one class, one line in `Model`. Every network normalizes its images itself."""
+"""Network architectures; every network normalizes its images. To add one: one class in a module of this folder."""
 
 from typing import Annotated
-
-from pydantic import Field
 
 from ensdistill.models.construction import build
 from ensdistill.models.convnet import Convnet
 from ensdistill.models.custom import CustomModel
 from ensdistill.models.from_torchvision import Torchvision
+from ensdistill.models.network import NetworkPiece
 from ensdistill.models.resnet import ResNet
 from ensdistill.models.wide_resnet import WideResNet
+from ensdistill.settings.families import PieceFamily
+from ensdistill.settings.pieces import code_of
 
-Model = Annotated[
-    Convnet | ResNet | WideResNet | Torchvision | CustomModel,
-    Field(discriminator="kind"),
-]
+_HELPERS = (  # that hold no piece
+    *("blocks", "fusion", "in_memory_teacher", "layers", "normalization"),
+    *("stored_predictions", "teacher_files", "weight_files"),
+)
+MODELS = PieceFamily("models", NetworkPiece, __name__, skip=_HELPERS)
+Model = Annotated[NetworkPiece, MODELS]
 
 
-def code_identity(model: Model) -> str:
+def code_identity(model: NetworkPiece) -> str:
     """What identifies the code of a network that is not part of this project; empty for those that are."""
-    return model.code() if isinstance(model, CustomModel) else ""
+    return model.code() if isinstance(model, CustomModel) else code_of(type(model))
 
 
-__all__ = ["Convnet", "CustomModel", "Model", "ResNet", "Torchvision", "WideResNet", "build", "code_identity"]
+__all__ = [
+    "MODELS",
+    "Convnet",
+    "CustomModel",
+    "Model",
+    "NetworkPiece",
+    "ResNet",
+    "Torchvision",
+    "WideResNet",
+    "build",
+    "code_identity",
+]

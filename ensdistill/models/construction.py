@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from ensdistill.data import DataSplits
+from ensdistill.errors import ConfigError, ConfigIssue
+from ensdistill.models.network import NetworkPiece
+from ensdistill.models.probe import tried
 from ensdistill.runtime.lazy import nn, torch
 from ensdistill.runtime.randomness import derive_seed, temporary_seed
+from ensdistill.settings.calls import misfit
+from ensdistill.settings.pieces import is_own
 
 
-def build(
-    model: Callable[[tuple[int, int, int], int], nn.Module], data: DataSplits, seed: int, head: nn.Module | None = None
-) -> nn.Sequential:
+def build(model: NetworkPiece, data: DataSplits, seed: int, head: nn.Module | None = None) -> nn.Sequential:
     """A freshly initialized network for these data, on their device: images (B,C,H,W) in [0,1] -> logits (B,classes).
 
     Mean and standard deviation are those of the training images; the same seed gives the same weights. A head is put
@@ -22,7 +23,13 @@ def build(
     device = data.train.images.device
     with temporary_seed(derive_seed(seed, "initial weights"), torch.device("cpu")):
         channels, height, width = data.train.images.shape[1:]
-        network = model((channels, height, width), len(data.class_names))
+        shape, classes = (channels, height, width), len(data.class_names)
+        if is_own(model):
+            if rule := misfit(model, shape, classes):
+                raise ConfigError(ConfigIssue(("model",), rule, hint="fix this piece"))
+            network = tried(lambda: model(shape, classes), shape, classes, f"model: {model.kind}", "fix this piece")
+        else:
+            network = model(shape, classes)
     mean, std = data.train.channel_statistics()
     parts = [Normalize(mean, std), network.to(device)] + ([head.to(device)] if head else [])
     return nn.Sequential(*parts)

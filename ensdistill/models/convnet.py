@@ -6,11 +6,12 @@ import math
 from typing import Literal
 
 from ensdistill.errors import ConfigError
+from ensdistill.models.network import NetworkPiece
 from ensdistill.runtime.lazy import nn
-from ensdistill.settings.base import Settings, setting
+from ensdistill.settings.base import setting
 
 
-class Convnet(Settings):
+class Convnet(NetworkPiece):
     """Blocks of 3x3 convolution, BatchNorm, 2x2 max pooling (none in the last) and ReLU, each twice as wide as the
     one before; then global average pooling and a linear classifier."""
 

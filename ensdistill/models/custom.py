@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import pkgutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -12,12 +11,14 @@ from typing import Any, Literal
 from pydantic import JsonValue
 
 from ensdistill.errors import ConfigError
-from ensdistill.models.probe import one_line_error, tried
+from ensdistill.models.network import NetworkPiece
+from ensdistill.models.probe import tried
 from ensdistill.runtime.lazy import nn
-from ensdistill.settings.base import Settings, setting
+from ensdistill.settings.base import setting
+from ensdistill.settings.plugins import PluginError, import_object
 
 
-class CustomModel(Settings):
+class CustomModel(NetworkPiece):
     """Calls what the path names with the arguments and, unless they say otherwise, the number of classes as
     `num_classes` (or else `classes`), and the image's `shape` (channels, height, width) and `in_channels` where its
     signature has parameters of these names."""
@@ -48,11 +49,11 @@ class CustomModel(Settings):
 
     def _import(self) -> Any:
         try:
-            make = pkgutil.resolve_name(self.path)
-        except Exception as error:
+            make = import_object(self.path)
+        except PluginError as error:
             raise ConfigError(
-                f"model.path: {self.path} cannot be imported ({one_line_error(error)}); write package.module:Name, and "
-                "install the package or put its folder on PYTHONPATH"
+                f"model.path: {self.path} cannot be imported ({error}); write package.module:Name, and "
+                "install the package, put its folder on PYTHONPATH, or start the command there"
             ) from error
         if not callable(make):
             raise ConfigError(f"model.path: {self.path} is a {type(make).__name__}; name a class or a function")

@@ -7,14 +7,15 @@ from types import ModuleType
 from typing import Any, Literal, cast
 
 from ensdistill.errors import ConfigError
+from ensdistill.models.network import NetworkPiece
 from ensdistill.models.probe import one_line_error, tried
 from ensdistill.models.published_weights import fill, options, published_weights
 from ensdistill.runtime.lazy import nn, torch
-from ensdistill.settings.base import Settings, setting
+from ensdistill.settings.base import setting
 from ensdistill.settings.validation import closest_match
 
 
-class Torchvision(Settings):
+class Torchvision(NetworkPiece):
     """A network of torchvision by its name.
 
     The small stem: a first convolution with a stride becomes 3x3 without one, and max pooling that comes before the

@@ -6,11 +6,12 @@ from typing import Literal
 
 from pydantic import field_validator
 
+from ensdistill.models.network import NetworkPiece
 from ensdistill.runtime.lazy import nn
-from ensdistill.settings.base import Settings, setting
+from ensdistill.settings.base import setting
 
 
-class ResNet(Settings):
+class ResNet(NetworkPiece):
     """A 3x3 convolution, three stages of residual blocks (each twice as wide as the one before, on images half as
     large), global average pooling and a linear classifier.
 

@@ -6,14 +6,15 @@ from typing import Literal
 
 from pydantic import field_validator
 
+from ensdistill.models.network import NetworkPiece
 from ensdistill.models.resnet import refuse_depth_unless_6n_plus
 from ensdistill.runtime.lazy import nn
-from ensdistill.settings.base import Settings, setting
+from ensdistill.settings.base import setting
 
 STEM = 16  # channels of the first convolution, whatever the widening factor
 
 
-class WideResNet(Settings):
+class WideResNet(NetworkPiece):
     """WRN-depth-width: a bare 3x3 convolution to 16 channels, three stages of pre-activation blocks of 16, 32 and 64
     times `width` channels, BatchNorm and ReLU, global average pooling and a linear classifier.
 

@@ -10,7 +10,7 @@ from typing import Any, get_origin
 from pydantic import BaseModel
 
 from ensdistill.settings.base import FILE
-from ensdistill.settings.validation import pieces_of
+from ensdistill.settings.fields import own_pieces, pieces_of
 
 _SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)([^?]+)(.*)", re.DOTALL)
 _IN_MEMORY = (":memory:", "file:")
@@ -29,6 +29,22 @@ def _file_settings(model: type[BaseModel], prefix: str) -> Iterator[str]:
         below = f"{prefix}{name}.{'*.' if get_origin(field.annotation) is list else ''}"
         for piece in pieces_of(field):
             yield from _file_settings(piece, below)
+
+
+def files_in(model: type[BaseModel], tree: Any, prefix: str = "") -> frozenset[str]:
+    """Dotted names of all settings below a class that name a file, with those of the pieces outside of this package.
+
+    Args:
+        model: The settings class.
+        tree: Its settings, nested, or an instance.
+        prefix: What stands before each name.
+    """
+    own = (
+        name
+        for path, piece in own_pieces(model, tree).items()
+        for name in _file_settings(piece, prefix + ".".join("*" if isinstance(p, int) else p for p in path) + ".")
+    )
+    return file_settings(model, prefix).union(own)
 
 
 def absolute(tree: Any, folder: str | Path, names: frozenset[str], name: str = "") -> Any:

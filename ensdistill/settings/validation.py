@@ -1,8 +1,8 @@
 """Errors in settings as issues a user can act on, and the table of all settings; both read the fields themselves."""
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -11,6 +11,9 @@ from pydantic_core import ErrorDetails, PydanticUndefined
 
 from ensdistill.errors import ConfigError, ConfigIssue, SettingError
 from ensdistill.settings.base import Settings
+from ensdistill.settings.families import UNKNOWN_KIND, family_of
+from ensdistill.settings.fields import installed_pieces, own_pieces, piece_at, pieces_of
+from ensdistill.settings.pieces import Piece, kind_of
 
 T = TypeVar("T", bound=Settings)
 
@@ -60,10 +63,16 @@ class SettingDoc:
     sentence: str
 
 
-def settings_table(model: type[BaseModel], prefix: str = "") -> Iterator[SettingDoc]:
-    """Every setting below a settings class: name, default, range and sentence, read off the fields."""
+def settings_table(model: type[BaseModel], prefix: str = "", own: Collection[type[Piece]] = ()) -> Iterator[SettingDoc]:
+    """Every setting below a settings class: name, default, range and sentence, read off the fields.
+
+    Args:
+        model: The settings class.
+        prefix: What stands before each name.
+        own: Pieces outside of this package that are listed next to the built-in ones.
+    """
     for name, field in model.model_fields.items():
-        pieces = pieces_of(field)
+        pieces = pieces_of(field, own)
         if not pieces or get_origin(field.annotation) is list:
             yield SettingDoc(f"{prefix}{name}", "", _default(field), format_constraints(field), field.description or "")
             continue
@@ -73,33 +82,22 @@ def settings_table(model: type[BaseModel], prefix: str = "") -> Iterator[Setting
             yield SettingDoc(f"{prefix}{name}.kind", "", default, kinds, field.description or "")
         for piece in pieces:
             kind = kind_of(piece) if len(pieces) > 1 else ""
-            for row in settings_table(piece, f"{prefix}{name}."):
+            for row in settings_table(piece, f"{prefix}{name}.", own):
                 if row.name != f"{prefix}{name}.kind":
                     yield SettingDoc(row.name, row.kind or kind, row.default, row.limits, row.sentence)
 
 
 def settings_help(model: type[BaseModel], title: str) -> str:
-    """Every setting below a settings class with its default, range and sentence, as text below a title."""
+    """Every setting below a settings class with its default, range and sentence, as text below a title.
+
+    With the pieces of installed plugins; warns of each plugin that cannot be used.
+    """
     lines = [title]
-    for row in settings_table(model):
+    for row in settings_table(model, own=installed_pieces(model)):
         kind = f" [{row.kind}]" if row.kind else ""
         limits = f"; {row.limits}" if row.limits else ""
         lines.append(f"  {row.name}{kind} = {row.default}{limits}\n      {row.sentence}")
     return "\n".join(lines)
-
-
-def pieces_of(field: FieldInfo) -> list[type[BaseModel]]:
-    """The settings classes that a field may hold; empty for a plain value."""
-    options = [field.annotation, *get_args(field.annotation)]
-    if get_origin(field.annotation) is list and get_args(options[1]):  # of pieces told apart by their kind
-        options = list(get_args(get_args(options[1])[0]))
-    return [option for option in options if isinstance(option, type) and issubclass(option, BaseModel)]
-
-
-def kind_of(piece: type[BaseModel]) -> str:
-    """The name that selects this piece in YAML."""
-    kind = piece.model_fields.get("kind")
-    return str(kind.default) if kind else ""
 
 
 def format_constraints(field: FieldInfo) -> str:
@@ -127,7 +125,7 @@ def _issue(model: type[BaseModel], tree: Mapping[str, Any], detail: ErrorDetails
     path, value = tuple(place), detail["input"]
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == UNKNOWN:
-        return _unknown(model, holder, path)
+        return _unknown(model, holder, path, own_pieces(model, tree).values())
     if kind == "missing":
         return ConfigIssue(path, "must be given", code=kind)
     if kind in ("union_tag_invalid", "union_tag_not_found"):
@@ -140,7 +138,11 @@ def _issue(model: type[BaseModel], tree: Mapping[str, Any], detail: ErrorDetails
         return _none_of(path, value, expected.split(", "))
     if kind == "value_error":
         error = context["error"]
-        return error.issue.below(*path) if isinstance(error, SettingError) else ConfigIssue(path, str(error), code=kind)
+        if not isinstance(error, SettingError):
+            return ConfigIssue(path, str(error), code=kind)
+        issue = error.issue.below(*path)
+        near = closest_match(str(issue.value), _kinds(holder, path)) if issue.code == UNKNOWN_KIND else None
+        return replace(issue, hint=did_you_mean(near)) if near else issue
     if kind in _MUST_BE:
         hint = f"did you mean {{kind: {value}}}?" if value in _kinds(holder, path) else None
         return ConfigIssue(path, f"must be {_MUST_BE[kind]}, not {{value}}", value, hint, kind)
@@ -152,18 +154,21 @@ def _issue(model: type[BaseModel], tree: Mapping[str, Any], detail: ErrorDetails
     return ConfigIssue(path, f"{message}, not {{value}}", value, code=kind)
 
 
-def _unknown(model: type[BaseModel], holder: type[BaseModel] | None, path: Sequence[str]) -> ConfigIssue:
+def _unknown(
+    model: type[BaseModel], holder: type[BaseModel] | None, path: Sequence[str], own: Iterable[type[Piece]]
+) -> ConfigIssue:
     """A setting that does not exist: with the kinds that have it, the same name elsewhere, or a near one beside it."""
+    table = list(settings_table(model, own=list(own)))
     known = list(holder.model_fields) if holder else []
     rule = "no such setting" + (f" of {kind_of(holder)}" if holder and kind_of(holder) else "")
-    same = [row for row in settings_table(model) if row.name == ".".join(path)]
+    same = [row for row in table if row.name == ".".join(path)]
     if kinds := [row.kind for row in same if row.kind]:
         return ConfigIssue(tuple(path), f"{rule} (it belongs to {', '.join(kinds)})", code=UNKNOWN)
     if same:  # a dotted name
         *outer, last = path[-1].split(".")
         nested = f"write it as {': {'.join(outer)}: {{{last}: ...{'}' * len(outer)}"
         return ConfigIssue(tuple(path), rule, hint=nested, code=UNKNOWN)
-    dotted = [row.name for row in settings_table(model)] if "." in path[-1] else []
+    dotted = [row.name for row in table] if "." in path[-1] else []
     if (
         near := closest_match(".".join(path), dotted)
         or same_name_elsewhere(model, path)
@@ -193,6 +198,8 @@ def _kinds(holder: type[BaseModel] | None, path: Sequence[str]) -> list[str]:
     """The kinds of pieces that the setting at a path may hold, itself or in its list."""
     fields = holder.model_fields if holder else {}
     field = next((fields[part] for part in reversed(path) if part in fields), None)
+    if field and (family := family_of(field)):
+        return family.kinds
     return [kind for piece in pieces_of(field) if (kind := kind_of(piece))] if field else []
 
 
@@ -204,6 +211,7 @@ def _place(
     holder: type[BaseModel] | None = model
     options: list[type[BaseModel]] = []  # what the value at the path so far may be
     named = False  # whether the next part is a free name or number, as in a mapping or list of settings
+    field: FieldInfo | None = None  # the last one on the path
     for part in location:
         is_key = isinstance(tree, Mapping) and part in tree
         chosen = [option for option in options if kind_of(option) == part and not is_key]
@@ -217,12 +225,19 @@ def _place(
         tree = (tree.get(part) if isinstance(tree, Mapping) else tree[part]) if inside else None
         if named:
             named = False
+            options = _choice(field, tree) if field else options
             continue
         if options:
             holder, options = options[0], []
         field = holder.model_fields.get(str(part)) if holder else None
         if field is not None:
-            options, named = pieces_of(field), get_origin(field.annotation) in (dict, list)
+            options, named = _choice(field, tree), get_origin(field.annotation) in (dict, list)
         elif part != location[-1]:
             holder = None
     return path, holder
+
+
+def _choice(field: FieldInfo, value: Any) -> list[type[BaseModel]]:
+    """The settings classes that a value may be; one if its kind is known."""
+    piece = piece_at(field, value)
+    return [piece] if piece else pieces_of(field)

@@ -18,6 +18,7 @@ from ensdistill.data import DataSplits
 from ensdistill.errors import DivergedError
 from ensdistill.evaluation.calibration import calibrated_nll
 from ensdistill.evaluation.metrics import all_metrics, at_chance
+from ensdistill.evaluation.own_metrics import own_metrics
 from ensdistill.evaluation.predict import evaluate, predict
 from ensdistill.methods.averaging import WeightAverage
 from ensdistill.methods.members import TeacherEnsemble
@@ -201,7 +202,8 @@ class Distiller(Iterator[EpochResult]):
         """Validation metrics of the averaged student, calibrated NLL besides."""
         labels, log_p = self.data.validation.labels, predict(self.student(), self.data.validation)
         row = all_metrics(log_p, labels) | {"cnll": calibrated_nll(log_p, labels, log_p, labels)}
-        return row | {"at_chance": float(at_chance(log_p, labels))}
+        row |= {"at_chance": float(at_chance(log_p, labels))}
+        return row | own_metrics(self.config.metrics, log_p, labels)
 
     def _validate(self, student: Student) -> dict[str, float]:
         """Validation metrics of a student as it would be shipped."""

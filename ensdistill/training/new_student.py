@@ -4,10 +4,11 @@ import torch
 
 from ensdistill.config import Config
 from ensdistill.data import DataSplits
-from ensdistill.errors import ConfigError
+from ensdistill.errors import ConfigError, ConfigIssue
 from ensdistill.methods.students.base import Student
 from ensdistill.models import build
 from ensdistill.runtime.randomness import derive_seed, temporary_seed
+from ensdistill.training.piece_checks import called, check_pieces
 
 
 def new_student(config: Config, data: DataSplits) -> Student:
@@ -15,7 +16,10 @@ def new_student(config: Config, data: DataSplits) -> Student:
     device = data.train.images.device
     network = build(config.model, data, config.seed, config.loss.head())
     with temporary_seed(derive_seed(config.seed, "student"), torch.device("cpu")):
-        student: Student = config.student(network)
+        student: Student = called("student", config.student, network)
+    if not isinstance(student, Student):
+        rule = f"{config.student.kind} must return a Student, not a {type(student).__name__}"
+        raise ConfigError(ConfigIssue(("student",), rule, hint="inherit from ensdistill.methods.students.base.Student"))
     return student.to(device)
 
 
@@ -49,3 +53,4 @@ def check_student(config: Config, data: DataSplits) -> None:
         raise ConfigError(
             f"training.batch_size: {config.training.batch_size} is too small for this network ({error})"
         ) from error
+    check_pieces(config, data, student)

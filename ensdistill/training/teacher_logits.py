@@ -53,7 +53,7 @@ class TeacherLogitCache:
             Logits (M,N,classes) on the device of the data; never write to them. None without teachers, or if a
             perturbation or an augmentation changes the images at every step.
         """
-        unchanged = isinstance(config.perturbation, NoPerturbation) and config.training.augmentation == Augmentation()
+        unchanged = type(config.perturbation) is NoPerturbation and config.training.augmentation == Augmentation()
         if not (unchanged and len(self.ensemble)):
             return None
         parts = [data.train, data.unlabeled] if config.training.unlabeled_batch_size else [data.train]

@@ -19,6 +19,7 @@ from torch import nn
 
 from ensdistill.config import Config, content_hash
 from ensdistill.data import DataSplits
+from ensdistill.data.own_source import read
 from ensdistill.errors import ConfigIssue, DataError, DivergedError, teacher_name
 from ensdistill.methods.averaging import NoAveraging
 from ensdistill.methods.losses import Labels
@@ -91,7 +92,7 @@ def open_teacher_files(config: Config, data: DataSplits) -> tuple[list[LoadedTea
     names = [file.path for file in teachers.checkpoints]
     names += [f"network {n} of teachers.networks" for n in range(1, len(teachers.networks) + 1)]
     if teachers.predictions:
-        stored = read_predictions(teachers.predictions, config.data())
+        stored = read_predictions(teachers.predictions, read(config.data)[0])
         brought += stored
         names += [f"{teachers.predictions}, {teacher_name(m)}" for m in range(len(stored))]
     found = [warning for one in brought for warning in one.warnings]
@@ -138,6 +139,7 @@ def teacher_config(config: Config, teacher: int) -> Config:
             "loss": Labels(),
             "averaging": NoAveraging(),
             "schedule": [],
+            "metrics": [],
         }
     )
 

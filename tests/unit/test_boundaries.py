@@ -17,6 +17,7 @@ import ensdistill_tune.cli.main
 from tests.tiny import TinyStudy
 
 ROOT = Path(__file__).parents[2]
+RAY_FILES = ["ray_cluster", "ray_pieces", "ray_runner", "ray_trainable", "schedulers", "teacher_tasks"]
 STUDY_PACKAGES = {"ensdistill_tune", "ray", "optuna", "mlflow"}
 
 
@@ -41,7 +42,7 @@ def sources(package: str) -> list[Path]:
     [
         ("mlflow", {"batches.py", "event_writer.py", "mlflow_writer.py", "model_registry.py", "run_index.py"}),
         ("optuna", {"importance.py", "optuna_study.py", "searchers.py", "suggester.py"}),
-        ("ray", {"ray_cluster.py", "ray_runner.py", "ray_trainable.py", "schedulers.py", "teacher_tasks.py"}),
+        ("ray", {f"{name}.py" for name in RAY_FILES}),
     ],
 )
 def test_each_study_library_is_imported_in_its_own_files_only(library: str, files: set[str]) -> None:

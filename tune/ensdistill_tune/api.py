@@ -22,7 +22,7 @@ from ensdistill_tune.study.study_location import StudyLocation
 from ensdistill_tune.tracking.target import store_of
 
 CHANGEABLE = ("budget", "confirmation", "resources", "tracking")  # settings that may change when a study is resumed
-KEPT = ("name", "study_id", "study_hash", "data_hash", "ensemble_hash", "git_commit")  # in study.json, by a session
+KEPT = ("name", "study_id", "study_hash", "data_hash", "ensemble_hash", "plugins", "git_commit")  # in study.json
 
 
 def launch(study: StudyConfig, place: StudyLocation, console: Console, *, executor: Name = "ray") -> str:
@@ -98,7 +98,7 @@ def _changed(place: StudyLocation, before: StudyConfig, changes: Sequence[str]) 
 
 def _decisive(study: StudyConfig, name: str) -> Any:
     """What decides the trials of a setting of a study: files that moved are the same files."""
-    return without_files(study.model_dump(mode="json", include={name}), study_files())
+    return without_files(study.model_dump(mode="json", include={name}), study_files(study.config))
 
 
 def sync(place: StudyLocation) -> tuple[int, str | None, list[str]]:

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from ensdistill.methods.losses.losses import label_cross_entropy, weighted_sum
 from ensdistill.runtime.lazy import nn
-from ensdistill.settings.base import Settings, setting
+from ensdistill.settings.base import setting
+from ensdistill.settings.pieces import Piece
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class DistillationLoss(Settings):
+class DistillationLoss(Piece):
     """Base of all losses."""
 
     def head(self) -> nn.Module | None:

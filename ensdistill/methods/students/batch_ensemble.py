@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import model_validator
 
-from ensdistill.settings.base import Settings, setting
+from ensdistill.methods.students.settings import StudentPiece
+from ensdistill.settings.base import setting
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from ensdistill.methods.students.batch_ensemble_student import BatchEnsembleStudent
 
 
-class BatchEnsemble(Settings):
+class BatchEnsemble(StudentPiece):
     """Turns the convolutional and linear layers of any network into rank-one ensembles.
 
     The defaults are LatentBE's: factors start at exactly one, so that all subnetworks begin equal and only their

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from ensdistill.settings.base import Settings, setting
+from ensdistill.methods.students.settings import StudentPiece
+from ensdistill.settings.base import setting
 
 if TYPE_CHECKING:
     from torch import nn
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from ensdistill.methods.students.branches_student import BranchesStudent
 
 
-class Branches(Settings):
+class Branches(StudentPiece):
     """A shared stem and K parallel copies of the last stage or of the classifier alone, each from weights of its own.
 
     The last stage begins where the network lowers its resolution for the last time. `last_stage` is the student of EKD

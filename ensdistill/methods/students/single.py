@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from ensdistill.settings.base import Settings
+from ensdistill.methods.students.settings import StudentPiece
 
 if TYPE_CHECKING:
     from torch import nn
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ensdistill.methods.students.single_student import SingleStudent
 
 
-class Single(Settings):
+class Single(StudentPiece):
     """The network as it is: K = 1."""
 
     kind: Literal["single"] = "single"

@@ -1,21 +1,20 @@
-"""What every data source promises: bytes and labels that split into disjoint parts."""
+"""The built-in data sources keep the contract."""
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from ensdistill.data import DataSettings, load_data, load_test
+from ensdistill.data import SOURCES
+from ensdistill.settings.pieces import kind_of
+from ensdistill.testing import DataSourceContract
 from tests.miniature_cifar import write_miniature
-from tests.unit.contracts.contract_pieces import pieces
 
 SIZES = {"train_size": 20, "val_size": 20, "test_size": 10}
-ROWS: dict[str, dict[str, Any]] = {"image_folder": {"size": 8}}  # and its path, which `source` makes
+ROWS: dict[str, dict[str, Any]] = {"image_folder": {"size": 8}}  # and its path, which `piece` makes
 
 
 def _write_folder(root: Path, patch: pytest.MonkeyPatch) -> Path:
@@ -42,60 +41,19 @@ FILES: dict[str, Callable[[Path, pytest.MonkeyPatch], Path]] = {  # kind -> writ
 }
 
 
-@pytest.fixture(scope="module", params=pieces(DataSettings), ids=lambda piece: piece.model_fields["kind"].default)
-def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+@pytest.fixture(scope="module", params=SOURCES.built_in.values(), ids=kind_of)
+def piece(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The settings of one source. A new source that must be given more than sizes needs a row above."""
-    piece = request.param
-    kind = str(piece.model_fields["kind"].default)
+    source = request.param
+    kind = kind_of(source)
     row = dict(ROWS.get(kind, {}))
     with pytest.MonkeyPatch.context() as patch:
         if kind in FILES:
             row["path"] = str(FILES[kind](tmp_path_factory.mktemp("images"), patch))
-        missing = [name for name, field in piece.model_fields.items() if field.is_required() and name not in row]
-        assert not missing, f"{piece.__name__} needs a row in ROWS or FILES for {missing}"
-        yield piece(**SIZES, **row)
+        missing = [name for name, field in source.model_fields.items() if field.is_required() and name not in row]
+        assert not missing, f"{source.__name__} needs a row in ROWS or FILES for {missing}"
+        yield source(**SIZES, **row)
 
 
-def test_images_are_bytes_and_labels_are_classes(source: Any) -> None:
-    data = load_data(source)
-    for part in (data.train, data.validation, load_test(source)):
-        assert part.images.dtype == torch.uint8
-        assert part.images.dim() == 4
-        assert part.labels.dtype == torch.int64
-        assert part.labels.min() >= 0
-        assert part.labels.max() < len(data.class_names)
-    assert (data.unlabeled.labels == -1).all()
-
-
-def test_parts_have_the_sizes_asked_for(source: Any) -> None:
-    data = load_data(source)
-    assert (len(data.train), len(data.validation), len(load_test(source))) == (20, 20, 10)
-
-
-def test_no_image_is_in_two_parts(source: Any) -> None:
-    data = load_data(source)
-    parts = [data.train, data.validation, data.unlabeled, load_test(source)]
-    images = [image.numpy().tobytes() for part in parts for image in part.images]
-    whole = source()
-    own = (whole.pool, whole.test, whole.validation, whole.unlabeled)
-    there = [image.numpy().tobytes() for part in own if part for image in part.images]
-    assert len(images) == len(set(images)) == len(there)
-    assert set(images) == set(there)
-
-
-def test_same_seed_gives_the_same_data_and_another_seed_others(source: Any) -> None:
-    same, other = load_data(source.model_copy()), load_data(source.model_copy(update={"seed": 1}))
-    data = load_data(source)
-    assert same.identity == data.identity != other.identity
-    assert torch.equal(same.train.images, data.train.images)
-    assert not torch.equal(other.train.images, data.train.images)
-
-
-def test_every_class_is_in_every_labeled_part(source: Any) -> None:
-    data = load_data(source)
-    for part in (data.train, data.validation, load_test(source)):
-        assert set(part.labels.tolist()) == set(range(len(data.class_names)))
-
-
-def test_settings_survive_json(source: Any) -> None:
-    assert type(source).model_validate(json.loads(source.model_dump_json())) == source
+class TestSources(DataSourceContract):
+    pass

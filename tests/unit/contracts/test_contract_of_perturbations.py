@@ -1,119 +1,26 @@
-"""What every perturbation promises: images like the ones it was given, and nothing else changed."""
+"""The built-in perturbations keep the contract."""
 
 import copy
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-from torch.testing import assert_close
 
-from ensdistill.methods.perturbations import NoPerturbation, Perturbation
-from ensdistill.methods.students import BatchEnsemble, Single
-from tests.unit.contracts.contract_pieces import streams, toy_data, toy_ensemble, toy_student, variants
-
-every_perturbation = pytest.mark.parametrize("settings", variants(Perturbation))
-DATA = toy_data()
-ENSEMBLE = toy_ensemble(DATA)
+from ensdistill.methods.perturbations import PERTURBATIONS, NoPerturbation
+from ensdistill.testing import PerturbationContract
+from ensdistill.testing.perturbations import ENSEMBLE, images, student
+from ensdistill.testing.toy import streams
+from tests.unit.contracts.contract_pieces import variants
 
 
-def student(subnetworks: int = 2) -> Any:
-    return toy_student(BatchEnsemble(subnetworks=subnetworks), DATA)
+class TestPerturbations(PerturbationContract):
+    pieces = variants(PERTURBATIONS)
+    without_chance = (NoPerturbation,)
 
 
-def images() -> Tensor:
-    return DATA.train[slice(0, 6)][0]
-
-
-@every_perturbation
-@pytest.mark.parametrize("teachers", [2, 3])
-@pytest.mark.parametrize("subnetworks", [1, 2, 3, 4])
-def test_shape_type_and_range_are_kept(settings: Any, teachers: int, subnetworks: int) -> None:
-    shown = settings(images(), toy_ensemble(DATA, teachers), student(subnetworks), streams())
-    assert shown.shape == images().shape
-    assert shown.dtype == images().dtype
-    assert shown.isfinite().all()
-    assert shown.min() >= 0
-    assert shown.max() <= 1
-
-
-@every_perturbation
-def test_single_student_is_served_too(settings: Any) -> None:
-    shown = settings(images(), ENSEMBLE, toy_student(Single(), DATA), streams())
-    assert shown.isfinite().all()
-
-
-@every_perturbation
-@pytest.mark.parametrize("value", [0.0, 1.0])
-def test_black_and_white_images_stay_in_range(settings: Any, value: float) -> None:
-    shown = settings(torch.full((3, 1, 8, 8), value), ENSEMBLE, student(), streams())
-    assert shown.isfinite().all()
-    assert 0 <= shown.min() <= shown.max() <= 1
-
-
-@every_perturbation
-def test_images_shown_are_detached(settings: Any) -> None:
-    shown = settings(images(), ENSEMBLE, student(), streams())
-    assert not shown.requires_grad
-    assert shown.grad_fn is None
-
-
-@every_perturbation
-def test_same_seed_gives_the_same_images(settings: Any) -> None:
-    first, second = (settings(images(), ENSEMBLE, student(), streams(3)) for _ in range(2))
-    assert torch.equal(first, second)
-
-
-@every_perturbation
-def test_other_seeds_give_other_images(settings: Any) -> None:
-    shown = [settings(images(), ENSEMBLE, student(), streams(seed)) for seed in range(5)]
-    different = any(not torch.equal(shown[0], other) for other in shown[1:])
-    assert different != isinstance(settings, NoPerturbation)
-
-
-@every_perturbation
-def test_global_random_numbers_are_left_as_they_were(settings: Any) -> None:
-    before = torch.get_rng_state()
-    settings(images(), ENSEMBLE, student(), streams())
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-@every_perturbation
-def test_images_given_are_not_written_to(settings: Any) -> None:
-    x = images()
-    settings(x, ENSEMBLE, student(), streams())
-    assert torch.equal(x, images())
-
-
-@every_perturbation
-@pytest.mark.parametrize("training", [True, False])
-def test_student_and_teachers_are_left_as_they_were(settings: Any, training: bool) -> None:
-    pupil = student().train(training)
-    before = copy.deepcopy(pupil.state_dict())
-    settings(images(), ENSEMBLE, pupil, streams())
-    assert all(torch.equal(before[name], tensor) for name, tensor in pupil.state_dict().items())
-    assert all(module.training == training for module in pupil.modules())
-    assert all(p.grad is None for p in [*pupil.parameters(), *ENSEMBLE.parameters()])
-
-
-@every_perturbation
-def test_float64_gives_the_images_of_float32(settings: Any) -> None:
-    single = settings(images(), ENSEMBLE, student(), streams())
-    teachers, pupil = copy.deepcopy(ENSEMBLE).double(), student().double()
-    double = settings(images().double(), teachers, pupil, streams())
-    assert double.dtype == torch.float64
-    assert_close(single.double(), double, atol=1e-4, rtol=0)
-
-
-@every_perturbation
-def test_bfloat16_images_stay_bfloat16_and_near_those_of_float32(settings: Any) -> None:
+@pytest.mark.parametrize("piece", variants(PERTURBATIONS))
+def test_bfloat16_images_are_near_those_of_float32(piece: Any) -> None:
     teachers, pupil = copy.deepcopy(ENSEMBLE).bfloat16(), student().bfloat16()
-    shown = settings(images().bfloat16(), teachers, pupil, streams())
+    shown = piece(images().bfloat16(), teachers, pupil, streams())
     assert shown.dtype == torch.bfloat16
-    assert shown.isfinite().all()
     assert (shown - images()).abs().max() < 0.25
-
-
-@every_perturbation
-def test_label_images_is_one_of_the_two_choices_that_the_step_knows(settings: Any) -> None:
-    assert settings.label_images in ("clean", "perturbed")

@@ -10,23 +10,24 @@ from allpairspy import AllPairs
 from torch import Tensor
 
 from ensdistill.evaluation.predict import evaluate
-from ensdistill.methods.averaging import Averaging
-from ensdistill.methods.losses import Loss
+from ensdistill.methods.averaging import AVERAGES
+from ensdistill.methods.losses import LOSSES
 from ensdistill.methods.members import TeacherEnsemble
-from ensdistill.methods.perturbations import Gaussian, Perturbation
+from ensdistill.methods.perturbations import PERTURBATIONS, Gaussian
 from ensdistill.methods.recipe import Training, set_lr
-from ensdistill.methods.students import StudentSettings
+from ensdistill.methods.students import STUDENTS
 from ensdistill.methods.students.base import Student
+from ensdistill.testing.toy import streams, toy_config, toy_data, toy_ensemble, toy_student
 from ensdistill.training.loop import distill
 from ensdistill.training.step import StepContext, distill_step
-from tests.unit.contracts.contract_pieces import ROWS, pieces, streams, toy_config, toy_data, toy_ensemble, toy_student
+from tests.unit.contracts.contract_pieces import ROWS
 
 DATA = toy_data()
 AXES = {
-    "student": StudentSettings,
-    "perturbation": Perturbation,
-    "loss": Loss,
-    "averaging": Averaging,
+    "student": STUDENTS,
+    "perturbation": PERTURBATIONS,
+    "loss": LOSSES,
+    "averaging": AVERAGES,
 }
 TRAINING = Training(epochs=2, batch_size=8, warmup_epochs=0)
 
@@ -34,7 +35,7 @@ TRAINING = Training(epochs=2, batch_size=8, warmup_epochs=0)
 def _combinations() -> list[Any]:
     """Pieces of the four axes of which every two meet; slow, all that there are."""
     choices = [
-        [piece(**ROWS.get(str(piece.model_fields["kind"].default), {})) for piece in pieces(axis)]
+        [piece(**ROWS.get(str(piece.model_fields["kind"].default), {})) for piece in axis.built_in.values()]
         for axis in AXES.values()
     ]
     pairs = {tuple(kinds) for kinds in AllPairs([[piece.kind for piece in some] for some in choices])}
@@ -68,7 +69,7 @@ def test_every_two_pieces_of_different_axes_meet_in_a_quick_test() -> None:
     quick = [param.values[0] for param in _combinations() if not param.marks]
     for one, two in itertools.combinations(AXES, 2):
         met = {(axes[one].kind, axes[two].kind) for axes in quick}
-        assert len(met) == len(pieces(AXES[one])) * len(pieces(AXES[two]))
+        assert len(met) == len(AXES[one].built_in) * len(AXES[two].built_in)
 
 
 @every_combination

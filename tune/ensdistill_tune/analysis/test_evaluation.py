@@ -57,7 +57,7 @@ def _look(
     config = progress.study.base_config
     test = load_test(config.data).to(data.train.images.device)
     with deterministic(config.training.threads):
-        examiner = Evaluator(ensemble.to(data.train.images.device), data, test)
+        examiner = Evaluator(ensemble.to(data.train.images.device), data, test, config.metrics)
         rows = [_tested(c, [examiner.student(_student(progress, data, r)) for r in c.replicates]) for c in chosen]
         if known := summarize_teachers(examiner.teachers()):
             rows.append(TestMetrics(kind="ensemble", metrics=[dict(known.ensemble)]))

@@ -22,6 +22,7 @@ from ensdistill.training.teachers import Trainer
 from ensdistill_tune.execution.environment import environment_variable
 from ensdistill_tune.execution.executor import Executor, TrialReports, interruptible, outcome
 from ensdistill_tune.execution.ray_cluster import start_ray
+from ensdistill_tune.execution.ray_pieces import check_pieces
 from ensdistill_tune.execution.ray_trainable import run_in_worker
 from ensdistill_tune.execution.shared_inputs import SharedInputs
 from ensdistill_tune.execution.teacher_tasks import train_side_by_side
@@ -44,6 +45,7 @@ def cluster(study: StudyConfig) -> Iterator[None]:
     try:
         with interruptible():
             _check_resources(study)
+            check_pieces(study)
             yield
     finally:
         ray.shutdown()

@@ -49,16 +49,19 @@ def prepare(study: StudyConfig, place: StudyLocation, executor: Executor, header
     config = study.base_config
     train = executor.teacher_trainer(study.resources, place.device)
     data, ensemble = load_inputs(config, str(place.studies), place.device, study.distinct_architectures, train)
-    metrics = teacher_metrics(ensemble, data, config.training.threads)
+    metrics = teacher_metrics(ensemble, data, config)
     ensemble.cpu()  # until the test evaluation the GPU is the trials'
     free_memory()
     _check_same(place, header, "data_hash", data.identity, "images")
     _check_same(place, header, "ensemble_hash", ensemble.identity, "teachers")
+    plugins = {name: code for one in study.representative_configs for name, code in one.plugins.items()}
+    plugins = dict(sorted(plugins.items()))
+    _check_same(place, header, "plugins", plugins, "pieces that are not built in")
     found = teacher_warnings(metrics, len(data.class_names))
     show_warnings(found)
     known = (*found, *ensemble.warnings, *data.warnings)
     about = {
-        "study_hash": content_hash(without_files(header["study"], study_files())),
+        "study_hash": content_hash(without_files(header["study"], study_files(study.config))),
         "data_hash": data.identity,
         "ensemble_hash": ensemble.identity,
         "device": "cuda" if study.resources.gpus else "cpu",
@@ -68,10 +71,11 @@ def prepare(study: StudyConfig, place: StudyLocation, executor: Executor, header
         "versions": versions(),
         "git_commit": git_commit(),
     }
+    about |= {"plugins": plugins} if plugins else {}
     return StudyInputs(data, ensemble, metrics, header | about)
 
 
-def _check_same(place: StudyLocation, header: dict[str, Any], name: str, mine: str, what: str) -> None:
+def _check_same(place: StudyLocation, header: dict[str, Any], name: str, mine: object, what: str) -> None:
     if header.get(name, mine) != mine:
         raise DataError(
             f"{place.home}: the {what} are not those with which this study began ({header[name]}, now "

@@ -23,7 +23,9 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
     Each fault is `FILE, line 3: key: rule, value, way out`, in the order of lines; one of an override begins with it.
     """
     text, changes = read_text(path), _parse_changes(overrides)
-    tree = absolute(parse_mapping(text, str(path)), Path(path).parent, study_files())
+    tree = parse_mapping(text, str(path))
+    config = tree.get("config")
+    tree = absolute(tree, Path(path).parent, study_files(config if isinstance(config, Mapping) else None))
     study, issues = _judge(tree, changes)
     if study is None or issues:
         without_changes = _judge(tree, {})[1] if changes else issues

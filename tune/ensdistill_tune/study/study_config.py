@@ -14,9 +14,10 @@ from typing import Any, Literal
 
 from pydantic import field_validator
 
-from ensdistill.config import Config, build_config
+from ensdistill.config import Config, build_config, nest
+from ensdistill.errors import ConfigError
 from ensdistill.settings.base import Settings, setting
-from ensdistill.settings.paths import file_settings
+from ensdistill.settings.paths import file_settings, files_in
 from ensdistill_tune.credentials import public
 from ensdistill_tune.records.trial_record import METRICS, TrialRecord
 from ensdistill_tune.search.hyperparameter import Hyperparameter
@@ -195,6 +196,14 @@ class StudyConfig(Settings):
         return build_config({"preset": preset, **shared}, own)
 
 
-def study_files() -> frozenset[str]:
-    """The settings of a study that name a file."""
-    return file_settings(StudyConfig) | file_settings(Config, "config.")
+def study_files(config: Mapping[str, Any] | None = None) -> frozenset[str]:
+    """The settings of a study that name a file, with those of pieces that are not built in.
+
+    Args:
+        config: The settings on top of the preset.
+    """
+    try:
+        tree = nest(config or {})
+    except ConfigError:  # reported elsewhere
+        tree = {}
+    return file_settings(StudyConfig) | files_in(Config, tree, "config.")

@@ -8,6 +8,8 @@ from typing import Any
 from ensdistill.config import Config, flatten, merge_settings, nest, presets, resolve
 from ensdistill.errors import ConfigError, ConfigIssue, format_value
 from ensdistill.methods.schedule import can_change
+from ensdistill.settings.fields import own_pieces
+from ensdistill.settings.pieces import Piece
 from ensdistill.settings.validation import UNKNOWN, closest_match, did_you_mean, settings_table, validate
 from ensdistill_tune.search.hyperparameter import Hyperparameter, as_list
 from ensdistill_tune.search.search_space import topological_order
@@ -105,7 +107,7 @@ def _first_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
 
 def _axis_issues(study: StudyConfig) -> Iterator[tuple[str, ConfigIssue]]:
     """The axes that cannot be searched whatever their values, with what is wrong."""
-    known = {row.name for row in settings_table(Config)}
+    known = {row.name for row in settings_table(Config, own=_own_pieces(study))}
     for name in study.search:
         path = ("search", name)
         if not any(is_under(name, setting) or is_under(setting, name) for setting in known):
@@ -114,6 +116,18 @@ def _axis_issues(study: StudyConfig) -> Iterator[tuple[str, ConfigIssue]]:
         elif _section(name) in ("data", "teachers") or name in ("training", "training.epochs"):
             rule = "all trials of a study share their data, teachers and length; set it under config"
             yield name, ConfigIssue(path, rule)
+
+
+def _own_pieces(study: StudyConfig) -> set[type[Piece]]:
+    """The pieces outside of the package that some trial may have."""
+    values = [(name, value) for name, axis in study.search.items() for value in axis.values]
+    trees = [nest({name: value}) for name, value in values if isinstance(value, str | Mapping)]
+    try:
+        fixed = resolve({"preset": study.preset, **study.config})
+    except ConfigError:  # reported elsewhere
+        return set()
+    trees = [fixed, *(merge_settings(fixed, tree) for tree in trees)]
+    return {piece for tree in trees for piece in own_pieces(Config, tree).values()}
 
 
 def _condition_issues(study: StudyConfig) -> Iterator[tuple[str, ConfigIssue]]:

@@ -106,7 +106,7 @@ def settings_of_study(study: StudyConfig) -> dict[str, Any]:
 
 def curves_of(report: Mapping[str, float]) -> dict[str, float]:
     """Of what a trial reports after an epoch, what is worth comparing."""
-    return {name: report[name] for name in CURVES if name in report}
+    return {name: report[name] for name in (*CURVES, *_own_metrics(report)) if name in report}
 
 
 def totals_of(trial: TrialRecord, state: str) -> dict[str, float]:
@@ -116,7 +116,8 @@ def totals_of(trial: TrialRecord, state: str) -> dict[str, float]:
     totals = {name: trial.last[name] for name in COSTS if name in trial.last}
     seconds = [epoch["time/epoch_seconds"] for epoch in trial.epochs if "time/epoch_seconds" in epoch]
     totals |= {"time/epoch_seconds": median(seconds)} if seconds else {}
-    finals = {final_metric(name): trial.last[name] for name in METRICS if name in trial.last}
+    names = (*METRICS, *_own_metrics(trial.last))
+    finals = {final_metric(name): trial.last[name] for name in names if name in trial.last}
     return totals | (finals if state == "finished" else {})
 
 
@@ -129,6 +130,11 @@ def teachers_of(event: TeachersReady) -> dict[str, float]:
 def address_of(server: str) -> str:
     """Where its pages are; without user and password, for which a browser asks itself."""
     return re.sub(r"(://)[^/@]*@", r"\1", without_credentials(server)).rstrip("/")
+
+
+def _own_metrics(report: Mapping[str, float]) -> list[str]:
+    """The validation metrics that are not built in, which a study file lists in `config.metrics`."""
+    return [name for name in report if name.startswith("val/") and name not in (*METRICS, "val/at_chance")]
 
 
 def _is_below(name: str, blocks: Iterable[str]) -> bool:

@@ -54,7 +54,7 @@ def faults(tree: dict[str, Any]) -> list[str]:
         ({"averaging": {"kind": "emma"}}, "averaging.kind: 'emma' is none of none, ema", "did you mean ema?"),
         ({"model": {"kind": "resmet"}}, "model.kind: 'resmet' is none of convnet", "(did you mean resnet?)"),
         ({"loss": {"kind": "averaged"}, "data": {"path": "x", "kind": "cifar"}}, "data.kind: 'cifar'", "cifar10?"),
-        ({"teachers": {"models": [{"width": 3}]}}, "teachers.models.0.kind: must be given (convnet, resnet", ""),
+        ({"teachers": {"models": [{"width": 3}]}}, "teachers.models.0.kind: must be given (convnet, custom", ""),
         ({"loss": {"kind": None}}, "loss.kind: null is none of", ""),
         ({"loss": {"kind": ["averaged"]}}, "loss.kind: ", "is none of"),
         # an unknown choice

@@ -1,0 +1,43 @@
+"""Metrics of the user's own: computed from the predictions of students and teachers next to the built-in ones."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from ensdistill.settings.families import PieceFamily
+from ensdistill.settings.pieces import Piece
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Metric(Piece):
+    """Base of all metrics outside of this package.
+
+    Attributes:
+        higher_is_better: Whether more of it is better; every metric states it.
+        name: Name of the metric in tables, files and MLflow; that of `WorstClass` is `worst_class` unless the class
+            states another one, or has a property of this name that makes it from settings.
+    """
+
+    higher_is_better: ClassVar[bool]
+    name: ClassVar[str]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" not in vars(cls) and not isinstance(getattr(cls, "name", ""), property):
+            cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+
+    def __call__(self, log_p: Tensor, labels: Tensor) -> float:
+        """Returns the metric of predictions on one split, a finite number.
+
+        Args:
+            log_p: Log-probabilities (N,c), float64, on the CPU.
+            labels: Class indices (N,), on the CPU.
+        """
+        raise NotImplementedError
+
+
+METRICS = PieceFamily("metrics", Metric)
+OwnMetric = Annotated[Metric, METRICS]

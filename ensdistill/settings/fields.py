@@ -1,0 +1,97 @@
+"""Which pieces the fields of settings may hold, and which of them a tree of settings names."""
+
+from collections.abc import Collection, Iterator, Mapping
+from functools import cache
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from ensdistill.errors import SettingError
+from ensdistill.settings.families import PieceFamily, family_of
+from ensdistill.settings.pieces import Piece, is_built_in
+
+Path = tuple[str | int, ...]  # parts of the dotted name of a setting
+
+
+def pieces_of(field: FieldInfo, own: Collection[type[Piece]] = ()) -> list[type[BaseModel]]:
+    """The settings classes that a field may hold, those among `own` included; empty for a plain value."""
+    if family := family_of(field):
+        return [*family.built_in.values(), *(piece for piece in own if issubclass(piece, family.base))]
+    options = [field.annotation, *get_args(field.annotation)]
+    if get_origin(field.annotation) is list and get_args(options[1]):  # of pieces told apart by their kind
+        options = list(get_args(get_args(options[1])[0]))
+    return [option for option in options if isinstance(option, type) and issubclass(option, BaseModel)]
+
+
+@cache
+def families_of(model: type[BaseModel]) -> tuple[PieceFamily, ...]:
+    """The families of pieces below a settings class."""
+    found: dict[PieceFamily, None] = {}
+    for field in model.model_fields.values():
+        family = family_of(field)
+        found |= {family: None} if family else {}
+        for piece in [] if family else pieces_of(field):
+            found |= dict.fromkeys(families_of(piece))
+    return tuple(found)
+
+
+def installed_pieces(model: type[BaseModel]) -> list[type[Piece]]:
+    """The pieces of installed plugins below a settings class; warns of each plugin that cannot be used."""
+    return [piece for family in families_of(model) for piece in family.installed()]
+
+
+def own_pieces(model: type[BaseModel], tree: Any) -> dict[Path, type[Piece]]:
+    """The classes outside of this package that settings name, by their paths, as far as they can be found.
+
+    Args:
+        model: The settings class.
+        tree: Its settings, nested, or an instance.
+    """
+    found: dict[Path, type[Piece]] = {}
+    for path, field, value in _values(model, tree):
+        piece = piece_at(field, value)
+        if piece and not is_built_in(piece):
+            found[path] = piece
+        for below in ([piece] if piece else pieces_of(field))[:1]:
+            found |= {(*path, *rest): own for rest, own in own_pieces(below, value).items()}
+    return found
+
+
+def own_kinds(model: type[BaseModel], tree: Mapping[str, Any]) -> dict[Path, str]:
+    """The kinds that are not built in, by the paths of their pieces; nothing is imported.
+
+    Args:
+        model: The settings class.
+        tree: Its settings, nested.
+    """
+    found: dict[Path, str] = {}
+    for path, field, value in _values(model, tree):
+        family, kind = family_of(field), value.get("kind") if isinstance(value, Mapping) else None
+        if family and isinstance(kind, str) and kind not in family.built_in:
+            found[path] = kind
+        elif isinstance(value, Mapping):
+            inner = family.built_in[kind] if family and isinstance(kind, str) else next(iter(pieces_of(field)), None)
+            found |= {(*path, *rest): own for rest, own in own_kinds(inner, value).items()} if inner else {}
+    return found
+
+
+def _values(model: type[BaseModel], tree: Any) -> Iterator[tuple[Path, FieldInfo, Any]]:
+    """Each field with its path and value, and with those of each item where it holds a list."""
+    for name, field in model.model_fields.items():
+        value = tree.get(name) if isinstance(tree, Mapping) else getattr(tree, name, None)
+        if isinstance(value, list) and get_origin(field.annotation) is list:
+            yield from (((name, n), field, item) for n, item in enumerate(value))
+        else:
+            yield (name,), field, value
+
+
+def piece_at(field: FieldInfo, value: Any) -> type[Piece] | None:
+    """The class of the piece that a field holds as a mapping or an instance; None if it cannot be found."""
+    family = family_of(field)
+    if isinstance(value, Piece) or family is None:
+        return type(value) if isinstance(value, Piece) else None
+    try:
+        return family.find(value.get("kind")) if isinstance(value, Mapping) else None
+    except SettingError:
+        return None

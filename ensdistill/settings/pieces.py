@@ -1,0 +1,123 @@
+"""Pieces: settings that are selected by their `kind`, built in or not."""
+
+from __future__ import annotations
+
+import inspect
+from functools import cache
+from importlib.metadata import EntryPoint
+from typing import Any, ClassVar
+from weakref import WeakValueDictionary
+
+from pydantic import field_validator
+
+from ensdistill.settings.base import Settings
+from ensdistill.settings.plugins import MAIN, PluginError, described, distribution_of, group_of, load, source_hash
+
+PACKAGE = __name__.partition(".")[0]
+_built_in: list[type[Piece]] = []  # in the order of their definition
+_unreachable: WeakValueDictionary[str, type[Piece]] = WeakValueDictionary()  # classes that no import finds, by path
+
+
+class Piece(Settings):
+    """Settings that are selected by their kind.
+
+    A built-in piece declares its kind. That of a class outside of this package is what finds it again: the name of its
+    entry point, or else `module:Name`.
+
+    Attributes:
+        kind: The name that selects the piece.
+    """
+
+    kind: str = ""
+    _group: ClassVar[str] = ""  # of entry points; set by the family
+    _source_hash: ClassVar[str] = ""  # kept on the class, so that it travels with a class that is pickled by value
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if is_built_in(cls):
+            _built_in.append(cls)
+            return
+        declared = inspect.get_annotations(cls)
+        if "kind" in declared:
+            raise TypeError(
+                f"{path_of(cls)}: declares kind; leave it out, it is the name of the entry point or module:Name"
+            )
+        cls.__annotations__ = declared | {"kind": str}
+        cls.kind = path_of(cls)
+        cls._source_hash = source_hash(cls)
+        if is_unreachable(cls):
+            _unreachable[path_of(cls)] = cls
+
+    @field_validator("kind")
+    @classmethod
+    def _is_its_own(cls, kind: str) -> str:
+        name = kind_of(cls)
+        if kind not in (name, path_of(cls)):
+            raise ValueError(f"is {name} and cannot be set, got {kind!r}")
+        return name
+
+
+def is_built_in(piece: type[Piece]) -> bool:
+    """Returns whether a class belongs to this package."""
+    return piece.__module__.partition(".")[0] == PACKAGE
+
+
+def built_in_pieces(group: str) -> dict[str, type[Piece]]:
+    """Returns the built-in pieces of a family by kind, in the order of their definition."""
+    return {kind_of(piece): piece for piece in _built_in if piece._group == group and kind_of(piece)}
+
+
+def unreachable_piece(path: str) -> type[Piece] | None:
+    """Returns the class of this process that has a path which no import finds, if there is one."""
+    return _unreachable.get(path)
+
+
+def is_own(piece: object) -> bool:
+    """Returns whether an object is a piece outside of this package."""
+    return isinstance(piece, Piece) and not is_built_in(type(piece))
+
+
+def path_of(piece: type) -> str:
+    """Returns `module:QualName` of a class."""
+    return f"{piece.__module__}:{piece.__qualname__}"
+
+
+def is_unreachable(piece: type) -> bool:
+    """Returns whether no import of another process finds a class: it is one of a script, notebook or function."""
+    return piece.__module__ == MAIN or "<locals>" in piece.__qualname__
+
+
+@cache
+def kind_of(piece: type[Settings]) -> str:
+    """Returns the name that selects a piece in YAML; empty for settings that have no kind."""
+    if "kind" not in piece.model_fields:
+        return ""
+    if not issubclass(piece, Piece) or is_built_in(piece):
+        return str(piece.model_fields["kind"].default)
+    top, built_in = piece.__module__.partition(".")[0], built_in_pieces(piece._group)
+    for name, entries in group_of(piece._group).items():
+        usable = len(entries) == 1 and name not in built_in
+        if usable and entries[0].module.partition(".")[0] == top and _leads_to(entries[0], piece):
+            return name
+    return path_of(piece)
+
+
+def _leads_to(entry: EntryPoint, piece: type[Piece]) -> bool:
+    try:
+        return load(entry) is piece
+    except PluginError:
+        return False
+
+
+def group_name(piece: type[Piece]) -> str:
+    """Returns the group of entry points of the family of a piece."""
+    return piece._group
+
+
+@cache
+def code_of(piece: type[Piece]) -> str:
+    """Returns what identifies the code of a piece: empty if it is built in, else a distribution, or a hash."""
+    if is_built_in(piece):
+        return ""
+    found = distribution_of(piece.__module__)
+    return described(found) if found else f"sha256:{piece._source_hash}"

@@ -1,0 +1,120 @@
+"""Code outside of this package: found by the name of an entry point or as `module:Name`, and identified.
+
+An entry point is `NAME = module:Class` in the group of a family of pieces, such as `ensdistill.losses`. Groups are read
+only for a name that is not built in, or for a list of all names; no plugin is imported unless it is named or listed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pkgutil
+import re
+import sys
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+from ensdistill.runtime.boundary import cause_of
+
+PATH = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.<>]*")  # `<locals>` stands in the name of a class inside a function
+MAIN = "__main__"
+
+
+class PluginError(Exception):
+    """Code that cannot be imported; its text is the reason."""
+
+
+@cache
+def group_of(group: str) -> dict[str, tuple[EntryPoint, ...]]:
+    """Returns the entry points of a group by name, with every entry point that has the name."""
+    found: dict[str, tuple[EntryPoint, ...]] = {}
+    for entry in sorted(entry_points(group=group), key=lambda entry: (entry.name, entry.value, owner(entry))):
+        found[entry.name] = (*found.get(entry.name, ()), entry)
+    return found
+
+
+def owner(entry: EntryPoint) -> str:
+    """Returns name and version of the distribution of an entry point."""
+    return described(entry.dist) if entry.dist else "an unknown distribution"
+
+
+def described(distribution: Distribution) -> str:
+    """Returns name and version of a distribution."""
+    return f"{distribution.name} {distribution.version}"
+
+
+def load(entry: EntryPoint) -> Any:
+    """Returns what an entry point names. Raises PluginError, whatever its import raises."""
+    try:
+        return entry.load()
+    except (Exception, SystemExit) as error:
+        raise PluginError(cause_of(error)) from error
+
+
+def import_object(path: str) -> Any:
+    """Returns what `package.module:Name` names.
+
+    Modules are searched where Python searches them and then in the current folder, which is no part of `sys.path` in
+    an installed command. Installed modules go first, so no file of that folder takes the place of one.
+
+    Raises:
+        PluginError: Its import fails.
+    """
+    folder = os.getcwd()
+    if folder not in sys.path and "" not in sys.path:
+        sys.path.append(folder)
+    try:
+        return pkgutil.resolve_name(path)
+    except (Exception, SystemExit) as error:
+        raise PluginError(cause_of(error)) from error
+
+
+# --- identity ---------------------------------------------------------------------------------------------------------
+
+
+@cache
+def distribution_of(module: str) -> Distribution | None:
+    """Returns the installed distribution that a module belongs to.
+
+    None for a module that belongs to none, and for one of an editable installation: its code changes while its version
+    does not.
+    """
+    top = module.partition(".")[0]
+    file = getattr(sys.modules.get(top), "__file__", None)
+    if top == MAIN or not file:
+        return None
+    root = Path(file).parent.parent if Path(file).name == "__init__.py" else Path(file).parent
+    for found in distributions(path=[str(root)]):
+        files = found.read_text("RECORD") or ""
+        if f"\n{top}/" in f"\n{files}" or f"\n{top}.py," in f"\n{files}":
+            return found
+    return None
+
+
+def source_hash(owner: type) -> str:
+    """Returns the SHA-256 of the file that defines a class; what that file imports is not in it.
+
+    For a class without a file, as in a notebook, it is that of the compiled methods.
+    """
+    file = getattr(sys.modules.get(owner.__module__), "__file__", None)
+    try:
+        content = Path(file or "").read_bytes()
+    except OSError:
+        content = "\n".join(_compiled(owner)).encode()
+    return hashlib.sha256(content).hexdigest()
+
+
+def _compiled(owner: type) -> Iterator[str]:
+    for name, value in sorted(vars(owner).items()):
+        function = getattr(value, "__func__", value)
+        if isinstance(code := getattr(function, "__code__", None), CodeType):
+            yield f"{name} {_text(code)}"
+
+
+def _text(code: CodeType) -> str:
+    constants = [_text(one) if isinstance(one, CodeType) else repr(one) for one in code.co_consts]
+    return f"{code.co_code.hex()} {code.co_names} {constants}"

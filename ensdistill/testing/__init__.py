@@ -1,0 +1,32 @@
+"""Contract suites: what every piece of a family promises, as classes of pytest tests. They need pytest.
+
+    from ensdistill.testing import LossContract
+
+    class TestFocal(LossContract):
+        pieces = [Focal(), Focal(gamma=0.5)]
+
+Each test runs once for each piece. In place of `pieces` a class may have a fixture `piece`.
+"""
+
+import pytest
+
+_SUITES = ("averaging", "contract", "data", "losses", "metrics", "models", "perturbations", "students")
+pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in _SUITES))  # so that a failed test shows the values
+
+from ensdistill.testing.averaging import AveragingContract  # noqa: E402
+from ensdistill.testing.data import DataSourceContract  # noqa: E402
+from ensdistill.testing.losses import LossContract  # noqa: E402
+from ensdistill.testing.metrics import MetricContract  # noqa: E402
+from ensdistill.testing.models import ModelContract  # noqa: E402
+from ensdistill.testing.perturbations import PerturbationContract  # noqa: E402
+from ensdistill.testing.students import StudentContract  # noqa: E402
+
+__all__ = [
+    "AveragingContract",
+    "DataSourceContract",
+    "LossContract",
+    "MetricContract",
+    "ModelContract",
+    "PerturbationContract",
+    "StudentContract",
+]

@@ -1,0 +1,53 @@
+"""What every metric promises: a finite number that depends on the predictions and the labels alone."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ensdistill.config import Config
+from ensdistill.evaluation.own_metrics import check_metrics
+from ensdistill.testing.contract import Contract
+
+CLASSES, IMAGES = 4, 40
+LABELS = torch.arange(IMAGES) % CLASSES
+
+
+def predictions(right: float = 0.0) -> Tensor:
+    """Log-probabilities (N,c): random ones, of which a share is moved to the label."""
+    generator = torch.Generator().manual_seed(0)
+    p = torch.randn(IMAGES, CLASSES, generator=generator, dtype=torch.float64).softmax(-1)
+    return ((1 - right) * p + right * torch.nn.functional.one_hot(LABELS, CLASSES)).log()
+
+
+class MetricContract(Contract):
+    """Tests of metrics."""
+
+    def test_settings_accept_its_name_and_direction(self, piece: Any) -> None:
+        assert Config(metrics=[piece]).metrics == [piece]
+        check_metrics([piece], CLASSES)
+
+    def test_metric_is_a_finite_number(self, piece: Any) -> None:
+        for right in (0.0, 0.5, 1.0):
+            assert math.isfinite(float(piece(predictions(right), LABELS)))
+
+    def test_probabilities_of_zero_and_one_give_a_finite_number(self, piece: Any) -> None:
+        certain = predictions(1.0)
+        assert certain.isneginf().any()
+        assert math.isfinite(float(piece(certain, LABELS)))
+
+    def test_right_predictions_are_at_least_as_good_as_random_ones(self, piece: Any) -> None:
+        right, random = (float(piece(predictions(share), LABELS)) for share in (0.99, 0.0))
+        assert right >= random if piece.higher_is_better else right <= random
+
+    def test_order_of_the_images_does_not_matter(self, piece: Any) -> None:
+        order = torch.randperm(IMAGES, generator=torch.Generator().manual_seed(0))
+        one, other = piece(predictions(), LABELS), piece(predictions()[order], LABELS[order])
+        assert math.isclose(float(one), float(other), rel_tol=1e-9, abs_tol=1e-12)
+
+    def test_inputs_are_not_written_to(self, piece: Any) -> None:
+        log_p, labels = predictions(), LABELS.clone()
+        piece(log_p, labels)
+        assert torch.equal(log_p, predictions())
+        assert torch.equal(labels, LABELS)

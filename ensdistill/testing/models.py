@@ -1,0 +1,68 @@
+"""What every network promises: finite logits of each image alone, and weights that follow from the seed."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from ensdistill.models import build
+from ensdistill.testing.contract import Contract
+from ensdistill.testing.toy import CLASSES, toy_data
+
+DATA = toy_data()
+
+
+def images() -> Tensor:
+    return DATA.train[slice(0, 6)][0]
+
+
+def network(piece: Any, seed: int = 0) -> nn.Module:
+    return build(piece, DATA, seed)
+
+
+class ModelContract(Contract):
+    """Tests of networks. A piece builds one for gray images of 8x8 pixels."""
+
+    def test_logits_are_finite_and_one_row_for_each_image(self, piece: Any) -> None:
+        logits = network(piece).eval()(images())
+        assert logits.shape == (6, CLASSES)
+        assert logits.dtype == torch.float32
+        assert logits.isfinite().all()
+
+    def test_same_seed_gives_the_same_weights_and_another_seed_others(self, piece: Any) -> None:
+        one, same, other = (network(piece, seed).eval()(images()) for seed in (0, 0, 1))
+        assert torch.equal(one, same)
+        assert not torch.equal(one, other)
+
+    def test_global_random_numbers_are_left_as_they_were(self, piece: Any) -> None:
+        before = torch.get_rng_state()
+        network(piece)
+        assert torch.equal(torch.get_rng_state(), before)
+
+    def test_logits_of_an_image_do_not_depend_on_the_others_in_evaluation(self, piece: Any) -> None:
+        made = network(piece).eval()
+        assert_close(made(images()[2:3]), made(images())[2:3], atol=1e-5, rtol=1e-5)
+
+    def test_gradient_reaches_every_parameter(self, piece: Any) -> None:
+        made = network(piece).train()
+        weights = torch.randn(6, CLASSES, generator=torch.Generator().manual_seed(0))
+        (made(images()) * weights).sum().backward()
+        missing = [name for name, p in made.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+        assert missing == []
+
+    def test_state_dict_holds_the_whole_function(self, piece: Any) -> None:
+        one, other = network(piece, 0), network(piece, 1)
+        one.train()(images())  # moves statistics of BatchNorm
+        other.load_state_dict(one.state_dict())
+        assert torch.equal(other.eval()(images()), one.eval()(images()))
+
+    def test_deep_copy_is_a_network_of_its_own(self, piece: Any) -> None:
+        made = network(piece).eval()
+        before = made(images())
+        clone = copy.deepcopy(made)
+        with torch.no_grad():
+            for p in clone.parameters():
+                p.zero_()
+        assert torch.equal(made(images()), before)

@@ -1,0 +1,142 @@
+"""Pieces outside of this package are tried once on a few images, before teachers are trained.
+
+Built-in pieces are not: what they promise is tested (`ensdistill.testing`). A piece that passes here may still fail
+later; its failure is then one line, too, but an expensive one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ensdistill.config import Config
+from ensdistill.data import DataSplits
+from ensdistill.errors import ConfigError, ConfigIssue, EnsdistillError
+from ensdistill.evaluation.own_metrics import check_metrics
+from ensdistill.methods.averaging import Averaging, WeightAverage
+from ensdistill.methods.losses import Loss
+from ensdistill.methods.members import TeacherEnsemble
+from ensdistill.methods.students.base import Student
+from ensdistill.runtime.boundary import cause_of
+from ensdistill.runtime.modes import evaluating
+from ensdistill.runtime.randomness import RandomStreams, temporary_seed
+from ensdistill.settings.calls import misfit
+from ensdistill.settings.pieces import Piece, is_own
+
+T = TypeVar("T")
+TEACHERS = 2  # copies of the student that stand in for trained teachers
+
+
+def called(section: str, piece: Piece, *arguments: Any) -> Any:
+    """Returns what a piece returns for some arguments; a piece outside of this package is checked first.
+
+    Raises:
+        ConfigError: The piece does not take these arguments, or raises an exception.
+    """
+    if not is_own(piece):
+        return piece(*arguments)  # type: ignore[operator]
+    if rule := misfit(piece, *arguments):
+        raise _issue(section, rule)
+    return _run(section, piece, lambda: piece(*arguments))  # type: ignore[operator]
+
+
+def check_pieces(config: Config, data: DataSplits, student: Student) -> None:
+    """Tries the pieces of a run that are not built in.
+
+    Args:
+        config: The settings.
+        data: The images.
+        student: A student of these settings, in training mode.
+
+    Raises:
+        ConfigError: Names the piece and the rule that it breaks.
+    """
+    classes = len(data.class_names)
+    check_metrics(config.metrics, classes)
+    if not any(map(is_own, (config.student, config.perturbation, config.loss, config.averaging))):
+        return
+    with temporary_seed(0, data.train.images.device):
+        images, labels = data.train[slice(0, min(4, len(data.train)))]
+        if is_own(config.student):
+            _check_student(config.student.kind, student, images, classes)
+        if is_own(config.perturbation):
+            _check_perturbation(config, images, student, classes)
+        if is_own(config.loss):
+            _check_loss(config.loss, student, labels, classes)
+        if is_own(config.averaging):
+            _check_average(config.averaging, student)
+
+
+def _check_student(kind: str, student: Any, images: Tensor, classes: int) -> None:
+    expected = (len(student), len(images), classes)
+    _check_tensor("student", f"{kind}: logits of the student", student(images), expected)
+    merged = student.merged()
+    if not isinstance(merged, nn.Module):
+        raise _issue("student", f"{kind}: merged() must return a torch.nn.Module, not a {type(merged).__name__}")
+    with evaluating(merged):
+        _check_tensor("student", f"{kind}: logits of merged()", merged(images), (len(images), classes))
+
+
+def _check_perturbation(config: Config, images: Tensor, student: Student, classes: int) -> None:
+    piece, before = config.perturbation, images.clone()
+    teachers = TeacherEnsemble([student.merged() for _ in range(TEACHERS)], classes, "stand-ins")
+    streams = RandomStreams.of(0, "check", 1, images.device)
+    shown = called("perturbation", piece, images, teachers, student, streams)
+    _check_tensor("perturbation", f"{piece.kind}: images", shown, tuple(images.shape))
+    if shown.min() < 0 or shown.max() > 1:
+        raise _issue("perturbation", f"{piece.kind}: images must lie in [0, 1], not up to {float(shown.max()):.3g}")
+    if not torch.equal(images, before):
+        raise _issue("perturbation", f"{piece.kind}: must not write to the images that it is given")
+
+
+def _check_loss(piece: Loss, student: Student, labels: Tensor, classes: int) -> None:
+    shape = (len(student), len(labels), classes)
+    logits = torch.randn(shape, device=labels.device, requires_grad=True)
+    teachers = torch.randn(TEACHERS, *shape[1:], device=labels.device)
+    loss = called("loss", piece, logits, teachers, labels, logits)
+    _check_tensor("loss", f"{piece.kind}: loss", loss, ())
+    if not loss.requires_grad:
+        raise _issue("loss", f"{piece.kind}: the loss must depend on the logits of the student, or nothing is learned")
+    _run("loss", piece, loss.backward)
+    if logits.grad is None or not logits.grad.isfinite().all():
+        raise _issue("loss", f"{piece.kind}: the gradient of the loss must be finite")
+
+
+def _check_average(piece: Averaging, student: Student) -> None:
+    average: WeightAverage = called("averaging", piece, student)
+
+    def some_steps() -> Any:
+        average.update(student, 1.0)
+        average.epoch_ended(student, 1.0, lambda _: {"accuracy": 0.5, "nll": 1.0})
+        average.load_state_dict(average.state_dict())
+        return average.averaged(student)
+
+    averaged = _run("averaging", piece, some_steps)
+    if not isinstance(averaged, Student):
+        rule = f"{piece.kind}: averaged() must return a Student, not a {type(averaged).__name__}"
+        raise _issue("averaging", rule)
+
+
+def _check_tensor(section: str, what: str, found: Any, shape: tuple[int, ...]) -> None:
+    if not isinstance(found, Tensor):
+        raise _issue(section, f"{what} must be a tensor, not a {type(found).__name__}")
+    if tuple(found.shape) != shape:
+        raise _issue(section, f"{what} must have the shape {shape}, not {tuple(found.shape)}")
+    if not found.isfinite().all():
+        raise _issue(section, f"{what} must be finite, not NaN or infinite")
+
+
+def _run(section: str, piece: Piece, work: Callable[[], T]) -> T:
+    try:
+        return work()
+    except EnsdistillError:
+        raise
+    except Exception as error:  # whatever code of the user raises
+        raise _issue(section, f"{piece.kind} fails on a few images ({cause_of(error)})") from error
+
+
+def _issue(section: str, rule: str) -> ConfigError:
+    return ConfigError(ConfigIssue((section,), rule, hint="fix this piece"))

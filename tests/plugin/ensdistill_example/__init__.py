@@ -1,0 +1,1 @@
+"""A plugin of ensdistill: one piece of each family."""

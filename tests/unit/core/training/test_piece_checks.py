@@ -1,0 +1,164 @@
+"""Own pieces that break a rule end in one line before anything is trained."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from ensdistill.config import Config
+from ensdistill.data import DataSource, DataSplits, Digits, RawData, Split, SplitSizes, load_data
+from ensdistill.errors import ConfigError, DataError
+from ensdistill.methods.averaging import AveragingSettings
+from ensdistill.methods.losses import DistillationLoss, Labels
+from ensdistill.methods.members import TeacherEnsemble
+from ensdistill.methods.metrics import Metric
+from ensdistill.methods.perturbations import InputPerturbation
+from ensdistill.methods.students import StudentPiece
+from ensdistill.models import NetworkPiece
+from ensdistill.training.loop import distill
+from ensdistill.training.new_student import check_student
+from tests.plugin.ensdistill_example.methods import Focal, LabelProbability, Median, PixelDropout
+from tests.plugin.ensdistill_example.networks import Copies, Mlp
+from tests.unit.core.core_stand_ins import tiny_config
+
+BASES = {
+    "loss": DistillationLoss,
+    "perturbation": InputPerturbation,
+    "student": StudentPiece,
+    "averaging": AveragingSettings,
+    "model": NetworkPiece,
+}
+
+
+@pytest.fixture(scope="module")
+def data() -> DataSplits:
+    return load_data(Digits(train_size=40, val_size=40))
+
+
+def piece(base: type, call: Callable[..., Any]) -> Any:
+    """An instance of a class of its own that does this."""
+    return type("Mine", (base,), {"__call__": call, "__module__": __name__})()
+
+
+@pytest.mark.parametrize(
+    ("section", "call", "rule"),
+    [
+        (
+            "loss",
+            lambda self, student, teachers: student.mean(),
+            "has __call__(self, student, teachers), which ",
+        ),
+        ("loss", lambda self, s, t, y, z: s.mean() * torch.nan, "loss must be finite, not NaN or infinite"),
+        ("loss", lambda self, s, t, y, z: s.mean(-1), "loss must have the shape (), not (1, 4)"),
+        ("loss", lambda self, s, t, y, z: 3.0, "loss must be a tensor, not a float"),
+        ("loss", lambda self, s, t, y, z: t.mean(), "the loss must depend on the logits of the student"),
+        ("loss", lambda self, s, t, y, z: (0 * s).sqrt().sum(), "the gradient of the loss must be finite"),
+        ("loss", lambda self, s, t, y, z: s[9], "fails on a few images (IndexError: "),
+        (
+            "perturbation",
+            lambda self, x, ensemble: x,
+            "has __call__(self, x, ensemble), which cannot",
+        ),
+        ("perturbation", lambda self, x, e, s, r: x * torch.nan, "images must be finite, not NaN or infinite"),
+        (
+            "perturbation",
+            lambda self, x, e, s, r: x[:, :, :4],
+            "images must have the shape (4, 1, 8, 8), not ",
+        ),
+        ("perturbation", lambda self, x, e, s, r: x + 2, "images must lie in [0, 1], not up to 3"),
+        ("perturbation", lambda self, x, e, s, r: x.zero_(), "must not write to the images that it is given"),
+        ("student", lambda self, network: network, "must return a Student, not a Sequential. Inherit from"),
+        ("student", lambda self: None, "has __call__(self), which cannot be called with network"),
+        ("averaging", lambda self, student: 3, "fails on a few images (AttributeError: 'int' object has no attribute"),
+        ("model", lambda self, shape: None, "has __call__(self, shape), which cannot be called with shape, classes"),
+        ("model", lambda self, shape, classes: nn.Flatten(), "gives (2, 64) for two images, not logits (2, 10)"),
+        ("model", lambda self, shape, classes: None, "makes a NoneType, not a torch.nn.Module"),
+    ],
+)
+def test_a_piece_that_breaks_a_rule_is_one_line(
+    section: str, call: Callable[..., Any], rule: str, data: DataSplits
+) -> None:
+    config = Config(**{section: piece(BASES[section], call)})
+    with pytest.raises(ConfigError) as caught:
+        check_student(config, data)
+    text = str(caught.value)
+    assert text.startswith(f"{section}: {__name__}:Mine")
+    assert rule in text
+    assert "\n" not in text
+
+
+class Constant(Metric):
+    higher_is_better = True
+
+    def __call__(self, log_p: torch.Tensor, labels: torch.Tensor) -> float:
+        return 1.0
+
+
+def metric(call: Callable[..., Any], name: str = "mine") -> Any:
+    return type("Mine", (Constant,), {"__call__": call, "__module__": __name__, "name": name})()
+
+
+@pytest.mark.parametrize(
+    ("own", "rule"),
+    [
+        (metric(lambda self, log_p: 1), "has __call__(self, log_p), which cannot be called with log_p, labels"),
+        (metric(lambda self, log_p, labels: torch.nan), "must return a finite number, got nan"),
+        (metric(lambda self, log_p, labels: log_p), "fails on predictions (40, 10) "),
+        (metric(lambda self, log_p, labels: "x"), "fails on predictions (40, 10) (ValueError: could not convert"),
+        (metric(lambda self, log_p, labels: 1, "accuracy"), "'accuracy' is the name of a built-in metric"),
+        (metric(lambda self, log_p, labels: 1, "dee"), "'dee' is the name of a built-in metric"),
+    ],
+)
+def test_a_metric_that_breaks_a_rule_is_one_line(own: Any, rule: str, data: DataSplits) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_student(Config(metrics=[own]), data)
+    assert str(caught.value).startswith("metrics: ")
+    assert rule in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def raw(images: Any, labels: Any) -> RawData:
+    return RawData(Split(images, labels), ("a", "b"))
+
+
+BYTES, LABELS = torch.zeros(9, 1, 4, 4, dtype=torch.uint8), torch.zeros(9, dtype=torch.long)
+
+
+@pytest.mark.parametrize(
+    ("call", "rule"),
+    [
+        (lambda self: 3, "must return RawData, not a int"),
+        (
+            lambda self: raw(BYTES.float(), LABELS),
+            "images of pool must be uint8 (N,C,H,W), not torch.float32",
+        ),
+        (lambda self: raw(BYTES[0], LABELS), "images of pool must be uint8 (N,C,H,W), not torch.uint8 (1, 4, 4)"),
+        (lambda self: raw(BYTES, LABELS[:8]), "labels of pool must be int64 (9,), not torch.int64 (8,)"),
+        (lambda self: raw(BYTES, LABELS + 2), "labels of pool must be from 0 to 1, not up to 2"),
+        (lambda self: 1 / 0, "fails (ZeroDivisionError: division by zero)"),
+    ],
+)
+def test_a_data_source_that_breaks_a_rule_is_one_line(call: Callable[..., Any], rule: str) -> None:
+    source = type("Mine", (DataSource, SplitSizes), {"__call__": call, "__module__": __name__})()
+    with pytest.raises(DataError) as caught:
+        load_data(source)
+    assert str(caught.value).startswith(f"data: {__name__}:Mine")
+    assert rule in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_sound_pieces_pass_and_leave_no_trace_in_the_images(data: DataSplits) -> None:
+    own = {"loss": Focal(), "perturbation": PixelDropout(), "averaging": Median(), "student": Copies(), "model": Mlp()}
+    before = data.train.images.clone()
+    check_student(Config(**own, metrics=[LabelProbability()]), data)
+    assert torch.equal(data.train.images, before)
+
+
+def test_a_run_has_its_own_metrics_next_to_the_built_in_ones(data: DataSplits) -> None:
+    plain = tiny_config().model_copy(update={"loss": Labels()})
+    nobody = TeacherEnsemble([], 10, "none")
+    epoch = next(distill(plain.model_copy(update={"metrics": [LabelProbability()]}), nobody, data))
+    assert 0 < epoch.val["label_probability"] < 1
+    assert epoch.val | next(distill(plain, nobody, data)).val == epoch.val

@@ -1,0 +1,82 @@
+"""Pieces outside of the package on the machines of a cluster: each is imported there before the first training."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from ensdistill.config import Config
+from ensdistill.errors import ConfigError, ConfigIssue, SettingError
+from ensdistill.settings.fields import families_of, own_pieces
+from ensdistill.settings.pieces import Piece, code_of, group_name, is_unreachable, kind_of
+from ensdistill_tune.study.study_config import StudyConfig
+
+Codes = dict[tuple[str, str], str]  # by group of entry points and kind: what identifies the code, or why it is missing
+
+
+def check_pieces(study: StudyConfig) -> None:
+    """Raises ConfigError if a machine of the cluster lacks a piece of some trial, or has another version of it."""
+    here, names = _here(study)
+    if not here:
+        return
+    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    tasks = [(node["NodeManagerHostname"], _on_node(node["NodeID"], list(here))) for node in nodes]
+    issues = [
+        ConfigIssue((names[piece], "kind"), f"on machine {host}: {_difference(piece[1], code, here[piece])}")
+        for host, task in tasks
+        for piece, code in ray.get(task).items()
+        if code != here[piece]
+    ]
+    if issues:
+        raise ConfigError(issues)
+
+
+def _here(study: StudyConfig) -> tuple[Codes, dict[tuple[str, str], str]]:
+    """What this process has, and the section of settings in which each piece stands."""
+    carried = {type(piece) for piece in _instances(study.config)}
+    codes: Codes = {}
+    names = {}
+    for config in study.representative_configs:
+        for path, piece in own_pieces(Config, config).items():
+            if is_unreachable(piece) and piece in carried:
+                continue  # Ray pickles the class with the instance
+            key = (group_name(piece), kind_of(piece))
+            codes[key], names[key] = code_of(piece), ".".join(map(str, path))
+    return codes, names
+
+
+def _instances(tree: Any) -> Iterator[Piece]:
+    """The pieces among settings that are given as instances."""
+    if isinstance(tree, Piece):
+        yield tree
+    elif isinstance(tree, Mapping):
+        for value in tree.values():
+            yield from _instances(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _instances(value)
+
+
+def _on_node(node: str, wanted: list[tuple[str, str]]) -> Any:
+    there = NodeAffinitySchedulingStrategy(node, soft=False)
+    task: Any = ray.remote(_codes)
+    return task.options(num_cpus=0, scheduling_strategy=there).remote(wanted)
+
+
+def _codes(wanted: list[tuple[str, str]]) -> Codes:
+    """The task: imports each piece where it runs."""
+    families = {family.group: family for family in families_of(Config)}
+    found = {}
+    for group, kind in wanted:
+        try:
+            found[group, kind] = code_of(families[group].find(kind))
+        except SettingError as error:
+            found[group, kind] = f"error: {error.issue.sentence}"
+    return found
+
+
+def _difference(kind: str, there: str, here: str) -> str:
+    if there.startswith("error: "):
+        return there.removeprefix("error: ")
+    return f"{kind} is {there}, and {here} where the study was started; install the same on both"
