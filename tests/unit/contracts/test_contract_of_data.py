@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ensdistill.data import SOURCES
+from ensdistill.data import SOURCES, Data
 from ensdistill.settings.pieces import kind_of
 from ensdistill.testing import DataSourceContract
 from tests.miniature_cifar import write_miniature
@@ -50,6 +50,9 @@ def piece(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     with pytest.MonkeyPatch.context() as patch:
         if kind in FILES:
             row["path"] = str(FILES[kind](tmp_path_factory.mktemp("images"), patch))
+        if source is Data:
+            images = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
+            row["content"] = Data.from_arrays(images, np.arange(60) % 3).content
         missing = [name for name, field in source.model_fields.items() if field.is_required() and name not in row]
         assert not missing, f"{source.__name__} needs a row in ROWS or FILES for {missing}"
         yield source(**SIZES, **row)
