@@ -3,12 +3,14 @@
 import argparse
 import pkgutil
 from collections.abc import Sequence
+from functools import partial
 
 from ensdistill.cli.predict import WRITERS
 from ensdistill.config import Config, presets
 from ensdistill.export.format_names import FORMATS
 from ensdistill.runtime.allocator import disable_malloc_trim
 from ensdistill.runtime.boundary import run_command
+from ensdistill.runtime.help_parser import HelpParser
 from ensdistill.runtime.weights import STUDENT_FILE
 from ensdistill.settings.validation import settings_help
 from ensdistill.version import __version__
@@ -28,21 +30,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_command(work)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> HelpParser:
+    parser = HelpParser(
         prog="ensdistill", description="Ensemble distillation: one student network from an ensemble of teachers."
     )
     parser.add_argument("--version", action="version", version=f"ensdistill {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, sentence: str) -> argparse.ArgumentParser:
+    def add(name: str, sentence: str) -> HelpParser:
         sub = commands.add_parser(
             name,
             help=sentence,
             description=sentence,
-            epilog=settings_help(Config, "settings (for --set and YAML files):"),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        sub.epilog_of = partial(settings_help, Config, "settings (for --set and YAML files):")
         sub.set_defaults(command=f"{COMMANDS}:{name}")
         where = " or the folder of a run" if name in ("evaluate", "export") else ""
         names = ", ".join(presets())
@@ -83,7 +85,7 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_predict(commands: "argparse._SubParsersAction[HelpParser]") -> None:
     sentence = "Classify images with an exported student."
     sub = commands.add_parser("predict", help=sentence, description=sentence)
     sub.set_defaults(command=f"{COMMANDS}:predict")

@@ -89,7 +89,7 @@ def test_only_the_evaluation_command_and_the_final_test_open_the_test_split() ->
     assert users == {
         "ensdistill/data/__init__.py",
         "ensdistill/cli/commands.py",
-        "ensdistill/testing/data.py",  # the contract of all sources
+        "ensdistill/testing/data.py",  # the contract suite of data sources
         "tune/ensdistill_tune/analysis/test_evaluation.py",
     }
 

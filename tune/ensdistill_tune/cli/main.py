@@ -3,11 +3,11 @@
 import argparse
 import pkgutil
 from collections.abc import Sequence
-from typing import Any
 
 from ensdistill.config import Config
 from ensdistill.export.format_names import FORMATS
 from ensdistill.runtime.boundary import run_command
+from ensdistill.runtime.help_parser import HelpParser
 from ensdistill.settings.validation import settings_help
 from ensdistill.version import __version__
 from ensdistill_tune.execution.environment import configure_process
@@ -35,16 +35,14 @@ def study_help() -> str:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="ensdistill-tune", description="Hyperparameter studies of ensemble distillation."
-    )
+def _parser() -> HelpParser:
+    parser = HelpParser(prog="ensdistill-tune", description="Hyperparameter studies of ensemble distillation.")
     parser.add_argument("--version", action="version", version=f"ensdistill {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, sentence: str, module: str = COMMANDS, **more: Any) -> argparse.ArgumentParser:
+    def add(name: str, sentence: str, module: str = COMMANDS) -> HelpParser:
         raw = argparse.RawDescriptionHelpFormatter
-        sub = commands.add_parser(name, help=sentence, description=sentence, formatter_class=raw, **more)
+        sub = commands.add_parser(name, help=sentence, description=sentence, formatter_class=raw)
         sub.set_defaults(command=f"{module}:{name}")
         sub.add_argument("--studies-dir", default="studies", metavar="DIR", help="where all results go (studies)")
         return sub
@@ -59,15 +57,13 @@ def _parser() -> argparse.ArgumentParser:
     def takes_uri(sub: argparse.ArgumentParser, sentence: str) -> None:
         sub.add_argument("--tracking-uri", metavar="URI", help=sentence)
 
-    look = add(
-        "check", "Find every fault of a search space file; say what it will cost.", OVERVIEW, epilog=study_help()
-    )
+    look = add("check", "Find every fault of a search space file; say what it will cost.", OVERVIEW)
     takes_file(look)
     look.add_argument("--no-estimate", action="store_true", help="time nothing, read no images")
-    start = add("launch", "Run a study.", epilog=study_help())
+    start = add("launch", "Run a study.")
     takes_file(start)
     start.add_argument("--name", help="name of the study (the file's name, numbered if it is taken)")
-    again = add("resume", "Go on with a study that was interrupted, or extend one.", epilog=study_help())
+    again = add("resume", "Go on with a study that was interrupted, or extend one.")
     again.add_argument("study", help="its name")
     again.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="change budget, confirm, trial or tracking"
@@ -76,6 +72,8 @@ def _parser() -> argparse.ArgumentParser:
         "--reevaluate-test", action="store_true", help="look at the test images a second time if need be"
     )
     again.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    for sub in (look, start, again):
+        sub.epilog_of = study_help
     for sub in (start, again):
         takes_uri(sub, "MLflow store or server (sqlite:///<studies>/mlflow.db)")
         sub.add_argument("--device", default="auto", help="where teachers are trained: auto, cpu, cuda, ... (auto)")

@@ -46,6 +46,9 @@ def prepare(study: StudyConfig, place: StudyLocation, executor: Executor, header
     Raises:
         DataError: The data or the teachers are not those of the earlier session.
     """
+    plugins = {name: code for one in study.representative_configs for name, code in one.plugins.items()}
+    plugins = dict(sorted(plugins.items()))
+    _check_same(place, header, "plugins", plugins, "pieces that are not built in")  # before teachers are trained
     config = study.base_config
     train = executor.teacher_trainer(study.resources, place.device)
     data, ensemble = load_inputs(config, str(place.studies), place.device, study.distinct_architectures, train)
@@ -54,9 +57,6 @@ def prepare(study: StudyConfig, place: StudyLocation, executor: Executor, header
     free_memory()
     _check_same(place, header, "data_hash", data.identity, "images")
     _check_same(place, header, "ensemble_hash", ensemble.identity, "teachers")
-    plugins = {name: code for one in study.representative_configs for name, code in one.plugins.items()}
-    plugins = dict(sorted(plugins.items()))
-    _check_same(place, header, "plugins", plugins, "pieces that are not built in")
     found = teacher_warnings(metrics, len(data.class_names))
     show_warnings(found)
     known = (*found, *ensemble.warnings, *data.warnings)

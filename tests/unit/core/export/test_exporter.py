@@ -41,8 +41,10 @@ from ensdistill.export.model_card import StudyContext
 from ensdistill.export.student_file import DeployableClassifier, _empty_network, load_deployable
 from ensdistill.methods.members import CombinedClassifier, TeacherEnsemble
 from ensdistill.models import CustomModel, Torchvision
+from ensdistill.runtime.weights import save_weights
 from ensdistill.training.new_student import new_student
 from tests.commands import call, process
+from tests.plugin.ensdistill_example.networks import Copies
 from tests.unit.core.core_stand_ins import random_ensemble, tiny_config
 
 NETWORKS = ("student.safetensors", "student.pt2", "student.onnx")
@@ -257,6 +259,35 @@ def test_weights_alone_are_enough_to_build_the_student_anywhere(
     monkeypatch.setattr("sklearn.datasets.load_digits", lambda: pytest.fail("the images were read"))
     network = load_deployable(tmp_path / "alone.safetensors").network
     assert torch.equal(predict(network, run.data.validation), predict(run.network, run.data.validation))
+
+
+def test_code_that_a_file_names_is_not_run(digits: DataSplits, tmp_path: Path) -> None:
+    config = tiny_config().model_copy(update={"student": Copies(subnetworks=2)})
+    own = new_student(config, digits).merged().eval()
+    file = tmp_path / "student.safetensors"
+    save_weights(file, own, DistillationRun(config, digits, own, "random").metadata)
+    with pytest.raises(
+        DataError, match=r"made by code outside of this project \(.*:Copies\), which is not run"
+    ) as caught:
+        load_deployable(file)
+    assert "\n" not in str(caught.value)
+    network = load_deployable(file, run_imported=True).network
+    assert torch.equal(predict(network, digits.validation), predict(own, digits.validation))
+
+
+def test_code_that_has_no_part_in_the_network_is_neither_run_nor_needed(digits: DataSplits, tmp_path: Path) -> None:
+    plain = tiny_config()
+    run = made(plain, digits)
+    settings = plain.model_dump(mode="json") | {
+        "data": {"kind": "gone:Images", "size": 3},
+        "perturbation": {"kind": "gone:Perturbation"},
+        "averaging": {"kind": "gone"},
+        "metrics": [{"kind": "gone:Metric"}],
+        "schedule": [{"after_epoch": 1, "set": {"perturbation.share": 0.5}}],
+    }
+    save_weights(tmp_path / "student.safetensors", run.network, run.metadata | {"config": json.dumps(settings)})
+    network = load_deployable(tmp_path / "student.safetensors").network
+    assert torch.equal(predict(network, digits.validation), predict(run.network, digits.validation))
 
 
 def test_every_file_says_what_it_was_made_from(run: DistillationRun, exported: Path) -> None:

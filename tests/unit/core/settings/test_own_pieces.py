@@ -255,6 +255,8 @@ def test_runs_that_do_not_use_a_broken_plugin_have_neither_error_nor_warning() -
         warnings.simplefilter("error")
         assert build_config({"loss": {"kind": "good"}}).loss.kind == "good"
         assert type(build_config({"loss": {"kind": "averaged"}}).loss) is Averaged
+        _parser().parse_args(["distill", "kd"])
+    assert "bad" not in sys.modules
 
 
 @pytest.mark.usefixtures("broken")

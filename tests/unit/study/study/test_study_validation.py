@@ -305,7 +305,7 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     (
         "choice of an unknown kind",
         axis("student.kind: {choice: [single, batchensemble]}"),
-        ", line 3: search.student.kind: 'batchensemble' is none of single, batch_ensemble, branches (did you mean "
+        ", line 3: search.student.kind: 'batchensemble' is none of batch_ensemble, branches, single (did you mean "
         "batch_ensemble?)",
     ),
     (
