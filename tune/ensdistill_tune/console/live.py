@@ -44,7 +44,7 @@ class ConsoleObserver:
         if trial.replicate_of is not None:
             among, total = study.replicates, study.replicates_planned or study.study.expected_replicates
         done = sum(other.state in OVER for other in among)
-        line = describe(trial, study.study.objective)
+        line = describe(trial, study.study)
         self.console.print(f"[{done:3d}/{total}] {line}", soft_wrap=not self.console.is_interactive, markup=False)
 
     def print_resumed(self, study: StudyState) -> None:
@@ -90,8 +90,8 @@ def live(observer: ConsoleObserver, study: StudyState) -> Iterator[None]:
         yield
 
 
-def describe(trial: TrialRecord, objective: str) -> str:
-    """One ended trial in one line."""
+def describe(trial: TrialRecord, study: StudyConfig) -> str:
+    """One ended trial in one line, with the constraints that it breaks."""
     if trial.state == "failed":
         return f"failed    {trial.name}: {trial.error}"
     if not trial.last:
@@ -99,4 +99,5 @@ def describe(trial: TrialRecord, objective: str) -> str:
     where = (
         "" if trial.state == "finished" else f" after {trial.last['epoch']:.0f} of {trial.last['epochs']:.0f} epochs"
     )
-    return f"{trial.state:9s} {trial.name}  {objective} {trial.last[objective]:.4f}{where}"
+    out = f"  breaks {'; '.join(broken)}" if (broken := study.broken_by(trial.last)) else ""
+    return f"{trial.state:9s} {trial.name}  {study.objective} {trial.last[study.objective]:.4f}{where}{out}"

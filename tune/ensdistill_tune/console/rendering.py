@@ -10,12 +10,12 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from ensdistill.runtime.formatting import mean_and_spread
-from ensdistill_tune.analysis.replication import candidates
+from ensdistill_tune.analysis.replication import candidates, winner_of
 from ensdistill_tune.console.remaining import estimate_remaining
 from ensdistill_tune.console.snapshot import OPEN, StudySnapshot, epoch_of
 from ensdistill_tune.formatting import duration
 from ensdistill_tune.records.events import State
-from ensdistill_tune.records.trial_record import OVER, UNDER_WAY, TrialRecord, rank_trials
+from ensdistill_tune.records.trial_record import OVER, UNDER_WAY, TrialRecord
 
 ROWS = 8  # of open trials, at most
 LABEL, BAR, SMALL = 10, 12, 6  # characters
@@ -69,16 +69,20 @@ def _facts(now: StudySnapshot, marks: str) -> Iterator[Text]:
 
 def _best_trials(now: StudySnapshot, width: int) -> Iterator[Text]:
     """The best searched trial, the best baseline and, at the end, the confirmed winner; the best of all in bold."""
-    objective, mode = now.study.objective, now.study.mode
-    order = rank_trials(now.primary_trials, objective, mode)
+    objective = now.study.objective
+    order = now.study.rank(now.primary_trials)
     firsts = {"baseline" if trial.baseline else "best": trial for trial in reversed(order)}
     rows = [(label, t, f"{t.last[objective]:.4f}") for label, t in sorted(firsts.items(), reverse=True)]
-    first = order[0] if order else None
-    if now.state == "finished" and (confirmed := candidates(now.primary_trials, now.replicates, now.study)):
-        first, values = confirmed[0].trial, confirmed[0].values(objective)
+    first = next(iter(now.study.feasible(order)), None)
+    confirmed = candidates(now.primary_trials, now.replicates, now.study) if now.state == "finished" else []
+    if confirmed:
+        first = None
+    if winner := winner_of(confirmed, now.study):
+        first, values = winner.trial, winner.values(objective)
         rows.append(("winner", first, f"{mean_and_spread(values)} ({len(values)} seeds)"))
     for label, trial, value in rows:
         words = f"{label:{LABEL}}{objective} {value}  "
+        words += "breaks a constraint  " if label != "winner" and now.study.violation(trial.last) else ""
         yield Text(words + _fitted(trial.name, width - len(words)), "bold" if trial is first else "")
 
 

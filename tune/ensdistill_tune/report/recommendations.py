@@ -33,6 +33,9 @@ def advice(facts: StudyResults, found: Sequence[Importance]) -> list[str]:
     if is_at_chance(*rows):
         first = failures(facts)
         return [*([first] if first else []), NOTHING_LEARNT]
+    if facts.why_none_wins:
+        urgent = [failures(facts), minutes(facts), relax(facts)]
+        return [sentence for sentence in urgent if sentence]
     urgent = [failures(facts), minutes(facts), behind(facts), crossing(facts)]
     rest = [certainty(facts), *ends(facts, found), more(facts), longer(facts), idle(found)]
     return [sentence for sentence in (*urgent, *rest) if sentence]
@@ -56,6 +59,13 @@ def minutes(facts: StudyResults) -> str | None:
         return None
     command = facts.command("resume", ("--set", f"budget.minutes={2 * (facts.study.budget.minutes or 0):g}"))
     return f"The minutes were over before the trials: `{command}` goes on."
+
+
+def relax(facts: StudyResults) -> str:
+    """Constraints that no trial meets."""
+    bounds = [f"{name}.{bound}" for name, one in facts.study.constraints.items() for bound in one.model_fields_set]
+    command = facts.command("resume", ("--set", f"constraints.{bounds[0]}=VALUE"))
+    return f"Relax a constraint (`{command}`), or search settings that meet {'it' if len(bounds) == 1 else 'them'}."
 
 
 def behind(facts: StudyResults) -> str | None:

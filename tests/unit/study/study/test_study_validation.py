@@ -469,8 +469,7 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     (
         "unknown objective",
         SEARCH + "objective: nll\n",
-        ", line 2: objective: 'nll' is none of val/nll, val/cnll, val/accuracy, val/brier, val/ece (did you mean "
-        "val/nll?)",
+        ", line 2: objective: no trial reports nll (did you mean val/nll?)",
     ),
     (
         "unknown searcher",
