@@ -10,6 +10,7 @@ from rich.live import Live
 from ensdistill_tune.console.rendering import StudyPanel
 from ensdistill_tune.console.snapshot import StudySnapshot
 from ensdistill_tune.console.throughput import RecentActivity
+from ensdistill_tune.records.trial_progress import read_progress
 from ensdistill_tune.records.trial_record import OVER, TrialRecord, count_states
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.study.study_state import StudyState
@@ -66,6 +67,7 @@ class ConsoleObserver:
             trials=trials,
             planned=study.replicates_planned,
             paces=self.activity.paces(time.time(), trials),
+            progress=read_progress(study.folder, trials),
         )
 
 
