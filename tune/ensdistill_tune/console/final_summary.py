@@ -91,7 +91,7 @@ def _lines_of_files(state: StudyState, outcome: SessionOutcome) -> Iterator[str]
         yield f"best settings:  {home / 'best' / 'config.yaml'}"
         yield f"best student:   {home / 'best' / STUDENT_FILE}"
     elif why := why_none_wins(state.study.rank(state.primary_trials), outcome.confirmed, state.study):
-        yield f"nothing ships:  {why}"
+        yield f"nothing ships:  {'see the verdict' if outcome.confirmed else why}"
     else:
         why = "" if outcome.ended in ("interrupted", "timed_out") else "; leaderboard.csv says why"
         yield f"no trial has run to its end, so there is no best one{why}"

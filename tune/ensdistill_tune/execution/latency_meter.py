@@ -56,8 +56,8 @@ class LatencyMeter:
         network = new_student(config, self._data).merged()
         architecture = architecture_of(network)
         if architecture not in self._known:
-            shape = tuple(self._data.train.images.shape[1:])
-            milliseconds = round(latency_ms(network, shape, self._device), 4)
+            channels, height, width = self._data.train.images.shape[1:]
+            milliseconds = round(latency_ms(network, (channels, height, width), self._device), 4)
             event = LatencyMeasured(architecture=architecture, machine=self._machine, milliseconds=milliseconds)
             self._state.append_event(event)
             self._known[architecture] = milliseconds

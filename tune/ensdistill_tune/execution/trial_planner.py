@@ -85,7 +85,7 @@ class TrialPlanner:
             return None
         if isinstance(self.study.scheduler, Pbt):
             branch = self.study.scheduler.exploit_and_explore(
-                self.study.space, self.study.objective, self.study.mode, self.progress.primary_trials
+                self.study.space, self.study.merit, self.study.mode, self.progress.primary_trials
             )
             if branch is not None:
                 return self._start(**branch)

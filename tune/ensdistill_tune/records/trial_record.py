@@ -99,7 +99,12 @@ class TrialRecord:
 
     def at(self, epoch: int, metric: str) -> float | None:
         """A metric after an epoch; None if that epoch was not reported."""
-        return next((known[metric] for known in self.epochs if known["epoch"] == epoch), None)
+        report = self.report_after(epoch)
+        return report[metric] if report else None
+
+    def report_after(self, epoch: int) -> dict[str, float] | None:
+        """All metrics after an epoch; None if that epoch was not reported."""
+        return next((known for known in self.epochs if known["epoch"] == epoch), None)
 
     def value(self, metric: str) -> float | None:
         """A metric after the last epoch; None unless the trial ran to its end."""

@@ -14,6 +14,7 @@ from ensdistill_tune.analysis.results import StudyResults
 from ensdistill_tune.analysis.statistics import POWER, compare, pairs_for_power
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.report.summary import is_worse_than_one_teacher, winner_rows
+from ensdistill_tune.search.constraints import violations
 from ensdistill_tune.search.hyperparameter import Hyperparameter
 from ensdistill_tune.study.study_config import StudyConfig
 
@@ -63,9 +64,11 @@ def minutes(facts: StudyResults) -> str | None:
 
 def relax(facts: StudyResults) -> str:
     """Constraints that no trial meets."""
-    bounds = [f"{name}.{bound}" for name, one in facts.study.constraints.items() for bound in one.model_fields_set]
-    command = facts.command("resume", ("--set", f"constraints.{bounds[0]}=VALUE"))
-    return f"Relax a constraint (`{command}`), or search settings that meet {'it' if len(bounds) == 1 else 'them'}."
+    nearest = facts.confirmed[0].means(facts.study.constraints) if facts.confirmed else facts.order[0].last
+    broken = [bound for bound, violation in violations(facts.study.constraints, nearest).items() if violation > 0]
+    bound = broken[0].replace(" at ", ".at_")
+    command = facts.command("resume", ("--set", f"constraints.{bound}=VALUE"))
+    return f"Relax a constraint (`{command}`), or search settings that meet it."
 
 
 def behind(facts: StudyResults) -> str | None:

@@ -172,6 +172,10 @@ class StudyConfig(Settings):
         """Returns what early stopping compares of a report: the objectives, far worse if a constraint is broken."""
         return penalized([metrics[name] for name in self.objectives], self.modes, self.violation(metrics))
 
+    def merit(self, metrics: Mapping[str, float]) -> float:
+        """Returns the first of these values: that of the objective that decides."""
+        return self.compared_values(metrics)[0]
+
     def make_stopping_rule(self) -> StoppingRule:
         """Who stops hopeless trials, before the first of them."""
         return self.scheduler(self.epochs, self.modes)
