@@ -14,6 +14,7 @@ from ensdistill_tune import phases
 from ensdistill_tune.analysis.outcome import SessionOutcome
 from ensdistill_tune.analysis.trial_warnings import trial_warnings
 from ensdistill_tune.console.final_summary import print_summary
+from ensdistill_tune.console.live import ConsoleObserver
 from ensdistill_tune.phases import Phase, run_phases
 from ensdistill_tune.records.event_log import read_journal
 from ensdistill_tune.records.events import Event
@@ -187,11 +188,10 @@ def test_a_study_whose_trials_all_break_a_constraint_has_not_failed(tmp_path: Pa
     state.start(1, baseline=None, sampled={"loss.temperature": 1.5}, config_hash="")
     state.report(1, {"epoch": 1.0, "epochs": 1.0} | dict.fromkeys(METRICS, 0.5))
     state.end(1, "finished")
-    console = Console(file=io.StringIO())
     context: Any = SimpleNamespace(
         state=state,
         inputs=SimpleNamespace(data=None, ensemble=None, metrics={"curve": []}),
-        observer=SimpleNamespace(console=console, print_resumed=lambda _: None),
+        observer=ConsoleObserver(Console(file=io.StringIO()), study),
         executor=SimpleNamespace(run_trials=lambda *_: "finished"),
     )
     assert phases.search(context, SessionOutcome()).ended == "finished"

@@ -494,8 +494,8 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     (
         "hours of a GPU that no trial has",
         SEARCH + "budget: {gpu_hours: 3}\n",
-        ", line 2: budget.gpu_hours: can never be used up, since trials have no GPU (resources.gpus is 0). Leave it out, "
-        "or set budget.cpu_hours.",
+        ", line 2: budget.gpu_hours: can never be used up, since trials have no GPU (resources.gpus is 0). Leave it "
+        "out, or set budget.cpu_hours.",
     ),
     (
         "unknown searcher",
