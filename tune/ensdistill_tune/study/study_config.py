@@ -88,7 +88,11 @@ class StudyConfig(Settings):
     config: dict[str, Any] = setting({}, "Settings on top of the preset, the same in all trials.")
     search: dict[str, Hyperparameter] = setting(..., "The axes, by the dotted names of settings.", min_length=1)
     baselines: list[str] = setting([], "Presets that run first as published, on the study's own data and training.")
-    objective: str = setting("val/nll", f"The validation metric that decides. {directions_in_words()}.")
+    objective: str = setting(
+        "val/nll",
+        f"The validation metric that decides. {directions_in_words()}.",
+        examples=list(metric_directions({})),  # for editors that read the schema
+    )
     secondary_objectives: list[str] = setting(
         [],
         "Further objectives, validation metrics or cost/flops, cost/parameters: the search looks for the Pareto front "
