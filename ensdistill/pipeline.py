@@ -33,7 +33,12 @@ CHECKPOINT = "checkpoint.pt"  # in the folder of a run
 
 
 def load_inputs(
-    config: Config, studies: str | Path, device: str, others: Sequence[Config] = (), train: Trainer = train_teachers
+    config: Config,
+    studies: str | Path,
+    device: str,
+    others: Sequence[Config] = (),
+    train: Trainer = train_teachers,
+    check: Callable[[DataSplits], None] | None = None,
 ) -> tuple[DataSplits, TeacherEnsemble]:
     """Returns the data on the device and the trained ensemble, with a progress bar while teachers are trained.
 
@@ -43,6 +48,7 @@ def load_inputs(
         device: `auto`, or a device of torch.
         others: Further settings that will be run on these data.
         train: Trains the missing teachers.
+        check: Raises if the data do not suffice for what the caller needs; before any teacher is trained.
 
     Raises:
         ConfigError: If one of the settings cannot be trained on these data; before any teacher is trained.
@@ -50,6 +56,8 @@ def load_inputs(
     """
     data = load_data(config.data).to(pick_device(device))
     show_warnings((*config.warnings, *data.warnings))
+    if check:
+        check(data)
     for one in (config, *others):
         check_student(one, data)
     if config.teachers.count:

@@ -1,8 +1,11 @@
 """What a network costs beside another: weights, operations, and time."""
 
+import hashlib
+import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -47,8 +50,42 @@ def prices(networks: Mapping[str, nn.Module], shape: Shape, device: torch.device
     }
 
 
+def latency_ms(network: nn.Module, shape: Shape, device: torch.device) -> float:
+    """Returns the milliseconds of one image (C,H,W) in the inference form, on the CPU on one thread.
+
+    The fastest of up to 50 runs: the one that other work on the machine disturbed least.
+    """
+    network = inference_form(network).to(device)
+    with deterministic(threads=1), torch.no_grad():
+        return 1000 * min(_run_times({"": network}, torch.full((1, *shape), 0.5, device=device))[""])
+
+
+def architecture_of(network: nn.Module) -> str:
+    """Returns a hash of what a network computes but for its weights: its layers and the shapes of its tensors."""
+    network = inference_form(network)
+    shapes = [(name, tuple(tensor.shape)) for name, tensor in network.state_dict().items()]
+    return hashlib.sha256(f"{network}{shapes}".encode()).hexdigest()[:16]
+
+
+def machine_name(device: torch.device) -> str:
+    """Returns the model of the GPU, or that of the CPU with the number of threads that are used."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return f"{next(models, platform.processor() or platform.machine())}, 1 thread"
+
+
 def _milliseconds(networks: Mapping[str, nn.Module], images: Tensor) -> dict[str, float]:
-    """Median time of each on this batch. They take turns, so that whatever slows the machine slows all of them."""
+    """Median time of each on this batch."""
+    return {name: 1000 * median(taken) for name, taken in _run_times(networks, images).items()}
+
+
+def _run_times(networks: Mapping[str, nn.Module], images: Tensor) -> dict[str, list[float]]:
+    """Seconds of each run of each. They take turns, so that whatever slows the machine slows all of them."""
     times: dict[str, list[float]] = {name: [] for name in networks}
     begun = time.perf_counter()
     for turn in range(MOST + 1):
@@ -56,7 +93,7 @@ def _milliseconds(networks: Mapping[str, nn.Module], images: Tensor) -> dict[str
             break
         for name, network in networks.items():
             times[name].append(_seconds(network, images))
-    return {name: 1000 * median(taken[1:]) for name, taken in times.items()}  # the first turn warms up
+    return {name: taken[1:] for name, taken in times.items()}  # the first turn warms up
 
 
 def _seconds(network: nn.Module, images: Tensor) -> float:

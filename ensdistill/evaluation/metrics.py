@@ -1,11 +1,22 @@
-"""How good a classifier's probabilities are. All in float64, all from log-probabilities (B,classes) and labels (B,)."""
+"""How good a classifier's probabilities are. All in float64, all from log-probabilities (B,classes) and labels (B,).
+
+`BUILT_IN` lists the metrics: evaluation, objectives, their directions, report and help are made from it.
+"""
+
+from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from ensdistill.runtime.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ECE_BINS = 15
+TOP = 5  # classes that count as an answer in `top5_accuracy`
 
 
 def log_mean_probability(logits: Tensor) -> Tensor:
@@ -51,13 +62,103 @@ def _binned(log_p: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return sums[0], sums[1], sums[2]
 
 
+def top5_accuracy(log_p: Tensor, labels: Tensor) -> float:
+    """Share of images whose label is among the five likeliest classes, in [0, 1].
+
+    Of equal probabilities the first class counts as likelier, as in `accuracy`. With five classes or fewer it would
+    be 1 for every network, so `all_metrics` leaves it out.
+    """
+    own = log_p.gather(-1, labels[:, None])
+    earlier = torch.arange(log_p.shape[-1], device=log_p.device) < labels[:, None]
+    likelier = ~(log_p <= own) | ((log_p == own) & earlier)  # negated, so that NaN is never a right answer
+    return float((likelier.sum(-1) < TOP).double().mean())
+
+
+def macro_f1(log_p: Tensor, labels: Tensor) -> float:
+    """Mean over classes of F1 = 2 right / (labels + predictions), in [0, 1].
+
+    Over the classes that occur among labels or predictions, as in scikit-learn: a class that is only predicted has 0.
+    """
+    right, labeled, predicted = _counts(log_p, labels)
+    occurs = labeled + predicted > 0
+    return float((2 * right / (labeled + predicted))[occurs].mean())
+
+
+def balanced_accuracy(log_p: Tensor, labels: Tensor) -> float:
+    """Mean over classes of the share of their images that are right, in [0, 1].
+
+    A class without an image on this split is left out, as in scikit-learn.
+    """
+    return float(_recalls(log_p, labels).mean())
+
+
+def worst_class_accuracy(log_p: Tensor, labels: Tensor) -> float:
+    """Share of images that are right in the class where it is lowest, in [0, 1].
+
+    A class without an image on this split is left out, as in `balanced_accuracy`.
+    """
+    return float(_recalls(log_p, labels).min())
+
+
+def _recalls(log_p: Tensor, labels: Tensor) -> Tensor:
+    """Share of right answers by class, of the classes that have an image, float64."""
+    right, labeled, _ = _counts(log_p, labels)
+    return (right / labeled)[labeled > 0]
+
+
+def _counts(log_p: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Number of right answers, of labels and of predictions of each class, (c,) float64 each."""
+    predicted, classes = log_p.argmax(-1), log_p.shape[-1]
+    parts = (labels[predicted == labels], labels, predicted)
+    right, labeled, guessed = (torch.bincount(part, minlength=classes).double() for part in parts)
+    return right, labeled, guessed
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of one network.
+
+    Attributes:
+        name: Its name; `val/<name>` on validation images.
+        label: How texts call it.
+        higher_is_better: Whether it is maximized as an objective.
+        compute: Log-probabilities (B,c) and labels (B,) -> value; None if it depends on more than those.
+        min_classes: With fewer classes it says nothing and is left out.
+    """
+
+    name: str
+    label: str
+    higher_is_better: bool
+    compute: Callable[[Tensor, Tensor], float] | None = None
+    min_classes: int = 2
+
+
+_TABLE = (
+    Metric("accuracy", "accuracy", True, accuracy),
+    Metric("nll", "NLL", False, nll),
+    Metric("brier", "Brier score", False, brier),
+    Metric("ece", "ECE", False, ece),
+    Metric("top5_accuracy", "top-5 accuracy", True, top5_accuracy, TOP + 1),
+    Metric("macro_f1", "macro-F1", True, macro_f1),
+    Metric("balanced_accuracy", "balanced accuracy", True, balanced_accuracy),
+    Metric("worst_class_accuracy", "accuracy of the worst class", True, worst_class_accuracy),
+    Metric("cnll", "calibrated NLL", False),  # at a temperature that is fitted on validation images
+    Metric("dee", "deep-ensemble equivalent", True),  # beside the teachers
+)
+BUILT_IN = {metric.name: metric for metric in _TABLE}
+
+
 def all_metrics(log_p: Tensor, labels: Tensor) -> dict[str, float]:
-    """Accuracy, NLL (nats), Brier and ECE of log-probabilities (B,c) against labels (B,).
+    """Every metric of `BUILT_IN` that log-probabilities (B,c) and labels (B,) determine.
 
     On the CPU, where sums are always taken in the same order.
     """
     log_p, labels = log_p.cpu(), labels.cpu()
-    return {metric.__name__: metric(log_p, labels) for metric in (accuracy, nll, brier, ece)}
+    return {
+        metric.name: metric.compute(log_p, labels)
+        for metric in BUILT_IN.values()
+        if metric.compute and log_p.shape[-1] >= metric.min_classes
+    }
 
 
 def at_chance(log_p: Tensor, labels: Tensor) -> bool:

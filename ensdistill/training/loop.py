@@ -28,6 +28,7 @@ from ensdistill.methods.students.single_student import SingleStudent
 from ensdistill.runtime.randomness import RandomStreams, derive_seed, deterministic, temporary_seed
 from ensdistill.training.batches import Batches
 from ensdistill.training.checkpoint import Checkpoint, check_identity, read_checkpoint, write_checkpoint
+from ensdistill.training.epoch_progress import EpochWatch, OnProgress
 from ensdistill.training.new_student import check_data, new_student
 from ensdistill.training.step import StepContext, distill_step
 from ensdistill.training.teacher_checks import check_given, check_numbers
@@ -70,6 +71,7 @@ class Distiller(Iterator[EpochResult]):
 
     Attributes:
         done: Number of epochs done.
+        on_progress: Called every few seconds within an epoch that takes longer; changes no number.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class Distiller(Iterator[EpochResult]):
         self._batches = Batches(config, data, TeacherLogitCache(teachers) if cache is None else cache)
         self._student, self._optimizer, self._average = _begin(config, new_student(config, data))
         self.done = 0
+        self.on_progress: OnProgress | None = None
         self._merged = False  # whether the subnetworks have become one network
         self._broken = False  # whether an epoch failed
         if resume is not None:
@@ -181,17 +184,20 @@ class Distiller(Iterator[EpochResult]):
         )
 
     def _train(self, number: int) -> float:
-        """One pass over the training images; the mean loss. Nothing here waits for the device before its end."""
+        """One pass over the training images; the mean loss. Unwatched, nothing waits for the device before its end."""
         config, steps = self.config.at_epoch(number), self._batches.steps
         streams = RandomStreams.of(config.seed, "perturbation", number, self.device)
         context = StepContext(config, self._student, self._optimizer, self._average, streams)
-        losses = []
+        losses: list[Tensor] = []
+        images = config.training.batch_size + config.training.unlabeled_batch_size
+        watch = EpochWatch(self.on_progress, number, steps, images)
         self._student.train()
         with temporary_seed(derive_seed(config.seed, "dropout", number), self.device):
             for step, batch in enumerate(self._batches.epoch(number), (number - 1) * steps):
                 set_lr(self._optimizer, config.training.lr_at(step, steps))
                 progress = (step + 1) / (config.training.epochs * steps)
                 losses.append(distill_step(context, *batch, progress))
+                watch.step_done(losses)
         try:
             return _mean_if_finite(torch.stack(losses), number)
         except DivergedError:

@@ -21,7 +21,7 @@ from ensdistill_tune.study.study_config import StudyConfig, study_files
 from ensdistill_tune.study.study_location import StudyLocation
 from ensdistill_tune.tracking.target import store_of
 
-CHANGEABLE = ("budget", "confirmation", "resources", "tracking")  # settings that may change when a study is resumed
+CHANGEABLE = ("budget", "confirmation", "constraints", "resources", "tracking")  # when a study is resumed
 KEPT = ("name", "study_id", "study_hash", "data_hash", "ensemble_hash", "plugins", "git_commit")  # in study.json
 
 
@@ -93,6 +93,11 @@ def _changed(place: StudyLocation, before: StudyConfig, changes: Sequence[str]) 
                 f"--set {name}: would make the trials of {place.name} incomparable; what may change when a study goes "
                 f"on is {', '.join(CHANGEABLE)}; for the rest launch a new one"
             )
+    if study.measures_latency and not before.measures_latency:
+        raise ConfigError(
+            f"--set constraints: the latencies of the trials of {place.name} were not measured, so none can be "
+            "bounded; launch a new study"
+        )
     return study
 
 

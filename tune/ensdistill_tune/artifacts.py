@@ -10,7 +10,7 @@ from ensdistill.runtime.files import atomic_write, write_text
 from ensdistill.runtime.weights import STUDENT_FILE
 from ensdistill_tune.analysis.leaderboard import format_metric, leaderboard_csv, pareto_front
 from ensdistill_tune.analysis.replication import Candidate, candidates_on_the_front
-from ensdistill_tune.records.trial_record import TrialRecord, rank_trials
+from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.study.study_state import StudyState
 
 
@@ -30,7 +30,9 @@ def write_artifacts(
     if not confirmed and (home / "confirmation.json").exists():
         return files  # a study that is being extended: what was confirmed stays until others are
     best = progress.best
-    if best is not None:
+    if best is None:
+        shutil.rmtree(home / "best", ignore_errors=True)  # of other constraints: what breaks one does not ship
+    else:
         files += _copy_student(progress, best, home / "best" / "config.yaml")
     shutil.rmtree(home / "pareto", ignore_errors=True)
     for trial, shipped in front(progress, confirmed):
@@ -42,10 +44,10 @@ def front(progress: StudyState, confirmed: Sequence[Candidate]) -> list[tuple[Tr
     """The trials of the Pareto front, and what ships of each: of the confirmed ones by their means, or else of all."""
     study = progress.study
     if not confirmed:
-        order = rank_trials(progress.primary_trials, study.objective, study.mode)
+        order = study.rank(progress.primary_trials)
         return [(trial, trial) for trial in pareto_front(order, study)]
     on_it = candidates_on_the_front(confirmed, study)
-    return [(candidate.trial, candidate.best(study.objective, study.mode)) for candidate in on_it]
+    return [(candidate.trial, candidate.best(study)) for candidate in on_it]
 
 
 def _copy_student(progress: StudyState, trial: TrialRecord, settings: Path) -> list[Path]:
@@ -63,9 +65,8 @@ def _as_yaml(progress: StudyState, trial: TrialRecord, file: Path) -> str:
     device = ("--device", "cuda" if progress.study.resources.gpus else "cpu")
     again = command_line("ensdistill", "distill", file, options=[device], studies=home.parent)
     test = command_line("ensdistill", "evaluate", file, options=[("--split", "test")], studies=home.parent)
-    metrics = ", ".join(
-        f"{name.split('/')[1]} {format_metric(name, trial.last[name])}" for name in progress.study.display_metrics
-    )
+    names = [name for name in progress.study.display_metrics if name in trial.last]
+    metrics = ", ".join(f"{name.split('/')[1]} {format_metric(name, trial.last[name])}" for name in names)
     which = "Best" if file.parent.name == "best" else "On the Pareto front"
     return to_yaml(
         config,

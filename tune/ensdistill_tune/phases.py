@@ -7,7 +7,7 @@ from pathlib import Path
 from ensdistill.evaluation.tables import summarize_teachers, teacher_rows
 from ensdistill.runtime.files import write_json
 from ensdistill_tune.analysis.outcome import SessionOutcome
-from ensdistill_tune.analysis.replication import candidates
+from ensdistill_tune.analysis.replication import candidates, winner_of
 from ensdistill_tune.analysis.test_evaluation import (
     confirmation_metrics,
     diagnostics_on_validation,
@@ -67,17 +67,22 @@ def search(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
     state, inputs = context.state, context.inputs
     with live(context.observer, state):
         ended = context.executor.run_trials(state, inputs.data, inputs.ensemble, inputs.metrics["curve"])
-    return replace(outcome, ended="failed" if ended == "finished" and not state.best else ended)
+    nothing = not state.study.rank(state.primary_trials)
+    return replace(outcome, ended="failed" if ended == "finished" and nothing else ended)
 
 
 def confirm(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
-    """Ranks the candidates by their replicates, once all have ended; the best replicate of the first one ships."""
+    """Ranks the candidates by their replicates, once all have ended; the best replicate of the first one ships.
+
+    None ships if the means of every candidate break a constraint.
+    """
     if outcome.ended != "finished":
         return outcome
     state, study = context.state, context.state.study
     order = candidates(state.primary_trials, state.replicates, study)
-    if order:
-        state.winner = order[0].best(study.objective, study.mode)
+    if winner := winner_of(order, study):
+        state.winner = winner.best(study)
+    state.none_confirmed = bool(order) and winner is None
     return replace(outcome, confirmed=order)
 
 
@@ -88,12 +93,19 @@ def ship(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
 
 
 def test(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
-    """Evaluates the confirmed candidates on the test set, and writes confirmation.json."""
+    """Evaluates the confirmed candidates on the test set, and writes confirmation.json.
+
+    Without a winner the test set stays closed.
+    """
     if not outcome.confirmed:
         return outcome
     state, inputs = context.state, context.inputs
-    look = evaluate_on_test(
-        state, outcome.confirmed, inputs.data, inputs.ensemble, reevaluate_test=context.reevaluate_test
+    look = (
+        evaluate_on_test(
+            state, outcome.confirmed, inputs.data, inputs.ensemble, reevaluate_test=context.reevaluate_test
+        )
+        if state.winner
+        else None
     )
     tested = look.results if look else []
     earlier = [] if tested else [event.results for event in state.past if isinstance(event, TestEvaluated)]
@@ -128,8 +140,9 @@ def _session_ended(state: StudyState, outcome: SessionOutcome, note: str, report
     """The last event. Metrics that MLflow was sent when an earlier session ended are left out."""
     last = state.best.last if state.best and outcome.ended != "interrupted" else {}
     metrics = {f"best/{name.removeprefix('val/')}": value for name, value in last.items() if "val/" in name}
-    metrics |= confirmation_metrics(outcome.confirmed[0]) if outcome.confirmed else {}
-    by_trial = {c.trial.number: confirmation_metrics(c) for c in outcome.confirmed}
+    winner = winner_of(outcome.confirmed, state.study)
+    metrics |= confirmation_metrics(winner, state.study) if winner else {}
+    by_trial = {c.trial.number: confirmation_metrics(c, state.study) for c in outcome.confirmed}
     before = [event for event in state.past if isinstance(event, SessionEnded)]
     return SessionEnded(
         state=outcome.ended,

@@ -80,6 +80,8 @@ def choose(facts: StudyResults, top: int, number: int | None) -> list[ExportItem
         raise ConfigError(f"{facts.name}: no trial has run to its end yet, so there is no student to export")
     if not 0 < top <= len(best):
         raise ConfigError(f"--top {top}: {facts.name} has {len(best)} students of different settings")
+    if why := facts.why_none_wins:
+        raise ConfigError(f"{facts.name}: {why}. Export one all the same with --trial N.")
     return [ExportItem(WINNER, best[0].trial, best[0].candidate), *best[1:top]]
 
 
@@ -94,7 +96,7 @@ def _of_trial(facts: StudyResults, number: int) -> ExportItem:
 
 
 def _best(facts: StudyResults, candidate: Candidate) -> TrialRecord:
-    return candidate.best(facts.study.objective, facts.study.mode)
+    return candidate.best(facts.study)
 
 
 def _open(home: Path, facts: StudyResults, trial: TrialRecord, device: str) -> DistillationRun:
@@ -116,7 +118,7 @@ def findings(facts: StudyResults, choice: ExportItem) -> StudyContext:
         tables[f"Validation images, the same settings with {seeds} seeds"] = {choice.candidate.label: row}
         if facts.tested_of(choice.candidate):
             tables[f"Test images, {facts.looked} after everything was decided"] = rows_on_test(facts)
-    said = verdict(facts.confirmed, facts.study.objective, facts.study.mode) if facts.confirmed else ""
+    said = verdict(facts.confirmed, facts.study) if facts.confirmed else ""
     told = f"Verdict of that study: {said}." if said else ""
     return StudyContext(facts.name, choice.trial.name, told, tables, of_study(facts.warnings) if choice.ships else [])
 

@@ -19,7 +19,8 @@ from tests.unit.report.synthetic import facts
 EVIL = "</script><script>alert(1)</script> & | **bold**"
 
 
-HAPPENS = ("number", "epochs", "state", "error", "error_kind")  # what later events say of a trial
+# What later events say of a trial.
+HAPPENS = ("number", "epochs", "state", "error", "error_kind", "cpu_seconds", "gpu_seconds", "counted_until")
 
 
 def on_disk(known: StudyResults, home: Path) -> Path:

@@ -441,3 +441,41 @@ def test_students_that_are_worse_than_one_teacher_are_told_first() -> None:
     said = first_lines(confirmed(candidate(5, SURE), tested=[bad, *rows[1:]]), [], [])
     assert said.startswith("- **Worse than one teacher**: the best student has a calibrated NLL of 0.17")
     assert "Worse than one teacher" not in first_lines(confirmed(candidate(5, SURE), tested=rows), [], [])
+
+
+def test_where_no_trial_meets_the_constraints_the_report_claims_no_winner_and_names_the_nearest() -> None:
+    for seeds in (0, 3):
+        known = facts(30, seeds=seeds, constraints={"val/ece": {"at_most": 0.001}})
+        lead = first_lines(known, [], [])
+        nearest = known.confirmed[0].label if seeds else f"{known.order[0].number:03d}"
+        assert "- **No winner**: none of " in lead
+        assert f"the nearest is {nearest} (val/ece " in lead
+        assert "--set constraints.val/ece.at_most=VALUE" in lead
+        for claim in (" won**", "Take it away", "as published", "worth"):
+            assert claim not in lead
+        assert words.shipped(known) == (None, None)
+        assert "Take it away" not in [section.title for section in sections(known)]
+        assert figures(known)
+
+
+def test_constraints_that_all_trials_meet_change_no_sentence() -> None:
+    assert first_lines(facts(30, constraints={"val/ece": {"at_most": 9}}), [], []) == first_lines(facts(30), [], [])
+
+
+def test_a_baseline_that_breaks_a_constraint_is_said_to_where_it_is_compared() -> None:
+    # ECE is 0.2 times the NLL; that of the baselines is 0.14 and 0.16.
+    known = facts(30, constraints={"val/ece": {"at_most": 0.026}})
+    assert known.why_none_wins is None
+    assert "It breaks a constraint: val/ece 0.02" in str(words.by_how_much(known))
+    tables = {section.title: section.text for section in sections(known)}
+    assert tables["Confirmation"].splitlines()[2].endswith("constraints broken by the means |")
+    assert "baseline latentbe !" in tables["The best trials"]
+
+
+@pytest.mark.parametrize("objective", ["val/accuracy", "val/brier", "val/dee"])
+def test_every_metric_can_be_the_objective_of_a_report(objective: str) -> None:
+    known = facts(20, objective=objective)
+    best = max if objective != "val/brier" else min
+    assert known.order[0].last[objective] == best(trial.last[objective] for trial in known.order)
+    assert first_lines(known, [], [])
+    assert figures(known)

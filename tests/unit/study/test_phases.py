@@ -14,6 +14,7 @@ from ensdistill_tune import phases
 from ensdistill_tune.analysis.outcome import SessionOutcome
 from ensdistill_tune.analysis.trial_warnings import trial_warnings
 from ensdistill_tune.console.final_summary import print_summary
+from ensdistill_tune.console.live import ConsoleObserver
 from ensdistill_tune.phases import Phase, run_phases
 from ensdistill_tune.records.event_log import read_journal
 from ensdistill_tune.records.events import Event
@@ -147,3 +148,51 @@ def test_the_last_lines_name_the_folder_of_the_pareto_front_and_the_command_that
         "MLflow at sqlite:///x has not taken 7 events yet (away); nothing is lost: "
         f"`ensdistill-tune sync s --studies-dir {tmp_path}` sends them"
     )
+
+
+def test_without_a_candidate_that_meets_the_constraints_nothing_ships_and_the_test_set_stays_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bound = {"constraints": {"val/ece": {"at_most": 0.1}}, "confirmation": {"top_k": 1, "seeds": 2}}
+    study = StudyConfig.model_validate(STUDY.model_dump(exclude_unset=True) | bound)
+    (tmp_path / "s" / "best").mkdir(parents=True)  # of an earlier session with other constraints
+    state = StudyState(study, StudyDirectory(tmp_path / "s"), {"teachers": {}, "tracking_uri": "x"}, trial_warnings)
+    for number, more in ((1, {}), (2, {"replicate_of": 1, "seed": 1}), (3, {"replicate_of": 1, "seed": 2})):
+        ece = 0.05 if number == 1 else 0.3  # the search was lucky
+        state.start(number, baseline=None, sampled={"loss.temperature": 1.5}, config_hash="", **more)
+        state.report(number, {"epoch": 1.0, "epochs": 1.0} | dict.fromkeys(METRICS, 0.5) | {"val/ece": ece})
+        state.end(number, "finished")
+    assert state.best is state.trials[1]
+    monkeypatch.setattr(phases, "evaluate_on_test", None)
+    context: Any = SimpleNamespace(state=state, inputs=SimpleNamespace(metrics={}), reevaluate_test=False)
+    outcome = phases.confirm(context, SessionOutcome("finished"))
+    for phase in (phases.ship, phases.test, phases.diagnose):
+        outcome = phase(context, outcome)
+    assert state.best is None
+    assert not (tmp_path / "s" / "best").exists()
+    kept = json.loads((tmp_path / "s" / "confirmation.json").read_text())
+    assert kept["candidates"][0]["broken_constraints"] == ["val/ece 0.3, at most 0.1"]
+    assert kept["verdict"].endswith("so none wins; the nearest is 001 (val/ece 0.3, at most 0.1)")
+    console = Console(file=io.StringIO(), width=300)
+    tracker: Any = SimpleNamespace(trouble=None, refused=[], pages=None)
+    print_summary(console, state, outcome, tracker, 0)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert f"verdict: {kept['verdict']}\n" in shown
+    assert "nothing ships:  see the verdict\n" in shown
+
+
+def test_a_study_whose_trials_all_break_a_constraint_has_not_failed(tmp_path: Path) -> None:
+    bound = {"constraints": {"val/ece": {"at_most": 0.1}}, "confirmation": {"top_k": 0}}
+    study = StudyConfig.model_validate(STUDY.model_dump(exclude_unset=True) | bound)
+    state = StudyState(study, StudyDirectory(tmp_path), {}, trial_warnings)
+    state.start(1, baseline=None, sampled={"loss.temperature": 1.5}, config_hash="")
+    state.report(1, {"epoch": 1.0, "epochs": 1.0} | dict.fromkeys(METRICS, 0.5))
+    state.end(1, "finished")
+    context: Any = SimpleNamespace(
+        state=state,
+        inputs=SimpleNamespace(data=None, ensemble=None, metrics={"curve": []}),
+        observer=ConsoleObserver(Console(file=io.StringIO()), study),
+        executor=SimpleNamespace(run_trials=lambda *_: "finished"),
+    )
+    assert phases.search(context, SessionOutcome()).ended == "finished"
+    assert state.best is None

@@ -118,7 +118,7 @@ def test_confirmed_settings_come_first_and_then_those_of_the_search() -> None:
     rest = [trial for trial in known.order if trial.number not in confirmed]
     assert [choice.candidate for choice in chosen] == [*known.confirmed, None, None]
     assert [choice.trial for choice in chosen[-2:]] == rest[:2]
-    assert chosen[0].trial is known.confirmed[0].best("val/nll", "min")
+    assert chosen[0].trial is known.confirmed[0].best(known.study)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from ensdistill.runtime.formatting import mean_and_spread
 from ensdistill_tune.analysis.labels import trial_label
 from ensdistill_tune.analysis.replication import objective_vectors
 from ensdistill_tune.formatting import is_block, short_value
-from ensdistill_tune.records.trial_record import METRICS, TrialRecord, rank_trials
+from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.search.pareto import pareto_front_indices
 from ensdistill_tune.study.study_config import StudyConfig
 
@@ -23,10 +23,11 @@ def leaderboard(
     study: StudyConfig, trials: Sequence[TrialRecord], teachers: Mapping[str, Mapping[str, float]], top: int = 10
 ) -> Table:
     """The best trials, every baseline, the Pareto front if there are several objectives, and the teachers."""
-    order = rank_trials(trials, study.objective, study.mode)
+    order = study.rank(trials)
     front = pareto_front(order, study)
-    title = "leaderboard (validation; * nobody is better in all objectives)" if front else "leaderboard (validation)"
-    table = Table(title=title, title_justify="left")
+    marks = ["* nobody is better in all objectives"] if front else []
+    marks += ["! breaks a constraint"] if len(study.feasible(order)) < len(order) else []
+    table = Table(title=f"leaderboard ({'; '.join(['validation', *marks])})", title_justify="left")
     table.add_column("rank", justify="right")
     table.add_column("trial", no_wrap=True)
     for name in study.display_metrics:
@@ -34,20 +35,34 @@ def leaderboard(
     table.add_column("settings", overflow="fold")
     for rank, trial in enumerate(order, 1):
         if rank <= top or trial.baseline or trial in front:
-            label = trial_label(trial) + (" *" if trial in front else "")
+            label = trial_label(trial) + mark_of(trial, study, front)
             style = "bold" if rank == 1 else ("cyan" if trial.baseline else "")
-            values = [format_metric(n, trial.last[n]) if is_shown(n, trial.last) else "" for n in study.display_metrics]
+            values = [metric_cell(n, trial.last) for n in study.display_metrics]
             table.add_row(str(rank), label, *values, trial.settings, style=style)
     table.add_section()
     for label, metrics in teachers.items():
-        shown = [n for n in study.display_metrics if n in METRICS and is_shown(n, metrics)]
+        shown = [n for n in study.display_metrics if n.removeprefix("val/") in metrics and is_shown(n, metrics)]
         values = [format_metric(n, metrics[n.split("/")[1]]) if n in shown else "" for n in study.display_metrics]
         table.add_row("", label, *values, "")
     return table
 
 
+def metric_cell(name: str, metrics: Mapping[str, float]) -> str:
+    """Returns one metric of one trial; empty if it has none, or it means nothing of a network at chance."""
+    return format_metric(name, metrics[name]) if name in metrics and is_shown(name, metrics) else ""
+
+
+def mark_of(trial: TrialRecord, study: StudyConfig, front: Sequence[TrialRecord]) -> str:
+    """Returns what a table adds to the label of a trial: ` *` on the Pareto front, ` !` if it breaks a constraint."""
+    return " !" if study.violation(trial.last) else " *" if trial in front else ""
+
+
 def pareto_front(trials: Sequence[TrialRecord], study: StudyConfig) -> list[TrialRecord]:
-    """The finished trials that nobody is better than in all objectives; none if there is but one objective."""
+    """The finished trials that nobody is better than in all objectives; none if there is but one objective.
+
+    Trials that break a constraint are not among them.
+    """
+    trials = study.feasible(trials)
     return (
         [trials[n] for n in pareto_front_indices(objective_vectors(trials, study))]
         if study.secondary_objectives and trials
@@ -85,7 +100,7 @@ def leaderboard_csv(
     study: StudyConfig, trials: Sequence[TrialRecord], teachers: Mapping[str, Mapping[str, float]]
 ) -> str:
     """All trials, best first, then those without a final value, then the teachers; empty cells for what is not."""
-    order = rank_trials(trials, study.objective, study.mode)
+    order = study.rank(trials)
     front = pareto_front(order, study)
     rest = sorted((trial for trial in trials if trial not in order), key=lambda trial: trial.number)
     columns = [
@@ -96,7 +111,9 @@ def leaderboard_csv(
         "epochs",
         *study.display_metrics,
         *(["pareto"] if study.secondary_objectives else []),
+        *(["feasible"] if study.constraints else []),
     ]
+    columns += ["cpu_hours", "gpu_hours"]
     columns += [*study.search, *(["schedule"] if study.scheduler.kind == "pbt" else []), "config_hash", "error"]
     text = io.StringIO()
     table = csv.DictWriter(text, columns, lineterminator="\n")
@@ -106,9 +123,12 @@ def leaderboard_csv(
         row |= {name: short_value(value) if is_block(value) else value for name, value in trial.sampled.items()}
         row |= {"rank": rank if trial in order else "", "trial": trial.number, "state": trial.state}
         row |= {"baseline": trial.baseline or "", "epochs": int(trial.last.get("epoch", 0))}
+        row |= {"cpu_hours": f"{trial.cpu_seconds / 3600:.6g}", "gpu_hours": f"{trial.gpu_seconds / 3600:.6g}"}
         row |= {"config_hash": trial.config_hash, "error": trial.error or ""}
         row |= {"schedule": json.dumps(trial.schedule) if trial.schedule else ""} if "schedule" in columns else {}
+        row |= {"feasible": int(not study.violation(trial.last))} if study.constraints and trial.epochs else {}
         table.writerow(row | ({"pareto": int(trial in front)} if study.secondary_objectives else {}))
     for label, metrics in teachers.items():
-        table.writerow({"trial": label, **{name: metrics[name.removeprefix("val/")] for name in METRICS}})
+        own = {name: metrics.get(name.removeprefix("val/"), "") for name in study.display_metrics}
+        table.writerow({"trial": label, **own})
     return text.getvalue()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ensdistill_tune.records.trial_record import TrialRecord, of_kind, rank_trials
+from ensdistill_tune.records.trial_record import TrialRecord, of_kind
 from ensdistill_tune.search.pareto import rungs
 from ensdistill_tune.search.schedulers import Asha, Hyperband, Median
 from ensdistill_tune.study.study_config import StudyConfig
@@ -37,7 +37,7 @@ def foresight(trials: Sequence[TrialRecord], study: StudyConfig) -> list[RungCor
 
     Over searched trials that ran to their end (see SELECTED). Kendall 1945, Biometrika. The same every time.
     """
-    own = of_kind(rank_trials(trials, study.objective, study.mode), "search")
+    own = of_kind(study.rank(trials), "search")
     found = (_at(epoch, own, study.objective) for epoch in epochs_to_ask(study))
     return [one for one in found if one is not None]
 

@@ -3,13 +3,13 @@
 The winner is chosen here, by its mean over seeds on validation; then, once, the test images are looked at.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from ensdistill_tune.analysis.labels import trial_label
 from ensdistill_tune.analysis.statistics import compare
-from ensdistill_tune.records.trial_record import TrialRecord, rank_trials
+from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.search.pareto import pareto_front_indices, select_diverse, to_minimization
 from ensdistill_tune.study.study_config import StudyConfig
 
@@ -29,9 +29,21 @@ class Candidate:
         """Its mean over seeds."""
         return fmean(self.values(metric))
 
-    def best(self, metric: str, mode: str) -> TrialRecord:
-        """Its best repeat; of equals the first."""
-        return rank_trials(self.replicates, metric, mode)[0]
+    def means(self, metrics: Iterable[str]) -> dict[str, float]:
+        """Several of these means, of metrics that every repeat has."""
+        return {name: self.mean(name) for name in metrics if all(name in one.last for one in self.replicates)}
+
+    def best(self, study: StudyConfig) -> TrialRecord:
+        """Its best repeat, one that meets the constraints if there is one; of equals the first."""
+        return study.rank(self.replicates)[0]
+
+    def violation(self, study: StudyConfig) -> float:
+        """By how much its means break the constraints of the study; 0 if they are met."""
+        return study.violation(self.means(study.constraints))
+
+    def broken(self, study: StudyConfig) -> list[str]:
+        """Each constraint that its means break, in words."""
+        return study.broken_by(self.means(study.constraints))
 
     @property
     def label(self) -> str:
@@ -42,12 +54,13 @@ class Candidate:
 def plan_replicates(trials: Sequence[TrialRecord], study: StudyConfig) -> list[tuple[TrialRecord, int]]:
     """What is to be run again, with which seeds: the best few searched trials and every baseline that ran to its end.
 
+    Searched trials that break a constraint run again only if all do.
     The fresh seeds are the next after those of the search. All candidates share them, so that they can be compared in
     pairs.
     """
     if not study.confirmation.top_k:
         return []
-    order, seed = _without_duplicates(rank_trials(trials, study.objective, study.mode)), study.max_search_seed
+    order, seed = _without_duplicates(study.rank(trials)), study.max_search_seed
     chosen = _best([t for t in order if not t.baseline], study) + [t for t in order if t.baseline]
     return [(trial, seed + 1 + k) for k in range(study.confirmation.seeds) for trial in chosen]
 
@@ -59,7 +72,14 @@ def _without_duplicates(order: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 
 def _best(order: list[TrialRecord], study: StudyConfig) -> list[TrialRecord]:
-    """The best few; of several objectives the best in the first one, and others spread over the Pareto front."""
+    """The best few; of several objectives the best in the first one, and others spread over the Pareto front.
+
+    Those that break a constraint are left out, unless all do: then the nearest few stand for them.
+    """
+    feasible = study.feasible(order)
+    if not feasible:
+        return order[: study.confirmation.top_k]
+    order = feasible
     if not study.secondary_objectives:
         return order[: study.confirmation.top_k]
     return [order[n] for n in select_diverse(objective_vectors(order, study), study.confirmation.top_k)]
@@ -71,7 +91,7 @@ def objective_vectors(trials: Sequence[TrialRecord], study: StudyConfig) -> list
 
 
 def candidates(trials: Sequence[TrialRecord], replicates: Sequence[TrialRecord], study: StudyConfig) -> list[Candidate]:
-    """Returns each trial of the plan with its replicates, best mean first.
+    """Returns each trial of the plan with its replicates, best mean first; last those whose means break a constraint.
 
     A trial with a replicate that failed or has not run is left out.
     """
@@ -85,18 +105,48 @@ def candidates(trials: Sequence[TrialRecord], replicates: Sequence[TrialRecord],
     whole = {number: [replicate for replicate in own if replicate] for number, own in wanted.items() if all(own)}
     sign = -1 if study.mode == "max" else 1
     found = [Candidate(by_number[number], own) for number, own in whole.items()]
-    return sorted(found, key=lambda c: (sign * c.mean(study.objective), c.trial.number))
+    return sorted(found, key=lambda c: (c.violation(study), sign * c.mean(study.objective), c.trial.number))
+
+
+def winner_of(order: Sequence[Candidate], study: StudyConfig) -> Candidate | None:
+    """The first of these candidates; None if its means, and so those of all others, break a constraint."""
+    return order[0] if order and not order[0].violation(study) else None
 
 
 def candidates_on_the_front(order: Sequence[Candidate], study: StudyConfig) -> list[Candidate]:
-    """Those that no other one is better than in the means of all objectives; none if there is but one objective."""
+    """Those that no other one is better than in the means of all objectives; none if there is but one objective.
+
+    Candidates whose means break a constraint are not among them.
+    """
+    order = [c for c in order if not c.violation(study)]
     means = [to_minimization([c.mean(name) for name in study.objectives], study.modes) for c in order]
     return [order[n] for n in pareto_front_indices(means)] if study.secondary_objectives and order else []
 
 
-def verdict(order: Sequence[Candidate], metric: str, mode: str) -> str:
-    """The winner against the best baseline in one plain sentence."""
-    winner = order[0]
+def why_none_wins(trials: Sequence[TrialRecord], confirmed: Sequence[Candidate], study: StudyConfig) -> str | None:
+    """Returns why nothing wins although trials have completed, with the nearest one; None if something wins.
+
+    Args:
+        trials: Trials of the search, best first, as `StudyConfig.rank` returns them.
+        confirmed: The confirmed candidates, best first; empty without a confirmation.
+        study: The settings.
+    """
+    if confirmed:
+        return None if winner_of(confirmed, study) else verdict(confirmed, study)
+    if not trials or not study.violation(trials[0].last):
+        return None
+    nearest = f"{trial_label(trials[0])} ({'; '.join(study.broken_by(trials[0].last))})"
+    return f"none of {len(trials)} completed trials meets the constraints, so none wins; the nearest is {nearest}"
+
+
+def verdict(order: Sequence[Candidate], study: StudyConfig) -> str:
+    """The winner against the best baseline in one plain sentence, with the constraints that either breaks."""
+    winner, meets = order[0], " that meet the constraints" if study.constraints else ""
+    if winner.violation(study):
+        return (
+            f"none of {len(order)} candidates meets the constraints in the mean of {len(winner.replicates)} seeds, so "
+            f"none wins; the nearest is {winner.label} ({'; '.join(winner.broken(study))})"
+        )
     baseline = next((c for c in order if c.trial.baseline), None)
     if baseline is None:
         return f"{winner.label} is the best of {len(order)} candidates; no baseline was confirmed beside it"
@@ -104,14 +154,21 @@ def verdict(order: Sequence[Candidate], metric: str, mode: str) -> str:
         return f"{winner.label} is the best of {len(order)} candidates; no searched settings were confirmed beside it"
     if winner is baseline:
         seeds = len(winner.replicates)
-        return f"no searched settings beat {baseline.trial.baseline} as published in the mean of {seeds} seeds"
-    among = sum(not c.trial.baseline for c in order)
-    c = compare(winner.values(metric), baseline.values(metric), mode, among)
-    name = metric.removeprefix("val/")
+        return f"no searched settings{meets} beat {baseline.trial.baseline} as published in the mean of {seeds} seeds"
+    told = _against(winner, baseline, study, sum(not c.trial.baseline for c in order))
+    excluded = "; ".join(baseline.broken(study))
+    return f"{told}; {baseline.trial.baseline} breaks a constraint ({excluded})" if excluded else told
+
+
+def _against(winner: Candidate, baseline: Candidate, study: StudyConfig, among: int) -> str:
+    """A winner beside a baseline, which may be better than it only if it breaks a constraint."""
+    metric = study.objective
+    c = compare(winner.values(metric), baseline.values(metric), study.mode, among)
     interval = f"95 % interval {c.low:+.4f} to {c.high:+.4f}"
-    figures = f"better in {c.wins} of {c.pairs} seeds, {name} {c.difference:+.4f}, {interval}"
+    figures = f"better in {c.wins} of {c.pairs} seeds, {metric.removeprefix('val/')} {c.difference:+.4f}, {interval}"
     if c.distinguishable:
-        return f"{winner.label} is better than {baseline.trial.baseline} as published: {figures}"
+        word = "better" if (c.difference < 0) == (study.mode == "min") else "worse"
+        return f"{winner.label} is {word} than {baseline.trial.baseline} as published: {figures}"
     if c.low > 0 or c.high < 0:
         figures += f" ({c.sure_low:+.4f} to {c.sure_high:+.4f} by Student's t, as it was chosen among {among})"
     return f"{winner.label} is not distinguishable from {baseline.trial.baseline} as published: {figures}"

@@ -14,12 +14,12 @@ from ensdistill.runtime.command_line import Option, command_line
 from ensdistill.settings.validation import validate
 from ensdistill_tune.analysis.importance import Importance, importance
 from ensdistill_tune.analysis.labels import labeled
-from ensdistill_tune.analysis.replication import Candidate
+from ensdistill_tune.analysis.replication import Candidate, why_none_wins
 from ensdistill_tune.records.event_log import read_journal
-from ensdistill_tune.records.events import TestEvaluated
+from ensdistill_tune.records.events import LatencyMeasured, TestEvaluated
 from ensdistill_tune.records.result_rows import Diagnostics, TestMetrics
 from ensdistill_tune.records.study_directory import StudyDirectory
-from ensdistill_tune.records.trial_record import PRIMARY, TrialRecord, of_kind, rank_trials
+from ensdistill_tune.records.trial_record import PRIMARY, HoursUsed, TrialRecord, of_kind
 from ensdistill_tune.study.study_config import StudyConfig
 
 
@@ -37,11 +37,22 @@ class StudyResults:
     looks: int = 1  # how often these were looked at, for other students each time
     diagnostics: Diagnostics | None = None  # diagnostics.json
     studies: Path = Path("studies")  # the folder of all studies
+    latency_machines: Sequence[str] = ()  # on which latencies were measured
 
     @property
     def order(self) -> list[TrialRecord]:
         """Trials that ran to their end, best first."""
-        return rank_trials(self.trials, self.study.objective, self.study.mode)
+        return self.study.rank(self.trials)
+
+    @property
+    def hours(self) -> HoursUsed:
+        """The CPU and GPU hours of all trials, replicates included."""
+        return HoursUsed.of((*self.trials, *self.replicates))
+
+    @property
+    def why_none_wins(self) -> str | None:
+        """Why nothing wins although trials have completed: each breaks a constraint; None if something wins."""
+        return why_none_wins(self.order, self.confirmed, self.study)
 
     @property
     def search_trials(self) -> list[TrialRecord]:
@@ -120,7 +131,9 @@ def read_facts(home: Path) -> StudyResults:
     if not folder.journal.exists():
         raise DataError(f"{home}: no trial has begun yet, so there is nothing to report")
     records = folder.read_trials()
-    looks = sum(isinstance(event, TestEvaluated) for event in read_journal(folder.journal))
+    events = read_journal(folder.journal)
+    looks = sum(isinstance(event, TestEvaluated) for event in events)
+    machines = list(dict.fromkeys(event.machine for event in events if isinstance(event, LatencyMeasured)))
     trials, replicates = of_kind(records, *PRIMARY), of_kind(records, "replicate")
     confirmation = _read(home / "confirmation.json")
     confirmed = [_candidate(row, trials, replicates) for row in confirmation.get("candidates", [])]
@@ -128,7 +141,7 @@ def read_facts(home: Path) -> StudyResults:
     drawn = _read(home / "diagnostics.json")
     diagnostics = Diagnostics.model_validate(drawn) if drawn else None
     return StudyResults(
-        home.name, study, summary, trials, replicates, confirmed, tested, looks, diagnostics, home.parent
+        home.name, study, summary, trials, replicates, confirmed, tested, looks, diagnostics, home.parent, machines
     )
 
 

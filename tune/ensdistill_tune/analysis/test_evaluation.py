@@ -19,7 +19,7 @@ from ensdistill_tune.analysis.replication import Candidate, verdict
 from ensdistill_tune.metric_names import confirmed_metric
 from ensdistill_tune.records.events import TestEvaluated
 from ensdistill_tune.records.result_rows import Diagnostics, NetworkDiagnostics, TestMetrics
-from ensdistill_tune.records.trial_record import METRICS, TrialRecord, rank_trials
+from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.study.study_state import StudyState
 
@@ -74,7 +74,7 @@ def diagnostics_on_validation(
 ) -> Diagnostics:
     """The diagnostics of a study that has not looked at the test images, of the best trial and the baselines."""
     study = progress.study
-    trials = rank_trials(progress.primary_trials, study.objective, study.mode)
+    trials = study.rank(progress.primary_trials)
     alone = [Candidate(trial, [trial]) for trial in trials]
     some = order or alone
     chosen = [*some[:1], *(c for c in some[1:] if c.trial.baseline)]
@@ -92,7 +92,7 @@ def _diagnostics(
 ) -> Diagnostics:
     """Of each candidate the one student that ships, or would; then the ensemble."""
     study = progress.study
-    drawn = examiner.diagnostics([_student(progress, data, c.best(study.objective, study.mode)) for c in chosen])
+    drawn = examiner.diagnostics([_student(progress, data, c.best(study)) for c in chosen])
     own = zip(chosen, drawn["networks"], strict=True)
     networks = [NetworkDiagnostics(kind="candidate", trial=c.trial.number, **row) for c, row in own]
     networks += [NetworkDiagnostics(kind="ensemble", **drawn["ensemble"])] if drawn["ensemble"] else []
@@ -118,14 +118,15 @@ def write_confirmation(
             "settings": dict(c.trial.sampled),
             "schedule": c.trial.schedule,
             "seeds": [replicate.seed for replicate in c.replicates],
-            "validation": {name: c.values(name) for name in METRICS},
+            "validation": {name: c.values(name) for name in study.display_metrics if name in c.replicates[0].last},
+            "broken_constraints": c.broken(study),
         }
         for c in order
     ]
     write_json(
         path,
         {
-            "verdict": verdict(order, study.objective, study.mode),
+            "verdict": verdict(order, study),
             "candidates": rows,
             "test": [row.model_dump() for row in tested],
             "earlier_test": [[row.model_dump() for row in some] for some in earlier],
@@ -134,10 +135,11 @@ def write_confirmation(
     return path
 
 
-def confirmation_metrics(candidate: Candidate) -> dict[str, float]:
+def confirmation_metrics(candidate: Candidate, study: StudyConfig) -> dict[str, float]:
     """Mean and spread of a candidate over its seeds, as metrics of its run and, if it won, of the parent run."""
-    means = {confirmed_metric(name, "mean"): candidate.mean(name) for name in METRICS}
-    return means | {confirmed_metric(name, "sd"): stdev(candidate.values(name)) for name in METRICS}
+    names = [name for name in study.display_metrics if name.startswith("val/")]
+    means = {confirmed_metric(name, "mean"): candidate.mean(name) for name in names}
+    return means | {confirmed_metric(name, "sd"): stdev(candidate.values(name)) for name in names}
 
 
 def _student(progress: StudyState, data: DataSplits, replicate: TrialRecord) -> nn.Module:

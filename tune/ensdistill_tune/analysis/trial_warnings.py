@@ -11,7 +11,7 @@ from ensdistill.errors import ConfigIssue
 from ensdistill.evaluation.plausibility import Metrics, TeacherMetrics, is_at_chance, student_warnings
 from ensdistill.evaluation.tables import summarize_teachers
 from ensdistill_tune.analysis.replication import candidates
-from ensdistill_tune.records.trial_record import PRIMARY, TrialRecord, of_kind, rank_trials
+from ensdistill_tune.records.trial_record import PRIMARY, TrialRecord, of_kind
 from ensdistill_tune.study.study_config import StudyConfig
 
 StudyRule = Callable[[StudyConfig, Sequence[TrialRecord], TeacherMetrics, int], ConfigIssue | None]
@@ -72,7 +72,7 @@ def _standing(study: StudyConfig, trials: Sequence[TrialRecord]) -> tuple[list[T
     """
     own, replicates = of_kind(trials, *PRIMARY), of_kind(trials, "replicate")
     confirmed = candidates(own, replicates, study) if replicates else []
-    order = [candidate.trial for candidate in confirmed] or rank_trials(own, study.objective, study.mode)
+    order = [candidate.trial for candidate in confirmed] or study.rank(own)
     best = confirmed[0].replicates if confirmed else order[:1]
     return order, [_of_validation(trial) for trial in best]
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from ensdistill.errors import ConfigIssue, DataError
 from ensdistill.runtime.command_line import Option, command_line
 from ensdistill.runtime.progress_bar import console
-from ensdistill.runtime.text import counted
+from ensdistill.runtime.text import counted, printable
 from ensdistill_tune.console.follower import StudyFollower, follow
 from ensdistill_tune.console.rendering import StudyPanel
 from ensdistill_tune.formatting import short_value
@@ -21,6 +21,7 @@ from ensdistill_tune.records.trial_record import trial_of
 from ensdistill_tune.search.size import CONTINUOUS, SearchSpaceSize, size_of
 from ensdistill_tune.study.loading import load_study
 from ensdistill_tune.study.study_config import StudyConfig
+from ensdistill_tune.study.validation import study_warnings
 
 
 def check(options: argparse.Namespace) -> int:
@@ -31,14 +32,18 @@ def check(options: argparse.Namespace) -> int:
         _show_study(options.file, study, size)
         if not options.no_estimate:
             print("timing one epoch of each kind of trial (--no-estimate leaves this out)", file=sys.stderr)
-    warnings = list[ConfigIssue]()
+    warnings = study_warnings(study)
+    for warning in warnings:
+        print(printable(f"warning: {warning}"), file=sys.stderr)
     cost, words = None, ""
     if not options.no_estimate:
         from ensdistill.pipeline import show_warnings  # here: both import torch
         from ensdistill_tune.execution.cost_estimate import estimate
 
-        cost, words = estimate(study, Path(options.studies_dir), warnings.extend)
-        show_warnings(warnings)
+        found = list[ConfigIssue]()
+        cost, words = estimate(study, Path(options.studies_dir), found.extend)
+        show_warnings(found)
+        warnings += found
     if options.json:
         told = [warning.as_row() for warning in warnings]
         figures = {"size": asdict(size), "cost": asdict(cost) if cost else None, "warnings": told}

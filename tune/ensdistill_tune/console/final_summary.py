@@ -11,10 +11,10 @@ from ensdistill.runtime.weights import STUDENT_FILE
 from ensdistill_tune.analysis.labels import labeled
 from ensdistill_tune.analysis.leaderboard import leaderboard, seeds_table
 from ensdistill_tune.analysis.outcome import SessionOutcome
-from ensdistill_tune.analysis.replication import verdict
+from ensdistill_tune.analysis.replication import verdict, why_none_wins
 from ensdistill_tune.records.event_log import read_journal
 from ensdistill_tune.records.events import TestEvaluated
-from ensdistill_tune.records.trial_record import METRICS, of_kind
+from ensdistill_tune.records.trial_record import of_kind
 from ensdistill_tune.study.study_state import StudyState
 from ensdistill_tune.tracking.run_fields import address_of
 from ensdistill_tune.tracking.tracker import MlflowTracker
@@ -39,7 +39,7 @@ def print_summary(
     console.print(leaderboard(state.study, state.primary_trials, teacher_rows(state.header["teachers"])))
     _print_confirmation(console, state, outcome)
     _print_test(console, state, outcome)
-    lines = [*_lines_of_files(state, outcome.ended), *_lines_to_continue(state, outcome.ended)]
+    lines = [*_lines_of_files(state, outcome), *_lines_to_continue(state, outcome.ended)]
     console.print("\n".join([*lines, *_lines_of_mlflow(state, tracker, unsent)]), soft_wrap=True)
 
 
@@ -55,7 +55,7 @@ def _print_confirmation(console: Console, state: StudyState, outcome: SessionOut
         rows = {c.label: [replicate.last for replicate in c.replicates] for c in confirmed}
         title = f"confirmation (validation, {study.confirmation.seeds} fresh seeds)"
         console.print(seeds_table(title, rows, study.display_metrics, "trial"))
-        console.print(f"verdict: {verdict(confirmed, study.objective, study.mode)}", soft_wrap=True)
+        console.print(f"verdict: {verdict(confirmed, study)}", soft_wrap=True)
     elif outcome.ended == "finished" and study.confirmation.top_k:
         console.print(
             "nothing could be confirmed: of every candidate a repeat failed; the best is that of the search alone"
@@ -67,8 +67,9 @@ def _print_test(console: Console, state: StudyState, outcome: SessionOutcome) ->
         looks = sum(isinstance(event, TestEvaluated) for event in read_journal(state.folder.journal))
         title = "test images, looked at once" if looks == 1 else f"test images, looked at {looks} times"
         on_test = labeled(outcome.tested, state.primary_trials, len(state.header["teachers"].get("members", ())))
-        console.print(seeds_table(title, on_test, [name.split("/")[1] for name in METRICS], ""))
-    elif outcome.confirmed:
+        names = [name.split("/")[1] for name in state.study.display_metrics if name.startswith("val/")]
+        console.print(seeds_table(title, on_test, names, ""))
+    elif outcome.confirmed and state.winner:
         console.print(
             "the test images were looked at before, for other students: a second look would make them a second "
             f"validation set. `{study_command(state, 'resume')} --reevaluate-test` looks all the same",
@@ -76,11 +77,12 @@ def _print_test(console: Console, state: StudyState, outcome: SessionOutcome) ->
         )
 
 
-def _lines_of_files(state: StudyState, ended: str) -> Iterator[str]:
-    summary, home = state.summary(ended), state.folder.path
+def _lines_of_files(state: StudyState, outcome: SessionOutcome) -> Iterator[str]:
+    summary, home = state.summary(outcome.ended), state.folder.path
     states = ", ".join(f"{count} {word}" for word, count in sorted(summary["counts"].items()))
     done = f"{len(state.primary_trials)} of {state.num_trials} trials ({states}) in {summary['seconds']:.0f} s"
-    yield f"{CAPITALS.get(ended, '')}{done}"
+    done += f" ({state.hours} of trials)" if str(state.hours) else ""
+    yield f"{CAPITALS.get(outcome.ended, '')}{done}"
     if (home / "report.html").exists():
         yield f"what it means:  {home / 'report.html'}"
     if state.best:
@@ -88,8 +90,10 @@ def _lines_of_files(state: StudyState, ended: str) -> Iterator[str]:
             yield f"Pareto front:   {home / 'pareto'} (settings and student of each trial)"
         yield f"best settings:  {home / 'best' / 'config.yaml'}"
         yield f"best student:   {home / 'best' / STUDENT_FILE}"
+    elif why := why_none_wins(state.study.rank(state.primary_trials), outcome.confirmed, state.study):
+        yield f"nothing ships:  {'see the verdict' if outcome.confirmed else why}"
     else:
-        why = "" if ended in ("interrupted", "timed_out") else "; leaderboard.csv says why"
+        why = "" if outcome.ended in ("interrupted", "timed_out") else "; leaderboard.csv says why"
         yield f"no trial has run to its end, so there is no best one{why}"
     yield f"all trials:     {home / 'leaderboard.csv'}"
 

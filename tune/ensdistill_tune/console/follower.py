@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
@@ -16,6 +17,7 @@ from ensdistill_tune.console.throughput import RecentActivity
 from ensdistill_tune.records.event_log import check_format, read_event
 from ensdistill_tune.records.events import EpochReported, Event, SessionStarted, TrialEnded
 from ensdistill_tune.records.study_directory import StudyDirectory
+from ensdistill_tune.records.trial_progress import read_progress
 from ensdistill_tune.records.trial_record import UNDER_WAY, Trials, apply_event, require_trial
 from ensdistill_tune.study.study_config import StudyConfig
 
@@ -57,11 +59,13 @@ class StudyFollower:
             ended=tuple(reversed(self._lately.ended)),
             resume=self.resume,
             paces=self._lately.paces(now, trials) if at_work else (None, None),
+            progress=read_progress(self.folder, trials) if at_work else {},
         )
 
     def summary(self) -> dict[str, Any]:
         """The content of study.json as it would be now, and what else the picture shows of a study that runs."""
         now, objective = self.snapshot(), self._study.objective
+        images = sum(progress.images_per_second for progress in now.progress.values())
         (trials, epochs), seconds_left = now.paces, estimate_remaining(now)
         running = [
             {
@@ -70,6 +74,7 @@ class StudyFollower:
                 "epoch": epoch_of(t),
                 "epochs": self._epochs,
                 "value": t.last.get(objective),
+                "progress": asdict(now.progress[t.number]) if t.number in now.progress else None,
             }
             for t in now.open
             if t.state == "running"
@@ -77,7 +82,11 @@ class StudyFollower:
         return self.folder.read_summary() | {
             "seconds": round(now.seconds, 1),
             "seconds_left": seconds_left and round(seconds_left, 1),
-            "rate": {"trials_per_minute": trials and 60 * trials, "epochs_per_second": epochs},
+            "rate": {
+                "trials_per_minute": trials and 60 * trials,
+                "epochs_per_second": epochs,
+                "images_per_second": images or None,
+            },
             "running": running,
         }
 

@@ -10,6 +10,7 @@ from rich.live import Live
 from ensdistill_tune.console.rendering import StudyPanel
 from ensdistill_tune.console.snapshot import StudySnapshot
 from ensdistill_tune.console.throughput import RecentActivity
+from ensdistill_tune.records.trial_progress import read_progress
 from ensdistill_tune.records.trial_record import OVER, TrialRecord, count_states
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.study.study_state import StudyState
@@ -44,7 +45,7 @@ class ConsoleObserver:
         if trial.replicate_of is not None:
             among, total = study.replicates, study.replicates_planned or study.study.expected_replicates
         done = sum(other.state in OVER for other in among)
-        line = describe(trial, study.study.objective)
+        line = describe(trial, study.study)
         self.console.print(f"[{done:3d}/{total}] {line}", soft_wrap=not self.console.is_interactive, markup=False)
 
     def print_resumed(self, study: StudyState) -> None:
@@ -66,6 +67,7 @@ class ConsoleObserver:
             trials=trials,
             planned=study.replicates_planned,
             paces=self.activity.paces(time.time(), trials),
+            progress=read_progress(study.folder, trials),
         )
 
 
@@ -90,8 +92,8 @@ def live(observer: ConsoleObserver, study: StudyState) -> Iterator[None]:
         yield
 
 
-def describe(trial: TrialRecord, objective: str) -> str:
-    """One ended trial in one line."""
+def describe(trial: TrialRecord, study: StudyConfig) -> str:
+    """One ended trial in one line, with the constraints that it breaks."""
     if trial.state == "failed":
         return f"failed    {trial.name}: {trial.error}"
     if not trial.last:
@@ -99,4 +101,5 @@ def describe(trial: TrialRecord, objective: str) -> str:
     where = (
         "" if trial.state == "finished" else f" after {trial.last['epoch']:.0f} of {trial.last['epochs']:.0f} epochs"
     )
-    return f"{trial.state:9s} {trial.name}  {objective} {trial.last[objective]:.4f}{where}"
+    out = f"  breaks {'; '.join(broken)}" if (broken := study.broken_by(trial.last)) else ""
+    return f"{trial.state:9s} {trial.name}  {study.objective} {trial.last[study.objective]:.4f}{where}{out}"

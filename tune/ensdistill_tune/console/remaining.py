@@ -1,10 +1,10 @@
 """How long a study will still take, at its recent rate."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import fmean
 
 from ensdistill_tune.console.snapshot import StudySnapshot, epoch_of, first_epoch_of
-from ensdistill_tune.records.trial_record import OVER, UNDER_WAY, TrialRecord, of_kind
+from ensdistill_tune.records.trial_record import OVER, UNDER_WAY, HoursUsed, TrialRecord, of_kind
 from ensdistill_tune.search.pbt import Pbt
 
 
@@ -42,7 +42,16 @@ def _remaining_of_search(snapshot: StudySnapshot) -> float:
     more = (budget.trials - len(own)) * snapshot.epochs * share
     if budget.epochs is not None:
         more = min(more, budget.epochs - sum(trained))
+    more = min([more, *_epochs_within_hours(snapshot, HoursUsed.of(own), sum(trained))])
     return max(0.0, more) + share * _to_complete(snapshot, of_kind(snapshot.open, "search"))
+
+
+def _epochs_within_hours(snapshot: StudySnapshot, searched: HoursUsed, trained: int) -> Iterator[float]:
+    """Epochs that the rest of each budget of hours is worth, at what an epoch of the search has used so far."""
+    budget, used = snapshot.study.budget, HoursUsed.of(snapshot.trials)
+    for limit, own, total in ((budget.cpu_hours, searched.cpu, used.cpu), (budget.gpu_hours, searched.gpu, used.gpu)):
+        if limit is not None and own and trained:
+            yield max(0.0, limit - total) * trained / own
 
 
 def _to_complete(snapshot: StudySnapshot, trials: Sequence[TrialRecord]) -> int:

@@ -9,13 +9,14 @@ from datetime import timedelta
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from ensdistill.runtime.formatting import mean_and_spread
-from ensdistill_tune.analysis.replication import candidates
+from ensdistill.runtime.formatting import mean_and_spread, percent
+from ensdistill_tune.analysis.replication import candidates, winner_of
 from ensdistill_tune.console.remaining import estimate_remaining
 from ensdistill_tune.console.snapshot import OPEN, StudySnapshot, epoch_of
 from ensdistill_tune.formatting import duration
 from ensdistill_tune.records.events import State
-from ensdistill_tune.records.trial_record import OVER, UNDER_WAY, TrialRecord, rank_trials
+from ensdistill_tune.records.trial_progress import TrialProgress
+from ensdistill_tune.records.trial_record import OVER, UNDER_WAY, TrialRecord
 
 ROWS = 8  # of open trials, at most
 LABEL, BAR, SMALL = 10, 12, 6  # characters
@@ -62,23 +63,28 @@ def _facts(now: StudySnapshot, marks: str) -> Iterator[Text]:
     yield _fact("search", *_progress(now.primary_trials, now.study.num_trials, marks))
     if now.replicates or now.state == "confirming":
         yield _fact("confirmation", *_progress(now.replicates, now.replicates_expected, marks))
-    if any(now.paces) and now.state in UNDER_WAY:
-        words = map(_often, now.paces, ("trials", "epochs"), (60, 1))
+    if (any(now.paces) or now.progress) and now.state in UNDER_WAY:
+        images = sum(progress.images_per_second for progress in now.progress.values())
+        words = [*map(_often, now.paces, ("trials", "epochs"), (60, 1)), f"{images:,.0f} images/s" if images else ""]
         yield _fact("rate", ", ".join(filter(None, words)))
 
 
 def _best_trials(now: StudySnapshot, width: int) -> Iterator[Text]:
     """The best searched trial, the best baseline and, at the end, the confirmed winner; the best of all in bold."""
-    objective, mode = now.study.objective, now.study.mode
-    order = rank_trials(now.primary_trials, objective, mode)
+    objective = now.study.objective
+    order = now.study.rank(now.primary_trials)
     firsts = {"baseline" if trial.baseline else "best": trial for trial in reversed(order)}
     rows = [(label, t, f"{t.last[objective]:.4f}") for label, t in sorted(firsts.items(), reverse=True)]
-    first = order[0] if order else None
-    if now.state == "finished" and (confirmed := candidates(now.primary_trials, now.replicates, now.study)):
-        first, values = confirmed[0].trial, confirmed[0].values(objective)
+    first = next(iter(now.study.feasible(order)), None)
+    confirmed = candidates(now.primary_trials, now.replicates, now.study) if now.state == "finished" else []
+    if confirmed:
+        first = None
+    if winner := winner_of(confirmed, now.study):
+        first, values = winner.trial, winner.values(objective)
         rows.append(("winner", first, f"{mean_and_spread(values)} ({len(values)} seeds)"))
     for label, trial, value in rows:
         words = f"{label:{LABEL}}{objective} {value}  "
+        words += "breaks a constraint  " if label != "winner" and now.study.violation(trial.last) else ""
         yield Text(words + _fitted(trial.name, width - len(words)), "bold" if trial is first else "")
 
 
@@ -90,20 +96,29 @@ def _trial_rows(now: StudySnapshot, width: int, marks: str) -> Iterator[Text]:
     label = now.study.objective.removeprefix("val/")
     states, epochs = max(len(trial.state) for trial in shown), 2 * len(str(now.epochs)) + 1
     values = max(6, len(label))
-    room = max(10, width - states - SMALL - epochs - values - 6)
+    notes = [_within_epoch(now.progress.get(trial.number)) for trial in shown]
+    room = max(10, width - states - SMALL - epochs - values - 6 - max(map(len, notes)))
     names = [_fitted(f"{t.number:03d} {t.error}" if t.state == "failed" else t.name, room) for t in shown]
     room = max(map(len, names))
     yield Text(f"\n{'':{states}} {'trial':{room}}  {'epoch':>{SMALL + epochs + 1}}  {label:>{values}}", "dim")
-    for n, (trial, name) in enumerate(zip(shown, names, strict=True)):
+    for n, (trial, name, note) in enumerate(zip(shown, names, notes, strict=True)):
         if n == ROWS < len(now.open):
             yield Text(f"... and {len(now.open) - ROWS} more")
         value = f"{trial.last[now.study.objective]:.4f}" if now.study.objective in trial.last else ""
         yield Text.assemble(
             f"{trial.state:{states}} {name:{room}}  ",
             _bar(epoch_of(trial), now.epochs, SMALL, marks),
-            f"  {value:>{values}}",
+            f"  {value:>{values}}{note}",
             style=STYLES.get(trial.state, ""),
         )
+
+
+def _within_epoch(progress: TrialProgress | None) -> str:
+    """Returns `  37 %, loss 1.234, 512 images/s` of the epoch that a trial trains, or nothing if it is not known."""
+    if progress is None:
+        return ""
+    loss = "" if progress.loss is None else f", loss {progress.loss:.4g}"
+    return f"  {percent(progress.share)} of epoch {progress.epoch}{loss}, {progress.images_per_second:,.0f} images/s"
 
 
 def _progress(trials: Sequence[TrialRecord], total: int, marks: str) -> tuple[Text, str]:

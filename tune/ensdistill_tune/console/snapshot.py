@@ -1,9 +1,10 @@
 """The state of a study at one moment: what a terminal shows of it, as data."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from ensdistill_tune.records.events import State
+from ensdistill_tune.records.trial_progress import TrialProgress
 from ensdistill_tune.records.trial_record import PRIMARY, TrialRecord, of_kind
 from ensdistill_tune.study.study_config import StudyConfig
 
@@ -25,6 +26,7 @@ class StudySnapshot:
         paces: Recent trials and epochs per second, each None until it is known.
         ended: The trials that ended last, if they are shown.
         resume: The command that continues the study, if it is shown.
+        progress: Progress of running trials within an epoch that takes long, by number.
     """
 
     name: str
@@ -37,6 +39,7 @@ class StudySnapshot:
     paces: tuple[float | None, float | None]
     ended: Sequence[TrialRecord] = ()
     resume: str | None = None
+    progress: Mapping[int, TrialProgress] = field(default_factory=dict)
 
     @property
     def primary_trials(self) -> list[TrialRecord]:

@@ -23,7 +23,9 @@ from ensdistill.training.loop import distill
 from ensdistill.training.new_student import check_student
 from ensdistill.training.teachers import open_teacher_files, teacher_config, teacher_hash
 from ensdistill_tune.formatting import duration
+from ensdistill_tune.records.trial_record import HoursUsed
 from ensdistill_tune.study.study_config import Resources, StudyConfig
+from ensdistill_tune.study.validation import class_issues
 
 ENOUGH = 0.2  # seconds of training that are enough to tell how long an epoch takes
 PATIENCE = 10.0  # seconds after which no further kind of trial is timed
@@ -44,6 +46,10 @@ class CostEstimate:
     search: float
     confirmation: float
     side_by_side: int  # how many trials this machine can run at a time
+    search_cpu_hours: float = 0.0  # of searched trials and baselines; the wall time of one network after the other
+    search_gpu_hours: float = 0.0
+    confirmation_cpu_hours: float = 0.0
+    confirmation_gpu_hours: float = 0.0
 
     @property
     def total(self) -> float:
@@ -71,6 +77,8 @@ def estimate(study: StudyConfig, studies: Path, warn: Warn = list) -> tuple[Cost
             return None, "no estimate of cost: the images are not here yet (data.download fetches them at launch)"
         raise
     warn(data.warnings)
+    if issues := class_issues(study, len(data.class_names)):
+        raise ConfigError(issues)
     teachers, there = _teachers(config, data.to(pick_device("auto")), studies / "teachers")
     cost = _cost(study, data.to("cuda" if study.resources.gpus else "cpu"), teachers, there, warn)
     return cost, _in_words(study, cost)
@@ -156,6 +164,9 @@ def _cost(study: StudyConfig, data: DataSplits, teachers: float, there: int, war
     repeated = (
         min(study.confirmation.top_k, study.budget.trials) * searched + published if study.confirmation.top_k else 0.0
     )
+    search = _search_epochs(study, searched) * searched + published * study.epochs
+    confirmation = repeated * study.confirmation.seeds * study.epochs
+    cpus, gpus = study.resources.cpus / 3600, study.resources.gpus / 3600
     return CostEstimate(
         epoch=searched,
         shortest_epoch=min(known.values()),
@@ -164,18 +175,27 @@ def _cost(study: StudyConfig, data: DataSplits, teachers: float, there: int, war
         kinds_timed=len(known),
         teachers=teachers,
         teachers_there=there,
-        search=_search_epochs(study) * searched + published * study.epochs,
-        confirmation=repeated * study.confirmation.seeds * study.epochs,
+        search=search,
+        confirmation=confirmation,
         side_by_side=side_by_side(study.resources),
+        search_cpu_hours=search * cpus,
+        search_gpu_hours=search * gpus,
+        confirmation_cpu_hours=confirmation * cpus,
+        confirmation_gpu_hours=confirmation * gpus,
     )
 
 
-def _search_epochs(study: StudyConfig) -> int:
-    """How many epochs the searched trials train at most: those that begin before a budget is spent run to their end."""
-    epochs = study.budget.trials * study.epochs
-    return (
-        epochs if study.budget.epochs is None else min(epochs, ceil(study.budget.epochs / study.epochs) * study.epochs)
-    )
+def _search_epochs(study: StudyConfig, seconds: float) -> int:
+    """How many epochs the searched trials train at most: those that begin before a budget is spent run to their end.
+
+    seconds: of one epoch.
+    """
+    budget, given = study.budget, study.resources
+    limits = [budget.epochs] if budget.epochs is not None else []
+    hours = ((budget.cpu_hours, given.cpus), (budget.gpu_hours, given.gpus))
+    limits += [ceil(3600 * limit / (share * seconds)) for limit, share in hours if limit and share]
+    whole = (ceil(limit / study.epochs) * study.epochs for limit in limits)
+    return min([budget.trials * study.epochs, *whole])
 
 
 def _time_kinds(configs: Iterable[Config], ensemble: TeacherEnsemble, data: DataSplits) -> dict[str, float]:
@@ -235,11 +255,23 @@ def _in_words(study: StudyConfig, cost: CostEstimate) -> str:
             f"confirmation: {counted(study.expected_replicates, 'trial')} of {epochs}: {_both(cost.confirmation, cost)}"
         )
     lines.append(f"in all about {duration(cost.total)}; Ray's own start comes on top")
+    lines += _hours_in_words(study, cost)
     if not cost.side_by_side:
         lines.append("this machine cannot run such a trial: lower resources.cpus or resources.gpus, or set RAY_ADDRESS")
     if study.budget.minutes:
         lines.append(f"budget.minutes ends search and confirmation after {duration(study.budget.minutes * 60)}")
     return "\n".join(lines)
+
+
+def _hours_in_words(study: StudyConfig, cost: CostEstimate) -> Iterator[str]:
+    """What the trials cost in hours, and which budget bounds them."""
+    search = HoursUsed(cost.search_cpu_hours, cost.search_gpu_hours)
+    confirmation = HoursUsed(cost.confirmation_cpu_hours, cost.confirmation_gpu_hours)
+    more = f", confirmation about {confirmation}" if cost.confirmation else ""
+    yield f"paid for (wall time x resources, teachers not counted): search about {search}{more}"
+    for name, hours in (("cpu_hours", study.budget.cpu_hours), ("gpu_hours", study.budget.gpu_hours)):
+        if hours is not None:
+            yield f"budget.{name} begins no searched trial after {hours:g} hours; baselines, too, count towards it"
 
 
 def _teachers_in_words(study: StudyConfig, cost: CostEstimate) -> str:

@@ -10,6 +10,7 @@ from ensdistill.data import DataSplits
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.training.teachers import Trainer, train_teachers
 from ensdistill_tune.execution.executor import Executor, TrialReports, interruptible, outcome
+from ensdistill_tune.execution.latency_meter import latency_meter
 from ensdistill_tune.execution.shared_inputs import SharedInputs
 from ensdistill_tune.execution.trial_planner import TrialPlanner
 from ensdistill_tune.execution.worker import run_trial
@@ -33,7 +34,7 @@ def _teacher_trainer(given: Resources, device: str) -> Trainer:
 
 
 def _run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsemble, curve: Sequence[float]) -> str:
-    agenda = TrialPlanner(progress, slots=1)
+    agenda = TrialPlanner(progress, 1, latency_meter(progress, data))
     inputs, reports = SharedInputs.of(progress.study, progress.folder, data, ensemble, curve), TrialReports(agenda)
     try:
         with contextlib.suppress(KeyboardInterrupt, SystemExit):

@@ -21,6 +21,7 @@ from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.training.teachers import Trainer
 from ensdistill_tune.execution.environment import environment_variable
 from ensdistill_tune.execution.executor import Executor, TrialReports, interruptible, outcome
+from ensdistill_tune.execution.latency_meter import latency_meter
 from ensdistill_tune.execution.ray_cluster import start_ray
 from ensdistill_tune.execution.ray_pieces import check_pieces
 from ensdistill_tune.execution.ray_trainable import run_in_worker
@@ -57,7 +58,8 @@ def run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsemble
     curve: calibrated NLL on validation of 1, 2, ..., M teachers. Failed trials do not end it.
     """
     study = progress.study
-    agenda = TrialPlanner(progress, study.resources.max_concurrent or _parallel_slots(study))
+    slots = study.resources.max_concurrent or _parallel_slots(study)
+    agenda = TrialPlanner(progress, slots, latency_meter(progress, data))
     reports = TrialReports(agenda)
     trainable = tune.with_parameters(
         run_in_worker, inputs=SharedInputs.of(study, progress.folder, data, ensemble, curve)

@@ -1,11 +1,12 @@
 """Data and teachers of a study, loaded or trained, and compared with those of its earlier sessions."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ensdistill.config import content_hash
 from ensdistill.data import DataSplits
-from ensdistill.errors import DataError
+from ensdistill.errors import ConfigError, DataError
 from ensdistill.evaluation.plausibility import teacher_warnings
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.pipeline import load_inputs, show_warnings, teacher_metrics
@@ -15,6 +16,7 @@ from ensdistill_tune.execution.memory import free_memory
 from ensdistill_tune.study.provenance import git_commit, versions
 from ensdistill_tune.study.study_config import StudyConfig, study_files
 from ensdistill_tune.study.study_location import StudyLocation
+from ensdistill_tune.study.validation import class_issues, study_warnings
 
 
 @dataclass(frozen=True)
@@ -44,14 +46,17 @@ def prepare(study: StudyConfig, place: StudyLocation, executor: Executor, header
         header: What study.json holds before; hashes of an earlier session among it.
 
     Raises:
+        ConfigError: The settings cannot be used with these data.
         DataError: The data or the teachers are not those of the earlier session.
     """
     plugins = {name: code for one in study.representative_configs for name, code in one.plugins.items()}
     plugins = dict(sorted(plugins.items()))
     _check_same(place, header, "plugins", plugins, "pieces that are not built in")  # before teachers are trained
-    config = study.base_config
+    config, unusual = study.base_config, study_warnings(study)
+    show_warnings(unusual)
+    check = partial(_check_classes, study)
     train = executor.teacher_trainer(study.resources, place.device)
-    data, ensemble = load_inputs(config, str(place.studies), place.device, study.distinct_architectures, train)
+    data, ensemble = load_inputs(config, str(place.studies), place.device, study.distinct_architectures, train, check)
     metrics = teacher_metrics(ensemble, data, config)
     ensemble.cpu()  # until the test evaluation the GPU is the trials'
     free_memory()
@@ -59,7 +64,7 @@ def prepare(study: StudyConfig, place: StudyLocation, executor: Executor, header
     _check_same(place, header, "ensemble_hash", ensemble.identity, "teachers")
     found = teacher_warnings(metrics, len(data.class_names))
     show_warnings(found)
-    known = (*found, *ensemble.warnings, *data.warnings)
+    known = (*unusual, *found, *ensemble.warnings, *data.warnings)
     about = {
         "study_hash": content_hash(without_files(header["study"], study_files(study.config))),
         "data_hash": data.identity,
@@ -73,6 +78,11 @@ def prepare(study: StudyConfig, place: StudyLocation, executor: Executor, header
     }
     about |= {"plugins": plugins} if plugins else {}
     return StudyInputs(data, ensemble, metrics, header | about)
+
+
+def _check_classes(study: StudyConfig, data: DataSplits) -> None:
+    if issues := class_issues(study, len(data.class_names)):
+        raise ConfigError(issues)
 
 
 def _check_same(place: StudyLocation, header: dict[str, Any], name: str, mine: object, what: str) -> None:

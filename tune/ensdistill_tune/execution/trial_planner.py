@@ -3,9 +3,10 @@
 import contextlib
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
+from ensdistill.config import Config
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.runtime.weights import STUDENT_FILE
 from ensdistill.training.checkpoint import read_checkpoint
@@ -16,10 +17,12 @@ from ensdistill_tune.search.decision import Decision
 from ensdistill_tune.search.pbt import Pbt
 from ensdistill_tune.search.schedulers import StoppingRule
 from ensdistill_tune.search.suggester import OptunaSearcher
+from ensdistill_tune.study.objectives import LATENCY
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.study.study_state import StudyState
 
 TrialRequest = dict[str, Any]  # what a trial is given: some fields of its record
+Latency = Callable[[Config], float | None]  # milliseconds of what a trial ships; None if there is no such network
 PlannerIdle = Literal["wait", "done"]
 
 
@@ -30,8 +33,9 @@ class TrialPlanner:
     would have done.
     """
 
-    def __init__(self, progress: StudyState, slots: int) -> None:
-        self.progress, self.study, self.slots = progress, progress.study, slots
+    def __init__(self, progress: StudyState, slots: int, latency: Latency | None = None) -> None:
+        """Takes the study, the number of trials that run together, and what measures latencies if any are asked for."""
+        self.progress, self.study, self.slots, self._latency = progress, progress.study, slots, latency
         self._suggester = suggester_of(self.study)
         self._rules = defaultdict[str, StoppingRule](lambda: self.study.make_stopping_rule())  # of those that are alike
         self.done = False  # whether nothing is left to hand out, and nothing runs
@@ -81,7 +85,7 @@ class TrialPlanner:
             return None
         if isinstance(self.study.scheduler, Pbt):
             branch = self.study.scheduler.exploit_and_explore(
-                self.study.space, self.study.objective, self.study.mode, self.progress.primary_trials
+                self.study.space, self.study.merit, self.study.mode, self.progress.primary_trials
             )
             if branch is not None:
                 return self._start(**branch)
@@ -98,8 +102,10 @@ class TrialPlanner:
     def _budget_is_spent(self) -> bool:
         own = of_kind(self.progress.trials.values(), "search")
         epochs = self.study.budget.epochs
-        return len(own) >= self.study.budget.trials or (
-            epochs is not None and sum(len(trial.epochs) for trial in own) >= epochs
+        return (
+            len(own) >= self.study.budget.trials
+            or (epochs is not None and sum(len(trial.epochs) for trial in own) >= epochs)
+            or self.progress.hours_are_spent
         )
 
     def _confirm(self) -> TrialRecord | None:
@@ -125,7 +131,10 @@ class TrialPlanner:
     def _start(self, baseline: str | None = None, sampled: dict[str, Any] | None = None, **more: Any) -> TrialRecord:
         record = {"baseline": baseline, "sampled": sampled or {}, "config_hash": "", **more}
         with contextlib.suppress(ConfigError):  # the trial itself will say what does not fit together
-            record["config_hash"] = self.study.config_for(TrialRecord(0, **record)).hash
+            config = self.study.config_for(TrialRecord(0, **record))
+            record["config_hash"] = config.hash
+            if self._latency:
+                self._latency(config)  # measured now, before the trial runs
         return self.progress.start(self._free_number, **record)
 
     @property
@@ -150,10 +159,18 @@ class TrialPlanner:
             return Decision.STOP
         if trial.epochs and metrics["epoch"] <= trial.last["epoch"]:
             return Decision.CONTINUE
+        metrics = metrics | self._latency_of(trial)
         self.progress.report(number, metrics)
         if _is_suggested(trial):
             self._suggester.report(trial)
         return self._decide(number, metrics)
+
+    def _latency_of(self, trial: TrialRecord) -> dict[str, float]:
+        """The latency of what a trial ships; the same after all its epochs, on whatever machine it continues."""
+        known = trial.last.get(LATENCY)
+        if known is None and self._latency:
+            known = self._latency(self.study.config_for(trial))
+        return {} if known is None else {LATENCY: known}
 
     def end(self, number: int, state: State, error: str | None = None, error_kind: str | None = None) -> None:
         """A trial is over. What nobody needs any more of its files goes.
@@ -183,7 +200,7 @@ class TrialPlanner:
         trial = self.progress.trials[number]
         if trial.kind != "search" or metrics["epoch"] == metrics["epochs"]:
             return Decision.CONTINUE
-        values = [metrics[name] for name in self.study.objectives]
+        values = self.study.compared_values(metrics)
         alike = repr([trial.sampled.get(name) for name in getattr(self.study.scheduler, "group_by", [])])
         return self._rules[alike].decide(trial.number, int(metrics["epoch"]), values)
 
@@ -211,4 +228,5 @@ def _is_suggested(trial: TrialRecord) -> bool:
 
 def suggester_of(study: StudyConfig) -> OptunaSearcher:
     """Returns the searcher of a study, before its first suggestion."""
-    return OptunaSearcher(study.space, study.searcher, study.objectives, study.modes, study.points_to_evaluate)
+    first, constraints = study.points_to_evaluate, study.constraints
+    return OptunaSearcher(study.space, study.searcher, study.objectives, study.modes, first, constraints)

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ensdistill.training.teacher_logits import TeacherLogitCache
 from ensdistill_tune.execution.memory import memory_limit
 from ensdistill_tune.execution.shared_inputs import SharedInputs, device_of
 from ensdistill_tune.records.study_directory import StudyDirectory
+from ensdistill_tune.records.trial_progress import TrialProgress, clear_progress, write_progress
 from ensdistill_tune.records.trial_record import CHECKPOINT, EPOCHS, FAILURE, FAILURE_KIND, TrialRecord
 from ensdistill_tune.search.pbt import CHECKPOINT_AFTER, Pbt
 from ensdistill_tune.study.study_config import StudyConfig
@@ -69,7 +71,10 @@ def _run(suggestion: dict[str, Any], inputs: SharedInputs, reports: _EpochReport
     metadata = student_metadata(config, data, ensemble.identity)
     decision_epochs, costs, unsaved = study.scheduler.decision_epochs(study.epochs), None, 0.0
     distiller = _begin(config, inputs.teacher_logits, data, _checkpoint(suggestion, inputs.folder))
+    clear_progress(home)  # of an epoch that an interrupt ended
+    distiller.on_progress = lambda now: write_progress(home, TrialProgress(**asdict(now)))
     for epoch in distiller:
+        clear_progress(home)
         if config.schedule and suggestion["parent"] and epoch.number <= config.schedule[-1].after_epoch:
             continue  # its parent has reported it
         costs = costs or model_complexity(distiller.student(), data.train.images.shape[1:])

@@ -54,6 +54,8 @@ class TrialStarted(_Event):
     schedule: list[dict[str, Any]] = []
     parent: int | None = None
     replaces: int | None = None
+    cpus: float = 0.0  # that the trial is given in this session, as `resources` has it
+    gpus: float = 0.0
 
     @property
     def record(self) -> dict[str, Any]:
@@ -66,6 +68,8 @@ class TrialResumed(_Event):
 
     event: Literal["trial_resumed"] = "trial_resumed"
     trial: int
+    cpus: float = 0.0  # as of `TrialStarted`
+    gpus: float = 0.0
 
 
 class EpochReported(_Event):
@@ -84,6 +88,15 @@ class TrialEnded(_Event):
     state: State
     error: str | None = None  # for people
     error_kind: str | None = None  # the same for all trials that fail in the same way
+
+
+class LatencyMeasured(_Event):
+    """The latency of an architecture was measured, once for each machine."""
+
+    event: Literal["latency_measured"] = "latency_measured"
+    architecture: str
+    machine: str  # the model of its GPU, or of its CPU with the number of threads
+    milliseconds: FiniteFloat  # of one image
 
 
 class TestEvaluated(_Event):
@@ -124,6 +137,7 @@ Event = Annotated[
     | TrialResumed
     | EpochReported
     | TrialEnded
+    | LatencyMeasured
     | TestEvaluated
     | SessionEnded
     | ReportWritten,

@@ -46,6 +46,11 @@ class TrialRecord:
     parent: int | None = None  # the trial at whose checkpoint after the last of these changes it begins
     replaces: int | None = None  # the trial that gave up and made room for it
     error_kind: str | None = None  # the same for all trials that failed in the same way
+    cpus: float = 0.0  # that it is given now, or was given last
+    gpus: float = 0.0
+    cpu_seconds: float = 0.0  # wall time, each second times the CPUs given in it; up to the last report after a crash
+    gpu_seconds: float = 0.0
+    counted_until: float | None = None  # the time up to which these are counted, while it runs
 
     @property
     def kind(self) -> TrialKind:
@@ -84,9 +89,22 @@ class TrialRecord:
         """Whether its last epoch has been reported."""
         return bool(self.epochs) and self.last["epoch"] == self.last["epochs"]
 
+    def count_seconds(self, until: float) -> None:
+        """Adds the time since the last call while the trial runs."""
+        if self.counted_until is not None:
+            passed = max(0.0, until - self.counted_until)  # a clock may be set back
+            self.cpu_seconds += self.cpus * passed
+            self.gpu_seconds += self.gpus * passed
+            self.counted_until = until
+
     def at(self, epoch: int, metric: str) -> float | None:
         """A metric after an epoch; None if that epoch was not reported."""
-        return next((known[metric] for known in self.epochs if known["epoch"] == epoch), None)
+        report = self.report_after(epoch)
+        return report[metric] if report else None
+
+    def report_after(self, epoch: int) -> dict[str, float] | None:
+        """All metrics after an epoch; None if that epoch was not reported."""
+        return next((known for known in self.epochs if known["epoch"] == epoch), None)
 
     def value(self, metric: str) -> float | None:
         """A metric after the last epoch; None unless the trial ran to its end."""
@@ -112,14 +130,22 @@ def apply_event(trials: Trials, event: Event) -> TrialRecord | None:
     """Brings the records up to date with one event; the record that it changed, if it is one of a trial."""
     match event:
         case TrialStarted(trial=number):
-            trials[number] = TrialRecord(number, **event.record)
+            trials[number] = TrialRecord(number, **event.record, counted_until=event.at)
         case TrialResumed(trial=number):
-            trials[number].state = "running"
+            trials[number].state, trials[number].counted_until = "running", event.at
+            trials[number].cpus, trials[number].gpus = event.cpus, event.gpus
         case EpochReported(trial=number, metrics=metrics):
             trials[number].epochs.append(metrics)
+            trials[number].count_seconds(event.at)
         case TrialEnded(trial=number, state=state):
             trials[number].state, trials[number].error = state, event.error
             trials[number].error_kind = event.error_kind
+            trials[number].count_seconds(event.at)
+            trials[number].counted_until = None
+        case SessionStarted():
+            for trial in trials.values():  # what ran when the session before died was not seen to run any longer
+                trial.counted_until = None
+            return None
         case _:
             return None
     return trials[number]
@@ -147,6 +173,30 @@ def rank_trials(trials: Iterable[TrialRecord], metric: str, mode: str) -> list[T
 def count_states(trials: Iterable[TrialRecord]) -> dict[str, int]:
     """How many trials are in each state."""
     return dict(Counter(trial.state for trial in trials))
+
+
+@dataclass(frozen=True)
+class HoursUsed:
+    """What trials were given: hours of wall time, times the CPUs and the GPUs of each."""
+
+    cpu: float
+    gpu: float
+
+    @classmethod
+    def of(cls, trials: Iterable[TrialRecord]) -> "HoursUsed":
+        """Returns the sum over trials."""
+        every = list(trials)
+        return cls(sum(t.cpu_seconds for t in every) / 3600, sum(t.gpu_seconds for t in every) / 3600)
+
+    def __str__(self) -> str:
+        return " and ".join(
+            f"{hours:.3g} {kind} hours" for kind, hours in (("CPU", self.cpu), ("GPU", self.gpu)) if hours
+        )
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """As metrics of a run; GPU hours only if there are any."""
+        return {"time/cpu_hours": self.cpu} | ({"time/gpu_hours": self.gpu} if self.gpu else {})
 
 
 def active_seconds(events: Sequence[Event]) -> float:

@@ -16,14 +16,15 @@ from ensdistill.runtime.secrets import without_credentials
 from ensdistill.runtime.text import counted
 from ensdistill_tune.analysis.importance import Importance
 from ensdistill_tune.analysis.labels import trial_label
-from ensdistill_tune.analysis.leaderboard import format_metric, pareto_front
+from ensdistill_tune.analysis.leaderboard import format_metric, mark_of, metric_cell, pareto_front
 from ensdistill_tune.analysis.rank_correlation import RungCorrelation
 from ensdistill_tune.analysis.replication import Candidate
 from ensdistill_tune.analysis.results import StudyResults
 from ensdistill_tune.analysis.statistics import compare
-from ensdistill_tune.records.trial_record import METRICS, count_states
+from ensdistill_tune.records.trial_record import count_states
 from ensdistill_tune.report import summary as words
 from ensdistill_tune.report.recommendations import advice
+from ensdistill_tune.study.objectives import spoken
 
 TOP = 10  # trials of the leaderboard that are shown
 COLUMNS = ("accuracy", "nll", "cnll", "ece", "dee", "flops", "top1_agreement", "brier")
@@ -39,21 +40,24 @@ class ReportSection:
 
 def first_lines(facts: StudyResults, found: Sequence[Importance], seen: Sequence[RungCorrelation]) -> str:
     """What was learnt, in some ten lines; first what would make the rest misleading, then warnings."""
-    lines = [
-        *words.what_counts_most(facts),
-        *words.warnings(facts),
-        words.how_it_stands(facts),
-        words.what_won(facts),
+    about_the_winner = [
         words.by_how_much(facts),
         words.on_the_front(facts),
         words.luck(facts),
         words.worth(facts),
         words.how_close(facts),
+    ]
+    lines = [
+        *words.what_counts_most(facts),
+        *words.warnings(facts),
+        words.how_it_stands(facts),
+        words.what_won(facts),
+        *([] if facts.why_none_wins else about_the_winner),
         words.what_mattered(facts, found),
         words.stopping(facts, seen),
     ]
     lines += [f"**What to try next.** {' '.join(some)}"] if (some := advice(facts, found)) else []
-    if facts.order:
+    if facts.order and not facts.why_none_wins:
         lines.append(
             f"**Take it away.** `{facts.command('export')}` writes the student as files that run elsewhere; "
             "its settings are in `best/config.yaml`, every trial is in `leaderboard.csv`, figures are in `report.html`."
@@ -80,7 +84,8 @@ def summary_line(facts: StudyResults) -> str:
     replicates = f", {counted(len(facts.replicates), 'repeat')} with fresh seeds" if facts.replicates else ""
     seconds = float(facts.summary.get("seconds", 0))
     trials = counted(len(facts.trials), "trial")
-    return f"{trials} ({states}){replicates}, in {seconds:,.0f} s. {facts.study.objective} decides."
+    hours = f" ({facts.hours} of trials)" if str(facts.hours) else ""
+    return f"{trials} ({states}){replicates}, in {seconds:,.0f} s{hours}. {facts.study.objective} decides."
 
 
 def _beside(facts: StudyResults) -> str:
@@ -114,24 +119,27 @@ def _confirmation(facts: StudyResults) -> str:
         return ""
     metric, baseline = facts.study.objective, next((c for c in facts.confirmed if c.trial.baseline), None)
     among = max(1, sum(not c.trial.baseline for c in facts.confirmed))
-    rows = []
+    rows, names = [], [name for name in facts.study.display_metrics if name in facts.confirmed[0].replicates[0].last]
     for c in facts.confirmed:
         lasts = [replicate.last for replicate in c.replicates]
-        row = [c.label, *[mean_and_spread(c.values(n)) if is_shown(n, *lasts) else "" for n in METRICS], ""]
+        row = [c.label, *[mean_and_spread(c.values(n)) if is_shown(n, *lasts) else "" for n in names], ""]
+        row += ["; ".join(c.broken(facts.study))] if facts.study.constraints else []
         if baseline is not None and c is not baseline:
             apart = compare(c.values(metric), baseline.values(metric), facts.study.mode, among)
-            row[-1] = f"{apart.difference:+.4f} ({apart.sure_low:+.4f} to {apart.sure_high:+.4f})"
+            row[len(names) + 1] = f"{apart.difference:+.4f} ({apart.sure_low:+.4f} to {apart.sure_high:+.4f})"
         rows.append(row)
     against = f"minus `{baseline.label}`" if baseline else ""
     out = ", ".join(f"`{trial.name}`" for trial in facts.fell_out)
     text = (
         f"The best trials of the search and all baselines again, with {len(facts.confirmed[0].replicates)} "
         f"seeds that the "
-        f"search never saw, on validation images. Last column: mean difference of {words.spoken(metric)} in pairs of "
+        f"search never saw, on validation images. Under `minus`: mean difference of {spoken(metric)} in pairs of "
         f"the same seed, with its 95 % interval (Student's t, allowing for the choice among {among})."
         + (f" Left out, since a repeat failed: {out}." if out else "")
     )
-    return f"{text}\n\n{markdown_table(['', *[name.split('/')[1] for name in METRICS], against], rows)}"
+    head = ["", *[name.split("/")[1] for name in names], against]
+    head += ["constraints broken by the means"] if facts.study.constraints else []
+    return f"{text}\n\n{markdown_table(head, rows, head[len(names) + 2 :])}"
 
 
 def _leaderboard(facts: StudyResults) -> str:
@@ -139,16 +147,15 @@ def _leaderboard(facts: StudyResults) -> str:
     rows = []
     for rank, trial in enumerate(order, 1):
         if rank <= TOP or trial.baseline or trial in front:
-            values = [
-                format_metric(n, trial.last[n]) if is_shown(n, trial.last) else "" for n in facts.study.display_metrics
-            ]
+            values = [metric_cell(n, trial.last) for n in facts.study.display_metrics]
             rows.append(
-                [trial_label(trial) + (" *" if trial in front else ""), str(rank), *values, words.in_code(trial)]
+                [trial_label(trial) + mark_of(trial, facts.study, front), str(rank), *values, words.in_code(trial)]
             )
     if not rows:
         return ""
     head = ["trial", "rank", *[name.split("/")[1] for name in facts.study.display_metrics], "settings"]
     stars = " * nobody is better in all objectives." if front else ""
+    stars += " ! breaks a constraint." if len(facts.study.feasible(order)) < len(order) else ""
     text = f"Validation images, one seed each.{stars} All {len(facts.trials)} trials: `leaderboard.csv`."
     return f"{text}\n\n{markdown_table(head, rows, ['set'])}"
 
@@ -178,7 +185,7 @@ def _own_figures(facts: StudyResults) -> str:
         return ""
     row = facts.tested_of(candidate)[[r.seed for r in candidate.replicates].index(replicate.seed)]
     names = [name for name in ("accuracy", "nll", "cnll", "ece") if is_shown(name, row)]
-    figures = ", ".join(f"{words.SPOKEN[name]} {row[name]:.4f}" for name in names)
+    figures = ", ".join(f"{spoken(name)} {row[name]:.4f}" for name in names)
     return f"What ships is the student of seed {replicate.seed}, best on validation. On the test images: {figures}.\n\n"
 
 
@@ -202,6 +209,7 @@ def _made(facts: StudyResults) -> str:
         ("git commit", known.get("git_commit")),
         ("versions", versions),
         ("device", known.get("device")),
+        ("latency of one image, measured on", "; ".join(facts.latency_machines)),
         ("MLflow", without_credentials(known["tracking_uri"]) if known.get("tracking_uri") else None),
     ]
     return markdown_table(["", "what"], [[name, f"{value}"] for name, value in rows if value], ["what"])

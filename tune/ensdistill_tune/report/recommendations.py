@@ -14,6 +14,7 @@ from ensdistill_tune.analysis.results import StudyResults
 from ensdistill_tune.analysis.statistics import POWER, compare, pairs_for_power
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.report.summary import is_worse_than_one_teacher, winner_rows
+from ensdistill_tune.search.constraints import violations
 from ensdistill_tune.search.hyperparameter import Hyperparameter
 from ensdistill_tune.study.study_config import StudyConfig
 
@@ -33,6 +34,9 @@ def advice(facts: StudyResults, found: Sequence[Importance]) -> list[str]:
     if is_at_chance(*rows):
         first = failures(facts)
         return [*([first] if first else []), NOTHING_LEARNT]
+    if facts.why_none_wins:
+        urgent = [failures(facts), minutes(facts), relax(facts)]
+        return [sentence for sentence in urgent if sentence]
     urgent = [failures(facts), minutes(facts), behind(facts), crossing(facts)]
     rest = [certainty(facts), *ends(facts, found), more(facts), longer(facts), idle(found)]
     return [sentence for sentence in (*urgent, *rest) if sentence]
@@ -56,6 +60,15 @@ def minutes(facts: StudyResults) -> str | None:
         return None
     command = facts.command("resume", ("--set", f"budget.minutes={2 * (facts.study.budget.minutes or 0):g}"))
     return f"The minutes were over before the trials: `{command}` goes on."
+
+
+def relax(facts: StudyResults) -> str:
+    """Constraints that no trial meets."""
+    nearest = facts.confirmed[0].means(facts.study.constraints) if facts.confirmed else facts.order[0].last
+    broken = [bound for bound, violation in violations(facts.study.constraints, nearest).items() if violation > 0]
+    bound = broken[0].replace(" at ", ".at_")
+    command = facts.command("resume", ("--set", f"constraints.{bound}=VALUE"))
+    return f"Relax a constraint (`{command}`), or search settings that meet it."
 
 
 def behind(facts: StudyResults) -> str | None:

@@ -16,11 +16,11 @@ from ensdistill_tune.analysis.statistics import compare
 from ensdistill_tune.analysis.trial_warnings import NO_DISTILLATION, WORSE, is_worse
 from ensdistill_tune.analysis.trial_warnings import won_without_teachers as labels_are_first
 from ensdistill_tune.records.trial_record import UNDER_WAY, TrialRecord
+from ensdistill_tune.study.objectives import spoken
 
 UNCERTAIN = "The figure is uncertain: the validation images do not determine every temperature behind it."
 MOST = 8  # trials that are named
 WARNINGS = 5  # that are stated first; the others have a section
-SPOKEN = {"nll": "NLL", "cnll": "calibrated NLL", "ece": "ECE", "brier": "Brier score", "accuracy": "accuracy"}
 
 
 def how_it_stands(facts: StudyResults) -> str | None:
@@ -88,7 +88,9 @@ def warnings(facts: StudyResults) -> list[str]:
 
 
 def what_won(facts: StudyResults) -> str:
-    """The winner and its value."""
+    """The winner and its value, or why none wins."""
+    if why := facts.why_none_wins:
+        return f"**No winner**: {why}."
     objective = spoken(facts.study.objective)
     if facts.confirmed:
         winner, among = facts.confirmed[0], len(facts.confirmed)
@@ -149,8 +151,9 @@ def by_how_much(facts: StudyResults) -> str | None:
     by += f" than {'that of ' if won else ''}`{baseline.trial.baseline}` as published"
     interval = f"{c.sure_low:+.4f} to {c.sure_high:+.4f}"  # the wider one, as in the table
     pairs = f"better in {c.wins} of {c.pairs} seeds; 95 % interval of the difference {interval}"
+    excluded = f" It breaks a constraint: {'; '.join(out)}." if (out := baseline.broken(facts.study)) else ""
     require_trial = "**More than chance explains.**" if c.distinguishable else "**Chance alone may explain that.**"
-    return f"{said} {by}: {pairs}. {require_trial}"
+    return f"{said} {by}: {pairs}. {require_trial}{excluded}"
 
 
 def luck(facts: StudyResults) -> str | None:
@@ -176,7 +179,7 @@ def how_close(facts: StudyResults) -> str | None:
         return None
     together, one = facts.teachers_beside
     parts = [
-        f"{SPOKEN[name]} {mean_and_spread([row[name] for row in rows])} ({together[name]:.4f}; {one[name]:.4f})"
+        f"{spoken(name)} {mean_and_spread([row[name] for row in rows])} ({together[name]:.4f}; {one[name]:.4f})"
         for name in ("accuracy", "nll", "cnll", "ece")
         if is_shown(name, *rows)
     ]
@@ -265,15 +268,11 @@ def winner_rows(facts: StudyResults) -> tuple[Sequence[Metrics], str]:
 
 def shipped(facts: StudyResults) -> tuple[Candidate | None, TrialRecord | None]:
     """The winning candidate, and the one repeat (or trial) whose student ships."""
+    if facts.why_none_wins:
+        return None, None
     if facts.confirmed:
-        return facts.confirmed[0], facts.confirmed[0].best(facts.study.objective, facts.study.mode)
+        return facts.confirmed[0], facts.confirmed[0].best(facts.study)
     return None, facts.order[0] if facts.order else None
-
-
-def spoken(metric: str) -> str:
-    """`val/cnll` -> `calibrated NLL`."""
-    name = metric.split("/")[-1]
-    return SPOKEN.get(name, name)
 
 
 def in_code(trial: TrialRecord) -> str:

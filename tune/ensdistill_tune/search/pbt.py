@@ -8,7 +8,7 @@ from the first epoch gives the same student: it can be repeated with other seeds
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from ensdistill.methods.schedule import can_change
@@ -19,6 +19,7 @@ from ensdistill_tune.search.decision import Decision
 from ensdistill_tune.search.hyperparameter import Hyperparameter
 from ensdistill_tune.search.search_space import SearchSpace
 
+Merit = Callable[[Mapping[str, float]], float]
 CHECKPOINT_AFTER = "checkpoint_epoch_{epoch:05d}.pt"  # in the folder of a trial, for others to begin at
 
 
@@ -45,30 +46,28 @@ class Pbt(Settings):
         return range(self.interval_epochs, epochs, self.interval_epochs)
 
     def exploit_and_explore(
-        self, space: SearchSpace, objective: str, mode: str, searched: Sequence[TrialRecord]
+        self, space: SearchSpace, merit: Merit, mode: str, searched: Sequence[TrialRecord]
     ) -> dict[str, Any] | None:
         """Returns the record of a trial that takes the place of one that gave up; None if all places are taken.
 
         Args:
             space: The search space.
-            objective: The metric by which trials are compared.
+            merit: Returns of a report what trials are compared by.
             mode: `min` or `max`: whether less or more of it is better.
             searched: The trials so far.
         """
         taken = {trial.replaces for trial in searched}
         for trial in sorted(searched, key=lambda trial: trial.number):
             if trial.state == "pruned" and trial.number not in taken:
-                return self._make_replacement(trial, space, objective, mode, searched)
+                return self._make_replacement(trial, space, merit, mode, searched)
         return None
 
     def _make_replacement(
-        self, trial: TrialRecord, space: SearchSpace, objective: str, mode: str, searched: Sequence[TrialRecord]
+        self, trial: TrialRecord, space: SearchSpace, merit: Merit, mode: str, searched: Sequence[TrialRecord]
     ) -> dict[str, Any]:
         chance, epoch = np.random.default_rng([self.seed, trial.number]), int(trial.last["epoch"])
         sign = -1 if mode == "max" else 1
-        came = {
-            t.number: value for t in searched if t.kind == "search" and (value := t.at(epoch, objective)) is not None
-        }
+        came = {t.number: merit(report) for t in searched if t.kind == "search" and (report := t.report_after(epoch))}
         del came[trial.number]
         order = sorted(came, key=lambda number: (sign * came[number], number))
         best = order[: max(1, int(len(order) * self.quantile))]

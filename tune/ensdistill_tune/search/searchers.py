@@ -7,7 +7,7 @@ suggestion has a random stream of its own. So a searcher has no state to save; t
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 class SearcherSettings(Settings):
+    uses_constraints: ClassVar[bool] = False  # whether suggestions keep away from where constraints were broken
     seed: int = setting(0, "Seed of the suggestions.", ge=0)
 
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
@@ -34,6 +35,7 @@ class SearcherSettings(Settings):
 
 
 class ModelBasedSearcher(SearcherSettings):
+    uses_constraints: ClassVar[bool] = True
     startup_trials: int = setting(8, "Random trials before the model is asked.", ge=1)
 
 
@@ -72,6 +74,7 @@ class Gp(ModelBasedSearcher):
 class Nsga2(SearcherSettings):
     """Genetic algorithm with non-dominated sorting, for several objectives. Deb et al. 2002 (NSGA-II)."""
 
+    uses_constraints: ClassVar[bool] = True
     kind: Literal["nsga2"] = "nsga2"
     population: int = setting(16, "Trials that ran to their end before a generation is bred from them.", ge=2)
 

@@ -11,10 +11,13 @@ from optuna.trial import TrialState, create_trial
 
 from ensdistill_tune.formatting import is_block
 from ensdistill_tune.records.trial_record import TrialRecord
+from ensdistill_tune.search.constraints import Constraints, violations
 from ensdistill_tune.search.hyperparameter import Hyperparameter
 from ensdistill_tune.search.optuna_study import silent_study
 from ensdistill_tune.search.search_space import Sampled, SearchSpace
 from ensdistill_tune.search.searchers import Searcher
+
+WORST_VIOLATION = 1e6  # a finite number, as the Gaussian process requires
 
 
 class OptunaSearcher:
@@ -27,8 +30,10 @@ class OptunaSearcher:
         objectives: Sequence[str],
         modes: Sequence[str],
         first: Sequence[Mapping[str, Any]] = (),
+        constraints: Constraints | None = None,
     ) -> None:
-        """Takes what is searched, by which searcher, for which objectives, and the settings to try first."""
+        """Takes what is searched, by which searcher, for which objectives and constraints, and what to try first."""
+        self._constraints = constraints or {}
         self._space, self._settings, self._objectives, self._first = space, searcher, objectives, first
         self._optuna = silent_study(["maximize" if mode == "max" else "minimize" for mode in modes])
         self._distributions = {name: _distribution(axis) for name, axis in space.axes.items()}
@@ -76,6 +81,9 @@ class OptunaSearcher:
     def tell(self, trial: TrialRecord) -> None:
         """A trial is over: complete, pruned or failed. (Ray's own class tells an early value as if it were final.)"""
         asked = self._trials[trial.number]
+        if trial.state in ("finished", "pruned") and trial.epochs:
+            for bound, violation in violations(self._constraints, trial.last).items():
+                asked.set_constraint(bound, min(violation, WORST_VIOLATION))
         if trial.state == "finished":
             self._optuna.tell(asked, [trial.last[name] for name in self._objectives])
         elif trial.state != "interrupted":

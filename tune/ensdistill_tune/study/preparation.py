@@ -9,7 +9,7 @@ from ensdistill.errors import DataError
 from ensdistill.methods.recipe import fast_in_bfloat16
 from ensdistill.settings.validation import validate
 from ensdistill_tune.records.study_directory import StudyDirectory
-from ensdistill_tune.records.trial_record import TrialRecord, of_kind, rank_trials
+from ensdistill_tune.records.trial_record import TrialRecord, of_kind
 from ensdistill_tune.search.search_space import Sampled
 from ensdistill_tune.study.study_config import StudyConfig
 
@@ -42,7 +42,7 @@ def _best_settings(folder: StudyDirectory) -> Sequence[Sampled]:
     """The searched settings of a study, best first, each once."""
     study = validate(StudyConfig, folder.read_summary()["study"])
     searched = of_kind(folder.read_trials(), "search")
-    trials: Sequence[TrialRecord] = rank_trials(searched, study.objective, study.mode)
+    trials: Sequence[TrialRecord] = study.rank(searched)
     return list({trial.config_hash: trial.settings_at_last for trial in reversed(trials)}.values())[::-1]
 
 

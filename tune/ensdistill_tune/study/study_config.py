@@ -9,8 +9,8 @@ search:
 """
 
 import itertools
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from pydantic import field_validator
 
@@ -19,14 +19,23 @@ from ensdistill.errors import ConfigError
 from ensdistill.settings.base import Settings, setting
 from ensdistill.settings.paths import file_settings, files_in
 from ensdistill_tune.credentials import public
-from ensdistill_tune.records.trial_record import METRICS, TrialRecord
+from ensdistill_tune.records.trial_record import METRICS, TrialRecord, rank_trials
+from ensdistill_tune.search.constraints import Constraint, broken, penalized, total_violation
 from ensdistill_tune.search.hyperparameter import Hyperparameter
 from ensdistill_tune.search.schedulers import Asha, Scheduler, StoppingRule
 from ensdistill_tune.search.search_space import SearchSpace
 from ensdistill_tune.search.searchers import Searcher, Tpe
 from ensdistill_tune.study.confirmation_settings import Confirmation
+from ensdistill_tune.study.objectives import COSTS, LATENCY, directions_in_words, metric_directions
 
-SHARED = ("seed", "data", "model", "teachers", "training")  # what baselines take over from the study's own settings
+SHARED = (
+    "seed",
+    "data",
+    "model",
+    "teachers",
+    "training",
+    "metrics",
+)  # what baselines take over from the study's own settings
 
 
 class Budget(Settings):
@@ -35,6 +44,13 @@ class Budget(Settings):
     trials: int = setting(24, "Searched trials, baselines not counted.", ge=1, le=1_000_000)
     epochs: int | None = setting(None, "No searched trial begins once all together have trained so many epochs.", ge=1)
     minutes: float | None = setting(None, "No trial goes on after so many minutes.", gt=0)
+    cpu_hours: float | None = setting(
+        None,
+        "No searched trial begins once all trials, replicates included, have used so many CPU hours: wall time times "
+        "resources.cpus. Teachers are not counted.",
+        gt=0,
+    )
+    gpu_hours: float | None = setting(None, "The same for GPU hours: wall time times resources.gpus.", gt=0)
 
 
 class Resources(Settings):
@@ -73,10 +89,6 @@ class Tracking(Settings):
         return None if uri is None else public(uri)
 
 
-Objective = Literal["val/nll", "val/cnll", "val/accuracy", "val/brier", "val/ece"]
-CostMetric = Literal["cost/flops", "cost/parameters"]  # of the shipped network
-
-
 class StudyConfig(Settings):
     """A whole search space file."""
 
@@ -84,11 +96,25 @@ class StudyConfig(Settings):
     config: dict[str, Any] = setting({}, "Settings on top of the preset, the same in all trials.")
     search: dict[str, Hyperparameter] = setting(..., "The axes, by the dotted names of settings.", min_length=1)
     baselines: list[str] = setting([], "Presets that run first as published, on the study's own data and training.")
-    objective: Objective = setting(
-        "val/nll", "The validation metric that decides; accuracy is maximized, the others minimized."
+    objective: str = setting(
+        "val/nll",
+        f"The validation metric that decides. {directions_in_words()}.",
+        examples=list(metric_directions({})),  # for editors that read the schema
     )
-    secondary_objectives: list[Literal[Objective, CostMetric]] = setting(
-        [], "Further objectives: the search looks for the Pareto front of all; the first one still decides what ships."
+    secondary_objectives: list[str] = setting(
+        [],
+        "Further objectives, validation metrics or cost/flops, cost/parameters: the search looks for the Pareto front "
+        "of all; the first one still decides what ships.",
+    )
+    constraints: dict[str, Constraint] = setting(
+        {},
+        "Bounds by metric: a trial that breaks one never wins. Validation metrics, cost/flops, cost/parameters, "
+        f"{LATENCY}.",
+    )
+    measure_latency: bool = setting(
+        False,
+        f"Whether {LATENCY} of every shipped network is measured (one image, one CPU thread or the GPU of the trials); "
+        "a constraint on it measures it, too.",
     )
     searcher: Searcher = setting(Tpe(), "Sampler that suggests settings.")
     scheduler: Scheduler = setting(Asha(), "Early-stopping scheduler.")
@@ -107,17 +133,60 @@ class StudyConfig(Settings):
     @property
     def display_metrics(self) -> list[str]:
         """The metrics that tables show."""
-        return [*METRICS, *(name for name in self.secondary_objectives if name not in METRICS)]
+        own = [*self.objectives, *self.constraints, *([LATENCY] if self.measures_latency else [])]
+        return list(dict.fromkeys([*METRICS, *own]))
 
     @property
     def modes(self) -> list[str]:
         """For each objective whether less or more of it is better."""
-        return ["max" if name == "val/accuracy" else "min" for name in self.objectives]
+        return [self.mode_of(name) for name in self.objectives]
 
     @property
     def mode(self) -> str:
         """Whether less or more of the objective that decides is better."""
         return self.modes[0]
+
+    @property
+    def directions(self) -> dict[str, bool]:
+        """Whether each metric that can be an objective is maximized."""
+        return metric_directions(self.config) | dict.fromkeys(COSTS, False)
+
+    def mode_of(self, metric: str) -> str:
+        """Returns `max` or `min`, whichever is better of a metric."""
+        return "max" if self.directions[metric] else "min"
+
+    @property
+    def measures_latency(self) -> bool:
+        """Whether the latency of the shipped networks is measured."""
+        return self.measure_latency or LATENCY in self.constraints
+
+    def violation(self, metrics: Mapping[str, float]) -> float:
+        """Returns by how much metrics break the constraints; 0 if they are met, or if there are none."""
+        return total_violation(self.constraints, metrics)
+
+    def broken_by(self, metrics: Mapping[str, float]) -> list[str]:
+        """Returns each constraint that metrics break, in words."""
+        return broken(self.constraints, metrics)
+
+    def rank(self, trials: Iterable[TrialRecord]) -> list[TrialRecord]:
+        """Returns the finished trials, best first; those that break a constraint come last, the nearest of them first.
+
+        Of equals the earlier one comes first.
+        """
+        order = rank_trials(trials, self.objective, self.mode)
+        return sorted(order, key=lambda trial: self.violation(trial.last)) if self.constraints else order
+
+    def feasible(self, trials: Iterable[TrialRecord]) -> list[TrialRecord]:
+        """Returns the trials whose last report meets the constraints, in their order."""
+        return [trial for trial in trials if not self.violation(trial.last)]
+
+    def compared_values(self, metrics: Mapping[str, float]) -> list[float]:
+        """Returns what early stopping compares of a report: the objectives, far worse if a constraint is broken."""
+        return penalized([metrics[name] for name in self.objectives], self.modes, self.violation(metrics))
+
+    def merit(self, metrics: Mapping[str, float]) -> float:
+        """Returns the first of these values: that of the objective that decides."""
+        return self.compared_values(metrics)[0]
 
     def make_stopping_rule(self) -> StoppingRule:
         """Who stops hopeless trials, before the first of them."""

@@ -20,13 +20,13 @@ from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_record import (
     OVER,
     PRIMARY,
+    HoursUsed,
     TrialRecord,
     Trials,
     active_seconds,
     apply_event,
     count_states,
     of_kind,
-    rank_trials,
     require_trial,
     row_of,
 )
@@ -74,6 +74,7 @@ class StudyState:
         earlier: The events of the log, if they were read already.
         trials: The records by number.
         winner: Once it is confirmed, the best replicate of the best settings.
+        none_confirmed: Whether every confirmed candidate breaks a constraint, so that none wins.
         replicates_planned: Number of replicates, once the search has ended.
         state: State of the study, as in study.json.
         past: The events that were written before this process began.
@@ -89,6 +90,7 @@ class StudyState:
     earlier: InitVar[Sequence[Event] | None] = None
     trials: Trials = field(default_factory=dict)
     winner: TrialRecord | None = None
+    none_confirmed: bool = False
     replicates_planned: int = 0
     state: str = "running"
 
@@ -124,9 +126,10 @@ class StudyState:
 
     @property
     def best(self) -> TrialRecord | None:
-        """The confirmed winner, or before that the best trial so far that ran to its end."""
-        best = rank_trials(self.primary_trials, self.study.objective, self.study.mode)
-        return self.winner or (best[0] if best else None)
+        """The confirmed winner, or before that the best trial so far that ran to its end and meets the constraints."""
+        if self.winner or self.none_confirmed:
+            return self.winner
+        return next(iter(self.study.feasible(self.study.rank(self.primary_trials))), None)
 
     @property
     def seconds(self) -> float:
@@ -145,6 +148,21 @@ class StudyState:
         minutes = self.study.budget.minutes
         return None if minutes is None else max(1.0, minutes * 60 - self.seconds)
 
+    @property
+    def hours(self) -> HoursUsed:
+        """The CPU and GPU hours that all trials so far were given, replicates included."""
+        return HoursUsed.of(list(self.trials.values()))
+
+    @property
+    def hours_are_spent(self) -> bool:
+        """Whether the study has used up its CPU or GPU hours."""
+        budget = self.study.budget
+        if budget.cpu_hours is None and budget.gpu_hours is None:
+            return False
+        used = self.hours
+        limits = ((budget.cpu_hours, used.cpu), (budget.gpu_hours, used.gpu))
+        return any(limit is not None and hours >= limit for limit, hours in limits)
+
     def append_event(self, event: Event) -> TrialRecord | None:
         """Writes an event to the log, and returns the record of the trial that it concerns."""
         event = without_secrets_in(event)
@@ -155,11 +173,11 @@ class StudyState:
 
     def start(self, number: int, **record: Any) -> TrialRecord:
         """A new trial begins: the fields of its record."""
-        return self._begun(self.append_event(TrialStarted(trial=number, **record)))
+        return self._begun(self.append_event(TrialStarted(trial=number, **record, **self._given)))
 
     def resume_trial(self, number: int) -> TrialRecord:
         """A trial that was interrupted goes on."""
-        return self._begun(self.append_event(TrialResumed(trial=number)))
+        return self._begun(self.append_event(TrialResumed(trial=number, **self._given)))
 
     def report(self, number: int, metrics: dict[str, float]) -> None:
         """A trial has trained another epoch."""
@@ -193,6 +211,8 @@ class StudyState:
             "total": self.num_trials,
             "best": best and row_of(best),
             "seconds": round(self.seconds, 1),
+            "cpu_hours": round(self.hours.cpu, 5),
+            "gpu_hours": round(self.hours.gpu, 5),
             "warnings": [*(warning.as_row() for warning in self.trial_warnings), *self.header.get("warnings", [])],
         }
 
@@ -200,6 +220,10 @@ class StudyState:
         """Writes study.json."""
         self.state = state
         self.folder.write_summary(self.summary(state))
+
+    @property
+    def _given(self) -> dict[str, float]:
+        return {"cpus": self.study.resources.cpus, "gpus": self.study.resources.gpus}
 
     def _begun(self, trial: TrialRecord | None) -> TrialRecord:
         self.save(self.state)

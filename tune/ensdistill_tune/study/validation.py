@@ -7,6 +7,7 @@ from typing import Any
 
 from ensdistill.config import Config, flatten, merge_settings, nest, presets, resolve
 from ensdistill.errors import ConfigError, ConfigIssue, format_value
+from ensdistill.evaluation.metrics import BUILT_IN
 from ensdistill.methods.schedule import can_change
 from ensdistill.settings.fields import own_pieces
 from ensdistill.settings.pieces import Piece
@@ -14,6 +15,7 @@ from ensdistill.settings.validation import UNKNOWN, closest_match, did_you_mean,
 from ensdistill_tune.search.hyperparameter import Hyperparameter, as_list
 from ensdistill_tune.search.search_space import topological_order
 from ensdistill_tune.search.size import CONTINUOUS, distinct
+from ensdistill_tune.study.objectives import COSTS, LATENCY
 from ensdistill_tune.study.study_config import StudyConfig
 
 
@@ -66,6 +68,10 @@ def _baselines_twice(study: StudyConfig) -> Iterator[ConfigIssue]:
 def _objective_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
     """What several objectives ask of the scheduler, and `grid` of the axes."""
     scheduler = study.scheduler
+    yield from _metric_issues(study)
+    if study.budget.gpu_hours is not None and not study.resources.gpus:
+        rule = "can never be used up, since trials have no GPU (resources.gpus is 0)"
+        yield ConfigIssue(("budget", "gpu_hours"), rule, hint="leave it out, or set budget.cpu_hours")
     for n, name in enumerate(study.secondary_objectives):
         if name in study.objectives[: n + 1]:
             yield ConfigIssue(("secondary_objectives", n), f"{name} is an objective already; leave it out")
@@ -90,6 +96,47 @@ def _objective_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
             if axis.finite_values is None:
                 rule = f"searcher grid needs values that can be listed, not {axis.kind}; list them"
                 yield ConfigIssue(("search", axis_name), rule)
+
+
+def _metric_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
+    """Objectives and constraints on what no trial reports, and a cost or a latency where it cannot decide."""
+    for path, name in _named_metrics(study):
+        may_be_cost = path[0] != "objective"
+        known = [metric for metric in study.directions if may_be_cost or metric not in COSTS]
+        if name == LATENCY and path[0] == "constraints":
+            continue
+        if name == LATENCY:
+            rule = f"{name} is no objective, since it depends on the machine and the moment"
+            yield ConfigIssue(path, rule, hint=f"bound it (constraints: {{{name}: {{at_most: 2}}}})")
+        elif name in COSTS and not may_be_cost:
+            yield ConfigIssue(path, f"{name} alone is no aim of training", hint="make it one of secondary_objectives")
+        elif name not in known:
+            near = closest_match(name, known) or closest_match(f"val/{name}", known)
+            rule = f"no trial reports {name}" + ("" if near else f" (there are {', '.join(known)})")
+            yield ConfigIssue(path, rule, hint=did_you_mean(near))
+
+
+def _named_metrics(study: StudyConfig) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    yield ("objective",), study.objective
+    yield from ((("secondary_objectives", n), name) for n, name in enumerate(study.secondary_objectives))
+    yield from ((("constraints", name), name) for name in study.constraints)
+
+
+def study_warnings(study: StudyConfig) -> list[ConfigIssue]:
+    """Returns what is allowed and yet seldom meant."""
+    if study.constraints and not study.searcher.uses_constraints:
+        rule = f"{study.searcher.kind} does not use the constraints, which only decide which trials can win"
+        return [ConfigIssue(("searcher", "kind"), rule, hint="tpe, gp and nsga2 search where constraints hold")]
+    return []
+
+
+def class_issues(study: StudyConfig, classes: int) -> list[ConfigIssue]:
+    """Returns the objectives and constraints on metrics that are left out for so few classes."""
+    return [
+        ConfigIssue(path, f"{name} says nothing with {classes} classes, it takes at least {metric.min_classes}")
+        for path, name in _named_metrics(study)
+        if (metric := BUILT_IN.get(name.removeprefix("val/"))) and classes < metric.min_classes
+    ]
 
 
 def _first_issues(study: StudyConfig) -> Iterator[ConfigIssue]:

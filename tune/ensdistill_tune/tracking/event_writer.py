@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from ensdistill_tune.records.events import (
     EpochReported,
+    LatencyMeasured,
     ReportWritten,
     SessionEnded,
     SessionStarted,
@@ -23,6 +24,7 @@ from ensdistill_tune.tracking.descriptions import NOTE, with_links
 from ensdistill_tune.tracking.run_fields import (
     RunUpdate,
     curves_of,
+    outcome_of,
     settings_of,
     settings_of_study,
     tags_of,
@@ -84,11 +86,11 @@ class EventWriter:
                 self._continue(self._run(update))
             case EpochReported() as event:
                 step = int(event.metrics["epoch"])
-                self._metrics.add(self._run(update), curves_of(event.metrics), event.at, step)
+                self._metrics.add(self._run(update), curves_of(event.metrics, self.study), event.at, step)
             case TrialEnded() as event:
                 self._end_trial(event, update)
-            case TestEvaluated():
-                pass  # its results are in files of the study
+            case TestEvaluated() | LatencyMeasured():
+                pass  # the results of the test are in files of the study, a latency is a metric of trials
             case SessionEnded() as event:
                 self._end_session(event, update)
             case ReportWritten() as event:
@@ -121,10 +123,10 @@ class EventWriter:
 
     def _end_trial(self, event: TrialEnded, update: RunUpdate) -> None:
         """Writes the trial's state; only one that completed has `final/...` metrics."""
-        run = self._run(update)
-        self._metrics.add(run, totals_of(require_trial(update.trial), event.state), event.at)
+        run, trial = self._run(update), require_trial(update.trial)
+        self._metrics.add(run, totals_of(trial, event.state, self.study), event.at)
         self.flush(run)
-        log_tags(self.client, run, {"outcome": event.state} | ({"error": event.error} if event.error else {}))
+        log_tags(self.client, run, outcome_of(trial, event.state, event.error, self.study))
         self._terminate(run, event.state, event.at)
         self._metrics.add(self._runs[PARENT], update.parent, event.at, update.step)
 

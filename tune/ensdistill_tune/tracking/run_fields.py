@@ -13,6 +13,7 @@ from typing import Any
 
 from ensdistill.config import flatten
 from ensdistill.errors import ConfigError
+from ensdistill.evaluation.metrics import BUILT_IN
 from ensdistill.runtime.secrets import without_credentials
 from ensdistill_tune.formatting import is_block, short_value
 from ensdistill_tune.metric_names import final_metric, log_name
@@ -20,17 +21,18 @@ from ensdistill_tune.records.events import Event, TeachersReady, TrialEnded
 from ensdistill_tune.records.trial_record import (
     METRICS,
     PRIMARY,
+    HoursUsed,
     TrialRecord,
     Trials,
     apply_event,
     count_states,
     of_kind,
-    rank_trials,
 )
+from ensdistill_tune.study.objectives import LATENCY
 from ensdistill_tune.study.study_config import SHARED, StudyConfig
 
 CURVES = ("train/loss", *METRICS, "subnetworks/nll", "subnetworks/accuracy")  # a point each epoch
-COSTS = ("cost/parameters", "cost/flops")  # of the shipped network, once a trial
+COSTS = ("cost/parameters", "cost/flops", LATENCY)  # of the shipped network, once a trial
 TEACHERS = tuple(name.removeprefix("val/") for name in METRICS if name != "val/dee")  # which is 1 or all by definition
 
 
@@ -57,8 +59,9 @@ class RunUpdate:
         if not isinstance(event, TrialEnded) or event.state not in over:
             return cls(event, trial, facts, trials, {}, sum(over.values()))
         searched = of_kind(trials.values(), *PRIMARY)
-        parent = {f"trials/{state}": float(n) for state, n in count_states(searched).items() if state in over}
-        for best in rank_trials(searched, study.objective, study.mode)[:1]:
+        parent = HoursUsed.of(trials.values()).metrics
+        parent |= {f"trials/{state}": float(n) for state, n in count_states(searched).items() if state in over}
+        for best in study.feasible(study.rank(searched)[:1]):
             parent[f"best/{study.objective.removeprefix('val/')}_so_far"] = best.last[study.objective]
         return cls(event, trial, facts, trials, parent, sum(over.values()))
 
@@ -104,20 +107,31 @@ def settings_of_study(study: StudyConfig) -> dict[str, Any]:
     return {name: value for name, value in own.items() if name.removeprefix("config.") not in shared} | shared
 
 
-def curves_of(report: Mapping[str, float]) -> dict[str, float]:
-    """Of what a trial reports after an epoch, what is worth comparing."""
-    return {name: report[name] for name in (*CURVES, *_own_metrics(report)) if name in report}
+def curves_of(report: Mapping[str, float], study: StudyConfig) -> dict[str, float]:
+    """Of what a trial reports after an epoch, what is worth comparing: objectives and constraints, too."""
+    own = [*(name for name in study.display_metrics if name.startswith("val/")), *_own_metrics(report)]
+    return {name: report[name] for name in dict.fromkeys([*CURVES, *own]) if name in report}
 
 
-def totals_of(trial: TrialRecord, state: str) -> dict[str, float]:
+def outcome_of(trial: TrialRecord, state: str, error: str | None, study: StudyConfig) -> dict[str, str]:
+    """The tags of a trial that is over: how it ended, why it failed, and whether it meets the constraints."""
+    tags = {"outcome": state} | ({"error": error} if error else {})
+    if study.constraints and trial.epochs and state != "failed":
+        broken = study.broken_by(trial.last)
+        tags |= {"feasible": str(not broken).lower()} | ({"broken_constraints": "; ".join(broken)} if broken else {})
+    return tags
+
+
+def totals_of(trial: TrialRecord, state: str, study: StudyConfig) -> dict[str, float]:
     """What is known once a trial is over: its costs, and `final/...` if it ran to its end."""
     if state == "interrupted" or not trial.epochs:
         return {}
     totals = {name: trial.last[name] for name in COSTS if name in trial.last}
     seconds = [epoch["time/epoch_seconds"] for epoch in trial.epochs if "time/epoch_seconds" in epoch]
     totals |= {"time/epoch_seconds": median(seconds)} if seconds else {}
-    names = (*METRICS, *_own_metrics(trial.last))
-    finals = {final_metric(name): trial.last[name] for name in names if name in trial.last}
+    totals |= HoursUsed.of([trial]).metrics
+    own = [*(name for name in study.display_metrics if name.startswith("val/")), *_own_metrics(trial.last)]
+    finals = {final_metric(name): trial.last[name] for name in own if name in trial.last}
     return totals | (finals if state == "finished" else {})
 
 
@@ -134,7 +148,8 @@ def address_of(server: str) -> str:
 
 def _own_metrics(report: Mapping[str, float]) -> list[str]:
     """The validation metrics that are not built in, which a study file lists in `config.metrics`."""
-    return [name for name in report if name.startswith("val/") and name not in (*METRICS, "val/at_chance")]
+    known = (*METRICS, "val/at_chance", *(f"val/{name}" for name in BUILT_IN))
+    return [name for name in report if name.startswith("val/") and name not in known]
 
 
 def _is_below(name: str, blocks: Iterable[str]) -> bool:

@@ -1,24 +1,31 @@
 """Metrics against the cases of METHODS section 7, loops by hand, and torchmetrics."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import scipy.stats
 import torch
+from sklearn.metrics import balanced_accuracy_score, f1_score, recall_score, top_k_accuracy_score
 from torch import Tensor
 from torch.testing import assert_close
 from torchmetrics.functional.classification import binary_auroc, multiclass_accuracy, multiclass_calibration_error
 
 from ensdistill.evaluation.metrics import (
+    BUILT_IN,
     accuracy,
     all_metrics,
+    balanced_accuracy,
     brier,
     ece,
     entropy,
     log_mean_probability,
+    macro_f1,
     nll,
     ood_auroc,
     reliability,
+    top5_accuracy,
+    worst_class_accuracy,
 )
 
 P = torch.tensor([[0.82, 0.18], [0.61, 0.39], [0.28, 0.72], [0.57, 0.43]], dtype=torch.float64)
@@ -71,12 +78,17 @@ def test_brier_is_summed_over_classes_and_not_divided_by_them() -> None:
 
 def test_certain_and_right_is_perfect_in_every_metric() -> None:
     log_p = torch.tensor([[0.0, -torch.inf], [-torch.inf, 0.0]], dtype=torch.float64)
-    assert all_metrics(log_p, torch.tensor([0, 1])) == {"accuracy": 1.0, "nll": 0.0, "brier": 0.0, "ece": 0.0}
+    by_class = dict.fromkeys(("macro_f1", "balanced_accuracy", "worst_class_accuracy"), 1.0)
+    assert (
+        all_metrics(log_p, torch.tensor([0, 1])) == {"accuracy": 1.0, "nll": 0.0, "brier": 0.0, "ece": 0.0} | by_class
+    )
 
 
 def test_certain_and_wrong_is_worst_in_every_metric() -> None:
     log_p = torch.tensor([[0.0, -torch.inf]], dtype=torch.float64)
-    assert all_metrics(log_p, torch.tensor([1])) == {"accuracy": 0.0, "nll": math.inf, "brier": 2.0, "ece": 1.0}
+    by_class = dict.fromkeys(("macro_f1", "balanced_accuracy", "worst_class_accuracy"), 0.0)
+    worst = {"accuracy": 0.0, "nll": math.inf, "brier": 2.0, "ece": 1.0} | by_class
+    assert all_metrics(log_p, torch.tensor([1])) == worst
 
 
 def test_confidence_that_rounds_above_one_falls_in_the_last_bin() -> None:
@@ -191,3 +203,57 @@ def test_a_bin_of_the_reliability_diagram_is_the_mean_of_its_images() -> None:
     (low, high) = reliability(p.log(), torch.tensor([0, 0, 0]))
     assert low == (pytest.approx(0.55), 1.0, 1)
     assert high == (pytest.approx(0.9), 0.5, 2)
+
+
+# --- metrics by class -------------------------------------------------------------------------------------------------
+
+
+def classes_missing(seed: int) -> tuple[Tensor, Tensor]:
+    """A case in which class 2 has no image, class 4 is never predicted, and class 6 is neither."""
+    log_p, labels = random_case(seed)
+    log_p[:, [4, 6]] = -50.0
+    return log_p, labels.where(~torch.isin(labels, torch.tensor([2, 6])), torch.tensor(0))
+
+
+@pytest.mark.parametrize("case", [random_case, classes_missing])
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
+def test_metrics_by_class_are_those_of_scikit_learn(case: Callable[[int], tuple[Tensor, Tensor]], seed: int) -> None:
+    log_p, labels = case(seed)
+    truth, predicted = labels.numpy(), log_p.argmax(-1).numpy()
+    recalls = recall_score(truth, predicted, labels=sorted(set(truth.tolist())), average=None)
+    assert macro_f1(log_p, labels) == pytest.approx(f1_score(truth, predicted, average="macro"), abs=1e-12)
+    assert balanced_accuracy(log_p, labels) == pytest.approx(balanced_accuracy_score(truth, predicted), abs=1e-12)
+    assert worst_class_accuracy(log_p, labels) == pytest.approx(recalls.min(), abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_top_5_accuracy_is_that_of_scikit_learn(seed: int) -> None:
+    log_p, labels = random_case(seed)
+    oracle = top_k_accuracy_score(labels.numpy(), log_p.exp().numpy(), k=5, labels=range(7))
+    assert top5_accuracy(log_p, labels) == pytest.approx(oracle, abs=1e-12)
+
+
+def test_of_equal_probabilities_the_first_five_classes_count_as_the_likeliest() -> None:
+    uniform = torch.full((7, 7), 1 / 7, dtype=torch.float64).log()
+    assert top5_accuracy(uniform, torch.arange(7)) == pytest.approx(5 / 7)
+
+
+def test_a_network_that_gives_nan_is_never_right() -> None:
+    log_p, labels = torch.full((4, 7), math.nan, dtype=torch.float64), torch.tensor([0, 1, 2, 6])
+    assert top5_accuracy(log_p, labels) == 0
+
+
+@pytest.mark.parametrize(("classes", "reported"), [(5, False), (6, True)])
+def test_top_5_accuracy_is_left_out_where_it_is_always_1(classes: int, reported: bool) -> None:
+    log_p, labels = random_case(0, classes=classes)
+    assert ("top5_accuracy" in all_metrics(log_p, labels)) is reported
+
+
+def test_the_table_of_metrics_names_each_once_and_knows_where_more_is_better() -> None:
+    log_p, labels = random_case(0)
+    right = (50.0 * torch.nn.functional.one_hot(labels, 7).double()).log_softmax(-1)
+    now, perfect = all_metrics(log_p, labels), all_metrics(right, labels)
+    assert {name for name, metric in BUILT_IN.items() if metric.compute} == set(now)
+    for name, value in now.items():
+        assert (perfect[name] > value) is BUILT_IN[name].higher_is_better, name

@@ -1,5 +1,6 @@
 """The winner against luck: who is repeated, who wins, and what may be said of it."""
 
+from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
@@ -7,7 +8,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ensdistill_tune.analysis.replication import Candidate, candidates, plan_replicates, verdict
+from ensdistill_tune.analysis.replication import (
+    Candidate,
+    candidates,
+    plan_replicates,
+    verdict,
+    why_none_wins,
+    winner_of,
+)
 from ensdistill_tune.analysis.statistics import compare
 from ensdistill_tune.records.trial_record import METRICS, TrialRecord
 from ensdistill_tune.study.study_config import StudyConfig
@@ -132,19 +140,22 @@ def test_equal_differences_of_few_seeds_prove_nothing() -> None:
     ],
 )
 def test_the_verdict_is_plain(mine: list[float], theirs: list[float], says: str) -> None:
-    order = candidates(SEARCHED, replicates({3: mine, 1: theirs}), study(best=9, seeds=3))
-    assert verdict(order, METRIC, "min").startswith(says)
+    own = study(best=9, seeds=3)
+    order = candidates(SEARCHED, replicates({3: mine, 1: theirs}), own)
+    assert verdict(order, own).startswith(says)
 
 
 def test_the_verdict_without_a_baseline_claims_nothing() -> None:
-    order = candidates(SEARCHED, replicates({3: [0.1, 0.2], 5: [0.3, 0.3]}), study(best=9, seeds=2))
-    assert verdict(order, METRIC, "min") == "003 is the best of 2 candidates; no baseline was confirmed beside it"
+    own = study(best=9, seeds=2)
+    order = candidates(SEARCHED, replicates({3: [0.1, 0.2], 5: [0.3, 0.3]}), own)
+    assert verdict(order, own) == "003 is the best of 2 candidates; no baseline was confirmed beside it"
 
 
 def test_the_verdict_without_searched_settings_claims_nothing_of_them() -> None:
-    order = candidates(SEARCHED, replicates({1: [0.1, 0.2], 2: [0.3, 0.3]}), study(best=9, seeds=2))
+    own = study(best=9, seeds=2)
+    order = candidates(SEARCHED, replicates({1: [0.1, 0.2], 2: [0.3, 0.3]}), own)
     said = "baseline kd is the best of 2 candidates; no searched settings were confirmed beside it"
-    assert verdict(order, METRIC, "min") == said
+    assert verdict(order, own) == said
 
 
 @pytest.mark.parametrize("seeds", [2, 5])
@@ -171,4 +182,53 @@ def test_the_interval_that_allows_for_the_choice_is_students() -> None:
 
 def test_the_best_repeat_is_the_one_to_ship() -> None:
     candidate = Candidate(SEARCHED[2], replicates({3: [0.3, 0.1, 0.2]}))
-    assert candidate.best(METRIC, "min").seed == 2
+    assert candidate.best(study(best=1)).seed == 2
+
+
+# --- constraints ------------------------------------------------------------------------------------------------------
+
+AT_MOST = {
+    "constraints": {"val/ece": {"at_most": 0.25}}
+}  # of the trials above 4 and 6 alone have less, and both are out
+
+
+def with_ece(of: TrialRecord, ece: float) -> TrialRecord:
+    return replace(of, epochs=[of.last | {"val/ece": ece}])
+
+
+def test_trials_that_break_a_constraint_are_repeated_only_if_all_do() -> None:
+    own = study(best=2, seeds=2, **AT_MOST)
+    feasible = [*SEARCHED[:6], with_ece(SEARCHED[6], 0.2)]  # 7 is the worst by NLL
+    assert {of.number for of, _ in plan_replicates(feasible, own)} == {1, 2, 7}
+    assert {of.number for of, _ in plan_replicates(SEARCHED, own)} == {1, 2, 3, 5}, "the nearest two"
+
+
+def test_candidates_are_judged_by_the_mean_over_seeds() -> None:
+    own = study(best=9, seeds=2, **AT_MOST)
+    some = replicates({3: [0.1, 0.2], 5: [0.3, 0.4]})
+    lucky = [with_ece(r, ece) for r, ece in zip(some, (0.2, 0.4, 0.1, 0.3), strict=True)]  # means 0.3 and 0.2
+    order = candidates(SEARCHED, lucky, own)
+    assert [c.trial.number for c in order] == [5, 3]
+    assert winner_of(order, own) is order[0]
+    assert order[0].best(own).seed == 1, "the repeat of seed 2 breaks the constraint"
+    assert order[1].broken(own) == ["val/ece 0.3, at most 0.25"]
+
+
+def test_without_a_candidate_that_meets_the_constraints_none_wins_and_the_nearest_is_named() -> None:
+    own = study(best=9, seeds=2, **AT_MOST)
+    order = candidates(SEARCHED, replicates({3: [0.3, 0.3], 1: [0.5, 0.5]}), own)
+    assert winner_of(order, own) is None
+    said = "none of 2 candidates meets the constraints in the mean of 2 seeds, so none wins; the nearest is 003 "
+    assert verdict(order, own) == f"{said}(val/ece 0.3, at most 0.25)"
+    assert why_none_wins(SEARCHED, order, own) == verdict(order, own)
+    assert "the nearest is 003" in str(why_none_wins(own.rank(SEARCHED), [], own))
+    assert why_none_wins(SEARCHED, [], study(best=9)) is None
+
+
+def test_the_verdict_tells_of_a_baseline_that_is_better_and_breaks_a_constraint() -> None:
+    own = study(best=9, seeds=3, **AT_MOST)
+    mine = [with_ece(r, 0.1) for r in replicates({3: [0.30, 0.31, 0.32]})]
+    order = candidates(SEARCHED, [*mine, *replicates({1: [0.26, 0.28, 0.27]})], own)
+    said = verdict(order, own)
+    assert said.startswith("003 is worse than kd as published: better in 0 of 3 seeds, nll +0.0400")
+    assert said.endswith("; kd breaks a constraint (val/ece 0.27, at most 0.25)")

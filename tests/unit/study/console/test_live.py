@@ -20,7 +20,7 @@ from rich.console import Console
 from ensdistill.errors import DataError
 from ensdistill_tune.analysis.trial_warnings import trial_warnings
 from ensdistill_tune.console.follower import StudyFollower, follow
-from ensdistill_tune.console.live import ConsoleObserver, live
+from ensdistill_tune.console.live import ConsoleObserver, describe, live
 from ensdistill_tune.console.remaining import estimate_remaining
 from ensdistill_tune.console.rendering import StudyPanel
 from ensdistill_tune.console.snapshot import StudySnapshot
@@ -37,6 +37,7 @@ from ensdistill_tune.records.events import (
     TrialStarted,
 )
 from ensdistill_tune.records.study_directory import StudyDirectory
+from ensdistill_tune.records.trial_progress import TrialProgress
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.study.study_state import StudyState
@@ -379,8 +380,10 @@ def test_status_without_a_terminal_is_one_plain_picture(written: Written) -> Non
             assert re.search(r"running 001 kd +━─+ +3/10 +0.4000", done.out)
         result = json.loads(call("ensdistill-tune", "status", "s", "--json", *where).out)
     assert (result["state"], result["seconds_left"]) == ("running", None)
-    assert result["rate"] == {"trials_per_minute": None, "epochs_per_second": None}
-    assert result["running"] == [{"trial": 1, "name": "001 kd", "epoch": 3, "epochs": 10, "value": 0.4}]
+    assert result["rate"] == dict.fromkeys(("trials_per_minute", "epochs_per_second", "images_per_second"))
+    assert result["running"] == [
+        {"trial": 1, "name": "001 kd", "epoch": 3, "epochs": 10, "value": 0.4, "progress": None}
+    ]
     died = call("ensdistill-tune", "status", "s", *where)
     assert f"to go on: ensdistill-tune resume s --studies-dir {written.folder.path.parent}" in died.out
 
@@ -476,3 +479,21 @@ def test_a_study_in_one_terminal_is_followed_from_another(smallest: Path) -> Non
     assert "seen: finished after" in outside.text
     for terminal in (at_work, outside):
         assert terminal.text.count("\x1b[?25h") == terminal.text.count("\x1b[?25l") > 0, "the cursor is back"
+
+
+def test_a_trial_in_a_long_epoch_shows_how_far_it_is_its_loss_and_its_pace() -> None:
+    progress = {4: TrialProgress(epoch=5, share=0.37, loss=1.2345, images_per_second=512.4)}
+    lines = format_value(picture(progress=progress, paces=(None, None)), width=100)
+    (row,) = [line for line in lines if line.startswith("running")]
+    assert row.endswith("0.6000  37 % of epoch 5, loss 1.234, 512 images/s")
+    assert "rate      512 images/s" in lines
+    assert not any("images/s" in line for line in format_value(picture()))
+
+
+def test_a_trial_that_breaks_a_constraint_says_so_in_its_line_and_is_never_the_best_in_bold() -> None:
+    own = study(constraints={"val/nll": {"at_least": 0.4}})
+    assert describe(TRIALS[1], own).endswith("val/nll 0.2500  breaks val/nll 0.25, at least 0.4")
+    lines = format_value(picture(study=own))
+    assert [line for line in lines if line.startswith("best")] == [
+        "best      val/nll 0.2500  breaks a constraint  002 temperature=4"
+    ]

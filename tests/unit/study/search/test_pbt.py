@@ -62,16 +62,29 @@ def test_the_place_of_one_that_gave_up_is_taken_by_one_that_begins_where_a_bette
         record(4, [0.9, 0.8, 0.9], "pruned"),
         record(5, [0.1, 0.1], "running"),  # has not come so far
     ]
-    branch = of.scheduler.exploit_and_explore(of.space, of.objective, of.mode, trials)  # type: ignore[union-attr]
+    branch = of.scheduler.exploit_and_explore(of.space, of.merit, of.mode, trials)  # type: ignore[union-attr]
     assert branch is not None
     assert (branch["parent"], branch["replaces"]) == (1, 4)
     (change,) = branch["schedule"]
     assert change["after_epoch"] == 3
     assert set(change["set"]) == {"loss.temperature"}  # the averaging is built once
     assert change["set"]["loss.temperature"] != 2.0
-    assert branch == of.scheduler.exploit_and_explore(of.space, of.objective, of.mode, trials)  # type: ignore[union-attr]
+    assert branch == of.scheduler.exploit_and_explore(of.space, of.merit, of.mode, trials)  # type: ignore[union-attr]
     taken = [*trials, record(6, [0.4], "running", **{k: branch[k] for k in ("schedule", "parent", "replaces")})]
-    assert of.scheduler.exploit_and_explore(of.space, of.objective, of.mode, taken) is None  # type: ignore[union-attr]
+    assert of.scheduler.exploit_and_explore(of.space, of.merit, of.mode, taken) is None  # type: ignore[union-attr]
+
+
+def test_nobody_begins_where_a_trial_breaks_a_constraint_if_another_meets_it() -> None:
+    of = study(constraints={"val/nll": {"at_least": 0.45}})
+    trials = [
+        record(1, [0.9, 0.8, 0.4], "running"),
+        record(2, [0.9, 0.8, 0.7], "running"),
+        record(3, [0.9, 0.8, 0.5], "running"),
+        record(4, [0.9, 0.8, 0.9], "pruned"),
+    ]
+    branch = of.scheduler.exploit_and_explore(of.space, of.merit, of.mode, trials)  # type: ignore[union-attr]
+    assert branch is not None
+    assert branch["parent"] == 3
 
 
 def test_a_moved_setting_stays_in_its_range_and_is_moved_from_where_it_is_now() -> None:
@@ -81,7 +94,7 @@ def test_a_moved_setting_stays_in_its_range_and_is_moved_from_where_it_is_now() 
         before = [{"after_epoch": 3, "set": {"loss.temperature": 9.0}}]
         parent = record(7, [0.5, 0.4, 0.3], "running", schedule=before, parent=1, replaces=2)
         trials = [record(1, [0.9] * 6, "finished"), parent, record(3, [0.9] * 6, "pruned")]
-        branch = pbt.exploit_and_explore(of.space, of.objective, of.mode, trials)
+        branch = pbt.exploit_and_explore(of.space, of.merit, of.mode, trials)
         assert branch is not None
         assert branch["parent"] == 7
         assert branch["schedule"][:-1] == before

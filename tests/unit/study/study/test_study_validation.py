@@ -1,5 +1,6 @@
 """Every fault that a search space file can have is told with its line, all at once, before anything is begun."""
 
+import json
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,6 +11,9 @@ from ensdistill.settings.validation import kind_of
 from ensdistill_tune.search.hyperparameter import KINDS
 from ensdistill_tune.search.schedulers import Scheduler
 from ensdistill_tune.search.searchers import Searcher
+from ensdistill_tune.study.loading import load_study
+from ensdistill_tune.study.study_config import StudyConfig
+from ensdistill_tune.study.validation import class_issues
 from tests.commands import call
 
 FOLDER = "a folder"
@@ -469,8 +473,29 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     (
         "unknown objective",
         SEARCH + "objective: nll\n",
-        ", line 2: objective: 'nll' is none of val/nll, val/cnll, val/accuracy, val/brier, val/ece (did you mean "
-        "val/nll?)",
+        ", line 2: objective: no trial reports nll (did you mean val/nll?)",
+    ),
+    (
+        "latency as objective",
+        SEARCH + "secondary_objectives: [cost/latency_ms]\n",
+        ", line 2: secondary_objectives.0: cost/latency_ms is no objective, since it depends on the machine and the "
+        "moment. Bound it (constraints: {cost/latency_ms: {at_most: 2}}).",
+    ),
+    (
+        "cost alone as objective",
+        SEARCH + "objective: cost/flops\n",
+        ", line 2: objective: cost/flops alone is no aim of training. Make it one of secondary_objectives.",
+    ),
+    (
+        "constraint on what no trial reports",
+        SEARCH + "constraints:\n  val/macro_f2: {at_least: 0.5}\n",
+        ", line 3: constraints.val/macro_f2: no trial reports val/macro_f2 (did you mean val/macro_f1?)",
+    ),
+    (
+        "hours of a GPU that no trial has",
+        SEARCH + "budget: {gpu_hours: 3}\n",
+        ", line 2: budget.gpu_hours: can never be used up, since trials have no GPU (resources.gpus is 0). Leave it "
+        "out, or set budget.cpu_hours.",
     ),
     (
         "unknown searcher",
@@ -734,3 +759,32 @@ def test_an_override_mends_what_is_wrong_in_the_file(tmp_path: Path) -> None:
     file.write_text("preset: kdd\nconfig: {training.epochs: 0}\n" + SEARCH)
     words = ["--set", "preset=kd", "--set", "config.training.epochs=3"]
     assert call("ensdistill-tune", "check", file, "--no-estimate", *words).code == 0
+
+
+def test_every_metric_of_a_trial_and_the_latency_can_be_bounded(tmp_path: Path) -> None:
+    names = ["val/nll", "val/worst_class_accuracy", "val/dee", "cost/flops", "cost/parameters", "cost/latency_ms"]
+    file = tmp_path / "space.yaml"
+    file.write_text(SEARCH + "constraints: {" + ", ".join(f"{name}: {{at_most: 2}}" for name in names) + "}\n")
+    study = load_study(file)
+    assert list(study.constraints) == names
+    assert set(names) < set(study.display_metrics)
+    assert study.measures_latency
+
+
+@pytest.mark.parametrize(("kind", "warned"), [("tpe", False), ("gp", False), ("nsga2", False), ("qmc", True)])
+def test_a_searcher_that_does_not_use_the_constraints_is_warned_of(kind: str, warned: bool, tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(SEARCH + f"constraints: {{val/ece: {{at_most: 0.1}}}}\nsearcher: {{kind: {kind}}}\n")
+    done = call("ensdistill-tune", "check", file, "--no-estimate", "--json")
+    said = f"warning: searcher.kind: {kind} does not use the constraints, which only decide which trials can win."
+    assert (said in done.err, bool(json.loads(done.out)["warnings"])) == (warned, warned)
+
+
+@pytest.mark.parametrize("where", ["objective", "secondary_objectives", "constraints"])
+def test_a_metric_that_is_left_out_for_few_classes_is_refused_before_anything_is_trained(where: str) -> None:
+    name = "val/top5_accuracy"
+    given = {"objective": name, "secondary_objectives": [name], "constraints": {name: {"at_least": 0.5}}}[where]
+    study = StudyConfig.model_validate({"search": {"seed": {"choice": [1]}}, where: given})
+    (issue,) = class_issues(study, 5)
+    assert str(issue).endswith(": val/top5_accuracy says nothing with 5 classes, it takes at least 6")
+    assert class_issues(study, 6) == []

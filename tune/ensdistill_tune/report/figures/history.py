@@ -13,7 +13,6 @@ from ensdistill_tune.report.figures.style import (
     BLUE,
     GRAY,
     GREEN,
-    METRICS,
     ORANGE,
     RED,
     by_state,
@@ -26,6 +25,7 @@ from ensdistill_tune.report.figures.style import (
     spread,
     thin,
 )
+from ensdistill_tune.study.objectives import axis_title
 
 POINTS = 15_000  # of all learning curves together: more make a page slow
 BASELINE_MARK = {"symbol": "square", "color": RED, "size": 8}
@@ -41,7 +41,7 @@ def history(facts: StudyResults) -> go.Figure | None:
         return None
     lines = levels(facts)
     scale = spread(facts, [value for _, value, *_ in lines])
-    figure = new_figure(420, yaxis=scale.axis(METRICS[study.objective]), xaxis={"title": {"text": "trial"}})
+    figure = new_figure(420, yaxis=scale.axis(axis_title(study.objective)), xaxis={"title": {"text": "trial"}})
     for baseline in (False, True):
         for state, some in by_state(t for t in trials if (t.kind != "search") is baseline).items():
             heights, texts = [height(t, facts, scale) for t in some], [hover(t, study) for t in some]
@@ -87,7 +87,7 @@ def learning_curves(facts: StudyResults) -> go.Figure | None:
     others = [trial for trial in trials if trial not in best + baselines]
     values = (known[study.objective] for trial in trials if trial.state != "failed" for known in trial.epochs)
     scale = Scale.of(values, log=study.mode == "min", always=[t.last[study.objective] for t in best + baselines])
-    figure = new_figure(420, yaxis=scale.axis(METRICS[study.objective]), xaxis={"title": {"text": "epoch"}})
+    figure = new_figure(420, yaxis=scale.axis(axis_title(study.objective)), xaxis={"title": {"text": "epoch"}})
     figure.add_trace(_crowd(others, study.objective, POINTS // len(trials)))
     for state, some in by_state(others).items():
         if state != "finished":

@@ -24,7 +24,6 @@ from ensdistill_tune.report.figures.style import (
     BLUE,
     CROWD,
     GRAY,
-    METRICS,
     ORANGE,
     RED,
     by_state,
@@ -38,6 +37,7 @@ from ensdistill_tune.report.figures.style import (
     thin,
 )
 from ensdistill_tune.search.hyperparameter import Hyperparameter
+from ensdistill_tune.study.objectives import axis_title
 
 SLICES, LINES = 4, 6  # settings in the figures, at most: more cannot be read
 FEWEST = 4  # finished trials in parallel coordinates
@@ -87,7 +87,7 @@ def slices(facts: StudyResults) -> go.Figure | None:
         for trace in _slice([t for t in trials if name in t.settings_at_last], name, facts, scale):
             figure.add_trace(trace.update(showlegend=row == 1), row=row, col=1)
         figure.update_xaxes(**setting_axis(facts.study.search[name], short_name[name]), row=row, col=1)
-    return lined(figure).update_yaxes(**scale.axis(METRICS[facts.study.objective].removeprefix("validation ")))
+    return lined(figure).update_yaxes(**scale.axis(axis_title(facts.study.objective).removeprefix("validation ")))
 
 
 def _slice(trials: Sequence[TrialRecord], name: str, facts: StudyResults, scale: Scale) -> Iterator[go.Scatter]:

@@ -15,13 +15,13 @@ from ensdistill_tune.report.figures.style import (
     BLUE,
     GRAY,
     GREEN,
-    METRICS,
     ORANGE,
     RED,
     hover,
     new_figure,
 )
 from ensdistill_tune.search.pareto import pareto_front_indices, to_minimization
+from ensdistill_tune.study.objectives import axis_title
 from ensdistill_tune.study.study_config import StudyConfig
 
 COST = "cost/flops"
@@ -38,7 +38,7 @@ def pareto(facts: StudyResults) -> go.Figure | None:
     prices, values = ([point[k] for point in teachers.values()] for k in (0, 1))
     across = Scale.of(x, log=price.startswith("cost/"), always=prices)
     up = Scale.of(y, log=study.mode == "min", always=values)
-    figure = new_figure(420, xaxis=across.axis(METRICS[price]), yaxis=up.axis(METRICS[study.objective]))
+    figure = new_figure(420, xaxis=across.axis(axis_title(price)), yaxis=up.axis(axis_title(study.objective)))
     for words, color, mark, own in (
         ("trials", BLUE, "circle", of_kind(trials, "search")),
         ("baselines", RED, "square", [t for t in trials if t.baseline]),
@@ -46,7 +46,8 @@ def pareto(facts: StudyResults) -> go.Figure | None:
         if own:
             costs, results = [across.clip(t.last[price]) for t in own], [up.clip(t.last[study.objective]) for t in own]
             figure.add_trace(_points(costs, results, words, color, mark, [hover(t, study) for t in own]))
-    figure.add_trace(_front_line(trials, study, price))
+    if feasible := study.feasible(trials):
+        figure.add_trace(_front_line(feasible, study, price))
     for n, (who, (cost, value)) in enumerate(teachers.items()):
         mark = ("star", "star-open")[n]
         figure.add_trace(_points([short(cost)], [short(value)], who, GREEN, mark, [f"{who}: {value:.4f}"], size=12))
@@ -62,7 +63,7 @@ def _points(
 
 def _front_line(trials: Sequence[TrialRecord], study: StudyConfig, price: str) -> go.Scatter:
     """Through the trials that nobody is better than in both, as steps: what can be had at each price."""
-    names, modes = [price, study.objective], ["max" if price == "val/accuracy" else "min", study.mode]
+    names, modes = [price, study.objective], [study.mode_of(price), study.mode]
     best = pareto_front_indices([to_minimization([t.last[name] for name in names], modes) for t in trials])
     points = sorted((short(trials[n].last[price]), short(trials[n].last[study.objective])) for n in best)
     x, y = zip(*points, strict=True)
@@ -86,7 +87,7 @@ def confirmation(facts: StudyResults) -> go.Figure | None:
     teachers = [(who, row[metric.removeprefix("val/")]) for who, row in facts.teachers.items()]
     values = [value for c in order for value in c.values(metric)]
     scale = Scale.of(values, log=False, always=[*values, *(value for _, value in teachers)])
-    figure.update_xaxes(**scale.axis(METRICS[metric]))
+    figure.update_xaxes(**scale.axis(axis_title(metric)))
     figure.update_yaxes(type="category", categoryarray=labels, range=[-0.6, len(order) - 0.4])
     seeds = [(c.label, replicate) for c in order for replicate in c.replicates]
     figure.add_scatter(

@@ -32,15 +32,6 @@ ENDS: dict[State, tuple[str, str, str]] = {  # how a trial ended: in words, colo
 }
 FEWEST = 4  # trials from whose values a range is taken
 CROWD = 200  # marks or lines: more are drawn fainter
-METRICS = {
-    "val/nll": "validation NLL (nats)",
-    "val/cnll": "calibrated NLL (nats)",
-    "val/accuracy": "validation accuracy",
-    "val/brier": "validation Brier score",
-    "val/ece": "validation ECE",
-    "cost/flops": "operations an image (FLOP)",
-    "cost/parameters": "parameters",
-}
 
 
 def new_figure(height: int = 380, **layout: Any) -> go.Figure:

@@ -1,0 +1,121 @@
+"""Latency: measured once for each architecture and machine, written down, and part of every report of a trial."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ensdistill import DataSplits, load_data
+from ensdistill.evaluation import latency
+from ensdistill.training.new_student import new_student
+from ensdistill_tune.analysis.trial_warnings import trial_warnings
+from ensdistill_tune.execution import latency_meter as module
+from ensdistill_tune.execution.latency_meter import latency_meter
+from ensdistill_tune.execution.trial_planner import TrialPlanner
+from ensdistill_tune.records.event_log import read_journal
+from ensdistill_tune.records.events import LatencyMeasured, SessionStarted
+from ensdistill_tune.records.study_directory import StudyDirectory
+from ensdistill_tune.records.trial_record import METRICS
+from ensdistill_tune.study.objectives import LATENCY
+from ensdistill_tune.study.study_config import StudyConfig
+from ensdistill_tune.study.study_state import StudyState
+
+SPACE: dict[str, Any] = {
+    "config": {
+        "data": {"kind": "digits", "train_size": 40, "val_size": 30},
+        "model": {"kind": "convnet", "blocks": 2},
+        "teachers": {"count": 2, "training": {"batch_size": 10}},
+        "training": {"epochs": 1, "batch_size": 10},
+    },
+    "search": {"model.width": {"integer": [2, 4]}, "student.subnetworks": {"integer": [1, 3]}},
+    "searcher": {"kind": "random", "seed": 1},
+    "baselines": ["kd"],
+    "budget": {"trials": 6},
+    "confirmation": {"top_k": 0},
+    "constraints": {LATENCY: {"at_most": 3}},
+}
+
+
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The parameters of the networks that were timed; the n-th takes n milliseconds."""
+    networks: list[int] = []
+
+    def milliseconds(network: torch.nn.Module, *_: Any) -> float:
+        networks.append(sum(p.numel() for p in network.parameters()))
+        return float(len(networks))
+
+    monkeypatch.setattr(module, "latency_ms", milliseconds)
+    return networks
+
+
+def session(home: Path, trials: int, data: DataSplits, **more: Any) -> StudyState:
+    """Hands out so many trials, which report one epoch each."""
+    state = StudyState(StudyConfig.model_validate(SPACE | more), StudyDirectory(home), {}, trial_warnings)
+    state.append_event(SessionStarted())
+    planner = TrialPlanner(state, 1, latency_meter(state, data))
+    for _ in range(trials):
+        request = planner.next()
+        if not isinstance(request, dict):
+            break
+        planner.report(request["number"], {"epoch": 1, "epochs": 1} | dict.fromkeys(METRICS, 0.5))
+        planner.end(request["number"], "finished")
+    return state
+
+
+@pytest.fixture(scope="module")
+def data() -> DataSplits:
+    return load_data(StudyConfig.model_validate(SPACE).base_config.data)
+
+
+def test_each_architecture_is_timed_once_over_all_sessions_and_the_log_decides(
+    tmp_path: Path, timed: list[int], data: DataSplits
+) -> None:
+    session(tmp_path, 3, data)
+    before = list(timed)
+    state = session(tmp_path, 100, data)
+    assert before[:2] == [timed[0], timed[1]], "the ends of the axis and the baseline come before the first trial"
+    assert len(set(timed)) == len(timed), "no architecture twice: subnetworks are merged into one network"
+    widths = {state.study.config_for(trial).model.width for trial in state.primary_trials}
+    assert len(timed) >= len(widths) > 1
+    events = [e for e in read_journal(tmp_path / "events.jsonl") if isinstance(e, LatencyMeasured)]
+    assert [e.milliseconds for e in events] == [float(n) for n in range(1, len(timed) + 1)]
+    by_width = {(state.study.config_for(t).model.width, t.last[LATENCY]) for t in state.primary_trials}
+    assert len(by_width) == len(widths), "trials of one architecture have one latency"
+
+
+def test_on_another_machine_new_trials_are_timed_again_and_old_ones_keep_what_decided(
+    tmp_path: Path, timed: list[int], data: DataSplits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {t.number: t.last[LATENCY] for t in session(tmp_path, 3, data).primary_trials}
+    count = len(timed)
+    monkeypatch.setattr(module, "machine_name", lambda _: "another")
+    state = session(tmp_path, 100, data)
+    assert {number: state.trials[number].last[LATENCY] for number in before} == before
+    assert all(t.last[LATENCY] > count for t in state.primary_trials if t.number not in before)
+
+
+def test_nothing_is_timed_unless_it_is_asked_for(tmp_path: Path, timed: list[int], data: DataSplits) -> None:
+    state = session(tmp_path, 2, data, constraints={})
+    assert timed == []
+    assert all(LATENCY not in trial.last for trial in state.primary_trials)
+    (tmp_path / "asked").mkdir()
+    asked = session(tmp_path / "asked", 2, data, constraints={}, measure_latency=True)
+    assert all(LATENCY in trial.last for trial in asked.primary_trials)
+
+
+def test_a_trial_that_is_too_slow_does_not_come_first(tmp_path: Path, timed: list[int], data: DataSplits) -> None:
+    state = session(tmp_path, 100, data, constraints={LATENCY: {"at_most": 1.0}})
+    assert {trial.last[LATENCY] for trial in state.study.feasible(state.primary_trials)} == {1.0}
+    assert state.best is not None
+    assert state.best.last[LATENCY] == 1.0
+
+
+def test_a_larger_network_takes_longer_and_its_weights_do_not_name_its_architecture(data: DataSplits) -> None:
+    study, cpu = StudyConfig.model_validate(SPACE), torch.device("cpu")
+    configs = [study.trial_config({"model.width": w, "seed": seed}) for w, seed in ((2, 0), (2, 1), (128, 0))]
+    small, again, large = (new_student(config, data).merged() for config in configs)
+    shape = tuple(data.train.images.shape[1:])
+    assert latency.architecture_of(small) == latency.architecture_of(again) != latency.architecture_of(large)
+    assert 0 < latency.latency_ms(small, shape, cpu) < latency.latency_ms(large, shape, cpu)

@@ -1,0 +1,65 @@
+"""Progress within the epoch that a trial trains: a small file in its folder, for terminals only.
+
+The event log holds whole epochs, and nothing is decided by this file: it is written without waiting for a disk, and
+one that is missing, damaged or of another epoch is ignored.
+"""
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ensdistill_tune.records.study_directory import StudyDirectory
+from ensdistill_tune.records.trial_record import TrialRecord
+
+FILE = "progress.json"
+
+
+@dataclass(frozen=True)
+class TrialProgress:
+    """An epoch of a trial that is not over.
+
+    Attributes:
+        epoch: Its number; 1 is the first.
+        share: Share of its steps that are done, in (0, 1].
+        loss: Mean training loss so far; None if it is not finite.
+        images_per_second: Images trained on per second.
+    """
+
+    epoch: int
+    share: float
+    loss: float | None
+    images_per_second: float
+
+
+def write_progress(folder: Path, progress: TrialProgress) -> None:
+    """Replaces the file in the folder of a trial. What prevents that prevents no training."""
+    loss = progress.loss if progress.loss is not None and math.isfinite(progress.loss) else None
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f".{FILE}"
+        temporary.write_text(json.dumps(asdict(progress) | {"loss": loss}))
+        os.replace(temporary, folder / FILE)
+
+
+def clear_progress(folder: Path) -> None:
+    """Removes the file: the epoch is over, or begins again."""
+    with contextlib.suppress(OSError):
+        (folder / FILE).unlink(missing_ok=True)
+
+
+def read_progress(folder: StudyDirectory, trials: Iterable[TrialRecord]) -> dict[int, TrialProgress]:
+    """Returns the progress of each running trial within the epoch after its last report, by number."""
+    found = {trial.number: _read(folder.trial(trial.number) / FILE) for trial in trials if trial.state == "running"}
+    last = {trial.number: trial.last.get("epoch", 0) for trial in trials}
+    return {number: known for number, known in found.items() if known and known.epoch > last[number]}
+
+
+def _read(file: Path) -> TrialProgress | None:
+    try:
+        return TrialProgress(**json.loads(file.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None

@@ -1,0 +1,89 @@
+"""Bounds on metrics that a trial must meet to win."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Self
+
+from pydantic import model_validator
+
+from ensdistill.errors import ConfigIssue, SettingError
+from ensdistill.settings.base import Settings, setting
+
+INFEASIBLE = 1e9  # what `penalized` gives to a trial that breaks a constraint; far above every objective
+
+
+class Constraint(Settings):
+    """Bounds on one metric; both are part of what is allowed."""
+
+    at_least: float | None = setting(None, "Smallest value that is allowed.")
+    at_most: float | None = setting(None, "Largest value that is allowed.")
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Self:
+        if self.at_least is None and self.at_most is None:
+            raise SettingError(ConfigIssue((), "must have at_least, at_most or both"))
+        if None not in (self.at_least, self.at_most) and self.at_least > self.at_most:  # type: ignore[operator]
+            rule = f"must not exceed at_most {self.at_most:g}, got {{value}}"
+            raise SettingError(ConfigIssue(("at_least",), rule, self.at_least))
+        return self
+
+    def margins(self, value: float) -> Iterator[tuple[str, float, float]]:
+        """Yields name, bound and violation of each bound.
+
+        Args:
+            value: The metric. NaN, also for one that was not reported, breaks every bound.
+
+        Returns:
+            The violation is at most 0 where the bound holds. Above 0 it is the distance from the bound, in units of
+            the bound's size (of 1 if the bound is 0), so that bounds on different metrics can be added up.
+        """
+        for name, bound, sign in (("at least", self.at_least, -1), ("at most", self.at_most, 1)):
+            if bound is not None:
+                distance = sign * (value - bound) / (abs(bound) or 1.0)
+                yield name, bound, math.inf if math.isnan(distance) else distance
+
+
+Constraints = Mapping[str, Constraint]  # by metric
+
+
+def violations(constraints: Constraints, metrics: Mapping[str, float]) -> dict[str, float]:
+    """Returns the violation of every bound by `<metric> <bound>`, as `Constraint.margins` defines it."""
+    return {
+        f"{name} {bound}": violation
+        for name, constraint in constraints.items()
+        for bound, _, violation in constraint.margins(metrics.get(name, math.nan))
+    }
+
+
+def total_violation(constraints: Constraints, metrics: Mapping[str, float]) -> float:
+    """Returns the sum of all violations, 0 if every constraint is met."""
+    return sum(max(0.0, violation) for violation in violations(constraints, metrics).values())
+
+
+def broken(constraints: Constraints, metrics: Mapping[str, float]) -> list[str]:
+    """Returns each bound that is not met in words: `val/worst_class_accuracy 0.7412, at least 0.8`."""
+    return [
+        f"{name} {metrics[name]:.4g}, {bound} {limit:g}" if name in metrics else f"{name} not measured"
+        for name, constraint in constraints.items()
+        for bound, limit, violation in constraint.margins(metrics.get(name, math.nan))
+        if violation > 0
+    ]
+
+
+def penalized(values: list[float], modes: list[str], violation: float) -> list[float]:
+    """Returns what early stopping compares: the objectives, or far worse values for a trial that breaks a constraint.
+
+    Of two such trials the one with the smaller violation is better, whatever their objectives (constrained
+    domination). Deb et al. 2002 (NSGA-II), section VI.
+
+    Args:
+        values: The objectives.
+        modes: `min` or `max` for each.
+        violation: The sum of violations; 0 if every constraint is met.
+    """
+    if not violation:
+        return values
+    worse = INFEASIBLE * (1 + min(violation, 1e6))
+    return [-worse if mode == "max" else worse for mode in modes]
