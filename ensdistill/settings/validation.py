@@ -35,7 +35,12 @@ def validate(model: type[T], tree: Mapping[str, Any]) -> T:
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError([_issue(model, tree, detail) for detail in error.errors()]) from None
+        raise config_error(model, tree, error) from None
+
+
+def config_error(model: type[BaseModel], tree: Mapping[str, Any], error: ValidationError) -> ConfigError:
+    """Returns the error of pydantic as one of ours, with all issues."""
+    return ConfigError([_issue(model, tree, detail) for detail in error.errors()])
 
 
 def closest_match(name: str, known: Iterable[str]) -> str | None:
