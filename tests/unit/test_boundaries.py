@@ -40,7 +40,7 @@ def sources(package: str) -> list[Path]:
     ("library", "files"),
     [
         ("mlflow", {"batches.py", "event_writer.py", "mlflow_writer.py", "model_registry.py", "run_index.py"}),
-        ("optuna", {"importance.py", "searchers.py", "suggester.py"}),
+        ("optuna", {"importance.py", "optuna_study.py", "results.py", "searchers.py", "suggester.py"}),
         ("ray", {"ray_cluster.py", "ray_runner.py", "ray_trainable.py", "schedulers.py", "teacher_tasks.py"}),
     ],
 )

@@ -52,6 +52,7 @@ class StudySession:
         executor: What runs teachers and trials.
         before: The content of study.json if the study is resumed.
         reevaluate_test: Whether the test set is evaluated again if other students than before have won.
+        observers: Further observers of its trials.
     """
 
     study: StudyConfig
@@ -61,6 +62,7 @@ class StudySession:
     executor: Name
     before: dict[str, Any] = field(default_factory=dict)
     reevaluate_test: bool = False
+    observers: Sequence[StudyObserver] = ()
 
     def run(self) -> str:
         """Runs all phases and returns how the session ended.
@@ -93,7 +95,7 @@ class StudySession:
     def _prepare(self, header: dict[str, Any], executor: Executor) -> SessionContext:
         inputs = prepare(self.study, self.place, executor, header)
         observer = ConsoleObserver(self.console, self.study)
-        state, tracker = open_study(self.study, self.place, inputs.header, [observer])
+        state, tracker = open_study(self.study, self.place, inputs.header, [observer, *self.observers])
         tracker.start()
         return SessionContext(state, inputs, executor, tracker, observer, self.reevaluate_test)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from ensdistill_tune.analysis.labels import trial_label
-from ensdistill_tune.analysis.statistics import compare
+from ensdistill_tune.analysis.statistics import PairedComparison, compare
 from ensdistill_tune.records.trial_record import TrialRecord, rank_trials
 from ensdistill_tune.search.pareto import pareto_front_indices, select_diverse, to_minimization
 from ensdistill_tune.study.study_config import StudyConfig
@@ -94,19 +94,57 @@ def candidates_on_the_front(order: Sequence[Candidate], study: StudyConfig) -> l
     return [order[n] for n in pareto_front_indices(means)] if study.secondary_objectives and order else []
 
 
-def verdict(order: Sequence[Candidate], metric: str, mode: str) -> str:
-    """The winner against the best baseline in one plain sentence."""
+@dataclass(frozen=True)
+class Verdict:
+    """The winner against the best baseline.
+
+    Attributes:
+        sentence: All of it in one plain sentence, as in confirmation.json.
+        winner: The candidate with the best mean.
+        baseline: The best baseline; None if none was confirmed.
+        comparison: Winner minus baseline, pair by pair of seeds; None if there is nothing to compare.
+    """
+
+    sentence: str
+    winner: Candidate
+    baseline: Candidate | None = None
+    comparison: PairedComparison | None = None
+
+    def __str__(self) -> str:
+        return self.sentence
+
+    @property
+    def better(self) -> bool:
+        """Whether searched settings are better than the best baseline, beyond what seeds explain."""
+        return self.comparison is not None and self.comparison.distinguishable
+
+
+def verdict(order: Sequence[Candidate], metric: str, mode: str) -> Verdict:
+    """Returns the winner against the best baseline.
+
+    Args:
+        order: The candidates, best mean first.
+        metric: The metric by which they are compared.
+        mode: `min` or `max`: whether less or more of it is better.
+    """
     winner = order[0]
     baseline = next((c for c in order if c.trial.baseline), None)
     if baseline is None:
-        return f"{winner.label} is the best of {len(order)} candidates; no baseline was confirmed beside it"
+        text = f"{winner.label} is the best of {len(order)} candidates; no baseline was confirmed beside it"
+        return Verdict(text, winner)
     if all(c.trial.baseline for c in order):
-        return f"{winner.label} is the best of {len(order)} candidates; no searched settings were confirmed beside it"
+        text = f"{winner.label} is the best of {len(order)} candidates; no searched settings were confirmed beside it"
+        return Verdict(text, winner, baseline)
     if winner is baseline:
         seeds = len(winner.replicates)
-        return f"no searched settings beat {baseline.trial.baseline} as published in the mean of {seeds} seeds"
+        text = f"no searched settings beat {baseline.trial.baseline} as published in the mean of {seeds} seeds"
+        return Verdict(text, winner, baseline)
     among = sum(not c.trial.baseline for c in order)
     c = compare(winner.values(metric), baseline.values(metric), mode, among)
+    return Verdict(_in_words(winner, baseline, c, metric, among), winner, baseline, c)
+
+
+def _in_words(winner: Candidate, baseline: Candidate, c: PairedComparison, metric: str, among: int) -> str:
     name = metric.removeprefix("val/")
     interval = f"95 % interval {c.low:+.4f} to {c.high:+.4f}"
     figures = f"better in {c.wins} of {c.pairs} seeds, {name} {c.difference:+.4f}, {interval}"

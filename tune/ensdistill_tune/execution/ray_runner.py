@@ -21,7 +21,7 @@ from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.training.teachers import Trainer
 from ensdistill_tune.execution.environment import environment_variable
 from ensdistill_tune.execution.executor import Executor, TrialReports, interruptible, outcome
-from ensdistill_tune.execution.ray_cluster import start_ray
+from ensdistill_tune.execution.ray_cluster import running_ray
 from ensdistill_tune.execution.ray_trainable import run_in_worker
 from ensdistill_tune.execution.shared_inputs import SharedInputs
 from ensdistill_tune.execution.teacher_tasks import train_side_by_side
@@ -35,18 +35,20 @@ from ensdistill_tune.study.study_state import StudyState
 
 @contextlib.contextmanager
 def cluster(study: StudyConfig) -> Iterator[None]:
-    """Ray, on this machine or at RAY_ADDRESS, inside the block.
+    """Ray inside the block: that of this process if it runs already, else on this machine or at RAY_ADDRESS.
 
     Raises ConfigError if no machine of the cluster can ever give a trial what it asks for.
     """
-    start_ray()
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the screen says what failed, and why
-    try:
-        with interruptible():
-            _check_resources(study)
-            yield
-    finally:
-        ray.shutdown()
+    logger = logging.getLogger("ray.tune")
+    level = logger.level
+    with running_ray():
+        logger.setLevel(logging.CRITICAL)  # the screen says what failed, and why
+        try:
+            with interruptible():
+                _check_resources(study)
+                yield
+        finally:
+            logger.setLevel(level)
 
 
 def run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsemble, curve: Sequence[float]) -> str:

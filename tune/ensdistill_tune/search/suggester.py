@@ -31,8 +31,8 @@ class OptunaSearcher:
     ) -> None:
         """Takes what is searched, by which searcher, for which objectives, and the settings to try first."""
         self._space, self._settings, self._objectives, self._first = space, searcher, objectives, first
-        self._optuna = _silent_study(["maximize" if mode == "max" else "minimize" for mode in modes])
-        self._distributions = {name: _distribution(axis) for name, axis in space.axes.items()}
+        self._optuna = silent_study(directions_of(modes))
+        self._distributions = {name: distribution_of(axis) for name, axis in space.axes.items()}
         self._storage = self._optuna._storage  # Optuna's samplers keep their notes by way of it too
         self._noted: set[str] = set()
         self._trials: dict[int, optuna.Trial] = {}  # by the number of ours
@@ -123,7 +123,8 @@ def _suggest(trial: optuna.Trial, name: str, axis: Hyperparameter) -> Any:
     return trial.suggest_float(name, *axis.values, log=axis.kind == "log_uniform")
 
 
-def _distribution(axis: Hyperparameter) -> BaseDistribution:
+def distribution_of(axis: Hyperparameter) -> BaseDistribution:
+    """Returns a hyperparameter as Optuna has it."""
     if axis.is_categorical:
         return CategoricalDistribution(choices_of(axis))
     if axis.kind == "integer":
@@ -147,11 +148,16 @@ def choice_of(axis: Hyperparameter, value: Any) -> Any:
     return json.dumps(value, sort_keys=True) if axis.is_categorical and any(map(is_block, axis.values)) else value
 
 
-def _silent_study(directions: Sequence[Direction]) -> optuna.Study:
-    """A study of Optuna's without the line that it prints about each new one."""
+def directions_of(modes: Sequence[str]) -> list[Direction]:
+    """Returns the directions of objectives of these modes (`min` or `max`)."""
+    return ["maximize" if mode == "max" else "minimize" for mode in modes]
+
+
+def silent_study(directions: Sequence[Direction], **more: Any) -> optuna.Study:
+    """A study of Optuna's without the line that it prints about each new one. more: arguments of `create_study`."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        return optuna.create_study(directions=directions)
+        return optuna.create_study(directions=directions, **more)
     finally:
         optuna.logging.set_verbosity(before)
