@@ -115,8 +115,8 @@ class StudyResults:
 
         Columns as Optuna has them: `number`, `state`, `value` (`values_<metric>` of several objectives; NaN unless the
         trial completed), `datetime_start`, `datetime_complete`, `duration`, `params_<setting>`. In addition `kind`,
-        `baseline`, `epochs`, all metrics after the last epoch, `config_hash` and `error`. States are those of the study:
-        `finished`, `pruned`, `failed`, `running`, `interrupted`.
+        `baseline`, `epochs`, all metrics after the last epoch, `config_hash` and `error`. States are those of a
+        trial here: `finished`, `pruned`, `failed`, `running`, `interrupted`.
         """
         from ensdistill_tune.analysis.dataframes import trials_dataframe  # here and below: slow imports
 

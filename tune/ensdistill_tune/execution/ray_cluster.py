@@ -36,7 +36,7 @@ def running_ray() -> Iterator[None]:
             finally:
                 ray.shutdown()
         return
-    if ray.util.client.ray.is_connected():
+    if ray.util.client.ray.is_connected():  # type: ignore[no-untyped-call]
         raise DataError(
             "ray.init: a study needs the cluster itself, and this process uses Ray Client. Call ray.shutdown(), or "
             "launch the study on a machine of the cluster."
