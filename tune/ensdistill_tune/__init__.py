@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ensdistill_tune.records.trial_record import TrialRecord
     from ensdistill_tune.search.hyperparameter import Hyperparameter
     from ensdistill_tune.search.shorthand import choice, grid, integer, log_uniform, uniform
+    from ensdistill_tune.steering import enqueue, stop
     from ensdistill_tune.study.study_config import StudyConfig
     from ensdistill_tune.study.study_state import StudyState
 
@@ -38,12 +39,14 @@ _MODULES = {
     "TrialRecord": "ensdistill_tune.records.trial_record",
     "Verdict": "ensdistill_tune.analysis.replication",
     "choice": "ensdistill_tune.search.shorthand",
+    "enqueue": "ensdistill_tune.steering",
     "grid": "ensdistill_tune.search.shorthand",
     "integer": "ensdistill_tune.search.shorthand",
     "launch": "ensdistill_tune.api",
     "load_results": "ensdistill_tune.api",
     "log_uniform": "ensdistill_tune.search.shorthand",
     "resume": "ensdistill_tune.api",
+    "stop": "ensdistill_tune.steering",
     "uniform": "ensdistill_tune.search.shorthand",
 }
 
@@ -62,12 +65,14 @@ __all__ = [
     "Verdict",
     "__version__",
     "choice",
+    "enqueue",
     "grid",
     "integer",
     "launch",
     "load_results",
     "log_uniform",
     "resume",
+    "stop",
     "uniform",
 ]
 

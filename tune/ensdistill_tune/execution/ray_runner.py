@@ -14,6 +14,7 @@ import ray
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
+from ray.tune.stopper import Stopper
 
 from ensdistill.data import DataSplits
 from ensdistill.errors import ConfigError
@@ -23,6 +24,7 @@ from ensdistill_tune.execution.environment import environment_variable
 from ensdistill_tune.execution.executor import Executor, TrialReports, interruptible, outcome
 from ensdistill_tune.execution.ray_cluster import running_ray
 from ensdistill_tune.execution.ray_trainable import run_in_worker
+from ensdistill_tune.execution.requests import StudyRequests
 from ensdistill_tune.execution.shared_inputs import SharedInputs
 from ensdistill_tune.execution.teacher_tasks import train_side_by_side
 from ensdistill_tune.execution.trial_planner import TrialPlanner
@@ -78,6 +80,7 @@ def run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsemble
             storage_path=str(home.parent),
             callbacks=[_PlannerCallback(reports)],
             verbose=0,
+            stop=_PlannerStopper(StudyRequests(agenda)),
             failure_config=tune.FailureConfig(max_failures=study.resources.max_retries),
         ),
     )
@@ -160,6 +163,21 @@ class _PlannerScheduler(_NotPickled, FIFOScheduler):
         """Passes a report on; stops a whole trial too: if Ray waited for its end, that would take longer."""
         decision = self.reports.take(trial.config["number"], result)
         return str(TrialScheduler.CONTINUE if decision is Decision.CONTINUE else TrialScheduler.STOP)
+
+
+class _PlannerStopper(_NotPickled, Stopper):
+    """Asked by Tune at every turn: takes requests, and ends the study if one of them demands it."""
+
+    def __init__(self, requests: StudyRequests) -> None:
+        self.requests = requests
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Stops no trial: `_PlannerScheduler` does."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether the study is to end."""
+        return self.requests.stop_study()
 
 
 class _PlannerCallback(_NotPickled, tune.Callback):

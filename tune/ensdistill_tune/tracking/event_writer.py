@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, assert_never
 from ensdistill_tune.records.events import (
     EpochReported,
     ReportWritten,
+    RequestRefused,
     SessionEnded,
     SessionStarted,
+    SettingsEnqueued,
+    StopRequested,
     TeachersReady,
     TestEvaluated,
     TrialEnded,
@@ -87,8 +90,8 @@ class EventWriter:
                 self._metrics.add(self._run(update), curves_of(event.metrics), event.at, step)
             case TrialEnded() as event:
                 self._end_trial(event, update)
-            case TestEvaluated():
-                pass  # its results are in files of the study
+            case TestEvaluated() | SettingsEnqueued() | StopRequested() | RequestRefused():
+                pass  # results are in files of the study; what a request brings about has events of its own
             case SessionEnded() as event:
                 self._end_session(event, update)
             case ReportWritten() as event:
