@@ -57,6 +57,12 @@ class Steps(edt.Callback):
         self.steps.append(f"study {results.state}")
 
 
+def process() -> list[Any]:
+    """What a library must leave as it is."""
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
+    return [dict(os.environ), handlers, torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()]
+
+
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("studies")
@@ -73,23 +79,14 @@ def done(studies: Path) -> edt.StudyResults:
 
 
 def test_a_study_prints_nothing_and_leaves_the_process_as_it_was(
-    studies: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    done: edt.StudyResults, studies: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """After another one: what libraries set when they are imported is theirs, as KMP_* is scikit-learn's."""
     for name in DEFAULTS:
         monkeypatch.delenv(name, raising=False)
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    before = (
-        dict(os.environ),
-        [signal.getsignal(number) for number in numbers],
-        torch.are_deterministic_algorithms_enabled(),
-    )
+    before = process()
     launch(studies, "silent")
-    after = (
-        dict(os.environ),
-        [signal.getsignal(number) for number in numbers],
-        torch.are_deterministic_algorithms_enabled(),
-    )
-    assert after == before
+    assert process() == before
     assert capfd.readouterr() == ("", "")
 
 
@@ -197,7 +194,7 @@ def test_a_study_that_is_stopped_ends_as_after_an_interrupt(studies: Path) -> No
 
 
 def test_a_name_is_used_once_and_the_default_one_is_numbered(done: edt.StudyResults, studies: Path) -> None:
-    with pytest.raises(edt.ConfigError, match="name done: .* is there already"):
+    with pytest.raises(edt.ConfigError, match=r"name done: .* is there already"):
         launch(studies, "done")
     quick = study(confirmation={"top_k": 0}, baselines=[], budget={"trials": 1})
     names = [edt.launch(quick, studies_dir=studies, executor="inline", progress="off").name for _ in range(2)]
@@ -228,11 +225,8 @@ def test_a_study_that_cannot_be_launched_is_refused_with_all_that_is_wrong(studi
 
 
 def test_a_study_without_a_completed_trial_has_no_best_one(studies: Path) -> None:
-    results = launch(
-        studies,
-        "failed",
-        study(search={"training.optimizer.lr": {"choice": [1e4]}}, baselines=[], budget={"trials": 1}),
-    )
+    diverges = study(search={"training.optimizer.lr": {"choice": [100.0]}}, baselines=[], budget={"trials": 1})
+    results = launch(studies, "failed", diverges)
     assert results.state == "failed"
     with pytest.raises(edt.DataError, match="no trial has completed"):
         _ = results.best_config

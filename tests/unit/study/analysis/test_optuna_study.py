@@ -15,9 +15,13 @@ from ensdistill_tune.analysis.results import StudyResults
 from ensdistill_tune.analysis.trial_times import TrialTimes
 from tests.unit.report.synthetic import EPOCHS, facts
 
-PLOTS = sorted(
-    set(visualization.__all__) - {"is_available", "matplotlib", "plot_hypervolume_history", "plot_pareto_front"}
-)
+OTHERS = {"is_available", "matplotlib", "plot_hypervolume_history", "plot_pareto_front"}  # plots of two objectives
+    "is_available",
+    "matplotlib",
+    "plot_hypervolume_history",
+    "plot_pareto_front",
+}  # the plots need two objectives
+PLOTS = sorted(set(visualization.__all__) - OTHERS)
 
 
 def results(trials: int = 40, **more: Any) -> StudyResults:
@@ -37,6 +41,7 @@ def study(known: StudyResults) -> optuna.Study:
     return known.to_optuna()
 
 
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 @pytest.mark.parametrize("name", PLOTS)
 def test_every_plot_for_one_objective_accepts_the_study(name: str, study: optuna.Study) -> None:
     plot: Callable[[Any], Any] = getattr(visualization, name)
@@ -78,6 +83,7 @@ def test_trials_that_run_or_wait_have_no_value(known: StudyResults) -> None:
         assert (trial.state, trial.value, trial.params) == (theirs, None, finished.sampled)
 
 
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_several_objectives_make_a_study_of_several_objectives() -> None:
     known = results(secondary_objectives=["cost/flops"], costs=True, scheduler={"kind": "none"})
     study = known.to_optuna()
