@@ -16,11 +16,6 @@ from ensdistill_tune.analysis.trial_times import TrialTimes
 from tests.unit.report.synthetic import EPOCHS, facts
 
 OTHERS = {"is_available", "matplotlib", "plot_hypervolume_history", "plot_pareto_front"}  # plots of two objectives
-    "is_available",
-    "matplotlib",
-    "plot_hypervolume_history",
-    "plot_pareto_front",
-}  # the plots need two objectives
 PLOTS = sorted(set(visualization.__all__) - OTHERS)
 
 
