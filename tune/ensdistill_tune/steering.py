@@ -1,6 +1,5 @@
 """Requests to a study from another process: settings to try next, and trials or studies to stop."""
 
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,14 +39,10 @@ def enqueue(path: str | Path, settings: Mapping[str, Any], *, wait_s: float = WA
     """
     folder = StudyDirectory(Path(path))
     study = validate(StudyConfig, folder.read_summary()["study"])
-    if issues := enqueued_issues(study, settings):
+    plain = {name: value.item() if hasattr(value, "item") else value for name, value in settings.items()}  # of NumPy
+    if issues := enqueued_issues(study, plain):
         raise ConfigError(issues)
-    try:
-        plain = json.loads(json.dumps(dict(settings), allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"settings: must be plain values as YAML has them ({error})") from None
-    answer = _send(folder, EnqueueRequest(settings=plain), wait_s)
-    return answer or "waiting"
+    return _send(folder, EnqueueRequest(settings=plain), wait_s) or "waiting"
 
 
 def stop(path: str | Path, trial: int | None = None, *, wait_s: float = WAIT_SECONDS) -> Answer:

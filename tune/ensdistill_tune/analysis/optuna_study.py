@@ -11,7 +11,7 @@ from ensdistill.errors import DataError
 from ensdistill_tune.analysis.trial_times import TrialTimes
 from ensdistill_tune.records.events import State
 from ensdistill_tune.records.trial_record import TrialRecord, rank_trials
-from ensdistill_tune.search.suggester import choice_of, directions_of, distribution_of, silent_study
+from ensdistill_tune.search.suggester import REQUEST, choice_of, directions_of, distribution_of, silent_study
 from ensdistill_tune.study.study_config import StudyConfig
 
 STATES: dict[State, TrialState] = {
@@ -97,5 +97,6 @@ def _attributes(trial: TrialRecord) -> Iterator[tuple[str, Any]]:
     """What else is known: our number, metrics after the last epoch, and why it failed."""
     yield "trial", trial.number
     yield "config_hash", trial.config_hash
+    yield "enqueued", REQUEST in trial.memory
     yield from trial.last.items()
     yield from ((n, getattr(trial, n)) for n in ("schedule", "parent", "replaces", "error") if getattr(trial, n))

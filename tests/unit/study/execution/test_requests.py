@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ensdistill.errors import ConfigError, DataError
@@ -259,6 +260,13 @@ def test_a_study_that_does_not_run_cannot_be_stopped_and_keeps_settings_for_its_
     assert enqueue(tmp_path, GIVEN) == "waiting"
     driver.run(2)
     assert driver.sampled == [GIVEN]
+
+
+def test_values_of_numpy_are_plain_values(tmp_path: Path) -> None:
+    driver = Driver(tmp_path, search={"student.subnetworks": {"integer": [1, 4]}})
+    enqueue(tmp_path, {"student.subnetworks": np.int64(3)})
+    driver.run(2)
+    assert driver.sampled == [{"student.subnetworks": 3}]
 
 
 def test_the_log_names_the_request_of_a_trial(driver: Driver) -> None:
