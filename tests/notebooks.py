@@ -21,7 +21,7 @@ def execute(file: Path, folder: Path) -> nbformat.NotebookNode:
     """Returns a notebook with the outputs of a run in a folder. Raises nbclient's CellExecutionError."""
     notebook = nbformat.read(file, as_version=4)
     where = {"metadata": {"path": str(folder)}}
-    NotebookClient(notebook, timeout=120, kernel_name="python3", resources=where).execute()
+    NotebookClient(notebook, timeout=120, kernel_name="python3", coalesce_streams=True, resources=where).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times
     notebook.metadata = {
