@@ -34,6 +34,7 @@ class StudyRequests:
         return self._stopped
 
     def _take(self, name: str, request: Request | None) -> None:
+        self._answered.add(name)
         event = self._event(name, request)
         self._planner.progress.append_event(event)
         self._planner.accept(event)

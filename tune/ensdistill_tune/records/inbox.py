@@ -1,5 +1,6 @@
 """Requests to a study: one file each in `<study>/inbox/`. The process that runs the study takes them out again."""
 
+import contextlib
 import time
 import uuid
 from collections.abc import Iterator
@@ -47,10 +48,9 @@ class Inbox:
 
     def pending(self) -> Iterator[tuple[str, Request | None]]:
         """Yields names and requests that wait, the oldest first; None for a file that holds no request."""
-        try:
-            names = sorted(file.stem for file in self.folder.iterdir() if file.match("[!.]*.json"))
-        except FileNotFoundError:
-            return
+        names: list[str] = []
+        with contextlib.suppress(OSError):  # no folder yet, or one that cannot be read
+            names = sorted(file.stem for file in self.folder.glob("[!.]*.json") if file.is_file())
         for name in names:
             yield name, self._read(name)
 
@@ -59,8 +59,9 @@ class Inbox:
         return self._file(name).exists()
 
     def remove(self, name: str) -> None:
-        """Removes a request that is answered."""
-        self._file(name).unlink(missing_ok=True)
+        """Removes a request that is answered. A file that cannot be removed stays."""
+        with contextlib.suppress(OSError):
+            self._file(name).unlink()
 
     def drop_stops(self) -> None:
         """Removes requests to stop: they are for the session that ran when they were sent."""

@@ -207,6 +207,21 @@ def test_a_file_that_is_no_request_is_refused_and_removed(driver: Driver) -> Non
     assert sorted(file.name for file in driver.inbox.folder.iterdir()) == [".d.json", "c.txt"]
 
 
+def test_files_that_cannot_be_removed_are_answered_once_and_harm_nothing(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(self: Path, missing_ok: bool = False) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "unlink", denied)
+    driver.inbox.folder.mkdir()
+    (driver.inbox.folder / "folder.json").mkdir()
+    (driver.inbox.folder / "a.json").write_text("{")
+    for _ in range(3):
+        assert not driver.requests.stop_study()
+    assert [event.request for event in driver.answers()] == ["a"]
+
+
 def test_a_stopped_trial_is_pruned_at_its_next_report_and_the_study_continues(driver: Driver) -> None:
     driver.run(2)
     trial = driver.begin()
