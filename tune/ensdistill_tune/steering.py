@@ -23,7 +23,8 @@ Answer = Literal["accepted", "waiting"]
 def enqueue(path: str | Path, settings: Mapping[str, Any], *, wait_s: float = WAIT_SECONDS) -> Answer:
     """Puts settings first in the queue of a study: the next searched trial has them. They count in its budget.
 
-    The request waits for the next session of a study that does not run now.
+    The request waits for the next session of a study that does not run now. That session refuses it, on its screen, if
+    its budget has no room for one more trial.
 
     Args:
         path: The folder of the study, such as `studies/mine`.

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import ensdistill_tune as edt
 from ensdistill.config import load_config
 from ensdistill_tune.execution.environment import DEFAULTS
 from ensdistill_tune.records.trial_record import TrialRecord
+from ensdistill_tune.study.claim import claim
 
 CONFIG = {
     "data": {"kind": "digits", "train_size": 60, "val_size": 100},
@@ -33,6 +35,9 @@ def study(**more: Any) -> edt.StudyConfig:
         "confirmation": {"top_k": 1, "seeds": 2},
     }
     return edt.StudyConfig(**settings | more)
+
+
+SHORT = study(confirmation={"top_k": 0})
 
 
 class Steps(edt.Callback):
@@ -85,17 +90,9 @@ def test_a_study_prints_nothing_and_leaves_the_process_as_it_was(
     for name in DEFAULTS:
         monkeypatch.delenv(name, raising=False)
     before = process()
-    launch(studies, "silent")
+    launch(studies, "silent", SHORT)
     assert process() == before
     assert capfd.readouterr() == ("", "")
-
-
-def test_a_study_prints_what_the_command_prints(studies: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    launch(studies, "plain", progress="auto")
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "study plain: 2 trials, baselines kd"
-    assert lines[1].startswith("[  1/3] finished  001 kd  val/nll")
-    assert any(line.startswith("verdict: ") for line in lines)
 
 
 def test_the_results_are_those_of_the_files(done: edt.StudyResults) -> None:
@@ -136,24 +133,30 @@ def test_the_report_is_written_again(done: edt.StudyResults) -> None:
 
 def test_callbacks_see_every_step_and_the_end(studies: Path) -> None:
     steps = Steps()
-    launch(studies, "seen", study(confirmation={"top_k": 0}), callbacks=[steps])
+    launch(studies, "seen", SHORT, callbacks=[steps])
     trial = [f"epoch 2 {epoch}" for epoch in (1, 2, 3)]
     assert steps.steps[5:10] == ["start 2", *trial, "end 2 finished"]
     assert steps.steps[-1] == "study finished"
     assert len(steps.steps) == 3 * 5 + 1
 
 
-def test_a_study_runs_in_another_thread(studies: Path) -> None:
+def test_a_study_runs_in_another_thread_and_prints_what_the_command_prints(
+    studies: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     found: list[edt.StudyResults] = []
-    thread = threading.Thread(target=lambda: found.append(launch(studies, "thread")))
+    thread = threading.Thread(target=lambda: found.append(launch(studies, "thread", progress="auto")))
     thread.start()
     thread.join()
     assert [results.state for results in found] == ["finished"]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "study thread: 2 trials, baselines kd"
+    assert lines[1].startswith("[  1/3] finished  001 kd  val/nll")
+    assert any(line.startswith("verdict: ") for line in lines)
 
 
 def test_ctrl_c_returns_the_results_so_far_and_the_study_resumes(studies: Path) -> None:
     steps = Steps(2, lambda: signal.raise_signal(signal.SIGINT))
-    results = launch(studies, "interrupted", callbacks=[steps])
+    results = launch(studies, "interrupted", SHORT, callbacks=[steps])
     assert results.state == "interrupted"
     assert [trial.state for trial in results.trials] == ["finished"] * 2
     assert steps.steps[-1] == "study interrupted"
@@ -182,23 +185,21 @@ def test_a_running_study_is_read_and_steered_and_no_other_one_is_launched(studie
         with pytest.raises(edt.ConfigError, match="a study runs in this process already"):
             launch(studies, "second")
 
-    results = launch(studies, "steered", callbacks=[Steps(1, act)])
+    results = launch(studies, "steered", SHORT, callbacks=[Steps(1, act)])
     assert known == [("running", 1, 3), "waiting"]
     assert results.trials[1].sampled == {"loss.temperature": 7.0, "seed": 5}
     assert not (studies / "second").exists()
 
 
 def test_a_study_that_is_stopped_ends_as_after_an_interrupt(studies: Path) -> None:
-    results = launch(studies, "stopped", callbacks=[Steps(1, lambda: edt.stop(studies / "stopped", wait_s=0))])
+    results = launch(studies, "stopped", SHORT, callbacks=[Steps(1, lambda: edt.stop(studies / "stopped", wait_s=0))])
     assert (results.state, len(results.trials)) == ("interrupted", 1)
 
 
 def test_a_name_is_used_once_and_the_default_one_is_numbered(done: edt.StudyResults, studies: Path) -> None:
     with pytest.raises(edt.ConfigError, match=r"name done: .* is there already"):
         launch(studies, "done")
-    quick = study(confirmation={"top_k": 0}, baselines=[], budget={"trials": 1})
-    names = [edt.launch(quick, studies_dir=studies, executor="inline", progress="off").name for _ in range(2)]
-    assert names == ["study", "study-2"]
+    assert claim(studies, None, "done", print) == "done-2"
 
 
 @pytest.mark.parametrize(
@@ -224,10 +225,10 @@ def test_a_study_that_cannot_be_launched_is_refused_with_all_that_is_wrong(studi
     assert not (studies / "wrong").exists()
 
 
-def test_a_study_without_a_completed_trial_has_no_best_one(studies: Path) -> None:
-    diverges = study(search={"training.optimizer.lr": {"choice": [100.0]}}, baselines=[], budget={"trials": 1})
-    results = launch(studies, "failed", diverges)
-    assert results.state == "failed"
+def test_a_study_without_a_completed_trial_has_no_best_one(done: edt.StudyResults) -> None:
+    results = replace(done, trials=[replace(done.trials[0], state="failed")], confirmed=())
     with pytest.raises(edt.DataError, match="no trial has completed"):
         _ = results.best_config
+    with pytest.raises(edt.ConfigError, match="trial 1: is failed and left no student"):
+        results.student(1)
     assert (results.verdict, results.pareto_trials) == (None, [])
