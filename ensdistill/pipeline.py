@@ -19,7 +19,7 @@ from ensdistill.export.student_file import CONFIG_FILE, claim_folder, student_me
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.runtime.devices import pick_device
 from ensdistill.runtime.files import write_json, write_text
-from ensdistill.runtime.progress_bar import progress
+from ensdistill.runtime.progress_bar import is_silent, progress
 from ensdistill.runtime.randomness import deterministic
 from ensdistill.runtime.text import printable
 from ensdistill.runtime.weights import STUDENT_FILE, save_weights
@@ -75,7 +75,9 @@ def load_inputs(
 
 
 def show_warnings(warnings: Iterable[ConfigIssue]) -> None:
-    """Prints a line for each warning on standard error."""
+    """Prints a line for each warning on standard error, unless this thread is silent."""
+    if is_silent():
+        return
     for warning in warnings:
         print(printable(f"warning: {warning}"), file=sys.stderr)
 

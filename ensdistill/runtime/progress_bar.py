@@ -2,15 +2,35 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+_quiet = ContextVar("quiet", default=False)  # of one thread: another study may print
+
 Advance = Callable[[int, str], None]  # (how many are done, what to say beside it)
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Inside the block this thread shows no progress and prints no warnings about images, teachers and students."""
+    token = _quiet.set(True)
+    try:
+        yield
+    finally:
+        _quiet.reset(token)
+
+
+def is_silent() -> bool:
+    """Whether this thread prints nothing at the moment."""
+    return _quiet.get()
 
 
 def console(stderr: bool = False) -> Console:
     """Returns the console on standard output or error; where that is no terminal, wide enough for our tables.
+
+    In a notebook it prints plain lines. Inside `silence` it prints nothing.
 
     Texts are printed as they are: brackets in a path are no markup, `:x:` is no emoji.
     """
@@ -19,7 +39,17 @@ def console(stderr: bool = False) -> Console:
 
 
 def _console(stderr: bool, width: int | None = None) -> Console:
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
+    silent: bool | None = False if is_silent() else None  # no live panel either
+    return Console(
+        stderr=stderr,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        width=width,
+        quiet=is_silent(),
+        force_interactive=silent,
+        force_jupyter=False,
+    )
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def validate(model: type[T], tree: Mapping[str, Any]) -> T:
 
 
 def config_error(model: type[BaseModel], tree: Mapping[str, Any], error: ValidationError) -> ConfigError:
-    """Returns what pydantic found in a tree of settings in our own words."""
+    """Returns the error of pydantic as one of ours, with all issues."""
     return ConfigError([_issue(model, tree, detail) for detail in error.errors()])
 
 

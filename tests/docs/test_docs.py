@@ -85,9 +85,9 @@ def test_every_yaml_of_the_readme_has_no_fault(text: str, tmp_path: Path) -> Non
         load_config(file)
 
 
-def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("program", blocks("python"), ids=["distillation", "study"])
+def test_the_python_of_the_readme_runs(program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (program,) = blocks("python")
     shown: dict[str, object] = {}
     exec(program, shown)  # noqa: S102 - our own README
     assert callable(shown["student"])

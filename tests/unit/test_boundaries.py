@@ -13,6 +13,7 @@ from types import ModuleType
 import pytest
 
 import ensdistill.cli.main
+import ensdistill_tune as edt
 import ensdistill_tune.cli.main
 from tests.tiny import TinyStudy
 
@@ -41,7 +42,7 @@ def sources(package: str) -> list[Path]:
     ("library", "files"),
     [
         ("mlflow", {"batches.py", "event_writer.py", "mlflow_writer.py", "model_registry.py", "run_index.py"}),
-        ("optuna", {"importance.py", "optuna_study.py", "searchers.py", "suggester.py"}),
+        ("optuna", {"importance.py", "optuna_study.py", "results.py", "searchers.py", "suggester.py"}),
         ("ray", {f"{name}.py" for name in RAY_FILES}),
     ],
 )
@@ -136,6 +137,16 @@ def slow_imports_of(program: str) -> str:
 def test_help_does_not_wait_for_slow_imports(module: str) -> None:
     program = f"from {module} import main\ntry: main(['--help'])\nexcept SystemExit: pass"
     assert slow_imports_of(program) == "[]"
+
+
+def test_importing_the_study_layer_and_making_a_study_does_not_wait_for_slow_imports() -> None:
+    program = "import ensdistill_tune as edt\nedt.StudyConfig(search={'loss.temperature': edt.uniform(1, 2)}).check()"
+    assert slow_imports_of(f"{program}\nimport ensdistill_tune.cli.steering") == "[]"
+
+
+def test_every_public_name_of_the_study_layer_exists() -> None:
+    assert set(edt.__all__) == {*edt._MODULES, "__version__"}
+    assert all(hasattr(edt, name) for name in edt.__all__)
 
 
 @pytest.mark.e2e

@@ -1,21 +1,31 @@
-"""What can be done with a study: launch, resume, send it to MLflow, write its report."""
+"""What can be done with a study: launch, resume, read its results, send it to MLflow, write its report."""
 
+import contextlib
 import shutil
+import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 
-from ensdistill.errors import ConfigError, DataError
+from ensdistill.errors import ConfigError, DataError, format_value
+from ensdistill.runtime.files import ensure_writable_dir
+from ensdistill.runtime.progress_bar import console, silence
+from ensdistill.runtime.text import counted
 from ensdistill.settings.paths import without_files
 from ensdistill.settings.validation import validate
-from ensdistill_tune.execution.executor import Name
+from ensdistill_tune.analysis.results import StudyResults, read_facts
+from ensdistill_tune.callbacks import CallbackObserver
+from ensdistill_tune.execution.environment import configured
+from ensdistill_tune.execution.executor import NAMES, Name, signals_restored
 from ensdistill_tune.phases import names_within
 from ensdistill_tune.records.events import ReportWritten
 from ensdistill_tune.session import StudySession, open_study
-from ensdistill_tune.study.loading import change_study
+from ensdistill_tune.study.claim import claim
+from ensdistill_tune.study.loading import Overrides, change_study, checked, origin_of
 from ensdistill_tune.study.preparation import apply_warm_start, resolve_precision
 from ensdistill_tune.study.study_config import StudyConfig, study_files
 from ensdistill_tune.study.study_location import StudyLocation
@@ -24,74 +34,165 @@ from ensdistill_tune.tracking.target import store_of
 CHANGEABLE = ("budget", "confirmation", "constraints", "resources", "tracking")  # when a study is resumed
 KEPT = ("name", "study_id", "study_hash", "data_hash", "ensemble_hash", "plugins", "git_commit")  # in study.json
 
+ProgressDisplay = Literal["auto", "off"] | Console
+_at_work = threading.Lock()  # torch's modes, random state and environment variables belong to the whole process
 
-def launch(study: StudyConfig, place: StudyLocation, console: Console, *, executor: Name = "ray") -> str:
-    """Runs a study.
 
-    A program that calls this configures its process first, as the command does:
-    `ensdistill_tune.execution.environment.configure_process`.
+def launch(
+    study: StudyConfig,
+    *,
+    name: str | None = None,
+    studies_dir: str | Path = "studies",
+    executor: Name = "ray",
+    callbacks: Sequence[Any] = (),
+    progress: ProgressDisplay = "auto",
+    device: str = "auto",
+    default_name: str = "study",
+) -> StudyResults:
+    """Runs a study and returns its results.
+
+    Works in a script, in a notebook and in any thread. Environment variables and signal handlers are as before when it
+    returns, and a Ray that this process has started stays up. One study at a time runs in a process.
 
     Args:
         study: The settings.
-        place: Where it works; its folder exists and is empty.
-        console: Where everything is printed.
+        name: Name of the study, which is its folder in `studies_dir`; a taken one is refused. By default
+            `default_name`, numbered if it is taken.
+        studies_dir: The folder of all results, made if it is missing.
         executor: `ray`, or `inline` to train teachers and trials in this process, one after the other.
+        callbacks: Objects with methods of `Callback`.
+        progress: `auto` prints what the command prints: a live panel on a terminal, plain lines elsewhere. `off`
+            prints nothing. A console of rich prints there.
+        device: Device on which teachers are trained.
+        default_name: The name without `name`.
 
     Returns:
-        How it ended: `finished`, `timed_out`, `interrupted`, or `failed` if no trial completed.
+        The results. `state` is `finished`, `timed_out`, `interrupted` (by Ctrl-C or `stop`), or `failed` if no trial
+        completed.
+
+    Raises:
+        ConfigError: The settings cannot be used, or the name is taken.
+        DataError: Images, teachers or the folder cannot be used.
+        KeyboardInterrupt: Ctrl-C before the first trial; nothing is kept but finished teachers.
     """
-    try:
-        study = resolve_precision(apply_warm_start(study, place.studies))
-        header = {"name": place.name, "study_id": uuid.uuid4().hex, "study": study.model_dump(mode="json")}
-        return StudySession(study, place, header, console, executor).run()
-    except BaseException:
-        if not place.folder.journal.exists():
-            shutil.rmtree(place.home, ignore_errors=True)  # no trial has begun: the name stays free
-        raise
+    with _session(executor, callbacks, progress) as (screen, observer):
+        study = checked(study)
+        studies = ensure_writable_dir(studies_dir)
+        name = claim(studies, name, default_name, lambda text: screen.print(text, soft_wrap=True))
+        baselines = ", ".join(study.baselines) or "none"
+        screen.print(f"study {name}: {counted(study.budget.trials, 'trial')}, baselines {baselines}")
+        place = StudyLocation(studies, name, device)
+        try:
+            study = resolve_precision(apply_warm_start(study, studies))
+            header = {"name": name, "study_id": uuid.uuid4().hex, "study": study.model_dump(mode="json")}
+            return _run(StudySession(study, place, header, screen, executor, observers=(observer,)), observer)
+        except BaseException:
+            if not place.folder.journal.exists():
+                shutil.rmtree(place.home, ignore_errors=True)  # no trial has begun: the name stays free
+            raise
 
 
 def resume(
-    place: StudyLocation,
-    changes: Sequence[str],
-    console: Console,
+    path: str | Path,
     *,
+    overrides: Overrides = (),
     reevaluate_test: bool = False,
     executor: Name = "ray",
-) -> str:
-    """Resumes a study where it was interrupted, in whatever way, or extends one.
+    callbacks: Sequence[Any] = (),
+    progress: ProgressDisplay = "auto",
+    device: str = "auto",
+) -> StudyResults:
+    """Resumes a study where it was interrupted, in whatever way, or extends one, and returns its results.
 
     Args:
-        place: Where the study is.
-        changes: `a.b=value` overrides, of those settings alone that leave the trials as they are.
-        console: Where everything is printed.
+        path: The folder of the study, such as `studies/mine`.
+        overrides: Values of settings by dotted names, of those alone that leave the trials as they are: `budget`,
+            `confirmation`, `resources` and `tracking`.
         reevaluate_test: Evaluate the test set once more if other students than before have won by now.
         executor: As of `launch`; it need not be the one that began the study.
+        callbacks: As of `launch`.
+        progress: As of `launch`.
+        device: As of `launch`.
 
     Returns:
-        How it ended, as `launch` does.
+        The results, as `launch` does.
 
     Raises:
         DataError: Files of the study are missing or damaged, or its data or teachers have changed.
-        ConfigError: The changes would make its trials incomparable.
+        ConfigError: The overrides would make its trials incomparable.
     """
-    summary = place.folder.read_summary()
-    if summary.get("counts") and not place.folder.journal.exists():
-        raise DataError(
-            f"{place.folder.journal}: is gone, or this study is of an earlier version; put it back or launch a new one"
-        )
-    study = _changed(place, validate(StudyConfig, summary["study"]), changes)
-    header = {name: summary[name] for name in KEPT if name in summary}
-    header |= {"study": study.model_dump(mode="json")}
-    return StudySession(study, place, header, console, executor, summary, reevaluate_test).run()
+    with _session(executor, callbacks, progress) as (screen, observer):
+        place = location_of(path, device)
+        summary = place.folder.read_summary()
+        if summary.get("counts") and not place.folder.journal.exists():
+            raise DataError(
+                f"{place.folder.journal}: is gone, or this study is of an earlier version; put it back or launch a new "
+                "one"
+            )
+        study = _changed(place, validate(StudyConfig, summary["study"]), overrides)
+        header = {name: summary[name] for name in KEPT if name in summary}
+        header |= {"study": study.model_dump(mode="json")}
+        session = StudySession(study, place, header, screen, executor, summary, reevaluate_test, (observer,))
+        return _run(session, observer)
 
 
-def _changed(place: StudyLocation, before: StudyConfig, changes: Sequence[str]) -> StudyConfig:
-    study = change_study(before, changes)
+def load_results(path: str | Path) -> StudyResults:
+    """Returns the results of a study as they are now, while it runs too.
+
+    Args:
+        path: The folder of the study, such as `studies/mine`.
+
+    Raises:
+        DataError: There is no study, or no trial has begun.
+    """
+    return replace(read_facts(location_of(path).home), write_report=_write_report)
+
+
+def location_of(path: str | Path, device: str = "auto") -> StudyLocation:
+    """Returns the location of the study in a folder."""
+    home = Path(path) if Path(path).name else Path(path).resolve()
+    return StudyLocation(home.parent, home.name, device)
+
+
+@contextlib.contextmanager
+def _session(
+    executor: Name, callbacks: Sequence[Any], progress: ProgressDisplay
+) -> Iterator[tuple[Console, CallbackObserver]]:
+    """What a session changes in its process, restored after the block; yields the console and the callbacks."""
+    if executor not in NAMES:
+        raise ConfigError(f"executor: must be one of {', '.join(NAMES)}, got {format_value(executor)}")
+    if not isinstance(progress, Console) and progress not in ("auto", "off"):
+        raise ConfigError(f"progress: must be one of auto, off, got {format_value(progress)}")
+    observer = CallbackObserver(callbacks)
+    if not _at_work.acquire(blocking=False):
+        raise ConfigError("a study runs in this process already; wait for its end, or use another process")
+    try:
+        with silence() if progress == "off" else contextlib.nullcontext(), configured(), signals_restored():
+            yield progress if isinstance(progress, Console) else console(), observer
+    finally:
+        _at_work.release()
+
+
+def _run(session: StudySession, observer: CallbackObserver) -> StudyResults:
+    try:
+        session.run()
+    except KeyboardInterrupt:
+        home = session.place.folder
+        if not home.journal.exists() or home.read_summary()["state"] != "interrupted":
+            raise  # before the first phase
+        session.console.print("interrupted")
+    results = load_results(session.place.home)
+    observer.study_ended(results)
+    return results
+
+
+def _changed(place: StudyLocation, before: StudyConfig, overrides: Overrides) -> StudyConfig:
+    study = change_study(before, overrides)
     for name in StudyConfig.model_fields:
         if name not in CHANGEABLE and _decisive(study, name) != _decisive(before, name):
             raise ConfigError(
-                f"--set {name}: would make the trials of {place.name} incomparable; what may change when a study goes "
-                f"on is {', '.join(CHANGEABLE)}; for the rest launch a new one"
+                f"{origin_of(overrides)}{name}: would make the trials of {place.name} incomparable; what may change "
+                f"when a study goes on is {', '.join(CHANGEABLE)}; for the rest launch a new one"
             )
     if study.measures_latency and not before.measures_latency:
         raise ConfigError(
@@ -125,9 +226,7 @@ def report(place: StudyLocation) -> tuple[list[Path], str, str | None]:
     Returns:
         The files, the first lines as Markdown, and the reason why MLflow has none of it, if it has not.
     """
-    from ensdistill_tune.report.html import write_report  # here: a slow import
-
-    files, lead = write_report(place.home)
+    files, lead = _write_report(place.home)
     try:
         with place.folder.held():
             summary = place.folder.read_summary()
@@ -137,6 +236,12 @@ def report(place: StudyLocation) -> tuple[list[Path], str, str | None]:
             return files, lead, tracker.trouble or "no answer" if tracker.close() else None
     except DataError as error:
         return files, lead, str(error)
+
+
+def _write_report(home: Path) -> tuple[list[Path], str]:
+    from ensdistill_tune.report.html import write_report  # here: a slow import
+
+    return write_report(home)
 
 
 def stored_uri(place: StudyLocation) -> str:

@@ -15,13 +15,17 @@ from ensdistill_tune.phases import SessionContext, run_phases
 from ensdistill_tune.records.event_log import read_journal
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.study.study_location import StudyLocation
-from ensdistill_tune.study.study_state import StudyObserver, StudyState
+from ensdistill_tune.study.study_state import EventObserver, StudyObserver, StudyState
 from ensdistill_tune.tracking.target import MlflowTarget, check_uri, store_of
 from ensdistill_tune.tracking.tracker import MlflowTracker
 
 
 def open_study(
-    study: StudyConfig, place: StudyLocation, header: dict[str, Any], observers: Sequence[StudyObserver] = ()
+    study: StudyConfig,
+    place: StudyLocation,
+    header: dict[str, Any],
+    observers: Sequence[StudyObserver] = (),
+    followers: Sequence[EventObserver] = (),
 ) -> tuple[StudyState, MlflowTracker]:
     """Opens the event log of a study.
 
@@ -30,6 +34,7 @@ def open_study(
         place: Where the study is; this process holds its lock.
         header: The part of study.json that does not change.
         observers: Observers of its trials.
+        followers: Further observers of its event log.
 
     Returns:
         The state as the event log gives it, and the tracker that follows the log, which does not send before `start`.
@@ -37,7 +42,7 @@ def open_study(
     past = read_journal(place.folder.journal)
     target = MlflowTarget.of_study(study, place.studies, place.name, header["study_id"])
     tracker = MlflowTracker(target, study, past)
-    return StudyState(study, place.folder, header, trial_warnings, [tracker], observers, past), tracker
+    return StudyState(study, place.folder, header, trial_warnings, [tracker, *followers], observers, past), tracker
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class StudySession:
         executor: What runs teachers and trials.
         before: The content of study.json if the study is resumed.
         reevaluate_test: Whether the test set is evaluated again if other students than before have won.
+        observers: Further observers of its trials.
     """
 
     study: StudyConfig
@@ -61,6 +67,7 @@ class StudySession:
     executor: Name
     before: dict[str, Any] = field(default_factory=dict)
     reevaluate_test: bool = False
+    observers: Sequence[StudyObserver] = ()
 
     def run(self) -> str:
         """Runs all phases and returns how the session ended.
@@ -73,6 +80,7 @@ class StudySession:
         check_uri(uri)
         header, executor = self.header | {"tracking_uri": uri}, executor_of(self.executor)
         with self.place.folder.held(), contextlib.ExitStack() as stack:
+            self.place.folder.inbox.drop_stops()  # of an earlier session
             with self._marked_as_running(header):
                 stack.enter_context(executor.session(self.study))
                 context = self._prepare(header, executor)
@@ -93,7 +101,7 @@ class StudySession:
     def _prepare(self, header: dict[str, Any], executor: Executor) -> SessionContext:
         inputs = prepare(self.study, self.place, executor, header)
         observer = ConsoleObserver(self.console, self.study)
-        state, tracker = open_study(self.study, self.place, inputs.header, [observer])
+        state, tracker = open_study(self.study, self.place, inputs.header, [observer, *self.observers], [observer])
         tracker.start()
         return SessionContext(state, inputs, executor, tracker, observer, self.reevaluate_test)
 

@@ -118,7 +118,7 @@ def findings(facts: StudyResults, choice: ExportItem) -> StudyContext:
         tables[f"Validation images, the same settings with {seeds} seeds"] = {choice.candidate.label: row}
         if facts.tested_of(choice.candidate):
             tables[f"Test images, {facts.looked} after everything was decided"] = rows_on_test(facts)
-    said = verdict(facts.confirmed, facts.study) if facts.confirmed else ""
+    said = verdict(facts.confirmed, facts.study) if facts.confirmed else None
     told = f"Verdict of that study: {said}." if said else ""
     return StudyContext(facts.name, choice.trial.name, told, tables, of_study(facts.warnings) if choice.ships else [])
 

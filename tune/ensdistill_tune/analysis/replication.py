@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from ensdistill_tune.analysis.labels import trial_label
-from ensdistill_tune.analysis.statistics import compare
+from ensdistill_tune.analysis.statistics import PairedComparison, compare
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.search.pareto import pareto_front_indices, select_diverse, to_minimization
 from ensdistill_tune.study.study_config import StudyConfig
@@ -132,38 +132,70 @@ def why_none_wins(trials: Sequence[TrialRecord], confirmed: Sequence[Candidate],
         study: The settings.
     """
     if confirmed:
-        return None if winner_of(confirmed, study) else verdict(confirmed, study)
+        return None if winner_of(confirmed, study) else verdict(confirmed, study).sentence
     if not trials or not study.violation(trials[0].last):
         return None
     nearest = f"{trial_label(trials[0])} ({'; '.join(study.broken_by(trials[0].last))})"
     return f"none of {len(trials)} completed trials meets the constraints, so none wins; the nearest is {nearest}"
 
 
-def verdict(order: Sequence[Candidate], study: StudyConfig) -> str:
-    """The winner against the best baseline in one plain sentence, with the constraints that either breaks."""
+@dataclass(frozen=True)
+class Verdict:
+    """The winner against the best baseline.
+
+    Attributes:
+        sentence: All of it in one plain sentence, as in confirmation.json.
+        winner: The candidate with the best mean among those that meet the constraints; the nearest one if none does.
+        baseline: The best baseline; None if none was confirmed.
+        comparison: Winner minus baseline, pair by pair of seeds; None if there is nothing to compare.
+        better: Whether searched settings win, and are better than the best baseline beyond what seeds explain.
+    """
+
+    sentence: str
+    winner: Candidate
+    baseline: Candidate | None = None
+    comparison: PairedComparison | None = None
+    better: bool = False
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+def verdict(order: Sequence[Candidate], study: StudyConfig) -> Verdict:
+    """Returns the winner against the best baseline, with the constraints that either breaks.
+
+    Args:
+        order: The candidates, best first, as `candidates` returns them.
+        study: The settings.
+    """
     winner, meets = order[0], " that meet the constraints" if study.constraints else ""
     if winner.violation(study):
-        return (
+        text = (
             f"none of {len(order)} candidates meets the constraints in the mean of {len(winner.replicates)} seeds, so "
             f"none wins; the nearest is {winner.label} ({'; '.join(winner.broken(study))})"
         )
+        return Verdict(text, winner)
     baseline = next((c for c in order if c.trial.baseline), None)
     if baseline is None:
-        return f"{winner.label} is the best of {len(order)} candidates; no baseline was confirmed beside it"
+        text = f"{winner.label} is the best of {len(order)} candidates; no baseline was confirmed beside it"
+        return Verdict(text, winner)
     if all(c.trial.baseline for c in order):
-        return f"{winner.label} is the best of {len(order)} candidates; no searched settings were confirmed beside it"
+        text = f"{winner.label} is the best of {len(order)} candidates; no searched settings were confirmed beside it"
+        return Verdict(text, winner, baseline)
     if winner is baseline:
         seeds = len(winner.replicates)
-        return f"no searched settings{meets} beat {baseline.trial.baseline} as published in the mean of {seeds} seeds"
-    told = _against(winner, baseline, study, sum(not c.trial.baseline for c in order))
-    excluded = "; ".join(baseline.broken(study))
-    return f"{told}; {baseline.trial.baseline} breaks a constraint ({excluded})" if excluded else told
+        text = f"no searched settings{meets} beat {baseline.trial.baseline} as published in the mean of {seeds} seeds"
+        return Verdict(text, winner, baseline)
+    among = sum(not c.trial.baseline for c in order)
+    c = compare(winner.values(study.objective), baseline.values(study.objective), study.mode, among)
+    text, excluded = _in_words(winner, baseline, c, study, among), "; ".join(baseline.broken(study))
+    text += f"; {baseline.trial.baseline} breaks a constraint ({excluded})" if excluded else ""
+    return Verdict(text, winner, baseline, c, c.distinguishable and (c.difference < 0) == (study.mode == "min"))
 
 
-def _against(winner: Candidate, baseline: Candidate, study: StudyConfig, among: int) -> str:
+def _in_words(winner: Candidate, baseline: Candidate, c: PairedComparison, study: StudyConfig, among: int) -> str:
     """A winner beside a baseline, which may be better than it only if it breaks a constraint."""
     metric = study.objective
-    c = compare(winner.values(metric), baseline.values(metric), study.mode, among)
     interval = f"95 % interval {c.low:+.4f} to {c.high:+.4f}"
     figures = f"better in {c.wins} of {c.pairs} seeds, {metric.removeprefix('val/')} {c.difference:+.4f}, {interval}"
     if c.distinguishable:

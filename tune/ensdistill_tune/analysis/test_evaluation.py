@@ -126,7 +126,7 @@ def write_confirmation(
     write_json(
         path,
         {
-            "verdict": verdict(order, study),
+            "verdict": verdict(order, study).sentence,
             "candidates": rows,
             "test": [row.model_dump() for row in tested],
             "earlier_test": [[row.model_dump() for row in some] for some in earlier],

@@ -1,4 +1,4 @@
-"""`ensdistill-tune check | launch | resume | status | report | export | sync | ui | schema`: studies."""
+"""The command `ensdistill-tune`: studies are checked, launched, resumed, steered, reported and exported."""
 
 import argparse
 import pkgutil
@@ -14,6 +14,7 @@ from ensdistill_tune.execution.environment import configure_process
 from ensdistill_tune.study.study_config import StudyConfig
 
 COMMANDS, OVERVIEW = "ensdistill_tune.cli.commands", "ensdistill_tune.cli.overview"
+STEERING = "ensdistill_tune.cli.steering"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -107,6 +108,16 @@ def _parser() -> HelpParser:
     status.add_argument("study", nargs="?", help="its name (all studies)")
     status.add_argument("--no-follow", action="store_true", help="show how it stands now and do not follow it")
     status.add_argument("--json", action="store_true", help="print one JSON value and nothing else")
+    more = add(
+        "enqueue", "Put settings first in the queue of a study, while it runs or before it is resumed.", STEERING
+    )
+    more.add_argument("study", help="its name")
+    more.add_argument(
+        "--set", action="append", required=True, metavar="NAME=VALUE", help="a searched setting; others are suggested"
+    )
+    end = add("stop", "Stop a study that runs, as Ctrl-C does, or one of its trials.", STEERING)
+    end.add_argument("study", help="its name")
+    end.add_argument("--trial", type=int, metavar="N", help="number of the trial (the whole study)")
     pages = add("ui", "Serve MLflow's pages on this machine; print the links of a study.")
     pages.add_argument("study", nargs="?", help="its name (all studies)")
     pages.add_argument("--open", action="store_true", help="open the first link in a browser")

@@ -10,7 +10,6 @@ from typing import Any
 from rich.table import Table
 
 from ensdistill.errors import ConfigIssue, DataError
-from ensdistill.runtime.command_line import Option, command_line
 from ensdistill.runtime.progress_bar import console
 from ensdistill.runtime.text import counted, printable
 from ensdistill_tune.console.follower import StudyFollower, follow
@@ -19,6 +18,7 @@ from ensdistill_tune.formatting import short_value
 from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_record import trial_of
 from ensdistill_tune.search.size import CONTINUOUS, SearchSpaceSize, size_of
+from ensdistill_tune.study.claim import resume_command
 from ensdistill_tune.study.loading import load_study
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.study.validation import study_warnings
@@ -118,8 +118,3 @@ def _status_of_one(options: argparse.Namespace) -> int:
     else:
         follow(screen, study)
     return 0
-
-
-def resume_command(studies: Path, name: str, *options: Option) -> str:
-    """The command that continues a study."""
-    return command_line("ensdistill-tune", "resume", name, options=options, studies=studies)

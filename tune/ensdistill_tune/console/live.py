@@ -10,8 +10,9 @@ from rich.live import Live
 from ensdistill_tune.console.rendering import StudyPanel
 from ensdistill_tune.console.snapshot import StudySnapshot
 from ensdistill_tune.console.throughput import RecentActivity
+from ensdistill_tune.records.events import Event, RequestRefused, SettingsEnqueued, StopRequested
 from ensdistill_tune.records.trial_progress import read_progress
-from ensdistill_tune.records.trial_record import OVER, TrialRecord, count_states
+from ensdistill_tune.records.trial_record import OVER, TrialRecord, count_states, short_settings
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.study.study_state import StudyState
 
@@ -47,6 +48,19 @@ class ConsoleObserver:
         done = sum(other.state in OVER for other in among)
         line = describe(trial, study.study)
         self.console.print(f"[{done:3d}/{total}] {line}", soft_wrap=not self.console.is_interactive, markup=False)
+
+    def on_event(self, event: Event) -> None:
+        """Prints the answer to a request."""
+        match event:
+            case SettingsEnqueued(settings=settings):
+                line = f"enqueued: {short_settings(settings)}"
+            case StopRequested(trial=trial):
+                line = "stop requested" if trial is None else f"stop requested: trial {trial:03d}, at its next report"
+            case RequestRefused(reason=reason):
+                line = f"request refused: {reason}"
+            case _:
+                return
+        self.console.print(line, soft_wrap=True, markup=False)
 
     def print_resumed(self, study: StudyState) -> None:
         """Prints how many trials a study that is resumed has already."""

@@ -43,14 +43,34 @@ def configure_process() -> None:
 
 
 @contextlib.contextmanager
-def environment_variable(name: str, value: str) -> Iterator[None]:
-    """Sets an environment variable inside the block and restores it after it."""
-    before = os.environ.get(name)
-    os.environ[name] = value
+def restored(*names: str) -> Iterator[None]:
+    """After the block these environment variables have their values of before."""
+    before = {name: os.environ.get(name) for name in names}
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def configured() -> Iterator[None]:
+    """Sets the variables of `configure_process` inside the block, for a study in the process of a user.
+
+    The allocator stays as it is: that cannot be undone.
+    """
+    with restored(*DEFAULTS):
+        for name, value in DEFAULTS.items():
+            os.environ.setdefault(name, value)
+        yield
+
+
+@contextlib.contextmanager
+def environment_variable(name: str, value: str) -> Iterator[None]:
+    """Sets an environment variable inside the block and restores it after it."""
+    with restored(name):
+        os.environ[name] = value
+        yield

@@ -22,6 +22,7 @@ from ensdistill_tune.study.study_state import StudyState
 
 Name = Literal["ray", "inline"]
 NAMES: tuple[Name, ...] = ("ray", "inline")
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,24 @@ def outcome(agenda: TrialPlanner) -> str:
     if agenda.done:
         return "finished"
     return "timed_out" if agenda.progress.out_of_time else "interrupted"
+
+
+@contextlib.contextmanager
+def signals_restored() -> Iterator[None]:
+    """After the block signals are handled as before: Ray and Tune install handlers of their own and leave them.
+
+    Does nothing outside the main thread, where nothing can install one.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # None: not installed by Python
+                signal.signal(number, handler)
 
 
 @contextlib.contextmanager

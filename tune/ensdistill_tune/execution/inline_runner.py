@@ -4,6 +4,7 @@ import contextlib
 import gc
 import traceback
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ensdistill.data import DataSplits
@@ -11,6 +12,7 @@ from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.training.teachers import Trainer, train_teachers
 from ensdistill_tune.execution.executor import Executor, TrialReports, interruptible, outcome
 from ensdistill_tune.execution.latency_meter import latency_meter
+from ensdistill_tune.execution.requests import StudyRequests
 from ensdistill_tune.execution.shared_inputs import SharedInputs
 from ensdistill_tune.execution.trial_planner import TrialPlanner
 from ensdistill_tune.execution.worker import run_trial
@@ -36,22 +38,34 @@ def _teacher_trainer(given: Resources, device: str) -> Trainer:
 def _run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsemble, curve: Sequence[float]) -> str:
     agenda = TrialPlanner(progress, 1, latency_meter(progress, data))
     inputs, reports = SharedInputs.of(progress.study, progress.folder, data, ensemble, curve), TrialReports(agenda)
+    ends = _Ends(progress, StudyRequests(agenda))
     try:
         with contextlib.suppress(KeyboardInterrupt, SystemExit):
-            while not progress.out_of_time and isinstance(suggestion := agenda.next(), dict):
-                _run(suggestion, inputs, reports)
+            while not ends() and isinstance(suggestion := agenda.next(), dict):
+                _run(suggestion, inputs, reports, ends)
     finally:
         gc.unfreeze()  # `memory_limit` freezes what a training leaves; this process may live on
     return outcome(agenda)
 
 
-def _run(suggestion: dict[str, Any], inputs: SharedInputs, reports: TrialReports) -> None:
+@dataclass(frozen=True)
+class _Ends:
+    """Whether the study ends now: its minutes are over, or a request stops it."""
+
+    progress: StudyState
+    requests: StudyRequests
+
+    def __call__(self) -> bool:
+        return self.progress.out_of_time or self.requests.stop_study()
+
+
+def _run(suggestion: dict[str, Any], inputs: SharedInputs, reports: TrialReports, ends: _Ends) -> None:
     number, error, kind = suggestion["number"], None, None
 
     def report(message: dict[str, Any]) -> None:
         if reports.take(number, message) is Decision.STOP:
             raise _StoppedError
-        if reports.agenda.progress.out_of_time:
+        if ends():
             reports.agenda.end(number, "interrupted")
             raise _StoppedError
 

@@ -1,8 +1,10 @@
 """Where Ray runs: what the environment says about it is checked first, since Ray's own errors come late and hide it."""
 
+import contextlib
 import logging
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,35 @@ import ray
 from ensdistill.errors import DataError
 from ensdistill.runtime.boundary import cause_of
 from ensdistill.runtime.files import ensure_writable_dir
+from ensdistill_tune.execution.environment import restored
 
 LOCAL = "local"  # the address that starts Ray on this machine
 VARIABLES = ("RAY_ADDRESS", "RAY_TMPDIR", "TMPDIR")
 SESSION = "ray/session_2026-01-01_00-00-00_000000_{pid}/sockets/plasma_store.1"  # Ray's longest socket
 LONGEST = 107  # bytes of the path of a socket; 103 on macOS
+
+
+@contextlib.contextmanager
+def running_ray() -> Iterator[None]:
+    """Ray inside the block: that of this process if it uses Ray already, which then stays up; else one that ends here.
+
+    Raises:
+        DataError: Ray cannot be started, or this process uses Ray Client.
+    """
+    if not ray.is_initialized():
+        with restored(*VARIABLES):
+            start_ray()
+            try:
+                yield
+            finally:
+                ray.shutdown()
+        return
+    if ray.util.client.ray.is_connected():  # type: ignore[no-untyped-call]
+        raise DataError(
+            "ray.init: a study needs the cluster itself, and this process uses Ray Client. Call ray.shutdown(), or "
+            "launch the study on a machine of the cluster."
+        )
+    yield
 
 
 def start_ray() -> None:

@@ -14,6 +14,7 @@ import ray
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
+from ray.tune.stopper import Stopper
 
 from ensdistill.data import DataSplits
 from ensdistill.errors import ConfigError
@@ -22,9 +23,10 @@ from ensdistill.training.teachers import Trainer
 from ensdistill_tune.execution.environment import environment_variable
 from ensdistill_tune.execution.executor import Executor, TrialReports, interruptible, outcome
 from ensdistill_tune.execution.latency_meter import latency_meter
-from ensdistill_tune.execution.ray_cluster import start_ray
+from ensdistill_tune.execution.ray_cluster import running_ray
 from ensdistill_tune.execution.ray_pieces import check_pieces
 from ensdistill_tune.execution.ray_trainable import run_in_worker
+from ensdistill_tune.execution.requests import StudyRequests
 from ensdistill_tune.execution.shared_inputs import SharedInputs
 from ensdistill_tune.execution.teacher_tasks import train_side_by_side
 from ensdistill_tune.execution.trial_planner import TrialPlanner
@@ -37,19 +39,21 @@ from ensdistill_tune.study.study_state import StudyState
 
 @contextlib.contextmanager
 def cluster(study: StudyConfig) -> Iterator[None]:
-    """Ray, on this machine or at RAY_ADDRESS, inside the block.
+    """Ray inside the block: that of this process if it runs already, else on this machine or at RAY_ADDRESS.
 
     Raises ConfigError if no machine of the cluster can ever give a trial what it asks for.
     """
-    start_ray()
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the screen says what failed, and why
-    try:
-        with interruptible():
-            _check_resources(study)
-            check_pieces(study)
-            yield
-    finally:
-        ray.shutdown()
+    logger = logging.getLogger("ray.tune")
+    level = logger.level
+    with running_ray():
+        logger.setLevel(logging.CRITICAL)  # the screen says what failed, and why
+        try:
+            with interruptible():
+                _check_resources(study)
+                check_pieces(study)
+                yield
+        finally:
+            logger.setLevel(level)
 
 
 def run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsemble, curve: Sequence[float]) -> str:
@@ -80,6 +84,7 @@ def run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsemble
             storage_path=str(home.parent),
             callbacks=[_PlannerCallback(reports)],
             verbose=0,
+            stop=_PlannerStopper(StudyRequests(agenda)),
             failure_config=tune.FailureConfig(max_failures=study.resources.max_retries),
         ),
     )
@@ -162,6 +167,21 @@ class _PlannerScheduler(_NotPickled, FIFOScheduler):
         """Passes a report on; stops a whole trial too: if Ray waited for its end, that would take longer."""
         decision = self.reports.take(trial.config["number"], result)
         return str(TrialScheduler.CONTINUE if decision is Decision.CONTINUE else TrialScheduler.STOP)
+
+
+class _PlannerStopper(_NotPickled, Stopper):
+    """Asked by Tune at every turn: takes requests, and ends the study if one of them demands it."""
+
+    def __init__(self, requests: StudyRequests) -> None:
+        self.requests = requests
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Stops no trial: `_PlannerScheduler` does."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether the study is to end."""
+        return self.requests.stop_study()
 
 
 class _PlannerCallback(_NotPickled, tune.Callback):

@@ -11,12 +11,19 @@ from ensdistill.errors import ConfigError, DataError
 from ensdistill.runtime.weights import STUDENT_FILE
 from ensdistill.training.checkpoint import read_checkpoint
 from ensdistill_tune.analysis.replication import plan_replicates
-from ensdistill_tune.records.events import EpochReported, State, TrialEnded
+from ensdistill_tune.records.events import (
+    EpochReported,
+    Event,
+    SettingsEnqueued,
+    State,
+    StopRequested,
+    TrialEnded,
+)
 from ensdistill_tune.records.trial_record import CHECKPOINT, TrialRecord, of_kind
 from ensdistill_tune.search.decision import Decision
 from ensdistill_tune.search.pbt import Pbt
 from ensdistill_tune.search.schedulers import StoppingRule
-from ensdistill_tune.search.suggester import OptunaSearcher
+from ensdistill_tune.search.suggester import REQUEST, OptunaSearcher
 from ensdistill_tune.study.objectives import LATENCY
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.study.study_state import StudyState
@@ -42,6 +49,10 @@ class TrialPlanner:
         for trial in progress.died:
             progress.append_event(TrialEnded(trial=trial.number, state="interrupted"))
         self._searched_out = False  # whether the searcher has no more settings
+        self._queue: list[SettingsEnqueued] = []  # settings of requests that no trial has yet
+        self._to_stop = set[int]()  # trials that a request stops
+        for event in progress.past:
+            self.accept(event)
         past = (event for event in progress.past if isinstance(event, EpochReported))
         decisions = {event.trial: self._decide(event.trial, event.metrics) for event in past}
         for trial in progress.primary_trials:
@@ -49,7 +60,9 @@ class TrialPlanner:
                 self._suggester.restore(trial)
         left = [trial for trial in progress.trials.values() if trial.state == "interrupted"]
         for trial in left:
-            self._finalize_interrupted(trial, decisions.get(trial.number, Decision.CONTINUE))
+            stopped = trial.number in self._to_stop and bool(trial.epochs)
+            last = Decision.STOP if stopped else decisions.get(trial.number, Decision.CONTINUE)
+            self._finalize_interrupted(trial, last)
         self._left = [trial for trial in left if trial.state == "interrupted"]
         for trial in self._left:
             self._discard_future_checkpoint(trial)
@@ -91,9 +104,9 @@ class TrialPlanner:
                 return self._start(**branch)
             if sum(_is_suggested(trial) for trial in self.progress.primary_trials) >= self.study.scheduler.population:
                 return None
-        if self._searched_out:
+        if self._searched_out and not self._queue:
             return None
-        suggestion = self._suggester.suggest(self._free_number)
+        suggestion = self._suggester.suggest(self._free_number, self._queue.pop(0) if self._queue else None)
         if suggestion is None:
             self._searched_out = True
             return None
@@ -147,6 +160,27 @@ class TrialPlanner:
             for file in self.progress.folder.trial(trial.number).glob("*.pt"):
                 file.unlink()
 
+    # --- requests ---
+
+    def accept(self, event: Event) -> None:
+        """Does what an event of a request demands; other events demand nothing."""
+        match event:
+            case SettingsEnqueued(request=request):
+                if all(trial.memory.get(REQUEST) != request for trial in self.progress.trials.values()):
+                    self._queue.append(event)
+            case StopRequested(trial=int(number)):
+                self._to_stop.add(number)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the search will begin one more trial than those that are enqueued."""
+        own = of_kind(self.progress.trials.values(), "search")
+        places, taken = self.study.budget.trials, len(own)
+        if isinstance(self.study.scheduler, Pbt):
+            places, taken = self.study.scheduler.population, sum(map(_is_suggested, own))
+        waits = taken + len(self._queue) < places
+        return waits and not self._budget_is_spent() and self.progress.state != "confirming"
+
     # --- what comes of it ---
 
     def report(self, number: int, metrics: dict[str, float]) -> Decision:
@@ -163,7 +197,8 @@ class TrialPlanner:
         self.progress.report(number, metrics)
         if _is_suggested(trial):
             self._suggester.report(trial)
-        return self._decide(number, metrics)
+        decision = self._decide(number, metrics)
+        return Decision.STOP if number in self._to_stop else decision
 
     def _latency_of(self, trial: TrialRecord) -> dict[str, float]:
         """The latency of what a trial ships; the same after all its epochs, on whatever machine it continues."""

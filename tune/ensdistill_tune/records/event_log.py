@@ -58,6 +58,23 @@ def read_journal(path: Path) -> list[Event]:
     return [read_event(line, f"{path}, line {number}") for number, line in enumerate(lines[1:], start=2)]
 
 
+def answer_to(request: str, path: Path, start: int) -> Event | None:
+    """Returns the event that answers a request; None if there is none yet.
+
+    Args:
+        request: The request.
+        path: The event log, which another process may be writing.
+        start: Number of bytes of the log at a time before the request.
+    """
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        file.seek(start)
+        lines = [line for line in file if request.encode() in line and line.endswith(b"\n")]
+    events = (read_event(line, str(path)) for line in lines)
+    return next((event for event in events if getattr(event, "request", None) == request), None)
+
+
 def check_format(path: Path, first_line: bytes) -> None:
     """Raises DataError if the first line of an event log does not say that it has the format of this version."""
     try:

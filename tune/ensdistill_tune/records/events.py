@@ -130,6 +130,30 @@ class ReportWritten(_Event):
     files: list[str] = []
 
 
+class SettingsEnqueued(_Event):
+    """Settings were put first in the queue of the search. The trial that has them names the request in its memory."""
+
+    event: Literal["settings_enqueued"] = "settings_enqueued"
+    request: str
+    settings: dict[str, Any]  # by dotted names, some of the searched ones or all
+
+
+class StopRequested(_Event):
+    """A trial is to stop at its next report, or the study."""
+
+    event: Literal["stop_requested"] = "stop_requested"
+    request: str
+    trial: int | None = None  # None: the study
+
+
+class RequestRefused(_Event):
+    """A request that was not accepted, and why."""
+
+    event: Literal["request_refused"] = "request_refused"
+    request: str
+    reason: str
+
+
 Event = Annotated[
     SessionStarted
     | TeachersReady
@@ -140,7 +164,10 @@ Event = Annotated[
     | LatencyMeasured
     | TestEvaluated
     | SessionEnded
-    | ReportWritten,
+    | ReportWritten
+    | SettingsEnqueued
+    | StopRequested
+    | RequestRefused,
     Field(discriminator="event"),
 ]
 

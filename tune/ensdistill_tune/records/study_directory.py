@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 from ensdistill.errors import DataError
 from ensdistill.runtime.files import write_json
 from ensdistill_tune.records.event_log import read_journal
+from ensdistill_tune.records.inbox import Inbox
 from ensdistill_tune.records.trial_record import UNDER_WAY, TrialRecord, Trials, apply_event
 
 
@@ -27,6 +28,11 @@ class StudyDirectory:
     def journal(self) -> Path:
         """The file of the journal."""
         return self.path / "events.jsonl"
+
+    @property
+    def inbox(self) -> Inbox:
+        """Requests to the study."""
+        return Inbox(self.path / "inbox")
 
     def trial(self, number: int) -> Path:
         """The folder of one trial's checkpoint and student."""

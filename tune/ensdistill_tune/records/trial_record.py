@@ -69,8 +69,8 @@ class TrialRecord:
     @property
     def settings(self) -> str:
         """What was sampled, in short: `step_size=0.0123 averaging=ema`, and what changed on the way."""
-        words = [_in_short(self.sampled)]
-        words += [f"after {change['after_epoch']}: {_in_short(change['set'])}" for change in self.schedule]
+        words = [short_settings(self.sampled)]
+        words += [f"after {change['after_epoch']}: {short_settings(change['set'])}" for change in self.schedule]
         return ", ".join(words)
 
     @property
@@ -214,5 +214,6 @@ def active_seconds(events: Sequence[Event]) -> float:
     return seconds
 
 
-def _in_short(settings: dict[str, Any]) -> str:
+def short_settings(settings: Mapping[str, Any]) -> str:
+    """Returns settings in short: `step_size=0.0123 averaging=ema`."""
     return " ".join(f"{short_name(name)}={short_value(value)}" for name, value in settings.items())

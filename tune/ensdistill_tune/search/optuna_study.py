@@ -1,18 +1,28 @@
-"""Studies of Optuna's in memory, without the line that Optuna prints about each new one."""
+"""Studies of Optuna's, without the line that Optuna prints about each new one."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import optuna
 
 Direction = Literal["minimize", "maximize"]
 
 
-def silent_study(directions: Sequence[Direction] = ("minimize",)) -> optuna.Study:
-    """Returns an empty study in memory. The verbosity of Optuna's messages stays what it was."""
+def directions_of(modes: Sequence[str]) -> list[Direction]:
+    """Returns the directions of objectives of these modes (`min` or `max`)."""
+    return ["maximize" if mode == "max" else "minimize" for mode in modes]
+
+
+def silent_study(directions: Sequence[Direction] = ("minimize",), **more: Any) -> optuna.Study:
+    """Returns a new study. The verbosity of Optuna's messages stays what it was.
+
+    Args:
+        directions: Direction of each objective.
+        more: Other arguments of `optuna.create_study`.
+    """
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        return optuna.create_study(directions=directions)
+        return optuna.create_study(directions=directions, **more)
     finally:
         optuna.logging.set_verbosity(before)

@@ -10,14 +10,16 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState, create_trial
 
 from ensdistill_tune.formatting import is_block
+from ensdistill_tune.records.events import SettingsEnqueued
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.search.constraints import Constraints, violations
 from ensdistill_tune.search.hyperparameter import Hyperparameter
-from ensdistill_tune.search.optuna_study import silent_study
+from ensdistill_tune.search.optuna_study import directions_of, silent_study
 from ensdistill_tune.search.search_space import Sampled, SearchSpace
 from ensdistill_tune.search.searchers import Searcher
 
 WORST_VIOLATION = 1e6  # a finite number, as the Gaussian process requires
+REQUEST = "request"  # in the memory of a trial: the request that gave its settings
 
 
 class OptunaSearcher:
@@ -35,28 +37,34 @@ class OptunaSearcher:
         """Takes what is searched, by which searcher, for which objectives and constraints, and what to try first."""
         self._constraints = constraints or {}
         self._space, self._settings, self._objectives, self._first = space, searcher, objectives, first
-        self._optuna = silent_study(["maximize" if mode == "max" else "minimize" for mode in modes])
-        self._distributions = {name: _distribution(axis) for name, axis in space.axes.items()}
+        self._optuna = silent_study(directions_of(modes))
+        self._distributions = {name: distribution_of(axis) for name, axis in space.axes.items()}
         self._storage = self._optuna._storage  # Optuna's samplers keep their notes by way of it too
         self._noted: set[str] = set()
+        self._enqueued = 0  # suggestions that requests gave
         self._trials: dict[int, optuna.Trial] = {}  # by the number of ours
 
-    def suggest(self, number: int) -> tuple[Sampled, dict[str, Any]] | None:
-        """Settings for the trial of this number, and what `restore` must be given of it; None if there are no more."""
+    def suggest(self, number: int, enqueued: SettingsEnqueued | None = None) -> tuple[Sampled, dict[str, Any]] | None:
+        """Settings for the trial of this number, and what `restore` must be given of it; None if there are no more.
+
+        enqueued: settings of a request, which take no place of the settings to try first, nor of a grid.
+        """
         place = len(self._trials)
-        given = self._fixed_values(place)
+        given = self._fixed_values(place - self._enqueued) if enqueued is None else enqueued.settings
         if given is None:
             return None
+        self._enqueued += enqueued is not None
         if given:
             self._optuna.enqueue_trial(self._as_choices(given))
         self._optuna.sampler = self._settings.sampler(_seed(self._settings.seed, place))
         trial = self._optuna.ask()
         sampled = self._space.draw(lambda name, axis: _suggest(trial, name, axis))
         self._trials[number] = trial
-        return sampled, self._sampler_state(place)
+        return sampled, self._sampler_state(place) | ({} if enqueued is None else {REQUEST: enqueued.request})
 
     def restore(self, trial: TrialRecord) -> None:
         """A suggestion that was made before this process began."""
+        self._enqueued += REQUEST in trial.memory
         self._optuna.add_trial(
             create_trial(
                 state=TrialState.RUNNING,
@@ -130,7 +138,8 @@ def _suggest(trial: optuna.Trial, name: str, axis: Hyperparameter) -> Any:
     return trial.suggest_float(name, *axis.values, log=axis.kind == "log_uniform")
 
 
-def _distribution(axis: Hyperparameter) -> BaseDistribution:
+def distribution_of(axis: Hyperparameter) -> BaseDistribution:
+    """Returns a hyperparameter as Optuna has it."""
     if axis.is_categorical:
         return CategoricalDistribution(choices_of(axis))
     if axis.kind == "integer":

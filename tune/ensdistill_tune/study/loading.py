@@ -11,14 +11,19 @@ from ensdistill.settings.paths import absolute
 from ensdistill.settings.validation import UNKNOWN, closest_match, did_you_mean, same_name_elsewhere, validate
 from ensdistill.settings.yaml_loader import LineIndex, YamlDict, parse_mapping, read_text
 from ensdistill_tune.search.hyperparameter import Hyperparameter
+from ensdistill_tune.search.size import size_of
 from ensdistill_tune.study.study_config import StudyConfig, study_files
 from ensdistill_tune.study.validation import drop_dependents, is_under, issues_of
 
+WARNING = "warning"  # code of an issue on which no study is refused
 _NO_AXES = {"seed": {"choice": [0]}}  # stands in where no axis is sound, so that the rest of the file can be judged
 
 
-def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
-    """The study of a search space file with `a.b=value` overrides. Raises ConfigError with every fault found.
+Overrides = Mapping[str, Any] | Sequence[str]  # values by dotted names, or `a.b=value` texts of a command line
+
+
+def load_study(path: str | Path, overrides: Overrides = ()) -> StudyConfig:
+    """The study of a search space file with overrides. Raises ConfigError with every fault found.
 
     Each fault is `FILE, line 3: key: rule, value, way out`, in the order of lines; one of an override begins with it.
     """
@@ -31,22 +36,53 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
         without_changes = _judge(tree, {})[1] if changes else issues
         blame = [(issue, _override_at_fault(issue, changes, without_changes)) for issue in issues]
         of_file = [issue for issue, name in blame if not name]
-        of_overrides = [_of_override(issue, name) for issue, name in blame if name]
+        of_overrides = [_of_override(issue, name, origin_of(overrides)) for issue, name in blame if name]
         raise ConfigError([*_by_line(of_file, str(path), LineIndex(text)), *of_overrides])
     return study
 
 
-def change_study(study: StudyConfig, overrides: Sequence[str]) -> StudyConfig:
-    """A study with `a.b=value` overrides. Raises ConfigError with every fault found."""
+def check_study(study: StudyConfig) -> list[ConfigIssue]:
+    """Returns everything that is wrong with a study, errors first, then warnings, whose code is `WARNING`."""
+    return [*_judge(_tree_of(study), {})[1], *_warnings(study)]
+
+
+def checked(study: StudyConfig) -> StudyConfig:
+    """Returns the study with absolute paths. Raises ConfigError with every fault found."""
+    whole, issues = _judge(_tree_of(study), {})
+    if whole is None or issues:
+        raise ConfigError(issues)
+    return whole
+
+
+def _tree_of(study: StudyConfig) -> YamlDict:
+    tree: YamlDict = absolute(study.model_dump(mode="json"), "", study_files())
+    return tree
+
+
+def _warnings(study: StudyConfig) -> Iterator[ConfigIssue]:
+    size = size_of(study.search)
+    if not size.continuous and size.combinations < study.budget.trials and study.searcher.kind != "grid":
+        rule = f"must be at most {size.combinations}, or settings are tried twice: there are no more different ones"
+        yield ConfigIssue(("budget", "trials"), rule, study.budget.trials, code=WARNING)
+
+
+def origin_of(overrides: Overrides) -> str:
+    """Returns what stands before an issue of overrides: the option of the command line, or the argument in Python."""
+    return "overrides: " if isinstance(overrides, Mapping) else "--set "
+
+
+def change_study(study: StudyConfig, overrides: Overrides) -> StudyConfig:
+    """A study with overrides. Raises ConfigError with every fault found."""
     changes = _parse_changes(overrides)
     changed, issues = _judge(study.model_dump(mode="json"), changes)
     if changed is None or issues:
-        raise ConfigError([replace(issue, origin="--set ") for issue in issues])
+        raise ConfigError([replace(issue, origin=origin_of(overrides)) for issue in issues])
     return changed
 
 
-def _parse_changes(overrides: Sequence[str]) -> YamlDict:
-    changes: YamlDict = absolute(parse_overrides(overrides), "", study_files())
+def _parse_changes(overrides: Overrides) -> YamlDict:
+    named = dict(overrides) if isinstance(overrides, Mapping) else parse_overrides(overrides)
+    changes: YamlDict = absolute(named, "", study_files())
     return changes
 
 
@@ -60,10 +96,10 @@ def _override_at_fault(
     return next(whole, None) or next(parts, None)
 
 
-def _of_override(issue: ConfigIssue, name: str) -> ConfigIssue:
+def _of_override(issue: ConfigIssue, name: str, origin: str) -> ConfigIssue:
     """The issue as one of an override, whose name stands once in the text."""
     alone = issue.name == name and not issue.given
-    return replace(issue, origin="--set " if alone else f"--set {name}: ")
+    return replace(issue, origin=origin if alone else f"{origin}{name}: ")
 
 
 def _by_line(issues: Sequence[ConfigIssue], path: str, lines: LineIndex) -> list[ConfigIssue]:

@@ -8,16 +8,20 @@ search:
   averaging.decay: {uniform: [0.8, 0.99], when: {averaging.kind: ema}}
 """
 
+from __future__ import annotations
+
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from pydantic import field_validator
+from pydantic import ValidationError, field_validator
 
 from ensdistill.config import Config, build_config, nest
-from ensdistill.errors import ConfigError
+from ensdistill.errors import ConfigError, ConfigIssue
 from ensdistill.settings.base import Settings, setting
 from ensdistill.settings.paths import file_settings, files_in
+from ensdistill.settings.validation import config_error
 from ensdistill_tune.credentials import public
 from ensdistill_tune.records.trial_record import METRICS, TrialRecord, rank_trials
 from ensdistill_tune.search.constraints import Constraint, broken, penalized, total_violation
@@ -90,7 +94,11 @@ class Tracking(Settings):
 
 
 class StudyConfig(Settings):
-    """A whole search space file."""
+    """The settings of a study: those of a search space file.
+
+    `StudyConfig(search={"loss.temperature": {"log_uniform": [1, 10]}})` makes one in Python. `config` takes nested or
+    dotted names, and tuples stand for lists.
+    """
 
     preset: str = setting("latentbe", "The preset every trial starts from.")
     config: dict[str, Any] = setting({}, "Settings on top of the preset, the same in all trials.")
@@ -124,6 +132,50 @@ class StudyConfig(Settings):
     confirmation: Confirmation = setting(Confirmation(), "Re-evaluation of the top trials with fresh seeds.")
     resources: Resources = setting(Resources(), "What one trial is given.")
     tracking: Tracking = setting(Tracking(), "Where MLflow keeps the runs.")
+
+    def __init__(self, **settings: Any) -> None:
+        """Takes the settings by name.
+
+        Raises:
+            ConfigError: A name, type or range is wrong. What needs more than one setting is found by `check`.
+        """
+        settings = _with_lists(settings)
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise config_error(type(self), settings, error) from None
+
+    @classmethod
+    def from_yaml(cls, path: str | Path, overrides: Mapping[str, Any] | Sequence[str] = ()) -> StudyConfig:
+        """Returns the study of a search space file.
+
+        Args:
+            path: The file.
+            overrides: Values by dotted names, or `a.b=value` texts as the command line has them.
+
+        Raises:
+            ConfigError: The settings cannot be used; holds all issues, with their lines.
+            DataError: The file cannot be read.
+        """
+        from ensdistill_tune.study.loading import load_study  # here: it imports this module
+
+        return load_study(path, overrides)
+
+    def check(self) -> list[ConfigIssue]:
+        """Returns everything that is wrong with the study, errors first; empty if it can be launched as it is.
+
+        A warning, on which `launch` does not refuse the study, has the code `warning`. What is wrong with images or
+        teachers is found when they are loaded: `results.warnings`.
+        """
+        from ensdistill_tune.study.loading import check_study  # here: it imports this module
+
+        return check_study(self)
+
+    @field_validator("config", mode="before")
+    @classmethod
+    def _nested(cls, config: Any) -> Any:
+        """Nested settings, whose names may be given dotted."""
+        return nest(config) if isinstance(config, Mapping) and all(isinstance(name, str) for name in config) else config
 
     @property
     def objectives(self) -> list[str]:
@@ -263,6 +315,13 @@ class StudyConfig(Settings):
         """A preset's published method on the study's own data, model, teachers and training."""
         shared = {name: self.config[name] for name in SHARED if name in self.config}
         return build_config({"preset": preset, **shared}, own)
+
+
+def _with_lists(value: Any) -> Any:
+    """The value with a list in place of every tuple, as YAML has it."""
+    if isinstance(value, dict):
+        return {name: _with_lists(part) for name, part in value.items()}
+    return [_with_lists(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def study_files(config: Mapping[str, Any] | None = None) -> frozenset[str]:

@@ -141,15 +141,43 @@ def class_issues(study: StudyConfig, classes: int) -> list[ConfigIssue]:
 
 def _first_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
     for n, sample in enumerate(study.points_to_evaluate):
-        for name, value in sample.items():
-            path = ("points_to_evaluate", n, name)
-            if name not in study.search:
-                yield ConfigIssue(path, "not a searched setting", hint=did_you_mean(closest_match(name, study.search)))
-            elif not study.search[name].contains(value):
-                axis = study.search[name]
-                yield ConfigIssue(
-                    path, f"{{value}} can never occur; it is {axis.kind} {format_value(axis.values)}", value
-                )
+        yield from (issue.below("points_to_evaluate", n) for issue in _sample_issues(study, sample))
+
+
+def _sample_issues(study: StudyConfig, sample: Mapping[str, Any]) -> Iterator[ConfigIssue]:
+    for name, value in sample.items():
+        if name not in study.search:
+            yield ConfigIssue((name,), "not a searched setting", hint=did_you_mean(closest_match(name, study.search)))
+        elif not study.search[name].contains(value):
+            axis = study.search[name]
+            rule = f"{{value}} can never occur; it is {axis.kind} {format_value(axis.values)}"
+            yield ConfigIssue((name,), rule, value)
+
+
+def enqueued_issues(study: StudyConfig, sample: Mapping[str, Any]) -> list[ConfigIssue]:
+    """Returns what is wrong with settings for the next trial; the searcher gives those that are left out.
+
+    A setting with a condition needs the settings of its condition with it: the searcher could give others.
+    """
+    if issues := list(_sample_issues(study, sample)):
+        return issues
+    if not sample:
+        return [ConfigIssue((), "give at least one of the searched settings")]
+    for name in sample:
+        if waits := [other for other in study.search[name].when if other not in sample]:
+            issues.append(ConfigIssue((name,), f"depends on {', '.join(waits)}", hint="give both"))
+        elif not study.search[name].is_active(sample):
+            issues.append(ConfigIssue((name,), f"is used only where {_condition(study.search[name])}"))
+    if not issues:
+        try:
+            study.trial_config(study.space.example(sample))
+        except ConfigError as error:
+            return error.issues
+    return issues
+
+
+def _condition(axis: Hyperparameter) -> str:
+    return " and ".join(f"{other} is {format_value(wanted)}" for other, wanted in axis.when.items())
 
 
 def _axis_issues(study: StudyConfig) -> Iterator[tuple[str, ConfigIssue]]:

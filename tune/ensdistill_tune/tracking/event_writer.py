@@ -9,8 +9,11 @@ from ensdistill_tune.records.events import (
     EpochReported,
     LatencyMeasured,
     ReportWritten,
+    RequestRefused,
     SessionEnded,
     SessionStarted,
+    SettingsEnqueued,
+    StopRequested,
     TeachersReady,
     TestEvaluated,
     TrialEnded,
@@ -89,8 +92,8 @@ class EventWriter:
                 self._metrics.add(self._run(update), curves_of(event.metrics, self.study), event.at, step)
             case TrialEnded() as event:
                 self._end_trial(event, update)
-            case TestEvaluated() | LatencyMeasured():
-                pass  # the results of the test are in files of the study, a latency is a metric of trials
+            case TestEvaluated() | LatencyMeasured() | SettingsEnqueued() | StopRequested() | RequestRefused():
+                pass  # results are in files, latencies in metrics of trials; a request brings about other events
             case SessionEnded() as event:
                 self._end_session(event, update)
             case ReportWritten() as event:

@@ -142,20 +142,20 @@ def test_equal_differences_of_few_seeds_prove_nothing() -> None:
 def test_the_verdict_is_plain(mine: list[float], theirs: list[float], says: str) -> None:
     own = study(best=9, seeds=3)
     order = candidates(SEARCHED, replicates({3: mine, 1: theirs}), own)
-    assert verdict(order, own).startswith(says)
+    assert verdict(order, own).sentence.startswith(says)
 
 
 def test_the_verdict_without_a_baseline_claims_nothing() -> None:
     own = study(best=9, seeds=2)
     order = candidates(SEARCHED, replicates({3: [0.1, 0.2], 5: [0.3, 0.3]}), own)
-    assert verdict(order, own) == "003 is the best of 2 candidates; no baseline was confirmed beside it"
+    assert verdict(order, own).sentence == "003 is the best of 2 candidates; no baseline was confirmed beside it"
 
 
 def test_the_verdict_without_searched_settings_claims_nothing_of_them() -> None:
     own = study(best=9, seeds=2)
     order = candidates(SEARCHED, replicates({1: [0.1, 0.2], 2: [0.3, 0.3]}), own)
     said = "baseline kd is the best of 2 candidates; no searched settings were confirmed beside it"
-    assert verdict(order, own) == said
+    assert verdict(order, own).sentence == said
 
 
 @pytest.mark.parametrize("seeds", [2, 5])

@@ -17,8 +17,11 @@ from ensdistill_tune.records.events import (
     Event,
     LatencyMeasured,
     ReportWritten,
+    RequestRefused,
     SessionEnded,
     SessionStarted,
+    SettingsEnqueued,
+    StopRequested,
     TeachersReady,
     TestEvaluated,
     TrialEnded,
@@ -48,6 +51,9 @@ EVENTS: list[Event] = [
     TestEvaluated(who=[[1, 2]], results=[ROW], diagnostics=Diagnostics(split="test", images=3, networks=[DRAWN])),
     SessionEnded(state="finished", metrics={"best/nll": 0.1}, confirmed={2: {"mean": 0.1}}, best=2, files=["a"]),
     ReportWritten(note="text", files=["report.html"]),
+    SettingsEnqueued(request="1-a", settings=SAMPLED),
+    StopRequested(request="2-b", trial=3),
+    RequestRefused(request="3-c", reason="no such trial"),
 ]
 
 

@@ -1,0 +1,83 @@
+"""Callbacks: which are accepted, what they are given, and that one that raises harms nothing."""
+
+import warnings
+from typing import Any
+
+import pytest
+
+from ensdistill.errors import ConfigError
+from ensdistill_tune.callbacks import HOOKS, Callback, CallbackObserver, CallbackWarning
+
+
+class Recorder:
+    """Not a `Callback`: has two of its methods."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    def on_epoch(self, study: Any, trial: Any) -> None:
+        self.calls.append(("epoch", study, trial))
+
+    def on_study_end(self, results: Any) -> None:
+        self.calls.append(("end", results))
+
+
+class Broken(Callback):
+    def on_epoch(self, study: Any, trial: Any) -> None:
+        raise ValueError("no such key\nsecond line")
+
+
+def observe(observer: CallbackObserver) -> None:
+    study: Any = "study"
+    trial: Any = "trial"
+    observer.trial_started(study, trial)
+    observer.trial_reported(study, trial)
+    observer.trial_reported(study, trial)
+    observer.trial_ended(study, trial)
+    observer.study_ended(study)
+
+
+def test_an_object_with_some_of_the_methods_is_called_with_study_and_trial() -> None:
+    recorder = Recorder()
+    observe(CallbackObserver([recorder, Callback()]))
+    assert recorder.calls == [("epoch", "study", "trial")] * 2 + [("end", "study")]
+
+
+def test_a_callback_that_raises_is_reported_once_and_the_others_are_called() -> None:
+    recorder = Recorder()
+    with pytest.warns(CallbackWarning) as caught:
+        observe(CallbackObserver([Broken(), recorder]))
+    (warning,) = caught
+    assert str(warning.message).startswith("callback Broken.on_epoch raised ValueError: no such key;")
+    assert len(recorder.calls) == 3
+
+
+def test_a_callback_that_raises_is_reported_where_all_warnings_are_ignored() -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")  # as around Tune
+        observe(CallbackObserver([Broken()]))
+    assert [warning.category for warning in caught] == [CallbackWarning]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_callback_that_raises_harms_nothing_where_warnings_are_errors(recwarn: Any) -> None:
+    observe(CallbackObserver([Broken()]))
+
+
+def test_ctrl_c_in_a_callback_is_no_error_of_it() -> None:
+    class Interrupted(Callback):
+        def on_trial_end(self, study: Any, trial: Any) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        observe(CallbackObserver([Interrupted()]))
+
+
+@pytest.mark.parametrize("callback", [print, "on_epoch", Recorder, None], ids=str)
+def test_what_is_no_callback_is_refused_with_the_names_of_the_methods(callback: Any) -> None:
+    with pytest.raises(ConfigError, match=r"callbacks: each must be an object with a method on_trial_start, on_epoch"):
+        CallbackObserver([callback])
+
+
+def test_the_base_class_has_all_methods() -> None:
+    assert {name for name in vars(Callback) if not name.startswith("_")} == set(HOOKS)

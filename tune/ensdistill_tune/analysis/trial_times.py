@@ -1,0 +1,49 @@
+"""When each trial began and ended."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from ensdistill_tune.records.events import Event, TrialEnded, TrialResumed, TrialStarted
+
+
+@dataclass(frozen=True)
+class TrialTimes:
+    """When a trial began and ended, in seconds since 1970.
+
+    Attributes:
+        began: Its first start.
+        ended: Its end; None while it runs. An interrupted trial has ended until it continues.
+    """
+
+    began: float
+    ended: float | None = None
+
+    @property
+    def start(self) -> datetime:
+        """Local time of the first start."""
+        return datetime.fromtimestamp(self.began)
+
+    @property
+    def complete(self) -> datetime | None:
+        """Local time of the end."""
+        return None if self.ended is None else datetime.fromtimestamp(self.ended)
+
+    @property
+    def duration(self) -> timedelta | None:
+        """Time from start to end, which holds the pause of a trial that was interrupted."""
+        return None if self.ended is None else timedelta(seconds=self.ended - self.began)
+
+
+def trial_times(events: Iterable[Event]) -> Mapping[int, TrialTimes]:
+    """Returns the times of all trials by number."""
+    times: dict[int, TrialTimes] = {}
+    for event in events:
+        match event:
+            case TrialStarted(trial=number, at=at):
+                times[number] = TrialTimes(at)
+            case TrialResumed(trial=number):
+                times[number] = TrialTimes(times[number].began)
+            case TrialEnded(trial=number, at=at):
+                times[number] = TrialTimes(times[number].began, at)
+    return times

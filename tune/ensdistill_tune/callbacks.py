@@ -1,0 +1,87 @@
+"""Callbacks of a user: objects whose methods are called while a study runs."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from ensdistill.errors import ConfigError, format_value
+from ensdistill.runtime.boundary import cause_of
+from ensdistill_tune.analysis.results import StudyResults
+from ensdistill_tune.records.trial_record import TrialRecord
+from ensdistill_tune.study.study_state import StudyState
+
+HOOKS = ("on_trial_start", "on_epoch", "on_trial_end", "on_study_end")
+
+
+class Callback:
+    """Base class of callbacks. Any object with one of these methods is a callback, too.
+
+    The methods are called in the thread that runs the study, which waits for them. They must not change the study.
+    """
+
+    def on_trial_start(self, study: StudyState, trial: TrialRecord) -> None:
+        """Is called when a trial begins, or continues after an interruption."""
+
+    def on_epoch(self, study: StudyState, trial: TrialRecord) -> None:
+        """Is called after each epoch of a trial; `trial.last` holds its metrics."""
+
+    def on_trial_end(self, study: StudyState, trial: TrialRecord) -> None:
+        """Is called when a trial has ended; `trial.state` is how."""
+
+    def on_study_end(self, results: StudyResults) -> None:
+        """Is called when the study has ended, or was interrupted; `results.state` is how."""
+
+
+class CallbackWarning(UserWarning):
+    """A callback raised an exception. The study continues as if it had not."""
+
+
+class CallbackObserver:
+    """Passes what happens in a study to callbacks. The first exception of each callback is reported as a warning."""
+
+    def __init__(self, callbacks: Sequence[Any]) -> None:
+        """Takes the callbacks, which are called in this order.
+
+        Raises:
+            ConfigError: One of them has none of the methods.
+        """
+        for callback in callbacks:
+            if isinstance(callback, type) or not any(callable(getattr(callback, hook, None)) for hook in HOOKS):
+                raise ConfigError(
+                    f"callbacks: each must be an object with a method {', '.join(HOOKS[:-1])} or {HOOKS[-1]}, got "
+                    f"{format_value(callback)}. Inherit from ensdistill_tune.Callback."
+                )
+        self._callbacks, self._reported = list(callbacks), set[int]()
+
+    def trial_started(self, study: StudyState, trial: TrialRecord) -> None:
+        """Calls `on_trial_start`."""
+        self._call("on_trial_start", study, trial)
+
+    def trial_reported(self, study: StudyState, trial: TrialRecord) -> None:
+        """Calls `on_epoch`."""
+        self._call("on_epoch", study, trial)
+
+    def trial_ended(self, study: StudyState, trial: TrialRecord) -> None:
+        """Calls `on_trial_end`."""
+        self._call("on_trial_end", study, trial)
+
+    def study_ended(self, results: StudyResults) -> None:
+        """Calls `on_study_end`."""
+        self._call("on_study_end", results)
+
+    def _call(self, hook: str, *arguments: Any) -> None:
+        for callback in self._callbacks:
+            if (method := getattr(callback, hook, None)) is not None:
+                try:
+                    method(*arguments)
+                except Exception as error:  # whatever it is, the study is worth more
+                    self._report(callback, hook, error)
+
+    def _report(self, callback: Any, hook: str, error: Exception) -> None:
+        if id(callback) in self._reported:
+            return
+        self._reported.add(id(callback))
+        text = f"callback {type(callback).__name__}.{hook} raised {cause_of(error)}; further errors of it are not shown"
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", CallbackWarning)  # Tune is run with all warnings ignored
+            warnings.warn(text, CallbackWarning, stacklevel=2)

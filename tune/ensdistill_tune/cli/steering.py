@@ -1,0 +1,32 @@
+"""The commands that send requests to a study: `enqueue` and `stop`. Neither waits for torch."""
+
+import argparse
+from pathlib import Path
+
+from ensdistill.config import parse_overrides
+from ensdistill_tune import steering
+from ensdistill_tune.study.claim import resume_command
+
+
+def enqueue(options: argparse.Namespace) -> int:
+    """Puts settings first in the queue of a study."""
+    home = Path(options.studies_dir) / options.study
+    if steering.enqueue(home, parse_overrides(options.set)) == "accepted":
+        print("enqueued: the next searched trial has these settings")
+    else:
+        again = resume_command(home.parent, home.name)
+        print(f"the request waits: the study takes it at its next turn, or when `{again}` continues it")
+    return 0
+
+
+def stop(options: argparse.Namespace) -> int:
+    """Stops a study, or one of its trials."""
+    home = Path(options.studies_dir) / options.study
+    accepted = steering.stop(home, options.trial) == "accepted"
+    if not accepted:
+        print("the request waits: the study takes it at its next turn")
+    elif options.trial is None:
+        print(f"the study stops; `{resume_command(home.parent, home.name)}` continues it")
+    else:
+        print(f"trial {options.trial} stops at its next report")
+    return 0

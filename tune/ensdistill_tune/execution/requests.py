@@ -1,0 +1,77 @@
+"""What the process that runs a study does with requests: each becomes an event, accepted or refused."""
+
+import time
+
+from ensdistill_tune.execution.trial_planner import TrialPlanner
+from ensdistill_tune.records.events import Event, RequestRefused, SettingsEnqueued, StopRequested
+from ensdistill_tune.records.inbox import EnqueueRequest, Request, StopRequest
+from ensdistill_tune.study.validation import enqueued_issues
+
+INTERVAL_SECONDS = 0.5  # between two looks into the folder
+
+
+class StudyRequests:
+    """Takes requests out of the inbox of a study and passes them to its planner.
+
+    A request is removed after its event is written. One that was written before a crash is not taken twice.
+    """
+
+    def __init__(self, planner: TrialPlanner) -> None:
+        self._planner, self._study = planner, planner.study
+        self._inbox = planner.progress.folder.inbox
+        self._answered = {getattr(event, "request", None) for event in planner.progress.past}
+        self._due, self._stopped = 0.0, False
+
+    def stop_study(self) -> bool:
+        """Takes the requests that wait, at most twice a second. Returns whether the study is to end."""
+        now = time.monotonic()
+        if now >= self._due:
+            self._due = now + INTERVAL_SECONDS
+            for name, request in self._inbox.pending():
+                if name not in self._answered:
+                    self._take(name, request)
+                self._inbox.remove(name)
+        return self._stopped
+
+    def _take(self, name: str, request: Request | None) -> None:
+        self._answered.add(name)
+        event = self._event(name, request)
+        self._planner.progress.append_event(event)
+        self._planner.accept(event)
+        if isinstance(event, StopRequested) and event.trial is None:
+            self._stopped = True
+
+    def _event(self, name: str, request: Request | None) -> Event:
+        match request:
+            case EnqueueRequest(settings=settings):
+                reason = self._why_not_enqueued(request)
+                return _refused(name, reason) if reason else SettingsEnqueued(request=name, settings=settings)
+            case StopRequest(trial=trial):
+                reason = "" if trial is None else self._why_not_stopped(trial)
+                return _refused(name, reason) if reason else StopRequested(request=name, trial=trial)
+            case _:
+                return _refused(name, f"inbox/{name}.json: is no request; use `ensdistill-tune enqueue` or `stop`")
+
+    def _why_not_enqueued(self, request: EnqueueRequest) -> str:
+        if issues := enqueued_issues(self._study, request.settings):
+            return "; ".join(map(str, issues))
+        if self._planner.has_room:
+            return ""
+        return (
+            f"the search begins no more trials (budget.trials is {self._study.budget.trials}); resume the study with "
+            "a larger budget and enqueue the settings again"
+        )
+
+    def _why_not_stopped(self, number: int) -> str:
+        trial = self._planner.progress.trials.get(number)
+        if trial is None:
+            return f"trial {number}: no such trial; trials 1 to {max(self._planner.progress.trials, default=0)} exist"
+        if trial.state != "running":
+            return f"trial {number}: must be running, is {trial.state}"
+        if trial.kind == "replicate":
+            return f"trial {number}: is a replicate, without which its candidate cannot be confirmed; stop the study"
+        return ""
+
+
+def _refused(name: str, reason: str) -> RequestRefused:
+    return RequestRefused(request=name, reason=reason)

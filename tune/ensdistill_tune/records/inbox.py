@@ -1,0 +1,79 @@
+"""Requests to a study: one file each in `<study>/inbox/`. The process that runs the study takes them out again."""
+
+import contextlib
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from ensdistill.runtime.files import write_json
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EnqueueRequest(_Request):
+    """Settings that the next searched trial is to have."""
+
+    kind: Literal["enqueue"] = "enqueue"
+    settings: dict[str, Any]
+
+
+class StopRequest(_Request):
+    """A trial that is to stop, or with None the study."""
+
+    kind: Literal["stop"] = "stop"
+    trial: int | None = None
+
+
+Request = Annotated[EnqueueRequest | StopRequest, Field(discriminator="kind")]
+_ANY: TypeAdapter[Request] = TypeAdapter(Request)
+
+
+class Inbox:
+    """The folder of the requests to one study."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def send(self, request: Request) -> str:
+        """Writes a request and returns its name. Names sort by time."""
+        name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
+        write_json(self.folder / f"{name}.json", request.model_dump())
+        return name
+
+    def pending(self) -> Iterator[tuple[str, Request | None]]:
+        """Yields names and requests that wait, the oldest first; None for a file that holds no request."""
+        names: list[str] = []
+        with contextlib.suppress(OSError):  # no folder yet, or one that cannot be read
+            names = sorted(file.stem for file in self.folder.glob("[!.]*.json") if file.is_file())
+        for name in names:
+            yield name, self._read(name)
+
+    def holds(self, name: str) -> bool:
+        """Whether a request waits."""
+        return self._file(name).exists()
+
+    def remove(self, name: str) -> None:
+        """Removes a request that is answered. A file that cannot be removed stays."""
+        with contextlib.suppress(OSError):
+            self._file(name).unlink()
+
+    def drop_stops(self) -> None:
+        """Removes requests to stop: they are for the session that ran when they were sent."""
+        for name, request in self.pending():
+            if isinstance(request, StopRequest):
+                self.remove(name)
+
+    def _file(self, name: str) -> Path:
+        return self.folder / f"{name}.json"
+
+    def _read(self, name: str) -> Request | None:
+        try:
+            return _ANY.validate_json(self._file(name).read_bytes())
+        except (OSError, ValueError):
+            return None

@@ -1,0 +1,92 @@
+"""Requests to a study from another process: settings to try next, and trials or studies to stop."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from ensdistill.errors import ConfigError, DataError
+from ensdistill.settings.validation import validate
+from ensdistill_tune.records.event_log import answer_to
+from ensdistill_tune.records.events import RequestRefused
+from ensdistill_tune.records.inbox import EnqueueRequest, Request, StopRequest
+from ensdistill_tune.records.study_directory import StudyDirectory
+from ensdistill_tune.records.trial_record import UNDER_WAY
+from ensdistill_tune.study.study_config import StudyConfig
+from ensdistill_tune.study.validation import enqueued_issues
+
+WAIT_SECONDS = 5.0  # for the answer
+POLL_SECONDS = 0.1
+Answer = Literal["accepted", "waiting"]
+
+
+def enqueue(path: str | Path, settings: Mapping[str, Any], *, wait_s: float = WAIT_SECONDS) -> Answer:
+    """Puts settings first in the queue of a study: the next searched trial has them. They count in its budget.
+
+    The request waits for the next session of a study that does not run now. That session refuses it, on its screen, if
+    its budget has no room for one more trial.
+
+    Args:
+        path: The folder of the study, such as `studies/mine`.
+        settings: Values of searched settings by dotted names; the searcher gives those that are left out.
+        wait_s: Seconds to wait for the answer of the process that runs the study.
+
+    Returns:
+        `accepted`, or `waiting` if the study does not run or has not answered yet; then it takes the request later.
+
+    Raises:
+        ConfigError: The settings are refused.
+        DataError: There is no study.
+    """
+    folder = StudyDirectory(Path(path))
+    study = validate(StudyConfig, folder.read_summary()["study"])
+    plain = {name: value.item() if hasattr(value, "item") else value for name, value in settings.items()}  # of NumPy
+    if issues := enqueued_issues(study, plain):
+        raise ConfigError(issues)
+    return _send(folder, EnqueueRequest(settings=plain), wait_s) or "waiting"
+
+
+def stop(path: str | Path, trial: int | None = None, *, wait_s: float = WAIT_SECONDS) -> Answer:
+    """Stops a study as Ctrl-C does, so that it can be resumed; or one trial, which is pruned at its next report.
+
+    Args:
+        path: The folder of the study, such as `studies/mine`.
+        trial: Number of the trial; None for the study.
+        wait_s: Seconds to wait for the answer of the process that runs the study.
+
+    Returns:
+        `accepted`, or `waiting` if the study has not answered yet.
+
+    Raises:
+        ConfigError: The trial does not run, or must not be stopped.
+        DataError: The study does not run.
+    """
+    folder = StudyDirectory(Path(path))
+    _require_running(folder)
+    answer = _send(folder, StopRequest(trial=trial), wait_s)
+    if answer is None:
+        _require_running(folder)
+    return answer or "waiting"
+
+
+def _require_running(folder: StudyDirectory) -> None:
+    state = folder.read_summary()["state"]
+    if state not in UNDER_WAY:
+        raise DataError(f"{folder.path}: no process runs this study ({state}), so nothing can be stopped")
+
+
+def _send(folder: StudyDirectory, request: Request, wait_s: float) -> Answer | None:
+    """Sends a request and waits for its answer; None without one. Raises ConfigError with the reason of a refusal."""
+    start = folder.journal.stat().st_size if folder.journal.exists() else 0
+    name, until = folder.inbox.send(request), time.monotonic() + wait_s
+    while time.monotonic() < until and folder.read_summary()["state"] in UNDER_WAY:
+        if not folder.inbox.holds(name):
+            break
+        time.sleep(POLL_SECONDS)
+    match answer_to(name, folder.journal, start):
+        case None:
+            return None
+        case RequestRefused(reason=reason):
+            raise ConfigError(reason)
+        case _:
+            return "accepted"
