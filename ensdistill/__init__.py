@@ -14,25 +14,35 @@ from ensdistill.version import __version__
 
 if TYPE_CHECKING:
     from ensdistill.config import Config, load_config
-    from ensdistill.data import Data, DataSplits, load_data
+    from ensdistill.data import Data, DataSource, DataSplits, load_data
     from ensdistill.errors import ConfigError, DataError, DivergedError, EnsdistillError, ExportError
     from ensdistill.evaluation.predict import evaluate
     from ensdistill.export.classifier import Classifier, open_classifier
     from ensdistill.export.exporter import ExportResult, export_student
     from ensdistill.export.student_file import DistillationRun, load_run
+    from ensdistill.methods.averaging import AveragingSettings
+    from ensdistill.methods.losses import DistillationLoss, WeightedDistillationLoss
     from ensdistill.methods.members import TeacherEnsemble
+    from ensdistill.methods.metrics import Metric
+    from ensdistill.methods.perturbations import InputPerturbation
+    from ensdistill.methods.students import StudentPiece
+    from ensdistill.models import NetworkPiece
     from ensdistill.pipeline import distill_to_directory
+    from ensdistill.settings.base import setting
     from ensdistill.training.loop import Distiller, EpochResult, distill
     from ensdistill.training.teacher_logits import TeacherLogitCache
     from ensdistill.training.teachers import get_ensemble
 
 __all__ = [
+    "AveragingSettings",
     "Classifier",
     "Config",
     "ConfigError",
     "Data",
     "DataError",
+    "DataSource",
     "DataSplits",
+    "DistillationLoss",
     "DistillationRun",
     "Distiller",
     "DivergedError",
@@ -40,8 +50,13 @@ __all__ = [
     "EpochResult",
     "ExportError",
     "ExportResult",
+    "InputPerturbation",
+    "Metric",
+    "NetworkPiece",
+    "StudentPiece",
     "TeacherEnsemble",
     "TeacherLogitCache",
+    "WeightedDistillationLoss",
     "__version__",
     "distill",
     "distill_to_directory",
@@ -52,24 +67,33 @@ __all__ = [
     "load_data",
     "load_run",
     "open_classifier",
+    "setting",
 ]
 
 _MODULES = {
+    "AveragingSettings": "ensdistill.methods.averaging",
     "Classifier": "ensdistill.export.classifier",
     "Config": "ensdistill.config",
     "ConfigError": "ensdistill.errors",
     "Data": "ensdistill.data",
-    "DataSplits": "ensdistill.data",
     "DataError": "ensdistill.errors",
+    "DataSource": "ensdistill.data",
+    "DataSplits": "ensdistill.data",
+    "DistillationLoss": "ensdistill.methods.losses",
+    "DistillationRun": "ensdistill.export.student_file",
     "Distiller": "ensdistill.training.loop",
     "DivergedError": "ensdistill.errors",
     "EnsdistillError": "ensdistill.errors",
-    "TeacherEnsemble": "ensdistill.methods.members",
-    "TeacherLogitCache": "ensdistill.training.teacher_logits",
     "EpochResult": "ensdistill.training.loop",
     "ExportError": "ensdistill.errors",
     "ExportResult": "ensdistill.export.exporter",
-    "DistillationRun": "ensdistill.export.student_file",
+    "InputPerturbation": "ensdistill.methods.perturbations",
+    "Metric": "ensdistill.methods.metrics",
+    "NetworkPiece": "ensdistill.models",
+    "StudentPiece": "ensdistill.methods.students",
+    "TeacherEnsemble": "ensdistill.methods.members",
+    "TeacherLogitCache": "ensdistill.training.teacher_logits",
+    "WeightedDistillationLoss": "ensdistill.methods.losses",
     "distill": "ensdistill.training.loop",
     "distill_to_directory": "ensdistill.pipeline",
     "evaluate": "ensdistill.evaluation.predict",
@@ -77,8 +101,9 @@ _MODULES = {
     "get_ensemble": "ensdistill.training.teachers",
     "load_config": "ensdistill.config",
     "load_data": "ensdistill.data",
-    "open_classifier": "ensdistill.export.classifier",
     "load_run": "ensdistill.export.student_file",
+    "open_classifier": "ensdistill.export.classifier",
+    "setting": "ensdistill.settings.base",
 }
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ensdistill.errors import ConfigError, ConfigIssue, DataError, EnsdistillError
     from ensdistill_tune.analysis.replication import Verdict
     from ensdistill_tune.analysis.results import StudyResults
-    from ensdistill_tune.api import launch, load_results, resume
+    from ensdistill_tune.api import export, launch, load_results, resume
     from ensdistill_tune.callbacks import Callback, CallbackWarning
     from ensdistill_tune.records.trial_record import TrialRecord
     from ensdistill_tune.search.hyperparameter import Hyperparameter
@@ -40,6 +40,7 @@ _MODULES = {
     "Verdict": "ensdistill_tune.analysis.replication",
     "choice": "ensdistill_tune.search.shorthand",
     "enqueue": "ensdistill_tune.steering",
+    "export": "ensdistill_tune.api",
     "grid": "ensdistill_tune.search.shorthand",
     "integer": "ensdistill_tune.search.shorthand",
     "launch": "ensdistill_tune.api",
@@ -66,6 +67,7 @@ __all__ = [
     "__version__",
     "choice",
     "enqueue",
+    "export",
     "grid",
     "integer",
     "launch",

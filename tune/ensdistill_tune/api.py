@@ -12,6 +12,8 @@ from typing import Any, Literal
 from rich.console import Console
 
 from ensdistill.errors import ConfigError, DataError, format_value
+from ensdistill.export.exporter import ExportResult
+from ensdistill.export.format_names import FORMATS
 from ensdistill.runtime.files import ensure_writable_dir
 from ensdistill.runtime.progress_bar import console, silence
 from ensdistill.runtime.text import counted
@@ -146,6 +148,43 @@ def load_results(path: str | Path) -> StudyResults:
         DataError: There is no study, or no trial has begun.
     """
     return replace(read_facts(location_of(path).home), write_report=_write_report)
+
+
+def export(
+    path: str | Path,
+    *,
+    out: str | Path | None = None,
+    trial: int | None = None,
+    top: int = 1,
+    formats: Sequence[str] = FORMATS,
+    weights_license: str = "",
+    device: str = "auto",
+) -> list[ExportResult]:
+    """Writes students of a study as files that run elsewhere, each with its settings and a model card.
+
+    Args:
+        path: The folder of the study, such as `studies/mine`.
+        out: Folder for the students, each in a folder of its own below; by default `export` in that of the study.
+        trial: Number of one trial or replicate; by default the best `top`.
+        top: How many of the best students.
+        formats: Some of `safetensors`, `onnx`, `pt2`.
+        weights_license: License of the weights, for the card, as an SPDX identifier.
+        device: Where the student is compared with the files and timed.
+
+    Returns:
+        What was written for each student, the winner first; `folder` is where its files are.
+
+    Raises:
+        ConfigError: There is no such student, or a library is missing.
+        DataError: Images or files have changed.
+        ExportError: A file would not return what the student returns.
+    """
+    from ensdistill_tune.student_export import ExportRequest, export_students  # here: imports torch
+
+    done: list[ExportResult] = []
+    wanted = ExportRequest(top, trial, None if out is None else Path(out), device, weights_license, formats)
+    export_students(location_of(path).home, wanted, lambda item, result, version: done.append(result))
+    return done
 
 
 def location_of(path: str | Path, device: str = "auto") -> StudyLocation:

@@ -55,7 +55,7 @@ def checked(study: StudyConfig) -> StudyConfig:
 
 
 def _tree_of(study: StudyConfig) -> YamlDict:
-    tree: YamlDict = absolute(study.model_dump(mode="json"), "", study_files())
+    tree: YamlDict = absolute(study.model_dump(mode="json"), "", study_files(study.config))
     return tree
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError, field_validator
 
-from ensdistill.config import Config, build_config, nest
+from ensdistill.config import Config, build_config, nest, settings_of
 from ensdistill.errors import ConfigError, ConfigIssue
 from ensdistill.settings.base import Settings, setting
 from ensdistill.settings.paths import file_settings, files_in
@@ -139,7 +139,7 @@ class StudyConfig(Settings):
         Raises:
             ConfigError: A name, type or range is wrong. What needs more than one setting is found by `check`.
         """
-        settings = _with_lists(settings)
+        settings = _plain(settings)
         try:
             super().__init__(**settings)
         except ValidationError as error:
@@ -317,11 +317,14 @@ class StudyConfig(Settings):
         return build_config({"preset": preset, **shared}, own)
 
 
-def _with_lists(value: Any) -> Any:
-    """The value with a list in place of every tuple, as YAML has it."""
+def _plain(value: Any) -> Any:
+    """The value as YAML has it: a list in place of every tuple, settings in place of pieces and objects in memory."""
+    value = settings_of(value)
+    if isinstance(value, Settings):
+        return value.model_dump(mode="json")
     if isinstance(value, dict):
-        return {name: _with_lists(part) for name, part in value.items()}
-    return [_with_lists(part) for part in value] if isinstance(value, list | tuple) else value
+        return {name: _plain(part) for name, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def study_files(config: Mapping[str, Any] | None = None) -> frozenset[str]:
