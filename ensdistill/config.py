@@ -28,7 +28,7 @@ from ensdistill.models.teacher_files import TeacherFile
 from ensdistill.settings.base import Settings, setting
 from ensdistill.settings.fields import own_pieces
 from ensdistill.settings.paths import absolute, files_in, without_files
-from ensdistill.settings.pieces import code_of, is_unreachable, path_of
+from ensdistill.settings.pieces import is_unreachable, path_of, piece_code
 from ensdistill.settings.validation import closest_match, validate
 from ensdistill.settings.yaml_loader import YamlDict, parse_mapping, parse_yaml, read_yaml, to_yaml_text
 
@@ -132,7 +132,7 @@ class Config(Settings):
     @property
     def plugins(self) -> dict[str, str]:
         """What identifies the code of each piece outside of this package, by the dotted name of its setting."""
-        return {".".join(map(str, path)): code_of(piece) for path, piece in own_pieces(Config, self).items()}
+        return {".".join(map(str, path)): piece_code(piece) for path, piece in own_pieces(Config, self).items()}
 
     @property
     def warnings(self) -> list[ConfigIssue]:

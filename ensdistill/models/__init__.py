@@ -10,7 +10,7 @@ from ensdistill.models.network import NetworkPiece
 from ensdistill.models.resnet import ResNet
 from ensdistill.models.wide_resnet import WideResNet
 from ensdistill.settings.families import PieceFamily
-from ensdistill.settings.pieces import code_of
+from ensdistill.settings.pieces import piece_code
 
 _HELPERS = ("blocks", "fusion", "layers", "normalization", "teacher_files", "weight_files")  # that hold no piece
 MODELS = PieceFamily("models", NetworkPiece, __name__, skip=_HELPERS)
@@ -19,7 +19,7 @@ Model = Annotated[NetworkPiece, MODELS]
 
 def code_identity(model: NetworkPiece) -> str:
     """What identifies the code of a network that is not part of this project; empty for those that are."""
-    return model.code() if isinstance(model, CustomModel) else code_of(type(model))
+    return model.code() if isinstance(model, CustomModel) else piece_code(type(model))
 
 
 __all__ = [
