@@ -28,8 +28,8 @@ from ensdistill.models.in_memory_teacher import InMemoryTeacher
 from ensdistill.models.teacher_files import TeacherFile
 from ensdistill.settings.base import Settings, setting
 from ensdistill.settings.fields import own_pieces
-from ensdistill.settings.paths import absolute, files_in, without_files
-from ensdistill.settings.pieces import code_of, is_unreachable, path_of
+from ensdistill.settings.paths import absolute, file_settings, files_in, without_files
+from ensdistill.settings.pieces import is_unreachable, path_of, piece_code
 from ensdistill.settings.validation import closest_match, config_error, validate
 from ensdistill.settings.yaml_loader import YamlDict, parse_mapping, parse_yaml, read_yaml, to_yaml_text
 
@@ -173,7 +173,7 @@ class Config(Settings):
     @property
     def plugins(self) -> dict[str, str]:
         """What identifies the code of each piece outside of this package, by the dotted name of its setting."""
-        return {".".join(map(str, path)): code_of(piece) for path, piece in own_pieces(Config, self).items()}
+        return {".".join(map(str, path)): piece_code(piece) for path, piece in own_pieces(Config, self).items()}
 
     @property
     def warnings(self) -> list[ConfigIssue]:
@@ -192,8 +192,10 @@ class Config(Settings):
     @property
     def hash(self) -> str:
         """Content hash of all settings but the paths of files, and of the code of own pieces, 16 hexadecimal digits."""
-        own = without_files(self.model_dump(mode="json", exclude={"schedule"}), files_in(Config, self))
-        own |= {"plugins": code} if (code := self.plugins) else {}
+        plugins = self.plugins
+        files = files_in(Config, self) if plugins else file_settings(Config)
+        own = without_files(self.model_dump(mode="json", exclude={"schedule"}), files)
+        own |= {"plugins": plugins} if plugins else {}
         later = [[change.after_epoch, self.at_epoch(change.after_epoch + 1).hash] for change in self.schedule]
         return content_hash(own | {"schedule": later} if later else own)
 

@@ -22,11 +22,13 @@ from ensdistill.models import CustomModel, Torchvision
 from ensdistill.runtime.files import ensure_writable_dir
 from ensdistill.runtime.weights import STUDENT_FILE, load_weights, read_metadata
 from ensdistill.settings.fields import own_kinds
+from ensdistill.settings.pieces import is_own
 from ensdistill.settings.validation import validate
 from ensdistill.training.new_student import new_student
 from ensdistill.version import __version__
 
 CONFIG_FILE = "config.yaml"  # the settings of a student, next to its weights
+HEAD, NO_HEAD = "head", "none"  # in the metadata: a loss that is not built in adds nothing to the network
 HASHES = ("settings", "data", "ensemble")  # in the metadata of a student: what it was made from
 LARGEST = 1 << 28  # values of an image; a file may say anything, and memory is set aside for it
 _Side = Annotated[int, Field(strict=True, ge=1)]
@@ -64,7 +66,9 @@ class DistillationRun:
 
 def student_metadata(config: Config, data: DataSplits, learnt_from: str) -> dict[str, str]:
     """All that is needed to use a student, and what it was made from: hashes as they are, the rest as JSON."""
+    plain = is_own(config.loss) and config.loss.head() is None
     return {
+        **({HEAD: NO_HEAD} if plain else {}),
         "settings": config.hash,
         "data": data.identity,
         "ensemble": learnt_from,
@@ -171,7 +175,7 @@ def parse_metadata(path: Path, metadata: Mapping[str, str]) -> tuple[Shape, tupl
 
 def _config_in(path: Path, metadata: Mapping[str, str], run_imported: bool) -> Config:
     try:
-        tree = _needed(json.loads(metadata.get("config", "")))
+        tree = _needed(json.loads(metadata.get("config", "")), metadata.get(HEAD) != NO_HEAD)
         if not run_imported and (code := [kind for kind in own_kinds(Config, tree).values() if ":" in kind]):
             raise DataError(
                 f"{path}: its network is made by code outside of this project ({code[0]}), which is not run on a "
@@ -186,11 +190,14 @@ def _config_in(path: Path, metadata: Mapping[str, str], run_imported: bool) -> C
         ) from error
 
 
-def _needed(tree: Any) -> Any:
-    """The settings without the sections that name code of others and have no part in the network."""
+def _needed(tree: Any, head: bool) -> Any:
+    """The settings without the sections that name code of others and have no part in the network.
+
+    head: whether the loss may have a part in it.
+    """
     if not isinstance(tree, Mapping):
         return tree
-    foreign = {path[0] for path in own_kinds(Config, tree)} - {"model", "student", "loss"}
+    foreign = {path[0] for path in own_kinds(Config, tree)} - {"model", "student", *(["loss"] if head else [])}
     left = {name: value for name, value in tree.items() if name not in foreign | ({"schedule"} if foreign else set())}
     return left | ({"data": {"kind": "npz", "path": "unknown"}} if "data" in foreign else {})  # of whatever size
 

@@ -10,7 +10,7 @@ from ensdistill.models.network import NetworkPiece
 from ensdistill.models.resnet import ResNet
 from ensdistill.models.wide_resnet import WideResNet
 from ensdistill.settings.families import PieceFamily
-from ensdistill.settings.pieces import code_of
+from ensdistill.settings.pieces import piece_code
 
 _HELPERS = (  # that hold no piece
     *("blocks", "fusion", "in_memory_teacher", "layers", "normalization"),
@@ -22,7 +22,7 @@ Model = Annotated[NetworkPiece, MODELS]
 
 def code_identity(model: NetworkPiece) -> str:
     """What identifies the code of a network that is not part of this project; empty for those that are."""
-    return model.code() if isinstance(model, CustomModel) else code_of(type(model))
+    return model.code() if isinstance(model, CustomModel) else piece_code(type(model))
 
 
 __all__ = [

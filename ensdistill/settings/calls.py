@@ -14,7 +14,7 @@ def misfit(piece: Piece, *arguments: Any) -> str | None:
         inspect.signature(call).bind(*arguments)
     except TypeError as error:
         own = inspect.signature(vars(type(piece)).get("__call__", call))
-        base = next(one for one in type(piece).__mro__ if "_group" in vars(one))
+        base = next(one for one in type(piece).__mro__ if "piece_group" in vars(one))
         names = list(inspect.signature(base.__call__).parameters)[1:]
         return f"{piece.kind} has __call__{own}, which cannot be called with {', '.join(names)} ({error})"
     return None

@@ -61,7 +61,7 @@ class PieceFamily:
             skip: Patterns of names of modules that hold no piece; those that import torch belong here.
         """
         self.group, self.base = f"{PACKAGE}.{name}", base
-        base._group = self.group
+        base.piece_group = self.group
         path = import_module(package).__path__ if package else ()
         for module in iter_modules(path, f"{package}."):
             if not any(fnmatch(module.name.rpartition(".")[2], pattern) for pattern in skip):

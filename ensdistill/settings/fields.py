@@ -77,13 +77,23 @@ def own_kinds(model: type[BaseModel], tree: Mapping[str, Any]) -> dict[Path, str
 
 
 def _values(model: type[BaseModel], tree: Any) -> Iterator[tuple[Path, FieldInfo, Any]]:
-    """Each field with its path and value, and with those of each item where it holds a list."""
-    for name, field in model.model_fields.items():
+    """Each field of settings classes with its path and value, and with those of each item where it holds a list."""
+    for name, field, is_list in _fields(model):
         value = tree.get(name) if isinstance(tree, Mapping) else getattr(tree, name, None)
-        if isinstance(value, list) and get_origin(field.annotation) is list:
+        if isinstance(value, list) and is_list:
             yield from (((name, n), field, item) for n, item in enumerate(value))
         else:
             yield (name,), field, value
+
+
+@cache
+def _fields(model: type[BaseModel]) -> tuple[tuple[str, FieldInfo, bool], ...]:
+    """The fields that hold settings classes, each with its name and whether it holds a list of them."""
+    return tuple(
+        (name, field, get_origin(field.annotation) is list)
+        for name, field in model.model_fields.items()
+        if family_of(field) or pieces_of(field)
+    )
 
 
 def piece_at(field: FieldInfo, value: Any) -> type[Piece] | None:

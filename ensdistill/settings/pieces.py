@@ -29,8 +29,8 @@ class Piece(Settings):
     """
 
     kind: str = ""
-    _group: ClassVar[str] = ""  # of entry points; set by the family
-    _source_hash: ClassVar[str] = ""  # kept on the class, so that it travels with a class that is pickled by value
+    piece_group: ClassVar[str] = ""  # of entry points; set by the family
+    piece_source_hash: ClassVar[str] = ""  # kept on the class, so that it travels with a class that is pickled by value
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -44,7 +44,7 @@ class Piece(Settings):
             )
         cls.__annotations__ = declared | {"kind": str}
         cls.kind = path_of(cls)
-        cls._source_hash = source_hash(cls)
+        cls.piece_source_hash = source_hash(cls)
         if is_unreachable(cls):
             _unreachable[path_of(cls)] = cls
 
@@ -64,7 +64,7 @@ def is_built_in(piece: type[Piece]) -> bool:
 
 def built_in_pieces(group: str) -> dict[str, type[Piece]]:
     """Returns the built-in pieces of a family by kind, in the order of their definition."""
-    return {kind_of(piece): piece for piece in _built_in if piece._group == group and kind_of(piece)}
+    return {kind_of(piece): piece for piece in _built_in if piece.piece_group == group and kind_of(piece)}
 
 
 def unreachable_piece(path: str) -> type[Piece] | None:
@@ -94,8 +94,8 @@ def kind_of(piece: type[Settings]) -> str:
         return ""
     if not issubclass(piece, Piece) or is_built_in(piece):
         return str(piece.model_fields["kind"].default)
-    top, built_in = piece.__module__.partition(".")[0], built_in_pieces(piece._group)
-    for name, entries in group_of(piece._group).items():
+    top, built_in = piece.__module__.partition(".")[0], built_in_pieces(piece.piece_group)
+    for name, entries in group_of(piece.piece_group).items():
         usable = len(entries) == 1 and name not in built_in
         if usable and entries[0].module.partition(".")[0] == top and _leads_to(entries[0], piece):
             return name
@@ -111,13 +111,13 @@ def _leads_to(entry: EntryPoint, piece: type[Piece]) -> bool:
 
 def group_name(piece: type[Piece]) -> str:
     """Returns the group of entry points of the family of a piece."""
-    return piece._group
+    return piece.piece_group
 
 
 @cache
-def code_of(piece: type[Piece]) -> str:
+def piece_code(piece: type[Piece]) -> str:
     """Returns what identifies the code of a piece: empty if it is built in, else a distribution, or a hash."""
     if is_built_in(piece):
         return ""
     found = distribution_of(piece.__module__)
-    return described(found) if found else f"sha256:{piece._source_hash}"
+    return described(found) if found else f"sha256:{piece.piece_source_hash}"

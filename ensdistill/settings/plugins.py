@@ -116,5 +116,10 @@ def _compiled(owner: type) -> Iterator[str]:
 
 
 def _text(code: CodeType) -> str:
-    constants = [_text(one) if isinstance(one, CodeType) else repr(one) for one in code.co_consts]
+    constants = [_text(one) if isinstance(one, CodeType) else _constant(one) for one in code.co_consts]
     return f"{code.co_code.hex()} {code.co_names} {constants}"
+
+
+def _constant(value: Any) -> str:
+    """The text of a constant; a set has another order in each process."""
+    return str(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)

@@ -8,7 +8,7 @@ from pathlib import Path
 from ensdistill.settings import pieces, plugins
 
 EXAMPLE = Path(__file__).parent / "ensdistill_example"
-CACHES = (plugins.group_of, plugins.distribution_of, pieces.kind_of, pieces.code_of)
+CACHES = (plugins.group_of, plugins.distribution_of, pieces.kind_of, pieces.piece_code)
 
 
 def distribution(

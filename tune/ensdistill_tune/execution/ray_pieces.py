@@ -9,7 +9,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ensdistill.config import Config
 from ensdistill.errors import ConfigError, ConfigIssue, SettingError
 from ensdistill.settings.fields import families_of, own_pieces
-from ensdistill.settings.pieces import Piece, code_of, group_name, is_unreachable, kind_of
+from ensdistill.settings.pieces import Piece, group_name, is_unreachable, kind_of, piece_code
 from ensdistill_tune.study.study_config import StudyConfig
 
 Codes = dict[tuple[str, str], str]  # by group of entry points and kind: what identifies the code, or why it is missing
@@ -42,7 +42,7 @@ def _here(study: StudyConfig) -> tuple[Codes, dict[tuple[str, str], str]]:
             if is_unreachable(piece) and piece in carried:
                 continue  # Ray pickles the class with the instance
             key = (group_name(piece), kind_of(piece))
-            codes[key], names[key] = code_of(piece), ".".join(map(str, path))
+            codes[key], names[key] = piece_code(piece), ".".join(map(str, path))
     return codes, names
 
 
@@ -70,7 +70,7 @@ def _codes(wanted: list[tuple[str, str]]) -> Codes:
     found = {}
     for group, kind in wanted:
         try:
-            found[group, kind] = code_of(families[group].find(kind))
+            found[group, kind] = piece_code(families[group].find(kind))
         except SettingError as error:
             found[group, kind] = f"error: {error.issue.sentence}"
     return found

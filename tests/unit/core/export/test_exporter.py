@@ -44,6 +44,7 @@ from ensdistill.models import CustomModel, Torchvision
 from ensdistill.runtime.weights import save_weights
 from ensdistill.training.new_student import new_student
 from tests.commands import call, process
+from tests.plugin.ensdistill_example.methods import Focal
 from tests.plugin.ensdistill_example.networks import Copies
 from tests.unit.core.core_stand_ins import random_ensemble, tiny_config
 
@@ -273,6 +274,14 @@ def test_code_that_a_file_names_is_not_run(digits: DataSplits, tmp_path: Path) -
     assert "\n" not in str(caught.value)
     network = load_deployable(file, run_imported=True).network
     assert torch.equal(predict(network, digits.validation), predict(own, digits.validation))
+
+
+def test_a_student_of_an_own_loss_without_a_head_needs_no_code_of_that_loss(digits: DataSplits, tmp_path: Path) -> None:
+    run = made(tiny_config().model_copy(update={"loss": Focal()}), digits)
+    settings = json.loads(run.metadata["config"]) | {"loss": {"kind": "gone:Loss", "gamma": 3}}
+    save_weights(tmp_path / "student.safetensors", run.network, run.metadata | {"config": json.dumps(settings)})
+    network = load_deployable(tmp_path / "student.safetensors").network
+    assert torch.equal(predict(network, digits.validation), predict(run.network, digits.validation))
 
 
 def test_code_that_has_no_part_in_the_network_is_neither_run_nor_needed(digits: DataSplits, tmp_path: Path) -> None:

@@ -168,6 +168,17 @@ def test_the_hash_holds_the_source_of_a_module_without_distribution(tmp_path: Pa
     assert hashes[0] == hashes[2] != hashes[1]
 
 
+@pytest.mark.parametrize("line", ["return student.mean()", "return student.sum() if labels in {1, 2} else 0.0"])
+def test_a_class_of_a_notebook_is_identified_by_its_compiled_methods(line: str) -> None:
+    def of(text: str) -> str:
+        space: dict[str, Any] = {"__name__": "cell", "DistillationLoss": DistillationLoss}
+        head = "class Mine(DistillationLoss):\n    def __call__(self, student, teachers, labels, on_labels):\n        "
+        exec(head + text, space)  # noqa: S102 - our own
+        return Config(loss=space["Mine"]()).hash
+
+    assert of(line) == of(line) != of(line.replace("student", "teachers"))
+
+
 def test_paths_of_files_of_own_pieces_are_absolute_and_left_out_of_the_hash(tmp_path: Path) -> None:
     (tmp_path / "my_losses.py").write_text(LOSS)
     (tmp_path / "run.yaml").write_text("loss: {kind: 'my_losses:Mine', table: one.csv}")
