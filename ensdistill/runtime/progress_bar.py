@@ -40,6 +40,7 @@ def console(stderr: bool = False) -> Console:
 
 def _console(stderr: bool, width: int | None = None) -> Console:
     silent: bool | None = False if is_silent() else None  # no live panel either
+    notebook: bool | None = False if Console().is_jupyter else None  # its streams claim to be terminals
     return Console(
         stderr=stderr,
         highlight=False,
@@ -48,6 +49,7 @@ def _console(stderr: bool, width: int | None = None) -> Console:
         width=width,
         quiet=is_silent(),
         force_interactive=silent,
+        force_terminal=notebook,
         force_jupyter=False,
     )
 

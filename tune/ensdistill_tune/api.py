@@ -77,6 +77,10 @@ def launch(
         DataError: Images, teachers or the folder cannot be used.
         KeyboardInterrupt: Ctrl-C before the first trial; nothing is kept but finished teachers.
     """
+    if not isinstance(study, StudyConfig):
+        raise ConfigError(
+            f"study: must be a StudyConfig, got {format_value(study)}. StudyConfig.from_yaml reads a file."
+        )
     with _session(executor, callbacks, progress) as (screen, observer):
         study = checked(study)
         studies = ensure_writable_dir(studies_dir)

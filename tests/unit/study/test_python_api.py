@@ -1,5 +1,6 @@
 """Studies from Python: small real ones, run in this process."""
 
+import gc
 import os
 import signal
 import threading
@@ -7,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -65,7 +67,8 @@ class Steps(edt.Callback):
 def process() -> list[Any]:
     """What a library must leave as it is."""
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
-    return [dict(os.environ), handlers, torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()]
+    modes = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads(), gc.get_freeze_count()
+    return [dict(os.environ), handlers, modes, torch.get_rng_state().tolist(), str(np.random.get_state())]
 
 
 @pytest.fixture(scope="module")
@@ -214,6 +217,11 @@ def test_arguments_that_are_none_are_refused(more: dict[str, Any], reason: str, 
     with pytest.raises(edt.ConfigError, match=reason):
         launch(studies, "refused", **more)
     assert not (studies / "refused").exists()
+
+
+def test_the_name_of_a_file_is_no_study(studies: Path) -> None:
+    with pytest.raises(edt.ConfigError, match=r"study: must be a StudyConfig, got 'my.yaml'"):
+        edt.launch("my.yaml", studies_dir=studies)  # type: ignore[arg-type]
 
 
 def test_a_study_that_cannot_be_launched_is_refused_with_all_that_is_wrong(studies: Path) -> None:

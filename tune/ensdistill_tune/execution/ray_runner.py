@@ -170,7 +170,7 @@ class _PlannerScheduler(_NotPickled, FIFOScheduler):
 
 
 class _PlannerStopper(_NotPickled, Stopper):
-    """Asked by Tune at every turn: takes requests, and ends the study if one of them demands it."""
+    """Called by Tune at every turn: takes requests, and ends the study if one of them demands it."""
 
     def __init__(self, requests: StudyRequests) -> None:
         self.requests = requests

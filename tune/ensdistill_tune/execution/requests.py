@@ -7,7 +7,7 @@ from ensdistill_tune.records.events import Event, RequestRefused, SettingsEnqueu
 from ensdistill_tune.records.inbox import EnqueueRequest, Request, StopRequest
 from ensdistill_tune.study.validation import enqueued_issues
 
-INTERVAL_SECONDS = 0.5  # between two looks into the folder
+INTERVAL_SECONDS = 0.5  # between two reads of the folder
 
 
 class StudyRequests:
