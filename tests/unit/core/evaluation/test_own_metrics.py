@@ -69,7 +69,7 @@ def test_a_metric_that_writes_to_its_input_does_not_change_the_next_one() -> Non
 @pytest.mark.parametrize("name", ["Top 5", "", "a/b", "5th"])
 def test_a_name_that_files_and_mlflow_cannot_have_is_refused(name: str) -> None:
     own = type("Mine", (LabelProbability,), {"name": name, "__module__": __name__})
-    with pytest.raises(ValueError, match="must consist of a-z, 0-9 and _"):
+    with pytest.raises(ConfigError, match="must consist of a-z, 0-9 and _"):
         Config(metrics=[own()])
 
 
@@ -77,9 +77,9 @@ def test_a_metric_without_direction_and_two_of_one_name_are_refused() -> None:
     class Undirected(Metric):
         pass
 
-    with pytest.raises(ValueError, match="does not state higher_is_better"):
+    with pytest.raises(ConfigError, match="does not state higher_is_better"):
         Config(metrics=[Undirected()])
-    with pytest.raises(ValueError, match="is the name of another metric, too, got 'label_probability'"):
+    with pytest.raises(ConfigError, match="is the name of another metric, too, got 'label_probability'"):
         Config(metrics=[LabelProbability(), LabelProbability()])
 
 

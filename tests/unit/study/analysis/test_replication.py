@@ -219,8 +219,8 @@ def test_without_a_candidate_that_meets_the_constraints_none_wins_and_the_neares
     order = candidates(SEARCHED, replicates({3: [0.3, 0.3], 1: [0.5, 0.5]}), own)
     assert winner_of(order, own) is None
     said = "none of 2 candidates meets the constraints in the mean of 2 seeds, so none wins; the nearest is 003 "
-    assert verdict(order, own) == f"{said}(val/ece 0.3, at most 0.25)"
-    assert why_none_wins(SEARCHED, order, own) == verdict(order, own)
+    assert verdict(order, own).sentence == f"{said}(val/ece 0.3, at most 0.25)"
+    assert why_none_wins(SEARCHED, order, own) == verdict(order, own).sentence
     assert "the nearest is 003" in str(why_none_wins(own.rank(SEARCHED), [], own))
     assert why_none_wins(SEARCHED, [], study(best=9)) is None
 
@@ -229,6 +229,6 @@ def test_the_verdict_tells_of_a_baseline_that_is_better_and_breaks_a_constraint(
     own = study(best=9, seeds=3, **AT_MOST)
     mine = [with_ece(r, 0.1) for r in replicates({3: [0.30, 0.31, 0.32]})]
     order = candidates(SEARCHED, [*mine, *replicates({1: [0.26, 0.28, 0.27]})], own)
-    said = verdict(order, own)
+    said = verdict(order, own).sentence
     assert said.startswith("003 is worse than kd as published: better in 0 of 3 seeds, nll +0.0400")
     assert said.endswith("; kd breaks a constraint (val/ece 0.27, at most 0.25)")

@@ -221,7 +221,7 @@ def test_a_check_warns_of_images_and_of_teachers_from_files(tmp_path: Path) -> N
     file.write_text(json.dumps({"preset": "kd", "config": settings, "search": {"seed": {"choice": [1, 2]}}}))
     done = call("ensdistill-tune", "check", file, "--studies-dir", tmp_path, "--json")
     paths = [row["path"] for row in json.loads(done.out)["warnings"]]
-    assert (["data", "path"] in paths, ["teachers", "checkpoints"] in paths) == (True, True)
+    assert (["data", "path"] in paths, ["teachers"] in paths) == (True, True)
     assert "warning: data.path: 1 array not used: notes" in done.err
     assert "may have been trained on the 8 validation images" in done.err
 

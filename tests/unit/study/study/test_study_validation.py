@@ -700,7 +700,7 @@ def test_each_circle_of_conditions_is_told_once_and_what_merely_hangs_on_it_is_n
             ["config.teachers.count=0"],
             [
                 "--set config.teachers.count: config.teachers: an ensemble needs a teacher; "
-                "set count to 1 or more, or name checkpoints"
+                "set count to 1 or more, or name checkpoints or predictions"
             ],
         ),
         (["budget.trials"], ["--set budget.trials: write it as name=value, for example loss.temperature=2"]),
@@ -742,7 +742,7 @@ def test_faults_of_the_file_come_before_those_of_overrides(tmp_path: Path) -> No
         (
             SEARCH + "config: {teachers: {count: 0}}\n",
             "config.teachers.seed=3",
-            "FILE, line 2: config.teachers: an ensemble needs a teacher; set count to 1 or more, or name checkpoints",
+            "FILE, line 2: config.teachers: an ensemble needs a teacher; set count to 1 or more, or name checkpoints or predictions",
         ),
     ],
 )
