@@ -1,7 +1,7 @@
 """Parts of the documentation that are generated from the code when the site is built.
 
 Directives insert Markdown that a function of this package returns: `{settings}`, `{commands}`, `{events}`,
-`{metrics}`, `{preset}`, `{piece}`, `{public-names}`. In addition: formulas as MathML, notebooks as pages, docstrings
+`{metrics}`, `{preset}`, `{piece}`, `{public-names}`. In addition: formulas as SVG, notebooks as pages, docstrings
 in Markdown's notation, and links from names of settings, commands and presets to their pages.
 """
 
@@ -15,8 +15,8 @@ from sphinx.util.docutils import SphinxDirective
 from generated import (
     commands,
     docstrings,
+    formulas,
     links,
-    mathml,
     notebook,
     optional_pages,
     pieces,
@@ -54,6 +54,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Registers everything with Sphinx."""
     for name, generate in DIRECTIVES.items():
         app.add_directive(name, directive(generate))
-    for part in (docstrings, links, mathml, notebook, optional_pages):
+    for part in (docstrings, links, formulas, notebook, optional_pages):
         part.setup(app)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -12,14 +12,13 @@ def markdown(package: str) -> str:
     """Returns the documentation of every public name of a package, functions and classes in the order of `__all__`."""
     module = importlib.import_module(package)
     names = [name for name in getattr(module, "__all__", []) if not name.startswith("__")]
-    parts = [_part(getattr(module, name)) for name in names]
+    parts = [_part(f"{package}.{name}", getattr(module, name)) for name in names]
     return block("\n\n".join(parts), "{eval-rst}") if parts else "This package exports no public names."
 
 
-def _part(thing: object) -> str:
-    where = f"{thing.__module__}.{thing.__qualname__}"  # type: ignore[attr-defined]
+def _part(where: str, thing: object) -> str:
     if not inspect.isclass(thing):
-        return f".. autofunction:: {where}"
+        return f".. autofunction:: {where}" if callable(thing) else f".. autodata:: {where}"
     if issubclass(thing, BaseModel):  # its fields are in the reference of settings
-        return f".. autoclass:: {where}\n   :no-members:"
+        return f".. autoclass:: {where}(**settings)\n   :no-members:"
     return f".. autoclass:: {where}\n   :members:"
