@@ -29,9 +29,10 @@ test-rest: docs
 # Every test.
 test-all: test test-rest
 
-# The documentation site, in build/docs/; a warning is an error. Half a minute.
+# The documentation site, in build/docs/; a warning is an error. Half a minute. All pages are built each time,
+# because they depend on the code.
 docs: $(READY)
-	$(BIN)/python -m sphinx -W --keep-going -q -b html -d build/doctrees docs build/docs
+	$(BIN)/python -m sphinx -W --keep-going -E -a -q -b html -d build/doctrees docs build/docs
 	@echo "documentation: build/docs/index.html"
 
 # The wheel of a source tree (this one), in dist/.

@@ -32,6 +32,14 @@ def _link(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         reference += literal
 
 
+def _keep_spreads_whole(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Keeps `+- 0.010` on one line where a cell of a table is broken."""
+    for entry in doctree.findall(nodes.entry):
+        for text in list(entry.findall(nodes.Text)):
+            if "+- " in text:
+                text.parent.replace(text, nodes.Text(text.replace("+- ", "+-\N{WORD JOINER}\N{NO-BREAK SPACE}")))
+
+
 def _may_link(node: nodes.Node) -> bool:
     while node.parent is not None:
         node = node.parent
@@ -41,5 +49,6 @@ def _may_link(node: nodes.Node) -> bool:
 
 
 def setup(app: Sphinx) -> None:
-    """Adds the links when a page is written."""
+    """Changes a page when it is written."""
     app.connect("doctree-resolved", _link)
+    app.connect("doctree-resolved", _keep_spreads_whole)
