@@ -7,6 +7,7 @@ from sphinx.application import Sphinx
 from ensdistill.config import presets
 from generated import commands, settings
 
+CODE = ("contributing/", "extending", "reference/python")  # where `labels` is an argument, not the preset
 SKIP = (nodes.reference, nodes.title, nodes.term, toctree)
 
 
@@ -24,6 +25,8 @@ def _link(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         if target is None or target[0] == docname or not _may_link(literal):
             continue
         page, anchor = target
+        if page.startswith("methods/") and docname.startswith(CODE):
+            continue
         if page not in app.env.all_docs:
             continue
         uri = app.builder.get_relative_uri(docname, page) + (f"#{anchor}" if anchor else "")
