@@ -7,13 +7,12 @@ import numpy as np
 from docutils import nodes
 from matplotlib import rc_context
 from matplotlib.font_manager import FontProperties
-from matplotlib.path import Path
 from matplotlib.textpath import text_to_path
 from sphinx.application import Sphinx
 from sphinx.writers.html5 import HTML5Translator
 
 SIZE = 10.0  # points a letter; 1 em is this many units of a drawing
-LETTERS = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C", Path.CLOSEPOLY: "Z"}
+LETTERS = {1: "M", 2: "L", 3: "Q", 4: "C", 79: "Z"}  # matplotlib's codes of the commands of a path
 POINTS = {"M": 1, "L": 1, "Q": 2, "C": 3, "Z": 1}
 
 
@@ -30,7 +29,7 @@ def svg(formula: str) -> str:
         width, height, descent = text_to_path.get_text_width_height_descent(text, font, ismath=True)
         vertices, codes = text_to_path.get_text_path(font, text, ismath=True)
     scale = SIZE / text_to_path.FONT_SCALE
-    d = outline(np.asarray(vertices) * [scale, -scale], codes)
+    d = outline(np.asarray(vertices) * [scale, -scale], [int(code) for code in codes])
     pad = 0.6
     box = f"{-pad:.2f} {descent - height - pad:.2f} {width + 2 * pad:.2f} {height + 2 * pad:.2f}"
     em = f"width:{(width + 2 * pad) / SIZE:.3f}em;vertical-align:{-(descent + pad) / SIZE:.3f}em"
