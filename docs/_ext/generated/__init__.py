@@ -12,6 +12,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+from ensdistill.errors import EnsdistillError
 from generated import (
     commands,
     docstrings,
@@ -44,7 +45,11 @@ def directive(generate: Callable[[str], str]) -> type[SphinxDirective]:
         final_argument_whitespace = True
 
         def run(self) -> list[nodes.Node]:
-            text = generate(self.arguments[0] if self.arguments else "")
+            argument = self.arguments[0] if self.arguments else ""
+            try:
+                text = generate(argument)
+            except (KeyError, ValueError, EnsdistillError) as error:  # the page names what the code does not have
+                raise self.error(f"{self.name} {argument}: {error}") from error
             return self.parse_text_to_nodes(text, allow_section_headings=True)
 
     return Generated
