@@ -4,19 +4,17 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import yaml
 from generated.pieces import pieces
 from PIL import Image
+from pydantic import BaseModel
 
-from ensdistill.config import flatten, load_config, presets
-from ensdistill.data import DataSettings, load_data
-from ensdistill.models import Model
-from ensdistill.settings.validation import kind_of
-from ensdistill_tune.search.schedulers import Scheduler
-from ensdistill_tune.search.searchers import Searcher
+from ensdistill.config import Config, flatten, load_config, presets
+from ensdistill.data import load_data
+from ensdistill.settings.validation import kind_of, pieces_of
+from ensdistill_tune.study.study_config import StudyConfig
 from tests.commands import call
 from tests.docs.documents import DOCUMENTS, README, ROOT, page
 from tests.tiny import TinyStudy
@@ -58,17 +56,18 @@ def test_every_piece_has_a_section(section: str) -> None:
     assert set(re.findall(rf"^```{{piece}} {section}\.(\w+)$", text, re.MULTILINE)) == set(pieces(section))
 
 
+def kinds(model: type[BaseModel], field: str) -> set[str]:
+    return {kind_of(piece) for piece in pieces_of(model.model_fields[field])}
+
+
 def test_the_readme_names_every_piece_every_kind_of_data_and_of_model() -> None:
-    unions = [*(pieces(section) for section in COMPONENTS)]
-    names = {kind for union in unions for kind in union}
-    names |= {
-        kind_of(one) for union in (DataSettings, Model, Searcher, Scheduler) for one in get_args(get_args(union)[0])
-    }
+    names = {kind for field in (*COMPONENTS, "data", "model") for kind in kinds(Config, field)}
+    names |= kinds(StudyConfig, "searcher") | kinds(StudyConfig, "scheduler")
     assert {name for name in names if f"`{name}`" not in README.text} == set()
 
 
 def test_searchers_and_schedulers_are_counted() -> None:
-    count = [len(get_args(get_args(union)[0])) for union in (Searcher, Scheduler)]
+    count = [len(kinds(StudyConfig, field)) for field in ("searcher", "scheduler")]
     row = f"| samplers and schedulers to choose from | {count[0]} and {count[1]} |"
     assert row in page("benchmarks/peers").text
 

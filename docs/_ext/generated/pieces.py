@@ -2,12 +2,11 @@
 
 import re
 from importlib.resources import files
-from typing import get_args
 
 from pydantic import BaseModel
 
 from ensdistill.config import Config, read_preset
-from ensdistill.settings.validation import kind_of
+from ensdistill.settings.validation import kind_of, pieces_of
 from generated.docstrings import to_markdown
 from generated.markdown import block
 from generated.settings import rows_of
@@ -15,8 +14,7 @@ from generated.settings import rows_of
 
 def pieces(section: str) -> dict[str, type[BaseModel]]:
     """Returns the pieces of one component (`student`, `perturbation`, `loss`, `averaging`) by kind."""
-    annotation = Config.model_fields[section].annotation
-    return {kind_of(piece): piece for piece in get_args(annotation)}
+    return {kind_of(piece): piece for piece in pieces_of(Config.model_fields[section])}
 
 
 def piece(name: str) -> str:
