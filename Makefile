@@ -10,7 +10,7 @@ SOURCE ?= .
 DIST ?= dist
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8
 
-.PHONY: fuzz study test test-rest test-all wheel golden chaos bench lint ui clean
+.PHONY: fuzz study test test-rest test-all docs wheel golden chaos bench lint ui clean
 
 # The hyperparameter study of search_spaces/cluttered_digits.yaml, on real images. Another name: make study NAME=second
 study: $(READY)
@@ -20,13 +20,20 @@ study: $(READY)
 test: lint
 	$(PYTEST) -m "unit and not slow"
 
-# All other tests: the full product of pieces, then Ray, MLflow servers, PostgreSQL, Chromium, kills and terminals.
-test-rest: $(READY)
+# All other tests: the documentation, the full product of pieces, then Ray, MLflow servers, PostgreSQL, Chromium, kills
+# and terminals.
+test-rest: docs
 	$(PYTEST) -m "unit and slow"
 	$(PYTEST) -m "not unit" --dist loadfile
 
 # Every test.
 test-all: test test-rest
+
+# The documentation site, in build/docs/; a warning is an error. Half a minute. All pages are built each time,
+# because they depend on the code.
+docs: $(READY)
+	$(BIN)/python -m sphinx -W --keep-going -E -a -q -b html -d build/doctrees docs build/docs
+	@echo "documentation: build/docs/index.html"
 
 # The wheel of a source tree (this one), in dist/.
 wheel: $(READY)

@@ -742,7 +742,8 @@ def test_faults_of_the_file_come_before_those_of_overrides(tmp_path: Path) -> No
         (
             SEARCH + "config: {teachers: {count: 0}}\n",
             "config.teachers.seed=3",
-            "FILE, line 2: config.teachers: an ensemble needs a teacher; set count to 1 or more, or name checkpoints or predictions",
+            "FILE, line 2: config.teachers: an ensemble needs a teacher; set count to 1 or more, "
+            "or name checkpoints or predictions",
         ),
     ],
 )

@@ -1,0 +1,20 @@
+"""Entries of a table of contents whose pages may be missing: `?name` stands for `name` where that page exists."""
+
+from sphinx.application import Sphinx
+
+
+def _keep(line: str, app: Sphinx) -> str | None:
+    if not line.startswith("?"):
+        return line
+    name = line.removeprefix("?").strip()
+    return name if any((app.srcdir / f"{name}{suffix}").exists() for suffix in (".md", ".ipynb")) else None
+
+
+def _read(app: Sphinx, docname: str, source: list[str]) -> None:
+    lines = (_keep(line, app) for line in source[0].splitlines())
+    source[0] = "\n".join(line for line in lines if line is not None)
+
+
+def setup(app: Sphinx) -> None:
+    """Filters a page before it is parsed."""
+    app.connect("source-read", _read)

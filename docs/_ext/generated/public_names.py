@@ -1,0 +1,24 @@
+"""The reference of the Python interface: autodoc of the public names of a package."""
+
+import importlib
+import inspect
+
+from pydantic import BaseModel
+
+from generated.markdown import block
+
+
+def markdown(package: str) -> str:
+    """Returns the documentation of every public name of a package, functions and classes in the order of `__all__`."""
+    module = importlib.import_module(package)
+    names = [name for name in getattr(module, "__all__", []) if not name.startswith("__")]
+    parts = [_part(f"{package}.{name}", getattr(module, name)) for name in names]
+    return block("\n\n".join(parts), "{eval-rst}") if parts else "This package exports no public names."
+
+
+def _part(where: str, thing: object) -> str:
+    if not inspect.isclass(thing):
+        return f".. autofunction:: {where}" if callable(thing) else f".. autodata:: {where}"
+    if issubclass(thing, BaseModel):  # its fields are in the reference of settings
+        return f".. autoclass:: {where}(**settings)\n   :no-members:"
+    return f".. autoclass:: {where}\n   :members:"

@@ -1,0 +1,207 @@
+"""What the documents claim about presets, pieces, files and output is true."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from generated.pieces import pieces
+from PIL import Image
+from pydantic import BaseModel
+
+from ensdistill.config import Config, flatten, load_config, presets
+from ensdistill.data import load_data
+from ensdistill.settings.validation import kind_of, pieces_of
+from ensdistill_tune.study.study_config import StudyConfig
+from tests.commands import call
+from tests.docs.documents import DOCUMENTS, README, ROOT, page
+from tests.tiny import TinyStudy
+
+COMPONENTS = {"student": "students", "perturbation": "perturbations", "loss": "losses", "averaging": "averaging"}
+CLUSTERS = page("guides/slurm-and-clusters")
+
+
+def test_the_readme_is_short_and_begins_with_the_two_commands() -> None:
+    lines = README.text.splitlines()
+    assert len(lines) <= 250
+    assert "\n".join(lines[:40]).index("make study") < "\n".join(lines[:40]).index("make test ")
+
+
+def test_no_document_hides_text_in_a_comment() -> None:
+    assert [str(document) for document in DOCUMENTS if "<!--" in document.text] == []
+
+
+def test_every_preset_has_a_card_and_a_row() -> None:
+    for preset in presets():
+        assert f"| [`{preset}`](docs/methods/{preset}.md) |" in README.text
+        card = page(f"methods/{preset}").text
+        assert f"```{{preset}} {preset}\n" in card
+        for part in ("**Idea.**", "## Formulas", "| component | piece |"):
+            assert part in card, (preset, part)
+        assert preset == "labels" or ("## Source" in card and "## Differences from" in card), preset
+
+
+def test_the_pieces_on_a_card_are_those_of_its_preset() -> None:
+    for preset in presets():
+        rows = dict(re.findall(r"^\| (\w+) \| \[`(\w+)`\]", page(f"methods/{preset}").text, re.MULTILINE))
+        config = load_config(preset)
+        assert {part: rows[part] for part in COMPONENTS} == {part: getattr(config, part).kind for part in COMPONENTS}
+
+
+@pytest.mark.parametrize("section", COMPONENTS)
+def test_every_piece_has_a_section(section: str) -> None:
+    text = page(f"methods/{COMPONENTS[section]}").text
+    assert set(re.findall(rf"^```{{piece}} {section}\.(\w+)$", text, re.MULTILINE)) == set(pieces(section))
+
+
+def kinds(model: type[BaseModel], field: str) -> set[str]:
+    return {kind_of(piece) for piece in pieces_of(model.model_fields[field])}
+
+
+def test_the_readme_names_every_piece_every_kind_of_data_and_of_model() -> None:
+    names = {kind for field in (*COMPONENTS, "data", "model") for kind in kinds(Config, field)}
+    names |= kinds(StudyConfig, "searcher") | kinds(StudyConfig, "scheduler")
+    assert {name for name in names if f"`{name}`" not in README.text} == set()
+
+
+def test_searchers_and_schedulers_are_counted() -> None:
+    count = [len(kinds(StudyConfig, field)) for field in ("searcher", "scheduler")]
+    row = f"| samplers and schedulers to choose from | {count[0]} and {count[1]} |"
+    assert row in page("benchmarks/peers").text
+
+
+def test_measured_tables_have_a_date_and_a_number_of_seeds() -> None:
+    for name in ("presets", "first-study", "search-spaces", "digits", "cifar10"):
+        (line,) = re.findall(r"^\*Measured on .*?\*$", page(f"benchmarks/{name}").text, re.MULTILINE | re.DOTALL)
+        assert re.search(r"\d{4}-\d\d-\d\d", line)
+        assert re.search(r"n = \d", line)
+        assert "EPYC" in line
+
+
+def test_every_search_space_has_its_command_and_its_result() -> None:
+    for file in (ROOT / "search_spaces").glob("*.yaml"):
+        assert f"ensdistill-tune launch search_spaces/{file.name}" in file.read_text().splitlines()[0]
+        for name in ("benchmarks/search-spaces", "guides/choose-what-to-search"):
+            assert f"](../../search_spaces/{file.name})" in page(name).text
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("command", ["get-auth-token", "start", "symmetric-run"])
+def test_ray_has_the_options_that_the_guide_gives_it(command: str) -> None:
+    text = "\n".join(CLUSTERS.blocks_of("bash", None))
+    lines = re.findall(rf"ray {command} (.*)", text)
+    shown = {option for line in lines for option in re.findall(r"--[a-z-]+", line.split(" -- ")[0])}
+    known = subprocess.run(
+        [Path(sys.executable).parent / "ray", command, "--help"], capture_output=True, text=True, check=True
+    )
+    assert shown
+    assert {option for option in shown if option not in known.stdout} == set()
+
+
+def test_the_image_for_kubernetes_has_the_ray_of_the_constraints() -> None:
+    (pinned,) = re.findall(r"^ray==(.*)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    (dockerfile,), (job,) = CLUSTERS.blocks_of("dockerfile"), CLUSTERS.blocks_of("yaml", "kubernetes")
+    cluster = yaml.safe_load(job)["spec"]["rayClusterSpec"]
+    assert f"FROM rayproject/ray:{pinned}-py311-gpu\n" in dockerfile
+    assert cluster["rayVersion"] == pinned
+    pods = [cluster["headGroupSpec"]["template"], cluster["workerGroupSpecs"][0]["template"]]
+    for pod in pods:
+        assert pod["spec"]["containers"][0]["volumeMounts"] == [{"name": "shared", "mountPath": "/shared"}]
+        assert [volume["name"] for volume in pod["spec"]["volumes"]] == ["shared"]
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("role", ["onnx", "export"])
+def test_exported_files_classify_an_image_as_the_guide_shows(tiny: TinyStudy, tmp_path: Path, role: str) -> None:
+    words = ["--studies-dir", tiny.studies, "--out", tmp_path, "--formats", "onnx"]
+    done = call("ensdistill-tune", "export", "tiny", *words)
+    assert done.code == 0, done.err
+    image = load_data(load_config(tiny.home / "best" / "config.yaml").data).validation.images[0, 0].numpy()
+    folder = tmp_path / "winner" if role == "onnx" else tmp_path
+    Image.fromarray(image).save(folder / "three.png")
+    refuse = "import sys; sys.modules.update(torch=None, ensdistill=None)\n" if role == "onnx" else ""
+    (text,) = page("guides/export-and-serve").blocks_of("python", role)
+    program = [sys.executable, "-c", refuse + text]
+    ran = subprocess.run(program, cwd=folder, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    probabilities = ran.stdout[ran.stdout.rindex("[[") :]
+    assert sum(map(float, re.findall(r"\d\.\d+(?:e-\d+)?", probabilities))) == pytest.approx(1, abs=1e-3)
+
+
+def test_shown_output_has_the_lines_of_a_real_run(tiny: TinyStudy, tmp_path: Path) -> None:
+    (study,) = page("getting-started/first-study").blocks_of("text")
+    (exported,) = page("guides/export-and-serve").blocks_of("text")
+    labels = set(re.findall(r"^([a-z]+(?: [a-z]+)?: )", tiny.done.out, re.MULTILINE)) - {"study tiny: "}
+    assert {"verdict: ", "best settings: "} <= labels
+    assert {label for label in labels if label not in study} == set()
+    words = ["--studies-dir", tiny.studies, "--out", tmp_path, "--trial", "1"]
+    done = call("ensdistill-tune", "export", "tiny", *words)
+    columns = {word.strip() for line in done.out.splitlines() if line.startswith("┃") for word in line.split("┃")}
+    assert {word for word in columns if word not in exported} == set()
+
+
+def test_the_output_in_the_readme_is_part_of_the_transcript() -> None:
+    (lines,), (transcript,) = README.blocks_of("text"), page("getting-started/first-study").blocks_of("text")
+    assert len(lines.splitlines()) == 12
+    assert set(lines.splitlines()) <= set(transcript.splitlines())
+
+
+def test_every_file_of_a_study_is_described(tiny: TinyStudy) -> None:
+    described = set(re.findall(r"^\| `([^`]+)` \|", page("reference/study-files").text, re.MULTILINE))
+    found = {str(path.relative_to(tiny.home)) for path in tiny.home.rglob("*") if path.is_file()}
+    general = {re.sub(r"^figures/.*", "figures/", re.sub(r"^trials/\d+/", "trials/<number>/", name)) for name in found}
+    assert general - described == set()
+    beside = {path.name + "/" * path.is_dir() for path in tiny.studies.iterdir() if path.name != "tiny"}
+    assert beside - described == set()
+
+
+PUBLISHED = {  # METHODS of the papers, as their official code has them
+    "latentbe": {
+        "student": {"subnetworks": 4, "factor_init": "ones", "factor_gradient": "sum", "factor_lr": 1.0}
+        | {"factor_decay": "to_one", "bias": "shared", "merge": "product_of_means", "merge_after": 1.0},
+        "perturbation": {"kind": "tdiv_sdiv", "step_size": pytest.approx(1 / 255), "label_images": "perturbed"},
+        "loss": {"kind": "one_to_one", "temperature": 4.0, "alpha": 1.0},
+        "averaging": {"kind": "none", "refresh_batchnorm": False},
+        "training": {"lr_schedule": "cosine", "optimizer": {"nesterov": True, "momentum": 0.9, "weight_decay": 5e-4}},
+    },
+    "diversity": {
+        "student": {"subnetworks": 4, "factor_init": "normal", "factor_std": 0.5, "factor_gradient": "mean"}
+        | {"factor_lr": 0.5, "factor_decay": "none", "bias": "per_member", "merge": "mean_of_probabilities"},
+        "perturbation": {"kind": "conf_ods", "step_size": pytest.approx(1 / 255), "label_images": "clean"},
+        "loss": {"kind": "one_to_one", "temperature": 4.0, "alpha": 0.9},
+        "averaging": {"kind": "none", "refresh_batchnorm": False},
+        "training": {
+            "lr_schedule": "linear",
+            "warmup_epochs": 5,
+            "min_lr_ratio": 0.01,
+            "optimizer": {"nesterov": False},
+        },
+    },
+    "aekd": {
+        "student": {"kind": "single"},
+        "perturbation": {"kind": "none"},
+        "loss": {"temperature": 4.0, "label_weight": 1.0, "teacher_weight": 0.9, "tolerance": 0.6},
+        "training": {"lr_schedule": "multistep", "warmup_epochs": 0, "optimizer": {"nesterov": True}},
+    },
+}
+
+
+@pytest.mark.parametrize("preset", PUBLISHED)
+def test_published_settings_are_those_of_the_papers(preset: str) -> None:
+    config = load_config(preset).model_dump()
+    for component, settings in PUBLISHED[preset].items():
+        own = flatten(config[component])
+        assert {name: own[name] for name in flatten(settings)} == flatten(settings)
+
+
+@pytest.mark.parametrize("preset", presets())
+def test_every_preset_names_its_source_and_reconstructions_are_marked(preset: str) -> None:
+    file = (ROOT / "ensdistill" / "presets" / f"{preset}.yaml").read_text()
+    heading = "".join(line for line in file.splitlines(True) if line.startswith("#"))
+    assert preset == "labels" or re.search(r"\d{4}", heading), "a year"
+    guessed = preset in ("ekd", "unikd")
+    row = next(line for line in README.text.splitlines() if line.startswith(f"| [`{preset}`]"))
+    card = page(f"methods/{preset}").text
+    assert ("RECONSTRUCTION" in heading, "**reconstruction**" in row, "**reconstruction**" in card) == (guessed,) * 3

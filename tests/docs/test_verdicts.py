@@ -1,0 +1,37 @@
+"""The guide to the report explains every sentence that a verdict can be."""
+
+import re
+
+import pytest
+
+from ensdistill_tune.analysis.replication import Candidate, verdict
+from ensdistill_tune.records.trial_record import TrialRecord
+from tests.docs.documents import page
+
+
+def candidate(number: int, baseline: str | None, values: list[float]) -> Candidate:
+    def trial(own: int, value: float, seed: int | None) -> TrialRecord:
+        report = {"val/nll": value, "epoch": 1.0, "epochs": 1.0}
+        return TrialRecord(own, baseline, {}, "", "finished", [report], seed=seed)
+
+    return Candidate(trial(number, 1.0, None), [trial(90 + n, value, n) for n, value in enumerate(values)])
+
+
+KD = candidate(1, "kd", [1.0, 1.1, 1.2, 1.1, 1.0])
+CASES = {
+    "better": [candidate(12, None, [0.5, 0.62, 0.69, 0.6, 0.51]), KD],
+    "open": [candidate(12, None, [0.9, 1.1, 1.1, 1.2, 0.9]), KD],
+    "baseline": [KD, candidate(12, None, [1.5, 1.6, 1.7, 1.6, 1.5])],
+    "alone": [candidate(12, None, [1.0, 1.1]), candidate(13, None, [1.2, 1.3]), candidate(14, None, [1.4, 1.5])],
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_words_of_every_verdict_are_in_the_guide(case: str) -> None:
+    words = verdict(CASES[case], "val/nll", "min").split(":")[0]  # what follows are numbers
+    shown = [code.split(":")[0] for code in page("guides/read-a-report").inline_code]
+    assert without_numbers(words) in map(without_numbers, shown)
+
+
+def without_numbers(text: str) -> str:
+    return re.sub(r"\d+", "N", text)
