@@ -6,6 +6,7 @@ import pytest
 
 from ensdistill_tune.analysis.replication import Candidate, verdict
 from ensdistill_tune.records.trial_record import TrialRecord
+from ensdistill_tune.study.study_config import StudyConfig
 from tests.docs.documents import page
 
 
@@ -28,7 +29,8 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_words_of_every_verdict_are_in_the_guide(case: str) -> None:
-    words = verdict(CASES[case], "val/nll", "min").split(":")[0]  # what follows are numbers
+    study = StudyConfig(search={"loss.temperature": {"log_uniform": [1, 10]}})
+    words = verdict(CASES[case], study).sentence.split(":")[0]  # what follows are numbers
     shown = [code.split(":")[0] for code in page("guides/read-a-report").inline_code]
     assert without_numbers(words) in map(without_numbers, shown)
 
