@@ -12,8 +12,15 @@ def markdown(package: str) -> str:
     """Returns the documentation of every public name of a package, functions and classes in the order of `__all__`."""
     module = importlib.import_module(package)
     names = [name for name in getattr(module, "__all__", []) if not name.startswith("__")]
-    parts = [_part(f"{package}.{name}", getattr(module, name)) for name in names]
+    things = {name: getattr(module, name) for name in names}
+    own = {name: thing for name, thing in things.items() if _package(thing) in ("builtins", package)}
+    parts = [_part(f"{package}.{name}", thing) for name, thing in own.items()]
     return block("\n\n".join(parts), "{eval-rst}") if parts else "This package exports no public names."
+
+
+def _package(thing: object) -> str:
+    """The package of a name: one that is exported again stands in the reference of its own package."""
+    return str(getattr(thing, "__module__", "builtins")).partition(".")[0]
 
 
 def _part(where: str, thing: object) -> str:
