@@ -57,7 +57,11 @@ def shadowing_files() -> list[str]:
     sentences = []
     for name in sorted(names):
         found, expected = PathFinder.find_spec(name), PathFinder.find_spec(name, installed)
-        if found and expected and found.origin and expected.origin and found.origin != expected.origin:
+        if not (found and expected and found.origin and expected.origin):
+            continue
+        # Ray puts a folder of its own copies in front of sys.path; they are no files of the user.
+        own = not found.origin.startswith(tuple(f"{folder}{os.sep}" for folder in installed))
+        if own and found.origin != expected.origin:
             sentences.append(
                 f"{found.origin}: has the name of the module {name} and is imported in its place."
                 " Rename it, or remove its folder from PYTHONPATH."

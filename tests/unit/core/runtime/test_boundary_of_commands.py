@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 import ensdistill
 import ensdistill_tune
 from ensdistill.cli.main import main
+from ensdistill.entry import shadowing_files
 from ensdistill.errors import ConfigError, DataError, EnsdistillError
 from ensdistill.runtime.boundary import TRACEBACK, cause_of, run_command
 from ensdistill.runtime.progress_bar import console
@@ -190,3 +192,18 @@ def test_a_current_folder_that_was_deleted_is_called_so(module: str, tmp_path: P
     assert done.returncode == 2
     assert done.stderr.startswith("error: the current folder cannot be used (No such file or directory)")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_copies_of_modules_that_a_library_brings_are_no_files_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = find_spec("ray")
+    assert ray and ray.origin
+    copies = Path(ray.origin).parent / "thirdparty_files"  # Ray puts it in front when it is imported
+    assert (copies / "psutil").is_dir()
+    monkeypatch.syspath_prepend(str(copies))
+    assert not [line for line in shadowing_files() if "psutil" in line]
+
+
+def test_a_file_of_the_user_in_place_of_a_module_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "psutil.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert [line for line in shadowing_files() if line.startswith(f"{tmp_path / 'psutil.py'}: has the name")]
