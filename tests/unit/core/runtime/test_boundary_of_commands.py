@@ -196,7 +196,8 @@ def test_a_current_folder_that_was_deleted_is_called_so(module: str, tmp_path: P
 
 def test_copies_of_modules_that_a_library_brings_are_no_files_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     ray = find_spec("ray")
-    assert ray and ray.origin
+    assert ray
+    assert ray.origin
     copies = Path(ray.origin).parent / "thirdparty_files"  # Ray puts it in front when it is imported
     assert (copies / "psutil").is_dir()
     monkeypatch.syspath_prepend(str(copies))
