@@ -1,7 +1,8 @@
 """Parts of the documentation that are generated from the code when the site is built.
 
 Directives insert Markdown that a function of this package returns: `{settings}`, `{commands}`, `{events}`,
-`{metrics}`, `{preset}`, `{piece}`, `{public-names}`. In addition: formulas as SVG, notebooks as pages, docstrings
+`{metrics}`, `{preset}`, `{piece}`,
+`{other-pieces}`, `{public-names}`. In addition: formulas as SVG, notebooks as pages, docstrings
 in Markdown's notation, and links from names of settings, commands and presets to their pages.
 """
 
@@ -33,6 +34,7 @@ DIRECTIVES: dict[str, Callable[[str], str]] = {
     "metrics": records.metrics,
     "preset": pieces.preset,
     "piece": pieces.piece,
+    "other-pieces": pieces.other_pieces,
     "public-names": public_names.markdown,
 }
 

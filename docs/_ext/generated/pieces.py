@@ -2,6 +2,7 @@
 
 import re
 from importlib.resources import files
+from pathlib import Path
 
 from pydantic import BaseModel
 
@@ -10,6 +11,8 @@ from ensdistill.settings.validation import kind_of, pieces_of
 from generated.docstrings import to_markdown
 from generated.markdown import block
 from generated.settings import rows_of
+
+METHODS = Path(__file__).parents[2] / "methods"
 
 
 def pieces(section: str) -> dict[str, type[BaseModel]]:
@@ -23,6 +26,14 @@ def piece(name: str) -> str:
     own = pieces(section)[kind]
     rows = rows_of(Config, section, kind)
     return "\n\n".join(part for part in (to_markdown(own), rows) if part)
+
+
+def other_pieces(section: str) -> str:
+    """Returns a section for each piece of a component that no page has a section of, with what the code states."""
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in sorted(METHODS.glob("*.md")))
+    shown = set(re.findall(rf"^```{{piece}} {section}\.(\w+)$", pages, re.MULTILINE))
+    others = [kind for kind in pieces(section) if kind not in shown]
+    return "\n\n".join(f"## `{kind}`\n\n{piece(f'{section}.{kind}')}" for kind in others)
 
 
 def preset(name: str) -> str:
