@@ -1,5 +1,6 @@
 """One ordinary study on real Ray, which must be the one of the inline executor, and what only Ray can do wrong."""
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,18 @@ def story(home: Path) -> list[dict[str, Any]]:
     return told
 
 
+def leaderboard(home: Path) -> list[dict[str, str]]:
+    """The rows of leaderboard.csv without the hours, which are those of a clock."""
+    rows = csv.DictReader((home / "leaderboard.csv").open())
+    return [{name: value for name, value in row.items() if not name.endswith("_hours")} for row in rows]
+
+
 def test_a_study_with_one_slot_is_the_same_under_both_executors(tiny: TinyStudy, tmp_path: Path) -> None:
     done = process("ensdistill-tune", "launch", tiny.file, "--studies-dir", tmp_path)
     assert done.code == 0, done.err
     assert story(tmp_path / "tiny") == story(tiny.home)
-    for file in ("leaderboard.csv", "confirmation.json"):
-        assert (tmp_path / "tiny" / file).read_bytes() == (tiny.home / file).read_bytes(), file
+    assert leaderboard(tmp_path / "tiny") == leaderboard(tiny.home)
+    assert (tmp_path / "tiny" / "confirmation.json").read_bytes() == (tiny.home / "confirmation.json").read_bytes()
     assert load_config(tmp_path / "tiny" / "best" / "config.yaml") == load_config(
         tiny.home / "best" / "config.yaml"
     )  # comments name paths
