@@ -270,7 +270,7 @@ def vision_transformer() -> nn.Module:
 
 @pytest.mark.parametrize("network", [lambda: convnet(1), vision_transformer], ids=["convnet", "vit"])
 def test_network_without_a_last_stage_is_refused_with_the_way_out(network: Callable[[], nn.Module]) -> None:
-    with pytest.raises(ConfigError, match=r"student\.branch_at: .*take classifier"):
+    with pytest.raises(ConfigError, match=r"student\.branch_at: .*use classifier"):
         Branches()(network())
 
 
