@@ -27,8 +27,8 @@ class BatchEnsemble(StudentPiece):
     """Converts the convolutional and linear layers of any network into rank-one ensembles.
 
     The defaults are those of LatentBE. Factors start at exactly one, so that all subnetworks are equal at first and
-    only their different teachers separate them. Factors decay towards one, and use the full gradient of their own loss (K
-    times their part of the mean loss). At the end the subnetworks are merged. Nam et al. 2022, section 3, and their
+    only their different teachers separate them. Factors decay towards one, and use the full gradient of their own loss
+    (K times their part of the mean loss). At the end the subnetworks are merged. Nam et al. 2022, section 3, and their
     official code.
 
     Diversity Matters (Nam et al. 2021, official code) and BatchEnsemble (Wen et al. 2020) differ: factors start at

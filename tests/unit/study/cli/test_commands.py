@@ -151,7 +151,7 @@ def test_help_shows_every_setting_with_its_sentence_default_and_range() -> None:
         (["kd", "--set", "seed=2020-13-45"], "seed: must be a whole number, not '2020-13-45'"),
         (["kd", "--set", "seed=!!int abc"], "--set seed"),
         (["search_spaces/digits.yaml"], "this is a search space; run it with `ensdistill-tune launch`"),
-        (["kd", "--resume", "nowhere.pt"], "nowhere.pt: there is no such checkpoint"),
+        (["kd", "--resume", "nowhere.pt"], "nowhere.pt: no such checkpoint"),
         (["kd", "--device", "cuda:99"], "--device cuda:99: torch cannot use it here"),
     ],
 )
