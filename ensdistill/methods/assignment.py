@@ -44,7 +44,7 @@ def subnetwork_targets(teachers: Tensor, subnetworks: int) -> Tensor:
 def sample_pair(teachers: int, subnetworks: int, generator: torch.Generator) -> tuple[tuple[int, int], tuple[int, int]]:
     """Returns a uniformly drawn ordered pair of different teachers, and the pair of subnetworks that they teach.
 
-    With K = M both pairs hold the same two indices. With K < M the two subnetworks can coincide. With K > M one of
+    With K = M both pairs contain the same two indices. With K < M the two subnetworks can coincide. With K > M one of
     the subnetworks of each teacher is drawn.
 
     Args:

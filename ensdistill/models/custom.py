@@ -74,7 +74,7 @@ class CustomModel(NetworkPiece):
         return make
 
     def _arguments(self, make: Callable[..., Any], shape: tuple[int, int, int], classes: int) -> dict[str, Any]:
-        """Returns the arguments of the settings, with the known values that the signature has parameters for."""
+        """Returns the arguments of the settings, and the known values for which the signature has parameters."""
         signature = self._signature(make)
         takes = signature.parameters
         open_ended = any(p.kind is p.VAR_KEYWORD for p in takes.values())

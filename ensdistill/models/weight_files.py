@@ -179,7 +179,7 @@ def _state_dicts(
 def _fitting(
     state: Mapping[str, Tensor], own: Mapping[str, Tensor], wanted: str
 ) -> tuple[list[tuple[str, dict[str, Tensor]]], int, str]:
-    """Returns the prefixes after whose removal a state dict fits the network, each with the weights.
+    """Returns the prefixes that have to be removed for a state dict to fit the network, each with the weights.
 
     The other results are the largest number of names that match, and why that match does not fit.
     """

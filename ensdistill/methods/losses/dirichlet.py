@@ -30,7 +30,9 @@ class End2(WeightedDistillationLoss):
     kind: Literal["end2"] = "end2"
     temperature: float = setting(1.0, "Softmax temperature of teachers and student.", ge=0.05, le=100)
     alpha: float = setting(1.0, "Weight alpha of the distillation term; the label term has 1 - alpha.", ge=0, le=1)
-    smoothing: float = setting(1e-4, "Share of the uniform distribution mixed into each teacher.", ge=0, le=1)
+    smoothing: float = setting(
+        1e-4, "Weight of the uniform distribution in the probabilities of each teacher.", ge=0, le=1
+    )
 
     def distillation(self, student: Tensor, teachers: Tensor) -> Tensor:
         """Returns the distillation term in nats per example, not multiplied by T^2.

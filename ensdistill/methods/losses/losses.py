@@ -1,4 +1,4 @@
-"""Elementary loss terms, computed in log space, of which all distillation losses consist."""
+"""Elementary loss terms in log space, shared by all distillation losses."""
 
 from __future__ import annotations
 

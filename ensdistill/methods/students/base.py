@@ -8,7 +8,7 @@ from ensdistill.methods.members import MultiClassifier
 
 
 class Student(MultiClassifier):
-    """One network that holds K functions, its subnetworks: images (B,C,H,W) in [0,1] -> logits (K,B,classes)."""
+    """One network with K subnetworks: images (B,C,H,W) in [0,1] -> logits (K,B,classes)."""
 
     def merged(self) -> nn.Module:
         """Returns a separate network for evaluation and export: images (B,C,H,W) in [0,1] -> logits (B,classes)."""

@@ -249,7 +249,7 @@ def test_a_student_is_not_evaluated_on_other_images_than_it_was_made_with(tmp_pa
     for split in ("test", "validation"):
         refused = call("ensdistill", "evaluate", file, *words, "--split", split)
         assert refused.code == 2
-        assert "made with other images" in refused.err
+        assert "trained with other images" in refused.err
 
 
 def test_a_run_never_overwrites_another(studies: Path) -> None:
