@@ -118,7 +118,7 @@ def _by_image(logits: dict[str, Tensor], parts: dict[str, Split], places: dict[b
     if apart.any():
         raise DataError(
             f"{SETTING}: equal images must have equal predictions, but those of {counted(int(apart.sum()), 'image')} "
-            "differ from an equal one; correct them"
+            "differ from those of an equal image; correct them"
         )
     return table
 
