@@ -1,4 +1,4 @@
-"""Whole tasks, as the commands run them: load data and teachers, distill one student into a folder."""
+"""Complete tasks of the commands: load data and teachers, distill one student into a folder."""
 
 import contextlib
 import sys
@@ -29,7 +29,7 @@ from ensdistill.training.new_student import check_student
 from ensdistill.training.teachers import Trainer, get_ensemble, teacher_config, train_teachers
 from ensdistill.version import __version__
 
-CHECKPOINT = "checkpoint.pt"  # in the folder of a run
+CHECKPOINT = "checkpoint.pt"  # file name in the folder of a run
 
 
 def load_inputs(
@@ -44,15 +44,15 @@ def load_inputs(
 
     Args:
         config: Settings of the run.
-        studies: The folder of all results; teachers are kept in its folder `teachers`.
+        studies: Folder of all results; teachers are stored in its folder `teachers`.
         device: `auto`, or a device of torch.
         others: Further settings that will be run on these data.
         train: Trains the missing teachers.
-        check: Raises if the data do not suffice for what the caller needs; before any teacher is trained.
+        check: Raises an error if the data are not sufficient for the caller; called before any teacher is trained.
 
     Raises:
-        ConfigError: If one of the settings cannot be trained on these data; before any teacher is trained.
-        DataError: If data or teachers cannot be read.
+        ConfigError: One of the settings cannot be trained on these data; raised before any teacher is trained.
+        DataError: Data or teachers cannot be read.
     """
     data = load_data(config.data).to(pick_device(device))
     show_warnings((*config.warnings, *data.warnings))
@@ -75,7 +75,7 @@ def load_inputs(
 
 
 def show_warnings(warnings: Iterable[ConfigIssue]) -> None:
-    """Prints a line for each warning on standard error, unless this thread is silent."""
+    """Prints one line per warning to standard error, unless this thread is silent."""
     if is_silent():
         return
     for warning in warnings:
@@ -83,13 +83,19 @@ def show_warnings(warnings: Iterable[ConfigIssue]) -> None:
 
 
 def teacher_metrics(ensemble: TeacherEnsemble, data: DataSplits, config: Config) -> dict[str, Any]:
-    """Returns validation metrics of the ensemble and of each teacher, and the calibrated NLL of 1, ..., M of them."""
+    """Returns validation metrics of the ensemble and of each teacher, and the calibrated NLL of 1, ..., M teachers."""
     with deterministic(config.training.threads):
         return Evaluator(ensemble, data, data.validation, config.metrics).teachers()
 
 
 def metric_warnings(data: DataSplits, student: Metrics, teachers: Mapping[str, Any]) -> tuple[ConfigIssue, ...]:
-    """Prints and returns what seems wrong with a student and its teachers by their metrics."""
+    """Prints and returns the warnings about the metrics of a student and its teachers.
+
+    Args:
+        data: The images.
+        student: Validation metrics of the student.
+        teachers: Metrics from `teacher_metrics`.
+    """
     classes = len(data.class_names)
     found = (*student_warnings(student, teachers, classes), *teacher_warnings(teachers, classes))
     show_warnings(found)
@@ -98,7 +104,7 @@ def metric_warnings(data: DataSplits, student: Metrics, teachers: Mapping[str, A
 
 @contextlib.contextmanager
 def _removed_if_refused(folder: Path) -> Iterator[None]:
-    """Removes a folder that was made inside the block if the block raises and the folder is empty."""
+    """Removes an empty folder that the block created, if the block raises an error."""
     existed = folder.exists()
     try:
         yield
@@ -111,11 +117,11 @@ def _removed_if_refused(folder: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class DistilledRun:
-    """A student that was distilled into a folder.
+    """A distilled student in a folder.
 
     Attributes:
-        folder: Holds the student, its settings (`config.yaml`), the checkpoint and `result.json`.
-        result: The content of `result.json`.
+        folder: Folder of the student, its settings (`config.yaml`), the checkpoint and `result.json`.
+        result: Content of `result.json`.
         epoch: The last epoch.
         teachers: Validation metrics of the teachers.
     """
@@ -139,19 +145,19 @@ def distill_to_directory(
 
     Args:
         config: Settings of the run.
-        out: The folder; by default `<studies>/runs/<hash of the settings>`.
-        studies: The folder of all results; teachers are kept in its folder `teachers`.
+        out: Folder of the run; by default `<studies>/runs/<hash of the settings>`.
+        studies: Folder of all results; teachers are stored in its folder `teachers`.
         device: `auto`, or a device of torch.
-        resume: A checkpoint of the same run to continue at.
+        resume: Checkpoint of the same run from which to resume.
         on_interrupt: Called with the path of the checkpoint if the training is interrupted after its first epoch.
 
     Returns:
-        The folder and what was measured.
+        The folder and the metrics.
 
     Raises:
-        ConfigError: If the settings cannot be used, or the run has completed already.
-        DataError: If data, teachers or checkpoint cannot be read, or another run lies in the folder.
-        DivergedError: If a loss is not finite.
+        ConfigError: The settings are invalid, or the run has already completed.
+        DataError: Data, teachers or checkpoint cannot be read, or the folder contains another run.
+        DivergedError: A loss is not finite.
     """
 
     def its_own(file: Path) -> bool:
@@ -161,7 +167,7 @@ def distill_to_directory(
     with _removed_if_refused(first):
         claim_folder(first, {"settings": config.hash}, its_own)
         if resume:
-            read_checkpoint(Path(resume))  # a bad one is refused before teachers are trained
+            read_checkpoint(Path(resume))  # an invalid one is rejected before teachers are trained
         data, ensemble = load_inputs(config, studies, device)
     metadata = student_metadata(config, data, ensemble.identity)
     folder = claim_folder(Path(out or default_folder(studies, config, data.identity)), metadata, its_own)
@@ -182,8 +188,8 @@ def distill_to_directory(
     if epoch is None:
         raise ConfigError(f"{resume}: this run has already completed; its student is stored next to the checkpoint")
     with deterministic(config.training.threads):
-        examiner = Evaluator(ensemble, data, data.validation, config.metrics)
-        student, teachers = examiner.student(distiller.student()), examiner.teachers()
+        evaluator = Evaluator(ensemble, data, data.validation, config.metrics)
+        student, teachers = evaluator.student(distiller.student()), evaluator.teachers()
     suspicious = metric_warnings(data, student, teachers)
     result = {
         "config_hash": config.hash,

@@ -1,4 +1,4 @@
-"""The commands of `ensdistill`: each takes its options and returns its exit code."""
+"""Commands of `ensdistill`: each function takes the options of a command and returns its exit code."""
 
 import argparse
 import json
@@ -53,7 +53,7 @@ def teachers(options: argparse.Namespace) -> int:
 
 
 def distill(options: argparse.Namespace) -> int:
-    """Distills one student."""
+    """Distills one student and prints its metrics."""
     config = load_config(options.config, options.set)
 
     def show_command(checkpoint: Path) -> None:
@@ -69,7 +69,7 @@ def distill(options: argparse.Namespace) -> int:
         on_interrupt=show_command,
     )
     student, epoch = run.result["val"], run.epoch
-    several = {"its subnetworks' mean": epoch.subnetworks} if epoch.subnetworks != epoch.val else {}
+    several = {"mean of its subnetworks": epoch.subnetworks} if epoch.subnetworks != epoch.val else {}
     rows = {"student": student} | several | teacher_rows(run.teachers)
     last = f"{student_in_words(student)}\nstudent, settings and checkpoint: {run.folder}"
     _print(options, run.result, "validation", rows, last, config)
@@ -83,10 +83,10 @@ def evaluate(options: argparse.Namespace) -> int:
     split = data.validation if options.split == "validation" else load_test(config.data).to(data.train.images.device)
     other = _other_images(options, split) if options.ood else None
     with deterministic(config.training.threads):
-        examiner = Evaluator(run.ensemble, data, split, config.metrics)
-        metrics, teachers = examiner.student(run.network), examiner.teachers()
-        outside = {who: ood_auroc_of(n, split, other) for who, n in run.networks.items() if other is not None}
-        worse = {who: evaluate_corruptions(n, split) for who, n in run.networks.items() if options.corruptions}
+        evaluator = Evaluator(run.ensemble, data, split, config.metrics)
+        metrics, teachers = evaluator.student(run.network), evaluator.teachers()
+        outside = {name: ood_auroc_of(n, split, other) for name, n in run.networks.items() if other is not None}
+        worse = {name: evaluate_corruptions(n, split) for name, n in run.networks.items() if options.corruptions}
     result = {"config_hash": config.hash, "student": str(found.student), "split": options.split, options.split: metrics}
     known = (*(run.ensemble.warnings if run.ensemble is not None else ()), *data.warnings)
     show_warnings(known)
@@ -95,7 +95,7 @@ def evaluate(options: argparse.Namespace) -> int:
     result |= {"warnings": [warning.as_row() for warning in suspicious]}
     rows = {f"student ({len(split)} images)": metrics} | teacher_rows(teachers)
     words = [student_in_words(metrics)]
-    words += [f"OOD AUROC of the {who} against {options.ood}: {value:.4f}" for who, value in outside.items()]
+    words += [f"OOD AUROC of the {name} against {options.ood}: {value:.4f}" for name, value in outside.items()]
     words += [found.alone] if found.alone else []
     _print(options, result, options.split, rows, "\n".join(words), config)
     if worse and not options.json:
@@ -104,9 +104,9 @@ def evaluate(options: argparse.Namespace) -> int:
 
 
 def export(options: argparse.Namespace) -> int:
-    """Writes a student as files that run elsewhere."""
+    """Exports a student to deployable formats and prints sizes and cost."""
     found = locate_run(options)
-    with console(stderr=True).status("writing and checking the files"):
+    with console(stderr=True).status("writing and verifying the files"):
         done = export_student(
             found.run, options.out or found.student.parent / "export", options.license, None, options.formats
         )
@@ -122,21 +122,21 @@ def export(options: argparse.Namespace) -> int:
 
 
 def predict(options: argparse.Namespace) -> int:
-    """Classifies images with an exported student; 1 if some cannot be read."""
+    """Classifies images with an exported student; returns 1 if some cannot be read."""
     out = Path(options.out) if options.out else None
     classifier, images = open_classifier(options.model), find_images(options.images)
     if out and out.is_file():
         model, found = Path(options.model), (file.root / file.name for file in images.files if file.archive is None)
         read = (model, *(model.iterdir() if model.is_dir() else ()), *map(Path, options.images), *found)
         if any(given.exists() and out.samefile(given) for given in read):
-            raise ConfigError(f"--out {out}: is what is read here and would be overwritten; choose another file")
+            raise ConfigError(f"--out {out}: must not be one of the input files; choose another file")
     for sentence in (*images.left_out, *images.unread):
         print(printable(sentence), file=sys.stderr)
     broken = list[str]()
 
-    def skip(fault: str) -> None:
-        broken.append(fault)
-        print(f"skipped: {printable(fault)}", file=sys.stderr)
+    def skip(message: str) -> None:
+        broken.append(message)
+        print(f"skipped: {printable(message)}", file=sys.stderr)
 
     remarks = defaultdict[str, list[str]](list)
     answers = classify(classifier, with_progress(images.files), skip, lambda what, place: remarks[what].append(place))
@@ -149,9 +149,9 @@ def predict(options: argparse.Namespace) -> int:
 
 
 def _other_images(options: argparse.Namespace, like: Split) -> Split:
-    """The images of the second data set: of the same kind of split, in the shape of the first."""
-    nobody_trains = ["training.batch_size=1", "teachers.training.batch_size=1"]
-    settings = load_config(options.ood, nobody_trains).data
+    """Returns the same split of the second data set, converted to the image shape of the first."""
+    without_training = ["training.batch_size=1", "teachers.training.batch_size=1"]  # valid for any number of images
+    settings = load_config(options.ood, without_training).data
     images = load_data(settings).validation if options.split == "validation" else load_test(settings)
     channels, height, width = like.images.shape[1:]
     return fit_images(images, (channels, height, width)).to(like.images.device)
@@ -165,7 +165,7 @@ def _print(
     last: str,
     config: Config,
 ) -> None:
-    """The result as one JSON object, or its rows as a table and a last word."""
+    """Prints the result as one JSON object, or its rows as a table followed by the text `last`."""
     if options.json:
         print(json.dumps(result, allow_nan=False))
         return

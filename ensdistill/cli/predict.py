@@ -1,4 +1,4 @@
-"""Classes of images that lie anywhere on disk, and how they are told: as a table, CSV or JSON."""
+"""Classifies image files and writes the predictions as a table, CSV or JSON."""
 
 from __future__ import annotations
 
@@ -24,34 +24,39 @@ if TYPE_CHECKING:
     from ensdistill.export.classifier import Classifier
 
 BATCH = 128
-MANY = 1000  # images; fewer are done before a bar could be read
-WIDE = 10_000  # columns where there is no terminal: no name is folded, and a line stays a line for grep
+MANY = 1000  # images; with fewer, a progress bar would disappear too soon
+WIDE = 10_000  # columns without a terminal, so that no name is folded and each image is one line for grep
 
 
 @dataclass(frozen=True)
 class ImagePrediction:
-    """What a classifier says of one image."""
+    """Prediction for one image.
+
+    Attributes:
+        file: Path of the image.
+        probabilities: Probabilities float32 (classes,).
+    """
 
     file: str
-    probabilities: np.ndarray  # float32 (classes,)
+    probabilities: np.ndarray
 
     def top(self, count: int) -> list[int]:
-        """The likeliest classes, the likeliest first; of equal ones the first."""
+        """Returns the indices of the most likely classes, in descending order; the first of equal ones ranks first."""
         return [int(k) for k in np.argsort(-self.probabilities, kind="stable")[:count]]
 
 
-Broken = Callable[[str], None]  # is called with each image that cannot be read
-Remark = Callable[[str, str], None]  # is called with what is remarkable about an image, and with its path
+Broken = Callable[[str], None]  # called with the message about each image that cannot be read
+Remark = Callable[[str, str], None]  # called with a remark about an image, and with its path
 
 
 @dataclass(frozen=True)
 class Images:
-    """Images to classify, and one sentence a reason about what is left out of their folders and zip files.
+    """Images to classify, and one sentence per reason about skipped files in folders and zip files.
 
     Attributes:
-        files: The images, in the order of the places.
-        left_out: What is no image, or hidden.
-        unread: What may be an image but cannot be read: broken links, folders without permission.
+        files: The images, in the order of the arguments.
+        left_out: Files that are hidden or not images.
+        unread: Possible images that cannot be read: broken links, folders without permission.
     """
 
     files: list[ImageFile]
@@ -60,7 +65,14 @@ class Images:
 
 
 def find_images(places: Sequence[str | Path]) -> Images:
-    """Returns the images of files, folders and zip files. Raises DataError if one is missing or there are none."""
+    """Returns the images of files, folders and zip files.
+
+    Args:
+        places: Paths of files, folders and zip files.
+
+    Raises:
+        DataError: A path does not exist, or there are no images.
+    """
     if missing := [f"{printable(str(place))}: {why}" for place in places if (why := _why_missing(Path(place)))]:
         raise DataError("\n".join(missing))
     images = Images([], [], [])
@@ -73,11 +85,12 @@ def find_images(places: Sequence[str | Path]) -> Images:
         names = ", ".join(printable(str(place)) for place in places)
         reasons = "; ".join([*images.unread, *images.left_out])
         hint = reasons or "give image files, folders or zip files"
-        raise DataError(f"{names}: no image in there; {hint}")
+        raise DataError(f"{names}: no images found; {hint}")
     return images
 
 
 def _add(images: Images, found: FoundFiles) -> None:
+    """Adds the files of a folder or zip file, in place."""
     images.files.extend(found.files)
     images.left_out.extend(by_reason(one for one in found.left_out if one.reason in HARMLESS))
     images.unread.extend(by_reason(one for one in found.left_out if one.reason not in HARMLESS))
@@ -85,10 +98,11 @@ def _add(images: Images, found: FoundFiles) -> None:
 
 
 def _why_missing(place: Path) -> str | None:
+    """Returns why a path cannot be used; None if it exists."""
     try:
         place.stat()
     except FileNotFoundError:
-        return "there is no such file or folder"
+        return "no such file or folder"
     except (OSError, ValueError) as error:  # ValueError: a null byte
         return str(getattr(error, "strerror", None) or error).lower()
     return None
@@ -97,19 +111,22 @@ def _why_missing(place: Path) -> str | None:
 def classify(
     classifier: Classifier, files: Iterable[ImageFile], broken: Broken, remark: Remark | None = None
 ) -> Iterator[ImagePrediction]:
-    """Yields what the classifier returns for each image, in order; reads a batch at a time.
+    """Yields the prediction for each image, in order; reads one batch at a time.
 
     Args:
-        classifier: Which classifier.
+        classifier: The classifier.
         files: The images.
-        broken: Called with the message about each image that cannot be read, and that is left out.
-        remark: Called with what is remarkable about an image that is read, and with its path.
+        broken: Called with the message about each image that cannot be read; the image is skipped.
+        remark: Called with a remark about an image, and with its path.
 
     Raises:
-        DataError: The classifier takes other images than gray and RGB ones.
+        DataError: The images of the classifier are neither gray nor RGB.
     """
     if classifier.shape[0] not in MODES:
-        raise DataError(f"{classifier.path}: takes images of {classifier.shape[0]} channels; image files have 1 or 3")
+        raise DataError(
+            f"{classifier.path}: must have images of 1 or 3 channels, as in image files, got {classifier.shape[0]}; "
+            "call the classifier from Python"
+        )
     files = iter(files)
     while batch := list(islice(files, BATCH)):
         read = list(_read(batch, classifier.shape, broken, remark))
@@ -119,12 +136,14 @@ def classify(
 
 
 def _is_archive(place: Path) -> bool:
+    """Returns whether a path is a zip file, by its name or content."""
     return place.suffix.lower() == ".zip" or (place.is_file() and zipfile.is_zipfile(place))
 
 
 def _read(
     files: Sequence[ImageFile], shape: tuple[int, int, int], broken: Broken, remark: Remark | None
 ) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields path and pixels, uint8 (C,H,W), of each image that can be read."""
     for file in files:
         try:
             read = file.read(shape)
@@ -137,11 +156,11 @@ def _read(
         yield file.place, read.pixels
 
 
-# --- how they are told ------------------------------------------------------------------------------------------------
+# --- output -----------------------------------------------------------------------------------------------------------
 
 
 def write_csv(answers: Iterable[ImagePrediction], class_names: Sequence[str], top: int, to: IO[str]) -> None:
-    """A line an image, as soon as it is known: file, class, its probability, then the probability of every class."""
+    """Writes one line per image immediately: file, class, its probability, then the probability of every class."""
     lines = csv.writer(to, lineterminator="\n")
     lines.writerow(["file", "class", "probability", *(f"p({name})" for name in class_names)])
     for answer in answers:
@@ -151,19 +170,19 @@ def write_csv(answers: Iterable[ImagePrediction], class_names: Sequence[str], to
 
 
 def write_json(answers: Iterable[ImagePrediction], class_names: Sequence[str], top: int, to: IO[str]) -> None:
-    """A list with an object an image: `file`, `class`, `probability`, and `probabilities` by class."""
-    told = []
+    """Writes a list with one object per image: `file`, `class`, `probability`, and `probabilities` by class."""
+    rows = []
     for answer in answers:
         (best,) = answer.top(1)
         figures = [float(f"{p:.6g}") for p in answer.probabilities]
         first = {"file": answer.file, "class": class_names[best], "probability": figures[best]}
-        told.append(first | {"probabilities": dict(zip(class_names, figures, strict=True))})
-    json.dump(told, to, allow_nan=False)
+        rows.append(first | {"probabilities": dict(zip(class_names, figures, strict=True))})
+    json.dump(rows, to, allow_nan=False)
     to.write("\n")
 
 
 def write_table(answers: Iterable[ImagePrediction], class_names: Sequence[str], top: int, to: IO[str]) -> None:
-    """A row an image: the likeliest classes with their probabilities."""
+    """Writes a table with one row per image: the most likely classes with their probabilities."""
     from rich.console import Console
     from rich.table import Table
 
@@ -177,15 +196,20 @@ def write_table(answers: Iterable[ImagePrediction], class_names: Sequence[str], 
         best = [(printable(class_names[k]), f"{answer.probabilities[k]:.4f}") for k in answer.top(count)]
         table.add_row(printable(answer.file), *(cell for pair in best for cell in pair))
     width = None if to.isatty() else WIDE
-    Console(file=to, width=width, highlight=False, markup=False, emoji=False).print(table)  # names as they are
+    Console(file=to, width=width, highlight=False, markup=False, emoji=False).print(table)  # no markup in names
 
 
 def write_predictions(
     answers: Iterable[ImagePrediction], classifier: Classifier, form: str | None, top: int, out: str | None
 ) -> None:
-    """Writes the answers to the file `out`, whole or not at all, or to standard output.
+    """Writes the predictions atomically to a file, or to standard output.
 
-    form: one of WRITERS; None: by the suffix of the file, and a table if that says nothing.
+    Args:
+        answers: The predictions.
+        classifier: The classifier, for the names of its classes.
+        form: Name from WRITERS; None: by the suffix of the file, otherwise a table.
+        top: Number of classes per image in a table.
+        out: The file; None: standard output.
     """
     form = form or {".csv": "csv", ".json": "json"}.get(Path(out or "").suffix, "table")
 
@@ -203,7 +227,7 @@ def write_predictions(
 
 
 def with_progress(files: Sequence[ImageFile]) -> Iterator[ImageFile]:
-    """The files one after the other; where they are many, a progress bar says how far it is."""
+    """Yields the files, with a progress bar if there are many."""
     if len(files) <= MANY:
         yield from files
         return

@@ -1,1 +1,1 @@
-"""Predictions, metrics and calibration of networks, and the tables that show them."""
+"""Predictions, metrics and calibration of networks, and tables of them."""

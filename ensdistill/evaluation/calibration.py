@@ -1,7 +1,7 @@
-"""Metrics after one temperature, so that networks are compared by what they know and not by how loudly they say it.
+"""Metrics after temperature scaling, so that networks are compared independently of over- or under-confidence.
 
-All in float64 on the CPU, all from log-probabilities (N,c): softmax(log p / tau) is softmax(logits / tau), because a
-softmax does not see what is added to all of its logits.
+All are computed in float64 on the CPU from log-probabilities (N,c): softmax(log p / tau) = softmax(logits / tau),
+because a softmax is invariant to a constant that is added to all logits.
 """
 
 import math
@@ -11,15 +11,15 @@ from torch import Tensor
 
 from ensdistill.evaluation.metrics import brier, ece, nll
 
-COLDEST, HOTTEST = 0.05, 20.0  # far outside of what trained networks need
-FAR_BELOW = -1e300  # finite, so that 0 * FAR_BELOW is 0, and exp(FAR_BELOW / tau) = 0 at every temperature allowed
+COLDEST, HOTTEST = 0.05, 20.0  # bounds of tau, far outside the range that trained networks need
+FAR_BELOW = -1e300  # finite, so that 0 * FAR_BELOW = 0; exp(FAR_BELOW / tau) = 0 for every allowed temperature
 
 
 class Fitted(NamedTuple):
     """A temperature, and whether the images determine it.
 
     Attributes:
-        temperature: tau in [0.05, 20]; NaN if the log-probabilities hold NaN.
+        temperature: tau in [0.05, 20]; NaN if the log-probabilities contain NaN.
         identified: False where NLL has no minimum inside these bounds.
     """
 
@@ -28,19 +28,22 @@ class Fitted(NamedTuple):
 
 
 def fit(log_p: Tensor, labels: Tensor) -> Fitted:
-    """Returns the temperature at which these images' labels are likeliest: argmin_tau NLL(softmax(log_p / tau)).
+    """Returns the temperature with the lowest NLL on these images: argmin_tau NLL(softmax(log_p / tau)).
 
     NLL is convex in beta = 1/tau; tau is the root of its derivative, sum_n (sum_k q_nk log p_nk - log p_n(y_n)) with
-    q = softmax(beta log p). Guo et al. 2017, section 4.2.
+    q = softmax(beta log p).
 
-    There is no root if every label is its image's likeliest class (NLL falls with tau, or does not depend on it): the
-    temperature is 1 and not identified. Nor is there one if the network is no better than chance,
-    or if the root lies outside the bounds: the temperature is the nearer bound and not identified.
-    A zero probability stays zero at every temperature, so an image whose label has none does not influence tau.
+    The temperature is not identified in two cases. If every label is the most likely class of its image (NLL falls with
+    tau, or does not depend on it), there is no root, and the temperature is 1. If the network is no better than chance,
+    or the root is outside the bounds, the temperature is the nearer bound. A zero probability is zero at every
+    temperature, so an image whose label has zero probability does not influence tau.
 
     Args:
-        log_p: Log-probabilities (N,c), of several members the log of their mean probability.
+        log_p: Log-probabilities (N,c); for several members, the logarithm of their mean probability.
         labels: Class indices (N,).
+
+    References:
+        Guo et al. 2017, section 4.2.
     """
     from scipy.optimize import brentq  # here: a slow import that few commands need
 
@@ -57,7 +60,7 @@ def fit(log_p: Tensor, labels: Tensor) -> Fitted:
         return Fitted(math.nan, False)
     if not (lead > 0).any():
         return Fitted(1.0, False)
-    if at_hot >= 0 or slope(cold) <= 0:  # it grows with beta, so there is no root inside
+    if at_hot >= 0 or slope(cold) <= 0:  # the slope increases with beta, so there is no root inside
         return Fitted(HOTTEST if at_hot >= 0 else COLDEST, False)
     return Fitted(math.exp(-brentq(slope, hot, cold, xtol=1e-12)), True)
 
@@ -68,23 +71,40 @@ def fit_temperature(log_p: Tensor, labels: Tensor) -> float:
 
 
 def calibrated(log_p: Tensor, temperature: float) -> Tensor:
-    """log softmax(log_p / tau): log-probabilities (...,c) -> the same shape; temperature: tau > 0."""
+    """Returns log softmax(log_p / tau).
+
+    Args:
+        log_p: Log-probabilities (...,c).
+        temperature: tau, above 0.
+
+    Returns:
+        Log-probabilities of the same shape, float64, on the CPU.
+    """
     return (log_p.cpu().double() / temperature).log_softmax(-1)
 
 
 def calibrated_metrics(log_p: Tensor, labels: Tensor, temperature: float) -> dict[str, float]:
-    """NLL (nats), Brier and ECE after that temperature: cnll, cbrier, cece. Accuracy does not change.
+    """Returns NLL (nats), Brier score and ECE after temperature scaling as cnll, cbrier, cece; accuracy is unchanged.
 
-    log_p (N,c), labels (N,): the images to report on. temperature: from `fit_temperature` on validation images.
+    Args:
+        log_p: Log-probabilities (N,c) of the evaluated images.
+        labels: Class indices (N,).
+        temperature: From `fit_temperature` on validation images.
     """
     log_q, labels = calibrated(log_p, temperature), labels.cpu()
     return {f"c{metric.__name__}": metric(log_q, labels) for metric in (nll, brier, ece)}
 
 
 def calibrated_nll(log_p: Tensor, labels: Tensor, fit_log_p: Tensor, fit_labels: Tensor) -> float:
-    """cNLL in nats of images (N,c), (N,) at the temperature fitted on others (N',c), (N',).
+    """Returns the calibrated NLL in nats, at the temperature fitted on other images.
 
-    Given the same images twice it is the least NLL that any temperature reaches on them: good enough to rank trials by,
-    flattered by about 1/N nats, what one number fitted on N images gains there over fresh ones. Never report that one.
+    With the same images twice it is the lowest NLL of any temperature. This is sufficient to rank trials, but
+    optimistic by about 1/N nats, the gain of one parameter fitted on N images. Never report it as a result.
+
+    Args:
+        log_p: Log-probabilities (N,c) of the evaluated images.
+        labels: Class indices (N,).
+        fit_log_p: Log-probabilities (N',c) of the images that determine the temperature.
+        fit_labels: Class indices (N',).
     """
     return nll(calibrated(log_p, fit_temperature(fit_log_p, fit_labels)), labels.cpu())

@@ -1,9 +1,9 @@
-"""Corrupted copies of images, computed when they are needed: how a network fares on worse images than it was taught on.
+"""Image corruptions, computed on demand, to measure the robustness of a network.
 
-Our own small set, after Hendrycks and Dietterich 2019 (Benchmarking neural network robustness to common corruptions and
-perturbations). Noise, brightness and contrast have the constants of their CIFAR-10-C; blur and pixelation are in
-shares of the image side, so that they mean something on images of any size. It is NOT CIFAR-10-C, and figures on it
-are not comparable with figures on that.
+This is a small separate set, after Hendrycks and Dietterich 2019 (Benchmarking neural network robustness to common
+corruptions and perturbations). Noise, brightness and contrast use the constants of their CIFAR-10-C. Blur and
+pixelation are relative to the image side, so that they apply to images of any size. The set is NOT CIFAR-10-C, and
+results are not comparable with those on CIFAR-10-C.
 """
 
 import math
@@ -19,23 +19,36 @@ from ensdistill.errors import ConfigError
 from ensdistill.settings.validation import closest_match
 
 SEVERITIES = range(1, 6)
-CHUNK = 1024  # images in float at a time: a whole data set would take four times its memory
+CHUNK = 1024  # images converted to float at a time, because a whole data set in float needs four times its memory
 
 
 @dataclass(frozen=True)
 class Corruption:
-    """images (B,C,H,W) in [0,1] x strength x generator -> images, to be clipped to [0,1]; a strength a severity."""
+    """A corruption and its strengths.
+
+    Attributes:
+        apply: Images (B,C,H,W) in [0,1], strength, generator -> images, to be clipped to [0,1].
+        strengths: Strength of each severity, 1 to 5.
+    """
 
     apply: Callable[[Tensor, float, torch.Generator], Tensor]
     strengths: tuple[float, float, float, float, float]
 
 
 def corrupt(images: Tensor, name: str, severity: int, seed: int) -> Tensor:
-    """Images uint8 (N,C,H,W) -> corrupted images uint8 (N,C,H,W) on the same device, in new memory.
+    """Returns corrupted copies of images.
 
-    name: one of `CORRUPTIONS`; severity: 1 (mild) to 5; seed: of the noise, the same for every severity.
+    Args:
+        images: Images uint8 (N,C,H,W).
+        name: One of `CORRUPTIONS`.
+        severity: From 1 (mild) to 5.
+        seed: Seed of the noise; equal seeds give equal noise at every severity.
 
-    Raises ConfigError for a name or a severity that there is not.
+    Returns:
+        Images uint8 (N,C,H,W) on the same device, in new memory.
+
+    Raises:
+        ConfigError: Unknown name or severity.
     """
     _check(name, severity)
     corruption = CORRUPTIONS[name]
@@ -46,44 +59,50 @@ def corrupt(images: Tensor, name: str, severity: int, seed: int) -> Tensor:
 
 
 def gaussian_noise(x: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
-    """x + sigma n, n ~ N(0, I)."""
+    """Returns x + sigma n, n ~ N(0, I)."""
     return x + sigma * torch.randn(x.shape, generator=generator, device=x.device)
 
 
 def gaussian_blur(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Convolution with a Gaussian of sigma = share of the smaller side, cut at 4 sigma; the border is repeated."""
+    """Returns the convolution with a Gaussian; sigma is a fraction of the smaller side, cut at 4 sigma.
+
+    The border is replicated.
+    """
     sigma = share * min(x.shape[2:])
     radius = math.ceil(4 * sigma)
     offset = torch.arange(-radius, radius + 1, device=x.device) / sigma
     kernel = (-offset.square() / 2).softmax(0)
-    flat = F.pad(x.flatten(0, 1).unsqueeze(1), (radius,) * 4, mode="replicate")  # (B C,1,H,W): channels on their own
+    flat = F.pad(x.flatten(0, 1).unsqueeze(1), (radius,) * 4, mode="replicate")  # (B C,1,H,W), for separate channels
     return F.conv2d(F.conv2d(flat, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1)).view_as(x)
 
 
 def brightness(x: Tensor, shift: float, generator: torch.Generator) -> Tensor:
-    """The value V = max over channels of HSV becomes min(V + shift, 1); hue and saturation stay, black becomes gray."""
+    """Changes the value V of HSV (maximum over channels) to min(V + shift, 1), with equal hue and saturation.
+
+    Black becomes gray.
+    """
     value = x.amax(1, keepdim=True)
     brighter = (value + shift).clamp(max=1)
     return torch.where(value > 0, x * brighter / value, brighter)
 
 
 def contrast(x: Tensor, factor: float, generator: torch.Generator) -> Tensor:
-    """mean + factor (x - mean), with the mean of each image and channel."""
+    """Returns mean + factor (x - mean), with the mean of each image and channel."""
     mean = x.mean((2, 3), keepdim=True)
     return mean + factor * (x - mean)
 
 
 def pixelate(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Squares of a coarser grid, share of the side squares on each side, take the mean of the image under them.
+    """Averages the image over the squares of a coarser grid with `share` times as many squares per side.
 
-    Where the border of a square cuts a pixel, the pixel mixes both squares by area.
+    A pixel on the border of two squares is a mixture of both, weighted by area.
     """
     rows, columns = (_coarse(side, max(1, round(share * side)), x) for side in x.shape[2:])
     return rows @ x @ columns
 
 
 def _coarse(side: int, cells: int, like: Tensor) -> Tensor:
-    """Onto `cells` means and back again, as a symmetric matrix (side,side) whose rows sum to one."""
+    """Returns the averaging over `cells` cells as a symmetric matrix (side,side) whose rows sum to one."""
     pixel = torch.arange(side, device=like.device, dtype=like.dtype)
     edge = torch.arange(cells + 1, device=like.device, dtype=like.dtype)[:, None] * side / cells
     overlap = (torch.minimum(edge[1:], pixel + 1) - torch.maximum(edge[:-1], pixel)).clamp(min=0)  # (cells,side)
@@ -100,12 +119,13 @@ CORRUPTIONS: Mapping[str, Corruption] = {
 
 
 def _check(name: str, severity: int) -> None:
-    faults = []
+    """Raises ConfigError for an unknown name or severity."""
+    errors = []
     if name not in CORRUPTIONS:
-        hint = closest_match(name, CORRUPTIONS)
-        way_out = f" (did you mean {hint}?)" if hint else ""
-        faults.append(f"corruption: {name!r} is none of {', '.join(CORRUPTIONS)}{way_out}")
+        match = closest_match(name, CORRUPTIONS)
+        hint = f" (did you mean {match}?)" if match else ""
+        errors.append(f"corruption: {name!r} is none of {', '.join(CORRUPTIONS)}{hint}")
     if severity not in SEVERITIES:
-        faults.append(f"severity: must be 1, 2, 3, 4 or 5, not {severity!r}")
-    if faults:
-        raise ConfigError(faults)
+        errors.append(f"severity: must be 1, 2, 3, 4 or 5, not {severity!r}")
+    if errors:
+        raise ConfigError(errors)

@@ -1,6 +1,6 @@
-"""What a student is worth in teachers, how much members differ, and how closely a student follows its ensemble.
+"""Metrics of ensembles: deep-ensemble equivalent, diversity of members, and fidelity of a student to its ensemble.
 
-All in float64 on the CPU, all from log-probabilities: of members (M,N,c), of the ensemble or the student (N,c).
+All are computed in float64 on the CPU from log-probabilities: (M,N,c) for members, (N,c) for an ensemble or a student.
 """
 
 import math
@@ -16,13 +16,23 @@ from ensdistill.evaluation.metrics import entropy, log_mean_probability
 
 
 def ensemble_curve(member_log_p: Tensor, labels: Tensor, fit_member_log_p: Tensor, fit_labels: Tensor) -> list[float]:
-    """Calibrated NLL, in nats, of ensembles of 1, 2, ..., M of these members: M numbers, the first for one member.
+    """Returns the calibrated NLL of ensembles of 1, 2, ..., M members.
 
-    Each is the mean over the M cyclic windows of so many consecutive members (one window for all M), so every member
-    counts alike at every size; every window has a temperature of its own.
-    member_log_p (M,N,c), labels (N,): the images to report on. fit_member_log_p (M,N',c), fit_labels (N',): the
-    validation images on which temperatures are fitted, by the same members in the same order; may be the same images.
-    Costs M^2 - M + 1 fits. Ashukha et al. 2020.
+    Each value is the mean over the M cyclic windows of consecutive members (one window for all M), so that all members
+    have equal weight at every size. Each window has its own temperature; M^2 - M + 1 temperatures are fitted.
+
+    Args:
+        member_log_p: Log-probabilities (M,N,c) on the evaluated images.
+        labels: Class indices (N,).
+        fit_member_log_p: Log-probabilities (M,N',c) of the same members, in the same order, on the validation images
+            that determine the temperatures; they can be the same images.
+        fit_labels: Class indices (N',).
+
+    Returns:
+        M numbers, in nats; the first is for one member.
+
+    References:
+        Ashukha et al. 2020.
     """
     member_log_p, fit_member_log_p = member_log_p.cpu(), fit_member_log_p.cpu()
 
@@ -35,17 +45,26 @@ def ensemble_curve(member_log_p: Tensor, labels: Tensor, fit_member_log_p: Tenso
 
 
 def _cyclic_windows(members: int, size: int) -> list[list[int]]:
+    """Returns the indices of all cyclic windows of consecutive members."""
     starts = range(members) if size < members else range(1)
     return [[(start + step) % members for step in range(size)] for start in starts]
 
 
 def deep_ensemble_equivalent(cnll: float, curve: Sequence[float]) -> float:
-    """DEE: the size of an ensemble whose calibrated NLL is `cnll`, between the curve's points by straight lines.
+    """Returns the DEE: the size of an ensemble with the same calibrated NLL, by linear interpolation of the curve.
 
-    cnll: of the student, in nats. curve: from `ensemble_curve`, on the same images.
-    Returns a number in [1, M]. It saturates: 1 also for what is worse than one member, M also for what is better than
-    all M. Where noise lets the curve rise, its running minimum stands for it; on a flat stretch the smallest size
-    counts. NaN if cnll is NaN or the curve holds one. Ashukha et al. 2020.
+    The result saturates at 1 for students worse than one member, and at M for students better than all M members. Where
+    the curve rises because of noise, its running minimum is used; on a flat part, the smallest size.
+
+    Args:
+        cnll: Calibrated NLL of the student, in nats.
+        curve: From `ensemble_curve`, on the same images.
+
+    Returns:
+        A number in [1, M]; NaN if cnll or the curve contains NaN.
+
+    References:
+        Ashukha et al. 2020.
     """
     if any(map(math.isnan, (cnll, *curve))):
         return math.nan
@@ -53,15 +72,22 @@ def deep_ensemble_equivalent(cnll: float, curve: Sequence[float]) -> float:
     if cnll >= best[0]:
         return 1.0
     for size, (worse, better) in enumerate(pairwise(best), start=1):
-        if cnll >= better:  # and below `worse`, or an earlier size had matched
+        if cnll >= better:  # also below `worse`, because earlier sizes did not match
             return size + (worse - cnll) / (worse - better)
     return float(len(best))
 
 
 def pairwise_kl(member_log_p: Tensor) -> float:
-    """Mean over ordered pairs i != j and images of KL(p_i || p_j), in nats; 0 for equal members and for one alone.
+    """Returns the mean of KL(p_i || p_j) over ordered pairs i != j and images, in nats.
 
-    member_log_p (M,N,c). Infinite where a member rules out what another thinks possible. Nam et al. 2021.
+    Args:
+        member_log_p: Log-probabilities (M,N,c).
+
+    Returns:
+        0 for equal members or a single member; infinite where a member has probability 0 and another has not.
+
+    References:
+        Nam et al. 2021.
     """
     pairs = permutations(member_log_p.cpu().double(), 2)
     divergences = [float(_kl(log_p, log_q).mean()) for log_p, log_q in pairs]
@@ -69,37 +95,52 @@ def pairwise_kl(member_log_p: Tensor) -> float:
 
 
 def mutual_information(member_log_p: Tensor) -> float:
-    """Mean over images of H(mean_m p_m) - mean_m H(p_m), in nats, from 0 (equal members) to log M.
+    """Returns the mean over images of H(mean_m p_m) - mean_m H(p_m), in nats, from 0 (equal members) to log M.
 
-    How much of the ensemble's uncertainty is its members' disagreement. member_log_p (M,N,c).
-    Malinin et al. 2020.
+    It is the part of the ensemble's uncertainty that is due to the disagreement of its members.
+
+    Args:
+        member_log_p: Log-probabilities (M,N,c).
+
+    References:
+        Malinin et al. 2020.
     """
-    return max(float(disagreement(member_log_p).mean()), 0.0)  # below zero by rounding only
+    return max(float(disagreement(member_log_p).mean()), 0.0)  # negative only by rounding
 
 
 def disagreement(member_log_p: Tensor) -> Tensor:
-    """The mutual information of each image, (M,N,c) -> nats (N,)."""
+    """Returns the mutual information of each image, (N,) in nats, from log-probabilities (M,N,c)."""
     member_log_p = member_log_p.cpu()
     return entropy(log_mean_probability(member_log_p)) - entropy(member_log_p).mean(0)
 
 
 def top_1_agreement(log_p: Tensor, ensemble_log_p: Tensor) -> float:
-    """Share of images, in [0, 1], to which student and ensemble (N,c) give the same likeliest class.
+    """Returns the fraction of images, in [0, 1], with the same most likely class for student and ensemble.
 
-    Stanton et al. 2021.
+    Args:
+        log_p: Log-probabilities (N,c) of the student.
+        ensemble_log_p: Log-probabilities (N,c) of the ensemble.
+
+    References:
+        Stanton et al. 2021.
     """
     return float((log_p.cpu().argmax(-1) == ensemble_log_p.cpu().argmax(-1)).double().mean())
 
 
 def predictive_kl(log_p: Tensor, ensemble_log_p: Tensor) -> float:
-    """Mean over images of KL(ensemble || student), in nats: 0 for a perfectly faithful student. Both (N,c).
+    """Returns the mean over images of KL(ensemble || student), in nats; 0 for equal predictions.
 
-    Stanton et al. 2021.
+    Args:
+        log_p: Log-probabilities (N,c) of the student.
+        ensemble_log_p: Log-probabilities (N,c) of the ensemble.
+
+    References:
+        Stanton et al. 2021.
     """
     return float(_kl(ensemble_log_p.cpu().double(), log_p.cpu().double()).mean())
 
 
 def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """KL(p || q) of each image, (...,c) -> (...); a class of probability zero adds nothing, whatever q says of it."""
+    """Returns KL(p || q) of each image, (...,c) -> (...); classes with p = 0 contribute 0 for any q."""
     p = log_p.exp()
     return torch.where(p == 0, 0.0, p * (log_p - log_q)).sum(-1)

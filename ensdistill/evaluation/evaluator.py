@@ -1,4 +1,4 @@
-"""What there is to say of a student and its teachers on one split, as plain numbers."""
+"""Evaluation of a student and its teachers on one split."""
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -43,14 +43,22 @@ T = TypeVar("T")
 
 
 class Evaluator:
-    """Judges networks on one split, with the teachers' predictions at hand. Temperatures are fitted on validation."""
+    """Evaluates networks on one split, with temperatures fitted on the validation images.
+
+    The predictions of the teachers are computed once and reused for all networks.
+    """
 
     def __init__(
         self, ensemble: TeacherEnsemble | None, data: DataSplits, split: Split, metrics: Sequence[Metric] = ()
     ) -> None:
-        """ensemble: the teachers if they are there; without them a student has no `dee` and no `agreement`.
+        """Computes the predictions of the teachers.
 
-        metrics: the user's own, which are computed of every network.
+        Args:
+            ensemble: The teachers; None if they are not available. Students then have no metrics that compare them
+                with the ensemble (`dee`, `top1_agreement`, `kl_to_ensemble`).
+            data: The images; their validation part determines the temperatures.
+            split: The images of the evaluation.
+            metrics: User-defined metrics, computed for every network.
         """
         self.own = metrics
         self.validation, self.split = data.validation, split
@@ -62,82 +70,92 @@ class Evaluator:
         )
 
     def student(self, network: nn.Module) -> Metrics:
-        """Metrics of a shipped student; against the teachers, if they are there; and its cost."""
+        """Returns the metrics of a merged student, compared with the teachers if available, and its cost."""
         on_validation, log_p = self._both(lambda part: predict(network, part))
         row = self._metrics(on_validation, log_p)
         if self.on_split is not None:
-            everyone = log_mean_probability(self.on_split)
+            ensemble = log_mean_probability(self.on_split)
             row |= {"dee": deep_ensemble_equivalent(row["cnll"], self.curve)}
             row |= {
-                "top1_agreement": top_1_agreement(log_p, everyone),
-                "kl_to_ensemble": predictive_kl(log_p, everyone),
+                "top1_agreement": top_1_agreement(log_p, ensemble),
+                "kl_to_ensemble": predictive_kl(log_p, ensemble),
             }
         if isinstance(network, CombinedClassifier):
             row |= _diversity(_subnetwork_predictions(network, self.split))
         return row | model_complexity(network, self.shape)
 
     def teachers(self) -> dict[str, Any]:
-        """`ensemble`: its metrics and diversity; `members`: metrics of each; `curve`: cNLL of 1, 2, ..., M of them."""
-        if self.on_validation is None or self.on_split is None:
-            return {}
-        together = self._metrics(*(log_mean_probability(part) for part in (self.on_validation, self.on_split)))
-        members = [self._metrics(fit, log_p) for fit, log_p in zip(self.on_validation, self.on_split, strict=True)]
-        everyone = log_mean_probability(self.on_split)
-        for member, log_p, price in zip(members, self.on_split, self.costs, strict=True):
-            member |= {"dee": 1.0, "top1_agreement": top_1_agreement(log_p, everyone)}
-            member |= {"kl_to_ensemble": predictive_kl(log_p, everyone)} | price
-        together |= {"dee": float(len(members)), "top1_agreement": 1.0, "kl_to_ensemble": 0.0}
-        together |= {name: sum(price[name] for price in self.costs) for name in self.costs[0] if all(self.costs)}
-        return {"ensemble": together | _diversity(self.on_split), "members": members, "curve": self.curve}
-
-    def diagnostics(self, networks: Sequence[nn.Module]) -> dict[str, Any]:
-        """What a page can draw of these networks and of the teachers together, on the split.
-
-        The images are in ten parts, those first of which the teachers agree most; without teachers there are no parts.
+        """Returns the metrics of the teachers; empty if they are not available.
 
         Returns:
-            `images`: their number. `networks`: for each network `ece`, the bins of its `reliability` diagram, and its
-            mean `entropy` in each part, in nats. `ensemble`: the same of the teachers together, or None.
-            `teachers`: their mean mutual information in each part.
+            `ensemble`: metrics and diversity of the ensemble; `members`: metrics of each teacher; `curve`: calibrated
+            NLL of ensembles of 1, 2, ..., M teachers, in nats.
         """
-        said = [predict(network, self.split).cpu() for network in networks]
+        if self.on_validation is None or self.on_split is None:
+            return {}
+        ensemble = self._metrics(*(log_mean_probability(part) for part in (self.on_validation, self.on_split)))
+        members = [self._metrics(fit, log_p) for fit, log_p in zip(self.on_validation, self.on_split, strict=True)]
+        ensemble_log_p = log_mean_probability(self.on_split)
+        for member, log_p, cost in zip(members, self.on_split, self.costs, strict=True):
+            member |= {"dee": 1.0, "top1_agreement": top_1_agreement(log_p, ensemble_log_p)}
+            member |= {"kl_to_ensemble": predictive_kl(log_p, ensemble_log_p)} | cost
+        ensemble |= {"dee": float(len(members)), "top1_agreement": 1.0, "kl_to_ensemble": 0.0}
+        ensemble |= {name: sum(cost[name] for cost in self.costs) for name in self.costs[0] if all(self.costs)}
+        return {"ensemble": ensemble | _diversity(self.on_split), "members": members, "curve": self.curve}
+
+    def diagnostics(self, networks: Sequence[nn.Module]) -> dict[str, Any]:
+        """Returns the data of the calibration and disagreement figures of the report, on the split.
+
+        The images are sorted by the disagreement of the teachers, lowest first, and divided into ten parts; without
+        teachers there are no parts.
+
+        Args:
+            networks: Networks, each: images (B,C,H,W) in [0,1] -> logits (B,classes).
+
+        Returns:
+            `images`: number of images. `networks`: for each network `ece`, the bins of its `reliability` diagram, and
+            its mean `entropy` in each part, in nats. `ensemble`: the same for the ensemble, or None. `teachers`: mean
+            mutual information of the teachers in each part, in nats.
+        """
+        predictions = [predict(network, self.split).cpu() for network in networks]
         apart, tenths = torch.empty(0), list[Tensor]()
         if self.on_split is not None:
-            said.append(log_mean_probability(self.on_split))
+            predictions.append(log_mean_probability(self.on_split))
             apart = disagreement(self.on_split)
             tenths = [part for part in apart.argsort().tensor_split(10) if len(part)]
         labels = self.split.labels.cpu()
-        drawn = [
+        rows = [
             {
                 "ece": ece(log_p, labels),
                 "reliability": reliability(log_p, labels),
                 "entropy": [float(entropy(log_p[part]).mean()) for part in tenths],
             }
-            for log_p in said
+            for log_p in predictions
         ]
         return {
             "images": len(labels),
-            "networks": drawn[: len(networks)],
-            "ensemble": drawn[len(networks)] if self.on_split is not None else None,
+            "networks": rows[: len(networks)],
+            "ensemble": rows[len(networks)] if self.on_split is not None else None,
             "teachers": [float(apart[part].mean()) for part in tenths],
         }
 
     @cached_property
     def curve(self) -> list[float]:
-        """Calibrated NLL of ensembles of 1, 2, ..., M of the teachers on the split."""
+        """Calibrated NLL of ensembles of 1, 2, ..., M teachers on the split, in nats."""
         if self.on_validation is None or self.on_split is None:
             return []
         return ensemble_curve(self.on_split, self.split.labels.cpu(), self.on_validation, self.validation.labels.cpu())
 
-    def _both(self, say: Callable[[Split], T]) -> tuple[T, T]:
-        """What is said of validation and of the split; of one and the same split it is asked once."""
-        on_validation = say(self.validation)
-        return on_validation, on_validation if self.split is self.validation else say(self.split)
+    def _both(self, compute: Callable[[Split], T]) -> tuple[T, T]:
+        """Applies `compute` to the validation part and to the split; only once if they are the same object."""
+        on_validation = compute(self.validation)
+        return on_validation, on_validation if self.split is self.validation else compute(self.split)
 
     def _metrics(self, on_validation: Tensor, log_p: Tensor) -> Metrics:
-        """Plain and calibrated ones.
+        """Returns plain and calibrated metrics.
 
-        `temperature_identified` is 1 if validation determines the temperature, else 0; `at_chance` likewise.
+        `temperature_identified` is 1 if the validation images determine the temperature, otherwise 0. `at_chance` is 1
+        if the predictions are no better than chance, otherwise 0.
         """
         temperature, identified = fit(on_validation, self.validation.labels)
         row = all_metrics(log_p, self.split.labels) | calibrated_metrics(log_p, self.split.labels, temperature)
@@ -147,15 +165,20 @@ class Evaluator:
 
 
 def mean_metrics(rows: Sequence[Metrics]) -> Metrics:
-    """The mean of each metric over several networks."""
+    """Returns the mean of each metric over several networks."""
     return {name: fmean(row[name] for row in rows) for name in rows[0]}
 
 
 def model_complexity(network: nn.Module, shape: Sequence[int]) -> Metrics:
-    """`parameters`, and `flops` of one image (C,H,W): multiplications and additions of convolutions and products.
+    """Returns the size and the cost of a network in its inference form, the form in which teachers are stored.
 
-    Of the inference form, which is what teachers are kept in: both count as long as they are compared. Nothing is known
-    of a teacher whose predictions are stored.
+    Args:
+        network: Images (B,C,H,W) in [0,1] -> logits (B,classes).
+        shape: Channels, height and width of an image.
+
+    Returns:
+        `parameters`, and `flops` per image: multiplications and additions of convolutions and matrix products. Empty
+        for a teacher with stored predictions.
     """
     if isinstance(network, StoredTeacher):
         return {}
@@ -170,7 +193,15 @@ def model_complexity(network: nn.Module, shape: Sequence[int]) -> Metrics:
 
 
 def evaluate_corruptions(network: nn.Module, split: Split) -> dict[str, list[Metrics]]:
-    """Metrics on the corrupted images of a split: for each corruption those of severity 1, 2, ..., 5."""
+    """Returns metrics on the corrupted images of a split.
+
+    Args:
+        network: Images (B,C,H,W) in [0,1] -> logits (B,classes).
+        split: The uncorrupted images.
+
+    Returns:
+        For each corruption, the metrics at severity 1, 2, ..., 5.
+    """
     return {
         name: [evaluate(network, Split(corrupt(split.images, name, s, seed=0), split.labels)) for s in SEVERITIES]
         for name in CORRUPTIONS
@@ -178,24 +209,36 @@ def evaluate_corruptions(network: nn.Module, split: Split) -> dict[str, list[Met
 
 
 def ood_auroc_of(network: nn.Module, split: Split, other: Split) -> float:
-    """AUROC of telling foreign images from those of a split by the entropy of the network's predictions."""
+    """Returns the AUROC of detecting out-of-distribution images by the entropy of the predictions.
+
+    Args:
+        network: Images (B,C,H,W) in [0,1] -> logits (B,classes).
+        split: In-distribution images.
+        other: Out-of-distribution images.
+
+    Returns:
+        A number in [0,1]; 1/2 is chance.
+    """
     return ood_auroc(predict(network, split), predict(network, other))
 
 
 def _diversity(member_log_p: Tensor) -> Metrics:
+    """Returns how much members differ, in nats, from log-probabilities (M,N,c)."""
     return {"diversity": pairwise_kl(member_log_p), "mutual_information": mutual_information(member_log_p)}
 
 
 def _member_predictions(networks: Sequence[nn.Module] | nn.ModuleList, split: Split) -> Tensor:
+    """Returns the log-probabilities (M,N,c) of several networks on the CPU."""
     return torch.stack([predict(network, split).cpu() for network in networks])
 
 
 def _subnetwork_predictions(network: CombinedClassifier, split: Split) -> Tensor:
+    """Returns the log-probabilities (K,N,c) of the subnetworks on the CPU."""
     return torch.stack([predict(_SingleMember(network, k), split).cpu() for k in range(len(network.members))])
 
 
 class _SingleMember(nn.Module):
-    """One of several members."""
+    """One member of a combined classifier as a network: logits (1,B,c)."""
 
     def __init__(self, network: CombinedClassifier, member: int) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""How teachers are called in tables and figures."""
+"""Display names of teachers in tables and figures."""
 
 TEACHER_MEAN = "one teacher (mean)"
 
 
 def ensemble_label(teachers: int) -> str:
-    """Returns how an ensemble of so many teachers is called beside students."""
+    """Returns the display name of an ensemble with this number of teachers."""
     return f"ensemble of {teachers} teachers" if teachers > 1 else "ensemble of 1 teacher"

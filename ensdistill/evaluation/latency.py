@@ -1,4 +1,4 @@
-"""What a network costs beside another: weights, operations, and time."""
+"""Inference cost of networks: size of the weights, operations, and latency."""
 
 import hashlib
 import platform
@@ -19,26 +19,39 @@ from ensdistill.runtime.modes import evaluating
 from ensdistill.runtime.randomness import deterministic
 
 BATCHES = (1, 128)
-LEAST, MOST, SECONDS = 5, 50, 3.0  # how often each network is timed: up to MOST times, within SECONDS from LEAST on
+LEAST, MOST, SECONDS = 5, 50, 3.0  # runs per network: at least LEAST, then until MOST runs or SECONDS have passed
 
 
 @dataclass(frozen=True)
 class InferenceCost:
-    """Of one network."""
+    """Inference cost of one network.
 
-    bytes: int  # of all weights and buffers
+    Attributes:
+        bytes: Size of all weights and buffers.
+        parameters: Number of parameters.
+        flops: Operations per image.
+        milliseconds: Median time of one batch, by batch size.
+    """
+
+    bytes: int
     parameters: float
-    flops: float  # of one image
-    milliseconds: dict[int, float]  # of one batch, by its size: the median
+    flops: float
+    milliseconds: dict[int, float]
 
     def in_words(self) -> list[str]:
-        """Weights, parameters, operations and the times, each a text for a column."""
+        """Returns weights, parameters, operations and times as texts, one per column."""
         times = [f"{taken:,.3g}" for taken in self.milliseconds.values()]
         return [file_size(self.bytes), f"{self.parameters:,.0f}", in_millions(self.flops), *times]
 
 
 def prices(networks: Mapping[str, nn.Module], shape: Shape, device: torch.device) -> dict[str, InferenceCost]:
-    """What each network costs on the device, on one thread, on images (C,H,W) of this shape, in its inference form."""
+    """Returns the inference cost of each network in its inference form, on one thread.
+
+    Args:
+        networks: Networks by name.
+        shape: Channels, height and width of an image.
+        device: Device of the measurement.
+    """
     networks = {name: inference_form(network) for name, network in networks.items()}
     with deterministic(threads=1), torch.no_grad():
         times = {batch: _milliseconds(networks, torch.rand(batch, *shape).to(device)) for batch in BATCHES}
@@ -51,9 +64,14 @@ def prices(networks: Mapping[str, nn.Module], shape: Shape, device: torch.device
 
 
 def latency_ms(network: nn.Module, shape: Shape, device: torch.device) -> float:
-    """Returns the milliseconds of one image (C,H,W) in the inference form, on the CPU on one thread.
+    """Returns the milliseconds of one image in the inference form, on one thread.
 
-    The fastest of up to 50 runs: the one that other work on the machine disturbed least.
+    It is the fastest of up to 50 runs, the one least disturbed by other processes.
+
+    Args:
+        network: Images (B,C,H,W) in [0,1] -> logits (B,classes).
+        shape: Channels, height and width of an image.
+        device: Device of the measurement.
     """
     network = inference_form(network).to(device)
     with deterministic(threads=1), torch.no_grad():
@@ -61,14 +79,14 @@ def latency_ms(network: nn.Module, shape: Shape, device: torch.device) -> float:
 
 
 def architecture_of(network: nn.Module) -> str:
-    """Returns a hash of what a network computes but for its weights: its layers and the shapes of its tensors."""
+    """Returns a hash of the layers of a network and of the shapes of its tensors, independent of their values."""
     network = inference_form(network)
     shapes = [(name, tuple(tensor.shape)) for name, tensor in network.state_dict().items()]
     return hashlib.sha256(f"{network}{shapes}".encode()).hexdigest()[:16]
 
 
 def machine_name(device: torch.device) -> str:
-    """Returns the model of the GPU, or that of the CPU with the number of threads that are used."""
+    """Returns the model of the GPU, or that of the CPU with the number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:
@@ -80,12 +98,12 @@ def machine_name(device: torch.device) -> str:
 
 
 def _milliseconds(networks: Mapping[str, nn.Module], images: Tensor) -> dict[str, float]:
-    """Median time of each on this batch."""
+    """Returns the median time of each network for one batch, in milliseconds."""
     return {name: 1000 * median(taken) for name, taken in _run_times(networks, images).items()}
 
 
 def _run_times(networks: Mapping[str, nn.Module], images: Tensor) -> dict[str, list[float]]:
-    """Seconds of each run of each. They take turns, so that whatever slows the machine slows all of them."""
+    """Returns the seconds of each run of each network; runs alternate, so that other load affects all networks."""
     times: dict[str, list[float]] = {name: [] for name in networks}
     begun = time.perf_counter()
     for turn in range(MOST + 1):
@@ -97,6 +115,7 @@ def _run_times(networks: Mapping[str, nn.Module], images: Tensor) -> dict[str, l
 
 
 def _seconds(network: nn.Module, images: Tensor) -> float:
+    """Returns the seconds of one forward pass."""
     wait: Callable[[], None] = torch.cuda.synchronize if images.is_cuda else lambda: None
     with evaluating(network):
         wait()
@@ -107,4 +126,5 @@ def _seconds(network: nn.Module, images: Tensor) -> float:
 
 
 def _bytes(network: nn.Module) -> int:
+    """Returns the size of all weights and buffers in bytes."""
     return sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())

@@ -1,6 +1,6 @@
-"""How good a classifier's probabilities are. All in float64, all from log-probabilities (B,classes) and labels (B,).
+"""Metrics of classification, computed in float64 from log-probabilities (B,classes) and labels (B,).
 
-`BUILT_IN` lists the metrics: evaluation, objectives, their directions, report and help are made from it.
+`BUILT_IN` lists the metrics. Evaluation, objectives, their directions, report and help are generated from it.
 """
 
 from __future__ import annotations
@@ -16,44 +16,55 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ECE_BINS = 15
-TOP = 5  # classes that count as an answer in `top5_accuracy`
+TOP = 5  # number of most likely classes in `top5_accuracy`
 
 
 def log_mean_probability(logits: Tensor) -> Tensor:
-    """log of the members' mean probability: logits (members,B,c) -> (B,c)."""
+    """Returns the logarithm of the members' mean probability: logits (members,B,c) -> (B,c), float64."""
     return logits.double().log_softmax(-1).logsumexp(0) - math.log(len(logits))
 
 
 def accuracy(log_p: Tensor, labels: Tensor) -> float:
-    """Share of images whose likeliest class is the label, in [0, 1]."""
+    """Returns the fraction of images whose most likely class is the label, in [0, 1]."""
     return float((log_p.argmax(-1) == labels).double().mean())
 
 
 def nll(log_p: Tensor, labels: Tensor) -> float:
-    """Negative log-likelihood, mean -log p(label), in nats."""
+    """Returns the negative log-likelihood, mean -log p(label), in nats."""
     return float(-log_p.gather(-1, labels[:, None]).double().mean())
 
 
 def brier(log_p: Tensor, labels: Tensor) -> float:
-    """Brier score, mean over images of sum_k (p_k - 1[y = k])^2, in [0, 2]; not divided by the number of classes."""
+    """Returns the Brier score, mean over images of sum_k (p_k - 1[y = k])^2, in [0, 2].
+
+    It is not divided by the number of classes.
+    """
     p = log_p.double().exp()
     return float((p - torch.nn.functional.one_hot(labels, p.shape[-1])).square().sum(-1).mean())
 
 
 def ece(log_p: Tensor, labels: Tensor) -> float:
-    """Expected calibration error in [0, 1]: 15 equal bins (lo, hi] on the largest probability. Guo et al. 2017."""
+    """Returns the expected calibration error in [0, 1], with 15 equal bins (lo, hi] of the largest probability.
+
+    References:
+        Guo et al. 2017.
+    """
     confidence, right, _ = _binned(log_p, labels)
     return float((right - confidence).abs().sum() / len(labels))
 
 
 def reliability(log_p: Tensor, labels: Tensor) -> list[tuple[float, float, int]]:
-    """The bins of `ece` that hold images: mean confidence, accuracy, number of images. Guo et al. 2017, figure 4."""
+    """Returns the non-empty bins of `ece`: mean confidence, accuracy, number of images.
+
+    References:
+        Guo et al. 2017, figure 4.
+    """
     confidence, right, images = (part.cpu() for part in _binned(log_p, labels))
     return [(float(c / n), float(r / n), int(n)) for c, r, n in zip(confidence, right, images, strict=True) if n]
 
 
 def _binned(log_p: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Sum of confidence, number of right answers and number of images in each bin, (15,) float64 each."""
+    """Returns sum of confidences, number of correct predictions and number of images per bin, (15,) float64 each."""
     confidence, predicted = log_p.double().exp().max(-1)
     edges = torch.linspace(0, 1, ECE_BINS + 1, dtype=torch.float64, device=log_p.device)
     bins = torch.bucketize(confidence.clamp(max=1), edges[1:-1])
@@ -63,21 +74,22 @@ def _binned(log_p: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def top5_accuracy(log_p: Tensor, labels: Tensor) -> float:
-    """Share of images whose label is among the five likeliest classes, in [0, 1].
+    """Returns the fraction of images whose label is among the five most likely classes, in [0, 1].
 
-    Of equal probabilities the first class counts as likelier, as in `accuracy`. With five classes or fewer it would
-    be 1 for every network, so `all_metrics` leaves it out.
+    Among equal probabilities the first class ranks higher, as in `accuracy`. With five classes or fewer the metric is 1
+    for every network, so `all_metrics` omits it.
     """
     own = log_p.gather(-1, labels[:, None])
     earlier = torch.arange(log_p.shape[-1], device=log_p.device) < labels[:, None]
-    likelier = ~(log_p <= own) | ((log_p == own) & earlier)  # negated, so that NaN is never a right answer
+    likelier = ~(log_p <= own) | ((log_p == own) & earlier)  # negated, so that NaN is never correct
     return float((likelier.sum(-1) < TOP).double().mean())
 
 
 def macro_f1(log_p: Tensor, labels: Tensor) -> float:
-    """Mean over classes of F1 = 2 right / (labels + predictions), in [0, 1].
+    """Returns the mean over classes of F1 = 2 correct / (labels + predictions), in [0, 1].
 
-    Over the classes that occur among labels or predictions, as in scikit-learn: a class that is only predicted has 0.
+    As in scikit-learn, the mean is over the classes that occur among labels or predictions; a class that is only
+    predicted has F1 = 0.
     """
     right, labeled, predicted = _counts(log_p, labels)
     occurs = labeled + predicted > 0
@@ -85,29 +97,29 @@ def macro_f1(log_p: Tensor, labels: Tensor) -> float:
 
 
 def balanced_accuracy(log_p: Tensor, labels: Tensor) -> float:
-    """Mean over classes of the share of their images that are right, in [0, 1].
+    """Returns the mean over classes of their accuracy, in [0, 1].
 
-    A class without an image on this split is left out, as in scikit-learn.
+    Classes without images on this split are ignored, as in scikit-learn.
     """
     return float(_recalls(log_p, labels).mean())
 
 
 def worst_class_accuracy(log_p: Tensor, labels: Tensor) -> float:
-    """Share of images that are right in the class where it is lowest, in [0, 1].
+    """Returns the lowest accuracy of a class, in [0, 1].
 
-    A class without an image on this split is left out, as in `balanced_accuracy`.
+    Classes without images on this split are ignored, as in `balanced_accuracy`.
     """
     return float(_recalls(log_p, labels).min())
 
 
 def _recalls(log_p: Tensor, labels: Tensor) -> Tensor:
-    """Share of right answers by class, of the classes that have an image, float64."""
+    """Returns the accuracy of each class that has images, float64."""
     right, labeled, _ = _counts(log_p, labels)
     return (right / labeled)[labeled > 0]
 
 
 def _counts(log_p: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Number of right answers, of labels and of predictions of each class, (c,) float64 each."""
+    """Returns the number of correct predictions, of labels and of predictions of each class, (c,) float64 each."""
     predicted, classes = log_p.argmax(-1), log_p.shape[-1]
     parts = (labels[predicted == labels], labels, predicted)
     right, labeled, guessed = (torch.bincount(part, minlength=classes).double() for part in parts)
@@ -119,11 +131,11 @@ class Metric:
     """A metric of one network.
 
     Attributes:
-        name: Its name; `val/<name>` on validation images.
-        label: How texts call it.
+        name: Name in files and settings; `val/<name>` on validation images.
+        label: Name in texts.
         higher_is_better: Whether it is maximized as an objective.
-        compute: Log-probabilities (B,c) and labels (B,) -> value; None if it depends on more than those.
-        min_classes: With fewer classes it says nothing and is left out.
+        compute: Log-probabilities (B,c) and labels (B,) -> value; None if it depends on other inputs.
+        min_classes: Minimum number of classes; with fewer the metric is meaningless and omitted.
     """
 
     name: str
@@ -142,16 +154,20 @@ _TABLE = (
     Metric("macro_f1", "macro-F1", True, macro_f1),
     Metric("balanced_accuracy", "balanced accuracy", True, balanced_accuracy),
     Metric("worst_class_accuracy", "accuracy of the worst class", True, worst_class_accuracy),
-    Metric("cnll", "calibrated NLL", False),  # at a temperature that is fitted on validation images
-    Metric("dee", "deep-ensemble equivalent", True),  # beside the teachers
+    Metric("cnll", "calibrated NLL", False),  # at a temperature fitted on validation images
+    Metric("dee", "deep-ensemble equivalent", True),  # relative to the teachers
 )
 BUILT_IN = {metric.name: metric for metric in _TABLE}
 
 
 def all_metrics(log_p: Tensor, labels: Tensor) -> dict[str, float]:
-    """Every metric of `BUILT_IN` that log-probabilities (B,c) and labels (B,) determine.
+    """Returns every metric of `BUILT_IN` that depends only on predictions and labels.
 
-    On the CPU, where sums are always taken in the same order.
+    All are computed on the CPU, where the order of summation is fixed.
+
+    Args:
+        log_p: Log-probabilities (B,c).
+        labels: Class indices (B,).
     """
     log_p, labels = log_p.cpu(), labels.cpu()
     return {
@@ -162,10 +178,10 @@ def all_metrics(log_p: Tensor, labels: Tensor) -> dict[str, float]:
 
 
 def at_chance(log_p: Tensor, labels: Tensor) -> bool:
-    """Returns whether predictions are right no more often than guesses that know how often each class occurs.
+    """Returns whether the accuracy is no better than that of random guesses with the same class frequencies.
 
-    Guesses are right with p = sum_k share_k(predictions) share_k(labels); so are predictions that do not depend on the
-    image, such as one and the same class for all. One-sided test at 1 %, normal approximation.
+    Such guesses are correct with probability p = sum_k share_k(predictions) share_k(labels). The same holds for
+    predictions that do not depend on the image, such as a constant class. One-sided test at 1 %, normal approximation.
 
     Args:
         log_p: Log-probabilities (N,c).
@@ -179,21 +195,37 @@ def at_chance(log_p: Tensor, labels: Tensor) -> bool:
 
 
 def entropy(log_p: Tensor) -> Tensor:
-    """H(p) = -sum_k p_k log p_k of each image: log-probabilities (...,c) -> nats (...), from 0 to log c."""
+    """Returns H(p) = -sum_k p_k log p_k of each image, in nats, from 0 to log c.
+
+    Args:
+        log_p: Log-probabilities (...,c).
+
+    Returns:
+        Entropies (...).
+    """
     terms: Tensor = torch.special.entr(log_p.double().exp())  # 0 where p = 0
     return terms.sum(-1)
 
 
 def ood_auroc(log_p_in: Tensor, log_p_out: Tensor) -> float:
-    """Area under the ROC curve, in [0, 1], of telling foreign images from those of the training distribution.
+    """Returns the area under the ROC curve of detecting out-of-distribution images by the entropy of predictions.
 
-    P(H(out) > H(in)) + P(H(out) = H(in)) / 2, H the `entropy` of the prediction for one image drawn from each set
-    (Lakshminarayanan et al. 2017): 1/2 is chance.
-    log_p_in (N,c): of in-distribution images. log_p_out (N',c): of foreign ones. Both at one and the same temperature.
+    It is P(H(out) > H(in)) + P(H(out) = H(in)) / 2, where H is the `entropy` of the prediction for one image drawn from
+    each set.
+
+    Args:
+        log_p_in: Log-probabilities (N,c) of in-distribution images.
+        log_p_out: Log-probabilities (N',c) of out-of-distribution images, at the same temperature.
+
+    Returns:
+        A number in [0, 1]; 1/2 is chance.
+
+    References:
+        Lakshminarayanan et al. 2017.
     """
     scores = torch.cat([entropy(log_p_in.cpu()), entropy(log_p_out.cpu())])
     if scores.isnan().any():
-        return math.nan  # as in every other metric, where the library would raise
+        return math.nan  # as for all other metrics; scikit-learn would raise an error
     from sklearn.metrics import roc_auc_score  # here: a slow import that few commands need
 
     foreign = torch.arange(len(scores)) >= len(log_p_in)

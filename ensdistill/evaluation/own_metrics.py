@@ -1,4 +1,4 @@
-"""Metrics of the user's own, computed next to the built-in ones."""
+"""User-defined metrics, computed in addition to the built-in metrics."""
 
 import math
 from collections.abc import Collection, Sequence
@@ -13,13 +13,13 @@ from ensdistill.methods.metrics import Metric
 from ensdistill.runtime.boundary import cause_of
 from ensdistill.settings.calls import misfit
 
-# What the evaluator gives a network beside `all_metrics`; a metric of one's own has none of these names.
+# Metrics of the evaluator in addition to `all_metrics`; reserved names for user-defined metrics.
 OTHERS = {"cnll", "cbrier", "cece", "dee", "top1_agreement", "kl_to_ensemble", "diversity", "mutual_information"}
 OTHERS |= {"temperature", "temperature_identified", "at_chance", "parameters", "flops"}
 
 
 def metric_directions(config: Config) -> dict[str, bool]:
-    """Returns of each of the user's own metrics, by name, whether more of it is better."""
+    """Returns for each user-defined metric, by name, whether a higher value is better."""
     return {metric.name: metric.higher_is_better for metric in config.metrics}
 
 
@@ -32,14 +32,22 @@ def own_metrics(metrics: Sequence[Metric], log_p: Tensor, labels: Tensor) -> dic
         labels: Class indices (N,).
 
     Raises:
-        ConfigError: A metric raises an exception, or returns something else than a finite number.
+        ConfigError: A metric raises an exception, or does not return a finite number.
     """
     log_p, labels = log_p.detach().cpu().double(), labels.cpu()
     return {metric.name: _value(metric, log_p.clone(), labels.clone()) for metric in metrics}
 
 
 def check_metrics(metrics: Sequence[Metric], classes: int) -> None:
-    """Tries metrics on predictions that say nothing. Raises ConfigError if one has a taken name or fails."""
+    """Computes metrics of uniform predictions, to find errors before training.
+
+    Args:
+        metrics: The metrics.
+        classes: Number of classes.
+
+    Raises:
+        ConfigError: A metric has a reserved name or fails.
+    """
     images = 4 * classes
     log_p = torch.full((images, classes), 1 / classes, dtype=torch.float64).log()
     labels = torch.arange(images) % classes
@@ -52,14 +60,15 @@ def check_metrics(metrics: Sequence[Metric], classes: int) -> None:
 
 
 def _value(metric: Metric, log_p: Tensor, labels: Tensor) -> float:
+    """Returns the value of a metric; raises ConfigError if it fails or is not finite."""
     if rule := misfit(metric, log_p, labels):
         raise ConfigError(ConfigIssue(("metrics",), rule, hint="fix this metric"))
     try:
         number = float(metric(log_p, labels))
-    except Exception as error:  # whatever code of the user raises
+    except Exception as error:  # user code raises any kind of error
         rule = f"{metric.kind} fails on predictions {tuple(log_p.shape)} ({cause_of(error)})"
         raise ConfigError(ConfigIssue(("metrics",), rule, hint="fix this metric")) from error
     if not math.isfinite(number):
         rule = f"{metric.kind} must return a finite number"
-        raise ConfigError(ConfigIssue(("metrics",), rule, number, "return one for every split, or leave it out"))
+        raise ConfigError(ConfigIssue(("metrics",), rule, number, "fix or remove this metric"))
     return number

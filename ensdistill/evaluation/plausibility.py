@@ -1,6 +1,6 @@
 """Warnings about trained networks, computed from their metrics.
 
-To add a rule: one function, and its name in `TEACHER_RULES` or `STUDENT_RULES`.
+To add a rule, write one function and add its name to `TEACHER_RULES` or `STUDENT_RULES`.
 """
 
 import math
@@ -17,46 +17,48 @@ TeacherMetrics = Mapping[str, Any]  # what `Evaluator.teachers` returns; empty w
 TeacherRule = Callable[[TeacherMetrics, int], ConfigIssue | None]
 StudentRule = Callable[[Metrics, TeacherMetrics, int], ConfigIssue | None]
 
-AT_CHANCE = "at chance"  # how the rule of a warning about such a network begins
+AT_CHANCE = "at chance"  # beginning of the warning about a network that is no better than chance
 NOT_IDENTIFIED = "temperature not identified"
-VALUES = 4  # of teachers that are stated one by one
-CALIBRATED = ("cnll", "cbrier", "cece", "dee")  # of a network at chance these mean nothing
+VALUES = 4  # maximum number of teachers whose values a warning lists
+CALIBRATED = ("cnll", "cbrier", "cece", "dee")  # meaningless for a network at chance
 
 
 def is_at_chance(*rows: Metrics) -> bool:
-    """Returns whether all of these networks are no better than chance, as far as their metrics have it."""
+    """Returns whether all of these networks are no better than chance; False where the metrics do not contain it."""
     return bool(rows) and all(row.get("at_chance", row.get("val/at_chance")) == 1 for row in rows)
 
 
 def is_shown(name: str, *rows: Metrics) -> bool:
-    """Returns whether a metric of these networks, seeds of one setting, is worth showing."""
+    """Returns whether a metric of these networks (several seeds of one configuration) is meaningful."""
     return not (name.removeprefix("val/") in CALIBRATED and is_at_chance(*rows))
 
 
 def is_identified(row: Metrics) -> bool:
-    """Returns whether validation images determine the temperature of a network, as far as its metrics have it.
+    """Returns whether the validation images determine the temperature of a network.
 
-    A record of a trial has no `temperature_identified`; its images are those of validation, and no temperature is
-    identified there if all of them are classified correctly.
+    A trial record has no `temperature_identified`. Its metrics are those on the validation images, where no temperature
+    is identified if all images are classified correctly.
     """
     return row.get("temperature_identified", float(row.get("accuracy", 0.0) < 1)) == 1
 
 
 def _teachers_at_chance(teachers: TeacherMetrics, _: int) -> ConfigIssue | None:
+    """Returns a warning if teachers are no better than chance."""
     guessing = [m for m, row in enumerate(teachers["members"]) if is_at_chance(row)]
     if not guessing:
         return None
     right = listed((percent(teachers["members"][m]["accuracy"], 1) for m in guessing), VALUES)
-    which = f"{_numbered(guessing)} {verb(len(guessing))} right on {right} of the validation images"
-    rule = f"{AT_CHANCE}: {which}, no more often than a guess"
+    which = f"{_numbered(guessing)} {verb(len(guessing))} correct on {right} of the validation images"
+    rule = f"{AT_CHANCE}: {which}, no better than random guesses"
     hint = (
-        "train longer or at another teachers.training.optimizer.lr; of a file check mean, std and the order of "
+        "train longer or with another teachers.training.optimizer.lr; for a file, check mean, std and the order of "
         "its classes"
     )
     return ConfigIssue(("teachers",), rule, hint=hint)
 
 
 def _teachers_that_mislead(teachers: TeacherMetrics, classes: int) -> ConfigIssue | None:
+    """Returns a warning if teachers have a higher NLL than uniform predictions."""
     rows = teachers["members"]
     misleading = [m for m, row in enumerate(rows) if row["nll"] > 1.01 * math.log(max(2, classes))]
     misleading = [m for m in misleading if not is_at_chance(rows[m])]
@@ -65,33 +67,35 @@ def _teachers_that_mislead(teachers: TeacherMetrics, classes: int) -> ConfigIssu
     nll = listed((f"{rows[m]['nll']:.4g}" for m in misleading), VALUES)
     whose = "its" if len(misleading) == 1 else "their"
     uniform = f"{math.log(max(2, classes)):.4g}"
-    rule = f"NLL of {_numbered(misleading)} on validation images is {nll}, worse than the {uniform} of uniform guesses"
+    rule = f"NLL of {_numbered(misleading)} on validation images is {nll}, worse than {uniform} for uniform predictions"
     fix = "check mean and std of files, or raise teachers.training.optimizer.weight_decay"
-    hint = f"{whose} probabilities are far too sure: {fix}"
+    hint = f"{whose} probabilities are strongly overconfident: {fix}"
     return ConfigIssue(("teachers",), rule, hint=hint)
 
 
 def _student_at_chance(student: Metrics, _: TeacherMetrics, __: int) -> ConfigIssue | None:
+    """Returns a warning if the student is no better than chance."""
     if not is_at_chance(student):
         return None
     right = percent(student["accuracy"], 1)
-    rule = f"{AT_CHANCE}: the student is right on {right} of the images, no more often than a guess"
-    hint = "train longer, lower training.optimizer.lr, or check that images and labels belong together"
+    rule = f"{AT_CHANCE}: the student is correct on {right} of the images, no better than random guesses"
+    hint = "train longer, lower training.optimizer.lr, or check that the labels match the images"
     return ConfigIssue((), rule, hint=hint)
 
 
 def _temperature_not_identified(student: Metrics, teachers: TeacherMetrics, _: int) -> ConfigIssue | None:
+    """Returns a warning if the validation images do not determine a temperature."""
     rows = {"the student": student, "the ensemble": teachers.get("ensemble", {})}
-    which = [who for who, row in rows.items() if not is_identified(row) and not is_at_chance(row)]
+    which = [name for name, row in rows.items() if not is_identified(row) and not is_at_chance(row)]
     if not which:
         return None
-    rule = f"{NOT_IDENTIFIED}: the validation images do not determine that of {' and '.join(which)}"
-    hint = "cNLL, cBrier, cECE and DEE hold for a temperature of 1, or for 0.05 or 20; use more validation images"
+    rule = f"{NOT_IDENTIFIED}: the validation images do not determine the temperature of {' and '.join(which)}"
+    hint = "use more validation images; cNLL, cBrier, cECE and DEE now use temperature 1, or a bound (0.05 or 20)"
     return ConfigIssue((), rule, hint=hint)
 
 
 def _numbered(members: Sequence[int]) -> str:
-    """`teacher 1` or `teachers 1, 3`: people count from 1."""
+    """Returns `teacher 1` or `teachers 1, 3`, with numbers from 1."""
     return teacher_name(members[0]) if len(members) == 1 else f"teachers {', '.join(str(m + 1) for m in members)}"
 
 
@@ -100,10 +104,10 @@ STUDENT_RULES: tuple[StudentRule, ...] = (_student_at_chance, _temperature_not_i
 
 
 def teacher_warnings(teachers: TeacherMetrics, classes: int) -> tuple[ConfigIssue, ...]:
-    """Returns what seems wrong with an ensemble.
+    """Returns the warnings about an ensemble.
 
     Args:
-        teachers: What `Evaluator.teachers` returns.
+        teachers: Result of `Evaluator.teachers`.
         classes: Number of classes.
     """
     found = (rule(teachers, classes) for rule in TEACHER_RULES) if teachers else ()
@@ -111,11 +115,11 @@ def teacher_warnings(teachers: TeacherMetrics, classes: int) -> tuple[ConfigIssu
 
 
 def student_warnings(student: Metrics, teachers: TeacherMetrics, classes: int) -> tuple[ConfigIssue, ...]:
-    """Returns what seems wrong with one student.
+    """Returns the warnings about one student.
 
     Args:
-        student: Metrics of the student as it ships.
-        teachers: What `Evaluator.teachers` returns on the same images.
+        student: Metrics of the merged student.
+        teachers: Result of `Evaluator.teachers` on the same images.
         classes: Number of classes.
     """
     found = (rule(student, teachers, classes) for rule in STUDENT_RULES)

@@ -1,4 +1,4 @@
-"""What a network says of the images of a split."""
+"""Predictions of a network on a split."""
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +11,27 @@ BATCH = 1000
 
 
 def evaluate(network: nn.Module, split: Split) -> dict[str, float]:
-    """Accuracy, NLL, Brier and ECE on a split of a plain network, or of the mean probability of several members."""
+    """Returns the metrics of `all_metrics` on a split.
+
+    Args:
+        network: Images (B,C,H,W) in [0,1] -> logits (B,classes), or logits (members,B,classes) of several members,
+            whose probabilities are averaged.
+        split: Images and labels.
+    """
     return all_metrics(predict(network, split), split.labels)
 
 
 def predict(network: nn.Module, split: Split) -> Tensor:
-    """Log-probabilities (N,classes), float64, in evaluation mode; several members speak through their mean."""
+    """Returns the log-probabilities of a network in evaluation mode.
+
+    Args:
+        network: Images (B,C,H,W) in [0,1] -> logits (B,classes), or logits (members,B,classes) of several members,
+            whose probabilities are averaged.
+        split: The images.
+
+    Returns:
+        Log-probabilities (N,classes), float64.
+    """
     parts = []
     with evaluating(network), torch.no_grad():
         for start in range(0, len(split), BATCH):

@@ -1,4 +1,4 @@
-"""The metrics of students and teachers as tables on a screen, and tables in Markdown."""
+"""Tables of the metrics of students and teachers, for the terminal and in Markdown."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -19,48 +19,71 @@ SHOWN = ("accuracy", "nll", "brier", "ece", "cnll", "cece", "dee", "top1_agreeme
 
 @dataclass(frozen=True)
 class TeacherSummary:
-    """What tables show of an ensemble."""
+    """Metrics of an ensemble for tables.
 
-    teachers: int  # M
+    Attributes:
+        teachers: Number of teachers M.
+        ensemble: Metrics of the ensemble.
+        mean: Mean metrics of single teachers.
+    """
+
+    teachers: int
     ensemble: Metrics
-    mean: Metrics  # of single teachers
+    mean: Metrics
 
 
 def summarize_teachers(metrics: Mapping[str, Any]) -> TeacherSummary | None:
-    """Returns the summary of what `Evaluator.teachers` gives, or None without teachers."""
+    """Returns the summary of the result of `Evaluator.teachers`; None without teachers."""
     members = metrics.get("members")
     return TeacherSummary(len(members), metrics["ensemble"], mean_metrics(members)) if members else None
 
 
 def teacher_rows(metrics: Mapping[str, Any]) -> dict[str, Metrics]:
-    """The rows for what `Evaluator.teachers` gives: the ensemble, and one teacher in the mean; none without "
-    "teachers."""
+    """Returns the rows of the ensemble and of the mean single teacher, by label; empty without teachers.
+
+    Args:
+        metrics: Result of `Evaluator.teachers`.
+    """
     known = summarize_teachers(metrics)
     return {ensemble_label(known.teachers): known.ensemble, TEACHER_MEAN: known.mean} if known else {}
 
 
 def teachers_in_words(metrics: Mapping[str, Any]) -> str:
-    """What 1, 2, ..., M of the teachers are worth, and how much they differ."""
+    """Returns the calibrated NLL of 1, 2, ..., M teachers and the diversity of the ensemble as text.
+
+    Args:
+        metrics: Result of `Evaluator.teachers`.
+    """
     curve = " ".join(f"{value:.4f}" for value in metrics["curve"])
-    together = metrics["ensemble"]
+    ensemble = metrics["ensemble"]
     return (
-        f"cNLL of 1, 2, ... of them (for dee): {curve}\n"
-        f"they differ by KL {together['diversity']:.4f}, mutual information {together['mutual_information']:.4f} nats"
+        f"cNLL of 1, 2, ... teachers (defines dee): {curve}\n"
+        f"teacher diversity: mean pairwise KL {ensemble['diversity']:.4f} nats, "
+        f"mutual information {ensemble['mutual_information']:.4f} nats"
     )
 
 
 def student_in_words(metrics: Metrics) -> str:
-    """What a student costs, and how much its subnetworks differ where it still has several."""
-    words = f"student: {metrics['parameters']:,.0f} parameters, {in_millions(metrics['flops'])} MFLOP an image"
+    """Returns the cost of a student as text, and the diversity of its subnetworks if it has several.
+
+    Args:
+        metrics: Result of `Evaluator.student`.
+    """
+    words = f"student: {metrics['parameters']:,.0f} parameters, {in_millions(metrics['flops'])} MFLOP per image"
     if "diversity" in metrics:
-        words += f"; its subnetworks differ by KL {metrics['diversity']:.4f} nats"
+        words += f"; mean pairwise KL of its subnetworks {metrics['diversity']:.4f} nats"
     return words
 
 
 def metrics_table(split: str, rows: Mapping[str, Metrics], own: Sequence[str] = ()) -> Table:
-    """One row a network; an empty cell for what a row does not have, or what means nothing of a network at chance.
+    """Returns a table with one row per network.
 
-    own: names of metrics of the user's own.
+    A cell is empty if the row lacks the metric, or if the metric is meaningless because the network is at chance.
+
+    Args:
+        split: Name of the images in the title.
+        rows: Metrics of each network, by label.
+        own: Names of user-defined metrics.
     """
     names = (*SHOWN, *own)
     table = Table(title=f"on {split} images", title_justify="left")
@@ -74,30 +97,39 @@ def metrics_table(split: str, rows: Mapping[str, Metrics], own: Sequence[str] = 
 
 
 def corruption_table(worse: Mapping[str, Mapping[str, Sequence[Metrics]]]) -> Table:
-    """One row a corruption and one for their mean, for each network of what `evaluate_corruptions` gives."""
+    """Returns a table with one row per corruption and one for the mean, for each network.
+
+    Args:
+        worse: Results of `evaluate_corruptions`, by label of the network.
+    """
     table = Table(title="under corruption: accuracy / NLL", title_justify="left")
     for column in ("", "corruption", *(f"severity {severity}" for severity in SEVERITIES)):
         table.add_column(column, justify="left" if column in ("", "corruption") else "right")
-    for who, corruptions in worse.items():
+    for label, corruptions in worse.items():
         means = [mean_metrics(rows) for rows in zip(*corruptions.values(), strict=True)]
         for name, rows in {**corruptions, "mean": means}.items():
-            table.add_row(who, name, *[f"{row['accuracy']:.4f} / {row['nll']:.4f}" for row in rows])
+            table.add_row(label, name, *[f"{row['accuracy']:.4f} / {row['nll']:.4f}" for row in rows])
     return table
 
 
 def price_table(prices: Mapping[str, InferenceCost]) -> Table:
-    """One row a network: what it weighs, and what one image and one batch cost."""
+    """Returns a table with one row per network: size, operations per image, and time per batch."""
     batches = next(iter(prices.values())).milliseconds
     table = Table(title="cost", title_justify="left")
-    for column in ("", "weights", "parameters", "MFLOP an image", *(f"ms, batch of {batch}" for batch in batches)):
+    for column in ("", "weights", "parameters", "MFLOP per image", *(f"ms, batch of {batch}" for batch in batches)):
         table.add_column(column, justify="right" if column else "left")
-    for who, price in prices.items():
-        table.add_row(who, *price.in_words())
+    for label, price in prices.items():
+        table.add_row(label, *price.in_words())
     return table
 
 
 def file_table(sizes: Mapping[str, int], differences: Mapping[str, float]) -> Table:
-    """One row a file of an export: its size, and the largest difference of a logit from the student's."""
+    """Returns a table with one row per exported file: size, and largest difference of a logit from the student.
+
+    Args:
+        sizes: Size of each file in bytes, by name.
+        differences: Largest absolute difference of a logit, by name of the file.
+    """
     table = Table(title="files", title_justify="left")
     for column in ("", "size", "largest logit difference"):
         table.add_column(column, justify="right" if column else "left")
@@ -107,12 +139,18 @@ def file_table(sizes: Mapping[str, int], differences: Mapping[str, float]) -> Ta
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], texts: Collection[str] = ()) -> str:
-    """A table in Markdown: figures to the right, the first column and those named in `texts` to the left."""
+    """Returns a table in Markdown.
+
+    Args:
+        head: Names of the columns.
+        rows: Cells of each row.
+        texts: Names of the columns that are left-aligned, like the first column; all others are right-aligned.
+    """
     sides = ["---" if n == 0 or name in texts else "---:" for n, name in enumerate(head)]
     lines = [head, sides, *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def as_text(words: str) -> str:
-    """Words that may come from outside, such as names of files, as one line of Markdown that shows them as they are."""
+    """Returns untrusted text, such as a file name, as one line of Markdown without active markup."""
     return re.sub(r"([\\`*_\[\]<>#|~])", r"\\\1", " ".join(words.split()))

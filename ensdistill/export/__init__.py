@@ -1,1 +1,1 @@
-"""Files of trained students: written, verified, described, found and opened again."""
+"""Files of trained students: export, verification, model card, lookup and loading."""

@@ -1,4 +1,4 @@
-"""A shipped student, ready to classify, from whatever kind of file."""
+"""Exported student as a classifier, loaded from any export format."""
 
 import logging
 import warnings
@@ -24,68 +24,103 @@ ClassifierOutput = tuple[np.ndarray, np.ndarray]  # logits and probabilities, fl
 
 @dataclass(frozen=True)
 class Classifier:
-    """Images of one shape into one of several classes, on the CPU."""
+    """Classifier of images of one shape, on the CPU.
+
+    Attributes:
+        path: The exported file.
+        shape: Channels, height and width of an image.
+        class_names: Names of the classes in the order of the outputs.
+        answer: Images uint8 (N,*shape) from 0 to 255 -> logits and probabilities.
+    """
 
     path: Path
-    shape: Shape  # of an image (C,H,W)
+    shape: Shape
     class_names: tuple[str, ...]
-    answer: Callable[[np.ndarray], ClassifierOutput]  # of uint8 images (N,*shape), 0 to 255
+    answer: Callable[[np.ndarray], ClassifierOutput]
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities (N,classes) of uint8 images (N,*shape)."""
+        """Returns the probabilities of images.
+
+        Args:
+            images: Images uint8 (N,*shape) from 0 to 255.
+
+        Returns:
+            Probabilities float32 (N,classes).
+
+        Raises:
+            ConfigError: The images have another type or shape.
+        """
         if images.dtype != np.uint8 or images.shape[1:] != self.shape:
-            wanted = ",".join(map(str, self.shape))
-            raise ConfigError(f"images: {images.dtype} of shape {images.shape}; {self.path} takes uint8 (N,{wanted})")
+            shape = ",".join(map(str, self.shape))
+            raise ConfigError(
+                f"images: {self.path} requires uint8 (N,{shape}), got {images.dtype} {images.shape}; convert them"
+            )
         return self.answer(images)[1]
 
 
 def open_classifier(path: str | Path) -> Classifier:
     """Opens an exported file, or the first of student.safetensors, student.onnx and student.pt2 in a folder.
 
-    Safetensors and ONNX files are safe to open whoever wrote them; of a .pt2 file torch may run what is in it.
-    Raises DataError if there is none, or it is damaged or somebody else's.
+    Safetensors and ONNX files are safe to open from any source. torch can execute code from a .pt2 file.
+
+    Args:
+        path: File or folder written by `ensdistill export`.
+
+    Raises:
+        DataError: The file does not exist, is damaged, or was not written by `ensdistill export`.
     """
     path = _file_of(Path(path))
     opens: dict[str, Callable[[Path], Classifier]]
     opens = {".safetensors": open_safetensors, ".onnx": open_onnx, ".pt2": open_pt2}
     if path.suffix not in opens:
-        raise DataError(f"{path}: none of the files that `ensdistill export` writes ({', '.join(opens)})")
+        raise DataError(
+            f"{path}: must be a file that `ensdistill export` writes ({', '.join(opens)}); give one, or its folder"
+        )
     return opens[path.suffix](path)
 
 
 def open_safetensors(path: Path, run_imported: bool = False) -> Classifier:
-    """See `load_deployable`."""
+    """Returns the classifier of a safetensors file; arguments and errors are those of `load_deployable`."""
     network = load_deployable(path, run_imported)
     return Classifier(path, *parse_metadata(path, read_metadata(path)), _by_torch(network))
 
 
 def open_onnx(path: Path) -> Classifier:
-    """Through ONNX Runtime."""
+    """Returns the classifier of an ONNX file, run by ONNX Runtime.
+
+    Raises:
+        ConfigError: ONNX Runtime is not installed.
+        DataError: The file is damaged, or was not written by `ensdistill export`.
+    """
     onnxruntime = need("onnxruntime")
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what goes wrong is told by the error
+    options.log_severity_level = 4  # errors are raised, so log lines are redundant
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the runtime names a dozen different errors for a damaged file
-        raise DataError(f"{path}: damaged or no ONNX file") from error
+    except Exception as error:  # the runtime raises a dozen different errors for a damaged file
+        raise DataError(f"{path}: damaged, or not an ONNX file; export the student again") from error
     notes = parse_metadata(path, session.get_modelmeta().custom_metadata_map)
     return Classifier(path, *notes, lambda images: tuple(session.run(["logits", "probabilities"], {"images": images})))
 
 
 def open_pt2(path: Path) -> Classifier:
-    """Through torch.export."""
-    notes = {"class_names": ""}  # torch fills no dictionary that is empty
+    """Returns the classifier of a file of torch.export, which can execute code.
+
+    Raises:
+        DataError: The file is damaged, or was not written by `ensdistill export`.
+    """
+    notes = {"class_names": ""}  # torch does not fill an empty dictionary
     try:
         with quietly():
             program = torch.export.load(path, extra_files=notes).module()
-    except Exception as error:  # torch names a dozen different errors for a damaged file
-        raise DataError(f"{path}: damaged or no file of torch.export") from error
+    except Exception as error:  # torch raises a dozen different errors for a damaged file
+        raise DataError(f"{path}: damaged, or not a file of torch.export; export the student again") from error
     return Classifier(path, *parse_metadata(path, notes), _by_torch(program))
 
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Inside the block neither warnings nor log lines: what torch's exporters say is meant for their developers."""
+    """Suppresses warnings and log lines in the block: those of torch's exporters address their developers."""
     before = logging.root.manager.disable
     logging.disable()
     try:
@@ -97,6 +132,8 @@ def quietly() -> Iterator[None]:
 
 
 def _by_torch(network: torch.nn.Module) -> Callable[[np.ndarray], ClassifierOutput]:
+    """Returns a function of NumPy arrays that runs a torch network."""
+
     def answer(images: np.ndarray) -> ClassifierOutput:
         with torch.no_grad():
             logits, probabilities = network(torch.from_numpy(np.ascontiguousarray(images)))
@@ -106,8 +143,9 @@ def _by_torch(network: torch.nn.Module) -> Callable[[np.ndarray], ClassifierOutp
 
 
 def _file_of(path: Path) -> Path:
+    """Returns the file itself, or the first exported file in a folder; raises DataError if there is none."""
     if not path.exists():
-        raise DataError(f"{path}: there is no such model; give a file or folder that `ensdistill export` has written")
+        raise DataError(f"{path}: no such model; give a file or folder written by `ensdistill export`")
     if path.is_file():
         return path
     for name in (STUDENT_FILE, ONNX_FILE, PT2_FILE):

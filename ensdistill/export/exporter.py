@@ -1,4 +1,4 @@
-"""Takes a student away: files that run elsewhere, each checked against the student itself before it gets its name."""
+"""Exports a student to deployable formats; each file is verified against the student before it is published."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,30 +32,41 @@ from ensdistill.runtime.optional import need
 from ensdistill.runtime.randomness import deterministic
 from ensdistill.runtime.weights import STUDENT_FILE, save_weights
 
-LIMIT = 1e-4  # of the difference between a logit of the student and of its file
-BATCHES = (1, 7, 128)  # sizes of the batches on which they are compared
+LIMIT = 1e-4  # maximum difference between a logit of the student and of its file
+BATCHES = (1, 7, 128)  # batch sizes of the comparison
 CARD_FILE = "MODEL_CARD.md"
 
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What lies in the folder of an export."""
+    """Content of the folder of an export.
+
+    Attributes:
+        folder: The folder.
+        sizes: Size of each file in bytes.
+        differences: Largest difference of a logit from the student, for each file with a network.
+        checked: Number of validation images in the comparison.
+        metrics: Metrics on validation images by network.
+        prices: Inference cost of `student` and, if available, `ensemble`.
+        device: Device of the time measurement.
+        warnings: Warnings about images, teachers and student, as rows of `ConfigIssue.as_row`.
+    """
 
     folder: Path
-    sizes: dict[str, int]  # bytes of each file
-    differences: dict[str, float]  # of each file with a network: largest difference of a logit from the student's
-    checked: int  # validation images on which they were compared
-    metrics: dict[str, Metrics]  # on validation images, by who
-    prices: dict[str, InferenceCost]  # of `student` and, if it is at hand, `ensemble`
-    device: str  # on which they were timed
-    warnings: list[dict[str, Any]]  # what seems wrong with images, teachers and student, as `ConfigIssue.as_row` has it
+    sizes: dict[str, int]
+    differences: dict[str, float]
+    checked: int
+    metrics: dict[str, Metrics]
+    prices: dict[str, InferenceCost]
+    device: str
+    warnings: list[dict[str, Any]]
 
     def in_words(self) -> str:
-        """How it was measured."""
+        """Returns the conditions of the measurements as text."""
         return (
-            f"logits compared on {self.checked} validation images, in batches of {', '.join(map(str, BATCHES))}\n"
-            "costs are those of networks whose BatchNorms are folded into their convolutions\n"
-            f"times are medians in PyTorch on one thread ({self.device}), networks in turns"
+            f"logits: compared on {self.checked} validation images, in batches of {', '.join(map(str, BATCHES))}\n"
+            "cost: measured with BatchNorm folded into convolutions\n"
+            f"times: medians in PyTorch on one thread ({self.device}), measured alternately"
         )
 
 
@@ -66,20 +77,27 @@ def export_student(
     findings: StudyContext | None = None,
     formats: Sequence[str] = FORMATS,
 ) -> ExportResult:
-    """Writes settings, student, model card; all files together, or none if one of them fails its check.
+    """Writes settings, student and model card: all files, or none if one of them fails verification.
 
-    weights_license: of the weights, as an SPDX identifier. findings: what a study knows besides. formats: which of
-    FORMATS.
-    Raises ConfigError if a library is missing, DataError if the folder cannot be written or holds another student,
-    ExportError if a file cannot be made or differs from the student by more than LIMIT.
+    Args:
+        run: The student, its settings and its data.
+        out: Folder of the export.
+        weights_license: License of the weights, an SPDX identifier; empty if not stated.
+        findings: Information of a study for the model card.
+        formats: Names from FORMATS.
+
+    Raises:
+        ConfigError: A required library is missing.
+        DataError: The folder cannot be written or contains another student.
+        ExportError: A file cannot be written, or its logits differ from the student by more than LIMIT.
     """
     settings = _settings(run)
     folder = claim_folder(Path(out), run.metadata, lambda file: file.read_text(encoding="utf-8") == settings)
     for library in ("onnxscript", "onnxruntime") if "onnx" in formats else ():
-        need(library)  # told before anything is measured
+        need(library)  # reported before any measurement
     with deterministic(run.config.training.threads):
-        examiner = Evaluator(run.ensemble, run.data, run.data.validation, run.config.metrics)
-        student, teachers = examiner.student(run.network), examiner.teachers()
+        evaluator = Evaluator(run.ensemble, run.data, run.data.validation, run.config.metrics)
+        student, teachers = evaluator.student(run.network), evaluator.teachers()
     metrics = {"student": student} | teacher_rows(teachers)
     warnings = _warnings(run, student, teachers, findings or StudyContext())
     costs = prices(run.networks, run.shape, run.data.train.images.device)
@@ -91,13 +109,14 @@ def export_student(
         sizes = {file.name: file.stat().st_size for file in sorted(temporary.iterdir())}
     device = run.data.train.images.device.type
     checked = min(sum(BATCHES), len(run.data.validation))
-    told = [warning.as_row() for warning in warnings]
-    return ExportResult(folder, sizes, differences, checked, metrics, costs, device, told)
+    rows = [warning.as_row() for warning in warnings]
+    return ExportResult(folder, sizes, differences, checked, metrics, costs, device, rows)
 
 
 def _warnings(
     run: DistillationRun, student: Metrics, teachers: Mapping[str, Any], findings: StudyContext
 ) -> list[ConfigIssue]:
+    """Returns all warnings about images, teachers and student."""
     classes = len(run.data.class_names)
     of_teachers = run.ensemble.warnings if run.ensemble is not None else ()
     of_metrics = (*student_warnings(student, teachers, classes), *teacher_warnings(teachers, classes))
@@ -105,18 +124,19 @@ def _warnings(
 
 
 def _settings(run: DistillationRun) -> str:
+    """Returns the settings file with a comment that states how to reproduce the student."""
     heading = (
-        f"Makes this student again: ensdistill distill {CONFIG_FILE}\n"
+        f"To reproduce this student: ensdistill distill {CONFIG_FILE}\n"
         f"Hashes: settings {run.config.hash}, data {run.data.identity}, ensemble {run.learnt_from}"
     )
     return to_yaml(run.config, heading)
 
 
-# --- one file a format ------------------------------------------------------------------------------------------------
+# --- one file per format ----------------------------------------------------------------------------------------------
 
 
 def _write_networks(run: DistillationRun, folder: Path, formats: Sequence[str]) -> dict[str, float]:
-    """Writes and checks the files; the largest difference of a logit for each."""
+    """Writes and verifies the files; returns the largest difference of a logit for each."""
     student = DeployableClassifier(run.network)
     program: Any = _program(student, run) if {"pt2", "onnx"} & set(formats) else None
     differences = {}
@@ -136,39 +156,43 @@ def _write_networks(run: DistillationRun, folder: Path, formats: Sequence[str]) 
 
 
 def _program(student: DeployableClassifier, run: DistillationRun) -> torch.export.ExportedProgram:
-    """The student as one graph for batches of any size."""
-    images = torch.zeros(2, *run.shape, dtype=torch.uint8)  # two: torch would take one for a constant
+    """Returns the student as one graph for batches of any size."""
+    images = torch.zeros(2, *run.shape, dtype=torch.uint8)  # two, because torch would treat one as a constant
     try:
         with quietly():
             return torch.export.export(student, (images,), dynamic_shapes={"images": {0: torch.export.Dim("batch")}})
-    except Exception as error:  # torch names a dozen different errors for what it cannot trace
+    except Exception as error:  # torch raises a dozen different errors for networks that it cannot trace
         raise _cannot("pt2 and onnx", error) from error
 
 
 def _write_onnx(program: Any, file: Path, metadata: Mapping[str, str]) -> None:
+    """Writes an ONNX file with metadata."""
     try:
         with quietly():
             written: Any = torch.onnx.export(
                 program,
                 input_names=["images"],
                 output_names=["logits", "probabilities"],
-                dynamic_shapes={"images": {0: torch.export.Dim("batch")}},  # for the name; free it is already
+                dynamic_shapes={
+                    "images": {0: torch.export.Dim("batch")}
+                },  # only names the dimension, which is already dynamic
                 dynamo=True,
                 verbose=False,
             )
             written.model.metadata_props.update(metadata)
             written.save(file, external_data=False)
-    except Exception as error:  # torch and ONNX name a dozen different errors for what they cannot write
+    except Exception as error:  # torch and ONNX raise a dozen different errors for networks that they cannot write
         raise _cannot("onnx", error) from error
 
 
 def _cannot(formats: str, error: Exception) -> ExportError:
+    """Returns the error of a network that a format does not support."""
     reason = " ".join(str(error).split())[:200]
-    return ExportError(f"this network cannot be written as {formats} ({reason}); leave that out with --formats")
+    return ExportError(f"this network cannot be written as {formats} ({reason}); select other formats with --formats")
 
 
 def _checked(student: DeployableClassifier, file: Classifier, images: Split) -> float:
-    """The largest difference of a logit on real images. Raises ExportError if it is above LIMIT."""
+    """Returns the largest difference of a logit on real images; raises ExportError if it is above LIMIT."""
     worst, start = 0.0, 0
     for size in BATCHES:
         batch = images.images[start : start + size].cpu()
@@ -180,6 +204,6 @@ def _checked(student: DeployableClassifier, file: Classifier, images: Split) -> 
     if not worst <= LIMIT:
         raise ExportError(
             f"{file.path.name}: differs from the student by {worst:.3g} in a logit, more than {LIMIT:g}; nothing was "
-            "written, leave this format out with --formats"
+            "written. Select other formats with --formats"
         )
     return worst

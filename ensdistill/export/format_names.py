@@ -1,3 +1,3 @@
-"""The kinds of files that a student is exported as."""
+"""Names of the export formats."""
 
 FORMATS = ("safetensors", "pt2", "onnx")

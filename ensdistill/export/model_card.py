@@ -1,4 +1,4 @@
-"""The model card of an exported student, in the form that Hugging Face reads: front matter, then plain words."""
+"""Model card of an exported student in the format of Hugging Face: front matter, then Markdown."""
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -20,18 +20,26 @@ from ensdistill.runtime.text import counted
 from ensdistill.settings.yaml_loader import to_yaml_text
 from ensdistill.version import __version__
 
-Rows = Mapping[str, Mapping[str, float | Sequence[float]]]  # metrics by who, one value or one for each seed
+Rows = Mapping[str, Mapping[str, float | Sequence[float]]]  # metrics by network; one value, or one per seed
 
 
 @dataclass(frozen=True)
 class StudyContext:
-    """What a study knows of a student beside its own validation metrics."""
+    """Information of a study about a student, in addition to the student's validation metrics.
+
+    Attributes:
+        study: Name of the study.
+        trial: Name of the trial.
+        verdict: Result of the confirmation, as text.
+        tables: Tables of metrics by heading, such as "Test images, 5 seeds".
+        warnings: Warnings about the students of the study.
+    """
 
     study: str = ""
-    trial: str = ""  # which of its trials it is
+    trial: str = ""
     verdict: str = ""
-    tables: Mapping[str, Rows] = field(default_factory=dict)  # by heading, such as "Test images, 5 seeds"
-    warnings: Sequence[ConfigIssue] = ()  # what seems wrong with its students
+    tables: Mapping[str, Rows] = field(default_factory=dict)
+    warnings: Sequence[ConfigIssue] = ()
 
 
 def model_card(
@@ -43,7 +51,17 @@ def model_card(
     findings: StudyContext | None = None,
     warnings: Sequence[ConfigIssue] = (),
 ) -> str:
-    """The card as Markdown. metrics: on validation images, by who, the student's under `student`."""
+    """Returns the model card as Markdown.
+
+    Args:
+        run: The student, its settings and its data.
+        metrics: Metrics on validation images by network; those of the student have the name `student`.
+        costs: Inference cost by network.
+        differences: Largest difference of a logit by file.
+        weights_license: License of the weights, an SPDX identifier; empty if not stated.
+        findings: Information of a study.
+        warnings: Warnings about images, teachers and student.
+    """
     findings = findings or StudyContext()
     tables = {"Validation images, this student": metrics, **findings.tables}
     own = metric_directions(run.config)
@@ -65,7 +83,7 @@ def model_card(
 
 
 _WITH_ONNX = """\
-With ONNX Runtime and NumPy alone (Pillow to read the image):
+With ONNX Runtime and NumPy (and Pillow to read the image):
 
 ```python
 import json
@@ -84,20 +102,23 @@ print(classes[probabilities[0].argmax()], probabilities[0].max())
 """
 
 _WITH_US = """\
-With this project: `ensdistill predict . my-images/`. Normalization is inside; any number of images goes at a time."""
+With ensdistill: `ensdistill predict . my-images/`. The network includes the normalization and accepts batches of any
+size."""
 
 _METRICS = """\
-`nll` is in nats; `brier` lies in [0, 2]; `ece` uses 15 bins; `cnll` and `cece` are NLL and ECE after one temperature,
-fitted on the validation images; `dee` is the size of an ensemble of these teachers that is as good by `cnll`;
-`agreement` is the share of images that get the ensemble's class. Settings may have been chosen on the validation
-images."""
+`nll` is in nats; `brier` is in [0, 2]; `ece` uses 15 bins. `cnll` and `cece` are NLL and ECE after temperature scaling,
+with the temperature fitted on the validation images. `dee` is the size of an ensemble of these teachers with the same
+`cnll`. `top1_agreement` is the fraction of images with the same predicted class as the ensemble. The settings may have
+been selected on the validation images."""
 
 
 def _use(run: DistillationRun, files: Collection[str]) -> str:
+    """Returns the instructions for use."""
     return (_WITH_ONNX.format(**_placeholders(run)) if ONNX_FILE in files else "") + _WITH_US
 
 
 def _front_matter(run: DistillationRun, student: Metrics, weights_license: str, files: Iterable[str]) -> dict[str, Any]:
+    """Returns the metadata that Hugging Face reads."""
     data = {"name": run.config.data.kind, "type": run.config.data.kind, "split": "validation"}
     figures = [{"type": name, "value": round(student[name], 6)} for name in ("accuracy", "nll", "brier", "ece")]
     named = {"license": weights_license} if weights_license else {"license": "other", "license_name": "not-stated"}
@@ -113,136 +134,149 @@ def _front_matter(run: DistillationRun, student: Metrics, weights_license: str, 
 
 
 def _what(run: DistillationRun, findings: StudyContext) -> str:
+    """Returns the description of the student."""
     channels, height, width = run.shape
     color = {1: "gray", 3: "RGB"}.get(channels, f"{channels}-channel")
     lines = [
-        f"Classifies {color} images of {width}x{height} pixels into {len(run.data.class_names)} classes, as it learnt "
-        f"from {_source(run)}. Made by ensdistill {__version__}."
+        f"Classifies {color} images of {width}x{height} pixels into {len(run.data.class_names)} classes. Training "
+        f"targets: {_source(run)}. Trained by ensdistill {__version__}."
     ]
     lines += [f"It is trial `{findings.trial}` of the study `{findings.study}`."] if findings.study else []
     return "\n\n".join(lines + ([findings.verdict] if findings.verdict else []))
 
 
 def _learns_from_labels(run: DistillationRun) -> bool:
+    """Returns whether the student was trained without distillation."""
     return run.config.loss.kind == "labels"
 
 
 def _origin(run: DistillationRun) -> str:
-    return "trained on labels alone" if _learns_from_labels(run) else "distilled from an ensemble"
+    """Returns the origin of the student for the title."""
+    return "trained on labels only" if _learns_from_labels(run) else "distilled from an ensemble"
 
 
 def _source(run: DistillationRun) -> str:
+    """Returns the source of the training targets."""
     if _learns_from_labels(run):
-        return "the labels alone (no distillation)"
+        return "labels only (no distillation)"
     stored = run.config.teachers.predictions
     return f"an ensemble of {counted(run.config.teachers.total, 'network')}" if not stored else "stored predictions"
 
 
 def _data(run: DistillationRun) -> str:
+    """Returns the section about the data."""
     data, names = run.data, run.data.class_names
     shown = ", ".join(map(as_text, names[:100])) + (
-        f" and {len(names) - 100} more (in the files' metadata)" if len(names) > 100 else ""
+        f" and {len(names) - 100} more (in the metadata of the files)" if len(names) > 100 else ""
     )
-    seen = "some" if run.config.training.unlabeled_batch_size else "none"
+    used = "used" if run.config.training.unlabeled_batch_size else "not used"
     return (
-        f"`{run.config.data.kind}`: {len(data.train)} training images, {len(data.validation)} for choosing settings, "
-        f"{len(data.unlabeled)} left over, of which {seen} were seen "
-        f"without their labels. Content hash `{data.identity}`.\n\nClasses, in the order of the outputs: {shown}."
+        f"`{run.config.data.kind}`: {len(data.train)} training images, {len(data.validation)} validation images, "
+        f"{len(data.unlabeled)} other images, {used} as unlabeled training images. Content hash `{data.identity}`.\n\n"
+        f"Classes, in the order of the outputs: {shown}."
     )
 
 
 def _settings(run: DistillationRun) -> str:
+    """Returns the section about teachers and settings."""
     config = run.config
     teachers = [_words(config.teachers.model_of(m)) for m in range(config.teachers.count)]
     teachers += [f"{_words(file.model)} from a file" for file in config.teachers.checkpoints]
-    teachers += ["a network of the program that made it"] * bool(config.teachers.networks)
-    teachers += ["teachers whose predictions are stored"] * bool(config.teachers.predictions)
-    told = {"teachers": "; ".join(dict.fromkeys(teachers)), "network": _words(config.model)}
-    axes = ("student", "perturbation", "loss", "averaging", "training")
-    told |= {axis: _words(getattr(config, axis)) for axis in axes}
+    teachers += ["a network passed in Python"] * bool(config.teachers.networks)
+    teachers += ["teachers with stored predictions"] * bool(config.teachers.predictions)
+    rows = {"teachers": "; ".join(dict.fromkeys(teachers)), "network": _words(config.model)}
+    sections = ("student", "perturbation", "loss", "averaging", "training")
+    rows |= {section: _words(getattr(config, section)) for section in sections}
     count = "Stored predictions" if config.teachers.predictions else counted(config.teachers.total, "teacher")
     return (
         f"{count}, ensemble hash `{run.learnt_from}`. All settings, hash `{config.hash}`, are "
-        "in `config.yaml`; `ensdistill distill config.yaml` makes this student again where the data are."
-        f"{_plugins(config)}\n\n{markdown_table(['', 'what'], list(told.items()), ['what'])}"
+        "in `config.yaml`; `ensdistill distill config.yaml` reproduces this student, given the data."
+        f"{_plugins(config)}\n\n{markdown_table(['', 'settings'], list(rows.items()), ['settings'])}"
     )
 
 
 def _plugins(config: Config) -> str:
-    """What has to be installed for it, as the end of a paragraph."""
+    """Returns the code that has to be installed, as the end of a paragraph."""
     code = [f"`{name}` ({as_text(what)})" for name, what in config.plugins.items()]
-    return f" It needs code that is no part of ensdistill: {', '.join(code)}." if code else ""
+    return f" It requires code outside of ensdistill: {', '.join(code)}." if code else ""
 
 
 def _limits(run: DistillationRun) -> str:
+    """Returns the section about the limits."""
     _, height, width = run.shape
     return (
-        f"It knows these classes only and gives every image one of them. Images of other sizes are to be resized to "
-        f"{width}x{height}; what does not look like the training images (other cameras, crops, styles) was not "
-        "measured here. Probabilities are as reliable as `ece` says, on images like those of validation. Faults and "
-        "biases of the data and of the teachers are passed on to the student."
+        f"The student assigns one of these classes to every image, including images of other classes. Images of other "
+        f"sizes must be resized to {width}x{height}. Images unlike the training images (other cameras, crops, styles) "
+        "were not evaluated. `ece` measures the reliability of the probabilities, for images like the validation "
+        "images. The student inherits errors and biases of the data and of the teachers."
     )
 
 
 def _files(differences: Mapping[str, float]) -> str:
+    """Returns the section about the files."""
     rows = [[f"`{name}`", f"{difference:.1e}"] for name, difference in differences.items()]
     return (
-        "Each was read back and compared with the student on validation images before it got its name. Of a `.pt2` "
-        "file torch may run what is in it: take one only from those you trust.\n\n"
-        f"{markdown_table(['file', 'largest difference of a logit'], rows)}"
+        "Each file was loaded and compared with the student on validation images before it was published. torch can "
+        "execute code from a `.pt2` file: open one only from a trusted source.\n\n"
+        f"{markdown_table(['file', 'largest logit difference'], rows)}"
     )
 
 
 def _license(weights_license: str) -> str:
+    """Returns the section about the license."""
     stated = (
         f"These weights are published under `{weights_license}`."
         if weights_license
         else "No license of these weights was stated."
     )
     return (
-        f"{stated} What weights may be used for depends on the license of the images that they, and the teachers, were "
-        "trained on: look there first. The code of ensdistill is under the Apache License 2.0."
+        f"{stated} The permitted use also depends on the license of the images on which the student and the teachers "
+        "were trained; check it first. The code of ensdistill is under the Apache License 2.0."
     )
 
 
-# --- small things -----------------------------------------------------------------------------------------------------
+# --- helpers ----------------------------------------------------------------------------------------------------------
 
 
 def _words(piece: BaseModel) -> str:
-    """`resnet (depth 20, width 16)`."""
+    """Returns settings as text, such as `resnet (depth 20, width 16)`."""
     values = flatten(piece.model_dump(mode="json"))
     kind = values.pop("kind", "")
-    told = ", ".join(f"{name} {json.dumps(value).strip(chr(34))}" for name, value in values.items() if value != "")
-    return f"{kind} ({told})" if kind and told else kind or told
+    text = ", ".join(f"{name} {json.dumps(value).strip(chr(34))}" for name, value in values.items() if value != "")
+    return f"{kind} ({text})" if kind and text else kind or text
 
 
 def _placeholders(run: DistillationRun) -> dict[str, Any]:
+    """Returns the values of the example for ONNX Runtime."""
     channels, height, width = run.shape
     return {"mode": "L" if channels == 1 else "RGB", "channels": channels, "height": height, "width": width}
 
 
 def _table(rows: Rows, own: Iterable[str]) -> str:
+    """Returns a table with one row per network."""
     names = [name for name in (*SHOWN, *own) if any(name in metrics for metrics in rows.values())]
-    lines = [[who, *(_figure(metrics.get(name)) for name in names)] for who, metrics in rows.items()]
+    lines = [[network, *(_figure(metrics.get(name)) for name in names)] for network, metrics in rows.items()]
     return markdown_table(["", *names], lines)
 
 
 def _own_metrics(own: Mapping[str, bool]) -> str:
-    """What the metrics of the user's own are, as the end of a paragraph."""
-    told = [f"`{name}` ({'higher' if higher else 'lower'} is better)" for name, higher in own.items()]
-    return f" Not built in: {', '.join(told)}." if told else ""
+    """Returns the list of user-defined metrics, as the end of a paragraph."""
+    listed = [f"`{name}` ({'higher' if higher else 'lower'} is better)" for name, higher in own.items()]
+    return f" User-defined metrics: {', '.join(listed)}." if listed else ""
 
 
 def _figure(value: float | Sequence[float] | None) -> str:
+    """Returns a metric as text; for several seeds, mean and standard deviation."""
     if value is None:
         return ""
     return f"{mean_and_spread(value)} (n={len(value)})" if isinstance(value, Sequence) else f"{value:.4f}"
 
 
 def _costs(costs: Mapping[str, InferenceCost]) -> str:
+    """Returns the section about the inference cost."""
     batches = next(iter(costs.values())).milliseconds
-    head = ["", "weights", "parameters", "MFLOP an image", *(f"ms, batch {batch}" for batch in batches)]
+    head = ["", "weights", "parameters", "MFLOP per image", *(f"ms, batch {batch}" for batch in batches)]
     return (
-        f"{markdown_table(head, [[who, *price.in_words()] for who, price in costs.items()])}\n\n"
-        "BatchNorms are folded into convolutions; median times in PyTorch on one thread, networks in turns."
+        f"{markdown_table(head, [[network, *cost.in_words()] for network, cost in costs.items()])}\n\n"
+        "BatchNorm is folded into convolutions. Times are medians in PyTorch on one thread, measured alternately."
     )

@@ -1,4 +1,4 @@
-"""The run that a command line names, by its folder, its settings file or a preset."""
+"""Locates the run of a command line, by its folder, its settings file or a preset."""
 
 import argparse
 from contextlib import suppress
@@ -17,17 +17,27 @@ from ensdistill.training.teachers import find_ensemble
 
 @dataclass(frozen=True)
 class LocatedRun:
-    """A run, and where it lies."""
+    """A run and its location.
+
+    Attributes:
+        run: The run.
+        student: Weights file of the student.
+        alone: Why the ensemble is not available; empty if it is.
+    """
 
     run: DistillationRun
-    student: Path  # its file
-    alone: str  # why there is no ensemble beside it; empty if there is
+    student: Path
+    alone: str
 
 
 def locate_run(options: argparse.Namespace) -> LocatedRun:
-    """The run of options.config, changed by options.set, on options.device; trains nothing.
+    """Returns the run of a command line; trains nothing.
 
-    Raises DataError if there is no student yet, or one of other settings or images.
+    Args:
+        options: Options with `config`, `set`, `device`, `student` and `studies_dir`.
+
+    Raises:
+        DataError: The student does not exist yet, or belongs to other settings or images.
     """
     options.config = _settings_in(options.config)
     config = load_config(options.config, options.set)
@@ -39,21 +49,19 @@ def locate_run(options: argparse.Namespace) -> LocatedRun:
     if found is None:
         alone = f"dee, top1_agreement and cost need the teachers: `{next_command('teachers', options)}` trains them"
     elif run.ensemble is None:
-        alone = (
-            "no dee, top1_agreement and cost: the teachers that are there are not those that this student learnt from"
-        )
+        alone = "no dee, top1_agreement and cost: this student was trained with other teachers than the available ones"
     return LocatedRun(run, path, alone)
 
 
 def default_folder(studies: str | Path, config: Config, data: str = "") -> Path:
-    """The folder of a run that is given none: `<studies>/runs/<hash of the settings>`.
+    """Returns the default folder of a run: `<studies>/runs/<hash of the settings>`.
 
-    Paths are no part of that hash, so a hash of the images follows where others were run with the same settings before.
+    The hash does not include paths. If the folder has a student of other images, a hash of the images is appended.
 
     Args:
-        studies: The folder of all results.
-        config: The settings of the run.
-        data: The identity of its images; if it is not given, the folder of the first run is returned.
+        studies: Folder of all results.
+        config: Settings of the run.
+        data: Identity of its images; if empty, the folder of the first run is returned.
     """
     first = Path(studies) / "runs" / config.hash
     if not data or not (first / STUDENT_FILE).is_file():
@@ -65,27 +73,28 @@ def default_folder(studies: str | Path, config: Config, data: str = "") -> Path:
 
 
 def next_command(name: str, options: argparse.Namespace, *more: Option) -> str:
-    """Another command on the same settings and the same folder of results, to be typed as it is."""
+    """Returns another command line with the same settings and the same folder of results, ready to run."""
     changes = [("--set", change) for change in options.set]
     return command_line("ensdistill", name, options.config, options=[*changes, *more], studies=options.studies_dir)
 
 
 def _settings_in(name: str) -> str:
-    """The settings file in the folder of a run or an export; whatever names no folder stays as it is."""
+    """Returns the settings file in the folder of a run or an export; a name that is not a folder is unchanged."""
     if name in presets() or not Path(name).is_dir():
         return name
     file = Path(name, CONFIG_FILE)
     if file.is_file():
         return str(file)
-    raise DataError(f"{name}: no {CONFIG_FILE} in this folder, so it is not that of a run")
+    raise DataError(f"{name}: no {CONFIG_FILE} in this folder; give the folder of a run or an export")
 
 
 def _student_beside(options: argparse.Namespace, config: Config, data: str) -> Path:
+    """Returns the weights file next to the settings file or in the default folder of the run."""
     places = [Path(options.config).parent / STUDENT_FILE] if Path(options.config).is_file() else []
     places += [default_folder(options.studies_dir, config, identity) / STUDENT_FILE for identity in (data, "")]
     for place in places:
         if place.is_file():
             return place
     raise DataError(
-        f"{places[-1]}: no student there yet; run `{next_command('distill', options)}` or give --student FILE"
+        f"{places[-1]}: the student does not exist yet; run `{next_command('distill', options)}` or give --student FILE"
     )

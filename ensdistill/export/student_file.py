@@ -1,4 +1,4 @@
-"""A student as it is shipped: its network, and a file of weights that says all that is needed to use it anywhere."""
+"""Deployable student: its network, and a weights file with all metadata that are needed to use it."""
 
 import json
 import math
@@ -27,32 +27,40 @@ from ensdistill.settings.validation import validate
 from ensdistill.training.new_student import new_student
 from ensdistill.version import __version__
 
-CONFIG_FILE = "config.yaml"  # the settings of a student, next to its weights
-HEAD, NO_HEAD = "head", "none"  # in the metadata: a loss that is not built in adds nothing to the network
-HASHES = ("settings", "data", "ensemble")  # in the metadata of a student: what it was made from
-LARGEST = 1 << 28  # values of an image; a file may say anything, and memory is set aside for it
+CONFIG_FILE = "config.yaml"  # settings of a student, next to its weights
+HEAD, NO_HEAD = "head", "none"  # metadata of a student whose user-defined loss has no head
+HASHES = ("settings", "data", "ensemble")  # hashes in the metadata of a student: the inputs of its training
+LARGEST = 1 << 28  # maximum number of values of an image, because an untrusted file determines the allocated memory
 _Side = Annotated[int, Field(strict=True, ge=1)]
 _SHAPE, _NAMES = TypeAdapter(tuple[_Side, _Side, _Side]), TypeAdapter(list[Annotated[str, Field(strict=True)]])
 
 
 @dataclass(frozen=True)
 class DistillationRun:
-    """A distilled student beside what it was made from."""
+    """A distilled student and the inputs of its training.
+
+    Attributes:
+        config: Settings.
+        data: The images.
+        network: Merged network: images (B,C,H,W) in [0,1] -> logits (B,classes).
+        learnt_from: Identity of the ensemble.
+        ensemble: The ensemble itself, if it is available.
+    """
 
     config: Config
     data: DataSplits
-    network: nn.Module  # merged: images (B,C,H,W) in [0,1] -> logits (B,classes)
-    learnt_from: str  # the identity of the ensemble
-    ensemble: TeacherEnsemble | None = None  # the ensemble itself, if it is at hand
+    network: nn.Module
+    learnt_from: str
+    ensemble: TeacherEnsemble | None = None
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What is written into the student's file."""
+        """Metadata of the weights file."""
         return student_metadata(self.config, self.data, self.learnt_from)
 
     @property
     def networks(self) -> dict[str, nn.Module]:
-        """`student` and, if it is at hand and takes any image, `ensemble`."""
+        """Networks by name: `student` and, if it is available and accepts any image, `ensemble`."""
         networks: dict[str, nn.Module] = {"student": self.network}
         if self.ensemble is not None and self.ensemble.takes_any_image:
             networks["ensemble"] = self.ensemble
@@ -60,12 +68,18 @@ class DistillationRun:
 
     @property
     def shape(self) -> Shape:
-        """Of one image."""
+        """Channels, height and width of an image."""
         return _shape(self.data)
 
 
 def student_metadata(config: Config, data: DataSplits, learnt_from: str) -> dict[str, str]:
-    """All that is needed to use a student, and what it was made from: hashes as they are, the rest as JSON."""
+    """Returns the metadata of a weights file: hashes of the inputs, and everything needed for use, as JSON.
+
+    Args:
+        config: Settings of the student.
+        data: The images.
+        learnt_from: Identity of the ensemble.
+    """
     plain = is_own(config.loss) and config.loss.head() is None
     return {
         **({HEAD: NO_HEAD} if plain else {}),
@@ -80,15 +94,15 @@ def student_metadata(config: Config, data: DataSplits, learnt_from: str) -> dict
 
 
 def claim_folder(folder: Path, mine: Mapping[str, str], its_own: Callable[[Path], bool]) -> Path:
-    """Returns the folder for the files of one student, made if it is missing. Nothing of another one is overwritten.
+    """Returns the folder for the files of one student, created if missing; never overwrites another student.
 
     Args:
-        folder: Where the files will lie.
-        mine: Metadata of the student, as far as they are known.
-        its_own: Returns whether a settings file that is there belongs to this student.
+        folder: Folder of the files.
+        mine: Known metadata of the student.
+        its_own: Returns whether an existing settings file belongs to this student.
 
     Raises:
-        DataError: Another student or its settings are there, or the folder cannot be written.
+        DataError: The folder contains another student or its settings, or cannot be written.
     """
     student, config = folder / STUDENT_FILE, folder / CONFIG_FILE
     theirs = read_metadata(student) if student.exists() else dict(mine)
@@ -100,27 +114,34 @@ def claim_folder(folder: Path, mine: Mapping[str, str], its_own: Callable[[Path]
     if config.exists() and not its_own(config):
         differences = differences or ["other settings"]
     if differences:
-        made = f"another student is there, made with {' and '.join(differences)}"
+        made = f"contains another student, made with {' and '.join(differences)}"
         raise DataError(f"{folder}: {made}; choose another folder with --out")
     return ensure_writable_dir(folder)
 
 
 def load_run(config: Config, data: DataSplits, weights: Path, found: TeacherEnsemble | None = None) -> DistillationRun:
-    """The run of these settings, on the device of the data.
+    """Returns the run of a stored student, on the device of the data.
 
-    found: teachers that are there; they are the run's only if it is from them that the student learnt.
-    Raises DataError if there is no such student, or one of other settings or other images.
+    Args:
+        config: Settings of the student.
+        data: The images.
+        weights: Weights file of the student.
+        found: Available teachers; they are part of the run only if the student was trained with them.
+
+    Raises:
+        DataError: The student does not exist, or belongs to other settings or images.
     """
     network = new_student(config, data).merged().eval()
     metadata = load_weights(weights, network, data.train.images.device)
     if metadata.get("settings") != config.hash:
         raise DataError(
-            f"{weights}: this student was made with other settings ({metadata.get('settings')}, now {config.hash})"
+            f"{weights}: this student was trained with other settings ({metadata.get('settings')}, now {config.hash}); "
+            "give its settings, or distill again"
         )
     if metadata.get("data") != data.identity:
         raise DataError(
-            f"{weights}: this student was made with other images ({metadata.get('data')}, now {data.identity}); "
-            "restore them or distil again"
+            f"{weights}: this student was trained with other images ({metadata.get('data')}, now {data.identity}); "
+            "restore them, or distill again"
         )
     learnt_from = metadata.get("ensemble", "unknown")
     its_own = found if found is not None and found.identity == learnt_from else None
@@ -128,10 +149,14 @@ def load_run(config: Config, data: DataSplits, weights: Path, found: TeacherEnse
 
 
 class DeployableClassifier(nn.Module):
-    """The student with its preprocessing: uint8 images (N,C,H,W), 0 to 255 -> logits and probabilities (N,classes)."""
+    """A student with preprocessing: uint8 images (N,C,H,W) from 0 to 255 -> logits and probabilities (N,classes)."""
 
     def __init__(self, network: nn.Module) -> None:
-        """network: images (N,C,H,W) in [0,1] -> logits (N,classes); copied to the CPU."""
+        """Copies a network to the CPU.
+
+        Args:
+            network: Images (N,C,H,W) in [0,1] -> logits (N,classes).
+        """
         super().__init__()
         self.network = deepcopy(network).cpu()
         self.requires_grad_(False).eval()
@@ -142,17 +167,20 @@ class DeployableClassifier(nn.Module):
 
 
 def load_deployable(path: Path, run_imported: bool = False) -> DeployableClassifier:
-    """The student of a file of weights, from what the file says of itself; on the CPU.
+    """Returns the student of a weights file on the CPU, built from the metadata of the file.
 
-    run_imported: whether code that the file names may be run, as of `model.kind: custom` or of `kind: module:Name`.
-    Raises DataError if the file is missing, damaged, or does not say enough.
+    Args:
+        path: The weights file.
+        run_imported: Whether to execute code named in the file (`model.kind: custom` or `kind: module:Name`).
+
+    Raises:
+        DataError: The file is missing or damaged, or its metadata are incomplete.
     """
     metadata = read_metadata(path)
     config = _config_in(path, metadata, run_imported)
     if isinstance(config.model, CustomModel) and not run_imported:
         raise DataError(
-            f"{path}: its network is code outside of this project ({config.model.path}), which is not run on a file's "
-            "word; take the .onnx file beside it"
+            f"{path}: refuses to import {config.model.path}, because the file is untrusted; use the .onnx file instead"
         )
     network = _empty_network(config, *parse_metadata(path, metadata))
     load_weights(path, network)
@@ -160,7 +188,15 @@ def load_deployable(path: Path, run_imported: bool = False) -> DeployableClassif
 
 
 def parse_metadata(path: Path, metadata: Mapping[str, str]) -> tuple[Shape, tuple[str, ...]]:
-    """Shape of the images and names of the classes. Raises DataError if the file was written by somebody else."""
+    """Returns the shape of the images and the names of the classes.
+
+    Args:
+        path: The file, for the message.
+        metadata: Its metadata.
+
+    Raises:
+        DataError: The metadata are not those of an exported student.
+    """
     try:
         shape, names = _SHAPE.validate_json(metadata["shape"]), _NAMES.validate_json(metadata["class_names"])
         if math.prod(shape) > LARGEST:
@@ -168,55 +204,56 @@ def parse_metadata(path: Path, metadata: Mapping[str, str]) -> tuple[Shape, tupl
         return shape, tuple(names)
     except (KeyError, ValueError) as error:
         raise DataError(
-            f"{path}: does not say what images it takes and which classes it knows; write it anew with "
+            f"{path}: the metadata lack the image shape and the class names; export the student again with "
             "`ensdistill export`"
         ) from error
 
 
 def _config_in(path: Path, metadata: Mapping[str, str], run_imported: bool) -> Config:
+    """Returns the settings in the metadata; raises DataError if they are invalid or name untrusted code."""
     try:
         tree = _needed(json.loads(metadata.get("config", "")), metadata.get(HEAD) != NO_HEAD)
         if not run_imported and (code := [kind for kind in own_kinds(Config, tree).values() if ":" in kind]):
             raise DataError(
-                f"{path}: its network is made by code outside of this project ({code[0]}), which is not run on a "
-                "file's word; take the .onnx file beside it"
+                f"{path}: refuses to import {code[0]}, because the file is untrusted; use the .onnx file instead"
             )
         return validate(Config, tree)
     except (ConfigError, ValueError) as error:
         version = metadata.get("version", "an early version")
         raise DataError(
-            f"{path}: no settings in it that this version ({__version__}) understands (written by {version}); write it "
-            "anew with `ensdistill export`"
+            f"{path}: version {__version__} cannot read its settings (written by {version}); export the student again "
+            "with `ensdistill export`"
         ) from error
 
 
 def _needed(tree: Any, head: bool) -> Any:
-    """The settings without the sections that name code of others and have no part in the network.
+    """Returns the settings without sections that name external code and do not affect the network.
 
-    head: whether the loss may have a part in it.
+    `head` is whether the loss can affect it.
     """
     if not isinstance(tree, Mapping):
         return tree
     foreign = {path[0] for path in own_kinds(Config, tree)} - {"model", "student", *(["loss"] if head else [])}
     left = {name: value for name, value in tree.items() if name not in foreign | ({"schedule"} if foreign else set())}
-    return left | ({"data": {"kind": "npz", "path": "unknown"}} if "data" in foreign else {})  # of whatever size
+    return left | ({"data": {"kind": "npz", "path": "unknown"}} if "data" in foreign else {})  # the file is never read
 
 
 def _empty_network(config: Config, shape: Shape, class_names: tuple[str, ...]) -> nn.Module:
-    """The merged network of these settings before its weights are there; needs neither images nor published weights."""
+    """Returns the merged network of these settings without its weights; needs neither images nor published weights."""
     nothing = Split(torch.zeros(1, *shape, dtype=torch.uint8), torch.zeros(1, dtype=torch.long))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they were told when the student was trained
+        warnings.simplefilter("ignore")  # they were issued when the student was trained
         model = config.model
         bare = model.model_copy(update={"weights": ""}) if isinstance(model, Torchvision) else model
         data = DataSplits(nothing, nothing, nothing, class_names, "")
         network = new_student(config.model_copy(update={"model": bare}), data).merged()
     for module in network.modules():
-        if "transform_input" in vars(module):  # of GoogLeNet and Inception, where they begin with published weights
+        if "transform_input" in vars(module):  # of GoogLeNet and Inception with published weights
             vars(module)["transform_input"] = bare != model and shape[0] == 3
     return network
 
 
 def _shape(data: DataSplits) -> Shape:
+    """Returns channels, height and width of an image."""
     channels, height, width = data.train.images.shape[1:]
     return channels, height, width

@@ -1,7 +1,7 @@
-"""How M teachers map to K subnetworks. The one place that says so.
+"""Assignment of M teachers to K subnetworks; no other module defines it.
 
-Teacher m teaches subnetwork m mod K. With K < M a subnetwork learns the mean of its teachers;
-with K > M teachers are taken again from the first, so that subnetwork k learns from teacher k mod M.
+Teacher m teaches subnetwork m mod K. With K < M a subnetwork learns from the mean of its teachers.
+With K > M teachers are reused in order: subnetwork k learns from teacher k mod M.
 """
 
 from __future__ import annotations
@@ -15,23 +15,45 @@ if TYPE_CHECKING:
 
 
 def teachers_of(subnetwork: int, subnetworks: int, teachers: int) -> list[int]:
-    """The teachers that subnetwork k of K learns from, out of M."""
+    """Returns the indices of the teachers of one subnetwork.
+
+    Args:
+        subnetwork: Index k of the subnetwork, in [0, K).
+        subnetworks: Number of subnetworks K.
+        teachers: Number of teachers M.
+    """
     if subnetworks >= teachers:
         return [subnetwork % teachers]
     return list(range(subnetwork, teachers, subnetworks))
 
 
 def subnetwork_targets(teachers: Tensor, subnetworks: int) -> Tensor:
-    """What each subnetwork is taught: (M,B,c) probabilities of the teachers -> (K,B,c), means over its own teachers."""
+    """Returns the target of each subnetwork: the mean over its own teachers.
+
+    Args:
+        teachers: Probabilities or logits of the teachers, (M,B,c).
+        subnetworks: Number of subnetworks K.
+
+    Returns:
+        Targets (K,B,c).
+    """
     own = [teachers_of(k, subnetworks, len(teachers)) for k in range(subnetworks)]
     return torch.stack([teachers[indices].mean(0) for indices in own])
 
 
 def sample_pair(teachers: int, subnetworks: int, generator: torch.Generator) -> tuple[tuple[int, int], tuple[int, int]]:
-    """An ordered pair of different teachers, uniformly, and the pair of subnetworks that they teach.
+    """Returns a uniformly drawn ordered pair of different teachers, and the pair of subnetworks that they teach.
 
-    With K = M both pairs hold the same two indices (Nam et al. 2022, official code: one random key for both).
-    With K < M the two subnetworks can coincide; with K > M one of a teacher's several subnetworks is drawn.
+    With K = M both pairs contain the same two indices. With K < M the two subnetworks can coincide. With K > M one of
+    the subnetworks of each teacher is drawn.
+
+    Args:
+        teachers: Number of teachers M, at least 2.
+        subnetworks: Number of subnetworks K.
+        generator: Source of random numbers, on the CPU.
+
+    References:
+        Nam et al. 2022, official code: one random key for both pairs.
     """
     i, j = torch.randperm(teachers, generator=generator)[:2].tolist()
     return (i, j), (
@@ -41,7 +63,8 @@ def sample_pair(teachers: int, subnetworks: int, generator: torch.Generator) -> 
 
 
 def _sample_subnetwork(teacher: int, teachers: int, subnetworks: int, generator: torch.Generator) -> int:
-    pupils = [k for k in range(subnetworks) if teacher in teachers_of(k, subnetworks, teachers)]
-    if len(pupils) == 1:
-        return pupils[0]
-    return pupils[int(torch.randint(len(pupils), (), generator=generator))]
+    """Returns the index of a subnetwork of this teacher, drawn uniformly if there are several."""
+    candidates = [k for k in range(subnetworks) if teacher in teachers_of(k, subnetworks, teachers)]
+    if len(candidates) == 1:
+        return candidates[0]
+    return candidates[int(torch.randint(len(candidates), (), generator=generator))]

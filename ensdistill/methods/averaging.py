@@ -1,7 +1,8 @@
-"""The fourth axis: which weights are evaluated and shipped. To add a piece: one class in this file.
+"""Fourth component of a method: the weights that are evaluated and exported.
 
-A settings class, called with the student, returns a `WeightAverage`, which is updated after every step and every epoch
-and returns the averaged student. (That subnetworks become one network is the student's own affair: `Student.merged`.)
+To add an average, add one class to this file. A settings class, called with the student, returns a `WeightAverage`.
+It is updated after every step and every epoch, and returns the averaged student. `Student.merged` then turns the
+subnetworks into one network.
 """
 
 from __future__ import annotations
@@ -21,71 +22,84 @@ if TYPE_CHECKING:
     from ensdistill.methods.students.base import Student
 
     Weights = dict[str, Tensor]  # a state dict
-    Validator = Callable[[Student], Mapping[str, float]]  # validation metrics of a student as it would be shipped
+    Validator = Callable[[Student], Mapping[str, float]]  # validation metrics of a student in its exported form
 
 
 class WeightAverage(Protocol):
-    """What a training run carries along for its average."""
+    """State of a weight average during one training run."""
 
     def update(self, student: Student, progress: float) -> None:
-        """Called after every step; progress is the share of the training done, in (0, 1]."""
+        """Updates the average after a step; `progress` is the completed fraction of the training, in (0, 1]."""
 
     def epoch_ended(self, student: Student, progress: float, judge: Validator) -> None:
-        """Called after every epoch, after its last `update`."""
+        """Updates the average after an epoch, following the last `update` of the epoch.
+
+        Args:
+            student: The student in training.
+            progress: Completed fraction of the training, in (0, 1].
+            judge: Returns the validation metrics of a student.
+        """
 
     def averaged(self, student: Student) -> Student:
-        """The student to evaluate and ship; never changes the one in training (but may be that one)."""
+        """Returns the student to evaluate and export: a separate copy, or the unchanged student in training."""
 
     def state_dict(self) -> dict[str, Any]:
-        """All that `load_state_dict` needs to go on exactly."""
+        """Returns the state from which `load_state_dict` resumes bit for bit."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes a state of the same settings and the same student."""
+        """Restores a state that the same settings and the same student produced."""
 
 
 class AveragingSettings(Piece):
     """Base of all averages."""
 
     refresh_batchnorm: bool = setting(
-        True, "Estimate BatchNorm statistics of the evaluated networks anew on the training images."
+        True, "Re-estimate the BatchNorm statistics of the evaluated networks on the training images."
     )
 
     def __call__(self, student: Student) -> WeightAverage:
-        """Returns an average that has seen no step of the student yet."""
+        """Returns an average before the first training step of the student."""
         raise NotImplementedError
 
 
 class NoAveraging(AveragingSettings):
-    """The weights as the optimizer left them."""
+    """The last weights of the optimizer, without an average."""
 
     kind: Literal["none"] = "none"
     refresh_batchnorm: bool = setting(
-        False, "Estimate BatchNorm statistics of the evaluated networks anew on the training images."
+        False, "Re-estimate the BatchNorm statistics of the evaluated networks on the training images."
     )
 
     def __call__(self, student: Student) -> WeightAverage:
-        """An average that is always the student itself."""
+        """Returns an average that is always the student itself."""
         return _NoAverage()
 
 
 class Ema(AveragingSettings):
     """Exponential moving average over steps: theta' <- d theta' + (1 - d) theta.
 
-    With `debias` as if begun at zero and divided by 1 - d^n (Kingma and Ba 2015, section 3), which forgets the first
-    weights at once; without, begun at the first weights. Buffers follow the student.
+    With `debias` the average starts at zero and is divided by 1 - d^n after n steps (Kingma and Ba 2015, section 3), so
+    that the first weights do not dominate. Without it, the average starts at the first weights. Buffers are copied from
+    the student.
     """
 
     kind: Literal["ema"] = "ema"
-    decay: float = setting(0.99, "Weight of the past, d, at every step.", ge=0, lt=1)
-    start: float = setting(0.0, "Share of the training after which averaging starts.", ge=0, lt=1)
-    debias: bool = setting(True, "Correct for the short history at the start.")
+    decay: float = setting(0.99, "Decay rate d: weight of the previous average at every step.", ge=0, lt=1)
+    start: float = setting(0.0, "Fraction of the training after which averaging starts.", ge=0, lt=1)
+    debias: bool = setting(True, "Correct the bias towards the first weights.")
 
     def __call__(self, student: Student) -> WeightAverage:
-        """An average that begins as a copy of the student."""
+        """Returns an average that starts as a copy of the student."""
         return _StepAverage(student, self.start, self.mix)
 
     def mix(self, average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-        """The average of count + 1 weights from that of count >= 1 and the next ones."""
+        """Returns the average of count + 1 weights.
+
+        Args:
+            average: Average of the first `count` weights.
+            current: The next weights, of the same shape.
+            count: Number of weights in `average`, at least 1.
+        """
         decay = torch.tensor(self.decay, dtype=torch.float64, device=average.device)
         share = (1 - decay) / (1 - decay ** (count + 1)) if self.debias else 1 - decay
         return average + share.to(average.dtype) * (current - average)
@@ -94,14 +108,15 @@ class Ema(AveragingSettings):
 class Swa(AveragingSettings):
     """Stochastic weight averaging: the mean of the weights at the end of every epoch after the start.
 
-    Best with a learning rate that stays up (`training.lr_schedule: constant`). Izmailov et al. 2018, algorithm 1.
+    Works best with a learning rate that stays high (`training.lr_schedule: constant`). Izmailov et al. 2018,
+    algorithm 1.
     """
 
     kind: Literal["swa"] = "swa"
-    start: float = setting(0.75, "Share of the training after which averaging starts.", ge=0, lt=1)
+    start: float = setting(0.75, "Fraction of the training after which averaging starts.", ge=0, lt=1)
 
     def __call__(self, student: Student) -> WeightAverage:
-        """An average that begins as a copy of the student."""
+        """Returns an average that starts as a copy of the student."""
         return _EpochAverage(student, self.start, None)
 
 
@@ -109,30 +124,34 @@ class Lawa(AveragingSettings):
     """Latest weight averaging: the mean of the weights at the end of the last k epochs. Kaddour 2022, section 2."""
 
     kind: Literal["lawa"] = "lawa"
-    window: int = setting(6, "How many epoch ends k.", ge=1, le=1000)
+    window: int = setting(6, "Number of epochs k.", ge=1, le=1000)
 
     def __call__(self, student: Student) -> WeightAverage:
-        """An average of at most k states, all kept in memory."""
+        """Returns an average of at most k states, all kept in memory."""
         return _WindowAverage(self.window)
 
 
 class GreedySoup(AveragingSettings):
-    """The mean of those epoch ends that help: taken in the order of their validation metric, kept if the mean of all
-    kept so far does not get worse by it. Wortsman et al. 2022 (Model soups), recipe 1, on one run's own epochs.
+    """Greedy soup: the mean of the weights at the end of selected epochs.
 
-    It chooses on the validation images, so that its validation metrics flatter it a little.
+    Epochs are added in the order of their validation metric; an epoch is kept if the mean does not get worse.
+    Wortsman et al. 2022 (Model soups), recipe 1, applied to the epochs of one run.
+
+    The selection uses the validation images, so the validation metrics of a soup are slightly optimistic.
     """
 
     kind: Literal["greedy_soup"] = "greedy_soup"
-    max_candidates: int = setting(5, "How many of the best epochs so far are tried.", ge=1, le=100)
-    metric: Literal["accuracy", "nll"] = setting("accuracy", "Validation metric that orders and decides.")
+    max_candidates: int = setting(5, "Number of the best epochs so far that are considered.", ge=1, le=100)
+    metric: Literal["accuracy", "nll"] = setting("accuracy", "Validation metric that ranks and selects the epochs.")
 
     def __call__(self, student: Student) -> WeightAverage:
-        """A soup of at most so many states, all kept in memory."""
+        """Returns a soup of at most `max_candidates` states, all kept in memory."""
         return _GreedySoupAverage(self.max_candidates, self.metric)
 
 
 class _NoAverage:
+    """An average without state: the student itself."""
+
     def update(self, student: Student, progress: float) -> None:
         pass
 
@@ -174,7 +193,7 @@ class _StepAverage(_NoAverage):
 
 
 class _EpochAverage(_StepAverage):
-    """The same at the end of every epoch."""
+    """The arithmetic mean of the weights at the end of every epoch."""
 
     def update(self, student: Student, progress: float) -> None:
         pass
@@ -184,7 +203,7 @@ class _EpochAverage(_StepAverage):
 
 
 class _WindowAverage(_NoAverage):
-    """The mean of the last few epoch ends, BatchNorm statistics included."""
+    """The mean of the weights at the end of the last `last` epochs, including BatchNorm statistics."""
 
     def __init__(self, last: int) -> None:
         self.window = last
@@ -204,7 +223,7 @@ class _WindowAverage(_NoAverage):
 
 
 class _GreedySoupAverage(_NoAverage):
-    """The best epoch ends, best first, and which of them are in the soup."""
+    """The states of the best epochs, best first, and the indices of those in the soup."""
 
     def __init__(self, candidates: int, metric: str) -> None:
         self.max_candidates, self.metric = candidates, metric
@@ -214,15 +233,16 @@ class _GreedySoupAverage(_NoAverage):
 
     def epoch_ended(self, student: Student, progress: float, judge: Validator) -> None:
         score = self._score(student, judge)
-        place = sum(score <= other for other in self.scores)  # of equals the earlier one stays in front
-        if place >= self.max_candidates:
+        position = sum(score <= other for other in self.scores)  # the earlier of two equal scores ranks first
+        if position >= self.max_candidates:
             return
-        self.kept.insert(place, _copy(student))
-        self.scores.insert(place, score)
+        self.kept.insert(position, _copy(student))
+        self.scores.insert(position, score)
         del self.kept[self.max_candidates :], self.scores[self.max_candidates :]
-        self._cook(student, judge)
+        self._select(student, judge)
 
-    def _cook(self, student: Student, judge: Validator) -> None:
+    def _select(self, student: Student, judge: Validator) -> None:
+        """Adds each kept state to the soup if the validation score does not get worse."""
         self.chosen, best = [0], self.scores[0]
         for n in range(1, len(self.kept)):
             tried = [*self.chosen, n]
@@ -231,6 +251,7 @@ class _GreedySoupAverage(_NoAverage):
                 self.chosen, best = tried, score
 
     def _score(self, student: Student, judge: Validator) -> float:
+        """Returns the validation metric with a sign that makes higher better."""
         value = judge(student)[self.metric]
         return value if self.metric == "accuracy" else -value
 
@@ -245,11 +266,12 @@ class _GreedySoupAverage(_NoAverage):
 
 
 def _copy(student: Student) -> Weights:
+    """Returns a detached copy of the state dict of the student."""
     return {name: tensor.detach().clone() for name, tensor in student.state_dict().items()}
 
 
 def _with_mean(student: Student, states: list[Weights]) -> Student:
-    """A copy of the student with the mean of the states, each tensor under its own name; counters from the last."""
+    """Returns a copy of the student with the mean of the states; integer buffers come from the last state."""
     mean = {
         name: torch.stack([state[name] for state in states]).mean(0) if tensor.is_floating_point() else tensor
         for name, tensor in states[-1].items()

@@ -1,4 +1,4 @@
-"""The shape that teachers and students share: several functions behind one call, and how they speak as one."""
+"""Common interface of teachers and students: several classifiers behind one call, and how outputs are combined."""
 
 import hashlib
 import math
@@ -17,13 +17,21 @@ from ensdistill.models.stored_predictions import StoredTeacher
 
 
 class MultiClassifier(nn.Module):
-    """Several classifiers: images (B,C,H,W) in [0,1] -> logits (members,B,classes). `len()` says how many.
+    """Several classifiers with one input: images (B,C,H,W) in [0,1] -> logits (members,B,classes).
 
-    Logits have the images' type, whatever type the layers are computed in.
+    `len()` returns the number of members. Logits have the type of the images, also under autocast.
     """
 
     def forward(self, x: Tensor, members: Sequence[int] | None = None) -> Tensor:
-        """Logits of all members in order, or of the chosen ones only: (len(members),B,classes)."""
+        """Returns the logits of all members in order, or of the selected members only.
+
+        Args:
+            x: Images (B,C,H,W) in [0,1].
+            members: Indices of the members to run, in [0, len(self)); all of them if None.
+
+        Returns:
+            Logits (len(members),B,classes), of the type of x.
+        """
         raise NotImplementedError
 
     def __len__(self) -> int:
@@ -31,7 +39,17 @@ class MultiClassifier(nn.Module):
 
 
 class TeacherEnsemble(MultiClassifier):
-    """M frozen teachers in evaluation mode. An empty one is allowed: with it, distilling is ordinary training."""
+    """M frozen teachers in evaluation mode.
+
+    An ensemble without teachers is allowed; distillation is then ordinary training on the labels.
+
+    Attributes:
+        networks: Inference-optimized copies of the networks, each: images (B,C,H,W) in [0,1] -> logits (B,classes).
+        classes: Number of classes of an ensemble without networks.
+        warnings: Issues found in these teachers.
+        given: Whether a program passed the networks in Python; such networks have not been checked yet.
+        identity: Content hash of the networks, 16 hexadecimal digits, or the hash that the caller passed.
+    """
 
     def __init__(
         self,
@@ -43,16 +61,16 @@ class TeacherEnsemble(MultiClassifier):
         mean: Sequence[float] = (),
         std: Sequence[float] = (),
     ) -> None:
-        """Takes networks that are trained no more. They are copied.
+        """Copies trained networks and freezes the copies.
 
         Args:
             networks: Each maps images (B,C,H,W) in [0,1] to logits (B,classes).
             classes: Number of classes; needed only for an ensemble without networks.
-            identity: Content hash of all that made the networks; by default of the networks themselves.
-            warnings: What seems wrong with these teachers.
-            mean: Mean per channel that the networks' images were normalized by, in [0,1], if the networks do not
-                normalize images themselves.
-            std: Standard deviation per channel likewise.
+            identity: Content hash of everything that determines the networks; by default the hash of the networks.
+            warnings: Issues found in these teachers.
+            mean: Mean of each channel, in [0,1], with which the training images of the networks were normalized.
+                Needed only for networks that do not normalize their input.
+            std: Standard deviation of each channel, in the same case.
 
         Raises:
             ValueError: Only one of mean and std is given.
@@ -66,23 +84,23 @@ class TeacherEnsemble(MultiClassifier):
         self.networks = nn.ModuleList(inference_form(n) for n in networks)
         self.classes = classes
         self.warnings = tuple(warnings)
-        self.given = not identity  # in Python, by a program whose networks nobody has looked at
+        self.given = not identity  # networks passed in Python have no checks behind them yet
         self.identity = identity or _identity(map(network_content, self.networks))
         self.requires_grad_(False)
         super().train(False)
 
     def train(self, mode: bool = True) -> "TeacherEnsemble":
-        """Teachers stay in evaluation mode, whatever is asked."""
+        """Returns the ensemble unchanged: teachers always stay in evaluation mode."""
         return self
 
     def as_settings(self) -> dict[str, Any]:
-        """Returns settings of teachers that find these networks in this process, for `Config(teachers=...)`."""
+        """Returns settings for `Config(teachers=...)` that refer to these networks in the memory of this process."""
         networks = [InMemoryTeacher.of(network).model_dump() for network in self.networks]
         return {"count": 0, "networks": networks}
 
     @property
     def takes_any_image(self) -> bool:
-        """Whether it answers for images outside of the data set, which teachers with stored predictions do not."""
+        """Whether all teachers accept images outside of the data set; stored predictions exist for its images only."""
         return not any(isinstance(network, StoredTeacher) for network in self.networks)
 
     def forward(self, x: Tensor, members: Sequence[int] | None = None) -> Tensor:
@@ -101,9 +119,10 @@ def _identity(contents: Iterable[str]) -> str:
 
 
 class CombinedClassifier(nn.Module):
-    """Several functions as one network: images (B,C,H,W) -> logits (B,classes), at the cost of all of them."""
+    """Several classifiers as one network: images (B,C,H,W) -> logits (B,classes), at the cost of all members."""
 
     def __init__(self, members: MultiClassifier, how: str) -> None:
+        """Wraps a `MultiClassifier`; `how` is that of `combine_members`."""
         super().__init__()
         self.members = members
         self.how = how
@@ -113,9 +132,15 @@ class CombinedClassifier(nn.Module):
 
 
 def combine_members(logits: Tensor, how: str, temperature: float = 1.0) -> Tensor:
-    """Logits at temperature T of several members as one, (members,B,c) -> (B,c).
+    """Returns the combined logits of several members at temperature T.
 
-    how: `mean_of_logits`, `sum_of_logits` or `mean_of_probabilities` (whose logits are log-probabilities).
+    Args:
+        logits: Logits (members,B,c).
+        how: `mean_of_logits`, `sum_of_logits` or `mean_of_probabilities`.
+        temperature: Temperature T that divides the logits, above 0.
+
+    Returns:
+        Logits (B,c); log-probabilities with `mean_of_probabilities`.
     """
     if how == "mean_of_probabilities":
         return (logits / temperature).log_softmax(-1).logsumexp(0) - math.log(len(logits))

@@ -1,4 +1,4 @@
-"""Metrics of the user's own: computed from the predictions of students and teachers next to the built-in ones."""
+"""User-defined metrics, computed from the predictions of students and teachers in addition to the built-in metrics."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ class Metric(Piece):
     """Base of all metrics outside of this package.
 
     Attributes:
-        higher_is_better: Whether more of it is better; every metric states it.
-        name: Name of the metric in tables, files and MLflow; that of `WorstClass` is `worst_class` unless the class
-            states another one, or has a property of this name that makes it from settings.
+        higher_is_better: Whether a higher value is better; every metric has to define it.
+        name: Name of the metric in tables, files and MLflow. The default is the class name in snake case
+            (`WorstClass` -> `worst_class`); a class can define another name, or a property that derives it from
+            settings.
     """
 
     higher_is_better: ClassVar[bool]
@@ -30,7 +31,7 @@ class Metric(Piece):
             cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
 
     def __call__(self, log_p: Tensor, labels: Tensor) -> float:
-        """Returns the metric of predictions on one split, a finite number.
+        """Returns the metric of the predictions on one split, a finite number.
 
         Args:
             log_p: Log-probabilities (N,c), float64, on the CPU.

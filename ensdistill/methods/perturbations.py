@@ -1,7 +1,7 @@
-"""The second axis: which inputs student and teachers are shown. To add a piece: one class in this file.
+"""Second component of a method: the inputs on which teachers and student are evaluated.
 
-Images are (B,C,H,W) in [0,1]; every perturbation returns images of the same shape and range, detached. Networks are
-called as `ensemble(x, [i])` and `student(x, [k])` and give logits (1,B,c) for one chosen member.
+To add a perturbation, add one class to this file. Images are (B,C,H,W) in [0,1]; every perturbation returns images of
+the same shape and range, detached. `ensemble(x, [i])` and `student(x, [k])` return the logits (1,B,c) of one member.
 """
 
 from __future__ import annotations
@@ -26,33 +26,36 @@ if TYPE_CHECKING:
 class InputPerturbation(Piece):
     """Base of all perturbations."""
 
-    label_images: Literal["clean", "perturbed"] = setting("clean", "Which images the label term sees.")
+    label_images: Literal["clean", "perturbed"] = setting("clean", "Images of the label term.")
 
     def __call__(
         self, x: Tensor, ensemble: MultiClassifier, student: MultiClassifier, streams: RandomStreams
     ) -> Tensor:
-        """Returns the images that teachers and student are shown: shape, type and range of x, detached.
+        """Returns the images on which teachers and student are evaluated.
 
         Args:
             x: Images (B,C,H,W) in [0,1].
             ensemble: The teachers.
-            student: The student, in training mode; it is left as it was.
+            student: The student, in training mode; its weights, buffers and mode are unchanged afterwards.
             streams: The only source of random numbers.
+
+        Returns:
+            Images of the shape, type and range of x, detached.
         """
         raise NotImplementedError
 
 
 class StepPerturbation(InputPerturbation):
-    """Base of perturbations that move each image by a step of one length."""
+    """Base of perturbations that move each image by one step of fixed L2 length."""
 
     step_size: float = setting(
         1 / 255, "Step per pixel in units of the [0,1] range; the L2 step is sqrt(C*H*W) times this.", ge=0, le=1
     )
 
     def _step(self, x: Tensor, direction: Tensor, scale: Tensor | float = 1.0) -> Tensor:
-        """x + scale eta sqrt(D) g/||g||, clipped to [0,1]; the norm is per image, and x stays where g = 0.
+        """Returns x + scale eta sqrt(D) g/||g||, clipped to [0,1], with one norm per image; x where g = 0.
 
-        scale: one number, or one for each image, (B,1,1,1).
+        `scale` is one number, or one per image, (B,1,1,1).
         """
         unit = F.normalize(direction.flatten(1), dim=1, eps=1e-12).view_as(x)
         length = self.step_size * math.sqrt(x[0].numel())
@@ -60,10 +63,10 @@ class StepPerturbation(InputPerturbation):
 
 
 class NoPerturbation(InputPerturbation):
-    """x' = x: everybody sees the training images themselves."""
+    """x' = x: teachers and student are evaluated on the training images themselves."""
 
     kind: Literal["none"] = "none"
-    label_images: Literal["perturbed"] = setting("perturbed", "There is only one set of images.")
+    label_images: Literal["perturbed"] = setting("perturbed", "Images of the label term; without effect here.")
 
     def __call__(
         self, x: Tensor, ensemble: MultiClassifier, student: MultiClassifier, streams: RandomStreams
@@ -76,33 +79,33 @@ class Gaussian(StepPerturbation):
     """x' = clip(x + eta n), n ~ N(0, I): the random baseline of Nam et al. 2021, section 4."""
 
     kind: Literal["gaussian"] = "gaussian"
-    label_images: Literal["clean", "perturbed"] = setting("clean", "Which images the label term sees.")
+    label_images: Literal["clean", "perturbed"] = setting("clean", "Images of the label term.")
 
     def __call__(
         self, x: Tensor, ensemble: MultiClassifier, student: MultiClassifier, streams: RandomStreams
     ) -> Tensor:
-        """x (B,C,H,W) in [0,1] -> the same shape and range; noise from `streams.device`."""
+        """Returns noisy images of the shape and range of x (B,C,H,W); the noise is drawn from `streams.device`."""
         noise = torch.randn(x.shape, generator=streams.device, device=x.device).to(x.dtype)
         return (x + self.step_size * noise).clamp(0, 1)
 
 
 class Ods(StepPerturbation):
-    """Output diversified sampling: towards a random mixture of one random teacher's outputs.
+    """Output diversified sampling: a step towards a random mixture of the outputs of one random teacher.
 
     g = grad_x w^T softmax(t_k(x) / T),  k uniform over the teachers for each batch, w ~ U(-1, 1)^c for each image
     x' = clip(x + eta sqrt(D) g / ||g||_2, 0, 1)
 
-    Tashiro et al. 2020 on logits; here on the tempered softmax, as in the official code of Nam et al. 2021.
+    Tashiro et al. 2020 use logits; here it is the tempered softmax, as in the official code of Nam et al. 2021.
     """
 
     kind: Literal["ods"] = "ods"
     temperature: float = setting(1.0, "Softmax temperature T of the teacher's outputs.", ge=0.05, le=100)
-    label_images: Literal["clean", "perturbed"] = setting("clean", "Which images the label term sees.")
+    label_images: Literal["clean", "perturbed"] = setting("clean", "Images of the label term.")
 
     def __call__(
         self, x: Tensor, ensemble: MultiClassifier, student: MultiClassifier, streams: RandomStreams
     ) -> Tensor:
-        """x (B,C,H,W) in [0,1] -> the same shape and range; k from `streams.host`, w from `streams.device`."""
+        """Returns images of the shape and range of x (B,C,H,W); k is from `streams.host`, w from `streams.device`."""
         teacher = int(torch.randint(len(ensemble), (), generator=streams.host))
         with torch.enable_grad():
             x = x.detach().requires_grad_()
@@ -112,14 +115,14 @@ class Ods(StepPerturbation):
         return self._step(x.detach(), direction, self._scale(outputs.detach()))
 
     def _scale(self, outputs: Tensor) -> Tensor | float:
-        """How far each image goes, in units of the step: (B,1,1,1) from the teacher's outputs (B,c)."""
+        """Returns the factor of each image's step, (B,1,1,1), from the outputs of the teacher (B,c)."""
         return 1.0
 
 
 class ConfOds(Ods):
-    """ODS with the step of each image times the teacher's confidence in it, max_c softmax(t_k(x) / T)_c.
+    """ODS with the step of each image scaled by the confidence of the teacher, max_c softmax(t_k(x) / T)_c.
 
-    Confident images go further. Nam et al. 2021 (Diversity Matters), section 3.
+    Images with a confident prediction are moved further. Nam et al. 2021 (Diversity Matters), section 3.
     """
 
     kind: Literal["conf_ods"] = "conf_ods"  # type: ignore[assignment]
@@ -129,23 +132,23 @@ class ConfOds(Ods):
 
 
 class TDivSDiv(StepPerturbation):
-    """Towards inputs on which the teachers disagree and the student's subnetworks do not (yet).
+    """A step towards inputs on which the teachers disagree and the subnetworks of the student agree.
 
     g = grad_x (H_T - H_S),  H = sum_b -sum_k sg[p_j]_k log p_i,k  for one random pair (i, j) a step
     x' = clip(x + eta sqrt(D) g / ||g||_2, 0, 1)
 
-    The same pair serves the teachers and the subnetworks they teach (`ensdistill.methods.assignment`); both in
-    evaluation mode, so that BatchNorm statistics stay as they are. Needs two teachers. A student of one subnetwork has
-    H_S without gradient, which leaves the teachers' half. Nam et al. 2022, section 3, and their official code.
+    The pair of subnetworks is the one that the pair of teachers teaches (`ensdistill.methods.assignment`). Both run in
+    evaluation mode, so that BatchNorm statistics do not change. At least two teachers are required. For a student with
+    one subnetwork the gradient of H_S is zero; only H_T remains. Nam et al. 2022, section 3, and their official code.
     """
 
     kind: Literal["tdiv_sdiv"] = "tdiv_sdiv"
-    label_images: Literal["clean", "perturbed"] = setting("perturbed", "Which images the label term sees.")
+    label_images: Literal["clean", "perturbed"] = setting("perturbed", "Images of the label term.")
 
     def __call__(
         self, x: Tensor, ensemble: MultiClassifier, student: MultiClassifier, streams: RandomStreams
     ) -> Tensor:
-        """x (B,C,H,W) in [0,1] -> the same shape and range; the pair comes from `streams.host`."""
+        """Returns images of the shape and range of x (B,C,H,W); the pair is drawn from `streams.host`."""
         teachers, subnetworks = sample_pair(len(ensemble), len(student), streams.host)
         return self._step(x, self.direction(x, ensemble, student, teachers, subnetworks))
 
@@ -166,10 +169,10 @@ class TDivSDiv(StepPerturbation):
 
 
 def _disagreement(network: MultiClassifier, x: Tensor, i: int, j: int) -> Tensor:
-    """Has the gradient of sum_b -sum_k sg[p_j]_k log p_i,k, the cross-entropy of member i under member j.
+    """Returns a scalar with the gradient of sum_b -sum_k sg[p_j]_k log p_i,k, the cross-entropy of i under j.
 
-    With respect to the logits z_i that is p_i - p_j. Written so, it is exactly zero where the members agree; the
-    derivative of the logarithm leaves rounding there, which the normalization would blow up to a whole step.
+    Its gradient with respect to the logits z_i is p_i - p_j, which is exactly zero where the members agree. The
+    derivative of the logarithm would leave rounding errors there, which the normalization would amplify to a full step.
     """
     with torch.no_grad():
         p_j: Tensor = network(x, [j]).softmax(-1)

@@ -1,4 +1,4 @@
-"""How weights move: SGD with momentum and a learning rate that is a function of the step alone."""
+"""Training recipe: SGD with momentum, and a learning rate that depends on the step alone."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Sgd(Settings):
     """Stochastic gradient descent with momentum."""
 
     kind: Literal["sgd"] = "sgd"
-    lr: float = setting(0.05, "Largest learning rate of SGD.", gt=0, le=100)
-    momentum: float = setting(0.9, "Nesterov momentum of SGD.", ge=0, lt=1)
-    nesterov: bool = setting(True, "Nesterov's form of momentum (needs momentum above 0).")
-    weight_decay: float = setting(5e-4, "Coupled L2 decay of every parameter.", ge=0, le=1)
+    lr: float = setting(0.05, "Peak learning rate of SGD.", gt=0, le=100)
+    momentum: float = setting(0.9, "Momentum of SGD.", ge=0, lt=1)
+    nesterov: bool = setting(True, "Use Nesterov momentum (requires momentum above 0).")
+    weight_decay: float = setting(5e-4, "Coupled L2 decay of all parameters, added to the gradient.", ge=0, le=1)
 
     def __call__(self, student: Student) -> torch.optim.SGD:
-        """Returns the optimizer of the student's own parameter groups."""
+        """Returns an optimizer of the parameter groups that the student defines."""
         nesterov = self.nesterov and self.momentum > 0
         groups = student.parameter_groups(self.weight_decay)
         optimizer = torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=nesterov)
@@ -35,53 +35,64 @@ class Training(Settings):
     """Length, batches and optimizer of one training run."""
 
     epochs: int = setting(20, "Passes over the training images.", ge=1, le=100_000)
-    batch_size: int = setting(32, "Images a step; a last incomplete batch is dropped.", ge=1, le=65_536)
-    optimizer: Sgd = setting(Sgd(), "How weights follow their gradients.")
+    batch_size: int = setting(32, "Images per step; the last incomplete batch is dropped.", ge=1, le=65_536)
+    optimizer: Sgd = setting(Sgd(), "Optimizer of the weights.")
     max_grad_norm: float | None = setting(
-        None, "Largest norm of the gradient of all parameters together; a longer gradient is shortened to it.", gt=0
+        None, "Maximum L2 norm of the gradient over all parameters; a larger gradient is scaled down to it.", gt=0
     )
     lr_schedule: Literal["cosine", "linear", "multistep", "constant"] = setting(
         "cosine",
-        "Learning rate after the warm-up: half a cosine; unchanged to half of the training, then a line that ends at "
-        "90 %; a tenth at 5/8, 6/8 and 7/8 of the training; or unchanged.",
+        "Learning rate after the warm-up: half a cosine; constant until half of the training, then linear decay until "
+        "90 % of it; divided by 10 at 5/8, 6/8 and 7/8 of the training; or constant.",
     )
     warmup_epochs: int = setting(1, "Epochs of linear warm-up.", ge=0, le=100_000)
     min_lr_ratio: float = setting(
-        0.0, "Share of lr at which the warm-up begins and at which `cosine` and `linear` end.", ge=0, le=1
+        0.0, "Fraction of lr at which the warm-up begins and at which `cosine` and `linear` end.", ge=0, le=1
     )
-    lr_update: Literal["step", "epoch"] = setting("step", "How often the learning rate moves.")
+    lr_update: Literal["step", "epoch"] = setting("step", "How often the learning rate is updated.")
     unlabeled_batch_size: int = setting(
-        0, "Number of unlabeled images added to every batch; needs some left by the split.", ge=0, le=65_536
+        0, "Number of unlabeled images added to every batch; requires images that the split left over.", ge=0, le=65_536
     )
-    augmentation: Augmentation = setting(Augmentation(), "What is done to each batch of images at random.")
+    augmentation: Augmentation = setting(Augmentation(), "Random augmentation of each batch of images.")
     precision: Literal["float32", "bfloat16", "auto"] = setting(
         "float32",
         "Compute precision of the training step; `auto`: bfloat16 where the device is fast at it. "
         "Weights, losses and all evaluation stay in float32.",
-        exclude_if=lambda precision: precision == "float32",  # so that files and hashes are those of the time before it
+        exclude_if=lambda precision: precision == "float32",  # the default changes no content hash
     )
     threads: int = setting(
-        1, "CPU threads; part of the settings because another count adds up in another order.", ge=1, le=1024
+        1, "Number of CPU threads; it affects results, because sums are computed in another order.", ge=1, le=1024
     )
 
     def autocast(self, device: torch.device) -> torch.autocast:
-        """Inside it the products and convolutions of all networks are computed in the precision asked for.
+        """Returns a context in which matrix products and convolutions are computed in the selected precision.
 
-        Without a cache of the weights in it: one filled without gradients would serve the pass that needs them.
+        The weight cache of autocast is off: a cache filled without gradients would be reused by the pass that needs
+        gradients.
         """
         on = self.precision == "bfloat16" or (self.precision == "auto" and fast_in_bfloat16(device))
         return torch.autocast(device.type, torch.bfloat16, enabled=on, cache_enabled=False)
 
     def clip_gradient(self, student: Student) -> None:
-        """Shortens the gradient of all parameters to at most `max_grad_norm`, in place (Pascanu et al. 2013)."""
+        """Scales the gradient of all parameters in place to an L2 norm of at most `max_grad_norm`.
+
+        References:
+            Pascanu et al. 2013.
+        """
         if self.max_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(student.parameters(), self.max_grad_norm)
 
     def lr_at(self, step: int, steps_per_epoch: int) -> float:
-        """Learning rate of one step (0, 1, ...): a linear warm-up, then by the schedule to the end.
+        """Returns the learning rate of one step: a linear warm-up, then `lr_schedule` until the end.
 
-        Nam et al. 2022, official code: 5 of 200 epochs from 0, then `cosine` to 0, moved every step. Nam et al. 2021,
-        official code: 5 of 300 epochs from 1 %, then `linear` to 1 %, moved every epoch and full in the fifth.
+        Args:
+            step: Index of the step in the whole training: 0, 1, ...
+            steps_per_epoch: Number of steps of one epoch.
+
+        References:
+            Nam et al. 2022, official code: warm-up of 5 of 200 epochs from 0, then `cosine` to 0, updated every step.
+            Nam et al. 2021, official code: warm-up of 5 of 300 epochs from 1 %, then `linear` to 1 %, updated every
+            epoch, with the peak in the fifth.
         """
         if self.lr_update == "step":
             now, warmup, total = step, self.warmup_epochs * steps_per_epoch, self.epochs * steps_per_epoch
@@ -92,7 +103,7 @@ class Training(Settings):
         return self.optimizer.lr * self._share(now, warmup, total)
 
     def _share(self, now: int, warmup: int, total: int) -> float:
-        """Share of lr after the warm-up; all three in steps or in epochs, now from 0."""
+        """Returns the fraction of lr after the warm-up; arguments are all in steps or all in epochs, `now` from 0."""
         if self.lr_schedule == "cosine":
             height = 0.5 * (1 + math.cos(math.pi * (now - warmup) / max(1, total - warmup)))
         elif self.lr_schedule == "linear":
@@ -106,7 +117,7 @@ class Training(Settings):
 
 
 def fast_in_bfloat16(device: torch.device) -> bool:
-    """Whether the device has instructions of its own for products in bfloat16."""
+    """Returns whether the device has hardware instructions for bfloat16 products."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     capabilities = torch.cpu.get_capabilities()
@@ -114,6 +125,6 @@ def fast_in_bfloat16(device: torch.device) -> bool:
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Gives every parameter group its share of the learning rate."""
+    """Sets the learning rate of every parameter group to `lr` times the `lr_scale` of the group."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_scale"]

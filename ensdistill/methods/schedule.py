@@ -1,7 +1,7 @@
-"""Settings that change while a student is trained, and which of them can.
+"""Schedule of settings that change during the training of a student.
 
-Because such a change is a setting like any other, a student that went on from another's checkpoint with other values
-can be trained again from its first epoch, to the very same numbers.
+The schedule is itself a setting. A student that continued from the checkpoint of another trial with other values can
+therefore be trained again from its first epoch, with bit-for-bit equal results.
 """
 
 from collections.abc import Iterator
@@ -14,26 +14,35 @@ _SECTIONS = ("perturbation", "loss")
 
 
 def can_change(name: str) -> bool:
-    """Whether the setting of this dotted name only flows into each step: nothing that is built once depends on it."""
+    """Returns whether a setting can change during training: every step reads it, and nothing built once depends on it.
+
+    Args:
+        name: Dotted name of the setting, such as `loss.alpha`.
+    """
     section, _, rest = name.partition(".")
     return name == "training.optimizer.lr" or (section in _SECTIONS and rest not in ("", "kind"))
 
 
 class ScheduledChange(Settings):
-    """One step of a schedule of settings, such as population based training finds. Jaderberg et al. 2017, section 3."""
+    """One change of settings, as found by population-based training (Jaderberg et al. 2017, section 3)."""
 
-    after_epoch: int = setting(..., "The last epoch before the change.", ge=1)
+    after_epoch: int = setting(..., "Last epoch before the change.", ge=1)
     set: dict[str, Any] = setting(
-        ..., "New values by dotted names, which hold to the end or to their next change.", min_length=1
+        ..., "New values by dotted names; each is valid until its next change or the end.", min_length=1
     )
 
     def issues(self, last: int, epochs: int) -> Iterator[ConfigIssue]:
-        """What is wrong with it whatever its values, after a change after epoch `last` of so many epochs."""
+        """Yields the issues of the epoch and the names; values are validated elsewhere.
+
+        Args:
+            last: `after_epoch` of the previous change; 0 for the first one.
+            epochs: Number of epochs of the training.
+        """
         if not last < self.after_epoch < epochs:
-            rule = f"must be above {last} and below the {epochs} of training.epochs, not {{value}}"
+            rule = f"must be above {last} and below {epochs} (training.epochs), not {{value}}"
             yield ConfigIssue(("after_epoch",), rule, self.after_epoch)
         rule = (
-            "cannot change on the way; only training.optimizer.lr and each setting of perturbation and loss but "
-            "kind can"
+            "cannot change during training; only training.optimizer.lr and the settings of perturbation and loss "
+            "(except kind) can"
         )
         yield from (ConfigIssue(("set", name), rule) for name in self.set if not can_change(name))

@@ -1,4 +1,4 @@
-"""Network architectures; every network normalizes its images. To add one: one class in a module of this folder."""
+"""Network architectures; every network normalizes its input. To add one, add a class to a module of this folder."""
 
 from typing import Annotated
 
@@ -12,7 +12,7 @@ from ensdistill.models.wide_resnet import WideResNet
 from ensdistill.settings.families import PieceFamily
 from ensdistill.settings.pieces import piece_code
 
-_HELPERS = (  # that hold no piece
+_HELPERS = (  # modules without a piece
     *("blocks", "fusion", "in_memory_teacher", "layers", "normalization"),
     *("stored_predictions", "teacher_files", "weight_files"),
 )
@@ -21,7 +21,7 @@ Model = Annotated[NetworkPiece, MODELS]
 
 
 def code_identity(model: NetworkPiece) -> str:
-    """What identifies the code of a network that is not part of this project; empty for those that are."""
+    """Returns a hash of the code of a network from outside this project; empty for built-in networks."""
     return model.code() if isinstance(model, CustomModel) else piece_code(type(model))
 
 

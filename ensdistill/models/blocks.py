@@ -7,7 +7,7 @@ from ensdistill.models.layers import Conv2d, chain
 
 
 class BasicBlock(nn.Module):
-    """relu(shortcut(x) + residual(x)): (B,channels,H,W) -> (B,width,H/stride,W/stride), sides rounded up."""
+    """Computes relu(shortcut(x) + residual(x)): (B,channels,H,W) -> (B,width,H/stride,W/stride), sides rounded up."""
 
     def __init__(self, channels: int, width: int, stride: int, shortcut: str) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class BasicBlock(nn.Module):
 
 
 class ZeroPadded(nn.Module):
-    """Every stride-th pixel, and zeros for the new channels: a shortcut without weights (option A of the paper)."""
+    """Shortcut without weights (option A of the paper): every stride-th pixel, and zeros for the new channels."""
 
     def __init__(self, new_channels: int, stride: int) -> None:
         super().__init__()
@@ -38,6 +38,7 @@ class ZeroPadded(nn.Module):
 
 
 def _shortcut(channels: int, width: int, stride: int, shortcut: str) -> nn.Module:
+    """Returns the shortcut of a block; the identity where the shape does not change."""
     if stride == 1 and channels == width:
         return nn.Identity()
     if shortcut == "identity":
@@ -46,7 +47,7 @@ def _shortcut(channels: int, width: int, stride: int, shortcut: str) -> nn.Modul
 
 
 class PreActivationBlock(nn.Module):
-    """shortcut(x) + residual(x): (B,channels,H,W) -> (B,width,H/stride,W/stride), sides rounded up.
+    """Computes shortcut(x) + residual(x): (B,channels,H,W) -> (B,width,H/stride,W/stride), sides rounded up.
 
     Where the shape changes, the shortcut is a 1x1 convolution of the raw input, before BatchNorm and ReLU.
     """

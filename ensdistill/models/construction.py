@@ -1,4 +1,4 @@
-"""Networks for the images of a data set."""
+"""Construction of networks for the images of a data set."""
 
 from __future__ import annotations
 
@@ -13,10 +13,19 @@ from ensdistill.settings.pieces import is_own
 
 
 def build(model: NetworkPiece, data: DataSplits, seed: int, head: nn.Module | None = None) -> nn.Sequential:
-    """A freshly initialized network for these data, on their device: images (B,C,H,W) in [0,1] -> logits (B,classes).
+    """Returns a newly initialized network for a data set, on the device of the data.
 
-    Mean and standard deviation are those of the training images; the same seed gives the same weights. A head is put
-    behind the network (see `DistillationLoss.head`).
+    Args:
+        model: Architecture.
+        data: Images; the network normalizes its input with the mean and standard deviation of the training images.
+        seed: Seed of the weights; equal seeds give equal weights.
+        head: Module to append to the network, see `DistillationLoss.head`.
+
+    Returns:
+        A network: images (B,C,H,W) in [0,1] -> logits (B,classes).
+
+    Raises:
+        ConfigError: The model does not fit the images.
     """
     from ensdistill.models.normalization import Normalize  # here: imports torch
 

@@ -12,23 +12,31 @@ from ensdistill.settings.base import setting
 
 
 class Convnet(NetworkPiece):
-    """Blocks of 3x3 convolution, BatchNorm, 2x2 max pooling (none in the last) and ReLU, each twice as wide as the
-    one before; then global average pooling and a linear classifier."""
+    """A small convolutional network: blocks, global average pooling and a linear classifier.
+
+    A block is a 3x3 convolution, BatchNorm, 2x2 max pooling (except in the last block) and ReLU. Each block has twice
+    the channels of the previous block.
+    """
 
     kind: Literal["convnet"] = "convnet"
     width: int = setting(16, "Channels of the first block.", ge=1, le=4096)
-    blocks: int = setting(3, "Number of blocks; every one but the last halves the image.", ge=1, le=8)
+    blocks: int = setting(3, "Number of blocks; each block but the last halves the resolution.", ge=1, le=8)
 
     def __call__(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
-        """A network with random weights for images (B,*shape) -> logits (B,classes).
+        """Returns a network with random weights: images (B,*shape) -> logits (B,classes).
 
-        Raises ConfigError if the images are too small for so many blocks.
+        Args:
+            shape: Channels, height and width of an image.
+            classes: Number of classes.
+
+        Raises:
+            ConfigError: The images are too small for this number of blocks.
         """
         channels, *sides = shape
         if min(sides) < 2 ** (self.blocks - 1):
             raise ConfigError(
                 f"model.blocks: {self.blocks} blocks halve the images {self.blocks - 1} times, "
-                f"and {sides[0]}x{sides[1]} pixels are too few for that; take {int(math.log2(min(sides))) + 1} or less"
+                f"but they have only {sides[0]}x{sides[1]} pixels; use at most {int(math.log2(min(sides))) + 1}"
             )
         layers: list[nn.Module] = []
         for block in range(self.blocks):
@@ -37,7 +45,7 @@ class Convnet(NetworkPiece):
                 nn.Conv2d(channels, width, 3, padding=1, bias=False),
                 nn.BatchNorm2d(width),
             ]
-            # Pooling commutes with ReLU; this way round ReLU has a quarter of the work, forward and backward.
+            # Pooling commutes with ReLU; in this order ReLU processes a quarter of the values, forward and backward.
             layers += [nn.MaxPool2d(2)] if block < self.blocks - 1 else []
             layers += [nn.ReLU(inplace=True)]
             channels = width

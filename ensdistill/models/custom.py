@@ -1,4 +1,4 @@
-"""A network of the user's own, or of any other library, by its import path."""
+"""A user-defined network, or a network of another library, by its import path."""
 
 from __future__ import annotations
 
@@ -19,35 +19,47 @@ from ensdistill.settings.plugins import PluginError, import_object
 
 
 class CustomModel(NetworkPiece):
-    """Calls what the path names with the arguments and, unless they say otherwise, the number of classes as
-    `num_classes` (or else `classes`), and the image's `shape` (channels, height, width) and `in_channels` where its
-    signature has parameters of these names."""
+    """A class or function by its import path, called with the arguments.
+
+    Unless the arguments set them, the number of classes is passed as `num_classes` (or `classes`), and the image's
+    `shape` (channels, height, width) and `in_channels` if the signature has parameters with these names.
+    """
 
     kind: Literal["custom"] = "custom"
     path: str = setting(
-        ..., "`package.module:Name` of a class or function that makes the network; its code is run.", min_length=1
+        ..., "`package.module:Name` of a class or function that returns the network; it is executed.", min_length=1
     )
-    arguments: dict[str, JsonValue] = setting({}, "Keyword arguments for it.")
+    arguments: dict[str, JsonValue] = setting({}, "Keyword arguments of the class or function.")
 
     def __call__(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
-        """A network with random weights for images (B,*shape) -> logits (B,classes).
+        """Returns a network with random weights: images (B,*shape) -> logits (B,classes).
 
-        Raises ConfigError if it cannot be imported or called, or does not give such logits.
+        Args:
+            shape: Channels, height and width of an image.
+            classes: Number of classes.
+
+        Raises:
+            ConfigError: The path cannot be imported or called, or its network does not return such logits.
         """
         make = self._import()
         arguments = self._arguments(make, shape, classes)
         return tried(
-            lambda: make(**arguments), shape, classes, f"model.path: {self.path}", "mend it, or change model.arguments"
+            lambda: make(**arguments),
+            shape,
+            classes,
+            f"model.path: {self.path}",
+            "fix the network, or change model.arguments",
         )
 
     def code(self) -> str:
-        """SHA-256 of the source file; empty if there is none to read. What that file imports is not in it."""
+        """Returns the SHA-256 of the source file, without its imports; empty if the file cannot be read."""
         try:
             return hashlib.sha256(Path(inspect.getfile(self._import())).read_bytes()).hexdigest()
         except (TypeError, OSError):
             return ""
 
     def _import(self) -> Any:
+        """Returns the class or function of the path."""
         try:
             make = import_object(self.path)
         except PluginError as error:
@@ -56,11 +68,13 @@ class CustomModel(NetworkPiece):
                 "install the package, put its folder on PYTHONPATH, or start the command there"
             ) from error
         if not callable(make):
-            raise ConfigError(f"model.path: {self.path} is a {type(make).__name__}; name a class or a function")
+            raise ConfigError(
+                f"model.path: must be a class or a function, but {self.path} is a {type(make).__name__}; correct it"
+            )
         return make
 
     def _arguments(self, make: Callable[..., Any], shape: tuple[int, int, int], classes: int) -> dict[str, Any]:
-        """The given arguments, and what the signature asks for of what is known."""
+        """Returns the arguments of the settings, and the known values for which the signature has parameters."""
         signature = self._signature(make)
         takes = signature.parameters
         open_ended = any(p.kind is p.VAR_KEYWORD for p in takes.values())
@@ -75,13 +89,14 @@ class CustomModel(NetworkPiece):
         try:
             signature.bind(**arguments)
         except TypeError as error:
-            raise ConfigError(f"model.arguments: {error}; {self.path} takes {signature}") from error
+            raise ConfigError(f"model.arguments: {error}; the signature of {self.path} is {signature}") from error
         return arguments
 
     def _signature(self, make: Callable[..., Any]) -> inspect.Signature:
+        """Returns the signature of the class or function; raises ConfigError if it has none."""
         try:
             return inspect.signature(make)
         except (TypeError, ValueError) as error:
             raise ConfigError(
-                f"model.path: {self.path} does not tell its parameters; wrap it in a function of num_classes"
+                f"model.path: {self.path} has no readable signature; wrap it in a function with a parameter num_classes"
             ) from error

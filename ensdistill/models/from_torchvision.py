@@ -1,4 +1,4 @@
-"""Any classification network of torchvision, made to fit small images."""
+"""Classification networks of torchvision, adapted to small images."""
 
 from __future__ import annotations
 
@@ -16,27 +16,33 @@ from ensdistill.settings.validation import closest_match
 
 
 class Torchvision(NetworkPiece):
-    """A network of torchvision by its name.
+    """A network of torchvision, by name.
 
-    The small stem: a first convolution with a stride becomes 3x3 without one, and max pooling that comes before the
-    second convolution goes; a vision transformer gets patches so small that there are eight a side or more.
-    Published weights fill what has kept its shape; a classifier of other classes and a changed stem start at random.
+    With the small stem, a first convolution with a stride is replaced by a 3x3 convolution with stride 1, and max
+    pooling before the second convolution is removed. A vision transformer gets smaller patches, at least eight per
+    side. Published weights are copied into all layers with unchanged shape; a changed stem and a classifier with
+    another number of classes keep random weights.
     """
 
     kind: Literal["torchvision"] = "torchvision"
     name: str = setting("resnet18", "Name of the network, such as mobilenet_v3_small or vit_b_16.", min_length=1)
     stem: Literal["small", "original"] = setting(
-        "small", "First layers: for small images, whose resolution they keep, or as published."
+        "small", "First layers: adapted to small images, whose resolution they keep, or as published."
     )
     weights: str = setting(
-        "", "Published weights whose file is on disk, such as IMAGENET1K_V1 or DEFAULT; empty: random weights."
+        "", "Published weights in a file on disk, such as IMAGENET1K_V1 or DEFAULT; empty: random weights."
     )
 
     def __call__(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
-        """A network for images (B,*shape) -> logits (B,classes).
+        """Returns a network: images (B,*shape) -> logits (B,classes).
 
-        Raises ConfigError if there is no such network or it does not work on such images, DataError if the file of
-        published weights is missing or damaged.
+        Args:
+            shape: Channels, height and width of an image.
+            classes: Number of classes.
+
+        Raises:
+            ConfigError: The network does not exist or does not accept such images.
+            DataError: The file of published weights is missing or damaged.
         """
         models = _torchvision_models()
         known = models.list_models(module=models)
@@ -44,7 +50,7 @@ class Torchvision(NetworkPiece):
             close = (
                 f"did you mean {near}?"
                 if (near := closest_match(self.name, known))
-                else f"there are {', '.join(known)}"
+                else f"available: {', '.join(known)}"
             )
             raise ConfigError(f"model.name: torchvision has no classification network {self.name!r} ({close})")
         published = published_weights(models, self.name, self.weights) if self.weights else {}
@@ -54,46 +60,45 @@ class Torchvision(NetworkPiece):
             shape,
             classes,
             f"model.name: {self.name}",
-            f"take {sizes} or another network",
+            f"use {sizes} or another network",
         )
         fill(network, published)
         return network
 
     def _network(self, models: ModuleType, shape: tuple[int, int, int], classes: int) -> nn.Module:
-        """With random weights."""
+        """Returns the network with random weights."""
         channels, *sides = shape
         small = self.stem == "small"
         network: nn.Module
         if self.name.startswith("vit_"):
             network = _vision_transformer(models, self.name, sides, classes, small)
-            small = False  # done by its patches
+            small = False  # the patches are already small
         else:
-            missing = 2 if small else 1  # a network that must know its images counts on the stride of its stem
-            told = options(self.name, [missing * side for side in sides])
-            if "aux_logits" in told and self.weights and channels == 3:
-                told["transform_input"] = True  # to the statistics that these published weights were trained with
-            network = models.get_model(self.name, weights=None, num_classes=classes, **told)
+            factor = 2 if small else 1  # constructors that take the image size assume the stride of the original stem
+            arguments = options(self.name, [factor * side for side in sides])
+            if "aux_logits" in arguments and self.weights and channels == 3:
+                arguments["transform_input"] = True  # to the statistics with which the published weights were trained
+            network = models.get_model(self.name, weights=None, num_classes=classes, **arguments)
         _fit_stem(network, channels, small)
         return network
 
 
 def _torchvision_models() -> ModuleType:
-    """Imported here, because it takes a second and does not fit every torch."""
+    """Imports torchvision lazily: the import takes a second and fails with some versions of torch."""
     try:
         return import_module("torchvision.models")
     except (ImportError, RuntimeError, OSError) as error:
         raise ConfigError(
-            f"model.kind: torchvision cannot be imported ({one_line_error(error)}); install the torchvision "
-            f"that belongs "
-            f"to torch {torch.__version__}, or take another kind"
+            f"model.kind: torchvision cannot be imported ({one_line_error(error)}); install the torchvision release "
+            f"for torch {torch.__version__}, or use another kind"
         ) from error
 
 
 def _vision_transformer(models: ModuleType, name: str, sides: list[int], classes: int, small: bool) -> nn.Module:
-    """The published transformer for other images and, with the small stem, with smaller patches."""
+    """Returns the published transformer for another image size and, with the small stem, with smaller patches."""
     side = sides[0]
     if side != sides[1]:
-        raise ConfigError(f"model.name: {name} takes square images, not {side}x{sides[1]}; take another network")
+        raise ConfigError(f"model.name: {name} requires square images, not {side}x{sides[1]}; use another network")
     with torch.device("meta"):
         published = models.get_model(name, weights=None)
     widest = min(published.patch_size, max(1, side // 8))
@@ -111,11 +116,11 @@ def _vision_transformer(models: ModuleType, name: str, sides: list[int], classes
 
 
 def _fit_stem(network: nn.Module, channels: int, small: bool) -> None:
-    """Makes the first layers fit the images, in place: their channels and, where they are small, their size."""
+    """Adapts the first layers in place to the number of channels and, if `small`, to small images."""
     from ensdistill.models.layers import Conv2d  # here: imports torch
 
     layers = [(name, m) for name, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.MaxPool2d)]
-    name, first = layers[0][0], cast(nn.Conv2d, layers[0][1])  # every one of these networks begins with one
+    name, first = layers[0][0], cast(nn.Conv2d, layers[0][1])  # all these networks begin with a convolution
     small = small and first.stride != (1, 1)
     shape: dict[str, Any] = {key: getattr(first, key) for key in ("kernel_size", "stride", "padding")}
     if small:

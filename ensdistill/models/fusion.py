@@ -1,4 +1,4 @@
-"""Networks that are trained no more, in the form that runs fastest."""
+"""Inference-optimized copies of trained networks."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -11,9 +11,12 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def inference_form(network: nn.Module) -> nn.Module:
-    """A copy in evaluation mode, each BatchNorm folded into the convolution right before it: the same up to rounding.
+    """Returns a copy in evaluation mode with BatchNorm folded into the preceding convolution; equal up to rounding.
 
-    A network whose course depends on its numbers keeps its BatchNorms.
+    Networks with data-dependent control flow keep their BatchNorm layers.
+
+    Args:
+        network: A trained network; it is not changed.
     """
     network = deepcopy(network).eval()
     for convolution, norm in list(_foldable(network)):
@@ -24,10 +27,10 @@ def inference_form(network: nn.Module) -> nn.Module:
 
 
 def _foldable(network: nn.Module) -> Iterator[tuple[str, str]]:
-    """Convolutions that run once and feed one BatchNorm alone, by name, each with that BatchNorm."""
+    """Yields the names of a convolution that runs once and feeds only one BatchNorm, and of that BatchNorm."""
     try:
-        nodes = _Tracer().trace(deepcopy(network)).nodes  # a call may leave something behind
-    except Exception:  # of any kind: networks may do what they like, and not all of it can be traced
+        nodes = _Tracer().trace(deepcopy(network)).nodes  # a copy, because a call can change state
+    except Exception:  # arbitrary networks raise any kind of error when traced
         return
     calls = Counter(node.target for node in nodes)
     once = {node: network.get_submodule(node.target) for node in nodes if node.op == "call_module"}
@@ -40,7 +43,7 @@ def _foldable(network: nn.Module) -> Iterator[tuple[str, str]]:
 
 
 class _Tracer(fx.Tracer):
-    """Looks into every module that has modules in it, and into no other."""
+    """Traces into all modules that have submodules; all others are leaves."""
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
         return next(module.children(), None) is None

@@ -1,4 +1,4 @@
-"""Teachers that a Python program has in memory."""
+"""Teachers in the memory of a Python program."""
 
 from __future__ import annotations
 
@@ -17,29 +17,37 @@ if TYPE_CHECKING:
 
 
 class InMemoryTeacher(Settings):
-    """A network that a Python program gave: see `ensdistill.TeacherEnsemble`. The settings hold its hash."""
+    """A network that a Python program passed, see `ensdistill.TeacherEnsemble`. The settings contain its hash."""
 
-    content: str = setting(..., "Hash of a network that a Python program gives.", min_length=1)
+    content: str = setting(..., "Hash of a network that a Python program passes.", min_length=1)
 
     @classmethod
     def of(cls, network: nn.Module) -> InMemoryTeacher:
-        """Keeps a network (B,C,H,W) -> (B,classes) and returns the settings that find it in this process."""
+        """Stores a network in the memory of this process and returns the settings that refer to it.
+
+        Args:
+            network: Images (B,C,H,W) in [0,1] -> logits (B,classes).
+        """
         content = network_content(network)
         keep(content, network)
         return cls(content=content)
 
     @property
     def there(self) -> bool:
-        """Whether this process was given the network."""
+        """Whether the network is in the memory of this process."""
         return kept(self.content) is not None
 
     def __call__(self, data: DataSplits) -> LoadedTeacher:
-        """Returns the network on the device of the data. Raises DataError if it was given to another process."""
+        """Returns a copy of the network on the device of the data.
+
+        Raises:
+            DataError: The network was passed in another process.
+        """
         network: nn.Module | None = kept(self.content)
         if network is None:
             raise DataError(
-                f"teachers.networks: the network {self.content} was in the memory of a Python program; give it again "
-                "with ensdistill.TeacherEnsemble, in the program that uses these settings"
+                f"teachers.networks: the network {self.content} was in the memory of another Python program; pass it "
+                "again with ensdistill.TeacherEnsemble, in the program that uses these settings"
             )
         from copy import deepcopy
 
@@ -47,7 +55,7 @@ class InMemoryTeacher(Settings):
 
 
 def network_content(network: nn.Module) -> str:
-    """Hash of the layers of a network, its parameters and buffers; 16 hexadecimal digits."""
+    """Returns a hash of the layers, parameters and buffers of a network; 16 hexadecimal digits."""
     digest = hashlib.sha256(repr(network).encode())
     for name, tensor in network.state_dict().items():
         array = tensor.detach().cpu().contiguous()
@@ -57,6 +65,7 @@ def network_content(network: nn.Module) -> str:
 
 
 def _bytes() -> object:
+    """Returns torch.uint8."""
     import torch  # here: slow
 
     return torch.uint8

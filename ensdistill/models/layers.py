@@ -1,4 +1,4 @@
-"""What the networks of this project are put together from: layers with their initialization, stages and the end."""
+"""Building blocks of the built-in networks: layers with their initialization, stages and the classifier."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -9,10 +9,12 @@ Block = Callable[[int, int, int], nn.Module]  # (channels in, channels out, stri
 
 
 class Conv2d(nn.Conv2d):
-    """A convolution whose weights start Kaiming normal, fan-in, for ReLU; its bias, if it has one, at zero.
+    """A convolution with Kaiming normal initialization (fan-in, ReLU) and zero bias.
 
-    The initialization lives in `reset_parameters`, so that a layer made anew later is drawn like the first one.
-    He et al. 2015 (Delving deep into rectifiers), section 2.2.
+    The initialization is in `reset_parameters`, so that a layer that is reset later is drawn in the same way.
+
+    References:
+        He et al. 2015 (Delving deep into rectifiers), section 2.2.
     """
 
     def reset_parameters(self) -> None:
@@ -20,25 +22,36 @@ class Conv2d(nn.Conv2d):
 
 
 class Linear(nn.Linear):
-    """A linear layer whose weights start Kaiming normal, fan-in, for ReLU, and its bias at zero."""
+    """A linear layer with Kaiming normal initialization (fan-in, ReLU) and zero bias."""
 
     def reset_parameters(self) -> None:
         _kaiming_normal(self)
 
 
 def _kaiming_normal(layer: nn.Conv2d | nn.Linear) -> None:
+    """Initializes a layer in place."""
     nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
 
 
 def chain(**parts: nn.Module) -> nn.Sequential:
-    """The parts one after another, under their names."""
+    """Returns a sequence of named modules."""
     return nn.Sequential(OrderedDict(parts))
 
 
 def stages(block: Block, channels: int, widths: list[int], blocks: int) -> dict[str, nn.Module]:
-    """stage1, stage2, ...: so many blocks of each width; every stage but the first halves the image."""
+    """Returns the stages of a residual network; every stage but the first halves the resolution.
+
+    Args:
+        block: Constructor of a block.
+        channels: Number of input channels.
+        widths: Number of channels of each stage.
+        blocks: Number of blocks per stage.
+
+    Returns:
+        Stages by the names stage1, stage2, ...
+    """
     found: dict[str, nn.Module] = {}
     for n, width in enumerate(widths):
         first = block(channels, width, 1 if n == 0 else 2)
@@ -48,5 +61,5 @@ def stages(block: Block, channels: int, widths: list[int], blocks: int) -> dict[
 
 
 def ending(channels: int, classes: int) -> dict[str, nn.Module]:
-    """Global average pooling and a linear classifier: (B,channels,H,W) -> (B,classes)."""
+    """Returns global average pooling and a linear classifier: (B,channels,H,W) -> (B,classes)."""
     return {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "classifier": Linear(channels, classes)}

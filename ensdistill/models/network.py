@@ -1,4 +1,4 @@
-"""The base of the settings of all networks."""
+"""Base class of the settings of all networks."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ class NetworkPiece(Piece):
     """Base of the settings of all networks."""
 
     def __call__(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
-        """Returns a network with random weights from torch's global generator.
+        """Returns a network with random weights, drawn from the global generator of torch.
 
         Args:
             shape: Channels, height and width of an image.
             classes: Number of classes.
 
         Returns:
-            Normalized images (B,*shape) -> logits (B,classes).
+            A network: normalized images (B,*shape) -> logits (B,classes).
         """
         raise NotImplementedError

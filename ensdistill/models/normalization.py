@@ -1,10 +1,10 @@
-"""Networks take images in [0,1] and normalize them themselves, so that perturbations act in pixel space."""
+"""Normalization as the first layer of a network: networks take images in [0,1], so perturbations act on pixels."""
 
 from torch import Tensor, nn
 
 
 class Normalize(nn.Module):
-    """(x - mean) / std per channel: (B,C,H,W) -> (B,C,H,W)."""
+    """Computes (x - mean) / std per channel: (B,C,H,W) -> (B,C,H,W)."""
 
     mean: Tensor
     std: Tensor

@@ -1,4 +1,4 @@
-"""Networks that this project did not write are tried on two images before anything is trained."""
+"""Check of networks from outside this project: they are called with two images before any training."""
 
 from __future__ import annotations
 
@@ -13,40 +13,49 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def tried(
-    construct: Callable[[], Any], shape: tuple[int, int, int], classes: int, name: str, way_out: str
-) -> nn.Module:
-    """The constructed network, in training mode, if it maps images (2,*shape) to logits (2,classes).
+def tried(construct: Callable[[], Any], shape: tuple[int, int, int], classes: int, name: str, fix: str) -> nn.Module:
+    """Returns the constructed network, in training mode, after a check that it maps images to logits.
 
-    Logits are not probabilities: a network that ends in a softmax is refused, because every loss applies one.
+    A network that ends in a softmax is refused, because every loss applies one to its logits.
 
-    Raises ConfigError that begins with `name`, the setting and its value, and ends with the way out.
+    Args:
+        construct: Returns the network.
+        shape: Channels, height and width of an image.
+        classes: Number of classes.
+        name: Setting and value, with which the error begins.
+        fix: Fix, with which the error ends.
+
+    Raises:
+        ConfigError: The constructor or the network fails, or the outputs are not logits (2,classes).
     """
     on_images = f"{name} on images of {'x'.join(map(str, shape))}"
     try:
         network = construct()
         if not isinstance(network, nn.Module):
-            raise ConfigError(f"{name} makes a {type(network).__name__}, not a torch.nn.Module; {way_out}")
+            raise ConfigError(f"{name} returns a {type(network).__name__}, not a torch.nn.Module; {fix}")
         logits = _logits(network, shape)
     except EnsdistillError:
         raise
     except Exception as error:
-        raise ConfigError(f"{on_images} fails ({one_line_error(error)}); {way_out}") from error
+        raise ConfigError(f"{on_images} fails ({one_line_error(error)}); {fix}") from error
     if not isinstance(logits, torch.Tensor) or logits.shape != (2, classes):
         found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
-        raise ConfigError(f"{on_images} gives {found} for two images, not logits {(2, classes)}; {way_out}")
-    if not logits.is_meta and are_probabilities(logits):  # of meta tensors nothing but the shape is known
+        raise ConfigError(f"{on_images} returns {found} for two images, not logits {(2, classes)}; {fix}")
+    if not logits.is_meta and are_probabilities(logits):  # meta tensors have no values
         raise ConfigError(
-            f"{on_images} gives probabilities (from 0 to 1, with the sum 1), not logits; leave out its last softmax, "
-            "every loss applies one"
+            f"{on_images} returns probabilities (from 0 to 1, with sum 1), not logits; remove its last softmax, "
+            "because every loss applies one"
         )
     return network
 
 
 def are_probabilities(outputs: Tensor) -> bool:
-    """Returns whether outputs (B,classes) of several classes are from 0 to 1 and have the sum 1 for each image.
+    """Returns whether outputs of several classes are from 0 to 1 and sum to 1 for each image.
 
-    Log-probabilities are logits, too: their softmax is what they are the logarithm of.
+    Log-probabilities are accepted as logits: their softmax is the probabilities themselves.
+
+    Args:
+        outputs: Outputs (B,classes) of a network.
     """
     outputs = outputs.double()
     inside = ((outputs >= 0) & (outputs <= 1)).all()
@@ -54,12 +63,12 @@ def are_probabilities(outputs: Tensor) -> bool:
 
 
 def one_line_error(error: Exception) -> str:
-    """The kind of an error and its message, without line breaks."""
+    """Returns the type and message of an error in one line."""
     return " ".join([f"{type(error).__name__}:", *str(error).split()])
 
 
 def _logits(network: nn.Module, shape: tuple[int, int, int]) -> Any:
-    """Of a black image and one of all shades; in evaluation mode, so that BatchNorm statistics stay as they are."""
+    """Returns the outputs for a black image and a gradient, in evaluation mode to keep the BatchNorm statistics."""
     black, shades = torch.zeros(shape), torch.linspace(0, 1, math.prod(shape)).view(shape)
     network.eval()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The weights that torchvision publishes, read from the file on disk; nothing is downloaded."""
+"""Published weights of torchvision, read from a file on disk; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 
 
 def fill(network: nn.Module, published: dict[str, Tensor]) -> None:
-    """Copies every published tensor that has the shape of the network's own of that name; the others stay as they are.
+    """Copies every published tensor whose name and shape match those of the network; other tensors are unchanged.
 
-    A tensor that is not finite stays out too: published weights of a feature extractor have NaN in their classifier.
+    Tensors that are not finite are skipped: published weights of a feature extractor have NaN in the classifier.
+
+    Args:
+        network: Network to change in place.
+        published: Name to tensor.
     """
     own = network.state_dict()
     for name, tensor in published.items():
@@ -29,7 +33,12 @@ def fill(network: nn.Module, published: dict[str, Tensor]) -> None:
 
 
 def options(name: str, sides: Sequence[int]) -> dict[str, Any]:
-    """What the constructors of some networks of torchvision must be told about their images, or to leave out."""
+    """Returns the constructor arguments that some networks of torchvision require.
+
+    Args:
+        name: Name of the network.
+        sides: Height and width of an image, in pixels.
+    """
     if name.startswith("vit_"):
         return {"image_size": sides[0]}
     if name.startswith("maxvit_"):
@@ -40,34 +49,41 @@ def options(name: str, sides: Sequence[int]) -> dict[str, Any]:
 
 
 def published_weights(models: ModuleType, name: str, weights: str) -> dict[str, Tensor]:
-    """Names to tensors of the network as published.
+    """Returns the state dict of a published network.
 
-    Raises ConfigError if no weights have this name; DataError if their file is missing, damaged or another network's.
+    Args:
+        models: The module torchvision.models.
+        name: Name of the network.
+        weights: Name of the weights, such as IMAGENET1K_V1.
+
+    Raises:
+        ConfigError: The network has no weights with this name.
+        DataError: The file of the weights is missing, damaged or that of another network.
     """
     known = models.get_model_weights(name).__members__
     if weights not in known:
         close = f" (did you mean {near}?)" if (near := closest_match(weights, known)) else ""
-        raise ConfigError(f"model.weights: {weights!r} is none of {', '.join(known)}, which {name} has{close}")
+        raise ConfigError(f"model.weights: {weights!r} is none of the weights of {name}: {', '.join(known)}{close}")
     url = known[weights].url
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
     if not file.is_file():
         raise DataError(
-            f"model.weights: {file} is not there, and nothing is downloaded; put {url} there, or leave it empty"
+            f"model.weights: {file} does not exist, and nothing is downloaded; save {url} there, or leave weights empty"
         )
-    # Through the whole published network, because its layers know how to read the names of older files.
+    # Loaded into the published network, because its layers convert the names of older files.
     network: nn.Module = models.get_model(name, weights=None, **options(name, known[weights].meta["min_size"]))
     try:
         state = _with_todays_names(torch.load(file, map_location="cpu", weights_only=True))
         missing = network.load_state_dict(state, strict=False).missing_keys
     except Exception as error:
-        raise DataError(f"{file}: damaged, or not the weights of {name}; fetch {url} again") from error
+        raise DataError(f"{file}: damaged, or not the weights of {name}; download {url} again") from error
     if missing:
-        raise DataError(f"{file}: {missing[0]} is not in it, so it is not the weights of {name}; fetch {url} again")
+        raise DataError(f"{file}: not the weights of {name}, because {missing[0]} is missing; download {url} again")
     return network.state_dict()
 
 
 def _with_todays_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """In place, for the file's version marks ride on the mapping: published DenseNets still have norm.1 for norm1."""
+    """Renames the old keys of published DenseNets (norm.1 to norm1), in place to keep the version metadata."""
     for name in list(state):
         state[re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)", r"\1", name)] = state.pop(name)
     return state

@@ -1,4 +1,4 @@
-"""The residual networks for small images of He et al. 2016."""
+"""Residual networks for small images (He et al. 2016)."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from ensdistill.settings.base import setting
 
 
 class ResNet(NetworkPiece):
-    """A 3x3 convolution, three stages of residual blocks (each twice as wide as the one before, on images half as
-    large), global average pooling and a linear classifier.
+    """Residual network for small images.
 
-    Convolutions without bias, each followed by BatchNorm. He et al. 2016 (Deep residual learning), section 4.2.
+    A 3x3 convolution, three stages of residual blocks, global average pooling and a linear classifier. Each stage has
+    twice the channels of the previous stage at half the resolution. Convolutions have no bias, and BatchNorm follows
+    each. He et al. 2016 (Deep residual learning), section 4.2.
     """
 
     kind: Literal["resnet"] = "resnet"
-    depth: int = setting(20, "Layers with weights: 6n+2 for n blocks a stage.", ge=8, le=1202)
+    depth: int = setting(20, "Number of layers with weights: 6n+2 for n blocks per stage.", ge=8, le=1202)
     width: int = setting(16, "Channels of the first stage.", ge=1, le=4096)
     shortcut: Literal["identity", "projection"] = setting(
-        "identity", "Where a block changes the shape: missing channels are zero (published), or a 1x1 convolution."
+        "identity", "Shortcut of blocks that change the shape: zeros as new channels (published), or a 1x1 convolution."
     )
 
     @field_validator("depth")
@@ -31,7 +32,12 @@ class ResNet(NetworkPiece):
         return refuse_depth_unless_6n_plus(2, depth)
 
     def __call__(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
-        """A network with random weights for images (B,*shape) -> logits (B,classes)."""
+        """Returns a network with random weights: images (B,*shape) -> logits (B,classes).
+
+        Args:
+            shape: Channels, height and width of an image.
+            classes: Number of classes.
+        """
         from ensdistill.models.blocks import BasicBlock  # here: imports torch
         from ensdistill.models.layers import Conv2d, chain, ending, stages
 
@@ -49,7 +55,11 @@ class ResNet(NetworkPiece):
 
 
 def refuse_depth_unless_6n_plus(rest: int, depth: int) -> int:
-    """The depth. Raises ValueError with the nearest depths if three stages of equal blocks do not come to it."""
+    """Returns the depth if it is 6n + rest, that is, if three stages have equal numbers of blocks.
+
+    Raises:
+        ValueError: Any other depth; the message names the closest valid depths.
+    """
     if below := (depth - rest) % 6:
-        raise ValueError(f"{depth} layers are not 6n+{rest}; take {depth - below} or {depth - below + 6}")
+        raise ValueError(f"{depth} layers are not 6n+{rest}; use {depth - below} or {depth - below + 6}")
     return depth

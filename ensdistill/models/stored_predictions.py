@@ -1,4 +1,4 @@
-"""Teachers that are no torch networks: their predictions for every image, stored in a file."""
+"""Teachers that are not torch networks: their predictions for all images of a data set, stored in a file."""
 
 from __future__ import annotations
 
@@ -25,27 +25,32 @@ SETTING = "teachers.predictions"
 
 
 class PredictionTable:
-    """Logits of M teachers by the content of the image."""
+    """Logits of M teachers, indexed by the content of the image."""
 
     def __init__(self, logits: Tensor, places: dict[bytes, int]) -> None:
-        """Takes logits (M,N,classes) and, for the hash of each image, its place among the N."""
+        """Stores the table.
+
+        Args:
+            logits: Logits (M,N,classes).
+            places: Hash of each image to its index in [0, N).
+        """
         self.logits, self.places = logits, places
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PredictionTable:
-        return self  # never written to; copies of networks share it
+        return self  # immutable, so that copies of networks share it
 
     def look_up(self, teacher: int, images: Tensor) -> Tensor:
         """Returns the logits (B,classes) of a teacher for images (B,C,H,W) in [0,1].
 
         Raises:
-            DataError: Images that are in no part of the data set.
+            DataError: An image is not part of the data set.
         """
         pixels = (images.detach().cpu() * 255).round().to(torch.uint8)
         found = [self.places.get(key) for key in _keys(pixels)]
         if missing := found.count(None):
             raise DataError(
-                f"{SETTING}: no predictions of {counted(missing, 'image')} of {len(found)}; the file has those of the "
-                "data set alone, as they are: unchanged by a perturbation, an augmentation or a corruption"
+                f"{SETTING}: no predictions for {counted(missing, 'image')} of {len(found)}, because the file covers "
+                "only unmodified images of the data set; switch off perturbation, augmentation and corruptions"
             )
         return self.logits[teacher][torch.tensor(found, dtype=torch.long)].to(images.device)
 
@@ -65,13 +70,13 @@ def read_predictions(path: str, raw: RawData) -> list[LoadedTeacher]:
     """Returns the teachers of a .npz file.
 
     Args:
-        path: The file. Arrays `train_logits` or `train_probabilities` (M,N,classes) hold what M teachers predict for
-            the labeled images of the data source, in its order and before any split; `validation_...`, `test_...` and
-            `unlabeled_...` those of the parts that the source has.
+        path: The file. Its arrays `train_logits` or `train_probabilities` (M,N,classes) are the predictions of M
+            teachers for the labeled images of the data source, in its order and before any split. `validation_...`,
+            `test_...` and `unlabeled_...` are those for the other parts, if the source has them.
         raw: The images.
 
     Raises:
-        DataError: The file cannot be read, or an array is missing or breaks a rule.
+        DataError: The file cannot be read, or an array is missing or invalid.
     """
     file, classes = user_path(path), len(raw.class_names)
     arrays = _read(file)
@@ -79,10 +84,14 @@ def read_predictions(path: str, raw: RawData) -> list[LoadedTeacher]:
     there = {name: part for name, part in parts.items() if part is not None}
     logits = {name: _part(arrays, name, part, classes) for name, part in there.items() if _wanted(arrays, name)}
     if unused := sorted(set(arrays) - {f"{name}_{kind}" for name in there for kind in _KINDS}):
-        raise DataError(f"{SETTING}: {unused[0]} is of no part of this data set; its parts are {', '.join(there)}")
+        raise DataError(
+            f"{SETTING}: {unused[0]} belongs to no part of this data set; its parts are {', '.join(there)}; remove it"
+        )
     counts = {name: len(array) for name, array in logits.items()}
     if len(set(counts.values())) > 1:
-        raise DataError(f"{SETTING}: parts have different numbers of teachers, {counts}; give all parts all teachers")
+        raise DataError(
+            f"{SETTING}: all parts need the same number of teachers, but have {counts}; add the missing predictions"
+        )
     places: dict[bytes, int] = {}
     for key in (key for name in logits for key in _keys(there[name].images.cpu())):
         places.setdefault(key, len(places))
@@ -95,56 +104,61 @@ _KINDS = ("logits", "probabilities")
 
 
 def _wanted(arrays: dict[str, np.ndarray], name: str) -> bool:
-    """Whether a part must be in the file: unlabeled images need no predictions unless they take part."""
+    """Returns whether to read a part; predictions for unlabeled images are optional."""
     return name != "unlabeled" or any(f"{name}_{kind}" in arrays for kind in _KINDS)
 
 
 def _by_image(logits: dict[str, Tensor], parts: dict[str, Split], places: dict[bytes, int]) -> Tensor:
-    """(M,number of different images,classes). Raises DataError if predictions of equal images differ."""
+    """Returns logits (M,number of different images,classes); raises DataError if those of equal images differ."""
     every = torch.cat(list(logits.values()), 1)
     index = torch.tensor([places[key] for name in logits for key in _keys(parts[name].images.cpu())])
     table = torch.empty(len(every), len(places), every.shape[-1])
-    table[:, index.flip(0)] = every.flip(1)  # the first of equal images is the one that stays
+    table[:, index.flip(0)] = every.flip(1)  # keeps the first of equal images
     apart = (table[:, index] - every).abs().amax((0, 2)) > 1e-3
     if apart.any():
         raise DataError(
-            f"{SETTING}: {counted(int(apart.sum()), 'image')} that occur several times have different predictions; "
-            "give equal images equal predictions"
+            f"{SETTING}: equal images must have equal predictions, but those of {counted(int(apart.sum()), 'image')} "
+            "differ from those of an equal image; correct them"
         )
     return table
 
 
 def _read(file: Path) -> dict[str, np.ndarray]:
+    """Returns the arrays of a .npz file; raises DataError if it is missing or damaged."""
     if not file.is_file():
-        raise DataError(f"{SETTING}: {file} is no file; give a .npz file with train_logits or train_probabilities")
+        raise DataError(f"{SETTING}: no such file: {file}; give a .npz file with train_logits or train_probabilities")
     try:
         with np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except Exception as error:  # zip, zlib and NumPy name a dozen different errors for a damaged file
-        raise DataError(f"{SETTING}: {file} is not a readable .npz file of plain arrays ({error})") from error
+    except Exception as error:  # zip, zlib and NumPy raise a dozen different errors for a damaged file
+        raise DataError(
+            f"{SETTING}: {file} is not a readable .npz file of plain arrays ({error}); write it with numpy.savez"
+        ) from error
 
 
 def _part(arrays: dict[str, np.ndarray], name: str, part: Split, classes: int) -> Tensor:
-    """Logits (M,N,classes) of one part."""
+    """Returns the logits (M,N,classes) of one part; raises DataError if they are missing or invalid."""
     found = [f"{name}_{kind}" for kind in _KINDS if f"{name}_{kind}" in arrays]
     if len(found) != 1:
         state = "has both" if found else f"has neither ({', '.join(arrays) or 'it is empty'})"
-        raise DataError(f"{SETTING}: {state} of {name}_logits and {name}_probabilities; give one of them")
+        raise DataError(f"{SETTING}: the file {state} of {name}_logits and {name}_probabilities; give one of them")
     array, wanted = arrays[found[0]], ("M", len(part), classes)
     if array.ndim != 3 or array.shape[1:] != wanted[1:] or not len(array) or array.dtype.kind != "f":
-        rule = f"(M,{wanted[1]},{wanted[2]}), M the number of teachers, for {wanted[1]} images of {classes} classes"
-        raise DataError(f"{SETTING}: {found[0]} is {array.dtype} {array.shape}; give floats {rule}")
+        rule = f"(M,{wanted[1]},{wanted[2]}) for M teachers, {wanted[1]} images and {classes} classes"
+        raise DataError(f"{SETTING}: {found[0]} is {array.dtype} of shape {array.shape}; give floats of shape {rule}")
     if not np.isfinite(array).all():
-        raise DataError(f"{SETTING}: {found[0]} holds numbers that are not finite; give finite ones")
+        raise DataError(f"{SETTING}: {found[0]} contains numbers that are not finite; give finite numbers")
     values = torch.from_numpy(array.astype(np.float32))
     if found[0].endswith("_logits"):
         return values
     if array.min() < 0 or np.abs(array.sum(-1) - 1).max() > 1e-3:
-        raise DataError(f"{SETTING}: {found[0]} are no probabilities, from 0 to 1 with the sum 1; call logits logits")
+        raise DataError(
+            f"{SETTING}: {found[0]} must be from 0 to 1 with sum 1; name the array {name}_logits if it has logits"
+        )
     return values.clamp(min=1e-30).log()
 
 
 def _keys(images: Tensor) -> Iterator[bytes]:
-    """A hash of each image, uint8 (N,C,H,W)."""
+    """Yields a hash of each image of uint8 (N,C,H,W)."""
     for image in images.contiguous().numpy():
         yield blake2b(image.tobytes(), digest_size=16).digest()

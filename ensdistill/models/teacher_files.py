@@ -1,4 +1,4 @@
-"""Teachers from elsewhere: checkpoints of any network whose architecture can be named."""
+"""Pretrained teachers: checkpoints of any network whose architecture the settings can describe."""
 
 from __future__ import annotations
 
@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 
 
 class LoadedTeacher(NamedTuple):
-    """A network on the device of the data, images in [0,1] -> logits (B,classes), and what identifies it."""
+    """A loaded teacher.
+
+    Attributes:
+        network: Network on the device of the data: images (B,C,H,W) in [0,1] -> logits (B,classes).
+        origin: Everything that identifies the network; it is part of the content hash.
+        warnings: Issues of the file.
+    """
 
     network: nn.Module
     origin: dict[str, Any]
@@ -31,56 +37,62 @@ class LoadedTeacher(NamedTuple):
 
 
 class TeacherFile(Settings):
-    """A network trained elsewhere: its state dict as torch or safetensors wrote it. Nothing in it is executed."""
+    """A pretrained network: its state dict in a file of torch or safetensors. Code in the file is never executed."""
 
-    path: str = setting(..., "The file (.safetensors, or torch's, read weights-only).", file=True, min_length=1)
-    model: Model = setting(Convnet(), "Its architecture.")
-    mean: list[float] = setting([], "Mean per channel that its images were normalized by; empty: the training images'.")
-    std: list[float] = setting([], "Standard deviation per channel likewise.")
-    # Left out of files and hashes where they are empty, so that these are those of the time before there were these.
+    path: str = setting(
+        ..., "Weights file (.safetensors, or a torch file, read weights-only).", file=True, min_length=1
+    )
+    model: Model = setting(Convnet(), "Architecture of the network.")
+    mean: list[float] = setting(
+        [], "Mean of each channel with which its training images were normalized; empty: that of the training images."
+    )
+    std: list[float] = setting([], "Standard deviation of each channel, as for mean.")
+    # Excluded where empty, so that they change no content hash by default.
     key: str = setting(
         "",
-        "Place of the weights in the file, dotted, if it holds those of several networks; empty: found by their names.",
+        "Dotted key of the weights in a file with several networks; empty: found by parameter names.",
         exclude_if=operator.not_,
     )
     prefix: str = setting(
-        "", "What is before the names of the weights, likewise; empty: found.", exclude_if=operator.not_
+        "", "Prefix of the parameter names in the file; empty: found automatically.", exclude_if=operator.not_
     )
 
     @field_validator("mean")
     @classmethod
     def _means_of_images(cls, mean: list[float]) -> list[float]:
         if any(not 0 <= value <= 1 for value in mean):
-            raise SettingError(ConfigIssue((), "must be from 0 to 1, as images are", mean, _SCALE))
+            raise SettingError(ConfigIssue((), "must be from 0 to 1, the range of images", mean, _SCALE))
         return mean
 
     @field_validator("std")
     @classmethod
     def _deviations_of_images(cls, std: list[float]) -> list[float]:
         if any(not 0 < value <= 1 for value in std):
-            raise SettingError(ConfigIssue((), "must be above 0 and at most 1, as for images from 0 to 1", std, _SCALE))
+            raise SettingError(ConfigIssue((), "must be above 0 and at most 1, for images from 0 to 1", std, _SCALE))
         return std
 
     def __call__(self, data: DataSplits) -> LoadedTeacher:
-        """Returns the network of the file.
+        """Returns the network of the file, on the device of the data.
 
         Raises:
-            DataError: The file is missing, damaged or another network's.
+            DataError: The file is missing, damaged or that of another network.
             ConfigError: mean or std do not fit.
         """
         path = user_path(self.path)
         content = read_checkpoint_file(path)
         network = build(self.model, data, seed=0)
-        target: nn.Module = network  # as written by this project, with the normalization
+        target: nn.Module = network  # files written by this project include the normalization
         found, why = find_weights(content, target, self.key, self.prefix)
         if found and (self.mean or self.std):
-            raise ConfigError(f"teachers.checkpoints: {path} has its own mean and std; leave out those of the settings")
+            raise ConfigError(
+                f"teachers.checkpoints: {path} already contains mean and std; remove them from the settings"
+            )
         if not found:
             network[0] = self._normalize(data)
             target = network[1]
             found, why = find_weights(content, target, self.key, self.prefix)
         if not found:
-            hint = "; a published first layer wants model.stem: original" if self.model.kind == "torchvision" else ""
+            hint = "; a published first layer needs model.stem: original" if self.model.kind == "torchvision" else ""
             raise DataError(f"{path}: these weights do not fit teachers.checkpoints.model ({why}){hint}")
         _fill(target, found[0], path)
         identity = {
@@ -91,27 +103,27 @@ class TeacherFile(Settings):
         return LoadedTeacher(network, identity, self._warnings(found))
 
     def _warnings(self, found: list[Weights]) -> tuple[ConfigIssue, ...]:
-        """One if the file holds other weights that fit as well. Raises DataError if none is the likeliest."""
+        """Returns a warning if other weights in the file fit too; raises DataError if none is the most likely."""
         others = [other for other in found[1:] if not _equal(other.state, found[0].state)]
         if not others:
             return ()
         also = ", ".join(map(str, others[:3])) + (", ..." if len(others) > 3 else "")
-        rule = f"{self.path} holds the weights of {len(others) + 1} networks that fit"
+        rule = f"{self.path} contains the weights of {len(others) + 1} networks that fit"
         if unclear([found[0], *others]):
-            raise DataError(f"{rule}: set teachers.checkpoints.key or prefix to one of {found[0]}, {also}")
-        hint = f"to take others, set key or prefix of this file: {also}"
-        return (ConfigIssue(("teachers", "checkpoints"), f"{rule}; those at {found[0]} are taken", hint=hint),)
+            raise DataError(f"{rule}; set teachers.checkpoints.key or prefix to one of {found[0]}, {also}")
+        hint = f"to use others, set key or prefix of this file: {also}"
+        return (ConfigIssue(("teachers", "checkpoints"), f"{rule}; using those at {found[0]}", hint=hint),)
 
     def _normalize(self, data: DataSplits) -> nn.Module:
+        """Returns the normalization of the settings, or that of the training images; checks the settings."""
         from ensdistill.models.normalization import Normalize  # here: imports torch
 
         mean, std = data.train.channel_statistics()
         own = [torch.tensor(values, device=mean.device) for values in (self.mean, self.std) if values]
         if len(own) == 1 or any(values.shape != mean.shape for values in own) or (own and own[1].min() <= 0):
             raise ConfigError(
-                f"teachers.checkpoints: mean and std of {self.path} need one number for each of {len(mean)} "
-                f"channels, std "
-                "above 0; or leave both out"
+                f"teachers.checkpoints: mean and std of {self.path} need one number for each of {len(mean)} channels, "
+                "with std above 0; correct or remove both"
             )
         return Normalize(*own) if own else Normalize(mean, std)
 
@@ -120,8 +132,9 @@ _SCALE = "divide mean and std on the scale 0 to 255 by 255"
 
 
 def _fill(target: nn.Module, weights: Weights, path: Path) -> None:
+    """Copies the weights into the network; raises DataError if they are not finite or do not fit."""
     if bad := [name for name, tensor in weights.state.items() if not tensor.isfinite().all()]:
-        raise DataError(f"{path}: {bad[0]} holds numbers that are not finite; train this teacher again")
+        raise DataError(f"{path}: {bad[0]} contains numbers that are not finite; train this teacher again")
     try:
         fill(target, dict(weights.state))
     except (RuntimeError, ValueError) as error:
@@ -130,4 +143,5 @@ def _fill(target: nn.Module, weights: Weights, path: Path) -> None:
 
 
 def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    """Returns whether two sets of weights are identical."""
     return all(torch.equal(tensor, other[name]) for name, tensor in one.items())

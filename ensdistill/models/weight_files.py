@@ -1,4 +1,4 @@
-"""Checkpoints of other projects: the weights of one network, found under whatever wrappers and prefixes they have."""
+"""Checkpoints of other projects: finds the weights of one network under any wrapper keys and name prefixes."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-# Where training scripts keep the weights of the network itself; before averages of them and before anything else.
+# Keys under which training scripts store the weights of the network; preferred to averaged weights and to other keys.
 _WRAPPERS = ("", "state_dict", "model_state_dict", "model", "net", "network", "module", "weights", "params")
-_PREFIXES = {"module", "_orig_mod", "model", "net", "network"}  # which wrappers of a network put before its names
-_WITHIN = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}  # of parts of a network, too
-_COUNTER = "num_batches_tracked"  # of BatchNorm; without effect on a network that is trained no more
-_LEFT_BEHIND = (_COUNTER, "total_ops", "total_params", "n_averaged")  # by tools that count or average
-_DEEPEST = 4  # mappings within mappings
-_MOST = 20  # prefixes that are tried
+_PREFIXES = {"module", "_orig_mod", "model", "net", "network"}  # prefixes that wrappers of a network add
+_WITHIN = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}  # also added to parts of a network
+_COUNTER = "num_batches_tracked"  # of BatchNorm; without effect in evaluation mode
+_LEFT_BEHIND = (_COUNTER, "total_ops", "total_params", "n_averaged")  # added by tools that count or average
+_DEEPEST = 4  # maximum nesting of mappings
+_MOST = 20  # maximum number of prefixes to try
 _RUNS_CODE = ("builtins.", "__builtin__.", "subprocess.", "shutil.", "importlib.", "runpy.", "socket.")
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights that fit a network, by its own names.
+    """Weights from a file that fit a network, under the names of the network.
 
     Attributes:
         state: Name to tensor.
-        place: Where in the file they are, such as "model.ema"; empty for the file itself.
-        prefix: What was before each name.
+        place: Dotted key of the weights in the file, such as "model.ema"; empty for the top level.
+        prefix: Prefix of the names in the file.
     """
 
     state: Mapping[str, Tensor]
@@ -46,11 +46,11 @@ class Weights:
     def __str__(self) -> str:
         prefix = self.prefix.rstrip(".")
         parts = [f"key {self.place}" if self.place else "", f"prefix {prefix}" if prefix else ""]
-        return " and ".join(filter(None, parts)) or "the names as they are"
+        return " and ".join(filter(None, parts)) or "the top level"
 
 
 class _Ignored:
-    """Stands for any object of a file that is no tensor: whatever the file does with it, nothing happens."""
+    """Inert placeholder for every object of a file that is not a tensor."""
 
     def __new__(cls, *_: Any, **__: Any) -> _Ignored:
         return super().__new__(cls)
@@ -60,19 +60,19 @@ class _Ignored:
 
 
 def read_checkpoint_file(path: Path) -> Mapping[str, Any]:
-    """Returns the content of a safetensors file, or of one of torch's, read weights-only: nothing in it is executed.
+    """Returns the content of a safetensors file, or of a torch file read weights-only; no code in it is executed.
 
-    Settings, numbers and other objects beside the tensors (argparse.Namespace, numpy scalars, ...) are left out.
+    Objects other than tensors (settings, numbers, argparse.Namespace, NumPy scalars, ...) are ignored.
 
     Raises:
-        DataError: The file is missing or damaged, or asks for code to be run.
+        DataError: The file is missing or damaged, or requires code to be executed.
     """
     from safetensors.torch import load_file  # here: imports torch
 
     if path.is_dir():
-        raise DataError(f"{path}: is a folder; give a file of weights in it (teachers.checkpoints)")
+        raise DataError(f"{path}: is a folder; give a weights file in it (teachers.checkpoints)")
     if not path.is_file():
-        raise DataError(f"{path}: there is no such file of weights (teachers.checkpoints)")
+        raise DataError(f"{path}: no such weights file (teachers.checkpoints); correct the path")
     try:
         if what := stand_in(head_of(path)):
             raise DataError(f"{path}: {what} (teachers.checkpoints)")
@@ -80,30 +80,31 @@ def read_checkpoint_file(path: Path) -> Mapping[str, Any]:
     except DataError:
         raise
     except (SafetensorError, OSError) as error:
-        raise DataError(f"{path}: damaged or no file of weights") from error
-    except Exception as error:  # torch names a dozen different errors for a damaged or unsafe file
-        what = "a TorchScript program" if "TorchScript" in str(error) else "damaged, or more than tensors in it"
-        raise DataError(f"{path}: {what}; save the network's state_dict() alone") from error
+        raise DataError(f"{path}: damaged, or not a weights file; save the network's state_dict() again") from error
+    except Exception as error:  # torch raises a dozen different errors for a damaged or unsafe file
+        what = "is a TorchScript program" if "TorchScript" in str(error) else "is damaged, or contains code"
+        raise DataError(f"{path}: {what}; save only the network's state_dict()") from error
     if not isinstance(state, Mapping):
-        raise DataError(f"{path}: holds no state dict; save the network's state_dict()")
+        raise DataError(f"{path}: contains no state dict; save the network's state_dict()")
     return state
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Whether it begins as such a file does: eight bytes of a length, then JSON."""
+    """Returns whether a file starts like a safetensors file: eight bytes with a length, then JSON."""
     with path.open("rb") as opened:
         head = opened.read(9)
     return head[8:] == b"{" or (path.suffix.lower() == ".safetensors" and head[:2] != b"PK")
 
 
 def _read_torch(path: Path) -> Any:
+    """Returns the content of a torch file, with `_Ignored` in place of unknown objects that cannot run code."""
     from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what torch reports of other files than its own, we report better
+        warnings.simplefilter("ignore")  # errors of this module replace torch's warnings about foreign files
         try:
             objects = get_unsafe_globals_in_checkpoint(path)
-        except Exception:  # its older format, or damaged
+        except Exception:  # torch's older format, or a damaged file
             objects = []
         if any(name.startswith(_RUNS_CODE) for name in objects):
             objects = []
@@ -114,18 +115,21 @@ def _read_torch(path: Path) -> Any:
 def find_weights(
     content: Mapping[str, Any], network: nn.Module, key: str = "", prefix: str = ""
 ) -> tuple[list[Weights], str]:
-    """Returns all weights of a file that fit a network, the likeliest first; if there are none, why the nearest do not.
+    """Returns all weights of a file that fit a network.
 
-    Two of which neither is likelier, such as `student.` and `teacher.`, are for the caller to tell: see `unclear`.
+    Several weights can be equally likely, such as those with the prefixes `student.` and `teacher.`; see `unclear`.
 
     Args:
         content: From `read_checkpoint_file`.
-        network: Its names and shapes decide what fits.
-        key: The one place to look at, dotted; empty to look everywhere.
-        prefix: The one prefix to take off; empty for any.
+        network: Its names and shapes decide which weights fit.
+        key: Dotted key of the weights in the file; empty to search the whole file.
+        prefix: Prefix of the names in the file; empty to accept any prefix.
+
+    Returns:
+        The weights that fit, the most likely first; and, if there are none, why the closest ones do not fit.
     """
     own = network.state_dict()
-    found, closest_match = list[Weights](), (-2, "it holds no state dict; save the network's state_dict()")
+    found, closest_match = list[Weights](), (-2, "the file contains no state dict; save the network's state_dict()")
     for place, state in _state_dicts(content):
         if key and place != key:
             continue
@@ -136,17 +140,21 @@ def find_weights(
         found += [Weights(weights, place, before) for before, weights in fitting]
     if key and closest_match[0] < -1:
         places = ", ".join(place for place, _ in _state_dicts(content) if place)
-        closest_match = (0, f"there are no weights at {key}; weights are at {places or 'the top of the file alone'}")
+        closest_match = (0, f"no weights at key {key}; weights are at {places or 'the top level only'}")
     return sorted(found, key=_unlikeliness), closest_match[1]
 
 
 def unclear(found: list[Weights]) -> bool:
-    """Whether no place or prefix is known to be that of the network itself, and there are several."""
+    """Returns whether several weights fit and none is more likely to be those of the network itself.
+
+    Args:
+        found: Weights in the order of `find_weights`.
+    """
     return len(found) > 1 and _unlikeliness(found[0])[:2] == _unlikeliness(found[1])[:2]
 
 
 def _unlikeliness(weights: Weights) -> tuple[int, int, int]:
-    """The network itself before averages and other networks of the same file."""
+    """Returns a sort key: the network itself comes before averages and other networks of the same file."""
     parts = weights.place.split(".")
     place = _WRAPPERS.index(parts[-1]) if parts[-1] in _WRAPPERS else len(_WRAPPERS)
     place += len(_WRAPPERS) * any("ema" in part.lower() or "averag" in part.lower() for part in parts)
@@ -157,7 +165,7 @@ def _unlikeliness(weights: Weights) -> tuple[int, int, int]:
 def _state_dicts(
     content: Mapping[Any, Any], place: str = "", depth: int = 0
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Every mapping of names to tensors in a file, with its dotted place; what else is in it is left out."""
+    """Yields every mapping of names to tensors in a file, with its dotted key; other objects are ignored."""
     tensors = {
         name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, torch.Tensor)
     }
@@ -171,16 +179,16 @@ def _state_dicts(
 def _fitting(
     state: Mapping[str, Tensor], own: Mapping[str, Tensor], wanted: str
 ) -> tuple[list[tuple[str, dict[str, Tensor]]], int, str]:
-    """Prefixes without which the names of a state dict are those of the network, with its weights by these names.
+    """Returns the prefixes that have to be removed for a state dict to fit the network, each with the weights.
 
-    Also how many names match at best, and what is wrong with that match.
+    The other results are the largest number of names that match, and why that match does not fit.
     """
     fitting: list[tuple[str, dict[str, Tensor]]] = []
-    best = (-1, "no name in it is one of the network's")
-    for dropped in (set[str](), _WITHIN, {*_WITHIN, "module"}):  # these may stand within a name, too
+    best = (-1, "it has none of the network's parameter names")
+    for dropped in (set[str](), _WITHIN, {*_WITHIN, "module"}):  # these can also occur inside a name
         names = {_without(name, dropped): name for name in state}
         if len(names) < len(state):
-            continue  # two names would become one
+            continue  # two names would become equal
         targets = {_without(name, dropped): name for name in own}
         for prefix in _prefixes(names, targets):
             if wanted and prefix != _without(wanted.rstrip(".") + ".", dropped):
@@ -197,16 +205,17 @@ def _fitting(
             break
     if wanted and best[0] < 0:
         starts = sorted({name.split(".")[0] for name in state})
-        return fitting, 0, f"no name begins with {wanted}; they begin with {', '.join(starts[:8])}"
+        return fitting, 0, f"no name begins with {wanted}; names begin with {', '.join(starts[:8])}"
     return fitting, best[0], best[1]
 
 
 def _without(name: str, dropped: set[str]) -> str:
+    """Returns a dotted name without the parts in `dropped`."""
     return ".".join(part for part in name.split(".") if part not in dropped) if dropped else name
 
 
 def _prefixes(names: Mapping[str, str], targets: Mapping[str, str]) -> list[str]:
-    """What stands before names that end as names of the network do; what stands before the most of them first."""
+    """Returns the prefixes before names that end like names of the network, the most frequent first."""
     counts: dict[str, int] = {}
     for name in names:
         parts = name.split(".")
@@ -218,21 +227,22 @@ def _prefixes(names: Mapping[str, str], targets: Mapping[str, str]) -> list[str]
 
 
 def _misfit(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
-    """Why tensors are not those of the network; empty if they are."""
+    """Returns why the tensors do not fit the network; empty if they do."""
     missing = [name for name in own if name not in found and not name.endswith(_COUNTER)]
     strange = [name for name in found if name not in own and name.split(".")[-1] not in _LEFT_BEHIND]
     unlike = [name for name in own if name in found and found[name].shape != own[name].shape]
     kinds = [name for name in own if name in found and found[name].is_floating_point() != own[name].is_floating_point()]
     empty = [name for name in own if name in found and (found[name].is_meta or found[name].layout != torch.strided)]
-    told = [f"{len(missing)} of {len(own)} tensors are missing, such as {missing[0]}"] if missing else []
-    told += [f"{len(strange)} are too many, such as {strange[0]}"] if strange else []
-    told += [
+    reasons = [f"{len(missing)} of {len(own)} tensors are missing, such as {missing[0]}"] if missing else []
+    reasons += [f"{len(strange)} unexpected, such as {strange[0]}"] if strange else []
+    reasons += [
         f"{name} is {_shape(found[name])} in the file and {_shape(own[name])} in the network" for name in unlike[:2]
     ]
-    told += [f"{name} is {found[name].dtype} in the file and {own[name].dtype} in the network" for name in kinds[:1]]
-    told += [f"{name} is sparse or without values in the file; save dense tensors" for name in empty[:1]]
-    return "; ".join(told)
+    reasons += [f"{name} is {found[name].dtype} in the file and {own[name].dtype} in the network" for name in kinds[:1]]
+    reasons += [f"{name} is sparse or has no values in the file; save dense tensors" for name in empty[:1]]
+    return "; ".join(reasons)
 
 
 def _shape(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "one number"
+    """Returns the shape of a tensor as text, such as 16x3x3x3."""
+    return "x".join(map(str, tensor.shape)) or "a scalar"

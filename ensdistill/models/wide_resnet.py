@@ -11,18 +11,19 @@ from ensdistill.models.resnet import refuse_depth_unless_6n_plus
 from ensdistill.runtime.lazy import nn
 from ensdistill.settings.base import setting
 
-STEM = 16  # channels of the first convolution, whatever the widening factor
+STEM = 16  # channels of the first convolution, for every widening factor
 
 
 class WideResNet(NetworkPiece):
-    """WRN-depth-width: a bare 3x3 convolution to 16 channels, three stages of pre-activation blocks of 16, 32 and 64
-    times `width` channels, BatchNorm and ReLU, global average pooling and a linear classifier.
+    """Wide residual network WRN-depth-width with pre-activation blocks.
 
-    As in the official code of Nam et al. 2022. Zagoruyko and Komodakis 2016 (Wide residual networks), table 1.
+    A 3x3 convolution to 16 channels without BatchNorm; three stages of blocks with 16, 32 and 64 times `width`
+    channels; BatchNorm and ReLU; global average pooling and a linear classifier. As in the official code of Nam et al.
+    2022. Zagoruyko and Komodakis 2016 (Wide residual networks), table 1.
     """
 
     kind: Literal["wide_resnet"] = "wide_resnet"
-    depth: int = setting(28, "Layers with weights: 6n+4 for n blocks a stage.", ge=10, le=1000)
+    depth: int = setting(28, "Number of layers with weights: 6n+4 for n blocks per stage.", ge=10, le=1000)
     width: int = setting(4, "Widening factor of all stages.", ge=1, le=256)
 
     @field_validator("depth")
@@ -31,7 +32,12 @@ class WideResNet(NetworkPiece):
         return refuse_depth_unless_6n_plus(4, depth)
 
     def __call__(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
-        """A network with random weights for images (B,*shape) -> logits (B,classes)."""
+        """Returns a network with random weights: images (B,*shape) -> logits (B,classes).
+
+        Args:
+            shape: Channels, height and width of an image.
+            classes: Number of classes.
+        """
         from ensdistill.models.blocks import PreActivationBlock  # here: imports torch
         from ensdistill.models.layers import Conv2d, chain, ending, stages
 

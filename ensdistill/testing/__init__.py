@@ -1,17 +1,17 @@
-"""Contract suites: what every piece of a family promises, as classes of pytest tests. They need pytest.
+"""Contract suites: the requirements on every piece of a family, as classes of pytest tests. They require pytest.
 
     from ensdistill.testing import LossContract
 
     class TestFocal(LossContract):
         pieces = [Focal(), Focal(gamma=0.5)]
 
-Each test runs once for each piece. In place of `pieces` a class may have a fixture `piece`.
+Each test runs once per piece. Instead of `pieces`, a class can have a fixture `piece`.
 """
 
 import pytest
 
 _SUITES = ("averaging", "contract", "data", "losses", "metrics", "models", "perturbations", "students")
-pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in _SUITES))  # so that a failed test shows the values
+pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in _SUITES))  # a failed assertion then shows its values
 
 from ensdistill.testing.averaging import AveragingContract  # noqa: E402
 from ensdistill.testing.data import DataSourceContract  # noqa: E402

@@ -1,4 +1,4 @@
-"""What every average promises: a student to evaluate, and the one in training left alone."""
+"""Contract of averages: a student to evaluate, and an unchanged student in training."""
 
 import copy
 import io
@@ -18,11 +18,22 @@ DATA = toy_data()
 
 
 def student() -> Student:
+    """Returns a new student with two subnetworks."""
     return toy_student(BatchEnsemble(subnetworks=2), DATA)
 
 
 def move(pupil: Student, average: WeightAverage, steps: int, total: int = 6, first: int = 0) -> None:
-    """Random steps, each shown to the average as an epoch of its own; step n is the same however the walk is cut."""
+    """Changes a student by random steps and updates the average after each, as after an epoch.
+
+    Step n depends on n only, so that a run in two parts has the same steps as a run in one part.
+
+    Args:
+        pupil: The student to change in place.
+        average: Its average.
+        steps: Number of steps.
+        total: Number of steps of the whole training.
+        first: Index of the first step.
+    """
     for n in range(first, first + steps):
         generator = torch.Generator().manual_seed(n)
         with torch.no_grad():
@@ -33,20 +44,23 @@ def move(pupil: Student, average: WeightAverage, steps: int, total: int = 6, fir
 
 
 def judge(pupil: Student) -> dict[str, float]:
-    """Validation metrics that favor the shortest weights."""
+    """Returns validation metrics that prefer weights with a small norm."""
     length = float(sum(p.detach().square().sum() for p in pupil.parameters()))
     return {"accuracy": -length, "nll": length}
 
 
 def state(module: nn.Module) -> dict[str, Tensor]:
+    """Returns a copy of the state dict."""
     return copy.deepcopy(module.state_dict())
 
 
 def equal(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
+    """Returns whether two state dicts are identical."""
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 
 def gradients_of(pupil: Student) -> list[Tensor]:
+    """Returns copies of the gradients of a student."""
     return [p.grad.clone() for p in pupil.parameters() if p.grad is not None]
 
 
@@ -67,7 +81,7 @@ class AveragingContract(Contract):
                 {n: t.new_zeros(()) for n, t in pupil.state_dict().items()},
             )
 
-    def test_asking_for_the_average_changes_nothing_of_the_student_in_training(self, piece: Any) -> None:
+    def test_computing_the_average_does_not_change_the_student_in_training(self, piece: Any) -> None:
         pupil = student()
         average = piece(pupil)
         move(pupil, average, 3)
@@ -79,7 +93,7 @@ class AveragingContract(Contract):
         assert all(map(torch.equal, gradients_of(pupil), gradients))
         assert all(module.training for module in pupil.modules())
 
-    def test_updating_changes_nothing_of_the_student_in_training(self, piece: Any) -> None:
+    def test_updating_does_not_change_the_student_in_training(self, piece: Any) -> None:
         pupil = student()
         average = piece(pupil)
         before = state(pupil)
@@ -88,7 +102,7 @@ class AveragingContract(Contract):
             average.epoch_ended(pupil, (n + 1) / 4, judge)
         assert equal(state(pupil), before)
 
-    def test_average_of_a_student_that_stands_still_is_that_student(self, piece: Any) -> None:
+    def test_average_of_a_constant_student_is_that_student(self, piece: Any) -> None:
         pupil = student()
         average = piece(pupil)
         for n in range(4):
@@ -97,7 +111,7 @@ class AveragingContract(Contract):
         for mine, its in zip(average.averaged(pupil).parameters(), pupil.parameters(), strict=True):
             torch.testing.assert_close(mine, its)
 
-    def test_average_lies_between_the_extremes_of_the_weights_seen(self, piece: Any) -> None:
+    def test_average_is_between_the_extremes_of_the_previous_weights(self, piece: Any) -> None:
         pupil = student()
         average = piece(pupil)
         seen = []
@@ -109,7 +123,7 @@ class AveragingContract(Contract):
         assert (weights >= torch.stack(seen).amin(0) - 1e-6).all()
 
     @pytest.mark.parametrize("cut", [0, 1, 4])
-    def test_saved_state_goes_on_exactly(self, piece: Any, cut: int) -> None:
+    def test_saved_state_resumes_exactly(self, piece: Any, cut: int) -> None:
         pupil = student()
         whole = piece(pupil)
         move(pupil, whole, 6)
@@ -129,7 +143,7 @@ class AveragingContract(Contract):
         move(resumed, second, 6 - cut, first=cut)
         assert equal(state(second.averaged(resumed)), expected)
 
-    def test_bfloat16_weights_give_a_bfloat16_average(self, piece: Any) -> None:
+    def test_average_of_bfloat16_weights_is_bfloat16(self, piece: Any) -> None:
         pupil = student().bfloat16()
         average = piece(pupil)
         move(pupil, average, 4)
@@ -137,5 +151,5 @@ class AveragingContract(Contract):
             assert p.dtype == torch.bfloat16
             assert p.isfinite().all()
 
-    def test_every_average_says_whether_batchnorm_is_refreshed(self, piece: Any) -> None:
+    def test_refresh_batchnorm_is_a_boolean(self, piece: Any) -> None:
         assert isinstance(piece.refresh_batchnorm, bool)

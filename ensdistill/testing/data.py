@@ -1,4 +1,4 @@
-"""What every data source promises: bytes and labels that split into disjoint parts."""
+"""Contract of data sources: uint8 images and labels that are split into disjoint parts."""
 
 import json
 from typing import Any
@@ -10,7 +10,7 @@ from ensdistill.testing.contract import Contract
 
 
 class DataSourceContract(Contract):
-    """Tests of data sources. The sizes of a piece leave images for all parts, test included."""
+    """Tests of data sources. The sizes of a piece must leave images for all parts, including test."""
 
     def test_images_are_bytes_and_labels_are_classes(self, piece: Any) -> None:
         data = load_data(piece)
@@ -22,7 +22,7 @@ class DataSourceContract(Contract):
             assert part.labels.max() < len(data.class_names)
         assert (data.unlabeled.labels == -1).all()
 
-    def test_parts_that_are_drawn_have_the_sizes_asked_for(self, piece: Any) -> None:
+    def test_drawn_parts_have_the_requested_sizes(self, piece: Any) -> None:
         raw, sizes, data = piece(), piece.sizes(), load_data(piece)
         found = {"train_size": len(data.train)}
         found |= {"val_size": len(data.validation)} if raw.validation is None else {}
@@ -40,7 +40,7 @@ class DataSourceContract(Contract):
         assert len(images) == len(set(images)) == len(there)
         assert set(images) == set(there)
 
-    def test_same_seed_gives_the_same_data_and_another_seed_others(self, piece: Any) -> None:
+    def test_data_depend_on_the_seed_only(self, piece: Any) -> None:
         data, same = load_data(piece), load_data(piece.model_copy())
         assert same.identity == data.identity
         assert torch.equal(same.train.images, data.train.images)

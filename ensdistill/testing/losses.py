@@ -1,4 +1,4 @@
-"""What every loss promises: a finite scalar, differentiable in the student, for any K, M and labels."""
+"""Contract of losses: a finite scalar that is differentiable in the student, for any K, M and labels."""
 
 from typing import Any, ClassVar
 
@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from ensdistill.testing.contract import Contract
 
-SIZES = [(1, 3), (3, 2)]  # subnetworks, teachers: fewer than teachers, and more
+SIZES = [(1, 3), (3, 2)]  # (subnetworks, teachers): fewer subnetworks than teachers, and more
 OTHER_SIZES = [(1, 1), (2, 3), (3, 3), (4, 1)]
 every_size = pytest.mark.parametrize(("subnetworks", "teachers"), [*SIZES, *OTHER_SIZES])
 two_sizes = pytest.mark.parametrize(("subnetworks", "teachers"), SIZES)
@@ -17,11 +17,13 @@ LABELS = torch.tensor([0, 4, -1, 2])
 
 
 def logits(members: int, seed: int, scale: float = 2.0, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Returns random logits (members,4,5) with standard deviation `scale`."""
     generator = torch.Generator().manual_seed(seed)
     return (scale * torch.randn(members, 4, 5, generator=generator, dtype=torch.float64)).to(dtype)
 
 
 def gradient(tensor: Tensor) -> Tensor:
+    """Returns the gradient of a tensor, which must have one."""
     assert tensor.grad is not None
     return tensor.grad
 
@@ -30,9 +32,10 @@ class LossContract(Contract):
     """Tests of losses.
 
     Attributes:
-        constant_weights: Classes of losses whose gradient holds constant what finite differences would move.
-        densities: Classes of losses that may be negative and depend on the logits themselves, not on their differences.
-        pairs: Classes of losses that give each subnetwork a teacher of its own, so that the order of teachers matters.
+        constant_weights: Classes of losses with weights that are constants in the gradient; finite differences do not
+            apply to them.
+        densities: Classes of losses that can be negative and depend on the logits themselves, not on their differences.
+        pairs: Classes of losses that assign each subnetwork its own teacher, so that the order of teachers matters.
     """
 
     constant_weights: ClassVar[tuple[type, ...]] = ()
@@ -47,14 +50,14 @@ class LossContract(Contract):
         assert loss.isfinite()
         assert loss > 0 or isinstance(piece, self.densities)
 
-    def test_head_of_the_student_depends_on_the_kind_alone(self, piece: Any) -> None:
-        # It is built once, while every setting but the kind can change on the way (`ensdistill.methods.schedule`).
+    def test_head_of_the_student_depends_only_on_the_kind(self, piece: Any) -> None:
+        # The head is built once, but every setting except the kind can change during training (see `schedule.py`).
         assert repr(piece.head()) == repr(type(piece)().head())
 
     @two_sizes
     def test_gradient_is_that_of_finite_differences(self, piece: Any, subnetworks: int, teachers: int) -> None:
         if isinstance(piece, self.constant_weights):
-            pytest.skip("its gradient holds weights constant that finite differences move")
+            pytest.skip("the loss has weights that are constants in the gradient")
         s, on_labels = logits(subnetworks, 0).requires_grad_(), logits(subnetworks, 2).requires_grad_()
         t = logits(teachers, 1)
         assert torch.autograd.gradcheck(lambda a, b: piece(a, t, LABELS, b), (s, on_labels))
@@ -89,14 +92,14 @@ class LossContract(Contract):
         assert loss.isfinite()
         assert gradient(s).isfinite().all()
 
-    def test_batch_without_any_label_is_no_fault(self, piece: Any) -> None:
+    def test_batch_without_labels_has_a_finite_loss_and_gradient(self, piece: Any) -> None:
         s = logits(2, 0).requires_grad_()
         loss = piece(s, logits(3, 1), torch.full((4,), -1), s)
         loss.backward()
         assert loss.isfinite()
         assert gradient(s).isfinite().all()
 
-    def test_loss_is_a_mean_so_that_a_batch_twice_over_has_the_same(self, piece: Any) -> None:
+    def test_loss_is_a_mean_over_images(self, piece: Any) -> None:
         s, t = logits(2, 0), logits(3, 1)
         twice = piece(s.repeat(1, 2, 1), t.repeat(1, 2, 1), LABELS.repeat(2), s.repeat(1, 2, 1))
         assert_close(twice, piece(s, t, LABELS, s))
@@ -107,9 +110,9 @@ class LossContract(Contract):
         shuffled = piece(s[:, order], t[:, order], LABELS[order], s[:, order])
         assert_close(shuffled, piece(s, t, LABELS, s))
 
-    def test_adding_a_constant_to_all_logits_of_an_image_changes_nothing(self, piece: Any) -> None:
+    def test_adding_a_constant_to_all_logits_of_an_image_does_not_change_the_loss(self, piece: Any) -> None:
         if isinstance(piece, self.densities):
-            pytest.skip("it depends on the logits themselves")
+            pytest.skip("the loss depends on the logits themselves")
         s, t = logits(2, 0), logits(3, 1)
         shift = torch.tensor([1.0, -2, 3, 0]).view(1, 4, 1)
         assert_close(piece(s + shift, t - shift, LABELS, s + shift), piece(s, t, LABELS, s))

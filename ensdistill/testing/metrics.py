@@ -1,4 +1,4 @@
-"""What every metric promises: a finite number that depends on the predictions and the labels alone."""
+"""Contract of metrics: a finite number that depends only on the predictions and the labels."""
 
 import math
 from typing import Any
@@ -15,7 +15,11 @@ LABELS = torch.arange(IMAGES) % CLASSES
 
 
 def predictions(right: float = 0.0) -> Tensor:
-    """Log-probabilities (N,c): random ones, of which a share is moved to the label."""
+    """Returns log-probabilities (N,c) of random predictions mixed with the labels.
+
+    Args:
+        right: Weight of the labels in the mixture, in [0, 1].
+    """
     generator = torch.Generator().manual_seed(0)
     p = torch.randn(IMAGES, CLASSES, generator=generator, dtype=torch.float64).softmax(-1)
     return ((1 - right) * p + right * torch.nn.functional.one_hot(LABELS, CLASSES)).log()
@@ -32,12 +36,12 @@ class MetricContract(Contract):
         for right in (0.0, 0.5, 1.0):
             assert math.isfinite(float(piece(predictions(right), LABELS)))
 
-    def test_probabilities_of_zero_and_one_give_a_finite_number(self, piece: Any) -> None:
+    def test_metric_is_finite_for_probabilities_of_zero_and_one(self, piece: Any) -> None:
         certain = predictions(1.0)
         assert certain.isneginf().any()
         assert math.isfinite(float(piece(certain, LABELS)))
 
-    def test_right_predictions_are_at_least_as_good_as_random_ones(self, piece: Any) -> None:
+    def test_correct_predictions_are_at_least_as_good_as_random_ones(self, piece: Any) -> None:
         right, random = (float(piece(predictions(share), LABELS)) for share in (0.99, 0.0))
         assert right >= random if piece.higher_is_better else right <= random
 

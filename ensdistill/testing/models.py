@@ -1,4 +1,4 @@
-"""What every network promises: finite logits of each image alone, and weights that follow from the seed."""
+"""Contract of networks: finite logits that depend on one image only, and weights that depend on the seed only."""
 
 import copy
 from typing import Any
@@ -15,28 +15,30 @@ DATA = toy_data()
 
 
 def images() -> Tensor:
+    """Returns six images (6,1,8,8) in [0,1]."""
     return DATA.train[slice(0, 6)][0]
 
 
 def network(piece: Any, seed: int = 0) -> nn.Module:
+    """Returns a new network of a piece."""
     return build(piece, DATA, seed)
 
 
 class ModelContract(Contract):
-    """Tests of networks. A piece builds one for gray images of 8x8 pixels."""
+    """Tests of networks. A piece must be able to build one for gray images of 8x8 pixels."""
 
-    def test_logits_are_finite_and_one_row_for_each_image(self, piece: Any) -> None:
+    def test_logits_are_finite_with_one_row_per_image(self, piece: Any) -> None:
         logits = network(piece).eval()(images())
         assert logits.shape == (6, CLASSES)
         assert logits.dtype == torch.float32
         assert logits.isfinite().all()
 
-    def test_same_seed_gives_the_same_weights_and_another_seed_others(self, piece: Any) -> None:
+    def test_weights_depend_on_the_seed_only(self, piece: Any) -> None:
         one, same, other = (network(piece, seed).eval()(images()) for seed in (0, 0, 1))
         assert torch.equal(one, same)
         assert not torch.equal(one, other)
 
-    def test_global_random_numbers_are_left_as_they_were(self, piece: Any) -> None:
+    def test_global_random_state_is_unchanged(self, piece: Any) -> None:
         before = torch.get_rng_state()
         network(piece)
         assert torch.equal(torch.get_rng_state(), before)
@@ -52,13 +54,13 @@ class ModelContract(Contract):
         missing = [name for name, p in made.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
         assert missing == []
 
-    def test_state_dict_holds_the_whole_function(self, piece: Any) -> None:
+    def test_state_dict_contains_the_complete_state(self, piece: Any) -> None:
         one, other = network(piece, 0), network(piece, 1)
-        one.train()(images())  # moves statistics of BatchNorm
+        one.train()(images())  # changes the BatchNorm statistics
         other.load_state_dict(one.state_dict())
         assert torch.equal(other.eval()(images()), one.eval()(images()))
 
-    def test_deep_copy_is_a_network_of_its_own(self, piece: Any) -> None:
+    def test_deep_copy_is_independent(self, piece: Any) -> None:
         made = network(piece).eval()
         before = made(images())
         clone = copy.deepcopy(made)

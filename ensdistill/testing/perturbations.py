@@ -1,4 +1,4 @@
-"""What every perturbation promises: images like the ones it was given, and nothing else changed."""
+"""Contract of perturbations: images of the same shape, type and range, and no other changes."""
 
 import copy
 from typing import Any, ClassVar
@@ -17,10 +17,12 @@ ENSEMBLE = toy_ensemble(DATA)
 
 
 def student(subnetworks: int = 2) -> Any:
+    """Returns a new student."""
     return toy_student(BatchEnsemble(subnetworks=subnetworks), DATA)
 
 
 def images() -> Tensor:
+    """Returns six images (6,1,8,8) in [0,1]."""
     return DATA.train[slice(0, 6)][0]
 
 
@@ -43,7 +45,7 @@ class PerturbationContract(Contract):
         assert shown.min() >= 0
         assert shown.max() <= 1
 
-    def test_single_student_is_served_too(self, piece: Any) -> None:
+    def test_single_student_is_supported(self, piece: Any) -> None:
         shown = piece(images(), ENSEMBLE, toy_student(Single(), DATA), streams())
         assert shown.isfinite().all()
 
@@ -53,7 +55,7 @@ class PerturbationContract(Contract):
         assert shown.isfinite().all()
         assert 0 <= shown.min() <= shown.max() <= 1
 
-    def test_images_shown_are_detached(self, piece: Any) -> None:
+    def test_perturbed_images_are_detached(self, piece: Any) -> None:
         shown = piece(images(), ENSEMBLE, student(), streams())
         assert not shown.requires_grad
         assert shown.grad_fn is None
@@ -67,18 +69,18 @@ class PerturbationContract(Contract):
         different = any(not torch.equal(shown[0], other) for other in shown[1:])
         assert different != isinstance(piece, self.without_chance)
 
-    def test_global_random_numbers_are_left_as_they_were(self, piece: Any) -> None:
+    def test_global_random_state_is_unchanged(self, piece: Any) -> None:
         before = torch.get_rng_state()
         piece(images(), ENSEMBLE, student(), streams())
         assert torch.equal(torch.get_rng_state(), before)
 
-    def test_images_given_are_not_written_to(self, piece: Any) -> None:
+    def test_input_images_are_not_written_to(self, piece: Any) -> None:
         x = images()
         piece(x, ENSEMBLE, student(), streams())
         assert torch.equal(x, images())
 
     @pytest.mark.parametrize("training", [True, False])
-    def test_student_and_teachers_are_left_as_they_were(self, piece: Any, training: bool) -> None:
+    def test_student_and_teachers_are_unchanged(self, piece: Any, training: bool) -> None:
         pupil = student().train(training)
         before = copy.deepcopy(pupil.state_dict())
         piece(images(), ENSEMBLE, pupil, streams())
@@ -100,5 +102,5 @@ class PerturbationContract(Contract):
         assert shown.isfinite().all()
         assert 0 <= shown.min() <= shown.max() <= 1
 
-    def test_label_images_is_one_of_the_two_choices_that_the_step_knows(self, piece: Any) -> None:
+    def test_label_images_is_clean_or_perturbed(self, piece: Any) -> None:
         assert piece.label_images in ("clean", "perturbed")

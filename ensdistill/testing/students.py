@@ -1,4 +1,4 @@
-"""What every student promises: K functions behind one call, and one plain network at the end."""
+"""Contract of students: K subnetworks behind one call, and one plain network after the merge."""
 
 import copy
 from typing import Any
@@ -15,21 +15,24 @@ DATA = toy_data()
 
 
 def images() -> Tensor:
+    """Returns six images (6,1,8,8) in [0,1]."""
     return DATA.train[slice(0, 6)][0]
 
 
 def state(module: torch.nn.Module) -> dict[str, Tensor]:
+    """Returns a copy of the state dict."""
     return copy.deepcopy(module.state_dict())
 
 
 def unchanged(before: dict[str, Tensor], module: torch.nn.Module) -> bool:
+    """Returns whether the state of a module is equal to a copy."""
     return all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
 
 
 class StudentContract(Contract):
     """Tests of students."""
 
-    def test_logits_are_finite_and_one_set_for_each_subnetwork(self, piece: Any) -> None:
+    def test_logits_are_finite_with_one_set_per_subnetwork(self, piece: Any) -> None:
         student = toy_student(piece, DATA)
         assert isinstance(student, Student)
         logits = student(images())
@@ -37,7 +40,7 @@ class StudentContract(Contract):
         assert logits.dtype == torch.float32
         assert logits.isfinite().all()
 
-    def test_a_chosen_subnetwork_is_its_slice_of_all_of_them(self, piece: Any) -> None:
+    def test_logits_of_a_selected_subnetwork_are_the_slice_of_all_logits(self, piece: Any) -> None:
         student = toy_student(piece, DATA).eval()
         for k in range(len(student)):
             assert_close(student(images(), [k]), student(images())[[k]])
@@ -59,7 +62,7 @@ class StudentContract(Contract):
             assert p.grad.isfinite().all(), name
             assert p.grad.any(), name
 
-    def test_optimizer_groups_hold_every_parameter_once(self, piece: Any) -> None:
+    def test_optimizer_groups_contain_every_parameter_once(self, piece: Any) -> None:
         student = toy_student(piece, DATA)
         groups = student.parameter_groups(0.01)
         ids = [id(p) for group in groups for p in group["params"]]
@@ -80,7 +83,7 @@ class StudentContract(Contract):
                 tensor.zero_()
         assert unchanged(before, student)
 
-    def test_running_and_merging_leave_the_student_as_it_was_in_evaluation(self, piece: Any) -> None:
+    def test_running_and_merging_do_not_change_the_student_in_evaluation(self, piece: Any) -> None:
         student = toy_student(piece, DATA).eval()
         before = state(student)
         student(images())
@@ -89,14 +92,14 @@ class StudentContract(Contract):
         assert unchanged(before, student)
         assert not any(module.training for module in student.modules())
 
-    def test_state_dict_holds_the_whole_function(self, piece: Any) -> None:
+    def test_state_dict_contains_the_complete_state(self, piece: Any) -> None:
         student = toy_student(piece, DATA)
         student(images())
         other = toy_student(piece, DATA, seed=9)
         other.load_state_dict(student.state_dict())
         assert torch.equal(other.eval()(images()), student.eval()(images()))
 
-    def test_deep_copy_is_a_student_of_its_own(self, piece: Any) -> None:
+    def test_deep_copy_is_independent(self, piece: Any) -> None:
         student = toy_student(piece, DATA).eval()
         before = student(images())
         clone = copy.deepcopy(student)
@@ -106,7 +109,7 @@ class StudentContract(Contract):
                 p.zero_()
         assert torch.equal(student(images()), before)
 
-    def test_bfloat16_students_give_finite_logits(self, piece: Any) -> None:
+    def test_logits_of_bfloat16_students_are_finite(self, piece: Any) -> None:
         student = toy_student(piece, DATA).bfloat16().eval()
         logits = student(images().bfloat16())
         assert logits.dtype == torch.bfloat16

@@ -1,4 +1,4 @@
-"""Small images, networks and students, on which the contract suites try pieces."""
+"""Small images, networks and students for the contract suites."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ MODEL = Convnet(width=4, blocks=2)
 
 
 def toy_data(images: int = 24) -> DataSplits:
-    """Returns random images 1x8x8 of five classes; ten of them are for validation.
+    """Returns random images 1x8x8 of five classes, with ten validation images.
 
     Args:
         images: Number of training images.
@@ -39,10 +39,10 @@ def toy_student(settings: Any, data: DataSplits, seed: int = 0, spread: bool = T
     """Returns a student in training mode.
 
     Args:
-        settings: The settings of the student.
+        settings: Settings of the student.
         data: The images.
-        seed: Of its weights.
-        spread: Whether all its parameters are moved a little, so that its subnetworks differ.
+        seed: Seed of its weights.
+        spread: Whether to add noise to all parameters, so that the subnetworks differ.
     """
     with temporary_seed(seed, torch.device("cpu")):
         student: Student = settings(build(MODEL, data, seed))
@@ -54,11 +54,11 @@ def toy_student(settings: Any, data: DataSplits, seed: int = 0, spread: bool = T
     return student.train()
 
 
-def toy_config(**axes: Any) -> Config:
+def toy_config(**pieces: Any) -> Config:
     """Returns settings with the toy network and these pieces."""
-    return Config().model_copy(update={"model": MODEL, **axes})
+    return Config().model_copy(update={"model": MODEL, **pieces})
 
 
 def streams(seed: int = 0) -> RandomStreams:
-    """Returns the random streams that a perturbation draws from."""
+    """Returns random streams for a perturbation."""
     return RandomStreams.of(seed, "contract", 1, torch.device("cpu"))

@@ -1,1 +1,1 @@
-"""Trains one student, or the teachers: step, loop, checkpoint."""
+"""Training of one student or of the teachers: step, loop, checkpoints."""

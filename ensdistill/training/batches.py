@@ -1,4 +1,4 @@
-"""The batches of a training: their order, their augmentation, and the teachers that answer for them."""
+"""Batches of a training: their order, augmentation, and the teachers or cached logits for them."""
 
 import math
 from collections.abc import Iterator
@@ -15,19 +15,25 @@ from ensdistill.methods.members import MultiClassifier
 from ensdistill.runtime.randomness import RandomStreams
 from ensdistill.training.teacher_logits import CachedTeachers, TeacherLogitCache
 
-UNLABELED_STREAM = "unlabelled"  # hashed into the seed of their order: in another spelling all numbers change
+UNLABELED_STREAM = "unlabelled"  # part of the seed of their order, so another spelling would change all results
 
 
 class Batch(NamedTuple):
-    """Images of one step, and what is known of them. Unlabeled images come last, with the label -1."""
+    """Images, labels and teachers of one step; unlabeled images come last, with label -1.
 
-    teachers: MultiClassifier  # (B,C,H,W) -> logits (M,B,classes)
-    images: Tensor  # (B,C,H,W) in [0,1]
-    labels: Tensor  # (B,)
+    Attributes:
+        teachers: Images (B,C,H,W) in [0,1] -> logits (M,B,classes).
+        images: Images (B,C,H,W) in [0,1].
+        labels: Class indices (B,).
+    """
+
+    teachers: MultiClassifier
+    images: Tensor
+    labels: Tensor
 
 
 class Batches:
-    """The batches of one run. Those of an epoch are a function of settings, data and the number of the epoch.
+    """Batches of one run; the batches of an epoch are a function of settings, data and the number of the epoch.
 
     Attributes:
         steps: Number of batches in an epoch.
@@ -39,7 +45,7 @@ class Batches:
         self._device = data.train.images.device
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        """Returns the shuffled and augmented batches of an epoch; 1 is the first."""
+        """Yields the shuffled and augmented batches of an epoch; 1 is the first."""
         training, data = self._config.training, self._data
         labeled = self._order("order", number, len(data.train), training.batch_size)
         unlabeled = self._order(UNLABELED_STREAM, number, len(data.unlabeled), training.unlabeled_batch_size)
@@ -50,26 +56,28 @@ class Batches:
             yield Batch(self._teachers(some, others), to_unit(training.augmentation(images, chance)), labels)
 
     def refresh(self) -> Iterator[Tensor]:
-        """Returns all training images once, as they are, to compute statistics of BatchNorm: the same in every epoch.
+        """Returns all training images once, without augmentation, to compute BatchNorm statistics.
 
-        In random order: folders hold their images by class, and a batch of one class is no sample of all.
+        The order is random and the same in every epoch: image folders are sorted by class, and the statistics of a
+        batch of one class are not representative.
         """
         train = self._data.train
         order = self._order("refresh", 0, len(train), self._config.training.batch_size)
         return (train[batch][0] for batch in order)
 
     def _teachers(self, labeled: Tensor, unlabeled: Tensor) -> MultiClassifier:
+        """Returns the teachers for a batch: the ensemble itself, or its cached logits."""
         if self._logits is None:
             return self._cache.ensemble
         return CachedTeachers(self._logits[:, torch.cat([labeled, len(self._data.train) + unlabeled])])
 
     @cached_property
     def _logits(self) -> Tensor | None:
-        """The teachers' logits of all images if no step changes an image; no schedule can make one do so."""
+        """Teacher logits of all images if no step changes an image; a schedule cannot change this."""
         return self._cache.logits(self._data, self._config)
 
     def _order(self, purpose: str, epoch: int, images: int, size: int) -> Iterator[Tensor]:
-        """Indices of each batch of an epoch; after the last image all are shuffled again."""
+        """Returns the indices of each batch of an epoch; after the last image, all images are shuffled again."""
         shuffle = RandomStreams.of(self._config.seed, purpose, epoch, self._device).host
         rounds = math.ceil(self.steps * size / max(1, images))
         order = [torch.randperm(images, generator=shuffle) for _ in range(rounds)]

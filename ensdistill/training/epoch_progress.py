@@ -1,4 +1,4 @@
-"""Progress within an epoch that takes long: how far it is, its loss so far, images per second."""
+"""Progress within a long epoch: completed fraction, mean loss so far, images per second."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-INTERVAL_S = 2.0  # between two reports, and before the first; an epoch that is shorter reports nothing
+INTERVAL_S = 2.0  # seconds before the first and between two reports; a shorter epoch has no report
 
 
 @dataclass(frozen=True)
 class EpochProgress:
-    """An epoch that is not over.
+    """State of an unfinished epoch.
 
     Attributes:
-        epoch: Its number; 1 is the first.
-        share: Share of its steps that are done, in (0, 1].
+        epoch: Number of the epoch; 1 is the first.
+        share: Fraction of its steps that are done, in (0, 1].
         loss: Mean training loss of these steps.
-        images_per_second: Images of these steps, unlabeled ones included, per second.
+        images_per_second: Images per second in these steps, including unlabeled images.
     """
 
     epoch: int
@@ -31,20 +31,27 @@ OnProgress = Callable[[EpochProgress], None]
 
 
 class EpochWatch:
-    """Reports the progress of one epoch every few seconds. A report reads the losses, so it waits for the device."""
+    """Reports the progress of one epoch every few seconds. A report reads the losses, so it synchronizes the device."""
 
     def __init__(self, report: OnProgress | None, epoch: int, steps: int, images: int) -> None:
-        """images: of one step."""
+        """Starts the clock of an epoch.
+
+        Args:
+            report: Called with the progress; None: no reports.
+            epoch: Number of the epoch; 1 is the first.
+            steps: Number of steps in the epoch.
+            images: Number of images per step.
+        """
         self._report, self._epoch, self._steps, self._images = report, epoch, steps, images
-        self._sum, self._read = 0.0, 0  # of the losses that were read, and their number
+        self._sum, self._read = 0.0, 0  # sum and number of the losses already read
         self._began = time.perf_counter()
         self._due = self._began + INTERVAL_S if report else float("inf")
 
     def step_done(self, losses: Sequence[Tensor]) -> None:
-        """Reports if it is time to.
+        """Reports the progress if the interval has passed.
 
         Args:
-            losses: The loss of every step so far, on the device.
+            losses: Loss of every step so far, on the device.
         """
         if time.perf_counter() < self._due or self._report is None:
             return

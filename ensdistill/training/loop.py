@@ -1,4 +1,4 @@
-"""One student learns from one ensemble: the loop over epochs, evaluation, and resuming at exact checkpoints."""
+"""Distillation of one student from one ensemble: the loop over epochs, evaluation, and exact resume."""
 
 import math
 import time
@@ -37,19 +37,28 @@ from ensdistill.training.teacher_logits import TeacherLogitCache
 
 @dataclass(frozen=True)
 class EpochResult:
-    """The numbers of one epoch."""
+    """Metrics of one epoch.
 
-    number: int  # 1 is the first
+    Attributes:
+        number: Number of the epoch; 1 is the first.
+        epochs: Number of epochs of the training.
+        loss: Mean training loss.
+        val: Validation metrics of the merged student. `cnll` uses the temperature that is best on the validation
+            images; `at_chance` is 0 or 1.
+        subnetworks: Validation metrics of the mean probability of its subnetworks.
+        seconds: Duration of training and evaluation in this epoch.
+    """
+
+    number: int
     epochs: int
-    loss: float  # mean training loss
-    # Validation metrics of the merged student; `cnll` at the temperature that is best there; `at_chance` is 0 or 1.
+    loss: float
     val: dict[str, float]
-    subnetworks: dict[str, float]  # the same of its subnetworks' mean probability
-    seconds: float  # training and evaluation of this epoch
+    subnetworks: dict[str, float]
+    seconds: float
 
     @property
     def last(self) -> bool:
-        """Whether the training is over."""
+        """Whether this is the last epoch."""
         return self.number == self.epochs
 
 
@@ -60,18 +69,19 @@ def distill(
     resume: str | Path | None = None,
     cache: TeacherLogitCache | None = None,
 ) -> "Distiller":
-    """Returns the run that trains one student. The short form of `Distiller(config, ensemble, data, resume, cache)`."""
+    """Returns `Distiller(config, ensemble, data, resume, cache)`, a run that trains one student."""
     return Distiller(config, ensemble, data, resume, cache)
 
 
 class Distiller(Iterator[EpochResult]):
-    """One run, which trains one student on the device where data and teachers are: an epoch at each iteration.
+    """A run that trains one student, one epoch per iteration, on the device of data and teachers.
 
-    The iterator yields numbers. The student, and checkpoints, are those of the last epoch that it has yielded.
+    The iterator yields the metrics of each epoch. `student` and `save_checkpoint` refer to the last epoch that it
+    yielded.
 
     Attributes:
         done: Number of epochs done.
-        on_progress: Called every few seconds within an epoch that takes longer; changes no number.
+        on_progress: Called every few seconds within a longer epoch; does not affect results.
     """
 
     def __init__(
@@ -82,23 +92,23 @@ class Distiller(Iterator[EpochResult]):
         resume: str | Path | None = None,
         cache: TeacherLogitCache | None = None,
     ) -> None:
-        """Builds the student, or reads it.
+        """Builds the student, or restores it from a checkpoint.
 
         Args:
             config: All settings.
-            teachers: The ensemble; without teachers the student learns from the labels alone.
+            teachers: The ensemble; without teachers the student learns from the labels only.
             data: Training, validation and unlabeled images.
-            resume: A checkpoint that `save_checkpoint` wrote in a run with the same teachers, data and settings up to
-                its epoch. The epochs after it are those of an uninterrupted run; on the CPU, bit for bit.
-            cache: Logits of these teachers, shared with other runs. It saves time and changes no number.
+            resume: A checkpoint written by `save_checkpoint` in a run with the same teachers, data and settings up to
+                its epoch. The following epochs equal those of an uninterrupted run; on the CPU, bit for bit.
+            cache: Logits of these teachers, shared with other runs. It saves time and does not affect results.
 
         Raises:
-            ConfigError: The settings do not fit the data, or the checkpoint is of another run.
+            ConfigError: The settings do not fit the data, or the checkpoint belongs to another run.
             DataError: The checkpoint is missing or damaged.
-            ValueError: The cache is of another ensemble.
+            ValueError: The cache belongs to another ensemble.
         """
         if cache is not None and cache.ensemble is not teachers:
-            raise ValueError("cache: holds the logits of another ensemble; make one of these teachers")
+            raise ValueError("cache: contains the logits of another ensemble; create one for these teachers")
         check_data(config, data)
         check_given(teachers, data)
         self.config, self.ensemble, self.data = config, teachers, data
@@ -116,7 +126,7 @@ class Distiller(Iterator[EpochResult]):
         """Trains and evaluates the next epoch.
 
         Raises:
-            DivergedError: The loss became infinite or NaN. After this error, or any other, the run has ended.
+            DivergedError: The loss became infinite or NaN. After any error the run has ended.
         """
         if self._broken or self.done >= self.config.training.epochs:
             raise StopIteration
@@ -128,12 +138,12 @@ class Distiller(Iterator[EpochResult]):
             raise
 
     def student(self) -> nn.Module:
-        """Returns a copy of the network that was evaluated last: images (B,C,H,W) in [0,1] -> logits (B,classes)."""
+        """Returns a copy of the last evaluated network: images (B,C,H,W) in [0,1] -> logits (B,classes)."""
         with deterministic(self.config.training.threads):
             return self._shipped(self._average.averaged(self._student)).eval()
 
     def save_checkpoint(self, path: str | Path) -> None:
-        """Writes all that the following epochs depend on."""
+        """Writes a checkpoint from which a run resumes exactly."""
         checkpoint = Checkpoint(
             identity=self._identity(self.done),
             epoch=self.done,
@@ -145,6 +155,7 @@ class Distiller(Iterator[EpochResult]):
         write_checkpoint(path, checkpoint)
 
     def _restore(self, path: Path) -> None:
+        """Restores the state of a checkpoint."""
         checkpoint = read_checkpoint(path, self.device)
         check_identity(path, checkpoint, self._identity(checkpoint.epoch))
         if checkpoint.merged:
@@ -155,16 +166,17 @@ class Distiller(Iterator[EpochResult]):
         self.done = checkpoint.epoch
 
     def _identity(self, epoch: int) -> dict[str, str]:
-        """What decided the epochs up to this one."""
+        """Returns the hashes of everything that determines the epochs up to this one."""
         settings = self.config.prefix_until(epoch).hash
         return {"settings": settings, "ensemble": self.ensemble.identity, "data": self.data.identity}
 
     def _merge(self) -> None:
-        """From here on one plain network, with a fresh optimizer and a fresh average."""
+        """Replaces the student by its merged network, with a new optimizer and a new average."""
         self._student, self._optimizer, self._average = _begin(self.config, SingleStudent(self._student.merged()))
         self._merged = True
 
     def _epoch(self, number: int) -> EpochResult:
+        """Trains and evaluates one epoch."""
         start = time.perf_counter()
         if not self._merged and self._student.merge_due(self.done / self.config.training.epochs):
             self._merge()
@@ -184,7 +196,7 @@ class Distiller(Iterator[EpochResult]):
         )
 
     def _train(self, number: int) -> float:
-        """One pass over the training images; the mean loss. Unwatched, nothing waits for the device before its end."""
+        """Trains one epoch and returns the mean loss; without `on_progress`, only its end synchronizes the device."""
         config, steps = self.config.at_epoch(number), self._batches.steps
         streams = RandomStreams.of(config.seed, "perturbation", number, self.device)
         context = StepContext(config, self._student, self._optimizer, self._average, streams)
@@ -205,29 +217,29 @@ class Distiller(Iterator[EpochResult]):
             raise
 
     def _validate_shipped(self) -> dict[str, float]:
-        """Validation metrics of the averaged student, calibrated NLL besides."""
+        """Returns the validation metrics of the averaged student, including the calibrated NLL."""
         labels, log_p = self.data.validation.labels, predict(self.student(), self.data.validation)
         row = all_metrics(log_p, labels) | {"cnll": calibrated_nll(log_p, labels, log_p, labels)}
         row |= {"at_chance": float(at_chance(log_p, labels))}
         return row | own_metrics(self.config.metrics, log_p, labels)
 
     def _validate(self, student: Student) -> dict[str, float]:
-        """Validation metrics of a student as it would be shipped."""
+        """Returns the validation metrics of a student in its exported form."""
         return evaluate(self._shipped(student), self.data.validation)
 
     def _averaged(self) -> nn.Module:
-        """The averaged student with all its subnetworks, to evaluate only."""
+        """Returns the averaged student with all its subnetworks, for evaluation only."""
         return self._refreshed(self._average.averaged(self._student))
 
     def _shipped(self, student: Student) -> nn.Module:
-        """A student merged into one network, in the memory layout that files have, or its numbers would be others."""
+        """Returns the merged student in the memory layout of a loaded file; another layout changes its outputs."""
         network = self._refreshed(student.merged())
-        for tensor in chain(network.parameters(), network.buffers()):  # `to` leaves layouts of one channel as they are
+        for tensor in chain(network.parameters(), network.buffers()):  # `to` does not change layouts with one channel
             tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
         return network
 
     def _refreshed(self, network: nn.Module) -> nn.Module:
-        """A copy with BatchNorm statistics from one pass over the training images, if the averaging asks for that."""
+        """Returns a copy with BatchNorm statistics from one pass over the training images, if the average needs it."""
         if not self.config.averaging.refresh_batchnorm:
             return network
         network = deepcopy(network)
@@ -237,12 +249,13 @@ class Distiller(Iterator[EpochResult]):
 
 
 def _begin(config: Config, student: Student) -> tuple[Student, Optimizer, WeightAverage]:
-    """The student in the memory layout that is fastest, a fresh optimizer and a fresh average."""
+    """Returns the student in the fastest memory layout, a new optimizer and a new average."""
     student = student.to(memory_format=torch.channels_last)
     return student, config.training.optimizer(student), config.averaging(student)
 
 
 def _mean_if_finite(losses: Tensor, epoch: int) -> float:
+    """Returns the mean of losses (steps,); raises DivergedError at the first that is not finite."""
     bad = (~losses.isfinite()).nonzero()
     if len(bad):
         raise DivergedError(epoch, int(bad[0]) + 1, float(losses[bad[0]]))

@@ -1,4 +1,4 @@
-"""The student as its training begins, and whether data and network allow that training."""
+"""Construction of a new student, and checks that data and network are suitable for its training."""
 
 import torch
 
@@ -12,7 +12,11 @@ from ensdistill.training.piece_checks import called, check_pieces
 
 
 def new_student(config: Config, data: DataSplits) -> Student:
-    """The student as its training begins, on the device of the data; the same seed gives the same weights."""
+    """Returns a new student on the device of the data; equal seeds give equal weights.
+
+    Raises:
+        ConfigError: The model or the student does not fit the images.
+    """
     device = data.train.images.device
     network = build(config.model, data, config.seed, config.loss.head())
     with temporary_seed(derive_seed(config.seed, "student"), torch.device("cpu")):
@@ -24,7 +28,11 @@ def new_student(config: Config, data: DataSplits) -> Student:
 
 
 def check_data(config: Config, data: DataSplits) -> None:
-    """Raises ConfigError if the student's training asks for images that these data do not have."""
+    """Checks that the data have enough images for the training of the student.
+
+    Raises:
+        ConfigError: There are fewer training images than in a batch, or no unlabeled images.
+    """
     _check_batch("training", config.training.batch_size, data)
     if config.training.unlabeled_batch_size and not len(data.unlabeled):
         raise ConfigError(
@@ -34,13 +42,18 @@ def check_data(config: Config, data: DataSplits) -> None:
 
 
 def _check_batch(name: str, batch_size: int, data: DataSplits) -> None:
+    """Raises ConfigError if a batch has more images than the training part."""
     if batch_size > len(data.train):
         rule = f"{batch_size} is more than the {len(data.train)} training images"
         raise ConfigError(f"{name}.batch_size: {rule}; set it to {len(data.train)} or less")
 
 
 def check_student(config: Config, data: DataSplits) -> None:
-    """Raises ConfigError if these data do not suffice or the network cannot be such a student; trains nothing."""
+    """Checks that a student can be built and trained with these data, without training it.
+
+    Raises:
+        ConfigError: There are too few images, the network cannot be this kind of student, or a piece violates a rule.
+    """
     check_data(config, data)
     if config.teachers.count:
         _check_batch("teachers.training", config.teachers.training.batch_size, data)
@@ -49,8 +62,8 @@ def check_student(config: Config, data: DataSplits) -> None:
     try:
         with temporary_seed(0, images.device), torch.no_grad():
             student(images)
-    except ValueError as error:  # BatchNorm has no variance where one image of one pixel is all it sees
+    except ValueError as error:  # BatchNorm raises it for a single value per channel, which has no variance
         raise ConfigError(
-            f"training.batch_size: {config.training.batch_size} is too small for this network ({error})"
+            f"training.batch_size: {config.training.batch_size} is too small for this network ({error}); increase it"
         ) from error
     check_pieces(config, data, student)

@@ -1,7 +1,7 @@
-"""Pieces outside of this package are tried once on a few images, before teachers are trained.
+"""Checks of pieces outside of this package: each is called once with a few images, before teachers are trained.
 
-Built-in pieces are not: what they promise is tested (`ensdistill.testing`). A piece that passes here may still fail
-later; its failure is then one line, too, but an expensive one.
+Built-in pieces are not checked, because the contracts in `ensdistill.testing` cover them. A piece that passes can still
+fail later. The error is then also one line, but training time is lost.
 """
 
 from __future__ import annotations
@@ -27,14 +27,22 @@ from ensdistill.settings.calls import misfit
 from ensdistill.settings.pieces import Piece, is_own
 
 T = TypeVar("T")
-TEACHERS = 2  # copies of the student that stand in for trained teachers
+TEACHERS = 2  # number of copies of the student in place of trained teachers
 
 
 def called(section: str, piece: Piece, *arguments: Any) -> Any:
-    """Returns what a piece returns for some arguments; a piece outside of this package is checked first.
+    """Calls a piece; a piece outside of this package is checked first.
+
+    Args:
+        section: Name of the setting, such as `loss`.
+        piece: The piece.
+        *arguments: Arguments of the call.
+
+    Returns:
+        The result of the call.
 
     Raises:
-        ConfigError: The piece does not take these arguments, or raises an exception.
+        ConfigError: The piece does not accept these arguments, or raises an exception.
     """
     if not is_own(piece):
         return piece(*arguments)  # type: ignore[operator]
@@ -44,7 +52,7 @@ def called(section: str, piece: Piece, *arguments: Any) -> Any:
 
 
 def check_pieces(config: Config, data: DataSplits, student: Student) -> None:
-    """Tries the pieces of a run that are not built in.
+    """Checks the pieces of a run that are not built in.
 
     Args:
         config: The settings.
@@ -52,7 +60,7 @@ def check_pieces(config: Config, data: DataSplits, student: Student) -> None:
         student: A student of these settings, in training mode.
 
     Raises:
-        ConfigError: Names the piece and the rule that it breaks.
+        ConfigError: A piece violates a rule; the message names both.
     """
     classes = len(data.class_names)
     check_metrics(config.metrics, classes)
@@ -71,6 +79,7 @@ def check_pieces(config: Config, data: DataSplits, student: Student) -> None:
 
 
 def _check_student(kind: str, student: Any, images: Tensor, classes: int) -> None:
+    """Checks the logits of a student and of its merged network."""
     expected = (len(student), len(images), classes)
     _check_tensor("student", f"{kind}: logits of the student", student(images), expected)
     merged = student.merged()
@@ -81,31 +90,35 @@ def _check_student(kind: str, student: Any, images: Tensor, classes: int) -> Non
 
 
 def _check_perturbation(config: Config, images: Tensor, student: Student, classes: int) -> None:
+    """Checks the perturbed images, and that the original images are unchanged."""
     piece, before = config.perturbation, images.clone()
     teachers = TeacherEnsemble([student.merged() for _ in range(TEACHERS)], classes, "stand-ins")
     streams = RandomStreams.of(0, "check", 1, images.device)
     shown = called("perturbation", piece, images, teachers, student, streams)
     _check_tensor("perturbation", f"{piece.kind}: images", shown, tuple(images.shape))
     if shown.min() < 0 or shown.max() > 1:
-        raise _issue("perturbation", f"{piece.kind}: images must lie in [0, 1], not up to {float(shown.max()):.3g}")
+        low, high = float(shown.min()), float(shown.max())
+        raise _issue("perturbation", f"{piece.kind}: images must be in [0, 1], not from {low:.3g} to {high:.3g}")
     if not torch.equal(images, before):
-        raise _issue("perturbation", f"{piece.kind}: must not write to the images that it is given")
+        raise _issue("perturbation", f"{piece.kind}: must not write to its input images")
 
 
 def _check_loss(piece: Loss, student: Student, labels: Tensor, classes: int) -> None:
+    """Checks that the loss is a finite scalar with a finite gradient."""
     shape = (len(student), len(labels), classes)
     logits = torch.randn(shape, device=labels.device, requires_grad=True)
     teachers = torch.randn(TEACHERS, *shape[1:], device=labels.device)
     loss = called("loss", piece, logits, teachers, labels, logits)
     _check_tensor("loss", f"{piece.kind}: loss", loss, ())
     if not loss.requires_grad:
-        raise _issue("loss", f"{piece.kind}: the loss must depend on the logits of the student, or nothing is learned")
+        raise _issue("loss", f"{piece.kind}: the loss must depend on the logits of the student")
     _run("loss", piece, loss.backward)
     if logits.grad is None or not logits.grad.isfinite().all():
         raise _issue("loss", f"{piece.kind}: the gradient of the loss must be finite")
 
 
 def _check_average(piece: Averaging, student: Student) -> None:
+    """Checks that all methods of the average can be called, and that it returns a student."""
     average: WeightAverage = called("averaging", piece, student)
 
     def some_steps() -> Any:
@@ -121,6 +134,7 @@ def _check_average(piece: Averaging, student: Student) -> None:
 
 
 def _check_tensor(section: str, what: str, found: Any, shape: tuple[int, ...]) -> None:
+    """Raises ConfigError unless `found` is a finite tensor of this shape."""
     if not isinstance(found, Tensor):
         raise _issue(section, f"{what} must be a tensor, not a {type(found).__name__}")
     if tuple(found.shape) != shape:
@@ -130,13 +144,15 @@ def _check_tensor(section: str, what: str, found: Any, shape: tuple[int, ...]) -
 
 
 def _run(section: str, piece: Piece, work: Callable[[], T]) -> T:
+    """Returns the result of `work`; converts its exceptions to ConfigError."""
     try:
         return work()
     except EnsdistillError:
         raise
-    except Exception as error:  # whatever code of the user raises
+    except Exception as error:  # user code raises any kind of error
         raise _issue(section, f"{piece.kind} fails on a few images ({cause_of(error)})") from error
 
 
 def _issue(section: str, rule: str) -> ConfigError:
+    """Returns the error of a piece that violates a rule."""
     return ConfigError(ConfigIssue((section,), rule, hint="fix this piece"))

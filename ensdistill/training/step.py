@@ -1,4 +1,4 @@
-"""One step of distillation: the picture of the whole method."""
+"""One step of distillation: all four components of a method in one function."""
 
 from dataclasses import dataclass
 
@@ -14,28 +14,37 @@ from ensdistill.runtime.randomness import RandomStreams
 
 @dataclass(frozen=True)
 class StepContext:
-    """What all steps of an epoch share: the settings of that epoch, and what a step changes."""
+    """The settings of one epoch and the state that its steps update.
+
+    Attributes:
+        config: Settings of the epoch.
+        student: The student in training.
+        optimizer: Its optimizer.
+        average: Its weight average.
+        streams: Random streams of the perturbation.
+    """
 
     config: Config
     student: Student
     optimizer: Optimizer
     average: WeightAverage
-    streams: RandomStreams  # of the perturbation
+    streams: RandomStreams
 
 
 def distill_step(
     context: StepContext, teachers: MultiClassifier, images: Tensor, labels: Tensor, progress: float
 ) -> Tensor:
-    """Moves the student by one batch.
+    """Updates the student with one batch.
 
-    Shapes at the seams, of M teachers, K subnetworks and c classes: logits of teachers (M,B,c), of the student (K,B,c).
+    With M teachers, K subnetworks and c classes, the logits of the teachers are (M,B,c) and those of the student
+    (K,B,c).
 
     Args:
         context: Settings, student, optimizer, average and random streams.
-        teachers: The teachers, or their logits of these images.
-        images: (B,C,H,W) in [0,1].
-        labels: (B,), -1 where there is none.
-        progress: Share of the training that is done after this step, in (0, 1].
+        teachers: The teachers, or their cached logits for these images.
+        images: Images (B,C,H,W) in [0,1].
+        labels: Class indices (B,), -1 for an unlabeled image.
+        progress: Completed fraction of the training after this step, in (0, 1].
 
     Returns:
         The loss, a detached scalar.

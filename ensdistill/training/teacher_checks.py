@@ -1,4 +1,4 @@
-"""What must hold of teachers before anything is distilled from them: their outputs on real images."""
+"""Checks of the outputs of teachers on real images, before distillation."""
 
 import warnings
 from collections.abc import Sequence
@@ -12,20 +12,20 @@ from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.models.probe import are_probabilities, one_line_error
 from ensdistill.runtime.modes import evaluating
 
-IMAGES = 256  # of each part, evenly spread: folders hold their images by class
-ABSURD = 100.0  # nats; the NLL of a network that says p(label) = e^-100 in the mean
+IMAGES = 256  # per part, evenly spaced, because image folders are sorted by class
+ABSURD = 100.0  # nats; an NLL above it corresponds to p(label) below e^-100 on average
 
 
 def check_teachers(networks: Sequence[nn.Module], names: Sequence[str], data: DataSplits) -> tuple[ConfigIssue, ...]:
-    """Returns what seems wrong with the outputs of teachers on some training and validation images.
+    """Returns the issues of the outputs of teachers on some training and validation images.
 
     Args:
-        networks: Each maps images (B,C,H,W) to logits (B,classes); in evaluation mode.
-        names: What messages call them.
+        networks: Networks in evaluation mode, each: images (B,C,H,W) in [0,1] -> logits (B,classes).
+        names: Names of the networks in messages.
         data: The images.
 
     Raises:
-        DataError: Outputs that are no numbers, probabilities in place of logits, or an absurd NLL.
+        DataError: Outputs are NaN, infinite or probabilities, or the NLL is implausibly high.
     """
     parts = [_some(part) for part in (data.train, data.validation) if len(part)]
     images, labels = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
@@ -36,54 +36,68 @@ def check_teachers(networks: Sequence[nn.Module], names: Sequence[str], data: Da
 
 
 def check_given(ensemble: TeacherEnsemble, data: DataSplits) -> None:
-    """Checks the teachers that a program gives; warns in the way of Python's libraries. Raises as `check_teachers`."""
+    """Checks teachers that a program passed, and issues a Python warning for each issue.
+
+    Raises:
+        DataError: As for `check_teachers`.
+    """
     if ensemble.given and len(ensemble):
         for issue in check_teachers(list(ensemble.networks), list(map(teacher_name, range(len(ensemble)))), data):
             warnings.warn(str(issue), stacklevel=4)
 
 
 def check_numbers(networks: Sequence[nn.Module], split: Split, size: int = 1000) -> None:
-    """Raises DataError if outputs of a teacher on a split are no numbers: a diverged student is not to blame then."""
+    """Checks that the outputs of all teachers on a split are numbers, to find the cause of a diverged student.
+
+    Args:
+        networks: Networks in evaluation mode, each: images (B,C,H,W) in [0,1] -> logits (B,classes).
+        split: The images.
+        size: Images per batch.
+
+    Raises:
+        DataError: An output of a teacher is NaN or infinite.
+    """
     for m, network in enumerate(networks):
         for start in range(0, len(split), size):
             if not _are_numbers(_outputs(network, split[slice(start, start + size)][0])):
                 raise DataError(
                     f"{teacher_name(m)}: its outputs for some training images are not numbers (NaN or infinite); "
-                    "train it again, or leave it out"
+                    "train it again, or remove it"
                 )
 
 
 def _check(outputs: Tensor, labels: Tensor, name: str) -> ConfigIssue | None:
+    """Returns the issue of logits (N,classes), if any; raises DataError if they cannot be used."""
     if not _are_numbers(outputs):
         bad = int((~_rows_of_numbers(outputs)).sum())
         raise DataError(
             f"{name}: its outputs for {bad} of {len(outputs)} images are not numbers (NaN or infinite); train it "
-            "again, or leave it out"
+            "again, or remove it"
         )
     if are_probabilities(outputs):
         raise DataError(
-            f"{name}: its outputs are probabilities (from 0 to 1, with the sum 1), not logits; leave out its softmax"
+            f"{name}: its outputs are probabilities (from 0 to 1, with sum 1), not logits; remove its softmax"
         )
     nll = float(nn.functional.cross_entropy(outputs.double(), labels, reduction="none").clamp(max=1e6).mean())
     if nll > ABSURD:
         raise DataError(
-            f"{name}: its NLL on real images is {nll:,.0f} nats; check mean and std of a file, or train it again at a "
-            "lower teachers.training.optimizer.lr"
+            f"{name}: its NLL on real images must be at most {ABSURD:.0f} nats, but is {nll:,.0f}; check mean and std "
+            "of a file, or train it again with a lower teachers.training.optimizer.lr"
         )
     if len(outputs) > 1 and bool(((outputs >= 0) & (outputs <= 1)).all()):
-        rule = f"outputs of {name} are all from 0 to 1, as those of a sigmoid are, and are taken for logits"
-        return ConfigIssue(("teachers",), rule, hint="let the network return what is before its last activation")
+        rule = f"outputs of {name} are all from 0 to 1, like those of a sigmoid, and are used as logits"
+        return ConfigIssue(("teachers",), rule, hint="remove the last activation of the network")
     return None
 
 
 def _tried(network: nn.Module, images: Tensor, name: str, classes: int) -> Tensor:
-    """Logits (N,classes). Raises DataError if the network fails, or returns something else."""
+    """Returns logits (N,classes); raises DataError if the network fails or its outputs have another shape."""
     shape = "x".join(map(str, images.shape[1:]))
     try:
         logits = _outputs(network, images)
     except EnsdistillError:
         raise
-    except Exception as error:  # networks may do what they like
+    except Exception as error:  # arbitrary networks raise any kind of error
         raise DataError(
             f"{name}: fails on images of {shape} ({one_line_error(error)}); give a network for images of this shape "
             "with values in [0,1]"
@@ -98,20 +112,23 @@ def _tried(network: nn.Module, images: Tensor, name: str, classes: int) -> Tenso
 
 
 def _some(split: Split) -> tuple[Tensor, Tensor]:
+    """Returns at most `IMAGES` evenly spaced images and labels of a split."""
     index = torch.linspace(0, len(split) - 1, min(IMAGES, len(split))).round().long()
     return split[index.to(split.images.device)]
 
 
 def _outputs(network: nn.Module, images: Tensor) -> Tensor:
+    """Returns the outputs of a network in evaluation mode, without gradients."""
     with evaluating(network), torch.no_grad():
         logits: Tensor = network(images)
     return logits
 
 
 def _are_numbers(outputs: Tensor) -> bool:
+    """Returns whether outputs (N,classes) give probabilities for all images."""
     return bool(_rows_of_numbers(outputs).all())
 
 
 def _rows_of_numbers(outputs: Tensor) -> Tensor:
-    """Of which images there is a probability of each class: a class may be ruled out by -inf, but not all."""
+    """Returns the mask (N,) of images with a valid softmax: some logits of an image can be -inf, but not all."""
     return ~outputs.log_softmax(-1).isnan().any(-1)

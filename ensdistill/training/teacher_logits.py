@@ -1,4 +1,4 @@
-"""Logits of teachers on images that no step changes: computed once, and looked up ever after."""
+"""Cache of teacher logits for images that are never augmented or perturbed."""
 
 from collections.abc import Sequence
 
@@ -15,10 +15,10 @@ from ensdistill.runtime.randomness import deterministic, temporary_seed
 
 
 class CachedTeachers(MultiClassifier):
-    """The teachers of one batch whose logits are known: it returns them and runs no network."""
+    """Teacher ensemble that returns the cached logits of one batch and ignores its input."""
 
     def __init__(self, logits: Tensor) -> None:
-        """Takes the logits of the batch, (M,B,classes)."""
+        """Stores the logits of the batch, (M,B,classes)."""
         super().__init__()
         self.logits = logits
 
@@ -30,16 +30,16 @@ class CachedTeachers(MultiClassifier):
 
 
 class TeacherLogitCache:
-    """Logits of one ensemble on all images of a training, for every run that teaches with that ensemble.
+    """Logits of one ensemble for all training images, shared by all runs with that ensemble.
 
-    It can be pickled, so that workers get what was computed before they started. Whether a training uses it depends on
-    its settings alone, and the logits are always computed in the same way (float32, fixed batches): no number depends
-    on which run filled the cache, nor on whether runs share one.
+    The cache can be pickled, so that workers receive the logits that were computed before they started. Its use depends
+    only on the settings of a training, and logits are always computed in the same way (float32, fixed batches). Results
+    therefore depend neither on the run that filled the cache nor on sharing it.
 
     Attributes:
         ensemble: The teachers.
-        arrays: Logits (M,N,classes) by view: contents of the images, device, threads. They may be memory that
-            processes share; never write to them.
+        arrays: Logits (M,N,classes) by content of the images, device and threads. They can be memory that processes
+            share; never write to them.
     """
 
     def __init__(self, ensemble: TeacherEnsemble) -> None:
@@ -47,10 +47,14 @@ class TeacherLogitCache:
         self.arrays: dict[tuple[str, ...], np.ndarray] = {}
 
     def logits(self, data: DataSplits, config: Config) -> Tensor | None:
-        """Returns the teachers' logits of all training images, then of the unlabeled ones if they take part.
+        """Returns the logits of the teachers for all training images, followed by the unlabeled ones if used.
+
+        Args:
+            data: The images.
+            config: Settings of the training.
 
         Returns:
-            Logits (M,N,classes) on the device of the data; never write to them. None without teachers, or if a
+            Logits (M,N,classes) on the device of the data; never write to them. None if there are no teachers, or if a
             perturbation or an augmentation changes the images at every step.
         """
         unchanged = type(config.perturbation) is NoPerturbation and config.training.augmentation == Augmentation()
@@ -65,4 +69,5 @@ class TeacherLogitCache:
         return torch.from_numpy(self.arrays[view]).to(device)
 
     def _predict_all(self, split: Split) -> Tensor:
+        """Returns the logits (M,N,classes) for a split, computed in fixed batches."""
         return torch.cat([self.ensemble(split[slice(n, n + BATCH)][0]) for n in range(0, len(split), BATCH)], 1)

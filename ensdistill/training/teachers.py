@@ -1,6 +1,6 @@
-"""The ensemble: trained once, kept under the content hash of all that made it, loaded ever after.
+"""Teacher ensemble: trained once, cached under a content hash of its inputs, then loaded from the cache.
 
-A teacher is trained by the same loop as a student, as one that learns from nobody. Each has a folder of its own,
+A teacher is trained by the same loop as a student, without an ensemble. Each teacher has its own folder
 `<store>/<hash>/` with `network.safetensors` and `teacher.json`, so that a larger ensemble reuses a smaller one.
 """
 
@@ -35,20 +35,27 @@ from ensdistill.runtime.weights import fingerprint, load_weights, save_weights
 from ensdistill.training.loop import EpochResult, distill
 from ensdistill.training.teacher_checks import check_teachers
 
-ProgressCallback = Callable[[int, int], None]  # (teacher, epochs done); all epochs at once for a teacher that was there
-Trainer = Callable[
-    [Config, DataSplits, Path, ProgressCallback | None], None
-]  # sees to it that all teachers are in the store
+ProgressCallback = Callable[
+    [int, int], None
+]  # (teacher, epochs done); called once with all epochs for a cached teacher
+Trainer = Callable[[Config, DataSplits, Path, ProgressCallback | None], None]  # adds the missing teachers to the store
 
-# Raise this by one whenever the same settings train another teacher than before, in the last digit or altogether:
-# teachers in the store are found by it. A test compares the weights of one teacher with stored figures.
+# Increase this by one whenever equal settings train a different teacher than before, even in the last digit: it is part
+# of the hash of stored teachers. A test compares the weights of one teacher with stored values.
 TEACHER_RECIPE_VERSION = 1
 
 
 def train_teachers(config: Config, data: DataSplits, store: Path, progress: ProgressCallback | None = None) -> None:
-    """Trains what is not in the store yet in this process, one teacher after the other."""
+    """Trains the teachers that are missing in the store, one after the other in this process.
+
+    Args:
+        config: Settings of the run.
+        data: The images.
+        store: Folder of the teachers.
+        progress: Called with a teacher and its number of epochs done.
+    """
     for teacher in range(config.teachers.count):
-        # Closed whatever happens: a notebook keeps the frames of an interrupted call, and the lock with them.
+        # Closed in any case: a notebook keeps the frames of an interrupted call, and with them the lock.
         with closing(train_teacher(config, teacher, data, store)) as epochs:
             for done in epochs:
                 if progress:
@@ -62,14 +69,23 @@ def get_ensemble(
     progress: ProgressCallback | None = None,
     train: Trainer = train_teachers,
 ) -> TeacherEnsemble:
-    """The ensemble of these settings, on the device of the data; what is not in the store yet is trained and kept.
+    """Returns the ensemble of these settings, on the device of the data; trains and stores missing teachers.
 
-    Processes that want the same teacher at the same time train it once. A damaged teacher is trained again.
-    train: who trains the missing ones.
-    Raises DataError if the store cannot be written, or the outputs of a teacher cannot be meant.
+    If several processes need the same teacher at the same time, one of them trains it. A damaged teacher is trained
+    again.
+
+    Args:
+        config: Settings of the run.
+        data: The images.
+        store: Folder of the teachers.
+        progress: Called with a teacher and its number of epochs done.
+        train: Trains the missing teachers.
+
+    Raises:
+        DataError: The store cannot be written, or the outputs of a teacher are implausible.
     """
     folder = ensure_writable_dir(store)
-    files, found = open_teacher_files(config, data)  # first: a bad one is told before others are trained
+    files, found = open_teacher_files(config, data)  # first, so that a bad file is reported before any training
     train(config, data, folder, progress)
     members = [_load(config, m, data, folder) for m in range(config.teachers.count)]
     identity = content_hash([*(origin for _, origin in members), *(file.origin for file in files)])
@@ -80,11 +96,11 @@ def get_ensemble(
 
 
 def open_teacher_files(config: Config, data: DataSplits) -> tuple[list[LoadedTeacher], list[ConfigIssue]]:
-    """Returns the teachers that were trained elsewhere, and what seems wrong with them.
+    """Returns the pretrained teachers of the settings, and their issues.
 
     Raises:
-        DataError: A file is missing, damaged or another network's, a network is not in this process, or the outputs of
-            a teacher cannot be meant.
+        DataError: A file is missing, damaged or that of another network; a network is not in this process; or the
+            outputs of a teacher are implausible.
         ConfigError: mean or std do not fit.
     """
     teachers = config.teachers
@@ -101,20 +117,20 @@ def open_teacher_files(config: Config, data: DataSplits) -> tuple[list[LoadedTea
 
 
 def file_warnings(config: Config, data: DataSplits) -> list[ConfigIssue]:
-    """Returns a warning if teachers from files may have been trained on the validation images."""
+    """Returns a warning if pretrained teachers can have been trained on the validation images."""
     brought = config.teachers.checkpoints or config.teachers.networks or config.teachers.predictions
     if not brought or data.own_validation:
         return []
     rule = (
-        f"teachers from elsewhere may have been trained on the {len(data.validation)} validation images, which are "
-        "drawn from the training part; then the choice of settings, calibration and DEE rest on images that they know"
+        f"pretrained teachers may have been trained on the {len(data.validation)} validation images, which are drawn "
+        "from the training part; the choice of settings, calibration and DEE are then biased"
     )
-    hint = "bring validation images that they have not seen: val/ next to train/, or x_val in a .npz file"
+    hint = "provide validation images that they were not trained on: val/ next to train/, or x_val in a .npz file"
     return [ConfigIssue(("teachers",), rule, hint=hint)]
 
 
 def find_ensemble(config: Config, data: DataSplits, store: str | Path) -> TeacherEnsemble | None:
-    """The ensemble if all of its teachers are there already, else None; trains nothing."""
+    """Returns the ensemble if all of its teachers are available, otherwise None; trains nothing."""
     files = [file.path for file in config.teachers.checkpoints] + [config.teachers.predictions]
     there = all(user_path(file).is_file() for file in files if file)
     there = there and all(network.there for network in config.teachers.networks)
@@ -122,13 +138,13 @@ def find_ensemble(config: Config, data: DataSplits, store: str | Path) -> Teache
 
 
 def missing_teachers(config: Config, data: DataSplits, store: Path) -> list[int]:
-    """Those that are not in the store, or damaged."""
+    """Returns the indices of the teachers that are missing in the store or damaged."""
     homes = {m: store / teacher_hash(config, m, data) for m in range(config.teachers.count)}
     return [teacher for teacher, home in homes.items() if _intact(home) is None]
 
 
 def teacher_config(config: Config, teacher: int) -> Config:
-    """The settings by which one teacher is trained; its seed has nothing in common with any student's."""
+    """Returns the settings of the training of one teacher; its seed is independent of the seeds of students."""
     return config.model_copy(
         update={
             "seed": derive_seed(config.teachers.seed + teacher, "teacher"),
@@ -145,7 +161,7 @@ def teacher_config(config: Config, teacher: int) -> Config:
 
 
 def teacher_hash(config: Config, teacher: int, data: DataSplits) -> str:
-    """Content hash of everything that makes one teacher: data, model, settings, seed, and version of the recipe."""
+    """Returns the content hash of everything that determines one teacher: data, model, settings, seed, recipe."""
     own = teacher_config(config, teacher)
     made_by = {
         "data": data.identity,
@@ -157,10 +173,22 @@ def teacher_hash(config: Config, teacher: int, data: DataSplits) -> str:
 
 
 def train_teacher(config: Config, teacher: int, data: DataSplits, store: Path) -> Generator[int, None, None]:
-    """Trains one teacher, unless it is in the store, and keeps it there; gives the number of epochs done, all at once
-    for one that was there. Holds the teacher's lock until it is exhausted or closed.
+    """Trains one teacher and stores it, unless the store already has it.
 
-    Raises DivergedError, which names the teacher, and DataError if the store cannot be written.
+    The generator holds the lock of the teacher until it is exhausted or closed.
+
+    Args:
+        config: Settings of the run.
+        teacher: Index of the teacher; 0 is the first.
+        data: The images.
+        store: Folder of the teachers.
+
+    Yields:
+        The number of epochs done; once, with all epochs, for a stored teacher.
+
+    Raises:
+        DivergedError: The loss became infinite or NaN; the message names the teacher.
+        DataError: The store cannot be written.
     """
     home = store / teacher_hash(config, teacher, data)
     with FileLock(f"{home}.lock"):
@@ -171,13 +199,13 @@ def train_teacher(config: Config, teacher: int, data: DataSplits, store: Path) -
 
 
 def _load(config: Config, teacher: int, data: DataSplits, store: Path) -> tuple[nn.Module, str]:
-    """The network, and what identifies it: all that made it, and its weights."""
+    """Returns the network of a stored teacher and its identity: the hashes of its inputs and of its weights."""
     home = store / teacher_hash(config, teacher, data)
     weights = _intact(home)
     if weights is None:
         raise DataError(
-            f"{home}: {teacher_name(teacher)} was trained, but is not here; all machines of a cluster must see one and "
-            "the same folder of studies and run the same version of this project"
+            f"{home}: {teacher_name(teacher)} was trained, but its files are missing; all machines of a cluster must "
+            "share one folder of studies and run the same version of ensdistill"
         )
     own = teacher_config(config, teacher)
     network = build(own.model, data, own.seed)
@@ -186,7 +214,7 @@ def _load(config: Config, teacher: int, data: DataSplits, store: Path) -> tuple[
 
 
 def _intact(home: Path) -> str | None:
-    """The fingerprint of a teacher's weights if it is there and unharmed."""
+    """Returns the fingerprint of the weights of a stored teacher; None if it is missing or damaged."""
     try:
         record: Any = json.loads((home / "teacher.json").read_text())
         weights = fingerprint(home / "network.safetensors")
@@ -196,7 +224,7 @@ def _intact(home: Path) -> str | None:
 
 
 def _train(config: Config, teacher: int, data: DataSplits, home: Path) -> Iterator[int]:
-    """Trains one teacher and puts it in its folder; a damaged one that is there gives way."""
+    """Trains one teacher and stores it; a damaged one is replaced."""
     own = teacher_config(config, teacher)
     try:
         distiller = distill(own, TeacherEnsemble([], len(data.class_names), "none"), data)
@@ -208,7 +236,7 @@ def _train(config: Config, teacher: int, data: DataSplits, home: Path) -> Iterat
 
 
 def _keep(own: Config, network: nn.Module, last: EpochResult, data: DataSplits, home: Path) -> None:
-    """Puts a trained teacher in its folder, whole or not at all."""
+    """Stores a trained teacher atomically."""
     temporary = home.with_name(f".{home.name}.{uuid.uuid4().hex[:8]}")
     try:
         save_weights(temporary / "network.safetensors", network)
@@ -229,6 +257,8 @@ def _keep(own: Config, network: nn.Module, last: EpochResult, data: DataSplits, 
         shutil.rmtree(home, ignore_errors=True)
         os.replace(temporary, home)
     except OSError as error:
-        raise DataError(f"{home}: cannot be written ({error.strerror or error})") from error
+        raise DataError(
+            f"{home}: cannot be written ({error.strerror or error}); free space, or set permissions"
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

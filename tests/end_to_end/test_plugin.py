@@ -90,7 +90,7 @@ def test_the_exported_settings_make_the_same_student_again(study: Path, site: Pa
 
 def test_the_model_card_names_what_has_to_be_installed(study: Path) -> None:
     card = (study / "studies/space/export/winner/MODEL_CARD.md").read_text()
-    assert "It needs code that is no part of ensdistill" in card
+    assert "It requires code outside of ensdistill" in card
     assert "ensdistill-example 1.2.3" in card
     assert "label_probability" in card
 

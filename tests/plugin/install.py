@@ -1,4 +1,4 @@
-"""Installs distributions for a test, as pip leaves them on disk, without pip."""
+"""Installs distributions for a test in the layout of pip, without pip."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -21,11 +21,11 @@ def distribution(
     """Writes modules and metadata of a distribution.
 
     Args:
-        folder: Where it is installed.
-        name: Its name.
+        folder: Folder of the installation.
+        name: Name of the distribution.
         entry_points: Values by group (without `ensdistill.`) and name.
-        modules: Texts of top-level modules by name.
-        version: Its version.
+        modules: Source code of top-level modules by name.
+        version: Version of the distribution.
     """
     about = folder / f"{name.replace('-', '_')}-{version}.dist-info"
     about.mkdir(parents=True)
@@ -42,7 +42,7 @@ def distribution(
 
 @contextmanager
 def importable(folder: Path) -> Iterator[None]:
-    """Inside the block what is installed in a folder is found; after it nothing of it is left in this process."""
+    """Makes the distributions in a folder importable in the block, and removes their modules afterwards."""
     before = set(sys.modules)
     sys.path.insert(0, str(folder))
     _forget()
@@ -57,5 +57,6 @@ def importable(folder: Path) -> Iterator[None]:
 
 
 def _forget() -> None:
+    """Clears the caches of installed plugins."""
     for cached in CACHES:
         cached.cache_clear()

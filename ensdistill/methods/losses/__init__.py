@@ -1,4 +1,4 @@
-"""The third axis: what the student is asked to match. To add a piece: one class in a module of this folder."""
+"""Third component of a method: the distillation loss. To add a loss, add one class to a module of this folder."""
 
 from typing import Annotated
 

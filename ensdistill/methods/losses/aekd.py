@@ -1,4 +1,4 @@
-"""Teachers weighted so that the student improves for all of them at once."""
+"""Adaptive teacher weights: a step along the gradient improves the student with respect to all teachers."""
 
 from __future__ import annotations
 
@@ -19,19 +19,21 @@ class AeKd(DistillationLoss):
 
     w = argmin |sum_m w_m g_m|  with  sum w = 1,  0 <= w_m <= C,   g_m = d KD_m / ds averaged over the batch.
 
-    g_m has the closed form (T/B) mean_b (softmax(s_b/T) - softmax(t_mb/T)), so no further backward pass is needed;
-    w is solved anew at every step, exactly, and is a constant to the gradient. Each subnetwork has weights of its own.
-    The host solves it, from M x M numbers: the only thing for which a step waits for the device.
-    C = 1/M is the mean of the teachers' losses. Du et al. 2020 (AE-KD), equations 9 to 11, and their official code,
-    whose solver stops at its starting point where gradients are small; this one does not depend on their scale. Of the
-    official code's two variants this is the one on logits; there is none on features (its hint term).
+    g_m has the closed form (T/B) mean_b (softmax(s_b/T) - softmax(t_mb/T)), so no additional backward pass is needed.
+    w is solved exactly at every step, separately for each subnetwork, and is a constant in the gradient. The CPU solves
+    it from M x M numbers; this is the only synchronization of a step with the device. With C = 1/M the loss is the mean
+    over teachers.
+
+    Du et al. 2020 (AE-KD), equations 9 to 11, and their official code. The official solver stops at its starting point
+    where gradients are small; this one does not depend on their scale. The official code has two variants; this is the
+    one on logits. The one on features (hint term) is not implemented.
     """
 
     kind: Literal["aekd"] = "aekd"
     temperature: float = setting(4.0, "Softmax temperature of teachers and student.", ge=0.05, le=100)
     label_weight: float = setting(1.0, "Weight a of the label term.", ge=0, le=1000)
     teacher_weight: float = setting(0.9, "Weight b of the distillation term.", ge=0, le=1000)
-    tolerance: float = setting(0.6, "Largest weight C of one teacher; 1/M or less gives all the same.", gt=0, le=1)
+    tolerance: float = setting(0.6, "Maximum weight C of one teacher; 1/M or less gives equal weights.", gt=0, le=1)
 
     def __call__(self, student: Tensor, teachers: Tensor, labels: Tensor, on_labels: Tensor) -> Tensor:
         return weighted_sum(
@@ -40,20 +42,28 @@ class AeKd(DistillationLoss):
         )
 
     def _distillation(self, student: Tensor, teachers: Tensor) -> Tensor:
-        """sum_m w_m KD_m, averaged over subnetworks."""
+        """Returns sum_m w_m KD_m, averaged over subnetworks."""
         tempered = (teachers / self.temperature).softmax(-1)
         losses = kl_per_example(tempered.unsqueeze(0), student.unsqueeze(1), self.temperature).mean(-1)  # (K,M)
         return (self.teacher_weights(student, teachers) * losses).sum(-1).mean()
 
     def teacher_weights(self, student: Tensor, teachers: Tensor) -> Tensor:
-        """w, (K,M), from logits (K,B,c) and (M,B,c)."""
+        """Returns the weights w of the teachers.
+
+        Args:
+            student: Logits (K,B,c).
+            teachers: Logits (M,B,c).
+
+        Returns:
+            Weights (K,M) in [0,C]; each row sums to 1.
+        """
         directions = self.directions(student, teachers)
         gram = (directions @ directions.mT).cpu().numpy()
         weights = [torch.from_numpy(min_norm_weights(g, self.tolerance)) for g in gram]
         return torch.stack(weights).to(student)
 
     def directions(self, student: Tensor, teachers: Tensor) -> Tensor:
-        """g, (K,M,c), in float64."""
+        """Returns the gradients g, (K,M,c), in float64, from logits (K,B,c) and (M,B,c)."""
         s, t = ((logits.detach().double() / self.temperature).softmax(-1) for logits in (student, teachers))
-        apart = s.unsqueeze(1) - t.unsqueeze(0)
-        return apart.mean(2) * (self.temperature / student.shape[1])
+        difference = s.unsqueeze(1) - t.unsqueeze(0)
+        return difference.mean(2) * (self.temperature / student.shape[1])

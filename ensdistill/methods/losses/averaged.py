@@ -1,4 +1,4 @@
-"""Knowledge distillation from the ensemble as one teacher."""
+"""Knowledge distillation from the averaged ensemble."""
 
 from __future__ import annotations
 
@@ -13,26 +13,25 @@ if TYPE_CHECKING:
 
 
 class Averaged(WeightedDistillationLoss):
-    """Every subnetwork matches the one averaged teacher.
+    """Every subnetwork matches the average of all teachers.
 
     L = (1 - alpha) CE(labels, student) + alpha T^2 KL(average teacher || student)
 
-    The averages are four different teachers, but for `tempered_probabilities` and `losses`: these have the same
-    gradient and differ in value by T^2 times the Jensen-Shannon divergence of the teachers.
-    Hinton et al. 2015, section 2.
+    `tempered_probabilities` and `losses` have the same gradient; their values differ by T^2 times the Jensen-Shannon
+    divergence of the teachers. The other averages are different targets. Hinton et al. 2015, section 2.
     """
 
     kind: Literal["averaged"] = "averaged"
     average: Literal["tempered_probabilities", "probabilities", "logits", "losses"] = setting(
         "tempered_probabilities",
-        "What is averaged over teachers: probabilities at T, probabilities at 1 (then tempered), logits, or losses.",
+        "Quantity averaged over teachers: probabilities at T, probabilities at 1 (then tempered), logits, or losses.",
     )
 
     def distillation(self, student: Tensor, teachers: Tensor) -> Tensor:
         return kl_divergence(self._target(teachers), student.unsqueeze(0), self.temperature)
 
     def _target(self, teachers: Tensor) -> Tensor:
-        """What the student is held against: (M,1,B,c) with `losses`, else the one averaged teacher (1,1,B,c)."""
+        """Returns the target probabilities: (M,1,B,c) with `losses`, otherwise one averaged teacher, (1,1,B,c)."""
         if self.average == "logits":
             teachers = teachers.mean(0, keepdim=True)
         elif self.average == "probabilities":

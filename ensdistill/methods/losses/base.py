@@ -1,4 +1,4 @@
-"""What losses share: how their logits come about, and the balance between labels and teachers."""
+"""Base classes of the losses: interface, and the balance between labels and teachers."""
 
 from __future__ import annotations
 
@@ -17,14 +17,20 @@ class DistillationLoss(Piece):
     """Base of all losses."""
 
     def head(self) -> nn.Module | None:
-        """What is put behind the student's network so that the softmax of its logits is what it predicts, if any."""
+        """Returns a module to append to the network of the student, or None.
+
+        It maps the outputs (B,classes) to logits (B,classes) whose softmax is the prediction of the student.
+        """
         return None
 
     def __call__(self, student: Tensor, teachers: Tensor, labels: Tensor, on_labels: Tensor) -> Tensor:
-        """The loss of one batch, a scalar.
+        """Returns the loss of one batch, a scalar.
 
-        student: logits (K,B,c) on the images the teachers saw; teachers: logits (M,B,c); labels: (B,), -1 if none;
-        on_labels: the student's logits (K,B,c) on the images of the label term, often the same tensor as `student`.
+        Args:
+            student: Logits (K,B,c) of the student on the images of the distillation term.
+            teachers: Logits (M,B,c) of the teachers on the same images.
+            labels: Class indices (B,), -1 for an unlabeled image.
+            on_labels: Logits (K,B,c) of the student on the images of the label term, often the tensor `student`.
         """
         raise NotImplementedError
 
@@ -33,7 +39,7 @@ class WeightedDistillationLoss(DistillationLoss):
     """L = (1 - alpha) CE(labels, student) + alpha * distillation(student, teachers)."""
 
     temperature: float = setting(4.0, "Softmax temperature of teachers and student.", ge=0.05, le=100)
-    alpha: float = setting(0.9, "Weight of the distillation term; the label term gets the rest.", ge=0, le=1)
+    alpha: float = setting(0.9, "Weight alpha of the distillation term; the label term has 1 - alpha.", ge=0, le=1)
 
     def __call__(self, student: Tensor, teachers: Tensor, labels: Tensor, on_labels: Tensor) -> Tensor:
         return weighted_sum(
@@ -42,5 +48,10 @@ class WeightedDistillationLoss(DistillationLoss):
         )
 
     def distillation(self, student: Tensor, teachers: Tensor) -> Tensor:
-        """The second term alone: nats per example, times temperature squared."""
+        """Returns the distillation term, a scalar: nats per example, times T^2.
+
+        Args:
+            student: Logits (K,B,c).
+            teachers: Logits (M,B,c).
+        """
         raise NotImplementedError

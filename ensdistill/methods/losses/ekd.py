@@ -1,4 +1,4 @@
-"""Each branch learns from its own teacher, and all of them together from the ensemble."""
+"""EKD: each branch learns from its own teacher, and the combined branches learn from the ensemble."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ if TYPE_CHECKING:
 
 
 class Ekd(DistillationLoss):
-    """Reconstruction of EKD: published is the structure (abstract); these formulas are a guess at the paper's.
+    """Reconstruction of EKD from the structure in the abstract; the formulas are a guess at those in the paper.
 
     L = a [CE(y, z) + sum_i CE(y, z_i)] + b T^2 [KL(t || z) + sum_i KL(t_i || z_i)]
         + d [MSE(z, t) + sum_i MSE(z_i, t_i)]
 
-    for branches z_i, their own teachers t_i (`ensdistill.methods.assignment`), and z, t: all branches, all teachers as
-    one. With one branch it is plain distillation with every term counted twice. After Asif et al., arXiv 1909.08097.
+    z_i are the branches and t_i their own teachers (`ensdistill.methods.assignment`); z and t are the combined branches
+    and the combined teachers. With one branch it is plain distillation with every term counted twice. After Asif et
+    al., arXiv 1909.08097.
     """
 
     kind: Literal["ekd"] = "ekd"
     temperature: float = setting(4.0, "Softmax temperature of teachers and student.", ge=0.05, le=100)
     label_weight: float = setting(1.0, "Weight a of the label terms.", ge=0, le=1000)
     teacher_weight: float = setting(1.0, "Weight b of the distillation terms.", ge=0, le=1000)
-    logit_weight: float = setting(0.0, "Weight d of the squared distances between logits.", ge=0, le=1000)
+    logit_weight: float = setting(0.0, "Weight d of the squared logit distances.", ge=0, le=1000)
     student_aggregation: Literal["mean_of_logits", "sum_of_logits", "mean_of_probabilities"] = setting(
         "mean_of_logits", "How branch outputs are combined in the loss."
     )
@@ -44,25 +45,29 @@ class Ekd(DistillationLoss):
         )
 
     def _label_terms(self, branches: Tensor, labels: Tensor) -> Tensor:
-        everyone = _combined(branches, self.student_aggregation).unsqueeze(0)
-        return label_cross_entropy(everyone, labels) + len(branches) * label_cross_entropy(branches, labels)
+        """Returns CE(y, z) + sum_i CE(y, z_i)."""
+        combined = _combined(branches, self.student_aggregation).unsqueeze(0)
+        return label_cross_entropy(combined, labels) + len(branches) * label_cross_entropy(branches, labels)
 
     def _teacher_terms(self, branches: Tensor, teachers: Tensor) -> Tensor:
+        """Returns T^2 [KL(t || z) + sum_i KL(t_i || z_i)]."""
         t = self.temperature
         own = subnetwork_targets((teachers / t).softmax(-1), len(branches))
-        apart = kl_divergence_from_log(own, (branches / t).log_softmax(-1)).mean(-1).sum()
+        per_branch = kl_divergence_from_log(own, (branches / t).log_softmax(-1)).mean(-1).sum()
         ensemble = _combined(teachers, self.teacher_aggregation, t).softmax(-1)
         student = _combined(branches, self.student_aggregation, t).log_softmax(-1)
-        return t**2 * (apart + kl_divergence_from_log(ensemble, student).mean())
+        return t**2 * (per_branch + kl_divergence_from_log(ensemble, student).mean())
 
     def _logit_terms(self, branches: Tensor, teachers: Tensor) -> Tensor:
-        apart = F.mse_loss(branches, subnetwork_targets(teachers, len(branches))) * len(branches)
-        return apart + F.mse_loss(
+        """Returns MSE(z, t) + sum_i MSE(z_i, t_i)."""
+        per_branch = F.mse_loss(branches, subnetwork_targets(teachers, len(branches))) * len(branches)
+        return per_branch + F.mse_loss(
             _combined(branches, self.student_aggregation), _combined(teachers, self.teacher_aggregation)
         )
 
 
 def _combined(logits: Tensor, how: str, temperature: float = 1.0) -> Tensor:
+    """Returns `combine_members` of the same arguments."""
     from ensdistill.methods.members import combine_members  # here: imports torch
 
     return combine_members(logits, how, temperature)

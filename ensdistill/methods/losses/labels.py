@@ -1,4 +1,4 @@
-"""No distillation: ordinary training on the labels. Teachers are trained with it, and it is the plainest baseline."""
+"""Ordinary training on the labels, without distillation: the loss of the teachers, and the simplest baseline."""
 
 from __future__ import annotations
 
@@ -12,10 +12,17 @@ if TYPE_CHECKING:
 
 
 class Labels(DistillationLoss):
-    """L = CE(labels, student). The teachers are not asked."""
+    """L = CE(labels, student). The teachers are not evaluated."""
 
     kind: Literal["labels"] = "labels"
 
     def __call__(self, student: Tensor, teachers: Tensor, labels: Tensor, on_labels: Tensor) -> Tensor:
-        """on_labels: logits (K,B,c); labels: (B,), -1 if none; the others are ignored. Returns a scalar in nats."""
+        """Returns the mean cross-entropy, a scalar in nats; `student` and `teachers` are ignored.
+
+        Args:
+            student: Ignored.
+            teachers: Ignored.
+            labels: Class indices (B,), -1 for an unlabeled image.
+            on_labels: Logits (K,B,c).
+        """
         return label_cross_entropy(on_labels, labels)

@@ -1,4 +1,4 @@
-"""The losses that all losses are made of, in log space."""
+"""Elementary loss terms in log space, shared by all distillation losses."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ UNLABELED = -1
 
 
 def label_cross_entropy(student: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy with the labels over subnetworks and labeled images.
+    """Returns the mean cross-entropy with the labels over subnetworks and labeled images.
 
-    student: logits (K,B,c). labels: class indices (B,), -1 where there is no label.
-    Returns a scalar in nats; zero if nothing in the batch is labeled.
+    Args:
+        student: Logits (K,B,c).
+        labels: Class indices (B,), -1 for an unlabeled image.
+
+    Returns:
+        A scalar in nats; zero if the batch has no labeled image.
     """
     tiled = labels.expand(student.shape[:2]).flatten()
     total = F.cross_entropy(student.flatten(0, 1), tiled, ignore_index=UNLABELED, reduction="sum")
@@ -26,34 +30,50 @@ def label_cross_entropy(student: Tensor, labels: Tensor) -> Tensor:
 
 
 def weighted_sum(*terms: tuple[float, Callable[[], Tensor]]) -> Tensor:
-    """sum_i w_i term_i. A term of weight 0 is not computed: it adds nothing, not even where it is infinite.
+    """Returns sum_i w_i term_i; terms with weight 0 are not computed and contribute nothing, even if infinite.
 
-    terms: weights and functions that return scalars. Returns a scalar; that of the first term times 0 if all weights
-    are 0, so that there is something to differentiate.
+    Args:
+        *terms: Pairs of a weight and a function that returns a scalar.
+
+    Returns:
+        A scalar; the first term times 0 if all weights are 0, so that the result has a gradient.
     """
     counted = [weight * term() for weight, term in terms if weight]
     return sum(counted[1:], start=counted[0]) if counted else 0 * terms[0][1]()
 
 
 def kl_divergence(targets: Tensor, student: Tensor, temperature: float) -> Tensor:
-    """T^2 KL(targets || softmax(student / T)), averaged over all leading axes (never over classes).
+    """Returns T^2 KL(targets || softmax(student / T)), averaged over all axes but the classes.
 
-    targets: probabilities already at temperature T, (..., B, c). student: logits (..., B, c), broadcast against them.
-    Returns a scalar: nats per example, times temperature squared. Hinton et al. 2015, section 2.
+    Args:
+        targets: Probabilities at temperature T, (...,B,c).
+        student: Logits (...,B,c), broadcast against the targets.
+        temperature: Temperature T, above 0.
+
+    Returns:
+        A scalar: nats per example, times T^2.
+
+    References:
+        Hinton et al. 2015, section 2.
     """
     return kl_per_example(targets, student, temperature).mean()
 
 
 def kl_per_example(targets: Tensor, student: Tensor, temperature: float) -> Tensor:
-    """The same before the average: (..., B)."""
+    """Returns T^2 KL(targets || softmax(student / T)) of each example, (...,B); arguments as in `kl_divergence`."""
     return temperature**2 * kl_divergence_from_log(targets, (student / temperature).log_softmax(-1))
 
 
 def kl_divergence_from_log(p: Tensor, log_q: Tensor) -> Tensor:
-    """KL(p || q) in nats: probabilities (..., c) and log-probabilities (..., c) -> (...)."""
+    """Returns KL(p || q) in nats, (...).
+
+    Args:
+        p: Probabilities (...,c).
+        log_q: Log-probabilities (...,c).
+    """
     return (p * (safe_log(p) - log_q)).sum(-1)
 
 
 def safe_log(probabilities: Tensor) -> Tensor:
-    """The logarithm, finite at zero."""
+    """Returns the natural logarithm of probabilities of any shape, clamped below at ln 1e-30."""
     return probabilities.clamp(min=1e-30).log()

@@ -1,31 +1,37 @@
-"""The shortest vector in a capped hull: the small quadratic programme of `aekd`, solved exactly."""
+"""Minimum-norm point of a capped convex hull: exact solution of the small quadratic program of `aekd`."""
 
 from __future__ import annotations
 
 from ensdistill.runtime.lazy import np
 
-TINY = 1e-10  # of numbers of order one: directions are scaled to length one first
+TINY = 1e-10  # relative tolerance; directions are normalized to length one first
 
 
 def min_norm_weights(gram: np.ndarray, cap: float) -> np.ndarray:
-    """argmin_a |sum_m a_m g_m|^2 / 2  subject to  sum a = 1,  0 <= a_m <= C.
+    """Returns argmin_a |sum_m a_m g_m|^2 / 2  subject to  sum a = 1,  0 <= a_m <= C.
 
-    gram: G_mn = g_m . g_n, (M,M), positive semidefinite, in any scale. cap: C; at or below 1/M all weights are equal.
-    Returns a, (M,); equal weights where G is zero or not finite. Invariant to the scale of G; equivariant to the order
-    of the g_m where the answer is unique.
+    The problem is solved for b_m = a_m |g_m| / min |g|, with the cosines between the g_m in place of G. The lengths of
+    the g_m can then differ by any factor: a_m of a long vector is small, b_m is not. In G itself, short vectors would
+    be lost in rounding. The method is a primal active-set method: start at equal weights; move to the minimum over the
+    free weights; stop at the first bound; at a minimum, free the weight that violates its multiplier condition most.
 
-    It is solved for b_m = a_m |g_m| / min |g|, with the cosines between the g_m in place of G: their lengths may differ
-    by any factor (a_m of a long one is small, b_m is not), where G itself would hide the short ones in its rounding.
-    A primal active-set method: start at equal weights, walk to the minimum over the free weights, stop at the first
-    bound in the way, and at a minimum free the weight whose multiplier is the most wrong. Nocedal and Wright 2006,
-    section 16.5. With C = 1 the answer is MGDA's (Desideri 2012).
+    Args:
+        gram: G_mn = g_m . g_n, (M,M), positive semidefinite, in any scale.
+        cap: Upper bound C; at or below 1/M all weights are equal.
+
+    Returns:
+        Weights a, (M,); equal weights where G is zero or not finite. They are invariant to the scale of G, and
+        equivariant to the order of the g_m where the solution is unique.
+
+    References:
+        Nocedal and Wright 2006, section 16.5. With C = 1 the solution is that of MGDA (Desideri 2012).
     """
     m, total = len(gram), np.trace(gram)
     equal = np.full(m, 1 / m)
     if not 0 < total < np.inf or cap <= (1 + TINY) / m:
         return equal
     lengths = np.sqrt(gram.diagonal())
-    if not lengths.all():  # one that is zero has no direction; any length will do for it
+    if not lengths.all():  # a zero vector has no direction, so its length is arbitrary
         lengths = np.where(lengths > 0, lengths, lengths[lengths > 0].min())
     cosines = gram / lengths / lengths[:, None]
     shares = lengths.min() / lengths  # a = b * shares
@@ -35,10 +41,10 @@ def min_norm_weights(gram: np.ndarray, cap: float) -> np.ndarray:
 
 
 def _solve(gram: np.ndarray, shares: np.ndarray, b: np.ndarray, most: np.ndarray) -> np.ndarray:
-    """argmin_b b'Gb / 2  subject to  shares . b = 1,  0 <= b <= most; from a b that satisfies them."""
+    """Returns argmin_b b'Gb / 2  subject to  shares . b = 1,  0 <= b <= most, starting at a feasible b."""
     m = len(gram)
     held = np.zeros(m, dtype=bool)
-    for _ in range(100 * m):  # far above what is needed; b stays feasible and never gets worse on the way
+    for _ in range(100 * m):  # far above the number needed; b is feasible and does not get worse in any iteration
         slope = gram @ b
         level = _level(slope, shares, held)
         step = _step_to_minimum(gram, shares, slope, ~held)
@@ -57,18 +63,18 @@ def _solve(gram: np.ndarray, shares: np.ndarray, b: np.ndarray, most: np.ndarray
 
 
 def _level(slope: np.ndarray, shares: np.ndarray, held: np.ndarray) -> float:
-    """The multiplier of the sum: slope = level * shares at a minimum over the free weights.
+    """Returns the multiplier of the sum constraint: slope = level * shares at a minimum over the free weights.
 
-    Read off the free one that has the largest share; without any, the largest that a weight at a bound suggests.
+    It is that of the free weight with the largest share; if no weight is free, the largest ratio at a bound.
     """
     ratios = slope / shares
     return float(ratios.max() if held.all() else ratios[np.where(held, -1.0, shares).argmax()])
 
 
 def _step_to_minimum(gram: np.ndarray, shares: np.ndarray, slope: np.ndarray, free: np.ndarray) -> np.ndarray:
-    """The step among the free weights that keeps their sum, to the lowest point; the shortest one if there are many.
+    """Returns the shortest step of the free weights to their minimum that keeps the sum constraint.
 
-    The free weight with the largest share takes what the others give: no weight is divided by a small share.
+    The free weight with the largest share compensates the others, so that no division by a small share occurs.
     """
     pivot = int(np.where(free, shares, -1.0).argmax())
     others = np.flatnonzero(free & (np.arange(len(free)) != pivot))
@@ -82,7 +88,7 @@ def _step_to_minimum(gram: np.ndarray, shares: np.ndarray, slope: np.ndarray, fr
 
 
 def _room(b: np.ndarray, step: np.ndarray, most: np.ndarray) -> tuple[float, int | None]:
-    """How much of the step fits into the box, at most all of it, and the weight that stops it."""
+    """Returns the feasible fraction of the step, in [0,1], and the index of the weight that limits it, if any."""
     with np.errstate(divide="ignore", invalid="ignore"):
         room = np.where(step > 0, (most - b) / step, np.where(step < 0, -b / step, np.inf))
     first = int(room.argmin())

@@ -18,12 +18,12 @@ class OneToOne(WeightedDistillationLoss):
 
     L = (1 - alpha) CE(labels, student) + alpha T^2 mean_m KL(teacher_m || subnetwork_m)
 
-    Nam et al. 2021 (Diversity Matters) and Nam et al. 2022 (LatentBE), as in their official code. The latter's runs
-    have alpha = 1, which leaves no label term.
+    Nam et al. 2021 (Diversity Matters) and Nam et al. 2022 (LatentBE), as in their official code. The runs of LatentBE
+    use alpha = 1, that is, no label term.
     """
 
     kind: Literal["one_to_one"] = "one_to_one"
-    alpha: float = setting(1.0, "Weight of the distillation term; the label term gets the rest.", ge=0, le=1)
+    alpha: float = setting(1.0, "Weight alpha of the distillation term; the label term has 1 - alpha.", ge=0, le=1)
 
     def distillation(self, student: Tensor, teachers: Tensor) -> Tensor:
         tempered = (teachers / self.temperature).softmax(-1)

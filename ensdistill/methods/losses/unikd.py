@@ -1,4 +1,4 @@
-"""Which teacher to believe, and which image to learn from: by correctness with a label, by disagreement without."""
+"""UniKD: weights of teachers and images, from correctness on labeled and from disagreement on unlabeled images."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-LARGEST = 1e9  # nats; a loss beyond it counts as this one, and weights of equal losses are equal
+LARGEST = 1e9  # nats; larger losses are clipped to it, so that weights are finite and equal losses get equal weights
 
 
 class UniKd(DistillationLoss):
-    """Reconstruction of UniKD: published is the structure (abstract); these formulas are candidates for the paper's.
+    """Reconstruction of UniKD from the structure in the abstract; the formulas are candidates for those in the paper.
 
     L = CE(y, q) + a mean_b v_b T^2 KL(sum_i w_bi p_bi || q_b)       over labeled images b
                  + e mean_b u_b T^2 KL(mean_i p_bi || q_b)           over unlabeled images b
 
-    w: how right each teacher i is on image b; v: how right the mixture is; u: how much the teachers disagree. All three
-    come from probabilities at T = 1 and are constants to the gradient. Means divide by the number of images, not by
-    the sum of weights. After Wu et al., arXiv 2204.00548; `others_losses` is that of CA-MKD (Zhang et al. 2022).
+    w is the correctness of teacher i on image b, v the correctness of the mixture, and u the disagreement of the
+    teachers. All three are computed from probabilities at T = 1 and are constants in the gradient. Means divide by the
+    number of images, not by the sum of weights. After Wu et al., arXiv 2204.00548; `others_losses` is the weighting of
+    CA-MKD (Zhang et al. 2022).
     """
 
     kind: Literal["unikd"] = "unikd"
@@ -42,17 +43,17 @@ class UniKd(DistillationLoss):
         "probability", "Weight w of a teacher: p_i(y), 1/(1 + CE_i), or 1 - softmax_i(CE); normalized over teachers."
     )
     sample_weighting: Literal["probability", "inverse_loss"] = setting(
-        "probability", "Weight v of a labeled image: the mixture's p(y), or 1/(1 + CE) of it."
+        "probability", "Weight v of a labeled image: p(y) of the mixture, or its 1/(1 + CE)."
     )
     disagreement: Literal["jensen_shannon", "pairwise_kl", "variance", "deviation"] = setting(
         "jensen_shannon",
         "Weight u of an unlabeled image: mean KL(p_i || mean), mean KL(p_i || p_j), summed variance over teachers, "
         "or mean standard deviation over teachers.",
     )
-    normalize: bool = setting(False, "Divide u by its mean over the batch, which frees the loss from its scale.")
+    normalize: bool = setting(False, "Divide u by its mean over the batch, so that its scale does not affect the loss.")
 
     def __call__(self, student: Tensor, teachers: Tensor, labels: Tensor, on_labels: Tensor) -> Tensor:
-        labeled = labels != UNLABELED  # a mask: to pick images by it would have the device wait for the host
+        labeled = labels != UNLABELED  # a mask, because indexing with it would synchronize host and device
         return weighted_sum(
             (1.0, lambda: label_cross_entropy(on_labels, labels)),
             (
@@ -63,20 +64,28 @@ class UniKd(DistillationLoss):
         )
 
     def _on_labeled(self, student: Tensor, teachers: Tensor, labels: Tensor) -> Tensor:
-        """v_b T^2 KL, (K,B)."""
+        """Returns v_b T^2 KL, (K,B)."""
         w = self.teacher_weights(teachers, labels)
         v = self.label_weights(teachers, labels)
         mixture = (w[..., None] * (teachers / self.temperature).softmax(-1)).sum(0)
         return v * kl_per_example(mixture, student, self.temperature)
 
     def _on_unlabeled(self, student: Tensor, teachers: Tensor, unlabeled: Tensor) -> Tensor:
-        """u_b T^2 KL, (K,B)."""
+        """Returns u_b T^2 KL, (K,B)."""
         u = self.disagreements(teachers, unlabeled)
         average = (teachers / self.temperature).softmax(-1).mean(0)
         return u * kl_per_example(average, student, self.temperature)
 
     def teacher_weights(self, teachers: Tensor, labels: Tensor) -> Tensor:
-        """w: logits (M,B,c) and labels (B,) -> (M,B), sums to one over teachers; equal where all rule the label out."""
+        """Returns the weights w of the teachers.
+
+        Args:
+            teachers: Logits (M,B,c).
+            labels: Class indices (B,).
+
+        Returns:
+            Weights (M,B) that sum to 1 over teachers; equal weights where all teachers give the label probability 0.
+        """
         loss = _losses(teachers, labels)
         if self.teacher_weighting == "probability":
             return (-loss).softmax(0)
@@ -84,15 +93,24 @@ class UniKd(DistillationLoss):
         return weights / weights.sum(0).clamp(min=1e-12) if len(teachers) > 1 else torch.ones_like(loss)
 
     def label_weights(self, teachers: Tensor, labels: Tensor) -> Tensor:
-        """v: logits (M,B,c) and labels (B,) -> (B,), in [0,1]."""
+        """Returns the weights v of labeled images, (B,) in [0,1].
+
+        Args:
+            teachers: Logits (M,B,c).
+            labels: Class indices (B,).
+        """
         mixture = (self.teacher_weights(teachers, labels)[..., None] * teachers.softmax(-1)).sum(0)
         right = mixture.gather(-1, labels[:, None]).squeeze(-1)
         return right if self.sample_weighting == "probability" else 1 / (1 - safe_log(right))
 
     def disagreements(self, teachers: Tensor, among: Tensor | None = None) -> Tensor:
-        """u: logits (M,B,c) -> (B,), zero where all teachers agree; in float64, where rounding stays below all else.
+        """Returns the weights u of unlabeled images, (B,), zero where all teachers agree.
 
-        among: (B,), which images `normalize` takes the mean of; all by default.
+        They are computed in float64, so that rounding stays far below any real disagreement.
+
+        Args:
+            teachers: Logits (M,B,c).
+            among: Mask (B,) of the images over which `normalize` averages; all images by default.
         """
         u = self._disagreements(teachers.double())
         if self.normalize:
@@ -100,6 +118,7 @@ class UniKd(DistillationLoss):
         return u.to(teachers.dtype)
 
     def _disagreements(self, teachers: Tensor) -> Tensor:
+        """Returns u before normalization, (B,), from logits (M,B,c) in float64."""
         p = teachers.softmax(-1)
         average = p.mean(0)
         if self.disagreement == "jensen_shannon":
@@ -112,20 +131,20 @@ class UniKd(DistillationLoss):
 
 
 def _losses(teachers: Tensor, labels: Tensor) -> Tensor:
-    """CE_i, (M,B): how wrong each teacher is; finite where it rules the label out."""
+    """Returns the cross-entropy CE_i of each teacher, (M,B), in nats; finite where the label has probability 0."""
     log_p = teachers.log_softmax(-1)
     loss = -log_p.gather(-1, labels.expand(len(teachers), -1)[..., None]).squeeze(-1)
     return loss.clamp(max=LARGEST)
 
 
 def _pairwise_kl(teachers: Tensor) -> Tensor:
-    """Mean over ordered pairs i, j (not equal) of KL(p_i || p_j), (B,); zero for one teacher."""
+    """Returns the mean of KL(p_i || p_j) over ordered pairs of different teachers, (B,); zero for one teacher."""
     p, m = teachers.softmax(-1), len(teachers)
-    apart = kl_divergence_from_log(p.unsqueeze(1), safe_log(p).unsqueeze(0))
-    return apart.sum((0, 1)).clamp(min=0) / max(1, m * (m - 1))
+    divergences = kl_divergence_from_log(p.unsqueeze(1), safe_log(p).unsqueeze(0))
+    return divergences.sum((0, 1)).clamp(min=0) / max(1, m * (m - 1))
 
 
 def _mean(losses: Tensor, among: Tensor) -> Tensor:
-    """Over subnetworks, if there are any, and the images among (B,): (...,B) -> (); zero if there is no such image."""
+    """Returns the mean of (...,B) over leading axes and the images of the mask (B,), a scalar; zero for no image."""
     counted = among.expand_as(losses).to(losses.dtype)
     return (losses * counted).sum() / counted.sum().clamp(min=1)

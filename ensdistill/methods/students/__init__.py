@@ -1,6 +1,7 @@
-"""The first axis: how one network holds several functions. To add a piece: one class in a module of this folder.
+"""First component of a method: the architecture of the student, one network with several subnetworks.
 
-Its network is a `Student` (`base.py`), in a module `..._student.py` of its own, which imports torch.
+To add a student, add one settings class to a module of this folder. Its network is a `Student` (`base.py`) in a
+separate module `..._student.py`, which imports torch.
 """
 
 from typing import Annotated

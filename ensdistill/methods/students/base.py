@@ -1,4 +1,4 @@
-"""What every student can do."""
+"""Interface of all students."""
 
 from typing import Any
 
@@ -8,16 +8,27 @@ from ensdistill.methods.members import MultiClassifier
 
 
 class Student(MultiClassifier):
-    """One network that holds K functions, its subnetworks: images (B,C,H,W) in [0,1] -> logits (K,B,classes)."""
+    """One network with K subnetworks: images (B,C,H,W) in [0,1] -> logits (K,B,classes)."""
 
     def merged(self) -> nn.Module:
-        """What is evaluated and shipped, a network of its own: images (B,C,H,W) -> logits (B,classes)."""
+        """Returns a separate network for evaluation and export: images (B,C,H,W) in [0,1] -> logits (B,classes)."""
         raise NotImplementedError
 
     def merge_due(self, progress: float) -> bool:
-        """Whether training goes on as one network from here; progress is the share of the training done, in [0, 1)."""
+        """Returns whether training continues with the merged network from here.
+
+        Args:
+            progress: Completed fraction of the training, in [0, 1).
+        """
         return False
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Groups for the optimizer: `params`, `weight_decay`, and `lr_scale` relative to the learning rate."""
+        """Returns the parameter groups of the optimizer.
+
+        Args:
+            weight_decay: Weight decay of the settings.
+
+        Returns:
+            Groups with `params`, `weight_decay` and `lr_scale`, the factor of the group's learning rate.
+        """
         return [{"params": list(self.parameters()), "weight_decay": weight_decay, "lr_scale": 1.0}]

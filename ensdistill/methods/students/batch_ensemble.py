@@ -1,11 +1,11 @@
-"""K subnetworks in one network: shared weights W, and for each subnetwork two vectors that scale them.
+"""K subnetworks in one network: shared weights W, and two scaling vectors for each subnetwork.
 
 Subnetwork m of a linear or convolutional layer computes, for input x,
 
     y_m = s_m * (W (r_m * x) + b)      or      y_m = s_m * W (r_m * x) + b_m
 
-with r (K, inputs) and s (K, outputs) along the channels. Naming trap: here, as in the code of Nam et al. 2022, r is on
-the input side and s on the output side; Wen et al. 2020 (BatchEnsemble) name them the other way round.
+with r (K, inputs) and s (K, outputs) along the channels. Note on names: as in the code of Nam et al. 2022, r scales the
+inputs and s the outputs. Wen et al. 2020 (BatchEnsemble) use the two names in the opposite way.
 """
 
 from __future__ import annotations
@@ -24,39 +24,43 @@ if TYPE_CHECKING:
 
 
 class BatchEnsemble(StudentPiece):
-    """Turns the convolutional and linear layers of any network into rank-one ensembles.
+    """Converts the convolutional and linear layers of any network into rank-one ensembles.
 
-    The defaults are LatentBE's: factors start at exactly one, so that all subnetworks begin equal and only their
-    different teachers part them, decay towards one, and see the full gradient of their own loss (K times their share of
-    the mean loss); at the end they are merged. Nam et al. 2022, section 3, and their official code.
+    The defaults are those of LatentBE. Factors start at exactly one, so that all subnetworks are equal at first and
+    only their different teachers separate them. Factors decay towards one, and use the full gradient of their own loss
+    (K times their part of the mean loss). At the end the subnetworks are merged. Nam et al. 2022, section 3, and their
+    official code.
 
-    Diversity Matters (Nam et al. 2021, official code) and BatchEnsemble (Wen et al. 2020) start from random factors,
-    give each subnetwork its own bias, let factors neither decay nor move fast, and predict by the mean of all.
+    Diversity Matters (Nam et al. 2021, official code) and BatchEnsemble (Wen et al. 2020) differ: factors start at
+    random values, do not decay and have no larger gradient, each subnetwork has its own bias, and the prediction is the
+    mean over subnetworks.
 
-    Differences from the official codes stand in the presets `latentbe` and `diversity`; the one in this class: the bias
-    of a merged layer is mean(s) * b, the exact fold, where the notebook of LatentBE's tables leaves b unscaled.
+    The presets `latentbe` and `diversity` list the differences from the official code. One is in this class: the bias
+    of a merged layer is mean(s) * b, the exact fold; the notebook of the LatentBE tables leaves b unscaled.
     """
 
     kind: Literal["batch_ensemble"] = "batch_ensemble"
-    subnetworks: int = setting(4, "How many subnetworks K share the weights.", ge=1, le=64)
+    subnetworks: int = setting(4, "Number of subnetworks K that share the weights.", ge=1, le=64)
     factor_init: Literal["ones", "normal", "random_sign"] = setting(
-        "ones", "How factors start: all one, drawn from N(1, factor_std^2), or 1 and -1 with equal chances."
+        "ones", "Initial factors: all one, drawn from N(1, factor_std^2), or 1 and -1 with equal probability."
     )
-    factor_std: float = setting(0.5, "Standard deviation of factors that start `normal`.", ge=0, le=2)
+    factor_std: float = setting(0.5, "Standard deviation of `normal` initial factors.", ge=0, le=2)
     factor_gradient: Literal["sum", "mean"] = setting(
-        "sum", "Gradient of a factor: of its own subnetwork's loss (K times), or its share of the mean loss."
+        "sum", "Gradient of a factor: that of its own subnetwork's loss (K times), or its part of the mean loss."
     )
-    factor_lr: float = setting(1.0, "Learning rate of factors, times that of the shared weights.", gt=0, le=100)
-    factor_decay: Literal["to_one", "none"] = setting("to_one", "Whether weight decay pulls factors to one.")
+    factor_lr: float = setting(1.0, "Learning rate of factors, relative to that of the shared weights.", gt=0, le=100)
+    factor_decay: Literal["to_one", "none"] = setting("to_one", "Whether weight decay pulls factors towards one.")
     bias: Literal["shared", "per_member"] = setting(
-        "shared", "One bias that s scales too, or one for each subnetwork that it does not."
+        "shared", "One shared bias, scaled by s, or one unscaled bias per subnetwork."
     )
     merge: Literal["product_of_means", "mean_of_products", "mean_of_probabilities"] = setting(
         "product_of_means",
-        "How subnetworks become one: mean s times W times mean r (published), mean over m of s W r, or not at all: "
-        "the mean of their probabilities, at K times the cost.",
+        "How subnetworks are merged: mean s times W times mean r (published), or mean over m of s W r. "
+        "`mean_of_probabilities` merges no weights and averages the predictions, at K times the cost.",
     )
-    merge_after: float = setting(1.0, "Share of the training after which one merged network trains on.", ge=0, le=1)
+    merge_after: float = setting(
+        1.0, "Fraction of the training after which training continues with one merged network.", ge=0, le=1
+    )
 
     @model_validator(mode="after")
     def _can_be_merged(self) -> BatchEnsemble:
@@ -67,9 +71,13 @@ class BatchEnsemble(StudentPiece):
         return self
 
     def __call__(self, network: nn.Module) -> BatchEnsembleStudent:
-        """network: images (B,C,H,W) -> logits (B,classes); its layers are taken over, so do not use it afterwards.
+        """Returns a student that reuses the layers of a network; do not use the network afterwards.
 
-        Random factors come from torch's global generator. Layers that cannot be turned are shared, with a warning.
+        Random factors come from the global generator of torch. Layers that cannot be converted are shared by all
+        subnetworks, with a warning.
+
+        Args:
+            network: Images (B,C,H,W) in [0,1] -> logits (B,classes).
         """
         from ensdistill.methods.students.batch_ensemble_student import BatchEnsembleStudent  # here: imports torch
 

@@ -1,4 +1,4 @@
-"""The network of `batch_ensemble`: layers with K pairs of factors, and the student that they make."""
+"""Network of the student `batch_ensemble`: layers with K pairs of factors."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from ensdistill.methods.students.layers import can_be_rank_one, replace_layers, 
 if TYPE_CHECKING:
     from ensdistill.methods.students.batch_ensemble import BatchEnsemble
 
-_CANNOT = "student.kind: batch_ensemble cannot turn this network ({}); take another model or student"
+_CANNOT = "student.kind: batch_ensemble cannot convert this network ({}); use another model or student"
 
 
 class ActiveMembers:
-    """Which subnetworks the layers of one student run at the moment; one object, shared by all its layers.
+    """The subnetworks that the layers of one student currently run; all its layers share one object.
 
     Not re-entrant: an arbitrary network cannot pass an argument through, so `forward` sets it for one call at a time.
     """
 
-    members: Sequence[int] | None = None  # None: all of them, in order
-    batch: int | None = None  # k*B, the images of all of them together; None: not known
+    members: Sequence[int] | None = None  # None: all members, in order
+    batch: int | None = None  # k*B, the number of images of all selected members; None: unknown
 
 
 class RankOne(nn.Module):
     """A convolutional or linear layer with K pairs of factors: (k*B, inputs, ...) -> (k*B, outputs, ...).
 
-    `r` and `s` are stored as their distance from one, so that ordinary weight decay pulls the factors to one.
+    `r` and `s` are stored as their difference from one, so that ordinary weight decay pulls the factors towards one.
     """
 
     def __init__(self, layer: nn.Conv2d | nn.Linear, settings: BatchEnsemble, selection: ActiveMembers) -> None:
@@ -49,10 +49,10 @@ class RankOne(nn.Module):
             layer.bias = None
 
     def forward(self, x: Tensor) -> Tensor:
-        # Factors go into the small weights: scaling the activations instead takes four more passes over them.
+        # Factors scale the weights, which are small; scaling the activations would need four more passes over them.
         batch, r, s = self.selection.batch, 1 + self._chosen(self.r), 1 + self._chosen(self.s)
-        if batch not in (None, x.shape[0]):  # not len(x): an export would take that for a constant
-            raise ConfigError(_CANNOT.format(f"a layer of it sees {len(x)} inputs for {batch} images"))
+        if batch not in (None, x.shape[0]):  # not len(x), which an export would treat as a constant
+            raise ConfigError(_CANNOT.format(f"one of its layers has {len(x)} inputs for {batch} images"))
         weights = self.layer.weight * _outer(self.layer, s, r)
         each = x.reshape(len(s), -1, *x.shape[1:])  # not chunk(), for the same reason
         shares = zip(each.unbind(), weights, self._biases(s), strict=True)
@@ -60,23 +60,25 @@ class RankOne(nn.Module):
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     def _chosen(self, vectors: Tensor) -> Tensor:
+        """Returns the rows of the selected subnetworks."""
         members = self.selection.members
         return vectors if members is None else vectors[list(members)]
 
     def _biases(self, s: Tensor) -> Iterable[Tensor | None]:
+        """Returns the bias of each selected subnetwork; None for a layer without bias."""
         if self.bias is not None:
             return self._chosen(self.bias)
         return [None] * len(s) if self.layer.bias is None else s * self.layer.bias
 
     def _plain(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """One subnetwork's layer."""
+        """Returns the outputs of the layer of one subnetwork."""
         if isinstance(self.layer, nn.Linear):
             return F.linear(x, weight, bias)
         y: Tensor = self.layer._conv_forward(x, weight, bias)
         return y
 
     def merged(self, merge: str) -> nn.Conv2d | nn.Linear:
-        """One plain layer; a shared bias is scaled by the mean of s, which is the exact fold of y = s(Wx + b)."""
+        """Returns one plain layer; a shared bias is scaled by the mean of s, the exact fold of y = s(Wx + b)."""
         layer = deepcopy(self.layer)
         r, s = 1 + self.r.detach(), 1 + self.s.detach()
         with torch.no_grad():
@@ -104,7 +106,7 @@ class BatchEnsembleStudent(Student):
         self.selection.members, self.selection.batch = members, k * x.shape[0]
         try:
             logits: Tensor = self.network(x.repeat(k, *[1] * (x.dim() - 1)))
-        except AttributeError as error:  # of a network that reads a layer's weight itself instead of calling the layer
+        except AttributeError as error:  # the network reads the weight of a layer instead of calling the layer
             if "RankOne" not in str(error):
                 raise
             raise ConfigError(_CANNOT.format(error)) from error
@@ -126,9 +128,10 @@ class BatchEnsembleStudent(Student):
         return progress >= self.settings.merge_after
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Shared parameters as usual, factors apart.
+        """Returns two groups: the shared parameters and the factors.
 
-        In SGD, with or without momentum, a gradient times K with decay d is a rate times K with decay d / K.
+        In SGD, with or without momentum, K times the gradient with decay d equals K times the learning rate with decay
+        d / K.
         """
         factors = [p for layer in self.modules() if isinstance(layer, RankOne) for p in (layer.r, layer.s)]
         known = {id(p) for p in factors}
@@ -142,7 +145,7 @@ class BatchEnsembleStudent(Student):
 
 
 def _start(like: Tensor, settings: BatchEnsemble, channels: int) -> nn.Parameter:
-    """The distance from one of freshly drawn factors, (K, channels)."""
+    """Returns the difference from one of newly drawn factors, (K, channels)."""
     shape = (settings.subnetworks, channels)
     if settings.factor_init == "ones":
         distance = torch.zeros(shape)
@@ -154,15 +157,16 @@ def _start(like: Tensor, settings: BatchEnsemble, channels: int) -> nn.Parameter
 
 
 def _channels(layer: nn.Conv2d | nn.Linear) -> tuple[int, int]:
+    """Returns the number of inputs and outputs of a layer."""
     if isinstance(layer, nn.Conv2d):
         return layer.in_channels, layer.out_channels
     return layer.in_features, layer.out_features
 
 
 def _outer(layer: nn.Conv2d | nn.Linear, s: Tensor, r: Tensor) -> Tensor:
-    """s r^T laid out like the layer's weight, for s (..., outputs) and r (..., inputs).
+    """Returns s r^T in the layout of the layer's weight, for s (..., outputs) and r (..., inputs).
 
-    In a grouped convolution each output sees its own group's inputs.
+    In a grouped convolution an output depends only on the inputs of its group.
     """
     if isinstance(layer, nn.Linear):
         return s[..., :, None] * r[..., None, :]

@@ -1,4 +1,4 @@
-"""One stem, K branches: the student computes its first layers once and its last ones K times."""
+"""Multi-branch student: one stem that runs once, and K branches on it."""
 
 from __future__ import annotations
 
@@ -14,25 +14,33 @@ if TYPE_CHECKING:
 
 
 class Branches(StudentPiece):
-    """A shared stem and K parallel copies of the last stage or of the classifier alone, each from weights of its own.
+    """A shared stem and K parallel copies of the last stage or of the classifier, each with its own initial weights.
 
-    The last stage begins where the network lowers its resolution for the last time. `last_stage` is the student of EKD
-    (Asif et al. 2019, arXiv 1909.08097; the layout is a reconstruction), `classifier` that of Hydra (Tran et al. 2020).
+    The last stage begins with the last layer that lowers the resolution. `last_stage` is the student of EKD (Asif et
+    al. 2019, arXiv 1909.08097; the layout is a reconstruction). `classifier` is the student of Hydra (Tran et al.
+    2020).
     """
 
     kind: Literal["branches"] = "branches"
-    subnetworks: int = setting(4, "How many branches K.", ge=1, le=64)
-    branch_at: Literal["last_stage", "classifier"] = setting("last_stage", "Where the stem ends.")
+    subnetworks: int = setting(4, "Number of branches K.", ge=1, le=64)
+    branch_at: Literal["last_stage", "classifier"] = setting(
+        "last_stage", "First part of the network that is branched."
+    )
     merge: Literal["mean_of_logits", "sum_of_logits", "mean_of_probabilities"] = setting(
         "mean_of_logits", "How branch outputs are combined into one prediction."
     )
 
     def __call__(self, network: nn.Module) -> BranchesStudent:
-        """network: images (B,C,H,W) -> logits (B,classes); taken over, so do not use it afterwards.
+        """Returns a student that reuses the layers of a network; do not use the network afterwards.
 
-        The first branch keeps its weights; each other one has every tensor of them shuffled by torch's global
-        generator, which is a fresh draw on the network's own scale, however that was initialized.
-        Raises ConfigError if the network has no last stage.
+        The first branch keeps the weights. In each other branch, every weight tensor is shuffled by the global
+        generator of torch. This is a new random initialization on the scale of the network's own.
+
+        Args:
+            network: Images (B,C,H,W) in [0,1] -> logits (B,classes).
+
+        Raises:
+            ConfigError: The network has no last stage.
         """
         from ensdistill.methods.students.branches_student import BranchesStudent  # here: imports torch
 

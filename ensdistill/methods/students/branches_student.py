@@ -1,4 +1,4 @@
-"""The network of `branches`: one stem, and K copies of the layers behind it."""
+"""Network of the student `branches`: one stem, followed by K copies of the remaining layers."""
 
 from __future__ import annotations
 
@@ -18,25 +18,29 @@ if TYPE_CHECKING:
 
 
 class ActiveBranches:
-    """What runs at the moment; one object, shared by all branched layers of one student.
+    """The branches that currently run; all branched layers of one student share one object.
 
     Not re-entrant: an arbitrary network cannot pass an argument through, so `forward` sets it for one call at a time.
     """
 
-    members: Sequence[int] | None = None  # None: all of them, in order
-    split = False  # whether the batch already holds one part for each chosen branch
+    members: Sequence[int] | None = None  # None: all branches, in order
+    split = False  # whether the batch already has one part for each selected branch
 
     def refuse_stem(self, part: nn.Module, inputs: object) -> None:
-        """Before every part of the stem: raises ConfigError if a branch has run before it."""
+        """Raises an error if a branch has already run; called before every part of the stem.
+
+        Raises:
+            ConfigError: The network runs its parts in another order than it registers them.
+        """
         if self.split:
             raise ConfigError(
-                "student.kind: branches takes the order in which a network registers its parts for that in which they "
-                "run, and in this one they differ; reorder them, or take another student"
+                "student.kind: branches requires a network that runs its parts in the order in which it registers "
+                "them, but this one does not; reorder them, or use another student"
             )
 
 
 class Branched(nn.Module):
-    """K copies of one part of a network, each for its own share of the batch: (B, ...) or (k*B, ...) -> (k*B, ...)."""
+    """K copies of one part of a network, each for its own part of the batch: (B, ...) or (k*B, ...) -> (k*B, ...)."""
 
     def __init__(self, part: nn.Module, branches: int, now: ActiveBranches) -> None:
         super().__init__()
@@ -46,14 +50,14 @@ class Branched(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         chosen = range(len(self.parts)) if self.now.members is None else self.now.members
-        # copies, because a part may begin with an operation in place
+        # copies, because a part can begin with an in-place operation
         shares = x.reshape(len(chosen), -1, *x.shape[1:]) if self.now.split else [x, *(x.clone() for _ in chosen[1:])]
         self.now.split = True
         return torch.cat([self.parts[k](share) for k, share in zip(chosen, shares, strict=True)])
 
 
 class BranchesStudent(Student):
-    """K branches on one stem."""
+    """A student with K branches on one stem."""
 
     def __init__(self, network: nn.Module, settings: Branches) -> None:
         super().__init__()
@@ -91,9 +95,9 @@ Unit = tuple[nn.Module, str]  # a part of a network as (parent, name)
 
 
 def _units(network: nn.Module, outermost: bool = True) -> Iterator[Unit]:
-    """The parts in the order in which they are registered, which is taken for the order in which they run.
+    """Yields the parts in the order of their registration, which is assumed to be the order of execution.
 
-    Sequences and lists are opened, and the one network behind `Normalize`.
+    Sequences, lists and the single network behind `Normalize` are replaced by their parts.
     """
     weighty = [child for child in network.children() if next(child.parameters(), None) is not None]
     for name, child in network.named_children():
@@ -105,7 +109,7 @@ def _units(network: nn.Module, outermost: bool = True) -> Iterator[Unit]:
 
 
 def _shuffled(part: nn.Module) -> nn.Module:
-    """A copy of the part, each tensor of its weights in an order of its own."""
+    """Returns a copy of the part in which the values of each weight tensor are shuffled."""
     copy = deepcopy(part)
     with torch.no_grad():
         for p in copy.parameters():
@@ -114,7 +118,7 @@ def _shuffled(part: nn.Module) -> nn.Module:
 
 
 def _cut(units: Sequence[Unit], branch_at: str) -> int:
-    """The first unit of the branches."""
+    """Returns the index of the first unit that is branched."""
     parts = [parent.get_submodule(name) for parent, name in units]
     with_weights = [n for n, part in enumerate(parts) if next(part.parameters(), None) is not None]
     if branch_at == "classifier":
@@ -123,13 +127,13 @@ def _cut(units: Sequence[Unit], branch_at: str) -> int:
     start = min((n for n in with_weights if n >= last), default=0)
     if start <= with_weights[0]:
         raise ConfigError(
-            "student.branch_at: last_stage needs a network that lowers its resolution after its first layer; "
-            "take classifier, or another model"
+            "student.branch_at: last_stage requires a network that lowers the resolution after its first layer; "
+            "use classifier, or another model"
         )
     return start
 
 
 def _lowers_resolution(part: nn.Module) -> bool:
-    """By a stride anywhere in it; global pooling has none."""
+    """Returns whether a module of the part has a stride above 1; global pooling has none."""
     strides = (getattr(module, "stride", 1) for module in part.modules())
     return any(max(stride) > 1 if isinstance(stride, tuple | list) else (stride or 1) > 1 for stride in strides)

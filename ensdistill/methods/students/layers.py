@@ -1,4 +1,4 @@
-"""Finding and replacing layers inside any network."""
+"""Search and replacement of layers in any network."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -7,20 +7,29 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-_SHARED = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.PReLU)  # meant to be shared by all subnetworks
+_SHARED = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.PReLU)  # shared by all subnetworks on purpose
 
 
 def can_be_rank_one(module: nn.Module) -> bool:
-    """Whether a rank-one ensemble can be made of this layer: a convolution or linear layer that is applied as such."""
+    """Returns whether a layer can become a rank-one ensemble: a convolution or linear layer with torch's `forward`."""
     return type(module).forward in (nn.Conv2d.forward, nn.Linear.forward)
 
 
 def replace_layers(
     network: nn.Module, chosen: Callable[[nn.Module], bool], new: Callable[[Any], nn.Module]
 ) -> nn.Module:
-    """Replaces every chosen layer in place by `new(layer)`; returns the network (or its replacement).
+    """Replaces every layer that `chosen` accepts by `new(layer)`, in place.
 
-    A layer that stands in several places stays one layer. Attention is left whole: it reads its layers' weights itself.
+    A layer that occurs several times remains one layer. Attention modules are not changed, because they read the
+    weights of their layers directly.
+
+    Args:
+        network: Any network.
+        chosen: Returns whether to replace a module.
+        new: Returns the replacement of a module.
+
+    Returns:
+        The network, or its replacement if the network itself is replaced.
     """
     replaced: dict[int, nn.Module] = {}
 
@@ -39,19 +48,20 @@ def replace_layers(
 
 
 def warn_unconverted_layers(network: nn.Module) -> None:
-    """A warning that names the layers whose weights all subnetworks will share as they are."""
-    names = list(_unturned(network))
+    """Issues a warning with the names of the layers that all subnetworks share without factors, if there are any."""
+    names = list(_unconverted(network))
     if names:
         shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-        warnings.warn(f"batch_ensemble: layers shared as they are by all subnetworks: {shown}", stacklevel=3)
+        warnings.warn(f"batch_ensemble: layers that all subnetworks share without factors: {shown}", stacklevel=3)
 
 
-def _unturned(network: nn.Module, prefix: str = "") -> Iterator[str]:
+def _unconverted(network: nn.Module, prefix: str = "") -> Iterator[str]:
+    """Yields the names and types of the layers with weights that cannot be converted."""
     for name, child in network.named_children():
         if isinstance(child, nn.MultiheadAttention):
             yield f"{prefix}{name} ({type(child).__name__})"
         elif next(child.children(), None) is not None:
-            yield from _unturned(child, f"{prefix}{name}.")
+            yield from _unconverted(child, f"{prefix}{name}.")
         elif (
             next(child.parameters(), None) is not None and not can_be_rank_one(child) and not isinstance(child, _SHARED)
         ):

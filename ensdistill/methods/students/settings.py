@@ -1,4 +1,4 @@
-"""The base of the settings of all students."""
+"""Base class of the settings of all students."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class StudentPiece(Piece):
     """Base of the settings of all students."""
 
     def __call__(self, network: nn.Module) -> Student:
-        """Returns a student made of a network, which is not used elsewhere afterwards.
+        """Returns a student that reuses the layers of a network; do not use the network afterwards.
 
-        Random numbers come from torch's global generator.
+        Random numbers come from the global generator of torch.
 
         Args:
-            network: Images (B,C,H,W) in [0,1] -> logits (B,classes).
+            network: A network: images (B,C,H,W) in [0,1] -> logits (B,classes).
         """
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""The plain student: one network, one function."""
+"""The plain student: one network without subnetworks."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ if TYPE_CHECKING:
 
 
 class Single(StudentPiece):
-    """The network as it is: K = 1."""
+    """The unmodified network: K = 1."""
 
     kind: Literal["single"] = "single"
 
     def __call__(self, network: nn.Module) -> SingleStudent:
-        """network: images (B,C,H,W) -> logits (B,classes)."""
+        """Returns a student of one network.
+
+        Args:
+            network: Images (B,C,H,W) in [0,1] -> logits (B,classes).
+        """
         from ensdistill.methods.students.single_student import SingleStudent  # here: imports torch
 
         return SingleStudent(network)

@@ -1,4 +1,4 @@
-"""The network of `single`."""
+"""Network of the student `single`."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -9,7 +9,7 @@ from ensdistill.methods.students.base import Student
 
 
 class SingleStudent(Student):
-    """A network in a student's clothes: logits (1,B,classes)."""
+    """Adapts a plain network to the `Student` interface: logits (1,B,classes)."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

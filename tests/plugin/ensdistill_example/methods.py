@@ -13,7 +13,7 @@ from ensdistill.settings.base import setting
 
 
 class Focal(WeightedDistillationLoss):
-    """-mean_b sum_k p_k (1 - q_k)^gamma log q_k with the averaged teacher p. Lin et al. 2017, equation 4."""
+    """Focal loss -mean_b sum_k p_k (1 - q_k)^gamma log q_k with the averaged teacher p. Lin et al. 2017, equation 4."""
 
     gamma: float = setting(2.0, "Exponent of 1 - q; 0 gives the cross-entropy.", ge=0, le=10)
 
@@ -24,9 +24,9 @@ class Focal(WeightedDistillationLoss):
 
 
 class PixelDropout(InputPerturbation):
-    """Each pixel is black with one probability."""
+    """Sets random pixels to black."""
 
-    share: float = setting(0.1, "Probability of a pixel to be black.", ge=0, le=1)
+    share: float = setting(0.1, "Probability that a pixel is set to black.", ge=0, le=1)
 
     def __call__(self, x, ensemble, student, streams):
         chance = torch.rand(x.shape, generator=streams.device, device=x.device)
@@ -34,9 +34,9 @@ class PixelDropout(InputPerturbation):
 
 
 class Median(AveragingSettings):
-    """The median of each weight over the last epoch ends."""
+    """The median of each weight at the end of the last epochs."""
 
-    window: int = setting(3, "Number of epoch ends.", ge=1, le=100)
+    window: int = setting(3, "Number of epochs.", ge=1, le=100)
 
     def __call__(self, student):
         return _MedianAverage(self.window)

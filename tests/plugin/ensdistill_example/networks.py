@@ -13,9 +13,9 @@ from ensdistill.settings.base import setting
 
 
 class Mlp(NetworkPiece):
-    """One hidden layer."""
+    """A multilayer perceptron with one hidden layer."""
 
-    width: int = setting(32, "Hidden units.", ge=1, le=10_000)
+    width: int = setting(32, "Number of hidden units.", ge=1, le=10_000)
 
     def __call__(self, shape, classes):
         inputs = shape[0] * shape[1] * shape[2]
@@ -23,7 +23,7 @@ class Mlp(NetworkPiece):
 
 
 class Copies(StudentPiece):
-    """K copies of the network, which share nothing."""
+    """K independent copies of the network."""
 
     subnetworks: int = setting(2, "Number of copies K.", ge=1, le=64)
 

@@ -208,11 +208,11 @@ def test_a_reader_that_has_seen_enough_is_no_error(model: Path, images: Path) ->
 
 def test_a_missing_model_and_missing_images_are_bad_input(model: Path, images: Path, tmp_path: Path) -> None:
     for words, told in (
-        ([tmp_path / "nothing", images], "there is no such model"),
+        ([tmp_path / "nothing", images], "no such model"),
         ([tmp_path, images], "no exported model in this folder"),
-        ([images / "even" / "00.png", images], "none of the files that `ensdistill export` writes"),
-        ([model, images, tmp_path / "a.png"], "a.png: there is no such file or folder"),
-        ([model, model], "no image in there"),
+        ([images / "even" / "00.png", images], "must be a file that `ensdistill export` writes"),
+        ([model, images, tmp_path / "a.png"], "a.png: no such file or folder"),
+        ([model, model], "no images found"),
     ):
         done = call("ensdistill", "predict", *words)
         assert (done.code, done.out) == (2, ""), words
@@ -240,7 +240,7 @@ def test_a_damaged_model_is_named_in_one_line(kind: str, model: Path, images: Pa
 def test_weights_of_somebody_else_are_refused_with_the_way_out(images: Path, tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(3)}, tmp_path / "theirs.safetensors")
     done = call("ensdistill", "predict", tmp_path / "theirs.safetensors", images)
-    assert (done.code, "write it anew with `ensdistill export`" in done.err) == (2, True)
+    assert (done.code, "export the student again with `ensdistill export`" in done.err) == (2, True)
 
 
 # --- in Python ---
@@ -261,7 +261,7 @@ def test_a_file_that_says_nonsense_of_itself_is_refused_before_anything_is_built
     name: str, value: str, run: DistillationRun, model: Path, tmp_path: Path
 ) -> None:
     save_file(load_file(model / "student.safetensors"), tmp_path / "x.safetensors", run.metadata | {name: value})
-    with pytest.raises(DataError, match="does not say what images it takes"):
+    with pytest.raises(DataError, match="the metadata lack the image shape"):
         open_classifier(tmp_path / "x.safetensors")
 
 
@@ -300,7 +300,7 @@ def test_a_classifier_maps_bytes_to_probabilities_and_refuses_anything_else(run:
     images = run.data.validation.images[:5].numpy()
     np.testing.assert_allclose(classifier(images), predict(run.network, run.data.validation)[:5].exp(), atol=1e-5)
     for wrong in (images.astype(np.float32), images[:, :, :4], images[0]):
-        with pytest.raises(ConfigError, match=r"takes uint8 \(N,1,8,8\)"):
+        with pytest.raises(ConfigError, match=r"requires uint8 \(N,1,8,8\)"):
             classifier(wrong)
 
 
@@ -327,7 +327,7 @@ def test_images_are_read_a_batch_at_a_time(images: Path) -> None:
 
 def test_images_of_other_than_one_or_three_channels_cannot_be_read(images: Path) -> None:
     strange = Classifier(Path("m"), (4, 8, 8), ("a", "b"), lambda batch: (batch, batch))
-    with pytest.raises(DataError, match="takes images of 4 channels"):
+    with pytest.raises(DataError, match="must have images of 1 or 3 channels"):
         next(classify(strange, find_images([images]).files, pytest.fail))
 
 
@@ -342,7 +342,11 @@ def test_what_is_read_is_not_written_over(model: Path, images: Path, tmp_path: P
     for out in (own, image):
         before = out.read_bytes()
         done = call("ensdistill", "predict", own, image, "--out", out)
-        assert (done.code, "would be overwritten" in done.err, out.read_bytes() == before) == (2, True, True)
+        assert (done.code, "must not be one of the input files" in done.err, out.read_bytes() == before) == (
+            2,
+            True,
+            True,
+        )
 
 
 def test_what_lies_in_a_folder_that_is_read_is_not_written_over(model: Path, images: Path, tmp_path: Path) -> None:
@@ -351,7 +355,11 @@ def test_what_lies_in_a_folder_that_is_read_is_not_written_over(model: Path, ima
     for out in (own / "student.safetensors", own / "MODEL_CARD.md", seen / "even" / "00.png"):
         before = out.read_bytes()
         done = call("ensdistill", "predict", own, seen, "--out", out)
-        assert (done.code, "would be overwritten" in done.err, out.read_bytes() == before) == (2, True, True)
+        assert (done.code, "must not be one of the input files" in done.err, out.read_bytes() == before) == (
+            2,
+            True,
+            True,
+        )
     table = seen / "said.csv"
     for _ in range(2):  # a table of an earlier call may be written again
         assert call("ensdistill", "predict", own, seen, "--out", table).code == 0

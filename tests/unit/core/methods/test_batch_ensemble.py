@@ -639,5 +639,5 @@ def test_network_that_uses_its_layers_in_other_ways_is_refused_with_the_way_out(
     network: Callable[[], nn.Module],
 ) -> None:
     student = BatchEnsemble(subnetworks=2)(network())
-    with pytest.raises(ConfigError, match=r"student\.kind: batch_ensemble cannot turn this network.*take another"):
+    with pytest.raises(ConfigError, match=r"student\.kind: batch_ensemble cannot convert this network.*use another"):
         student(torch.rand(3, 3, 16, 16))

@@ -73,7 +73,10 @@ def test_what_can_change_is_the_learning_rate_and_two_axes_but_for_their_kinds()
 
 # --- what is refused ---
 
-CANNOT = "cannot change on the way; only training.optimizer.lr and each setting of perturbation and loss but kind can"
+CANNOT = (
+    "cannot change during training; only training.optimizer.lr and the settings of perturbation and loss (except kind) "
+    "can"
+)
 
 
 def faults(*changes: Any, base: Config | None = None) -> list[str]:
@@ -137,7 +140,7 @@ def test_value_is_held_against_the_piece_that_it_changes(settings: Settings, fau
 def test_changes_are_in_order_and_before_the_end(epochs: tuple[int, ...], place: int, last: int) -> None:
     (fault,) = faults(*({"after_epoch": after, "set": COOLER} for after in epochs))
     assert fault == (
-        f"schedule.{place}.after_epoch: must be above {last} and below the 5 of training.epochs, not {epochs[place]}"
+        f"schedule.{place}.after_epoch: must be above {last} and below 5 (training.epochs), not {epochs[place]}"
     )
 
 

@@ -81,7 +81,7 @@ def test_a_whole_run_with_its_files(tmp_path: Path) -> None:
 
 def test_another_process_is_told_to_give_the_network_again(digits: DataSplits, tmp_path: Path) -> None:
     gone = Config(teachers=Teachers(count=0, networks=[{"content": "0000"}]), training=SHORT)  # type: ignore[list-item]
-    with pytest.raises(DataError, match=r"teachers\.networks: the network 0000 .*give it again"):
+    with pytest.raises(DataError, match=r"teachers\.networks: the network 0000 .*pass it again"):
         get_ensemble(gone, digits, tmp_path)
 
 
@@ -100,7 +100,7 @@ class Nan(nn.Module):
     [
         (linear(0, classes=7), r"teacher 1: returns \(100, 7\) for 100 images, not logits \(100, 10\)"),
         (linear(0, inputs=192), r"teacher 1: fails on images of 1x8x8 \(RuntimeError: .*give a network for images"),
-        (nn.Sequential(linear(0), nn.Softmax(-1)), "teacher 1: its outputs are probabilities .* leave out its softmax"),
+        (nn.Sequential(linear(0), nn.Softmax(-1)), "teacher 1: its outputs are probabilities .* remove its softmax"),
         (Raises(), r"teacher 1: fails on images of 1x8x8 \(RuntimeError: no such thing\)"),
         (Nan(), "teacher 1: its outputs for 100 of 100 images are not numbers"),
     ],
@@ -113,7 +113,7 @@ def test_a_network_that_cannot_teach_is_refused_before_the_first_step(
 
 
 def test_outputs_that_may_be_wrong_are_a_warning(digits: DataSplits) -> None:
-    with pytest.warns(UserWarning, match="outputs of teacher 1 are all from 0 to 1, as those of a sigmoid are"):
+    with pytest.warns(UserWarning, match="outputs of teacher 1 are all from 0 to 1, like those of a sigmoid"):
         Distiller(Config(training=SHORT), TeacherEnsemble([nn.Sequential(linear(0), nn.Sigmoid())]), digits)
 
 

@@ -105,8 +105,8 @@ def test_every_architecture_is_chosen_by_overrides(overrides: list[str], expecte
 @pytest.mark.parametrize(
     ("overrides", "fault"),
     [
-        (["model.kind=resnet", "model.depth=21"], "model.depth: 21 layers are not 6n+2; take 20 or 26"),
-        (["teachers.model.kind=wide_resnet", "teachers.model.depth=30"], "30 layers are not 6n+4; take 28 or 34"),
+        (["model.kind=resnet", "model.depth=21"], "model.depth: 21 layers are not 6n+2; use 20 or 26"),
+        (["teachers.model.kind=wide_resnet", "teachers.model.depth=30"], "30 layers are not 6n+4; use 28 or 34"),
         (["model.kind=resnet", "model.depth=2"], "model.depth: must be greater than or equal to 8, not 2"),
         (["model.kind=resnet", "model.shortcut=projektion"], "did you mean projection?"),
         (["model.kind=wide_resnet", "model.width=0"], "model.width: must be greater than or equal to 1, not 0"),
@@ -343,11 +343,16 @@ def test_maxvit_is_told_of_the_size_of_the_images() -> None:
     [
         (Torchvision(name="resnet19"), RGB, "model.name: torchvision has no", "did you mean resnet1"),
         (Torchvision(name="fcn_resnet50"), RGB, "model.name: torchvision has no", "'fcn_resnet50'"),
-        (Torchvision(name="zzz"), RGB, "model.name: torchvision has no", "there are alexnet"),
+        (Torchvision(name="zzz"), RGB, "model.name: torchvision has no", "available: alexnet"),
         (Torchvision(name="inception_v3"), RGB, "model.name: inception_v3 on images of 3x32x32", "larger images"),
-        (Torchvision(name="alexnet", stem="original"), RGB, "model.name: alexnet on", "take model.stem=small"),
+        (Torchvision(name="alexnet", stem="original"), RGB, "model.name: alexnet on", "use model.stem=small"),
         (Torchvision(name="maxvit_t"), RGB, "model.name: maxvit_t on images", "not divisible by partition size"),
-        (Torchvision(name="vit_b_16"), (3, 32, 24), "model.name: vit_b_16 takes square images, not 32x24", "another"),
+        (
+            Torchvision(name="vit_b_16"),
+            (3, 32, 24),
+            "model.name: vit_b_16 requires square images, not 32x24",
+            "another",
+        ),
         (Torchvision(name="vit_b_16", stem="original"), (3, 28, 28), "model.name: vit_b_16 on", "model.stem=small"),
         (Torchvision(weights="IMAGENET1K_V9"), RGB, "model.weights: 'IMAGENET1K_V9' is none of", "mean IMAGENET1K_V1?"),
     ],
@@ -365,7 +370,7 @@ def test_network_that_does_not_fit_the_images_is_refused_with_the_way_out(
 
 def test_torchvision_that_cannot_be_imported_is_a_fault_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchvision.models", None)
-    with pytest.raises(ConfigError, match="install the torchvision that belongs to torch"):
+    with pytest.raises(ConfigError, match="install the torchvision release for torch"):
         Torchvision()(RGB, 10)
 
 
@@ -458,7 +463,7 @@ def test_file_that_does_not_hold_these_weights_is_refused(checkpoints: Path, tmp
     else:
         other = {"another network": nn.Linear(2, 2).state_dict(), "a tensor": torch.ones(2)}
         torch.save(other.get(content, {"fc.bias": Trap(tmp_path / "sprung")}), file)
-    with pytest.raises(DataError, match=f"{SHUFFLENET_FILE}: .*fetch {SHUFFLENET_URL} again"):
+    with pytest.raises(DataError, match=f"{SHUFFLENET_FILE}: .*download {SHUFFLENET_URL} again"):
         Torchvision(name=SHUFFLENET, weights="DEFAULT")(RGB, 10)
     assert not (tmp_path / "sprung").exists()
 
@@ -540,14 +545,14 @@ def test_trying_a_network_leaves_its_statistics_alone() -> None:
         ("broken_of_user:Net", {}, "model.path: broken_of_user:Net cannot be imported", "SyntaxError"),
         ("mine_of_user:Yours", {}, "model.path: mine_of_user:Yours cannot be imported", "package.module:Name"),
         ("no path", {}, "model.path: no path cannot be imported", "package.module:Name"),
-        ("mine_of_user:pi", {}, "model.path: mine_of_user:pi is a float", "name a class or a function"),
+        ("mine_of_user:pi", {}, "model.path: must be a class or a function, but", "mine_of_user:pi is a float"),
         ("mine_of_user:without_classes", {"width": 1}, "model.path: mine", "(width) has no parameter num_classes"),
-        ("mine_of_user:Mine", {"widht": 1}, "model.arguments: ", "'widht'; mine_of_user:Mine takes (num_classes"),
-        ("mine_of_user:no_network", {}, "model.path: mine", "makes a list, not a torch.nn.Module"),
+        ("mine_of_user:Mine", {"widht": 1}, "model.arguments: ", "'widht'; the signature of mine_of_user:Mine is (num"),
+        ("mine_of_user:no_network", {}, "model.path: mine", "returns a list, not a torch.nn.Module"),
         ("mine_of_user:failing", {}, "model.path: mine", "fails (ValueError: two lines)"),
-        ("mine_of_user:features", {}, "model.path: mine", "gives (2, 3, 32, 32) for two images, not logits (2, 10)"),
-        ("mine_of_user:pairs", {}, "model.path: mine", "gives a tuple for two images"),
-        ("mine_of_user:Mine", {"num_classes": 9}, "model.path: mine", "gives (2, 9) for two images"),
+        ("mine_of_user:features", {}, "model.path: mine", "returns (2, 3, 32, 32) for two images, not logits (2, 10)"),
+        ("mine_of_user:pairs", {}, "model.path: mine", "returns a tuple for two images"),
+        ("mine_of_user:Mine", {"num_classes": 9}, "model.path: mine", "returns (2, 9) for two images"),
         ("mine_of_user:Mine", {"in_channels": 1}, "model.path: mine", "fails (RuntimeError"),
     ],
 )

@@ -91,7 +91,7 @@ def test_whatever_changes_images_is_refused_with_the_reason(change: dict[str, An
 def test_other_images_have_no_predictions(tmp_path: Path, digits: DataSplits) -> None:
     stored = get_ensemble(written(tmp_path), digits, tmp_path)
     assert not stored.takes_any_image
-    with pytest.raises(DataError, match="no predictions of 2 images of 3"):
+    with pytest.raises(DataError, match="no predictions for 2 images of 3"):
         stored(torch.stack([digits.train[slice(0, 1)][0][0], torch.ones(1, 8, 8), torch.full((1, 8, 8), 0.5)]))
 
 
@@ -99,14 +99,17 @@ def wrong(array: np.ndarray) -> list[tuple[dict[str, np.ndarray], str]]:
     nothing, infinite = np.empty(0), array.copy()
     infinite[0, 0, 0] = np.inf
     return [
-        ({"train_logits": array[:, :5]}, r"train_logits is float32 \(3, 5, 10\); give floats \(M,1797,10\)"),
-        ({"train_logits": array[:, :, :9]}, r"train_logits is float32 \(3, 1797, 9\); give floats"),
+        (
+            {"train_logits": array[:, :5]},
+            r"train_logits is float32 of shape \(3, 5, 10\); give floats of shape \(M,1797,10\)",
+        ),
+        ({"train_logits": array[:, :, :9]}, r"train_logits is float32 of shape \(3, 1797, 9\); give floats"),
         ({"train_logits": array.astype(np.int64)}, "train_logits is int64"),
-        ({"train_logits": infinite}, "train_logits holds numbers that are not finite; give finite ones"),
-        ({"train_logits": nothing, "train_probabilities": array}, "train_probabilities are no probabilities"),
-        ({"train_probabilities": array}, "has both of train_logits and train_probabilities; give one of them"),
-        ({"train_logits": nothing, "x": array}, r"has neither \(x\) of train_logits and train_probabilities"),
-        ({"test_logits": array}, "test_logits is of no part of this data set; its parts are train"),
+        ({"train_logits": infinite}, "train_logits contains numbers that are not finite; give finite numbers"),
+        ({"train_logits": nothing, "train_probabilities": array}, "train_probabilities must be from 0 to 1 with sum 1"),
+        ({"train_probabilities": array}, "the file has both of train_logits and train_probabilities; give one of them"),
+        ({"train_logits": nothing, "x": array}, r"the file has neither \(x\) of train_logits and train_probabilities"),
+        ({"test_logits": array}, "test_logits belongs to no part of this data set; its parts are train"),
     ]
 
 
@@ -123,7 +126,7 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path, digits: DataSplits) -> N
     with pytest.raises(DataError, match=r"p\.npz is not a readable \.npz file"):
         get_ensemble(settings, digits, tmp_path)
     (tmp_path / "p.npz").unlink()
-    with pytest.raises(DataError, match=r"p\.npz is no file; give a \.npz file with train_logits"):
+    with pytest.raises(DataError, match=r"no such file: .*p\.npz; give a \.npz file with train_logits"):
         get_ensemble(settings, digits, tmp_path)
 
 
@@ -135,7 +138,7 @@ def test_equal_images_with_different_predictions_are_refused(tmp_path: Path) -> 
     few = {"training": {"batch_size": 8, "epochs": 1}, "teachers": {"count": 0, "predictions": str(tmp_path / "p.npz")}}
     settings, splits = Config(data=data, **few), load_data(data)
     np.savez(tmp_path / "p.npz", train_logits=logits)
-    with pytest.raises(DataError, match="1 image that occur several times have different predictions"):
+    with pytest.raises(DataError, match="equal images must have equal predictions, but those of 1 image differ"):
         get_ensemble(settings, splits, tmp_path)
     logits[:, 60] = logits[:, 0]
     np.savez(tmp_path / "p.npz", train_logits=logits)

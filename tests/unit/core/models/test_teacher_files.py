@@ -303,7 +303,10 @@ def test_two_networks_of_which_none_is_likelier_are_refused(tmp_path: Path, digi
 
 @pytest.mark.parametrize(
     ("settings", "found"),
-    [({"key": "modle"}, "no weights at modle; weights are at model"), ({"prefix": "modul."}, "they begin with module")],
+    [
+        ({"key": "modle"}, "no weights at key modle; weights are at model"),
+        ({"prefix": "modul."}, "; names begin with module"),
+    ],
 )
 def test_a_place_or_prefix_that_is_not_there_is_told_with_those_that_are(
     settings: dict[str, str], found: str, tmp_path: Path, digits: DataSplits
@@ -325,14 +328,17 @@ MISFITS: dict[str, tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]], str]]
         r"is 5x\d+ in the file and 10x\d+ in the network",
     ),
     "missing": (lambda state: dict(list(state.items())[1:]), r"1 of \d+ tensors are missing, such as 0\.weight"),
-    "too many": (lambda state: {**state, "extra.weight": torch.zeros(1)}, "1 are too many, such as extra.weight"),
+    "too many": (lambda state: {**state, "extra.weight": torch.zeros(1)}, "1 unexpected, such as extra.weight"),
     "integers": (
         lambda state: {name: (t * 100).to(torch.int8) for name, t in state.items()},
         "is torch.int8 in the file and torch.float32 in the network",
     ),
     "sparse": (lambda state: {n: t.to_sparse() if t.dim() == 4 else t for n, t in state.items()}, "is sparse"),
-    "without values": (lambda state: {name: t.to("meta") for name, t in state.items()}, "without values in the file"),
-    "other names": (lambda state: {f"x{n}": t for n, t in enumerate(state.values())}, "no name in it is one of"),
+    "without values": (lambda state: {name: t.to("meta") for name, t in state.items()}, "has no values in the file"),
+    "other names": (
+        lambda state: {f"x{n}": t for n, t in enumerate(state.values())},
+        "it has none of the network's parameter names",
+    ),
 }
 
 
@@ -347,7 +353,7 @@ def test_weights_that_do_not_fit_are_refused_with_what_is_wrong(kind: str, tmp_p
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
 def test_a_torchscript_program_is_called_one(tmp_path: Path, digits: DataSplits) -> None:
     torch.jit.script(nn.Linear(2, 2)).save(tmp_path / "program.pt")
-    with pytest.raises(DataError, match="a TorchScript program; save the network's state_dict"):
+    with pytest.raises(DataError, match="is a TorchScript program; save only the network's state_dict"):
         read(tmp_path / "program.pt", digits)
 
 
@@ -355,12 +361,12 @@ def test_a_torchscript_program_is_called_one(tmp_path: Path, digits: DataSplits)
 
 
 def test_missing_file_is_named(tmp_path: Path, digits: DataSplits) -> None:
-    with pytest.raises(DataError, match=r"nothing\.pt: there is no such file"):
+    with pytest.raises(DataError, match=r"nothing\.pt: no such weights file"):
         read(tmp_path / "nothing.pt", digits)
 
 
 def test_a_folder_and_what_stands_in_for_a_file_are_called_so(tmp_path: Path, digits: DataSplits) -> None:
-    with pytest.raises(DataError, match="is a folder; give a file of weights in it"):
+    with pytest.raises(DataError, match="is a folder; give a weights file in it"):
         read(tmp_path, digits)
     for name in ("weights.pt", "weights.safetensors"):
         (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n")
@@ -536,5 +542,5 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     with torch.no_grad():
         network[0].weight[0, 0, 0, 0] = torch.nan
     torch.save(network.state_dict(), tmp_path / "nan.pt")
-    with pytest.raises(DataError, match=r"nan\.pt: 0\.weight holds numbers that are not finite"):
+    with pytest.raises(DataError, match=r"nan\.pt: 0\.weight contains numbers that are not finite"):
         TeacherFile(path=str(tmp_path / "nan.pt"), model=Convnet(width=2))(data)

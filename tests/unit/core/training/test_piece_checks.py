@@ -67,14 +67,14 @@ def piece(base: type, call: Callable[..., Any]) -> Any:
             lambda self, x, e, s, r: x[:, :, :4],
             "images must have the shape (4, 1, 8, 8), not ",
         ),
-        ("perturbation", lambda self, x, e, s, r: x + 2, "images must lie in [0, 1], not up to 3"),
-        ("perturbation", lambda self, x, e, s, r: x.zero_(), "must not write to the images that it is given"),
+        ("perturbation", lambda self, x, e, s, r: x + 2, "images must be in [0, 1], not from 2 to 3"),
+        ("perturbation", lambda self, x, e, s, r: x.zero_(), "must not write to its input images"),
         ("student", lambda self, network: network, "must return a Student, not a Sequential. Inherit from"),
         ("student", lambda self: None, "has __call__(self), which cannot be called with network"),
         ("averaging", lambda self, student: 3, "fails on a few images (AttributeError: 'int' object has no attribute"),
         ("model", lambda self, shape: None, "has __call__(self, shape), which cannot be called with shape, classes"),
-        ("model", lambda self, shape, classes: nn.Flatten(), "gives (2, 64) for two images, not logits (2, 10)"),
-        ("model", lambda self, shape, classes: None, "makes a NoneType, not a torch.nn.Module"),
+        ("model", lambda self, shape, classes: nn.Flatten(), "returns (2, 64) for two images, not logits (2, 10)"),
+        ("model", lambda self, shape, classes: None, "returns a NoneType, not a torch.nn.Module"),
     ],
 )
 def test_a_piece_that_breaks_a_rule_is_one_line(

@@ -63,7 +63,7 @@ def test_the_border_is_that_of_a_binomial_test_at_1_percent(right: int) -> None:
 
 def test_a_student_at_chance_is_told_with_its_accuracy() -> None:
     (issue,) = student_warnings({"accuracy": 0.098, "nll": 2.3, "at_chance": 1.0}, {}, 10)
-    assert "at chance: the student is right on 9.8 % of the images" in str(issue)
+    assert "at chance: the student is correct on 9.8 % of the images" in str(issue)
     assert not student_warnings({"accuracy": 0.3, "nll": 2.0, "at_chance": 0.0}, {}, 10)
     assert not student_warnings({"accuracy": 0.1, "nll": 2.3}, {}, 10)  # a record of an earlier version
 
@@ -80,7 +80,7 @@ def test_a_temperature_that_validation_does_not_determine_is_told_with_the_netwo
         (open_, open_, "the student and the ensemble"),
     ):
         (issue,) = student_warnings(student, {"ensemble": ensemble}, 10)
-        assert issue.rule.endswith(f"do not determine that of {which}")
+        assert issue.rule.endswith(f"do not determine the temperature of {which}")
     (issue,) = student_warnings({**open_, "at_chance": 1.0}, {}, 10)  # its calibrated figures are not shown
     assert "at chance" in issue.rule
 
@@ -93,14 +93,14 @@ def test_teachers_at_chance_and_teachers_that_mislead_are_told_by_number() -> No
     good, guessing, misleading = (0.9, 0.4, 0.0), (0.1, 2.4, 1.0), (0.5, 3.1, 0.0)
     assert not teacher_warnings(members(good, good), 10)
     (one,) = teacher_warnings(members(good, guessing), 10)
-    assert "at chance: teacher 2 is right on 10.0 % of the validation images" in str(one)
+    assert "at chance: teacher 2 is correct on 10.0 % of the validation images" in str(one)
     chance, require_trial = map(str, teacher_warnings(members(guessing, misleading, guessing), 10))
-    assert "teachers 1, 3 are right on 10.0 %, 10.0 %" in chance
-    assert f"NLL of teacher 2 on validation images is 3.1, worse than the {math.log(10):.4g}" in require_trial
-    assert "Its probabilities are far too sure" in require_trial
+    assert "teachers 1, 3 are correct on 10.0 %, 10.0 %" in chance
+    assert f"NLL of teacher 2 on validation images is 3.1, worse than {math.log(10):.4g} for uniform" in require_trial
+    assert "Its probabilities are strongly overconfident" in require_trial
     (several,) = map(str, teacher_warnings(members(misleading, misleading), 10))
     assert "NLL of teachers 1, 2 on" in several
-    assert "Their probabilities are far too sure" in several
+    assert "Their probabilities are strongly overconfident" in several
 
 
 def test_an_evaluation_has_chance_and_hides_what_means_nothing_there(digits: DataSplits) -> None:
@@ -165,7 +165,7 @@ def test_teachers_whose_outputs_may_be_meant_are_taken_in(
         (lambda x: logits(x) / 0, "mine.pt: its outputs for [0-9]+ of 100 images are not numbers"),
         (lambda x: logits(x).sqrt(), "are not numbers"),
         (lambda x: torch.full((len(x), 10), -torch.inf), "for 100 of 100 images are not numbers"),
-        (lambda x: logits(x) * 1e5, "mine.pt: its NLL on real images is [0-9,]+ nats"),
+        (lambda x: logits(x) * 1e5, "mine.pt: its NLL on real images must be at most 100 nats, but is [0-9,]+"),
     ],
 )
 def test_teachers_whose_outputs_cannot_be_meant_are_refused_by_name(
@@ -177,7 +177,7 @@ def test_teachers_whose_outputs_cannot_be_meant_are_refused_by_name(
 
 def test_a_teacher_that_ends_in_a_sigmoid_is_suspicious(digits: DataSplits) -> None:
     (said,) = check(lambda x: logits(x).sigmoid(), digits)
-    assert "outputs of mine.pt are all from 0 to 1, as those of a sigmoid" in said
+    assert "outputs of mine.pt are all from 0 to 1, like those of a sigmoid" in said
 
 
 def test_a_teacher_that_is_no_number_for_one_training_image_is_named_in_place_of_the_learning_rate(
@@ -220,7 +220,7 @@ def test_a_network_that_ends_in_a_softmax_is_refused_before_it_is_trained(last: 
     def construct() -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(64, 10), last)
 
-    with pytest.raises(ConfigError, match=r"model\.path: a:b on images of 1x8x8 gives probabilities"):
+    with pytest.raises(ConfigError, match=r"model\.path: a:b on images of 1x8x8 returns probabilities"):
         tried(construct, (1, 8, 8), 10, "model.path: a:b", "fix it")
 
 

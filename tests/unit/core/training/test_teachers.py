@@ -270,7 +270,7 @@ def test_two_processes_that_want_the_same_ensemble_train_it_once(tmp_path: Path)
 def test_a_teacher_that_another_machine_trained_in_a_folder_of_its_own_is_missed(
     tmp_path: Path, digits: DataSplits
 ) -> None:
-    with pytest.raises(DataError, match=r"teacher 1 was trained, but is not here; .*same folder"):
+    with pytest.raises(DataError, match=r"teacher 1 was trained, but its files are missing; .*one folder"):
         get_ensemble(tiny_config(), digits, tmp_path, train=lambda *_: None)
 
 
