@@ -31,8 +31,8 @@ def console(stderr: bool = False) -> Console:
     """Returns a console.
 
     It prints text unchanged: brackets in a path are not markup, and `:x:` is not an emoji. In a notebook it prints
-    plain lines. Inside `silence` it prints nothing. If the stream is not a terminal, the console has 150 columns, enough
-    for the tables of this project.
+    plain lines. Inside `silence` it prints nothing. If the stream is not a terminal, the console has 150 columns,
+    enough for the tables of this project.
 
     Args:
         stderr: Whether the console writes to standard error instead of standard output.

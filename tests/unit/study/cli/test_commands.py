@@ -400,7 +400,7 @@ def test_evaluation_on_test_images_that_are_not_there_says_so(tmp_path: Path) ->
     words = (tmp_path / "few.yaml", *small, "--studies-dir", tmp_path / "studies")
     assert call("ensdistill", "distill", *words).code == 0
     done = call("ensdistill", "evaluate", *words, "--split", "test")
-    assert (done.code, "data.test_size: these data have no test images" in done.err) == (2, True)
+    assert (done.code, "data.test_size: the data have no test images" in done.err) == (2, True)
 
 
 def test_a_teacher_file_that_changed_is_noticed(tmp_path: Path) -> None:
