@@ -1,4 +1,4 @@
-"""Crops, mirror images and cutout against a loop over images and pixels."""
+"""Crops, flips and cutout compared with a loop over images and pixels."""
 
 import math
 
@@ -23,17 +23,17 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def pictures(shape: tuple[int, ...] = (6, 3, 8, 8), seed: int = 0) -> Tensor:
-    """Bytes from 1: every zero in an augmented image was put there."""
+    """Bytes from 1, so that every zero in an augmented image comes from the augmentation."""
     return torch.randint(1, 256, shape, generator=seeded(seed)).to(torch.uint8)
 
 
 def numbered(count: int, side: int) -> Tensor:
-    """`count` times one image whose pixels are 1, 2, 3, ..."""
+    """`count` copies of one image whose pixels are 1, 2, 3, ..."""
     return torch.arange(1, side * side + 1, dtype=torch.uint8).view(1, 1, side, side).repeat(count, 1, 1, 1)
 
 
 def by_hand(images: Tensor, piece: Augmentation, seed: int) -> Tensor:
-    """The same numbers in the same order, then one pixel after the other."""
+    """The oracle: the same random numbers in the same order, applied pixel by pixel."""
     count, _, height, width = images.shape
     generator = seeded(seed)
     nothing = torch.zeros(count, dtype=torch.long)

@@ -1,4 +1,4 @@
-"""CIFAR from its original files, in miniature: whole, packed, damaged, forged."""
+"""CIFAR from miniature copies of its original files: complete, packed, damaged, forged."""
 
 import os
 import pickle
@@ -21,7 +21,7 @@ ALL = pytest.mark.parametrize(("settings", "dataset"), [(Cifar10, "CIFAR10"), (C
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """No test may fetch anything; the addresses that were asked for are kept."""
+    """Replaces downloads, so that no test uses the network; records the requested addresses."""
     asked: list[str] = []
 
     def refuse(url: str, *_: Any, **__: Any) -> None:
@@ -99,7 +99,7 @@ def test_default_sizes_are_45000_and_5000(settings: Any, dataset: str) -> None:
     assert (settings(path="x").train_size, settings(path="x").val_size) == (45_000, 5_000)
 
 
-# --- what is refused ---
+# --- invalid data ---
 
 
 @ALL

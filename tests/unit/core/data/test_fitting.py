@@ -1,4 +1,4 @@
-"""Images made to fit a network for other images; Pillow, which does the same on its own, is the judge."""
+"""Images converted to the input shape of another network, compared with Pillow as an independent oracle."""
 
 import numpy as np
 import pytest

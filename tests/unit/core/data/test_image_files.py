@@ -1,4 +1,4 @@
-"""One image as pixels: whatever it was saved as, as people see it."""
+"""Pixels of one image file: they equal the displayed image, for every file format."""
 
 import io
 from pathlib import Path
@@ -13,7 +13,7 @@ from ensdistill.errors import DataError
 
 
 def read(tmp_path: Path, image: Image.Image, suffix: str = "png", channels: int = 3, **options: object) -> np.ndarray:
-    """What is read of an image of 2x2 pixels."""
+    """The pixels read from an image of 2x2 pixels."""
     file = io.BytesIO()
     image.save(file, {"jpg": "jpeg"}.get(suffix, suffix), **options)
     (tmp_path / f"one.{suffix}").write_bytes(file.getvalue())

@@ -1,4 +1,4 @@
-"""Your own images: folders and zip files, whole and broken."""
+"""Image folders and zip files, valid and invalid."""
 
 import io
 import zipfile
@@ -246,7 +246,7 @@ def test_class_names_that_differ_only_in_case_are_named(tmp_path: Path) -> None:
     assert "class names differ only in case or spaces: Cat, cat" in str(source.warnings[0])
 
 
-# --- what is refused ---
+# --- invalid data ---
 
 
 def test_missing_path_is_named(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Images in memory: the same rules, splits and hashes as those of files; items of a Dataset read as they are."""
+"""Images in memory have the same rules, splits and hashes as files; items of a Dataset are read unchanged."""
 
 from copy import deepcopy
 from typing import Any

@@ -1,4 +1,4 @@
-"""Files that are no images, cannot be read, or lie elsewhere: read, refused or named, and never gone without a word."""
+"""Files that are not images, unreadable or misplaced: each is read, rejected or reported, never ignored silently."""
 
 import os
 import struct
@@ -146,7 +146,7 @@ def test_every_file_that_pillow_reads_is_read_with_any_suffix(
     assert source.warnings == ()
 
 
-def test_files_that_are_not_images_are_counted_and_ten_of_them_named(tmp_path: Path) -> None:
+def test_other_files_are_counted_and_ten_of_them_named(tmp_path: Path) -> None:
     root = pictures(tmp_path, "cat", "dog")
     for n in range(12):
         (root / "cat" / f"note {n:02}.txt").write_text("no image")
@@ -224,12 +224,12 @@ def test_a_pipe_is_not_an_image_and_does_not_block(tmp_path: Path) -> None:
     assert "1 file left out (not a regular file): cat/pipe.png" in warnings_of(tmp_path)
 
 
-# --- permissions: root may read everything, so the refusal of the system is put in its place ---
+# --- permissions: root may read everything, so the error of the system is simulated ---
 
 
 @pytest.fixture
 def locked(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
-    """Locks a file or folder as another user sees it."""
+    """Makes a file or folder unreadable, as for another user."""
     closed = set[str]()
     scandir, opened = os.scandir, Path.open
 
@@ -328,7 +328,7 @@ def test_a_file_with_several_frames_is_named_and_its_first_frame_is_read(tmp_pat
     assert "4 files with several frames; only the first is read: cat/a.gif, cat/b.tif" in warnings_of(root)
 
 
-# --- the values of pixels ---
+# --- pixel values ---
 
 
 def test_floats_from_0_to_1_are_scaled_and_others_rejected(tmp_path: Path) -> None:
@@ -364,7 +364,7 @@ def test_16_bit_files_with_8_bit_values_are_named(tmp_path: Path) -> None:
 
 
 def png(file: Path, bits: int, color: int, transparent: bytes, row: bytes) -> Path:
-    """A PNG of 8x1 pixels of one color, which is the transparent one."""
+    """A PNG of 8x1 pixels of one color, which is declared transparent."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
@@ -420,7 +420,7 @@ def zip_of(root: Path, rename: Callable[[str], str] = str, **options: int) -> Pa
 
 
 class Unmarked(zipfile.ZipInfo):
-    """An entry whose name is in some encoding, and not marked as UTF-8."""
+    """An entry with a name in some encoding, without the UTF-8 flag."""
 
     encoding = "cp932"
 
@@ -481,7 +481,7 @@ def test_the_later_of_two_entries_with_one_name_is_read_and_the_name_reported(tm
 
 
 def marked(file: Path, local: int, central: int, change: Callable[[bytearray, int], None]) -> Path:
-    """The zip file with a change at these offsets of every header."""
+    """The zip file with a byte changed at the given offsets of every header."""
     raw = bytearray(file.read_bytes())
     for mark, offset in ((b"PK\x03\x04", local), (b"PK\x01\x02", central)):
         at = 0
@@ -620,7 +620,7 @@ def test_an_unknown_class_of_another_part_is_rejected_with_the_closest_name(tmp_
     assert "1 class of val/ missing in train/: Cat; did you mean cat?" in refusal(tmp_path)
 
 
-# --- prediction walks the same way ---
+# --- prediction reads the same files ---
 
 
 def test_prediction_and_training_read_the_same_files(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Your own images as NumPy arrays: every layout that is read, and every fault by name."""
+"""Images as NumPy arrays: every supported layout, and every error with the name of the array."""
 
 import pickle
 from pathlib import Path
@@ -109,7 +109,7 @@ def test_arrays_that_are_not_used_are_named(tmp_path: Path) -> None:
 def test_parts_of_the_file_are_used_completely_under_their_usual_names(
     tmp_path: Path, x: str, y: str, val: str, unlabeled: str
 ) -> None:
-    arrays = {x.format("train"): RGB, y.format("train"): LABELS[:, None]}  # (N,1) as MedMNIST has it
+    arrays = {x.format("train"): RGB, y.format("train"): LABELS[:, None]}  # (N,1) as in MedMNIST
     arrays |= {x.format(val): RGB[:3] // 2, y.format(val): LABELS[:3], x.format("test"): RGB[:4] // 3}
     arrays |= {y.format("test"): LABELS[:4], x.format(unlabeled): RGB[:5] // 5}
     source = read(tmp_path, **arrays)
@@ -158,7 +158,7 @@ def test_arrays_go_through_the_same_splits_as_any_source(tmp_path: Path) -> None
     assert [len(part) for part in (data.train, data.validation, data.unlabeled, load_test(settings))] == [3] * 4
 
 
-# --- what is refused ---
+# --- invalid data ---
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_an_incomplete_npz_file_is_named(tmp_path: Path, damage: str) -> None:
     file = tmp_path / "x.npz"
     np.savez(file, images=RGB, labels=LABELS)
     raw = bytearray(file.read_bytes())
-    raw[len(raw) // 3] ^= 1  # inside the pixels: the check sum of the zip member tells
+    raw[len(raw) // 3] ^= 1  # inside the pixels, which the checksum of the zip member detects
     np.save(tmp_path / "x.npy", RGB)
     content = {
         "text": b"hello",

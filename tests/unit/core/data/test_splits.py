@@ -1,4 +1,4 @@
-"""Disjoint, stratified, repeatable splits; images stay bytes."""
+"""Splits are disjoint, stratified and reproducible; images stay bytes."""
 
 import json
 from collections import Counter
@@ -171,7 +171,7 @@ def test_a_small_share_has_an_image_of_each_class() -> None:
 @pytest.mark.parametrize("part", ["val_size", "train_size"])
 def test_a_size_that_is_neither_a_count_nor_a_share_is_rejected(part: str, value: object) -> None:
     if part == "train_size" and value is None:
-        return  # all that are left
+        return  # all remaining images
     with pytest.raises(ConfigError, match=rf"data\.{part}: must be a whole number of at least 1 .*a share"):
         load_config("kd", [f"data={json.dumps({'kind': 'npz', 'path': 'x.npz', part: value})}"])
 
@@ -209,7 +209,7 @@ def test_any_allowed_seed_can_be_used() -> None:
     try:
         sizes = SplitSizes(seed=seed, train_size=60, val_size=90)
     except ValueError:
-        return  # refused as a setting
+        return  # rejected as a setting
     split_source(RawData(numbered_split(300, 3), NAMES), sizes)
 
 

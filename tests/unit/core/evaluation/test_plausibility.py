@@ -1,4 +1,4 @@
-"""What cannot be meant is refused, and what may be is warned about, by the pixels and labels themselves."""
+"""Impossible images and labels are rejected, implausible ones cause a warning."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +20,7 @@ NAMES = ("cat", "dog", "owl")
 
 
 def noise(labels: list[int], seed: int = 0, least: int = 0, most: int = 255) -> Split:
-    """One different image a label."""
+    """One distinct image per label."""
     images = np.random.default_rng(seed).integers(least, most + 1, (len(labels), 1, 4, 4), dtype=np.uint8)
     return Split(torch.from_numpy(images), torch.tensor(labels))
 
