@@ -150,7 +150,7 @@ class Config(Settings):
         return self
 
     def _changed_images(self) -> ConfigIssue | None:
-        """An issue if a setting changes images whose teacher predictions are stored."""
+        """The issue of a setting that changes images although the predictions of teachers are stored for them."""
         rule = "teachers.predictions are stored for unchanged images"
         if not self.teachers.predictions:
             return None
@@ -187,7 +187,8 @@ class Config(Settings):
                 rule = f"{metric.kind} does not define higher_is_better"
                 raise SettingError(ConfigIssue(path[:2], rule, hint="set it to True or False in the class"))
             if not re.fullmatch("[a-z][a-z0-9_]*", metric.name):
-                raise SettingError(ConfigIssue(path, "must be a-z, 0-9 and _, starting with a letter", metric.name))
+                rule = "must consist of a-z, 0-9 and _, starting with a letter"
+                raise SettingError(ConfigIssue(path, rule, metric.name))
             if metric.name in names:
                 raise SettingError(ConfigIssue(path, "must be unique among the metrics", metric.name))
             names.add(metric.name)
@@ -422,7 +423,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> YamlDict:
 
     Args:
         tree: Nested settings.
-        prefix: Text before each name.
+        prefix: Prefix of each name.
     """
     flat: YamlDict = {}
     for key, value in tree.items():

@@ -1,4 +1,4 @@
-"""Names of files and classes, in a form that all tools read and that is equal on all systems."""
+"""Normalization of the names of files and classes, so that they are equal on all systems."""
 
 import unicodedata
 from pathlib import Path

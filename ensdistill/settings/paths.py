@@ -22,7 +22,7 @@ def file_settings(model: type[BaseModel], prefix: str = "") -> frozenset[str]:
 
     Args:
         model: The settings class.
-        prefix: Text before each name.
+        prefix: Prefix of each name.
 
     Returns:
         Dotted names; `*` stands for an index of a list.
@@ -45,7 +45,7 @@ def files_in(model: type[BaseModel], tree: Any, prefix: str = "") -> frozenset[s
     Args:
         model: The settings class.
         tree: Its settings, nested, or an instance.
-        prefix: Text before each name.
+        prefix: Prefix of each name.
 
     Returns:
         Dotted names; `*` stands for an index of a list.

@@ -90,7 +90,7 @@ def settings_table(model: type[BaseModel], prefix: str = "", own: Collection[typ
 
     Args:
         model: The settings class.
-        prefix: Text before each name.
+        prefix: Prefix of each name.
         own: User-defined pieces to include.
     """
     for name, field in model.model_fields.items():

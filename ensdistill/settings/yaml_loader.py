@@ -218,7 +218,7 @@ class LineIndex:
             name: Dotted name; `a.0` is the first value of the list `a`. The text itself may contain dotted names.
 
         Returns:
-            Line from 1 of the setting, or of the longest prefix of its name; None if the text has none.
+            Number of the line, from 1, with the setting or the longest prefix of its name; None if no prefix exists.
         """
         line, node, parts = None, self._root, name.split(".")
         while parts and (found := _find(node, parts)):

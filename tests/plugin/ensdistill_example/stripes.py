@@ -10,9 +10,9 @@ class Stripes(DataSource, SplitSizes):
     """Horizontal and vertical stripes under noise."""
 
     images: int = setting(200, "Number of images.", ge=10, le=100_000)
-    noise: float = setting(0.5, "Standard deviation of the noise, where white is 1.", ge=0, le=10)
-    train_size: int = setting(60, "Labeled training images.", ge=2)
-    val_size: int = setting(60, "Images for choosing settings.", ge=2)
+    noise: float = setting(0.5, "Standard deviation of the noise; white is 1.", ge=0, le=10)
+    train_size: int = setting(60, "Number of labeled training images.", ge=2)
+    val_size: int = setting(60, "Number of validation images.", ge=2)
     test_size: int = setting(60, "Number of test images.", ge=2)
 
     def __call__(self):
