@@ -1,4 +1,4 @@
-"""Ensemble distillation: one student network that behaves like a whole ensemble.
+"""Ensemble distillation: trains one student network that approximates the predictions of an ensemble.
 
 config = load_config("latentbe")
 data = load_data(config.data)
@@ -108,7 +108,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> object:
-    """Imports a public name when it is first used, so that no command waits for torch without need (PEP 562)."""
+    """Imports a public name on first use, so that commands without torch start quickly (PEP 562)."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_MODULES[name]), name)

@@ -1,4 +1,4 @@
-"""`python -m ensdistill`: the same as the command `ensdistill`."""
+"""Entry point of `python -m ensdistill`, which is equivalent to the command `ensdistill`."""
 
 import sys
 

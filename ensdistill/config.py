@@ -1,4 +1,4 @@
-"""Joins the pieces' settings into one typed tree: from YAML, presets and dotted overrides to a `Config`, and back."""
+"""The typed settings of one distillation: reads YAML, presets and dotted overrides into a `Config`, and writes them."""
 
 import hashlib
 import json
@@ -35,42 +35,55 @@ from ensdistill.settings.yaml_loader import YamlDict, parse_mapping, parse_yaml,
 
 
 def settings_of(given: Any) -> Any:
-    """Returns the settings that stand for an object in memory, and whatever is no such object as it is."""
+    """Returns the settings of an object in memory.
+
+    Args:
+        given: An object with a method `as_settings`, or any other value.
+
+    Returns:
+        The result of `as_settings()`; any other value unchanged.
+    """
     as_settings = getattr(given, "as_settings", None)
     return as_settings() if callable(as_settings) else given
 
 
 class Teachers(Settings):
-    """The ensemble that is distilled: M networks, trained here on the labels or brought along."""
+    """The ensemble that is distilled: M networks, trained on the labels by this package or already trained."""
 
-    count: int = setting(4, "How many teachers are trained here.", ge=0, le=64)
-    seed: int = setting(0, "Teacher m is trained with seed + m.", ge=0)
+    count: int = setting(4, "Number of teachers to train.", ge=0, le=64)
+    seed: int = setting(0, "Seed of the first teacher; teacher m (from 0) is trained with seed + m.", ge=0)
     model: Model = setting(Convnet(), "Architecture of each teacher.")
-    models: list[Model] = setting([], "Architectures of unlike teachers: teacher m has the one at m mod their number.")
-    training: Training = setting(Training(optimizer=Sgd(lr=0.1)), "How each teacher is trained.")
-    checkpoints: list[TeacherFile] = setting(
-        [], "Trained networks that join the ensemble: each a path and a model, if need be mean and std."
+    models: list[Model] = setting(
+        [], "Architectures of a mixed ensemble: teacher m has entry m mod n, n the number of entries."
     )
-    # Left out of files and hashes where they are empty, so that these are those of the time before there were these.
+    training: Training = setting(Training(optimizer=Sgd(lr=0.1)), "Training recipe of each teacher.")
+    checkpoints: list[TeacherFile] = setting(
+        [], "Trained networks to add to the ensemble: each a path and a model, optionally mean and std."
+    )
+    # Excluded from files and hashes while empty, so that earlier hashes without these settings stay valid.
     networks: list[InMemoryTeacher] = setting(
-        [], "Trained networks that a Python program gives; see ensdistill.TeacherEnsemble.", exclude_if=operator.not_
+        [], "Trained networks from a Python program; see ensdistill.TeacherEnsemble.", exclude_if=operator.not_
     )
     predictions: str = setting(
         "",
-        "A .npz file with the predictions of teachers for every image, for teachers that are no torch networks: arrays "
-        "train_logits or train_probabilities (M,N,classes), and validation_..., test_... and unlabeled_... where the "
-        "data have such parts.",
+        "A .npz file with the teachers' predictions for every image, for teachers that are not torch networks: arrays "
+        "train_logits or train_probabilities (M,N,classes), and validation_..., test_... and unlabeled_... if the "
+        "data have these parts.",
         file=True,
         exclude_if=operator.not_,
     )
 
     @property
     def total(self) -> int:
-        """The size of the ensemble, without those of which only predictions are stored."""
+        """Number of teachers that are networks; teachers with stored predictions only are not counted."""
         return self.count + len(self.checkpoints) + len(self.networks)
 
     def model_of(self, teacher: int) -> Model:
-        """The architecture of one teacher that is trained here."""
+        """Returns the architecture of one teacher that this package trains.
+
+        Args:
+            teacher: Index of the teacher, from 0 to `count` - 1.
+        """
         return self.models[teacher % len(self.models)] if self.models else self.model
 
     @model_validator(mode="after")
@@ -81,29 +94,39 @@ class Teachers(Settings):
 
 
 class Config(Settings):
-    """Everything that decides the result of one distillation."""
+    """All settings that determine the result of one distillation."""
 
     seed: int = setting(0, "Seed of the student: weights, order of images, perturbations.", ge=0)
-    data: DataSettings = setting(Digits(), "Which images, and how they are split.")
+    data: DataSettings = setting(Digits(), "Data set and sizes of its splits.")
     model: Model = setting(Convnet(), "Architecture of the student.")
-    teachers: Annotated[Teachers, BeforeValidator(settings_of)] = setting(Teachers(), "The ensemble.")
-    student: StudentSettings = setting(Single(), "How one network holds several functions.")
-    perturbation: Perturbation = setting(NoPerturbation(), "Which inputs both sides are shown.")
-    loss: Loss = setting(Averaged(), "What the student is asked to match.")
-    averaging: Averaging = setting(NoAveraging(), "Which weights are evaluated and shipped.")
-    training: Training = setting(Training(), "How the student is trained.")
+    teachers: Annotated[Teachers, BeforeValidator(settings_of)] = setting(Teachers(), "Teacher ensemble.")
+    student: StudentSettings = setting(Single(), "How one network represents several functions.")
+    perturbation: Perturbation = setting(
+        NoPerturbation(), "Perturbation of the inputs on which teachers and student are compared."
+    )
+    loss: Loss = setting(Averaged(), "Distillation loss: what the student matches.")
+    averaging: Averaging = setting(NoAveraging(), "Weight averaging: which weights are evaluated and exported.")
+    training: Training = setting(Training(), "Training recipe of the student.")
     schedule: list[ScheduledChange] = setting(
         [],
         "Settings that change during training: a list of {after_epoch, set}, the last epoch before the change and new "
-        "values by dotted names; training.optimizer.lr and all of perturbation and loss but kind can change.",
-        exclude_if=operator.not_,  # where nothing changes, files and hashes are those of the time before there was this
+        "values by dotted names; training.optimizer.lr and all settings of perturbation and loss except kind can "
+        "change.",
+        exclude_if=operator.not_,  # excluded while empty, so that earlier files and hashes without it stay valid
     )
     metrics: list[OwnMetric] = setting(
-        [], "Metrics of your own, each a kind with its settings, next to the built-in ones.", exclude_if=operator.not_
+        [], "User-defined metrics, each a kind with its settings, added to the built-in ones.", exclude_if=operator.not_
     )
 
     def __init__(self, **settings: Any) -> None:
-        """Takes settings as objects or as plain values. Raises ConfigError with every fault found."""
+        """Creates a validated config.
+
+        Args:
+            settings: Settings of the top level, as objects or as plain values.
+
+        Raises:
+            ConfigError: Settings are invalid; the error lists every issue found.
+        """
         try:
             super().__init__(**settings)
         except ValidationError as error:
@@ -112,14 +135,14 @@ class Config(Settings):
     @model_validator(mode="after")
     def _fits_together(self) -> "Config":
         if self.perturbation.kind == "tdiv_sdiv" and self.teachers.total < 2:
-            rule = "tdiv_sdiv needs two teachers that can disagree; set teachers.count to 2 or more"
+            rule = "tdiv_sdiv needs at least two teachers; set teachers.count to 2 or more"
             raise SettingError(ConfigIssue(("perturbation",), rule))
         if issue := self._changed_images():
             raise SettingError(issue)
         trained: list[tuple[tuple[str, ...], Training]] = [(("training",), self.training)]
         trained += [(("teachers", "training"), self.teachers.training)] if self.teachers.count else []
         size = getattr(self.data, "train_size", None)
-        known = size if isinstance(size, int) else None  # a share is known with the images
+        known = size if isinstance(size, int) else None  # a share becomes a number once the images are loaded
         for path, training in trained:
             if known is not None and training.batch_size > known:
                 rule = f"{{value}} is more than the {known} training images"
@@ -127,20 +150,20 @@ class Config(Settings):
         return self
 
     def _changed_images(self) -> ConfigIssue | None:
-        """The setting that changes images, if the teachers' predictions are stored for the images as they are."""
-        rule = "teachers.predictions are stored for the images as they are"
+        """The issue of a setting that changes images although the predictions of teachers are stored for them."""
+        rule = "teachers.predictions are stored for unchanged images"
         if not self.teachers.predictions:
             return None
         if self.perturbation.kind != "none":
-            hint = "set perturbation.kind to none, or bring the teachers as networks"
+            hint = "set perturbation.kind to none, or give the teachers as networks"
             return ConfigIssue(("perturbation", "kind"), f"changes images, and {rule}", self.perturbation.kind, hint)
         if self.training.augmentation != Augmentation():
-            hint = "leave out training.augmentation, or bring the teachers as networks"
+            hint = "remove training.augmentation, or give the teachers as networks"
             return ConfigIssue(("training", "augmentation"), f"changes images, and {rule}", hint=hint)
         return None
 
     @model_validator(mode="after")
-    def _can_change_so(self) -> "Config":
+    def _schedule_is_valid(self) -> "Config":
         issues: list[ConfigIssue] = []
         config, last = self.prefix_until(0), 0
         for n, change in enumerate(self.schedule):
@@ -161,27 +184,28 @@ class Config(Settings):
         for n, metric in enumerate(self.metrics):
             path = ("metrics", n, "name")
             if not isinstance(getattr(metric, "higher_is_better", None), bool):
-                rule = f"{metric.kind} does not state higher_is_better"
+                rule = f"{metric.kind} does not define higher_is_better"
                 raise SettingError(ConfigIssue(path[:2], rule, hint="set it to True or False in the class"))
             if not re.fullmatch("[a-z][a-z0-9_]*", metric.name):
-                raise SettingError(ConfigIssue(path, "must consist of a-z, 0-9 and _, from a letter on", metric.name))
+                rule = "must consist of a-z, 0-9 and _, starting with a letter"
+                raise SettingError(ConfigIssue(path, rule, metric.name))
             if metric.name in names:
-                raise SettingError(ConfigIssue(path, "is the name of another metric, too", metric.name))
+                raise SettingError(ConfigIssue(path, "must be unique among the metrics", metric.name))
             names.add(metric.name)
         return self
 
     @property
     def plugins(self) -> dict[str, str]:
-        """What identifies the code of each piece outside of this package, by the dotted name of its setting."""
+        """Code identity of each piece from outside this package, by the dotted name of its setting."""
         return {".".join(map(str, path)): piece_code(piece) for path, piece in own_pieces(Config, self).items()}
 
     @property
     def warnings(self) -> list[ConfigIssue]:
-        """A warning for each piece that no other process can load from a file."""
+        """One warning for each piece that another process cannot import."""
         return [
             ConfigIssue(
                 (*path, "kind"),
-                "{value} is a class of a script, notebook or function, so no file of this run can be loaded elsewhere",
+                "{value} is defined in a script, notebook or function, so no other process can load files of this run",
                 path_of(piece),
                 "move the class to a module",
             )
@@ -191,7 +215,7 @@ class Config(Settings):
 
     @property
     def hash(self) -> str:
-        """Content hash of all settings but the paths of files, and of the code of own pieces, 16 hexadecimal digits."""
+        """Content hash, 16 hexadecimal digits: all settings except file paths, and the code of user-defined pieces."""
         plugins = self.plugins
         files = files_in(Config, self) if plugins else file_settings(Config)
         own = without_files(self.model_dump(mode="json", exclude={"schedule"}), files)
@@ -200,21 +224,35 @@ class Config(Settings):
         return content_hash(own | {"schedule": later} if later else own)
 
     def at_epoch(self, epoch: int) -> "Config":
-        """The settings that hold in one epoch (1 is the first), as if they always had."""
+        """Returns the settings that apply in one epoch, with an empty schedule.
+
+        Args:
+            epoch: Number of the epoch; the first is 1.
+        """
         new = {name: value for change in self.prefix_until(epoch).schedule for name, value in change.set.items()}
         return self._override(new) if new else self.prefix_until(0)
 
     def prefix_until(self, epoch: int) -> "Config":
-        """All that decided the epochs up to this one: the same settings, without the changes that come after it."""
+        """Returns the settings without the scheduled changes that apply after an epoch.
+
+        They determine the result of all epochs up to this one.
+
+        Args:
+            epoch: Number of the epoch; the first is 1.
+        """
         return self.model_copy(update={"schedule": [change for change in self.schedule if change.after_epoch < epoch]})
 
     def _override(self, dotted: Mapping[str, Any]) -> "Config":
-        """These settings without any changes on the way, and other values of some."""
+        """The settings without a schedule and with new values of some of them."""
         return validate(Config, merge_settings(self.model_dump(mode="json", exclude={"schedule"}), nest(dotted)))
 
 
 def content_hash(value: Any) -> str:
-    """SHA-256 of the value as canonical JSON, its first 16 hexadecimal digits."""
+    """Returns the first 16 hexadecimal digits of the SHA-256 of a value as canonical JSON.
+
+    Args:
+        value: Plain values; NaN and infinity raise ValueError.
+    """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -223,10 +261,16 @@ def content_hash(value: Any) -> str:
 
 
 def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """The Config of a preset's name or a YAML file, with `a.b=value` overrides on top.
+    """Returns the Config of a preset or YAML file, with overrides applied.
 
-    Relative paths start at the folder of the file, those of overrides at the current folder.
-    Raises ConfigError with every fault found.
+    Relative paths in a file are resolved against its folder, relative paths in overrides against the current folder.
+
+    Args:
+        source: Name of a preset, or path of a YAML file.
+        overrides: Texts `a.b=value`; the values are read as YAML.
+
+    Raises:
+        ConfigError: Settings are invalid; the error lists every issue found.
     """
     tree = read_yaml(source) if _is_file(source) else {"preset": str(source)}
     changes = parse_overrides(overrides)
@@ -235,23 +279,48 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def parse_overrides(overrides: Sequence[str]) -> YamlDict:
-    """["a.b=1"] -> {"a.b": 1}; values are read as YAML."""
+    """Returns overrides as a mapping of dotted names to values: `["a.b=1"]` becomes `{"a.b": 1}`.
+
+    Args:
+        overrides: Texts `name=value`; the values are read as YAML.
+
+    Raises:
+        ConfigError: A text is not `name=value`, or its value is not YAML.
+    """
     changes: YamlDict = {}
     for override in overrides:
         name, equals, text = override.partition("=")
         if not equals or not name.strip():
-            raise ConfigError(f"--set {override}: write it as name=value, for example loss.temperature=2")
+            raise ConfigError(f"--set {override}: must have the form name=value, for example loss.temperature=2")
         changes[name.strip()] = parse_yaml(text, f"--set {name}")
     return changes
 
 
 def build_config(tree: Mapping[str, Any], dotted: Mapping[str, Any] | None = None) -> Config:
-    """The Config of nested settings (which may name a `preset` to start from) with dotted ones on top."""
+    """Returns the Config of nested settings with dotted settings applied.
+
+    Args:
+        tree: Nested settings; `preset` names the preset to start from.
+        dotted: Settings by dotted names, which override those of the tree.
+
+    Raises:
+        ConfigError: Settings are invalid; the error lists every issue found.
+    """
     return validate(Config, resolve(tree, dotted))
 
 
 def resolve(tree: Mapping[str, Any], dotted: Mapping[str, Any] | None = None) -> YamlDict:
-    """Defaults, then the preset, then the tree, then the dotted settings: nested, complete, not yet validated."""
+    """Returns the complete settings, nested and not yet validated.
+
+    Later sources override earlier ones: defaults, preset, tree, dotted settings.
+
+    Args:
+        tree: Nested settings; `preset` names the preset.
+        dotted: Settings by dotted names.
+
+    Raises:
+        ConfigError: The file is a search space, the preset does not exist, or a setting is given twice.
+    """
     own = nest(tree)
     if "search" in own:
         raise ConfigError(ConfigIssue(("search",), "this is a search space; run it with `ensdistill-tune launch`"))
@@ -263,12 +332,19 @@ def resolve(tree: Mapping[str, Any], dotted: Mapping[str, Any] | None = None) ->
 
 
 def presets() -> list[str]:
-    """Names of the presets that come with the package."""
+    """Returns the names of the presets in the package, sorted."""
     return sorted(_preset_files())
 
 
 def read_preset(name: Any) -> YamlDict:
-    """The settings of one preset, nested. Raises ConfigError with the nearest name."""
+    """Returns the nested settings of one preset.
+
+    Args:
+        name: Name of the preset.
+
+    Raises:
+        ConfigError: No preset has this name; the message suggests the closest name.
+    """
     if name not in presets():
         close = f" (did you mean {near}?)" if (near := closest_match(str(name), presets())) else ""
         raise ConfigError(f"{name}: neither a preset nor a YAML file{close}; presets are {', '.join(presets())}")
@@ -277,19 +353,25 @@ def read_preset(name: Any) -> YamlDict:
 
 @cache
 def _preset_files() -> dict[str, Traversable]:
-    """The file of every preset by its name."""
+    """The files of the presets by name."""
     found = (file for file in files("ensdistill.presets").iterdir() if file.name.endswith(".yaml"))
     return {file.name.removesuffix(".yaml"): file for file in found}
 
 
 @cache
 def _parse_preset(name: str) -> YamlDict:
-    """The settings of one preset, parsed once in a process: a study resolves them at every trial."""
+    """The settings of one preset, parsed once per process, because a study resolves them for every trial."""
     return parse_mapping(_preset_files()[name].read_text(encoding="utf-8"), f"preset {name}")
 
 
 def merge_settings(base: Mapping[str, Any], changes: Mapping[str, Any]) -> YamlDict:
-    """The base with the changes; where a change names another `kind`, nothing of the old kind's settings stays."""
+    """Returns the base with the changes applied, at every depth.
+
+    Args:
+        base: Nested settings.
+        changes: Nested settings that override the base. If a mapping names another `kind`, it replaces the mapping of
+            the base as a whole, because the settings of the old kind do not apply to the new one.
+    """
     if "kind" in changes and changes["kind"] != base.get("kind"):
         return dict(changes)
     merged = dict(base)
@@ -302,12 +384,19 @@ def merge_settings(base: Mapping[str, Any], changes: Mapping[str, Any]) -> YamlD
 
 
 def nest(dotted: Mapping[str, Any]) -> YamlDict:
-    """{"a.b": 1, "a": {"c": 2}} -> {"a": {"b": 1, "c": 2}}, in any order. Raises ConfigError for what is set twice."""
+    """Returns settings by dotted names as nested settings: `{"a.b": 1, "a": {"c": 2}}` is `{"a": {"b": 1, "c": 2}}`.
+
+    Args:
+        dotted: Settings by dotted or plain names, in any order; values may be mappings.
+
+    Raises:
+        ConfigError: A setting is given twice, or a name has an empty part.
+    """
     tree: YamlDict = {}
     for name, value in dotted.items():
         *path, last = name.split(".")
         if not all((*path, last)):
-            raise ConfigError(f"{name!r}: a name has no empty part; leave out the dot too many")
+            raise ConfigError(f"{name!r}: a dotted name must not have an empty part; remove the extra dot")
         place = tree
         for part in path:
             place = place.setdefault(part, {})
@@ -319,7 +408,7 @@ def nest(dotted: Mapping[str, Any]) -> YamlDict:
 
 
 def _put(place: YamlDict, key: str, value: Any, name: str) -> None:
-    """Sets one value; a mapping joins the one that is there."""
+    """Sets one value; a mapping is merged into an existing one."""
     if key not in place:
         place[key] = deepcopy(value)
     elif isinstance(value, Mapping) and isinstance(place[key], dict):
@@ -330,7 +419,12 @@ def _put(place: YamlDict, key: str, value: Any, name: str) -> None:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> YamlDict:
-    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    """Returns nested settings by dotted names: `{"a": {"b": 1}}` becomes `{"a.b": 1}`.
+
+    Args:
+        tree: Nested settings.
+        prefix: Prefix of each name.
+    """
     flat: YamlDict = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
@@ -339,7 +433,12 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> YamlDict:
 
 
 def to_yaml(config: Config, comment: str = "") -> str:
-    """All settings as YAML that `load_config` reads back to an equal Config."""
+    """Returns all settings as YAML from which `load_config` returns an equal Config.
+
+    Args:
+        config: The settings.
+        comment: Text for a comment at the top, one or more lines.
+    """
     heading = "".join(f"# {line}\n" for line in comment.splitlines())
     return heading + to_yaml_text(config.model_dump(mode="json"))
 

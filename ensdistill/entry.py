@@ -1,6 +1,6 @@
-"""Entry of the commands: imports a command and reports a failed import in one line.
+"""Entry point of the commands: imports a command and reports a failed import in one line.
 
-This module imports the standard library only.
+This module imports only the standard library, so that the import of a command can fail with a readable message.
 """
 
 import importlib
@@ -10,22 +10,22 @@ import sysconfig
 import traceback
 from importlib.machinery import PathFinder
 
-TRACEBACK = "ENSDISTILL_TRACEBACK"  # an environment variable: any value prints the traceback of an unexpected error
+TRACEBACK = "ENSDISTILL_TRACEBACK"  # environment variable; if set, unexpected errors print their traceback
 
 
 def run(module: str) -> int:
-    """Runs `main` of a module.
+    """Imports a module and runs its function `main`.
 
     Args:
-        module: Full name of the module of a command line.
+        module: Full name of the module.
 
     Returns:
-        The exit code of the command; 2 if there is no current folder or the module cannot be imported, 130 if the
+        The exit code of `main`; 2 if the current folder does not exist or the module cannot be imported, 130 if the
         import is interrupted.
     """
     try:
         os.getcwd()
-    except OSError as error:  # torch would end the process, and name a library of its own
+    except OSError as error:  # checked first, because torch ends the process and names one of its own libraries
         print(f"error: the current folder cannot be used ({error.strerror}); change to another one", file=sys.stderr)
         return 2
     try:
@@ -43,12 +43,12 @@ def run(module: str) -> int:
 
 
 def shadowing_files() -> list[str]:
-    """Returns a sentence for each file that Python imports in place of an installed or standard module of its name."""
+    """Returns one message for each file that hides an installed or standard module of the same name."""
     installed = list(dict.fromkeys(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")))
     names = set(sys.stdlib_module_names)
     try:
         from importlib.metadata import (
-            packages_distributions,  # here: it imports modules that may be shadowed themselves
+            packages_distributions,  # imported here, because it imports modules that may themselves be hidden
         )
 
         names |= packages_distributions().keys()
@@ -63,7 +63,7 @@ def shadowing_files() -> list[str]:
         own = not found.origin.startswith(tuple(f"{folder}{os.sep}" for folder in installed))
         if own and found.origin != expected.origin:
             sentences.append(
-                f"{found.origin}: has the name of the module {name} and is imported in its place."
+                f"{found.origin}: has the same name as the module {name} and is imported instead of it."
                 " Rename it, or remove its folder from PYTHONPATH."
             )
     return sentences

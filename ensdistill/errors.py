@@ -1,4 +1,4 @@
-"""The one exception family: what went wrong, the value, and the way out."""
+"""Exceptions of this project; each message states the broken rule, the value and the fix."""
 
 import math
 import reprlib
@@ -8,32 +8,32 @@ from enum import Enum
 from typing import Any
 
 
-class _NoValue(Enum):  # an enum, because its members stay themselves when they are pickled
+class _NoValue(Enum):  # an enum, because its members keep their identity when they are pickled
     NO_VALUE = "no value"
 
 
 NO_VALUE = _NoValue.NO_VALUE
-_short = reprlib.Repr()  # Python 3.11 has no arguments for it
+_short = reprlib.Repr()  # attributes, because Repr takes no arguments in Python 3.11
 _short.maxlevel, _short.maxlist, _short.maxdict, _short.maxstring, _short.maxother = 3, 8, 8, 100, 100
 
 
 @dataclass(frozen=True)
 class ConfigIssue:
-    """A rule that a setting or file breaks, as an error; or seems to break, as a warning.
+    """An error or a warning about one setting or file.
 
-    Code reads the fields; only people read the text, which `str` makes of them. Two issues are the same if their `repr`
-    is: 1, 1.0 and true are three values.
+    Code reads the fields. The text, which `str` returns, is for people only and is never parsed. Two issues are equal
+    if their `repr` is equal: 1, 1.0 and true are three different values.
 
     Attributes:
         path: Parts of the dotted name of the setting, for example ("data", "path"); empty for the whole file.
-        rule: What must hold, or what was found, without the name: "must be at most 1". The text has the value in place
-            of `{value}`, or else behind the rule.
-        value: The value that was given; `NO_VALUE` if there is none to show.
-        hint: What to do about it, a sentence without its full stop, or None.
-        code: The kind of issue where code has to know it, whatever its wording.
-        given: Other settings and their values under which the issue arises; the text has them in place of the name.
-        cause: The issue behind this one.
-        origin: What stands before the text: file and line, or the option of a command line.
+        rule: The broken rule or the problem, without the name: "must be at most 1". The text has the value in place of
+            `{value}`, or after the rule.
+        value: The given value; `NO_VALUE` if the message has none.
+        hint: The fix, a sentence without its full stop, or None.
+        code: Kind of the issue, for code that must not depend on the wording.
+        given: Other settings and their values for which the issue occurs; they replace the name in the text.
+        cause: The underlying issue.
+        origin: Prefix of the text: file and line, or the option of a command line.
     """
 
     path: tuple[str | int, ...]
@@ -57,7 +57,7 @@ class ConfigIssue:
 
     @property
     def sentence(self) -> str:
-        """Text of rule, value and hint."""
+        """Text of rule, value and hint, without the name."""
         text = self.rule
         if self.value is not NO_VALUE:
             value = format_value(self.value)
@@ -67,34 +67,46 @@ class ConfigIssue:
         return f"{text} ({self.hint})" if self.hint.endswith("?") else f"{text}. {self.hint[0].upper()}{self.hint[1:]}."
 
     def below(self, *parts: str | int) -> "ConfigIssue":
-        """Returns the issue of the same setting as seen from a tree that holds this one at a path."""
+        """Returns the issue with its path extended at the front.
+
+        Args:
+            parts: Path of the subtree to which the path of this issue is relative.
+        """
         return replace(self, path=(*parts, *self.path))
 
     def as_row(self) -> dict[str, Any]:
-        """Returns the fields as plain values for JSON, without `value` if there is none."""
+        """Returns path, rule, hint and, if it exists, value as plain values for JSON."""
         row = {"path": list(self.path), "rule": self.rule, "hint": self.hint}
         return row if self.value is NO_VALUE else row | {"value": _plain(self.value)}
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "ConfigIssue":
-        """Returns the issue of a row that `as_row` made."""
+        """Returns the issue of a row.
+
+        Args:
+            row: A result of `as_row`.
+        """
         return cls(tuple(row["path"]), row["rule"], row.get("value", NO_VALUE), row["hint"])
 
 
 def teacher_name(teacher: int) -> str:
-    """Returns what texts call a teacher: people count from 1, data from 0."""
+    """Returns the name of a teacher in messages, which count from 1.
+
+    Args:
+        teacher: Index of the teacher, from 0.
+    """
     return f"teacher {teacher + 1}"
 
 
 def format_value(value: Any) -> str:
-    """Returns a value as messages have it: as YAML writes it, and shortened if it is long."""
+    """Returns a value as text for messages: null, true and false as in YAML, long values shortened."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return _short.repr(value)
 
 
 def _plain(value: Any) -> Any:
-    """Returns the value as JSON has it, and as text whatever JSON does not have."""
+    """Returns a value that JSON can hold; other values become text."""
     if isinstance(value, Mapping):
         return {str(key): _plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
@@ -105,14 +117,22 @@ def _plain(value: Any) -> Any:
 
 
 class EnsdistillError(Exception):
-    """Anything this project refuses or gives up on, in words meant for the user."""
+    """Base class of all errors raised by this project; the message is meant for the user."""
 
 
 class ConfigError(EnsdistillError):
-    """Settings that cannot be used. Holds every issue found in `issues`; its text has a line for each."""
+    """Invalid settings.
+
+    Attributes:
+        issues: Every issue found. The message has one line for each.
+    """
 
     def __init__(self, issues: str | ConfigIssue | Sequence[str | ConfigIssue]) -> None:
-        """Takes issues. A text is one of no particular setting."""
+        """Creates an error from one or several issues.
+
+        Args:
+            issues: Issues; a text becomes an issue without a setting.
+        """
         several = [issues] if isinstance(issues, str | ConfigIssue) else issues
         self.issues = [ConfigIssue((), one) if isinstance(one, str) else one for one in several]
         super().__init__("\n".join(map(str, self.issues)))
@@ -122,7 +142,11 @@ class ConfigError(EnsdistillError):
 
 
 class SettingError(ValueError):
-    """What a validator of settings raises about a setting below those that it is given."""
+    """An issue raised by a validator; its path is relative to the settings that the validator receives.
+
+    Attributes:
+        issue: The issue.
+    """
 
     def __init__(self, issue: ConfigIssue) -> None:
         self.issue = issue
@@ -130,25 +154,32 @@ class SettingError(ValueError):
 
 
 class DataError(EnsdistillError):
-    """A file or folder that is missing, damaged, or belongs to something else."""
+    """A file or folder that is missing, damaged, or made for different data or another network."""
 
 
 class DivergedError(EnsdistillError):
-    """A training loss that is no longer a finite number."""
+    """A training loss that became NaN or infinite.
+
+    Attributes:
+        epoch: Number of the epoch, from 1.
+        step: Number of the step in the epoch, from 1.
+        loss: The loss, NaN or infinite.
+        teacher: Index of the teacher, from 0; None for the student.
+    """
 
     def __init__(self, epoch: int, step: int, loss: float, teacher: int | None = None) -> None:
         self.epoch, self.step, self.loss, self.teacher = epoch, step, loss, teacher
-        who = "" if teacher is None else f"{teacher_name(teacher)}: "
+        network = "" if teacher is None else f"{teacher_name(teacher)}: "
         setting = "training.optimizer.lr" if teacher is None else "teachers.training.optimizer.lr"
-        super().__init__(f"{who}the loss became {loss} in epoch {epoch}, step {step}: lower {setting}")
+        super().__init__(f"{network}the loss became {loss} in epoch {epoch}, step {step}: lower {setting}")
 
     def __reduce__(self) -> tuple[type["DivergedError"], tuple[int, int, float, int | None]]:
         return type(self), (self.epoch, self.step, self.loss, self.teacher)
 
 
 class ExportError(EnsdistillError):
-    """A student that cannot be written in one format, or whose file does not say what the student says."""
+    """A student that cannot be exported, or whose exported file does not reproduce the student's outputs."""
 
 
 class OutOfMemoryError(EnsdistillError):
-    """A training that needs more memory than it can have."""
+    """A training that requires more memory than is available to it."""

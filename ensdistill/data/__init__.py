@@ -1,7 +1,7 @@
 """Images and labels. To add a source: one class in a module of this folder.
 
-`load_data` gives what training may see. The test split has a door of its own, `load_test`, and only evaluation goes
-through it, after everything is decided.
+`load_data` returns the splits that training may use. Only `load_test` returns the test split. Only the final evaluation
+calls it, after all decisions are made.
 """
 
 from typing import Annotated
@@ -26,21 +26,35 @@ DataSettings = Annotated[DataSource, SOURCES]
 
 
 def load_data(settings: DataSource) -> DataSplits:
-    """Training, validation and unlabeled images, disjoint, by the settings' seed.
+    """Returns the training, validation and unlabeled images of a data source.
 
-    Raises DataError if the images cannot be read, ConfigError if there are too few of them.
+    The splits are disjoint and determined by the seed of the settings.
+
+    Args:
+        settings: The data source.
+
+    Raises:
+        DataError: The images cannot be read.
+        ConfigError: There are fewer images than the sizes require.
     """
     return split_source(*read(settings))[0]
 
 
 def load_test(settings: DataSource) -> Split:
-    """The test images of the same split. Nothing that trains, chooses or stops may call this.
+    """Returns the test images of a data source, disjoint from the splits of `load_data`.
 
-    Raises DataError if there are none.
+    Code that trains, selects or stops must not call this function.
+
+    Args:
+        settings: The data source.
+
+    Raises:
+        DataError: The images cannot be read, or the source has no test images.
+        ConfigError: There are fewer images than the sizes require.
     """
     test = split_source(*read(settings))[1]
     if not len(test):
-        raise DataError("data.test_size: these data have no test images; set data.test_size, or give them a test part")
+        raise DataError("data.test_size: the data have no test images; set data.test_size, or add a test part")
     return test
 
 

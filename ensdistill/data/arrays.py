@@ -1,4 +1,4 @@
-"""What must hold of images and labels that come as arrays: the rules that files and arrays in memory share.
+"""Validation of images and labels given as arrays, in files or in memory.
 
 Messages begin with the name of the array.
 """
@@ -26,15 +26,18 @@ Pair = tuple[str, str]  # names of the arrays of images and labels; "" for no la
 
 
 def raw_data_of(arrays: dict[str, np.ndarray], pairs: Mapping[str, Pair]) -> RawData:
-    """Returns the images uint8 (N,C,H,W) and labels of arrays.
+    """Returns arrays of images and labels as the data of a source.
 
     Args:
-        arrays: The arrays by name; `class_names` among them if classes have names.
-        pairs: Names of images and labels of the parts `train`, and, where there are any, `validation`, `test`,
-            `unlabeled`.
+        arrays: The arrays by name; optionally `class_names`.
+        pairs: Names of the arrays of images and labels of the part `train` and, if they exist, of `validation`, `test`
+            and `unlabeled`.
+
+    Returns:
+        Images uint8 (N,C,H,W) and labels int64 (N,) of each part.
 
     Raises:
-        DataError: An array breaks a rule; the message begins with its name.
+        DataError: An array is invalid; the message begins with its name.
     """
     pool = split_of(arrays, *pairs["train"])
     names = class_names_of(arrays, pool.labels, pairs["train"][1])
@@ -45,14 +48,23 @@ def raw_data_of(arrays: dict[str, np.ndarray], pairs: Mapping[str, Pair]) -> Raw
 
 
 def split_of(arrays: dict[str, np.ndarray], x: str, y: str) -> Split:
-    """Images and labels of two arrays by their names; labels are -1 if y is empty. Raises DataError."""
+    """Returns images and labels of two arrays.
+
+    Args:
+        arrays: The arrays by name.
+        x: Name of the array of images.
+        y: Name of the array of labels; empty for images without labels, which are labeled -1.
+
+    Raises:
+        DataError: An array is missing or invalid, or their lengths differ.
+    """
     for name in filter(None, (x, y)):
         if name not in arrays:
-            raise DataError(f"no array {name}; there are {', '.join(arrays)}")
+            raise DataError(f"no array {name}; add it (available: {', '.join(arrays)})")
     images = _images(arrays[x], x)
     labels = _labels(arrays[y], y) if y else torch.full((len(images),), -1)
     if len(images) != len(labels) or not len(images):
-        raise DataError(f"{_both(images, labels, x, y)}; one each is needed")
+        raise DataError(f"{_both(images, labels, x, y)}; give one label for each image")
     _check_scale(images, arrays[x].dtype, x)
     return Split(images, labels)
 
@@ -62,23 +74,35 @@ def _both(images: Tensor, labels: Tensor, x: str, y: str) -> str:
 
 
 def check_part(split: Split, own: tuple[str, str], pool: Split, others: tuple[str, str], classes: int) -> None:
-    """Raises DataError if a part does not fit the training part."""
+    """Checks a part against the training part.
+
+    Args:
+        split: Images and labels of the part.
+        own: Names of its arrays of images and labels.
+        pool: Images and labels of the training part.
+        others: Names of the arrays of the training part.
+        classes: Number of classes.
+
+    Raises:
+        DataError: The shape of the images differs, or a label is not below the number of classes.
+    """
     if split.images.shape[1:] != pool.images.shape[1:]:
         shapes = f"{tuple(split.images.shape[1:])} and {tuple(pool.images.shape[1:])} {CHANNELS}"
-        raise DataError(f"images of {own[0]} and {others[0]} differ, {shapes}; give them one shape")
+        raise DataError(f"images of {own[0]} and {others[0]} differ in shape, {shapes}; give them one shape")
     if split.labels.max() >= classes:
-        raise DataError(f"{own[1]} has label {int(split.labels.max())}, there are {classes} classes")
+        rule = f"{own[1]} has label {int(split.labels.max())}, but there are {classes} classes"
+        raise DataError(f"{rule}; give labels from 0 to {classes - 1}")
 
 
 def _check_scale(images: Tensor, dtype: np.dtype[Any], name: str) -> None:
-    """Raises DataError if the brightest pixel is black: values that were scaled twice, or to 1 and then to bytes."""
+    """Raises DataError if all pixels are black: values were scaled twice, or scaled to [0,1] and cast to bytes."""
     if images.max() <= BLACK:
         scale = "floats from 0 to 1/255" if dtype.kind == "f" else "bytes of 0 and 1 only"
         raise DataError(f"{name} holds {scale}, which is black; give floats from 0 to 1, or uint8 from 0 to 255")
 
 
 def _images(x: np.ndarray, name: str) -> Tensor:
-    """uint8 (N,C,H,W)."""
+    """Images of an array as uint8 (N,C,H,W)."""
     if x.dtype.kind == "f":
         x = _bytes(x, name)
     if x.dtype != np.uint8:
@@ -88,7 +112,7 @@ def _images(x: np.ndarray, name: str) -> Tensor:
     elif x.ndim == 4 and x.shape[3] in (1, 3):
         x = x.transpose(0, 3, 1, 2)
     if x.ndim != 4 or x.shape[1] not in (1, 3) or 0 in x.shape[2:]:
-        raise DataError(f"{name} has shape {x.shape}; give (N,H,W), (N,H,W,C) or (N,C,H,W), C one or three")
+        raise DataError(f"{name} has shape {x.shape}; give (N,H,W), (N,H,W,C) or (N,C,H,W) with C one or three")
     return torch.from_numpy(np.ascontiguousarray(x))
 
 
@@ -102,33 +126,46 @@ def _bytes(x: np.ndarray, name: str) -> np.ndarray:
 
 
 def _labels(y: np.ndarray, name: str) -> Tensor:
-    """int64 (N,), none below 0."""
+    """Labels of an array as int64 (N,), at least 0."""
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1 or y.dtype.kind not in "iu":
-        way_out = "give whole numbers (N,) or (N,1), of one-hot labels their argmax"
-        raise DataError(f"{name} is {y.dtype} of shape {y.shape}; {way_out}")
+        fix = "give whole numbers (N,) or (N,1); for one-hot labels, give their argmax"
+        raise DataError(f"{name} is {y.dtype} of shape {y.shape}; {fix}")
     if y.size and not 0 <= y.min() <= y.max() < 2**31:
         raise DataError(f"{name} has labels from {y.min()} to {y.max()}; number the classes from 0")
     return torch.from_numpy(y.astype(np.int64))
 
 
 def class_names_of(arrays: dict[str, np.ndarray], labels: Tensor, name: str) -> tuple[str, ...]:
-    """The given names, or the labels themselves; at least two, and one for every label."""
+    """Returns the name of each class.
+
+    Args:
+        arrays: The arrays by name; `class_names` has the names.
+        labels: int64 (N,), labels of the training part.
+        name: Name of the array of labels.
+
+    Returns:
+        The names in the order of the labels; the labels themselves without `class_names`.
+
+    Raises:
+        DataError: Names are missing, empty, duplicate or not UTF-8, labels have gaps, or there are fewer than two
+            classes.
+    """
     last, found = int(labels.max()), len(np.unique(labels.numpy()))
     given = arrays.get(NAMES)
     if given is None and found != last + 1:
-        way_out = f"number them without gaps, or give the array {NAMES}"
-        raise DataError(f"{name} has {found} classes, the last of them {last}; {way_out}")
+        fix = f"number them without gaps, or give the array {NAMES}"
+        raise DataError(f"{name} has {found} classes, but the largest label is {last}; {fix}")
     if given is not None and (given.ndim != 1 or given.dtype.kind != "U" or len(given) <= last):
         what = f"{given.dtype} of shape {given.shape}"
         raise DataError(f"{NAMES} is {what}; give one string for each of the labels 0 to {last}")
     if given is not None and (twice := [str(name) for name, n in Counter(given.tolist()).items() if n > 1]):
-        raise DataError(f"{NAMES} has {twice[0]!r} more than once; give each class a name of its own")
+        raise DataError(f"{NAMES} has {twice[0]!r} more than once; give each class a unique name")
     if given is not None and any(not name.strip() for name in given.tolist()):
         raise DataError(f"{NAMES} has an empty name; give each class a name")
     if given is not None and (bad := [name for name in given.tolist() if not is_text(name)]):
         raise DataError(f"{NAMES} has {printable(bad[0])}, which is not UTF-8; give it another name")
     if found < 2:
-        raise DataError(f"{name} has images of {counted(found, 'class')}; two are the least")
+        raise DataError(f"{name} has images of {counted(found, 'class')}; at least two are required")
     return tuple(map(str, range(last + 1) if given is None else given))

@@ -1,4 +1,4 @@
-"""Random crops, mirror images and cutout for whole batches, on the device where the images are."""
+"""Random crops, horizontal flips and cutout of whole batches, on the device of the images."""
 
 from __future__ import annotations
 
@@ -12,21 +12,36 @@ if TYPE_CHECKING:
 
 
 class Augmentation(Settings):
-    """The usual augmentation of CIFAR: a random crop of the zero-padded image, then its mirror image, then cutout.
+    """The usual augmentation of CIFAR: a random crop of the zero-padded image, a random flip, then cutout.
 
-    `pad: 4` with `flip: true` is that of He et al. 2016 (section 4.2) and of the papers distilled here, in the raw
-    pixels. With all three at their defaults nothing is done.
+    `pad: 4` with `flip: true` is the augmentation of the papers on ensemble distillation, applied to raw pixels. With
+    the default settings, images are unchanged.
+
+    References:
+        He et al. 2016, Deep residual learning for image recognition, section 4.2 (`pad: 4`, `flip: true`).
     """
 
-    pad: int = setting(0, "Zero pixels added on each side before a random crop of the old size.", ge=0, le=1024)
-    flip: bool = setting(False, "Mirror each image left to right with probability one half.")
-    cutout: int = setting(0, "Side of a square set to zero at a random place of each image; 0 for none.", ge=0, le=1024)
+    pad: int = setting(
+        0,
+        "Zero pixels added on each side before a random crop to the original size; 0 for none.",
+        ge=0,
+        le=1024,
+    )
+    flip: bool = setting(False, "Mirror each image horizontally with probability one half.")
+    cutout: int = setting(
+        0, "Side in pixels of a square that is set to zero at a random place of each image; 0 for none.", ge=0, le=1024
+    )
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """uint8 (B,C,H,W) -> uint8 (B,C,H,W) in new memory; the same object where nothing is asked for.
+        """Returns augmented images.
 
-        generator: on the images' device; every image has random numbers of its own, drawn in the order pad, flip,
-        cutout, and only for what is asked for.
+        Args:
+            images: uint8 (B,C,H,W).
+            generator: Random generator on the device of the images. Each image has its own random numbers. They are
+                drawn in the order pad, flip, cutout, and only for operations that are enabled.
+
+        Returns:
+            uint8 (B,C,H,W) in new memory; the same object if all operations are disabled.
         """
         if self.pad:
             images = _crop(images, self.pad, generator)
@@ -38,7 +53,7 @@ class Augmentation(Settings):
 
 
 def _crop(images: Tensor, pad: int, generator: torch.Generator) -> Tensor:
-    """One of the (2 pad + 1)^2 crops of each padded image, all equally likely."""
+    """For each padded image, one of its (2 pad + 1)^2 crops with equal probability."""
     count, _, height, width = images.shape
     windows = F.pad(images, (pad,) * 4).unfold(2, height, 1).unfold(3, width, 1)  # a view of all crops
     top, left = torch.randint(2 * pad + 1, (2, count), generator=generator, device=images.device)
@@ -51,16 +66,16 @@ def _flip(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _cut_out(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
-    """Zero in rows and columns from center - side // 2 on; the center is any pixel, so the square may be clipped.
+    """Images with a black square that begins at center - side // 2; the center is any pixel, so it can be clipped.
 
-    DeVries and Taylor 2017, section 3.2, whose zero is the mean of normalized pixels; here it is a black pixel.
+    DeVries and Taylor 2017, section 3.2. There the pixels are normalized, so their zero is the mean; here it is black.
     """
     rows, columns = (_band(images, axis, side, generator) for axis in (2, 3))
     return images.masked_fill(rows[:, None, :, None] & columns[:, None, None, :], 0)
 
 
 def _band(images: Tensor, axis: int, side: int, generator: torch.Generator) -> Tensor:
-    """Which places of an axis the square covers, for each image: bool (B,length)."""
+    """Mask of the positions of an axis that the square of each image covers: bool (B,length)."""
     length = images.shape[axis]
     center = torch.randint(length, (len(images), 1), generator=generator, device=images.device)
     offset = torch.arange(length, device=images.device) - center + side // 2

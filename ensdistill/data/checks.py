@@ -1,4 +1,4 @@
-"""What seems wrong with images and labels, whatever source they come from."""
+"""Plausibility checks of images and labels from any source."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ if TYPE_CHECKING:
 
 NAMES = {"train": "training", "validation": "validation", "unlabeled": "unlabeled", "test": "test"}
 ORDER = ("train", "unlabeled", "validation", "test")
-BLACK = 1  # of 255: the largest value of an image that shows nothing
-DARK = 31  # of 255: the largest value of images that are probably on another scale
+BLACK = 1  # of 255: largest value of an image that counts as black
+DARK = 31  # of 255: images with no larger value probably have another scale
 
 
 def implausible(parts: Mapping[str, Part], drawn: Collection[str], names: Sequence[str]) -> Iterator[ConfigIssue]:
-    """Yields what seems wrong with the parts of a data set.
+    """Yields a warning for each implausible property of a data set.
 
     Args:
-        parts: `train`, `validation` and `test`; `unlabeled` if the source came with it.
-        drawn: Those that were drawn from a pool, so that a larger size has more images.
-        names: The name of each class.
+        parts: Images uint8 (N,C,H,W) and labels (N,) of `train`, `validation` and `test`; `unlabeled` if the source
+            has this part.
+        drawn: Names of the parts that were drawn from the labeled images, for which a larger size gives more images.
+        names: Name of each class.
 
     Raises:
         DataError: All training images are black.
@@ -59,7 +60,7 @@ def _dark(part: str, images: Tensor) -> Iterator[ConfigIssue]:
     if top <= BLACK and part == "train":
         raise DataError("data: all training images are black; give values from 0 to 255, or floats from 0 to 1")
     if black:
-        hint = "values from 0 to 1 that are stored as whole numbers, and 8 bits in a 16-bit file, are read as black"
+        hint = "values from 0 to 1 stored as whole numbers, and 8-bit values in a 16-bit file, are read as black"
         yield ConfigIssue(("data",), f"{black} of {len(images)} {NAMES[part]} images {verb(black)} black", hint=hint)
     elif top <= DARK:
         rule = f"{NAMES[part]} images are nearly black: their largest value is {top} of 255"
@@ -67,15 +68,15 @@ def _dark(part: str, images: Tensor) -> Iterator[ConfigIssue]:
 
 
 def _in_two_parts(hashes: Mapping[str, list[bytes]]) -> Iterator[ConfigIssue]:
-    """Unlabeled images may be training images too: they teach nothing else."""
+    """Warnings about images in two parts; unlabeled images may also be training images, which biases no metric."""
     for one, other in combinations([part for part in ORDER if part in hashes], 2):
         if (one, other) == ("train", "unlabeled"):
             continue
         seen = set(hashes[one])
         if same := sum(content in seen for content in hashes[other]):
             which = f"{same} of {len(hashes[other])} {NAMES[other]} images {verb(same)}"
-            rule = f"{which} in the {NAMES[one]} part too (same pixels)"
-            yield ConfigIssue(("data",), rule, hint="remove them from one part, or metrics are too good")
+            rule = f"{which} also in the {NAMES[one]} part (same pixels)"
+            yield ConfigIssue(("data",), rule, hint="remove them from one part, otherwise metrics are too optimistic")
 
 
 def _with_two_labels(hashes: list[bytes], labels: Tensor) -> Iterator[ConfigIssue]:
@@ -83,8 +84,8 @@ def _with_two_labels(hashes: list[bytes], labels: Tensor) -> Iterator[ConfigIssu
     for content, label in zip(hashes, labels.tolist(), strict=True):
         found[content].add(label)
     if twice := sum(len(different) > 1 for different in found.values()):
-        rule = f"{counted(twice, 'training image')} with two or more different labels (the same pixels)"
-        yield ConfigIssue(("data",), rule, hint="remove those with the wrong label")
+        rule = f"{counted(twice, 'training image')} with two or more different labels (same pixels)"
+        yield ConfigIssue(("data",), rule, hint="remove the copies with the wrong label")
 
 
 def _hashes(images: Tensor) -> list[bytes]:

@@ -16,50 +16,55 @@ from ensdistill.settings.base import setting
 
 
 class _Cifar(SplitSizes, DataSource):
-    path: str = setting(
-        ..., "The folder that holds the original files, unpacked or as .tar.gz.", file=True, min_length=1
-    )
-    download: bool = setting(False, "Fetch the original files if they are not there.")
+    path: str = setting(..., "Folder with the original files, unpacked or as .tar.gz.", file=True, min_length=1)
+    download: bool = setting(False, "Download the original files if they are missing.")
 
     def _source(self, dataset: Any) -> RawData:
-        """Reads both parts with a torchvision class, which checks the MD5 sum of each file before it unpickles it."""
+        """Both parts, read with a torchvision class, which checks the MD5 sum of each file before unpickling it."""
         root = user_path(self.path)
-        if root.name in (dataset.base_folder, dataset.filename):  # the very folder or archive was given
+        if root.name in (dataset.base_folder, dataset.filename):  # the path of the data folder or archive itself
             root = root.parent
         try:
             pool, test = self._parts(dataset, root)
         except (RuntimeError, OSError, EOFError, tarfile.TarError) as error:
-            raise DataError(self._fault(dataset, root, error)) from error
+            raise DataError(self._error(dataset, root, error)) from error
         return RawData(_split(pool), tuple(pool.classes), _split(test))
 
     def _parts(self, dataset: Any, root: Path) -> tuple[Any, Any]:
         from torchvision.datasets.utils import check_integrity
 
-        # torchvision's `download` unpacks an archive that is already there and whole without going to the network
+        # torchvision's `download` unpacks an existing, complete archive without network access
         fetch = self.download or check_integrity(root / dataset.filename, dataset.tgz_md5)
         return dataset(root, train=True, download=fetch), dataset(root, train=False)
 
-    def _fault(self, dataset: Any, root: Path, error: Exception) -> str:
+    def _error(self, dataset: Any, root: Path, error: Exception) -> str:
         if self.download:
             return (
-                f"data.download: {dataset.url} could not be brought to {root} ({error}); "
-                f"put {dataset.filename} there by hand, and remove {dataset.base_folder} if it is damaged"
+                f"data.download: {dataset.url} could not be downloaded to {root} ({error}); "
+                f"copy {dataset.filename} there manually, and remove {dataset.base_folder} if it is damaged"
             )
         return (
-            f"data.path: {root} holds neither a whole {dataset.base_folder} nor a whole {dataset.filename} ({error}); "
-            f"put {dataset.url} there, or set data.download to true"
+            f"data.path: {root} contains neither a complete {dataset.base_folder} nor a complete {dataset.filename} "
+            f"({error}); copy {dataset.url} there, or set data.download to true"
         )
 
 
 class Cifar10(_Cifar):
-    """Ten classes, `cifar-10-batches-py`. Krizhevsky 2009, Learning multiple layers of features from tiny images."""
+    """CIFAR-10 with ten classes, in the files `cifar-10-batches-py`.
+
+    References:
+        Krizhevsky 2009, Learning multiple layers of features from tiny images.
+    """
 
     kind: Literal["cifar10"] = "cifar10"
 
     def __call__(self) -> RawData:
-        """50,000 images of the training part as pool, its own 10,000 for the test; uint8 (N,3,32,32).
+        """Returns the 50,000 training images as pool and the 10,000 test images, uint8 (N,3,32,32).
 
-        Raises DataError if the files are not there or not the original ones. Nothing is fetched unless asked for.
+        Files are downloaded only if `download` is true.
+
+        Raises:
+            DataError: The files are missing, or differ from the original ones.
         """
         from torchvision.datasets import CIFAR10
 
@@ -67,14 +72,21 @@ class Cifar10(_Cifar):
 
 
 class Cifar100(_Cifar):
-    """A hundred classes (the fine labels), `cifar-100-python`. Krizhevsky 2009, as CIFAR-10."""
+    """CIFAR-100 with its 100 fine labels as classes, in the files `cifar-100-python`.
+
+    References:
+        Krizhevsky 2009, Learning multiple layers of features from tiny images.
+    """
 
     kind: Literal["cifar100"] = "cifar100"
 
     def __call__(self) -> RawData:
-        """50,000 images of the training part as pool, its own 10,000 for the test; uint8 (N,3,32,32).
+        """Returns the 50,000 training images as pool and the 10,000 test images, uint8 (N,3,32,32).
 
-        Raises DataError if the files are not there or not the original ones. Nothing is fetched unless asked for.
+        Files are downloaded only if `download` is true.
+
+        Raises:
+            DataError: The files are missing, or differ from the original ones.
         """
         from torchvision.datasets import CIFAR100
 

@@ -1,7 +1,7 @@
-"""Real handwritten digits in artificial clutter: a task on which an ensemble clearly beats a single network.
+"""Handwritten digits in artificial clutter: a task on which an ensemble is clearly better than a single network.
 
-Made from scikit-learn's 1,797 digits (`digits`), which are on disk with the package, as Mnih et al. 2014 ("Recurrent
-Models of Visual Attention", section 4.1) make cluttered translated MNIST from MNIST.
+The images are generated from the 1,797 digits of scikit-learn (`digits`), which are part of its installation. The
+method is that of cluttered translated MNIST in Mnih et al. 2014 (Recurrent models of visual attention, section 4.1).
 """
 
 from __future__ import annotations
@@ -15,35 +15,38 @@ from ensdistill.data.splits import RawData, Split
 from ensdistill.runtime.lazy import np, torch
 from ensdistill.settings.base import setting
 
-PARTS = ("train", "validation", "test", "unlabeled")  # the position is the number of a part's random stream
-SHARES = (0.4, 0.2, 0.25, 0.15)  # of the digits of each class, whatever the number of images that is made from them
+PARTS = ("train", "validation", "test", "unlabeled")  # the index is the number of the random stream of a part
+SHARES = (0.4, 0.2, 0.25, 0.15)  # share of the digits of each class per part, for any number of generated images
 
 DIGIT_PIXELS = 8
-TURN = 0.3  # largest rotation in radians, both ways
-SCALE = (1.0, 1.5)  # pixels of the image for a pixel of the digit
-INK = (0.7, 1.0)  # brightest pixel of a digit or fragment
+TURN = 0.3  # largest rotation in radians, in both directions
+SCALE = (1.0, 1.5)  # range of the scale: image pixels per digit pixel
+INK = (0.7, 1.0)  # range of the brightest pixel of a digit or fragment; white is 1
 PIECE = 4  # side of a fragment, in pixels of the image
 
 
 class ClutteredDigits(SplitSizes, DataSource):
-    """Digits that are rotated, scaled and placed at random among fragments of other digits, under Gaussian noise.
+    """Digits that are randomly rotated, scaled and placed among fragments of other digits, with Gaussian noise.
 
-    A pure function of its settings. No digit stands behind images of two parts, neither as the digit nor as clutter.
-    Classes are balanced. A larger number of images of a part begins with those of a smaller number.
+    The images are a pure function of the settings. Each original digit is used in one part only, both as a digit and as
+    clutter. Classes are balanced. If the size of a part is increased, its first images remain the same.
+
+    References:
+        Mnih et al. 2014, Recurrent models of visual attention, section 4.1 (cluttered translated MNIST).
     """
 
     kind: Literal["cluttered_digits"] = "cluttered_digits"
-    seed: int = setting(0, "Seed of the images, and of the digits behind each part.", ge=0, le=2**32 - 1)
+    seed: int = setting(0, "Seed of the images and of the assignment of original digits to parts.", ge=0, le=2**32 - 1)
     size: int = setting(16, "Height and width of an image in pixels.", ge=12, le=256)
-    clutter: int = setting(2, "Fragments of other digits in each image.", ge=0, le=1000)
-    noise: float = setting(0.05, "Standard deviation of the noise, where white is 1.", ge=0, le=1)
-    train_size: int = setting(1000, "Labeled training images.", ge=10, le=10_000_000)
-    val_size: int = setting(1000, "Images for choosing settings.", ge=10, le=10_000_000)
+    clutter: int = setting(2, "Number of fragments of other digits in each image.", ge=0, le=1000)
+    noise: float = setting(0.05, "Standard deviation of the Gaussian noise; white is 1.", ge=0, le=1)
+    train_size: int = setting(1000, "Number of labeled training images.", ge=10, le=10_000_000)
+    val_size: int = setting(1000, "Number of validation images.", ge=10, le=10_000_000)
     test_size: int = setting(4000, "Number of test images.", ge=10, le=10_000_000)
-    unlabeled_size: int = setting(0, "Images without labels.", ge=0, le=10_000_000)
+    unlabeled_size: int = setting(0, "Number of unlabeled images.", ge=0, le=10_000_000)
 
     def __call__(self) -> RawData:
-        """Images uint8 (N,1,size,size) of four parts, ten classes."""
+        """Returns images uint8 (N,1,size,size) of four parts, with ten classes."""
         from sklearn.datasets import load_digits
 
         bunch = load_digits()
@@ -55,7 +58,7 @@ class ClutteredDigits(SplitSizes, DataSource):
 
 
 def _digits_of_parts(labels: np.ndarray, seed: int) -> list[list[np.ndarray]]:
-    """The digits (indices) behind each part, by class: disjoint, in the shares of `SHARES`."""
+    """Indices of the original digits of each part, by class; disjoint, with the shares `SHARES`."""
     rng = np.random.default_rng([seed, len(PARTS)])
     by_class = [rng.permutation(np.flatnonzero(labels == c)) for c in range(10)]
     ends = np.cumsum(SHARES)[:-1]
@@ -66,7 +69,7 @@ def _digits_of_parts(labels: np.ndarray, seed: int) -> list[list[np.ndarray]]:
 def _part(
     digits: np.ndarray, behind: list[list[np.ndarray]], settings: ClutteredDigits, part: str, count: int
 ) -> Split:
-    """The images of one part. Image n is of class n mod 10."""
+    """Images and labels of one part; image n has the class n mod 10."""
     number = PARTS.index(part)
     own = behind[number]
     places, pieces, noise = (np.random.default_rng([settings.seed, number, stream]) for stream in range(3))
@@ -85,7 +88,7 @@ def _part(
 
 
 def _placed(digits: np.ndarray, u: np.ndarray, size: int) -> np.ndarray:
-    """Whole digits (N,8,8), turned, scaled and placed by u (N,5) in [0,1): images (N,size,size)."""
+    """Images (N,size,size) of whole digits (N,8,8), rotated, scaled and placed by u (N,5) in [0,1)."""
     angle, scale, ink = _looks(u)
     half = scale * DIGIT_PIXELS / 2
     center = half[:, None] + (size - 2 * half[:, None]) * u[:, 3:5]
@@ -96,18 +99,18 @@ def _placed(digits: np.ndarray, u: np.ndarray, size: int) -> np.ndarray:
 
 
 def _add_fragment(images: np.ndarray, digits: np.ndarray, u: np.ndarray) -> None:
-    """Lays a square piece of a digit (N,8,8) over each image (N,size,size), where it is brighter; u is (N,7)."""
+    """Adds a square fragment of a digit (N,8,8) to each image (N,size,size) by the maximum; u is (N,7) in [0,1)."""
     angle, scale, ink = _looks(u)
     corner = (u[:, 3:5] * (images.shape[-1] - PIECE + 1)).astype(int)
     rows, columns = (corner[:, axis, None] + np.arange(PIECE) for axis in (0, 1))
-    inside = 2 + (DIGIT_PIXELS - 4) * u[:, 5:7]  # its middle in the digit: pieces of the border are empty
+    inside = 2 + (DIGIT_PIXELS - 4) * u[:, 5:7]  # center of the fragment in the digit, away from its empty border
     piece = ink[:, None, None] * _sampled(digits, rows, columns, corner + PIECE / 2, inside, angle, scale)
     at = (np.arange(len(images))[:, None, None], rows[:, :, None], columns[:, None, :])
     images[at] = np.maximum(images[at], piece)
 
 
 def _looks(u: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Angle, scale and ink by the first three columns of u."""
+    """Angle, scale and ink from the first three columns of u."""
     return (2 * u[:, 0] - 1) * TURN, SCALE[0] + (SCALE[1] - SCALE[0]) * u[:, 1], INK[0] + (INK[1] - INK[0]) * u[:, 2]
 
 
@@ -120,9 +123,9 @@ def _sampled(
     angle: np.ndarray,
     scale: np.ndarray,
 ) -> np.ndarray:
-    """Digits (N,8,8) seen at pixels rows (N,h) x columns (N,w), bilinear, black outside the digit: (N,h,w).
+    """Digits (N,8,8) sampled at the pixels rows (N,h) x columns (N,w), bilinear, black outside the digit: (N,h,w).
 
-    The point `center` (N,2) of the image shows the point `inside` (N,2) of the digit.
+    The point `center` (N,2) of the image is mapped to the point `inside` (N,2) of the digit.
     """
     y = (rows + 0.5 - center[:, :1])[:, :, None]
     x = (columns + 0.5 - center[:, 1:])[:, None, :]

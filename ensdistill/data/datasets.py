@@ -1,4 +1,4 @@
-"""Torch datasets read into arrays: every item once, in order."""
+"""Conversion of torch datasets to arrays; every item is read once, in order."""
 
 from collections.abc import Sized
 from typing import Any, cast
@@ -11,18 +11,18 @@ from torch.utils.data import Dataset
 from ensdistill.errors import DataError
 from ensdistill.runtime.progress_bar import progress
 
-MANY = 5000  # items; fewer are read before a bar could be
+MANY = 5000  # items; up to this number no progress is shown
 
 
 def read_dataset(dataset: Dataset[Any], name: str) -> tuple[np.ndarray, np.ndarray]:
     """Returns images (N,H,W) or (N,C,H,W) and labels (N,) of a dataset of pairs.
 
     Args:
-        dataset: Its items are pairs of an image and a label.
-        name: What messages call it.
+        dataset: A dataset whose items are pairs of an image and a label.
+        name: Name of the dataset in messages.
 
     Raises:
-        DataError: The dataset has no length, or an item is no such pair.
+        DataError: The dataset has no length or no items, or an item is not a pair of an image and a label.
     """
     pairs = [_pair(item, f"{name}[{n}]") for n, item in enumerate(_items(dataset, name))]
     images = [_pixels(image, f"{name}[{n}]") for n, (image, _) in enumerate(pairs)]
@@ -31,7 +31,15 @@ def read_dataset(dataset: Dataset[Any], name: str) -> tuple[np.ndarray, np.ndarr
 
 
 def read_images(dataset: Dataset[Any], name: str) -> np.ndarray:
-    """Returns the images of a dataset of images, or of pairs whose labels are not read. Raises as `read_dataset`."""
+    """Returns the images (N,H,W) or (N,C,H,W) of a dataset.
+
+    Args:
+        dataset: A dataset whose items are images, or pairs whose second element is ignored.
+        name: Name of the dataset in messages.
+
+    Raises:
+        DataError: The dataset has no length or no items, or an item has no image.
+    """
     items = _items(dataset, name)
     firsts = [item[0] if isinstance(item, tuple | list) else item for item in items]
     return _stacked([_pixels(image, f"{name}[{n}]") for n, image in enumerate(firsts)], name)
@@ -43,7 +51,7 @@ def _items(dataset: Dataset[Any], name: str) -> list[Any]:
         raise DataError(f"{name}: is a {kind} without length or index; give a map-style torch Dataset")
     count = len(cast(Sized, dataset))
     if not count:
-        raise DataError(f"{name}: has no items; give one with images")
+        raise DataError(f"{name}: has no items; give a dataset with images")
     if count <= MANY:
         return [dataset[n] for n in range(count)]
     items = []
@@ -56,7 +64,7 @@ def _items(dataset: Dataset[Any], name: str) -> list[Any]:
 
 def _pair(item: Any, place: str) -> tuple[Any, Any]:
     if not (isinstance(item, tuple | list) and len(item) == 2):
-        raise DataError(f"{place}: is a {type(item).__name__}, not a pair of an image and a label")
+        raise DataError(f"{place}: is a {type(item).__name__}, not a pair of an image and a label; return a pair")
     return item[0], item[1]
 
 
@@ -79,15 +87,18 @@ def _label(label: Any, place: str) -> int:
 
 
 def _stacked(images: list[np.ndarray], name: str) -> np.ndarray:
-    """The images as one array. Raises DataError if two differ in shape or kind of numbers."""
+    """The images as one array. Raises DataError if shapes or types differ, or floats are outside [0,1]."""
     kinds = {(image.shape, image.dtype) for image in images}
     if len(kinds) > 1:
         shown = " and ".join(f"{dtype} {shape}" for shape, dtype in sorted(kinds, key=str)[:2])
-        raise DataError(f"{name}: its images differ, {shown}; give them one size and type, for example with Resize")
+        raise DataError(
+            f"{name}: its images have different shapes or types, {shown}; give them one size and type, for example "
+            "with Resize"
+        )
     if images[0].dtype.kind == "f" and not all(i.min() >= 0 and i.max() <= 1 for i in images):
         low, high = min(float(i.min()) for i in images), max(float(i.max()) for i in images)
         raise DataError(
-            f"{name}: its images hold floats from {low:.4g} to {high:.4g}; leave out Normalize (every network "
+            f"{name}: its images hold floats from {low:.4g} to {high:.4g}; remove Normalize (every network "
             "normalizes its images itself), and give floats from 0 to 1"
         )
     return np.stack(images)

@@ -1,4 +1,4 @@
-"""Scikit-learn's 1,797 handwritten digits: real images, 8x8, on disk with the package, nothing to download."""
+"""The 1,797 handwritten digits of scikit-learn: 8x8 images that are part of its installation, without a download."""
 
 from __future__ import annotations
 
@@ -12,15 +12,22 @@ from ensdistill.settings.base import setting
 
 
 class Digits(SplitSizes, DataSource):
-    """Few training images, so that an ensemble has something to teach (README: measured figures)."""
+    """The digits of scikit-learn.
+
+    The default has few training images, so that an ensemble is clearly better than a single network (measurements are
+    in docs/benchmarks/digits.md).
+
+    References:
+        Alpaydin and Kaynak 1998, Optical recognition of handwritten digits, UCI repository.
+    """
 
     kind: Literal["digits"] = "digits"
-    train_size: int = setting(150, "Labeled training images.", ge=2)
-    val_size: int = setting(700, "Images for choosing settings.", ge=2)
+    train_size: int = setting(150, "Number of labeled training images.", ge=2)
+    val_size: int = setting(700, "Number of validation images.", ge=2)
     test_size: int = setting(700, "Number of test images.", ge=10)
 
     def __call__(self) -> RawData:
-        """1,797 images uint8 (N,1,8,8), ten classes. Alpaydin and Kaynak 1998, UCI repository."""
+        """Returns 1,797 images uint8 (N,1,8,8) with ten classes."""
         from sklearn.datasets import load_digits
 
         bunch = load_digits()

@@ -1,4 +1,4 @@
-"""Makes the images of one data set fit a network that was made for another."""
+"""Conversion of the images of one data set to the input shape of a network trained on another."""
 
 from __future__ import annotations
 
@@ -12,21 +12,30 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, weights of red, green and blue
-CHUNK = 1024  # images in float at a time: a whole data set would take four times its memory
+LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue, ITU-R BT.601
+CHUNK = 1024  # images converted at a time, because floats take four times the memory of the images
 
 
 def fit_images(split: Split, shape: tuple[int, int, int]) -> Split:
-    """Images uint8 (N,C,H,W) as uint8 (N,*shape); labels as they are, and the same object if the images fit already.
+    """Returns a split with images of a given shape; labels are unchanged.
 
-    Gray becomes RGB by repetition, RGB becomes gray by the luma of ITU-R BT.601; other sizes are resized by bilinear
-    interpolation, antialiased (a triangle as wide as the scale), sides on their own. Rounded once, at the end.
+    Gray becomes RGB by repetition, RGB becomes gray by the luma of ITU-R BT.601. Images of another size are resized by
+    antialiased bilinear interpolation (the filter is a triangle as wide as the scale), each side separately. Values are
+    rounded once, at the end.
 
-    Raises DataError for other changes of channels.
+    Args:
+        split: Images uint8 (N,C,H,W) and labels (N,).
+        shape: (C,H,W) of the new images.
+
+    Returns:
+        Images uint8 (N,*shape) and labels (N,); the same object if the images already have the shape.
+
+    Raises:
+        DataError: The numbers of channels differ and are not 1 and 3.
     """
     channels = split.images.shape[1]
     if channels != shape[0] and {channels, shape[0]} != {1, 3}:
-        raise DataError(f"data: images of {channels} channels cannot become {shape[0]}; only 1 and 3 can change places")
+        raise DataError(f"data: images of {channels} channels cannot become {shape[0]}; only 1 and 3 can be converted")
     if split.images.shape[1:] == shape:
         return split
     return Split(torch.cat([_fit(chunk, shape) for chunk in torch.split(split.images, CHUNK)]), split.labels)

@@ -1,4 +1,4 @@
-"""One image file and its pixels; training and prediction read them by these very lines."""
+"""Reading of image files; training and prediction use the same code, so that their pixels agree."""
 
 from __future__ import annotations
 
@@ -22,31 +22,32 @@ from ensdistill.runtime.files import stand_in
 from ensdistill.runtime.lazy import np
 from ensdistill.runtime.text import storable
 
-MODES = {1: "L", 3: "RGB"}  # what Pillow calls images of so many channels; its L is the luma of ITU-R BT.601
+MODES = {1: "L", 3: "RGB"}  # Pillow's mode by number of channels; its L is the luma of ITU-R BT.601
 
-# Files with these suffixes must be images. Others may be: their content decides.
+# Files with these suffixes must be images. For other files, the content decides.
 SUFFIXES = {
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".jp2", ".webp", ".avif", ".gif", ".tif", ".tiff"),
     *(".bmp", ".dib", ".ppm", ".pgm", ".pbm", ".pnm"),
 }
-# Formats that Pillow recognizes by their first bytes, and may hence have any suffix or none.
+# Formats that Pillow recognizes by their first bytes, so that files may have any suffix or none.
 _MARKED = {"PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP", "PPM", "AVIF", "JPEG2000", "QOI", "PSD", "ICO", "SGI"}
-# Formats that Pillow recognizes but cannot read by itself; EPS is a program, which Ghostscript would run.
+# Formats that Pillow recognizes but cannot read itself; EPS is a program that Ghostscript would execute.
 _UNREAD = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
-_SEVERAL_FRAMES = {"GIF", "PNG", "TIFF", "WEBP", "AVIF"}  # of an MPO, the others are previews
-_DEPTHS = {"L;2": 85, "L;4": 17}  # what Pillow multiplies the gray values of a PNG by
+_SEVERAL_FRAMES = {"GIF", "PNG", "TIFF", "WEBP", "AVIF"}  # not MPO, whose other frames are previews
+_DEPTHS = {"L;2": 85, "L;4": 17}  # factor by which Pillow multiplies the gray values of a PNG
 _METHODS = {9: "Deflate64", 6: "Implode", 1: "Shrink", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
 
-FRAMES = "several frames, of which the first is read"
-SHALLOW = "16 bits but values up to 255 only, which is black on the scale of 16 bits"
+FRAMES = "several frames; only the first is read"
+SHALLOW = "16 bits but no value above 255, which is black on the 16-bit scale"
 
 
 class ImageError(DataError):
     """One image that cannot be read.
 
     Attributes:
-        name: The file's path below the folder or zip file.
-        cause: Why, in the same words for all files with the same cause.
+        place: Full path of the file.
+        name: Path of the file below the folder or zip file.
+        cause: The reason, identical for all files with the same cause.
     """
 
     def __init__(self, place: str, name: str, cause: str) -> None:
@@ -59,13 +60,13 @@ class ImageError(DataError):
 
 @dataclass(frozen=True)
 class ImageFile:
-    """One image, not read yet.
+    """One image file that has not been read yet.
 
     Attributes:
-        root: The folder or zip file that holds it.
-        name: Its path in there, with `/` between the parts.
-        archive: The opened zip file, or None.
-        entry: Its entry in the zip file, whose own name may be written otherwise.
+        root: The folder or zip file that contains it.
+        name: Its path below the root, with `/` between the parts.
+        archive: The opened zip file, or None for a folder.
+        entry: Its entry in the zip file; the name of the entry can be in another encoding.
     """
 
     root: Path
@@ -75,30 +76,40 @@ class ImageFile:
 
     @property
     def place(self) -> str:
-        """The whole path as UTF-8 can hold it."""
+        """Full path, in a form that UTF-8 can encode."""
         return storable(str(self.root / self.name))
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The folders below the root, and its own name."""
+        """Folders below the root, followed by the file name."""
         return PurePosixPath(self.name).parts
 
     def pixels(self, shape: tuple[int, int, int]) -> np.ndarray:
-        """Returns the image as uint8 of this shape.
+        """Returns the image as uint8 of a given shape.
 
-        The image is turned as its EXIF data require, what is transparent lies on white, and 16 bits of gray become the
-        nearest 8. Pillow's bilinear interpolation (as wide as the scale) resizes each side separately.
+        The image is rotated as its EXIF data require. Transparent pixels are drawn on white. 16-bit gray values are
+        rounded to 8 bits. Pillow's bilinear interpolation (as wide as the scale) resizes each side separately.
 
         Args:
-            shape: (C,H,W), C one or three.
+            shape: (C,H,W) with C one or three.
+
+        Returns:
+            uint8 (C,H,W).
 
         Raises:
-            ImageError: The file is no readable image.
+            ImageError: The file is not a readable image.
         """
         return self.read(shape).pixels
 
     def read(self, shape: tuple[int, int, int]) -> Read:
-        """Returns the same pixels with a remark. Raises ImageError with the cause if the image cannot be read."""
+        """Returns the pixels, as `pixels` does, and remarks about the file.
+
+        Args:
+            shape: (C,H,W) with C one or three.
+
+        Raises:
+            ImageError: The file is not a readable image; the message states the cause.
+        """
         try:
             with _quiet():
                 with self.open() as stream:
@@ -108,7 +119,7 @@ class ImageFile:
             raise ImageError(self.place, self.name, self._cause(error)) from error
 
     def open(self) -> IO[bytes]:
-        """The opened file."""
+        """Opens the file for reading."""
         if self.archive is None:
             return (self.root / self.name).open("rb")
         return self.archive.open(self.entry or self.name)
@@ -118,28 +129,33 @@ class ImageFile:
             return "it is encrypted with a password; extract the archive and give the folder"
         if self.entry is not None and isinstance(error, NotImplementedError):
             method = _METHODS.get(self.entry.compress_type, f"method {self.entry.compress_type}")
-            return f"it is compressed by {method}, which Python does not read; extract the archive and give the folder"
+            return f"it is compressed with {method}, which Python cannot read; extract the archive and give the folder"
         return _cause(error)
 
 
 @dataclass(frozen=True)
 class Read:
-    """The pixels of a file, uint8 (C,H,W), and what is remarkable about the file."""
+    """Content of an image file.
+
+    Attributes:
+        pixels: uint8 (C,H,W).
+        remarks: Unusual properties of the file, for warnings.
+    """
 
     pixels: np.ndarray
     remarks: tuple[str, ...] = ()
 
 
 def open_image(stream: IO[bytes], name: str | None = None) -> Image.Image:
-    """Returns the image of a file, whose pixels are not read yet.
+    """Returns the image of a file without reading its pixels.
 
     Args:
         stream: The file.
-        name: If given, only formats that have a signature, or the suffix of this name, are considered: some others are
-            recognized so weakly that a text could pass for one.
+        name: Name of the file. If given, only formats with a signature and the format of the suffix are considered,
+            because Pillow recognizes some other formats so weakly that it accepts text files.
 
     Raises:
-        UnidentifiedImageError: Pillow does not read this format.
+        UnidentifiedImageError: Pillow cannot read this format.
     """
     formats = _readable()
     if name is not None:
@@ -149,7 +165,12 @@ def open_image(stream: IO[bytes], name: str | None = None) -> Image.Image:
 
 
 def is_image(stream: IO[bytes], name: str) -> bool:
-    """Whether Pillow recognizes the file. Errors of the file system and of zip files pass through."""
+    """Returns whether Pillow recognizes a file as an image.
+
+    Args:
+        stream: The file. Exceptions of the file system and of zip files are not caught.
+        name: Name of the file.
+    """
     try:
         with _quiet():
             open_image(stream, name)
@@ -175,7 +196,7 @@ def _decoded(raw: bytes, shape: tuple[int, int, int]) -> Read:
 
 
 def _fitted(image: Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
-    """The pixels of an opaque image as uint8 of this shape (C,H,W)."""
+    """The pixels of an opaque image as uint8 of a given shape (C,H,W)."""
     channels, height, width = shape
     image = image.convert(MODES[channels])
     if image.size != (width, height):
@@ -191,7 +212,7 @@ def _readable() -> list[str]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Pillow's warnings: they name no file. A file is read, or refused with the cause."""
+    """Suppresses Pillow's warnings, which name no file; a file is either read or rejected with its cause."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -202,20 +223,20 @@ def _has_frames(image: Image.Image) -> bool:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Turned as its EXIF data require; damaged EXIF data turn nothing."""
+    """The image rotated as its EXIF data require; damaged EXIF data are ignored."""
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # the pixels are sound
+    except Exception:  # damaged EXIF data do not affect the pixels
         return image
 
 
 def _depth(image: Image.Image) -> object:
-    """How Pillow decodes the pixels, for example `L;4`; known until they are read."""
+    """Pillow's raw mode of the pixels, for example `L;4`; available only until the pixels are read."""
     return image.tile[0].args if isinstance(image, ImageFile_.ImageFile) and image.tile else None
 
 
 def _plain(image: Image.Image, depth: object) -> Image.Image:
-    """Opaque, with 8 bits a channel: Pillow's own conversions ignore transparency and clip more bits."""
+    """The image, opaque and with 8 bits per channel; Pillow's conversions ignore transparency and clip values."""
     if image.mode == "F":
         return _from_floats(np.asarray(image))
     if image.mode.startswith("I"):
@@ -226,13 +247,13 @@ def _plain(image: Image.Image, depth: object) -> Image.Image:
 
 
 def _from_floats(pixels: np.ndarray) -> Image.Image:
-    if not (pixels.min() >= 0 and pixels.max() <= 1):  # so put, NaN is refused too
-        raise _RefusedError("its floats are not all from 0 to 1, so that their scale is unknown; save it with 8 bits")
+    if not (pixels.min() >= 0 and pixels.max() <= 1):  # in this form, NaN is rejected too
+        raise _RefusedError("its floats are not all from 0 to 1, so their scale is unknown; save it with 8 bits")
     return Image.fromarray((pixels * 255).round().astype(np.uint8))
 
 
 def _from_integers(pixels: np.ndarray, transparent: object) -> Image.Image:
-    """On the scale of 16 bits; 32 bits that use the lowest 8 only are taken as these 8."""
+    """Gray values of 16 bits, rounded to 8; 32-bit values up to 255 are used unchanged."""
     if pixels.min() < 0 or pixels.max() > 65535:
         raise _RefusedError("its whole numbers are not all from 0 to 65535; save it with 8 or 16 bits")
     shallow = pixels.dtype.itemsize == 4 and pixels.max() <= 255
@@ -243,7 +264,7 @@ def _from_integers(pixels: np.ndarray, transparent: object) -> Image.Image:
 
 
 def _on_white(image: Image.Image, depth: object) -> Image.Image:
-    """Pillow scales pixels of other depths to 8 bits, but not the transparent color of a PNG."""
+    """The image on white; Pillow scales pixels of other depths to 8 bits, but not the transparent color of a PNG."""
     key = image.info.get("transparency")
     if isinstance(key, int) and depth in _DEPTHS:
         image.info["transparency"] = key * _DEPTHS[str(depth)]
@@ -253,25 +274,25 @@ def _on_white(image: Image.Image, depth: object) -> Image.Image:
 
 
 class _RefusedError(ValueError):
-    """A sound file that is no usable image; the message is the cause."""
+    """An undamaged file that is not a usable image; the message is the cause."""
 
 
 def _cause(error: Exception) -> str:
-    """Why a file cannot be read, in the same words for each file with the same cause."""
+    """The reason why a file cannot be read, identical for all files with the same cause."""
     if isinstance(error, _RefusedError):
         return str(error)
     if isinstance(error, PermissionError):
         return "permission denied; make it readable for this user"
     if isinstance(error, Image.DecompressionBombError):
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        return f"it has more than {most:,} pixels, the most that are read; make it smaller"
+        return f"it has more than the allowed {most:,} pixels; make it smaller"
     if isinstance(error, MemoryError):
         return "it does not fit into memory; make it smaller"
     if isinstance(error, UnidentifiedImageError):
         return "it is not an image that Pillow can read; remove or replace it"
     if isinstance(error, (zipfile.BadZipFile, zlib.error, EOFError)):
-        detail = re.split(" for file | in directory ", _first_line(error))[0]  # without the name, which stands before
-        return f"it is damaged inside the zip file ({detail}); replace it"
+        detail = re.split(" for file | in directory ", _first_line(error))[0]  # the message already has the name
+        return f"its entry in the zip file is damaged ({detail}); replace it"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     if "truncated" in str(error).lower():

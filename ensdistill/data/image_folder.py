@@ -1,4 +1,4 @@
-"""Your own images: a folder, or a zip file of one, with a sub-folder for each class."""
+"""Image folders: a folder or zip file with one subfolder for each class."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from ensdistill.settings.base import setting
 
 
 class ImageFolder(OwnSizes, DataSource):
-    """`<class>/<image>`, or `train/<class>/<image>` with `val/`, `test/` and `unlabeled/` next to `train/`.
+    """Images in folders: `<class>/<image>`, or `train/<class>/<image>`, optionally with `val/`, `test/`, `unlabeled/`.
 
-    A part that exists is taken as it is; the others are drawn from the labeled images.
+    Existing parts are used completely; missing parts are drawn from the labeled images.
     """
 
     kind: Literal["image_folder"] = "image_folder"
-    path: str = setting(..., "The folder or zip file.", file=True, min_length=1)
-    size: int = setting(32, "Side of the square images; others are resized.", ge=4, le=1024)
+    path: str = setting(..., "Folder or zip file of the images.", file=True, min_length=1)
+    size: int = setting(32, "Side of the square images in pixels; other images are resized.", ge=4, le=1024)
 
     def __call__(self) -> RawData:
-        """Returns images uint8 (N,3,size,size), with warnings about files that are left out or remarkable.
+        """Returns images uint8 (N,3,size,size), with warnings about files that are left out or unusual.
 
         Raises:
-            DataError: Names the path, the folders or all files that cannot be read, with the cause.
+            DataError: The path, folders or files cannot be read; the message has all of them with their causes.
         """
         path = own_path(self.path)
         try:
@@ -57,7 +57,7 @@ class ImageFolder(OwnSizes, DataSource):
 
 
 class _Reader:
-    """Reads the images of all parts, and collects those that cannot be read."""
+    """Reads the images of all parts and collects the files that cannot be read."""
 
     def __init__(self, size: int) -> None:
         self.shape = (3, size, size)
@@ -65,7 +65,7 @@ class _Reader:
         self.remarks = defaultdict[str, list[str]](list)  # remark -> names
 
     def read(self, part: Part, names: tuple[str, ...]) -> Split:
-        """The images of one part in the order of their names; what is broken stays black."""
+        """Returns the images of one part in the order of their names; unreadable images are black."""
         images = np.zeros((len(part.files), *self.shape), dtype=np.uint8)
         for n, (_, file) in enumerate(part.files):
             self._read_into(images[n], file)
@@ -83,7 +83,7 @@ class _Reader:
             self.remarks[remark].append(file.name)
 
     def refuse(self) -> None:
-        """Raises DataError with every image that could not be read, one line a cause."""
+        """Raises DataError if images could not be read, with one line for each cause."""
         if self.broken:
             causes = self.broken.items()
             lines = [
@@ -93,9 +93,9 @@ class _Reader:
             raise DataError("\n".join(f"data.path: {line}" for line in [*lines[:SHOWN], *more]))
 
     def warnings(self) -> Iterator[ConfigIssue]:
-        """What is remarkable about files that were read."""
+        """Yields a warning for each remark about files that were read."""
         for remark, names in self.remarks.items():
-            hint = {FRAMES: "save each frame as a file if all are meant", SHALLOW: "save them with 8 bits"}[remark]
+            hint = {FRAMES: "save each frame as a file to use all of them", SHALLOW: "save them with 8 bits"}[remark]
             yield _issue(f"{counted(len(names), 'file')} with {remark}: {listed(names)}", hint)
 
 
@@ -104,18 +104,18 @@ def _about_files(found: FoundFiles, layout: Layout) -> Iterator[ConfigIssue]:
         yield _issue(sentence)
     if found.renamed:
         rule = f"names of {len(found.renamed)} entries of the zip file are in an unknown encoding and read as cp437"
-        yield _issue(f"{rule}: {listed(found.renamed)}", "if they look wrong, zip the folder again with UTF-8 names")
+        yield _issue(f"{rule}: {listed(found.renamed)}", "if they are wrong, zip the folder again with UTF-8 names")
     if shared := shared_folders(found, layout):
         classes = listed(sorted(layout.parts["train"].classes))
-        rule = f"the classes are {classes}; images in their sub-folders {listed(shared)} are not told apart"
-        yield _issue(rule, "a folder of images is train/<class>/<image> or <class>/<image>")
+        rule = f"the classes are {classes}; their subfolders {listed(shared)} are not distinguished"
+        yield _issue(rule, "the expected structure is train/<class>/<image> or <class>/<image>")
     for part in layout.parts.values():
         if not part.files:
             yield _issue(f"{printable(part.folder)}/ holds no image in a class folder and is not used")
         alike = Counter(name.casefold().strip() for name in part.classes)
         if twins := sorted(name for name in part.classes if alike[name.casefold().strip()] > 1):
             yield _issue(
-                f"class names differ in case or spaces only: {listed(twins)}", "rename them if they are one class"
+                f"class names differ only in case or spaces: {listed(twins)}", "rename them if they are one class"
             )
         for name, folders in part.classes.items():
             if len(folders) > 1:
@@ -123,7 +123,7 @@ def _about_files(found: FoundFiles, layout: Layout) -> Iterator[ConfigIssue]:
 
 
 def _places(layout: Layout) -> dict[str, tuple[str, int]]:
-    """Folder and number of images of each part."""
+    """Folder and number of images of each part, for messages."""
     return {name: (f"{printable(part.folder)}/", len(part.files)) for name, part in layout.parts.items()}
 
 

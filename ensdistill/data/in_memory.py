@@ -1,4 +1,4 @@
-"""Images that a Python program has in memory: tensors, arrays, or a torch Dataset."""
+"""Images in the memory of a Python program: tensors, arrays, or a torch Dataset."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 Labeled = tuple[Any, Any]  # images and labels
 
-_PLACES = {"train": "images", "validation": "validation", "test": "test", "unlabeled": "unlabeled"}
+_PLACES = {"train": "images", "validation": "validation", "test": "test", "unlabeled": "unlabeled"}  # argument names
 
 
 class Data(OwnSizes, DataSource):
-    """Images that a Python program gave, by `Data.from_arrays` or `Data.from_dataset`.
+    """Images that a Python program passes to `Data.from_arrays` or `Data.from_dataset`.
 
-    The settings hold the hash of the images; the images themselves stay in the memory of the program. A program that
-    continues a run or a study gives the same images again.
+    The settings hold the hash of the images; the images remain in the memory of the program. A program that resumes a
+    run or a study must pass the same images again.
     """
 
     kind: Literal["in_memory"] = "in_memory"
-    content: str = setting(..., "Hash of images that a Python program gives; see ensdistill.Data.", min_length=1)
+    content: str = setting(..., "Hash of images from a Python program; see ensdistill.Data.", min_length=1)
 
     @classmethod
     def from_arrays(
@@ -47,16 +47,16 @@ class Data(OwnSizes, DataSource):
         """Returns the settings of images in memory. The images are copied.
 
         Args:
-            images: Tensor or array (N,H,W), (N,C,H,W) or (N,H,W,C), C one or three; uint8, or floats in [0,1].
+            images: Tensor or array (N,H,W), (N,C,H,W) or (N,H,W,C) with C one or three; uint8, or floats in [0,1].
             labels: Whole numbers (N,) from 0.
-            validation: Images and labels for choosing settings; without them `val_size` of the images are drawn.
-            test: Images and labels for the evaluation at the end; without them `test_size` of the images are drawn.
+            validation: Validation images and labels; by default `val_size` of the images are drawn.
+            test: Test images and labels; by default `test_size` of the images are drawn.
             unlabeled: Images without labels.
-            class_names: A name for each label; by default the labels themselves.
-            sizes: `train_size`, `val_size`, `test_size` and `seed`, as all data sources have them.
+            class_names: Name of each label; by default the labels themselves.
+            sizes: The settings `train_size`, `val_size`, `test_size` and `seed` of all data sources.
 
         Raises:
-            DataError: Images or labels break a rule; the message begins with the name of the array.
+            DataError: Images or labels are invalid; the message begins with the name of the array.
             ConfigError: A size is out of its range.
         """
         pairs = {"train": ("images", "labels")}
@@ -83,22 +83,24 @@ class Data(OwnSizes, DataSource):
         class_names: Sequence[str] | None = None,
         **sizes: Any,
     ) -> Data:
-        """Returns the settings of the images of a torch Dataset, each read once, with a progress bar if they are many.
+        """Returns the settings of the images of a torch Dataset.
+
+        Each item is read once. Large datasets show a progress bar.
 
         Args:
-            dataset: Its items are pairs of an image and a label. An image is a PIL image, or a tensor or array (C,H,W)
-                or (H,W), uint8 or floats in [0,1]. All have the same size.
-            validation: A dataset for choosing settings; without it `val_size` of the images are drawn.
-            test: A dataset for the evaluation at the end; without it `test_size` of the images are drawn.
-            unlabeled: A dataset of pairs, whose labels are not read, or of images.
-            class_names: A name for each label; by default those of `dataset.classes`, or the labels themselves.
-            sizes: `train_size`, `val_size`, `test_size` and `seed`, as all data sources have them.
+            dataset: A dataset of pairs of an image and a label. An image is a PIL image, or a tensor or array (C,H,W)
+                or (H,W), uint8 or floats in [0,1]. All images have the same size.
+            validation: Validation dataset; by default `val_size` of the images are drawn.
+            test: Test dataset; by default `test_size` of the images are drawn.
+            unlabeled: A dataset of images, or of pairs, whose labels are ignored.
+            class_names: Name of each label; by default `dataset.classes`, or the labels themselves.
+            sizes: The settings `train_size`, `val_size`, `test_size` and `seed` of all data sources.
 
         Raises:
-            DataError: An item is no such pair, or images or labels break a rule.
+            DataError: An item is not such a pair, or images or labels are invalid.
             ConfigError: A size is out of its range.
         """
-        from ensdistill.data.datasets import read_dataset, read_images  # here: imports torch
+        from ensdistill.data.datasets import read_dataset, read_images  # imported here, because it imports torch
 
         images, labels = read_dataset(dataset, "dataset")
         parts = {"validation": validation, "test": test}
@@ -109,7 +111,7 @@ class Data(OwnSizes, DataSource):
 
     @classmethod
     def _of(cls, raw: RawData, sizes: dict[str, Any]) -> Data:
-        """Keeps the images and returns the settings that find them."""
+        """Settings with the hash of the images, which are stored in this process."""
         parts = [part for part in (raw.pool, raw.validation, raw.test) if part is not None]
         where = [part is not None for part in (raw.validation, raw.test)]
         content = f"{content_hash(parts, (*raw.class_names, repr(where)), raw.unlabeled)}"
@@ -119,12 +121,16 @@ class Data(OwnSizes, DataSource):
         return validate(cls, {"content": content} | sizes)
 
     def __call__(self) -> RawData:
-        """Returns images uint8 (N,C,H,W). Raises DataError if they were given to another process."""
+        """Returns images uint8 (N,C,H,W).
+
+        Raises:
+            DataError: This process does not have the images.
+        """
         raw: RawData | None = kept(self.content)
         if raw is None:
             raise DataError(
-                f"data.content: the images {self.content} were in the memory of a Python program; give them again with "
-                "ensdistill.Data, in the program that uses these settings"
+                f"data.content: the images {self.content} are not in the memory of this process; pass them again to "
+                "ensdistill.Data in the program that uses these settings"
             )
         from dataclasses import replace
 
@@ -135,14 +141,14 @@ def _two(part: str, given: Labeled) -> Labeled:
     try:
         images, labels = given
     except (TypeError, ValueError):
-        raise DataError(f"{part}: give a pair of images and labels") from None
+        raise DataError(f"{part}: must be a pair of images and labels") from None
     return images, labels
 
 
 def _array(values: Any) -> np.ndarray:
-    """A NumPy array of a tensor on any device, an array or a list."""
+    """A copy of a tensor on any device, an array or a list as a NumPy array."""
     if isinstance(values, list):
         values = [_array(value) for value in values]
     if hasattr(values, "detach"):
         values = values.detach().cpu().numpy()
-    return np.array(values)  # a copy: what a program does with its own array later changes nothing here
+    return np.array(values)  # a copy, so that later changes of the original have no effect

@@ -1,4 +1,4 @@
-"""Which folder of images is which part of a data set, and which class."""
+"""Assignment of folders to the parts and classes of a data set."""
 
 import re
 from collections import Counter, defaultdict
@@ -13,17 +13,17 @@ from ensdistill.errors import DataError
 from ensdistill.runtime.text import counted, listed, printable
 from ensdistill.settings.validation import closest_match
 
-PARTS = {  # as people call them, in any case of letters
+PARTS = {  # usual names of the parts, compared without case
     "train": ("train", "training"),
     "validation": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing"),
     "unlabeled": ("unlabeled", "unlabelled"),
 }
-_STEMS = ("train", "val", "test")  # what names of other parts begin with: test_set, train2017
+_STEMS = ("train", "val", "test")  # prefixes of other names that probably mean a part: test_set, train2017
 _PART_OF = {name: part for part, names in PARTS.items() for name in names}
 
-NO_CLASS = "in no class folder"
-NO_PART = "in a folder beside train/ that is none of val/, test/ and unlabeled/"
+NO_CLASS = "not in a class folder"
+NO_PART = "in a folder next to train/ other than val/, test/ and unlabeled/"
 
 
 @dataclass
@@ -31,9 +31,9 @@ class Part:
     """The images of one part.
 
     Attributes:
-        folder: Its path below the root; "" for the root itself.
-        files: The class and the file of each image; the class is "" in a part without labels.
-        classes: The folder of each class, by the name of the class.
+        folder: Path below the root; "" for the root itself.
+        files: Class and file of each image; the class is "" in a part without labels.
+        classes: Folders of each class, by the name of the class.
     """
 
     folder: str
@@ -43,20 +43,28 @@ class Part:
 
 @dataclass
 class Layout:
-    """The parts of a folder or zip file by name (`train` always, others as they exist), and what is in none."""
+    """The parts of a folder or zip file.
+
+    Attributes:
+        parts: The parts by name; `train` always exists.
+        left_out: Files and folders that belong to no part.
+    """
 
     parts: dict[str, Part]
     left_out: list[LeftOut]
 
 
 def arrange(found: FoundFiles) -> Layout:
-    """Returns the parts: `<class>/...`, or `train/<class>/...` and other parts next to it.
+    """Returns the parts of a folder or zip file: `<class>/...`, or `train/<class>/...` with other parts next to it.
 
-    One folder that holds everything is passed over. A class has all images below its folder, however deep.
+    A single folder around everything is skipped. All images below the folder of a class, at any depth, belong to it.
+
+    Args:
+        found: The files of the folder or zip file.
 
     Raises:
-        DataError: A folder cannot be read, a class has no image, or it is unclear which folder is which part. All such
-            errors are reported together.
+        DataError: A folder cannot be read, a class has no image, or the parts are ambiguous. All errors are reported
+            together.
     """
     if found.unreadable:
         raise DataError("\n".join(f"data.path: {line}" for line in _unreadable(found)))
@@ -76,9 +84,17 @@ def arrange(found: FoundFiles) -> Layout:
 
 
 def shared_folders(found: FoundFiles, layout: Layout) -> list[str]:
-    """Returns the names of two or more sub-folders that several classes have, if all images lie in such.
+    """Returns the names of subfolders that exist in several classes.
 
-    They may be the real classes, or parts: `day/cat` and `night/cat`, or `cat/train` and `dog/train`.
+    Such folders may be the actual classes, or parts: `day/cat` and `night/cat`, or `cat/train` and `dog/train`.
+
+    Args:
+        found: The files of the folder or zip file.
+        layout: Its parts.
+
+    Returns:
+        At least two names; empty if there are fewer, or if an image of the training part lies directly in a class
+        folder.
     """
     part = layout.parts["train"]
     depth = len(PurePosixPath(part.folder).parts)
@@ -95,19 +111,19 @@ def _prefix(found: FoundFiles, depth: int) -> tuple[str, ...]:
 
 
 def _depth(found: FoundFiles) -> int:
-    """How many folders lie around everything else, as most zip files have one."""
+    """Number of nested folders around everything else; most zip files have one."""
     depth = 0
     while True:
         tops = {folder[depth] for folder in found.folders if len(folder) > depth}
         inside = any(len(folder) > depth + 1 for folder in found.folders)
-        loose = any(len(file.parts) == depth + 2 for file in found.files)  # perhaps the images of one class
+        loose = any(len(file.parts) == depth + 2 for file in found.files)  # possibly the images of one class
         if len(tops) != 1 or loose or not inside or tops.pop().lower() in _PART_OF:
             return depth
         depth += 1
 
 
 def _parts(found: FoundFiles, depth: int) -> dict[str, Part]:
-    """The parts by name if there is a training part with class folders; otherwise every top folder is a class."""
+    """The parts by name; without a training part with class folders, every top folder is a class."""
     prefix = _prefix(found, depth)
     tops = sorted({folder[depth] for folder in found.folders if len(folder) > depth})
     named = [top for top in tops if top.lower() in _PART_OF]
@@ -115,7 +131,7 @@ def _parts(found: FoundFiles, depth: int) -> dict[str, Part]:
     if not any(_PART_OF[top.lower()] == "train" and top in with_classes for top in named):
         if doubtful := _doubtful(found, depth, tops):
             given = f"{_root(found)} has {listed(doubtful)}, but no class folders below train/"
-            needed = "train/<class>/<image>, and val/, test/ and unlabeled/ next to train/ if there are any"
+            needed = "train/<class>/<image>, and optionally val/, test/ and unlabeled/ next to train/"
             raise DataError(f"data.path: {given}; give {needed}")
         named = [top for top in named if _PART_OF[top.lower()] == "unlabeled"]
     parts = dict[str, Part]()
@@ -130,19 +146,19 @@ def _parts(found: FoundFiles, depth: int) -> dict[str, Part]:
 
 
 def _doubtful(found: FoundFiles, depth: int, tops: list[str]) -> list[str]:
-    """Top folders that are probably parts, where there is no train/ with class folders: val/, test_set/, seg_train/."""
+    """Top folders that are probably parts although train/ has no class folders: val/, test_set/, seg_train/."""
     direct = {file.parts[depth] for file in found.files if len(file.parts) == depth + 2}
     labeled = [top for top in tops if _PART_OF.get(top.lower()) != "unlabeled"]
     exact = [top for top in labeled if top.lower() in _PART_OF]
     if exact == labeled and exact:
-        return exact  # nothing but train/ and test/ with images and no classes
+        return exact  # only train/ and test/, with images but no classes
     deep = [top for top in labeled if top not in direct]
     alike = [top for top in deep if any(word.startswith(_STEMS) for word in re.split("[^a-z]+", top.lower()))]
     return alike if len(alike) > 1 else [top for top in alike if top in exact]
 
 
 def _part_of(by_folder: dict[str, str], parts: tuple[str, ...], depth: int) -> tuple[str | None, int]:
-    """The part that a file or folder lies in, and how many folders lie above its classes."""
+    """The part of a file or folder, and the number of folders above the classes of this part."""
     for above in (depth + 1, depth):
         name = by_folder.get("/".join(parts[:above])) if len(parts) >= above else None
         if name is not None:
@@ -151,7 +167,7 @@ def _part_of(by_folder: dict[str, str], parts: tuple[str, ...], depth: int) -> t
 
 
 def _place(layout: Layout, file: ImageFile, name: str | None, above: int) -> None:
-    """Puts an image in its part and class, or with what is left out."""
+    """Adds an image to its part and class, or to the files that are left out."""
     if name is None:
         layout.left_out.append(LeftOut(file.name, NO_PART if len(file.parts) > above else NO_CLASS))
     elif name == "unlabeled":
@@ -173,22 +189,22 @@ def _errors(found: FoundFiles, layout: Layout) -> Iterator[str]:
     names = layout.parts["train"].classes
     if len(names) < 2:
         given = f"{_root(found)} holds images of {counted(len(names), 'class')}"
-        yield f"{given}; two sub-folders are the least{_hint(layout)}"
+        yield f"{given}; at least two subfolders are required{_hint(layout)}"
     for part in layout.parts.values():
         yield from _unknown(part, layout.parts["train"])
 
 
 def _unknown(part: Part, train: Part) -> Iterator[str]:
-    """The classes of a part that the training part lacks."""
+    """An error if a part has classes that the training part does not have."""
     if unknown := sorted(set(part.classes) - set(train.classes)):
         folder, other = printable(part.folder), printable(train.folder)
         near = closest_match(unknown[0], train.classes)
         hint = f"did you mean {printable(near)}?" if near else f"add them to {other}/ or remove them"
-        yield f"{counted(len(unknown), 'class')} of {folder}/ not in {other}/: {listed(unknown)}; {hint}"
+        yield f"{counted(len(unknown), 'class')} of {folder}/ missing in {other}/: {listed(unknown)}; {hint}"
 
 
 def _unreadable(found: FoundFiles) -> Iterator[str]:
-    """One sentence a reason about folders that cannot be listed."""
+    """One error for each reason why folders cannot be listed."""
     reasons = defaultdict[str, list[str]](list)
     for one in found.unreadable:
         reasons[one.reason].append(one.name)

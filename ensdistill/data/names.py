@@ -1,4 +1,4 @@
-"""Names of files and classes: readable by every tool, and comparable between systems."""
+"""Normalization of the names of files and classes, so that they are equal on all systems."""
 
 import unicodedata
 from pathlib import Path
@@ -9,17 +9,24 @@ from ensdistill.runtime.text import printable, storable
 
 
 def class_name(folder: str) -> str:
-    """The name of a class in Unicode's composed form: macOS stores `e` and its accent as two letters."""
+    """Returns the name of a class in Unicode's composed form, because macOS stores `e` and its accent separately."""
     return unicodedata.normalize("NFC", folder)
 
 
 def is_text(name: str) -> bool:
-    """Whether UTF-8 can hold this name: files, MLflow and exported models require it."""
+    """Returns whether UTF-8 can encode a name, as files, MLflow and exported models require."""
     return storable(name) == name
 
 
 def own_path(text: str) -> Path:
-    """The path of a setting, `~` expanded. Raises DataError with the cause if nothing can be read there."""
+    """Returns the path of the setting `data.path`, with `~` expanded.
+
+    Args:
+        text: Value of the setting.
+
+    Raises:
+        DataError: The path does not exist or cannot be read; the message states the cause.
+    """
     try:
         path = user_path(text)
         path.stat()

@@ -1,4 +1,4 @@
-"""Your own images as NumPy arrays in one .npz file, as `numpy.savez` writes it."""
+"""Images as NumPy arrays in one .npz file, as written by `numpy.savez`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.lib.npyio import NpzFile
 
 
-STEMS = {  # what people call the parts
+STEMS = {  # usual names of the parts
     "train": ("train", "training"),
     "validation": ("val", "valid", "validation", "dev"),
     "test": ("test",),
@@ -32,23 +32,25 @@ STEMS = {  # what people call the parts
 
 
 class Npz(OwnSizes, DataSource):
-    """Arrays `x_train` and `y_train`, or `train_images` and `train_labels` as MedMNIST calls them, or `images` and
-    `labels`; likewise `x_val`, `x_test` and `x_unlabeled`, which has no labels; and `class_names`.
+    """Images and labels in one .npz file.
 
-    A part that exists is taken as it is; the others are drawn from the labeled images. Images are (N,H,W), (N,H,W,C) or
-    (N,C,H,W) with C one or three; where both of the latter fit, the last axis is the channel, as NumPy users write it.
-    They are uint8, or floats that all lie in [0,1]. Labels are whole numbers (N,) or (N,1) from 0; without
-    `class_names` each up to the largest has an image.
+    The training part is `x_train` and `y_train`, or `train_images` and `train_labels` as in MedMNIST, or `images` and
+    `labels`. Optional arrays are `x_val` and `x_test` with their labels, `x_unlabeled`, and `class_names`.
+    Existing parts are used completely; missing parts are drawn from the labeled images.
+
+    Images are (N,H,W), (N,H,W,C) or (N,C,H,W) with C one or three. If both of the latter fit, the last axis is the
+    channel, which is the convention of NumPy users. Images are uint8, or floats in [0,1]. Labels are whole numbers (N,)
+    or (N,1) from 0; without `class_names`, each label up to the largest must occur.
     """
 
     kind: Literal["npz"] = "npz"
-    path: str = setting(..., "The .npz file.", file=True, min_length=1)
+    path: str = setting(..., "Path of the .npz file.", file=True, min_length=1)
 
     def __call__(self) -> RawData:
-        """Returns images uint8 (N,C,H,W), with warnings about arrays that are not used. Nothing is unpickled.
+        """Returns images uint8 (N,C,H,W), with warnings about unused arrays. Nothing is unpickled.
 
         Raises:
-            DataError: Names the array and the rule it breaks.
+            DataError: The file cannot be read, or an array is invalid; the message has the array and the broken rule.
         """
         with _opened(own_path(self.path)) as archive:
             found = _pairs(archive.files)
@@ -57,7 +59,8 @@ class Npz(OwnSizes, DataSource):
             unused = [name for name in archive.files if name not in used]
         if "train" not in found:
             there = listed(arrays or unused) or "none"
-            raise DataError(f"data.path: no array x_train; there are {there}; name images x_train, labels y_train")
+            fix = "name the images x_train and the labels y_train"
+            raise DataError(f"data.path: no array x_train; {fix} (available: {there})")
         try:
             raw = raw_data_of(arrays, found)
         except DataError as error:
@@ -68,7 +71,7 @@ class Npz(OwnSizes, DataSource):
 
 
 def _pairs(there: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """The names of images and labels of each part, as the file has them; unlabeled images have no labels ("")."""
+    """Names of the arrays of images and labels of each part; the labels of unlabeled images are ""."""
     known = {name.lower(): name for name in reversed(list(there))}
     found = {}
     for part, stems in STEMS.items():
@@ -84,9 +87,9 @@ def _pairs(there: Iterable[str]) -> dict[str, tuple[str, str]]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[NpzFile]:
-    """The opened file. Raises DataError, also for what is read from it while it is open."""
+    """The opened file. Raises DataError, also for errors that occur while it is read inside the block."""
     if not path.is_file():
-        raise DataError(f"data.path: {printable(str(path))} is no file; give a .npz file with x_train and y_train")
+        raise DataError(f"data.path: {printable(str(path))} is not a file; give a .npz file with x_train and y_train")
     try:
         with np.load(path, allow_pickle=False) as archive:
             yield archive
@@ -96,7 +99,7 @@ def _opened(path: Path) -> Iterator[NpzFile]:
         raise DataError(f"data.path: {printable(str(path))} cannot be read: permission denied") from error
     except MemoryError as error:
         raise DataError(f"data.path: {printable(str(path))} does not fit into memory; write fewer images") from error
-    except Exception as error:  # zip, zlib and NumPy name a dozen different errors for a damaged file
+    except Exception as error:  # zip, zlib and NumPy raise a dozen different errors for a damaged file
         head = head_of(path)
         if what := stand_in(head):
             raise DataError(f"data.path: {printable(str(path))} is {what}") from error
@@ -106,8 +109,8 @@ def _opened(path: Path) -> Iterator[NpzFile]:
 
 
 def _no_npz(head: bytes) -> str:
-    """What a file is that is no zip file, by its first bytes; empty if it is one, or unknown."""
-    known = {b"\x93NUMPY": "a single array, as numpy.save writes it", b"\x80": "a pickle, which could run code"}
+    """The type of a file that is not a zip file, by its first bytes; empty for a zip file or an unknown type."""
+    known = {b"\x93NUMPY": "a single array, as written by numpy.save", b"\x80": "a pickle, which could run code"}
     return next((what for first, what in known.items() if head.startswith(first)), "")
 
 
@@ -117,7 +120,7 @@ def _read(archive: NpzFile, names: set[str]) -> dict[str, np.ndarray]:
         if name in names:
             array = _array(archive, name)
             if not isinstance(array, np.ndarray):
-                raise DataError(f"data.path: {name} is no array; write the file with numpy.savez")
+                raise DataError(f"data.path: {name} is not an array; write the file with numpy.savez")
             arrays[name] = array
     return arrays
 
@@ -128,5 +131,5 @@ def _array(archive: NpzFile, name: str) -> Any:
     except ValueError as error:
         if "allow_pickle" not in str(error):
             raise
-        rule = f"{name} is an array of Python objects, which would have to be unpickled"
+        rule = f"{name} is an array of Python objects, which is not read because unpickling can run code"
         raise DataError(f"data.path: {rule}; convert it with astype, for example to uint8 or str") from error

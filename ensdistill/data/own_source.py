@@ -1,4 +1,4 @@
-"""What a data source outside of this package returns is checked before it is split."""
+"""Validation of the data that a user-defined data source returns."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ PARTS = ("pool", "test", "validation", "unlabeled")
 
 
 def read(source: DataSource) -> tuple[RawData, SplitSizes]:
-    """Returns images and sizes of a source.
+    """Returns the images of a source and the sizes of its splits.
+
+    Args:
+        source: The data source, built-in or user-defined.
 
     Raises:
-        DataError: A source outside of this package raises an exception, or returns something else than it must.
+        DataError: The images cannot be read; or a user-defined source raises an exception or returns invalid data.
     """
     if not is_own(source):
         return source(), source.sizes()
@@ -27,7 +30,7 @@ def read(source: DataSource) -> tuple[RawData, SplitSizes]:
         raw, sizes = source(), source.sizes()
     except EnsdistillError:
         raise
-    except Exception as error:  # whatever code of the user raises
+    except Exception as error:  # the code of the user can raise any exception
         raise DataError(f"data: {source.kind} fails ({cause_of(error)}); fix this piece") from error
     for rule in _broken(raw, sizes):
         raise DataError(f"data: {source.kind}: {rule}; fix this piece")
@@ -35,7 +38,7 @@ def read(source: DataSource) -> tuple[RawData, SplitSizes]:
 
 
 def _broken(raw: Any, sizes: Any) -> list[str]:
-    """The rules that are broken, the first of which is reported."""
+    """The broken rules; only the first one is reported."""
     if not isinstance(raw, RawData):
         return [f"must return RawData, not a {type(raw).__name__}"]
     if not isinstance(sizes, SplitSizes):
@@ -56,5 +59,5 @@ def _of_part(name: str, part: Split, raw: RawData) -> list[str]:
     if len(labels) and not (least <= int(labels.min()) and int(labels.max()) < classes):
         return [f"labels of {name} must be from {least} to {classes - 1}, not up to {int(labels.max())}"]
     if images.shape[1:] != raw.pool.images.shape[1:]:
-        return [f"images of {name} must have the shape of those of pool"]
+        return [f"images of {name} must have the same shape as the images of pool"]
     return []

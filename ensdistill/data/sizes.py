@@ -1,4 +1,4 @@
-"""How many images each part of a data set has: counts or shares."""
+"""Sizes of the parts of a data set: counts or shares."""
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
@@ -16,7 +16,7 @@ def _size(value: Any) -> int | float:
     if (whole and value >= 1) or (isinstance(value, float) and 0 < value < 1):
         return value  # type: ignore[no-any-return]
     every = value == 1 and value is not True
-    hint = "; for all images that the other parts leave, set data.train_size to null" if every else ""
+    hint = "; to use all remaining images, set data.train_size to null" if every else ""
     raise ValueError(f"{_RULE}, got {value!r}{hint}")
 
 
@@ -34,43 +34,46 @@ SizeOrNone = Annotated[int | float, PlainValidator(_size_or_none), _schema(0)]
 
 
 class SplitSizes(Settings):
-    """How many images go where; drawn from the pool in its own shares of classes. What is left is unlabeled.
+    """Sizes of the parts that are drawn from the labeled images of a source.
 
-    A share is one of the whole pool, and gives at least one image a class.
+    Draws are stratified by class. A share refers to all labeled images and is at least one image per class. Images that
+    are not drawn become unlabeled images.
     """
 
     seed: int = setting(0, "Seed of the split.", ge=0, le=2**32 - 1)
     train_size: Size | None = setting(
-        45_000, "Labeled training images: a count, a share, or null for all that are left."
+        45_000, "Number of labeled training images: a count, a share, or null for all remaining images."
     )
-    val_size: Size = setting(5_000, "Images for choosing settings: a count or a share.")
+    val_size: Size = setting(5_000, "Number of validation images: a count or a share.")
     test_size: SizeOrNone = setting(
-        0, "Number of test images: a count or a share; ignored where the source has a test part of its own."
+        0, "Number of test images: a count or a share; ignored if the source has a test part."
     )
 
     def sizes(self) -> "SplitSizes":
-        """These four values alone."""
+        """Returns the seed and the three sizes, without other settings of the source."""
         return SplitSizes(seed=self.seed, train_size=self.train_size, val_size=self.val_size, test_size=self.test_size)
 
 
 class OwnSizes(SplitSizes):
-    """Sizes for images of any number, which may be in parts already."""
+    """Sizes with defaults for the user's own images, of any number and optionally already in parts."""
 
     train_size: Size | None = setting(
-        None, "Labeled training images: a count, a share of the labeled images, or null for all that are left."
+        None, "Number of labeled training images: a count, a share of the labeled images, or null for all that remain."
     )
     val_size: Size = setting(
-        0.1, "Images for choosing settings: a count or a share of the labeled images; ignored where there is a part."
+        0.1,
+        "Number of validation images: a count or a share of the labeled images; ignored if the data have a validation "
+        "part.",
     )
     test_size: SizeOrNone = setting(
-        0.1, "Number of test images: a count or a share of the labeled images; ignored where there is a test part."
+        0.1, "Number of test images: a count or a share of the labeled images; ignored if the data have a test part."
     )
 
     def ignored(self, own: Mapping[str, tuple[str, int]]) -> Iterator[ConfigIssue]:
         """Yields a warning for each size that is set but not used.
 
         Args:
-            own: Place and number of images of each part that the source has.
+            own: Name and number of images of each part that the source has; the name is a folder or an array.
         """
         for part, name in (("validation", "val_size"), ("test", "test_size")):
             value = getattr(self, name)
@@ -81,5 +84,11 @@ class OwnSizes(SplitSizes):
 
 
 def count_of(size: int | float, pool: int, classes: int) -> int:
-    """The number of images of a count or share of a pool."""
+    """Returns a size as a number of images.
+
+    Args:
+        size: A count or a share.
+        pool: Number of labeled images.
+        classes: Number of classes, the minimum of a share.
+    """
     return size if isinstance(size, int) else max(round(size * pool), classes)

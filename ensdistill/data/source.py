@@ -1,4 +1,4 @@
-"""The base of the settings of all data sources."""
+"""Base class of all data sources."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ if TYPE_CHECKING:
 
 
 class DataSource(Piece):
-    """Base of the settings of all data sources.
+    """Base class of the settings of all data sources.
 
-    A source whose images are drawn into parts inherits from `SplitSizes` or `OwnSizes`, too: these define `sizes`.
+    A source also inherits from `SplitSizes` or `OwnSizes`, which define `sizes`.
     """
 
     def __call__(self) -> RawData:
-        """Returns all images and labels. Raises DataError if they cannot be read."""
+        """Returns all images and labels of the source.
+
+        Raises:
+            DataError: The images cannot be read.
+        """
         raise NotImplementedError
 
-    if TYPE_CHECKING:  # or it would hide that of SplitSizes, depending on the order of the bases
+    if TYPE_CHECKING:  # at run time it could hide the method of SplitSizes, depending on the order of the base classes
 
         def sizes(self) -> SplitSizes:
-            """Returns how many images go where."""
+            """Returns the sizes of the parts."""

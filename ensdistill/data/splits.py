@@ -18,48 +18,53 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-SETTING_OF = {"train": "train_size", "validation": "val_size", "test": "test_size"}  # of each drawn part
+SETTING_OF = {"train": "train_size", "validation": "val_size", "test": "test_size"}  # setting of each drawn part
 
 Shape = tuple[int, int, int]  # channels, height, width of an image
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images and labels of one part. Never written to: the memory may be shared between processes."""
+    """Images and labels of one part. The tensors are never modified, because processes can share their memory.
 
-    images: Tensor  # uint8 (N,C,H,W)
-    labels: Tensor  # int64 (N,), -1 where there is none
+    Attributes:
+        images: uint8 (N,C,H,W).
+        labels: int64 (N,), -1 for images without a label.
+    """
+
+    images: Tensor
+    labels: Tensor
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: Tensor | slice) -> tuple[Tensor, Tensor]:
-        """A batch: float images (B,C,H,W) in [0,1] and labels (B,)."""
+        """Returns a batch: float32 images (B,C,H,W) in [0,1] and labels (B,)."""
         return to_unit(self.images[index]), self.labels[index]
 
     def take(self, index: np.ndarray) -> Split:
-        """The part with these indices."""
+        """Returns the images and labels with the given indices (B,)."""
         chosen = torch.as_tensor(index)
         return Split(self.images[chosen], self.labels[chosen])
 
     def to(self, device: torch.device | str) -> Split:
-        """The same on another device."""
+        """Returns the split on another device."""
         return Split(self.images.to(device), self.labels.to(device))
 
     def channel_statistics(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation per channel, (C,) each, of the images in [0,1]; new tensors at every call."""
+        """Returns mean and standard deviation per channel of the images in [0,1], (C,) each; new tensors every time."""
         mean, variance = self._moments
         return mean.float(), variance.clamp(min=1e-8).sqrt().float()
 
     @cached_property
     def content(self) -> str:
-        """Hash of the images themselves, in their order."""
+        """Content hash of the images in their order, without the labels."""
         images = self.images.contiguous().cpu().numpy()
         return f"{images.shape} {hashlib.sha256(images.data).hexdigest()}"
 
     @cached_property
     def _moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and variance in float64. Kept, because every network that is built for these images asks for them."""
+        """Mean and variance per channel in float64; cached, because every network built for these images uses them."""
         counts = torch.stack([torch.bincount(c.flatten().long(), minlength=256) for c in self.images.unbind(1)])
         share = counts.double() / counts.sum(1, keepdim=True)
         level = torch.arange(256, device=counts.device).double() / 255
@@ -69,49 +74,85 @@ class Split:
 
 @dataclass(frozen=True)
 class DataSplits:
-    """What a training run may see: no test images here."""
+    """The splits that a training may use; the test split is not among them.
+
+    Attributes:
+        train: Labeled training images.
+        validation: Validation images.
+        unlabeled: Unlabeled images; all labels are -1.
+        class_names: Name of each class.
+        identity: Content hash of all splits, including the test split.
+        warnings: Warnings about implausible images and files.
+        own_validation: Whether the source has a validation part, so that none was drawn.
+    """
 
     train: Split
     validation: Split
     unlabeled: Split
     class_names: tuple[str, ...]
-    identity: str  # content hash over all splits, test included
-    warnings: tuple[ConfigIssue, ...] = ()  # what seems wrong with these images
-    own_validation: bool = False  # whether the source came with a validation part
+    identity: str
+    warnings: tuple[ConfigIssue, ...] = ()
+    own_validation: bool = False
 
     def to(self, device: torch.device | str) -> DataSplits:
-        """The same on another device."""
+        """Returns the splits on another device."""
         parts = {part: getattr(self, part).to(device) for part in ("train", "validation", "unlabeled")}
         return replace(self, **parts)
 
 
 @dataclass(frozen=True)
 class RawData:
-    """What a data source holds: one pool of labeled images and, where the source has them, parts of its own.
+    """The content of a data source: one pool of labeled images and, optionally, separate parts.
 
-    A part of its own is taken whole; the pool is drawn from only for those that are missing.
+    Existing parts are used completely; missing parts are drawn from the pool.
+
+    Attributes:
+        pool: Labeled images from which missing parts are drawn.
+        class_names: Name of each class.
+        test: The test part, if the source has one.
+        validation: The validation part, if the source has one.
+        unlabeled: Unlabeled images; the images of the pool that no part uses are added to them.
+        warnings: Warnings about the files.
     """
 
     pool: Split
     class_names: tuple[str, ...]
     test: Split | None = None
     validation: Split | None = None
-    unlabeled: Split | None = None  # joins what the split leaves over
-    warnings: tuple[ConfigIssue, ...] = ()  # what seems wrong with the files
+    unlabeled: Split | None = None
+    warnings: tuple[ConfigIssue, ...] = ()
 
     def own_parts(self, places: Mapping[str, str]) -> dict[str, tuple[str, int]]:
-        """Place and number of images of each part that the source has, from the places of all parts."""
+        """Returns name and number of images of each part that the source has.
+
+        Args:
+            places: Names of all parts in messages, for example their folders.
+        """
         parts = {"validation": self.validation, "test": self.test, "unlabeled": self.unlabeled}
         return {name: (places[name], len(part)) for name, part in parts.items() if part is not None}
 
 
 def to_unit(images: Tensor) -> Tensor:
-    """uint8 images -> float32 in [0,1]; always new memory."""
+    """Returns uint8 images as float32 in [0,1], always in new memory."""
     return images.to(torch.float32).div_(255)
 
 
 def split_source(source: RawData, sizes: SplitSizes) -> tuple[DataSplits, Split]:
-    """Cuts the pool into test, validation (unless the source has them), training and the rest, in that order."""
+    """Splits the images of a source into disjoint, stratified parts.
+
+    Test and validation are drawn from the pool unless the source has them, then the training images; the remaining
+    images become unlabeled. The order test, validation, training keeps the test images independent of the other sizes.
+
+    Args:
+        source: The images of the source.
+        sizes: Sizes of the parts and seed of the split.
+
+    Returns:
+        The splits for training, and the test split.
+
+    Raises:
+        ConfigError: The pool has fewer images than the sizes require; the message states possible sizes.
+    """
     pool = _Pool(source.pool, source.class_names, sizes.seed)
     test = pool.draw("test", sizes.test_size) if source.test is None else source.test
     own = source.validation is not None
@@ -134,7 +175,7 @@ def _implausible(source: RawData, train: Split, validation: Split, test: Split) 
 
 
 class _Pool:
-    """The labeled images that are not drawn yet."""
+    """Labeled images, from which parts are drawn without replacement."""
 
     def __init__(self, split: Split, class_names: tuple[str, ...], seed: int) -> None:
         self.split, self.labels, self.seed = split, split.labels.numpy(), seed
@@ -142,10 +183,16 @@ class _Pool:
         self.classes = len(np.unique(self.labels))
 
     def draw(self, part: str, size: int | float | None) -> Split:
-        """Takes a count or share of the images, stratified; None takes all that are left.
+        """Draws a part, stratified by class.
 
-        The only image of a class that is left goes to the training part.
-        Raises ConfigError with what would fit.
+        The last remaining image of a class is drawn only for the training part.
+
+        Args:
+            part: Name of the part.
+            size: A count or a share; None for all remaining images.
+
+        Raises:
+            ConfigError: The size does not fit; the message states sizes that do.
         """
         if size is None and not len(self.rest):
             raise ConfigError(f"data.{SETTING_OF[part]}: no image is left; lower data.val_size or data.test_size")
@@ -159,11 +206,11 @@ class _Pool:
         return self.split.take(drawn)
 
     def left(self) -> Split:
-        """The images that no part has taken."""
+        """Returns the images that were not drawn for a part."""
         return self.split.take(self.rest)
 
     def _alone(self) -> np.ndarray:
-        """Images that are the last of their classes."""
+        """Indices of the last remaining images of their classes."""
         counts = np.bincount(self.labels[self.rest], minlength=1)
         alone: np.ndarray = self.rest[counts[self.labels[self.rest]] == 1]
         return alone
@@ -176,29 +223,36 @@ class _Pool:
             return pool[:count]
         if count < classes:
             raise ConfigError(
-                f"data.{SETTING_OF[part]}: must be at least {self.classes} images, one a class, got {wanted}"
+                f"data.{SETTING_OF[part]}: must be at least {self.classes} images, one per class, got {wanted}"
             )
         if len(pool) - count < classes:
             fits = self._fits(part, classes)
             raise ConfigError(
-                f"data.{SETTING_OF[part]}: {wanted} leave fewer than one a class for the other parts; {fits}"
+                f"data.{SETTING_OF[part]}: {wanted} leave fewer than one per class for the other parts; {fits}"
             )
-        from sklearn.model_selection import train_test_split  # here: a slow import that few commands need
+        from sklearn.model_selection import train_test_split  # imported here, because it is slow and rarely needed
 
         labels = self.labels[pool]
         drawn: np.ndarray = train_test_split(pool, train_size=count, stratify=labels, random_state=self.seed)[0]
         return drawn
 
     def _fits(self, part: str, classes: int) -> str:
-        """What would fit."""
+        """The number of remaining images and possible sizes, for a message."""
         left, some = len(self.rest), len(self.rest) - classes
         fits = [f"{left} or null (all of them)"] if part == "train" and left else []
-        fits += [f"at most {some} (one a class for the rest)"] if some >= classes else []
-        way_out = f"set it to {', or '.join(fits)}" if fits else "add images, or lower the other sizes"
-        return f"{left} of {len(self.split)} labeled images are left; {way_out}"
+        fits += [f"at most {some} (one per class for the rest)"] if some >= classes else []
+        fix = f"set it to {', or '.join(fits)}" if fits else "add images, or lower the other sizes"
+        return f"{left} of {len(self.split)} labeled images are left; {fix}"
 
 
 def content_hash(parts: list[Split], class_names: tuple[str, ...], unlabeled: Split | None) -> str:
+    """Returns the first 16 hexadecimal digits of the SHA-256 of images, labels and class names.
+
+    Args:
+        parts: Labeled parts, in order.
+        class_names: Name of each class.
+        unlabeled: Unlabeled images of the source, if it has any.
+    """
     digest = hashlib.sha256(repr(class_names).encode())
     for part in [*parts, *([] if unlabeled is None else [unlabeled])]:
         digest.update(repr(tuple(part.images.shape)).encode())

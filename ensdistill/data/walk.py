@@ -1,4 +1,4 @@
-"""One walk through folders and zip files: every image in there, and every file that is left out with the reason."""
+"""Search of folders and zip files for images; every other file is listed with the reason why it is left out."""
 
 import os
 import stat
@@ -15,53 +15,58 @@ from ensdistill.errors import DataError
 from ensdistill.runtime.files import head_of, stand_in
 from ensdistill.runtime.text import counted, listed, printable
 
-# What systems add to folders and zip files by themselves; nobody misses it.
+# Files that operating systems add to folders and zip files; they are ignored silently.
 _COMPANIONS = {"__macosx", ".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir"}
 
 NO_IMAGE = "not an image that Pillow can read"
-HIDDEN = "hidden, as its name begins with a dot"
-BROKEN_LINK = "a link that leads nowhere"
-LOOP = "a link to a folder that it lies in"
-SPECIAL = "no regular file"
+HIDDEN = "hidden: the name begins with a dot"
+BROKEN_LINK = "a broken link"
+LOOP = "a link to a folder that contains it"
+SPECIAL = "not a regular file"
 ZIP_LINK = "a symbolic link in a zip file, which is not followed"
-OUTSIDE = "a path that leads out of the zip file"
-REPLACED = "replaced by a later entry of the same name"
+OUTSIDE = "a path outside of the zip file"
+REPLACED = "replaced by a later entry with the same name"
 DENIED = "permission denied"
-TOO_DEEP = "in more than 100 folders within each other"
+TOO_DEEP = "nested in more than 100 folders"
 _DEEPEST = 100
-_MOST, _TIMES = 100_000, 10  # files that are no images, of which so many more than images cannot be meant
+_MOST, _TIMES = 100_000, 10  # limits for other files, in total and per image; beyond them the path is probably wrong
 BOTH = "a file with the name of a folder"
-HARMLESS = frozenset({NO_IMAGE, HIDDEN})  # reasons that say nothing about lost images
+HARMLESS = frozenset({NO_IMAGE, HIDDEN})  # reasons that do not indicate missing images
 
 _EXTRACT = "extract the archive and give the folder"
 _HINTS = dict.fromkeys((".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"), _EXTRACT)
-_HINTS[".zip"] = "copy it again if it is a zip file, as its end may be missing"
+_HINTS[".zip"] = "if it is a zip file, copy it again, because its end may be missing"
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A file or folder that is not read, by its path below the root, and the reason."""
+    """A file or folder that is not read.
+
+    Attributes:
+        name: Path below the root.
+        reason: Why it is not read.
+    """
 
     name: str
     reason: str
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The folders below the root, and its own name."""
+        """Folders below the root, followed by the name."""
         return PurePosixPath(self.name).parts
 
 
 @dataclass
 class FoundFiles:
-    """What a folder or zip file holds.
+    """Contents of a folder or zip file.
 
     Attributes:
         root: The folder or zip file.
         files: The images, in the order of their names.
-        folders: Every folder below the root by its parts, empty ones included.
-        left_out: What is not read.
-        unreadable: Folders that cannot be listed.
-        renamed: Entries of a zip file whose names are in an unknown encoding.
+        folders: The parts of the path of every folder below the root, including empty folders.
+        left_out: Files and folders that are not read.
+        unreadable: Files and folders that cannot be examined or listed.
+        renamed: Entries of a zip file whose names have an unknown encoding.
     """
 
     root: Path
@@ -72,7 +77,7 @@ class FoundFiles:
     renamed: list[str] = field(default_factory=list)
 
     def sorted(self) -> "FoundFiles":
-        """The same in the order of names."""
+        """Sorts all lists by name, in place, and returns the object."""
         self.files.sort(key=lambda file: file.parts)
         for group in (self.left_out, self.unreadable):
             group.sort(key=lambda one: one.parts)
@@ -80,7 +85,11 @@ class FoundFiles:
 
 
 def by_reason(left_out: Iterable[LeftOut]) -> Iterator[str]:
-    """Yields one sentence a reason: the number of files, the reason, and up to ten names."""
+    """Yields one sentence for each reason, with the number of files and up to ten names.
+
+    Args:
+        left_out: The files and folders that are not read.
+    """
     groups: dict[str, list[str]] = defaultdict(list)
     for one in left_out:
         groups[one.reason].append(one.name)
@@ -89,13 +98,16 @@ def by_reason(left_out: Iterable[LeftOut]) -> Iterator[str]:
 
 
 def find_files(path: Path) -> FoundFiles:
-    """Returns all images of a folder or zip file, however deep, and what is left out.
+    """Returns all images of a folder or zip file at any depth, and the files that are left out.
 
-    Links are followed. An image is what Pillow reads, whatever its suffix; a file with the suffix of an image that is
-    none is an image too, so that reading it fails.
+    Links are followed. An image is a file that Pillow recognizes, with any suffix. A file with an image suffix always
+    counts as an image, so that a damaged image is an error when it is read.
+
+    Args:
+        path: The folder or zip file.
 
     Raises:
-        DataError: The path is neither a folder nor a readable zip file, or nearly all files in it are no images.
+        DataError: The path is neither a folder nor a readable zip file, or nearly all files in it are not images.
     """
     found = FoundFiles(path)
     if path.is_dir():
@@ -121,13 +133,13 @@ def _walk(found: FoundFiles, folder: Path, parts: tuple[str, ...], above: frozen
         if _is_companion(entry.name):
             continue
         try:
-            _look(found, entry, own, above)
+            _add_entry(found, entry, own, above)
         except OSError as error:
             found.unreadable.append(LeftOut("/".join(own), _reason(error)))
 
 
 def _around(root: Path) -> frozenset[tuple[int, int]]:
-    """The folders that hold the root: a link to one of them leads back."""
+    """Identities of the folders that contain the root; a link to one of them is a loop."""
     around = set()
     for folder in root.resolve().parents:
         with suppress(OSError):
@@ -136,16 +148,16 @@ def _around(root: Path) -> frozenset[tuple[int, int]]:
     return frozenset(around)
 
 
-def _look(
+def _add_entry(
     found: FoundFiles, entry: os.DirEntry[str], parts: tuple[str, ...], above: frozenset[tuple[int, int]]
 ) -> None:
-    """Adds an entry of a folder, with all below it. Raises OSError if it cannot be examined."""
+    """Adds an entry of a folder with everything below it. Raises OSError if it cannot be examined."""
     name = "/".join(parts)
     if entry.name.startswith("."):
         found.left_out.append(LeftOut(name, HIDDEN))
         return
     try:
-        status = entry.stat()  # of what a link leads to
+        status = entry.stat()  # follows links
     except OSError as error:
         if isinstance(error, PermissionError) or not entry.is_symlink():
             raise
@@ -206,7 +218,7 @@ def _read_directory(found: FoundFiles, archive: zipfile.ZipFile) -> None:
             found.left_out.append(LeftOut("/".join(parts), REPLACED))
         entries[parts] = entry
     for parts, entry in entries.items():
-        if parts in found.folders:  # some writers leave out the slash of a folder
+        if parts in found.folders:  # some programs write folders without a slash at the end
             found.left_out += [LeftOut("/".join(parts), BOTH)] if entry.file_size else []
         else:
             _sort_out(found, ImageFile(found.root, "/".join(parts), archive, entry), entry.file_size)
@@ -230,10 +242,12 @@ def _is_companion(name: str) -> bool:
 
 
 def _sort_out(found: FoundFiles, file: ImageFile, size: int) -> None:
-    """Adds a file to the images or to what is left out. An empty one is not opened: those of /proc may never end.
+    """Adds a file to the images or to the files that are left out.
+
+    Files of size 0 are not opened, because files of /proc have this size and reading them may never end.
 
     Raises:
-        DataError: Far more files are no images than are.
+        DataError: Far more files are left out than are images.
     """
     if PurePosixPath(file.name).suffix.lower() in SUFFIXES or (size and _content_is_image(file)):
         found.files.append(file)
@@ -241,13 +255,13 @@ def _sort_out(found: FoundFiles, file: ImageFile, size: int) -> None:
     found.left_out.append(LeftOut(file.name, NO_IMAGE))
     if len(found.left_out) > max(_MOST, _TIMES * len(found.files)):
         given = f"{counted(len(found.files), 'image')} and more than {_MOST:,} other files"
-        raise DataError(f"{printable(str(found.root))} holds {given}; give the folder that holds the images alone")
+        raise DataError(f"{printable(str(found.root))} holds {given}; give the folder that holds only the images")
 
 
 def _content_is_image(file: ImageFile) -> bool:
-    """By the first bytes. A file that cannot be opened counts as an image: reading it reports the cause."""
+    """Whether the first bytes are those of an image; true if the file cannot be opened, so that reading it fails."""
     try:
         with file.open() as stream:
             return is_image(stream, file.name)
-    except Exception:  # of the file system, of zip files and of decoders
+    except Exception:  # the file system, zip files and decoders raise different exceptions
         return True

@@ -1,26 +1,32 @@
-"""Names in zip files, whose encoding is often not stated."""
+"""Decoding of names in zip files, which often do not declare their encoding."""
 
 import struct
 import zipfile
 import zlib
 
 _UTF8_FLAG = 0x800
-_UNICODE_PATH = 0x7075  # an extra field of Info-ZIP: version, CRC-32 of the plain name, the name in UTF-8
+_UNICODE_PATH = 0x7075  # extra field of Info-ZIP: version, CRC-32 of the original name, the name in UTF-8
 
 
 def readable_name(entry: zipfile.ZipInfo) -> tuple[str, bool]:
     """Returns the name of an entry, and whether its encoding is known.
 
-    A name is UTF-8 if the entry is marked so, has Info-ZIP's field of a Unicode name, or happens to be valid UTF-8, as
-    macOS and old versions of Info-ZIP wrote it without a mark. Any other name is read as cp437, as the zip
-    specification requires; most writers used the code page of their country.
+    A name is read as UTF-8 if the entry has the UTF-8 flag or Info-ZIP's Unicode field, or if the name is valid UTF-8,
+    because macOS and old versions of Info-ZIP did not set the flag. Any other name is read as cp437, as the zip
+    specification requires, although most programs used a local code page.
+
+    Args:
+        entry: The entry of a zip file.
+
+    Returns:
+        The name; True if its encoding is known, False if it was read as cp437.
     """
     name = entry.orig_filename.partition("\0")[0]
     if entry.flag_bits & _UTF8_FLAG or name.isascii():
         return name, True
     try:
         raw = name.encode("cp437")
-    except UnicodeEncodeError:  # zipfile has read the field of the Unicode name
+    except UnicodeEncodeError:  # zipfile has already used the Unicode field
         return name, True
     if (unicode_name := _unicode_path(entry.extra, raw)) is not None:
         return unicode_name, True
@@ -31,7 +37,7 @@ def readable_name(entry: zipfile.ZipInfo) -> tuple[str, bool]:
 
 
 def _unicode_path(extra: bytes, raw: bytes) -> str | None:
-    """The name in Info-ZIP's extra field, if there is one and it belongs to this name."""
+    """The name in Info-ZIP's extra field; None if the field is missing or belongs to another name."""
     while len(extra) >= 4:
         kind, size = struct.unpack("<HH", extra[:4])
         content, extra = extra[4 : 4 + size], extra[4 + size :]

@@ -1,1 +1,1 @@
-"""One YAML a method: the piece on each axis and its published settings."""
+"""Presets: one YAML file for each method, with the piece of each component and its published settings."""

@@ -1,1 +1,1 @@
-"""What every other part stands on: files, weights, randomness, devices, secrets, messages. Imports no other part."""
+"""Base layer of the package: files, weights, randomness, devices, secrets, messages."""

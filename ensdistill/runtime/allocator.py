@@ -1,20 +1,21 @@
-"""Memory that a step frees is kept for the next one."""
+"""Configuration of the C memory allocator."""
 
 import ctypes
 from contextlib import suppress
 from functools import cache
 
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of <malloc.h>
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # constants of <malloc.h>
 _NEVER = -1
 
 
 @cache
 def disable_malloc_trim() -> None:
-    """Configures the C library to keep freed memory for the lifetime of this process.
+    """Configures glibc to keep freed memory for the lifetime of the process.
 
-    Otherwise every large tensor is mapped again, page by page, which took a fifth of a step on a CPU. (On a GPU torch
-    itself keeps what is freed.) Does nothing where the C library is not glibc. A library call must not change the
-    process that it runs in: commands and workers call this.
+    By default, glibc returns the memory of large tensors to the system, and each new tensor is mapped again page by
+    page. This took a fifth of a training step on a CPU. On a GPU, torch caches freed memory itself. With another C
+    library the function does nothing. Only commands and workers call it, because a library call must not change the
+    process that it runs in.
     """
     with suppress(OSError, AttributeError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt

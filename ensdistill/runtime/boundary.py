@@ -1,4 +1,4 @@
-"""The boundary of a command: what it prints is filtered, and every exception becomes one line and an exit code."""
+"""Boundary of a command: filters its output and converts every exception to one line and an exit code."""
 
 import contextlib
 import os
@@ -16,17 +16,18 @@ from ensdistill.runtime.secrets import without_secrets
 def run_command(work: Callable[[], int]) -> int:
     """Runs a command and returns its exit code.
 
-    Our own errors become one line each on standard error; an exception of another library becomes one line with its
-    cause. Nothing is printed that holds a password or a character that the stream cannot write.
+    Each issue of an error of this project is printed as one line on standard error; an exception of another library is
+    printed as one line with its cause. Passwords are hidden in all output, and characters that the stream cannot encode
+    are escaped.
 
     Args:
-        work: The command, from the parsing of its arguments on; returns the exit code.
+        work: The command, including the parsing of its arguments; returns the exit code.
 
     Returns:
-        The code of the command; 1 if a training failed or an error is unexpected, 2 for bad input or a module that
-        cannot be imported, 130 if interrupted.
+        The exit code of the command; 1 if a training failed or an error is unexpected, 2 for invalid input or a module
+        that cannot be imported, 130 if interrupted.
     """
-    _ignore_sizes_that_are_no_numbers()
+    _ignore_invalid_terminal_size()
     with _streams():
         try:
             code = work()
@@ -38,7 +39,7 @@ def run_command(work: Callable[[], int]) -> int:
         except EnsdistillError as error:
             _print_lines(str(error))
             return 1
-        except BrokenPipeError:  # `... | head` has read enough
+        except BrokenPipeError:  # the reader has closed the pipe, as `head` does
             return 1
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
@@ -48,8 +49,15 @@ def run_command(work: Callable[[], int]) -> int:
 
 
 def cause_of(error: BaseException) -> str:
-    """The cause of an exception in one line: for a file its name and the reason, else type and message."""
-    cause = getattr(error, "cause", None)  # of Ray's errors, whose own text is a traceback
+    """Returns the cause of an exception in one line.
+
+    Args:
+        error: The exception.
+
+    Returns:
+        Path and reason for an error of the file system, `out of memory`, or type and first line of the message.
+    """
+    cause = getattr(error, "cause", None)  # of errors of Ray, whose own message is a traceback
     if isinstance(cause, BaseException) and cause is not error:
         return cause_of(cause)
     if isinstance(error, MemoryError):
@@ -58,12 +66,12 @@ def cause_of(error: BaseException) -> str:
         names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
         return f"{' -> '.join(names)}{': ' if names else ''}{error.strerror}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = "" if not lines else lines[-1] if any("Traceback" in line for line in lines) else lines[0]
-    return f"{type(error).__name__}: {told[:500]}" if told else type(error).__name__
+    message = "" if not lines else lines[-1] if any("Traceback" in line for line in lines) else lines[0]
+    return f"{type(error).__name__}: {message[:500]}" if message else type(error).__name__
 
 
-def _ignore_sizes_that_are_no_numbers() -> None:
-    """Rich takes every COLUMNS of digits for a number, such as the superscript 2, which Python reads as none."""
+def _ignore_invalid_terminal_size() -> None:
+    """Removes COLUMNS and LINES with digits that `int` rejects, such as superscript 2; Rich fails on them."""
     for name in ("COLUMNS", "LINES"):
         if os.environ.get(name, "").isdigit() and not os.environ[name].isdecimal():
             del os.environ[name]
@@ -81,33 +89,33 @@ def _unexpected(error: Exception) -> int:
 
 
 def _print_lines(text: str) -> None:
-    with contextlib.suppress(OSError):  # standard error itself may be the reason
+    with contextlib.suppress(OSError):  # standard error itself may be the stream that failed
         print("\n".join(f"error: {line}" for line in text.splitlines()), file=sys.stderr)
 
 
 @contextlib.contextmanager
 def _streams() -> Iterator[None]:
-    """Standard output and error that can always be written to, and warnings as lines, inside the block."""
+    """Replaces standard output and error by filtered streams inside the block, and prints warnings as one line."""
     before = sys.stdout, sys.stderr, warnings.showwarning
-    out, err = (_Outgoing(stream or _nowhere()) for stream in before[:2])  # None: closed by whoever started us
+    out, err = (_Outgoing(stream or _nowhere()) for stream in before[:2])  # None: closed by the parent process
     sys.stdout, sys.stderr = out, err
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     try:
         yield
     finally:
         sys.stdout, sys.stderr, warnings.showwarning = before
-        out.give_up()
-        err.give_up()
+        out.discard_unwritten()
+        err.discard_unwritten()
 
 
 class _Outgoing:
-    """A text stream in front of another one: hides secrets, and writes any character as its code if need be."""
+    """A wrapper of a text stream that hides secrets and escapes characters that the stream cannot encode."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Writes the text without secrets."""
+        """Writes a text without secrets and returns the number of characters written."""
         text = without_secrets(text)
         try:
             return self._stream.write(text)
@@ -120,8 +128,8 @@ class _Outgoing:
         for line in lines:
             self.write(line)
 
-    def give_up(self) -> None:
-        """Discards what cannot be written, or Python would try again at its end and print a traceback."""
+    def discard_unwritten(self) -> None:
+        """Discards text that cannot be written; otherwise Python tries again at exit and prints a traceback."""
         try:
             self._stream.flush()
         except (OSError, ValueError):

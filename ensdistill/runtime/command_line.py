@@ -1,11 +1,11 @@
-"""Commands for the user to type: every one that is printed or written can be pasted into a shell as it is."""
+"""Commands as text for messages and files; each can be pasted into a shell unchanged."""
 
 import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-STUDIES = "studies"  # the folder of all results unless --studies-dir names another
+STUDIES = "studies"  # default of --studies-dir, the folder of all results
 
 Option = tuple[str, "str | Path"]
 
@@ -17,20 +17,23 @@ def command_line(
 
     Args:
         program: `ensdistill` or `ensdistill-tune`.
-        words: Its sub-command and the arguments that are no options.
+        words: Subcommand and positional arguments.
         options: Names and values of options, in order; an option may occur several times.
         studies: The folder of all results; `--studies-dir` is left out for the default.
+
+    Returns:
+        The command on one line.
     """
     elsewhere: list[Option] = [] if str(studies) == STUDIES else [("--studies-dir", studies)]
     return " ".join([program, *map(_argument, words), *(_option(*pair) for pair in (*options, *elsewhere))])
 
 
 def quoted(word: str | Path) -> str:
-    """A word as a shell reads it back, whatever characters it has."""
+    """Returns a word quoted for a shell; words with control characters use the `$'...'` quotes of bash and zsh."""
     text = str(word)
     if text.isprintable():
         return shlex.quote(text)
-    known = {"'": "\\'", "\\": "\\\\"}  # in the quotes of bash and zsh that take codes
+    known = {"'": "\\'", "\\": "\\\\"}  # escapes inside $'...'
     return "$'" + "".join(known.get(c) or (c if c.isprintable() else _code(c)) for c in text) + "'"
 
 

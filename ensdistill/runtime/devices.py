@@ -1,4 +1,4 @@
-"""Devices of torch."""
+"""Selection of the torch device."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from ensdistill.runtime.lazy import torch
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is the first GPU if there is one. Raises ConfigError for a device that torch cannot use here."""
+    """Returns a torch device.
+
+    Args:
+        name: Name of a device, for example `cpu` or `cuda:1`; `auto` is the first GPU, or the CPU without a GPU.
+
+    Raises:
+        ConfigError: torch cannot use the device on this machine.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:

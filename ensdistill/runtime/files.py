@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Atomic writing of files: a file is either complete or missing."""
 
 import json
 import os
@@ -14,14 +14,18 @@ from ensdistill.runtime.secrets import cleaned
 
 
 def user_path(name: str) -> Path:
-    """The path that a user wrote, its `~` expanded; `~nobody/x` stays as it is, a folder of that name."""
+    """Returns the path of a user's input with `~` expanded; `~name` without such a user is an ordinary folder name."""
     return Path(os.path.expanduser(name))
 
 
 def stand_in(head: bytes) -> str:
-    """What stands in the place of a file that was not fetched, with the fix; empty if it is not such a thing.
+    """Returns a description of a placeholder that was downloaded instead of the file itself, with the fix.
 
-    head: the first bytes of the file, 100 or more.
+    Args:
+        head: First bytes of the file, at least 100.
+
+    Returns:
+        The description of a Git LFS pointer or a web page; empty for any other content.
     """
     text = head.lstrip(b"\xef\xbb\xbf \r\n\t").lower()
     if text.startswith(b"version https://git-lfs.github.com/"):
@@ -32,16 +36,22 @@ def stand_in(head: bytes) -> str:
 
 
 def head_of(path: Path) -> bytes:
-    """The first bytes of a file."""
+    """Returns the first 200 bytes of a file."""
     with path.open("rb") as opened:
         return opened.read(200)
 
 
 def atomic_write(path: str | Path, write: Callable[[Path], Any]) -> None:
-    """Lets `write` fill a temporary file beside the path, then gives it its name in one move.
+    """Writes a file atomically: to a temporary file in the same folder, which is then renamed.
 
-    A pipe or device that is there, such as /dev/stdout, is written to as it is.
-    Raises DataError with the reason if the place cannot be written.
+    An existing pipe or device, such as /dev/stdout, is written directly.
+
+    Args:
+        path: The file; missing folders are created.
+        write: Writes the content to the path that it receives.
+
+    Raises:
+        DataError: The file cannot be written; the message states the reason.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
@@ -52,7 +62,7 @@ def atomic_write(path: str | Path, write: Callable[[Path], Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
         with temporary.open("rb") as file:
-            os.fsync(file.fileno())  # or the new name may outlive the power, and the content not
+            os.fsync(file.fileno())  # else a power failure could leave the new name without its content
         os.replace(temporary, path)
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror or error})") from error
@@ -62,7 +72,19 @@ def atomic_write(path: str | Path, write: Callable[[Path], Any]) -> None:
 
 @contextmanager
 def atomic_directory_update(folder: Path) -> Iterator[Path]:
-    """A temporary folder inside this one, whose files move into it when the block ends well; none of them otherwise."""
+    """Provides a temporary folder whose files are moved into a folder at the end of the block.
+
+    If the block raises an exception, no file is moved.
+
+    Args:
+        folder: The folder; it is created if it is missing.
+
+    Yields:
+        The temporary folder, inside `folder`.
+
+    Raises:
+        DataError: The folder cannot be written; the message states the reason.
+    """
     temporary = folder / f".writing-{uuid.uuid4().hex[:8]}"
     try:
         temporary.mkdir(parents=True)
@@ -76,17 +98,24 @@ def atomic_directory_update(folder: Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """A text file, whole or not at all."""
+    """Writes a text file in UTF-8, atomically."""
     atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """A JSON file without secrets, whole or not at all; NaN and infinity are refused."""
+    """Writes a JSON file without secrets, atomically; NaN and infinity raise ValueError."""
     write_text(path, json.dumps(cleaned(value), indent=2, allow_nan=False) + "\n")
 
 
 def ensure_writable_dir(path: str | Path) -> Path:
-    """The folder, made if it is not there. Raises DataError if nothing can be written in it."""
+    """Returns a folder after it was created if missing.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        DataError: The folder is not writable; the message states the reason.
+    """
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)

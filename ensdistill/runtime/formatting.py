@@ -1,29 +1,39 @@
-"""Numbers as people read them."""
+"""Formatting of numbers for messages and tables."""
 
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
 
 def file_size(size: int) -> str:
-    """Returns a number of bytes on a disk as `1,234.5 kB`."""
+    """Returns a file size in bytes as text: `1,234.5 kB`."""
     return f"{size / 1000:,.1f} kB"
 
 
 def memory_size(size: int) -> str:
-    """Returns a number of bytes of memory as `512 MiB` or `1.5 GiB`."""
+    """Returns a memory size in bytes as text: `512 MiB` or `1.5 GiB`."""
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
 
 
 def in_millions(count: float) -> str:
-    """Returns a number of operations in millions, as `81.2`."""
+    """Returns a count in millions as text: 81,200,000 is `81.2`."""
     return f"{count / 1e6:,.3g}"
 
 
 def percent(share: float, digits: int = 0) -> str:
-    """`0.034` -> `3.4 %`."""
+    """Returns a share as a percentage.
+
+    Args:
+        share: The share, 1 for 100 %.
+        digits: Number of decimal places; 0.034 is `3 %` with 0 and `3.4 %` with 1.
+    """
     return f"{100 * share:.{digits}f} %"
 
 
 def mean_and_spread(values: Sequence[float], digits: int = 4) -> str:
-    """`0.1039 +- 0.0038`: mean and standard deviation; one value alone has none."""
+    """Returns mean and standard deviation as text: `0.1039 +- 0.0038`.
+
+    Args:
+        values: At least one value; for a single value only the mean is returned.
+        digits: Number of decimal places.
+    """
     return f"{fmean(values):.{digits}f}" + (f" +- {stdev(values):.{digits}f}" if len(values) > 1 else "")

@@ -1,14 +1,14 @@
-"""A parser of options whose help lists settings."""
+"""Argument parser whose help lists settings."""
 
 import argparse
 from collections.abc import Callable
 
 
 class HelpParser(argparse.ArgumentParser):
-    """A parser whose epilog is made when its help is printed, and not for every command.
+    """An argument parser that creates its epilog only when the help is printed.
 
     Attributes:
-        epilog_of: Returns the epilog. That of settings imports all plugins.
+        epilog_of: Returns the epilog. The list of settings is expensive, because it imports all plugins.
     """
 
     epilog_of: Callable[[], str] | None = None

@@ -1,19 +1,24 @@
-"""What a Python program gives instead of files: kept in this process under its content hash.
+"""Objects that a Python program passes instead of files, stored in this process by their content hash.
 
-Settings are plain values, so that they can be stored, compared and searched. A setting that stands for an object in
-memory holds the hash of its content, and this table has the object.
+Settings are plain values, so that they can be stored, compared and searched. A setting that refers to an object in
+memory holds the hash of its content; this module maps the hash to the object.
 """
 
 from typing import Any
 
-_KEPT: dict[str, Any] = {}  # for as long as the process lives: any settings may name it
+_KEPT: dict[str, Any] = {}  # never cleared, because any settings can refer to an object
 
 
 def keep(content: str, value: Any) -> None:
-    """Keeps an object under the hash of its content."""
+    """Stores an object.
+
+    Args:
+        content: Hash of its content. An object that is already stored under this hash is kept.
+        value: The object.
+    """
     _KEPT.setdefault(content, value)
 
 
 def kept(content: str) -> Any:
-    """Returns the object with this content, or None if this process was not given it."""
+    """Returns the object with a content hash, or None if this process has not stored it."""
     return _KEPT.get(content)

@@ -1,11 +1,11 @@
-"""torch and NumPy for modules that hold settings and mathematics: each is imported when it is first used.
+"""Lazy import of torch and NumPy, for modules with both settings and mathematics.
 
-Reading settings needs neither, and torch alone takes two seconds to import. Such a module begins with
+Reading settings requires neither library, and torch alone takes two seconds to import. Such a module begins with
 
     from __future__ import annotations
     from ensdistill.runtime.lazy import torch
 
-and has no class that inherits from `torch.nn.Module`: that would import torch at once.
+and must not define a subclass of `torch.nn.Module`, which would import torch immediately.
 """
 
 from functools import cached_property
@@ -17,7 +17,7 @@ __all__ = ["F", "nn", "np", "torch"]
 
 
 class LazyModule(ModuleType):
-    """Stands in for a module, which is imported at the first access to an attribute."""
+    """A placeholder of a module that is imported on the first access to an attribute."""
 
     @cached_property
     def _module(self) -> ModuleType:

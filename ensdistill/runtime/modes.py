@@ -10,7 +10,7 @@ from ensdistill.runtime.lazy import nn
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Sets evaluation mode inside the block and restores the former mode after it."""
+    """Sets a network to evaluation mode inside the block and restores the previous mode afterwards."""
     was_training = network.training
     network.eval()
     try:

@@ -1,4 +1,4 @@
-"""Libraries that only some commands need."""
+"""Import of optional libraries."""
 
 from importlib import import_module
 from typing import Any
@@ -7,8 +7,15 @@ from ensdistill.errors import ConfigError
 
 
 def need(name: str) -> Any:
-    """The module. Raises ConfigError with the way to install it if it is missing."""
+    """Returns a module of the extra `export`.
+
+    Args:
+        name: Name of the module.
+
+    Raises:
+        ConfigError: The module cannot be imported; the message states how to install it.
+    """
     try:
         return import_module(name)
     except ImportError as error:
-        raise ConfigError(f"{name} cannot be imported ({error}); pip install 'ensdistill[export]'") from error
+        raise ConfigError(f"{name} cannot be imported ({error}); run `pip install 'ensdistill[export]'`") from error

@@ -1,4 +1,4 @@
-"""Long work shows how far it is: a bar on a terminal, a line for every tenth elsewhere. Always on standard error."""
+"""Progress of long work on standard error: a bar on a terminal, otherwise one line for each tenth."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,14 +7,14 @@ from contextvars import ContextVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-_quiet = ContextVar("quiet", default=False)  # of one thread: another study may print
+_quiet = ContextVar("quiet", default=False)  # per thread, because another study in the same process may print
 
-Advance = Callable[[int, str], None]  # (how many are done, what to say beside it)
+Advance = Callable[[int, str], None]  # (number of completed parts, note next to the bar)
 
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Inside the block this thread shows no progress and prints no warnings about images, teachers and students."""
+    """Suppresses, for this thread inside the block, progress and warnings about images, teachers and students."""
     token = _quiet.set(True)
     try:
         yield
@@ -23,24 +23,27 @@ def silence() -> Iterator[None]:
 
 
 def is_silent() -> bool:
-    """Whether this thread prints nothing at the moment."""
+    """Returns whether this thread is inside a block of `silence`."""
     return _quiet.get()
 
 
 def console(stderr: bool = False) -> Console:
-    """Returns the console on standard output or error; where that is no terminal, wide enough for our tables.
+    """Returns a console.
 
-    In a notebook it prints plain lines. Inside `silence` it prints nothing.
+    It prints text unchanged: brackets in a path are not markup, and `:x:` is not an emoji. In a notebook it prints
+    plain lines. Inside `silence` it prints nothing. If the stream is not a terminal, the console has 150 columns,
+    enough for the tables of this project.
 
-    Texts are printed as they are: brackets in a path are no markup, `:x:` is no emoji.
+    Args:
+        stderr: Whether the console writes to standard error instead of standard output.
     """
     plain = _console(stderr)
     return plain if plain.is_terminal else _console(stderr, width=150)
 
 
 def _console(stderr: bool, width: int | None = None) -> Console:
-    silent: bool | None = False if is_silent() else None  # no live panel either
-    notebook: bool | None = False if Console().is_jupyter else None  # its streams claim to be terminals
+    silent: bool | None = False if is_silent() else None  # False also disables live panels
+    notebook: bool | None = False if Console().is_jupyter else None  # the streams of a notebook claim to be terminals
     return Console(
         stderr=stderr,
         highlight=False,
@@ -56,7 +59,15 @@ def _console(stderr: bool, width: int | None = None) -> Console:
 
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Advance]:
-    """Shows the progress of one piece of work; the block calls what it is given with the number of parts done."""
+    """Shows the progress of one task inside the block.
+
+    Args:
+        title: Name of the task.
+        total: Number of its parts.
+
+    Yields:
+        A function of the number of completed parts and a note, to be called after each part.
+    """
     screen = console(stderr=True)
     if not screen.is_terminal:
         yield _lines(screen, title, total)

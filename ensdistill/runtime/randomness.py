@@ -1,6 +1,6 @@
-"""The same numbers again: random streams that are pure functions of (seed, purpose, epoch), and steady sums.
+"""Reproducible numbers: random streams that are pure functions of (seed, purpose, epoch), and deterministic sums.
 
-Resuming needs no saved generator state.
+Because of this, resuming a training requires no saved generator state.
 """
 
 from __future__ import annotations
@@ -15,28 +15,53 @@ from ensdistill.runtime.lazy import np, torch
 
 @dataclass(frozen=True)
 class RandomStreams:
-    """Two generators for one epoch: `host` for numbers that steer Python, `device` for tensors beside the images."""
+    """Two random generators for one epoch.
+
+    Attributes:
+        host: Generator on the CPU, for numbers that Python code uses.
+        device: Generator on the device of the images, for tensors.
+    """
 
     host: torch.Generator
     device: torch.Generator
 
     @classmethod
     def of(cls, seed: int, purpose: str, epoch: int, device: torch.device) -> RandomStreams:
-        """The streams of one purpose in one epoch; any two differing arguments give unrelated streams."""
+        """Returns the streams of one purpose in one epoch.
+
+        Streams with different seeds, purposes or epochs are independent.
+
+        Args:
+            seed: Seed of the run.
+            purpose: Name of the use, for example `perturbation`.
+            epoch: Number of the epoch.
+            device: Device of the images.
+        """
         host = torch.Generator().manual_seed(derive_seed(seed, f"{purpose}/host", epoch))
         on_device = torch.Generator(device=device).manual_seed(derive_seed(seed, f"{purpose}/device", epoch))
         return cls(host, on_device)
 
 
 def derive_seed(seed: int, purpose: str, epoch: int = 0) -> int:
-    """A 63-bit seed from the hash of (seed, purpose, epoch)."""
+    """Returns a 63-bit seed from the SHA-256 of (seed, purpose, epoch).
+
+    Args:
+        seed: Seed of the run.
+        purpose: Name of the use.
+        epoch: Number of the epoch.
+    """
     digest = hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 @contextmanager
 def temporary_seed(seed: int, device: torch.device) -> Iterator[None]:
-    """Seeds torch's global generators (weight initialization, dropout) inside the block and restores them after it."""
+    """Seeds torch's global generators (weight initialization, dropout) inside the block and restores them afterwards.
+
+    Args:
+        seed: The seed.
+        device: Device whose generator is seeded in addition to that of the CPU.
+    """
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.default_generator.manual_seed(seed)
@@ -47,7 +72,7 @@ def temporary_seed(seed: int, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def temporary_numpy_seed(seed: int | Sequence[int]) -> Iterator[None]:
-    """Seeds NumPy's global generator inside the block and restores it after it: for libraries that draw from it."""
+    """Seeds NumPy's global generator inside the block and restores it afterwards, for libraries that use it."""
     before = np.random.get_state()
     np.random.seed(seed)
     try:
@@ -58,8 +83,14 @@ def temporary_numpy_seed(seed: int | Sequence[int]) -> Iterator[None]:
 
 @contextmanager
 def deterministic(threads: int) -> Iterator[None]:
-    """Inside the block the same work gives the same numbers: so many CPU threads (sums in another order differ in their
-    last digits), and only deterministic convolutions on a GPU."""
+    """Makes computations reproducible inside the block.
+
+    Fixes the number of CPU threads, because sums in a different order differ in their last digits, and allows only
+    deterministic convolutions on a GPU.
+
+    Args:
+        threads: Number of CPU threads.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

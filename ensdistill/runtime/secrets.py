@@ -1,8 +1,8 @@
-"""Texts without passwords and tokens.
+"""Removal of passwords and tokens from text.
 
-Every text that leaves the process passes through `without_secrets`: what is printed, logged, written into the files of
-a study or sent to MLflow. Three kinds of secrets are hidden: the credentials inside any URI of the text, the secrets of
-the URIs that were registered with `register`, and the values of environment variables such as MLFLOW_TRACKING_TOKEN.
+Every text that leaves the process passes through `without_secrets`: text that is printed, logged, written to the files
+of a study or sent to MLflow. Three kinds of secrets are hidden: credentials in any URI of the text, secrets of URIs
+that were registered with `register`, and values of environment variables such as MLFLOW_TRACKING_TOKEN.
 """
 
 import base64
@@ -17,14 +17,14 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus
 T = TypeVar("T")
 
 HIDDEN = "***"
-ANYWHERE, SHORTEST = 6, 4  # characters: hidden inside longer words too, and hidden at all
-_PLAIN = frozenset(  # words that no text can do without: hidden inside URIs only
+ANYWHERE, SHORTEST = 6, 4  # minimum length of a secret to be hidden also inside longer words, and to be hidden at all
+_PLAIN = frozenset(  # common words, which are hidden only inside URIs
     """true false none null token default local auto password user root admin test train data model student teacher
-    mlflow postgres postgresql mysql sqlite ensdistill""".split()  # noqa: SIM905 - one to a line would be a page
+    mlflow postgres postgresql mysql sqlite ensdistill""".split()  # noqa: SIM905 - a list would have one word per line
 ) | {HIDDEN}
 
-_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]{0,30}"  # bounded, or a text of a million letters would take minutes
-_FOLLOWED = rf"(?:(?!{_SCHEME}://)[^\s\"'<>|])"  # by the rest of a URI, up to the next one
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]{0,30}"  # bounded, because a text of a million letters would take minutes otherwise
+_FOLLOWED = rf"(?:(?!{_SCHEME}://)[^\s\"'<>|])"  # one character of the rest of a URI, up to the next URI
 _URI = re.compile(rf"{_SCHEME}://{_FOLLOWED}+")
 _NAMES = r"(?:pass(?:word|wd|phrase)?|pwd|token|secret|api_?key|access_?key|auth|credentials?|sig(?:nature)?)"
 _PARAMETER = re.compile(rf"([?&;#][\w.-]{{0,40}}?{_NAMES}=)([^&;#\s\"'<>]+)", re.IGNORECASE)
@@ -32,14 +32,14 @@ _ODBC = re.compile(r"([?&]odbc_connect=)([^&#\s]+)", re.IGNORECASE)
 _WORDS = r"\b[\w-]{0,30}(?:password|passwd|pwd|passphrase|token|secret|api[_-]?key|access[_-]?key)"
 _QUOTED = r"\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'"
 _BARE = r"[^\s&;,\"'<>(){}\[\]]+"
-_PAIRS = [  # of a DSN, a shell, a call; of JSON and Python; of YAML and HTTP. A number of JSON is no secret
+_PAIRS = [  # in a DSN, shell or call; in JSON and Python; in YAML and HTTP. A number in JSON is not a secret
     re.compile(rf"({_WORDS} ?= ?)({_QUOTED}|{_BARE})", re.IGNORECASE),
     re.compile(rf"({_WORDS}[\"']: ?)({_QUOTED})", re.IGNORECASE),
     re.compile(rf"(\b[\w-]{{0,30}}(?:password|passwd|api-?key): )({_QUOTED}|{_BARE})", re.IGNORECASE),
 ]
 _HEADER = re.compile(r"(\bauthorization\W+\w+\s+|\bbearer\s+)([\w.~+/=-]{4,})", re.IGNORECASE)
 _TOKEN = re.compile(r"()\b((?:hf_|gh[pousr]_|github_pat_|glpat-|sk-|dapi)\w{20,}|AKIA[0-9A-Z]{16}\b)")
-_NO_AUTHORITY = ("sqlite", "file")  # an "@" in their path is no credential
+_NO_AUTHORITY = ("sqlite", "file")  # an "@" in the paths of these schemes does not mark a credential
 
 _SECRET_VARIABLE = re.compile(
     r"PASSWORD|(?:^|_)(?:PASSWD|PASSPHRASE|PASS|PWD|TOKEN|SECRETS?|CREDENTIALS?|APIKEY|API_KEY|ACCESS_KEY|"
@@ -51,12 +51,16 @@ _registered: set[str] = set()
 
 
 def register(uri: str) -> None:
-    """Hides the credentials of a URI in every later text, however they are quoted there."""
+    """Registers the credentials of a URI; they are hidden in every later text, in any quoting.
+
+    Args:
+        uri: The URI.
+    """
     _registered.update(secrets_of(uri))
 
 
 def without_secrets(text: str) -> str:
-    """The text with `***` in the place of every password and token."""
+    """Returns a text with every password and token replaced by `***`."""
     text = _in_uris(text)
     for pattern in (*_PAIRS, _HEADER, _TOKEN):
         text = pattern.sub(_hidden, text)
@@ -65,13 +69,13 @@ def without_secrets(text: str) -> str:
 
 
 def _hidden(found: re.Match[str]) -> str:
-    """What a pattern found, its second group hidden; quotes stay, so that JSON stays JSON."""
+    """The match of a pattern with its second group hidden; quotes are kept, so that JSON stays valid."""
     quote_mark = found[2][0] if found[2][0] in "\"'" else ""
     return f"{found[1]}{quote_mark}{HIDDEN}{quote_mark}"
 
 
 def cleaned(value: T) -> T:
-    """A tree of JSON values without secrets: its strings are filtered, numbers and names stay as they are."""
+    """Returns a tree of JSON values without secrets: strings are filtered, numbers and names are unchanged."""
     if isinstance(value, str):
         return without_secrets(value)  # type: ignore[return-value]
     if isinstance(value, Mapping):
@@ -80,7 +84,7 @@ def cleaned(value: T) -> T:
 
 
 def without_credentials(uri: str) -> str:
-    """The URI with `***` in the place of its credentials; a database keeps the name of its user."""
+    """Returns a URI with its credentials replaced by `***`; the user name of a database is kept."""
     scheme, colon, rest = uri.partition("://")
     if not colon:
         return uri
@@ -94,23 +98,26 @@ def without_credentials(uri: str) -> str:
 
 
 def userinfo(scheme: str, rest: str) -> str | None:
-    """What stands before the host of a URI, `user:password`; None if nothing does.
+    """Returns the user information of a URI, `user:password`.
 
     Args:
-        scheme: What stands before `://`.
-        rest: What follows it. A password may hold "/", "?", "#" or "@" that should have been quoted.
+        scheme: The part of the URI before `://`.
+        rest: The part after it. A password may contain "/", "?", "#" or "@" without the required quoting.
+
+    Returns:
+        The text before the host; None if the URI has no user information.
     """
     if scheme.partition("+")[0].lower() in _NO_AUTHORITY:
         return None
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     if "@" in authority:
         return authority.rpartition("@")[0]
-    unquoted = re.match(r"[^/?#:@\[]*:(?!\d*(?:[/?#]|$))", rest)  # what follows the colon is no port
+    unquoted = re.match(r"[^/?#:@\[]*:(?!\d*(?:[/?#]|$))", rest)  # the text after the colon is not a port
     return rest.rpartition("@")[0] if unquoted and "@" in rest else None
 
 
 def secrets_of(uri: str) -> set[str]:
-    """Passwords and tokens of a URI, as they are and as other programs quote them."""
+    """Returns the passwords and tokens of a URI, unquoted and in the quotings of other programs."""
     scheme, colon, rest = uri.partition("://")
     if not colon:
         return set()
@@ -118,7 +125,7 @@ def secrets_of(uri: str) -> set[str]:
     if user is not None:
         name, with_password, password = user.partition(":")
         found += [password] if password else []
-        # A token may stand in the place of the user: alone, without a password, or before a fixed word.
+        # The user name can be a token: alone, with an empty password, or with a fixed word as password.
         found += [name] if _is_http(scheme) and (not with_password or password in ("", "x-oauth-basic")) else []
         found += [base64.b64encode(unquote(user).encode()).decode()] if with_password and password else []
     found += [value for _, value in _PARAMETER.findall(rest)]
@@ -139,7 +146,7 @@ def _in_uris(text: str) -> str:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """The secret as URLs, JSON and Python write it; none of a word that is too short or too plain to be hidden."""
+    """The secret as written in URLs, JSON and Python; nothing for a word that is too short or too common to hide."""
     for plain in {secret.strip(), unquote(secret).strip()}:
         if len(plain) >= SHORTEST and plain.lower() not in _PLAIN:
             yield from (plain, quote(plain, safe=""), quote_plus(plain), json.dumps(plain)[1:-1], repr(plain)[1:-1])
@@ -168,6 +175,6 @@ def _pattern(secrets: frozenset[str]) -> re.Pattern[str]:
 
 def _anywhere(secret: str) -> str:
     word = re.escape(secret)
-    if secret.isdigit():  # a part of a larger number is none
+    if secret.isdigit():  # digits inside a longer number are not a secret
         return rf"(?<![\w.]){word}(?!\w|\.\d)"
     return word if len(secret) >= ANYWHERE else rf"(?<![A-Za-z0-9]){word}(?![A-Za-z0-9])"

@@ -1,38 +1,46 @@
-"""Words for people: names on one line, lists of them, and counts with their nouns."""
+"""Text for messages: names on one line, lists of names, and counts with their nouns."""
 
 from collections.abc import Iterable
 
-SHOWN = 10  # names in a message; the others are counted
+SHOWN = 10  # number of names in a message; the rest is only counted
 
 
 def storable(text: str) -> str:
-    r"""The text as UTF-8 can hold it: bytes of a file name that are no UTF-8 are written as `\xe9`."""
+    r"""Returns a text that UTF-8 can encode: bytes of a file name that are not UTF-8 are written as `\xe9`."""
     try:
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:  # half of a surrogate pair, which no file system wrote
+    except UnicodeEncodeError:  # half of a surrogate pair, which no file name contains
         return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def printable(text: str) -> str:
-    r"""The text on one line, without what a terminal would obey: a line break in a name is written as `\n`."""
+    r"""Returns a text on one line with control characters escaped: a line break in a name is written as `\n`.
+
+    File names are untrusted input, and a terminal executes control characters.
+    """
     letters = (a if a.isprintable() else a.encode("unicode_escape").decode("ascii") for a in storable(text))
     return "".join(letters)
 
 
 def listed(names: Iterable[str], most: int = SHOWN) -> str:
-    """Returns the first names, ten unless `most` is another number, and the number of the others."""
+    """Returns the first names and the number of the remaining ones, for example `a, b and 3 more`.
+
+    Args:
+        names: The names.
+        most: Number of names to list.
+    """
     every = [printable(name) for name in names]
     more = f" and {len(every) - most} more" if len(every) > most else ""
     return ", ".join(every[:most]) + more
 
 
 def counted(count: int, noun: str) -> str:
-    """`1 file`, `2 files`, `2 classes`."""
+    """Returns a count with its noun: `1 file`, `2 files`, `2 classes`."""
     if count == 1:
         return f"1 {noun}"
     return f"{count} {noun}{'es' if noun.endswith('s') else 's'}"
 
 
 def verb(count: int) -> str:
-    """`is` or `are`, behind a number of things."""
+    """Returns `is` for a count of 1, else `are`."""
     return "is" if count == 1 else "are"

@@ -1,4 +1,4 @@
-"""Weights as safetensors files: nothing in them is executed when they are read."""
+"""Weights as safetensors files, which contain no executable code."""
 
 from __future__ import annotations
 
@@ -17,52 +17,80 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-STUDENT_FILE = "student.safetensors"  # the name of a student, wherever one lies
+STUDENT_FILE = "student.safetensors"  # file name of a student in every folder
 
 
 def save_weights(path: str | Path, network: nn.Module, metadata: dict[str, str] | None = None) -> None:
-    """Writes all parameters and buffers under their names, whole or not at all."""
-    from safetensors.torch import save  # here: imports torch
+    """Writes all parameters and buffers of a network to a file, atomically.
+
+    Args:
+        path: The file.
+        network: The network; its parameters and buffers are stored under their names.
+        metadata: Texts to store in the header of the file.
+
+    Raises:
+        DataError: The file cannot be written.
+    """
+    from safetensors.torch import save  # imported here, because it imports torch
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    # not safetensors' save_file, whose files nobody but their owner may read
+    # not safetensors' save_file, which creates files that only their owner can read
     atomic_write(path, lambda temporary: temporary.write_bytes(save(tensors, metadata)))
 
 
 def load_weights(path: str | Path, network: nn.Module, device: torch.device | str = "cpu") -> dict[str, str]:
-    """Fills the network in place and returns the file's metadata.
+    """Loads weights from a file into a network, in place.
 
-    Raises DataError if the file is missing, damaged, or made for another network.
+    Args:
+        path: The file.
+        network: The network.
+        device: Device on which the file is read.
+
+    Returns:
+        The metadata of the file.
+
+    Raises:
+        DataError: The file is missing, damaged, or made for another network.
     """
     from safetensors.torch import load_file
 
     if not Path(path).is_file():
-        raise DataError(f"{path}: there is no such file of weights")
+        raise DataError(f"{path}: no such weights file")
     metadata = read_metadata(path)
     try:
         fill(network, load_file(path, device=str(device)))
     except (SafetensorError, OSError) as error:
-        raise DataError(f"{path}: damaged or no safetensors file") from error
+        raise DataError(f"{path}: damaged, or not a safetensors file") from error
     except (RuntimeError, ValueError) as error:
-        raise DataError(
-            f"{path}: these weights belong to another network; check model and data of the settings"
-        ) from error
+        raise DataError(f"{path}: the weights belong to another network; check the settings model and data") from error
     return metadata
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """What was written beside the weights. Raises DataError if the file is damaged."""
+    """Returns the metadata of a weights file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        DataError: The file is missing or damaged.
+    """
     try:
         with safe_open(path, framework="pt") as opened:
             return opened.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise DataError(f"{path}: damaged or no safetensors file") from error
+        raise DataError(f"{path}: damaged, or not a safetensors file") from error
 
 
 def fill(network: nn.Module, state: dict[str, Tensor]) -> None:
-    """Fills the network with a state dict, taken to be in the present layout of each of its layers.
+    """Loads a state dict into a network, in place.
 
-    Plain files carry no layout, and a network without it may take its own state for one of an old version.
+    The state dict is treated as one of the current version of each layer. Plain files store no versions, and without
+    them torch treats the state as one of an old version and converts it.
+
+    Args:
+        network: The network.
+        state: Parameters and buffers by name.
     """
     versioned = OrderedDict(state)
     versioned._metadata = network.state_dict()._metadata  # type: ignore[attr-defined]
@@ -70,5 +98,5 @@ def fill(network: nn.Module, state: dict[str, Tensor]) -> None:
 
 
 def fingerprint(path: str | Path) -> str:
-    """SHA-256 of a file's bytes."""
+    """Returns the SHA-256 of a file's content, 64 hexadecimal digits."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -1,1 +1,1 @@
-"""Settings classes, their validation with messages for people, and the YAML loader."""
+"""Settings classes, their validation, plugins, and the YAML loader."""

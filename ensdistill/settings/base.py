@@ -1,4 +1,4 @@
-"""What every piece is made of: a frozen, strictly typed settings class whose fields carry their own help text."""
+"""Base of all settings classes: frozen, strictly typed, with a description on each field."""
 
 from typing import Any
 
@@ -6,22 +6,24 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Settings(BaseModel):
-    """Base of all settings: frozen, unknown keys refused, no silent conversion, no NaN or infinity."""
+    """Base class of all settings: frozen; rejects unknown keys, type conversions, NaN and infinity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
 
 
-FILE = "path"  # the format of settings that name a file, in the JSON schema too
+FILE = "path"  # format of settings that name a file, also in the JSON schema
 
 
 def setting(default: Any, sentence: str, *, file: bool = False, **limits: Any) -> Any:
-    """A field with its sentence, default and range (pydantic's `ge`, `gt`, `le`, `lt`), written once, here.
+    """Returns a field of a settings class.
+
+    Help, schema and documentation are generated from the field, so each setting is described in one place.
 
     Args:
-        default: The default; `...` if it must be given.
-        sentence: What the help says of it.
-        file: Whether it names a file or folder: see `ensdistill.settings.paths`.
-        limits: Arguments of pydantic's `Field`.
+        default: Default value; `...` for a required setting.
+        sentence: Description of the setting.
+        file: Whether the setting names a file or folder; see `ensdistill.settings.paths`.
+        limits: Arguments of pydantic's `Field`, for example the range `ge`, `gt`, `le`, `lt`.
     """
     extra: dict[str, Any] = {"json_schema_extra": {"format": FILE}} if file else {}
     return Field(default, description=sentence, **limits, **extra)

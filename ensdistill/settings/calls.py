@@ -1,4 +1,4 @@
-"""Calls of pieces that are not built in."""
+"""Check of the signatures of user-defined pieces."""
 
 import inspect
 from collections.abc import Callable
@@ -8,7 +8,15 @@ from ensdistill.settings.pieces import Piece
 
 
 def misfit(piece: Piece, *arguments: Any) -> str | None:
-    """Returns why a piece cannot be called with some arguments, in a sentence without its end; None if it can."""
+    """Returns the reason why a piece cannot be called with given arguments.
+
+    Args:
+        piece: A user-defined piece.
+        arguments: Positional arguments of its `__call__`.
+
+    Returns:
+        A sentence without its full stop; None if the signature accepts the arguments.
+    """
     call: Callable[..., Any] = piece.__call__  # type: ignore[operator]
     try:
         inspect.signature(call).bind(*arguments)

@@ -1,8 +1,8 @@
-"""Families of pieces: what one setting may hold, whether it is built in or not.
+"""Families of pieces: the built-in and user-defined classes that one setting accepts.
 
-A family makes the pydantic type of a setting from the base class of its pieces: `Annotated[DistillationLoss, LOSSES]`.
-It takes an instance of any subclass, or a mapping whose `kind` is built in, the name of an entry point, or
-`module:Name`.
+A family creates the pydantic type of a setting from the base class of its pieces:
+`Annotated[DistillationLoss, LOSSES]`. The setting accepts an instance of any subclass, or a mapping whose `kind` is a
+built-in kind, the name of an entry point, or `module:Name`.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from ensdistill.settings.pieces import (
 )
 from ensdistill.settings.plugins import MAIN, PATH, PluginError, group_of, import_object, load, owner
 
-UNKNOWN_KIND = "unknown_kind"  # code of an issue: no piece has this kind
+UNKNOWN_KIND = "unknown_kind"  # issue code: no piece has this kind
 
 
 def family_of(field: FieldInfo) -> PieceFamily | None:
-    """Returns the family whose pieces a field holds, itself or in its list."""
+    """Returns the family of the pieces that a field holds, directly or in a list; None if it holds no pieces."""
     inside = getattr(field.annotation, "__args__", ())
     held = [*field.metadata, *(mark for one in inside for mark in getattr(one, "__metadata__", ()))]
     return next((mark for mark in held if isinstance(mark, PieceFamily)), None)
 
 
 class PieceFamily:
-    """All pieces that one setting may hold.
+    """All pieces that one setting accepts.
 
     Attributes:
         group: The group of entry points.
@@ -52,13 +52,15 @@ class PieceFamily:
     """
 
     def __init__(self, name: str, base: type[Piece], package: str = "", skip: tuple[str, ...] = ()) -> None:
-        """Takes a family whose built-in pieces are defined by now, or in the modules of a package.
+        """Creates a family.
+
+        Its built-in pieces are the subclasses of `base` in this package, defined before or by the imported modules.
 
         Args:
-            name: The last part of the group of entry points, for example `losses`.
+            name: Last part of the name of the entry-point group, for example `losses`.
             base: The class from which every piece inherits.
-            package: The package whose modules are imported first.
-            skip: Patterns of names of modules that hold no piece; those that import torch belong here.
+            package: Package whose modules are imported to define the pieces; empty for none.
+            skip: Patterns of names of modules without pieces, which are not imported because they import torch.
         """
         self.group, self.base = f"{PACKAGE}.{name}", base
         base.piece_group = self.group
@@ -69,16 +71,16 @@ class PieceFamily:
 
     @cached_property
     def built_in(self) -> dict[str, type[Piece]]:
-        """The built-in pieces by kind, in the order of their definition."""
+        """Built-in pieces by kind, in the order of their definition."""
         return built_in_pieces(self.group)
 
     @property
     def kinds(self) -> list[str]:
-        """The kinds that are built in, and the names of entry points."""
+        """Built-in kinds, followed by the names of entry points."""
         return [*self.built_in, *(name for name in group_of(self.group) if name not in self.built_in)]
 
     def installed(self) -> Iterator[type[Piece]]:
-        """Yields the pieces of entry points; warns of each that cannot be used."""
+        """Yields the pieces of entry points; warns about each entry point that cannot be used."""
         for name, entries in group_of(self.group).items():
             try:
                 if name in self.built_in:
@@ -89,7 +91,14 @@ class PieceFamily:
                 warnings.warn(f"{self.group}: {error.issue.sentence}", stacklevel=2)
 
     def find(self, kind: Any) -> type[Piece]:
-        """Returns the class of a kind. Raises SettingError, also for a plugin that cannot be used."""
+        """Returns the class of a kind.
+
+        Args:
+            kind: A built-in kind, the name of an entry point, or `module:Name`.
+
+        Raises:
+            SettingError: No piece has this kind, or its plugin cannot be used.
+        """
         name = kind if isinstance(kind, str) else ""
         if name in self.built_in:
             return self.built_in[name]
@@ -114,7 +123,7 @@ class PieceFamily:
         if found := unreachable_piece(kind):
             return self._checked(kind, found)
         if kind.startswith(f"{MAIN}:") or "<locals>" in kind:
-            rule = "{value} is a class of a script, notebook or function, which no other process can import"
+            rule = "{value} is defined in a script, notebook or function, so no other process can import it"
             raise SettingError(ConfigIssue(("kind",), rule, kind, "move it to a module, and select it as module:Name"))
         try:
             return self._checked(kind, import_object(kind))
@@ -126,7 +135,7 @@ class PieceFamily:
     def _checked(self, kind: str, found: Any, origin: str = "") -> type[Piece]:
         if isinstance(found, type) and issubclass(found, self.base) and kind_of(found):
             return found
-        what = "no subclass" if isinstance(found, type) else f"of type {type(found).__name__}, no class"
+        what = "not a subclass" if isinstance(found, type) else f"of type {type(found).__name__}, not a class"
         hint = f"inherit from {path_of(self.base).replace(':', '.')}"
         raise SettingError(ConfigIssue(("kind",), f"{{value}}{origin} is {what}", kind, hint))
 
@@ -149,7 +158,7 @@ class PieceFamily:
     def _validate(self, value: Any) -> Piece:
         if isinstance(value, Piece | type) and not (isinstance(value, self.base) and value.kind):
             found = path_of(value if isinstance(value, type) else type(value))
-            raise SettingError(ConfigIssue((), f"must be an instance of a {self.base.__name__}, not {found}"))
+            raise SettingError(ConfigIssue((), f"must be an instance of {self.base.__name__}, not {found}"))
         if isinstance(value, Piece):
             return value
         if not isinstance(value, Mapping):

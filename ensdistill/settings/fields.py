@@ -1,4 +1,4 @@
-"""Which pieces the fields of settings may hold, and which of them a tree of settings names."""
+"""Pieces that the fields of settings classes accept, and pieces that given settings name."""
 
 from collections.abc import Collection, Iterator, Mapping
 from functools import cache
@@ -15,18 +15,23 @@ Path = tuple[str | int, ...]  # parts of the dotted name of a setting
 
 
 def pieces_of(field: FieldInfo, own: Collection[type[Piece]] = ()) -> list[type[BaseModel]]:
-    """The settings classes that a field may hold, those among `own` included; empty for a plain value."""
+    """Returns the settings classes that a field accepts; empty for a field with a plain value.
+
+    Args:
+        field: A field of a settings class.
+        own: User-defined pieces to include if they belong to the family of the field.
+    """
     if family := family_of(field):
         return [*family.built_in.values(), *(piece for piece in own if issubclass(piece, family.base))]
     options = [field.annotation, *get_args(field.annotation)]
-    if get_origin(field.annotation) is list and get_args(options[1]):  # of pieces told apart by their kind
+    if get_origin(field.annotation) is list and get_args(options[1]):  # a list of pieces that differ in their kind
         options = list(get_args(get_args(options[1])[0]))
     return [option for option in options if isinstance(option, type) and issubclass(option, BaseModel)]
 
 
 @cache
 def families_of(model: type[BaseModel]) -> tuple[PieceFamily, ...]:
-    """The families of pieces below a settings class."""
+    """Returns the families of pieces below a settings class."""
     found: dict[PieceFamily, None] = {}
     for field in model.model_fields.values():
         family = family_of(field)
@@ -37,12 +42,14 @@ def families_of(model: type[BaseModel]) -> tuple[PieceFamily, ...]:
 
 
 def installed_pieces(model: type[BaseModel]) -> list[type[Piece]]:
-    """The pieces of installed plugins below a settings class; warns of each plugin that cannot be used."""
+    """Returns the pieces of installed plugins below a settings class; warns about each plugin that cannot be used."""
     return [piece for family in families_of(model) for piece in family.installed()]
 
 
 def own_pieces(model: type[BaseModel], tree: Any) -> dict[Path, type[Piece]]:
-    """The classes outside of this package that settings name, by their paths, as far as they can be found.
+    """Returns the user-defined pieces that settings name, by the paths of their settings.
+
+    Pieces that cannot be imported are left out.
 
     Args:
         model: The settings class.
@@ -59,7 +66,7 @@ def own_pieces(model: type[BaseModel], tree: Any) -> dict[Path, type[Piece]]:
 
 
 def own_kinds(model: type[BaseModel], tree: Mapping[str, Any]) -> dict[Path, str]:
-    """The kinds that are not built in, by the paths of their pieces; nothing is imported.
+    """Returns the kinds that are not built in, by the paths of their settings; imports nothing.
 
     Args:
         model: The settings class.
@@ -77,7 +84,7 @@ def own_kinds(model: type[BaseModel], tree: Mapping[str, Any]) -> dict[Path, str
 
 
 def _values(model: type[BaseModel], tree: Any) -> Iterator[tuple[Path, FieldInfo, Any]]:
-    """Each field of settings classes with its path and value, and with those of each item where it holds a list."""
+    """Path, field and value of each field that holds settings classes; for a list, of each item."""
     for name, field, is_list in _fields(model):
         value = tree.get(name) if isinstance(tree, Mapping) else getattr(tree, name, None)
         if isinstance(value, list) and is_list:
@@ -88,7 +95,7 @@ def _values(model: type[BaseModel], tree: Any) -> Iterator[tuple[Path, FieldInfo
 
 @cache
 def _fields(model: type[BaseModel]) -> tuple[tuple[str, FieldInfo, bool], ...]:
-    """The fields that hold settings classes, each with its name and whether it holds a list of them."""
+    """Name and field of each field that holds settings classes, and whether it holds a list of them."""
     return tuple(
         (name, field, get_origin(field.annotation) is list)
         for name, field in model.model_fields.items()
@@ -97,7 +104,15 @@ def _fields(model: type[BaseModel]) -> tuple[tuple[str, FieldInfo, bool], ...]:
 
 
 def piece_at(field: FieldInfo, value: Any) -> type[Piece] | None:
-    """The class of the piece that a field holds as a mapping or an instance; None if it cannot be found."""
+    """Returns the class of the piece that a field holds.
+
+    Args:
+        field: A field of a settings class.
+        value: Its value, a mapping or an instance.
+
+    Returns:
+        The class; None if the value is not a piece, or its class cannot be found.
+    """
     family = family_of(field)
     if isinstance(value, Piece) or family is None:
         return type(value) if isinstance(value, Piece) else None

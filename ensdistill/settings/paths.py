@@ -1,4 +1,4 @@
-"""Settings that name files: made absolute where they are read, and left out of every hash."""
+"""Settings that name files: their paths are made absolute when they are read, and excluded from every hash."""
 
 import os
 import re
@@ -18,7 +18,15 @@ _IN_MEMORY = (":memory:", "file:")
 
 @cache
 def file_settings(model: type[BaseModel], prefix: str = "") -> frozenset[str]:
-    """Dotted names of all settings below a class that name a file; `*` stands for a place in a list."""
+    """Returns the dotted names of all settings below a class that name a file.
+
+    Args:
+        model: The settings class.
+        prefix: Prefix of each name.
+
+    Returns:
+        Dotted names; `*` stands for an index of a list.
+    """
     return frozenset(_file_settings(model, prefix))
 
 
@@ -32,12 +40,15 @@ def _file_settings(model: type[BaseModel], prefix: str) -> Iterator[str]:
 
 
 def files_in(model: type[BaseModel], tree: Any, prefix: str = "") -> frozenset[str]:
-    """Dotted names of all settings below a class that name a file, with those of the pieces outside of this package.
+    """Returns the dotted names of all settings that name a file, including those of user-defined pieces.
 
     Args:
         model: The settings class.
         tree: Its settings, nested, or an instance.
-        prefix: What stands before each name.
+        prefix: Prefix of each name.
+
+    Returns:
+        Dotted names; `*` stands for an index of a list.
     """
     own = (
         name
@@ -48,13 +59,13 @@ def files_in(model: type[BaseModel], tree: Any, prefix: str = "") -> frozenset[s
 
 
 def absolute(tree: Any, folder: str | Path, names: frozenset[str], name: str = "") -> Any:
-    """The tree of settings in which every path is absolute.
+    """Returns settings with all file paths absolute.
 
     Args:
-        tree: Settings as they are written, nested or with dotted names, or the value of one of them.
-        folder: Where relative paths start.
-        names: The settings that name a file, as `file_settings` returns them.
-        name: The dotted name of the value.
+        tree: Settings as written, nested or with dotted names, or the value of one of them.
+        folder: The folder against which relative paths are resolved.
+        names: The settings that name a file, as returned by `file_settings`.
+        name: Dotted name of the value.
     """
     if isinstance(tree, Mapping):
         return {
@@ -66,7 +77,13 @@ def absolute(tree: Any, folder: str | Path, names: frozenset[str], name: str = "
 
 
 def without_files(tree: Any, names: frozenset[str], name: str = "") -> Any:
-    """The tree of settings without those that name a file: what decides a result is the content of the file."""
+    """Returns settings without file paths, because a result depends on the content of a file and not on its path.
+
+    Args:
+        tree: Nested settings, or the value of one of them.
+        names: The settings that name a file, as returned by `file_settings`.
+        name: Dotted name of the value.
+    """
     if isinstance(tree, Mapping):
         inner = {key: f"{name}.{key}" if name else str(key) for key in tree}
         return {key: without_files(tree[key], names, inner[key]) for key in tree if inner[key] not in names}
@@ -74,17 +91,17 @@ def without_files(tree: Any, names: frozenset[str], name: str = "") -> Any:
 
 
 def _absolute(value: str, folder: str | Path) -> str:
-    """A path, or the URI of an SQLite store; other URIs name no file."""
+    """The absolute form of a path or of the URI of an SQLite store; other URIs are returned unchanged."""
     store = _SQLITE.fullmatch(value)
     if store and not store[2].startswith(("/", *_IN_MEMORY)):
         return f"{store[1]}{_absolute(store[2], folder)}{store[3]}"
     if "://" in value:
         return value
-    expanded = os.path.expanduser(value)  # unlike Path's, returns `~nobody/x` as it is
+    expanded = os.path.expanduser(value)  # Path.expanduser raises for `~unknown/x`, this returns it unchanged
     return expanded if os.path.isabs(expanded) else _tidy(os.path.join(Path(folder).absolute(), expanded))
 
 
 def _tidy(path: str) -> str:
-    """The path without `.` and `..`, unless they lead through a symbolic link."""
+    """The path without `.` and `..`; unchanged if their removal would name another file because of a symbolic link."""
     tidy = os.path.normpath(path)
     return tidy if os.path.realpath(tidy) == os.path.realpath(path) else path

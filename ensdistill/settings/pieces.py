@@ -1,4 +1,4 @@
-"""Pieces: settings that are selected by their `kind`, built in or not."""
+"""Pieces: settings classes that a setting selects by their `kind`, built-in or user-defined."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from ensdistill.settings.plugins import MAIN, PluginError, described, distributi
 
 PACKAGE = __name__.partition(".")[0]
 _built_in: list[type[Piece]] = []  # in the order of their definition
-_unreachable: WeakValueDictionary[str, type[Piece]] = WeakValueDictionary()  # classes that no import finds, by path
+_unreachable: WeakValueDictionary[str, type[Piece]] = WeakValueDictionary()  # classes that cannot be imported, by path
 
 
 class Piece(Settings):
     """Settings that are selected by their kind.
 
-    A built-in piece declares its kind. That of a class outside of this package is what finds it again: the name of its
-    entry point, or else `module:Name`.
+    A built-in piece declares its kind. The kind of a user-defined piece is the name of its entry point if it has one,
+    otherwise `module:Name`.
 
     Attributes:
         kind: The name that selects the piece.
     """
 
     kind: str = ""
-    piece_group: ClassVar[str] = ""  # of entry points; set by the family
-    piece_source_hash: ClassVar[str] = ""  # kept on the class, so that it travels with a class that is pickled by value
+    piece_group: ClassVar[str] = ""  # group of entry points; set by the family
+    piece_source_hash: ClassVar[str] = ""  # stored on the class, so that pickling the class by value keeps it
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -40,7 +40,8 @@ class Piece(Settings):
         declared = inspect.get_annotations(cls)
         if "kind" in declared:
             raise TypeError(
-                f"{path_of(cls)}: declares kind; leave it out, it is the name of the entry point or module:Name"
+                f"{path_of(cls)}: must not declare kind; remove it, the kind is the name of the entry point or "
+                "module:Name"
             )
         cls.__annotations__ = declared | {"kind": str}
         cls.kind = path_of(cls)
@@ -58,22 +59,30 @@ class Piece(Settings):
 
 
 def is_built_in(piece: type[Piece]) -> bool:
-    """Returns whether a class belongs to this package."""
+    """Returns whether a class is defined in this package."""
     return piece.__module__.partition(".")[0] == PACKAGE
 
 
 def built_in_pieces(group: str) -> dict[str, type[Piece]]:
-    """Returns the built-in pieces of a family by kind, in the order of their definition."""
+    """Returns the built-in pieces of a family by kind, in the order of their definition.
+
+    Args:
+        group: Group of entry points of the family.
+    """
     return {kind_of(piece): piece for piece in _built_in if piece.piece_group == group and kind_of(piece)}
 
 
 def unreachable_piece(path: str) -> type[Piece] | None:
-    """Returns the class of this process that has a path which no import finds, if there is one."""
+    """Returns the class with a path that cannot be imported; None if this process has not defined it.
+
+    Args:
+        path: `module:QualName` of the class.
+    """
     return _unreachable.get(path)
 
 
 def is_own(piece: object) -> bool:
-    """Returns whether an object is a piece outside of this package."""
+    """Returns whether an object is a user-defined piece."""
     return isinstance(piece, Piece) and not is_built_in(type(piece))
 
 
@@ -83,7 +92,7 @@ def path_of(piece: type) -> str:
 
 
 def is_unreachable(piece: type) -> bool:
-    """Returns whether no import of another process finds a class: it is one of a script, notebook or function."""
+    """Returns whether other processes cannot import a class: it is defined in a script, notebook or function."""
     return piece.__module__ == MAIN or "<locals>" in piece.__qualname__
 
 
@@ -116,7 +125,14 @@ def group_name(piece: type[Piece]) -> str:
 
 @cache
 def piece_code(piece: type[Piece]) -> str:
-    """Returns what identifies the code of a piece: empty if it is built in, else a distribution, or a hash."""
+    """Returns a text that identifies the code of a piece.
+
+    Args:
+        piece: The class.
+
+    Returns:
+        Name and version of its distribution, or `sha256:` and the hash of its source file; empty for a built-in piece.
+    """
     if is_built_in(piece):
         return ""
     found = distribution_of(piece.__module__)

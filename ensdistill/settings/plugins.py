@@ -1,7 +1,7 @@
-"""Code outside of this package: found by the name of an entry point or as `module:Name`, and identified.
+"""Code from outside this package: import by entry point or as `module:Name`, and identification of its version.
 
 An entry point is `NAME = module:Class` in the group of a family of pieces, such as `ensdistill.losses`. Groups are read
-only for a name that is not built in, or for a list of all names; no plugin is imported unless it is named or listed.
+only for a name that is not built in, or for a list of all names. A plugin is imported only if it is named or listed.
 """
 
 from __future__ import annotations
@@ -20,17 +20,24 @@ from typing import Any
 
 from ensdistill.runtime.boundary import cause_of
 
-PATH = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.<>]*")  # `<locals>` stands in the name of a class inside a function
+PATH = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.<>]*")  # the name of a class inside a function contains `<locals>`
 MAIN = "__main__"
 
 
 class PluginError(Exception):
-    """Code that cannot be imported; its text is the reason."""
+    """Code that cannot be imported; the message is the reason."""
 
 
 @cache
 def group_of(group: str) -> dict[str, tuple[EntryPoint, ...]]:
-    """Returns the entry points of a group by name, with every entry point that has the name."""
+    """Returns the entry points of a group by name.
+
+    Args:
+        group: Name of the group, for example `ensdistill.losses`.
+
+    Returns:
+        All entry points of each name, in a fixed order; several if distributions use the same name.
+    """
     found: dict[str, tuple[EntryPoint, ...]] = {}
     for entry in sorted(entry_points(group=group), key=lambda entry: (entry.name, entry.value, owner(entry))):
         found[entry.name] = (*found.get(entry.name, ()), entry)
@@ -48,7 +55,14 @@ def described(distribution: Distribution) -> str:
 
 
 def load(entry: EntryPoint) -> Any:
-    """Returns what an entry point names. Raises PluginError, whatever its import raises."""
+    """Returns the object of an entry point.
+
+    Args:
+        entry: The entry point.
+
+    Raises:
+        PluginError: The import fails, with any exception.
+    """
     try:
         return entry.load()
     except (Exception, SystemExit) as error:
@@ -56,13 +70,16 @@ def load(entry: EntryPoint) -> Any:
 
 
 def import_object(path: str) -> Any:
-    """Returns what `package.module:Name` names.
+    """Returns the object of a path `package.module:Name`.
 
-    Modules are searched where Python searches them and then in the current folder, which is no part of `sys.path` in
-    an installed command. Installed modules go first, so no file of that folder takes the place of one.
+    The current folder is appended to `sys.path`, which does not contain it in an installed command. It comes last, so
+    its files never hide an installed module.
+
+    Args:
+        path: Module and qualified name, separated by a colon.
 
     Raises:
-        PluginError: Its import fails.
+        PluginError: The import fails, with any exception.
     """
     folder = os.getcwd()
     if folder not in sys.path and "" not in sys.path:
@@ -78,10 +95,14 @@ def import_object(path: str) -> Any:
 
 @cache
 def distribution_of(module: str) -> Distribution | None:
-    """Returns the installed distribution that a module belongs to.
+    """Returns the installed distribution of a module.
 
-    None for a module that belongs to none, and for one of an editable installation: its code changes while its version
-    does not.
+    Args:
+        module: Full name of an imported module.
+
+    Returns:
+        The distribution; None if the module belongs to none, or to an editable installation, whose code can change
+        without a change of its version.
     """
     top = module.partition(".")[0]
     file = getattr(sys.modules.get(top), "__file__", None)
@@ -96,9 +117,13 @@ def distribution_of(module: str) -> Distribution | None:
 
 
 def source_hash(owner: type) -> str:
-    """Returns the SHA-256 of the file that defines a class; what that file imports is not in it.
+    """Returns the SHA-256 of the file that defines a class, in hexadecimal digits.
 
-    For a class without a file, as in a notebook, it is that of the compiled methods.
+    Modules that this file imports are not included. For a class without a file, for example in a notebook, the compiled
+    methods are hashed.
+
+    Args:
+        owner: The class.
     """
     file = getattr(sys.modules.get(owner.__module__), "__file__", None)
     try:
@@ -121,5 +146,5 @@ def _text(code: CodeType) -> str:
 
 
 def _constant(value: Any) -> str:
-    """The text of a constant; a set has another order in each process."""
+    """The text of a constant; sets are sorted, because their order differs between processes."""
     return str(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)

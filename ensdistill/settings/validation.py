@@ -1,4 +1,4 @@
-"""Errors in settings as issues a user can act on, and the table of all settings; both read the fields themselves."""
+"""Validation errors as issues with rule, value and fix; the table of all settings, read from their fields."""
 
 import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -19,8 +19,8 @@ T = TypeVar("T", bound=Settings)
 
 _COMPARISONS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 _TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
-UNKNOWN = "extra_forbidden"  # code of an issue: there is no such setting
-_MUST_BE = {  # pydantic's types of error, which are the codes of issues
+UNKNOWN = "extra_forbidden"  # issue code: no such setting exists
+_MUST_BE = {  # pydantic's error types, which are used as issue codes
     "int_type": _TYPES["int"],
     "int_from_float": _TYPES["int"],
     "float_type": _TYPES["float"],
@@ -34,7 +34,15 @@ _MUST_BE = {  # pydantic's types of error, which are the codes of issues
 
 
 def validate(model: type[T], tree: Mapping[str, Any]) -> T:
-    """The settings of one class. Raises ConfigError with all that is wrong: name, rule, value, way out."""
+    """Returns an instance of a settings class.
+
+    Args:
+        model: The settings class.
+        tree: Nested settings.
+
+    Raises:
+        ConfigError: Settings are invalid; the error lists every issue with name, rule, value and fix.
+    """
     try:
         return model.model_validate(tree)
     except ValidationError as error:
@@ -42,34 +50,48 @@ def validate(model: type[T], tree: Mapping[str, Any]) -> T:
 
 
 def config_error(model: type[BaseModel], tree: Mapping[str, Any], error: ValidationError) -> ConfigError:
-    """Returns the error of pydantic as one of ours, with all issues."""
+    """Returns a validation error of pydantic as a ConfigError with all its issues.
+
+    Args:
+        model: The settings class.
+        tree: The settings that were validated, nested.
+        error: The error of pydantic.
+    """
     return ConfigError([_issue(model, tree, detail) for detail in error.errors()])
 
 
 def closest_match(name: str, known: Iterable[str]) -> str | None:
-    """The known name that looks most like this one, if any does."""
+    """Returns the known name that is most similar to a name, or None if none is similar."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return close[0] if close else None
 
 
 @dataclass(frozen=True)
 class SettingDoc:
-    """One setting as the help shows it."""
+    """One row of the settings table.
+
+    Attributes:
+        name: Dotted name of the setting.
+        kind: Kind of the piece that has the setting; empty if all pieces have it.
+        default: Default value as text, or `required`.
+        limits: Range or choices as text.
+        sentence: Description of the setting.
+    """
 
     name: str
-    kind: str  # the piece it belongs to, empty if to every one
+    kind: str
     default: str
     limits: str
     sentence: str
 
 
 def settings_table(model: type[BaseModel], prefix: str = "", own: Collection[type[Piece]] = ()) -> Iterator[SettingDoc]:
-    """Every setting below a settings class: name, default, range and sentence, read off the fields.
+    """Yields every setting below a settings class with name, default, range and description.
 
     Args:
         model: The settings class.
-        prefix: What stands before each name.
-        own: Pieces outside of this package that are listed next to the built-in ones.
+        prefix: Prefix of each name.
+        own: User-defined pieces to include.
     """
     for name, field in model.model_fields.items():
         pieces = pieces_of(field, own)
@@ -88,9 +110,13 @@ def settings_table(model: type[BaseModel], prefix: str = "", own: Collection[typ
 
 
 def settings_help(model: type[BaseModel], title: str) -> str:
-    """Every setting below a settings class with its default, range and sentence, as text below a title.
+    """Returns every setting below a settings class with default, range and description, as text.
 
-    With the pieces of installed plugins; warns of each plugin that cannot be used.
+    Settings of installed plugins are included; a plugin that cannot be used causes a warning.
+
+    Args:
+        model: The settings class.
+        title: First line of the text.
     """
     lines = [title]
     for row in settings_table(model, own=installed_pieces(model)):
@@ -101,7 +127,7 @@ def settings_help(model: type[BaseModel], title: str) -> str:
 
 
 def format_constraints(field: FieldInfo) -> str:
-    """The range or the choices of a plain field, in words."""
+    """Returns the range or the choices of a field with a plain value as text."""
     if get_origin(field.annotation) is Literal:
         return " | ".join(str(choice) for choice in get_args(field.annotation))
     bounds = [
@@ -120,9 +146,9 @@ def _default(field: FieldInfo) -> str:
 
 
 def _issue(model: type[BaseModel], tree: Mapping[str, Any], detail: ErrorDetails) -> ConfigIssue:
-    """One of pydantic's errors."""
-    place, holder = _place(model, tree, detail["loc"])
-    path, value = tuple(place), detail["input"]
+    """One error of pydantic as an issue."""
+    parts, holder = _locate(model, tree, detail["loc"])
+    path, value = tuple(parts), detail["input"]
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == UNKNOWN:
         return _unknown(model, holder, path, own_pieces(model, tree).values())
@@ -157,7 +183,7 @@ def _issue(model: type[BaseModel], tree: Mapping[str, Any], detail: ErrorDetails
 def _unknown(
     model: type[BaseModel], holder: type[BaseModel] | None, path: Sequence[str], own: Iterable[type[Piece]]
 ) -> ConfigIssue:
-    """A setting that does not exist: with the kinds that have it, the same name elsewhere, or a near one beside it."""
+    """The issue of an unknown setting; it states the kinds that have it, its place elsewhere, or a similar name."""
     table = list(settings_table(model, own=list(own)))
     known = list(holder.model_fields) if holder else []
     rule = "no such setting" + (f" of {kind_of(holder)}" if holder and kind_of(holder) else "")
@@ -179,7 +205,15 @@ def _unknown(
 
 
 def same_name_elsewhere(model: type[BaseModel], path: Sequence[str]) -> str | None:
-    """The shortest dotted name of a setting that ends as this path does, one in the same section if there is one."""
+    """Returns the dotted name of a setting whose last part equals the last part of a path.
+
+    Args:
+        model: The settings class.
+        path: Parts of the dotted name of an unknown setting.
+
+    Returns:
+        The shortest such name, preferably in the same section; None if none exists.
+    """
     found = (row.name for row in settings_table(model) if row.name.split(".")[-1] == path[-1])
     return min(found, key=lambda name: (not name.startswith(f"{path[0]}."), len(name)), default=None)
 
@@ -190,12 +224,12 @@ def _none_of(path: tuple[str, ...], value: Any, known: Sequence[str]) -> ConfigI
 
 
 def did_you_mean(name: str | None) -> str | None:
-    """Returns the hint that points to a name, or None without one."""
+    """Returns the hint that suggests a name; None for None."""
     return f"did you mean {name}?" if name else None
 
 
 def _kinds(holder: type[BaseModel] | None, path: Sequence[str]) -> list[str]:
-    """The kinds of pieces that the setting at a path may hold, itself or in its list."""
+    """The kinds of pieces that the setting at a path accepts, directly or in a list."""
     fields = holder.model_fields if holder else {}
     field = next((fields[part] for part in reversed(path) if part in fields), None)
     if field and (family := family_of(field)):
@@ -203,15 +237,15 @@ def _kinds(holder: type[BaseModel] | None, path: Sequence[str]) -> list[str]:
     return [kind for piece in pieces_of(field) if (kind := kind_of(piece))] if field else []
 
 
-def _place(
+def _locate(
     model: type[BaseModel], tree: Any, location: tuple[int | str, ...]
 ) -> tuple[list[str], type[BaseModel] | None]:
-    """The dotted path of a fault (without pydantic's own marks of unions) and the settings class that holds it."""
+    """The path of an invalid setting, without pydantic's marks of union members, and the settings class that has it."""
     path: list[str] = []
     holder: type[BaseModel] | None = model
-    options: list[type[BaseModel]] = []  # what the value at the path so far may be
-    named = False  # whether the next part is a free name or number, as in a mapping or list of settings
-    field: FieldInfo | None = None  # the last one on the path
+    options: list[type[BaseModel]] = []  # classes that the value at the current path can have
+    named = False  # whether the next part is a key of a mapping or an index of a list, and not a field
+    field: FieldInfo | None = None  # the last field of the path
     for part in location:
         is_key = isinstance(tree, Mapping) and part in tree
         chosen = [option for option in options if kind_of(option) == part and not is_key]
@@ -219,7 +253,7 @@ def _place(
             holder, options = chosen[0], []
             continue
         if path and (isinstance(tree, str | int | float) or (tree is None and str(part).startswith("literal["))):
-            continue  # nothing lies below a plain value: pydantic's own mark of one member of a union
+            continue  # a plain value has no parts, so this is pydantic's mark of a union member
         path.append(str(part))
         inside = isinstance(tree, Mapping) or (isinstance(tree, list) and isinstance(part, int) and part < len(tree))
         tree = (tree.get(part) if isinstance(tree, Mapping) else tree[part]) if inside else None
@@ -238,6 +272,6 @@ def _place(
 
 
 def _choice(field: FieldInfo, value: Any) -> list[type[BaseModel]]:
-    """The settings classes that a value may be; one if its kind is known."""
+    """The settings classes that a value can have; exactly one if its kind is known."""
     piece = piece_at(field, value)
     return [piece] if piece else pieces_of(field)

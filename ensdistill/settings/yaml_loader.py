@@ -1,4 +1,4 @@
-"""YAML 1.2 text to plain values: nothing is executed, no name is written twice, errors have their line."""
+"""Parser of YAML 1.2 to plain values: executes nothing, rejects duplicate names, reports errors with their line."""
 
 import io
 import re
@@ -20,7 +20,7 @@ YamlDict = dict[str, Any]
 
 _CORE = "tag:yaml.org,2002:"
 _MERGE = f"{_CORE}merge"
-_MOST = 100_000  # values of a file, each alias counted with all that it stands for
+_MAX_VALUES = 100_000  # values of one file; each alias counts with all values that it repeats
 _PLAIN = {"str": "text", "int": "number", "float": "number", "bool": "truth value"}
 
 
@@ -32,8 +32,9 @@ def _float(text: str) -> float:
     return float(text.replace(".", "", 1) if text.lower().endswith((".inf", ".nan")) else text)
 
 
-# The core schema of YAML 1.2 (section 10.3.2): how a plain text becomes a value. What YAML 1.1 reads otherwise (010 as
-# 8, 1:30 as 90, yes as true, 2020-01-01 as a date) is a decimal number or stays a text. Merge keys are of YAML 1.1.
+# The core schema of YAML 1.2 (section 10.3.2): conversion of unquoted text to values. Text that YAML 1.1 converts
+# differently (010 to 8, 1:30 to 90, yes to true, 2020-01-01 to a date) is a decimal number or remains text. Merge keys
+# come from YAML 1.1.
 _SCALARS: dict[str, tuple[str, Callable[[str], Any]]] = {
     f"{_CORE}null": (r"null|Null|NULL|~|", lambda text: None),
     f"{_CORE}bool": (r"true|True|TRUE|false|False|FALSE", lambda text: {"true": True, "false": False}[text.lower()]),
@@ -47,31 +48,32 @@ _SCALARS: dict[str, tuple[str, Callable[[str], Any]]] = {
 }
 _PATTERNS = [(tag, re.compile(pattern)) for tag, (pattern, _) in _SCALARS.items()]
 
-# Texts that YAML 1.1 takes for something else: written in quotes, so that any reader reads the same.
-_ELSEWHERE = re.compile(
+# Text that YAML 1.1 converts to another type. It is written in quotes, so that every reader returns the same value.
+_YAML_1_1 = re.compile(
     r"y|Y|yes|Yes|YES|n|N|no|No|NO|on|On|ON|off|Off|OFF|=|[-+]?[0-9.][0-9_.:xXbBoOa-fA-F+-]*|\d{4}-\d\d?-\d\d?.*"
 )
 
-# What the parser reports (as a pattern), and what helps; {0} is what the pattern caught, {line} where it began.
+# Patterns of the parser's messages, and the messages that replace them. {0} is the first group of the pattern, {line}
+# the line where the faulty construct begins.
 _HELP = {
     r"found character '\\t'|found a tab character": "a tab; indent with spaces",
     r"found character ('.+') that cannot start": "a text cannot begin with {0}; put it in quotes",
-    r"mapping values are not allowed": "a name and value where none can be; check the indentation, or put a text that "
-    "holds ': ' in quotes",
+    r"mapping values are not allowed": "unexpected `name: value`; check the indentation, or put a text that contains "
+    "': ' in quotes",
     r"could not find expected ':'": "the name in line {line} has no ': value'",
-    r"expected <block end>": "indented unlike the lines above it",
+    r"expected <block end>": "the indentation differs from the lines above",
     r"expected ',' or '(.)'": "the bracket of line {line} is not closed by {0}",
     r"found unexpected end of stream": "the quote of line {line} is not closed",
-    r"found undefined alias '(.+)'": "*{0} stands for nothing in this file; put a text that begins with * in quotes",
-    r"found unknown escape character '(.+)'": "\\{0} is no character in double quotes; use single quotes",
-    r"but found another document": "a second document begins here; a file holds one",
-    r"special characters are not allowed": "a character that is no text",
-    r"maximum recursion depth": "brackets within brackets without end",
+    r"found undefined alias '(.+)'": "the alias *{0} is not defined; put a text that begins with * in quotes",
+    r"found unknown escape character '(.+)'": "unknown escape \\{0} in double quotes; use single quotes",
+    r"but found another document": "a second document begins here; a file must hold one",
+    r"special characters are not allowed": "a control character; remove it",
+    r"maximum recursion depth": "brackets are nested too deeply",
 }
 
 
 class _Resolver(BaseResolver):
-    """Tags of scalars by the core schema alone, whatever version a file names."""
+    """Resolves the tags of scalars by the core schema only, whatever version a file declares."""
 
     def __init__(self, version: Any = None, loader: Any = None) -> None:
         super().__init__(loader)
@@ -79,29 +81,32 @@ class _Resolver(BaseResolver):
 
     @property
     def processing_version(self) -> tuple[int, int]:
-        """The version of the syntax."""
+        """Version of the syntax."""
         return 1, 2
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+        """Returns the tag of a node; a plain scalar has the first tag whose pattern matches."""
         if kind is ScalarNode and implicit[0]:
             return Tag(suffix=next(tag for tag, pattern in _PATTERNS if pattern.fullmatch(value)))
         return super().resolve(kind, value, (False, False))
 
 
 class _WritingResolver(_Resolver):
-    """Gives a text that only YAML 1.1 takes for something else a tag of its own, by which it gets quotes."""
+    """Returns a separate tag for text that YAML 1.1 converts to another type; the emitter then writes it in quotes."""
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+        """Returns the tag of a node."""
         tag = super().resolve(kind, value, implicit)
-        if kind is ScalarNode and implicit[0] and str(tag) == f"{_CORE}str" and _ELSEWHERE.fullmatch(value):
+        if kind is ScalarNode and implicit[0] and str(tag) == f"{_CORE}str" and _YAML_1_1.fullmatch(value):
             return Tag(suffix=f"{_CORE}value")
         return tag
 
 
 class _Representer(SafeRepresenter):
-    """Floats as both versions of YAML read them: 1.0e-05, which is a text in YAML 1.1 without its point."""
+    """Writes floats in the form that YAML 1.1 and 1.2 both read as numbers: 1.0e-05, because 1e-05 is text in 1.1."""
 
     def represent_float(self, data: float) -> Any:
+        """Returns the node of a float."""
         node = super().represent_float(data)
         if "e" in node.value and "." not in node.value:
             node.value = node.value.replace("e", ".0e")
@@ -112,20 +117,20 @@ _Representer.add_representer(float, _Representer.represent_float)
 
 
 class _Values:
-    """Makes plain values of the nodes of one text, and notes all that is wrong with them."""
+    """Converts the nodes of one text to plain values and collects all errors."""
 
     def __init__(self) -> None:
-        self.faults: dict[tuple[int, str], None] = {}  # in order; what an alias repeats is noted once
-        self._made: dict[Node, tuple[Any, int]] = {}  # values and their sizes, of aliases too
+        self.errors: dict[tuple[int, str], None] = {}  # ordered and unique: an error in an alias is listed once
+        self._made: dict[Node, tuple[Any, int]] = {}  # values and their sizes, also of aliases
         self._open: set[Node] = set()
 
     def of(self, node: Node) -> Any:
-        """The value of a node."""
+        """Returns the value of a node."""
         return self._sized(node)[0]
 
     def _sized(self, node: Node) -> tuple[Any, int]:
         if node in self._open:
-            self._note(node, f"*{node.anchor} stands for a value that it is a part of")
+            self._note(node, f"the alias *{node.anchor} refers to a value that contains it; remove it")
             return None, 1
         if node not in self._made:
             self._open.add(node)
@@ -143,35 +148,35 @@ class _Values:
         if isinstance(node, MappingNode) and kind == f"{_CORE}map":
             pairs = {name: self._sized(part) for name, part in self._pairs(node).items()}
             return {name: value for name, (value, _) in pairs.items()}, self._size(node, (n for _, n in pairs.values()))
-        self._note(node, f"{kind.replace(_CORE, '!!')}: only plain values are read, no objects are built")
+        self._note(node, f"{kind.replace(_CORE, '!!')}: only plain values are allowed; remove the tag")
         return None, 1
 
     def _scalar(self, node: ScalarNode, convert: Callable[[str], Any]) -> Any:
         try:
             return convert(node.value)
-        except (ValueError, KeyError):  # its tag was given, or it is a number of more than 4,300 digits
+        except (ValueError, KeyError):  # an explicit tag that does not fit, or a number of more than 4,300 digits
             text = node.value if len(node.value) < 40 else f"{node.value[:20]}... ({len(node.value)} characters)"
             self._note(node, f"{text} cannot be read as !!{str(node.tag).removeprefix(_CORE)}")
             return None
 
     def _size(self, node: Node, sizes: Iterator[int]) -> int:
         size = 1 + sum(sizes)
-        if size > _MOST:
-            self._note(node, f"more than {_MOST:,} values, counted with all that aliases stand for")
+        if size > _MAX_VALUES:
+            self._note(node, f"must have at most {_MAX_VALUES:,} values, including those that aliases repeat")
             return 1
         return size
 
     def _pairs(self, node: MappingNode) -> dict[str, Node]:
-        """Names and values; a bad name is noted and left out, so that the rest is looked at too."""
+        """Names and value nodes; an invalid name is recorded and skipped, so that the rest is checked too."""
         first: dict[str, int] = {}
         merged: dict[str, Node] = {}
         own: dict[str, Node] = {}
         for key, value in node.value:
             name, line = self.of(key), _line(key.start_mark)
             if not isinstance(name, str):
-                self._note(key, f"{_written(key)}: names in a mapping of names are texts; put it in quotes")
+                self._note(key, f"{_written(key)}: names in a mapping must be texts; put it in quotes")
             elif name in first:
-                self._note(key, f"{name} is written twice (line {first[name]} has it already)")
+                self._note(key, f"{name} is given twice (first in line {first[name]})")
             elif key.tag == _MERGE:
                 first[name], merged = line, self._merged(value)
             else:
@@ -179,33 +184,41 @@ class _Values:
         return merged | own
 
     def _merged(self, node: Node) -> dict[str, Node]:
-        """What `<<` adds: the names of a mapping, or of several, of which an earlier one counts more."""
+        """Names and value nodes that `<<` adds, from one mapping or several; earlier mappings take precedence."""
         sources = list(node.value) if isinstance(node, SequenceNode) else [node]
         found: dict[str, Node] = {}
         for source in reversed(sources):
             if not isinstance(source, MappingNode) or source in self._open:
-                self._note(source, "<< adds the names of a mapping, and this is none")
+                self._note(source, "the value of << must be a mapping or a list of mappings")
                 continue
             self._open.add(source)
             found |= self._pairs(source)
             self._open.remove(source)
         return found
 
-    def _note(self, node: Node, fault: str) -> None:
-        self.faults[_line(node.start_mark), fault] = None
+    def _note(self, node: Node, error: str) -> None:
+        self.errors[_line(node.start_mark), error] = None
 
 
 class LineIndex:
-    """Where the settings of a YAML text are written."""
+    """Line numbers of the settings in a YAML text."""
 
     def __init__(self, text: str) -> None:
-        """text: one that `parse_yaml` reads."""
+        """Creates the index of a text.
+
+        Args:
+            text: A YAML text that `parse_yaml` accepts.
+        """
         self._root = _compose(text)
 
     def of(self, name: str) -> int | None:
-        """The line of a dotted name, or of the longest beginning of it that is there; None if nothing of it is.
+        """Returns the line of a setting.
 
-        Names in the text may be dotted themselves; `a.0` is the first value of a list.
+        Args:
+            name: Dotted name; `a.0` is the first value of the list `a`. The text itself may contain dotted names.
+
+        Returns:
+            Number of the line, from 1, with the setting or the longest prefix of its name; None if no prefix exists.
         """
         line, node, parts = None, self._root, name.split(".")
         while parts and (found := _find(node, parts)):
@@ -214,7 +227,7 @@ class LineIndex:
 
 
 def _find(node: Node | None, parts: list[str]) -> tuple[int, Node, list[str]] | None:
-    """Line and value of the longest beginning of a path in this node, and what is left of the path."""
+    """Line and value of the longest prefix of a path in a node, and the rest of the path."""
     if isinstance(node, SequenceNode) and parts[0].isdigit() and int(parts[0]) < len(node.value):
         value = node.value[int(parts[0])]
         return _line(value.start_mark), value, parts[1:]
@@ -240,13 +253,17 @@ def _written(node: Node) -> str:
 def _compose(text: str) -> Node | None:
     yaml = YAML(typ="safe", pure=True)
     yaml.Resolver = _Resolver
-    yaml.composer.warn_double_anchors = False  # allowed: an alias stands for the last one before it
+    yaml.composer.warn_double_anchors = False  # YAML allows them: an alias refers to the last one before it
     root: Node | None = yaml.compose(text)
     return root
 
 
 def to_yaml_text(tree: YamlDict) -> str:
-    """Plain values as YAML, in their order, such that readers of YAML 1.1 and 1.2 read the same."""
+    """Returns plain values as YAML text that readers of YAML 1.1 and 1.2 read identically.
+
+    Args:
+        tree: Plain values; their order is kept.
+    """
     yaml: Any = YAML(typ="safe", pure=True)
     yaml.Resolver, yaml.Representer = _WritingResolver, _Representer
     yaml.allow_unicode = yaml.default_flow_style = yaml.sort_base_mapping_type_on_output = False
@@ -256,20 +273,28 @@ def to_yaml_text(tree: YamlDict) -> str:
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """The value of a YAML text. Raises ConfigError with the lines at fault; tags that build objects are refused."""
+    """Returns the value of a YAML text.
+
+    Args:
+        text: The text.
+        where: Its origin, the start of each error message: a file or an option.
+
+    Raises:
+        ConfigError: The text is not valid YAML, or has tags that create objects; the message states the lines.
+    """
     values = _Values()
     try:
         root = _compose(text)
         value = None if root is None else values.of(root)
     except (YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{where}{_in_our_words(error, text)}") from error
-    if values.faults:
-        raise ConfigError([f"{where}, line {line}: {fault}" for line, fault in sorted(values.faults)])
+        raise ConfigError(f"{where}{_described(error, text)}") from error
+    if values.errors:
+        raise ConfigError([f"{where}, line {line}: {message}" for line, message in sorted(values.errors)])
     return value
 
 
-def _in_our_words(error: Exception, text: str) -> str:
-    """`, line 3: what is wrong and what helps`."""
+def _described(error: Exception, text: str) -> str:
+    """Line, problem and fix of an error of the parser, in the form `, line 3: ...`."""
     mark, before = getattr(error, "problem_mark", None), getattr(error, "context_mark", None)
     problem = getattr(error, "problem", None) or " ".join(str(error).split())
     if isinstance(error, ReaderError):
@@ -283,27 +308,42 @@ def _in_our_words(error: Exception, text: str) -> str:
 
 
 def parse_mapping(text: str, where: str) -> YamlDict:
-    """The settings of a YAML text. Raises ConfigError if it is empty or not a mapping of names."""
+    """Returns the settings of a YAML text.
+
+    Args:
+        text: The text.
+        where: Its origin, the start of each error message: a file or an option.
+
+    Raises:
+        ConfigError: The text is empty, invalid, or not a mapping of names to values.
+    """
     value = parse_yaml(text, where)
     if not isinstance(value, dict):
         name = type(value).__name__
         found = "nothing" if value is None else f"a {_PLAIN.get(name, name)}"
-        raise ConfigError(f"{where}: settings are a mapping of names to values, this holds {found}")
+        raise ConfigError(f"{where}: expected a mapping of names to values, found {found}")
     return value
 
 
 def read_text(path: str | Path) -> str:
-    """The text of a file. Raises ConfigError if it cannot be read."""
+    """Returns the text of a UTF-8 file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ConfigError: The file cannot be read or is not UTF-8.
+    """
     try:
         return Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}{_not_utf8(error)}") from error
-    except (OSError, ValueError) as error:  # ValueError: no name for a file
+    except (OSError, ValueError) as error:  # ValueError: not a valid file name
         raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _not_utf8(error: UnicodeDecodeError) -> str:
-    """Where a text is not UTF-8, and what it is instead."""
+    """The place where a text is not UTF-8, or its actual encoding."""
     raw = error.object
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         return ": is UTF-16. Save it as UTF-8."
@@ -314,5 +354,12 @@ def _not_utf8(error: UnicodeDecodeError) -> str:
 
 
 def read_yaml(path: str | Path) -> YamlDict:
-    """The settings of a YAML file. Raises ConfigError if it cannot be read."""
+    """Returns the settings of a YAML file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ConfigError: The file cannot be read, or is not a mapping of names to values.
+    """
     return parse_mapping(read_text(path), str(path))

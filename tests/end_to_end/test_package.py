@@ -58,7 +58,7 @@ def test_a_module_that_hides_a_dependency_is_named(words: list[str], name: str, 
     done = run(Path(sys.executable).parent / words[0], *words[1:], cwd=tmp_path, path=tmp_path)
     assert done.returncode == 2, done.stdout
     assert all(line.startswith("error: ") for line in done.stderr.splitlines()), done.stderr
-    assert f"{tmp_path / name}.py: has the name of the module {name} and is imported in its place" in done.stderr
+    assert f"{tmp_path / name}.py: has the same name as the module {name} and is imported instead of it" in done.stderr
 
 
 @pytest.fixture(scope="module")

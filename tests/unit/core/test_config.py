@@ -1,4 +1,4 @@
-"""From presets, YAML and overrides to one tree of settings, and back; and its hash."""
+"""Presets, YAML and overrides as one tree of settings, its YAML, and its hash."""
 
 import hashlib
 import json
@@ -64,22 +64,22 @@ def test_overrides_win_over_the_file_and_the_file_over_its_preset(tmp_path: Path
     assert config.seed == 3
 
 
-def test_value_of_an_override_may_hold_an_equals_sign() -> None:
+def test_the_value_of_an_override_may_contain_an_equals_sign() -> None:
     assert parse_overrides(["data.path=a=b"]) == {"data.path": "a=b"}
 
 
 @pytest.mark.parametrize("override", ["seed", "=1", ""])
-def test_override_that_is_no_assignment_is_refused(override: str) -> None:
+def test_an_override_that_is_not_an_assignment_is_rejected(override: str) -> None:
     with pytest.raises(ConfigError, match="name=value"):
         parse_overrides([override])
 
 
-def test_unknown_preset_names_the_nearest() -> None:
+def test_an_unknown_preset_is_an_error_with_the_closest_name() -> None:
     with pytest.raises(ConfigError, match="did you mean latentbe"):
         load_config("latentbee")
 
 
-def test_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nothing\.yaml"):
         load_config(tmp_path / "nothing.yaml")
 
@@ -97,24 +97,24 @@ def test_change_to_the_same_kind_keeps_its_other_settings() -> None:
     assert changed == {"kind": "averaged", "alpha": 0.5, "temperature": 2}
 
 
-def test_change_to_another_kind_keeps_nothing_of_the_old_kind() -> None:
+def test_a_change_to_another_kind_drops_all_settings_of_the_old_kind() -> None:
     config = load_config("kd", ["loss.kind=one_to_one", "loss.temperature=2"])
     assert config.loss == OneToOne(temperature=2.0)
 
 
-def test_settings_of_the_old_kind_are_faults_after_a_change_of_kind() -> None:
+def test_settings_of_the_old_kind_are_errors_after_a_change_of_kind() -> None:
     with pytest.raises(ConfigError, match=r"student\.subnetworks: no such setting of single"):
         load_config("latentbe", ["student.kind=single", "student.subnetworks=2"])
 
 
-def test_merging_leaves_both_sides_as_they_were() -> None:
+def test_merging_changes_neither_argument() -> None:
     base, changes = {"a": {"b": 1}}, {"a": {"c": 2}}
     merge_settings(base, changes)["a"]["d"] = 3
     assert (base, changes) == ({"a": {"b": 1}}, {"a": {"c": 2}})
 
 
 @pytest.mark.parametrize("names", [["training.epochs", "training"], ["training", "training.epochs"]])
-def test_dotted_names_of_a_file_join_its_nested_ones_in_any_order(names: list[str]) -> None:
+def test_dotted_and_nested_names_of_a_file_are_merged_in_any_order(names: list[str]) -> None:
     values: dict[str, Any] = {"training.epochs": 3, "training": {"optimizer": {"lr": 0.2}}}
     config = build_config({name: values[name] for name in names})
     assert (config.training.epochs, config.training.optimizer.lr) == (3, 0.2)
@@ -127,7 +127,7 @@ def test_nesting_is_the_inverse_of_flattening() -> None:
 
 
 @pytest.mark.parametrize("dotted", [{"a": 1, "a.b": 2}, {"a.b": 2, "a": 1}, {"a.b": 1, "a.b.c": 2}])
-def test_name_that_is_both_a_value_and_a_group_is_refused(dotted: dict[str, int]) -> None:
+def test_a_name_that_is_both_a_value_and_a_group_is_rejected(dotted: dict[str, int]) -> None:
     with pytest.raises(ConfigError):
         nest(dotted)
 
@@ -194,11 +194,11 @@ def test_settings_cannot_be_changed_in_place() -> None:
 # --- settings that must fit together ---
 
 
-def test_tdiv_sdiv_with_one_teacher_is_refused() -> None:
+def test_tdiv_sdiv_with_one_teacher_is_rejected() -> None:
     with pytest.raises(ConfigError) as caught:
         load_config("latentbe", ["teachers.count=1"])
     (fault,) = [str(issue) for issue in caught.value.issues]
-    assert fault.startswith("perturbation: tdiv_sdiv needs two teachers")
+    assert fault.startswith("perturbation: tdiv_sdiv needs at least two teachers")
     assert "teachers.count" in fault
 
 
@@ -207,12 +207,12 @@ def test_tdiv_sdiv_with_two_teachers_and_one_subnetwork_is_allowed() -> None:
     assert config.perturbation == TDivSDiv()
 
 
-def test_every_axis_takes_a_piece_of_every_other_preset() -> None:
+def test_every_component_accepts_a_piece_of_every_other_preset() -> None:
     config = load_config("kd", ["student.kind=batch_ensemble", "loss.kind=labels", "averaging.kind=ema"])
     assert (config.student, config.loss, config.averaging) == (BatchEnsemble(), Labels(), Ema())
 
 
-def test_teachers_have_settings_of_their_own() -> None:
+def test_teachers_have_separate_settings() -> None:
     config = load_config("kd", ["teachers.model.width=3", "teachers.training.optimizer.lr=0.3"])
     assert config.teachers.model.width == 3
     assert config.teachers.training.optimizer.lr == 0.3

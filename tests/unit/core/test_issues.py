@@ -1,4 +1,4 @@
-"""Errors and warnings as data: what they hold survives pickling and JSON, and text is made of it."""
+"""Errors and warnings as data: the fields survive pickling and JSON, and the text is built from them."""
 
 import json
 import math
@@ -19,7 +19,7 @@ from ensdistill.errors import NO_VALUE, ConfigIssue
         (ConfigIssue(("a",), "must be given", None), "a: must be given, got null"),
     ],
 )
-def test_text_is_made_of_the_fields(issue: ConfigIssue, text: str) -> None:
+def test_the_text_is_built_from_the_fields(issue: ConfigIssue, text: str) -> None:
     assert str(issue) == text
 
 
@@ -29,7 +29,7 @@ def test_an_issue_without_a_value_has_none_after_pickling() -> None:
 
 
 @pytest.mark.parametrize("value", [NO_VALUE, None, 3, 0.5, "x", [1, {"b": 2}]])
-def test_a_row_gives_the_same_issue_again(value: object) -> None:
+def test_an_issue_equals_the_one_restored_from_its_row(value: object) -> None:
     issue = ConfigIssue(("a", 1), "rule", value, "hint")
     assert ConfigIssue.from_row(json.loads(json.dumps(issue.as_row(), allow_nan=False))) == issue
 

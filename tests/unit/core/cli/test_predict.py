@@ -138,7 +138,7 @@ def test_what_is_left_out_of_a_folder_is_named_and_what_may_be_an_image_is_an_er
     (images / "gone.png").symlink_to("nothing")
     done = call("ensdistill", "predict", model, images, "--format", "csv")
     assert (done.code, len(rows_of(done))) == (1, 12)
-    assert "1 file left out (a link that leads nowhere): gone.png" in done.err
+    assert "1 file left out (a broken link): gone.png" in done.err
 
 
 def test_every_image_of_a_folder_is_classified_whatever_its_suffix(model: Path, images: Path) -> None:
@@ -147,7 +147,7 @@ def test_every_image_of_a_folder_is_classified_whatever_its_suffix(model: Path, 
     Image.new("L", (8, 8)).save(images / "even/04.gif", save_all=True, append_images=[Image.new("L", (8, 8), 99)])
     done = call("ensdistill", "predict", model, images, "--format", "csv")
     assert (done.code, len(rows_of(done))) == (0, 13)
-    assert done.err.startswith("1 file with several frames, of which the first is read: ")
+    assert done.err.startswith("1 file with several frames; only the first is read: ")
 
 
 def test_names_that_are_no_utf_8_are_written_so_that_every_reader_can_read_them(

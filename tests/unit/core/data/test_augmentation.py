@@ -1,4 +1,4 @@
-"""Crops, mirror images and cutout against a loop over images and pixels."""
+"""Crops, flips and cutout compared with a loop over images and pixels."""
 
 import math
 
@@ -23,17 +23,17 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def pictures(shape: tuple[int, ...] = (6, 3, 8, 8), seed: int = 0) -> Tensor:
-    """Bytes from 1: every zero in an augmented image was put there."""
+    """Bytes from 1, so that every zero in an augmented image comes from the augmentation."""
     return torch.randint(1, 256, shape, generator=seeded(seed)).to(torch.uint8)
 
 
 def numbered(count: int, side: int) -> Tensor:
-    """`count` times one image whose pixels are 1, 2, 3, ..."""
+    """`count` copies of one image whose pixels are 1, 2, 3, ..."""
     return torch.arange(1, side * side + 1, dtype=torch.uint8).view(1, 1, side, side).repeat(count, 1, 1, 1)
 
 
 def by_hand(images: Tensor, piece: Augmentation, seed: int) -> Tensor:
-    """The same numbers in the same order, then one pixel after the other."""
+    """The oracle: the same random numbers in the same order, applied pixel by pixel."""
     count, _, height, width = images.shape
     generator = seeded(seed)
     nothing = torch.zeros(count, dtype=torch.long)
@@ -67,7 +67,7 @@ def test_a_batch_is_what_a_loop_over_its_pixels_gives(piece: Augmentation, shape
     assert torch.equal(augmented, by_hand(images, piece, seed))
 
 
-def test_nothing_asked_for_gives_the_very_same_tensor_and_draws_nothing() -> None:
+def test_without_augmentation_the_same_tensor_is_returned_and_nothing_drawn() -> None:
     images, generator = pictures(), seeded()
     before = generator.get_state()
     assert Augmentation()(images, generator) is images
@@ -96,7 +96,7 @@ def test_successive_batches_differ(piece: Augmentation) -> None:
     assert not torch.equal(piece(images, generator), piece(images, generator))
 
 
-def test_about_half_of_the_images_are_mirrored_and_the_others_are_as_they_were() -> None:
+def test_about_half_of_the_images_are_mirrored_and_the_others_unchanged() -> None:
     images = numbered(2000, 3)
     mirrored = (Augmentation(flip=True)(images, seeded()) == images.flip(-1)).all(3).all(2).all(1)
     others = Augmentation(flip=True)(images, seeded())[~mirrored]
@@ -104,7 +104,7 @@ def test_about_half_of_the_images_are_mirrored_and_the_others_are_as_they_were()
     assert abs(int(mirrored.sum()) - 1000) < 5 * math.sqrt(2000 / 4)
 
 
-def test_every_offset_of_the_crop_comes_and_comes_equally_often() -> None:
+def test_every_offset_of_the_crop_is_equally_likely() -> None:
     images = numbered(5000, 9)
     centers = Augmentation(pad=2)(images, seeded())[:, 0, 4, 4]
     offsets = {9 * (4 + down) + 4 + right + 1 for down in range(-2, 3) for right in range(-2, 3)}
@@ -115,7 +115,7 @@ def test_every_offset_of_the_crop_comes_and_comes_equally_often() -> None:
     assert chi_square < 51.2  # 24 degrees of freedom, once in a thousand
 
 
-def test_crop_may_lie_wholly_in_the_padding_of_a_small_image() -> None:
+def test_a_crop_may_lie_completely_in_the_padding_of_a_small_image() -> None:
     images = numbered(500, 2)
     black = Augmentation(pad=3)(images, seeded()).flatten(1).sum(1) == 0
     assert 0 < int(black.sum()) < 500
@@ -138,7 +138,7 @@ def test_hole_is_a_square_clipped_at_the_borders_and_the_same_in_all_channels() 
     assert set(rows.tolist()) == set(columns.tolist()) == {2, 3, 4}
 
 
-def test_images_of_one_batch_are_augmented_apart() -> None:
+def test_images_of_one_batch_are_augmented_independently() -> None:
     images = numbered(50, 8)
     for piece in PIECES:
         assert len({image.numpy().tobytes() for image in piece(images, seeded())}) > 1
@@ -159,6 +159,6 @@ def test_images_stay_on_their_device(piece: Augmentation) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"pad": -1}, {"cutout": -1}, {"flip": 1}, {"pad": 1.5}, {"crop": 4}], ids=str)
-def test_settings_out_of_range_are_refused(wrong: dict[str, float]) -> None:
+def test_settings_out_of_range_are_rejected(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Augmentation(**wrong)

@@ -1,4 +1,4 @@
-"""CIFAR from its original files, in miniature: whole, packed, damaged, forged."""
+"""CIFAR from miniature copies of its original files: complete, packed, damaged, forged."""
 
 import os
 import pickle
@@ -21,7 +21,7 @@ ALL = pytest.mark.parametrize(("settings", "dataset"), [(Cifar10, "CIFAR10"), (C
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """No test may fetch anything; the addresses that were asked for are kept."""
+    """Replaces downloads, so that no test uses the network; records the requested addresses."""
     asked: list[str] = []
 
     def refuse(url: str, *_: Any, **__: Any) -> None:
@@ -51,7 +51,7 @@ def test_original_files_give_both_parts_in_their_order(
     assert_whole(settings(path=str(tmp_path))())
 
 
-def test_very_folder_of_the_files_may_be_given_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_of_the_files_itself_may_be_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_miniature("CIFAR10", tmp_path, monkeypatch)
     assert_whole(Cifar10(path=str(folder))())
 
@@ -99,11 +99,11 @@ def test_default_sizes_are_45000_and_5000(settings: Any, dataset: str) -> None:
     assert (settings(path="x").train_size, settings(path="x").val_size) == (45_000, 5_000)
 
 
-# --- what is refused ---
+# --- invalid data ---
 
 
 @ALL
-def test_missing_files_are_not_fetched_unless_asked_for(
+def test_missing_files_are_not_downloaded_by_default(
     settings: Any, dataset: str, tmp_path: Path, no_network: list[str]
 ) -> None:
     with pytest.raises(DataError, match=r"^data\.path: .*nowhere.*tar\.gz.*data\.download") as caught:
@@ -114,7 +114,7 @@ def test_missing_files_are_not_fetched_unless_asked_for(
 
 
 @ALL
-def test_missing_files_are_fetched_from_their_authors_when_asked_for(
+def test_missing_files_are_downloaded_from_their_authors_on_request(
     settings: Any, dataset: str, tmp_path: Path, no_network: list[str]
 ) -> None:
     with pytest.raises(DataError, match=r"^data\.download: .*no network in tests"):
@@ -124,7 +124,7 @@ def test_missing_files_are_fetched_from_their_authors_when_asked_for(
 
 
 @pytest.mark.parametrize("file", ["data_batch_3", "test_batch", "batches.meta"])
-def test_file_with_another_md5_sum_is_refused_before_it_is_unpickled(
+def test_a_file_with_another_md5_sum_is_rejected_before_it_is_unpickled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
 ) -> None:
     folder = write_miniature("CIFAR10", tmp_path, monkeypatch)
@@ -150,7 +150,7 @@ def test_the_marker_would_show_an_unpickling(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("download", [False, True])
-def test_damaged_archive_is_refused(
+def test_a_damaged_archive_is_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_network: list[str], download: bool
 ) -> None:
     folder = write_miniature("CIFAR10", tmp_path, monkeypatch)
@@ -163,6 +163,6 @@ def test_damaged_archive_is_refused(
     assert not folder.exists()
 
 
-def test_path_is_needed_and_has_no_default() -> None:
+def test_the_path_is_required_and_has_no_default() -> None:
     with pytest.raises(ValueError, match="path"):
         Cifar10()  # type: ignore[call-arg]

@@ -15,7 +15,7 @@ from ensdistill.errors import ConfigError
 SMALL = ClutteredDigits(train_size=200, val_size=100, test_size=100, unlabeled_size=50)
 
 
-def test_the_same_settings_give_the_bytes_they_gave_when_this_was_written() -> None:
+def test_the_images_equal_the_recorded_bytes() -> None:
     images = SMALL().pool.images.numpy()
     assert images.shape == (200, 1, 16, 16)
     assert hashlib.sha256(images.tobytes()).hexdigest()[:16] == "ee9b395c0c7691f8"
@@ -27,7 +27,7 @@ def test_every_setting_of_the_images_changes_them(change: dict[str, float]) -> N
     assert other().pool.content != SMALL().pool.content
 
 
-def test_no_digit_stands_behind_images_of_two_parts() -> None:
+def test_no_original_digit_is_used_in_two_parts() -> None:
     labels = load_digits().target
     parts = [np.concatenate(by_class) for by_class in _digits_of_parts(labels, seed=3)]
     assert sorted(np.concatenate(parts)) == list(range(len(labels)))
@@ -37,7 +37,7 @@ def test_no_digit_stands_behind_images_of_two_parts() -> None:
 
 def test_without_noise_and_clutter_an_image_is_no_brighter_than_its_digit() -> None:
     plain = ClutteredDigits(train_size=200, val_size=10, test_size=10, clutter=0, noise=0)().pool.images
-    assert plain.amax((1, 2, 3)).float().min() > 0.5 * 255  # ink of at least 0.7, blurred a little
+    assert plain.amax((1, 2, 3)).float().min() > 0.5 * 255  # ink of at least 0.7, slightly blurred
     corners = plain[:, 0, [0, 0, -1, -1], [0, -1, 0, -1]]
     assert corners.float().mean() < 0.02 * 255
 
@@ -59,13 +59,13 @@ def test_classes_are_balanced_in_every_labeled_part() -> None:
     assert len(data.unlabeled) == 50
 
 
-def test_more_images_begin_with_those_of_fewer_and_leave_the_other_parts_alone() -> None:
+def test_a_larger_part_begins_with_the_same_images_and_changes_no_other_part() -> None:
     more = SMALL.model_copy(update={"train_size": 300})
     assert torch.equal(more().pool.images[:200], SMALL().pool.images)
     assert load_data(more).validation.content == load_data(SMALL).validation.content
 
 
 @pytest.mark.parametrize("setting", ["size=8", "clutter=-1", "noise=2", "train_size=5", "seed=-1"])
-def test_bad_settings_are_refused_by_name(setting: str) -> None:
+def test_invalid_settings_are_rejected_by_name(setting: str) -> None:
     with pytest.raises(ConfigError, match=f"data.{setting.split('=')[0]}: must be"):
         load_config("kd", ["data.kind=cluttered_digits", f"data.{setting}"])

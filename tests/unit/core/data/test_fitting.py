@@ -1,4 +1,4 @@
-"""Images made to fit a network for other images; Pillow, which does the same on its own, is the judge."""
+"""Images converted to the input shape of another network, compared with Pillow as an independent oracle."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def test_images_that_fit_are_the_same_object() -> None:
     assert fit_images(images, (3, 6, 5)) is images
 
 
-def test_gray_becomes_three_times_the_same() -> None:
+def test_gray_becomes_three_equal_channels_of_rgb() -> None:
     images = split(1, 6, 5)
     fitted = fit_images(images, (3, 6, 5)).images
     assert all(torch.equal(fitted[:, [channel]], images.images) for channel in range(3))
@@ -45,7 +45,7 @@ def test_color_becomes_its_luma(color: tuple[int, int, int], gray: int) -> None:
 
 @pytest.mark.parametrize("size", [(6, 5), (3, 4), (13, 9), (3, 11), (1, 1)], ids=str)
 @pytest.mark.parametrize("channels", [(1, 1), (3, 3), (3, 1), (1, 3)], ids=str)
-def test_images_are_pillows_within_two_levels(channels: tuple[int, int], size: tuple[int, int]) -> None:
+def test_images_equal_those_of_pillow_within_two_levels(channels: tuple[int, int], size: tuple[int, int]) -> None:
     images = split(channels[0], 6, 5)
     fitted = fit_images(images, (channels[1], *size))
     assert fitted.images.dtype == torch.uint8
@@ -71,6 +71,6 @@ def test_input_is_not_written_to() -> None:
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 3), (3, 2), (4, 3), (1, 2)])
-def test_other_channels_are_refused(before: int, after: int) -> None:
+def test_other_channels_are_rejected(before: int, after: int) -> None:
     with pytest.raises(DataError, match=rf"{before} channels .* {after}"):
         fit_images(split(before, 6, 5), (after, 6, 5))

@@ -1,4 +1,4 @@
-"""Random edits of data, 25 of each kind: each is read or refused, and no file is lost without a word."""
+"""Random edits of data, 25 of each kind: each is read or rejected, and no file is lost silently."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from tests.fuzz_data import Case, cases, failure, outcome
 
 
 @pytest.mark.parametrize("kind", ["npz", "zip", "folder"])
-def test_edited_data_are_read_or_refused_in_our_own_words(kind: str) -> None:
+def test_edited_data_are_read_or_rejected_with_our_own_message(kind: str) -> None:
     outcomes = list[str]()
     tried = [case for case in cases(0, 25) if case.kind == kind]
     assert [told for case in tried if (told := failure(case, lambda case: outcomes.append(outcome(case))))] == []

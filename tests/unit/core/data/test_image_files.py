@@ -1,4 +1,4 @@
-"""One image as pixels: whatever it was saved as, as people see it."""
+"""Pixels of one image file: they equal the displayed image, for every file format."""
 
 import io
 from pathlib import Path
@@ -13,7 +13,7 @@ from ensdistill.errors import DataError
 
 
 def read(tmp_path: Path, image: Image.Image, suffix: str = "png", channels: int = 3, **options: object) -> np.ndarray:
-    """What is read of an image of 2x2 pixels."""
+    """The pixels read from an image of 2x2 pixels."""
     file = io.BytesIO()
     image.save(file, {"jpg": "jpeg"}.get(suffix, suffix), **options)
     (tmp_path / f"one.{suffix}").write_bytes(file.getvalue())
@@ -39,14 +39,14 @@ def test_gray_becomes_three_equal_channels(tmp_path: Path) -> None:
     assert read(tmp_path, Image.new("L", (2, 2), 77)).tolist() == [[[77, 77], [77, 77]]] * 3
 
 
-def test_what_is_transparent_lies_on_white(tmp_path: Path) -> None:
+def test_transparent_pixels_are_white(tmp_path: Path) -> None:
     image = Image.new("RGBA", (3, 1))
     for x, pixel in enumerate([(10, 20, 30, 0), (10, 20, 30, 255), (0, 0, 0, 128)]):
         image.putpixel((x, 0), pixel)
     assert read(tmp_path, image)[:, 0].T.tolist() == [[255, 255, 255], [10, 20, 30], [127, 127, 127]]
 
 
-def test_a_transparent_color_of_a_palette_lies_on_white(tmp_path: Path) -> None:
+def test_a_transparent_color_of_a_palette_is_white(tmp_path: Path) -> None:
     image = rgb((200, 0, 0), (0, 0, 200)).quantize(2)
     transparent = image.getpixel((0, 0))
     pixels = read(tmp_path, image, transparency=transparent)
@@ -60,7 +60,7 @@ def test_sixteen_bits_of_gray_are_scaled_and_not_clipped(tmp_path: Path, channel
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_images_are_turned_as_their_camera_was_held(tmp_path: Path, orientation: int) -> None:
+def test_images_are_rotated_as_their_exif_data_require(tmp_path: Path, orientation: int) -> None:
     upright = np.zeros((8, 8, 3), dtype=np.uint8)
     upright[:4, :4] = 255
     turns = {1: [], 2: [1], 3: [0, 1], 4: [0], 5: ["t"], 6: ["t", 0], 7: ["t", 0, 1], 8: ["t", 1]}
@@ -87,13 +87,13 @@ def test_other_sizes_are_resized_side_by_side(tmp_path: Path) -> None:
     assert pixels[0, 0, 0] < 40 < 160 < pixels[0, 1, 0]
 
 
-def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "one.png").write_text("no")
     with pytest.raises(DataError, match=r"one\.png cannot be read: it is not an image"):
         ImageFile(tmp_path, "one.png").pixels((3, 2, 2))
 
 
-def test_images_are_listed_by_name_however_deep(tmp_path: Path) -> None:
+def test_images_are_listed_by_name_at_any_depth(tmp_path: Path) -> None:
     for name in ("b/2.PNG", "b/1.jpg", "a.png", "b/c/3.webp", ".hidden/4.png", "b/notes.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()

@@ -1,4 +1,4 @@
-"""Your own images: folders and zip files, whole and broken."""
+"""Image folders and zip files, valid and invalid."""
 
 import io
 import zipfile
@@ -77,7 +77,7 @@ def test_zip_gives_the_same_with_and_without_a_top_folder(tmp_path: Path, top: s
 
 @pytest.mark.parametrize("top", ["", "pets/"])
 @pytest.mark.parametrize("zipped", [True, False])
-def test_test_part_beside_the_training_part_is_kept_apart(tmp_path: Path, zipped: bool, top: str) -> None:
+def test_the_test_part_next_to_the_training_part_is_kept_separate(tmp_path: Path, zipped: bool, top: str) -> None:
     content = files(prefix=f"{top}train/") | {f"{top}test/dog/7.png": png(200)}
     place = write_zip(tmp_path / "x.zip", content) if zipped else write_folder(tmp_path / "x", content) / top
     source = read(place)
@@ -94,7 +94,7 @@ def test_training_part_alone_has_no_test_part(tmp_path: Path, zipped: bool) -> N
     assert source.test is None
 
 
-def test_other_files_are_passed_over(tmp_path: Path) -> None:
+def test_other_files_are_skipped(tmp_path: Path) -> None:
     content = {"readme.txt": b"hello", "cat/notes.md": b"x", ".hidden": b""}
     assert_whole(read(write_folder(tmp_path, files() | content)))
 
@@ -139,7 +139,7 @@ def test_folder_goes_through_the_same_splits_as_any_source(tmp_path: Path) -> No
         ("pets/train", "pets/val", "pets/test", "pets/unlabeled"),
     ],
 )
-def test_parts_are_found_under_the_names_people_give_them(
+def test_parts_are_found_under_their_usual_names(
     tmp_path: Path, zipped: bool, train: str, val: str, test: str, unlabeled: str
 ) -> None:
     content = files(prefix=f"{train}/") | files(2, f"{val}/") | files(1, f"{test}/")
@@ -160,7 +160,7 @@ def test_own_parts_are_the_parts_of_the_data(tmp_path: Path) -> None:
     assert data.own_validation
 
 
-def test_a_size_that_an_own_part_overrules_is_warned_about(tmp_path: Path) -> None:
+def test_a_size_that_an_existing_part_overrides_causes_a_warning(tmp_path: Path) -> None:
     write_folder(tmp_path, files(prefix="train/") | files(2, "valid/"))
     assert ImageFolder(path=str(tmp_path), size=8)().warnings == ()
     (warning,) = ImageFolder(path=str(tmp_path), size=8, val_size=3)().warnings
@@ -193,7 +193,7 @@ def test_a_class_may_be_called_like_a_part(tmp_path: Path) -> None:
         (("train/cat/a.png", "Train/cat/a.png"), "Train/ and train/ are the same part"),
     ],
 )
-def test_parts_that_cannot_be_told_are_refused(tmp_path: Path, names: tuple[str, ...], words: str) -> None:
+def test_ambiguous_parts_are_rejected(tmp_path: Path, names: tuple[str, ...], words: str) -> None:
     with pytest.raises(DataError, match=words):
         read(write_folder(tmp_path, {name: png(1) for name in names}))
 
@@ -217,7 +217,7 @@ def test_folders_that_are_probably_parts_are_never_classes(tmp_path: Path, names
 
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("top", ["", "pets/"])
-def test_unlabeled_images_may_lie_beside_the_classes(tmp_path: Path, zipped: bool, top: str) -> None:
+def test_unlabeled_images_may_be_next_to_the_classes(tmp_path: Path, zipped: bool, top: str) -> None:
     content = files(prefix=top) | {f"{top}unlabeled/7.png": png(7)}
     source = read(write_zip(tmp_path / "x.zip", content) if zipped else write_folder(tmp_path / "x", content))
     assert_whole(source)
@@ -231,7 +231,7 @@ def test_sub_folders_that_may_be_the_parts_or_the_classes_are_named(tmp_path: Pa
     source = read(tmp_path)
     assert source.class_names == ("day", "night")
     names = ", ".join(sorted(inside))
-    assert f"the classes are day, night; images in their sub-folders {names} are not told apart" in str(source.warnings)
+    assert f"the classes are day, night; their subfolders {names} are not distinguished" in str(source.warnings)
 
 
 def test_a_folder_of_images_in_each_class_is_no_cause_for_a_warning(tmp_path: Path) -> None:
@@ -239,14 +239,14 @@ def test_a_folder_of_images_in_each_class_is_no_cause_for_a_warning(tmp_path: Pa
     assert read(tmp_path).warnings == ()
 
 
-def test_class_names_that_differ_in_case_only_are_named(tmp_path: Path) -> None:
+def test_class_names_that_differ_only_in_case_are_named(tmp_path: Path) -> None:
     write_folder(tmp_path, {f"{name}/{n}.png": png(n) for name in ("Cat", "cat", "dog") for n in range(2)})
     source = read(tmp_path)
     assert source.class_names == ("Cat", "cat", "dog")
-    assert "class names differ in case or spaces only: Cat, cat" in str(source.warnings[0])
+    assert "class names differ only in case or spaces: Cat, cat" in str(source.warnings[0])
 
 
-# --- what is refused ---
+# --- invalid data ---
 
 
 def test_missing_path_is_named(tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def test_missing_path_is_named(tmp_path: Path) -> None:
         read(tmp_path / "nowhere")
 
 
-def test_file_that_is_no_zip_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_zip_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_bytes(b"no zip")
     with pytest.raises(DataError, match=r"x\.zip"):
         read(tmp_path / "x.zip")
@@ -305,32 +305,32 @@ def test_damaged_bytes_inside_a_zip_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_one_class_only_is_refused(tmp_path: Path, zipped: bool) -> None:
+def test_a_single_class_is_rejected(tmp_path: Path, zipped: bool) -> None:
     content = {name: raw for name, raw in files().items() if name.startswith("cat")}
     place = write_zip(tmp_path / "x.zip", content) if zipped else write_folder(tmp_path, content)
     with pytest.raises(DataError, match="1 class;"):
         read(place)
 
 
-def test_empty_folder_is_refused(tmp_path: Path) -> None:
+def test_an_empty_folder_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="0 classes"):
         read(tmp_path)
 
 
 @pytest.mark.parametrize("part", ["test", "val"])
-def test_class_of_a_part_that_training_lacks_is_named(tmp_path: Path, part: str) -> None:
+def test_a_class_that_the_training_part_lacks_is_named(tmp_path: Path, part: str) -> None:
     write_folder(tmp_path, files(prefix="train/") | {f"{part}/cow/1.png": png(1)})
     with pytest.raises(DataError, match="cow"):
         read(tmp_path)
 
 
-def test_folder_that_is_named_like_an_image_is_no_crash(tmp_path: Path) -> None:
+def test_a_folder_that_is_named_like_an_image_causes_no_crash(tmp_path: Path) -> None:
     write_folder(tmp_path, files())
     (tmp_path / "cat" / "album.png").mkdir()
     assert_whole(read(tmp_path))
 
 
-def test_too_few_images_for_the_sizes_are_refused(tmp_path: Path) -> None:
+def test_too_few_images_for_the_sizes_are_rejected(tmp_path: Path) -> None:
     write_folder(tmp_path, files())
     with pytest.raises(ConfigError, match=r"data\.val_size"):
         load_data(ImageFolder(path=str(tmp_path), size=8, train_size=4, val_size=40))

@@ -1,4 +1,4 @@
-"""Images in memory: the same rules, splits and hashes as those of files; items of a Dataset read as they are."""
+"""Images in memory have the same rules, splits and hashes as files; items of a Dataset are read unchanged."""
 
 from copy import deepcopy
 from typing import Any
@@ -51,7 +51,7 @@ def test_tensors_lists_and_floats_are_the_same_images_as_arrays(convert: Any) ->
     assert Data.from_arrays(convert(COLOR), LABELS, **SIZES) == Data.from_arrays(COLOR, torch.tensor(LABELS), **SIZES)
 
 
-def test_the_caller_may_change_his_array_afterwards() -> None:
+def test_the_caller_may_change_the_array_afterwards() -> None:
     own = GRAY.copy()
     data = Data.from_arrays(own, LABELS, **SIZES)
     before = load_data(data).train.images.clone()
@@ -59,7 +59,7 @@ def test_the_caller_may_change_his_array_afterwards() -> None:
     assert torch.equal(load_data(data).train.images, before)
 
 
-def test_parts_that_are_given_are_taken_whole() -> None:
+def test_given_parts_are_used_completely() -> None:
     parts = {"validation": (GRAY[:7], LABELS[:7]), "test": (GRAY[7:12], LABELS[7:12]), "unlabeled": GRAY[:3]}
     data = Data.from_arrays(GRAY[12:], LABELS[12:], **parts, class_names="abcd")
     splits = load_data(data)
@@ -84,9 +84,9 @@ def test_settings_find_the_images_again_in_this_process_however_they_were_copied
     assert load_data(read).identity == load_data(data).identity
 
 
-def test_another_process_says_how_to_give_the_images_again() -> None:
+def test_in_another_process_the_error_states_how_to_pass_the_images_again() -> None:
     data = Data.from_arrays(GRAY, LABELS, **SIZES)
-    with pytest.raises(DataError, match=r"0000 were in the memory of a Python program; give them again"):
+    with pytest.raises(DataError, match=r"0000 are not in the memory of this process; pass them again"):
         data.model_copy(update={"content": "0000"})()
 
 
@@ -131,12 +131,15 @@ class Endless(IterableDataset[Any]):
         (Pairs([object()] * 40), r"dataset\[0\]: its image is a object; give a PIL image, a tensor or an array"),
         (Pairs(COLOR, ["cat"] * 40), r"dataset\[0\]: its label is 'cat'; give a whole number from 0"),
         (Pairs(COLOR, [1.5] * 40), r"dataset\[0\]: its label is 1\.5; give a whole number from 0"),
-        (Pairs([*COLOR[:39], COLOR[39, :, :5]]), "dataset: its images differ, .*give them one size and type"),
-        (Pairs(torch.randn(40, 3, 6, 5)), "dataset: its images hold floats from .*leave out Normalize"),
+        (
+            Pairs([*COLOR[:39], COLOR[39, :, :5]]),
+            "dataset: its images have different shapes or types, .*give them one size and type",
+        ),
+        (Pairs(torch.randn(40, 3, 6, 5)), "dataset: its images hold floats from .*remove Normalize"),
         (Pairs([]), "dataset: has no items"),
     ],
 )
-def test_a_dataset_that_is_none_is_refused_with_the_place(dataset: Any, message: str) -> None:
+def test_an_invalid_dataset_is_rejected_with_the_index_of_the_item(dataset: Any, message: str) -> None:
     with pytest.raises(DataError, match=f"^{message}"):
         Data.from_dataset(dataset, **SIZES)
 
@@ -144,17 +147,17 @@ def test_a_dataset_that_is_none_is_refused_with_the_place(dataset: Any, message:
 @pytest.mark.parametrize(
     ("images", "labels", "more", "message"),
     [
-        (GRAY, LABELS[:39], {}, "40 images in images and 39 labels in labels; one each is needed"),
+        (GRAY, LABELS[:39], {}, "40 images in images and 39 labels in labels; give one label for each image"),
         (GRAY.astype(np.int32), LABELS, {}, "images is int32; give uint8 from 0 to 255, or floats from 0 to 1"),
         (GRAY / 10.0, LABELS, {}, r"images holds floats from .*; scale them to \[0,1\]"),
         (GRAY, LABELS * 1.0, {}, "labels is float64 of shape"),
         (GRAY, LABELS, {"test": (COLOR, LABELS)}, "images of test images and images differ"),
-        (GRAY, LABELS, {"validation": GRAY}, "validation: give a pair of images and labels"),
+        (GRAY, LABELS, {"validation": GRAY}, "validation: must be a pair of images and labels"),
         (GRAY, LABELS, {"class_names": ["a", "b"]}, "class_names is"),
         (None, LABELS, {}, "images is object"),
     ],
 )
-def test_arrays_that_break_a_rule_are_refused_by_name(images: Any, labels: Any, more: Any, message: str) -> None:
+def test_invalid_arrays_are_rejected_by_name(images: Any, labels: Any, more: Any, message: str) -> None:
     with pytest.raises(DataError, match=f"^{message}"):
         Data.from_arrays(images, labels, **more)
 

@@ -1,4 +1,4 @@
-"""Files that are no images, cannot be read, or lie elsewhere: read, refused or named, and never gone without a word."""
+"""Files that are not images, unreadable or misplaced: each is read, rejected or reported, never ignored silently."""
 
 import os
 import struct
@@ -75,12 +75,12 @@ def test_the_whole_folder_may_be_a_link(tmp_path: Path) -> None:
     assert per_class(read(tmp_path / "link")) == {"cat": 2, "dog": 2}
 
 
-def test_a_link_to_nowhere_and_a_link_to_itself_are_named(tmp_path: Path) -> None:
+def test_a_broken_link_and_a_link_to_itself_are_named(tmp_path: Path) -> None:
     root = pictures(tmp_path, "cat", "dog")
     (root / "cat/gone.png").symlink_to(tmp_path / "nothing")
     (root / "cat/self.png").symlink_to("self.png")
     (root / "owl").symlink_to(tmp_path / "nowhere")
-    words = "3 files left out (a link that leads nowhere): cat/gone.png, cat/self.png, owl"
+    words = "3 files left out (a broken link): cat/gone.png, cat/self.png, owl"
     assert words in warnings_of(root)
 
 
@@ -89,7 +89,7 @@ def test_links_in_a_circle_end_and_are_named(tmp_path: Path) -> None:
     (root / "cat/again").symlink_to(root)
     (root / "dog/up").symlink_to("..")
     assert per_class(read(root)) == {"cat": 2, "dog": 2}
-    assert "2 files left out (a link to a folder that it lies in): cat/again, dog/up" in warnings_of(root)
+    assert "2 files left out (a link to a folder that contains it): cat/again, dog/up" in warnings_of(root)
 
 
 def test_one_folder_may_be_linked_to_twice(tmp_path: Path) -> None:
@@ -136,7 +136,9 @@ def test_images_in_folders_of_a_class_are_of_that_class_in_every_part(tmp_path: 
     ],
 )
 @pytest.mark.parametrize("zipped", [False, True])
-def test_whatever_pillow_reads_is_read_whatever_its_suffix(tmp_path: Path, name: str, form: str, zipped: bool) -> None:
+def test_every_file_that_pillow_reads_is_read_with_any_suffix(
+    tmp_path: Path, name: str, form: str, zipped: bool
+) -> None:
     root = pictures(tmp_path / "in", "cat", "dog")
     picture(root / "dog" / name, form)
     source = read(zip_of(root) if zipped else root)
@@ -144,7 +146,7 @@ def test_whatever_pillow_reads_is_read_whatever_its_suffix(tmp_path: Path, name:
     assert source.warnings == ()
 
 
-def test_files_that_are_no_images_are_counted_and_ten_of_them_named(tmp_path: Path) -> None:
+def test_other_files_are_counted_and_ten_of_them_named(tmp_path: Path) -> None:
     root = pictures(tmp_path, "cat", "dog")
     for n in range(12):
         (root / "cat" / f"note {n:02}.txt").write_text("no image")
@@ -155,7 +157,7 @@ def test_files_that_are_no_images_are_counted_and_ten_of_them_named(tmp_path: Pa
     assert words.split("\n")[0].endswith("cat/note 03.txt and 8 more")
 
 
-def test_what_systems_add_by_themselves_is_passed_over(tmp_path: Path) -> None:
+def test_files_that_operating_systems_add_are_skipped(tmp_path: Path) -> None:
     root = pictures(tmp_path, "cat", "dog")
     for name in (".DS_Store", "cat/Thumbs.db", "cat/desktop.ini", "cat/._0.png", "__MACOSX/cat/._0.png"):
         (root / name).parent.mkdir(exist_ok=True, parents=True)
@@ -169,14 +171,12 @@ def test_hidden_images_and_folders_are_named(tmp_path: Path) -> None:
     root = pictures(tmp_path, "cat", "dog", ".ipynb_checkpoints")
     picture(root / "cat/.0.png")
     assert per_class(read(root)) == {"cat": 2, "dog": 2}
-    assert "2 files left out (hidden, as its name begins with a dot): .ipynb_checkpoints, cat/.0.png" in warnings_of(
-        root
-    )
+    assert "2 files left out (hidden: the name begins with a dot): .ipynb_checkpoints, cat/.0.png" in warnings_of(root)
 
 
 @pytest.mark.parametrize("part", ["", "train", "val", "test"])
 @pytest.mark.parametrize("content", ["nothing", "text", "broken link", "folder"])
-def test_a_class_from_which_nothing_is_read_is_refused_in_every_part(tmp_path: Path, part: str, content: str) -> None:
+def test_a_class_without_readable_images_is_rejected_in_every_part(tmp_path: Path, part: str, content: str) -> None:
     root = tmp_path / "in"
     for name in {part, "train"} if part else [""]:
         pictures(root / name, "cat", "dog", *(["owl"] if name != part else []))
@@ -195,14 +195,14 @@ def test_a_class_from_which_nothing_is_read_is_refused_in_every_part(tmp_path: P
         assert f"1 file left out (not an image that Pillow can read): {folder}/owl.heic" in words
 
 
-def test_images_in_no_class_folder_or_beside_the_parts_are_named(tmp_path: Path) -> None:
+def test_images_outside_of_class_folders_and_parts_are_named(tmp_path: Path) -> None:
     root = pictures(tmp_path / "in" / "train", "cat", "dog").parent
     pictures(root, "extra")
     for name in ("cover.png", "train/cover.png"):
         picture(root / name)
     words = warnings_of(root)
-    assert "2 files left out (in no class folder): cover.png, train/cover.png" in words
-    assert "2 files left out (in a folder beside train/" in words
+    assert "2 files left out (not in a class folder): cover.png, train/cover.png" in words
+    assert "2 files left out (in a folder next to train/" in words
     assert "extra/0.png, extra/1.png" in words
 
 
@@ -214,22 +214,22 @@ def test_a_part_without_class_folders_is_named(tmp_path: Path) -> None:
     assert source.test is None
     assert source.validation is None
     words = "\n".join(map(str, source.warnings))
-    assert "1 file left out (in no class folder): test/0001.png" in words
+    assert "1 file left out (not in a class folder): test/0001.png" in words
     assert "test/ holds no image in a class folder and is not used" in words
     assert "val/ holds no image in a class folder and is not used" in words
 
 
-def test_a_pipe_is_no_image_and_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_is_not_an_image_and_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(pictures(tmp_path, "cat", "dog") / "cat/pipe.png")
-    assert "1 file left out (no regular file): cat/pipe.png" in warnings_of(tmp_path)
+    assert "1 file left out (not a regular file): cat/pipe.png" in warnings_of(tmp_path)
 
 
-# --- permissions: root may read everything, so the refusal of the system is put in its place ---
+# --- permissions: root may read everything, so the error of the system is simulated ---
 
 
 @pytest.fixture
 def locked(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
-    """Locks a file or folder as another user sees it."""
+    """Makes a file or folder unreadable, as for another user."""
     closed = set[str]()
     scandir, opened = os.scandir, Path.open
 
@@ -250,7 +250,7 @@ def locked(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
     return lambda path: closed.add(str(path))
 
 
-def test_folders_that_may_not_be_read_are_refused_together(tmp_path: Path, locked: Callable[[Path], None]) -> None:
+def test_folders_without_read_permission_are_reported_together(tmp_path: Path, locked: Callable[[Path], None]) -> None:
     root = pictures(tmp_path, "cat", "dog", "owl")
     locked(root / "owl")
     locked(root / "cat")
@@ -258,7 +258,7 @@ def test_folders_that_may_not_be_read_are_refused_together(tmp_path: Path, locke
     assert "cannot be read (permission denied): cat, owl" in refusal(root)
 
 
-def test_files_that_may_not_be_read_are_refused_together(tmp_path: Path, locked: Callable[[Path], None]) -> None:
+def test_files_without_read_permission_are_reported_together(tmp_path: Path, locked: Callable[[Path], None]) -> None:
     root = pictures(tmp_path, "cat", "dog")
     for file in (root / "cat/0.png", root / "dog/1.png", picture(root / "dog/no suffix")):
         locked(file)
@@ -267,7 +267,7 @@ def test_files_that_may_not_be_read_are_refused_together(tmp_path: Path, locked:
     assert "remove or replace" not in refusal(root)
 
 
-def test_predict_names_a_folder_that_may_not_be_read(tmp_path: Path, locked: Callable[[Path], None]) -> None:
+def test_predict_names_a_folder_without_read_permission(tmp_path: Path, locked: Callable[[Path], None]) -> None:
     root = pictures(tmp_path, "cat", "dog")
     locked(root / "dog")
     images = find_images([root])
@@ -295,11 +295,13 @@ def test_all_broken_images_of_all_parts_are_reported_together_by_cause(tmp_path:
     assert text.endswith(": test/dog/0.png")
 
 
-def test_an_image_of_too_many_pixels_is_called_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_with_too_many_pixels_is_reported_as_too_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = pictures(tmp_path, "cat", "dog")
     Image.new("1", (15, 15)).save(root / "cat/big.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    assert "it has more than 200 pixels, the most that are read; make it smaller: cat/big.png" in refusal(root)
+    assert "it has more than the allowed 200 pixels; make it smaller: cat/big.png" in refusal(root)
 
 
 def test_an_image_of_many_pixels_is_read_without_a_foreign_warning(
@@ -317,19 +319,19 @@ def test_damaged_exif_data_do_not_make_an_image_unreadable(tmp_path: Path) -> No
     assert ImageFile(tmp_path, "x.jpg").pixels((3, 4, 4)).shape == (3, 4, 4)
 
 
-def test_of_several_frames_the_first_is_read_and_the_file_is_named(tmp_path: Path) -> None:
+def test_a_file_with_several_frames_is_named_and_its_first_frame_is_read(tmp_path: Path) -> None:
     root = pictures(tmp_path, "cat", "dog")
     frames = [Image.new("RGB", (4, 4), color) for color in ("white", "red", "blue")]
     for name in ("a.gif", "b.tif", "c.webp", "d.png"):
         frames[0].save(root / "cat" / name, save_all=True, append_images=frames[1:])
         assert ImageFile(root, f"cat/{name}").pixels((3, 4, 4)).min() == 255
-    assert "4 files with several frames, of which the first is read: cat/a.gif, cat/b.tif" in warnings_of(root)
+    assert "4 files with several frames; only the first is read: cat/a.gif, cat/b.tif" in warnings_of(root)
 
 
-# --- the values of pixels ---
+# --- pixel values ---
 
 
-def test_floats_from_0_to_1_are_scaled_and_others_are_refused(tmp_path: Path) -> None:
+def test_floats_from_0_to_1_are_scaled_and_others_rejected(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 0.5, 1]], dtype=np.float32)).save(tmp_path / "x.tif")
     assert ImageFile(tmp_path, "x.tif").pixels((1, 1, 3)).tolist() == [[[0, 128, 255]]]
     for values in ([[0, 127.5, 255]], [[-1, 0, 1]], [[0, np.nan, 1]]):
@@ -338,7 +340,7 @@ def test_floats_from_0_to_1_are_scaled_and_others_are_refused(tmp_path: Path) ->
             ImageFile(tmp_path, "x.tif").pixels((1, 1, 3))
 
 
-def test_32_bits_are_read_on_the_scale_of_16_and_refused_beyond(tmp_path: Path) -> None:
+def test_32_bit_values_are_read_on_the_16_bit_scale_and_rejected_beyond_it(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 257, 65535]], dtype=np.int32)).save(tmp_path / "x.tif")
     assert ImageFile(tmp_path, "x.tif").pixels((1, 1, 3)).tolist() == [[[0, 1, 255]]]
     Image.fromarray(np.array([[0, 70_000, 1 << 30]], dtype=np.int32)).save(tmp_path / "x.tif")
@@ -346,25 +348,23 @@ def test_32_bits_are_read_on_the_scale_of_16_and_refused_beyond(tmp_path: Path) 
         ImageFile(tmp_path, "x.tif").pixels((1, 1, 3))
 
 
-def test_32_bits_of_which_the_lowest_8_are_used_are_these_8(tmp_path: Path) -> None:
+def test_32_bit_values_up_to_255_are_used_unchanged(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 128, 255]], dtype=np.int32)).save(tmp_path / "x.tif")
     assert ImageFile(tmp_path, "x.tif").pixels((1, 1, 3)).tolist() == [[[0, 128, 255]]]
 
 
-def test_files_of_16_bits_with_values_of_8_are_named(tmp_path: Path) -> None:
+def test_16_bit_files_with_8_bit_values_are_named(tmp_path: Path) -> None:
     root = pictures(tmp_path, "cat", "dog")
     for name in ("cat/dim.png", "dog/dim.tif"):
         Image.fromarray(RNG.integers(0, 256, (4, 4)).astype(np.uint16)).save(root / name)
     Image.fromarray(np.zeros((4, 4), dtype=np.uint16)).save(root / "dog/night.png")
     Image.fromarray(np.full((4, 4), 300, dtype=np.uint16)).save(root / "dog/evening.png")
-    words = (
-        "2 files with 16 bits but values up to 255 only, which is black on the scale of 16 bits: cat/dim.png, dog/dim"
-    )
+    words = "2 files with 16 bits but no value above 255, which is black on the 16-bit scale: cat/dim.png, dog/dim"
     assert words in warnings_of(root)
 
 
 def png(file: Path, bits: int, color: int, transparent: bytes, row: bytes) -> Path:
-    """A PNG of 8x1 pixels of one color, which is the transparent one."""
+    """A PNG of 8x1 pixels of one color, which is declared transparent."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
@@ -390,7 +390,7 @@ def png(file: Path, bits: int, color: int, transparent: bytes, row: bytes) -> Pa
     ],
     ids=["gray 16 black", "gray 16", "gray 8", "gray 4", "gray 2", "gray 1", "color 16", "color 8"],
 )
-def test_the_transparent_color_of_a_png_of_any_depth_lies_on_white(
+def test_the_transparent_color_of_a_png_of_any_depth_is_white(
     tmp_path: Path, channels: int, bits: int, color: int, transparent: bytes, row: bytes
 ) -> None:
     png(tmp_path / "x.png", bits, color, transparent, row)
@@ -398,7 +398,7 @@ def test_the_transparent_color_of_a_png_of_any_depth_lies_on_white(
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA", "P"])
-def test_gray_and_palettes_with_an_alpha_channel_lie_on_white(tmp_path: Path, mode: str) -> None:
+def test_gray_and_palette_images_with_an_alpha_channel_are_drawn_on_white(tmp_path: Path, mode: str) -> None:
     if mode == "P":
         noise = Image.fromarray(RNG.integers(0, 200, (4, 4, 3), dtype=np.uint8))
         noise.quantize(4).save(tmp_path / "x.png", transparency=bytes(4))
@@ -420,7 +420,7 @@ def zip_of(root: Path, rename: Callable[[str], str] = str, **options: int) -> Pa
 
 
 class Unmarked(zipfile.ZipInfo):
-    """An entry whose name is in some encoding, and not marked as UTF-8."""
+    """An entry with a name in some encoding, without the UTF-8 flag."""
 
     encoding = "cp932"
 
@@ -445,12 +445,12 @@ def test_backslashes_drives_and_folders_around_the_classes_are_understood(tmp_pa
     assert per_class(source) == {"cat": 2, "dog": 2}
 
 
-def test_an_entry_that_leads_out_of_the_zip_file_is_named(tmp_path: Path) -> None:
+def test_an_entry_outside_of_the_zip_file_is_named(tmp_path: Path) -> None:
     root = pictures(tmp_path / "in", "cat", "dog")
     file = zip_of(root)
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr("../owl/1.png", b"x")
-    assert "1 file left out (a path that leads out of the zip file): ../owl/1.png" in warnings_of(file)
+    assert "1 file left out (a path outside of the zip file): ../owl/1.png" in warnings_of(file)
 
 
 def test_a_link_in_a_zip_file_is_named(tmp_path: Path) -> None:
@@ -462,14 +462,14 @@ def test_a_link_in_a_zip_file_is_named(tmp_path: Path) -> None:
     assert "1 file left out (a symbolic link in a zip file, which is not followed): owl" in warnings_of(file)
 
 
-def test_an_empty_class_folder_of_a_zip_file_is_refused(tmp_path: Path) -> None:
+def test_an_empty_class_folder_of_a_zip_file_is_rejected(tmp_path: Path) -> None:
     file = zip_of(pictures(tmp_path / "in", "cat", "dog"))
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr("owl/", b"")
     assert "no image in class folder owl (it is empty)" in refusal(file)
 
 
-def test_of_two_entries_of_one_name_the_later_is_read_and_the_name_is_told(tmp_path: Path) -> None:
+def test_the_later_of_two_entries_with_one_name_is_read_and_the_name_reported(tmp_path: Path) -> None:
     root = pictures(tmp_path / "in", "cat", "dog")
     file = zip_of(root)
     with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(file, "a") as archive:
@@ -477,11 +477,11 @@ def test_of_two_entries_of_one_name_the_later_is_read_and_the_name_is_told(tmp_p
     source = read(file)
     assert per_class(source) == {"cat": 2, "dog": 2}
     assert (source.pool.images[0] == source.pool.images[2]).all()
-    assert "1 file left out (replaced by a later entry of the same name): cat/0.png" in str(source.warnings[0])
+    assert "1 file left out (replaced by a later entry with the same name): cat/0.png" in str(source.warnings[0])
 
 
 def marked(file: Path, local: int, central: int, change: Callable[[bytearray, int], None]) -> Path:
-    """The zip file with a change at these offsets of every header."""
+    """The zip file with a byte changed at the given offsets of every header."""
     raw = bytearray(file.read_bytes())
     for mark, offset in ((b"PK\x03\x04", local), (b"PK\x01\x02", central)):
         at = 0
@@ -492,7 +492,7 @@ def marked(file: Path, local: int, central: int, change: Callable[[bytearray, in
     return file
 
 
-def test_a_password_is_called_a_password(tmp_path: Path) -> None:
+def test_an_encrypted_entry_is_reported_as_such(tmp_path: Path) -> None:
     def encrypt(raw: bytearray, at: int) -> None:
         raw[at] |= 1
 
@@ -504,26 +504,26 @@ def test_a_password_is_called_a_password(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("method", "name"), [(9, "Deflate64"), (98, "PPMd"), (77, "method 77")])
-def test_a_compression_that_cannot_be_read_is_called_by_its_name(tmp_path: Path, method: int, name: str) -> None:
+def test_an_unsupported_compression_is_reported_by_name(tmp_path: Path, method: int, name: str) -> None:
     def compress(raw: bytearray, at: int) -> None:
         raw[at] = method
 
     words = refusal(marked(zip_of(pictures(tmp_path / "in", "cat", "dog")), 8, 10, compress))
-    assert f"4 images cannot be read: it is compressed by {name}, which Python does not read" in words
+    assert f"4 images cannot be read: it is compressed with {name}, which Python cannot read" in words
     assert "replace it" not in words
 
 
-def test_damage_inside_a_zip_file_is_called_so(tmp_path: Path) -> None:
+def test_a_damaged_entry_of_a_zip_file_is_reported_as_such(tmp_path: Path) -> None:
     file = zip_of(pictures(tmp_path / "in", "cat", "dog"))
     raw = bytearray(file.read_bytes())
     raw[raw.find(b"IDAT") + 6] ^= 255
     file.write_bytes(bytes(raw))
-    words = "1 image cannot be read: it is damaged inside the zip file (Bad CRC-32); replace it: cat/0.png"
+    words = "1 image cannot be read: its entry in the zip file is damaged (Bad CRC-32); replace it: cat/0.png"
     assert words in refusal(file)
 
 
 @pytest.mark.parametrize("name", ["in.tar.gz", "in.7z", "in.zip"])
-def test_a_file_that_is_no_zip_file_is_refused_with_the_cause(tmp_path: Path, name: str) -> None:
+def test_a_file_that_is_not_a_zip_file_is_rejected_with_the_cause(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"\x1f\x8b something else")
     words = refusal(tmp_path / name)
     assert words.startswith("data.path: ")
@@ -541,7 +541,7 @@ def test_a_file_of_a_zip_file_that_has_the_name_of_a_folder_is_left_out_with_a_w
     assert "1 file left out (a file with the name of a folder): cat" in warnings_of(file)
 
 
-def test_a_folder_of_a_zip_file_that_is_written_without_its_slash_is_one(tmp_path: Path) -> None:
+def test_a_folder_entry_without_a_slash_is_a_folder(tmp_path: Path) -> None:
     file = zip_of(pictures(tmp_path / "in", "cat", "dog"))
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr("cat", b"")
@@ -549,11 +549,11 @@ def test_a_folder_of_a_zip_file_that_is_written_without_its_slash_is_one(tmp_pat
 
 
 def test_one_class_is_counted_in_the_singular(tmp_path: Path) -> None:
-    assert "holds images of 1 class; two" in refusal(pictures(tmp_path / "in", "cat"))
+    assert "holds images of 1 class; at least two" in refusal(pictures(tmp_path / "in", "cat"))
 
 
 @pytest.mark.parametrize("encoding", ["cp932", "gbk", "cp1251", "euc-kr"])
-def test_names_in_an_unknown_encoding_are_warned_about(tmp_path: Path, encoding: str) -> None:
+def test_names_in_an_unknown_encoding_cause_a_warning(tmp_path: Path, encoding: str) -> None:
     names = {"cp932": "猫", "gbk": "狗", "cp1251": "кот", "euc-kr": "고양이"}
     root = pictures(tmp_path / "in", names[encoding], "dog")
     words = warnings_of(unmarked_zip(root, encoding))
@@ -561,12 +561,12 @@ def test_names_in_an_unknown_encoding_are_warned_about(tmp_path: Path, encoding:
     assert "UTF-8" in words
 
 
-def test_names_that_are_utf_8_without_the_mark_are_read_as_such(tmp_path: Path) -> None:
+def test_names_in_utf_8_without_the_flag_are_read_as_utf_8(tmp_path: Path) -> None:
     source = read(unmarked_zip(pictures(tmp_path / "in", "猫", "кот"), "utf-8"))
     assert (source.class_names, source.warnings) == (("кот", "猫"), ())
 
 
-def test_the_unicode_name_of_info_zip_is_taken(tmp_path: Path) -> None:
+def test_the_unicode_name_of_info_zip_is_used(tmp_path: Path) -> None:
     root = pictures(tmp_path / "in", "猫", "犬")
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         for path in sorted(root.rglob("*.png")):
@@ -583,7 +583,7 @@ def test_the_unicode_name_of_info_zip_is_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX systems only")
-def test_the_name_of_a_class_that_is_no_utf_8_is_refused_and_that_of_a_file_is_read(tmp_path: Path) -> None:
+def test_a_class_name_that_is_not_utf_8_is_rejected_and_such_a_file_name_is_read(tmp_path: Path) -> None:
     root = pictures(tmp_path, "cat", "dog", "owl")
     os.rename(root / "cat/0.png", os.fsencode(root / "cat") + b"/caf\xe9.png")
     assert per_class(read(root)) == {"cat": 2, "dog": 2, "owl": 2}
@@ -593,7 +593,7 @@ def test_the_name_of_a_class_that_is_no_utf_8_is_refused_and_that_of_a_file_is_r
     assert refusal(root) == r"data.path: the name of class folder caf\xe9 is not UTF-8; rename it"
 
 
-def test_a_name_stays_on_one_line_and_cannot_steer_the_terminal(tmp_path: Path) -> None:
+def test_a_name_stays_on_one_line_and_cannot_control_the_terminal(tmp_path: Path) -> None:
     root = pictures(tmp_path, "cat", "dog")
     (root / "cat/two\nlines\x1b[31m.txt").write_text("no image")
     assert r"cat/two\nlines\x1b[31m.txt" in warnings_of(root)
@@ -614,13 +614,13 @@ def test_two_folders_of_one_name_are_one_class_and_named(tmp_path: Path) -> None
     assert "2 folders have the class name 'caf\u00e9'" in warnings_of(root)
 
 
-def test_a_class_of_another_part_is_refused_with_the_near_one(tmp_path: Path) -> None:
+def test_an_unknown_class_of_another_part_is_rejected_with_the_closest_name(tmp_path: Path) -> None:
     pictures(tmp_path / "train", "cat", "dog")
     pictures(tmp_path / "val", "Cat", "dog")
-    assert "1 class of val/ not in train/: Cat; did you mean cat?" in refusal(tmp_path)
+    assert "1 class of val/ missing in train/: Cat; did you mean cat?" in refusal(tmp_path)
 
 
-# --- prediction walks the same way ---
+# --- prediction reads the same files ---
 
 
 def test_prediction_and_training_read_the_same_files(tmp_path: Path) -> None:
@@ -635,12 +635,12 @@ def test_prediction_and_training_read_the_same_files(tmp_path: Path) -> None:
     assert len(images.files) == 6
     assert images.left_out == ["1 file left out (not an image that Pillow can read): dog/readme.txt"]
     assert images.unread == [
-        "1 file left out (a link that leads nowhere): cat/gone.png",
-        "1 file left out (a link to a folder that it lies in): loop",
+        "1 file left out (a broken link): cat/gone.png",
+        "1 file left out (a link to a folder that contains it): loop",
     ]
 
 
-def test_a_path_that_cannot_be_is_refused_in_our_words(tmp_path: Path) -> None:
+def test_an_invalid_path_is_rejected_with_our_own_message(tmp_path: Path) -> None:
     for path, words in (
         ("x" * 300, "File name too long"),
         ("a\0b", "null"),
@@ -657,7 +657,7 @@ PAGE = b"\n<!DOCTYPE html>\n<html><body>404</body></html>\n"
 
 
 @pytest.mark.parametrize(("content", "what"), [(POINTER, "a Git LFS pointer"), (PAGE, "a web page")])
-def test_what_stands_in_for_an_image_or_an_archive_is_called_so(tmp_path: Path, content: bytes, what: str) -> None:
+def test_a_placeholder_of_an_image_or_archive_is_reported_as_such(tmp_path: Path, content: bytes, what: str) -> None:
     root = pictures(tmp_path / "in", "cat", "dog")
     (root / "cat" / "0.jpg").write_bytes(content)
     assert f"1 image cannot be read: it is {what}, not the file itself;" in refusal(root)
@@ -665,7 +665,7 @@ def test_what_stands_in_for_an_image_or_an_archive_is_called_so(tmp_path: Path, 
     assert f"a.zip is {what}, not the file itself" in refusal(tmp_path / "a.zip")
 
 
-def test_a_folder_of_nearly_no_images_is_refused_before_all_of_it_is_read(
+def test_a_folder_with_nearly_no_images_is_rejected_before_it_is_read_completely(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ensdistill.data.walk._MOST", 30)
@@ -676,18 +676,18 @@ def test_a_folder_of_nearly_no_images_is_refused_before_all_of_it_is_read(
     for n in range(20, 40):
         (root / "cat" / f"{n}.txt").write_text("not an image")
     words = refusal(root)
-    assert "holds 2 images and more than 30 other files; give the folder that holds the images alone" in words
+    assert "holds 2 images and more than 30 other files; give the folder that holds only the images" in words
     with pytest.raises(DataError, match="more than 30 other files"):
         find_images([root])
 
 
-def test_folders_within_folders_without_end_are_left_out_with_a_warning(tmp_path: Path) -> None:
+def test_endlessly_nested_folders_are_left_out_with_a_warning(tmp_path: Path) -> None:
     root = pictures(tmp_path / "in", "cat", "dog")
     deep = root / "cat"
     for _ in range(400):
         deep /= "x"
         deep.mkdir()
-    assert "1 file left out (in more than 100 folders within each other): cat/x/" in warnings_of(root)
+    assert "1 file left out (nested in more than 100 folders): cat/x/" in warnings_of(root)
 
 
 def test_an_empty_file_without_the_suffix_of_an_image_is_not_opened(

@@ -1,4 +1,4 @@
-"""Your own images as NumPy arrays: every layout that is read, and every fault by name."""
+"""Images as NumPy arrays: every supported layout, and every error with the name of the array."""
 
 import pickle
 from pathlib import Path
@@ -50,7 +50,7 @@ def test_every_layout_becomes_channels_first(tmp_path: Path, given: np.ndarray, 
 
 
 @pytest.mark.parametrize("shape", [(N, 3, 6, 3), (N, 1, 6, 3), (N, 3, 3, 3), (N, 3, 6, 1)], ids=str)
-def test_last_axis_is_the_channel_where_both_could_be(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_the_last_axis_is_the_channel_if_both_are_possible(tmp_path: Path, shape: tuple[int, ...]) -> None:
     given = GENERATOR.integers(0, 256, shape, dtype=np.uint8)
     images = read(tmp_path, x_train=given, y_train=LABELS).pool.images
     np.testing.assert_array_equal(images.numpy(), np.moveaxis(given, 3, 1))
@@ -69,20 +69,20 @@ def test_whole_numbers_of_any_kind_are_labels(tmp_path: Path, labels: np.ndarray
     assert read_labels.tolist() == [0, 1, 2] * 4
 
 
-def test_images_and_labels_may_be_called_so(tmp_path: Path) -> None:
+def test_the_arrays_may_be_named_images_and_labels(tmp_path: Path) -> None:
     source = read(tmp_path, images=RGB, labels=LABELS)
     np.testing.assert_array_equal(source.pool.images.numpy(), RGB)
     assert source.test is None
 
 
-def test_test_part_is_kept_apart(tmp_path: Path) -> None:
+def test_the_test_part_is_kept_separate(tmp_path: Path) -> None:
     source = read(tmp_path, x_train=RGB, y_train=LABELS, x_test=RGB[:2].transpose(0, 2, 3, 1) / 255, y_test=[2, 0])
     assert source.test is not None
     np.testing.assert_array_equal(source.test.images.numpy(), RGB[:2])
     assert source.test.labels.tolist() == [2, 0]
 
 
-def test_classes_are_called_by_their_numbers_or_by_the_names_given(tmp_path: Path) -> None:
+def test_class_names_are_the_labels_or_the_given_names(tmp_path: Path) -> None:
     assert read(tmp_path, images=RGB, labels=LABELS).class_names == ("0", "1", "2")
     named = read(tmp_path, images=RGB, labels=LABELS, class_names=["cat", "dog", "eel"])
     assert named.class_names == ("cat", "dog", "eel")
@@ -106,10 +106,10 @@ def test_arrays_that_are_not_used_are_named(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("val", ["val", "valid", "validation", "dev"])
 @pytest.mark.parametrize("unlabeled", ["unlabeled", "unlabelled"])
-def test_parts_of_the_file_are_taken_as_they_are_under_the_names_people_give_them(
+def test_parts_of_the_file_are_used_completely_under_their_usual_names(
     tmp_path: Path, x: str, y: str, val: str, unlabeled: str
 ) -> None:
-    arrays = {x.format("train"): RGB, y.format("train"): LABELS[:, None]}  # (N,1) as MedMNIST has it
+    arrays = {x.format("train"): RGB, y.format("train"): LABELS[:, None]}  # (N,1) as in MedMNIST
     arrays |= {x.format(val): RGB[:3] // 2, y.format(val): LABELS[:3], x.format("test"): RGB[:4] // 3}
     arrays |= {y.format("test"): LABELS[:4], x.format(unlabeled): RGB[:5] // 5}
     source = read(tmp_path, **arrays)
@@ -130,7 +130,7 @@ def test_own_parts_are_the_parts_of_the_data(tmp_path: Path) -> None:
     assert (data.unlabeled.labels == -1).all()
 
 
-def test_a_size_that_an_own_part_overrules_is_warned_about(tmp_path: Path) -> None:
+def test_a_size_that_an_existing_part_overrides_causes_a_warning(tmp_path: Path) -> None:
     file = tmp_path / "x.npz"
     np.savez(file, x_train=RGB, y_train=LABELS, x_val=RGB[:3], y_val=LABELS[:3], x_test=RGB[:4], y_test=LABELS[:4])
     for sizes in ({}, {"val_size": 3, "test_size": 4}):
@@ -143,7 +143,7 @@ def test_a_size_that_an_own_part_overrules_is_warned_about(tmp_path: Path) -> No
     ]
 
 
-def test_names_of_which_both_spellings_are_there_are_told(tmp_path: Path) -> None:
+def test_an_array_that_exists_in_both_spellings_is_reported(tmp_path: Path) -> None:
     both = {"x_val": RGB[:3], "y_val": LABELS[:3], "val_images": RGB, "val_labels": LABELS, "images": RGB}
     source = read(tmp_path, x_train=RGB, y_train=LABELS, **both)
     assert source.validation is not None
@@ -158,7 +158,7 @@ def test_arrays_go_through_the_same_splits_as_any_source(tmp_path: Path) -> None
     assert [len(part) for part in (data.train, data.validation, data.unlabeled, load_test(settings))] == [3] * 4
 
 
-# --- what is refused ---
+# --- invalid data ---
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
@@ -167,11 +167,11 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["text", "empty", "cut", "npy", "byte"])
-def test_file_that_is_no_whole_npz_is_named(tmp_path: Path, damage: str) -> None:
+def test_an_incomplete_npz_file_is_named(tmp_path: Path, damage: str) -> None:
     file = tmp_path / "x.npz"
     np.savez(file, images=RGB, labels=LABELS)
     raw = bytearray(file.read_bytes())
-    raw[len(raw) // 3] ^= 1  # inside the pixels: the check sum of the zip member tells
+    raw[len(raw) // 3] ^= 1  # inside the pixels, which the checksum of the zip member detects
     np.save(tmp_path / "x.npy", RGB)
     content = {
         "text": b"hello",
@@ -192,7 +192,7 @@ def test_pickled_objects_are_never_unpickled(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("missing", ["x_train", "y_train", "x_test", "y_test"])
-def test_missing_array_is_named_beside_those_that_are_there(tmp_path: Path, missing: str) -> None:
+def test_a_missing_array_is_named_with_the_available_ones(tmp_path: Path, missing: str) -> None:
     arrays = {"x_train": RGB, "y_train": LABELS, "x_test": RGB, "y_test": LABELS}
     del arrays[missing]
     message = fault(tmp_path, **arrays)
@@ -229,9 +229,7 @@ def test_missing_array_is_named_beside_those_that_are_there(tmp_path: Path, miss
         "scalar",
     ],
 )
-def test_images_of_another_kind_are_refused_with_the_way_out(
-    tmp_path: Path, images: np.ndarray, words: tuple[str, ...]
-) -> None:
+def test_invalid_images_are_rejected_with_the_fix(tmp_path: Path, images: np.ndarray, words: tuple[str, ...]) -> None:
     message = fault(tmp_path, x_train=images, y_train=LABELS)
     assert message.startswith("data.path: ")
     assert all(word in message for word in ("x_train", *words))
@@ -251,57 +249,55 @@ def test_images_of_another_kind_are_refused_with_the_way_out(
     ],
     ids=["floats", "one-hot", "from -1", "gaps", "one class", "strings", "huge", "none"],
 )
-def test_labels_of_another_kind_are_refused_with_the_way_out(
-    tmp_path: Path, labels: np.ndarray, words: tuple[str, ...]
-) -> None:
+def test_invalid_labels_are_rejected_with_the_fix(tmp_path: Path, labels: np.ndarray, words: tuple[str, ...]) -> None:
     message = fault(tmp_path, x_train=RGB, y_train=labels)
     assert message.startswith("data.path: ")
     assert all(word in message for word in ("y_train", *words))
 
 
 @pytest.mark.parametrize("names", [["a", "b"], [1, 2, 3], [["a", "b", "c"]], [b"a", b"b", b"c"]], ids=str)
-def test_names_that_do_not_fit_the_classes_are_refused(tmp_path: Path, names: list[Any]) -> None:
+def test_names_that_do_not_fit_the_classes_are_rejected(tmp_path: Path, names: list[Any]) -> None:
     assert "class_names" in fault(tmp_path, images=RGB, labels=LABELS, class_names=names)
 
 
-def test_two_classes_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_two_classes_with_one_name_are_rejected(tmp_path: Path) -> None:
     message = fault(tmp_path, images=RGB, labels=LABELS, class_names=["cat", "eel", "cat"])
     assert "'cat' more than once" in message
 
 
 @pytest.mark.parametrize("part", ["test", "val"])
-def test_a_part_of_another_shape_is_refused(tmp_path: Path, part: str) -> None:
+def test_a_part_with_another_image_shape_is_rejected(tmp_path: Path, part: str) -> None:
     other = {f"x_{part}": GRAY, f"y_{part}": LABELS}
-    assert f"x_{part} and x_train differ, (1, 6, 5) and (3, 6, 5)" in fault(
+    assert f"x_{part} and x_train differ in shape, (1, 6, 5) and (3, 6, 5)" in fault(
         tmp_path, x_train=RGB, y_train=LABELS, **other
     )
     assert "(1, 6, 5) and (3, 6, 5)" in fault(tmp_path, x_train=RGB, y_train=LABELS, x_unlabeled=GRAY)
 
 
 @pytest.mark.parametrize("part", ["test", "val"])
-def test_a_class_of_another_part_that_training_lacks_is_refused(tmp_path: Path, part: str) -> None:
+def test_a_label_that_the_training_part_lacks_is_rejected(tmp_path: Path, part: str) -> None:
     other = {f"x_{part}": RGB, f"y_{part}": LABELS + 1}
     assert f"y_{part} has label 3" in fault(tmp_path, x_train=RGB, y_train=LABELS, **other)
 
 
 @pytest.mark.parametrize("missing", ["x_val", "y_val"])
-def test_half_a_validation_part_is_refused(tmp_path: Path, missing: str) -> None:
+def test_half_a_validation_part_is_rejected(tmp_path: Path, missing: str) -> None:
     arrays = {"x_train": RGB, "y_train": LABELS, "x_val": RGB, "y_val": LABELS}
     del arrays[missing]
     assert f"no array {missing};" in fault(tmp_path, **arrays)
 
 
-def test_a_name_of_a_class_that_is_no_utf_8_is_refused(tmp_path: Path) -> None:
+def test_a_class_name_that_is_not_utf_8_is_rejected(tmp_path: Path) -> None:
     assert "not UTF-8" in fault(tmp_path, images=RGB, labels=LABELS, class_names=["a", "b", "caf\udce9"])
 
 
-def test_a_file_without_training_images_names_what_it_has(tmp_path: Path) -> None:
+def test_a_file_without_training_images_is_an_error_that_lists_its_arrays(tmp_path: Path) -> None:
     message = fault(tmp_path, data=RGB, target=LABELS)
     assert message.startswith("data.path: no array x_train;")
     assert "data, target" in message
 
 
-def test_empty_arrays_are_refused(tmp_path: Path) -> None:
+def test_empty_arrays_are_rejected(tmp_path: Path) -> None:
     for images in (RGB[:0], RGB[:0] / 255):
         assert "0 images" in fault(tmp_path, x_train=images, y_train=LABELS[:0])
     assert "x_test" in fault(tmp_path, x_train=RGB, y_train=LABELS, x_test=RGB[:0], y_test=LABELS[:0])
@@ -314,21 +310,21 @@ def test_an_array_of_objects_is_named(tmp_path: Path) -> None:
     assert "class_names is an array of" in fault(tmp_path, images=RGB, labels=LABELS, class_names=names)
 
 
-def test_a_single_array_and_a_pickle_are_called_so(tmp_path: Path) -> None:
+def test_a_single_array_and_a_pickle_are_reported_as_such(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", RGB)
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(RGB))
-    for name, what in (("a.npy", "a single array, as numpy.save writes it"), ("a.pkl", "a pickle")):
+    for name, what in (("a.npy", "a single array, as written by numpy.save"), ("a.pkl", "a pickle")):
         with pytest.raises(DataError, match=f"{what}.*; write it with numpy.savez$") as caught:
             Npz(path=str(tmp_path / name))()
         assert "allow_pickle" not in str(caught.value)
 
 
-def test_nan_and_empty_class_names_are_called_so(tmp_path: Path) -> None:
+def test_nan_and_empty_class_names_are_reported(tmp_path: Path) -> None:
     assert "x_train holds NaN" in fault(tmp_path, x_train=np.full(RGB.shape, np.nan), y_train=LABELS)
     assert "class_names has an empty name" in fault(tmp_path, images=RGB, labels=LABELS, class_names=["a", " ", "c"])
 
 
-def test_a_web_page_in_the_place_of_a_file_is_called_so(tmp_path: Path) -> None:
+def test_a_web_page_instead_of_a_file_is_reported_as_such(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_text("<!doctype html><title>Not found</title>")
     with pytest.raises(DataError, match=r"a\.npz is a web page, not the file itself; download it again$"):
         Npz(path=str(tmp_path / "a.npz"))()

@@ -1,4 +1,4 @@
-"""Disjoint, stratified, repeatable splits; images stay bytes."""
+"""Splits are disjoint, stratified and reproducible; images stay bytes."""
 
 import json
 from collections import Counter
@@ -93,7 +93,7 @@ def test_content_hash_changes_with_the_names_of_the_classes() -> None:
     assert len(identities) == 2
 
 
-def test_test_part_of_the_source_is_taken_as_it_is() -> None:
+def test_the_test_part_of_the_source_is_used_unchanged() -> None:
     own = numbered_split(12, 3)
     data, test = cut(own_test=own)
     assert test is own
@@ -132,7 +132,7 @@ def test_pool_can_be_used_up_to_the_last_image() -> None:
     ],
     ids=str,
 )
-def test_sizes_that_cannot_be_drawn_are_refused_by_name(sizes: dict[str, int], part: str) -> None:
+def test_sizes_that_cannot_be_drawn_are_rejected_by_name(sizes: dict[str, int], part: str) -> None:
     with pytest.raises(ConfigError, match=rf"data\.{part}: "):
         cut(**sizes)
 
@@ -152,7 +152,7 @@ def test_the_only_image_of_a_class_is_a_training_image_and_the_class_is_named() 
 # --- counts and shares ---
 
 
-def test_shares_are_of_the_whole_pool_and_the_rest_trains() -> None:
+def test_shares_refer_to_the_whole_pool_and_the_rest_is_for_training() -> None:
     data, test = cut(train_size=None, val_size=0.2, test_size=0.1)
     assert [len(part) for part in (data.train, data.validation, data.unlabeled, test)] == [210, 60, 0, 30]
     data, _ = cut(train_size=0.5, val_size=0.2, test_size=0)
@@ -169,14 +169,14 @@ def test_a_small_share_has_an_image_of_each_class() -> None:
 
 @pytest.mark.parametrize("value", [1.0, 0.0, 1.5, -0.1, 0, -1, True, "0.1", None, 2.0])
 @pytest.mark.parametrize("part", ["val_size", "train_size"])
-def test_what_is_neither_a_count_nor_a_share_is_refused(part: str, value: object) -> None:
+def test_a_size_that_is_neither_a_count_nor_a_share_is_rejected(part: str, value: object) -> None:
     if part == "train_size" and value is None:
-        return  # all that are left
+        return  # all remaining images
     with pytest.raises(ConfigError, match=rf"data\.{part}: must be a whole number of at least 1 .*a share"):
         load_config("kd", [f"data={json.dumps({'kind': 'npz', 'path': 'x.npz', part: value})}"])
 
 
-def test_a_count_and_a_share_stay_what_they_are_in_yaml_and_json() -> None:
+def test_counts_and_shares_survive_yaml_and_json() -> None:
     given = {"data": {"kind": "npz", "path": "x.npz", "train_size": 40, "val_size": 0.25}}
     config = build_config(given)
     assert build_config(yaml.safe_load(to_yaml(config))) == config
@@ -194,12 +194,12 @@ def test_a_count_and_a_share_stay_what_they_are_in_yaml_and_json() -> None:
     ],
     ids=str,
 )
-def test_a_size_that_is_too_large_is_refused_with_what_would_fit(sizes: dict[str, float], words: str) -> None:
+def test_a_size_that_is_too_large_is_rejected_with_possible_sizes(sizes: dict[str, float], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         cut(**sizes)
 
 
-def test_what_the_refusal_says_would_fit_fits() -> None:
+def test_the_sizes_that_an_error_suggests_are_possible() -> None:
     assert [len(cut(train_size=size)[0].train) for size in (177, 180, None)] == [177, 180, 180]
     assert len(cut(test_size=294, val_size=3, train_size=3)[1]) == 294
 
@@ -209,7 +209,7 @@ def test_any_allowed_seed_can_be_used() -> None:
     try:
         sizes = SplitSizes(seed=seed, train_size=60, val_size=90)
     except ValueError:
-        return  # refused as a setting
+        return  # rejected as a setting
     split_source(RawData(numbered_split(300, 3), NAMES), sizes)
 
 
@@ -224,7 +224,7 @@ def test_images_stay_bytes_and_labels_whole_numbers() -> None:
         assert part.images.shape[1:] == (1, 8, 8)
 
 
-def test_digits_are_scikit_learns_on_the_scale_of_bytes() -> None:
+def test_digits_equal_those_of_scikit_learn_scaled_to_bytes() -> None:
     pool = Digits()().pool
     original = sklearn_digits().images
     assert np.abs(pool.images[:, 0].numpy() / 255 - original / 16).max() < 0.5 / 255 + 1e-9
@@ -238,7 +238,7 @@ def test_training_and_test_digits_are_the_two_halves_of_one_split() -> None:
     assert torch.equal(load_test(settings).images, test.images)
 
 
-def test_a_batch_is_float_in_zero_to_one_and_its_own_memory() -> None:
+def test_a_batch_is_float_from_zero_to_one_in_new_memory() -> None:
     split = Split(torch.tensor([[[[0, 51]]], [[[255, 102]]]], dtype=torch.uint8), torch.tensor([4, 5]))
     images, labels = split[torch.tensor([1, 0])]
     torch.testing.assert_close(images, torch.tensor([[[[1, 0.4]]], [[[0, 0.2]]]]))
@@ -253,7 +253,7 @@ def test_every_byte_divided_by_255_is_inside_zero_to_one() -> None:
     assert unit.max() == 1
 
 
-def test_channel_statistics_are_numpys() -> None:
+def test_channel_statistics_equal_those_of_numpy() -> None:
     images = torch.randint(256, (50, 3, 5, 4), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     images[:, 1] //= 9
     mean, std = Split(images, torch.zeros(50).long()).channel_statistics()
@@ -267,7 +267,7 @@ def test_deviation_of_a_constant_channel_is_not_zero() -> None:
     assert std.item() > 0
 
 
-def test_a_size_that_is_no_number_is_not_answered_with_the_hint_for_one() -> None:
+def test_a_size_that_is_not_a_number_has_no_hint_for_the_number_1() -> None:
     with pytest.raises(ConfigError) as caught:
         load_config("kd", ["data.kind=image_folder", "data.path=x", "data.val_size=true"])
     assert "a count" in str(caught.value)

@@ -77,9 +77,9 @@ def test_a_metric_without_direction_and_two_of_one_name_are_refused() -> None:
     class Undirected(Metric):
         pass
 
-    with pytest.raises(ConfigError, match="does not state higher_is_better"):
+    with pytest.raises(ConfigError, match="does not define higher_is_better"):
         Config(metrics=[Undirected()])
-    with pytest.raises(ConfigError, match="is the name of another metric, too, got 'label_probability'"):
+    with pytest.raises(ConfigError, match="must be unique among the metrics, got 'label_probability'"):
         Config(metrics=[LabelProbability(), LabelProbability()])
 
 

@@ -1,4 +1,4 @@
-"""What cannot be meant is refused, and what may be is warned about, by the pixels and labels themselves."""
+"""Impossible images and labels are rejected, implausible ones cause a warning."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +20,7 @@ NAMES = ("cat", "dog", "owl")
 
 
 def noise(labels: list[int], seed: int = 0, least: int = 0, most: int = 255) -> Split:
-    """One different image a label."""
+    """One distinct image per label."""
     images = np.random.default_rng(seed).integers(least, most + 1, (len(labels), 1, 4, 4), dtype=np.uint8)
     return Split(torch.from_numpy(images), torch.tensor(labels))
 
@@ -33,7 +33,7 @@ def warnings_of(source: RawData, **sizes: float | None) -> list[str]:
 POOL = noise([0, 1, 2] * 20)
 
 
-def test_sound_images_have_no_warnings() -> None:
+def test_plausible_images_cause_no_warnings() -> None:
     assert warnings_of(RawData(POOL, NAMES)) == []
     assert load_data(Digits()).warnings == ()
     assert load_data(ClutteredDigits(train_size=50, val_size=50, test_size=50)).warnings == ()
@@ -50,7 +50,7 @@ def test_a_rare_class_without_an_image_of_a_part_is_named() -> None:
     ]
 
 
-def test_classes_that_an_own_part_lacks_are_named_without_a_size_to_raise() -> None:
+def test_classes_that_an_existing_part_lacks_are_named_without_a_size_to_raise() -> None:
     own = RawData(POOL, NAMES, test=noise([1, 1], 1), validation=noise([0, 1, 2], 2))
     assert warnings_of(own) == ["data.test: no test image of 2 classes: cat, owl. Add images."]
 
@@ -67,15 +67,15 @@ def test_images_that_are_in_two_parts_are_counted() -> None:
     fresh = noise([0, 1, 2], 1)
     source = RawData(POOL, NAMES, test=joined(POOL.take(np.arange(7)), fresh), validation=joined(fresh, noise([2], 2)))
     assert [line.split(".")[0] for line in warnings_of(source)] == [
-        "data: 7 of 10 test images are in the training part too (same pixels)",
-        "data: 3 of 10 test images are in the validation part too (same pixels)",
+        "data: 7 of 10 test images are also in the training part (same pixels)",
+        "data: 3 of 10 test images are also in the validation part (same pixels)",
     ]
 
 
 def test_one_image_in_two_parts_is_counted_in_the_singular() -> None:
     fresh = noise([0, 1, 2], 1)
     source = RawData(POOL, NAMES, test=joined(POOL.take(np.arange(1)), fresh), validation=noise([0, 1, 2], 2))
-    assert warnings_of(source)[0].startswith("data: 1 of 4 test images is in the training part too")
+    assert warnings_of(source)[0].startswith("data: 1 of 4 test images is also in the training part")
 
 
 def test_an_image_that_is_twice_in_the_pool_may_be_in_two_parts_and_is_counted() -> None:
@@ -84,13 +84,13 @@ def test_an_image_that_is_twice_in_the_pool_may_be_in_two_parts_and_is_counted()
     train = {image.numpy().tobytes() for image in data.train.images}
     same = sum(image.numpy().tobytes() in train for image in test.images)
     assert same > 0
-    assert any(f"{same} of 30 test images are in the training part" in str(warning) for warning in data.warnings)
+    assert any(f"{same} of 30 test images are also in the training part" in str(warning) for warning in data.warnings)
 
 
 def test_unlabeled_images_may_be_training_images_but_not_test_images() -> None:
     source = RawData(POOL, NAMES, test=noise([0, 1, 2], 1), unlabeled=noise([-1, -1, -1], 1))
     (line,) = warnings_of(source)
-    assert line.startswith("data: 3 of 3 test images are in the unlabeled part too")
+    assert line.startswith("data: 3 of 3 test images are also in the unlabeled part")
     assert (
         warnings_of(RawData(POOL, NAMES, unlabeled=POOL, test=noise([0, 1, 2], 1), validation=noise([0, 1, 2], 2)))
         == []
@@ -107,12 +107,12 @@ def test_one_image_with_two_labels_is_counted() -> None:
 # --- scale ---
 
 
-def test_training_images_that_are_all_black_are_refused() -> None:
+def test_training_images_that_are_all_black_are_rejected() -> None:
     with pytest.raises(DataError, match="all training images are black"):
         warnings_of(RawData(noise([0, 1, 2] * 9, most=1), NAMES))
 
 
-def test_black_and_nearly_black_images_are_warned_about() -> None:
+def test_black_and_nearly_black_images_cause_a_warning() -> None:
     own = {"validation": noise([0, 1, 2], 2)}
     black = RawData(POOL, NAMES, test=joined(noise([0, 1, 2], 1), noise([0, 0], 1, most=1)), **own)
     (line,) = warnings_of(black)
@@ -122,7 +122,7 @@ def test_black_and_nearly_black_images_are_warned_about() -> None:
     assert line.startswith("data: training images are nearly black: their largest value is 16 of 255. ")
 
 
-def test_eight_bits_in_a_file_of_sixteen_are_black_and_warned_about(tmp_path: Path) -> None:
+def test_8_bit_values_in_a_16_bit_file_are_black_and_cause_a_warning(tmp_path: Path) -> None:
     for name in NAMES:
         (tmp_path / name).mkdir()
         for n in range(6):
@@ -131,7 +131,7 @@ def test_eight_bits_in_a_file_of_sixteen_are_black_and_warned_about(tmp_path: Pa
             Image.fromarray(pixels.astype(dtype)).save(tmp_path / name / f"{n}.png")
     data = load_data(ImageFolder(path=str(tmp_path), size=8, val_size=3, test_size=3))
     lines = [str(warning) for warning in data.warnings]
-    assert any("training images are black. " in line and "8 bits in a 16-bit file" in line for line in lines)
+    assert any("training images are black. " in line and "8-bit values in a 16-bit file" in line for line in lines)
 
 
 # --- teachers from files ---
@@ -171,7 +171,7 @@ def npz(folder: Path, **arrays: Any) -> RawData:
     ids=["twice", "to bytes", "rounded to bytes", "zero"],
 )
 @pytest.mark.parametrize("name", ["x_train", "x_val", "x_test", "x_unlabeled"])
-def test_arrays_that_were_scaled_twice_are_refused_by_name(
+def test_arrays_that_were_scaled_twice_are_rejected_by_name(
     tmp_path: Path, scale: Callable[[np.ndarray], np.ndarray], words: str, name: str
 ) -> None:
     arrays = {f"{x}_{part}": IMAGES if x == "x" else LABELS for x in "xy" for part in ("train", "val", "test")}
@@ -180,7 +180,7 @@ def test_arrays_that_were_scaled_twice_are_refused_by_name(
         npz(tmp_path, **arrays)
 
 
-def test_arrays_of_another_scale_than_255_are_warned_about(tmp_path: Path) -> None:
+def test_arrays_with_another_scale_than_255_cause_a_warning(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", images=IMAGES // 16, labels=LABELS)
     lines = [str(warning) for warning in load_data(Npz(path=str(tmp_path / "x.npz"))).warnings]
     assert any("training images are nearly black: their largest value is 15 of 255" in line for line in lines)

@@ -1,4 +1,4 @@
-"""No command ends in a traceback, whatever is raised and wherever it prints."""
+"""No command ends with a traceback, for any exception and any output stream."""
 
 import errno
 import io
@@ -48,7 +48,7 @@ def raises(error: BaseException) -> Callable[[], int]:
         (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"), 1, "error: unexpected UnicodeDecodeError: "),
     ],
 )
-def test_every_exception_is_one_line_and_a_code(
+def test_every_exception_becomes_one_line_and_an_exit_code(
     error: BaseException, code: int, line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_command(raises(error)) == code
@@ -57,7 +57,7 @@ def test_every_exception_is_one_line_and_a_code(
     assert "Traceback" not in told
 
 
-def test_the_cause_of_an_error_whose_text_is_a_traceback_is_its_last_line() -> None:
+def test_the_cause_of_an_error_with_a_traceback_as_message_is_its_last_line() -> None:
     error = RuntimeError("Traceback (most recent call last):\n  File x\nValueError: the reason")
     assert cause_of(error) == "RuntimeError: ValueError: the reason"
 
@@ -72,7 +72,7 @@ def test_the_traceback_is_printed_on_demand(
     assert "planted" not in told
 
 
-def test_what_is_printed_holds_no_secret_whoever_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_contains_no_secret_from_any_source(capsys: pytest.CaptureFixture[str]) -> None:
     def work() -> int:
         uri = "http://me:planted-out@host"
         print(uri)
@@ -98,22 +98,20 @@ def test_what_is_printed_holds_no_secret_whoever_prints_it(capsys: pytest.Captur
         ["check", "search_spaces/digits.yaml", "--set", "http://me:planted@host"],
     ],
 )
-def test_a_command_line_that_is_refused_is_printed_without_its_secrets(words: list[str]) -> None:
+def test_a_rejected_command_line_is_printed_without_its_secrets(words: list[str]) -> None:
     done = call("ensdistill-tune", *words)
     assert done.code == 2
     assert "http://***@host" in done.err
     assert "planted" not in done.err
 
 
-def test_text_is_printed_as_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_is_printed_unchanged(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     console().print("a[/b] [old] :smile: [red]x", soft_wrap=True)
     assert capsys.readouterr().out == "a[/b] [old] :smile: [red]x\n"
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_a_character_that_a_stream_cannot_write_is_written_as_its_code(
-    encoding: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_character_that_a_stream_cannot_encode_is_escaped(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))
 
@@ -140,7 +138,7 @@ def test_a_full_disk_behind_standard_output_is_an_error(
     assert capsys.readouterr().err == "error: No space left on device\n"
 
 
-def test_closed_streams_are_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closed_streams_cause_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     monkeypatch.setattr(sys, "stderr", None)
     assert tune(["schema"]) == 0
@@ -149,7 +147,7 @@ def test_closed_streams_are_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("columns", ["1", "0", "-3", "nonsense", "99999999"])
-def test_any_number_of_columns_will_do(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_of_any_width_works(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", columns)
     for words in (["--help"], ["launch", "--help"], ["check", "search_spaces/digits.yaml", "--no-estimate"]):
         done = call("ensdistill-tune", *words)
@@ -157,7 +155,7 @@ def test_any_number_of_columns_will_do(columns: str, monkeypatch: pytest.MonkeyP
         assert "Traceback" not in done.err
 
 
-def test_a_reader_that_has_enough_ends_a_command_without_a_word(
+def test_a_closed_pipe_ends_a_command_without_output(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reader, writer = os.pipe()
@@ -174,7 +172,7 @@ def test_a_reader_that_has_enough_ends_a_command_without_a_word(
 
 
 @pytest.mark.parametrize("size", ["\u00b2", "\u2460", "\u0663", "0", "-5", "abc", "1e9"])
-def test_a_size_of_the_terminal_that_is_no_number_is_ignored(size: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_size_that_is_not_a_number_is_ignored(size: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", size)
     monkeypatch.setenv("LINES", size)
     done = call("ensdistill-tune", "check", "search_spaces/digits.yaml", "--no-estimate")
@@ -182,7 +180,7 @@ def test_a_size_of_the_terminal_that_is_no_number_is_ignored(size: str, monkeypa
 
 
 @pytest.mark.parametrize("module", ["ensdistill", "ensdistill_tune"])
-def test_a_current_folder_that_was_deleted_is_called_so(module: str, tmp_path: Path) -> None:
+def test_a_deleted_current_folder_is_reported(module: str, tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
     folders = [str(Path(package.__file__).parents[1]) for package in (ensdistill, ensdistill_tune) if package.__file__]

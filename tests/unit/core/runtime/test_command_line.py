@@ -1,4 +1,4 @@
-"""Commands that are printed can be pasted: a shell gives back the words they were made of."""
+"""Printed commands can be pasted: a shell parses them to the original words."""
 
 import subprocess
 
@@ -25,13 +25,13 @@ ODD = [
 
 
 def pasted(command: str) -> list[str]:
-    """The arguments that a program is given after the command was pasted into a shell."""
+    """The arguments that a program receives from a command pasted into a shell."""
     script = f'show() {{ printf "%s\\0" "$@"; }}; {command.replace("ensdistill-tune", "show", 1)}'
     out = subprocess.run(["bash", "-c", script], capture_output=True, check=True).stdout
     return out.decode(errors="surrogateescape").split("\0")[:-1]
 
 
-def test_words_and_options_come_back_as_they_are() -> None:
+def test_words_and_options_survive_a_shell_unchanged() -> None:
     names = [f"{odd}/x" for odd in ODD]
     expected = ["resume", *(f"./{name}" if name.startswith("-") else name for name in names)]
     assert pasted(command_line("ensdistill-tune", "resume", *names)) == expected
@@ -45,7 +45,7 @@ def test_the_folder_of_studies_is_one_argument(studies: str) -> None:
     assert studies.startswith("-") == (len(words) == 3)  # or argparse would take it for an option
 
 
-def test_a_name_that_is_no_utf8_comes_back() -> None:
+def test_a_name_that_is_not_utf8_survives_a_shell() -> None:
     assert pasted(command_line("ensdistill-tune", "x", "a\udcff'")) == ["x", "a\udcff'"]
 
 

@@ -16,7 +16,7 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize("notebook", [False, True])
-def test_a_notebook_is_no_terminal_although_its_streams_claim_to_be_one(
+def test_a_notebook_is_not_a_terminal_although_its_streams_claim_to_be_one(
     notebook: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdout", Terminal())

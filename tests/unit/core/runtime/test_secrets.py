@@ -1,4 +1,4 @@
-"""No password and no token is left in a text, wherever it stands and whoever wrote it."""
+"""Passwords and tokens are removed from text, at any place and from any source."""
 
 import json
 import time
@@ -27,7 +27,7 @@ from ensdistill.runtime.secrets import HIDDEN, cleaned, register, secrets_of, wi
         ("mssql+pyodbc:///?odbc_connect=UID%3Dme%3BPWD%3Dplanted11", "mssql+pyodbc:///?odbc_connect=***"),
     ],
 )
-def test_a_uri_is_shown_without_its_credentials(uri: str, shown: str) -> None:
+def test_a_uri_is_printed_without_its_credentials(uri: str, shown: str) -> None:
     assert without_credentials(uri) == shown
     assert without_secrets(f"request to {uri} failed ({uri} )") == f"request to {shown} failed ({shown} )"
     assert without_secrets(without_credentials(uri)) == shown
@@ -47,7 +47,7 @@ def test_a_uri_is_shown_without_its_credentials(uri: str, shown: str) -> None:
         "trial 12: val/nll 0.1234",
     ],
 )
-def test_what_is_no_secret_stays_as_it_is(text: str) -> None:
+def test_text_without_secrets_is_unchanged(text: str) -> None:
     assert without_secrets(text) == text
 
 
@@ -59,7 +59,7 @@ def test_a_registered_secret_is_hidden_however_it_is_quoted() -> None:
         ), form
 
 
-def test_each_of_several_stores_keeps_its_secret() -> None:
+def test_the_secret_of_each_of_several_stores_is_hidden() -> None:
     register("http://me:first-planted@host")
     register("postgresql://me:second-planted@host/db")
     assert without_secrets("first-planted second-planted") == f"{HIDDEN} {HIDDEN}"
@@ -98,7 +98,7 @@ def test_a_password_inside_a_uri_of_the_environment_is_hidden(monkeypatch: pytes
     ("name", "value"),
     [("PWD", "/srv/project"), ("TOKENIZERS_PARALLELISM", "falsely"), ("AWS_WEB_IDENTITY_TOKEN_FILE", "/run/token")],
 )
-def test_a_variable_that_holds_no_secret_hides_nothing(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_without_a_secret_hides_nothing(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, value)
     assert without_secrets(f"in {value} it is") == f"in {value} it is"
 
@@ -123,16 +123,16 @@ def test_the_password_of_a_connection_string_is_hidden(text: str) -> None:
         ("key AKIAPLANTEDPLANTED01 is unknown", "key *** is unknown"),
     ],
 )
-def test_a_secret_that_was_never_registered_is_known_by_what_stands_before_it(text: str, shown: str) -> None:
+def test_an_unregistered_secret_is_recognized_by_the_text_before_it(text: str, shown: str) -> None:
     assert without_secrets(text) == shown
 
 
-def test_probabilities_of_classes_with_such_names_stay_json() -> None:
+def test_json_with_numbers_under_secret_names_stays_valid() -> None:
     text = '{"class": "token", "probabilities": {"token": 0.25, "password": 0.5, "secret": 0.25}}'
     assert without_secrets(text) == text
 
 
-def test_a_long_text_takes_no_time() -> None:
+def test_a_long_text_is_filtered_quickly() -> None:
     began = time.perf_counter()
     without_secrets("a-token" * 30_000 + "=" + "password" * 30_000)
     assert time.perf_counter() - began < 5
@@ -144,7 +144,7 @@ def test_a_tree_keeps_its_numbers_and_names() -> None:
     assert json.loads(json.dumps(cleaned(tree))) == tree | {"error": f"{HIDDEN} refused"}
 
 
-def test_a_plain_word_as_password_leaves_other_texts_whole() -> None:
+def test_a_common_word_as_password_does_not_change_other_texts() -> None:
     register("postgresql://mlflow:mlflow@host/mlflow")
     assert without_secrets("mlflow.db of the experiment mlflow") == "mlflow.db of the experiment mlflow"
     assert secrets_of("no uri at all") == set()

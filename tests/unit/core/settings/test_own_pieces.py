@@ -1,4 +1,4 @@
-"""Pieces outside of the package: as instances, by `module:Name`, and as entry points of installed distributions."""
+"""User-defined pieces: as instances, by `module:Name`, and as entry points of installed distributions."""
 
 import json
 import pickle
@@ -61,7 +61,7 @@ def plugin(tmp_path: Path) -> Iterator[Path]:
 # --- three ways to one piece ---
 
 
-def test_an_instance_is_taken_as_it_is() -> None:
+def test_an_instance_is_used_unchanged() -> None:
     loss = Focal(gamma=0.5)
     assert Config(loss=loss).loss is loss
 
@@ -112,7 +112,7 @@ def test_settings_with_own_pieces_can_be_pickled() -> None:
     assert pickle.loads(pickle.dumps(config)) == config  # noqa: S301 - our own
 
 
-def test_a_subclass_of_a_built_in_piece_has_a_kind_of_its_own() -> None:
+def test_a_subclass_of_a_built_in_piece_has_its_own_kind() -> None:
     class Twice(Averaged):
         pass
 
@@ -123,7 +123,7 @@ def test_a_subclass_of_a_built_in_piece_has_a_kind_of_its_own() -> None:
 # --- classes that no other process can import ---
 
 
-def test_a_class_of_a_function_works_as_an_instance_and_is_warned_of() -> None:
+def test_a_class_defined_in_a_function_works_as_an_instance_and_causes_a_warning() -> None:
     class Local(DistillationLoss):
         pass
 
@@ -131,22 +131,22 @@ def test_a_class_of_a_function_works_as_an_instance_and_is_warned_of() -> None:
     assert config.at_epoch(1).loss == config.loss
     (warning,) = config.warnings
     assert str(warning).startswith("loss.kind: ")
-    assert "no file of this run can be loaded elsewhere" in str(warning)
+    assert "no other process can load files of this run" in str(warning)
     assert Config(loss=Focal()).warnings == []
 
 
-def test_a_file_that_names_a_class_of_a_script_says_why_it_cannot_be_loaded() -> None:
+def test_a_file_that_names_a_class_of_a_script_is_an_error_with_the_reason() -> None:
     text = issues({"loss": {"kind": "__main__:Elsewhere"}})
     assert text == (
-        "loss.kind: '__main__:Elsewhere' is a class of a script, notebook or function, which no other process can "
-        "import. Move it to a module, and select it as module:Name."
+        "loss.kind: '__main__:Elsewhere' is defined in a script, notebook or function, so no other process can "
+        "import it. Move it to a module, and select it as module:Name."
     )
 
 
 # --- identity ---
 
 
-def test_the_hash_holds_distribution_and_version_of_a_plugin(tmp_path: Path) -> None:
+def test_the_hash_contains_distribution_and_version_of_a_plugin(tmp_path: Path) -> None:
     hashes = set()
     for version in ("1.0", "1.1", "1.0"):
         site = tmp_path / str(len(list(tmp_path.iterdir())))
@@ -158,7 +158,7 @@ def test_the_hash_holds_distribution_and_version_of_a_plugin(tmp_path: Path) -> 
     assert len(hashes) == 2
 
 
-def test_the_hash_holds_the_source_of_a_module_without_distribution(tmp_path: Path) -> None:
+def test_the_hash_contains_the_source_of_a_module_without_distribution(tmp_path: Path) -> None:
     hashes = []
     for n, text in enumerate((LOSS, LOSS + "\n# changed\n", LOSS)):
         (tmp_path / str(n)).mkdir()
@@ -179,7 +179,7 @@ def test_a_class_of_a_notebook_is_identified_by_its_compiled_methods(line: str) 
     assert of(line) == of(line) != of(line.replace("student", "teachers"))
 
 
-def test_paths_of_files_of_own_pieces_are_absolute_and_left_out_of_the_hash(tmp_path: Path) -> None:
+def test_file_paths_of_own_pieces_are_absolute_and_excluded_from_the_hash(tmp_path: Path) -> None:
     (tmp_path / "my_losses.py").write_text(LOSS)
     (tmp_path / "run.yaml").write_text("loss: {kind: 'my_losses:Mine', table: one.csv}")
     with importable(tmp_path):
@@ -201,27 +201,27 @@ def test_paths_of_files_of_own_pieces_are_absolute_and_left_out_of_the_hash(tmp_
             "loss.kind: 'nowhere:Mine' cannot be imported (ModuleNotFoundError: No module named",
         ),
         ({"kind": FOCAL + "s"}, f"loss.kind: '{FOCAL}s' cannot be imported (AttributeError: "),
-        ({"kind": "json:dumps"}, "loss.kind: 'json:dumps' is of type function, no class. Inherit from "),
+        ({"kind": "json:dumps"}, "loss.kind: 'json:dumps' is of type function, not a class. Inherit from "),
         (
             {"kind": "ensdistill.methods.perturbations:Ods"},
-            "loss.kind: 'ensdistill.methods.perturbations:Ods' is no sub",
+            "loss.kind: 'ensdistill.methods.perturbations:Ods' is not a sub",
         ),
         ({"kind": "focl"}, "loss.kind: 'focl' is none of aekd, averaged, "),
         ({"kind": FOCAL, "gama": 1.0}, f"loss.gama: no such setting of {FOCAL} (did you mean gamma?)"),
         ({"kind": FOCAL, "gamma": 11.0}, "loss.gamma: must be less than or equal to 10, not 11.0"),
-        (Gaussian(), "loss: must be an instance of a DistillationLoss, not ensdistill.methods.perturbations:Gaussian"),
-        (Focal, f"loss: must be an instance of a DistillationLoss, not {FOCAL}"),
-        (DistillationLoss(), "loss: must be an instance of a DistillationLoss, not ensdistill.methods.losses.base:"),
+        (Gaussian(), "loss: must be an instance of DistillationLoss, not ensdistill.methods.perturbations:Gaussian"),
+        (Focal, f"loss: must be an instance of DistillationLoss, not {FOCAL}"),
+        (DistillationLoss(), "loss: must be an instance of DistillationLoss, not ensdistill.methods.losses.base:"),
     ],
     ids=str,
 )
-def test_what_is_no_loss_is_one_line(value: Any, line: str) -> None:
+def test_a_value_that_is_not_a_loss_is_an_error_of_one_line(value: Any, line: str) -> None:
     text = issues({"loss": value})
     assert text.startswith(line)
     assert "\n" not in text
 
 
-def test_a_module_that_raises_at_its_import_is_one_line(tmp_path: Path) -> None:
+def test_a_module_that_raises_at_import_is_an_error_of_one_line(tmp_path: Path) -> None:
     (tmp_path / "raises.py").write_text("raise RuntimeError('no license\\nfound')")
     (tmp_path / "leaves.py").write_text("import sys; sys.exit(3)")
     with importable(tmp_path):
@@ -231,8 +231,8 @@ def test_a_module_that_raises_at_its_import_is_one_line(tmp_path: Path) -> None:
         assert issues({"loss": {"kind": "leaves:Mine"}}).startswith("loss.kind: 'leaves:Mine' cannot be imported (Sys")
 
 
-def test_a_class_that_declares_its_kind_is_refused_where_it_is_defined() -> None:
-    with pytest.raises(TypeError, match="Declares: declares kind; leave it out"):
+def test_a_class_that_declares_its_kind_is_rejected_at_its_definition() -> None:
+    with pytest.raises(TypeError, match="Declares: must not declare kind; remove it"):
 
         class Declares(DistillationLoss):
             kind: str = "mine"
@@ -248,7 +248,7 @@ def test_the_kind_of_an_own_piece_cannot_be_set() -> None:
 
 @pytest.fixture
 def broken(tmp_path: Path) -> Iterator[None]:
-    """Plugins of which one raises, two have one name, one has a built-in name, one is no loss; and a good one."""
+    """Plugins: one raises, two share a name, one has a built-in name, one is not a loss, and one is valid."""
     site = tmp_path / "site"
     distribution(site, "bad", {"losses": {"bad": "bad:Mine"}}, {"bad": "raise RuntimeError('boom')"})
     distribution(site, "no-loss", {"losses": {"none": "no_loss:VALUE"}}, {"no_loss": "VALUE = 3"})
@@ -271,7 +271,7 @@ def test_runs_that_do_not_use_a_broken_plugin_have_neither_error_nor_warning() -
 
 
 @pytest.mark.usefixtures("broken")
-def test_each_plugin_that_cannot_be_used_is_one_warning_of_the_help_that_names_it() -> None:
+def test_the_help_warns_once_about_each_plugin_that_cannot_be_used() -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         text = settings_help(Config, "settings:")
@@ -281,7 +281,7 @@ def test_each_plugin_that_cannot_be_used_is_one_warning_of_the_help_that_names_i
         "instead. Rename this plugin.",
         "ensdistill.losses: 'bad', bad:Mine of bad 1.2.3, cannot be imported (RuntimeError: boom). Fix or remove this "
         "plugin.",
-        "ensdistill.losses: 'none', no_loss:VALUE of no-loss 1.2.3, is of type int, no class. Inherit from "
+        "ensdistill.losses: 'none', no_loss:VALUE of no-loss 1.2.3, is of type int, not a class. Inherit from "
         "ensdistill.methods.losses.base.DistillationLoss.",
         "ensdistill.losses: 'twice' is the name of one:Mine of one 1.2.3 and two:Mine of two 1.2.3. Select one as "
         "module:Name.",
@@ -289,7 +289,7 @@ def test_each_plugin_that_cannot_be_used_is_one_warning_of_the_help_that_names_i
 
 
 @pytest.mark.usefixtures("broken")
-def test_a_run_that_uses_a_broken_plugin_ends_in_one_line() -> None:
+def test_a_run_that_uses_a_broken_plugin_ends_with_an_error_of_one_line() -> None:
     assert issues({"loss": {"kind": "bad"}}) == (
         "loss.kind: 'bad', bad:Mine of bad 1.2.3, cannot be imported (RuntimeError: boom). Fix or remove this plugin."
     )
@@ -309,14 +309,14 @@ def test_help_of_the_command_lists_the_settings_of_a_plugin(capsys: pytest.Captu
     assert "loss.strength [mine]" in capsys.readouterr().out
 
 
-def test_the_table_lists_the_pieces_that_it_is_given() -> None:
+def test_the_table_lists_the_given_pieces() -> None:
     rows = {row.name: row.kind for row in settings_table(Config, own=[Focal])}
     assert rows["loss.gamma"] == FOCAL
     assert "loss.gamma" not in {row.name for row in settings_table(Config)}
 
 
 @pytest.mark.usefixtures("plugin")
-def test_the_schema_takes_built_in_pieces_plugins_and_paths_and_no_wrong_value() -> None:
+def test_the_schema_accepts_built_in_pieces_plugins_and_paths_and_rejects_invalid_values() -> None:
     from jsonschema import Draft202012Validator
 
     check = Draft202012Validator(Config.model_json_schema())
@@ -335,7 +335,7 @@ def test_every_family_has_its_group_of_entry_points() -> None:
 
 
 def test_a_class_in_a_new_module_of_the_folder_is_a_built_in_piece(tmp_path: Path) -> None:
-    # In a process of the test alone would be slow; the package is extended by a folder in its place.
+    # A separate process would be slow, so the package is extended by a folder instead.
     import ensdistill.methods.losses as package
 
     text = LOSS.replace(

@@ -1,4 +1,4 @@
-"""A path in a file starts at the file, one on the command line at the current folder; neither decides a result."""
+"""Paths in a file are relative to it, paths on the command line to the current folder; neither changes a hash."""
 
 import os
 from pathlib import Path
@@ -37,7 +37,7 @@ def test_the_settings_that_name_files_are_known() -> None:
     assert "model.path" not in file_settings(StudyConfig, "")
 
 
-def test_a_path_in_a_file_starts_at_the_file(folder: Path) -> None:
+def test_a_path_in_a_file_is_relative_to_the_file(folder: Path) -> None:
     (folder / "c.yaml").write_text(NPZ)
     for name in (folder / "c.yaml", Path(os.path.relpath(folder / "c.yaml"))):
         assert path_of(load_config(name).data) == str(folder / "images.npz")
@@ -46,7 +46,7 @@ def test_a_path_in_a_file_starts_at_the_file(folder: Path) -> None:
 @pytest.mark.parametrize(
     "override", ["data.path=images.npz", "data={kind: npz, path: images.npz}", "data.path=../here/images.npz"]
 )
-def test_a_path_of_an_override_starts_at_the_current_folder(override: str, folder: Path) -> None:
+def test_a_path_of_an_override_is_relative_to_the_current_folder(override: str, folder: Path) -> None:
     (folder / "c.yaml").write_text(NPZ)
     assert path_of(load_config(folder / "c.yaml", [override]).data) == str(Path.cwd() / "images.npz")
 
@@ -60,14 +60,14 @@ def test_the_paths_of_teachers_are_absolute_too(folder: Path) -> None:
 @pytest.mark.parametrize(
     "config", ["config: {data: {kind: npz, path: images.npz}}", "config: {data.kind: npz, data.path: images.npz}"]
 )
-def test_the_paths_of_a_study_start_at_its_file(config: str, folder: Path) -> None:
+def test_the_paths_of_a_study_are_relative_to_its_file(config: str, folder: Path) -> None:
     (folder / "s.yaml").write_text(f"{STUDY}{config}\ntracking: {{uri: 'sqlite:///mine.db'}}\n")
     study = load_study(folder / "s.yaml")
     assert path_of(study.base_config.data) == str(folder / "images.npz")
     assert study.tracking.uri == f"sqlite:///{folder}/mine.db"
 
 
-def test_the_paths_of_an_override_of_a_study_start_at_the_current_folder(folder: Path) -> None:
+def test_the_paths_of_an_override_of_a_study_are_relative_to_the_current_folder(folder: Path) -> None:
     (folder / "s.yaml").write_text(f"{STUDY}config: {{data: {{kind: npz, path: images.npz}}}}\n")
     study = load_study(folder / "s.yaml", ["config.data.path=other.npz", "tracking.uri=sqlite:///x.db"])
     assert path_of(study.base_config.data) == str(Path.cwd() / "other.npz")
@@ -78,11 +78,11 @@ def test_the_paths_of_an_override_of_a_study_start_at_the_current_folder(folder:
 @pytest.mark.parametrize(
     "uri", ["http://h/x", "sqlite:////abs.db", "sqlite:///:memory:", "postgresql://h/x", "sqlite://"]
 )
-def test_other_stores_are_left_alone(uri: str) -> None:
+def test_other_stores_are_unchanged(uri: str) -> None:
     assert absolute({"tracking": {"uri": uri}}, "/f", study_files()) == {"tracking": {"uri": uri}}
 
 
-def test_a_home_folder_of_nobody_is_a_plain_name(folder: Path) -> None:
+def test_the_home_folder_of_an_unknown_user_is_a_plain_name(folder: Path) -> None:
     (folder / "c.yaml").write_text("data: {kind: npz, path: ~no-such-user/x.npz}\n")
     assert path_of(load_config(folder / "c.yaml").data) == str(folder / "~no-such-user/x.npz")
 
@@ -95,7 +95,7 @@ def test_parts_of_a_path_that_lead_through_a_link_are_kept(folder: Path) -> None
     }
 
 
-def test_no_path_enters_a_hash() -> None:
+def test_a_hash_contains_no_path() -> None:
     def config(**more: object) -> object:
         tree = {"data": {"kind": "npz", "path": "/a.npz"}, "teachers": {"count": 1, "checkpoints": [{"path": "/t.pt"}]}}
         return build_config(tree, more)
@@ -109,7 +109,7 @@ def test_no_path_enters_a_hash() -> None:
     assert len(set(imported)) == 2  # the path of a module is no path of a file
 
 
-def test_the_same_settings_on_other_images_have_a_folder_of_their_own(tmp_path: Path) -> None:
+def test_the_same_settings_on_other_images_have_a_separate_folder(tmp_path: Path) -> None:
     config = build_config({"data": {"kind": "npz", "path": "/a.npz"}})
     first = default_folder(tmp_path, config)
     assert first == tmp_path / "runs" / config.hash == default_folder(tmp_path, config, "images")

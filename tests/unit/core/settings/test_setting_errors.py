@@ -1,4 +1,4 @@
-"""Every fault is a line that names the setting, the rule, the value and, where there is one, the way out."""
+"""Every error is one line with the setting, the rule, the value and, if one exists, the fix."""
 
 import math
 import pickle
@@ -47,8 +47,8 @@ def faults(tree: dict[str, Any]) -> list[str]:
         ),
         ({"training": {"optimizer": {"lr": 1}}, "training.optimizer.lr": 2}, "training.optimizer.lr: set twice", ""),
         ({"training.optimizer.lr": 2, "training": {"optimizer": {"lr": 1}}}, "training.optimizer.lr: set twice", ""),
-        ({"training..lr": 2}, "'training..lr': a name has no empty part", ""),
-        ({"": 2}, "'': a name has no empty part", ""),
+        ({"training..lr": 2}, "'training..lr': a dotted name must not have an empty part", ""),
+        ({"": 2}, "'': a dotted name must not have an empty part", ""),
         # an unknown kind
         ({"loss": {"kind": "averged"}}, "loss.kind: 'averged' is none of", "did you mean averaged?"),
         ({"averaging": {"kind": "emma"}}, "averaging.kind: 'emma' is none of none, ema", "did you mean ema?"),
@@ -93,14 +93,14 @@ def faults(tree: dict[str, Any]) -> list[str]:
     ],
     ids=str,
 )
-def test_fault_names_the_setting_the_rule_and_the_way_out(tree: dict[str, Any], begins: str, holds: str) -> None:
+def test_an_error_states_the_setting_the_rule_and_the_fix(tree: dict[str, Any], begins: str, holds: str) -> None:
     (line,) = faults(tree)
     assert line.startswith(begins)
     assert holds in line
     assert "\n" not in line
 
 
-def test_all_faults_are_reported_at_once() -> None:
+def test_all_errors_are_reported_together() -> None:
     tree = {
         "seed": -1,
         "training": {"epochs": "x", "bach_size": 3, "optimizer": {"lr": 0}},
@@ -141,7 +141,7 @@ def test_an_issue_holds_path_value_and_hint(tree: dict[str, Any], issue: tuple[A
     assert [(one.path, one.value, one.hint) for one in caught.value.issues] == [issue]
 
 
-def test_message_of_a_config_error_is_its_faults_one_a_line() -> None:
+def test_the_message_of_a_config_error_has_one_line_for_each_issue() -> None:
     error = ConfigError(["a: one", "b: two"])
     assert str(error) == "a: one\nb: two"
     assert ConfigError("only").issues == [ConfigIssue((), "only")]
@@ -152,13 +152,13 @@ def test_message_of_a_config_error_is_its_faults_one_a_line() -> None:
     [ConfigError(["a", "b"]), DataError("x"), DivergedError(2, 5, float("inf"))],
     ids=lambda e: type(e).__name__,
 )
-def test_errors_survive_the_way_between_processes(error: EnsdistillError) -> None:
+def test_errors_survive_pickling(error: EnsdistillError) -> None:
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
     assert type(copy) is type(error)
     assert (str(copy), vars(copy)) == (str(error), vars(error))
 
 
-def test_nearest_name_is_none_if_nothing_is_near() -> None:
+def test_the_closest_match_is_none_if_no_name_is_similar() -> None:
     assert closest_match("temprature", ["alpha", "temperature"]) == "temperature"
     assert closest_match("xyz", ["alpha", "temperature"]) is None
 
@@ -168,7 +168,7 @@ def test_table_of_settings_has_every_setting_of_the_default_config() -> None:
     assert set(flatten(Config().model_dump())) <= names | {"teachers.model.kind", "model.kind"}
 
 
-def test_every_setting_has_a_sentence() -> None:
+def test_every_setting_has_a_description() -> None:
     assert [row.name for row in settings_table(Config) if not row.sentence.endswith(".")] == []
 
 

@@ -1,4 +1,4 @@
-"""YAML is read safely, with its faults in our own words."""
+"""YAML is read safely, and its errors have our own messages."""
 
 from pathlib import Path
 from typing import Any
@@ -11,29 +11,29 @@ from ensdistill.settings.yaml_loader import LineIndex, parse_mapping, parse_yaml
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "---\n"])
-def test_empty_yaml_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"a\.yaml: settings are a mapping .* this holds nothing"):
+def test_empty_yaml_is_rejected(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"a\.yaml: expected a mapping of names to values, found nothing"):
         parse_mapping(text, "a.yaml")
 
 
 @pytest.mark.parametrize(("text", "kind"), [("- 1\n- 2", "list"), ("hello", "text"), ("3", "number")])
-def test_yaml_that_is_no_mapping_is_refused(text: str, kind: str) -> None:
-    with pytest.raises(ConfigError, match=f"this holds a {kind}"):
+def test_yaml_that_is_not_a_mapping_is_rejected(text: str, kind: str) -> None:
+    with pytest.raises(ConfigError, match=f"found a {kind}"):
         parse_mapping(text, "a.yaml")
 
 
 @pytest.mark.parametrize("text", ["1: 2", "null: 2", "true: 2"])
-def test_names_that_are_no_texts_are_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="mapping of names"):
+def test_names_that_are_not_texts_are_rejected(text: str) -> None:
+    with pytest.raises(ConfigError, match="names in a mapping must be texts"):
         parse_mapping(text, "a.yaml")
 
 
 @pytest.mark.parametrize(
     "tag", ["!!python/object/apply:os.system", "!!python/object/new:os.system", "!!python/name:os.system", "!mine"]
 )
-def test_tags_that_build_objects_are_refused_with_their_line(tag: str, tmp_path: Path) -> None:
+def test_tags_that_create_objects_are_rejected_with_their_line(tag: str, tmp_path: Path) -> None:
     mark = tmp_path / "executed"
-    with pytest.raises(ConfigError, match=r"a\.yaml, line 2: .*no objects are built"):
+    with pytest.raises(ConfigError, match=r"a\.yaml, line 2: .*only plain values are allowed"):
         parse_mapping(f"seed: 1\nx: {tag} ['touch {mark}']\n", "a.yaml")
     assert not mark.exists()
 
@@ -42,8 +42,8 @@ def test_tags_that_build_objects_are_refused_with_their_line(tag: str, tmp_path:
     ("text", "line"),
     [("a: 1\nb: 2\na: 3", 3), ("x:\n  a: 1\n  a: 1", 3), ("x: {a: 1, a: 2}", 1), ("- {a: 1}\n- {b: 1, b: 2}", 2)],
 )
-def test_name_written_twice_is_refused_with_its_line(text: str, line: int) -> None:
-    with pytest.raises(ConfigError, match=rf"a\.yaml, line {line}: [ab] is written twice"):
+def test_a_name_given_twice_is_rejected_with_its_line(text: str, line: int) -> None:
+    with pytest.raises(ConfigError, match=rf"a\.yaml, line {line}: [ab] is given twice"):
         parse_yaml(text, "a.yaml")
 
 
@@ -101,13 +101,13 @@ def test_plain_scalars_are_read_by_the_core_schema_of_yaml_1_2(heading: str, tex
 @pytest.mark.parametrize(
     "text", ["!!timestamp 2020-01-01", "!!binary aGk=", "!!set {a, b}", "!!omap [a: 1]", "!!bool yes"]
 )
-def test_values_that_no_setting_can_hold_are_refused_with_their_line(text: str) -> None:
+def test_values_that_no_setting_can_hold_are_rejected_with_their_line(text: str) -> None:
     with pytest.raises(ConfigError, match=r"a\.yaml, line 2: "):
         parse_yaml(f"b: 1\na: {text}", "a.yaml")
 
 
 @pytest.mark.parametrize("value", [*[text for text, _ in PLAIN_SCALARS], "<<", "a: b", "x\ny", "\u00e9\udcff", 1e-5])
-def test_what_is_written_is_read_back_alike_by_yaml_1_2_and_1_1(value: Any) -> None:
+def test_written_values_are_read_back_identically_by_yaml_1_2_and_1_1(value: Any) -> None:
     tree = {"a": [value], "b": {"y": value}}
     text = to_yaml_text(tree)
     assert parse_yaml(text, "a.yaml") == tree
@@ -115,39 +115,39 @@ def test_what_is_written_is_read_back_alike_by_yaml_1_2_and_1_1(value: Any) -> N
 
 
 @pytest.mark.parametrize("text", ["\ufeffa: 1\nb: 2\n", "a: 1\r\nb: 2\r\n", "a: 1\rb: 2", "--- # x\na: 1\nb: 2\n...\n"])
-def test_marks_and_line_ends_of_other_editors_are_no_part_of_the_values(text: str) -> None:
+def test_byte_order_marks_and_line_ends_of_other_editors_are_not_part_of_values(text: str) -> None:
     assert parse_yaml(text, "a.yaml") == {"a": 1, "b": 2}
 
 
 @pytest.mark.parametrize("text", ["a:\n\tb: 1", "a: 1\n\tb: 2", "a:\n  b: 1\n\tc: 1"])
-def test_a_tab_is_named(text: str) -> None:
+def test_a_tab_is_reported(text: str) -> None:
     with pytest.raises(ConfigError, match=r"line \d: a tab; indent with spaces"):
         parse_yaml(text, "a.yaml")
 
 
 @pytest.mark.parametrize("text", ["a: &x [*x]", "&x {a: *x}", "a: &x {b: 1, <<: *x}", "a: &x {b: {c: [1, *x]}}"])
-def test_an_alias_inside_of_what_it_stands_for_is_refused(text: str) -> None:
+def test_an_alias_inside_its_own_value_is_rejected(text: str) -> None:
     with pytest.raises(ConfigError, match=r"a\.yaml, line 1"):
         parse_yaml(text, "a.yaml")
 
 
-def test_aliases_that_stand_for_millions_of_values_are_refused() -> None:
+def test_aliases_that_repeat_millions_of_values_are_rejected() -> None:
     doubled = "".join(f"a{n + 1}: &a{n + 1} [*a{n}, *a{n}]\n" for n in range(60))
-    with pytest.raises(ConfigError, match=r"line 17: more than 100,000 values"):
+    with pytest.raises(ConfigError, match=r"line 17: must have at most 100,000 values"):
         parse_yaml(f"a0: &a0 [1]\n{doubled}", "a.yaml")
 
 
-def test_the_first_of_several_merged_mappings_counts_and_own_names_count_more() -> None:
+def test_merged_mappings_take_precedence_in_their_order_and_own_names_over_all() -> None:
     text = "a: &a {x: 1, y: 1, z: 1}\nb: &b {x: 2, y: 2, w: 2}\nc: {z: 3, <<: [*a, *b]}\n"
     assert parse_yaml(text, "a.yaml")["c"] == yaml.safe_load(text)["c"] == {"x": 1, "y": 1, "z": 3, "w": 2}
 
 
-def test_an_anchor_that_is_given_twice_stands_for_the_last_value(recwarn: pytest.WarningsRecorder) -> None:
+def test_an_anchor_that_is_given_twice_refers_to_the_last_value(recwarn: pytest.WarningsRecorder) -> None:
     assert parse_yaml("a: &x 1\nb: &x 2\nc: *x", "a.yaml")["c"] == 2
     assert not recwarn.list
 
 
-def test_broken_yaml_is_refused_with_its_line() -> None:
+def test_broken_yaml_is_rejected_with_its_line() -> None:
     with pytest.raises(ConfigError, match=r"a\.yaml, line 2"):
         parse_mapping("a: 1\nb: ]\n", "a.yaml")
 
@@ -157,18 +157,18 @@ def test_merge_keys_and_anchors_work_as_in_any_yaml() -> None:
     assert parse_mapping(text, "a.yaml") == yaml.safe_load(text)
 
 
-def test_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_text_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_bytes(b"\xff\xfe\x00\x81")
     with pytest.raises(ConfigError, match=r"a\.yaml"):
         read_yaml(tmp_path / "a.yaml")
 
 
-def test_folder_instead_of_a_file_is_refused(tmp_path: Path) -> None:
+def test_a_folder_instead_of_a_file_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="directory"):
         read_yaml(tmp_path)
 
 
-def test_all_bad_names_are_told_at_once() -> None:
+def test_all_invalid_names_are_reported_together() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_mapping("a: {b: 1, b: 2}\n3: x\n[c]: y\na: 4\n", "a.yaml")
     assert [fault.split(" ")[2:4] for fault in str(caught.value).splitlines()] == [
@@ -205,11 +205,11 @@ m:
         ("b.f.g", 5),  # a name with a dot
         ("b.f.g.h", 6),  # the longest one that fits
         ("b.f.g.i", 5),
-        ("b.f", 5),  # what is written is deeper
+        ("b.f", 5),  # the text has a deeper name
         ("l.0", 8),
         ("l.1.y", 10),
         ("m.n", 13),
-        # what is not there has the place of what it should be in
+        # a missing name has the line of its parent
         ("a.x", 1),
         ("b.x.y", 2),
         ("b.c.x", 3),
@@ -220,7 +220,7 @@ m:
         ("", None),
     ],
 )
-def test_the_line_of_a_name_is_that_of_its_longest_beginning(name: str, line: int | None) -> None:
+def test_the_line_of_a_name_is_that_of_its_longest_prefix(name: str, line: int | None) -> None:
     assert LineIndex(TEXT).of(name) == line
 
 
@@ -228,6 +228,6 @@ def test_an_empty_text_has_no_lines() -> None:
     assert LineIndex("# nothing").of("a") is None
 
 
-def test_aliases_that_double_themselves_cost_no_time() -> None:
+def test_the_line_index_is_fast_for_aliases_that_double_repeatedly() -> None:
     doubled = "".join(f"a{n + 1}: &a{n + 1} [*a{n}, *a{n}]\n" for n in range(60))
     assert LineIndex(f"a0: &a0 [1]\n{doubled}").of("a60.1.0") == 59  # where a58 is written

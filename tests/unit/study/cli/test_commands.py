@@ -134,8 +134,8 @@ def test_help_shows_every_setting_with_its_sentence_default_and_range() -> None:
         (["kd", "--set", "training.optimizer.nesterov=1"], "training.optimizer.nesterov: must be true or false, not 1"),
         (["kd", "--set", "training.optimizer.lr=.nan"], "training.optimizer.lr: must be a finite number"),
         (["kd", "--set", "student.kind=batch_ensmble"], "did you mean batch_ensemble?"),
-        (["kd", "--set", "epochs"], "write it as name=value"),
-        (["latentbe", "--set", "teachers.count=1"], "tdiv_sdiv needs two teachers that can disagree"),
+        (["kd", "--set", "epochs"], "must have the form name=value"),
+        (["latentbe", "--set", "teachers.count=1"], "tdiv_sdiv needs at least two teachers"),
         (["kdd"], "kdd: neither a preset nor a YAML file (did you mean kd?)"),
         (["nowhere.yaml"], "nowhere.yaml: No such file or directory"),
         (["kd", "--set", "data={kind: image_folder, path: /nowhere/at/all}"], "/nowhere/at/all does not exist"),
@@ -166,10 +166,10 @@ def test_bad_input_gets_one_line_and_exit_code_2(words: list[str], expected: str
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", "this holds nothing"),
-        ("just words\n", "this holds a text"),
-        ("seed: 1\nseed: 2\n", "line 2: seed is written twice"),
-        ("seed: !!python/object/apply:os.getcwd []\n", "no objects are built"),
+        ("", "found nothing"),
+        ("just words\n", "found a text"),
+        ("seed: 1\nseed: 2\n", "line 2: seed is given twice"),
+        ("seed: !!python/object/apply:os.getcwd []\n", "only plain values are allowed"),
         ("seed: [1\n", "line"),
     ],
 )
@@ -400,7 +400,7 @@ def test_evaluation_on_test_images_that_are_not_there_says_so(tmp_path: Path) ->
     words = (tmp_path / "few.yaml", *small, "--studies-dir", tmp_path / "studies")
     assert call("ensdistill", "distill", *words).code == 0
     done = call("ensdistill", "evaluate", *words, "--split", "test")
-    assert (done.code, "data.test_size: these data have no test images" in done.err) == (2, True)
+    assert (done.code, "data.test_size: the data have no test images" in done.err) == (2, True)
 
 
 def test_a_teacher_file_that_changed_is_noticed(tmp_path: Path) -> None:

@@ -47,11 +47,11 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     ("binary file", b"\x93NUMPY\x01\x00\xff\xfe\x00\x81", ": not a text file"),
     ("Latin-1", b"preset: kd\n# caf\xe9\n", ", line 2: byte 0xe9 is not UTF-8. Save the file as UTF-8."),
     ("UTF-16", "preset: kd\n".encode("utf-16"), ": is UTF-16. Save it as UTF-8."),
-    ("zero byte", "preset: kd\nsea\x00rch: {}\n", ", line 2: a character that is no text"),
-    ("empty file", "", ": settings are a mapping of names to values, this holds nothing"),
-    ("comments alone", "# to do\n", ": settings are a mapping of names to values, this holds nothing"),
-    ("list", "- preset: kd\n", ": settings are a mapping of names to values, this holds a list"),
-    ("one word", "latentbe\n", ": settings are a mapping of names to values, this holds a text"),
+    ("zero byte", "preset: kd\nsea\x00rch: {}\n", ", line 2: a control character; remove it"),
+    ("empty file", "", ": expected a mapping of names to values, found nothing"),
+    ("comments alone", "# to do\n", ": expected a mapping of names to values, found nothing"),
+    ("list", "- preset: kd\n", ": expected a mapping of names to values, found a list"),
+    ("one word", "latentbe\n", ": expected a mapping of names to values, found a text"),
     # --- objectives, and settings to try first
     (
         "objective twice",
@@ -119,39 +119,39 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     (
         "indented too far",
         "preset: kd\n  search: {seed: {choice: [1]}}\n",
-        ", line 2: a name and value where none can be; check the indentation, or put a text that holds ': ' in quotes",
+        ", line 2: unexpected `name: value`; check the indentation, or put a text that contains ': ' in quotes",
     ),
     (
         "indented too little",
         "search:\n   seed: {choice: [1]}\n  budget: {}\n",
-        ", line 3: indented unlike the lines above it",
+        ", line 3: the indentation differs from the lines above",
     ),
     ("at sign", SEARCH + "preset: @kd\n", ", line 2: a text cannot begin with '@'; put it in quotes"),
     (
         "unknown alias",
         SEARCH + "config: *mine\n",
-        ", line 2: *mine stands for nothing in this file; put a text that begins with * in quotes",
+        ", line 2: the alias *mine is not defined; put a text that begins with * in quotes",
     ),
     (
         "backslash",
         SEARCH + 'config: {data: {kind: npz, path: "D:\\my.npz"}}\n',
-        ", line 2: \\m is no character in double quotes; use single quotes",
+        ", line 2: unknown escape \\m in double quotes; use single quotes",
     ),
-    ("two documents", SEARCH + "---\n" + SEARCH, ", line 2: a second document begins here; a file holds one"),
+    ("two documents", SEARCH + "---\n" + SEARCH, ", line 2: a second document begins here; a file must hold one"),
     (
         "axis written twice",
         axis("seed: {choice: [1]}\n  training.optimizer.lr: {choice: [0.1]}\n  seed: {choice: [2]}"),
-        ", line 5: seed is written twice (line 3 has it already)",
+        ", line 5: seed is given twice (first in line 3)",
     ),
     (
         "name that is a truth value",
         SEARCH + "config:\n  true: 3\n",
-        ", line 3: true: names in a mapping of names are texts; put it in quotes",
+        ", line 3: true: names in a mapping must be texts; put it in quotes",
     ),
     (
         "tag that builds an object",
         "preset: kd\nsearch: !!python/object/apply:os.system ['true']\n",
-        ", line 2: !!python/object/apply:os.system: only plain values are read, no objects are built",
+        ", line 2: !!python/object/apply:os.system: only plain values are allowed; remove the tag",
     ),
     # --- names at every level
     ("unknown name", SEARCH + "baseline: [kd]\n", ", line 2: baseline: no such setting (did you mean baselines?)"),
@@ -425,8 +425,8 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     (
         "baseline that cannot hold with the config",
         "preset: kd\nconfig: {teachers: {count: 1}}\n" + SEARCH + "baselines: [kd, latentbe]\n",
-        ", line 4: baselines.1: latentbe cannot hold with this config: perturbation: tdiv_sdiv needs two teachers "
-        "that can disagree; set teachers.count to 2 or more",
+        ", line 4: baselines.1: latentbe cannot hold with this config: perturbation: tdiv_sdiv needs at least two "
+        "teachers; set teachers.count to 2 or more",
     ),
     (
         "preset in config",
@@ -643,9 +643,9 @@ def test_faults_of_names_are_told_at_once_too(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text("preset: kd\nsearch:\n  seed: {choice: [1], true: 2}\n  3: {choice: [1]}\npreset: ekd\n")
     assert refused(file) == [
-        "FILE, line 3: true: names in a mapping of names are texts; put it in quotes",
-        "FILE, line 4: 3: names in a mapping of names are texts; put it in quotes",
-        "FILE, line 5: preset is written twice (line 1 has it already)",
+        "FILE, line 3: true: names in a mapping must be texts; put it in quotes",
+        "FILE, line 4: 3: names in a mapping must be texts; put it in quotes",
+        "FILE, line 5: preset is given twice (first in line 1)",
     ]
 
 
@@ -703,7 +703,7 @@ def test_each_circle_of_conditions_is_told_once_and_what_merely_hangs_on_it_is_n
                 "set count to 1 or more, or name checkpoints or predictions"
             ],
         ),
-        (["budget.trials"], ["--set budget.trials: write it as name=value, for example loss.temperature=2"]),
+        (["budget.trials"], ["--set budget.trials: must have the form name=value, for example loss.temperature=2"]),
         (["seed=[1"], ["--set seed, line 1: the bracket of line 1 is not closed by ]"]),
         (["budget.trials=1", "budget={trials: 2}"], ["--set budget.trials: set twice"]),
         (
