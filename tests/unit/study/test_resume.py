@@ -80,7 +80,7 @@ def test_other_images_than_before_are_refused(copy: Path) -> None:
     done = resumed(copy)
     file.write_text(text)
     assert done.code == 2
-    assert "the images are not those with which this study began (0123456789abcdef" in done.err
+    assert "the images must be those with which this study began (0123456789abcdef" in done.err
 
 
 def test_a_later_study_begins_with_the_best_settings_of_an_earlier_one(copy: Path, tiny: TinyStudy) -> None:

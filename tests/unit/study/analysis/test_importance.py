@@ -149,9 +149,9 @@ def test_choices_grids_and_whole_numbers_are_settings_like_any_other() -> None:
 @pytest.mark.parametrize(
     ("trials", "search", "says"),
     [
-        (7, FOUR, "7 searched trials are too few to tell effects from luck (8 are needed)"),
+        (7, FOUR, "7 searched trials are too few to distinguish effects from chance (at least 8)"),
         (30, {"training.a": FOUR["training.a"]}, "only one setting was searched, so there is nothing to compare"),
-        (30, FOUR, "all trials came out alike"),
+        (30, FOUR, "all trials have the same result"),
     ],
 )
 def test_nothing_is_said_without_a_basis_and_the_reason_is_given(trials: int, search: Any, says: str) -> None:

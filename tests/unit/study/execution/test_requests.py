@@ -187,7 +187,7 @@ def test_settings_are_refused_once_the_search_begins_no_more_trials(driver: Driv
     driver.run(7)
     driver.inbox.send(EnqueueRequest(settings=GIVEN))
     driver.run()
-    assert "begins no more trials (budget.trials is 6)" in driver.answers()[-1].reason
+    assert "starts no more trials (budget.trials is 6)" in driver.answers()[-1].reason
     assert GIVEN not in driver.sampled
 
 
@@ -247,9 +247,9 @@ def test_trials_that_do_not_run_and_replicates_are_not_stopped(driver: Driver) -
         driver.inbox.send(StopRequest(trial=trial))
     assert not driver.requests.stop_study()
     assert [event.reason.partition(";")[0] for event in driver.answers()] == [
-        "trial 1: must be running, is finished",
+        "trial 1: must be running, got finished",
         "trial 99: no such trial",
-        "trial 8: is a replicate, without which its candidate cannot be confirmed",
+        "trial 8: must not be a replicate, which its candidate requires",
     ]
 
 
