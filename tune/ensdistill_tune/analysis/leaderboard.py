@@ -95,9 +95,7 @@ def seeds_table(title: str, rows: Mapping[str, Sequence[Mapping[str, float]]], n
     table = Table(title=title, title_justify="left")
     table.add_column(who, no_wrap=True)
     for name in names:
-        table.add_column(
-            name.split("/")[-1], justify="right"
-        )  # may wrap on a narrow screen
+        table.add_column(name.split("/")[-1], justify="right")  # may wrap on a narrow screen
     for label, some in rows.items():
         cells = [_over_seeds(n, [row[n] for row in some]) if is_shown(n, *some) else "" for n in names]
         table.add_row(label, *cells)

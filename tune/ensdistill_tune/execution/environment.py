@@ -15,8 +15,8 @@ DEFAULTS = {
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the event log is complete and cheaper
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # for the same reason Tune saves no state
-    # Ray's memory monitor restarts a task that it has killed any number of times, and when it kills a trial, Tune aborts
-    # the whole study. Without it the operating system kills a single worker: Ray's workers raise their own OOM score.
+    # Ray's memory monitor restarts killed tasks without limit, and when it kills a trial, Tune aborts the whole study.
+    # Without it the operating system kills a single worker: Ray's workers raise their own OOM score.
     "RAY_memory_monitor_refresh_ms": "0",
     # Ray raises the niceness of its workers by 15: on a machine that does other work, trials get a tenth of a core.
     "RAY_worker_niceness": "0",

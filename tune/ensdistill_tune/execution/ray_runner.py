@@ -1,4 +1,4 @@
-"""Runs the trials of a study with Ray Tune: shared inputs in the object store, the planner as searcher and scheduler."""
+"""Runs the trials of a study with Ray Tune; the planner serves as its searcher and scheduler."""
 
 import contextlib
 import logging
@@ -100,7 +100,9 @@ def run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsemble
             failure_config=tune.FailureConfig(max_failures=study.resources.max_retries),
         ),
     )
-    at_once = environment_variable("TUNE_MAX_PENDING_TRIALS_PG", str(agenda.slots))  # by default one worker starts at a time
+    at_once = environment_variable(
+        "TUNE_MAX_PENDING_TRIALS_PG", str(agenda.slots)
+    )  # by default one worker starts at a time
     with at_once, warnings.catch_warnings(), contextlib.suppress(KeyboardInterrupt, SystemExit):
         warnings.simplefilter("ignore")
         tuner.fit()

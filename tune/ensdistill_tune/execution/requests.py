@@ -50,7 +50,9 @@ class StudyRequests:
                 reason = "" if trial is None else self._why_not_stopped(trial)
                 return _refused(name, reason) if reason else StopRequested(request=name, trial=trial)
             case _:
-                return _refused(name, f"inbox/{name}.json: must be a valid request; use `ensdistill-tune enqueue` or `stop`")
+                return _refused(
+                    name, f"inbox/{name}.json: must be a valid request; use `ensdistill-tune enqueue` or `stop`"
+                )
 
     def _why_not_enqueued(self, request: EnqueueRequest) -> str:
         if issues := enqueued_issues(self._study, request.settings):

@@ -143,9 +143,7 @@ class TrialPlanner:
         failed = Counter(
             (trial.replicate_of, trial.seed) for trial in self.progress.replicates if trial.state == "failed"
         )
-        begun = {
-            replicate for replicate, times in tried.items() if times > failed[replicate] or times > 1
-        }
+        begun = {replicate for replicate, times in tried.items() if times > failed[replicate] or times > 1}
         missing = 0 if over else min(study.confirmation.top_k, study.budget.trials) * study.confirmation.seeds
         self.progress.replicates_planned = len(todo) + missing
         for of, seed in todo:
