@@ -200,7 +200,7 @@ def test_a_study_that_is_stopped_ends_as_after_an_interrupt(studies: Path) -> No
 
 
 def test_a_name_is_used_once_and_the_default_one_is_numbered(done: edt.StudyResults, studies: Path) -> None:
-    with pytest.raises(edt.ConfigError, match=r"name done: .* is there already"):
+    with pytest.raises(edt.ConfigError, match=r"name done: .* already exists"):
         launch(studies, "done")
     assert claim(studies, None, "done", print) == "done-2"
 

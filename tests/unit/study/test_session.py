@@ -225,7 +225,7 @@ def test_a_name_that_is_taken_is_numbered_and_a_chosen_one_refused(copy: Path, t
     before = (copy / "tiny" / "study.json").read_bytes()
     refused = call("ensdistill-tune", "launch", tiny.file, "--studies-dir", copy, "--name", "tiny")
     assert refused.code == 2
-    assert "is there already" in refused.err
+    assert "already exists" in refused.err
     assert (copy / "tiny" / "study.json").read_bytes() == before
     small = ["budget.trials=1", "baselines=[]", "config.training.epochs=1", "confirmation.top_k=0"]
     quick = ["--json", "--executor", "inline", *(word for change in small for word in ("--set", change))]

@@ -165,9 +165,9 @@ def test_a_request_whose_file_survived_a_crash_is_taken_once(driver: Driver) -> 
     ("settings", "reason"),
     [
         ({"loss.temprature": 2.0}, "loss.temprature: not a searched setting (did you mean loss.temperature?)"),
-        ({"loss.temperature": 20.0}, "loss.temperature: 20.0 can never occur; it is log_uniform [1.0, 10.0]"),
+        ({"loss.temperature": 20.0}, "loss.temperature: 20.0 is outside its domain: log_uniform [1.0, 10.0]"),
         ({"averaging.decay": 0.6}, "averaging.decay: depends on averaging.kind. Give both."),
-        ({"averaging.decay": 0.6, "averaging.kind": "none"}, "averaging.decay: is used only where averaging.kind is"),
+        ({"averaging.decay": 0.6, "averaging.kind": "none"}, "averaging.decay: is active only if averaging.kind is"),
         ({}, "give at least one of the searched settings"),
     ],
     ids=str,

@@ -1,4 +1,4 @@
-"""Population based training: who gives up, who goes on twice, and with which settings."""
+"""Population-based training: which trials stop, which are copied, and with which settings."""
 
 import json
 from typing import Any
@@ -123,7 +123,7 @@ def test_an_axis_that_may_change_is_needed(tmp_path: Any) -> None:
     file.write_text("preset: kd\nsearch:\n  averaging.kind: {choice: [none, ema]}\nscheduler: {kind: pbt}\n")
     done = call("ensdistill-tune", "launch", file, "--studies-dir", tmp_path)
     assert done.code == 2
-    assert "line 4: scheduler.kind: pbt needs an axis that may change while a student is trained" in done.err
+    assert "line 4: scheduler.kind: pbt requires an axis that may change during training" in done.err
 
 
 REAL = """
