@@ -185,7 +185,7 @@ def test_a_running_study_is_read_and_steered_and_no_other_one_is_launched(studie
         results = edt.load_results(studies / "steered")
         known.append((results.state, results.best_trial.number, len(results.history_dataframe())))
         known.append(edt.enqueue(studies / "steered", {"loss.temperature": 7.0, "seed": 5}, wait_s=0))
-        with pytest.raises(edt.ConfigError, match="a study runs in this process already"):
+        with pytest.raises(edt.ConfigError, match="a study is already running in this process"):
             launch(studies, "second")
 
     results = launch(studies, "steered", SHORT, callbacks=[Steps(1, act)])

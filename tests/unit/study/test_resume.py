@@ -63,14 +63,14 @@ def test_what_would_make_trials_incomparable_is_refused(copy: Path, change: str,
 def test_a_study_that_is_not_there_cannot_be_resumed(tmp_path: Path) -> None:
     done = call("ensdistill-tune", "resume", "nothing", "--studies-dir", tmp_path)
     assert done.code == 2
-    assert "there is no study here" in done.err
+    assert "no study in this folder" in done.err
 
 
 def test_two_processes_never_work_at_one_study(copy: Path) -> None:
     with StudyDirectory(copy / "tiny").held():
         done = resumed(copy)
     assert done.code == 2
-    assert "another process is at work on this study" in done.err
+    assert "another process is running this study" in done.err
 
 
 def test_other_images_than_before_are_refused(copy: Path) -> None:

@@ -381,7 +381,8 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     (
         "condition on a number out of the range",
         axis("student.subnetworks: {integer: [2, 4]}\n  seed: {choice: [1], when: {student.subnetworks: 8}}"),
-        ", line 4: search.seed.when.student.subnetworks: 8 is outside the domain; student.subnetworks is integer [2, 4]",
+        ", line 4: search.seed.when.student.subnetworks: 8 is outside the domain; student.subnetworks is integer "
+        "[2, 4]",
     ),
     (
         "condition on no value",
@@ -395,9 +396,8 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
             "training.optimizer.lr: {choice: [0.1], when: {training.optimizer.momentum: 0.5}}\n"
             "  training.optimizer.momentum: {choice: [0.5], when: {training.optimizer.lr: 0.1}}"
         ),
-        ", line 3: search.training.optimizer.lr.when: training.optimizer.lr, training.optimizer.momentum wait "
-        "for each other; drop one of the "
-        "conditions",
+        ", line 3: search.training.optimizer.lr.when: training.optimizer.lr, training.optimizer.momentum depend "
+        "on each other; drop one of the conditions",
     ),
     (
         "nested conditions that contradict each other",
