@@ -86,7 +86,7 @@ def done(studies: Path) -> edt.StudyResults:
     return launch(studies, "done")
 
 
-def test_a_study_prints_nothing_and_leaves_the_process_as_it_was(
+def test_a_study_prints_nothing_and_restores_the_state_of_the_process(
     done: edt.StudyResults, studies: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After another one: what libraries set when they are imported is theirs, as KMP_* is scikit-learn's."""

@@ -16,7 +16,7 @@ def resumed(studies: Path, *words: str) -> Done:
     return call("ensdistill-tune", "resume", "tiny", "--studies-dir", studies, "--executor", "inline", *words)
 
 
-def test_a_finished_study_has_nothing_left_to_do_and_says_the_same_again(copy: Path, tiny: TinyStudy) -> None:
+def test_resuming_a_finished_study_runs_nothing_and_prints_the_same(copy: Path, tiny: TinyStudy) -> None:
     before = StudyDirectory(copy / "tiny").read_trials()
     done = resumed(copy)
     assert done.code == 0, done.err
@@ -26,7 +26,7 @@ def test_a_finished_study_has_nothing_left_to_do_and_says_the_same_again(copy: P
     assert (copy / "tiny" / "best" / "config.yaml").exists()
 
 
-def test_a_study_is_extended_and_its_test_images_are_not_looked_at_again_for_others(copy: Path) -> None:
+def test_an_extended_study_does_not_evaluate_the_test_set_again_for_other_students(copy: Path) -> None:
     looks = [e for e in read_journal(copy / "tiny" / "events.jsonl") if isinstance(e, TestEvaluated)]
     assert len(looks) == 1
     done = resumed(copy, "--set", "budget.trials=10", "--set", "confirmation.seeds=3")

@@ -61,7 +61,7 @@ def test_the_onnx_file_has_the_accuracy_on_test_images_that_the_study_states(
     assert np.mean(logits.argmax(1) == test.labels.numpy()) == stated["accuracy"]
 
 
-def test_the_model_card_tells_the_spread_over_seeds_and_the_verdict(
+def test_the_model_card_has_the_spread_over_seeds_and_the_verdict(
     exported: Path, tiny: TinyStudy, kept: dict[str, Any]
 ) -> None:
     card = (exported / "winner" / "MODEL_CARD.md").read_text()
@@ -105,7 +105,7 @@ def test_a_champion_that_is_not_the_winner_is_refused(tmp_path: Path) -> None:
     assert (done.code, "the alias of the winner" in done.err) == (2, True)
 
 
-def test_what_cannot_be_registered_is_told_before_anything_is_written(tmp_path: Path) -> None:
+def test_a_failing_registration_is_reported_before_anything_is_written(tmp_path: Path) -> None:
     wanted = ExportRequest(register="name", formats=("safetensors",), out=tmp_path)
     with pytest.raises(ConfigError, match="add onnx to --formats"):
         export_students(tmp_path / "nobody", wanted, lambda *_: None)

@@ -96,7 +96,7 @@ def why_unknown(trials: Sequence[TrialRecord], study: StudyConfig) -> str | None
     """Returns why importance cannot be computed, as a sentence; None if it can."""
     own = _over(trials)
     if len(study.search) == 1:
-        return "only one setting was searched, so there is nothing to compare it with"
+        return "only one setting was searched; importance compares at least two"
     if len(own) < FEWEST:
         return f"{len(own)} searched trials are too few to distinguish effects from chance (at least {FEWEST})"
     if np.ptp(merits(own, study)) == 0:

@@ -141,7 +141,7 @@ def epoch_seconds(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -
 
 def _timed(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -> float:
     """Returns the median duration of three epochs, or of fewer if they are long, after one for warm-up."""
-    # At such a small rate no loss becomes NaN; with so many epochs nothing that is scheduled for later starts.
+    # With this learning rate no loss becomes NaN; with this number of epochs no later phase of a schedule starts.
     optimizer = config.training.optimizer.model_copy(update={"lr": 1e-6})
     training = config.training.model_copy(update={"optimizer": optimizer, "epochs": 1000})
     run = distill(config.model_copy(update={"training": training}), ensemble, data)

@@ -73,7 +73,7 @@ class TrialResumed(_Event):
 
 
 class EpochReported(_Event):
-    """A trial has trained another epoch."""
+    """A trial has completed an epoch."""
 
     event: Literal["epoch_reported"] = "epoch_reported"
     trial: int

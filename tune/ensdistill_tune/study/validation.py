@@ -287,7 +287,7 @@ def _config_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
 
 
 def _value_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
-    """Yields issues of each axis at its choices or at the ends of its range; ranges of settings are intervals."""
+    """Yields issues of each axis at its choices or range ends; between two valid ends all values are valid."""
     new_issues = _once(study)
     for name, axis in study.search.items():
         for value in distinct(axis.values):

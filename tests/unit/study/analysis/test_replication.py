@@ -59,7 +59,7 @@ def test_the_best_finished_trials_and_all_baselines_are_repeated_with_the_same_f
     assert [(of.number, seed) for of, seed in todo] == [(n, seed) for seed in (8, 9, 10) for n in (3, 5, 1, 2)]
 
 
-def test_fewer_finished_trials_than_asked_for_are_no_fault() -> None:
+def test_fewer_completed_trials_than_requested_are_no_error() -> None:
     assert {of.number for of, _ in plan_replicates(SEARCHED, study(best=50))} == {1, 2, 3, 5, 7}
 
 
@@ -203,7 +203,7 @@ def test_trials_that_break_a_constraint_are_repeated_only_if_all_do() -> None:
     assert {of.number for of, _ in plan_replicates(SEARCHED, own)} == {1, 2, 3, 5}, "the nearest two"
 
 
-def test_candidates_are_judged_by_the_mean_over_seeds() -> None:
+def test_candidates_are_ranked_by_their_mean_over_seeds() -> None:
     own = study(best=9, seeds=2, **AT_MOST)
     some = replicates({3: [0.1, 0.2], 5: [0.3, 0.4]})
     lucky = [with_ece(r, ece) for r, ece in zip(some, (0.2, 0.4, 0.1, 0.3), strict=True)]  # means 0.3 and 0.2

@@ -275,5 +275,5 @@ def test_so_many_run_side_by_side_as_fit(
         (9000, "2.5 h"),
     ],
 )
-def test_durations_are_told_as_people_do(seconds: float, expected: str) -> None:
+def test_durations_have_readable_units(seconds: float, expected: str) -> None:
     assert duration(seconds) == expected

@@ -99,7 +99,7 @@ def test_a_failed_allocation_of_numpy_is_reported() -> None:
 @pytest.mark.parametrize(
     "error", [RuntimeError("shapes do not fit"), DivergedError(1, 2, 3.0), SystemExit(0)], ids=repr
 )
-def test_other_errors_pass_as_they_are(error: BaseException) -> None:
+def test_other_errors_are_not_changed(error: BaseException) -> None:
     with pytest.raises(type(error)) as caught, memory_limit(0):
         raise error
     assert caught.value is error
@@ -266,7 +266,7 @@ def test_cycles_of_objects_are_found() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_trial_that_wants_more_than_its_share_fails_alone_and_gives_all_of_it_back() -> None:
+def test_a_trial_that_exceeds_its_share_fails_alone_and_frees_its_memory() -> None:
     def take_15_percent(share: float) -> None:
         with memory_limit(share):
             assert torch.empty(15 * total // 100, dtype=torch.uint8, device="cuda").is_cuda

@@ -46,7 +46,7 @@ def test_a_trial_that_loses_its_process_before_it_begins_is_begun_again_as_often
     assert (trial.state, trial.error) == ("failed", "the worker process died")
 
 
-def test_a_trial_that_is_over_is_not_begun_again_when_its_process_dies(tmp_path: Path) -> None:
+def test_an_ended_trial_is_not_restarted_when_its_process_dies(tmp_path: Path) -> None:
     space = {"preset": "kd", "search": {"training.optimizer.lr": {"uniform": [0.1, 0.2]}}, "baselines": ["kd"]}
     agenda = TrialPlanner(
         StudyState(StudyConfig.model_validate(space), StudyDirectory(tmp_path), {}, trial_warnings), slots=1

@@ -631,14 +631,14 @@ student.kind is choice ['single', 'branches']
 """
 
 
-def test_all_faults_are_told_at_once_in_the_order_of_lines(tmp_path: Path) -> None:
+def test_all_issues_are_reported_together_in_the_order_of_lines(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text(MANY)
     expected = TOLD.replace("<schedulers>", NAMES["<schedulers>"]).splitlines()
     assert refused(file) == [f"FILE, line {fault}" for fault in expected]
 
 
-def test_faults_of_names_are_told_at_once_too(tmp_path: Path) -> None:
+def test_issues_of_names_are_reported_together_too(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text("preset: kd\nsearch:\n  seed: {choice: [1], true: 2}\n  3: {choice: [1]}\npreset: ekd\n")
     assert refused(file) == [
@@ -668,7 +668,7 @@ def test_a_condition_is_at_fault_whatever_the_preset_and_the_settings_are(tmp_pa
     ]
 
 
-def test_each_circle_of_conditions_is_told_once_and_what_merely_hangs_on_it_is_not(tmp_path: Path) -> None:
+def test_each_circle_of_conditions_is_reported_once_without_its_dependents(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text(
         "search:\n"
