@@ -225,7 +225,6 @@ def _in_words(winner: Candidate, baseline: Candidate, c: PairedComparison, study
         word = "better" if (c.difference < 0) == (study.mode == "min") else "worse"
         return f"{winner.label} is {word} than {baseline.trial.baseline} as published: {figures}"
     if c.low > 0 or c.high < 0:
-        figures += (
-            f" ({c.sure_low:+.4f} to {c.sure_high:+.4f} by Student's t, Bonferroni-corrected for {among} candidates)"
-        )
+        corrected = f", Bonferroni-corrected for {among} candidates" if among > 1 else ""
+        figures += f" ({c.sure_low:+.4f} to {c.sure_high:+.4f} by Student's t{corrected})"
     return f"{winner.label} is not distinguishable from {baseline.trial.baseline} as published: {figures}"
