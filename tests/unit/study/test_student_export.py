@@ -122,9 +122,10 @@ def test_confirmed_settings_come_first_and_then_those_of_the_search() -> None:
 
 
 @pytest.mark.parametrize(
-    ("top", "number", "why"), [(0, None, "--top 0"), (1000, None, "--top 1000"), (1, 9999, "--trial 9999")]
+    ("top", "number", "why"),
+    [(0, None, "--top: must be .*, got 0"), (1000, None, "--top: must be .*, got 1000"), (1, 9999, "--trial 9999")],
 )
-def test_what_is_not_there_is_refused(top: int, number: int | None, why: str) -> None:
+def test_a_student_that_does_not_exist_is_refused(top: int, number: int | None, why: str) -> None:
     with pytest.raises(ConfigError, match=why):
         choose(facts(30), top, number)
 
