@@ -123,7 +123,9 @@ def _of_trial(facts: StudyResults, number: int) -> ExportItem:
     if found is None:
         raise ConfigError(f"--trial {number}: {facts.name} has trials 1 to {len(facts.trials) + len(facts.replicates)}")
     if found.state != "finished":
-        raise ConfigError(f"--trial {number}: is {found.state} and left no student; leaderboard.csv has those that did")
+        raise ConfigError(
+            f"--trial {number}: must be finished, got {found.state}; leaderboard.csv lists the finished trials"
+        )
     candidate = next((c for c in facts.confirmed if c.trial.number in (number, found.replicate_of)), None)
     return ExportItem(f"trial-{number:03d}", found, candidate)
 

@@ -237,6 +237,6 @@ def test_a_study_without_a_completed_trial_has_no_best_one(done: edt.StudyResult
     results = replace(done, trials=[replace(done.trials[0], state="failed")], confirmed=())
     with pytest.raises(edt.DataError, match="no trial has completed"):
         _ = results.best_config
-    with pytest.raises(edt.ConfigError, match="trial 1: is failed and left no student"):
+    with pytest.raises(edt.ConfigError, match="trial 1: must be finished, got failed"):
         results.student(1)
     assert (results.verdict, results.pareto_trials) == (None, [])

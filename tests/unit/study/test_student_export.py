@@ -90,7 +90,7 @@ def test_a_trial_that_left_no_student_is_refused(tiny: TinyStudy, tmp_path: Path
     failed = next(t for t in StudyDirectory(tiny.home).read_trials() if t.state == "failed")
     words = ["--studies-dir", tiny.studies, "--out", tmp_path, "--trial", str(failed.number)]
     done = call("ensdistill-tune", "export", "tiny", *words)
-    assert (done.code, "is failed and left no student" in done.err) == (2, True)
+    assert (done.code, "must be finished, got failed" in done.err) == (2, True)
     assert not list(tmp_path.iterdir())
 
 

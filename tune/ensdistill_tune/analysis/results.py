@@ -85,7 +85,7 @@ class StudyResults:
         """The trial whose student ships: the best replicate of the confirmed winner, or the best trial so far.
 
         Raises:
-            DataError: No trial has completed, or none that meets the constraints.
+            DataError: No trial has completed, or no completed trial meets the constraints.
         """
         if not self.order:
             raise DataError(f"{self.home}: no trial has completed; there is no best trial")
@@ -179,7 +179,7 @@ class StudyResults:
         if chosen is None:
             raise ConfigError(f"trial {trial}: {self.name} has trials 1 to {len(known)}")
         if chosen.state != "finished":
-            raise ConfigError(f"trial {trial}: is {chosen.state} and left no student. Choose one that is finished.")
+            raise ConfigError(f"trial {trial}: must be finished, got {chosen.state}. Choose another trial.")
         return load_deployable(self._folder.trial(chosen.number) / STUDENT_FILE, run_imported=True).network
 
     def report(self) -> Path:

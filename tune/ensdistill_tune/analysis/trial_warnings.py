@@ -21,7 +21,11 @@ WORSE = "worse than one teacher"
 
 
 def of_study(warnings: Iterable[ConfigIssue]) -> list[ConfigIssue]:
-    """Returns the warnings that compare the students of a study with each other or with teachers."""
+    """Selects the warnings that compare the students of a study with each other or with teachers.
+
+    Args:
+        warnings: Warnings of a study.
+    """
     return [issue for issue in warnings if issue.rule.startswith((NO_DISTILLATION, WORSE))]
 
 

@@ -184,7 +184,7 @@ class _PlannerScheduler(_NotPickled, FIFOScheduler):
 
 
 class _PlannerStopper(_NotPickled, Stopper):
-    """Reads requests whenever Tune calls it, and stops the study if one of them asks for that."""
+    """Reads requests whenever Tune calls it, and stops the study if one of them requires it."""
 
     def __init__(self, requests: StudyRequests) -> None:
         self.requests = requests
