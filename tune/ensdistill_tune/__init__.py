@@ -1,4 +1,4 @@
-"""Hyperparameter studies of ensemble distillation: Ray Tune schedules, Optuna suggests, MLflow records.
+"""Hyperparameter studies of ensemble distillation with Ray Tune, Optuna and MLflow.
 
 import ensdistill_tune as edt
 
@@ -80,7 +80,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Imports a public name when it is first used: reading settings needs neither torch nor Ray (PEP 562)."""
+    """Imports a public name on first use (PEP 562), so that reading settings requires neither torch nor Ray."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_MODULES[name]), name)

@@ -1,4 +1,4 @@
-"""`python -m ensdistill_tune`: the same as the command `ensdistill-tune`."""
+"""Entry point of `python -m ensdistill_tune`, equal to the command `ensdistill-tune`."""
 
 import sys
 

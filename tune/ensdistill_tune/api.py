@@ -1,4 +1,4 @@
-"""What can be done with a study: launch, resume, read its results, send it to MLflow, write its report."""
+"""Python API of studies: launch, resume, read results, export, send to MLflow, write the report."""
 
 import contextlib
 import shutil
@@ -33,11 +33,11 @@ from ensdistill_tune.study.study_config import StudyConfig, study_files
 from ensdistill_tune.study.study_location import StudyLocation
 from ensdistill_tune.tracking.target import store_of
 
-CHANGEABLE = ("budget", "confirmation", "constraints", "resources", "tracking")  # when a study is resumed
+CHANGEABLE = ("budget", "confirmation", "constraints", "resources", "tracking")  # settings that `resume` may change
 KEPT = ("name", "study_id", "study_hash", "data_hash", "ensemble_hash", "plugins", "git_commit")  # in study.json
 
 ProgressDisplay = Literal["auto", "off"] | Console
-_at_work = threading.Lock()  # torch's modes, random state and environment variables belong to the whole process
+_at_work = threading.Lock()  # torch's modes, random state and environment variables are process-wide
 
 
 def launch(
@@ -53,33 +53,33 @@ def launch(
 ) -> StudyResults:
     """Runs a study and returns its results.
 
-    Works in a script, in a notebook and in any thread. Environment variables and signal handlers are as before when it
-    returns, and a Ray that this process has started stays up. One study at a time runs in a process.
+    Works in a script, in a notebook and in any thread, for one study at a time in a process. Environment variables and
+    signal handlers are restored on return. A Ray that this process has started before stays up.
 
     Args:
         study: The settings.
-        name: Name of the study, which is its folder in `studies_dir`; a taken one is refused. By default
-            `default_name`, numbered if it is taken.
-        studies_dir: The folder of all results, made if it is missing.
+        name: Name of the study and of its folder in `studies_dir`, which must not be in use. By default
+            `default_name`, with a number if it is in use.
+        studies_dir: The folder of all studies, created if it is missing.
         executor: `ray`, or `inline` to train teachers and trials in this process, one after the other.
         callbacks: Objects with methods of `Callback`.
-        progress: `auto` prints what the command prints: a live panel on a terminal, plain lines elsewhere. `off`
-            prints nothing. A console of rich prints there.
+        progress: `auto` prints the output of the command: a live panel on a terminal, plain lines elsewhere. `off`
+            prints nothing. A rich console receives the output instead.
         device: Device on which teachers are trained.
-        default_name: The name without `name`.
+        default_name: Name to use if `name` is None.
 
     Returns:
         The results. `state` is `finished`, `timed_out`, `interrupted` (by Ctrl-C or `stop`), or `failed` if no trial
         completed.
 
     Raises:
-        ConfigError: The settings cannot be used, or the name is taken.
+        ConfigError: The settings cannot be used, or the name is in use.
         DataError: Images, teachers or the folder cannot be used.
-        KeyboardInterrupt: Ctrl-C before the first trial; nothing is kept but finished teachers.
+        KeyboardInterrupt: Ctrl-C before the first trial; only completed teachers are kept.
     """
     if not isinstance(study, StudyConfig):
         raise ConfigError(
-            f"study: must be a StudyConfig, got {format_value(study)}. StudyConfig.from_yaml reads a file."
+            f"study: must be a StudyConfig, got {format_value(study)}. Use StudyConfig.from_yaml to read a file."
         )
     with _session(executor, callbacks, progress) as (screen, observer):
         study = checked(study)
@@ -94,7 +94,7 @@ def launch(
             return _run(StudySession(study, place, header, screen, executor, observers=(observer,)), observer)
         except BaseException:
             if not place.folder.journal.exists():
-                shutil.rmtree(place.home, ignore_errors=True)  # no trial has begun: the name stays free
+                shutil.rmtree(place.home, ignore_errors=True)  # no trial has started: the name becomes free again
             raise
 
 
@@ -108,20 +108,20 @@ def resume(
     progress: ProgressDisplay = "auto",
     device: str = "auto",
 ) -> StudyResults:
-    """Resumes a study where it was interrupted, in whatever way, or extends one, and returns its results.
+    """Resumes an interrupted study, or extends one, and returns its results.
 
     Args:
         path: The folder of the study, such as `studies/mine`.
-        overrides: Values of settings by dotted names, of those alone that leave the trials as they are: `budget`,
-            `confirmation`, `resources` and `tracking`.
-        reevaluate_test: Evaluate the test set once more if other students than before have won by now.
-        executor: As of `launch`; it need not be the one that began the study.
+        overrides: Values of settings by dotted names. Only settings that keep the trials comparable may change:
+            `budget`, `confirmation`, `constraints`, `resources` and `tracking`.
+        reevaluate_test: Whether to evaluate the test set again if other students than before have won.
+        executor: As of `launch`; it may differ from that of earlier sessions.
         callbacks: As of `launch`.
         progress: As of `launch`.
         device: As of `launch`.
 
     Returns:
-        The results, as `launch` does.
+        The results, as of `launch`.
 
     Raises:
         DataError: Files of the study are missing or damaged, or its data or teachers have changed.
@@ -131,10 +131,7 @@ def resume(
         place = location_of(path, device)
         summary = place.folder.read_summary()
         if summary.get("counts") and not place.folder.journal.exists():
-            raise DataError(
-                f"{place.folder.journal}: is gone, or this study is of an earlier version; put it back or launch a new "
-                "one"
-            )
+            raise DataError(f"{place.folder.journal}: must exist, but is missing; restore it or launch a new study")
         study = _changed(place, validate(StudyConfig, summary["study"]), overrides)
         header = {name: summary[name] for name in KEPT if name in summary}
         header |= {"study": study.model_dump(mode="json")}
@@ -143,13 +140,13 @@ def resume(
 
 
 def load_results(path: str | Path) -> StudyResults:
-    """Returns the results of a study as they are now, while it runs too.
+    """Returns the current results of a study, also while it runs.
 
     Args:
         path: The folder of the study, such as `studies/mine`.
 
     Raises:
-        DataError: There is no study, or no trial has begun.
+        DataError: The study does not exist, or no trial has started.
     """
     return replace(read_facts(location_of(path).home), write_report=_write_report)
 
@@ -164,24 +161,24 @@ def export(
     weights_license: str = "",
     device: str = "auto",
 ) -> list[ExportResult]:
-    """Writes students of a study as files that run elsewhere, each with its settings and a model card.
+    """Exports students of a study to deployable formats, each with its settings and a model card.
 
     Args:
         path: The folder of the study, such as `studies/mine`.
-        out: Folder for the students, each in a folder of its own below; by default `export` in that of the study.
-        trial: Number of one trial or replicate; by default the best `top`.
-        top: How many of the best students.
+        out: Folder with one subfolder for each student; by default `export` in the folder of the study.
+        trial: Number of one trial or replicate; by default the best `top` students.
+        top: Number of best students.
         formats: Some of `safetensors`, `onnx`, `pt2`.
-        weights_license: License of the weights, for the card, as an SPDX identifier.
-        device: Where the student is compared with the files and timed.
+        weights_license: License of the weights for the model card, as an SPDX identifier.
+        device: Device on which the exported files are verified and timed.
 
     Returns:
-        What was written for each student, the winner first; `folder` is where its files are.
+        One result for each student, the winner first; `folder` holds its files.
 
     Raises:
-        ConfigError: There is no such student, or a library is missing.
+        ConfigError: The student does not exist, or a library is missing.
         DataError: Images or files have changed.
-        ExportError: A file would not return what the student returns.
+        ExportError: An exported file does not reproduce the student's outputs.
     """
     from ensdistill_tune.student_export import ExportRequest, export_students  # here: imports torch
 
@@ -192,7 +189,12 @@ def export(
 
 
 def location_of(path: str | Path, device: str = "auto") -> StudyLocation:
-    """Returns the location of the study in a folder."""
+    """Returns the location of a study.
+
+    Args:
+        path: The folder of the study.
+        device: Device on which teachers are trained.
+    """
     home = Path(path) if Path(path).name else Path(path).resolve()
     return StudyLocation(home.parent, home.name, device)
 
@@ -201,14 +203,14 @@ def location_of(path: str | Path, device: str = "auto") -> StudyLocation:
 def _session(
     executor: Name, callbacks: Sequence[Any], progress: ProgressDisplay
 ) -> Iterator[tuple[Console, CallbackObserver]]:
-    """What a session changes in its process, restored after the block; yields the console and the callbacks."""
+    """Configures the process for a session and restores it after the block; yields the console and the callbacks."""
     if executor not in NAMES:
         raise ConfigError(f"executor: must be one of {', '.join(NAMES)}, got {format_value(executor)}")
     if not isinstance(progress, Console) and progress not in ("auto", "off"):
         raise ConfigError(f"progress: must be one of auto, off, got {format_value(progress)}")
     observer = CallbackObserver(callbacks)
     if not _at_work.acquire(blocking=False):
-        raise ConfigError("a study runs in this process already; wait for its end, or use another process")
+        raise ConfigError("a study is already running in this process; wait for its end, or use another process")
     try:
         with silence() if progress == "off" else contextlib.nullcontext(), configured(), signals_restored():
             yield progress if isinstance(progress, Console) else console(), observer
@@ -234,27 +236,30 @@ def _changed(place: StudyLocation, before: StudyConfig, overrides: Overrides) ->
     for name in StudyConfig.model_fields:
         if name not in CHANGEABLE and _decisive(study, name) != _decisive(before, name):
             raise ConfigError(
-                f"{origin_of(overrides)}{name}: would make the trials of {place.name} incomparable; what may change "
-                f"when a study goes on is {', '.join(CHANGEABLE)}; for the rest launch a new one"
+                f"{origin_of(overrides)}{name}: would make the trials of {place.name} incomparable; only "
+                f"{', '.join(CHANGEABLE)} may change when a study is resumed. Launch a new study for other changes."
             )
     if study.measures_latency and not before.measures_latency:
         raise ConfigError(
-            f"--set constraints: the latencies of the trials of {place.name} were not measured, so none can be "
-            "bounded; launch a new study"
+            f"--set constraints: latency cannot be bounded, because it was not measured for the trials of "
+            f"{place.name}; launch a new study"
         )
     return study
 
 
 def _decisive(study: StudyConfig, name: str) -> Any:
-    """What decides the trials of a setting of a study: files that moved are the same files."""
+    """Returns the part of a setting that affects the trials; paths do not, because files may be moved."""
     return without_files(study.model_dump(mode="json", include={name}), study_files(study.config))
 
 
 def sync(place: StudyLocation) -> tuple[int, str | None, list[str]]:
-    """Sends MLflow the events that it has not taken yet.
+    """Sends pending events of a study to MLflow.
+
+    Args:
+        place: Location of the study.
 
     Returns:
-        The number of events that are left, the reason if there are any, and what MLflow refused.
+        The number of events that are still pending, the reason if there are any, and data that MLflow refused.
     """
     summary = place.folder.read_summary()
     with place.folder.held():
@@ -264,10 +269,13 @@ def sync(place: StudyLocation) -> tuple[int, str | None, list[str]]:
 
 
 def report(place: StudyLocation) -> tuple[list[Path], str, str | None]:
-    """Writes the report of a study as it is now, and stores it in MLflow's parent run.
+    """Writes the report of the current state of a study, and logs it to MLflow's parent run.
+
+    Args:
+        place: Location of the study.
 
     Returns:
-        The files, the first lines as Markdown, and the reason why MLflow has none of it, if it has not.
+        The files, the first lines as Markdown, and the reason if it was not logged to MLflow, or None.
     """
     files, lead = _write_report(place.home)
     try:
@@ -288,5 +296,5 @@ def _write_report(home: Path) -> tuple[list[Path], str]:
 
 
 def stored_uri(place: StudyLocation) -> str:
-    """Returns the MLflow store of a study that exists, without credentials."""
+    """Returns the URI of the MLflow store of an existing study, without credentials."""
     return store_of(validate(StudyConfig, place.folder.read_summary()["study"]), place.studies)

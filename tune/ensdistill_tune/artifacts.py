@@ -1,4 +1,4 @@
-"""What a study leaves behind: the leaderboard, the best settings as YAML, and the best student."""
+"""Result files of a study: the leaderboard, the best settings as YAML, and the best student."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -21,17 +21,22 @@ def write_artifacts(
 
     With several objectives `pareto/<trial>/` holds settings and student of each trial of the Pareto front.
 
+    Args:
+        progress: State of the study.
+        teachers: Metrics of the ensemble and of one teacher, by label.
+        confirmed: The confirmed candidates, best first; empty without a confirmation.
+
     Returns:
-        The files but those of `pareto/`.
+        The files, without those in `pareto/`.
     """
     home, study = progress.folder.path, progress.study
     write_text(home / "leaderboard.csv", leaderboard_csv(study, progress.primary_trials, teachers))
     files = [home / "leaderboard.csv"]
     if not confirmed and (home / "confirmation.json").exists():
-        return files  # a study that is being extended: what was confirmed stays until others are
+        return files  # while a study is extended, the confirmed student stays until the next confirmation
     best = progress.best
     if best is None:
-        shutil.rmtree(home / "best", ignore_errors=True)  # of other constraints: what breaks one does not ship
+        shutil.rmtree(home / "best", ignore_errors=True)  # left by other constraints: no student meets the current ones
     else:
         files += _copy_student(progress, best, home / "best" / "config.yaml")
     shutil.rmtree(home / "pareto", ignore_errors=True)
@@ -41,7 +46,12 @@ def write_artifacts(
 
 
 def front(progress: StudyState, confirmed: Sequence[Candidate]) -> list[tuple[TrialRecord, TrialRecord]]:
-    """The trials of the Pareto front, and what ships of each: of the confirmed ones by their means, or else of all."""
+    """Returns the trials of the Pareto front, each with the trial whose student ships.
+
+    Args:
+        progress: State of the study.
+        confirmed: The confirmed candidates, which are compared by their means; if empty, all trials are compared.
+    """
     study = progress.study
     if not confirmed:
         order = study.rank(progress.primary_trials)
@@ -51,7 +61,7 @@ def front(progress: StudyState, confirmed: Sequence[Candidate]) -> list[tuple[Tr
 
 
 def _copy_student(progress: StudyState, trial: TrialRecord, settings: Path) -> list[Path]:
-    """Writes the settings of a trial and beside them its student."""
+    """Writes the settings of a trial, and its student to the same folder."""
     write_text(settings, _as_yaml(progress, trial, settings))
     student = progress.folder.trial(trial.number) / STUDENT_FILE
     atomic_write(settings.parent / STUDENT_FILE, lambda temporary: shutil.copyfile(student, temporary))
@@ -59,7 +69,7 @@ def _copy_student(progress: StudyState, trial: TrialRecord, settings: Path) -> l
 
 
 def _as_yaml(progress: StudyState, trial: TrialRecord, file: Path) -> str:
-    """The settings of a trial as a file that `ensdistill distill` runs as it is."""
+    """Returns the settings of a trial as YAML, which `ensdistill distill` accepts unchanged."""
     config = progress.study.config_for(trial)
     home = progress.folder.path
     device = ("--device", "cuda" if progress.study.resources.gpus else "cpu")

@@ -1,4 +1,4 @@
-"""Callbacks of a user: objects whose methods are called while a study runs."""
+"""User callbacks: objects whose methods are called while a study runs."""
 
 import warnings
 from collections.abc import Sequence
@@ -14,36 +14,39 @@ HOOKS = ("on_trial_start", "on_epoch", "on_trial_end", "on_study_end")
 
 
 class Callback:
-    """Base class of callbacks. Any object with one of these methods is a callback, too.
+    """Base class of callbacks. Any object with at least one of these methods is accepted, too.
 
     The methods are called in the thread that runs the study, which waits for them. They must not change the study.
     """
 
     def on_trial_start(self, study: StudyState, trial: TrialRecord) -> None:
-        """Is called when a trial begins, or continues after an interruption."""
+        """Called when a trial starts, or resumes after an interruption."""
 
     def on_epoch(self, study: StudyState, trial: TrialRecord) -> None:
-        """Is called after each epoch of a trial; `trial.last` holds its metrics."""
+        """Called after each epoch of a trial; `trial.last` holds its metrics."""
 
     def on_trial_end(self, study: StudyState, trial: TrialRecord) -> None:
-        """Is called when a trial has ended; `trial.state` is how."""
+        """Called when a trial has ended; `trial.state` holds how."""
 
     def on_study_end(self, results: StudyResults) -> None:
-        """Is called when the study has ended, or was interrupted; `results.state` is how."""
+        """Called when the study has ended or was interrupted; `results.state` holds how."""
 
 
 class CallbackWarning(UserWarning):
-    """A callback raised an exception. The study continues as if it had not."""
+    """Warning that a callback raised an exception. The study continues."""
 
 
 class CallbackObserver:
-    """Passes what happens in a study to callbacks. The first exception of each callback is reported as a warning."""
+    """Calls the callbacks of a study. The first exception of each callback is reported as a warning."""
 
     def __init__(self, callbacks: Sequence[Any]) -> None:
-        """Takes the callbacks, which are called in this order.
+        """Checks the callbacks.
+
+        Args:
+            callbacks: The callbacks, in the order in which they are called.
 
         Raises:
-            ConfigError: One of them has none of the methods.
+            ConfigError: A callback has none of the methods.
         """
         for callback in callbacks:
             if isinstance(callback, type) or not any(callable(getattr(callback, hook, None)) for hook in HOOKS):
@@ -74,14 +77,14 @@ class CallbackObserver:
             if (method := getattr(callback, hook, None)) is not None:
                 try:
                     method(*arguments)
-                except Exception as error:  # whatever it is, the study is worth more
+                except Exception as error:  # an error of a callback must not end the study
                     self._report(callback, hook, error)
 
     def _report(self, callback: Any, hook: str, error: Exception) -> None:
         if id(callback) in self._reported:
             return
         self._reported.add(id(callback))
-        text = f"callback {type(callback).__name__}.{hook} raised {cause_of(error)}; further errors of it are not shown"
+        text = f"callback {type(callback).__name__}.{hook} raised {cause_of(error)}; its further errors are not shown"
         with warnings.catch_warnings():
-            warnings.simplefilter("always", CallbackWarning)  # Tune is run with all warnings ignored
+            warnings.simplefilter("always", CallbackWarning)  # Ray Tune runs with all warnings ignored
             warnings.warn(text, CallbackWarning, stacklevel=2)

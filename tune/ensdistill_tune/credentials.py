@@ -1,7 +1,7 @@
 """Credentials of MLflow stores: kept in the memory of this process, never in a study.
 
-A study holds the URI of its store with `***` in the place of the credentials. `whole` puts them back for the moment of
-a connection. In a later process they are given again, with --tracking-uri or in the environment.
+A study holds the URI of its store with `***` in place of the credentials. `whole` inserts them for a connection. A
+later process requires them again, from --tracking-uri or the environment.
 """
 
 import os
@@ -11,14 +11,20 @@ from urllib.parse import quote
 from ensdistill.errors import ConfigError
 from ensdistill.runtime.secrets import HIDDEN, register, userinfo, without_credentials
 
-_known: dict[str, str] = {}  # whole URIs by their public form
-_SAFE = "%!$&'()*+,;="  # characters of user and password that a URI takes as they are
+_known: dict[str, str] = {}  # complete URIs by their public form
+_SAFE = "%!$&'()*+,;="  # characters of user and password that need no quoting in a URI
 _PASSWORDS = {"postgresql": ("PGPASSWORD", "PGPASSFILE"), "mysql": ("MYSQL_PWD",)}  # read by the drivers themselves
 _LOGIN, _TOKEN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"), ("MLFLOW_TRACKING_TOKEN",)
 
 
 def public(uri: str) -> str:
-    """The URI without its credentials, which `whole` returns in this process and every output hides from now on."""
+    """Returns a URI without its credentials.
+
+    From then on `whole` returns them in this process, and every output hides them.
+
+    Args:
+        uri: URI of a store, with or without credentials.
+    """
     shown = without_credentials(uri)
     if HIDDEN not in uri and shown != uri:
         register(uri)
@@ -27,14 +33,14 @@ def public(uri: str) -> str:
 
 
 def give_credentials(uri: str, given: str) -> None:
-    """Gives this process the credentials of a study's store.
+    """Stores the credentials of a study's store in the memory of this process.
 
     Args:
-        uri: The store of the study, without credentials.
-        given: The same with credentials.
+        uri: URI of the store, without credentials.
+        given: The same URI with credentials.
 
     Raises:
-        ConfigError: It is another store.
+        ConfigError: The URIs are of different stores.
     """
     if public(given) != uri:
         raise ConfigError(
@@ -44,10 +50,13 @@ def give_credentials(uri: str, given: str) -> None:
 
 
 def whole(uri: str) -> str:
-    """The URI with its credentials, quoted as URIs are.
+    """Returns a URI with its credentials, percent-encoded.
+
+    Args:
+        uri: URI of a store, without credentials.
 
     Raises:
-        ConfigError: They were given neither to this process nor in its environment.
+        ConfigError: Neither this process nor its environment has the credentials.
     """
     given = _known.get(uri) or _in_environment(uri)
     if given is None:
@@ -56,7 +65,7 @@ def whole(uri: str) -> str:
 
 
 def _in_environment(uri: str) -> str | None:
-    """The URI as far as environment variables complete it; None if they do not."""
+    """Returns the URI completed by environment variables; None if they lack the credentials."""
     if HIDDEN not in uri:
         return uri
     given = os.environ.get("MLFLOW_TRACKING_URI", "")
@@ -71,7 +80,7 @@ def _in_environment(uri: str) -> str | None:
 
 
 def _without_marks(uri: str) -> str:
-    """The URI without what stands for its credentials: MLflow or the driver read them from the environment."""
+    """Returns the URI without `***`: MLflow or the driver reads the credentials from the environment."""
     uri = uri.replace(f"://{HIDDEN}@", "://").replace(f":{HIDDEN}@", "@")
     return re.sub(rf"[?&;][\w.-]+={re.escape(HIDDEN)}", "", uri)
 
@@ -80,11 +89,13 @@ def _fix(uri: str) -> str:
     others = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
     dialect = uri.partition("://")[0].partition("+")[0]
     others = others if dialect in ("http", "https") else ", ".join(_PASSWORDS.get(dialect, ()))
-    return f"Give the whole URI with --tracking-uri or in MLFLOW_TRACKING_URI{f', or set {others}' if others else ''}."
+    return (
+        f"Give the complete URI with --tracking-uri or in MLFLOW_TRACKING_URI{f', or set {others}' if others else ''}."
+    )
 
 
 def _quoted(uri: str) -> str:
-    """The URI with user and password in a form that every parser of URIs reads alike."""
+    """Returns the URI with percent-encoded user and password, which all URI parsers read in the same way."""
     scheme, _, rest = uri.partition("://")
     user = userinfo(scheme, rest)
     if not user:

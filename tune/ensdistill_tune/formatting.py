@@ -1,4 +1,4 @@
-"""Short names of settings and short texts of their values, the same in tables, names of trials, figures and MLflow."""
+"""Short names of settings and short texts of values, used alike in tables, trial names, figures and MLflow."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,13 +6,13 @@ from typing import Any
 
 
 def short_name(setting: str) -> str:
-    """`perturbation.step_size` -> `step_size`, `averaging.kind` -> `averaging`."""
+    """Returns a short name: `step_size` for `perturbation.step_size`, `averaging` for `averaging.kind`."""
     parts = setting.split(".")
     return parts[-2] if parts[-1] == "kind" and len(parts) > 1 else parts[-1]
 
 
 def short_value(value: Any) -> str:
-    """A value as people read it: `0.0123`, `ema`, and `resnet(depth=8)` of a whole block."""
+    """Returns a value as a short text, such as `0.0123`, `ema`, or `resnet(depth=8)` for a block."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     if isinstance(value, float):
@@ -27,12 +27,16 @@ def short_value(value: Any) -> str:
 
 
 def is_block(value: Any) -> bool:
-    """Whether a value has parts: a mapping or a list."""
+    """Returns whether a value is a mapping or a list."""
     return isinstance(value, Mapping | list | tuple)
 
 
 def duration(seconds: float) -> str:
-    """`0.053 s`, `12 s`, `4 min`, `3.5 h` or `2.1 days`."""
+    """Returns a duration as text, such as `0.053 s`, `12 s`, `4 min`, `3.5 h` or `2.1 days`.
+
+    Args:
+        seconds: The duration in seconds.
+    """
     for size, unit, digits in ((86400, "days", 1), (3600, "h", 1), (60, "min", 0)):
         if seconds >= 1.5 * size:
             return f"{seconds / size:.{digits}f} {unit}"

@@ -1,16 +1,21 @@
-"""Names of metrics and parameters that are derived from others, as MLflow and the files of a study have them."""
+"""Names of derived metrics and parameters, in MLflow and in the files of a study."""
 
 
 def final_metric(objective: str) -> str:
-    """The metric that only trials have that ran to their end: `val/nll` -> `final/nll`."""
+    """Returns the name of a metric that only completed trials have: `final/nll` for `val/nll`."""
     return objective.replace("val/", "final/")
 
 
 def confirmed_metric(metric: str, figure: str) -> str:
-    """The metric that only confirmed trials have: mean or sd of `val/nll` over seeds -> `confirmed/mean_nll`."""
+    """Returns the name of a metric that only confirmed trials have: `confirmed/mean_nll` for the mean of `val/nll`.
+
+    Args:
+        metric: The metric, such as `val/nll`.
+        figure: `mean` or `sd`, over seeds.
+    """
     return metric.replace("val/", f"confirmed/{figure}_")
 
 
 def log_name(setting: str) -> str:
-    """The parameter that holds the logarithm of a setting; the axes of charts are linear."""
+    """Returns the name of the parameter with the logarithm of a setting, because axes of charts are linear."""
     return f"{setting}.log10"

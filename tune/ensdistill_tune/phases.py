@@ -1,4 +1,4 @@
-"""The phases of a session whose data and teachers are ready: begin, search, confirm, ship, test, diagnose, finish."""
+"""Phases of a session, after its preparation: begin, search, confirm, ship, test, diagnose, finish."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -28,14 +28,14 @@ HASHES = ("study_hash", "data_hash", "ensemble_hash", "git_commit")
 
 @dataclass(frozen=True)
 class SessionContext:
-    """What all phases after the preparation work with.
+    """Objects that all phases share.
 
     Attributes:
-        state: The study.
+        state: State of the study.
         inputs: Data and teachers.
-        executor: What runs the trials.
-        tracker: The MLflow side of the study; observes the event log.
-        observer: What prints the lines of the trials; observes the study.
+        executor: Executor that runs the trials.
+        tracker: Logs the study to MLflow; observes the event log.
+        observer: Prints the lines of the trials; observes the study.
         reevaluate_test: Whether the test set is evaluated again if other students than before have won.
     """
 
@@ -51,7 +51,11 @@ Phase = Callable[[SessionContext, SessionOutcome], SessionOutcome]
 
 
 def begin(context: SessionContext) -> None:
-    """Writes down that a session begins and, the first time, which teachers there are."""
+    """Records the start of a session and, in the first one, the teachers.
+
+    Args:
+        context: Objects of the session.
+    """
     state, header = context.state, context.inputs.header
     state.append_event(SessionStarted(versions=header["versions"]))
     if not any(isinstance(event, TeachersReady) for event in state.past):
@@ -63,7 +67,7 @@ def begin(context: SessionContext) -> None:
 
 
 def search(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
-    """Runs all trials that are left, replicates included. A study without a completed trial has failed."""
+    """Runs all remaining trials, replicates included. A study without a completed trial has failed."""
     state, inputs = context.state, context.inputs
     with live(context.observer, state):
         ended = context.executor.run_trials(state, inputs.data, inputs.ensemble, inputs.metrics["curve"])
@@ -74,7 +78,7 @@ def search(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
 def confirm(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
     """Ranks the candidates by their replicates, once all have ended; the best replicate of the first one ships.
 
-    None ships if the means of every candidate break a constraint.
+    No student ships if the means of every candidate break a constraint.
     """
     if outcome.ended != "finished":
         return outcome
@@ -95,27 +99,27 @@ def ship(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
 def test(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
     """Evaluates the confirmed candidates on the test set, and writes confirmation.json.
 
-    Without a winner the test set stays closed.
+    Without a winner the test set is not evaluated.
     """
     if not outcome.confirmed:
         return outcome
     state, inputs = context.state, context.inputs
-    look = (
+    evaluated = (
         evaluate_on_test(
             state, outcome.confirmed, inputs.data, inputs.ensemble, reevaluate_test=context.reevaluate_test
         )
         if state.winner
         else None
     )
-    tested = look.results if look else []
+    tested = evaluated.results if evaluated else []
     earlier = [] if tested else [event.results for event in state.past if isinstance(event, TestEvaluated)]
     file = write_confirmation(state.folder.path, state.study, outcome.confirmed, tested, earlier)
-    diagnostics = look.diagnostics if look else None
+    diagnostics = evaluated.diagnostics if evaluated else None
     return replace(outcome, tested=tested, diagnostics=diagnostics, files=(*outcome.files, file))
 
 
 def diagnose(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
-    """Writes diagnostics.json for the figures: of the test evaluation, or without one on the validation images."""
+    """Writes diagnostics.json for the figures, from the test evaluation or else from the validation images."""
     state, inputs, home = context.state, context.inputs, context.state.folder.path
     if state.best and (outcome.confirmed or not (home / "confirmation.json").exists()):
         diagnostics = outcome.diagnostics or diagnostics_on_validation(
@@ -126,9 +130,17 @@ def diagnose(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome
 
 
 def finish(context: SessionContext, outcome: SessionOutcome) -> int:
-    """Ends the session: study.json, the report, the last event. Returns the number of events that MLflow lacks."""
+    """Ends the session: writes study.json, the report and the last event.
+
+    Args:
+        context: Objects of the session.
+        outcome: Results of its phases.
+
+    Returns:
+        The number of events that are pending for MLflow.
+    """
     state = context.state
-    for trial in state.running:  # after an error of ours
+    for trial in state.running:  # after an internal error
         state.append_event(TrialEnded(trial=trial.number, state="interrupted"))
     state.save(outcome.ended)
     report, lead = _write_report(context, outcome.ended)
@@ -137,7 +149,7 @@ def finish(context: SessionContext, outcome: SessionOutcome) -> int:
 
 
 def _session_ended(state: StudyState, outcome: SessionOutcome, note: str, report: Sequence[Path]) -> SessionEnded:
-    """The last event. Metrics that MLflow was sent when an earlier session ended are left out."""
+    """Returns the last event, without metrics that an earlier session has logged to MLflow."""
     last = state.best.last if state.best and outcome.ended != "interrupted" else {}
     metrics = {f"best/{name.removeprefix('val/')}": value for name, value in last.items() if "val/" in name}
     winner = winner_of(outcome.confirmed, state.study)
@@ -155,7 +167,7 @@ def _session_ended(state: StudyState, outcome: SessionOutcome, note: str, report
 
 
 def _write_report(context: SessionContext, ended: str) -> tuple[list[Path], str]:
-    """The files of the report and its first lines; after an interrupt, when the user wants to leave, no files."""
+    """Writes the report; returns its files and first lines. After an interrupt it returns the lines only."""
     home = context.state.folder.path
     try:
         if ended == "interrupted":
@@ -166,14 +178,19 @@ def _write_report(context: SessionContext, ended: str) -> tuple[list[Path], str]
         from ensdistill_tune.report.html import write_report  # here: a slow import
 
         return write_report(home)
-    except Exception as error:  # what was trained is worth more than the page about it
+    except Exception as error:  # an error of the report must not discard the results
         why, again = f"{type(error).__name__}: {error}", study_command(context.state, "report")
-        context.observer.console.print(f"the report could not be made ({why}); `{again}` tries again")
+        context.observer.console.print(f"writing the report failed ({why}); `{again}` tries again")
         return [], ""
 
 
 def names_within(home: Path, files: Sequence[Path]) -> list[str]:
-    """Returns the names of files as seen from the folder of the study."""
+    """Returns the names of files, relative to the folder of the study if they are in it.
+
+    Args:
+        home: The folder of the study.
+        files: The files.
+    """
     return [str(file.relative_to(home) if file.is_relative_to(home) else file) for file in files]
 
 
@@ -181,7 +198,14 @@ PHASES: tuple[Phase, ...] = (search, confirm, ship, test, diagnose)
 
 
 def run_phases(context: SessionContext) -> str:
-    """Runs the phases of a session that is prepared, and returns how it ended. After an error it is finished, too."""
+    """Runs the phases of a prepared session. After an error `finish` runs, too.
+
+    Args:
+        context: Objects of the session.
+
+    Returns:
+        `finished`, `timed_out`, `interrupted` or `failed`.
+    """
     begin(context)
     outcome = SessionOutcome(files=(Path("study.json"),))
     try:

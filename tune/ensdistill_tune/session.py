@@ -1,4 +1,4 @@
-"""One session of a study: data and teachers are prepared, then its phases run."""
+"""One session of a study: prepares data and teachers, then runs the phases."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -31,13 +31,13 @@ def open_study(
 
     Args:
         study: The settings.
-        place: Where the study is; this process holds its lock.
+        place: Location of the study, whose lock this process holds.
         header: The part of study.json that does not change.
         observers: Observers of its trials.
         followers: Further observers of its event log.
 
     Returns:
-        The state as the event log gives it, and the tracker that follows the log, which does not send before `start`.
+        The state from the event log, and the tracker that follows the log; it sends nothing before `start`.
     """
     past = read_journal(place.folder.journal)
     target = MlflowTarget.of_study(study, place.studies, place.name, header["study_id"])
@@ -47,14 +47,14 @@ def open_study(
 
 @dataclass(frozen=True)
 class StudySession:
-    """One session of work at a study.
+    """One session of a study, from its start or resumption to its end or interruption.
 
     Attributes:
         study: The settings.
-        place: Where the study is.
-        header: What study.json holds of it from the beginning.
-        console: Where everything is printed.
-        executor: What runs teachers and trials.
+        place: Location of the study.
+        header: The part of study.json that does not change.
+        console: Console for all output.
+        executor: Name of the executor of teachers and trials.
         before: The content of study.json if the study is resumed.
         reevaluate_test: Whether the test set is evaluated again if other students than before have won.
         observers: Further observers of its trials.
@@ -74,13 +74,13 @@ class StudySession:
 
         Raises:
             ConfigError: The MLflow store cannot be used.
-            DataError: The data or the teachers are not those of an earlier session.
+            DataError: The data or the teachers differ from those of an earlier session.
         """
         uri = store_of(self.study, self.place.studies)
         check_uri(uri)
         header, executor = self.header | {"tracking_uri": uri}, executor_of(self.executor)
         with self.place.folder.held(), contextlib.ExitStack() as stack:
-            self.place.folder.inbox.drop_stops()  # of an earlier session
+            self.place.folder.inbox.drop_stops()  # left by an earlier session
             with self._marked_as_running(header):
                 stack.enter_context(executor.session(self.study))
                 context = self._prepare(header, executor)
@@ -88,7 +88,7 @@ class StudySession:
 
     @contextlib.contextmanager
     def _marked_as_running(self, header: dict[str, Any]) -> Iterator[None]:
-        """Inside the block study.json says that teachers are trained; after an error it holds what it did before."""
+        """Marks the study as training teachers in study.json; restores the previous content after an error."""
         known = {"counts": {}, "best": None} | self.before | header
         self.place.folder.write_summary(known | {"state": "training_teachers", "total": self.study.num_trials})
         try:
@@ -107,7 +107,7 @@ class StudySession:
 
 
 def executor_of(name: Name) -> Executor:
-    """Returns an executor by its name. Imports Ray only if its executor is asked for."""
+    """Returns an executor by its name. Imports Ray only for the executor `ray`."""
     if name == "inline":
         from ensdistill_tune.execution.inline_runner import INLINE
 

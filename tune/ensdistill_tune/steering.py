@@ -1,4 +1,4 @@
-"""Requests to a study from another process: settings to try next, and trials or studies to stop."""
+"""Requests to a study from another process: enqueue settings, stop a trial, stop the study."""
 
 import time
 from collections.abc import Mapping
@@ -21,33 +21,35 @@ Answer = Literal["accepted", "waiting"]
 
 
 def enqueue(path: str | Path, settings: Mapping[str, Any], *, wait_s: float = WAIT_SECONDS) -> Answer:
-    """Puts settings first in the queue of a study: the next searched trial has them. They count in its budget.
+    """Enqueues settings for the next searched trial of a study. The trial counts towards the budget.
 
-    The request waits for the next session of a study that does not run now. That session refuses it, on its screen, if
-    its budget has no room for one more trial.
+    If the study does not run, the request is pending until its next session. That session refuses it, with a message on
+    its console, if the budget has no room for another trial.
 
     Args:
         path: The folder of the study, such as `studies/mine`.
-        settings: Values of searched settings by dotted names; the searcher gives those that are left out.
+        settings: Values of searched settings by dotted names; the searcher suggests the others.
         wait_s: Seconds to wait for the answer of the process that runs the study.
 
     Returns:
-        `accepted`, or `waiting` if the study does not run or has not answered yet; then it takes the request later.
+        `accepted`, or `waiting` if the study does not run or has not answered yet; the request is then handled later.
 
     Raises:
         ConfigError: The settings are refused.
-        DataError: There is no study.
+        DataError: The study does not exist.
     """
     folder = StudyDirectory(Path(path))
     study = validate(StudyConfig, folder.read_summary()["study"])
-    plain = {name: value.item() if hasattr(value, "item") else value for name, value in settings.items()}  # of NumPy
+    plain = {
+        name: value.item() if hasattr(value, "item") else value for name, value in settings.items()
+    }  # NumPy scalars
     if issues := enqueued_issues(study, plain):
         raise ConfigError(issues)
     return _send(folder, EnqueueRequest(settings=plain), wait_s) or "waiting"
 
 
 def stop(path: str | Path, trial: int | None = None, *, wait_s: float = WAIT_SECONDS) -> Answer:
-    """Stops a study as Ctrl-C does, so that it can be resumed; or one trial, which is pruned at its next report.
+    """Stops a study as Ctrl-C does, so that it can be resumed, or prunes one trial at its next report.
 
     Args:
         path: The folder of the study, such as `studies/mine`.
@@ -58,8 +60,8 @@ def stop(path: str | Path, trial: int | None = None, *, wait_s: float = WAIT_SEC
         `accepted`, or `waiting` if the study has not answered yet.
 
     Raises:
-        ConfigError: The trial does not run, or must not be stopped.
-        DataError: The study does not run.
+        ConfigError: The trial is not running, or must not be stopped.
+        DataError: The study is not running.
     """
     folder = StudyDirectory(Path(path))
     _require_running(folder)
@@ -72,11 +74,11 @@ def stop(path: str | Path, trial: int | None = None, *, wait_s: float = WAIT_SEC
 def _require_running(folder: StudyDirectory) -> None:
     state = folder.read_summary()["state"]
     if state not in UNDER_WAY:
-        raise DataError(f"{folder.path}: no process runs this study ({state}), so nothing can be stopped")
+        raise DataError(f"{folder.path}: must be running to be stopped, got {state}; no process runs this study")
 
 
 def _send(folder: StudyDirectory, request: Request, wait_s: float) -> Answer | None:
-    """Sends a request and waits for its answer; None without one. Raises ConfigError with the reason of a refusal."""
+    """Sends a request and waits for its answer; None without one. A refusal raises ConfigError with its reason."""
     start = folder.journal.stat().st_size if folder.journal.exists() else 0
     name, until = folder.inbox.send(request), time.monotonic() + wait_s
     while time.monotonic() < until and folder.read_summary()["state"] in UNDER_WAY:

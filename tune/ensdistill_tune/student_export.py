@@ -1,4 +1,4 @@
-"""The best students of a study as files that run elsewhere, with a model card that knows the study."""
+"""Exports the best students of a study, with a model card that describes the study."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,48 +19,72 @@ from ensdistill_tune.analysis.trial_warnings import of_study
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.tracking.target import default_uri
 
-WINNER = "winner"  # the folder of what ships
+WINNER = "winner"  # folder of the student that ships
 
 
 @dataclass(frozen=True)
 class ExportItem:
-    """One student that is taken away."""
+    """One student to export.
 
-    folder: str  # its name below `export/`
-    trial: TrialRecord  # whose student it is: of a confirmed candidate the best repeat
+    Attributes:
+        folder: Name of its folder in `export/`.
+        trial: The trial of the student; for a confirmed candidate, its best replicate.
+        candidate: The confirmed candidate; None without a confirmation.
+    """
+
+    folder: str
+    trial: TrialRecord
     candidate: Candidate | None = None
 
     @property
     def ships(self) -> bool:
-        """Whether this is the best student of the study."""
+        """True for the best student of the study."""
         return self.folder == WINNER
 
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What is asked for."""
+    """Request to export students.
 
-    top: int = 1  # so many, best first
-    trial: int | None = None  # or this one
-    out: Path | None = None  # instead of `<study>/export`
+    Attributes:
+        top: Number of best students.
+        trial: Number of one trial instead.
+        out: Folder of the exported students; None for `<study>/export`.
+        device: Device on which the exported files are verified and timed.
+        license: License of the weights, for the model card.
+        formats: Formats to write.
+        register: Name in MLflow's model registry; None to register nothing.
+        champion: Whether the best student gets the alias `champion` in the registry.
+    """
+
+    top: int = 1
+    trial: int | None = None
+    out: Path | None = None
     device: str = "auto"
     license: str = ""
     formats: Sequence[str] = FORMATS
-    register: str | None = None  # the name in MLflow's model registry
-    champion: bool = False  # whether the best gets that alias there
+    register: str | None = None
+    champion: bool = False
 
 
-OnExported = Callable[[ExportItem, ExportResult, int | None], None]  # the last is the version in the registry
+OnExported = Callable[[ExportItem, ExportResult, int | None], None]  # the last argument is the registered version
 
 
 def export_students(home: Path, wanted: ExportRequest, tell: OnExported) -> None:
-    """Writes each student that is wanted into a folder of its own, and tells of it as soon as it is there.
+    """Exports each requested student to a separate folder.
 
-    Raises ConfigError if there is no such student, DataError if data or files are not what they were, ExportError if a
-    file would not do what the student does.
+    Args:
+        home: The folder of the study.
+        wanted: The request.
+        tell: Called after each student with the item, the result and the registered version.
+
+    Raises:
+        ConfigError: The student does not exist.
+        DataError: Data or files have changed.
+        ExportError: An exported file does not reproduce the student's outputs.
     """
     if wanted.register and "onnx" not in wanted.formats:
-        raise ConfigError("--register: it is the ONNX file that is registered; add onnx to --formats")
+        raise ConfigError("--register: requires the ONNX file; add onnx to --formats")
     facts = read_facts(home)
     for choice in choose(facts, wanted.top, wanted.trial):
         run = _open(home, facts, choice.trial, wanted.device)
@@ -70,18 +94,27 @@ def export_students(home: Path, wanted: ExportRequest, tell: OnExported) -> None
 
 
 def choose(facts: StudyResults, top: int, number: int | None) -> list[ExportItem]:
-    """The students of the best settings, or that of one trial. Of confirmed settings the best repeat stands for all."""
+    """Returns the students of the best settings, or of one trial; the best replicate represents confirmed settings.
+
+    Args:
+        facts: Results of the study.
+        top: Number of best students.
+        number: Number of one trial instead; None for the best ones.
+
+    Raises:
+        ConfigError: There is no such student, or no winner.
+    """
     if number is not None:
         return [_of_trial(facts, number)]
     best = [ExportItem(f"trial-{c.trial.number:03d}", _best(facts, c), c) for c in facts.confirmed]
     known = {c.trial.number for c in facts.confirmed}
     best += [ExportItem(f"trial-{t.number:03d}", t) for t in facts.order if t.number not in known]
     if not best:
-        raise ConfigError(f"{facts.name}: no trial has run to its end yet, so there is no student to export")
+        raise ConfigError(f"{facts.name}: no trial has completed yet; there is no student to export")
     if not 0 < top <= len(best):
-        raise ConfigError(f"--top {top}: {facts.name} has {len(best)} students of different settings")
+        raise ConfigError(f"--top: must be from 1 to {len(best)}, the number of different students, got {top}")
     if why := facts.why_none_wins:
-        raise ConfigError(f"{facts.name}: {why}. Export one all the same with --trial N.")
+        raise ConfigError(f"{facts.name}: {why}. Use --trial N to export a student anyway.")
     return [ExportItem(WINNER, best[0].trial, best[0].candidate), *best[1:top]]
 
 
@@ -90,7 +123,9 @@ def _of_trial(facts: StudyResults, number: int) -> ExportItem:
     if found is None:
         raise ConfigError(f"--trial {number}: {facts.name} has trials 1 to {len(facts.trials) + len(facts.replicates)}")
     if found.state != "finished":
-        raise ConfigError(f"--trial {number}: is {found.state} and left no student; leaderboard.csv has those that did")
+        raise ConfigError(
+            f"--trial {number}: must be finished, got {found.state}; leaderboard.csv lists the finished trials"
+        )
     candidate = next((c for c in facts.confirmed if c.trial.number in (number, found.replicate_of)), None)
     return ExportItem(f"trial-{number:03d}", found, candidate)
 
@@ -103,38 +138,53 @@ def _open(home: Path, facts: StudyResults, trial: TrialRecord, device: str) -> D
     config = facts.study.config_for(trial)
     data = load_data(config.data).to(pick_device(device))
     if data.identity != facts.summary["data_hash"]:
-        raise DataError(f"{home}: the images are not those of this study any more; restore them")
+        raise DataError(f"{home}: the images must be those of this study, but have changed; restore them")
     weights = home / "trials" / f"{trial.number:05d}" / STUDENT_FILE
     return load_run(config, data, weights, find_ensemble(config, data, home.parent / "teachers"))
 
 
 def findings(facts: StudyResults, choice: ExportItem) -> StudyContext:
-    """What the study knows of a student: its settings over all seeds, beside the others that were looked at."""
+    """Returns the results of the study about a student, for its model card.
+
+    Args:
+        facts: Results of the study.
+        choice: The student.
+
+    Returns:
+        Metrics of its settings over all seeds, metrics of all evaluated students, verdict and warnings.
+    """
     tables: dict[str, Rows] = {}
     if choice.candidate is not None:
         seeds = len(choice.candidate.replicates)
         names = [name for name in choice.candidate.replicates[0].last if name.startswith("val/")]
         row = {name.removeprefix("val/"): choice.candidate.values(name) for name in names}
-        tables[f"Validation images, the same settings with {seeds} seeds"] = {choice.candidate.label: row}
+        tables[f"Validation images, same settings with {seeds} seeds"] = {choice.candidate.label: row}
         if facts.tested_of(choice.candidate):
-            tables[f"Test images, {facts.looked} after everything was decided"] = rows_on_test(facts)
-    said = verdict(facts.confirmed, facts.study) if facts.confirmed else None
-    told = f"Verdict of that study: {said}." if said else ""
-    return StudyContext(facts.name, choice.trial.name, told, tables, of_study(facts.warnings) if choice.ships else [])
+            tables[f"Test images, {facts.looked} after the winner was selected"] = rows_on_test(facts)
+    result = verdict(facts.confirmed, facts.study) if facts.confirmed else None
+    text = f"Verdict of the study: {result}." if result else ""
+    return StudyContext(facts.name, choice.trial.name, text, tables, of_study(facts.warnings) if choice.ships else [])
 
 
 def rows_on_test(facts: StudyResults) -> Rows:
-    """Everybody who was shown the test images."""
+    """Returns the test metrics of all evaluated students and teachers, by label.
+
+    Args:
+        facts: Results of the study.
+
+    Returns:
+        For each label and metric one value, or a list with one value per seed.
+    """
     return {
-        who: {name: [row[name] for row in rows] if len(rows) > 1 else rows[0][name] for name in rows[0]}
-        for who, rows in facts.tested_rows.items()
+        label: {name: [row[name] for row in rows] if len(rows) > 1 else rows[0][name] for name in rows[0]}
+        for label, rows in facts.tested_rows.items()
     }
 
 
 def _register(
     home: Path, facts: StudyResults, choice: ExportItem, run: DistillationRun, done: ExportResult, wanted: ExportRequest
 ) -> int:
-    """The version in MLflow's model registry, beside the run that made the student."""
+    """Registers a student in MLflow's model registry, linked to the run of its trial, and returns the version."""
     from ensdistill_tune.tracking.model_registry import register, run_of  # here: a slow import
 
     uri = facts.study.tracking.uri or default_uri(home.parent)

@@ -34,7 +34,7 @@ def test_a_trial_out_of_memory_fails_alone_with_what_it_needed(tmp_path: Path, m
     trials = StudyDirectory(tmp_path / "studies" / "greedy").read_trials()
     assert {(t.sampled["training.batch_size"], t.state) for t in trials} == {(20, "finished"), (30, "failed")}
     for error in (t.error or "" for t in trials if t.state == "failed"):
-        assert "out of memory: its process held" in error
-        assert "asked for 1048576.0 GiB more" in error
+        assert "out of memory: the process used" in error
+        assert "requested 1048576.0 GiB more" in error
         assert error.endswith("lower training.batch_size")
     assert list((tmp_path / "studies" / "greedy").glob("ray/*/error.txt")) == []  # not tried again

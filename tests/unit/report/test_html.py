@@ -114,14 +114,14 @@ def test_the_command_says_what_was_learnt_and_where_the_page_is(home: Path) -> N
 
 
 def test_no_study_no_report(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there is no study here"):
+    with pytest.raises(DataError, match="no study in this folder"):
         write_report(tmp_path)
     done = call("ensdistill-tune", "report", "nobody", "--studies-dir", tmp_path)
-    assert (done.code, "there is no study here" in done.err) == (2, True)
+    assert (done.code, "no study in this folder" in done.err) == (2, True)
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     home = on_disk(facts(12), tmp_path / "damaged")
     (home / "confirmation.json").write_text("{")
-    with pytest.raises(DataError, match=r"confirmation\.json: damaged"):
+    with pytest.raises(DataError, match=r"confirmation\.json: must be valid JSON"):
         write_report(home)

@@ -329,9 +329,9 @@ def test_a_confirmation_in_which_all_searched_trials_failed_claims_nothing_of_th
 
 def test_a_second_look_at_the_test_images_is_not_called_the_first() -> None:
     again = replace(KNOWN, looks=2)
-    assert ", looked at once," in (words.how_close(KNOWN) or "")
-    assert ", looked at 2 times," in (words.how_close(again) or "")
-    assert sections(again)[0].text.startswith("Test images, looked at 2 times after")
+    assert ", evaluated once," in (words.how_close(KNOWN) or "")
+    assert ", evaluated 2 times," in (words.how_close(again) or "")
+    assert sections(again)[0].text.startswith("Test images, evaluated 2 times after")
     refused = replace(KNOWN, tested=())
     assert "were looked at before, for other students" in sections(refused)[0].text
 
@@ -449,7 +449,7 @@ def test_where_no_trial_meets_the_constraints_the_report_claims_no_winner_and_na
         lead = first_lines(known, [], [])
         nearest = known.confirmed[0].label if seeds else f"{known.order[0].number:03d}"
         assert "- **No winner**: none of " in lead
-        assert f"the nearest is {nearest} (val/ece " in lead
+        assert f"the closest is {nearest} (val/ece " in lead
         assert "--set constraints.val/ece.at_most=VALUE" in lead
         for claim in (" won**", "Take it away", "as published", "worth"):
             assert claim not in lead

@@ -172,7 +172,7 @@ def test_without_a_candidate_that_meets_the_constraints_nothing_ships_and_the_te
     assert not (tmp_path / "s" / "best").exists()
     kept = json.loads((tmp_path / "s" / "confirmation.json").read_text())
     assert kept["candidates"][0]["broken_constraints"] == ["val/ece 0.3, at most 0.1"]
-    assert kept["verdict"].endswith("so none wins; the nearest is 001 (val/ece 0.3, at most 0.1)")
+    assert kept["verdict"].endswith("so none wins; the closest is 001 (val/ece 0.3, at most 0.1)")
     console = Console(file=io.StringIO(), width=300)
     tracker: Any = SimpleNamespace(trouble=None, refused=[], pages=None)
     print_summary(console, state, outcome, tracker, 0)

@@ -86,7 +86,7 @@ def done(studies: Path) -> edt.StudyResults:
     return launch(studies, "done")
 
 
-def test_a_study_prints_nothing_and_leaves_the_process_as_it_was(
+def test_a_study_prints_nothing_and_restores_the_state_of_the_process(
     done: edt.StudyResults, studies: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After another one: what libraries set when they are imported is theirs, as KMP_* is scikit-learn's."""
@@ -185,7 +185,7 @@ def test_a_running_study_is_read_and_steered_and_no_other_one_is_launched(studie
         results = edt.load_results(studies / "steered")
         known.append((results.state, results.best_trial.number, len(results.history_dataframe())))
         known.append(edt.enqueue(studies / "steered", {"loss.temperature": 7.0, "seed": 5}, wait_s=0))
-        with pytest.raises(edt.ConfigError, match="a study runs in this process already"):
+        with pytest.raises(edt.ConfigError, match="a study is already running in this process"):
             launch(studies, "second")
 
     results = launch(studies, "steered", SHORT, callbacks=[Steps(1, act)])
@@ -200,7 +200,7 @@ def test_a_study_that_is_stopped_ends_as_after_an_interrupt(studies: Path) -> No
 
 
 def test_a_name_is_used_once_and_the_default_one_is_numbered(done: edt.StudyResults, studies: Path) -> None:
-    with pytest.raises(edt.ConfigError, match=r"name done: .* is there already"):
+    with pytest.raises(edt.ConfigError, match=r"name done: .* already exists"):
         launch(studies, "done")
     assert claim(studies, None, "done", print) == "done-2"
 
@@ -237,6 +237,6 @@ def test_a_study_without_a_completed_trial_has_no_best_one(done: edt.StudyResult
     results = replace(done, trials=[replace(done.trials[0], state="failed")], confirmed=())
     with pytest.raises(edt.DataError, match="no trial has completed"):
         _ = results.best_config
-    with pytest.raises(edt.ConfigError, match="trial 1: is failed and left no student"):
+    with pytest.raises(edt.ConfigError, match="trial 1: must be finished, got failed"):
         results.student(1)
     assert (results.verdict, results.pareto_trials) == (None, [])

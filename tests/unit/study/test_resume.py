@@ -16,7 +16,7 @@ def resumed(studies: Path, *words: str) -> Done:
     return call("ensdistill-tune", "resume", "tiny", "--studies-dir", studies, "--executor", "inline", *words)
 
 
-def test_a_finished_study_has_nothing_left_to_do_and_says_the_same_again(copy: Path, tiny: TinyStudy) -> None:
+def test_resuming_a_finished_study_runs_nothing_and_prints_the_same(copy: Path, tiny: TinyStudy) -> None:
     before = StudyDirectory(copy / "tiny").read_trials()
     done = resumed(copy)
     assert done.code == 0, done.err
@@ -26,7 +26,7 @@ def test_a_finished_study_has_nothing_left_to_do_and_says_the_same_again(copy: P
     assert (copy / "tiny" / "best" / "config.yaml").exists()
 
 
-def test_a_study_is_extended_and_its_test_images_are_not_looked_at_again_for_others(copy: Path) -> None:
+def test_an_extended_study_does_not_evaluate_the_test_set_again_for_other_students(copy: Path) -> None:
     looks = [e for e in read_journal(copy / "tiny" / "events.jsonl") if isinstance(e, TestEvaluated)]
     assert len(looks) == 1
     done = resumed(copy, "--set", "budget.trials=10", "--set", "confirmation.seeds=3")
@@ -63,14 +63,14 @@ def test_what_would_make_trials_incomparable_is_refused(copy: Path, change: str,
 def test_a_study_that_is_not_there_cannot_be_resumed(tmp_path: Path) -> None:
     done = call("ensdistill-tune", "resume", "nothing", "--studies-dir", tmp_path)
     assert done.code == 2
-    assert "there is no study here" in done.err
+    assert "no study in this folder" in done.err
 
 
 def test_two_processes_never_work_at_one_study(copy: Path) -> None:
     with StudyDirectory(copy / "tiny").held():
         done = resumed(copy)
     assert done.code == 2
-    assert "another process is at work on this study" in done.err
+    assert "another process is running this study" in done.err
 
 
 def test_other_images_than_before_are_refused(copy: Path) -> None:
@@ -80,7 +80,7 @@ def test_other_images_than_before_are_refused(copy: Path) -> None:
     done = resumed(copy)
     file.write_text(text)
     assert done.code == 2
-    assert "the images are not those with which this study began (0123456789abcdef" in done.err
+    assert "the images must be those with which this study began (0123456789abcdef" in done.err
 
 
 def test_a_later_study_begins_with_the_best_settings_of_an_earlier_one(copy: Path, tiny: TinyStudy) -> None:

@@ -87,7 +87,8 @@ def test_resume_asks_for_credentials_that_are_not_stored(outputs: tuple[Path, di
     done = outputs[1]["resume"]
     assert done.code == 2
     assert (
-        f"tracking.uri: the credentials of {SHOWN} are not stored. Give the whole URI with --tracking-uri" in done.err
+        f"tracking.uri: the credentials of {SHOWN} are not stored. Give the complete URI with --tracking-uri"
+        in done.err
     )
 
 

@@ -118,7 +118,7 @@ def test_mlflow_holds_all_settings_under_their_dotted_names(
     assert float(params["loss.temperature.log10"]) == pytest.approx(expected, abs=1e-4)
 
 
-def test_every_run_says_what_it_is(
+def test_every_run_has_its_kind(
     client: MlflowClient, tiny: TinyStudy, trials: list[TrialRecord], replicates: list[TrialRecord]
 ) -> None:
     (experiment,) = {run.info.experiment_id for run in client.search_runs(["1"], max_results=1)}
@@ -148,18 +148,18 @@ def test_every_confirmed_trial_has_its_mean_over_seeds_in_mlflow(
     assert parent.data.metrics["confirmed/mean_nll"] == min(means.values())
 
 
-def test_the_report_is_there_and_named(tiny: TinyStudy) -> None:
+def test_the_report_exists_and_is_named(tiny: TinyStudy) -> None:
     assert f"what it means:  {tiny.home / 'report.html'}" in tiny.done.out
 
 
-def test_the_notes_of_the_study_say_what_came_out_and_where_to_look(tiny: TinyStudy, parent: Run) -> None:
+def test_the_notes_of_the_study_have_its_result_and_its_links(tiny: TinyStudy, parent: Run) -> None:
     note = parent.data.tags["mlflow.note.content"]
     assert note.startswith("[Compare the trials](#/experiments/")
     lines = re.findall(r"^- .*$", (tiny.home / "report.md").read_text(), re.MULTILINE)
     assert note.endswith("\n\n" + "\n".join(lines))
 
 
-def test_only_trials_that_ran_to_their_end_have_final_metrics(runs: dict[str, Run], trials: list[TrialRecord]) -> None:
+def test_only_completed_trials_have_final_metrics(runs: dict[str, Run], trials: list[TrialRecord]) -> None:
     for trial in trials:
         assert ("final/nll" in runs[trial.name].data.metrics) == (trial.state == "finished")
 
@@ -175,7 +175,7 @@ def test_the_parent_run_holds_the_teachers_and_the_files(client: MlflowClient, t
     assert "figures/importance.html" in {file.path for file in client.list_artifacts(parent.info.run_id, "figures")}
 
 
-def test_the_printed_link_names_a_view_that_mlflow_knows(client: MlflowClient, tiny: TinyStudy) -> None:
+def test_the_printed_link_names_an_existing_mlflow_view(client: MlflowClient, tiny: TinyStudy) -> None:
     experiment, key = client.get_experiment_by_name("ensdistill"), f"tiny-{tiny.summary['study_id'][:6]}"
     link = f"/#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={key}"
     assert link in tiny.done.out
@@ -209,7 +209,7 @@ def test_the_best_settings_run_again_give_the_same_metrics_to_the_last_digit(tin
     assert {n: result["val"][n] for n in shared} == {n: best["metrics"][f"val/{n}"] for n in shared}
 
 
-def test_the_best_student_evaluates_to_what_the_leaderboard_says(tiny: TinyStudy) -> None:
+def test_the_best_student_has_the_metrics_of_the_leaderboard(tiny: TinyStudy) -> None:
     done = call("ensdistill", "evaluate", tiny.home / "best" / "config.yaml", "--json", "--device", "cpu")
     assert done.code == 0, done.err
     metrics = json.loads(done.out)["validation"]
@@ -225,7 +225,7 @@ def test_a_name_that_is_taken_is_numbered_and_a_chosen_one_refused(copy: Path, t
     before = (copy / "tiny" / "study.json").read_bytes()
     refused = call("ensdistill-tune", "launch", tiny.file, "--studies-dir", copy, "--name", "tiny")
     assert refused.code == 2
-    assert "is there already" in refused.err
+    assert "already exists" in refused.err
     assert (copy / "tiny" / "study.json").read_bytes() == before
     small = ["budget.trials=1", "baselines=[]", "config.training.epochs=1", "confirmation.top_k=0"]
     quick = ["--json", "--executor", "inline", *(word for change in small for word in ("--set", change))]
@@ -240,7 +240,7 @@ def test_status_shows_the_study(tiny: TinyStudy) -> None:
     assert json.loads(shown.out)["counts"] == tiny.summary["counts"]
 
 
-def test_a_study_whose_minutes_are_over_says_so(copy: Path, tiny: TinyStudy) -> None:
+def test_a_study_reports_that_its_time_budget_is_spent(copy: Path, tiny: TinyStudy) -> None:
     words = ["--studies-dir", copy, "--name", "short", "--set", "budget.minutes=0.05", "--json", "--executor", "inline"]
     done = call("ensdistill-tune", "launch", tiny.file, *words, "--set", "config.training.epochs=5000")
     assert done.code == 0, done.err
@@ -270,7 +270,7 @@ def test_the_shipped_student_is_the_best_repeat_of_the_winner(tiny: TinyStudy, r
     assert kept["verdict"] in " ".join(tiny.done.out.split())
 
 
-def test_the_test_images_were_looked_at_for_winner_baselines_and_teachers_only(tiny: TinyStudy) -> None:
+def test_the_test_set_is_evaluated_for_winner_baselines_and_teachers_only(tiny: TinyStudy) -> None:
     kept = json.loads((tiny.home / "confirmation.json").read_text())
     winner = kept["candidates"][0]
     baselines = [row["trial"] for row in kept["candidates"] if row["baseline"]]
@@ -300,7 +300,7 @@ def test_the_test_figures_are_those_of_the_shipped_student(tiny: TinyStudy) -> N
     assert json.loads(done.out)["test"] == mine
 
 
-def test_the_portraits_are_of_the_test_images_and_of_who_was_looked_at(tiny: TinyStudy) -> None:
+def test_the_diagnostics_are_of_the_test_images_and_of_the_evaluated_students(tiny: TinyStudy) -> None:
     kept = json.loads((tiny.home / "confirmation.json").read_text())
     drawn = json.loads((tiny.home / "diagnostics.json").read_text())
     assert drawn["split"] == "test"

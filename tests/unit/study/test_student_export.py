@@ -61,7 +61,7 @@ def test_the_onnx_file_has_the_accuracy_on_test_images_that_the_study_states(
     assert np.mean(logits.argmax(1) == test.labels.numpy()) == stated["accuracy"]
 
 
-def test_the_model_card_tells_the_spread_over_seeds_and_the_verdict(
+def test_the_model_card_has_the_spread_over_seeds_and_the_verdict(
     exported: Path, tiny: TinyStudy, kept: dict[str, Any]
 ) -> None:
     card = (exported / "winner" / "MODEL_CARD.md").read_text()
@@ -71,7 +71,7 @@ def test_the_model_card_tells_the_spread_over_seeds_and_the_verdict(
     best = load_config(tiny.home / "best" / "config.yaml")
     (shipped,) = (t for t in StudyDirectory(tiny.home).read_trials() if t.config_hash == best.hash and t.replicate_of)
     assert f"It is trial `{shipped.name}` of the study `tiny`." in card
-    assert "Test images, looked at once" in card
+    assert "Test images, evaluated once" in card
 
 
 def test_the_champion_of_the_registry_classifies_images(exported: Path, tiny: TinyStudy) -> None:
@@ -90,7 +90,7 @@ def test_a_trial_that_left_no_student_is_refused(tiny: TinyStudy, tmp_path: Path
     failed = next(t for t in StudyDirectory(tiny.home).read_trials() if t.state == "failed")
     words = ["--studies-dir", tiny.studies, "--out", tmp_path, "--trial", str(failed.number)]
     done = call("ensdistill-tune", "export", "tiny", *words)
-    assert (done.code, "is failed and left no student" in done.err) == (2, True)
+    assert (done.code, "must be finished, got failed" in done.err) == (2, True)
     assert not list(tmp_path.iterdir())
 
 
@@ -105,7 +105,7 @@ def test_a_champion_that_is_not_the_winner_is_refused(tmp_path: Path) -> None:
     assert (done.code, "the alias of the winner" in done.err) == (2, True)
 
 
-def test_what_cannot_be_registered_is_told_before_anything_is_written(tmp_path: Path) -> None:
+def test_a_failing_registration_is_reported_before_anything_is_written(tmp_path: Path) -> None:
     wanted = ExportRequest(register="name", formats=("safetensors",), out=tmp_path)
     with pytest.raises(ConfigError, match="add onnx to --formats"):
         export_students(tmp_path / "nobody", wanted, lambda *_: None)
@@ -122,9 +122,10 @@ def test_confirmed_settings_come_first_and_then_those_of_the_search() -> None:
 
 
 @pytest.mark.parametrize(
-    ("top", "number", "why"), [(0, None, "--top 0"), (1000, None, "--top 1000"), (1, 9999, "--trial 9999")]
+    ("top", "number", "why"),
+    [(0, None, "--top: must be .*, got 0"), (1000, None, "--top: must be .*, got 1000"), (1, 9999, "--trial 9999")],
 )
-def test_what_is_not_there_is_refused(top: int, number: int | None, why: str) -> None:
+def test_a_student_that_does_not_exist_is_refused(top: int, number: int | None, why: str) -> None:
     with pytest.raises(ConfigError, match=why):
         choose(facts(30), top, number)
 

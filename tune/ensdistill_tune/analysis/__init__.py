@@ -1,1 +1,1 @@
-"""What the trials show: replication, statistics, test evaluation, importance, tables of results."""
+"""Analysis of trials: replication, statistics, test evaluation, importance, tables of results."""

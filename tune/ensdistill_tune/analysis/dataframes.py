@@ -1,4 +1,4 @@
-"""Results of a study as DataFrames, with Optuna's names of columns where Optuna has one."""
+"""Results of a study as DataFrames, with Optuna's column names where Optuna has one."""
 
 from __future__ import annotations
 
@@ -12,13 +12,19 @@ from ensdistill_tune.study.study_config import StudyConfig
 if TYPE_CHECKING:
     import pandas as pd
 
-FIRST = ("number", "state", "kind", "baseline")  # columns that every row of a trial begins with
+FIRST = ("number", "state", "kind", "baseline")  # the first columns of every row of a trial
 
 
 def trials_dataframe(
     study: StudyConfig, trials: Sequence[TrialRecord], times: Mapping[int, TrialTimes]
 ) -> pd.DataFrame:
-    """Returns one row for each trial."""
+    """Returns one row for each trial.
+
+    Args:
+        study: The settings.
+        trials: The trials, in the order of the rows.
+        times: Start and end of each trial, by number.
+    """
     values = value_columns(study)
     columns = [*FIRST, *values, "datetime_start", "datetime_complete", "duration", "epochs"]
     columns += [f"params_{name}" for name in study.search]
@@ -27,7 +33,7 @@ def trials_dataframe(
 
 
 def history_dataframe(trials: Sequence[TrialRecord]) -> pd.DataFrame:
-    """Returns one row for each epoch of each trial, with all metrics after it."""
+    """Returns one row for each epoch of each trial, with all metrics after that epoch."""
     rows = [
         {"number": trial.number, **epoch, "epoch": int(epoch["epoch"])} for trial in trials for epoch in trial.epochs
     ]
@@ -37,7 +43,13 @@ def history_dataframe(trials: Sequence[TrialRecord]) -> pd.DataFrame:
 def replicates_dataframe(
     study: StudyConfig, replicates: Sequence[TrialRecord], times: Mapping[int, TrialTimes]
 ) -> pd.DataFrame:
-    """Returns one row for each replicate of the confirmation."""
+    """Returns one row for each replicate of the confirmation.
+
+    Args:
+        study: The settings.
+        replicates: The replicates, in the order of the rows.
+        times: Start and end of each replicate, by number.
+    """
     values = value_columns(study)
     columns = ["number", "replicate_of", "seed", "state", "baseline", *values]
     columns += ["datetime_start", "datetime_complete", "duration", "epochs"]
@@ -52,7 +64,7 @@ def replicates_dataframe(
 
 
 def value_columns(study: StudyConfig) -> dict[str, str]:
-    """Returns the objectives by the columns of their values: `value`, or `values_<metric>` of several objectives."""
+    """Returns the objective of each value column: `value`, or `values_<metric>` with several objectives."""
     if len(study.objectives) == 1:
         return {"value": study.objective}
     return {f"values_{name}": name for name in study.objectives}
@@ -74,9 +86,9 @@ def _params(trial: TrialRecord) -> dict[str, Any]:
 
 
 def _frame(rows: Iterable[dict[str, Any]], first: list[str], last: Sequence[str], drop: Sequence[str]) -> pd.DataFrame:
-    """A frame with these columns first and last and all others between them; without those to drop.
+    """Returns a frame whose columns begin with `first` and end with `last`; columns in `drop` are left out.
 
-    The number of epochs in `epochs` is that of the last report.
+    The column `epochs` holds the epoch of the last report.
     """
     import pandas as pd  # here: a slow import
 

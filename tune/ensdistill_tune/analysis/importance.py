@@ -1,23 +1,26 @@
-"""Which settings mattered: for each the share of all differences between trials that it alone explains, and how sure
+"""Importance of the searched settings: the share of the variance between trials that each setting alone explains.
 
-that is. Functional ANOVA (Hutter et al. 2014, ICML) by Optuna's evaluator.
+Functional ANOVA by Optuna's evaluator, with an interval and a noise level for each share.
 
-Merit. All trials count that are over, not only those that ran to their end: early stopping takes the bad ones away, and
-among what is left every effect looks smaller than it is. So trials are ordered: those that ran to their end by their
-objective; then those that were stopped, the further they came the better, among equals by the value there; then those
-that failed. The place in that order, from 0 to 1, is what is explained.
+Response. All trials that have ended count, not only the completed ones. Early stopping removes the bad trials, and
+among the remaining ones every effect appears smaller than it is. Trials are therefore ranked: first the completed
+trials by their objective; then the pruned trials, by their number of epochs and among equals by their last value; then
+the failed trials. The rank, scaled to 0..1, is the variable that is explained.
 
-Settings. Numbers are cut into 16 steps of their range (log-uniform ones in the logarithm), choices are taken in the
-order in which they are listed. A setting that a trial does not have, since its condition is not met, is filled in with
-the middle of its range, as the method wants all settings of all trials; so a conditional setting shows what it does
-where it is active, weakened by the trials where it is not. Of a trial whose settings changed on the way (population
-based training) those at its end count: they are what sets it apart from the trial that it began as, and its merit was
-reached under them. Baselines do not take part: most of their settings are not those of the search.
+Settings. A numeric range is divided into 16 steps (on a logarithmic scale for log-uniform settings). Choices keep the
+order in which they are listed. The method requires a value for every setting of every trial. A setting whose condition
+is not met gets the middle of its range, so the effect of a conditional setting is weakened by the trials in which it is
+inactive. If settings changed during training (population-based training), the last ones count: they distinguish the
+trial from its parent, and its final value was reached under them. Baselines are excluded, because most of their
+settings are not searched ones.
 
-Certainty. The trials are resampled (bootstrap), and each time a forest is grown on all settings and, beside them, on a
-copy of each that is shuffled among the trials and so explains nothing but by luck (Kursa and Rudnicki 2010, Boruta).
-The share is the mean over resamples, with the interval of their middle 90 %; the noise level of a setting is what 95 %
-of its shuffled copies stay below.
+Uncertainty. The trials are resampled (bootstrap). For each resample a forest is fitted to all settings and to a copy of
+each setting that is shuffled among the trials and explains nothing except by chance (Boruta). The share is the mean
+over resamples, with the interval of their middle 90 %. The noise level of a setting is the 95 % quantile of the shares
+of its shuffled copies.
+
+References:
+    Hutter et al. 2014, ICML (functional ANOVA). Kursa and Rudnicki 2010 (Boruta).
 """
 
 import math
@@ -35,31 +38,47 @@ from ensdistill_tune.search.hyperparameter import Hyperparameter
 from ensdistill_tune.search.optuna_study import silent_study
 from ensdistill_tune.study.study_config import StudyConfig
 
-FEWEST = 8  # trials; with fewer, nothing is told from luck
+FEWEST = 8  # trials; with fewer, no effect can be distinguished from chance
 RESAMPLES, TREES, DEPTH = 25, 8, 6  # 25 forests of 8 trees: seconds for a thousand trials
-STEPS = 16  # into which a range of numbers is cut: more cost time and show nothing
+STEPS = 16  # of a numeric range; more steps take longer and show nothing new
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Importance:
-    """One searched setting."""
+    """Importance of one searched setting.
+
+    Attributes:
+        name: Dotted name of the setting.
+        share: Share of the variance of the ranks of the trials, 0 to 1. Interactions are assigned to no setting.
+        low: Lower end of the 90 % interval of the share.
+        high: Its upper end.
+        noise: Noise level: 95 % quantile of the share of shuffled values.
+    """
 
     name: str
-    share: float  # of the variance of the trials' merit, 0 to 1; shares of interactions are nobody's
-    low: float  # 90 % interval of the share
+    share: float
+    low: float
     high: float
-    noise: float  # the share that shuffled values stay below, 95 times in 100
+    noise: float
 
     @property
     def matters(self) -> bool:
-        """Whether the whole interval lies above the noise level."""
+        """True if the whole interval lies above the noise level."""
         return self.low > self.noise
 
 
 def importance(trials: Sequence[TrialRecord], study: StudyConfig) -> list[Importance]:
-    """All searched settings, the most important first; empty if `why_unknown` has a reason. The same every time."""
+    """Returns the importance of all searched settings, the largest share first. Deterministic.
+
+    Args:
+        trials: Trials of the study; only searched trials that have ended count.
+        study: The settings.
+
+    Returns:
+        One entry for each searched setting; empty if `why_unknown` returns a reason.
+    """
     if why_unknown(trials, study):
         return []
     own = _over(trials)
@@ -70,23 +89,31 @@ def importance(trials: Sequence[TrialRecord], study: StudyConfig) -> list[Import
     low, high = np.quantile(real, [0.05, 0.95], axis=0)
     columns = zip(study.search, real.mean(axis=0), low, high, np.quantile(shuffled, 0.95, axis=0), strict=True)
     found = [Importance(name, *map(float, figures)) for name, *figures in columns]
-    return sorted(found, key=lambda knob: -knob.share)
+    return sorted(found, key=lambda one: -one.share)
 
 
 def why_unknown(trials: Sequence[TrialRecord], study: StudyConfig) -> str | None:
-    """Why nothing can be said about importance, in a plain sentence; None if something can."""
+    """Returns why importance cannot be computed, as a sentence; None if it can."""
     own = _over(trials)
     if len(study.search) == 1:
-        return "only one setting was searched, so there is nothing to compare it with"
+        return "only one setting was searched; importance compares at least two"
     if len(own) < FEWEST:
-        return f"{len(own)} searched trials are too few to tell effects from luck ({FEWEST} are needed)"
+        return f"{len(own)} searched trials are too few to distinguish effects from chance (at least {FEWEST})"
     if np.ptp(merits(own, study)) == 0:
-        return "all trials came out alike"
+        return "all trials have the same result"
     return None
 
 
 def merits(trials: Sequence[TrialRecord], study: StudyConfig) -> Array:
-    """The merit of each trial, 0 to 1 by rank, more being better; equal ones share their place."""
+    """Returns the scaled rank of each trial.
+
+    Args:
+        trials: Trials that have ended.
+        study: The settings.
+
+    Returns:
+        Ranks of shape (trials,) in 0..1, larger is better; equal trials have equal ranks.
+    """
     from scipy.stats import rankdata  # here: a slow import that few commands need
 
     keys = [_order(trial, study) for trial in trials]
@@ -96,12 +123,12 @@ def merits(trials: Sequence[TrialRecord], study: StudyConfig) -> Array:
 
 
 def _over(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """The searched trials of which it is known what came of them."""
+    """Returns the searched trials that have ended."""
     return [trial for trial in trials if trial.kind == "search" and trial.state in ("finished", "pruned", "failed")]
 
 
 def _order(trial: TrialRecord, study: StudyConfig) -> tuple[float, float, float]:
-    """Less is better."""
+    """Returns a sort key; smaller is better."""
     if trial.state == "failed" or not trial.epochs:
         return (2, 0, 0)
     value = trial.last[study.objective] * (-1 if study.mode == "max" else 1)
@@ -109,7 +136,7 @@ def _order(trial: TrialRecord, study: StudyConfig) -> tuple[float, float, float]
 
 
 def _place(axis: Hyperparameter, trial: TrialRecord, name: str) -> float:
-    """Where the trial's value lies on the axis, from 0 to 1."""
+    """Returns the position of the trial's value in the range of the setting, 0 to 1."""
     value = trial.settings_at_last.get(name, axis.from_unit_interval(0.5))
     if axis.is_categorical:
         return (axis.values.index(value) + 0.5) / len(axis.values)
@@ -120,7 +147,7 @@ def _place(axis: Hyperparameter, trial: TrialRecord, name: str) -> float:
 
 
 def _shares(places: Array, merit: Array, seed: int) -> Array:
-    """What each setting explains in one resample of the trials, and after them what their shuffled copies explain."""
+    """Returns the share of each setting in one resample of the trials, followed by those of the shuffled copies."""
     chance = np.random.default_rng(seed)
     chosen = chance.integers(len(places), size=len(places))
     both = np.hstack([places, chance.permuted(places, axis=0)])[chosen]
@@ -132,6 +159,6 @@ def _shares(places: Array, merit: Array, seed: int) -> Array:
     evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=TREES, max_depth=DEPTH, seed=seed)
     try:
         shares: Mapping[str, float] = evaluator.evaluate(study)
-    except RuntimeError:  # no tree found a difference: few trials, of which most failed, say
+    except RuntimeError:  # no tree found a difference, for instance with few trials of which most failed
         return np.zeros(len(names))
     return np.array([shares[name] for name in names])

@@ -1,4 +1,4 @@
-"""How trials and the subjects of results are called in tables, figures and sentences. No code reads a label."""
+"""Labels of trials and of subjects of results in tables, figures and sentences. No code parses a label."""
 
 from collections.abc import Sequence
 
@@ -8,16 +8,16 @@ from ensdistill_tune.records.trial_record import TrialRecord
 
 
 def trial_label(trial: TrialRecord) -> str:
-    """Returns `baseline kd` or `024`."""
+    """Returns the label of a trial, such as `baseline kd` or `024`."""
     return f"baseline {trial.baseline}" if trial.baseline else f"{trial.number:03d}"
 
 
 def label_of(subject: Subject, trials: Sequence[TrialRecord], teachers: int) -> str:
-    """Returns how a subject is called in tables and figures.
+    """Returns the label of a subject in tables and figures.
 
     Args:
-        subject: A row.
-        trials: Trials of the study, among them that of the subject.
+        subject: The subject of a row of results.
+        trials: Trials of the study, including the trial of the subject.
         teachers: Number of teachers of the ensemble.
     """
     if subject.kind == "candidate":

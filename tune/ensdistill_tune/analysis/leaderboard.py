@@ -1,4 +1,4 @@
-"""What a study looks like at its end: the leaderboard, and means over seeds."""
+"""Tables of results: the leaderboard, and means over seeds."""
 
 import csv
 import io
@@ -22,10 +22,19 @@ from ensdistill_tune.study.study_config import StudyConfig
 def leaderboard(
     study: StudyConfig, trials: Sequence[TrialRecord], teachers: Mapping[str, Mapping[str, float]], top: int = 10
 ) -> Table:
-    """The best trials, every baseline, the Pareto front if there are several objectives, and the teachers."""
+    """Returns the leaderboard of a study.
+
+    It has the best trials, every baseline, the Pareto front if the study has several objectives, and the teachers.
+
+    Args:
+        study: The settings.
+        trials: Trials of the study; only completed ones are listed.
+        teachers: Metrics of the ensemble and of one teacher, by label.
+        top: Number of best trials.
+    """
     order = study.rank(trials)
     front = pareto_front(order, study)
-    marks = ["* nobody is better in all objectives"] if front else []
+    marks = ["* on the Pareto front"] if front else []
     marks += ["! breaks a constraint"] if len(study.feasible(order)) < len(order) else []
     table = Table(title=f"leaderboard ({'; '.join(['validation', *marks])})", title_justify="left")
     table.add_column("rank", justify="right")
@@ -48,19 +57,23 @@ def leaderboard(
 
 
 def metric_cell(name: str, metrics: Mapping[str, float]) -> str:
-    """Returns one metric of one trial; empty if it has none, or it means nothing of a network at chance."""
+    """Returns a metric as text; empty if the trial lacks it, or if it is meaningless for a network at chance level."""
     return format_metric(name, metrics[name]) if name in metrics and is_shown(name, metrics) else ""
 
 
 def mark_of(trial: TrialRecord, study: StudyConfig, front: Sequence[TrialRecord]) -> str:
-    """Returns what a table adds to the label of a trial: ` *` on the Pareto front, ` !` if it breaks a constraint."""
+    """Returns the suffix of a trial label: ` *` for the Pareto front, ` !` for a broken constraint, or nothing."""
     return " !" if study.violation(trial.last) else " *" if trial in front else ""
 
 
 def pareto_front(trials: Sequence[TrialRecord], study: StudyConfig) -> list[TrialRecord]:
-    """The finished trials that nobody is better than in all objectives; none if there is but one objective.
+    """Returns the Pareto front of the completed trials; empty with a single objective.
 
-    Trials that break a constraint are not among them.
+    Trials that break a constraint are excluded.
+
+    Args:
+        trials: Completed trials.
+        study: The settings.
     """
     trials = study.feasible(trials)
     return (
@@ -71,11 +84,18 @@ def pareto_front(trials: Sequence[TrialRecord], study: StudyConfig) -> list[Tria
 
 
 def seeds_table(title: str, rows: Mapping[str, Sequence[Mapping[str, float]]], names: Sequence[str], who: str) -> Table:
-    """Mean and standard deviation of these metrics over the seeds of everybody; `who` heads the first column."""
+    """Returns a table of mean and standard deviation over seeds.
+
+    Args:
+        title: Title of the table.
+        rows: Metrics of each seed, by label.
+        names: Metrics to show, one per column.
+        who: Header of the first column.
+    """
     table = Table(title=title, title_justify="left")
     table.add_column(who, no_wrap=True)
     for name in names:
-        table.add_column(name.split("/")[-1], justify="right")  # on a narrow screen the spread has a line of its own
+        table.add_column(name.split("/")[-1], justify="right")  # may wrap on a narrow screen
     for label, some in rows.items():
         cells = [_over_seeds(n, [row[n] for row in some]) if is_shown(n, *some) else "" for n in names]
         table.add_row(label, *cells)
@@ -87,7 +107,7 @@ def _over_seeds(name: str, values: Sequence[float]) -> str:
 
 
 def format_metric(name: str, value: float) -> str:
-    """One metric of one trial: four decimals, or 1.23M of a cost."""
+    """Returns a metric as text: four decimals, or a short form such as `1.23M` for a cost."""
     if not name.startswith("cost/"):
         return f"{value:.4f}"
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -99,7 +119,15 @@ def format_metric(name: str, value: float) -> str:
 def leaderboard_csv(
     study: StudyConfig, trials: Sequence[TrialRecord], teachers: Mapping[str, Mapping[str, float]]
 ) -> str:
-    """All trials, best first, then those without a final value, then the teachers; empty cells for what is not."""
+    """Returns the leaderboard as CSV; a missing value is an empty cell.
+
+    The rows are all ranked trials, best first, then the trials without a final value, then the teachers.
+
+    Args:
+        study: The settings.
+        trials: Baselines and searched trials.
+        teachers: Metrics of the ensemble and of one teacher, by label.
+    """
     order = study.rank(trials)
     front = pareto_front(order, study)
     rest = sorted((trial for trial in trials if trial not in order), key=lambda trial: trial.number)

@@ -1,4 +1,4 @@
-"""A study as one of Optuna's: for its plots, its dashboard and its importance evaluators."""
+"""Conversion to an Optuna study, for Optuna's plots, dashboard and importance evaluators."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -20,7 +20,7 @@ STATES: dict[State, TrialState] = {
     "finished": TrialState.COMPLETE,
     "pruned": TrialState.PRUNED,
     "failed": TrialState.FAIL,
-    "interrupted": TrialState.WAITING,  # for the next session
+    "interrupted": TrialState.WAITING,  # the next session continues it
 }
 
 
@@ -32,18 +32,18 @@ def to_optuna(
     times: Mapping[int, TrialTimes],
     storage: str | None = None,
 ) -> optuna.Study:
-    """Returns a study of Optuna's with these trials.
+    """Returns an Optuna study with these trials.
 
     Args:
         study: The settings.
         name: Name of the study.
-        identity: Identity of the study, whatever its name.
+        identity: Identifier of the study, independent of its name.
         trials: The trials, in the order of their numbers; baselines become attributes of the study.
-        times: When they began and ended.
-        storage: URL of an RDB storage of Optuna's; None for memory. An earlier copy of the study in it is replaced.
+        times: Start and end of each trial, by number.
+        storage: URL of an Optuna RDB storage; None for memory. An earlier copy of the study in it is replaced.
 
     Raises:
-        DataError: The storage has another study of this name.
+        DataError: The storage has a different study of this name.
     """
     if storage is not None:
         _remove_copy(name, identity, storage)
@@ -87,7 +87,7 @@ def _trial(trial: TrialRecord, number: int, study: StudyConfig, times: TrialTime
 
 
 def _values(trial: TrialRecord, study: StudyConfig) -> list[float] | None:
-    """The objectives of a trial that completed; of a pruned one the last intermediate value, as Optuna has it."""
+    """Returns the objectives of a completed trial, or the last intermediate value of a pruned one, as Optuna does."""
     pruned = trial.state == "pruned" and len(study.objectives) == 1
     if not trial.epochs or not (trial.state == "finished" or pruned):
         return None
@@ -95,7 +95,7 @@ def _values(trial: TrialRecord, study: StudyConfig) -> list[float] | None:
 
 
 def _attributes(trial: TrialRecord) -> Iterator[tuple[str, Any]]:
-    """What else is known: our number, metrics after the last epoch, and why it failed."""
+    """Yields user attributes: the trial number of this study, metrics after the last epoch, and the error."""
     yield "trial", trial.number
     yield "config_hash", trial.config_hash
     yield "enqueued", REQUEST in trial.memory

@@ -1,4 +1,4 @@
-"""What a session of a study has brought so far."""
+"""Results of a session, passed from phase to phase."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from ensdistill_tune.records.result_rows import Diagnostics, TestMetrics
 
 @dataclass(frozen=True)
 class SessionOutcome:
-    """What the phases of a session pass on.
+    """Results of the phases of a session so far.
 
     Attributes:
         ended: How the session ended: `finished`, `timed_out`, `interrupted` or `failed`.
         confirmed: The confirmed candidates, best first; empty without a confirmation.
         tested: Metrics on the test set; empty if it was not evaluated.
         diagnostics: Diagnostics of the test evaluation; None without one.
-        files: The files that MLflow keeps.
+        files: The files that are logged to MLflow.
     """
 
     ended: str = "failed"

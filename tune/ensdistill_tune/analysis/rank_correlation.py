@@ -1,4 +1,4 @@
-"""Whether early stopping could be trusted: how well the order of the trials at an epoch foretold the final order."""
+"""Reliability of early stopping: rank correlation between the values at an epoch and the final values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,31 +11,48 @@ from ensdistill_tune.search.pareto import rungs
 from ensdistill_tune.search.schedulers import Asha, Hyperband, Median
 from ensdistill_tune.study.study_config import StudyConfig
 
-FEWEST = 4  # trials; of fewer there is no order to speak of
+FEWEST = 4  # trials; a correlation of fewer is meaningless
 RESAMPLES = 400
-EVENLY = 4  # epochs, where the scheduler has no rungs
+EVENLY = 4  # epochs, if the scheduler has no rungs
 SELECTED = (
-    "Only trials that ran to their end can be asked. Where others were stopped early these are the better ones, closer"
-    " together than all were, and so their order is foretold less well than that of all trials would have been."
+    "Only completed trials can be compared. If others were stopped early, the completed ones are the better ones and"
+    " lie closer together. Their rank correlation is therefore lower than that of all trials would have been."
 )
 
 
 @dataclass(frozen=True)
 class RungCorrelation:
-    """One epoch against the end."""
+    """Rank correlation between the values at one epoch and the final values.
+
+    Attributes:
+        epoch: The epoch.
+        tau: Kendall's tau-b, -1 to 1: 1 is the same order, 0 is no association.
+        low: Lower end of the 95 % interval, by the bootstrap over trials.
+        high: Its upper end.
+        by_chance: Two-sided p-value: probability of a tau at least this far from 0 without association.
+        trials: Number of trials.
+    """
 
     epoch: int
-    tau: float  # Kendall's tau-b of the values there and the final ones: 1 is the same order, 0 is none
-    low: float  # 95 % interval, by the bootstrap over trials
+    tau: float
+    low: float
     high: float
-    by_chance: float  # how often values that have nothing to do with each other are so alike, or so unlike, in order
+    by_chance: float
     trials: int
 
 
 def foresight(trials: Sequence[TrialRecord], study: StudyConfig) -> list[RungCorrelation]:
-    """By epoch: at the rungs of the scheduler, or evenly spaced ones. Empty with fewer than four finished trials.
+    """Returns the rank correlations at the rungs of the scheduler, or at evenly spaced epochs. Deterministic.
 
-    Over searched trials that ran to their end (see SELECTED). Kendall 1945, Biometrika. The same every time.
+    Args:
+        trials: Trials of the study; only searched trials that completed count (see `SELECTED`).
+        study: The settings.
+
+    Returns:
+        One entry for each epoch; empty with fewer than four completed trials.
+
+    References:
+        Kendall 1945, Biometrika.
     """
     own = of_kind(study.rank(trials), "search")
     found = (_at(epoch, own, study.objective) for epoch in epochs_to_ask(study))
@@ -43,12 +60,12 @@ def foresight(trials: Sequence[TrialRecord], study: StudyConfig) -> list[RungCor
 
 
 def selected(trials: Sequence[TrialRecord]) -> bool:
-    """Whether early stopping has chosen which trials can be asked, so that SELECTED is to be said."""
+    """Returns whether early stopping has selected the completed trials, so that `SELECTED` applies."""
     return any(trial.kind == "search" and trial.state == "pruned" for trial in trials)
 
 
 def epochs_to_ask(study: StudyConfig) -> list[int]:
-    """The epochs at which the scheduler compares trials; of rules without rungs, a few evenly spaced ones."""
+    """Returns the epochs at which the scheduler compares trials; a few evenly spaced ones if it has no rungs."""
     last, rule = study.epochs, study.scheduler
     if isinstance(rule, Asha | Hyperband):
         return rungs(min(rule.grace_epochs, last), rule.reduction_factor, last)
@@ -63,16 +80,16 @@ def _at(epoch: int, trials: Sequence[TrialRecord], metric: str) -> RungCorrelati
     then, final = np.array(pairs).T
     tau, by_chance = _tau(then, final)
     if np.isnan(tau):
-        return None  # all alike
+        return None  # all values are equal
     chance = np.random.default_rng(epoch)
     chosen = chance.integers(len(pairs), size=(RESAMPLES, len(pairs)))
     taus = [_tau(then[some], final[some])[0] for some in chosen]
-    low, high = np.nanquantile(taus, [0.025, 0.975])  # a resample of one trial alone has no order
+    low, high = np.nanquantile(taus, [0.025, 0.975])  # tau is NaN if a resample holds a single trial
     return RungCorrelation(epoch, tau, float(low), float(high), by_chance, len(pairs))
 
 
 def _tau(then: NDArray[np.float64], final: NDArray[np.float64]) -> tuple[float, float]:
-    """Tau-b, and the p-value of the test of no association, exact where there are no ties."""
+    """Returns tau-b and the p-value of the test of no association, which is exact without ties."""
     from scipy.stats import kendalltau  # here: a slow import that few commands need
 
     found = kendalltau(then, final)

@@ -1,6 +1,6 @@
-"""Confirmation: the best few and the baselines again with fresh seeds, so that luck with one seed wins nothing.
+"""Confirmation: re-runs the top trials and the baselines with fresh seeds, to remove selection bias.
 
-The winner is chosen here, by its mean over seeds on validation; then, once, the test images are looked at.
+The winner is selected here, by its mean over seeds on the validation set. The test set is evaluated after that, once.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,47 +16,58 @@ from ensdistill_tune.study.study_config import StudyConfig
 
 @dataclass(frozen=True)
 class Candidate:
-    """One trial of the search and its replicates, by seed."""
+    """One trial and its replicates.
+
+    Attributes:
+        trial: A searched trial or a baseline.
+        replicates: The same settings with fresh seeds, in the order of the seeds.
+    """
 
     trial: TrialRecord
     replicates: Sequence[TrialRecord]
 
     def values(self, metric: str) -> list[float]:
-        """The metric at the end of every repeat, by seed."""
+        """Returns the metric after the last epoch of each replicate, in the order of the seeds."""
         return [replicate.last[metric] for replicate in self.replicates]
 
     def mean(self, metric: str) -> float:
-        """Its mean over seeds."""
+        """Returns the mean of a metric over seeds."""
         return fmean(self.values(metric))
 
     def means(self, metrics: Iterable[str]) -> dict[str, float]:
-        """Several of these means, of metrics that every repeat has."""
+        """Returns the means of several metrics over seeds; a metric that a replicate lacks is left out."""
         return {name: self.mean(name) for name in metrics if all(name in one.last for one in self.replicates)}
 
     def best(self, study: StudyConfig) -> TrialRecord:
-        """Its best repeat, one that meets the constraints if there is one; of equals the first."""
+        """Returns its best replicate; replicates that break a constraint rank last, the first of equals wins."""
         return study.rank(self.replicates)[0]
 
     def violation(self, study: StudyConfig) -> float:
-        """By how much its means break the constraints of the study; 0 if they are met."""
+        """Returns by how much its means break the constraints of the study; 0 if they are met."""
         return study.violation(self.means(study.constraints))
 
     def broken(self, study: StudyConfig) -> list[str]:
-        """Each constraint that its means break, in words."""
+        """Returns a description of each constraint that its means break."""
         return study.broken_by(self.means(study.constraints))
 
     @property
     def label(self) -> str:
-        """`baseline kd` or `024`."""
+        """Label of its trial, such as `baseline kd` or `024`."""
         return trial_label(self.trial)
 
 
 def plan_replicates(trials: Sequence[TrialRecord], study: StudyConfig) -> list[tuple[TrialRecord, int]]:
-    """What is to be run again, with which seeds: the best few searched trials and every baseline that ran to its end.
+    """Returns the plan of the confirmation: the top searched trials and every completed baseline, with fresh seeds.
 
-    Searched trials that break a constraint run again only if all do.
-    The fresh seeds are the next after those of the search. All candidates share them, so that they can be compared in
-    pairs.
+    Searched trials that break a constraint are included only if all of them do. The fresh seeds follow those of the
+    search. All candidates share them, so that they can be compared in pairs.
+
+    Args:
+        trials: Trials of the search and baselines.
+        study: The settings.
+
+    Returns:
+        Pairs of trial and seed, seed by seed; empty without a confirmation.
     """
     if not study.confirmation.top_k:
         return []
@@ -66,15 +77,15 @@ def plan_replicates(trials: Sequence[TrialRecord], study: StudyConfig) -> list[t
 
 
 def _without_duplicates(order: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """The trials without those whose settings are those of a baseline or of one before."""
+    """Returns the trials without those whose settings equal the settings of a baseline or of an earlier trial."""
     first = {trial.config_hash: trial for trial in (*reversed(order), *(t for t in order if t.baseline))}
     return [trial for trial in order if first[trial.config_hash] is trial or trial.baseline]
 
 
 def _best(order: list[TrialRecord], study: StudyConfig) -> list[TrialRecord]:
-    """The best few; of several objectives the best in the first one, and others spread over the Pareto front.
+    """Returns the top trials; with several objectives the best in the first one, and others across the Pareto front.
 
-    Those that break a constraint are left out, unless all do: then the nearest few stand for them.
+    Trials that break a constraint are excluded. If all do, the ones closest to the constraints are returned.
     """
     feasible = study.feasible(order)
     if not feasible:
@@ -86,14 +97,22 @@ def _best(order: list[TrialRecord], study: StudyConfig) -> list[TrialRecord]:
 
 
 def objective_vectors(trials: Sequence[TrialRecord], study: StudyConfig) -> list[tuple[float, ...]]:
-    """The objectives of finished trials, less being better in all of them."""
+    """Returns the objectives of completed trials, with signs changed so that smaller is better in all of them."""
     return [to_minimization([trial.last[name] for name in study.objectives], study.modes) for trial in trials]
 
 
 def candidates(trials: Sequence[TrialRecord], replicates: Sequence[TrialRecord], study: StudyConfig) -> list[Candidate]:
-    """Returns each trial of the plan with its replicates, best mean first; last those whose means break a constraint.
+    """Returns the confirmed candidates: each trial of the plan with its replicates.
 
     A trial with a replicate that failed or has not run is left out.
+
+    Args:
+        trials: Trials of the search and baselines.
+        replicates: Trials of the confirmation.
+        study: The settings.
+
+    Returns:
+        The candidates, best mean first; those whose means break a constraint are last.
     """
     done = {
         (replicate.replicate_of, replicate.seed): replicate for replicate in replicates if replicate.state == "finished"
@@ -109,14 +128,18 @@ def candidates(trials: Sequence[TrialRecord], replicates: Sequence[TrialRecord],
 
 
 def winner_of(order: Sequence[Candidate], study: StudyConfig) -> Candidate | None:
-    """The first of these candidates; None if its means, and so those of all others, break a constraint."""
+    """Returns the first of these candidates; None if its means break a constraint, as then do those of all others."""
     return order[0] if order and not order[0].violation(study) else None
 
 
 def candidates_on_the_front(order: Sequence[Candidate], study: StudyConfig) -> list[Candidate]:
-    """Those that no other one is better than in the means of all objectives; none if there is but one objective.
+    """Returns the Pareto front of the candidates, by their means over seeds; empty with a single objective.
 
-    Candidates whose means break a constraint are not among them.
+    Candidates whose means break a constraint are excluded.
+
+    Args:
+        order: The candidates, best first.
+        study: The settings.
     """
     order = [c for c in order if not c.violation(study)]
     means = [to_minimization([c.mean(name) for name in study.objectives], study.modes) for c in order]
@@ -124,7 +147,7 @@ def candidates_on_the_front(order: Sequence[Candidate], study: StudyConfig) -> l
 
 
 def why_none_wins(trials: Sequence[TrialRecord], confirmed: Sequence[Candidate], study: StudyConfig) -> str | None:
-    """Returns why nothing wins although trials have completed, with the nearest one; None if something wins.
+    """Returns why no trial wins although trials have completed, with the closest trial; None if there is a winner.
 
     Args:
         trials: Trials of the search, best first, as `StudyConfig.rank` returns them.
@@ -136,19 +159,19 @@ def why_none_wins(trials: Sequence[TrialRecord], confirmed: Sequence[Candidate],
     if not trials or not study.violation(trials[0].last):
         return None
     nearest = f"{trial_label(trials[0])} ({'; '.join(study.broken_by(trials[0].last))})"
-    return f"none of {len(trials)} completed trials meets the constraints, so none wins; the nearest is {nearest}"
+    return f"none of {len(trials)} completed trials meets the constraints, so none wins; the closest is {nearest}"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The winner against the best baseline.
+    """Comparison of the winner with the best baseline.
 
     Attributes:
-        sentence: All of it in one plain sentence, as in confirmation.json.
-        winner: The candidate with the best mean among those that meet the constraints; the nearest one if none does.
+        sentence: The verdict as one sentence, as in confirmation.json.
+        winner: The candidate with the best mean among those that meet the constraints; the closest one if none does.
         baseline: The best baseline; None if none was confirmed.
-        comparison: Winner minus baseline, pair by pair of seeds; None if there is nothing to compare.
-        better: Whether searched settings win, and are better than the best baseline beyond what seeds explain.
+        comparison: Winner minus baseline, paired by seed; None if there is nothing to compare.
+        better: True if searched settings win and their advantage over the best baseline is statistically significant.
     """
 
     sentence: str
@@ -162,25 +185,25 @@ class Verdict:
 
 
 def verdict(order: Sequence[Candidate], study: StudyConfig) -> Verdict:
-    """Returns the winner against the best baseline, with the constraints that either breaks.
+    """Returns the comparison of the winner with the best baseline, and the constraints that either of them breaks.
 
     Args:
-        order: The candidates, best first, as `candidates` returns them.
+        order: At least one candidate, best first, as `candidates` returns them.
         study: The settings.
     """
     winner, meets = order[0], " that meet the constraints" if study.constraints else ""
     if winner.violation(study):
         text = (
             f"none of {len(order)} candidates meets the constraints in the mean of {len(winner.replicates)} seeds, so "
-            f"none wins; the nearest is {winner.label} ({'; '.join(winner.broken(study))})"
+            f"none wins; the closest is {winner.label} ({'; '.join(winner.broken(study))})"
         )
         return Verdict(text, winner)
     baseline = next((c for c in order if c.trial.baseline), None)
     if baseline is None:
-        text = f"{winner.label} is the best of {len(order)} candidates; no baseline was confirmed beside it"
+        text = f"{winner.label} is the best of {len(order)} candidates; no baseline was confirmed"
         return Verdict(text, winner)
     if all(c.trial.baseline for c in order):
-        text = f"{winner.label} is the best of {len(order)} candidates; no searched settings were confirmed beside it"
+        text = f"{winner.label} is the best of {len(order)} candidates; no searched settings were confirmed"
         return Verdict(text, winner, baseline)
     if winner is baseline:
         seeds = len(winner.replicates)
@@ -194,7 +217,7 @@ def verdict(order: Sequence[Candidate], study: StudyConfig) -> Verdict:
 
 
 def _in_words(winner: Candidate, baseline: Candidate, c: PairedComparison, study: StudyConfig, among: int) -> str:
-    """A winner beside a baseline, which may be better than it only if it breaks a constraint."""
+    """Returns the verdict as text. The baseline can be better than the winner only if it breaks a constraint."""
     metric = study.objective
     interval = f"95 % interval {c.low:+.4f} to {c.high:+.4f}"
     figures = f"better in {c.wins} of {c.pairs} seeds, {metric.removeprefix('val/')} {c.difference:+.4f}, {interval}"
@@ -202,5 +225,6 @@ def _in_words(winner: Candidate, baseline: Candidate, c: PairedComparison, study
         word = "better" if (c.difference < 0) == (study.mode == "min") else "worse"
         return f"{winner.label} is {word} than {baseline.trial.baseline} as published: {figures}"
     if c.low > 0 or c.high < 0:
-        figures += f" ({c.sure_low:+.4f} to {c.sure_high:+.4f} by Student's t, as it was chosen among {among})"
+        corrected = f", Bonferroni-corrected for {among} candidates" if among > 1 else ""
+        figures += f" ({c.sure_low:+.4f} to {c.sure_high:+.4f} by Student's t{corrected})"
     return f"{winner.label} is not distinguishable from {baseline.trial.baseline} as published: {figures}"

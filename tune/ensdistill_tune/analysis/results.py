@@ -1,4 +1,4 @@
-"""The results of a study, read from its files, while it runs too; nothing is trained or evaluated again."""
+"""Results of a study, read from its files, also while it runs; nothing is trained or evaluated again."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StudyResults:
-    """The results of a study at one moment: finished, interrupted or while it runs. `load_results` reads them again.
+    """Results of a study at one point in time: finished, interrupted or running. `load_results` reads them again.
 
     Attributes:
         name: Name of the study.
@@ -45,23 +45,28 @@ class StudyResults:
         trials: Baselines and searched trials, by number.
         replicates: Trials of the confirmation, by number.
         confirmed: Candidates of the confirmation, best mean first; empty before it has completed.
-        tested: Metrics on the test set; empty if it was not evaluated.
-        times: When each trial began and ended, by number.
+        tested: Metrics of the last test evaluation; empty if the test set was not evaluated.
+        looks: Number of test evaluations, each for other students.
+        diagnostics: The content of diagnostics.json.
+        studies: The folder of all studies.
+        latency_machines: Machines on which latencies were measured.
+        times: Start and end of each trial, by number.
+        write_report: Function that writes the report; it belongs to a higher layer.
     """
 
     name: str
     study: StudyConfig
-    summary: Mapping[str, Any]  # study.json
-    trials: Sequence[TrialRecord]  # baselines and searched ones, by number
-    replicates: Sequence[TrialRecord] = ()  # those of the confirmation
-    confirmed: Sequence[Candidate] = ()  # best mean first; empty without a confirmation that is over
-    tested: Sequence[TestMetrics] = ()  # the last look at the test images
-    looks: int = 1  # how often these were looked at, for other students each time
-    diagnostics: Diagnostics | None = None  # diagnostics.json
-    studies: Path = Path("studies")  # the folder of all studies
-    latency_machines: Sequence[str] = ()  # on which latencies were measured
+    summary: Mapping[str, Any]
+    trials: Sequence[TrialRecord]
+    replicates: Sequence[TrialRecord] = ()
+    confirmed: Sequence[Candidate] = ()
+    tested: Sequence[TestMetrics] = ()
+    looks: int = 1
+    diagnostics: Diagnostics | None = None
+    studies: Path = Path("studies")
+    latency_machines: Sequence[str] = ()
     times: Mapping[int, TrialTimes] = field(default_factory=dict)
-    write_report: Callable[[Path], tuple[list[Path], str]] | None = field(default=None, repr=False)  # of a layer above
+    write_report: Callable[[Path], tuple[list[Path], str]] | None = field(default=None, repr=False)
 
     # --- for users ---
 
@@ -77,13 +82,13 @@ class StudyResults:
 
     @property
     def best_trial(self) -> TrialRecord:
-        """The trial that ships: the best replicate of the confirmed winner, before that the best trial so far.
+        """The trial whose student ships: the best replicate of the confirmed winner, or the best trial so far.
 
         Raises:
-            DataError: No trial has completed, or none that meets the constraints.
+            DataError: No trial has completed, or no completed trial meets the constraints.
         """
         if not self.order:
-            raise DataError(f"{self.home}: no trial has completed, so there is no best one")
+            raise DataError(f"{self.home}: no trial has completed; there is no best trial")
         if why := why_none_wins(self.order, self.confirmed, self.study):
             raise DataError(f"{self.home}: {why}")
         if self.confirmed:
@@ -92,15 +97,15 @@ class StudyResults:
 
     @property
     def best_config(self) -> Config:
-        """All settings of `best_trial`: `ensdistill.distill` trains the same student with them."""
+        """The full configuration of `best_trial`; `ensdistill.distill` trains the same student with it."""
         return self.study.config_for(self.best_trial)
 
     @property
     def pareto_trials(self) -> list[TrialRecord]:
-        """The trials that no other one is better than in all objectives, best first in the first objective.
+        """The Pareto front, ordered by the first objective.
 
-        After the confirmation its candidates are compared, by their means over seeds. With one objective it is the best
-        trial.
+        Once the confirmation has completed, its candidates are compared by their means over seeds. With a single
+        objective it holds the best trial only.
         """
         if not self.study.secondary_objectives:
             return [self.confirmed[0].trial] if self.confirmed else self.order[:1]
@@ -110,16 +115,16 @@ class StudyResults:
 
     @cached_property
     def verdict(self) -> Verdict | None:
-        """The confirmed winner against the best baseline, with its numbers; None without a confirmation."""
+        """Comparison of the confirmed winner with the best baseline; None without a confirmation."""
         return verdict(self.confirmed, self.study) if self.confirmed else None
 
     def trials_dataframe(self) -> pd.DataFrame:
         """Returns one row for each baseline and searched trial, by number.
 
-        Columns as Optuna has them: `number`, `state`, `value` (`values_<metric>` of several objectives; NaN unless the
-        trial completed), `datetime_start`, `datetime_complete`, `duration`, `params_<setting>`. In addition `kind`,
-        `baseline`, `epochs`, all metrics after the last epoch, `config_hash` and `error`. States are those of a
-        trial here: `finished`, `pruned`, `failed`, `running`, `interrupted`.
+        Columns named as in Optuna: `number`, `state`, `value` (`values_<metric>` with several objectives; NaN unless
+        the trial completed), `datetime_start`, `datetime_complete`, `duration`, `params_<setting>`. Further columns:
+        `kind`, `baseline`, `epochs`, all metrics after the last epoch, `config_hash` and `error`. The states are
+        `finished`, `pruned`, `failed`, `running` and `interrupted`.
         """
         from ensdistill_tune.analysis.dataframes import trials_dataframe  # here and below: slow imports
 
@@ -138,17 +143,17 @@ class StudyResults:
         return replicates_dataframe(self.study, self.replicates, self.times)
 
     def to_optuna(self, storage: str | None = None) -> optuna.Study:
-        """Returns the searched trials as a study of Optuna's, for `optuna.visualization` and Optuna's dashboard.
+        """Returns the searched trials as an Optuna study, for `optuna.visualization` and Optuna's dashboard.
 
-        Their attribute `trial` is our number. The values of the baselines are attributes of the study: a baseline has
-        settings of its own, which are no point of the search space.
+        The user attribute `trial` is the trial number of this study. The values of the baselines are attributes of the
+        Optuna study, because the settings of a baseline are not a point of the search space.
 
         Args:
-            storage: URL of a storage of Optuna's, such as `sqlite:///optuna.db`, which `optuna-dashboard
-                sqlite:///optuna.db` shows; None for memory. A copy that was written there before is replaced.
+            storage: URL of an Optuna storage, such as `sqlite:///optuna.db`, which `optuna-dashboard
+                sqlite:///optuna.db` shows; None for memory. An earlier copy of this study in it is replaced.
 
         Raises:
-            DataError: The storage has another study of this name.
+            DataError: The storage has a different study of this name.
         """
         from ensdistill_tune.analysis.optuna_study import to_optuna
 
@@ -164,7 +169,7 @@ class StudyResults:
             A module: images (B,C,H,W) in [0,1] -> logits (B,classes).
 
         Raises:
-            ConfigError: The trial did not complete, so that it has no student.
+            ConfigError: The trial has not completed and therefore has no student.
             DataError: The file of the student is missing or damaged.
         """
         from ensdistill.export.student_file import load_deployable
@@ -174,13 +179,20 @@ class StudyResults:
         if chosen is None:
             raise ConfigError(f"trial {trial}: {self.name} has trials 1 to {len(known)}")
         if chosen.state != "finished":
-            raise ConfigError(f"trial {trial}: is {chosen.state} and left no student. Choose one that is finished.")
+            raise ConfigError(f"trial {trial}: must be finished, got {chosen.state}. Choose another trial.")
         return load_deployable(self._folder.trial(chosen.number) / STUDENT_FILE, run_imported=True).network
 
     def report(self) -> Path:
-        """Writes report.html, report.md and figures/ of the study as it is now, and returns the path of report.html."""
+        """Writes report.html, report.md and figures/ for the current state of the study.
+
+        Returns:
+            The path of report.html.
+
+        Raises:
+            DataError: The object was not made by `load_results`.
+        """
         if self.write_report is None:
-            raise DataError(f"{self.home}: results of `load_results` write the report, these do not")
+            raise DataError(f"{self.home}: these results cannot write a report; use the results of `load_results`")
         return self.write_report(self.home)[0][0]
 
     @property
@@ -191,7 +203,7 @@ class StudyResults:
 
     @property
     def order(self) -> list[TrialRecord]:
-        """Trials that ran to their end, best first."""
+        """Completed trials, best first."""
         return self.study.rank(self.trials)
 
     @property
@@ -201,27 +213,27 @@ class StudyResults:
 
     @property
     def why_none_wins(self) -> str | None:
-        """Why nothing wins although trials have completed: each breaks a constraint; None if something wins."""
+        """Why there is no winner although trials have completed: each breaks a constraint. None if there is one."""
         return why_none_wins(self.order, self.confirmed, self.study)
 
     @property
     def search_trials(self) -> list[TrialRecord]:
-        """The trials without the baselines, by number."""
+        """Trials without the baselines, by number."""
         return of_kind(self.trials, "search")
 
     @property
     def search_order(self) -> list[TrialRecord]:
-        """The same, of those that completed, best first."""
+        """Completed trials without the baselines, best first."""
         return of_kind(self.order, "search")
 
     @property
     def teachers(self) -> dict[str, Metrics]:
-        """On validation images: the ensemble, and one teacher in the mean; empty before teachers are trained."""
+        """Validation metrics of the ensemble and of the mean teacher; empty before teachers are trained."""
         return teacher_rows(self.summary.get("teachers", {}))
 
     @property
     def teachers_beside(self) -> tuple[Metrics, Metrics] | None:
-        """The ensemble and one teacher in the mean: on the test images if these were looked at, or else on validation.
+        """Metrics of the ensemble and of the mean teacher, on the test set if it was evaluated, else on validation.
 
         None before teachers are trained.
         """
@@ -232,55 +244,62 @@ class StudyResults:
         return (known.ensemble, known.mean) if known else None
 
     def tested_of(self, candidate: Candidate) -> Sequence[Metrics]:
-        """Metrics of a candidate on the test images, one row a seed; empty if it was not looked at there."""
+        """Returns the metrics of a candidate on the test set, one row per seed; empty if it was not evaluated there."""
         mine = (row.metrics for row in self.tested if row.kind == "candidate" and row.trial == candidate.trial.number)
         return next(mine, [])
 
     @property
     def tested_rows(self) -> Mapping[str, Sequence[Metrics]]:
-        """Metrics on the test images, one row a seed, by label."""
+        """Metrics on the test set by label, one row per seed."""
         return labeled(self.tested, self.trials, self.ensemble_size)
 
     @property
     def ensemble_size(self) -> int:
-        """How many teachers there are."""
+        """Number of teachers."""
         return len(self.summary.get("teachers", {}).get("members", []))
 
     @property
     def warnings(self) -> list[ConfigIssue]:
-        """What seems wrong with students, teachers and images, in this order."""
+        """Warnings about students, teachers and images, in this order."""
         return [ConfigIssue.from_row(row) for row in self.summary.get("warnings", [])]
 
     def command(self, name: str, *options: Option) -> str:
-        """A command about this study, to be typed where the study was launched."""
+        """Returns a command for this study, relative to the folder in which the study was launched."""
         return command_line("ensdistill-tune", name, self.name, options=options, studies=self.studies)
 
     @property
     def looked(self) -> str:
-        """`looked at once`, or how often: with every look the images choose a little more."""
-        return "looked at once" if self.looks < 2 else f"looked at {self.looks} times"
+        """`evaluated once`, or how often. Each further evaluation makes the test set more of a validation set."""
+        return "evaluated once" if self.looks < 2 else f"evaluated {self.looks} times"
 
     @property
     def fell_out(self) -> list[TrialRecord]:
-        """The trials of the confirmation that is over of which a repeat failed, so that they are no candidates."""
+        """Trials that a completed confirmation excluded because one of their replicates failed."""
         failed = {replicate.replicate_of for replicate in self.replicates if replicate.state == "failed"}
         failed -= {candidate.trial.number for candidate in self.confirmed}
         return [trial for trial in self.trials if trial.number in failed] if self.confirmed else []
 
     @cached_property
     def importance(self) -> list[Importance]:
-        """Which settings mattered, the most important first; seconds for a thousand trials, and found once."""
+        """Importance of the searched settings, the largest first. Computed once; seconds for a thousand trials."""
         return importance(self.trials, self.study)
 
 
 def read_facts(home: Path) -> StudyResults:
-    """Reads a study's folder. Raises DataError if there is no study, or one that has not begun."""
+    """Reads the results of a study from its folder.
+
+    Args:
+        home: The folder of the study.
+
+    Raises:
+        DataError: The study is missing, no trial has started, or a file is damaged.
+    """
     folder = StudyDirectory(home)
     summary = folder.read_summary()
     study = validate(StudyConfig, summary["study"])
     if not folder.journal.exists():
-        raise DataError(f"{home}: no trial has begun yet, so there is nothing to report")
-    confirmation = _read(home / "confirmation.json")  # before the log: what it names has ended
+        raise DataError(f"{home}: no trial has started yet; there is nothing to report")
+    confirmation = _read(home / "confirmation.json")  # before the log: all trials that it names have ended then
     events, records = read_journal(folder.journal), Trials()
     for event in events:
         apply_event(records, event)
@@ -297,19 +316,19 @@ def read_facts(home: Path) -> StudyResults:
 
 
 def _candidate(row: Mapping[str, Any], trials: Sequence[TrialRecord], replicates: Sequence[TrialRecord]) -> Candidate:
-    """One candidate as confirmation.json has it: a study that is being extended has another plan by now."""
+    """Returns a candidate of confirmation.json, because the plan of an extended study may have changed since."""
     trial = next(trial for trial in trials if trial.number == row["trial"])
     own = {replicate.seed: replicate for replicate in replicates if replicate.replicate_of == trial.number}
     return Candidate(trial, [own[seed] for seed in row["seeds"]])
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """The content of a JSON file that may not be there yet."""
+    """Returns the content of a JSON file; empty if the file does not exist yet."""
     try:
         content: dict[str, Any] = json.loads(file.read_text())
     except FileNotFoundError:
         return {}
     except ValueError as error:
         again = command_line("ensdistill-tune", "resume", file.parent.name, studies=file.parent.parent)
-        raise DataError(f"{file}: damaged; `{again}` writes it again") from error
+        raise DataError(f"{file}: must be valid JSON, but is damaged; `{again}` rewrites it") from error
     return content

@@ -9,44 +9,64 @@ from statistics import fmean, stdev
 from ensdistill.runtime.lazy import np
 
 RESAMPLES = 10_000
-LEVEL = 0.05  # of all comparisons of one verdict together
-POWER = 0.8  # the share of studies in which a true difference should be found
+LEVEL = 0.05  # family-wise, over all comparisons of one verdict
+POWER = 0.8  # probability with which a true difference should be found
 
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """The difference of two candidates, pair by pair of the same seed."""
+    """Difference between two candidates, paired by seed.
 
-    wins: int  # in how many pairs the first is better
+    Attributes:
+        wins: Number of pairs in which the first candidate is better.
+        pairs: Number of pairs.
+        difference: Mean of first minus second.
+        low: Lower end of the 95 % interval of the mean difference, by the bootstrap.
+        high: Its upper end.
+        sure_low: Lower end of the interval by Student's t, Bonferroni-corrected for the number of candidates.
+        sure_high: Its upper end.
+    """
+
+    wins: int
     pairs: int
-    difference: float  # mean of first minus second
-    low: float  # 95 % interval of the mean difference, by the bootstrap
+    difference: float
+    low: float
     high: float
-    sure_low: float  # the same by Student's t, allowing for the choice of the first among several
+    sure_low: float
     sure_high: float
 
     @property
     def distinguishable(self) -> bool:
-        """Whether both intervals leave zero out."""
+        """True if both intervals exclude zero."""
         return (self.low > 0 or self.high < 0) and (self.sure_low > 0 or self.sure_high < 0)
 
 
 def compare(first: Sequence[float], second: Sequence[float], mode: str, among: int = 1) -> PairedComparison:
-    """Paired percentile bootstrap over seeds (Efron 1979), 10,000 resamples, the same ones every time.
+    """Returns the paired comparison of two candidates over seeds.
 
-    With few seeds that interval is too narrow: it leaves zero out whenever all pairs agree. So there is another beside
-    it, of Student's t at 5 % shared out (Bonferroni) among so many candidates, of whom the first was chosen by the very
-    seeds that judge it. Differences that are all equal have no spread: the sign test judges those. All know the spread
-    over seeds, not that of other validation images.
+    The first interval is the percentile bootstrap with 10,000 resamples, deterministic. With few seeds it is too
+    narrow: it excludes zero whenever all pairs agree. The second interval is therefore that of Student's t at 5 %,
+    Bonferroni-corrected for the number of candidates, because the first candidate was selected by the same seeds that
+    are tested. Differences that are all equal have no variance; the sign test replaces both intervals then. All of them
+    cover the variation over seeds, not the variation over validation images.
+
+    Args:
+        first: Values of the first candidate, by seed.
+        second: Values of the second candidate, for the same seeds.
+        mode: `min` or `max`: the direction in which the metric improves.
+        among: Number of candidates from which the first was selected.
+
+    References:
+        Efron 1979, Bootstrap methods: another look at the jackknife.
     """
     from scipy import stats  # here: a slow import that few commands need
 
     apart = np.subtract(first, second)
     wins = int((apart > 0).sum() if mode == "max" else (apart < 0).sum())
     mean = float(apart.mean())
-    if np.allclose(apart, mean, rtol=1e-9, atol=1e-12):  # as accuracies of few images may be: no spread to go by
-        told = 2.0 ** (1 - len(apart)) <= LEVEL / among  # two-sided sign test
-        sure_low, sure_high = (mean, mean) if told else (min(mean, 0.0), max(mean, 0.0))
+    if np.allclose(apart, mean, rtol=1e-9, atol=1e-12):  # possible for the accuracy on few images: no variance
+        significant = 2.0 ** (1 - len(apart)) <= LEVEL / among  # two-sided sign test
+        sure_low, sure_high = (mean, mean) if significant else (min(mean, 0.0), max(mean, 0.0))
         return PairedComparison(wins, len(apart), mean, mean, mean, sure_low, sure_high)
     interval = stats.bootstrap((apart,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=0).confidence_interval
     half = half_interval(apart.tolist(), LEVEL / among)
@@ -54,14 +74,22 @@ def compare(first: Sequence[float], second: Sequence[float], mode: str, among: i
 
 
 def half_interval(values: Sequence[float], level: float = LEVEL) -> float:
-    """Returns half of the interval of their mean at confidence 1 - level, by Student's t; 0 if all are equal."""
+    """Returns half the width of the confidence interval of the mean, by Student's t.
+
+    Args:
+        values: At least two values.
+        level: 1 minus the confidence, such as 0.05.
+
+    Returns:
+        The half-width; 0 if all values are equal.
+    """
     from scipy import stats  # here: a slow import that few commands need
 
     return _critical_t(len(values), level) * float(stats.sem(values)) if np.ptp(values) else 0.0
 
 
 def _critical_t(count: int, level: float) -> float:
-    """The two-sided critical value of Student's t for the mean of so many values."""
+    """Returns the two-sided critical value of Student's t for the mean of `count` values."""
     from scipy import stats  # here: a slow import that few commands need
 
     return float(stats.t.ppf(1 - level / 2, count - 1))
@@ -71,9 +99,9 @@ def power(effect: float, pairs: int, among: int = 1) -> float:
     """Returns the probability that `compare` finds a true difference with its sign, by the noncentral t distribution.
 
     Args:
-        effect: The true mean difference in standard deviations of the differences between pairs.
+        effect: True mean difference in units of the standard deviation of the paired differences.
         pairs: Number of pairs, at least 2.
-        among: Number of candidates the first was chosen among (Bonferroni).
+        among: Number of candidates from which the first was selected (Bonferroni correction).
 
     References:
         Cohen 1988, Statistical power analysis for the behavioral sciences, chapter 2.
@@ -84,15 +112,16 @@ def power(effect: float, pairs: int, among: int = 1) -> float:
 
 
 def pairs_for_power(apart: Sequence[float], among: int, most: int) -> int | None:
-    """Returns the number of pairs at which `compare` finds a difference as large as the observed one in 80 %.
+    """Returns the number of pairs at which `compare` has a power of 80 % for a difference as large as the observed one.
 
     Args:
-        apart: Observed differences, pair by pair.
-        among: Number of candidates the first was chosen among (Bonferroni).
-        most: The largest number to consider.
+        apart: Observed differences, one per pair.
+        among: Number of candidates from which the first was selected (Bonferroni correction).
+        most: Largest number of pairs to consider.
 
     Returns:
-        More pairs than were observed; None if `most` do not suffice, or nothing can be said of the spread.
+        A number larger than that of the observed pairs; None if `most` pairs do not suffice, if there are fewer than
+        two pairs, or if the observed differences have no variance or a mean of zero.
     """
     if len(apart) < 2 or not stdev(apart) or not fmean(apart):
         return None

@@ -1,4 +1,4 @@
-"""The one look at the test images: confirmed winner, baselines and teachers, after everything is decided."""
+"""The single evaluation on the test set: confirmed winner, baselines and teachers, after the winner is selected."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,10 +32,20 @@ def evaluate_on_test(
     *,
     reevaluate_test: bool,
 ) -> TestEvaluated | None:
-    """The winner and every baseline on the test images, then the teachers. Nothing may be chosen by this.
+    """Evaluates the winner, every baseline and the teachers on the test set. No choice may depend on the result.
 
-    order: the confirmed candidates, best first. Temperatures are fitted on validation. The look is written down: the
-    same students give the same answer from the journal, and others are refused (None) unless `reevaluate_test` says so.
+    Temperatures are fitted on the validation set. The result is an event: for the same students it is returned from the
+    event log. Other students are evaluated only with `reevaluate_test`.
+
+    Args:
+        progress: State of the study, which appends the event.
+        order: The confirmed candidates, best first.
+        data: Splits of the study.
+        ensemble: The teachers.
+        reevaluate_test: Whether to evaluate the test set again if it was evaluated for other students.
+
+    Returns:
+        The event; None if the test set was evaluated for other students before and `reevaluate_test` is False.
     """
     chosen = [order[0], *(c for c in order[1:] if c.trial.baseline)]
     who = [[c.trial.number, *(replicate.seed for replicate in c.replicates)] for c in chosen]
@@ -45,13 +55,13 @@ def evaluate_on_test(
             return event
     if before and not reevaluate_test:
         return None
-    results, diagnostics = _look(progress, chosen, data, ensemble)
-    look = TestEvaluated(who=who, results=results, diagnostics=diagnostics)
-    progress.append_event(look)
-    return look
+    results, diagnostics = _evaluate(progress, chosen, data, ensemble)
+    event = TestEvaluated(who=who, results=results, diagnostics=diagnostics)
+    progress.append_event(event)
+    return event
 
 
-def _look(
+def _evaluate(
     progress: StudyState, chosen: Sequence[Candidate], data: DataSplits, ensemble: TeacherEnsemble
 ) -> tuple[list[TestMetrics], Diagnostics]:
     config = progress.study.base_config
@@ -72,7 +82,16 @@ def _tested(candidate: Candidate, metrics: list[Metrics]) -> TestMetrics:
 def diagnostics_on_validation(
     progress: StudyState, order: Sequence[Candidate], data: DataSplits, ensemble: TeacherEnsemble
 ) -> Diagnostics:
-    """The diagnostics of a study that has not looked at the test images, of the best trial and the baselines."""
+    """Returns the diagnostics of the best trial and the baselines on the validation set.
+
+    They are used if the test set was not evaluated.
+
+    Args:
+        progress: State of the study.
+        order: The confirmed candidates, best first; empty without a confirmation.
+        data: Splits of the study.
+        ensemble: The teachers.
+    """
     study = progress.study
     trials = study.rank(progress.primary_trials)
     alone = [Candidate(trial, [trial]) for trial in trials]
@@ -90,7 +109,7 @@ def _diagnostics(
     data: DataSplits,
     examiner: Evaluator,
 ) -> Diagnostics:
-    """Of each candidate the one student that ships, or would; then the ensemble."""
+    """Returns the diagnostics of the best student of each candidate, followed by those of the ensemble."""
     study = progress.study
     drawn = examiner.diagnostics([_student(progress, data, c.best(study)) for c in chosen])
     own = zip(chosen, drawn["networks"], strict=True)
@@ -106,9 +125,17 @@ def write_confirmation(
     tested: Sequence[TestMetrics],
     earlier: Sequence[Sequence[TestMetrics]],
 ) -> Path:
-    """confirmation.json: every candidate seed by seed on validation, the verdict, and the test metrics.
+    """Writes confirmation.json: validation metrics of every candidate by seed, the verdict, and the test metrics.
 
-    earlier: those of other students, if the images were looked at before and are not looked at again.
+    Args:
+        home: The folder of the study.
+        study: The settings.
+        order: The confirmed candidates, best first.
+        tested: Metrics on the test set.
+        earlier: Test metrics of other students, from earlier evaluations that are not repeated.
+
+    Returns:
+        The path of the file.
     """
     path = home / "confirmation.json"
     rows = [
@@ -136,7 +163,14 @@ def write_confirmation(
 
 
 def confirmation_metrics(candidate: Candidate, study: StudyConfig) -> dict[str, float]:
-    """Mean and spread of a candidate over its seeds, as metrics of its run and, if it won, of the parent run."""
+    """Returns mean and standard deviation of a candidate over its seeds.
+
+    They are metrics of its MLflow run and, for the winner, of the parent run.
+
+    Args:
+        candidate: A candidate with at least two replicates.
+        study: The settings.
+    """
     names = [name for name in study.display_metrics if name.startswith("val/")]
     means = {confirmed_metric(name, "mean"): candidate.mean(name) for name in names}
     return means | {confirmed_metric(name, "sd"): stdev(candidate.values(name)) for name in names}

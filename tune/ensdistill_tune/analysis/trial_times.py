@@ -1,4 +1,4 @@
-"""When each trial began and ended."""
+"""Start and end of each trial."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ from ensdistill_tune.records.events import Event, TrialEnded, TrialResumed, Tria
 
 @dataclass(frozen=True)
 class TrialTimes:
-    """When a trial began and ended, in seconds since 1970.
+    """Start and end of a trial, in seconds since 1970.
 
     Attributes:
-        began: Its first start.
-        ended: Its end; None while it runs. An interrupted trial has ended until it continues.
+        began: The first start.
+        ended: The end; None while the trial runs. An interrupted trial has an end until it resumes.
     """
 
     began: float
@@ -31,12 +31,16 @@ class TrialTimes:
 
     @property
     def duration(self) -> timedelta | None:
-        """Time from start to end, which holds the pause of a trial that was interrupted."""
+        """Time from start to end, including any pause by an interruption."""
         return None if self.ended is None else timedelta(seconds=self.ended - self.began)
 
 
 def trial_times(events: Iterable[Event]) -> Mapping[int, TrialTimes]:
-    """Returns the times of all trials by number."""
+    """Returns start and end of all trials by number.
+
+    Args:
+        events: The events of the study, in order.
+    """
     times: dict[int, TrialTimes] = {}
     for event in events:
         match event:

@@ -1,7 +1,7 @@
 """Warnings about the trials of a study, computed from their metrics.
 
 To add a rule about several trials: one function, and its name in `STUDY_RULES`. Rules about one student are those of
-`ensdistill.evaluation.plausibility`; here they judge the student that ships.
+`ensdistill.evaluation.plausibility`; here they are applied to the student that ships.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -16,25 +16,39 @@ from ensdistill_tune.study.study_config import StudyConfig
 
 StudyRule = Callable[[StudyConfig, Sequence[TrialRecord], TeacherMetrics, int], ConfigIssue | None]
 
-NO_DISTILLATION = "no distillation won"  # how the rules of these warnings begin
+NO_DISTILLATION = "no distillation won"  # both are prefixes by which `of_study` selects warnings
 WORSE = "worse than one teacher"
 
 
 def of_study(warnings: Iterable[ConfigIssue]) -> list[ConfigIssue]:
-    """Returns those of these warnings that compare the students of a study with each other or with teachers."""
+    """Selects the warnings that compare the students of a study with each other or with teachers.
+
+    Args:
+        warnings: Warnings of a study.
+    """
     return [issue for issue in warnings if issue.rule.startswith((NO_DISTILLATION, WORSE))]
 
 
 def won_without_teachers(study: StudyConfig, order: Sequence[TrialRecord]) -> bool:
-    """Returns whether training on the labels alone is first in this order, and some other setting is in it."""
+    """Returns whether training on labels alone ranks first among trials that include another loss.
+
+    Args:
+        study: The settings.
+        order: Trials, best first.
+    """
     kinds = (study.config_for(trial).loss.kind for trial in order)
     return next(kinds, None) == "labels" and any(kind != "labels" for kind in kinds)
 
 
 def is_worse(rows: Sequence[Metrics], teacher: Metrics) -> bool:
-    """Returns whether the calibrated NLL of a setting, the mean of its rows, is above that of one teacher.
+    """Returns whether the mean calibrated NLL of a student is above that of a single teacher.
 
-    It is undefined, and the answer False, for students or teachers at chance or without that metric.
+    Args:
+        rows: Metrics of the student, one row per seed.
+        teacher: Metrics of the mean teacher.
+
+    Returns:
+        False also for students or teachers at chance level or without this metric.
     """
     if not rows or is_at_chance(*rows) or is_at_chance(teacher) or not all("cnll" in row for row in (*rows, teacher)):
         return False
@@ -60,15 +74,15 @@ def _worse_than_one_teacher(
         return None
     own, one = fmean(row["cnll"] for row in rows), known.mean["cnll"]
     where = "on the validation images"
-    rule = f"{WORSE}: the best student has a calibrated NLL of {own:.4f} {where}, one teacher {one:.4f} in the mean"
+    rule = f"{WORSE}: the best student has a calibrated NLL of {own:.4f} {where}, a single teacher {one:.4f} on average"
     hint = "train students longer (training.epochs), or use a larger network (model) or unlabeled images"
     return ConfigIssue((), rule, hint=hint)
 
 
 def _standing(study: StudyConfig, trials: Sequence[TrialRecord]) -> tuple[list[TrialRecord], list[Metrics]]:
-    """The trials compared last, best first (the confirmed ones if there are any), and validation metrics of the best.
+    """Returns the confirmed trials (or all, without a confirmation), best first, and the best one's validation metrics.
 
-    The metrics have one row a seed.
+    The metrics have one row per seed.
     """
     own, replicates = of_kind(trials, *PRIMARY), of_kind(trials, "replicate")
     confirmed = candidates(own, replicates, study) if replicates else []
@@ -87,13 +101,13 @@ STUDY_RULES: tuple[StudyRule, ...] = (_no_distillation_won, _worse_than_one_teac
 def trial_warnings(
     study: StudyConfig, trials: Sequence[TrialRecord], best: TrialRecord | None, teachers: TeacherMetrics, classes: int
 ) -> tuple[ConfigIssue, ...]:
-    """Returns what seems wrong with the students of a study, on validation images.
+    """Returns warnings about the students of a study, by their validation metrics.
 
     Args:
-        study: The study.
-        trials: All its trials so far: baselines, search and repeats.
-        best: The trial whose student ships, if a trial has run to its end.
-        teachers: What `Evaluator.teachers` returned for the ensemble.
+        study: The settings.
+        trials: All trials so far: baselines, searched trials and replicates.
+        best: The trial whose student ships; None if no trial has completed.
+        teachers: Metrics of the ensemble, as `Evaluator.teachers` returns them.
         classes: Number of classes.
     """
     of_all = [issue for rule in STUDY_RULES if (issue := rule(study, trials, teachers, classes))]

@@ -1,4 +1,4 @@
-"""What a study will cost, from timed epochs of untrained networks: nothing is trained to its end, nothing is kept."""
+"""Estimate of the cost of a study, from timed epochs of untrained networks; no result is kept."""
 
 import os
 import time
@@ -27,33 +27,52 @@ from ensdistill_tune.records.trial_record import HoursUsed
 from ensdistill_tune.study.study_config import Resources, StudyConfig
 from ensdistill_tune.study.validation import class_issues
 
-ENOUGH = 0.2  # seconds of training that are enough to tell how long an epoch takes
+ENOUGH = 0.2  # seconds of training from which the duration of an epoch is extrapolated
 PATIENCE = 10.0  # seconds after which no further kind of trial is timed
-DRAWS = 8  # random trials that speak for all searched ones
+DRAWS = 8  # random trials that represent all searched ones
 
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """Of a study on this machine, in seconds of training, one network after the other. No trial is stopped early."""
+    """Cost of a study on this machine if no trial is stopped early.
 
-    epoch: float  # of a searched trial, in the mean over random ones
-    shortest_epoch: float  # of a trial, baselines included
+    Durations are seconds of training, one network after the other.
+
+    Attributes:
+        epoch: Duration of an epoch of a searched trial, averaged over random ones.
+        shortest_epoch: Shortest duration of an epoch of a trial, baselines included.
+        longest_epoch: Longest such duration.
+        kinds: Number of kinds of trials, which differ in the duration of an epoch.
+        kinds_timed: Number of kinds that were timed; the others count with the mean duration.
+        teachers: Duration of the teachers that are not in the store yet.
+        teachers_there: Number of teachers in the store.
+        search: Duration of searched trials and baselines.
+        confirmation: Duration of the replicates.
+        side_by_side: Number of trials that this machine can run in parallel.
+        search_cpu_hours: CPU hours of searched trials and baselines.
+        search_gpu_hours: Their GPU hours.
+        confirmation_cpu_hours: CPU hours of the replicates.
+        confirmation_gpu_hours: Their GPU hours.
+    """
+
+    epoch: float
+    shortest_epoch: float
     longest_epoch: float
-    kinds: int  # trials that differ in what an epoch takes
-    kinds_timed: int  # the others count as long as the mean
-    teachers: float  # those that are not in the store yet
+    kinds: int
+    kinds_timed: int
+    teachers: float
     teachers_there: int
     search: float
     confirmation: float
-    side_by_side: int  # how many trials this machine can run at a time
-    search_cpu_hours: float = 0.0  # of searched trials and baselines; the wall time of one network after the other
+    side_by_side: int
+    search_cpu_hours: float = 0.0
     search_gpu_hours: float = 0.0
     confirmation_cpu_hours: float = 0.0
     confirmation_gpu_hours: float = 0.0
 
     @property
     def total(self) -> float:
-        """Teachers one after the other, then trials side by side."""
+        """Wall time in seconds: teachers one after the other, then trials in parallel."""
         return self.teachers + (self.search + self.confirmation) / max(1, self.side_by_side)
 
 
@@ -61,20 +80,29 @@ Warn = Callable[[Iterable[ConfigIssue]], object]
 
 
 def estimate(study: StudyConfig, studies: Path, warn: Warn = list) -> tuple[CostEstimate | None, str]:
-    """The cost and its words; no cost but the reason if no epoch can be timed here.
+    """Returns the cost of a study and its description.
 
-    warn: is called with what seems wrong with the images and with teachers from files.
-    Raises DataError if the images cannot be read, ConfigError if they do not suffice for one of the trials.
+    Args:
+        study: The settings.
+        studies: The folder of all studies, which has the store of teachers.
+        warn: Called with warnings about the images and about teachers from files.
+
+    Returns:
+        The estimate and its text; None and the reason if no epoch can be timed on this machine.
+
+    Raises:
+        DataError: The images cannot be read.
+        ConfigError: The images do not suffice for one of the trials.
     """
     config = study.base_config
     if study.resources.gpus and not torch.cuda.is_available():
-        return None, "no estimate of cost: trials ask for a GPU (resources.gpus) and there is none here"
+        return None, "no cost estimate: trials require a GPU (resources.gpus), but this machine has none"
     fetched = getattr(config.data, "download", False)
     try:
         data = load_data(config.data.model_copy(update={"download": False}) if fetched else config.data)
     except DataError:
         if fetched:
-            return None, "no estimate of cost: the images are not here yet (data.download fetches them at launch)"
+            return None, "no cost estimate: the images are not downloaded yet (data.download does so at launch)"
         raise
     warn(data.warnings)
     if issues := class_issues(study, len(data.class_names)):
@@ -85,16 +113,26 @@ def estimate(study: StudyConfig, studies: Path, warn: Warn = list) -> tuple[Cost
 
 
 def side_by_side(resources: Resources) -> int:
-    """How many trials run on this machine at a time; 0 if it cannot run one."""
+    """Returns the number of trials that this machine can run in parallel; 0 if it cannot run one.
+
+    Args:
+        resources: Resources of a trial.
+    """
     gpus = torch.cuda.device_count() / resources.gpus if resources.gpus else inf
     return int(min((os.cpu_count() or 1) / resources.cpus, gpus, resources.max_concurrent or inf))
 
 
-# --- what is timed ---------------------------------------------------------------------------------------------------
+# --- timing ---------------------------------------------------------------------------------------------------
 
 
 def epoch_seconds(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -> float:
-    """How long an epoch of such a training takes: of all images, or of so many that it takes long enough, scaled up."""
+    """Returns the duration of an epoch in seconds, extrapolated from a part of the images if that takes long enough.
+
+    Args:
+        config: The settings of the training.
+        ensemble: The teachers.
+        data: Splits of the study.
+    """
     steps, tried = len(data.train) // config.training.batch_size, 1
     while (seconds := _timed(config, ensemble, _part(data, tried, config))) < ENOUGH and tried < steps:
         tried = min(steps, max(2 * tried, int(tried * ENOUGH / seconds)))
@@ -102,8 +140,8 @@ def epoch_seconds(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -
 
 
 def _timed(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -> float:
-    """The median of three epochs, or of fewer if they are long, after one that does not count: it has first times."""
-    # As long as any other training: no loss becomes NaN at such a rate, and nothing that is due later comes so soon.
+    """Returns the median duration of three epochs, or of fewer if they are long, after one for warm-up."""
+    # With this learning rate no loss becomes NaN; with this number of epochs no later phase of a schedule starts.
     optimizer = config.training.optimizer.model_copy(update={"lr": 1e-6})
     training = config.training.model_copy(update={"optimizer": optimizer, "epochs": 1000})
     run = distill(config.model_copy(update={"training": training}), ensemble, data)
@@ -115,7 +153,7 @@ def _timed(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -> float
 
 
 def _part(data: DataSplits, steps: int, config: Config) -> DataSplits:
-    """The images of so many steps, and the same share of those for validation."""
+    """Returns the training images of `steps` steps and the same share of the validation images."""
     batch = config.training.batch_size
     share = steps / (len(data.train) // batch)
     train, validation = data.train, data.validation
@@ -128,21 +166,21 @@ def _head(split: Split, count: int) -> Split:
 
 
 def _teachers(config: Config, data: DataSplits, store: Path) -> tuple[float, int]:
-    """Seconds of training of all teachers that are not in the store yet, and how many are."""
+    """Returns the training time in seconds of all teachers missing in the store, and the number of those in it."""
     all_of_them = range(config.teachers.count)
     missing = [m for m in all_of_them if not (store / teacher_hash(config, m, data) / "teacher.json").is_file()]
-    nobody, known = TeacherEnsemble([], len(data.class_names), "none"), dict[str, float]()
+    no_teachers, known = TeacherEnsemble([], len(data.class_names), "none"), dict[str, float]()
     for m in missing:
         own = teacher_config(config, m)
         check_student(own, data)
         if repr(own.model) not in known:
-            known[repr(own.model)] = epoch_seconds(own, nobody, data)
+            known[repr(own.model)] = epoch_seconds(own, no_teachers, data)
     epochs = config.teachers.training.epochs
     return sum(known[repr(config.teachers.model_of(m))] * epochs for m in missing), len(all_of_them) - len(missing)
 
 
 def _untrained(config: Config, data: DataSplits) -> TeacherEnsemble:
-    """An ensemble that takes as long as the trained one."""
+    """Returns an untrained ensemble, which takes as long as the trained one."""
     own = [teacher_config(config, m) for m in range(config.teachers.count)]
     files, found = open_teacher_files(config, data)
     networks = [build(one.model, data, one.seed) for one in own] + [file.network for file in files]
@@ -186,9 +224,9 @@ def _cost(study: StudyConfig, data: DataSplits, teachers: float, there: int, war
 
 
 def _search_epochs(study: StudyConfig, seconds: float) -> int:
-    """How many epochs the searched trials train at most: those that begin before a budget is spent run to their end.
+    """Returns the maximum number of epochs of all searched trials; `seconds` is the duration of one epoch.
 
-    seconds: of one epoch.
+    Trials that start before a budget is spent run to completion.
     """
     budget, given = study.budget, study.resources
     limits = [budget.epochs] if budget.epochs is not None else []
@@ -199,9 +237,9 @@ def _search_epochs(study: StudyConfig, seconds: float) -> int:
 
 
 def _time_kinds(configs: Iterable[Config], ensemble: TeacherEnsemble, data: DataSplits) -> dict[str, float]:
-    """Seconds of an epoch by kind of trial, as many kinds as there is patience for, one at least.
+    """Returns the duration of an epoch in seconds by kind of trial, for the kinds that fit into PATIENCE, at least one.
 
-    A kind that cannot be run is left out, as such a trial fails alone. Raises what is wrong with it if all are so.
+    A kind that cannot run is left out, because such a trial fails alone. If no kind can run, the last error is raised.
     """
     known: dict[str, float] = {}
     trouble: EnsdistillError | None = None
@@ -219,14 +257,14 @@ def _time_kinds(configs: Iterable[Config], ensemble: TeacherEnsemble, data: Data
 
 
 def _kind(config: Config) -> str:
-    """What the length of an epoch hangs on."""
+    """Returns the settings on which the duration of an epoch depends, as a key."""
     pieces = [piece.kind for piece in (config.perturbation, config.loss, config.averaging)]
     training = config.training.model_copy(update={"optimizer": config.training.optimizer.kind})
     return repr((config.model, config.student, pieces, training))
 
 
 def _random_trials(study: StudyConfig) -> Iterator[Config]:
-    """Trials as a random search would make them, without those whose values do not go together."""
+    """Yields trials of a random search, without those whose values are incompatible."""
     shares = np.random.default_rng(0)
     for _ in range(DRAWS):
         sampled = study.space.draw(lambda name, axis: axis.from_unit_interval(shares.random()))
@@ -236,7 +274,7 @@ def _random_trials(study: StudyConfig) -> Iterator[Config]:
             continue
 
 
-# --- in words --------------------------------------------------------------------------------------------------------
+# --- description -----------------------------------------------------------------------------------------------------
 
 
 def _in_words(study: StudyConfig, cost: CostEstimate) -> str:
@@ -244,7 +282,7 @@ def _in_words(study: StudyConfig, cost: CostEstimate) -> str:
     some = f"{cost.kinds_timed} of " if cost.kinds_timed < cost.kinds else ""
     timed, epochs = f"{some}{counted(cost.kinds, 'kind')}", counted(study.epochs, "epoch")
     lines = [
-        f"one epoch of a trial took {duration(cost.shortest_epoch)}{longest} here "
+        f"one epoch of a trial took {duration(cost.shortest_epoch)}{longest} on this machine "
         f"({timed} of trials timed, with untrained teachers)",
         f"teachers: {_teachers_in_words(study, cost)}",
         f"search, if no trial is stopped early: {counted(study.num_trials, 'trial')} of {epochs}: "
@@ -254,30 +292,30 @@ def _in_words(study: StudyConfig, cost: CostEstimate) -> str:
         lines.append(
             f"confirmation: {counted(study.expected_replicates, 'trial')} of {epochs}: {_both(cost.confirmation, cost)}"
         )
-    lines.append(f"in all about {duration(cost.total)}; Ray's own start comes on top")
+    lines.append(f"total: about {duration(cost.total)}, in addition to the start of Ray")
     lines += _hours_in_words(study, cost)
     if not cost.side_by_side:
-        lines.append("this machine cannot run such a trial: lower resources.cpus or resources.gpus, or set RAY_ADDRESS")
+        lines.append("this machine cannot run a trial: lower resources.cpus or resources.gpus, or set RAY_ADDRESS")
     if study.budget.minutes:
         lines.append(f"budget.minutes ends search and confirmation after {duration(study.budget.minutes * 60)}")
     return "\n".join(lines)
 
 
 def _hours_in_words(study: StudyConfig, cost: CostEstimate) -> Iterator[str]:
-    """What the trials cost in hours, and which budget bounds them."""
+    """Yields lines about the hours of the trials, and about the budgets that limit them."""
     search = HoursUsed(cost.search_cpu_hours, cost.search_gpu_hours)
     confirmation = HoursUsed(cost.confirmation_cpu_hours, cost.confirmation_gpu_hours)
     more = f", confirmation about {confirmation}" if cost.confirmation else ""
-    yield f"paid for (wall time x resources, teachers not counted): search about {search}{more}"
+    yield f"resource hours (wall time x resources, without teachers): search about {search}{more}"
     for name, hours in (("cpu_hours", study.budget.cpu_hours), ("gpu_hours", study.budget.gpu_hours)):
         if hours is not None:
-            yield f"budget.{name} begins no searched trial after {hours:g} hours; baselines, too, count towards it"
+            yield f"budget.{name} starts no searched trial after {hours:g} hours; baselines count as well"
 
 
 def _teachers_in_words(study: StudyConfig, cost: CostEstimate) -> str:
     teachers = study.base_config.teachers
     missing = teachers.count - cost.teachers_there
-    there = f"{cost.teachers_there} in the store already, which cost nothing" if cost.teachers_there else ""
+    there = f"{cost.teachers_there} already in the store, at no cost" if cost.teachers_there else ""
     new = (
         f"{missing} x {counted(teachers.training.epochs, 'epoch')}: about {duration(cost.teachers)}" if missing else ""
     )
@@ -285,5 +323,5 @@ def _teachers_in_words(study: StudyConfig, cost: CostEstimate) -> str:
 
 
 def _both(seconds: float, cost: CostEstimate) -> str:
-    together = f", {duration(seconds / cost.side_by_side)} with {cost.side_by_side} side by side"
+    together = f", {duration(seconds / cost.side_by_side)} with {cost.side_by_side} in parallel"
     return f"about {duration(seconds)} one at a time" + (together if cost.side_by_side > 1 else "")

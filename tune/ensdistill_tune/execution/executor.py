@@ -1,4 +1,4 @@
-"""What all ways of running trials share: how reports reach the planner, and how a run of trials ends."""
+"""Common parts of the executors: passes reports to the planner, and ends a run of trials."""
 
 import contextlib
 import math
@@ -31,11 +31,10 @@ class Executor:
 
     Attributes:
         session: Context in which teachers and trials run.
-        teacher_trainer: Returns the function that trains missing teachers, from what a trial is given and the value
-            of `--device`.
-        run_trials: Runs all trials that are left and returns how that ended: `finished`, `timed_out` or
-            `interrupted`. Failed trials do not end it. Its last argument is the calibrated NLL on validation of
-            1, 2, ..., M teachers.
+        teacher_trainer: Returns the function that trains missing teachers, given the resources of a trial and the
+            value of `--device`.
+        run_trials: Runs all remaining trials and returns `finished`, `timed_out` or `interrupted`. Failed trials do
+            not end it. Its last argument is the calibrated NLL on validation of 1, 2, ..., M teachers.
     """
 
     session: Callable[[StudyConfig], AbstractContextManager[None]]
@@ -44,14 +43,14 @@ class Executor:
 
 
 class TrialReports:
-    """Passes what trials report to the planner."""
+    """Passes reports of trials to the planner."""
 
     def __init__(self, agenda: TrialPlanner) -> None:
         self.agenda = agenda
         self._began: dict[int, float] = {}
 
     def begins(self, number: int) -> None:
-        """A trial begins, or begins again after its process died."""
+        """Records the start of a trial, or its restart after its process died."""
         self._began[number] = time.perf_counter()
 
     def take(self, number: int, report: dict[str, Any]) -> Decision:
@@ -59,7 +58,7 @@ class TrialReports:
 
         Args:
             number: The trial.
-            report: `EPOCHS`, the metrics of each epoch since the report before, and `FAILURE` and
+            report: `EPOCHS`, the metrics of each epoch since the last report, and `FAILURE` and
                 `FAILURE_KIND` if the trial failed. Epochs after the one at which the trial is stopped are dropped.
         """
         epochs = report[EPOCHS]
@@ -74,7 +73,7 @@ class TrialReports:
         return Decision.stop_if(self.agenda.progress.trials[number].whole)
 
     def ended(self, number: int, otherwise: State, error: str | None = None, error_kind: str | None = None) -> None:
-        """Records the end of a trial that has none yet: `finished` after its last epoch, else the state given."""
+        """Records the end of a trial unless it has ended: `finished` after its last epoch, otherwise `otherwise`."""
         trial = self.agenda.progress.trials[number]
         if trial.state == "running":
             state: State = "finished" if trial.whole else otherwise
@@ -87,12 +86,12 @@ class TrialReports:
             error = f"{needed[0]} became {odd[needed[0]]} in epoch {metrics['epoch']:.0f}"
             self.agenda.end(number, "failed", error, "not_finite")
             return Decision.STOP
-        # JSON has no such numbers
+        # JSON cannot represent infinite or NaN values
         return self.agenda.report(number, {name: value for name, value in metrics.items() if name not in odd})
 
 
 def outcome(agenda: TrialPlanner) -> str:
-    """Ends the trials that still run and returns `finished`, `timed_out` or `interrupted`."""
+    """Marks running trials as interrupted and returns `finished`, `timed_out` or `interrupted`."""
     for trial in agenda.progress.running:
         agenda.end(trial.number, "interrupted")
     if agenda.done:
@@ -102,9 +101,9 @@ def outcome(agenda: TrialPlanner) -> str:
 
 @contextlib.contextmanager
 def signals_restored() -> Iterator[None]:
-    """After the block signals are handled as before: Ray and Tune install handlers of their own and leave them.
+    """Restores signal handlers after the block: Ray and Tune install handlers and do not remove them.
 
-    Does nothing outside the main thread, where nothing can install one.
+    Does nothing outside the main thread, where no handler can be installed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -120,7 +119,7 @@ def signals_restored() -> Iterator[None]:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Inside the block SIGTERM, which batch systems and containers send, raises KeyboardInterrupt as Ctrl-C does.
+    """Makes SIGTERM, which batch systems and containers send, raise KeyboardInterrupt inside the block.
 
     Does nothing outside the main thread, where Python cannot handle signals.
     """

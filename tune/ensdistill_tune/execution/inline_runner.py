@@ -1,4 +1,4 @@
-"""Runs the trials of a study in this process, one after the other: no Ray, no other process."""
+"""Runs the trials of a study in this process, one after the other, without Ray."""
 
 import contextlib
 import gc
@@ -44,13 +44,13 @@ def _run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsembl
             while not ends() and isinstance(suggestion := agenda.next(), dict):
                 _run(suggestion, inputs, reports, ends)
     finally:
-        gc.unfreeze()  # `memory_limit` freezes what a training leaves; this process may live on
+        gc.unfreeze()  # `memory_limit` freezes the objects that a training leaves; this process may continue
     return outcome(agenda)
 
 
 @dataclass(frozen=True)
 class _Ends:
-    """Whether the study ends now: its minutes are over, or a request stops it."""
+    """Returns whether the study must end now: its time budget is spent, or a request stops it."""
 
     progress: StudyState
     requests: StudyRequests
@@ -74,7 +74,7 @@ def _run(suggestion: dict[str, Any], inputs: SharedInputs, reports: TrialReports
         run_trial(suggestion, inputs, report)
     except _StoppedError:
         pass
-    except Exception as failure:  # whatever a model of the user raises: the trial fails, the study continues
+    except Exception as failure:  # a custom model may raise anything: the trial fails, the study continues
         error = traceback.format_exception_only(failure)[-1].strip().removeprefix("ensdistill.errors.")
         kind = type(failure).__name__
     reports.ended(number, "failed" if error else "pruned", error, kind)

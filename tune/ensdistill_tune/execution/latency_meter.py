@@ -1,9 +1,9 @@
 """Latency of shipped networks: measured once for each architecture and machine, then read from the event log.
 
-The driver measures, on an untrained network of the same architecture. Architectures that the settings name are
-measured before the first trial begins, when nothing else runs. One that only a suggestion brings (an integer axis of
-widths, say) is measured right before its trial begins; other trials may run then. What the log holds decides: a
-resumed study measures nothing again that it holds.
+The process that runs the study measures an untrained network of the same architecture. Architectures that the settings
+name are measured before the first trial starts, when nothing else runs. An architecture that only a suggestion defines
+(for instance by an integer width) is measured immediately before its trial starts, possibly while other trials run. A
+resumed study does not repeat measurements that are in the event log.
 """
 
 import torch
@@ -19,11 +19,11 @@ from ensdistill_tune.execution.shared_inputs import device_of
 from ensdistill_tune.records.events import LatencyMeasured
 from ensdistill_tune.study.study_state import StudyState
 
-NO_GPU = "latency is measured on one CPU thread, since the process that runs the study sees no GPU"
+NO_GPU = "latency is measured on one CPU thread, because the process that runs the study has no GPU"
 
 
 class LatencyMeter:
-    """Returns the latency of the network that a trial ships, and measures it if the log does not hold it."""
+    """Returns the latency of the network that a trial ships; measures it if it is not in the event log."""
 
     def __init__(self, state: StudyState, data: DataSplits) -> None:
         self._state, self._data = state, data
@@ -34,7 +34,7 @@ class LatencyMeter:
         self._machine = machine_name(self._device)
         past = [event for event in state.past if isinstance(event, LatencyMeasured)]
         self._known = {event.architecture: event.milliseconds for event in past if event.machine == self._machine}
-        self._architectures: dict[str, str] = {}  # by the settings that decide them
+        self._architectures: dict[str, str] = {}  # by the settings that determine them
 
     def measure_all(self) -> None:
         """Measures the architectures that the settings of the study name."""
@@ -42,17 +42,17 @@ class LatencyMeter:
             self(config)
 
     def __call__(self, config: Config) -> float | None:
-        """Returns milliseconds for one image; None if there is no such network, which its trial reports."""
+        """Returns the latency of one image in milliseconds; None if the network cannot be built."""
         settings = repr((config.model, config.student))
         try:
             if settings not in self._architectures:
                 self._architectures[settings] = self._measure(config)
-        except Exception:  # whatever a model of the user raises: its trial raises it again, and fails alone
+        except Exception:  # a custom model may raise anything: its trial raises it again and fails alone
             return None
         return self._known[self._architectures[settings]]
 
     def _measure(self, config: Config) -> str:
-        """Returns the architecture of a trial, whose latency is known then."""
+        """Returns the architecture of a trial, after measuring its latency if necessary."""
         network = new_student(config, self._data).merged()
         architecture = architecture_of(network)
         if architecture not in self._known:
@@ -66,7 +66,15 @@ class LatencyMeter:
 
 
 def latency_meter(state: StudyState, data: DataSplits) -> LatencyMeter | None:
-    """Returns the meter of a study, which has measured what can be measured in advance; None if none is asked for."""
+    """Returns the latency meter of a study, after measuring the architectures that its settings name.
+
+    Args:
+        state: State of the study.
+        data: Splits of the study, from which the input shape and the number of classes are taken.
+
+    Returns:
+        The meter; None if the study does not use latencies.
+    """
     if not state.study.measures_latency:
         return None
     meter = LatencyMeter(state, data.to("cpu"))

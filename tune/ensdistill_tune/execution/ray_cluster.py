@@ -1,4 +1,4 @@
-"""Where Ray runs: what the environment says about it is checked first, since Ray's own errors come late and hide it."""
+"""Starts Ray or connects to it. The environment is checked first, because Ray's own errors are late and unspecific."""
 
 import contextlib
 import logging
@@ -23,7 +23,9 @@ LONGEST = 107  # bytes of the path of a socket; 103 on macOS
 
 @contextlib.contextmanager
 def running_ray() -> Iterator[None]:
-    """Ray inside the block: that of this process if it uses Ray already, which then stays up; else one that ends here.
+    """Provides Ray inside the block.
+
+    A Ray that this process uses already is used and stays up. Otherwise Ray is started, and shut down after the block.
 
     Raises:
         DataError: Ray cannot be started, or this process uses Ray Client.
@@ -38,8 +40,8 @@ def running_ray() -> Iterator[None]:
         return
     if ray.util.client.ray.is_connected():  # type: ignore[no-untyped-call]
         raise DataError(
-            "ray.init: a study needs the cluster itself, and this process uses Ray Client. Call ray.shutdown(), or "
-            "launch the study on a machine of the cluster."
+            "ray.init: must be a direct connection to the cluster, but this process uses Ray Client. Call "
+            "ray.shutdown(), or launch the study on a machine of the cluster."
         )
     yield
 
@@ -48,11 +50,11 @@ def start_ray() -> None:
     """Starts Ray on this machine, or connects to the cluster at RAY_ADDRESS.
 
     Raises:
-        DataError: The address or the temporary folder cannot be used, or nothing answers there.
+        DataError: The address or the temporary folder cannot be used, or no cluster answers at the address.
     """
     for name in VARIABLES:
         if not os.environ.get(name, "unset").strip():
-            del os.environ[name]  # an empty line of an env file; Ray takes it for an address, or for this folder
+            del os.environ[name]  # as in an env file; Ray would use "" as an address or a folder
     address = os.environ.get("RAY_ADDRESS", LOCAL).strip()
     check_address(address)
     local: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
@@ -60,18 +62,25 @@ def start_ray() -> None:
         check_temporary_folder()
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
-    except Exception as error:  # Ray names a dozen different errors
+    except Exception as error:  # Ray raises a dozen different types
         raise DataError(_not_started(address, cause_of(error))) from error
 
 
 def check_address(address: str) -> None:
-    """Raises DataError unless Ray answers at this address; Ray itself would wait for minutes."""
+    """Checks that a Ray cluster answers at an address; without this check Ray would wait for minutes.
+
+    Args:
+        address: `local`, `auto` or HOST:PORT.
+
+    Raises:
+        DataError: The address is malformed or of Ray Client, or no connection is possible within 5 seconds.
+    """
     if address in (LOCAL, "auto"):
         return
     if address.startswith("ray://"):
         raise DataError(
-            f"RAY_ADDRESS: a study needs the cluster itself, not Ray Client, got {address}. Run it on a machine of the "
-            "cluster with RAY_ADDRESS=HOST:6379 or RAY_ADDRESS=auto."
+            f"RAY_ADDRESS: must be a direct connection, not Ray Client, got {address}. Run the study on a machine of "
+            "the cluster with RAY_ADDRESS=HOST:6379 or RAY_ADDRESS=auto."
         )
     host, _, port = address.rpartition(":")
     if "://" in address or not host or not port.isdecimal() or int(port) > 65535:
@@ -87,26 +96,30 @@ def check_address(address: str) -> None:
 
 
 def check_temporary_folder() -> None:
-    """Raises DataError if Ray cannot put its files and sockets into its temporary folder."""
+    """Checks Ray's temporary folder, which holds its files and sockets.
+
+    Raises:
+        DataError: The path is relative or too long, or the folder is not writable.
+    """
     variable = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), "RAY_TMPDIR")
     root = os.environ.get(variable, "/tmp")  # noqa: S108 - Ray's own choice
     fix = "Set RAY_TMPDIR to another folder, such as /tmp."
     if not os.path.isabs(root):
-        raise DataError(f"{variable}: Ray needs an absolute path for its temporary files, got {root}. {fix}")
+        raise DataError(f"{variable}: must be an absolute path, got {root}. {fix}")
     room = LONGEST - len(SESSION.format(pid=os.getpid())) - 1
     if len(os.fsencode(root)) > room:
         raise DataError(
-            f"{variable}: must be at most {room} characters long, since Ray puts sockets into it, got {root}. {fix}"
+            f"{variable}: must be at most {room} characters long, because Ray creates sockets there, got {root}. {fix}"
         )
     try:
         ensure_writable_dir(Path(root, "ray"))
     except DataError as error:
         reason = cause_of(error.__cause__ or error)
-        raise DataError(f"{variable}: Ray cannot put its temporary files there ({reason}). {fix}") from error
+        raise DataError(f"{variable}: must be writable for Ray, but is not ({reason}). {fix}") from error
 
 
 def _not_started(address: str, reason: str) -> str:
     if address == LOCAL:
         return f"Ray cannot be started on this machine ({reason})"
-    token = "" if "RAY_AUTH_MODE" in os.environ else "; if the cluster asks for a token, set RAY_AUTH_MODE=token"
-    return f"RAY_ADDRESS {address}: Ray cannot be used there ({reason}){token}"
+    token = "" if "RAY_AUTH_MODE" in os.environ else "; if the cluster requires a token, set RAY_AUTH_MODE=token"
+    return f"RAY_ADDRESS {address}: connecting to Ray failed ({reason}){token}"

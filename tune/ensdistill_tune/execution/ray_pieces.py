@@ -1,4 +1,4 @@
-"""Pieces outside of the package on the machines of a cluster: each is imported there before the first training."""
+"""Checks pieces from outside the package on the machines of a cluster: imports each before the first training."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,11 +12,18 @@ from ensdistill.settings.fields import families_of, own_pieces
 from ensdistill.settings.pieces import Piece, group_name, is_unreachable, kind_of, piece_code
 from ensdistill_tune.study.study_config import StudyConfig
 
-Codes = dict[tuple[str, str], str]  # by group of entry points and kind: what identifies the code, or why it is missing
+Codes = dict[tuple[str, str], str]  # by entry-point group and kind: identifier of the code, or why it is missing
 
 
 def check_pieces(study: StudyConfig) -> None:
-    """Raises ConfigError if a machine of the cluster lacks a piece of some trial, or has another version of it."""
+    """Checks that every machine of the cluster has the pieces of all trials in the same version.
+
+    Args:
+        study: The settings.
+
+    Raises:
+        ConfigError: A machine lacks a piece, or has another version of it.
+    """
     here, names = _here(study)
     if not here:
         return
@@ -33,7 +40,7 @@ def check_pieces(study: StudyConfig) -> None:
 
 
 def _here(study: StudyConfig) -> tuple[Codes, dict[tuple[str, str], str]]:
-    """What this process has, and the section of settings in which each piece stands."""
+    """Returns the pieces of this process with their code, and the settings section of each piece."""
     carried = {type(piece) for piece in _instances(study.config)}
     codes: Codes = {}
     names = {}
@@ -47,7 +54,7 @@ def _here(study: StudyConfig) -> tuple[Codes, dict[tuple[str, str], str]]:
 
 
 def _instances(tree: Any) -> Iterator[Piece]:
-    """The pieces among settings that are given as instances."""
+    """Yields the pieces that the settings hold as instances."""
     if isinstance(tree, Piece):
         yield tree
     elif isinstance(tree, Mapping):
@@ -65,7 +72,7 @@ def _on_node(node: str, wanted: list[tuple[str, str]]) -> Any:
 
 
 def _codes(wanted: list[tuple[str, str]]) -> Codes:
-    """The task: imports each piece where it runs."""
+    """Ray task: imports each piece on its machine."""
     families = {family.group: family for family in families_of(Config)}
     found = {}
     for group, kind in wanted:
@@ -79,4 +86,4 @@ def _codes(wanted: list[tuple[str, str]]) -> Codes:
 def _difference(kind: str, there: str, here: str) -> str:
     if there.startswith("error: "):
         return there.removeprefix("error: ")
-    return f"{kind} is {there}, and {here} where the study was started; install the same on both"
+    return f"{kind} is {there}, but {here} on the machine that runs the study; install the same version on both"

@@ -1,4 +1,4 @@
-"""Ray: puts what trials share into its object store once, runs what the agenda hands out, tells it how that went."""
+"""Runs the trials of a study with Ray Tune; the planner serves as its searcher and scheduler."""
 
 import contextlib
 import logging
@@ -39,14 +39,19 @@ from ensdistill_tune.study.study_state import StudyState
 
 @contextlib.contextmanager
 def cluster(study: StudyConfig) -> Iterator[None]:
-    """Ray inside the block: that of this process if it runs already, else on this machine or at RAY_ADDRESS.
+    """Provides Ray inside the block: that of this process, or one on this machine, or the cluster at RAY_ADDRESS.
 
-    Raises ConfigError if no machine of the cluster can ever give a trial what it asks for.
+    Args:
+        study: The settings, whose resources and pieces are checked on the cluster.
+
+    Raises:
+        ConfigError: No machine of the cluster has the resources of a trial, or a machine lacks a piece.
+        DataError: Ray cannot be started.
     """
     logger = logging.getLogger("ray.tune")
     level = logger.level
     with running_ray():
-        logger.setLevel(logging.CRITICAL)  # the screen says what failed, and why
+        logger.setLevel(logging.CRITICAL)  # the console reports failures and their reasons
         try:
             with interruptible():
                 _check_resources(study)
@@ -57,9 +62,16 @@ def cluster(study: StudyConfig) -> Iterator[None]:
 
 
 def run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsemble, curve: Sequence[float]) -> str:
-    """Runs all that is left to run in a cluster and returns how that ended: `finished`, `timed_out` or `interrupted`.
+    """Runs all remaining trials on the cluster. A failed trial does not end the study.
 
-    curve: calibrated NLL on validation of 1, 2, ..., M teachers. Failed trials do not end it.
+    Args:
+        progress: State of the study.
+        data: Splits of the study.
+        ensemble: The teachers.
+        curve: Calibrated NLL in nats on validation of 1, 2, ..., M teachers.
+
+    Returns:
+        `finished`, `timed_out` or `interrupted`.
     """
     study = progress.study
     slots = study.resources.max_concurrent or _parallel_slots(study)
@@ -68,7 +80,7 @@ def run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsemble
     trainable = tune.with_parameters(
         run_in_worker, inputs=SharedInputs.of(study, progress.folder, data, ensemble, curve)
     )
-    home = progress.folder.path.resolve() / "ray"  # error messages of workers; nothing in there is read again
+    home = progress.folder.path.resolve() / "ray"  # error messages of workers; no later session reads it
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": study.resources.cpus, "gpu": study.resources.gpus}),
         tune_config=tune.TuneConfig(
@@ -88,11 +100,13 @@ def run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsemble
             failure_config=tune.FailureConfig(max_failures=study.resources.max_retries),
         ),
     )
-    at_once = environment_variable("TUNE_MAX_PENDING_TRIALS_PG", str(agenda.slots))  # or one worker starts at a time
+    at_once = environment_variable(
+        "TUNE_MAX_PENDING_TRIALS_PG", str(agenda.slots)
+    )  # by default one worker starts at a time
     with at_once, warnings.catch_warnings(), contextlib.suppress(KeyboardInterrupt, SystemExit):
         warnings.simplefilter("ignore")
         tuner.fit()
-    ended = outcome(agenda)  # after an interrupt Ray's `fit` returns as if all were well
+    ended = outcome(agenda)  # after an interrupt Ray's `fit` returns without an error
     if ended == "finished":
         shutil.rmtree(home, ignore_errors=True)
     return ended
@@ -106,7 +120,7 @@ RAY = Executor(cluster, _teacher_trainer, run_trials)
 
 
 def _parallel_slots(study: StudyConfig) -> int:
-    """How many trials fit into the cluster side by side."""
+    """Returns the number of trials that the cluster can run in parallel."""
     wanted = {"CPU": study.resources.cpus, "GPU": study.resources.gpus}
     return sum(
         min(int(node.get(what, 0) / amount + 1e-9) for what, amount in wanted.items() if amount) for node in _nodes()
@@ -122,55 +136,55 @@ def _folder_of(trial: Any) -> str:
 
 
 class _NotPickled:
-    """Ray keeps its searchers, schedulers and callbacks on disk; these belong to their process and leave nothing."""
+    """Base of objects that Ray would pickle to disk although they belong to this process; their state is empty."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
 class _PlannerSearcher(_NotPickled, Searcher):
-    """The agenda as Ray's searcher: what is next?"""
+    """Adapts the planner to Ray's searcher interface: returns the next trial."""
 
     def __init__(self, agenda: TrialPlanner) -> None:
         super().__init__()
         self.agenda = agenda
 
     def suggest(self, trial_id: str) -> Any:
-        """The next trial; None for one to wait for."""
+        """Returns the next trial; None if it depends on a running one."""
         suggestion = self.agenda.next()
         if isinstance(suggestion, str):
             return Searcher.FINISHED if suggestion == "done" else None
         return suggestion
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """The agenda hears of it by `_PlannerCallback`."""
+        """Does nothing: `_PlannerCallback` reports the end to the planner."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the journal knows."""
+        """Does nothing: the event log holds the state."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing either."""
+        """Does nothing: the event log holds the state."""
 
 
 class _PlannerScheduler(_NotPickled, FIFOScheduler):
-    """The agenda as Ray's scheduler: does this trial go on?"""
+    """Adapts the planner to Ray's scheduler interface: decides whether a trial continues."""
 
     def __init__(self, reports: TrialReports) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.reports = reports
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """It begins, or begins again after its process died."""
+        """Records the start of a trial, or its restart after its process died."""
         self.reports.begins(trial.config["number"])
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Passes a report on; stops a whole trial too: if Ray waited for its end, that would take longer."""
+        """Passes a report on. A completed trial is stopped too, because Ray takes longer to notice its end."""
         decision = self.reports.take(trial.config["number"], result)
         return str(TrialScheduler.CONTINUE if decision is Decision.CONTINUE else TrialScheduler.STOP)
 
 
 class _PlannerStopper(_NotPickled, Stopper):
-    """Called by Tune at every turn: takes requests, and ends the study if one of them demands it."""
+    """Reads requests whenever Tune calls it, and stops the study if one of them requires it."""
 
     def __init__(self, requests: StudyRequests) -> None:
         self.requests = requests
@@ -180,36 +194,36 @@ class _PlannerStopper(_NotPickled, Stopper):
         return False
 
     def stop_all(self) -> bool:
-        """Whether the study is to end."""
+        """Returns whether the study must stop."""
         return self.requests.stop_study()
 
 
 class _PlannerCallback(_NotPickled, tune.Callback):
-    """Tells the agenda how trials ended."""
+    """Reports the ends of trials to the planner."""
 
     def __init__(self, reports: TrialReports) -> None:
         self.reports, self.agenda = reports, reports.agenda
-        self._lost = Counter[int]()  # how often each trial lost its process before it began
-        self._given_up = set[str]()  # Ray's trials in whose place another one has their number now
+        self._lost = Counter[int]()  # how often the process of each trial died before the trial started
+        self._replaced = set[str]()  # identifiers of Ray trials whose number another Ray trial has taken over
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Ray tells nobody of a trial that fails because its process is not free of the one before."""
+        """Records failures for which Ray calls no callback: the actor has not released the previous trial."""
         for trial in trials:
-            failed = trial.status == trial.ERROR and trial.trial_id not in self._given_up
-            if failed and self._record(trial).state == "running":  # or its error file would be read at every turn
+            failed = trial.status == trial.ERROR and trial.trial_id not in self._replaced
+            if failed and self._record(trial).state == "running":  # otherwise its error file is read at every step
                 self._ended(trial, "failed", _worker_error(trial))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Its last epoch is done, or it was stopped before."""
+        """Records the end of a trial that completed or was stopped."""
         self._ended(trial, "pruned", None)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Its process died: more often than it is tried again, or before it began, when Ray does not try again."""
+        """Records a failure: the process died too often, or before the trial started, when Ray does not retry."""
         record = self._record(trial)
         again = trial.should_recover() and self._lost[record.number] < self.agenda.study.resources.max_retries
         if again and record.state == "running" and not record.whole:
             self._lost[record.number] += 1
-            self._given_up.add(trial.trial_id)
+            self._replaced.add(trial.trial_id)
             self.agenda.trial_lost(record.number)
         else:
             self._ended(trial, "failed", _worker_error(trial))
@@ -228,9 +242,8 @@ def _check_resources(study: StudyConfig) -> None:
         return
     here = "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes)
     raise ConfigError(
-        f"resources: {study.resources.cpus:g} CPU and {study.resources.gpus:g} GPU a trial are more than any "
-        f"machine has ({here}); "
-        "lower resources.cpus or resources.gpus"
+        f"resources: {study.resources.cpus:g} CPU and {study.resources.gpus:g} GPU per trial are more than any "
+        f"machine has ({here}); lower resources.cpus or resources.gpus"
     )
 
 
@@ -240,9 +253,9 @@ def _worker_error(trial: Any) -> str:
     except (OSError, TypeError):
         return "the worker process died"
     if "worker process has died" in lines[-1]:
-        return "the worker process died: it crashed, or was killed, perhaps by the system for want of memory"
+        return "the worker process died: it crashed, or was killed, possibly by the operating system (out of memory)"
     if "actor is temporarily unavailable" in lines[-1]:
-        return "the worker process, or its machine, could not be reached any more"
+        return "the worker process, or its machine, is no longer reachable"
     if "reset_config()" in lines[-1]:
-        return "its worker process had not ended the trial before it, even after TUNE_FUNCTION_THREAD_TIMEOUT_S seconds"
+        return "its worker process was still busy with the previous trial after TUNE_FUNCTION_THREAD_TIMEOUT_S seconds"
     return lines[-1].removeprefix("ensdistill.errors.")

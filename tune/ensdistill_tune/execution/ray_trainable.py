@@ -1,4 +1,4 @@
-"""One trial inside a Ray worker."""
+"""Runs one trial inside a Ray worker."""
 
 from typing import Any
 
@@ -10,6 +10,11 @@ from ensdistill_tune.execution.worker import run_trial
 
 
 def run_in_worker(suggestion: dict[str, Any], inputs: SharedInputs) -> None:
-    """Runs a trial that reports to Ray; a report does not return if the trial is stopped."""
+    """Runs a trial that reports to Ray; a report does not return if the trial is stopped.
+
+    Args:
+        suggestion: The trial, as `TrialPlanner.next` returns it.
+        inputs: Settings, data and teachers, shared by all trials.
+    """
     configure_process()
     run_trial(suggestion, inputs, tune.report)

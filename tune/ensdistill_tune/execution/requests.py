@@ -1,4 +1,4 @@
-"""What the process that runs a study does with requests: each becomes an event, accepted or refused."""
+"""Handles requests in the process that runs a study: each one becomes an event, accepted or refused."""
 
 import time
 
@@ -7,13 +7,13 @@ from ensdistill_tune.records.events import Event, RequestRefused, SettingsEnqueu
 from ensdistill_tune.records.inbox import EnqueueRequest, Request, StopRequest
 from ensdistill_tune.study.validation import enqueued_issues
 
-INTERVAL_SECONDS = 0.5  # between two reads of the folder
+INTERVAL_SECONDS = 0.5  # between two reads of the inbox
 
 
 class StudyRequests:
     """Takes requests out of the inbox of a study and passes them to its planner.
 
-    A request is removed after its event is written. One that was written before a crash is not taken twice.
+    A request is removed after its event is written. If a crash intervenes, the request is not applied twice.
     """
 
     def __init__(self, planner: TrialPlanner) -> None:
@@ -23,7 +23,7 @@ class StudyRequests:
         self._due, self._stopped = 0.0, False
 
     def stop_study(self) -> bool:
-        """Takes the requests that wait, at most twice a second. Returns whether the study is to end."""
+        """Handles pending requests, at most twice a second. Returns whether the study must stop."""
         now = time.monotonic()
         if now >= self._due:
             self._due = now + INTERVAL_SECONDS
@@ -50,7 +50,9 @@ class StudyRequests:
                 reason = "" if trial is None else self._why_not_stopped(trial)
                 return _refused(name, reason) if reason else StopRequested(request=name, trial=trial)
             case _:
-                return _refused(name, f"inbox/{name}.json: is no request; use `ensdistill-tune enqueue` or `stop`")
+                return _refused(
+                    name, f"inbox/{name}.json: must be a valid request; use `ensdistill-tune enqueue` or `stop`"
+                )
 
     def _why_not_enqueued(self, request: EnqueueRequest) -> str:
         if issues := enqueued_issues(self._study, request.settings):
@@ -58,7 +60,7 @@ class StudyRequests:
         if self._planner.has_room:
             return ""
         return (
-            f"the search begins no more trials (budget.trials is {self._study.budget.trials}); resume the study with "
+            f"the search starts no more trials (budget.trials is {self._study.budget.trials}); resume the study with "
             "a larger budget and enqueue the settings again"
         )
 
@@ -67,9 +69,9 @@ class StudyRequests:
         if trial is None:
             return f"trial {number}: no such trial; trials 1 to {max(self._planner.progress.trials, default=0)} exist"
         if trial.state != "running":
-            return f"trial {number}: must be running, is {trial.state}"
+            return f"trial {number}: must be running, got {trial.state}"
         if trial.kind == "replicate":
-            return f"trial {number}: is a replicate, without which its candidate cannot be confirmed; stop the study"
+            return f"trial {number}: must not be a replicate, which its candidate requires; stop the study instead"
         return ""
 
 

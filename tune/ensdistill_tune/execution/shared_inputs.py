@@ -1,4 +1,4 @@
-"""What all trials of a study share: its settings, data, teachers and their logits."""
+"""Inputs that all trials of a study share: settings, data, teachers and their logits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,15 @@ from ensdistill_tune.study.study_config import StudyConfig
 
 @dataclass(frozen=True)
 class SharedData:
-    """Data as NumPy arrays, which Ray keeps in its object store and workers map, not copy."""
+    """Data as NumPy arrays, which Ray keeps in its object store; workers map them without a copy.
+
+    Attributes:
+        arrays: Images (N,C,H,W) and labels (N,) of `train`, `validation` and `unlabeled`.
+        class_names: Names of the classes.
+        identity: Hash of the data.
+        warnings: Warnings about the data.
+        own_validation: Whether the source has a validation split of its own.
+    """
 
     arrays: dict[str, Any]
     class_names: tuple[str, ...]
@@ -27,7 +35,7 @@ class SharedData:
 
     @classmethod
     def of(cls, data: DataSplits) -> "SharedData":
-        """Packs what `to` gives back."""
+        """Packs data splits; `to` is the inverse."""
         arrays = {}
         for part in ("train", "validation", "unlabeled"):
             split: Split = getattr(data, part)
@@ -35,7 +43,7 @@ class SharedData:
         return cls(arrays, data.class_names, data.identity, data.warnings, data.own_validation)
 
     def to(self, device: torch.device | str) -> DataSplits:
-        """The data on a device. On the CPU the images are the shared memory itself: never write to them."""
+        """Returns the data on a device. On the CPU the images are views of shared memory and must not be written to."""
         train, validation, unlabeled = (
             Split(*map(torch.from_numpy, self.arrays[part])).to(device) for part in ("train", "validation", "unlabeled")
         )
@@ -45,13 +53,21 @@ class SharedData:
 
 @dataclass(frozen=True)
 class SharedInputs:
-    """What all trials share; Ray's object store holds it once."""
+    """Inputs that all trials share; Ray's object store holds them once.
+
+    Attributes:
+        study: The settings.
+        folder: The folder of the study.
+        data: Training, validation and unlabeled images.
+        teacher_logits: Cache of teacher logits, filled before the first trial, with the ensemble of all trials.
+        curve: Calibrated NLL in nats on validation of 1, 2, ..., M teachers.
+    """
 
     study: StudyConfig
     folder: StudyDirectory
     data: SharedData
-    teacher_logits: TeacherLogitCache  # with what was computed before the first trial; its ensemble teaches all trials
-    curve: Sequence[float]  # calibrated NLL on validation of 1, 2, ..., M teachers
+    teacher_logits: TeacherLogitCache
+    curve: Sequence[float]
 
     @classmethod
     def of(
@@ -62,21 +78,29 @@ class SharedInputs:
         ensemble: TeacherEnsemble,
         curve: Sequence[float],
     ) -> "SharedInputs":
-        """Packs what `unpack` returns, and computes the teacher logits that trials have in common."""
+        """Packs the inputs of all trials and computes the teacher logits that trials have in common.
+
+        Args:
+            study: The settings.
+            folder: The folder of the study.
+            data: Splits of the study.
+            ensemble: The teachers; they are moved to the CPU.
+            curve: Calibrated NLL in nats on validation of 1, 2, ..., M teachers.
+        """
         cache = TeacherLogitCache(ensemble)
         _precompute_teacher_logits(study, data, cache)
         ensemble.cpu()
         return cls(study, StudyDirectory(folder.path.resolve()), SharedData.of(data), cache, curve)
 
     def unpack(self, device: torch.device) -> tuple[DataSplits, TeacherEnsemble]:
-        """Data and ensemble on the device."""
+        """Returns data and ensemble on a device."""
         return self.data.to(device), self.teacher_logits.ensemble.to(device)
 
 
 def _precompute_teacher_logits(study: StudyConfig, data: DataSplits, cache: TeacherLogitCache) -> None:
-    """Fills the cache with what representative trials look up in it; another trial computes what it misses itself.
+    """Fills the cache with the logits that representative trials use; other trials compute missing logits themselves.
 
-    On the device of the trials, whose numbers differ in the last digits from those of others, or not at all.
+    They are computed on the device of the trials, because results of different devices can differ in the last digits.
     """
     device = device_of(study)
     if device.type == "cuda" and not torch.cuda.is_available():
@@ -90,5 +114,5 @@ def _precompute_teacher_logits(study: StudyConfig, data: DataSplits, cache: Teac
 
 
 def device_of(study: StudyConfig) -> torch.device:
-    """Where trials are trained."""
+    """Returns the device on which trials are trained."""
     return torch.device("cuda" if study.resources.gpus else "cpu")

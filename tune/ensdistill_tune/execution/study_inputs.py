@@ -1,4 +1,4 @@
-"""Data and teachers of a study, loaded or trained, and compared with those of its earlier sessions."""
+"""Loads or trains data and teachers of a study, and compares them with those of its earlier sessions."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +21,7 @@ from ensdistill_tune.study.validation import class_issues, study_warnings
 
 @dataclass(frozen=True)
 class StudyInputs:
-    """What the trials of a study learn from.
+    """Data and teachers of a study.
 
     Attributes:
         data: Training, validation and unlabeled images.
@@ -41,13 +41,13 @@ def prepare(study: StudyConfig, place: StudyLocation, executor: Executor, header
 
     Args:
         study: The settings.
-        place: Where the study is.
-        executor: What trains missing teachers.
-        header: What study.json holds before; hashes of an earlier session among it.
+        place: Location of the study.
+        executor: Executor that trains missing teachers.
+        header: Earlier content of study.json, with the hashes of an earlier session.
 
     Raises:
         ConfigError: The settings cannot be used with these data.
-        DataError: The data or the teachers are not those of the earlier session.
+        DataError: The data or the teachers differ from those of an earlier session.
     """
     plugins = {name: code for one in study.representative_configs for name, code in one.plugins.items()}
     plugins = dict(sorted(plugins.items()))
@@ -58,7 +58,7 @@ def prepare(study: StudyConfig, place: StudyLocation, executor: Executor, header
     train = executor.teacher_trainer(study.resources, place.device)
     data, ensemble = load_inputs(config, str(place.studies), place.device, study.distinct_architectures, train, check)
     metrics = teacher_metrics(ensemble, data, config)
-    ensemble.cpu()  # until the test evaluation the GPU is the trials'
+    ensemble.cpu()  # until the test evaluation the GPU is reserved for trials
     free_memory()
     _check_same(place, header, "data_hash", data.identity, "images")
     _check_same(place, header, "ensemble_hash", ensemble.identity, "teachers")
@@ -88,6 +88,6 @@ def _check_classes(study: StudyConfig, data: DataSplits) -> None:
 def _check_same(place: StudyLocation, header: dict[str, Any], name: str, mine: object, what: str) -> None:
     if header.get(name, mine) != mine:
         raise DataError(
-            f"{place.home}: the {what} are not those with which this study began ({header[name]}, now "
-            f"{mine}), so its trials could not be compared; restore them or launch a new study"
+            f"{place.home}: the {what} must be those with which this study began ({header[name]}), got {mine}; "
+            "trials would be incomparable. Restore them or launch a new study."
         )

@@ -1,4 +1,4 @@
-"""Teachers trained side by side as Ray tasks, on images that Ray's object store holds once."""
+"""Trains teachers in parallel as Ray tasks, on images that Ray's object store holds once."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,12 +26,21 @@ def train_side_by_side(
     given: Resources,
     device: str,
 ) -> None:
-    """Trains the teachers that are missing in the store as Ray tasks, as many at a time as fit, each to the same bit.
+    """Trains the teachers that are missing in the store as Ray tasks, in parallel as far as resources allow.
 
-    given: what each is given, the same as a trial. device: what `--device` says. All machines of a cluster must see
-    the store.
+    The teachers are equal bit for bit to teachers that are trained one after the other.
 
-    Raises what the training of a teacher raises. The teachers that are trained by then are kept.
+    Args:
+        config: The settings.
+        data: Splits of the study.
+        store: Folder of the teachers, which all machines of the cluster must be able to write to.
+        progress: Called with a teacher and the number of its completed epochs.
+        given: Resources of each teacher, the same as those of a trial.
+        device: Value of `--device`.
+
+    Raises:
+        ConfigError: Ray has no GPU for the teachers.
+        EnsdistillError: The training of a teacher failed; teachers that are completed by then are kept.
     """
     missing = missing_teachers(config, data, store)
     for teacher in range(config.teachers.count):
@@ -46,28 +55,34 @@ def train_side_by_side(
 
 
 def gpus_of_teacher(data: DataSplits, given: Resources, device: str) -> float:
-    """How much of a GPU a teacher is given: as much as a trial; a whole one if trials have none and this process does.
+    """Returns the GPU share of a teacher: that of a trial, or 1 if trials have none and the data are on a GPU.
 
-    Raises ConfigError if there is none to give; Ray would wait for ever.
+    Args:
+        data: Splits of the study.
+        given: Resources of a trial.
+        device: Value of `--device`.
+
+    Raises:
+        ConfigError: Ray has no GPU; it would wait forever.
     """
     if device == "cpu":
         return 0
     if given.gpus or data.train.images.device.type != "cuda":
         return given.gpus
     if ray.cluster_resources().get("GPU", 0) < 1:  # type: ignore[no-untyped-call]
-        raise ConfigError(f"--device {device}: Ray has no GPU to train teachers on; give --device cpu")
+        raise ConfigError(f"--device {device}: requires a GPU, but Ray has none; use --device cpu")
     return 1
 
 
 def _train(config: Config, teacher: int, shared: SharedData, store: Path, device: str, gpus: float) -> Iterator[int]:
-    """The task. What it yields arrives at once: the number of epochs done."""
+    """Ray task: yields the number of completed epochs, each of which arrives immediately."""
     configure_process()
     with memory_limit(gpus, teacher):
         yield from train_teacher(config, teacher, shared.to(device), store)
 
 
 def _watch(tasks: dict[Any, int], progress: ProgressCallback | None) -> None:
-    """Passes on the epochs of all tasks until they are done. If one fails, or we are interrupted, all are ended."""
+    """Reports the epochs of all tasks until they have ended. After a failure or an interrupt all tasks are stopped."""
     running = dict(tasks)
     try:
         while running:
@@ -85,8 +100,8 @@ def _watch(tasks: dict[Any, int], progress: ProgressCallback | None) -> None:
         raise
     except RayError as error:
         raise EnsdistillError(
-            f"{teacher_name(running[task])}: its process died each time, perhaps for want of memory; start the "
-            "study again, with a larger resources.cpus if fewer should run side by side"
+            f"{teacher_name(running[task])}: its process died repeatedly, possibly out of memory; start the study "
+            "again, with a larger resources.cpus to run fewer trainings in parallel"
         ) from error
     finally:
         for task in running:

@@ -1,4 +1,4 @@
-"""What runs next: trials that were interrupted, baselines, the search, and the confirmation of its best."""
+"""Plans the trials of a study: interrupted trials, baselines, the search, and the confirmation of the top trials."""
 
 import contextlib
 import shutil
@@ -28,28 +28,34 @@ from ensdistill_tune.study.objectives import LATENCY
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.study.study_state import StudyState
 
-TrialRequest = dict[str, Any]  # what a trial is given: some fields of its record
-Latency = Callable[[Config], float | None]  # milliseconds of what a trial ships; None if there is no such network
+TrialRequest = dict[str, Any]  # the fields of its record that a trial starts from
+Latency = Callable[[Config], float | None]  # milliseconds of the shipped network; None if it cannot be built
 PlannerIdle = Literal["wait", "done"]
 
 
 class TrialPlanner:
-    """Hands out trials, and decides after each report whether a trial goes on. Knows nothing of Ray.
+    """Plans trials and decides after each report whether a trial continues. Independent of Ray.
 
-    All that it does follows from the study and from its records, in their order; so after a crash it does what it
-    would have done.
+    Its decisions depend only on the study and its events, in their order. After a crash it therefore makes the same
+    decisions as without one.
     """
 
     def __init__(self, progress: StudyState, slots: int, latency: Latency | None = None) -> None:
-        """Takes the study, the number of trials that run together, and what measures latencies if any are asked for."""
+        """Restores the state of the planner from the events of the study.
+
+        Args:
+            progress: State of the study.
+            slots: Number of trials that run in parallel.
+            latency: Returns the latency of a network; None if the study does not measure latencies.
+        """
         self.progress, self.study, self.slots, self._latency = progress, progress.study, slots, latency
         self._suggester = suggester_of(self.study)
-        self._rules = defaultdict[str, StoppingRule](lambda: self.study.make_stopping_rule())  # of those that are alike
-        self.done = False  # whether nothing is left to hand out, and nothing runs
+        self._rules = defaultdict[str, StoppingRule](lambda: self.study.make_stopping_rule())  # by group
+        self.done = False  # whether no trial is left to start and none runs
         for trial in progress.died:
             progress.append_event(TrialEnded(trial=trial.number, state="interrupted"))
-        self._searched_out = False  # whether the searcher has no more settings
-        self._queue: list[SettingsEnqueued] = []  # settings of requests that no trial has yet
+        self._searched_out = False  # whether the searcher has no further settings
+        self._queue: list[SettingsEnqueued] = []  # enqueued settings that no trial has started with
         self._to_stop = set[int]()  # trials that a request stops
         for event in progress.past:
             self.accept(event)
@@ -67,10 +73,14 @@ class TrialPlanner:
         for trial in self._left:
             self._discard_future_checkpoint(trial)
 
-    # --- what is next ---
+    # --- the next trial ---
 
     def next(self) -> TrialRequest | PlannerIdle:
-        """The next trial, already begun in the records; or `wait` for one that runs; or `done`."""
+        """Returns the next trial, after recording its start.
+
+        Returns:
+            The trial; `wait` if it depends on a running trial or no slot is free; `done` if no trial is left.
+        """
         if len(self.progress.running) >= self.slots:
             return "wait"
         trial = self._next()
@@ -122,7 +132,10 @@ class TrialPlanner:
         )
 
     def _confirm(self) -> TrialRecord | None:
-        """A repeat that has not begun; as long as the search is on of baselines only: who else is good is not known."""
+        """Starts the next replicate. While the search runs only baselines are repeated: the top trials are not known.
+
+        A replicate that failed is repeated once.
+        """
         searched, study = self.progress.primary_trials, self.study
         over = all(trial.state != "running" for trial in searched)
         todo = plan_replicates(searched if over else [t for t in searched if t.baseline], study)
@@ -130,9 +143,7 @@ class TrialPlanner:
         failed = Counter(
             (trial.replicate_of, trial.seed) for trial in self.progress.replicates if trial.state == "failed"
         )
-        begun = {
-            replicate for replicate, times in tried.items() if times > failed[replicate] or times > 1
-        }  # one more try
+        begun = {replicate for replicate, times in tried.items() if times > failed[replicate] or times > 1}
         missing = 0 if over else min(study.confirmation.top_k, study.budget.trials) * study.confirmation.seeds
         self.progress.replicates_planned = len(todo) + missing
         for of, seed in todo:
@@ -143,7 +154,7 @@ class TrialPlanner:
 
     def _start(self, baseline: str | None = None, sampled: dict[str, Any] | None = None, **more: Any) -> TrialRecord:
         record = {"baseline": baseline, "sampled": sampled or {}, "config_hash": "", **more}
-        with contextlib.suppress(ConfigError):  # the trial itself will say what does not fit together
+        with contextlib.suppress(ConfigError):  # the trial itself reports settings that do not fit together
             config = self.study.config_for(TrialRecord(0, **record))
             record["config_hash"] = config.hash
             if self._latency:
@@ -155,7 +166,7 @@ class TrialPlanner:
         return max(self.progress.trials, default=0) + 1
 
     def _delete_branch_checkpoints(self) -> None:
-        """Takes away the checkpoints at which other trials might have begun."""
+        """Deletes the checkpoints that further trials could have continued from."""
         for trial in self.progress.trials.values():
             for file in self.progress.folder.trial(trial.number).glob("*.pt"):
                 file.unlink()
@@ -163,7 +174,7 @@ class TrialPlanner:
     # --- requests ---
 
     def accept(self, event: Event) -> None:
-        """Does what an event of a request demands; other events demand nothing."""
+        """Applies the event of a request: enqueues its settings or marks its trial to stop. Ignores other events."""
         match event:
             case SettingsEnqueued(request=request):
                 if all(trial.memory.get(REQUEST) != request for trial in self.progress.trials.values()):
@@ -173,7 +184,7 @@ class TrialPlanner:
 
     @property
     def has_room(self) -> bool:
-        """Whether the search will begin one more trial than those that are enqueued."""
+        """True if the search will start at least one trial in addition to the enqueued ones."""
         own = of_kind(self.progress.trials.values(), "search")
         places, taken = self.study.budget.trials, len(own)
         if isinstance(self.study.scheduler, Pbt):
@@ -181,12 +192,19 @@ class TrialPlanner:
         waits = taken + len(self._queue) < places
         return waits and not self._budget_is_spent() and self.progress.state != "confirming"
 
-    # --- what comes of it ---
+    # --- reports and ends ---
 
     def report(self, number: int, metrics: dict[str, float]) -> Decision:
-        """Takes the report of an epoch; whether the trial continues. One that is over does not.
+        """Records an epoch and decides whether its trial continues.
 
-        An epoch that is known already comes from a trial that goes on at its last checkpoint; it comes out the same.
+        A trial that resumes at its last checkpoint reports some epochs again, with the same metrics; they are ignored.
+
+        Args:
+            number: The trial.
+            metrics: Metrics after the epoch.
+
+        Returns:
+            `STOP` also for a trial that has ended.
         """
         trial = self.progress.trials[number]
         if trial.state != "running":
@@ -201,16 +219,20 @@ class TrialPlanner:
         return Decision.STOP if number in self._to_stop else decision
 
     def _latency_of(self, trial: TrialRecord) -> dict[str, float]:
-        """The latency of what a trial ships; the same after all its epochs, on whatever machine it continues."""
+        """Returns the latency of the shipped network. It stays the same if the trial resumes on another machine."""
         known = trial.last.get(LATENCY)
         if known is None and self._latency:
             known = self._latency(self.study.config_for(trial))
         return {} if known is None else {LATENCY: known}
 
     def end(self, number: int, state: State, error: str | None = None, error_kind: str | None = None) -> None:
-        """A trial is over. What nobody needs any more of its files goes.
+        """Records the end of a trial and deletes files that are no longer needed.
 
-        error: why it failed, for people. error_kind: the same for all trials that fail in the same way.
+        Args:
+            number: The trial.
+            state: How it ended.
+            error: Reason of a failure, as text for the user.
+            error_kind: Kind of the failure, equal for trials that fail in the same way.
         """
         self.progress.end(number, state, error, error_kind)
         trial = self.progress.trials[number]
@@ -222,15 +244,15 @@ class TrialPlanner:
             shutil.rmtree(self.progress.folder.trial(number), ignore_errors=True)
 
     def trial_lost(self, number: int) -> None:
-        """A trial's process died before the trial began in it: another one takes it on."""
+        """Queues a trial again whose process died before the trial started in it."""
         self.end(number, "interrupted")
         self._discard_future_checkpoint(self.progress.trials[number])
         self._left.append(self.progress.trials[number])
 
     def _decide(self, number: int, metrics: dict[str, float]) -> Decision:
-        """Gives a report to the rule. Published settings and repeats always run to their end.
+        """Passes a report to the stopping rule. Baselines and replicates are never stopped.
 
-        No searched trial is measured against them.
+        Searched trials are not compared with them either.
         """
         trial = self.progress.trials[number]
         if trial.kind != "search" or metrics["epoch"] == metrics["epochs"]:
@@ -240,17 +262,17 @@ class TrialPlanner:
         return self._rules[alike].decide(trial.number, int(metrics["epoch"]), values)
 
     def _discard_future_checkpoint(self, trial: TrialRecord) -> None:
-        """Takes away a checkpoint of epochs that the journal lost, as it may when the power fails."""
+        """Deletes a checkpoint that is ahead of the event log, as is possible after a power failure."""
         file = self.progress.folder.trial(trial.number) / CHECKPOINT
         try:
             if not file.exists() or read_checkpoint(file).epoch <= trial.last.get("epoch", 0):
                 return
         except DataError:
-            pass  # damaged
+            pass  # a damaged checkpoint is deleted too
         file.unlink()
 
     def _finalize_interrupted(self, trial: TrialRecord, last: Decision) -> None:
-        """Ends a trial whose end was decided and not written down any more."""
+        """Ends a trial whose end was decided but not recorded before the interruption."""
         if trial.whole and (self.progress.folder.trial(trial.number) / STUDENT_FILE).exists():
             self.end(trial.number, "finished")
         elif last is Decision.STOP:

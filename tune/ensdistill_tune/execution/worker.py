@@ -1,4 +1,4 @@
-"""One trial, in any process: sampled values -> settings -> `ensdistill.training.loop` -> reports and checkpoints."""
+"""Runs one trial, in any process: sampled values -> config -> `ensdistill.training.loop` -> reports and checkpoints."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -23,28 +23,28 @@ from ensdistill_tune.search.pbt import CHECKPOINT_AFTER, Pbt
 from ensdistill_tune.study.study_config import StudyConfig
 
 Report = Callable[[dict[str, Any]], None]  # sends one message to the study; does not return if the trial is stopped
-REPORT_SECONDS = 1.0  # shorter epochs are reported together: a report costs two processes some milliseconds each
+REPORT_SECONDS = 1.0  # shorter epochs are grouped: a report takes some milliseconds in each of two processes
 
 
 def run_trial(suggestion: dict[str, Any], inputs: SharedInputs, report: Report) -> None:
-    """Trains one student; goes on at its checkpoint if there is one. Short epochs are reported several at a time.
+    """Trains one student, from its checkpoint if it exists. Short epochs are reported in groups.
 
     Args:
-        suggestion: The trial, as `ensdistill_tune.execution.trial_planner.TrialPlanner` makes it.
-        inputs: What all trials share.
-        report: Sends `EPOCHS`, the metrics of each epoch since the report before, and `FAILURE` if the trial failed.
+        suggestion: The trial, as `ensdistill_tune.execution.trial_planner.TrialPlanner.next` returns it.
+        inputs: Settings, data and teachers, shared by all trials.
+        report: Sends `EPOCHS`, the metrics of each epoch since the last report, and `FAILURE` if the trial failed.
     """
     reports = _EpochReporter(report)
     try:
         with memory_limit(inputs.study.resources.gpus):
             _run(suggestion, inputs, reports)
     except EnsdistillError as error:
-        # Told as a result, not raised: Ray would start the trial again, to fail at the same place.
+        # Reported as a result, not raised: Ray would restart the trial, which would fail again.
         reports.send(**{FAILURE: str(error), FAILURE_KIND: type(error).__name__})
 
 
 class _EpochReporter:
-    """Epochs on their way to the study."""
+    """Buffers epochs and reports them in groups."""
 
     def __init__(self, report: Report) -> None:
         self._report = report
@@ -52,14 +52,14 @@ class _EpochReporter:
         self._seconds = 0.0
 
     def add(self, metrics: dict[str, float], seconds: float, *, at_once: bool) -> None:
-        """Another epoch, which took so many seconds; it may wait for the next ones unless it is to go at once."""
+        """Adds an epoch that took `seconds`; sends the buffer if `at_once` is True or the epochs in it took long."""
         self._epochs.append(metrics)
         self._seconds += seconds
         if at_once or self._seconds > REPORT_SECONDS:
             self.send()
 
     def send(self, **more: str) -> None:
-        """Sends what waits; returns when the study has written it down, or not at all if the trial stops."""
+        """Sends the buffer. Returns after the study has recorded it, and never if the trial is stopped."""
         epochs, self._epochs, self._seconds = self._epochs, [], 0.0
         self._report({EPOCHS: epochs, **more})
 
@@ -71,7 +71,7 @@ def _run(suggestion: dict[str, Any], inputs: SharedInputs, reports: _EpochReport
     metadata = student_metadata(config, data, ensemble.identity)
     decision_epochs, costs, unsaved = study.scheduler.decision_epochs(study.epochs), None, 0.0
     distiller = _begin(config, inputs.teacher_logits, data, _checkpoint(suggestion, inputs.folder))
-    clear_progress(home)  # of an epoch that an interrupt ended
+    clear_progress(home)  # left by an epoch that was interrupted
     distiller.on_progress = lambda now: write_progress(home, TrialProgress(**asdict(now)))
     for epoch in distiller:
         clear_progress(home)
@@ -84,7 +84,7 @@ def _run(suggestion: dict[str, Any], inputs: SharedInputs, reports: _EpochReport
         saves = unsaved > study.resources.checkpoint_interval_s and not epoch.last
         metrics = _metrics(epoch, inputs.curve, costs)
         reports.add(metrics, epoch.seconds, at_once=epoch.last or saves or epoch.number in decision_epochs)
-        # Only now: the study has written the epoch down, so a checkpoint never knows of one that the study does not.
+        # After the report: the study has recorded the epoch, so a checkpoint is never ahead of the event log.
         if _others_may_begin(study, epoch):
             distiller.save_checkpoint(home / CHECKPOINT_AFTER.format(epoch=epoch.number))
         if saves:
@@ -93,7 +93,7 @@ def _run(suggestion: dict[str, Any], inputs: SharedInputs, reports: _EpochReport
 
 
 def _checkpoint(suggestion: dict[str, Any], folder: StudyDirectory) -> Path:
-    """Where a trial begins, if that file is there: at its own checkpoint, or at that of its parent."""
+    """Returns the checkpoint from which a trial starts, if the file exists: its own one, or that of its parent."""
     own = folder.trial(suggestion["number"]) / CHECKPOINT
     if own.exists() or not suggestion["parent"]:
         return own
@@ -105,7 +105,7 @@ def _others_may_begin(study: StudyConfig, epoch: EpochResult) -> bool:
 
 
 def _begin(config: Config, cache: TeacherLogitCache, data: DataSplits, checkpoint: Path) -> Distiller:
-    """The run of a student that begins, or goes on at its checkpoint; a damaged one is as good as none."""
+    """Returns the run of a student, new or resumed from its checkpoint; a damaged checkpoint is ignored."""
     if checkpoint.exists():
         with contextlib.suppress(DataError):
             return Distiller(config, cache.ensemble, data, resume=checkpoint, cache=cache)
@@ -113,7 +113,7 @@ def _begin(config: Config, cache: TeacherLogitCache, data: DataSplits, checkpoin
 
 
 def _metrics(epoch: EpochResult, curve: Sequence[float], costs: dict[str, float]) -> dict[str, float]:
-    """All that is known of a trial after an epoch; costs are those of the shipped network."""
+    """Returns all metrics of a trial after an epoch; the costs are those of the shipped network."""
     metrics: dict[str, float] = {"epoch": epoch.number, "epochs": epoch.epochs, "train/loss": epoch.loss}
     metrics |= {f"val/{name}": value for name, value in epoch.val.items()}
     metrics["val/dee"] = deep_ensemble_equivalent(epoch.val["cnll"], curve)

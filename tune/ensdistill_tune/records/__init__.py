@@ -1,1 +1,1 @@
-"""What happened in a study, on disk: events, the event log, trial records, the directory of a study."""
+"""Records of a study on disk: events, the event log, trial records, the directory of a study."""

@@ -1,7 +1,7 @@
-"""The event log of a study: everything that happened, in the order in which it happened, one JSON line each.
+"""Event log of a study: all events in order, one JSON line each.
 
-It is the only memory that a study has. Records of trials, rungs, what the searcher knows and what MLflow is sent are
-all made from it, so after a crash they come out as they were.
+It is the single source of truth of a study. Trial records, rungs, the state of the searcher and the data for MLflow are
+computed from it, so a crash does not change them.
 """
 
 import json
@@ -14,7 +14,7 @@ from ensdistill_tune.records.events import ANY_EVENT, FORMAT, EpochReported, Eve
 
 
 class EventLog:
-    """The file, open at its end. A line that a crash left half written is cut off; a new file gets its format."""
+    """The event log, open for appending. An incomplete last line is removed; a new file starts with its format."""
 
     def __init__(self, path: Path) -> None:
         _cut_off_half_a_line(path)
@@ -23,9 +23,13 @@ class EventLog:
             self._write({"format": FORMAT}, durable=True)
 
     def append(self, event: Event) -> None:
-        """Writes one event; it survives the death of this process, and all but reports that of the machine.
+        """Writes one event.
 
-        A report that a power cut takes away is made again: the trial trains that epoch once more.
+        All events survive a crash of this process, and all but reports survive a power failure. A lost report is
+        repeated, because its trial trains that epoch again.
+
+        Args:
+            event: The event.
 
         Raises:
             DataError: The file cannot be written.
@@ -40,31 +44,34 @@ class EventLog:
                 os.fsync(self._file.fileno())
         except OSError as error:
             raise DataError(
-                f"{self._file.name}: cannot be written ({error.strerror}); mend that and resume the study"
+                f"{self._file.name}: cannot be written ({error.strerror}); fix that and resume the study"
             ) from error
 
 
 def read_journal(path: Path) -> list[Event]:
-    """Returns all whole events.
+    """Returns all complete events.
+
+    Args:
+        path: The event log, which need not exist.
 
     Raises:
         DataError: The log has another format, or a line in the middle is damaged.
     """
     if not path.exists():
         return []
-    lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last line end is half a line, or nothing
+    lines = path.read_bytes().split(b"\n")[:-1]  # an incomplete line may follow the last line end
     if lines:
         check_format(path, lines[0])
     return [read_event(line, f"{path}, line {number}") for number, line in enumerate(lines[1:], start=2)]
 
 
 def answer_to(request: str, path: Path, start: int) -> Event | None:
-    """Returns the event that answers a request; None if there is none yet.
+    """Returns the event that answers a request; None before the answer.
 
     Args:
-        request: The request.
-        path: The event log, which another process may be writing.
-        start: Number of bytes of the log at a time before the request.
+        request: Name of the request.
+        path: The event log, to which another process may be writing.
+        start: Size of the log in bytes at a time before the request.
     """
     if not path.exists():
         return None
@@ -76,26 +83,40 @@ def answer_to(request: str, path: Path, start: int) -> Event | None:
 
 
 def check_format(path: Path, first_line: bytes) -> None:
-    """Raises DataError if the first line of an event log does not say that it has the format of this version."""
+    """Checks the format of an event log.
+
+    Args:
+        path: The event log, for the message.
+        first_line: Its first line.
+
+    Raises:
+        DataError: The line has no format number, or another one than this version reads.
+    """
     try:
         line = json.loads(first_line)
         found = line.get("format") if isinstance(line, dict) else None
     except ValueError:
         found = None
     if found is None:
-        raise DataError(f"{path}: has no format number, so another version wrote it; launch the study again")
+        raise DataError(f"{path}: has no format number; another version wrote it. Launch the study again.")
     if found != FORMAT:
-        raise DataError(
-            f"{path}: has format {found}, this version reads format {FORMAT}; use the version that wrote it"
-        )
+        raise DataError(f"{path}: must have format {FORMAT}, got {found}; use the version that wrote it")
 
 
 def read_event(line: bytes, where: str) -> Event:
-    """Returns the event of one line. Raises DataError if there is none."""
+    """Returns the event of one line.
+
+    Args:
+        line: The line.
+        where: File and position, for the message.
+
+    Raises:
+        DataError: The line is damaged.
+    """
     try:
         return ANY_EVENT.validate_json(line)
     except ValueError as error:
-        raise DataError(f"{where}: damaged; put back a copy of this file") from error
+        raise DataError(f"{where}: damaged; restore a copy of this file") from error
 
 
 def _cut_off_half_a_line(path: Path) -> None:

@@ -1,7 +1,7 @@
-"""Everything that can happen in a study: one class for each kind of event, and the union of them.
+"""Events of a study: one class for each kind of event, and their union.
 
 An event is a line of JSON in the event log, with its kind in `event`. The first line of the log holds the format.
-Raise `FORMAT` when a log of before can no longer be read: another field that is required, another meaning.
+Increase `FORMAT` when older logs can no longer be read, because of a new required field or a changed meaning.
 """
 
 import time
@@ -25,14 +25,14 @@ class _Event(BaseModel):
 
 
 class SessionStarted(_Event):
-    """A process begins to work at the study, or continues it."""
+    """A process starts or resumes the study."""
 
     event: Literal["session_started"] = "session_started"
-    versions: dict[str, str] = {}  # of the packages that decide the result
+    versions: dict[str, str] = {}  # of the packages that affect the results
 
 
 class TeachersReady(_Event):
-    """Images and teachers are there, for the first time."""
+    """Images and teachers are available, for the first time."""
 
     event: Literal["teachers_ready"] = "teachers_ready"
     ensemble: Metrics = {}  # on validation images
@@ -41,7 +41,7 @@ class TeachersReady(_Event):
 
 
 class TrialStarted(_Event):
-    """A new trial begins. The fields are those of its record."""
+    """A new trial starts. The fields are those of its record."""
 
     event: Literal["trial_started"] = "trial_started"
     trial: int
@@ -54,17 +54,17 @@ class TrialStarted(_Event):
     schedule: list[dict[str, Any]] = []
     parent: int | None = None
     replaces: int | None = None
-    cpus: float = 0.0  # that the trial is given in this session, as `resources` has it
+    cpus: float = 0.0  # of the trial in this session, from `resources`
     gpus: float = 0.0
 
     @property
     def record(self) -> dict[str, Any]:
-        """The fields of the record but for its number."""
+        """Fields of the record, without its number."""
         return {name: getattr(self, name) for name in type(self).model_fields if name not in ("at", "event", "trial")}
 
 
 class TrialResumed(_Event):
-    """A trial that was interrupted continues."""
+    """An interrupted trial resumes."""
 
     event: Literal["trial_resumed"] = "trial_resumed"
     trial: int
@@ -73,7 +73,7 @@ class TrialResumed(_Event):
 
 
 class EpochReported(_Event):
-    """A trial has trained another epoch."""
+    """A trial has completed an epoch."""
 
     event: Literal["epoch_reported"] = "epoch_reported"
     trial: int
@@ -81,17 +81,17 @@ class EpochReported(_Event):
 
 
 class TrialEnded(_Event):
-    """A trial has ended, for good or for this session."""
+    """A trial has ended, or is interrupted until the next session."""
 
     event: Literal["trial_ended"] = "trial_ended"
     trial: int
     state: State
-    error: str | None = None  # for people
-    error_kind: str | None = None  # the same for all trials that fail in the same way
+    error: str | None = None  # text for the user
+    error_kind: str | None = None  # equal for trials that fail in the same way
 
 
 class LatencyMeasured(_Event):
-    """The latency of an architecture was measured, once for each machine."""
+    """The latency of an architecture was measured, which happens once for each machine."""
 
     event: Literal["latency_measured"] = "latency_measured"
     architecture: str
@@ -100,9 +100,9 @@ class LatencyMeasured(_Event):
 
 
 class TestEvaluated(_Event):
-    """Students and teachers were evaluated on the test images."""
+    """Students and teachers were evaluated on the test set."""
 
-    __test__ = False  # no class of tests
+    __test__ = False  # pytest would collect the class because of its name
 
     event: Literal["test_evaluated"] = "test_evaluated"
     who: list[list[int]]  # trial and seeds of each candidate
@@ -115,15 +115,15 @@ class SessionEnded(_Event):
 
     event: Literal["session_ended"] = "session_ended"
     state: str = "finished"  # of the study
-    metrics: Metrics = {}  # of what ships; empty if MLflow was sent them before
-    confirmed: dict[int, Metrics] = {}  # means and spreads by trial; empty as above
+    metrics: Metrics = {}  # of the student that ships; empty if an earlier session logged them to MLflow
+    confirmed: dict[int, Metrics] = {}  # means and standard deviations by trial; empty as above
     best: int | None = None  # the trial that ships
     note: str = ""  # the first lines of the report, Markdown
-    files: list[str] = []  # for MLflow, as seen from the folder of the study
+    files: list[str] = []  # for MLflow, relative to the folder of the study
 
 
 class ReportWritten(_Event):
-    """The report was written again, after the session."""
+    """The report was regenerated after the session."""
 
     event: Literal["report_written"] = "report_written"
     note: str = ""
@@ -131,7 +131,7 @@ class ReportWritten(_Event):
 
 
 class SettingsEnqueued(_Event):
-    """Settings were put first in the queue of the search. The trial that has them names the request in its memory."""
+    """Settings were put first in the queue of the search. The memory of their trial names the request."""
 
     event: Literal["settings_enqueued"] = "settings_enqueued"
     request: str
@@ -139,7 +139,7 @@ class SettingsEnqueued(_Event):
 
 
 class StopRequested(_Event):
-    """A trial is to stop at its next report, or the study."""
+    """A request to stop a trial at its next report, or to stop the study, was accepted."""
 
     event: Literal["stop_requested"] = "stop_requested"
     request: str
@@ -147,7 +147,7 @@ class StopRequested(_Event):
 
 
 class RequestRefused(_Event):
-    """A request that was not accepted, and why."""
+    """A request was refused, with the reason."""
 
     event: Literal["request_refused"] = "request_refused"
     request: str
@@ -175,7 +175,11 @@ ANY_EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
 
 def without_secrets_in(event: Event) -> Event:
-    """The event with `***` in the place of every password and token, which errors of other libraries may hold."""
-    told = event.model_dump()
-    clean = cleaned(told)
-    return event if clean == told else ANY_EVENT.validate_python(clean)
+    """Returns the event with `***` in place of passwords and tokens, which errors of other libraries may contain.
+
+    Args:
+        event: The event.
+    """
+    content = event.model_dump()
+    clean = cleaned(content)
+    return event if clean == content else ANY_EVENT.validate_python(clean)

@@ -1,4 +1,4 @@
-"""Requests to a study: one file each in `<study>/inbox/`. The process that runs the study takes them out again."""
+"""Requests to a study: one file each in `<study>/inbox/`. The process that runs the study removes them."""
 
 import contextlib
 import time
@@ -17,14 +17,14 @@ class _Request(BaseModel):
 
 
 class EnqueueRequest(_Request):
-    """Settings that the next searched trial is to have."""
+    """Request to start the next searched trial with these settings."""
 
     kind: Literal["enqueue"] = "enqueue"
     settings: dict[str, Any]
 
 
 class StopRequest(_Request):
-    """A trial that is to stop, or with None the study."""
+    """Request to stop a trial, or with None the study."""
 
     kind: Literal["stop"] = "stop"
     trial: int | None = None
@@ -35,7 +35,7 @@ _ANY: TypeAdapter[Request] = TypeAdapter(Request)
 
 
 class Inbox:
-    """The folder of the requests to one study."""
+    """Folder of the requests to a study."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -47,7 +47,7 @@ class Inbox:
         return name
 
     def pending(self) -> Iterator[tuple[str, Request | None]]:
-        """Yields names and requests that wait, the oldest first; None for a file that holds no request."""
+        """Yields names and pending requests, the oldest first; None for a file without a valid request."""
         names: list[str] = []
         with contextlib.suppress(OSError):  # no folder yet, or one that cannot be read
             names = sorted(file.stem for file in self.folder.glob("[!.]*.json") if file.is_file())
@@ -55,16 +55,16 @@ class Inbox:
             yield name, self._read(name)
 
     def holds(self, name: str) -> bool:
-        """Whether a request waits."""
+        """Returns whether a request is pending."""
         return self._file(name).exists()
 
     def remove(self, name: str) -> None:
-        """Removes a request that is answered. A file that cannot be removed stays."""
+        """Removes an answered request. A file that cannot be removed stays."""
         with contextlib.suppress(OSError):
             self._file(name).unlink()
 
     def drop_stops(self) -> None:
-        """Removes requests to stop: they are for the session that ran when they were sent."""
+        """Removes requests to stop, because they apply only to the session that ran when they were sent."""
         for name, request in self.pending():
             if isinstance(request, StopRequest):
                 self.remove(name)

@@ -1,7 +1,6 @@
-"""Rows of results, each about one subject: a candidate of the study, the ensemble, or its teachers one by one.
+"""Rows of results, each about one subject: a candidate of the study, the ensemble, or the mean over its teachers.
 
-A row names its subject by kind and trial. What people read is made where it is shown, by
-`ensdistill_tune.analysis.labels`.
+A row identifies its subject by kind and trial. `ensdistill_tune.analysis.labels` makes labels for display.
 """
 
 from typing import Literal
@@ -10,24 +9,24 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat
 
 
 class Subject(BaseModel):
-    """What a row is about."""
+    """Subject of a row."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["candidate", "ensemble", "teacher_mean"]
-    trial: int | None = None  # of a candidate: the trial whose settings it has
+    trial: int | None = None  # only for a candidate: the trial with its settings
 
 
 class TestMetrics(Subject):
-    """Metrics on the test images."""
+    """Metrics on the test set."""
 
-    __test__ = False  # no class of tests
+    __test__ = False  # pytest would collect the class because of its name
 
-    metrics: list[dict[str, float]]  # one mapping a seed, in the order of `seeds` in confirmation.json
+    metrics: list[dict[str, float]]  # one mapping per seed, in the order of `seeds` in confirmation.json
 
 
 class NetworkDiagnostics(Subject):
-    """What a figure shows of one network or of the ensemble."""
+    """Diagnostics of one network or of the ensemble, for figures."""
 
     ece: FiniteFloat
     reliability: list[tuple[FiniteFloat, FiniteFloat, int]]  # confidence, accuracy and number of images of each bin
@@ -35,7 +34,7 @@ class NetworkDiagnostics(Subject):
 
 
 class Diagnostics(BaseModel):
-    """The content of diagnostics.json: calibration and disagreement of the networks that were looked at."""
+    """Content of diagnostics.json: calibration and disagreement of the evaluated networks."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,4 +1,4 @@
-"""The files of a study."""
+"""Files of a study."""
 
 import contextlib
 import json
@@ -16,9 +16,13 @@ from ensdistill_tune.records.trial_record import UNDER_WAY, TrialRecord, Trials,
 
 
 class StudyDirectory:
-    """`<studies>/<name>/`: study.json (settings, state, summary), events.jsonl (all that happened), and
+    """The folder `<studies>/<name>/` of a study.
 
-    trials/<number>/ (checkpoint of a trial that runs, student of one that ran to its end).
+    It holds study.json (settings, state, summary), events.jsonl (the event log) and trials/<number>/ (the checkpoint of
+    a running trial, the student of a completed one).
+
+    Attributes:
+        path: The folder.
     """
 
     def __init__(self, path: Path) -> None:
@@ -26,7 +30,7 @@ class StudyDirectory:
 
     @property
     def journal(self) -> Path:
-        """The file of the journal."""
+        """Path of the event log."""
         return self.path / "events.jsonl"
 
     @property
@@ -35,43 +39,47 @@ class StudyDirectory:
         return Inbox(self.path / "inbox")
 
     def trial(self, number: int) -> Path:
-        """The folder of one trial's checkpoint and student."""
+        """Returns the folder of a trial's checkpoint and student."""
         return self.path / "trials" / f"{number:05d}"
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Inside the block this process alone works at the study; the hold ends with the process, however it dies.
+        """Locks the study for this process inside the block. The lock ends with the process, even if it is killed.
 
-        Raises DataError if another one does.
+        Raises:
+            DataError: Another process holds the lock.
         """
         try:
             with FileLock(self._lock, timeout=1):
                 yield
         except Timeout as error:
-            raise DataError(f"{self.path}: another process is at work on this study") from error
+            raise DataError(
+                f"{self.path}: another process is running this study; wait for its end or stop it"
+            ) from error
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Replaces study.json."""
         write_json(self.path / "study.json", summary)
 
     def read_summary(self) -> dict[str, Any]:
-        """The content of study.json; a study whose process is gone without a word has the state `crashed`.
+        """Returns the content of study.json. The state is `crashed` if the process ended without recording its end.
 
-        Raises DataError if there is none, or it is damaged.
+        Raises:
+            DataError: The file does not exist or is damaged.
         """
         try:
             summary: dict[str, Any] = json.loads((self.path / "study.json").read_text())
             state = summary["state"]
         except OSError as error:
-            raise DataError(f"{self.path}: there is no study here") from error
+            raise DataError(f"{self.path}: no study in this folder; `ensdistill-tune status` lists studies") from error
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{self.path / 'study.json'}: damaged") from error
+            raise DataError(f"{self.path / 'study.json'}: damaged; restore a copy of this file") from error
         if state in UNDER_WAY and not self._is_held():
             summary["state"] = "crashed"
         return summary
 
     def read_trials(self) -> list[TrialRecord]:
-        """All trials that have begun, by number."""
+        """Returns all trials that have started, by number."""
         trials: Trials = {}
         for event in read_journal(self.journal):
             apply_event(trials, event)

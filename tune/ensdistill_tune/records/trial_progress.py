@@ -1,7 +1,7 @@
-"""Progress within the epoch that a trial trains: a small file in its folder, for terminals only.
+"""Progress within the current epoch of a trial: a small file in its folder, for display only.
 
-The event log holds whole epochs, and nothing is decided by this file: it is written without waiting for a disk, and
-one that is missing, damaged or of another epoch is ignored.
+The event log holds complete epochs, and no decision depends on this file. It is written without waiting for the disk. A
+file that is missing, damaged or of another epoch is ignored.
 """
 
 import contextlib
@@ -20,11 +20,11 @@ FILE = "progress.json"
 
 @dataclass(frozen=True)
 class TrialProgress:
-    """An epoch of a trial that is not over.
+    """Progress within an epoch.
 
     Attributes:
-        epoch: Its number; 1 is the first.
-        share: Share of its steps that are done, in (0, 1].
+        epoch: Number of the epoch; 1 is the first.
+        share: Share of its completed steps, in (0, 1].
         loss: Mean training loss so far; None if it is not finite.
         images_per_second: Images trained on per second.
     """
@@ -36,7 +36,12 @@ class TrialProgress:
 
 
 def write_progress(folder: Path, progress: TrialProgress) -> None:
-    """Replaces the file in the folder of a trial. What prevents that prevents no training."""
+    """Replaces the file in the folder of a trial. An error of the file system is ignored; training continues.
+
+    Args:
+        folder: The folder of the trial.
+        progress: The progress.
+    """
     loss = progress.loss if progress.loss is not None and math.isfinite(progress.loss) else None
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
@@ -46,13 +51,22 @@ def write_progress(folder: Path, progress: TrialProgress) -> None:
 
 
 def clear_progress(folder: Path) -> None:
-    """Removes the file: the epoch is over, or begins again."""
+    """Removes the file, because the epoch has ended or starts again.
+
+    Args:
+        folder: The folder of the trial.
+    """
     with contextlib.suppress(OSError):
         (folder / FILE).unlink(missing_ok=True)
 
 
 def read_progress(folder: StudyDirectory, trials: Iterable[TrialRecord]) -> dict[int, TrialProgress]:
-    """Returns the progress of each running trial within the epoch after its last report, by number."""
+    """Returns the progress of each running trial within the epoch after its last report, by number.
+
+    Args:
+        folder: The folder of the study.
+        trials: Records of its trials.
+    """
     found = {trial.number: _read(folder.trial(trial.number) / FILE) for trial in trials if trial.state == "running"}
     last = {trial.number: trial.last.get("epoch", 0) for trial in trials}
     return {number: known for number, known in found.items() if known and known.epoch > last[number]}

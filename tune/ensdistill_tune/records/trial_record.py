@@ -1,4 +1,4 @@
-"""What a study knows about itself: the record of every trial, made from the journal, and the files of a study."""
+"""Records of trials, computed from the events of a study."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,80 +17,106 @@ from ensdistill_tune.records.events import (
     TrialStarted,
 )
 
-METRICS = ("val/nll", "val/accuracy", "val/brier", "val/ece", "val/cnll", "val/dee")  # that are shown everywhere
+METRICS = ("val/nll", "val/accuracy", "val/brier", "val/ece", "val/cnll", "val/dee")  # shown in all tables
 TrialKind = Literal["baseline", "search", "replicate"]
-PRIMARY: tuple[TrialKind, ...] = ("baseline", "search")  # all but the replicates
+PRIMARY: tuple[TrialKind, ...] = ("baseline", "search")  # all trials except replicates
 
-UNDER_WAY = ("training_teachers", "running", "confirming")  # states of a study that somebody is at work on
+UNDER_WAY = ("training_teachers", "running", "confirming")  # states of a study that a process runs
 OVER: tuple[State, ...] = ("finished", "pruned", "failed")  # states of a trial that does not continue
-CHECKPOINT = "checkpoint.pt"  # in the folder of a trial that runs
-EPOCHS = "reported"  # in a report of a trial: the metrics after each epoch since the report before
-FAILURE, FAILURE_KIND = "failure", "failure_kind"  # in the last report of a trial that failed by itself: why
+CHECKPOINT = "checkpoint.pt"  # in the folder of a running trial
+EPOCHS = "reported"  # key of a report: metrics after each epoch since the last report
+FAILURE, FAILURE_KIND = "failure", "failure_kind"  # keys of the last report of a trial that failed with an error
 
 
 @dataclass
 class TrialRecord:
-    """One trial, from its start to its end."""
+    """Record of one trial.
 
-    number: int  # 1 is the first; baselines come first
-    baseline: str | None  # the preset, for a baseline
-    sampled: dict[str, Any]  # the searched settings by dotted name
+    Attributes:
+        number: Number of the trial; 1 is the first. Baselines come first.
+        baseline: The preset of a baseline; None for other trials.
+        sampled: Searched settings by dotted name.
+        config_hash: Hash of its config.
+        state: State of the trial.
+        epochs: Metrics after each epoch.
+        error: Reason of a failure, as text for the user.
+        replicate_of: The trial whose settings a replicate repeats; None for other trials.
+        seed: Seed of a replicate.
+        memory: State from which the searcher restores its suggestion.
+        schedule: Settings that changed during training, each change with the epoch after which it applies.
+        parent: The trial from whose checkpoint it starts, after the last of these changes.
+        replaces: The stopped trial that it replaces.
+        error_kind: Kind of the failure, equal for trials that fail in the same way.
+        cpus: CPU cores in its current or last session.
+        gpus: GPUs in its current or last session.
+        cpu_seconds: Wall time in seconds times the CPU cores; after a crash it counts up to the last report.
+        gpu_seconds: Wall time in seconds times the GPUs; as above.
+        counted_until: Time up to which these are counted, in seconds since 1970; None unless the trial runs.
+    """
+
+    number: int
+    baseline: str | None
+    sampled: dict[str, Any]
     config_hash: str
     state: State = "running"
-    epochs: list[dict[str, float]] = field(default_factory=list)  # every report
+    epochs: list[dict[str, float]] = field(default_factory=list)
     error: str | None = None
-    replicate_of: int | None = None  # the trial whose settings it replicates, after the search
-    seed: int | None = None  # of such a repeat
-    memory: dict[str, Any] = field(default_factory=dict)  # what the searcher must know again of its suggestion
-    schedule: list[dict[str, Any]] = field(default_factory=list)  # settings that changed on the way: after which epoch
-    parent: int | None = None  # the trial at whose checkpoint after the last of these changes it begins
-    replaces: int | None = None  # the trial that gave up and made room for it
-    error_kind: str | None = None  # the same for all trials that failed in the same way
-    cpus: float = 0.0  # that it is given now, or was given last
+    replicate_of: int | None = None
+    seed: int | None = None
+    memory: dict[str, Any] = field(default_factory=dict)
+    schedule: list[dict[str, Any]] = field(default_factory=list)
+    parent: int | None = None
+    replaces: int | None = None
+    error_kind: str | None = None
+    cpus: float = 0.0
     gpus: float = 0.0
-    cpu_seconds: float = 0.0  # wall time, each second times the CPUs given in it; up to the last report after a crash
+    cpu_seconds: float = 0.0
     gpu_seconds: float = 0.0
-    counted_until: float | None = None  # the time up to which these are counted, while it runs
+    counted_until: float | None = None
 
     @property
     def kind(self) -> TrialKind:
-        """What the trial is for; a replicate of a baseline is a replicate."""
+        """Kind of the trial. A replicate of a baseline is a replicate."""
         if self.replicate_of is not None:
             return "replicate"
         return "search" if self.baseline is None else "baseline"
 
     @property
     def name(self) -> str:
-        """Short and telling."""
+        """Number and settings as a short text."""
         if self.replicate_of is not None:
             return f"{self.number:03d} repeats {self.baseline or f'{self.replicate_of:03d}'} with seed {self.seed}"
         return f"{self.number:03d} {self.baseline or self.settings}"
 
     @property
     def settings(self) -> str:
-        """What was sampled, in short: `step_size=0.0123 averaging=ema`, and what changed on the way."""
+        """Sampled settings and later changes as a short text, such as `step_size=0.0123 averaging=ema`."""
         words = [short_settings(self.sampled)]
         words += [f"after {change['after_epoch']}: {short_settings(change['set'])}" for change in self.schedule]
         return ", ".join(words)
 
     @property
     def settings_at_last(self) -> dict[str, Any]:
-        """What was sampled, as it was after all changes."""
+        """Sampled settings after all changes."""
         changed = {name: value for change in self.schedule for name, value in change["set"].items()}
         return {**self.sampled, **changed}
 
     @property
     def last(self) -> dict[str, float]:
-        """The last report, empty before the first."""
+        """Metrics after the last epoch; empty before the first report."""
         return self.epochs[-1] if self.epochs else {}
 
     @property
     def whole(self) -> bool:
-        """Whether its last epoch has been reported."""
+        """True if its last epoch has been reported."""
         return bool(self.epochs) and self.last["epoch"] == self.last["epochs"]
 
     def count_seconds(self, until: float) -> None:
-        """Adds the time since the last call while the trial runs."""
+        """Adds the time since the last call while the trial runs.
+
+        Args:
+            until: The current time, in seconds since 1970.
+        """
         if self.counted_until is not None:
             passed = max(0.0, until - self.counted_until)  # a clock may be set back
             self.cpu_seconds += self.cpus * passed
@@ -98,16 +124,16 @@ class TrialRecord:
             self.counted_until = until
 
     def at(self, epoch: int, metric: str) -> float | None:
-        """A metric after an epoch; None if that epoch was not reported."""
+        """Returns a metric after an epoch; None if that epoch was not reported."""
         report = self.report_after(epoch)
         return report[metric] if report else None
 
     def report_after(self, epoch: int) -> dict[str, float] | None:
-        """All metrics after an epoch; None if that epoch was not reported."""
+        """Returns all metrics after an epoch; None if that epoch was not reported."""
         return next((known for known in self.epochs if known["epoch"] == epoch), None)
 
     def value(self, metric: str) -> float | None:
-        """A metric after the last epoch; None unless the trial ran to its end."""
+        """Returns a metric after the last epoch; None unless the trial completed."""
         return self.last.get(metric) if self.state == "finished" else None
 
 
@@ -115,19 +141,27 @@ Trials = dict[int, TrialRecord]  # by number
 
 
 def row_of(trial: TrialRecord) -> dict[str, Any]:
-    """Returns a trial as study.json has it."""
+    """Returns a trial as a row of study.json."""
     names = ("baseline", "sampled", "schedule", "replicate_of", "seed", "config_hash")
     return {"trial": trial.number, **{name: getattr(trial, name) for name in names}, "metrics": trial.last}
 
 
 def trial_of(row: Mapping[str, Any]) -> TrialRecord:
-    """Returns the trial of a row that `row_of` made."""
+    """Returns the trial of a row; the inverse of `row_of`."""
     own = {name: value for name, value in row.items() if name not in ("trial", "metrics")}
     return TrialRecord(number=row["trial"], **own, epochs=[row["metrics"]])
 
 
 def apply_event(trials: Trials, event: Event) -> TrialRecord | None:
-    """Brings the records up to date with one event; the record that it changed, if it is one of a trial."""
+    """Applies one event to the records.
+
+    Args:
+        trials: The records, which are changed.
+        event: The event.
+
+    Returns:
+        The record that changed; None for an event that does not concern a single trial.
+    """
     match event:
         case TrialStarted(trial=number):
             trials[number] = TrialRecord(number, **event.record, counted_until=event.at)
@@ -143,7 +177,7 @@ def apply_event(trials: Trials, event: Event) -> TrialRecord | None:
             trials[number].count_seconds(event.at)
             trials[number].counted_until = None
         case SessionStarted():
-            for trial in trials.values():  # what ran when the session before died was not seen to run any longer
+            for trial in trials.values():  # after a crash the time after the last event does not count
                 trial.counted_until = None
             return None
         case _:
@@ -152,9 +186,9 @@ def apply_event(trials: Trials, event: Event) -> TrialRecord | None:
 
 
 def require_trial(trial: TrialRecord | None) -> TrialRecord:
-    """The trial of an event that is about one."""
+    """Returns the trial; fails if it is None, which is a bug in the caller."""
     if trial is None:
-        raise AssertionError("an event of a trial names its trial")
+        raise AssertionError("an event of a trial must name its trial")
     return trial
 
 
@@ -164,20 +198,31 @@ def of_kind(trials: Iterable[TrialRecord], *kinds: TrialKind) -> list[TrialRecor
 
 
 def rank_trials(trials: Iterable[TrialRecord], metric: str, mode: str) -> list[TrialRecord]:
-    """The finished trials, best first; of equals the earlier one first."""
+    """Returns the completed trials, best first; of equal trials the earlier one is first.
+
+    Args:
+        trials: The trials.
+        metric: The metric that ranks them.
+        mode: `min` or `max`: the direction in which it improves.
+    """
     sign = -1 if mode == "max" else 1
     finished = [trial for trial in trials if trial.value(metric) is not None]
     return sorted(finished, key=lambda trial: (sign * (trial.value(metric) or 0.0), trial.number))
 
 
 def count_states(trials: Iterable[TrialRecord]) -> dict[str, int]:
-    """How many trials are in each state."""
+    """Returns the number of trials in each state."""
     return dict(Counter(trial.state for trial in trials))
 
 
 @dataclass(frozen=True)
 class HoursUsed:
-    """What trials were given: hours of wall time, times the CPUs and the GPUs of each."""
+    """Resource hours of trials: hours of wall time, times the CPU cores or GPUs of each trial.
+
+    Attributes:
+        cpu: CPU hours.
+        gpu: GPU hours.
+    """
 
     cpu: float
     gpu: float
@@ -195,14 +240,17 @@ class HoursUsed:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """As metrics of a run; GPU hours only if there are any."""
+        """Metrics of an MLflow run; GPU hours only if they are not zero."""
         return {"time/cpu_hours": self.cpu} | ({"time/gpu_hours": self.gpu} if self.gpu else {})
 
 
 def active_seconds(events: Sequence[Event]) -> float:
-    """How long the study has been worked at: for each session the time from its beginning to its last event.
+    """Returns the duration of all sessions in seconds, each from its start to its last event.
 
-    A report that was made later is no work at the study.
+    Reports that were regenerated later are not counted.
+
+    Args:
+        events: The events of the study, in order.
     """
     seconds, began = 0.0, 0.0
     events = [event for event in events if not isinstance(event, ReportWritten)]
@@ -215,5 +263,5 @@ def active_seconds(events: Sequence[Event]) -> float:
 
 
 def short_settings(settings: Mapping[str, Any]) -> str:
-    """Returns settings in short: `step_size=0.0123 averaging=ema`."""
+    """Returns settings as a short text, such as `step_size=0.0123 averaging=ema`."""
     return " ".join(f"{short_name(name)}={short_value(value)}" for name, value in settings.items())

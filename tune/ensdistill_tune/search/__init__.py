@@ -1,1 +1,1 @@
-"""Hyperparameters, search spaces, searchers and schedulers. Imports nothing of a study."""
+"""Hyperparameters, search spaces, searchers and schedulers. Independent of studies."""

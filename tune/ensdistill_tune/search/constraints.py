@@ -11,14 +11,14 @@ from pydantic import model_validator
 from ensdistill.errors import ConfigIssue, SettingError
 from ensdistill.settings.base import Settings, setting
 
-INFEASIBLE = 1e9  # what `penalized` gives to a trial that breaks a constraint; far above every objective
+INFEASIBLE = 1e9  # value in `penalized` of a trial that breaks a constraint; far above every objective
 
 
 class Constraint(Settings):
-    """Bounds on one metric; both are part of what is allowed."""
+    """Inclusive bounds on one metric."""
 
-    at_least: float | None = setting(None, "Smallest value that is allowed.")
-    at_most: float | None = setting(None, "Largest value that is allowed.")
+    at_least: float | None = setting(None, "Smallest allowed value.")
+    at_most: float | None = setting(None, "Largest allowed value.")
 
     @model_validator(mode="after")
     def _bounds(self) -> Self:
@@ -63,7 +63,7 @@ def total_violation(constraints: Constraints, metrics: Mapping[str, float]) -> f
 
 
 def broken(constraints: Constraints, metrics: Mapping[str, float]) -> list[str]:
-    """Returns each bound that is not met in words: `val/worst_class_accuracy 0.7412, at least 0.8`."""
+    """Returns a description of each broken bound, such as `val/worst_class_accuracy 0.7412, at least 0.8`."""
     return [
         f"{name} {metrics[name]:.4g}, {bound} {limit:g}" if name in metrics else f"{name} not measured"
         for name, constraint in constraints.items()
@@ -73,15 +73,18 @@ def broken(constraints: Constraints, metrics: Mapping[str, float]) -> list[str]:
 
 
 def penalized(values: list[float], modes: list[str], violation: float) -> list[float]:
-    """Returns what early stopping compares: the objectives, or far worse values for a trial that breaks a constraint.
+    """Returns the values that early stopping compares: the objectives, or far worse values if a constraint is broken.
 
-    Of two such trials the one with the smaller violation is better, whatever their objectives (constrained
-    domination). Deb et al. 2002 (NSGA-II), section VI.
+    Of two trials that break constraints, the one with the smaller violation is better, independent of their objectives
+    (constrained domination).
 
     Args:
         values: The objectives.
         modes: `min` or `max` for each.
         violation: The sum of violations; 0 if every constraint is met.
+
+    References:
+        Deb et al. 2002 (NSGA-II), section VI.
     """
     if not violation:
         return values

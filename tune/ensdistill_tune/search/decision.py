@@ -1,4 +1,4 @@
-"""What is decided about a trial after each of its reports."""
+"""Decision about a trial after each of its reports."""
 
 from enum import Enum
 

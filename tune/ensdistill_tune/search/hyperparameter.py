@@ -1,4 +1,4 @@
-"""One searched setting: how it is drawn, and when."""
+"""Definition of a searched setting: its distribution and its condition."""
 
 import math
 from collections.abc import Mapping
@@ -12,56 +12,66 @@ KINDS = ("choice", "grid", "uniform", "log_uniform", "integer")
 
 
 class Hyperparameter(Settings):
-    """One searched setting: exactly one way to draw it and, if need be, a condition."""
+    """A searched setting: exactly one distribution and an optional condition."""
 
     choice: list[Any] | None = setting(None, "One of these values.", min_length=1)
     grid: list[Any] | None = setting(
-        None, "Each of these values in turn, whatever the searcher suggests for the other axes.", min_length=1
+        None, "Each of these values in turn, independent of the searcher's suggestions.", min_length=1
     )
-    uniform: list[float] | None = setting(None, "A number between two.", min_length=2, max_length=2)
+    uniform: list[float] | None = setting(
+        None, "Real number in a range [low, high], uniform.", min_length=2, max_length=2
+    )
     log_uniform: list[float] | None = setting(
-        None, "A number between two, uniform in its logarithm.", min_length=2, max_length=2
+        None, "Positive number in a range [low, high], uniform in its logarithm.", min_length=2, max_length=2
     )
-    integer: list[int] | None = setting(None, "A whole number between two, both included.", min_length=2, max_length=2)
-    when: dict[str, Any] = setting({}, "Only if these other axes have this value, or one of these values.")
+    integer: list[int] | None = setting(
+        None, "Integer in a range [low, high], both ends included.", min_length=2, max_length=2
+    )
+    when: dict[str, Any] = setting(
+        {}, "Condition: the setting is active only if these other axes have this value, or one of these values."
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> "Hyperparameter":
         ways = [way for way in KINDS if getattr(self, way) is not None]
         if len(ways) != 1:
-            raise ValueError(f"give exactly one of {', '.join(KINDS)} (there are {len(ways)})")
+            raise ValueError(f"give exactly one of {', '.join(KINDS)}, got {len(ways)}")
         if not self.is_categorical:
             low, high = getattr(self, ways[0])
             if low >= high:
-                raise ValueError(f"{ways[0]}: the first number must be below the second, not [{low}, {high}]")
+                raise ValueError(f"{ways[0]}: the first number must be below the second, got [{low}, {high}]")
             if ways[0] == "log_uniform" and low <= 0:
-                raise ValueError(f"log_uniform: both numbers must be above 0, not [{low}, {high}]")
+                raise ValueError(f"log_uniform: both numbers must be above 0, got [{low}, {high}]")
         return self
 
     @property
     def kind(self) -> str:
-        """How it is drawn: choice, grid, uniform, log_uniform or integer."""
+        """Kind of its distribution: `choice`, `grid`, `uniform`, `log_uniform` or `integer`."""
         return next(way for way in KINDS if getattr(self, way) is not None)
 
     @property
     def is_categorical(self) -> bool:
-        """Whether its values are listed one by one."""
+        """True if its values are listed."""
         return self.choice is not None or self.grid is not None
 
     @property
     def values(self) -> list[Any]:
-        """The listed values, or the two ends of the range."""
+        """Listed values, or the two ends of the range."""
         return list(getattr(self, self.kind))
 
     @property
     def finite_values(self) -> list[Any] | None:
-        """All its values; None if it is a range of real numbers."""
+        """All its values; None for a range of real numbers."""
         if self.is_categorical:
             return self.values
         return list(range(self.values[0], self.values[1] + 1)) if self.kind == "integer" else None
 
     def from_unit_interval(self, share: float) -> Any:
-        """The value below which this share of its values lies, for 0 <= share < 1."""
+        """Returns a quantile of its distribution.
+
+        Args:
+            share: Share of the values that lie below it, in [0, 1).
+        """
         if (every := self.finite_values) is not None:
             return every[int(share * len(every))]
         low, high = self.values
@@ -70,16 +80,16 @@ class Hyperparameter(Settings):
         return min(high, math.exp(math.log(low) + share * (math.log(high) - math.log(low))))
 
     def contains(self, value: Any) -> bool:
-        """Whether it may have this value."""
+        """Returns whether a value is in its domain."""
         if (every := self.finite_values) is not None:
             return any(value == other and type(value) is type(other) for other in every)
         return isinstance(value, int | float) and self.values[0] <= value <= self.values[1]
 
     def is_active(self, chosen: Mapping[str, Any]) -> bool:
-        """Whether the condition is met by the values of the other axes."""
+        """Returns whether the values of the other hyperparameters meet its condition."""
         return all(name in chosen and chosen[name] in as_list(wanted) for name, wanted in self.when.items())
 
 
 def as_list(value: Any) -> list[Any]:
-    """One value, or a list of values, as a list."""
+    """Returns a list unchanged, and any other value as a list of one."""
     return value if isinstance(value, list) else [value]

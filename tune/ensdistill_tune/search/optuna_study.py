@@ -1,4 +1,4 @@
-"""Studies of Optuna's, without the line that Optuna prints about each new one."""
+"""Optuna studies, created without the line that Optuna logs for each new one."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -14,7 +14,7 @@ def directions_of(modes: Sequence[str]) -> list[Direction]:
 
 
 def silent_study(directions: Sequence[Direction] = ("minimize",), **more: Any) -> optuna.Study:
-    """Returns a new study. The verbosity of Optuna's messages stays what it was.
+    """Returns a new Optuna study. The verbosity of Optuna's messages is not changed.
 
     Args:
         directions: Direction of each objective.

@@ -1,8 +1,8 @@
-"""Several objectives at once: which points are dominated, which trials may be stopped early.
+"""Several objectives: Pareto fronts, and early stopping based on them.
 
-A point is one value for each objective, and lower is better in all of them (`to_minimization` negates the others). One
-point dominates another if it is nowhere worse and somewhere better, so equal points do not dominate each other. The
-front holds the points that no other point dominates. NaN is treated as the worst possible value.
+A point has one value for each objective, and lower is better in all of them (`to_minimization` negates the others). One
+point dominates another if it is worse in no objective and better in at least one, so equal points do not dominate each
+other. The front holds the points that no other point dominates. NaN is treated as the worst possible value.
 """
 
 from __future__ import annotations
@@ -23,19 +23,34 @@ if TYPE_CHECKING:
 
 
 def to_minimization(values: Sequence[float], modes: Sequence[str]) -> tuple[float, ...]:
-    """The same values, lower being better in all: those whose mode is `max` change their sign."""
+    """Returns the values for minimization: those whose mode is `max` are negated.
+
+    Args:
+        values: One value for each objective.
+        modes: `min` or `max` for each objective.
+    """
     return tuple(-value if mode == "max" else value for value, mode in zip(values, modes, strict=True))
 
 
 def pareto_front_indices(values: Points) -> list[int]:
-    """The indices of the points that nobody dominates, ascending; equal points are in it together."""
+    """Returns the indices of the non-dominated points, ascending; of equal points all or none are included.
+
+    Args:
+        values: Points of shape (n, objectives).
+    """
     return _indices(~_dominance(values).any(axis=0))
 
 
 def fronts(values: Points) -> list[list[int]]:
-    """Indices by front: what nobody dominates, what nobody in the rest dominates, and so on.
+    """Returns the indices of the points by front (non-dominated sorting).
 
-    Non-dominated sorting. Deb et al. 2002 (NSGA-II), section III A.
+    The first front holds the non-dominated points, the second those that only points of the first dominate, and so on.
+
+    Args:
+        values: Points of shape (n, objectives).
+
+    References:
+        Deb et al. 2002 (NSGA-II), section III A.
     """
     above = _dominance(values)
     betters, found = above.sum(axis=0), []
@@ -47,10 +62,18 @@ def fronts(values: Points) -> list[list[int]]:
 
 
 def select_diverse(values: Points, k: int) -> list[int]:
-    """At most k different points of the front, well apart; the first of them is the best in the first objective.
+    """Returns the indices of at most k different points of the front that are far apart.
 
-    Each next one is the farthest from those chosen, in units of the front's range in each objective: of two objectives
-    the second point is the other end. Of equal points only the first is taken. Gonzalez 1985.
+    The first point is the best in the first objective. Each further one has the largest distance to the points chosen
+    so far, in units of the front's range in each objective. With two objectives the second point is therefore the other
+    end of the front. Of equal points only the first is returned.
+
+    Args:
+        values: Points of shape (n, objectives).
+        k: Maximum number of points.
+
+    References:
+        Gonzalez 1985, Clustering to minimize the maximum intercluster distance.
     """
     points = _points(values)
     candidates = sorted(pareto_front_indices(values), key=lambda i: tuple(points[i]))
@@ -67,9 +90,14 @@ def select_diverse(values: Points, k: int) -> list[int]:
 
 
 def rungs(grace: int, factor: float, epochs: int) -> list[int]:
-    """The epochs at which trials are compared: grace * factor^k, rounded up, below the number of epochs.
+    """Returns the epochs at which trials are compared: grace * factor^k for k = 0, 1, ..., rounded up, below `epochs`.
 
-    The same as those of Ray's ASHA. factor: above 1.
+    They equal the rungs of Ray's ASHA.
+
+    Args:
+        grace: The first rung.
+        factor: Ratio of two successive rungs, above 1.
+        epochs: Number of epochs of a trial.
     """
     steps = (math.ceil(grace * factor**k) for k in count())
     return sorted(set(takewhile(lambda step: step < epochs, steps)))
@@ -77,24 +105,32 @@ def rungs(grace: int, factor: float, epochs: int) -> list[int]:
 
 @dataclass
 class ParetoRungs:
-    """Asynchronous successive halving that does not cut the front.
+    """Asynchronous successive halving that never stops a non-dominated trial.
 
-    At each rung the first values that a trial reports at or after that epoch are recorded, and it is decided once, from
-    what the rung holds by then: the trial is stopped when at least 1/reduction_factor of all recorded, itself included,
-    lie in better fronts. So whole fronts go on or none of them does, and who is not dominated at its rung always goes
-    on: the first to come does, and the second is stopped only if the first dominates it. With one objective it is
-    asynchronous successive halving (Li et al. 2020, MLSys), its share rounded up, where a trial stops that would wait
-    there. Multi-objective ASHA (Schmucker et al. 2021) holds to the share within the first front too, and so halts
-    trials that nobody dominates.
+    At each rung the first values that a trial reports at or after that epoch are recorded. The decision is made once,
+    from the values recorded by then: the trial is stopped if at least 1/reduction_factor of all recorded trials, itself
+    included, lie in better fronts. Fronts therefore continue or stop as a whole, and a trial that is not dominated at
+    its rung is never stopped: the first trial continues, and the second is stopped only if the first dominates it. With
+    one objective this is asynchronous successive halving with the share rounded up, except that a trial stops where it
+    would wait there (Li et al. 2020). Multi-objective ASHA applies the share within the first front too, and therefore
+    stops non-dominated trials (Schmucker et al. 2021).
 
-    Where who dominates at a rung still dominates at the end, no trial of the final front is ever stopped. Where
-    learning curves cross or are noisy one can be: a costly student that learns slowly is dominated early by a cheap
-    one. `tolerance` is for that: a trial goes on, besides, if nobody would dominate it were each of its values better
-    by that share of itself. There is one for each objective; 0 belongs to an objective that does not change while
-    training, such as inference cost, or else nobody is ever stopped by a trial of equal cost.
+    If dominance at a rung persists until the end, no trial of the final front is ever stopped. If learning curves cross
+    or are noisy, one can be: a costly student that learns slowly is dominated early by a cheap one. `tolerance` handles
+    that case: a trial also continues if no other trial would dominate it after improving each of its values by that
+    relative margin. The tolerance of an objective that does not change during training, such as inference cost, should
+    be 0; otherwise no trial is ever stopped by a trial of equal cost.
 
-    The state is `recorded`, {rung: {trial number: values}} in order of arrival. Decisions are read off it, so a trial
-    that asks again is given the same answer, after a restart too.
+    Decisions are computed from `recorded`, so a repeated report gives the same decision, also after a restart.
+
+    Attributes:
+        rungs: Epochs at which trials are compared, ascending.
+        reduction_factor: Reciprocal of the share of trials in better fronts at which a trial is stopped; above 1.
+        tolerance: Relative margin for each objective.
+        recorded: Values by rung and trial number, in the order of arrival.
+
+    References:
+        Li et al. 2020, MLSys. Schmucker et al. 2021.
     """
 
     rungs: Sequence[int]
@@ -104,13 +140,19 @@ class ParetoRungs:
     _decided: dict[tuple[int, int], bool] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def report(self, number: int, epoch: int, values: Sequence[float]) -> bool:
-        """Whether trial `number`, with these values after so many epochs, is to be stopped."""
+        """Returns whether a trial must stop.
+
+        Args:
+            number: The trial.
+            epoch: Number of its completed epochs.
+            values: Objectives after that epoch, lower is better.
+        """
         reached = [rung for rung in self.rungs if rung <= epoch]
         if not reached:
             return False
         rung = max(reached)
         self.recorded.setdefault(rung, {}).setdefault(number, tuple(values))
-        if (rung, number) not in self._decided:  # kept for speed only: the answer would be the same
+        if (rung, number) not in self._decided:  # a cache: the decision would be the same
             self._decided[rung, number] = self._stops(rung, number)
         return self._decided[rung, number]
 
@@ -126,18 +168,18 @@ class ParetoRungs:
 
 
 def _points(values: Points) -> NDArray[np.float64]:
-    """(n, objectives), all finite: the worst value there is for what is not a number."""
+    """Returns points of shape (n, objectives), where the worst possible finite value replaces NaN."""
     points = np.asarray(values, dtype=np.float64).reshape(len(values), -1 if len(values) else 1)
     return np.nan_to_num(points, nan=np.finfo(np.float64).max)
 
 
 def _dominates(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether a is nowhere worse than b and somewhere better, along the last axis."""
+    """Returns whether a is never worse than b and at least once better, along the last axis."""
     return np.asarray((a <= b).all(axis=-1) & (a < b).any(axis=-1))
 
 
 def _dominance(values: Points) -> NDArray[np.bool_]:
-    """(n, n): whether the row's point dominates the column's."""
+    """Returns a mask of shape (n, n): whether the point of the row dominates the point of the column."""
     points = _points(values)
     return _dominates(points[:, None], points[None])
 

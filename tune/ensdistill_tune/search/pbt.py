@@ -1,9 +1,12 @@
-"""Population based training: settings that are found while students are trained.
+"""Population-based training: optimizes settings during the training of the students.
 
-Jaderberg et al. 2017. Here a member of the population is a trial of its own for as long as its settings hold: the one
-that gives up is a pruned trial, and the one that takes its place is a new trial, which begins at the checkpoint of a
-better one. Its settings are those of the better one and what changes after that epoch (`Config.schedule`). To train it
-from the first epoch gives the same student: it can be repeated with other seeds, and exported, like any other trial.
+A member of the population is a separate trial for as long as its settings stay the same. A member that is stopped is a
+pruned trial. Its replacement is a new trial that starts from the checkpoint of a better one, with the settings of that
+trial and changes after that epoch (`Config.schedule`). Training it from the first epoch gives the same student, so it
+can be repeated with other seeds and exported like any other trial.
+
+References:
+    Jaderberg et al. 2017, Population based training of neural networks.
 """
 
 from __future__ import annotations
@@ -20,41 +23,50 @@ from ensdistill_tune.search.hyperparameter import Hyperparameter
 from ensdistill_tune.search.search_space import SearchSpace
 
 Merit = Callable[[Mapping[str, float]], float]
-CHECKPOINT_AFTER = "checkpoint_epoch_{epoch:05d}.pt"  # in the folder of a trial, for others to begin at
+CHECKPOINT_AFTER = "checkpoint_epoch_{epoch:05d}.pt"  # in the folder of a trial; other trials start from it
 
 
 class Pbt(Settings):
-    """Population based training: one of the worst gives up, and one of the best goes on twice, with other settings.
+    """Population-based training: the worst trials are stopped and replaced by perturbed copies of the best ones.
 
-    Jaderberg et al. 2017. Other settings are those of the axes that may change while a student is trained.
+    A copy of a trial in the top quantile continues from its checkpoint. Only settings that may change during training
+    are perturbed.
+
+    References:
+        Jaderberg et al. 2017.
     """
 
     kind: Literal["pbt"] = "pbt"
-    population: int = setting(8, "How many trials the searcher suggests; all others take the place of one.", ge=2)
-    interval_epochs: int = setting(10, "After so many epochs, and again, a trial is compared with the others.", ge=1)
-    quantile: float = setting(0.25, "The share of trials that give up, and that others begin at.", gt=0, le=0.5)
-    resample: float = setting(0.25, "How often a setting is drawn anew and not moved.", ge=0, le=1)
+    population: int = setting(8, "Population size: number of trials that the searcher suggests.", ge=2)
+    interval_epochs: int = setting(10, "Epochs between two comparisons of the trials.", ge=1)
+    quantile: float = setting(0.25, "Share of trials that are stopped, and share that is copied.", gt=0, le=0.5)
+    resample: float = setting(
+        0.25, "Probability that a setting is drawn from its range instead of perturbed.", ge=0, le=1
+    )
     factor: float = setting(1.25, "Perturbation factor: a numeric value is multiplied or divided by it.", gt=1)
-    seed: int = setting(0, "Seed of who begins where, and with which settings.", ge=0)
+    seed: int = setting(0, "Seed of the choice of copied trials and of their perturbations.", ge=0)
 
     def __call__(self, epochs: int, modes: Sequence[str]) -> _PbtRule:
-        """A rule for trials of so many epochs and objectives of these modes (`min` or `max`)."""
+        """Returns a rule for trials of `epochs` epochs and objectives with these modes (`min` or `max`)."""
         return _PbtRule(self, epochs, -1.0 if modes[0] == "max" else 1.0)
 
     def decision_epochs(self, epochs: int) -> Collection[int]:
-        """The epochs after which it may stop a trial of so many."""
+        """Returns the epochs after which the rule can stop a trial of `epochs` epochs."""
         return range(self.interval_epochs, epochs, self.interval_epochs)
 
     def exploit_and_explore(
         self, space: SearchSpace, merit: Merit, mode: str, searched: Sequence[TrialRecord]
     ) -> dict[str, Any] | None:
-        """Returns the record of a trial that takes the place of one that gave up; None if all places are taken.
+        """Returns the record of a trial that replaces a stopped one.
 
         Args:
             space: The search space.
-            merit: Returns of a report what trials are compared by.
-            mode: `min` or `max`: whether less or more of it is better.
+            merit: Returns the value of a report by which trials are compared.
+            mode: `min` or `max`: the direction in which that value improves.
             searched: The trials so far.
+
+        Returns:
+            Fields of a trial record; None if every stopped trial has been replaced.
         """
         taken = {trial.replaces for trial in searched}
         for trial in sorted(searched, key=lambda trial: trial.number):
@@ -80,7 +92,7 @@ class Pbt(Settings):
         return {"sampled": parent.sampled, "schedule": changes, "parent": parent.number, "replaces": trial.number}
 
     def _perturb_value(self, axis: Hyperparameter, value: Any, chance: np.random.Generator) -> Any:
-        """Another value of an axis: a new one, or one beside the value."""
+        """Returns a new value of a setting: resampled, or perturbed by the factor or to a neighboring value."""
         if chance.random() < self.resample:
             return axis.from_unit_interval(chance.random())
         up = bool(chance.random() < 0.5)

@@ -1,7 +1,7 @@
-"""Who stops hopeless trials early. To add one: one class, one line in `Scheduler`.
+"""Early-stopping schedulers. To add one: one class, one line in `Scheduler`.
 
-A rule hears every report of every searched trial, in the order of the journal, and says whether the trial stops. That
-is all it knows, so reading the journal once more to a new rule gives the rungs and decisions of the old one.
+A rule receives every report of every searched trial, in the order of the event log, and returns whether the trial
+continues. It has no other input, so a new rule that receives the same events has the same rungs and decisions.
 """
 
 from __future__ import annotations
@@ -28,54 +28,65 @@ class StoppingRule(Protocol):
     """Decides after each report whether a trial continues."""
 
     def decide(self, number: int, epoch: int, values: Sequence[float]) -> Decision:
-        """Returns what happens to this trial after this epoch with these values of the objectives."""
+        """Returns whether a trial continues.
+
+        Args:
+            number: The trial.
+            epoch: Number of its completed epochs.
+            values: Its objectives after that epoch.
+        """
 
 
 class EarlyStoppingSettings(Settings):
     group_by: list[str] = setting(
         [],
-        "Axes by whose values trials are told apart: each is compared only with those that have the same. For "
-        "averaging.kind, say, since averaged weights look better early than they end.",
+        "Axes by which trials are grouped: a trial is compared only with trials that have the same values. For example "
+        "averaging.kind, because averaged weights look better early in training than at the end.",
     )
 
 
 class NoScheduler(Settings):
-    """Every trial runs to its end."""
+    """No early stopping: every trial completes."""
 
     kind: Literal["none"] = "none"
 
     def decision_epochs(self, epochs: int) -> Collection[int]:
-        """The epochs after which it may stop a trial of so many."""
+        """Returns the epochs after which the rule can stop a trial of `epochs` epochs: none."""
         return ()
 
     def __call__(self, epochs: int, modes: Sequence[str]) -> StoppingRule:
-        """A rule for trials of so many epochs and objectives of these modes (`min` or `max`)."""
+        """Returns a rule for trials of `epochs` epochs and objectives with these modes (`min` or `max`)."""
         return _NeverStop()
 
 
 class Asha(EarlyStoppingSettings):
-    """Asynchronous successive halving: at each rung only the best share goes on. Li et al. 2020, MLSys.
+    """Asynchronous successive halving: at each rung only the best share of the trials continues.
 
-    With several objectives a trial stops only if others dominate it, and so many that the best share lies in better
-    fronts than its own (`ensdistill_tune.search.pareto`): nothing of the Pareto front is cut off.
+    With several objectives a trial stops only if enough other trials lie in better fronts, so no trial of the Pareto
+    front at a rung is stopped (`ensdistill_tune.search.pareto`).
+
+    References:
+        Li et al. 2020, MLSys.
     """
 
     kind: Literal["asha"] = "asha"
-    grace_epochs: int = setting(10, "No trial is stopped before this epoch, the first rung.", ge=1)
+    grace_epochs: int = setting(10, "First rung: epoch before which no trial is stopped.", ge=1)
     reduction_factor: float = setting(
         2, "At each rung, one in `reduction_factor` trials continues; rungs are spaced by the same factor.", gt=1
     )
 
     tolerance: list[float] = setting(
-        [], "For several objectives: who would not be dominated if better by this share, one for each, goes on too."
+        [],
+        "With several objectives: relative margin for each objective; a trial within the margin of the front is not "
+        "stopped.",
     )
 
     def decision_epochs(self, epochs: int) -> Collection[int]:
-        """The epochs after which it may stop a trial of so many: the rungs."""
+        """Returns the epochs after which the rule can stop a trial of `epochs` epochs: the rungs."""
         return rungs(min(self.grace_epochs, epochs), self.reduction_factor, epochs)
 
     def __call__(self, epochs: int, modes: Sequence[str]) -> StoppingRule:
-        """A rule for trials of so many epochs and objectives of these modes (`min` or `max`)."""
+        """Returns a rule for trials of `epochs` epochs and objectives with these modes (`min` or `max`)."""
         if len(modes) > 1:
             places = rungs(min(self.grace_epochs, epochs), self.reduction_factor, epochs)
             return _ParetoRule(ParetoRungs(places, self.reduction_factor, self.tolerance or [0.0] * len(modes)), modes)
@@ -83,25 +94,28 @@ class Asha(EarlyStoppingSettings):
 
 
 class Hyperband(EarlyStoppingSettings):
-    """Asynchronous HyperBand: brackets of `asha` side by side, each with a later first rung than the one before.
+    """Asynchronous HyperBand: parallel brackets of `asha`, each with a later first rung than the previous one.
 
-    For when nobody knows how early a trial shows what it is worth. Li et al. 2018, JMLR, section 3; Li et al. 2020.
+    Suitable if it is unknown how early the final quality of a trial becomes visible.
+
+    References:
+        Li et al. 2018, JMLR, section 3. Li et al. 2020, MLSys.
     """
 
     kind: Literal["hyperband"] = "hyperband"
-    grace_epochs: int = setting(2, "The first rung of the first bracket.", ge=1)
+    grace_epochs: int = setting(2, "First rung of the first bracket, in epochs.", ge=1)
     reduction_factor: float = setting(
         3, "At each rung, one in `reduction_factor` trials continues; rungs are spaced by the same factor.", gt=1
     )
-    brackets: int = setting(3, "How many brackets; fewer if the trials are too short for so many.", ge=1, le=20)
-    seed: int = setting(0, "Seed by which trials are dealt to brackets.", ge=0)
+    brackets: int = setting(3, "Maximum number of brackets; short trials have room for fewer.", ge=1, le=20)
+    seed: int = setting(0, "Seed of the assignment of trials to brackets.", ge=0)
 
     def decision_epochs(self, epochs: int) -> Collection[int]:
-        """The epochs after which it may stop a trial of so many: the rungs of the first bracket hold all others."""
+        """Returns the epochs after which the rule can stop a trial: the rungs of the first bracket hold all others."""
         return rungs(min(self.grace_epochs, epochs), self.reduction_factor, epochs)
 
     def __call__(self, epochs: int, modes: Sequence[str]) -> StoppingRule:
-        """A rule for trials of so many epochs and objectives of these modes (`min` or `max`)."""
+        """Returns a rule for trials of `epochs` epochs and objectives with these modes (`min` or `max`)."""
         fit = 1 + int(np.log(max(1, epochs / self.grace_epochs)) / np.log(self.reduction_factor))
         return _RayAshaRule(
             _asha(self.grace_epochs, self.reduction_factor, min(self.brackets, fit), epochs, modes[0]), self.seed
@@ -109,21 +123,22 @@ class Hyperband(EarlyStoppingSettings):
 
 
 class Median(EarlyStoppingSettings):
-    """A trial stops when the best it has reached is below the median of what others had reached in the mean by then.
+    """Median rule: a trial stops if its best value so far is worse than the median of the running means of the others.
 
-    Golovin et al. 2017 (Vizier), section 3.2.2.
+    References:
+        Golovin et al. 2017 (Vizier), section 3.2.2.
     """
 
     kind: Literal["median"] = "median"
-    grace_epochs: int = setting(5, "No trial is stopped before this epoch.", ge=1)
-    min_trials: int = setting(3, "How many others must have come so far.", ge=1)
+    grace_epochs: int = setting(5, "Epoch before which no trial is stopped.", ge=1)
+    min_trials: int = setting(3, "Minimum number of other trials that have reached the same epoch.", ge=1)
 
     def decision_epochs(self, epochs: int) -> Collection[int]:
-        """The epochs after which it may stop a trial of so many."""
+        """Returns the epochs after which the rule can stop a trial of `epochs` epochs."""
         return range(min(self.grace_epochs, epochs), epochs)
 
     def __call__(self, epochs: int, modes: Sequence[str]) -> StoppingRule:
-        """A rule for trials of so many epochs and objectives of these modes (`min` or `max`)."""
+        """Returns a rule for trials of `epochs` epochs and objectives with these modes (`min` or `max`)."""
         return _MedianRule(min(self.grace_epochs, epochs), self.min_trials, -1.0 if modes[0] == "max" else 1.0)
 
 
@@ -133,11 +148,11 @@ class _NeverStop:
 
 
 class _MedianRule:
-    """Ray's own rule pauses trials, and takes a time for each report that grows with all reports before it."""
+    """The median rule. Ray's implementation pauses trials, and its time per report grows with the number of reports."""
 
     def __init__(self, grace: int, trials: int, sign: float) -> None:
         self._grace, self._trials, self._sign = grace, trials, sign
-        self._values: dict[int, list[float]] = {}  # of each trial from the grace on
+        self._values: dict[int, list[float]] = {}  # of each trial from the first allowed epoch on
         self._means: dict[int, dict[int, float]] = {}  # of these values, by epoch and trial
         self._best: dict[int, float] = {}
 
@@ -166,13 +181,13 @@ def _asha(grace: int, factor: float, brackets: int, epochs: int, mode: str) -> A
 
 @dataclass(frozen=True)
 class _Trial:
-    """As much of a trial as Ray's schedulers look at; known by its number, which a restart does not change."""
+    """The part of a trial that Ray's schedulers use. Its identifier is its number, which a restart does not change."""
 
     trial_id: int
 
 
 class _ParetoRule:
-    """The Pareto rule for objectives of which more may be better."""
+    """The Pareto rule for objectives of any mode."""
 
     def __init__(self, rungs: ParetoRungs, modes: Sequence[str]) -> None:
         self._rungs, self._modes = rungs, modes
@@ -182,7 +197,7 @@ class _ParetoRule:
 
 
 class _RayAshaRule:
-    """A scheduler of Ray's as a rule."""
+    """Adapts a Ray scheduler to the rule interface."""
 
     def __init__(self, scheduler: TrialScheduler, seed: int = 0) -> None:
         self._scheduler, self._seed = scheduler, seed
@@ -192,7 +207,9 @@ class _RayAshaRule:
     def decide(self, number: int, epoch: int, values: Sequence[float]) -> Decision:
         if number not in self._known:
             self._known[number] = _Trial(number)
-            with temporary_numpy_seed([self._seed, number]):  # from which Ray draws the bracket of a trial
+            with temporary_numpy_seed(
+                [self._seed, number]
+            ):  # Ray draws the bracket of a trial from NumPy's global state
                 self._scheduler.on_trial_add(None, self._known[number])  # type: ignore[arg-type]
         if number in self._stopped:
             return Decision.STOP

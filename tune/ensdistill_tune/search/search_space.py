@@ -23,7 +23,7 @@ class SearchSpace:
 
     @cached_property
     def order(self) -> list[str]:
-        """Names, each after those that its condition names; names that wait for each other are left out."""
+        """Names in topological order of their conditions; names with circular conditions are left out."""
         return topological_order(self.axes)
 
     def draw(self, value: Callable[[str, Hyperparameter], Any]) -> Sampled:
@@ -39,7 +39,11 @@ class SearchSpace:
         return sampled
 
     def example(self, wanted: Mapping[str, Any]) -> Sampled:
-        """Returns one full sample that has the wanted values and meets their conditions."""
+        """Returns one complete sample that has these values and meets their conditions.
+
+        Args:
+            wanted: Values by name.
+        """
         allowed = {name: [value] for name, value in wanted.items()}
         for name in reversed(self.order):
             if name in allowed:
@@ -48,11 +52,11 @@ class SearchSpace:
         return self.draw(lambda name, axis: next(iter(allowed.get(name, [])), axis.values[0]))
 
     def combinations(self) -> Iterator[Sampled]:
-        """Yields every different sample of hyperparameters whose values are finite, the last one fastest."""
+        """Yields every combination of the hyperparameters with finitely many values; the last one varies fastest."""
         return _combinations(self.axes, self.order, {})
 
     def grid_cell(self, index: int) -> Sampled:
-        """Returns the values of the `grid` hyperparameters at an index: all combinations in turn, then again."""
+        """Returns the values of the `grid` hyperparameters at an index, which wraps around after all combinations."""
         grids = {name: axis.values for name, axis in self.axes.items() if axis.kind == "grid"}
         index %= math.prod(len(values) for values in grids.values())
         cell: Sampled = {}
@@ -63,7 +67,7 @@ class SearchSpace:
 
 
 def topological_order(axes: Mapping[str, Hyperparameter]) -> list[str]:
-    """Returns the names, each after those that its condition names; names that wait for each other are left out."""
+    """Returns the names in topological order of their conditions; names with circular conditions are left out."""
     order: list[str] = []
     while ready := [n for n in axes if n not in order and all(o in order or o not in axes for o in axes[n].when)]:
         order += ready

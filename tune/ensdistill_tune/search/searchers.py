@@ -1,7 +1,7 @@
-"""Who suggests settings. To add one: one class, one line in `Searcher`.
+"""Searchers, which suggest settings. To add one: one class, one line in `Searcher`.
 
-What is suggested to the n-th trial is a function of the searcher's seed, of n, and of what is known by then: every
-suggestion has a random stream of its own. So a searcher has no state to save; told again what is known, it goes on.
+The n-th suggestion is a function of the searcher's seed, of n, and of the results so far: every suggestion has a
+separate random stream. A searcher therefore has no state to save; given the same results, it continues identically.
 """
 
 from __future__ import annotations
@@ -20,32 +20,48 @@ if TYPE_CHECKING:
 
 
 class SearcherSettings(Settings):
-    uses_constraints: ClassVar[bool] = False  # whether suggestions keep away from where constraints were broken
+    uses_constraints: ClassVar[bool] = False  # whether suggestions avoid regions in which constraints were broken
     seed: int = setting(0, "Seed of the suggestions.", ge=0)
 
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
-        """Optuna's sampler for one suggestion, by a seed of its own."""
+        """Returns Optuna's sampler for one suggestion.
+
+        Args:
+            seed: Seed of this suggestion.
+        """
         import optuna  # here and below: a slow import that few commands need
 
         return optuna.samplers.RandomSampler(seed=seed)
 
     def fixed_values(self, space: SearchSpace, place: int) -> Sampled | None:
-        """Values that are not left to the sampler for the suggestion at a place (0 is the first); None: no more."""
+        """Returns the values of a suggestion that the sampler does not choose.
+
+        Args:
+            space: The search space.
+            place: Index of the suggestion; 0 is the first.
+
+        Returns:
+            Values by name; None if the searcher has no further suggestion.
+        """
         return {}
 
 
 class ModelBasedSearcher(SearcherSettings):
     uses_constraints: ClassVar[bool] = True
-    startup_trials: int = setting(8, "Random trials before the model is asked.", ge=1)
+    startup_trials: int = setting(8, "Number of random trials before the model is used.", ge=1)
 
 
 class Tpe(ModelBasedSearcher):
-    """Tree-structured Parzen estimator, for one objective or several. Bergstra et al. 2011; Watanabe 2023."""
+    """Tree-structured Parzen estimator, for one objective or several.
+
+    References:
+        Bergstra et al. 2011. Watanabe 2023.
+    """
 
     kind: Literal["tpe"] = "tpe"
 
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
-        """Optuna's sampler; running trials count as bad, so that neighbors in time do not suggest the same."""
+        """Returns Optuna's sampler; running trials count as bad, so that concurrent suggestions differ."""
         import optuna
 
         return optuna.samplers.TPESampler(
@@ -54,44 +70,52 @@ class Tpe(ModelBasedSearcher):
 
 
 class Random(SearcherSettings):
-    """Independent draws."""
+    """Random search: independent draws."""
 
     kind: Literal["random"] = "random"
 
 
 class Gp(ModelBasedSearcher):
-    """Gaussian process with expected improvement: for few, long trials of few settings. Optuna's GPSampler."""
+    """Gaussian process with expected improvement (Optuna's GPSampler), for few, long trials of few settings."""
 
     kind: Literal["gp"] = "gp"
 
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
-        """Optuna's sampler; the same settings twice may give other values, as they do between seeds."""
+        """Returns Optuna's sampler for a noisy objective: equal settings give different values with different seeds."""
         import optuna
 
         return optuna.samplers.GPSampler(seed=seed, n_startup_trials=self.startup_trials, deterministic_objective=False)
 
 
 class Nsga2(SearcherSettings):
-    """Genetic algorithm with non-dominated sorting, for several objectives. Deb et al. 2002 (NSGA-II)."""
+    """Genetic algorithm with non-dominated sorting, for several objectives.
+
+    References:
+        Deb et al. 2002 (NSGA-II).
+    """
 
     uses_constraints: ClassVar[bool] = True
     kind: Literal["nsga2"] = "nsga2"
-    population: int = setting(16, "Trials that ran to their end before a generation is bred from them.", ge=2)
+    population: int = setting(16, "Population size: number of completed trials per generation.", ge=2)
 
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
-        """Optuna's sampler."""
+        """Returns Optuna's sampler."""
         import optuna
 
         return optuna.samplers.NSGAIISampler(seed=seed, population_size=self.population)
 
 
 class Qmc(SearcherSettings):
-    """Scrambled Sobol points: random search that leaves no holes. Bergstra and Bengio 2012, section 2."""
+    """Quasi-random search with scrambled Sobol points, which cover the space more evenly than random ones.
+
+    References:
+        Bergstra and Bengio 2012, section 2.
+    """
 
     kind: Literal["qmc"] = "qmc"
 
     def fixed_values(self, space: SearchSpace, place: int) -> Sampled | None:
-        """The point at this place, its coordinates turned into values of all axes."""
+        """Returns the Sobol point at an index, its coordinates mapped to values of all hyperparameters."""
         from scipy.stats.qmc import Sobol  # here: a slow import that few commands need
 
         points = Sobol(len(space.order), scramble=True, rng=np.random.default_rng(self.seed))
@@ -102,12 +126,12 @@ class Qmc(SearcherSettings):
 
 
 class Grid(SearcherSettings):
-    """Every combination of values once: for axes whose values can be listed."""
+    """Grid search: every combination once, for hyperparameters with finitely many values."""
 
     kind: Literal["grid"] = "grid"
 
     def fixed_values(self, space: SearchSpace, place: int) -> Sampled | None:
-        """The combination at this place; None after the last."""
+        """Returns the combination at an index; None after the last one."""
         return next(itertools.islice(space.combinations(), place, None), None)
 
 

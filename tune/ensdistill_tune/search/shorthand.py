@@ -1,4 +1,4 @@
-"""Hyperparameters in one word, for search spaces that are written in Python.
+"""Short constructors of hyperparameters, for search spaces in Python.
 
 StudyConfig(search={"loss.temperature": log_uniform(1, 10), "averaging.kind": choice("none", "ema")})
 """
@@ -13,27 +13,55 @@ When = Mapping[str, Any] | None  # other hyperparameters with their value, or a 
 
 
 def choice(*values: Any, when: When = None) -> Hyperparameter:
-    """Returns a hyperparameter that is one of these values."""
+    """Returns a hyperparameter that has one of these values.
+
+    Args:
+        *values: The values.
+        when: Condition: other hyperparameters with their value, or a list of values.
+    """
     return _of("choice", list(values), when)
 
 
 def grid(*values: Any, when: When = None) -> Hyperparameter:
-    """Returns a hyperparameter that is each of these values in turn."""
+    """Returns a hyperparameter that takes each of these values in turn.
+
+    Args:
+        *values: The values.
+        when: Condition, as of `choice`.
+    """
     return _of("grid", list(values), when)
 
 
 def uniform(low: float, high: float, *, when: When = None) -> Hyperparameter:
-    """Returns a hyperparameter that is a number between two."""
+    """Returns a hyperparameter that is a real number, uniform in a range.
+
+    Args:
+        low: Lower end of the range.
+        high: Upper end of the range.
+        when: Condition, as of `choice`.
+    """
     return _of("uniform", [low, high], when)
 
 
 def log_uniform(low: float, high: float, *, when: When = None) -> Hyperparameter:
-    """Returns a hyperparameter that is a number between two, uniform in its logarithm."""
+    """Returns a hyperparameter that is a positive number, uniform in its logarithm.
+
+    Args:
+        low: Lower end of the range, above 0.
+        high: Upper end of the range.
+        when: Condition, as of `choice`.
+    """
     return _of("log_uniform", [low, high], when)
 
 
 def integer(low: int, high: int, *, when: When = None) -> Hyperparameter:
-    """Returns a hyperparameter that is a whole number between two, both included."""
+    """Returns a hyperparameter that is an integer in a range.
+
+    Args:
+        low: Lower end of the range, included.
+        high: Upper end of the range, included.
+        when: Condition, as of `choice`.
+    """
     return _of("integer", [low, high], when)
 
 

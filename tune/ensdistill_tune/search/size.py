@@ -1,4 +1,4 @@
-"""How many different settings a search space holds."""
+"""Number of different settings in a search space."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,16 +8,22 @@ from typing import Any
 from ensdistill_tune.search.hyperparameter import Hyperparameter, as_list
 from ensdistill_tune.search.search_space import topological_order
 
-CONTINUOUS = ("uniform", "log_uniform")  # ways to draw a number between two; all other ways have finitely many values
+CONTINUOUS = ("uniform", "log_uniform")  # all other kinds have finitely many values
 
 
 @dataclass(frozen=True)
 class SearchSpaceSize:
-    """Of a search space; what conditions exclude is not counted."""
+    """Size of a search space. Combinations that conditions exclude are not counted.
+
+    Attributes:
+        axes: Number of hyperparameters.
+        continuous: Number of those with a continuous range.
+        combinations: Number of combinations of the values of all others.
+    """
 
     axes: int
-    continuous: int  # how many of them have a range of numbers
-    combinations: int  # of the values of all others
+    continuous: int
+    combinations: int
 
     def __str__(self) -> str:
         axes = f"{self.axes} {'axis' if self.axes == 1 else 'axes'}"
@@ -29,7 +35,11 @@ class SearchSpaceSize:
 
 
 def size_of(search: Mapping[str, Hyperparameter]) -> SearchSpaceSize:
-    """Counts; axes whose conditions do not hang together multiply."""
+    """Returns the size of a search space.
+
+    Args:
+        search: The hyperparameters by name.
+    """
     continuous = sum(axis.kind in CONTINUOUS for axis in search.values())
     finite = {name: axis for name, axis in search.items() if axis.kind not in CONTINUOUS}
     order = topological_order(finite)
@@ -38,7 +48,11 @@ def size_of(search: Mapping[str, Hyperparameter]) -> SearchSpaceSize:
 
 
 def distinct(values: Iterable[Any]) -> list[Any]:
-    """The values without repetition, in their order; they need not be hashable. 1, 1.0 and true are three."""
+    """Returns the values without repetition, in their order.
+
+    Args:
+        values: Values, hashable or not; 1, 1.0 and True are three different values.
+    """
     found: list[Any] = []
     for value in values:
         if not any(value == other and type(value) is type(other) for other in found):
@@ -47,7 +61,7 @@ def distinct(values: Iterable[Any]) -> list[Any]:
 
 
 def _families(search: Mapping[str, Hyperparameter]) -> list[set[str]]:
-    """Axes that hang together by their conditions."""
+    """Returns groups of hyperparameters that conditions connect; the counts of different groups multiply."""
     families: list[set[str]] = []
     for name, axis in search.items():
         own = {name, *axis.when}
@@ -57,7 +71,7 @@ def _families(search: Mapping[str, Hyperparameter]) -> list[set[str]]:
 
 
 def _count(search: Mapping[str, Hyperparameter], names: Sequence[str], chosen: dict[str, Any]) -> int:
-    """Settings of these axes, in the order of their conditions, given the values of earlier ones."""
+    """Returns the number of settings of these hyperparameters, in topological order, given earlier values."""
     if not names:
         return 1
     (name, *rest), axis = names, search[names[0]]

@@ -1,4 +1,4 @@
-"""The searcher of one study at work: an adapter to Optuna's ask-and-tell interface."""
+"""Suggests the settings of a study's trials: an adapter to Optuna's ask-and-tell interface."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,12 +18,12 @@ from ensdistill_tune.search.optuna_study import directions_of, silent_study
 from ensdistill_tune.search.search_space import Sampled, SearchSpace
 from ensdistill_tune.search.searchers import Searcher
 
-WORST_VIOLATION = 1e6  # a finite number, as the Gaussian process requires
-REQUEST = "request"  # in the memory of a trial: the request that gave its settings
+WORST_VIOLATION = 1e6  # finite, as the Gaussian process requires
+REQUEST = "request"  # key in the memory of a trial: the request with its settings
 
 
 class OptunaSearcher:
-    """The searcher of one study at work: asks Optuna for settings and tells it what came of them."""
+    """Searcher of one study: asks Optuna for settings and tells it their results."""
 
     def __init__(
         self,
@@ -34,20 +34,34 @@ class OptunaSearcher:
         first: Sequence[Mapping[str, Any]] = (),
         constraints: Constraints | None = None,
     ) -> None:
-        """Takes what is searched, by which searcher, for which objectives and constraints, and what to try first."""
+        """Creates the searcher of a study.
+
+        Args:
+            space: The search space.
+            searcher: The settings of the searcher.
+            objectives: Names of the objectives.
+            modes: `min` or `max` for each objective.
+            first: Settings to evaluate first.
+            constraints: Bounds by metric.
+        """
         self._constraints = constraints or {}
         self._space, self._settings, self._objectives, self._first = space, searcher, objectives, first
         self._optuna = silent_study(directions_of(modes))
         self._distributions = {name: distribution_of(axis) for name, axis in space.axes.items()}
-        self._storage = self._optuna._storage  # Optuna's samplers keep their notes by way of it too
+        self._storage = self._optuna._storage  # Optuna's samplers store their attributes in it
         self._noted: set[str] = set()
-        self._enqueued = 0  # suggestions that requests gave
-        self._trials: dict[int, optuna.Trial] = {}  # by the number of ours
+        self._enqueued = 0  # number of suggestions from requests
+        self._trials: dict[int, optuna.Trial] = {}  # by trial number of the study
 
     def suggest(self, number: int, enqueued: SettingsEnqueued | None = None) -> tuple[Sampled, dict[str, Any]] | None:
-        """Settings for the trial of this number, and what `restore` must be given of it; None if there are no more.
+        """Suggests the settings of a trial.
 
-        enqueued: settings of a request, which take no place of the settings to try first, nor of a grid.
+        Args:
+            number: The trial.
+            enqueued: Settings of a request. They do not replace settings to evaluate first, nor cells of a grid.
+
+        Returns:
+            The settings, and the memory from which `restore` restores the suggestion; None if no settings are left.
         """
         place = len(self._trials)
         given = self._fixed_values(place - self._enqueued) if enqueued is None else enqueued.settings
@@ -63,7 +77,7 @@ class OptunaSearcher:
         return sampled, self._sampler_state(place) | ({} if enqueued is None else {REQUEST: enqueued.request})
 
     def restore(self, trial: TrialRecord) -> None:
-        """A suggestion that was made before this process began."""
+        """Restores a suggestion of an earlier process, from the record of its trial."""
         self._enqueued += REQUEST in trial.memory
         self._optuna.add_trial(
             create_trial(
@@ -83,11 +97,14 @@ class OptunaSearcher:
             self.tell(trial)
 
     def report(self, trial: TrialRecord) -> None:
-        """A trial has a new last report."""
+        """Passes the last report of a trial to Optuna."""
         self._report(trial, trial.last)
 
     def tell(self, trial: TrialRecord) -> None:
-        """A trial is over: complete, pruned or failed. (Ray's own class tells an early value as if it were final.)"""
+        """Passes the end of a trial to Optuna: complete, pruned or failed.
+
+        Ray's own adapter passes the last value of a pruned trial as if it were final.
+        """
         asked = self._trials[trial.number]
         if trial.state in ("finished", "pruned") and trial.epochs:
             for bound, violation in violations(self._constraints, trial.last).items():
@@ -98,7 +115,7 @@ class OptunaSearcher:
             self._optuna.tell(asked, state=TrialState.PRUNED if trial.state == "pruned" else TrialState.FAIL)
 
     def _sampler_state(self, place: int) -> dict[str, Any]:
-        """What Optuna has noted with the latest suggestion: of the trial, and (of generations, say) of the study."""
+        """Returns the attributes that Optuna stored with the last suggestion, of the trial and of the study."""
         noted = self._storage.get_study_system_attrs(self._optuna._study_id)
         new = {name: value for name, value in noted.items() if name not in self._noted}
         self._noted |= new.keys()
@@ -106,18 +123,21 @@ class OptunaSearcher:
         return {whose: what for whose, what in memory.items() if what}
 
     def _as_choices(self, sampled: Sampled) -> Sampled:
-        """The values as Optuna knows them."""
+        """Returns the values in Optuna's representation."""
         return {name: choice_of(self._space.axes[name], value) for name, value in sampled.items()}
 
     def _known(self) -> list[optuna.trial.FrozenTrial]:
         return self._optuna.get_trials(deepcopy=False)
 
     def _report(self, trial: TrialRecord, epoch: Mapping[str, float]) -> None:
-        if len(self._objectives) == 1:  # Optuna knows of no intermediate values for several
+        if len(self._objectives) == 1:  # Optuna supports intermediate values with one objective only
             self._trials[trial.number].report(epoch[self._objectives[0]], int(epoch["epoch"]))
 
     def _fixed_values(self, place: int) -> Sampled | None:
-        """The settings to try first; after them the cells of the axes that are a grid, in turn; or the searcher's."""
+        """Returns the values at an index that the sampler does not choose.
+
+        First come the settings to evaluate first, then values of the searcher, or else cells of the `grid` axes.
+        """
         if place < len(self._first):
             return dict(self._first[place])
         given = self._settings.fixed_values(self._space, place - len(self._first))
@@ -139,7 +159,7 @@ def _suggest(trial: optuna.Trial, name: str, axis: Hyperparameter) -> Any:
 
 
 def distribution_of(axis: Hyperparameter) -> BaseDistribution:
-    """Returns a hyperparameter as Optuna has it."""
+    """Returns Optuna's distribution of a hyperparameter."""
     if axis.is_categorical:
         return CategoricalDistribution(choices_of(axis))
     if axis.kind == "integer":
@@ -149,9 +169,12 @@ def distribution_of(axis: Hyperparameter) -> BaseDistribution:
 
 
 def choices_of(axis: Hyperparameter) -> list[Any]:
-    """The listed values of an axis as Optuna knows them: single values as they are, blocks by their text.
+    """Returns the listed values of a hyperparameter in Optuna's representation.
 
-    Each text stands for one value: it is its JSON, unlike the short text of people.
+    Single values stay as they are. Blocks of settings become JSON texts, which are unique, unlike the texts of tables.
+
+    Args:
+        axis: A categorical hyperparameter.
     """
     if not any(map(is_block, axis.values)):
         return axis.values
@@ -159,5 +182,5 @@ def choices_of(axis: Hyperparameter) -> list[Any]:
 
 
 def choice_of(axis: Hyperparameter, value: Any) -> Any:
-    """One value of an axis as Optuna knows it."""
+    """Returns one value of a hyperparameter in Optuna's representation."""
     return json.dumps(value, sort_keys=True) if axis.is_categorical and any(map(is_block, axis.values)) else value

@@ -1,4 +1,4 @@
-"""The folder of a new study: nothing that exists is ever overwritten."""
+"""Creates the folder of a new study; existing studies are never overwritten."""
 
 import contextlib
 import itertools
@@ -6,30 +6,30 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from ensdistill.errors import ConfigError, DataError
+from ensdistill.errors import ConfigError, DataError, format_value
 from ensdistill.runtime.command_line import Option, command_line
 from ensdistill_tune.records.study_directory import StudyDirectory
 
-RESERVED = ("teachers", "runs", "artifacts", "bench", "mlflow.db")  # what lies next to the studies
+RESERVED = ("teachers", "runs", "artifacts", "bench", "mlflow.db")  # names of other content of the folder of studies
 
 
 def claim(studies: Path, chosen: str | None, default: str, note: Callable[[str], None]) -> str:
-    """Makes the folder of a new study and returns its name.
+    """Creates the folder of a new study and returns its name.
 
     Args:
         studies: The folder of all studies.
-        chosen: The name; a taken one is refused. None for the default.
-        default: The name without a chosen one; it is numbered if it is taken.
-        note: Prints a hint at an unfinished study of the default name.
+        chosen: The name, which must not be in use; None for the default.
+        default: The default name; a number is appended if it is in use.
+        note: Prints a hint about an unfinished study with the default name.
 
     Raises:
-        ConfigError: The name is none, or taken.
-        DataError: The folder cannot be made.
+        ConfigError: The name is invalid or in use.
+        DataError: The folder cannot be created.
     """
     name = default if chosen is None else chosen
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name in RESERVED:
-        rule = f"a study's name is letters, digits, . _ - and none of {', '.join(RESERVED)}"
-        raise ConfigError(f"name {name}: {rule}" + ("" if chosen is not None else "; choose another name"))
+        rule = f"must consist of letters, digits, . _ - and be none of {', '.join(RESERVED)}, got {format_value(name)}"
+        raise ConfigError(f"name: {rule}. Choose another name.")
     for attempt in itertools.count(1):
         candidate = name if attempt == 1 else f"{name}-{attempt}"
         try:
@@ -41,18 +41,17 @@ def claim(studies: Path, chosen: str | None, default: str, note: Callable[[str],
                 raise ConfigError(_taken(studies, name)) from None
             if attempt == 1 and _state(studies / name) not in ("finished", "failed"):
                 again = resume_command(studies, name)
-                note(
-                    f"note: {name} is there, {_state(studies / name)}; `{again}` goes on with it. This is a new study."
-                )
+                state = _state(studies / name)
+                note(f"note: study {name} already exists ({state}); resume it with `{again}`. Starting a new study.")
         except OSError as error:
-            raise DataError(f"{studies}: cannot be written ({error.strerror})") from error
+            raise DataError(f"{studies}: must be writable ({error.strerror}). Choose another folder.") from error
         else:
             return candidate
     raise AssertionError
 
 
 def resume_command(studies: Path, name: str, *options: Option) -> str:
-    """The command that continues a study."""
+    """Returns the command that resumes a study."""
     return command_line("ensdistill-tune", "resume", name, options=options, studies=studies)
 
 
@@ -61,13 +60,13 @@ def _taken(studies: Path, name: str) -> str:
     what = (
         f"`{resume_command(studies, name, more)}` extends it"
         if state == "finished"
-        else f"`{resume_command(studies, name)}` goes on with it"
+        else f"`{resume_command(studies, name)}` resumes it"
     )
-    return f"name {name}: {studies / name} is there already ({state}); {what}, or choose another name"
+    return f"name {name}: {studies / name} already exists ({state}); {what}, or choose another name"
 
 
 def _begun(home: Path) -> bool:
-    """Whether a folder is that of a study; one that came to nothing may hold the file of a lock."""
+    """Returns whether a study in this folder has started; a failed launch may leave a lock file behind."""
     return not home.is_dir() or any(file.name != ".lock" for file in home.iterdir())
 
 

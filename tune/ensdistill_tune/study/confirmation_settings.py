@@ -1,12 +1,15 @@
-"""How the best trials of a study are evaluated again with fresh seeds."""
+"""Settings of the confirmation: the re-evaluation of the top trials with fresh seeds."""
 
 from ensdistill.settings.base import Settings, setting
 
 
 class Confirmation(Settings):
-    """What happens after the search."""
+    """Re-evaluation of the top trials and the baselines with fresh seeds, after the search."""
 
     top_k: int = setting(
-        3, "How many of the best trials run again, and all baselines with them; 0 for none.", ge=0, le=100
+        3,
+        "Number of top trials that are re-evaluated in addition to all baselines; 0 disables confirmation.",
+        ge=0,
+        le=100,
     )
-    seeds: int = setting(5, "How many fresh seeds each runs with.", ge=2, le=1000)
+    seeds: int = setting(5, "Number of fresh seeds for each of them.", ge=2, le=1000)

@@ -1,4 +1,4 @@
-"""Reads a search space file. Every fault is found before the first trial; all are told at once, with their lines."""
+"""Reads a search space file. All issues are found before the first trial and reported together, with their lines."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,17 +15,24 @@ from ensdistill_tune.search.size import size_of
 from ensdistill_tune.study.study_config import StudyConfig, study_files
 from ensdistill_tune.study.validation import drop_dependents, is_under, issues_of
 
-WARNING = "warning"  # code of an issue on which no study is refused
-_NO_AXES = {"seed": {"choice": [0]}}  # stands in where no axis is sound, so that the rest of the file can be judged
+WARNING = "warning"  # code of an issue that does not prevent a launch
+_NO_AXES = {"seed": {"choice": [0]}}  # placeholder if no axis is valid, so that the rest of the file can be checked
 
 
-Overrides = Mapping[str, Any] | Sequence[str]  # values by dotted names, or `a.b=value` texts of a command line
+Overrides = Mapping[str, Any] | Sequence[str]  # values by dotted names, or `a.b=value` texts
 
 
 def load_study(path: str | Path, overrides: Overrides = ()) -> StudyConfig:
-    """The study of a search space file with overrides. Raises ConfigError with every fault found.
+    """Returns the study of a search space file.
 
-    Each fault is `FILE, line 3: key: rule, value, way out`, in the order of lines; one of an override begins with it.
+    Args:
+        path: The file.
+        overrides: Values by dotted names, or `a.b=value` texts as on the command line.
+
+    Raises:
+        ConfigError: The settings cannot be used. It holds all issues in the order of lines, each in the form
+            `FILE, line 3: key: rule, value, fix`; an issue of an override begins with the override instead.
+        DataError: The file cannot be read.
     """
     text, changes = read_text(path), _parse_changes(overrides)
     tree = parse_mapping(text, str(path))
@@ -42,12 +49,19 @@ def load_study(path: str | Path, overrides: Overrides = ()) -> StudyConfig:
 
 
 def check_study(study: StudyConfig) -> list[ConfigIssue]:
-    """Returns everything that is wrong with a study, errors first, then warnings, whose code is `WARNING`."""
+    """Returns all issues of a study: errors first, then warnings, whose code is `WARNING`."""
     return [*_judge(_tree_of(study), {})[1], *_warnings(study)]
 
 
 def checked(study: StudyConfig) -> StudyConfig:
-    """Returns the study with absolute paths. Raises ConfigError with every fault found."""
+    """Returns the study with absolute paths.
+
+    Args:
+        study: The settings.
+
+    Raises:
+        ConfigError: The settings cannot be used; it holds all issues.
+    """
     whole, issues = _judge(_tree_of(study), {})
     if whole is None or issues:
         raise ConfigError(issues)
@@ -62,17 +76,25 @@ def _tree_of(study: StudyConfig) -> YamlDict:
 def _warnings(study: StudyConfig) -> Iterator[ConfigIssue]:
     size = size_of(study.search)
     if not size.continuous and size.combinations < study.budget.trials and study.searcher.kind != "grid":
-        rule = f"must be at most {size.combinations}, or settings are tried twice: there are no more different ones"
+        rule = f"must be at most {size.combinations}, the number of different settings; otherwise some run twice"
         yield ConfigIssue(("budget", "trials"), rule, study.budget.trials, code=WARNING)
 
 
 def origin_of(overrides: Overrides) -> str:
-    """Returns what stands before an issue of overrides: the option of the command line, or the argument in Python."""
+    """Returns the prefix of an issue of overrides: the option of the command line, or the argument in Python."""
     return "overrides: " if isinstance(overrides, Mapping) else "--set "
 
 
 def change_study(study: StudyConfig, overrides: Overrides) -> StudyConfig:
-    """A study with overrides. Raises ConfigError with every fault found."""
+    """Returns a study with overrides.
+
+    Args:
+        study: The settings.
+        overrides: Values by dotted names, or `a.b=value` texts as on the command line.
+
+    Raises:
+        ConfigError: The changed settings cannot be used; it holds all issues.
+    """
     changes = _parse_changes(overrides)
     changed, issues = _judge(study.model_dump(mode="json"), changes)
     if changed is None or issues:
@@ -89,7 +111,7 @@ def _parse_changes(overrides: Overrides) -> YamlDict:
 def _override_at_fault(
     issue: ConfigIssue, changes: Mapping[str, Any], without_changes: Sequence[ConfigIssue]
 ) -> str | None:
-    """The override that gives the value at fault, or a part of a value that is not at fault without it."""
+    """Returns the override that sets the invalid value, or a part that makes a value invalid; None if none does."""
     is_new = repr(issue) not in map(repr, without_changes)
     whole = (name for name in changes if is_under(issue.name, name))
     parts = (name for name in changes if is_under(name, issue.name) and is_new)
@@ -97,13 +119,13 @@ def _override_at_fault(
 
 
 def _of_override(issue: ConfigIssue, name: str, origin: str) -> ConfigIssue:
-    """The issue as one of an override, whose name stands once in the text."""
+    """Returns the issue with an override as its origin; the text contains the name once."""
     alone = issue.name == name and not issue.given
     return replace(issue, origin=origin if alone else f"{origin}{name}: ")
 
 
 def _by_line(issues: Sequence[ConfigIssue], path: str, lines: LineIndex) -> list[ConfigIssue]:
-    """The issues of a file with its name and their lines, in the order of lines."""
+    """Returns the issues with file and line, in the order of lines."""
     found = sorted(((lines.of(issue.name) or 0, issue) for issue in issues), key=lambda pair: pair[0])
     return [replace(issue, origin=f"{path}, line {line}: " if line else f"{path}: ") for line, issue in found]
 
@@ -112,7 +134,7 @@ def _by_line(issues: Sequence[ConfigIssue], path: str, lines: LineIndex) -> list
 
 
 def _judge(tree: YamlDict, changes: Mapping[str, Any]) -> tuple[StudyConfig | None, list[ConfigIssue]]:
-    """The study, as far as it is sound, and all that is wrong with it."""
+    """Returns the valid part of the study, if any, and all issues."""
     try:
         tree = _with_overrides(tree, changes)
     except ConfigError as error:
@@ -120,14 +142,14 @@ def _judge(tree: YamlDict, changes: Mapping[str, Any]) -> tuple[StudyConfig | No
     try:
         study: StudyConfig | None = validate(StudyConfig, tree)
         issues = []
-    except ConfigError as error:  # the rest is looked at too, so that all issues are told at once
+    except ConfigError as error:  # the valid part is checked too, so that all issues are reported together
         issues = [_of_a_study(issue) for issue in error.issues]
         study = _sound_part(tree, issues)
     return study, [*issues, *(issues_of(study) if study else [])]
 
 
 def _with_overrides(tree: YamlDict, changes: Mapping[str, Any]) -> YamlDict:
-    """The file's settings with dotted ones on top; `search.` is followed by the name of an axis or of a part of it."""
+    """Returns the settings of a file with overrides; `search.` precedes the name of an axis or of a part of it."""
     axes, others = _axes_and_others(changes)
     more_axes, tree = _axes_and_others(tree)
     if isinstance(tree.get("config"), Mapping):
@@ -149,7 +171,7 @@ def _with_overrides(tree: YamlDict, changes: Mapping[str, Any]) -> YamlDict:
 
 
 def _flat_axes(search: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Names and values of axes; names may be nested as those of settings may."""
+    """Yields names and definitions of axes, whose names may be nested like those of settings."""
     for name, value in search.items():
         nested = isinstance(value, Mapping) and value and all(isinstance(one, Mapping) for one in value.values())
         if nested and not value.keys() & Hyperparameter.model_fields.keys():
@@ -159,7 +181,7 @@ def _flat_axes(search: Mapping[str, Any], above: str = "") -> Iterator[tuple[str
 
 
 def _axes_and_others(dotted: Mapping[str, Any]) -> tuple[YamlDict, YamlDict]:
-    """Of names that may be dotted: the axes, by what follows `search.`, and all other settings, nested."""
+    """Returns the axes, by the name after `search.`, and all other settings, nested."""
     axes = {name.removeprefix("search."): value for name, value in dotted.items() if name.startswith("search.")}
     return axes, nest({name: value for name, value in dotted.items() if not name.startswith("search.")})
 
@@ -172,7 +194,7 @@ def _nested(config: Mapping[str, Any]) -> YamlDict:
 
 
 def _of_a_study(issue: ConfigIssue) -> ConfigIssue:
-    """The issue, with the way out for a setting of trials that stands beside `config`, not in it."""
+    """Returns the issue, with a hint for a setting of trials that is next to `config` instead of in it."""
     name = issue.name
     if issue.code != UNKNOWN or "." in name or (issue.hint and name not in Config.model_fields):
         return issue
@@ -181,7 +203,7 @@ def _of_a_study(issue: ConfigIssue) -> ConfigIssue:
 
 
 def _sound_part(tree: YamlDict, issues: Sequence[ConfigIssue]) -> StudyConfig | None:
-    """The study without the axes and settings at fault; None if that is none."""
+    """Returns the study without invalid axes and settings; None if the rest is not a study."""
     names = [issue.name for issue in issues]
     search = tree.get("search")
     axes = search if isinstance(search, dict) else {}

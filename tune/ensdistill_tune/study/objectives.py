@@ -1,4 +1,4 @@
-"""The metrics that can be objectives of a study or be constrained, and which of them are maximized."""
+"""Metrics that can be objectives or be constrained, and their directions."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 from ensdistill.evaluation.metrics import BUILT_IN
 from ensdistill.methods.metrics import Metric, OwnMetric
 
-COSTS = {"cost/flops": "operations an image (FLOP)", "cost/parameters": "parameters"}  # of the shipped network
+COSTS = {"cost/flops": "operations per image (FLOP)", "cost/parameters": "parameters"}  # of the shipped network
 LATENCY = "cost/latency_ms"  # of the shipped network, on the machine that runs the study
 _OWN: TypeAdapter[list[Metric]] = TypeAdapter(list[OwnMetric])
 _IN_FIGURES = {"cnll": "calibrated NLL (nats)", "nll": "validation NLL (nats)"}
@@ -23,19 +23,19 @@ def metric_directions(config: Mapping[str, Any]) -> dict[str, bool]:
     known = {f"val/{name}": metric.higher_is_better for name, metric in BUILT_IN.items()}
     try:
         own = _OWN.validate_python(config.get("metrics", []))
-    except ValidationError:  # `check` reports it with all other faults
+    except ValidationError:  # `check` reports it with all other issues
         return known
     return known | {f"val/{metric.name}": getattr(metric, "higher_is_better", False) for metric in own}
 
 
 def spoken(metric: str) -> str:
-    """Returns how texts call a metric: `val/cnll` -> `calibrated NLL`."""
+    """Returns the name of a metric in texts, such as `calibrated NLL` for `val/cnll`."""
     name = metric.split("/")[-1]
     return BUILT_IN[name].label if name in BUILT_IN else name
 
 
 def axis_title(metric: str) -> str:
-    """Returns how an axis of a figure calls a metric: `val/ece` -> `validation ECE`."""
+    """Returns the title of a figure axis for a metric, such as `validation ECE` for `val/ece`."""
     name = metric.split("/")[-1]
     if metric in COSTS:
         return COSTS[metric]
@@ -43,7 +43,7 @@ def axis_title(metric: str) -> str:
 
 
 def directions_in_words() -> str:
-    """Returns all validation metrics by direction, for the help."""
+    """Returns a sentence with all validation metrics by direction, for the help."""
     known = metric_directions({})
     up, down = ([name for name, higher in known.items() if higher is way] for way in (True, False))
     return f"Maximized are {', '.join(up)}; minimized are {', '.join(down)}"

@@ -1,4 +1,4 @@
-"""What is decided once at the launch of a study: the settings of an earlier study to try first, and the precision."""
+"""Decisions that are made once at launch: the settings of an earlier study to evaluate first, and the precision."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,14 +15,14 @@ from ensdistill_tune.study.study_config import StudyConfig
 
 
 def apply_warm_start(study: StudyConfig, studies: Path) -> StudyConfig:
-    """Returns the study with the best settings of an earlier one among those to try first.
+    """Returns the study with the best settings of an earlier one added to those that are evaluated first.
 
     Args:
         study: The settings; without `warm_start` they are returned unchanged.
         studies: The folder of all studies.
 
     Raises:
-        DataError: The earlier study has no settings of this search space.
+        DataError: The earlier study does not exist, or has no settings of this search space.
     """
     if study.warm_start is None:
         return study
@@ -33,13 +33,14 @@ def apply_warm_start(study: StudyConfig, studies: Path) -> StudyConfig:
     ]
     if not any(fitting):
         raise DataError(
-            f"warm_start.study {study.warm_start.study}: none of its trials has settings of this search space"
+            f"warm_start.study: must have trials with settings of this search space, got {study.warm_start.study}; "
+            "name another study, or leave warm_start out"
         )
     return study.model_copy(update={"points_to_evaluate": [*study.points_to_evaluate, *filter(None, fitting)]})
 
 
 def _best_settings(folder: StudyDirectory) -> Sequence[Sampled]:
-    """The searched settings of a study, best first, each once."""
+    """Returns the searched settings of a study, best first, without duplicates."""
     study = validate(StudyConfig, folder.read_summary()["study"])
     searched = of_kind(folder.read_trials(), "search")
     trials: Sequence[TrialRecord] = study.rank(searched)
@@ -47,7 +48,11 @@ def _best_settings(folder: StudyDirectory) -> Sequence[Sampled]:
 
 
 def resolve_precision(study: StudyConfig) -> StudyConfig:
-    """Returns the study with `precision: auto` decided once for all its trials; study.json then holds the decision."""
+    """Returns the study with `precision: auto` replaced by one precision for all trials, which study.json records.
+
+    Args:
+        study: The settings; any other precision is returned unchanged.
+    """
     training = study.config.get("training", {})
     if training.get("precision") != "auto":
         return study

@@ -1,4 +1,4 @@
-"""The code that a study ran: versions of the packages, and the commit of the source tree."""
+"""Provenance of a study: versions of the packages, and the commit of the source tree."""
 
 import subprocess
 from importlib.metadata import version
@@ -6,13 +6,13 @@ from pathlib import Path
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of the packages that decide the results."""
+    """Returns the versions of the packages that affect the results."""
     names = ("ensdistill", "torch", "ray", "optuna", "mlflow", "numpy", "scikit-learn")
     return {name: version(name) for name in names}
 
 
 def git_commit() -> str | None:
-    """Returns the commit of the source tree, with `-dirty` after changes; None if this is no source tree."""
+    """Returns the commit of the source tree, with `-dirty` after changes; None outside a source tree."""
     root = Path(__file__).parents[3]
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     if not (root / ".git").exists():

@@ -1,7 +1,7 @@
-"""The settings of a study, as a study file has them. `ensdistill_tune.study.loading` reads and checks one.
+"""The settings of a study, as in a study file. `ensdistill_tune.study.loading` reads and checks such a file.
 
-preset: latentbe                    # where every trial starts
-config: {training: {epochs: 30}}    # fixed settings on top of it
+preset: latentbe                    # base settings of every trial
+config: {training: {epochs: 30}}    # fixed changes to them
 search:
   loss.temperature: {log_uniform: [1, 10]}
   averaging.kind: {choice: [none, ema]}
@@ -39,32 +39,43 @@ SHARED = (
     "teachers",
     "training",
     "metrics",
-)  # what baselines take over from the study's own settings
+)  # sections that baselines take from the study
 
 
 class Budget(Settings):
-    """How much is tried."""
+    """Limits of the search and of the study."""
 
-    trials: int = setting(24, "Searched trials, baselines not counted.", ge=1, le=1_000_000)
-    epochs: int | None = setting(None, "No searched trial begins once all together have trained so many epochs.", ge=1)
-    minutes: float | None = setting(None, "No trial goes on after so many minutes.", gt=0)
+    trials: int = setting(24, "Number of searched trials, without baselines.", ge=1, le=1_000_000)
+    epochs: int | None = setting(
+        None, "Total number of epochs of the searched trials after which no further one starts.", ge=1
+    )
+    minutes: float | None = setting(
+        None, "Time budget in minutes, over all sessions; running trials are interrupted when it is spent.", gt=0
+    )
     cpu_hours: float | None = setting(
         None,
-        "No searched trial begins once all trials, replicates included, have used so many CPU hours: wall time times "
+        "CPU hours of all trials, replicates included, after which no further searched trial starts: wall time times "
         "resources.cpus. Teachers are not counted.",
         gt=0,
     )
-    gpu_hours: float | None = setting(None, "The same for GPU hours: wall time times resources.gpus.", gt=0)
+    gpu_hours: float | None = setting(
+        None,
+        "GPU hours of all trials, replicates included, after which no further searched trial starts: wall time times "
+        "resources.gpus. Teachers are not counted.",
+        gt=0,
+    )
 
 
 class Resources(Settings):
-    """What one trial is given, and how many run side by side."""
+    """Resources of one trial, and number of parallel trials."""
 
-    cpus: float = setting(1, "CPU cores.", ge=0.01)
+    cpus: float = setting(1, "CPU cores per trial.", ge=0.01)
     gpus: float = setting(
-        0, "GPUs; a fraction lets several trials share one, each with that share of its memory.", ge=0
+        0, "GPUs per trial; with a fraction several trials share a GPU, each with that share of its memory.", ge=0
     )
-    max_concurrent: int | None = setting(None, "How many run side by side; as many as fit if it is not given.", ge=1)
+    max_concurrent: int | None = setting(
+        None, "Maximum number of parallel trials; by default as many as the resources allow.", ge=1
+    )
     max_retries: int = setting(
         1, "Maximum number of restarts of a trial from its last checkpoint after its process died.", ge=0, le=100
     )
@@ -74,70 +85,76 @@ class Resources(Settings):
 
 
 class WarmStart(Settings):
-    """An earlier study whose best settings are tried first."""
+    """An earlier study whose best settings are evaluated first."""
 
-    study: str = setting(..., "Its name, in the same folder of studies.", min_length=1)
-    top_k: int = setting(5, "How many of its best trials.", ge=1, le=1000)
+    study: str = setting(..., "Name of the earlier study, in the same folder of studies.", min_length=1)
+    top_k: int = setting(5, "Number of its top trials.", ge=1, le=1000)
 
 
 class Tracking(Settings):
-    """MLflow."""
+    """Logging to MLflow."""
 
-    uri: str | None = setting(None, "Store or server; sqlite:///<studies>/mlflow.db if it is not given.", file=True)
-    experiment: str = setting("ensdistill", "The experiment in which the runs are.", min_length=1)
+    uri: str | None = setting(
+        None, "Tracking URI of a store or server; by default sqlite:///<studies>/mlflow.db.", file=True
+    )
+    experiment: str = setting("ensdistill", "Name of the MLflow experiment.", min_length=1)
 
     @field_validator("uri")
     @classmethod
     def _public(cls, uri: str | None) -> str | None:
-        """Without the credentials, which no file of a study may hold."""
+        """Removes credentials, which must not be in any file of a study."""
         return None if uri is None else public(uri)
 
 
 class StudyConfig(Settings):
-    """The settings of a study: those of a search space file.
+    """The settings of a study, as in a search space file.
 
-    `StudyConfig(search={"loss.temperature": {"log_uniform": [1, 10]}})` makes one in Python. `config` takes nested or
-    dotted names, and tuples stand for lists.
+    In Python: `StudyConfig(search={"loss.temperature": {"log_uniform": [1, 10]}})`. Names in `config` may be nested or
+    dotted, and tuples are accepted in place of lists.
     """
 
-    preset: str = setting("latentbe", "The preset every trial starts from.")
-    config: dict[str, Any] = setting({}, "Settings on top of the preset, the same in all trials.")
-    search: dict[str, Hyperparameter] = setting(..., "The axes, by the dotted names of settings.", min_length=1)
-    baselines: list[str] = setting([], "Presets that run first as published, on the study's own data and training.")
+    preset: str = setting("latentbe", "Preset with the base settings of every trial.")
+    config: dict[str, Any] = setting({}, "Changes to the preset, the same in all trials.")
+    search: dict[str, Hyperparameter] = setting(
+        ..., "Searched settings (axes): their distributions by dotted name.", min_length=1
+    )
+    baselines: list[str] = setting(
+        [], "Presets that run first with their published settings, on the data and training of the study."
+    )
     objective: str = setting(
         "val/nll",
-        f"The validation metric that decides. {directions_in_words()}.",
+        f"Validation metric that ranks the trials. {directions_in_words()}.",
         examples=list(metric_directions({})),  # for editors that read the schema
     )
     secondary_objectives: list[str] = setting(
         [],
-        "Further objectives, validation metrics or cost/flops, cost/parameters: the search looks for the Pareto front "
-        "of all; the first one still decides what ships.",
+        "Further objectives: validation metrics, cost/flops or cost/parameters. The search approximates the Pareto "
+        "front of all objectives; `objective` still selects the student that ships.",
     )
     constraints: dict[str, Constraint] = setting(
         {},
-        "Bounds by metric: a trial that breaks one never wins. Validation metrics, cost/flops, cost/parameters, "
-        f"{LATENCY}.",
+        "Bounds by metric: validation metrics, cost/flops, cost/parameters or "
+        f"{LATENCY}. A trial that breaks a bound never wins.",
     )
     measure_latency: bool = setting(
         False,
-        f"Whether {LATENCY} of every shipped network is measured (one image, one CPU thread or the GPU of the trials); "
-        "a constraint on it measures it, too.",
+        f"Whether to measure {LATENCY} of every network (one image, one CPU thread or the GPU of the trials). "
+        "A constraint on it enables the measurement, too.",
     )
-    searcher: Searcher = setting(Tpe(), "Sampler that suggests settings.")
+    searcher: Searcher = setting(Tpe(), "Search algorithm that suggests settings.")
     scheduler: Scheduler = setting(Asha(), "Early-stopping scheduler.")
-    points_to_evaluate: list[dict[str, Any]] = setting([], "Settings to try first: values of some axes, or of all.")
-    warm_start: WarmStart | None = setting(None, "An earlier study whose best settings are tried first.")
-    budget: Budget = setting(Budget(), "How much is tried.")
+    points_to_evaluate: list[dict[str, Any]] = setting([], "Settings to evaluate first: values of some or all axes.")
+    warm_start: WarmStart | None = setting(None, "An earlier study whose best settings are evaluated first.")
+    budget: Budget = setting(Budget(), "Limits of the search and of the study.")
     confirmation: Confirmation = setting(Confirmation(), "Re-evaluation of the top trials with fresh seeds.")
-    resources: Resources = setting(Resources(), "What one trial is given.")
-    tracking: Tracking = setting(Tracking(), "Where MLflow keeps the runs.")
+    resources: Resources = setting(Resources(), "Resources of one trial.")
+    tracking: Tracking = setting(Tracking(), "Logging to MLflow.")
 
     def __init__(self, **settings: Any) -> None:
-        """Takes the settings by name.
+        """Creates a study from settings by name.
 
         Raises:
-            ConfigError: A name, type or range is wrong. What needs more than one setting is found by `check`.
+            ConfigError: A name, type or range is wrong. `check` finds issues that involve several settings.
         """
         settings = _plain(settings)
         try:
@@ -151,10 +168,10 @@ class StudyConfig(Settings):
 
         Args:
             path: The file.
-            overrides: Values by dotted names, or `a.b=value` texts as the command line has them.
+            overrides: Values by dotted names, or `a.b=value` texts as on the command line.
 
         Raises:
-            ConfigError: The settings cannot be used; holds all issues, with their lines.
+            ConfigError: The settings cannot be used; it holds all issues, with their lines.
             DataError: The file cannot be read.
         """
         from ensdistill_tune.study.loading import load_study  # here: it imports this module
@@ -162,10 +179,10 @@ class StudyConfig(Settings):
         return load_study(path, overrides)
 
     def check(self) -> list[ConfigIssue]:
-        """Returns everything that is wrong with the study, errors first; empty if it can be launched as it is.
+        """Returns all issues of the study, errors first; empty if there is none.
 
-        A warning, on which `launch` does not refuse the study, has the code `warning`. What is wrong with images or
-        teachers is found when they are loaded: `results.warnings`.
+        A warning has the code `warning` and does not prevent a launch. Issues of images and teachers are found when
+        these are loaded; see `results.warnings`.
         """
         from ensdistill_tune.study.loading import check_study  # here: it imports this module
 
@@ -174,56 +191,56 @@ class StudyConfig(Settings):
     @field_validator("config", mode="before")
     @classmethod
     def _nested(cls, config: Any) -> Any:
-        """Nested settings, whose names may be given dotted."""
+        """Nests settings with dotted names."""
         return nest(config) if isinstance(config, Mapping) and all(isinstance(name, str) for name in config) else config
 
     @property
     def objectives(self) -> list[str]:
-        """All objectives, the one that decides first."""
+        """All objectives, the primary one first."""
         return [self.objective, *self.secondary_objectives]
 
     @property
     def display_metrics(self) -> list[str]:
-        """The metrics that tables show."""
+        """Metrics that tables show."""
         own = [*self.objectives, *self.constraints, *([LATENCY] if self.measures_latency else [])]
         return list(dict.fromkeys([*METRICS, *own]))
 
     @property
     def modes(self) -> list[str]:
-        """For each objective whether less or more of it is better."""
+        """Direction of each objective: `min` or `max`."""
         return [self.mode_of(name) for name in self.objectives]
 
     @property
     def mode(self) -> str:
-        """Whether less or more of the objective that decides is better."""
+        """Direction of the primary objective: `min` or `max`."""
         return self.modes[0]
 
     @property
     def directions(self) -> dict[str, bool]:
-        """Whether each metric that can be an objective is maximized."""
+        """For each metric that can be an objective, whether it is maximized."""
         return metric_directions(self.config) | dict.fromkeys(COSTS, False)
 
     def mode_of(self, metric: str) -> str:
-        """Returns `max` or `min`, whichever is better of a metric."""
+        """Returns the direction of a metric, `max` or `min`."""
         return "max" if self.directions[metric] else "min"
 
     @property
     def measures_latency(self) -> bool:
-        """Whether the latency of the shipped networks is measured."""
+        """True if the latency of the shipped networks is measured."""
         return self.measure_latency or LATENCY in self.constraints
 
     def violation(self, metrics: Mapping[str, float]) -> float:
-        """Returns by how much metrics break the constraints; 0 if they are met, or if there are none."""
+        """Returns by how much metrics break the constraints; 0 if they are met or there are none."""
         return total_violation(self.constraints, metrics)
 
     def broken_by(self, metrics: Mapping[str, float]) -> list[str]:
-        """Returns each constraint that metrics break, in words."""
+        """Returns a description of each constraint that metrics break."""
         return broken(self.constraints, metrics)
 
     def rank(self, trials: Iterable[TrialRecord]) -> list[TrialRecord]:
-        """Returns the finished trials, best first; those that break a constraint come last, the nearest of them first.
+        """Returns the completed trials, best first.
 
-        Of equals the earlier one comes first.
+        Trials that break a constraint come last, ordered by their violation. Of equal trials the earlier one is first.
         """
         order = rank_trials(trials, self.objective, self.mode)
         return sorted(order, key=lambda trial: self.violation(trial.last)) if self.constraints else order
@@ -233,20 +250,20 @@ class StudyConfig(Settings):
         return [trial for trial in trials if not self.violation(trial.last)]
 
     def compared_values(self, metrics: Mapping[str, float]) -> list[float]:
-        """Returns what early stopping compares of a report: the objectives, far worse if a constraint is broken."""
+        """Returns the values that early stopping compares: the objectives, far worse if a constraint is broken."""
         return penalized([metrics[name] for name in self.objectives], self.modes, self.violation(metrics))
 
     def merit(self, metrics: Mapping[str, float]) -> float:
-        """Returns the first of these values: that of the objective that decides."""
+        """Returns the first of these values, that of the primary objective."""
         return self.compared_values(metrics)[0]
 
     def make_stopping_rule(self) -> StoppingRule:
-        """Who stops hopeless trials, before the first of them."""
+        """Returns a new early-stopping rule, before its first report."""
         return self.scheduler(self.epochs, self.modes)
 
     @property
     def num_trials(self) -> int:
-        """How many trials there will be, baselines included; fewer if another budget ends first."""
+        """Number of planned trials, baselines included; fewer run if another budget is spent first."""
         trials = self.budget.trials
         if self.searcher.kind == "grid":
             cells = itertools.islice(self.space.combinations(), trials)
@@ -255,52 +272,52 @@ class StudyConfig(Settings):
 
     @property
     def expected_replicates(self) -> int:
-        """How many repeats there will be, unless fewer trials than are confirmed run to their end."""
+        """Number of replicates if at least `confirmation.top_k` trials complete."""
         candidates = min(self.confirmation.top_k, self.budget.trials) + len(self.baselines)
         return candidates * self.confirmation.seeds if self.confirmation.top_k else 0
 
     @property
     def space(self) -> SearchSpace:
-        """The axes as one search space."""
+        """Search space of the axes."""
         return SearchSpace(self.search)
 
     @property
     def logarithmic(self) -> list[str]:
-        """The axes that are drawn uniformly in their logarithm."""
+        """Axes whose distribution is uniform in the logarithm."""
         return [name for name, axis in self.search.items() if axis.kind == "log_uniform"]
 
     @property
     def epochs(self) -> int:
-        """How long a trial is, in epochs."""
+        """Number of epochs of a trial."""
         return self.base_config.training.epochs
 
     @property
     def base_config(self) -> Config:
-        """The settings of one possible trial; data, teachers and length are the same in all of them."""
+        """Config of one possible trial; data, teachers and number of epochs are the same in all trials."""
         return self.trial_config(self.space.example({}))
 
     @property
     def max_search_seed(self) -> int:
-        """The highest seed of a student in the search."""
+        """Largest seed of a student in the search."""
         axis = self.search.get("seed")
         return max(axis.finite_values or axis.values) if axis else self.base_config.seed
 
     @property
     def representative_configs(self) -> list[Config]:
-        """A trial for every choice of every axis, and every baseline."""
+        """Configs of one trial for every listed value or range end of every axis, and of every baseline."""
         searched = [(name, value) for name, axis in self.search.items() for value in axis.values]
         samples = [self.space.example({name: value}) for name, value in searched]
         return [self.trial_config(s) for s in samples] + [self.baseline_config(name) for name in self.baselines]
 
     @property
     def distinct_architectures(self) -> list[Config]:
-        """The examples without those alike in what their students are."""
+        """Representative configs with different student networks."""
         return list(
             {(repr(c.model), repr(c.student), repr(c.training)): c for c in self.representative_configs}.values()
         )
 
     def config_for(self, trial: TrialRecord) -> Config:
-        """All settings of a trial: those of a baseline or the sampled ones, its seed, and what changes on the way."""
+        """Returns the config of a trial: baseline or sampled settings, its seed, and its schedule of changes."""
         own: dict[str, Any] = {} if trial.seed is None else {"seed": trial.seed}
         own |= {"schedule": trial.schedule} if trial.schedule else {}
         if trial.baseline:
@@ -308,17 +325,17 @@ class StudyConfig(Settings):
         return self.trial_config({**trial.sampled, **own})
 
     def trial_config(self, sampled: Mapping[str, Any]) -> Config:
-        """The settings of one trial from the values of its axes."""
+        """Returns the config of a trial from the values of its axes."""
         return build_config({"preset": self.preset, **self.config}, sampled)
 
     def baseline_config(self, preset: str, own: Mapping[str, Any] | None = None) -> Config:
-        """A preset's published method on the study's own data, model, teachers and training."""
+        """Returns the config of a preset's published method with data, model, teachers and training of the study."""
         shared = {name: self.config[name] for name in SHARED if name in self.config}
         return build_config({"preset": preset, **shared}, own)
 
 
 def _plain(value: Any) -> Any:
-    """The value as YAML has it: a list in place of every tuple, settings in place of pieces and objects in memory."""
+    """Returns the value as in YAML: lists instead of tuples, settings instead of pieces and objects in memory."""
     value = settings_of(value)
     if isinstance(value, Settings):
         return value.model_dump(mode="json")
@@ -328,10 +345,10 @@ def _plain(value: Any) -> Any:
 
 
 def study_files(config: Mapping[str, Any] | None = None) -> frozenset[str]:
-    """The settings of a study that name a file, with those of pieces that are not built in.
+    """Returns the names of the settings that hold a path, including those of pieces that are not built in.
 
     Args:
-        config: The settings on top of the preset.
+        config: The changes to the preset.
     """
     try:
         tree = nest(config or {})

@@ -1,4 +1,4 @@
-"""Where a study is, and where its teachers are trained."""
+"""Location of a study, and device of its teachers."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ from ensdistill_tune.records.study_directory import StudyDirectory
 
 @dataclass(frozen=True)
 class StudyLocation:
-    """Where a study is.
+    """Location of a study.
 
     Attributes:
         studies: The folder of all studies.
@@ -22,10 +22,10 @@ class StudyLocation:
 
     @property
     def home(self) -> Path:
-        """The folder of this study."""
+        """Folder of this study."""
         return self.studies / self.name
 
     @property
     def folder(self) -> StudyDirectory:
-        """Its files."""
+        """Files of this study."""
         return StudyDirectory(self.home)

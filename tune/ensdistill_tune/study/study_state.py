@@ -1,4 +1,4 @@
-"""A study while it runs: the records of its trials, and the observers of what happens to them."""
+"""State of a study while it runs: the records of its trials, and their observers."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -34,23 +34,23 @@ from ensdistill_tune.study.study_config import StudyConfig
 
 
 class EventObserver(Protocol):
-    """Follows the event log."""
+    """Observer of the event log."""
 
     def on_event(self, event: Event) -> None:
-        """Is called with each event as soon as the log holds it, whatever happens afterwards. Must not raise."""
+        """Called with each event immediately after it is written to the log. Must not raise."""
 
 
 class StudyObserver(Protocol):
-    """Follows the trials of a study. Is called when records and study.json hold what happened."""
+    """Observer of the trials of a study, called after records and study.json are updated."""
 
     def trial_started(self, study: "StudyState", trial: TrialRecord) -> None:
-        """A trial begins, or continues after an interrupt."""
+        """Called when a trial has started, or resumed after an interruption."""
 
     def trial_reported(self, study: "StudyState", trial: TrialRecord) -> None:
-        """An epoch was reported: `trial.last`."""
+        """Called when an epoch was reported; `trial.last` holds its metrics."""
 
     def trial_ended(self, study: "StudyState", trial: TrialRecord) -> None:
-        """A trial has ended with the state `trial.state`."""
+        """Called when a trial has ended; `trial.state` holds how."""
 
 
 FindWarnings = Callable[
@@ -60,25 +60,25 @@ FindWarnings = Callable[
 
 @dataclass
 class StudyState:
-    """The records of a study at work. Each change is written to the event log first; the observers follow.
+    """Records of a running study. Each change is written to the event log first; then the observers are called.
 
-    A study that was interrupted, in whatever way, begins with the records that its event log gives.
+    An interrupted study starts with the records of its event log.
 
     Attributes:
         study: The settings.
         folder: The files of the study.
         header: The part of study.json that does not change.
-        find_warnings: Returns what seems wrong with the students so far.
+        find_warnings: Returns warnings about the students so far.
         log_observers: Observers of every event that is appended.
         observers: Observers of the trials.
-        earlier: The events of the log, if they were read already.
+        earlier: The events of the log, if they have been read before.
         trials: The records by number.
-        winner: Once it is confirmed, the best replicate of the best settings.
-        none_confirmed: Whether every confirmed candidate breaks a constraint, so that none wins.
+        winner: The best replicate of the best settings; None before the confirmation.
+        none_confirmed: Whether every confirmed candidate breaks a constraint, so that there is no winner.
         replicates_planned: Number of replicates, once the search has ended.
         state: State of the study, as in study.json.
-        past: The events that were written before this process began.
-        died: The trials that ran then, whose end nothing recorded.
+        past: The events that were written before this process started.
+        died: Trials that ran at that time and whose end was not recorded.
     """
 
     study: StudyConfig
@@ -106,56 +106,56 @@ class StudyState:
 
     @property
     def num_trials(self) -> int:
-        """How many trials the search will have, baselines included."""
+        """Number of trials of the search, baselines included."""
         return self.study.num_trials
 
     @property
     def primary_trials(self) -> list[TrialRecord]:
-        """The trials of the search, baselines included."""
+        """Trials of the search, baselines included."""
         return of_kind(self.trials.values(), *PRIMARY)
 
     @property
     def replicates(self) -> list[TrialRecord]:
-        """The trials of the confirmation."""
+        """Trials of the confirmation."""
         return of_kind(self.trials.values(), "replicate")
 
     @property
     def running(self) -> list[TrialRecord]:
-        """The trials that run now."""
+        """Running trials."""
         return [trial for trial in self.trials.values() if trial.state == "running"]
 
     @property
     def best(self) -> TrialRecord | None:
-        """The confirmed winner, or before that the best trial so far that ran to its end and meets the constraints."""
+        """The confirmed winner, or the best completed trial so far that meets the constraints."""
         if self.winner or self.none_confirmed:
             return self.winner
         return next(iter(self.study.feasible(self.study.rank(self.primary_trials))), None)
 
     @property
     def seconds(self) -> float:
-        """How long the study has been worked at, in all sessions."""
+        """Duration of all sessions in seconds."""
         return self._before + time.time() - self._began
 
     @property
     def out_of_time(self) -> bool:
-        """Whether the study has used up its minutes."""
+        """True if the time budget is spent."""
         minutes = self.study.budget.minutes
         return minutes is not None and self.seconds >= minutes * 60
 
     @property
     def seconds_left(self) -> float | None:
-        """Of the study's minutes; None if there is no such budget."""
+        """Remaining time budget in seconds, at least 1; None without such a budget."""
         minutes = self.study.budget.minutes
         return None if minutes is None else max(1.0, minutes * 60 - self.seconds)
 
     @property
     def hours(self) -> HoursUsed:
-        """The CPU and GPU hours that all trials so far were given, replicates included."""
+        """CPU and GPU hours of all trials so far, replicates included."""
         return HoursUsed.of(list(self.trials.values()))
 
     @property
     def hours_are_spent(self) -> bool:
-        """Whether the study has used up its CPU or GPU hours."""
+        """True if the budget of CPU or GPU hours is spent."""
         budget = self.study.budget
         if budget.cpu_hours is None and budget.gpu_hours is None:
             return False
@@ -164,7 +164,7 @@ class StudyState:
         return any(limit is not None and hours >= limit for limit, hours in limits)
 
     def append_event(self, event: Event) -> TrialRecord | None:
-        """Writes an event to the log, and returns the record of the trial that it concerns."""
+        """Writes an event to the log and applies it; returns the record that it changes, if any."""
         event = without_secrets_in(event)
         self._log.append(event)
         for observer in self.log_observers:
@@ -172,21 +172,33 @@ class StudyState:
         return apply_event(self.trials, event)
 
     def start(self, number: int, **record: Any) -> TrialRecord:
-        """A new trial begins: the fields of its record."""
+        """Records the start of a new trial.
+
+        Args:
+            number: The trial.
+            **record: Fields of its record.
+        """
         return self._begun(self.append_event(TrialStarted(trial=number, **record, **self._given)))
 
     def resume_trial(self, number: int) -> TrialRecord:
-        """A trial that was interrupted goes on."""
+        """Records that an interrupted trial resumes."""
         return self._begun(self.append_event(TrialResumed(trial=number, **self._given)))
 
     def report(self, number: int, metrics: dict[str, float]) -> None:
-        """A trial has trained another epoch."""
+        """Records an epoch of a trial."""
         trial = self.append_event(EpochReported(trial=number, metrics=metrics))
         for observer in self.observers:
             observer.trial_reported(self, require_trial(trial))
 
     def end(self, number: int, state: State, error: str | None = None, error_kind: str | None = None) -> None:
-        """A trial is over."""
+        """Records the end of a trial.
+
+        Args:
+            number: The trial.
+            state: How it ended.
+            error: Reason of a failure, as text for the user.
+            error_kind: Kind of the failure, equal for trials that fail in the same way.
+        """
         event = TrialEnded(trial=number, state=state, error=error, error_kind=error_kind)
         trial = require_trial(self.append_event(event))
         self.save(self.state)
@@ -195,12 +207,12 @@ class StudyState:
 
     @property
     def trial_warnings(self) -> tuple[ConfigIssue, ...]:
-        """What seems wrong with the students so far."""
+        """Warnings about the students so far."""
         teachers, classes = self.header.get("teachers", {}), self.header.get("classes", 0)
         return self.find_warnings(self.study, list(self.trials.values()), self.best, teachers, classes)
 
     def summary(self, state: str) -> dict[str, Any]:
-        """The content of study.json."""
+        """Returns the content of study.json."""
         best = self.best
         return {
             **self.header,

@@ -1,4 +1,4 @@
-"""What is wrong with the names, values and conditions of a study."""
+"""Semantic validation of a study: names, values and conditions."""
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +20,11 @@ from ensdistill_tune.study.study_config import StudyConfig
 
 
 def issues_of(study: StudyConfig) -> Iterator[ConfigIssue]:
-    """First what can be said of single names, then what needs all other names to be sound."""
+    """Yields the issues of a study: first those of single names, then those that require all names to be valid.
+
+    Args:
+        study: The settings, whose types and ranges are valid.
+    """
     yield from _preset_issues(study)
     yield from _baselines_twice(study)
     yield from _objective_issues(study)
@@ -55,64 +59,65 @@ def _preset_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
     for path, name in named.items():
         if name not in presets():
             near = closest_match(name, presets())
-            rule = "{value} is no preset" + ("" if near else f" (there are {', '.join(presets())})")
+            rule = "{value} is not a preset" + ("" if near else f"; use one of {', '.join(presets())}")
             yield ConfigIssue(path, rule, name, did_you_mean(near))
 
 
 def _baselines_twice(study: StudyConfig) -> Iterator[ConfigIssue]:
     for n, name in enumerate(study.baselines):
         if name in study.baselines[:n]:
-            yield ConfigIssue(("baselines", n), f"{name} is a baseline already; leave it out")
+            yield ConfigIssue(("baselines", n), f"{name} is already a baseline; leave it out")
 
 
 def _objective_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
-    """What several objectives ask of the scheduler, and `grid` of the axes."""
+    """Yields issues of objectives, budgets and scheduler, and of axes that `grid` cannot search."""
     scheduler = study.scheduler
     yield from _metric_issues(study)
     if study.budget.gpu_hours is not None and not study.resources.gpus:
-        rule = "can never be used up, since trials have no GPU (resources.gpus is 0)"
+        rule = "has no effect, because trials have no GPU (resources.gpus is 0)"
         yield ConfigIssue(("budget", "gpu_hours"), rule, hint="leave it out, or set budget.cpu_hours")
     for n, name in enumerate(study.secondary_objectives):
         if name in study.objectives[: n + 1]:
-            yield ConfigIssue(("secondary_objectives", n), f"{name} is an objective already; leave it out")
+            yield ConfigIssue(("secondary_objectives", n), f"{name} is already an objective; leave it out")
     if study.secondary_objectives and scheduler.kind not in ("asha", "none"):
-        rule = f"{scheduler.kind} knows one objective only; with against it is asha or none"
+        rule = f"{scheduler.kind} supports a single objective; with secondary_objectives use asha or none"
         yield ConfigIssue(("scheduler", "kind"), rule)
     if scheduler.kind == "pbt" and not any(map(can_change, study.search)):
-        rule = "pbt needs an axis that may change while a student is trained, such as training.optimizer.lr"
+        rule = "pbt requires an axis that may change during training, such as training.optimizer.lr"
         yield ConfigIssue(("scheduler", "kind"), rule)
     tolerance = getattr(scheduler, "tolerance", [])
     if tolerance and len(tolerance) != len(study.objectives):
-        rule = f"one number for each of {len(study.objectives)} objectives, not {{value}}"
+        rule = f"must have one number for each of {len(study.objectives)} objectives, got {{value}}"
         yield ConfigIssue(("scheduler", "tolerance"), rule, len(tolerance))
     for n, name in enumerate(getattr(scheduler, "group_by", [])):
         path = ("scheduler", "group_by", n)
         if name not in study.search:
             yield ConfigIssue(path, f"{name} is not searched", hint=did_you_mean(closest_match(name, study.search)))
         elif study.search[name].finite_values is None:
-            yield ConfigIssue(path, f"{name} has no two trials alike; name axes whose values can be listed")
+            yield ConfigIssue(path, f"{name} differs in all trials; name axes with finitely many values")
     if study.searcher.kind == "grid":
         for axis_name, axis in study.search.items():
             if axis.finite_values is None:
-                rule = f"searcher grid needs values that can be listed, not {axis.kind}; list them"
+                rule = f"the searcher grid requires finitely many values, got {axis.kind}; list them"
                 yield ConfigIssue(("search", axis_name), rule)
 
 
 def _metric_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
-    """Objectives and constraints on what no trial reports, and a cost or a latency where it cannot decide."""
+    """Yields issues of objectives and constraints: metrics that no trial reports, costs and latencies out of place."""
     for path, name in _named_metrics(study):
         may_be_cost = path[0] != "objective"
         known = [metric for metric in study.directions if may_be_cost or metric not in COSTS]
         if name == LATENCY and path[0] == "constraints":
             continue
         if name == LATENCY:
-            rule = f"{name} is no objective, since it depends on the machine and the moment"
+            rule = f"{name} cannot be an objective, because it depends on the machine and its load"
             yield ConfigIssue(path, rule, hint=f"bound it (constraints: {{{name}: {{at_most: 2}}}})")
         elif name in COSTS and not may_be_cost:
-            yield ConfigIssue(path, f"{name} alone is no aim of training", hint="make it one of secondary_objectives")
+            rule = f"{name} cannot be the primary objective"
+            yield ConfigIssue(path, rule, hint="make it one of secondary_objectives")
         elif name not in known:
             near = closest_match(name, known) or closest_match(f"val/{name}", known)
-            rule = f"no trial reports {name}" + ("" if near else f" (there are {', '.join(known)})")
+            rule = f"no trial reports {name}" + ("" if near else f"; use one of {', '.join(known)}")
             yield ConfigIssue(path, rule, hint=did_you_mean(near))
 
 
@@ -123,17 +128,26 @@ def _named_metrics(study: StudyConfig) -> Iterator[tuple[tuple[str | int, ...], 
 
 
 def study_warnings(study: StudyConfig) -> list[ConfigIssue]:
-    """Returns what is allowed and yet seldom meant."""
+    """Returns warnings: settings that are allowed but rarely intended.
+
+    Args:
+        study: The settings.
+    """
     if study.constraints and not study.searcher.uses_constraints:
-        rule = f"{study.searcher.kind} does not use the constraints, which only decide which trials can win"
-        return [ConfigIssue(("searcher", "kind"), rule, hint="tpe, gp and nsga2 search where constraints hold")]
+        rule = f"{study.searcher.kind} ignores the constraints, which then only exclude trials from winning"
+        return [ConfigIssue(("searcher", "kind"), rule, hint="use tpe, gp or nsga2, which search the feasible region")]
     return []
 
 
 def class_issues(study: StudyConfig, classes: int) -> list[ConfigIssue]:
-    """Returns the objectives and constraints on metrics that are left out for so few classes."""
+    """Returns issues of objectives and constraints whose metrics are undefined for this number of classes.
+
+    Args:
+        study: The settings.
+        classes: Number of classes.
+    """
     return [
-        ConfigIssue(path, f"{name} says nothing with {classes} classes, it takes at least {metric.min_classes}")
+        ConfigIssue(path, f"{name} requires at least {metric.min_classes} classes, got {classes}")
         for path, name in _named_metrics(study)
         if (metric := BUILT_IN.get(name.removeprefix("val/"))) and classes < metric.min_classes
     ]
@@ -150,14 +164,18 @@ def _sample_issues(study: StudyConfig, sample: Mapping[str, Any]) -> Iterator[Co
             yield ConfigIssue((name,), "not a searched setting", hint=did_you_mean(closest_match(name, study.search)))
         elif not study.search[name].contains(value):
             axis = study.search[name]
-            rule = f"{{value}} can never occur; it is {axis.kind} {format_value(axis.values)}"
+            rule = f"{{value}} is outside its domain: {axis.kind} {format_value(axis.values)}"
             yield ConfigIssue((name,), rule, value)
 
 
 def enqueued_issues(study: StudyConfig, sample: Mapping[str, Any]) -> list[ConfigIssue]:
-    """Returns what is wrong with settings for the next trial; the searcher gives those that are left out.
+    """Returns issues of settings for the next trial, whose missing settings the searcher suggests.
 
-    A setting with a condition needs the settings of its condition with it: the searcher could give others.
+    A setting with a condition requires the settings of its condition, because the searcher could suggest others.
+
+    Args:
+        study: The settings of the study.
+        sample: Values of searched settings by dotted name.
     """
     if issues := list(_sample_issues(study, sample)):
         return issues
@@ -167,7 +185,7 @@ def enqueued_issues(study: StudyConfig, sample: Mapping[str, Any]) -> list[Confi
         if waits := [other for other in study.search[name].when if other not in sample]:
             issues.append(ConfigIssue((name,), f"depends on {', '.join(waits)}", hint="give both"))
         elif not study.search[name].is_active(sample):
-            issues.append(ConfigIssue((name,), f"is used only where {_condition(study.search[name])}"))
+            issues.append(ConfigIssue((name,), f"is active only if {_condition(study.search[name])}"))
     if not issues:
         try:
             study.trial_config(study.space.example(sample))
@@ -181,7 +199,7 @@ def _condition(axis: Hyperparameter) -> str:
 
 
 def _axis_issues(study: StudyConfig) -> Iterator[tuple[str, ConfigIssue]]:
-    """The axes that cannot be searched whatever their values, with what is wrong."""
+    """Yields the axes that cannot be searched, independent of their values, with their issues."""
     known = {row.name for row in settings_table(Config, own=_own_pieces(study))}
     for name in study.search:
         path = ("search", name)
@@ -189,12 +207,12 @@ def _axis_issues(study: StudyConfig) -> Iterator[tuple[str, ConfigIssue]]:
             hint = did_you_mean(closest_match(name, known))
             yield name, ConfigIssue(path, "no such setting", hint=hint, code=UNKNOWN)
         elif _section(name) in ("data", "teachers") or name in ("training", "training.epochs"):
-            rule = "all trials of a study share their data, teachers and length; set it under config"
+            rule = "all trials of a study share data, teachers and number of epochs; set it under config"
             yield name, ConfigIssue(path, rule)
 
 
 def _own_pieces(study: StudyConfig) -> set[type[Piece]]:
-    """The pieces outside of the package that some trial may have."""
+    """Returns the pieces from outside the package that a trial may have."""
     values = [(name, value) for name, axis in study.search.items() for value in axis.values]
     trees = [nest({name: value}) for name, value in values if isinstance(value, str | Mapping)]
     try:
@@ -206,13 +224,13 @@ def _own_pieces(study: StudyConfig) -> set[type[Piece]]:
 
 
 def _condition_issues(study: StudyConfig) -> Iterator[tuple[str, ConfigIssue]]:
-    """The axes whose conditions cannot hold, with what is wrong."""
+    """Yields the axes whose conditions can never hold, with their issues."""
     for name, axis in study.search.items():
         for other, wanted in axis.when.items():
             if issue := _condition_issue(study.search, other, as_list(wanted)):
                 yield name, issue.below("search", name, "when")
     for circle in _circles(study.search):
-        wait = "wait for each other; drop one of the conditions" if circle[1:] else "waits for itself; drop it"
+        wait = "depend on each other; drop one of the conditions" if circle[1:] else "depends on itself; drop it"
         yield circle[0], ConfigIssue(("search", circle[0], "when"), f"{', '.join(circle)} {wait}")
 
 
@@ -223,15 +241,15 @@ def _condition_issue(search: Mapping[str, Hyperparameter], other: str, wanted: S
     axis = search[other]
     drawn = f"{other} is {axis.kind} {format_value(axis.values)}"
     if axis.kind in CONTINUOUS:
-        return ConfigIssue((other,), f"a condition needs another axis of single values; {drawn}")
+        return ConfigIssue((other,), f"a condition requires an axis with finitely many values; {drawn}")
     if not wanted:
-        return ConfigIssue((other,), f"an empty list can never be met; {drawn}")
+        return ConfigIssue((other,), f"must not be an empty list; {drawn}")
     never = [value for value in wanted if not axis.contains(value)]
-    return ConfigIssue((other,), f"{{value}} can never occur; {drawn}", never[0]) if never else None
+    return ConfigIssue((other,), f"{{value}} is outside the domain; {drawn}", never[0]) if never else None
 
 
 def _circles(search: Mapping[str, Hyperparameter]) -> list[list[str]]:
-    """The axes whose conditions lead back to themselves, each circle once."""
+    """Returns the axes with circular conditions, each circle once."""
     order = topological_order(search)
     waiting = {
         name: next(o for o in axis.when if o in search and o not in order)
@@ -249,12 +267,12 @@ def _circles(search: Mapping[str, Hyperparameter]) -> list[list[str]]:
 
 
 def _config_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
-    """What is wrong with the fixed settings alone.
+    """Yields issues of the fixed settings alone.
 
-    Where the kind of a piece is searched, only what the file itself says of that piece counts: the rest changes.
+    If the kind of a piece is searched, only settings of that piece in the file itself count: the rest differs by trial.
     """
     misplaced = [name for name in ("preset", "search") if name in study.config]
-    yield from (ConfigIssue((name,), "no such setting of config; it stands beside config") for name in misplaced)
+    yield from (ConfigIssue((name,), "no such setting of config; move it out of config") for name in misplaced)
     own = {name: value for name, value in study.config.items() if name not in misplaced}
     searched = {_section(name) for name in study.search if name.endswith(".kind")}
     try:
@@ -264,18 +282,18 @@ def _config_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
             if _section(issue.name) not in searched:
                 yield issue
             elif any(is_under(issue.name, name) or is_under(name, issue.name) for name in flatten(own)):
-                hint = f"; {_section(issue.name)}.kind is searched, so give it as an axis with a condition"
+                hint = f"; {_section(issue.name)}.kind is searched, so make it an axis with a condition"
                 yield replace(issue, rule=issue.sentence + hint, hint=None) if issue.code == UNKNOWN else issue
 
 
 def _value_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
-    """What is wrong with each axis at its choices or the ends of its range; between them the rules of settings hold."""
+    """Yields issues of each axis at its choices or range ends; between two valid ends all values are valid."""
     new_issues = _once(study)
     for name, axis in study.search.items():
         for value in distinct(axis.values):
             sampled = study.space.example({name: value})
             if name not in sampled:
-                yield ConfigIssue(("search", name, "when"), "its conditions can never hold together")
+                yield ConfigIssue(("search", name, "when"), "its conditions exclude each other")
                 break
             for issue in new_issues(sampled):
                 of_axis = issue.name in study.search
@@ -283,7 +301,7 @@ def _value_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
 
 
 def _pair_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
-    """Values that are sound alone and not beside each other, each pair of values of two axes once."""
+    """Yields issues of pairs of values of two axes that are valid alone but not together, each pair once."""
     new_issues = _once(study)
     for (one, first), (two, second) in itertools.combinations(study.search.items(), 2):
         for a, b in itertools.product(distinct(first.values), distinct(second.values)):
@@ -293,13 +311,13 @@ def _pair_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
 
 
 def _at(values: Mapping[str, Any], issue: ConfigIssue) -> ConfigIssue:
-    """What is wrong with a trial that has these values, as an issue of the first of these axes."""
+    """Returns the issue of a trial with these values as an issue of the first of these axes."""
     given = tuple((f"search.{name}", value) for name, value in values.items())
     return ConfigIssue(("search", next(iter(values))), given=given, cause=issue)
 
 
 def _once(study: StudyConfig) -> Callable[[Mapping[str, Any]], list[ConfigIssue]]:
-    """What finds of one trial after the other the issues that none had before."""
+    """Returns a function that returns the issues of a trial which no earlier trial had."""
     fixed = resolve({"preset": study.preset, **study.config})  # once: reading the preset is the slow part of a trial
     seen: set[str] = set()
 
@@ -321,7 +339,7 @@ def _baseline_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
             try:
                 study.baseline_config(name)
             except ConfigError as error:
-                rule = f"{name} cannot hold with this config"
+                rule = f"{name} is not possible with this config"
                 yield from (ConfigIssue(("baselines", n), rule, cause=issue) for issue in error.issues)
 
 
@@ -329,17 +347,22 @@ def _baseline_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
 
 
 def is_under(name: str, part: str) -> bool:
-    """Whether a dotted name is this part or lies below it."""
+    """Returns whether a dotted name equals this part or lies below it."""
     return f"{name}.".startswith(f"{part}.")
 
 
 def _section(name: str) -> str:
-    """The first part of a dotted name."""
+    """Returns the first part of a dotted name."""
     return name.split(".")[0]
 
 
 def drop_dependents(search: Mapping[str, Any], bad: set[str]) -> dict[str, Any]:
-    """The axes without these and all whose conditions hang on them."""
+    """Returns the axes without invalid ones and without those whose conditions depend on them.
+
+    Args:
+        search: The axes by name.
+        bad: Names of invalid axes.
+    """
     if not bad:
         return dict(search)
     left = {name: axis for name, axis in search.items() if name not in bad}

@@ -50,7 +50,7 @@ def test_no_setting_matters_where_all_is_noise(seed: int) -> None:
     assert not any(knob.matters for knob in found)
 
 
-def test_the_share_of_an_interaction_is_nobodys() -> None:
+def test_the_share_of_an_interaction_is_assigned_to_no_setting() -> None:
     found = importance(*drawn(0, lambda a, b, c, d: 8 * (a - 0.5) * (b - 0.5), trials=200))
     assert sum(knob.share for knob in found) < 0.5
 
@@ -149,12 +149,12 @@ def test_choices_grids_and_whole_numbers_are_settings_like_any_other() -> None:
 @pytest.mark.parametrize(
     ("trials", "search", "says"),
     [
-        (7, FOUR, "7 searched trials are too few to tell effects from luck (8 are needed)"),
-        (30, {"training.a": FOUR["training.a"]}, "only one setting was searched, so there is nothing to compare"),
-        (30, FOUR, "all trials came out alike"),
+        (7, FOUR, "7 searched trials are too few to distinguish effects from chance (at least 8)"),
+        (30, {"training.a": FOUR["training.a"]}, "only one setting was searched; importance compares at least two"),
+        (30, FOUR, "all trials have the same result"),
     ],
 )
-def test_nothing_is_said_without_a_basis_and_the_reason_is_given(trials: int, search: Any, says: str) -> None:
+def test_no_importance_is_returned_without_a_basis_and_the_reason_is_given(trials: int, search: Any, says: str) -> None:
     rows = [(dict.fromkeys(search, k / trials), 1.0) for k in range(trials)]
     done, own = searched(rows, search)
     assert (why_unknown(done, own) or "").startswith(says)
@@ -167,7 +167,7 @@ def test_the_same_trials_give_the_same_answer() -> None:
     assert why_unknown(trials, own) is None
 
 
-def test_trials_of_which_nearly_all_came_out_alike_explain_nothing() -> None:
+def test_trials_with_nearly_equal_results_explain_nothing() -> None:
     known = facts(9, seeds=0)
     alike = [replace(t, state="failed") if t.kind == "search" and t.number > 4 else t for t in known.trials]
     found = importance(alike, known.study)

@@ -35,7 +35,7 @@ def test_it_is_the_excess_of_pairs_in_the_same_order() -> None:
     assert found.low < found.tau < found.high
 
 
-def test_the_rungs_of_the_scheduler_are_asked_or_evenly_spaced_epochs() -> None:
+def test_correlations_are_at_the_rungs_of_the_scheduler_or_at_evenly_spaced_epochs() -> None:
     assert epochs_to_ask(study()) == list(RUNGS)
     assert epochs_to_ask(study(scheduler=NONE)) == [6, 12, 18, 24]
     median = epochs_to_ask(study(scheduler={"kind": "median", "grace_epochs": 10}))
@@ -44,7 +44,7 @@ def test_the_rungs_of_the_scheduler_are_asked_or_evenly_spaced_epochs() -> None:
     assert epochs_to_ask(study(scheduler=NONE, config={"training": {"epochs": 1}})) == []
 
 
-def test_only_searched_trials_that_ran_to_their_end_are_asked() -> None:
+def test_only_completed_searched_trials_are_compared() -> None:
     own = trials([5, 6, 7, 8], [1, 2, 3, 4])
     others = trials([9, 9], [0.1, 0.1], replicate_of=1, seed=5)
     others += [TrialRecord(7, "kd", {}, "", "finished", reports([9] * EPOCHS))]
@@ -57,7 +57,7 @@ def test_early_stopping_is_owned_up_to() -> None:
     assert not selected(facts(scheduler=NONE).trials)
 
 
-def test_without_an_order_nothing_is_said() -> None:
+def test_without_an_order_no_correlation_is_returned() -> None:
     assert foresight(trials([5, 6, 7], [1, 2, 3]), study()) == []
     assert foresight(trials([5, 5, 5, 5], [1, 2, 3, 4]), study()) == []
 

@@ -59,7 +59,7 @@ def test_the_best_finished_trials_and_all_baselines_are_repeated_with_the_same_f
     assert [(of.number, seed) for of, seed in todo] == [(n, seed) for seed in (8, 9, 10) for n in (3, 5, 1, 2)]
 
 
-def test_fewer_finished_trials_than_asked_for_are_no_fault() -> None:
+def test_fewer_completed_trials_than_requested_are_no_error() -> None:
     assert {of.number for of, _ in plan_replicates(SEARCHED, study(best=50))} == {1, 2, 3, 5, 7}
 
 
@@ -148,13 +148,13 @@ def test_the_verdict_is_plain(mine: list[float], theirs: list[float], says: str)
 def test_the_verdict_without_a_baseline_claims_nothing() -> None:
     own = study(best=9, seeds=2)
     order = candidates(SEARCHED, replicates({3: [0.1, 0.2], 5: [0.3, 0.3]}), own)
-    assert verdict(order, own).sentence == "003 is the best of 2 candidates; no baseline was confirmed beside it"
+    assert verdict(order, own).sentence == "003 is the best of 2 candidates; no baseline was confirmed"
 
 
 def test_the_verdict_without_searched_settings_claims_nothing_of_them() -> None:
     own = study(best=9, seeds=2)
     order = candidates(SEARCHED, replicates({1: [0.1, 0.2], 2: [0.3, 0.3]}), own)
-    said = "baseline kd is the best of 2 candidates; no searched settings were confirmed beside it"
+    said = "baseline kd is the best of 2 candidates; no searched settings were confirmed"
     assert verdict(order, own).sentence == said
 
 
@@ -203,7 +203,7 @@ def test_trials_that_break_a_constraint_are_repeated_only_if_all_do() -> None:
     assert {of.number for of, _ in plan_replicates(SEARCHED, own)} == {1, 2, 3, 5}, "the nearest two"
 
 
-def test_candidates_are_judged_by_the_mean_over_seeds() -> None:
+def test_candidates_are_ranked_by_their_mean_over_seeds() -> None:
     own = study(best=9, seeds=2, **AT_MOST)
     some = replicates({3: [0.1, 0.2], 5: [0.3, 0.4]})
     lucky = [with_ece(r, ece) for r, ece in zip(some, (0.2, 0.4, 0.1, 0.3), strict=True)]  # means 0.3 and 0.2
@@ -218,10 +218,10 @@ def test_without_a_candidate_that_meets_the_constraints_none_wins_and_the_neares
     own = study(best=9, seeds=2, **AT_MOST)
     order = candidates(SEARCHED, replicates({3: [0.3, 0.3], 1: [0.5, 0.5]}), own)
     assert winner_of(order, own) is None
-    said = "none of 2 candidates meets the constraints in the mean of 2 seeds, so none wins; the nearest is 003 "
+    said = "none of 2 candidates meets the constraints in the mean of 2 seeds, so none wins; the closest is 003 "
     assert verdict(order, own).sentence == f"{said}(val/ece 0.3, at most 0.25)"
     assert why_none_wins(SEARCHED, order, own) == verdict(order, own).sentence
-    assert "the nearest is 003" in str(why_none_wins(own.rank(SEARCHED), [], own))
+    assert "the closest is 003" in str(why_none_wins(own.rank(SEARCHED), [], own))
     assert why_none_wins(SEARCHED, [], study(best=9)) is None
 
 

@@ -301,7 +301,7 @@ def test_half_a_last_line_waits_until_it_is_whole(written: Written) -> None:
 def test_a_damaged_line_is_told_with_its_place_and_the_way_out(written: Written) -> None:
     with written.folder.journal.open("ab") as file:
         file.write(b"{gone\n")
-    with pytest.raises(DataError, match=r"events\.jsonl, up to byte \d+: damaged; put back a copy"):
+    with pytest.raises(DataError, match=r"events\.jsonl, up to byte \d+: damaged; restore a copy"):
         StudyFollower(written.folder, "").snapshot()
 
 
@@ -390,7 +390,7 @@ def test_status_without_a_terminal_is_one_plain_picture(written: Written) -> Non
 
 def test_status_of_a_study_that_is_not_there_says_so(tmp_path: Path) -> None:
     done = call("ensdistill-tune", "status", "nobody", "--studies-dir", tmp_path)
-    assert (done.code, "there is no study here" in done.err) == (2, True)
+    assert (done.code, "no study in this folder" in done.err) == (2, True)
 
 
 # --- in the terminal that runs it ------------------------------------------------------------------------------------

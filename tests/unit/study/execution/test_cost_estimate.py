@@ -68,11 +68,11 @@ def test_the_cost_of_every_part_is_its_epochs_times_their_seconds(tmp_path: Path
     assert cost.search == pytest.approx((10 * cost.epoch + 1 + 3) * 7)
     assert cost.confirmation == pytest.approx((2 * cost.epoch + 1 + 3) * 4 * 7)
     assert cost.total == pytest.approx(7.5 + (cost.search + cost.confirmation) / 2)
-    assert "one epoch of a trial took 1 s to 3 s here (3 kinds of trials timed" in words
+    assert "one epoch of a trial took 1 s to 3 s on this machine (3 kinds of trials timed" in words
     assert "teachers: 3 x 5 epochs: about 7.5 s" in words
     assert "search, if no trial is stopped early: 12 trials of 7 epochs: about" in words
     assert "confirmation: 16 trials of 7 epochs: about" in words
-    assert "with 2 side by side" in words
+    assert "with 2 in parallel" in words
     assert "budget.minutes ends search and confirmation after 30 min" in words
 
 
@@ -178,7 +178,7 @@ def test_every_preset_can_be_timed_on_untrained_teachers(preset: str, monkeypatc
 
 
 @pytest.mark.usefixtures("clock")
-def test_check_says_size_and_cost_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_check_prints_size_and_cost_and_leaves_no_files(tmp_path: Path) -> None:
     file = tmp_path / "tiny.yaml"
     file.write_text(TINY)
     shown = call("ensdistill-tune", "check", file, "--studies-dir", tmp_path / "studies")
@@ -191,7 +191,7 @@ def test_check_says_size_and_cost_and_leaves_nothing_behind(tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("clock")
-def test_teachers_that_are_there_cost_nothing(tmp_path: Path) -> None:
+def test_teachers_in_the_store_cost_nothing(tmp_path: Path) -> None:
     file = tmp_path / "tiny.yaml"
     file.write_text(TINY)
     config = load_study(file).base_config
@@ -204,7 +204,7 @@ def test_teachers_that_are_there_cost_nothing(tmp_path: Path) -> None:
     get_ensemble(config, data, tmp_path / "teachers")
     result = json.loads(call("ensdistill-tune", "check", file, "--studies-dir", tmp_path, "--json").out)
     assert (result["cost"]["teachers"], result["cost"]["teachers_there"]) == (0, 2)
-    assert "2 in the store already" in call("ensdistill-tune", "check", file, "--studies-dir", tmp_path).out
+    assert "2 already in the store" in call("ensdistill-tune", "check", file, "--studies-dir", tmp_path).out
 
 
 def test_a_check_warns_of_images_and_of_teachers_from_files(tmp_path: Path) -> None:
@@ -237,19 +237,19 @@ def test_no_cost_reads_no_images(tmp_path: Path) -> None:
     assert "data.path: /nowhere holds neither" in missing.err
 
 
-def test_images_that_are_still_to_be_fetched_are_not_fetched_to_say_the_cost(tmp_path: Path) -> None:
+def test_an_estimate_downloads_no_images(tmp_path: Path) -> None:
     data = {"kind": "cifar10", "path": str(tmp_path), "download": True}
     cost, words = estimate.estimate(study(config={"data": data}), tmp_path)
     assert cost is None
-    assert "the images are not here yet" in words
+    assert "the images are not downloaded yet" in words
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_gpu_that_is_not_here_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_gpu_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     cost, words = estimate.estimate(study(resources={"gpus": 0.5}), tmp_path)
     assert cost is None
-    assert "trials ask for a GPU (resources.gpus) and there is none here" in words
+    assert "trials require a GPU (resources.gpus), but this machine has none" in words
 
 
 @pytest.mark.parametrize(
@@ -275,5 +275,5 @@ def test_so_many_run_side_by_side_as_fit(
         (9000, "2.5 h"),
     ],
 )
-def test_durations_are_told_as_people_do(seconds: float, expected: str) -> None:
+def test_durations_have_readable_units(seconds: float, expected: str) -> None:
     assert duration(seconds) == expected

@@ -69,7 +69,7 @@ def data() -> DataSplits:
     return load_data(StudyConfig.model_validate(SPACE).base_config.data)
 
 
-def test_each_architecture_is_timed_once_over_all_sessions_and_the_log_decides(
+def test_each_architecture_is_timed_once_over_all_sessions_according_to_the_log(
     tmp_path: Path, timed: list[int], data: DataSplits
 ) -> None:
     session(tmp_path, 3, data)
@@ -96,7 +96,7 @@ def test_on_another_machine_new_trials_are_timed_again_and_old_ones_keep_what_de
     assert all(t.last[LATENCY] > count for t in state.primary_trials if t.number not in before)
 
 
-def test_nothing_is_timed_unless_it_is_asked_for(tmp_path: Path, timed: list[int], data: DataSplits) -> None:
+def test_latency_is_not_measured_unless_requested(tmp_path: Path, timed: list[int], data: DataSplits) -> None:
     state = session(tmp_path, 2, data, constraints={})
     assert timed == []
     assert all(LATENCY not in trial.last for trial in state.primary_trials)

@@ -49,34 +49,33 @@ def test_the_suggested_share_is_enough_and_with_one_more_side_by_side_it_would_n
     assert int(100 / (beside + 1)) * GIB < need
 
 
-def test_a_shortage_on_a_gpu_says_what_was_held_what_there_is_and_which_share_would_do() -> None:
+def test_a_shortage_of_gpu_memory_is_reported_with_sizes_and_a_sufficient_share() -> None:
     words = of_gpu(int(2.9 * GIB), 512 * MIB, 12 * GIB, 5 * GIB, 0.25, "training")
     assert words == (
-        "out of GPU memory: it held 2.9 GiB and asked for 512 MiB more; the GPU has 12.0 GiB, of which others hold "
-        "5.0 GiB and resources.gpus 0.25 is 3.0 GiB; give trials a larger share (resources.gpus: 0.33 instead "
-        "of 0.25) or "
-        "lower training.batch_size"
+        "out of GPU memory: the process used 2.9 GiB and requested 512 MiB more; the GPU has 12.0 GiB, other processes "
+        "use 5.0 GiB, and resources.gpus 0.25 is 3.0 GiB; give trials a larger share (resources.gpus: 0.33 instead "
+        "of 0.25) or lower training.batch_size"
     )
 
 
 @pytest.mark.parametrize(
     ("held", "share", "advice"),
     [
-        (13 * GIB, 0.5, "even alone it does not fit: lower teachers.training.batch_size"),
+        (13 * GIB, 0.5, "it does not fit even alone: lower teachers.training.batch_size"),
         (7 * GIB, 0.5, "(resources.gpus: 1 instead of 0.5) or lower teachers.training.batch_size"),
-        (7 * GIB, 1, "its share would do, but others hold too much: end them, give trials a larger share, or lower"),
+        (7 * GIB, 1, "but other processes use too much memory: stop them, give trials a larger share, or lower"),
     ],
 )
 def test_the_advice_is_one_that_helps(held: int, share: float, advice: str) -> None:
     assert advice in of_gpu(held, 0, 12 * GIB, 5 * GIB, share, "teachers.training")
 
 
-def test_a_shortage_of_the_machine_tells_fewer_side_by_side_from_smaller() -> None:
+def test_a_shortage_of_the_machine_advises_fewer_trials_or_smaller_batches() -> None:
     assert of_machine(9 * GIB, GIB, 24 * GIB, "training") == (
-        "out of memory: its process held 9.0 GiB and asked for 1.0 GiB more; the machine has 24.0 GiB; let fewer "
-        "trials run side by side (a larger resources.cpus) or lower training.batch_size"
+        "out of memory: the process used 9.0 GiB and requested 1.0 GiB more; the machine has 24.0 GiB; run fewer "
+        "trials in parallel (a larger resources.cpus) or lower training.batch_size"
     )
-    assert "even alone it does not fit: lower training.batch_size" in of_machine(
+    assert "it does not fit even alone: lower training.batch_size" in of_machine(
         9 * GIB, 16 * GIB, 24 * GIB, "training"
     )
 
@@ -84,15 +83,15 @@ def test_a_shortage_of_the_machine_tells_fewer_side_by_side_from_smaller() -> No
 # --- a shortage becomes an error of ours ---
 
 
-def test_memory_that_torch_cannot_have_is_told_with_its_size() -> None:
+def test_a_failed_allocation_of_torch_is_reported_with_its_size() -> None:
     with (
-        pytest.raises(OutOfMemoryError, match=r"asked for 1048576\.0 GiB more; the machine has .*: lower training"),
+        pytest.raises(OutOfMemoryError, match=r"requested 1048576\.0 GiB more; the machine has .*: lower training"),
         memory_limit(0),
     ):
         torch.empty(2**50, dtype=torch.uint8)
 
 
-def test_memory_that_numpy_cannot_have_is_told() -> None:
+def test_a_failed_allocation_of_numpy_is_reported() -> None:
     with pytest.raises(OutOfMemoryError, match="out of memory"), memory_limit(0):
         np.empty(2**50, dtype=np.uint8)
 
@@ -100,7 +99,7 @@ def test_memory_that_numpy_cannot_have_is_told() -> None:
 @pytest.mark.parametrize(
     "error", [RuntimeError("shapes do not fit"), DivergedError(1, 2, 3.0), SystemExit(0)], ids=repr
 )
-def test_other_errors_pass_as_they_are(error: BaseException) -> None:
+def test_other_errors_are_not_changed(error: BaseException) -> None:
     with pytest.raises(type(error)) as caught, memory_limit(0):
         raise error
     assert caught.value is error
@@ -136,23 +135,26 @@ TORCH_SAYS = (
 )
 
 
-def test_a_gpu_that_is_full_is_told_in_figures(gpu: Gpu) -> None:
+def test_a_full_gpu_is_reported_with_sizes(gpu: Gpu) -> None:
     with pytest.raises(OutOfMemoryError) as caught, memory_limit(0.25):
         raise torch.OutOfMemoryError(TORCH_SAYS)
     assert str(caught.value) == of_gpu(3 * GIB, 512 * MIB, 12 * GIB, 5 * GIB, 0.25, "training")
 
 
-def test_a_library_of_cuda_that_gets_no_memory_is_told_likewise(gpu: Gpu) -> None:
-    with pytest.raises(OutOfMemoryError, match=r"it held 3\.0 GiB; the GPU has 12\.0 GiB"), memory_limit(0.25):
+def test_a_cuda_library_without_memory_is_reported_likewise(gpu: Gpu) -> None:
+    with pytest.raises(OutOfMemoryError, match=r"the process used 3\.0 GiB; the GPU has 12\.0 GiB"), memory_limit(0.25):
         raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
 
 
-def test_a_gpu_too_full_for_cuda_itself_is_told(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_without_memory_for_cuda_itself_is_reported(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: float) -> None:
         raise RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported")
 
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", refuse)
-    with pytest.raises(OutOfMemoryError, match=r"too full for CUDA to start; .*resources\.gpus"), memory_limit(0.05):
+    with (
+        pytest.raises(OutOfMemoryError, match=r"too little is free for CUDA to start; .*resources\.gpus"),
+        memory_limit(0.05),
+    ):
         raise AssertionError
 
 
@@ -264,7 +266,7 @@ def test_cycles_of_objects_are_found() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_trial_that_wants_more_than_its_share_fails_alone_and_gives_all_of_it_back() -> None:
+def test_a_trial_that_exceeds_its_share_fails_alone_and_frees_its_memory() -> None:
     def take_15_percent(share: float) -> None:
         with memory_limit(share):
             assert torch.empty(15 * total // 100, dtype=torch.uint8, device="cuda").is_cuda

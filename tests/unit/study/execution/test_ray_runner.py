@@ -46,7 +46,7 @@ def test_a_trial_that_loses_its_process_before_it_begins_is_begun_again_as_often
     assert (trial.state, trial.error) == ("failed", "the worker process died")
 
 
-def test_a_trial_that_is_over_is_not_begun_again_when_its_process_dies(tmp_path: Path) -> None:
+def test_an_ended_trial_is_not_restarted_when_its_process_dies(tmp_path: Path) -> None:
     space = {"preset": "kd", "search": {"training.optimizer.lr": {"uniform": [0.1, 0.2]}}, "baselines": ["kd"]}
     agenda = TrialPlanner(
         StudyState(StudyConfig.model_validate(space), StudyDirectory(tmp_path), {}, trial_warnings), slots=1
@@ -61,11 +61,11 @@ def test_a_trial_that_is_over_is_not_begun_again_when_its_process_dies(tmp_path:
     ("line", "words"),
     [
         ("ray.exceptions.ActorDiedError: The actor died: its worker process has died.", "it crashed, or was killed"),
-        ("The actor a1 is unavailable: The actor is temporarily unavailable: Rpc", "could not be reached any more"),
+        ("The actor a1 is unavailable: The actor is temporarily unavailable: Rpc", "is no longer reachable"),
         ("ensdistill.errors.DataError: disk full", "DataError: disk full"),
     ],
 )
-def test_what_ray_says_of_a_lost_trial_is_told_in_plain_words(line: str, words: str, tmp_path: Path) -> None:
+def test_an_error_of_ray_is_reported_in_plain_words(line: str, words: str, tmp_path: Path) -> None:
     trial = InRay(1)
     assert _worker_error(trial) == "the worker process died"
     trial.error_file = tmp_path / "error.txt"

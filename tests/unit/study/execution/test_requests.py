@@ -165,9 +165,9 @@ def test_a_request_whose_file_survived_a_crash_is_taken_once(driver: Driver) -> 
     ("settings", "reason"),
     [
         ({"loss.temprature": 2.0}, "loss.temprature: not a searched setting (did you mean loss.temperature?)"),
-        ({"loss.temperature": 20.0}, "loss.temperature: 20.0 can never occur; it is log_uniform [1.0, 10.0]"),
+        ({"loss.temperature": 20.0}, "loss.temperature: 20.0 is outside its domain: log_uniform [1.0, 10.0]"),
         ({"averaging.decay": 0.6}, "averaging.decay: depends on averaging.kind. Give both."),
-        ({"averaging.decay": 0.6, "averaging.kind": "none"}, "averaging.decay: is used only where averaging.kind is"),
+        ({"averaging.decay": 0.6, "averaging.kind": "none"}, "averaging.decay: is active only if averaging.kind is"),
         ({}, "give at least one of the searched settings"),
     ],
     ids=str,
@@ -187,7 +187,7 @@ def test_settings_are_refused_once_the_search_begins_no_more_trials(driver: Driv
     driver.run(7)
     driver.inbox.send(EnqueueRequest(settings=GIVEN))
     driver.run()
-    assert "begins no more trials (budget.trials is 6)" in driver.answers()[-1].reason
+    assert "starts no more trials (budget.trials is 6)" in driver.answers()[-1].reason
     assert GIVEN not in driver.sampled
 
 
@@ -247,9 +247,9 @@ def test_trials_that_do_not_run_and_replicates_are_not_stopped(driver: Driver) -
         driver.inbox.send(StopRequest(trial=trial))
     assert not driver.requests.stop_study()
     assert [event.reason.partition(";")[0] for event in driver.answers()] == [
-        "trial 1: must be running, is finished",
+        "trial 1: must be running, got finished",
         "trial 99: no such trial",
-        "trial 8: is a replicate, without which its candidate cannot be confirmed",
+        "trial 8: must not be a replicate, which its candidate requires",
     ]
 
 

@@ -104,7 +104,7 @@ UNLABELED = {"training.unlabeled_batch_size": Hyperparameter(choice=[0, 5])}
     ],
     ids=["fixed", "never", "a baseline", "searched perturbation", "searched augmentation", "searched images"],
 )
-def test_teachers_are_asked_ahead_of_what_some_trials_recall(
+def test_cached_teacher_logits_are_computed_in_advance(
     study: StudyConfig,
     images: Callable[[DataSplits], set[int]],
     tmp_path: Path,

@@ -181,7 +181,7 @@ def test_trials_that_lose_their_process_before_they_begin_are_taken_on_by_anothe
     assert [e.trial for e in events if isinstance(e, TrialResumed)] == list(lost)
 
 
-def test_with_trials_side_by_side_nothing_is_lost_and_nothing_is_there_twice(tmp_path: Path) -> None:
+def test_with_parallel_trials_nothing_is_lost_or_duplicated(tmp_path: Path) -> None:
     of = study(scheduler=RULES[0])
     for _ in range(1000):
         try:
@@ -219,7 +219,7 @@ def test_a_finished_study_is_extended_and_keeps_what_it_has(tmp_path: Path) -> N
     assert len({(t.replicate_of, t.seed) for t in progress.replicates}) == len(progress.replicates)
 
 
-def test_trials_are_compared_only_with_their_like_where_the_study_says_so(tmp_path: Path) -> None:
+def test_trials_are_compared_within_their_group_only(tmp_path: Path) -> None:
     like = {"kind": "asha", "grace_epochs": 1, "group_by": ["averaging.kind"]}
     for name, scheduler, stopped in (("all", RULES[0], True), ("like", like, False)):
         (tmp_path / name).mkdir()
@@ -241,7 +241,7 @@ def test_a_budget_of_epochs_ends_the_search(tmp_path: Path) -> None:
     assert [len(t.epochs) for t in searched] == [EPOCHS] * 3  # the third began after 18 of 20
 
 
-def test_without_confirmation_the_study_is_over_with_the_search(tmp_path: Path) -> None:
+def test_without_confirmation_the_study_ends_with_the_search(tmp_path: Path) -> None:
     progress = work(study(confirmation={"top_k": 0}), tmp_path)
     assert not progress.replicates
 
@@ -289,7 +289,7 @@ def test_every_event_but_a_report_is_synced_to_disk(tmp_path: Path, synced: list
     assert len(synced) == 3
 
 
-def test_a_journal_that_cannot_be_written_says_so_and_what_to_do(
+def test_an_event_log_that_cannot_be_written_is_an_error_with_a_fix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(descriptor: int) -> None:
@@ -301,7 +301,7 @@ def test_a_journal_that_cannot_be_written_says_so_and_what_to_do(
         journal.append(TrialEnded(trial=1, state="finished"))
 
 
-def test_what_is_still_reported_of_a_trial_that_is_over_is_not_taken_down(tmp_path: Path) -> None:
+def test_reports_of_an_ended_trial_are_not_recorded(tmp_path: Path) -> None:
     agenda = TrialPlanner(StudyState(study(), StudyDirectory(tmp_path), {}, trial_warnings), slots=1)
     agenda.next()
     agenda.end(1, "failed", "its machine is gone")
@@ -311,7 +311,7 @@ def test_what_is_still_reported_of_a_trial_that_is_over_is_not_taken_down(tmp_pa
     assert read_journal(tmp_path / "events.jsonl") == before
 
 
-def test_every_trial_that_died_is_written_down_as_interrupted_even_if_it_does_not_go_on(tmp_path: Path) -> None:
+def test_every_trial_that_died_is_recorded_as_interrupted_even_if_it_does_not_resume(tmp_path: Path) -> None:
     of = study(scheduler=RULES[2])
     with pytest.raises(KilledError):
         work(of, tmp_path, slots=3, lives=12)

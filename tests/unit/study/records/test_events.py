@@ -84,7 +84,7 @@ def test_the_first_line_is_the_format_and_is_written_once(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("first", "reason"),
     [
-        ({"format": FORMAT + 1}, f"has format {FORMAT + 1}, this version reads format {FORMAT}"),
+        ({"format": FORMAT + 1}, f"must have format {FORMAT}, got {FORMAT + 1}"),
         ({"event": "session", "at": 0.0}, "has no format number"),
         ([1], "has no format number"),
     ],

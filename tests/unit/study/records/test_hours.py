@@ -39,7 +39,7 @@ STORY = [
 ]
 
 
-def test_hours_are_wall_time_times_the_resources_of_each_session_without_what_nobody_saw() -> None:
+def test_hours_are_wall_time_times_the_resources_of_each_session_without_unrecorded_time() -> None:
     trials: Trials = {}
     for event in STORY:
         apply_event(trials, event)

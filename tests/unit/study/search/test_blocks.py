@@ -87,7 +87,7 @@ def test_the_chart_of_a_study_names_parameters_that_its_trials_have() -> None:
 
 @pytest.mark.parametrize("searcher", ["tpe", "random", "qmc", "nsga2", "gp"])
 @pytest.mark.parametrize("way", ["choice", "grid"])
-def test_every_searcher_suggests_blocks_and_goes_on_where_it_was(searcher: str, way: str) -> None:
+def test_every_searcher_suggests_blocks_and_can_be_restored(searcher: str, way: str) -> None:
     more: dict[str, Any] = {"searcher": {"kind": searcher}, "points_to_evaluate": [{"model": MODELS[2]}]}
     study = study_of("model", way, **more)
     with warnings.catch_warnings():

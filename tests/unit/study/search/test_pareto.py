@@ -65,7 +65,7 @@ def fronts_by_definition(values: list[list[float]]) -> list[list[int]]:
         ([NAN, 1], [INF, 2], True),
     ],
 )
-def test_one_dominates_who_is_nowhere_worse_and_somewhere_better(
+def test_a_point_dominates_if_it_is_nowhere_worse_and_somewhere_better(
     a: list[float], b: list[float], expected: bool
 ) -> None:
     assert (fronts([a, b]) == [[0], [1]]) is expected
@@ -171,7 +171,7 @@ def test_the_second_to_come_is_stopped_only_if_the_first_dominates_it() -> None:
         assert rule.report(2, 5, values) is stopped
 
 
-def test_a_dominated_trial_goes_on_while_better_fronts_hold_less_than_the_share() -> None:
+def test_a_dominated_trial_continues_while_better_fronts_hold_less_than_the_share() -> None:
     rule = ParetoRungs([5], 3)
     for number, (values, better, stopped) in enumerate(
         [
@@ -198,7 +198,7 @@ def test_with_one_objective_it_is_asynchronous_successive_halving(seed: int) -> 
         assert rule.report(number, 1, (value,)) == (rank > 0 and rank >= len(seen) / 3)
 
 
-def test_who_is_not_dominated_at_its_rung_always_goes_on() -> None:
+def test_a_trial_that_is_not_dominated_at_its_rung_always_continues() -> None:
     for seed in range(10):
         rule, values = ParetoRungs([1], 4), objective_vectors(seed, 80, 3, 8)
         for number, own in enumerate(values):
@@ -230,7 +230,7 @@ def test_who_asks_again_is_given_the_same_answer_after_a_restart_too() -> None:
     assert 0 < sum(answers.values()) < len(answers)
 
 
-def test_tolerance_spares_who_would_not_be_dominated_were_it_so_much_better() -> None:
+def test_tolerance_continues_a_trial_within_the_margin_of_the_front() -> None:
     for loss, stopped in [(1.04, False), (1.06, True)]:
         rule = ParetoRungs([1], 3, tolerance=(0.05, 0))
         assert not rule.report(1, 1, (1.0, 4))
@@ -380,7 +380,7 @@ def test_no_trial_of_the_final_front_is_stopped_when_curves_do_not_cross(studies
 
 
 @pytest.mark.parametrize("workers", [1, 2, 16])
-def test_no_trial_of_the_final_front_is_stopped_however_many_run_at_once(workers: int) -> None:
+def test_no_trial_of_the_final_front_is_stopped_for_any_number_of_parallel_trials(workers: int) -> None:
     for seed in range(5):
         rule = ParetoRungs(RUNGS, FACTOR).report
         outcome = simulate(rule, SAMPLERS["random"](seed), seed, trials=64, workers=workers)

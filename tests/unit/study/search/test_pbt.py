@@ -1,4 +1,4 @@
-"""Population based training: who gives up, who goes on twice, and with which settings."""
+"""Population-based training: which trials stop, which are copied, and with which settings."""
 
 import json
 from typing import Any
@@ -27,7 +27,7 @@ def stops(rule: StoppingRule, number: int, epoch: int, value: float) -> bool:
     return rule.decide(number, epoch, [value]) is Decision.STOP
 
 
-def test_a_quarter_gives_up_once_there_are_four_to_compare() -> None:
+def test_a_quarter_of_the_trials_stops_once_four_can_be_compared() -> None:
     rule = Pbt(interval_epochs=2, quantile=0.25)(10, ["min"])
     assert not any(stops(rule, number, 1, 9.0 + number) for number in range(8))
     assert [stops(rule, number, 2, value) for number, value in enumerate([0.1, 0.2, 0.3, 0.4, 0.35, 0.05])] == [
@@ -53,7 +53,7 @@ def record(number: int, values: list[float], state: str, lr: float = 0.1, **more
     return TrialRecord(number, None, sampled, "", state, epochs, **more)  # type: ignore[arg-type]
 
 
-def test_the_place_of_one_that_gave_up_is_taken_by_one_that_begins_where_a_better_one_was() -> None:
+def test_a_stopped_trial_is_replaced_by_one_that_starts_from_a_better_checkpoint() -> None:
     of = study()
     trials = [
         record(1, [0.9, 0.8, 0.5, 0.4], "running"),
@@ -123,7 +123,7 @@ def test_an_axis_that_may_change_is_needed(tmp_path: Any) -> None:
     file.write_text("preset: kd\nsearch:\n  averaging.kind: {choice: [none, ema]}\nscheduler: {kind: pbt}\n")
     done = call("ensdistill-tune", "launch", file, "--studies-dir", tmp_path)
     assert done.code == 2
-    assert "line 4: scheduler.kind: pbt needs an axis that may change while a student is trained" in done.err
+    assert "line 4: scheduler.kind: pbt requires an axis that may change during training" in done.err
 
 
 REAL = """

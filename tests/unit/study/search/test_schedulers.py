@@ -24,7 +24,7 @@ OTHERS = ([0.9, 0.5, 0.4], [0.8, 0.6, 0.5], [0.7, 0.7, 0.6])
 
 
 @pytest.mark.parametrize("value", [0.55, 0.575, 0.59, 0.61, 0.7])
-def test_median_stops_who_never_was_as_good_as_the_median_of_the_means_of_others(value: float) -> None:
+def test_median_stops_a_trial_that_never_reached_the_median_of_the_means_of_others(value: float) -> None:
     rule = Median(grace_epochs=2, min_trials=3)(10, ["min"])
     for number, values in enumerate(OTHERS):
         assert not reports(rule, number, values)
@@ -46,7 +46,7 @@ def test_median_keeps_to_its_grace() -> None:
     assert reports(rule, 3, [5.0, 5.0, 5.0])
 
 
-def test_median_knows_when_more_is_better() -> None:
+def test_median_supports_maximization() -> None:
     rule = Median(grace_epochs=1, min_trials=1)(10, ["max"])
     reports(rule, 1, [0.9, 0.9])
     assert reports(rule, 2, [0.8])
@@ -83,7 +83,7 @@ def test_median_decides_as_rays_own_rule_does(mode: str, seed: int) -> None:
     assert stopped
 
 
-def test_asha_lets_the_best_share_of_each_rung_go_on() -> None:
+def test_asha_continues_the_best_share_of_each_rung() -> None:
     rule = Asha(grace_epochs=1, reduction_factor=2)(8, ["min"])
     values = [0.5, 0.4, 0.6, 0.3, 0.45, 0.2]
     seen: list[float] = []
@@ -112,7 +112,7 @@ def test_trials_too_short_for_many_brackets_have_fewer() -> None:
 @pytest.mark.parametrize(
     "settings", [Asha(grace_epochs=1), Hyperband(grace_epochs=1), Median(grace_epochs=1, min_trials=2), NoScheduler()]
 )
-def test_a_rule_that_hears_the_same_reports_again_decides_the_same(settings: Any) -> None:
+def test_a_rule_with_the_same_reports_makes_the_same_decisions(settings: Any) -> None:
     chance = np.random.default_rng(0)
     heard = [(int(n), epoch, float(chance.random())) for n in chance.permutation(30) for epoch in range(1, 9)]
     first, second = settings(9, ["min"]), settings(9, ["min"])

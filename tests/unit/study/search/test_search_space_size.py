@@ -72,7 +72,7 @@ def test_a_space_without_ranges_has_so_many_settings() -> None:
     )
 
 
-def test_ranges_are_told_beside_the_combinations_of_the_rest() -> None:
+def test_ranges_are_counted_separately_from_the_combinations_of_the_rest() -> None:
     search = {
         "a": Hyperparameter(choice=[1, 2]),
         "b": Hyperparameter(log_uniform=[1, 9]),

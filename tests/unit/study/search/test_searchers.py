@@ -66,9 +66,7 @@ def test_every_searcher_keeps_to_the_space_and_its_conditions(kind: str) -> None
 
 @pytest.mark.parametrize("secondary_objectives", [[], ["cost/flops"]], ids=["one objective", "two objectives"])
 @pytest.mark.parametrize("kind", ["tpe", "nsga2", "qmc", "random"])
-def test_a_searcher_that_is_told_again_what_is_known_goes_on_as_if_nothing_had_happened(
-    kind: str, secondary_objectives: list[str]
-) -> None:
+def test_a_restored_searcher_continues_like_an_uninterrupted_one(kind: str, secondary_objectives: list[str]) -> None:
     of = study(kind, secondary_objectives=secondary_objectives)
     whole = suggested(of, 24)
     for known in (1, 9, 17, 23):
@@ -96,7 +94,7 @@ def test_a_running_trial_is_remembered_as_running_and_may_end_later() -> None:
     assert suggester.suggest(13) == direct.suggest(13)
 
 
-def test_optuna_is_told_complete_pruned_and_failed_trials_apart() -> None:
+def test_optuna_receives_complete_pruned_and_failed_states() -> None:
     suggester = suggester_of(study("tpe"))
     for number, state in enumerate(["finished", "pruned", "failed", "interrupted"], start=1):
         suggestion = suggester.suggest(number)
@@ -153,7 +151,7 @@ def test_a_model_finds_better_settings_than_chance() -> None:
     assert best_of_the_last("tpe") < 0.05
 
 
-def test_a_gaussian_process_that_is_told_again_what_is_known_suggests_the_same() -> None:
+def test_a_restored_gaussian_process_suggests_the_same() -> None:
     of = study("gp")
     whole, suggester = suggested(of, 11), suggester_of(of)
     for record in whole[:10]:

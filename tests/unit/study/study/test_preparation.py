@@ -26,7 +26,7 @@ def test_automatic_becomes_what_the_device_is_fast_at(
     assert decided.base_config.training.precision == becomes
 
 
-def test_what_was_asked_for_by_name_stays() -> None:
+def test_a_requested_name_is_kept() -> None:
     for precision in ("float32", "bfloat16"):
         assert preparation.resolve_precision(of(precision)) == of(precision)
 
