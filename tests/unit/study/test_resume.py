@@ -34,7 +34,7 @@ def test_a_study_is_extended_and_its_test_images_are_not_looked_at_again_for_oth
     trials = StudyDirectory(copy / "tiny").read_trials()
     assert sum(t.replicate_of is None and not t.baseline for t in trials) == 10
     assert {t.seed for t in trials if t.replicate_of is not None} == {1, 2, 3}
-    assert "the test images were looked at before" in " ".join(done.out.split())
+    assert "the test set was already evaluated for other students" in " ".join(done.out.split())
     kept = json.loads((copy / "tiny" / "confirmation.json").read_text())
     assert kept["test"] == []
     forced = resumed(copy, "--reevaluate-test")

@@ -149,7 +149,7 @@ def test_every_confirmed_trial_has_its_mean_over_seeds_in_mlflow(
 
 
 def test_the_report_is_there_and_named(tiny: TinyStudy) -> None:
-    assert f"what it means:  {tiny.home / 'report.html'}" in tiny.done.out
+    assert f"report:         {tiny.home / 'report.html'}" in tiny.done.out
 
 
 def test_the_notes_of_the_study_say_what_came_out_and_where_to_look(tiny: TinyStudy, parent: Run) -> None:
