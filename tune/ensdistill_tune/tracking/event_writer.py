@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
+from ensdistill_tune.metric_names import replicate_metric
 from ensdistill_tune.records.events import (
     EpochReported,
     LatencyMeasured,
@@ -20,10 +21,11 @@ from ensdistill_tune.records.events import (
     TrialResumed,
     TrialStarted,
 )
-from ensdistill_tune.records.trial_record import require_trial
+from ensdistill_tune.records.trial_record import TrialRecord, require_trial
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.tracking.batches import MetricBuffer, log_params, log_tags, milliseconds
 from ensdistill_tune.tracking.descriptions import NOTE, with_links
+from ensdistill_tune.tracking.provenance import dataset_input, source_tags
 from ensdistill_tune.tracking.run_fields import (
     RunUpdate,
     curves_of,
@@ -34,9 +36,10 @@ from ensdistill_tune.tracking.run_fields import (
     teachers_of,
     totals_of,
 )
-from ensdistill_tune.tracking.run_index import PARENT, RunIndex
+from ensdistill_tune.tracking.run_index import PARENT, RESULT, RunIndex
+from ensdistill_tune.tracking.standing import CONFIRMED, description
 from ensdistill_tune.tracking.target import MlflowTarget
-from ensdistill_tune.tracking.views import MlflowPages
+from ensdistill_tune.tracking.views import MlflowPages, views
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -81,6 +84,7 @@ class EventWriter:
         match update.event:
             case SessionStarted():
                 self._continue(self._runs[PARENT])
+                self._write_views()
             case TeachersReady() as event:
                 self._write_study(event, update)
             case TrialStarted() as event:
@@ -113,16 +117,24 @@ class EventWriter:
         known = self.client.get_run(parent).data.params  # which MLflow never changes, as a budget may
         params = {name: value for name, value in settings_of_study(self.study).items() if name not in known}
         log_params(self.client, parent, params)
-        log_tags(self.client, parent, {"preset": self.study.preset, **update.facts})
+        log_tags(self.client, parent, {"preset": self.study.preset, **update.facts, **source_tags(update.facts)})
+        self._write_data(parent, update)
+
+    def _write_data(self, run: str, update: RunUpdate) -> None:
+        """Logs the data set as an input of a run. MLflow keeps one entry for each data set."""
+        if digest := update.facts.get("data_hash"):
+            self.client.log_inputs(run, [dataset_input(self.study, digest)])
 
     def _start_trial(self, event: TrialStarted, update: RunUpdate) -> None:
         """Makes a child run with the settings of the trial as params."""
         trial = require_trial(update.trial)
         if trial.number not in self._runs:
             tags = {"mlflow.parentRunId": self._runs[PARENT], "outcome": "running", **update.facts}
-            tags |= tags_of(trial, self.target.study, self.study)
+            tags |= tags_of(trial, self.target.study, self.study) | source_tags(update.facts)
+            tags[NOTE] = description(trial)
             self._runs.create(self.client, trial.number, trial.name, tags, event.at)
         log_params(self.client, self._runs[trial.number], settings_of(trial, self.study))
+        self._write_data(self._runs[trial.number], update)
 
     def _end_trial(self, event: TrialEnded, update: RunUpdate) -> None:
         """Writes the trial's state; only one that completed has `final/...` metrics."""
@@ -131,7 +143,15 @@ class EventWriter:
         self.flush(run)
         log_tags(self.client, run, outcome_of(trial, event.state, event.error, self.study))
         self._terminate(run, event.state, event.at)
+        self._add_replicate(trial, event)
         self._metrics.add(self._runs[PARENT], update.parent, event.at, update.step)
+
+    def _add_replicate(self, trial: TrialRecord, event: TrialEnded) -> None:
+        """Adds the objective of a finished replicate to the curve of its candidate, with the seed as step."""
+        original = trial.replicate_of
+        if event.state == "finished" and original is not None and original in self._runs:
+            point = {replicate_metric(self.study.objective): trial.last[self.study.objective]}
+            self._metrics.add(self._runs[original], point, event.at, trial.seed or 0)
 
     def _end_session(self, event: SessionEnded, update: RunUpdate) -> None:
         """Writes the results of a study that has ended, or was interrupted; its files become artifacts."""
@@ -141,6 +161,7 @@ class EventWriter:
         self._add_confirmed(event.confirmed, event.at)
         best = {} if event.best is None else {"best": update.trials[event.best].name}
         log_tags(self.client, parent, {"outcome": event.state, **best})
+        self._write_standings(update)
         self._write_files(event.note, event.files)
         self._terminate(parent, event.state, event.at)
 
@@ -148,6 +169,20 @@ class EventWriter:
         for number, metrics in confirmed.items():
             if number in self._runs:
                 self._metrics.add(self._runs[number], metrics, at)
+
+    def _write_standings(self, update: RunUpdate) -> None:
+        """Marks winner and confirmed trials, removes older marks, and pins the winner in the saved view."""
+        here = {self._runs[number]: own for number, own in update.standings.items() if number in self._runs}
+        for number, run in self._runs.marked(self.client):
+            if run not in here:
+                log_tags(self.client, run, {RESULT: "", NOTE: description(update.trials[number])})
+        for run, own in here.items():
+            log_tags(self.client, run, {RESULT: own.result, NOTE: own.sentence})
+        self._write_views([run for run, own in here.items() if own.result != CONFIRMED])
+
+    def _write_views(self, pinned: Sequence[str] = ()) -> None:
+        for tag, content in views(self.pages, self.study, pinned).items():
+            self.client.set_experiment_tag(self.pages.experiment, tag, content)
 
     def _write_files(self, note: str, files: Sequence[str]) -> None:
         """Writes a new description of the study, and files that are new or have changed."""

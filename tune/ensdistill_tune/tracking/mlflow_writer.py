@@ -5,7 +5,7 @@ these are in the event log. So what is sent twice is there once.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ensdistill.runtime.secrets import without_secrets
@@ -13,6 +13,7 @@ from ensdistill_tune.credentials import whole
 from ensdistill_tune.records.events import SessionEnded
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.tracking.event_writer import EventWriter
+from ensdistill_tune.tracking.provenance import KIND, KIND_TAG
 from ensdistill_tune.tracking.run_fields import RunUpdate
 from ensdistill_tune.tracking.run_index import PARENT, DeletedRunError, RunIndex, find_experiment
 from ensdistill_tune.tracking.target import MlflowTarget
@@ -67,10 +68,15 @@ class MlflowWriter:
             self._runs.create(client, PARENT, self.target.study, {"kind": "study", "trial": "0"}, since)
         view = f"{self.target.study}-{self.target.identity[:6]}"
         self.pages = MlflowPages(self._runs.experiment, self._runs[PARENT], view)
-        for tag, content in views(self.pages, self.study).items():
-            client.set_experiment_tag(self._runs.experiment, tag, content)
+        self._add_missing_tags(client, {KIND_TAG: KIND} | views(self.pages, self.study))
         self._events = EventWriter(client, self._runs, self.target, self.study, self.pages, self.files)
         return known or not begun
+
+    def _add_missing_tags(self, client: "MlflowClient", tags: Mapping[str, str]) -> None:
+        """Sets tags of the experiment that are missing; events change those of the saved views later."""
+        known = client.get_experiment(self._runs.experiment).tags
+        for tag in tags.keys() - known.keys():
+            client.set_experiment_tag(self._runs.experiment, tag, tags[tag])
 
     def send(self, updates: Iterable[RunUpdate]) -> None:
         """Writes updates, in their order. Raises what MLflow raises, except for what it will never take."""

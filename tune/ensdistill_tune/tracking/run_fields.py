@@ -17,7 +17,7 @@ from ensdistill.evaluation.metrics import BUILT_IN
 from ensdistill.runtime.secrets import without_credentials
 from ensdistill_tune.formatting import is_block, short_value
 from ensdistill_tune.metric_names import final_metric, log_name
-from ensdistill_tune.records.events import Event, TeachersReady, TrialEnded
+from ensdistill_tune.records.events import Event, SessionEnded, TeachersReady, TrialEnded
 from ensdistill_tune.records.trial_record import (
     METRICS,
     PRIMARY,
@@ -30,6 +30,7 @@ from ensdistill_tune.records.trial_record import (
 )
 from ensdistill_tune.study.objectives import LATENCY
 from ensdistill_tune.study.study_config import SHARED, StudyConfig
+from ensdistill_tune.tracking.standing import Standing, standings
 
 CURVES = ("train/loss", *METRICS, "subnetworks/nll", "subnetworks/accuracy")  # a point each epoch
 COSTS = ("cost/parameters", "cost/flops", LATENCY)  # of the shipped network, once a trial
@@ -46,6 +47,7 @@ class RunUpdate:
     trials: Mapping[int, TrialRecord] = field(default_factory=dict)
     parent: dict[str, float] = field(default_factory=dict)  # metrics of the parent run
     step: int = 0  # how many trials had ended
+    standings: Mapping[int, Standing] = field(default_factory=dict)  # at the end of a session
 
     @classmethod
     def of(cls, event: Event, trials: Trials, facts: dict[str, str], study: StudyConfig) -> "RunUpdate":
@@ -56,6 +58,8 @@ class RunUpdate:
         over = {
             state: n for state, n in count_states(trials.values()).items() if state not in ("running", "interrupted")
         }
+        if isinstance(event, SessionEnded):
+            return cls(event, trial, facts, trials, {}, sum(over.values()), standings(trials, event, study))
         if not isinstance(event, TrialEnded) or event.state not in over:
             return cls(event, trial, facts, trials, {}, sum(over.values()))
         searched = of_kind(trials.values(), *PRIMARY)

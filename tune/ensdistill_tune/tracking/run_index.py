@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 NAME = 250  # characters of the name of a run
+RESULT = "result"  # tag of runs with a standing
 PARENT = 0  # the number of the parent run; trials begin at 1
 
 
@@ -91,10 +92,15 @@ class RunIndex:
         run = client.create_run(self.experiment, start_time=start, run_name=name[:NAME], tags=tags)
         self._runs[number] = str(run.info.run_id)
 
-    def _search(self, client: "MlflowClient") -> Iterator["Run"]:
+    def marked(self, client: "MlflowClient") -> Iterator[tuple[int, str]]:
+        """Yields number and id of each trial whose run has a standing."""
+        for run in self._search(client, f" AND tags.{RESULT} != ''"):
+            yield int(run.data.tags["trial"]), str(run.info.run_id)
+
+    def _search(self, client: "MlflowClient", condition: str = "") -> Iterator["Run"]:
         token: str | None = None
         while token is None or token:
-            wanted = f"tags.study_id = '{self._target.identity}'"
+            wanted = f"tags.study_id = '{self._target.identity}'{condition}"
             runs = client.search_runs([self.experiment], wanted, max_results=1000, page_token=token)
             yield from runs
             token = runs.token or ""
