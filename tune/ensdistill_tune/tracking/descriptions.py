@@ -1,5 +1,6 @@
 """Descriptions of experiments and studies in MLflow, in Markdown."""
 
+from ensdistill_tune.tracking.confirmed_figure import NAME as FIGURE
 from ensdistill_tune.tracking.views import MlflowPages, studies_page
 
 NOTE = "mlflow.note.content"  # the tag that MLflow shows as the description of a run or an experiment
@@ -22,7 +23,7 @@ def with_links(note: str, pages: MlflowPages) -> str:
     links = {
         "Compare the trials": pages.comparison(""),
         "Seeds, grouped": pages.seeds(""),
-        "Figure: confirmed means": pages.figure("", "confirmation"),
+        "Figure: confirmed means": pages.figure("", FIGURE),
         "All studies": studies_page("", pages.experiment),
     }
     line = " | ".join(f"[{words}]({link[1:]})" for words, link in links.items())

@@ -24,6 +24,8 @@ from ensdistill_tune.records.events import (
 from ensdistill_tune.records.trial_record import TrialRecord, require_trial
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.tracking.batches import MetricBuffer, log_params, log_tags, milliseconds
+from ensdistill_tune.tracking.confirmed_figure import NAME as FIGURE
+from ensdistill_tune.tracking.confirmed_figure import confirmed_figure
 from ensdistill_tune.tracking.descriptions import NOTE, with_links
 from ensdistill_tune.tracking.provenance import dataset_input, source_tags
 from ensdistill_tune.tracking.run_fields import (
@@ -36,8 +38,8 @@ from ensdistill_tune.tracking.run_fields import (
     teachers_of,
     totals_of,
 )
-from ensdistill_tune.tracking.run_index import PARENT, RESULT, RunIndex
-from ensdistill_tune.tracking.standing import CONFIRMED, description
+from ensdistill_tune.tracking.run_index import NAME, PARENT, RESULT, RunIndex
+from ensdistill_tune.tracking.standing import CONFIRMED, description, run_name
 from ensdistill_tune.tracking.target import MlflowTarget
 from ensdistill_tune.tracking.views import MlflowPages, views
 
@@ -173,12 +175,20 @@ class EventWriter:
     def _write_standings(self, update: RunUpdate) -> None:
         """Marks winner and confirmed trials, removes older marks, and pins the winner in the saved view."""
         here = {self._runs[number]: own for number, own in update.standings.items() if number in self._runs}
-        for number, run in self._runs.marked(self.client):
+        for number, run in list(self._runs.marked(self.client)):
             if run not in here:
-                log_tags(self.client, run, {RESULT: "", NOTE: description(update.trials[number])})
-        for run, own in here.items():
-            log_tags(self.client, run, {RESULT: own.result, NOTE: own.sentence})
+                self._mark(run, update.trials[number], "", description(update.trials[number]))
+        for number, own in update.standings.items():
+            if number in self._runs:
+                self._mark(self._runs[number], update.trials[number], own.result, own.sentence)
+        if values := {own.label: own.values for own in update.standings.values() if own.values}:
+            self.client.log_text(self._runs[PARENT], confirmed_figure(self.study.objective, values), FIGURE)
         self._write_views([run for run, own in here.items() if own.result != CONFIRMED])
+
+    def _mark(self, run: str, trial: TrialRecord, result: str, sentence: str) -> None:
+        """Writes the standing of a trial to its run."""
+        log_tags(self.client, run, {RESULT: result, NOTE: sentence})
+        self.client.update_run(run, name=run_name(trial, result)[:NAME])
 
     def _write_views(self, pinned: Sequence[str] = ()) -> None:
         for tag, content in views(self.pages, self.study, pinned).items():

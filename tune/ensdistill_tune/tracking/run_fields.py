@@ -84,7 +84,10 @@ def tags_of(trial: TrialRecord, name: str, study: StudyConfig) -> dict[str, str]
         "config_hash": trial.config_hash,
     }
     tags |= {"baseline": trial.baseline} if trial.baseline else {}
-    return tags | ({} if trial.replicate_of is None else {"replicate_of": str(trial.replicate_of)})
+    if trial.replicate_of is None:
+        return tags
+    label = f"baseline {trial.baseline}" if trial.baseline else f"{trial.replicate_of:03d}"
+    return tags | {"replicate_of": str(trial.replicate_of), "candidate": label}
 
 
 def settings_of(trial: TrialRecord, study: StudyConfig) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """Standings of the candidates at the end of a session, as tags and descriptions of their runs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ensdistill.runtime.formatting import mean_and_spread
+from ensdistill_tune.analysis.labels import trial_label
 from ensdistill_tune.analysis.replication import candidates, winner_of
 from ensdistill_tune.records.events import SessionEnded
 from ensdistill_tune.records.trial_record import PRIMARY, TrialRecord, of_kind
@@ -19,10 +20,14 @@ class Standing:
     Attributes:
         result: Value of the tag `result`: `winner`, `confirmed` or `best of the search`.
         sentence: Description of the run.
+        label: Label of the trial.
+        values: The objective of each replicate, by seed; empty without a confirmation.
     """
 
     result: str
     sentence: str
+    label: str
+    values: Sequence[float] = ()
 
 
 def standings(trials: Mapping[int, TrialRecord], event: SessionEnded, study: StudyConfig) -> dict[int, Standing]:
@@ -39,7 +44,10 @@ def standings(trials: Mapping[int, TrialRecord], event: SessionEnded, study: Stu
     if not order:
         sentence = f"Best trial of the search: {study.objective} {{:.4f}} with a single seed; not confirmed."
         best = [trials[event.best]] if event.best is not None else []
-        return {trial.number: Standing(BEST, sentence.format(trial.last[study.objective])) for trial in best}
+        return {
+            trial.number: Standing(BEST, sentence.format(trial.last[study.objective]), trial_label(trial))
+            for trial in best
+        }
     winner, found = winner_of(order, study), dict[int, Standing]()
     for place, candidate in enumerate(order, 1):
         values = candidate.values(study.objective)
@@ -47,8 +55,14 @@ def standings(trials: Mapping[int, TrialRecord], event: SessionEnded, study: Stu
         mean = f"{study.objective} {mean_and_spread(values)} over {len(values)} fresh seeds"
         broken = f"; breaks {'; '.join(rules)}" if (rules := candidate.broken(study)) else ""
         result = WINNER if candidate is winner else CONFIRMED
-        found[candidate.trial.number] = Standing(result, f"{head} {mean}{broken}.")
+        found[candidate.trial.number] = Standing(result, f"{head} {mean}{broken}.", candidate.label, values)
     return found
+
+
+def run_name(trial: TrialRecord, result: str = "") -> str:
+    """Returns the name of the run of a trial: that of the trial, with a mark if it has won."""
+    number, _, rest = trial.name.partition(" ")
+    return f"{number} WINNER {rest}" if result == WINNER else trial.name
 
 
 def description(trial: TrialRecord) -> str:

@@ -55,8 +55,8 @@ class MlflowPages:
         return _shared(address, self.experiment, f"{self.view}{SEEDS}")
 
     def figure(self, address: str, name: str) -> str:
-        """Returns the link to a figure of the report."""
-        return f"{address}/#/experiments/{self.experiment}/runs/{self.run}/artifacts/figures/{name}.html?{TRAINING}"
+        """Returns the link to a figure among the artifacts of the study."""
+        return f"{address}/#/experiments/{self.experiment}/runs/{self.run}/artifacts/{name}?{TRAINING}"
 
     def study(self, address: str) -> str:
         """Returns the link to the parent run, with description and files."""
@@ -110,7 +110,7 @@ def _seeds_view(parent: str, study: StudyConfig) -> str:
         "searchFilter": f"tags.`mlflow.parentRunId` = '{parent}' AND tags.kind = 'confirmation'",
         "orderByKey": f"metrics.`{final}`",
         "orderByAsc": study.mode == "min",
-        "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "seed_group"}]},
+        "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "candidate"}]},
         "selectedColumns": [*(f"metrics.`{name}`" for name in names), "tags.`seed`", DESCRIPTION],
     }
     return json.dumps(COMMON | state)
@@ -124,7 +124,7 @@ def _studies_view() -> str:
         "searchFilter": "tags.kind = 'study'",
         "orderByKey": "attributes.start_time",
         "orderByAsc": False,
-        "selectedColumns": ["attributes.`Created`", *columns],
+        "selectedColumns": ["attributes.`Created`", DATASET, *columns],
     }
     return json.dumps(COMMON | state)
 
@@ -135,7 +135,7 @@ def _columns(study: StudyConfig) -> list[str]:
     metrics = [final_metric(name) for name in wanted] + [confirmed_metric(study.objective, "mean")]
     metrics += [final_metric(name) for name in study.secondary_objectives if name not in wanted]
     columns = [f"metrics.`{name}`" for name in metrics] + [f"params.`{name}`" for name in study.search]
-    return ["attributes.`Created`", DATASET, *columns, "tags.`outcome`", "tags.`baseline`", "tags.`result`"]
+    return ["attributes.`Created`", *columns, "tags.`outcome`", "tags.`baseline`", "tags.`result`"]
 
 
 def _charts(study: StudyConfig, final: str) -> list[dict[str, Any]]:
