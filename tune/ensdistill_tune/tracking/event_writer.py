@@ -1,4 +1,4 @@
-"""What each event of a study changes in MLflow."""
+"""Writes the events of a study to MLflow."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -50,14 +50,14 @@ STATUS = {"finished": "FINISHED", "timed_out": "FINISHED", "failed": "FAILED"}  
 
 
 class EventWriter:
-    """Writes events over one connection. Raises what MLflow raises, and may then be given the same events again.
+    """Writes events over one connection. Raises errors of MLflow; the same events may then be written again.
 
     Attributes:
         client: The connection.
-        target: Where the runs go.
+        target: Store and experiment of the runs.
         study: The settings of the study.
-        pages: Where MLflow shows the study.
-        files: The artifacts that MLflow has, each with a hash of its content.
+        pages: The MLflow pages of the study.
+        files: The artifacts that MLflow has received, each with a hash of its content.
     """
 
     def __init__(
@@ -74,15 +74,15 @@ class EventWriter:
 
     @property
     def unsent(self) -> list[str]:
-        """The runs with metrics that wait."""
+        """The runs with pending metrics."""
         return self._metrics.runs
 
     def flush(self, run: str) -> None:
-        """Sends the metrics of a run that wait."""
+        """Sends the pending metrics of a run."""
         self._metrics.flush(self.client, run)
 
     def write(self, update: RunUpdate) -> None:
-        """Writes one event; its metrics may wait for `flush`."""
+        """Writes one event; its metrics may stay pending until `flush`."""
         match update.event:
             case SessionStarted():
                 self._continue(self._runs[PARENT])
@@ -99,7 +99,7 @@ class EventWriter:
             case TrialEnded() as event:
                 self._end_trial(event, update)
             case TestEvaluated() | LatencyMeasured() | SettingsEnqueued() | StopRequested() | RequestRefused():
-                pass  # results are in files, latencies in metrics of trials; a request brings about other events
+                pass  # results are in files, latencies in metrics of trials; a request causes other events
             case SessionEnded() as event:
                 self._end_session(event, update)
             case ReportWritten() as event:
@@ -128,7 +128,7 @@ class EventWriter:
             self.client.log_inputs(run, [dataset_input(self.study, digest)])
 
     def _start_trial(self, event: TrialStarted, update: RunUpdate) -> None:
-        """Makes a child run with the settings of the trial as params."""
+        """Creates a child run with the settings of the trial as params."""
         trial = require_trial(update.trial)
         if trial.number not in self._runs:
             tags = {"mlflow.parentRunId": self._runs[PARENT], "outcome": "running", **update.facts}
@@ -139,7 +139,7 @@ class EventWriter:
         self._write_data(self._runs[trial.number], update)
 
     def _end_trial(self, event: TrialEnded, update: RunUpdate) -> None:
-        """Writes the trial's state; only one that completed has `final/...` metrics."""
+        """Writes the state of the trial; only a completed trial has `final/...` metrics."""
         run, trial = self._run(update), require_trial(update.trial)
         self._metrics.add(run, totals_of(trial, event.state, self.study), event.at)
         self.flush(run)
@@ -156,7 +156,7 @@ class EventWriter:
             self._metrics.add(self._runs[original], point, event.at, trial.seed or 0)
 
     def _end_session(self, event: SessionEnded, update: RunUpdate) -> None:
-        """Writes the results of a study that has ended, or was interrupted; its files become artifacts."""
+        """Writes the results of a session; its files become artifacts."""
         parent = self._runs[PARENT]
         self._metrics.add(parent, event.metrics, event.at)
         self.flush(parent)
@@ -196,13 +196,13 @@ class EventWriter:
 
     def _write_files(self, note: str, files: Sequence[str]) -> None:
         """Writes a new description of the study, and files that are new or have changed."""
-        if note:  # none if the report could not be made: then the last one stays
+        if note:  # empty if the report could not be written: the previous description stays
             log_tags(self.client, self._runs[PARENT], {NOTE: with_links(note, self.pages)})
         for file in files:
             self._upload_if_changed(self._runs[PARENT], file)
 
     def _upload_if_changed(self, run: str, name: str) -> None:
-        """Sends a file of the study as an artifact in the same sub-folder, unless MLflow has this content."""
+        """Uploads a file of the study as an artifact in the same sub-folder, unless MLflow has this content."""
         file, folder = self.target.folder / name, str(Path(name).parent)
         if not file.exists():
             return
