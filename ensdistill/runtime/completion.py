@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterator
 
 from ensdistill.runtime.command_line import STUDIES
-from ensdistill.runtime.help_parser import HelpParser, commands_of
+from ensdistill.runtime.help_parser import HelpParser
 
 FILES = ("FILE", "DIR", "IMAGES", "MODEL", "CONFIG")  # metavars of files and folders
 STUDY, SETTING = "STUDY", "NAME=VALUE"  # metavars of the name of a study and of a setting
@@ -52,14 +52,14 @@ def completion(options: argparse.Namespace) -> int:
     return 0
 
 
-def script(parser: argparse.ArgumentParser, shell: str) -> str:
+def script(parser: HelpParser, shell: str) -> str:
     """Returns the completion script of a program.
 
     Args:
         parser: The parser of the program.
         shell: `bash`, or `zsh`, which runs the script of bash.
     """
-    commands = dict(commands_of(parser))
+    commands = parser.commands
     text = SCRIPT.format(
         function="_" + re.sub(r"\W", "_", parser.prog),
         program=parser.prog,
@@ -75,7 +75,7 @@ def script(parser: argparse.ArgumentParser, shell: str) -> str:
 
 def _values(name: str, command: HelpParser) -> Iterator[str]:
     """Yields a case for each option that takes a value: choices, files, names of studies, or nothing."""
-    for action in command._actions:
+    for action in command.actions:
         if action.option_strings and action.nargs != 0:
             given = "|".join(f'"{name} {option}"' for option in action.option_strings)
             yield f"        {given}) {_value(action, command)} ;;"
@@ -90,7 +90,7 @@ def _value(action: argparse.Action, command: HelpParser) -> str:
 
 def _words(command: HelpParser) -> str:
     """Returns the assignment of what may follow a command: options, and values of its arguments."""
-    positional = [action for action in command._actions if not action.option_strings]
+    positional = [action for action in command.actions if not action.option_strings]
     values = [word for action in positional for word in _completions(action, command)]
     words = f"words={shlex.quote(' '.join([*values, *_options(command)]))}"
     return words + (" files=1" if any(action.metavar in FILES for action in positional) else "")
@@ -103,5 +103,5 @@ def _completions(action: argparse.Action, command: HelpParser) -> list[str]:
     return [STUDY] if metavar == STUDY else [f"{word}=" if metavar == SETTING else str(word) for word in found]
 
 
-def _options(parser: argparse.ArgumentParser) -> list[str]:
-    return [option for action in parser._actions for option in action.option_strings if option.startswith("--")]
+def _options(parser: HelpParser) -> list[str]:
+    return [option for action in parser.actions for option in action.option_strings if option.startswith("--")]

@@ -1,7 +1,7 @@
 """Parsers of commands: options in groups, examples, settings, and commands listed by task."""
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ class HelpParser(argparse.ArgumentParser):
     Attributes:
         examples: Complete command lines that the help shows.
         epilog_of: Returns the rest of the help. It is called only when help is printed: settings import all plugins.
+        commands: Parsers of the commands of a program, by name.
         completions: Functions that return the words a shell completes, by the metavar of their argument.
     """
 
@@ -23,9 +24,15 @@ class HelpParser(argparse.ArgumentParser):
         self.examples: tuple[str, ...] = ()
         self.epilog_of: Epilog | None = None
         self.completions: dict[str, Callable[[], Iterable[str]]] = {}
-        self._groups: dict[str, argparse._ArgumentGroup] = {}
+        self.commands: dict[str, HelpParser] = {}
+        self._groups: dict[str, Any] = {}
 
-    def group(self, title: str) -> "argparse._ArgumentGroup":
+    @property
+    def actions(self) -> list[argparse.Action]:
+        """All arguments and options, those of groups included."""
+        return self._actions
+
+    def group(self, title: str) -> Any:
         """Returns the group of options of this title, which is created on first use."""
         if title not in self._groups:
             self._groups[title] = self.add_argument_group(title)
@@ -69,11 +76,12 @@ class Program:
         command = self._commands.add_parser(name, description=sentence)
         command.set_defaults(command=function)
         command.examples = examples
+        self.parser.commands[name] = command
         self.tasks.setdefault(task, []).append(name)
         return command
 
     def _commands_by_task(self) -> str:
-        width = max(map(len, self._commands.choices)) + 2
+        width = max(map(len, self.parser.commands)) + 2
         blocks = [
             "\n".join([f"{task}:", *(f"  {name:{width}}{self._sentence(name)}" for name in names)])
             for task, names in self.tasks.items()
@@ -82,7 +90,7 @@ class Program:
         return "\n\n".join([*blocks, more])
 
     def _sentence(self, name: str) -> str:
-        return self._commands.choices[name].description or ""
+        return self.parser.commands[name].description or ""
 
 
 def add_completion(program: Program) -> None:
@@ -97,10 +105,3 @@ def add_completion(program: Program) -> None:
     )
     sub.add_argument("shell", choices=("bash", "zsh"), help="the shell that reads the script")
     sub.set_defaults(program=program.parser)
-
-
-def commands_of(parser: argparse.ArgumentParser) -> Iterator[tuple[str, HelpParser]]:
-    """Yields the commands of a program by name."""
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            yield from action.choices.items()

@@ -77,6 +77,7 @@ class MlflowWriter:
         known = client.get_experiment(self._runs.experiment).tags
         for tag in tags.keys() - known.keys():
             client.set_experiment_tag(self._runs.experiment, tag, tags[tag])
+            self.steps += 1
 
     def send(self, updates: Iterable[RunUpdate]) -> None:
         """Writes updates in their order. Raises errors of MLflow, except for final refusals."""

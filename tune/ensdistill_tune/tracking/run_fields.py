@@ -146,8 +146,8 @@ def totals_of(trial: TrialRecord, state: str, study: StudyConfig) -> dict[str, f
 
 
 def teachers_of(event: TeachersReady) -> dict[str, float]:
-    """Returns `teachers/ensemble_nll`, `teachers/one_nll`, ... of the metrics that students have, too."""
-    rows = {"ensemble": event.ensemble, "one": event.teacher_mean}
+    """Returns `teachers/ensemble_nll`, `teachers/mean_nll`, ... of the metrics that students have, too."""
+    rows = {"ensemble": event.ensemble, "mean": event.teacher_mean}
     return {f"teachers/{who}_{name}": row[name] for who, row in rows.items() for name in TEACHERS if name in row}
 
 

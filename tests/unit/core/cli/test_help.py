@@ -9,11 +9,11 @@ import pytest
 
 import ensdistill.cli.main
 import ensdistill_tune.cli.main
-from ensdistill.runtime.help_parser import HelpParser, commands_of
+from ensdistill.runtime.help_parser import HelpParser
 from tests.commands import call
 
 PARSERS = {"ensdistill": ensdistill.cli.main._parser, "ensdistill-tune": ensdistill_tune.cli.main._parser}
-COMMANDS = [(program, name, sub) for program, parser in PARSERS.items() for name, sub in commands_of(parser())]
+COMMANDS = [(program, name, sub) for program, parser in PARSERS.items() for name, sub in parser().commands.items()]
 IDS = [f"{program} {name}" for program, name, _ in COMMANDS]
 
 
@@ -22,7 +22,7 @@ def test_the_help_of_a_program_lists_every_command_below_a_task(program: str) ->
     text = call(program, "--help").out
     blocks = [block for block in text.split("\n\n") if block.partition("\n")[0].endswith(":")]
     listed = [line.split()[0] for block in blocks for line in block.splitlines()[1:] if not line.startswith("  -")]
-    assert listed == [name for name, _ in commands_of(PARSERS[program]())]
+    assert listed == list(PARSERS[program]().commands)
     assert max(map(len, text.splitlines())) <= 100
 
 
@@ -39,7 +39,7 @@ def test_the_examples_of_a_command_are_accepted_by_its_parser(program: str, name
 def test_an_option_means_the_same_in_every_command() -> None:
     sentences: dict[tuple[str, str], set[str]] = {}
     for program, _, sub in COMMANDS:
-        for action in sub._actions:
+        for action in sub.actions:
             for option in action.option_strings:
                 if option in ("--studies-dir", "--executor", "--license"):
                     sentences.setdefault((program, option), set()).add(str(action.help))
