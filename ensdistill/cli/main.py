@@ -1,4 +1,4 @@
-"""`ensdistill teachers | distill | evaluate | export | predict`: one ensemble, one student, by hand."""
+"""The command `ensdistill`: one ensemble, one student, without a study."""
 
 import argparse
 import pkgutil
@@ -10,94 +10,154 @@ from ensdistill.config import Config, presets
 from ensdistill.export.format_names import FORMATS
 from ensdistill.runtime.allocator import disable_malloc_trim
 from ensdistill.runtime.boundary import run_command
-from ensdistill.runtime.help_parser import HelpParser
+from ensdistill.runtime.command_line import STUDIES
+from ensdistill.runtime.help_parser import HelpParser, Program, add_completion
 from ensdistill.runtime.weights import STUDENT_FILE
-from ensdistill.settings.validation import settings_help
+from ensdistill.settings.validation import setting_names, settings_help
 from ensdistill.version import __version__
 
 COMMANDS = "ensdistill.cli.commands"
+DESCRIPTION = "Ensemble distillation: one student network from an ensemble of teachers."
+TRAIN, USE = "train and evaluate", "use a student"  # tasks, in their order
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code: 0 done, 1 the training failed, 2 bad input, 130 interrupted."""
+    """Runs one command.
+
+    Returns:
+        The exit code: 0 done, 1 the training failed, 2 invalid input, 130 interrupted.
+    """
 
     def work() -> int:
         disable_malloc_trim()
         options = _parser().parse_args(arguments)
-        command = pkgutil.resolve_name(options.command)  # here: it imports torch, which --help need not wait for
+        command = pkgutil.resolve_name(options.command)  # here: it imports torch, which --help does not require
         return int(command(options))
 
     return run_command(work)
 
 
 def _parser() -> HelpParser:
-    parser = HelpParser(
-        prog="ensdistill", description="Ensemble distillation: one student network from an ensemble of teachers."
-    )
-    parser.add_argument("--version", action="version", version=f"ensdistill {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    program = Program("ensdistill", DESCRIPTION, f"ensdistill {__version__}")
+    for add in (_teachers, _distill, _evaluate, _export, _predict):
+        add(program)
+    add_completion(program)
+    return program.parser
 
-    def add(name: str, sentence: str) -> HelpParser:
-        sub = commands.add_parser(
-            name,
-            help=sentence,
-            description=sentence,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        sub.epilog_of = partial(settings_help, Config, "settings (for --set and YAML files):")
-        sub.set_defaults(command=f"{COMMANDS}:{name}")
-        where = " or the folder of a run" if name in ("evaluate", "export") else ""
-        names = ", ".join(presets())
-        sub.add_argument("config", metavar="CONFIG", help=f"a preset ({names}), a YAML file{where}")
-        sub.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="override one setting")
-        sub.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
-        sub.add_argument("--studies-dir", default="studies", metavar="DIR", help="where all results go (studies)")
-        sub.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (auto)")
-        if where:
-            sub.add_argument(
-                "--student", metavar="FILE", help=f"its weights ({STUDENT_FILE} beside CONFIG, or of its run)"
-            )
-        return sub
 
-    add("teachers", "Train the teacher ensemble, or load it, and show how good it is.")
-    one = add("distill", "Train one student from the ensemble.")
-    one.add_argument("--out", metavar="DIR", help="where the student goes (studies/runs/<hash of the settings>)")
-    one.add_argument("--resume", metavar="FILE", help="go on from a checkpoint of the same settings")
-    two = add("evaluate", "Evaluate a distilled student.")
-    two.add_argument("--split", choices=["validation", "test"], default="validation", help="which images (validation)")
-    two.add_argument("--ood", metavar="CONFIG", help="AUROC of telling these images from those of CONFIG's data")
-    two.add_argument("--corruptions", action="store_true", help="accuracy and NLL under corruptions of severity 1 to 5")
-    three = add("export", "Write a distilled student as files that run elsewhere, with a model card.")
-    three.add_argument("--out", metavar="DIR", help="where they go (the folder export beside the student)")
-    three.add_argument(
-        "--formats", nargs="+", choices=FORMATS, default=FORMATS, help=f"which files ({' '.join(FORMATS)})"
+def _teachers(program: Program) -> None:
+    sub = program.add(
+        TRAIN,
+        "teachers",
+        "Train the teacher ensemble, or load it, and print its metrics.",
+        f"{COMMANDS}:teachers",
+        ("ensdistill teachers kd", "ensdistill teachers my.yaml --set teachers.count=8"),
     )
-    three.add_argument(
-        "--license", default="", metavar="NAME", help="license of the weights, for the card: cc-by-4.0, ..."
+    _add_config(sub)
+    _add_execution_and_output(sub)
+
+
+def _distill(program: Program) -> None:
+    sub = program.add(
+        TRAIN,
+        "distill",
+        "Train one student from the ensemble.",
+        f"{COMMANDS}:distill",
+        ("ensdistill distill latentbe", "ensdistill distill my.yaml --set loss.temperature=4 --out runs/mine"),
     )
-    _add_predict(commands)
-    return parser
+    _add_config(sub)
+    sub.add_argument("--resume", metavar="FILE", help="continue from a checkpoint of the same settings")
+    _add_execution_and_output(sub)
+    sub.group("output").add_argument(
+        "--out", metavar="DIR", help="folder of the student (studies/runs/<hash of the settings>)"
+    )
+
+
+def _evaluate(program: Program) -> None:
+    sub = program.add(
+        TRAIN,
+        "evaluate",
+        "Evaluate a distilled student.",
+        f"{COMMANDS}:evaluate",
+        ("ensdistill evaluate runs/mine --split test", "ensdistill evaluate runs/mine --corruptions --ood other.yaml"),
+    )
+    _add_config(sub, of_run=True)
+    group = sub.group("evaluation")
+    group.add_argument(
+        "--split", choices=["validation", "test"], default="validation", help="split to evaluate on (validation)"
+    )
+    group.add_argument("--ood", metavar="CONFIG", help="AUROC of separating these images from the data of CONFIG")
+    group.add_argument(
+        "--corruptions", action="store_true", help="accuracy and NLL under corruptions of severity 1 to 5"
+    )
+    _add_execution_and_output(sub)
+
+
+def _export(program: Program) -> None:
+    sub = program.add(
+        USE,
+        "export",
+        "Write a student as ONNX, torch.export and safetensors files, with a model card.",
+        f"{COMMANDS}:export",
+        ("ensdistill export runs/mine", "ensdistill export runs/mine --formats onnx --license cc-by-4.0"),
+    )
+    _add_config(sub, of_run=True)
+    group = sub.group("files")
+    group.add_argument("--out", metavar="DIR", help="folder of the files (the folder export next to the student)")
+    group.add_argument(
+        "--formats", nargs="+", choices=FORMATS, default=FORMATS, help=f"formats to write ({' '.join(FORMATS)})"
+    )
+    group.add_argument("--license", default="", metavar="SPDX", help="license of the weights, for the model card")
+    _add_execution_and_output(sub)
+
+
+def _predict(program: Program) -> None:
+    sub = program.add(
+        USE,
+        "predict",
+        "Classify images with an exported student.",
+        f"{COMMANDS}:predict",
+        ("ensdistill predict export/ images/", "ensdistill predict student.onnx images.zip --out classes.csv"),
+    )
+    sub.add_argument(
+        "model",
+        metavar="MODEL",
+        help="a .safetensors, .onnx or .pt2 file of `ensdistill export`, or its folder, from which the .safetensors "
+        "file is loaded; load a .pt2 file only if you trust its source: torch may run code in it",
+    )
+    sub.add_argument("images", nargs="+", metavar="IMAGES", help="image files, folders (recursively), zip files")
+    group = sub.group("output")
+    group.add_argument("--top", type=_count, default=2, metavar="K", help="number of classes in the table (2)")
+    group.add_argument(
+        "--format",
+        choices=list(WRITERS),
+        help="csv and json contain all probabilities (table, or the format that the name of FILE implies)",
+    )
+    group.add_argument("--out", metavar="FILE", help="write to this file")
+
+
+def _add_config(sub: HelpParser, *, of_run: bool = False) -> None:
+    """Adds the settings; those of a run also name its student."""
+    sub.epilog_of = partial(settings_help, Config, "settings (for --set and YAML files):")
+    sub.completions = {"CONFIG": presets, "NAME=VALUE": partial(setting_names, Config)}
+    where = " or the folder of a run" if of_run else ""
+    sub.add_argument("config", metavar="CONFIG", help=f"a preset ({', '.join(presets())}), a YAML file{where}")
+    if of_run:
+        sentence = f"weights of the student ({STUDENT_FILE} next to CONFIG, or of its run)"
+        sub.add_argument("--student", metavar="FILE", help=sentence)
+    sub.group("settings").add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="override a setting; may be repeated"
+    )
+
+
+def _add_execution_and_output(sub: HelpParser) -> None:
+    sub.group("execution").add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (auto)")
+    group = sub.group("output")
+    group.add_argument("--studies-dir", default=STUDIES, metavar="DIR", help=f"folder of all results ({STUDIES})")
+    group.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
 
 def _count(text: str) -> int:
     if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, got {text!r}")
     return int(text)
-
-
-def _add_predict(commands: "argparse._SubParsersAction[HelpParser]") -> None:
-    sentence = "Classify images with an exported student."
-    sub = commands.add_parser("predict", help=sentence, description=sentence)
-    sub.set_defaults(command=f"{COMMANDS}:predict")
-    sub.add_argument(
-        "model",
-        metavar="MODEL",
-        help="a .safetensors, .onnx or .pt2 file of `ensdistill export`, or its folder, of which the .safetensors is "
-        "taken; a .pt2 file only from those you trust: torch may run what is in it",
-    )
-    sub.add_argument("images", nargs="+", metavar="IMAGES", help="image files, folders (with all below), zip files")
-    sub.add_argument("--top", type=_count, default=2, metavar="K", help="how many classes the table shows (2)")
-    sub.add_argument(
-        "--format", choices=list(WRITERS), help="csv and json have all probabilities (table, or as FILE says)"
-    )
-    sub.add_argument("--out", metavar="FILE", help="write to this file")

@@ -126,6 +126,11 @@ def settings_help(model: type[BaseModel], title: str) -> str:
     return "\n".join(lines)
 
 
+def setting_names(model: type[BaseModel]) -> list[str]:
+    """Returns the dotted names of all settings below a settings class."""
+    return list(dict.fromkeys(row.name for row in settings_table(model)))
+
+
 def format_constraints(field: FieldInfo) -> str:
     """Returns the range or the choices of a field with a plain value as text."""
     if get_origin(field.annotation) is Literal:

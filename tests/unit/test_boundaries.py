@@ -18,6 +18,7 @@ import ensdistill_tune.cli.main
 from tests.tiny import TinyStudy
 
 ROOT = Path(__file__).parents[2]
+MLFLOW_FILES = ["batches", "event_writer", "mlflow_writer", "model_registry", "provenance", "run_index"]
 RAY_FILES = ["ray_cluster", "ray_pieces", "ray_runner", "ray_trainable", "schedulers", "teacher_tasks"]
 STUDY_PACKAGES = {"ensdistill_tune", "ray", "optuna", "mlflow"}
 
@@ -41,7 +42,7 @@ def sources(package: str) -> list[Path]:
 @pytest.mark.parametrize(
     ("library", "files"),
     [
-        ("mlflow", {"batches.py", "event_writer.py", "mlflow_writer.py", "model_registry.py", "run_index.py"}),
+        ("mlflow", {f"{name}.py" for name in MLFLOW_FILES}),
         ("optuna", {"importance.py", "optuna_study.py", "results.py", "searchers.py", "suggester.py"}),
         ("ray", {f"{name}.py" for name in RAY_FILES}),
     ],

@@ -16,6 +16,11 @@ def confirmed_metric(metric: str, figure: str) -> str:
     return metric.replace("val/", f"confirmed/{figure}_")
 
 
+def replicate_metric(metric: str) -> str:
+    """Returns the curve of a candidate over seeds, one point for each replicate: `val/nll` -> `replicates/nll`."""
+    return f"replicates/{metric.removeprefix('val/')}"
+
+
 def log_name(setting: str) -> str:
     """Returns the name of the parameter with the logarithm of a setting, because axes of charts are linear."""
     return f"{setting}.log10"

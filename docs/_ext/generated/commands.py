@@ -43,7 +43,13 @@ def _section(program: str, name: str, parser: argparse.ArgumentParser) -> str:
     parts = [f"({anchor(program, name)})=", f"### {code(f'{program} {name}')}", escaped(parser.description or "")]
     parts.append(block(parser.format_usage().removeprefix("usage: ").strip()))
     rows = [_row(action) for action in parser._actions if action.help != argparse.SUPPRESS]
-    return "\n\n".join([*parts, table(["argument", "meaning"], rows)])
+    parts.append(table(["argument", "meaning"], rows))
+    return "\n\n".join([*parts, *_examples(parser)])
+
+
+def _examples(parser: argparse.ArgumentParser) -> list[str]:
+    lines = getattr(parser, "examples", ())
+    return [block("\n".join(lines), "bash")] if lines else []
 
 
 def _row(action: argparse.Action) -> list[str]:

@@ -52,10 +52,10 @@ def column(page: Page, name: str) -> Locator:
     return page.locator(f".ag-row [col-id='{name}']")
 
 
-def test_the_comparison_shows_settings_curves_and_confirmed_means(desk: Page, links: dict[str, str]) -> None:
+def test_the_comparison_shows_settings_curves_and_replicates(desk: Page, links: dict[str, str]) -> None:
     look(desk, links["comparison"])
     expect(desk.get_by_text("10 matching runs")).to_be_visible()
-    for title in ("Parallel Coordinates", "val/nll", "confirmed/mean_nll"):
+    for title in ("Parallel Coordinates", "val/nll", "replicates/nll"):
         expect(desk.get_by_text(title, exact=True).first).to_be_attached()
     for axis in ("student.subnetworks", "averaging.kind", "training.optimizer.lr", "final/nll"):
         expect(desk.locator("svg text", has_text=re.compile(f"^{re.escape(axis)}$")).first).to_be_visible()
@@ -73,8 +73,9 @@ def test_the_table_agrees_with_the_leaderboard(
     shown = values.all_inner_texts()
     assert [float(text) for text in shown[: len(ranked)]] == [float(row["val/nll"]) for row in ranked]
     assert set(shown[len(ranked) :]) == {"-"}  # stopped early, or failed
-    for text, row in zip(names.all_inner_texts(), ranked, strict=False):
-        assert f"{int(row['trial']):03d} {row['baseline']}" in text
+    shown_names = names.all_inner_texts()
+    assert [text.split()[0] for text in shown_names[: len(ranked)]] == [f"{int(row['trial']):03d}" for row in ranked]
+    assert sum(" WINNER " in text for text in shown_names) == 1
     confirmed = json.loads((tiny.home / "confirmation.json").read_text())["candidates"]
     means = column(desk, "metrics.`confirmed/mean_nll`").all_inner_texts()
     assert sum(text != "-" for text in means) == len(confirmed)
@@ -121,6 +122,21 @@ def test_a_trial_says_what_it_is_and_what_came_of_it(
     for tag in ("outcome: finished", f"seed_group: tiny {number}", f"config_hash: {best['config_hash']}"):
         expect(desk.get_by_text(tag)).to_be_attached()
     expect(desk.get_by_role("link", name="tiny", exact=True)).to_be_visible()
+
+
+def test_replicates_are_grouped_by_candidate_and_described(desk: Page, links: dict[str, str], tiny: TinyStudy) -> None:
+    key = re.findall(r"viewStateShareKey=([^&]+)", links["comparison"])[0]
+    look(desk, links["comparison"].replace("&compareRunsMode=CHART", "").replace(key, f"{key}-seeds"))
+    expect(desk.get_by_text("Group by: candidate")).to_be_visible()
+    confirmed = json.loads((tiny.home / "confirmation.json").read_text())["candidates"]
+    expect(desk.get_by_text("Group: ")).to_have_count(len(confirmed))
+    expect(desk.get_by_text(re.compile("^Replicate of ")).first).to_be_visible()
+
+
+def test_the_figure_of_confirmed_means_is_an_artifact(desk: Page, links: dict[str, str]) -> None:
+    look(desk, links["study"].replace("?", "/artifacts/figures/confirmed_means.svg?"))
+    expect(desk.get_by_text("confirmed_means.svg", exact=True)).to_be_visible()
+    expect(desk.locator("img[src^='blob:'], img[src*='confirmed_means']").first).to_be_visible()
 
 
 def test_the_study_can_be_opened_on_a_phone(phone: Page, links: dict[str, str]) -> None:

@@ -100,11 +100,14 @@ def test_a_study_on_another_server_is_shown_there_and_nothing_is_started(remote:
 def test_a_study_that_mlflow_never_heard_of_is_told(remote: Path) -> None:
     done = call("ensdistill-tune", "ui", "there", "--studies-dir", remote)
     assert done.code == 2
-    assert f"MLflow has nothing of it yet; `ensdistill-tune sync there --studies-dir {remote}` sends it" in done.err
+    assert (
+        f"MLflow has received nothing of this study; `ensdistill-tune sync there --studies-dir {remote}` sends it"
+        in done.err
+    )
 
 
 @pytest.mark.parametrize("words", [("nobody",), ()])
 def test_a_study_that_is_not_there_is_told(words: tuple[str, ...], tmp_path: Path) -> None:
     done = call("ensdistill-tune", "ui", *words, "--studies-dir", tmp_path)
     assert done.code == 2
-    assert "no study here" in done.err
+    assert "there is no study here" in done.err

@@ -143,9 +143,9 @@ def test_the_last_lines_name_the_folder_of_the_pareto_front_and_the_command_that
     print_summary(console, state, SessionOutcome("interrupted"), tracker, 7)
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert f"Pareto front:   {tmp_path}/s/pareto (settings and student of each trial)" in lines
-    assert f"to go on:       ensdistill-tune resume s --studies-dir {tmp_path}" in lines
+    assert f"to resume:      ensdistill-tune resume s --studies-dir {tmp_path}" in lines
     assert lines[-1] == (
-        "MLflow at sqlite:///x has not taken 7 events yet (away); nothing is lost: "
+        "7 events are still pending for MLflow at sqlite:///x (away); nothing is lost: "
         f"`ensdistill-tune sync s --studies-dir {tmp_path}` sends them"
     )
 
@@ -178,7 +178,7 @@ def test_without_a_candidate_that_meets_the_constraints_nothing_ships_and_the_te
     print_summary(console, state, outcome, tracker, 0)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert f"verdict: {kept['verdict']}\n" in shown
-    assert "nothing ships:  see the verdict\n" in shown
+    assert "no student:     see the verdict\n" in shown
 
 
 def test_a_study_whose_trials_all_break_a_constraint_has_not_failed(tmp_path: Path) -> None:

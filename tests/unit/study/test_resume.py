@@ -34,7 +34,7 @@ def test_an_extended_study_does_not_evaluate_the_test_set_again_for_other_studen
     trials = StudyDirectory(copy / "tiny").read_trials()
     assert sum(t.replicate_of is None and not t.baseline for t in trials) == 10
     assert {t.seed for t in trials if t.replicate_of is not None} == {1, 2, 3}
-    assert "the test images were looked at before" in " ".join(done.out.split())
+    assert "the test set was already evaluated for other students" in " ".join(done.out.split())
     kept = json.loads((copy / "tiny" / "confirmation.json").read_text())
     assert kept["test"] == []
     forced = resumed(copy, "--reevaluate-test")

@@ -63,7 +63,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, di
 def test_the_study_ran_and_its_store_is_named_without_credentials(outputs: tuple[Path, dict[str, Done]]) -> None:
     studies, done = outputs
     assert done["launch"].code == 0, done["launch"].err
-    assert f"MLflow at {SHOWN} has not taken" in done["launch"].out
+    assert f"still pending for MLflow at {SHOWN}" in done["launch"].out
     summary = json.loads((studies / "a" / "study.json").read_text())
     assert summary["tracking_uri"] == summary["study"]["tracking"]["uri"] == SHOWN
 
@@ -95,7 +95,7 @@ def test_resume_asks_for_credentials_that_are_not_stored(outputs: tuple[Path, di
 def test_printed_paths_exist_and_printed_commands_can_be_pasted(outputs: tuple[Path, dict[str, Done]]) -> None:
     studies, done = outputs
     lines = dict(line.split(": ", 1) for line in done["launch"].out.splitlines() if ": " in line)
-    for name in ("best settings", "best student", "all trials", "what it means"):
+    for name in ("best settings", "best student", "all trials", "report"):
         assert Path(lines[name].strip()).is_file(), name
     assert f"ensdistill-tune sync a --studies-dir '{studies}'" in done["launch"].out
     assert f"ensdistill-tune resume a --set budget.trials=N --studies-dir '{studies}'" in done["taken"].err

@@ -44,7 +44,8 @@ def parent(client: MlflowClient, tiny: TinyStudy) -> Run:
 @pytest.fixture(scope="module")
 def runs(client: MlflowClient) -> dict[str, Run]:
     experiment = client.get_experiment_by_name("ensdistill").experiment_id
-    return {run.info.run_name: run for run in client.search_runs([experiment], filter_string="tags.kind = 'trial'")}
+    found = client.search_runs([experiment], filter_string="tags.kind = 'trial'")
+    return {run.info.run_name.replace(" WINNER ", " "): run for run in found}
 
 
 def test_the_study_ends_well_although_trials_fail(tiny: TinyStudy, trials: list[TrialRecord]) -> None:
@@ -149,7 +150,7 @@ def test_every_confirmed_trial_has_its_mean_over_seeds_in_mlflow(
 
 
 def test_the_report_exists_and_is_named(tiny: TinyStudy) -> None:
-    assert f"what it means:  {tiny.home / 'report.html'}" in tiny.done.out
+    assert f"report:         {tiny.home / 'report.html'}" in tiny.done.out
 
 
 def test_the_notes_of_the_study_have_its_result_and_its_links(tiny: TinyStudy, parent: Run) -> None:

@@ -37,7 +37,7 @@ def exported(tiny: TinyStudy, tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = ["--studies-dir", tiny.studies, "--out", out, "--top", "2", "--register", REGISTERED, "--champion"]
     done = call("ensdistill-tune", "export", "tiny", *words)
     assert done.code == 0, done.err
-    assert f"registered: {REGISTERED}, version 1, its champion" in " ".join(done.out.split())
+    assert f"registered: {REGISTERED}, version 1, alias champion" in " ".join(done.out.split())
     return out
 
 

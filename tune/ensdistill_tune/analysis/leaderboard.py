@@ -1,59 +1,17 @@
-"""Tables of results: the leaderboard, and means over seeds."""
+"""The leaderboard of a study as a file, and how tables show a metric."""
 
 import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from statistics import fmean
 from typing import Any
 
-from rich.table import Table
-
 from ensdistill.evaluation.plausibility import is_shown
-from ensdistill.runtime.formatting import mean_and_spread
-from ensdistill_tune.analysis.labels import trial_label
 from ensdistill_tune.analysis.replication import objective_vectors
 from ensdistill_tune.formatting import is_block, short_value
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.search.pareto import pareto_front_indices
 from ensdistill_tune.study.study_config import StudyConfig
-
-
-def leaderboard(
-    study: StudyConfig, trials: Sequence[TrialRecord], teachers: Mapping[str, Mapping[str, float]], top: int = 10
-) -> Table:
-    """Returns the leaderboard of a study.
-
-    It has the best trials, every baseline, the Pareto front if the study has several objectives, and the teachers.
-
-    Args:
-        study: The settings.
-        trials: Trials of the study; only completed ones are listed.
-        teachers: Metrics of the ensemble and of one teacher, by label.
-        top: Number of best trials.
-    """
-    order = study.rank(trials)
-    front = pareto_front(order, study)
-    marks = ["* on the Pareto front"] if front else []
-    marks += ["! breaks a constraint"] if len(study.feasible(order)) < len(order) else []
-    table = Table(title=f"leaderboard ({'; '.join(['validation', *marks])})", title_justify="left")
-    table.add_column("rank", justify="right")
-    table.add_column("trial", no_wrap=True)
-    for name in study.display_metrics:
-        table.add_column(name.split("/")[1], justify="right", no_wrap=True)
-    table.add_column("settings", overflow="fold")
-    for rank, trial in enumerate(order, 1):
-        if rank <= top or trial.baseline or trial in front:
-            label = trial_label(trial) + mark_of(trial, study, front)
-            style = "bold" if rank == 1 else ("cyan" if trial.baseline else "")
-            values = [metric_cell(n, trial.last) for n in study.display_metrics]
-            table.add_row(str(rank), label, *values, trial.settings, style=style)
-    table.add_section()
-    for label, metrics in teachers.items():
-        shown = [n for n in study.display_metrics if n.removeprefix("val/") in metrics and is_shown(n, metrics)]
-        values = [format_metric(n, metrics[n.split("/")[1]]) if n in shown else "" for n in study.display_metrics]
-        table.add_row("", label, *values, "")
-    return table
 
 
 def metric_cell(name: str, metrics: Mapping[str, float]) -> str:
@@ -81,29 +39,6 @@ def pareto_front(trials: Sequence[TrialRecord], study: StudyConfig) -> list[Tria
         if study.secondary_objectives and trials
         else []
     )
-
-
-def seeds_table(title: str, rows: Mapping[str, Sequence[Mapping[str, float]]], names: Sequence[str], who: str) -> Table:
-    """Returns a table of mean and standard deviation over seeds.
-
-    Args:
-        title: Title of the table.
-        rows: Metrics of each seed, by label.
-        names: Metrics to show, one per column.
-        who: Header of the first column.
-    """
-    table = Table(title=title, title_justify="left")
-    table.add_column(who, no_wrap=True)
-    for name in names:
-        table.add_column(name.split("/")[-1], justify="right")  # may wrap on a narrow screen
-    for label, some in rows.items():
-        cells = [_over_seeds(n, [row[n] for row in some]) if is_shown(n, *some) else "" for n in names]
-        table.add_row(label, *cells)
-    return table
-
-
-def _over_seeds(name: str, values: Sequence[float]) -> str:
-    return mean_and_spread(values) if not name.startswith("cost/") else format_metric(name, fmean(values))
 
 
 def format_metric(name: str, value: float) -> str:

@@ -1,1 +1,1 @@
-"""The command `ensdistill-tune`."""
+"""The command `ensdistill-tune`: parsers, options and functions of its commands."""

@@ -1,4 +1,4 @@
-"""The commands that run, report and export studies: each takes its options and returns its exit code."""
+"""The commands that run, report and export studies; each returns its exit code."""
 
 import argparse
 import json
@@ -37,7 +37,7 @@ def launch(options: argparse.Namespace) -> int:
 
 
 def resume(options: argparse.Namespace) -> int:
-    """Continues a study."""
+    """Resumes a study."""
     results = api.resume(
         Path(options.studies_dir) / options.study,
         overrides=[*options.set, *_tracking(options)],
@@ -54,7 +54,7 @@ def _tracking(options: argparse.Namespace) -> list[str]:
 
 
 def _place(options: argparse.Namespace) -> StudyLocation:
-    """The study that a command names; --tracking-uri gives the credentials of its store to this process."""
+    """Returns the study of a command, and keeps the credentials of `--tracking-uri` for this process."""
     place = StudyLocation(Path(options.studies_dir), options.study)
     if options.tracking_uri:
         give_credentials(api.stored_uri(place), options.tracking_uri)
@@ -73,36 +73,36 @@ def sync(options: argparse.Namespace) -> int:
     if left:
         again = command_line("ensdistill-tune", "sync", options.study, studies=options.studies_dir)
         raise DataError(f"{left} events are still pending for MLflow ({why or 'no answer'}); run `{again}` again later")
-    print("MLflow has everything" + (f", but for {len(refused)} entries it refused: {refused[0]}" if refused else ""))
+    print("MLflow is up to date" + (f", except for {len(refused)} refused entries: {refused[0]}" if refused else ""))
     return 0
 
 
 def report(options: argparse.Namespace) -> int:
     """Writes the report of a study."""
-    files, lead, untold = api.report(_place(options))
+    files, lead, pending = api.report(_place(options))
     screen = console()
     screen.print(Markdown(lead))
-    screen.print(f"\nthe page: {files[0]}   (the same in Markdown: {files[1].name})", soft_wrap=True)
-    if untold:
-        screen.print(f"MLflow does not have it ({untold})", soft_wrap=True)
+    screen.print(f"\nreport: {files[0]}   (in Markdown: {files[1].name})", soft_wrap=True)
+    if pending:
+        screen.print(f"the report is still pending for MLflow ({pending})", soft_wrap=True)
     return 0
 
 
 def export(options: argparse.Namespace) -> int:
     """Exports students of a study."""
     if options.champion and not options.register:
-        raise ConfigError("--champion: is an alias in the model registry; give the name there with --register")
+        raise ConfigError("--champion: requires --register NAME, the name of the model in the registry")
     if options.champion and options.trial is not None:
-        raise ConfigError("--champion: is the alias of the winner; leave out --trial")
+        raise ConfigError("--champion: only the winner can be the champion, got --trial. Omit --trial.")
     screen, exports = console(stderr=options.json), []
 
-    def tell(choice: ExportItem, done: ExportResult, version: int | None) -> None:
+    def exported(choice: ExportItem, done: ExportResult, version: int | None) -> None:
         exports.append(asdict(done) | {"folder": str(done.folder), "trial": choice.trial.number, "version": version})
         screen.print(f"\n{choice.folder}: trial {choice.trial.name}", soft_wrap=True)
         show_warnings(map(ConfigIssue.from_row, done.warnings))
         screen.print(file_table(done.sizes, done.differences), price_table(done.prices))
         lines = [done.in_words(), f"export: {done.folder}"]
-        champion = ", its champion" if options.champion and choice.folder == WINNER else ""
+        champion = ", alias champion" if options.champion and choice.folder == WINNER else ""
         lines += [f"registered: {options.register}, version {version}{champion}"] if version else []
         screen.print("\n".join(lines), soft_wrap=True)
 
@@ -118,13 +118,13 @@ def export(options: argparse.Namespace) -> int:
         options.register,
         options.champion,
     )
-    export_students(Path(options.studies_dir) / options.study, wanted, tell)
+    export_students(Path(options.studies_dir) / options.study, wanted, exported)
     if options.json:
         print(json.dumps(exports, allow_nan=False))
     return 0
 
 
 def ui(options: argparse.Namespace) -> int:
-    """Serves MLflow's pages."""
+    """Serves the MLflow pages."""
     where = Path(options.studies_dir)
     return server.ui(where, options.study, options.tracking_uri, options.port, show=options.open)

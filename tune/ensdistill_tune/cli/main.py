@@ -1,126 +1,196 @@
-"""The command `ensdistill-tune`: studies are checked, launched, resumed, steered, reported and exported."""
+"""The command `ensdistill-tune`: checks, runs, resumes, steers, reports and exports studies."""
 
-import argparse
 import pkgutil
 from collections.abc import Sequence
 
-from ensdistill.config import Config
-from ensdistill.export.format_names import FORMATS
 from ensdistill.runtime.boundary import run_command
-from ensdistill.runtime.help_parser import HelpParser
-from ensdistill.settings.validation import settings_help
+from ensdistill.runtime.help_parser import HelpParser, Program, add_completion
 from ensdistill.version import __version__
+from ensdistill_tune.cli import options
 from ensdistill_tune.execution.environment import configure_process
-from ensdistill_tune.study.study_config import StudyConfig
 
 COMMANDS, OVERVIEW = "ensdistill_tune.cli.commands", "ensdistill_tune.cli.overview"
 STEERING = "ensdistill_tune.cli.steering"
+RUN, FOLLOW, RESULTS, SET_UP = "run a study", "follow and steer it", "results", "set up"  # tasks, in their order
+TUNE = "ensdistill-tune"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code: 0 done, 1 no trial ran to its end, 2 bad input, 130 interrupted."""
+    """Runs one command.
+
+    Returns:
+        The exit code: 0 done, 1 no trial completed, 2 invalid input, 130 interrupted.
+    """
 
     def work() -> int:
         configure_process()
         options = _parser().parse_args(arguments)
-        command = pkgutil.resolve_name(options.command)  # here: most import torch, which --help need not wait for
+        command = pkgutil.resolve_name(options.command)  # here: most import torch, which --help does not require
         return int(command(options))
 
     return run_command(work)
 
 
-def study_help() -> str:
-    """Every setting of a search space file, then those that can be searched."""
-    return "\n\n".join(
-        [settings_help(StudyConfig, "search space files:"), settings_help(Config, "settings to search or fix:")]
-    )
-
-
 def _parser() -> HelpParser:
-    parser = HelpParser(prog="ensdistill-tune", description="Hyperparameter studies of ensemble distillation.")
-    parser.add_argument("--version", action="version", version=f"ensdistill {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    program = Program(TUNE, "Hyperparameter studies of ensemble distillation.", f"ensdistill {__version__}")
+    for add in (_check, _launch, _resume, _status, _enqueue, _stop, _report, _ui, _export, _sync, _schema):
+        add(program)
+    add_completion(program)
+    return program.parser
 
-    def add(name: str, sentence: str, module: str = COMMANDS) -> HelpParser:
-        raw = argparse.RawDescriptionHelpFormatter
-        sub = commands.add_parser(name, help=sentence, description=sentence, formatter_class=raw)
-        sub.set_defaults(command=f"{module}:{name}")
-        sub.add_argument("--studies-dir", default="studies", metavar="DIR", help="where all results go (studies)")
-        return sub
 
-    def takes_file(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("file", metavar="FILE", help="a search space file, such as search_spaces/digits.yaml")
-        sub.add_argument(
-            "--set", action="append", default=[], metavar="NAME=VALUE", help="override one of its settings"
-        )
-        sub.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+def _check(program: Program) -> None:
+    sub = program.add(
+        RUN,
+        "check",
+        "Report all errors of a study file, and estimate the cost of the study.",
+        f"{OVERVIEW}:check",
+        (f"{TUNE} check my.yaml", f"{TUNE} check my.yaml --set budget.trials=100 --no-estimate"),
+    )
+    options.add_file(sub)
+    options.add_set(sub, "override a setting of the file; may be repeated")
+    sub.add_argument("--no-estimate", action="store_true", help="skip the estimate: train nothing, read no images")
+    options.add_output(sub, "object")
+    options.add_settings(sub)
 
-    def takes_uri(sub: argparse.ArgumentParser, sentence: str) -> None:
-        sub.add_argument("--tracking-uri", metavar="URI", help=sentence)
 
-    look = add("check", "Find every fault of a search space file; say what it will cost.", OVERVIEW)
-    takes_file(look)
-    look.add_argument("--no-estimate", action="store_true", help="time nothing, read no images")
-    start = add("launch", "Run a study.")
-    takes_file(start)
-    start.add_argument("--name", help="name of the study (the file's name, numbered if it is taken)")
-    again = add("resume", "Go on with a study that was interrupted, or extend one.")
-    again.add_argument("study", help="its name")
-    again.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="change budget, confirm, trial or tracking"
+def _launch(program: Program) -> None:
+    sub = program.add(
+        RUN,
+        "launch",
+        "Run a new study.",
+        f"{COMMANDS}:launch",
+        (f"{TUNE} launch my.yaml", f"{TUNE} launch my.yaml --name second --set budget.minutes=60"),
     )
-    again.add_argument(
-        "--reevaluate-test", action="store_true", help="look at the test images a second time if need be"
+    options.add_file(sub)
+    sub.add_argument("--name", help="name of the study (name of the file, numbered if it exists)")
+    options.add_set(sub, "override a setting of the file; may be repeated")
+    options.add_execution(sub)
+    options.add_store(sub, "MLflow store or server (sqlite:///<studies>/mlflow.db)")
+    options.add_output(sub, "object")
+    options.add_settings(sub)
+
+
+def _resume(program: Program) -> None:
+    sub = program.add(
+        RUN,
+        "resume",
+        "Continue an interrupted study, or extend a finished one.",
+        f"{COMMANDS}:resume",
+        (f"{TUNE} resume mine", f"{TUNE} resume mine --set budget.trials=100"),
     )
-    again.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
-    for sub in (look, start, again):
-        sub.epilog_of = study_help
-    for sub in (start, again):
-        takes_uri(sub, "MLflow store or server (sqlite:///<studies>/mlflow.db)")
-        sub.add_argument("--device", default="auto", help="where teachers are trained: auto, cpu, cuda, ... (auto)")
-        sub.add_argument(
-            "--executor",
-            choices=("ray", "inline"),
-            default="ray",
-            help="what runs the trials: ray, or inline for one after the other in this process (ray)",
-        )
-    late = add("sync", "Send MLflow what it could not take while a study ran.")
-    late.add_argument("study", help="its name")
-    takes_uri(late, "the study's store with its credentials, which are not kept")
-    page = add("report", "Say what was learnt: one page with figures, made anew, also while a study runs.")
-    page.add_argument("study", help="its name")
-    takes_uri(page, "the study's store with its credentials, which are not kept")
-    away = add("export", "Write the winner as files that run elsewhere: ONNX, torch.export, safetensors.")
-    away.add_argument("study", help="its name")
-    takes_uri(away, "the study's store with its credentials, which are not kept")
-    which = away.add_mutually_exclusive_group()
-    which.add_argument("--top", type=int, default=1, metavar="K", help="the best K, a folder each (1)")
-    which.add_argument("--trial", type=int, metavar="ID", help="the student of one trial, by its number")
-    away.add_argument("--out", metavar="DIR", help="where the folders go (<study>/export)")
-    away.add_argument("--formats", nargs="+", choices=FORMATS, default=FORMATS, help="which files (all)")
-    away.add_argument("--license", default="", metavar="SPDX", help="license of the weights, for the model card")
-    away.add_argument("--register", metavar="NAME", help="enter it in MLflow's model registry under this name")
-    away.add_argument("--champion", action="store_true", help="and give the winner the alias `champion` there")
-    away.add_argument("--device", default="auto", help="where it is checked and timed: auto, cpu, cuda, ... (auto)")
-    away.add_argument("--json", action="store_true", help="print one JSON value and nothing else")
-    add("schema", "Print the JSON schema of search space files, for editors.", OVERVIEW)
-    status = add("status", "Show how far studies are; follow one while it runs (Ctrl-C stops looking).", OVERVIEW)
-    status.add_argument("study", nargs="?", help="its name (all studies)")
-    status.add_argument("--no-follow", action="store_true", help="show how it stands now and do not follow it")
-    status.add_argument("--json", action="store_true", help="print one JSON value and nothing else")
-    more = add(
-        "enqueue", "Put settings first in the queue of a study, while it runs or before it is resumed.", STEERING
+    options.add_study(sub)
+    options.add_set(sub, "change budget, confirmation, resources or tracking; may be repeated")
+    sub.add_argument("--reevaluate-test", action="store_true", help="evaluate the test set again if other students win")
+    options.add_execution(sub)
+    options.add_store(sub, "MLflow store or server (as before)")
+    options.add_output(sub, "object")
+    options.add_settings(sub)
+
+
+def _status(program: Program) -> None:
+    sub = program.add(
+        FOLLOW,
+        "status",
+        "Show the progress of studies; follow one study while it runs (Ctrl-C stops following).",
+        f"{OVERVIEW}:status",
+        (f"{TUNE} status", f"{TUNE} status mine --no-follow"),
     )
-    more.add_argument("study", help="its name")
-    more.add_argument(
-        "--set", action="append", required=True, metavar="NAME=VALUE", help="a searched setting; others are suggested"
+    options.add_study(sub, optional=True)
+    sub.add_argument("--no-follow", action="store_true", help="show the current state and exit")
+    options.add_output(sub, "value")
+
+
+def _enqueue(program: Program) -> None:
+    sub = program.add(
+        FOLLOW,
+        "enqueue",
+        "Put settings first in the queue of a study, which may be running or not.",
+        f"{STEERING}:enqueue",
+        (f"{TUNE} enqueue mine --set loss.temperature=4",),
     )
-    end = add("stop", "Stop a study that runs, as Ctrl-C does, or one of its trials.", STEERING)
-    end.add_argument("study", help="its name")
-    end.add_argument("--trial", type=int, metavar="N", help="number of the trial (the whole study)")
-    pages = add("ui", "Serve MLflow's pages on this machine; print the links of a study.")
-    pages.add_argument("study", nargs="?", help="its name (all studies)")
-    pages.add_argument("--open", action="store_true", help="open the first link in a browser")
-    pages.add_argument("--port", type=int, default=5000, help="port (5000)")
-    takes_uri(pages, "MLflow store (the study's, sqlite:///<studies>/mlflow.db)")
-    return parser
+    options.add_study(sub)
+    options.add_set(sub, "a searched setting; missing ones are suggested by the searcher", required=True)
+    options.add_output(sub)
+
+
+def _stop(program: Program) -> None:
+    sub = program.add(
+        FOLLOW,
+        "stop",
+        "Stop a running study, as Ctrl-C does, or one of its trials.",
+        f"{STEERING}:stop",
+        (f"{TUNE} stop mine", f"{TUNE} stop mine --trial 12"),
+    )
+    options.add_study(sub)
+    sub.add_argument("--trial", type=int, metavar="N", help="number of the trial to stop (the whole study)")
+    options.add_output(sub)
+
+
+def _report(program: Program) -> None:
+    sub = program.add(
+        RESULTS,
+        "report",
+        "Regenerate the report of a study, also while the study runs.",
+        f"{COMMANDS}:report",
+        (f"{TUNE} report mine",),
+    )
+    options.add_study(sub)
+    options.add_store(sub, options.CREDENTIALS)
+    options.add_output(sub)
+
+
+def _ui(program: Program) -> None:
+    sub = program.add(
+        RESULTS,
+        "ui",
+        "Serve the MLflow pages on this machine and print the links of a study.",
+        f"{COMMANDS}:ui",
+        (f"{TUNE} ui", f"{TUNE} ui mine --open"),
+    )
+    options.add_study(sub, optional=True)
+    sub.add_argument("--open", action="store_true", help="open the first link in a browser")
+    sub.add_argument("--port", type=int, default=5000, help="port of the server (5000)")
+    options.add_store(sub, "MLflow store (that of the study, or sqlite:///<studies>/mlflow.db)")
+    options.add_output(sub)
+
+
+def _export(program: Program) -> None:
+    sub = program.add(
+        RESULTS,
+        "export",
+        "Write the winner as ONNX, torch.export and safetensors files, with a model card.",
+        f"{COMMANDS}:export",
+        (f"{TUNE} export mine", f"{TUNE} export mine --formats onnx --register my-digits --champion"),
+    )
+    options.add_study(sub)
+    options.add_students(sub)
+    options.add_export(sub)
+    sub.group("execution").add_argument("--device", default="auto", help=options.VERIFIED)
+    options.add_registry(sub)
+    options.add_store(sub, options.CREDENTIALS)
+    options.add_output(sub, "value")
+
+
+def _sync(program: Program) -> None:
+    sub = program.add(
+        RESULTS,
+        "sync",
+        "Send events that are still pending to MLflow.",
+        f"{COMMANDS}:sync",
+        (f"{TUNE} sync mine", f"{TUNE} sync mine --tracking-uri http://HOST:5000"),
+    )
+    options.add_study(sub)
+    options.add_store(sub, options.CREDENTIALS)
+    options.add_output(sub)
+
+
+def _schema(program: Program) -> None:
+    sub = program.add(
+        SET_UP,
+        "schema",
+        "Print the JSON schema of study files, for editors.",
+        f"{OVERVIEW}:schema",
+        (f"{TUNE} schema",),
+    )
+    options.add_output(sub)

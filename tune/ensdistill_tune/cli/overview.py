@@ -1,4 +1,4 @@
-"""The commands that neither train nor load a network: `check`, `schema`, `status`. None of them waits for torch."""
+"""The commands that load no network: `check`, `schema` and `status`. They start without torch."""
 
 import argparse
 import json
@@ -31,7 +31,7 @@ def check(options: argparse.Namespace) -> int:
     if not options.json:
         _show_study(options.file, study, size)
         if not options.no_estimate:
-            print("timing one epoch of each kind of trial (--no-estimate leaves this out)", file=sys.stderr)
+            print("timing one epoch of each kind of trial (--no-estimate skips this)", file=sys.stderr)
     warnings = study_warnings(study)
     for warning in warnings:
         print(printable(f"warning: {warning}"), file=sys.stderr)
@@ -45,8 +45,8 @@ def check(options: argparse.Namespace) -> int:
         show_warnings(found)
         warnings += found
     if options.json:
-        told = [warning.as_row() for warning in warnings]
-        figures = {"size": asdict(size), "cost": asdict(cost) if cost else None, "warnings": told}
+        rows = [warning.as_row() for warning in warnings]
+        figures = {"size": asdict(size), "cost": asdict(cost) if cost else None, "warnings": rows}
         print(json.dumps({"ok": True, "study": study.model_dump(mode="json")} | figures))
     elif words:
         console().print(words, soft_wrap=True)
@@ -54,8 +54,8 @@ def check(options: argparse.Namespace) -> int:
 
 
 def _show_study(file: str, study: StudyConfig, size: SearchSpaceSize) -> None:
-    table = Table(title=f"{file}: no fault found", title_justify="left")
-    for column in ("setting", "drawn", "from", "when"):
+    table = Table(title=f"{file}: valid", title_justify="left")
+    for column in ("setting", "distribution", "values", "when"):
         table.add_column(column, overflow="fold")
     for name, axis in study.search.items():
         when = ", ".join(f"{other} is {short_value(value)}" for other, value in axis.when.items())
@@ -66,13 +66,15 @@ def _show_study(file: str, study: StudyConfig, size: SearchSpaceSize) -> None:
     screen.print(
         f"{size}\n{counted(study.budget.trials, 'trial')} of at most {counted(study.epochs, 'epoch')}, "
         f"after baselines {baselines}; "
-        f"{study.searcher.kind} suggests, {study.scheduler.kind} stops, {study.objective} decides",
+        f"searcher {study.searcher.kind}, scheduler {study.scheduler.kind}, objective {study.objective}",
         soft_wrap=True,
     )
 
 
-def _range(way: str, values: list[Any]) -> str:
-    return f"{values[0]:g} to {values[1]:g}" if way in (*CONTINUOUS, "integer") else ", ".join(map(short_value, values))
+def _range(kind: str, values: list[Any]) -> str:
+    return (
+        f"{values[0]:g} to {values[1]:g}" if kind in (*CONTINUOUS, "integer") else ", ".join(map(short_value, values))
+    )
 
 
 def schema(options: argparse.Namespace) -> int:
@@ -87,7 +89,7 @@ def status(options: argparse.Namespace) -> int:
         return _status_of_one(options)
     names = sorted(file.parent.name for file in Path(options.studies_dir).glob("*/study.json"))
     if not names:
-        raise DataError(f"{options.studies_dir}: no study here yet; `ensdistill-tune launch FILE` makes one")
+        raise DataError(f"{options.studies_dir}: there is no study here; `ensdistill-tune launch FILE` runs one")
     summaries = [StudyDirectory(Path(options.studies_dir) / name).read_summary() for name in names]
     if options.json:
         print(json.dumps(summaries))
@@ -101,7 +103,7 @@ def status(options: argparse.Namespace) -> int:
         value = f"{objective} {best['metrics'][objective]:.4f}" if best else ""
         trials = f"{done} of {summary['total']}"
         if planned := summary.get("replicates_planned", 0):
-            trials += f"; {summary['replicates_done']} of {planned} repeats"
+            trials += f"; {summary['replicates_done']} of {planned} replicates"
         row = [summary["name"], summary["state"], trials, value, trial_of(best).name if best else ""]
         table.add_row(*row, f"{summary.get('seconds', 0):.0f}")
     console().print(table)

@@ -1,4 +1,4 @@
-"""The commands that send requests to a study: `enqueue` and `stop`. Neither waits for torch."""
+"""The commands that send requests to a study: `enqueue` and `stop`. They start without torch."""
 
 import argparse
 from pathlib import Path
@@ -12,10 +12,10 @@ def enqueue(options: argparse.Namespace) -> int:
     """Puts settings first in the queue of a study."""
     home = Path(options.studies_dir) / options.study
     if steering.enqueue(home, parse_overrides(options.set)) == "accepted":
-        print("enqueued: the next searched trial has these settings")
+        print("enqueued: the next trial of the search uses these settings")
     else:
         again = resume_command(home.parent, home.name)
-        print(f"the request waits: the study takes it at its next turn, or when `{again}` continues it")
+        print(f"request pending: the study takes it at its next turn, or when it is resumed with `{again}`")
     return 0
 
 
@@ -24,9 +24,9 @@ def stop(options: argparse.Namespace) -> int:
     home = Path(options.studies_dir) / options.study
     accepted = steering.stop(home, options.trial) == "accepted"
     if not accepted:
-        print("the request waits: the study takes it at its next turn")
+        print("request pending: the study takes it at its next turn")
     elif options.trial is None:
-        print(f"the study stops; `{resume_command(home.parent, home.name)}` continues it")
+        print(f"the study stops; to resume: `{resume_command(home.parent, home.name)}`")
     else:
         print(f"trial {options.trial} stops at its next report")
     return 0

@@ -1,1 +1,1 @@
-"""What a terminal shows of a study: snapshot, live view, follower."""
+"""Terminal output of a study: snapshot, live view, follower, tables."""

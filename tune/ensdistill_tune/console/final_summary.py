@@ -1,17 +1,18 @@
-"""What a terminal shows at the end of a session: results, where the files are, and how to continue."""
+"""What the terminal shows at the end of a session: results, paths of files, and commands to continue."""
 
 from collections.abc import Iterator
 
 from rich.console import Console
+from rich.table import Table
 
 from ensdistill.evaluation.tables import teacher_rows
 from ensdistill.pipeline import show_warnings
 from ensdistill.runtime.command_line import STUDIES, Option, command_line
 from ensdistill.runtime.weights import STUDENT_FILE
 from ensdistill_tune.analysis.labels import labeled
-from ensdistill_tune.analysis.leaderboard import leaderboard, seeds_table
 from ensdistill_tune.analysis.outcome import SessionOutcome
 from ensdistill_tune.analysis.replication import verdict, why_none_wins
+from ensdistill_tune.console.tables import OVER_SEEDS, WIDTH, leaderboard_table, seeds_table, shown_metrics
 from ensdistill_tune.records.event_log import read_journal
 from ensdistill_tune.records.events import TestEvaluated
 from ensdistill_tune.records.trial_record import of_kind
@@ -20,23 +21,23 @@ from ensdistill_tune.tracking.run_fields import address_of
 from ensdistill_tune.tracking.tracker import MlflowTracker
 
 UI_ADDRESS = "http://127.0.0.1:5000"
-CAPITALS = {"interrupted": "INTERRUPTED: ", "timed_out": "out of time (budget.minutes): "}  # before the first line
+ENDED = {"interrupted": "INTERRUPTED: ", "timed_out": "out of time (budget.minutes): "}  # before the first line
 
 
 def print_summary(
     console: Console, state: StudyState, outcome: SessionOutcome, tracker: MlflowTracker, unsent: int
 ) -> None:
-    """Prints warnings, leaderboard, confirmation, test metrics, the places of files, and commands to continue.
+    """Prints warnings, leaderboard, confirmation, test metrics, paths of files, and commands to continue.
 
     Args:
-        console: Where it is printed.
-        state: The study.
-        outcome: What the session brought.
-        tracker: The MLflow side of the study.
-        unsent: Number of events that MLflow has not taken yet.
+        console: Console of the session.
+        state: State of the study.
+        outcome: Results of the session.
+        tracker: Tracker of the study.
+        unsent: Number of events that are still pending for MLflow.
     """
     show_warnings(state.trial_warnings)
-    console.print(leaderboard(state.study, state.primary_trials, teacher_rows(state.header["teachers"])))
+    _print(console, leaderboard_table(state.study, state.primary_trials, teacher_rows(state.header["teachers"])))
     _print_confirmation(console, state, outcome)
     _print_test(console, state, outcome)
     lines = [*_lines_of_files(state, outcome), *_lines_to_continue(state, outcome.ended)]
@@ -44,9 +45,15 @@ def print_summary(
 
 
 def study_command(state: StudyState, name: str, *options: Option) -> str:
-    """Returns a command of `ensdistill-tune` about this study, which can be pasted into a shell."""
+    """Returns a command of `ensdistill-tune` for this study, quoted for a shell."""
     home = state.folder.path
     return command_line("ensdistill-tune", name, home.name, options=options, studies=home.parent)
+
+
+def _print(console: Console, table: Table) -> None:
+    """Prints a table and an empty line."""
+    console.print(table, width=min(console.width, WIDTH))
+    console.print()
 
 
 def _print_confirmation(console: Console, state: StudyState, outcome: SessionOutcome) -> None:
@@ -54,25 +61,26 @@ def _print_confirmation(console: Console, state: StudyState, outcome: SessionOut
     if confirmed:
         rows = {c.label: [replicate.last for replicate in c.replicates] for c in confirmed}
         title = f"confirmation (validation, {study.confirmation.seeds} fresh seeds)"
-        console.print(seeds_table(title, rows, study.display_metrics, "trial"))
+        _print(console, seeds_table(title, rows, shown_metrics(study, OVER_SEEDS), "trial"))
         console.print(f"verdict: {verdict(confirmed, study)}", soft_wrap=True)
     elif outcome.ended == "finished" and study.confirmation.top_k:
         console.print(
-            "nothing could be confirmed: of every candidate a repeat failed; the best is that of the search alone"
+            "no candidate could be confirmed: each has a failed replicate; the result is the best trial of the search"
         )
 
 
 def _print_test(console: Console, state: StudyState, outcome: SessionOutcome) -> None:
     if outcome.tested:
-        looks = sum(isinstance(event, TestEvaluated) for event in read_journal(state.folder.journal))
-        title = "test images, looked at once" if looks == 1 else f"test images, looked at {looks} times"
+        count = sum(isinstance(event, TestEvaluated) for event in read_journal(state.folder.journal))
+        title = "test set, evaluated once" if count == 1 else f"test set, evaluated {count} times"
         on_test = labeled(outcome.tested, state.primary_trials, len(state.header["teachers"].get("members", ())))
-        names = [name.split("/")[1] for name in state.study.display_metrics if name.startswith("val/")]
-        console.print(seeds_table(title, on_test, names, ""))
+        shown = shown_metrics(state.study, OVER_SEEDS)
+        names = [name.removeprefix("val/") for name in shown if name.startswith("val/")]
+        _print(console, seeds_table(title, on_test, names, "trial"))
     elif outcome.confirmed and state.winner:
         console.print(
-            "the test images were looked at before, for other students: a second look would make them a second "
-            f"validation set. `{study_command(state, 'resume')} --reevaluate-test` looks all the same",
+            "the test set was already evaluated for other students; another evaluation would make it a second "
+            f"validation set. `{study_command(state, 'resume')} --reevaluate-test` evaluates it anyway",
             soft_wrap=True,
         )
 
@@ -82,29 +90,29 @@ def _lines_of_files(state: StudyState, outcome: SessionOutcome) -> Iterator[str]
     states = ", ".join(f"{count} {word}" for word, count in sorted(summary["counts"].items()))
     done = f"{len(state.primary_trials)} of {state.num_trials} trials ({states}) in {summary['seconds']:.0f} s"
     done += f" ({state.hours} of trials)" if str(state.hours) else ""
-    yield f"{CAPITALS.get(outcome.ended, '')}{done}"
+    yield f"{ENDED.get(outcome.ended, '')}{done}"
     if (home / "report.html").exists():
-        yield f"what it means:  {home / 'report.html'}"
+        yield f"report:         {home / 'report.html'}"
     if state.best:
         if state.study.secondary_objectives:
             yield f"Pareto front:   {home / 'pareto'} (settings and student of each trial)"
         yield f"best settings:  {home / 'best' / 'config.yaml'}"
         yield f"best student:   {home / 'best' / STUDENT_FILE}"
     elif why := why_none_wins(state.study.rank(state.primary_trials), outcome.confirmed, state.study):
-        yield f"nothing ships:  {'see the verdict' if outcome.confirmed else why}"
+        yield f"no student:     {'see the verdict' if outcome.confirmed else why}"
     else:
-        why = "" if outcome.ended in ("interrupted", "timed_out") else "; leaderboard.csv says why"
-        yield f"no trial has run to its end, so there is no best one{why}"
+        why = "" if outcome.ended in ("interrupted", "timed_out") else "; leaderboard.csv has the errors"
+        yield f"no trial completed; there is no best trial{why}"
     yield f"all trials:     {home / 'leaderboard.csv'}"
 
 
 def _lines_to_continue(state: StudyState, ended: str) -> Iterator[str]:
     if ended == "interrupted":
-        yield f"to go on:       {study_command(state, 'resume')}"
+        yield f"to resume:      {study_command(state, 'resume')}"
     if ended == "timed_out":
         minutes = ("--set", f"budget.minutes={2 * (state.study.budget.minutes or 0):g}")
         searched = len(of_kind(state.trials.values(), "search"))
-        yield f"to go on:       {study_command(state, 'resume', minutes)}"
+        yield f"to resume:      {study_command(state, 'resume', minutes)}"
         trials = ("--set", f"budget.trials={searched}")
         yield f"or to confirm:  {study_command(state, 'resume', minutes, trials)}"
 
@@ -113,15 +121,15 @@ def _lines_of_mlflow(state: StudyState, tracker: MlflowTracker, unsent: int) -> 
     uri, pages = state.header["tracking_uri"], tracker.pages
     if unsent:
         yield (
-            f"MLflow at {uri} has not taken {unsent} events yet ({tracker.trouble or 'no answer'}); "
+            f"{unsent} events are still pending for MLflow at {uri} ({tracker.trouble or 'no answer'}); "
             f"nothing is lost: `{study_command(state, 'sync')}` sends them"
         )
     elif tracker.refused:
         yield f"MLflow refused {len(tracker.refused)} entries: {tracker.refused[0]}"
     elif pages and uri.startswith("http"):
-        yield f"compare them:   {pages.comparison(address_of(uri))}"
+        yield f"MLflow:         {pages.comparison(address_of(uri))}"
     elif pages:
         elsewhere = state.study.tracking.uri or str(state.folder.path.parent) != STUDIES
-        yield f"compare them:   {pages.comparison(UI_ADDRESS)}"
+        yield f"MLflow:         {pages.comparison(UI_ADDRESS)}"
         ui = f"`{study_command(state, 'ui')}`" if elsewhere else "`make ui`"
-        yield f"                (after {ui})"
+        yield f"                (while {ui} runs)"

@@ -1,4 +1,4 @@
-"""Any other terminal: the same picture of a study, read off its files while its process writes them."""
+"""Live view of a study from another process, based on its files."""
 
 import contextlib
 import time
@@ -21,14 +21,16 @@ from ensdistill_tune.records.trial_progress import read_progress
 from ensdistill_tune.records.trial_record import UNDER_WAY, Trials, apply_event, require_trial
 from ensdistill_tune.study.study_config import StudyConfig
 
-TEACHERS = UNDER_WAY[0]  # the state in which no trial runs yet, or yet again
-TICK_SECONDS = 1.0  # between two looks
+TEACHERS = UNDER_WAY[0]  # the state in which no trial runs
+TICK_SECONDS = 1.0  # between two snapshots
 
 
 class StudyFollower:
-    """The study of any process, read off its files; of the journal only what is new since the last look.
+    """Follows a study of any process. Each snapshot reads only the new part of the event log.
 
-    resume: the command that goes on with it.
+    Attributes:
+        folder: Folder of the study.
+        resume: The command that resumes the study.
     """
 
     def __init__(self, folder: StudyDirectory, resume: str) -> None:
@@ -39,8 +41,12 @@ class StudyFollower:
         self._before, self._began, self._last = 0.0, 0.0, 0.0  # seconds of earlier sessions; this one's first and last
 
     def snapshot(self) -> StudySnapshot:
-        """How the study stands. Raises DataError if its files are gone or damaged."""
-        summary = self.folder.read_summary()  # before the journal: what is over has all its events
+        """Returns the current state of the study.
+
+        Raises:
+            DataError: A file of the study is missing or damaged.
+        """
+        summary = self.folder.read_summary()  # before the event log: a study that has ended then has all its events
         for event in self._new_events():
             self._apply(event)
         at_work = summary["state"] in UNDER_WAY and summary["state"] != TEACHERS
@@ -63,7 +69,7 @@ class StudyFollower:
         )
 
     def summary(self) -> dict[str, Any]:
-        """The content of study.json as it would be now, and what else the picture shows of a study that runs."""
+        """Returns the content of study.json with the current times, rates and running trials."""
         now, objective = self.snapshot(), self._study.objective
         images = sum(progress.images_per_second for progress in now.progress.values())
         (trials, epochs), seconds_left = now.paces, estimate_remaining(now)
@@ -91,7 +97,7 @@ class StudyFollower:
         }
 
     def _new_events(self) -> Iterator[Event]:
-        """Whole lines that nobody has seen; half a line is left until it is whole."""
+        """Yields the events of new complete lines; an incomplete line is read later."""
         with contextlib.suppress(FileNotFoundError), self.folder.journal.open("rb") as file:
             file.seek(self._read)
             for line in file:
@@ -112,7 +118,7 @@ class StudyFollower:
         trial = apply_event(self._trials, event)
         match event:
             case EpochReported():
-                del require_trial(trial).epochs[:-1]  # nobody looks at the others, and a long study has many
+                del require_trial(trial).epochs[:-1]  # the others are not shown, and a long study has many
                 self._lately.reported(event.at)
             case TrialEnded():
                 self._lately.over(require_trial(trial), event.at)
@@ -123,7 +129,12 @@ class StudyFollower:
 
 
 def follow(console: Console, study: StudyFollower) -> None:
-    """Shows a study until it is over or Ctrl-C; the last picture stays on the screen."""
+    """Shows the status panel until the study ends or Ctrl-C is pressed; the last panel stays on the screen.
+
+    Args:
+        console: A terminal.
+        study: The study.
+    """
     now = study.snapshot()
     with contextlib.suppress(KeyboardInterrupt), Live(StudyPanel(now), console=console, auto_refresh=False) as shown:
         while now.state in UNDER_WAY:

@@ -1,8 +1,10 @@
-"""The terminal that runs a study: a line for each trial and, below the lines, the status panel."""
+"""Live output of the process that runs a study: a line for each ended trial above the status panel."""
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from statistics import fmean
 
 from rich.console import Console
 from rich.live import Live
@@ -16,13 +18,15 @@ from ensdistill_tune.records.trial_record import OVER, TrialRecord, count_states
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.study.study_state import StudyState
 
+LINES = 10  # about replicates, at most
+
 
 class ConsoleObserver:
-    """Prints a line for each trial that ends, and measures how fast the study of this process runs.
+    """Prints a line for each ended trial of the search and a few lines for the replicates, and measures rates.
 
     Attributes:
-        console: Where the lines go.
-        activity: What happened lately.
+        console: Console of the session.
+        activity: Recent activity of the study.
     """
 
     def __init__(self, console: Console, study: StudyConfig) -> None:
@@ -30,27 +34,37 @@ class ConsoleObserver:
         self._epochs, self._shown_state = study.epochs, "running"
 
     def trial_started(self, study: StudyState, trial: TrialRecord) -> None:
-        """Prints a line if another state of the study begins with it."""
+        """Prints a line if the study enters another state."""
         if study.state != self._shown_state:
             self._shown_state = study.state
-            self.console.print(f"{study.state}: {study.replicates_planned} repeats")
+            self.console.print(f"{study.state}: {study.replicates_planned} replicates")
 
     def trial_reported(self, study: StudyState, trial: TrialRecord) -> None:
-        """Takes the time, no more: the study waits for it."""
+        """Records the time, and nothing else because the study waits."""
         self.activity.reported(time.time())
 
     def trial_ended(self, study: StudyState, trial: TrialRecord) -> None:
-        """Prints its line."""
+        """Prints a line for a trial of the search, for a failed replicate, and for every few finished replicates."""
         self.activity.over(trial, time.time())
-        among, total = study.primary_trials, study.num_trials
-        if trial.replicate_of is not None:
-            among, total = study.replicates, study.replicates_planned or study.study.expected_replicates
+        if trial.kind == "replicate":
+            self._replicate_ended(study, trial)
+        else:
+            self._print_line(study.primary_trials, study.num_trials, describe(trial, study.study))
+
+    def _replicate_ended(self, study: StudyState, trial: TrialRecord) -> None:
+        total = study.replicates_planned or study.study.expected_replicates
+        done = sum(other.state in OVER for other in study.replicates)
+        if trial.state != "finished":
+            self._print_line(study.replicates, total, describe(trial, study.study))
+        if trial.state in OVER and (done == total or done % replicates_per_line(total, study.study) == 0):
+            self._print_line(study.replicates, total, describe_replicates(study.replicates, study.study))
+
+    def _print_line(self, among: Sequence[TrialRecord], total: int, line: str) -> None:
         done = sum(other.state in OVER for other in among)
-        line = describe(trial, study.study)
         self.console.print(f"[{done:3d}/{total}] {line}", soft_wrap=not self.console.is_interactive, markup=False)
 
     def on_event(self, event: Event) -> None:
-        """Prints the answer to a request."""
+        """Prints the response to a request."""
         match event:
             case SettingsEnqueued(settings=settings):
                 line = f"enqueued: {short_settings(settings)}"
@@ -63,14 +77,14 @@ class ConsoleObserver:
         self.console.print(line, soft_wrap=True, markup=False)
 
     def print_resumed(self, study: StudyState) -> None:
-        """Prints how many trials a study that is resumed has already."""
+        """Prints the number of trials that a resumed study has already."""
         counts = sorted(count_states(study.primary_trials).items())
         before = ", ".join(f"{count} {state}" for state, count in counts)
-        replicates = f" and {len(study.replicates)} of the repeats" if study.replicates else ""
-        self.console.print(f"going on after {before} of {study.num_trials} trials{replicates}")
+        replicates = f" and {len(study.replicates)} replicates" if study.replicates else ""
+        self.console.print(f"resuming after {before} of {study.num_trials} trials{replicates}")
 
     def snapshot(self, study: StudyState) -> StudySnapshot:
-        """Returns the study at this moment. Another thread calls it: what may grow in the meantime is copied first."""
+        """Returns the current state of the study. It is called by another thread, so growing lists are copied."""
         trials = list(study.trials.values())
         return StudySnapshot(
             name=study.folder.path.name,
@@ -87,11 +101,11 @@ class ConsoleObserver:
 
 @contextlib.contextmanager
 def live(observer: ConsoleObserver, study: StudyState) -> Iterator[None]:
-    """Inside the block the panel of a study is shown below its lines; without a terminal there are lines only.
+    """Shows the status panel below the lines while the block runs; without a terminal only lines are printed.
 
     Args:
-        observer: One of the observers of the study.
-        study: The study.
+        observer: Observer that prints the lines.
+        study: State of the study.
     """
     if study.trials:
         observer.print_resumed(study)
@@ -107,13 +121,38 @@ def live(observer: ConsoleObserver, study: StudyState) -> Iterator[None]:
 
 
 def describe(trial: TrialRecord, study: StudyConfig) -> str:
-    """One ended trial in one line, with the constraints that it breaks."""
+    """Returns one line about an ended trial, with the constraints that it breaks."""
     if trial.state == "failed":
         return f"failed    {trial.name}: {trial.error}"
     if not trial.last:
-        return f"{trial.state:9s} {trial.name}  no epoch done"
+        return f"{trial.state:9s} {trial.name}  no epoch completed"
     where = (
         "" if trial.state == "finished" else f" after {trial.last['epoch']:.0f} of {trial.last['epochs']:.0f} epochs"
     )
     out = f"  breaks {'; '.join(broken)}" if (broken := study.broken_by(trial.last)) else ""
     return f"{trial.state:9s} {trial.name}  {study.objective} {trial.last[study.objective]:.4f}{where}{out}"
+
+
+def replicates_per_line(total: int, study: StudyConfig) -> int:
+    """Returns after how many replicates a line is printed: a round of seeds, or several if there are more than ten.
+
+    Args:
+        total: Number of replicates.
+        study: The settings.
+    """
+    seeds = max(1, study.confirmation.seeds)
+    return max(1, total // seeds) * -(-seeds // LINES)
+
+
+def describe_replicates(replicates: Sequence[TrialRecord], study: StudyConfig) -> str:
+    """Returns one line with the mean objective of each candidate over the finished replicates."""
+    values = defaultdict[str, list[float]](list)
+    for trial in replicates:
+        if trial.state == "finished":
+            label = trial.baseline or f"{trial.replicate_of:03d}"
+            values[label].append(trial.last[study.objective])
+    if not values:
+        return "replicates: none has finished"
+    means = {label: fmean(found) for label, found in values.items()}
+    order = sorted(means, key=lambda label: means[label], reverse=study.mode == "max")
+    return f"replicates: mean {study.objective} " + ", ".join(f"{label} {means[label]:.4f}" for label in order)

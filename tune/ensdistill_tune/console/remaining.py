@@ -1,4 +1,4 @@
-"""How long a study will still take, at its recent rate."""
+"""Estimate of the remaining time of a study at its recent rate."""
 
 from collections.abc import Iterator, Sequence
 from statistics import fmean
@@ -9,10 +9,10 @@ from ensdistill_tune.search.pbt import Pbt
 
 
 def estimate_remaining(snapshot: StudySnapshot) -> float | None:
-    """Returns the seconds that the remaining epochs take at the recent rate, within what `budget.minutes` leaves.
+    """Returns the remaining time at the recent rate, at most the rest of `budget.minutes`.
 
     Returns:
-        Seconds, or None if the study does not run or its rate is not known yet.
+        Seconds; None if the study is not running or its rate is not known yet.
     """
     pace, minutes = snapshot.paces[1], snapshot.study.budget.minutes
     if snapshot.state not in UNDER_WAY or not pace:
@@ -22,7 +22,7 @@ def estimate_remaining(snapshot: StudySnapshot) -> float | None:
 
 
 def remaining_epochs(snapshot: StudySnapshot) -> float:
-    """Returns the number of epochs that remain in search and confirmation; a fraction, as pruning is estimated."""
+    """Returns the number of remaining epochs of search and confirmation; fractional, because pruning is estimated."""
     left = _to_complete(snapshot, of_kind(snapshot.open, "baseline", "replicate"))
     left += snapshot.epochs * max(0, snapshot.replicates_expected - len(snapshot.replicates))
     if snapshot.state == "confirming":
@@ -32,7 +32,7 @@ def remaining_epochs(snapshot: StudySnapshot) -> float:
 
 
 def _remaining_of_search(snapshot: StudySnapshot) -> float:
-    """Epochs of searched trials, which are expected to train as long as those before them, pruned ones included."""
+    """Returns the remaining epochs of the search; new trials are expected to train as long as previous ones."""
     own, budget = snapshot.search_trials, snapshot.study.budget
     trained = [epoch_of(trial) - first_epoch_of(trial) for trial in own]
     if isinstance(snapshot.study.scheduler, Pbt):  # a trial that is stopped is replaced by another one
@@ -47,7 +47,7 @@ def _remaining_of_search(snapshot: StudySnapshot) -> float:
 
 
 def _epochs_within_hours(snapshot: StudySnapshot, searched: HoursUsed, trained: int) -> Iterator[float]:
-    """Epochs that the rest of each budget of hours is worth, at what an epoch of the search has used so far."""
+    """Yields the epochs within the rest of each budget of hours, at the mean hours of an epoch of the search."""
     budget, used = snapshot.study.budget, HoursUsed.of(snapshot.trials)
     for limit, own, total in ((budget.cpu_hours, searched.cpu, used.cpu), (budget.gpu_hours, searched.gpu, used.gpu)):
         if limit is not None and own and trained:

@@ -1,4 +1,4 @@
-"""How a snapshot of a study looks in a terminal."""
+"""Renders a snapshot of a study for a terminal."""
 
 import textwrap
 from collections import Counter
@@ -30,10 +30,10 @@ WORDS = {
 
 @dataclass(frozen=True)
 class StudyPanel:
-    """The status panel of a study: at most 22 lines, each within the width. No color states what words do not.
+    """The status panel of a study: at most 24 lines, each within the width. Color only repeats what words state.
 
     Attributes:
-        snapshot: What is shown.
+        snapshot: The snapshot that is rendered.
     """
 
     snapshot: StudySnapshot
@@ -47,7 +47,7 @@ class StudyPanel:
             yield line
         if now.state in ("crashed", "interrupted", "timed_out") and now.resume:
             more = f" --set budget.minutes={2 * (now.study.budget.minutes or 0):g}"
-            yield Text(f"to go on: {now.resume}{more if now.state == 'timed_out' else ''}", overflow="fold")
+            yield Text(f"to resume: {now.resume}{more if now.state == 'timed_out' else ''}", overflow="fold")
 
 
 def _headline(now: StudySnapshot) -> str:
@@ -59,7 +59,7 @@ def _headline(now: StudySnapshot) -> str:
 
 
 def _facts(now: StudySnapshot, marks: str) -> Iterator[Text]:
-    """How many trials are done, and how fast."""
+    """Yields the numbers of ended trials and their rates."""
     yield _fact("search", *_progress(now.primary_trials, now.study.num_trials, marks))
     if now.replicates or now.state == "confirming":
         yield _fact("confirmation", *_progress(now.replicates, now.replicates_expected, marks))
@@ -70,7 +70,7 @@ def _facts(now: StudySnapshot, marks: str) -> Iterator[Text]:
 
 
 def _best_trials(now: StudySnapshot, width: int) -> Iterator[Text]:
-    """The best searched trial, the best baseline and, at the end, the confirmed winner; the best of all in bold."""
+    """Yields the best searched trial, the best baseline and the confirmed winner; the best of them in bold."""
     objective = now.study.objective
     order = now.study.rank(now.primary_trials)
     firsts = {"baseline" if trial.baseline else "best": trial for trial in reversed(order)}
@@ -89,7 +89,7 @@ def _best_trials(now: StudySnapshot, width: int) -> Iterator[Text]:
 
 
 def _trial_rows(now: StudySnapshot, width: int, marks: str) -> Iterator[Text]:
-    """A table of the open trials, and of those that ended last."""
+    """Yields a table of the open trials and of the trials that ended last."""
     shown = [*now.open[:ROWS], *now.ended]
     if not shown:
         return
@@ -114,7 +114,7 @@ def _trial_rows(now: StudySnapshot, width: int, marks: str) -> Iterator[Text]:
 
 
 def _within_epoch(progress: TrialProgress | None) -> str:
-    """Returns `  37 %, loss 1.234, 512 images/s` of the epoch that a trial trains, or nothing if it is not known."""
+    """Returns progress, loss and rate of the current epoch of a trial; empty if they are not known."""
     if progress is None:
         return ""
     loss = "" if progress.loss is None else f", loss {progress.loss:.4g}"
@@ -137,12 +137,12 @@ def _bar(done: int, of: int, width: int, marks: str) -> Text:
 
 
 def _often(pace: float | None, what: str, least: int) -> str:
-    """Returns a rate in words, such as `12.1 epochs a second`, or an empty text if it is not known.
+    """Returns a rate in words, such as `12.1 epochs a second`; empty if it is not known.
 
     Args:
-        pace: How often something happens, per second.
-        what: What happens, in the plural.
-        least: The shortest unit in seconds. The first unit in which it happens at least once is taken.
+        pace: Events per second.
+        what: Name of the events, in the plural.
+        least: The shortest unit in seconds. The first unit with at least one event is taken.
     """
     if not pace:
         return ""
@@ -152,5 +152,5 @@ def _often(pace: float | None, what: str, least: int) -> str:
 
 
 def _fitted(text: str, width: int) -> str:
-    """Returns the whole words that fit: a number without its last digits would be another number."""
+    """Returns the complete words that fit; a number without its last digits would be a different number."""
     return textwrap.shorten(text, max(width, 4), placeholder=" ...")

@@ -1,4 +1,4 @@
-"""The state of a study at one moment: what a terminal shows of it, as data."""
+"""The state of a study at one moment, as data for the terminal."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,11 +22,11 @@ class StudySnapshot:
         state: State of the study, as in study.json.
         seconds: Seconds of work, over all sessions.
         trials: All trials, in the order of their numbers.
-        planned: Number of replicates; 0 while it is not settled.
+        planned: Number of replicates; 0 before it is known.
         paces: Recent trials and epochs per second, each None until it is known.
         ended: The trials that ended last, if they are shown.
-        resume: The command that continues the study, if it is shown.
-        progress: Progress of running trials within an epoch that takes long, by number.
+        resume: The command that resumes the study, if it is shown.
+        progress: Progress of running trials within a long epoch, by number of the trial.
     """
 
     name: str
@@ -58,20 +58,20 @@ class StudySnapshot:
 
     @property
     def replicates_expected(self) -> int:
-        """Number of replicates: as planned, or as the settings lead to expect while that is not settled."""
+        """Number of planned replicates; before it is known, the number that follows from the settings."""
         return self.planned or self.study.expected_replicates
 
     @property
     def open(self) -> list[TrialRecord]:
-        """The trials that run, then those that may continue."""
+        """The running trials, then the interrupted ones."""
         return sorted((t for t in self.trials if t.state in OPEN), key=lambda t: (OPEN.index(t.state), t.number))
 
 
 def epoch_of(trial: TrialRecord) -> int:
-    """Returns the number of epochs that a trial has done, those of its parent included."""
+    """Returns the number of completed epochs of a trial, including those of its parent."""
     return int(trial.last.get("epoch", first_epoch_of(trial)))
 
 
 def first_epoch_of(trial: TrialRecord) -> int:
-    """Returns the number of epochs that a trial takes over from its parent; 0 without one."""
+    """Returns the number of epochs that a trial inherits from its parent; 0 without a parent."""
     return int(trial.schedule[-1]["after_epoch"]) if trial.parent else 0

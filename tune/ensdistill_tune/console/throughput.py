@@ -1,4 +1,4 @@
-"""How often trials end and epochs are reported, from the times at which it happened."""
+"""Rates of ended trials and reported epochs, from the times of these events."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -12,32 +12,32 @@ ENDED = 5  # trials that ended last and are shown
 
 
 class Throughput:
-    """How often something happens: over the last five minutes, or the last ten times if they reach further back."""
+    """Rate of an event over the last five minutes, or over its last ten times if these reach further back."""
 
     def __init__(self) -> None:
         self._times: deque[float] = deque()
 
     def happens(self, at: float) -> None:
-        """Counts one more occurrence.
+        """Counts one event.
 
         Args:
-            at: Its time in seconds, not before that of the last one.
+            at: Its time in seconds; not before the previous one.
         """
         self._times.append(at)
         while len(self._times) > MIN_EPOCHS + 1 and self._times[0] < at - RECENT_SECONDS:
             self._times.popleft()
 
     def per_second(self, now: float, least: int) -> float | None:
-        """Returns the rate, or None if it happened fewer than `least` times after the first time."""
+        """Returns the events per second; None with fewer than `least` events after the first one."""
         often = len(self._times) - 1
         return often / (now - self._times[0]) if often >= least and now > self._times[0] else None
 
 
 class RecentActivity:
-    """The recent past of one session.
+    """Recent activity of one session.
 
     Attributes:
-        ended: The trials that ended last, the latest one last.
+        ended: The trials that ended last, in order.
     """
 
     def __init__(self) -> None:
@@ -45,14 +45,14 @@ class RecentActivity:
         self.ended: deque[TrialRecord] = deque(maxlen=ENDED)
 
     def reported(self, at: float) -> None:
-        """Counts an epoch. The clock starts with the first one, since later trials do not wait for workers to start."""
+        """Counts an epoch. The clock starts with the first one, because only the first trials wait for workers."""
         if not self._began:
             self._began = True
             self._trials.happens(at)
         self._epochs.happens(at)
 
     def over(self, trial: TrialRecord, at: float) -> None:
-        """Counts a trial that has ended; one that was interrupted may continue and does not count."""
+        """Counts an ended trial; an interrupted one may continue and does not count."""
         if trial.state in OVER:
             self.ended.append(trial)
             if self._began:

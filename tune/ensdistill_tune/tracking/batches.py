@@ -16,14 +16,14 @@ LONGEST = 5000  # characters of a param or tag; MLflow refuses more
 
 
 class MetricBuffer:
-    """Metric points that wait to be sent together, by run."""
+    """Pending metric points by run."""
 
     def __init__(self) -> None:
         self._points: dict[str, list[Metric]] = {}
 
     @property
     def runs(self) -> list[str]:
-        """The runs with points that wait."""
+        """The runs with pending points."""
         return list(self._points)
 
     def add(self, run: str, metrics: Mapping[str, float], at: float, step: int = 0) -> None:
@@ -33,7 +33,7 @@ class MetricBuffer:
             run: Id of the run.
             metrics: Values by name.
             at: Time of the points, seconds since the epoch.
-            step: Their position on the axis; the epoch of a training curve.
+            step: Step of the points; the epoch of a training curve.
         """
         from mlflow.entities import Metric
 
@@ -41,14 +41,14 @@ class MetricBuffer:
         self._points.setdefault(run, []).extend(points)
 
     def flush(self, client: "MlflowClient", run: str) -> None:
-        """Sends the points of a run. They leave the buffer even if that fails: then all events are sent again."""
+        """Sends the points of a run. They leave the buffer even after an error, because all events are sent again."""
         points = self._points.pop(run, [])
         for start in range(0, len(points), POINTS):
             client.log_batch(run, metrics=points[start : start + POINTS])
 
 
 def log_params(client: "MlflowClient", run: str, params: Mapping[str, Any]) -> None:
-    """Sends params of a run, which MLflow never changes."""
+    """Sends params of a run; MLflow refuses to change them later."""
     from mlflow.entities import Param
 
     entries = [Param(name, _text(value)) for name, value in params.items()]
@@ -64,7 +64,7 @@ def log_tags(client: "MlflowClient", run: str, tags: Mapping[str, Any]) -> None:
 
 
 def milliseconds(at: float) -> int:
-    """Returns a time as MLflow keeps it."""
+    """Returns a time in the milliseconds of MLflow."""
     return round(at * 1000)
 
 

@@ -1,19 +1,30 @@
-"""What a study says of itself in MLflow, in Markdown."""
+"""Descriptions of experiments and studies in MLflow, in Markdown."""
 
+from ensdistill_tune.tracking.confirmed_figure import NAME as FIGURE
 from ensdistill_tune.tracking.views import MlflowPages, studies_page
 
 NOTE = "mlflow.note.content"  # the tag that MLflow shows as the description of a run or an experiment
-LONGEST = 4500  # characters; of a tag MLflow takes 5000
+LONGEST = 4500  # characters; MLflow accepts 5000 in a tag
 EXPERIMENT_NOTE = (
-    "Each study is one run, whose description says what came out; its trials are child runs.\n\n"
-    "(Studies of ensemble distillation. Among the child runs are the repeats of the best trials with fresh seeds.)"
-)  # of which one line is seen at once
+    "Each study is one run, whose description has its results; its trials are child runs.\n\n"
+    "(Studies of ensemble distillation. Replicates of the best trials with fresh seeds are child runs, too.)"
+)  # MLflow shows the first line
 
 
 def with_links(note: str, pages: MlflowPages) -> str:
-    """The note, cut if it is too long, below links to other pages of the server.
+    """Returns a description below links to other pages of the server.
 
-    They come first: what is lower than the second line of a note cannot be clicked until the note is unfolded.
+    The links come first, because MLflow folds a description after its second line.
+
+    Args:
+        note: The description in Markdown; cut if it is too long.
+        pages: The pages of the study.
     """
-    trials, studies = pages.comparison(""), studies_page("", pages.experiment)
-    return f"[Compare the trials]({trials[1:]}) | [All studies]({studies[1:]})\n\n{note[:LONGEST]}"
+    links = {
+        "Compare the trials": pages.comparison(""),
+        "Seeds, grouped": pages.seeds(""),
+        "Figure: confirmed means": pages.figure("", FIGURE),
+        "All studies": studies_page("", pages.experiment),
+    }
+    line = " | ".join(f"[{words}]({link[1:]})" for words, link in links.items())
+    return f"{line}\n\n{note[:LONGEST]}"

@@ -1,10 +1,11 @@
-"""What each event of a study changes in MLflow."""
+"""Writes the events of a study to MLflow."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
+from ensdistill_tune.metric_names import replicate_metric
 from ensdistill_tune.records.events import (
     EpochReported,
     LatencyMeasured,
@@ -20,10 +21,13 @@ from ensdistill_tune.records.events import (
     TrialResumed,
     TrialStarted,
 )
-from ensdistill_tune.records.trial_record import require_trial
+from ensdistill_tune.records.trial_record import TrialRecord, require_trial
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.tracking.batches import MetricBuffer, log_params, log_tags, milliseconds
+from ensdistill_tune.tracking.confirmed_figure import NAME as FIGURE
+from ensdistill_tune.tracking.confirmed_figure import confirmed_figure
 from ensdistill_tune.tracking.descriptions import NOTE, with_links
+from ensdistill_tune.tracking.provenance import dataset_input, source_tags
 from ensdistill_tune.tracking.run_fields import (
     RunUpdate,
     curves_of,
@@ -34,9 +38,10 @@ from ensdistill_tune.tracking.run_fields import (
     teachers_of,
     totals_of,
 )
-from ensdistill_tune.tracking.run_index import PARENT, RunIndex
+from ensdistill_tune.tracking.run_index import NAME, PARENT, RESULT, RunIndex
+from ensdistill_tune.tracking.standing import CONFIRMED, description, run_name
 from ensdistill_tune.tracking.target import MlflowTarget
-from ensdistill_tune.tracking.views import MlflowPages
+from ensdistill_tune.tracking.views import MlflowPages, views
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -45,14 +50,14 @@ STATUS = {"finished": "FINISHED", "timed_out": "FINISHED", "failed": "FAILED"}  
 
 
 class EventWriter:
-    """Writes events over one connection. Raises what MLflow raises, and may then be given the same events again.
+    """Writes events over one connection. Raises errors of MLflow; the same events may then be written again.
 
     Attributes:
         client: The connection.
-        target: Where the runs go.
+        target: Store and experiment of the runs.
         study: The settings of the study.
-        pages: Where MLflow shows the study.
-        files: The artifacts that MLflow has, each with a hash of its content.
+        pages: The MLflow pages of the study.
+        files: The artifacts that MLflow has received, each with a hash of its content.
     """
 
     def __init__(
@@ -69,18 +74,19 @@ class EventWriter:
 
     @property
     def unsent(self) -> list[str]:
-        """The runs with metrics that wait."""
+        """The runs with pending metrics."""
         return self._metrics.runs
 
     def flush(self, run: str) -> None:
-        """Sends the metrics of a run that wait."""
+        """Sends the pending metrics of a run."""
         self._metrics.flush(self.client, run)
 
     def write(self, update: RunUpdate) -> None:
-        """Writes one event; its metrics may wait for `flush`."""
+        """Writes one event; its metrics may stay pending until `flush`."""
         match update.event:
             case SessionStarted():
                 self._continue(self._runs[PARENT])
+                self._write_views()
             case TeachersReady() as event:
                 self._write_study(event, update)
             case TrialStarted() as event:
@@ -93,7 +99,7 @@ class EventWriter:
             case TrialEnded() as event:
                 self._end_trial(event, update)
             case TestEvaluated() | LatencyMeasured() | SettingsEnqueued() | StopRequested() | RequestRefused():
-                pass  # results are in files, latencies in metrics of trials; a request brings about other events
+                pass  # results are in files, latencies in metrics of trials; a request causes other events
             case SessionEnded() as event:
                 self._end_session(event, update)
             case ReportWritten() as event:
@@ -113,34 +119,51 @@ class EventWriter:
         known = self.client.get_run(parent).data.params  # which MLflow never changes, as a budget may
         params = {name: value for name, value in settings_of_study(self.study).items() if name not in known}
         log_params(self.client, parent, params)
-        log_tags(self.client, parent, {"preset": self.study.preset, **update.facts})
+        log_tags(self.client, parent, {"preset": self.study.preset, **update.facts, **source_tags(update.facts)})
+        self._write_data(parent, update)
+
+    def _write_data(self, run: str, update: RunUpdate) -> None:
+        """Logs the data set as an input of a run. MLflow keeps one entry for each data set."""
+        if digest := update.facts.get("data_hash"):
+            self.client.log_inputs(run, [dataset_input(self.study, digest)])
 
     def _start_trial(self, event: TrialStarted, update: RunUpdate) -> None:
-        """Makes a child run with the settings of the trial as params."""
+        """Creates a child run with the settings of the trial as params."""
         trial = require_trial(update.trial)
         if trial.number not in self._runs:
             tags = {"mlflow.parentRunId": self._runs[PARENT], "outcome": "running", **update.facts}
-            tags |= tags_of(trial, self.target.study, self.study)
+            tags |= tags_of(trial, self.target.study, self.study) | source_tags(update.facts)
+            tags[NOTE] = description(trial)
             self._runs.create(self.client, trial.number, trial.name, tags, event.at)
         log_params(self.client, self._runs[trial.number], settings_of(trial, self.study))
+        self._write_data(self._runs[trial.number], update)
 
     def _end_trial(self, event: TrialEnded, update: RunUpdate) -> None:
-        """Writes the trial's state; only one that completed has `final/...` metrics."""
+        """Writes the state of the trial; only a completed trial has `final/...` metrics."""
         run, trial = self._run(update), require_trial(update.trial)
         self._metrics.add(run, totals_of(trial, event.state, self.study), event.at)
         self.flush(run)
         log_tags(self.client, run, outcome_of(trial, event.state, event.error, self.study))
         self._terminate(run, event.state, event.at)
+        self._add_replicate(trial, event)
         self._metrics.add(self._runs[PARENT], update.parent, event.at, update.step)
 
+    def _add_replicate(self, trial: TrialRecord, event: TrialEnded) -> None:
+        """Adds the objective of a finished replicate to the curve of its candidate, with the seed as step."""
+        original = trial.replicate_of
+        if event.state == "finished" and original is not None and original in self._runs:
+            point = {replicate_metric(self.study.objective): trial.last[self.study.objective]}
+            self._metrics.add(self._runs[original], point, event.at, trial.seed or 0)
+
     def _end_session(self, event: SessionEnded, update: RunUpdate) -> None:
-        """Writes the results of a study that has ended, or was interrupted; its files become artifacts."""
+        """Writes the results of a session; its files become artifacts."""
         parent = self._runs[PARENT]
         self._metrics.add(parent, event.metrics, event.at)
         self.flush(parent)
         self._add_confirmed(event.confirmed, event.at)
         best = {} if event.best is None else {"best": update.trials[event.best].name}
         log_tags(self.client, parent, {"outcome": event.state, **best})
+        self._write_standings(update)
         self._write_files(event.note, event.files)
         self._terminate(parent, event.state, event.at)
 
@@ -149,15 +172,37 @@ class EventWriter:
             if number in self._runs:
                 self._metrics.add(self._runs[number], metrics, at)
 
+    def _write_standings(self, update: RunUpdate) -> None:
+        """Marks winner and confirmed trials, removes older marks, and pins the winner in the saved view."""
+        here = {self._runs[number]: own for number, own in update.standings.items() if number in self._runs}
+        for number, run in list(self._runs.marked(self.client)):
+            if run not in here:
+                self._mark(run, update.trials[number], "", description(update.trials[number]))
+        for number, own in update.standings.items():
+            if number in self._runs:
+                self._mark(self._runs[number], update.trials[number], own.result, own.sentence)
+        if values := {own.label: own.values for own in update.standings.values() if own.values}:
+            self.client.log_text(self._runs[PARENT], confirmed_figure(self.study.objective, values), FIGURE)
+        self._write_views([run for run, own in here.items() if own.result != CONFIRMED])
+
+    def _mark(self, run: str, trial: TrialRecord, result: str, sentence: str) -> None:
+        """Writes the standing of a trial to its run."""
+        log_tags(self.client, run, {RESULT: result, NOTE: sentence})
+        self.client.update_run(run, name=run_name(trial, result)[:NAME])
+
+    def _write_views(self, pinned: Sequence[str] = ()) -> None:
+        for tag, content in views(self.pages, self.study, pinned).items():
+            self.client.set_experiment_tag(self.pages.experiment, tag, content)
+
     def _write_files(self, note: str, files: Sequence[str]) -> None:
         """Writes a new description of the study, and files that are new or have changed."""
-        if note:  # none if the report could not be made: then the last one stays
+        if note:  # empty if the report could not be written: the previous description stays
             log_tags(self.client, self._runs[PARENT], {NOTE: with_links(note, self.pages)})
         for file in files:
             self._upload_if_changed(self._runs[PARENT], file)
 
     def _upload_if_changed(self, run: str, name: str) -> None:
-        """Sends a file of the study as an artifact in the same sub-folder, unless MLflow has this content."""
+        """Uploads a file of the study as an artifact in the same sub-folder, unless MLflow has this content."""
         file, folder = self.target.folder / name, str(Path(name).parent)
         if not file.exists():
             return

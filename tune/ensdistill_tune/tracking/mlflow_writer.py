@@ -1,11 +1,11 @@
-"""MLflow itself: a parent run a study, a child run a trial, written so that all may be sent again.
+"""Writes a parent run for each study and a child run for each trial. Every write may be repeated.
 
-A run is looked up before it is made, and of points with the same name, step, time and value MLflow keeps one; all of
-these are in the event log. So what is sent twice is there once.
+A run is looked up before it is created. MLflow stores points with the same name, step, time and value once, and all of
+these are in the event log. Events that are sent twice are therefore stored once.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ensdistill.runtime.secrets import without_secrets
@@ -13,6 +13,7 @@ from ensdistill_tune.credentials import whole
 from ensdistill_tune.records.events import SessionEnded
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.tracking.event_writer import EventWriter
+from ensdistill_tune.tracking.provenance import KIND, KIND_TAG
 from ensdistill_tune.tracking.run_fields import RunUpdate
 from ensdistill_tune.tracking.run_index import PARENT, DeletedRunError, RunIndex, find_experiment
 from ensdistill_tune.tracking.target import MlflowTarget
@@ -21,15 +22,15 @@ from ensdistill_tune.tracking.views import MlflowPages, views
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST")  # that another attempt cannot fix
+REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST")  # final: another attempt fails, too
 
 
 class MlflowWriter:
-    """Writes updates of runs to MLflow. Every method may be called again after it failed, with the same result.
+    """Writes updates of runs to MLflow. Every method may be called again after a failure, with the same result.
 
     Attributes:
-        pages: Where MLflow shows the study, once it has answered; there may be two studies of one name.
-        refused: What MLflow will never take, such as points of a run that was deleted.
+        pages: The MLflow pages of the study; None before MLflow has answered.
+        refused: Reasons of entries that MLflow refuses for good, such as points of a deleted run.
         files: The artifacts that MLflow has, each with a hash of its content.
         steps: Number of completed steps, event by event; it grows as long as the store answers.
     """
@@ -45,19 +46,19 @@ class MlflowWriter:
         self._events: EventWriter | None = None  # while connected
 
     def reset(self) -> None:
-        """Forgets the connection after a failure: MLflow is asked again what it has."""
+        """Drops the connection after a failure; the next call looks up the runs again."""
         self._failed = True
         self._events = None
 
     def ensure_parent_run(self, *, begun: bool, since: float | None) -> bool:
-        """Connects if necessary, and makes the parent run if it is missing.
+        """Connects if necessary, and creates the parent run if it is missing.
 
         Args:
             begun: Whether events were sent before.
-            since: When the study began, seconds since the epoch; None if it has not.
+            since: Start of the study, seconds since the epoch; None before it.
 
         Returns:
-            Whether the events that were sent before, if there are any, are in this store.
+            Whether this store contains the events that were sent before, if there are any.
         """
         if self._events is not None:
             return True
@@ -67,13 +68,19 @@ class MlflowWriter:
             self._runs.create(client, PARENT, self.target.study, {"kind": "study", "trial": "0"}, since)
         view = f"{self.target.study}-{self.target.identity[:6]}"
         self.pages = MlflowPages(self._runs.experiment, self._runs[PARENT], view)
-        for tag, content in views(self.pages, self.study).items():
-            client.set_experiment_tag(self._runs.experiment, tag, content)
+        self._add_missing_tags(client, {KIND_TAG: KIND} | views(self.pages, self.study))
         self._events = EventWriter(client, self._runs, self.target, self.study, self.pages, self.files)
         return known or not begun
 
+    def _add_missing_tags(self, client: "MlflowClient", tags: Mapping[str, str]) -> None:
+        """Sets tags of the experiment that are missing; events change those of the saved views later."""
+        known = client.get_experiment(self._runs.experiment).tags
+        for tag in tags.keys() - known.keys():
+            client.set_experiment_tag(self._runs.experiment, tag, tags[tag])
+            self.steps += 1
+
     def send(self, updates: Iterable[RunUpdate]) -> None:
-        """Writes updates, in their order. Raises what MLflow raises, except for what it will never take."""
+        """Writes updates in their order. Raises errors of MLflow, except for final refusals."""
         for update in updates:
             self._guarded(self._write, update)
         for run in self._events.unsent if self._events else []:
@@ -101,11 +108,11 @@ class MlflowWriter:
     @property
     def _connected(self) -> EventWriter:
         if self._events is None:
-            raise AssertionError("nothing is written before the store has answered")
+            raise AssertionError("send() requires a connection")
         return self._events
 
     def _connect(self) -> "MlflowClient":
-        from mlflow import MlflowClient  # here: a slow import, and the study need not wait for it
+        from mlflow import MlflowClient  # here: a slow import, for which the study does not wait
 
         self.steps += 1
         for noisy, level in (("mlflow", "WARNING"), ("alembic", "WARNING"), ("psycopg", "ERROR")):

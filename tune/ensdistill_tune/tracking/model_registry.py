@@ -1,4 +1,4 @@
-"""MLflow's model registry: a student that was exported, under a name from which others load it.
+"""Model registry of MLflow: registers an exported student under a name from which it can be loaded.
 
 mlflow.pyfunc.load_model("models:/NAME@champion").predict(images)   # uint8 (N,C,H,W) -> {"logits", "probabilities"}
 """
@@ -35,11 +35,23 @@ def register(
     tags: Mapping[str, str] | None = None,
     champion: bool = False,
 ) -> int:
-    """The file as the next version of the registered model of that name, which is made if need be; the version.
+    """Registers an ONNX file as the next version of a model, which is created if necessary.
 
-    onnx_path: takes `images`, uint8 (N,C,H,W), gives `logits` and `probabilities`, float32 (N,classes). example: such
-    images, one or a few; they stay with the model. run: the id of the run it comes from. tags: of the version, such as
-    study, hashes and metrics. champion: whether the alias `champion` moves to it. Raises DataError if MLflow refuses.
+    Args:
+        uri: URI of the store.
+        name: Name of the registered model.
+        onnx_path: File with input `images`, uint8 (N,C,H,W), and outputs `logits` and `probabilities`, float32
+            (N,classes).
+        example: One or a few images, which are stored with the model.
+        run: Id of the run of the student.
+        tags: Tags of the version, such as study, hashes and metrics.
+        champion: Whether the alias `champion` moves to this version.
+
+    Returns:
+        The number of the version.
+
+    Raises:
+        DataError: MLflow refuses the model.
     """
     uri = whole(uri)
     client = MlflowClient(uri)
@@ -57,7 +69,11 @@ def register(
 
 
 def run_of(uri: str, experiment: str, study_id: str, trial: int, send: str = "ensdistill-tune sync STUDY") -> str:
-    """The id of a trial's run. Raises DataError with the command `send` if MLflow has none."""
+    """Returns the id of the run of a trial.
+
+    Raises:
+        DataError: MLflow has no such run; the error names the command `send`.
+    """
     client = MlflowClient(whole(uri))
     known = client.get_experiment_by_name(experiment)
     wanted = f"tags.study_id = '{study_id}' and tags.trial = '{trial}'"
@@ -68,9 +84,9 @@ def run_of(uri: str, experiment: str, study_id: str, trial: int, send: str = "en
 
 
 def _log(client: MlflowClient, run: str, onnx_path: Path, example: np.ndarray) -> str:
-    """The model with signature and input example, as artifacts of the run; the folder that they are in.
+    """Logs the model with signature and input example as artifacts of the run, and returns their folder.
 
-    Its name goes with the content: another version from the same run leaves this one as it is.
+    The name of the folder contains a hash of the file, so that another version of the same run is kept apart.
     """
     session = onnxruntime.InferenceSession(onnx_path, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]

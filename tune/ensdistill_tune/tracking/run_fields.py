@@ -1,7 +1,7 @@
-"""What the runs of a study say in MLflow: their tags, parameters and metrics, all of it made from the journal.
+"""Tags, parameters and metrics of the runs of a study in MLflow, computed from the event log.
 
-What is the same in all trials of a study (data, teachers, what nobody searches of model and training) stands on the
-parent run; a trial has its method, what the study file sets, and what is searched.
+Settings that all trials share (data, teachers, fixed settings of model and training) are parameters of the parent run.
+A trial has its method, the settings of the study file, and the searched settings.
 """
 
 import math
@@ -17,7 +17,7 @@ from ensdistill.evaluation.metrics import BUILT_IN
 from ensdistill.runtime.secrets import without_credentials
 from ensdistill_tune.formatting import is_block, short_value
 from ensdistill_tune.metric_names import final_metric, log_name
-from ensdistill_tune.records.events import Event, TeachersReady, TrialEnded
+from ensdistill_tune.records.events import Event, SessionEnded, TeachersReady, TrialEnded
 from ensdistill_tune.records.trial_record import (
     METRICS,
     PRIMARY,
@@ -30,6 +30,7 @@ from ensdistill_tune.records.trial_record import (
 )
 from ensdistill_tune.study.objectives import LATENCY
 from ensdistill_tune.study.study_config import SHARED, StudyConfig
+from ensdistill_tune.tracking.standing import Standing, standings
 
 CURVES = ("train/loss", *METRICS, "subnetworks/nll", "subnetworks/accuracy")  # a point each epoch
 COSTS = ("cost/parameters", "cost/flops", LATENCY)  # of the shipped network, once a trial
@@ -38,7 +39,7 @@ TEACHERS = tuple(name.removeprefix("val/") for name in METRICS if name != "val/d
 
 @dataclass(frozen=True)
 class RunUpdate:
-    """One event with what is known after it."""
+    """One event with the facts that are known after it."""
 
     event: Event
     trial: TrialRecord | None
@@ -46,16 +47,19 @@ class RunUpdate:
     trials: Mapping[int, TrialRecord] = field(default_factory=dict)
     parent: dict[str, float] = field(default_factory=dict)  # metrics of the parent run
     step: int = 0  # how many trials had ended
+    standings: Mapping[int, Standing] = field(default_factory=dict)  # at the end of a session
 
     @classmethod
     def of(cls, event: Event, trials: Trials, facts: dict[str, str], study: StudyConfig) -> "RunUpdate":
-        """Brings the records and facts up to date with the event, and takes down what is known then."""
+        """Applies an event to records and facts, and returns the update of the runs."""
         trial = apply_event(trials, event)
         if isinstance(event, TeachersReady):
             facts.update(event.hashes)
         over = {
             state: n for state, n in count_states(trials.values()).items() if state not in ("running", "interrupted")
         }
+        if isinstance(event, SessionEnded):
+            return cls(event, trial, facts, trials, {}, sum(over.values()), standings(trials, event, study))
         if not isinstance(event, TrialEnded) or event.state not in over:
             return cls(event, trial, facts, trials, {}, sum(over.values()))
         searched = of_kind(trials.values(), *PRIMARY)
@@ -67,9 +71,12 @@ class RunUpdate:
 
 
 def tags_of(trial: TrialRecord, name: str, study: StudyConfig) -> dict[str, str]:
-    """What a run is found by. `seed_group` is the same for a trial and all its repeats.
+    """Returns the tags of the run of a trial. A trial and its replicates have the same `seed_group`.
 
-    name: of the study.
+    Args:
+        trial: The trial.
+        name: Name of the study.
+        study: The settings.
     """
     tags = {
         "kind": "trial" if trial.replicate_of is None else "confirmation",
@@ -80,19 +87,22 @@ def tags_of(trial: TrialRecord, name: str, study: StudyConfig) -> dict[str, str]
         "config_hash": trial.config_hash,
     }
     tags |= {"baseline": trial.baseline} if trial.baseline else {}
-    return tags | ({} if trial.replicate_of is None else {"replicate_of": str(trial.replicate_of)})
+    if trial.replicate_of is None:
+        return tags
+    label = f"baseline {trial.baseline}" if trial.baseline else f"{trial.replicate_of:03d}"
+    return tags | {"replicate_of": str(trial.replicate_of), "candidate": label}
 
 
 def settings_of(trial: TrialRecord, study: StudyConfig) -> dict[str, Any]:
-    """The parameters of a trial's run.
+    """Returns the parameters of the run of a trial.
 
-    For charts an axis that is drawn by its logarithm has that next to it, and one of whole blocks has its short text.
+    For charts, a logarithmic hyperparameter has a second parameter with its logarithm, and a block has a short text.
     """
     blocks = {name: short_value(value) for name, value in trial.sampled.items() if is_block(value)}
     try:
         settings = flatten(study.config_for(trial).model_dump(mode="json"))
     except ConfigError:
-        return dict(trial.sampled) | blocks  # the trial itself says what does not fit together
+        return dict(trial.sampled) | blocks  # the error of the trial names the conflict
     own = ["seed", *study.search, *flatten(study.config)]
     settings = {name: value for name, value in settings.items() if _is_below(name, own) or not _is_shared(name)}
     logs = {log_name(name): round(math.log10(settings[name]), 4) for name in study.logarithmic if settings.get(name)}
@@ -100,7 +110,7 @@ def settings_of(trial: TrialRecord, study: StudyConfig) -> dict[str, Any]:
 
 
 def settings_of_study(study: StudyConfig) -> dict[str, Any]:
-    """The parameters of the parent run: the study file, and all settings that its trials share."""
+    """Returns the parameters of the parent run: the study file, and all settings that its trials share."""
     fixed = flatten(study.base_config.model_dump(mode="json"))
     shared = {name: value for name, value in fixed.items() if _is_shared(name) and not _is_below(name, study.search)}
     own = flatten(study.model_dump(mode="json", exclude_none=True))
@@ -108,13 +118,13 @@ def settings_of_study(study: StudyConfig) -> dict[str, Any]:
 
 
 def curves_of(report: Mapping[str, float], study: StudyConfig) -> dict[str, float]:
-    """Of what a trial reports after an epoch, what is worth comparing: objectives and constraints, too."""
+    """Returns the metrics of an epoch that are logged: common ones, objectives, constraints and own metrics."""
     own = [*(name for name in study.display_metrics if name.startswith("val/")), *_own_metrics(report)]
     return {name: report[name] for name in dict.fromkeys([*CURVES, *own]) if name in report}
 
 
 def outcome_of(trial: TrialRecord, state: str, error: str | None, study: StudyConfig) -> dict[str, str]:
-    """The tags of a trial that is over: how it ended, why it failed, and whether it meets the constraints."""
+    """Returns the tags of an ended trial: its state, its error, and whether it meets the constraints."""
     tags = {"outcome": state} | ({"error": error} if error else {})
     if study.constraints and trial.epochs and state != "failed":
         broken = study.broken_by(trial.last)
@@ -123,7 +133,7 @@ def outcome_of(trial: TrialRecord, state: str, error: str | None, study: StudyCo
 
 
 def totals_of(trial: TrialRecord, state: str, study: StudyConfig) -> dict[str, float]:
-    """What is known once a trial is over: its costs, and `final/...` if it ran to its end."""
+    """Returns the metrics of an ended trial: its costs, and `final/...` if it completed."""
     if state == "interrupted" or not trial.epochs:
         return {}
     totals = {name: trial.last[name] for name in COSTS if name in trial.last}
@@ -136,24 +146,24 @@ def totals_of(trial: TrialRecord, state: str, study: StudyConfig) -> dict[str, f
 
 
 def teachers_of(event: TeachersReady) -> dict[str, float]:
-    """`teachers/ensemble_nll`, `teachers/mean_nll`, ... of the metrics that students have too."""
-    rows = {"ensemble": event.ensemble, "one": event.teacher_mean}
+    """Returns `teachers/ensemble_nll`, `teachers/mean_nll`, ... of the metrics that students have, too."""
+    rows = {"ensemble": event.ensemble, "mean": event.teacher_mean}
     return {f"teachers/{who}_{name}": row[name] for who, row in rows.items() for name in TEACHERS if name in row}
 
 
 def address_of(server: str) -> str:
-    """Where its pages are; without user and password, for which a browser asks itself."""
+    """Returns the address of the pages of a server, without user and password."""
     return re.sub(r"(://)[^/@]*@", r"\1", without_credentials(server)).rstrip("/")
 
 
 def _own_metrics(report: Mapping[str, float]) -> list[str]:
-    """The validation metrics that are not built in, which a study file lists in `config.metrics`."""
+    """Returns the validation metrics that are not built in, which a study file lists in `config.metrics`."""
     known = (*METRICS, "val/at_chance", *(f"val/{name}" for name in BUILT_IN))
     return [name for name in report if name.startswith("val/") and name not in known]
 
 
 def _is_below(name: str, blocks: Iterable[str]) -> bool:
-    """Whether a dotted name is one of these, or a part of one."""
+    """Returns whether a dotted name is one of these blocks, or inside of one."""
     return any(f"{name}.".startswith(f"{block}.") for block in blocks)
 
 

@@ -1,4 +1,4 @@
-"""The runs of one study in MLflow: which exist, which are made, and which are there twice."""
+"""The runs of one study in MLflow: lookup, creation, and removal of duplicates."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 NAME = 250  # characters of the name of a run
+RESULT = "result"  # tag of runs with a standing
 PARENT = 0  # the number of the parent run; trials begin at 1
 
 
 class DeletedExperimentError(Exception):
-    """The experiment was deleted; MLflow takes nothing for it until it is restored."""
+    """The experiment was deleted; MLflow refuses all writes until it is restored."""
 
 
 class DeletedRunError(Exception):
@@ -46,24 +47,24 @@ class RunIndex:
         return self._runs[number]
 
     def run_of(self, trial: TrialRecord) -> str:
-        """Returns the id of the run of a trial that has begun.
+        """Returns the id of the run of a started trial.
 
         Raises:
-            DeletedRunError: It is gone.
+            DeletedRunError: The run was deleted.
         """
         if trial.number not in self._runs:
             raise DeletedRunError(f"the run of trial {trial.name} was deleted")
         return self._runs[trial.number]
 
     def connect(self, client: "MlflowClient") -> None:
-        """Finds the experiment, or makes it, then the runs."""
+        """Finds or creates the experiment, then finds the runs."""
         self.experiment = find_experiment(client, self._target)
         self.refresh(client)
 
     def refresh(self, client: "MlflowClient") -> None:
-        """Finds the runs. Of several runs for one trial all but one are deleted.
+        """Finds the runs, and deletes duplicates.
 
-        There are several if a server made a run although its answer never came: the empty one goes.
+        Duplicates occur if a server creates a run but its response is lost; the empty duplicate is deleted.
         """
         found: dict[int, list[tuple[bool, int, str]]] = {}
         for run in self._search(client):
@@ -77,34 +78,39 @@ class RunIndex:
         self._runs = {number: several[-1][2] for number, several in found.items()}
 
     def create(self, client: "MlflowClient", number: int, name: str, tags: dict[str, str], at: float | None) -> None:
-        """Makes the run of a trial, or the parent run.
+        """Creates the run of a trial, or the parent run.
 
         Args:
             client: MLflow.
             number: Number of the trial.
             name: Name of the run; MLflow shows its first characters.
             tags: Its tags, in addition to those that name the study.
-            at: When it began, seconds since the epoch; None for now.
+            at: Start time, seconds since the epoch; None for now.
         """
         tags = {"study": self._target.study, "study_id": self._target.identity, **tags}
         start = None if at is None else milliseconds(at)
         run = client.create_run(self.experiment, start_time=start, run_name=name[:NAME], tags=tags)
         self._runs[number] = str(run.info.run_id)
 
-    def _search(self, client: "MlflowClient") -> Iterator["Run"]:
+    def marked(self, client: "MlflowClient") -> Iterator[tuple[int, str]]:
+        """Yields number and id of each trial whose run has a standing."""
+        for run in self._search(client, f" AND tags.{RESULT} != ''"):
+            yield int(run.data.tags["trial"]), str(run.info.run_id)
+
+    def _search(self, client: "MlflowClient", condition: str = "") -> Iterator["Run"]:
         token: str | None = None
         while token is None or token:
-            wanted = f"tags.study_id = '{self._target.identity}'"
+            wanted = f"tags.study_id = '{self._target.identity}'{condition}"
             runs = client.search_runs([self.experiment], wanted, max_results=1000, page_token=token)
             yield from runs
             token = runs.token or ""
 
 
 def find_experiment(client: "MlflowClient", target: MlflowTarget) -> str:
-    """Returns the id of the experiment, which is made if it is missing. Artifacts that were moved are found again.
+    """Returns the id of the experiment, which is created if it is missing. Paths of moved artifacts are corrected.
 
     Raises:
-        DeletedExperimentError: It was deleted.
+        DeletedExperimentError: The experiment was deleted.
     """
     own = None if target.uri.startswith("http") else target.artifacts.resolve().as_uri()
     known = client.get_experiment_by_name(target.experiment)
@@ -120,7 +126,7 @@ def find_experiment(client: "MlflowClient", target: MlflowTarget) -> str:
 
 
 def _deleted(target: MlflowTarget, experiment: str) -> str:
-    """The two ways to continue after the experiment of a study was deleted."""
+    """Returns the two fixes for a deleted experiment."""
     store = quoted(f"MLFLOW_TRACKING_URI={target.uri}")
     change = ("--set", "tracking.experiment=NAME")
     other = command_line("ensdistill-tune", "resume", target.study, options=[change], studies=target.folder.parent)

@@ -26,11 +26,19 @@ from ensdistill_tune.tracking.views import studies_page
 
 
 def ui(studies: Path, name: str | None, given: str | None, port: int, *, show: bool) -> int:
-    """Prints the links of a study, or of all studies, and serves the pages behind them until Ctrl-C; the exit code.
+    """Prints the links of one study or of all studies, and serves the pages until Ctrl-C.
 
-    If the runs are on a server already, the links are its own and the command returns.
+    If the runs are on a server, its links are printed and the command returns.
 
-    given: the store, if it is not the study's own. show: open the first link in a browser.
+    Args:
+        studies: Folder of all studies.
+        name: Name of the study; None for all.
+        given: URI of the store; None for that of the study.
+        port: Port of the server.
+        show: Whether the first link is opened in a browser.
+
+    Returns:
+        The exit code.
     """
     uri = public(given) if given else _store_of(studies, name)
     remote = uri.startswith("http")
@@ -48,14 +56,14 @@ def ui(studies: Path, name: str | None, given: str | None, port: int, *, show: b
 
 
 def _serve(uri: str, port: int, page: str | None) -> int:
-    """MLflow's server as long as nobody stops it; opens the page once it answers."""
+    """Runs the MLflow server until it is stopped; opens the page when the server answers."""
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--uvicorn-opts", "--log-level warning"]
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
-    environment["MLFLOW_BACKEND_STORE_URI"] = whole(uri)  # its credentials in no list of processes
+    environment["MLFLOW_BACKEND_STORE_URI"] = whole(uri)  # keeps credentials out of the list of processes
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)  # all that stops us stops the server
-    # In a session of its own: it hears of Ctrl-C from us, once, and ends without a word.
+        signal.signal(number, signal.default_int_handler)  # these signals stop the server, too
+    # In a separate session, so that Ctrl-C reaches it only once, through this process, and it exits quietly.
     output: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
     server = subprocess.Popen(command, env=environment, start_new_session=True, **output)  # noqa: S603
     printing = threading.Thread(target=_print_all, args=(server.stdout,), daemon=True)
@@ -74,16 +82,16 @@ def _serve(uri: str, port: int, page: str | None) -> int:
 
 
 def _print_all(lines: Iterable[str]) -> None:
-    """Passes on what the server prints, which may hold the credentials of its store, through our own output."""
+    """Prints the output of the server through the filter of this process: it may contain credentials."""
     for line in lines:
         with contextlib.suppress(OSError):
             print(line, end="", flush=True)
 
 
 def _open(page: str | None) -> int:
-    """In the user's browser, if there is one."""
+    """Opens a page in the browser of the user, if one is available."""
     if page and not webbrowser.open(page):
-        print("no browser was found here; open the link yourself", flush=True)
+        print("no browser was found; open the link in one", flush=True)
     return 0
 
 
@@ -96,17 +104,17 @@ def _answers(port: int) -> bool:
 
 
 def _store_of(studies: Path, name: str | None) -> str:
-    """The store of a study, or that of all studies which name none."""
+    """Returns the URI of the store of a study, or the default store."""
     default = default_uri(studies)
     if name is not None:
         return public(_summary(studies / name)["study"]["tracking"]["uri"] or default)
     if not (studies / "mlflow.db").exists():
-        raise DataError(f"{studies}: no study here yet; `ensdistill-tune launch FILE` makes one")
+        raise DataError(f"{studies}: there is no study here; `ensdistill-tune launch FILE` runs one")
     return default
 
 
 def _links(studies: Path, name: str | None, uri: str, address: str) -> list[tuple[str, str]]:
-    """What is to be seen, and where; the first is what one wants to see."""
+    """Returns titles and links, the most important one first."""
     if name is None:
         known = sorted(_experiments(studies, uri).items())
         links = [(f"studies of experiment {title}", studies_page(address, number)) for number, title in known]
@@ -114,12 +122,12 @@ def _links(studies: Path, name: str | None, uri: str, address: str) -> list[tupl
     pages = known_pages(studies / name)
     if pages is None:
         send = command_line("ensdistill-tune", "sync", name, studies=studies)
-        raise DataError(f"{studies / name}: MLflow has nothing of it yet; `{send}` sends it")
+        raise DataError(f"{studies / name}: MLflow has received nothing of this study; `{send}` sends it")
     return [(f"compare {name}", pages.comparison(address)), (f"{name} itself", pages.study(address))]
 
 
 def _experiments(studies: Path, uri: str) -> dict[str, str]:
-    """The experiments that the studies of a folder log to in this store: names by id."""
+    """Returns the experiments of the studies of a folder in this store: names by id."""
     found = {}
     for file in studies.glob("*/tracking.json"):
         with contextlib.suppress(DataError):
@@ -140,4 +148,4 @@ def _check_port(port: int) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except (OSError, OverflowError) as error:
-            raise ConfigError(f"--port {port}: cannot be used ({error}); choose another") from error
+            raise ConfigError(f"--port {port}: cannot be used ({error}). Choose another port.") from error

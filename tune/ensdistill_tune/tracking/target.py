@@ -1,4 +1,4 @@
-"""Where the runs of a study go: the store, and what of its URI can be checked without it."""
+"""The store of the runs of a study, and the checks of its URI that need no connection."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ DRIVERS = {"postgresql": "psycopg", "mysql": "MySQLdb"}  # what SQLAlchemy impor
 
 @dataclass(frozen=True)
 class MlflowTarget:
-    """Where the runs of one study go.
+    """Store and experiment of the runs of one study.
 
     Attributes:
         uri: The store, without credentials.
@@ -38,7 +38,7 @@ class MlflowTarget:
 
     @classmethod
     def of_study(cls, study: StudyConfig, studies: Path, name: str, identity: str) -> "MlflowTarget":
-        """Returns the target that the settings of a study name.
+        """Returns the target of a study.
 
         Args:
             study: The settings.
@@ -57,19 +57,22 @@ def store_of(study: StudyConfig, studies: Path) -> str:
 
 
 def default_uri(studies: Path) -> str:
-    """One SQLite store for all studies of a folder, so that they can be compared."""
+    """Returns the URI of the SQLite store that all studies of a folder share."""
     file = str((studies / DATABASE).resolve())
     if not set(file) & set("%?"):
         return f"sqlite:///{file}"
-    # SQLAlchemy reads the path of a URI unquoted. MLflow would make a folder of the quoted name but for the driver's.
+    # SQLAlchemy reads the path of a URI unquoted. Without the driver, MLflow would create a folder of the quoted name.
     return f"sqlite+pysqlite:///{quote(file)}"
 
 
 def check_uri(uri: str) -> None:
-    """Raises ConfigError if this can be no store of MLflow's; whether it answers is another matter.
+    """Checks the form of the URI of a store; a connection is not tried.
 
     Args:
-        uri: Of the store, without credentials.
+        uri: URI of the store, without credentials.
+
+    Raises:
+        ConfigError: MLflow has no store of this form.
     """
     whole(uri)
     scheme, colon, rest = uri.partition("://")
@@ -89,7 +92,7 @@ def check_uri(uri: str) -> None:
 
 
 def _has_host_and_port(uri: str) -> bool:
-    """Whether a host may be found there. A database may have its host among the parameters, or none."""
+    """Returns whether a URI has a valid host and port. A database may have its host among the parameters, or none."""
     try:
         found = urlsplit(uri)
         return found.port != 0 and bool(found.hostname or not found.scheme.startswith("http"))

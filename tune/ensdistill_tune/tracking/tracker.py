@@ -1,7 +1,7 @@
-"""Tells MLflow what happens in a study, in a thread of its own that follows the journal.
+"""Logs a study to MLflow from a background thread that follows the event log.
 
-The study never waits for MLflow: what a server does not take stays in the journal and is sent when it answers again,
-in this process or in a later one.
+The study never waits for MLflow. Events that a server does not accept stay pending in the event log; this process or
+a later one sends them when the server answers again.
 """
 
 import json
@@ -24,16 +24,16 @@ from ensdistill_tune.tracking.run_fields import RunUpdate
 from ensdistill_tune.tracking.target import DATABASE, MlflowTarget
 from ensdistill_tune.tracking.views import MlflowPages
 
-FLUSH_SECONDS = 5.0  # events wait at most so long before they are sent together
+FLUSH_SECONDS = 5.0  # between two batches of events
 RETRY_SECONDS = (2.0, 30.0)  # between attempts while MLflow does not answer: at first, and at most
-PATIENCE_SECONDS = (10.0, 5.0)  # that the end of a study waits for a sign of MLflow: if all was well, and if not
+PATIENCE_SECONDS = (10.0, 5.0)  # without progress at the end of a study: if MLflow was reachable so far, and if not
 LONGEST = 600  # characters of a reason
 EVENTS = 200  # sent at once
-CURSOR = "tracking.json"  # in the folder of a study: what MLflow has of it
+CURSOR = "tracking.json"  # in the folder of a study: the events and files that MLflow has received
 
 
 def known_pages(home: Path) -> MlflowPages | None:
-    """Where MLflow shows the study of this folder, as the tracker has written down; None if it never answered."""
+    """Returns the MLflow pages of the study in a folder, from tracking.json; None if MLflow never answered."""
     try:
         return MlflowPages(**json.loads((home / CURSOR).read_text())["pages"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -42,13 +42,13 @@ def known_pages(home: Path) -> MlflowPages | None:
 
 @dataclass
 class MlflowTracker:
-    """The MLflow side of one study: a thread that sends the events of the log, in their order.
+    """Background thread that sends the events of one study to MLflow, in their order.
 
     Attributes:
-        target: Where the runs go.
+        target: Store and experiment of the runs.
         study: The settings of the study.
-        past: The events of earlier sessions; those that were not sent yet are sent first.
-        trouble: Why the last attempt failed; None if it did not.
+        past: The events of earlier sessions; pending ones are sent first.
+        trouble: Reason why the last attempt failed; None if it succeeded.
     """
 
     target: MlflowTarget
@@ -58,13 +58,13 @@ class MlflowTracker:
 
     def __post_init__(self) -> None:
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._told = 0
-        self._since: float | None = None  # when the study began
+        self._received = 0  # number of events of the log
+        self._since: float | None = None  # start of the study
         self._cursor = self.target.folder / CURSOR
         store = self.target.uri if self.target.database is None else DATABASE  # which moves with the studies
         self._name = content_hash([store, self.target.experiment])
         known = self._read_cursor()
-        self.sent = int(known.get("sent", 0))  # how many events MLflow has taken, over all sessions
+        self.sent = int(known.get("sent", 0))  # number of events that MLflow has received, over all sessions
         self._writer = MlflowWriter(self.target, self.study)
         self._writer.files |= known.get("files", {})
         self._closing = threading.Event()
@@ -73,33 +73,37 @@ class MlflowTracker:
             self.on_event(event)
 
     def start(self) -> None:
-        """Begins to send."""
+        """Starts the thread."""
         self._thread.start()
 
     def on_event(self, event: Event) -> None:
-        """Takes one more event of the log, and returns immediately."""
-        self._told += 1
+        """Queues one event of the log and returns immediately."""
+        self._received += 1
         self._since = self._since or event.at
         self._events.put(event)
 
     def close(self) -> int:
-        """Makes one last attempt to send all that waits; returns how many events are left for another time."""
+        """Makes one last attempt to send all pending events.
+
+        Returns:
+            The number of events that are still pending.
+        """
         self._closing.set()
         steps, since = self._writer.steps, time.monotonic()
         while self._thread.is_alive() and time.monotonic() - since < PATIENCE_SECONDS[self.trouble is not None]:
             self._thread.join(0.05)
             if steps != self._writer.steps:  # not `sent`: on a busy machine many events take longer than the patience
                 steps, since = self._writer.steps, time.monotonic()
-        return self._told - self.sent
+        return self._received - self.sent
 
     @property
     def pages(self) -> MlflowPages | None:
-        """Where MLflow shows this study; None if it never answered."""
+        """The MLflow pages of this study; None if MLflow never answered."""
         return self._writer.pages
 
     @property
     def refused(self) -> list[str]:
-        """What MLflow will never take, such as points of a run that somebody deleted."""
+        """Reasons of entries that MLflow refuses for good, such as points of a deleted run."""
         return self._writer.refused
 
     # --- the thread ---
@@ -108,7 +112,7 @@ class MlflowTracker:
         trials: Trials = {}
         facts: dict[str, str] = {}
         entries: list[RunUpdate] = []  # of all events, sent or not
-        pause, ready = 0.0, False  # whether the store was asked at least once what it has
+        pause, ready = 0.0, False  # whether the content of the store is known
         while True:
             self._closing.wait(max(FLUSH_SECONDS, pause))
             last_round = self._closing.is_set()
@@ -122,7 +126,7 @@ class MlflowTracker:
                 return
 
     def _took(self, entries: list["RunUpdate"]) -> bool:
-        """Whether MLflow took these events."""
+        """Sends events and returns whether MLflow accepted them."""
         try:
             if not self._writer.ensure_parent_run(begun=self.sent > 0, since=self._since):
                 self.sent = 0  # another store, or an empty one: all is sent from the beginning
@@ -144,17 +148,17 @@ class MlflowTracker:
         write_json(self._cursor, known)
 
     def _read_cursor(self) -> dict[str, Any]:
-        """What is known of an earlier session's store; nothing is known of another one."""
+        """Returns the cursor of an earlier session with the same store; empty for another store."""
         try:
             known = dict(json.loads(self._cursor.read_text()))
             same = known["store"] == self._name and known["sent"] <= len(self.past)
         except (OSError, ValueError, KeyError, TypeError):
-            return {}  # all is sent again, and is there once
+            return {}  # everything is sent again, and is stored once
         return known if same else {}
 
 
 def _in_short(error: Exception) -> str:
-    """What went wrong, without the statements of a database around it."""
+    """Returns the message of an error without the statements of a database around it."""
     text = " ".join(without_secrets(str(error)).split()).partition("[SQL:")[0]
     return text.removeprefix(_AUTOFLUSH).strip()[:LONGEST] or type(error).__name__
 

@@ -1,6 +1,6 @@
-"""The MLflow pages of one study. The one that compares its trials is described as MLflow's own pages share views.
+"""Links to the MLflow pages of a study, and the saved views behind them, as MLflow's own pages share views.
 
-(The form is not documented; it works with MLflow 3.17. Were it to change, the link would show MLflow's standard view.)
+The form of a view is not documented; it works with MLflow 3.17. If it changes, a link shows the standard view.
 """
 
 import json
@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from ensdistill_tune.metric_names import confirmed_metric, final_metric, log_name
+from ensdistill_tune.metric_names import confirmed_metric, final_metric, log_name, replicate_metric
 from ensdistill_tune.study.study_config import StudyConfig
 
 TAG = "mlflow.sharedViewState."  # of the experiment, followed by the key that the link names
-TRAINING = "workflowType=machine_learning"  # or MLflow frames the page with traces and judges of language models
-STUDIES = "studies"  # the key of the page that lists them
+TRAINING = "workflowType=machine_learning"  # otherwise MLflow shows traces and judges of language models
+STUDIES = "studies"  # the key of the page that lists all studies
+SEEDS = "-seeds"  # ends the key of the page that groups replicates
+DESCRIPTION, DATASET = "attributes.`Description`", "attributes.`Dataset`"  # columns
 COLUMNS = ("val/nll", "val/accuracy", "val/ece")
 
 COMMON: dict[str, Any] = {
@@ -32,87 +34,125 @@ COMMON: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class MlflowPages:
-    """Where MLflow shows a study."""
+    """The MLflow pages of a study.
 
-    experiment: str  # its id
-    run: str  # the id of the parent run
-    view: str  # the key of the page that compares the trials
+    Attributes:
+        experiment: Id of the experiment.
+        run: Id of the parent run.
+        view: Key of the saved view that compares the trials.
+    """
+
+    experiment: str
+    run: str
+    view: str
 
     def comparison(self, address: str) -> str:
-        """The link to the page that compares the trials, on a server at this address."""
+        """Returns the link to the page that compares the trials, on the server at this address."""
         return f"{_shared(address, self.experiment, self.view)}&compareRunsMode=CHART"
 
+    def seeds(self, address: str) -> str:
+        """Returns the link to the page that groups the replicates by their settings."""
+        return _shared(address, self.experiment, f"{self.view}{SEEDS}")
+
+    def figure(self, address: str, name: str) -> str:
+        """Returns the link to a figure among the artifacts of the study."""
+        return f"{address}/#/experiments/{self.experiment}/runs/{self.run}/artifacts/{name}?{TRAINING}"
+
     def study(self, address: str) -> str:
-        """The link to the study's own run, its notes and its files."""
+        """Returns the link to the parent run, with description and files."""
         return f"{address}/#/experiments/{self.experiment}/runs/{self.run}?{TRAINING}"
 
 
 def studies_page(address: str, experiment: str) -> str:
-    """The link to all studies of an experiment."""
+    """Returns the link to the list of all studies of an experiment."""
     return _shared(address, experiment, STUDIES)
 
 
-def views(pages: MlflowPages, study: StudyConfig) -> dict[str, str]:
-    """What the links show, by the tags of the experiment that say so."""
-    return {TAG + pages.view: _trials_view(pages.run, study), TAG + STUDIES: _studies_view()}
+def views(pages: MlflowPages, study: StudyConfig, pinned: Sequence[str] = ()) -> dict[str, str]:
+    """Returns the saved views of a study, by the tags of the experiment that hold them.
+
+    Args:
+        pages: The pages of the study.
+        study: The settings.
+        pinned: Ids of runs that stand above all others: the winner.
+    """
+    return {
+        TAG + pages.view: _trials_view(pages.run, study, pinned),
+        f"{TAG}{pages.view}{SEEDS}": _seeds_view(pages.run, study),
+        TAG + STUDIES: _studies_view(),
+    }
 
 
-def _trials_view(parent: str, study: StudyConfig) -> str:
-    """Trials best first, with the searched settings as columns; parallel coordinates, curves, confirmed means."""
+def _trials_view(parent: str, study: StudyConfig, pinned: Sequence[str]) -> str:
+    """Trials best first, with the searched settings as columns; parallel coordinates, curves, confirmation."""
     final = final_metric(study.objective)
     state = {
         "searchFilter": f"tags.`mlflow.parentRunId` = '{parent}' AND tags.kind = 'trial'",
         "orderByKey": f"metrics.`{final}`",
         "orderByAsc": study.mode == "min",
+        "runsPinned": list(pinned),
         "selectedColumns": _columns(study),
         "compareRunCharts": _charts(study, final),
         "compareRunSections": [
-            _section("settings", "Settings and what came of them", columns=1),
-            _section("results", "On the way, and with fresh seeds", columns=2),
+            _section("settings", "Settings and results", columns=1),
+            _section("results", "During training, and with fresh seeds", columns=2),
         ],
         "isAccordionReordered": True,
     }
     return json.dumps(COMMON | state)
 
 
+def _seeds_view(parent: str, study: StudyConfig) -> str:
+    """Replicates, grouped by their settings: each group shows means over seeds."""
+    final = final_metric(study.objective)
+    names = list(dict.fromkeys([final, *map(final_metric, COLUMNS)]))
+    state = {
+        "searchFilter": f"tags.`mlflow.parentRunId` = '{parent}' AND tags.kind = 'confirmation'",
+        "orderByKey": f"metrics.`{final}`",
+        "orderByAsc": study.mode == "min",
+        "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "candidate"}]},
+        "selectedColumns": [*(f"metrics.`{name}`" for name in names), "tags.`seed`", DESCRIPTION],
+    }
+    return json.dumps(COMMON | state)
+
+
 def _studies_view() -> str:
-    """The latest first, with what came out."""
+    """Studies, the latest first, with their results."""
     names = ("best/nll", "confirmed/mean_nll", "teachers/ensemble_nll", "best/accuracy", "trials/finished")
     columns = [f"metrics.`{name}`" for name in names] + ["tags.`best`", "tags.`preset`"]
     state = {
         "searchFilter": "tags.kind = 'study'",
         "orderByKey": "attributes.start_time",
         "orderByAsc": False,
-        "selectedColumns": ["attributes.`Created`", *columns],
+        "selectedColumns": ["attributes.`Created`", DATASET, *columns],
     }
     return json.dumps(COMMON | state)
 
 
 def _columns(study: StudyConfig) -> list[str]:
-    """Few, so that metrics and settings are seen together; the pages put them in alphabetical order."""
+    """Returns few columns, so that metrics and settings are seen together; MLflow orders them by name."""
     wanted = [study.objective, *(name for name in COLUMNS if name != study.objective)]
     metrics = [final_metric(name) for name in wanted] + [confirmed_metric(study.objective, "mean")]
     metrics += [final_metric(name) for name in study.secondary_objectives if name not in wanted]
     columns = [f"metrics.`{name}`" for name in metrics] + [f"params.`{name}`" for name in study.search]
-    return ["attributes.`Created`", *columns, "tags.`outcome`", "tags.`baseline`"]
+    return ["attributes.`Created`", *columns, "tags.`outcome`", "tags.`baseline`", "tags.`result`"]
 
 
 def _charts(study: StudyConfig, final: str) -> list[dict[str, Any]]:
     always = [name for name, axis in study.search.items() if not axis.when]  # the chart leaves out runs without one
     axes = [log_name(name) if name in study.logarithmic else name for name in always]
-    curve = {
-        "metricKey": study.objective,
-        "selectedMetricKeys": [study.objective],
-        "xAxisKey": "step",
-        "xAxisScaleType": "linear",
-        "scaleType": "linear" if study.mode == "max" else "log",
-        "lineSmoothness": 0,
-    }
+    scale = "linear" if study.mode == "max" else "log"
     return [
         _chart("PARALLEL", "settings", selectedParams=axes, selectedMetrics=[final], showAllRuns=False),
-        _chart("LINE", "results", **curve),
-        _chart("BAR", "results", metricKey=confirmed_metric(study.objective, "mean")),
+        _chart("LINE", "results", **_curve(study.objective, scale)),
+        _chart("LINE", "results", **_curve(replicate_metric(study.objective), "linear")) | {"uuid": "replicates"},
     ]
+
+
+def _curve(metric: str, scale: str) -> dict[str, Any]:
+    """Returns the settings of a chart of lines over steps, whose axis begins at the lowest value."""
+    axes = {"xAxisKey": "step", "xAxisScaleType": "linear", "scaleType": scale, "lineSmoothness": 0}
+    return {"metricKey": metric, "selectedMetricKeys": [metric]} | axes
 
 
 def _shared(address: str, experiment: str, view: str) -> str:

@@ -226,7 +226,7 @@ def test_a_study_that_can_go_on_says_how(state: str, said: str, command: str) ->
     timed = study(budget={"trials": 4, "minutes": 1.5})
     lines = format_value(picture(study=timed, state=state, resume="ensdistill-tune resume s"))
     assert lines[0] == f"s: {said} after 0:00:50"
-    assert lines[-1] == f"to go on: {command}"
+    assert lines[-1] == f"to resume: {command}"
 
 
 # --- from another terminal -------------------------------------------------------------------------------------------
@@ -385,7 +385,7 @@ def test_status_without_a_terminal_is_one_plain_picture(written: Written) -> Non
         {"trial": 1, "name": "001 kd", "epoch": 3, "epochs": 10, "value": 0.4, "progress": None}
     ]
     died = call("ensdistill-tune", "status", "s", *where)
-    assert f"to go on: ensdistill-tune resume s --studies-dir {written.folder.path.parent}" in died.out
+    assert f"to resume: ensdistill-tune resume s --studies-dir {written.folder.path.parent}" in died.out
 
 
 def test_status_of_a_study_that_is_not_there_says_so(tmp_path: Path) -> None:
@@ -415,9 +415,9 @@ def test_without_a_terminal_there_is_a_line_for_each_trial_and_each_change(tmp_p
     assert console.file.getvalue().splitlines() == [  # type: ignore[attr-defined]
         "[  1/5] finished  001 kd  val/nll 0.3000",
         "[  1/4] failed    002 repeats kd with seed 1: no memory",
-        "confirming: 2 repeats",
-        "[  1/2] interrupted 003 repeats kd with seed 2  no epoch done",
-        "going on after 1 finished of 5 trials and 2 of the repeats",
+        "confirming: 2 replicates",
+        "[  1/2] interrupted 003 repeats kd with seed 2  no epoch completed",
+        "resuming after 1 finished of 5 trials and 2 replicates",
     ]
 
 
@@ -425,7 +425,7 @@ def test_the_lines_of_a_real_study_say_when_it_confirms(tiny: TinyStudy) -> None
     lines = tiny.done.out.splitlines()
     planned = tiny.summary["replicates_planned"]
     search_ends = next(n for n, line in enumerate(lines) if line.startswith("[ 10/10]"))
-    assert search_ends < lines.index(f"confirming: {planned} repeats")
+    assert search_ends < lines.index(f"confirming: {planned} replicates")
     assert "\x1b" not in tiny.done.out
 
 

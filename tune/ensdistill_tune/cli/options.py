@@ -1,0 +1,93 @@
+"""Options that commands of `ensdistill-tune` share: the same name, the same group and the same sentence everywhere."""
+
+from functools import partial
+
+from ensdistill.config import Config
+from ensdistill.export.format_names import FORMATS
+from ensdistill.runtime.command_line import STUDIES
+from ensdistill.runtime.help_parser import HelpParser
+from ensdistill.settings.validation import setting_names, settings_help
+from ensdistill_tune.study.study_config import StudyConfig
+
+CREDENTIALS = "the MLflow store of the study, with its credentials, which are not stored"
+VERIFIED = "device on which the files are verified and timed: auto, cpu, cuda, ... (auto)"
+
+
+def add_file(sub: HelpParser) -> None:
+    """Adds the study file."""
+    sub.add_argument("file", metavar="FILE", help="a study file, such as search_spaces/digits.yaml")
+
+
+def add_study(sub: HelpParser, *, optional: bool = False) -> None:
+    """Adds the name of a study."""
+    sentence = "name of the study" + (" (all studies)" if optional else "")
+    sub.add_argument("study", metavar="STUDY", nargs="?" if optional else None, help=sentence)
+
+
+def add_set(sub: HelpParser, sentence: str, *, required: bool = False) -> None:
+    """Adds `--set NAME=VALUE`."""
+    default = None if required else list[str]()
+    sub.group("settings").add_argument(
+        "--set", action="append", default=default, required=required, metavar="NAME=VALUE", help=sentence
+    )
+
+
+def add_settings(sub: HelpParser) -> None:
+    """Adds to the help every setting of a study file, then every setting that can be searched."""
+    sub.epilog_of = _study_help
+    sub.completions = {"NAME=VALUE": partial(setting_names, StudyConfig)}
+
+
+def _study_help() -> str:
+    parts = ((StudyConfig, "settings of study files:"), (Config, "settings to search or fix:"))
+    return "\n\n".join(settings_help(model, title) for model, title in parts)
+
+
+def add_execution(sub: HelpParser) -> None:
+    """Adds the options of where trials and teachers run."""
+    group = sub.group("execution")
+    sentence = "ray, or inline: one trial after the other in this process (ray)"
+    group.add_argument("--executor", choices=("ray", "inline"), default="ray", help=sentence)
+    group.add_argument(
+        "--device", default="auto", help="device on which teachers are trained: auto, cpu, cuda, ... (auto)"
+    )
+
+
+def add_store(sub: HelpParser, sentence: str) -> None:
+    """Adds `--tracking-uri URI`."""
+    sub.group("MLflow").add_argument("--tracking-uri", metavar="URI", help=sentence)
+
+
+def add_registry(sub: HelpParser) -> None:
+    """Adds the options of the model registry."""
+    group = sub.group("MLflow")
+    group.add_argument("--register", metavar="NAME", help="register the model under this name in the model registry")
+    group.add_argument("--champion", action="store_true", help="give the registered winner the alias `champion`")
+
+
+def add_students(sub: HelpParser) -> None:
+    """Adds the options that select students."""
+    which = sub.group("students").add_mutually_exclusive_group()
+    which.add_argument("--top", type=int, default=1, metavar="K", help="the best K students, a folder each (1)")
+    which.add_argument("--trial", type=int, metavar="N", help="the student of one trial, by its number")
+
+
+def add_export(sub: HelpParser) -> None:
+    """Adds the options of exported files."""
+    group = sub.group("files")
+    group.add_argument("--out", metavar="DIR", help="folder of the exported folders (<study>/export)")
+    group.add_argument("--formats", nargs="+", choices=FORMATS, default=FORMATS, help="formats to write (all)")
+    group.add_argument("--license", default="", metavar="SPDX", help="license of the weights, for the model card")
+
+
+def add_output(sub: HelpParser, json: str = "") -> None:
+    """Adds the folder of all results and, if the command prints JSON, `--json`.
+
+    Args:
+        sub: The parser of the command.
+        json: What `--json` prints: `object`, `value`, or nothing.
+    """
+    group = sub.group("output")
+    group.add_argument("--studies-dir", default=STUDIES, metavar="DIR", help=f"folder of all results ({STUDIES})")
+    if json:
+        group.add_argument("--json", action="store_true", help=f"print one JSON {json} and nothing else")
