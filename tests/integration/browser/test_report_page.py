@@ -41,12 +41,12 @@ def test_the_report_of_a_real_study_shows_its_numbers(page: Page, tiny: TinyStud
     for row in rows:
         if row["rank"]:
             label = f"baseline {row['baseline']}" if row["baseline"] else f"{int(row['trial']):03d}"
-            shown = page.locator("h2:text('The best trials') ~ .wide").first.locator("tr", has_text=label).first
+            shown = page.locator("h2:text('Leaderboard') ~ .wide").first.locator("tr", has_text=label).first
             assert [f"{float(row[name]):.4f}" in shown.inner_text() for name in ("val/nll", "val/accuracy")] == [
                 True
             ] * 2
     kept = json.loads((tiny.home / "confirmation.json").read_text())
-    beside = page.locator("h2:text('Beside the ensemble') ~ .wide").first.inner_text()
+    beside = page.locator("h2:text('Winner and ensemble') ~ .wide").first.inner_text()
     (ensemble,) = [row for row in kept["test"] if row["kind"] == "ensemble"]
     assert f"{ensemble['metrics'][0]['nll']:.4f}" in beside
 

@@ -103,14 +103,14 @@ def test_a_study_of_no_finished_trial_has_a_report_too(tmp_path: Path) -> None:
     known = facts(12, seeds=0)
     none = [replace(trial, state="failed", error="diverged") for trial in known.trials]
     _, lead = write_report(on_disk(replace(known, trials=none, diagnostics=None), tmp_path / "none"))
-    assert "No trial has run to its end" in lead
+    assert "no trial has completed" in lead
 
 
 def test_the_command_says_what_was_learnt_and_where_the_page_is(home: Path) -> None:
     done = call("ensdistill-tune", "report", home.name, "--studies-dir", home.parent)
     assert done.code == 0, done.err
     assert f"the page: {home / 'report.html'}" in done.out
-    assert "What mattered" in done.out
+    assert "Settings that mattered" in done.out
 
 
 def test_no_study_no_report(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_the_model_card_tells_the_spread_over_seeds_and_the_verdict(
     best = load_config(tiny.home / "best" / "config.yaml")
     (shipped,) = (t for t in StudyDirectory(tiny.home).read_trials() if t.config_hash == best.hash and t.replicate_of)
     assert f"It is trial `{shipped.name}` of the study `tiny`." in card
-    assert "Test images, looked at once" in card
+    assert "Test images, evaluated once" in card
 
 
 def test_the_champion_of_the_registry_classifies_images(exported: Path, tiny: TinyStudy) -> None:

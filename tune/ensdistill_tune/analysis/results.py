@@ -257,8 +257,8 @@ class StudyResults:
 
     @property
     def looked(self) -> str:
-        """`looked at once`, or how often: with every look the images choose a little more."""
-        return "looked at once" if self.looks < 2 else f"looked at {self.looks} times"
+        """`evaluated once`, or the number of evaluations: each one weakens the test set."""
+        return "evaluated once" if self.looks < 2 else f"evaluated {self.looks} times"
 
     @property
     def fell_out(self) -> list[TrialRecord]:
