@@ -95,15 +95,14 @@ def test_learning_curves_name_the_best_three_and_mark_where_trials_were_stopped(
     assert gaps == len(study.trials) - len(best) - 1  # the best baseline has a name too
 
 
-def test_importance_has_the_shares_their_intervals_and_the_noise_level() -> None:
+def test_importance_has_the_shares_and_their_intervals() -> None:
     study = facts(120)
     drawn, knobs = traces(draw("importance", study)), study.importance
-    first, best = drawn["matters"], knobs[0]
+    first, best = drawn["significant effect"], knobs[0]
     assert (first.x[-1], first.y[-1]) == (pytest.approx(best.share, rel=FIVE_DIGITS), "step_size")
     assert first.x[-1] + first.error_x.array[-1] == pytest.approx(best.high, rel=FIVE_DIGITS)
     assert first.x[-1] - first.error_x.arrayminus[-1] == pytest.approx(best.low, rel=1e-3)
-    assert first.marker.pattern.shape != drawn["not above luck"].marker.pattern.shape
-    assert list(drawn["noise level"].x) == pytest.approx([knob.noise for knob in knobs[::-1]], rel=FIVE_DIGITS)
+    assert first.marker.pattern.shape != drawn["no significant effect"].marker.pattern.shape
 
 
 def test_slices_show_the_most_important_settings_and_every_trial_that_has_them(
@@ -195,6 +194,20 @@ def test_disagreement_shows_the_doubt_of_each_and_of_the_teachers(
     assert "doubt of baseline kd" not in drawn  # latentbe is the better one
 
 
+def test_classes_and_confusions_are_those_of_the_diagnostics_and_their_names_are_escaped(
+    study: StudyResults, shown: dict[str, ReportFigure]
+) -> None:
+    drawn = traces(shown["classes"].figure)
+    assert list(drawn[study.confirmed[0].label].x) == [0.9, 0.8]  # the worst class at the top
+    assert list(shown["classes"].figure.layout.yaxis.ticktext) == ["cat", "&lt;b&gt;dog&lt;/b&gt;"]
+    matrices = [trace for trace in shown["confusion"].figure.data if trace.type == "heatmap"]
+    assert [trace.name for trace in matrices] == [study.confirmed[0].label, TEACHERS[0]]
+    assert list(matrices[0].z[1]) == [0.2, 0.8, 0.0]
+    assert list(shown["confusion"].figure.layout.xaxis.ticktext)[-1] == "others"
+    counts = shown["confusion"].figure.data[1]
+    assert dict(zip(zip(counts.x, counts.y, strict=True), counts.text, strict=True))[(0, 1)] == "20"
+
+
 def test_the_confirmation_has_every_seed_the_means_and_their_intervals(
     study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
@@ -255,7 +268,7 @@ def keys(of: StudyResults) -> set[str]:
 
 def test_without_confirmation_portraits_and_costs_their_figures_are_left_out() -> None:
     bare = replace(facts(30, seeds=0), diagnostics=None, tested=())
-    missing = {"confirmation", "differences", "reliability", "disagreement", "pareto"}
+    missing = {"confirmation", "differences", "reliability", "disagreement", "classes", "confusion", "pareto"}
     assert keys(bare) == set(FIGURES) - missing
 
 

@@ -31,8 +31,8 @@ from ensdistill_tune.report.figures import figures
 from tests.unit.report.synthetic import EPOCHS, PARAMETERS, SEARCH, facts, metrics, reports, study
 
 KNOWN = facts(30)
-MATTERS = Importance("perturbation.step_size", 0.5, 0.4, 0.6, 0.1)
-IDLE = Importance("student.subnetworks", 0.02, 0.0, 0.05, 0.1)
+MATTERS = Importance("perturbation.step_size", 0.5, 0.4, 0.6, 0.001)
+IDLE = Importance("student.subnetworks", 0.02, 0.0, 0.05, 0.7)
 
 
 def candidate(number: int, values: Sequence[float], baseline: str | None = None) -> Candidate:
@@ -313,8 +313,11 @@ def test_no_value_is_recommended_that_a_setting_cannot_have(name: str, axis: Any
 def test_an_axis_that_does_nothing_is_to_be_fixed_and_not_widened() -> None:
     best = [replace(t, sampled={**t.sampled, "student.subnetworks": 8}) for t in KNOWN.order if t.kind == "search"]
     assert not any("subnetworks" in said for said in advice.ends(replace(KNOWN, trials=best), [IDLE]))
-    assert "fix `student.subnetworks`" in (advice.idle([MATTERS, IDLE]) or "")
-    assert advice.idle([IDLE]) is None
+    assert "fix `student.subnetworks`" in (advice.idle(KNOWN, [MATTERS, IDLE]) or "")
+    assert advice.idle(KNOWN, [IDLE]) is None
+    few = replace(KNOWN, trials=KNOWN.trials[:20])
+    assert advice.idle(few, [MATTERS, IDLE]) is None
+    assert "At least 24 trials are required" in (findings.what_mattered(few, [IDLE]) or "")
 
 
 @pytest.mark.parametrize(("values", "told"), [([0.5 - 0.01 * n for n in range(30)], True), ([0.2] * 30, False)])

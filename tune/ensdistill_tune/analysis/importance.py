@@ -1,23 +1,22 @@
-"""Which settings mattered: for each the share of all differences between trials that it alone explains, and how sure
+"""Importance of settings: the share of all differences between trials that each explains alone, and its significance.
 
-that is. Functional ANOVA (Hutter et al. 2014, ICML) by Optuna's evaluator.
+Functional ANOVA (Hutter et al. 2014, ICML) by the evaluator of Optuna gives the share, `effect_test` the significance.
 
-Merit. All trials count that are over, not only those that ran to their end: early stopping takes the bad ones away, and
-among what is left every effect looks smaller than it is. So trials are ordered: those that ran to their end by their
-objective; then those that were stopped, the further they came the better, among equals by the value there; then those
-that failed. The place in that order, from 0 to 1, is what is explained.
+Merit. All trials that have ended count, not only those that completed: early stopping removes the bad ones, and among
+the rest every effect looks smaller than it is. So trials are ordered: completed ones by their objective; then stopped
+ones by the number of their epochs, ties by the value there; then failed ones. The rank, from 0 to 1, is explained.
 
-Settings. Numbers are cut into 16 steps of their range (log-uniform ones in the logarithm), choices are taken in the
-order in which they are listed. A setting that a trial does not have, since its condition is not met, is filled in with
-the middle of its range, as the method wants all settings of all trials; so a conditional setting shows what it does
-where it is active, weakened by the trials where it is not. Of a trial whose settings changed on the way (population
-based training) those at its end count: they are what sets it apart from the trial that it began as, and its merit was
-reached under them. Baselines do not take part: most of their settings are not those of the search.
+Settings. The forest gets numbers in 16 steps of their range (log-uniform ones in the logarithm) and choices in their
+listed order. It requires all settings of all trials, so a setting whose condition is not met gets the middle of its
+range; the test uses the trials that have the setting. Of a trial whose settings changed during training
+(population-based training) the last ones count: its merit was reached under them. Baselines do not take part, because
+most of their settings are not those of the search.
 
-Certainty. The trials are resampled (bootstrap), and each time a forest is grown on all settings and, beside them, on a
-copy of each that is shuffled among the trials and so explains nothing but by luck (Kursa and Rudnicki 2010, Boruta).
-The share is the mean over resamples, with the interval of their middle 90 %; the noise level of a setting is what 95 %
-of its shuffled copies stay below.
+Interval. The trials are resampled (bootstrap), and a forest is grown on each resample: the share is the mean over
+resamples, its interval the middle 90 %.
+
+Limits. The test regards settings as independent of each other, as random search and grids draw them. A model-based
+searcher moves several settings together, so a setting can get part of the effect of another one.
 """
 
 import math
@@ -30,63 +29,72 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.trial import create_trial
 
+from ensdistill_tune.analysis.effect_test import LEVEL, Column, p_values
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.search.hyperparameter import Hyperparameter
 from ensdistill_tune.search.optuna_study import silent_study
 from ensdistill_tune.study.study_config import StudyConfig
 
-FEWEST = 8  # trials; with fewer, nothing is told from luck
+FEWEST = 8  # trials; fewer show no effect
 RESAMPLES, TREES, DEPTH = 25, 8, 6  # 25 forests of 8 trees: seconds for a thousand trials
-STEPS = 16  # into which a range of numbers is cut: more cost time and show nothing
+STEPS = 16  # of a range of numbers: more cost time and add nothing
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Importance:
-    """One searched setting."""
+    """One searched setting.
+
+    Attributes:
+        name: Name of the setting.
+        share: Share of the variance of the trials' merit, 0 to 1; shares of interactions belong to no setting.
+        low: Lower end of the 90 % interval of the share.
+        high: Upper end.
+        p: p-value of the effect, corrected for the number of settings.
+    """
 
     name: str
-    share: float  # of the variance of the trials' merit, 0 to 1; shares of interactions are nobody's
-    low: float  # 90 % interval of the share
+    share: float
+    low: float
     high: float
-    noise: float  # the share that shuffled values stay below, 95 times in 100
+    p: float
 
     @property
     def matters(self) -> bool:
-        """Whether the whole interval lies above the noise level."""
-        return self.low > self.noise
+        """Whether the effect is significant at 5 %."""
+        return self.p <= LEVEL
 
 
 def importance(trials: Sequence[TrialRecord], study: StudyConfig) -> list[Importance]:
-    """All searched settings, the most important first; empty if `why_unknown` has a reason. The same every time."""
+    """Returns all searched settings, the most important first; empty if `why_unknown` has a reason."""
     if why_unknown(trials, study):
         return []
     own = _over(trials)
     places = np.array([[_place(axis, trial, name) for name, axis in study.search.items()] for trial in own])
     merit = merits(own, study)
     shares = np.array([_shares(places, merit, seed) for seed in range(RESAMPLES)])
-    real, shuffled = np.split(shares, 2, axis=1)
-    low, high = np.quantile(real, [0.05, 0.95], axis=0)
-    columns = zip(study.search, real.mean(axis=0), low, high, np.quantile(shuffled, 0.95, axis=0), strict=True)
+    low, high = np.quantile(shares, [0.05, 0.95], axis=0)
+    significance = p_values([_column(name, axis, own) for name, axis in study.search.items()], merit)
+    columns = zip(study.search, shares.mean(axis=0), low, high, significance, strict=True)
     found = [Importance(name, *map(float, figures)) for name, *figures in columns]
     return sorted(found, key=lambda knob: -knob.share)
 
 
 def why_unknown(trials: Sequence[TrialRecord], study: StudyConfig) -> str | None:
-    """Why nothing can be said about importance, in a plain sentence; None if something can."""
+    """Returns why the importance is unknown, as part of a sentence; None if it is known."""
     own = _over(trials)
     if len(study.search) == 1:
         return "only one setting was searched, so there is nothing to compare it with"
     if len(own) < FEWEST:
-        return f"{len(own)} searched trials are too few to tell effects from luck ({FEWEST} are needed)"
+        return f"{len(own)} searched trials are too few to detect an effect ({FEWEST} are required)"
     if np.ptp(merits(own, study)) == 0:
         return "all trials came out alike"
     return None
 
 
 def merits(trials: Sequence[TrialRecord], study: StudyConfig) -> Array:
-    """The merit of each trial, 0 to 1 by rank, more being better; equal ones share their place."""
+    """Returns the merit of each trial, 0 to 1 by rank, more being better; ties share their rank."""
     from scipy.stats import rankdata  # here: a slow import that few commands need
 
     keys = [_order(trial, study) for trial in trials]
@@ -96,12 +104,12 @@ def merits(trials: Sequence[TrialRecord], study: StudyConfig) -> Array:
 
 
 def _over(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """The searched trials of which it is known what came of them."""
+    """Returns the searched trials that have ended."""
     return [trial for trial in trials if trial.kind == "search" and trial.state in ("finished", "pruned", "failed")]
 
 
 def _order(trial: TrialRecord, study: StudyConfig) -> tuple[float, float, float]:
-    """Less is better."""
+    """Returns the sort key of a trial; less is better."""
     if trial.state == "failed" or not trial.epochs:
         return (2, 0, 0)
     value = trial.last[study.objective] * (-1 if study.mode == "max" else 1)
@@ -109,7 +117,7 @@ def _order(trial: TrialRecord, study: StudyConfig) -> tuple[float, float, float]
 
 
 def _place(axis: Hyperparameter, trial: TrialRecord, name: str) -> float:
-    """Where the trial's value lies on the axis, from 0 to 1."""
+    """Returns the position of the trial's value in its range, from 0 to 1."""
     value = trial.settings_at_last.get(name, axis.from_unit_interval(0.5))
     if axis.is_categorical:
         return (axis.values.index(value) + 0.5) / len(axis.values)
@@ -119,19 +127,22 @@ def _place(axis: Hyperparameter, trial: TrialRecord, name: str) -> float:
     return (min(max(step, 0), STEPS - 1) + 0.5) / STEPS
 
 
+def _column(name: str, axis: Hyperparameter, trials: Sequence[TrialRecord]) -> Column:
+    known = [_place(axis, trial, name) if name in trial.settings_at_last else math.nan for trial in trials]
+    return Column(np.array(known), axis.is_categorical)
+
+
 def _shares(places: Array, merit: Array, seed: int) -> Array:
-    """What each setting explains in one resample of the trials, and after them what their shuffled copies explain."""
-    chance = np.random.default_rng(seed)
-    chosen = chance.integers(len(places), size=len(places))
-    both = np.hstack([places, chance.permuted(places, axis=0)])[chosen]
-    names = [f"{n:04d}" for n in range(both.shape[1])]
+    """Returns the share of each setting in one resample of the trials."""
+    chosen = np.random.default_rng(seed).integers(len(places), size=len(places))
+    names = [f"{n:04d}" for n in range(places.shape[1])]
     axes: dict[str, BaseDistribution] = {name: FloatDistribution(0, 1) for name in names}
     study = silent_study()
-    for row, value in zip(both.tolist(), merit[chosen].tolist(), strict=True):
+    for row, value in zip(places[chosen].tolist(), merit[chosen].tolist(), strict=True):
         study.add_trial(create_trial(value=value, params=dict(zip(names, row, strict=True)), distributions=axes))
     evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=TREES, max_depth=DEPTH, seed=seed)
     try:
         shares: Mapping[str, float] = evaluator.evaluate(study)
-    except RuntimeError:  # no tree found a difference: few trials, of which most failed, say
+    except RuntimeError:  # no tree found a difference, for example where most trials failed
         return np.zeros(len(names))
     return np.array([shares[name] for name in names])

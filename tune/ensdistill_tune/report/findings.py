@@ -6,6 +6,7 @@ from statistics import fmean, stdev
 from ensdistill.evaluation.plausibility import AT_CHANCE, is_at_chance, is_shown
 from ensdistill.evaluation.tables import as_text
 from ensdistill.runtime.formatting import mean_and_spread, percent
+from ensdistill_tune.analysis.effect_test import ENOUGH
 from ensdistill_tune.analysis.importance import Importance, why_unknown
 from ensdistill_tune.analysis.leaderboard import pareto_front
 from ensdistill_tune.analysis.rank_correlation import RungCorrelation
@@ -19,6 +20,7 @@ from ensdistill_tune.study.objectives import spoken
 
 MOST = 8  # trials that are named
 WARNINGS = 5  # in the first lines; the others have a section
+FEW_TRIALS = f"At least {ENOUGH} trials are required to find an effect of half the variance in 80 % of studies."
 CAUSES = {"timed_out": "its time budget ran out", "crashed": "its process died"}
 
 
@@ -160,10 +162,13 @@ def what_mattered(facts: StudyResults, found: Sequence[Importance]) -> str | Non
     trials = len(facts.search_trials)
     some = [f"`{i.name}` ({percent(i.share)}, {percent(i.low)} to {percent(i.high)})" for i in found if i.matters]
     rest = [f"`{i.name}`" for i in found if not i.matters]
+    few = f" {FEW_TRIALS}" if rest and trials < ENOUGH else ""
     if not some:
-        return f"No setting has a significant effect in {trials} trials: {', '.join(rest)}."
+        return f"No setting has a significant effect in {trials} trials: {', '.join(rest)}.{few}"
     others = f"; no significant effect in {trials} trials: {', '.join(rest)}" if rest else ""
-    return f"Settings that mattered (share of the variance between trials, 90 % interval): {', '.join(some)}{others}."
+    return (
+        f"Settings that mattered (share of the variance between trials, 90 % interval): {', '.join(some)}{others}.{few}"
+    )
 
 
 def stopping(facts: StudyResults, seen: Sequence[RungCorrelation]) -> str | None:

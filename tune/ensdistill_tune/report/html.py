@@ -17,6 +17,7 @@ from ensdistill_tune.analysis.rank_correlation import foresight
 from ensdistill_tune.analysis.results import StudyResults, read_facts
 from ensdistill_tune.report.document import ReportSection, as_markdown, first_lines, sections, summary_line
 from ensdistill_tune.report.figures import ReportFigure, figures
+from ensdistill_tune.report.gallery import galleries
 
 FILES = ("report.html", "report.md")
 
@@ -52,6 +53,7 @@ def as_page(facts: StudyResults, lead: str, parts: Sequence[ReportSection], show
         lead=_html(lead),
         parts=[{"title": part.title, "text": _html(part.text)} for part in parts],
         figures=shown,
+        galleries=galleries(facts),
         drawn=Markup(json.dumps(drawn).replace("<", "\\u003c")),  # noqa: S704 - nothing closes the script
         plotly=Markup(get_plotlyjs()),  # noqa: S704 - Plotly itself
     )

@@ -8,6 +8,7 @@ from statistics import fmean, stdev
 from ensdistill.errors import ConfigError
 from ensdistill.evaluation.plausibility import is_at_chance
 from ensdistill.runtime.formatting import percent
+from ensdistill_tune.analysis.effect_test import ENOUGH
 from ensdistill_tune.analysis.importance import Importance
 from ensdistill_tune.analysis.rank_correlation import FEWEST, epochs_to_ask
 from ensdistill_tune.analysis.results import StudyResults
@@ -39,7 +40,7 @@ def advice(facts: StudyResults, found: Sequence[Importance]) -> list[str]:
         urgent = [failures(facts), minutes(facts), relax(facts)]
         return [sentence for sentence in urgent if sentence]
     urgent = [failures(facts), minutes(facts), behind(facts), crossing(facts)]
-    rest = [certainty(facts), *ends(facts, found), more(facts), longer(facts), idle(found)]
+    rest = [certainty(facts), *ends(facts, found), more(facts), longer(facts), idle(facts, found)]
     return [sentence for sentence in (*urgent, *rest) if sentence]
 
 
@@ -226,8 +227,10 @@ def longer(facts: StudyResults) -> str | None:
     )
 
 
-def idle(found: Sequence[Importance]) -> str | None:
-    """Settings without a significant effect."""
+def idle(facts: StudyResults, found: Sequence[Importance]) -> str | None:
+    """Settings without a significant effect, if the trials suffice to find one."""
+    if len(facts.search_trials) < ENOUGH:
+        return None
     names = [f"`{i.name}`" for i in found if not i.matters]
     if not names or len(names) == len(found):
         return None

@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 
 from ensdistill_tune.analysis.rank_correlation import SELECTED, selected
 from ensdistill_tune.analysis.results import StudyResults
+from ensdistill_tune.report.figures.classes import class_accuracy, confusion
 from ensdistill_tune.report.figures.diagnostics import disagreement, reliability
 from ensdistill_tune.report.figures.history import history, learning_curves, rungs_against_finals
 from ensdistill_tune.report.figures.hyperparameters import importance, parallel_coordinates, slices
@@ -33,8 +34,8 @@ FIGURES: dict[str, tuple[str, Callable[[StudyResults], go.Figure | None], str]] 
     "importance": (
         "Which settings mattered",
         importance,
-        "The longer the bar, the more of the differences between trials the setting explains by itself; it matters if"
-        " its whole 90 % interval lies beyond the red mark, which is what luck explains.",
+        "Share of the differences between trials that a setting explains alone, with its 90 % interval; the effect of"
+        " a solid bar is significant at 5 %, corrected for the number of settings.",
     ),
     "slices": (
         "The main settings one by one",
@@ -89,6 +90,17 @@ FIGURES: dict[str, tuple[str, Callable[[StudyResults], go.Figure | None], str]] 
         disagreement,
         "Images from those on which the teachers agree (left) to those on which they do not (right): a student that"
         " learnt their doubt rises on the right as the ensemble does.",
+    ),
+    "classes": (
+        "Accuracy by class",
+        class_accuracy,
+        "Share of the images of each class that are classified correctly, the worst classes of the student at the top.",
+    ),
+    "confusion": (
+        "Confusion matrices",
+        confusion,
+        "Number of images by true class (rows) and predicted class (columns); shades are shares of a row. Of many"
+        " classes the most confused ones are shown.",
     ),
 }
 

@@ -22,7 +22,7 @@ def reliability(facts: StudyResults) -> go.Figure | None:
     figure.update_yaxes(title_text="accuracy", range=[-0.03, 1.07], nticks=6)
     ideal = {"color": GRAY, "dash": "dot", "width": 1.5}
     figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=ideal, name="as it should be", hoverinfo="skip")
-    for one, label, (color, dash, mark) in _networks(facts, facts.diagnostics):
+    for one, label, (color, dash, mark) in shown_networks(facts, facts.diagnostics):
         confidence, accuracy, counts = zip(*one.reliability, strict=True)
         sizes = [max(5, round(LARGEST * (count / max(counts)) ** 0.5)) for count in counts]
         figure.add_scatter(
@@ -46,7 +46,7 @@ def disagreement(facts: StudyResults) -> go.Figure | None:
     figure = new_figure(400)
     figure.update_xaxes(title_text="tenth of the images", tickvals=tenths)
     figure.update_yaxes(title_text="nats", rangemode="tozero", nticks=6)
-    for one, label, (color, dash, mark) in _networks(facts, facts.diagnostics):
+    for one, label, (color, dash, mark) in shown_networks(facts, facts.diagnostics):
         values = [short(value) for value in one.entropy]
         look = {"line": {"color": color, "dash": dash, "width": 2}, "marker": {"symbol": mark, "size": 7}}
         figure.add_scatter(x=tenths, y=values, mode="lines+markers", name=f"doubt of {label}", **look)
@@ -55,7 +55,7 @@ def disagreement(facts: StudyResults) -> go.Figure | None:
     return figure.update_traces(hovertemplate="%{y:.3f} nats in tenth %{x}")
 
 
-def _networks(
+def shown_networks(
     facts: StudyResults, drawn: Diagnostics
 ) -> Iterator[tuple[NetworkDiagnostics, str, tuple[str, str, str]]]:
     """The winner, the best baseline beside it, and the ensemble, each with its label and its looks."""

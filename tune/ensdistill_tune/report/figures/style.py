@@ -36,7 +36,15 @@ CROWD = 200  # marks or lines: more are drawn fainter
 
 def new_figure(height: int = 380, **layout: Any) -> go.Figure:
     """An empty figure with the looks of all."""
-    legend = {"orientation": "h", "x": 0, "yref": "container", "y": 0, "yanchor": "bottom", "bgcolor": NOTHING}
+    legend: dict[str, Any] = {
+        "orientation": "h",
+        "x": 0,
+        "yref": "container",
+        "y": 0,
+        "yanchor": "bottom",
+        "bgcolor": NOTHING,
+    }
+    legend |= {"itemwidth": 46, "itemsizing": "constant"}  # wide enough for a whole dash
     margin = {"l": 8, "r": 14, "t": 14, "b": 8}
     looks: dict[str, Any] = {"template": "none", "paper_bgcolor": NOTHING, "plot_bgcolor": NOTHING}
     looks |= {"height": height, "margin": margin, "legend": legend, "hoverlabel": {"align": "left"}}
