@@ -56,14 +56,14 @@ def test_history_has_every_trial_at_its_value_with_a_mark_for_its_state(
     study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
     drawn = traces(shown["history"].figure)
-    done = drawn["ran to its end"]
+    done = drawn["completed"]
     ends = {trial.number: trial.last[METRIC] for trial in in_state(study, "finished")}
     assert list(done.x) == list(ends)
     assert list(done.y) == pytest.approx(list(ends.values()), rel=FIVE_DIGITS)
     assert list(drawn["stopped early"].x) == [trial.number for trial in in_state(study, "pruned")]
     assert list(drawn["failed"].x) == [trial.number for trial in in_state(study, "failed")] == [20, 40, 60]
     assert list(drawn["baselines"].y) == pytest.approx([0.16, 0.14], rel=FIVE_DIGITS)
-    marks = {drawn[name].marker.symbol for name in ("ran to its end", "stopped early", "failed", "baselines")}
+    marks = {drawn[name].marker.symbol for name in ("completed", "stopped early", "failed", "baselines")}
     assert len(marks) == 4
 
 
@@ -118,7 +118,7 @@ def test_slices_show_the_most_important_settings_and_every_trial_that_has_them(
     assert figure.layout[f"xaxis{panel[1:]}"].type == "log"
     for trace in figure.data:  # a conditional setting only of the trials that have it
         name = study.importance[int(trace.xaxis[1:] or 1) - 1].name
-        state = {"ran to its end": "finished", "stopped early": "pruned", "failed": "failed"}[trace.name]
+        state = {"completed": "finished", "stopped early": "pruned", "failed": "failed"}[trace.name]
         assert len(trace.x) == sum(name in trial.sampled for trial in in_state(study, state))
 
 
@@ -159,7 +159,7 @@ def test_the_front_is_what_nobody_beats_and_the_ensemble_costs_what_its_members_
     drawn = traces(shown["pareto"].figure)
     points = [(trial.last["cost/flops"], trial.last[METRIC]) for trial in study.order]
     best = [p for p in points if not any(q != p and q[0] <= p[0] and q[1] <= p[1] for q in points)]
-    line = drawn["nobody is better in both"]
+    line = drawn["Pareto front"]
     assert list(line.y) == pytest.approx([y for _, y in sorted(best)], rel=FIVE_DIGITS)
     together, alone = (drawn[who] for who in TEACHERS)
     assert together.x[0] == pytest.approx(4 * alone.x[0], rel=FIVE_DIGITS)
@@ -189,9 +189,9 @@ def test_disagreement_shows_the_doubt_of_each_and_of_the_teachers(
     drawn, told = traces(shown["disagreement"].figure), study.diagnostics
     assert told
     assert list(drawn["disagreement of the teachers"].y) == pytest.approx(told.teachers, rel=FIVE_DIGITS)
-    winner = drawn[f"doubt of {study.confirmed[0].label}"]
+    winner = drawn[f"entropy of {study.confirmed[0].label}"]
     assert list(winner.y) == pytest.approx(told.networks[0].entropy, rel=FIVE_DIGITS)
-    assert "doubt of baseline kd" not in drawn  # latentbe is the better one
+    assert "entropy of baseline kd" not in drawn  # latentbe is the better one
 
 
 def test_classes_and_confusions_are_those_of_the_diagnostics_and_their_names_are_escaped(
@@ -230,7 +230,7 @@ def test_differences_are_pairs_with_the_best_baseline_with_both_intervals(
     assert drawn["mean difference"].y[-1] == winner.label
     assert drawn["mean difference"].x[-1] == pytest.approx(found.difference, rel=1e-3)
     assert list(drawn["bootstrap"].x)[-3:-1] == pytest.approx([found.low, found.high], rel=1e-3)
-    require_trial = drawn["Student's t, choice allowed for"]
+    require_trial = drawn["Student's t, corrected"]
     assert list(require_trial.x)[-3:-1] == pytest.approx([found.sure_low, found.sure_high], rel=1e-3)
     assert baseline.label not in drawn["mean difference"].y
 

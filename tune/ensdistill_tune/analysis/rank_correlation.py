@@ -1,4 +1,4 @@
-"""Whether early stopping could be trusted: how well the order of the trials at an epoch foretold the final order."""
+"""Reliability of early stopping: rank correlation of the trials at an epoch with their final ranking."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from ensdistill_tune.search.pareto import rungs
 from ensdistill_tune.search.schedulers import Asha, Hyperband, Median
 from ensdistill_tune.study.study_config import StudyConfig
 
-FEWEST = 4  # trials; of fewer there is no order to speak of
+FEWEST = 4  # trials; fewer have no meaningful ranking
 RESAMPLES = 400
 EVENLY = 4  # epochs, where the scheduler has no rungs
 SELECTED = (
-    "Only trials that ran to their end can be asked. Where others were stopped early these are the better ones, closer"
-    " together than all were, and so their order is foretold less well than that of all trials would have been."
+    "Only completed trials have a final value. Where others were stopped early, the completed ones are the better and"
+    " more similar ones, so their correlation underestimates that of all trials."
 )
 
 
@@ -28,14 +28,14 @@ class RungCorrelation:
     tau: float  # Kendall's tau-b of the values there and the final ones: 1 is the same order, 0 is none
     low: float  # 95 % interval, by the bootstrap over trials
     high: float
-    by_chance: float  # how often values that have nothing to do with each other are so alike, or so unlike, in order
+    by_chance: float  # p-value of the test of no association
     trials: int
 
 
 def foresight(trials: Sequence[TrialRecord], study: StudyConfig) -> list[RungCorrelation]:
-    """By epoch: at the rungs of the scheduler, or evenly spaced ones. Empty with fewer than four finished trials.
+    """Returns one correlation for each rung of the scheduler, or for evenly spaced epochs.
 
-    Over searched trials that ran to their end (see SELECTED). Kendall 1945, Biometrika. The same every time.
+    Empty with fewer than four completed trials of the search (see SELECTED). Kendall 1945, Biometrika.
     """
     own = of_kind(study.rank(trials), "search")
     found = (_at(epoch, own, study.objective) for epoch in epochs_to_ask(study))
@@ -43,12 +43,12 @@ def foresight(trials: Sequence[TrialRecord], study: StudyConfig) -> list[RungCor
 
 
 def selected(trials: Sequence[TrialRecord]) -> bool:
-    """Whether early stopping has chosen which trials can be asked, so that SELECTED is to be said."""
+    """Returns whether early stopping has selected the completed trials, so that SELECTED applies."""
     return any(trial.kind == "search" and trial.state == "pruned" for trial in trials)
 
 
 def epochs_to_ask(study: StudyConfig) -> list[int]:
-    """The epochs at which the scheduler compares trials; of rules without rungs, a few evenly spaced ones."""
+    """Returns the epochs at which the scheduler compares trials; of rules without rungs, a few evenly spaced ones."""
     last, rule = study.epochs, study.scheduler
     if isinstance(rule, Asha | Hyperband):
         return rungs(min(rule.grace_epochs, last), rule.reduction_factor, last)

@@ -9,11 +9,11 @@ from ensdistill_tune.analysis.results import StudyResults
 from ensdistill_tune.records.result_rows import Diagnostics, NetworkDiagnostics
 from ensdistill_tune.report.figures.axes import short
 from ensdistill_tune.report.figures.diagnostics import shown_networks
-from ensdistill_tune.report.figures.style import NOTHING, lined, new_figure
+from ensdistill_tune.report.figures.style import lined, new_figure
 
 MOST = 20  # classes of the accuracy figure, the worst ones
 LONGEST = 16  # characters of a class name
-SHADES = [[0, NOTHING], [1, "rgba(0,114,178,0.6)"]]  # text stays readable on light and dark pages
+SHADES = [[0, "rgba(0,114,178,0)"], [1, "rgba(0,114,178,0.6)"]]  # text stays readable on light and dark pages
 
 
 def class_name(drawn: Diagnostics, number: int) -> str:
@@ -54,7 +54,7 @@ def confusion(facts: StudyResults) -> go.Figure | None:
     pair = [subjects[0], *(row for row in subjects[1:] if row[0].kind == "ensemble")]
     names = [class_name(drawn, n) for n in drawn.confused]
     size = 110 + 26 * len(names)
-    figure = new_figure(len(pair) * size + 30)
+    figure = new_figure(len(pair) * size + 50, margin={"l": 8, "r": 14, "t": 36, "b": 8})
     figure.set_subplots(
         len(pair), 1, vertical_spacing=110 / (len(pair) * size), subplot_titles=[label for _, label in pair]
     )
