@@ -88,7 +88,8 @@ def _r2(column: Column, merits: Array) -> Array:
     own = merits[active] - merits[active].mean(axis=0)
     total = (own**2).sum(axis=0)
     explained = ((_basis(column, active).T @ own) ** 2).sum(axis=0)
-    return np.divide(explained, total, out=np.zeros_like(total), where=total > 0)
+    share: Array = np.divide(explained, total, out=np.zeros_like(total), where=total > 0)
+    return share
 
 
 def _basis(column: Column, active: NDArray[np.bool_]) -> Array:

@@ -53,16 +53,17 @@ def confusion(facts: StudyResults) -> go.Figure | None:
     subjects = [(one, label) for one, label, _ in shown_networks(facts, drawn)]
     pair = [subjects[0], *(row for row in subjects[1:] if row[0].kind == "ensemble")]
     names = [class_name(drawn, n) for n in drawn.confused]
+    predicted = [*names, "others"] if _has_others(pair) else names
     size = 110 + 26 * len(names)
     figure = new_figure(len(pair) * size + 50, margin={"l": 8, "r": 14, "t": 36, "b": 8})
     figure.set_subplots(
         len(pair), 1, vertical_spacing=110 / (len(pair) * size), subplot_titles=[label for _, label in pair]
     )
     for row, (one, label) in enumerate(pair, 1):
-        heatmap, counts = _matrix(one, label, names)
+        heatmap, counts = _matrix(one, label, predicted)
         figure.add_trace(heatmap, row=row, col=1).add_trace(counts, row=row, col=1)
     lined(figure).update_xaxes(title_text="predicted class", tickvals=list(range(len(names) + 1)), showgrid=False)
-    figure.update_xaxes(ticktext=[*names, "others"] if _has_others(pair) else names, constrain="domain")
+    figure.update_xaxes(ticktext=predicted, constrain="domain")
     figure.update_yaxes(title_text="true class", tickvals=list(range(len(names))), ticktext=names, showgrid=False)
     return figure.update_yaxes(autorange="reversed")
 
@@ -73,8 +74,7 @@ def _has_others(pair: Sequence[tuple[NetworkDiagnostics, str]]) -> bool:
 
 def _matrix(one: NetworkDiagnostics, label: str, names: Sequence[str]) -> tuple[go.Heatmap, go.Scatter]:
     """The shares of each row as shades, and the counts as text in the color of the page."""
-    width = len(names) + any(row[-1] for row in one.confusion)
-    rows = [row[:width] for row in one.confusion]
+    rows = [row[: len(names)] for row in one.confusion]
     shares = [[short(count / max(1, sum(row))) for count in row] for row in rows]
     heatmap = go.Heatmap(z=shares, colorscale=SHADES, zmin=0, zmax=1, showscale=False, name=label, xgap=1, ygap=1)
     heatmap.update(customdata=rows, hovertemplate="true %{y}, predicted %{x}: %{customdata} images, %{z:.1%}")
