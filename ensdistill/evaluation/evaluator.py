@@ -11,6 +11,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ensdistill.data import DataSplits, Split
 from ensdistill.evaluation.calibration import calibrated_metrics, fit
+from ensdistill.evaluation.class_diagnostics import (
+    class_accuracies,
+    confusion_matrix,
+    hardest_images,
+    most_confused,
+    part_of,
+)
 from ensdistill.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from ensdistill.evaluation.ensemble_metrics import (
     deep_ensemble_equivalent,
@@ -63,6 +70,7 @@ class Evaluator:
         self.own = metrics
         self.validation, self.split = data.validation, split
         self.shape = tuple(data.train.images.shape[1:])
+        self.class_names = data.class_names
         networks = None if ensemble is None else ensemble.networks
         self.costs = [model_complexity(network, self.shape) for network in networks or ()]
         self.on_validation, self.on_split = self._both(
@@ -115,7 +123,9 @@ class Evaluator:
         Returns:
             `images`: number of images. `networks`: for each network `ece`, the bins of its `reliability` diagram, and
             its mean `entropy` in each part, in nats. `ensemble`: the same for the ensemble, or None. `teachers`: mean
-            mutual information of the teachers in each part, in nats.
+            mutual information of the teachers in each part, in nats. By class and by image (`class_diagnostics`):
+            `class_names`, the most `confused` classes; `class_accuracy` and `confusion` of these classes for each
+            network; the `wrong` and `disputed` images of the first network.
         """
         predictions = [predict(network, self.split).cpu() for network in networks]
         apart, tenths = torch.empty(0), list[Tensor]()
@@ -124,15 +134,22 @@ class Evaluator:
             apart = disagreement(self.on_split)
             tenths = [part for part in apart.argsort().tensor_split(10) if len(part)]
         labels = self.split.labels.cpu()
+        confusions = [confusion_matrix(log_p, labels) for log_p in predictions]
+        confused = most_confused(confusions) if confusions else []
         rows = [
             {
                 "ece": ece(log_p, labels),
                 "reliability": reliability(log_p, labels),
                 "entropy": [float(entropy(log_p[part]).mean()) for part in tenths],
+                "class_accuracy": class_accuracies(confusion),
+                "confusion": part_of(confusion, confused),
             }
-            for log_p in predictions
+            for log_p, confusion in zip(predictions, confusions, strict=True)
         ]
-        return {
+        ensemble = predictions[len(networks)] if self.on_split is not None else None
+        return (hardest_images(self.split, predictions[0], ensemble) if len(networks) else {}) | {
+            "class_names": list(self.class_names),
+            "confused": confused,
             "images": len(labels),
             "networks": rows[: len(networks)],
             "ensemble": rows[len(networks)] if self.on_split is not None else None,

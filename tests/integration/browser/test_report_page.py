@@ -26,12 +26,11 @@ def page(request: pytest.FixtureRequest) -> Iterator[Page]:
     assert faults == []
 
 
-def scroll_through(page: Page) -> None:
-    """Figures are drawn when they come into view."""
-    for number in range(page.locator(".plot").count()):
-        plot = page.locator(".plot").nth(number)
-        plot.scroll_into_view_if_needed()
-        plot.locator(".main-svg").first.wait_for(timeout=20_000)
+def wait_for_figures(page: Page) -> None:
+    """Waits until all figures are drawn, which requires no scrolling."""
+    page.locator("html[data-complete]").wait_for(state="attached", timeout=60_000)
+    drawn = page.locator(".plot").evaluate_all("all => all.map((plot) => plot.querySelectorAll('.main-svg').length)")
+    assert min(drawn) > 0
 
 
 def test_the_report_of_a_real_study_shows_its_numbers(page: Page, tiny: TinyStudy) -> None:
@@ -41,21 +40,21 @@ def test_the_report_of_a_real_study_shows_its_numbers(page: Page, tiny: TinyStud
     for row in rows:
         if row["rank"]:
             label = f"baseline {row['baseline']}" if row["baseline"] else f"{int(row['trial']):03d}"
-            shown = page.locator("h2:text('The best trials') ~ .wide").first.locator("tr", has_text=label).first
+            shown = page.locator("h2:text('Leaderboard') ~ .wide").first.locator("tr", has_text=label).first
             assert [f"{float(row[name]):.4f}" in shown.inner_text() for name in ("val/nll", "val/accuracy")] == [
                 True
             ] * 2
     kept = json.loads((tiny.home / "confirmation.json").read_text())
-    beside = page.locator("h2:text('Beside the ensemble') ~ .wide").first.inner_text()
+    beside = page.locator("h2:text('Winner and ensemble') ~ .wide").first.inner_text()
     (ensemble,) = [row for row in kept["test"] if row["kind"] == "ensemble"]
     assert f"{ensemble['metrics'][0]['nll']:.4f}" in beside
 
 
 def test_every_figure_is_drawn_and_nothing_sticks_out(page: Page, tiny: TinyStudy) -> None:
     page.goto((tiny.home / "report.html").as_uri())
-    scroll_through(page)
+    wait_for_figures(page)
     keys = page.locator("figure").evaluate_all("all => all.map((figure) => figure.id)")
-    assert {"history", "curves", "importance", "confirmation"} <= set(keys)
+    assert {"history", "curves", "importance", "confirmation", "classes", "confusion"} <= set(keys)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     for number in range(page.locator(".plot").count()):
         plot = page.locator(".plot").nth(number)
@@ -65,7 +64,7 @@ def test_every_figure_is_drawn_and_nothing_sticks_out(page: Page, tiny: TinyStud
 def test_the_color_of_text_follows_the_readers_choice(page: Page, tiny: TinyStudy) -> None:
     page.emulate_media(color_scheme="dark")
     page.goto((tiny.home / "report.html").as_uri())
-    scroll_through(page)
+    wait_for_figures(page)
     ink = "[...document.querySelectorAll('.plot')].map((plot) => plot.layout.font.color)"
     assert set(page.evaluate(ink)) == {"#e6eaee"}
     page.emulate_media(color_scheme="light")
@@ -77,5 +76,24 @@ def test_a_thousand_trials_open_without_lag(page: Page, tmp_path: Path) -> None:
     file = tmp_path / "report.html"
     file.write_text(as_page(known, first_lines(known, [], []), sections(known), figures(known)))
     page.goto(file.as_uri())
-    scroll_through(page)
+    wait_for_figures(page)
     assert page.locator("*").count() < 20_000  # elements that a browser must lay out
+
+
+def test_a_table_fits_a_desk_and_states_on_a_phone_that_it_scrolls(page: Page, tiny: TinyStudy) -> None:
+    page.goto((tiny.home / "report.html").as_uri())
+    page.set_viewport_size({"width": min(1280, page.viewport_size["width"]), "height": 900})
+    page.wait_for_function("document.querySelectorAll('.wide').length > 0")
+    boxes = page.locator(".wide").evaluate_all(
+        "all => all.map((box) => [box.scrollWidth > box.clientWidth + 1, "
+        "box.classList.contains('scrolls'), !!box.previousElementSibling?.matches('.hint')])"
+    )
+    assert [(wide == marked) and (wide == hinted) for wide, marked, hinted in boxes] == [True] * len(boxes)
+    assert any(wide for wide, *_ in boxes) == (page.viewport_size["width"] < 1000)
+
+
+def test_the_images_of_the_galleries_are_shown(page: Page, tiny: TinyStudy) -> None:
+    page.goto((tiny.home / "report.html").as_uri())
+    widths = page.locator(".gallery img").evaluate_all("all => all.map((image) => image.naturalWidth)")
+    assert 0 < len(widths) <= 24
+    assert set(widths) == {8}  # digits have 8x8 pixels

@@ -25,6 +25,9 @@ SEARCH: dict[str, Any] = {
     "averaging.decay": {"uniform": [0.8, 0.99], "when": {"averaging.kind": "ema"}},
     "averaging.start": {"uniform": [0.0, 0.8], "when": {"averaging.kind": "ema"}},
 }
+PIXEL = (  # a PNG of one pixel
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)
 EPOCHS, RUNGS = 30, (6, 12, 24)
 PARAMETERS, FLOPS = 24_058.0, 314_624.0
 TEACHERS = ("ensemble of 4 teachers", "one teacher (mean)")
@@ -121,10 +124,15 @@ def diagnostics(confirmed: Sequence[Candidate]) -> Diagnostics | None:
             "ece": 0.02 + 0.01 * n,
             "reliability": _bins(n, chance),
             "entropy": (0.05 + (1.2 - 0.2 * n) * shape).tolist(),
+            "class_accuracy": [0.9 - 0.01 * n, 0.8, None],
+            "confusion": [[90 - n, 10, n], [20, 80, 0]],
         }
         for n, (kind, number) in enumerate(subjects)
     ]
     known = {"split": "test", "images": 700, "teachers": (0.4 * shape).tolist(), "networks": drawn}
+    known |= {"class_names": ["cat", "<b>dog</b>", "none"], "confused": [0, 1]}
+    image = {"index": 7, "label": 0, "value": 3.2, "student": (1, 0.91), "ensemble": (0, 0.8), "thumbnail": PIXEL}
+    known |= {"wrong": [image], "disputed": [image | {"index": 8, "label": 1}]}
     return Diagnostics.model_validate(known) if confirmed else None
 
 

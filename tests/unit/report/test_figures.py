@@ -56,14 +56,14 @@ def test_history_has_every_trial_at_its_value_with_a_mark_for_its_state(
     study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
     drawn = traces(shown["history"].figure)
-    done = drawn["ran to its end"]
+    done = drawn["completed"]
     ends = {trial.number: trial.last[METRIC] for trial in in_state(study, "finished")}
     assert list(done.x) == list(ends)
     assert list(done.y) == pytest.approx(list(ends.values()), rel=FIVE_DIGITS)
     assert list(drawn["stopped early"].x) == [trial.number for trial in in_state(study, "pruned")]
     assert list(drawn["failed"].x) == [trial.number for trial in in_state(study, "failed")] == [20, 40, 60]
     assert list(drawn["baselines"].y) == pytest.approx([0.16, 0.14], rel=FIVE_DIGITS)
-    marks = {drawn[name].marker.symbol for name in ("ran to its end", "stopped early", "failed", "baselines")}
+    marks = {drawn[name].marker.symbol for name in ("completed", "stopped early", "failed", "baselines")}
     assert len(marks) == 4
 
 
@@ -95,15 +95,14 @@ def test_learning_curves_name_the_best_three_and_mark_where_trials_were_stopped(
     assert gaps == len(study.trials) - len(best) - 1  # the best baseline has a name too
 
 
-def test_importance_has_the_shares_their_intervals_and_the_noise_level() -> None:
+def test_importance_has_the_shares_and_their_intervals() -> None:
     study = facts(120)
     drawn, knobs = traces(draw("importance", study)), study.importance
-    first, best = drawn["matters"], knobs[0]
+    first, best = drawn["significant effect"], knobs[0]
     assert (first.x[-1], first.y[-1]) == (pytest.approx(best.share, rel=FIVE_DIGITS), "step_size")
     assert first.x[-1] + first.error_x.array[-1] == pytest.approx(best.high, rel=FIVE_DIGITS)
     assert first.x[-1] - first.error_x.arrayminus[-1] == pytest.approx(best.low, rel=1e-3)
-    assert first.marker.pattern.shape != drawn["not above luck"].marker.pattern.shape
-    assert list(drawn["noise level"].x) == pytest.approx([knob.noise for knob in knobs[::-1]], rel=FIVE_DIGITS)
+    assert first.marker.pattern.shape != drawn["no significant effect"].marker.pattern.shape
 
 
 def test_slices_show_the_most_important_settings_and_every_trial_that_has_them(
@@ -119,7 +118,7 @@ def test_slices_show_the_most_important_settings_and_every_trial_that_has_them(
     assert figure.layout[f"xaxis{panel[1:]}"].type == "log"
     for trace in figure.data:  # a conditional setting only of the trials that have it
         name = study.importance[int(trace.xaxis[1:] or 1) - 1].name
-        state = {"ran to its end": "finished", "stopped early": "pruned", "failed": "failed"}[trace.name]
+        state = {"completed": "finished", "stopped early": "pruned", "failed": "failed"}[trace.name]
         assert len(trace.x) == sum(name in trial.sampled for trial in in_state(study, state))
 
 
@@ -160,7 +159,7 @@ def test_the_front_is_what_nobody_beats_and_the_ensemble_costs_what_its_members_
     drawn = traces(shown["pareto"].figure)
     points = [(trial.last["cost/flops"], trial.last[METRIC]) for trial in study.order]
     best = [p for p in points if not any(q != p and q[0] <= p[0] and q[1] <= p[1] for q in points)]
-    line = drawn["nobody is better in both"]
+    line = drawn["Pareto front"]
     assert list(line.y) == pytest.approx([y for _, y in sorted(best)], rel=FIVE_DIGITS)
     together, alone = (drawn[who] for who in TEACHERS)
     assert together.x[0] == pytest.approx(4 * alone.x[0], rel=FIVE_DIGITS)
@@ -190,9 +189,23 @@ def test_disagreement_shows_the_doubt_of_each_and_of_the_teachers(
     drawn, told = traces(shown["disagreement"].figure), study.diagnostics
     assert told
     assert list(drawn["disagreement of the teachers"].y) == pytest.approx(told.teachers, rel=FIVE_DIGITS)
-    winner = drawn[f"doubt of {study.confirmed[0].label}"]
+    winner = drawn[f"entropy of {study.confirmed[0].label}"]
     assert list(winner.y) == pytest.approx(told.networks[0].entropy, rel=FIVE_DIGITS)
-    assert "doubt of baseline kd" not in drawn  # latentbe is the better one
+    assert "entropy of baseline kd" not in drawn  # latentbe is the better one
+
+
+def test_classes_and_confusions_are_those_of_the_diagnostics_and_their_names_are_escaped(
+    study: StudyResults, shown: dict[str, ReportFigure]
+) -> None:
+    drawn = traces(shown["classes"].figure)
+    assert list(drawn[study.confirmed[0].label].x) == [0.9, 0.8]  # the worst class at the top
+    assert list(shown["classes"].figure.layout.yaxis.ticktext) == ["cat", "&lt;b&gt;dog&lt;/b&gt;"]
+    matrices = [trace for trace in shown["confusion"].figure.data if trace.type == "heatmap"]
+    assert [trace.name for trace in matrices] == [study.confirmed[0].label, TEACHERS[0]]
+    assert list(matrices[0].z[1]) == [0.2, 0.8, 0.0]
+    assert list(shown["confusion"].figure.layout.xaxis.ticktext)[-1] == "others"
+    counts = shown["confusion"].figure.data[1]
+    assert dict(zip(zip(counts.x, counts.y, strict=True), counts.text, strict=True))[(0, 1)] == "20"
 
 
 def test_the_confirmation_has_every_seed_the_means_and_their_intervals(
@@ -217,7 +230,7 @@ def test_differences_are_pairs_with_the_best_baseline_with_both_intervals(
     assert drawn["mean difference"].y[-1] == winner.label
     assert drawn["mean difference"].x[-1] == pytest.approx(found.difference, rel=1e-3)
     assert list(drawn["bootstrap"].x)[-3:-1] == pytest.approx([found.low, found.high], rel=1e-3)
-    require_trial = drawn["Student's t, choice allowed for"]
+    require_trial = drawn["Student's t, corrected"]
     assert list(require_trial.x)[-3:-1] == pytest.approx([found.sure_low, found.sure_high], rel=1e-3)
     assert baseline.label not in drawn["mean difference"].y
 
@@ -255,7 +268,7 @@ def keys(of: StudyResults) -> set[str]:
 
 def test_without_confirmation_portraits_and_costs_their_figures_are_left_out() -> None:
     bare = replace(facts(30, seeds=0), diagnostics=None, tested=())
-    missing = {"confirmation", "differences", "reliability", "disagreement", "pareto"}
+    missing = {"confirmation", "differences", "reliability", "disagreement", "classes", "confusion", "pareto"}
     assert keys(bare) == set(FIGURES) - missing
 
 

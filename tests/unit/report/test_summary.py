@@ -1,4 +1,4 @@
-"""What the report says in words follows from the numbers."""
+"""The sentences of the report follow from the numbers."""
 
 import math
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from scipy import stats
 
 from ensdistill.errors import ConfigIssue, DivergedError
 from ensdistill.evaluation.plausibility import student_warnings
+from ensdistill.runtime.formatting import mean_and_spread
 from ensdistill_tune.analysis.importance import Importance
 from ensdistill_tune.analysis.rank_correlation import RungCorrelation
 from ensdistill_tune.analysis.replication import Candidate
@@ -22,6 +23,7 @@ from ensdistill_tune.analysis.trial_warnings import NO_DISTILLATION
 from ensdistill_tune.analysis.trial_warnings import WORSE as WORSE_THAN_ONE
 from ensdistill_tune.records.result_rows import TestMetrics
 from ensdistill_tune.records.trial_record import TrialRecord
+from ensdistill_tune.report import findings
 from ensdistill_tune.report import recommendations as advice
 from ensdistill_tune.report import summary as words
 from ensdistill_tune.report.document import first_lines, sections
@@ -29,8 +31,8 @@ from ensdistill_tune.report.figures import figures
 from tests.unit.report.synthetic import EPOCHS, PARAMETERS, SEARCH, facts, metrics, reports, study
 
 KNOWN = facts(30)
-MATTERS = Importance("perturbation.step_size", 0.5, 0.4, 0.6, 0.1)
-IDLE = Importance("student.subnetworks", 0.02, 0.0, 0.05, 0.1)
+MATTERS = Importance("perturbation.step_size", 0.5, 0.4, 0.6, 0.001)
+IDLE = Importance("student.subnetworks", 0.02, 0.0, 0.05, 0.7)
 
 
 def candidate(number: int, values: Sequence[float], baseline: str | None = None) -> Candidate:
@@ -52,50 +54,57 @@ WORSE = [0.120, 0.122, 0.119, 0.121, 0.121]
 LIKE = [0.101, 0.099, 0.102, 0.103, 0.098]
 
 
-def test_a_sure_win_is_more_than_chance() -> None:
-    said = words.by_how_much(confirmed(candidate(5, SURE), candidate(1, WORSE, "kd"))) or ""
-    assert "better by 0.0202 (16.7 %)" in said
-    assert "better in 5 of 5 seeds" in said
+def test_a_significant_win_is_bold_and_the_first_answer() -> None:
+    said = words.better_network(confirmed(candidate(5, SURE), candidate(1, WORSE, "kd"))) or ""
+    assert said.startswith(
+        "**Trial 005 is better than `kd` as published**: NLL -0.0202, -16.7 % (95 % confidence interval "
+    )
+    assert "5 of 5 seeds are better" in said
     apart = [a - b for a, b in zip(SURE, WORSE, strict=True)]
     low, high = stats.t.interval(0.95, 4, loc=sum(apart) / 5, scale=stats.sem(apart))
     assert f"{low:+.4f} to {high:+.4f}" in said
-    assert said.endswith("**More than chance explains.**")
+    assert said.endswith("The difference is statistically significant at 5 %.")
+    three = confirmed(candidate(5, SURE), candidate(6, LIKE), candidate(1, WORSE, "kd"))
+    assert "significant at 5 %, Bonferroni-corrected for 2 candidates." in first_lines(three, [], []).splitlines()[0]
 
 
-def test_an_unsure_win_may_be_chance_and_has_the_interval_of_students_t() -> None:
-    said = words.by_how_much(confirmed(candidate(5, SURE), candidate(1, LIKE, "kd"))) or ""
+def test_a_difference_that_is_not_significant_is_not_bold_and_has_the_interval_of_students_t() -> None:
+    said = words.better_network(confirmed(candidate(5, SURE), candidate(1, LIKE, "kd"))) or ""
     apart = [a - b for a, b in zip(SURE, LIKE, strict=True)]
     low, high = stats.t.interval(0.95, 4, loc=sum(apart) / 5, scale=stats.sem(apart))
     assert f"{low:+.4f} to {high:+.4f}" in said
-    assert said.endswith("**Chance alone may explain that.**")
+    assert said.endswith("The difference is not statistically significant.")
+    assert "**" not in said
 
 
-def test_a_baseline_that_wins_is_the_news() -> None:
+def test_a_baseline_that_wins_is_the_verdict() -> None:
     known = confirmed(candidate(1, SURE, "kd"), candidate(5, WORSE))
-    assert words.what_won(known).startswith("**Nothing that was searched beat `kd` as published.**")
-    assert "trial 005, is worse by 0.0202" in (words.by_how_much(known) or "")
+    assert words.better_network(known).startswith("**Trial 005 is worse than `kd` as published**: NLL +0.0202")
+    unsure = confirmed(candidate(1, LIKE, "kd"), candidate(5, [v + 1e-4 * n for n, v in enumerate(SURE[::-1])]))
+    assert words.better_network(unsure).startswith("No network is ")
 
 
 def test_without_a_baseline_nothing_is_claimed() -> None:
-    assert "nothing says whether" in (words.by_how_much(confirmed(candidate(5, SURE))) or "")
+    assert "no baseline was confirmed" in (words.better_network(confirmed(candidate(5, SURE))) or "")
 
 
 def test_one_seed_is_called_one_seed() -> None:
-    said = words.what_won(facts(30, seeds=0))
-    assert "That is one seed" in said
-    assert "not held against luck" in said
+    said = words.better_network(facts(30, seeds=0))
+    assert "single-seed evaluations" in said
+    assert "no trial was re-evaluated with fresh seeds" in said
+    assert "selection bias" in said
 
 
-def test_the_favorite_of_the_search_was_lucky() -> None:
+def test_selection_bias_of_the_search_is_reported() -> None:
     best = next(trial for trial in KNOWN.order if trial.kind == "search")
     again = replace(candidate(best.number, [best.last["val/nll"] + 0.05 + 0.001 * n for n in range(5)]), trial=best)
-    assert "part of that was luck" in (words.luck(confirmed(again)) or "")
+    assert "optimistic (selection bias)" in (findings.selection_bias(confirmed(again)) or "")
 
 
 def test_the_favorite_of_the_search_held_up() -> None:
     best = next(trial for trial in KNOWN.order if trial.kind == "search")
     again = replace(candidate(best.number, [best.last["val/nll"] + 0.001 * n for n in range(-2, 3)]), trial=best)
-    assert "so it held up" in (words.luck(confirmed(again)) or "")
+    assert "the search score held up" in (findings.selection_bias(confirmed(again)) or "")
 
 
 def row(nll: float, dee: float, flops: float) -> dict[str, float]:
@@ -114,9 +123,31 @@ def on_test(dee: Sequence[float], share: float) -> list[TestMetrics]:
 
 def test_worth_is_the_mean_deep_ensemble_equivalent_and_the_price_in_networks() -> None:
     known = confirmed(candidate(5, SURE), tested=on_test([3.0, 3.2, 3.1], 1.0))
-    assert "worth 3.1 +- 0.1 of the 4 networks of the ensemble at the price of one" in (words.worth(known) or "")
+    assert "worth 3.1 +- 0.1 of the 4 networks of the ensemble" in (words.worth(known) or "")
+    assert "accuracy 0.9600 +- 0.0000 (ensemble 0.9633, single teacher 0.9400)" in (words.worth(known) or "")
+    said = (
+        "The student costs 100 FLOP per image (25 % of the ensemble, the cost of a single teacher); 24.1k parameters."
+    )
+    assert words.cost(known) == said
     dear = confirmed(candidate(5, SURE), tested=on_test([3.0, 3.2, 3.1], 2.4))
-    assert "at the price of 2.4" in (words.worth(dear) or "")
+    assert "240 FLOP per image (60 % of the ensemble, 2.4 times a single teacher)" in (words.cost(dear) or "")
+
+
+def test_a_measured_latency_is_part_of_the_cost() -> None:
+    best = candidate(5, SURE)
+    timed = replace(best.trial, epochs=[{**best.trial.last, "cost/latency_ms": 0.8123}])
+    known = confirmed(replace(best, trial=timed), tested=on_test([3.0, 3.2, 3.1], 1.0))
+    assert (words.cost(known) or "").endswith("latency 0.812 ms per image.")
+    assert "latency" not in (words.cost(confirmed(best)) or "")
+
+
+def test_the_first_three_sentences_are_verdict_distance_and_cost() -> None:
+    known = confirmed(candidate(5, SURE), candidate(1, WORSE, "kd"), tested=on_test([3.0, 3.2], 1.0))
+    lines = first_lines(known, [MATTERS, IDLE], []).splitlines()
+    assert [line.split(" ", 1)[1] for line in lines[:3]] == words.answers(known)
+    assert ["better than" in lines[0], "worth" in lines[1], "costs" in lines[2]] == [True] * 3
+    assert lines[3].startswith("- Next: ")
+    assert first_lines(known, [MATTERS, IDLE], []).count("**") == 2  # bold is the significant verdict alone
 
 
 @pytest.mark.parametrize("which", [0, 1])
@@ -134,8 +165,8 @@ def test_worth_says_where_the_scale_ends() -> None:
     assert "worth 4.0 +- 0.0 or more of the 4" in (words.worth(known) or "")
     bad = confirmed(candidate(5, SURE), tested=on_test([1.0, 1.0], 1.0))
     said = words.worth(bad) or ""
-    assert "worth no more than one of the 4 teachers at the price of one" in said
-    assert "is 0.1080 +- 0.0000, that of one teacher in the mean 0.1620" in said
+    assert "no better than a single teacher" in said
+    assert "is 0.1080 +- 0.0000, the mean of the 4 teachers is 0.1620" in said
     student, _, mean = on_test([1.0, 1.0], 1.0)
     alone = [student, TestMetrics(kind="ensemble", metrics=[row(0.18, 1, 100)]), mean]
     assert words.worth(confirmed(candidate(5, SURE), tested=alone)) is None
@@ -146,14 +177,15 @@ def test_students_that_do_not_reach_one_teacher_are_the_first_thing_to_mend() ->
     assert advice.behind(confirmed(candidate(5, SURE), tested=rows)) is None
     poor = TestMetrics(kind="candidate", trial=5, metrics=[row(0.2, 1.0, 100), row(0.17, 1.0, 100)])
     worse = confirmed(candidate(5, SURE), tested=[poor, *rows[1:]])
-    assert "One teacher alone is better" in advice.advice(worse, [])[0]
+    assert "a single teacher is better" in advice.advice(worse, [])[0]
 
 
 def test_the_same_order_of_four_trials_is_no_sure_guide_yet() -> None:
     said = [
-        words.stopping(KNOWN, [RungCorrelation(10, 1.0, 1.0, 1.0, by_chance, 4)]) or "" for by_chance in (0.083, 0.017)
+        findings.stopping(KNOWN, [RungCorrelation(10, 1.0, 1.0, 1.0, by_chance, 4)]) or ""
+        for by_chance in (0.083, 0.017)
     ]
-    assert ["an uncertain guide" in said[0], "a good guide" in said[1]] == [True, True]
+    assert ["an uncertain predictor" in said[0], "a good predictor" in said[1]] == [True, True]
 
 
 @pytest.mark.parametrize(("early", "final", "told"), [(0.7, 0.01, True), (0.01, 0.01, False), (0.7, 0.5, False)])
@@ -164,44 +196,44 @@ def test_a_baseline_that_early_stopping_would_have_given_up_speaks_against_it(
         replace(t, epochs=reports([early] * (EPOCHS - 1) + [final])) if t.baseline == "kd" else t for t in KNOWN.trials
     ]
     said = advice.crossing(replace(KNOWN, trials=late)) or ""
-    assert ("`kd` as published, which nothing stops, was behind" in said) == told
+    assert ("`kd` as published, which is never stopped, ranked behind" in said) == told
     unstopped = [t for t in late if t.state != "pruned"]
     assert advice.crossing(replace(KNOWN, trials=unstopped)) is None
 
 
 def test_closeness_has_ensemble_and_one_teacher_in_brackets() -> None:
     known = confirmed(candidate(5, SURE), tested=on_test([3.0, 3.2], 1.0))
-    assert "NLL 0.1200 +- 0.0000 (0.1100; 0.1800)" in (words.how_close(known) or "")
+    assert "NLL 0.1200 +- 0.0000 (0.1100; 0.1800)" in (findings.metrics_beside_teachers(known) or "")
 
 
 def test_the_figures_of_the_student_that_ships_are_those_of_its_seed() -> None:
     rows = on_test([3.0, 3.2, 3.1, 3.0, 3.0], 1.0)
     rows[0].metrics[2] = row(0.15, 3, 100)  # the third seed is best on validation (0.099)
-    take = next(part.text for part in sections(confirmed(candidate(5, SURE), tested=rows)) if "Take" in part.title)
+    take = next(part.text for part in sections(confirmed(candidate(5, SURE), tested=rows)) if "Export" in part.title)
     assert "student of seed 3" in take
     assert "accuracy 0.9500, NLL 0.1500" in take
 
 
-def test_settings_that_matter_are_told_from_those_that_do_not() -> None:
-    said = words.what_mattered(KNOWN, [MATTERS, IDLE]) or ""
+def test_settings_that_matter_are_separated_from_those_that_do_not() -> None:
+    said = findings.what_mattered(KNOWN, [MATTERS, IDLE]) or ""
     assert "`perturbation.step_size` (50 %, 40 % to 60 %)" in said
-    assert "not to be told from noise with 30 trials: `student.subnetworks`" in said
-    assert "No setting can be told from noise" in (words.what_mattered(KNOWN, [IDLE]) or "")
-    assert "cannot be said" in (words.what_mattered(facts(4), []) or "")
+    assert "no significant effect in 30 trials: `student.subnetworks`" in said
+    assert "No setting has a significant effect" in (findings.what_mattered(KNOWN, [IDLE]) or "")
+    assert "is unknown" in (findings.what_mattered(facts(4), []) or "")
 
 
 def test_the_pareto_front_is_named_if_there_are_several_objectives() -> None:
-    assert words.on_the_front(KNOWN) is None
+    assert findings.on_the_front(KNOWN) is None
     several = facts(30, costs=True, seeds=0, secondary_objectives=["cost/flops"])
-    said = words.on_the_front(several) or ""
+    said = findings.on_the_front(several) or ""
     cheapest = min(several.order, key=lambda t: (t.last["cost/flops"], t.last["val/nll"]))
-    assert said.startswith("**On the Pareto front** of NLL and flops lie ")
+    assert said.startswith("Pareto front of NLL and flops: ")
     assert f"{cheapest.number:03d}" in said
 
 
 def test_a_study_that_is_not_over_says_so_first() -> None:
     known = confirmed(summary={**KNOWN.summary, "state": "interrupted", "total": 32})
-    assert first_lines(known, [], []).splitlines()[0].startswith("- **This study is not over (interrupted)**")
+    assert first_lines(known, [], []).splitlines()[0].startswith("- **This study is incomplete (interrupted)**")
 
 
 def test_the_first_lines_are_about_ten() -> None:
@@ -243,10 +275,10 @@ def test_more_seeds_are_advised_for_a_difference_that_may_be_chance() -> None:
         candidate(5, [0.1] * 5), candidate(6, [0.2] * 5), candidate(7, [0.2] * 5), candidate(1, other, "kd")
     )
     said = advice.certainty(known) or ""
-    assert "14 seeds show it in 80 % of studies" in said
+    assert "14 seeds detect it with a power of 80 %" in said
     assert "--set confirmation.seeds=14" in said
     hopeless = confirmed(candidate(5, SURE), candidate(1, LIKE, "kd"))
-    assert "50 seeds would show it in less than 80 %" in (advice.certainty(hopeless) or "")
+    assert "50 seeds have a power below 80 %" in (advice.certainty(hopeless) or "")
 
 
 def test_settings_at_the_end_of_their_axis_are_to_be_searched_beyond() -> None:
@@ -267,7 +299,7 @@ def test_settings_at_the_end_of_their_axis_are_to_be_searched_beyond() -> None:
         ("loss.temperature", {"log_uniform": [1, 100]}, 99.0, False),
     ],
 )
-def test_nobody_is_sent_beyond_what_a_setting_can_be(name: str, axis: Any, crowd: float, advised: bool) -> None:
+def test_no_value_is_recommended_that_a_setting_cannot_have(name: str, axis: Any, crowd: float, advised: bool) -> None:
     own = study(search={**SEARCH, name: axis})
     best = [
         replace(t, sampled={**t.sampled, "averaging.kind": "ema", "averaging.decay": 0.9, name: crowd})
@@ -281,8 +313,11 @@ def test_nobody_is_sent_beyond_what_a_setting_can_be(name: str, axis: Any, crowd
 def test_an_axis_that_does_nothing_is_to_be_fixed_and_not_widened() -> None:
     best = [replace(t, sampled={**t.sampled, "student.subnetworks": 8}) for t in KNOWN.order if t.kind == "search"]
     assert not any("subnetworks" in said for said in advice.ends(replace(KNOWN, trials=best), [IDLE]))
-    assert "Fix `student.subnetworks`" in (advice.idle([MATTERS, IDLE]) or "")
-    assert advice.idle([IDLE]) is None
+    assert "fix `student.subnetworks`" in (advice.idle(KNOWN, [MATTERS, IDLE]) or "")
+    assert advice.idle(KNOWN, [IDLE]) is None
+    few = replace(KNOWN, trials=KNOWN.trials[:20])
+    assert advice.idle(few, [MATTERS, IDLE]) is None
+    assert "At least 24 trials are required" in (findings.what_mattered(few, [IDLE]) or "")
 
 
 @pytest.mark.parametrize(("values", "told"), [([0.5 - 0.01 * n for n in range(30)], True), ([0.2] * 30, False)])
@@ -294,7 +329,7 @@ def test_training_is_to_be_longer_if_the_best_was_still_learning(values: list[fl
     assert bool(advice.longer(replace(KNOWN, trials=[lucky], confirmed=again))) == told
 
 
-def test_failures_are_told_with_their_commonest_reason() -> None:
+def test_failures_are_reported_with_their_most_frequent_error() -> None:
     errors = [str(DivergedError(n + 1, 30 + n, math.inf if n % 2 else math.nan)) for n in range(10)]
     failed = [
         replace(t, state="failed", error=error, error_kind="DivergedError")
@@ -302,12 +337,12 @@ def test_failures_are_told_with_their_commonest_reason() -> None:
     ]
     failed[0] = replace(failed[0], error="out of memory\n![](//else.where/x.png)", error_kind="OutOfMemoryError")
     said = advice.failures(replace(KNOWN, trials=failed)) or ""
-    assert said.startswith(f"10 of 10 trials failed, 9 of them like this: `{errors[1]}`.")
+    assert said.startswith(f"10 of 10 trials failed, 9 of them with this error: `{errors[1]}`.")
     assert "`out of memory ![](//else.where/x.png)`" in (advice.failures(replace(KNOWN, trials=failed[:1])) or "")
     assert advice.failures(replace(KNOWN, trials=KNOWN.order)) is None
 
 
-def test_a_search_that_was_still_finding_better_ones_is_to_go_on() -> None:
+def test_a_search_that_still_improved_is_to_be_continued() -> None:
     own = [t for t in KNOWN.order if t.kind == "search"]
     ordered = [replace(t, number=n, epochs=reports([1.0 - 0.02 * n])) for n, t in enumerate(own * 3, 3)]
     assert "--set budget.trials=" in (advice.more(replace(KNOWN, trials=ordered, confirmed=())) or "")
@@ -320,20 +355,19 @@ def test_a_confirmation_in_which_all_searched_trials_failed_claims_nothing_of_th
     lost = next(c for c in KNOWN.confirmed if not c.trial.baseline)
     replicates = [replace(r, state="failed") if r.replicate_of == lost.trial.number else r for r in KNOWN.replicates]
     known = replace(KNOWN, confirmed=alone, replicates=replicates)
-    said = words.what_won(known)
-    assert "Nothing that was searched beat" not in said
-    assert said.startswith("**Baselines alone could be confirmed**")
-    assert [part for part in sections(known) if f"a repeat failed: `{lost.trial.name}`" in part.text]
+    said = words.better_network(known)
+    assert said.startswith("No better network was confirmed: only baselines completed the confirmation.")
+    assert [part for part in sections(known) if f"a replicate failed: `{lost.trial.name}`" in part.text]
     assert "differences" in {shown.key for shown in figures(known)}
 
 
 def test_a_second_look_at_the_test_images_is_not_called_the_first() -> None:
     again = replace(KNOWN, looks=2)
-    assert ", evaluated once," in (words.how_close(KNOWN) or "")
-    assert ", evaluated 2 times," in (words.how_close(again) or "")
-    assert sections(again)[0].text.startswith("Test images, evaluated 2 times after")
+    assert ", evaluated once," in (findings.metrics_beside_teachers(KNOWN) or "")
+    assert ", evaluated 2 times," in (findings.metrics_beside_teachers(again) or "")
+    assert sections(again)[0].text.startswith("Test images, evaluated 2 times, after")
     refused = replace(KNOWN, tested=())
-    assert "were looked at before, for other students" in sections(refused)[0].text
+    assert "were evaluated before, for other students" in sections(refused)[0].text
 
 
 def test_a_baseline_that_is_best_unconfirmed_has_its_name_beside_the_teachers() -> None:
@@ -357,20 +391,20 @@ def test_commands_say_where_the_studies_are_unless_that_is_where_they_are_by_def
 @pytest.mark.parametrize("objective", ["val/nll", "val/accuracy"])
 def test_a_baseline_that_is_surely_better_is_advised_upon_as_well(objective: str) -> None:
     known = confirmed(candidate(1, SURE, "kd"), candidate(5, WORSE), study=facts(30, objective=objective).study)
-    assert "The published settings of `kd` hold here" in (advice.certainty(known) or "")
+    assert "use the published settings of `kd`" in (advice.certainty(known) or "")
 
 
 def test_of_settings_that_changed_on_the_way_those_at_the_end_lie_at_the_edge() -> None:
     low = {"after_epoch": 5, "set": {"perturbation.step_size": 0.0021}}
     moved = [replace(trial, schedule=[low]) if trial.kind == "search" else trial for trial in KNOWN.trials]
-    assert "at the lower end of `perturbation.step_size`" in " ".join(advice.ends(replace(KNOWN, trials=moved), []))
+    assert "beyond the lower end of `perturbation.step_size`" in " ".join(advice.ends(replace(KNOWN, trials=moved), []))
 
 
 def test_after_a_confirmation_the_front_is_that_of_the_means() -> None:
     study = facts(30, secondary_objectives=["cost/flops"]).study
     good, worse = candidate(5, SURE), candidate(6, WORSE)  # at the same price
     known = confirmed(good, worse, study=study)
-    assert "lie 1 of 2 confirmed trials, by their means: 005 (`pareto/`)" in (words.on_the_front(known) or "")
+    assert ": 1 of 2 confirmed trials, by their means: 005 (`pareto/`)" in (findings.on_the_front(known) or "")
 
 
 # --- what turns a report upside down ---------------------------------------------------------------------------------
@@ -393,16 +427,16 @@ def at_chance(known: StudyResults, chance: float = 1.0) -> StudyResults:
 def test_a_study_at_chance_says_so_first_and_shows_nothing_that_means_nothing_there(seeds: int) -> None:
     known = at_chance(facts(30, seeds=seeds))
     lines = first_lines(known, [], []).splitlines()
-    assert lines[0].startswith("- **At chance**: the best student is right on ")
+    assert lines[0].startswith("- **At chance**: the best student classifies ")
     text = " ".join([*lines, *(part.text.split("```")[0] for part in sections(known))])
     assert "worth" not in text
     assert "calibrated NLL" not in text.replace("calibrated NLL decides", "")
     best = known.confirmed[0].replicates if known.confirmed else known.order[:1]
     for name in ("val/cnll", "val/dee"):
         values = [trial.last[name] for trial in best]
-        assert f"| {words.mean_and_spread(values)} |" not in text
+        assert f"| {mean_and_spread(values)} |" not in text
     said = advice.advice(known, [])
-    assert "Find out first why nothing is learnt" in said[-1]
+    assert "find out why the students do not learn" in said[-1]
     assert "train longer" not in " ".join(said)
 
 
@@ -431,11 +465,11 @@ def test_a_warning_that_a_first_sentence_states_is_not_repeated() -> None:
     won = confirmed(
         candidate(1, SURE, "labels"), candidate(2, WORSE, "kd"), summary={**KNOWN.summary, "warnings": rows}
     )
-    said = words.warnings(won)
+    said = findings.warnings(won)
     assert [WORSE_THAN_ONE in line for line in said] == [True]
 
 
-def test_students_that_are_worse_than_one_teacher_are_told_first() -> None:
+def test_students_that_are_worse_than_one_teacher_are_reported_first() -> None:
     rows = on_test([1.0, 1.0], 1.0)
     bad = TestMetrics(kind="candidate", trial=5, metrics=[row(0.2, 1.0, 100), row(0.19, 1.0, 100)])
     said = first_lines(confirmed(candidate(5, SURE), tested=[bad, *rows[1:]]), [], [])
@@ -448,13 +482,13 @@ def test_where_no_trial_meets_the_constraints_the_report_claims_no_winner_and_na
         known = facts(30, seeds=seeds, constraints={"val/ece": {"at_most": 0.001}})
         lead = first_lines(known, [], [])
         nearest = known.confirmed[0].label if seeds else f"{known.order[0].number:03d}"
-        assert "- **No winner**: none of " in lead
+        assert "- No winner: none of " in lead
         assert f"the closest is {nearest} (val/ece " in lead
         assert "--set constraints.val/ece.at_most=VALUE" in lead
-        for claim in (" won**", "Take it away", "as published", "worth"):
+        for claim in ("Winner: ", "Files: ", "as published", "worth"):
             assert claim not in lead
         assert words.shipped(known) == (None, None)
-        assert "Take it away" not in [section.title for section in sections(known)]
+        assert "Export and reproduce" not in [section.title for section in sections(known)]
         assert figures(known)
 
 
@@ -466,10 +500,10 @@ def test_a_baseline_that_breaks_a_constraint_is_said_to_where_it_is_compared() -
     # ECE is 0.2 times the NLL; that of the baselines is 0.14 and 0.16.
     known = facts(30, constraints={"val/ece": {"at_most": 0.026}})
     assert known.why_none_wins is None
-    assert "It breaks a constraint: val/ece 0.02" in str(words.by_how_much(known))
+    assert "` breaks a constraint: val/ece 0.02" in str(words.better_network(known))
     tables = {section.title: section.text for section in sections(known)}
     assert tables["Confirmation"].splitlines()[2].endswith("constraints broken by the means |")
-    assert "baseline latentbe !" in tables["The best trials"]
+    assert "baseline latentbe !" in tables["Leaderboard"]
 
 
 @pytest.mark.parametrize("objective", ["val/accuracy", "val/brier", "val/dee"])

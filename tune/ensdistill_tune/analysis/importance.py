@@ -1,26 +1,22 @@
-"""Importance of the searched settings: the share of the variance between trials that each setting alone explains.
+"""Importance of settings: the share of all differences between trials that each explains alone, and its significance.
 
-Functional ANOVA by Optuna's evaluator, with an interval and a noise level for each share.
+Functional ANOVA (Hutter et al. 2014, ICML) by the evaluator of Optuna gives the share, `effect_test` the significance.
 
-Response. All trials that have ended count, not only the completed ones. Early stopping removes the bad trials, and
-among the remaining ones every effect appears smaller than it is. Trials are therefore ranked: first the completed
-trials by their objective; then the pruned trials, by their number of epochs and among equals by their last value; then
-the failed trials. The rank, scaled to 0..1, is the variable that is explained.
+Merit. All trials that have ended count, not only those that completed: early stopping removes the bad ones, and among
+the rest every effect looks smaller than it is. So trials are ordered: completed ones by their objective; then stopped
+ones by the number of their epochs, ties by the value there; then failed ones. The rank, from 0 to 1, is explained.
 
-Settings. A numeric range is divided into 16 steps (on a logarithmic scale for log-uniform settings). Choices keep the
-order in which they are listed. The method requires a value for every setting of every trial. A setting whose condition
-is not met gets the middle of its range, so the effect of a conditional setting is weakened by the trials in which it is
-inactive. If settings changed during training (population-based training), the last ones count: they distinguish the
-trial from its parent, and its final value was reached under them. Baselines are excluded, because most of their
-settings are not searched ones.
+Settings. The forest gets numbers in 16 steps of their range (log-uniform ones in the logarithm) and choices in their
+listed order. It requires all settings of all trials, so a setting whose condition is not met gets the middle of its
+range; the test uses the trials that have the setting. Of a trial whose settings changed during training
+(population-based training) the last ones count: its merit was reached under them. Baselines do not take part, because
+most of their settings are not those of the search.
 
-Uncertainty. The trials are resampled (bootstrap). For each resample a forest is fitted to all settings and to a copy of
-each setting that is shuffled among the trials and explains nothing except by chance (Boruta). The share is the mean
-over resamples, with the interval of their middle 90 %. The noise level of a setting is the 95 % quantile of the shares
-of its shuffled copies.
+Interval. The trials are resampled (bootstrap), and a forest is grown on each resample: the share is the mean over
+resamples, its interval the middle 90 %.
 
-References:
-    Hutter et al. 2014, ICML (functional ANOVA). Kursa and Rudnicki 2010 (Boruta).
+Limits. The test regards settings as independent of each other, as random search and grids draw them. A model-based
+searcher moves several settings together, so a setting can get part of the effect of another one.
 """
 
 import math
@@ -33,87 +29,72 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.trial import create_trial
 
+from ensdistill_tune.analysis.effect_test import LEVEL, Column, p_values
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.search.hyperparameter import Hyperparameter
 from ensdistill_tune.search.optuna_study import silent_study
 from ensdistill_tune.study.study_config import StudyConfig
 
-FEWEST = 8  # trials; with fewer, no effect can be distinguished from chance
+FEWEST = 8  # trials; fewer show no effect
 RESAMPLES, TREES, DEPTH = 25, 8, 6  # 25 forests of 8 trees: seconds for a thousand trials
-STEPS = 16  # of a numeric range; more steps take longer and show nothing new
+STEPS = 16  # of a range of numbers: more cost time and add nothing
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Importance:
-    """Importance of one searched setting.
+    """One searched setting.
 
     Attributes:
-        name: Dotted name of the setting.
-        share: Share of the variance of the ranks of the trials, 0 to 1. Interactions are assigned to no setting.
+        name: Name of the setting.
+        share: Share of the variance of the trials' merit, 0 to 1; shares of interactions belong to no setting.
         low: Lower end of the 90 % interval of the share.
-        high: Its upper end.
-        noise: Noise level: 95 % quantile of the share of shuffled values.
+        high: Upper end.
+        p: p-value of the effect, corrected for the number of settings.
     """
 
     name: str
     share: float
     low: float
     high: float
-    noise: float
+    p: float
 
     @property
     def matters(self) -> bool:
-        """True if the whole interval lies above the noise level."""
-        return self.low > self.noise
+        """Whether the effect is significant at 5 %."""
+        return self.p <= LEVEL
 
 
 def importance(trials: Sequence[TrialRecord], study: StudyConfig) -> list[Importance]:
-    """Returns the importance of all searched settings, the largest share first. Deterministic.
-
-    Args:
-        trials: Trials of the study; only searched trials that have ended count.
-        study: The settings.
-
-    Returns:
-        One entry for each searched setting; empty if `why_unknown` returns a reason.
-    """
+    """Returns all searched settings, the most important first; empty if `why_unknown` has a reason."""
     if why_unknown(trials, study):
         return []
     own = _over(trials)
     places = np.array([[_place(axis, trial, name) for name, axis in study.search.items()] for trial in own])
     merit = merits(own, study)
     shares = np.array([_shares(places, merit, seed) for seed in range(RESAMPLES)])
-    real, shuffled = np.split(shares, 2, axis=1)
-    low, high = np.quantile(real, [0.05, 0.95], axis=0)
-    columns = zip(study.search, real.mean(axis=0), low, high, np.quantile(shuffled, 0.95, axis=0), strict=True)
+    low, high = np.quantile(shares, [0.05, 0.95], axis=0)
+    significance = p_values([_column(name, axis, own) for name, axis in study.search.items()], merit)
+    columns = zip(study.search, shares.mean(axis=0), low, high, significance, strict=True)
     found = [Importance(name, *map(float, figures)) for name, *figures in columns]
     return sorted(found, key=lambda one: -one.share)
 
 
 def why_unknown(trials: Sequence[TrialRecord], study: StudyConfig) -> str | None:
-    """Returns why importance cannot be computed, as a sentence; None if it can."""
+    """Returns why the importance is unknown, as part of a sentence; None if it is known."""
     own = _over(trials)
     if len(study.search) == 1:
         return "only one setting was searched; importance compares at least two"
     if len(own) < FEWEST:
-        return f"{len(own)} searched trials are too few to distinguish effects from chance (at least {FEWEST})"
+        return f"{len(own)} searched trials are too few to detect an effect ({FEWEST} are required)"
     if np.ptp(merits(own, study)) == 0:
         return "all trials have the same result"
     return None
 
 
 def merits(trials: Sequence[TrialRecord], study: StudyConfig) -> Array:
-    """Returns the scaled rank of each trial.
-
-    Args:
-        trials: Trials that have ended.
-        study: The settings.
-
-    Returns:
-        Ranks of shape (trials,) in 0..1, larger is better; equal trials have equal ranks.
-    """
+    """Returns the merit of each trial, 0 to 1 by rank, more being better; ties share their rank."""
     from scipy.stats import rankdata  # here: a slow import that few commands need
 
     keys = [_order(trial, study) for trial in trials]
@@ -128,7 +109,7 @@ def _over(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 
 def _order(trial: TrialRecord, study: StudyConfig) -> tuple[float, float, float]:
-    """Returns a sort key; smaller is better."""
+    """Returns the sort key of a trial; less is better."""
     if trial.state == "failed" or not trial.epochs:
         return (2, 0, 0)
     value = trial.last[study.objective] * (-1 if study.mode == "max" else 1)
@@ -136,7 +117,7 @@ def _order(trial: TrialRecord, study: StudyConfig) -> tuple[float, float, float]
 
 
 def _place(axis: Hyperparameter, trial: TrialRecord, name: str) -> float:
-    """Returns the position of the trial's value in the range of the setting, 0 to 1."""
+    """Returns the position of the trial's value in its range, from 0 to 1."""
     value = trial.settings_at_last.get(name, axis.from_unit_interval(0.5))
     if axis.is_categorical:
         return (axis.values.index(value) + 0.5) / len(axis.values)
@@ -146,19 +127,22 @@ def _place(axis: Hyperparameter, trial: TrialRecord, name: str) -> float:
     return (min(max(step, 0), STEPS - 1) + 0.5) / STEPS
 
 
+def _column(name: str, axis: Hyperparameter, trials: Sequence[TrialRecord]) -> Column:
+    known = [_place(axis, trial, name) if name in trial.settings_at_last else math.nan for trial in trials]
+    return Column(np.array(known), axis.is_categorical)
+
+
 def _shares(places: Array, merit: Array, seed: int) -> Array:
-    """Returns the share of each setting in one resample of the trials, followed by those of the shuffled copies."""
-    chance = np.random.default_rng(seed)
-    chosen = chance.integers(len(places), size=len(places))
-    both = np.hstack([places, chance.permuted(places, axis=0)])[chosen]
-    names = [f"{n:04d}" for n in range(both.shape[1])]
+    """Returns the share of each setting in one resample of the trials."""
+    chosen = np.random.default_rng(seed).integers(len(places), size=len(places))
+    names = [f"{n:04d}" for n in range(places.shape[1])]
     axes: dict[str, BaseDistribution] = {name: FloatDistribution(0, 1) for name in names}
     study = silent_study()
-    for row, value in zip(both.tolist(), merit[chosen].tolist(), strict=True):
+    for row, value in zip(places[chosen].tolist(), merit[chosen].tolist(), strict=True):
         study.add_trial(create_trial(value=value, params=dict(zip(names, row, strict=True)), distributions=axes))
     evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=TREES, max_depth=DEPTH, seed=seed)
     try:
         shares: Mapping[str, float] = evaluator.evaluate(study)
-    except RuntimeError:  # no tree found a difference, for instance with few trials of which most failed
+    except RuntimeError:  # no tree found a difference, for example where most trials failed
         return np.zeros(len(names))
     return np.array([shares[name] for name in names])

@@ -114,8 +114,9 @@ def _diagnostics(
     drawn = examiner.diagnostics([_student(progress, data, c.best(study)) for c in chosen])
     own = zip(chosen, drawn["networks"], strict=True)
     networks = [NetworkDiagnostics(kind="candidate", trial=c.trial.number, **row) for c, row in own]
-    networks += [NetworkDiagnostics(kind="ensemble", **drawn["ensemble"])] if drawn["ensemble"] else []
-    return Diagnostics(split=split, images=drawn["images"], teachers=drawn["teachers"], networks=networks)
+    ensemble = drawn.pop("ensemble")
+    networks += [NetworkDiagnostics(kind="ensemble", **ensemble)] if ensemble else []
+    return Diagnostics.model_validate({**drawn, "split": split, "networks": networks})
 
 
 def write_confirmation(

@@ -3,9 +3,11 @@
 A row identifies its subject by kind and trial. `ensdistill_tune.analysis.labels` makes labels for display.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, FiniteFloat
+from pydantic import BaseModel, ConfigDict, FiniteFloat, StringConstraints
+
+PngUri = Annotated[str, StringConstraints(pattern=r"^data:image/png;base64,[A-Za-z0-9+/]+=*$", max_length=40_000)]
 
 
 class Subject(BaseModel):
@@ -31,14 +33,33 @@ class NetworkDiagnostics(Subject):
     ece: FiniteFloat
     reliability: list[tuple[FiniteFloat, FiniteFloat, int]]  # confidence, accuracy and number of images of each bin
     entropy: list[FiniteFloat] = []  # mean over each part of the images, in nats
+    class_accuracy: list[FiniteFloat | None] = []  # by class; None for a class without images
+    confusion: list[list[int]] = []  # images by true and predicted class of `confused`; last column: other predictions
+
+
+class ImageDiagnostics(BaseModel):
+    """One image on which the student fails, with its thumbnail."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    index: int  # position in the split
+    label: int
+    value: FiniteFloat  # nats by which the images are ordered
+    student: tuple[int, FiniteFloat]  # predicted class and its probability
+    ensemble: tuple[int, FiniteFloat] | None = None
+    thumbnail: PngUri
 
 
 class Diagnostics(BaseModel):
-    """Content of diagnostics.json: calibration and disagreement of the evaluated networks."""
+    """The content of diagnostics.json: calibration, disagreement, classes and images of the evaluated networks."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     split: Literal["test", "validation"]
     images: int
     teachers: list[FiniteFloat] = []  # mean mutual information in ten parts of the images, least first
+    class_names: list[str] = []
+    confused: list[int] = []  # the classes of the confusion matrices, ascending
+    wrong: list[ImageDiagnostics] = []  # misclassified by the shipped student, largest NLL first
+    disputed: list[ImageDiagnostics] = []  # largest KL from the ensemble to the shipped student first
     networks: list[NetworkDiagnostics] = []  # first the candidate that ships, then baselines, then the ensemble

@@ -1,1 +1,1 @@
-"""What was learnt: one page that says it in plain words first, made from the files of a study alone."""
+"""The report of a study: one page, made from its files alone, that begins with the answers."""

@@ -1,4 +1,4 @@
-"""The report as Markdown: first what was learnt, then the tables behind it."""
+"""The report as Markdown: the answers first, then the tables behind them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,8 +22,9 @@ from ensdistill_tune.analysis.replication import Candidate
 from ensdistill_tune.analysis.results import StudyResults
 from ensdistill_tune.analysis.statistics import compare
 from ensdistill_tune.records.trial_record import count_states
-from ensdistill_tune.report import summary as words
+from ensdistill_tune.report import findings
 from ensdistill_tune.report.recommendations import advice
+from ensdistill_tune.report.summary import answers, shipped, winner_rows
 from ensdistill_tune.study.objectives import spoken
 
 TOP = 10  # trials of the leaderboard that are shown
@@ -39,66 +40,74 @@ class ReportSection:
 
 
 def first_lines(facts: StudyResults, found: Sequence[Importance], seen: Sequence[RungCorrelation]) -> str:
-    """What was learnt, in some ten lines; first what would make the rest misleading, then warnings."""
-    about_the_winner = [
-        words.by_how_much(facts),
-        words.on_the_front(facts),
-        words.luck(facts),
-        words.worth(facts),
-        words.how_close(facts),
-    ]
+    """Returns the list at the top of a report, in Markdown.
+
+    First what changes the meaning of the rest, then the three answers, the next steps, warnings and findings.
+    """
+    next_steps = [f"Next: {step}" for step in advice(facts, found)]
     lines = [
-        *words.what_counts_most(facts),
-        *words.warnings(facts),
-        words.how_it_stands(facts),
-        words.what_won(facts),
-        *([] if facts.why_none_wins else about_the_winner),
-        words.what_mattered(facts, found),
-        words.stopping(facts, seen),
+        findings.incomplete(facts),
+        *findings.what_counts_most(facts),
+        *answers(facts),
+        *next_steps,
+        *findings.warnings(facts),
+        *([] if facts.why_none_wins else _about_the_winner(facts)),
+        findings.what_mattered(facts, found),
+        findings.stopping(facts, seen),
     ]
-    lines += [f"**What to try next.** {' '.join(some)}"] if (some := advice(facts, found)) else []
-    if facts.order and not facts.why_none_wins:
-        lines.append(
-            f"**Take it away.** `{facts.command('export')}` writes the student as files that run elsewhere; "
-            "its settings are in `best/config.yaml`, every trial is in `leaderboard.csv`, figures are in `report.html`."
-        )
     return "\n".join(f"- {line}" for line in lines if line)
 
 
+def _about_the_winner(facts: StudyResults) -> list[str | None]:
+    files = (
+        f"Files: `{facts.command('export')}` exports the student to deployable formats; its settings are in "
+        "`best/config.yaml`, all trials in `leaderboard.csv`, figures in `report.html`."
+    )
+    return [
+        findings.winner(facts),
+        findings.metrics_beside_teachers(facts),
+        findings.on_the_front(facts),
+        findings.selection_bias(facts),
+        files if facts.order else None,
+    ]
+
+
 def sections(facts: StudyResults) -> list[ReportSection]:
-    """Everything after the first lines and the figures."""
+    """Returns all sections after the first lines, those without content left out."""
     parts = [
-        ReportSection("Beside the ensemble", _beside(facts)),
+        ReportSection("Winner and ensemble", _beside(facts)),
         ReportSection("Confirmation", _confirmation(facts)),
-        ReportSection("The best trials", _leaderboard(facts)),
-        ReportSection("Take it away", _take_away(facts)),
-        ReportSection("How it was made", _made(facts)),
+        ReportSection("Leaderboard", _leaderboard(facts)),
+        ReportSection("Export and reproduce", _take_away(facts)),
+        ReportSection("Provenance", _made(facts)),
         ReportSection("All warnings", _warnings(facts)),
     ]
     return [part for part in parts if part.text]
 
 
 def summary_line(facts: StudyResults) -> str:
-    """How many trials, how long."""
+    """Returns one line: numbers of trials and replicates, duration, objective."""
     states = ", ".join(f"{n} {state}" for state, n in sorted(count_states(facts.trials).items()))
-    replicates = f", {counted(len(facts.replicates), 'repeat')} with fresh seeds" if facts.replicates else ""
+    replicates = f", {counted(len(facts.replicates), 'replicate')} with fresh seeds" if facts.replicates else ""
     seconds = float(facts.summary.get("seconds", 0))
     trials = counted(len(facts.trials), "trial")
     hours = f" ({facts.hours} of trials)" if str(facts.hours) else ""
-    return f"{trials} ({states}){replicates}, in {seconds:,.0f} s{hours}. {facts.study.objective} decides."
+    return f"{trials} ({states}){replicates}, {seconds:,.0f} s{hours}. Objective: {facts.study.objective}."
 
 
 def _beside(facts: StudyResults) -> str:
-    """Winner, baselines, ensemble and one teacher on the test images; or else winner and teachers on validation."""
+    """Winner, baselines and teachers on the test images; before that, winner and teachers on validation images."""
     rows: Mapping[str, Sequence[Metrics]] = facts.tested_rows
-    where = f"Test images, {facts.looked} after everything was decided; mean and standard deviation over seeds."
+    where = (
+        f"Test images, {facts.looked}, after all choices were made. Values are mean ± standard deviation over seeds."
+    )
     if not (facts.tested and facts.confirmed):
-        own, _ = words.winner_rows(facts)
+        own, _ = winner_rows(facts)
         candidate = next(iter(facts.confirmed or (Candidate(trial, [trial]) for trial in facts.order)), None)
         rows = ({candidate.label: own} if candidate else {}) | {who: [dict(row)] for who, row in facts.teachers.items()}
-        where = "Validation images: those by which trials were chosen, so a little flattering."
+        where = "Validation images: the same images that selected the trials, so the values are slightly optimistic."
         if facts.confirmed and facts.looks:
-            where += " The test images were looked at before, for other students (`earlier_test` in confirmation.json)."
+            where += " The test images were evaluated before, for other students (`earlier_test` in confirmation.json)."
     if not rows:
         return ""
     shown = [name for name in COLUMNS if any(name in row for some in rows.values() for row in some)]
@@ -114,7 +123,7 @@ def _cell(name: str, rows: Sequence[Metrics]) -> str:
 
 
 def _confirmation(facts: StudyResults) -> str:
-    """Each candidate over its seeds, and its difference to the best baseline."""
+    """Each candidate over its seeds, with its difference to the best baseline."""
     if not facts.confirmed:
         return ""
     metric, baseline = facts.study.objective, next((c for c in facts.confirmed if c.trial.baseline), None)
@@ -131,11 +140,11 @@ def _confirmation(facts: StudyResults) -> str:
     against = f"minus `{baseline.label}`" if baseline else ""
     out = ", ".join(f"`{trial.name}`" for trial in facts.fell_out)
     text = (
-        f"The best trials of the search and all baselines again, with {len(facts.confirmed[0].replicates)} "
-        f"seeds that the "
-        f"search never saw, on validation images. Under `minus`: mean difference of {spoken(metric)} in pairs of "
-        f"the same seed, with its 95 % interval (Student's t, allowing for the choice among {among})."
-        + (f" Left out, since a repeat failed: {out}." if out else "")
+        f"The best trials of the search and all baselines, trained again with {len(facts.confirmed[0].replicates)} "
+        "fresh seeds, on validation images. The `minus` column is the mean difference of "
+        f"{spoken(metric)} over pairs of the same seed, with its 95 % confidence interval (Student's t"
+        + (f", Bonferroni-corrected for {among} candidates)." if among > 1 else ").")
+        + (f" Left out because a replicate failed: {out}." if out else "")
     )
     head = ["", *[name.split("/")[1] for name in names], against]
     head += ["constraints broken by the means"] if facts.study.constraints else []
@@ -149,20 +158,20 @@ def _leaderboard(facts: StudyResults) -> str:
         if rank <= TOP or trial.baseline or trial in front:
             values = [metric_cell(n, trial.last) for n in facts.study.display_metrics]
             rows.append(
-                [trial_label(trial) + mark_of(trial, facts.study, front), str(rank), *values, words.in_code(trial)]
+                [trial_label(trial) + mark_of(trial, facts.study, front), str(rank), *values, findings.in_code(trial)]
             )
     if not rows:
         return ""
     head = ["trial", "rank", *[name.split("/")[1] for name in facts.study.display_metrics], "settings"]
-    stars = " * nobody is better in all objectives." if front else ""
-    stars += " ! breaks a constraint." if len(facts.study.feasible(order)) < len(order) else ""
+    stars = " `*`: on the Pareto front." if front else ""
+    stars += " `!`: breaks a constraint." if len(facts.study.feasible(order)) < len(order) else ""
     text = f"Validation images, one seed each.{stars} All {len(facts.trials)} trials: `leaderboard.csv`."
     return f"{text}\n\n{markdown_table(head, rows, ['set'])}"
 
 
 def _take_away(facts: StudyResults) -> str:
-    """Settings of the winner, and the commands that use it."""
-    _, trial = words.shipped(facts)
+    """The settings of the winner, and the commands that use it."""
+    _, trial = shipped(facts)
     if trial is None:
         return ""
     settings = to_yaml(facts.study.config_for(trial)).strip()
@@ -171,33 +180,36 @@ def _take_away(facts: StudyResults) -> str:
     )
     return (
         f"{_own_figures(facts)}```bash\n"
-        f"{facts.command('export')}  # the student as ONNX, torch.export and safetensors files\n"
-        f"{again}  # the same student once more\n"
+        f"{facts.command('export')}  # ONNX, torch.export and safetensors files\n"
+        f"{again}  # trains the same student again\n"
         "```\n\n"
-        f"All settings of what ships (trial {trial.name}):\n\n```yaml\n{settings}\n```"
+        f"All settings of the student in `best/` (trial {trial.name}):\n\n```yaml\n{settings}\n```"
     )
 
 
 def _own_figures(facts: StudyResults) -> str:
-    """What the one student that ships showed on the test images."""
-    candidate, replicate = words.shipped(facts)
+    """Test metrics of the one student in `best/`."""
+    candidate, replicate = shipped(facts)
     if not (facts.tested and candidate and replicate):
         return ""
     row = facts.tested_of(candidate)[[r.seed for r in candidate.replicates].index(replicate.seed)]
     names = [name for name in ("accuracy", "nll", "cnll", "ece") if is_shown(name, row)]
     figures = ", ".join(f"{spoken(name)} {row[name]:.4f}" for name in names)
-    return f"What ships is the student of seed {replicate.seed}, best on validation. On the test images: {figures}.\n\n"
+    return (
+        f"`best/` holds the student of seed {replicate.seed}, the best seed on validation. On the test images: "
+        f"{figures}.\n\n"
+    )
 
 
 def _warnings(facts: StudyResults) -> str:
-    """The warnings, if the first lines do not have all of them."""
-    if len(facts.warnings) <= words.WARNINGS:
+    """All warnings, if the first lines do not have all of them."""
+    if len(facts.warnings) <= findings.WARNINGS:
         return ""
     return "\n".join(f"- {as_text(str(warning))}" for warning in facts.warnings)
 
 
 def _made(facts: StudyResults) -> str:
-    """What one needs to know to have the same again."""
+    """What a second run of the same study requires."""
     known = facts.summary
     versions = ", ".join(f"{name} {version}" for name, version in known.get("versions", {}).items())
     study = facts.study
@@ -209,14 +221,14 @@ def _made(facts: StudyResults) -> str:
         ("git commit", known.get("git_commit")),
         ("versions", versions),
         ("device", known.get("device")),
-        ("latency of one image, measured on", "; ".join(facts.latency_machines)),
+        ("machine of the latency measurement", "; ".join(facts.latency_machines)),
         ("MLflow", without_credentials(known["tracking_uri"]) if known.get("tracking_uri") else None),
     ]
-    return markdown_table(["", "what"], [[name, f"{value}"] for name, value in rows if value], ["what"])
+    return markdown_table(["", "value"], [[name, f"{value}"] for name, value in rows if value], ["value"])
 
 
 def as_markdown(facts: StudyResults, lead: str, parts: Sequence[ReportSection], folder: Path) -> str:
     """report.md."""
     body = "\n\n".join(f"## {part.title}\n\n{part.text}" for part in parts)
-    where = f"Figures: `{folder.name}/report.html`, which needs no network."
+    where = f"Figures: `{folder.name}/report.html` (one file, works offline)."
     return f"# Study {facts.name}\n\n{summary_line(facts)}\n\n{lead}\n\n{where}\n\n{body}\n"

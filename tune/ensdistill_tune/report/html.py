@@ -1,6 +1,7 @@
-"""report.html: one file that needs no network; report.md: the same words without the figures."""
+"""report.html: one file that works offline; report.md: the same text without the figures."""
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,21 +17,26 @@ from ensdistill_tune.analysis.rank_correlation import foresight
 from ensdistill_tune.analysis.results import StudyResults, read_facts
 from ensdistill_tune.report.document import ReportSection, as_markdown, first_lines, sections, summary_line
 from ensdistill_tune.report.figures import ReportFigure, figures
+from ensdistill_tune.report.gallery import galleries
 
 FILES = ("report.html", "report.md")
 
 
 def write_report(home: Path) -> tuple[list[Path], str]:
-    """Writes report.html, report.md and figures/<key>.html of a study; these files, and the first lines as Markdown.
+    """Writes report.html, report.md and figures/<key>.html of a study.
 
-    Raises DataError if there is no study, or one that has not begun.
+    Returns:
+        The files, and the first lines as Markdown.
+
+    Raises:
+        DataError: There is no study, or no trial of it has begun.
     """
     facts = read_facts(home)
     lead = first_lines(facts, facts.importance, foresight(facts.trials, facts.study))
     parts, shown = sections(facts), figures(facts)
     write_text(home / "report.html", as_page(facts, lead, parts, shown))
     write_text(home / "report.md", as_markdown(facts, lead, parts, home))
-    shutil.rmtree(home / "figures", ignore_errors=True)  # of an earlier report there may be more
+    shutil.rmtree(home / "figures", ignore_errors=True)  # an earlier report may have had more
     (home / "figures").mkdir()
     for one in shown:
         write_text(home / "figures" / f"{one.key}.html", _alone(one))
@@ -38,7 +44,7 @@ def write_report(home: Path) -> tuple[list[Path], str]:
 
 
 def as_page(facts: StudyResults, lead: str, parts: Sequence[ReportSection], shown: Sequence[ReportFigure]) -> str:
-    """The whole page. What comes from outside, such as the error of a trial, is escaped."""
+    """Returns the whole page. Text from outside, such as the error of a trial, is escaped."""
     template = Environment(autoescape=True).from_string((Path(__file__).parent / "page.html").read_text())
     drawn = {one.key: json.loads(one.figure.to_json()) for one in shown}
     return template.render(
@@ -47,20 +53,27 @@ def as_page(facts: StudyResults, lead: str, parts: Sequence[ReportSection], show
         lead=_html(lead),
         parts=[{"title": part.title, "text": _html(part.text)} for part in parts],
         figures=shown,
+        galleries=galleries(facts),
         drawn=Markup(json.dumps(drawn).replace("<", "\\u003c")),  # noqa: S704 - nothing closes the script
         plotly=Markup(get_plotlyjs()),  # noqa: S704 - Plotly itself
     )
 
 
 def _html(markdown: str) -> Markup:
-    """HTML of Markdown, in which tags are plain text; wide tables scroll by themselves."""
+    """Returns the HTML of Markdown, in which tags are plain text.
+
+    A wide table scrolls within its own box. A spread and an interval have a line of their own in a cell, so that eight
+    columns fit.
+    """
     rendered = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown.replace(" +- ", " ± "))
-    wide = rendered.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
+    narrow = re.sub(r"(<td[^>]*>[^<]*?) ((?:± |\([-+])[^<]*)</td>", r"\1 <span>\2</span></td>", rendered)
+    open_box = '<div class="wide" role="region" tabindex="0" aria-label="Table"><table>'
+    wide = narrow.replace("<table>", open_box).replace("</table>", "</table></div>")
     return Markup(wide)  # noqa: S704 - escaped by the renderer
 
 
 def _alone(one: ReportFigure) -> str:
-    """One figure for MLflow's pages, small because Plotly comes over the network; without one it says so."""
+    """Returns one figure for the MLflow pages: small, because Plotly is loaded from the network."""
     page: str = to_html(one.figure, include_plotlyjs="cdn", full_html=True)
-    note = f"<p>{one.title}. Drawn by Plotly from the network; report.html beside it needs none.</p>"
+    note = f"<p>{one.title}. Plotly is loaded from the network; report.html works offline.</p>"
     return page.replace("<body>", f"<body>{note}", 1)

@@ -1,4 +1,4 @@
-"""What to try next: each rule looks at one thing and says one sentence, or nothing."""
+"""Recommendations: each rule checks one thing and returns one sentence, or None."""
 
 import math
 from collections import Counter
@@ -8,28 +8,30 @@ from statistics import fmean, stdev
 from ensdistill.errors import ConfigError
 from ensdistill.evaluation.plausibility import is_at_chance
 from ensdistill.runtime.formatting import percent
+from ensdistill_tune.analysis.effect_test import ENOUGH
 from ensdistill_tune.analysis.importance import Importance
 from ensdistill_tune.analysis.rank_correlation import FEWEST, epochs_to_ask
 from ensdistill_tune.analysis.results import StudyResults
-from ensdistill_tune.analysis.statistics import POWER, compare, pairs_for_power
+from ensdistill_tune.analysis.statistics import POWER, pairs_for_power
 from ensdistill_tune.records.trial_record import TrialRecord
-from ensdistill_tune.report.summary import is_worse_than_one_teacher, winner_rows
+from ensdistill_tune.report.findings import is_worse_than_one_teacher
+from ensdistill_tune.report.summary import compare_best, searched_and_baseline, winner_rows
 from ensdistill_tune.search.constraints import violations
 from ensdistill_tune.search.hyperparameter import Hyperparameter
 from ensdistill_tune.study.study_config import StudyConfig
 
-EDGE = 0.1  # of an axis counts as its end
-BEST = 5  # trials that are asked where they lie
-LONGEST = 200  # letters of a reason
+EDGE = 0.1  # share of a range that counts as its end
+BEST = 5  # trials whose values are compared with the ends of a range
+LONGEST = 200  # characters of a reason
 NOTHING_LEARNT = (
-    "Find out first why nothing is learnt: train on the labels alone (`ensdistill distill labels`), with a lower "
-    "`training.optimizer.lr` or more epochs, and check that images and labels belong together."
+    "find out why the students do not learn: train on the labels alone (`ensdistill distill labels`), with a lower "
+    "`training.optimizer.lr` or more epochs, and check that images and labels match."
 )
-SEEDS = 50  # more would be too many to advise
+SEEDS = 50  # the largest number that is recommended
 
 
 def advice(facts: StudyResults, found: Sequence[Importance]) -> list[str]:
-    """Sentences, the most urgent first. Where nothing was learnt, nothing but that is advised upon."""
+    """Returns recommendations, the most urgent first; of students at chance only the one about that."""
     rows, _ = winner_rows(facts)
     if is_at_chance(*rows):
         first = failures(facts)
@@ -38,12 +40,12 @@ def advice(facts: StudyResults, found: Sequence[Importance]) -> list[str]:
         urgent = [failures(facts), minutes(facts), relax(facts)]
         return [sentence for sentence in urgent if sentence]
     urgent = [failures(facts), minutes(facts), behind(facts), crossing(facts)]
-    rest = [certainty(facts), *ends(facts, found), more(facts), longer(facts), idle(found)]
+    rest = [certainty(facts), *ends(facts, found), more(facts), longer(facts), idle(facts, found)]
     return [sentence for sentence in (*urgent, *rest) if sentence]
 
 
 def failures(facts: StudyResults) -> str | None:
-    """Many trials that failed, with one of the commonest reasons."""
+    """Many failed trials, with an example of the most frequent error."""
     failed = [trial for trial in facts.trials if trial.state == "failed"]
     if len(failed) * 10 < len(facts.trials) or not failed:
         return None
@@ -51,15 +53,15 @@ def failures(facts: StudyResults) -> str | None:
     example = next(trial.error for trial in failed if trial.error_kind == kind)
     reason = " ".join((example or "").split()).replace("`", "'")[:LONGEST]
     many = f"{len(failed)} of {len(facts.trials)} trials failed"
-    return f"{many}, {times} of them like this: `{reason}`. Narrow the axes that lead there."
+    return f"{many}, {times} of them with this error: `{reason}`. Narrow the ranges of the settings that cause it."
 
 
 def minutes(facts: StudyResults) -> str | None:
-    """A study that ran out of time."""
+    """A time budget that ran out."""
     if facts.summary["state"] != "timed_out":
         return None
     command = facts.command("resume", ("--set", f"budget.minutes={2 * (facts.study.budget.minutes or 0):g}"))
-    return f"The minutes were over before the trials: `{command}` goes on."
+    return f"the time budget ran out before all trials had run; `{command}` continues the study."
 
 
 def relax(facts: StudyResults) -> str:
@@ -68,22 +70,21 @@ def relax(facts: StudyResults) -> str:
     broken = [bound for bound, violation in violations(facts.study.constraints, nearest).items() if violation > 0]
     bound = broken[0].replace(" at ", ".at_")
     command = facts.command("resume", ("--set", f"constraints.{bound}=VALUE"))
-    return f"Relax a constraint (`{command}`), or search settings that meet it."
+    return f"relax a constraint (`{command}`), or search settings that meet it."
 
 
 def behind(facts: StudyResults) -> str | None:
-    """A winner whose students do not even reach one teacher: no knob of distillation makes up for that."""
+    """A winner that is worse than a single teacher: no setting of the distillation compensates for that."""
     if not is_worse_than_one_teacher(facts):
         return None
     return (
-        "One teacher alone is better than what ships: before anything else, students want more epochs than teachers "
-        "(`training.epochs`), a larger network (`model`), or unlabeled images "
-        "(`training.unlabeled_batch_size`)."
+        "a single teacher is better than the best student: train students longer than teachers (`training.epochs`), "
+        "use a larger network (`model`), or add unlabeled images (`training.unlabeled_batch_size`)."
     )
 
 
 def crossing(facts: StudyResults) -> str | None:
-    """Early stopping that would have given up the best baseline, which it may not, for trials that it overtook."""
+    """Early stopping that would have stopped the best baseline in favor of trials that end behind it."""
     rungs, best = epochs_to_ask(facts.study), next((trial for trial in facts.order if trial.baseline), None)
     survivors = facts.search_order
     if not rungs or best is None or not any(trial.state == "pruned" for trial in facts.trials):
@@ -93,10 +94,11 @@ def crossing(facts: StudyResults) -> str | None:
     if len(survivors) < FEWEST or 2 * overtaken <= len(survivors):
         return None
     return (
-        f"`{best.baseline}` as published, which nothing stops, was behind {len(ahead)} of the {len(survivors)} trials "
-        f"that were left to run after {rungs[0]} epochs, and ended before {overtaken} of them: early stopping gives up "
-        "such trials. Compare like with like (`scheduler.group_by`), begin later (`scheduler.grace_epochs`), or do "
-        "without it (`scheduler.kind=none`)."
+        f"early stopping is biased here. After {rungs[0]} epochs `{best.baseline}` as published, which is never "
+        f"stopped, ranked behind {len(ahead)} of the {len(survivors)} completed trials, and ended ahead of "
+        f"{overtaken} of them. "
+        "Compare within groups (`scheduler.group_by`), start later (`scheduler.grace_epochs`), or disable early "
+        "stopping (`scheduler.kind=none`)."
     )
 
 
@@ -108,39 +110,38 @@ def _better(facts: StudyResults, one: TrialRecord, other: TrialRecord, epoch: in
 
 
 def certainty(facts: StudyResults) -> str | None:
-    """More seeds, if the best searched settings and the best baseline cannot be told apart."""
-    searched = [c for c in facts.confirmed if not c.trial.baseline]
-    baseline = next((c for c in facts.confirmed if c.trial.baseline), None)
+    """More seeds, if the best trial and the best baseline do not differ significantly."""
+    searched, baseline = searched_and_baseline(facts)
     if not searched or baseline is None:
         if facts.summary["state"] == "finished" and not facts.confirmed:
-            return f"Hold the best against luck: `{facts.command('resume', ('--set', 'confirmation.top_k=3'))}`."
+            command = facts.command("resume", ("--set", "confirmation.top_k=3"))
+            return f"re-evaluate the best trials with fresh seeds: `{command}`."
         return None
     first, second = (c.values(facts.study.objective) for c in (searched[0], baseline))
-    c = compare(first, second, facts.study.mode, len(searched))
+    c = compare_best(facts, searched, baseline)
     seeds = pairs_for_power([a - b for a, b in zip(first, second, strict=True)], len(searched), SEEDS)
     worse = c.difference > 0 if facts.study.mode == "min" else c.difference < 0
     if c.distinguishable and not worse:
         return None
     if worse:
         return (
-            f"The published settings of `{baseline.trial.baseline}` hold here: other axes, a larger model or more "
-            "training images may leave more to gain than these axes do."
+            f"use the published settings of `{baseline.trial.baseline}`, or search other settings, a larger model, or "
+            "more training images."
         )
     if seeds is None:
         return (
-            "The difference is too small beside the spread over seeds: even if it is real, "
-            f"{SEEDS} seeds would show it in less than {percent(POWER)} of studies."
+            f"use `{baseline.trial.baseline}` as published: the difference is too small for the spread over seeds. No "
+            f"practical number of seeds would resolve it ({SEEDS} seeds have a power below {percent(POWER)})."
         )
     command = facts.command("resume", ("--set", f"confirmation.seeds={seeds}"))
     return (
-        f"If the true difference is as large as the one that was seen, {seeds} seeds show it in {percent(POWER)} of "
-        f"studies (the power of the same test, among {len(searched)}): `{command}` (other students, so the test images "
-        "stay closed)."
+        f"confirm with more seeds: `{command}`. If the true difference equals the observed one, {seeds} seeds detect "
+        f"it with a power of {percent(POWER)}. The test set is not evaluated again."
     )
 
 
 def ends(facts: StudyResults, found: Sequence[Importance]) -> list[str]:
-    """Axes at one end of which the best trials crowd, if the setting itself goes on there."""
+    """Ranges at one end of which the best trials lie, if values beyond it are valid."""
     best = facts.search_order[:BEST]
     idle = {i.name for i in found if not i.matters}
     if len(best) < BEST:
@@ -155,14 +156,14 @@ def _end(study: StudyConfig, name: str, axis: Hyperparameter, best: Sequence[Tri
         return None
     for side, end, near, way in (("lower", axis.values[0], 0.0, -1), ("upper", axis.values[1], 1.0, 1)):
         crowd = [t for t in best if t.number in values and abs(_place(axis, values[t.number]) - near) <= EDGE]
-        if len(crowd) * 2 > len(best) and _goes_on(study, name, end, way, crowd[0]):
-            crowded = f"{len(crowd)} of the {len(best)} best trials lie at the {side} end of `{name}` ({end:g})"
-            return f"{crowded}: search beyond it."
+        if len(crowd) * 2 > len(best) and _is_valid_beyond(study, name, end, way, crowd[0]):
+            crowded = f"search beyond the {side} end of `{name}` ({end:g})"
+            return f"{crowded}: {len(crowd)} of the {len(best)} best trials lie there."
     return None
 
 
-def _goes_on(study: StudyConfig, name: str, end: float, way: int, trial: TrialRecord) -> bool:
-    """Whether a setting of this trial may have a value beyond this end of its axis; way: -1 or 1."""
+def _is_valid_beyond(study: StudyConfig, name: str, end: float, way: int, trial: TrialRecord) -> bool:
+    """Returns whether a value beyond this end of the range is valid for this trial; way: -1 or 1."""
     beyond = end + way if isinstance(end, int) else math.nextafter(end, way * math.inf)
     try:
         study.trial_config({**trial.sampled, name: beyond})
@@ -172,7 +173,7 @@ def _goes_on(study: StudyConfig, name: str, end: float, way: int, trial: TrialRe
 
 
 def _place(axis: Hyperparameter, value: float) -> float:
-    """Where a value lies on its axis, from 0 to 1."""
+    """Returns the position of a value in its range, from 0 to 1."""
     low, high = axis.values
     if axis.kind == "log_uniform":
         low, high, value = math.log(low), math.log(high), math.log(value)
@@ -180,7 +181,7 @@ def _place(axis: Hyperparameter, value: float) -> float:
 
 
 def more(facts: StudyResults) -> str | None:
-    """More trials, if the last third of them still found something clearly better."""
+    """More trials, if the last third of them improved on the others clearly."""
     searched, metric = facts.search_trials, facts.study.objective
     late = {trial.number for trial in searched[-max(1, len(searched) // 3) :]}
     order = facts.search_order
@@ -188,19 +189,19 @@ def more(facts: StudyResults) -> str | None:
     if not order or before is None or order[0].number not in late or len(searched) < 9:
         return None
     if facts.study.searcher.kind == "grid":
-        return None  # it ends by itself
+        return None  # a grid is complete
     gain = abs(before.last[metric] - order[0].last[metric])
     if gain < _spread(facts):
         return None
     total = 2 * facts.study.budget.trials
     return (
-        f"The search was still getting better (by {gain:.4f} in its last third): "
-        f"`{facts.command('resume', ('--set', f'budget.trials={total}'))}` goes on with it."
+        f"continue the search, which still improved by {gain:.4f} in its last third: "
+        f"`{facts.command('resume', ('--set', f'budget.trials={total}'))}`."
     )
 
 
 def _spread(facts: StudyResults) -> float:
-    """The standard deviation over seeds of the same settings; if none ran twice, that among the best trials."""
+    """Standard deviation over seeds of the same settings; without replicates, that among the best trials."""
     metric = facts.study.objective
     if facts.confirmed:
         return fmean([stdev(c.values(metric)) for c in facts.confirmed])
@@ -209,7 +210,7 @@ def _spread(facts: StudyResults) -> float:
 
 
 def longer(facts: StudyResults) -> str | None:
-    """Longer training, if the winner, in the mean of its seeds, was still getting better at its end."""
+    """Longer training, if the mean of the winner over its seeds still improved in the last epochs."""
     runs = facts.confirmed[0].replicates if facts.confirmed else facts.order[:1]
     shortest = min((len(run.epochs) for run in runs), default=0)
     if shortest < 10:
@@ -221,14 +222,16 @@ def longer(facts: StudyResults) -> str | None:
     if gain < 0.01:
         return None
     return (
-        f"The best was still getting better at its last epoch ({percent(gain, 1)} in the last tenth): train "
-        "longer (`training.epochs`)."
+        f"train longer (`training.epochs`): the winner still improved by {percent(gain, 1)} in the last tenth of its "
+        "epochs."
     )
 
 
-def idle(found: Sequence[Importance]) -> str | None:
-    """Axes that made no difference."""
+def idle(facts: StudyResults, found: Sequence[Importance]) -> str | None:
+    """Settings without a significant effect, if the trials suffice to find one."""
+    if len(facts.search_trials) < ENOUGH:
+        return None
     names = [f"`{i.name}`" for i in found if not i.matters]
     if not names or len(names) == len(found):
         return None
-    return f"Fix {', '.join(names)}, of which no effect was seen, and spend the trials on the others."
+    return f"fix {', '.join(names)}, which had no significant effect, and spend the trials on the others."

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ensdistill_tune.analysis.effect_test import Column, p_values
 from ensdistill_tune.analysis.importance import Importance, importance, merits, why_unknown
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.study.study_config import StudyConfig
@@ -40,7 +41,7 @@ def test_a_strong_and_a_weak_effect_are_found_in_their_order_and_nothing_else(se
     assert [knob.name for knob in found[:2]] == ["training.c", "training.b"]
     assert found[0].matters
     assert found[0].share > 0.6 > 0.2 > found[1].share
-    assert found[1].share > found[1].noise
+    assert found[1].matters
     assert not any(knob.matters for knob in found[2:])
 
 
@@ -149,9 +150,9 @@ def test_choices_grids_and_whole_numbers_are_settings_like_any_other() -> None:
 @pytest.mark.parametrize(
     ("trials", "search", "says"),
     [
-        (7, FOUR, "7 searched trials are too few to distinguish effects from chance (at least 8)"),
-        (30, {"training.a": FOUR["training.a"]}, "only one setting was searched; importance compares at least two"),
-        (30, FOUR, "all trials have the same result"),
+        (7, FOUR, "7 searched trials are too few to detect an effect (8 are required)"),
+        (30, {"training.a": FOUR["training.a"]}, "only one setting was searched, so there is nothing to compare"),
+        (30, FOUR, "all trials came out alike"),
     ],
 )
 def test_no_importance_is_returned_without_a_basis_and_the_reason_is_given(trials: int, search: Any, says: str) -> None:
@@ -183,3 +184,25 @@ def test_optuna_logs_nothing_about_the_studies_that_are_made_on_the_way(caplog: 
     finally:
         optunas.removeHandler(caplog.handler)
     assert not caplog.records
+
+
+def test_an_effect_of_half_the_variance_is_found_in_80_percent_of_studies_of_24_trials_and_no_other_one() -> None:
+    hits, false = 0, 0
+    for seed in range(100):
+        chance = np.random.default_rng(seed)
+        values = chance.random((24, 6))
+        merit = values[:, 2] * 12**0.5 + chance.normal(size=24)  # two halves of the variance
+        ps = p_values([Column(column, categorical=False) for column in values.T], merit)
+        hits, false = hits + (ps[2] <= 0.05), false + any(p <= 0.05 for n, p in enumerate(ps) if n != 2)
+    assert hits >= 80
+    assert false <= 10  # 5 % of the studies, and three standard deviations
+
+
+def test_a_choice_has_no_order_and_a_setting_of_few_trials_is_tested_on_those() -> None:
+    chance = np.random.default_rng(0)
+    level = chance.integers(3, size=60) / 2
+    merit = (level == 0.5) + 0.3 * chance.normal(size=60)
+    alone = np.where(level == 0.5, chance.random(60), np.nan)  # active in the good trials only
+    ps = p_values([Column(level, categorical=True), Column(alone, categorical=False)], merit)
+    assert ps[0] < 0.01 < 0.05 < ps[1]
+    assert p_values([Column(np.full(60, np.nan), categorical=False)], merit) == [1.0]

@@ -1,4 +1,4 @@
-"""Winner, best baseline and ensemble side by side: how far their confidence can be trusted, and where they doubt."""
+"""Winner, best baseline and ensemble side by side: calibration and uncertainty."""
 
 from collections.abc import Iterator
 
@@ -14,15 +14,15 @@ LARGEST = 22  # pixels of the mark of the fullest bin
 
 
 def reliability(facts: StudyResults) -> go.Figure | None:
-    """How often they are right when they are so sure; the larger the mark, the more images."""
+    """Accuracy by confidence; larger marks stand for more images."""
     if not facts.diagnostics:
         return None
     figure = new_figure(420)
     figure.update_xaxes(title_text="confidence", range=[-0.03, 1.05], nticks=6)
     figure.update_yaxes(title_text="accuracy", range=[-0.03, 1.07], nticks=6)
     ideal = {"color": GRAY, "dash": "dot", "width": 1.5}
-    figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=ideal, name="as it should be", hoverinfo="skip")
-    for one, label, (color, dash, mark) in _networks(facts, facts.diagnostics):
+    figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=ideal, name="calibrated", hoverinfo="skip")
+    for one, label, (color, dash, mark) in shown_networks(facts, facts.diagnostics):
         confidence, accuracy, counts = zip(*one.reliability, strict=True)
         sizes = [max(5, round(LARGEST * (count / max(counts)) ** 0.5)) for count in counts]
         figure.add_scatter(
@@ -33,32 +33,32 @@ def reliability(facts: StudyResults) -> go.Figure | None:
             marker={"symbol": mark, "size": sizes, "opacity": 0.75},
             name=f"{label}, ECE {one.ece:.3f}",
             customdata=counts,
-            hovertemplate="sure %{x:.1%}, right %{y:.1%}, %{customdata} images",
+            hovertemplate="confidence %{x:.1%}, accuracy %{y:.1%}, %{customdata} images",
         )
     return figure
 
 
 def disagreement(facts: StudyResults) -> go.Figure | None:
-    """How unsure each is in every tenth of the images, from those on which the teachers agree to those they do not."""
+    """Mean entropy in each tenth of the images, ordered by the disagreement of the teachers."""
     if not facts.diagnostics:
         return None
     tenths = list(range(1, 11))
     figure = new_figure(400)
     figure.update_xaxes(title_text="tenth of the images", tickvals=tenths)
     figure.update_yaxes(title_text="nats", rangemode="tozero", nticks=6)
-    for one, label, (color, dash, mark) in _networks(facts, facts.diagnostics):
+    for one, label, (color, dash, mark) in shown_networks(facts, facts.diagnostics):
         values = [short(value) for value in one.entropy]
         look = {"line": {"color": color, "dash": dash, "width": 2}, "marker": {"symbol": mark, "size": 7}}
-        figure.add_scatter(x=tenths, y=values, mode="lines+markers", name=f"doubt of {label}", **look)
+        figure.add_scatter(x=tenths, y=values, mode="lines+markers", name=f"entropy of {label}", **look)
     line, values = {"color": GRAY, "dash": "dot", "width": 2}, [short(value) for value in facts.diagnostics.teachers]
     figure.add_scatter(x=tenths, y=values, mode="lines", name="disagreement of the teachers", line=line)
     return figure.update_traces(hovertemplate="%{y:.3f} nats in tenth %{x}")
 
 
-def _networks(
+def shown_networks(
     facts: StudyResults, drawn: Diagnostics
 ) -> Iterator[tuple[NetworkDiagnostics, str, tuple[str, str, str]]]:
-    """The winner, the best baseline beside it, and the ensemble, each with its label and its looks."""
+    """Yields the winner, the best baseline and the ensemble, each with its label and its looks."""
     winner, *others = drawn.networks
     ranks = [c.trial.number for c in facts.confirmed] or [trial.number for trial in facts.order]
     baselines = [one for one in others if one.kind == "candidate"]

@@ -1,4 +1,4 @@
-"""How the study went: trial by trial, epoch by epoch, and whether early epochs foretold the end."""
+"""History of the study: by trial, by epoch, and the rank correlation of early epochs with the end."""
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate

@@ -25,7 +25,6 @@ from ensdistill_tune.report.figures.style import (
     CROWD,
     GRAY,
     ORANGE,
-    RED,
     by_state,
     height,
     hover,
@@ -46,7 +45,7 @@ UNUSED = -0.12  # where the lines of trials pass that do not have a setting
 
 
 def importance(facts: StudyResults) -> go.Figure | None:
-    """A bar a setting with its interval and its noise level; bars that are not above luck are hatched."""
+    """A bar for each setting with its interval; settings without a significant effect are hatched."""
     knobs = facts.importance[::-1]
     if not knobs:
         return None
@@ -55,13 +54,10 @@ def importance(facts: StudyResults) -> go.Figure | None:
     figure = new_figure(150 + 34 * len(knobs), bargap=0.35, barmode="overlay")
     figure.update_xaxes(title_text="share of the differences between trials", tickformat=".0%", rangemode="tozero")
     figure.update_yaxes(type="category", categoryarray=names)
-    for matters, words in ((True, "matters"), (False, "not above luck")):
+    for matters, words in ((True, "significant effect"), (False, "no significant effect")):
         own = [knob for knob in knobs if knob.matters is matters]
         if own:
             figure.add_trace(_bars(own, [short_name[knob.name] for knob in own], words))
-    noise = {"symbol": "line-ns-open", "size": 18, "color": RED, "line": {"width": 3}}
-    levels = [short(knob.noise) for knob in knobs]
-    figure.add_scatter(x=levels, y=names, mode="markers", marker=noise, name="noise level", hoverinfo="skip")
     return figure
 
 
@@ -70,7 +66,7 @@ def _bars(knobs: Sequence[Importance], names: Sequence[str], words: str) -> go.B
     marker = {"color": color, "pattern": {"shape": shape, "fgcolor": GRAY}, "line": {"color": GRAY, "width": 1}}
     ups, downs = [max(0.0, k.high - k.share) for k in knobs], [max(0.0, k.share - k.low) for k in knobs]
     error = {"type": "data", "symmetric": False, "array": ups, "arrayminus": downs, "color": GRAY}
-    told = [f"{k.name}: {k.share:.0%} ({k.low:.0%} to {k.high:.0%}), luck {k.noise:.0%}" for k in knobs]
+    told = [f"{k.name}: {k.share:.0%} ({k.low:.0%} to {k.high:.0%}), p {k.p:.2g}" for k in knobs]
     own: dict[str, Any] = {"x": [short(k.share) for k in knobs], "y": list(names), "error_x": error, "marker": marker}
     return go.Bar(**own, orientation="h", name=words, hovertext=told, hoverinfo="text")
 

