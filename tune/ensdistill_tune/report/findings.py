@@ -20,7 +20,9 @@ from ensdistill_tune.study.objectives import spoken
 
 MOST = 8  # trials that are named
 WARNINGS = 5  # in the first lines; the others have a section
-FEW_TRIALS = f"At least {ENOUGH} trials are required to find an effect of half the variance in 80 % of studies."
+FEW_TRIALS = (
+    f"With fewer than {ENOUGH} trials, some effects of half the variance are missed in more than 20 % of studies."
+)
 CAUSES = {"timed_out": "its time budget ran out", "crashed": "its process died"}
 
 
