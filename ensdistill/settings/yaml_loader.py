@@ -58,8 +58,8 @@ _YAML_1_1 = re.compile(
 _HELP = {
     r"found character '\\t'|found a tab character": "a tab; indent with spaces",
     r"found character ('.+') that cannot start": "a text cannot begin with {0}; put it in quotes",
-    r"mapping values are not allowed": "unexpected `name: value`; check the indentation, or put a text that contains "
-    "': ' in quotes",
+    r"mapping values are not allowed": "`name: value` is not allowed; check the indentation, or put a text that "
+    "contains ': ' in quotes",
     r"could not find expected ':'": "the name in line {line} has no ': value'",
     r"expected <block end>": "the indentation differs from the lines above",
     r"expected ',' or '(.)'": "the bracket of line {line} is not closed by {0}",

@@ -109,7 +109,7 @@ def test_a_study_of_no_finished_trial_has_a_report_too(tmp_path: Path) -> None:
 def test_the_command_says_what_was_learnt_and_where_the_page_is(home: Path) -> None:
     done = call("ensdistill-tune", "report", home.name, "--studies-dir", home.parent)
     assert done.code == 0, done.err
-    assert f"the page: {home / 'report.html'}" in done.out
+    assert f"report: {home / 'report.html'}" in done.out
     assert "Settings that mattered" in done.out
 
 

@@ -159,7 +159,11 @@ def test_a_study_runs_in_another_thread_and_prints_what_the_command_prints(
 
 def test_ctrl_c_returns_the_results_so_far_and_the_study_resumes(studies: Path) -> None:
     steps = Steps(2, lambda: signal.raise_signal(signal.SIGINT))
-    results = launch(studies, "interrupted", SHORT, callbacks=[steps])
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background ignores it
+    try:
+        results = launch(studies, "interrupted", SHORT, callbacks=[steps])
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert results.state == "interrupted"
     assert [trial.state for trial in results.trials] == ["finished"] * 2
     assert steps.steps[-1] == "study interrupted"

@@ -102,7 +102,7 @@ def test_a_champion_without_a_name_is_refused(tiny: TinyStudy) -> None:
 def test_a_champion_that_is_not_the_winner_is_refused(tmp_path: Path) -> None:
     words = ["--studies-dir", tmp_path, "--trial", "3", "--register", "name", "--champion"]
     done = call("ensdistill-tune", "export", "nobody", *words)
-    assert (done.code, "the alias of the winner" in done.err) == (2, True)
+    assert (done.code, "only the winner can be the champion" in done.err) == (2, True)
 
 
 def test_a_failing_registration_is_reported_before_anything_is_written(tmp_path: Path) -> None:

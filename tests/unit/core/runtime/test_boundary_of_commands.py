@@ -8,7 +8,6 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -192,17 +191,19 @@ def test_a_deleted_current_folder_is_reported(module: str, tmp_path: Path) -> No
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_copies_of_modules_that_a_library_brings_are_no_files_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    ray = find_spec("ray")
-    assert ray
-    assert ray.origin
-    copies = Path(ray.origin).parent / "thirdparty_files"  # Ray puts it in front when it is imported
-    assert (copies / "psutil").is_dir()
-    monkeypatch.syspath_prepend(str(copies))
-    assert not [line for line in shadowing_files() if "psutil" in line]
+def test_copies_of_modules_that_a_library_brings_are_no_files_of_the_user(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for folder in (tmp_path, tmp_path / "ray"):  # Ray puts a folder of its own in front when it is imported
+        folder.mkdir(exist_ok=True)
+        (folder / "rich.py").touch()
+        monkeypatch.syspath_prepend(str(folder))
+    assert [line for line in shadowing_files() if "rich" in line]
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
+    assert not [line for line in shadowing_files() if "rich" in line]
 
 
 def test_a_file_of_the_user_in_place_of_a_module_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "psutil.py").touch()
+    (tmp_path / "rich.py").touch()
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert [line for line in shadowing_files() if line.startswith(f"{tmp_path / 'psutil.py'}: has the name")]
+    assert [line for line in shadowing_files() if line.startswith(f"{tmp_path / 'rich.py'}: has the same name")]

@@ -92,16 +92,17 @@ def test_a_student_worse_than_one_teacher_is_a_warning() -> None:
     assert rules(teacher=0.1) == []
 
 
-def test_a_report_begins_with_the_warnings() -> None:
+def test_the_warnings_of_a_report_follow_its_answers() -> None:
     lines = first_lines(facts(OF_STUDENTS, OF_IMAGES), [], []).splitlines()
-    assert lines[0] == "- **Warning.** student: is at chance, got 0.5"
-    assert lines[1] == "- **Warning.** data.path: 3 files were left out. Rename them."
-    assert "is not over" in lines[2]
+    assert "is incomplete" in lines[0]
+    assert "No better network yet" in lines[1]
+    assert lines[2] == "- **Warning**: student: is at chance, got 0.5"
+    assert lines[3] == "- **Warning**: data.path: 3 files were left out. Rename them."
 
 
 def test_many_warnings_have_a_section_of_the_report() -> None:
     many = facts(*(ConfigIssue(("data",), f"<b>file_{n}*") for n in range(7)))
-    assert "**2 more warnings**" in first_lines(many, [], [])
+    assert "2 more warnings are listed" in first_lines(many, [], [])
     (text,) = [part.text for part in sections(many) if part.title == "All warnings"]
     assert text.splitlines()[6] == r"- data: \<b\>file\_6\*"
 

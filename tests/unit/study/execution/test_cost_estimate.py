@@ -234,7 +234,7 @@ def test_no_cost_reads_no_images(tmp_path: Path) -> None:
     missing = call("ensdistill-tune", "check", file)
     assert missing.code == 2
     assert "2 different settings" in missing.out  # the file itself is told first
-    assert "data.path: /nowhere holds neither" in missing.err
+    assert "data.path: /nowhere contains neither" in missing.err
 
 
 def test_an_estimate_downloads_no_images(tmp_path: Path) -> None:

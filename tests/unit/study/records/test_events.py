@@ -31,6 +31,7 @@ from ensdistill_tune.records.events import (
 from ensdistill_tune.records.result_rows import Diagnostics, NetworkDiagnostics, TestMetrics
 from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_record import TrialRecord, row_of, trial_of
+from ensdistill_tune.report import findings
 from ensdistill_tune.report import summary as words
 from ensdistill_tune.report.figures.diagnostics import reliability
 from ensdistill_tune.study.study_config import StudyConfig
@@ -146,12 +147,12 @@ def test_files_of_a_study_hold_rows_and_no_labels(tiny: TinyStudy) -> None:
 
 def test_what_things_are_called_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     known = facts(30)
-    before = [words.how_close(known), words.worth(known)]
+    before = [findings.metrics_beside_teachers(known), words.worth(known)]
     names = [trace.name.split(", ")[-1] for trace in reliability(known).data]  # type: ignore[union-attr]
     for label in ("ensemble_label", "trial_label"):
         monkeypatch.setattr(labels, label, lambda _: "something else")
     monkeypatch.setattr(labels, "TEACHER_MEAN", "something else")
-    assert [words.how_close(known), words.worth(known)] == before
+    assert [findings.metrics_beside_teachers(known), words.worth(known)] == before
     assert [trace.name.split(", ")[-1] for trace in reliability(known).data] == names  # type: ignore[union-attr]
     assert set(known.tested_rows) == {"something else"}
     assert replace(known, tested=()).teachers_beside

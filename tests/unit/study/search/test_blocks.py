@@ -79,7 +79,7 @@ def test_the_parent_run_has_no_setting_that_only_one_of_its_trials_has() -> None
 
 def test_the_chart_of_a_study_names_parameters_that_its_trials_have() -> None:
     study = study_of("model")
-    (view, _) = views(MlflowPages("1", "run", "view"), study).values()
+    (view, *_) = views(MlflowPages("1", "run", "view"), study).values()
     settings = settings_of(trial_of(1, model=MODELS[0]), study)
     assert '"selectedParams": ["model"]' in view
     assert "model" in settings

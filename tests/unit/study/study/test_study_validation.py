@@ -118,7 +118,7 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     (
         "indented too far",
         "preset: kd\n  search: {seed: {choice: [1]}}\n",
-        ", line 2: unexpected `name: value`; check the indentation, or put a text that contains ': ' in quotes",
+        ", line 2: `name: value` is not allowed; check the indentation, or put a text that contains ': ' in quotes",
     ),
     (
         "indented too little",
