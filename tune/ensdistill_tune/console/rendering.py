@@ -62,7 +62,7 @@ def _facts(now: StudySnapshot, marks: str) -> Iterator[Text]:
     """Yields the numbers of ended trials and their rates."""
     yield _fact("search", *_progress(now.primary_trials, now.study.num_trials, marks))
     if now.replicates or now.state == "confirming":
-        yield _fact("confirmation", *_progress(now.replicates, now.replicates_expected, marks))
+        yield _fact("confirm", *_progress(now.replicates, now.replicates_expected, marks))
     if (any(now.paces) or now.progress) and now.state in UNDER_WAY:
         images = sum(progress.images_per_second for progress in now.progress.values())
         words = [*map(_often, now.paces, ("trials", "epochs"), (60, 1)), f"{images:,.0f} images/s" if images else ""]
@@ -128,7 +128,7 @@ def _progress(trials: Sequence[TrialRecord], total: int, marks: str) -> tuple[Te
 
 
 def _fact(label: str, *parts: str | Text) -> Text:
-    return Text.assemble(f"{label:{LABEL}}", *parts)
+    return Text.assemble(f"{label:{LABEL - 1}} ", *parts)
 
 
 def _bar(done: int, of: int, width: int, marks: str) -> Text:
