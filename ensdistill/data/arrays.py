@@ -74,7 +74,7 @@ def _both(images: Tensor, labels: Tensor, x: str, y: str) -> str:
 
 
 def check_part(split: Split, own: tuple[str, str], pool: Split, others: tuple[str, str], classes: int) -> None:
-    """Checks a part against the training part.
+    """Checks that a split matches the training split: shape of the images, and labels below the number of classes.
 
     Args:
         split: Images and labels of the part.

@@ -223,7 +223,7 @@ def _has_frames(image: Image.Image) -> bool:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The image rotated as its EXIF data require; damaged EXIF data are ignored."""
+    """Returns the image, rotated according to its EXIF orientation; damaged EXIF data are ignored."""
     try:
         return ImageOps.exif_transpose(image)
     except Exception:  # damaged EXIF data do not affect the pixels

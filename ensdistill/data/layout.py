@@ -167,7 +167,7 @@ def _part_of(by_folder: dict[str, str], parts: tuple[str, ...], depth: int) -> t
 
 
 def _place(layout: Layout, file: ImageFile, name: str | None, above: int) -> None:
-    """Adds an image to its part and class, or to the files that are left out."""
+    """Adds an image to its split and class, or to the list of skipped files."""
     if name is None:
         layout.left_out.append(LeftOut(file.name, NO_PART if len(file.parts) > above else NO_CLASS))
     elif name == "unlabeled":

@@ -237,7 +237,7 @@ class _Pool:
         return drawn
 
     def _fits(self, part: str, classes: int) -> str:
-        """The number of remaining images and possible sizes, for a message."""
+        """Returns the remaining images and the allowed sizes, as part of an error message."""
         left, some = len(self.rest), len(self.rest) - classes
         fits = [f"{left} or null (all of them)"] if part == "train" and left else []
         fits += [f"at most {some} (one per class for the rest)"] if some >= classes else []

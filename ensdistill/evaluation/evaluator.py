@@ -112,7 +112,7 @@ class Evaluator:
         return {"ensemble": ensemble | _diversity(self.on_split), "members": members, "curve": self.curve}
 
     def diagnostics(self, networks: Sequence[nn.Module]) -> dict[str, Any]:
-        """Returns the data of the calibration and disagreement figures of the report, on the split.
+        """Returns the data for the calibration and disagreement figures of the report, computed on the split.
 
         The images are sorted by the disagreement of the teachers, lowest first, and divided into ten parts; without
         teachers there are no parts.

@@ -105,7 +105,7 @@ def balanced_accuracy(log_p: Tensor, labels: Tensor) -> float:
 
 
 def worst_class_accuracy(log_p: Tensor, labels: Tensor) -> float:
-    """Returns the lowest accuracy of a class, in [0, 1].
+    """Returns the lowest accuracy over all classes, in [0, 1].
 
     Classes without images on this split are ignored, as in `balanced_accuracy`.
     """

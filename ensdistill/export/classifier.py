@@ -48,7 +48,7 @@ class Classifier:
             Probabilities float32 (N,classes).
 
         Raises:
-            ConfigError: The images have another type or shape.
+            ConfigError: The images have the wrong type or shape.
         """
         if images.dtype != np.uint8 or images.shape[1:] != self.shape:
             shape = ",".join(map(str, self.shape))

@@ -95,7 +95,7 @@ def _torchvision_models() -> ModuleType:
 
 
 def _vision_transformer(models: ModuleType, name: str, sides: list[int], classes: int, small: bool) -> nn.Module:
-    """Returns the published transformer for another image size and, with the small stem, with smaller patches."""
+    """Returns the published transformer, adapted to another image size. The small stem also uses smaller patches."""
     side = sides[0]
     if side != sides[1]:
         raise ConfigError(f"model.name: {name} requires square images, not {side}x{sides[1]}; use another network")

@@ -1,4 +1,4 @@
-"""Check of networks from outside this project: they are called with two images before any training."""
+"""Checks user-supplied networks by calling them on two images before any training."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def userinfo(scheme: str, rest: str) -> str | None:
 
 
 def secrets_of(uri: str) -> set[str]:
-    """Returns the passwords and tokens of a URI, unquoted and in the quotings of other programs."""
+    """Returns the passwords and tokens in a URI, decoded and as other programs would quote them."""
     scheme, colon, rest = uri.partition("://")
     if not colon:
         return set()

@@ -149,7 +149,7 @@ def finish(context: SessionContext, outcome: SessionOutcome) -> int:
 
 
 def _session_ended(state: StudyState, outcome: SessionOutcome, note: str, report: Sequence[Path]) -> SessionEnded:
-    """Returns the last event, without metrics that an earlier session has logged to MLflow."""
+    """Returns the last event. Metrics that an earlier session logged to MLflow are omitted."""
     last = state.best.last if state.best and outcome.ended != "interrupted" else {}
     metrics = {f"best/{name.removeprefix('val/')}": value for name, value in last.items() if "val/" in name}
     winner = winner_of(outcome.confirmed, state.study)

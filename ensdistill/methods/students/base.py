@@ -26,7 +26,7 @@ class Student(MultiClassifier):
         """Returns the parameter groups of the optimizer.
 
         Args:
-            weight_decay: Weight decay of the settings.
+            weight_decay: Weight decay from the settings.
 
         Returns:
             Groups with `params`, `weight_decay` and `lr_scale`, the factor of the group's learning rate.

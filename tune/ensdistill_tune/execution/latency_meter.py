@@ -66,7 +66,7 @@ class LatencyMeter:
 
 
 def latency_meter(state: StudyState, data: DataSplits) -> LatencyMeter | None:
-    """Returns the latency meter of a study, after measuring the architectures that its settings name.
+    """Measures the architectures in the settings of a study and returns its latency meter.
 
     Args:
         state: State of the study.

@@ -218,7 +218,7 @@ class _PlannerCallback(_NotPickled, tune.Callback):
         self._ended(trial, "pruned", None)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Records a failure: the process died too often, or before the trial started, when Ray does not retry."""
+        """Records a failure that Ray will not retry: the process died too often, or before the trial started."""
         record = self._record(trial)
         again = trial.should_recover() and self._lost[record.number] < self.agenda.study.resources.max_retries
         if again and record.state == "running" and not record.whole:

@@ -175,7 +175,7 @@ def _relative(flops: float, facts: StudyResults) -> str:
 def winner_rows(facts: StudyResults) -> tuple[Sequence[Metrics], str]:
     """Returns the metrics of the winner, one row a seed, and the name of the images.
 
-    These are the test images after the test evaluation, else the validation images.
+    Test images once the test evaluation has run; validation images until then.
     """
     if facts.tested and facts.confirmed:
         known = facts.diagnostics

@@ -101,7 +101,7 @@ class OptunaSearcher:
         self._report(trial, trial.last)
 
     def tell(self, trial: TrialRecord) -> None:
-        """Passes the end of a trial to Optuna: complete, pruned or failed.
+        """Reports the final state of a trial to Optuna: complete, pruned or failed.
 
         Ray's own adapter passes the last value of a pruned trial as if it were final.
         """

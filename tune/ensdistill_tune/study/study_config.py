@@ -174,7 +174,7 @@ class StudyConfig(Settings):
             ConfigError: The settings cannot be used; it holds all issues, with their lines.
             DataError: The file cannot be read.
         """
-        from ensdistill_tune.study.loading import load_study  # here: it imports this module
+        from ensdistill_tune.study.loading import load_study  # imported here to avoid a circular import
 
         return load_study(path, overrides)
 

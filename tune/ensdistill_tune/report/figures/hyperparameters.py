@@ -72,7 +72,7 @@ def _bars(knobs: Sequence[Importance], names: Sequence[str], words: str) -> go.B
 
 
 def slices(facts: StudyResults) -> go.Figure | None:
-    """The objective over each of the most important settings, one below the other, with every trial as a mark."""
+    """The objective against each of the most important settings, in panels, with one point for each trial."""
     trials = [trial for trial in facts.search_trials if trial.epochs or trial.state == "failed"]
     if not trials:
         return None
