@@ -49,7 +49,7 @@ confirmation: {top_k: 1, seeds: 2}
 resources: {max_concurrent: 1, max_retries: 100, checkpoint_interval_s: 0}
 """
 WAYS = ("driver", "worker", "everything")
-TIMES = ("time/epoch_seconds", "time/overhead_seconds")  # all that may differ
+TIMES = ("time/epoch_seconds", "time/overhead_seconds", "time/cpu_hours", "time/gpu_hours")  # all that may differ
 
 
 @dataclass

@@ -110,4 +110,4 @@ def test_a_study_that_mlflow_never_heard_of_is_told(remote: Path) -> None:
 def test_a_study_that_is_not_there_is_told(words: tuple[str, ...], tmp_path: Path) -> None:
     done = call("ensdistill-tune", "ui", *words, "--studies-dir", tmp_path)
     assert done.code == 2
-    assert "there is no study here" in done.err
+    assert "no study in this folder" in done.err

@@ -168,7 +168,7 @@ def test_a_teacher_gets_as_much_of_a_gpu_as_a_trial_unless_one_of_both_has_none(
 
 
 def test_a_gpu_that_ray_does_not_have_is_not_waited_for() -> None:
-    with pytest.raises(ConfigError, match=r"--device auto: .*give --device cpu"):
+    with pytest.raises(ConfigError, match=r"--device auto: .*use --device cpu"):
         gpus_of_teacher(data_on("cuda"), Resources(), "auto")
 
 

@@ -67,7 +67,7 @@ def test_a_trial_whose_process_does_not_become_free_fails_and_the_study_ends(
     failed = [trial.error for trial in trials if trial.state == "failed"]
     assert [trial.state for trial in trials if trial.state != "failed"] == ["finished"] * (4 - len(failed))
     assert failed
-    assert all("had not ended the trial before it" in (error or "") for error in failed)
+    assert all("was still busy with the previous trial" in (error or "") for error in failed)
 
 
 def test_a_study_asks_for_more_than_any_machine_has(tmp_path: Path) -> None:
