@@ -89,7 +89,7 @@ def status(options: argparse.Namespace) -> int:
         return _status_of_one(options)
     names = sorted(file.parent.name for file in Path(options.studies_dir).glob("*/study.json"))
     if not names:
-        raise DataError(f"{options.studies_dir}: there is no study here; `ensdistill-tune launch FILE` runs one")
+        raise DataError(f"{options.studies_dir}: no study in this folder; `ensdistill-tune launch FILE` runs one")
     summaries = [StudyDirectory(Path(options.studies_dir) / name).read_summary() for name in names]
     if options.json:
         print(json.dumps(summaries))

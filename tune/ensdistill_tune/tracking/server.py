@@ -109,7 +109,7 @@ def _store_of(studies: Path, name: str | None) -> str:
     if name is not None:
         return public(_summary(studies / name)["study"]["tracking"]["uri"] or default)
     if not (studies / "mlflow.db").exists():
-        raise DataError(f"{studies}: there is no study here; `ensdistill-tune launch FILE` runs one")
+        raise DataError(f"{studies}: no study in this folder; `ensdistill-tune launch FILE` runs one")
     return default
 
 
