@@ -41,7 +41,7 @@ def implausible(parts: Mapping[str, Part], drawn: Collection[str], names: Sequen
     for part, (images, _) in parts.items():
         if len(images):
             yield from _dark(part, images)
-    hashes = {part: _hashes(images) for part, (images, _) in parts.items()}
+    hashes = {part: image_hashes(images) for part, (images, _) in parts.items()}
     yield from _in_two_parts(hashes)
     yield from _with_two_labels(hashes["train"], parts["train"][1])
 
@@ -88,6 +88,7 @@ def _with_two_labels(hashes: list[bytes], labels: Tensor) -> Iterator[ConfigIssu
         yield ConfigIssue(("data",), rule, hint="remove the copies with the wrong label")
 
 
-def _hashes(images: Tensor) -> list[bytes]:
+def image_hashes(images: Tensor) -> list[bytes]:
+    """Returns a hash of the pixels of each image of uint8 (N,C,H,W)."""
     array = images.contiguous().cpu().numpy()
     return [blake2b(image.data, digest_size=16).digest() for image in array]

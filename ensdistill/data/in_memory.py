@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ensdistill.data.arrays import NAMES, raw_data_of
@@ -13,6 +14,7 @@ from ensdistill.errors import DataError
 from ensdistill.runtime.in_memory import keep, kept
 from ensdistill.runtime.lazy import np
 from ensdistill.settings.base import setting
+from ensdistill.settings.validation import validate
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
@@ -116,8 +118,6 @@ class Data(OwnSizes, DataSource):
         where = [part is not None for part in (raw.validation, raw.test)]
         content = f"{content_hash(parts, (*raw.class_names, repr(where)), raw.unlabeled)}"
         keep(content, raw)
-        from ensdistill.settings.validation import validate
-
         return validate(cls, {"content": content} | sizes)
 
     def __call__(self) -> RawData:
@@ -132,8 +132,6 @@ class Data(OwnSizes, DataSource):
                 f"data.content: the images {self.content} are not in the memory of this process; pass them again to "
                 "ensdistill.Data in the program that uses these settings"
             )
-        from dataclasses import replace
-
         return replace(raw, warnings=tuple(self.ignored(raw.own_parts(_PLACES))))
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from copy import deepcopy
 from typing import TYPE_CHECKING
 
 from ensdistill.errors import DataError
 from ensdistill.models.teacher_files import LoadedTeacher
 from ensdistill.runtime.in_memory import keep, kept
+from ensdistill.runtime.lazy import torch
 from ensdistill.settings.base import Settings, setting
 
 if TYPE_CHECKING:
@@ -49,8 +51,6 @@ class InMemoryTeacher(Settings):
                 f"teachers.networks: the network {self.content} was in the memory of another Python program; pass it "
                 "again with ensdistill.TeacherEnsemble, in the program that uses these settings"
             )
-        from copy import deepcopy
-
         return LoadedTeacher(deepcopy(network).to(data.train.images.device), {"in_memory": self.content})
 
 
@@ -60,12 +60,5 @@ def network_content(network: nn.Module) -> str:
     for name, tensor in network.state_dict().items():
         array = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {tuple(array.shape)} {array.dtype}".encode())
-        digest.update(array.flatten().view(dtype=_bytes()).numpy().tobytes())
+        digest.update(array.flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def _bytes() -> object:
-    """Returns torch.uint8."""
-    import torch  # here: slow
-
-    return torch.uint8

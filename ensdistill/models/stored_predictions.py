@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ensdistill.data.checks import image_hashes
 from ensdistill.errors import DataError
 from ensdistill.models.teacher_files import LoadedTeacher
 from ensdistill.runtime.files import user_path
@@ -46,7 +45,7 @@ class PredictionTable:
             DataError: An image is not part of the data set.
         """
         pixels = (images.detach().cpu() * 255).round().to(torch.uint8)
-        found = [self.places.get(key) for key in _keys(pixels)]
+        found = [self.places.get(key) for key in image_hashes(pixels)]
         if missing := found.count(None):
             raise DataError(
                 f"{SETTING}: no predictions for {counted(missing, 'image')} of {len(found)}, because the file covers "
@@ -92,10 +91,8 @@ def read_predictions(path: str, raw: RawData) -> list[LoadedTeacher]:
         raise DataError(
             f"{SETTING}: all parts need the same number of teachers, but have {counts}; add the missing predictions"
         )
-    places: dict[bytes, int] = {}
-    for key in (key for name in logits for key in _keys(there[name].images.cpu())):
-        places.setdefault(key, len(places))
-    table = PredictionTable(_by_image(logits, there, places), places)
+    keys = [key for name in logits for key in image_hashes(there[name].images)]
+    table = _table(torch.cat(list(logits.values()), 1), keys)
     origins = [{"predictions": fingerprint(file), "teacher": m} for m in range(counts["train"])]
     return [LoadedTeacher(StoredTeacher(table, m), origin) for m, origin in enumerate(origins)]
 
@@ -108,19 +105,22 @@ def _wanted(arrays: dict[str, np.ndarray], name: str) -> bool:
     return name != "unlabeled" or any(f"{name}_{kind}" in arrays for kind in _KINDS)
 
 
-def _by_image(logits: dict[str, Tensor], parts: dict[str, Split], places: dict[bytes, int]) -> Tensor:
-    """Returns logits (M,number of different images,classes); raises DataError if those of equal images differ."""
-    every = torch.cat(list(logits.values()), 1)
-    index = torch.tensor([places[key] for name in logits for key in _keys(parts[name].images.cpu())])
-    table = torch.empty(len(every), len(places), every.shape[-1])
-    table[:, index.flip(0)] = every.flip(1)  # keeps the first of equal images
-    apart = (table[:, index] - every).abs().amax((0, 2)) > 1e-3
+def _table(every: Tensor, keys: list[bytes]) -> PredictionTable:
+    """Returns the table of logits (M,N,classes) of images with these N hashes; of equal images, the first one counts.
+
+    Raises:
+        DataError: Equal images have different logits.
+    """
+    first = {key: n for n, key in reversed(list(enumerate(keys)))}
+    places = {key: place for place, key in enumerate(first)}
+    logits = every[:, list(first.values())]
+    apart = (logits[:, [places[key] for key in keys]] - every).abs().amax((0, 2)) > 1e-3
     if apart.any():
         raise DataError(
             f"{SETTING}: equal images must have equal predictions, but those of {counted(int(apart.sum()), 'image')} "
             "differ from those of an equal image; correct them"
         )
-    return table
+    return PredictionTable(logits, places)
 
 
 def _read(file: Path) -> dict[str, np.ndarray]:
@@ -156,9 +156,3 @@ def _part(arrays: dict[str, np.ndarray], name: str, part: Split, classes: int) -
             f"{SETTING}: {found[0]} must be from 0 to 1 with sum 1; name the array {name}_logits if it has logits"
         )
     return values.clamp(min=1e-30).log()
-
-
-def _keys(images: Tensor) -> Iterator[bytes]:
-    """Yields a hash of each image of uint8 (N,C,H,W)."""
-    for image in images.contiguous().numpy():
-        yield blake2b(image.tobytes(), digest_size=16).digest()
