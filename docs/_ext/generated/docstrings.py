@@ -24,7 +24,7 @@ def is_preformatted(paragraph: str) -> bool:
 
 
 def summary(thing: Any) -> str:
-    """Returns the first paragraph of a docstring in one line; empty if it has none of its own."""
+    """Returns the first paragraph of a docstring in one line; empty without a docstring."""
     doc = thing.__dict__.get("__doc__") if isinstance(thing, type) else thing.__doc__
     return " ".join(paragraphs(doc)[0].split()) if doc else ""
 

@@ -19,7 +19,7 @@ def markdown(package: str) -> str:
 
 
 def _package(thing: object) -> str:
-    """The package of a name: one that is exported again stands in the reference of its own package."""
+    """Returns the package that defines a name. The reference lists a re-exported name only there."""
     return str(getattr(thing, "__module__", "builtins")).partition(".")[0]
 
 

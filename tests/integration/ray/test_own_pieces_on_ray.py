@@ -1,4 +1,4 @@
-"""Ray workers import pieces from the folder in which a command was started, or a line says what is missing where."""
+"""Ray workers import pieces from the folder of the command, or one line names what is missing on which node."""
 
 import os
 import socket
