@@ -7,7 +7,7 @@ from ensdistill_tune.records.events import Event, RequestRefused, SettingsEnqueu
 from ensdistill_tune.records.inbox import EnqueueRequest, Request, StopRequest
 from ensdistill_tune.study.validation import enqueued_issues
 
-INTERVAL_SECONDS = 0.5  # between two reads of the inbox
+INTERVAL_SECONDS = 0.5  # between two reads of the inbox while no trial ends
 
 
 class StudyRequests:
@@ -20,13 +20,16 @@ class StudyRequests:
         self._planner, self._study = planner, planner.study
         self._inbox = planner.progress.folder.inbox
         self._answered = {getattr(event, "request", None) for event in planner.progress.past}
-        self._due, self._stopped = 0.0, False
+        self._due, self._ended, self._stopped = 0.0, 0, False
 
     def stop_study(self) -> bool:
-        """Handles pending requests, at most twice a second. Returns whether the study must stop."""
+        """Handles pending requests: twice a second and after each end of a trial. Returns whether the study must stop.
+
+        A callback that stops the study at the end of a trial does so before the next trial ends, however short.
+        """
         now = time.monotonic()
-        if now >= self._due:
-            self._due = now + INTERVAL_SECONDS
+        if now >= self._due or self._planner.ended != self._ended:
+            self._due, self._ended = now + INTERVAL_SECONDS, self._planner.ended
             for name, request in self._inbox.pending():
                 if name not in self._answered:
                     self._take(name, request)

@@ -52,6 +52,7 @@ class TrialPlanner:
         self._suggester = suggester_of(self.study)
         self._rules = defaultdict[str, StoppingRule](lambda: self.study.make_stopping_rule())  # by group
         self.done = False  # whether no trial is left to start and none runs
+        self.ended = 0  # number of trials that ended in this session
         for trial in progress.died:
             progress.append_event(TrialEnded(trial=trial.number, state="interrupted"))
         self._searched_out = False  # whether the searcher has no further settings
@@ -235,6 +236,7 @@ class TrialPlanner:
             error_kind: Kind of the failure, equal for trials that fail in the same way.
         """
         self.progress.end(number, state, error, error_kind)
+        self.ended += 1
         trial = self.progress.trials[number]
         if _is_suggested(trial):
             self._suggester.tell(trial)

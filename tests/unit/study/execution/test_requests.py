@@ -289,3 +289,12 @@ def test_the_log_names_the_request_of_a_trial(driver: Driver) -> None:
     driver.run(2)
     started = [event for event in read_journal(driver.state.folder.journal) if isinstance(event, TrialStarted)]
     assert [event.memory.get("request") for event in started] == [None, name]
+
+
+def test_a_request_at_the_end_of_a_trial_is_handled_before_the_next_trial_ends(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "INTERVAL_SECONDS", 3600.0)
+    assert driver.run(trials=1) == [1]
+    driver.inbox.send(StopRequest())
+    assert driver.run(trials=1) == []
