@@ -27,6 +27,7 @@ from ensdistill.runtime.allocator import disable_malloc_trim
 from ensdistill.runtime.randomness import deterministic
 
 PRESETS = ("labels", "kd", "aver", "diversity", "latentbe", "ekd", "unikd", "aekd", "hydra", "end2", "proxy_end2")
+PRESETS += ("wttm", "dist", "camkd")
 RECIPE = "epochs: 20, batch_size: 64"
 CLUTTERED_DIGITS = [
     "data={kind: cluttered_digits, unlabeled_size: 1000}",  # only unikd uses the unlabeled images

@@ -5,11 +5,14 @@ from typing import Annotated
 from ensdistill.methods.losses.aekd import AeKd
 from ensdistill.methods.losses.averaged import Averaged
 from ensdistill.methods.losses.base import DistillationLoss, WeightedDistillationLoss
+from ensdistill.methods.losses.camkd import CaMkd
 from ensdistill.methods.losses.dirichlet import End2, ProxyEnd2
+from ensdistill.methods.losses.dist import Dist
 from ensdistill.methods.losses.ekd import Ekd
 from ensdistill.methods.losses.labels import Labels
 from ensdistill.methods.losses.one_to_one import OneToOne
 from ensdistill.methods.losses.unikd import UniKd
+from ensdistill.methods.losses.wttm import Wttm
 from ensdistill.settings.families import PieceFamily
 
 LOSSES = PieceFamily("losses", DistillationLoss, __name__)
@@ -19,6 +22,8 @@ __all__ = [
     "LOSSES",
     "AeKd",
     "Averaged",
+    "CaMkd",
+    "Dist",
     "DistillationLoss",
     "Ekd",
     "End2",
@@ -28,4 +33,5 @@ __all__ = [
     "ProxyEnd2",
     "UniKd",
     "WeightedDistillationLoss",
+    "Wttm",
 ]

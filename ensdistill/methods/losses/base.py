@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ensdistill.methods.losses.losses import label_cross_entropy, weighted_sum
+from ensdistill.methods.losses.losses import label_cross_entropy, standardized, weighted_sum
 from ensdistill.runtime.lazy import nn
 from ensdistill.settings.base import setting
 from ensdistill.settings.pieces import Piece
@@ -36,15 +36,21 @@ class DistillationLoss(Piece):
 
 
 class WeightedDistillationLoss(DistillationLoss):
-    """L = (1 - alpha) CE(labels, student) + alpha * distillation(student, teachers)."""
+    """L = (1 - alpha) CE(labels, student) + alpha * distillation(student, teachers).
+
+    With `logit_standardization`, the distillation term sees (z - mean(z)) / sd(z) instead of the logits z of each image
+    and network. This frees the scale of the student's logits: compare calibrated metrics. Sun et al. 2024 (CVPR); the
+    runs of the official code also multiply the weight of the term by 9.
+    """
 
     temperature: float = setting(4.0, "Softmax temperature of teachers and student.", ge=0.05, le=100)
     alpha: float = setting(0.9, "Weight alpha of the distillation term; the label term has 1 - alpha.", ge=0, le=1)
+    logit_standardization: bool = setting(False, "Standardize the logits of each image in the distillation term.")
 
     def __call__(self, student: Tensor, teachers: Tensor, labels: Tensor, on_labels: Tensor) -> Tensor:
         return weighted_sum(
             (1 - self.alpha, lambda: label_cross_entropy(on_labels, labels)),
-            (self.alpha, lambda: self.distillation(student, teachers)),
+            (self.alpha, lambda: self.distillation(self._scaled(student), self._scaled(teachers))),
         )
 
     def distillation(self, student: Tensor, teachers: Tensor) -> Tensor:
@@ -55,3 +61,6 @@ class WeightedDistillationLoss(DistillationLoss):
             teachers: Logits (M,B,c).
         """
         raise NotImplementedError
+
+    def _scaled(self, logits: Tensor) -> Tensor:
+        return standardized(logits) if self.logit_standardization else logits

@@ -77,3 +77,15 @@ def kl_divergence_from_log(p: Tensor, log_q: Tensor) -> Tensor:
 def safe_log(probabilities: Tensor) -> Tensor:
     """Returns the natural logarithm of probabilities of any shape, clamped below at ln 1e-30."""
     return probabilities.clamp(min=1e-30).log()
+
+
+def standardized(logits: Tensor) -> Tensor:
+    """Returns the logits of each image with mean 0 and standard deviation 1.
+
+    Args:
+        logits: Logits (...,c). The standard deviation has the denominator c - 1, as in the official code.
+
+    References:
+        Sun et al. 2024 (CVPR).
+    """
+    return (logits - logits.mean(-1, keepdim=True)) / (logits.std(-1, keepdim=True) + 1e-7)

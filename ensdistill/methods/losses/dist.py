@@ -1,0 +1,48 @@
+"""Distillation of relations: the student matches the teacher up to an affine map."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from ensdistill.methods.losses.base import WeightedDistillationLoss
+from ensdistill.runtime.lazy import torch
+from ensdistill.settings.base import setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+EPSILON = 1e-8  # a constant row or column has correlation 0, as in the official code
+
+
+class Dist(WeightedDistillationLoss):
+    """The student matches correlations with the average teacher instead of its probabilities.
+
+    L = (1 - alpha) CE(labels, student) + alpha T^2 (beta (1 - mean_b r_b) + gamma (1 - mean_c r_c))
+
+    r_b is Pearson's correlation between the probabilities of student and teacher over the classes of image b (relation
+    between classes), r_c that over the images of the batch for class c (relation within a class). Teachers are averaged
+    at temperature T. Correlations leave the scale of the logits free: compare calibrated metrics. The second relation
+    depends on the batch; a batch of one image has none.
+
+    Huang et al. 2022 (DIST, NeurIPS) and the official code, which has one teacher and the weights 1, 2 and 2 for labels
+    and both relations; alpha = 1/2 gives the same ratio.
+    """
+
+    kind: Literal["dist"] = "dist"
+    alpha: float = setting(0.5, "Weight alpha of the distillation term; the label term has 1 - alpha.", ge=0, le=1)
+    between_classes: float = setting(2.0, "Weight beta of the relation between the classes of an image.", ge=0, le=1000)
+    within_class: float = setting(2.0, "Weight gamma of the relation between the images of a class.", ge=0, le=1000)
+
+    def distillation(self, student: Tensor, teachers: Tensor) -> Tensor:
+        exact = torch.promote_types(student.dtype, torch.float32)  # differences of nearly equal numbers
+        s = (student.to(exact) / self.temperature).softmax(-1)
+        t = (teachers.to(exact) / self.temperature).softmax(-1).mean(0, keepdim=True)
+        between, within = (1 - _correlation(s, t, axis).mean() for axis in (-1, -2))
+        return self.temperature**2 * (self.between_classes * between + self.within_class * within)
+
+
+def _correlation(a: Tensor, b: Tensor, axis: int) -> Tensor:
+    """Returns Pearson's correlation along an axis."""
+    a, b = a - a.mean(axis, keepdim=True), b - b.mean(axis, keepdim=True)
+    spread = a.norm(dim=axis) * b.norm(dim=axis) / a.shape[axis]
+    return (a * b).mean(axis) / (spread + EPSILON)

@@ -1,0 +1,37 @@
+"""Weighted transformed teacher matching: only the teachers are softened, and ambiguous images count more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from ensdistill.methods.losses.base import WeightedDistillationLoss
+from ensdistill.methods.losses.losses import kl_divergence_from_log
+from ensdistill.settings.base import setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Wttm(WeightedDistillationLoss):
+    """The student matches power-transformed teachers without a temperature of its own.
+
+    L = (1 - alpha) CE(labels, student) + alpha mean_{m,b} Z_mb KL(q_mb / Z_mb || softmax(s_b))
+
+    with q = softmax(t)^(1/T) and Z = sum_c q, between 1 (a certain teacher) and c^(1 - 1/T) (an undecided one). Images
+    on which a teacher is undecided therefore have more weight. At T = 1 the term is KL without weights.
+
+    Zheng and Yang 2024 (WTTM, ICLR) and their official code, which has one teacher, the exponent
+    gamma = 1/T and separate weights 1 and beta; here beta = alpha / (1 - alpha), and the term is averaged over
+    teachers.
+    """
+
+    kind: Literal["wttm"] = "wttm"
+    temperature: float = setting(
+        4.0, "Temperature T of the teachers; 1/T is the exponent of the power transform.", ge=0.05, le=100
+    )
+
+    def distillation(self, student: Tensor, teachers: Tensor) -> Tensor:
+        transformed = (teachers.log_softmax(-1) / self.temperature).exp()  # q, (M,B,c)
+        totals = transformed.sum(-1, keepdim=True)
+        divergence = kl_divergence_from_log((transformed / totals).unsqueeze(0), student.log_softmax(-1).unsqueeze(1))
+        return (totals.squeeze(-1) * divergence).mean()
