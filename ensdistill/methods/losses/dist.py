@@ -37,7 +37,8 @@ class Dist(WeightedDistillationLoss):
         exact = torch.promote_types(student.dtype, torch.float32)  # differences of nearly equal numbers
         s = (student.to(exact) / self.temperature).softmax(-1)
         t = (teachers.to(exact) / self.temperature).softmax(-1).mean(0, keepdim=True)
-        between, within = 1 - _correlation(s, t, -1).mean(), 1 - _correlation(s, t, -2).mean()
+        between: Tensor = 1 - _correlation(s, t, -1).mean()
+        within: Tensor = 1 - _correlation(s, t, -2).mean()
         return self.temperature**2 * (self.between_classes * between + self.within_class * within)
 
 
