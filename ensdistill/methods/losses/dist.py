@@ -37,13 +37,13 @@ class Dist(WeightedDistillationLoss):
         exact = torch.promote_types(student.dtype, torch.float32)  # differences of nearly equal numbers
         s = (student.to(exact) / self.temperature).softmax(-1)
         t = (teachers.to(exact) / self.temperature).softmax(-1).mean(0, keepdim=True)
-        between: Tensor = 1 - _correlation(s, t, -1).mean()
-        within: Tensor = 1 - _correlation(s, t, -2).mean()
+        between = 1 - _correlation(s, t, -1).mean()
+        within = 1 - _correlation(s, t, -2).mean()
         return self.temperature**2 * (self.between_classes * between + self.within_class * within)
 
 
 def _correlation(a: Tensor, b: Tensor, axis: int) -> Tensor:
     """Returns Pearson's correlation along an axis."""
     a, b = a - a.mean(axis, keepdim=True), b - b.mean(axis, keepdim=True)
-    spread = torch.linalg.vector_norm(a, dim=axis) * torch.linalg.vector_norm(b, dim=axis) / a.shape[axis]
+    spread: Tensor = torch.linalg.vector_norm(a, dim=axis) * torch.linalg.vector_norm(b, dim=axis) / a.shape[axis]
     return (a * b).mean(axis) / (spread + EPSILON)
