@@ -5,7 +5,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +64,24 @@ def atomic_write(path: str | Path, write: Callable[[Path], Any]) -> None:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())  # else a power failure could leave the new name without its content
         os.replace(temporary, path)
+        sync_directory(path.parent)  # else it could leave the old name with the old content
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync_directory(folder: Path) -> None:
+    """Synchronizes the names of a folder to disk, so that they survive a power failure.
+
+    A file system that cannot synchronize folders is accepted.
+    """
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 @contextmanager
@@ -91,6 +105,7 @@ def atomic_directory_update(folder: Path) -> Iterator[Path]:
         yield temporary
         for file in sorted(temporary.iterdir()):
             os.replace(file, folder / file.name)
+        sync_directory(folder)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error.strerror or error}); choose another folder") from error
     finally:

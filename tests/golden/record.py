@@ -1,4 +1,4 @@
-"""Numbers that must stay as they are: a tiny study with one slot, and one run of each preset.
+"""Numbers that must stay as they are: a tiny study with one slot, its event log, and one run of each preset.
 
     python -m tests.golden.record        (or: make golden)
 
@@ -9,18 +9,23 @@ and within 1e-4 elsewhere; test_golden.py compares them. A commit that records t
 import csv
 import json
 import platform
+import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ensdistill import distill, get_ensemble, load_config, load_data
 from ensdistill.config import presets
+from ensdistill_tune.records.event_log import read_journal
+from ensdistill_tune.records.events import FORMAT, Event
 from ensdistill_tune.records.study_directory import StudyDirectory
-from ensdistill_tune.records.trial_record import METRICS
+from ensdistill_tune.records.trial_record import METRICS, Trials, apply_event
 from tests.tiny import launched
 
 HERE = Path(__file__).parent
+LOG = HERE / f"log-format-{FORMAT}.jsonl"
 TOLERANCE = 1e-4  # on another CPU model
 SMALL = (
     "data.train_size=60",
@@ -109,11 +114,31 @@ def _write(name: str, numbers: dict[str, Any]) -> None:
     (HERE / f"{name}.json").write_text(json.dumps(tree, indent=1, allow_nan=False) + "\n")
 
 
+def trials_of(events: Sequence[Event]) -> list[dict[str, Any]]:
+    """The records of all trials after these events."""
+    trials: Trials = {}
+    for event in events:
+        apply_event(trials, event)
+    return [asdict(trials[number]) for number in sorted(trials)]
+
+
+def _write_log(home: Path) -> None:
+    """Keeps the event log of a study, once for each format: later versions must read it as this one does."""
+    if LOG.exists():
+        return
+    shutil.copyfile(home / "events.jsonl", LOG)
+    study = StudyDirectory(home).read_summary()["study"]
+    known = {"study": study, "trials": trials_of(read_journal(LOG))}
+    LOG.with_suffix(".json").write_text(json.dumps(known) + "\n")
+
+
 def main() -> None:
-    """Records both files."""
+    """Records all files."""
     with tempfile.TemporaryDirectory() as temporary:
         _write("presets", of_presets(Path(temporary) / "teachers"))
-        _write("study", of_study(launched(Path(temporary) / "tiny").home))
+        home = launched(Path(temporary) / "tiny").home
+        _write("study", of_study(home))
+        _write_log(home)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from ensdistill.runtime.text import counted
 from ensdistill_tune.analysis.trial_warnings import trial_warnings
 from ensdistill_tune.console.live import ConsoleObserver
 from ensdistill_tune.execution.executor import Executor, Name
@@ -102,6 +103,12 @@ class StudySession:
         inputs = prepare(self.study, self.place, executor, header)
         observer = ConsoleObserver(self.console, self.study)
         state, tracker = open_study(self.study, self.place, inputs.header, [observer, *self.observers], [observer])
+        if state.removed_bytes:
+            self.console.print(
+                f"{self.place.folder.journal}: an incomplete last record ({counted(state.removed_bytes, 'byte')}) was "
+                "removed; a crash had left it",
+                soft_wrap=True,
+            )
         tracker.start()
         return SessionContext(state, inputs, executor, tracker, observer, self.reevaluate_test)
 

@@ -1,12 +1,14 @@
 """A study that was interrupted goes on as if nothing had happened; one that is over can be extended."""
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ensdistill_tune.records.event_log import read_journal
-from ensdistill_tune.records.events import TestEvaluated
+from ensdistill_tune.records.events import TestEvaluated, TrialEnded
 from ensdistill_tune.records.study_directory import StudyDirectory
 from tests.commands import Done, call
 from tests.tiny import TinyStudy
@@ -14,6 +16,12 @@ from tests.tiny import TinyStudy
 
 def resumed(studies: Path, *words: str) -> Done:
     return call("ensdistill-tune", "resume", "tiny", "--studies-dir", studies, "--executor", "inline", *words)
+
+
+def rows(home: StudyDirectory) -> list[Any]:
+    """The trials of a study, without times."""
+    timeless = lambda last: {name: value for name, value in last.items() if not name.startswith("time/")}  # noqa: E731
+    return [(trial.name, trial.state, timeless(trial.last)) for trial in home.read_trials()]
 
 
 def test_resuming_a_finished_study_runs_nothing_and_prints_the_same(copy: Path, tiny: TinyStudy) -> None:
@@ -58,6 +66,20 @@ def test_what_would_make_trials_incomparable_is_refused(copy: Path, change: str,
     assert done.code == 2
     assert fault in done.err
     assert (copy / "tiny" / "events.jsonl").read_bytes() == before
+
+
+def test_a_recovered_study_repeats_what_was_lost(tiny: TinyStudy, tmp_path: Path) -> None:
+    shutil.copytree(tiny.studies, tmp_path / "studies")
+    home = StudyDirectory(tmp_path / "studies" / "tiny")
+    before = rows(home)
+    events = read_journal(home.journal)
+    last = next(n for n, event in enumerate(events, 1) if isinstance(event, TrialEnded) and event.trial == 3)
+    done = call("ensdistill-tune", "fsck", "tiny", "--studies-dir", tmp_path / "studies", "--to", last)
+    assert done.code == 0, done.err
+    assert len(home.read_trials()) < len(before)
+    done = resumed(tmp_path / "studies")
+    assert done.code == 0, done.err
+    assert rows(home) == before
 
 
 def test_a_study_that_is_not_there_cannot_be_resumed(tmp_path: Path) -> None:

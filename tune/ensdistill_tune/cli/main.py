@@ -10,7 +10,7 @@ from ensdistill_tune.cli import options
 from ensdistill_tune.execution.environment import configure_process
 
 COMMANDS, OVERVIEW = "ensdistill_tune.cli.commands", "ensdistill_tune.cli.overview"
-STEERING = "ensdistill_tune.cli.steering"
+STEERING, RECOVERY = "ensdistill_tune.cli.steering", "ensdistill_tune.cli.recovery"
 RUN, FOLLOW, RESULTS, SET_UP = "run a study", "follow and steer it", "results", "set up"  # tasks, in their order
 TUNE = "ensdistill-tune"
 
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> HelpParser:
     program = Program(TUNE, "Hyperparameter studies of ensemble distillation.", f"ensdistill {__version__}")
-    for add in (_check, _launch, _resume, _status, _enqueue, _stop, _report, _ui, _export, _sync, _schema):
+    for add in (_check, _launch, _resume, _fsck, _status, _enqueue, _stop, _report, _ui, _export, _sync, _schema):
         add(program)
     add_completion(program)
     return program.parser
@@ -86,6 +86,19 @@ def _resume(program: Program) -> None:
     options.add_store(sub, "MLflow store or server (as before)")
     options.add_output(sub, "object")
     options.add_settings(sub)
+
+
+def _fsck(program: Program) -> None:
+    sub = program.add(
+        RUN,
+        "fsck",
+        "Check the event log of a study; recover its sound records if it is damaged.",
+        f"{RECOVERY}:fsck",
+        (f"{TUNE} fsck mine", f"{TUNE} fsck mine --to 120"),
+    )
+    options.add_study(sub)
+    sub.add_argument("--to", type=int, metavar="N", help="remove all records after N; a copy is kept (nothing)")
+    options.add_output(sub, "object")
 
 
 def _status(program: Program) -> None:

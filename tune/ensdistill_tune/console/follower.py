@@ -14,8 +14,9 @@ from ensdistill_tune.console.remaining import estimate_remaining
 from ensdistill_tune.console.rendering import StudyPanel
 from ensdistill_tune.console.snapshot import StudySnapshot, epoch_of
 from ensdistill_tune.console.throughput import RecentActivity
-from ensdistill_tune.records.event_log import check_format, read_event
+from ensdistill_tune.records.event_log import check_format, damage, read_event
 from ensdistill_tune.records.events import EpochReported, Event, SessionStarted, TrialEnded
+from ensdistill_tune.records.log_records import LogEnd
 from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_progress import read_progress
 from ensdistill_tune.records.trial_record import UNDER_WAY, Trials, apply_event, require_trial
@@ -37,7 +38,7 @@ class StudyFollower:
         self.folder, self.resume = folder, resume
         self._study = validate(StudyConfig, folder.read_summary()["study"])
         self._epochs = self._study.epochs
-        self._read, self._trials, self._lately = 0, Trials(), RecentActivity()
+        self._read, self._trials, self._lately = LogEnd(), Trials(), RecentActivity()
         self._before, self._began, self._last = 0.0, 0.0, 0.0  # seconds of earlier sessions; this one's first and last
 
     def snapshot(self) -> StudySnapshot:
@@ -99,15 +100,18 @@ class StudyFollower:
     def _new_events(self) -> Iterator[Event]:
         """Yields the events of new complete lines; an incomplete line is read later."""
         with contextlib.suppress(FileNotFoundError), self.folder.journal.open("rb") as file:
-            file.seek(self._read)
+            file.seek(self._read.size)
             for line in file:
                 if not line.endswith(b"\n"):
                     return
-                is_first, self._read = not self._read, self._read + len(line)
+                is_first = not self._read.records
                 if is_first:
                     check_format(self.folder.journal, line)
-                else:
-                    yield read_event(line, f"{self.folder.journal}, up to byte {self._read}")
+                if (end := self._read.after(line)) is None:
+                    raise damage(self.folder.journal, self._read)
+                self._read = end
+                if not is_first:
+                    yield read_event(line, f"{self.folder.journal}, line {end.records}")
 
     def _apply(self, event: Event) -> None:
         if isinstance(event, SessionStarted):

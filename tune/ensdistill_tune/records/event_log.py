@@ -1,4 +1,4 @@
-"""Event log of a study: all events in order, one JSON line each.
+"""Event log of a study: all events in order, one record each (`ensdistill_tune.records.log_records`).
 
 It is the single source of truth of a study. Trial records, rungs, the state of the searcher and the data for MLflow are
 computed from it, so a crash does not change them.
@@ -10,23 +10,46 @@ from pathlib import Path
 from typing import Any
 
 from ensdistill.errors import DataError
+from ensdistill.runtime.command_line import command_line
+from ensdistill.runtime.files import sync_directory
+from ensdistill.version import __version__
 from ensdistill_tune.records.events import ANY_EVENT, FORMAT, EpochReported, Event
+from ensdistill_tune.records.log_records import LogEnd, ScannedLog, content_of, scan
 
 
 class EventLog:
-    """The event log, open for appending. An incomplete last line is removed; a new file starts with its format."""
+    """The event log, open for appending; a new file starts with its header.
+
+    Attributes:
+        removed: Bytes of an incomplete last record, as a crash leaves one, that were removed when the log was opened.
+    """
 
     def __init__(self, path: Path) -> None:
-        _cut_off_half_a_line(path)
-        self._file = path.open("a", encoding="utf-8")
-        if not path.stat().st_size:
-            self._write({"format": FORMAT}, durable=True)
+        """Opens the log.
+
+        Args:
+            path: The file; it is created if it is missing.
+
+        Raises:
+            DataError: The log is damaged, has another format, or cannot be written.
+        """
+        self._path = path
+        log = scan_log(path)
+        self._end, self.removed, self._failed = log.end, log.incomplete, False
+        try:
+            self._file = path.open("ab", buffering=0)
+            self._file.truncate(self._end.size)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        if not self._end.records:
+            self._write({"format": FORMAT, "product": __version__}, durable=True)
+            sync_directory(path.parent)
 
     def append(self, event: Event) -> None:
         """Writes one event.
 
         All events survive a crash of this process, and all but reports survive a power failure. A lost report is
-        repeated, because its trial trains that epoch again.
+        repeated, because its trial trains that epoch again. After an error the log accepts no more events.
 
         Args:
             event: The event.
@@ -36,16 +59,45 @@ class EventLog:
         """
         self._write(event.model_dump(), durable=not isinstance(event, EpochReported))
 
-    def _write(self, line: dict[str, Any], *, durable: bool) -> None:
+    def _write(self, content: dict[str, Any], *, durable: bool) -> None:
+        line = self._end.encode(content)
         try:
-            self._file.write(json.dumps(line, allow_nan=False) + "\n")
-            self._file.flush()
+            if self._failed:
+                raise OSError(0, "an earlier record could not be written")
+            self._failed = True  # until all of it is written
+            self._write_all(line)
             if durable:
                 os.fsync(self._file.fileno())
         except OSError as error:
-            raise DataError(
-                f"{self._file.name}: cannot be written ({error.strerror}); fix that and resume the study"
-            ) from error
+            raise self._unwritable(error) from error
+        self._failed = False
+        self._end = self._end.after(line) or self._end
+
+    def _write_all(self, line: bytes) -> None:
+        written = 0
+        while written < len(line):  # a disk that is nearly full takes a part
+            written += self._file.write(line[written:])
+
+    def _unwritable(self, error: OSError) -> DataError:
+        return DataError(f"{self._path}: cannot be written ({error.strerror}); fix that and resume the study")
+
+
+def scan_log(path: Path) -> ScannedLog:
+    """Returns the sound records of an event log, all of it checked.
+
+    Args:
+        path: The event log, which need not exist.
+
+    Raises:
+        DataError: The log has another format, or a complete line is damaged.
+    """
+    content = path.read_bytes() if path.exists() else b""
+    log = scan(content)
+    if b"\n" in content:
+        check_format(path, content[: content.index(b"\n") + 1])
+    if log.damaged:
+        raise damage(path, log.end)
+    return log
 
 
 def read_journal(path: Path) -> list[Event]:
@@ -57,12 +109,8 @@ def read_journal(path: Path) -> list[Event]:
     Raises:
         DataError: The log has another format, or a line in the middle is damaged.
     """
-    if not path.exists():
-        return []
-    lines = path.read_bytes().split(b"\n")[:-1]  # an incomplete line may follow the last line end
-    if lines:
-        check_format(path, lines[0])
-    return [read_event(line, f"{path}, line {number}") for number, line in enumerate(lines[1:], start=2)]
+    lines = scan_log(path).lines[1:]
+    return [read_event(line, f"{path}, line {number}") for number, line in enumerate(lines, start=2)]
 
 
 def answer_to(request: str, path: Path, start: int) -> Event | None:
@@ -90,36 +138,48 @@ def check_format(path: Path, first_line: bytes) -> None:
         first_line: Its first line.
 
     Raises:
-        DataError: The line has no format number, or another one than this version reads.
+        DataError: The line is damaged, has no format number, or another one than this version reads.
     """
     try:
-        line = json.loads(first_line)
-        found = line.get("format") if isinstance(line, dict) else None
-    except ValueError:
-        found = None
-    if found is None:
+        header = json.loads(first_line)
+    except ValueError as error:
+        raise damage(path, LogEnd()) from error
+    sound, header = LogEnd().after(first_line), header if isinstance(header, dict) else {}
+    if not sound and "crc" in header:
+        raise damage(path, LogEnd())
+    if "format" not in header:
         raise DataError(f"{path}: has no format number; another version wrote it. Launch the study again.")
-    if found != FORMAT:
-        raise DataError(f"{path}: must have format {FORMAT}, got {found}; use the version that wrote it")
+    if header["format"] != FORMAT:
+        raise DataError(f"{path}: must have format {FORMAT}, got {header['format']}; use the version that wrote it")
+    if not sound:
+        raise damage(path, LogEnd())
+
+
+def damage(path: Path, end: LogEnd) -> DataError:
+    """Returns the error for the first damaged line of a log.
+
+    Args:
+        path: The event log.
+        end: Where its sound records end.
+    """
+    home = path.parent
+    fix = command_line("ensdistill-tune", "fsck", home.name, studies=home.parent)
+    return DataError(
+        f"{path}, line {end.records + 1} (from byte {end.size}): damaged; `{fix}` shows what can be recovered"
+    )
 
 
 def read_event(line: bytes, where: str) -> Event:
-    """Returns the event of one line.
+    """Returns the event of a sound record.
 
     Args:
-        line: The line.
+        line: The record.
         where: File and position, for the message.
 
     Raises:
-        DataError: The line is damaged.
+        DataError: This version has no such event.
     """
     try:
-        return ANY_EVENT.validate_json(line)
+        return ANY_EVENT.validate_json(content_of(line))
     except ValueError as error:
-        raise DataError(f"{where}: damaged; restore a copy of this file") from error
-
-
-def _cut_off_half_a_line(path: Path) -> None:
-    if path.exists():
-        whole = path.read_bytes().rfind(b"\n") + 1
-        os.truncate(path, whole)
+        raise DataError(f"{where}: no event of this version; use the version that wrote it") from error

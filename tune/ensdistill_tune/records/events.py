@@ -1,6 +1,6 @@
 """Events of a study: one class for each kind of event, and their union.
 
-An event is a line of JSON in the event log, with its kind in `event`. The first line of the log holds the format.
+An event is a record of the event log, with its kind in `event`. The first record of the log holds the format.
 Increase `FORMAT` when older logs can no longer be read, because of a new required field or a changed meaning.
 """
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter
 from ensdistill.runtime.secrets import cleaned
 from ensdistill_tune.records.result_rows import Diagnostics, TestMetrics
 
-FORMAT = 1
+FORMAT = 2
 
 State = Literal["running", "finished", "pruned", "failed", "interrupted"]  # of a trial
 Metrics = dict[str, FiniteFloat]

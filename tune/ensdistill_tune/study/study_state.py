@@ -105,6 +105,11 @@ class StudyState:
         self._log = EventLog(self.folder.journal)
 
     @property
+    def removed_bytes(self) -> int:
+        """Bytes of an incomplete last record that were removed when the event log was opened."""
+        return self._log.removed
+
+    @property
     def num_trials(self) -> int:
         """Number of trials of the search, baselines included."""
         return self.study.num_trials

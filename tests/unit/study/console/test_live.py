@@ -36,6 +36,7 @@ from ensdistill_tune.records.events import (
     TrialResumed,
     TrialStarted,
 )
+from ensdistill_tune.records.log_records import scan
 from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_progress import TrialProgress
 from ensdistill_tune.records.trial_record import TrialRecord
@@ -289,7 +290,7 @@ def test_a_growing_journal_is_followed_and_nothing_of_it_is_read_twice(written: 
 
 def test_half_a_last_line_waits_until_it_is_whole(written: Written) -> None:
     outside = StudyFollower(written.folder, "")
-    line = reported(1, 1).model_dump_json().encode() + b"\n"
+    line = scan(written.folder.journal.read_bytes()).end.encode(reported(1, 1).model_dump())
     with written.folder.held():
         for part, epochs in ((line[:25], None), (line[25:], 1), (line[:1], 1)):
             with written.folder.journal.open("ab") as file:
@@ -301,7 +302,9 @@ def test_half_a_last_line_waits_until_it_is_whole(written: Written) -> None:
 def test_a_damaged_line_is_told_with_its_place_and_the_way_out(written: Written) -> None:
     with written.folder.journal.open("ab") as file:
         file.write(b"{gone\n")
-    with pytest.raises(DataError, match=r"events\.jsonl, up to byte \d+: damaged; restore a copy"):
+    with pytest.raises(
+        DataError, match=r"events\.jsonl, line 4 \(from byte \d+\): damaged; `ensdistill-tune fsck s .*`"
+    ):
         StudyFollower(written.folder, "").snapshot()
 
 

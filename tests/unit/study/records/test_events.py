@@ -8,6 +8,7 @@ from typing import Any, get_args
 import pytest
 
 from ensdistill.errors import DataError
+from ensdistill.version import __version__
 from ensdistill_tune.analysis import labels
 from ensdistill_tune.console.follower import StudyFollower
 from ensdistill_tune.records.event_log import EventLog, read_journal
@@ -28,6 +29,7 @@ from ensdistill_tune.records.events import (
     TrialResumed,
     TrialStarted,
 )
+from ensdistill_tune.records.log_records import LogEnd
 from ensdistill_tune.records.result_rows import Diagnostics, NetworkDiagnostics, TestMetrics
 from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_record import TrialRecord, row_of, trial_of
@@ -59,8 +61,13 @@ EVENTS: list[Event] = [
 
 
 def written(home: Path, *lines: Any) -> Path:
+    """A log of these records."""
     home.mkdir(exist_ok=True)
-    (home / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    end, content = LogEnd(), b""
+    for line in lines:
+        content += (record := end.encode(line))
+        end = end.after(record) or end
+    (home / "events.jsonl").write_bytes(content)
     return home / "events.jsonl"
 
 
@@ -78,7 +85,11 @@ def test_the_first_line_is_the_format_and_is_written_once(tmp_path: Path) -> Non
     for _ in range(2):
         EventLog(tmp_path / "events.jsonl").append(SessionStarted())
     lines = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
-    assert lines[0] == {"format": FORMAT}
+    assert {name: lines[0][name] for name in ("seq", "format", "product")} == {
+        "seq": 0,
+        "format": FORMAT,
+        "product": __version__,
+    }
     assert [line.get("event") for line in lines[1:]] == ["session_started"] * 2
 
 
@@ -87,7 +98,6 @@ def test_the_first_line_is_the_format_and_is_written_once(tmp_path: Path) -> Non
     [
         ({"format": FORMAT + 1}, f"must have format {FORMAT}, got {FORMAT + 1}"),
         ({"event": "session", "at": 0.0}, "has no format number"),
-        ([1], "has no format number"),
     ],
     ids=str,
 )
@@ -104,19 +114,37 @@ def test_a_log_of_another_format_is_refused_in_one_sentence(first: Any, reason: 
 
 
 @pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('{"format": 1}', "must have format 2, got 1"),
+        ("[1]", "has no format number"),
+        ("3", "has no format number"),
+        ("gone", "damaged"),
+        ('{"crc": "00000000", "seq": 0, "format": 1}', "damaged"),
+    ],
+)
+def test_a_first_line_without_a_checksum_is_refused(line: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "events.jsonl").write_text(line + "\n")
+    with pytest.raises(DataError, match=reason):
+        read_journal(tmp_path / "events.jsonl")
+    with pytest.raises(DataError, match=reason):
+        EventLog(tmp_path / "events.jsonl")
+    assert (tmp_path / "events.jsonl").read_text() == line + "\n"
+
+
+@pytest.mark.parametrize(
     "line",
     [
         {"event": "trial_strated", "at": 0.0, "trial": 1},
         {"event": "trial_started", "at": 0.0},
         {"event": "trial_resumed", "at": 0.0, "trial": 1, "more": 2},
         {"event": "epoch_reported", "at": 0.0, "trial": 1, "metrics": {"val/nll": "low"}},
-        3,
     ],
     ids=str,
 )
-def test_what_is_no_event_is_named_by_its_line(line: Any, tmp_path: Path) -> None:
+def test_a_record_that_is_no_event_is_named_by_its_line(line: Any, tmp_path: Path) -> None:
     file = written(tmp_path, {"format": FORMAT}, {"event": "session_started", "at": 0.0}, line)
-    with pytest.raises(DataError, match=r"events\.jsonl, line 3: damaged"):
+    with pytest.raises(DataError, match=r"events\.jsonl, line 3: no event of this version"):
         read_journal(file)
 
 

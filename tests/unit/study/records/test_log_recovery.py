@@ -1,0 +1,177 @@
+"""The event log against every truncation and every flipped bit; `fsck` and what it recovers."""
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ensdistill.errors import DataError
+from ensdistill_tune.records.event_log import EventLog, read_journal
+from ensdistill_tune.records.events import EpochReported, Event, SessionStarted, TrialEnded, TrialStarted
+from ensdistill_tune.records.log_records import scan
+from ensdistill_tune.records.log_recovery import examine
+from ensdistill_tune.records.study_directory import StudyDirectory
+from tests.commands import Done, call
+
+EVENTS: list[Event] = [
+    SessionStarted(at=1.0),
+    TrialStarted(at=2.0, trial=1, sampled={"a": 0.1}),
+    EpochReported(at=3.0, trial=1, metrics={"val/nll": 0.5}),
+    TrialEnded(at=4.0, trial=1, state="finished"),
+]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    log = EventLog(tmp_path / "events.jsonl")
+    for event in EVENTS:
+        log.append(event)
+    return tmp_path / "events.jsonl"
+
+
+@pytest.fixture
+def study(file: Path) -> StudyDirectory:
+    folder = StudyDirectory(file.parent)
+    folder.write_summary({"state": "finished", "study": {}})
+    return folder
+
+
+def fsck(study: StudyDirectory, *words: str) -> Done:
+    return call("ensdistill-tune", "fsck", study.path.name, "--studies-dir", study.path.parent, *words)
+
+
+def test_a_log_cut_at_any_byte_holds_the_records_before_the_cut(file: Path) -> None:
+    whole = file.read_bytes()
+    ends = [n + 1 for n, byte in enumerate(whole) if byte == ord("\n")]
+    for size in range(len(whole)):
+        file.write_bytes(whole[:size])
+        complete = sum(end <= size for end in ends)
+        assert read_journal(file) == EVENTS[: max(0, complete - 1)]
+        log = EventLog(file)
+        assert log.removed == size - max([0, *(end for end in ends if end <= size)])
+        log.append(EVENTS[0])
+        assert read_journal(file) == [*EVENTS[: max(0, complete - 1)], EVENTS[0]]
+
+
+def test_any_flipped_bit_is_an_error_that_names_line_and_byte(file: Path) -> None:
+    whole = file.read_bytes()
+    for place in range(len(whole)):
+        line = whole.count(b"\n", 0, place) + 1
+        start = whole.rfind(b"\n", 0, place) + 1
+        for bit in range(8):
+            changed = bytearray(whole)
+            changed[place] ^= 1 << bit
+            found = scan(bytes(changed))
+            assert (found.damaged, found.end.size, found.end.records) == (True, start, line - 1)
+        file.write_bytes(bytes(changed))
+        with pytest.raises(DataError) as caught:
+            read_journal(file)
+        assert f"line {line} (from byte {start}): damaged" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "order",
+    [[0, 1, 3, 4], [0, 2, 1, 3, 4], [0, 1, 1, 2, 3, 4], [1, 2, 3, 4]],
+    ids=["missing", "moved", "twice", "head"],
+)
+def test_lines_that_are_missing_moved_or_repeated_are_found(order: list[int], file: Path) -> None:
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join(lines[n] for n in order))
+    with pytest.raises(DataError, match=r"damaged|has no format number"):
+        read_journal(file)
+
+
+@pytest.mark.parametrize("fault", ["full", "short", "sync"])
+def test_a_record_that_could_not_be_written_is_the_last_one(
+    fault: str, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = EventLog(file)
+    inner, full = log._file, OSError(errno.ENOSPC, "No space left on device")
+
+    class Disk:
+        def write(self, data: bytes) -> int:
+            if fault == "full" or len(data) < 20:
+                raise full
+            return inner.write(data if fault == "sync" else data[:-10])
+
+        def fileno(self) -> int:
+            return inner.fileno()
+
+    def sync(descriptor: int) -> None:
+        if fault == "sync":
+            raise full
+
+    monkeypatch.setattr(log, "_file", Disk())
+    monkeypatch.setattr(os, "fsync", sync)
+    for _ in range(2):
+        with pytest.raises(DataError, match="cannot be written"):
+            log.append(SessionStarted(at=5.0))
+    monkeypatch.undo()
+    again = EventLog(file)
+    again.append(SessionStarted(at=6.0))
+    written = [SessionStarted(at=5.0)] if fault == "sync" else []
+    assert read_journal(file) == [*EVENTS, *written, SessionStarted(at=6.0)]
+
+
+def test_fsck_of_a_sound_log_prints_its_records(study: StudyDirectory) -> None:
+    done = fsck(study)
+    assert (done.code, done.err) == (0, "")
+    assert "records 0 to 4" in done.out
+    assert "the last one is trial ended" in done.out
+
+
+def test_fsck_prints_an_incomplete_record_and_changes_nothing(study: StudyDirectory) -> None:
+    with study.journal.open("ab") as log:
+        log.write(b'{"crc": "00')
+    before = study.journal.read_bytes()
+    done = fsck(study)
+    assert done.code == 1
+    assert "incomplete: 11 bytes" in done.out
+    assert study.journal.read_bytes() == before
+
+
+def damage(study: StudyDirectory, line: int) -> None:
+    lines = study.journal.read_bytes().splitlines(keepends=True)
+    lines[line - 1] = lines[line - 1].replace(b"0.1", b"0.9")
+    study.journal.write_bytes(b"".join(lines))
+
+
+def test_fsck_recovers_the_records_before_the_damage_with_the_command_that_it_prints(study: StudyDirectory) -> None:
+    damage(study, 3)
+    before = study.journal.read_bytes()
+    done = fsck(study)
+    assert done.code == 1
+    assert "damaged:    line 3, from byte" in done.out
+    assert "1 x trial started, 1 x epoch reported, 1 x trial ended (trial 1)" in done.out
+    assert "--to 1" in done.out
+    row: dict[str, Any] = json.loads(fsck(study, "--json").out)
+    assert (row["last"], row["damage"]["line"], len(row["readable_after_damage"])) == (1, 3, 3)
+
+    done = fsck(study, "--to", "1")
+    assert done.code == 0, done.err
+    assert read_journal(study.journal) == EVENTS[:1]
+    assert (study.path / "events.jsonl.before-recovery-1").read_bytes() == before
+    assert study.read_summary()["state"] == "interrupted"
+    assert "ensdistill-tune resume" in done.out
+    assert fsck(study).code == 0
+
+
+@pytest.mark.parametrize("last", ["-1", "2", "9"])
+def test_fsck_keeps_only_sound_records(last: str, study: StudyDirectory) -> None:
+    damage(study, 3)
+    before = study.journal.read_bytes()
+    done = fsck(study, "--to", last)
+    assert done.code == 2
+    assert f"--to: must be between 0 and 1, the last sound record, got {last}" in done.err
+    assert study.journal.read_bytes() == before
+
+
+def test_fsck_recovers_nothing_while_the_study_runs(study: StudyDirectory) -> None:
+    with study.held():
+        done = fsck(study, "--to", "1")
+    assert done.code == 2
+    assert "another process is running this study" in done.err
+    assert examine(study.journal).last == 4

@@ -1,0 +1,103 @@
+"""Records of an event log, as bytes: a line of JSON with a sequence number and a checksum chained over all before it.
+
+    {"crc": "5f3a90c1", "seq": 12, "at": 1764460800.0, "event": "trial_started", ...}
+
+The checksum is the CRC-32 of everything after it up to the end of the line, begun with the checksum of the previous
+record. It therefore covers the whole log: a changed, missing, repeated or moved line is found, not only a line that is
+not valid JSON. Record 0 is the header, with the format and the version of the product.
+"""
+
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+_OPEN, _CLOSE = b'{"crc": "', b'", '
+_START = len(_OPEN) + 8 + len(_CLOSE)  # bytes before the part under the checksum
+
+
+@dataclass(frozen=True)
+class LogEnd:
+    """The end of a sound log: the number of its records, their size and the checksum of the last one.
+
+    Attributes:
+        records: Number of records, the header included.
+        size: Bytes of these records.
+        crc: Checksum of the last record; 0 before the first.
+    """
+
+    records: int = 0
+    size: int = 0
+    crc: int = 0
+
+    def encode(self, content: dict[str, Any]) -> bytes:
+        """Returns the line of the next record, with its line end; NaN and infinity raise ValueError."""
+        body = json.dumps({"seq": self.records} | content, allow_nan=False).encode()[1:]
+        return b"%s%08x%s%s\n" % (_OPEN, zlib.crc32(body, self.crc), _CLOSE, body)
+
+    def after(self, line: bytes) -> "LogEnd | None":
+        """Returns the end after one more line; None if the line is not the sound record that follows.
+
+        Args:
+            line: The line, with its line end.
+        """
+        body = line[_START:-1]
+        crc = zlib.crc32(body, self.crc)
+        sound = line == b"%s%08x%s%s\n" % (_OPEN, crc, _CLOSE, body) and body.startswith(b'"seq": %d, ' % self.records)
+        return LogEnd(self.records + 1, self.size + len(line), crc) if sound else None
+
+
+@dataclass(frozen=True)
+class ScannedLog:
+    """A log, checked from its start.
+
+    Attributes:
+        lines: The sound records in order, header first, each with its line end.
+        end: Where they end.
+        incomplete: Bytes of an incomplete record at the end, as a crash leaves one.
+        damaged: Whether the next line is damaged: a complete line that is not the record which should follow.
+        rest: Number of lines from the damaged one on.
+    """
+
+    lines: tuple[bytes, ...]
+    end: LogEnd
+    incomplete: int = 0
+    damaged: bool = False
+    rest: int = 0
+
+
+def content_of(line: bytes) -> bytes:
+    """Returns the content of a sound record as JSON, without checksum and sequence number."""
+    body = line[_START:]
+    return b"{" + body[body.index(b", ") + 2 :]
+
+
+def scan(content: bytes) -> ScannedLog:
+    """Checks the content of an event log and returns its sound records and what follows them."""
+    end, lines = LogEnd(), list[bytes]()
+    for line in _lines(content):
+        following = end.after(line)
+        if following is None:
+            return _broken_at(content, tuple(lines), end)
+        lines.append(line)
+        end = following
+    return ScannedLog(tuple(lines), end)
+
+
+def _broken_at(content: bytes, lines: tuple[bytes, ...], end: LogEnd) -> ScannedLog:
+    """Returns the scan of a log with something behind its sound records: half a record, or damage."""
+    rest = content[end.size :]
+    half = b"\n" not in rest and end.after(rest[:-1] + b"\n") is None  # else the line end itself is damaged
+    if half:
+        return ScannedLog(lines, end, incomplete=len(rest))
+    return ScannedLog(lines, end, damaged=True, rest=rest.count(b"\n") + (not rest.endswith(b"\n")))
+
+
+def _lines(content: bytes) -> Iterator[bytes]:
+    """Yields lines with their ends; the last one may have none."""
+    start = 0
+    while start < len(content):
+        stop = content.find(b"\n", start) + 1 or len(content)
+        yield content[start:stop]
+        start = stop

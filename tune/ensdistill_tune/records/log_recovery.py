@@ -1,0 +1,117 @@
+"""Examination of a damaged event log, and recovery of its sound records."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ensdistill.errors import ConfigError, DataError
+from ensdistill.runtime.files import atomic_write
+from ensdistill_tune.records.event_log import check_format, read_event
+from ensdistill_tune.records.events import Event
+from ensdistill_tune.records.log_records import ScannedLog, scan
+from ensdistill_tune.records.study_directory import StudyDirectory
+
+
+@dataclass(frozen=True)
+class LogExamination:
+    """State of an event log.
+
+    Attributes:
+        path: The log.
+        format: Its format number.
+        product: Version of the product that began it.
+        log: The sound records, and what follows them.
+        events: The events of the sound records.
+        lost: Events of the lines behind the damage that can still be read; their order and content are not certain.
+    """
+
+    path: Path
+    format: int
+    product: str
+    log: ScannedLog
+    events: Sequence[Event]
+    lost: Sequence[Event]
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the log ends with its last sound record."""
+        return not (self.log.damaged or self.log.incomplete)
+
+    @property
+    def last(self) -> int:
+        """Sequence number of the last sound record."""
+        return self.log.end.records - 1
+
+
+def examine(path: Path) -> LogExamination:
+    """Checks a whole event log.
+
+    Args:
+        path: The log.
+
+    Raises:
+        DataError: The log does not exist, has another format, or not even its header is sound.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    check_format(path, content[: content.find(b"\n") + 1])
+    log = scan(content)
+    header = json.loads(log.lines[0])
+    events = [read_event(line, f"{path}, line {number}") for number, line in enumerate(log.lines[1:], start=2)]
+    return LogExamination(path, header["format"], header["product"], log, events, _readable(content[log.end.size :]))
+
+
+def recover(folder: StudyDirectory, last: int) -> Path:
+    """Removes all records after one from the log of a study that is not running.
+
+    Args:
+        folder: Folder of the study.
+        last: Sequence number of the last record that stays.
+
+    Returns:
+        The copy of the log as it was.
+
+    Raises:
+        ConfigError: No sound record has this number.
+        DataError: The study is running, or the files cannot be written.
+    """
+    with folder.held():
+        found = examine(folder.journal)
+        if not 0 <= last <= found.last:
+            raise ConfigError(f"--to: must be between 0 and {found.last}, the last sound record, got {last}")
+        copy = _free_name(folder.journal)
+        before = folder.journal.read_bytes()
+        atomic_write(copy, lambda file: file.write_bytes(before))
+        atomic_write(folder.journal, lambda file: file.write_bytes(b"".join(found.log.lines[: last + 1])))
+        if last < found.last or not found.is_sound:
+            folder.write_summary(folder.read_summary() | {"state": "interrupted"})
+    return copy
+
+
+def in_words(events: Sequence[Event]) -> str:
+    """Returns the events as numbers by kind, with the trials that they belong to."""
+    counts = Counter(str(event.event).replace("_", " ") for event in events)
+    trials = sorted({trial for event in events if isinstance(trial := getattr(event, "trial", None), int)})
+    named = f" (trials {trials[0]} to {trials[-1]})" if len(trials) > 1 else f" (trial {trials[0]})" if trials else ""
+    return ", ".join(f"{count} x {kind}" for kind, count in counts.items()) + named
+
+
+def _readable(content: bytes) -> list[Event]:
+    events = []
+    for line in content.splitlines():
+        try:
+            events.append(read_event(line, ""))
+        except (DataError, ValueError):
+            continue
+    return events
+
+
+def _free_name(path: Path) -> Path:
+    number = 1
+    while (copy := path.with_name(f"{path.name}.before-recovery-{number}")).exists():
+        number += 1
+    return copy
