@@ -4,6 +4,7 @@ It is the single source of truth of a study. Trial records, rungs, the state of 
 computed from it, so a crash does not change them.
 """
 
+import io
 import json
 import os
 from pathlib import Path
@@ -37,7 +38,7 @@ class EventLog:
         log = scan_log(path)
         self._end, self.removed, self._failed = log.end, log.incomplete, False
         try:
-            self._file = path.open("ab", buffering=0)
+            self._file = _open(path)
             self._file.truncate(self._end.size)
         except OSError as error:
             raise self._unwritable(error) from error
@@ -80,6 +81,10 @@ class EventLog:
 
     def _unwritable(self, error: OSError) -> DataError:
         return DataError(f"{self._path}: cannot be written ({error.strerror}); fix that and resume the study")
+
+
+def _open(path: Path) -> io.FileIO:
+    return path.open("ab", buffering=0)
 
 
 def scan_log(path: Path) -> ScannedLog:

@@ -1,0 +1,282 @@
+"""Simulated studies on a faulty disk: whatever fails, the study ends as the undisturbed one.
+
+    python -m tests.simulation --seeds 1000       (5 minutes on two cores)
+
+A study of made-up trials runs in sessions. Each write, synchronization and renaming of a file may fail (full disk, I/O
+error), may be incomplete, or may be the last operation of the process. Unsynchronized data may then be lost, replaced by
+zeros, or stay. Trials lose their processes. After each session these must hold:
+
+- every event that was acknowledged, and that is no report, is in the log;
+- the log is read, or the error names the line, and `fsck --to` recovers it.
+
+At the end, trials, decisions and the best settings are those of the undisturbed study. The seed determines everything.
+"""
+
+import argparse
+import json
+import os
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from ensdistill.errors import DataError
+from ensdistill_tune.records import event_log
+from ensdistill_tune.records.event_log import read_journal
+from ensdistill_tune.records.events import EpochReported, Event
+from ensdistill_tune.records.log_recovery import examine, recover
+from ensdistill_tune.records.study_directory import StudyDirectory
+from ensdistill_tune.study.study_config import StudyConfig
+from ensdistill_tune.study.study_state import StudyState
+from tests.unit.study.execution.test_trial_planner import RULES, story, study, work
+
+SEARCHERS: list[dict[str, Any]] = [
+    {"kind": "random"},
+    {"kind": "tpe", "startup_trials": 3},
+    {"kind": "qmc"},
+    {"kind": "nsga2", "population": 4},
+]
+ERRORS = {"no space": OSError(28, "No space left on device"), "I/O error": OSError(5, "Input/output error")}
+SESSIONS = 400  # far more than any seed needs; a study that does not end within them is an error
+
+
+class PowerFailure(BaseException):
+    """The end of the process; no handler of errors may catch it."""
+
+
+class FaultyDisk:
+    """The disk under one study folder.
+
+    Attributes:
+        faults: How often each kind of fault was injected.
+        acknowledged: Events other than reports that were written and synchronized, in order.
+    """
+
+    def __init__(self, seed: int, home: Path, rate: float) -> None:
+        self.random, self.home, self.rate = random.Random(seed), home, rate
+        self.faults, self.acknowledged = Counter[str](), list[Event]()
+        self._synced = 0  # bytes of the log that survive a power failure
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """Injects faults inside the block; afterwards, the disk holds what survives the end of the process."""
+        inner = event_log.EventLog.append
+
+        def append(log: event_log.EventLog, event: Event) -> None:
+            inner(log, event)
+            if not isinstance(event, EpochReported):
+                self.acknowledged.append(event)
+
+        self._synced = self._size()
+        with (
+            patch.object(event_log, "_open", self._open),
+            patch.object(event_log.EventLog, "append", append),
+            patch.object(os, "fsync", self._sync),
+            patch.object(os, "replace", self._replace),
+        ):
+            try:
+                yield
+            except PowerFailure:
+                self._lose()
+
+    def _fault(self, where: str, *kinds: str) -> str:
+        """Returns the fault of this operation; mostly none."""
+        if self.random.random() >= self.rate:
+            return ""
+        kind = self.random.choice(kinds)
+        self.faults[f"{where}: {kind}"] += 1
+        return kind
+
+    def _raise(self, kind: str) -> None:
+        if kind.startswith("end"):
+            raise PowerFailure
+        if kind:
+            raise ERRORS[kind]
+
+    def _open(self, path: Path) -> Any:
+        return FaultyFile(self, path)
+
+    def write(self, file: Any, data: bytes) -> int:
+        """Writes all, a part or nothing."""
+        kind = self._fault("write", *ERRORS, "part", "end before", "end within", "end after")
+        part = self.random.randrange(1, len(data)) if len(data) > 1 else 1
+        if kind in ("part", "end within"):
+            written = int(file.write(data[:part]))
+            if kind == "part":
+                return written
+        elif kind == "end after":
+            file.write(data)
+        self._raise(kind)
+        return int(file.write(data))
+
+    def _sync(self, descriptor: int) -> None:
+        kind = self._fault("sync", "I/O error", "end before", "end after")
+        if kind != "end after":
+            self._raise(kind)
+        if os.readlink(f"/proc/self/fd/{descriptor}") == str(self._log):
+            self._synced = self._size()
+        self._raise(kind)
+
+    def _replace(self, source: Path, target: Path) -> None:
+        kind = self._fault("rename", "I/O error", "no space", "end before", "end after")
+        if kind != "end after":
+            self._raise(kind)
+        os.rename(source, target)
+        self._raise(kind)
+
+    def _lose(self) -> None:
+        """Loses data that were not synchronized, in part: a power failure, if the process was not just killed."""
+        size = self._size()
+        if size <= self._synced or self.random.random() < 0.5:
+            return
+        left = self.random.randrange(self._synced, size)
+        content = self._log.read_bytes()
+        how = self.random.choice(["cut", "zeros", "hole"])
+        if how == "cut":
+            content = content[:left]
+        elif how == "zeros":
+            content = content[:left] + bytes(size - left)
+        else:  # a later block reached the disk, an earlier one did not
+            end = self.random.randrange(left, size) + 1
+            content = content[:left] + bytes(end - left) + content[end:]
+        self.faults[f"unsynchronized data: {how}"] += 1
+        self._log.write_bytes(content)
+
+    @property
+    def _log(self) -> Path:
+        return self.home / "events.jsonl"
+
+    def _size(self) -> int:
+        return self._log.stat().st_size if self._log.exists() else 0
+
+
+class FaultyFile:
+    """The open event log on a faulty disk."""
+
+    def __init__(self, disk: FaultyDisk, path: Path) -> None:
+        self._disk, self._file = disk, path.open("ab", buffering=0)
+
+    def write(self, data: bytes) -> int:
+        return self._disk.write(self._file, data)
+
+    def truncate(self, size: int) -> int:
+        return self._file.truncate(size)
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+
+def study_of(seed: int) -> StudyConfig:
+    """The study of a seed: searcher, scheduler and sizes vary."""
+    drawn = random.Random(f"study {seed}")
+    scheduler = drawn.choice(RULES)
+    searcher = {"kind": "random"} if scheduler["kind"] == "pbt" else drawn.choice(SEARCHERS)
+    return study(
+        searcher=searcher | {"seed": seed},
+        scheduler=scheduler,
+        budget={"trials": drawn.randint(5, 10)},
+        confirmation={"top_k": drawn.randint(0, 2), "seeds": 2},
+    )
+
+
+def simulate(seed: int, folder: Path) -> Counter[str]:
+    """Runs the study of one seed undisturbed and disturbed, and compares.
+
+    Args:
+        seed: Determines the study and all faults.
+        folder: An empty folder.
+
+    Returns:
+        The injected faults by kind.
+
+    Raises:
+        AssertionError: The study lost something, or ended differently.
+    """
+    of, plain, home = study_of(seed), folder / "plain", folder / "disturbed"
+    for path in (plain, home):
+        path.mkdir()
+    undisturbed = work(of, plain)
+    disk = FaultyDisk(seed, home, rate=random.Random(f"rate {seed}").choice([0.005, 0.02, 0.06]))
+    for _ in range(SESSIONS):
+        disk.faults["sessions"] += 1
+        disk.rate *= 0.97  # else a study of many events would never end
+        ended = list[StudyState]()
+        with disk.session():
+            try:
+                lost = disk.random.sample(range(1, 12), 2)
+                ended.append(work(of, home, lost=lost))
+                ended[0].save("finished")
+            except DataError:
+                disk.faults["errors to the user"] += 1
+        _check_log(disk, home)
+        if ended and StudyDirectory(home).read_summary()["state"] == "finished":
+            break
+    else:
+        raise AssertionError(f"seed {seed}: not finished after {SESSIONS} sessions")
+    assert _history(home) == _history(plain), f"seed {seed}: other trials or decisions"
+    assert _best(ended[0]) == _best(undisturbed), f"seed {seed}: other best settings"
+    return disk.faults
+
+
+def _history(home: Path) -> list[Any]:
+    """The story without the memory of the searcher: a new session may note again what an earlier trial has noted."""
+    return [[field for field in event if field[0] != "memory"] for event in story(home)]
+
+
+def _best(state: StudyState) -> Any:
+    return state.best and (state.best.number, state.best.sampled, state.best.last)
+
+
+def _check_log(disk: FaultyDisk, home: Path) -> None:
+    """Checks that the log holds all acknowledged events; recovers it if unsynchronized data damaged it."""
+    log = home / "events.jsonl"
+    try:
+        events = read_journal(log)
+    except DataError as error:
+        disk.faults["damage that fsck repaired"] += 1
+        if not (home / "study.json").exists():
+            StudyDirectory(home).write_summary({"state": "running"})
+        if "line 1 " in str(error) or "format" in str(error):  # the header never reached the disk
+            if disk.acknowledged:
+                raise AssertionError(f"lost: {disk.acknowledged}") from error
+            log.unlink()
+            return
+        recover(StudyDirectory(home), examine(log).last)
+        events = read_journal(log)
+    kept = [event for event in events if not isinstance(event, EpochReported)]
+    missing = [event for event in disk.acknowledged if event not in kept]
+    assert not missing, f"lost: {missing}"
+
+
+def _one(seed: int) -> Counter[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        return simulate(seed, Path(folder))
+
+
+def main() -> int:
+    """Simulates many seeds and prints the faults that were survived."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=1000)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    options = parser.parse_args()
+    faults, begun = Counter[str](), time.time()
+    with ProcessPoolExecutor(options.processes) as pool:
+        for n, found in enumerate(pool.map(_one, range(options.first, options.first + options.seeds)), 1):
+            faults += found
+            if n % 50 == 0 or n == options.seeds:
+                print(f"{n} of {options.seeds} seeds, {time.time() - begun:.0f} s", file=sys.stderr, flush=True)
+    print(json.dumps(dict(sorted(faults.items())), indent=2))
+    print(f"{sum(count for kind, count in faults.items() if ': ' in kind)} injected faults, none silent")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,19 @@
+"""Studies on a faulty disk end as undisturbed ones; `make chaos` simulates a thousand seeds."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.simulation import simulate
+
+SEEDS = 30
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, 5))
+def test_a_study_on_a_faulty_disk_ends_as_the_undisturbed_one(first: int, tmp_path: Path) -> None:
+    injected = 0
+    for seed in range(first, first + 5):
+        (tmp_path / str(seed)).mkdir()
+        faults = simulate(seed, tmp_path / str(seed))
+        injected += sum(count for kind, count in faults.items() if ": " in kind)
+    assert injected >= 5
