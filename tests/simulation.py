@@ -2,9 +2,9 @@
 
     python -m tests.simulation --seeds 1000       (5 minutes on two cores)
 
-A study of made-up trials runs in sessions. Each write, synchronization and renaming of a file may fail (full disk, I/O
-error), may be incomplete, or may be the last operation of the process. Unsynchronized data may then be lost, replaced by
-zeros, or stay. Trials lose their processes. After each session these must hold:
+A study of made-up trials runs in sessions. Each write, synchronization and renaming of a file may fail (full disk,
+I/O error), may be incomplete, or may be the last operation of the process. Unsynchronized data may then be lost,
+replaced by zeros, or stay. Trials lose their processes. After each session these must hold:
 
 - every event that was acknowledged, and that is no report, is in the log;
 - the log is read, or the error names the line, and `fsck --to` recovers it.
