@@ -20,6 +20,7 @@ from ensdistill_tune.records.event_log import read_journal
 from ensdistill_tune.records.events import Event
 from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_record import METRICS, TrialRecord
+from ensdistill_tune.study import study_state
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.study.study_state import StudyState
 
@@ -97,7 +98,10 @@ class Follower:
         self.seen.append((what, len(read_journal(self.home / "events.jsonl")), counts))
 
 
-def test_observers_of_the_log_come_before_study_json_and_those_of_trials_after_it(tmp_path: Path) -> None:
+def test_observers_of_the_log_come_before_study_json_and_those_of_trials_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_state, "SAVE_SECONDS", 0.0)
     follower = Follower(tmp_path)
     state = StudyState(STUDY, StudyDirectory(tmp_path), {}, trial_warnings, [follower], [follower])
     state.start(1, baseline=None, sampled={}, config_hash="")
@@ -111,6 +115,25 @@ def test_observers_of_the_log_come_before_study_json_and_those_of_trials_after_i
         ("trial_ended", 3, {"running": 1}),
         ("ends", 3, {"finished": 1}),
     ]
+
+
+def test_study_json_is_not_written_at_each_event_but_soon_and_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = list[Any]()
+    monkeypatch.setattr(StudyDirectory, "write_summary", lambda _, summary: written.append(summary["counts"]))
+    monkeypatch.setattr(study_state, "SAVE_SECONDS", 3600.0)
+    state = StudyState(STUDY, StudyDirectory(tmp_path), {}, trial_warnings)
+    for number in range(1, 10):
+        state.start(number, baseline=None, sampled={}, config_hash="")
+        state.end(number, "failed")
+    assert written == [{"running": 1}]
+    state._next_save = 0.0  # an hour later
+    state.start(10, baseline=None, sampled={}, config_hash="")
+    assert written[1:] == [{"failed": 9, "running": 1}]
+    state.end(10, "failed")
+    state.save("finished")
+    assert written[2:] == [{"failed": 10}]
 
 
 def test_an_event_reaches_the_observers_of_the_log_even_if_study_json_cannot_be_written(

@@ -58,6 +58,9 @@ FindWarnings = Callable[
 ]  # of study, trials, best trial, metrics of the teachers, number of classes
 
 
+SAVE_SECONDS = 1.0  # between two summaries while trials start and end
+
+
 @dataclass
 class StudyState:
     """Records of a running study. Each change is written to the event log first; then the observers are called.
@@ -103,6 +106,7 @@ class StudyState:
             trial.state = "interrupted"
         self._before, self._began = active_seconds(self.past), time.time()
         self._log = EventLog(self.folder.journal)
+        self._unsaved, self._next_save = False, 0.0  # the next save at the earliest, on the monotonic clock
 
     @property
     def removed_bytes(self) -> int:
@@ -192,6 +196,8 @@ class StudyState:
     def report(self, number: int, metrics: dict[str, float]) -> None:
         """Records an epoch of a trial."""
         trial = self.append_event(EpochReported(trial=number, metrics=metrics))
+        if self._unsaved:
+            self._save_soon()
         for observer in self.observers:
             observer.trial_reported(self, require_trial(trial))
 
@@ -206,7 +212,7 @@ class StudyState:
         """
         event = TrialEnded(trial=number, state=state, error=error, error_kind=error_kind)
         trial = require_trial(self.append_event(event))
-        self.save(self.state)
+        self._save_soon()
         for observer in self.observers:
             observer.trial_ended(self, trial)
 
@@ -235,15 +241,25 @@ class StudyState:
 
     def save(self, state: str) -> None:
         """Writes study.json."""
-        self.state = state
+        self.state, self._unsaved = state, False
         self.folder.write_summary(self.summary(state))
+        self._next_save = time.monotonic() + SAVE_SECONDS
+
+    def _save_soon(self) -> None:
+        """Writes study.json, unless it was written within the last second; the next event then writes it.
+
+        The cost of a summary grows with the number of trials. The event log has no such delay.
+        """
+        self._unsaved = True
+        if time.monotonic() >= self._next_save:
+            self.save(self.state)
 
     @property
     def _given(self) -> dict[str, float]:
         return {"cpus": self.study.resources.cpus, "gpus": self.study.resources.gpus}
 
     def _begun(self, trial: TrialRecord | None) -> TrialRecord:
-        self.save(self.state)
+        self._save_soon()
         for observer in self.observers:
             observer.trial_started(self, require_trial(trial))
         return require_trial(trial)

@@ -55,12 +55,14 @@ class RunUpdate:
         trial = apply_event(trials, event)
         if isinstance(event, TeachersReady):
             facts.update(event.hashes)
+        if not isinstance(event, SessionEnded | TrialEnded):  # the others change no metric of the parent run
+            return cls(event, trial, facts, trials)
         over = {
             state: n for state, n in count_states(trials.values()).items() if state not in ("running", "interrupted")
         }
         if isinstance(event, SessionEnded):
             return cls(event, trial, facts, trials, {}, sum(over.values()), standings(trials, event, study))
-        if not isinstance(event, TrialEnded) or event.state not in over:
+        if event.state not in over:
             return cls(event, trial, facts, trials, {}, sum(over.values()))
         searched = of_kind(trials.values(), *PRIMARY)
         parent = HoursUsed.of(trials.values()).metrics

@@ -45,6 +45,7 @@ def test_study_json_has_the_warnings_about_students_then_those_about_images(
     progress.start(1, baseline=None, sampled={}, config_hash="x")
     progress.report(1, {"epoch": 1, "epochs": 1} | dict.fromkeys(METRICS, 0.5))
     progress.end(1, "finished")
+    progress.save("running")
     written = progress.folder.read_summary()
     assert written["warnings"] == [OF_STUDENTS.as_row(), OF_IMAGES.as_row()]
     assert seen[-1] == (0.5, {"members": []}, 7)
