@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from ensdistill.errors import DataError
 from ensdistill.runtime.files import head_of, stand_in
 from ensdistill.runtime.lazy import nn, torch
+from ensdistill.runtime.text import verb
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -233,7 +234,8 @@ def _misfit(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
     unlike = [name for name in own if name in found and found[name].shape != own[name].shape]
     kinds = [name for name in own if name in found and found[name].is_floating_point() != own[name].is_floating_point()]
     empty = [name for name in own if name in found and (found[name].is_meta or found[name].layout != torch.strided)]
-    reasons = [f"{len(missing)} of {len(own)} tensors are missing, such as {missing[0]}"] if missing else []
+    absent = f"{len(missing)} of {len(own)} tensors {verb(len(missing))} missing"
+    reasons = [f"{absent}, such as {missing[0]}"] if missing else []
     reasons += [f"{len(strange)} unexpected, such as {strange[0]}"] if strange else []
     reasons += [
         f"{name} is {_shape(found[name])} in the file and {_shape(own[name])} in the network" for name in unlike[:2]

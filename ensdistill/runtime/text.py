@@ -35,9 +35,11 @@ def listed(names: Iterable[str], most: int = SHOWN) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """Returns a count with its noun: `1 file`, `2 files`, `2 classes`."""
+    """Returns a count with its noun: `1 file`, `2 files`, `2 classes`, `2 entries`."""
     if count == 1:
         return f"1 {noun}"
+    if noun.endswith("y"):
+        return f"{count} {noun[:-1]}ies"
     return f"{count} {noun}{'es' if noun.endswith('s') else 's'}"
 
 

@@ -149,7 +149,7 @@ def test_parallel_coordinates_have_a_line_for_every_finished_trial_and_readable_
     words = {note.text for note in figure.layout.annotations}
     assert {"none", "ema", "unused", "0.002", "0.2"} <= words
     without = next(n for n, trial in enumerate(own) if trial.sampled["averaging.kind"] == "none")
-    line = [y for trace in (drawn["best 8"], drawn["the rest"], drawn["worst 8"]) for y in trace.y]
+    line = [y for trace in (drawn["best 8"], drawn["others"], drawn["worst 8"]) for y in trace.y]
     assert line[without * (len(names) + 1) + names.index("decay")] < 0
 
 

@@ -368,7 +368,7 @@ def test_a_second_look_at_the_test_images_is_not_called_the_first() -> None:
     assert ", evaluated 2 times," in (findings.metrics_beside_teachers(again) or "")
     assert sections(again)[0].text.startswith("Test images, evaluated 2 times, after")
     refused = replace(KNOWN, tested=())
-    assert "were evaluated before, for other students" in sections(refused)[0].text
+    assert "were already evaluated for other students" in sections(refused)[0].text
 
 
 def test_a_baseline_that_is_best_unconfirmed_has_its_name_beside_the_teachers() -> None:

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.trial import create_trial
 
+from ensdistill.runtime.text import counted, verb
 from ensdistill_tune.analysis.effect_test import LEVEL, Column, p_values
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.search.hyperparameter import Hyperparameter
@@ -87,7 +88,8 @@ def why_unknown(trials: Sequence[TrialRecord], study: StudyConfig) -> str | None
     if len(study.search) == 1:
         return "only one setting was searched; importance compares at least two"
     if len(own) < FEWEST:
-        return f"{len(own)} searched trials are too few to detect an effect ({FEWEST} are required)"
+        few = f"{counted(len(own), 'searched trial')} {verb(len(own))} too few"
+        return f"{few} to detect an effect ({FEWEST} are required)"
     if np.ptp(merits(own, study)) == 0:
         return "all trials have the same result"
     return None

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from ensdistill.runtime.text import counted
 from ensdistill_tune.analysis.labels import trial_label
 from ensdistill_tune.analysis.statistics import PairedComparison, compare
 from ensdistill_tune.records.trial_record import TrialRecord
@@ -159,7 +160,8 @@ def why_none_wins(trials: Sequence[TrialRecord], confirmed: Sequence[Candidate],
     if not trials or not study.violation(trials[0].last):
         return None
     nearest = f"{trial_label(trials[0])} ({'; '.join(study.broken_by(trials[0].last))})"
-    return f"none of {len(trials)} completed trials meets the constraints, so none wins; the closest is {nearest}"
+    trained = counted(len(trials), "completed trial")
+    return f"none of {trained} meets the constraints, so none wins; the closest is {nearest}"
 
 
 @dataclass(frozen=True)
@@ -194,20 +196,20 @@ def verdict(order: Sequence[Candidate], study: StudyConfig) -> Verdict:
     winner, meets = order[0], " that meet the constraints" if study.constraints else ""
     if winner.violation(study):
         text = (
-            f"none of {len(order)} candidates meets the constraints in the mean of {len(winner.replicates)} seeds, so "
-            f"none wins; the closest is {winner.label} ({'; '.join(winner.broken(study))})"
+            f"none of {counted(len(order), 'candidate')} meets the constraints on average over "
+            f"{len(winner.replicates)} seeds, so none wins; the closest is {winner.label} ({'; '.join(winner.broken(study))})"
         )
         return Verdict(text, winner)
     baseline = next((c for c in order if c.trial.baseline), None)
     if baseline is None:
-        text = f"{winner.label} is the best of {len(order)} candidates; no baseline was confirmed"
+        text = f"{winner.label} is the best of {counted(len(order), 'candidate')}; no baseline was confirmed"
         return Verdict(text, winner)
     if all(c.trial.baseline for c in order):
-        text = f"{winner.label} is the best of {len(order)} candidates; no searched settings were confirmed"
+        text = f"{winner.label} is the best of {counted(len(order), 'candidate')}; no searched settings were confirmed"
         return Verdict(text, winner, baseline)
     if winner is baseline:
         seeds = len(winner.replicates)
-        text = f"no searched settings{meets} beat {baseline.trial.baseline} as published in the mean of {seeds} seeds"
+        text = f"no searched settings{meets} beat {baseline.trial.baseline} as published on average over {seeds} seeds"
         return Verdict(text, winner, baseline)
     among = sum(not c.trial.baseline for c in order)
     c = compare(winner.values(study.objective), baseline.values(study.objective), study.mode, among)
@@ -218,13 +220,10 @@ def verdict(order: Sequence[Candidate], study: StudyConfig) -> Verdict:
 
 def _in_words(winner: Candidate, baseline: Candidate, c: PairedComparison, study: StudyConfig, among: int) -> str:
     """Returns the verdict as text. The baseline can be better than the winner only if it breaks a constraint."""
-    metric = study.objective
-    interval = f"95 % interval {c.low:+.4f} to {c.high:+.4f}"
-    figures = f"better in {c.wins} of {c.pairs} seeds, {metric.removeprefix('val/')} {c.difference:+.4f}, {interval}"
+    corrected = f", Bonferroni-corrected for {among} candidates" if among > 1 else ""
+    change = f"{study.objective.removeprefix('val/')} {c.difference:+.4f} ({c.interval}{corrected})"
+    figures = f"{change}; {c.wins} of {c.pairs} seeds are better"
     if c.distinguishable:
         word = "better" if (c.difference < 0) == (study.mode == "min") else "worse"
         return f"{winner.label} is {word} than {baseline.trial.baseline} as published: {figures}"
-    if c.low > 0 or c.high < 0:
-        corrected = f", Bonferroni-corrected for {among} candidates" if among > 1 else ""
-        figures += f" ({c.sure_low:+.4f} to {c.sure_high:+.4f} by Student's t{corrected})"
     return f"{winner.label} is not distinguishable from {baseline.trial.baseline} as published: {figures}"

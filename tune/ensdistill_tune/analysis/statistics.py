@@ -38,7 +38,19 @@ class PairedComparison:
     @property
     def distinguishable(self) -> bool:
         """True if both intervals exclude zero."""
-        return (self.low > 0 or self.high < 0) and (self.sure_low > 0 or self.sure_high < 0)
+        return (self.low > 0 or self.high < 0) and self._is_sure
+
+    @property
+    def _is_sure(self) -> bool:
+        return self.sure_low > 0 or self.sure_high < 0
+
+    @property
+    def interval(self) -> str:
+        """The corrected interval as text; also the other one, if only that contains zero."""
+        text = f"95 % confidence interval {self.sure_low:+.4f} to {self.sure_high:+.4f}"
+        if self._is_sure and not self.distinguishable:
+            text += f"; by the bootstrap {self.low:+.4f} to {self.high:+.4f}"
+        return text
 
 
 def compare(first: Sequence[float], second: Sequence[float], mode: str, among: int = 1) -> PairedComparison:

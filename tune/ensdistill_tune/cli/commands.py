@@ -13,6 +13,7 @@ from ensdistill.export.exporter import ExportResult
 from ensdistill.pipeline import show_warnings
 from ensdistill.runtime.command_line import command_line
 from ensdistill.runtime.progress_bar import console
+from ensdistill.runtime.text import counted
 from ensdistill_tune import api
 from ensdistill_tune.analysis.results import StudyResults
 from ensdistill_tune.credentials import give_credentials
@@ -72,8 +73,10 @@ def sync(options: argparse.Namespace) -> int:
     left, why, refused = api.sync(_place(options))
     if left:
         again = command_line("ensdistill-tune", "sync", options.study, studies=options.studies_dir)
-        raise DataError(f"{left} events are still pending for MLflow ({why or 'no answer'}); run `{again}` again later")
-    print("MLflow is up to date" + (f", except for {len(refused)} refused entries: {refused[0]}" if refused else ""))
+        pending = f"{counted(left, 'event')} still pending for MLflow ({why or 'no answer'})"
+        raise DataError(f"{pending}; run `{again}` later")
+    out = f", except for {counted(len(refused), 'refused entry')}: {refused[0]}" if refused else ""
+    print(f"MLflow is up to date{out}")
     return 0
 
 

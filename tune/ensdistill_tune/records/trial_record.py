@@ -85,7 +85,7 @@ class TrialRecord:
     def name(self) -> str:
         """Number and settings as a short text."""
         if self.replicate_of is not None:
-            return f"{self.number:03d} repeats {self.baseline or f'{self.replicate_of:03d}'} with seed {self.seed}"
+            return f"{self.number:03d} replicate of {self.baseline or f'{self.replicate_of:03d}'}, seed {self.seed}"
         return f"{self.number:03d} {self.baseline or self.settings}"
 
     @property

@@ -133,10 +133,10 @@ def test_equal_differences_of_few_seeds_prove_nothing() -> None:
         (
             [0.10, 0.11, 0.12],
             [0.20, 0.22, 0.21],
-            "003 is better than kd as published: better in 3 of 3 seeds, nll -",
+            "003 is better than kd as published: nll -0.1000 (95 % confidence interval -0.1248 to -0.0752); 3 of 3 ",
         ),
-        ([0.10, 0.30, 0.10], [0.20, 0.16, 0.20], "003 is not distinguishable from kd as published: better in 2 of 3"),
-        ([0.30, 0.30, 0.31], [0.20, 0.20, 0.20], "no searched settings beat kd as published in the mean of 3 seeds"),
+        ([0.10, 0.30, 0.10], [0.20, 0.16, 0.20], "003 is not distinguishable from kd as published: nll -0.0200 (95 %"),
+        ([0.30, 0.30, 0.31], [0.20, 0.20, 0.20], "no searched settings beat kd as published on average over 3 seeds"),
     ],
 )
 def test_the_verdict_is_plain(mine: list[float], theirs: list[float], says: str) -> None:
@@ -218,7 +218,7 @@ def test_without_a_candidate_that_meets_the_constraints_none_wins_and_the_neares
     own = study(best=9, seeds=2, **AT_MOST)
     order = candidates(SEARCHED, replicates({3: [0.3, 0.3], 1: [0.5, 0.5]}), own)
     assert winner_of(order, own) is None
-    said = "none of 2 candidates meets the constraints in the mean of 2 seeds, so none wins; the closest is 003 "
+    said = "none of 2 candidates meets the constraints on average over 2 seeds, so none wins; the closest is 003 "
     assert verdict(order, own).sentence == f"{said}(val/ece 0.3, at most 0.25)"
     assert why_none_wins(SEARCHED, order, own) == verdict(order, own).sentence
     assert "the closest is 003" in str(why_none_wins(own.rank(SEARCHED), [], own))
@@ -230,5 +230,5 @@ def test_the_verdict_tells_of_a_baseline_that_is_better_and_breaks_a_constraint(
     mine = [with_ece(r, 0.1) for r in replicates({3: [0.30, 0.31, 0.32]})]
     order = candidates(SEARCHED, [*mine, *replicates({1: [0.26, 0.28, 0.27]})], own)
     said = verdict(order, own).sentence
-    assert said.startswith("003 is worse than kd as published: better in 0 of 3 seeds, nll +0.0400")
+    assert said.startswith("003 is worse than kd as published: nll +0.0400 (95 % confidence interval ")
     assert said.endswith("; kd breaks a constraint (val/ece 0.27, at most 0.25)")

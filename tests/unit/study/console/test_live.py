@@ -417,11 +417,31 @@ def test_without_a_terminal_there_is_a_line_for_each_trial_and_each_change(tmp_p
         pass
     assert console.file.getvalue().splitlines() == [  # type: ignore[attr-defined]
         "[  1/5] finished  001 kd  val/nll 0.3000",
-        "[  1/4] failed    002 repeats kd with seed 1: no memory",
+        "[  1/4] failed    002 replicate of kd, seed 1: no memory",
         "confirming: 2 replicates",
-        "[  1/2] interrupted 003 repeats kd with seed 2  no epoch completed",
+        "[  1/2] interrupted 003 replicate of kd, seed 2  no epoch completed",
         "resuming after 1 finished of 5 trials and 2 replicates",
     ]
+
+
+def test_a_line_about_a_trial_with_many_settings_has_at_most_100_columns_and_every_setting(tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    progress = StudyState(
+        study(), StudyDirectory(tmp_path), {}, trial_warnings, observers=[ConsoleObserver(console, study())]
+    )
+    sampled = {f"loss.setting_{number}": 0.1234 for number in range(12)}
+    progress.start(1, baseline=None, sampled=sampled, config_hash="")
+    progress.report(1, {"epoch": 5.0, "epochs": 10.0, "val/nll": 0.3})
+    progress.end(1, "pruned")
+    progress.start(2, baseline=None, sampled=sampled, config_hash="")
+    progress.end(2, "failed", "out of memory " * 12)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert max(map(len, lines)) <= 100
+    assert lines[0].startswith("[  1/5] pruned    001  val/nll 0.3000 after 5 of 10 epochs  setting_0=0.123 ")
+    assert all(line.startswith((" " * 18, "[")) for line in lines)
+    words = " ".join(lines).split()
+    assert words.count("memory") == 12
+    assert all(words.count(f"setting_{number}=0.123") >= 1 for number in range(12))
 
 
 def test_the_lines_of_a_real_study_say_when_it_confirms(tiny: TinyStudy) -> None:
@@ -495,7 +515,9 @@ def test_a_trial_in_a_long_epoch_shows_how_far_it_is_its_loss_and_its_pace() -> 
 
 def test_a_trial_that_breaks_a_constraint_says_so_in_its_line_and_is_never_the_best_in_bold() -> None:
     own = study(constraints={"val/nll": {"at_least": 0.4}})
-    assert describe(TRIALS[1], own).endswith("val/nll 0.2500  breaks val/nll 0.25, at least 0.4")
+    assert describe(TRIALS[1], own) == (
+        "finished  002  val/nll 0.2500  breaks val/nll 0.25, at least 0.4  temperature=4"
+    )
     lines = format_value(picture(study=own))
     assert [line for line in lines if line.startswith("best")] == [
         "best      val/nll 0.2500  breaks a constraint  002 temperature=4"
