@@ -1,4 +1,4 @@
-"""Short names of settings and short texts of values, used alike in tables, trial names, figures and MLflow."""
+"""Short names of settings and short texts of values, the same in tables, trial names, figures and MLflow."""
 
 import json
 import textwrap
@@ -35,12 +35,12 @@ def is_block(value: Any) -> bool:
 
 
 def fold(text: str, indent: int, width: int = WIDTH) -> str:
-    """Returns a text in lines of at most `width` columns; only whole words move to the next line.
+    """Wraps a text between words to at most `width` columns.
 
     Args:
         text: One line.
         indent: Number of spaces before all lines but the first.
-        width: Number of columns. A longer word, such as a path, has a line without a limit.
+        width: Number of columns; a longer word, such as a path, is not split.
     """
     hanging = " " * indent
     return textwrap.fill(text, width, subsequent_indent=hanging, break_long_words=False, break_on_hyphens=False)

@@ -1,6 +1,7 @@
 """Confirmation: re-runs the top trials and the baselines with fresh seeds, to remove selection bias.
 
-The winner is selected here, by its mean over seeds on the validation set. The test set is evaluated after that, once.
+The winner is the candidate with the best mean over seeds on the validation set. The test set is evaluated afterwards,
+once.
 """
 
 from collections.abc import Iterable, Sequence
@@ -36,24 +37,24 @@ class Candidate:
         return fmean(self.values(metric))
 
     def means(self, metrics: Iterable[str]) -> dict[str, float]:
-        """Returns the means of several metrics over seeds; a metric that a replicate lacks is left out."""
+        """Returns the means of several metrics over seeds; metrics that a replicate lacks are omitted."""
         return {name: self.mean(name) for name in metrics if all(name in one.last for one in self.replicates)}
 
     def best(self, study: StudyConfig) -> TrialRecord:
-        """Returns its best replicate; replicates that break a constraint rank last, the first of equals wins."""
+        """Returns the best replicate; replicates that break a constraint rank last, and ties go to the first."""
         return study.rank(self.replicates)[0]
 
     def violation(self, study: StudyConfig) -> float:
-        """Returns by how much its means break the constraints of the study; 0 if they are met."""
+        """Returns the amount by which the means of the candidate break the constraints; 0 if they are met."""
         return study.violation(self.means(study.constraints))
 
     def broken(self, study: StudyConfig) -> list[str]:
-        """Returns a description of each constraint that its means break."""
+        """Returns a description of each constraint that the means of the candidate break."""
         return study.broken_by(self.means(study.constraints))
 
     @property
     def label(self) -> str:
-        """Label of its trial, such as `baseline kd` or `024`."""
+        """Label of the trial, such as `baseline kd` or `024`."""
         return trial_label(self.trial)
 
 
@@ -61,7 +62,7 @@ def plan_replicates(trials: Sequence[TrialRecord], study: StudyConfig) -> list[t
     """Returns the plan of the confirmation: the top searched trials and every completed baseline, with fresh seeds.
 
     Searched trials that break a constraint are included only if all of them do. The fresh seeds follow those of the
-    search. All candidates share them, so that they can be compared in pairs.
+    search. All candidates use the same seeds, so that they can be compared in pairs.
 
     Args:
         trials: Trials of the search and baselines.
@@ -84,9 +85,9 @@ def _without_duplicates(order: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 
 def _best(order: list[TrialRecord], study: StudyConfig) -> list[TrialRecord]:
-    """Returns the top trials; with several objectives the best in the first one, and others across the Pareto front.
+    """Returns the top trials; with several objectives, the best in the first one and others across the Pareto front.
 
-    Trials that break a constraint are excluded. If all do, the ones closest to the constraints are returned.
+    Trials that break a constraint are excluded. If all of them do, those closest to the constraints are returned.
     """
     feasible = study.feasible(order)
     if not feasible:
@@ -105,7 +106,7 @@ def objective_vectors(trials: Sequence[TrialRecord], study: StudyConfig) -> list
 def candidates(trials: Sequence[TrialRecord], replicates: Sequence[TrialRecord], study: StudyConfig) -> list[Candidate]:
     """Returns the confirmed candidates: each trial of the plan with its replicates.
 
-    A trial with a replicate that failed or has not run is left out.
+    A trial with a replicate that failed or has not run is excluded.
 
     Args:
         trials: Trials of the search and baselines.
@@ -129,7 +130,7 @@ def candidates(trials: Sequence[TrialRecord], replicates: Sequence[TrialRecord],
 
 
 def winner_of(order: Sequence[Candidate], study: StudyConfig) -> Candidate | None:
-    """Returns the first of these candidates; None if its means break a constraint, as then do those of all others."""
+    """Returns the first of these candidates; None if its means, and thus those of all others, break a constraint."""
     return order[0] if order and not order[0].violation(study) else None
 
 
@@ -197,7 +198,8 @@ def verdict(order: Sequence[Candidate], study: StudyConfig) -> Verdict:
     if winner.violation(study):
         text = (
             f"none of {counted(len(order), 'candidate')} meets the constraints on average over "
-            f"{len(winner.replicates)} seeds, so none wins; the closest is {winner.label} ({'; '.join(winner.broken(study))})"
+            f"{len(winner.replicates)} seeds, so none wins; the closest is {winner.label} "
+            f"({'; '.join(winner.broken(study))})"
         )
         return Verdict(text, winner)
     baseline = next((c for c in order if c.trial.baseline), None)

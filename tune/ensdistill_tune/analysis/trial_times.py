@@ -31,7 +31,7 @@ class TrialTimes:
 
     @property
     def duration(self) -> timedelta | None:
-        """Time from start to end, including any pause by an interruption."""
+        """Time from start to end, including pauses after an interruption."""
         return None if self.ended is None else timedelta(seconds=self.ended - self.began)
 
 

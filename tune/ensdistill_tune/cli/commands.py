@@ -85,7 +85,7 @@ def report(options: argparse.Namespace) -> int:
     files, lead, pending = api.report(_place(options))
     screen = console()
     screen.print(Markdown(lead))
-    screen.print(f"\nreport: {files[0]}   (in Markdown: {files[1].name})", soft_wrap=True)
+    screen.print(f"\nreport: {files[0]}   (as Markdown: {files[1].name})", soft_wrap=True)
     if pending:
         screen.print(f"the report is still pending for MLflow ({pending})", soft_wrap=True)
     return 0

@@ -37,7 +37,7 @@ def check(options: argparse.Namespace) -> int:
         print(printable(f"warning: {warning}"), file=sys.stderr)
     cost, words = None, ""
     if not options.no_estimate:
-        from ensdistill.pipeline import show_warnings  # here: both import torch
+        from ensdistill.pipeline import show_warnings  # imported here, because both import torch
         from ensdistill_tune.execution.cost_estimate import estimate
 
         found = list[ConfigIssue]()
@@ -84,7 +84,7 @@ def schema(options: argparse.Namespace) -> int:
 
 
 def status(options: argparse.Namespace) -> int:
-    """Prints the state of one study or of all."""
+    """Prints the state of one study or of all studies."""
     if options.study:
         return _status_of_one(options)
     names = sorted(file.parent.name for file in Path(options.studies_dir).glob("*/study.json"))

@@ -1,7 +1,7 @@
 """Event log of a study: all events in order, one record each (`ensdistill_tune.records.log_records`).
 
-It is the single source of truth of a study. Trial records, rungs, the state of the searcher and the data for MLflow are
-computed from it, so a crash does not change them.
+The event log is the single source of truth of a study. Trial records, rungs, the state of the searcher and the data for
+MLflow are computed from it, so a crash does not affect them.
 """
 
 import io
@@ -49,7 +49,7 @@ class EventLog:
     def append(self, event: Event) -> None:
         """Writes one event.
 
-        All events survive a crash of this process, and all but reports survive a power failure. A lost report is
+        All events survive a crash of this process. All events except reports survive a power failure; a lost report is
         repeated, because its trial trains that epoch again. After an error the log accepts no more events.
 
         Args:
@@ -80,7 +80,7 @@ class EventLog:
             written += self._file.write(line[written:])
 
     def _unwritable(self, error: OSError) -> DataError:
-        return DataError(f"{self._path}: cannot be written ({error.strerror}); fix that and resume the study")
+        return DataError(f"{self._path}: cannot be written ({error.strerror}); fix the cause and resume the study")
 
 
 def _open(path: Path) -> io.FileIO:
@@ -112,7 +112,7 @@ def read_journal(path: Path) -> list[Event]:
         path: The event log, which need not exist.
 
     Raises:
-        DataError: The log has another format, or a line in the middle is damaged.
+        DataError: The log has a different format, or a line before the last one is damaged.
     """
     lines = scan_log(path).lines[1:]
     return [read_event(line, f"{path}, line {number}") for number, line in enumerate(lines, start=2)]
@@ -124,7 +124,7 @@ def answer_to(request: str, path: Path, start: int) -> Event | None:
     Args:
         request: Name of the request.
         path: The event log, to which another process may be writing.
-        start: Size of the log in bytes at a time before the request.
+        start: Size of the log in bytes before the request was written.
     """
     if not path.exists():
         return None
@@ -153,7 +153,7 @@ def check_format(path: Path, first_line: bytes) -> None:
     if not sound and "crc" in header:
         raise damage(path, LogEnd())
     if "format" not in header:
-        raise DataError(f"{path}: has no format number; another version wrote it. Launch the study again.")
+        raise DataError(f"{path}: has no format number, because another version wrote it. Launch the study again.")
     if header["format"] != FORMAT:
         raise DataError(f"{path}: must have format {FORMAT}, got {header['format']}; use the version that wrote it")
     if not sound:
