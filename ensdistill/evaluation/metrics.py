@@ -132,7 +132,7 @@ class Metric:
 
     Attributes:
         name: Name in files and settings; `val/<name>` on validation images.
-        label: Name in texts.
+        label: Name in sentences.
         higher_is_better: Whether it is maximized as an objective.
         compute: Log-probabilities (B,c) and labels (B,) -> value; None if it depends on other inputs.
         min_classes: Minimum number of classes; with fewer the metric is meaningless and omitted.
@@ -225,8 +225,8 @@ def ood_auroc(log_p_in: Tensor, log_p_out: Tensor) -> float:
     """
     scores = torch.cat([entropy(log_p_in.cpu()), entropy(log_p_out.cpu())])
     if scores.isnan().any():
-        return math.nan  # as for all other metrics; scikit-learn would raise an error
-    from sklearn.metrics import roc_auc_score  # here: a slow import that few commands need
+        return math.nan  # NaN, as for all other metrics, where scikit-learn raises an error
+    from sklearn.metrics import roc_auc_score  # imported here, because it is slow and rarely used
 
     foreign = torch.arange(len(scores)) >= len(log_p_in)
     return float(roc_auc_score(foreign.numpy(), scores.numpy()))

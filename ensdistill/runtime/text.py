@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable
 
-SHOWN = 10  # number of names in a message; the rest is only counted
+SHOWN = 10  # number of names in a message; further names are only counted
 
 
 def storable(text: str) -> str:
     r"""Returns a text that UTF-8 can encode: bytes of a file name that are not UTF-8 are written as `\xe9`."""
     try:
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:  # half of a surrogate pair, which no file name contains
+    except UnicodeEncodeError:  # half of a surrogate pair, which cannot be part of a file name
         return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -44,5 +44,5 @@ def counted(count: int, noun: str) -> str:
 
 
 def verb(count: int) -> str:
-    """Returns `is` for a count of 1, else `are`."""
+    """Returns `is` for a count of 1, otherwise `are`."""
     return "is" if count == 1 else "are"

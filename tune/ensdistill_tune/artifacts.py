@@ -36,7 +36,7 @@ def write_artifacts(
         return files  # while a study is extended, the confirmed student stays until the next confirmation
     best = progress.best
     if best is None:
-        shutil.rmtree(home / "best", ignore_errors=True)  # files from before a change of the constraints: no student meets the current ones
+        shutil.rmtree(home / "best", ignore_errors=True)  # no student meets the current constraints
     else:
         files += _copy_student(progress, best, home / "best" / "config.yaml")
     shutil.rmtree(home / "pareto", ignore_errors=True)

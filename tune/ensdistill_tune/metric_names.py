@@ -17,7 +17,7 @@ def confirmed_metric(metric: str, figure: str) -> str:
 
 
 def replicate_metric(metric: str) -> str:
-    """Returns the name of the curve of a candidate over seeds, with one point for each replicate: `val/nll` -> `replicates/nll`."""
+    """Returns the name of the curve of a candidate over replicates: `val/nll` -> `replicates/nll`."""
     return f"replicates/{metric.removeprefix('val/')}"
 
 

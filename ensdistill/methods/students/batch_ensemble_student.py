@@ -22,7 +22,7 @@ _CANNOT = "student.kind: batch_ensemble cannot convert this network ({}); use an
 
 
 class ActiveMembers:
-    """The subnetworks that the layers of one student currently run; all its layers share one object.
+    """The subnetworks that a student currently runs; all its layers share one object.
 
     Not re-entrant: an arbitrary network cannot pass an argument through, so `forward` sets it for one call at a time.
     """
@@ -145,7 +145,7 @@ class BatchEnsembleStudent(Student):
 
 
 def _start(like: Tensor, settings: BatchEnsemble, channels: int) -> nn.Parameter:
-    """Returns the difference from one of newly drawn factors, (K, channels)."""
+    """Returns newly drawn factors minus one, (K, channels)."""
     shape = (settings.subnetworks, channels)
     if settings.factor_init == "ones":
         distance = torch.zeros(shape)

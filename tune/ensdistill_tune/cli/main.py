@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def work() -> int:
         configure_process()
         options = _parser().parse_args(arguments)
-        command = pkgutil.resolve_name(options.command)  # imported here: most commands import torch, which --help does not require
+        command = pkgutil.resolve_name(options.command)  # here: most import torch, which --help does not require
         return int(command(options))
 
     return run_command(work)
@@ -81,7 +81,7 @@ def _resume(program: Program) -> None:
     )
     options.add_study(sub)
     options.add_set(sub, "change budget, confirmation, constraints, resources or tracking; may be repeated")
-    sub.add_argument("--reevaluate-test", action="store_true", help="evaluate the test set again if a different student wins")
+    sub.add_argument("--reevaluate-test", action="store_true", help="evaluate the test set again for another winner")
     options.add_execution(sub)
     options.add_store(sub, "MLflow store or server (as before)")
     options.add_output(sub, "object")
@@ -123,7 +123,7 @@ def _enqueue(program: Program) -> None:
         (f"{TUNE} enqueue mine --set loss.temperature=4",),
     )
     options.add_study(sub)
-    options.add_set(sub, "value of a searched setting; the searcher suggests missing ones; may be repeated", required=True)
+    options.add_set(sub, "a searched setting; the searcher suggests missing ones; may be repeated", required=True)
     options.add_output(sub)
 
 

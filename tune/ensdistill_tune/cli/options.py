@@ -68,7 +68,7 @@ def add_registry(sub: HelpParser) -> None:
 def add_students(sub: HelpParser) -> None:
     """Adds the options that select students."""
     which = sub.group("students").add_mutually_exclusive_group()
-    which.add_argument("--top", type=int, default=1, metavar="K", help="number of best students, each in a separate folder (1)")
+    which.add_argument("--top", type=int, default=1, metavar="K", help="number of best students, in a folder each (1)")
     which.add_argument("--trial", type=int, metavar="N", help="number of a single trial whose student is exported")
 
 

@@ -251,8 +251,7 @@ class TrialPlanner:
         self._left.append(self.progress.trials[number])
 
     def _decide(self, number: int, metrics: dict[str, float]) -> Decision:
-        """Passes a report to the stopping rule, which compares searched trials only and never stops other trials.
-        """
+        """Passes a report to the stopping rule, which compares searched trials only and never stops other trials."""
         trial = self.progress.trials[number]
         if trial.kind != "search" or metrics["epoch"] == metrics["epochs"]:
             return Decision.CONTINUE

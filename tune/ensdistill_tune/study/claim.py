@@ -10,7 +10,7 @@ from ensdistill.errors import ConfigError, DataError, format_value
 from ensdistill.runtime.command_line import Option, command_line
 from ensdistill_tune.records.study_directory import StudyDirectory
 
-RESERVED = ("teachers", "runs", "artifacts", "bench", "mlflow.db")  # reserved: names of other content of the folder of studies
+RESERVED = ("teachers", "runs", "artifacts", "bench", "mlflow.db")  # names of other content of the folder of studies
 
 
 def claim(studies: Path, chosen: str | None, default: str, note: Callable[[str], None]) -> str:
@@ -28,7 +28,7 @@ def claim(studies: Path, chosen: str | None, default: str, note: Callable[[str],
     """
     name = default if chosen is None else chosen
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name in RESERVED:
-        rule = f"must consist of letters, digits, . _ - and must not be one of {', '.join(RESERVED)}, got {format_value(name)}"
+        rule = f"must consist of letters, digits, . _ - and not be {' or '.join(RESERVED)}, got {format_value(name)}"
         raise ConfigError(f"name: {rule}. Choose another name.")
     for attempt in itertools.count(1):
         candidate = name if attempt == 1 else f"{name}-{attempt}"

@@ -76,7 +76,7 @@ def _tree_of(study: StudyConfig) -> YamlDict:
 def _warnings(study: StudyConfig) -> Iterator[ConfigIssue]:
     size = size_of(study.search)
     if not size.continuous and size.combinations < study.budget.trials and study.searcher.kind != "grid":
-        rule = f"must be at most {size.combinations}, the number of different settings; otherwise some settings run twice"
+        rule = f"must be at most {size.combinations}, the number of different settings; otherwise some run twice"
         yield ConfigIssue(("budget", "trials"), rule, study.budget.trials, code=WARNING)
 
 

@@ -56,7 +56,7 @@ def resolve_precision(study: StudyConfig) -> StudyConfig:
     training = study.config.get("training", {})
     if training.get("precision") != "auto":
         return study
-    elsewhere = bool(study.resources.gpus) and not torch.cuda.is_available()  # all GPUs that torch supports are fast at it
+    elsewhere = bool(study.resources.gpus) and not torch.cuda.is_available()  # every GPU that torch supports is fast
     fast = elsewhere or fast_in_bfloat16(torch.device("cuda" if study.resources.gpus else "cpu"))
     config = {**study.config, "training": {**training, "precision": "bfloat16" if fast else "float32"}}
     return study.model_copy(update={"config": config})

@@ -71,7 +71,7 @@ class Resources(Settings):
 
     cpus: float = setting(1, "CPU cores per trial.", ge=0.01)
     gpus: float = setting(
-        0, "GPUs per trial; with a fraction, several trials share a GPU, and each can use that fraction of its memory.", ge=0
+        0, "GPUs per trial; with a fraction, several trials share a GPU, each with that fraction of its memory.", ge=0
     )
     max_concurrent: int | None = setting(
         None, "Maximum number of parallel trials; by default as many as the resources allow.", ge=1
@@ -251,7 +251,7 @@ class StudyConfig(Settings):
         return [trial for trial in trials if not self.violation(trial.last)]
 
     def compared_values(self, metrics: Mapping[str, float]) -> list[float]:
-        """Returns the values that early stopping compares: the objectives, or far worse values if a constraint is broken."""
+        """Returns the values that early stopping compares: the objectives, far worse ones if a constraint is broken."""
         return penalized([metrics[name] for name in self.objectives], self.modes, self.violation(metrics))
 
     def merit(self, metrics: Mapping[str, float]) -> float:
@@ -330,7 +330,7 @@ class StudyConfig(Settings):
         return build_config({"preset": self.preset, **self.config}, sampled)
 
     def baseline_config(self, preset: str, own: Mapping[str, Any] | None = None) -> Config:
-        """Returns the config of the published method of a preset, with data, model, teachers and training of the study."""
+        """Returns the config of a published method (preset) with data, model, teachers and training of the study."""
         shared = {name: self.config[name] for name in SHARED if name in self.config}
         return build_config({"preset": preset, **shared}, own)
 

@@ -20,7 +20,7 @@ from ensdistill_tune.study.study_config import StudyConfig
 
 
 def issues_of(study: StudyConfig) -> Iterator[ConfigIssue]:
-    """Yields the issues of a study: first issues of single names, then issues that can be checked only if all names are valid.
+    """Yields the issues of a study: first those of single names, then those that require valid names.
 
     Args:
         study: The settings, whose types and ranges are valid.
@@ -318,7 +318,7 @@ def _at(values: Mapping[str, Any], issue: ConfigIssue) -> ConfigIssue:
 
 def _once(study: StudyConfig) -> Callable[[Mapping[str, Any]], list[ConfigIssue]]:
     """Returns a function that returns those issues of a trial that no earlier trial had."""
-    fixed = resolve({"preset": study.preset, **study.config})  # read once: reading the preset is the slow part of a check
+    fixed = resolve({"preset": study.preset, **study.config})  # once: reading the preset is slow
     seen: set[str] = set()
 
     def new_issues(sampled: Mapping[str, Any]) -> list[ConfigIssue]:
