@@ -50,7 +50,7 @@ def test_the_report_of_a_real_study_shows_its_numbers(page: Page, tiny: TinyStud
     assert f"{ensemble['metrics'][0]['nll']:.4f}" in beside
 
 
-def test_every_figure_is_drawn_and_nothing_sticks_out(page: Page, tiny: TinyStudy) -> None:
+def test_every_figure_is_drawn_inside_its_box(page: Page, tiny: TinyStudy) -> None:
     page.goto((tiny.home / "report.html").as_uri())
     wait_for_figures(page)
     keys = page.locator("figure").evaluate_all("all => all.map((figure) => figure.id)")
@@ -61,7 +61,7 @@ def test_every_figure_is_drawn_and_nothing_sticks_out(page: Page, tiny: TinyStud
         assert plot.locator(".main-svg").first.bounding_box()["width"] <= page.viewport_size["width"]
 
 
-def test_the_color_of_text_follows_the_readers_choice(page: Page, tiny: TinyStudy) -> None:
+def test_the_color_of_text_follows_the_color_scheme_of_the_reader(page: Page, tiny: TinyStudy) -> None:
     page.emulate_media(color_scheme="dark")
     page.goto((tiny.home / "report.html").as_uri())
     wait_for_figures(page)

@@ -143,7 +143,7 @@ def test_yaml_of_a_preset_reads_back_as_the_same_settings(preset: str, tmp_path:
 
 
 @pytest.mark.parametrize("value", [1e-300, 1e-05, 1 / 3, 0.1 + 0.2, 1.0])
-def test_numbers_survive_yaml_to_the_last_bit(value: float) -> None:
+def test_numbers_survive_yaml_bit_for_bit(value: float) -> None:
     config = build_config({"training": {"optimizer": {"weight_decay": value}}})
     assert build_config(yaml.safe_load(to_yaml(config))).training.optimizer.weight_decay == value
 

@@ -52,7 +52,7 @@ def raises(error: BaseException) -> Phase:
     return phase
 
 
-def test_each_phase_is_given_what_the_one_before_it_returned(
+def test_each_phase_receives_the_result_of_the_previous_one(
     finished: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(phases, "PHASES", (searched, shipped))
@@ -148,7 +148,7 @@ def test_the_last_lines_name_the_folder_of_the_pareto_front_and_the_command_that
     assert lines[-1] == (f"nothing is lost; to send later: ensdistill-tune sync s --studies-dir {tmp_path}")
 
 
-def test_without_a_candidate_that_meets_the_constraints_nothing_ships_and_the_test_set_stays_closed(
+def test_without_a_feasible_candidate_nothing_is_exported_and_the_test_set_is_not_evaluated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bound = {"constraints": {"val/ece": {"at_most": 0.1}}, "confirmation": {"top_k": 1, "seeds": 2}}

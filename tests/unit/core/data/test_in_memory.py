@@ -101,7 +101,7 @@ def test_a_dataset_of_tensors_with_tensors_as_labels() -> None:
     assert Data.from_dataset(pairs, **SIZES) == Data.from_arrays(COLOR, LABELS, **SIZES)
 
 
-def test_pictures_with_a_palette_or_transparency_are_read_as_rgb_and_gray_ones_as_gray() -> None:
+def test_images_with_a_palette_or_transparency_are_read_as_rgb_and_gray_ones_as_gray() -> None:
     assert load_data(Data.from_dataset(Pairs(pictures("P")), **SIZES)).train.images.shape[1] == 3
     assert load_data(Data.from_dataset(Pairs(pictures("L")), **SIZES)).train.images.shape[1] == 1
 

@@ -89,7 +89,7 @@ def test_class_names_are_the_labels_or_the_given_names(tmp_path: Path) -> None:
     assert all(type(name) is str for name in named.class_names)
 
 
-def test_named_class_may_have_no_image(tmp_path: Path) -> None:
+def test_a_named_class_can_have_no_image(tmp_path: Path) -> None:
     source = read(tmp_path, images=RGB, labels=2 * (LABELS % 2), class_names=["cat", "dog", "eel"])
     assert source.class_names == ("cat", "dog", "eel")
     assert set(source.pool.labels.tolist()) == {0, 2}

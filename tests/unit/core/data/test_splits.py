@@ -137,7 +137,7 @@ def test_sizes_that_cannot_be_drawn_are_rejected_by_name(sizes: dict[str, int], 
         cut(**sizes)
 
 
-def test_the_only_image_of_a_class_is_a_training_image_and_the_class_is_named() -> None:
+def test_the_only_image_of_a_class_is_a_training_image_and_a_warning_names_the_class() -> None:
     pool = numbered_split(30, 2)
     pool.labels[5] = 2
     data, test = split_source(RawData(pool, NAMES), SplitSizes(train_size=9, val_size=9, test_size=9))

@@ -70,7 +70,7 @@ def test_baselines_are_attributes_of_the_study(known: StudyResults, study: optun
     assert {name: study.user_attrs[f"baseline {name}"] for name in values} == values
 
 
-def test_trials_that_run_or_wait_have_no_value(known: StudyResults) -> None:
+def test_running_and_waiting_trials_have_no_value(known: StudyResults) -> None:
     finished = next(trial for trial in known.trials if trial.kind == "search" and trial.state == "finished")
     for state, theirs in (("running", TrialState.RUNNING), ("interrupted", TrialState.WAITING)):
         open_trial = replace(finished, state=state, epochs=finished.epochs[:3])

@@ -561,9 +561,7 @@ def refused(file: Path, *words: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("content", "told"), [pytest.param(*case, id=name) for name, *case in BROKEN])
-def test_a_broken_file_is_refused_with_line_key_rule_and_way_out(
-    content: str | bytes, told: str, tmp_path: Path
-) -> None:
+def test_an_invalid_file_is_refused_with_line_key_rule_and_fix(content: str | bytes, told: str, tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     if content == FOLDER:
         file.mkdir()
@@ -649,7 +647,7 @@ def test_issues_of_names_are_reported_together_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", ["preset: kdd", "config: {training: {epochs: 0}}", "search: {}", "config: 3"])
-def test_one_fault_does_not_hide_those_of_other_parts(bad: str, tmp_path: Path) -> None:
+def test_one_error_does_not_hide_those_of_other_parts(bad: str, tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     search = "" if bad.startswith("search") else SEARCH
     file.write_text(f"{bad}\n{search}baselines: [aked]\nbudget: {{trials: 0}}\n")
@@ -658,7 +656,7 @@ def test_one_fault_does_not_hide_those_of_other_parts(bad: str, tmp_path: Path) 
     assert others == ["baselines.0", "budget.trials"]
 
 
-def test_a_condition_is_at_fault_whatever_the_preset_and_the_settings_are(tmp_path: Path) -> None:
+def test_an_invalid_condition_is_reported_for_any_preset_and_settings(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text("preset: kdd\nsearch:\n  seed: {choice: [1], when: {sede: 2}}\n  sead: {choice: [1]}\n")
     assert [fault.split(": ")[:2] for fault in refused(file)] == [
@@ -668,7 +666,7 @@ def test_a_condition_is_at_fault_whatever_the_preset_and_the_settings_are(tmp_pa
     ]
 
 
-def test_each_circle_of_conditions_is_reported_once_without_its_dependents(tmp_path: Path) -> None:
+def test_each_cycle_of_conditions_is_reported_once_without_its_dependents(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text(
         "search:\n"
@@ -715,13 +713,13 @@ def test_each_circle_of_conditions_is_reported_once_without_its_dependents(tmp_p
     ],
     ids=str,
 )
-def test_a_fault_of_an_override_begins_with_it(words: list[str], told: list[str], tmp_path: Path) -> None:
+def test_an_error_of_an_override_begins_with_it(words: list[str], told: list[str], tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text(SEARCH)
     assert refused(file, *(word for change in words for word in ("--set", change))) == told
 
 
-def test_faults_of_the_file_come_before_those_of_overrides(tmp_path: Path) -> None:
+def test_errors_of_the_file_precede_those_of_overrides(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text(SEARCH + "baselines: [aked]\n")
     assert refused(file, "--set", "budget.trials=0") == [
@@ -746,7 +744,7 @@ def test_faults_of_the_file_come_before_those_of_overrides(tmp_path: Path) -> No
         ),
     ],
 )
-def test_an_override_is_not_blamed_for_what_is_wrong_without_it(
+def test_an_override_is_not_named_for_issues_of_the_file(
     text: str, change: str, told: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "space.yaml"
@@ -754,7 +752,7 @@ def test_an_override_is_not_blamed_for_what_is_wrong_without_it(
     assert refused(file, "--set", change) == [told]
 
 
-def test_an_override_mends_what_is_wrong_in_the_file(tmp_path: Path) -> None:
+def test_an_override_fixes_an_issue_of_the_file(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text("preset: kdd\nconfig: {training.epochs: 0}\n" + SEARCH)
     words = ["--set", "preset=kd", "--set", "config.training.epochs=3"]
