@@ -18,7 +18,7 @@ from ensdistill.settings.pieces import Piece, kind_of
 T = TypeVar("T", bound=Settings)
 
 _COMPARISONS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-_TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
+_TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
 UNKNOWN = "extra_forbidden"  # issue code: no such setting exists
 _MUST_BE = {  # pydantic's error types, which are used as issue codes
     "int_type": _TYPES["int"],

@@ -13,7 +13,7 @@ class TrialTimes:
 
     Attributes:
         began: The first start.
-        ended: The end; None while the trial runs. An interrupted trial has an end until it resumes.
+        ended: The end; None while the trial runs. The end of an interrupted trial is removed when the trial resumes.
     """
 
     began: float

@@ -11,7 +11,7 @@ from ensdistill_tune.execution.environment import configure_process
 
 COMMANDS, OVERVIEW = "ensdistill_tune.cli.commands", "ensdistill_tune.cli.overview"
 STEERING, RECOVERY = "ensdistill_tune.cli.steering", "ensdistill_tune.cli.recovery"
-RUN, FOLLOW, RESULTS, SET_UP = "run a study", "follow and steer it", "results", "set up"  # tasks, in their order
+RUN, FOLLOW, RESULTS, SET_UP = "run a study", "follow and steer a study", "results", "set up"  # tasks, in their order
 TUNE = "ensdistill-tune"
 
 
