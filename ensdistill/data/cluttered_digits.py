@@ -36,7 +36,7 @@ class ClutteredDigits(SplitSizes, DataSource):
     """
 
     kind: Literal["cluttered_digits"] = "cluttered_digits"
-    seed: int = setting(0, "Seed of the images and of the assignment of original digits to parts.", ge=0, le=2**32 - 1)
+    seed: int = setting(0, "Seed of the images and of the split of the original digits.", ge=0, le=2**32 - 1)
     size: int = setting(16, "Height and width of an image in pixels.", ge=12, le=256)
     clutter: int = setting(2, "Number of fragments of other digits in each image.", ge=0, le=1000)
     noise: float = setting(0.05, "Standard deviation of the Gaussian noise; white is 1.", ge=0, le=1)

@@ -98,7 +98,7 @@ def _stacked(images: list[np.ndarray], name: str) -> np.ndarray:
     if images[0].dtype.kind == "f" and not all(i.min() >= 0 and i.max() <= 1 for i in images):
         low, high = min(float(i.min()) for i in images), max(float(i.max()) for i in images)
         raise DataError(
-            f"{name}: its images hold floats from {low:.4g} to {high:.4g}; remove Normalize (every network "
+            f"{name}: its images contain floats from {low:.4g} to {high:.4g}; remove Normalize (every network "
             "normalizes its images itself), and give floats from 0 to 1"
         )
     return np.stack(images)

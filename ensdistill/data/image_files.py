@@ -38,7 +38,7 @@ _DEPTHS = {"L;2": 85, "L;4": 17}  # factor by which Pillow multiplies the gray v
 _METHODS = {9: "Deflate64", 6: "Implode", 1: "Shrink", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
 
 FRAMES = "several frames; only the first is read"
-SHALLOW = "16 bits but no value above 255, which is black on the 16-bit scale"
+SHALLOW = "16 bits, but all values up to 255, which are nearly black on the 16-bit scale"
 
 
 class ImageError(DataError):

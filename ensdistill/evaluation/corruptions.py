@@ -19,7 +19,7 @@ from ensdistill.errors import ConfigError
 from ensdistill.settings.validation import closest_match
 
 SEVERITIES = range(1, 6)
-CHUNK = 1024  # number of images that are converted to float at the same time, because float needs four times the memory
+CHUNK = 1024  # images converted to float together; float requires four times the memory
 
 
 @dataclass(frozen=True)

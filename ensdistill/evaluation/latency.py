@@ -79,7 +79,7 @@ def latency_ms(network: nn.Module, shape: Shape, device: torch.device) -> float:
 
 
 def architecture_of(network: nn.Module) -> str:
-    """Returns a hash of the layers of a network and of the shapes of its tensors, independent of their values."""
+    """Returns a hash of a network's layers and tensor shapes, independent of the values."""
     network = inference_form(network)
     shapes = [(name, tuple(tensor.shape)) for name, tensor in network.state_dict().items()]
     return hashlib.sha256(f"{network}{shapes}".encode()).hexdigest()[:16]

@@ -119,7 +119,7 @@ def _recalls(log_p: Tensor, labels: Tensor) -> Tensor:
 
 
 def _counts(log_p: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns the number of correct predictions, of labels and of predictions of each class, (c,) float64 each."""
+    """Returns the numbers of correct predictions, labels and predictions by class, (c,) float64 each."""
     predicted, classes = log_p.argmax(-1), log_p.shape[-1]
     parts = (labels[predicted == labels], labels, predicted)
     right, labeled, guessed = (torch.bincount(part, minlength=classes).double() for part in parts)

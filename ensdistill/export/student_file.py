@@ -239,7 +239,7 @@ def _needed(tree: Any, head: bool) -> Any:
 
 
 def _empty_network(config: Config, shape: Shape, class_names: tuple[str, ...]) -> nn.Module:
-    """Returns the merged network of these settings without its weights; needs neither images nor published weights."""
+    """Returns the merged network of these settings without weights; requires neither images nor published weights."""
     nothing = Split(torch.zeros(1, *shape, dtype=torch.uint8), torch.zeros(1, dtype=torch.long))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # these warnings were already issued during training

@@ -92,7 +92,7 @@ class TeacherFile(Settings):
             target = network[1]
             found, why = find_weights(content, target, self.key, self.prefix)
         if not found:
-            hint = "; a published first layer needs model.stem: original" if self.model.kind == "torchvision" else ""
+            hint = "; a published first layer requires model.stem: original" if self.model.kind == "torchvision" else ""
             raise DataError(f"{path}: these weights do not fit teachers.checkpoints.model ({why}){hint}")
         _fill(target, found[0], path)
         identity = {

@@ -37,7 +37,7 @@ UNKNOWN_KIND = "unknown_kind"  # issue code: no piece has this kind
 
 
 def family_of(field: FieldInfo) -> PieceFamily | None:
-    """Returns the family of the pieces that a field holds, directly or in a list; None if it holds no pieces."""
+    """Returns the family of the pieces in a field, directly or in a list; None if the field has no pieces."""
     inside = getattr(field.annotation, "__args__", ())
     held = [*field.metadata, *(mark for one in inside for mark in getattr(one, "__metadata__", ()))]
     return next((mark for mark in held if isinstance(mark, PieceFamily)), None)

@@ -119,7 +119,7 @@ def _leads_to(entry: EntryPoint, piece: type[Piece]) -> bool:
 
 
 def group_name(piece: type[Piece]) -> str:
-    """Returns the group of entry points of the family of a piece."""
+    """Returns the entry-point group to which a piece belongs."""
     return piece.piece_group
 
 

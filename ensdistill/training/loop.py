@@ -239,7 +239,7 @@ class Distiller(Iterator[EpochResult]):
         return network
 
     def _refreshed(self, network: nn.Module) -> nn.Module:
-        """Returns a copy with BatchNorm statistics from one pass over the training images, if the average needs it."""
+        """Returns a copy with BatchNorm statistics from a pass over the training images, if the average requires it."""
         if not self.config.averaging.refresh_batchnorm:
             return network
         network = deepcopy(network)

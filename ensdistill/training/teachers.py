@@ -71,7 +71,7 @@ def get_ensemble(
 ) -> TeacherEnsemble:
     """Returns the ensemble of these settings, on the device of the data; trains and stores missing teachers.
 
-    If several processes need the same teacher at the same time, one of them trains it. A damaged teacher is trained
+    If several processes require the same teacher at the same time, one of them trains it. A damaged teacher is trained
     again.
 
     Args:

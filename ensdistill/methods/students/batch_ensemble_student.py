@@ -49,7 +49,7 @@ class RankOne(nn.Module):
             layer.bias = None
 
     def forward(self, x: Tensor) -> Tensor:
-        # Factors scale the weights, which are small; scaling the activations would need four more passes over them.
+        # Factors scale the weights, which are small; scaling the activations requires four more passes over them.
         batch, r, s = self.selection.batch, 1 + self._chosen(self.r), 1 + self._chosen(self.s)
         if batch not in (None, x.shape[0]):  # not len(x), which an export would treat as a constant
             raise ConfigError(_CANNOT.format(f"one of its layers has {len(x)} inputs for {batch} images"))

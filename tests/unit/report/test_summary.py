@@ -123,7 +123,7 @@ def on_test(dee: Sequence[float], share: float) -> list[TestMetrics]:
 
 def test_the_report_has_the_mean_deep_ensemble_equivalent_and_the_cost() -> None:
     known = confirmed(candidate(5, SURE), tested=on_test([3.0, 3.2, 3.1], 1.0))
-    assert "worth 3.1 +- 0.1 of the 4 networks of the ensemble" in (words.worth(known) or "")
+    assert "as good as an ensemble of 3.1 +- 0.1 of the 4 teachers" in (words.worth(known) or "")
     assert "accuracy 0.9600 +- 0.0000 (ensemble 0.9633, single teacher 0.9400)" in (words.worth(known) or "")
     said = (
         "The student costs 100 FLOP per image (25 % of the ensemble, the cost of a single teacher); 24.1k parameters."
@@ -162,7 +162,7 @@ def test_the_distance_to_the_ensemble_states_if_a_temperature_is_not_identified(
 
 def test_the_distance_to_the_ensemble_states_the_ends_of_the_scale() -> None:
     known = confirmed(candidate(5, SURE), tested=on_test([4.0, 4.0], 1.0))
-    assert "worth 4.0 +- 0.0 or more of the 4" in (words.worth(known) or "")
+    assert "an ensemble of 4.0 +- 0.0 or more of the 4" in (words.worth(known) or "")
     bad = confirmed(candidate(5, SURE), tested=on_test([1.0, 1.0], 1.0))
     said = words.worth(bad) or ""
     assert "no better than a single teacher" in said

@@ -88,7 +88,7 @@ def _params(trial: TrialRecord) -> dict[str, Any]:
 def _frame(rows: Iterable[dict[str, Any]], first: list[str], last: Sequence[str], drop: Sequence[str]) -> pd.DataFrame:
     """Returns a frame whose columns start with `first` and end with `last`; columns in `drop` are omitted.
 
-    The column `epochs` holds the epoch of the last report.
+    The column `epochs` contains the epoch of the last report.
     """
     import pandas as pd  # imported here, because it is slow
 

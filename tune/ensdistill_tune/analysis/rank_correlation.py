@@ -84,7 +84,7 @@ def _at(epoch: int, trials: Sequence[TrialRecord], metric: str) -> RungCorrelati
     chance = np.random.default_rng(epoch)
     chosen = chance.integers(len(pairs), size=(RESAMPLES, len(pairs)))
     taus = [_tau(then[some], final[some])[0] for some in chosen]
-    low, high = np.nanquantile(taus, [0.025, 0.975])  # tau is NaN if a resample holds a single trial
+    low, high = np.nanquantile(taus, [0.025, 0.975])  # tau is NaN if a resample contains a single trial
     return RungCorrelation(epoch, tau, float(low), float(high), by_chance, len(pairs))
 
 

@@ -54,7 +54,7 @@ def _here(study: StudyConfig) -> tuple[Codes, dict[tuple[str, str], str]]:
 
 
 def _instances(tree: Any) -> Iterator[Piece]:
-    """Yields the pieces that the settings hold as instances."""
+    """Yields the pieces that are instances in the settings."""
     if isinstance(tree, Piece):
         yield tree
     elif isinstance(tree, Mapping):

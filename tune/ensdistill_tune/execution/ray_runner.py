@@ -160,10 +160,10 @@ class _PlannerSearcher(_NotPickled, Searcher):
         """Does nothing: `_PlannerCallback` reports the end to the planner."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Does nothing: the event log holds the state."""
+        """Does nothing: the state is in the event log."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Does nothing: the event log holds the state."""
+        """Does nothing: the state is in the event log."""
 
 
 class _PlannerScheduler(_NotPickled, FIFOScheduler):

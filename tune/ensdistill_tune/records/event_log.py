@@ -109,7 +109,7 @@ def read_journal(path: Path) -> list[Event]:
     """Returns all complete events.
 
     Args:
-        path: The event log, which need not exist.
+        path: The event log; it may be missing.
 
     Raises:
         DataError: The log has a different format, or a line before the last one is damaged.

@@ -1,6 +1,7 @@
 """Progress within the current epoch of a trial: a small file in its folder, for display only.
 
-The event log holds complete epochs, and no decision depends on this file. It is written without waiting for the disk.
+The event log contains complete epochs only, and no decision depends on this file. It is written without waiting for the
+disk.
 The file is ignored if it is missing, damaged or belongs to another epoch.
 """
 

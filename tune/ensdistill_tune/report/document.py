@@ -1,4 +1,4 @@
-"""The report as Markdown: the answers first, then the tables behind them."""
+"""The report as Markdown: first the answers, then the tables."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -99,7 +99,7 @@ def _beside(facts: StudyResults) -> str:
     """Returns metrics on test images; before the test evaluation, those of winner and teachers on validation images."""
     rows: Mapping[str, Sequence[Metrics]] = facts.tested_rows
     where = (
-        f"Test images, {facts.looked}, after all choices were made. Values are mean ± standard deviation over seeds."
+        f"Test images, {facts.looked}, after the winner was selected. Values are mean ± standard deviation over seeds."
     )
     if not (facts.tested and facts.confirmed):
         own, _ = winner_rows(facts)
@@ -196,7 +196,7 @@ def _own_figures(facts: StudyResults) -> str:
     names = [name for name in ("accuracy", "nll", "cnll", "ece") if is_shown(name, row)]
     figures = ", ".join(f"{spoken(name)} {row[name]:.4f}" for name in names)
     return (
-        f"`best/` holds the student of seed {replicate.seed}, the best seed on validation. On the test images: "
+        f"`best/` contains the student of seed {replicate.seed}, the best seed on validation. On the test images: "
         f"{figures}.\n\n"
     )
 

@@ -130,7 +130,8 @@ def certainty(facts: StudyResults) -> str | None:
         )
     if seeds is None:
         return (
-            f"use `{baseline.trial.baseline}` as published: the difference is too small for the spread over seeds. No "
+            f"use `{baseline.trial.baseline}` as published: the difference is too small compared with the variation "
+            "over seeds. No "
             f"practical number of seeds would resolve it ({SEEDS} seeds have a power below {percent(POWER)})."
         )
     command = facts.command("resume", ("--set", f"confirmation.seeds={seeds}"))

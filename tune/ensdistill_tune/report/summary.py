@@ -14,7 +14,7 @@ from ensdistill_tune.analysis.statistics import PairedComparison, compare
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.study.objectives import LATENCY, spoken
 
-UNCERTAIN = "This value is uncertain: the validation images do not identify every temperature behind it."
+UNCERTAIN = "This value is uncertain: the validation images do not determine every temperature that it depends on."
 SAME = 0.02  # relative difference below which two costs count as equal
 
 
@@ -137,8 +137,8 @@ def worth(facts: StudyResults) -> str | None:
     beyond = " or more" if mean > teachers - 0.05 else ""  # upper end
     doubt = "" if all(map(is_identified, (*rows, together))) else f" {UNCERTAIN}"
     return (
-        f"The student is worth {value}{beyond} of the {teachers} networks of the ensemble (deep-ensemble equivalent "
-        f"on {where}); {right}.{doubt}"
+        f"The student is as good as an ensemble of {value}{beyond} of the {teachers} teachers (deep-ensemble "
+        f"equivalent on {where}); {right}.{doubt}"
     )
 
 

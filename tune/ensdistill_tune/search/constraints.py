@@ -36,7 +36,7 @@ class Constraint(Settings):
             value: The metric; NaN if it was not reported. NaN breaks every bound.
 
         Returns:
-            The violation is at most 0 where the bound holds. Above 0 it is the distance from the bound, relative to the
+            The violation is at most 0 if the bound is met. Above 0 it is the distance from the bound, relative to the
             magnitude of the bound (to 1 if the bound is 0), so that violations of different metrics can be added.
         """
         for name, bound, sign in (("at least", self.at_least, -1), ("at most", self.at_most, 1)):

@@ -2,7 +2,7 @@
 
 A point has one value for each objective; lower is better in all of them (`to_minimization` negates maximized ones). One
 point dominates another if it is worse in no objective and better in at least one, so equal points do not dominate each
-other. The front holds the points that no other point dominates. NaN is treated as the worst possible value.
+other. The front contains the points that no other point dominates. NaN is treated as the worst possible value.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def pareto_front_indices(values: Points) -> list[int]:
 def fronts(values: Points) -> list[list[int]]:
     """Returns the indices of the points by front (non-dominated sorting).
 
-    The first front holds the non-dominated points, the second those that only points of the first dominate, and so on.
+    The first front contains the non-dominated points, the second those dominated only by points of the first, and so
+    on.
 
     Args:
         values: Points of shape (n, objectives).
@@ -67,7 +68,7 @@ def select_diverse(values: Points, k: int) -> list[int]:
     The first point is the best in the first objective. Each further point has the largest distance from the points
     selected so far, in units of the front's range in each objective. With two objectives the second point is therefore
     the other
-    end of the front. Of equal points only the first is returned.
+    end of the front. Only the first of equal points is returned.
 
     Args:
         values: Points of shape (n, objectives).

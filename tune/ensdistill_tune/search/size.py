@@ -18,7 +18,7 @@ class SearchSpaceSize:
     Attributes:
         axes: Number of hyperparameters.
         continuous: Number of those with a continuous range.
-        combinations: Number of combinations of the values of all others.
+        combinations: Number of combinations of values of the other hyperparameters.
     """
 
     axes: int

@@ -301,7 +301,7 @@ def _value_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
 
 
 def _pair_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
-    """Yields issues of pairs of values of two axes that are valid separately but not together, each pair once."""
+    """Yields issues of values of two axes that are valid separately but not together, once for each pair."""
     new_issues = _once(study)
     for (one, first), (two, second) in itertools.combinations(study.search.items(), 2):
         for a, b in itertools.product(distinct(first.values), distinct(second.values)):

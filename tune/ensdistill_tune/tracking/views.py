@@ -70,7 +70,7 @@ def studies_page(address: str, experiment: str) -> str:
 
 
 def views(pages: MlflowPages, study: StudyConfig, pinned: Sequence[str] = ()) -> dict[str, str]:
-    """Returns the saved views of a study, by the tags of the experiment that hold them.
+    """Returns the saved views of a study, by the tags of the experiment that store them.
 
     Args:
         pages: The pages of the study.

@@ -103,7 +103,7 @@ def _beside(axis: Hyperparameter, x: float, number: int) -> float:
 def parallel_coordinates(facts: StudyResults) -> go.Figure | None:
     """Draws a line for each finished trial through its settings to its objective, most important settings last.
 
-    Plotly's `Parcoords` trace is not used: its black axes are invisible on dark pages, and it needs WebGL.
+    Plotly's `Parcoords` trace is not used: its black axes are invisible on dark pages, and it requires WebGL.
     """
     trials = facts.search_order
     if len(trials) < FEWEST:
