@@ -57,7 +57,9 @@ def test_every_piece_has_a_section_and_new_pieces_have_generated_ones(section: s
     assert f"```{{other-pieces}} {section}\n" in text
 
 
-def test_a_piece_without_a_section_has_one_generated_from_the_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_piece_without_a_section_has_one_generated_from_the_code(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr("generated.pieces.METHODS", tmp_path)
     (tmp_path / "losses.md").write_text("```{piece} loss.averaged\n```\n")
     text = other_pieces("loss")

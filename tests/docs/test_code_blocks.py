@@ -153,7 +153,9 @@ RUNNING = [d for d in DOCUMENTS if d.blocks_of("python") and d.path.name != "ext
 
 @pytest.mark.slow
 @pytest.mark.parametrize("document", RUNNING, ids=str)
-def test_the_python_blocks_of_a_document_run(document: Document, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_blocks_of_a_document_run(
+    document: Document, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     names = run(document, tmp_path, monkeypatch)
     assert document != README or callable(names["student"])
 

@@ -35,7 +35,9 @@ def remote(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_study_is_served_and_opened_when_it_is_available_and_ctrl_c_stops_the_server(tiny: TinyStudy, tmp_path: Path) -> None:
+def test_a_study_is_served_and_opened_when_it_is_available_and_ctrl_c_stops_the_server(
+    tiny: TinyStudy, tmp_path: Path
+) -> None:
     port, log, browser = free_port(), tmp_path / "opened", tmp_path / "browser"
     browser.write_text(BROWSER.format(python=sys.executable, log=str(log)))
     browser.chmod(0o755)

@@ -102,7 +102,9 @@ def test_an_invalid_number_of_classes_is_refused(top: str, model: Path, images: 
     assert call("ensdistill", "predict", model, images, "--top", top).code == 2
 
 
-def test_files_folders_and_zip_files_are_classified_in_the_given_order(model: Path, images: Path, tmp_path: Path) -> None:
+def test_files_folders_and_zip_files_are_classified_in_the_given_order(
+    model: Path, images: Path, tmp_path: Path
+) -> None:
     with zipfile.ZipFile(tmp_path / "some.zip", "w") as archive:
         archive.write(images / "odd" / "03.png", "deep/er/03.png")
         archive.writestr("__MACOSX/deep/er/._03.png", b"x")
@@ -150,9 +152,7 @@ def test_every_image_of_a_folder_is_classified_whatever_its_suffix(model: Path, 
     assert done.err.startswith("1 file with several frames; only the first is read: ")
 
 
-def test_names_that_are_not_utf_8_are_written_as_valid_text(
-    model: Path, images: Path, tmp_path: Path
-) -> None:
+def test_names_that_are_not_utf_8_are_written_as_valid_text(model: Path, images: Path, tmp_path: Path) -> None:
     odd = os.fsencode(tmp_path) + b"/caf\xe9.png"
     shutil.copy(images / "even" / "00.png", odd)
     for form in ("csv", "json", "table"):

@@ -155,9 +155,7 @@ def test_diagnostics_contain_every_network_and_the_teachers(data: DataSplits, en
     assert sum(images for _, _, images in drawn["ensemble"]["reliability"]) == len(data.validation)
 
 
-def test_images_are_ordered_by_the_disagreement_of_the_teachers(
-    data: DataSplits, ensemble: TeacherEnsemble
-) -> None:
+def test_images_are_ordered_by_the_disagreement_of_the_teachers(data: DataSplits, ensemble: TeacherEnsemble) -> None:
     drawn = Evaluator(ensemble, data, data.validation).diagnostics([])
     teachers = Evaluator(ensemble, data, data.validation).teachers()["ensemble"]
     assert drawn["teachers"] == sorted(drawn["teachers"])

@@ -224,7 +224,9 @@ def test_if_one_file_is_refused_an_earlier_export_is_unchanged(
 
 
 @pytest.mark.parametrize("left", ["student.safetensors", "config.yaml"])
-def test_another_student_is_not_overwritten_by_an_export(left: str, exported: Path, digits: DataSplits, tmp_path: Path) -> None:
+def test_another_student_is_not_overwritten_by_an_export(
+    left: str, exported: Path, digits: DataSplits, tmp_path: Path
+) -> None:
     shutil.copy(exported / left, tmp_path)
     with pytest.raises(DataError, match="contains another student"):
         export_student(made(tiny_config(), digits), tmp_path)
@@ -274,7 +276,9 @@ def test_code_that_a_file_names_is_not_run(digits: DataSplits, tmp_path: Path) -
     assert torch.equal(predict(network, digits.validation), predict(own, digits.validation))
 
 
-def test_a_student_of_a_custom_loss_without_a_head_requires_no_code_of_that_loss(digits: DataSplits, tmp_path: Path) -> None:
+def test_a_student_of_a_custom_loss_without_a_head_requires_no_code_of_that_loss(
+    digits: DataSplits, tmp_path: Path
+) -> None:
     run = made(tiny_config().model_copy(update={"loss": Focal()}), digits)
     settings = json.loads(run.metadata["config"]) | {"loss": {"kind": "gone:Loss", "gamma": 3}}
     save_weights(tmp_path / "student.safetensors", run.network, run.metadata | {"config": json.dumps(settings)})

@@ -105,7 +105,9 @@ def test_one_teacher_does_not_disagree(disagreement: str, normalize: bool) -> No
 
 @pytest.mark.parametrize("teacher_weighting", BELIEVES)
 @pytest.mark.parametrize("sample_weighting", ["probability", "inverse_loss"])
-def test_with_one_teacher_the_weight_of_an_image_is_the_label_probability(teacher_weighting: str, sample_weighting: str) -> None:
+def test_with_one_teacher_the_weight_of_an_image_is_the_label_probability(
+    teacher_weighting: str, sample_weighting: str
+) -> None:
     v = UniKd(teacher_weighting=teacher_weighting, sample_weighting=sample_weighting).label_weights(
         safe_log([P[1]]), LABEL
     )

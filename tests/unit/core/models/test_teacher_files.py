@@ -343,7 +343,9 @@ MISFITS: dict[str, tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]], str]]
 
 
 @pytest.mark.parametrize("kind", MISFITS)
-def test_weights_that_do_not_fit_are_refused_with_the_first_difference(kind: str, tmp_path: Path, digits: DataSplits) -> None:
+def test_weights_that_do_not_fit_are_refused_with_the_first_difference(
+    kind: str, tmp_path: Path, digits: DataSplits
+) -> None:
     change, why = MISFITS[kind]
     torch.save({"state_dict": change(original(digits)[1].state_dict())}, tmp_path / "weights.pt")
     with pytest.raises(DataError, match=f"in state_dict: .*{why}"):

@@ -419,7 +419,9 @@ def test_batchnorm_can_be_refreshed_with_any_size_of_the_last_batch(ensemble: Te
 # --- refusals ---
 
 
-def test_batch_larger_than_the_training_set_is_refused_immediately(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_batch_larger_than_the_training_set_is_refused_immediately(
+    ensemble: TeacherEnsemble, digits: DataSplits
+) -> None:
     with pytest.raises(ConfigError, match=r"training\.batch_size: 41 is more than the 40"):
         distill(tiny_config("training.batch_size=41"), ensemble, digits)
 
@@ -442,9 +444,7 @@ class FailingTeacher(nn.Module):
 
 
 @pytest.mark.parametrize(("call", "epoch", "step"), [(1, 1, 1), (4, 1, 4), (5, 2, 1), (7, 2, 3)])
-def test_nan_loss_ends_the_run_with_epoch_and_step(
-    digits: DataSplits, call: int, epoch: int, step: int
-) -> None:
+def test_nan_loss_ends_the_run_with_epoch_and_step(digits: DataSplits, call: int, epoch: int, step: int) -> None:
     asked_at_every_step = tiny_config("training.augmentation.flip=true")
     run = distill(asked_at_every_step, TeacherEnsemble([FailingTeacher(call)], 10, "failing"), digits)
     assert [next(run).number for _ in range(epoch - 1)] == list(range(1, epoch))
@@ -658,7 +658,9 @@ def test_full_batch_run_that_merges_equals_an_explicit_loop(ensemble: TeacherEns
     assert [epoch.loss for epoch in distill(config, ensemble, digits)] == pytest.approx(losses, rel=1e-4)
 
 
-def test_merging_before_the_first_epoch_is_training_the_plain_network(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_merging_before_the_first_epoch_is_training_the_plain_network(
+    ensemble: TeacherEnsemble, digits: DataSplits
+) -> None:
     merged = tiny_config("student.merge_after=0", "perturbation.kind=none", preset="latentbe")
     single = tiny_config("loss.kind=one_to_one", "loss.alpha=1")
     assert run(merged, ensemble, digits) == run(single, ensemble, digits)
@@ -871,9 +873,7 @@ def test_unlabeled_images_come_in_another_order_in_every_epoch_and_with_every_se
     assert all(orders[a] != orders[b] for a in range(6) for b in range(a))
 
 
-def test_missing_unlabeled_images_are_refused_immediately(
-    ensemble: TeacherEnsemble, digits: DataSplits
-) -> None:
+def test_missing_unlabeled_images_are_refused_immediately(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     with pytest.raises(
         ConfigError, match=r"training\.unlabeled_batch_size: the split leaves no unlabeled images; lower data"
     ):

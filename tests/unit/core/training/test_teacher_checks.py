@@ -151,9 +151,7 @@ def check(function: Callable[[Tensor], Tensor], data: DataSplits) -> list[str]:
     ],
     ids=["logits", "log-probabilities", "at least 0", "a class that is nearly ruled out"],
 )
-def test_teachers_with_possible_outputs_are_accepted(
-    function: Callable[[Tensor], Tensor], digits: DataSplits
-) -> None:
+def test_teachers_with_possible_outputs_are_accepted(function: Callable[[Tensor], Tensor], digits: DataSplits) -> None:
     assert not check(function, digits)
 
 

@@ -207,9 +207,7 @@ def test_an_invalid_request_is_refused_and_removed(driver: Driver) -> None:
     assert sorted(file.name for file in driver.inbox.folder.iterdir()) == [".d.json", "c.txt"]
 
 
-def test_requests_that_cannot_be_removed_are_answered_once(
-    driver: Driver, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_requests_that_cannot_be_removed_are_answered_once(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     def denied(self: Path, missing_ok: bool = False) -> None:
         raise PermissionError
 

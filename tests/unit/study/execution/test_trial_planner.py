@@ -168,9 +168,7 @@ def test_a_study_that_crashes_repeatedly_ends_as_the_undisturbed_one(kind: str, 
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: " ".join([rule["kind"], *rule.get("group_by", [])]))
-def test_trials_whose_process_dies_before_their_start_continue_in_another(
-    rule: dict[str, Any], tmp_path: Path
-) -> None:
+def test_trials_whose_process_dies_before_their_start_continue_in_another(rule: dict[str, Any], tmp_path: Path) -> None:
     of = study(scheduler=rule)
     for name in ("undisturbed", "disturbed"):
         (tmp_path / name).mkdir()

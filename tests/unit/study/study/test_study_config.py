@@ -92,9 +92,7 @@ def test_names_of_axes_may_be_nested_and_parts_of_axes_overridden(tmp_path: Path
         ),
     ],
 )
-def test_invalid_names_and_numbers_of_a_study_file_are_refused(
-    tmp_path: Path, more: str, fault: str
-) -> None:
+def test_invalid_names_and_numbers_of_a_study_file_are_refused(tmp_path: Path, more: str, fault: str) -> None:
     file = tmp_path / "space.yaml"
     file.write_text("search: {seed: {choice: [1]}}\n" + more)
     with pytest.raises(ConfigError) as caught:

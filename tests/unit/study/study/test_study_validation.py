@@ -744,9 +744,7 @@ def test_errors_of_the_file_precede_those_of_overrides(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_an_override_is_not_named_for_issues_of_the_file(
-    text: str, change: str, told: str, tmp_path: Path
-) -> None:
+def test_an_override_is_not_named_for_issues_of_the_file(text: str, change: str, told: str, tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text(text)
     assert refused(file, "--set", change) == [told]
