@@ -64,7 +64,7 @@ def atomic_write(path: str | Path, write: Callable[[Path], Any]) -> None:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())  # otherwise a power failure could leave the new name without its content
         os.replace(temporary, path)
-        sync_directory(path.parent)  # else it could leave the old name with the old content
+        sync_directory(path.parent)  # otherwise a power failure could leave the old file
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:

@@ -22,7 +22,8 @@ class EventLog:
     """The event log, open for appending; a new file starts with its header.
 
     Attributes:
-        removed: Bytes of an incomplete last record, as a crash leaves one, that were removed when the log was opened.
+        removed: Number of bytes of an incomplete last record, left by a crash, that were removed when the log was
+            opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -76,7 +77,7 @@ class EventLog:
 
     def _write_all(self, line: bytes) -> None:
         written = 0
-        while written < len(line):  # a disk that is nearly full takes a part
+        while written < len(line):  # a disk that is nearly full accepts only a part
             written += self._file.write(line[written:])
 
     def _unwritable(self, error: OSError) -> DataError:
@@ -88,7 +89,7 @@ def _open(path: Path) -> io.FileIO:
 
 
 def scan_log(path: Path) -> ScannedLog:
-    """Returns the sound records of an event log, all of it checked.
+    """Checks a whole event log and returns its sound records.
 
     Args:
         path: The event log, which need not exist.
@@ -143,7 +144,7 @@ def check_format(path: Path, first_line: bytes) -> None:
         first_line: Its first line.
 
     Raises:
-        DataError: The line is damaged, has no format number, or another one than this version reads.
+        DataError: The line is damaged, has no format number, or one that this version does not support.
     """
     try:
         header = json.loads(first_line)
@@ -165,7 +166,7 @@ def damage(path: Path, end: LogEnd) -> DataError:
 
     Args:
         path: The event log.
-        end: Where its sound records end.
+        end: End of the sound records.
     """
     home = path.parent
     fix = command_line("ensdistill-tune", "fsck", home.name, studies=home.parent)

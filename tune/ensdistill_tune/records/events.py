@@ -1,6 +1,6 @@
 """Events of a study: one class for each kind of event, and their union.
 
-An event is a record of the event log, with its kind in `event`. The first record of the log holds the format.
+An event is a record of the event log; its field `event` states the kind. The first record of the log states the format.
 Increase `FORMAT` when older logs can no longer be read, because of a new required field or a changed meaning.
 """
 
