@@ -95,7 +95,7 @@ def test_the_model_card_lists_the_packages_to_install(study: Path) -> None:
     assert "label_probability" in card
 
 
-def test_without_the_plugin_its_kinds_are_one_line_each(study: Path) -> None:
+def test_without_the_plugin_each_of_its_kinds_is_a_one_line_error(study: Path) -> None:
     done = run("ensdistill_tune", "check", "space.yaml", "--no-estimate", cwd=study, site=None)
     assert done.returncode == 2
     lines = done.stderr.splitlines()

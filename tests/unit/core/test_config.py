@@ -69,7 +69,7 @@ def test_the_value_of_an_override_may_contain_an_equals_sign() -> None:
 
 
 @pytest.mark.parametrize("override", ["seed", "=1", ""])
-def test_an_override_that_is_not_an_assignment_is_rejected(override: str) -> None:
+def test_an_override_without_an_equals_sign_is_rejected(override: str) -> None:
     with pytest.raises(ConfigError, match="name=value"):
         parse_overrides([override])
 

@@ -226,7 +226,7 @@ def test_an_invalid_zip_file_is_bad_input(model: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_damaged_model_is_named_in_one_line(kind: str, model: Path, images: Path, tmp_path: Path) -> None:
+def test_a_damaged_model_is_reported_in_one_line(kind: str, model: Path, images: Path, tmp_path: Path) -> None:
     raw = (model / f"student.{kind}").read_bytes()
     for n, damaged in enumerate((b"", b"no model", raw[: len(raw) // 2])):
         file = tmp_path / f"{n}.{kind}"

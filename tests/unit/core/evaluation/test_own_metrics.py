@@ -83,12 +83,12 @@ def test_a_metric_without_direction_and_two_of_one_name_are_refused() -> None:
         Config(metrics=[LabelProbability(), LabelProbability()])
 
 
-def test_without_own_metrics_files_and_hashes_have_no_such_setting() -> None:
+def test_without_custom_metrics_files_and_hashes_have_no_such_setting() -> None:
     assert "metrics" not in Config().model_dump()
     assert Config(metrics=[LabelProbability()]).hash != Config().hash
 
 
-def test_a_metric_that_is_not_a_finite_number_is_an_error_that_names_it() -> None:
+def test_a_metric_that_is_not_finite_is_reported_by_name() -> None:
     own = type("Mine", (LabelProbability,), {"__call__": lambda self, log_p, labels: 0 / 0, "__module__": __name__})
     with pytest.raises(ConfigError, match=r"test_own_metrics:Mine fails on predictions \(4, 2\) \(ZeroDivisionError"):
         own_metrics([own()], torch.full((4, 2), 0.5).log(), torch.tensor([0, 1, 0, 1]))

@@ -45,7 +45,7 @@ def square_norm(vectors: list[list[float]] | np.ndarray, weights: np.ndarray) ->
     ("cap", "weights", "lowest"),
     [(1, [0.8, 0.2], 0.8), (0.75, [0.75, 0.25], 0.8125), (0.6, [0.6, 0.4], 1.0), (0.5, [0.5, 0.5], 1.25)],
 )
-def test_weights_of_two_teachers_are_those_of_case_a1(cap: float, weights: list[float], lowest: float) -> None:
+def test_weights_of_two_teachers_equal_case_a1(cap: float, weights: list[float], lowest: float) -> None:
     assert solve(A1, cap) == pytest.approx(weights, abs=1e-9)
     assert square_norm(A1, solve(A1, cap)) == pytest.approx(lowest)
 
@@ -59,7 +59,7 @@ def test_weights_of_two_teachers_are_those_of_case_a1(cap: float, weights: list[
         (1 / 3, [1 / 3, 1 / 3, 1 / 3], 1.138889),
     ],
 )
-def test_weights_of_three_teachers_are_those_of_case_a2(cap: float, weights: list[float], lowest: float) -> None:
+def test_weights_of_three_teachers_equal_case_a2(cap: float, weights: list[float], lowest: float) -> None:
     assert solve(A2, cap) == pytest.approx(weights, abs=1e-9)
     assert square_norm(A2, solve(A2, cap)) == pytest.approx(lowest, abs=1e-6)
 

@@ -124,7 +124,7 @@ def test_architecture_is_any_model_of_the_settings(form: str, model: Any, tmp_pa
 # --- normalization ---
 
 
-def test_own_mean_and_deviation_are_those_of_the_settings(tmp_path: Path, digits: DataSplits) -> None:
+def test_mean_and_deviation_of_a_file_are_those_of_the_settings(tmp_path: Path, digits: DataSplits) -> None:
     network = original(digits)
     torch.save(network[1].state_dict(), tmp_path / "weights.pt")
     teacher = read(tmp_path / "weights.pt", digits, mean=[0.5], std=[0.25])

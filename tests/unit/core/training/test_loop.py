@@ -658,7 +658,7 @@ def test_full_batch_run_that_merges_equals_an_explicit_loop(ensemble: TeacherEns
     assert [epoch.loss for epoch in distill(config, ensemble, digits)] == pytest.approx(losses, rel=1e-4)
 
 
-def test_merging_before_the_first_epoch_is_training_the_plain_network(
+def test_merging_before_the_first_epoch_equals_training_the_plain_network(
     ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     merged = tiny_config("student.merge_after=0", "perturbation.kind=none", preset="latentbe")
