@@ -105,5 +105,5 @@ def test_the_run_of_a_trial_is_found(uri: str) -> None:
 
 def test_a_missing_run_is_reported(uri: str, images: np.ndarray, tmp_path: Path) -> None:
     experiment(MlflowClient(uri))
-    with pytest.raises(DataError, match="student: MLflow does not register it"):
+    with pytest.raises(DataError, match="student: MLflow refused to register the model"):
         register(uri, "student", classifier(tmp_path / "1.onnx", 1.0), images[:1], run="0" * 32)

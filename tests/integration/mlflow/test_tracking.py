@@ -337,9 +337,9 @@ def test_a_study_without_a_responding_server_completes_and_is_sent_later(
 @pytest.mark.parametrize(
     ("uri", "reason"),
     [
-        ("nonsense://x", "no store of MLflow's"),
-        ("mlruns", "no store of MLflow's"),
-        ("sqlite:////no/such/folder/mlflow.db", "there is no folder /no/such/folder"),
+        ("nonsense://x", "MLflow has no such store"),
+        ("mlruns", "MLflow has no such store"),
+        ("sqlite:////no/such/folder/mlflow.db", "the folder /no/such/folder does not exist"),
         ("postgresql+nodriver://x/y", "the driver nodriver is not installed"),
     ],
 )

@@ -75,7 +75,7 @@ def test_a_study_that_requires_more_than_any_machine_has_is_refused(tmp_path: Pa
     file.write_text(TINY)
     done = call("ensdistill-tune", "launch", file, "--studies-dir", tmp_path, "--set", "resources.gpus=64")
     assert done.code == 2
-    assert "more than any machine has" in done.err
+    assert "exceed the resources of every machine" in done.err
     assert not (tmp_path / "greedy").exists()
 
 

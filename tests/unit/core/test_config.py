@@ -198,7 +198,7 @@ def test_tdiv_sdiv_with_one_teacher_is_rejected() -> None:
     with pytest.raises(ConfigError) as caught:
         load_config("latentbe", ["teachers.count=1"])
     (fault,) = [str(issue) for issue in caught.value.issues]
-    assert fault.startswith("perturbation: tdiv_sdiv needs at least two teachers")
+    assert fault.startswith("perturbation: tdiv_sdiv requires at least two teachers")
     assert "teachers.count" in fault
 
 

@@ -55,8 +55,8 @@ def test_an_extended_study_does_not_evaluate_the_test_set_again_for_other_studen
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        ("objective=val/accuracy", "--set objective: would make the trials of tiny incomparable"),
-        ("config.training.epochs=9", "--set config: would make the trials of tiny incomparable"),
+        ("objective=val/accuracy", "--set objective: with this change, the trials of tiny would not be comparable"),
+        ("config.training.epochs=9", "--set config: with this change, the trials of tiny would not be comparable"),
         ("budget.trails=9", "budget.trails: no such setting (did you mean trials?)"),
     ],
 )
@@ -102,7 +102,7 @@ def test_other_images_than_before_are_refused(copy: Path) -> None:
     done = resumed(copy)
     file.write_text(text)
     assert done.code == 2
-    assert "the images must be those with which this study began (0123456789abcdef" in done.err
+    assert "the images must be the same as at the start of this study (0123456789abcdef" in done.err
 
 
 def test_a_later_study_begins_with_the_best_settings_of_an_earlier_one(copy: Path, tiny: TinyStudy) -> None:

@@ -135,7 +135,7 @@ class Endless(IterableDataset[Any]):
             Pairs([*COLOR[:39], COLOR[39, :, :5]]),
             "dataset: its images have different shapes or types, .*give them one size and type",
         ),
-        (Pairs(torch.randn(40, 3, 6, 5)), "dataset: its images hold floats from .*remove Normalize"),
+        (Pairs(torch.randn(40, 3, 6, 5)), "dataset: its images contain floats from .*remove Normalize"),
         (Pairs([]), "dataset: has no items"),
     ],
 )

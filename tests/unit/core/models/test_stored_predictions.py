@@ -105,7 +105,7 @@ def wrong(array: np.ndarray) -> list[tuple[dict[str, np.ndarray], str]]:
         ),
         ({"train_logits": array[:, :, :9]}, r"train_logits is float32 of shape \(3, 1797, 9\); give floats"),
         ({"train_logits": array.astype(np.int64)}, "train_logits is int64"),
-        ({"train_logits": infinite}, "train_logits contains numbers that are not finite; give finite numbers"),
+        ({"train_logits": infinite}, "train_logits contains NaN or infinite values; give finite numbers"),
         ({"train_logits": nothing, "train_probabilities": array}, "train_probabilities must be from 0 to 1 with sum 1"),
         ({"train_probabilities": array}, "the file has both of train_logits and train_probabilities; give one of them"),
         ({"train_logits": nothing, "x": array}, r"the file has neither \(x\) of train_logits and train_probabilities"),

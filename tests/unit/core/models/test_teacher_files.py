@@ -305,7 +305,7 @@ def test_two_equally_likely_networks_are_refused(tmp_path: Path, digits: DataSpl
     ("settings", "found"),
     [
         ({"key": "modle"}, "no weights at key modle; weights are at model"),
-        ({"prefix": "modul."}, "; names begin with module"),
+        ({"prefix": "modul."}, "; names start with module"),
     ],
 )
 def test_an_unknown_key_or_prefix_is_reported_with_the_existing_ones(
@@ -327,7 +327,7 @@ MISFITS: dict[str, tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]], str]]
         lambda state: {name: t[:5] if t.shape[:1] == (10,) else t for name, t in state.items()},
         r"is 5x\d+ in the file and 10x\d+ in the network",
     ),
-    "missing": (lambda state: dict(list(state.items())[1:]), r"1 of \d+ tensors are missing, such as 0\.weight"),
+    "missing": (lambda state: dict(list(state.items())[1:]), r"1 of \d+ tensors is missing, such as 0\.weight"),
     "too many": (lambda state: {**state, "extra.weight": torch.zeros(1)}, "1 unexpected, such as extra.weight"),
     "integers": (
         lambda state: {name: (t * 100).to(torch.int8) for name, t in state.items()},
@@ -527,7 +527,7 @@ def test_equal_teachers_are_the_same_with_and_without_a_list(digits: DataSplits,
 
 
 def test_an_empty_ensemble_is_refused() -> None:
-    with pytest.raises(ValueError, match="an ensemble needs a teacher"):
+    with pytest.raises(ValueError, match="an ensemble requires a teacher"):
         Teachers(count=0)
 
 

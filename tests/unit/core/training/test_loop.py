@@ -874,9 +874,7 @@ def test_unlabeled_images_come_in_another_order_in_every_epoch_and_with_every_se
 
 
 def test_missing_unlabeled_images_are_refused_immediately(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
-    with pytest.raises(
-        ConfigError, match=r"training\.unlabeled_batch_size: the split leaves no unlabeled images; lower data"
-    ):
+    with pytest.raises(ConfigError, match=r"training\.unlabeled_batch_size: there are no unlabeled images; lower data"):
         distill(tiny_config("training.unlabeled_batch_size=1"), ensemble, with_unlabeled(digits, 0))
 
 

@@ -107,7 +107,7 @@ def test_a_file_holds_the_latest_copy_and_no_other_study_is_replaced(tmp_path: P
     for count in (2, 3):
         replace(known, trials=known.search_trials[:count]).to_optuna(storage)
     assert len(optuna.load_study(study_name="synthetic", storage=storage).trials) == 3
-    with pytest.raises(DataError, match="has another study synthetic"):
+    with pytest.raises(DataError, match="contains a different study named synthetic"):
         replace(known, summary={**known.summary, "study_id": "other"}).to_optuna(storage)
 
 

@@ -135,13 +135,13 @@ def test_help_shows_every_setting_with_its_sentence_default_and_range() -> None:
         (["kd", "--set", "training.optimizer.lr=.nan"], "training.optimizer.lr: must be a finite number"),
         (["kd", "--set", "student.kind=batch_ensmble"], "did you mean batch_ensemble?"),
         (["kd", "--set", "epochs"], "must have the form name=value"),
-        (["latentbe", "--set", "teachers.count=1"], "tdiv_sdiv needs at least two teachers"),
+        (["latentbe", "--set", "teachers.count=1"], "tdiv_sdiv requires at least two teachers"),
         (["kdd"], "kdd: neither a preset nor a YAML file (did you mean kd?)"),
         (["nowhere.yaml"], "nowhere.yaml: No such file or directory"),
         (["kd", "--set", "data={kind: image_folder, path: /nowhere/at/all}"], "/nowhere/at/all does not exist"),
         (
             ["kd", "--set", "data.train_size=5000"],
-            "data.train_size: 5000 images do not fit; 397 of 1797 labeled images are left",
+            "data.train_size: 5000 images are too many; 397 of 1797 labeled images are left",
         ),
         (["kd", "--set", "training.batch_size=500"], "training.batch_size: 500 is more than the 150 training images"),
         (
@@ -333,7 +333,7 @@ def test_an_unusable_tracking_store_is_reported_before_any_trial(tmp_path: Path)
         "nonsense://x",
     )
     assert done.code == 2
-    assert "tracking.uri nonsense://x: no store of MLflow's" in done.err
+    assert "tracking.uri nonsense://x: MLflow has no such store" in done.err
 
 
 @pytest.mark.parametrize(
@@ -427,7 +427,7 @@ def test_a_teacher_file_that_changed_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "teacher.pt").unlink()
     without = call("ensdistill", "evaluate", *words, "--split", "test")
     assert without.code == 0, without.err
-    assert "need the teachers" in without.out
+    assert "require the teachers" in without.out
 
 
 def test_a_batch_too_small_for_batchnorm_is_refused_before_teachers_are_trained(tmp_path: Path) -> None:

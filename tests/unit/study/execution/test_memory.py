@@ -152,7 +152,7 @@ def test_a_gpu_without_memory_for_cuda_itself_is_reported(gpu: Gpu, monkeypatch:
 
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", refuse)
     with (
-        pytest.raises(OutOfMemoryError, match=r"too little is free for CUDA to start; .*resources\.gpus"),
+        pytest.raises(OutOfMemoryError, match=r"too little memory is free for CUDA to start; .*resources\.gpus"),
         memory_limit(0.05),
     ):
         raise AssertionError

@@ -246,8 +246,8 @@ def test_trials_that_do_not_run_and_replicates_are_not_stopped(driver: Driver) -
     assert not driver.requests.stop_study()
     assert [event.reason.partition(";")[0] for event in driver.answers()] == [
         "trial 1: must be running, got finished",
-        "trial 99: no such trial",
-        "trial 8: must not be a replicate, which its candidate requires",
+        "trial 99: does not exist",
+        "trial 8: must not be a replicate, which the confirmation requires",
     ]
 
 

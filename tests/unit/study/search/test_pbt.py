@@ -123,7 +123,7 @@ def test_pbt_requires_a_setting_that_can_change_during_training(tmp_path: Any) -
     file.write_text("preset: kd\nsearch:\n  averaging.kind: {choice: [none, ema]}\nscheduler: {kind: pbt}\n")
     done = call("ensdistill-tune", "launch", file, "--studies-dir", tmp_path)
     assert done.code == 2
-    assert "line 4: scheduler.kind: pbt requires an axis that may change during training" in done.err
+    assert "line 4: scheduler.kind: pbt requires an axis that can change during training" in done.err
 
 
 REAL = """
