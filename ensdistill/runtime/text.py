@@ -38,7 +38,7 @@ def counted(count: int, noun: str) -> str:
     """Returns a count with its noun: `1 file`, `2 files`, `2 classes`, `2 entries`."""
     if count == 1:
         return f"1 {noun}"
-    if noun.endswith("y"):
+    if noun.endswith("y") and noun[-2] not in "aeiou":
         return f"{count} {noun[:-1]}ies"
     return f"{count} {noun}{'es' if noun.endswith('s') else 's'}"
 

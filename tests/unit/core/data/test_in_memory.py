@@ -149,7 +149,7 @@ def test_an_invalid_dataset_is_rejected_with_the_index_of_the_item(dataset: Any,
     [
         (GRAY, LABELS[:39], {}, "40 images in images and 39 labels in labels; give one label for each image"),
         (GRAY.astype(np.int32), LABELS, {}, "images is int32; give uint8 from 0 to 255, or floats from 0 to 1"),
-        (GRAY / 10.0, LABELS, {}, r"images holds floats from .*; scale them to \[0,1\]"),
+        (GRAY / 10.0, LABELS, {}, r"images contains floats from .*; scale them to \[0,1\]"),
         (GRAY, LABELS * 1.0, {}, "labels is float64 of shape"),
         (GRAY, LABELS, {"test": (COLOR, LABELS)}, "images of test images and images differ"),
         (GRAY, LABELS, {"validation": GRAY}, "validation: must be a pair of images and labels"),

@@ -359,8 +359,8 @@ def test_16_bit_files_with_8_bit_values_are_named(tmp_path: Path) -> None:
         Image.fromarray(RNG.integers(0, 256, (4, 4)).astype(np.uint16)).save(root / name)
     Image.fromarray(np.zeros((4, 4), dtype=np.uint16)).save(root / "dog/night.png")
     Image.fromarray(np.full((4, 4), 300, dtype=np.uint16)).save(root / "dog/evening.png")
-    words = "2 files with 16 bits, but all values up to 255, which are nearly black on the 16-bit scale: cat/dim.png, dog/dim"
-    assert words in warnings_of(root)
+    rule = "16 bits, but all values up to 255, which are nearly black on the 16-bit scale"
+    assert f"2 files with {rule}: cat/dim.png, dog/dim" in warnings_of(root)
 
 
 def png(file: Path, bits: int, color: int, transparent: bytes, row: bytes) -> Path:

@@ -320,7 +320,7 @@ def test_a_single_array_and_a_pickle_are_reported_as_such(tmp_path: Path) -> Non
 
 
 def test_nan_and_empty_class_names_are_reported(tmp_path: Path) -> None:
-    assert "x_train holds NaN" in fault(tmp_path, x_train=np.full(RGB.shape, np.nan), y_train=LABELS)
+    assert "x_train contains NaN" in fault(tmp_path, x_train=np.full(RGB.shape, np.nan), y_train=LABELS)
     assert "class_names has an empty name" in fault(tmp_path, images=RGB, labels=LABELS, class_names=["a", " ", "c"])
 
 

@@ -83,7 +83,7 @@ def faults(tree: dict[str, Any]) -> list[str]:
         ({"loss": "averaged"}, "loss: must be a mapping", "not 'averaged' (did you mean {kind: averaged}?)"),
         ({"teachers": {"models": 3}}, "teachers.models: must be a list", "not 3"),
         ({"seed": list(range(99))}, "seed: must be a whole number", "not [0, 1, 2, 3, 4, 5, 6, 7, ...]"),
-        ({"data": {"kind": "image_folder", "path": 3}}, "data.path: must be a text", "not 3"),
+        ({"data": {"kind": "image_folder", "path": 3}}, "data.path: must be text", "not 3"),
         # no number
         ({"training": {"optimizer": {"lr": math.nan}}}, "training.optimizer.lr: must be a finite number", "not nan"),
         ({"training": {"optimizer": {"lr": math.inf}}}, "training.optimizer.lr: must be a finite number", "not inf"),

@@ -266,7 +266,7 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
         ", line 2: config.student: must be a mapping of names to values, not 'branches' (did you mean {kind: "
         "branches}?)",
     ),
-    ("preset as a list", SEARCH + "preset: [kd]\n", ", line 2: preset: must be a text, not ['kd']"),
+    ("preset as a list", SEARCH + "preset: [kd]\n", ", line 2: preset: must be text, not ['kd']"),
     ("baselines as a word", SEARCH + "baselines: kd\n", ", line 2: baselines: must be a list, not 'kd'"),
     (
         "number with a unit",
@@ -428,7 +428,7 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     (
         "baseline that is not possible with the config",
         "preset: kd\nconfig: {teachers: {count: 1}}\n" + SEARCH + "baselines: [kd, latentbe]\n",
-        ", line 4: baselines.1: latentbe is not possible with this config: perturbation: tdiv_sdiv needs at least two "
+        ", line 4: baselines.1: latentbe is not possible with this config: perturbation: tdiv_sdiv requires at least two "
         "teachers; set teachers.count to 2 or more",
     ),
     (
@@ -497,8 +497,8 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     (
         "hours of a GPU that no trial has",
         SEARCH + "budget: {gpu_hours: 3}\n",
-        ", line 2: budget.gpu_hours: has no effect, because trials have no GPU (resources.gpus is 0). Leave it "
-        "out, or set budget.cpu_hours.",
+        ", line 2: budget.gpu_hours: has no effect, because trials have no GPU (resources.gpus is 0). Remove it, "
+        "or set budget.cpu_hours.",
     ),
     (
         "unknown searcher",
