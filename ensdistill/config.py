@@ -48,17 +48,17 @@ def settings_of(given: Any) -> Any:
 
 
 class Teachers(Settings):
-    """The ensemble that is distilled: M networks, trained on the labels by this package or already trained."""
+    """The ensemble that is distilled: M networks, already trained or trained on the labels by this package."""
 
     count: int = setting(4, "Number of teachers to train.", ge=0, le=64)
     seed: int = setting(0, "Seed of the first teacher; teacher m (from 0) is trained with seed + m.", ge=0)
     model: Model = setting(Convnet(), "Architecture of each teacher.")
     models: list[Model] = setting(
-        [], "Architectures of a mixed ensemble: teacher m has entry m mod n, n the number of entries."
+        [], "Architectures of a mixed ensemble: teacher m has entry m mod n of the n entries."
     )
     training: Training = setting(Training(optimizer=Sgd(lr=0.1)), "Training recipe of each teacher.")
     checkpoints: list[TeacherFile] = setting(
-        [], "Trained networks to add to the ensemble: each a path and a model, optionally mean and std."
+        [], "Trained networks to add to the ensemble, each with a path and a model, optionally with mean and std."
     )
     # Excluded from files and hashes while empty, so that earlier hashes without these settings stay valid.
     networks: list[InMemoryTeacher] = setting(
@@ -75,7 +75,7 @@ class Teachers(Settings):
 
     @property
     def total(self) -> int:
-        """Number of teachers that are networks; teachers with stored predictions only are not counted."""
+        """Number of teachers that are networks; teachers that have only stored predictions are not counted."""
         return self.count + len(self.checkpoints) + len(self.networks)
 
     def model_of(self, teacher: int) -> Model:
@@ -89,7 +89,7 @@ class Teachers(Settings):
     @model_validator(mode="after")
     def _some(self) -> "Teachers":
         if not (self.total or self.predictions):
-            raise ValueError("an ensemble needs a teacher; set count to 1 or more, or name checkpoints or predictions")
+            raise ValueError("an ensemble requires a teacher; increase count, or give checkpoints or predictions")
         return self
 
 
@@ -109,8 +109,9 @@ class Config(Settings):
     training: Training = setting(Training(), "Training recipe of the student.")
     schedule: list[ScheduledChange] = setting(
         [],
-        "Settings that change during training: a list of {after_epoch, set}, the last epoch before the change and new "
-        "values by dotted names; training.optimizer.lr and all settings of perturbation and loss except kind can "
+        "Settings that change during training: a list of {after_epoch, set} with the last epoch before the change and "
+        "the new values by dotted name; training.optimizer.lr and all settings of perturbation and loss except kind "
+        "can "
         "change.",
         exclude_if=operator.not_,  # excluded while empty, so that earlier files and hashes without it stay valid
     )
@@ -135,7 +136,7 @@ class Config(Settings):
     @model_validator(mode="after")
     def _fits_together(self) -> "Config":
         if self.perturbation.kind == "tdiv_sdiv" and self.teachers.total < 2:
-            rule = "tdiv_sdiv needs at least two teachers; set teachers.count to 2 or more"
+            rule = "tdiv_sdiv requires at least two teachers; set teachers.count to 2 or more"
             raise SettingError(ConfigIssue(("perturbation",), rule))
         if issue := self._changed_images():
             raise SettingError(issue)
@@ -150,7 +151,7 @@ class Config(Settings):
         return self
 
     def _changed_images(self) -> ConfigIssue | None:
-        """The issue of a setting that changes images although the predictions of teachers are stored for them."""
+        """Yields the issue of a setting that changes images although teacher predictions are stored."""
         rule = "teachers.predictions are stored for unchanged images"
         if not self.teachers.predictions:
             return None
@@ -196,12 +197,12 @@ class Config(Settings):
 
     @property
     def plugins(self) -> dict[str, str]:
-        """Code identity of each piece from outside this package, by the dotted name of its setting."""
+        """Code identifier of each user-defined piece, by the dotted name of its setting."""
         return {".".join(map(str, path)): piece_code(piece) for path, piece in own_pieces(Config, self).items()}
 
     @property
     def warnings(self) -> list[ConfigIssue]:
-        """One warning for each piece that another process cannot import."""
+        """Yields a warning for each piece that another process cannot import."""
         return [
             ConfigIssue(
                 (*path, "kind"),
@@ -233,9 +234,7 @@ class Config(Settings):
         return self._override(new) if new else self.prefix_until(0)
 
     def prefix_until(self, epoch: int) -> "Config":
-        """Returns the settings without the scheduled changes that apply after an epoch.
-
-        They determine the result of all epochs up to this one.
+        """Returns the settings without changes that are scheduled after an epoch; they determine all epochs up to it.
 
         Args:
             epoch: Number of the epoch; the first is 1.
@@ -243,7 +242,7 @@ class Config(Settings):
         return self.model_copy(update={"schedule": [change for change in self.schedule if change.after_epoch < epoch]})
 
     def _override(self, dotted: Mapping[str, Any]) -> "Config":
-        """The settings without a schedule and with new values of some of them."""
+        """Returns the settings without a schedule and with new values of some of them."""
         return validate(Config, merge_settings(self.model_dump(mode="json", exclude={"schedule"}), nest(dotted)))
 
 
@@ -369,8 +368,8 @@ def merge_settings(base: Mapping[str, Any], changes: Mapping[str, Any]) -> YamlD
 
     Args:
         base: Nested settings.
-        changes: Nested settings that override the base. If a mapping names another `kind`, it replaces the mapping of
-            the base as a whole, because the settings of the old kind do not apply to the new one.
+        changes: Nested settings that override the base. A mapping with another `kind` replaces the whole mapping of the
+            base, because the settings of the old kind do not apply.
     """
     if "kind" in changes and changes["kind"] != base.get("kind"):
         return dict(changes)
@@ -387,7 +386,7 @@ def nest(dotted: Mapping[str, Any]) -> YamlDict:
     """Returns settings by dotted names as nested settings: `{"a.b": 1, "a": {"c": 2}}` is `{"a": {"b": 1, "c": 2}}`.
 
     Args:
-        dotted: Settings by dotted or plain names, in any order; values may be mappings.
+        dotted: Settings by dotted or plain names, in any order; a value may be a mapping.
 
     Raises:
         ConfigError: A setting is given twice, or a name has an empty part.

@@ -25,7 +25,7 @@ def run(module: str) -> int:
     """
     try:
         os.getcwd()
-    except OSError as error:  # checked first, because torch ends the process and names one of its own libraries
+    except OSError as error:  # checked first, because otherwise torch ends the process with an unrelated message
         print(f"error: the current folder cannot be used ({error.strerror}); change to another one", file=sys.stderr)
         return 2
     try:
@@ -48,7 +48,7 @@ def shadowing_files() -> list[str]:
     names = set(sys.stdlib_module_names)
     try:
         from importlib.metadata import (
-            packages_distributions,  # imported here, because it imports modules that may themselves be hidden
+            packages_distributions,  # imported here, because it imports modules that may be hidden as well
         )
 
         names |= packages_distributions().keys()

@@ -8,12 +8,12 @@ from enum import Enum
 from typing import Any
 
 
-class _NoValue(Enum):  # an enum, because its members keep their identity when they are pickled
+class _NoValue(Enum):  # an enum, because members keep their identity when pickled
     NO_VALUE = "no value"
 
 
 NO_VALUE = _NoValue.NO_VALUE
-_short = reprlib.Repr()  # attributes, because Repr takes no arguments in Python 3.11
+_short = reprlib.Repr()  # set as attributes, because Repr takes no arguments in Python 3.11
 _short.maxlevel, _short.maxlist, _short.maxdict, _short.maxstring, _short.maxother = 3, 8, 8, 100, 100
 
 
@@ -21,15 +21,15 @@ _short.maxlevel, _short.maxlist, _short.maxdict, _short.maxstring, _short.maxoth
 class ConfigIssue:
     """An error or a warning about one setting or file.
 
-    Code reads the fields. The text, which `str` returns, is for people only and is never parsed. Two issues are equal
+    Code reads the fields. The text that `str` returns is only for people and is never parsed. Two issues are equal
     if their `repr` is equal: 1, 1.0 and true are three different values.
 
     Attributes:
         path: Parts of the dotted name of the setting, for example ("data", "path"); empty for the whole file.
-        rule: The broken rule or the problem, without the name: "must be at most 1". The text has the value in place of
-            `{value}`, or after the rule.
+        rule: The broken rule or the problem, without the name: "must be at most 1". In the text, the value replaces
+            `{value}` or follows the rule.
         value: The given value; `NO_VALUE` if the message has none.
-        hint: The fix, a sentence without its full stop, or None.
+        hint: The fix, a sentence without full stop, or None.
         code: Kind of the issue, for code that must not depend on the wording.
         given: Other settings and their values for which the issue occurs; they replace the name in the text.
         cause: The underlying issue.
@@ -67,7 +67,7 @@ class ConfigIssue:
         return f"{text} ({self.hint})" if self.hint.endswith("?") else f"{text}. {self.hint[0].upper()}{self.hint[1:]}."
 
     def below(self, *parts: str | int) -> "ConfigIssue":
-        """Returns the issue with its path extended at the front.
+        """Returns the issue with a prefix added to its path.
 
         Args:
             parts: Path of the subtree to which the path of this issue is relative.
@@ -106,7 +106,7 @@ def format_value(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Returns a value that JSON can hold; other values become text."""
+    """Returns a value that JSON can represent; other values become text."""
     if isinstance(value, Mapping):
         return {str(key): _plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
@@ -182,4 +182,4 @@ class ExportError(EnsdistillError):
 
 
 class OutOfMemoryError(EnsdistillError):
-    """A training that requires more memory than is available to it."""
+    """A training that requires more memory than is available."""

@@ -46,9 +46,9 @@ def load_inputs(
         config: Settings of the run.
         studies: Folder of all results; teachers are stored in its folder `teachers`.
         device: `auto`, or a device of torch.
-        others: Further settings that will be run on these data.
-        train: Trains the missing teachers.
-        check: Raises an error if the data are not sufficient for the caller; called before any teacher is trained.
+        others: Other settings that will also be run on these data.
+        train: Function that trains the missing teachers.
+        check: Function that raises an error if the data are insufficient; called before any teacher is trained.
 
     Raises:
         ConfigError: One of the settings cannot be trained on these data; raised before any teacher is trained.
@@ -167,7 +167,7 @@ def distill_to_directory(
     with _removed_if_refused(first):
         claim_folder(first, {"settings": config.hash}, its_own)
         if resume:
-            read_checkpoint(Path(resume))  # an invalid one is rejected before teachers are trained
+            read_checkpoint(Path(resume))  # an invalid checkpoint is rejected before teachers are trained
         data, ensemble = load_inputs(config, studies, device)
     metadata = student_metadata(config, data, ensemble.identity)
     folder = claim_folder(Path(out or default_folder(studies, config, data.identity)), metadata, its_own)

@@ -150,7 +150,7 @@ def predict(options: argparse.Namespace) -> int:
 
 def _other_images(options: argparse.Namespace, like: Split) -> Split:
     """Returns the same split of the second data set, converted to the image shape of the first."""
-    without_training = ["training.batch_size=1", "teachers.training.batch_size=1"]  # valid for any number of images
+    without_training = ["training.batch_size=1", "teachers.training.batch_size=1"]  # any number of images suffices
     settings = load_config(options.ood, without_training).data
     images = load_data(settings).validation if options.split == "validation" else load_test(settings)
     channels, height, width = like.images.shape[1:]

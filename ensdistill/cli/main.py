@@ -66,7 +66,7 @@ def _distill(program: Program) -> None:
         ("ensdistill distill latentbe", "ensdistill distill my.yaml --set loss.temperature=4 --out runs/mine"),
     )
     _add_config(sub)
-    sub.add_argument("--resume", metavar="FILE", help="continue from a checkpoint of the same settings")
+    sub.add_argument("--resume", metavar="FILE", help="continue from a checkpoint with the same settings")
     _add_execution_and_output(sub)
     sub.group("output").add_argument(
         "--out", metavar="DIR", help="folder of the student (studies/runs/<hash of the settings>)"
@@ -86,7 +86,7 @@ def _evaluate(program: Program) -> None:
     group.add_argument(
         "--split", choices=["validation", "test"], default="validation", help="split to evaluate on (validation)"
     )
-    group.add_argument("--ood", metavar="CONFIG", help="AUROC of separating these images from the data of CONFIG")
+    group.add_argument("--ood", metavar="CONFIG", help="AUROC of distinguishing these images from the data of CONFIG")
     group.add_argument(
         "--corruptions", action="store_true", help="accuracy and NLL under corruptions of severity 1 to 5"
     )
@@ -103,7 +103,7 @@ def _export(program: Program) -> None:
     )
     _add_config(sub, of_run=True)
     group = sub.group("files")
-    group.add_argument("--out", metavar="DIR", help="folder of the files (the folder export next to the student)")
+    group.add_argument("--out", metavar="DIR", help="folder of the files (`export` next to the student)")
     group.add_argument(
         "--formats", nargs="+", choices=FORMATS, default=FORMATS, help=f"formats to write ({' '.join(FORMATS)})"
     )
@@ -123,7 +123,7 @@ def _predict(program: Program) -> None:
         "model",
         metavar="MODEL",
         help="a .safetensors, .onnx or .pt2 file of `ensdistill export`, or its folder, from which the .safetensors "
-        "file is loaded; load a .pt2 file only if you trust its source: torch may run code in it",
+        "file is loaded; load a .pt2 file only if you trust its source, because torch may run code in it",
     )
     sub.add_argument("images", nargs="+", metavar="IMAGES", help="image files, folders (recursively), zip files")
     group = sub.group("output")
@@ -131,13 +131,13 @@ def _predict(program: Program) -> None:
     group.add_argument(
         "--format",
         choices=list(WRITERS),
-        help="csv and json contain all probabilities (table, or the format that the name of FILE implies)",
+        help="csv and json contain all probabilities (by the suffix of FILE, otherwise table)",
     )
     group.add_argument("--out", metavar="FILE", help="write to this file")
 
 
 def _add_config(sub: HelpParser, *, of_run: bool = False) -> None:
-    """Adds the settings; those of a run also name its student."""
+    """Adds the options for settings; for a run, also for its student."""
     sub.epilog_of = partial(settings_help, Config, "settings (for --set and YAML files):")
     sub.completions = {"CONFIG": presets, "NAME=VALUE": partial(setting_names, Config)}
     where = " or the folder of a run" if of_run else ""
@@ -159,5 +159,5 @@ def _add_execution_and_output(sub: HelpParser) -> None:
 
 def _count(text: str) -> int:
     if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
     return int(text)

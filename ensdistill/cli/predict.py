@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from ensdistill.export.classifier import Classifier
 
 BATCH = 128
-MANY = 1000  # images; with fewer, a progress bar would disappear too soon
-WIDE = 10_000  # columns without a terminal, so that no name is folded and each image is one line for grep
+MANY = 1000  # with fewer images, a progress bar disappears too soon
+WIDE = 10_000  # columns without a terminal: no name is folded, so that grep finds each image on one line
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ class ImagePrediction:
     probabilities: np.ndarray
 
     def top(self, count: int) -> list[int]:
-        """Returns the indices of the most likely classes, in descending order; the first of equal ones ranks first."""
+        """Returns the indices of the most likely classes, in descending order; the first of equals ranks first."""
         return [int(k) for k in np.argsort(-self.probabilities, kind="stable")[:count]]
 
 
-Broken = Callable[[str], None]  # called with the message about each image that cannot be read
-Remark = Callable[[str, str], None]  # called with a remark about an image, and with its path
+Broken = Callable[[str], None]  # called with the message about each unreadable image
+Remark = Callable[[str, str], None]  # called with a remark about an image and with its path
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def _add(images: Images, found: FoundFiles) -> None:
 
 
 def _why_missing(place: Path) -> str | None:
-    """Returns why a path cannot be used; None if it exists."""
+    """Returns the reason why a path cannot be used; None if it exists."""
     try:
         place.stat()
     except FileNotFoundError:

@@ -1,7 +1,7 @@
 """Images and labels. To add a source: one class in a module of this folder.
 
-`load_data` returns the splits that training may use. Only `load_test` returns the test split. Only the final evaluation
-calls it, after all decisions are made.
+`load_data` returns the splits that training may use. Only `load_test` returns the test split; only the final evaluation
+calls it, after all decisions.
 """
 
 from typing import Annotated

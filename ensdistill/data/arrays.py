@@ -26,7 +26,7 @@ Pair = tuple[str, str]  # names of the arrays of images and labels; "" for no la
 
 
 def raw_data_of(arrays: dict[str, np.ndarray], pairs: Mapping[str, Pair]) -> RawData:
-    """Returns arrays of images and labels as the data of a source.
+    """Converts arrays of images and labels to the data of a source.
 
     Args:
         arrays: The arrays by name; optionally `class_names`.
@@ -74,7 +74,7 @@ def _both(images: Tensor, labels: Tensor, x: str, y: str) -> str:
 
 
 def check_part(split: Split, own: tuple[str, str], pool: Split, others: tuple[str, str], classes: int) -> None:
-    """Checks that a split matches the training split: shape of the images, and labels below the number of classes.
+    """Checks that a split matches the training split: equal image shapes, and labels below the number of classes.
 
     Args:
         split: Images and labels of the part.
@@ -98,11 +98,11 @@ def _check_scale(images: Tensor, dtype: np.dtype[Any], name: str) -> None:
     """Raises DataError if all pixels are black: values were scaled twice, or scaled to [0,1] and cast to bytes."""
     if images.max() <= BLACK:
         scale = "floats from 0 to 1/255" if dtype.kind == "f" else "bytes of 0 and 1 only"
-        raise DataError(f"{name} holds {scale}, which is black; give floats from 0 to 1, or uint8 from 0 to 255")
+        raise DataError(f"{name} contains {scale}, which is black; give floats from 0 to 1, or uint8 from 0 to 255")
 
 
 def _images(x: np.ndarray, name: str) -> Tensor:
-    """Images of an array as uint8 (N,C,H,W)."""
+    """Returns the images of an array as uint8 (N,C,H,W)."""
     if x.dtype.kind == "f":
         x = _bytes(x, name)
     if x.dtype != np.uint8:
@@ -118,15 +118,15 @@ def _images(x: np.ndarray, name: str) -> Tensor:
 
 def _bytes(x: np.ndarray, name: str) -> np.ndarray:
     if np.isnan(x).any():
-        raise DataError(f"{name} holds NaN; give floats from 0 to 1, or uint8 from 0 to 255")
+        raise DataError(f"{name} contains NaN; give floats from 0 to 1, or uint8 from 0 to 255")
     if x.size and not (x.min() >= 0 and x.max() <= 1):
         scale = f"from {x.min():.4g} to {x.max():.4g}"
-        raise DataError(f"{name} holds floats {scale}; scale them to [0,1], or give uint8 from 0 to 255")
+        raise DataError(f"{name} contains floats {scale}; scale them to [0,1], or give uint8 from 0 to 255")
     return (x * 255).round().astype(np.uint8)
 
 
 def _labels(y: np.ndarray, name: str) -> Tensor:
-    """Labels of an array as int64 (N,), at least 0."""
+    """Returns the labels of an array as int64 (N,), at least 0."""
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1 or y.dtype.kind not in "iu":

@@ -53,7 +53,7 @@ class Augmentation(Settings):
 
 
 def _crop(images: Tensor, pad: int, generator: torch.Generator) -> Tensor:
-    """For each padded image, one of its (2 pad + 1)^2 crops with equal probability."""
+    """Returns one of the (2 pad + 1)^2 crops of each padded image, each with equal probability."""
     count, _, height, width = images.shape
     windows = F.pad(images, (pad,) * 4).unfold(2, height, 1).unfold(3, width, 1)  # a view of all crops
     top, left = torch.randint(2 * pad + 1, (2, count), generator=generator, device=images.device)
@@ -66,16 +66,16 @@ def _flip(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _cut_out(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
-    """Images with a black square that begins at center - side // 2; the center is any pixel, so it can be clipped.
+    """Returns images with a black square that starts at center - side // 2. Any pixel can be the center.
 
-    DeVries and Taylor 2017, section 3.2. There the pixels are normalized, so their zero is the mean; here it is black.
+    DeVries and Taylor 2017, section 3.2. In the paper, pixels are normalized, so zero is the mean; here zero is black.
     """
     rows, columns = (_band(images, axis, side, generator) for axis in (2, 3))
     return images.masked_fill(rows[:, None, :, None] & columns[:, None, None, :], 0)
 
 
 def _band(images: Tensor, axis: int, side: int, generator: torch.Generator) -> Tensor:
-    """Mask of the positions of an axis that the square of each image covers: bool (B,length)."""
+    """Returns a mask of the rows or columns that the square of each image covers: bool (B,length)."""
     length = images.shape[axis]
     center = torch.randint(length, (len(images), 1), generator=generator, device=images.device)
     offset = torch.arange(length, device=images.device) - center + side // 2

@@ -68,7 +68,7 @@ def _dark(part: str, images: Tensor) -> Iterator[ConfigIssue]:
 
 
 def _in_two_parts(hashes: Mapping[str, list[bytes]]) -> Iterator[ConfigIssue]:
-    """Warnings about images in two parts; unlabeled images may also be training images, which biases no metric."""
+    """Yields warnings about images in two parts. Unlabeled images may be training images, which biases no metric."""
     for one, other in combinations([part for part in ORDER if part in hashes], 2):
         if (one, other) == ("train", "unlabeled"):
             continue
@@ -89,6 +89,6 @@ def _with_two_labels(hashes: list[bytes], labels: Tensor) -> Iterator[ConfigIssu
 
 
 def image_hashes(images: Tensor) -> list[bytes]:
-    """Returns a hash of the pixels of each image of uint8 (N,C,H,W)."""
+    """Returns a hash of the pixels of each image; images are uint8 (N,C,H,W)."""
     array = images.contiguous().cpu().numpy()
     return [blake2b(image.data, digest_size=16).digest() for image in array]

@@ -20,9 +20,9 @@ class _Cifar(SplitSizes, DataSource):
     download: bool = setting(False, "Download the original files if they are missing.")
 
     def _source(self, dataset: Any) -> RawData:
-        """Both parts, read with a torchvision class, which checks the MD5 sum of each file before unpickling it."""
+        """Reads both parts with a torchvision class, which checks the MD5 sum of each file before unpickling it."""
         root = user_path(self.path)
-        if root.name in (dataset.base_folder, dataset.filename):  # the path of the data folder or archive itself
+        if root.name in (dataset.base_folder, dataset.filename):  # `path` is the data folder or archive itself
             root = root.parent
         try:
             pool, test = self._parts(dataset, root)
@@ -64,7 +64,7 @@ class Cifar10(_Cifar):
         Files are downloaded only if `download` is true.
 
         Raises:
-            DataError: The files are missing, or differ from the original ones.
+            DataError: The files are missing or differ from the original files.
         """
         from torchvision.datasets import CIFAR10
 
@@ -86,7 +86,7 @@ class Cifar100(_Cifar):
         Files are downloaded only if `download` is true.
 
         Raises:
-            DataError: The files are missing, or differ from the original ones.
+            DataError: The files are missing or differ from the original files.
         """
         from torchvision.datasets import CIFAR100
 

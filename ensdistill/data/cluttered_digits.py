@@ -1,7 +1,7 @@
 """Handwritten digits in artificial clutter: a task on which an ensemble is clearly better than a single network.
 
-The images are generated from the 1,797 digits of scikit-learn (`digits`), which are part of its installation. The
-method is that of cluttered translated MNIST in Mnih et al. 2014 (Recurrent models of visual attention, section 4.1).
+The images are generated from the 1,797 digits of scikit-learn (`digits`), which are part of its installation. They
+resemble cluttered translated MNIST (Mnih et al. 2014, Recurrent models of visual attention, section 4.1).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ensdistill.data.splits import RawData, Split
 from ensdistill.runtime.lazy import np, torch
 from ensdistill.settings.base import setting
 
-PARTS = ("train", "validation", "test", "unlabeled")  # the index is the number of the random stream of a part
+PARTS = ("train", "validation", "test", "unlabeled")  # the index of a part is the number of its random stream
 SHARES = (0.4, 0.2, 0.25, 0.15)  # share of the digits of each class per part, for any number of generated images
 
 DIGIT_PIXELS = 8
@@ -36,7 +36,7 @@ class ClutteredDigits(SplitSizes, DataSource):
     """
 
     kind: Literal["cluttered_digits"] = "cluttered_digits"
-    seed: int = setting(0, "Seed of the images and of the assignment of original digits to parts.", ge=0, le=2**32 - 1)
+    seed: int = setting(0, "Seed of the images and of the split of the original digits.", ge=0, le=2**32 - 1)
     size: int = setting(16, "Height and width of an image in pixels.", ge=12, le=256)
     clutter: int = setting(2, "Number of fragments of other digits in each image.", ge=0, le=1000)
     noise: float = setting(0.05, "Standard deviation of the Gaussian noise; white is 1.", ge=0, le=1)
@@ -58,7 +58,7 @@ class ClutteredDigits(SplitSizes, DataSource):
 
 
 def _digits_of_parts(labels: np.ndarray, seed: int) -> list[list[np.ndarray]]:
-    """Indices of the original digits of each part, by class; disjoint, with the shares `SHARES`."""
+    """Returns the indices of the original digits of each part, by class; disjoint, in the proportions `SHARES`."""
     rng = np.random.default_rng([seed, len(PARTS)])
     by_class = [rng.permutation(np.flatnonzero(labels == c)) for c in range(10)]
     ends = np.cumsum(SHARES)[:-1]
@@ -69,7 +69,7 @@ def _digits_of_parts(labels: np.ndarray, seed: int) -> list[list[np.ndarray]]:
 def _part(
     digits: np.ndarray, behind: list[list[np.ndarray]], settings: ClutteredDigits, part: str, count: int
 ) -> Split:
-    """Images and labels of one part; image n has the class n mod 10."""
+    """Returns images and labels of one part; image n has the class n mod 10."""
     number = PARTS.index(part)
     own = behind[number]
     places, pieces, noise = (np.random.default_rng([settings.seed, number, stream]) for stream in range(3))
@@ -88,7 +88,7 @@ def _part(
 
 
 def _placed(digits: np.ndarray, u: np.ndarray, size: int) -> np.ndarray:
-    """Images (N,size,size) of whole digits (N,8,8), rotated, scaled and placed by u (N,5) in [0,1)."""
+    """Returns images (N,size,size) of digits (N,8,8) that are rotated, scaled and placed by u (N,5) in [0,1)."""
     angle, scale, ink = _looks(u)
     half = scale * DIGIT_PIXELS / 2
     center = half[:, None] + (size - 2 * half[:, None]) * u[:, 3:5]
@@ -110,7 +110,7 @@ def _add_fragment(images: np.ndarray, digits: np.ndarray, u: np.ndarray) -> None
 
 
 def _looks(u: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Angle, scale and ink from the first three columns of u."""
+    """Returns angle, scale and brightness from the first three columns of u."""
     return (2 * u[:, 0] - 1) * TURN, SCALE[0] + (SCALE[1] - SCALE[0]) * u[:, 1], INK[0] + (INK[1] - INK[0]) * u[:, 2]
 
 
@@ -123,7 +123,7 @@ def _sampled(
     angle: np.ndarray,
     scale: np.ndarray,
 ) -> np.ndarray:
-    """Digits (N,8,8) sampled at the pixels rows (N,h) x columns (N,w), bilinear, black outside the digit: (N,h,w).
+    """Returns digits (N,8,8), sampled bilinearly at rows (N,h) and columns (N,w), black outside: (N,h,w).
 
     The point `center` (N,2) of the image is mapped to the point `inside` (N,2) of the digit.
     """

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from ensdistill.errors import DataError
 from ensdistill.runtime.progress_bar import progress
 
-MANY = 5000  # items; up to this number no progress is shown
+MANY = 5000  # up to this number of items no progress is shown
 
 
 def read_dataset(dataset: Dataset[Any], name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -87,7 +87,7 @@ def _label(label: Any, place: str) -> int:
 
 
 def _stacked(images: list[np.ndarray], name: str) -> np.ndarray:
-    """The images as one array. Raises DataError if shapes or types differ, or floats are outside [0,1]."""
+    """Returns the images as one array. Raises DataError if shapes or types differ, or floats are outside [0,1]."""
     kinds = {(image.shape, image.dtype) for image in images}
     if len(kinds) > 1:
         shown = " and ".join(f"{dtype} {shape}" for shape, dtype in sorted(kinds, key=str)[:2])
@@ -98,7 +98,7 @@ def _stacked(images: list[np.ndarray], name: str) -> np.ndarray:
     if images[0].dtype.kind == "f" and not all(i.min() >= 0 and i.max() <= 1 for i in images):
         low, high = min(float(i.min()) for i in images), max(float(i.max()) for i in images)
         raise DataError(
-            f"{name}: its images hold floats from {low:.4g} to {high:.4g}; remove Normalize (every network "
+            f"{name}: its images contain floats from {low:.4g} to {high:.4g}; remove Normalize (every network "
             "normalizes its images itself), and give floats from 0 to 1"
         )
     return np.stack(images)

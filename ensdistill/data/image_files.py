@@ -1,4 +1,4 @@
-"""Reading of image files; training and prediction use the same code, so that their pixels agree."""
+"""Reads image files. Training and prediction use the same code, so that their pixels are equal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ensdistill.runtime.files import stand_in
 from ensdistill.runtime.lazy import np
 from ensdistill.runtime.text import storable
 
-MODES = {1: "L", 3: "RGB"}  # Pillow's mode by number of channels; its L is the luma of ITU-R BT.601
+MODES = {1: "L", 3: "RGB"}  # Pillow's mode by number of channels; L is the luma of ITU-R BT.601
 
 # Files with these suffixes must be images. For other files, the content decides.
 SUFFIXES = {
@@ -31,14 +31,14 @@ SUFFIXES = {
 }
 # Formats that Pillow recognizes by their first bytes, so that files may have any suffix or none.
 _MARKED = {"PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP", "PPM", "AVIF", "JPEG2000", "QOI", "PSD", "ICO", "SGI"}
-# Formats that Pillow recognizes but cannot read itself; EPS is a program that Ghostscript would execute.
+# Formats that Pillow recognizes but cannot read itself. An EPS file is a program, which Ghostscript would execute.
 _UNREAD = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 _SEVERAL_FRAMES = {"GIF", "PNG", "TIFF", "WEBP", "AVIF"}  # not MPO, whose other frames are previews
 _DEPTHS = {"L;2": 85, "L;4": 17}  # factor by which Pillow multiplies the gray values of a PNG
 _METHODS = {9: "Deflate64", 6: "Implode", 1: "Shrink", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
 
 FRAMES = "several frames; only the first is read"
-SHALLOW = "16 bits but no value above 255, which is black on the 16-bit scale"
+SHALLOW = "16 bits, but all values up to 255, which are nearly black on the 16-bit scale"
 
 
 class ImageError(DataError):
@@ -47,7 +47,7 @@ class ImageError(DataError):
     Attributes:
         place: Full path of the file.
         name: Path of the file below the folder or zip file.
-        cause: The reason, identical for all files with the same cause.
+        cause: The cause as text, identical for all files with the same cause.
     """
 
     def __init__(self, place: str, name: str, cause: str) -> None:
@@ -66,7 +66,7 @@ class ImageFile:
         root: The folder or zip file that contains it.
         name: Its path below the root, with `/` between the parts.
         archive: The opened zip file, or None for a folder.
-        entry: Its entry in the zip file; the name of the entry can be in another encoding.
+        entry: The entry in the zip file, whose name can have another encoding.
     """
 
     root: Path
@@ -88,7 +88,7 @@ class ImageFile:
         """Returns the image as uint8 of a given shape.
 
         The image is rotated as its EXIF data require. Transparent pixels are drawn on white. 16-bit gray values are
-        rounded to 8 bits. Pillow's bilinear interpolation (as wide as the scale) resizes each side separately.
+        rounded to 8 bits. Pillow's bilinear interpolation with antialiasing resizes each side separately.
 
         Args:
             shape: (C,H,W) with C one or three.
@@ -196,7 +196,7 @@ def _decoded(raw: bytes, shape: tuple[int, int, int]) -> Read:
 
 
 def _fitted(image: Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
-    """The pixels of an opaque image as uint8 of a given shape (C,H,W)."""
+    """Returns the pixels of an opaque image as uint8 of a given shape (C,H,W)."""
     channels, height, width = shape
     image = image.convert(MODES[channels])
     if image.size != (width, height):
@@ -212,7 +212,7 @@ def _readable() -> list[str]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Suppresses Pillow's warnings, which name no file; a file is either read or rejected with its cause."""
+    """Suppresses Pillow's warnings, which name no file; a file is either read, or rejected with the cause."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -231,12 +231,12 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _depth(image: Image.Image) -> object:
-    """Pillow's raw mode of the pixels, for example `L;4`; available only until the pixels are read."""
+    """Returns Pillow's raw mode of the pixels, for example `L;4`; available only until the pixels are read."""
     return image.tile[0].args if isinstance(image, ImageFile_.ImageFile) and image.tile else None
 
 
 def _plain(image: Image.Image, depth: object) -> Image.Image:
-    """The image, opaque and with 8 bits per channel; Pillow's conversions ignore transparency and clip values."""
+    """Returns the image without transparency, with 8 bits per channel; Pillow's own conversion clips values."""
     if image.mode == "F":
         return _from_floats(np.asarray(image))
     if image.mode.startswith("I"):
@@ -248,14 +248,14 @@ def _plain(image: Image.Image, depth: object) -> Image.Image:
 
 def _from_floats(pixels: np.ndarray) -> Image.Image:
     if not (pixels.min() >= 0 and pixels.max() <= 1):  # in this form, NaN is rejected too
-        raise _RefusedError("its floats are not all from 0 to 1, so their scale is unknown; save it with 8 bits")
+        raise _RefusedError("some of its floats are outside 0 to 1, so their scale is unknown; save it with 8 bits")
     return Image.fromarray((pixels * 255).round().astype(np.uint8))
 
 
 def _from_integers(pixels: np.ndarray, transparent: object) -> Image.Image:
-    """Gray values of 16 bits, rounded to 8; 32-bit values up to 255 are used unchanged."""
+    """Returns 16-bit gray values rounded to 8 bits; 32-bit values up to 255 remain unchanged."""
     if pixels.min() < 0 or pixels.max() > 65535:
-        raise _RefusedError("its whole numbers are not all from 0 to 65535; save it with 8 or 16 bits")
+        raise _RefusedError("some of its whole numbers are outside 0 to 65535; save it with 8 or 16 bits")
     shallow = pixels.dtype.itemsize == 4 and pixels.max() <= 255
     gray = (pixels / (1 if shallow else 257)).round().astype(np.uint8)
     if isinstance(transparent, int):
@@ -264,7 +264,7 @@ def _from_integers(pixels: np.ndarray, transparent: object) -> Image.Image:
 
 
 def _on_white(image: Image.Image, depth: object) -> Image.Image:
-    """The image on white; Pillow scales pixels of other depths to 8 bits, but not the transparent color of a PNG."""
+    """Returns the image on white; Pillow converts other depths to 8 bits, but not the transparent color of a PNG."""
     key = image.info.get("transparency")
     if isinstance(key, int) and depth in _DEPTHS:
         image.info["transparency"] = key * _DEPTHS[str(depth)]
@@ -278,7 +278,7 @@ class _RefusedError(ValueError):
 
 
 def _cause(error: Exception) -> str:
-    """The reason why a file cannot be read, identical for all files with the same cause."""
+    """Returns the reason why a file cannot be read, identical for all files with the same cause."""
     if isinstance(error, _RefusedError):
         return str(error)
     if isinstance(error, PermissionError):
@@ -291,7 +291,7 @@ def _cause(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "it is not an image that Pillow can read; remove or replace it"
     if isinstance(error, (zipfile.BadZipFile, zlib.error, EOFError)):
-        detail = re.split(" for file | in directory ", _first_line(error))[0]  # the message already has the name
+        detail = re.split(" for file | in directory ", _first_line(error))[0]  # the message already contains the name
         return f"its entry in the zip file is damaged ({detail}); replace it"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()

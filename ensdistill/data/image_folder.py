@@ -30,10 +30,10 @@ class ImageFolder(OwnSizes, DataSource):
     size: int = setting(32, "Side of the square images in pixels; other images are resized.", ge=4, le=1024)
 
     def __call__(self) -> RawData:
-        """Returns images uint8 (N,3,size,size), with warnings about files that are left out or unusual.
+        """Returns images uint8 (N,3,size,size), with warnings about skipped and unusual files.
 
         Raises:
-            DataError: The path, folders or files cannot be read; the message has all of them with their causes.
+            DataError: The path, folders or files cannot be read; the message lists all of them with their causes.
         """
         path = own_path(self.path)
         try:
@@ -111,7 +111,7 @@ def _about_files(found: FoundFiles, layout: Layout) -> Iterator[ConfigIssue]:
         yield _issue(rule, "the expected structure is train/<class>/<image> or <class>/<image>")
     for part in layout.parts.values():
         if not part.files:
-            yield _issue(f"{printable(part.folder)}/ holds no image in a class folder and is not used")
+            yield _issue(f"{printable(part.folder)}/ contains no image in a class folder and is not used")
         alike = Counter(name.casefold().strip() for name in part.classes)
         if twins := sorted(name for name in part.classes if alike[name.casefold().strip()] > 1):
             yield _issue(
@@ -123,7 +123,7 @@ def _about_files(found: FoundFiles, layout: Layout) -> Iterator[ConfigIssue]:
 
 
 def _places(layout: Layout) -> dict[str, tuple[str, int]]:
-    """Folder and number of images of each part, for messages."""
+    """Returns folder and number of images of each part, for messages."""
     return {name: (f"{printable(part.folder)}/", len(part.files)) for name, part in layout.parts.items()}
 
 

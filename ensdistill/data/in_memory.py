@@ -27,7 +27,8 @@ _PLACES = {"train": "images", "validation": "validation", "test": "test", "unlab
 class Data(OwnSizes, DataSource):
     """Images that a Python program passes to `Data.from_arrays` or `Data.from_dataset`.
 
-    The settings hold the hash of the images; the images remain in the memory of the program. A program that resumes a
+    The settings contain only the hash of the images; the images remain in the memory of the program. A program that
+    resumes a
     run or a study must pass the same images again.
     """
 
@@ -113,7 +114,7 @@ class Data(OwnSizes, DataSource):
 
     @classmethod
     def _of(cls, raw: RawData, sizes: dict[str, Any]) -> Data:
-        """Settings with the hash of the images, which are stored in this process."""
+        """Returns settings with the hash of the images, which are stored in this process."""
         parts = [part for part in (raw.pool, raw.validation, raw.test) if part is not None]
         where = [part is not None for part in (raw.validation, raw.test)]
         content = f"{content_hash(parts, (*raw.class_names, repr(where)), raw.unlabeled)}"
@@ -144,7 +145,7 @@ def _two(part: str, given: Labeled) -> Labeled:
 
 
 def _array(values: Any) -> np.ndarray:
-    """A copy of a tensor on any device, an array or a list as a NumPy array."""
+    """Returns a NumPy copy of a tensor on any device, an array or a list."""
     if isinstance(values, list):
         values = [_array(value) for value in values]
     if hasattr(values, "detach"):

@@ -19,7 +19,7 @@ PARTS = {  # usual names of the parts, compared without case
     "test": ("test", "testing"),
     "unlabeled": ("unlabeled", "unlabelled"),
 }
-_STEMS = ("train", "val", "test")  # prefixes of other names that probably mean a part: test_set, train2017
+_STEMS = ("train", "val", "test")  # prefixes of other names that probably denote a part: test_set, train2017
 _PART_OF = {name: part for part, names in PARTS.items() for name in names}
 
 NO_CLASS = "not in a class folder"
@@ -57,7 +57,8 @@ class Layout:
 def arrange(found: FoundFiles) -> Layout:
     """Returns the parts of a folder or zip file: `<class>/...`, or `train/<class>/...` with other parts next to it.
 
-    A single folder around everything is skipped. All images below the folder of a class, at any depth, belong to it.
+    A single folder that contains everything else is skipped. All images below the folder of a class, at any depth,
+    belong to it.
 
     Args:
         found: The files of the folder or zip file.
@@ -111,7 +112,7 @@ def _prefix(found: FoundFiles, depth: int) -> tuple[str, ...]:
 
 
 def _depth(found: FoundFiles) -> int:
-    """Number of nested folders around everything else; most zip files have one."""
+    """Returns the number of outer folders that contain everything; most zip files have one."""
     depth = 0
     while True:
         tops = {folder[depth] for folder in found.folders if len(folder) > depth}
@@ -123,7 +124,7 @@ def _depth(found: FoundFiles) -> int:
 
 
 def _parts(found: FoundFiles, depth: int) -> dict[str, Part]:
-    """The parts by name; without a training part with class folders, every top folder is a class."""
+    """Returns the parts by name; without a training part with class folders, every top folder is a class."""
     prefix = _prefix(found, depth)
     tops = sorted({folder[depth] for folder in found.folders if len(folder) > depth})
     named = [top for top in tops if top.lower() in _PART_OF]
@@ -146,7 +147,7 @@ def _parts(found: FoundFiles, depth: int) -> dict[str, Part]:
 
 
 def _doubtful(found: FoundFiles, depth: int, tops: list[str]) -> list[str]:
-    """Top folders that are probably parts although train/ has no class folders: val/, test_set/, seg_train/."""
+    """Returns top folders that are probably parts although train/ has no class folders: val/, test_set/, ..."""
     direct = {file.parts[depth] for file in found.files if len(file.parts) == depth + 2}
     labeled = [top for top in tops if _PART_OF.get(top.lower()) != "unlabeled"]
     exact = [top for top in labeled if top.lower() in _PART_OF]
@@ -158,7 +159,7 @@ def _doubtful(found: FoundFiles, depth: int, tops: list[str]) -> list[str]:
 
 
 def _part_of(by_folder: dict[str, str], parts: tuple[str, ...], depth: int) -> tuple[str | None, int]:
-    """The part of a file or folder, and the number of folders above the classes of this part."""
+    """Returns the part of a file or folder, and the number of folders above the classes of this part."""
     for above in (depth + 1, depth):
         name = by_folder.get("/".join(parts[:above])) if len(parts) >= above else None
         if name is not None:
@@ -188,14 +189,14 @@ def _errors(found: FoundFiles, layout: Layout) -> Iterator[str]:
                 yield _nothing_read(layout, folders[0])
     names = layout.parts["train"].classes
     if len(names) < 2:
-        given = f"{_root(found)} holds images of {counted(len(names), 'class')}"
+        given = f"{_root(found)} contains images of {counted(len(names), 'class')}"
         yield f"{given}; at least two subfolders are required{_hint(layout)}"
     for part in layout.parts.values():
         yield from _unknown(part, layout.parts["train"])
 
 
 def _unknown(part: Part, train: Part) -> Iterator[str]:
-    """An error if a part has classes that the training part does not have."""
+    """Yields an error if a part has classes that the training part lacks."""
     if unknown := sorted(set(part.classes) - set(train.classes)):
         folder, other = printable(part.folder), printable(train.folder)
         near = closest_match(unknown[0], train.classes)
@@ -204,7 +205,7 @@ def _unknown(part: Part, train: Part) -> Iterator[str]:
 
 
 def _unreadable(found: FoundFiles) -> Iterator[str]:
-    """One error for each reason why folders cannot be listed."""
+    """Yields one error for each reason why folders cannot be listed."""
     reasons = defaultdict[str, list[str]](list)
     for one in found.unreadable:
         reasons[one.reason].append(one.name)

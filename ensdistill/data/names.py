@@ -32,7 +32,7 @@ def own_path(text: str) -> Path:
         path.stat()
     except FileNotFoundError:
         raise DataError(f"data.path: {printable(text)} does not exist") from None
-    except (OSError, ValueError) as error:  # ValueError: a null byte
+    except (OSError, ValueError) as error:  # ValueError: the path has a null byte
         cause = getattr(error, "strerror", None) or error
         raise DataError(f"data.path: {printable(text)} cannot be read: {cause}") from error
     return path

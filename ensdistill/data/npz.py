@@ -38,8 +38,8 @@ class Npz(OwnSizes, DataSource):
     `labels`. Optional arrays are `x_val` and `x_test` with their labels, `x_unlabeled`, and `class_names`.
     Existing parts are used completely; missing parts are drawn from the labeled images.
 
-    Images are (N,H,W), (N,H,W,C) or (N,C,H,W) with C one or three. If both of the latter fit, the last axis is the
-    channel, which is the convention of NumPy users. Images are uint8, or floats in [0,1]. Labels are whole numbers (N,)
+    Images are (N,H,W), (N,H,W,C) or (N,C,H,W) with C one or three. If both of the latter are possible, the last axis is
+    the channel axis, as is usual for NumPy. Images are uint8, or floats in [0,1]. Labels are whole numbers (N,)
     or (N,1) from 0; without `class_names`, each label up to the largest must occur.
     """
 
@@ -50,7 +50,8 @@ class Npz(OwnSizes, DataSource):
         """Returns images uint8 (N,C,H,W), with warnings about unused arrays. Nothing is unpickled.
 
         Raises:
-            DataError: The file cannot be read, or an array is invalid; the message has the array and the broken rule.
+            DataError: The file cannot be read, or an array is invalid; the message states the array and the broken
+                rule.
         """
         with _opened(own_path(self.path)) as archive:
             found = _pairs(archive.files)
@@ -71,7 +72,7 @@ class Npz(OwnSizes, DataSource):
 
 
 def _pairs(there: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Names of the arrays of images and labels of each part; the labels of unlabeled images are ""."""
+    """Returns the array names of images and labels of each part; the second name is "" for unlabeled images."""
     known = {name.lower(): name for name in reversed(list(there))}
     found = {}
     for part, stems in STEMS.items():
@@ -87,7 +88,7 @@ def _pairs(there: Iterable[str]) -> dict[str, tuple[str, str]]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[NpzFile]:
-    """The opened file. Raises DataError, also for errors that occur while it is read inside the block."""
+    """Opens the file. Raises DataError, also for errors while it is read inside the block."""
     if not path.is_file():
         raise DataError(f"data.path: {printable(str(path))} is not a file; give a .npz file with x_train and y_train")
     try:
@@ -109,7 +110,7 @@ def _opened(path: Path) -> Iterator[NpzFile]:
 
 
 def _no_npz(head: bytes) -> str:
-    """The type of a file that is not a zip file, by its first bytes; empty for a zip file or an unknown type."""
+    """Returns the type of a file by its first bytes; empty for a zip file or an unknown type."""
     known = {b"\x93NUMPY": "a single array, as written by numpy.save", b"\x80": "a pickle, which could run code"}
     return next((what for first, what in known.items() if head.startswith(first)), "")
 

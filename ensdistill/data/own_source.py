@@ -30,7 +30,7 @@ def read(source: DataSource) -> tuple[RawData, SplitSizes]:
         raw, sizes = source(), source.sizes()
     except EnsdistillError:
         raise
-    except Exception as error:  # the code of the user can raise any exception
+    except Exception as error:  # user code can raise any exception
         raise DataError(f"data: {source.kind} fails ({cause_of(error)}); fix this piece") from error
     for rule in _broken(raw, sizes):
         raise DataError(f"data: {source.kind}: {rule}; fix this piece")
@@ -38,7 +38,7 @@ def read(source: DataSource) -> tuple[RawData, SplitSizes]:
 
 
 def _broken(raw: Any, sizes: Any) -> list[str]:
-    """The broken rules; only the first one is reported."""
+    """Yields the broken rules; only the first is reported."""
     if not isinstance(raw, RawData):
         return [f"must return RawData, not a {type(raw).__name__}"]
     if not isinstance(sizes, SplitSizes):

@@ -36,7 +36,8 @@ SizeOrNone = Annotated[int | float, PlainValidator(_size_or_none), _schema(0)]
 class SplitSizes(Settings):
     """Sizes of the parts that are drawn from the labeled images of a source.
 
-    Draws are stratified by class. A share refers to all labeled images and is at least one image per class. Images that
+    Draws are stratified by class. A share is relative to all labeled images and yields at least one image per class.
+    Images that
     are not drawn become unlabeled images.
     """
 
@@ -55,10 +56,10 @@ class SplitSizes(Settings):
 
 
 class OwnSizes(SplitSizes):
-    """Sizes with defaults for the user's own images, of any number and optionally already in parts."""
+    """Sizes with defaults for data sets of any size, which may already have validation and test parts."""
 
     train_size: Size | None = setting(
-        None, "Number of labeled training images: a count, a share of the labeled images, or null for all that remain."
+        None, "Number of labeled training images: a count, a share of the labeled images, or null for the rest."
     )
     val_size: Size = setting(
         0.1,

@@ -25,7 +25,7 @@ class DataSource(Piece):
         """
         raise NotImplementedError
 
-    if TYPE_CHECKING:  # at run time it could hide the method of SplitSizes, depending on the order of the base classes
+    if TYPE_CHECKING:  # not at run time: depending on the order of base classes, it would hide the method of SplitSizes
 
         def sizes(self) -> SplitSizes:
             """Returns the sizes of the parts."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-SETTING_OF = {"train": "train_size", "validation": "val_size", "test": "test_size"}  # setting of each drawn part
+SETTING_OF = {"train": "train_size", "validation": "val_size", "test": "test_size"}  # setting for the size of each part
 
 Shape = tuple[int, int, int]  # channels, height, width of an image
 
@@ -52,19 +52,19 @@ class Split:
         return Split(self.images.to(device), self.labels.to(device))
 
     def channel_statistics(self) -> tuple[Tensor, Tensor]:
-        """Returns mean and standard deviation per channel of the images in [0,1], (C,) each; new tensors every time."""
+        """Returns mean and standard deviation per channel of the images in [0,1], as new tensors (C,)."""
         mean, variance = self._moments
         return mean.float(), variance.clamp(min=1e-8).sqrt().float()
 
     @cached_property
     def content(self) -> str:
-        """Content hash of the images in their order, without the labels."""
+        """Content hash of the images and their order, without labels."""
         images = self.images.contiguous().cpu().numpy()
         return f"{images.shape} {hashlib.sha256(images.data).hexdigest()}"
 
     @cached_property
     def _moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and variance per channel in float64; cached, because every network built for these images uses them."""
+        """Mean and variance per channel in float64, cached because every network for these images uses them."""
         counts = torch.stack([torch.bincount(c.flatten().long(), minlength=256) for c in self.images.unbind(1)])
         share = counts.double() / counts.sum(1, keepdim=True)
         level = torch.arange(256, device=counts.device).double() / 255
@@ -74,7 +74,7 @@ class Split:
 
 @dataclass(frozen=True)
 class DataSplits:
-    """The splits that a training may use; the test split is not among them.
+    """The splits that training may use, without the test split.
 
     Attributes:
         train: Labeled training images.
@@ -83,7 +83,7 @@ class DataSplits:
         class_names: Name of each class.
         identity: Content hash of all splits, including the test split.
         warnings: Warnings about implausible images and files.
-        own_validation: Whether the source has a validation part, so that none was drawn.
+        own_validation: Whether the source has a validation part; if so, none was drawn.
     """
 
     train: Split
@@ -123,7 +123,7 @@ class RawData:
     warnings: tuple[ConfigIssue, ...] = ()
 
     def own_parts(self, places: Mapping[str, str]) -> dict[str, tuple[str, int]]:
-        """Returns name and number of images of each part that the source has.
+        """Returns the name and the number of images of each part of the source.
 
         Args:
             places: Names of all parts in messages, for example their folders.
@@ -175,7 +175,7 @@ def _implausible(source: RawData, train: Split, validation: Split, test: Split) 
 
 
 class _Pool:
-    """Labeled images, from which parts are drawn without replacement."""
+    """Pool of labeled images from which parts are drawn without replacement."""
 
     def __init__(self, split: Split, class_names: tuple[str, ...], seed: int) -> None:
         self.split, self.labels, self.seed = split, split.labels.numpy(), seed
@@ -192,7 +192,7 @@ class _Pool:
             size: A count or a share; None for all remaining images.
 
         Raises:
-            ConfigError: The size does not fit; the message states sizes that do.
+            ConfigError: The size is too large or too small; the message states possible sizes.
         """
         if size is None and not len(self.rest):
             raise ConfigError(f"data.{SETTING_OF[part]}: no image is left; lower data.val_size or data.test_size")
@@ -210,7 +210,7 @@ class _Pool:
         return self.split.take(self.rest)
 
     def _alone(self) -> np.ndarray:
-        """Indices of the last remaining images of their classes."""
+        """Returns the indices of images that are the last of their class."""
         counts = np.bincount(self.labels[self.rest], minlength=1)
         alone: np.ndarray = self.rest[counts[self.labels[self.rest]] == 1]
         return alone
@@ -218,7 +218,7 @@ class _Pool:
     def _drawn(self, pool: np.ndarray, count: int, part: str, wanted: str) -> np.ndarray:
         classes = len(np.unique(self.labels[pool]))
         if count > len(pool):
-            raise ConfigError(f"data.{SETTING_OF[part]}: {wanted} do not fit; {self._fits(part, classes)}")
+            raise ConfigError(f"data.{SETTING_OF[part]}: {wanted} are too many; {self._fits(part, classes)}")
         if count in (0, len(pool)):
             return pool[:count]
         if count < classes:

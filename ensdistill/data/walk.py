@@ -1,4 +1,4 @@
-"""Search of folders and zip files for images; every other file is listed with the reason why it is left out."""
+"""Searches folders and zip files for images; every other file is listed with the reason why it is skipped."""
 
 import os
 import stat
@@ -31,7 +31,7 @@ TOO_DEEP = "nested in more than 100 folders"
 _DEEPEST = 100
 _MOST, _TIMES = 100_000, 10  # limits for other files, in total and per image; beyond them the path is probably wrong
 BOTH = "a file with the name of a folder"
-HARMLESS = frozenset({NO_IMAGE, HIDDEN})  # reasons that do not indicate missing images
+HARMLESS = frozenset({NO_IMAGE, HIDDEN})  # reasons for skipping a file that are no sign of missing images
 
 _EXTRACT = "extract the archive and give the folder"
 _HINTS = dict.fromkeys((".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"), _EXTRACT)
@@ -44,7 +44,7 @@ class LeftOut:
 
     Attributes:
         name: Path below the root.
-        reason: Why it is not read.
+        reason: Reason why it is not read.
     """
 
     name: str
@@ -63,7 +63,7 @@ class FoundFiles:
     Attributes:
         root: The folder or zip file.
         files: The images, in the order of their names.
-        folders: The parts of the path of every folder below the root, including empty folders.
+        folders: Path components of every folder below the root, including empty folders.
         left_out: Files and folders that are not read.
         unreadable: Files and folders that cannot be examined or listed.
         renamed: Entries of a zip file whose names have an unknown encoding.
@@ -98,7 +98,7 @@ def by_reason(left_out: Iterable[LeftOut]) -> Iterator[str]:
 
 
 def find_files(path: Path) -> FoundFiles:
-    """Returns all images of a folder or zip file at any depth, and the files that are left out.
+    """Returns all images of a folder or zip file at any depth, and the skipped files.
 
     Links are followed. An image is a file that Pillow recognizes, with any suffix. A file with an image suffix always
     counts as an image, so that a damaged image is an error when it is read.
@@ -139,7 +139,7 @@ def _walk(found: FoundFiles, folder: Path, parts: tuple[str, ...], above: frozen
 
 
 def _around(root: Path) -> frozenset[tuple[int, int]]:
-    """Identities of the folders that contain the root; a link to one of them is a loop."""
+    """Returns identifiers of the folders that contain the root; a link to one of them is a loop."""
     around = set()
     for folder in root.resolve().parents:
         with suppress(OSError):
@@ -151,7 +151,7 @@ def _around(root: Path) -> frozenset[tuple[int, int]]:
 def _add_entry(
     found: FoundFiles, entry: os.DirEntry[str], parts: tuple[str, ...], above: frozenset[tuple[int, int]]
 ) -> None:
-    """Adds an entry of a folder with everything below it. Raises OSError if it cannot be examined."""
+    """Adds an entry of a folder and everything below it. Raises OSError if it cannot be examined."""
     name = "/".join(parts)
     if entry.name.startswith("."):
         found.left_out.append(LeftOut(name, HIDDEN))
@@ -242,12 +242,12 @@ def _is_companion(name: str) -> bool:
 
 
 def _sort_out(found: FoundFiles, file: ImageFile, size: int) -> None:
-    """Adds a file to the images or to the files that are left out.
+    """Adds a file to the images or to the skipped files.
 
-    Files of size 0 are not opened, because files of /proc have this size and reading them may never end.
+    Files of size 0 are not opened: files in /proc have size 0, and reading them may never end.
 
     Raises:
-        DataError: Far more files are left out than are images.
+        DataError: Far more files are skipped than are images.
     """
     if PurePosixPath(file.name).suffix.lower() in SUFFIXES or (size and _content_is_image(file)):
         found.files.append(file)
@@ -255,11 +255,11 @@ def _sort_out(found: FoundFiles, file: ImageFile, size: int) -> None:
     found.left_out.append(LeftOut(file.name, NO_IMAGE))
     if len(found.left_out) > max(_MOST, _TIMES * len(found.files)):
         given = f"{counted(len(found.files), 'image')} and more than {_MOST:,} other files"
-        raise DataError(f"{printable(str(found.root))} holds {given}; give the folder that holds only the images")
+        raise DataError(f"{printable(str(found.root))} contains {given}; give a folder that contains only the images")
 
 
 def _content_is_image(file: ImageFile) -> bool:
-    """Whether the first bytes are those of an image; true if the file cannot be opened, so that reading it fails."""
+    """Returns whether the first bytes are those of an image; true for an unreadable file, so that reading it fails."""
     try:
         with file.open() as stream:
             return is_image(stream, file.name)

@@ -1,1 +1,1 @@
-"""Predictions, metrics and calibration of networks, and tables of them."""
+"""Predictions, metrics, calibration and tables."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ensdistill.evaluation.metrics import brier, ece, nll
 
-COLDEST, HOTTEST = 0.05, 20.0  # bounds of tau, far outside the range that trained networks need
+COLDEST, HOTTEST = 0.05, 20.0  # bounds of tau, far outside the range of trained networks
 FAR_BELOW = -1e300  # finite, so that 0 * FAR_BELOW = 0; exp(FAR_BELOW / tau) = 0 for every allowed temperature
 
 
@@ -45,7 +45,7 @@ def fit(log_p: Tensor, labels: Tensor) -> Fitted:
     References:
         Guo et al. 2017, section 4.2.
     """
-    from scipy.optimize import brentq  # here: a slow import that few commands need
+    from scipy.optimize import brentq  # imported here, because it is slow and rarely used
 
     log_p, labels = log_p.cpu().double(), labels.cpu()
     own = log_p.gather(-1, labels[:, None])
@@ -66,7 +66,7 @@ def fit(log_p: Tensor, labels: Tensor) -> Fitted:
 
 
 def fit_temperature(log_p: Tensor, labels: Tensor) -> float:
-    """Returns the temperature of `fit` alone."""
+    """Returns only the temperature of `fit`."""
     return fit(log_p, labels).temperature
 
 

@@ -1,6 +1,6 @@
 """Diagnostics by class and by image: accuracies, confusion matrices, and thumbnails of the hardest images.
 
-All of it is bounded, because it is stored in a small file and shown on one page.
+The amount of data is limited, because it is stored in a small file and shown on one page.
 """
 
 import base64
@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ensdistill.data import Split
 
-CLASSES = 15  # rows of a confusion matrix: the most confused classes
-EXAMPLES = 12  # thumbnails of a kind
-PIXELS = 48  # longest side of a thumbnail
+CLASSES = 15  # maximum number of rows of a confusion matrix
+EXAMPLES = 12  # maximum number of thumbnails of each kind
+PIXELS = 48  # longest side of a thumbnail in pixels
 
 
 def confusion_matrix(log_p: Tensor, labels: Tensor) -> Tensor:
@@ -23,7 +23,7 @@ def confusion_matrix(log_p: Tensor, labels: Tensor) -> Tensor:
 
     Args:
         log_p: Log-probabilities, (N,c).
-        labels: True classes, (N,); images of label -1 are left out.
+        labels: True classes, (N,); images with label -1 are ignored.
     """
     classes, known = log_p.shape[1], labels >= 0
     cells = labels[known] * classes + log_p[known].argmax(1)
@@ -37,7 +37,7 @@ def class_accuracies(confusion: Tensor) -> list[float | None]:
 
 
 def most_confused(confusions: Sequence[Tensor]) -> list[int]:
-    """Returns the classes with the most errors over these matrices, at most `CLASSES`, in ascending order.
+    """Returns the classes with the most errors in these matrices, at most `CLASSES`, in ascending order.
 
     An error counts for the true and for the predicted class, so that pairs of classes stay together.
     """
@@ -63,8 +63,8 @@ def hardest_images(split: Split, student: Tensor, ensemble: Tensor | None) -> di
         ensemble: Log-probabilities of the ensemble, (N,c); None without teachers.
 
     Returns:
-        `wrong`: misclassified images, the largest negative log-likelihood (nats) first. `disputed`: images by
-        KL(ensemble || student) in nats, the largest first. At most `EXAMPLES` each.
+        `wrong`: misclassified images, largest negative log-likelihood (nats) first. `disputed`: images by
+        KL(ensemble || student) in nats, largest first. At most `EXAMPLES` each.
     """
     labels = split.labels.cpu()
     nll = -student.gather(1, labels.clamp(min=0)[:, None])[:, 0]
@@ -93,7 +93,7 @@ def _examples(split: Split, value: Tensor, student: Tensor, ensemble: Tensor | N
 
 
 def _prediction(log_p: Tensor) -> tuple[int, float]:
-    """The predicted class and its probability."""
+    """Returns the predicted class and its probability."""
     return int(log_p.argmax()), float(log_p.max().exp())
 
 
@@ -103,7 +103,7 @@ def thumbnail(image: Tensor) -> str:
     Args:
         image: uint8 (C,H,W); with three channels RGB, otherwise the mean of the channels as gray.
     """
-    from PIL import Image  # here: few commands draw images
+    from PIL import Image  # imported here, because few commands draw images
 
     channels = image.cpu()
     pixels = channels.permute(1, 2, 0) if len(channels) == 3 else channels.float().mean(0).round().to(torch.uint8)

@@ -19,7 +19,7 @@ from ensdistill.errors import ConfigError
 from ensdistill.settings.validation import closest_match
 
 SEVERITIES = range(1, 6)
-CHUNK = 1024  # images converted to float at a time, because a whole data set in float needs four times its memory
+CHUNK = 1024  # images converted to float together; float requires four times the memory
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def gaussian_noise(x: Tensor, sigma: float, generator: torch.Generator) -> Tenso
 
 
 def gaussian_blur(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Returns the convolution with a Gaussian; sigma is a fraction of the smaller side, cut at 4 sigma.
+    """Returns the convolution with a Gaussian, truncated at 4 sigma; sigma is a fraction of the smaller side.
 
     The border is replicated.
     """
@@ -102,7 +102,7 @@ def pixelate(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
 
 
 def _coarse(side: int, cells: int, like: Tensor) -> Tensor:
-    """Returns the averaging over `cells` cells as a symmetric matrix (side,side) whose rows sum to one."""
+    """Returns the average over `cells` cells as a symmetric matrix (side,side) whose rows sum to one."""
     pixel = torch.arange(side, device=like.device, dtype=like.dtype)
     edge = torch.arange(cells + 1, device=like.device, dtype=like.dtype)[:, None] * side / cells
     overlap = (torch.minimum(edge[1:], pixel + 1) - torch.maximum(edge[:-1], pixel)).clamp(min=0)  # (cells,side)

@@ -84,7 +84,8 @@ def pairwise_kl(member_log_p: Tensor) -> float:
         member_log_p: Log-probabilities (M,N,c).
 
     Returns:
-        0 for equal members or a single member; infinite where a member has probability 0 and another has not.
+        0 for equal members or a single member; infinite if a class has probability 0 for one member, but not for
+        another.
 
     References:
         Nam et al. 2021.
@@ -97,7 +98,7 @@ def pairwise_kl(member_log_p: Tensor) -> float:
 def mutual_information(member_log_p: Tensor) -> float:
     """Returns the mean over images of H(mean_m p_m) - mean_m H(p_m), in nats, from 0 (equal members) to log M.
 
-    It is the part of the ensemble's uncertainty that is due to the disagreement of its members.
+    This is the part of the uncertainty of the ensemble that is due to disagreement between members.
 
     Args:
         member_log_p: Log-probabilities (M,N,c).

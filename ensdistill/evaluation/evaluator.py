@@ -123,7 +123,7 @@ class Evaluator:
         Returns:
             `images`: number of images. `networks`: for each network `ece`, the bins of its `reliability` diagram, and
             its mean `entropy` in each part, in nats. `ensemble`: the same for the ensemble, or None. `teachers`: mean
-            mutual information of the teachers in each part, in nats. By class and by image (`class_diagnostics`):
+            mutual information of the teachers in each part, in nats. Data by class and by image (`class_diagnostics`):
             `class_names`, the most `confused` classes; `class_accuracy` and `confusion` of these classes for each
             network; the `wrong` and `disputed` images of the first network.
         """
@@ -187,7 +187,7 @@ def mean_metrics(rows: Sequence[Metrics]) -> Metrics:
 
 
 def model_complexity(network: nn.Module, shape: Sequence[int]) -> Metrics:
-    """Returns the size and the cost of a network in its inference form, the form in which teachers are stored.
+    """Returns the size and the cost of a network in its inference form, as for teachers.
 
     Args:
         network: Images (B,C,H,W) in [0,1] -> logits (B,classes).
@@ -240,7 +240,7 @@ def ood_auroc_of(network: nn.Module, split: Split, other: Split) -> float:
 
 
 def _diversity(member_log_p: Tensor) -> Metrics:
-    """Returns how much members differ, in nats, from log-probabilities (M,N,c)."""
+    """Returns measures of diversity in nats, from log-probabilities (M,N,c)."""
     return {"diversity": pairwise_kl(member_log_p), "mutual_information": mutual_information(member_log_p)}
 
 
@@ -255,7 +255,7 @@ def _subnetwork_predictions(network: CombinedClassifier, split: Split) -> Tensor
 
 
 class _SingleMember(nn.Module):
-    """One member of a combined classifier as a network: logits (1,B,c)."""
+    """One member of a combined classifier as a network with logits (1,B,c)."""
 
     def __init__(self, network: CombinedClassifier, member: int) -> None:
         super().__init__()

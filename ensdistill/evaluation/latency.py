@@ -19,7 +19,7 @@ from ensdistill.runtime.modes import evaluating
 from ensdistill.runtime.randomness import deterministic
 
 BATCHES = (1, 128)
-LEAST, MOST, SECONDS = 5, 50, 3.0  # runs per network: at least LEAST, then until MOST runs or SECONDS have passed
+LEAST, MOST, SECONDS = 5, 50, 3.0  # runs per network: at least LEAST, at most MOST, at most SECONDS
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class InferenceCost:
     milliseconds: dict[int, float]
 
     def in_words(self) -> list[str]:
-        """Returns weights, parameters, operations and times as texts, one per column."""
+        """Returns weights, parameters, operations and times as text, one per column."""
         times = [f"{taken:,.3g}" for taken in self.milliseconds.values()]
         return [file_size(self.bytes), f"{self.parameters:,.0f}", in_millions(self.flops), *times]
 
@@ -66,7 +66,7 @@ def prices(networks: Mapping[str, nn.Module], shape: Shape, device: torch.device
 def latency_ms(network: nn.Module, shape: Shape, device: torch.device) -> float:
     """Returns the milliseconds of one image in the inference form, on one thread.
 
-    It is the fastest of up to 50 runs, the one least disturbed by other processes.
+    It is the time of the fastest of up to 50 runs, which other processes disturb least.
 
     Args:
         network: Images (B,C,H,W) in [0,1] -> logits (B,classes).
@@ -79,7 +79,7 @@ def latency_ms(network: nn.Module, shape: Shape, device: torch.device) -> float:
 
 
 def architecture_of(network: nn.Module) -> str:
-    """Returns a hash of the layers of a network and of the shapes of its tensors, independent of their values."""
+    """Returns a hash of a network's layers and tensor shapes, independent of the values."""
     network = inference_form(network)
     shapes = [(name, tuple(tensor.shape)) for name, tensor in network.state_dict().items()]
     return hashlib.sha256(f"{network}{shapes}".encode()).hexdigest()[:16]
@@ -111,7 +111,7 @@ def _run_times(networks: Mapping[str, nn.Module], images: Tensor) -> dict[str, l
             break
         for name, network in networks.items():
             times[name].append(_seconds(network, images))
-    return {name: taken[1:] for name, taken in times.items()}  # the first turn warms up
+    return {name: taken[1:] for name, taken in times.items()}  # the first round is a warm-up
 
 
 def _seconds(network: nn.Module, images: Tensor) -> float:

@@ -119,7 +119,7 @@ def _recalls(log_p: Tensor, labels: Tensor) -> Tensor:
 
 
 def _counts(log_p: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns the number of correct predictions, of labels and of predictions of each class, (c,) float64 each."""
+    """Returns the numbers of correct predictions, labels and predictions by class, (c,) float64 each."""
     predicted, classes = log_p.argmax(-1), log_p.shape[-1]
     parts = (labels[predicted == labels], labels, predicted)
     right, labeled, guessed = (torch.bincount(part, minlength=classes).double() for part in parts)
@@ -132,7 +132,7 @@ class Metric:
 
     Attributes:
         name: Name in files and settings; `val/<name>` on validation images.
-        label: Name in texts.
+        label: Name in sentences.
         higher_is_better: Whether it is maximized as an objective.
         compute: Log-probabilities (B,c) and labels (B,) -> value; None if it depends on other inputs.
         min_classes: Minimum number of classes; with fewer the metric is meaningless and omitted.
@@ -225,8 +225,8 @@ def ood_auroc(log_p_in: Tensor, log_p_out: Tensor) -> float:
     """
     scores = torch.cat([entropy(log_p_in.cpu()), entropy(log_p_out.cpu())])
     if scores.isnan().any():
-        return math.nan  # as for all other metrics; scikit-learn would raise an error
-    from sklearn.metrics import roc_auc_score  # here: a slow import that few commands need
+        return math.nan  # NaN, as for all other metrics, where scikit-learn raises an error
+    from sklearn.metrics import roc_auc_score  # imported here, because it is slow and rarely used
 
     foreign = torch.arange(len(scores)) >= len(log_p_in)
     return float(roc_auc_score(foreign.numpy(), scores.numpy()))

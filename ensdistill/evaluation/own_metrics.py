@@ -13,7 +13,7 @@ from ensdistill.methods.metrics import Metric
 from ensdistill.runtime.boundary import cause_of
 from ensdistill.settings.calls import misfit
 
-# Metrics of the evaluator in addition to `all_metrics`; reserved names for user-defined metrics.
+# Names of other metrics of the evaluator, which user-defined metrics must not have.
 OTHERS = {"cnll", "cbrier", "cece", "dee", "top1_agreement", "kl_to_ensemble", "diversity", "mutual_information"}
 OTHERS |= {"temperature", "temperature_identified", "at_chance", "parameters", "flops"}
 

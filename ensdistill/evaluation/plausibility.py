@@ -11,20 +11,20 @@ from ensdistill.errors import ConfigIssue, teacher_name
 from ensdistill.runtime.formatting import percent
 from ensdistill.runtime.text import listed, verb
 
-Metrics = Mapping[str, float]  # of one network: "accuracy", "nll", ...
-TeacherMetrics = Mapping[str, Any]  # what `Evaluator.teachers` returns; empty without teachers
+Metrics = Mapping[str, float]  # metrics of one network: "accuracy", "nll", ...
+TeacherMetrics = Mapping[str, Any]  # result of `Evaluator.teachers`; empty without teachers
 
 TeacherRule = Callable[[TeacherMetrics, int], ConfigIssue | None]
 StudentRule = Callable[[Metrics, TeacherMetrics, int], ConfigIssue | None]
 
-AT_CHANCE = "at chance"  # beginning of the warning about a network that is no better than chance
+AT_CHANCE = "at chance"  # start of the warning about a network that is no better than chance
 NOT_IDENTIFIED = "temperature not identified"
 VALUES = 4  # maximum number of teachers whose values a warning lists
-CALIBRATED = ("cnll", "cbrier", "cece", "dee")  # meaningless for a network at chance
+CALIBRATED = ("cnll", "cbrier", "cece", "dee")  # metrics that are meaningless for a network at chance
 
 
 def is_at_chance(*rows: Metrics) -> bool:
-    """Returns whether all of these networks are no better than chance; False where the metrics do not contain it."""
+    """Returns whether all of these networks are no better than chance; False if the metrics lack `at_chance`."""
     return bool(rows) and all(row.get("at_chance", row.get("val/at_chance")) == 1 for row in rows)
 
 
@@ -36,8 +36,8 @@ def is_shown(name: str, *rows: Metrics) -> bool:
 def is_identified(row: Metrics) -> bool:
     """Returns whether the validation images determine the temperature of a network.
 
-    A trial record has no `temperature_identified`. Its metrics are those on the validation images, where no temperature
-    is identified if all images are classified correctly.
+    A trial record has no `temperature_identified`, but validation metrics. On validation images, the temperature is not
+    identified if all images are classified correctly.
     """
     return row.get("temperature_identified", float(row.get("accuracy", 0.0) < 1)) == 1
 

@@ -1,4 +1,4 @@
-"""Tables of the metrics of students and teachers, for the terminal and in Markdown."""
+"""Tables of metrics of students and teachers, for terminals and in Markdown."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -78,7 +78,7 @@ def student_in_words(metrics: Metrics) -> str:
 def metrics_table(split: str, rows: Mapping[str, Metrics], own: Sequence[str] = ()) -> Table:
     """Returns a table with one row per network.
 
-    A cell is empty if the row lacks the metric, or if the metric is meaningless because the network is at chance.
+    A cell is empty if the row lacks the metric, or if the network is at chance and the metric therefore meaningless.
 
     Args:
         split: Name of the images in the title.
@@ -124,7 +124,7 @@ def price_table(prices: Mapping[str, InferenceCost]) -> Table:
 
 
 def file_table(sizes: Mapping[str, int], differences: Mapping[str, float]) -> Table:
-    """Returns a table with one row per exported file: size, and largest difference of a logit from the student.
+    """Returns a table with one row per exported file: size, and largest difference from a logit of the student.
 
     Args:
         sizes: Size of each file in bytes, by name.

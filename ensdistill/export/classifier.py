@@ -94,7 +94,7 @@ def open_onnx(path: Path) -> Classifier:
     """
     onnxruntime = need("onnxruntime")
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # errors are raised, so log lines are redundant
+    options.log_severity_level = 4  # errors are raised as exceptions, so log lines are redundant
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime raises a dozen different errors for a damaged file
@@ -120,7 +120,7 @@ def open_pt2(path: Path) -> Classifier:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Suppresses warnings and log lines in the block: those of torch's exporters address their developers."""
+    """Suppresses warnings and log lines inside the block: those of torch's exporters are meant for their developers."""
     before = logging.root.manager.disable
     logging.disable()
     try:

@@ -94,7 +94,7 @@ def export_student(
     settings = _settings(run)
     folder = claim_folder(Path(out), run.metadata, lambda file: file.read_text(encoding="utf-8") == settings)
     for library in ("onnxscript", "onnxruntime") if "onnx" in formats else ():
-        need(library)  # reported before any measurement
+        need(library)  # checked before any measurement
     with deterministic(run.config.training.threads):
         evaluator = Evaluator(run.ensemble, run.data, run.data.validation, run.config.metrics)
         student, teachers = evaluator.student(run.network), evaluator.teachers()
@@ -157,7 +157,7 @@ def _write_networks(run: DistillationRun, folder: Path, formats: Sequence[str]) 
 
 def _program(student: DeployableClassifier, run: DistillationRun) -> torch.export.ExportedProgram:
     """Returns the student as one graph for batches of any size."""
-    images = torch.zeros(2, *run.shape, dtype=torch.uint8)  # two, because torch would treat one as a constant
+    images = torch.zeros(2, *run.shape, dtype=torch.uint8)  # two, because torch treats a size of one as constant
     try:
         with quietly():
             return torch.export.export(student, (images,), dynamic_shapes={"images": {0: torch.export.Dim("batch")}})
@@ -175,13 +175,13 @@ def _write_onnx(program: Any, file: Path, metadata: Mapping[str, str]) -> None:
                 output_names=["logits", "probabilities"],
                 dynamic_shapes={
                     "images": {0: torch.export.Dim("batch")}
-                },  # only names the dimension, which is already dynamic
+                },  # only names the dimension; it is already dynamic
                 dynamo=True,
                 verbose=False,
             )
             written.model.metadata_props.update(metadata)
             written.save(file, external_data=False)
-    except Exception as error:  # torch and ONNX raise a dozen different errors for networks that they cannot write
+    except Exception as error:  # torch and ONNX raise a dozen different errors for unsupported networks
         raise _cannot("onnx", error) from error
 
 

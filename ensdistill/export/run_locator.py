@@ -1,4 +1,4 @@
-"""Locates the run of a command line, by its folder, its settings file or a preset."""
+"""Locates the run that a command line specifies by folder, settings file or preset."""
 
 import argparse
 from contextlib import suppress
@@ -22,7 +22,7 @@ class LocatedRun:
     Attributes:
         run: The run.
         student: Weights file of the student.
-        alone: Why the ensemble is not available; empty if it is.
+        alone: Reason why the ensemble is not available; empty if it is available.
     """
 
     run: DistillationRun
@@ -31,7 +31,7 @@ class LocatedRun:
 
 
 def locate_run(options: argparse.Namespace) -> LocatedRun:
-    """Returns the run of a command line; trains nothing.
+    """Returns the run that a command line specifies; trains nothing.
 
     Args:
         options: Options with `config`, `set`, `device`, `student` and `studies_dir`.
@@ -47,7 +47,7 @@ def locate_run(options: argparse.Namespace) -> LocatedRun:
     run = load_run(config, data, path, found)
     alone = ""
     if found is None:
-        alone = f"dee, top1_agreement and cost need the teachers: `{next_command('teachers', options)}` trains them"
+        alone = f"dee, top1_agreement and cost require the teachers: `{next_command('teachers', options)}` trains them"
     elif run.ensemble is None:
         alone = "no dee, top1_agreement and cost: this student was trained with other teachers than the available ones"
     return LocatedRun(run, path, alone)
@@ -56,7 +56,7 @@ def locate_run(options: argparse.Namespace) -> LocatedRun:
 def default_folder(studies: str | Path, config: Config, data: str = "") -> Path:
     """Returns the default folder of a run: `<studies>/runs/<hash of the settings>`.
 
-    The hash does not include paths. If the folder has a student of other images, a hash of the images is appended.
+    The hash does not include paths. If the folder contains a student of other images, a hash of the images is appended.
 
     Args:
         studies: Folder of all results.
@@ -79,7 +79,7 @@ def next_command(name: str, options: argparse.Namespace, *more: Option) -> str:
 
 
 def _settings_in(name: str) -> str:
-    """Returns the settings file in the folder of a run or an export; a name that is not a folder is unchanged."""
+    """Returns the settings file in the folder of a run or an export; any other name is returned unchanged."""
     if name in presets() or not Path(name).is_dir():
         return name
     file = Path(name, CONFIG_FILE)

@@ -1,4 +1,4 @@
-"""Deployable student: its network, and a weights file with all metadata that are needed to use it."""
+"""Deployable student: its network, and a weights file with all metadata required for its use."""
 
 import json
 import math
@@ -29,7 +29,7 @@ from ensdistill.version import __version__
 
 CONFIG_FILE = "config.yaml"  # settings of a student, next to its weights
 HEAD, NO_HEAD = "head", "none"  # metadata of a student whose user-defined loss has no head
-HASHES = ("settings", "data", "ensemble")  # hashes in the metadata of a student: the inputs of its training
+HASHES = ("settings", "data", "ensemble")  # hashes of the inputs of its training, in the metadata of a student
 LARGEST = 1 << 28  # maximum number of values of an image, because an untrusted file determines the allocated memory
 _Side = Annotated[int, Field(strict=True, ge=1)]
 _SHAPE, _NAMES = TypeAdapter(tuple[_Side, _Side, _Side]), TypeAdapter(list[Annotated[str, Field(strict=True)]])
@@ -60,7 +60,7 @@ class DistillationRun:
 
     @property
     def networks(self) -> dict[str, nn.Module]:
-        """Networks by name: `student` and, if it is available and accepts any image, `ensemble`."""
+        """Networks by name: `student` and, if the ensemble is available and accepts any image, `ensemble`."""
         networks: dict[str, nn.Module] = {"student": self.network}
         if self.ensemble is not None and self.ensemble.takes_any_image:
             networks["ensemble"] = self.ensemble
@@ -73,7 +73,7 @@ class DistillationRun:
 
 
 def student_metadata(config: Config, data: DataSplits, learnt_from: str) -> dict[str, str]:
-    """Returns the metadata of a weights file: hashes of the inputs, and everything needed for use, as JSON.
+    """Returns the metadata of a weights file: hashes of the inputs and everything required for use, as JSON.
 
     Args:
         config: Settings of the student.
@@ -99,7 +99,7 @@ def claim_folder(folder: Path, mine: Mapping[str, str], its_own: Callable[[Path]
     Args:
         folder: Folder of the files.
         mine: Known metadata of the student.
-        its_own: Returns whether an existing settings file belongs to this student.
+        its_own: Function that returns whether an existing settings file belongs to this student.
 
     Raises:
         DataError: The folder contains another student or its settings, or cannot be written.
@@ -235,20 +235,20 @@ def _needed(tree: Any, head: bool) -> Any:
         return tree
     foreign = {path[0] for path in own_kinds(Config, tree)} - {"model", "student", *(["loss"] if head else [])}
     left = {name: value for name, value in tree.items() if name not in foreign | ({"schedule"} if foreign else set())}
-    return left | ({"data": {"kind": "npz", "path": "unknown"}} if "data" in foreign else {})  # the file is never read
+    return left | ({"data": {"kind": "npz", "path": "unknown"}} if "data" in foreign else {})  # this file is never read
 
 
 def _empty_network(config: Config, shape: Shape, class_names: tuple[str, ...]) -> nn.Module:
-    """Returns the merged network of these settings without its weights; needs neither images nor published weights."""
+    """Returns the merged network of these settings without weights; requires neither images nor published weights."""
     nothing = Split(torch.zeros(1, *shape, dtype=torch.uint8), torch.zeros(1, dtype=torch.long))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they were issued when the student was trained
+        warnings.simplefilter("ignore")  # these warnings were already issued during training
         model = config.model
         bare = model.model_copy(update={"weights": ""}) if isinstance(model, Torchvision) else model
         data = DataSplits(nothing, nothing, nothing, class_names, "")
         network = new_student(config.model_copy(update={"model": bare}), data).merged()
     for module in network.modules():
-        if "transform_input" in vars(module):  # of GoogLeNet and Inception with published weights
+        if "transform_input" in vars(module):  # layer of GoogLeNet and Inception with published weights
             vars(module)["transform_input"] = bare != model and shape[0] == 3
     return network
 

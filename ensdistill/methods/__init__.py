@@ -1,1 +1,1 @@
-"""The four components of a method: student, perturbation, loss, averaging; and the training recipe."""
+"""The four components of a method (student, perturbation, loss, averaging) and the training recipe."""

@@ -1,4 +1,4 @@
-"""Assignment of M teachers to K subnetworks; no other module defines it.
+"""Assignment of M teachers to K subnetworks, defined only in this module.
 
 Teacher m teaches subnetwork m mod K. With K < M a subnetwork learns from the mean of its teachers.
 With K > M teachers are reused in order: subnetwork k learns from teacher k mod M.
@@ -42,7 +42,7 @@ def subnetwork_targets(teachers: Tensor, subnetworks: int) -> Tensor:
 
 
 def sample_pair(teachers: int, subnetworks: int, generator: torch.Generator) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Returns a uniformly drawn ordered pair of different teachers, and the pair of subnetworks that they teach.
+    """Returns a random ordered pair of different teachers (uniform) and the pair of subnetworks that they teach.
 
     With K = M both pairs contain the same two indices. With K < M the two subnetworks can coincide. With K > M one of
     the subnetworks of each teacher is drawn.

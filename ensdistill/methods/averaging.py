@@ -1,7 +1,8 @@
 """Fourth component of a method: the weights that are evaluated and exported.
 
 To add an average, add one class to this file. A settings class, called with the student, returns a `WeightAverage`.
-It is updated after every step and every epoch, and returns the averaged student. `Student.merged` then turns the
+The average is updated after every step and every epoch, and returns the averaged student. `Student.merged` then turns
+the
 subnetworks into one network.
 """
 
@@ -32,22 +33,22 @@ class WeightAverage(Protocol):
         """Updates the average after a step; `progress` is the completed fraction of the training, in (0, 1]."""
 
     def epoch_ended(self, student: Student, progress: float, judge: Validator) -> None:
-        """Updates the average after an epoch, following the last `update` of the epoch.
+        """Updates the average after an epoch, after the last `update` of that epoch.
 
         Args:
             student: The student in training.
             progress: Completed fraction of the training, in (0, 1].
-            judge: Returns the validation metrics of a student.
+            judge: Function that returns the validation metrics of a student.
         """
 
     def averaged(self, student: Student) -> Student:
         """Returns the student to evaluate and export: a separate copy, or the unchanged student in training."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state from which `load_state_dict` resumes bit for bit."""
+        """Returns a state from which `load_state_dict` resumes bit for bit."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores a state that the same settings and the same student produced."""
+        """Restores a state that was saved with the same settings and the same student."""
 
 
 class AveragingSettings(Piece):
@@ -108,7 +109,7 @@ class Ema(AveragingSettings):
 class Swa(AveragingSettings):
     """Stochastic weight averaging: the mean of the weights at the end of every epoch after the start.
 
-    Works best with a learning rate that stays high (`training.lr_schedule: constant`). Izmailov et al. 2018,
+    It works best with a learning rate that stays high (`training.lr_schedule: constant`). Izmailov et al. 2018,
     algorithm 1.
     """
 
@@ -141,7 +142,7 @@ class GreedySoup(AveragingSettings):
     """
 
     kind: Literal["greedy_soup"] = "greedy_soup"
-    max_candidates: int = setting(5, "Number of the best epochs so far that are considered.", ge=1, le=100)
+    max_candidates: int = setting(5, "Number of best epochs so far that are candidates.", ge=1, le=100)
     metric: Literal["accuracy", "nll"] = setting("accuracy", "Validation metric that ranks and selects the epochs.")
 
     def __call__(self, student: Student) -> WeightAverage:
@@ -172,7 +173,7 @@ class _StepAverage(_NoAverage):
     """A running average, by default the arithmetic mean, of the weights after every step."""
 
     def __init__(self, student: Student, start: float, mix: Callable[..., Tensor] | None) -> None:
-        from torch.optim.swa_utils import AveragedModel  # here: imports torch
+        from torch.optim.swa_utils import AveragedModel  # imported here, because it imports torch
 
         self.start = start
         self.model = AveragedModel(student, avg_fn=mix)
@@ -251,7 +252,7 @@ class _GreedySoupAverage(_NoAverage):
                 self.chosen, best = tried, score
 
     def _score(self, student: Student, judge: Validator) -> float:
-        """Returns the validation metric with a sign that makes higher better."""
+        """Returns the validation metric, negated if lower is better."""
         value = judge(student)[self.metric]
         return value if self.metric == "accuracy" else -value
 

@@ -1,4 +1,4 @@
-"""Common interface of teachers and students: several classifiers behind one call, and how outputs are combined."""
+"""Common interface of teachers and students: several classifiers, one call, and the combined output."""
 
 import hashlib
 import math
@@ -66,10 +66,10 @@ class TeacherEnsemble(MultiClassifier):
         Args:
             networks: Each maps images (B,C,H,W) in [0,1] to logits (B,classes).
             classes: Number of classes; needed only for an ensemble without networks.
-            identity: Content hash of everything that determines the networks; by default the hash of the networks.
+            identity: Hash of everything that determines the networks; by default the hash of the networks themselves.
             warnings: Issues found in these teachers.
             mean: Mean of each channel, in [0,1], with which the training images of the networks were normalized.
-                Needed only for networks that do not normalize their input.
+                Required only for networks that do not normalize their input.
             std: Standard deviation of each channel, in the same case.
 
         Raises:
@@ -84,7 +84,7 @@ class TeacherEnsemble(MultiClassifier):
         self.networks = nn.ModuleList(inference_form(n) for n in networks)
         self.classes = classes
         self.warnings = tuple(warnings)
-        self.given = not identity  # networks passed in Python have no checks behind them yet
+        self.given = not identity  # networks passed in Python have not been checked yet
         self.identity = identity or _identity(map(network_content, self.networks))
         self.requires_grad_(False)
         super().train(False)
@@ -100,7 +100,7 @@ class TeacherEnsemble(MultiClassifier):
 
     @property
     def takes_any_image(self) -> bool:
-        """Whether all teachers accept images outside of the data set; stored predictions exist for its images only."""
+        """Whether all teachers accept any image; stored predictions exist only for the images of the data set."""
         return not any(isinstance(network, StoredTeacher) for network in self.networks)
 
     def forward(self, x: Tensor, members: Sequence[int] | None = None) -> Tensor:
@@ -114,15 +114,15 @@ class TeacherEnsemble(MultiClassifier):
 
 
 def _identity(contents: Iterable[str]) -> str:
-    """Content hash of networks, 16 hexadecimal digits."""
+    """Returns a content hash of networks, 16 hexadecimal digits."""
     return hashlib.sha256(" ".join(contents).encode()).hexdigest()[:16]
 
 
 class CombinedClassifier(nn.Module):
-    """Several classifiers as one network: images (B,C,H,W) -> logits (B,classes), at the cost of all members."""
+    """Several classifiers as one network: images (B,C,H,W) -> logits (B,classes), with the cost of all members."""
 
     def __init__(self, members: MultiClassifier, how: str) -> None:
-        """Wraps a `MultiClassifier`; `how` is that of `combine_members`."""
+        """Wraps a `MultiClassifier`; `how` as in `combine_members`."""
         super().__init__()
         self.members = members
         self.how = how

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class Metric(Piece):
-    """Base of all metrics outside of this package.
+    """Base of all user-defined metrics.
 
     Attributes:
-        higher_is_better: Whether a higher value is better; every metric has to define it.
+        higher_is_better: Whether a higher value is better; every metric must define it.
         name: Name of the metric in tables, files and MLflow. The default is the class name in snake case
             (`WorstClass` -> `worst_class`); a class can define another name, or a property that derives it from
             settings.

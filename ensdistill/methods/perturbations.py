@@ -46,7 +46,7 @@ class InputPerturbation(Piece):
 
 
 class StepPerturbation(InputPerturbation):
-    """Base of perturbations that move each image by one step of fixed L2 length."""
+    """Base of perturbations that move each image by a step of fixed L2 length."""
 
     step_size: float = setting(
         1 / 255, "Step per pixel in units of the [0,1] range; the L2 step is sqrt(C*H*W) times this.", ge=0, le=1
@@ -134,7 +134,7 @@ class ConfOds(Ods):
 class TDivSDiv(StepPerturbation):
     """A step towards inputs on which the teachers disagree and the subnetworks of the student agree.
 
-    g = grad_x (H_T - H_S),  H = sum_b -sum_k sg[p_j]_k log p_i,k  for one random pair (i, j) a step
+    g = grad_x (H_T - H_S),  H = sum_b -sum_k sg[p_j]_k log p_i,k  for one random pair (i, j) per step
     x' = clip(x + eta sqrt(D) g / ||g||_2, 0, 1)
 
     The pair of subnetworks is the one that the pair of teachers teaches (`ensdistill.methods.assignment`). Both run in
@@ -160,7 +160,7 @@ class TDivSDiv(StepPerturbation):
         teachers: tuple[int, int],
         subnetworks: tuple[int, int],
     ) -> Tensor:
-        """g for one pair of teachers and one of subnetworks, (B,C,H,W); its length has no meaning."""
+        """Returns g for a pair of teachers and a pair of subnetworks, (B,C,H,W); its length is arbitrary."""
         with evaluating(student), torch.enable_grad():
             x = x.detach().requires_grad_()
             objective = _disagreement(ensemble, x, *teachers) - _disagreement(student, x, *subnetworks)

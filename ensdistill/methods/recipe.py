@@ -1,4 +1,4 @@
-"""Training recipe: SGD with momentum, and a learning rate that depends on the step alone."""
+"""Training recipe: SGD with momentum, and a learning rate that depends only on the step."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Sgd(Settings):
     weight_decay: float = setting(5e-4, "Coupled L2 decay of all parameters, added to the gradient.", ge=0, le=1)
 
     def __call__(self, student: Student) -> torch.optim.SGD:
-        """Returns an optimizer of the parameter groups that the student defines."""
+        """Returns an optimizer for the parameter groups of the student."""
         nesterov = self.nesterov and self.momentum > 0
         groups = student.parameter_groups(self.weight_decay)
         optimizer = torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=nesterov)
@@ -47,27 +47,27 @@ class Training(Settings):
     )
     warmup_epochs: int = setting(1, "Epochs of linear warm-up.", ge=0, le=100_000)
     min_lr_ratio: float = setting(
-        0.0, "Fraction of lr at which the warm-up begins and at which `cosine` and `linear` end.", ge=0, le=1
+        0.0, "Fraction of lr at which the warm-up starts and at which `cosine` and `linear` end.", ge=0, le=1
     )
     lr_update: Literal["step", "epoch"] = setting("step", "How often the learning rate is updated.")
     unlabeled_batch_size: int = setting(
-        0, "Number of unlabeled images added to every batch; requires images that the split left over.", ge=0, le=65_536
+        0, "Number of unlabeled images added to every batch; requires unlabeled images in the data.", ge=0, le=65_536
     )
     augmentation: Augmentation = setting(Augmentation(), "Random augmentation of each batch of images.")
     precision: Literal["float32", "bfloat16", "auto"] = setting(
         "float32",
         "Compute precision of the training step; `auto`: bfloat16 where the device is fast at it. "
         "Weights, losses and all evaluation stay in float32.",
-        exclude_if=lambda precision: precision == "float32",  # the default changes no content hash
+        exclude_if=lambda precision: precision == "float32",  # the default is excluded from content hashes
     )
     threads: int = setting(
-        1, "Number of CPU threads; it affects results, because sums are computed in another order.", ge=1, le=1024
+        1, "Number of CPU threads; it affects results, because it changes the order of summation.", ge=1, le=1024
     )
 
     def autocast(self, device: torch.device) -> torch.autocast:
         """Returns a context in which matrix products and convolutions are computed in the selected precision.
 
-        The weight cache of autocast is off: a cache filled without gradients would be reused by the pass that needs
+        The weight cache of autocast is disabled: otherwise a cache filled without gradients is reused in the pass with
         gradients.
         """
         on = self.precision == "bfloat16" or (self.precision == "auto" and fast_in_bfloat16(device))

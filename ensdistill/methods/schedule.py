@@ -1,7 +1,7 @@
 """Schedule of settings that change during the training of a student.
 
-The schedule is itself a setting. A student that continued from the checkpoint of another trial with other values can
-therefore be trained again from its first epoch, with bit-for-bit equal results.
+The schedule is itself a setting. A student that continued from the checkpoint of another trial with new values can
+therefore be trained again from its first epoch, with results that are equal bit for bit.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ _SECTIONS = ("perturbation", "loss")
 
 
 def can_change(name: str) -> bool:
-    """Returns whether a setting can change during training: every step reads it, and nothing built once depends on it.
+    """Returns whether a setting can change during training: it is read at every step and used nowhere else.
 
     Args:
         name: Dotted name of the setting, such as `loss.alpha`.
@@ -24,7 +24,7 @@ def can_change(name: str) -> bool:
 
 
 class ScheduledChange(Settings):
-    """One change of settings, as found by population-based training (Jaderberg et al. 2017, section 3)."""
+    """A change of settings during training, as in population-based training (Jaderberg et al. 2017, section 3)."""
 
     after_epoch: int = setting(..., "Last epoch before the change.", ge=1)
     set: dict[str, Any] = setting(

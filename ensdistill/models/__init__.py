@@ -12,7 +12,7 @@ from ensdistill.models.wide_resnet import WideResNet
 from ensdistill.settings.families import PieceFamily
 from ensdistill.settings.pieces import piece_code
 
-_HELPERS = (  # modules without a piece
+_HELPERS = (  # modules that define no piece
     *("blocks", "fusion", "in_memory_teacher", "layers", "normalization"),
     *("stored_predictions", "teacher_files", "weight_files"),
 )
@@ -21,7 +21,7 @@ Model = Annotated[NetworkPiece, MODELS]
 
 
 def code_identity(model: NetworkPiece) -> str:
-    """Returns a hash of the code of a network from outside this project; empty for built-in networks."""
+    """Returns a hash of the code of a user-defined network; empty for built-in networks."""
     return model.code() if isinstance(model, CustomModel) else piece_code(type(model))
 
 

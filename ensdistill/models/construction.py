@@ -25,9 +25,9 @@ def build(model: NetworkPiece, data: DataSplits, seed: int, head: nn.Module | No
         A network: images (B,C,H,W) in [0,1] -> logits (B,classes).
 
     Raises:
-        ConfigError: The model does not fit the images.
+        ConfigError: The model is incompatible with the images.
     """
-    from ensdistill.models.normalization import Normalize  # here: imports torch
+    from ensdistill.models.normalization import Normalize  # imported here, because it imports torch
 
     device = data.train.images.device
     with temporary_seed(derive_seed(seed, "initial weights"), torch.device("cpu")):

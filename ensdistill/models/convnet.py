@@ -20,7 +20,7 @@ class Convnet(NetworkPiece):
 
     kind: Literal["convnet"] = "convnet"
     width: int = setting(16, "Channels of the first block.", ge=1, le=4096)
-    blocks: int = setting(3, "Number of blocks; each block but the last halves the resolution.", ge=1, le=8)
+    blocks: int = setting(3, "Number of blocks; each block except the last halves the resolution.", ge=1, le=8)
 
     def __call__(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
         """Returns a network with random weights: images (B,*shape) -> logits (B,classes).
@@ -45,7 +45,7 @@ class Convnet(NetworkPiece):
                 nn.Conv2d(channels, width, 3, padding=1, bias=False),
                 nn.BatchNorm2d(width),
             ]
-            # Pooling commutes with ReLU; in this order ReLU processes a quarter of the values, forward and backward.
+            # Pooling commutes with ReLU; in this order, ReLU processes only a quarter of the values.
             layers += [nn.MaxPool2d(2)] if block < self.blocks - 1 else []
             layers += [nn.ReLU(inplace=True)]
             channels = width

@@ -1,4 +1,4 @@
-"""A user-defined network, or a network of another library, by its import path."""
+"""A user-defined network or a network of another library, by import path."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ensdistill.settings.plugins import PluginError, import_object
 
 
 class CustomModel(NetworkPiece):
-    """A class or function by its import path, called with the arguments.
+    """A class or function that is imported by its path and called with the arguments.
 
     Unless the arguments set them, the number of classes is passed as `num_classes` (or `classes`), and the image's
     `shape` (channels, height, width) and `in_channels` if the signature has parameters with these names.

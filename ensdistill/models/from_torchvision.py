@@ -19,15 +19,15 @@ class Torchvision(NetworkPiece):
     """A network of torchvision, by name.
 
     With the small stem, a first convolution with a stride is replaced by a 3x3 convolution with stride 1, and max
-    pooling before the second convolution is removed. A vision transformer gets smaller patches, at least eight per
-    side. Published weights are copied into all layers with unchanged shape; a changed stem and a classifier with
-    another number of classes keep random weights.
+    pooling before the second convolution is removed. A vision transformer has smaller patches, at least eight per side.
+    Published weights are copied into all layers with unchanged shape; a changed stem, and a classifier with a different
+    number of classes, keep random weights.
     """
 
     kind: Literal["torchvision"] = "torchvision"
     name: str = setting("resnet18", "Name of the network, such as mobilenet_v3_small or vit_b_16.", min_length=1)
     stem: Literal["small", "original"] = setting(
-        "small", "First layers: adapted to small images, whose resolution they keep, or as published."
+        "small", "First layers: as published, or adapted to small images, so that they keep the resolution."
     )
     weights: str = setting(
         "", "Published weights in a file on disk, such as IMAGENET1K_V1 or DEFAULT; empty: random weights."
@@ -77,7 +77,7 @@ class Torchvision(NetworkPiece):
             factor = 2 if small else 1  # constructors that take the image size assume the stride of the original stem
             arguments = options(self.name, [factor * side for side in sides])
             if "aux_logits" in arguments and self.weights and channels == 3:
-                arguments["transform_input"] = True  # to the statistics with which the published weights were trained
+                arguments["transform_input"] = True  # use the statistics with which the published weights were trained
             network = models.get_model(self.name, weights=None, num_classes=classes, **arguments)
         _fit_stem(network, channels, small)
         return network
@@ -117,10 +117,10 @@ def _vision_transformer(models: ModuleType, name: str, sides: list[int], classes
 
 def _fit_stem(network: nn.Module, channels: int, small: bool) -> None:
     """Adapts the first layers in place to the number of channels and, if `small`, to small images."""
-    from ensdistill.models.layers import Conv2d  # here: imports torch
+    from ensdistill.models.layers import Conv2d  # imported here, because it imports torch
 
     layers = [(name, m) for name, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.MaxPool2d)]
-    name, first = layers[0][0], cast(nn.Conv2d, layers[0][1])  # all these networks begin with a convolution
+    name, first = layers[0][0], cast(nn.Conv2d, layers[0][1])  # all these networks start with a convolution
     small = small and first.stride != (1, 1)
     shape: dict[str, Any] = {key: getattr(first, key) for key in ("kernel_size", "stride", "padding")}
     if small:

@@ -43,7 +43,7 @@ def _foldable(network: nn.Module) -> Iterator[tuple[str, str]]:
 
 
 class _Tracer(fx.Tracer):
-    """Traces into all modules that have submodules; all others are leaves."""
+    """Tracer that enters all modules with submodules; all others are leaves."""
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
         return next(module.children(), None) is None

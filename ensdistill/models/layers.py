@@ -11,7 +11,7 @@ Block = Callable[[int, int, int], nn.Module]  # (channels in, channels out, stri
 class Conv2d(nn.Conv2d):
     """A convolution with Kaiming normal initialization (fan-in, ReLU) and zero bias.
 
-    The initialization is in `reset_parameters`, so that a layer that is reset later is drawn in the same way.
+    The initialization is in `reset_parameters`, so that a layer that is reset later has the same initialization.
 
     References:
         He et al. 2015 (Delving deep into rectifiers), section 2.2.
@@ -41,7 +41,7 @@ def chain(**parts: nn.Module) -> nn.Sequential:
 
 
 def stages(block: Block, channels: int, widths: list[int], blocks: int) -> dict[str, nn.Module]:
-    """Returns the stages of a residual network; every stage but the first halves the resolution.
+    """Returns the stages of a residual network; every stage except the first halves the resolution.
 
     Args:
         block: Constructor of a block.

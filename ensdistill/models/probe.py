@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 def tried(construct: Callable[[], Any], shape: tuple[int, int, int], classes: int, name: str, fix: str) -> nn.Module:
     """Returns the constructed network, in training mode, after a check that it maps images to logits.
 
-    A network that ends in a softmax is refused, because every loss applies one to its logits.
+    A network that ends in a softmax is refused, because every loss applies a softmax to the logits.
 
     Args:
-        construct: Returns the network.
+        construct: Function that returns the network.
         shape: Channels, height and width of an image.
         classes: Number of classes.
-        name: Setting and value, with which the error begins.
-        fix: Fix, with which the error ends.
+        name: Setting and value, the start of the error message.
+        fix: Fix, the end of the error message.
 
     Raises:
         ConfigError: The constructor or the network fails, or the outputs are not logits (2,classes).

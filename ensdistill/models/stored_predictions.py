@@ -89,7 +89,8 @@ def read_predictions(path: str, raw: RawData) -> list[LoadedTeacher]:
     counts = {name: len(array) for name, array in logits.items()}
     if len(set(counts.values())) > 1:
         raise DataError(
-            f"{SETTING}: all parts need the same number of teachers, but have {counts}; add the missing predictions"
+            f"{SETTING}: all parts must have the same number of teachers, but have {counts}; add the missing "
+            "predictions"
         )
     keys = [key for name in logits for key in image_hashes(there[name].images)]
     table = _table(torch.cat(list(logits.values()), 1), keys)
@@ -106,7 +107,7 @@ def _wanted(arrays: dict[str, np.ndarray], name: str) -> bool:
 
 
 def _table(every: Tensor, keys: list[bytes]) -> PredictionTable:
-    """Returns the table of logits (M,N,classes) of images with these N hashes; of equal images, the first one counts.
+    """Returns the table of logits (M,N,classes) of images with these N hashes; the first of equal images is used.
 
     Raises:
         DataError: Equal images have different logits.
@@ -147,7 +148,7 @@ def _part(arrays: dict[str, np.ndarray], name: str, part: Split, classes: int) -
         rule = f"(M,{wanted[1]},{wanted[2]}) for M teachers, {wanted[1]} images and {classes} classes"
         raise DataError(f"{SETTING}: {found[0]} is {array.dtype} of shape {array.shape}; give floats of shape {rule}")
     if not np.isfinite(array).all():
-        raise DataError(f"{SETTING}: {found[0]} contains numbers that are not finite; give finite numbers")
+        raise DataError(f"{SETTING}: {found[0]} contains NaN or infinite values; give finite numbers")
     values = torch.from_numpy(array.astype(np.float32))
     if found[0].endswith("_logits"):
         return values

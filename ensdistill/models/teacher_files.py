@@ -1,4 +1,4 @@
-"""Pretrained teachers: checkpoints of any network whose architecture the settings can describe."""
+"""Pretrained teachers: checkpoints of networks whose architecture the settings can describe."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ class TeacherFile(Settings):
         [], "Mean of each channel with which its training images were normalized; empty: that of the training images."
     )
     std: list[float] = setting([], "Standard deviation of each channel, as for mean.")
-    # Excluded where empty, so that they change no content hash by default.
+    # Excluded if empty, so that they do not affect content hashes by default.
     key: str = setting(
         "",
-        "Dotted key of the weights in a file with several networks; empty: found by parameter names.",
+        "Dotted key of the weights in a file with several networks; by default found by parameter names.",
         exclude_if=operator.not_,
     )
     prefix: str = setting(
-        "", "Prefix of the parameter names in the file; empty: found automatically.", exclude_if=operator.not_
+        "", "Prefix of the parameter names in the file; by default found automatically.", exclude_if=operator.not_
     )
 
     @field_validator("mean")
@@ -75,13 +75,13 @@ class TeacherFile(Settings):
         """Returns the network of the file, on the device of the data.
 
         Raises:
-            DataError: The file is missing, damaged or that of another network.
-            ConfigError: mean or std do not fit.
+            DataError: The file is missing, damaged or belongs to another network.
+            ConfigError: mean or std is invalid.
         """
         path = user_path(self.path)
         content = read_checkpoint_file(path)
         network = build(self.model, data, seed=0)
-        target: nn.Module = network  # files written by this project include the normalization
+        target: nn.Module = network  # files of this project include the normalization
         found, why = find_weights(content, target, self.key, self.prefix)
         if found and (self.mean or self.std):
             raise ConfigError(
@@ -92,7 +92,7 @@ class TeacherFile(Settings):
             target = network[1]
             found, why = find_weights(content, target, self.key, self.prefix)
         if not found:
-            hint = "; a published first layer needs model.stem: original" if self.model.kind == "torchvision" else ""
+            hint = "; a published first layer requires model.stem: original" if self.model.kind == "torchvision" else ""
             raise DataError(f"{path}: these weights do not fit teachers.checkpoints.model ({why}){hint}")
         _fill(target, found[0], path)
         identity = {
@@ -103,7 +103,7 @@ class TeacherFile(Settings):
         return LoadedTeacher(network, identity, self._warnings(found))
 
     def _warnings(self, found: list[Weights]) -> tuple[ConfigIssue, ...]:
-        """Returns a warning if other weights in the file fit too; raises DataError if none is the most likely."""
+        """Returns a warning if other weights in the file also fit; raises DataError if none is the most likely."""
         others = [other for other in found[1:] if not _equal(other.state, found[0].state)]
         if not others:
             return ()
@@ -116,13 +116,14 @@ class TeacherFile(Settings):
 
     def _normalize(self, data: DataSplits) -> nn.Module:
         """Returns the normalization of the settings, or that of the training images; checks the settings."""
-        from ensdistill.models.normalization import Normalize  # here: imports torch
+        from ensdistill.models.normalization import Normalize  # imported here, because it imports torch
 
         mean, std = data.train.channel_statistics()
         own = [torch.tensor(values, device=mean.device) for values in (self.mean, self.std) if values]
         if len(own) == 1 or any(values.shape != mean.shape for values in own) or (own and own[1].min() <= 0):
             raise ConfigError(
-                f"teachers.checkpoints: mean and std of {self.path} need one number for each of {len(mean)} channels, "
+                f"teachers.checkpoints: mean and std of {self.path} require one number for each of {len(mean)} "
+                "channels, "
                 "with std above 0; correct or remove both"
             )
         return Normalize(*own) if own else Normalize(mean, std)
@@ -132,7 +133,7 @@ _SCALE = "divide mean and std on the scale 0 to 255 by 255"
 
 
 def _fill(target: nn.Module, weights: Weights, path: Path) -> None:
-    """Copies the weights into the network; raises DataError if they are not finite or do not fit."""
+    """Copies the weights into the network; raises DataError if they are not finite or do not match."""
     if bad := [name for name, tensor in weights.state.items() if not tensor.isfinite().all()]:
         raise DataError(f"{path}: {bad[0]} contains numbers that are not finite; train this teacher again")
     try:

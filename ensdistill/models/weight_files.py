@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from ensdistill.errors import DataError
 from ensdistill.runtime.files import head_of, stand_in
 from ensdistill.runtime.lazy import nn, torch
+from ensdistill.runtime.text import verb
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 _WRAPPERS = ("", "state_dict", "model_state_dict", "model", "net", "network", "module", "weights", "params")
 _PREFIXES = {"module", "_orig_mod", "model", "net", "network"}  # prefixes that wrappers of a network add
 _WITHIN = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}  # also added to parts of a network
-_COUNTER = "num_batches_tracked"  # of BatchNorm; without effect in evaluation mode
-_LEFT_BEHIND = (_COUNTER, "total_ops", "total_params", "n_averaged")  # added by tools that count or average
+_COUNTER = "num_batches_tracked"  # counter of BatchNorm; no effect in evaluation mode
+_LEFT_BEHIND = (_COUNTER, "total_ops", "total_params", "n_averaged")  # tensors that profilers and averaging tools add
 _DEEPEST = 4  # maximum nesting of mappings
 _MOST = 20  # maximum number of prefixes to try
 _RUNS_CODE = ("builtins.", "__builtin__.", "subprocess.", "shutil.", "importlib.", "runpy.", "socket.")
@@ -50,7 +51,7 @@ class Weights:
 
 
 class _Ignored:
-    """Inert placeholder for every object of a file that is not a tensor."""
+    """Inert placeholder for any object in a file that is not a tensor."""
 
     def __new__(cls, *_: Any, **__: Any) -> _Ignored:
         return super().__new__(cls)
@@ -67,7 +68,7 @@ def read_checkpoint_file(path: Path) -> Mapping[str, Any]:
     Raises:
         DataError: The file is missing or damaged, or requires code to be executed.
     """
-    from safetensors.torch import load_file  # here: imports torch
+    from safetensors.torch import load_file  # imported here, because it imports torch
 
     if path.is_dir():
         raise DataError(f"{path}: is a folder; give a weights file in it (teachers.checkpoints)")
@@ -121,12 +122,12 @@ def find_weights(
 
     Args:
         content: From `read_checkpoint_file`.
-        network: Its names and shapes decide which weights fit.
+        network: Names and shapes of its tensors determine which weights fit.
         key: Dotted key of the weights in the file; empty to search the whole file.
         prefix: Prefix of the names in the file; empty to accept any prefix.
 
     Returns:
-        The weights that fit, the most likely first; and, if there are none, why the closest ones do not fit.
+        The weights that fit, most likely first; if there are none, also the reason why the closest ones do not fit.
     """
     own = network.state_dict()
     found, closest_match = list[Weights](), (-2, "the file contains no state dict; save the network's state_dict()")
@@ -154,7 +155,7 @@ def unclear(found: list[Weights]) -> bool:
 
 
 def _unlikeliness(weights: Weights) -> tuple[int, int, int]:
-    """Returns a sort key: the network itself comes before averages and other networks of the same file."""
+    """Returns a sort key: the network itself before averages and other networks of the same file."""
     parts = weights.place.split(".")
     place = _WRAPPERS.index(parts[-1]) if parts[-1] in _WRAPPERS else len(_WRAPPERS)
     place += len(_WRAPPERS) * any("ema" in part.lower() or "averag" in part.lower() for part in parts)
@@ -179,13 +180,13 @@ def _state_dicts(
 def _fitting(
     state: Mapping[str, Tensor], own: Mapping[str, Tensor], wanted: str
 ) -> tuple[list[tuple[str, dict[str, Tensor]]], int, str]:
-    """Returns the prefixes that have to be removed for a state dict to fit the network, each with the weights.
+    """Returns the prefixes whose removal makes a state dict fit the network, each with the weights.
 
-    The other results are the largest number of names that match, and why that match does not fit.
+    The other results are the largest number of matching names, and the reason why that match does not fit.
     """
     fitting: list[tuple[str, dict[str, Tensor]]] = []
     best = (-1, "it has none of the network's parameter names")
-    for dropped in (set[str](), _WITHIN, {*_WITHIN, "module"}):  # these can also occur inside a name
+    for dropped in (set[str](), _WITHIN, {*_WITHIN, "module"}):  # these prefixes can also occur inside a name
         names = {_without(name, dropped): name for name in state}
         if len(names) < len(state):
             continue  # two names would become equal
@@ -205,7 +206,7 @@ def _fitting(
             break
     if wanted and best[0] < 0:
         starts = sorted({name.split(".")[0] for name in state})
-        return fitting, 0, f"no name begins with {wanted}; names begin with {', '.join(starts[:8])}"
+        return fitting, 0, f"no name starts with {wanted}; names start with {', '.join(starts[:8])}"
     return fitting, best[0], best[1]
 
 
@@ -215,7 +216,7 @@ def _without(name: str, dropped: set[str]) -> str:
 
 
 def _prefixes(names: Mapping[str, str], targets: Mapping[str, str]) -> list[str]:
-    """Returns the prefixes before names that end like names of the network, the most frequent first."""
+    """Returns the prefixes of names that end like names of the network, most frequent first."""
     counts: dict[str, int] = {}
     for name in names:
         parts = name.split(".")
@@ -227,13 +228,14 @@ def _prefixes(names: Mapping[str, str], targets: Mapping[str, str]) -> list[str]
 
 
 def _misfit(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
-    """Returns why the tensors do not fit the network; empty if they do."""
+    """Returns the reason why the tensors do not fit the network; empty if they fit."""
     missing = [name for name in own if name not in found and not name.endswith(_COUNTER)]
     strange = [name for name in found if name not in own and name.split(".")[-1] not in _LEFT_BEHIND]
     unlike = [name for name in own if name in found and found[name].shape != own[name].shape]
     kinds = [name for name in own if name in found and found[name].is_floating_point() != own[name].is_floating_point()]
     empty = [name for name in own if name in found and (found[name].is_meta or found[name].layout != torch.strided)]
-    reasons = [f"{len(missing)} of {len(own)} tensors are missing, such as {missing[0]}"] if missing else []
+    absent = f"{len(missing)} of {len(own)} tensors {verb(len(missing))} missing"
+    reasons = [f"{absent}, such as {missing[0]}"] if missing else []
     reasons += [f"{len(strange)} unexpected, such as {strange[0]}"] if strange else []
     reasons += [
         f"{name} is {_shape(found[name])} in the file and {_shape(own[name])} in the network" for name in unlike[:2]

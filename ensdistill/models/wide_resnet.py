@@ -18,8 +18,8 @@ class WideResNet(NetworkPiece):
     """Wide residual network WRN-depth-width with pre-activation blocks.
 
     A 3x3 convolution to 16 channels without BatchNorm; three stages of blocks with 16, 32 and 64 times `width`
-    channels; BatchNorm and ReLU; global average pooling and a linear classifier. As in the official code of Nam et al.
-    2022. Zagoruyko and Komodakis 2016 (Wide residual networks), table 1.
+    channels; BatchNorm and ReLU; global average pooling and a linear classifier. The layout is that of the official
+    code of Nam et al. 2022. Zagoruyko and Komodakis 2016 (Wide residual networks), table 1.
     """
 
     kind: Literal["wide_resnet"] = "wide_resnet"
@@ -38,7 +38,7 @@ class WideResNet(NetworkPiece):
             shape: Channels, height and width of an image.
             classes: Number of classes.
         """
-        from ensdistill.models.blocks import PreActivationBlock  # here: imports torch
+        from ensdistill.models.blocks import PreActivationBlock  # imported here, because it imports torch
         from ensdistill.models.layers import Conv2d, chain, ending, stages
 
         widths = [16 * self.width, 32 * self.width, 64 * self.width]

@@ -14,8 +14,8 @@ def disable_malloc_trim() -> None:
 
     By default, glibc returns the memory of large tensors to the system, and each new tensor is mapped again page by
     page. This took a fifth of a training step on a CPU. On a GPU, torch caches freed memory itself. With another C
-    library the function does nothing. Only commands and workers call it, because a library call must not change the
-    process that it runs in.
+    library, the function does nothing. Only commands and workers call it, because a library must not change the process
+    of its caller.
     """
     with suppress(OSError, AttributeError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt

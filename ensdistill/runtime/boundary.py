@@ -55,7 +55,7 @@ def cause_of(error: BaseException) -> str:
         error: The exception.
 
     Returns:
-        Path and reason for an error of the file system, `out of memory`, or type and first line of the message.
+        Path and reason for a file system error, `out of memory`, or the type and the first line of the message.
     """
     cause = getattr(error, "cause", None)  # of errors of Ray, whose own message is a traceback
     if isinstance(cause, BaseException) and cause is not error:

@@ -1,4 +1,4 @@
-"""Commands as text for messages and files; each can be pasted into a shell unchanged."""
+"""Commands as text for messages and files, quoted so that they can be pasted into a shell."""
 
 import os
 import shlex
@@ -19,7 +19,7 @@ def command_line(
         program: `ensdistill` or `ensdistill-tune`.
         words: Subcommand and positional arguments.
         options: Names and values of options, in order; an option may occur several times.
-        studies: The folder of all results; `--studies-dir` is left out for the default.
+        studies: The folder of all results; `--studies-dir` is omitted for the default.
 
     Returns:
         The command on one line.

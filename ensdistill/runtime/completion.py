@@ -1,4 +1,4 @@
-"""Completion in bash and zsh: a script made from the parsers, which starts no Python when a word is completed.
+"""Completion in bash and zsh: a script generated from the parsers. Completing a word does not start Python.
 
 Examples:
     eval "$(ensdistill-tune completion bash)"    # in ~/.bashrc
@@ -82,14 +82,14 @@ def _values(name: str, command: HelpParser) -> Iterator[str]:
 
 
 def _value(action: argparse.Action, command: HelpParser) -> str:
-    """Returns the assignments of what may follow an option."""
+    """Returns shell assignments that define what may follow an option."""
     words = f"words={shlex.quote(' '.join(_completions(action, command)))}"
     rest = " files=1" if action.metavar in FILES else " assign=1" if action.metavar == SETTING else ""
     return words + rest
 
 
 def _words(command: HelpParser) -> str:
-    """Returns the assignment of what may follow a command: options, and values of its arguments."""
+    """Returns the shell assignment that defines what may follow a command: options and values of its arguments."""
     positional = [action for action in command.actions if not action.option_strings]
     values = [word for action in positional for word in _completions(action, command)]
     words = f"words={shlex.quote(' '.join([*values, *_options(command)]))}"
@@ -97,7 +97,7 @@ def _words(command: HelpParser) -> str:
 
 
 def _completions(action: argparse.Action, command: HelpParser) -> list[str]:
-    """Returns the values of an argument as far as they are known; the name of a study is looked up by the script."""
+    """Returns the known values of an argument; the script itself looks up names of studies."""
     metavar = str(action.metavar)
     found = command.completions[metavar]() if metavar in command.completions else action.choices or ()
     return [STUDY] if metavar == STUDY else [f"{word}=" if metavar == SETTING else str(word) for word in found]

@@ -19,7 +19,7 @@ def user_path(name: str) -> Path:
 
 
 def stand_in(head: bytes) -> str:
-    """Returns a description of a placeholder that was downloaded instead of the file itself, with the fix.
+    """Returns a description, with a fix, of a placeholder that was downloaded instead of the file itself.
 
     Args:
         head: First bytes of the file, at least 100.
@@ -48,7 +48,7 @@ def atomic_write(path: str | Path, write: Callable[[Path], Any]) -> None:
 
     Args:
         path: The file; missing folders are created.
-        write: Writes the content to the path that it receives.
+        write: Function that writes the content to the path that it receives.
 
     Raises:
         DataError: The file cannot be written; the message states the reason.
@@ -62,9 +62,9 @@ def atomic_write(path: str | Path, write: Callable[[Path], Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
         with temporary.open("rb") as file:
-            os.fsync(file.fileno())  # else a power failure could leave the new name without its content
+            os.fsync(file.fileno())  # otherwise a power failure could leave the new name without its content
         os.replace(temporary, path)
-        sync_directory(path.parent)  # else it could leave the old name with the old content
+        sync_directory(path.parent)  # otherwise a power failure could leave the old file
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
@@ -123,7 +123,7 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def ensure_writable_dir(path: str | Path) -> Path:
-    """Returns a folder after it was created if missing.
+    """Creates a folder if it is missing, checks that it is writable, and returns it.
 
     Args:
         path: The folder.

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 Epilog = Callable[[], str]
-_FORMATTER: Any = partial(argparse.RawDescriptionHelpFormatter, max_help_position=30)  # keeps the lines of epilogs
+_FORMATTER: Any = partial(argparse.RawDescriptionHelpFormatter, max_help_position=30)  # keeps line breaks in epilogs
 
 
 class HelpParser(argparse.ArgumentParser):
@@ -14,7 +14,8 @@ class HelpParser(argparse.ArgumentParser):
 
     Attributes:
         examples: Complete command lines that the help shows.
-        epilog_of: Returns the rest of the help. It is called only when help is printed: settings import all plugins.
+        epilog_of: Function that returns the rest of the help. It is called only when help is printed, because settings
+            import all plugins.
         commands: Parsers of the commands of a program, by name.
         completions: Functions that return the words a shell completes, by the metavar of their argument.
     """
@@ -29,11 +30,11 @@ class HelpParser(argparse.ArgumentParser):
 
     @property
     def actions(self) -> list[argparse.Action]:
-        """All arguments and options, those of groups included."""
+        """All arguments and options, including those of groups."""
         return self._actions
 
     def group(self, title: str) -> Any:
-        """Returns the group of options of this title, which is created on first use."""
+        """Returns the option group with this title, which is created on first use."""
         if title not in self._groups:
             self._groups[title] = self.add_argument_group(title)
         return self._groups[title]

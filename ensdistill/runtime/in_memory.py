@@ -1,7 +1,7 @@
 """Objects that a Python program passes instead of files, stored in this process by their content hash.
 
 Settings are plain values, so that they can be stored, compared and searched. A setting that refers to an object in
-memory holds the hash of its content; this module maps the hash to the object.
+memory contains a hash of its content; this module maps the hash to the object.
 """
 
 from typing import Any

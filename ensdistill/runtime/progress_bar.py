@@ -7,14 +7,14 @@ from contextvars import ContextVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-_quiet = ContextVar("quiet", default=False)  # per thread, because another study in the same process may print
+_quiet = ContextVar("quiet", default=False)  # per thread, because another study in the same process may print output
 
 Advance = Callable[[int, str], None]  # (number of completed parts, note next to the bar)
 
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Suppresses, for this thread inside the block, progress and warnings about images, teachers and students."""
+    """Suppresses progress and warnings about images, teachers and students, for this thread inside the block."""
     token = _quiet.set(True)
     try:
         yield
@@ -66,7 +66,7 @@ def progress(title: str, total: int) -> Iterator[Advance]:
         total: Number of its parts.
 
     Yields:
-        A function of the number of completed parts and a note, to be called after each part.
+        A function to call after each part, with the number of completed parts and a note.
     """
     screen = console(stderr=True)
     if not screen.is_terminal:

@@ -1,6 +1,6 @@
 """Reproducible numbers: random streams that are pure functions of (seed, purpose, epoch), and deterministic sums.
 
-Because of this, resuming a training requires no saved generator state.
+Resuming a training therefore requires no saved generator state.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def temporary_numpy_seed(seed: int | Sequence[int]) -> Iterator[None]:
 def deterministic(threads: int) -> Iterator[None]:
     """Makes computations reproducible inside the block.
 
-    Fixes the number of CPU threads, because sums in a different order differ in their last digits, and allows only
+    Fixes the number of CPU threads, because the order of summation affects the last digits, and allows only
     deterministic convolutions on a GPU.
 
     Args:

@@ -17,13 +17,13 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus
 T = TypeVar("T")
 
 HIDDEN = "***"
-ANYWHERE, SHORTEST = 6, 4  # minimum length of a secret to be hidden also inside longer words, and to be hidden at all
+ANYWHERE, SHORTEST = 6, 4  # minimum length of hidden secrets: inside longer words, elsewhere
 _PLAIN = frozenset(  # common words, which are hidden only inside URIs
     """true false none null token default local auto password user root admin test train data model student teacher
     mlflow postgres postgresql mysql sqlite ensdistill""".split()  # noqa: SIM905 - a list would have one word per line
 ) | {HIDDEN}
 
-_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]{0,30}"  # bounded, because a text of a million letters would take minutes otherwise
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]{0,30}"  # bounded: otherwise a text of a million letters takes minutes
 _FOLLOWED = rf"(?:(?!{_SCHEME}://)[^\s\"'<>|])"  # one character of the rest of a URI, up to the next URI
 _URI = re.compile(rf"{_SCHEME}://{_FOLLOWED}+")
 _NAMES = r"(?:pass(?:word|wd|phrase)?|pwd|token|secret|api_?key|access_?key|auth|credentials?|sig(?:nature)?)"
@@ -51,7 +51,7 @@ _registered: set[str] = set()
 
 
 def register(uri: str) -> None:
-    """Registers the credentials of a URI; they are hidden in every later text, in any quoting.
+    """Registers the credentials of a URI, which are then hidden in all text, however they are quoted.
 
     Args:
         uri: The URI.
@@ -69,7 +69,7 @@ def without_secrets(text: str) -> str:
 
 
 def _hidden(found: re.Match[str]) -> str:
-    """The match of a pattern with its second group hidden; quotes are kept, so that JSON stays valid."""
+    """Returns the match of a pattern with the second group hidden; quotes are kept, so that JSON stays valid."""
     quote_mark = found[2][0] if found[2][0] in "\"'" else ""
     return f"{found[1]}{quote_mark}{HIDDEN}{quote_mark}"
 
@@ -146,7 +146,7 @@ def _in_uris(text: str) -> str:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """The secret as written in URLs, JSON and Python; nothing for a word that is too short or too common to hide."""
+    """Yields the secret as written in URLs, JSON and Python; nothing if it is too short or too common to hide."""
     for plain in {secret.strip(), unquote(secret).strip()}:
         if len(plain) >= SHORTEST and plain.lower() not in _PLAIN:
             yield from (plain, quote(plain, safe=""), quote_plus(plain), json.dumps(plain)[1:-1], repr(plain)[1:-1])

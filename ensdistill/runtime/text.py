@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable
 
-SHOWN = 10  # number of names in a message; the rest is only counted
+SHOWN = 10  # number of names in a message; further names are only counted
 
 
 def storable(text: str) -> str:
     r"""Returns a text that UTF-8 can encode: bytes of a file name that are not UTF-8 are written as `\xe9`."""
     try:
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:  # half of a surrogate pair, which no file name contains
+    except UnicodeEncodeError:  # half of a surrogate pair, which cannot be part of a file name
         return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -35,12 +35,14 @@ def listed(names: Iterable[str], most: int = SHOWN) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """Returns a count with its noun: `1 file`, `2 files`, `2 classes`."""
+    """Returns a count with its noun: `1 file`, `2 files`, `2 classes`, `2 entries`."""
     if count == 1:
         return f"1 {noun}"
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        return f"{count} {noun[:-1]}ies"
     return f"{count} {noun}{'es' if noun.endswith('s') else 's'}"
 
 
 def verb(count: int) -> str:
-    """Returns `is` for a count of 1, else `are`."""
+    """Returns `is` for a count of 1, otherwise `are`."""
     return "is" if count == 1 else "are"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-STUDENT_FILE = "student.safetensors"  # file name of a student in every folder
+STUDENT_FILE = "student.safetensors"  # file name of a student, the same in every folder
 
 
 def save_weights(path: str | Path, network: nn.Module, metadata: dict[str, str] | None = None) -> None:
@@ -85,8 +85,8 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 def fill(network: nn.Module, state: dict[str, Tensor]) -> None:
     """Loads a state dict into a network, in place.
 
-    The state dict is treated as one of the current version of each layer. Plain files store no versions, and without
-    them torch treats the state as one of an old version and converts it.
+    The state dict is marked with the current version of each layer. Plain files store no versions; without a version,
+    torch assumes an old one and converts the state.
 
     Args:
         network: The network.

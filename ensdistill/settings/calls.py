@@ -1,4 +1,4 @@
-"""Check of the signatures of user-defined pieces."""
+"""Checks the signatures of user-defined pieces."""
 
 import inspect
 from collections.abc import Callable
@@ -15,7 +15,7 @@ def misfit(piece: Piece, *arguments: Any) -> str | None:
         arguments: Positional arguments of its `__call__`.
 
     Returns:
-        A sentence without its full stop; None if the signature accepts the arguments.
+        A sentence without full stop; None if the signature accepts the arguments.
     """
     call: Callable[..., Any] = piece.__call__  # type: ignore[operator]
     try:

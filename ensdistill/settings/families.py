@@ -37,7 +37,7 @@ UNKNOWN_KIND = "unknown_kind"  # issue code: no piece has this kind
 
 
 def family_of(field: FieldInfo) -> PieceFamily | None:
-    """Returns the family of the pieces that a field holds, directly or in a list; None if it holds no pieces."""
+    """Returns the family of the pieces in a field, directly or in a list; None if the field has no pieces."""
     inside = getattr(field.annotation, "__args__", ())
     held = [*field.metadata, *(mark for one in inside for mark in getattr(one, "__metadata__", ()))]
     return next((mark for mark in held if isinstance(mark, PieceFamily)), None)
@@ -57,10 +57,10 @@ class PieceFamily:
         Its built-in pieces are the subclasses of `base` in this package, defined before or by the imported modules.
 
         Args:
-            name: Last part of the name of the entry-point group, for example `losses`.
+            name: Last part of the entry-point group, for example `losses`.
             base: The class from which every piece inherits.
             package: Package whose modules are imported to define the pieces; empty for none.
-            skip: Patterns of names of modules without pieces, which are not imported because they import torch.
+            skip: Name patterns of modules without pieces, which are not imported because they import torch.
         """
         self.group, self.base = f"{PACKAGE}.{name}", base
         base.piece_group = self.group
@@ -84,7 +84,7 @@ class PieceFamily:
         for name, entries in group_of(self.group).items():
             try:
                 if name in self.built_in:
-                    rule = f"{{value}}, {_listed(entries)}, has the name of a built-in piece, which is used instead"
+                    rule = f"{{value}}, {_listed(entries)}, is also the name of a built-in piece, which is used instead"
                     raise SettingError(ConfigIssue((), rule, name, "rename this plugin"))
                 yield self.find(name)
             except SettingError as error:

@@ -1,4 +1,4 @@
-"""Pieces that the fields of settings classes accept, and pieces that given settings name."""
+"""Pieces that settings fields accept, and pieces that given settings name."""
 
 from collections.abc import Collection, Iterator, Mapping
 from functools import cache
@@ -11,7 +11,7 @@ from ensdistill.errors import SettingError
 from ensdistill.settings.families import PieceFamily, family_of
 from ensdistill.settings.pieces import Piece, is_built_in
 
-Path = tuple[str | int, ...]  # parts of the dotted name of a setting
+Path = tuple[str | int, ...]  # components of the dotted name of a setting
 
 
 def pieces_of(field: FieldInfo, own: Collection[type[Piece]] = ()) -> list[type[BaseModel]]:
@@ -24,7 +24,7 @@ def pieces_of(field: FieldInfo, own: Collection[type[Piece]] = ()) -> list[type[
     if family := family_of(field):
         return [*family.built_in.values(), *(piece for piece in own if issubclass(piece, family.base))]
     options = [field.annotation, *get_args(field.annotation)]
-    if get_origin(field.annotation) is list and get_args(options[1]):  # a list of pieces that differ in their kind
+    if get_origin(field.annotation) is list and get_args(options[1]):  # a list of pieces of different kinds
         options = list(get_args(get_args(options[1])[0]))
     return [option for option in options if isinstance(option, type) and issubclass(option, BaseModel)]
 
@@ -49,7 +49,7 @@ def installed_pieces(model: type[BaseModel]) -> list[type[Piece]]:
 def own_pieces(model: type[BaseModel], tree: Any) -> dict[Path, type[Piece]]:
     """Returns the user-defined pieces that settings name, by the paths of their settings.
 
-    Pieces that cannot be imported are left out.
+    Pieces that cannot be imported are skipped.
 
     Args:
         model: The settings class.
@@ -84,7 +84,7 @@ def own_kinds(model: type[BaseModel], tree: Mapping[str, Any]) -> dict[Path, str
 
 
 def _values(model: type[BaseModel], tree: Any) -> Iterator[tuple[Path, FieldInfo, Any]]:
-    """Path, field and value of each field that holds settings classes; for a list, of each item."""
+    """Yields path, field and value of each field of settings classes, or of each item if the field is a list."""
     for name, field, is_list in _fields(model):
         value = tree.get(name) if isinstance(tree, Mapping) else getattr(tree, name, None)
         if isinstance(value, list) and is_list:
@@ -95,7 +95,7 @@ def _values(model: type[BaseModel], tree: Any) -> Iterator[tuple[Path, FieldInfo
 
 @cache
 def _fields(model: type[BaseModel]) -> tuple[tuple[str, FieldInfo, bool], ...]:
-    """Name and field of each field that holds settings classes, and whether it holds a list of them."""
+    """Yields the name of each field of settings classes, the field, and whether it is a list."""
     return tuple(
         (name, field, get_origin(field.annotation) is list)
         for name, field in model.model_fields.items()
@@ -104,7 +104,7 @@ def _fields(model: type[BaseModel]) -> tuple[tuple[str, FieldInfo, bool], ...]:
 
 
 def piece_at(field: FieldInfo, value: Any) -> type[Piece] | None:
-    """Returns the class of the piece that a field holds.
+    """Returns the class of the piece in a field.
 
     Args:
         field: A field of a settings class.

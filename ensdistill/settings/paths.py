@@ -91,17 +91,17 @@ def without_files(tree: Any, names: frozenset[str], name: str = "") -> Any:
 
 
 def _absolute(value: str, folder: str | Path) -> str:
-    """The absolute form of a path or of the URI of an SQLite store; other URIs are returned unchanged."""
+    """Returns the absolute form of a path or of an SQLite URI; other URIs are returned unchanged."""
     store = _SQLITE.fullmatch(value)
     if store and not store[2].startswith(("/", *_IN_MEMORY)):
         return f"{store[1]}{_absolute(store[2], folder)}{store[3]}"
     if "://" in value:
         return value
-    expanded = os.path.expanduser(value)  # Path.expanduser raises for `~unknown/x`, this returns it unchanged
+    expanded = os.path.expanduser(value)  # unlike Path.expanduser, returns `~unknown/x` unchanged
     return expanded if os.path.isabs(expanded) else _tidy(os.path.join(Path(folder).absolute(), expanded))
 
 
 def _tidy(path: str) -> str:
-    """The path without `.` and `..`; unchanged if their removal would name another file because of a symbolic link."""
+    """Returns the path without `.` and `..`, or unchanged if, due to a link, the shorter path is another file."""
     tidy = os.path.normpath(path)
     return tidy if os.path.realpath(tidy) == os.path.realpath(path) else path

@@ -30,7 +30,7 @@ class Piece(Settings):
 
     kind: str = ""
     piece_group: ClassVar[str] = ""  # group of entry points; set by the family
-    piece_source_hash: ClassVar[str] = ""  # stored on the class, so that pickling the class by value keeps it
+    piece_source_hash: ClassVar[str] = ""  # stored on the class, so that it survives pickling the class by value
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -40,7 +40,7 @@ class Piece(Settings):
         declared = inspect.get_annotations(cls)
         if "kind" in declared:
             raise TypeError(
-                f"{path_of(cls)}: must not declare kind; remove it, the kind is the name of the entry point or "
+                f"{path_of(cls)}: must not declare kind; remove it; the kind is the name of the entry point or "
                 "module:Name"
             )
         cls.__annotations__ = declared | {"kind": str}
@@ -92,7 +92,7 @@ def path_of(piece: type) -> str:
 
 
 def is_unreachable(piece: type) -> bool:
-    """Returns whether other processes cannot import a class: it is defined in a script, notebook or function."""
+    """Returns whether a class is defined in a script, notebook or function: other processes cannot import it."""
     return piece.__module__ == MAIN or "<locals>" in piece.__qualname__
 
 
@@ -119,13 +119,13 @@ def _leads_to(entry: EntryPoint, piece: type[Piece]) -> bool:
 
 
 def group_name(piece: type[Piece]) -> str:
-    """Returns the group of entry points of the family of a piece."""
+    """Returns the entry-point group to which a piece belongs."""
     return piece.piece_group
 
 
 @cache
 def piece_code(piece: type[Piece]) -> str:
-    """Returns a text that identifies the code of a piece.
+    """Returns an identifier of the code of a piece.
 
     Args:
         piece: The class.

@@ -1,7 +1,8 @@
-"""Code from outside this package: import by entry point or as `module:Name`, and identification of its version.
+"""Imports code from outside this package, by entry point or as `module:Name`, and identifies its version.
 
 An entry point is `NAME = module:Class` in the group of a family of pieces, such as `ensdistill.losses`. Groups are read
-only for a name that is not built in, or for a list of all names. A plugin is imported only if it is named or listed.
+only for a name that is not built in, or for a list of all names. A plugin is imported only if its name is used or all
+pieces are listed.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def load(entry: EntryPoint) -> Any:
         entry: The entry point.
 
     Raises:
-        PluginError: The import fails, with any exception.
+        PluginError: The import fails with any exception.
     """
     try:
         return entry.load()
@@ -79,7 +80,7 @@ def import_object(path: str) -> Any:
         path: Module and qualified name, separated by a colon.
 
     Raises:
-        PluginError: The import fails, with any exception.
+        PluginError: The import fails with any exception.
     """
     folder = os.getcwd()
     if folder not in sys.path and "" not in sys.path:
@@ -101,8 +102,8 @@ def distribution_of(module: str) -> Distribution | None:
         module: Full name of an imported module.
 
     Returns:
-        The distribution; None if the module belongs to none, or to an editable installation, whose code can change
-        without a change of its version.
+        The distribution; None if the module has none, or if the distribution is editable, so that its code can change
+        while its version does not.
     """
     top = module.partition(".")[0]
     file = getattr(sys.modules.get(top), "__file__", None)
@@ -146,5 +147,5 @@ def _text(code: CodeType) -> str:
 
 
 def _constant(value: Any) -> str:
-    """The text of a constant; sets are sorted, because their order differs between processes."""
+    """Returns a constant as text; sets are sorted, because their order differs between processes."""
     return str(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)

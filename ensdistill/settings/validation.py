@@ -1,4 +1,4 @@
-"""Validation errors as issues with rule, value and fix; the table of all settings, read from their fields."""
+"""Validation errors as issues with rule, value and fix, and the table of all settings."""
 
 import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from ensdistill.settings.pieces import Piece, kind_of
 T = TypeVar("T", bound=Settings)
 
 _COMPARISONS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-_TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
+_TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
 UNKNOWN = "extra_forbidden"  # issue code: no such setting exists
 _MUST_BE = {  # pydantic's error types, which are used as issue codes
     "int_type": _TYPES["int"],
@@ -50,7 +50,7 @@ def validate(model: type[T], tree: Mapping[str, Any]) -> T:
 
 
 def config_error(model: type[BaseModel], tree: Mapping[str, Any], error: ValidationError) -> ConfigError:
-    """Returns a validation error of pydantic as a ConfigError with all its issues.
+    """Converts a validation error of pydantic to a ConfigError with all issues.
 
     Args:
         model: The settings class.
@@ -151,7 +151,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def _issue(model: type[BaseModel], tree: Mapping[str, Any], detail: ErrorDetails) -> ConfigIssue:
-    """One error of pydantic as an issue."""
+    """Returns an error of pydantic as an issue."""
     parts, holder = _locate(model, tree, detail["loc"])
     path, value = tuple(parts), detail["input"]
     kind, context = detail["type"], detail.get("ctx", {})
@@ -188,7 +188,7 @@ def _issue(model: type[BaseModel], tree: Mapping[str, Any], detail: ErrorDetails
 def _unknown(
     model: type[BaseModel], holder: type[BaseModel] | None, path: Sequence[str], own: Iterable[type[Piece]]
 ) -> ConfigIssue:
-    """Returns the issue for an unknown setting, with the kinds that accept it, its section, or a similar name."""
+    """Returns the issue of an unknown setting, with the kinds that accept it, its section, or a similar name."""
     table = list(settings_table(model, own=list(own)))
     known = list(holder.model_fields) if holder else []
     rule = "no such setting" + (f" of {kind_of(holder)}" if holder and kind_of(holder) else "")
@@ -234,7 +234,7 @@ def did_you_mean(name: str | None) -> str | None:
 
 
 def _kinds(holder: type[BaseModel] | None, path: Sequence[str]) -> list[str]:
-    """The kinds of pieces that the setting at a path accepts, directly or in a list."""
+    """Returns the kinds of pieces that the setting at a path accepts, directly or in a list."""
     fields = holder.model_fields if holder else {}
     field = next((fields[part] for part in reversed(path) if part in fields), None)
     if field and (family := family_of(field)):
@@ -245,7 +245,7 @@ def _kinds(holder: type[BaseModel] | None, path: Sequence[str]) -> list[str]:
 def _locate(
     model: type[BaseModel], tree: Any, location: tuple[int | str, ...]
 ) -> tuple[list[str], type[BaseModel] | None]:
-    """The path of an invalid setting, without pydantic's marks of union members, and the settings class that has it."""
+    """Returns the path of an invalid setting, without pydantic's names of union members, and its settings class."""
     path: list[str] = []
     holder: type[BaseModel] | None = model
     options: list[type[BaseModel]] = []  # classes that the value at the current path can have
@@ -258,7 +258,7 @@ def _locate(
             holder, options = chosen[0], []
             continue
         if path and (isinstance(tree, str | int | float) or (tree is None and str(part).startswith("literal["))):
-            continue  # a plain value has no parts, so this is pydantic's mark of a union member
+            continue  # a plain value has no parts, so this is pydantic's name of a union member
         path.append(str(part))
         inside = isinstance(tree, Mapping) or (isinstance(tree, list) and isinstance(part, int) and part < len(tree))
         tree = (tree.get(part) if isinstance(tree, Mapping) else tree[part]) if inside else None
@@ -277,6 +277,6 @@ def _locate(
 
 
 def _choice(field: FieldInfo, value: Any) -> list[type[BaseModel]]:
-    """The settings classes that a value can have; exactly one if its kind is known."""
+    """Returns the possible settings classes of a value; exactly one if its kind is known."""
     piece = piece_at(field, value)
     return [piece] if piece else pieces_of(field)

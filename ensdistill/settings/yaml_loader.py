@@ -20,7 +20,7 @@ YamlDict = dict[str, Any]
 
 _CORE = "tag:yaml.org,2002:"
 _MERGE = f"{_CORE}merge"
-_MAX_VALUES = 100_000  # values of one file; each alias counts with all values that it repeats
+_MAX_VALUES = 100_000  # values of one file; each alias counts as all values that it repeats
 _PLAIN = {"str": "text", "int": "number", "float": "number", "bool": "truth value"}
 
 
@@ -53,8 +53,8 @@ _YAML_1_1 = re.compile(
     r"y|Y|yes|Yes|YES|n|N|no|No|NO|on|On|ON|off|Off|OFF|=|[-+]?[0-9.][0-9_.:xXbBoOa-fA-F+-]*|\d{4}-\d\d?-\d\d?.*"
 )
 
-# Patterns of the parser's messages, and the messages that replace them. {0} is the first group of the pattern, {line}
-# the line where the faulty construct begins.
+# Patterns of the parser's messages, and their replacements. {0} is the first group of the pattern, {line} the first
+# line of the invalid construct.
 _HELP = {
     r"found character '\\t'|found a tab character": "a tab; indent with spaces",
     r"found character ('.+') that cannot start": "a text cannot begin with {0}; put it in quotes",
@@ -66,14 +66,14 @@ _HELP = {
     r"found unexpected end of stream": "the quote of line {line} is not closed",
     r"found undefined alias '(.+)'": "the alias *{0} is not defined; put a text that begins with * in quotes",
     r"found unknown escape character '(.+)'": "unknown escape \\{0} in double quotes; use single quotes",
-    r"but found another document": "a second document begins here; a file must hold one",
+    r"but found another document": "a second document starts here; a file must contain only one",
     r"special characters are not allowed": "a control character; remove it",
     r"maximum recursion depth": "brackets are nested too deeply",
 }
 
 
 class _Resolver(BaseResolver):
-    """Resolves the tags of scalars by the core schema only, whatever version a file declares."""
+    """Resolves the tags of scalars by the core schema only, regardless of the version that a file declares."""
 
     def __init__(self, version: Any = None, loader: Any = None) -> None:
         super().__init__(loader)
@@ -103,7 +103,7 @@ class _WritingResolver(_Resolver):
 
 
 class _Representer(SafeRepresenter):
-    """Writes floats in the form that YAML 1.1 and 1.2 both read as numbers: 1.0e-05, because 1e-05 is text in 1.1."""
+    """Writes floats in a form that YAML 1.1 and 1.2 read as numbers: 1.0e-05, because 1e-05 is text in YAML 1.1."""
 
     def represent_float(self, data: float) -> Any:
         """Returns the node of a float."""
@@ -154,7 +154,7 @@ class _Values:
     def _scalar(self, node: ScalarNode, convert: Callable[[str], Any]) -> Any:
         try:
             return convert(node.value)
-        except (ValueError, KeyError):  # an explicit tag that does not fit, or a number of more than 4,300 digits
+        except (ValueError, KeyError):  # an explicit tag that does not match, or a number of more than 4,300 digits
             text = node.value if len(node.value) < 40 else f"{node.value[:20]}... ({len(node.value)} characters)"
             self._note(node, f"{text} cannot be read as !!{str(node.tag).removeprefix(_CORE)}")
             return None
@@ -167,7 +167,7 @@ class _Values:
         return size
 
     def _pairs(self, node: MappingNode) -> dict[str, Node]:
-        """Names and value nodes; an invalid name is recorded and skipped, so that the rest is checked too."""
+        """Returns names and value nodes; an invalid name is recorded and skipped, so that the rest is checked, too."""
         first: dict[str, int] = {}
         merged: dict[str, Node] = {}
         own: dict[str, Node] = {}
@@ -184,7 +184,7 @@ class _Values:
         return merged | own
 
     def _merged(self, node: Node) -> dict[str, Node]:
-        """Names and value nodes that `<<` adds, from one mapping or several; earlier mappings take precedence."""
+        """Returns names and value nodes that `<<` adds from mappings, of which earlier ones take precedence."""
         sources = list(node.value) if isinstance(node, SequenceNode) else [node]
         found: dict[str, Node] = {}
         for source in reversed(sources):
@@ -227,7 +227,7 @@ class LineIndex:
 
 
 def _find(node: Node | None, parts: list[str]) -> tuple[int, Node, list[str]] | None:
-    """Line and value of the longest prefix of a path in a node, and the rest of the path."""
+    """Returns line and value of the longest prefix of a path in a node, and the rest of the path."""
     if isinstance(node, SequenceNode) and parts[0].isdigit() and int(parts[0]) < len(node.value):
         value = node.value[int(parts[0])]
         return _line(value.start_mark), value, parts[1:]
@@ -253,7 +253,7 @@ def _written(node: Node) -> str:
 def _compose(text: str) -> Node | None:
     yaml = YAML(typ="safe", pure=True)
     yaml.Resolver = _Resolver
-    yaml.composer.warn_double_anchors = False  # YAML allows them: an alias refers to the last one before it
+    yaml.composer.warn_double_anchors = False  # YAML allows repeated anchors: an alias refers to the last one before it
     root: Node | None = yaml.compose(text)
     return root
 
@@ -277,7 +277,7 @@ def parse_yaml(text: str, where: str) -> Any:
 
     Args:
         text: The text.
-        where: Its origin, the start of each error message: a file or an option.
+        where: Origin of the text (a file or an option), with which error messages start.
 
     Raises:
         ConfigError: The text is not valid YAML, or has tags that create objects; the message states the lines.
@@ -294,7 +294,7 @@ def parse_yaml(text: str, where: str) -> Any:
 
 
 def _described(error: Exception, text: str) -> str:
-    """Line, problem and fix of an error of the parser, in the form `, line 3: ...`."""
+    """Returns line, problem and fix of an error of the parser, in the form `, line 3: ...`."""
     mark, before = getattr(error, "problem_mark", None), getattr(error, "context_mark", None)
     problem = getattr(error, "problem", None) or " ".join(str(error).split())
     if isinstance(error, ReaderError):
@@ -312,7 +312,7 @@ def parse_mapping(text: str, where: str) -> YamlDict:
 
     Args:
         text: The text.
-        where: Its origin, the start of each error message: a file or an option.
+        where: Origin of the text (a file or an option), with which error messages start.
 
     Raises:
         ConfigError: The text is empty, invalid, or not a mapping of names to values.
@@ -343,7 +343,7 @@ def read_text(path: str | Path) -> str:
 
 
 def _not_utf8(error: UnicodeDecodeError) -> str:
-    """The place where a text is not UTF-8, or its actual encoding."""
+    """Returns the position at which a text is not UTF-8, or its actual encoding."""
     raw = error.object
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         return ": is UTF-16. Save it as UTF-8."

@@ -1,4 +1,4 @@
-"""Contract suites: the requirements on every piece of a family, as classes of pytest tests. They require pytest.
+"""Contract suites: requirements on every piece of a family, as classes of tests for pytest.
 
     from ensdistill.testing import LossContract
 
@@ -11,7 +11,7 @@ Each test runs once per piece. Instead of `pieces`, a class can have a fixture `
 import pytest
 
 _SUITES = ("averaging", "contract", "data", "losses", "metrics", "models", "perturbations", "students")
-pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in _SUITES))  # a failed assertion then shows its values
+pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in _SUITES))  # failed assertions then show values
 
 from ensdistill.testing.averaging import AveragingContract  # noqa: E402
 from ensdistill.testing.data import DataSourceContract  # noqa: E402

@@ -23,13 +23,13 @@ def student() -> Student:
 
 
 def move(pupil: Student, average: WeightAverage, steps: int, total: int = 6, first: int = 0) -> None:
-    """Changes a student by random steps and updates the average after each, as after an epoch.
+    """Changes a student by random steps, and updates the average after each step as after an epoch.
 
-    Step n depends on n only, so that a run in two parts has the same steps as a run in one part.
+    Step n depends only on n, so that a run in two parts has the same steps as a run in one.
 
     Args:
         pupil: The student to change in place.
-        average: Its average.
+        average: Average of the student.
         steps: Number of steps.
         total: Number of steps of the whole training.
         first: Index of the first step.

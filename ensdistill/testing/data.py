@@ -1,4 +1,4 @@
-"""Contract of data sources: uint8 images and labels that are split into disjoint parts."""
+"""Contract of data sources: uint8 images and labels that can be split into disjoint parts."""
 
 import json
 from typing import Any
@@ -10,7 +10,7 @@ from ensdistill.testing.contract import Contract
 
 
 class DataSourceContract(Contract):
-    """Tests of data sources. The sizes of a piece must leave images for all parts, including test."""
+    """Tests of data sources. The sizes of a piece must leave images for all parts, including the test part."""
 
     def test_images_are_bytes_and_labels_are_classes(self, piece: Any) -> None:
         data = load_data(piece)

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from ensdistill.testing.contract import Contract
 
-SIZES = [(1, 3), (3, 2)]  # (subnetworks, teachers): fewer subnetworks than teachers, and more
+SIZES = [(1, 3), (3, 2)]  # (subnetworks, teachers): fewer and more subnetworks than teachers
 OTHER_SIZES = [(1, 1), (2, 3), (3, 3), (4, 1)]
 every_size = pytest.mark.parametrize(("subnetworks", "teachers"), [*SIZES, *OTHER_SIZES])
 two_sizes = pytest.mark.parametrize(("subnetworks", "teachers"), SIZES)

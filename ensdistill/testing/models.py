@@ -1,4 +1,4 @@
-"""Contract of networks: finite logits that depend on one image only, and weights that depend on the seed only."""
+"""Contract of networks: finite logits that depend only on one image, and weights that depend only on the seed."""
 
 import copy
 from typing import Any

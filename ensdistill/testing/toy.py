@@ -16,7 +16,7 @@ MODEL = Convnet(width=4, blocks=2)
 
 
 def toy_data(images: int = 24) -> DataSplits:
-    """Returns random images 1x8x8 of five classes, with ten validation images.
+    """Returns random 1x8x8 images of five classes, ten of them for validation.
 
     Args:
         images: Number of training images.
@@ -41,7 +41,7 @@ def toy_student(settings: Any, data: DataSplits, seed: int = 0, spread: bool = T
     Args:
         settings: Settings of the student.
         data: The images.
-        seed: Seed of its weights.
+        seed: Seed of the weights.
         spread: Whether to add noise to all parameters, so that the subnetworks differ.
     """
     with temporary_seed(seed, torch.device("cpu")):

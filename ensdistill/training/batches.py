@@ -15,7 +15,7 @@ from ensdistill.methods.members import MultiClassifier
 from ensdistill.runtime.randomness import RandomStreams
 from ensdistill.training.teacher_logits import CachedTeachers, TeacherLogitCache
 
-UNLABELED_STREAM = "unlabelled"  # part of the seed of their order, so another spelling would change all results
+UNLABELED_STREAM = "unlabelled"  # part of the seed of their order; renaming it changes all results
 
 
 class Batch(NamedTuple):
@@ -33,7 +33,7 @@ class Batch(NamedTuple):
 
 
 class Batches:
-    """Batches of one run; the batches of an epoch are a function of settings, data and the number of the epoch.
+    """Batches of one run. Those of an epoch are a function of the settings, the data and the number of the epoch.
 
     Attributes:
         steps: Number of batches in an epoch.
@@ -58,8 +58,8 @@ class Batches:
     def refresh(self) -> Iterator[Tensor]:
         """Returns all training images once, without augmentation, to compute BatchNorm statistics.
 
-        The order is random and the same in every epoch: image folders are sorted by class, and the statistics of a
-        batch of one class are not representative.
+        The order is random, because image folders are sorted by class and the statistics of a batch of one class are
+        not representative. It is the same in every epoch.
         """
         train = self._data.train
         order = self._order("refresh", 0, len(train), self._config.training.batch_size)
@@ -73,7 +73,7 @@ class Batches:
 
     @cached_property
     def _logits(self) -> Tensor | None:
-        """Teacher logits of all images if no step changes an image; a schedule cannot change this."""
+        """Teacher logits of all images, if no step changes an image; a schedule cannot make steps change images."""
         return self._cache.logits(self._data, self._config)
 
     def _order(self, purpose: str, epoch: int, images: int, size: int) -> Iterator[Tensor]:

@@ -17,8 +17,8 @@ class Checkpoint:
 
     Attributes:
         identity: Hashes of everything that determined the epochs so far: settings, ensemble, data.
-        epoch: Number of epochs done.
-        student: State of the network in training; that of one network after a merge.
+        epoch: Number of completed epochs.
+        student: State of the network in training; after a merge, that of one network.
         optimizer: State of the optimizer.
         average: State of the weight average.
         merged: Whether the subnetworks have been merged.
@@ -58,7 +58,7 @@ def check_identity(path: Path, checkpoint: Checkpoint, mine: Mapping[str, str]) 
 
     Args:
         path: The file, for the message.
-        checkpoint: Its content.
+        checkpoint: Content of the file.
         mine: Hashes of settings, ensemble and data of the run.
 
     Raises:
@@ -67,6 +67,6 @@ def check_identity(path: Path, checkpoint: Checkpoint, mine: Mapping[str, str]) 
     for what, own in mine.items():
         if (theirs := checkpoint.identity.get(what)) != own:
             raise ConfigError(
-                f"{path}: this checkpoint belongs to other {what} ({theirs}, now {own}); "
+                f"{path}: this checkpoint was made with different {what} ({theirs}, now {own}); "
                 f"resume with the {what} of the checkpoint, or start again without it"
             )

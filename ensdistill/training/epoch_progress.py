@@ -16,9 +16,9 @@ class EpochProgress:
 
     Attributes:
         epoch: Number of the epoch; 1 is the first.
-        share: Fraction of its steps that are done, in (0, 1].
-        loss: Mean training loss of these steps.
-        images_per_second: Images per second in these steps, including unlabeled images.
+        share: Fraction of steps that are completed, in (0, 1].
+        loss: Mean training loss of the completed steps.
+        images_per_second: Images per second in the completed steps, including unlabeled images.
     """
 
     epoch: int

@@ -45,7 +45,7 @@ class EpochResult:
         loss: Mean training loss.
         val: Validation metrics of the merged student. `cnll` uses the temperature that is best on the validation
             images; `at_chance` is 0 or 1.
-        subnetworks: Validation metrics of the mean probability of its subnetworks.
+        subnetworks: Validation metrics of the mean probability of the subnetworks.
         seconds: Duration of training and evaluation in this epoch.
     """
 
@@ -80,8 +80,8 @@ class Distiller(Iterator[EpochResult]):
     yielded.
 
     Attributes:
-        done: Number of epochs done.
-        on_progress: Called every few seconds within a longer epoch; does not affect results.
+        done: Number of completed epochs.
+        on_progress: Called every few seconds during long epochs; does not affect results.
     """
 
     def __init__(
@@ -99,11 +99,11 @@ class Distiller(Iterator[EpochResult]):
             teachers: The ensemble; without teachers the student learns from the labels only.
             data: Training, validation and unlabeled images.
             resume: A checkpoint written by `save_checkpoint` in a run with the same teachers, data and settings up to
-                its epoch. The following epochs equal those of an uninterrupted run; on the CPU, bit for bit.
+                its epoch. The following epochs are the same as in an uninterrupted run (on the CPU, bit for bit).
             cache: Logits of these teachers, shared with other runs. It saves time and does not affect results.
 
         Raises:
-            ConfigError: The settings do not fit the data, or the checkpoint belongs to another run.
+            ConfigError: The settings are incompatible with the data, or the checkpoint belongs to another run.
             DataError: The checkpoint is missing or damaged.
             ValueError: The cache belongs to another ensemble.
         """
@@ -117,8 +117,8 @@ class Distiller(Iterator[EpochResult]):
         self._student, self._optimizer, self._average = _begin(config, new_student(config, data))
         self.done = 0
         self.on_progress: OnProgress | None = None
-        self._merged = False  # whether the subnetworks have become one network
-        self._broken = False  # whether an epoch failed
+        self._merged = False  # True after the subnetworks are merged into one network
+        self._broken = False  # True after an epoch failed
         if resume is not None:
             self._restore(Path(resume))
 
@@ -171,7 +171,7 @@ class Distiller(Iterator[EpochResult]):
         return {"settings": settings, "ensemble": self.ensemble.identity, "data": self.data.identity}
 
     def _merge(self) -> None:
-        """Replaces the student by its merged network, with a new optimizer and a new average."""
+        """Replaces the student with its merged network, and creates a new optimizer and a new average."""
         self._student, self._optimizer, self._average = _begin(self.config, SingleStudent(self._student.merged()))
         self._merged = True
 
@@ -196,7 +196,7 @@ class Distiller(Iterator[EpochResult]):
         )
 
     def _train(self, number: int) -> float:
-        """Trains one epoch and returns the mean loss; without `on_progress`, only its end synchronizes the device."""
+        """Trains one epoch and returns the mean loss. Without `on_progress`, only the end synchronizes the device."""
         config, steps = self.config.at_epoch(number), self._batches.steps
         streams = RandomStreams.of(config.seed, "perturbation", number, self.device)
         context = StepContext(config, self._student, self._optimizer, self._average, streams)
@@ -232,14 +232,14 @@ class Distiller(Iterator[EpochResult]):
         return self._refreshed(self._average.averaged(self._student))
 
     def _shipped(self, student: Student) -> nn.Module:
-        """Returns the merged student in the memory layout of a loaded file; another layout changes its outputs."""
+        """Returns the merged student in the memory layout of a loaded file, because the layout affects the outputs."""
         network = self._refreshed(student.merged())
         for tensor in chain(network.parameters(), network.buffers()):  # `to` does not change layouts with one channel
             tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
         return network
 
     def _refreshed(self, network: nn.Module) -> nn.Module:
-        """Returns a copy with BatchNorm statistics from one pass over the training images, if the average needs it."""
+        """Returns a copy with BatchNorm statistics from a pass over the training images, if the average requires it."""
         if not self.config.averaging.refresh_batchnorm:
             return network
         network = deepcopy(network)

@@ -15,7 +15,7 @@ def new_student(config: Config, data: DataSplits) -> Student:
     """Returns a new student on the device of the data; equal seeds give equal weights.
 
     Raises:
-        ConfigError: The model or the student does not fit the images.
+        ConfigError: The model or the student is incompatible with the images.
     """
     device = data.train.images.device
     network = build(config.model, data, config.seed, config.loss.head())
@@ -36,8 +36,7 @@ def check_data(config: Config, data: DataSplits) -> None:
     _check_batch("training", config.training.batch_size, data)
     if config.training.unlabeled_batch_size and not len(data.unlabeled):
         raise ConfigError(
-            "training.unlabeled_batch_size: the split leaves no unlabeled images; lower data.train_size or set "
-            "this to 0"
+            "training.unlabeled_batch_size: there are no unlabeled images; lower data.train_size or set this to 0"
         )
 
 
@@ -62,7 +61,7 @@ def check_student(config: Config, data: DataSplits) -> None:
     try:
         with temporary_seed(0, images.device), torch.no_grad():
             student(images)
-    except ValueError as error:  # BatchNorm raises it for a single value per channel, which has no variance
+    except ValueError as error:  # raised by BatchNorm for a single value per channel, which has no variance
         raise ConfigError(
             f"training.batch_size: {config.training.batch_size} is too small for this network ({error}); increase it"
         ) from error

@@ -1,7 +1,7 @@
-"""Checks of pieces outside of this package: each is called once with a few images, before teachers are trained.
+"""Checks user-defined pieces: each is called once with a few images, before teachers are trained.
 
 Built-in pieces are not checked, because the contracts in `ensdistill.testing` cover them. A piece that passes can still
-fail later. The error is then also one line, but training time is lost.
+fail later; the error is then also a single line, but training time is lost.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TEACHERS = 2  # number of copies of the student in place of trained teachers
 
 
 def called(section: str, piece: Piece, *arguments: Any) -> Any:
-    """Calls a piece; a piece outside of this package is checked first.
+    """Calls a piece; a user-defined piece is checked first.
 
     Args:
         section: Name of the setting, such as `loss`.
@@ -52,7 +52,7 @@ def called(section: str, piece: Piece, *arguments: Any) -> Any:
 
 
 def check_pieces(config: Config, data: DataSplits, student: Student) -> None:
-    """Checks the pieces of a run that are not built in.
+    """Checks the user-defined pieces of a run.
 
     Args:
         config: The settings.

@@ -14,13 +14,13 @@ from ensdistill.runtime.randomness import RandomStreams
 
 @dataclass(frozen=True)
 class StepContext:
-    """The settings of one epoch and the state that its steps update.
+    """Settings of one epoch, and the state that its steps update.
 
     Attributes:
         config: Settings of the epoch.
         student: The student in training.
-        optimizer: Its optimizer.
-        average: Its weight average.
+        optimizer: Optimizer of the student.
+        average: Weight average of the student.
         streams: Random streams of the perturbation.
     """
 

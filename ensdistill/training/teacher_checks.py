@@ -12,7 +12,7 @@ from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.models.probe import are_probabilities, one_line_error
 from ensdistill.runtime.modes import evaluating
 
-IMAGES = 256  # per part, evenly spaced, because image folders are sorted by class
+IMAGES = 256  # number of images per part; evenly spaced, because image folders are sorted by class
 ABSURD = 100.0  # nats; an NLL above it corresponds to p(label) below e^-100 on average
 
 

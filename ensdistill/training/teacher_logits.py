@@ -32,14 +32,14 @@ class CachedTeachers(MultiClassifier):
 class TeacherLogitCache:
     """Logits of one ensemble for all training images, shared by all runs with that ensemble.
 
-    The cache can be pickled, so that workers receive the logits that were computed before they started. Its use depends
-    only on the settings of a training, and logits are always computed in the same way (float32, fixed batches). Results
-    therefore depend neither on the run that filled the cache nor on sharing it.
+    The cache can be pickled, so that workers receive the logits that were computed before they started. Whether a
+    training uses the cache depends only on its settings, and logits are always computed in the same way (float32, fixed
+    batches). Results therefore do not depend on which run filled the cache.
 
     Attributes:
         ensemble: The teachers.
-        arrays: Logits (M,N,classes) by content of the images, device and threads. They can be memory that processes
-            share; never write to them.
+        arrays: Logits (M,N,classes) by content of the images, device and threads. They can be in shared memory; never
+            write to them.
     """
 
     def __init__(self, ensemble: TeacherEnsemble) -> None:

@@ -37,11 +37,11 @@ from ensdistill.training.teacher_checks import check_teachers
 
 ProgressCallback = Callable[
     [int, int], None
-]  # (teacher, epochs done); called once with all epochs for a cached teacher
+]  # (teacher, completed epochs); called once with all epochs for a cached teacher
 Trainer = Callable[[Config, DataSplits, Path, ProgressCallback | None], None]  # adds the missing teachers to the store
 
-# Increase this by one whenever equal settings train a different teacher than before, even in the last digit: it is part
-# of the hash of stored teachers. A test compares the weights of one teacher with stored values.
+# Increase this by one whenever the same settings train a different teacher than before, even if only in the last digit:
+# this number is part of the hash of stored teachers. A test compares the weights of one teacher with stored values.
 TEACHER_RECIPE_VERSION = 1
 
 
@@ -52,10 +52,10 @@ def train_teachers(config: Config, data: DataSplits, store: Path, progress: Prog
         config: Settings of the run.
         data: The images.
         store: Folder of the teachers.
-        progress: Called with a teacher and its number of epochs done.
+        progress: Called with the index of a teacher and the number of its completed epochs.
     """
     for teacher in range(config.teachers.count):
-        # Closed in any case: a notebook keeps the frames of an interrupted call, and with them the lock.
+        # Always closed, because a notebook keeps the frames of an interrupted call, and with them the lock.
         with closing(train_teacher(config, teacher, data, store)) as epochs:
             for done in epochs:
                 if progress:
@@ -71,21 +71,21 @@ def get_ensemble(
 ) -> TeacherEnsemble:
     """Returns the ensemble of these settings, on the device of the data; trains and stores missing teachers.
 
-    If several processes need the same teacher at the same time, one of them trains it. A damaged teacher is trained
+    If several processes require the same teacher at the same time, one of them trains it. A damaged teacher is trained
     again.
 
     Args:
         config: Settings of the run.
         data: The images.
         store: Folder of the teachers.
-        progress: Called with a teacher and its number of epochs done.
-        train: Trains the missing teachers.
+        progress: Called with the index of a teacher and the number of its completed epochs.
+        train: Function that trains the missing teachers.
 
     Raises:
         DataError: The store cannot be written, or the outputs of a teacher are implausible.
     """
     folder = ensure_writable_dir(store)
-    files, found = open_teacher_files(config, data)  # first, so that a bad file is reported before any training
+    files, found = open_teacher_files(config, data)  # first, so that errors are reported before any training
     train(config, data, folder, progress)
     members = [_load(config, m, data, folder) for m in range(config.teachers.count)]
     identity = content_hash([*(origin for _, origin in members), *(file.origin for file in files)])
@@ -99,9 +99,9 @@ def open_teacher_files(config: Config, data: DataSplits) -> tuple[list[LoadedTea
     """Returns the pretrained teachers of the settings, and their issues.
 
     Raises:
-        DataError: A file is missing, damaged or that of another network; a network is not in this process; or the
+        DataError: A file is missing, damaged or belongs to another network, a network is not in this process, or the
             outputs of a teacher are implausible.
-        ConfigError: mean or std do not fit.
+        ConfigError: mean or std is invalid.
     """
     teachers = config.teachers
     brought = [file(data) for file in teachers.checkpoints] + [network(data) for network in teachers.networks]
@@ -117,13 +117,13 @@ def open_teacher_files(config: Config, data: DataSplits) -> tuple[list[LoadedTea
 
 
 def file_warnings(config: Config, data: DataSplits) -> list[ConfigIssue]:
-    """Returns a warning if pretrained teachers can have been trained on the validation images."""
+    """Returns a warning if pretrained teachers may have been trained on the validation images."""
     brought = config.teachers.checkpoints or config.teachers.networks or config.teachers.predictions
     if not brought or data.own_validation:
         return []
     rule = (
         f"pretrained teachers may have been trained on the {len(data.validation)} validation images, which are drawn "
-        "from the training part; the choice of settings, calibration and DEE are then biased"
+        "from the training part; in that case, the selection of settings, calibration and DEE are biased"
     )
     hint = "provide validation images that they were not trained on: val/ next to train/, or x_val in a .npz file"
     return [ConfigIssue(("teachers",), rule, hint=hint)]
@@ -184,7 +184,7 @@ def train_teacher(config: Config, teacher: int, data: DataSplits, store: Path) -
         store: Folder of the teachers.
 
     Yields:
-        The number of epochs done; once, with all epochs, for a stored teacher.
+        The number of completed epochs; once, with all epochs, for a stored teacher.
 
     Raises:
         DivergedError: The loss became infinite or NaN; the message names the teacher.
@@ -224,7 +224,7 @@ def _intact(home: Path) -> str | None:
 
 
 def _train(config: Config, teacher: int, data: DataSplits, home: Path) -> Iterator[int]:
-    """Trains one teacher and stores it; a damaged one is replaced."""
+    """Trains one teacher and stores it; replaces a damaged one."""
     own = teacher_config(config, teacher)
     try:
         distiller = distill(own, TeacherEnsemble([], len(data.class_names), "none"), data)

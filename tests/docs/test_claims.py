@@ -51,13 +51,15 @@ def test_the_pieces_on_a_card_are_those_of_its_preset() -> None:
 
 
 @pytest.mark.parametrize("section", COMPONENTS)
-def test_every_piece_has_a_section_and_new_ones_get_theirs_from_the_code(section: str) -> None:
+def test_every_piece_has_a_section_and_new_pieces_have_generated_ones(section: str) -> None:
     text = page(f"methods/{COMPONENTS[section]}").text
     assert set(re.findall(rf"^```{{piece}} {section}\.(\w+)$", text, re.MULTILINE)) <= set(pieces(section))
     assert f"```{{other-pieces}} {section}\n" in text
 
 
-def test_a_piece_without_a_section_gets_one_from_the_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_piece_without_a_section_has_one_generated_from_the_code(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr("generated.pieces.METHODS", tmp_path)
     (tmp_path / "losses.md").write_text("```{piece} loss.averaged\n```\n")
     text = other_pieces("loss")
@@ -80,7 +82,7 @@ def test_the_readme_names_no_piece_that_does_not_exist() -> None:
         assert f"`{name}`" in README.text, name
 
 
-def test_searchers_and_schedulers_are_counted() -> None:
+def test_the_number_of_searchers_and_schedulers_is_correct() -> None:
     count = [len(kinds(StudyConfig, field)) for field in ("searcher", "scheduler")]
     row = f"| samplers and schedulers to choose from | {count[0]} and {count[1]} |"
     assert row in page("benchmarks/peers").text
@@ -114,7 +116,7 @@ def test_ray_has_the_options_that_the_guide_gives_it(command: str) -> None:
     assert {option for option in shown if option not in known.stdout} == set()
 
 
-def test_the_image_for_kubernetes_has_the_ray_of_the_constraints() -> None:
+def test_the_kubernetes_image_has_the_ray_version_of_the_constraints() -> None:
     (pinned,) = re.findall(r"^ray==(.*)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     (dockerfile,), (job,) = CLUSTERS.blocks_of("dockerfile"), CLUSTERS.blocks_of("yaml", "kubernetes")
     cluster = yaml.safe_load(job)["spec"]["rayClusterSpec"]
@@ -144,7 +146,7 @@ def test_exported_files_classify_an_image_as_the_guide_shows(tiny: TinyStudy, tm
     assert sum(map(float, re.findall(r"\d\.\d+(?:e-\d+)?", probabilities))) == pytest.approx(1, abs=1e-3)
 
 
-def test_shown_output_has_the_lines_of_a_real_run(tiny: TinyStudy, tmp_path: Path) -> None:
+def test_printed_transcripts_have_the_lines_of_a_real_run(tiny: TinyStudy, tmp_path: Path) -> None:
     (study,) = page("getting-started/first-study").blocks_of("text")
     (exported,) = page("guides/export-and-serve").blocks_of("text")
     labels = set(re.findall(r"^([a-z]+(?: [a-z]+)?: )", tiny.done.out, re.MULTILINE)) - {"study tiny: "}

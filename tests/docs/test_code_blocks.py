@@ -135,7 +135,7 @@ PYTHONS = [
 
 
 @pytest.mark.parametrize(("document", "role", "text"), PYTHONS, ids=[f"{d}-{n}" for n, (d, *_) in enumerate(PYTHONS)])
-def test_every_program_compiles(document: str, role: str, text: str) -> None:
+def test_every_python_block_compiles(document: str, role: str, text: str) -> None:
     compile(text, document, "exec")
 
 
@@ -153,7 +153,9 @@ RUNNING = [d for d in DOCUMENTS if d.blocks_of("python") and d.path.name != "ext
 
 @pytest.mark.slow
 @pytest.mark.parametrize("document", RUNNING, ids=str)
-def test_the_programs_of_a_document_run(document: Document, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_blocks_of_a_document_run(
+    document: Document, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     names = run(document, tmp_path, monkeypatch)
     assert document != README or callable(names["student"])
 

@@ -18,7 +18,7 @@ def test_every_setting_has_a_row_with_one_anchor(which: str, model: type) -> Non
         assert text.count(f"[`{name}`]{{#{settings.anchor(name)}}}") == 1
 
 
-def test_defaults_are_those_of_the_place_where_a_setting_is_used() -> None:
+def test_defaults_are_those_of_the_section_that_uses_a_setting() -> None:
     text = settings.markdown("student")
     rates = dict(
         re.findall(r"^\| \[`((?:teachers\.)?training\.optimizer\.lr)`\]\S+ \| `([\d.]+)` \|", text, re.MULTILINE)

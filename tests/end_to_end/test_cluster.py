@@ -49,7 +49,7 @@ def answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_a_study_runs_in_a_cluster_that_asks_for_a_token(guarded: dict[str, str], tmp_path: Path) -> None:
+def test_a_study_runs_in_a_cluster_that_requires_a_token(guarded: dict[str, str], tmp_path: Path) -> None:
     file = tmp_path / "guarded.yaml"
     file.write_text(chaos.STUDY.replace("trials: 12", "trials: 1"))
     command = [*PROGRAMS["ensdistill-tune"], "launch", str(file), "--studies-dir", str(tmp_path / "studies")]
@@ -61,7 +61,7 @@ def test_a_study_runs_in_a_cluster_that_asks_for_a_token(guarded: dict[str, str]
 
 
 @pytest.mark.parametrize("both", ["train", "train, or are about to begin"])
-def test_a_study_outlives_the_loss_of_a_machine(both: str, cluster: Cluster, tmp_path: Path) -> None:
+def test_a_study_survives_the_loss_of_a_machine(both: str, cluster: Cluster, tmp_path: Path) -> None:
     second = cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
     settings = chaos.STUDY.replace("max_concurrent: 1, ", "").replace("trials: 12", "trials: 8")

@@ -23,7 +23,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_driver_worker_and_everything_killed_and_resumed_gives_the_undisturbed_study(undisturbed: Path) -> None:
+def test_after_kills_of_driver_and_workers_the_resumed_study_equals_the_undisturbed_one(undisturbed: Path) -> None:
     done = chaos.disturbed(undisturbed, kills=3, seed=7)
     assert set(done.ways) == set(chaos.WAYS)
     assert done.resumed == 2
@@ -32,7 +32,9 @@ def test_driver_worker_and_everything_killed_and_resumed_gives_the_undisturbed_s
     assert points > 2500  # nine metrics an epoch and the totals; so the comparison was not of nothing
 
 
-def test_an_interrupted_study_closes_its_runs_says_how_to_go_on_and_does(undisturbed: Path, tmp_path: Path) -> None:
+def test_an_interrupted_study_closes_its_runs_and_prints_a_command_that_resumes_it(
+    undisturbed: Path, tmp_path: Path
+) -> None:
     study = chaos.launched(tmp_path, "disturbed")
     home = tmp_path / "studies" / "disturbed"
     wait_until(lambda: len(read_journal(home / "events.jsonl")) > 90, "some trials", 120)
@@ -52,7 +54,7 @@ def test_an_interrupted_study_closes_its_runs_says_how_to_go_on_and_does(undistu
     assert chaos.in_mlflow(home) == chaos.in_mlflow(undisturbed / "studies" / "undisturbed")
 
 
-def test_a_study_that_a_batch_system_ends_is_interrupted_in_order(tmp_path: Path) -> None:
+def test_a_study_stopped_by_a_batch_system_is_interrupted_correctly(tmp_path: Path) -> None:
     study = chaos.launched(tmp_path, "ended")
     home = tmp_path / "studies" / "ended"
     wait_until(lambda: len(read_journal(home / "events.jsonl")) > 10, "an epoch", 120)

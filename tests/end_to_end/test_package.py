@@ -41,7 +41,7 @@ def run(*words: str | Path, cwd: Path, path: Path | None = None) -> subprocess.C
 
 
 @pytest.mark.parametrize("command", [["ensdistill-tune"], ["python", "-m", "ensdistill_tune"]], ids=" ".join)
-def test_a_module_named_tune_of_the_user_is_not_executed(command: list[str], tmp_path: Path) -> None:
+def test_a_user_module_named_tune_is_not_executed(command: list[str], tmp_path: Path) -> None:
     (tmp_path / "tune.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')\n")
     (tmp_path / "space.yaml").write_text(SPACE)
     program = Path(sys.executable).parent / command[0]
@@ -101,14 +101,14 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "bin"
 
 
-def test_the_wheel_holds_every_file_of_both_packages_and_no_other(wheel: Path, files: list[str]) -> None:
+def test_the_wheel_contains_every_file_of_both_packages_and_no_other(wheel: Path, files: list[str]) -> None:
     expected = {file.removeprefix("tune/") for file in files if file.startswith(("ensdistill/", "tune/"))}
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert held == expected
     assert {"ensdistill/py.typed", "ensdistill_tune/py.typed", "ensdistill/presets/kd.yaml"} <= held
 
 
-def test_the_installed_packages_are_those_of_the_wheel(installed: Path, tmp_path: Path) -> None:
+def test_the_installed_package_equals_the_wheel(installed: Path, tmp_path: Path) -> None:
     program = "import ensdistill, ensdistill_tune; print(ensdistill.__file__); print(ensdistill_tune.__file__)"
     done = run(installed / "python", "-c", program, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -78,7 +78,7 @@ def test_a_study_records_the_distribution_of_each_piece_and_its_own_metric(study
     assert all("label_probability" in row for subject in confirmation["test"] for row in subject["metrics"])
 
 
-def test_the_exported_settings_make_the_same_student_again(study: Path, site: Path) -> None:
+def test_the_exported_settings_train_the_same_student(study: Path, site: Path) -> None:
     exported = study / "studies/space/export/winner"
     done = run("ensdistill", "distill", exported / "config.yaml", "--out", study / "again", cwd=study, site=site)
     assert done.returncode == 0, done.stderr
@@ -88,14 +88,14 @@ def test_the_exported_settings_make_the_same_student_again(study: Path, site: Pa
     assert 0 < json.loads((study / "again/result.json").read_text())["val"]["label_probability"] < 1
 
 
-def test_the_model_card_names_what_has_to_be_installed(study: Path) -> None:
+def test_the_model_card_lists_the_packages_to_install(study: Path) -> None:
     card = (study / "studies/space/export/winner/MODEL_CARD.md").read_text()
     assert "It requires code outside of ensdistill" in card
     assert "ensdistill-example 1.2.3" in card
     assert "label_probability" in card
 
 
-def test_without_the_plugin_its_kinds_are_one_line_each(study: Path) -> None:
+def test_without_the_plugin_each_of_its_kinds_is_a_one_line_error(study: Path) -> None:
     done = run("ensdistill_tune", "check", "space.yaml", "--no-estimate", cwd=study, site=None)
     assert done.returncode == 2
     lines = done.stderr.splitlines()
@@ -113,5 +113,5 @@ def test_a_study_is_not_resumed_with_another_version_of_its_plugin(study: Path, 
     done = run("ensdistill_tune", *words, cwd=tmp_path / "study", site=newer)
     assert done.returncode == 2, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert "the pieces that are not built in must be those with which this study began" in line
+    assert "the pieces that are not built in must be the same as at the start of this study" in line
     assert "ensdistill-example 1.2.4" in line

@@ -33,8 +33,8 @@ from ensdistill_tune.study.study_config import StudyConfig, study_files
 from ensdistill_tune.study.study_location import StudyLocation
 from ensdistill_tune.tracking.target import store_of
 
-CHANGEABLE = ("budget", "confirmation", "constraints", "resources", "tracking")  # settings that `resume` may change
-KEPT = ("name", "study_id", "study_hash", "data_hash", "ensemble_hash", "plugins", "git_commit")  # in study.json
+CHANGEABLE = ("budget", "confirmation", "constraints", "resources", "tracking")  # settings that `resume` can change
+KEPT = ("name", "study_id", "study_hash", "data_hash", "ensemble_hash", "plugins", "git_commit")  # keys of study.json
 
 ProgressDisplay = Literal["auto", "off"] | Console
 _at_work = threading.Lock()  # torch's modes, random state and environment variables are process-wide
@@ -54,7 +54,7 @@ def launch(
     """Runs a study and returns its results.
 
     Works in a script, in a notebook and in any thread, for one study at a time in a process. Environment variables and
-    signal handlers are restored on return. A Ray that this process has started before stays up.
+    signal handlers are restored on return. If this process has already started Ray, it stays up.
 
     Args:
         study: The settings.
@@ -114,18 +114,18 @@ def resume(
         path: The folder of the study, such as `studies/mine`.
         overrides: Values of settings by dotted names. Only settings that keep the trials comparable may change:
             `budget`, `confirmation`, `constraints`, `resources` and `tracking`.
-        reevaluate_test: Whether to evaluate the test set again if other students than before have won.
-        executor: As of `launch`; it may differ from that of earlier sessions.
-        callbacks: As of `launch`.
-        progress: As of `launch`.
-        device: As of `launch`.
+        reevaluate_test: Whether to evaluate the test set again if different students have won.
+        executor: As in `launch`; it may differ from that of earlier sessions.
+        callbacks: As in `launch`.
+        progress: As in `launch`.
+        device: As in `launch`.
 
     Returns:
-        The results, as of `launch`.
+        The results, as in `launch`.
 
     Raises:
         DataError: Files of the study are missing or damaged, or its data or teachers have changed.
-        ConfigError: The overrides would make its trials incomparable.
+        ConfigError: With the overrides, trials would not be comparable.
     """
     with _session(executor, callbacks, progress) as (screen, observer):
         place = location_of(path, device)
@@ -173,14 +173,14 @@ def export(
         device: Device on which the exported files are verified and timed.
 
     Returns:
-        One result for each student, the winner first; `folder` holds its files.
+        One result for each student, the winner first; its files are in `folder`.
 
     Raises:
         ConfigError: The student does not exist, or a library is missing.
         DataError: Images or files have changed.
         ExportError: An exported file does not reproduce the student's outputs.
     """
-    from ensdistill_tune.student_export import ExportRequest, export_students  # here: imports torch
+    from ensdistill_tune.student_export import ExportRequest, export_students  # imported here, because it imports torch
 
     done: list[ExportResult] = []
     wanted = ExportRequest(top, trial, None if out is None else Path(out), device, weights_license, formats)
@@ -210,7 +210,7 @@ def _session(
         raise ConfigError(f"progress: must be one of auto, off, got {format_value(progress)}")
     observer = CallbackObserver(callbacks)
     if not _at_work.acquire(blocking=False):
-        raise ConfigError("a study is already running in this process; wait for its end, or use another process")
+        raise ConfigError("a study is already running in this process; wait until it ends, or use another process")
     try:
         with silence() if progress == "off" else contextlib.nullcontext(), configured(), signals_restored():
             yield progress if isinstance(progress, Console) else console(), observer
@@ -236,7 +236,8 @@ def _changed(place: StudyLocation, before: StudyConfig, overrides: Overrides) ->
     for name in StudyConfig.model_fields:
         if name not in CHANGEABLE and _decisive(study, name) != _decisive(before, name):
             raise ConfigError(
-                f"{origin_of(overrides)}{name}: would make the trials of {place.name} incomparable; only "
+                f"{origin_of(overrides)}{name}: with this change, the trials of {place.name} would not be comparable; "
+                "only "
                 f"{', '.join(CHANGEABLE)} may change when a study is resumed. Launch a new study for other changes."
             )
     if study.measures_latency and not before.measures_latency:
@@ -248,7 +249,7 @@ def _changed(place: StudyLocation, before: StudyConfig, overrides: Overrides) ->
 
 
 def _decisive(study: StudyConfig, name: str) -> Any:
-    """Returns the part of a setting that affects the trials; paths do not, because files may be moved."""
+    """Returns the part of a setting that affects the trials: paths are removed, because files may be moved."""
     return without_files(study.model_dump(mode="json", include={name}), study_files(study.config))
 
 
@@ -259,7 +260,7 @@ def sync(place: StudyLocation) -> tuple[int, str | None, list[str]]:
         place: Location of the study.
 
     Returns:
-        The number of events that are still pending, the reason if there are any, and data that MLflow refused.
+        The number of pending events, the reason if there are any, and the entries that MLflow refused.
     """
     summary = place.folder.read_summary()
     with place.folder.held():
@@ -275,7 +276,7 @@ def report(place: StudyLocation) -> tuple[list[Path], str, str | None]:
         place: Location of the study.
 
     Returns:
-        The files, the first lines as Markdown, and the reason if it was not logged to MLflow, or None.
+        The files, the summary as Markdown, and the reason why MLflow did not receive the report, or None.
     """
     files, lead = _write_report(place.home)
     try:
@@ -290,7 +291,7 @@ def report(place: StudyLocation) -> tuple[list[Path], str, str | None]:
 
 
 def _write_report(home: Path) -> tuple[list[Path], str]:
-    from ensdistill_tune.report.html import write_report  # here: a slow import
+    from ensdistill_tune.report.html import write_report  # imported here, because it is slow
 
     return write_report(home)
 

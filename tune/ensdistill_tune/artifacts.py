@@ -17,13 +17,13 @@ from ensdistill_tune.study.study_state import StudyState
 def write_artifacts(
     progress: StudyState, teachers: Mapping[str, Mapping[str, float]], confirmed: Sequence[Candidate]
 ) -> list[Path]:
-    """Writes leaderboard.csv and, if a trial has completed, the settings and the student of the best one to `best/`.
+    """Writes leaderboard.csv and, if a trial has completed, settings and student of the best trial to `best/`.
 
-    With several objectives `pareto/<trial>/` holds settings and student of each trial of the Pareto front.
+    With several objectives, `pareto/<trial>/` has the settings and the student of each trial of the Pareto front.
 
     Args:
         progress: State of the study.
-        teachers: Metrics of the ensemble and of one teacher, by label.
+        teachers: Metrics of the ensemble and of a single teacher, by label.
         confirmed: The confirmed candidates, best first; empty without a confirmation.
 
     Returns:
@@ -36,7 +36,7 @@ def write_artifacts(
         return files  # while a study is extended, the confirmed student stays until the next confirmation
     best = progress.best
     if best is None:
-        shutil.rmtree(home / "best", ignore_errors=True)  # left by other constraints: no student meets the current ones
+        shutil.rmtree(home / "best", ignore_errors=True)  # no student meets the current constraints
     else:
         files += _copy_student(progress, best, home / "best" / "config.yaml")
     shutil.rmtree(home / "pareto", ignore_errors=True)
@@ -46,7 +46,7 @@ def write_artifacts(
 
 
 def front(progress: StudyState, confirmed: Sequence[Candidate]) -> list[tuple[TrialRecord, TrialRecord]]:
-    """Returns the trials of the Pareto front, each with the trial whose student ships.
+    """Returns the trials of the Pareto front, each with the trial whose student is exported.
 
     Args:
         progress: State of the study.
@@ -61,7 +61,7 @@ def front(progress: StudyState, confirmed: Sequence[Candidate]) -> list[tuple[Tr
 
 
 def _copy_student(progress: StudyState, trial: TrialRecord, settings: Path) -> list[Path]:
-    """Writes the settings of a trial, and its student to the same folder."""
+    """Writes the settings and the student of a trial to one folder."""
     write_text(settings, _as_yaml(progress, trial, settings))
     student = progress.folder.trial(trial.number) / STUDENT_FILE
     atomic_write(settings.parent / STUDENT_FILE, lambda temporary: shutil.copyfile(student, temporary))

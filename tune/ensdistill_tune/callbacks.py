@@ -23,13 +23,13 @@ class Callback:
         """Called when a trial starts, or resumes after an interruption."""
 
     def on_epoch(self, study: StudyState, trial: TrialRecord) -> None:
-        """Called after each epoch of a trial; `trial.last` holds its metrics."""
+        """Called after each epoch of a trial; `trial.last` contains its metrics."""
 
     def on_trial_end(self, study: StudyState, trial: TrialRecord) -> None:
-        """Called when a trial has ended; `trial.state` holds how."""
+        """Called when a trial has ended; `trial.state` is its final state."""
 
     def on_study_end(self, results: StudyResults) -> None:
-        """Called when the study has ended or was interrupted; `results.state` holds how."""
+        """Called when the study has ended or was interrupted; `results.state` is its final state."""
 
 
 class CallbackWarning(UserWarning):
@@ -84,7 +84,7 @@ class CallbackObserver:
         if id(callback) in self._reported:
             return
         self._reported.add(id(callback))
-        text = f"callback {type(callback).__name__}.{hook} raised {cause_of(error)}; its further errors are not shown"
+        text = f"callback {type(callback).__name__}.{hook} raised {cause_of(error)}; its other errors are not shown"
         with warnings.catch_warnings():
             warnings.simplefilter("always", CallbackWarning)  # Ray Tune runs with all warnings ignored
             warnings.warn(text, CallbackWarning, stacklevel=2)

@@ -1,7 +1,7 @@
 """Credentials of MLflow stores: kept in the memory of this process, never in a study.
 
-A study holds the URI of its store with `***` in place of the credentials. `whole` inserts them for a connection. A
-later process requires them again, from --tracking-uri or the environment.
+The files of a study contain the URI of its store with `***` in place of the credentials. `whole` inserts the
+credentials for a connection. Another process requires them again, from --tracking-uri or the environment.
 """
 
 import os
@@ -12,15 +12,15 @@ from ensdistill.errors import ConfigError
 from ensdistill.runtime.secrets import HIDDEN, register, userinfo, without_credentials
 
 _known: dict[str, str] = {}  # complete URIs by their public form
-_SAFE = "%!$&'()*+,;="  # characters of user and password that need no quoting in a URI
-_PASSWORDS = {"postgresql": ("PGPASSWORD", "PGPASSFILE"), "mysql": ("MYSQL_PWD",)}  # read by the drivers themselves
+_SAFE = "%!$&'()*+,;="  # characters of user and password that require no quoting in a URI
+_PASSWORDS = {"postgresql": ("PGPASSWORD", "PGPASSFILE"), "mysql": ("MYSQL_PWD",)}  # the drivers themselves read these
 _LOGIN, _TOKEN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"), ("MLFLOW_TRACKING_TOKEN",)
 
 
 def public(uri: str) -> str:
     """Returns a URI without its credentials.
 
-    From then on `whole` returns them in this process, and every output hides them.
+    Afterwards `whole` returns the credentials in this process, and all output hides them.
 
     Args:
         uri: URI of a store, with or without credentials.

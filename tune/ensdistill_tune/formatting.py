@@ -1,8 +1,11 @@
-"""Short names of settings and short texts of values, used alike in tables, trial names, figures and MLflow."""
+"""Short names of settings and short texts of values, the same in tables, trial names, figures and MLflow."""
 
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+WIDTH = 100  # columns of tables and of folded lines
 
 
 def short_name(setting: str) -> str:
@@ -29,6 +32,18 @@ def short_value(value: Any) -> str:
 def is_block(value: Any) -> bool:
     """Returns whether a value is a mapping or a list."""
     return isinstance(value, Mapping | list | tuple)
+
+
+def fold(text: str, indent: int, width: int = WIDTH) -> str:
+    """Wraps a text between words to at most `width` columns.
+
+    Args:
+        text: One line.
+        indent: Number of spaces before all lines but the first.
+        width: Number of columns; a longer word, such as a path, is not split.
+    """
+    hanging = " " * indent
+    return textwrap.fill(text, width, subsequent_indent=hanging, break_long_words=False, break_on_hyphens=False)
 
 
 def duration(seconds: float) -> str:

@@ -17,10 +17,10 @@ def confirmed_metric(metric: str, figure: str) -> str:
 
 
 def replicate_metric(metric: str) -> str:
-    """Returns the curve of a candidate over seeds, one point for each replicate: `val/nll` -> `replicates/nll`."""
+    """Returns the name of the curve of a candidate over replicates: `val/nll` -> `replicates/nll`."""
     return f"replicates/{metric.removeprefix('val/')}"
 
 
 def log_name(setting: str) -> str:
-    """Returns the name of the parameter with the logarithm of a setting, because axes of charts are linear."""
+    """Returns the name of the parameter with the logarithm of a setting; MLflow's charts have only linear axes."""
     return f"{setting}.log10"

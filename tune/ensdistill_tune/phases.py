@@ -1,4 +1,4 @@
-"""Phases of a session, after its preparation: begin, search, confirm, ship, test, diagnose, finish."""
+"""Phases of a session after its preparation: begin, search, confirm, ship, test, diagnose, finish."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -34,9 +34,9 @@ class SessionContext:
         state: State of the study.
         inputs: Data and teachers.
         executor: Executor that runs the trials.
-        tracker: Logs the study to MLflow; observes the event log.
-        observer: Prints the lines of the trials; observes the study.
-        reevaluate_test: Whether the test set is evaluated again if other students than before have won.
+        tracker: Tracker that logs the study to MLflow; observes the event log.
+        observer: Observer of the study that prints a line for each trial.
+        reevaluate_test: Whether the test set is evaluated again if different students have won.
     """
 
     state: StudyState
@@ -51,7 +51,7 @@ Phase = Callable[[SessionContext, SessionOutcome], SessionOutcome]
 
 
 def begin(context: SessionContext) -> None:
-    """Records the start of a session and, in the first one, the teachers.
+    """Records the start of a session and, in the first session, the teachers.
 
     Args:
         context: Objects of the session.
@@ -67,7 +67,7 @@ def begin(context: SessionContext) -> None:
 
 
 def search(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
-    """Runs all remaining trials, replicates included. A study without a completed trial has failed."""
+    """Runs all remaining trials, including replicates. A study without a completed trial has failed."""
     state, inputs = context.state, context.inputs
     with live(context.observer, state):
         ended = context.executor.run_trials(state, inputs.data, inputs.ensemble, inputs.metrics["curve"])
@@ -76,9 +76,9 @@ def search(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
 
 
 def confirm(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
-    """Ranks the candidates by their replicates, once all have ended; the best replicate of the first one ships.
+    """Ranks the candidates once all replicates have ended; the best replicate of the winner is exported.
 
-    No student ships if the means of every candidate break a constraint.
+    No student is exported if the means of every candidate break a constraint.
     """
     if outcome.ended != "finished":
         return outcome
@@ -119,7 +119,7 @@ def test(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
 
 
 def diagnose(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
-    """Writes diagnostics.json for the figures, from the test evaluation or else from the validation images."""
+    """Writes diagnostics.json for the figures, from the test evaluation or, without one, from validation images."""
     state, inputs, home = context.state, context.inputs, context.state.folder.path
     if state.best and (outcome.confirmed or not (home / "confirmation.json").exists()):
         diagnostics = outcome.diagnostics or diagnostics_on_validation(
@@ -167,7 +167,7 @@ def _session_ended(state: StudyState, outcome: SessionOutcome, note: str, report
 
 
 def _write_report(context: SessionContext, ended: str) -> tuple[list[Path], str]:
-    """Writes the report; returns its files and first lines. After an interrupt it returns the lines only."""
+    """Writes the report and returns its files and its summary; after an interrupt, only the summary."""
     home = context.state.folder.path
     try:
         if ended == "interrupted":
@@ -175,12 +175,12 @@ def _write_report(context: SessionContext, ended: str) -> tuple[list[Path], str]
             from ensdistill_tune.report.document import first_lines
 
             return [], first_lines(read_facts(home), [], [])
-        from ensdistill_tune.report.html import write_report  # here: a slow import
+        from ensdistill_tune.report.html import write_report  # imported here, because it is slow
 
         return write_report(home)
     except Exception as error:  # an error of the report must not discard the results
         why, again = f"{type(error).__name__}: {error}", study_command(context.state, "report")
-        context.observer.console.print(f"writing the report failed ({why}); `{again}` tries again")
+        context.observer.console.print(f"writing the report failed ({why}); to try again: `{again}`")
         return [], ""
 
 

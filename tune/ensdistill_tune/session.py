@@ -33,12 +33,12 @@ def open_study(
     Args:
         study: The settings.
         place: Location of the study, whose lock this process holds.
-        header: The part of study.json that does not change.
+        header: Constant part of study.json.
         observers: Observers of its trials.
         followers: Further observers of its event log.
 
     Returns:
-        The state from the event log, and the tracker that follows the log; it sends nothing before `start`.
+        The state from the event log, and the tracker that follows the log. The tracker sends nothing before `start`.
     """
     past = read_journal(place.folder.journal)
     target = MlflowTarget.of_study(study, place.studies, place.name, header["study_id"])
@@ -48,16 +48,16 @@ def open_study(
 
 @dataclass(frozen=True)
 class StudySession:
-    """One session of a study, from its start or resumption to its end or interruption.
+    """One session of a study, from start or resumption to end or interruption.
 
     Attributes:
         study: The settings.
         place: Location of the study.
-        header: The part of study.json that does not change.
+        header: Constant part of study.json.
         console: Console for all output.
         executor: Name of the executor of teachers and trials.
         before: The content of study.json if the study is resumed.
-        reevaluate_test: Whether the test set is evaluated again if other students than before have won.
+        reevaluate_test: Whether the test set is evaluated again if different students have won.
         observers: Further observers of its trials.
     """
 

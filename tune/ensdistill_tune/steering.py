@@ -15,7 +15,7 @@ from ensdistill_tune.records.trial_record import UNDER_WAY
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.study.validation import enqueued_issues
 
-WAIT_SECONDS = 5.0  # for the answer
+WAIT_SECONDS = 5.0  # seconds to wait for the answer
 POLL_SECONDS = 0.1
 Answer = Literal["accepted", "waiting"]
 
@@ -23,8 +23,8 @@ Answer = Literal["accepted", "waiting"]
 def enqueue(path: str | Path, settings: Mapping[str, Any], *, wait_s: float = WAIT_SECONDS) -> Answer:
     """Enqueues settings for the next searched trial of a study. The trial counts towards the budget.
 
-    If the study does not run, the request is pending until its next session. That session refuses it, with a message on
-    its console, if the budget has no room for another trial.
+    If the study does not run, the request is pending until its next session. That session refuses the request, with a
+    message on its console, if the budget allows no further trial.
 
     Args:
         path: The folder of the study, such as `studies/mine`.
@@ -35,7 +35,7 @@ def enqueue(path: str | Path, settings: Mapping[str, Any], *, wait_s: float = WA
         `accepted`, or `waiting` if the study does not run or has not answered yet; the request is then handled later.
 
     Raises:
-        ConfigError: The settings are refused.
+        ConfigError: The process that runs the study refuses the settings.
         DataError: The study does not exist.
     """
     folder = StudyDirectory(Path(path))
@@ -78,7 +78,7 @@ def _require_running(folder: StudyDirectory) -> None:
 
 
 def _send(folder: StudyDirectory, request: Request, wait_s: float) -> Answer | None:
-    """Sends a request and waits for its answer; None without one. A refusal raises ConfigError with its reason."""
+    """Sends a request and returns the answer, or None after the wait. A refusal raises ConfigError with the reason."""
     start = folder.journal.stat().st_size if folder.journal.exists() else 0
     name, until = folder.inbox.send(request), time.monotonic() + wait_s
     while time.monotonic() < until and folder.read_summary()["state"] in UNDER_WAY:

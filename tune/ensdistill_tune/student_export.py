@@ -19,7 +19,7 @@ from ensdistill_tune.analysis.trial_warnings import of_study
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.tracking.target import default_uri
 
-WINNER = "winner"  # folder of the student that ships
+WINNER = "winner"  # folder of the winner
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class ExportItem:
     """One student to export.
 
     Attributes:
-        folder: Name of its folder in `export/`.
+        folder: Name of the folder in `export/`.
         trial: The trial of the student; for a confirmed candidate, its best replicate.
         candidate: The confirmed candidate; None without a confirmation.
     """
@@ -94,15 +94,15 @@ def export_students(home: Path, wanted: ExportRequest, tell: OnExported) -> None
 
 
 def choose(facts: StudyResults, top: int, number: int | None) -> list[ExportItem]:
-    """Returns the students of the best settings, or of one trial; the best replicate represents confirmed settings.
+    """Returns the students of the best settings, or of one trial; confirmed settings have their best replicate.
 
     Args:
         facts: Results of the study.
         top: Number of best students.
-        number: Number of one trial instead; None for the best ones.
+        number: Number of one trial instead; None for the best students.
 
     Raises:
-        ConfigError: There is no such student, or no winner.
+        ConfigError: The student does not exist, or there is no winner.
     """
     if number is not None:
         return [_of_trial(facts, number)]
@@ -138,13 +138,13 @@ def _open(home: Path, facts: StudyResults, trial: TrialRecord, device: str) -> D
     config = facts.study.config_for(trial)
     data = load_data(config.data).to(pick_device(device))
     if data.identity != facts.summary["data_hash"]:
-        raise DataError(f"{home}: the images must be those of this study, but have changed; restore them")
+        raise DataError(f"{home}: the images must be the same as during the study, but have changed; restore them")
     weights = home / "trials" / f"{trial.number:05d}" / STUDENT_FILE
     return load_run(config, data, weights, find_ensemble(config, data, home.parent / "teachers"))
 
 
 def findings(facts: StudyResults, choice: ExportItem) -> StudyContext:
-    """Returns the results of the study about a student, for its model card.
+    """Returns the results of the study that belong in the model card of a student.
 
     Args:
         facts: Results of the study.
@@ -173,7 +173,7 @@ def rows_on_test(facts: StudyResults) -> Rows:
         facts: Results of the study.
 
     Returns:
-        For each label and metric one value, or a list with one value per seed.
+        For each label and metric: one value, or a list with one value per seed.
     """
     return {
         label: {name: [row[name] for row in rows] if len(rows) > 1 else rows[0][name] for name in rows[0]}
@@ -185,7 +185,7 @@ def _register(
     home: Path, facts: StudyResults, choice: ExportItem, run: DistillationRun, done: ExportResult, wanted: ExportRequest
 ) -> int:
     """Registers a student in MLflow's model registry, linked to the run of its trial, and returns the version."""
-    from ensdistill_tune.tracking.model_registry import register, run_of  # here: a slow import
+    from ensdistill_tune.tracking.model_registry import register, run_of  # imported here, because it is slow
 
     uri = facts.study.tracking.uri or default_uri(home.parent)
     source = run_of(uri, facts.study.tracking.experiment, facts.summary["study_id"], choice.trial.number)

@@ -39,7 +39,8 @@ class WeightedDistillationLoss(DistillationLoss):
     """L = (1 - alpha) CE(labels, student) + alpha * distillation(student, teachers).
 
     With `logit_standardization`, the distillation term sees (z - mean(z)) / sd(z) instead of the logits z of each image
-    and network. This frees the scale of the student's logits: compare calibrated metrics. Sun et al. 2024 (CVPR); the
+    and network. The scale of the student's logits is then arbitrary: compare calibrated metrics. Sun et al. 2024
+    (CVPR); the
     runs of the official code also multiply the weight of the term by 9.
     """
 

@@ -18,11 +18,12 @@ class CaMkd(DistillationLoss):
 
     L = a CE(y, s) + b mean_b sum_m w_mb T^2 KL(teacher_m || s),   w_mb = (1 - softmax_m(CE(y_b, t_mb))) / (M - 1)
 
-    The cross-entropy of a teacher is taken at temperature 1. Weights of an image sum to 1, and none exceeds 1/(M - 1).
+    The cross-entropy of a teacher is computed at temperature 1. Weights of an image sum to 1, and none exceeds 1/(M -
+    1).
     They are equal for an unlabeled image. A single teacher has weight 1.
 
-    Zhang, Chen and Wang 2022 (CA-MKD, ICASSP, arXiv 2201.00007). The official code divides the distillation
-    term by M once more. The term on features (hint term) is not implemented.
+    Zhang, Chen and Wang 2022 (CA-MKD, ICASSP, arXiv 2201.00007). The official code also divides the distillation term
+    by M. The term on features (hint term) is not implemented.
     """
 
     kind: Literal["camkd"] = "camkd"

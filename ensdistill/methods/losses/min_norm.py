@@ -10,7 +10,7 @@ TINY = 1e-10  # relative tolerance; directions are normalized to length one firs
 def min_norm_weights(gram: np.ndarray, cap: float) -> np.ndarray:
     """Returns argmin_a |sum_m a_m g_m|^2 / 2  subject to  sum a = 1,  0 <= a_m <= C.
 
-    The problem is solved for b_m = a_m |g_m| / min |g|, with the cosines between the g_m in place of G. The lengths of
+    The problem is solved for b_m = a_m |g_m| / min |g|, with the cosines between the g_m instead of G. The lengths of
     the g_m can then differ by any factor: a_m of a long vector is small, b_m is not. In G itself, short vectors would
     be lost in rounding. The method is a primal active-set method: start at equal weights; move to the minimum over the
     free weights; stop at the first bound; at a minimum, free the weight that violates its multiplier condition most.
@@ -24,7 +24,7 @@ def min_norm_weights(gram: np.ndarray, cap: float) -> np.ndarray:
         equivariant to the order of the g_m where the solution is unique.
 
     References:
-        Nocedal and Wright 2006, section 16.5. With C = 1 the solution is that of MGDA (Desideri 2012).
+        Nocedal and Wright 2006, section 16.5. With C = 1 the solution equals that of MGDA (Desideri 2012).
     """
     m, total = len(gram), np.trace(gram)
     equal = np.full(m, 1 / m)
@@ -44,7 +44,7 @@ def _solve(gram: np.ndarray, shares: np.ndarray, b: np.ndarray, most: np.ndarray
     """Returns argmin_b b'Gb / 2  subject to  shares . b = 1,  0 <= b <= most, starting at a feasible b."""
     m = len(gram)
     held = np.zeros(m, dtype=bool)
-    for _ in range(100 * m):  # far above the number needed; b is feasible and does not get worse in any iteration
+    for _ in range(100 * m):  # far above the required number; b is feasible and does not get worse in any iteration
         slope = gram @ b
         level = _level(slope, shares, held)
         step = _step_to_minimum(gram, shares, slope, ~held)
@@ -65,7 +65,8 @@ def _solve(gram: np.ndarray, shares: np.ndarray, b: np.ndarray, most: np.ndarray
 def _level(slope: np.ndarray, shares: np.ndarray, held: np.ndarray) -> float:
     """Returns the multiplier of the sum constraint: slope = level * shares at a minimum over the free weights.
 
-    It is that of the free weight with the largest share; if no weight is free, the largest ratio at a bound.
+    It is computed from the free weight with the largest share; if no weight is free, it is the largest ratio at a
+    bound.
     """
     ratios = slope / shares
     return float(ratios.max() if held.all() else ratios[np.where(held, -1.0, shares).argmax()])

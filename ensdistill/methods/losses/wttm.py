@@ -1,4 +1,4 @@
-"""Weighted transformed teacher matching: only the teachers are softened, and ambiguous images count more."""
+"""Weighted transformed teacher matching: only the teachers are softened, and ambiguous images have more weight."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Wttm(WeightedDistillationLoss):
-    """The student matches power-transformed teachers without a temperature of its own.
+    """The student, without a temperature, matches power-transformed teachers.
 
     L = (1 - alpha) CE(labels, student) + alpha mean_{m,b} Z_mb KL(q_mb / Z_mb || softmax(s_b))
 

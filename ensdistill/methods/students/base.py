@@ -15,7 +15,7 @@ class Student(MultiClassifier):
         raise NotImplementedError
 
     def merge_due(self, progress: float) -> bool:
-        """Returns whether training continues with the merged network from here.
+        """Returns whether training continues with the merged network from this point.
 
         Args:
             progress: Completed fraction of the training, in [0, 1).

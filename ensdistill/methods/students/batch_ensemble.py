@@ -4,8 +4,8 @@ Subnetwork m of a linear or convolutional layer computes, for input x,
 
     y_m = s_m * (W (r_m * x) + b)      or      y_m = s_m * W (r_m * x) + b_m
 
-with r (K, inputs) and s (K, outputs) along the channels. Note on names: as in the code of Nam et al. 2022, r scales the
-inputs and s the outputs. Wen et al. 2020 (BatchEnsemble) use the two names in the opposite way.
+with r (K, inputs) and s (K, outputs) along the channels. As in the code of Nam et al. 2022, r scales the inputs and s
+the outputs. Wen et al. 2020 (BatchEnsemble) use the names the other way round.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class BatchEnsemble(StudentPiece):
     """Converts the convolutional and linear layers of any network into rank-one ensembles.
 
-    The defaults are those of LatentBE. Factors start at exactly one, so that all subnetworks are equal at first and
+    The defaults are those of LatentBE. Factors start at exactly one, so that all subnetworks are initially equal and
     only their different teachers separate them. Factors decay towards one, and use the full gradient of their own loss
     (K times their part of the mean loss). At the end the subnetworks are merged. Nam et al. 2022, section 3, and their
     official code.
@@ -35,7 +35,8 @@ class BatchEnsemble(StudentPiece):
     random values, do not decay and have no larger gradient, each subnetwork has its own bias, and the prediction is the
     mean over subnetworks.
 
-    The presets `latentbe` and `diversity` list the differences from the official code. One is in this class: the bias
+    The presets `latentbe` and `diversity` list the differences from the official code. One difference is in this class:
+    the bias
     of a merged layer is mean(s) * b, the exact fold; the notebook of the LatentBE tables leaves b unscaled.
     """
 
@@ -79,6 +80,6 @@ class BatchEnsemble(StudentPiece):
         Args:
             network: Images (B,C,H,W) in [0,1] -> logits (B,classes).
         """
-        from ensdistill.methods.students.batch_ensemble_student import BatchEnsembleStudent  # here: imports torch
+        from ensdistill.methods.students.batch_ensemble_student import BatchEnsembleStudent  # imports torch
 
         return BatchEnsembleStudent(network, self)

@@ -22,7 +22,7 @@ _CANNOT = "student.kind: batch_ensemble cannot convert this network ({}); use an
 
 
 class ActiveMembers:
-    """The subnetworks that the layers of one student currently run; all its layers share one object.
+    """The subnetworks that a student currently runs; all its layers share one object.
 
     Not re-entrant: an arbitrary network cannot pass an argument through, so `forward` sets it for one call at a time.
     """
@@ -49,7 +49,7 @@ class RankOne(nn.Module):
             layer.bias = None
 
     def forward(self, x: Tensor) -> Tensor:
-        # Factors scale the weights, which are small; scaling the activations would need four more passes over them.
+        # Factors scale the weights, which are small; scaling the activations requires four more passes over them.
         batch, r, s = self.selection.batch, 1 + self._chosen(self.r), 1 + self._chosen(self.s)
         if batch not in (None, x.shape[0]):  # not len(x), which an export would treat as a constant
             raise ConfigError(_CANNOT.format(f"one of its layers has {len(x)} inputs for {batch} images"))
@@ -145,7 +145,7 @@ class BatchEnsembleStudent(Student):
 
 
 def _start(like: Tensor, settings: BatchEnsemble, channels: int) -> nn.Parameter:
-    """Returns the difference from one of newly drawn factors, (K, channels)."""
+    """Returns newly drawn factors minus one, (K, channels)."""
     shape = (settings.subnetworks, channels)
     if settings.factor_init == "ones":
         distance = torch.zeros(shape)

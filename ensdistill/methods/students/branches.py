@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 class Branches(StudentPiece):
-    """A shared stem and K parallel copies of the last stage or of the classifier, each with its own initial weights.
+    """A shared stem and K parallel copies of the last stage or of the classifier, each with separate initial weights.
 
-    The last stage begins with the last layer that lowers the resolution. `last_stage` is the student of EKD (Asif et
+    The last stage starts with the last layer that lowers the resolution. `last_stage` is the student of EKD (Asif et
     al. 2019, arXiv 1909.08097; the layout is a reconstruction). `classifier` is the student of Hydra (Tran et al.
     2020).
     """
@@ -33,8 +33,8 @@ class Branches(StudentPiece):
     def __call__(self, network: nn.Module) -> BranchesStudent:
         """Returns a student that reuses the layers of a network; do not use the network afterwards.
 
-        The first branch keeps the weights. In each other branch, every weight tensor is shuffled by the global
-        generator of torch. This is a new random initialization on the scale of the network's own.
+        The first branch keeps the weights. In every other branch, the values of each weight tensor are shuffled with
+        torch's global generator. This is a new random initialization with the scale of the original one.
 
         Args:
             network: Images (B,C,H,W) in [0,1] -> logits (B,classes).
@@ -42,6 +42,6 @@ class Branches(StudentPiece):
         Raises:
             ConfigError: The network has no last stage.
         """
-        from ensdistill.methods.students.branches_student import BranchesStudent  # here: imports torch
+        from ensdistill.methods.students.branches_student import BranchesStudent  # here, because it imports torch
 
         return BranchesStudent(network, self)

@@ -24,13 +24,13 @@ class ActiveBranches:
     """
 
     members: Sequence[int] | None = None  # None: all branches, in order
-    split = False  # whether the batch already has one part for each selected branch
+    split = False  # True if the batch already has one part for each selected branch
 
     def refuse_stem(self, part: nn.Module, inputs: object) -> None:
         """Raises an error if a branch has already run; called before every part of the stem.
 
         Raises:
-            ConfigError: The network runs its parts in another order than it registers them.
+            ConfigError: The network runs its parts in a different order from the one in which it registers them.
         """
         if self.split:
             raise ConfigError(
@@ -50,7 +50,7 @@ class Branched(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         chosen = range(len(self.parts)) if self.now.members is None else self.now.members
-        # copies, because a part can begin with an in-place operation
+        # copies, because a part can start with an in-place operation
         shares = x.reshape(len(chosen), -1, *x.shape[1:]) if self.now.split else [x, *(x.clone() for _ in chosen[1:])]
         self.now.split = True
         return torch.cat([self.parts[k](share) for k, share in zip(chosen, shares, strict=True)])

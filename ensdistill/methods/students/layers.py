@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-_SHARED = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.PReLU)  # shared by all subnetworks on purpose
+_SHARED = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.PReLU)  # intentionally shared by all subnetworks
 
 
 def can_be_rank_one(module: nn.Module) -> bool:
@@ -25,8 +25,8 @@ def replace_layers(
 
     Args:
         network: Any network.
-        chosen: Returns whether to replace a module.
-        new: Returns the replacement of a module.
+        chosen: Function that returns whether to replace a module.
+        new: Function that returns the replacement of a module.
 
     Returns:
         The network, or its replacement if the network itself is replaced.
@@ -48,7 +48,7 @@ def replace_layers(
 
 
 def warn_unconverted_layers(network: nn.Module) -> None:
-    """Issues a warning with the names of the layers that all subnetworks share without factors, if there are any."""
+    """Warns about layers that all subnetworks share without factors, if there are any."""
     names = list(_unconverted(network))
     if names:
         shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

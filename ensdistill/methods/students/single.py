@@ -23,6 +23,6 @@ class Single(StudentPiece):
         Args:
             network: Images (B,C,H,W) in [0,1] -> logits (B,classes).
         """
-        from ensdistill.methods.students.single_student import SingleStudent  # here: imports torch
+        from ensdistill.methods.students.single_student import SingleStudent  # imported here, because it imports torch
 
         return SingleStudent(network)

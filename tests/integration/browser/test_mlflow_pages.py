@@ -82,7 +82,7 @@ def test_the_table_agrees_with_the_leaderboard(
     assert sum(text != "-" for text in means) == len(confirmed)
 
 
-def test_the_study_itself_says_what_came_out(desk: Page, links: dict[str, str], tiny: TinyStudy) -> None:
+def test_the_run_of_the_study_states_the_result(desk: Page, links: dict[str, str], tiny: TinyStudy) -> None:
     look(desk, links["study"])
     expect(desk.get_by_role("heading", name="tiny")).to_be_visible()
     first = re.findall(r"^- (.*)$", (tiny.home / "report.md").read_text(), re.MULTILINE)[0]
@@ -94,7 +94,7 @@ def test_the_study_itself_says_what_came_out(desk: Page, links: dict[str, str], 
     expect(opened.value.get_by_text("10 matching runs")).to_be_visible()
 
 
-def test_the_files_of_the_study_can_be_read_there(desk: Page, links: dict[str, str], tiny: TinyStudy) -> None:
+def test_the_artifacts_of_the_study_can_be_opened(desk: Page, links: dict[str, str], tiny: TinyStudy) -> None:
     look(desk, links["study"].replace("?", "/artifacts?"))
     for file in (
         "best",
@@ -111,7 +111,7 @@ def test_the_files_of_the_study_can_be_read_there(desk: Page, links: dict[str, s
     expect(desk.get_by_text(first)).to_be_visible()
 
 
-def test_a_trial_says_what_it_is_and_what_came_of_it(
+def test_a_trial_has_a_description_and_its_result(
     desk: Page, links: dict[str, str], ranked: list[dict[str, str]]
 ) -> None:
     best = next(row for row in ranked if not row["baseline"])

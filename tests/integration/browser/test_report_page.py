@@ -50,7 +50,7 @@ def test_the_report_of_a_real_study_shows_its_numbers(page: Page, tiny: TinyStud
     assert f"{ensemble['metrics'][0]['nll']:.4f}" in beside
 
 
-def test_every_figure_is_drawn_and_nothing_sticks_out(page: Page, tiny: TinyStudy) -> None:
+def test_every_figure_is_drawn_inside_its_box(page: Page, tiny: TinyStudy) -> None:
     page.goto((tiny.home / "report.html").as_uri())
     wait_for_figures(page)
     keys = page.locator("figure").evaluate_all("all => all.map((figure) => figure.id)")
@@ -61,7 +61,7 @@ def test_every_figure_is_drawn_and_nothing_sticks_out(page: Page, tiny: TinyStud
         assert plot.locator(".main-svg").first.bounding_box()["width"] <= page.viewport_size["width"]
 
 
-def test_the_color_of_text_follows_the_readers_choice(page: Page, tiny: TinyStudy) -> None:
+def test_the_color_of_text_follows_the_color_scheme_of_the_reader(page: Page, tiny: TinyStudy) -> None:
     page.emulate_media(color_scheme="dark")
     page.goto((tiny.home / "report.html").as_uri())
     wait_for_figures(page)
@@ -71,7 +71,7 @@ def test_the_color_of_text_follows_the_readers_choice(page: Page, tiny: TinyStud
     page.wait_for_function(f"{ink}.every((color) => color === '#1d2733')")
 
 
-def test_a_thousand_trials_open_without_lag(page: Page, tmp_path: Path) -> None:
+def test_a_report_of_a_thousand_trials_opens_quickly(page: Page, tmp_path: Path) -> None:
     known = facts(1000)
     file = tmp_path / "report.html"
     file.write_text(as_page(known, first_lines(known, [], []), sections(known), figures(known)))
@@ -80,7 +80,7 @@ def test_a_thousand_trials_open_without_lag(page: Page, tmp_path: Path) -> None:
     assert page.locator("*").count() < 20_000  # elements that a browser must lay out
 
 
-def test_a_table_fits_a_desk_and_states_on_a_phone_that_it_scrolls(page: Page, tiny: TinyStudy) -> None:
+def test_a_table_fits_a_desktop_window_and_states_on_a_phone_that_it_scrolls(page: Page, tiny: TinyStudy) -> None:
     page.goto((tiny.home / "report.html").as_uri())
     page.set_viewport_size({"width": min(1280, page.viewport_size["width"]), "height": 900})
     page.wait_for_function("document.querySelectorAll('.wide').length > 0")

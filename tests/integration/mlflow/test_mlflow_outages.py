@@ -56,11 +56,11 @@ def every_call(client: MlflowClient, run: Run) -> list[Callable[[], object]]:
     ]
 
 
-def test_a_client_of_a_server_that_is_not_there_can_be_made() -> None:
+def test_a_client_of_an_unreachable_server_can_be_created() -> None:
     MlflowClient("http://127.0.0.1:1")
 
 
-def test_a_server_that_is_killed_gives_an_mlflow_error_and_a_new_one_goes_on(down: MlflowServer) -> None:
+def test_a_killed_server_causes_an_mlflow_error_and_a_new_one_continues(down: MlflowServer) -> None:
     client = MlflowClient(down.uri)
     run, batch = new_run(client), points(20)
     client.log_batch(run.info.run_id, metrics=batch[:15])
@@ -74,7 +74,7 @@ def test_a_server_that_is_killed_gives_an_mlflow_error_and_a_new_one_goes_on(dow
     assert stored(client, run, {point.key for point in batch}) == expected(batch)
 
 
-def test_a_server_that_hangs_gives_an_mlflow_error_when_the_time_is_over(
+def test_a_server_that_hangs_causes_an_mlflow_error_after_the_timeout(
     down: MlflowServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = MlflowClient(down.uri)
@@ -91,7 +91,7 @@ def test_a_server_that_hangs_gives_an_mlflow_error_when_the_time_is_over(
     assert stored(client, run, {point.key for point in batch}) == expected(batch)
 
 
-def test_a_run_that_was_given_up_may_appear_later(down: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_whose_creation_timed_out_may_appear_later(down: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """So a run must be looked for by its tags after an outage, not only before the next attempt."""
     client, tag = MlflowClient(down.uri), f"ghost-{time.time_ns()}"
     here = experiment(client)
@@ -166,7 +166,7 @@ def test_sqlite_that_is_locked_for_a_while_is_waited_for(http_on_sqlite: MlflowS
     assert len(stored(client, run, {point.key for point in points(10)})) == 10
 
 
-def test_sqlite_whose_folder_is_gone_gives_an_mlflow_error_and_comes_back_by_itself(
+def test_sqlite_in_a_missing_folder_causes_an_mlflow_error_and_recovers(
     http_on_sqlite: MlflowServer, tmp_path: Path
 ) -> None:
     (tmp_path / "here").mkdir()

@@ -52,7 +52,7 @@ def expected(images: np.ndarray, sign: float) -> np.ndarray:
     return np.stack([total, -total], axis=1)
 
 
-def test_a_model_is_loaded_by_its_alias_and_a_second_version_takes_the_alias_over(
+def test_a_model_is_loaded_by_its_alias_which_moves_to_the_second_version(
     uri: str, images: np.ndarray, tmp_path: Path
 ) -> None:
     client = MlflowClient(uri)
@@ -71,7 +71,7 @@ def test_a_model_is_loaded_by_its_alias_and_a_second_version_takes_the_alias_ove
     np.testing.assert_allclose(first.predict(images)["logits"], expected(images, 1.0), rtol=1e-5)
 
 
-def test_the_model_says_what_it_takes_and_gives(uri: str, images: np.ndarray, tmp_path: Path) -> None:
+def test_the_model_has_a_signature(uri: str, images: np.ndarray, tmp_path: Path) -> None:
     run, name = new_run(MlflowClient(uri)).info.run_id, f"signed-{tmp_path.name}"
     register(uri, name, classifier(tmp_path / "1.onnx", 1.0), images[:1], run=run)
     loaded = mlflow.pyfunc.load_model(f"models:/{name}/1")
@@ -84,7 +84,7 @@ def test_the_model_says_what_it_takes_and_gives(uri: str, images: np.ndarray, tm
         loaded.predict(images[:, :, :1])
 
 
-def test_versions_are_no_champions_unless_asked(uri: str, images: np.ndarray, tmp_path: Path) -> None:
+def test_versions_have_no_alias_unless_requested(uri: str, images: np.ndarray, tmp_path: Path) -> None:
     client = MlflowClient(uri)
     run, name = new_run(client).info.run_id, f"plain-{tmp_path.name}"
     file = classifier(tmp_path / "1.onnx", 1.0)
@@ -103,7 +103,7 @@ def test_the_run_of_a_trial_is_found(uri: str) -> None:
         run_of(uri, "no such experiment", "a-study", 7)
 
 
-def test_a_run_that_nobody_knows_is_told(uri: str, images: np.ndarray, tmp_path: Path) -> None:
+def test_a_missing_run_is_reported(uri: str, images: np.ndarray, tmp_path: Path) -> None:
     experiment(MlflowClient(uri))
-    with pytest.raises(DataError, match="student: MLflow does not register it"):
+    with pytest.raises(DataError, match="student: MLflow refused to register the model"):
         register(uri, "student", classifier(tmp_path / "1.onnx", 1.0), images[:1], run="0" * 32)

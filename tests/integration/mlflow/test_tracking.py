@@ -91,7 +91,7 @@ def assert_all_is_there(found: dict[str, Any], home: Path) -> None:
     assert found["0"][2]["trials/finished"][-1][1] == finished
 
 
-def test_a_study_that_is_sent_again_and_again_is_there_once(
+def test_a_study_that_is_sent_repeatedly_is_stored_once(
     uri: str, events: list[Event], tracker: Callable[..., MlflowTracker], tiny: TinyStudy, tmp_path: Path
 ) -> None:
     first = None
@@ -106,7 +106,7 @@ def test_a_study_that_is_sent_again_and_again_is_there_once(
     assert set(first or {}) < set(last)
 
 
-def test_what_was_sent_is_not_sent_again(
+def test_sent_events_are_not_sent_again(
     events: list[Event], tracker: Callable[..., MlflowTracker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
@@ -148,7 +148,7 @@ def test_a_file_is_sent_under_its_folder_and_again_only_if_it_changed(
     assert Path(client.download_artifacts(run, "figures/curves.html", str(tmp_path))).read_text() == "<p>two</p>"
 
 
-def test_a_store_that_was_emptied_is_filled_again(
+def test_an_emptied_store_receives_all_events_again(
     events: list[Event], tracker: Callable[..., MlflowTracker], tiny: TinyStudy, tmp_path: Path
 ) -> None:
     for name in ("one.db", "two.db"):
@@ -158,7 +158,7 @@ def test_a_store_that_was_emptied_is_filled_again(
         assert_all_is_there(stored(f"sqlite:///{tmp_path / name}", str(tmp_path)), tiny.home)
 
 
-def test_what_one_store_has_taken_says_nothing_of_another(
+def test_events_received_by_one_store_are_pending_for_another(
     events: list[Event], tracker: Callable[..., MlflowTracker], tiny: TinyStudy, tmp_path: Path
 ) -> None:
     half = len(events) // 2
@@ -169,7 +169,7 @@ def test_what_one_store_has_taken_says_nothing_of_another(
     assert_all_is_there(stored(f"sqlite:///{tmp_path / 'one.db'}", str(tmp_path)), tiny.home)
 
 
-def test_a_run_that_somebody_deleted_stops_nothing(
+def test_a_deleted_run_does_not_stop_the_study(
     events: list[Event], tracker: Callable[..., MlflowTracker], tmp_path: Path
 ) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
@@ -188,7 +188,7 @@ def test_a_run_that_somebody_deleted_stops_nothing(
     assert len(stored(uri, str(tmp_path))) == len([e for e in events if isinstance(e, TrialStarted)])
 
 
-def test_of_two_runs_for_one_trial_the_empty_one_goes(
+def test_the_empty_one_of_two_runs_for_a_trial_is_deleted(
     events: list[Event], tracker: Callable[..., MlflowTracker], tiny: TinyStudy, tmp_path: Path
 ) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
@@ -205,7 +205,7 @@ def test_of_two_runs_for_one_trial_the_empty_one_goes(
     assert_all_is_there(stored(uri, str(tmp_path)), tiny.home)
 
 
-def test_a_server_that_goes_and_comes_again_misses_nothing(
+def test_a_server_that_restarts_misses_no_event(
     http_on_sqlite: MlflowServer,
     events: list[Event],
     tracker: Callable[..., MlflowTracker],
@@ -232,7 +232,7 @@ def test_a_server_that_goes_and_comes_again_misses_nothing(
     assert_all_is_there(stored(http_on_sqlite.uri, str(tmp_path)), tiny.home)
 
 
-def test_an_end_without_a_server_waits_for_seconds_only_and_loses_nothing(
+def test_without_a_server_the_end_of_a_study_waits_for_seconds_and_loses_no_event(
     events: list[Event],
     tracker: Callable[..., MlflowTracker],
     tiny: TinyStudy,
@@ -252,7 +252,7 @@ def test_an_end_without_a_server_waits_for_seconds_only_and_loses_nothing(
     assert_all_is_there(stored(http_on_sqlite.uri, str(tmp_path)), tiny.home)
 
 
-def test_the_end_of_a_study_waits_while_events_are_taken_however_slowly(
+def test_the_end_of_a_study_waits_as_long_as_events_are_accepted(
     events: list[Event], tracker: Callable[..., MlflowTracker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, clock = tracker(f"sqlite:///{tmp_path / 'mlflow.db'}", events[:20]), [0.0]
@@ -269,7 +269,7 @@ def test_the_end_of_a_study_waits_while_events_are_taken_however_slowly(
     assert one.close() == 0
 
 
-def test_postgresql_that_restarts_misses_nothing(
+def test_a_restart_of_postgresql_loses_no_event(
     postgres: Postgres,
     events: list[Event],
     tracker: Callable[..., MlflowTracker],
@@ -293,7 +293,7 @@ def test_postgresql_that_restarts_misses_nothing(
     assert_all_is_there(stored(postgres.uri, str(tmp_path)), tiny.home)
 
 
-def test_a_study_goes_on_while_its_server_is_away_and_nothing_is_missing(
+def test_a_study_continues_while_its_server_is_unreachable_and_no_event_is_lost(
     http_on_sqlite: MlflowServer, tmp_path: Path
 ) -> None:
     settings = f"{chaos.STUDY}tracking: {{uri: '{http_on_sqlite.uri}', experiment: tracked}}\n"
@@ -313,7 +313,7 @@ def test_a_study_goes_on_while_its_server_is_away_and_nothing_is_missing(
     assert_all_is_there(stored(http_on_sqlite.uri, identity), home)
 
 
-def test_a_study_whose_server_never_answers_ends_well_and_is_sent_later(
+def test_a_study_without_a_responding_server_completes_and_is_sent_later(
     http_on_sqlite: MlflowServer, tmp_path: Path
 ) -> None:
     http_on_sqlite.kill()
@@ -326,7 +326,7 @@ def test_a_study_whose_server_never_answers_ends_well_and_is_sent_later(
     assert f"`ensdistill-tune {' '.join(map(str, words))}` sends them" in " ".join(output.split())
     refused = call("ensdistill-tune", *words)
     assert refused.code == 2
-    assert "events are still pending for MLflow" in refused.err
+    assert "events still pending for MLflow" in refused.err
     http_on_sqlite.start()
     assert call("ensdistill-tune", *words).out == "MLflow is up to date\n"
     home = tmp_path / "studies" / "alone"
@@ -337,17 +337,17 @@ def test_a_study_whose_server_never_answers_ends_well_and_is_sent_later(
 @pytest.mark.parametrize(
     ("uri", "reason"),
     [
-        ("nonsense://x", "no store of MLflow's"),
-        ("mlruns", "no store of MLflow's"),
-        ("sqlite:////no/such/folder/mlflow.db", "there is no folder /no/such/folder"),
+        ("nonsense://x", "MLflow has no such store"),
+        ("mlruns", "MLflow has no such store"),
+        ("sqlite:////no/such/folder/mlflow.db", "the folder /no/such/folder does not exist"),
         ("postgresql+nodriver://x/y", "the driver nodriver is not installed"),
     ],
 )
-def test_a_store_that_can_never_be_used_is_told_before_any_work(uri: str, reason: str) -> None:
+def test_an_unusable_store_is_reported_before_any_work(uri: str, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
         check_uri(uri)
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:1", "postgresql://nobody@127.0.0.1:1/none", "sqlite:///mlflow.db"])
-def test_a_store_that_may_answer_later_is_no_fault(uri: str) -> None:
+def test_a_store_that_is_only_unreachable_is_not_an_error(uri: str) -> None:
     check_uri(uri)

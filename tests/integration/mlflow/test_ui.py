@@ -35,7 +35,9 @@ def remote(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_study_is_served_and_opened_once_it_can_be_seen_and_ctrl_c_ends_all(tiny: TinyStudy, tmp_path: Path) -> None:
+def test_a_study_is_served_and_opened_when_it_is_available_and_ctrl_c_stops_the_server(
+    tiny: TinyStudy, tmp_path: Path
+) -> None:
     port, log, browser = free_port(), tmp_path / "opened", tmp_path / "browser"
     browser.write_text(BROWSER.format(python=sys.executable, log=str(log)))
     browser.chmod(0o755)
@@ -85,7 +87,7 @@ def test_all_studies_have_one_page(
     assert link == f"studies of experiment ensdistill: {address}"
 
 
-def test_a_study_on_another_server_is_shown_there_and_nothing_is_started(remote: Path) -> None:
+def test_a_study_on_a_remote_server_is_linked_there_and_no_server_is_started(remote: Path) -> None:
     pages = {"experiment": "7", "run": "abc", "view": "there-123456"}
     (remote / "there" / "tracking.json").write_text(json.dumps({"pages": pages}))
     done = call("ensdistill-tune", "ui", "there", "--studies-dir", remote)
@@ -97,17 +99,17 @@ def test_a_study_on_another_server_is_shown_there_and_nothing_is_started(remote:
     assert study.startswith("there itself: http://far:81/#/experiments/7/runs/abc?")
 
 
-def test_a_study_that_mlflow_never_heard_of_is_told(remote: Path) -> None:
+def test_a_study_without_a_run_in_mlflow_is_reported(remote: Path) -> None:
     done = call("ensdistill-tune", "ui", "there", "--studies-dir", remote)
     assert done.code == 2
     assert (
-        f"MLflow has received nothing of this study; `ensdistill-tune sync there --studies-dir {remote}` sends it"
+        f"MLflow has received no events of this study; `ensdistill-tune sync there --studies-dir {remote}` sends it"
         in done.err
     )
 
 
 @pytest.mark.parametrize("words", [("nobody",), ()])
-def test_a_study_that_is_not_there_is_told(words: tuple[str, ...], tmp_path: Path) -> None:
+def test_a_missing_study_is_reported(words: tuple[str, ...], tmp_path: Path) -> None:
     done = call("ensdistill-tune", "ui", *words, "--studies-dir", tmp_path)
     assert done.code == 2
     assert "no study in this folder" in done.err

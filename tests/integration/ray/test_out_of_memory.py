@@ -24,7 +24,9 @@ confirmation: {top_k: 0}
 """
 
 
-def test_a_trial_out_of_memory_fails_alone_with_what_it_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_out_of_memory_fails_alone_and_states_the_required_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("RAY_memory_usage_threshold", "0.01")  # Ray's own watch, were it on, would end everybody
     file = tmp_path / "greedy.yaml"
     file.write_text(GREEDY)

@@ -64,7 +64,7 @@ def test_a_module_of_the_current_folder_is_imported_by_driver_and_workers(folder
     assert '"finished": 2' in done.stdout
 
 
-def test_a_module_that_workers_do_not_find_is_one_line_that_names_the_machine(folder: Path) -> None:
+def test_a_module_missing_on_workers_is_reported_in_one_line_with_the_machine(folder: Path) -> None:
     (folder / "elsewhere").mkdir()
     (folder / "elsewhere" / "my_losses.py").write_text(LOSS)
     done = launch(folder, str(folder / "elsewhere"))

@@ -62,7 +62,7 @@ def weights(store: Path) -> dict[str, str]:
     return {file.parent.name: fingerprint(file) for file in store.glob("*/network.safetensors")}
 
 
-def test_teachers_trained_as_tasks_are_those_of_one_process_to_the_last_bit(tmp_path: Path, digits: DataSplits) -> None:
+def test_teachers_trained_as_tasks_equal_those_of_one_process_bit_for_bit(tmp_path: Path, digits: DataSplits) -> None:
     config = settings(SMALL, {**SMALL, "width": 6}, {**SMALL, "blocks": 2})
     alone = get_ensemble(config, digits, tmp_path / "alone")
     together = by_tasks(config, digits, tmp_path / "student_aggregation")
@@ -77,7 +77,7 @@ def test_two_teachers_are_in_training_at_the_same_time(tmp_path: Path, digits: D
     assert len(by_tasks(settings(either, either), digits, tmp_path / "store")) == 2
 
 
-def test_every_epoch_of_every_teacher_is_told_as_in_one_process(tmp_path: Path, digits: DataSplits) -> None:
+def test_every_epoch_of_every_teacher_is_reported_as_in_one_process(tmp_path: Path, digits: DataSplits) -> None:
     config, told = settings(SMALL, SMALL, epochs=3), list[tuple[int, int]]()
     by_tasks(config, digits, tmp_path, lambda *report: told.append(report))
     assert sorted(told) == [(teacher, epoch) for teacher in range(2) for epoch in (1, 2, 3)]
@@ -136,7 +136,7 @@ def test_workers_map_the_images_and_no_training_changes_them(tmp_path: Path, dig
     assert torch.equal(one.to("cpu").train.images, digits.train.images)
 
 
-def test_an_object_that_is_pickled_here_is_read_in_a_worker_and_comes_back_equal() -> None:
+def test_an_object_pickled_in_the_driver_is_equal_in_a_worker() -> None:
     study = StudyConfig.model_validate({"search": {"loss.temperature": {"uniform": [1, 4]}}, "baselines": ["kd"]})
 
     @ray.remote
@@ -160,14 +160,14 @@ def test_an_object_that_is_pickled_here_is_read_in_a_worker_and_comes_back_equal
         ("cpu", "cpu", 0.5, 0),
     ],
 )
-def test_a_teacher_gets_as_much_of_a_gpu_as_a_trial_unless_one_of_both_has_none(
+def test_a_teacher_has_the_gpu_share_of_a_trial_unless_one_of_both_has_none(
     monkeypatch: pytest.MonkeyPatch, device: str, here: str, given: float, expected: float
 ) -> None:
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0, "GPU": 1.0})
     assert gpus_of_teacher(data_on(here), Resources(gpus=given), device) == expected
 
 
-def test_a_gpu_that_ray_does_not_have_is_not_waited_for() -> None:
+def test_a_missing_gpu_is_reported_immediately() -> None:
     with pytest.raises(ConfigError, match=r"--device auto: .*use --device cpu"):
         gpus_of_teacher(data_on("cuda"), Resources(), "auto")
 
@@ -190,7 +190,7 @@ search:
 """
 
 
-def test_an_interrupt_ends_the_training_of_teachers_at_once_and_keeps_the_finished_ones(tmp_path: Path) -> None:
+def test_an_interrupt_stops_the_training_of_teachers_and_keeps_completed_ones(tmp_path: Path) -> None:
     file, studies = tmp_path / "long.yaml", tmp_path / "studies"
     file.write_text(LONG)
     command = [sys.executable, "-m", "ensdistill_tune", "launch", str(file), "--studies-dir", str(studies)]

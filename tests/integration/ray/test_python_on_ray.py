@@ -39,7 +39,7 @@ def my_ray() -> Iterator[None]:
     ray.shutdown()
 
 
-def test_a_study_in_a_process_that_uses_ray_leaves_it_up(studies: Path, my_ray: None) -> None:
+def test_a_study_in_a_process_that_uses_ray_does_not_stop_it(studies: Path, my_ray: None) -> None:
     node, before = ray.get_runtime_context().get_node_id(), process()
     steps = Steps()
     results = launch(studies, "mine", callbacks=[steps])
@@ -51,7 +51,7 @@ def test_a_study_in_a_process_that_uses_ray_leaves_it_up(studies: Path, my_ray: 
     assert process() == before
 
 
-def test_two_studies_in_one_process_off_the_main_thread_leave_no_ray(studies: Path) -> None:
+def test_two_studies_in_a_background_thread_leave_no_ray_processes(studies: Path) -> None:
     found: list[edt.StudyResults] = []
     before = process()
 

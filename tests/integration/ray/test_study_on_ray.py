@@ -50,7 +50,7 @@ def test_a_study_with_one_slot_is_the_same_under_both_executors(tiny: TinyStudy,
     assert len(story(tiny.home)) > 50  # a story that is worth comparing
 
 
-def test_a_trial_whose_process_does_not_become_free_fails_and_the_study_ends(
+def test_a_trial_whose_process_stays_busy_fails_and_the_study_completes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TUNE_FUNCTION_THREAD_TIMEOUT_S", "0")  # no process is as fast as that
@@ -70,16 +70,16 @@ def test_a_trial_whose_process_does_not_become_free_fails_and_the_study_ends(
     assert all("was still busy with the previous trial" in (error or "") for error in failed)
 
 
-def test_a_study_asks_for_more_than_any_machine_has(tmp_path: Path) -> None:
+def test_a_study_that_requires_more_than_any_machine_has_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "greedy.yaml"
     file.write_text(TINY)
     done = call("ensdistill-tune", "launch", file, "--studies-dir", tmp_path, "--set", "resources.gpus=64")
     assert done.code == 2
-    assert "more than any machine has" in done.err
+    assert "exceed the resources of every machine" in done.err
     assert not (tmp_path / "greedy").exists()
 
 
-def test_a_study_whose_minutes_are_over_ends_its_trials(tmp_path: Path) -> None:
+def test_a_study_whose_time_budget_is_spent_stops_its_trials(tmp_path: Path) -> None:
     file = tmp_path / "short.yaml"
     file.write_text(TINY.replace("trials: 8", "trials: 8, minutes: 0.05").replace("epochs: 6", "epochs: 5000"))
     done = process("ensdistill-tune", "launch", file, "--studies-dir", tmp_path, "--json")

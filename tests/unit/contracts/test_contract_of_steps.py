@@ -65,7 +65,7 @@ def one_step(axes: dict[str, Any], ensemble: TeacherEnsemble, seed: int = 0) -> 
     return student, loss
 
 
-def test_every_two_pieces_of_different_axes_meet_in_a_quick_test() -> None:
+def test_every_pair_of_pieces_is_combined_in_a_quick_test() -> None:
     quick = [param.values[0] for param in _combinations() if not param.marks]
     for one, two in itertools.combinations(AXES, 2):
         met = {(axes[one].kind, axes[two].kind) for axes in quick}
@@ -73,7 +73,7 @@ def test_every_two_pieces_of_different_axes_meet_in_a_quick_test() -> None:
 
 
 @every_combination
-def test_step_has_a_finite_loss_and_moves_the_student_alone(axes: dict[str, Any]) -> None:
+def test_step_has_a_finite_loss_and_changes_only_the_student(axes: dict[str, Any]) -> None:
     ensemble = toy_ensemble(DATA)
     weights = copy.deepcopy(ensemble.state_dict())
     student, loss = one_step(axes, ensemble)
@@ -96,7 +96,7 @@ def test_same_seed_gives_the_same_step(axes: dict[str, Any]) -> None:
 
 
 @every_combination
-def test_whole_run_has_finite_numbers_and_hands_out_what_it_evaluated(axes: dict[str, Any]) -> None:
+def test_whole_run_has_finite_metrics_and_returns_the_evaluated_student(axes: dict[str, Any]) -> None:
     run = distill(toy_config(**axes, training=TRAINING), toy_ensemble(DATA), DATA)
     epochs = list(run)
     assert len(epochs) == 2
@@ -105,7 +105,7 @@ def test_whole_run_has_finite_numbers_and_hands_out_what_it_evaluated(axes: dict
     assert evaluate(run.student(), DATA.validation).items() <= epochs[-1].val.items()
 
 
-def test_teachers_and_student_are_shown_the_same_perturbed_images() -> None:
+def test_teachers_and_student_receive_the_same_perturbed_images() -> None:
     shown: dict[str, list[Tensor]] = {"teacher": [], "student": []}
     ensemble = toy_ensemble(DATA)
     config = toy_config(perturbation=Gaussian(step_size=0.3, label_images="perturbed"), training=TRAINING)
@@ -120,7 +120,7 @@ def test_teachers_and_student_are_shown_the_same_perturbed_images() -> None:
     assert not torch.equal(to_teacher, images)
 
 
-def test_label_term_sees_the_clean_images_where_the_perturbation_says_so() -> None:
+def test_label_term_uses_the_clean_images_if_the_perturbation_has_this_setting() -> None:
     seen: list[Tensor] = []
 
     def spy(student: Tensor, teachers: Tensor, labels: Tensor, on_labels: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ def test_the_value_of_an_override_may_contain_an_equals_sign() -> None:
 
 
 @pytest.mark.parametrize("override", ["seed", "=1", ""])
-def test_an_override_that_is_not_an_assignment_is_rejected(override: str) -> None:
+def test_an_override_without_an_equals_sign_is_rejected(override: str) -> None:
     with pytest.raises(ConfigError, match="name=value"):
         parse_overrides([override])
 
@@ -143,7 +143,7 @@ def test_yaml_of_a_preset_reads_back_as_the_same_settings(preset: str, tmp_path:
 
 
 @pytest.mark.parametrize("value", [1e-300, 1e-05, 1 / 3, 0.1 + 0.2, 1.0])
-def test_numbers_survive_yaml_to_the_last_bit(value: float) -> None:
+def test_numbers_survive_yaml_bit_for_bit(value: float) -> None:
     config = build_config({"training": {"optimizer": {"weight_decay": value}}})
     assert build_config(yaml.safe_load(to_yaml(config))).training.optimizer.weight_decay == value
 
@@ -198,7 +198,7 @@ def test_tdiv_sdiv_with_one_teacher_is_rejected() -> None:
     with pytest.raises(ConfigError) as caught:
         load_config("latentbe", ["teachers.count=1"])
     (fault,) = [str(issue) for issue in caught.value.issues]
-    assert fault.startswith("perturbation: tdiv_sdiv needs at least two teachers")
+    assert fault.startswith("perturbation: tdiv_sdiv requires at least two teachers")
     assert "teachers.count" in fault
 
 

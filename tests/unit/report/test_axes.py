@@ -56,13 +56,13 @@ def test_a_trial_without_a_value_is_drawn_at_the_worse_end() -> None:
     assert scale.worst("max") < 0.8 < 0.9 < scale.worst("min")
 
 
-def test_values_that_have_no_logarithm_and_no_values_at_all_are_no_fault() -> None:
+def test_values_without_a_logarithm_and_empty_values_are_accepted() -> None:
     assert not Scale.of([0.0, 1.0], log=True).log
     assert Scale.of([math.inf, math.nan], log=True) == Scale(0, 1, log=False)
     assert Scale.of([0.5], log=False).low < 0.5 < Scale.of([0.5], log=False).high
 
 
-def test_where_a_value_is_drawn_is_a_share_of_the_axis() -> None:
+def test_the_position_of_a_value_is_a_share_of_the_axis() -> None:
     assert Scale(-2, 0, log=True).share(0.1) == pytest.approx(0.5)
     assert Scale(0, 2, log=False).share(0.5) == pytest.approx(0.25)
 
@@ -81,5 +81,5 @@ def test_choices_are_drawn_in_their_order_with_their_names_and_numbers_as_they_a
 @pytest.mark.parametrize(
     ("number", "words"), [(0.00251, "0.00251"), (314_624, "315k"), (3e6, "3M"), (2.5e9, "2.5G"), (0.0, "0"), (12, "12")]
 )
-def test_numbers_are_written_as_people_write_them(number: float, words: str) -> None:
+def test_numbers_have_a_short_form(number: float, words: str) -> None:
     assert in_digits(number) == words

@@ -44,7 +44,7 @@ def in_state(of: StudyResults, state: State) -> list[TrialRecord]:
     return [trial for trial in of.search_trials if trial.state == state]
 
 
-def test_all_figures_have_a_title_and_one_sentence_that_says_how_to_read_them(shown: dict[str, ReportFigure]) -> None:
+def test_all_figures_have_a_title_and_a_caption(shown: dict[str, ReportFigure]) -> None:
     assert set(shown) == set(FIGURES)
     assert len({one.title for one in shown.values()}) == len(FIGURES)
     for one in shown.values():
@@ -149,11 +149,11 @@ def test_parallel_coordinates_have_a_line_for_every_finished_trial_and_readable_
     words = {note.text for note in figure.layout.annotations}
     assert {"none", "ema", "unused", "0.002", "0.2"} <= words
     without = next(n for n, trial in enumerate(own) if trial.sampled["averaging.kind"] == "none")
-    line = [y for trace in (drawn["best 8"], drawn["the rest"], drawn["worst 8"]) for y in trace.y]
+    line = [y for trace in (drawn["best 8"], drawn["others"], drawn["worst 8"]) for y in trace.y]
     assert line[without * (len(names) + 1) + names.index("decay")] < 0
 
 
-def test_the_front_is_what_nobody_beats_and_the_ensemble_costs_what_its_members_do(
+def test_the_front_has_the_nondominated_trials_and_the_ensemble_the_cost_of_its_members(
     study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
     drawn = traces(shown["pareto"].figure)
@@ -183,7 +183,7 @@ def test_reliability_shows_winner_best_baseline_and_ensemble_with_the_size_of_ev
     assert list(winner.customdata) == [count for *_, count in told]
 
 
-def test_disagreement_shows_the_doubt_of_each_and_of_the_teachers(
+def test_disagreement_shows_the_entropy_of_each_network_and_of_the_teachers(
     study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
     drawn, told = traces(shown["disagreement"].figure), study.diagnostics
@@ -235,14 +235,14 @@ def test_differences_are_pairs_with_the_best_baseline_with_both_intervals(
     assert baseline.label not in drawn["mean difference"].y
 
 
-def test_rungs_are_where_trials_were_compared_and_early_stopping_is_owned_up_to() -> None:
+def test_the_figure_of_rungs_has_the_epochs_of_the_comparisons_and_states_the_selection() -> None:
     whole = facts(120)
     one = next(shown for shown in figures(whole) if shown.key == "rungs")
     assert tuple(one.figure.data[0].x) == RUNGS
     assert "stopped early" in one.caption
 
 
-def test_hovering_tells_the_number_and_the_settings(study: StudyResults, shown: dict[str, ReportFigure]) -> None:
+def test_the_hover_text_has_the_number_and_the_settings(study: StudyResults, shown: dict[str, ReportFigure]) -> None:
     trial = in_state(study, "pruned")[0]
     text = traces(shown["history"].figure)["stopped early"].hovertext[0]
     assert f"trial {trial.number:03d}" in text
@@ -250,7 +250,7 @@ def test_hovering_tells_the_number_and_the_settings(study: StudyResults, shown: 
     assert f"perturbation.step_size {trial.sampled['perturbation.step_size']:.3g}" in text
 
 
-def test_no_text_has_a_color_of_its_own_and_no_background_hides_the_page(shown: dict[str, ReportFigure]) -> None:
+def test_no_text_has_a_fixed_color_and_no_background_hides_the_page(shown: dict[str, ReportFigure]) -> None:
     for one in shown.values():
         layout = one.figure.layout
         assert (layout.paper_bgcolor, layout.plot_bgcolor) == ("rgba(0,0,0,0)",) * 2
@@ -266,13 +266,13 @@ def keys(of: StudyResults) -> set[str]:
     return {one.key for one in figures(of)}
 
 
-def test_without_confirmation_portraits_and_costs_their_figures_are_left_out() -> None:
+def test_without_confirmation_diagnostics_and_costs_their_figures_are_omitted() -> None:
     bare = replace(facts(30, seeds=0), diagnostics=None, tested=())
     missing = {"confirmation", "differences", "reliability", "disagreement", "classes", "confusion", "pareto"}
     assert keys(bare) == set(FIGURES) - missing
 
 
-def test_a_study_whose_first_trials_have_just_begun_is_no_fault() -> None:
+def test_a_study_whose_first_trials_have_just_started_is_drawn() -> None:
     begun = [TrialRecord(1, "kd", {}, ""), TrialRecord(2, None, {"loss.temperature": 2.0}, "")]
     young = StudyResults("young", facts(1).study, {}, begun)
     assert keys(young) == set()
@@ -280,7 +280,7 @@ def test_a_study_whose_first_trials_have_just_begun_is_no_fault() -> None:
     assert keys(young) == {"history", "slices", "curves"}
 
 
-def test_a_study_of_failures_and_one_without_baselines_or_teachers_are_no_fault() -> None:
+def test_a_study_of_failures_and_one_without_baselines_or_teachers_are_drawn() -> None:
     whole = facts(30, baselines=[])
     failed = [replace(trial, state="failed", error="out of memory", epochs=[]) for trial in whole.search_trials]
     assert keys(replace(whole, trials=failed, confirmed=(), diagnostics=None)) == {"history", "slices"}
@@ -288,7 +288,7 @@ def test_a_study_of_failures_and_one_without_baselines_or_teachers_are_no_fault(
     assert "differences" not in keys(whole)
 
 
-def test_where_more_is_better_the_worse_end_is_below() -> None:
+def test_for_a_maximized_objective_the_worse_end_is_below() -> None:
     whole = facts(40, objective="val/accuracy")
     figure = draw("history", whole)
     low, high = figure.layout.yaxis.range
@@ -305,7 +305,7 @@ def test_a_second_objective_takes_the_place_of_the_cost() -> None:
     assert TEACHERS[0] not in traces(figure)
 
 
-def test_students_of_a_population_begin_where_their_parents_were_and_stand_where_they_ended() -> None:
+def test_students_of_a_population_are_drawn_from_the_epoch_of_their_parents() -> None:
     search = {name: SEARCH[name] for name in ("perturbation.step_size", "loss.temperature", "averaging.kind")}
     whole = facts(20, search=search, scheduler={"kind": "pbt", "interval_epochs": 10})
     parent = next(trial for trial in whole.search_trials if trial.state == "finished")

@@ -55,7 +55,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return on_disk(facts(40), tmp_path_factory.mktemp("studies") / "synthetic")
 
 
-def test_what_is_read_from_the_files_is_what_happened(home: Path) -> None:
+def test_results_read_from_the_files_match_the_events(home: Path) -> None:
     known, read = facts(40), read_facts(home)
     assert read.looks == known.looks
     assert [asdict(trial) for trial in read.trials] == [asdict(trial) for trial in known.trials]
@@ -63,7 +63,7 @@ def test_what_is_read_from_the_files_is_what_happened(home: Path) -> None:
     assert read.confirmed[0].values("val/nll") == known.confirmed[0].values("val/nll")
 
 
-def test_the_page_stands_alone_and_every_figure_has_a_page_of_its_own(home: Path) -> None:
+def test_the_page_is_self_contained_and_every_figure_has_a_separate_page(home: Path) -> None:
     files, lead = write_report(home)
     page = (home / "report.html").read_text()
     assert not re.findall(r'<(?:script|link|img|iframe)[^>]+(?:src|href)=(?!"data:image/png;base64,)', page)
@@ -80,7 +80,7 @@ def test_the_same_files_give_the_same_report(home: Path) -> None:
     assert [(home / name).read_bytes() for name in ("report.html", "report.md")] == first
 
 
-def test_what_a_trial_says_of_its_failure_cannot_become_part_of_the_page(tmp_path: Path) -> None:
+def test_the_error_of_a_trial_is_escaped_in_the_page(tmp_path: Path) -> None:
     known = facts(40)
     failed = [replace(trial, error=EVIL) if trial.state == "failed" else trial for trial in known.trials]
     every = [replace(t, state="failed", error=EVIL, epochs=[]) if n % 4 == 0 else t for n, t in enumerate(failed)]
@@ -92,28 +92,28 @@ def test_what_a_trial_says_of_its_failure_cannot_become_part_of_the_page(tmp_pat
 
 
 @pytest.mark.parametrize("state", ["interrupted", "running", "timed_out"])
-def test_a_study_that_is_not_over_has_a_report_too(state: str, tmp_path: Path) -> None:
+def test_an_unfinished_study_has_a_report(state: str, tmp_path: Path) -> None:
     known = facts(12, seeds=0)
     few = replace(known, trials=known.trials[:4], summary={**known.summary, "state": state}, diagnostics=None)
     _, lead = write_report(on_disk(few, tmp_path / "early"))
     assert lead.startswith("- **This study ")
 
 
-def test_a_study_of_no_finished_trial_has_a_report_too(tmp_path: Path) -> None:
+def test_a_study_without_a_finished_trial_has_a_report(tmp_path: Path) -> None:
     known = facts(12, seeds=0)
     none = [replace(trial, state="failed", error="diverged") for trial in known.trials]
     _, lead = write_report(on_disk(replace(known, trials=none, diagnostics=None), tmp_path / "none"))
     assert "no trial has completed" in lead
 
 
-def test_the_command_says_what_was_learnt_and_where_the_page_is(home: Path) -> None:
+def test_the_command_prints_the_summary_and_the_path_of_the_report(home: Path) -> None:
     done = call("ensdistill-tune", "report", home.name, "--studies-dir", home.parent)
     assert done.code == 0, done.err
     assert f"report: {home / 'report.html'}" in done.out
     assert "Settings that mattered" in done.out
 
 
-def test_no_study_no_report(tmp_path: Path) -> None:
+def test_without_a_study_the_report_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no study in this folder"):
         write_report(tmp_path)
     done = call("ensdistill-tune", "report", "nobody", "--studies-dir", tmp_path)

@@ -121,9 +121,9 @@ def on_test(dee: Sequence[float], share: float) -> list[TestMetrics]:
     ]
 
 
-def test_worth_is_the_mean_deep_ensemble_equivalent_and_the_price_in_networks() -> None:
+def test_the_report_has_the_mean_deep_ensemble_equivalent_and_the_cost() -> None:
     known = confirmed(candidate(5, SURE), tested=on_test([3.0, 3.2, 3.1], 1.0))
-    assert "worth 3.1 +- 0.1 of the 4 networks of the ensemble" in (words.worth(known) or "")
+    assert "as good as an ensemble of 3.1 +- 0.1 of the 4 teachers" in (words.worth(known) or "")
     assert "accuracy 0.9600 +- 0.0000 (ensemble 0.9633, single teacher 0.9400)" in (words.worth(known) or "")
     said = (
         "The student costs 100 FLOP per image (25 % of the ensemble, the cost of a single teacher); 24.1k parameters."
@@ -151,7 +151,7 @@ def test_the_first_three_sentences_are_verdict_distance_and_cost() -> None:
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_worth_says_if_a_temperature_is_not_identified(which: int) -> None:
+def test_the_distance_to_the_ensemble_states_if_a_temperature_is_not_identified(which: int) -> None:
     rows = on_test([3.0, 3.2, 3.1], 1.0)
     assert words.UNCERTAIN not in (words.worth(confirmed(candidate(5, SURE), tested=rows)) or "")
     rows[which] = rows[which].model_copy(
@@ -160,9 +160,9 @@ def test_worth_says_if_a_temperature_is_not_identified(which: int) -> None:
     assert (words.worth(confirmed(candidate(5, SURE), tested=rows)) or "").endswith(words.UNCERTAIN)
 
 
-def test_worth_says_where_the_scale_ends() -> None:
+def test_the_distance_to_the_ensemble_states_the_ends_of_the_scale() -> None:
     known = confirmed(candidate(5, SURE), tested=on_test([4.0, 4.0], 1.0))
-    assert "worth 4.0 +- 0.0 or more of the 4" in (words.worth(known) or "")
+    assert "an ensemble of 4.0 +- 0.0 or more of the 4" in (words.worth(known) or "")
     bad = confirmed(candidate(5, SURE), tested=on_test([1.0, 1.0], 1.0))
     said = words.worth(bad) or ""
     assert "no better than a single teacher" in said
@@ -172,7 +172,7 @@ def test_worth_says_where_the_scale_ends() -> None:
     assert words.worth(confirmed(candidate(5, SURE), tested=alone)) is None
 
 
-def test_students_that_do_not_reach_one_teacher_are_the_first_thing_to_mend() -> None:
+def test_students_worse_than_one_teacher_are_the_first_recommendation() -> None:
     rows = on_test([1.0, 1.0], 1.0)
     assert advice.behind(confirmed(candidate(5, SURE), tested=rows)) is None
     poor = TestMetrics(kind="candidate", trial=5, metrics=[row(0.2, 1.0, 100), row(0.17, 1.0, 100)])
@@ -180,7 +180,7 @@ def test_students_that_do_not_reach_one_teacher_are_the_first_thing_to_mend() ->
     assert "a single teacher is better" in advice.advice(worse, [])[0]
 
 
-def test_the_same_order_of_four_trials_is_no_sure_guide_yet() -> None:
+def test_the_same_order_of_four_trials_is_an_uncertain_predictor() -> None:
     said = [
         findings.stopping(KNOWN, [RungCorrelation(10, 1.0, 1.0, 1.0, by_chance, 4)]) or ""
         for by_chance in (0.083, 0.017)
@@ -189,7 +189,7 @@ def test_the_same_order_of_four_trials_is_no_sure_guide_yet() -> None:
 
 
 @pytest.mark.parametrize(("early", "final", "told"), [(0.7, 0.01, True), (0.01, 0.01, False), (0.7, 0.5, False)])
-def test_a_baseline_that_early_stopping_would_have_given_up_speaks_against_it(
+def test_a_baseline_that_early_stopping_would_have_stopped_is_a_finding_against_it(
     early: float, final: float, told: bool
 ) -> None:
     late = [
@@ -206,7 +206,7 @@ def test_closeness_has_ensemble_and_one_teacher_in_brackets() -> None:
     assert "NLL 0.1200 +- 0.0000 (0.1100; 0.1800)" in (findings.metrics_beside_teachers(known) or "")
 
 
-def test_the_figures_of_the_student_that_ships_are_those_of_its_seed() -> None:
+def test_the_metrics_of_the_exported_student_are_those_of_its_seed() -> None:
     rows = on_test([3.0, 3.2, 3.1, 3.0, 3.0], 1.0)
     rows[0].metrics[2] = row(0.15, 3, 100)  # the third seed is best on validation (0.099)
     take = next(part.text for part in sections(confirmed(candidate(5, SURE), tested=rows)) if "Export" in part.title)
@@ -231,7 +231,7 @@ def test_the_pareto_front_is_named_if_there_are_several_objectives() -> None:
     assert f"{cheapest.number:03d}" in said
 
 
-def test_a_study_that_is_not_over_says_so_first() -> None:
+def test_an_unfinished_study_states_its_state_first() -> None:
     known = confirmed(summary={**KNOWN.summary, "state": "interrupted", "total": 32})
     assert first_lines(known, [], []).splitlines()[0].startswith("- **This study is incomplete (interrupted)**")
 
@@ -262,7 +262,7 @@ def test_seeds_that_are_advised_give_the_verdicts_own_test_a_power_of_80_percent
     assert float((t > limit).mean()) == pytest.approx(0.81, abs=0.02)
 
 
-def test_the_number_of_seeds_is_above_what_was_run_and_none_where_no_number_would_do() -> None:
+def test_the_recommended_number_of_seeds_is_larger_than_the_used_one_or_missing() -> None:
     assert pairs_for_power(apart_by(9.0), 1, most=50) == 6
     assert pairs_for_power(apart_by(0.2), 3, most=50) is None
     assert pairs_for_power([0.01, -0.01], 1, most=50) is None
@@ -281,7 +281,7 @@ def test_more_seeds_are_advised_for_a_difference_that_may_be_chance() -> None:
     assert "50 seeds have a power below 80 %" in (advice.certainty(hopeless) or "")
 
 
-def test_settings_at_the_end_of_their_axis_are_to_be_searched_beyond() -> None:
+def test_searching_beyond_the_end_of_a_range_is_recommended() -> None:
     best = [replace(t, sampled={**t.sampled, "loss.temperature": 9.8}) for t in KNOWN.order if t.kind == "search"]
     crowded = replace(KNOWN, trials=best)
     assert any("upper end of `loss.temperature` (10)" in said for said in advice.ends(crowded, []))
@@ -310,7 +310,7 @@ def test_no_value_is_recommended_that_a_setting_cannot_have(name: str, axis: Any
     assert any(f"end of `{name}`" in sentence for sentence in said) == advised
 
 
-def test_an_axis_that_does_nothing_is_to_be_fixed_and_not_widened() -> None:
+def test_a_setting_without_effect_is_recommended_to_be_fixed_and_not_widened() -> None:
     best = [replace(t, sampled={**t.sampled, "student.subnetworks": 8}) for t in KNOWN.order if t.kind == "search"]
     assert not any("subnetworks" in said for said in advice.ends(replace(KNOWN, trials=best), [IDLE]))
     enough = facts(40)
@@ -322,7 +322,7 @@ def test_an_axis_that_does_nothing_is_to_be_fixed_and_not_widened() -> None:
 
 
 @pytest.mark.parametrize(("values", "told"), [([0.5 - 0.01 * n for n in range(30)], True), ([0.2] * 30, False)])
-def test_training_is_to_be_longer_if_the_best_was_still_learning(values: list[float], told: bool) -> None:
+def test_longer_training_is_recommended_if_the_best_student_still_improved(values: list[float], told: bool) -> None:
     best = TrialRecord(1, None, {}, "x", "finished", reports(values))
     assert bool(advice.longer(replace(KNOWN, trials=[best], confirmed=()))) == told
     lucky = replace(best, epochs=reports([1.0 - 0.03 * n for n in range(30)]))
@@ -343,7 +343,7 @@ def test_failures_are_reported_with_their_most_frequent_error() -> None:
     assert advice.failures(replace(KNOWN, trials=KNOWN.order)) is None
 
 
-def test_a_search_that_still_improved_is_to_be_continued() -> None:
+def test_continuing_a_search_that_still_improved_is_recommended() -> None:
     own = [t for t in KNOWN.order if t.kind == "search"]
     ordered = [replace(t, number=n, epochs=reports([1.0 - 0.02 * n])) for n, t in enumerate(own * 3, 3)]
     assert "--set budget.trials=" in (advice.more(replace(KNOWN, trials=ordered, confirmed=())) or "")
@@ -362,22 +362,22 @@ def test_a_confirmation_in_which_all_searched_trials_failed_claims_nothing_of_th
     assert "differences" in {shown.key for shown in figures(known)}
 
 
-def test_a_second_look_at_the_test_images_is_not_called_the_first() -> None:
+def test_a_second_test_evaluation_is_not_called_the_first() -> None:
     again = replace(KNOWN, looks=2)
     assert ", evaluated once," in (findings.metrics_beside_teachers(KNOWN) or "")
     assert ", evaluated 2 times," in (findings.metrics_beside_teachers(again) or "")
     assert sections(again)[0].text.startswith("Test images, evaluated 2 times, after")
     refused = replace(KNOWN, tested=())
-    assert "were evaluated before, for other students" in sections(refused)[0].text
+    assert "were already evaluated for other students" in sections(refused)[0].text
 
 
-def test_a_baseline_that_is_best_unconfirmed_has_its_name_beside_the_teachers() -> None:
+def test_an_unconfirmed_best_baseline_is_named_beside_the_teachers() -> None:
     known = facts(30, seeds=0)
     alone = replace(known, trials=[trial for trial in known.trials if trial.baseline])
     assert f"\n| baseline {alone.order[0].baseline} |" in sections(alone)[0].text
 
 
-def test_commands_say_where_the_studies_are_unless_that_is_where_they_are_by_default() -> None:
+def test_commands_name_the_folder_of_studies_unless_it_is_the_default() -> None:
     away = replace(KNOWN, studies=Path("/data/my studies"), confirmed=())
     elsewhere = f"{first_lines(away, [], [])} {' '.join(part.text for part in sections(away))}"
     assert "`ensdistill-tune export synthetic --studies-dir '/data/my studies'`" in elsewhere
@@ -390,12 +390,12 @@ def test_commands_say_where_the_studies_are_unless_that_is_where_they_are_by_def
 
 
 @pytest.mark.parametrize("objective", ["val/nll", "val/accuracy"])
-def test_a_baseline_that_is_surely_better_is_advised_upon_as_well(objective: str) -> None:
+def test_a_significantly_better_baseline_is_recommended(objective: str) -> None:
     known = confirmed(candidate(1, SURE, "kd"), candidate(5, WORSE), study=facts(30, objective=objective).study)
     assert "use the published settings of `kd`" in (advice.certainty(known) or "")
 
 
-def test_of_settings_that_changed_on_the_way_those_at_the_end_lie_at_the_edge() -> None:
+def test_settings_that_changed_during_training_count_with_their_last_values_at_the_edge() -> None:
     low = {"after_epoch": 5, "set": {"perturbation.step_size": 0.0021}}
     moved = [replace(trial, schedule=[low]) if trial.kind == "search" else trial for trial in KNOWN.trials]
     assert "beyond the lower end of `perturbation.step_size`" in " ".join(advice.ends(replace(KNOWN, trials=moved), []))
@@ -425,7 +425,7 @@ def at_chance(known: StudyResults, chance: float = 1.0) -> StudyResults:
 
 
 @pytest.mark.parametrize("seeds", [0, 5])
-def test_a_study_at_chance_says_so_first_and_shows_nothing_that_means_nothing_there(seeds: int) -> None:
+def test_a_study_at_chance_states_it_first_and_omits_meaningless_comparisons(seeds: int) -> None:
     known = at_chance(facts(30, seeds=seeds))
     lines = first_lines(known, [], []).splitlines()
     assert lines[0].startswith("- **At chance**: the best student classifies ")
@@ -441,7 +441,7 @@ def test_a_study_at_chance_says_so_first_and_shows_nothing_that_means_nothing_th
     assert "train longer" not in " ".join(said)
 
 
-def test_a_study_that_learnt_something_does_not_speak_of_chance() -> None:
+def test_a_study_above_chance_has_no_sentence_about_chance() -> None:
     known = at_chance(facts(30), 0.0)
     assert "At chance" not in first_lines(known, [], [])
     assert "calibrated NLL" in first_lines(known, [], [])
@@ -454,7 +454,7 @@ def test_a_warning_about_students_at_chance_does_not_repeat_the_first_sentence()
     assert "the student is right on" not in first_lines(known, [], [])
 
 
-def test_a_study_that_labels_won_says_so_first() -> None:
+def test_a_study_won_by_labels_states_it_first() -> None:
     known = confirmed(candidate(1, SURE, "labels"), candidate(2, WORSE, "kd"), candidate(5, WORSE))
     assert first_lines(known, [], []).startswith("- **No distillation won**")
     for others in ([candidate(1, SURE, "kd"), candidate(2, WORSE, "labels")], [candidate(1, SURE, "labels")]):
@@ -478,7 +478,7 @@ def test_students_that_are_worse_than_one_teacher_are_reported_first() -> None:
     assert "Worse than one teacher" not in first_lines(confirmed(candidate(5, SURE), tested=rows), [], [])
 
 
-def test_where_no_trial_meets_the_constraints_the_report_claims_no_winner_and_names_the_nearest() -> None:
+def test_without_a_feasible_trial_the_report_names_the_closest_and_claims_no_winner() -> None:
     for seeds in (0, 3):
         known = facts(30, seeds=seeds, constraints={"val/ece": {"at_most": 0.001}})
         lead = first_lines(known, [], [])
@@ -497,7 +497,7 @@ def test_constraints_that_all_trials_meet_change_no_sentence() -> None:
     assert first_lines(facts(30, constraints={"val/ece": {"at_most": 9}}), [], []) == first_lines(facts(30), [], [])
 
 
-def test_a_baseline_that_breaks_a_constraint_is_said_to_where_it_is_compared() -> None:
+def test_a_broken_constraint_of_the_baseline_is_stated_next_to_the_comparison() -> None:
     # ECE is 0.2 times the NLL; that of the baselines is 0.14 and 0.16.
     known = facts(30, constraints={"val/ece": {"at_most": 0.026}})
     assert known.why_none_wins is None

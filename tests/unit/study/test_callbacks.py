@@ -64,7 +64,7 @@ def test_a_callback_that_raises_harms_nothing_where_warnings_are_errors(recwarn:
     observe(CallbackObserver([Broken()]))
 
 
-def test_ctrl_c_in_a_callback_is_no_error_of_it() -> None:
+def test_ctrl_c_in_a_callback_is_not_reported_as_its_error() -> None:
     class Interrupted(Callback):
         def on_trial_end(self, study: Any, trial: Any) -> None:
             raise KeyboardInterrupt
@@ -74,7 +74,7 @@ def test_ctrl_c_in_a_callback_is_no_error_of_it() -> None:
 
 
 @pytest.mark.parametrize("callback", [print, "on_epoch", Recorder, None], ids=str)
-def test_what_is_no_callback_is_refused_with_the_names_of_the_methods(callback: Any) -> None:
+def test_an_invalid_callback_is_refused_with_the_names_of_the_methods(callback: Any) -> None:
     with pytest.raises(ConfigError, match=r"callbacks: each must be an object with a method on_trial_start, on_epoch"):
         CallbackObserver([callback])
 

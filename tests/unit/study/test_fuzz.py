@@ -9,7 +9,7 @@ from tests.commands import Done
 
 
 @pytest.mark.parametrize("kind", fuzz.KINDS)
-def test_an_edited_input_is_accepted_or_refused_in_our_own_words(kind: str) -> None:
+def test_an_edited_input_is_accepted_or_refused_with_an_error_of_this_project(kind: str) -> None:
     outcomes = Counter[str]()
     failures = [
         fuzz.failure(case, lambda case: outcomes.update([fuzz.check(case)])) for case in fuzz.cases(0, 25, iter([kind]))
@@ -28,6 +28,6 @@ def test_an_edited_input_is_accepted_or_refused_in_our_own_words(kind: str) -> N
         Done(0, "http://me:planted@h", ""),
     ],
 )
-def test_a_broken_promise_fails(done: Done) -> None:
+def test_a_violated_property_fails(done: Done) -> None:
     with pytest.raises(AssertionError):
         fuzz._kept(fuzz.Case("study", 0, 0), done)

@@ -53,7 +53,7 @@ def raises(error: BaseException) -> Phase:
     return phase
 
 
-def test_each_phase_is_given_what_the_one_before_it_returned(
+def test_each_phase_receives_the_result_of_the_previous_one(
     finished: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(phases, "PHASES", (searched, shipped))
@@ -167,13 +167,11 @@ def test_the_last_lines_name_the_folder_of_the_pareto_front_and_the_command_that
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert f"Pareto front:   {tmp_path}/s/pareto (settings and student of each trial)" in lines
     assert f"to resume:      ensdistill-tune resume s --studies-dir {tmp_path}" in lines
-    assert lines[-1] == (
-        "7 events are still pending for MLflow at sqlite:///x (away); nothing is lost: "
-        f"`ensdistill-tune sync s --studies-dir {tmp_path}` sends them"
-    )
+    assert lines[-2] == "7 events still pending for MLflow at sqlite:///x (away)"
+    assert lines[-1] == (f"nothing is lost; to send later: ensdistill-tune sync s --studies-dir {tmp_path}")
 
 
-def test_without_a_candidate_that_meets_the_constraints_nothing_ships_and_the_test_set_stays_closed(
+def test_without_a_feasible_candidate_nothing_is_exported_and_the_test_set_is_not_evaluated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bound = {"constraints": {"val/ece": {"at_most": 0.1}}, "confirmation": {"top_k": 1, "seeds": 2}}
@@ -200,7 +198,7 @@ def test_without_a_candidate_that_meets_the_constraints_nothing_ships_and_the_te
     tracker: Any = SimpleNamespace(trouble=None, refused=[], pages=None)
     print_summary(console, state, outcome, tracker, 0)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
-    assert f"verdict: {kept['verdict']}\n" in shown
+    assert f"verdict: {kept['verdict']} " in " ".join(shown.split())
     assert "no student:     see the verdict\n" in shown
 
 

@@ -134,7 +134,7 @@ def test_the_report_is_written_again(done: edt.StudyResults) -> None:
     assert page.exists()
 
 
-def test_callbacks_see_every_step_and_the_end(studies: Path) -> None:
+def test_callbacks_receive_every_step_and_the_end(studies: Path) -> None:
     steps = Steps()
     launch(studies, "seen", SHORT, callbacks=[steps])
     trial = [f"epoch 2 {epoch}" for epoch in (1, 2, 3)]
@@ -217,18 +217,18 @@ def test_a_name_is_used_once_and_the_default_one_is_numbered(done: edt.StudyResu
         ({"callbacks": [3]}, "callbacks: each must be an object with a method"),
     ],
 )
-def test_arguments_that_are_none_are_refused(more: dict[str, Any], reason: str, studies: Path) -> None:
+def test_invalid_arguments_are_refused(more: dict[str, Any], reason: str, studies: Path) -> None:
     with pytest.raises(edt.ConfigError, match=reason):
         launch(studies, "refused", **more)
     assert not (studies / "refused").exists()
 
 
-def test_the_name_of_a_file_is_no_study(studies: Path) -> None:
+def test_the_path_of_a_file_is_not_a_study(studies: Path) -> None:
     with pytest.raises(edt.ConfigError, match=r"study: must be a StudyConfig, got 'my.yaml'"):
         edt.launch("my.yaml", studies_dir=studies)  # type: ignore[arg-type]
 
 
-def test_a_study_that_cannot_be_launched_is_refused_with_all_that_is_wrong(studies: Path) -> None:
+def test_an_invalid_study_is_refused_with_all_issues(studies: Path) -> None:
     bad = study(search={"loss.temprature": edt.uniform(1, 2)}, baselines=["kdd"])
     assert [issue.name for issue in bad.check()] == ["baselines.0", "search.loss.temprature"]
     with pytest.raises(edt.ConfigError) as caught:

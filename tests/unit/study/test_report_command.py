@@ -19,7 +19,7 @@ def test_short_epochs_are_reported_together_and_each_once() -> None:
     ]
 
 
-def test_an_epoch_that_may_decide_does_not_wait_nor_do_those_before_it() -> None:
+def test_an_epoch_of_a_possible_decision_and_those_before_it_are_sent_immediately() -> None:
     told: list[dict[str, Any]] = []
     reports = _EpochReporter(told.append)
     reports.add({"epoch": 1}, 0.0, at_once=False)
@@ -28,7 +28,7 @@ def test_an_epoch_that_may_decide_does_not_wait_nor_do_those_before_it() -> None
     assert told == [{EPOCHS: [{"epoch": 1}, {"epoch": 2}]}]
 
 
-def test_a_failure_takes_along_the_epochs_before_it() -> None:
+def test_a_failure_is_reported_with_the_epochs_before_it() -> None:
     told: list[dict[str, Any]] = []
     reports = _EpochReporter(told.append)
     reports.add({"epoch": 1}, 0.0, at_once=False)

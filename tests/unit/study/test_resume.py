@@ -55,12 +55,12 @@ def test_an_extended_study_does_not_evaluate_the_test_set_again_for_other_studen
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        ("objective=val/accuracy", "--set objective: would make the trials of tiny incomparable"),
-        ("config.training.epochs=9", "--set config: would make the trials of tiny incomparable"),
+        ("objective=val/accuracy", "--set objective: with this change, the trials of tiny would not be comparable"),
+        ("config.training.epochs=9", "--set config: with this change, the trials of tiny would not be comparable"),
         ("budget.trails=9", "budget.trails: no such setting (did you mean trials?)"),
     ],
 )
-def test_what_would_make_trials_incomparable_is_refused(copy: Path, change: str, fault: str) -> None:
+def test_changes_that_make_trials_incomparable_are_refused(copy: Path, change: str, fault: str) -> None:
     before = (copy / "tiny" / "events.jsonl").read_bytes()
     done = call("ensdistill-tune", "resume", "tiny", "--studies-dir", copy, "--set", change)
     assert done.code == 2
@@ -82,13 +82,13 @@ def test_a_recovered_study_repeats_what_was_lost(tiny: TinyStudy, tmp_path: Path
     assert rows(home) == before
 
 
-def test_a_study_that_is_not_there_cannot_be_resumed(tmp_path: Path) -> None:
+def test_a_missing_study_cannot_be_resumed(tmp_path: Path) -> None:
     done = call("ensdistill-tune", "resume", "nothing", "--studies-dir", tmp_path)
     assert done.code == 2
     assert "no study in this folder" in done.err
 
 
-def test_two_processes_never_work_at_one_study(copy: Path) -> None:
+def test_two_processes_never_run_one_study(copy: Path) -> None:
     with StudyDirectory(copy / "tiny").held():
         done = resumed(copy)
     assert done.code == 2
@@ -102,7 +102,7 @@ def test_other_images_than_before_are_refused(copy: Path) -> None:
     done = resumed(copy)
     file.write_text(text)
     assert done.code == 2
-    assert "the images must be those with which this study began (0123456789abcdef" in done.err
+    assert "the images must be the same as at the start of this study (0123456789abcdef" in done.err
 
 
 def test_a_later_study_begins_with_the_best_settings_of_an_earlier_one(copy: Path, tiny: TinyStudy) -> None:

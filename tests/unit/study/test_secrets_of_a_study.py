@@ -68,7 +68,7 @@ def test_the_study_ran_and_its_store_is_named_without_credentials(outputs: tuple
     assert summary["tracking_uri"] == summary["study"]["tracking"]["uri"] == SHOWN
 
 
-def test_no_file_holds_a_secret(outputs: tuple[Path, dict[str, Done]]) -> None:
+def test_no_file_contains_a_secret(outputs: tuple[Path, dict[str, Done]]) -> None:
     files = [file for file in outputs[0].parent.rglob("*") if file.is_file()]
     assert len(files) > 10
     for file in files:
@@ -83,7 +83,7 @@ def test_no_command_prints_a_secret(outputs: tuple[Path, dict[str, Done]]) -> No
             assert secret not in done.out + done.err, name
 
 
-def test_resume_asks_for_credentials_that_are_not_stored(outputs: tuple[Path, dict[str, Done]]) -> None:
+def test_resume_requires_credentials_that_are_not_stored(outputs: tuple[Path, dict[str, Done]]) -> None:
     done = outputs[1]["resume"]
     assert done.code == 2
     assert (
@@ -132,7 +132,7 @@ def test_a_later_process_finds_credentials_in_its_environment(
         assert whole(uri) == completed
 
 
-def test_credentials_are_quoted_for_whoever_parses_them() -> None:
+def test_credentials_are_quoted_for_every_parser() -> None:
     assert whole(public("http://me:a#b/c?d@e%20f%@h:1/x")) == "http://me:a%23b%2Fc%3Fd%40e%20f%25@h:1/x"
 
 
@@ -143,7 +143,7 @@ def test_credentials_of_another_store_are_refused() -> None:
     assert "planted" not in str(raised.value)
 
 
-def test_settings_never_hold_credentials() -> None:
+def test_settings_never_contain_credentials() -> None:
     study = StudyConfig.model_validate(
         {"search": {"seed": {"choice": [1]}}, "tracking": {"uri": "postgresql://me:planted@h/db"}}
     )

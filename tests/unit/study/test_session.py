@@ -48,7 +48,7 @@ def runs(client: MlflowClient) -> dict[str, Run]:
     return {run.info.run_name.replace(" WINNER ", " "): run for run in found}
 
 
-def test_the_study_ends_well_although_trials_fail(tiny: TinyStudy, trials: list[TrialRecord]) -> None:
+def test_the_study_completes_although_trials_fail(tiny: TinyStudy, trials: list[TrialRecord]) -> None:
     assert tiny.done.code == 0, tiny.done.err
     assert tiny.summary["state"] == "finished"
     assert len(trials) == 10
@@ -66,7 +66,7 @@ def test_exactly_the_trials_that_must_diverge_fail(trials: list[TrialRecord]) ->
     assert doomed == [trial.number for trial in trials if trial.state == "failed"]
 
 
-def test_baselines_run_first_and_to_their_end(trials: list[TrialRecord]) -> None:
+def test_baselines_run_first_and_completely(trials: list[TrialRecord]) -> None:
     assert [(trial.number, trial.baseline, trial.state) for trial in trials[:2]] == [
         (1, "kd", "finished"),
         (2, "latentbe", "finished"),
@@ -83,7 +83,7 @@ def test_a_pruned_trial_stopped_before_its_last_epoch(trials: list[TrialRecord])
     assert all(trial.last["epoch"] == 6 for trial in trials if trial.state == "finished")
 
 
-def test_every_trial_is_one_child_run_in_its_honest_state(
+def test_every_trial_is_one_child_run_in_the_correct_state(
     parent: Run, trials: list[TrialRecord], runs: dict[str, Run]
 ) -> None:
     expected = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
@@ -153,7 +153,7 @@ def test_the_report_exists_and_is_named(tiny: TinyStudy) -> None:
     assert f"report:         {tiny.home / 'report.html'}" in tiny.done.out
 
 
-def test_the_notes_of_the_study_have_its_result_and_its_links(tiny: TinyStudy, parent: Run) -> None:
+def test_the_description_of_the_study_has_its_result_and_its_links(tiny: TinyStudy, parent: Run) -> None:
     note = parent.data.tags["mlflow.note.content"]
     assert note.startswith("[Compare the trials](#/experiments/")
     lines = re.findall(r"^- .*$", (tiny.home / "report.md").read_text(), re.MULTILINE)
@@ -198,7 +198,7 @@ def test_the_best_trial_is_at_least_as_good_as_the_best_baseline(tiny: TinyStudy
     assert tiny.summary["best"]["metrics"]["val/nll"] <= min(baselines)
 
 
-def test_the_best_settings_run_again_give_the_same_metrics_to_the_last_digit(tiny: TinyStudy, tmp_path: Path) -> None:
+def test_the_best_settings_run_again_give_the_same_metrics_bit_for_bit(tiny: TinyStudy, tmp_path: Path) -> None:
     words = ("--json", "--studies-dir", tiny.studies, "--device", "cpu", "--out", tmp_path / "run")
     again = call("ensdistill", "distill", tiny.home / "best" / "config.yaml", *words)
     assert again.code == 0, again.err
@@ -222,7 +222,7 @@ def test_the_best_student_names_the_settings_that_made_it(tiny: TinyStudy) -> No
         assert file.metadata()["settings"] == load_config(tiny.home / "best" / "config.yaml").hash
 
 
-def test_a_name_that_is_taken_is_numbered_and_a_chosen_one_refused(copy: Path, tiny: TinyStudy) -> None:
+def test_a_default_name_in_use_is_numbered_and_a_chosen_one_refused(copy: Path, tiny: TinyStudy) -> None:
     before = (copy / "tiny" / "study.json").read_bytes()
     refused = call("ensdistill-tune", "launch", tiny.file, "--studies-dir", copy, "--name", "tiny")
     assert refused.code == 2
@@ -259,7 +259,9 @@ def test_the_best_trials_and_the_baselines_ran_again_with_fresh_seeds(
     assert len({t.config_hash for t in replicates}) == len(replicates)
 
 
-def test_the_shipped_student_is_the_best_repeat_of_the_winner(tiny: TinyStudy, replicates: list[TrialRecord]) -> None:
+def test_the_exported_student_is_the_best_replicate_of_the_winner(
+    tiny: TinyStudy, replicates: list[TrialRecord]
+) -> None:
     kept = json.loads((tiny.home / "confirmation.json").read_text())
     winner = kept["candidates"][0]
     means = [statistics.fmean(c["validation"]["val/nll"]) for c in kept["candidates"]]
@@ -284,7 +286,7 @@ def test_the_test_set_is_evaluated_for_winner_baselines_and_teachers_only(tiny: 
     assert [len(row["metrics"]) for row in kept["test"]] == [2] * len(expected) + [1, 1]
 
 
-def test_the_test_figures_are_those_of_the_shipped_student(tiny: TinyStudy) -> None:
+def test_the_test_metrics_are_those_of_the_exported_student(tiny: TinyStudy) -> None:
     done = call(
         "ensdistill",
         "evaluate",
@@ -310,7 +312,7 @@ def test_the_diagnostics_are_of_the_test_images_and_of_the_evaluated_students(ti
     assert drawn["networks"][0]["ece"] in [row["ece"] for row in kept["test"][0]["metrics"]]
 
 
-def test_repeats_are_runs_of_their_own_kind(
+def test_replicates_are_separate_runs(
     client: MlflowClient, tiny: TinyStudy, parent: Run, replicates: list[TrialRecord]
 ) -> None:
     experiment = client.get_experiment_by_name("ensdistill").experiment_id

@@ -41,7 +41,7 @@ def exported(tiny: TinyStudy, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_the_winner_and_the_second_have_folders_of_their_own(exported: Path, kept: dict[str, Any]) -> None:
+def test_the_winner_and_the_second_have_separate_folders(exported: Path, kept: dict[str, Any]) -> None:
     second = kept["candidates"][1]["trial"]
     assert {folder.name for folder in exported.iterdir()} == {"winner", f"trial-{second:03d}"}
 
@@ -86,7 +86,7 @@ def test_the_champion_of_the_registry_classifies_images(exported: Path, tiny: Ti
     np.testing.assert_allclose(champion.predict(images)["probabilities"], expected, atol=1e-6)
 
 
-def test_a_trial_that_left_no_student_is_refused(tiny: TinyStudy, tmp_path: Path) -> None:
+def test_a_trial_without_a_student_is_refused(tiny: TinyStudy, tmp_path: Path) -> None:
     failed = next(t for t in StudyDirectory(tiny.home).read_trials() if t.state == "failed")
     words = ["--studies-dir", tiny.studies, "--out", tmp_path, "--trial", str(failed.number)]
     done = call("ensdistill-tune", "export", "tiny", *words)

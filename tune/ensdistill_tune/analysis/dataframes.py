@@ -12,7 +12,7 @@ from ensdistill_tune.study.study_config import StudyConfig
 if TYPE_CHECKING:
     import pandas as pd
 
-FIRST = ("number", "state", "kind", "baseline")  # the first columns of every row of a trial
+FIRST = ("number", "state", "kind", "baseline")  # first columns of each frame of trials
 
 
 def trials_dataframe(
@@ -86,11 +86,11 @@ def _params(trial: TrialRecord) -> dict[str, Any]:
 
 
 def _frame(rows: Iterable[dict[str, Any]], first: list[str], last: Sequence[str], drop: Sequence[str]) -> pd.DataFrame:
-    """Returns a frame whose columns begin with `first` and end with `last`; columns in `drop` are left out.
+    """Returns a frame whose columns start with `first` and end with `last`; columns in `drop` are omitted.
 
-    The column `epochs` holds the epoch of the last report.
+    The column `epochs` contains the epoch of the last report.
     """
-    import pandas as pd  # here: a slow import
+    import pandas as pd  # imported here, because it is slow
 
     rows = [row | ({"epochs": int(row.get("epoch", 0))} if "epochs" in first else {}) for row in rows]
     found = dict.fromkeys(name for row in rows for name in row)

@@ -1,12 +1,14 @@
 """Permutation test of the effect of each setting, with a family-wise error of 5 % over all settings of a study.
 
-The statistic of a setting is the R2 of a small regression of the trials' merit on it alone: linear and quadratic in a
-number, one mean for each value of a choice; over the trials that have the setting. The merit is permuted among the
+The statistic of a setting is the R2 of a small regression of the trials' merit on this setting alone, over the trials
+that have it. A numeric setting has a linear and a quadratic term, a choice has one mean for each value. The merit is
+permuted among the
 trials, and the smallest p-value of each permutation corrects for the number of settings.
 
-Measured over 200 simulated studies each, six independent settings, one of them with a true R2 of .5: the test finds it
-with 24 trials in 91 % (a choice of two), 87 % (linear), 83 % (quadratic) and 74 % (logarithmic) of the studies, with 32
-trials in 94 % or more. Another setting is reported in 4 to 7 % of these studies, 1 % for each setting.
+Measured over 200 simulated studies each, six independent settings, one of them with a true R2 of .5: with 24 trials the
+test finds it in 91 % (a choice of two), 87 % (linear), 83 % (quadratic) and 74 % (logarithmic) of the studies; with 32
+trials, in 94 % or more. In 4 to 7 % of these studies the test also reports a setting without an effect (about 1 % for
+each setting).
 
 References:
     Westfall, Young 1993, Resampling-based multiple testing, section 2.3.
@@ -20,8 +22,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 PERMUTATIONS = 2000
-LEVEL = 0.05  # of all settings of a study together
-ENOUGH = 32  # trials; with these, each effect of R2 .5 that was simulated is found in at least 94 % of studies
+LEVEL = 0.05  # family-wise, over all settings of a study
+ENOUGH = 32  # trials with which each simulated effect of R2 .5 is found in at least 94 % of studies
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,9 @@ class Column:
 
 
 def p_values(columns: Sequence[Column], merit: Array) -> list[float]:
-    """Returns the corrected p-value of each setting, in (0, 1]; the same values at every call.
+    """Returns the corrected p-value of each setting, in (0, 1]. Deterministic.
 
-    Stepwise: after a significant setting the others are tested on the residuals, where its effect is no noise.
+    The test is stepwise: after a significant setting, the others are tested on the residuals without its effect.
 
     Args:
         columns: The settings.
@@ -60,7 +62,7 @@ def p_values(columns: Sequence[Column], merit: Array) -> list[float]:
 
 def _corrected(columns: Sequence[Column], merit: Array) -> list[float]:
     """Returns the p-values of one step, corrected for the number of these settings."""
-    from scipy.stats import rankdata  # here: a slow import that few commands need
+    from scipy.stats import rankdata  # imported here, because it is slow and rarely used
 
     chance = np.random.default_rng(0)
     permuted = chance.permuted(np.tile(merit, (PERMUTATIONS, 1)), axis=1)
@@ -72,7 +74,7 @@ def _corrected(columns: Sequence[Column], merit: Array) -> list[float]:
 
 
 def _residuals(column: Column, merit: Array) -> Array:
-    """Returns the merit without what the regression on one setting explains."""
+    """Returns the residuals of the merit after the regression on one setting."""
     active = ~np.isnan(column.values)
     left = merit.copy()
     basis = _basis(column, active)
@@ -81,7 +83,7 @@ def _residuals(column: Column, merit: Array) -> Array:
 
 
 def _r2(column: Column, merits: Array) -> Array:
-    """R2 of the regression on one setting, for each column of merits."""
+    """Returns the R2 of the regression on one setting, for each column of merits."""
     active = ~np.isnan(column.values)
     if not active.any():
         return np.zeros(merits.shape[1])
@@ -93,7 +95,7 @@ def _r2(column: Column, merits: Array) -> Array:
 
 
 def _basis(column: Column, active: NDArray[np.bool_]) -> Array:
-    """Orthonormal regressors without the constant, (active trials, degrees of freedom)."""
+    """Returns orthonormal regressors without the constant, (active trials, degrees of freedom)."""
     values = column.values[active]
     regressors = values[:, None] == np.unique(values) if column.categorical else np.column_stack([values, values**2])
     centered = regressors - regressors.mean(axis=0)

@@ -1,22 +1,22 @@
-"""Importance of settings: the share of all differences between trials that each explains alone, and its significance.
+"""Importance of settings: the share of the variance between trials that each explains alone, and its significance.
 
-Functional ANOVA (Hutter et al. 2014, ICML) by the evaluator of Optuna gives the share, `effect_test` the significance.
+The share is computed by functional ANOVA (Hutter et al. 2014, ICML; Optuna's evaluator), the significance by
+`effect_test`.
 
-Merit. All trials that have ended count, not only those that completed: early stopping removes the bad ones, and among
-the rest every effect looks smaller than it is. So trials are ordered: completed ones by their objective; then stopped
-ones by the number of their epochs, ties by the value there; then failed ones. The rank, from 0 to 1, is explained.
+Merit. The analysis includes stopped and failed trials: early stopping removes bad trials, and among the completed ones
+every effect looks smaller than it is. Trials are ranked: first completed trials by objective, then stopped trials by
+number of epochs (ties by their last value), then failed trials. The merit of a trial is its rank, scaled to 0 to 1.
 
-Settings. The forest gets numbers in 16 steps of their range (log-uniform ones in the logarithm) and choices in their
-listed order. It requires all settings of all trials, so a setting whose condition is not met gets the middle of its
-range; the test uses the trials that have the setting. Of a trial whose settings changed during training
-(population-based training) the last ones count: its merit was reached under them. Baselines do not take part, because
-most of their settings are not those of the search.
+Settings. In the forest, a numeric setting has 16 steps over its range (logarithmic if log-uniform), and choices are in
+listed order. The forest requires all settings of all trials, so a setting whose condition is not met has the middle of
+its range; the test uses only trials that have the setting. If settings changed during training (population-based
+training), the last values are used. Baselines are excluded, because most of their settings are not searched.
 
 Interval. The trials are resampled (bootstrap), and a forest is grown on each resample: the share is the mean over
-resamples, its interval the middle 90 %.
+resamples, and its interval covers the middle 90 %.
 
-Limits. The test regards settings as independent of each other, as random search and grids draw them. A model-based
-searcher moves several settings together, so a setting can get part of the effect of another one.
+Limits. The test assumes that settings are independent, as in random search and grids. A model-based searcher varies
+several settings together, so part of the effect of one setting can be attributed to another.
 """
 
 import math
@@ -29,15 +29,16 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.trial import create_trial
 
+from ensdistill.runtime.text import counted, verb
 from ensdistill_tune.analysis.effect_test import LEVEL, Column, p_values
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.search.hyperparameter import Hyperparameter
 from ensdistill_tune.search.optuna_study import silent_study
 from ensdistill_tune.study.study_config import StudyConfig
 
-FEWEST = 8  # trials; fewer show no effect
-RESAMPLES, TREES, DEPTH = 25, 8, 6  # 25 forests of 8 trees: seconds for a thousand trials
-STEPS = 16  # of a range of numbers: more cost time and add nothing
+FEWEST = 8  # minimum number of trials; with fewer, no effect is visible
+RESAMPLES, TREES, DEPTH = 25, 8, 6  # number of forests and of trees in each: seconds for a thousand trials
+STEPS = 16  # steps of a numeric range; more cost time without benefit
 
 Array = NDArray[np.float64]
 
@@ -48,7 +49,8 @@ class Importance:
 
     Attributes:
         name: Name of the setting.
-        share: Share of the variance of the trials' merit, 0 to 1; shares of interactions belong to no setting.
+        share: Share of the variance of the trials' merit, 0 to 1; shares of interactions are not attributed to any
+            setting.
         low: Lower end of the 90 % interval of the share.
         high: Upper end.
         p: p-value of the effect, corrected for the number of settings.
@@ -62,7 +64,7 @@ class Importance:
 
     @property
     def matters(self) -> bool:
-        """Whether the effect is significant at 5 %."""
+        """True if the effect is significant at 5 %."""
         return self.p <= LEVEL
 
 
@@ -87,15 +89,16 @@ def why_unknown(trials: Sequence[TrialRecord], study: StudyConfig) -> str | None
     if len(study.search) == 1:
         return "only one setting was searched; importance compares at least two"
     if len(own) < FEWEST:
-        return f"{len(own)} searched trials are too few to detect an effect ({FEWEST} are required)"
+        few = f"{counted(len(own), 'searched trial')} {verb(len(own))} too few"
+        return f"{few} to detect an effect ({FEWEST} are required)"
     if np.ptp(merits(own, study)) == 0:
         return "all trials have the same result"
     return None
 
 
 def merits(trials: Sequence[TrialRecord], study: StudyConfig) -> Array:
-    """Returns the merit of each trial, 0 to 1 by rank, more being better; ties share their rank."""
-    from scipy.stats import rankdata  # here: a slow import that few commands need
+    """Returns the merit of each trial: its rank, scaled to 0 to 1, higher is better; ties share a rank."""
+    from scipy.stats import rankdata  # imported here, because it is slow and rarely used
 
     keys = [_order(trial, study) for trial in trials]
     worse = {key: -place for place, key in enumerate(sorted(set(keys)))}
@@ -109,7 +112,7 @@ def _over(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 
 def _order(trial: TrialRecord, study: StudyConfig) -> tuple[float, float, float]:
-    """Returns the sort key of a trial; less is better."""
+    """Returns the sort key of a trial; smaller is better."""
     if trial.state == "failed" or not trial.epochs:
         return (2, 0, 0)
     value = trial.last[study.objective] * (-1 if study.mode == "max" else 1)
@@ -143,6 +146,6 @@ def _shares(places: Array, merit: Array, seed: int) -> Array:
     evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=TREES, max_depth=DEPTH, seed=seed)
     try:
         shares: Mapping[str, float] = evaluator.evaluate(study)
-    except RuntimeError:  # no tree found a difference, for example where most trials failed
+    except RuntimeError:  # no tree found a difference, for example because most trials failed
         return np.zeros(len(names))
     return np.array([shares[name] for name in names])

@@ -1,4 +1,4 @@
-"""Labels of trials and of subjects of results in tables, figures and sentences. No code parses a label."""
+"""Labels of trials and of rows of results, for tables, figures and sentences. No code parses a label."""
 
 from collections.abc import Sequence
 

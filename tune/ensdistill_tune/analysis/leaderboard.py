@@ -1,4 +1,4 @@
-"""The leaderboard of a study as a file, and how tables show a metric."""
+"""The leaderboard of a study as a file, and metrics as text."""
 
 import csv
 import io
@@ -61,7 +61,7 @@ def leaderboard_csv(
     Args:
         study: The settings.
         trials: Baselines and searched trials.
-        teachers: Metrics of the ensemble and of one teacher, by label.
+        teachers: Metrics of the ensemble and of a single teacher, by label.
     """
     order = study.rank(trials)
     front = pareto_front(order, study)

@@ -20,7 +20,7 @@ STATES: dict[State, TrialState] = {
     "finished": TrialState.COMPLETE,
     "pruned": TrialState.PRUNED,
     "failed": TrialState.FAIL,
-    "interrupted": TrialState.WAITING,  # the next session continues it
+    "interrupted": TrialState.WAITING,  # the next session continues an interrupted trial
 }
 
 
@@ -43,7 +43,7 @@ def to_optuna(
         storage: URL of an Optuna RDB storage; None for memory. An earlier copy of the study in it is replaced.
 
     Raises:
-        DataError: The storage has a different study of this name.
+        DataError: The storage contains a different study with this name.
     """
     if storage is not None:
         _remove_copy(name, identity, storage)
@@ -61,7 +61,7 @@ def _remove_copy(name: str, identity: str, storage: str) -> None:
     if name not in optuna.get_all_study_names(storage):
         return
     if optuna.load_study(study_name=name, storage=storage).user_attrs.get("study_id") != identity:
-        raise DataError(f"storage {storage}: has another study {name}. Choose another storage.")
+        raise DataError(f"storage {storage}: contains a different study named {name}. Choose another storage.")
     optuna.delete_study(study_name=name, storage=storage)
 
 

@@ -10,10 +10,10 @@ from ensdistill_tune.records.result_rows import Diagnostics, TestMetrics
 
 @dataclass(frozen=True)
 class SessionOutcome:
-    """Results of the phases of a session so far.
+    """Results of the completed phases of a session.
 
     Attributes:
-        ended: How the session ended: `finished`, `timed_out`, `interrupted` or `failed`.
+        ended: State at the end of the session: `finished`, `timed_out`, `interrupted` or `failed`.
         confirmed: The confirmed candidates, best first; empty without a confirmation.
         tested: Metrics on the test set; empty if it was not evaluated.
         diagnostics: Diagnostics of the test evaluation; None without one.

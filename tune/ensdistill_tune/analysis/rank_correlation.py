@@ -11,12 +11,12 @@ from ensdistill_tune.search.pareto import rungs
 from ensdistill_tune.search.schedulers import Asha, Hyperband, Median
 from ensdistill_tune.study.study_config import StudyConfig
 
-FEWEST = 4  # trials; a correlation of fewer is meaningless
+FEWEST = 4  # minimum number of trials for a meaningful correlation
 RESAMPLES = 400
-EVENLY = 4  # epochs, if the scheduler has no rungs
+EVENLY = 4  # number of epochs, if the scheduler has no rungs
 SELECTED = (
-    "Only completed trials can be compared. If others were stopped early, the completed ones are the better ones and"
-    " lie closer together. Their rank correlation is therefore lower than that of all trials would have been."
+    "Only completed trials can be compared. If early stopping was used, the completed trials are the better ones and "
+    "differ less. Their rank correlation is therefore lower than that of all trials would be."
 )
 
 
@@ -28,8 +28,8 @@ class RungCorrelation:
         epoch: The epoch.
         tau: Kendall's tau-b, -1 to 1: 1 is the same order, 0 is no association.
         low: Lower end of the 95 % interval, by the bootstrap over trials.
-        high: Its upper end.
-        by_chance: Two-sided p-value: probability of a tau at least this far from 0 without association.
+        high: Upper end of the interval.
+        by_chance: Two-sided p-value: the probability of a tau at least this far from 0 if there is no association.
         trials: Number of trials.
     """
 
@@ -84,13 +84,13 @@ def _at(epoch: int, trials: Sequence[TrialRecord], metric: str) -> RungCorrelati
     chance = np.random.default_rng(epoch)
     chosen = chance.integers(len(pairs), size=(RESAMPLES, len(pairs)))
     taus = [_tau(then[some], final[some])[0] for some in chosen]
-    low, high = np.nanquantile(taus, [0.025, 0.975])  # tau is NaN if a resample holds a single trial
+    low, high = np.nanquantile(taus, [0.025, 0.975])  # tau is NaN if a resample contains a single trial
     return RungCorrelation(epoch, tau, float(low), float(high), by_chance, len(pairs))
 
 
 def _tau(then: NDArray[np.float64], final: NDArray[np.float64]) -> tuple[float, float]:
     """Returns tau-b and the p-value of the test of no association, which is exact without ties."""
-    from scipy.stats import kendalltau  # here: a slow import that few commands need
+    from scipy.stats import kendalltau  # imported here, because it is slow and rarely used
 
     found = kendalltau(then, final)
     return float(found.statistic), float(found.pvalue)

@@ -1,12 +1,14 @@
 """Confirmation: re-runs the top trials and the baselines with fresh seeds, to remove selection bias.
 
-The winner is selected here, by its mean over seeds on the validation set. The test set is evaluated after that, once.
+The winner is the candidate with the best mean over seeds on the validation set. The test set is evaluated afterwards,
+once.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from ensdistill.runtime.text import counted
 from ensdistill_tune.analysis.labels import trial_label
 from ensdistill_tune.analysis.statistics import PairedComparison, compare
 from ensdistill_tune.records.trial_record import TrialRecord
@@ -35,24 +37,24 @@ class Candidate:
         return fmean(self.values(metric))
 
     def means(self, metrics: Iterable[str]) -> dict[str, float]:
-        """Returns the means of several metrics over seeds; a metric that a replicate lacks is left out."""
+        """Returns the means of several metrics over seeds; metrics that a replicate lacks are omitted."""
         return {name: self.mean(name) for name in metrics if all(name in one.last for one in self.replicates)}
 
     def best(self, study: StudyConfig) -> TrialRecord:
-        """Returns its best replicate; replicates that break a constraint rank last, the first of equals wins."""
+        """Returns the best replicate; replicates that break a constraint rank last, and ties go to the first."""
         return study.rank(self.replicates)[0]
 
     def violation(self, study: StudyConfig) -> float:
-        """Returns by how much its means break the constraints of the study; 0 if they are met."""
+        """Returns the amount by which the means of the candidate break the constraints; 0 if they are met."""
         return study.violation(self.means(study.constraints))
 
     def broken(self, study: StudyConfig) -> list[str]:
-        """Returns a description of each constraint that its means break."""
+        """Returns a description of each constraint that the means of the candidate break."""
         return study.broken_by(self.means(study.constraints))
 
     @property
     def label(self) -> str:
-        """Label of its trial, such as `baseline kd` or `024`."""
+        """Label of the trial, such as `baseline kd` or `024`."""
         return trial_label(self.trial)
 
 
@@ -60,7 +62,7 @@ def plan_replicates(trials: Sequence[TrialRecord], study: StudyConfig) -> list[t
     """Returns the plan of the confirmation: the top searched trials and every completed baseline, with fresh seeds.
 
     Searched trials that break a constraint are included only if all of them do. The fresh seeds follow those of the
-    search. All candidates share them, so that they can be compared in pairs.
+    search. All candidates use the same seeds, so that they can be compared in pairs.
 
     Args:
         trials: Trials of the search and baselines.
@@ -83,9 +85,9 @@ def _without_duplicates(order: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 
 def _best(order: list[TrialRecord], study: StudyConfig) -> list[TrialRecord]:
-    """Returns the top trials; with several objectives the best in the first one, and others across the Pareto front.
+    """Returns the top trials; with several objectives, the best in the first one and others across the Pareto front.
 
-    Trials that break a constraint are excluded. If all do, the ones closest to the constraints are returned.
+    Trials that break a constraint are excluded. If all of them do, those closest to the constraints are returned.
     """
     feasible = study.feasible(order)
     if not feasible:
@@ -104,7 +106,7 @@ def objective_vectors(trials: Sequence[TrialRecord], study: StudyConfig) -> list
 def candidates(trials: Sequence[TrialRecord], replicates: Sequence[TrialRecord], study: StudyConfig) -> list[Candidate]:
     """Returns the confirmed candidates: each trial of the plan with its replicates.
 
-    A trial with a replicate that failed or has not run is left out.
+    A trial with a replicate that failed or has not run is excluded.
 
     Args:
         trials: Trials of the search and baselines.
@@ -128,7 +130,7 @@ def candidates(trials: Sequence[TrialRecord], replicates: Sequence[TrialRecord],
 
 
 def winner_of(order: Sequence[Candidate], study: StudyConfig) -> Candidate | None:
-    """Returns the first of these candidates; None if its means break a constraint, as then do those of all others."""
+    """Returns the first of these candidates; None if its means, and thus those of all others, break a constraint."""
     return order[0] if order and not order[0].violation(study) else None
 
 
@@ -159,7 +161,8 @@ def why_none_wins(trials: Sequence[TrialRecord], confirmed: Sequence[Candidate],
     if not trials or not study.violation(trials[0].last):
         return None
     nearest = f"{trial_label(trials[0])} ({'; '.join(study.broken_by(trials[0].last))})"
-    return f"none of {len(trials)} completed trials meets the constraints, so none wins; the closest is {nearest}"
+    trained = counted(len(trials), "completed trial")
+    return f"none of {trained} meets the constraints, so none wins; the closest is {nearest}"
 
 
 @dataclass(frozen=True)
@@ -194,20 +197,21 @@ def verdict(order: Sequence[Candidate], study: StudyConfig) -> Verdict:
     winner, meets = order[0], " that meet the constraints" if study.constraints else ""
     if winner.violation(study):
         text = (
-            f"none of {len(order)} candidates meets the constraints in the mean of {len(winner.replicates)} seeds, so "
-            f"none wins; the closest is {winner.label} ({'; '.join(winner.broken(study))})"
+            f"none of {counted(len(order), 'candidate')} meets the constraints on average over "
+            f"{len(winner.replicates)} seeds, so none wins; the closest is {winner.label} "
+            f"({'; '.join(winner.broken(study))})"
         )
         return Verdict(text, winner)
     baseline = next((c for c in order if c.trial.baseline), None)
     if baseline is None:
-        text = f"{winner.label} is the best of {len(order)} candidates; no baseline was confirmed"
+        text = f"{winner.label} is the best of {counted(len(order), 'candidate')}; no baseline was confirmed"
         return Verdict(text, winner)
     if all(c.trial.baseline for c in order):
-        text = f"{winner.label} is the best of {len(order)} candidates; no searched settings were confirmed"
+        text = f"{winner.label} is the best of {counted(len(order), 'candidate')}; no searched settings were confirmed"
         return Verdict(text, winner, baseline)
     if winner is baseline:
         seeds = len(winner.replicates)
-        text = f"no searched settings{meets} beat {baseline.trial.baseline} as published in the mean of {seeds} seeds"
+        text = f"no searched settings{meets} beat {baseline.trial.baseline} as published on average over {seeds} seeds"
         return Verdict(text, winner, baseline)
     among = sum(not c.trial.baseline for c in order)
     c = compare(winner.values(study.objective), baseline.values(study.objective), study.mode, among)
@@ -218,13 +222,10 @@ def verdict(order: Sequence[Candidate], study: StudyConfig) -> Verdict:
 
 def _in_words(winner: Candidate, baseline: Candidate, c: PairedComparison, study: StudyConfig, among: int) -> str:
     """Returns the verdict as text. The baseline can be better than the winner only if it breaks a constraint."""
-    metric = study.objective
-    interval = f"95 % interval {c.low:+.4f} to {c.high:+.4f}"
-    figures = f"better in {c.wins} of {c.pairs} seeds, {metric.removeprefix('val/')} {c.difference:+.4f}, {interval}"
+    corrected = f", Bonferroni-corrected for {among} candidates" if among > 1 else ""
+    change = f"{study.objective.removeprefix('val/')} {c.difference:+.4f} ({c.interval}{corrected})"
+    figures = f"{change}; {c.wins} of {c.pairs} seeds are better"
     if c.distinguishable:
         word = "better" if (c.difference < 0) == (study.mode == "min") else "worse"
         return f"{winner.label} is {word} than {baseline.trial.baseline} as published: {figures}"
-    if c.low > 0 or c.high < 0:
-        corrected = f", Bonferroni-corrected for {among} candidates" if among > 1 else ""
-        figures += f" ({c.sure_low:+.4f} to {c.sure_high:+.4f} by Student's t{corrected})"
     return f"{winner.label} is not distinguishable from {baseline.trial.baseline} as published: {figures}"

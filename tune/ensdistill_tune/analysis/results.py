@@ -1,4 +1,4 @@
-"""Results of a study, read from its files, also while it runs; nothing is trained or evaluated again."""
+"""Results of a study, read from its files, also while the study runs. Nothing is trained or evaluated."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StudyResults:
-    """Results of a study at one point in time: finished, interrupted or running. `load_results` reads them again.
+    """Results of a study at one point in time: finished, interrupted or running. `load_results` returns a newer state.
 
     Attributes:
         name: Name of the study.
@@ -48,10 +48,10 @@ class StudyResults:
         tested: Metrics of the last test evaluation; empty if the test set was not evaluated.
         looks: Number of test evaluations, each for other students.
         diagnostics: The content of diagnostics.json.
-        studies: The folder of all studies.
+        studies: Folder that contains all studies.
         latency_machines: Machines on which latencies were measured.
         times: Start and end of each trial, by number.
-        write_report: Function that writes the report; it belongs to a higher layer.
+        write_report: Function that writes the report; it is passed in, because it belongs to a higher layer.
     """
 
     name: str
@@ -77,12 +77,12 @@ class StudyResults:
 
     @property
     def home(self) -> Path:
-        """The folder of the study."""
+        """Folder of the study."""
         return self.studies / self.name
 
     @property
     def best_trial(self) -> TrialRecord:
-        """The trial whose student ships: the best replicate of the confirmed winner, or the best trial so far.
+        """Trial whose student is exported: the best replicate of the confirmed winner, or the best trial so far.
 
         Raises:
             DataError: No trial has completed, or no completed trial meets the constraints.
@@ -97,15 +97,15 @@ class StudyResults:
 
     @property
     def best_config(self) -> Config:
-        """The full configuration of `best_trial`; `ensdistill.distill` trains the same student with it."""
+        """Full configuration of `best_trial`; `ensdistill.distill` trains the same student with it."""
         return self.study.config_for(self.best_trial)
 
     @property
     def pareto_trials(self) -> list[TrialRecord]:
-        """The Pareto front, ordered by the first objective.
+        """Pareto front, ordered by the first objective.
 
         Once the confirmation has completed, its candidates are compared by their means over seeds. With a single
-        objective it holds the best trial only.
+        objective it contains only the best trial.
         """
         if not self.study.secondary_objectives:
             return [self.confirmed[0].trial] if self.confirmed else self.order[:1]
@@ -126,7 +126,7 @@ class StudyResults:
         `kind`, `baseline`, `epochs`, all metrics after the last epoch, `config_hash` and `error`. The states are
         `finished`, `pruned`, `failed`, `running` and `interrupted`.
         """
-        from ensdistill_tune.analysis.dataframes import trials_dataframe  # here and below: slow imports
+        from ensdistill_tune.analysis.dataframes import trials_dataframe  # here, because it is slow
 
         return trials_dataframe(self.study, self.trials, self.times)
 
@@ -150,10 +150,10 @@ class StudyResults:
 
         Args:
             storage: URL of an Optuna storage, such as `sqlite:///optuna.db`, which `optuna-dashboard
-                sqlite:///optuna.db` shows; None for memory. An earlier copy of this study in it is replaced.
+                sqlite:///optuna.db` shows; None for memory. An earlier copy of this study in the storage is replaced.
 
         Raises:
-            DataError: The storage has a different study of this name.
+            DataError: The storage contains a different study with this name.
         """
         from ensdistill_tune.analysis.optuna_study import to_optuna
 
@@ -208,12 +208,12 @@ class StudyResults:
 
     @property
     def hours(self) -> HoursUsed:
-        """The CPU and GPU hours of all trials, replicates included."""
+        """CPU and GPU hours of all trials, including replicates."""
         return HoursUsed.of((*self.trials, *self.replicates))
 
     @property
     def why_none_wins(self) -> str | None:
-        """Why there is no winner although trials have completed: each breaks a constraint. None if there is one."""
+        """Reason why no trial wins although trials have completed: each breaks a constraint. None if a trial wins."""
         return why_none_wins(self.order, self.confirmed, self.study)
 
     @property
@@ -233,7 +233,7 @@ class StudyResults:
 
     @property
     def teachers_beside(self) -> tuple[Metrics, Metrics] | None:
-        """Metrics of the ensemble and of the mean teacher, on the test set if it was evaluated, else on validation.
+        """Metrics of the ensemble and of the mean teacher, on the test set if evaluated, otherwise on validation.
 
         None before teachers are trained.
         """
@@ -269,7 +269,7 @@ class StudyResults:
 
     @property
     def looked(self) -> str:
-        """`evaluated once`, or how often. Each further evaluation makes the test set more of a validation set."""
+        """`evaluated once`, or the number of evaluations. Each one turns the test set more into a validation set."""
         return "evaluated once" if self.looks < 2 else f"evaluated {self.looks} times"
 
     @property
@@ -281,7 +281,7 @@ class StudyResults:
 
     @cached_property
     def importance(self) -> list[Importance]:
-        """Importance of the searched settings, the largest first. Computed once; seconds for a thousand trials."""
+        """Importance of the searched settings, largest first. Computed once, in seconds for a thousand trials."""
         return importance(self.trials, self.study)
 
 
@@ -299,7 +299,7 @@ def read_facts(home: Path) -> StudyResults:
     study = validate(StudyConfig, summary["study"])
     if not folder.journal.exists():
         raise DataError(f"{home}: no trial has started yet; there is nothing to report")
-    confirmation = _read(home / "confirmation.json")  # before the log: all trials that it names have ended then
+    confirmation = _read(home / "confirmation.json")  # read before the log: all trials that it names have ended by then
     events, records = read_journal(folder.journal), Trials()
     for event in events:
         apply_event(records, event)
@@ -316,7 +316,7 @@ def read_facts(home: Path) -> StudyResults:
 
 
 def _candidate(row: Mapping[str, Any], trials: Sequence[TrialRecord], replicates: Sequence[TrialRecord]) -> Candidate:
-    """Returns a candidate of confirmation.json, because the plan of an extended study may have changed since."""
+    """Returns a candidate as stored in confirmation.json; the plan of an extended study may have changed since then."""
     trial = next(trial for trial in trials if trial.number == row["trial"])
     own = {replicate.seed: replicate for replicate in replicates if replicate.replicate_of == trial.number}
     return Candidate(trial, [own[seed] for seed in row["seeds"]])

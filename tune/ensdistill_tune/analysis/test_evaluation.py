@@ -34,8 +34,8 @@ def evaluate_on_test(
 ) -> TestEvaluated | None:
     """Evaluates the winner, every baseline and the teachers on the test set. No choice may depend on the result.
 
-    Temperatures are fitted on the validation set. The result is an event: for the same students it is returned from the
-    event log. Other students are evaluated only with `reevaluate_test`.
+    Temperatures are fitted on the validation set. The result is stored as an event, which is returned if the same
+    students were already evaluated. Other students are evaluated only with `reevaluate_test`.
 
     Args:
         progress: State of the study, which appends the event.
@@ -45,7 +45,7 @@ def evaluate_on_test(
         reevaluate_test: Whether to evaluate the test set again if it was evaluated for other students.
 
     Returns:
-        The event; None if the test set was evaluated for other students before and `reevaluate_test` is False.
+        The event; None if the test set was already evaluated for other students and `reevaluate_test` is False.
     """
     chosen = [order[0], *(c for c in order[1:] if c.trial.baseline)]
     who = [[c.trial.number, *(replicate.seed for replicate in c.replicates)] for c in chosen]
@@ -84,7 +84,7 @@ def diagnostics_on_validation(
 ) -> Diagnostics:
     """Returns the diagnostics of the best trial and the baselines on the validation set.
 
-    They are used if the test set was not evaluated.
+    The report uses them if the test set was not evaluated.
 
     Args:
         progress: State of the study.
@@ -166,7 +166,7 @@ def write_confirmation(
 def confirmation_metrics(candidate: Candidate, study: StudyConfig) -> dict[str, float]:
     """Returns mean and standard deviation of a candidate over its seeds.
 
-    They are metrics of its MLflow run and, for the winner, of the parent run.
+    They become metrics of the MLflow run of the candidate and, for the winner, of the parent run.
 
     Args:
         candidate: A candidate with at least two replicates.

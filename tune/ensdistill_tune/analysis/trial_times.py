@@ -13,7 +13,7 @@ class TrialTimes:
 
     Attributes:
         began: The first start.
-        ended: The end; None while the trial runs. An interrupted trial has an end until it resumes.
+        ended: The end; None while the trial runs. The end of an interrupted trial is removed when the trial resumes.
     """
 
     began: float
@@ -31,7 +31,7 @@ class TrialTimes:
 
     @property
     def duration(self) -> timedelta | None:
-        """Time from start to end, including any pause by an interruption."""
+        """Time from start to end, including pauses after an interruption."""
         return None if self.ended is None else timedelta(seconds=self.ended - self.began)
 
 

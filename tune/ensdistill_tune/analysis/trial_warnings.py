@@ -1,7 +1,7 @@
 """Warnings about the trials of a study, computed from their metrics.
 
-To add a rule about several trials: one function, and its name in `STUDY_RULES`. Rules about one student are those of
-`ensdistill.evaluation.plausibility`; here they are applied to the student that ships.
+To add a rule about several trials: one function, and its name in `STUDY_RULES`. Rules about a single student are in
+`ensdistill.evaluation.plausibility`; here they are applied to the exported student.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +16,7 @@ from ensdistill_tune.study.study_config import StudyConfig
 
 StudyRule = Callable[[StudyConfig, Sequence[TrialRecord], TeacherMetrics, int], ConfigIssue | None]
 
-NO_DISTILLATION = "no distillation won"  # both are prefixes by which `of_study` selects warnings
+NO_DISTILLATION = "no distillation won"  # `of_study` selects warnings by these two prefixes
 WORSE = "worse than one teacher"
 
 
@@ -61,7 +61,7 @@ def _no_distillation_won(
     order, rows = _standing(study, trials)
     if not rows or is_at_chance(*rows) or not won_without_teachers(study, order):
         return None
-    others = "every student that learned from teachers"
+    others = "every distilled student"
     rule = f"{NO_DISTILLATION}: `labels` is at least as good on the validation images as {others}"
     return ConfigIssue((), rule, hint="train students longer (training.epochs), or use better teachers")
 
@@ -106,7 +106,7 @@ def trial_warnings(
     Args:
         study: The settings.
         trials: All trials so far: baselines, searched trials and replicates.
-        best: The trial whose student ships; None if no trial has completed.
+        best: The trial whose student is exported; None if no trial has completed.
         teachers: Metrics of the ensemble, as `Evaluator.teachers` returns them.
         classes: Number of classes.
     """

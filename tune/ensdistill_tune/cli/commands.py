@@ -13,6 +13,7 @@ from ensdistill.export.exporter import ExportResult
 from ensdistill.pipeline import show_warnings
 from ensdistill.runtime.command_line import command_line
 from ensdistill.runtime.progress_bar import console
+from ensdistill.runtime.text import counted
 from ensdistill_tune import api
 from ensdistill_tune.analysis.results import StudyResults
 from ensdistill_tune.credentials import give_credentials
@@ -72,8 +73,10 @@ def sync(options: argparse.Namespace) -> int:
     left, why, refused = api.sync(_place(options))
     if left:
         again = command_line("ensdistill-tune", "sync", options.study, studies=options.studies_dir)
-        raise DataError(f"{left} events are still pending for MLflow ({why or 'no answer'}); run `{again}` again later")
-    print("MLflow is up to date" + (f", except for {len(refused)} refused entries: {refused[0]}" if refused else ""))
+        pending = f"{counted(left, 'event')} still pending for MLflow ({why or 'no answer'})"
+        raise DataError(f"{pending}; run `{again}` later")
+    out = f", except for {counted(len(refused), 'refused entry')}: {refused[0]}" if refused else ""
+    print(f"MLflow is up to date{out}")
     return 0
 
 
@@ -82,7 +85,7 @@ def report(options: argparse.Namespace) -> int:
     files, lead, pending = api.report(_place(options))
     screen = console()
     screen.print(Markdown(lead))
-    screen.print(f"\nreport: {files[0]}   (in Markdown: {files[1].name})", soft_wrap=True)
+    screen.print(f"\nreport: {files[0]}   (as Markdown: {files[1].name})", soft_wrap=True)
     if pending:
         screen.print(f"the report is still pending for MLflow ({pending})", soft_wrap=True)
     return 0

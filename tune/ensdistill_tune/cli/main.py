@@ -11,7 +11,7 @@ from ensdistill_tune.execution.environment import configure_process
 
 COMMANDS, OVERVIEW = "ensdistill_tune.cli.commands", "ensdistill_tune.cli.overview"
 STEERING, RECOVERY = "ensdistill_tune.cli.steering", "ensdistill_tune.cli.recovery"
-RUN, FOLLOW, RESULTS, SET_UP = "run a study", "follow and steer it", "results", "set up"  # tasks, in their order
+RUN, FOLLOW, RESULTS, SET_UP = "run a study", "follow and steer a study", "results", "set up"  # tasks, in their order
 TUNE = "ensdistill-tune"
 
 
@@ -80,8 +80,8 @@ def _resume(program: Program) -> None:
         (f"{TUNE} resume mine", f"{TUNE} resume mine --set budget.trials=100"),
     )
     options.add_study(sub)
-    options.add_set(sub, "change budget, confirmation, resources or tracking; may be repeated")
-    sub.add_argument("--reevaluate-test", action="store_true", help="evaluate the test set again if other students win")
+    options.add_set(sub, "change budget, confirmation, constraints, resources or tracking; may be repeated")
+    sub.add_argument("--reevaluate-test", action="store_true", help="evaluate the test set again for another winner")
     options.add_execution(sub)
     options.add_store(sub, "MLflow store or server (as before)")
     options.add_output(sub, "object")
@@ -118,12 +118,12 @@ def _enqueue(program: Program) -> None:
     sub = program.add(
         FOLLOW,
         "enqueue",
-        "Put settings first in the queue of a study, which may be running or not.",
+        "Put settings at the front of the queue of a study, whether it is running or not.",
         f"{STEERING}:enqueue",
         (f"{TUNE} enqueue mine --set loss.temperature=4",),
     )
     options.add_study(sub)
-    options.add_set(sub, "a searched setting; missing ones are suggested by the searcher", required=True)
+    options.add_set(sub, "a searched setting; the searcher suggests missing ones; may be repeated", required=True)
     options.add_output(sub)
 
 
@@ -131,7 +131,7 @@ def _stop(program: Program) -> None:
     sub = program.add(
         FOLLOW,
         "stop",
-        "Stop a running study, as Ctrl-C does, or one of its trials.",
+        "Stop a running study, like Ctrl-C, or one of its trials.",
         f"{STEERING}:stop",
         (f"{TUNE} stop mine", f"{TUNE} stop mine --trial 12"),
     )

@@ -1,4 +1,4 @@
-"""Options that commands of `ensdistill-tune` share: the same name, the same group and the same sentence everywhere."""
+"""Options that several commands of `ensdistill-tune` share, with the same name, group and help text everywhere."""
 
 from functools import partial
 
@@ -44,7 +44,7 @@ def _study_help() -> str:
 
 
 def add_execution(sub: HelpParser) -> None:
-    """Adds the options of where trials and teachers run."""
+    """Adds the options that select where trials and teachers run."""
     group = sub.group("execution")
     sentence = "ray, or inline: one trial after the other in this process (ray)"
     group.add_argument("--executor", choices=("ray", "inline"), default="ray", help=sentence)
@@ -68,14 +68,14 @@ def add_registry(sub: HelpParser) -> None:
 def add_students(sub: HelpParser) -> None:
     """Adds the options that select students."""
     which = sub.group("students").add_mutually_exclusive_group()
-    which.add_argument("--top", type=int, default=1, metavar="K", help="the best K students, a folder each (1)")
-    which.add_argument("--trial", type=int, metavar="N", help="the student of one trial, by its number")
+    which.add_argument("--top", type=int, default=1, metavar="K", help="number of best students, in a folder each (1)")
+    which.add_argument("--trial", type=int, metavar="N", help="number of a single trial whose student is exported")
 
 
 def add_export(sub: HelpParser) -> None:
     """Adds the options of exported files."""
     group = sub.group("files")
-    group.add_argument("--out", metavar="DIR", help="folder of the exported folders (<study>/export)")
+    group.add_argument("--out", metavar="DIR", help="folder for the exported files (<study>/export)")
     group.add_argument("--formats", nargs="+", choices=FORMATS, default=FORMATS, help="formats to write (all)")
     group.add_argument("--license", default="", metavar="SPDX", help="license of the weights, for the model card")
 

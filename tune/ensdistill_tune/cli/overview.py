@@ -14,7 +14,7 @@ from ensdistill.runtime.progress_bar import console
 from ensdistill.runtime.text import counted, printable
 from ensdistill_tune.console.follower import StudyFollower, follow
 from ensdistill_tune.console.rendering import StudyPanel
-from ensdistill_tune.formatting import short_value
+from ensdistill_tune.formatting import fold, short_value
 from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_record import trial_of
 from ensdistill_tune.search.size import CONTINUOUS, SearchSpaceSize, size_of
@@ -37,7 +37,7 @@ def check(options: argparse.Namespace) -> int:
         print(printable(f"warning: {warning}"), file=sys.stderr)
     cost, words = None, ""
     if not options.no_estimate:
-        from ensdistill.pipeline import show_warnings  # here: both import torch
+        from ensdistill.pipeline import show_warnings  # imported here, because both import torch
         from ensdistill_tune.execution.cost_estimate import estimate
 
         found = list[ConfigIssue]()
@@ -49,7 +49,7 @@ def check(options: argparse.Namespace) -> int:
         figures = {"size": asdict(size), "cost": asdict(cost) if cost else None, "warnings": rows}
         print(json.dumps({"ok": True, "study": study.model_dump(mode="json")} | figures))
     elif words:
-        console().print(words, soft_wrap=True)
+        console().print("\n".join(fold(line, 2) for line in words.splitlines()), soft_wrap=True)
     return 0
 
 
@@ -63,12 +63,9 @@ def _show_study(file: str, study: StudyConfig, size: SearchSpaceSize) -> None:
     screen = console()
     screen.print(table)
     baselines = ", ".join(study.baselines) or "(none)"
-    screen.print(
-        f"{size}\n{counted(study.budget.trials, 'trial')} of at most {counted(study.epochs, 'epoch')}, "
-        f"after baselines {baselines}; "
-        f"searcher {study.searcher.kind}, scheduler {study.scheduler.kind}, objective {study.objective}",
-        soft_wrap=True,
-    )
+    trials = f"{counted(study.budget.trials, 'trial')} of at most {counted(study.epochs, 'epoch')}"
+    rest = f"searcher {study.searcher.kind}, scheduler {study.scheduler.kind}, objective {study.objective}"
+    screen.print(f"{size}\n{fold(f'{trials}, after baselines {baselines}; {rest}', 2)}", soft_wrap=True)
 
 
 def _range(kind: str, values: list[Any]) -> str:
@@ -84,7 +81,7 @@ def schema(options: argparse.Namespace) -> int:
 
 
 def status(options: argparse.Namespace) -> int:
-    """Prints the state of one study or of all."""
+    """Prints the state of one study or of all studies."""
     if options.study:
         return _status_of_one(options)
     names = sorted(file.parent.name for file in Path(options.studies_dir).glob("*/study.json"))

@@ -14,14 +14,14 @@ from ensdistill_tune.study.claim import resume_command
 def fsck(options: argparse.Namespace) -> int:
     """Prints the state of an event log, or recovers it; returns 1 if the log is damaged or incomplete."""
     folder = StudyDirectory(Path(options.studies_dir) / options.study)
-    folder.read_summary()  # else the folder holds no study
+    folder.read_summary()  # raises an error if the folder contains no study
     if options.to is None:
         found = examine(folder.journal)
         print(json.dumps(_row(found)) if options.json else "\n".join(_sentences(found, options)))
         return 0 if found.is_sound else 1
     copy = recover(folder, options.to)
     again = resume_command(folder.path.parent, folder.path.name)
-    print(f"{folder.journal}: ends with record {options.to}; the log as it was: {copy}\nto continue: `{again}`")
+    print(f"{folder.journal}: ends with record {options.to}; copy of the previous log: {copy}\nto continue: `{again}`")
     return 0
 
 
@@ -43,18 +43,19 @@ def _row(found: LogExamination) -> dict[str, object]:
 def _sentences(found: LogExamination, options: argparse.Namespace) -> list[str]:
     log, last = found.log, found.events[-1].event.replace("_", " ") if found.events else "the header"
     lines = [
-        f"{found.path}: format {found.format}, begun by version {found.product}",
+        f"{found.path}: format {found.format}, created by version {found.product}",
         f"sound:      records 0 to {found.last} ({log.end.size} bytes); the last one is {last}",
     ]
     if log.incomplete:
-        lines.append(f"incomplete: {log.incomplete} bytes behind them, left by a crash; the next session removes them")
+        lines.append(f"incomplete: {log.incomplete} more bytes, left by a crash; the next session removes them")
     if log.damaged:
         to = [("--to", str(found.last))]
         fix = command_line("ensdistill-tune", "fsck", options.study, options=to, studies=options.studies_dir)
         rest = counted(log.rest, "line")
         lines += [
-            f"damaged:    line {log.end.records + 1}, from byte {log.end.size}; {rest} from there on cannot be trusted",
-            f"readable:   {in_words(found.lost) or 'none of them'}",
+            f"damaged:    line {log.end.records + 1}, from byte {log.end.size}; this and all later lines ({rest}) are "
+            "uncertain",
+            f"readable:   {in_words(found.lost) or 'no event'}",
             f"to recover the sound records, with a copy of the log: `{fix}`",
         ]
     return lines

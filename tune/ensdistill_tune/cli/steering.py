@@ -9,13 +9,13 @@ from ensdistill_tune.study.claim import resume_command
 
 
 def enqueue(options: argparse.Namespace) -> int:
-    """Puts settings first in the queue of a study."""
+    """Puts settings at the front of the queue of a study."""
     home = Path(options.studies_dir) / options.study
     if steering.enqueue(home, parse_overrides(options.set)) == "accepted":
         print("enqueued: the next trial of the search uses these settings")
     else:
         again = resume_command(home.parent, home.name)
-        print(f"request pending: the study takes it at its next turn, or when it is resumed with `{again}`")
+        print(f"request pending: the study handles it soon, or when it is resumed with `{again}`")
     return 0
 
 
@@ -24,7 +24,7 @@ def stop(options: argparse.Namespace) -> int:
     home = Path(options.studies_dir) / options.study
     accepted = steering.stop(home, options.trial) == "accepted"
     if not accepted:
-        print("request pending: the study takes it at its next turn")
+        print("request pending: the study handles it soon")
     elif options.trial is None:
         print(f"the study stops; to resume: `{resume_command(home.parent, home.name)}`")
     else:

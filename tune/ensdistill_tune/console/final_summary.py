@@ -1,4 +1,4 @@
-"""What the terminal shows at the end of a session: results, paths of files, and commands to continue."""
+"""Output at the end of a session: results, paths of files, and commands to continue."""
 
 from collections.abc import Iterator
 
@@ -8,11 +8,13 @@ from rich.table import Table
 from ensdistill.evaluation.tables import teacher_rows
 from ensdistill.pipeline import show_warnings
 from ensdistill.runtime.command_line import STUDIES, Option, command_line
+from ensdistill.runtime.text import counted
 from ensdistill.runtime.weights import STUDENT_FILE
 from ensdistill_tune.analysis.labels import labeled
 from ensdistill_tune.analysis.outcome import SessionOutcome
 from ensdistill_tune.analysis.replication import verdict, why_none_wins
-from ensdistill_tune.console.tables import OVER_SEEDS, WIDTH, leaderboard_table, seeds_table, shown_metrics
+from ensdistill_tune.console.tables import OVER_SEEDS, leaderboard_table, seeds_table, shown_metrics
+from ensdistill_tune.formatting import WIDTH, fold
 from ensdistill_tune.records.event_log import read_journal
 from ensdistill_tune.records.events import TestEvaluated
 from ensdistill_tune.records.trial_record import of_kind
@@ -21,7 +23,7 @@ from ensdistill_tune.tracking.run_fields import address_of
 from ensdistill_tune.tracking.tracker import MlflowTracker
 
 UI_ADDRESS = "http://127.0.0.1:5000"
-ENDED = {"interrupted": "INTERRUPTED: ", "timed_out": "out of time (budget.minutes): "}  # before the first line
+ENDED = {"interrupted": "INTERRUPTED: ", "timed_out": "out of time (budget.minutes): "}  # before the first column
 
 
 def print_summary(
@@ -62,10 +64,10 @@ def _print_confirmation(console: Console, state: StudyState, outcome: SessionOut
         rows = {c.label: [replicate.last for replicate in c.replicates] for c in confirmed}
         title = f"confirmation (validation, {study.confirmation.seeds} fresh seeds)"
         _print(console, seeds_table(title, rows, shown_metrics(study, OVER_SEEDS), "trial"))
-        console.print(f"verdict: {verdict(confirmed, study)}", soft_wrap=True)
+        console.print(fold(f"verdict: {verdict(confirmed, study)}", len("verdict: ")), soft_wrap=True)
     elif outcome.ended == "finished" and study.confirmation.top_k:
         console.print(
-            "no candidate could be confirmed: each has a failed replicate; the result is the best trial of the search"
+            "no candidate could be confirmed: each has a failed replicate\nthe result is the best trial of the search"
         )
 
 
@@ -79,8 +81,8 @@ def _print_test(console: Console, state: StudyState, outcome: SessionOutcome) ->
         _print(console, seeds_table(title, on_test, names, "trial"))
     elif outcome.confirmed and state.winner:
         console.print(
-            "the test set was already evaluated for other students; another evaluation would make it a second "
-            f"validation set. `{study_command(state, 'resume')} --reevaluate-test` evaluates it anyway",
+            "the test set was already evaluated for other students; another evaluation would make it a\n"
+            f"second validation set. To evaluate it anyway: {study_command(state, 'resume')} --reevaluate-test",
             soft_wrap=True,
         )
 
@@ -99,7 +101,7 @@ def _lines_of_files(state: StudyState, outcome: SessionOutcome) -> Iterator[str]
         yield f"best settings:  {home / 'best' / 'config.yaml'}"
         yield f"best student:   {home / 'best' / STUDENT_FILE}"
     elif why := why_none_wins(state.study.rank(state.primary_trials), outcome.confirmed, state.study):
-        yield f"no student:     {'see the verdict' if outcome.confirmed else why}"
+        yield fold(f"no student:     {'see the verdict' if outcome.confirmed else why}", len("no student:     "))
     else:
         why = "" if outcome.ended in ("interrupted", "timed_out") else "; leaderboard.csv has the errors"
         yield f"no trial completed; there is no best trial{why}"
@@ -121,11 +123,11 @@ def _lines_of_mlflow(state: StudyState, tracker: MlflowTracker, unsent: int) -> 
     uri, pages = state.header["tracking_uri"], tracker.pages
     if unsent:
         yield (
-            f"{unsent} events are still pending for MLflow at {uri} ({tracker.trouble or 'no answer'}); "
-            f"nothing is lost: `{study_command(state, 'sync')}` sends them"
+            f"{counted(unsent, 'event')} still pending for MLflow at {uri} ({tracker.trouble or 'no answer'})\n"
+            f"nothing is lost; to send later: {study_command(state, 'sync')}"
         )
     elif tracker.refused:
-        yield f"MLflow refused {len(tracker.refused)} entries: {tracker.refused[0]}"
+        yield f"MLflow refused {counted(len(tracker.refused), 'entry')}: {tracker.refused[0]}"
     elif pages and uri.startswith("http"):
         yield f"MLflow:         {pages.comparison(address_of(uri))}"
     elif pages:

@@ -22,12 +22,12 @@ from ensdistill_tune.records.trial_progress import read_progress
 from ensdistill_tune.records.trial_record import UNDER_WAY, Trials, apply_event, require_trial
 from ensdistill_tune.study.study_config import StudyConfig
 
-TEACHERS = UNDER_WAY[0]  # the state in which no trial runs
-TICK_SECONDS = 1.0  # between two snapshots
+TEACHERS = UNDER_WAY[0]  # a state in which no trial runs
+TICK_SECONDS = 1.0  # time between two snapshots
 
 
 class StudyFollower:
-    """Follows a study of any process. Each snapshot reads only the new part of the event log.
+    """Follows a study that any process runs. Each snapshot reads only the new part of the event log.
 
     Attributes:
         folder: Folder of the study.
@@ -47,7 +47,7 @@ class StudyFollower:
         Raises:
             DataError: A file of the study is missing or damaged.
         """
-        summary = self.folder.read_summary()  # before the event log: a study that has ended then has all its events
+        summary = self.folder.read_summary()  # before the event log: then an ended study has all its events
         for event in self._new_events():
             self._apply(event)
         at_work = summary["state"] in UNDER_WAY and summary["state"] != TEACHERS
@@ -122,7 +122,7 @@ class StudyFollower:
         trial = apply_event(self._trials, event)
         match event:
             case EpochReported():
-                del require_trial(trial).epochs[:-1]  # the others are not shown, and a long study has many
+                del require_trial(trial).epochs[:-1]  # other events are not shown, and a long study has many
                 self._lately.reported(event.at)
             case TrialEnded():
                 self._lately.over(require_trial(trial), event.at)

@@ -9,16 +9,19 @@ from statistics import fmean
 from rich.console import Console
 from rich.live import Live
 
+from ensdistill.runtime.text import counted
 from ensdistill_tune.console.rendering import StudyPanel
 from ensdistill_tune.console.snapshot import StudySnapshot
 from ensdistill_tune.console.throughput import RecentActivity
+from ensdistill_tune.formatting import fold
 from ensdistill_tune.records.events import Event, RequestRefused, SettingsEnqueued, StopRequested
 from ensdistill_tune.records.trial_progress import read_progress
 from ensdistill_tune.records.trial_record import OVER, TrialRecord, count_states, short_settings
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.study.study_state import StudyState
 
-LINES = 10  # about replicates, at most
+INDENT = 10  # width of the state of a trial, below which a long line continues
+LINES = 10  # maximum number of lines about replicates
 
 
 class ConsoleObserver:
@@ -34,17 +37,17 @@ class ConsoleObserver:
         self._epochs, self._shown_state = study.epochs, "running"
 
     def trial_started(self, study: StudyState, trial: TrialRecord) -> None:
-        """Prints a line if the study enters another state."""
+        """Prints a line when the study enters another state."""
         if study.state != self._shown_state:
             self._shown_state = study.state
-            self.console.print(f"{study.state}: {study.replicates_planned} replicates")
+            self.console.print(f"{study.state}: {counted(study.replicates_planned, 'replicate')}")
 
     def trial_reported(self, study: StudyState, trial: TrialRecord) -> None:
-        """Records the time, and nothing else because the study waits."""
+        """Records the time only, because the study waits for this call."""
         self.activity.reported(time.time())
 
     def trial_ended(self, study: StudyState, trial: TrialRecord) -> None:
-        """Prints a line for a trial of the search, for a failed replicate, and for every few finished replicates."""
+        """Prints a line for each trial of the search, each failed replicate, and each group of finished replicates."""
         self.activity.over(trial, time.time())
         if trial.kind == "replicate":
             self._replicate_ended(study, trial)
@@ -61,7 +64,8 @@ class ConsoleObserver:
 
     def _print_line(self, among: Sequence[TrialRecord], total: int, line: str) -> None:
         done = sum(other.state in OVER for other in among)
-        self.console.print(f"[{done:3d}/{total}] {line}", soft_wrap=not self.console.is_interactive, markup=False)
+        text = fold(f"[{done:3d}/{total}] {line}", len(f"[{done:3d}/{total}] ") + INDENT)
+        self.console.print(text, soft_wrap=not self.console.is_interactive, markup=False)
 
     def on_event(self, event: Event) -> None:
         """Prints the response to a request."""
@@ -77,10 +81,10 @@ class ConsoleObserver:
         self.console.print(line, soft_wrap=True, markup=False)
 
     def print_resumed(self, study: StudyState) -> None:
-        """Prints the number of trials that a resumed study has already."""
+        """Prints how many trials of a resumed study have already ended."""
         counts = sorted(count_states(study.primary_trials).items())
         before = ", ".join(f"{count} {state}" for state, count in counts)
-        replicates = f" and {len(study.replicates)} replicates" if study.replicates else ""
+        replicates = f" and {counted(len(study.replicates), 'replicate')}" if study.replicates else ""
         self.console.print(f"resuming after {before} of {study.num_trials} trials{replicates}")
 
     def snapshot(self, study: StudyState) -> StudySnapshot:
@@ -121,20 +125,21 @@ def live(observer: ConsoleObserver, study: StudyState) -> Iterator[None]:
 
 
 def describe(trial: TrialRecord, study: StudyConfig) -> str:
-    """Returns one line about an ended trial, with the constraints that it breaks."""
+    """Returns the line of an ended trial: state, label, objective, broken constraints, settings."""
     if trial.state == "failed":
         return f"failed    {trial.name}: {trial.error}"
     if not trial.last:
         return f"{trial.state:9s} {trial.name}  no epoch completed"
+    label, settings = (f"{trial.number:03d}", f"  {trial.settings}") if trial.kind == "search" else (trial.name, "")
     where = (
         "" if trial.state == "finished" else f" after {trial.last['epoch']:.0f} of {trial.last['epochs']:.0f} epochs"
     )
     out = f"  breaks {'; '.join(broken)}" if (broken := study.broken_by(trial.last)) else ""
-    return f"{trial.state:9s} {trial.name}  {study.objective} {trial.last[study.objective]:.4f}{where}{out}"
+    return f"{trial.state:9s} {label}  {study.objective} {trial.last[study.objective]:.4f}{where}{out}{settings}"
 
 
 def replicates_per_line(total: int, study: StudyConfig) -> int:
-    """Returns after how many replicates a line is printed: a round of seeds, or several if there are more than ten.
+    """Returns the number of replicates per printed line: one round of seeds, or several if there are more than ten.
 
     Args:
         total: Number of replicates.
@@ -152,7 +157,7 @@ def describe_replicates(replicates: Sequence[TrialRecord], study: StudyConfig) -
             label = trial.baseline or f"{trial.replicate_of:03d}"
             values[label].append(trial.last[study.objective])
     if not values:
-        return "replicates: none has finished"
+        return "replicates: none finished"
     means = {label: fmean(found) for label, found in values.items()}
     order = sorted(means, key=lambda label: means[label], reverse=study.mode == "max")
     return f"replicates: mean {study.objective} " + ", ".join(f"{label} {means[label]:.4f}" for label in order)

@@ -32,7 +32,7 @@ def remaining_epochs(snapshot: StudySnapshot) -> float:
 
 
 def _remaining_of_search(snapshot: StudySnapshot) -> float:
-    """Returns the remaining epochs of the search; new trials are expected to train as long as previous ones."""
+    """Returns the remaining epochs of the search; new trials are expected to train as long as earlier ones."""
     own, budget = snapshot.search_trials, snapshot.study.budget
     trained = [epoch_of(trial) - first_epoch_of(trial) for trial in own]
     if isinstance(snapshot.study.scheduler, Pbt):  # a trial that is stopped is replaced by another one

@@ -18,7 +18,7 @@ from ensdistill_tune.records.events import State
 from ensdistill_tune.records.trial_progress import TrialProgress
 from ensdistill_tune.records.trial_record import OVER, UNDER_WAY, TrialRecord
 
-ROWS = 8  # of open trials, at most
+ROWS = 8  # maximum number of open trials
 LABEL, BAR, SMALL = 10, 12, 6  # characters
 STYLES: dict[State, str] = {"failed": "red", "pruned": "dim", "interrupted": "dim"}
 WORDS = {
@@ -30,7 +30,7 @@ WORDS = {
 
 @dataclass(frozen=True)
 class StudyPanel:
-    """The status panel of a study: at most 24 lines, each within the width. Color only repeats what words state.
+    """The status panel of a study: at most 24 lines, each within the width. Color is never the only cue.
 
     Attributes:
         snapshot: The snapshot that is rendered.
@@ -70,7 +70,7 @@ def _facts(now: StudySnapshot, marks: str) -> Iterator[Text]:
 
 
 def _best_trials(now: StudySnapshot, width: int) -> Iterator[Text]:
-    """Yields the best searched trial, the best baseline and the confirmed winner; the best of them in bold."""
+    """Yields the lines of the best searched trial, the best baseline and the confirmed winner; the best one is bold."""
     objective = now.study.objective
     order = now.study.rank(now.primary_trials)
     firsts = {"baseline" if trial.baseline else "best": trial for trial in reversed(order)}
@@ -89,7 +89,7 @@ def _best_trials(now: StudySnapshot, width: int) -> Iterator[Text]:
 
 
 def _trial_rows(now: StudySnapshot, width: int, marks: str) -> Iterator[Text]:
-    """Yields a table of the open trials and of the trials that ended last."""
+    """Yields a table of the open trials and of those that ended most recently."""
     shown = [*now.open[:ROWS], *now.ended]
     if not shown:
         return
@@ -140,9 +140,9 @@ def _often(pace: float | None, what: str, least: int) -> str:
     """Returns a rate in words, such as `12.1 epochs a second`; empty if it is not known.
 
     Args:
-        pace: Events per second.
+        pace: Rate in events per second.
         what: Name of the events, in the plural.
-        least: The shortest unit in seconds. The first unit with at least one event is taken.
+        least: Shortest unit of time in seconds. The first unit with at least one event is used.
     """
     if not pace:
         return ""
@@ -152,5 +152,5 @@ def _often(pace: float | None, what: str, least: int) -> str:
 
 
 def _fitted(text: str, width: int) -> str:
-    """Returns the complete words that fit; a number without its last digits would be a different number."""
+    """Returns the words that fit completely, because a number without its last digits is a different number."""
     return textwrap.shorten(text, max(width, 4), placeholder=" ...")

@@ -8,7 +8,7 @@ from ensdistill_tune.records.trial_progress import TrialProgress
 from ensdistill_tune.records.trial_record import PRIMARY, TrialRecord, of_kind
 from ensdistill_tune.study.study_config import StudyConfig
 
-OPEN: tuple[State, ...] = ("running", "interrupted")  # of trials that run, or may continue
+OPEN: tuple[State, ...] = ("running", "interrupted")  # states of trials that run or may continue
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class StudySnapshot:
         trials: All trials, in the order of their numbers.
         planned: Number of replicates; 0 before it is known.
         paces: Recent trials and epochs per second, each None until it is known.
-        ended: The trials that ended last, if they are shown.
+        ended: The trials that ended most recently, if they are shown.
         resume: The command that resumes the study, if it is shown.
         progress: Progress of running trials within a long epoch, by number of the trial.
     """
@@ -43,27 +43,27 @@ class StudySnapshot:
 
     @property
     def primary_trials(self) -> list[TrialRecord]:
-        """The trials of the search, baselines included."""
+        """Trials of the search, including baselines."""
         return of_kind(self.trials, *PRIMARY)
 
     @property
     def search_trials(self) -> list[TrialRecord]:
-        """The trials of the search without the baselines."""
+        """Trials of the search without the baselines."""
         return of_kind(self.trials, "search")
 
     @property
     def replicates(self) -> list[TrialRecord]:
-        """The trials of the confirmation."""
+        """Trials of the confirmation."""
         return of_kind(self.trials, "replicate")
 
     @property
     def replicates_expected(self) -> int:
-        """Number of planned replicates; before it is known, the number that follows from the settings."""
+        """Number of planned replicates; before it is known, the number expected from the settings."""
         return self.planned or self.study.expected_replicates
 
     @property
     def open(self) -> list[TrialRecord]:
-        """The running trials, then the interrupted ones."""
+        """Running trials, then interrupted ones."""
         return sorted((t for t in self.trials if t.state in OPEN), key=lambda t: (OPEN.index(t.state), t.number))
 
 

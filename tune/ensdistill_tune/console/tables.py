@@ -13,18 +13,17 @@ from ensdistill_tune.analysis.leaderboard import format_metric, mark_of, metric_
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.study.study_config import StudyConfig
 
-WIDTH = 100  # characters
 TOP = 5  # trials of the leaderboard, in addition to the baselines and the Pareto front
 COMMON = ("val/nll", "val/accuracy", "val/ece", "val/cnll")  # shown after objectives and constraints, in this order
-IN_LEADERBOARD, OVER_SEEDS = 3, 4  # metrics that fit next to settings, and with their standard deviations
+IN_LEADERBOARD, OVER_SEEDS = 3, 4  # number of metrics that fit next to settings, and with standard deviations
 
 
 def shown_metrics(study: StudyConfig, most: int) -> list[str]:
-    """Returns the metrics of a table: every objective and constraint, then common ones.
+    """Returns the metrics of a table: every objective and constraint, then common metrics.
 
     Args:
         study: The settings.
-        most: Number of metrics up to which common ones are added.
+        most: Maximum number of metrics after common ones are added.
     """
     own = list(dict.fromkeys([*study.objectives, *study.constraints]))
     return [*own, *(name for name in COMMON if name not in own)][: max(most, len(own))]
@@ -67,7 +66,7 @@ def seeds_table(
         title: Title of the table.
         rows: Metrics of each seed, by label.
         names: The metrics.
-        head: Head of the first column.
+        head: Header of the first column.
     """
     table = _table(title)
     _add_columns(table, head, names)

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from ensdistill_tune.records.trial_record import OVER, TrialRecord
 
 RECENT_SECONDS = 300.0
-MIN_EPOCHS = 10  # reported, before a rate is shown
-MIN_TRIALS = 3  # ended, before a rate is shown
-ENDED = 5  # trials that ended last and are shown
+MIN_EPOCHS = 10  # minimum number of reported epochs for a rate
+MIN_TRIALS = 3  # minimum number of ended trials for a rate
+ENDED = 5  # number of recently ended trials that are shown
 
 
 class Throughput:
-    """Rate of an event over the last five minutes, or over its last ten times if these reach further back."""
+    """Rate of an event over the last five minutes, or over its last ten occurrences if they span a longer time."""
 
     def __init__(self) -> None:
         self._times: deque[float] = deque()
@@ -21,14 +21,14 @@ class Throughput:
         """Counts one event.
 
         Args:
-            at: Its time in seconds; not before the previous one.
+            at: Time of the event in seconds; not earlier than that of the previous event.
         """
         self._times.append(at)
         while len(self._times) > MIN_EPOCHS + 1 and self._times[0] < at - RECENT_SECONDS:
             self._times.popleft()
 
     def per_second(self, now: float, least: int) -> float | None:
-        """Returns the events per second; None with fewer than `least` events after the first one."""
+        """Returns the rate in events per second; None if fewer than `least` events followed the first one."""
         often = len(self._times) - 1
         return often / (now - self._times[0]) if often >= least and now > self._times[0] else None
 
@@ -37,7 +37,7 @@ class RecentActivity:
     """Recent activity of one session.
 
     Attributes:
-        ended: The trials that ended last, in order.
+        ended: The trials that ended most recently, in order.
     """
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class RecentActivity:
     def paces(self, now: float, trials: Sequence[TrialRecord]) -> tuple[float | None, float | None]:
         """Returns trials and epochs per second, each None until it is known.
 
-        Trials that began together report together, so the rate of epochs requires three reports of each running trial.
+        Trials that start together report together, so the rate of epochs requires three reports of each running trial.
         """
         running = sum(trial.state == "running" for trial in trials)
         return self._trials.per_second(now, MIN_TRIALS), self._epochs.per_second(now, max(MIN_EPOCHS, 3 * running))

@@ -1,4 +1,4 @@
-"""Estimate of the cost of a study, from timed epochs of untrained networks; no result is kept."""
+"""Estimate of the cost of a study, from timed epochs of untrained networks, whose results are discarded."""
 
 import os
 import time
@@ -28,31 +28,31 @@ from ensdistill_tune.study.study_config import Resources, StudyConfig
 from ensdistill_tune.study.validation import class_issues
 
 ENOUGH = 0.2  # seconds of training from which the duration of an epoch is extrapolated
-PATIENCE = 10.0  # seconds after which no further kind of trial is timed
-DRAWS = 8  # random trials that represent all searched ones
+PATIENCE = 10.0  # seconds after which no other kind of trial is timed
+DRAWS = 8  # number of random trials that represent all searched trials
 
 
 @dataclass(frozen=True)
 class CostEstimate:
     """Cost of a study on this machine if no trial is stopped early.
 
-    Durations are seconds of training, one network after the other.
+    Durations are in seconds of training, as if the networks were trained one after the other.
 
     Attributes:
-        epoch: Duration of an epoch of a searched trial, averaged over random ones.
-        shortest_epoch: Shortest duration of an epoch of a trial, baselines included.
-        longest_epoch: Longest such duration.
-        kinds: Number of kinds of trials, which differ in the duration of an epoch.
-        kinds_timed: Number of kinds that were timed; the others count with the mean duration.
-        teachers: Duration of the teachers that are not in the store yet.
+        epoch: Duration of an epoch of a searched trial, averaged over random trials.
+        shortest_epoch: Shortest duration of an epoch of any trial, including baselines.
+        longest_epoch: Longest duration of an epoch of any trial, including baselines.
+        kinds: Number of kinds of trials; trials of one kind have the same duration of an epoch.
+        kinds_timed: Number of kinds that were timed; the others are assumed to have the mean duration.
+        teachers: Duration of training the teachers that are not in the store yet.
         teachers_there: Number of teachers in the store.
         search: Duration of searched trials and baselines.
         confirmation: Duration of the replicates.
         side_by_side: Number of trials that this machine can run in parallel.
         search_cpu_hours: CPU hours of searched trials and baselines.
-        search_gpu_hours: Their GPU hours.
+        search_gpu_hours: GPU hours of searched trials and baselines.
         confirmation_cpu_hours: CPU hours of the replicates.
-        confirmation_gpu_hours: Their GPU hours.
+        confirmation_gpu_hours: GPU hours of the replicates.
     """
 
     epoch: float
@@ -84,15 +84,15 @@ def estimate(study: StudyConfig, studies: Path, warn: Warn = list) -> tuple[Cost
 
     Args:
         study: The settings.
-        studies: The folder of all studies, which has the store of teachers.
-        warn: Called with warnings about the images and about teachers from files.
+        studies: The folder of all studies, which contains the store of teachers.
+        warn: Called with each warning about the images or about teachers from files.
 
     Returns:
         The estimate and its text; None and the reason if no epoch can be timed on this machine.
 
     Raises:
         DataError: The images cannot be read.
-        ConfigError: The images do not suffice for one of the trials.
+        ConfigError: There are too few images for one of the trials.
     """
     config = study.base_config
     if study.resources.gpus and not torch.cuda.is_available():
@@ -102,7 +102,7 @@ def estimate(study: StudyConfig, studies: Path, warn: Warn = list) -> tuple[Cost
         data = load_data(config.data.model_copy(update={"download": False}) if fetched else config.data)
     except DataError:
         if fetched:
-            return None, "no cost estimate: the images are not downloaded yet (data.download does so at launch)"
+            return None, "no cost estimate: the images are not downloaded yet (data.download downloads them at launch)"
         raise
     warn(data.warnings)
     if issues := class_issues(study, len(data.class_names)):
@@ -126,7 +126,7 @@ def side_by_side(resources: Resources) -> int:
 
 
 def epoch_seconds(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -> float:
-    """Returns the duration of an epoch in seconds, extrapolated from a part of the images if that takes long enough.
+    """Returns the duration of an epoch in seconds, extrapolated from a subset of the images if that takes long enough.
 
     Args:
         config: The settings of the training.
@@ -140,8 +140,8 @@ def epoch_seconds(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -
 
 
 def _timed(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -> float:
-    """Returns the median duration of three epochs, or of fewer if they are long, after one for warm-up."""
-    # With this learning rate no loss becomes NaN; with this number of epochs no later phase of a schedule starts.
+    """Returns the median duration of three epochs (fewer if they are long), after a warm-up epoch."""
+    # This learning rate prevents NaN losses; this number of epochs prevents that a later phase of a schedule starts.
     optimizer = config.training.optimizer.model_copy(update={"lr": 1e-6})
     training = config.training.model_copy(update={"optimizer": optimizer, "epochs": 1000})
     run = distill(config.model_copy(update={"training": training}), ensemble, data)
@@ -166,7 +166,7 @@ def _head(split: Split, count: int) -> Split:
 
 
 def _teachers(config: Config, data: DataSplits, store: Path) -> tuple[float, int]:
-    """Returns the training time in seconds of all teachers missing in the store, and the number of those in it."""
+    """Returns the training time in seconds of the teachers missing in the store, and the number of stored teachers."""
     all_of_them = range(config.teachers.count)
     missing = [m for m in all_of_them if not (store / teacher_hash(config, m, data) / "teacher.json").is_file()]
     no_teachers, known = TeacherEnsemble([], len(data.class_names), "none"), dict[str, float]()
@@ -180,7 +180,7 @@ def _teachers(config: Config, data: DataSplits, store: Path) -> tuple[float, int
 
 
 def _untrained(config: Config, data: DataSplits) -> TeacherEnsemble:
-    """Returns an untrained ensemble, which takes as long as the trained one."""
+    """Returns an untrained ensemble, which is as fast as the trained one."""
     own = [teacher_config(config, m) for m in range(config.teachers.count)]
     files, found = open_teacher_files(config, data)
     networks = [build(one.model, data, one.seed) for one in own] + [file.network for file in files]
@@ -237,9 +237,9 @@ def _search_epochs(study: StudyConfig, seconds: float) -> int:
 
 
 def _time_kinds(configs: Iterable[Config], ensemble: TeacherEnsemble, data: DataSplits) -> dict[str, float]:
-    """Returns the duration of an epoch in seconds by kind of trial, for the kinds that fit into PATIENCE, at least one.
+    """Returns the duration of an epoch in seconds by kind of trial, for as many kinds as fit into PATIENCE.
 
-    A kind that cannot run is left out, because such a trial fails alone. If no kind can run, the last error is raised.
+    A kind that cannot run is skipped, because only its trials would fail. If no kind can run, the last error is raised.
     """
     known: dict[str, float] = {}
     trouble: EnsdistillError | None = None
@@ -302,7 +302,7 @@ def _in_words(study: StudyConfig, cost: CostEstimate) -> str:
 
 
 def _hours_in_words(study: StudyConfig, cost: CostEstimate) -> Iterator[str]:
-    """Yields lines about the hours of the trials, and about the budgets that limit them."""
+    """Yields lines about the resource hours of the trials and about the budgets that limit them."""
     search = HoursUsed(cost.search_cpu_hours, cost.search_gpu_hours)
     confirmation = HoursUsed(cost.confirmation_cpu_hours, cost.confirmation_gpu_hours)
     more = f", confirmation about {confirmation}" if cost.confirmation else ""
@@ -315,7 +315,7 @@ def _hours_in_words(study: StudyConfig, cost: CostEstimate) -> Iterator[str]:
 def _teachers_in_words(study: StudyConfig, cost: CostEstimate) -> str:
     teachers = study.base_config.teachers
     missing = teachers.count - cost.teachers_there
-    there = f"{cost.teachers_there} already in the store, at no cost" if cost.teachers_there else ""
+    there = f"{cost.teachers_there} already in the store (no cost)" if cost.teachers_there else ""
     new = (
         f"{missing} x {counted(teachers.training.epochs, 'epoch')}: about {duration(cost.teachers)}" if missing else ""
     )

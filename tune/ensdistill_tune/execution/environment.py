@@ -1,6 +1,6 @@
 """Process-wide configuration of a process that runs a study or one of its trials.
 
-No import has this effect: only a command or a Ray worker of this package calls `configure_process`.
+Importing the package changes nothing: only its commands and its Ray workers call `configure_process`.
 """
 
 import contextlib
@@ -13,8 +13,8 @@ DEFAULTS = {
     # Seconds that a stopped trial has to free its memory before its process runs the next one. Ray's default is 2 s,
     # after which the next trial fails. Read in the worker, after each trial.
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the event log is complete and cheaper
-    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # for the same reason Tune saves no state
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the event log is complete, and cheaper to write
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # Tune saves no state, for the same reason
     # Ray's memory monitor restarts killed tasks without limit, and when it kills a trial, Tune aborts the whole study.
     # Without it the operating system kills a single worker: Ray's workers raise their own OOM score.
     "RAY_memory_monitor_refresh_ms": "0",
@@ -23,10 +23,10 @@ DEFAULTS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
     "RAY_AIR_NEW_OUTPUT": "0",  # the console shows the progress of a study
     "RAY_prestart_worker_first_driver": "0",  # no trial can use prestarted workers
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial without a GPU sees none
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # no GPU is visible to a trial without a GPU
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # the console prints the addresses
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the tracker retries, after it has checked what the server has received
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # the console prints the addresses itself
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the tracker retries, after checking what has arrived
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds
 }
 
@@ -58,7 +58,7 @@ def restored(*names: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def configured() -> Iterator[None]:
-    """Sets the variables of `configure_process` inside the block, for a study in a process of the user.
+    """Sets the variables of `configure_process` inside the block, for a study that runs in the user's process.
 
     The allocator is not changed, because that cannot be undone.
     """

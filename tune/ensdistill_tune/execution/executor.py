@@ -1,4 +1,4 @@
-"""Common parts of the executors: passes reports to the planner, and ends a run of trials."""
+"""Common parts of the executors: passing reports to the planner and ending a run of trials."""
 
 import contextlib
 import math
@@ -27,13 +27,14 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 @dataclass(frozen=True)
 class Executor:
-    """One way to run the trials of a study.
+    """Executor: a way to run the trials of a study.
 
     Attributes:
         session: Context in which teachers and trials run.
-        teacher_trainer: Returns the function that trains missing teachers, given the resources of a trial and the
+        teacher_trainer: Function that returns the trainer of missing teachers, given the resources of a trial and the
             value of `--device`.
-        run_trials: Runs all remaining trials and returns `finished`, `timed_out` or `interrupted`. Failed trials do
+        run_trials: Function that runs all remaining trials and returns `finished`, `timed_out` or `interrupted`. Failed
+            trials do
             not end it. Its last argument is the calibrated NLL on validation of 1, 2, ..., M teachers.
     """
 
@@ -59,7 +60,7 @@ class TrialReports:
         Args:
             number: The trial.
             report: `EPOCHS`, the metrics of each epoch since the last report, and `FAILURE` and
-                `FAILURE_KIND` if the trial failed. Epochs after the one at which the trial is stopped are dropped.
+                `FAILURE_KIND` if the trial failed. Epochs after the one that stops the trial are ignored.
         """
         epochs = report[EPOCHS]
         if epochs and (began := self._began.pop(number, None)) is not None:
@@ -73,7 +74,7 @@ class TrialReports:
         return Decision.stop_if(self.agenda.progress.trials[number].whole)
 
     def ended(self, number: int, otherwise: State, error: str | None = None, error_kind: str | None = None) -> None:
-        """Records the end of a trial unless it has ended: `finished` after its last epoch, otherwise `otherwise`."""
+        """Records the end of a trial unless it is known: `finished` after its last epoch, otherwise `otherwise`."""
         trial = self.agenda.progress.trials[number]
         if trial.state == "running":
             state: State = "finished" if trial.whole else otherwise

@@ -22,7 +22,7 @@ from ensdistill_tune.study.study_state import StudyState
 
 
 class _StoppedError(Exception):
-    """Ends a trial from inside its report."""
+    """Raised inside a report to end its trial."""
 
 
 @contextlib.contextmanager
@@ -44,7 +44,7 @@ def _run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsembl
             while not ends() and isinstance(suggestion := agenda.next(), dict):
                 _run(suggestion, inputs, reports, ends)
     finally:
-        gc.unfreeze()  # `memory_limit` freezes the objects that a training leaves; this process may continue
+        gc.unfreeze()  # `memory_limit` freezes objects that remain after a training, but this process may live on
     return outcome(agenda)
 
 

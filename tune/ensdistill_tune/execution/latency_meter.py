@@ -1,8 +1,8 @@
-"""Latency of shipped networks: measured once for each architecture and machine, then read from the event log.
+"""Latency of exported networks: measured once for each architecture and machine, then read from the event log.
 
 The process that runs the study measures an untrained network of the same architecture. Architectures that the settings
-name are measured before the first trial starts, when nothing else runs. An architecture that only a suggestion defines
-(for instance by an integer width) is measured immediately before its trial starts, possibly while other trials run. A
+define are measured before the first trial starts, when nothing else runs. An architecture that depends on a suggestion
+(for instance on an integer width) is measured immediately before its trial starts, possibly while other trials run. A
 resumed study does not repeat measurements that are in the event log.
 """
 
@@ -23,7 +23,7 @@ NO_GPU = "latency is measured on one CPU thread, because the process that runs t
 
 
 class LatencyMeter:
-    """Returns the latency of the network that a trial ships; measures it if it is not in the event log."""
+    """Returns the latency of the exported network of a trial; measures it if it is not in the event log."""
 
     def __init__(self, state: StudyState, data: DataSplits) -> None:
         self._state, self._data = state, data
@@ -34,10 +34,10 @@ class LatencyMeter:
         self._machine = machine_name(self._device)
         past = [event for event in state.past if isinstance(event, LatencyMeasured)]
         self._known = {event.architecture: event.milliseconds for event in past if event.machine == self._machine}
-        self._architectures: dict[str, str] = {}  # by the settings that determine them
+        self._architectures: dict[str, str] = {}  # architectures by the settings that determine them
 
     def measure_all(self) -> None:
-        """Measures the architectures that the settings of the study name."""
+        """Measures the architectures that the settings of the study define."""
         for config in self._state.study.distinct_architectures:
             self(config)
 
@@ -47,7 +47,7 @@ class LatencyMeter:
         try:
             if settings not in self._architectures:
                 self._architectures[settings] = self._measure(config)
-        except Exception:  # a custom model may raise anything: its trial raises it again and fails alone
+        except Exception:  # a custom model may raise any error; only its trial fails
             return None
         return self._known[self._architectures[settings]]
 

@@ -1,4 +1,4 @@
-"""Memory of one training: its limit on a GPU, an error that states what would fit, and its release afterwards."""
+"""Memory of one training: the limit on a GPU, the release afterwards, and the error if it is exceeded."""
 
 import gc
 import os
@@ -27,7 +27,8 @@ def memory_limit(share: float, teacher: int | None = None) -> Iterator[None]:
         teacher: Number of the teacher that is trained; None for a trial.
 
     Raises:
-        OutOfMemoryError: The memory does not suffice. The message states what was needed and what would fit.
+        OutOfMemoryError: There is not enough memory. The message states the required memory and settings that would
+            fit.
     """
     shortage = None
     try:
@@ -35,12 +36,12 @@ def memory_limit(share: float, teacher: int | None = None) -> Iterator[None]:
         yield
     except BaseException as error:
         shortage = _shortage(error, share, "training" if teacher is None else "teachers.training")
-        traceback.clear_frames(error.__traceback__)  # they hold the tensors of the aborted step
+        traceback.clear_frames(error.__traceback__)  # the frames hold the tensors of the aborted step
         if shortage is None:
             raise
     finally:
         free_memory()
-        gc.freeze()  # later collections skip what is left, which saves 0.2 s after every trial
+        gc.freeze()  # later collections skip the remaining objects, which saves 0.2 s after every trial
     if shortage is not None:
         raise OutOfMemoryError(shortage if teacher is None else f"{teacher_name(teacher)}: {shortage}")
 
@@ -58,23 +59,23 @@ def _claim(share: float) -> None:
         return
     if share < 1:
         torch.cuda.set_per_process_memory_fraction(share)
-    torch.cuda.empty_cache()  # held by arguments of the previous training until its end
+    torch.cuda.empty_cache()  # arguments of the previous training held it until now
     torch.cuda.reset_peak_memory_stats()
 
 
 def _shortage(error: BaseException, share: float, training: str) -> str | None:
-    """Returns the message for a shortage of memory; None for any other error."""
+    """Returns the message for an out-of-memory error; None for any other error."""
     text = str(error)
     found = _ASKED.search(text)
     asked = round(float(found[1]) * _UNITS[found[2]]) if found else 0
     if isinstance(error, torch.OutOfMemoryError) or "CUBLAS_STATUS_ALLOC_FAILED" in text:
         free, total = torch.cuda.mem_get_info()
-        reserved = torch.cuda.memory_reserved()  # including gaps between tensors, which belong to the process too
+        reserved = torch.cuda.memory_reserved()  # includes gaps between tensors, which also belong to the process
         held = max(torch.cuda.max_memory_allocated(), reserved)
         return of_gpu(held, asked, total, total - free - reserved, share, training)
-    if "CUDA error: out of memory" in text:  # CUDA returns no sizes then
+    if "CUDA error: out of memory" in text:  # in this case CUDA returns no sizes
         return (
-            "out of GPU memory: too little is free for CUDA to start; "
+            "out of GPU memory: too little memory is free for CUDA to start; "
             "give trials a larger share (resources.gpus) or stop other processes on the GPU"
         )
     if isinstance(error, MemoryError) or "can't allocate memory" in text:
@@ -84,7 +85,7 @@ def _shortage(error: BaseException, share: float, training: str) -> str | None:
 
 
 def of_gpu(held: int, asked: int, total: int, others: int, share: float, training: str) -> str:
-    """Returns the message for a shortage of GPU memory.
+    """Returns the message for insufficient GPU memory.
 
     Args:
         held: Peak memory of this process in bytes.
@@ -112,7 +113,7 @@ def of_gpu(held: int, asked: int, total: int, others: int, share: float, trainin
 
 
 def of_machine(held: int, asked: int, total: int, training: str) -> str:
-    """Returns the message for a shortage of main memory.
+    """Returns the message for insufficient main memory.
 
     Args:
         held: Peak memory of this process in bytes.
@@ -129,7 +130,7 @@ def of_machine(held: int, asked: int, total: int, training: str) -> str:
 
 
 def share_that_fits(need: int, total: int) -> float | None:
-    """Returns the share of a GPU with which the largest possible number of such trainings fit together.
+    """Returns the GPU share at which the largest possible number of such trainings run at the same time.
 
     Args:
         need: Memory of one training in bytes.

@@ -1,4 +1,4 @@
-"""Starts Ray or connects to it. The environment is checked first, because Ray's own errors are late and unspecific."""
+"""Starts Ray or connects to it. Checks the environment first, because Ray reports errors late and vaguely."""
 
 import contextlib
 import logging
@@ -17,15 +17,15 @@ from ensdistill_tune.execution.environment import restored
 
 LOCAL = "local"  # the address that starts Ray on this machine
 VARIABLES = ("RAY_ADDRESS", "RAY_TMPDIR", "TMPDIR")
-SESSION = "ray/session_2026-01-01_00-00-00_000000_{pid}/sockets/plasma_store.1"  # Ray's longest socket
-LONGEST = 107  # bytes of the path of a socket; 103 on macOS
+SESSION = "ray/session_2026-01-01_00-00-00_000000_{pid}/sockets/plasma_store.1"  # Ray's longest socket path
+LONGEST = 107  # maximum length of a socket path in bytes; 103 on macOS
 
 
 @contextlib.contextmanager
 def running_ray() -> Iterator[None]:
     """Provides Ray inside the block.
 
-    A Ray that this process uses already is used and stays up. Otherwise Ray is started, and shut down after the block.
+    If this process already uses Ray, that instance is used and stays up. Otherwise Ray is started and shut down again.
 
     Raises:
         DataError: Ray cannot be started, or this process uses Ray Client.
@@ -54,7 +54,7 @@ def start_ray() -> None:
     """
     for name in VARIABLES:
         if not os.environ.get(name, "unset").strip():
-            del os.environ[name]  # as in an env file; Ray would use "" as an address or a folder
+            del os.environ[name]  # an empty value, as in an env file: Ray would use "" as an address or a folder
     address = os.environ.get("RAY_ADDRESS", LOCAL).strip()
     check_address(address)
     local: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
@@ -62,18 +62,18 @@ def start_ray() -> None:
         check_temporary_folder()
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
-    except Exception as error:  # Ray raises a dozen different types
+    except Exception as error:  # Ray raises a dozen different exception types
         raise DataError(_not_started(address, cause_of(error))) from error
 
 
 def check_address(address: str) -> None:
-    """Checks that a Ray cluster answers at an address; without this check Ray would wait for minutes.
+    """Checks that a Ray cluster answers at an address; without this check Ray waits for minutes.
 
     Args:
         address: `local`, `auto` or HOST:PORT.
 
     Raises:
-        DataError: The address is malformed or of Ray Client, or no connection is possible within 5 seconds.
+        DataError: The address is malformed, is one of Ray Client, or does not accept a connection within 5 seconds.
     """
     if address in (LOCAL, "auto"):
         return
@@ -96,7 +96,7 @@ def check_address(address: str) -> None:
 
 
 def check_temporary_folder() -> None:
-    """Checks Ray's temporary folder, which holds its files and sockets.
+    """Checks Ray's temporary folder, which contains its files and sockets.
 
     Raises:
         DataError: The path is relative or too long, or the folder is not writable.

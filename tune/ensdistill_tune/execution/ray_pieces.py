@@ -1,4 +1,4 @@
-"""Checks pieces from outside the package on the machines of a cluster: imports each before the first training."""
+"""Checks custom pieces on the machines of a cluster: imports each of them before the first training."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from ensdistill.settings.fields import families_of, own_pieces
 from ensdistill.settings.pieces import Piece, group_name, is_unreachable, kind_of, piece_code
 from ensdistill_tune.study.study_config import StudyConfig
 
-Codes = dict[tuple[str, str], str]  # by entry-point group and kind: identifier of the code, or why it is missing
+Codes = dict[tuple[str, str], str]  # entry-point group, kind: identifier of the code, or why it is missing
 
 
 def check_pieces(study: StudyConfig) -> None:
@@ -22,7 +22,7 @@ def check_pieces(study: StudyConfig) -> None:
         study: The settings.
 
     Raises:
-        ConfigError: A machine lacks a piece, or has another version of it.
+        ConfigError: A machine lacks a piece or has a different version of it.
     """
     here, names = _here(study)
     if not here:
@@ -47,14 +47,14 @@ def _here(study: StudyConfig) -> tuple[Codes, dict[tuple[str, str], str]]:
     for config in study.representative_configs:
         for path, piece in own_pieces(Config, config).items():
             if is_unreachable(piece) and piece in carried:
-                continue  # Ray pickles the class with the instance
+                continue  # Ray pickles the class together with the instance
             key = (group_name(piece), kind_of(piece))
             codes[key], names[key] = piece_code(piece), ".".join(map(str, path))
     return codes, names
 
 
 def _instances(tree: Any) -> Iterator[Piece]:
-    """Yields the pieces that the settings hold as instances."""
+    """Yields the pieces that are instances in the settings."""
     if isinstance(tree, Piece):
         yield tree
     elif isinstance(tree, Mapping):

@@ -39,7 +39,7 @@ from ensdistill_tune.study.study_state import StudyState
 
 @contextlib.contextmanager
 def cluster(study: StudyConfig) -> Iterator[None]:
-    """Provides Ray inside the block: that of this process, or one on this machine, or the cluster at RAY_ADDRESS.
+    """Provides Ray inside the block: the instance of this process, a new one, or the cluster at RAY_ADDRESS.
 
     Args:
         study: The settings, whose resources and pieces are checked on the cluster.
@@ -80,7 +80,7 @@ def run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsemble
     trainable = tune.with_parameters(
         run_in_worker, inputs=SharedInputs.of(study, progress.folder, data, ensemble, curve)
     )
-    home = progress.folder.path.resolve() / "ray"  # error messages of workers; no later session reads it
+    home = progress.folder.path.resolve() / "ray"  # only error messages of workers, which no later session reads
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": study.resources.cpus, "gpu": study.resources.gpus}),
         tune_config=tune.TuneConfig(
@@ -136,7 +136,7 @@ def _folder_of(trial: Any) -> str:
 
 
 class _NotPickled:
-    """Base of objects that Ray would pickle to disk although they belong to this process; their state is empty."""
+    """Base of objects of this process that Ray would pickle to disk; their pickled state is empty."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -160,10 +160,10 @@ class _PlannerSearcher(_NotPickled, Searcher):
         """Does nothing: `_PlannerCallback` reports the end to the planner."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Does nothing: the event log holds the state."""
+        """Does nothing: the state is in the event log."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Does nothing: the event log holds the state."""
+        """Does nothing: the state is in the event log."""
 
 
 class _PlannerScheduler(_NotPickled, FIFOScheduler):
@@ -178,13 +178,13 @@ class _PlannerScheduler(_NotPickled, FIFOScheduler):
         self.reports.begins(trial.config["number"])
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Passes a report on. A completed trial is stopped too, because Ray takes longer to notice its end."""
+        """Passes a report to the planner. Stops a completed trial, too, because Ray takes longer to notice its end."""
         decision = self.reports.take(trial.config["number"], result)
         return str(TrialScheduler.CONTINUE if decision is Decision.CONTINUE else TrialScheduler.STOP)
 
 
 class _PlannerStopper(_NotPickled, Stopper):
-    """Reads requests whenever Tune calls it, and stops the study if one of them requires it."""
+    """Handles requests and stops the study if one of them requires it. Tune calls this method in its event loop."""
 
     def __init__(self, requests: StudyRequests) -> None:
         self.requests = requests
@@ -199,7 +199,7 @@ class _PlannerStopper(_NotPickled, Stopper):
 
 
 class _PlannerCallback(_NotPickled, tune.Callback):
-    """Reports the ends of trials to the planner."""
+    """Reports the end of each trial to the planner."""
 
     def __init__(self, reports: TrialReports) -> None:
         self.reports, self.agenda = reports, reports.agenda
@@ -210,7 +210,7 @@ class _PlannerCallback(_NotPickled, tune.Callback):
         """Records failures for which Ray calls no callback: the actor has not released the previous trial."""
         for trial in trials:
             failed = trial.status == trial.ERROR and trial.trial_id not in self._replaced
-            if failed and self._record(trial).state == "running":  # otherwise its error file is read at every step
+            if failed and self._record(trial).state == "running":  # otherwise Ray reads its error file at every step
                 self._ended(trial, "failed", _worker_error(trial))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -242,8 +242,8 @@ def _check_resources(study: StudyConfig) -> None:
         return
     here = "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes)
     raise ConfigError(
-        f"resources: {study.resources.cpus:g} CPU and {study.resources.gpus:g} GPU per trial are more than any "
-        f"machine has ({here}); lower resources.cpus or resources.gpus"
+        f"resources: {study.resources.cpus:g} CPU and {study.resources.gpus:g} GPU per trial exceed the resources of "
+        f"every machine ({here}); lower resources.cpus or resources.gpus"
     )
 
 

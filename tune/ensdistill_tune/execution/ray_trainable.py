@@ -10,7 +10,7 @@ from ensdistill_tune.execution.worker import run_trial
 
 
 def run_in_worker(suggestion: dict[str, Any], inputs: SharedInputs) -> None:
-    """Runs a trial that reports to Ray; a report does not return if the trial is stopped.
+    """Runs a trial that reports to Ray. If the trial is stopped, the call that reports does not return.
 
     Args:
         suggestion: The trial, as `TrialPlanner.next` returns it.

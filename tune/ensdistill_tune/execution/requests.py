@@ -7,13 +7,13 @@ from ensdistill_tune.records.events import Event, RequestRefused, SettingsEnqueu
 from ensdistill_tune.records.inbox import EnqueueRequest, Request, StopRequest
 from ensdistill_tune.study.validation import enqueued_issues
 
-INTERVAL_SECONDS = 0.5  # between two reads of the inbox while no trial ends
+INTERVAL_SECONDS = 0.5  # seconds between two reads of the inbox
 
 
 class StudyRequests:
     """Takes requests out of the inbox of a study and passes them to its planner.
 
-    A request is removed after its event is written. If a crash intervenes, the request is not applied twice.
+    A request is removed after its event is written. A request is therefore not applied twice after a crash.
     """
 
     def __init__(self, planner: TrialPlanner) -> None:
@@ -25,7 +25,7 @@ class StudyRequests:
     def stop_study(self) -> bool:
         """Handles pending requests: twice a second and after each end of a trial. Returns whether the study must stop.
 
-        A callback that stops the study at the end of a trial does so before the next trial ends, however short.
+        If a callback requests a stop at the end of a trial, the request takes effect before the next trial ends.
         """
         now = time.monotonic()
         if now >= self._due or self._planner.ended != self._ended:
@@ -70,11 +70,11 @@ class StudyRequests:
     def _why_not_stopped(self, number: int) -> str:
         trial = self._planner.progress.trials.get(number)
         if trial is None:
-            return f"trial {number}: no such trial; trials 1 to {max(self._planner.progress.trials, default=0)} exist"
+            return f"trial {number}: does not exist; trials 1 to {max(self._planner.progress.trials, default=0)} exist"
         if trial.state != "running":
             return f"trial {number}: must be running, got {trial.state}"
         if trial.kind == "replicate":
-            return f"trial {number}: must not be a replicate, which its candidate requires; stop the study instead"
+            return f"trial {number}: must not be a replicate, which the confirmation requires; stop the study instead"
         return ""
 
 

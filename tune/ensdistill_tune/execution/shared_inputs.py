@@ -24,7 +24,7 @@ class SharedData:
         class_names: Names of the classes.
         identity: Hash of the data.
         warnings: Warnings about the data.
-        own_validation: Whether the source has a validation split of its own.
+        own_validation: Whether the source has a separate validation split.
     """
 
     arrays: dict[str, Any]
@@ -53,7 +53,7 @@ class SharedData:
 
 @dataclass(frozen=True)
 class SharedInputs:
-    """Inputs that all trials share; Ray's object store holds them once.
+    """Inputs that all trials share, stored once in Ray's object store.
 
     Attributes:
         study: The settings.
@@ -78,7 +78,7 @@ class SharedInputs:
         ensemble: TeacherEnsemble,
         curve: Sequence[float],
     ) -> "SharedInputs":
-        """Packs the inputs of all trials and computes the teacher logits that trials have in common.
+        """Packs the inputs of all trials and computes the teacher logits that trials share.
 
         Args:
             study: The settings.
@@ -100,7 +100,7 @@ class SharedInputs:
 def _precompute_teacher_logits(study: StudyConfig, data: DataSplits, cache: TeacherLogitCache) -> None:
     """Fills the cache with the logits that representative trials use; other trials compute missing logits themselves.
 
-    They are computed on the device of the trials, because results of different devices can differ in the last digits.
+    They are computed on the device of the trials, because the last digits can differ between devices.
     """
     device = device_of(study)
     if device.type == "cuda" and not torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""Loads or trains data and teachers of a study, and compares them with those of its earlier sessions."""
+"""Loads the data, loads or trains the teachers, and compares both with those of earlier sessions."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -27,7 +27,7 @@ class StudyInputs:
         data: Training, validation and unlabeled images.
         ensemble: The teachers.
         metrics: Validation metrics of the teachers, as `Evaluator.teachers` returns them.
-        header: The part of study.json that does not change.
+        header: Constant part of study.json.
     """
 
     data: DataSplits
@@ -43,7 +43,7 @@ def prepare(study: StudyConfig, place: StudyLocation, executor: Executor, header
         study: The settings.
         place: Location of the study.
         executor: Executor that trains missing teachers.
-        header: Earlier content of study.json, with the hashes of an earlier session.
+        header: Previous content of study.json, with the hashes of an earlier session.
 
     Raises:
         ConfigError: The settings cannot be used with these data.
@@ -51,7 +51,7 @@ def prepare(study: StudyConfig, place: StudyLocation, executor: Executor, header
     """
     plugins = {name: code for one in study.representative_configs for name, code in one.plugins.items()}
     plugins = dict(sorted(plugins.items()))
-    _check_same(place, header, "plugins", plugins, "pieces that are not built in")  # before teachers are trained
+    _check_same(place, header, "plugins", plugins, "pieces that are not built in")  # before the training of teachers
     config, unusual = study.base_config, study_warnings(study)
     show_warnings(unusual)
     check = partial(_check_classes, study)
@@ -88,6 +88,6 @@ def _check_classes(study: StudyConfig, data: DataSplits) -> None:
 def _check_same(place: StudyLocation, header: dict[str, Any], name: str, mine: object, what: str) -> None:
     if header.get(name, mine) != mine:
         raise DataError(
-            f"{place.home}: the {what} must be those with which this study began ({header[name]}), got {mine}; "
-            "trials would be incomparable. Restore them or launch a new study."
+            f"{place.home}: the {what} must be the same as at the start of this study ({header[name]}), got {mine}; "
+            "trials would not be comparable. Restore them or launch a new study."
         )

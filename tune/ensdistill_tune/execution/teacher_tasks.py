@@ -1,4 +1,4 @@
-"""Trains teachers in parallel as Ray tasks, on images that Ray's object store holds once."""
+"""Trains teachers in parallel as Ray tasks, on images that are stored once in Ray's object store."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,19 +28,19 @@ def train_side_by_side(
 ) -> None:
     """Trains the teachers that are missing in the store as Ray tasks, in parallel as far as resources allow.
 
-    The teachers are equal bit for bit to teachers that are trained one after the other.
+    The result is bit for bit the same as with sequential training.
 
     Args:
         config: The settings.
         data: Splits of the study.
-        store: Folder of the teachers, which all machines of the cluster must be able to write to.
-        progress: Called with a teacher and the number of its completed epochs.
+        store: Folder of the teachers, which must be writable from all machines of the cluster.
+        progress: Called with the number of a teacher and the number of its completed epochs.
         given: Resources of each teacher, the same as those of a trial.
         device: Value of `--device`.
 
     Raises:
         ConfigError: Ray has no GPU for the teachers.
-        EnsdistillError: The training of a teacher failed; teachers that are completed by then are kept.
+        EnsdistillError: The training of a teacher failed; teachers completed before are kept.
     """
     missing = missing_teachers(config, data, store)
     for teacher in range(config.teachers.count):
@@ -55,7 +55,7 @@ def train_side_by_side(
 
 
 def gpus_of_teacher(data: DataSplits, given: Resources, device: str) -> float:
-    """Returns the GPU share of a teacher: that of a trial, or 1 if trials have none and the data are on a GPU.
+    """Returns the GPU share of a teacher: that of a trial, or 1 if trials have no GPU and the data are on one.
 
     Args:
         data: Splits of the study.

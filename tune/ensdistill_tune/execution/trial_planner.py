@@ -28,16 +28,15 @@ from ensdistill_tune.study.objectives import LATENCY
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.study.study_state import StudyState
 
-TrialRequest = dict[str, Any]  # the fields of its record that a trial starts from
-Latency = Callable[[Config], float | None]  # milliseconds of the shipped network; None if it cannot be built
+TrialRequest = dict[str, Any]  # initial fields of the record of a trial
+Latency = Callable[[Config], float | None]  # latency of a network in milliseconds; None if it cannot be built
 PlannerIdle = Literal["wait", "done"]
 
 
 class TrialPlanner:
     """Plans trials and decides after each report whether a trial continues. Independent of Ray.
 
-    Its decisions depend only on the study and its events, in their order. After a crash it therefore makes the same
-    decisions as without one.
+    Decisions depend only on the study and the order of its events, so a crash does not change them.
     """
 
     def __init__(self, progress: StudyState, slots: int, latency: Latency | None = None) -> None:
@@ -50,14 +49,14 @@ class TrialPlanner:
         """
         self.progress, self.study, self.slots, self._latency = progress, progress.study, slots, latency
         self._suggester = suggester_of(self.study)
-        self._rules = defaultdict[str, StoppingRule](lambda: self.study.make_stopping_rule())  # by group
-        self.done = False  # whether no trial is left to start and none runs
+        self._rules = defaultdict[str, StoppingRule](lambda: self.study.make_stopping_rule())  # stopping rules by group
+        self.done = False  # True if no trial is left to start and none is running
         self.ended = 0  # number of trials that ended in this session
         for trial in progress.died:
             progress.append_event(TrialEnded(trial=trial.number, state="interrupted"))
-        self._searched_out = False  # whether the searcher has no further settings
-        self._queue: list[SettingsEnqueued] = []  # enqueued settings that no trial has started with
-        self._to_stop = set[int]()  # trials that a request stops
+        self._searched_out = False  # True if the searcher has no further settings
+        self._queue: list[SettingsEnqueued] = []  # enqueued settings that no trial has used yet
+        self._to_stop = set[int]()  # trials that are stopped by a request
         for event in progress.past:
             self.accept(event)
         past = (event for event in progress.past if isinstance(event, EpochReported))
@@ -133,9 +132,9 @@ class TrialPlanner:
         )
 
     def _confirm(self) -> TrialRecord | None:
-        """Starts the next replicate. While the search runs only baselines are repeated: the top trials are not known.
+        """Starts the next replicate. During the search only baselines are replicated: the top trials are not known yet.
 
-        A replicate that failed is repeated once.
+        A failed replicate is repeated once.
         """
         searched, study = self.progress.primary_trials, self.study
         over = all(trial.state != "running" for trial in searched)
@@ -155,11 +154,11 @@ class TrialPlanner:
 
     def _start(self, baseline: str | None = None, sampled: dict[str, Any] | None = None, **more: Any) -> TrialRecord:
         record = {"baseline": baseline, "sampled": sampled or {}, "config_hash": "", **more}
-        with contextlib.suppress(ConfigError):  # the trial itself reports settings that do not fit together
+        with contextlib.suppress(ConfigError):  # incompatible settings are reported by the trial itself
             config = self.study.config_for(TrialRecord(0, **record))
             record["config_hash"] = config.hash
             if self._latency:
-                self._latency(config)  # measured now, before the trial runs
+                self._latency(config)  # measured now, because no other trial may be running yet
         return self.progress.start(self._free_number, **record)
 
     @property
@@ -167,7 +166,7 @@ class TrialPlanner:
         return max(self.progress.trials, default=0) + 1
 
     def _delete_branch_checkpoints(self) -> None:
-        """Deletes the checkpoints that further trials could have continued from."""
+        """Deletes checkpoints from which no further trial can start."""
         for trial in self.progress.trials.values():
             for file in self.progress.folder.trial(trial.number).glob("*.pt"):
                 file.unlink()
@@ -185,7 +184,7 @@ class TrialPlanner:
 
     @property
     def has_room(self) -> bool:
-        """True if the search will start at least one trial in addition to the enqueued ones."""
+        """True if the search will start at least one trial in addition to the enqueued trials."""
         own = of_kind(self.progress.trials.values(), "search")
         places, taken = self.study.budget.trials, len(own)
         if isinstance(self.study.scheduler, Pbt):
@@ -220,7 +219,7 @@ class TrialPlanner:
         return Decision.STOP if number in self._to_stop else decision
 
     def _latency_of(self, trial: TrialRecord) -> dict[str, float]:
-        """Returns the latency of the shipped network. It stays the same if the trial resumes on another machine."""
+        """Returns the latency of the exported network. It does not change if the trial resumes on another machine."""
         known = trial.last.get(LATENCY)
         if known is None and self._latency:
             known = self._latency(self.study.config_for(trial))
@@ -231,7 +230,7 @@ class TrialPlanner:
 
         Args:
             number: The trial.
-            state: How it ended.
+            state: Final state.
             error: Reason of a failure, as text for the user.
             error_kind: Kind of the failure, equal for trials that fail in the same way.
         """
@@ -246,16 +245,13 @@ class TrialPlanner:
             shutil.rmtree(self.progress.folder.trial(number), ignore_errors=True)
 
     def trial_lost(self, number: int) -> None:
-        """Queues a trial again whose process died before the trial started in it."""
+        """Queues a trial again if its process died before the trial started."""
         self.end(number, "interrupted")
         self._discard_future_checkpoint(self.progress.trials[number])
         self._left.append(self.progress.trials[number])
 
     def _decide(self, number: int, metrics: dict[str, float]) -> Decision:
-        """Passes a report to the stopping rule. Baselines and replicates are never stopped.
-
-        Searched trials are not compared with them either.
-        """
+        """Passes a report to the stopping rule, which compares searched trials only and never stops other trials."""
         trial = self.progress.trials[number]
         if trial.kind != "search" or metrics["epoch"] == metrics["epochs"]:
             return Decision.CONTINUE
@@ -264,17 +260,17 @@ class TrialPlanner:
         return self._rules[alike].decide(trial.number, int(metrics["epoch"]), values)
 
     def _discard_future_checkpoint(self, trial: TrialRecord) -> None:
-        """Deletes a checkpoint that is ahead of the event log, as is possible after a power failure."""
+        """Deletes a checkpoint that is ahead of the event log, which can happen after a power failure."""
         file = self.progress.folder.trial(trial.number) / CHECKPOINT
         try:
             if not file.exists() or read_checkpoint(file).epoch <= trial.last.get("epoch", 0):
                 return
         except DataError:
-            pass  # a damaged checkpoint is deleted too
+            pass  # a damaged checkpoint is deleted, too
         file.unlink()
 
     def _finalize_interrupted(self, trial: TrialRecord, last: Decision) -> None:
-        """Ends a trial whose end was decided but not recorded before the interruption."""
+        """Ends a trial for which the decision to stop was made, but not recorded, before the interruption."""
         if trial.whole and (self.progress.folder.trial(trial.number) / STUDENT_FILE).exists():
             self.end(trial.number, "finished")
         elif last is Decision.STOP:
@@ -286,6 +282,6 @@ def _is_suggested(trial: TrialRecord) -> bool:
 
 
 def suggester_of(study: StudyConfig) -> OptunaSearcher:
-    """Returns the searcher of a study, before its first suggestion."""
+    """Returns a new searcher of a study."""
     first, constraints = study.points_to_evaluate, study.constraints
     return OptunaSearcher(study.space, study.searcher, study.objectives, study.modes, first, constraints)

@@ -1,4 +1,4 @@
-"""Runs one trial, in any process: sampled values -> config -> `ensdistill.training.loop` -> reports and checkpoints."""
+"""Runs one trial in any process: sampled values -> config -> `ensdistill.training.loop` -> reports and checkpoints."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -22,8 +22,8 @@ from ensdistill_tune.records.trial_record import CHECKPOINT, EPOCHS, FAILURE, FA
 from ensdistill_tune.search.pbt import CHECKPOINT_AFTER, Pbt
 from ensdistill_tune.study.study_config import StudyConfig
 
-Report = Callable[[dict[str, Any]], None]  # sends one message to the study; does not return if the trial is stopped
-REPORT_SECONDS = 1.0  # shorter epochs are grouped: a report takes some milliseconds in each of two processes
+Report = Callable[[dict[str, Any]], None]  # sends a message to the study; does not return if the trial is stopped
+REPORT_SECONDS = 1.0  # shorter epochs are grouped, because a report takes some milliseconds in each of two processes
 
 
 def run_trial(suggestion: dict[str, Any], inputs: SharedInputs, report: Report) -> None:
@@ -52,14 +52,14 @@ class _EpochReporter:
         self._seconds = 0.0
 
     def add(self, metrics: dict[str, float], seconds: float, *, at_once: bool) -> None:
-        """Adds an epoch that took `seconds`; sends the buffer if `at_once` is True or the epochs in it took long."""
+        """Adds an epoch that took `seconds`. Sends the buffer if `at_once` is True or its epochs took long enough."""
         self._epochs.append(metrics)
         self._seconds += seconds
         if at_once or self._seconds > REPORT_SECONDS:
             self.send()
 
     def send(self, **more: str) -> None:
-        """Sends the buffer. Returns after the study has recorded it, and never if the trial is stopped."""
+        """Sends the buffer. Returns once the study has recorded the epochs; does not return if the trial is stopped."""
         epochs, self._epochs, self._seconds = self._epochs, [], 0.0
         self._report({EPOCHS: epochs, **more})
 
@@ -71,12 +71,12 @@ def _run(suggestion: dict[str, Any], inputs: SharedInputs, reports: _EpochReport
     metadata = student_metadata(config, data, ensemble.identity)
     decision_epochs, costs, unsaved = study.scheduler.decision_epochs(study.epochs), None, 0.0
     distiller = _begin(config, inputs.teacher_logits, data, _checkpoint(suggestion, inputs.folder))
-    clear_progress(home)  # left by an epoch that was interrupted
+    clear_progress(home)  # left by an interrupted epoch
     distiller.on_progress = lambda now: write_progress(home, TrialProgress(**asdict(now)))
     for epoch in distiller:
         clear_progress(home)
         if config.schedule and suggestion["parent"] and epoch.number <= config.schedule[-1].after_epoch:
-            continue  # its parent has reported it
+            continue  # the parent has reported this epoch
         costs = costs or model_complexity(distiller.student(), data.train.images.shape[1:])
         if epoch.last:
             save_weights(home / STUDENT_FILE, distiller.student(), metadata)
@@ -93,7 +93,7 @@ def _run(suggestion: dict[str, Any], inputs: SharedInputs, reports: _EpochReport
 
 
 def _checkpoint(suggestion: dict[str, Any], folder: StudyDirectory) -> Path:
-    """Returns the checkpoint from which a trial starts, if the file exists: its own one, or that of its parent."""
+    """Returns the checkpoint from which a trial starts, if the file exists: its own or that of its parent."""
     own = folder.trial(suggestion["number"]) / CHECKPOINT
     if own.exists() or not suggestion["parent"]:
         return own
@@ -113,7 +113,7 @@ def _begin(config: Config, cache: TeacherLogitCache, data: DataSplits, checkpoin
 
 
 def _metrics(epoch: EpochResult, curve: Sequence[float], costs: dict[str, float]) -> dict[str, float]:
-    """Returns all metrics of a trial after an epoch; the costs are those of the shipped network."""
+    """Returns all metrics of a trial after an epoch; the costs are those of the exported network."""
     metrics: dict[str, float] = {"epoch": epoch.number, "epochs": epoch.epochs, "train/loss": epoch.loss}
     metrics |= {f"val/{name}": value for name, value in epoch.val.items()}
     metrics["val/dee"] = deep_ensemble_equivalent(epoch.val["cnll"], curve)

@@ -1,7 +1,7 @@
 """Event log of a study: all events in order, one record each (`ensdistill_tune.records.log_records`).
 
-It is the single source of truth of a study. Trial records, rungs, the state of the searcher and the data for MLflow are
-computed from it, so a crash does not change them.
+The event log is the single source of truth of a study. Trial records, rungs, the state of the searcher and the data for
+MLflow are computed from it, so a crash does not affect them.
 """
 
 import io
@@ -22,7 +22,8 @@ class EventLog:
     """The event log, open for appending; a new file starts with its header.
 
     Attributes:
-        removed: Bytes of an incomplete last record, as a crash leaves one, that were removed when the log was opened.
+        removed: Number of bytes of an incomplete last record, left by a crash, that were removed when the log was
+            opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,7 +50,7 @@ class EventLog:
     def append(self, event: Event) -> None:
         """Writes one event.
 
-        All events survive a crash of this process, and all but reports survive a power failure. A lost report is
+        All events survive a crash of this process. All events except reports survive a power failure; a lost report is
         repeated, because its trial trains that epoch again. After an error the log accepts no more events.
 
         Args:
@@ -76,11 +77,11 @@ class EventLog:
 
     def _write_all(self, line: bytes) -> None:
         written = 0
-        while written < len(line):  # a disk that is nearly full takes a part
+        while written < len(line):  # a disk that is nearly full accepts only a part
             written += self._file.write(line[written:])
 
     def _unwritable(self, error: OSError) -> DataError:
-        return DataError(f"{self._path}: cannot be written ({error.strerror}); fix that and resume the study")
+        return DataError(f"{self._path}: cannot be written ({error.strerror}); fix the cause and resume the study")
 
 
 def _open(path: Path) -> io.FileIO:
@@ -88,7 +89,7 @@ def _open(path: Path) -> io.FileIO:
 
 
 def scan_log(path: Path) -> ScannedLog:
-    """Returns the sound records of an event log, all of it checked.
+    """Checks a whole event log and returns its sound records.
 
     Args:
         path: The event log, which need not exist.
@@ -109,10 +110,10 @@ def read_journal(path: Path) -> list[Event]:
     """Returns all complete events.
 
     Args:
-        path: The event log, which need not exist.
+        path: The event log; it may be missing.
 
     Raises:
-        DataError: The log has another format, or a line in the middle is damaged.
+        DataError: The log has a different format, or a line before the last one is damaged.
     """
     lines = scan_log(path).lines[1:]
     return [read_event(line, f"{path}, line {number}") for number, line in enumerate(lines, start=2)]
@@ -124,7 +125,7 @@ def answer_to(request: str, path: Path, start: int) -> Event | None:
     Args:
         request: Name of the request.
         path: The event log, to which another process may be writing.
-        start: Size of the log in bytes at a time before the request.
+        start: Size of the log in bytes before the request was written.
     """
     if not path.exists():
         return None
@@ -143,7 +144,7 @@ def check_format(path: Path, first_line: bytes) -> None:
         first_line: Its first line.
 
     Raises:
-        DataError: The line is damaged, has no format number, or another one than this version reads.
+        DataError: The line is damaged, has no format number, or one that this version does not support.
     """
     try:
         header = json.loads(first_line)
@@ -153,7 +154,7 @@ def check_format(path: Path, first_line: bytes) -> None:
     if not sound and "crc" in header:
         raise damage(path, LogEnd())
     if "format" not in header:
-        raise DataError(f"{path}: has no format number; another version wrote it. Launch the study again.")
+        raise DataError(f"{path}: has no format number, because another version wrote it. Launch the study again.")
     if header["format"] != FORMAT:
         raise DataError(f"{path}: must have format {FORMAT}, got {header['format']}; use the version that wrote it")
     if not sound:
@@ -165,7 +166,7 @@ def damage(path: Path, end: LogEnd) -> DataError:
 
     Args:
         path: The event log.
-        end: Where its sound records end.
+        end: End of the sound records.
     """
     home = path.parent
     fix = command_line("ensdistill-tune", "fsck", home.name, studies=home.parent)

@@ -1,6 +1,6 @@
 """Events of a study: one class for each kind of event, and their union.
 
-An event is a record of the event log, with its kind in `event`. The first record of the log holds the format.
+An event is a record of the event log; its field `event` states the kind. The first record of the log states the format.
 Increase `FORMAT` when older logs can no longer be read, because of a new required field or a changed meaning.
 """
 
@@ -14,7 +14,7 @@ from ensdistill_tune.records.result_rows import Diagnostics, TestMetrics
 
 FORMAT = 2
 
-State = Literal["running", "finished", "pruned", "failed", "interrupted"]  # of a trial
+State = Literal["running", "finished", "pruned", "failed", "interrupted"]  # states of a trial
 Metrics = dict[str, FiniteFloat]
 
 
@@ -25,23 +25,23 @@ class _Event(BaseModel):
 
 
 class SessionStarted(_Event):
-    """A process starts or resumes the study."""
+    """A process started or resumed the study."""
 
     event: Literal["session_started"] = "session_started"
-    versions: dict[str, str] = {}  # of the packages that affect the results
+    versions: dict[str, str] = {}  # versions of the packages that affect the results
 
 
 class TeachersReady(_Event):
-    """Images and teachers are available, for the first time."""
+    """Images and teachers became available for the first time."""
 
     event: Literal["teachers_ready"] = "teachers_ready"
-    ensemble: Metrics = {}  # on validation images
-    teacher_mean: Metrics = {}  # the mean over single teachers
-    hashes: dict[str, str] = {}  # of study, data, ensemble, code
+    ensemble: Metrics = {}  # metrics of the ensemble on validation images
+    teacher_mean: Metrics = {}  # mean metrics over single teachers
+    hashes: dict[str, str] = {}  # hashes of study, data, ensemble and code
 
 
 class TrialStarted(_Event):
-    """A new trial starts. The fields are those of its record."""
+    """A new trial started. The fields are those of its record."""
 
     event: Literal["trial_started"] = "trial_started"
     trial: int
@@ -54,7 +54,7 @@ class TrialStarted(_Event):
     schedule: list[dict[str, Any]] = []
     parent: int | None = None
     replaces: int | None = None
-    cpus: float = 0.0  # of the trial in this session, from `resources`
+    cpus: float = 0.0  # resources of the trial in this session
     gpus: float = 0.0
 
     @property
@@ -64,16 +64,16 @@ class TrialStarted(_Event):
 
 
 class TrialResumed(_Event):
-    """An interrupted trial resumes."""
+    """An interrupted trial resumed."""
 
     event: Literal["trial_resumed"] = "trial_resumed"
     trial: int
-    cpus: float = 0.0  # as of `TrialStarted`
+    cpus: float = 0.0  # as in `TrialStarted`
     gpus: float = 0.0
 
 
 class EpochReported(_Event):
-    """A trial has completed an epoch."""
+    """A trial completed an epoch."""
 
     event: Literal["epoch_reported"] = "epoch_reported"
     trial: int
@@ -81,49 +81,49 @@ class EpochReported(_Event):
 
 
 class TrialEnded(_Event):
-    """A trial has ended, or is interrupted until the next session."""
+    """A trial ended, or was interrupted until the next session."""
 
     event: Literal["trial_ended"] = "trial_ended"
     trial: int
     state: State
-    error: str | None = None  # text for the user
-    error_kind: str | None = None  # equal for trials that fail in the same way
+    error: str | None = None  # error message for the user
+    error_kind: str | None = None  # the same for trials that fail in the same way
 
 
 class LatencyMeasured(_Event):
-    """The latency of an architecture was measured, which happens once for each machine."""
+    """The latency of an architecture was measured, once for each machine."""
 
     event: Literal["latency_measured"] = "latency_measured"
     architecture: str
-    machine: str  # the model of its GPU, or of its CPU with the number of threads
-    milliseconds: FiniteFloat  # of one image
+    machine: str  # model of the GPU, or of the CPU with the number of threads
+    milliseconds: FiniteFloat  # latency of one image
 
 
 class TestEvaluated(_Event):
     """Students and teachers were evaluated on the test set."""
 
-    __test__ = False  # pytest would collect the class because of its name
+    __test__ = False  # otherwise pytest collects the class because of its name
 
     event: Literal["test_evaluated"] = "test_evaluated"
-    who: list[list[int]]  # trial and seeds of each candidate
+    who: list[list[int]]  # trial number and seeds of each candidate
     results: list[TestMetrics] = []
     diagnostics: Diagnostics | None = None
 
 
 class SessionEnded(_Event):
-    """The study has ended, or is interrupted."""
+    """The study ended or was interrupted."""
 
     event: Literal["session_ended"] = "session_ended"
-    state: str = "finished"  # of the study
-    metrics: Metrics = {}  # of the student that ships; empty if an earlier session logged them to MLflow
-    confirmed: dict[int, Metrics] = {}  # means and standard deviations by trial; empty as above
-    best: int | None = None  # the trial that ships
-    note: str = ""  # the first lines of the report, Markdown
-    files: list[str] = []  # for MLflow, relative to the folder of the study
+    state: str = "finished"  # state of the study
+    metrics: Metrics = {}  # test metrics of the exported student; empty if an earlier session logged them to MLflow
+    confirmed: dict[int, Metrics] = {}  # means and standard deviations by trial; empty in the same case
+    best: int | None = None  # trial of the exported student
+    note: str = ""  # summary of the report, Markdown
+    files: list[str] = []  # files for MLflow, relative to the folder of the study
 
 
 class ReportWritten(_Event):
-    """The report was regenerated after the session."""
+    """The report was regenerated after a session."""
 
     event: Literal["report_written"] = "report_written"
     note: str = ""
@@ -131,11 +131,11 @@ class ReportWritten(_Event):
 
 
 class SettingsEnqueued(_Event):
-    """Settings were put first in the queue of the search. The memory of their trial names the request."""
+    """Settings were put at the front of the search queue. The memory of their trial identifies the request."""
 
     event: Literal["settings_enqueued"] = "settings_enqueued"
     request: str
-    settings: dict[str, Any]  # by dotted names, some of the searched ones or all
+    settings: dict[str, Any]  # some or all of the searched settings, by dotted name
 
 
 class StopRequested(_Event):
@@ -143,7 +143,7 @@ class StopRequested(_Event):
 
     event: Literal["stop_requested"] = "stop_requested"
     request: str
-    trial: int | None = None  # None: the study
+    trial: int | None = None  # None for the study
 
 
 class RequestRefused(_Event):

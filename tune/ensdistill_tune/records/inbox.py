@@ -1,4 +1,4 @@
-"""Requests to a study: one file each in `<study>/inbox/`. The process that runs the study removes them."""
+"""Requests to a study, one file each in `<study>/inbox/`. The process that runs the study removes the files."""
 
 import contextlib
 import time
@@ -24,7 +24,7 @@ class EnqueueRequest(_Request):
 
 
 class StopRequest(_Request):
-    """Request to stop a trial, or with None the study."""
+    """Request to stop a trial, or the study if `trial` is None."""
 
     kind: Literal["stop"] = "stop"
     trial: int | None = None
@@ -47,9 +47,9 @@ class Inbox:
         return name
 
     def pending(self) -> Iterator[tuple[str, Request | None]]:
-        """Yields names and pending requests, the oldest first; None for a file without a valid request."""
+        """Yields names and pending requests, oldest first; the request is None if the file is invalid."""
         names: list[str] = []
-        with contextlib.suppress(OSError):  # no folder yet, or one that cannot be read
+        with contextlib.suppress(OSError):  # the folder does not exist yet or cannot be read
             names = sorted(file.stem for file in self.folder.glob("[!.]*.json") if file.is_file())
         for name in names:
             yield name, self._read(name)
@@ -59,7 +59,7 @@ class Inbox:
         return self._file(name).exists()
 
     def remove(self, name: str) -> None:
-        """Removes an answered request. A file that cannot be removed stays."""
+        """Removes an answered request. Ignores a file that cannot be removed."""
         with contextlib.suppress(OSError):
             self._file(name).unlink()
 

@@ -1,10 +1,10 @@
-"""Records of an event log, as bytes: a line of JSON with a sequence number and a checksum chained over all before it.
+"""Records of an event log, as bytes: lines of JSON with a sequence number and a chained checksum.
 
     {"crc": "5f3a90c1", "seq": 12, "at": 1764460800.0, "event": "trial_started", ...}
 
-The checksum is the CRC-32 of everything after it up to the end of the line, begun with the checksum of the previous
-record. It therefore covers the whole log: a changed, missing, repeated or moved line is found, not only a line that is
-not valid JSON. Record 0 is the header, with the format and the version of the product.
+The checksum is the CRC-32 of the rest of the line, started from the checksum of the previous record. It therefore
+covers the whole log: a changed, missing, repeated or moved line is detected, not only a line that is not valid JSON.
+Record 0 is the header, with the format and the version of the product.
 """
 
 import json
@@ -22,7 +22,7 @@ class LogEnd:
     """The end of a sound log: the number of its records, their size and the checksum of the last one.
 
     Attributes:
-        records: Number of records, the header included.
+        records: Number of records, including the header.
         size: Bytes of these records.
         crc: Checksum of the last record; 0 before the first.
     """
@@ -37,7 +37,7 @@ class LogEnd:
         return b"%s%08x%s%s\n" % (_OPEN, zlib.crc32(body, self.crc), _CLOSE, body)
 
     def after(self, line: bytes) -> "LogEnd | None":
-        """Returns the end after one more line; None if the line is not the sound record that follows.
+        """Returns the end after one more line; None if the line is not the next sound record.
 
         Args:
             line: The line, with its line end.
@@ -50,13 +50,13 @@ class LogEnd:
 
 @dataclass(frozen=True)
 class ScannedLog:
-    """A log, checked from its start.
+    """A checked log.
 
     Attributes:
         lines: The sound records in order, header first, each with its line end.
-        end: Where they end.
-        incomplete: Bytes of an incomplete record at the end, as a crash leaves one.
-        damaged: Whether the next line is damaged: a complete line that is not the record which should follow.
+        end: End of the sound records.
+        incomplete: Number of bytes of an incomplete record at the end, left by a crash.
+        damaged: Whether the next line is damaged: a complete line that is not the expected record.
         rest: Number of lines from the damaged one on.
     """
 
@@ -86,9 +86,9 @@ def scan(content: bytes) -> ScannedLog:
 
 
 def _broken_at(content: bytes, lines: tuple[bytes, ...], end: LogEnd) -> ScannedLog:
-    """Returns the scan of a log with something behind its sound records: half a record, or damage."""
+    """Returns the scan of a log in which an incomplete record or damage follows the sound records."""
     rest = content[end.size :]
-    half = b"\n" not in rest and end.after(rest[:-1] + b"\n") is None  # else the line end itself is damaged
+    half = b"\n" not in rest and end.after(rest[:-1] + b"\n") is None  # otherwise the line end itself is damaged
     if half:
         return ScannedLog(lines, end, incomplete=len(rest))
     return ScannedLog(lines, end, damaged=True, rest=rest.count(b"\n") + (not rest.endswith(b"\n")))

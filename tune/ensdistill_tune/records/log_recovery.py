@@ -21,10 +21,10 @@ class LogExamination:
     Attributes:
         path: The log.
         format: Its format number.
-        product: Version of the product that began it.
+        product: Version that created the log.
         log: The sound records, and what follows them.
         events: The events of the sound records.
-        lost: Events of the lines behind the damage that can still be read; their order and content are not certain.
+        lost: Events after the damage that can still be read; their order and content are uncertain.
     """
 
     path: Path
@@ -36,7 +36,7 @@ class LogExamination:
 
     @property
     def is_sound(self) -> bool:
-        """Whether the log ends with its last sound record."""
+        """True if the log ends with its last sound record."""
         return not (self.log.damaged or self.log.incomplete)
 
     @property
@@ -70,10 +70,10 @@ def recover(folder: StudyDirectory, last: int) -> Path:
 
     Args:
         folder: Folder of the study.
-        last: Sequence number of the last record that stays.
+        last: Sequence number of the last record to keep.
 
     Returns:
-        The copy of the log as it was.
+        Path of the copy of the unchanged log.
 
     Raises:
         ConfigError: No sound record has this number.
@@ -93,7 +93,7 @@ def recover(folder: StudyDirectory, last: int) -> Path:
 
 
 def in_words(events: Sequence[Event]) -> str:
-    """Returns the events as numbers by kind, with the trials that they belong to."""
+    """Returns numbers of events by kind, and the trials to which they belong."""
     counts = Counter(str(event.event).replace("_", " ") for event in events)
     trials = sorted({trial for event in events if isinstance(trial := getattr(event, "trial", None), int)})
     named = f" (trials {trials[0]} to {trials[-1]})" if len(trials) > 1 else f" (trial {trials[0]})" if trials else ""

@@ -16,13 +16,13 @@ class Subject(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["candidate", "ensemble", "teacher_mean"]
-    trial: int | None = None  # only for a candidate: the trial with its settings
+    trial: int | None = None  # only for a candidate: number of its trial
 
 
 class TestMetrics(Subject):
     """Metrics on the test set."""
 
-    __test__ = False  # pytest would collect the class because of its name
+    __test__ = False  # otherwise pytest collects the class because of its name
 
     metrics: list[dict[str, float]]  # one mapping per seed, in the order of `seeds` in confirmation.json
 
@@ -32,9 +32,9 @@ class NetworkDiagnostics(Subject):
 
     ece: FiniteFloat
     reliability: list[tuple[FiniteFloat, FiniteFloat, int]]  # confidence, accuracy and number of images of each bin
-    entropy: list[FiniteFloat] = []  # mean over each part of the images, in nats
-    class_accuracy: list[FiniteFloat | None] = []  # by class; None for a class without images
-    confusion: list[list[int]] = []  # images by true and predicted class of `confused`; last column: other predictions
+    entropy: list[FiniteFloat] = []  # mean entropy of each part of the images, in nats
+    class_accuracy: list[FiniteFloat | None] = []  # accuracy by class; None for a class without images
+    confusion: list[list[int]] = []  # images by true and predicted class of `confused`; last column: other classes
 
 
 class ImageDiagnostics(BaseModel):
@@ -42,9 +42,9 @@ class ImageDiagnostics(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    index: int  # position in the split
+    index: int  # index in the split
     label: int
-    value: FiniteFloat  # nats by which the images are ordered
+    value: FiniteFloat  # value in nats by which the images are ordered
     student: tuple[int, FiniteFloat]  # predicted class and its probability
     ensemble: tuple[int, FiniteFloat] | None = None
     thumbnail: PngUri
@@ -57,9 +57,9 @@ class Diagnostics(BaseModel):
 
     split: Literal["test", "validation"]
     images: int
-    teachers: list[FiniteFloat] = []  # mean mutual information in ten parts of the images, least first
+    teachers: list[FiniteFloat] = []  # mean mutual information in ten parts of the images, ascending
     class_names: list[str] = []
-    confused: list[int] = []  # the classes of the confusion matrices, ascending
-    wrong: list[ImageDiagnostics] = []  # misclassified by the shipped student, largest NLL first
-    disputed: list[ImageDiagnostics] = []  # largest KL from the ensemble to the shipped student first
-    networks: list[NetworkDiagnostics] = []  # first the candidate that ships, then baselines, then the ensemble
+    confused: list[int] = []  # classes of the confusion matrices, ascending
+    wrong: list[ImageDiagnostics] = []  # images that the exported student misclassifies, largest NLL first
+    disputed: list[ImageDiagnostics] = []  # largest KL divergence from the ensemble to the exported student first
+    networks: list[NetworkDiagnostics] = []  # the winning candidate, then baselines, then the ensemble

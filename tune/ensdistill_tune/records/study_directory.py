@@ -18,7 +18,8 @@ from ensdistill_tune.records.trial_record import UNDER_WAY, TrialRecord, Trials,
 class StudyDirectory:
     """The folder `<studies>/<name>/` of a study.
 
-    It holds study.json (settings, state, summary), events.jsonl (the event log) and trials/<number>/ (the checkpoint of
+    It contains study.json (settings, state, summary), events.jsonl (the event log) and trials/<number>/ (the checkpoint
+    of
     a running trial, the student of a completed one).
 
     Attributes:
@@ -54,7 +55,7 @@ class StudyDirectory:
                 yield
         except Timeout as error:
             raise DataError(
-                f"{self.path}: another process is running this study; wait for its end or stop it"
+                f"{self.path}: another process is running this study; wait until it ends, or stop it"
             ) from error
 
     def write_summary(self, summary: dict[str, Any]) -> None:
@@ -79,7 +80,7 @@ class StudyDirectory:
         return summary
 
     def read_trials(self) -> list[TrialRecord]:
-        """Returns all trials that have started, by number."""
+        """Returns all started trials, by number."""
         trials: Trials = {}
         for event in read_journal(self.journal):
             apply_event(trials, event)

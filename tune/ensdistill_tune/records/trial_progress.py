@@ -1,7 +1,8 @@
 """Progress within the current epoch of a trial: a small file in its folder, for display only.
 
-The event log holds complete epochs, and no decision depends on this file. It is written without waiting for the disk. A
-file that is missing, damaged or of another epoch is ignored.
+The event log contains complete epochs only, and no decision depends on this file. It is written without waiting for the
+disk.
+The file is ignored if it is missing, damaged or belongs to another epoch.
 """
 
 import contextlib
@@ -24,9 +25,9 @@ class TrialProgress:
 
     Attributes:
         epoch: Number of the epoch; 1 is the first.
-        share: Share of its completed steps, in (0, 1].
+        share: Share of the steps that are completed, in (0, 1].
         loss: Mean training loss so far; None if it is not finite.
-        images_per_second: Images trained on per second.
+        images_per_second: Number of training images per second.
     """
 
     epoch: int
@@ -51,7 +52,7 @@ def write_progress(folder: Path, progress: TrialProgress) -> None:
 
 
 def clear_progress(folder: Path) -> None:
-    """Removes the file, because the epoch has ended or starts again.
+    """Removes the file when the epoch has ended or starts again.
 
     Args:
         folder: The folder of the trial.

@@ -17,13 +17,13 @@ from ensdistill_tune.records.events import (
     TrialStarted,
 )
 
-METRICS = ("val/nll", "val/accuracy", "val/brier", "val/ece", "val/cnll", "val/dee")  # shown in all tables
+METRICS = ("val/nll", "val/accuracy", "val/brier", "val/ece", "val/cnll", "val/dee")  # metrics in all tables
 TrialKind = Literal["baseline", "search", "replicate"]
-PRIMARY: tuple[TrialKind, ...] = ("baseline", "search")  # all trials except replicates
+PRIMARY: tuple[TrialKind, ...] = ("baseline", "search")  # all kinds except replicates
 
 UNDER_WAY = ("training_teachers", "running", "confirming")  # states of a study that a process runs
 OVER: tuple[State, ...] = ("finished", "pruned", "failed")  # states of a trial that does not continue
-CHECKPOINT = "checkpoint.pt"  # in the folder of a running trial
+CHECKPOINT = "checkpoint.pt"  # file name in the folder of a running trial
 EPOCHS = "reported"  # key of a report: metrics after each epoch since the last report
 FAILURE, FAILURE_KIND = "failure", "failure_kind"  # keys of the last report of a trial that failed with an error
 
@@ -40,18 +40,18 @@ class TrialRecord:
         state: State of the trial.
         epochs: Metrics after each epoch.
         error: Reason of a failure, as text for the user.
-        replicate_of: The trial whose settings a replicate repeats; None for other trials.
+        replicate_of: Number of the trial whose settings a replicate has; None for other trials.
         seed: Seed of a replicate.
         memory: State from which the searcher restores its suggestion.
-        schedule: Settings that changed during training, each change with the epoch after which it applies.
-        parent: The trial from whose checkpoint it starts, after the last of these changes.
-        replaces: The stopped trial that it replaces.
+        schedule: Settings that change during training, each with the epoch after which it applies.
+        parent: Number of the trial from whose checkpoint it starts, after the last of these changes.
+        replaces: Number of the stopped trial that it replaces.
         error_kind: Kind of the failure, equal for trials that fail in the same way.
         cpus: CPU cores in its current or last session.
         gpus: GPUs in its current or last session.
         cpu_seconds: Wall time in seconds times the CPU cores; after a crash it counts up to the last report.
-        gpu_seconds: Wall time in seconds times the GPUs; as above.
-        counted_until: Time up to which these are counted, in seconds since 1970; None unless the trial runs.
+        gpu_seconds: Wall time in seconds times the GPUs; after a crash it counts up to the last report.
+        counted_until: Time up to which both are counted, in seconds since 1970; None unless the trial runs.
     """
 
     number: int
@@ -76,7 +76,7 @@ class TrialRecord:
 
     @property
     def kind(self) -> TrialKind:
-        """Kind of the trial. A replicate of a baseline is a replicate."""
+        """Kind of the trial; a replicate of a baseline is a replicate."""
         if self.replicate_of is not None:
             return "replicate"
         return "search" if self.baseline is None else "baseline"
@@ -85,7 +85,7 @@ class TrialRecord:
     def name(self) -> str:
         """Number and settings as a short text."""
         if self.replicate_of is not None:
-            return f"{self.number:03d} repeats {self.baseline or f'{self.replicate_of:03d}'} with seed {self.seed}"
+            return f"{self.number:03d} replicate of {self.baseline or f'{self.replicate_of:03d}'}, seed {self.seed}"
         return f"{self.number:03d} {self.baseline or self.settings}"
 
     @property
@@ -108,7 +108,7 @@ class TrialRecord:
 
     @property
     def whole(self) -> bool:
-        """True if its last epoch has been reported."""
+        """True if the last epoch of its training has been reported."""
         return bool(self.epochs) and self.last["epoch"] == self.last["epochs"]
 
     def count_seconds(self, until: float) -> None:
@@ -118,7 +118,7 @@ class TrialRecord:
             until: The current time, in seconds since 1970.
         """
         if self.counted_until is not None:
-            passed = max(0.0, until - self.counted_until)  # a clock may be set back
+            passed = max(0.0, until - self.counted_until)  # the clock may be set back
             self.cpu_seconds += self.cpus * passed
             self.gpu_seconds += self.gpus * passed
             self.counted_until = until
@@ -156,11 +156,11 @@ def apply_event(trials: Trials, event: Event) -> TrialRecord | None:
     """Applies one event to the records.
 
     Args:
-        trials: The records, which are changed.
+        trials: The records, which are modified.
         event: The event.
 
     Returns:
-        The record that changed; None for an event that does not concern a single trial.
+        The modified record; None for an event that does not concern a single trial.
     """
     match event:
         case TrialStarted(trial=number):
@@ -177,7 +177,7 @@ def apply_event(trials: Trials, event: Event) -> TrialRecord | None:
             trials[number].count_seconds(event.at)
             trials[number].counted_until = None
         case SessionStarted():
-            for trial in trials.values():  # after a crash the time after the last event does not count
+            for trial in trials.values():  # after a crash, time after the last event is not counted
                 trial.counted_until = None
             return None
         case _:
@@ -186,7 +186,7 @@ def apply_event(trials: Trials, event: Event) -> TrialRecord | None:
 
 
 def require_trial(trial: TrialRecord | None) -> TrialRecord:
-    """Returns the trial; fails if it is None, which is a bug in the caller."""
+    """Returns the trial; raises an error if it is None, which is a bug in the caller."""
     if trial is None:
         raise AssertionError("an event of a trial must name its trial")
     return trial
@@ -198,7 +198,7 @@ def of_kind(trials: Iterable[TrialRecord], *kinds: TrialKind) -> list[TrialRecor
 
 
 def rank_trials(trials: Iterable[TrialRecord], metric: str, mode: str) -> list[TrialRecord]:
-    """Returns the completed trials, best first; of equal trials the earlier one is first.
+    """Returns the completed trials, best first; among equal trials, the earlier one is first.
 
     Args:
         trials: The trials.
@@ -217,7 +217,7 @@ def count_states(trials: Iterable[TrialRecord]) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class HoursUsed:
-    """Resource hours of trials: hours of wall time, times the CPU cores or GPUs of each trial.
+    """Resource hours of trials: wall time in hours, times the CPU cores or GPUs of each trial.
 
     Attributes:
         cpu: CPU hours.

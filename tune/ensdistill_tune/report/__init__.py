@@ -1,1 +1,1 @@
-"""The report of a study: one page, made from its files alone, that begins with the answers."""
+"""The report of a study: one page, built from the files of the study, with the answers first."""

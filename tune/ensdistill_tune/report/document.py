@@ -1,4 +1,4 @@
-"""The report as Markdown: the answers first, then the tables behind them."""
+"""The report as Markdown: first the answers, then the tables."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from ensdistill_tune.report.recommendations import advice
 from ensdistill_tune.report.summary import answers, shipped, winner_rows
 from ensdistill_tune.study.objectives import spoken
 
-TOP = 10  # trials of the leaderboard that are shown
+TOP = 10  # number of trials in the leaderboard
 COLUMNS = ("accuracy", "nll", "cnll", "ece", "dee", "flops", "top1_agreement", "brier")
 
 
@@ -42,7 +42,7 @@ class ReportSection:
 def first_lines(facts: StudyResults, found: Sequence[Importance], seen: Sequence[RungCorrelation]) -> str:
     """Returns the list at the top of a report, in Markdown.
 
-    First what changes the meaning of the rest, then the three answers, the next steps, warnings and findings.
+    The order is: limits that apply to the whole report, the three answers, next steps, warnings, findings.
     """
     next_steps = [f"Next: {step}" for step in advice(facts, found)]
     lines = [
@@ -73,7 +73,7 @@ def _about_the_winner(facts: StudyResults) -> list[str | None]:
 
 
 def sections(facts: StudyResults) -> list[ReportSection]:
-    """Returns all sections after the first lines, those without content left out."""
+    """Returns the sections that follow the summary; empty sections are omitted."""
     parts = [
         ReportSection("Winner and ensemble", _beside(facts)),
         ReportSection("Confirmation", _confirmation(facts)),
@@ -96,10 +96,10 @@ def summary_line(facts: StudyResults) -> str:
 
 
 def _beside(facts: StudyResults) -> str:
-    """Winner, baselines and teachers on the test images; before that, winner and teachers on validation images."""
+    """Returns metrics on test images; before the test evaluation, those of winner and teachers on validation images."""
     rows: Mapping[str, Sequence[Metrics]] = facts.tested_rows
     where = (
-        f"Test images, {facts.looked}, after all choices were made. Values are mean ± standard deviation over seeds."
+        f"Test images, {facts.looked}, after the winner was selected. Values are mean ± standard deviation over seeds."
     )
     if not (facts.tested and facts.confirmed):
         own, _ = winner_rows(facts)
@@ -107,7 +107,7 @@ def _beside(facts: StudyResults) -> str:
         rows = ({candidate.label: own} if candidate else {}) | {who: [dict(row)] for who, row in facts.teachers.items()}
         where = "Validation images: the same images that selected the trials, so the values are slightly optimistic."
         if facts.confirmed and facts.looks:
-            where += " The test images were evaluated before, for other students (`earlier_test` in confirmation.json)."
+            where += " The test images were already evaluated for other students (`earlier_test` in confirmation.json)."
     if not rows:
         return ""
     shown = [name for name in COLUMNS if any(name in row for some in rows.values() for row in some)]
@@ -123,7 +123,7 @@ def _cell(name: str, rows: Sequence[Metrics]) -> str:
 
 
 def _confirmation(facts: StudyResults) -> str:
-    """Each candidate over its seeds, with its difference to the best baseline."""
+    """Returns the mean of each candidate over its seeds, and its difference from the best baseline."""
     if not facts.confirmed:
         return ""
     metric, baseline = facts.study.objective, next((c for c in facts.confirmed if c.trial.baseline), None)
@@ -144,7 +144,7 @@ def _confirmation(facts: StudyResults) -> str:
         "fresh seeds, on validation images. The `minus` column is the mean difference of "
         f"{spoken(metric)} over pairs of the same seed, with its 95 % confidence interval (Student's t"
         + (f", Bonferroni-corrected for {among} candidates)." if among > 1 else ").")
-        + (f" Left out because a replicate failed: {out}." if out else "")
+        + (f" Omitted because a replicate failed: {out}." if out else "")
     )
     head = ["", *[name.split("/")[1] for name in names], against]
     head += ["constraints broken by the means"] if facts.study.constraints else []
@@ -170,7 +170,7 @@ def _leaderboard(facts: StudyResults) -> str:
 
 
 def _take_away(facts: StudyResults) -> str:
-    """The settings of the winner, and the commands that use it."""
+    """Returns the settings of the winner and the commands that export and reproduce it."""
     _, trial = shipped(facts)
     if trial is None:
         return ""
@@ -188,7 +188,7 @@ def _take_away(facts: StudyResults) -> str:
 
 
 def _own_figures(facts: StudyResults) -> str:
-    """Test metrics of the one student in `best/`."""
+    """Returns the test metrics of the student in `best/`."""
     candidate, replicate = shipped(facts)
     if not (facts.tested and candidate and replicate):
         return ""
@@ -196,20 +196,20 @@ def _own_figures(facts: StudyResults) -> str:
     names = [name for name in ("accuracy", "nll", "cnll", "ece") if is_shown(name, row)]
     figures = ", ".join(f"{spoken(name)} {row[name]:.4f}" for name in names)
     return (
-        f"`best/` holds the student of seed {replicate.seed}, the best seed on validation. On the test images: "
+        f"`best/` contains the student of seed {replicate.seed}, the best seed on validation. On the test images: "
         f"{figures}.\n\n"
     )
 
 
 def _warnings(facts: StudyResults) -> str:
-    """All warnings, if the first lines do not have all of them."""
+    """Returns all warnings, if the summary does not already contain all of them."""
     if len(facts.warnings) <= findings.WARNINGS:
         return ""
     return "\n".join(f"- {as_text(str(warning))}" for warning in facts.warnings)
 
 
 def _made(facts: StudyResults) -> str:
-    """What a second run of the same study requires."""
+    """Returns what is required to run the same study again."""
     known = facts.summary
     versions = ", ".join(f"{name} {version}" for name, version in known.get("versions", {}).items())
     study = facts.study
@@ -228,7 +228,7 @@ def _made(facts: StudyResults) -> str:
 
 
 def as_markdown(facts: StudyResults, lead: str, parts: Sequence[ReportSection], folder: Path) -> str:
-    """report.md."""
+    """Returns the content of report.md."""
     body = "\n\n".join(f"## {part.title}\n\n{part.text}" for part in parts)
     where = f"Figures: `{folder.name}/report.html` (one file, works offline)."
     return f"# Study {facts.name}\n\n{summary_line(facts)}\n\n{lead}\n\n{where}\n\n{body}\n"

@@ -18,15 +18,15 @@ from ensdistill_tune.records.trial_record import UNDER_WAY, TrialRecord
 from ensdistill_tune.report.summary import winner_rows
 from ensdistill_tune.study.objectives import spoken
 
-MOST = 8  # trials that are named
-WARNINGS = 5  # in the first lines; the others have a section
+MOST = 8  # number of trials that are named
+WARNINGS = 5  # in the summary; the others have a section
 FEW_TRIALS = (
     f"With fewer than {ENOUGH} trials, some effects of half the variance are missed in more than 20 % of studies."
 )
 CAUSES = {"timed_out": "its time budget ran out", "crashed": "its process died"}
 
 
-# --- above everything else ---
+# --- limits of the whole report ---
 
 
 def incomplete(facts: StudyResults) -> str | None:
@@ -42,21 +42,21 @@ def incomplete(facts: StudyResults) -> str | None:
 
 
 def what_counts_most(facts: StudyResults) -> list[str]:
-    """Returns what changes the meaning of everything else: chance level, no use of teachers, worse than one teacher."""
+    """Returns limits of the whole report: results at chance, no benefit from teachers, worse than one teacher."""
     rows, where = winner_rows(facts)
     if not rows:
         return []
     if is_at_chance(*rows):
         right = percent(fmean(row["accuracy"] for row in rows), 1)
         return [
-            f"**At chance**: the best student classifies {right} of {where} correctly, no more than random guesses. No "
-            "comparison below has a meaning."
+            f"**At chance**: the best student classifies {right} of {where} correctly, no more than random guesses. "
+            "No comparison below is meaningful."
         ]
     lines = []
     if won_without_teachers(facts):
         lines.append(
-            "**No distillation won**: training on the labels alone (`labels`) is at least as good as every student "
-            "that was trained with teachers."
+            "**No distillation won**: training on the labels alone (`labels`) is at least as good as every distilled "
+            "student."
         )
     if is_worse_than_one_teacher(facts):
         one = facts.teachers_beside[1] if facts.teachers_beside else {}
@@ -80,9 +80,9 @@ def is_worse_than_one_teacher(facts: StudyResults) -> bool:
 
 
 def warnings(facts: StudyResults) -> list[str]:
-    """Returns the first warnings of the study, a line each, and the number of the others; Markdown."""
+    """Returns the first warnings of the study, one per line, and the number of further warnings; Markdown."""
     rows, _ = winner_rows(facts)
-    stated = {  # by `what_counts_most`
+    stated = {  # already covered by `what_counts_most`
         AT_CHANCE: is_at_chance(*rows),
         NO_DISTILLATION: won_without_teachers(facts),
         WORSE: is_worse_than_one_teacher(facts),
@@ -122,7 +122,7 @@ def on_the_front(facts: StudyResults) -> str | None:
 
 
 def selection_bias(facts: StudyResults) -> str | None:
-    """Returns how the first trial of the search did with fresh seeds."""
+    """Returns the result of the top trial of the search with fresh seeds."""
     metric = facts.study.objective
     favorite = next((t for t in facts.order if not t.baseline), None)
     again = next((c for c in facts.confirmed if favorite and c.trial.number == favorite.number), None)
@@ -179,7 +179,7 @@ def stopping(facts: StudyResults, seen: Sequence[RungCorrelation]) -> str | None
     if not stopped or not seen:
         return None
     first = seen[0]
-    sure = first.by_chance < 0.05  # of four trials even the same order comes by chance in one case of twelve
+    sure = first.by_chance < 0.05  # with four trials, complete agreement occurs by chance in one case of twelve
     trust = "a good" if sure and first.low > 0.3 else ("a poor" if first.high < 0.3 else "an uncertain")
     which = "1 trial was" if stopped == 1 else f"{stopped} trials were"
     return (

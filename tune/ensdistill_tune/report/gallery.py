@@ -28,7 +28,7 @@ class Gallery:
 
 
 def galleries(facts: StudyResults) -> list[Gallery]:
-    """Returns the galleries that have images, from diagnostics.json alone."""
+    """Returns the galleries that have images; all data is in diagnostics.json."""
     drawn = facts.diagnostics
     if not drawn:
         return []

@@ -26,7 +26,7 @@ def write_report(home: Path) -> tuple[list[Path], str]:
     """Writes report.html, report.md and figures/<key>.html of a study.
 
     Returns:
-        The files, and the first lines as Markdown.
+        The files, and the summary as Markdown.
 
     Raises:
         DataError: There is no study, or no trial of it has begun.
@@ -36,7 +36,7 @@ def write_report(home: Path) -> tuple[list[Path], str]:
     parts, shown = sections(facts), figures(facts)
     write_text(home / "report.html", as_page(facts, lead, parts, shown))
     write_text(home / "report.md", as_markdown(facts, lead, parts, home))
-    shutil.rmtree(home / "figures", ignore_errors=True)  # an earlier report may have had more
+    shutil.rmtree(home / "figures", ignore_errors=True)  # an earlier report may have had more figures
     (home / "figures").mkdir()
     for one in shown:
         write_text(home / "figures" / f"{one.key}.html", _alone(one))
@@ -44,7 +44,7 @@ def write_report(home: Path) -> tuple[list[Path], str]:
 
 
 def as_page(facts: StudyResults, lead: str, parts: Sequence[ReportSection], shown: Sequence[ReportFigure]) -> str:
-    """Returns the whole page. Text from outside, such as the error of a trial, is escaped."""
+    """Returns the whole page. Untrusted text, such as an error message, is escaped."""
     template = Environment(autoescape=True).from_string((Path(__file__).parent / "page.html").read_text())
     drawn = {one.key: json.loads(one.figure.to_json()) for one in shown}
     return template.render(
@@ -60,10 +60,10 @@ def as_page(facts: StudyResults, lead: str, parts: Sequence[ReportSection], show
 
 
 def _html(markdown: str) -> Markup:
-    """Returns the HTML of Markdown, in which tags are plain text.
+    """Converts Markdown to HTML; tags in the Markdown are plain text.
 
-    A wide table scrolls within its own box. A spread and an interval have a line of their own in a cell, so that eight
-    columns fit.
+    A wide table scrolls within its own box. Standard deviations and intervals start a new line in their cell, so that
+    eight columns fit.
     """
     rendered = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown.replace(" +- ", " ± "))
     narrow = re.sub(r"(<td[^>]*>[^<]*?) ((?:± |\([-+])[^<]*)</td>", r"\1 <span>\2</span></td>", rendered)
@@ -73,7 +73,7 @@ def _html(markdown: str) -> Markup:
 
 
 def _alone(one: ReportFigure) -> str:
-    """Returns one figure for the MLflow pages: small, because Plotly is loaded from the network."""
+    """Returns one figure for the MLflow pages; the file is small, because Plotly is loaded from the network."""
     page: str = to_html(one.figure, include_plotlyjs="cdn", full_html=True)
     note = f"<p>{one.title}. Plotly is loaded from the network; report.html works offline.</p>"
     return page.replace("<body>", f"<body>{note}", 1)

@@ -20,9 +20,9 @@ from ensdistill_tune.search.constraints import violations
 from ensdistill_tune.search.hyperparameter import Hyperparameter
 from ensdistill_tune.study.study_config import StudyConfig
 
-EDGE = 0.1  # share of a range that counts as its end
-BEST = 5  # trials whose values are compared with the ends of a range
-LONGEST = 200  # characters of a reason
+EDGE = 0.1  # share of a range that counts as its edge
+BEST = 5  # number of trials whose values are compared with the edges of a range
+LONGEST = 200  # maximum length of a reason in characters
 NOTHING_LEARNT = (
     "find out why the students do not learn: train on the labels alone (`ensdistill distill labels`), with a lower "
     "`training.optimizer.lr` or more epochs, and check that images and labels match."
@@ -31,7 +31,7 @@ SEEDS = 50  # the largest number that is recommended
 
 
 def advice(facts: StudyResults, found: Sequence[Importance]) -> list[str]:
-    """Returns recommendations, the most urgent first; of students at chance only the one about that."""
+    """Returns recommendations, most urgent first; if students are at chance, only the one about that."""
     rows, _ = winner_rows(facts)
     if is_at_chance(*rows):
         first = failures(facts)
@@ -45,7 +45,7 @@ def advice(facts: StudyResults, found: Sequence[Importance]) -> list[str]:
 
 
 def failures(facts: StudyResults) -> str | None:
-    """Many failed trials, with an example of the most frequent error."""
+    """If many trials failed: narrower ranges, with the most frequent error."""
     failed = [trial for trial in facts.trials if trial.state == "failed"]
     if len(failed) * 10 < len(facts.trials) or not failed:
         return None
@@ -57,7 +57,7 @@ def failures(facts: StudyResults) -> str | None:
 
 
 def minutes(facts: StudyResults) -> str | None:
-    """A time budget that ran out."""
+    """If the time budget ran out: a larger one."""
     if facts.summary["state"] != "timed_out":
         return None
     command = facts.command("resume", ("--set", f"budget.minutes={2 * (facts.study.budget.minutes or 0):g}"))
@@ -65,7 +65,7 @@ def minutes(facts: StudyResults) -> str | None:
 
 
 def relax(facts: StudyResults) -> str:
-    """Constraints that no trial meets."""
+    """If no trial meets a constraint: other constraints or settings."""
     nearest = facts.confirmed[0].means(facts.study.constraints) if facts.confirmed else facts.order[0].last
     broken = [bound for bound, violation in violations(facts.study.constraints, nearest).items() if violation > 0]
     bound = broken[0].replace(" at ", ".at_")
@@ -74,7 +74,7 @@ def relax(facts: StudyResults) -> str:
 
 
 def behind(facts: StudyResults) -> str | None:
-    """A winner that is worse than a single teacher: no setting of the distillation compensates for that."""
+    """If the winner is worse than a single teacher: more training or a larger network; no other setting suffices."""
     if not is_worse_than_one_teacher(facts):
         return None
     return (
@@ -84,7 +84,7 @@ def behind(facts: StudyResults) -> str | None:
 
 
 def crossing(facts: StudyResults) -> str | None:
-    """Early stopping that would have stopped the best baseline in favor of trials that end behind it."""
+    """If early stopping would have stopped the best baseline in favor of worse trials: other early stopping."""
     rungs, best = epochs_to_ask(facts.study), next((trial for trial in facts.order if trial.baseline), None)
     survivors = facts.search_order
     if not rungs or best is None or not any(trial.state == "pruned" for trial in facts.trials):
@@ -110,7 +110,7 @@ def _better(facts: StudyResults, one: TrialRecord, other: TrialRecord, epoch: in
 
 
 def certainty(facts: StudyResults) -> str | None:
-    """More seeds, if the best trial and the best baseline do not differ significantly."""
+    """If the best trial and the best baseline do not differ significantly: more seeds."""
     searched, baseline = searched_and_baseline(facts)
     if not searched or baseline is None:
         if facts.summary["state"] == "finished" and not facts.confirmed:
@@ -130,7 +130,8 @@ def certainty(facts: StudyResults) -> str | None:
         )
     if seeds is None:
         return (
-            f"use `{baseline.trial.baseline}` as published: the difference is too small for the spread over seeds. No "
+            f"use `{baseline.trial.baseline}` as published: the difference is too small compared with the variation "
+            "over seeds. No "
             f"practical number of seeds would resolve it ({SEEDS} seeds have a power below {percent(POWER)})."
         )
     command = facts.command("resume", ("--set", f"confirmation.seeds={seeds}"))
@@ -141,7 +142,7 @@ def certainty(facts: StudyResults) -> str | None:
 
 
 def ends(facts: StudyResults, found: Sequence[Importance]) -> list[str]:
-    """Ranges at one end of which the best trials lie, if values beyond it are valid."""
+    """If the best trials lie at one end of a range and values beyond it are valid: a wider range."""
     best = facts.search_order[:BEST]
     idle = {i.name for i in found if not i.matters}
     if len(best) < BEST:
@@ -181,7 +182,7 @@ def _place(axis: Hyperparameter, value: float) -> float:
 
 
 def more(facts: StudyResults) -> str | None:
-    """More trials, if the last third of them improved on the others clearly."""
+    """If the last third of the trials clearly improved the best value: more trials."""
     searched, metric = facts.search_trials, facts.study.objective
     late = {trial.number for trial in searched[-max(1, len(searched) // 3) :]}
     order = facts.search_order
@@ -201,7 +202,7 @@ def more(facts: StudyResults) -> str | None:
 
 
 def _spread(facts: StudyResults) -> float:
-    """Standard deviation over seeds of the same settings; without replicates, that among the best trials."""
+    """Returns the standard deviation over seeds of the same settings; without replicates, that of the best trials."""
     metric = facts.study.objective
     if facts.confirmed:
         return fmean([stdev(c.values(metric)) for c in facts.confirmed])
@@ -210,7 +211,7 @@ def _spread(facts: StudyResults) -> float:
 
 
 def longer(facts: StudyResults) -> str | None:
-    """Longer training, if the mean of the winner over its seeds still improved in the last epochs."""
+    """If the winner still improved in the last epochs, on average over seeds: longer training."""
     runs = facts.confirmed[0].replicates if facts.confirmed else facts.order[:1]
     shortest = min((len(run.epochs) for run in runs), default=0)
     if shortest < 10:
@@ -228,7 +229,7 @@ def longer(facts: StudyResults) -> str | None:
 
 
 def idle(facts: StudyResults, found: Sequence[Importance]) -> str | None:
-    """Settings without a significant effect, if the trials suffice to find one."""
+    """If settings have no significant effect and the trials suffice to find one: fixed settings."""
     if len(facts.search_trials) < ENOUGH:
         return None
     names = [f"`{i.name}`" for i in found if not i.matters]

@@ -6,6 +6,7 @@ from statistics import fmean
 from ensdistill.evaluation.evaluator import Metrics
 from ensdistill.evaluation.plausibility import is_at_chance, is_identified
 from ensdistill.runtime.formatting import mean_and_spread, percent
+from ensdistill.runtime.text import counted
 from ensdistill_tune.analysis.leaderboard import format_metric
 from ensdistill_tune.analysis.replication import Candidate
 from ensdistill_tune.analysis.results import StudyResults
@@ -13,14 +14,14 @@ from ensdistill_tune.analysis.statistics import PairedComparison, compare
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.study.objectives import LATENCY, spoken
 
-UNCERTAIN = "This value is uncertain: the validation images do not identify every temperature behind it."
-SAME = 0.02  # relative difference below which two costs are called equal
+UNCERTAIN = "This value is uncertain: the validation images do not determine every temperature that it depends on."
+SAME = 0.02  # relative difference below which two costs count as equal
 
 
 def answers(facts: StudyResults) -> list[str]:
-    """Returns the three sentences, without those that have no meaning or no data in this study; Markdown."""
+    """Returns the three sentences as Markdown, without those that are not meaningful or have no data."""
     if is_at_chance(*winner_rows(facts)[0]):
-        return []  # the report begins with the reason
+        return []  # the report starts with the reason
     first = [better_network(facts)]
     return first if facts.why_none_wins else first + [line for line in (worth(facts), cost(facts)) if line]
 
@@ -40,7 +41,7 @@ def better_network(facts: StudyResults) -> str:
     if baseline is None:
         return (
             f"Whether trial {searched[0].label} is better than the published settings is unknown: no baseline was "
-            f"confirmed. Its {_mean(searched[0], facts)} is the best of {len(searched)} candidates."
+            f"confirmed. Its {_mean(searched[0], facts)} is the best of {counted(len(searched), 'candidate')}."
         )
     if not searched:
         return (
@@ -83,8 +84,7 @@ def _claim(facts: StudyResults, best: Candidate, baseline: Candidate, c: PairedC
 def _effect(facts: StudyResults, baseline: Candidate, c: PairedComparison) -> str:
     metric, mean = facts.study.objective, baseline.mean(facts.study.objective)
     share = f", {100 * c.difference / abs(mean):+.1f} %" if mean else ""
-    interval = f"95 % confidence interval {c.sure_low:+.4f} to {c.sure_high:+.4f}"  # the wider one, as in the table
-    return f"{spoken(metric)} {c.difference:+.4f}{share} ({interval})"
+    return f"{spoken(metric)} {c.difference:+.4f}{share} ({c.interval})"
 
 
 def significance(c: PairedComparison, among: int) -> str:
@@ -112,7 +112,7 @@ def _unconfirmed(facts: StudyResults) -> str:
     )
 
 
-# --- how near is it to the ensemble? ---
+# --- how close is it to the ensemble? ---
 
 
 def worth(facts: StudyResults) -> str | None:
@@ -123,22 +123,22 @@ def worth(facts: StudyResults) -> str | None:
     together, one = facts.teachers_beside
     teachers = round(together["dee"])
     if is_at_chance(one) or teachers < 2:
-        return None  # a single network has no equivalent in networks
+        return None  # the equivalent is not defined for a single network
     mean = fmean(row["dee"] for row in rows)
     right = f"accuracy {mean_and_spread([row['accuracy'] for row in rows])}"
     right += f" (ensemble {together['accuracy']:.4f}, single teacher {one['accuracy']:.4f})"
-    if mean < 1.05:  # the low end of the scale
+    if mean < 1.05:  # lower end of the scale
         own = mean_and_spread([row["cnll"] for row in rows])
         return (
             f"The student is no better than a single teacher: its calibrated NLL on {where} is {own}, the mean of the "
             f"{teachers} teachers is {one['cnll']:.4f}; {right}."
         )
     value = mean_and_spread([row["dee"] for row in rows], 1)
-    beyond = " or more" if mean > teachers - 0.05 else ""  # the high end
+    beyond = " or more" if mean > teachers - 0.05 else ""  # upper end
     doubt = "" if all(map(is_identified, (*rows, together))) else f" {UNCERTAIN}"
     return (
-        f"The student is worth {value}{beyond} of the {teachers} networks of the ensemble (deep-ensemble equivalent "
-        f"on {where}); {right}.{doubt}"
+        f"The student is as good as an ensemble of {value}{beyond} of the {teachers} teachers (deep-ensemble "
+        f"equivalent on {where}); {right}.{doubt}"
     )
 
 
@@ -146,7 +146,7 @@ def worth(facts: StudyResults) -> str | None:
 
 
 def cost(facts: StudyResults) -> str | None:
-    """Returns the cost of one prediction beside that of the teachers; None if it is unknown."""
+    """Returns the cost of one prediction, compared with that of the teachers; None if it is unknown."""
     rows, _ = winner_rows(facts)
     if not rows or "flops" not in rows[0]:
         return None
@@ -159,7 +159,7 @@ def cost(facts: StudyResults) -> str | None:
 
 
 def _relative(flops: float, facts: StudyResults) -> str:
-    """The cost as a share of that of the teachers, if this is known."""
+    """Returns the cost relative to that of the teachers, if this is known."""
     if not facts.teachers_beside or not facts.teachers_beside[1].get("flops"):
         return ""
     together, one = (row.get("flops", 0.0) for row in facts.teachers_beside)
@@ -173,9 +173,9 @@ def _relative(flops: float, facts: StudyResults) -> str:
 
 
 def winner_rows(facts: StudyResults) -> tuple[Sequence[Metrics], str]:
-    """Returns the metrics of the winner, one row a seed, and the name of the images.
+    """Returns the metrics of the winner, one row for each seed, and the name of the images.
 
-    Test images once the test evaluation has run; validation images until then.
+    The images are test images after the test evaluation, and validation images before it.
     """
     if facts.tested and facts.confirmed:
         known = facts.diagnostics

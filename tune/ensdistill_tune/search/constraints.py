@@ -33,11 +33,11 @@ class Constraint(Settings):
         """Yields name, bound and violation of each bound.
 
         Args:
-            value: The metric. NaN, also for one that was not reported, breaks every bound.
+            value: The metric; NaN if it was not reported. NaN breaks every bound.
 
         Returns:
-            The violation is at most 0 where the bound holds. Above 0 it is the distance from the bound, in units of
-            the bound's size (of 1 if the bound is 0), so that bounds on different metrics can be added up.
+            The violation is at most 0 if the bound is met. Above 0 it is the distance from the bound, relative to the
+            magnitude of the bound (to 1 if the bound is 0), so that violations of different metrics can be added.
         """
         for name, bound, sign in (("at least", self.at_least, -1), ("at most", self.at_most, 1)):
             if bound is not None:
@@ -75,7 +75,7 @@ def broken(constraints: Constraints, metrics: Mapping[str, float]) -> list[str]:
 def penalized(values: list[float], modes: list[str], violation: float) -> list[float]:
     """Returns the values that early stopping compares: the objectives, or far worse values if a constraint is broken.
 
-    Of two trials that break constraints, the one with the smaller violation is better, independent of their objectives
+    Of two trials that break constraints, the one with the smaller violation is better, regardless of their objectives
     (constrained domination).
 
     Args:

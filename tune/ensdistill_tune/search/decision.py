@@ -11,5 +11,5 @@ class Decision(Enum):
 
     @classmethod
     def stop_if(cls, condition: bool) -> "Decision":
-        """Returns STOP if the condition holds, else CONTINUE."""
+        """Returns STOP if the condition is met, otherwise CONTINUE."""
         return cls.STOP if condition else cls.CONTINUE

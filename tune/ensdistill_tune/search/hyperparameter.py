@@ -14,9 +14,9 @@ KINDS = ("choice", "grid", "uniform", "log_uniform", "integer")
 class Hyperparameter(Settings):
     """A searched setting: exactly one distribution and an optional condition."""
 
-    choice: list[Any] | None = setting(None, "One of these values.", min_length=1)
+    choice: list[Any] | None = setting(None, "One value of this list.", min_length=1)
     grid: list[Any] | None = setting(
-        None, "Each of these values in turn, independent of the searcher's suggestions.", min_length=1
+        None, "Each value of this list in turn, independent of the searcher's suggestions.", min_length=1
     )
     uniform: list[float] | None = setting(
         None, "Real number in a range [low, high], uniform.", min_length=2, max_length=2
@@ -25,10 +25,10 @@ class Hyperparameter(Settings):
         None, "Positive number in a range [low, high], uniform in its logarithm.", min_length=2, max_length=2
     )
     integer: list[int] | None = setting(
-        None, "Integer in a range [low, high], both ends included.", min_length=2, max_length=2
+        None, "Integer in a range [low, high], including both ends.", min_length=2, max_length=2
     )
     when: dict[str, Any] = setting(
-        {}, "Condition: the setting is active only if these other axes have this value, or one of these values."
+        {}, "Condition: the setting is active only if these other settings have the given value, or one of a list."
     )
 
     @model_validator(mode="after")
@@ -39,7 +39,7 @@ class Hyperparameter(Settings):
         if not self.is_categorical:
             low, high = getattr(self, ways[0])
             if low >= high:
-                raise ValueError(f"{ways[0]}: the first number must be below the second, got [{low}, {high}]")
+                raise ValueError(f"{ways[0]}: the first number must be smaller than the second, got [{low}, {high}]")
             if ways[0] == "log_uniform" and low <= 0:
                 raise ValueError(f"log_uniform: both numbers must be above 0, got [{low}, {high}]")
         return self
@@ -56,7 +56,7 @@ class Hyperparameter(Settings):
 
     @property
     def values(self) -> list[Any]:
-        """Listed values, or the two ends of the range."""
+        """Listed values, or both ends of the range."""
         return list(getattr(self, self.kind))
 
     @property
@@ -70,7 +70,7 @@ class Hyperparameter(Settings):
         """Returns a quantile of its distribution.
 
         Args:
-            share: Share of the values that lie below it, in [0, 1).
+            share: Probability of a smaller value, in [0, 1).
         """
         if (every := self.finite_values) is not None:
             return every[int(share * len(every))]

@@ -1,4 +1,4 @@
-"""Optuna studies, created without the line that Optuna logs for each new one."""
+"""Optuna studies, created without the message that Optuna logs for each of them."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -14,7 +14,7 @@ def directions_of(modes: Sequence[str]) -> list[Direction]:
 
 
 def silent_study(directions: Sequence[Direction] = ("minimize",), **more: Any) -> optuna.Study:
-    """Returns a new Optuna study. The verbosity of Optuna's messages is not changed.
+    """Returns a new Optuna study. Restores the verbosity of Optuna afterwards.
 
     Args:
         directions: Direction of each objective.

@@ -1,8 +1,8 @@
 """Several objectives: Pareto fronts, and early stopping based on them.
 
-A point has one value for each objective, and lower is better in all of them (`to_minimization` negates the others). One
+A point has one value for each objective; lower is better in all of them (`to_minimization` negates maximized ones). One
 point dominates another if it is worse in no objective and better in at least one, so equal points do not dominate each
-other. The front holds the points that no other point dominates. NaN is treated as the worst possible value.
+other. The front contains the points that no other point dominates. NaN is treated as the worst possible value.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def pareto_front_indices(values: Points) -> list[int]:
 def fronts(values: Points) -> list[list[int]]:
     """Returns the indices of the points by front (non-dominated sorting).
 
-    The first front holds the non-dominated points, the second those that only points of the first dominate, and so on.
+    The first front contains the non-dominated points, the second those dominated only by points of the first, and so
+    on.
 
     Args:
         values: Points of shape (n, objectives).
@@ -64,9 +65,10 @@ def fronts(values: Points) -> list[list[int]]:
 def select_diverse(values: Points, k: int) -> list[int]:
     """Returns the indices of at most k different points of the front that are far apart.
 
-    The first point is the best in the first objective. Each further one has the largest distance to the points chosen
-    so far, in units of the front's range in each objective. With two objectives the second point is therefore the other
-    end of the front. Of equal points only the first is returned.
+    The first point is the best in the first objective. Each further point has the largest distance from the points
+    selected so far, in units of the front's range in each objective. With two objectives the second point is therefore
+    the other
+    end of the front. Only the first of equal points is returned.
 
     Args:
         values: Points of shape (n, objectives).
@@ -92,7 +94,7 @@ def select_diverse(values: Points, k: int) -> list[int]:
 def rungs(grace: int, factor: float, epochs: int) -> list[int]:
     """Returns the epochs at which trials are compared: grace * factor^k for k = 0, 1, ..., rounded up, below `epochs`.
 
-    They equal the rungs of Ray's ASHA.
+    They are the same as the rungs of Ray's ASHA.
 
     Args:
         grace: The first rung.
@@ -107,16 +109,18 @@ def rungs(grace: int, factor: float, epochs: int) -> list[int]:
 class ParetoRungs:
     """Asynchronous successive halving that never stops a non-dominated trial.
 
-    At each rung the first values that a trial reports at or after that epoch are recorded. The decision is made once,
-    from the values recorded by then: the trial is stopped if at least 1/reduction_factor of all recorded trials, itself
-    included, lie in better fronts. Fronts therefore continue or stop as a whole, and a trial that is not dominated at
+    Each rung records the first values that a trial reports at or after that epoch, and decides once, from the values
+    recorded so far: the trial is stopped if at least 1/reduction_factor of all recorded trials, including itself, lie
+    in better fronts. Fronts therefore continue or stop as a whole, and a trial that is not dominated at
     its rung is never stopped: the first trial continues, and the second is stopped only if the first dominates it. With
-    one objective this is asynchronous successive halving with the share rounded up, except that a trial stops where it
-    would wait there (Li et al. 2020). Multi-objective ASHA applies the share within the first front too, and therefore
+    one objective this is asynchronous successive halving with the share rounded up, except that a trial is stopped in
+    cases where it would be paused (Li et al. 2020). Multi-objective ASHA applies the share within the first front too,
+    and therefore
     stops non-dominated trials (Schmucker et al. 2021).
 
     If dominance at a rung persists until the end, no trial of the final front is ever stopped. If learning curves cross
-    or are noisy, one can be: a costly student that learns slowly is dominated early by a cheap one. `tolerance` handles
+    or are noisy, a trial of the final front can be stopped: a costly student that learns slowly is dominated early by a
+    cheap one. `tolerance` handles
     that case: a trial also continues if no other trial would dominate it after improving each of its values by that
     relative margin. The tolerance of an objective that does not change during training, such as inference cost, should
     be 0; otherwise no trial is ever stopped by a trial of equal cost.
@@ -152,7 +156,7 @@ class ParetoRungs:
             return False
         rung = max(reached)
         self.recorded.setdefault(rung, {}).setdefault(number, tuple(values))
-        if (rung, number) not in self._decided:  # a cache: the decision would be the same
+        if (rung, number) not in self._decided:  # only a cache: recomputing gives the same decision
             self._decided[rung, number] = self._stops(rung, number)
         return self._decided[rung, number]
 
@@ -174,7 +178,7 @@ def _points(values: Points) -> NDArray[np.float64]:
 
 
 def _dominates(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Returns whether a is never worse than b and at least once better, along the last axis."""
+    """Returns whether a is nowhere worse than b and better at least once, along the last axis."""
     return np.asarray((a <= b).all(axis=-1) & (a < b).any(axis=-1))
 
 

@@ -1,9 +1,9 @@
 """Population-based training: optimizes settings during the training of the students.
 
-A member of the population is a separate trial for as long as its settings stay the same. A member that is stopped is a
-pruned trial. Its replacement is a new trial that starts from the checkpoint of a better one, with the settings of that
-trial and changes after that epoch (`Config.schedule`). Training it from the first epoch gives the same student, so it
-can be repeated with other seeds and exported like any other trial.
+A trial is a member of the population for as long as its settings stay the same. A stopped member is a pruned trial. Its
+replacement is a new trial that starts from the checkpoint of a better trial, with the settings of that trial and
+changes after that epoch (`Config.schedule`). Training the replacement from the first epoch gives the same student, so
+it can be replicated and exported like any other trial.
 
 References:
     Jaderberg et al. 2017, Population based training of neural networks.
@@ -29,7 +29,7 @@ CHECKPOINT_AFTER = "checkpoint_epoch_{epoch:05d}.pt"  # in the folder of a trial
 class Pbt(Settings):
     """Population-based training: the worst trials are stopped and replaced by perturbed copies of the best ones.
 
-    A copy of a trial in the top quantile continues from its checkpoint. Only settings that may change during training
+    A copy of a trial in the top quantile continues from its checkpoint. Only settings that can change during training
     are perturbed.
 
     References:
@@ -39,12 +39,12 @@ class Pbt(Settings):
     kind: Literal["pbt"] = "pbt"
     population: int = setting(8, "Population size: number of trials that the searcher suggests.", ge=2)
     interval_epochs: int = setting(10, "Epochs between two comparisons of the trials.", ge=1)
-    quantile: float = setting(0.25, "Share of trials that are stopped, and share that is copied.", gt=0, le=0.5)
+    quantile: float = setting(0.25, "Share of trials that are stopped; the same share is copied.", gt=0, le=0.5)
     resample: float = setting(
         0.25, "Probability that a setting is drawn from its range instead of perturbed.", ge=0, le=1
     )
     factor: float = setting(1.25, "Perturbation factor: a numeric value is multiplied or divided by it.", gt=1)
-    seed: int = setting(0, "Seed of the choice of copied trials and of their perturbations.", ge=0)
+    seed: int = setting(0, "Seed for selecting the copied trials and perturbing their settings.", ge=0)
 
     def __call__(self, epochs: int, modes: Sequence[str]) -> _PbtRule:
         """Returns a rule for trials of `epochs` epochs and objectives with these modes (`min` or `max`)."""
@@ -108,7 +108,7 @@ class Pbt(Settings):
 class _PbtRule:
     def __init__(self, settings: Pbt, epochs: int, sign: float) -> None:
         self._settings, self._epochs, self._sign = settings, epochs, sign
-        self._came: dict[int, dict[int, float]] = {}  # values by trial, by the epoch after which they were compared
+        self._came: dict[int, dict[int, float]] = {}  # by epoch of the comparison: values by trial
 
     def decide(self, number: int, epoch: int, values: Sequence[float]) -> Decision:
         if epoch % self._settings.interval_epochs or epoch >= self._epochs:

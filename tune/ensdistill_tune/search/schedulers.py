@@ -1,7 +1,7 @@
 """Early-stopping schedulers. To add one: one class, one line in `Scheduler`.
 
 A rule receives every report of every searched trial, in the order of the event log, and returns whether the trial
-continues. It has no other input, so a new rule that receives the same events has the same rungs and decisions.
+continues. It has no other input, so a new rule that receives the same events makes the same decisions.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class StoppingRule(Protocol):
 class EarlyStoppingSettings(Settings):
     group_by: list[str] = setting(
         [],
-        "Axes by which trials are grouped: a trial is compared only with trials that have the same values. For example "
-        "averaging.kind, because averaged weights look better early in training than at the end.",
+        "Searched settings by which trials are grouped: a trial is compared only with trials that have the same "
+        "values. For example averaging.kind, because averaged weights look better early in training than at the end.",
     )
 
 
@@ -77,7 +77,7 @@ class Asha(EarlyStoppingSettings):
 
     tolerance: list[float] = setting(
         [],
-        "With several objectives: relative margin for each objective; a trial within the margin of the front is not "
+        "With several objectives: relative margin for each objective; a trial within this margin of the front is not "
         "stopped.",
     )
 
@@ -111,7 +111,7 @@ class Hyperband(EarlyStoppingSettings):
     seed: int = setting(0, "Seed of the assignment of trials to brackets.", ge=0)
 
     def decision_epochs(self, epochs: int) -> Collection[int]:
-        """Returns the epochs after which the rule can stop a trial: the rungs of the first bracket hold all others."""
+        """Returns the epochs after which the rule can stop a trial: those of the first bracket include all others."""
         return rungs(min(self.grace_epochs, epochs), self.reduction_factor, epochs)
 
     def __call__(self, epochs: int, modes: Sequence[str]) -> StoppingRule:
@@ -152,8 +152,8 @@ class _MedianRule:
 
     def __init__(self, grace: int, trials: int, sign: float) -> None:
         self._grace, self._trials, self._sign = grace, trials, sign
-        self._values: dict[int, list[float]] = {}  # of each trial from the first allowed epoch on
-        self._means: dict[int, dict[int, float]] = {}  # of these values, by epoch and trial
+        self._values: dict[int, list[float]] = {}  # values of each trial, from the first allowed epoch on
+        self._means: dict[int, dict[int, float]] = {}  # running means of these values, by epoch and trial
         self._best: dict[int, float] = {}
 
     def decide(self, number: int, epoch: int, values: Sequence[float]) -> Decision:
@@ -173,7 +173,7 @@ _EPOCH, _OBJECTIVE = "epoch", "objective"
 
 
 def _asha(grace: int, factor: float, brackets: int, epochs: int, mode: str) -> AsyncHyperBandScheduler:
-    from ray.tune.schedulers import AsyncHyperBandScheduler  # here: a slow import that few commands need
+    from ray.tune.schedulers import AsyncHyperBandScheduler  # imported here, because it is slow and rarely used
 
     grace = min(grace, epochs)
     return AsyncHyperBandScheduler(_EPOCH, _OBJECTIVE, mode, epochs, grace, factor, brackets, stop_last_trials=False)
@@ -181,7 +181,7 @@ def _asha(grace: int, factor: float, brackets: int, epochs: int, mode: str) -> A
 
 @dataclass(frozen=True)
 class _Trial:
-    """The part of a trial that Ray's schedulers use. Its identifier is its number, which a restart does not change."""
+    """The part of a trial that Ray's schedulers use. The trial number is its identifier, also after a restart."""
 
     trial_id: int
 
@@ -197,7 +197,7 @@ class _ParetoRule:
 
 
 class _RayAshaRule:
-    """Adapts a Ray scheduler to the rule interface."""
+    """Adapts a Ray scheduler to the interface of a rule."""
 
     def __init__(self, scheduler: TrialScheduler, seed: int = 0) -> None:
         self._scheduler, self._seed = scheduler, seed

@@ -1,4 +1,4 @@
-"""A search space: hyperparameters by the dotted names of settings, some of them under conditions on others."""
+"""A search space: hyperparameters by dotted names of settings, some with conditions on others."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,14 +23,14 @@ class SearchSpace:
 
     @cached_property
     def order(self) -> list[str]:
-        """Names in topological order of their conditions; names with circular conditions are left out."""
+        """Names in topological order of their conditions; names with circular conditions are omitted."""
         return topological_order(self.axes)
 
     def draw(self, value: Callable[[str, Hyperparameter], Any]) -> Sampled:
         """Returns one sample of the hyperparameters whose conditions are met.
 
         Args:
-            value: Returns the value of a hyperparameter from its name and its definition.
+            value: Function that returns a value, given the name and the definition of a hyperparameter.
         """
         sampled: Sampled = {}
         for name in self.order:
@@ -67,7 +67,7 @@ class SearchSpace:
 
 
 def topological_order(axes: Mapping[str, Hyperparameter]) -> list[str]:
-    """Returns the names in topological order of their conditions; names with circular conditions are left out."""
+    """Returns the names in topological order of their conditions; names with circular conditions are omitted."""
     order: list[str] = []
     while ready := [n for n in axes if n not in order and all(o in order or o not in axes for o in axes[n].when)]:
         order += ready

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class SearcherSettings(Settings):
-    uses_constraints: ClassVar[bool] = False  # whether suggestions avoid regions in which constraints were broken
+    uses_constraints: ClassVar[bool] = False  # True if suggestions avoid regions in which constraints were broken
     seed: int = setting(0, "Seed of the suggestions.", ge=0)
 
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
@@ -29,7 +29,7 @@ class SearcherSettings(Settings):
         Args:
             seed: Seed of this suggestion.
         """
-        import optuna  # here and below: a slow import that few commands need
+        import optuna  # imported here and below, because it is slow and rarely used
 
         return optuna.samplers.RandomSampler(seed=seed)
 
@@ -81,7 +81,7 @@ class Gp(ModelBasedSearcher):
     kind: Literal["gp"] = "gp"
 
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
-        """Returns Optuna's sampler for a noisy objective: equal settings give different values with different seeds."""
+        """Returns Optuna's sampler for a noisy objective, because equal settings differ between seeds."""
         import optuna
 
         return optuna.samplers.GPSampler(seed=seed, n_startup_trials=self.startup_trials, deterministic_objective=False)
@@ -116,7 +116,7 @@ class Qmc(SearcherSettings):
 
     def fixed_values(self, space: SearchSpace, place: int) -> Sampled | None:
         """Returns the Sobol point at an index, its coordinates mapped to values of all hyperparameters."""
-        from scipy.stats.qmc import Sobol  # here: a slow import that few commands need
+        from scipy.stats.qmc import Sobol  # imported here, because it is slow and rarely used
 
         points = Sobol(len(space.order), scramble=True, rng=np.random.default_rng(self.seed))
         if place:
@@ -126,7 +126,7 @@ class Qmc(SearcherSettings):
 
 
 class Grid(SearcherSettings):
-    """Grid search: every combination once, for hyperparameters with finitely many values."""
+    """Grid search: every combination of hyperparameters with finitely many values, once."""
 
     kind: Literal["grid"] = "grid"
 

@@ -9,7 +9,7 @@ from typing import Any
 from ensdistill.settings.validation import validate
 from ensdistill_tune.search.hyperparameter import Hyperparameter
 
-When = Mapping[str, Any] | None  # other hyperparameters with their value, or a list of values
+When = Mapping[str, Any] | None  # a value or a list of values for each of some other hyperparameters
 
 
 def choice(*values: Any, when: When = None) -> Hyperparameter:
@@ -27,7 +27,7 @@ def grid(*values: Any, when: When = None) -> Hyperparameter:
 
     Args:
         *values: The values.
-        when: Condition, as of `choice`.
+        when: Condition, as in `choice`.
     """
     return _of("grid", list(values), when)
 
@@ -38,7 +38,7 @@ def uniform(low: float, high: float, *, when: When = None) -> Hyperparameter:
     Args:
         low: Lower end of the range.
         high: Upper end of the range.
-        when: Condition, as of `choice`.
+        when: Condition, as in `choice`.
     """
     return _of("uniform", [low, high], when)
 
@@ -49,7 +49,7 @@ def log_uniform(low: float, high: float, *, when: When = None) -> Hyperparameter
     Args:
         low: Lower end of the range, above 0.
         high: Upper end of the range.
-        when: Condition, as of `choice`.
+        when: Condition, as in `choice`.
     """
     return _of("log_uniform", [low, high], when)
 
@@ -58,9 +58,9 @@ def integer(low: int, high: int, *, when: When = None) -> Hyperparameter:
     """Returns a hyperparameter that is an integer in a range.
 
     Args:
-        low: Lower end of the range, included.
-        high: Upper end of the range, included.
-        when: Condition, as of `choice`.
+        low: Lower end of the range, inclusive.
+        high: Upper end of the range, inclusive.
+        when: Condition, as in `choice`.
     """
     return _of("integer", [low, high], when)
 

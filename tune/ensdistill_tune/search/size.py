@@ -8,7 +8,7 @@ from typing import Any
 from ensdistill_tune.search.hyperparameter import Hyperparameter, as_list
 from ensdistill_tune.search.search_space import topological_order
 
-CONTINUOUS = ("uniform", "log_uniform")  # all other kinds have finitely many values
+CONTINUOUS = ("uniform", "log_uniform")  # all other kinds have a finite number of values
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class SearchSpaceSize:
     Attributes:
         axes: Number of hyperparameters.
         continuous: Number of those with a continuous range.
-        combinations: Number of combinations of the values of all others.
+        combinations: Number of combinations of values of the other hyperparameters.
     """
 
     axes: int

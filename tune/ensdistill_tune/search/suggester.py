@@ -1,4 +1,4 @@
-"""Suggests the settings of a study's trials: an adapter to Optuna's ask-and-tell interface."""
+"""Suggests settings of trials; adapts Optuna's ask-and-tell interface."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,12 +18,12 @@ from ensdistill_tune.search.optuna_study import directions_of, silent_study
 from ensdistill_tune.search.search_space import Sampled, SearchSpace
 from ensdistill_tune.search.searchers import Searcher
 
-WORST_VIOLATION = 1e6  # finite, as the Gaussian process requires
-REQUEST = "request"  # key in the memory of a trial: the request with its settings
+WORST_VIOLATION = 1e6  # finite, because the Gaussian process requires it
+REQUEST = "request"  # key in the memory of a trial: the request that enqueued its settings
 
 
 class OptunaSearcher:
-    """Searcher of one study: asks Optuna for settings and tells it their results."""
+    """Searcher of one study: takes settings from Optuna and passes results to it."""
 
     def __init__(
         self,
@@ -58,10 +58,10 @@ class OptunaSearcher:
 
         Args:
             number: The trial.
-            enqueued: Settings of a request. They do not replace settings to evaluate first, nor cells of a grid.
+            enqueued: Settings of a request. Points to evaluate first and cells of a grid take precedence over them.
 
         Returns:
-            The settings, and the memory from which `restore` restores the suggestion; None if no settings are left.
+            The settings, and the memory that `restore` requires; None if no settings are left.
         """
         place = len(self._trials)
         given = self._fixed_values(place - self._enqueued) if enqueued is None else enqueued.settings
@@ -77,7 +77,7 @@ class OptunaSearcher:
         return sampled, self._sampler_state(place) | ({} if enqueued is None else {REQUEST: enqueued.request})
 
     def restore(self, trial: TrialRecord) -> None:
-        """Restores a suggestion of an earlier process, from the record of its trial."""
+        """Restores a suggestion of an earlier process from the record of its trial."""
         self._enqueued += REQUEST in trial.memory
         self._optuna.add_trial(
             create_trial(
@@ -103,7 +103,7 @@ class OptunaSearcher:
     def tell(self, trial: TrialRecord) -> None:
         """Reports the final state of a trial to Optuna: complete, pruned or failed.
 
-        Ray's own adapter passes the last value of a pruned trial as if it were final.
+        In contrast, Ray's own adapter passes the last value of a pruned trial as its final value.
         """
         asked = self._trials[trial.number]
         if trial.state in ("finished", "pruned") and trial.epochs:
@@ -115,7 +115,7 @@ class OptunaSearcher:
             self._optuna.tell(asked, state=TrialState.PRUNED if trial.state == "pruned" else TrialState.FAIL)
 
     def _sampler_state(self, place: int) -> dict[str, Any]:
-        """Returns the attributes that Optuna stored with the last suggestion, of the trial and of the study."""
+        """Returns the attributes of trial and study that Optuna stored with the last suggestion."""
         noted = self._storage.get_study_system_attrs(self._optuna._study_id)
         new = {name: value for name, value in noted.items() if name not in self._noted}
         self._noted |= new.keys()
@@ -130,13 +130,13 @@ class OptunaSearcher:
         return self._optuna.get_trials(deepcopy=False)
 
     def _report(self, trial: TrialRecord, epoch: Mapping[str, float]) -> None:
-        if len(self._objectives) == 1:  # Optuna supports intermediate values with one objective only
+        if len(self._objectives) == 1:  # Optuna supports intermediate values only with a single objective
             self._trials[trial.number].report(epoch[self._objectives[0]], int(epoch["epoch"]))
 
     def _fixed_values(self, place: int) -> Sampled | None:
         """Returns the values at an index that the sampler does not choose.
 
-        First come the settings to evaluate first, then values of the searcher, or else cells of the `grid` axes.
+        Settings to evaluate first have priority, then values of the searcher, then cells of the `grid` settings.
         """
         if place < len(self._first):
             return dict(self._first[place])
@@ -171,7 +171,7 @@ def distribution_of(axis: Hyperparameter) -> BaseDistribution:
 def choices_of(axis: Hyperparameter) -> list[Any]:
     """Returns the listed values of a hyperparameter in Optuna's representation.
 
-    Single values stay as they are. Blocks of settings become JSON texts, which are unique, unlike the texts of tables.
+    Scalar values stay unchanged. Blocks of settings become JSON, which is unique, unlike the short texts in tables.
 
     Args:
         axis: A categorical hyperparameter.

@@ -1,1 +1,1 @@
-"""Settings of a study: loading, validation, preparation; and its state while it runs."""
+"""Settings of a study (loading, validation, preparation) and its state while it runs."""

@@ -10,7 +10,7 @@ from ensdistill.errors import ConfigError, DataError, format_value
 from ensdistill.runtime.command_line import Option, command_line
 from ensdistill_tune.records.study_directory import StudyDirectory
 
-RESERVED = ("teachers", "runs", "artifacts", "bench", "mlflow.db")  # names of other content of the folder of studies
+RESERVED = ("teachers", "runs", "artifacts", "bench", "mlflow.db")  # other content of the folder of studies
 
 
 def claim(studies: Path, chosen: str | None, default: str, note: Callable[[str], None]) -> str:
@@ -18,9 +18,9 @@ def claim(studies: Path, chosen: str | None, default: str, note: Callable[[str],
 
     Args:
         studies: The folder of all studies.
-        chosen: The name, which must not be in use; None for the default.
+        chosen: Requested name, which must not be in use; None for the default.
         default: The default name; a number is appended if it is in use.
-        note: Prints a hint about an unfinished study with the default name.
+        note: Function that prints a hint about an unfinished study with the default name.
 
     Raises:
         ConfigError: The name is invalid or in use.
@@ -28,7 +28,7 @@ def claim(studies: Path, chosen: str | None, default: str, note: Callable[[str],
     """
     name = default if chosen is None else chosen
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name in RESERVED:
-        rule = f"must consist of letters, digits, . _ - and be none of {', '.join(RESERVED)}, got {format_value(name)}"
+        rule = f"must consist of letters, digits, . _ - and not be {' or '.join(RESERVED)}, got {format_value(name)}"
         raise ConfigError(f"name: {rule}. Choose another name.")
     for attempt in itertools.count(1):
         candidate = name if attempt == 1 else f"{name}-{attempt}"
@@ -66,7 +66,7 @@ def _taken(studies: Path, name: str) -> str:
 
 
 def _begun(home: Path) -> bool:
-    """Returns whether a study in this folder has started; a failed launch may leave a lock file behind."""
+    """Returns whether a study in this folder has started; a failed launch may leave only a lock file."""
     return not home.is_dir() or any(file.name != ".lock" for file in home.iterdir())
 
 

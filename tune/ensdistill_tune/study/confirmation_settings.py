@@ -12,4 +12,4 @@ class Confirmation(Settings):
         ge=0,
         le=100,
     )
-    seeds: int = setting(5, "Number of fresh seeds for each of them.", ge=2, le=1000)
+    seeds: int = setting(5, "Number of fresh seeds for each re-evaluated trial.", ge=2, le=1000)

@@ -1,4 +1,4 @@
-"""Reads a search space file. All issues are found before the first trial and reported together, with their lines."""
+"""Reads a search space file. All issues are reported together before the first trial, with their lines."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,11 +15,11 @@ from ensdistill_tune.search.size import size_of
 from ensdistill_tune.study.study_config import StudyConfig, study_files
 from ensdistill_tune.study.validation import drop_dependents, is_under, issues_of
 
-WARNING = "warning"  # code of an issue that does not prevent a launch
-_NO_AXES = {"seed": {"choice": [0]}}  # placeholder if no axis is valid, so that the rest of the file can be checked
+WARNING = "warning"  # code of issues that do not prevent a launch
+_NO_AXES = {"seed": {"choice": [0]}}  # placeholder if no axis is valid, which allows checking the rest of the file
 
 
-Overrides = Mapping[str, Any] | Sequence[str]  # values by dotted names, or `a.b=value` texts
+Overrides = Mapping[str, Any] | Sequence[str]  # values by dotted names, or strings `a.b=value`
 
 
 def load_study(path: str | Path, overrides: Overrides = ()) -> StudyConfig:
@@ -27,10 +27,10 @@ def load_study(path: str | Path, overrides: Overrides = ()) -> StudyConfig:
 
     Args:
         path: The file.
-        overrides: Values by dotted names, or `a.b=value` texts as on the command line.
+        overrides: Values by dotted names, or strings `a.b=value` as on the command line.
 
     Raises:
-        ConfigError: The settings cannot be used. It holds all issues in the order of lines, each in the form
+        ConfigError: The settings cannot be used. The error contains all issues in the order of lines, each in the form
             `FILE, line 3: key: rule, value, fix`; an issue of an override begins with the override instead.
         DataError: The file cannot be read.
     """
@@ -60,7 +60,7 @@ def checked(study: StudyConfig) -> StudyConfig:
         study: The settings.
 
     Raises:
-        ConfigError: The settings cannot be used; it holds all issues.
+        ConfigError: The settings cannot be used. The error contains all issues.
     """
     whole, issues = _judge(_tree_of(study), {})
     if whole is None or issues:
@@ -90,10 +90,10 @@ def change_study(study: StudyConfig, overrides: Overrides) -> StudyConfig:
 
     Args:
         study: The settings.
-        overrides: Values by dotted names, or `a.b=value` texts as on the command line.
+        overrides: Values by dotted names, or strings `a.b=value` as on the command line.
 
     Raises:
-        ConfigError: The changed settings cannot be used; it holds all issues.
+        ConfigError: The changed settings cannot be used. The error contains all issues.
     """
     changes = _parse_changes(overrides)
     changed, issues = _judge(study.model_dump(mode="json"), changes)
@@ -111,7 +111,7 @@ def _parse_changes(overrides: Overrides) -> YamlDict:
 def _override_at_fault(
     issue: ConfigIssue, changes: Mapping[str, Any], without_changes: Sequence[ConfigIssue]
 ) -> str | None:
-    """Returns the override that sets the invalid value, or a part that makes a value invalid; None if none does."""
+    """Returns the override that sets the invalid value or invalidates another one; None if there is none."""
     is_new = repr(issue) not in map(repr, without_changes)
     whole = (name for name in changes if is_under(issue.name, name))
     parts = (name for name in changes if is_under(name, issue.name) and is_new)
@@ -119,7 +119,7 @@ def _override_at_fault(
 
 
 def _of_override(issue: ConfigIssue, name: str, origin: str) -> ConfigIssue:
-    """Returns the issue with an override as its origin; the text contains the name once."""
+    """Returns the issue with an override as its origin; the text does not repeat the name."""
     alone = issue.name == name and not issue.given
     return replace(issue, origin=origin if alone else f"{origin}{name}: ")
 
@@ -142,14 +142,14 @@ def _judge(tree: YamlDict, changes: Mapping[str, Any]) -> tuple[StudyConfig | No
     try:
         study: StudyConfig | None = validate(StudyConfig, tree)
         issues = []
-    except ConfigError as error:  # the valid part is checked too, so that all issues are reported together
+    except ConfigError as error:  # the valid part is also checked, so that all issues are reported together
         issues = [_of_a_study(issue) for issue in error.issues]
         study = _sound_part(tree, issues)
     return study, [*issues, *(issues_of(study) if study else [])]
 
 
 def _with_overrides(tree: YamlDict, changes: Mapping[str, Any]) -> YamlDict:
-    """Returns the settings of a file with overrides; `search.` precedes the name of an axis or of a part of it."""
+    """Returns the settings of a file with overrides; names of axes and their parts start with `search.`."""
     axes, others = _axes_and_others(changes)
     more_axes, tree = _axes_and_others(tree)
     if isinstance(tree.get("config"), Mapping):
@@ -194,7 +194,7 @@ def _nested(config: Mapping[str, Any]) -> YamlDict:
 
 
 def _of_a_study(issue: ConfigIssue) -> ConfigIssue:
-    """Returns the issue, with a hint for a setting of trials that is next to `config` instead of in it."""
+    """Returns the issue, with a hint if a setting of trials is outside `config`."""
     name = issue.name
     if issue.code != UNKNOWN or "." in name or (issue.hint and name not in Config.model_fields):
         return issue
@@ -203,7 +203,7 @@ def _of_a_study(issue: ConfigIssue) -> ConfigIssue:
 
 
 def _sound_part(tree: YamlDict, issues: Sequence[ConfigIssue]) -> StudyConfig | None:
-    """Returns the study without invalid axes and settings; None if the rest is not a study."""
+    """Returns the study without invalid axes and settings; None if the remaining settings are not a study."""
     names = [issue.name for issue in issues]
     search = tree.get("search")
     axes = search if isinstance(search, dict) else {}

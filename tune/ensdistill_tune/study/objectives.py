@@ -1,4 +1,4 @@
-"""Metrics that can be objectives or be constrained, and their directions."""
+"""Metrics that can be objectives or have constraints, and their directions."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,13 +9,13 @@ from ensdistill.evaluation.metrics import BUILT_IN
 from ensdistill.methods.metrics import Metric, OwnMetric
 
 COSTS = {"cost/flops": "operations per image (FLOP)", "cost/parameters": "parameters"}  # of the shipped network
-LATENCY = "cost/latency_ms"  # of the shipped network, on the machine that runs the study
+LATENCY = "cost/latency_ms"  # of the exported network, on the machine that runs the study
 _OWN: TypeAdapter[list[Metric]] = TypeAdapter(list[OwnMetric])
 _IN_FIGURES = {"cnll": "calibrated NLL (nats)", "nll": "validation NLL (nats)"}
 
 
 def metric_directions(config: Mapping[str, Any]) -> dict[str, bool]:
-    """Returns whether each `val/<metric>` that a trial reports is maximized, the study's own metrics included.
+    """Returns whether each `val/<metric>` that a trial reports is maximized, including custom metrics of the study.
 
     Args:
         config: The `config` of a study file.
@@ -23,13 +23,13 @@ def metric_directions(config: Mapping[str, Any]) -> dict[str, bool]:
     known = {f"val/{name}": metric.higher_is_better for name, metric in BUILT_IN.items()}
     try:
         own = _OWN.validate_python(config.get("metrics", []))
-    except ValidationError:  # `check` reports it with all other issues
+    except ValidationError:  # `check` reports the error with all other issues
         return known
     return known | {f"val/{metric.name}": getattr(metric, "higher_is_better", False) for metric in own}
 
 
 def spoken(metric: str) -> str:
-    """Returns the name of a metric in texts, such as `calibrated NLL` for `val/cnll`."""
+    """Returns the name of a metric in sentences, such as `calibrated NLL` for `val/cnll`."""
     name = metric.split("/")[-1]
     return BUILT_IN[name].label if name in BUILT_IN else name
 
@@ -43,7 +43,7 @@ def axis_title(metric: str) -> str:
 
 
 def directions_in_words() -> str:
-    """Returns a sentence with all validation metrics by direction, for the help."""
+    """Returns a sentence for the help that lists all validation metrics by direction."""
     known = metric_directions({})
     up, down = ([name for name, higher in known.items() if higher is way] for way in (True, False))
-    return f"Maximized are {', '.join(up)}; minimized are {', '.join(down)}"
+    return f"Maximized: {', '.join(up)}; minimized: {', '.join(down)}"

@@ -1,4 +1,4 @@
-"""Decisions that are made once at launch: the settings of an earlier study to evaluate first, and the precision."""
+"""Decisions made once at launch: settings of an earlier study to evaluate first, and the precision."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from ensdistill_tune.study.study_config import StudyConfig
 
 
 def apply_warm_start(study: StudyConfig, studies: Path) -> StudyConfig:
-    """Returns the study with the best settings of an earlier one added to those that are evaluated first.
+    """Adds the best settings of an earlier study to the settings that are evaluated first.
 
     Args:
         study: The settings; without `warm_start` they are returned unchanged.
@@ -34,7 +34,7 @@ def apply_warm_start(study: StudyConfig, studies: Path) -> StudyConfig:
     if not any(fitting):
         raise DataError(
             f"warm_start.study: must have trials with settings of this search space, got {study.warm_start.study}; "
-            "name another study, or leave warm_start out"
+            "name another study, or remove warm_start"
         )
     return study.model_copy(update={"points_to_evaluate": [*study.points_to_evaluate, *filter(None, fitting)]})
 
@@ -56,7 +56,7 @@ def resolve_precision(study: StudyConfig) -> StudyConfig:
     training = study.config.get("training", {})
     if training.get("precision") != "auto":
         return study
-    elsewhere = bool(study.resources.gpus) and not torch.cuda.is_available()  # all GPUs that torch supports are fast
+    elsewhere = bool(study.resources.gpus) and not torch.cuda.is_available()  # every GPU that torch supports is fast
     fast = elsewhere or fast_in_bfloat16(torch.device("cuda" if study.resources.gpus else "cpu"))
     config = {**study.config, "training": {**training, "precision": "bfloat16" if fast else "float32"}}
     return study.model_copy(update={"config": config})

@@ -47,20 +47,20 @@ class Budget(Settings):
 
     trials: int = setting(24, "Number of searched trials, without baselines.", ge=1, le=1_000_000)
     epochs: int | None = setting(
-        None, "Total number of epochs of the searched trials after which no further one starts.", ge=1
+        None, "Total number of epochs of searched trials after which no further trial starts.", ge=1
     )
     minutes: float | None = setting(
         None, "Time budget in minutes, over all sessions; running trials are interrupted when it is spent.", gt=0
     )
     cpu_hours: float | None = setting(
         None,
-        "CPU hours of all trials, replicates included, after which no further searched trial starts: wall time times "
+        "CPU hours of all trials, including replicates, after which no further searched trial starts: wall time times "
         "resources.cpus. Teachers are not counted.",
         gt=0,
     )
     gpu_hours: float | None = setting(
         None,
-        "GPU hours of all trials, replicates included, after which no further searched trial starts: wall time times "
+        "GPU hours of all trials, including replicates, after which no further searched trial starts: wall time times "
         "resources.gpus. Teachers are not counted.",
         gt=0,
     )
@@ -71,7 +71,7 @@ class Resources(Settings):
 
     cpus: float = setting(1, "CPU cores per trial.", ge=0.01)
     gpus: float = setting(
-        0, "GPUs per trial; with a fraction several trials share a GPU, each with that share of its memory.", ge=0
+        0, "GPUs per trial; with a fraction, several trials share a GPU, each with that fraction of its memory.", ge=0
     )
     max_concurrent: int | None = setting(
         None, "Maximum number of parallel trials; by default as many as the resources allow.", ge=1
@@ -88,7 +88,7 @@ class WarmStart(Settings):
     """An earlier study whose best settings are evaluated first."""
 
     study: str = setting(..., "Name of the earlier study, in the same folder of studies.", min_length=1)
-    top_k: int = setting(5, "Number of its top trials.", ge=1, le=1000)
+    top_k: int = setting(5, "Number of top trials of that study.", ge=1, le=1000)
 
 
 class Tracking(Settings):
@@ -102,7 +102,7 @@ class Tracking(Settings):
     @field_validator("uri")
     @classmethod
     def _public(cls, uri: str | None) -> str | None:
-        """Removes credentials, which must not be in any file of a study."""
+        """Removes credentials, because no file of a study may contain them."""
         return None if uri is None else public(uri)
 
 
@@ -129,7 +129,7 @@ class StudyConfig(Settings):
     secondary_objectives: list[str] = setting(
         [],
         "Further objectives: validation metrics, cost/flops or cost/parameters. The search approximates the Pareto "
-        "front of all objectives; `objective` still selects the student that ships.",
+        "front of all objectives; `objective` still selects the student that is exported.",
     )
     constraints: dict[str, Constraint] = setting(
         {},
@@ -171,7 +171,7 @@ class StudyConfig(Settings):
             overrides: Values by dotted names, or `a.b=value` texts as on the command line.
 
         Raises:
-            ConfigError: The settings cannot be used; it holds all issues, with their lines.
+            ConfigError: The settings cannot be used. The error contains all issues with their lines.
             DataError: The file cannot be read.
         """
         from ensdistill_tune.study.loading import load_study  # imported here to avoid a circular import
@@ -179,12 +179,12 @@ class StudyConfig(Settings):
         return load_study(path, overrides)
 
     def check(self) -> list[ConfigIssue]:
-        """Returns all issues of the study, errors first; empty if there is none.
+        """Returns all issues of the study, errors first; empty if there are none.
 
-        A warning has the code `warning` and does not prevent a launch. Issues of images and teachers are found when
-        these are loaded; see `results.warnings`.
+        A warning has the code `warning` and does not prevent a launch. Issues of images and teachers are found later,
+        when these are loaded; see `results.warnings`.
         """
-        from ensdistill_tune.study.loading import check_study  # here: it imports this module
+        from ensdistill_tune.study.loading import check_study  # imported here to avoid a circular import
 
         return check_study(self)
 
@@ -196,7 +196,7 @@ class StudyConfig(Settings):
 
     @property
     def objectives(self) -> list[str]:
-        """All objectives, the primary one first."""
+        """All objectives, primary objective first."""
         return [self.objective, *self.secondary_objectives]
 
     @property
@@ -226,11 +226,11 @@ class StudyConfig(Settings):
 
     @property
     def measures_latency(self) -> bool:
-        """True if the latency of the shipped networks is measured."""
+        """True if the latency of exported networks is measured."""
         return self.measure_latency or LATENCY in self.constraints
 
     def violation(self, metrics: Mapping[str, float]) -> float:
-        """Returns by how much metrics break the constraints; 0 if they are met or there are none."""
+        """Returns the amount by which metrics break the constraints; 0 if there are none or all are met."""
         return total_violation(self.constraints, metrics)
 
     def broken_by(self, metrics: Mapping[str, float]) -> list[str]:
@@ -240,7 +240,8 @@ class StudyConfig(Settings):
     def rank(self, trials: Iterable[TrialRecord]) -> list[TrialRecord]:
         """Returns the completed trials, best first.
 
-        Trials that break a constraint come last, ordered by their violation. Of equal trials the earlier one is first.
+        Trials that break a constraint come last, ordered by their violation. Among equal trials, the earlier one is
+        first.
         """
         order = rank_trials(trials, self.objective, self.mode)
         return sorted(order, key=lambda trial: self.violation(trial.last)) if self.constraints else order
@@ -250,11 +251,11 @@ class StudyConfig(Settings):
         return [trial for trial in trials if not self.violation(trial.last)]
 
     def compared_values(self, metrics: Mapping[str, float]) -> list[float]:
-        """Returns the values that early stopping compares: the objectives, far worse if a constraint is broken."""
+        """Returns the values that early stopping compares: the objectives, far worse ones if a constraint is broken."""
         return penalized([metrics[name] for name in self.objectives], self.modes, self.violation(metrics))
 
     def merit(self, metrics: Mapping[str, float]) -> float:
-        """Returns the first of these values, that of the primary objective."""
+        """Returns the value that early stopping compares for the primary objective."""
         return self.compared_values(metrics)[0]
 
     def make_stopping_rule(self) -> StoppingRule:
@@ -263,7 +264,7 @@ class StudyConfig(Settings):
 
     @property
     def num_trials(self) -> int:
-        """Number of planned trials, baselines included; fewer run if another budget is spent first."""
+        """Number of planned trials, including baselines; fewer trials run if another budget is spent first."""
         trials = self.budget.trials
         if self.searcher.kind == "grid":
             cells = itertools.islice(self.space.combinations(), trials)
@@ -304,7 +305,7 @@ class StudyConfig(Settings):
 
     @property
     def representative_configs(self) -> list[Config]:
-        """Configs of one trial for every listed value or range end of every axis, and of every baseline."""
+        """Configs of one trial for each listed value and range end of each axis, and for each baseline."""
         searched = [(name, value) for name, axis in self.search.items() for value in axis.values]
         samples = [self.space.example({name: value}) for name, value in searched]
         return [self.trial_config(s) for s in samples] + [self.baseline_config(name) for name in self.baselines]
@@ -329,13 +330,13 @@ class StudyConfig(Settings):
         return build_config({"preset": self.preset, **self.config}, sampled)
 
     def baseline_config(self, preset: str, own: Mapping[str, Any] | None = None) -> Config:
-        """Returns the config of a preset's published method with data, model, teachers and training of the study."""
+        """Returns the config of a published method (preset) with data, model, teachers and training of the study."""
         shared = {name: self.config[name] for name in SHARED if name in self.config}
         return build_config({"preset": preset, **shared}, own)
 
 
 def _plain(value: Any) -> Any:
-    """Returns the value as in YAML: lists instead of tuples, settings instead of pieces and objects in memory."""
+    """Converts a value to its YAML form: lists instead of tuples, settings instead of objects."""
     value = settings_of(value)
     if isinstance(value, Settings):
         return value.model_dump(mode="json")
@@ -345,13 +346,13 @@ def _plain(value: Any) -> Any:
 
 
 def study_files(config: Mapping[str, Any] | None = None) -> frozenset[str]:
-    """Returns the names of the settings that hold a path, including those of pieces that are not built in.
+    """Returns the names of the settings that contain a path, including those of custom pieces.
 
     Args:
         config: The changes to the preset.
     """
     try:
         tree = nest(config or {})
-    except ConfigError:  # reported elsewhere
+    except ConfigError:  # validation reports the error
         tree = {}
     return file_settings(StudyConfig) | files_in(Config, tree, "config.")

@@ -1,4 +1,4 @@
-"""State of a study while it runs: the records of its trials, and their observers."""
+"""State of a study while it runs: records of its trials, and observers."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -47,15 +47,15 @@ class StudyObserver(Protocol):
         """Called when a trial has started, or resumed after an interruption."""
 
     def trial_reported(self, study: "StudyState", trial: TrialRecord) -> None:
-        """Called when an epoch was reported; `trial.last` holds its metrics."""
+        """Called when an epoch was reported; `trial.last` contains its metrics."""
 
     def trial_ended(self, study: "StudyState", trial: TrialRecord) -> None:
-        """Called when a trial has ended; `trial.state` holds how."""
+        """Called when a trial has ended; `trial.state` is its final state."""
 
 
 FindWarnings = Callable[
     [StudyConfig, Sequence[TrialRecord], TrialRecord | None, Mapping[str, Any], int], tuple[ConfigIssue, ...]
-]  # of study, trials, best trial, metrics of the teachers, number of classes
+]  # arguments: study, trials, best trial, metrics of the teachers, number of classes
 
 
 SAVE_SECONDS = 1.0  # between two summaries while trials start and end
@@ -63,25 +63,25 @@ SAVE_SECONDS = 1.0  # between two summaries while trials start and end
 
 @dataclass
 class StudyState:
-    """Records of a running study. Each change is written to the event log first; then the observers are called.
+    """Records of a running study. Each change is first written to the event log; then the observers are called.
 
     An interrupted study starts with the records of its event log.
 
     Attributes:
         study: The settings.
         folder: The files of the study.
-        header: The part of study.json that does not change.
-        find_warnings: Returns warnings about the students so far.
+        header: Constant part of study.json.
+        find_warnings: Function that returns warnings about the students so far.
         log_observers: Observers of every event that is appended.
         observers: Observers of the trials.
-        earlier: The events of the log, if they have been read before.
+        earlier: The events of the log, if they have already been read.
         trials: The records by number.
         winner: The best replicate of the best settings; None before the confirmation.
         none_confirmed: Whether every confirmed candidate breaks a constraint, so that there is no winner.
         replicates_planned: Number of replicates, once the search has ended.
         state: State of the study, as in study.json.
         past: The events that were written before this process started.
-        died: Trials that ran at that time and whose end was not recorded.
+        died: Trials that were running at that time and whose end was not recorded.
     """
 
     study: StudyConfig
@@ -115,12 +115,12 @@ class StudyState:
 
     @property
     def num_trials(self) -> int:
-        """Number of trials of the search, baselines included."""
+        """Number of trials of the search, including baselines."""
         return self.study.num_trials
 
     @property
     def primary_trials(self) -> list[TrialRecord]:
-        """Trials of the search, baselines included."""
+        """Trials of the search, including baselines."""
         return of_kind(self.trials.values(), *PRIMARY)
 
     @property
@@ -159,7 +159,7 @@ class StudyState:
 
     @property
     def hours(self) -> HoursUsed:
-        """CPU and GPU hours of all trials so far, replicates included."""
+        """CPU and GPU hours of all trials so far, including replicates."""
         return HoursUsed.of(list(self.trials.values()))
 
     @property
@@ -173,7 +173,7 @@ class StudyState:
         return any(limit is not None and hours >= limit for limit, hours in limits)
 
     def append_event(self, event: Event) -> TrialRecord | None:
-        """Writes an event to the log and applies it; returns the record that it changes, if any."""
+        """Writes an event to the log and applies it; returns the modified record, if any."""
         event = without_secrets_in(event)
         self._log.append(event)
         for observer in self.log_observers:
@@ -206,9 +206,9 @@ class StudyState:
 
         Args:
             number: The trial.
-            state: How it ended.
+            state: Final state.
             error: Reason of a failure, as text for the user.
-            error_kind: Kind of the failure, equal for trials that fail in the same way.
+            error_kind: Kind of the failure, the same for trials that fail in the same way.
         """
         event = TrialEnded(trial=number, state=state, error=error, error_kind=error_kind)
         trial = require_trial(self.append_event(event))

@@ -20,7 +20,7 @@ from ensdistill_tune.study.study_config import StudyConfig
 
 
 def issues_of(study: StudyConfig) -> Iterator[ConfigIssue]:
-    """Yields the issues of a study: first those of single names, then those that require all names to be valid.
+    """Yields the issues of a study: first those of single names, then those that require valid names.
 
     Args:
         study: The settings, whose types and ranges are valid.
@@ -66,24 +66,24 @@ def _preset_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
 def _baselines_twice(study: StudyConfig) -> Iterator[ConfigIssue]:
     for n, name in enumerate(study.baselines):
         if name in study.baselines[:n]:
-            yield ConfigIssue(("baselines", n), f"{name} is already a baseline; leave it out")
+            yield ConfigIssue(("baselines", n), f"{name} is already a baseline; remove it")
 
 
 def _objective_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
-    """Yields issues of objectives, budgets and scheduler, and of axes that `grid` cannot search."""
+    """Yields issues of objectives, budgets, scheduler and axes that `grid` cannot search."""
     scheduler = study.scheduler
     yield from _metric_issues(study)
     if study.budget.gpu_hours is not None and not study.resources.gpus:
         rule = "has no effect, because trials have no GPU (resources.gpus is 0)"
-        yield ConfigIssue(("budget", "gpu_hours"), rule, hint="leave it out, or set budget.cpu_hours")
+        yield ConfigIssue(("budget", "gpu_hours"), rule, hint="remove it, or set budget.cpu_hours")
     for n, name in enumerate(study.secondary_objectives):
         if name in study.objectives[: n + 1]:
-            yield ConfigIssue(("secondary_objectives", n), f"{name} is already an objective; leave it out")
+            yield ConfigIssue(("secondary_objectives", n), f"{name} is already an objective; remove it")
     if study.secondary_objectives and scheduler.kind not in ("asha", "none"):
         rule = f"{scheduler.kind} supports a single objective; with secondary_objectives use asha or none"
         yield ConfigIssue(("scheduler", "kind"), rule)
     if scheduler.kind == "pbt" and not any(map(can_change, study.search)):
-        rule = "pbt requires an axis that may change during training, such as training.optimizer.lr"
+        rule = "pbt requires an axis that can change during training, such as training.optimizer.lr"
         yield ConfigIssue(("scheduler", "kind"), rule)
     tolerance = getattr(scheduler, "tolerance", [])
     if tolerance and len(tolerance) != len(study.objectives):
@@ -94,7 +94,7 @@ def _objective_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
         if name not in study.search:
             yield ConfigIssue(path, f"{name} is not searched", hint=did_you_mean(closest_match(name, study.search)))
         elif study.search[name].finite_values is None:
-            yield ConfigIssue(path, f"{name} differs in all trials; name axes with finitely many values")
+            yield ConfigIssue(path, f"{name} differs in all trials; use axes with finitely many values")
     if study.searcher.kind == "grid":
         for axis_name, axis in study.search.items():
             if axis.finite_values is None:
@@ -103,7 +103,7 @@ def _objective_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
 
 
 def _metric_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
-    """Yields issues of objectives and constraints: metrics that no trial reports, costs and latencies out of place."""
+    """Yields issues of objectives and constraints: metrics that no trial reports, misplaced costs and latencies."""
     for path, name in _named_metrics(study):
         may_be_cost = path[0] != "objective"
         known = [metric for metric in study.directions if may_be_cost or metric not in COSTS]
@@ -169,9 +169,9 @@ def _sample_issues(study: StudyConfig, sample: Mapping[str, Any]) -> Iterator[Co
 
 
 def enqueued_issues(study: StudyConfig, sample: Mapping[str, Any]) -> list[ConfigIssue]:
-    """Returns issues of settings for the next trial, whose missing settings the searcher suggests.
+    """Returns issues of settings for the next trial; the searcher suggests missing settings.
 
-    A setting with a condition requires the settings of its condition, because the searcher could suggest others.
+    A setting with a condition requires the settings of its condition, because otherwise the searcher suggests them.
 
     Args:
         study: The settings of the study.
@@ -199,7 +199,7 @@ def _condition(axis: Hyperparameter) -> str:
 
 
 def _axis_issues(study: StudyConfig) -> Iterator[tuple[str, ConfigIssue]]:
-    """Yields the axes that cannot be searched, independent of their values, with their issues."""
+    """Yields the axes that cannot be searched at all, with their issues."""
     known = {row.name for row in settings_table(Config, own=_own_pieces(study))}
     for name in study.search:
         path = ("search", name)
@@ -212,32 +212,32 @@ def _axis_issues(study: StudyConfig) -> Iterator[tuple[str, ConfigIssue]]:
 
 
 def _own_pieces(study: StudyConfig) -> set[type[Piece]]:
-    """Returns the pieces from outside the package that a trial may have."""
+    """Returns the custom pieces that a trial may have."""
     values = [(name, value) for name, axis in study.search.items() for value in axis.values]
     trees = [nest({name: value}) for name, value in values if isinstance(value, str | Mapping)]
     try:
         fixed = resolve({"preset": study.preset, **study.config})
-    except ConfigError:  # reported elsewhere
+    except ConfigError:  # another check reports the error
         return set()
     trees = [fixed, *(merge_settings(fixed, tree) for tree in trees)]
     return {piece for tree in trees for piece in own_pieces(Config, tree).values()}
 
 
 def _condition_issues(study: StudyConfig) -> Iterator[tuple[str, ConfigIssue]]:
-    """Yields the axes whose conditions can never hold, with their issues."""
+    """Yields the axes whose conditions can never be met, with their issues."""
     for name, axis in study.search.items():
         for other, wanted in axis.when.items():
             if issue := _condition_issue(study.search, other, as_list(wanted)):
                 yield name, issue.below("search", name, "when")
     for circle in _circles(study.search):
-        wait = "depend on each other; drop one of the conditions" if circle[1:] else "depends on itself; drop it"
+        wait = "depend on each other; remove one of the conditions" if circle[1:] else "depends on itself; remove it"
         yield circle[0], ConfigIssue(("search", circle[0], "when"), f"{', '.join(circle)} {wait}")
 
 
 def _condition_issue(search: Mapping[str, Hyperparameter], other: str, wanted: Sequence[Any]) -> ConfigIssue | None:
     if other not in search:
         near = did_you_mean(closest_match(other, search))
-        return ConfigIssue((other,), "not a searched setting" + ("" if near else "; drop the condition"), hint=near)
+        return ConfigIssue((other,), "not a searched setting" + ("" if near else "; remove the condition"), hint=near)
     axis = search[other]
     drawn = f"{other} is {axis.kind} {format_value(axis.values)}"
     if axis.kind in CONTINUOUS:
@@ -267,12 +267,12 @@ def _circles(search: Mapping[str, Hyperparameter]) -> list[list[str]]:
 
 
 def _config_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
-    """Yields issues of the fixed settings alone.
+    """Yields issues of the fixed settings.
 
-    If the kind of a piece is searched, only settings of that piece in the file itself count: the rest differs by trial.
+    If the kind of a piece is searched, only the settings of that piece in the file are checked: others differ by trial.
     """
     misplaced = [name for name in ("preset", "search") if name in study.config]
-    yield from (ConfigIssue((name,), "no such setting of config; move it out of config") for name in misplaced)
+    yield from (ConfigIssue((name,), "config has no such setting; move it out of config") for name in misplaced)
     own = {name: value for name, value in study.config.items() if name not in misplaced}
     searched = {_section(name) for name in study.search if name.endswith(".kind")}
     try:
@@ -287,7 +287,7 @@ def _config_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
 
 
 def _value_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
-    """Yields issues of each axis at its choices or range ends; between two valid ends all values are valid."""
+    """Yields issues of each axis at its choices or range ends; all values between two valid ends are valid."""
     new_issues = _once(study)
     for name, axis in study.search.items():
         for value in distinct(axis.values):
@@ -301,7 +301,7 @@ def _value_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
 
 
 def _pair_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
-    """Yields issues of pairs of values of two axes that are valid alone but not together, each pair once."""
+    """Yields issues of values of two axes that are valid separately but not together, once for each pair."""
     new_issues = _once(study)
     for (one, first), (two, second) in itertools.combinations(study.search.items(), 2):
         for a, b in itertools.product(distinct(first.values), distinct(second.values)):
@@ -317,8 +317,8 @@ def _at(values: Mapping[str, Any], issue: ConfigIssue) -> ConfigIssue:
 
 
 def _once(study: StudyConfig) -> Callable[[Mapping[str, Any]], list[ConfigIssue]]:
-    """Returns a function that returns the issues of a trial which no earlier trial had."""
-    fixed = resolve({"preset": study.preset, **study.config})  # once: reading the preset is the slow part of a trial
+    """Returns a function that returns those issues of a trial that no earlier trial had."""
+    fixed = resolve({"preset": study.preset, **study.config})  # once: reading the preset is slow
     seen: set[str] = set()
 
     def new_issues(sampled: Mapping[str, Any]) -> list[ConfigIssue]:
@@ -347,7 +347,7 @@ def _baseline_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
 
 
 def is_under(name: str, part: str) -> bool:
-    """Returns whether a dotted name equals this part or lies below it."""
+    """Returns whether a dotted name is this section or inside it."""
     return f"{name}.".startswith(f"{part}.")
 
 

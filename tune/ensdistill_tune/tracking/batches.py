@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric
 
-POINTS, ENTRIES = 1000, 100  # sent at once: metric points, params
-LONGEST = 5000  # characters of a param or tag; MLflow refuses more
+POINTS, ENTRIES = 1000, 100  # maximum number of metric points and of params in one request
+LONGEST = 5000  # maximum length of a param or tag in characters; MLflow refuses longer ones
 
 
 class MetricBuffer:
@@ -41,14 +41,14 @@ class MetricBuffer:
         self._points.setdefault(run, []).extend(points)
 
     def flush(self, client: "MlflowClient", run: str) -> None:
-        """Sends the points of a run. They leave the buffer even after an error, because all events are sent again."""
+        """Sends the points of a run. An error empties the buffer, too: all events are then sent again."""
         points = self._points.pop(run, [])
         for start in range(0, len(points), POINTS):
             client.log_batch(run, metrics=points[start : start + POINTS])
 
 
 def log_params(client: "MlflowClient", run: str, params: Mapping[str, Any]) -> None:
-    """Sends params of a run; MLflow refuses to change them later."""
+    """Sends params of a run, which MLflow does not allow to change later."""
     from mlflow.entities import Param
 
     entries = [Param(name, _text(value)) for name, value in params.items()]

@@ -1,13 +1,14 @@
 """Figure of the confirmed candidates as SVG: a dot for each seed, mean and standard deviation.
 
-Its axis covers the range of the values. MLflow draws bars from zero, on which small differences are not visible.
+Its axis covers the range of the values. MLflow draws bars that start at zero, in which small differences are not
+visible.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from statistics import fmean, stdev
 
-NAME = "figures/confirmed_means.svg"  # of the artifact
+NAME = "figures/confirmed_means.svg"  # path of the artifact
 WIDTH, LABELS, ROW, MARGIN = 760, 180, 34, 46  # pixels
 STYLE = (
     "text{font:13px sans-serif;fill:#333} .seed{fill:#7aa6d6} .mean{stroke:#12406e;stroke-width:2} .grid{stroke:#ddd}"
@@ -42,7 +43,7 @@ def confirmed_figure(metric: str, values: Mapping[str, Sequence[float]]) -> str:
 
 
 def _candidate(y: float, places: Sequence[float]) -> Iterator[str]:
-    """Yields the marks of one candidate, at pixels."""
+    """Yields the marks of one candidate at pixel positions."""
     for place in places:
         yield f'<circle class="seed" cx="{place:.1f}" cy="{y}" r="4"/>'
     mean, spread = fmean(places), stdev(places) if len(places) > 1 else 0.0

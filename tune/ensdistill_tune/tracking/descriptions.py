@@ -3,11 +3,11 @@
 from ensdistill_tune.tracking.confirmed_figure import NAME as FIGURE
 from ensdistill_tune.tracking.views import MlflowPages, studies_page
 
-NOTE = "mlflow.note.content"  # the tag that MLflow shows as the description of a run or an experiment
-LONGEST = 4500  # characters; MLflow accepts 5000 in a tag
+NOTE = "mlflow.note.content"  # tag that MLflow shows as the description of a run or an experiment
+LONGEST = 4500  # maximum length in characters; MLflow accepts 5000 in a tag
 EXPERIMENT_NOTE = (
-    "Each study is one run, whose description has its results; its trials are child runs.\n\n"
-    "(Studies of ensemble distillation. Replicates of the best trials with fresh seeds are child runs, too.)"
+    "Each study is one run; its description has the results, and its child runs are the trials.\n\n"
+    "(Studies of ensemble distillation. Replicates of the best trials with fresh seeds are also child runs.)"
 )  # MLflow shows the first line
 
 

@@ -46,7 +46,7 @@ from ensdistill_tune.tracking.views import MlflowPages, views
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-STATUS = {"finished": "FINISHED", "timed_out": "FINISHED", "failed": "FAILED"}  # of a run; others are KILLED
+STATUS = {"finished": "FINISHED", "timed_out": "FINISHED", "failed": "FAILED"}  # others become KILLED
 
 
 class EventWriter:
@@ -99,7 +99,7 @@ class EventWriter:
             case TrialEnded() as event:
                 self._end_trial(event, update)
             case TestEvaluated() | LatencyMeasured() | SettingsEnqueued() | StopRequested() | RequestRefused():
-                pass  # results are in files, latencies in metrics of trials; a request causes other events
+                pass  # results are in files, latencies in metrics of trials; a request leads to other events
             case SessionEnded() as event:
                 self._end_session(event, update)
             case ReportWritten() as event:
@@ -116,7 +116,7 @@ class EventWriter:
         """Writes metrics of the teachers and settings of the study to the parent run."""
         parent = self._runs[PARENT]
         self._metrics.add(parent, teachers_of(event), event.at)
-        known = self.client.get_run(parent).data.params  # which MLflow never changes, as a budget may
+        known = self.client.get_run(parent).data.params  # params cannot change in MLflow, but a budget may
         params = {name: value for name, value in settings_of_study(self.study).items() if name not in known}
         log_params(self.client, parent, params)
         log_tags(self.client, parent, {"preset": self.study.preset, **update.facts, **source_tags(update.facts)})
@@ -195,7 +195,7 @@ class EventWriter:
             self.client.set_experiment_tag(self.pages.experiment, tag, content)
 
     def _write_files(self, note: str, files: Sequence[str]) -> None:
-        """Writes a new description of the study, and files that are new or have changed."""
+        """Writes a new description of the study and uploads new or changed files."""
         if note:  # empty if the report could not be written: the previous description stays
             log_tags(self.client, self._runs[PARENT], {NOTE: with_links(note, self.pages)})
         for file in files:

@@ -1,7 +1,7 @@
 """Writes a parent run for each study and a child run for each trial. Every write may be repeated.
 
-A run is looked up before it is created. MLflow stores points with the same name, step, time and value once, and all of
-these are in the event log. Events that are sent twice are therefore stored once.
+A run is looked up before it is created. MLflow stores points with the same name, step, time and value only once, and
+the event log determines all four. An event that is sent twice is therefore stored once.
 """
 
 import logging
@@ -22,7 +22,7 @@ from ensdistill_tune.tracking.views import MlflowPages, views
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST")  # final: another attempt fails, too
+REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST")  # another attempt would fail, too
 
 
 class MlflowWriter:
@@ -31,8 +31,8 @@ class MlflowWriter:
     Attributes:
         pages: The MLflow pages of the study; None before MLflow has answered.
         refused: Reasons of entries that MLflow refuses for good, such as points of a deleted run.
-        files: The artifacts that MLflow has, each with a hash of its content.
-        steps: Number of completed steps, event by event; it grows as long as the store answers.
+        files: The artifacts that MLflow has received, each with a hash of its content.
+        steps: Number of completed steps, event by event; it increases as long as the store responds.
     """
 
     def __init__(self, target: MlflowTarget, study: StudyConfig) -> None:
@@ -58,7 +58,7 @@ class MlflowWriter:
             since: Start of the study, seconds since the epoch; None before it.
 
         Returns:
-            Whether this store contains the events that were sent before, if there are any.
+            Whether this store contains all previously sent events, if there are any.
         """
         if self._events is not None:
             return True
@@ -73,7 +73,7 @@ class MlflowWriter:
         return known or not begun
 
     def _add_missing_tags(self, client: "MlflowClient", tags: Mapping[str, str]) -> None:
-        """Sets tags of the experiment that are missing; events change those of the saved views later."""
+        """Sets missing tags of the experiment; later events change those of the saved views."""
         known = client.get_experiment(self._runs.experiment).tags
         for tag in tags.keys() - known.keys():
             client.set_experiment_tag(self._runs.experiment, tag, tags[tag])
@@ -88,7 +88,7 @@ class MlflowWriter:
 
     def _write(self, update: RunUpdate) -> None:
         self._connected.write(update)
-        if isinstance(update.event, SessionEnded) and self._failed:  # a run may have been made twice
+        if isinstance(update.event, SessionEnded) and self._failed:  # the run may have been created twice
             self._runs.refresh(self._connected.client)
 
     def _guarded(self, call: Callable[[Any], None], what: Any) -> None:
@@ -100,7 +100,7 @@ class MlflowWriter:
         except MlflowException as error:
             if error.error_code not in REFUSALS:
                 raise
-            find_experiment(self._connected.client, self.target)  # raises if it was deleted: nothing is lost then
+            find_experiment(self._connected.client, self.target)  # raises if the run was deleted: nothing is lost
             self.refused.append(" ".join(without_secrets(str(error)).split())[:200])
         except DeletedRunError as error:
             self.refused.append(str(error))
@@ -112,12 +112,12 @@ class MlflowWriter:
         return self._events
 
     def _connect(self) -> "MlflowClient":
-        from mlflow import MlflowClient  # here: a slow import, for which the study does not wait
+        from mlflow import MlflowClient  # imported here, because it is slow and the study does not wait for it
 
         self.steps += 1
         for noisy, level in (("mlflow", "WARNING"), ("alembic", "WARNING"), ("psycopg", "ERROR")):
             logging.getLogger(noisy).setLevel(level)
-        logging.getLogger("mlflow.store.db.utils").setLevel("CRITICAL")  # a traceback for every attempt
+        logging.getLogger("mlflow.store.db.utils").setLevel("CRITICAL")  # otherwise every attempt logs a traceback
         client = MlflowClient(whole(self.target.uri))
         self._runs.connect(client)
         self.steps += 1

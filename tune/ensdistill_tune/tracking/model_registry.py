@@ -64,7 +64,7 @@ def register(
             client.set_registered_model_alias(name, ALIAS, made.version)
     except MlflowException as error:
         reason = " ".join(without_secrets(str(error)).split())[:200]
-        raise DataError(f"{name}: MLflow does not register it ({reason})") from error
+        raise DataError(f"{name}: MLflow refused to register the model ({reason})") from error
     return int(made.version)
 
 
@@ -79,14 +79,14 @@ def run_of(uri: str, experiment: str, study_id: str, trial: int, send: str = "en
     wanted = f"tags.study_id = '{study_id}' and tags.trial = '{trial}'"
     runs = client.search_runs([known.experiment_id], wanted) if known else []
     if not runs:
-        raise DataError(f"MLflow has no run of trial {trial}; `{send}` sends what is missing")
+        raise DataError(f"MLflow has no run of trial {trial}; `{send}` sends the missing events")
     return str(runs[0].info.run_id)
 
 
 def _log(client: MlflowClient, run: str, onnx_path: Path, example: np.ndarray) -> str:
     """Logs the model with signature and input example as artifacts of the run, and returns their folder.
 
-    The name of the folder contains a hash of the file, so that another version of the same run is kept apart.
+    The folder name contains a hash of the file, so that versions of the same run have separate folders.
     """
     session = onnxruntime.InferenceSession(onnx_path, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
@@ -105,7 +105,7 @@ def _log(client: MlflowClient, run: str, onnx_path: Path, example: np.ndarray) -
 
 
 def _make_sure_of(client: MlflowClient, name: str) -> None:
-    """The registered model, there from now on."""
+    """Ensures that the registered model exists."""
     try:
         client.create_registered_model(name)
     except MlflowException as error:

@@ -1,7 +1,8 @@
 """The default MLflow store of a folder of studies that was moved, renamed or copied.
 
-MLflow keeps the absolute path of every run's artifacts and has no call that changes it. Without a change it would write
-into the old folder, or make it again. So the paths are rewritten in the SQLite file that lies next to the artifacts.
+MLflow stores the absolute path of every run's artifacts and has no function that changes it. With the old paths, MLflow
+would write into the old folder, or create it again. The paths are therefore rewritten in the SQLite file next to the
+artifacts.
 """
 
 import sqlite3
@@ -21,8 +22,8 @@ def relocate(database: Path, old: str, new: str) -> None:
 
     Args:
         database: The SQLite file of the store.
-        old: The location of the artifacts when they were written, a URI.
-        new: Where they are now, likewise.
+        old: URI of the artifacts when they were written.
+        new: URI of the artifacts now.
     """
     with closing(sqlite3.connect(database, timeout=10)) as connection, connection:
         for table, names in _PATHS.items():

@@ -1,4 +1,4 @@
-"""Provenance of runs in the form that MLflow has for it: data set, source and version."""
+"""Provenance of runs in MLflow's own form: data set, source and version."""
 
 import json
 from collections.abc import Mapping
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 SOURCE = {"mlflow.source.name": "ensdistill-tune", "mlflow.source.type": "LOCAL"}
 COMMIT = "mlflow.source.git.commit"
-KIND_TAG, KIND = "mlflow.experimentKind", "custom_model_development"  # or pages of language models are shown
-DIGEST = 36  # characters of a digest that MLflow stores
+KIND_TAG, KIND = "mlflow.experimentKind", "custom_model_development"  # otherwise MLflow shows pages for language models
+DIGEST = 36  # maximum length of a digest in MLflow, in characters
 
 
 def source_tags(facts: Mapping[str, str]) -> dict[str, str]:
     """Returns the tags of source and version.
 
     Args:
-        facts: Tags that all runs of the study have, among them `git_commit` if it is known.
+        facts: Tags of all runs of the study, including `git_commit` if it is known.
     """
     return SOURCE | ({COMMIT: facts["git_commit"]} if facts.get("git_commit") else {})
 

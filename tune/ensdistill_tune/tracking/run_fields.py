@@ -32,21 +32,21 @@ from ensdistill_tune.study.objectives import LATENCY
 from ensdistill_tune.study.study_config import SHARED, StudyConfig
 from ensdistill_tune.tracking.standing import Standing, standings
 
-CURVES = ("train/loss", *METRICS, "subnetworks/nll", "subnetworks/accuracy")  # a point each epoch
-COSTS = ("cost/parameters", "cost/flops", LATENCY)  # of the shipped network, once a trial
-TEACHERS = tuple(name.removeprefix("val/") for name in METRICS if name != "val/dee")  # which is 1 or all by definition
+CURVES = ("train/loss", *METRICS, "subnetworks/nll", "subnetworks/accuracy")  # one point for each epoch
+COSTS = ("cost/parameters", "cost/flops", LATENCY)  # of the exported network, one point for each trial
+TEACHERS = tuple(name.removeprefix("val/") for name in METRICS if name != "val/dee")  # 1 or M by definition
 
 
 @dataclass(frozen=True)
 class RunUpdate:
-    """One event with the facts that are known after it."""
+    """One event, with the study-wide facts after it."""
 
     event: Event
     trial: TrialRecord | None
-    facts: Mapping[str, str] = field(default_factory=dict)  # tags that all runs of the study have
+    facts: Mapping[str, str] = field(default_factory=dict)  # tags of all runs of the study
     trials: Mapping[int, TrialRecord] = field(default_factory=dict)
     parent: dict[str, float] = field(default_factory=dict)  # metrics of the parent run
-    step: int = 0  # how many trials had ended
+    step: int = 0  # number of ended trials
     standings: Mapping[int, Standing] = field(default_factory=dict)  # at the end of a session
 
     @classmethod
@@ -98,13 +98,13 @@ def tags_of(trial: TrialRecord, name: str, study: StudyConfig) -> dict[str, str]
 def settings_of(trial: TrialRecord, study: StudyConfig) -> dict[str, Any]:
     """Returns the parameters of the run of a trial.
 
-    For charts, a logarithmic hyperparameter has a second parameter with its logarithm, and a block has a short text.
+    For charts, a logarithmic hyperparameter also has its logarithm as a parameter, and a block is a short text.
     """
     blocks = {name: short_value(value) for name, value in trial.sampled.items() if is_block(value)}
     try:
         settings = flatten(study.config_for(trial).model_dump(mode="json"))
     except ConfigError:
-        return dict(trial.sampled) | blocks  # the error of the trial names the conflict
+        return dict(trial.sampled) | blocks  # the error of the trial states the conflict
     own = ["seed", *study.search, *flatten(study.config)]
     settings = {name: value for name, value in settings.items() if _is_below(name, own) or not _is_shared(name)}
     logs = {log_name(name): round(math.log10(settings[name]), 4) for name in study.logarithmic if settings.get(name)}
@@ -120,7 +120,7 @@ def settings_of_study(study: StudyConfig) -> dict[str, Any]:
 
 
 def curves_of(report: Mapping[str, float], study: StudyConfig) -> dict[str, float]:
-    """Returns the metrics of an epoch that are logged: common ones, objectives, constraints and own metrics."""
+    """Returns the metrics of an epoch that are logged: common metrics, objectives, constraints and custom metrics."""
     own = [*(name for name in study.display_metrics if name.startswith("val/")), *_own_metrics(report)]
     return {name: report[name] for name in dict.fromkeys([*CURVES, *own]) if name in report}
 
@@ -148,13 +148,13 @@ def totals_of(trial: TrialRecord, state: str, study: StudyConfig) -> dict[str, f
 
 
 def teachers_of(event: TeachersReady) -> dict[str, float]:
-    """Returns `teachers/ensemble_nll`, `teachers/mean_nll`, ... of the metrics that students have, too."""
+    """Returns `teachers/ensemble_nll`, `teachers/mean_nll`, ... for the metrics that students also have."""
     rows = {"ensemble": event.ensemble, "mean": event.teacher_mean}
     return {f"teachers/{who}_{name}": row[name] for who, row in rows.items() for name in TEACHERS if name in row}
 
 
 def address_of(server: str) -> str:
-    """Returns the address of the pages of a server, without user and password."""
+    """Returns the address of the web pages of a server, without user and password."""
     return re.sub(r"(://)[^/@]*@", r"\1", without_credentials(server)).rstrip("/")
 
 
@@ -165,7 +165,7 @@ def _own_metrics(report: Mapping[str, float]) -> list[str]:
 
 
 def _is_below(name: str, blocks: Iterable[str]) -> bool:
-    """Returns whether a dotted name is one of these blocks, or inside of one."""
+    """Returns whether a dotted name is one of these blocks or inside one."""
     return any(f"{name}.".startswith(f"{block}.") for block in blocks)
 
 

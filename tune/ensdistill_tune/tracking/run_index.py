@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-NAME = 250  # characters of the name of a run
+NAME = 250  # maximum length of the name of a run, in characters
 RESULT = "result"  # tag of runs with a standing
-PARENT = 0  # the number of the parent run; trials begin at 1
+PARENT = 0  # number of the parent run; trials start at 1
 
 
 class DeletedExperimentError(Exception):
@@ -84,7 +84,7 @@ class RunIndex:
             client: MLflow.
             number: Number of the trial.
             name: Name of the run; MLflow shows its first characters.
-            tags: Its tags, in addition to those that name the study.
+            tags: Tags of the run, in addition to those that identify the study.
             at: Start time, seconds since the epoch; None for now.
         """
         tags = {"study": self._target.study, "study_id": self._target.identity, **tags}
@@ -107,7 +107,7 @@ class RunIndex:
 
 
 def find_experiment(client: "MlflowClient", target: MlflowTarget) -> str:
-    """Returns the id of the experiment, which is created if it is missing. Paths of moved artifacts are corrected.
+    """Returns the id of the experiment, creating it if it is missing. Corrects the paths of moved artifacts.
 
     Raises:
         DeletedExperimentError: The experiment was deleted.

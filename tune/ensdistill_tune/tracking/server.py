@@ -1,4 +1,4 @@
-"""MLflow's own server on this machine, and which of its pages to look at."""
+"""MLflow's own server on this machine, and links to the pages of studies."""
 
 import contextlib
 import os
@@ -33,7 +33,7 @@ def ui(studies: Path, name: str | None, given: str | None, port: int, *, show: b
     Args:
         studies: Folder of all studies.
         name: Name of the study; None for all.
-        given: URI of the store; None for that of the study.
+        given: URI of the store; None for the store of the study.
         port: Port of the server.
         show: Whether the first link is opened in a browser.
 
@@ -60,7 +60,7 @@ def _serve(uri: str, port: int, page: str | None) -> int:
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--uvicorn-opts", "--log-level warning"]
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
-    environment["MLFLOW_BACKEND_STORE_URI"] = whole(uri)  # keeps credentials out of the list of processes
+    environment["MLFLOW_BACKEND_STORE_URI"] = whole(uri)  # keeps credentials out of the process list
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)  # these signals stop the server, too
     # In a separate session, so that Ctrl-C reaches it only once, through this process, and it exits quietly.
@@ -122,12 +122,12 @@ def _links(studies: Path, name: str | None, uri: str, address: str) -> list[tupl
     pages = known_pages(studies / name)
     if pages is None:
         send = command_line("ensdistill-tune", "sync", name, studies=studies)
-        raise DataError(f"{studies / name}: MLflow has received nothing of this study; `{send}` sends it")
+        raise DataError(f"{studies / name}: MLflow has received no events of this study; `{send}` sends them")
     return [(f"compare {name}", pages.comparison(address)), (f"{name} itself", pages.study(address))]
 
 
 def _experiments(studies: Path, uri: str) -> dict[str, str]:
-    """Returns the experiments of the studies of a folder in this store: names by id."""
+    """Returns the experiments in this store to which the studies of a folder belong: names by id."""
     found = {}
     for file in studies.glob("*/tracking.json"):
         with contextlib.suppress(DataError):

@@ -60,7 +60,7 @@ def standings(trials: Mapping[int, TrialRecord], event: SessionEnded, study: Stu
 
 
 def run_name(trial: TrialRecord, result: str = "") -> str:
-    """Returns the name of the run of a trial: that of the trial, with a mark if it has won."""
+    """Returns the name of the run of a trial: the name of the trial, with a mark if it is the winner."""
     number, _, rest = trial.name.partition(" ")
     return f"{number} WINNER {rest}" if result == WINNER else trial.name
 

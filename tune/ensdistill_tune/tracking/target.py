@@ -1,4 +1,4 @@
-"""The store of the runs of a study, and the checks of its URI that need no connection."""
+"""Store of the runs of a study, and checks of its URI that require no connection."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ from ensdistill.errors import ConfigError
 from ensdistill_tune.credentials import whole
 from ensdistill_tune.study.study_config import StudyConfig
 
-DATABASE = "mlflow.db"  # of the default store, in the folder of all studies
-ARTIFACTS = "artifacts"  # next to it
-DRIVERS = {"postgresql": "psycopg", "mysql": "MySQLdb"}  # what SQLAlchemy imports if the URI names no driver
+DATABASE = "mlflow.db"  # file name of the default store, in the folder of all studies
+ARTIFACTS = "artifacts"  # name of the artifact folder next to it
+DRIVERS = {"postgresql": "psycopg", "mysql": "MySQLdb"}  # modules that SQLAlchemy imports if the URI names no driver
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class MlflowTarget:
         uri: The store, without credentials.
         experiment: Name of the experiment.
         study: Name of the study.
-        identity: Identity of the study, whatever its name.
-        folder: Folder of the study; relative names of artifacts start here.
+        identity: Identity of the study, independent of its name.
+        folder: Folder of the study; artifact names are relative to it.
         artifacts: Folder of the artifacts, for stores that are not servers.
         database: SQLite file of a store that moves with its artifacts; None for other stores.
     """
@@ -79,20 +79,20 @@ def check_uri(uri: str) -> None:
     dialect, _, driver = scheme.partition("+")
     if not colon or dialect not in ("sqlite", "postgresql", "mysql", "mssql", "http", "https"):
         raise ConfigError(
-            f"tracking.uri {uri}: no store of MLflow's; give http://HOST:PORT, postgresql://... or sqlite:///FILE"
+            f"tracking.uri {uri}: MLflow has no such store; use http://HOST:PORT, postgresql://... or sqlite:///FILE"
         )
     if dialect != "sqlite" and not _has_host_and_port(uri):
         raise ConfigError(f"tracking.uri {uri}: host and port must be HOST or HOST:PORT, the port from 1 to 65535")
     folder = Path(unquote(rest.removeprefix("/").partition("?")[0])).parent
     if dialect == "sqlite" and not folder.is_dir():
-        raise ConfigError(f"tracking.uri {uri}: there is no folder {folder}")
+        raise ConfigError(f"tracking.uri {uri}: the folder {folder} does not exist")
     module = "" if dialect == "sqlite" else driver or DRIVERS.get(dialect, "")
     if module and importlib.util.find_spec(module) is None:
         raise ConfigError(f"tracking.uri {uri}: the driver {module} is not installed")
 
 
 def _has_host_and_port(uri: str) -> bool:
-    """Returns whether a URI has a valid host and port. A database may have its host among the parameters, or none."""
+    """Returns whether a URI has a valid host and port. The host of a database may be a parameter or missing."""
     try:
         found = urlsplit(uri)
         return found.port != 0 and bool(found.hostname or not found.scheme.startswith("http"))

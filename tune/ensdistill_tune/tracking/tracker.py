@@ -1,7 +1,7 @@
 """Logs a study to MLflow from a background thread that follows the event log.
 
-The study never waits for MLflow. Events that a server does not accept stay pending in the event log; this process or
-a later one sends them when the server answers again.
+The study never waits for MLflow. Events that a server does not accept stay pending in the event log. This or a later
+process sends them when the server responds again.
 """
 
 import json
@@ -24,12 +24,12 @@ from ensdistill_tune.tracking.run_fields import RunUpdate
 from ensdistill_tune.tracking.target import DATABASE, MlflowTarget
 from ensdistill_tune.tracking.views import MlflowPages
 
-FLUSH_SECONDS = 5.0  # between two batches of events
-RETRY_SECONDS = (2.0, 30.0)  # between attempts while MLflow does not answer: at first, and at most
-PATIENCE_SECONDS = (10.0, 5.0)  # without progress at the end of a study: if MLflow was reachable so far, and if not
-LONGEST = 600  # characters of a reason
-EVENTS = 200  # sent at once
-CURSOR = "tracking.json"  # in the folder of a study: the events and files that MLflow has received
+FLUSH_SECONDS = 5.0  # seconds between two batches of events
+RETRY_SECONDS = (2.0, 30.0)  # seconds between attempts while MLflow does not respond: initially, and at most
+PATIENCE_SECONDS = (10.0, 5.0)  # wait without progress at the end: if MLflow was reachable so far, if not
+LONGEST = 600  # maximum length of a reason in characters
+EVENTS = 200  # maximum number of events in one batch
+CURSOR = "tracking.json"  # file in the folder of a study that lists the events and files that MLflow has received
 
 
 def known_pages(home: Path) -> MlflowPages | None:
@@ -61,7 +61,7 @@ class MlflowTracker:
         self._received = 0  # number of events of the log
         self._since: float | None = None  # start of the study
         self._cursor = self.target.folder / CURSOR
-        store = self.target.uri if self.target.database is None else DATABASE  # which moves with the studies
+        store = self.target.uri if self.target.database is None else DATABASE  # this store moves with the studies
         self._name = content_hash([store, self.target.experiment])
         known = self._read_cursor()
         self.sent = int(known.get("sent", 0))  # number of events that MLflow has received, over all sessions
@@ -92,7 +92,7 @@ class MlflowTracker:
         steps, since = self._writer.steps, time.monotonic()
         while self._thread.is_alive() and time.monotonic() - since < PATIENCE_SECONDS[self.trouble is not None]:
             self._thread.join(0.05)
-            if steps != self._writer.steps:  # not `sent`: on a busy machine many events take longer than the patience
+            if steps != self._writer.steps:  # not `sent`: on a busy machine a batch can exceed the patience
                 steps, since = self._writer.steps, time.monotonic()
         return self._received - self.sent
 
@@ -112,7 +112,7 @@ class MlflowTracker:
         trials: Trials = {}
         facts: dict[str, str] = {}
         entries: list[RunUpdate] = []  # of all events, sent or not
-        pause, ready = 0.0, False  # whether the content of the store is known
+        pause, ready = 0.0, False  # True when the content of the store is known
         while True:
             self._closing.wait(max(FLUSH_SECONDS, pause))
             last_round = self._closing.is_set()
@@ -129,7 +129,7 @@ class MlflowTracker:
         """Sends events and returns whether MLflow accepted them."""
         try:
             if not self._writer.ensure_parent_run(begun=self.sent > 0, since=self._since):
-                self.sent = 0  # another store, or an empty one: all is sent from the beginning
+                self.sent = 0  # another or an empty store: all events are sent from the beginning
                 self._writer.files.clear()
                 return True
             self._writer.send(entries)
@@ -153,7 +153,7 @@ class MlflowTracker:
             known = dict(json.loads(self._cursor.read_text()))
             same = known["store"] == self._name and known["sent"] <= len(self.past)
         except (OSError, ValueError, KeyError, TypeError):
-            return {}  # everything is sent again, and is stored once
+            return {}  # all events are sent again and stored once
         return known if same else {}
 
 

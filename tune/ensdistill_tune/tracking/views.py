@@ -1,6 +1,7 @@
-"""Links to the MLflow pages of a study, and the saved views behind them, as MLflow's own pages share views.
+"""Links to the MLflow pages of a study, and the saved views that the links open.
 
-The form of a view is not documented; it works with MLflow 3.17. If it changes, a link shows the standard view.
+MLflow does not document the form of a saved view; this one works with MLflow 3.17. If the form changes, a link opens
+the default view.
 """
 
 import json
@@ -12,11 +13,11 @@ from urllib.parse import quote
 from ensdistill_tune.metric_names import confirmed_metric, final_metric, log_name, replicate_metric
 from ensdistill_tune.study.study_config import StudyConfig
 
-TAG = "mlflow.sharedViewState."  # of the experiment, followed by the key that the link names
-TRAINING = "workflowType=machine_learning"  # otherwise MLflow shows traces and judges of language models
-STUDIES = "studies"  # the key of the page that lists all studies
-SEEDS = "-seeds"  # ends the key of the page that groups replicates
-DESCRIPTION, DATASET = "attributes.`Description`", "attributes.`Dataset`"  # columns
+TAG = "mlflow.sharedViewState."  # prefix of the tag of the experiment; the key in the link follows
+TRAINING = "workflowType=machine_learning"  # otherwise MLflow shows pages for language models
+STUDIES = "studies"  # key of the page that lists all studies
+SEEDS = "-seeds"  # suffix of the key of the page that groups replicates
+DESCRIPTION, DATASET = "attributes.`Description`", "attributes.`Dataset`"  # maximum number of columns
 COLUMNS = ("val/nll", "val/accuracy", "val/ece")
 
 COMMON: dict[str, Any] = {
@@ -69,12 +70,12 @@ def studies_page(address: str, experiment: str) -> str:
 
 
 def views(pages: MlflowPages, study: StudyConfig, pinned: Sequence[str] = ()) -> dict[str, str]:
-    """Returns the saved views of a study, by the tags of the experiment that hold them.
+    """Returns the saved views of a study, by the tags of the experiment that store them.
 
     Args:
         pages: The pages of the study.
         study: The settings.
-        pinned: Ids of runs that stand above all others: the winner.
+        pinned: Ids of runs that are pinned to the top: the winner.
     """
     return {
         TAG + pages.view: _trials_view(pages.run, study, pinned),
@@ -84,7 +85,7 @@ def views(pages: MlflowPages, study: StudyConfig, pinned: Sequence[str] = ()) ->
 
 
 def _trials_view(parent: str, study: StudyConfig, pinned: Sequence[str]) -> str:
-    """Trials best first, with the searched settings as columns; parallel coordinates, curves, confirmation."""
+    """Returns the view of trials, best first: searched settings, parallel coordinates, curves, confirmation."""
     final = final_metric(study.objective)
     state = {
         "searchFilter": f"tags.`mlflow.parentRunId` = '{parent}' AND tags.kind = 'trial'",
@@ -103,7 +104,7 @@ def _trials_view(parent: str, study: StudyConfig, pinned: Sequence[str]) -> str:
 
 
 def _seeds_view(parent: str, study: StudyConfig) -> str:
-    """Replicates, grouped by their settings: each group shows means over seeds."""
+    """Returns the view of replicates, grouped by their settings; each group shows means over seeds."""
     final = final_metric(study.objective)
     names = list(dict.fromkeys([final, *map(final_metric, COLUMNS)]))
     state = {
@@ -117,7 +118,7 @@ def _seeds_view(parent: str, study: StudyConfig) -> str:
 
 
 def _studies_view() -> str:
-    """Studies, the latest first, with their results."""
+    """Returns the view of studies, latest first, with their results."""
     names = ("best/nll", "confirmed/mean_nll", "teachers/ensemble_nll", "best/accuracy", "trials/finished")
     columns = [f"metrics.`{name}`" for name in names] + ["tags.`best`", "tags.`preset`"]
     state = {
@@ -130,7 +131,7 @@ def _studies_view() -> str:
 
 
 def _columns(study: StudyConfig) -> list[str]:
-    """Returns few columns, so that metrics and settings are seen together; MLflow orders them by name."""
+    """Returns few columns, so that metrics and settings are visible together; MLflow orders them by name."""
     wanted = [study.objective, *(name for name in COLUMNS if name != study.objective)]
     metrics = [final_metric(name) for name in wanted] + [confirmed_metric(study.objective, "mean")]
     metrics += [final_metric(name) for name in study.secondary_objectives if name not in wanted]
@@ -139,7 +140,7 @@ def _columns(study: StudyConfig) -> list[str]:
 
 
 def _charts(study: StudyConfig, final: str) -> list[dict[str, Any]]:
-    always = [name for name, axis in study.search.items() if not axis.when]  # the chart leaves out runs without one
+    always = [name for name, axis in study.search.items() if not axis.when]  # the chart omits runs without the metric
     axes = [log_name(name) if name in study.logarithmic else name for name in always]
     scale = "linear" if study.mode == "max" else "log"
     return [
@@ -150,7 +151,7 @@ def _charts(study: StudyConfig, final: str) -> list[dict[str, Any]]:
 
 
 def _curve(metric: str, scale: str) -> dict[str, Any]:
-    """Returns the settings of a chart of lines over steps, whose axis begins at the lowest value."""
+    """Returns the settings of a line chart over steps, whose axis starts at the lowest value."""
     axes = {"xAxisKey": "step", "xAxisScaleType": "linear", "scaleType": scale, "lineSmoothness": 0}
     return {"metricKey": metric, "selectedMetricKeys": [metric]} | axes
 

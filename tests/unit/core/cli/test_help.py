@@ -18,7 +18,7 @@ IDS = [f"{program} {name}" for program, name, _ in COMMANDS]
 
 
 @pytest.mark.parametrize("program", PARSERS)
-def test_the_help_of_a_program_lists_every_command_below_a_task(program: str) -> None:
+def test_the_help_of_a_program_lists_every_command_under_a_task(program: str) -> None:
     text = call(program, "--help").out
     blocks = [block for block in text.split("\n\n") if block.partition("\n")[0].endswith(":")]
     listed = [line.split()[0] for block in blocks for line in block.splitlines()[1:] if not line.startswith("  -")]
@@ -36,7 +36,7 @@ def test_the_examples_of_a_command_are_accepted_by_its_parser(program: str, name
         assert f"\n  {line}" in sub.format_help()
 
 
-def test_an_option_means_the_same_in_every_command() -> None:
+def test_an_option_has_the_same_meaning_in_every_command() -> None:
     sentences: dict[tuple[str, str], set[str]] = {}
     for program, _, sub in COMMANDS:
         for action in sub.actions:
@@ -47,7 +47,7 @@ def test_an_option_means_the_same_in_every_command() -> None:
 
 
 @pytest.mark.parametrize(("program", "name", "sub"), COMMANDS, ids=IDS)
-def test_only_help_is_outside_of_a_group_of_three_or_more_options(program: str, name: str, sub: HelpParser) -> None:
+def test_only_help_is_outside_the_groups_of_three_or_more_options(program: str, name: str, sub: HelpParser) -> None:
     loose = [a.option_strings[0] for a in sub._optionals._group_actions if not isinstance(a, argparse._HelpAction)]
     assert len(loose) <= 2, loose
 
@@ -68,7 +68,7 @@ def test_only_help_is_outside_of_a_group_of_three_or_more_options(program: str, 
         ("ensdistill predict my", ["my.yaml"]),
     ],
 )
-def test_bash_completes(line: str, completed: list[str], tmp_path: Path) -> None:
+def test_bash_completes_commands_options_and_names(line: str, completed: list[str], tmp_path: Path) -> None:
     for home in ("studies/alpha", "studies/beta", "other/gamma"):
         (tmp_path / home).mkdir(parents=True)
         (tmp_path / home / "study.json").touch()

@@ -85,7 +85,7 @@ def test_json_has_every_probability_by_the_name_of_its_class(run: DistillationRu
     np.testing.assert_allclose(p, expected(run), atol=1e-5)
 
 
-def test_the_table_shows_the_likeliest_classes_first(run: DistillationRun, model: Path, images: Path) -> None:
+def test_the_table_lists_the_most_likely_classes_first(run: DistillationRun, model: Path, images: Path) -> None:
     done = call("ensdistill", "predict", model, images / "even" / "00.png", "--top", "3")
     (line,) = [line for line in done.out.splitlines() if "00.png" in line]
     cells = [cell.strip() for cell in line.strip("│").split("│")]
@@ -93,16 +93,18 @@ def test_the_table_shows_the_likeliest_classes_first(run: DistillationRun, model
     assert cells[1:] == [text for k in best for text in (str(k), f"{expected(run)[0, k]:.4f}")]
 
 
-def test_more_classes_than_there_are_cannot_be_shown(model: Path, images: Path) -> None:
+def test_more_classes_than_exist_are_not_listed(model: Path, images: Path) -> None:
     assert call("ensdistill", "predict", model, images, "--top", "99").code == 0
 
 
 @pytest.mark.parametrize("top", ["0", "-1", "many"])
-def test_a_number_of_classes_that_is_none_is_refused(top: str, model: Path, images: Path) -> None:
+def test_an_invalid_number_of_classes_is_refused(top: str, model: Path, images: Path) -> None:
     assert call("ensdistill", "predict", model, images, "--top", top).code == 2
 
 
-def test_files_folders_and_zip_files_come_in_the_order_given(model: Path, images: Path, tmp_path: Path) -> None:
+def test_files_folders_and_zip_files_are_classified_in_the_given_order(
+    model: Path, images: Path, tmp_path: Path
+) -> None:
     with zipfile.ZipFile(tmp_path / "some.zip", "w") as archive:
         archive.write(images / "odd" / "03.png", "deep/er/03.png")
         archive.writestr("__MACOSX/deep/er/._03.png", b"x")
@@ -116,7 +118,7 @@ def test_files_folders_and_zip_files_come_in_the_order_given(model: Path, images
     np.testing.assert_array_equal(figures_of(rows)[1], figures_of(rows)[-1])
 
 
-def test_a_broken_image_is_told_and_skipped_and_the_others_are_classified(
+def test_a_broken_image_is_reported_and_skipped_and_the_others_are_classified(
     run: DistillationRun, model: Path, images: Path
 ) -> None:
     (images / "even" / "01.png").write_bytes(b"no image")
@@ -128,7 +130,7 @@ def test_a_broken_image_is_told_and_skipped_and_the_others_are_classified(
     assert last == "1 of 13 images skipped"
 
 
-def test_what_is_left_out_of_a_folder_is_named_and_what_may_be_an_image_is_an_error(
+def test_skipped_files_of_a_folder_are_listed_and_unreadable_ones_are_errors(
     model: Path, images: Path, tmp_path: Path
 ) -> None:
     (images / "readme.txt").write_text("no image")
@@ -150,9 +152,7 @@ def test_every_image_of_a_folder_is_classified_whatever_its_suffix(model: Path, 
     assert done.err.startswith("1 file with several frames; only the first is read: ")
 
 
-def test_names_that_are_no_utf_8_are_written_so_that_every_reader_can_read_them(
-    model: Path, images: Path, tmp_path: Path
-) -> None:
+def test_names_that_are_not_utf_8_are_written_as_valid_text(model: Path, images: Path, tmp_path: Path) -> None:
     odd = os.fsencode(tmp_path) + b"/caf\xe9.png"
     shutil.copy(images / "even" / "00.png", odd)
     for form in ("csv", "json", "table"):
@@ -161,7 +161,7 @@ def test_names_that_are_no_utf_8_are_written_so_that_every_reader_can_read_them(
         assert "caf\\xe9.png" in (tmp_path / "out").read_text(encoding="utf-8").replace("\\\\", "\\")
 
 
-def test_where_all_are_broken_the_answer_is_empty(model: Path, tmp_path: Path) -> None:
+def test_if_all_images_are_broken_the_output_is_empty(model: Path, tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     done = call("ensdistill", "predict", model, tmp_path, "--format", "json")
     assert (done.code, json.loads(done.out)) == (1, [])
@@ -175,7 +175,7 @@ def test_color_images_of_another_size_are_fitted_to_the_network(model: Path, tmp
 
 
 @pytest.mark.parametrize(("name", "form"), [("x.csv", None), ("x.json", None), ("x.txt", None), ("x.csv", "json")])
-def test_answers_go_to_a_file_in_the_form_that_its_name_or_the_user_says(
+def test_predictions_are_written_in_the_format_of_the_option_or_of_the_file_name(
     name: str, form: str | None, model: Path, images: Path, tmp_path: Path
 ) -> None:
     words = ("predict", model, images, "--out", tmp_path / name, *(("--format", form) if form else ()))
@@ -194,7 +194,7 @@ def test_names_of_files_are_shown_as_they_are(run: DistillationRun, model: Path,
 
 
 @pytest.mark.e2e
-def test_a_reader_that_has_seen_enough_is_no_error(model: Path, images: Path) -> None:
+def test_a_closed_output_pipe_is_not_an_error(model: Path, images: Path) -> None:
     command = [sys.executable, "-m", "ensdistill", "predict", model, images, "--format", "csv"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as done:
         assert done.stdout is not None
@@ -219,14 +219,14 @@ def test_a_missing_model_and_missing_images_are_bad_input(model: Path, images: P
         assert told in done.err
 
 
-def test_a_zip_file_that_is_none_is_bad_input(model: Path, tmp_path: Path) -> None:
+def test_an_invalid_zip_file_is_bad_input(model: Path, tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_bytes(b"PK no")
     done = call("ensdistill", "predict", model, tmp_path / "x.zip")
     assert (done.code, "readable zip file" in done.err) == (2, True)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_damaged_model_is_named_in_one_line(kind: str, model: Path, images: Path, tmp_path: Path) -> None:
+def test_a_damaged_model_is_reported_in_one_line(kind: str, model: Path, images: Path, tmp_path: Path) -> None:
     raw = (model / f"student.{kind}").read_bytes()
     for n, damaged in enumerate((b"", b"no model", raw[: len(raw) // 2])):
         file = tmp_path / f"{n}.{kind}"
@@ -237,7 +237,7 @@ def test_a_damaged_model_is_named_in_one_line(kind: str, model: Path, images: Pa
         assert len(done.err.splitlines()) == 1
 
 
-def test_weights_of_somebody_else_are_refused_with_the_way_out(images: Path, tmp_path: Path) -> None:
+def test_weights_that_predict_cannot_read_are_refused_with_a_fix(images: Path, tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(3)}, tmp_path / "theirs.safetensors")
     done = call("ensdistill", "predict", tmp_path / "theirs.safetensors", images)
     assert (done.code, "export the student again with `ensdistill export`" in done.err) == (2, True)
@@ -257,7 +257,7 @@ def test_weights_of_somebody_else_are_refused_with_the_way_out(images: Path, tmp
         ("class_names", '"0123456789"'),
     ],
 )
-def test_a_file_that_says_nonsense_of_itself_is_refused_before_anything_is_built(
+def test_a_file_with_invalid_metadata_is_refused_before_anything_is_built(
     name: str, value: str, run: DistillationRun, model: Path, tmp_path: Path
 ) -> None:
     save_file(load_file(model / "student.safetensors"), tmp_path / "x.safetensors", run.metadata | {name: value})
@@ -265,7 +265,7 @@ def test_a_file_that_says_nonsense_of_itself_is_refused_before_anything_is_built
         open_classifier(tmp_path / "x.safetensors")
 
 
-def test_names_cannot_steer_the_terminal(run: DistillationRun, model: Path, images: Path, tmp_path: Path) -> None:
+def test_names_cannot_control_the_terminal(run: DistillationRun, model: Path, images: Path, tmp_path: Path) -> None:
     names = json.dumps([f"\x1b]0;mine\x07{k}" for k in range(10)])
     evil = run.metadata | {"class_names": names}
     save_file(load_file(model / "student.safetensors"), tmp_path / "x.safetensors", evil)
@@ -278,7 +278,7 @@ def test_names_cannot_steer_the_terminal(run: DistillationRun, model: Path, imag
     assert "\x1b" not in done.out + done.err
 
 
-def test_a_pipe_that_answers_go_to_stays_a_pipe(model: Path, images: Path, tmp_path: Path) -> None:
+def test_an_output_pipe_stays_a_pipe(model: Path, images: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
     words = [images / "even" / "00.png", "--format", "csv", "--out", tmp_path / "pipe"]
@@ -331,11 +331,11 @@ def test_images_of_other_than_one_or_three_channels_cannot_be_read(images: Path)
         next(classify(strange, find_images([images]).files, pytest.fail))
 
 
-def test_of_equal_probabilities_the_first_class_is_named_first() -> None:
+def test_the_first_of_equally_likely_classes_is_listed_first() -> None:
     assert ImagePrediction("x", np.array([0.2, 0.4, 0.4], dtype=np.float32)).top(3) == [1, 2, 0]
 
 
-def test_what_is_read_is_not_written_over(model: Path, images: Path, tmp_path: Path) -> None:
+def test_input_files_are_not_overwritten(model: Path, images: Path, tmp_path: Path) -> None:
     own = tmp_path / "student.onnx"
     shutil.copy(model / "student.onnx", own)
     image = images / "even" / "00.png"
@@ -349,7 +349,7 @@ def test_what_is_read_is_not_written_over(model: Path, images: Path, tmp_path: P
         )
 
 
-def test_what_lies_in_a_folder_that_is_read_is_not_written_over(model: Path, images: Path, tmp_path: Path) -> None:
+def test_files_in_an_input_folder_are_not_overwritten(model: Path, images: Path, tmp_path: Path) -> None:
     own = shutil.copytree(model, tmp_path / "export")
     seen = shutil.copytree(images, tmp_path / "copies")
     for out in (own / "student.safetensors", own / "MODEL_CARD.md", seen / "even" / "00.png"):

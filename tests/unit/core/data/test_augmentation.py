@@ -59,7 +59,7 @@ def by_hand(images: Tensor, piece: Augmentation, seed: int) -> Tensor:
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("piece", PIECES, ids=str)
 @pytest.mark.parametrize("seed", range(3))
-def test_a_batch_is_what_a_loop_over_its_pixels_gives(piece: Augmentation, shape: tuple[int, ...], seed: int) -> None:
+def test_a_batch_equals_a_loop_over_its_pixels(piece: Augmentation, shape: tuple[int, ...], seed: int) -> None:
     images = pictures(shape)
     augmented = piece(images, seeded(seed))
     assert augmented.dtype == torch.uint8
@@ -75,7 +75,7 @@ def test_without_augmentation_the_same_tensor_is_returned_and_nothing_drawn() ->
 
 
 @pytest.mark.parametrize("piece", PIECES, ids=str)
-def test_input_is_never_written_to_nor_shared(piece: Augmentation) -> None:
+def test_input_is_neither_modified_nor_shared(piece: Augmentation) -> None:
     images = pictures()
     kept = images.clone()
     piece(images, seeded()).fill_(0)
@@ -83,7 +83,7 @@ def test_input_is_never_written_to_nor_shared(piece: Augmentation) -> None:
 
 
 @pytest.mark.parametrize("piece", PIECES, ids=str)
-def test_same_seed_gives_the_same_images_and_another_seed_others(piece: Augmentation) -> None:
+def test_same_seed_gives_the_same_images_and_another_seed_different_ones(piece: Augmentation) -> None:
     images = pictures((20, 3, 8, 8))
     first, again, other = (piece(images, seeded(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again)
@@ -115,7 +115,7 @@ def test_every_offset_of_the_crop_is_equally_likely() -> None:
     assert chi_square < 51.2  # 24 degrees of freedom, once in a thousand
 
 
-def test_a_crop_may_lie_completely_in_the_padding_of_a_small_image() -> None:
+def test_a_crop_of_a_small_image_can_consist_of_padding_only() -> None:
     images = numbered(500, 2)
     black = Augmentation(pad=3)(images, seeded()).flatten(1).sum(1) == 0
     assert 0 < int(black.sum()) < 500

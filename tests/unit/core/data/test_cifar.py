@@ -86,7 +86,7 @@ def test_files_of_2009_are_read_without_a_warning(tmp_path: Path, monkeypatch: p
         assert_whole(Cifar10(path=str(tmp_path))())
 
 
-def test_test_part_is_the_data_sets_own_whatever_the_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_test_part_of_the_data_set_is_kept_for_all_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_miniature("CIFAR10", tmp_path, monkeypatch)
     settings = Cifar10(path=str(tmp_path), train_size=30, val_size=10, test_size=4)
     data = load_data(settings)
@@ -144,7 +144,7 @@ class _Marker:
         return os.mkdir, (self.path,)
 
 
-def test_the_marker_would_show_an_unpickling(tmp_path: Path) -> None:
+def test_the_test_detects_unpickling(tmp_path: Path) -> None:
     pickle.loads(pickle.dumps(_Marker(str(tmp_path / "marker"))))  # noqa: S301 - our own bytes
     assert (tmp_path / "marker").exists()
 

@@ -24,7 +24,7 @@ def pillow(image: Tensor, mode: str, size: tuple[int, int]) -> np.ndarray:
     return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
 
 
-def test_images_that_fit_are_the_same_object() -> None:
+def test_images_of_the_right_shape_are_returned_unchanged() -> None:
     images = split(3, 6, 5)
     assert fit_images(images, (3, 6, 5)) is images
 

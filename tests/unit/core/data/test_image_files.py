@@ -25,7 +25,7 @@ def rgb(*pixels: tuple[int, int, int]) -> Image.Image:
     return Image.fromarray(np.array([pixels], dtype=np.uint8))
 
 
-def test_colors_come_channel_by_channel(tmp_path: Path) -> None:
+def test_colors_are_separate_channels(tmp_path: Path) -> None:
     pixels = read(tmp_path, rgb((1, 2, 3), (4, 5, 6)))
     assert pixels.tolist() == [[[1, 4]], [[2, 5]], [[3, 6]]]
 
@@ -73,12 +73,12 @@ def test_images_are_rotated_as_their_exif_data_require(tmp_path: Path, orientati
     assert np.abs(pixels.astype(int).transpose(1, 2, 0) - upright).max() < 10
 
 
-def test_inks_become_colors(tmp_path: Path) -> None:
+def test_cmyk_is_converted_to_rgb(tmp_path: Path) -> None:
     image = Image.merge("CMYK", [Image.new("L", (8, 8), ink) for ink in (0, 255, 255, 0)])
     assert np.abs(read(tmp_path, image, "jpg", quality=95).astype(int)[:, 4, 4] - [255, 0, 0]).max() < 10
 
 
-def test_other_sizes_are_resized_side_by_side(tmp_path: Path) -> None:
+def test_each_side_of_other_sizes_is_resized_separately(tmp_path: Path) -> None:
     image = Image.fromarray(np.repeat([[0] * 8, [200] * 8], 4, 0).astype(np.uint8))
     image.save(tmp_path / "one.png")
     pixels = ImageFile(tmp_path, "one.png").pixels((1, 2, 4))

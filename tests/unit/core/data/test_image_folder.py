@@ -99,7 +99,7 @@ def test_other_files_are_skipped(tmp_path: Path) -> None:
     assert_whole(read(write_folder(tmp_path, files() | content)))
 
 
-def test_zip_made_on_a_mac_is_read_like_any_other(tmp_path: Path) -> None:
+def test_zip_files_of_macos_are_read_like_any_other(tmp_path: Path) -> None:
     companions = {f"__MACOSX/pets/cat/._{n}.png": b"\x00\x05\x16\x07" for n in range(2)}
     assert_whole(read(write_zip(tmp_path / "pets.zip", files(prefix="pets/") | companions)))
 
@@ -234,7 +234,7 @@ def test_sub_folders_that_may_be_the_parts_or_the_classes_are_named(tmp_path: Pa
     assert f"the classes are day, night; their subfolders {names} are not distinguished" in str(source.warnings)
 
 
-def test_a_folder_of_images_in_each_class_is_no_cause_for_a_warning(tmp_path: Path) -> None:
+def test_subfolders_of_images_in_each_class_cause_no_warning(tmp_path: Path) -> None:
     write_folder(tmp_path, {f"train/{a}/images/{n}.png": png(n) for a in ("day", "night") for n in range(2)})
     assert read(tmp_path).warnings == ()
 

@@ -101,7 +101,7 @@ def test_a_dataset_of_tensors_with_tensors_as_labels() -> None:
     assert Data.from_dataset(pairs, **SIZES) == Data.from_arrays(COLOR, LABELS, **SIZES)
 
 
-def test_pictures_with_a_palette_or_transparency_are_read_as_rgb_and_gray_ones_as_gray() -> None:
+def test_images_with_a_palette_or_transparency_are_read_as_rgb_and_gray_ones_as_gray() -> None:
     assert load_data(Data.from_dataset(Pairs(pictures("P")), **SIZES)).train.images.shape[1] == 3
     assert load_data(Data.from_dataset(Pairs(pictures("L")), **SIZES)).train.images.shape[1] == 1
 
@@ -135,7 +135,7 @@ class Endless(IterableDataset[Any]):
             Pairs([*COLOR[:39], COLOR[39, :, :5]]),
             "dataset: its images have different shapes or types, .*give them one size and type",
         ),
-        (Pairs(torch.randn(40, 3, 6, 5)), "dataset: its images hold floats from .*remove Normalize"),
+        (Pairs(torch.randn(40, 3, 6, 5)), "dataset: its images contain floats from .*remove Normalize"),
         (Pairs([]), "dataset: has no items"),
     ],
 )
@@ -149,7 +149,7 @@ def test_an_invalid_dataset_is_rejected_with_the_index_of_the_item(dataset: Any,
     [
         (GRAY, LABELS[:39], {}, "40 images in images and 39 labels in labels; give one label for each image"),
         (GRAY.astype(np.int32), LABELS, {}, "images is int32; give uint8 from 0 to 255, or floats from 0 to 1"),
-        (GRAY / 10.0, LABELS, {}, r"images holds floats from .*; scale them to \[0,1\]"),
+        (GRAY / 10.0, LABELS, {}, r"images contains floats from .*; scale them to \[0,1\]"),
         (GRAY, LABELS * 1.0, {}, "labels is float64 of shape"),
         (GRAY, LABELS, {"test": (COLOR, LABELS)}, "images of test images and images differ"),
         (GRAY, LABELS, {"validation": GRAY}, "validation: must be a pair of images and labels"),

@@ -89,7 +89,7 @@ def test_class_names_are_the_labels_or_the_given_names(tmp_path: Path) -> None:
     assert all(type(name) is str for name in named.class_names)
 
 
-def test_named_class_may_have_no_image(tmp_path: Path) -> None:
+def test_a_named_class_can_have_no_image(tmp_path: Path) -> None:
     source = read(tmp_path, images=RGB, labels=2 * (LABELS % 2), class_names=["cat", "dog", "eel"])
     assert source.class_names == ("cat", "dog", "eel")
     assert set(source.pool.labels.tolist()) == {0, 2}
@@ -320,7 +320,7 @@ def test_a_single_array_and_a_pickle_are_reported_as_such(tmp_path: Path) -> Non
 
 
 def test_nan_and_empty_class_names_are_reported(tmp_path: Path) -> None:
-    assert "x_train holds NaN" in fault(tmp_path, x_train=np.full(RGB.shape, np.nan), y_train=LABELS)
+    assert "x_train contains NaN" in fault(tmp_path, x_train=np.full(RGB.shape, np.nan), y_train=LABELS)
     assert "class_names has an empty name" in fault(tmp_path, images=RGB, labels=LABELS, class_names=["a", " ", "c"])
 
 

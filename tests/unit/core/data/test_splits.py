@@ -137,7 +137,7 @@ def test_sizes_that_cannot_be_drawn_are_rejected_by_name(sizes: dict[str, int], 
         cut(**sizes)
 
 
-def test_the_only_image_of_a_class_is_a_training_image_and_the_class_is_named() -> None:
+def test_the_only_image_of_a_class_is_a_training_image_and_a_warning_names_the_class() -> None:
     pool = numbered_split(30, 2)
     pool.labels[5] = 2
     data, test = split_source(RawData(pool, NAMES), SplitSizes(train_size=9, val_size=9, test_size=9))
@@ -187,9 +187,12 @@ def test_counts_and_shares_survive_yaml_and_json() -> None:
 @pytest.mark.parametrize(
     ("sizes", "words"),
     [
-        ({"train_size": 45_000}, "45000 images do not fit; 180 of 300 labeled images are left; set it to 180 or null"),
+        (
+            {"train_size": 45_000},
+            "45000 images are too many; 180 of 300 labeled images are left; set it to 180 or null",
+        ),
         ({"test_size": 301}, "set it to at most 297"),
-        ({"val_size": 0.95}, r"0.95 \(285 images\) do not fit; 270 of 300"),
+        ({"val_size": 0.95}, r"0.95 \(285 images\) are too many; 270 of 300"),
         ({"train_size": 178}, "set it to 180 or null .*, or at most 177"),
     ],
     ids=str,

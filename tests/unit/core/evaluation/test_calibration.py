@@ -65,7 +65,7 @@ def test_temperature_agrees_with_the_published_search_by_nelder_and_mead() -> No
     assert fit_temperature(log_p, labels) == pytest.approx(float(found.x[0]), rel=1e-6)
 
 
-def test_temperature_finds_the_one_that_the_labels_were_drawn_at() -> None:
+def test_the_fitted_temperature_is_that_of_the_sampled_labels() -> None:
     log_p, labels = random_case(3, temperature=1.7, images=20_000)
     assert fit_temperature(log_p, labels) == pytest.approx(1.7, rel=0.03)
 
@@ -160,7 +160,7 @@ def test_classes_of_probability_zero_do_not_change_the_temperature() -> None:
     assert fit_temperature(torch.cat([log_p, ruled_out], -1), labels) == fit_temperature(log_p, labels)
 
 
-def test_an_image_whose_label_has_probability_zero_has_no_say_in_the_temperature() -> None:
+def test_an_image_whose_label_has_probability_zero_does_not_influence_the_temperature() -> None:
     log_p = torch.cat([P.log(), log_of([1.0, 0.0])])
     assert fit_temperature(log_p, torch.cat([Y, torch.tensor([1])])) == fit_temperature(P.log(), Y)
 

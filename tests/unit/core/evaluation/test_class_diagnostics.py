@@ -36,7 +36,7 @@ def test_a_confusion_matrix_has_true_classes_in_rows_and_leaves_unlabeled_images
     assert class_accuracies(matrix) == [0.5, 0.5, None]
 
 
-def test_of_many_classes_the_most_confused_pairs_are_shown_and_the_rows_stay_complete() -> None:
+def test_only_the_most_confused_of_many_classes_are_stored_with_complete_rows() -> None:
     matrix = torch.eye(1000, dtype=torch.int64) * 10
     for n in range(0, 20, 2):
         matrix[n, n + 1] = 20 - n  # the later the pair, the fewer errors

@@ -33,7 +33,7 @@ def distance(corrupted: Tensor, images: Tensor) -> float:
     return float(((corrupted.double() - images.double()) / 255).square().mean())
 
 
-def test_the_set_is_these_five() -> None:
+def test_there_are_five_corruptions() -> None:
     assert list(CORRUPTIONS) == ["gaussian_noise", "gaussian_blur", "brightness", "contrast", "pixelate"]
 
 
@@ -61,7 +61,7 @@ def test_bytes_of_the_same_shape_come_back(name: str, shape: tuple[int, ...]) ->
 
 @EVERY
 @pytest.mark.parametrize("level", [0, 128, 255])
-def test_no_byte_runs_over_its_end(name: str, level: int) -> None:
+def test_no_value_overflows(name: str, level: int) -> None:
     images = torch.full((4, 3, 8, 8), level, dtype=torch.uint8)
     change = corrupt(images, name, 5, 0).int() - level
     assert change.abs().max() < 150  # a byte that ran over would have gone some 255 levels
@@ -120,7 +120,7 @@ def test_image_of_one_color_stays_as_it_is(name: str, side: int) -> None:
 
 
 @pytest.mark.parametrize(("severity", "sigma"), [(1, 0.04), (5, 0.10)])
-def test_noise_has_the_deviation_and_no_mean(severity: int, sigma: float) -> None:
+def test_noise_has_the_given_deviation_and_zero_mean(severity: int, sigma: float) -> None:
     images = torch.full((100, 3, 32, 32), 128, dtype=torch.uint8)
     noise = (corrupt(images, "gaussian_noise", severity, 0).double() - 128) / 255
     assert abs(float(noise.mean())) < 5 * sigma / np.sqrt(noise.numel())
@@ -170,7 +170,7 @@ def test_pixelation_gives_each_square_its_mean() -> None:
     assert (corrupt(images, "pixelate", 4, 0) - expected).abs().max() <= 0.51
 
 
-def test_pixel_that_lies_in_two_squares_mixes_them_by_area() -> None:
+def test_pixel_on_the_border_of_two_squares_mixes_them_by_area() -> None:
     images = smooth(side=10)
     fine = images.double().repeat_interleave(3, 2).repeat_interleave(3, 3)  # severity 5: three squares of 10/3 pixels
     means = fine.reshape(40, 3, 3, 10, 3, 10).mean((3, 5)).repeat_interleave(10, 2).repeat_interleave(10, 3)
@@ -187,12 +187,12 @@ def test_unknown_name_is_refused_with_the_nearest() -> None:
 
 
 @pytest.mark.parametrize("severity", [0, 6, -1])
-def test_severity_that_there_is_not_is_refused(severity: int) -> None:
+def test_an_unknown_severity_is_refused(severity: int) -> None:
     with pytest.raises(ConfigError, match=rf"severity: .*{severity}"):
         corrupt(smooth(1), "contrast", severity, 0)
 
 
-def test_all_faults_are_told_at_once() -> None:
+def test_all_errors_are_reported_together() -> None:
     with pytest.raises(ConfigError) as caught:
         corrupt(smooth(1), "fog", 9, 0)
     assert len(caught.value.issues) == 2

@@ -80,7 +80,7 @@ def test_curve_does_not_change_when_members_are_rotated() -> None:
     assert ensemble_curve(rotated, labels, rotated, labels) == pytest.approx(expected, abs=1e-12)
 
 
-def test_curve_survives_members_that_rule_classes_out() -> None:
+def test_the_curve_is_finite_if_members_give_a_class_probability_zero() -> None:
     p = torch.tensor([[[0.7, 0.3, 0.0], [0.4, 0.6, 0.0]], [[1.0, 0.0, 0.0], [0.0, 0.8, 0.2]]], dtype=torch.float64)
     curve = ensemble_curve(p.log(), torch.tensor([0, 1]), p.log(), torch.tensor([0, 1]))
     alone = [-(math.log(0.7) + math.log(0.6)) / 2, -math.log(0.8) / 2]  # every label is the likeliest class
@@ -111,7 +111,7 @@ def test_equivalent_never_falls_as_nll_falls() -> None:
     assert (values[0], values[-1]) == (1, 5)
 
 
-def test_equivalent_reads_the_running_minimum_of_a_curve_that_rises_by_noise() -> None:
+def test_equivalent_uses_the_running_minimum_of_a_noisy_curve() -> None:
     noisy, smooth = [0.8, 0.7, 0.72, 0.66], [0.8, 0.7, 0.7, 0.66]
     for cnll in (0.75, 0.71, 0.7, 0.69, 0.66):
         assert deep_ensemble_equivalent(cnll, noisy) == deep_ensemble_equivalent(cnll, smooth)
@@ -171,7 +171,7 @@ def test_members_certain_of_different_classes_share_as_much_information_as_there
     assert pairwise_kl(log_p) == math.inf
 
 
-def test_a_class_that_all_members_rule_out_adds_nothing() -> None:
+def test_a_class_of_probability_zero_for_all_members_adds_nothing() -> None:
     ruled_out = torch.full((3, 1, 1), -torch.inf, dtype=torch.float64)
     padded = torch.cat([MEMBERS.log(), ruled_out], -1)
     assert pairwise_kl(padded) == pytest.approx(pairwise_kl(MEMBERS.log()), abs=1e-15)
@@ -202,7 +202,7 @@ def test_a_student_that_is_its_ensemble_is_perfectly_faithful() -> None:
     assert predictive_kl(log_p, log_p) == 0
 
 
-def test_a_student_that_rules_out_what_its_ensemble_thinks_possible_is_infinitely_far() -> None:
+def test_a_student_with_probability_zero_for_a_possible_class_is_infinitely_far() -> None:
     certain, unsure = torch.tensor([[1.0, 0.0]]).log(), torch.tensor([[0.75, 0.25]]).log()
     assert predictive_kl(certain, unsure) == math.inf
     assert predictive_kl(unsure, certain) == pytest.approx(-math.log(0.75))

@@ -97,7 +97,7 @@ def test_cost_counts_weights_and_their_multiplications() -> None:
 
 
 @pytest.mark.parametrize("subnetworks", [1, 3])
-def test_subnetworks_that_are_not_merged_cost_as_many_times(subnetworks: int, data: DataSplits) -> None:
+def test_unmerged_subnetworks_have_a_multiple_of_the_cost(subnetworks: int, data: DataSplits) -> None:
     shape = data.train.images.shape[1:]
     plain = model_complexity(new_student(tiny_config(), data).merged(), shape)
     settings = BatchEnsemble(subnetworks=subnetworks, merge="mean_of_probabilities")
@@ -127,7 +127,7 @@ def test_metrics_under_corruption_are_those_of_the_corrupted_images(
     assert worse["contrast"][3]["accuracy"] == accuracy(log_p.cpu(), data.validation.labels)
 
 
-def test_an_ensemble_is_found_only_when_all_of_it_is_there(tmp_path: Path, data: DataSplits) -> None:
+def test_an_ensemble_is_found_only_if_it_is_complete(tmp_path: Path, data: DataSplits) -> None:
     config = tiny_config()
     assert find_ensemble(config, data, tmp_path) is None
     one = config.model_copy(update={"teachers": config.teachers.model_copy(update={"count": 1})})
@@ -139,14 +139,14 @@ def test_an_ensemble_is_found_only_when_all_of_it_is_there(tmp_path: Path, data:
     assert found.identity == trained.identity
 
 
-def test_split_given_is_not_written_to(data: DataSplits, ensemble: TeacherEnsemble) -> None:
+def test_the_given_split_is_not_modified(data: DataSplits, ensemble: TeacherEnsemble) -> None:
     split = numbered_split(20, 10)
     before = split.images.clone()
     evaluate_corruptions(nn.Sequential(nn.Flatten(), nn.Linear(2, 10)), split)
     assert torch.equal(split.images, before)
 
 
-def test_a_portrait_shows_every_network_and_the_teachers_together(data: DataSplits, ensemble: TeacherEnsemble) -> None:
+def test_diagnostics_contain_every_network_and_the_teachers(data: DataSplits, ensemble: TeacherEnsemble) -> None:
     one = ensemble.networks[0]
     drawn = Evaluator(ensemble, data, data.validation).diagnostics([one])
     (portrait,) = drawn["networks"]
@@ -155,9 +155,7 @@ def test_a_portrait_shows_every_network_and_the_teachers_together(data: DataSpli
     assert sum(images for _, _, images in drawn["ensemble"]["reliability"]) == len(data.validation)
 
 
-def test_images_are_drawn_from_those_the_teachers_agree_on_to_those_they_dispute(
-    data: DataSplits, ensemble: TeacherEnsemble
-) -> None:
+def test_images_are_ordered_by_the_disagreement_of_the_teachers(data: DataSplits, ensemble: TeacherEnsemble) -> None:
     drawn = Evaluator(ensemble, data, data.validation).diagnostics([])
     teachers = Evaluator(ensemble, data, data.validation).teachers()["ensemble"]
     assert drawn["teachers"] == sorted(drawn["teachers"])
@@ -165,6 +163,6 @@ def test_images_are_drawn_from_those_the_teachers_agree_on_to_those_they_dispute
     assert statistics.fmean(drawn["teachers"]) == pytest.approx(teachers["mutual_information"], rel=0.05)
 
 
-def test_without_teachers_a_portrait_has_no_disagreement(data: DataSplits, ensemble: TeacherEnsemble) -> None:
+def test_without_teachers_diagnostics_have_no_disagreement(data: DataSplits, ensemble: TeacherEnsemble) -> None:
     drawn = Evaluator(None, data, data.validation).diagnostics([ensemble.networks[0]])
     assert (drawn["ensemble"], drawn["teachers"], drawn["networks"][0]["entropy"]) == (None, [], [])

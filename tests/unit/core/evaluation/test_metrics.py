@@ -111,7 +111,7 @@ def test_confidence_on_a_bin_edge_belongs_to_the_bin_below(k: int) -> None:
     assert ece(p.log(), torch.tensor([0, 1])) == pytest.approx(together, abs=1e-9)
 
 
-def test_confidence_one_half_on_two_classes_has_its_own_side_of_the_edges() -> None:
+def test_confidence_one_half_with_two_classes_belongs_to_its_own_bin() -> None:
     # 0.5 lies inside (7/15, 8/15]; half right, half wrong is perfectly calibrated there.
     log_p = torch.full((4, 2), 0.5, dtype=torch.float64).log()
     labels = torch.tensor([0, 1, 0, 1])  # argmax of a tie is the first class
@@ -234,7 +234,7 @@ def test_top_5_accuracy_is_that_of_scikit_learn(seed: int) -> None:
     assert top5_accuracy(log_p, labels) == pytest.approx(oracle, abs=1e-12)
 
 
-def test_of_equal_probabilities_the_first_five_classes_count_as_the_likeliest() -> None:
+def test_the_first_of_equal_probabilities_are_in_the_top_five() -> None:
     uniform = torch.full((7, 7), 1 / 7, dtype=torch.float64).log()
     assert top5_accuracy(uniform, torch.arange(7)) == pytest.approx(5 / 7)
 
@@ -245,12 +245,12 @@ def test_a_network_that_gives_nan_is_never_right() -> None:
 
 
 @pytest.mark.parametrize(("classes", "reported"), [(5, False), (6, True)])
-def test_top_5_accuracy_is_left_out_where_it_is_always_1(classes: int, reported: bool) -> None:
+def test_top_5_accuracy_is_omitted_where_it_is_always_1(classes: int, reported: bool) -> None:
     log_p, labels = random_case(0, classes=classes)
     assert ("top5_accuracy" in all_metrics(log_p, labels)) is reported
 
 
-def test_the_table_of_metrics_names_each_once_and_knows_where_more_is_better() -> None:
+def test_the_table_of_metrics_has_each_metric_once_with_its_direction() -> None:
     log_p, labels = random_case(0)
     right = (50.0 * torch.nn.functional.one_hot(labels, 7).double()).log_softmax(-1)
     now, perfect = all_metrics(log_p, labels), all_metrics(right, labels)

@@ -45,7 +45,7 @@ def test_students_and_teachers_have_the_metric_of_their_own_predictions() -> Non
     assert teachers["ensemble"]["label_probability"] == pytest.approx(float(by_hand.mean()), abs=1e-6)
 
 
-def test_every_name_of_the_evaluator_is_taken() -> None:
+def test_every_name_of_the_evaluator_is_reserved() -> None:
     student = toy_student(BatchEnsemble(merge="mean_of_probabilities", subnetworks=2), DATA)
     network = student.merged()
     assert isinstance(network, CombinedClassifier)
@@ -67,7 +67,7 @@ def test_a_metric_that_writes_to_its_input_does_not_change_the_next_one() -> Non
 
 
 @pytest.mark.parametrize("name", ["Top 5", "", "a/b", "5th"])
-def test_a_name_that_files_and_mlflow_cannot_have_is_refused(name: str) -> None:
+def test_a_metric_name_that_is_invalid_in_files_or_mlflow_is_refused(name: str) -> None:
     own = type("Mine", (LabelProbability,), {"name": name, "__module__": __name__})
     with pytest.raises(ConfigError, match="must consist of a-z, 0-9 and _"):
         Config(metrics=[own()])
@@ -83,12 +83,12 @@ def test_a_metric_without_direction_and_two_of_one_name_are_refused() -> None:
         Config(metrics=[LabelProbability(), LabelProbability()])
 
 
-def test_without_own_metrics_files_and_hashes_have_no_such_setting() -> None:
+def test_without_custom_metrics_files_and_hashes_have_no_such_setting() -> None:
     assert "metrics" not in Config().model_dump()
     assert Config(metrics=[LabelProbability()]).hash != Config().hash
 
 
-def test_a_metric_that_becomes_no_number_is_an_error_that_names_it() -> None:
+def test_a_metric_that_is_not_finite_is_reported_by_name() -> None:
     own = type("Mine", (LabelProbability,), {"__call__": lambda self, log_p, labels: 0 / 0, "__module__": __name__})
     with pytest.raises(ConfigError, match=r"test_own_metrics:Mine fails on predictions \(4, 2\) \(ZeroDivisionError"):
         own_metrics([own()], torch.full((4, 2), 0.5).log(), torch.tensor([0, 1, 0, 1]))

@@ -137,7 +137,7 @@ def test_8_bit_values_in_a_16_bit_file_are_black_and_cause_a_warning(tmp_path: P
 # --- teachers from files ---
 
 
-def test_teachers_from_files_may_know_validation_images_that_are_drawn_from_the_training_part() -> None:
+def test_teachers_from_files_may_have_been_trained_on_drawn_validation_images() -> None:
     brought = build_config({"teachers": {"count": 0, "checkpoints": [{"path": "theirs.pt"}]}})
     drawn = split_source(RawData(POOL, NAMES), SplitSizes(train_size=30, val_size=12))[0]
     (warning,) = file_warnings(brought, drawn)

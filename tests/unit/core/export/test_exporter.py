@@ -112,7 +112,7 @@ KINDS = [
 @pytest.mark.parametrize(
     ("preset", "overrides"), KINDS, ids=lambda value: "-".join([value] if isinstance(value, str) else value)
 )
-def test_every_student_is_exported_with_what_it_says(
+def test_every_student_is_exported_with_the_same_outputs(
     preset: str, overrides: Sequence[str], digits: DataSplits, tmp_path: Path
 ) -> None:
     run = made(tiny_config(*overrides, preset=preset), digits)
@@ -128,7 +128,7 @@ def test_every_student_is_exported_with_what_it_says(
     ],
     ids=lambda model: model[0],
 )
-def test_every_kind_of_network_is_exported_with_what_it_says(model: list[str], tmp_path: Path) -> None:
+def test_every_kind_of_network_is_exported_with_the_same_outputs(model: list[str], tmp_path: Path) -> None:
     run = made(load_config("kd", [*model, "data.train_size=40", "training.batch_size=10"]), colored())
     assert_says_the_same(export_student(run, tmp_path).folder, run)
 
@@ -185,7 +185,7 @@ def spoilt(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize("name", ["safetensors", "pt2", "onnx"])
-def test_a_file_that_differs_is_refused_with_the_figure_and_leaves_nothing(
+def test_a_file_with_different_outputs_is_refused_with_the_difference_and_not_written(
     name: str, run: DistillationRun, tmp_path: Path, spoilt: Any
 ) -> None:
     spoilt(name, 0.25)
@@ -196,13 +196,13 @@ def test_a_file_that_differs_is_refused_with_the_figure_and_leaves_nothing(
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_an_answer_that_is_no_number_is_refused(run: DistillationRun, tmp_path: Path, spoilt: Any) -> None:
+def test_an_output_with_nan_is_refused(run: DistillationRun, tmp_path: Path, spoilt: Any) -> None:
     spoilt("safetensors", float("nan"))
     with pytest.raises(ExportError, match="differs from the student by nan"):
         export_student(run, tmp_path, formats=["safetensors"])
 
 
-def test_a_difference_in_the_last_digits_is_reported_and_passes(
+def test_a_difference_in_the_last_digits_is_reported_and_accepted(
     run: DistillationRun, tmp_path: Path, spoilt: Any
 ) -> None:
     spoilt("safetensors", 5e-5)
@@ -211,7 +211,7 @@ def test_a_difference_in_the_last_digits_is_reported_and_passes(
     )
 
 
-def test_when_one_file_is_refused_an_earlier_export_stays_as_it_was(
+def test_if_one_file_is_refused_an_earlier_export_is_unchanged(
     run: DistillationRun, exported: Path, tmp_path: Path, spoilt: Any
 ) -> None:
     shutil.copytree(exported, tmp_path / "out")
@@ -224,13 +224,15 @@ def test_when_one_file_is_refused_an_earlier_export_stays_as_it_was(
 
 
 @pytest.mark.parametrize("left", ["student.safetensors", "config.yaml"])
-def test_another_student_is_not_overwritten(left: str, exported: Path, digits: DataSplits, tmp_path: Path) -> None:
+def test_another_student_is_not_overwritten_by_an_export(
+    left: str, exported: Path, digits: DataSplits, tmp_path: Path
+) -> None:
     shutil.copy(exported / left, tmp_path)
     with pytest.raises(DataError, match="contains another student"):
         export_student(made(tiny_config(), digits), tmp_path)
 
 
-def test_without_the_libraries_only_onnx_is_refused_before_anything_is_done(
+def test_without_the_libraries_only_onnx_is_refused_before_any_work(
     run: DistillationRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxscript", None)
@@ -274,7 +276,9 @@ def test_code_that_a_file_names_is_not_run(digits: DataSplits, tmp_path: Path) -
     assert torch.equal(predict(network, digits.validation), predict(own, digits.validation))
 
 
-def test_a_student_of_an_own_loss_without_a_head_needs_no_code_of_that_loss(digits: DataSplits, tmp_path: Path) -> None:
+def test_a_student_of_a_custom_loss_without_a_head_requires_no_code_of_that_loss(
+    digits: DataSplits, tmp_path: Path
+) -> None:
     run = made(tiny_config().model_copy(update={"loss": Focal()}), digits)
     settings = json.loads(run.metadata["config"]) | {"loss": {"kind": "gone:Loss", "gamma": 3}}
     save_weights(tmp_path / "student.safetensors", run.network, run.metadata | {"config": json.dumps(settings)})
@@ -282,7 +286,7 @@ def test_a_student_of_an_own_loss_without_a_head_needs_no_code_of_that_loss(digi
     assert torch.equal(predict(network, digits.validation), predict(run.network, digits.validation))
 
 
-def test_code_that_has_no_part_in_the_network_is_neither_run_nor_needed(digits: DataSplits, tmp_path: Path) -> None:
+def test_code_that_does_not_affect_the_network_is_neither_run_nor_required(digits: DataSplits, tmp_path: Path) -> None:
     plain = tiny_config()
     run = made(plain, digits)
     settings = plain.model_dump(mode="json") | {
@@ -297,7 +301,7 @@ def test_code_that_has_no_part_in_the_network_is_neither_run_nor_needed(digits: 
     assert torch.equal(predict(network, digits.validation), predict(run.network, digits.validation))
 
 
-def test_every_file_says_what_it_was_made_from(run: DistillationRun, exported: Path) -> None:
+def test_every_file_states_its_inputs(run: DistillationRun, exported: Path) -> None:
     with safe_open(exported / "student.safetensors", "pt") as file:
         weights = file.metadata()
     notes: dict[str, Any] = {"version": ""}
@@ -329,7 +333,7 @@ def test_settings_are_those_of_the_run(run: DistillationRun, exported: Path) -> 
     assert load_config(exported / "config.yaml") == run.config
 
 
-def test_networks_that_began_with_published_weights_are_built_without_them() -> None:
+def test_networks_with_published_initial_weights_are_built_without_them() -> None:
     model = Torchvision(name="googlenet", weights="IMAGENET1K_V1")
     config = load_config("kd").model_copy(update={"model": model})
     network = _empty_network(config, (3, 32, 32), ("a", "b"))[1]
@@ -341,7 +345,7 @@ def test_networks_that_began_with_published_weights_are_built_without_them() -> 
 # --- cost ---
 
 
-def test_prices_count_bytes_parameters_and_operations() -> None:
+def test_the_inference_cost_has_bytes_parameters_and_operations() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.BatchNorm1d(5))
     price = prices({"student": network}, (3, 2, 2), torch.device("cpu"))["student"]
     assert price.parameters == 12 * 5 + 5 + 2 * 5
@@ -349,7 +353,7 @@ def test_prices_count_bytes_parameters_and_operations() -> None:
     assert price.flops == 2 * 12 * 5
 
 
-def test_networks_are_timed_in_turns() -> None:
+def test_networks_are_timed_alternately() -> None:
     order = []
 
     class Sleeps(nn.Module):
@@ -389,7 +393,7 @@ def front_matter(card: str) -> dict[str, Any]:
     return front
 
 
-def test_the_card_says_what_hugging_face_reads(run: DistillationRun, exported: Path) -> None:
+def test_the_card_has_the_metadata_of_hugging_face(run: DistillationRun, exported: Path) -> None:
     front = front_matter((exported / "MODEL_CARD.md").read_text())
     assert front["license"] == "cc-by-4.0"
     assert "onnx" in front["tags"]
@@ -397,7 +401,7 @@ def test_the_card_says_what_hugging_face_reads(run: DistillationRun, exported: P
     assert figures["accuracy"] == pytest.approx(evaluate(run.network, run.data.validation)["accuracy"], abs=1e-6)
 
 
-def test_the_card_shows_how_to_use_only_what_is_there(run: DistillationRun, exported: Path, tmp_path: Path) -> None:
+def test_the_card_explains_only_existing_files(run: DistillationRun, exported: Path, tmp_path: Path) -> None:
     assert "import onnxruntime" in (exported / "MODEL_CARD.md").read_text()
     export_student(run, tmp_path, formats=["safetensors"])
     card = (tmp_path / "MODEL_CARD.md").read_text()
@@ -419,7 +423,7 @@ def test_the_card_names_data_classes_teachers_settings_and_limits(run: Distillat
     assert "published under `cc-by-4.0`" in card
 
 
-def test_without_a_license_the_card_says_that_none_was_stated(run: DistillationRun, tmp_path: Path) -> None:
+def test_without_a_license_the_card_states_that_none_was_given(run: DistillationRun, tmp_path: Path) -> None:
     export_student(run, tmp_path, formats=["safetensors"])
     card = (tmp_path / "MODEL_CARD.md").read_text()
     assert front_matter(card)["license"] == "other"
@@ -433,7 +437,7 @@ def test_the_card_of_a_student_without_distillation_does_not_claim_teachers(digi
     assert "Training targets: labels only (no distillation)." in card
 
 
-def test_warnings_about_images_teachers_and_the_study_stand_in_card_and_result(
+def test_warnings_about_images_teachers_and_the_study_are_in_card_and_result(
     run: DistillationRun, ensemble: TeacherEnsemble, tmp_path: Path
 ) -> None:
     names = ("data", "teachers", "study")
@@ -449,7 +453,7 @@ def test_warnings_about_images_teachers_and_the_study_stand_in_card_and_result(
         assert issues[name].as_row() in done.warnings
 
 
-def test_findings_of_a_study_stand_in_the_card(run: DistillationRun, tmp_path: Path) -> None:
+def test_findings_of_a_study_are_in_the_card(run: DistillationRun, tmp_path: Path) -> None:
     rows = {"student": {"nll": [0.097, 0.093, 0.099, 0.1, 0.1048], "accuracy": 0.97}}
     findings = StudyContext(
         "digits", "007", "better than kd, 95 % interval [0.001, 0.009]", {"Test images, 5 seeds": rows}
@@ -461,7 +465,7 @@ def test_findings_of_a_study_stand_in_the_card(run: DistillationRun, tmp_path: P
 
 
 @pytest.mark.e2e
-def test_the_program_in_the_card_runs_as_it_stands(exported: Path, run: DistillationRun, tmp_path: Path) -> None:
+def test_the_program_in_the_card_runs_unchanged(exported: Path, run: DistillationRun, tmp_path: Path) -> None:
     (program,) = re.findall(r"```python\n(.*?)```", (exported / "MODEL_CARD.md").read_text(), re.DOTALL)
     shutil.copy(exported / "student.onnx", tmp_path)
     Image.fromarray(run.data.validation.images[3, 0].numpy()).save(tmp_path / "image.png")
@@ -504,7 +508,7 @@ def test_the_command_prints_files_differences_and_costs_and_nothing_else(studies
 
 
 @pytest.mark.e2e
-def test_onnx_is_as_accurate_where_only_onnxruntime_and_numpy_can_be_imported(studies: Path, tmp_path: Path) -> None:
+def test_onnx_has_the_same_accuracy_with_only_onnxruntime_and_numpy(studies: Path, tmp_path: Path) -> None:
     test = load_test(load_config(studies / "run" / "config.yaml").data)
     np.savez(tmp_path / "test.npz", images=test.images.numpy(), labels=test.labels.numpy())
     program = f"""
@@ -559,7 +563,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     assert (done.code, "no config.yaml in this folder" in done.err) == (2, True)
 
 
-def test_without_the_teachers_the_student_stands_alone(studies: Path, tmp_path: Path) -> None:
+def test_without_the_teachers_only_the_student_is_evaluated(studies: Path, tmp_path: Path) -> None:
     words = ("--studies-dir", tmp_path, "--out", tmp_path / "out", "--formats", "safetensors")
     done = call("ensdistill", "export", studies / "run", *words)
     assert done.code == 0, done.err
@@ -567,7 +571,7 @@ def test_without_the_teachers_the_student_stands_alone(studies: Path, tmp_path: 
     assert "ensemble │" not in done.out
 
 
-def test_a_run_opens_with_the_teachers_it_learnt_from_only(studies: Path, ensemble: TeacherEnsemble) -> None:
+def test_a_run_opens_only_with_the_teachers_of_its_training(studies: Path, ensemble: TeacherEnsemble) -> None:
     config = load_config(studies / "run" / "config.yaml")
     opened = load_run(config, load_data(config.data), studies / "run" / "student.safetensors", ensemble)
     assert opened.ensemble is None

@@ -45,7 +45,7 @@ def square_norm(vectors: list[list[float]] | np.ndarray, weights: np.ndarray) ->
     ("cap", "weights", "lowest"),
     [(1, [0.8, 0.2], 0.8), (0.75, [0.75, 0.25], 0.8125), (0.6, [0.6, 0.4], 1.0), (0.5, [0.5, 0.5], 1.25)],
 )
-def test_weights_of_two_teachers_are_those_of_case_a1(cap: float, weights: list[float], lowest: float) -> None:
+def test_weights_of_two_teachers_equal_case_a1(cap: float, weights: list[float], lowest: float) -> None:
     assert solve(A1, cap) == pytest.approx(weights, abs=1e-9)
     assert square_norm(A1, solve(A1, cap)) == pytest.approx(lowest)
 
@@ -59,13 +59,13 @@ def test_weights_of_two_teachers_are_those_of_case_a1(cap: float, weights: list[
         (1 / 3, [1 / 3, 1 / 3, 1 / 3], 1.138889),
     ],
 )
-def test_weights_of_three_teachers_are_those_of_case_a2(cap: float, weights: list[float], lowest: float) -> None:
+def test_weights_of_three_teachers_equal_case_a2(cap: float, weights: list[float], lowest: float) -> None:
     assert solve(A2, cap) == pytest.approx(weights, abs=1e-9)
     assert square_norm(A2, solve(A2, cap)) == pytest.approx(lowest, abs=1e-6)
 
 
 @pytest.mark.parametrize("cap", [1, 0.6, 0.4, 1 / 3])
-def test_teachers_that_cancel_out_are_weighted_equally_as_in_case_a3(cap: float) -> None:
+def test_opposite_teachers_are_weighted_equally_as_in_case_a3(cap: float) -> None:
     assert solve(A3, cap) == pytest.approx([1 / 3, 1 / 3, 1 / 3], abs=1e-9)
     assert square_norm(A3, solve(A3, cap)) == pytest.approx(0, abs=1e-15)
 
@@ -90,7 +90,7 @@ def test_teachers_without_any_gradient_are_weighted_equally() -> None:
     assert solve(np.zeros((4, 3)), 0.6) == pytest.approx([0.25] * 4)
 
 
-def test_teacher_without_gradient_has_all_the_weight_that_it_may() -> None:
+def test_teacher_without_gradient_has_the_largest_allowed_weight() -> None:
     assert solve([[0.0, 0], [1, 2], [3, 1]], 1) == pytest.approx([1, 0, 0], abs=1e-9)
     assert solve([[0.0, 0], [1, 0], [0, 1]], 0.6) == pytest.approx([0.6, 0.2, 0.2], abs=1e-9)
 
@@ -206,7 +206,7 @@ def test_tiny_gradients_do_not_end_the_search_at_its_start() -> None:
         assert min_norm_weights(gram, 0.6) == pytest.approx([7 / 13, 0, 6 / 13], abs=1e-9)
 
 
-def test_a_direction_that_is_ten_million_times_as_long_hides_no_other() -> None:
+def test_a_direction_ten_million_times_as_long_does_not_hide_others() -> None:
     g = np.array([[1e7, 0], [1, 1], [-1, 0.5]])
     weights = solve(g, 1)
     assert weights == pytest.approx([1e-7, 0, 1 - 1e-7], rel=1e-6)
@@ -337,7 +337,7 @@ def test_loss_and_gradient_are_those_with_the_weights_held_constant(tolerance: f
     assert_close(torch.autograd.grad(loss, s), torch.autograd.grad(expected, s))
 
 
-def test_every_subnetwork_has_weights_of_its_own() -> None:
+def test_every_subnetwork_has_separate_weights() -> None:
     s, t = random_logits(3, 0), random_logits(4, 1)
     together = AeKd(tolerance=0.6).teacher_weights(s, t)
     for k in range(3):
@@ -354,7 +354,7 @@ def test_least_tolerance_is_the_mean_of_the_teachers_losses(teachers: int) -> No
     assert_close(torch.autograd.grad(loss, s), torch.autograd.grad(expected, s))
 
 
-def test_a_smaller_tolerance_than_one_over_m_is_the_mean_too() -> None:
+def test_a_tolerance_below_one_over_m_also_gives_the_mean() -> None:
     weights = AeKd(tolerance=0.1).teacher_weights(random_logits(1, 0), random_logits(4, 1))
     assert_close(weights, torch.full((1, 4), 0.25).double())
 
@@ -365,7 +365,7 @@ def test_images_without_a_label_count_in_the_distillation_term() -> None:
     assert losses[0] == losses[1] > 0
 
 
-def test_student_that_is_nearly_its_teachers_still_gets_weights_that_serve_all_of_them() -> None:
+def test_student_close_to_its_teachers_still_has_weights_that_improve_all_of_them() -> None:
     s = random_logits(1, 0)
     directions = AeKd().directions(s, s + 1e-6 * random_logits(3, 1))[0]
     d = AeKd(tolerance=1.0).teacher_weights(s, s + 1e-6 * random_logits(3, 1))[0] @ directions
@@ -395,7 +395,7 @@ class Calls(nn.Module):
         self.backwards += 1
 
 
-def test_step_needs_one_pass_forward_of_everyone_and_one_backward_of_the_student() -> None:
+def test_step_requires_one_forward_pass_of_each_network_and_one_backward_pass_of_the_student() -> None:
     config = tiny_config("loss.kind=aekd")
     networks, own = [Calls(m) for m in range(3)], Calls(9)
     student = Single()(own)
@@ -414,7 +414,7 @@ class NoNumber(nn.Module):
         return torch.full((len(x), 10), float("nan"))
 
 
-def test_teachers_whose_logits_are_no_numbers_are_named_in_place_of_the_learning_rate(digits: DataSplits) -> None:
+def test_teachers_with_nan_logits_are_named_instead_of_the_learning_rate(digits: DataSplits) -> None:
     ensemble = TeacherEnsemble([NoNumber(), NoNumber()], 10, "broken")
     with pytest.raises(DataError, match="teacher 1"):
         next(distill(tiny_config("loss.kind=aekd"), ensemble, digits))

@@ -41,12 +41,12 @@ def test_target_of_a_subnetwork_is_the_mean_of_its_teachers_probabilities() -> N
     assert_close(subnetwork_targets(p, 2), expected)
 
 
-def test_targets_are_the_teachers_themselves_when_there_are_as_many_subnetworks() -> None:
+def test_targets_are_the_teachers_themselves_with_as_many_subnetworks() -> None:
     p = torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(0)).softmax(-1)
     assert torch.equal(subnetwork_targets(p, 3), p)
 
 
-def test_teachers_are_taken_again_from_the_first_when_there_are_more_subnetworks() -> None:
+def test_teachers_are_reused_in_order_with_more_subnetworks() -> None:
     p = torch.rand(2, 4, 5, generator=torch.Generator().manual_seed(0)).softmax(-1)
     assert torch.equal(subnetwork_targets(p, 3), torch.stack([p[0], p[1], p[0]]))
 

@@ -55,7 +55,7 @@ def test_ema_without_decay_is_the_last_weight() -> None:
     assert weight(average, student) == 32.0
 
 
-def test_ema_forgets_the_weights_before_its_first_update() -> None:
+def test_ema_ignores_the_weights_before_its_first_update() -> None:
     student = scalar_student()
     with torch.no_grad():
         student.network.weight.fill_(1e6)
@@ -97,7 +97,7 @@ def test_buffers_follow_the_student() -> None:
 
 
 @pytest.mark.parametrize("seen", range(4))
-def test_ema_goes_on_exactly_from_its_saved_state(seen: int) -> None:
+def test_ema_resumes_exactly_from_a_saved_state(seen: int) -> None:
     student = scalar_student()
     whole = Ema(decay=0.9)(student)
     show(whole, student, VALUES)
@@ -236,7 +236,7 @@ def soup(score: Callable[[float], float], values: list[float], **settings: int |
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "nll"])
-def test_soup_takes_what_helps_and_leaves_what_harms(metric: str) -> None:
+def test_soup_includes_epochs_that_improve_it_and_excludes_others(metric: str) -> None:
     # Best at 10. In order: 8 (off by 2), 13 (3): mean 10.5, taken; 6 (4): mean 9, off by 1, left; 20: mean 13.67, left.
     assert soup(lambda w: -abs(w - 10), [20.0, 6, 13, 8], metric=metric) == pytest.approx(10.5)
 
@@ -246,11 +246,11 @@ def test_soup_tries_candidates_from_the_best_to_the_worst() -> None:
     assert soup(lambda w: -abs(w - 10.1), [8.0, 12, 10]) == 10
 
 
-def test_soup_takes_what_makes_no_difference() -> None:
+def test_soup_includes_epochs_that_change_nothing() -> None:
     assert soup(lambda w: 1.0, [1.0, 2, 6]) == pytest.approx(3)
 
 
-def test_of_equally_good_epochs_the_earlier_one_stays() -> None:
+def test_the_earlier_of_equally_good_epochs_is_kept() -> None:
     assert soup(lambda w: 1.0, [1.0, 2, 6], max_candidates=1) == 1
     assert soup(lambda w: 1.0, [1.0, 2, 6], max_candidates=2) == 1.5
 
@@ -259,7 +259,7 @@ def test_soup_of_one_candidate_is_the_best_epoch() -> None:
     assert soup(lambda w: -abs(w - 9), VALUES, max_candidates=1) == 8
 
 
-def test_epoch_that_is_no_candidate_costs_one_look_at_the_validation_images() -> None:
+def test_epoch_that_is_not_a_candidate_costs_one_evaluation_on_validation_images() -> None:
     student = scalar_student()
     average = GreedySoup(max_candidates=2)(student)
     end_epochs(average, student, [5.0, 4], judge_by(lambda w: w))
@@ -297,9 +297,7 @@ def test_soup_is_the_greedy_recipe_on_the_best_epochs_and_never_worse_than_the_b
 
 @pytest.mark.parametrize("settings", [Swa(start=0.0), Lawa(window=2), GreedySoup(max_candidates=2)], ids=repr)
 @pytest.mark.parametrize("seen", range(4))
-def test_averages_of_epoch_ends_go_on_exactly_from_their_saved_state(
-    settings: Swa | Lawa | GreedySoup, seen: int
-) -> None:
+def test_averages_of_epoch_ends_resume_exactly_from_a_saved_state(settings: Swa | Lawa | GreedySoup, seen: int) -> None:
     judge = judge_by(lambda w: -abs(w - 9))
     student = scalar_student()
     whole = settings(student)

@@ -173,7 +173,7 @@ def test_one_sgd_step_moves_factors_and_weights_by_the_hand_gradients(factor_gra
     assert_close(layer.weight.detach(), torch.eye(2).double() - hand(WEIGHT_GRADIENT), atol=1e-5, rtol=0)
 
 
-def test_loss_of_case_l3_is_the_hand_constant_less_the_entropy_of_the_targets() -> None:
+def test_loss_of_case_l3_is_the_hand_constant_minus_the_entropy_of_the_targets() -> None:
     layer = nn.Linear(2, 2, bias=False).double()
     nn.init.eye_(layer.weight)
     p = hand([[[0.9, 0.1]], [[0.2, 0.8]]])
@@ -296,7 +296,7 @@ def test_merged_network_equals_every_subnetwork_where_all_have_the_same_factors(
         assert_close(outputs, merged)
 
 
-def test_merging_leaves_the_student_as_it_was() -> None:
+def test_merging_does_not_change_the_student() -> None:
     student = BatchEnsemble(subnetworks=2)(network()).eval()
     randomize(student)
     before = copy.deepcopy(student.state_dict())
@@ -307,7 +307,7 @@ def test_merging_leaves_the_student_as_it_was() -> None:
     assert any(isinstance(module, RankOne) for module in student.modules())
 
 
-def test_merged_network_is_made_of_plain_layers_alone(digits: DataSplits) -> None:
+def test_merged_network_consists_of_plain_layers(digits: DataSplits) -> None:
     config = tiny_config(preset="latentbe")
     plain = build(config.model, digits, 0)
     names = list(plain.state_dict())
@@ -324,7 +324,7 @@ def test_chosen_members_give_the_logits_of_slicing_all_of_them(members: Sequence
     assert_close(student(images(), members), student(images())[list(members)])
 
 
-def test_a_choice_of_members_holds_for_one_call_only() -> None:
+def test_a_selection_of_members_applies_to_one_call_only() -> None:
     student = BatchEnsemble(subnetworks=3)(network()).eval()
     randomize(student)
     before = student(images())
@@ -370,7 +370,7 @@ def with_own_biases(biases: Sequence, **settings: str) -> BatchEnsembleStudent:
     return student
 
 
-def test_own_bias_is_added_behind_the_output_factors() -> None:
+def test_separate_bias_is_added_after_the_output_factors() -> None:
     assert_close(with_own_biases([[0.1, -0.2]] * 2)(hand(X)), hand([[[4.5, 14.8]], [[5.7, 5.8]]]))
 
 
@@ -398,7 +398,7 @@ def test_own_biases_begin_as_copies_of_the_layers_bias() -> None:
     assert student.network.layer.bias is None
 
 
-def test_layer_without_bias_gets_none_of_its_own() -> None:
+def test_layer_without_bias_stays_without_bias() -> None:
     assert linear_student(bias_kind="per_member").network.bias is None
 
 
@@ -477,7 +477,7 @@ def test_shared_weights_are_those_of_the_plain_network_of_the_seed(factors: str,
     assert all(torch.equal(shared[name], tensor) for name, tensor in plain.items())
 
 
-def test_mean_of_probabilities_is_what_diversity_matters_ships(digits: DataSplits) -> None:
+def test_mean_of_probabilities_is_the_prediction_of_diversity_matters(digits: DataSplits) -> None:
     config = load_config("diversity", ["student.subnetworks=3", "model.width=4", "model.blocks=2"])
     student = new_student(config, digits).eval()
     x = digits.train[slice(0, 5)][0]
@@ -535,7 +535,7 @@ def test_subnetworks_with_factors_of_one_are_the_network_itself(name: str, bias:
 
 @every_network
 @pytest.mark.parametrize("bias", ["shared", "per_member"])
-def test_merged_network_is_every_subnetwork_once_all_have_the_mean_factors(name: str, bias: str) -> None:
+def test_merged_network_equals_every_subnetwork_if_all_have_the_mean_factors(name: str, bias: str) -> None:
     settings = BatchEnsemble(subnetworks=2, factor_init="normal", factor_std=0.1, bias=bias)
     student = settings(trained(name)).eval()
     layers = [m for m in student.modules() if isinstance(m, RankOne)]
@@ -555,7 +555,7 @@ def test_merged_network_is_every_subnetwork_once_all_have_the_mean_factors(name:
 
 
 @every_network
-def test_every_convolution_and_linear_layer_is_turned_without_a_warning(name: str) -> None:
+def test_every_convolution_and_linear_layer_is_converted_without_a_warning(name: str) -> None:
     network = NETWORKS[name]()
     count = sum(isinstance(m, nn.Conv2d | nn.Linear) for m in network.modules())
     with warnings.catch_warnings():
@@ -584,7 +584,7 @@ def test_attention_that_stays_shared_is_named_in_a_warning() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:batch_ensemble")
-def test_transformer_s_other_layers_are_turned_and_merged() -> None:
+def test_other_layers_of_a_transformer_are_converted_and_merged() -> None:
     torch.manual_seed(0)
     plain = vision_transformer().eval()
     nn.init.normal_(plain.heads.head.weight)
@@ -635,7 +635,7 @@ class TokensFirst(nn.Module):
     ],
     ids=["swin", "swin_v2", "tokens_first"],
 )
-def test_network_that_uses_its_layers_in_other_ways_is_refused_with_the_way_out(
+def test_network_that_uses_its_layers_in_other_ways_is_refused_with_a_fix(
     network: Callable[[], nn.Module],
 ) -> None:
     student = BatchEnsemble(subnetworks=2)(network())

@@ -71,7 +71,7 @@ def test_every_branch_is_the_plain_network_of_the_stem_and_its_own_layers(settin
 
 
 @pytest.mark.parametrize("settings", [Branches(subnetworks=3), HYDRA])
-def test_first_branch_is_the_network_that_the_student_was_made_of(settings: Branches) -> None:
+def test_first_branch_is_the_original_network(settings: Branches) -> None:
     plain = spread(convnet()).eval()
     student = settings(copy.deepcopy(plain)).eval()
     assert_close(student(images())[0], plain(images()))
@@ -115,7 +115,7 @@ def test_chosen_branches_give_the_logits_of_slicing_all_of_them(members: Any) ->
     assert_close(student(images(), members), student(images())[list(members)])
 
 
-def test_stem_is_held_once_and_the_last_stage_once_for_each_branch() -> None:
+def test_stem_is_stored_once_and_the_last_stage_once_for_each_branch() -> None:
     def size(module: nn.Module) -> int:
         return sum(p.numel() for p in module.parameters())
 
@@ -125,7 +125,7 @@ def test_stem_is_held_once_and_the_last_stage_once_for_each_branch() -> None:
     assert size(Branches(subnetworks=5, branch_at="classifier")(convnet())) == size(plain[:-1]) + 5 * size(plain[-1])
 
 
-def test_branches_start_from_weights_of_their_own() -> None:
+def test_branches_start_from_separate_weights() -> None:
     student = Branches(subnetworks=3)(convnet())
     for part in (m for m in student.modules() if isinstance(m, Branched)):
         weights = [p.weight for p in part.parts if not isinstance(p, nn.BatchNorm2d)]
@@ -269,13 +269,13 @@ def vision_transformer() -> nn.Module:
 
 
 @pytest.mark.parametrize("network", [lambda: convnet(1), vision_transformer], ids=["convnet", "vit"])
-def test_network_without_a_last_stage_is_refused_with_the_way_out(network: Callable[[], nn.Module]) -> None:
+def test_network_without_a_last_stage_is_refused_with_a_fix(network: Callable[[], nn.Module]) -> None:
     with pytest.raises(ConfigError, match=r"student\.branch_at: .*use classifier"):
         Branches()(network())
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8)])
-def test_the_way_out_works(shape: tuple[int, int, int]) -> None:
+def test_the_suggested_fix_works(shape: tuple[int, int, int]) -> None:
     network = convnet(1).float() if shape[0] == 1 else vision_transformer()
     assert HYDRA(network)(torch.rand(2, *shape)).shape == (3, 2, 3)
 
@@ -343,20 +343,20 @@ THREE = [[[2.0, 1, 0]], [[0.0, 1, 2]], [[1.0, 1, -2]]]
         ("sum_of_logits", [3.0, 3.0, 0.0]),
     ],
 )
-def test_logits_together_are_their_mean_or_sum(how: str, expected: list[float]) -> None:
+def test_combined_logits_are_their_mean_or_sum(how: str, expected: list[float]) -> None:
     assert_close(combine_members(torch.tensor(THREE), how)[0], torch.tensor(expected))
     assert_close(combine_members(torch.tensor(THREE), how, 4.0)[0], torch.tensor(expected) / 4)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
-def test_probabilities_together_are_the_logarithm_of_their_mean_at_that_temperature(temperature: float) -> None:
+def test_combined_probabilities_are_the_logarithm_of_their_mean_at_that_temperature(temperature: float) -> None:
     logits = torch.tensor(THREE)
     expected = sum((one / temperature).softmax(-1) for one in logits) / 3
     assert_close(combine_members(logits, "mean_of_probabilities", temperature).exp(), expected)
 
 
 @pytest.mark.parametrize("merge", ["mean_of_logits", "sum_of_logits", "mean_of_probabilities"])
-def test_merged_student_speaks_as_its_branches_together(merge: str) -> None:
+def test_merged_student_returns_the_combined_output_of_its_branches(merge: str) -> None:
     student: Student = spread(Branches(subnetworks=3, merge=merge)(convnet())).eval()
     logits = student(images())
     expected = {

@@ -210,7 +210,7 @@ def test_student_has_the_head_of_its_loss(kind: str, digits: DataSplits) -> None
 
 
 @pytest.mark.parametrize("piece", [ProxyEnd2(), ProxyEnd2(divergence="proxy"), End2(), End2(smoothing=0.0)], ids=str)
-def test_loss_and_gradient_are_finite_where_all_teachers_rule_a_class_out(piece: ProxyEnd2 | End2) -> None:
+def test_loss_and_gradient_are_finite_if_all_teachers_give_a_class_probability_zero(piece: ProxyEnd2 | End2) -> None:
     teachers = torch.tensor([[[0.0, -torch.inf, 1]], [[2.0, -torch.inf, 0]]])
     student = torch.zeros(1, 1, 3, requires_grad=True)
     loss = piece(student, teachers, torch.tensor([0]), student)
@@ -219,7 +219,7 @@ def test_loss_and_gradient_are_finite_where_all_teachers_rule_a_class_out(piece:
     assert bool(student.grad.isfinite().all())
 
 
-def test_a_class_that_all_teachers_rule_out_leaves_their_divergence_as_it_is() -> None:
+def test_a_class_of_probability_zero_for_all_teachers_does_not_change_their_divergence() -> None:
     # KL(Dir(beta) || Dir(beta)) = 0: the student that fits, with a class more that has beta = 0 * beta_0 + 1 = 1.
     p = torch.tensor([[0.5, 0.5], [0.9, 0.1]], dtype=torch.float64)
     mean = p.mean(0)

@@ -73,7 +73,7 @@ def test_each_weight_multiplies_its_terms() -> None:
     assert loss(0.5, 2, 3) == pytest.approx(expected, abs=1e-5)
 
 
-def test_crossing_the_teachers_changes_the_branches_terms_alone() -> None:
+def test_swapping_the_teachers_changes_only_the_terms_of_the_branches() -> None:
     settings = Ekd(temperature=T, label_weight=0)
     crossed = settings(BRANCHES, TEACHERS.flip(0), LABEL, BRANCHES)
     assert float(crossed) == pytest.approx(2 * 0.758424 + 0.027380, abs=2e-6)  # .758424: case K2, cross-paired
@@ -82,7 +82,7 @@ def test_crossing_the_teachers_changes_the_branches_terms_alone() -> None:
 # --- limits ---
 
 
-def test_without_weight_of_the_teachers_the_loss_is_multi_branch_cross_entropy() -> None:
+def test_with_teacher_weight_zero_the_loss_is_multi_branch_cross_entropy() -> None:
     s, labels = random_logits(3, 0), torch.tensor([0, 3, -1, 2, -1])
     loss = Ekd(teacher_weight=0)(s, random_logits(3, 1), labels, s)
     labeled = [(b, label) for b, label in enumerate(labels.tolist()) if label >= 0]
@@ -108,7 +108,7 @@ def test_branches_that_equal_their_teachers_have_no_teacher_and_no_logit_terms()
     assert float(settings(t, t, LABEL.expand(5), t)) == pytest.approx(0, abs=1e-12)
 
 
-def test_label_terms_see_their_own_logits() -> None:
+def test_label_terms_use_separate_logits() -> None:
     s, other, t, labels = random_logits(2, 0), random_logits(2, 1), random_logits(2, 2), LABEL.expand(5)
     parts = Ekd(teacher_weight=0)(other, t, labels, other) + Ekd(label_weight=0)(s, t, labels, s)
     assert_close(Ekd()(s, t, labels, other), parts)
@@ -148,7 +148,7 @@ def test_loss_is_the_loop_over_branches_and_images(
     assert float(settings(s, t, torch.tensor(labels), s)) == pytest.approx(total / 5)
 
 
-def test_a_teacher_that_rules_a_class_out_costs_what_the_formula_says() -> None:
+def test_a_teacher_with_a_class_of_probability_zero_has_the_loss_of_the_formula() -> None:
     # By hand: CE 3 ln 3 with T = 4: KL(t_1 || z_1) = ln 3/2, KL(t_2 || z_2) = 0, KL(mean of logits || z) = ln 3/2.
     teachers = torch.tensor([[[0.0, 0, -torch.inf]], [[0.0, 0, 0]]])
     student = torch.zeros(2, 1, 3, requires_grad=True)

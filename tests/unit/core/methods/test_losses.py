@@ -91,7 +91,7 @@ def test_one_to_one_cross_entropy_form_is_the_kl_form_plus_the_teachers_mean_ent
     assert_close(loss + T**2 * entropy, hand(17.348203), atol=1e-5, rtol=0)
 
 
-def test_swapping_the_teachers_leaves_the_averaged_loss_as_it_is() -> None:
+def test_swapping_the_teachers_does_not_change_the_averaged_loss() -> None:
     averaged = Averaged(temperature=T)
     assert_close(averaged(TWO, TEACHERS, NO_LABEL, TWO), averaged(TWO, TEACHERS.flip(0), NO_LABEL, TWO))
 
@@ -132,7 +132,7 @@ def test_label_term_is_computed_on_its_own_logits() -> None:
     assert_close(loss, parts)
 
 
-def test_unlabeled_images_are_left_out_of_the_mean_of_the_label_term() -> None:
+def test_unlabeled_images_are_excluded_from_the_mean_of_the_label_term() -> None:
     logits = [[2.0, 1, 0], [0, 3, 1], [1, 1, 4]]
     expected = -(math.log(softmax(logits[0], 1)[1]) + math.log(softmax(logits[2], 1)[0])) / 2
     assert_close(label_cross_entropy(hand([logits]), torch.tensor([1, -1, 0])), hand(expected))
@@ -252,7 +252,7 @@ def test_identical_targets_keep_the_factors_of_all_subnetworks_identical(
         assert_close(factor[0], factor[1], atol=1e-12, rtol=0)
 
 
-def test_different_teachers_part_the_factors_of_the_subnetworks() -> None:
+def test_different_teachers_separate_the_factors_of_the_subnetworks() -> None:
     for factor in _trained_factors(OneToOne(), same_teachers=False):
         assert (factor[0] - factor[1]).abs().max() > 1e-3
 
@@ -284,7 +284,7 @@ def test_a_sum_whose_weights_are_all_zero_is_zero_and_has_a_gradient() -> None:
     ],
     ids=lambda piece: piece.kind,
 )
-def test_teachers_that_do_not_count_may_be_anything(piece: Any) -> None:
+def test_teachers_with_weight_zero_may_have_any_logits(piece: Any) -> None:
     student, labels = torch.zeros(2, 3, 4, requires_grad=True), torch.tensor([0, 1, 2])
     times = 3 if piece.kind == "ekd" else 1  # of two branches and both as one
     for number in (torch.nan, torch.inf, -torch.inf):

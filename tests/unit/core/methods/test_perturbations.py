@@ -129,7 +129,7 @@ def test_image_is_unchanged_where_its_direction_is_exactly_zero() -> None:
     assert torch.equal(TDivSDiv()(X, blind, blind, streams()), X)
 
 
-def test_without_a_step_the_images_stay_as_they_are(student: Student, digits: DataSplits) -> None:
+def test_with_step_size_zero_the_images_are_unchanged(student: Student, digits: DataSplits) -> None:
     for piece in (TDivSDiv(step_size=0.0), Gaussian(step_size=0.0), NoPerturbation()):
         assert torch.equal(piece(gray(), random_ensemble(digits), student, streams()), gray())
 
@@ -165,7 +165,7 @@ def test_gradients_that_the_student_holds_are_kept(student: Student, digits: Dat
     assert all(torch.equal(p.grad, torch.ones_like(p)) for p in student.parameters())
 
 
-def test_images_given_are_not_written_to(student: Student, digits: DataSplits) -> None:
+def test_input_images_are_not_modified(student: Student, digits: DataSplits) -> None:
     x = gray()
     shown = TDivSDiv()(x, random_ensemble(digits), student, streams())
     assert torch.equal(x, gray())
@@ -179,7 +179,7 @@ def test_student_in_training_is_perturbed_as_in_evaluation(student: Student, dig
     assert torch.equal(in_training, in_evaluation)
 
 
-def test_step_works_where_gradients_are_switched_off(student: Student, digits: DataSplits) -> None:
+def test_step_works_if_gradients_are_disabled(student: Student, digits: DataSplits) -> None:
     with torch.no_grad():
         shown = TDivSDiv()(gray(), random_ensemble(digits), student, streams())
     assert torch.equal(shown, TDivSDiv()(gray(), random_ensemble(digits), student, streams()))
@@ -231,7 +231,7 @@ def test_gaussian_noise_differs_from_image_to_image_and_call_to_call() -> None:
     assert not torch.equal(first[0], first[1])
 
 
-def test_no_perturbation_returns_the_very_images() -> None:
+def test_no_perturbation_returns_the_same_object() -> None:
     x = gray()
     assert NoPerturbation()(x, TEACHERS, STUDENT, streams()) is x
 

@@ -148,7 +148,7 @@ def test_single_student_has_one_group_with_all_parameters() -> None:
 
 
 @pytest.mark.parametrize(("factor_gradient", "times"), [("sum", 3), ("mean", 1)])
-def test_factors_have_a_group_of_their_own(factor_gradient: str, times: int) -> None:
+def test_factors_have_a_separate_parameter_group(factor_gradient: str, times: int) -> None:
     student = BatchEnsemble(subnetworks=3, factor_gradient=factor_gradient)(nn.Linear(4, 2))
     shared, factors = Training(optimizer=Sgd(weight_decay=0.03)).optimizer(student).param_groups
     layer = student.network
@@ -210,7 +210,7 @@ def test_rate_times_k_with_decay_over_k_is_the_gradient_times_k_with_the_whole_d
     assert_close(r, oracle)
 
 
-def test_nesterov_is_left_out_without_momentum() -> None:
+def test_nesterov_is_ignored_without_momentum() -> None:
     (group,) = Training(optimizer=Sgd(momentum=0.0, nesterov=True)).optimizer(Single()(nn.Linear(1, 1))).param_groups
     assert not group["nesterov"]
 

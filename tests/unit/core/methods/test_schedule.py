@@ -64,7 +64,7 @@ def test_changes_that_took_effect_are_those_after_an_earlier_epoch() -> None:
     assert taken == [[], [], [], [2], [2], [2, 4]]
 
 
-def test_what_can_change_is_the_learning_rate_and_two_axes_but_for_their_kinds() -> None:
+def test_learning_rate_and_settings_of_perturbation_and_loss_except_kind_can_change() -> None:
     names = {row.name for row in settings_table(Config) if can_change(row.name)}
     assert {"training.optimizer.lr", "loss.temperature", "perturbation.step_size", "perturbation.label_images"} < names
     assert {name.split(".")[0] for name in names - {"training.optimizer.lr"}} == {"perturbation", "loss"}
@@ -108,7 +108,7 @@ def faults(*changes: Any, base: Config | None = None) -> list[str]:
         *["teachers.training.optimizer.lr", "loss", "perturbation", "training", "temperature", "lr", "loss.", ""],
     ],
 )
-def test_what_is_built_once_cannot_change(name: str) -> None:
+def test_settings_of_persistent_objects_cannot_change(name: str) -> None:
     (fault,) = faults({"after_epoch": 1, "set": {name: 1}})
     assert fault == f"schedule.0.set.{name}: {CANNOT}"
 
@@ -129,7 +129,7 @@ def test_what_is_built_once_cannot_change(name: str) -> None:
     ],
     ids=str,
 )
-def test_value_is_held_against_the_piece_that_it_changes(settings: Settings, fault: str) -> None:
+def test_a_value_is_validated_by_the_piece_that_it_changes(settings: Settings, fault: str) -> None:
     (told,) = faults({"after_epoch": 1, "set": settings})
     assert told.startswith(f"schedule.0.set.{fault}")
 
@@ -164,7 +164,7 @@ def test_change_has_an_epoch_and_settings(change: Any, fault: str) -> None:
     assert faults(change) == [fault]
 
 
-def test_all_faults_of_all_changes_are_told_at_once() -> None:
+def test_all_errors_of_all_changes_are_reported_together() -> None:
     told = faults(
         {"after_epoch": 3, "set": {"student.kind": "branches", "loss.alpha": 2, "loss.weight": 1}},
         {"after_epoch": 3, "set": {"seed": 1}},
@@ -179,7 +179,7 @@ def test_all_faults_of_all_changes_are_told_at_once() -> None:
 # --- files, overrides, parameters ---
 
 
-def test_changes_can_be_set_by_hand() -> None:
+def test_changes_can_be_set_on_the_command_line() -> None:
     config = tiny_config("schedule=[{after_epoch: 1, set: {loss.temperature: 2}}]")
     assert config == scheduled(tiny_config(), (1, COOLER))
 
@@ -191,7 +191,7 @@ def test_yaml_with_changes_reads_back_as_the_same_settings(tmp_path: Path) -> No
     assert (again, again.hash) == (config, config.hash)
 
 
-def test_settings_that_stay_are_written_without_changes() -> None:
+def test_settings_without_a_schedule_are_written_without_one() -> None:
     assert "\nchanges:" not in to_yaml(tiny_config())
     assert "schedule" not in flatten(tiny_config().model_dump(mode="json"))
 
@@ -205,7 +205,7 @@ def test_changes_are_one_readable_parameter() -> None:
 
 
 @pytest.mark.parametrize("preset", presets())
-def test_settings_that_stay_have_the_hash_that_they_would_have_if_none_could_change(preset: str) -> None:
+def test_an_empty_schedule_does_not_change_the_hash(preset: str) -> None:
     config = load_config(preset)
     settings = config.model_dump(mode="json")
     assert "schedule" not in settings
@@ -213,7 +213,7 @@ def test_settings_that_stay_have_the_hash_that_they_would_have_if_none_could_cha
     assert config.hash == hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def test_teachers_have_the_hash_that_they_always_had(digits: DataSplits, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_schedule_does_not_change_the_hash_of_teachers(digits: DataSplits, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ensdistill.training.teachers, "TEACHER_RECIPE_VERSION", 1)
     data = replace(digits, identity="data")
     for config in (tiny_config(), scheduled(tiny_config(), (1, COOLER))):
@@ -224,7 +224,7 @@ def test_teachers_are_trained_without_the_changes_of_the_student() -> None:
     assert teacher_config(scheduled(tiny_config(), (1, COOLER)), 0) == teacher_config(tiny_config(), 0)
 
 
-def test_hash_tells_schedules_apart() -> None:
+def test_different_schedules_have_different_hashes() -> None:
     base = tiny_config("training.epochs=5")
     schedules = [
         (),
@@ -247,7 +247,7 @@ def test_hash_does_not_depend_on_the_order_or_spelling_of_a_change() -> None:
 # --- the numbers ---
 
 
-def test_full_batch_run_with_changes_is_the_loop_written_by_hand(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_full_batch_run_with_changes_equals_an_explicit_loop(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     # One batch an epoch, so that the order of the images does not matter.
     overrides = ("training.epochs=4", "training.batch_size=40", "training.lr_schedule=constant")
     base = tiny_config(*overrides, "training.warmup_epochs=0")
@@ -346,7 +346,7 @@ def assert_same(one: Result, two: Result) -> None:
 
 
 @pytest.mark.parametrize("name", BRANCHES)
-def test_branch_from_a_checkpoint_is_the_run_from_the_first_epoch_to_the_last_bit(
+def test_branch_from_a_checkpoint_equals_the_run_from_the_first_epoch_bit_for_bit(
     name: str, tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     base, first, second = BRANCHES[name]
@@ -421,7 +421,7 @@ def test_checkpoint_of_an_epoch_before_which_settings_differ_is_refused(
         distill(scheduled(FIVE, *changes), ensemble, digits, checkpoints / f"{epoch}.pt")
 
 
-def test_change_does_not_let_in_other_settings_from_the_first_epoch(
+def test_a_change_does_not_affect_other_settings_from_the_first_epoch(
     checkpoints: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     for override in ("loss.temperature=2", "seed=1", "training.optimizer.weight_decay=0"):
@@ -430,7 +430,7 @@ def test_change_does_not_let_in_other_settings_from_the_first_epoch(
             distill(other, ensemble, digits, checkpoints / "2.pt")
 
 
-def test_checkpoint_of_settings_that_stay_names_them_by_the_hash_that_they_always_had(
+def test_checkpoint_without_schedule_has_the_hash_of_settings_without_schedule(
     checkpoints: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     saved = [torch.load(checkpoints / f"{n}.pt", weights_only=True)["identity"]["settings"] for n in range(1, 6)]

@@ -91,7 +91,7 @@ def test_loss_of_an_unlabeled_image_is_the_weighted_distillation_alone() -> None
 
 
 @pytest.mark.parametrize("teacher_weighting", BELIEVES)
-def test_only_teacher_is_believed_whatever_it_says(teacher_weighting: str) -> None:
+def test_a_single_teacher_has_the_full_weight(teacher_weighting: str) -> None:
     for p in P:
         assert UniKd(teacher_weighting=teacher_weighting).teacher_weights(safe_log([p]), LABEL).item() == 1
 
@@ -105,7 +105,9 @@ def test_one_teacher_does_not_disagree(disagreement: str, normalize: bool) -> No
 
 @pytest.mark.parametrize("teacher_weighting", BELIEVES)
 @pytest.mark.parametrize("sample_weighting", ["probability", "inverse_loss"])
-def test_one_teacher_s_image_counts_by_how_right_it_is(teacher_weighting: str, sample_weighting: str) -> None:
+def test_with_one_teacher_the_weight_of_an_image_is_the_label_probability(
+    teacher_weighting: str, sample_weighting: str
+) -> None:
     v = UniKd(teacher_weighting=teacher_weighting, sample_weighting=sample_weighting).label_weights(
         safe_log([P[1]]), LABEL
     )
@@ -114,7 +116,7 @@ def test_one_teacher_s_image_counts_by_how_right_it_is(teacher_weighting: str, s
 
 
 @pytest.mark.parametrize("teacher_weighting", BELIEVES)
-def test_equal_teachers_are_believed_equally(teacher_weighting: str) -> None:
+def test_equal_teachers_have_equal_weights(teacher_weighting: str) -> None:
     weights = UniKd(teacher_weighting=teacher_weighting).teacher_weights(safe_log([P[0]] * 4), LABEL)
     assert_close(weights, torch.full((4, 1), 0.25, dtype=torch.float64))
 
@@ -131,7 +133,7 @@ def test_equal_teachers_give_an_unlabeled_image_no_weight(disagreement: str, tea
 @pytest.mark.parametrize("disagreement", DISAGREEMENTS)
 @pytest.mark.parametrize("teachers", [2, 7])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_images_on_which_all_teachers_agree_get_no_weight_from_dividing_by_their_mean(
+def test_normalization_gives_no_weight_to_images_on_which_all_teachers_agree(
     disagreement: str, teachers: int, dtype: torch.dtype
 ) -> None:
     generator = torch.Generator().manual_seed(0)
@@ -141,7 +143,7 @@ def test_images_on_which_all_teachers_agree_get_no_weight_from_dividing_by_their
 
 
 @pytest.mark.parametrize("teacher_weighting", ["probability", "others_losses"])
-def test_teacher_that_is_wrong_with_certainty_is_not_believed(teacher_weighting: str) -> None:
+def test_teacher_that_is_wrong_with_certainty_has_no_weight(teacher_weighting: str) -> None:
     t = torch.tensor([[[0.0, 500, 0]], [[1, 0, 0]]], dtype=torch.float64)
     assert_close(
         UniKd(teacher_weighting=teacher_weighting).teacher_weights(t, LABEL), hand([[0.0], [1.0]]), atol=1e-12, rtol=0
@@ -174,7 +176,7 @@ def test_means_divide_by_the_number_of_images_not_by_the_sum_of_their_weights() 
     assert both == pytest.approx(alone / 2, rel=1e-9)
 
 
-def test_labeled_and_unlabeled_images_have_means_of_their_own() -> None:
+def test_labeled_and_unlabeled_images_have_separate_means() -> None:
     settings = UniKd(temperature=2.0)
     s, t = student(Q, Q[::-1], Q), safe_log(P, SECOND, SECOND)
     mixed = distillation(settings, s, t, torch.tensor([0, -1, -1]))
@@ -275,20 +277,20 @@ RULED_OUT = torch.tensor([[[0.0, -torch.inf, 1]], [[2.0, -torch.inf, 0]], [[1.0,
 
 
 @pytest.mark.parametrize("teacher_weighting", ["probability", "inverse_loss", "others_losses"])
-def test_teachers_that_all_rule_the_label_out_count_alike(teacher_weighting: str) -> None:
+def test_teachers_with_label_probability_zero_have_equal_weights(teacher_weighting: str) -> None:
     weights = UniKd(teacher_weighting=teacher_weighting).teacher_weights(RULED_OUT, torch.tensor([1]))
     assert_close(weights, torch.full((3, 1), 1 / 3))
 
 
 @pytest.mark.parametrize("teacher_weighting", ["probability", "inverse_loss", "others_losses"])
-def test_a_teacher_that_rules_the_label_out_is_not_believed_beside_one_that_does_not(teacher_weighting: str) -> None:
+def test_a_teacher_with_label_probability_zero_has_no_weight_beside_another(teacher_weighting: str) -> None:
     teachers = torch.tensor([[[0.0, 0, 0]], [[0.0, -torch.inf, 0]]])
     weights = UniKd(teacher_weighting=teacher_weighting).teacher_weights(teachers, torch.tensor([1]))
     assert_close(weights, torch.tensor([[1.0], [0.0]]), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("disagreement", ["jensen_shannon", "pairwise_kl", "variance", "deviation"])
-def test_a_class_that_all_teachers_rule_out_adds_nothing_to_their_disagreement(disagreement: str) -> None:
+def test_a_class_of_probability_zero_for_all_teachers_adds_nothing_to_their_disagreement(disagreement: str) -> None:
     piece = UniKd(disagreement=disagreement)
     without = piece.disagreements(RULED_OUT[..., [0, 2]])
     classes = 3 / 2 if disagreement == "deviation" else 1  # which is a mean over classes

@@ -35,7 +35,7 @@ def norms(network: nn.Module) -> int:
         (Torchvision(name="mobilenet_v3_small"), 0),
     ],
 )
-def test_function_and_input_gradient_stay_and_norms_behind_convolutions_go(
+def test_outputs_and_input_gradients_are_kept_and_batchnorms_after_convolutions_are_removed(
     model: ResNet | WideResNet | Torchvision, left: int
 ) -> None:
     network = trained(model((3, 32, 32), 10)).double()
@@ -69,7 +69,7 @@ class Odd(nn.Module):
         return result
 
 
-def test_what_cannot_be_folded_is_left_alone() -> None:
+def test_batchnorms_that_cannot_be_folded_are_kept() -> None:
     network = Odd()
     network.norm.running_mean = torch.ones(3)
     network.behind.running_mean = torch.ones(3)
@@ -91,7 +91,7 @@ class Wayward(nn.Module):
         return y if y.sum() > 0 else -y
 
 
-def test_network_whose_course_depends_on_its_numbers_stays_as_it_is() -> None:
+def test_network_with_data_dependent_control_flow_is_unchanged() -> None:
     network = Wayward().eval()
     images = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(1))
     folded = inference_form(network)

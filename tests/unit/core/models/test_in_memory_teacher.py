@@ -34,7 +34,7 @@ def config(*networks: nn.Module, **more: Any) -> Config:
     return Config(teachers=TeacherEnsemble(networks), training=SHORT, **more)
 
 
-def test_networks_teach_without_any_other_setting(digits: DataSplits) -> None:
+def test_networks_are_teachers_without_other_settings(digits: DataSplits) -> None:
     teachers = TeacherEnsemble([linear(0), linear(1)])
     *_, last = Distiller(Config(training=SHORT), teachers, digits)
     assert last.val["nll"] < 3
@@ -79,7 +79,7 @@ def test_a_whole_run_with_its_files(tmp_path: Path) -> None:
     assert "2 networks" in (written.folder / "MODEL_CARD.md").read_text()
 
 
-def test_another_process_is_told_to_give_the_network_again(digits: DataSplits, tmp_path: Path) -> None:
+def test_the_error_in_another_process_states_how_to_pass_the_network_again(digits: DataSplits, tmp_path: Path) -> None:
     gone = Config(teachers=Teachers(count=0, networks=[{"content": "0000"}]), training=SHORT)  # type: ignore[list-item]
     with pytest.raises(DataError, match=r"teachers\.networks: the network 0000 .*pass it again"):
         get_ensemble(gone, digits, tmp_path)
@@ -112,7 +112,7 @@ def test_a_network_that_cannot_teach_is_refused_before_the_first_step(
         Distiller(Config(training=SHORT), TeacherEnsemble([network]), digits)
 
 
-def test_outputs_that_may_be_wrong_are_a_warning(digits: DataSplits) -> None:
+def test_suspicious_outputs_are_a_warning(digits: DataSplits) -> None:
     with pytest.warns(UserWarning, match="outputs of teacher 1 are all from 0 to 1, like those of a sigmoid"):
         Distiller(Config(training=SHORT), TeacherEnsemble([nn.Sequential(linear(0), nn.Sigmoid())]), digits)
 

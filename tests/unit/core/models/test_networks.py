@@ -114,7 +114,7 @@ def test_every_architecture_is_chosen_by_overrides(overrides: list[str], expecte
         (["model.kind=custom", "model.path=a:B", "model.arguments={c: .nan}"], "must be a finite number, not nan"),
     ],
 )
-def test_settings_that_make_no_network_are_refused_with_the_way_out(overrides: list[str], fault: str) -> None:
+def test_settings_that_build_no_network_are_refused_with_a_fix(overrides: list[str], fault: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config("kd", overrides)
     (line,) = [str(issue) for issue in caught.value.issues]
@@ -279,7 +279,7 @@ def test_small_stem_keeps_the_resolution_that_the_original_one_takes(name: str, 
         ("regnet_y_400mf", "stem"),
     ],
 )
-def test_small_stem_of_every_family_leaves_the_image_as_large_as_it_is(name: str, layer: str) -> None:
+def test_small_stem_of_every_family_keeps_the_size_of_the_image(name: str, layer: str) -> None:
     model = Torchvision(name=name)
     network = model(RGB, 10) if "regnet" in name else on_meta(model)  # RegNets compute their widths with tensors
     assert side_after(network, network.get_submodule(layer)) == 32
@@ -332,7 +332,7 @@ def test_vision_transformer_cuts_small_images_into_eight_patches_a_side(
 
 
 @needs_torchvision
-def test_maxvit_is_told_of_the_size_of_the_images() -> None:
+def test_maxvit_is_built_for_the_size_of_the_images() -> None:
     network = on_meta(Torchvision(name="maxvit_t"), (3, 112, 112))
     assert side_after(network, network.stem, (3, 112, 112)) == 112
 
@@ -357,7 +357,7 @@ def test_maxvit_is_told_of_the_size_of_the_images() -> None:
         (Torchvision(weights="IMAGENET1K_V9"), RGB, "model.weights: 'IMAGENET1K_V9' is none of", "mean IMAGENET1K_V1?"),
     ],
 )
-def test_network_that_does_not_fit_the_images_is_refused_with_the_way_out(
+def test_network_that_is_incompatible_with_the_images_is_refused_with_a_fix(
     model: Torchvision, shape: tuple[int, int, int], begins: str, holds: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -368,7 +368,7 @@ def test_network_that_does_not_fit_the_images_is_refused_with_the_way_out(
     assert "\n" not in line
 
 
-def test_torchvision_that_cannot_be_imported_is_a_fault_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torchvision_that_cannot_be_imported_is_a_config_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchvision.models", None)
     with pytest.raises(ConfigError, match="install the torchvision release for torch"):
         Torchvision()(RGB, 10)
@@ -407,7 +407,7 @@ def as_published(name: str) -> dict[str, Tensor]:
     ],
     ids=str,
 )
-def test_weights_on_disk_fill_all_that_has_kept_its_shape(
+def test_weights_on_disk_are_copied_into_all_layers_of_unchanged_shape(
     checkpoints: Path, shape: tuple[int, int, int], classes: int, left: list[str]
 ) -> None:
     published = as_published(SHUFFLENET)
@@ -417,7 +417,7 @@ def test_weights_on_disk_fill_all_that_has_kept_its_shape(
     assert {name for name in filled if not torch.equal(filled[name], published[name])} == set(left)
 
 
-def test_published_tensor_that_is_not_finite_stays_out(checkpoints: Path) -> None:
+def test_published_tensor_that_is_not_finite_is_not_loaded(checkpoints: Path) -> None:
     published = as_published(SHUFFLENET)
     published["conv5.0.weight"].fill_(float("nan"))
     torch.save(published, checkpoints / SHUFFLENET_FILE)
@@ -435,7 +435,7 @@ def test_old_names_of_published_densenets_are_understood(checkpoints: Path) -> N
     assert different == {"features.conv0.weight", "classifier.weight", "classifier.bias"}
 
 
-def test_weights_that_are_not_on_disk_are_named_with_their_place_and_their_source(checkpoints: Path) -> None:
+def test_missing_published_weights_are_reported_with_path_and_source(checkpoints: Path) -> None:
     with pytest.raises(DataError) as caught:
         Torchvision(name=SHUFFLENET, weights="DEFAULT")(RGB, 10)
     assert str(checkpoints / SHUFFLENET_FILE) in str(caught.value)
@@ -454,7 +454,7 @@ class Trap:
 
 
 @pytest.mark.parametrize("content", ["nonsense", "another network", "a tensor", "a part", "a trap"])
-def test_file_that_does_not_hold_these_weights_is_refused(checkpoints: Path, tmp_path: Path, content: str) -> None:
+def test_file_with_other_weights_is_refused(checkpoints: Path, tmp_path: Path, content: str) -> None:
     file = checkpoints / SHUFFLENET_FILE
     if content == "nonsense":
         file.write_bytes(b"<html>not found</html>")
@@ -532,7 +532,7 @@ def test_imported_network_is_called_with_its_arguments_and_what_its_signature_na
 
 
 @pytest.mark.usefixtures("mine")
-def test_trying_a_network_leaves_its_statistics_alone() -> None:
+def test_a_probe_does_not_change_the_statistics_of_a_network() -> None:
     network = CustomModel(path="mine_of_user:Mine")(RGB, 10)
     assert int(network[1].num_batches_tracked) == 0
 
@@ -556,7 +556,7 @@ def test_trying_a_network_leaves_its_statistics_alone() -> None:
         ("mine_of_user:Mine", {"in_channels": 1}, "model.path: mine", "fails (RuntimeError"),
     ],
 )
-def test_import_that_gives_no_network_is_refused_with_the_way_out(
+def test_import_that_returns_no_network_is_refused_with_a_fix(
     path: str, arguments: dict[str, int], begins: str, holds: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:

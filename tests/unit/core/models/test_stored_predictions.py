@@ -41,7 +41,7 @@ def test_a_student_learns_the_same_as_from_the_networks(tmp_path: Path, digits: 
     assert results[0] == pytest.approx(results[1], rel=1e-5)
 
 
-def test_probabilities_teach_as_their_logits(tmp_path: Path, digits: DataSplits) -> None:
+def test_probabilities_give_the_same_targets_as_their_logits(tmp_path: Path, digits: DataSplits) -> None:
     p = torch.from_numpy(logits_of(Digits()().pool)).softmax(-1).numpy()
     stored = get_ensemble(written(tmp_path, train_logits=np.empty(0), train_probabilities=p), digits, tmp_path)
     images, _ = digits.validation[slice(0, 50)]
@@ -60,7 +60,7 @@ def test_metrics_of_the_teachers_are_those_of_the_networks_on_validation_and_tes
         assert got["curve"] == pytest.approx(real["curve"], rel=1e-5)
 
 
-def test_parts_of_the_source_have_predictions_of_their_own(tmp_path: Path) -> None:
+def test_each_part_of_the_source_has_separate_predictions(tmp_path: Path) -> None:
     raw = Digits()().pool
     parts = {"validation": raw.take(np.arange(300, 400)), "test": raw.take(np.arange(400, 500))}
     pool, unlabeled = raw.take(np.arange(300)), raw.take(np.arange(500, 600))
@@ -83,7 +83,7 @@ def test_parts_of_the_source_have_predictions_of_their_own(tmp_path: Path) -> No
         ({"training": {"augmentation": {"flip": True}}}, "training.augmentation: changes images, and teachers.predic"),
     ],
 )
-def test_whatever_changes_images_is_refused_with_the_reason(change: dict[str, Any], setting: str) -> None:
+def test_settings_that_change_images_are_refused_with_the_reason(change: dict[str, Any], setting: str) -> None:
     with pytest.raises(ConfigError, match=setting):
         Config(teachers=Teachers(count=0, predictions="p.npz"), **change)
 
@@ -105,7 +105,7 @@ def wrong(array: np.ndarray) -> list[tuple[dict[str, np.ndarray], str]]:
         ),
         ({"train_logits": array[:, :, :9]}, r"train_logits is float32 of shape \(3, 1797, 9\); give floats"),
         ({"train_logits": array.astype(np.int64)}, "train_logits is int64"),
-        ({"train_logits": infinite}, "train_logits contains numbers that are not finite; give finite numbers"),
+        ({"train_logits": infinite}, "train_logits contains NaN or infinite values; give finite numbers"),
         ({"train_logits": nothing, "train_probabilities": array}, "train_probabilities must be from 0 to 1 with sum 1"),
         ({"train_probabilities": array}, "the file has both of train_logits and train_probabilities; give one of them"),
         ({"train_logits": nothing, "x": array}, r"the file has neither \(x\) of train_logits and train_probabilities"),
@@ -120,7 +120,7 @@ def test_arrays_that_break_a_rule_are_refused_by_name(case: int, tmp_path: Path,
         get_ensemble(written(tmp_path, **arrays), digits, tmp_path)
 
 
-def test_a_file_that_is_none_is_refused(tmp_path: Path, digits: DataSplits) -> None:
+def test_an_invalid_file_is_refused(tmp_path: Path, digits: DataSplits) -> None:
     settings = written(tmp_path)
     (tmp_path / "p.npz").write_bytes(b"no zip")
     with pytest.raises(DataError, match=r"p\.npz is not a readable \.npz file"):

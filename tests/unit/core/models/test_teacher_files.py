@@ -75,7 +75,7 @@ def test_teacher_from_a_file_has_the_outputs_of_the_original(form: str, tmp_path
 
 
 @pytest.mark.parametrize("form", ["torch", "safetensors"])
-def test_file_of_this_project_brings_its_own_normalization(form: str, tmp_path: Path, digits: DataSplits) -> None:
+def test_file_of_this_project_includes_the_normalization(form: str, tmp_path: Path, digits: DataSplits) -> None:
     network = original(digits)
     network[0].mean.add_(0.25)
     FORMS[form](network.state_dict(), tmp_path / "weights.pth")
@@ -83,14 +83,14 @@ def test_file_of_this_project_brings_its_own_normalization(form: str, tmp_path: 
     assert torch.equal(read(path, digits)(images(digits)), network(images(digits)))
 
 
-def test_weights_kept_by_this_project_can_be_brought_along(tmp_path: Path, digits: DataSplits) -> None:
+def test_weights_stored_by_this_project_can_be_used(tmp_path: Path, digits: DataSplits) -> None:
     network = original(digits)
     save_weights(tmp_path / "network.safetensors", network, {"note": "kept"})
     assert torch.equal(read(tmp_path / "network.safetensors", digits)(images(digits)), network(images(digits)))
 
 
 @pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "mnasnet0_5"])
-def test_weights_of_any_network_can_be_kept_and_read_back(name: str, tmp_path: Path, digits: DataSplits) -> None:
+def test_weights_of_any_network_can_be_stored_and_loaded(name: str, tmp_path: Path, digits: DataSplits) -> None:
     network, other = (build(Torchvision(name=name), digits, seed).eval() for seed in (0, 1))
     save_weights(tmp_path / "network.safetensors", network)
     load_weights(tmp_path / "network.safetensors", other)
@@ -124,14 +124,14 @@ def test_architecture_is_any_model_of_the_settings(form: str, model: Any, tmp_pa
 # --- normalization ---
 
 
-def test_own_mean_and_deviation_are_those_of_the_settings(tmp_path: Path, digits: DataSplits) -> None:
+def test_mean_and_deviation_of_a_file_are_those_of_the_settings(tmp_path: Path, digits: DataSplits) -> None:
     network = original(digits)
     torch.save(network[1].state_dict(), tmp_path / "weights.pt")
     teacher = read(tmp_path / "weights.pt", digits, mean=[0.5], std=[0.25])
     assert_close(teacher(images(digits)), network[1]((images(digits) - 0.5) / 0.25))
 
 
-def test_without_mean_and_deviation_those_of_the_training_images_are_taken(tmp_path: Path, digits: DataSplits) -> None:
+def test_by_default_mean_and_deviation_are_those_of_the_training_images(tmp_path: Path, digits: DataSplits) -> None:
     network = original(digits)
     torch.save(network[1].state_dict(), tmp_path / "weights.pt")
     pixels = digits.train.images.double() / 255
@@ -162,7 +162,7 @@ def test_mean_and_deviation_that_do_not_fit_the_images_are_refused(
         ("std", [-1.0]),
     ],
 )
-def test_mean_and_deviation_that_cannot_be_of_images_from_0_to_1_are_refused(name: str, values: list[float]) -> None:
+def test_mean_and_deviation_outside_the_range_0_to_1_are_refused(name: str, values: list[float]) -> None:
     with pytest.raises(ConfigError) as caught:
         with_files([{"path": "x.pt", "mean": [0.5] * len(values), "std": [0.5] * len(values), name: values}], 0)
     (issue,) = caught.value.issues
@@ -170,7 +170,7 @@ def test_mean_and_deviation_that_cannot_be_of_images_from_0_to_1_are_refused(nam
     assert "by 255" in str(issue)
 
 
-def test_networks_that_take_pixels_from_0_to_255_have_a_small_deviation() -> None:
+def test_networks_for_pixels_from_0_to_255_have_a_small_deviation() -> None:
     files = [{"path": "x.pt", "mean": [0.0], "std": [1 / 255]}, {"path": "y.pt", "mean": [0.0], "std": [1.0]}]
     assert with_files(files, 0).teachers.total == 2
 
@@ -181,7 +181,7 @@ PREFIXES = ["module.", "_orig_mod.", "model.", "net."]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_prefixes_of_wrappers_may_stand_in_any_order_and_number(count: int, digits: DataSplits) -> None:
+def test_prefixes_of_wrappers_can_have_any_order_and_number(count: int, digits: DataSplits) -> None:
     network = Convnet(width=2, blocks=2)((1, 8, 8), 10)
     for prefixes in itertools.product(PREFIXES, repeat=count):
         (found, *others), _ = find_weights(with_prefix(network.state_dict(), "".join(prefixes)), network)
@@ -190,7 +190,7 @@ def test_prefixes_of_wrappers_may_stand_in_any_order_and_number(count: int, digi
 
 
 @pytest.mark.parametrize("prefix", ["backbone.", "encoder.net.module.", "student_network.", "0."])
-def test_a_prefix_that_nobody_knows_is_found_by_the_names(prefix: str) -> None:
+def test_an_unknown_prefix_is_found_by_the_parameter_names(prefix: str) -> None:
     network = ResNet(depth=8, width=2)((1, 8, 8), 10)
     (found,), _ = find_weights(with_prefix(network.state_dict(), prefix), network)
     assert found.prefix == prefix
@@ -281,7 +281,7 @@ def test_a_safetensors_file_may_have_any_suffix(tmp_path: Path, digits: DataSpli
         ),
     ],
 )
-def test_of_two_networks_that_fit_the_likelier_is_taken_with_a_warning_unless_the_settings_name_one(
+def test_the_likelier_of_two_networks_is_loaded_with_a_warning_unless_the_settings_name_one(
     wrap: Any, taken: dict[str, str], other: dict[str, str], tmp_path: Path, digits: DataSplits
 ) -> None:
     first, second = original(digits, 1), original(digits, 2)
@@ -293,7 +293,7 @@ def test_of_two_networks_that_fit_the_likelier_is_taken_with_a_warning_unless_th
         assert torch.equal(read(tmp_path / "two.pt", digits, **settings)(images(digits)), network(images(digits)))
 
 
-def test_two_networks_of_which_none_is_likelier_are_refused(tmp_path: Path, digits: DataSplits) -> None:
+def test_two_equally_likely_networks_are_refused(tmp_path: Path, digits: DataSplits) -> None:
     one, two = original(digits, 1)[1].state_dict(), original(digits, 2)[1].state_dict()
     torch.save(with_prefix(one, "student.") | with_prefix(two, "teacher."), tmp_path / "two.pt")
     with pytest.raises(DataError, match=r"prefix student, prefix teacher$"):
@@ -305,10 +305,10 @@ def test_two_networks_of_which_none_is_likelier_are_refused(tmp_path: Path, digi
     ("settings", "found"),
     [
         ({"key": "modle"}, "no weights at key modle; weights are at model"),
-        ({"prefix": "modul."}, "; names begin with module"),
+        ({"prefix": "modul."}, "; names start with module"),
     ],
 )
-def test_a_place_or_prefix_that_is_not_there_is_told_with_those_that_are(
+def test_an_unknown_key_or_prefix_is_reported_with_the_existing_ones(
     settings: dict[str, str], found: str, tmp_path: Path, digits: DataSplits
 ) -> None:
     torch.save({"model": with_prefix(original(digits)[1].state_dict())}, tmp_path / "weights.pt")
@@ -316,7 +316,7 @@ def test_a_place_or_prefix_that_is_not_there_is_told_with_those_that_are(
         read(tmp_path / "weights.pt", digits, **settings)
 
 
-def test_place_and_prefix_are_no_part_of_settings_and_hashes_where_they_are_empty() -> None:
+def test_empty_key_and_prefix_are_not_part_of_settings_and_hashes() -> None:
     file = TeacherFile(path="x")
     assert set(file.model_dump()) == {"path", "model", "mean", "std"}
     assert TeacherFile(path="x", key="ema").model_dump()["key"] == "ema"
@@ -327,7 +327,7 @@ MISFITS: dict[str, tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]], str]]
         lambda state: {name: t[:5] if t.shape[:1] == (10,) else t for name, t in state.items()},
         r"is 5x\d+ in the file and 10x\d+ in the network",
     ),
-    "missing": (lambda state: dict(list(state.items())[1:]), r"1 of \d+ tensors are missing, such as 0\.weight"),
+    "missing": (lambda state: dict(list(state.items())[1:]), r"1 of \d+ tensors is missing, such as 0\.weight"),
     "too many": (lambda state: {**state, "extra.weight": torch.zeros(1)}, "1 unexpected, such as extra.weight"),
     "integers": (
         lambda state: {name: (t * 100).to(torch.int8) for name, t in state.items()},
@@ -343,7 +343,9 @@ MISFITS: dict[str, tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]], str]]
 
 
 @pytest.mark.parametrize("kind", MISFITS)
-def test_weights_that_do_not_fit_are_refused_with_what_is_wrong(kind: str, tmp_path: Path, digits: DataSplits) -> None:
+def test_weights_that_do_not_fit_are_refused_with_the_first_difference(
+    kind: str, tmp_path: Path, digits: DataSplits
+) -> None:
     change, why = MISFITS[kind]
     torch.save({"state_dict": change(original(digits)[1].state_dict())}, tmp_path / "weights.pt")
     with pytest.raises(DataError, match=f"in state_dict: .*{why}"):
@@ -351,7 +353,7 @@ def test_weights_that_do_not_fit_are_refused_with_what_is_wrong(kind: str, tmp_p
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
-def test_a_torchscript_program_is_called_one(tmp_path: Path, digits: DataSplits) -> None:
+def test_a_torchscript_program_is_reported_as_such(tmp_path: Path, digits: DataSplits) -> None:
     torch.jit.script(nn.Linear(2, 2)).save(tmp_path / "program.pt")
     with pytest.raises(DataError, match="is a TorchScript program; save only the network's state_dict"):
         read(tmp_path / "program.pt", digits)
@@ -365,7 +367,7 @@ def test_missing_file_is_named(tmp_path: Path, digits: DataSplits) -> None:
         read(tmp_path / "nothing.pt", digits)
 
 
-def test_a_folder_and_what_stands_in_for_a_file_are_called_so(tmp_path: Path, digits: DataSplits) -> None:
+def test_a_folder_and_placeholders_of_files_are_reported_as_such(tmp_path: Path, digits: DataSplits) -> None:
     with pytest.raises(DataError, match="is a folder; give a weights file in it"):
         read(tmp_path, digits)
     for name in ("weights.pt", "weights.safetensors"):
@@ -418,7 +420,7 @@ def test_nothing_in_a_file_is_executed(place: str, suffix: str, tmp_path: Path, 
     assert not mark.exists()
 
 
-def test_whole_pickled_network_is_refused_with_the_way_out(tmp_path: Path, digits: DataSplits) -> None:
+def test_whole_pickled_network_is_refused_with_a_fix(tmp_path: Path, digits: DataSplits) -> None:
     torch.save(original(digits), tmp_path / "network.pt")
     with pytest.raises(DataError, match=r"network\.pt.*state_dict"):
         read(tmp_path / "network.pt", digits)
@@ -459,7 +461,7 @@ def with_files(files: list[dict[str, Any]], count: int, **teachers: Any) -> Conf
     return build_config(tree)
 
 
-def test_ensemble_may_be_of_files_alone(files: list[dict[str, Any]], tmp_path: Path, digits: DataSplits) -> None:
+def test_an_ensemble_can_consist_of_files_only(files: list[dict[str, Any]], tmp_path: Path, digits: DataSplits) -> None:
     config = with_files(files, 0)
     ensemble = get_ensemble(config, digits, tmp_path / "store")
     assert len(ensemble) == config.teachers.total == 2
@@ -470,7 +472,7 @@ def test_ensemble_may_be_of_files_alone(files: list[dict[str, Any]], tmp_path: P
     assert len(list(distill(config, ensemble, digits))) == 3
 
 
-def test_files_join_the_teachers_trained_here(files: list[dict[str, Any]], tmp_path: Path, digits: DataSplits) -> None:
+def test_files_are_added_to_trained_teachers(files: list[dict[str, Any]], tmp_path: Path, digits: DataSplits) -> None:
     both = get_ensemble(with_files(files, 1), digits, tmp_path / "store")
     trained = get_ensemble(with_files([], 1), digits, tmp_path / "store")
     assert len(both) == 3
@@ -479,7 +481,7 @@ def test_files_join_the_teachers_trained_here(files: list[dict[str, Any]], tmp_p
     assert both.identity != trained.identity
 
 
-def test_bad_file_is_told_before_any_teacher_is_trained(
+def test_invalid_file_is_reported_before_any_teacher_is_trained(
     files: list[dict[str, Any]], tmp_path: Path, digits: DataSplits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ensdistill.training.teachers.distill", lambda *_: pytest.fail("a teacher was trained"))
@@ -488,7 +490,7 @@ def test_bad_file_is_told_before_any_teacher_is_trained(
         get_ensemble(with_files(files, 2), digits, tmp_path / "store")
 
 
-def test_identity_is_that_of_the_weights_not_of_their_place(
+def test_identity_depends_on_the_weights_and_not_on_their_path(
     files: list[dict[str, Any]], tmp_path: Path, digits: DataSplits
 ) -> None:
     def identity(files: list[dict[str, Any]]) -> str:
@@ -505,7 +507,7 @@ def test_identity_is_that_of_the_weights_not_of_their_place(
     assert identity(files) != before
 
 
-def test_unlike_teachers_take_the_architectures_in_turn(digits: DataSplits, tmp_path: Path) -> None:
+def test_different_teachers_have_the_listed_architectures_in_turn(digits: DataSplits, tmp_path: Path) -> None:
     models = [MODEL, ResNet(depth=8, width=2)]
     config = with_files([], 3, models=[model.model_dump() for model in models])
     assert [teacher_config(config, m).model for m in range(3)] == [models[0], models[1], models[0]]
@@ -518,18 +520,18 @@ def convolutions(network: nn.Module) -> list[tuple[int, ...]]:
     return [tuple(module.weight.shape) for module in network.modules() if isinstance(module, nn.Conv2d)]
 
 
-def test_teachers_that_are_alike_are_the_same_with_and_without_a_list(digits: DataSplits, tmp_path: Path) -> None:
+def test_equal_teachers_are_the_same_with_and_without_a_list(digits: DataSplits, tmp_path: Path) -> None:
     plain, listed = with_files([], 2), with_files([], 2, models=[tiny_config().teachers.model.model_dump()])
     one, two = (get_ensemble(config, digits, tmp_path) for config in (plain, listed))
     assert one.identity == two.identity
 
 
-def test_ensemble_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="an ensemble needs a teacher"):
+def test_an_empty_ensemble_is_refused() -> None:
+    with pytest.raises(ValueError, match="an ensemble requires a teacher"):
         Teachers(count=0)
 
 
-def test_batches_of_teachers_that_nobody_trains_may_be_of_any_size(files: list[dict[str, Any]]) -> None:
+def test_teachers_that_are_not_trained_accept_batches_of_any_size(files: list[dict[str, Any]]) -> None:
     training = {**tiny_config().teachers.training.model_dump(mode="json"), "batch_size": 41}
     assert with_files(files, 0, training=training).teachers.total == 2
     with pytest.raises(ConfigError, match=r"teachers\.training\.batch_size"):

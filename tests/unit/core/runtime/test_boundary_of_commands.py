@@ -191,9 +191,7 @@ def test_a_deleted_current_folder_is_reported(module: str, tmp_path: Path) -> No
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_copies_of_modules_that_a_library_brings_are_no_files_of_the_user(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_copies_of_modules_inside_a_library_are_not_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "ray"):  # Ray puts a folder of its own in front when it is imported
         folder.mkdir(exist_ok=True)
         (folder / "rich.py").touch()

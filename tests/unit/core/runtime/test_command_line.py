@@ -49,7 +49,7 @@ def test_a_name_that_is_not_utf8_survives_a_shell() -> None:
     assert pasted(command_line("ensdistill-tune", "x", "a\udcff'")) == ["x", "a\udcff'"]
 
 
-def test_the_default_folder_and_its_option_are_left_out() -> None:
+def test_the_default_folder_is_omitted_with_its_option() -> None:
     options = [("--set", "a=1"), ("--set", "b=2")]
     assert (
         command_line("ensdistill-tune", "resume", "a", options=options)

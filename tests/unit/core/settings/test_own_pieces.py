@@ -93,12 +93,12 @@ def test_settings_in_yaml_come_back_as_the_same_piece(tmp_path: Path) -> None:
     assert yaml.safe_load((tmp_path / "run.yaml").read_text())["loss"]["kind"] == FOCAL
 
 
-def test_an_override_changes_one_setting_of_an_own_piece(tmp_path: Path) -> None:
+def test_an_override_changes_one_setting_of_a_custom_piece(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(to_yaml(Config(loss=Focal(gamma=0.5, alpha=0.2))))
     assert load_config(tmp_path / "run.yaml", ["loss.gamma=3"]).loss == Focal(gamma=3.0, alpha=0.2)
 
 
-def test_a_schedule_changes_a_setting_of_an_own_piece() -> None:
+def test_a_schedule_changes_a_setting_of_a_custom_piece() -> None:
     config = Config(loss=Focal(), schedule=[{"after_epoch": 2, "set": {"loss.gamma": 0.5}}])
     assert (config.at_epoch(2).loss, config.at_epoch(3).loss) == (Focal(), Focal(gamma=0.5))
 
@@ -107,7 +107,7 @@ def test_settings_on_top_of_an_instance_change_it() -> None:
     assert build_config({"loss": Focal(alpha=0.2)}, {"loss.gamma": 3.0}).loss == Focal(gamma=3.0, alpha=0.2)
 
 
-def test_settings_with_own_pieces_can_be_pickled() -> None:
+def test_settings_with_custom_pieces_can_be_pickled() -> None:
     config = Config(loss=Focal(gamma=0.5))
     assert pickle.loads(pickle.dumps(config)) == config  # noqa: S301 - our own
 
@@ -179,7 +179,7 @@ def test_a_class_of_a_notebook_is_identified_by_its_compiled_methods(line: str) 
     assert of(line) == of(line) != of(line.replace("student", "teachers"))
 
 
-def test_file_paths_of_own_pieces_are_absolute_and_excluded_from_the_hash(tmp_path: Path) -> None:
+def test_file_paths_of_custom_pieces_are_absolute_and_excluded_from_the_hash(tmp_path: Path) -> None:
     (tmp_path / "my_losses.py").write_text(LOSS)
     (tmp_path / "run.yaml").write_text("loss: {kind: 'my_losses:Mine', table: one.csv}")
     with importable(tmp_path):
@@ -215,13 +215,13 @@ def test_file_paths_of_own_pieces_are_absolute_and_excluded_from_the_hash(tmp_pa
     ],
     ids=str,
 )
-def test_a_value_that_is_not_a_loss_is_an_error_of_one_line(value: Any, line: str) -> None:
+def test_a_value_that_is_not_a_loss_is_reported_in_one_line(value: Any, line: str) -> None:
     text = issues({"loss": value})
     assert text.startswith(line)
     assert "\n" not in text
 
 
-def test_a_module_that_raises_at_import_is_an_error_of_one_line(tmp_path: Path) -> None:
+def test_a_module_that_raises_at_import_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "raises.py").write_text("raise RuntimeError('no license\\nfound')")
     (tmp_path / "leaves.py").write_text("import sys; sys.exit(3)")
     with importable(tmp_path):
@@ -238,7 +238,7 @@ def test_a_class_that_declares_its_kind_is_rejected_at_its_definition() -> None:
             kind: str = "mine"
 
 
-def test_the_kind_of_an_own_piece_cannot_be_set() -> None:
+def test_the_kind_of_a_custom_piece_cannot_be_set() -> None:
     with pytest.raises(ValueError, match="cannot be set, got 'other'"):
         Focal(kind="other")
 
@@ -289,7 +289,7 @@ def test_the_help_warns_once_about_each_plugin_that_cannot_be_used() -> None:
 
 
 @pytest.mark.usefixtures("broken")
-def test_a_run_that_uses_a_broken_plugin_ends_with_an_error_of_one_line() -> None:
+def test_a_run_that_uses_a_broken_plugin_ends_with_a_one_line_error() -> None:
     assert issues({"loss": {"kind": "bad"}}) == (
         "loss.kind: 'bad', bad:Mine of bad 1.2.3, cannot be imported (RuntimeError: boom). Fix or remove this plugin."
     )

@@ -83,7 +83,7 @@ def faults(tree: dict[str, Any]) -> list[str]:
         ({"loss": "averaged"}, "loss: must be a mapping", "not 'averaged' (did you mean {kind: averaged}?)"),
         ({"teachers": {"models": 3}}, "teachers.models: must be a list", "not 3"),
         ({"seed": list(range(99))}, "seed: must be a whole number", "not [0, 1, 2, 3, 4, 5, 6, 7, ...]"),
-        ({"data": {"kind": "image_folder", "path": 3}}, "data.path: must be a text", "not 3"),
+        ({"data": {"kind": "image_folder", "path": 3}}, "data.path: must be text", "not 3"),
         # no number
         ({"training": {"optimizer": {"lr": math.nan}}}, "training.optimizer.lr: must be a finite number", "not nan"),
         ({"training": {"optimizer": {"lr": math.inf}}}, "training.optimizer.lr: must be a finite number", "not inf"),
@@ -135,7 +135,7 @@ def test_all_errors_are_reported_together() -> None:
     ],
     ids=str,
 )
-def test_an_issue_holds_path_value_and_hint(tree: dict[str, Any], issue: tuple[Any, ...]) -> None:
+def test_an_issue_has_path_value_and_hint(tree: dict[str, Any], issue: tuple[Any, ...]) -> None:
     with pytest.raises(ConfigError) as caught:
         build_config(tree)
     assert [(one.path, one.value, one.hint) for one in caught.value.issues] == [issue]

@@ -44,7 +44,7 @@ def test_an_epoch_that_is_short_reports_nothing() -> None:
 
 
 @pytest.mark.parametrize("config", [tiny_config(), tiny_config("student.subnetworks=2", preset="latentbe")])
-def test_watching_changes_no_number(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_reports_do_not_affect_results(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     data = load_data(config.data)
     ensemble = random_ensemble(data)
     plain = [(e.loss, e.val) for e in distill(config, ensemble, data)]

@@ -70,7 +70,7 @@ def whole_runs(ensemble: TeacherEnsemble, digits: DataSplits) -> dict[str, list[
 
 @pytest.mark.parametrize("stop", [1, 2])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_run_stopped_after_any_epoch_goes_on_to_the_last_bit(
+def test_run_stopped_after_any_epoch_resumes_bit_for_bit(
     name: str, stop: int, tmp_path: Path, whole_runs: dict[str, list], ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     first = distill(CONFIGS[name], ensemble, digits)
@@ -99,7 +99,7 @@ def test_finished_run_has_its_student_and_no_further_epochs(
     assert evaluate(again.student(), digits.validation).items() <= last.val.items()
 
 
-def test_results_of_earlier_epochs_are_theirs_after_the_run(
+def test_results_of_earlier_epochs_do_not_change_later(
     whole_runs: dict[str, list], ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     results = list(distill(CONFIGS["kd"], ensemble, digits))
@@ -109,7 +109,7 @@ def test_results_of_earlier_epochs_are_theirs_after_the_run(
     }  # nothing that the run goes on to change
 
 
-def test_run_is_over_after_an_error(digits: DataSplits) -> None:
+def test_run_has_ended_after_an_error(digits: DataSplits) -> None:
     run = distill(tiny_config(), TeacherEnsemble([FailingTeacher(1)], 10, "failing"), digits)
     with pytest.raises(DivergedError):
         next(run)
@@ -138,7 +138,7 @@ def test_truncated_checkpoint_is_named(
 
 
 @pytest.mark.parametrize("content", [{"epoch": 1}, [1, 2], {"identity": 3}], ids=str)
-def test_file_that_is_no_checkpoint_is_named(
+def test_invalid_checkpoint_is_named(
     checkpoint: Path, content: Any, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     torch.save(content, checkpoint)
@@ -218,7 +218,7 @@ def test_streams_are_functions_of_seed_purpose_and_epoch() -> None:
 # --- the numbers themselves ---
 
 
-def test_full_batch_distillation_is_the_loop_written_by_hand(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_full_batch_distillation_equals_an_explicit_loop(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     # One batch an epoch, so that the order of the images does not matter.
     overrides = ("training.batch_size=40", "training.lr_schedule=constant", "training.warmup_epochs=0")
     config = tiny_config(*overrides)
@@ -250,14 +250,14 @@ def test_last_incomplete_batch_is_dropped(ensemble: TeacherEnsemble, digits: Dat
     assert all(torch.equal(start[name], tensor) for name, tensor in weights.items())
 
 
-def test_val_is_that_of_the_student_handed_out(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_validation_metrics_are_those_of_the_returned_student(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     for config in CONFIGS.values():
         run = distill(config, ensemble, digits)
         for epoch in run:
             assert evaluate(run.student(), digits.validation).items() <= epoch.val.items()
 
 
-def test_student_handed_out_comes_out_of_a_file_to_the_last_bit(
+def test_returned_student_equals_its_stored_file_bit_for_bit(
     ensemble: TeacherEnsemble, digits: DataSplits, tmp_path: Path
 ) -> None:
     config = CONFIGS["latentbe"]
@@ -268,7 +268,7 @@ def test_student_handed_out_comes_out_of_a_file_to_the_last_bit(
     assert [t.stride() for t in student.parameters()] == [t.stride() for t in read.parameters()]
 
 
-def test_student_handed_out_is_in_evaluation_mode(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_returned_student_is_in_evaluation_mode(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     for config in CONFIGS.values():
         student = trained(config, ensemble, digits, epochs=1)
         assert not any(module.training for module in student.modules())
@@ -308,7 +308,7 @@ class Recorder:
         return student
 
 
-def test_average_is_shown_the_student_after_every_epoch_with_its_validation_metrics(
+def test_average_receives_the_student_after_every_epoch_with_its_validation_metrics(
     ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     recorder = Recorder()
@@ -316,7 +316,7 @@ def test_average_is_shown_the_student_after_every_epoch_with_its_validation_metr
     assert recorder.ends == [(pytest.approx(epoch.number / 3), epoch.val["nll"]) for epoch in epochs]
 
 
-def test_average_is_shown_the_student_after_every_step(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_average_receives_the_student_after_every_step(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     recorder = Recorder()
     config = tiny_config().model_copy(update={"averaging": recorder})
     run = distill(config, ensemble, digits)
@@ -326,7 +326,7 @@ def test_average_is_shown_the_student_after_every_step(ensemble: TeacherEnsemble
     assert len({tuple(weights.flatten().tolist()) for weights in recorder.weights}) == 12
 
 
-def test_ema_is_what_is_evaluated_and_shipped(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_ema_is_evaluated_and_exported(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     recorder = Recorder()
     list(distill(tiny_config().model_copy(update={"averaging": recorder}), ensemble, digits))
     shares = [0.9 ** (11 - n) for n in range(12)]
@@ -343,7 +343,7 @@ def test_initial_weights_are_a_function_of_the_seed(digits: DataSplits) -> None:
     assert not torch.equal(weights(1), weights(2))
 
 
-def test_student_handed_out_is_a_copy(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_returned_student_is_a_copy(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     for config in CONFIGS.values():
         expected = run(config, ensemble, digits)
         spoiled = []
@@ -356,7 +356,7 @@ def test_student_handed_out_is_a_copy(ensemble: TeacherEnsemble, digits: DataSpl
         assert spoiled == expected
 
 
-def test_single_students_subnetworks_are_the_student(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_the_subnetwork_of_a_single_student_is_the_student(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     assert all(epoch.subnetworks.items() <= epoch.val.items() for epoch in distill(tiny_config(), ensemble, digits))
 
 
@@ -409,7 +409,7 @@ def test_without_refreshing_batchnorm_has_the_running_statistics(ensemble: Teach
     assert_close(network[1].running_mean, 0.1 * inner.mean(1), atol=1e-5, rtol=1e-4)
 
 
-def test_batchnorm_can_be_refreshed_whatever_the_last_batch_holds(ensemble: TeacherEnsemble) -> None:
+def test_batchnorm_can_be_refreshed_with_any_size_of_the_last_batch(ensemble: TeacherEnsemble) -> None:
     overrides = ("data.train_size=41", "model.blocks=4", "averaging.refresh_batchnorm=true", "training.epochs=1")
     config = tiny_config(*overrides)
     data = load_data(config.data)
@@ -419,12 +419,14 @@ def test_batchnorm_can_be_refreshed_whatever_the_last_batch_holds(ensemble: Teac
 # --- refusals ---
 
 
-def test_batch_larger_than_the_training_set_is_refused_at_once(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_batch_larger_than_the_training_set_is_refused_immediately(
+    ensemble: TeacherEnsemble, digits: DataSplits
+) -> None:
     with pytest.raises(ConfigError, match=r"training\.batch_size: 41 is more than the 40"):
         distill(tiny_config("training.batch_size=41"), ensemble, digits)
 
 
-def test_more_blocks_than_the_image_can_be_halved_are_refused_in_our_own_words(digits: DataSplits) -> None:
+def test_too_many_blocks_for_the_image_are_a_config_error(digits: DataSplits) -> None:
     with pytest.raises(ConfigError):
         list(distill(tiny_config("model.blocks=5"), random_ensemble(digits), digits))
 
@@ -442,9 +444,7 @@ class FailingTeacher(nn.Module):
 
 
 @pytest.mark.parametrize(("call", "epoch", "step"), [(1, 1, 1), (4, 1, 4), (5, 2, 1), (7, 2, 3)])
-def test_loss_that_is_no_number_ends_the_run_with_its_epoch_and_step(
-    digits: DataSplits, call: int, epoch: int, step: int
-) -> None:
+def test_nan_loss_ends_the_run_with_epoch_and_step(digits: DataSplits, call: int, epoch: int, step: int) -> None:
     asked_at_every_step = tiny_config("training.augmentation.flip=true")
     run = distill(asked_at_every_step, TeacherEnsemble([FailingTeacher(call)], 10, "failing"), digits)
     assert [next(run).number for _ in range(epoch - 1)] == list(range(1, epoch))
@@ -470,7 +470,7 @@ def test_ruinous_learning_rate_ends_the_run(digits: DataSplits, ensemble: Teache
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_callers_random_numbers_are_left_as_they_were(name: str, ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_random_state_of_the_caller_is_unchanged(name: str, ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     torch.manual_seed(123)
     before = torch.get_rng_state()
     run = distill(CONFIGS[name], ensemble, digits)
@@ -480,7 +480,7 @@ def test_callers_random_numbers_are_left_as_they_were(name: str, ensemble: Teach
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_callers_random_numbers_do_not_matter(
+def test_random_state_of_the_caller_does_not_affect_results(
     whole_runs: dict[str, list], ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     torch.manual_seed(321)
@@ -503,7 +503,7 @@ def threads_seen() -> Iterator[set[int]]:
     handle.remove()
 
 
-def test_epochs_run_with_the_threads_of_the_settings_and_leave_the_callers(
+def test_epochs_use_the_threads_of_the_settings_and_restore_those_of_the_caller(
     ensemble: TeacherEnsemble, digits: DataSplits, threads_seen: set[int]
 ) -> None:
     epochs = distill(tiny_config("training.threads=2", "training.epochs=2"), ensemble, digits)
@@ -514,7 +514,7 @@ def test_epochs_run_with_the_threads_of_the_settings_and_leave_the_callers(
     assert threads_seen == {2}
 
 
-def test_student_handed_out_is_refreshed_with_the_threads_of_the_settings(
+def test_returned_student_is_refreshed_with_the_threads_of_the_settings(
     ensemble: TeacherEnsemble, digits: DataSplits, threads_seen: set[int]
 ) -> None:
     config = tiny_config("training.threads=2", "training.epochs=1", "averaging.refresh_batchnorm=true")
@@ -531,7 +531,7 @@ def test_threads_are_restored_after_a_failure(digits: DataSplits) -> None:
     assert torch.get_num_threads() == 1
 
 
-def test_data_and_teachers_are_left_as_they_were(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_data_and_teachers_are_not_modified(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     images = digits.train.images.clone()
     weights = copy.deepcopy(ensemble.state_dict())
     run(CONFIGS["latentbe"], ensemble, digits)
@@ -539,7 +539,7 @@ def test_data_and_teachers_are_left_as_they_were(ensemble: TeacherEnsemble, digi
     assert all(torch.equal(weights[name], tensor) for name, tensor in ensemble.state_dict().items())
 
 
-def test_distilling_never_needs_the_test_images(
+def test_distilling_does_not_read_the_test_images(
     whole_runs: dict[str, list], ensemble: TeacherEnsemble, digits: DataSplits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any) -> None:
@@ -617,7 +617,7 @@ def test_from_the_merge_on_the_student_is_one_network(
 
 @pytest.mark.parametrize("stop", [1, 2, 3])
 @pytest.mark.parametrize("name", MERGING)
-def test_run_stopped_before_at_or_after_its_merge_goes_on_to_the_last_bit(
+def test_run_stopped_before_at_or_after_its_merge_resumes_bit_for_bit(
     name: str, stop: int, tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     epochs, weights = whole(MERGING[name], ensemble, digits)
@@ -631,7 +631,7 @@ def test_run_that_merges_is_repeatable(name: str, ensemble: TeacherEnsemble, dig
     assert run(MERGING[name], ensemble, digits) == run(MERGING[name], ensemble, digits)
 
 
-def test_full_batch_run_that_merges_is_the_loop_written_by_hand(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_full_batch_run_that_merges_equals_an_explicit_loop(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     config = tiny_config(
         "student.subnetworks=2",
         "student.merge_after=0.5",
@@ -658,13 +658,15 @@ def test_full_batch_run_that_merges_is_the_loop_written_by_hand(ensemble: Teache
     assert [epoch.loss for epoch in distill(config, ensemble, digits)] == pytest.approx(losses, rel=1e-4)
 
 
-def test_merging_at_once_is_training_the_plain_network(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_merging_before_the_first_epoch_equals_training_the_plain_network(
+    ensemble: TeacherEnsemble, digits: DataSplits
+) -> None:
     merged = tiny_config("student.merge_after=0", "perturbation.kind=none", preset="latentbe")
     single = tiny_config("loss.kind=one_to_one", "loss.alpha=1")
     assert run(merged, ensemble, digits) == run(single, ensemble, digits)
 
 
-def test_merging_at_the_end_leaves_the_training_as_it_is(
+def test_merging_at_the_end_does_not_change_the_training(
     whole_runs: dict[str, list], tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     config = tiny_config(*LATENTBE_EMA, "student.merge_after=1", preset="latentbe")
@@ -687,7 +689,7 @@ def test_merge_comes_before_the_first_epoch_that_begins_at_its_share_or_later(
     assert merged == [epoch is not None and number >= epoch for number in range(1, 6)]
 
 
-def test_average_begins_anew_with_the_merge(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_average_restarts_after_the_merge(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     # A mean over all epochs so far; in the first one after the merge it is that epoch's weights alone.
     overrides = ("student.subnetworks=2", "student.merge_after=0.5", "training.epochs=4", "perturbation.kind=none")
     averages = (("averaging.kind=lawa", "averaging.window=4"), ("averaging.kind=none",))
@@ -711,7 +713,7 @@ AVERAGES = {
 
 @pytest.mark.parametrize("stop", [1, 2])
 @pytest.mark.parametrize("name", AVERAGES)
-def test_run_with_any_average_goes_on_to_the_last_bit(
+def test_run_with_any_average_resumes_bit_for_bit(
     name: str, stop: int, tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     config = tiny_config(*AVERAGES[name])
@@ -811,7 +813,9 @@ def with_unlabeled(data: DataSplits, count: int) -> DataSplits:
     return replace(data, unlabeled=Split(data.unlabeled.images[:count], data.unlabeled.labels[:count]))
 
 
-def test_every_batch_ends_with_so_many_unlabeled_images(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_every_batch_ends_with_the_given_number_of_unlabeled_images(
+    ensemble: TeacherEnsemble, digits: DataSplits
+) -> None:
     images, labels = batches(digits, ensemble, "training.unlabeled_batch_size=5")
     known, unknown = set(as_bytes(digits.train.images)), set(as_bytes(digits.unlabeled.images))
     assert len(images) == 12
@@ -826,7 +830,7 @@ def test_every_batch_ends_with_so_many_unlabeled_images(ensemble: TeacherEnsembl
 @pytest.mark.parametrize(
     ("unlabeled", "a_batch"), [(7, 5), (7, 1), (7, 7), (7, 20), (1, 3), (100, 5)], ids=lambda n: str(n)
 )
-def test_unlabeled_images_take_turns(
+def test_all_unlabeled_images_are_used_before_any_is_repeated(
     unlabeled: int, a_batch: int, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     images, _ = batches(with_unlabeled(digits, unlabeled), ensemble, f"training.unlabeled_batch_size={a_batch}")
@@ -869,21 +873,17 @@ def test_unlabeled_images_come_in_another_order_in_every_epoch_and_with_every_se
     assert all(orders[a] != orders[b] for a in range(6) for b in range(a))
 
 
-def test_unlabeled_images_that_the_split_does_not_have_are_refused_at_once(
-    ensemble: TeacherEnsemble, digits: DataSplits
-) -> None:
-    with pytest.raises(
-        ConfigError, match=r"training\.unlabeled_batch_size: the split leaves no unlabeled images; lower data"
-    ):
+def test_missing_unlabeled_images_are_refused_immediately(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+    with pytest.raises(ConfigError, match=r"training\.unlabeled_batch_size: there are no unlabeled images; lower data"):
         distill(tiny_config("training.unlabeled_batch_size=1"), ensemble, with_unlabeled(digits, 0))
 
 
-def test_split_without_unlabeled_images_is_no_fault_otherwise(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_split_without_unlabeled_images_is_otherwise_accepted(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     assert run(tiny_config(), ensemble, with_unlabeled(digits, 0)) == run(tiny_config(), ensemble, digits)
 
 
 @pytest.mark.parametrize("stop", [1, 2])
-def test_run_with_unlabeled_images_goes_on_to_the_last_bit(
+def test_run_with_unlabeled_images_resumes_bit_for_bit(
     stop: int, tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     config = tiny_config("training.unlabeled_batch_size=5", preset="unikd")

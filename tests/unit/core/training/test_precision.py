@@ -27,7 +27,7 @@ def one_step(preset: str, precision: str, data: DataSplits) -> tuple[Tensor, Ten
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_step_in_bfloat16_goes_where_the_one_in_float32_goes(preset: str, digits: DataSplits) -> None:
+def test_step_in_bfloat16_is_close_to_the_step_in_float32(preset: str, digits: DataSplits) -> None:
     loss, gradient, _ = one_step(preset, "bfloat16", digits)
     exact_loss, exact, _ = one_step(preset, "float32", digits)
     assert loss.dtype == gradient.dtype == torch.float32
@@ -64,7 +64,7 @@ def test_processor_without_bfloat16_instructions_is_not_fast_at_it(monkeypatch: 
         assert fast_in_bfloat16(torch.device("cpu")) == fast
 
 
-def test_settings_in_float32_have_the_hash_they_had_before_there_was_a_choice() -> None:
+def test_the_default_precision_does_not_change_the_hash() -> None:
     plain = tiny_config()
     assert "precision" not in plain.training.model_dump()
     assert tiny_config("training.precision=float32").hash == plain.hash

@@ -45,7 +45,7 @@ def _has_mask(index: Any) -> bool:
 
 
 @pytest.mark.parametrize("preset", presets())
-def test_step_does_not_wait_for_the_device_but_for_the_weights_of_aekd(preset: str, digits: DataSplits) -> None:
+def test_step_synchronizes_with_the_device_only_for_the_weights_of_aekd(preset: str, digits: DataSplits) -> None:
     config = tiny_config(preset=preset)
     ensemble, student = random_ensemble(digits, 3), new_student(config, digits)
     optimizer, average = config.training.optimizer(student), config.averaging(student)
@@ -58,7 +58,7 @@ def test_step_does_not_wait_for_the_device_but_for_the_weights_of_aekd(preset: s
     assert waits.seen == (["cpu"] * 2 if preset == "aekd" else [])
 
 
-def test_who_asks_for_values_is_seen() -> None:
+def test_synchronization_with_the_device_is_detected() -> None:
     x, mask = torch.rand(3), torch.tensor([True, False, True])
     with Waits() as waits:
         int(torch.randint(3, ()))

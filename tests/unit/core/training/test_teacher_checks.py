@@ -42,11 +42,11 @@ def test_guesses_by_a_coin_are_at_chance_in_99_percent() -> None:
 
 @pytest.mark.parametrize("labels", [LABELS, SKEWED], ids=["balanced", "skewed"])
 @pytest.mark.parametrize("answer", [0, 1, 9])
-def test_one_and_the_same_answer_is_at_chance_however_often_it_is_right(labels: Tensor, answer: int) -> None:
+def test_a_constant_prediction_is_at_chance_at_any_accuracy(labels: Tensor, answer: int) -> None:
     assert at_chance(predicting([answer] * 300), labels)
 
 
-def test_a_network_that_finds_rare_images_is_not_at_chance_though_it_is_hardly_right_more_often() -> None:
+def test_a_network_that_finds_rare_classes_is_not_at_chance_at_low_accuracy() -> None:
     predicted = torch.zeros(300, dtype=torch.long)
     predicted[270:285] = 1  # 15 of the 20 rare ones
     predicted[:10] = 1  # and 10 others
@@ -61,14 +61,14 @@ def test_the_border_is_that_of_a_binomial_test_at_1_percent(right: int) -> None:
     assert at_chance(predicting(predicted), LABELS) == (by_chance > 0.01)
 
 
-def test_a_student_at_chance_is_told_with_its_accuracy() -> None:
+def test_a_student_at_chance_is_reported_with_its_accuracy() -> None:
     (issue,) = student_warnings({"accuracy": 0.098, "nll": 2.3, "at_chance": 1.0}, {}, 10)
     assert "at chance: the student is correct on 9.8 % of the images" in str(issue)
     assert not student_warnings({"accuracy": 0.3, "nll": 2.0, "at_chance": 0.0}, {}, 10)
     assert not student_warnings({"accuracy": 0.1, "nll": 2.3}, {}, 10)  # a record of an earlier version
 
 
-def test_a_temperature_that_validation_does_not_determine_is_told_with_the_network() -> None:
+def test_a_temperature_that_validation_does_not_determine_is_reported_with_the_network() -> None:
     sound, open_ = {"accuracy": 0.9, "temperature_identified": 1.0}, {"accuracy": 0.9, "temperature_identified": 0.0}
     nothing: dict[str, float] = {}
     assert not student_warnings({"accuracy": 0.9}, nothing, 10)
@@ -89,7 +89,7 @@ def members(*rows: tuple[float, float, float]) -> dict[str, Any]:
     return {"members": [{"accuracy": a, "nll": n, "at_chance": c} for a, n, c in rows]}
 
 
-def test_teachers_at_chance_and_teachers_that_mislead_are_told_by_number() -> None:
+def test_teachers_at_chance_and_overconfident_teachers_are_reported_by_number() -> None:
     good, guessing, misleading = (0.9, 0.4, 0.0), (0.1, 2.4, 1.0), (0.5, 3.1, 0.0)
     assert not teacher_warnings(members(good, good), 10)
     (one,) = teacher_warnings(members(good, guessing), 10)
@@ -103,7 +103,7 @@ def test_teachers_at_chance_and_teachers_that_mislead_are_told_by_number() -> No
     assert "Their probabilities are strongly overconfident" in several
 
 
-def test_an_evaluation_has_chance_and_hides_what_means_nothing_there(digits: DataSplits) -> None:
+def test_an_evaluation_states_chance_and_omits_meaningless_metrics(digits: DataSplits) -> None:
     examiner = Evaluator(None, digits, digits.validation)
     constant = Function(lambda x: torch.zeros(len(x), 10).index_fill(1, torch.tensor(3), 1.0))
     row = examiner.student(constant)
@@ -151,9 +151,7 @@ def check(function: Callable[[Tensor], Tensor], data: DataSplits) -> list[str]:
     ],
     ids=["logits", "log-probabilities", "at least 0", "a class that is nearly ruled out"],
 )
-def test_teachers_whose_outputs_may_be_meant_are_taken_in(
-    function: Callable[[Tensor], Tensor], digits: DataSplits
-) -> None:
+def test_teachers_with_possible_outputs_are_accepted(function: Callable[[Tensor], Tensor], digits: DataSplits) -> None:
     assert not check(function, digits)
 
 
@@ -168,7 +166,7 @@ def test_teachers_whose_outputs_may_be_meant_are_taken_in(
         (lambda x: logits(x) * 1e5, "mine.pt: its NLL on real images must be at most 100 nats, but is [0-9,]+"),
     ],
 )
-def test_teachers_whose_outputs_cannot_be_meant_are_refused_by_name(
+def test_teachers_with_impossible_outputs_are_refused_by_name(
     function: Callable[[Tensor], Tensor], words: str, digits: DataSplits
 ) -> None:
     with pytest.raises(DataError, match=words):
@@ -180,7 +178,7 @@ def test_a_teacher_that_ends_in_a_sigmoid_is_suspicious(digits: DataSplits) -> N
     assert "outputs of mine.pt are all from 0 to 1, like those of a sigmoid" in said
 
 
-def test_a_teacher_that_is_no_number_for_one_training_image_is_named_in_place_of_the_learning_rate(
+def test_a_teacher_with_nan_for_one_training_image_is_named_instead_of_the_learning_rate(
     digits: DataSplits,
 ) -> None:
     config = tiny_config("training.epochs=1", "data.train_size=40")
@@ -225,5 +223,5 @@ def test_a_network_that_ends_in_a_softmax_is_refused_before_it_is_trained(last: 
 
 
 @pytest.mark.parametrize("last", [nn.LogSoftmax(1), nn.Identity(), nn.Sigmoid(), nn.ReLU()])
-def test_a_network_that_ends_otherwise_is_taken(last: nn.Module) -> None:
+def test_a_network_with_another_last_layer_is_accepted(last: nn.Module) -> None:
     tried(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10), last), (1, 8, 8), 10, "model.path: a:b", "fix it")

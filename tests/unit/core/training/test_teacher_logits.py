@@ -53,7 +53,7 @@ def asked(ensemble: TeacherEnsemble) -> Iterator[list[int]]:
 
 @every_preset
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_recalled_teachers_teach_what_live_ones_do(
+def test_cached_teachers_give_the_same_targets_as_live_ones(
     name: str, precision: str, digits: DataSplits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, ensemble = config_for(name, "training.epochs=1", f"training.precision={precision}"), random_ensemble(digits)
@@ -71,7 +71,7 @@ def test_recalled_teachers_teach_what_live_ones_do(
 
 @pytest.mark.parametrize("unlabeled", [0, 5])
 @pytest.mark.parametrize("batch", [7, 1000])
-def test_recalled_logits_are_those_of_every_image_alone(
+def test_cached_logits_are_those_of_every_single_image(
     unlabeled: int, batch: int, digits: DataSplits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "BATCH", batch)
@@ -89,7 +89,7 @@ def test_recalled_logits_are_those_of_every_image_alone(
 
 
 @every_preset
-def test_who_asked_first_changes_no_digit(name: str, digits: DataSplits) -> None:
+def test_the_run_that_fills_the_cache_does_not_affect_results(name: str, digits: DataSplits) -> None:
     config = config_for(name)
     by_itself = run(config, random_ensemble(digits), digits)
     ahead = TeacherLogitCache(random_ensemble(digits))
@@ -106,7 +106,7 @@ def test_who_asked_first_changes_no_digit(name: str, digits: DataSplits) -> None
 
 
 @every_preset
-def test_resumed_run_recalls_the_same(name: str, digits: DataSplits, tmp_path: Path) -> None:
+def test_resumed_run_uses_the_same_cached_logits(name: str, digits: DataSplits, tmp_path: Path) -> None:
     config = config_for(name)
     whole, distiller = [], distill(config, random_ensemble(digits), digits)
     for epoch in distiller:
@@ -121,7 +121,7 @@ def test_resumed_run_recalls_the_same(name: str, digits: DataSplits, tmp_path: P
 
 
 @every_preset
-def test_teachers_are_asked_once_of_each_image_and_never_again(name: str, digits: DataSplits) -> None:
+def test_teacher_logits_of_each_image_are_computed_once(name: str, digits: DataSplits) -> None:
     config, ensemble = config_for(name), random_ensemble(digits)
     images = len(digits.train) + len(digits.unlabeled) * (config.training.unlabeled_batch_size > 0)
     cache = TeacherLogitCache(ensemble)
@@ -137,7 +137,7 @@ def test_teachers_are_asked_once_of_each_image_and_never_again(name: str, digits
 CHANGE: list[Any] = [{"after_epoch": 1, "set": {"loss.temperature": 2.0}}]
 
 
-def test_settings_that_change_on_the_way_do_not_have_them_asked_again(digits: DataSplits) -> None:
+def test_changes_of_other_settings_during_training_do_not_recompute_teacher_logits(digits: DataSplits) -> None:
     config = build_config(tiny_config().model_dump(mode="json") | {"schedule": CHANGE})
     ensemble = random_ensemble(digits)
     with asked(ensemble) as calls:
@@ -155,7 +155,7 @@ def test_settings_that_change_on_the_way_do_not_have_them_asked_again(digits: Da
         "perturbation.kind=ods",
     ],
 )
-def test_teachers_are_asked_at_every_step_where_each_shows_other_images(other: str, digits: DataSplits) -> None:
+def test_teacher_logits_are_computed_at_every_step_if_images_change(other: str, digits: DataSplits) -> None:
     ensemble = random_ensemble(digits)
     cache = TeacherLogitCache(ensemble)
     assert cache.logits(digits, tiny_config(other)) is None
@@ -166,11 +166,11 @@ def test_teachers_are_asked_at_every_step_where_each_shows_other_images(other: s
     assert cache.arrays == {}
 
 
-def test_an_empty_ensemble_has_nothing_to_recall(digits: DataSplits) -> None:
+def test_an_empty_ensemble_has_no_cached_logits(digits: DataSplits) -> None:
     assert TeacherLogitCache(TeacherEnsemble([], 10, "none")).logits(digits, tiny_config()) is None
 
 
-def test_a_batch_is_recalled_by_member_as_the_ensemble_gives_it() -> None:
+def test_cached_logits_of_a_batch_equal_those_of_the_ensemble() -> None:
     logits = torch.randn(3, 4, 5)
     recalled = CachedTeachers(logits)
     assert len(recalled) == 3
@@ -190,7 +190,7 @@ def part(data: DataSplits, **parts: Split) -> DataSplits:
     return replace(data, **parts)
 
 
-def test_other_images_are_never_recalled_even_under_the_same_name(digits: DataSplits) -> None:
+def test_other_images_are_not_served_from_the_cache_even_under_the_same_name(digits: DataSplits) -> None:
     cache = TeacherLogitCache(random_ensemble(digits))
     order = torch.arange(40).flip(0)
     flat = digits.train.images.view(40, 1, 4, 16)
@@ -211,7 +211,7 @@ def test_other_images_are_never_recalled_even_under_the_same_name(digits: DataSp
     assert len(cache.arrays) == 6
 
 
-def test_same_images_in_other_memory_are_recalled(digits: DataSplits) -> None:
+def test_equal_images_in_other_memory_use_the_cache(digits: DataSplits) -> None:
     cache, config = TeacherLogitCache(random_ensemble(digits)), tiny_config()
     cache.logits(digits, config)
     copied = part(digits, train=Split(digits.train.images.clone(), digits.train.labels))
@@ -220,7 +220,7 @@ def test_same_images_in_other_memory_are_recalled(digits: DataSplits) -> None:
     assert calls == []
 
 
-def test_every_number_of_threads_has_its_own(digits: DataSplits) -> None:
+def test_each_number_of_threads_has_a_separate_cache(digits: DataSplits) -> None:
     cache = TeacherLogitCache(random_ensemble(digits))
     seen = []
     cache.ensemble.networks[0].register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
@@ -237,7 +237,7 @@ def test_logits_of_other_teachers_are_refused_even_under_the_same_name(digits: D
         distill(config, others, digits, cache=TeacherLogitCache(random_ensemble(digits)))
 
 
-def test_what_was_said_is_left_as_it_was_by_a_whole_run(digits: DataSplits) -> None:
+def test_a_run_does_not_modify_cached_teacher_logits(digits: DataSplits) -> None:
     """Memory that is shared between processes cannot be written to."""
     config, cache = config_for("unikd"), TeacherLogitCache(random_ensemble(digits))
     known = cache.logits(digits, config)

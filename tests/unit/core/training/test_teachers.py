@@ -69,7 +69,7 @@ def test_larger_ensemble_trains_the_missing_teachers_only(
     assert large.identity != small.identity
 
 
-def test_shifted_seed_reuses_the_teachers_in_common(tmp_path: Path, digits: DataSplits, trainings: list[int]) -> None:
+def test_shifted_seed_reuses_shared_teachers(tmp_path: Path, digits: DataSplits, trainings: list[int]) -> None:
     get_ensemble(tiny_config(), digits, tmp_path)
     get_ensemble(tiny_config("teachers.seed=1"), digits, tmp_path)
     assert len(trainings) == 3
@@ -88,7 +88,7 @@ def test_another_store_gets_the_same_weights(tmp_path: Path, digits: DataSplits)
     assert one.identity == two.identity
 
 
-def test_progress_reports_every_epoch_of_a_training_and_all_at_once_of_a_kept_teacher(
+def test_progress_reports_every_epoch_of_a_training_and_all_epochs_of_a_cached_teacher(
     tmp_path: Path, digits: DataSplits
 ) -> None:
     config = tiny_config("teachers.training.epochs=2")
@@ -126,7 +126,7 @@ def test_other_data_give_another_hash(digits: DataSplits, override: str) -> None
 
 
 @pytest.mark.parametrize("override", ["seed=1", "training.optimizer.lr=0.2", "model.width=5", "loss.alpha=0.1"])
-def test_setting_of_the_student_leaves_the_hash_as_it_is(digits: DataSplits, override: str) -> None:
+def test_settings_of_the_student_do_not_change_the_hash(digits: DataSplits, override: str) -> None:
     assert teacher_hash(tiny_config(override), 0, digits) == teacher_hash(tiny_config(), 0, digits)
 
 
@@ -225,7 +225,7 @@ def test_interruption_between_the_two_files_leaves_no_half_teacher(
     assert folders(tmp_path) == []
 
 
-def test_store_holds_whole_teachers_and_nothing_else(tmp_path: Path, digits: DataSplits) -> None:
+def test_store_contains_complete_teachers_only(tmp_path: Path, digits: DataSplits) -> None:
     get_ensemble(tiny_config(), digits, tmp_path)
     expected = sorted(tmp_path / teacher_hash(tiny_config(), m, digits) for m in range(2))
     assert folders(tmp_path) == expected
@@ -253,7 +253,7 @@ print("identity", get_ensemble(config, data, sys.argv[1]).identity)
 
 
 @pytest.mark.e2e
-def test_two_processes_that_want_the_same_ensemble_train_it_once(tmp_path: Path) -> None:
+def test_two_processes_that_require_the_same_ensemble_train_it_once(tmp_path: Path) -> None:
     command = [sys.executable, "-c", RACE, str(tmp_path), *TINY]
     both = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     for process in both:
@@ -267,7 +267,7 @@ def test_two_processes_that_want_the_same_ensemble_train_it_once(tmp_path: Path)
     assert lines[0][-1] == lines[1][-1]
 
 
-def test_a_teacher_that_another_machine_trained_in_a_folder_of_its_own_is_missed(
+def test_a_teacher_trained_by_another_machine_in_a_separate_folder_is_reported_as_missing(
     tmp_path: Path, digits: DataSplits
 ) -> None:
     with pytest.raises(DataError, match=r"teacher 1 was trained, but its files are missing; .*one folder"):
@@ -287,7 +287,7 @@ def test_the_lock_of_a_teacher_is_free_again_after_an_interrupt_in_progress(tmp_
 # --- what an ensemble is ---
 
 
-def test_teachers_are_frozen_and_in_evaluation_mode_whatever_is_asked(tmp_path: Path, digits: DataSplits) -> None:
+def test_teachers_stay_frozen_and_in_evaluation_mode(tmp_path: Path, digits: DataSplits) -> None:
     ensemble = get_ensemble(tiny_config(), digits, tmp_path).train()
     assert not any(module.training for module in ensemble.modules())
     assert not any(p.requires_grad for p in ensemble.parameters())

@@ -17,7 +17,7 @@ def known() -> StudyResults:
     return replace(made, times={trial.number: TrialTimes(1e9, 1e9 + trial.number) for trial in made.trials})
 
 
-def test_a_row_a_trial_with_optunas_columns(known: StudyResults) -> None:
+def test_a_row_for_each_trial_has_optunas_columns(known: StudyResults) -> None:
     frame = known.trials_dataframe()
     assert list(frame["number"]) == [trial.number for trial in known.trials]
     assert {"state", "value", "datetime_start", "datetime_complete", "duration"} <= set(frame.columns)
@@ -41,7 +41,7 @@ def test_baselines_have_their_name_and_no_settings_of_the_search(known: StudyRes
     assert baselines.filter(like="params_").isna().all(axis=None)
 
 
-def test_a_row_an_epoch_with_all_metrics(known: StudyResults) -> None:
+def test_a_row_for_each_epoch_has_all_metrics(known: StudyResults) -> None:
     frame = known.history_dataframe()
     every = [*known.trials, *known.replicates]
     assert list(frame.columns[:2]) == ["number", "epoch"]
@@ -50,7 +50,7 @@ def test_a_row_an_epoch_with_all_metrics(known: StudyResults) -> None:
     assert dict(last) == {trial.number: trial.last["val/nll"] for trial in every if trial.epochs}
 
 
-def test_a_row_a_replicate_gives_the_means_of_the_candidates(known: StudyResults) -> None:
+def test_a_row_for_each_replicate_gives_the_means_of_the_candidates(known: StudyResults) -> None:
     means = known.replicates_dataframe().groupby("replicate_of")["value"].mean()
     assert dict(means) == pytest.approx({c.trial.number: c.mean("val/nll") for c in known.confirmed})
 

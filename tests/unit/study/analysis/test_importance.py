@@ -46,7 +46,7 @@ def test_a_strong_and_a_weak_effect_are_found_in_their_order_and_nothing_else(se
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_no_setting_matters_where_all_is_noise(seed: int) -> None:
+def test_no_setting_is_significant_in_pure_noise(seed: int) -> None:
     found = importance(*drawn(seed, lambda *_: 0.0, trials=30))
     assert not any(knob.matters for knob in found)
 
@@ -75,7 +75,7 @@ def test_effects_are_found_although_the_bad_half_was_stopped_early() -> None:
     assert found["perturbation.step_size"].share > left["perturbation.step_size"].share
 
 
-def test_a_conditional_setting_that_does_nothing_is_not_given_the_effect_of_its_condition() -> None:
+def test_a_conditional_setting_without_effect_does_not_have_the_effect_of_its_condition() -> None:
     for seed in range(3):
         whole = facts(150, seed=seed, scheduler={"kind": "none"}, noise=0.005)
         found = by_name(importance(whole.trials, whole.study))
@@ -97,7 +97,7 @@ def test_a_conditional_setting_is_found_where_it_is_active() -> None:
     assert found["averaging.decay"].matters
 
 
-def test_merit_is_the_objective_then_how_far_a_stopped_trial_came_then_its_value_there_and_failure_is_last() -> None:
+def test_merit_ranks_completed_then_stopped_then_failed_trials() -> None:
     order = [
         TrialRecord(1, None, {}, "", "finished", reports([9.0, 2.0])),
         TrialRecord(2, None, {}, "", "finished", reports([1.0, 3.0])),
@@ -112,7 +112,7 @@ def test_merit_is_the_objective_then_how_far_a_stopped_trial_came_then_its_value
     assert merits(order[:2], study(objective="val/accuracy")).tolist() == [1, 0]  # accuracy falls with NLL here
 
 
-def test_settings_that_changed_on_the_way_count_as_they_were_at_the_end() -> None:
+def test_settings_that_changed_during_training_count_with_their_last_values() -> None:
     trials, own = drawn(0, lambda a, b, c, d: 4 * c)
     moved = [
         replace(t, sampled={**t.sampled, "training.c": 0.5}, schedule=[{"after_epoch": 1, "set": {"training.c": c}}])
@@ -122,7 +122,7 @@ def test_settings_that_changed_on_the_way_count_as_they_were_at_the_end() -> Non
     assert importance(moved, own) == importance(trials, own)
 
 
-def test_baselines_repeats_and_trials_that_still_run_do_not_take_part() -> None:
+def test_baselines_replicates_and_running_trials_are_excluded() -> None:
     trials, own = drawn(0, lambda a, b, c, d: 4 * c)
     others = [
         TrialRecord(101, "kd", {}, "", "finished", reports([0.1])),
@@ -176,7 +176,7 @@ def test_trials_with_nearly_equal_results_explain_nothing() -> None:
     assert not any(knob.matters for knob in found)
 
 
-def test_optuna_logs_nothing_about_the_studies_that_are_made_on_the_way(caplog: pytest.LogCaptureFixture) -> None:
+def test_optuna_logs_nothing_about_temporary_studies(caplog: pytest.LogCaptureFixture) -> None:
     optunas = logging.getLogger("optuna")
     optunas.addHandler(caplog.handler)  # it does not propagate
     try:

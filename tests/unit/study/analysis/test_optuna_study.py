@@ -70,7 +70,7 @@ def test_baselines_are_attributes_of_the_study(known: StudyResults, study: optun
     assert {name: study.user_attrs[f"baseline {name}"] for name in values} == values
 
 
-def test_trials_that_run_or_wait_have_no_value(known: StudyResults) -> None:
+def test_running_and_waiting_trials_have_no_value(known: StudyResults) -> None:
     finished = next(trial for trial in known.trials if trial.kind == "search" and trial.state == "finished")
     for state, theirs in (("running", TrialState.RUNNING), ("interrupted", TrialState.WAITING)):
         open_trial = replace(finished, state=state, epochs=finished.epochs[:3])
@@ -107,7 +107,7 @@ def test_a_file_holds_the_latest_copy_and_no_other_study_is_replaced(tmp_path: P
     for count in (2, 3):
         replace(known, trials=known.search_trials[:count]).to_optuna(storage)
     assert len(optuna.load_study(study_name="synthetic", storage=storage).trials) == 3
-    with pytest.raises(DataError, match="has another study synthetic"):
+    with pytest.raises(DataError, match="contains a different study named synthetic"):
         replace(known, summary={**known.summary, "study_id": "other"}).to_optuna(storage)
 
 

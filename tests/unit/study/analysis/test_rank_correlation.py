@@ -27,7 +27,7 @@ def test_the_same_order_is_one_and_the_reverse_is_minus_one() -> None:
     assert foresight(trials([8, 7, 6, 5], [1, 2, 3, 4]), study())[0].tau == pytest.approx(-1)
 
 
-def test_it_is_the_excess_of_pairs_in_the_same_order() -> None:
+def test_tau_is_the_excess_of_pairs_in_the_same_order() -> None:
     then, final = [3.0, 1.0, 2.0, 5.0, 4.0], [1.0, 2.0, 3.0, 4.0, 5.0]
     signs = [1 if (then[i] < then[j]) == (final[i] < final[j]) else -1 for i, j in combinations(range(5), 2)]
     found = foresight(trials(then, final), study())[0]
@@ -52,7 +52,7 @@ def test_only_completed_searched_trials_are_compared() -> None:
     assert foresight([*own, *others], study()) == foresight(own, study())
 
 
-def test_early_stopping_is_owned_up_to() -> None:
+def test_selection_by_early_stopping_is_stated() -> None:
     assert selected(facts().trials)
     assert not selected(facts(scheduler=NONE).trials)
 
@@ -62,13 +62,13 @@ def test_without_an_order_no_correlation_is_returned() -> None:
     assert foresight(trials([5, 5, 5, 5], [1, 2, 3, 4]), study()) == []
 
 
-def test_trials_that_begin_at_the_checkpoint_of_another_count_where_they_reported() -> None:
+def test_trials_that_start_from_another_checkpoint_count_at_their_reported_epochs() -> None:
     own = trials([5, 6, 7, 8, 9], [1, 2, 3, 4, 5])
     own[0].epochs = own[0].epochs[RUNGS[0] :]
     assert [f.trials for f in foresight(own, study())] == [4, 5, 5]
 
 
-def test_of_a_study_with_known_effects_later_epochs_foretell_more() -> None:
+def test_later_epochs_predict_the_final_ranking_better() -> None:
     found = foresight(facts(200, scheduler=NONE, noise=0.05).trials, study())
     assert found[0].tau < found[-1].tau
     assert found == foresight(facts(200, scheduler=NONE, noise=0.05).trials, study())

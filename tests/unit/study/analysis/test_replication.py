@@ -76,7 +76,7 @@ def test_with_fewer_seeds_than_before_all_are_compared_on_those() -> None:
     assert not candidates(SEARCHED, again, study(best=9, seeds=4))
 
 
-def test_more_is_better_where_the_objective_says_so() -> None:
+def test_larger_values_are_better_if_the_objective_is_maximized() -> None:
     assert {of.number for of, _ in plan_replicates(SEARCHED[2:], study(best=1, objective="val/accuracy"))} == {7}
 
 
@@ -87,13 +87,13 @@ def test_the_winner_has_the_best_mean_and_not_the_best_single_seed() -> None:
     assert candidates(SEARCHED, again, study(best=9, seeds=3, objective="val/accuracy"))[0].trial.number == 3
 
 
-def test_a_candidate_with_a_failed_repeat_is_left_out() -> None:
+def test_a_candidate_with_a_failed_replicate_is_excluded() -> None:
     again = replicates({3: [0.1, 0.1], 5: [0.4, 0.4]})
     again[1].state = "failed"
     assert [c.trial.number for c in candidates(SEARCHED, again, study(best=9, seeds=2))] == [5]
 
 
-def test_repeats_are_compared_in_pairs_of_the_same_seed_whatever_their_order() -> None:
+def test_replicates_are_compared_in_pairs_of_the_same_seed_in_any_order() -> None:
     again = replicates({3: [0.1, 0.2, 0.3], 5: [0.2, 0.3, 0.4]})[::-1]
     first, second = candidates(SEARCHED, again, study(best=9, seeds=3))
     assert [r.seed for r in first.replicates] == [r.seed for r in second.replicates] == [1, 2, 3]
@@ -117,7 +117,7 @@ def test_the_same_pairs_give_the_same_interval() -> None:
     assert compare(first, second, "min") == compare(first, second, "min")
 
 
-def test_equal_differences_are_no_fault() -> None:
+def test_equal_differences_cause_no_error() -> None:
     assert compare([1.0, 1.0], [1.0, 1.0], "min").distinguishable is False
     assert compare([0.5] * 6, [1.0] * 6, "min").distinguishable is True
 
@@ -133,10 +133,10 @@ def test_equal_differences_of_few_seeds_prove_nothing() -> None:
         (
             [0.10, 0.11, 0.12],
             [0.20, 0.22, 0.21],
-            "003 is better than kd as published: better in 3 of 3 seeds, nll -",
+            "003 is better than kd as published: nll -0.1000 (95 % confidence interval -0.1248 to -0.0752); 3 of 3 ",
         ),
-        ([0.10, 0.30, 0.10], [0.20, 0.16, 0.20], "003 is not distinguishable from kd as published: better in 2 of 3"),
-        ([0.30, 0.30, 0.31], [0.20, 0.20, 0.20], "no searched settings beat kd as published in the mean of 3 seeds"),
+        ([0.10, 0.30, 0.10], [0.20, 0.16, 0.20], "003 is not distinguishable from kd as published: nll -0.0200 (95 %"),
+        ([0.30, 0.30, 0.31], [0.20, 0.20, 0.20], "no searched settings beat kd as published on average over 3 seeds"),
     ],
 )
 def test_the_verdict_is_plain(mine: list[float], theirs: list[float], says: str) -> None:
@@ -145,13 +145,13 @@ def test_the_verdict_is_plain(mine: list[float], theirs: list[float], says: str)
     assert verdict(order, own).sentence.startswith(says)
 
 
-def test_the_verdict_without_a_baseline_claims_nothing() -> None:
+def test_the_verdict_without_a_baseline_makes_no_comparison() -> None:
     own = study(best=9, seeds=2)
     order = candidates(SEARCHED, replicates({3: [0.1, 0.2], 5: [0.3, 0.3]}), own)
     assert verdict(order, own).sentence == "003 is the best of 2 candidates; no baseline was confirmed"
 
 
-def test_the_verdict_without_searched_settings_claims_nothing_of_them() -> None:
+def test_the_verdict_without_searched_settings_makes_no_comparison() -> None:
     own = study(best=9, seeds=2)
     order = candidates(SEARCHED, replicates({1: [0.1, 0.2], 2: [0.3, 0.3]}), own)
     said = "baseline kd is the best of 2 candidates; no searched settings were confirmed"
@@ -168,19 +168,19 @@ def test_the_best_of_three_from_one_distribution_is_rarely_called_better(seeds: 
     assert called / 200 < 0.05  # 2.5 % is what is aimed at; the bootstrap alone says so in 14 % to 42 %
 
 
-def test_a_clear_difference_is_called_one() -> None:
+def test_a_clear_difference_is_significant() -> None:
     first, second = [0.10, 0.11, 0.12, 0.10, 0.11], [0.20, 0.22, 0.21, 0.21, 0.20]
     assert compare(first, second, "min", among=3).distinguishable
 
 
-def test_the_interval_that_allows_for_the_choice_is_students() -> None:
+def test_the_corrected_interval_is_students_t() -> None:
     apart = np.array([-0.1, -0.2, -0.3, -0.15])
     low, high = stats.t.interval(1 - 0.05 / 3, 3, apart.mean(), stats.sem(apart))
     found = compare(apart, np.zeros(4), "min", among=3)
     assert (found.sure_low, found.sure_high) == pytest.approx((low, high))
 
 
-def test_the_best_repeat_is_the_one_to_ship() -> None:
+def test_the_best_replicate_is_exported() -> None:
     candidate = Candidate(SEARCHED[2], replicates({3: [0.3, 0.1, 0.2]}))
     assert candidate.best(study(best=1)).seed == 2
 
@@ -218,17 +218,17 @@ def test_without_a_candidate_that_meets_the_constraints_none_wins_and_the_neares
     own = study(best=9, seeds=2, **AT_MOST)
     order = candidates(SEARCHED, replicates({3: [0.3, 0.3], 1: [0.5, 0.5]}), own)
     assert winner_of(order, own) is None
-    said = "none of 2 candidates meets the constraints in the mean of 2 seeds, so none wins; the closest is 003 "
+    said = "none of 2 candidates meets the constraints on average over 2 seeds, so none wins; the closest is 003 "
     assert verdict(order, own).sentence == f"{said}(val/ece 0.3, at most 0.25)"
     assert why_none_wins(SEARCHED, order, own) == verdict(order, own).sentence
     assert "the closest is 003" in str(why_none_wins(own.rank(SEARCHED), [], own))
     assert why_none_wins(SEARCHED, [], study(best=9)) is None
 
 
-def test_the_verdict_tells_of_a_baseline_that_is_better_and_breaks_a_constraint() -> None:
+def test_the_verdict_states_that_a_better_baseline_breaks_a_constraint() -> None:
     own = study(best=9, seeds=3, **AT_MOST)
     mine = [with_ece(r, 0.1) for r in replicates({3: [0.30, 0.31, 0.32]})]
     order = candidates(SEARCHED, [*mine, *replicates({1: [0.26, 0.28, 0.27]})], own)
     said = verdict(order, own).sentence
-    assert said.startswith("003 is worse than kd as published: better in 0 of 3 seeds, nll +0.0400")
+    assert said.startswith("003 is worse than kd as published: nll +0.0400 (95 % confidence interval ")
     assert said.endswith("; kd breaks a constraint (val/ece 0.27, at most 0.25)")

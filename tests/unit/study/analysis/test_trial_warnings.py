@@ -70,7 +70,7 @@ def rules(*trials: TrialRecord, teacher: float = 9.0) -> list[str]:
     return [issue.rule.partition(":")[0] for issue in found]
 
 
-def test_a_win_of_labels_is_a_warning() -> None:
+def test_a_study_won_by_labels_causes_a_warning() -> None:
     assert rules(student(1, 0.1, "labels"), student(2, 0.2, "kd")) == ["no distillation won"]
     assert rules(student(1, 0.2, "labels"), student(2, 0.1, "kd")) == []
     assert rules(student(1, 0.1, "labels")) == []  # nothing to compare it with

@@ -83,7 +83,7 @@ def test_teachers_shows_the_ensemble_and_one_teacher(studies: Path) -> None:
     assert "one teacher (mean)" in done.out
 
 
-def test_evaluate_reaches_the_test_split_only_when_asked(studies: Path) -> None:
+def test_evaluate_reads_the_test_split_only_on_request(studies: Path) -> None:
     config = studies / "run" / "config.yaml"
     assert set(json.loads(call("ensdistill", "evaluate", config, "--json").out)) >= {"validation"}
     tested = json.loads(call("ensdistill", "evaluate", config, "--json", "--split", "test").out)
@@ -91,7 +91,7 @@ def test_evaluate_reaches_the_test_split_only_when_asked(studies: Path) -> None:
     assert "validation" not in tested
 
 
-def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(studies: Path, tmp_path: Path) -> None:
+def test_a_stopped_run_resumes_from_its_checkpoint(studies: Path, tmp_path: Path) -> None:
     short = call(
         "ensdistill", "distill", "latentbe", *SMALL, "--studies-dir", studies, "--json", "--out", tmp_path / "a"
     )
@@ -135,13 +135,13 @@ def test_help_shows_every_setting_with_its_sentence_default_and_range() -> None:
         (["kd", "--set", "training.optimizer.lr=.nan"], "training.optimizer.lr: must be a finite number"),
         (["kd", "--set", "student.kind=batch_ensmble"], "did you mean batch_ensemble?"),
         (["kd", "--set", "epochs"], "must have the form name=value"),
-        (["latentbe", "--set", "teachers.count=1"], "tdiv_sdiv needs at least two teachers"),
+        (["latentbe", "--set", "teachers.count=1"], "tdiv_sdiv requires at least two teachers"),
         (["kdd"], "kdd: neither a preset nor a YAML file (did you mean kd?)"),
         (["nowhere.yaml"], "nowhere.yaml: No such file or directory"),
         (["kd", "--set", "data={kind: image_folder, path: /nowhere/at/all}"], "/nowhere/at/all does not exist"),
         (
             ["kd", "--set", "data.train_size=5000"],
-            "data.train_size: 5000 images do not fit; 397 of 1797 labeled images are left",
+            "data.train_size: 5000 images are too many; 397 of 1797 labeled images are left",
         ),
         (["kd", "--set", "training.batch_size=500"], "training.batch_size: 500 is more than the 150 training images"),
         (
@@ -155,7 +155,7 @@ def test_help_shows_every_setting_with_its_sentence_default_and_range() -> None:
         (["kd", "--device", "cuda:99"], "--device cuda:99: torch cannot use it here"),
     ],
 )
-def test_bad_input_gets_one_line_and_exit_code_2(words: list[str], expected: str, tmp_path: Path) -> None:
+def test_bad_input_is_reported_in_one_line_with_exit_code_2(words: list[str], expected: str, tmp_path: Path) -> None:
     done = call("ensdistill", "distill", *words, "--studies-dir", tmp_path / "studies")
     assert done.code == 2
     assert expected in done.err
@@ -173,7 +173,7 @@ def test_bad_input_gets_one_line_and_exit_code_2(words: list[str], expected: str
         ("seed: [1\n", "line"),
     ],
 )
-def test_a_bad_yaml_file_gets_one_line(text: str, expected: str, tmp_path: Path) -> None:
+def test_an_invalid_yaml_file_is_reported_in_one_line(text: str, expected: str, tmp_path: Path) -> None:
     file = tmp_path / "bad.yaml"
     file.write_text(text)
     done = call("ensdistill", "distill", file, "--studies-dir", tmp_path / "studies")
@@ -188,7 +188,7 @@ def test_a_refused_run_leaves_no_folder(tmp_path: Path) -> None:
     assert (done.code, (tmp_path / "run").exists()) == (2, False)
 
 
-def test_each_fault_has_a_line_of_its_own(tmp_path: Path) -> None:
+def test_each_error_has_a_separate_line(tmp_path: Path) -> None:
     done = call(
         "ensdistill", "distill", "kd", "--set", "training.optimizer.lr=0", "--set", "seed=-1", "--set", "modell=1"
     )
@@ -262,7 +262,7 @@ def test_a_run_never_overwrites_another(studies: Path) -> None:
     assert (studies / "run" / "student.safetensors").read_bytes() == before
 
 
-def test_a_ray_address_where_nobody_answers_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_ray_address_is_reported_immediately(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
     done = call("ensdistill-tune", "launch", "search_spaces/digits.yaml", "--studies-dir", tmp_path)
     assert done.code == 2
@@ -270,7 +270,7 @@ def test_a_ray_address_where_nobody_answers_is_told_at_once(tmp_path: Path, monk
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_port_that_is_taken_is_told_at_once(studies: Path) -> None:
+def test_a_port_in_use_is_reported_immediately(studies: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -283,7 +283,7 @@ def test_a_port_that_is_taken_is_told_at_once(studies: Path) -> None:
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("state", ["training_teachers", "running", "confirming"])
-def test_a_study_whose_process_is_gone_is_shown_as_dead(state: str, tmp_path: Path) -> None:
+def test_a_study_whose_process_died_is_shown_as_crashed(state: str, tmp_path: Path) -> None:
     settings = StudyConfig.model_validate({"search": {"seed": {"choice": [1]}}}).model_dump(mode="json")
     summary = {"name": "lost", "study": settings, "counts": {"running": 1}, "total": 3, "best": None}
     (tmp_path / "lost").mkdir()
@@ -301,7 +301,7 @@ def test_a_study_whose_process_is_gone_is_shown_as_dead(state: str, tmp_path: Pa
     assert [json.loads(done.out)["state"] for done in shown] == [state, "crashed"]
 
 
-def test_a_folder_that_cannot_be_written_is_told_before_any_work(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported_before_any_work(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
     for done in (
@@ -315,14 +315,14 @@ def test_a_folder_that_cannot_be_written_is_told_before_any_work(tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", ["a/b", "../up", "", "teachers", "mlflow.db", ".hidden"])
-def test_a_study_name_that_is_no_name_is_refused(name: str, tmp_path: Path) -> None:
+def test_an_invalid_study_name_is_refused(name: str, tmp_path: Path) -> None:
     done = call("ensdistill-tune", "launch", "search_spaces/digits.yaml", "--studies-dir", tmp_path, "--name", name)
     assert done.code == 2
     assert "name: must consist of letters" in done.err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_tracking_store_that_cannot_be_used_is_told_before_any_trial(tmp_path: Path) -> None:
+def test_an_unusable_tracking_store_is_reported_before_any_trial(tmp_path: Path) -> None:
     done = call(
         "ensdistill-tune",
         "launch",
@@ -333,7 +333,7 @@ def test_a_tracking_store_that_cannot_be_used_is_told_before_any_trial(tmp_path:
         "nonsense://x",
     )
     assert done.code == 2
-    assert "tracking.uri nonsense://x: no store of MLflow's" in done.err
+    assert "tracking.uri nonsense://x: MLflow has no such store" in done.err
 
 
 @pytest.mark.parametrize(
@@ -346,18 +346,20 @@ def test_a_tracking_store_without_host_or_port_is_refused(uri: str) -> None:
 
 
 @pytest.mark.parametrize("uri", ["http://h", "http://[::1]:5000/base", "https://me:pl@nt%d@h:1/", "http://127.0.0.1:9"])
-def test_a_tracking_store_that_may_exist_is_taken(uri: str) -> None:
+def test_a_tracking_store_that_may_exist_is_accepted(uri: str) -> None:
     check_uri(public(uri))
 
 
-def test_check_finds_no_fault_in_what_ships_and_says_so_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_accepts_every_search_space_of_the_package_and_reports_it_in_json(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("ensdistill_tune.execution.cost_estimate.epoch_seconds", lambda *_: 1.0)
     done = call("ensdistill-tune", "check", "search_spaces/digits.yaml", "--json")
     assert done.code == 0
     assert json.loads(done.out)["ok"] is True
 
 
-def test_status_without_a_study_says_what_to_do(tmp_path: Path) -> None:
+def test_status_without_a_study_prints_a_command_that_launches_one(tmp_path: Path) -> None:
     done = call("ensdistill-tune", "status", "--studies-dir", tmp_path)
     assert done.code == 2
     assert "launch" in done.err
@@ -381,14 +383,14 @@ def test_evaluation_compares_with_the_teachers_corruptions_and_another_data_set(
     assert "severity 5" in shown.out
 
 
-def test_evaluation_without_the_teachers_says_how_to_get_them(studies: Path, tmp_path: Path) -> None:
+def test_evaluation_without_the_teachers_prints_a_command_that_trains_them(studies: Path, tmp_path: Path) -> None:
     done = call("ensdistill", "evaluate", studies / "run" / "config.yaml", "--studies-dir", tmp_path / "empty")
     assert done.code == 0, done.err
     assert "trains them" in done.out
     assert "ensemble of" not in done.out
 
 
-def test_evaluation_on_test_images_that_are_not_there_says_so(tmp_path: Path) -> None:
+def test_evaluation_without_test_images_is_an_error(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (80, 8, 8, 3), dtype=np.uint8)
     np.savez(tmp_path / "few.npz", images=images, labels=np.arange(80) % 2)
@@ -425,7 +427,7 @@ def test_a_teacher_file_that_changed_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "teacher.pt").unlink()
     without = call("ensdistill", "evaluate", *words, "--split", "test")
     assert without.code == 0, without.err
-    assert "need the teachers" in without.out
+    assert "require the teachers" in without.out
 
 
 def test_a_batch_too_small_for_batchnorm_is_refused_before_teachers_are_trained(tmp_path: Path) -> None:
@@ -435,12 +437,12 @@ def test_a_batch_too_small_for_batchnorm_is_refused_before_teachers_are_trained(
     assert not list((tmp_path / "studies").glob("teachers/*/teacher.json"))
 
 
-def test_the_way_out_can_be_typed_as_it_stands(tmp_path: Path) -> None:
+def test_the_suggested_command_can_be_typed_unchanged(tmp_path: Path) -> None:
     done = call("ensdistill", "evaluate", "kd", "--set", "training.epochs=3", "--studies-dir", tmp_path / "my studies")
     assert f"`ensdistill distill kd --set training.epochs=3 --studies-dir '{tmp_path}/my studies'`" in done.err
 
 
-def test_the_schema_accepts_the_search_spaces_that_ship_and_refuses_a_misspelling() -> None:
+def test_the_schema_accepts_the_search_spaces_of_the_package_and_refuses_a_misspelling() -> None:
     done = call("ensdistill-tune", "schema")
     assert done.code == 0
     check = jsonschema.Draft202012Validator(json.loads(done.out))
@@ -450,7 +452,9 @@ def test_the_schema_accepts_the_search_spaces_that_ship_and_refuses_a_misspellin
         assert not check.is_valid(tree | {"objectiv": "val/nll"})
 
 
-def test_an_interrupted_student_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_training_prints_a_command_that_resumes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Interrupted(Distiller):
         def __next__(self) -> EpochResult:
             if self.done:

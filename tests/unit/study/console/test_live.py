@@ -97,7 +97,7 @@ def test_a_pace_is_that_of_the_last_five_minutes_or_of_the_last_ten_times() -> N
     assert seldom.per_second(47 * 3600, 10) == pytest.approx(1 / 3600)
 
 
-def test_a_pace_falls_while_nothing_happens_and_is_not_told_before_there_is_a_basis() -> None:
+def test_a_rate_falls_while_nothing_happens_and_is_unknown_without_data() -> None:
     pace = Throughput()
     assert pace.per_second(0.0, 3) is None
     for second in range(4):
@@ -124,7 +124,7 @@ def test_the_time_left_is_that_of_the_epochs_to_come_with_the_share_that_is_prun
         ({"state": "training_teachers"}, None),
     ],
 )
-def test_the_time_left_knows_every_budget_and_says_nothing_without_a_basis(
+def test_the_remaining_time_obeys_every_budget_and_is_unknown_without_data(
     more: dict[str, Any], seconds: float | None
 ) -> None:
     paces = {"paces": (None, None)} if more.get("state") == "training_teachers" else {}
@@ -132,7 +132,7 @@ def test_the_time_left_knows_every_budget_and_says_nothing_without_a_basis(
     assert left == (seconds if seconds is None else pytest.approx(seconds))
 
 
-def test_of_a_population_the_places_are_trained_whoever_takes_them() -> None:
+def test_each_place_of_a_population_is_trained_once() -> None:
     pbt = study(scheduler={"kind": "pbt", "population": 2}, confirmation={"top_k": 0})
     branch = {"schedule": [{"after_epoch": 5, "set": {}}], "parent": 2, "replaces": 3}
     trials = [*TRIALS[:2], trial(3, 5, "pruned"), trial(4, 0, "running", **branch)]
@@ -142,7 +142,7 @@ def test_of_a_population_the_places_are_trained_whoever_takes_them() -> None:
     assert estimate_remaining(picture(study=pbt, trials=trials)) == pytest.approx(2 / 2)
 
 
-def test_while_it_confirms_only_repeats_are_to_come() -> None:
+def test_during_the_confirmation_only_replicates_remain() -> None:
     replicates = [
         trial(5, 10, replicate_of=2, seed=1),
         trial(6, 3, "running", replicate_of=1, seed=1, baseline="kd", sampled={}),
@@ -154,7 +154,7 @@ def test_while_it_confirms_only_repeats_are_to_come() -> None:
 # --- how it looks ----------------------------------------------------------------------------------------------------
 
 
-def test_the_picture_of_a_study_that_runs() -> None:
+def test_the_panel_of_a_running_study() -> None:
     last = trial(3, 1, "failed", error="the loss became nan in epoch 1, step 5: lower training.optimizer.lr")
     assert format_value(picture(ended=[last, TRIALS[1]])) == [
         "s: running, 0:00:50 so far, about 26 s left",
@@ -172,7 +172,7 @@ def test_the_picture_of_a_study_that_runs() -> None:
 
 @pytest.mark.parametrize("width", [40, 80, 160])
 @pytest.mark.parametrize("running", [1, 16])
-def test_no_line_is_wider_than_the_terminal_and_no_picture_higher_than_24_lines(width: int, running: int) -> None:
+def test_no_line_is_wider_than_the_terminal_and_no_panel_higher_than_24_lines(width: int, running: int) -> None:
     many = {f"student.setting_{n}": 0.123456 * n for n in range(12)}
     trials = [trial(n, n % 10, "running", sampled=many) for n in range(10, 10 + running)]
     lines = format_value(picture(trials=[*TRIALS[:3], *trials], ended=TRIALS[:3] * 2), width)
@@ -206,7 +206,7 @@ def test_no_color_is_black_or_white() -> None:
     assert {word for code in codes for word in code.split(";")} <= {"0", "1", "2", "31", "36"}
 
 
-def test_at_the_end_the_winner_stands_below_the_best_trial() -> None:
+def test_at_the_end_the_winner_is_below_the_best_trial() -> None:
     done = [(5, 2, 1, 0.5), (6, 1, 1, 0.3), (7, 1, 2, 0.4)]
     replicates = [trial(n, 10, nll=value, replicate_of=of, seed=seed) for n, of, seed, value in done]
     of = study(confirmation={"top_k": 1, "seeds": 2})
@@ -223,7 +223,7 @@ def test_at_the_end_the_winner_stands_below_the_best_trial() -> None:
         ("timed_out", "out of time (budget.minutes)", "ensdistill-tune resume s --set budget.minutes=3"),
     ],
 )
-def test_a_study_that_can_go_on_says_how(state: str, said: str, command: str) -> None:
+def test_a_resumable_study_prints_the_command(state: str, said: str, command: str) -> None:
     timed = study(budget={"trials": 4, "minutes": 1.5})
     lines = format_value(picture(study=timed, state=state, resume="ensdistill-tune resume s"))
     assert lines[0] == f"s: {said} after 0:00:50"
@@ -273,7 +273,7 @@ def written(tmp_path: Path) -> Written:
     return made
 
 
-def test_a_growing_journal_is_followed_and_nothing_of_it_is_read_twice(written: Written) -> None:
+def test_a_growing_event_log_is_followed_and_no_part_is_read_twice(written: Written) -> None:
     outside = StudyFollower(written.folder, "")
     with written.folder.held():
         written.write(*(reported(1, epoch) for epoch in range(1, 5)))
@@ -288,7 +288,7 @@ def test_a_growing_journal_is_followed_and_nothing_of_it_is_read_twice(written: 
         assert [t.number for t in now.ended] == [1]
 
 
-def test_half_a_last_line_waits_until_it_is_whole(written: Written) -> None:
+def test_an_incomplete_last_line_is_read_when_it_is_complete(written: Written) -> None:
     outside = StudyFollower(written.folder, "")
     line = scan(written.folder.journal.read_bytes()).end.encode(reported(1, 1).model_dump())
     with written.folder.held():
@@ -299,7 +299,7 @@ def test_half_a_last_line_waits_until_it_is_whole(written: Written) -> None:
             assert one.last.get("epoch") == epochs
 
 
-def test_a_damaged_line_is_told_with_its_place_and_the_way_out(written: Written) -> None:
+def test_a_damaged_line_is_reported_with_its_position_and_a_fix(written: Written) -> None:
     with written.folder.journal.open("ab") as file:
         file.write(b"{gone\n")
     with pytest.raises(
@@ -308,7 +308,7 @@ def test_a_damaged_line_is_told_with_its_place_and_the_way_out(written: Written)
         StudyFollower(written.folder, "").snapshot()
 
 
-def test_a_study_whose_process_is_gone_has_died_and_its_trials_are_interrupted(written: Written) -> None:
+def test_a_study_whose_process_died_is_crashed_and_its_trials_are_interrupted(written: Written) -> None:
     written.write(reported(1, 1))
     now = StudyFollower(written.folder, "").snapshot()
     assert (now.state, now.trials[0].state) == ("crashed", "interrupted")
@@ -346,7 +346,7 @@ def test_the_pace_of_trials_side_by_side_waits_for_a_few_epochs_of_each(written:
         assert outside.snapshot().paces[1] == pytest.approx(63 / 100, rel=0.1)
 
 
-def test_watching_ends_when_the_study_is_over_and_leaves_its_last_picture(written: Written) -> None:
+def test_following_ends_with_the_study_and_leaves_the_last_panel(written: Written) -> None:
     console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
     with written.folder.held():
         watcher = threading.Thread(target=follow, args=(console, StudyFollower(written.folder, "")))
@@ -360,7 +360,7 @@ def test_watching_ends_when_the_study_is_over_and_leaves_its_last_picture(writte
     assert "val/nll 0.5000  001 kd" in last
 
 
-def test_ctrl_c_stops_looking_and_no_more(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_stops_only_the_view(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(seconds: float) -> None:
         raise KeyboardInterrupt
 
@@ -371,7 +371,7 @@ def test_ctrl_c_stops_looking_and_no_more(written: Written, monkeypatch: pytest.
     assert console.file.getvalue().endswith("\x1b[?25h")  # type: ignore[attr-defined]
 
 
-def test_status_without_a_terminal_is_one_plain_picture(written: Written) -> None:
+def test_status_without_a_terminal_is_one_plain_snapshot(written: Written) -> None:
     where = ("--studies-dir", written.folder.path.parent)
     with written.folder.held():
         written.write(reported(1, 3, nll=0.4))
@@ -391,7 +391,7 @@ def test_status_without_a_terminal_is_one_plain_picture(written: Written) -> Non
     assert f"to resume: ensdistill-tune resume s --studies-dir {written.folder.path.parent}" in died.out
 
 
-def test_status_of_a_study_that_is_not_there_says_so(tmp_path: Path) -> None:
+def test_status_of_a_missing_study_is_an_error(tmp_path: Path) -> None:
     done = call("ensdistill-tune", "status", "nobody", "--studies-dir", tmp_path)
     assert (done.code, "no study in this folder" in done.err) == (2, True)
 
@@ -417,14 +417,34 @@ def test_without_a_terminal_there_is_a_line_for_each_trial_and_each_change(tmp_p
         pass
     assert console.file.getvalue().splitlines() == [  # type: ignore[attr-defined]
         "[  1/5] finished  001 kd  val/nll 0.3000",
-        "[  1/4] failed    002 repeats kd with seed 1: no memory",
+        "[  1/4] failed    002 replicate of kd, seed 1: no memory",
         "confirming: 2 replicates",
-        "[  1/2] interrupted 003 repeats kd with seed 2  no epoch completed",
+        "[  1/2] interrupted 003 replicate of kd, seed 2  no epoch completed",
         "resuming after 1 finished of 5 trials and 2 replicates",
     ]
 
 
-def test_the_lines_of_a_real_study_say_when_it_confirms(tiny: TinyStudy) -> None:
+def test_a_line_about_a_trial_with_many_settings_has_at_most_100_columns_and_every_setting(tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    progress = StudyState(
+        study(), StudyDirectory(tmp_path), {}, trial_warnings, observers=[ConsoleObserver(console, study())]
+    )
+    sampled = {f"loss.setting_{number}": 0.1234 for number in range(12)}
+    progress.start(1, baseline=None, sampled=sampled, config_hash="")
+    progress.report(1, {"epoch": 5.0, "epochs": 10.0, "val/nll": 0.3})
+    progress.end(1, "pruned")
+    progress.start(2, baseline=None, sampled=sampled, config_hash="")
+    progress.end(2, "failed", "out of memory " * 12)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert max(map(len, lines)) <= 100
+    assert lines[0].startswith("[  1/5] pruned    001  val/nll 0.3000 after 5 of 10 epochs  setting_0=0.123 ")
+    assert all(line.startswith((" " * 18, "[")) for line in lines)
+    words = " ".join(lines).split()
+    assert words.count("memory") == 12
+    assert all(words.count(f"setting_{number}=0.123") >= 1 for number in range(12))
+
+
+def test_a_real_study_prints_a_line_when_the_confirmation_starts(tiny: TinyStudy) -> None:
     lines = tiny.done.out.splitlines()
     planned = tiny.summary["replicates_planned"]
     search_ends = next(n for n, line in enumerate(lines) if line.startswith("[ 10/10]"))
@@ -484,7 +504,7 @@ def test_a_study_in_one_terminal_is_followed_from_another(smallest: Path) -> Non
         assert terminal.text.count("\x1b[?25h") == terminal.text.count("\x1b[?25l") > 0, "the cursor is back"
 
 
-def test_a_trial_in_a_long_epoch_shows_how_far_it_is_its_loss_and_its_pace() -> None:
+def test_a_trial_in_a_long_epoch_shows_progress_loss_and_rate() -> None:
     progress = {4: TrialProgress(epoch=5, share=0.37, loss=1.2345, images_per_second=512.4)}
     lines = format_value(picture(progress=progress, paces=(None, None)), width=100)
     (row,) = [line for line in lines if line.startswith("running")]
@@ -493,9 +513,11 @@ def test_a_trial_in_a_long_epoch_shows_how_far_it_is_its_loss_and_its_pace() -> 
     assert not any("images/s" in line for line in format_value(picture()))
 
 
-def test_a_trial_that_breaks_a_constraint_says_so_in_its_line_and_is_never_the_best_in_bold() -> None:
+def test_a_line_about_a_trial_states_the_broken_constraint_and_the_trial_is_never_bold() -> None:
     own = study(constraints={"val/nll": {"at_least": 0.4}})
-    assert describe(TRIALS[1], own).endswith("val/nll 0.2500  breaks val/nll 0.25, at least 0.4")
+    assert describe(TRIALS[1], own) == (
+        "finished  002  val/nll 0.2500  breaks val/nll 0.25, at least 0.4  temperature=4"
+    )
     lines = format_value(picture(study=own))
     assert [line for line in lines if line.startswith("best")] == [
         "best      val/nll 0.2500  breaks a constraint  002 temperature=4"

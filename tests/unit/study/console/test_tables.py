@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ensdistill_tune.console.live import describe_replicates, replicates_per_line
-from ensdistill_tune.console.tables import OVER_SEEDS, WIDTH, leaderboard_table, seeds_table, shown_metrics
+from ensdistill_tune.console.tables import OVER_SEEDS, leaderboard_table, seeds_table, shown_metrics
+from ensdistill_tune.formatting import WIDTH
 from ensdistill_tune.records.trial_record import METRICS, TrialRecord
 from ensdistill_tune.study.study_config import StudyConfig
 
@@ -86,4 +87,4 @@ def test_the_line_of_replicates_has_the_mean_of_each_candidate_best_first() -> N
         trial(12, 9.0, replicate_of=2, seed=3, state="failed"),
     ]
     assert describe_replicates(replicates, study()) == "replicates: mean val/nll kd 0.2000, 002 0.5000"
-    assert describe_replicates([], study()) == "replicates: none has finished"
+    assert describe_replicates([], study()) == "replicates: none finished"

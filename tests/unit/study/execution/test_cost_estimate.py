@@ -85,7 +85,7 @@ def test_settings_of_the_optimizer_are_of_one_kind(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("clock")
-def test_what_is_not_done_costs_nothing(tmp_path: Path) -> None:
+def test_disabled_phases_cost_nothing(tmp_path: Path) -> None:
     changes = {"confirmation": {"top_k": 0}, "baselines": [], "budget": {"trials": 1}}
     cost, words = estimate.estimate(study(**changes), tmp_path)
     assert cost is not None
@@ -95,7 +95,7 @@ def test_what_is_not_done_costs_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("clock")
-def test_kinds_that_patience_does_not_reach_count_as_long_as_the_mean(
+def test_kinds_that_were_not_timed_count_with_the_mean_duration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(estimate, "PATIENCE", 0.0)
@@ -107,7 +107,7 @@ def test_kinds_that_patience_does_not_reach_count_as_long_as_the_mean(
 
 
 @pytest.mark.parametrize("broken", [["branches"], ["single", "branches", "batch_ensemble"]])
-def test_a_kind_that_cannot_be_run_is_left_out_unless_all_are_so(
+def test_a_kind_that_cannot_run_is_skipped_unless_no_kind_can(
     broken: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def seconds(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -> float:
@@ -226,7 +226,7 @@ def test_a_check_warns_of_images_and_of_teachers_from_files(tmp_path: Path) -> N
     assert "may have been trained on the 8 validation images" in done.err
 
 
-def test_no_cost_reads_no_images(tmp_path: Path) -> None:
+def test_without_an_estimate_no_images_are_read(tmp_path: Path) -> None:
     file = tmp_path / "far.yaml"
     file.write_text("config: {data: {kind: cifar10, path: /nowhere}}\nsearch: {seed: {choice: [1, 2]}}\n")
     done = call("ensdistill-tune", "check", file, "--no-estimate", "--json")
@@ -255,7 +255,7 @@ def test_a_missing_gpu_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("cpus", "gpus", "expected"), [(1, 0, 8), (3, 0, 2), (0.5, 0, 16), (1, 0.5, 4), (4, 0.25, 2), (9, 0, 0), (1, 3, 0)]
 )
-def test_so_many_run_side_by_side_as_fit(
+def test_as_many_trials_as_possible_run_in_parallel(
     cpus: float, gpus: float, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(estimate.os, "cpu_count", lambda: 8)

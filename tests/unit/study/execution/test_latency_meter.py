@@ -85,7 +85,7 @@ def test_each_architecture_is_timed_once_over_all_sessions_according_to_the_log(
     assert len(by_width) == len(widths), "trials of one architecture have one latency"
 
 
-def test_on_another_machine_new_trials_are_timed_again_and_old_ones_keep_what_decided(
+def test_on_another_machine_new_trials_are_timed_again_and_old_ones_keep_their_values(
     tmp_path: Path, timed: list[int], data: DataSplits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {t.number: t.last[LATENCY] for t in session(tmp_path, 3, data).primary_trials}

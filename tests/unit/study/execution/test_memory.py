@@ -35,12 +35,12 @@ MIB, GIB = 2**20, 2**30
         (1, 80 * GIB, 0.01),
     ],
 )
-def test_the_suggested_share_is_that_of_as_many_as_fit(need: int, total: int, share: float | None) -> None:
+def test_the_suggested_share_allows_as_many_trials_as_possible(need: int, total: int, share: float | None) -> None:
     assert share_that_fits(need, total) == share
 
 
 @pytest.mark.parametrize("percent", range(1, 101))
-def test_the_suggested_share_is_enough_and_with_one_more_side_by_side_it_would_not_be(percent: int) -> None:
+def test_the_suggested_share_suffices_and_one_more_trial_would_not_fit(percent: int) -> None:
     need, total = percent * GIB, 100 * GIB
     share = share_that_fits(need, total)
     assert share is not None
@@ -66,7 +66,7 @@ def test_a_shortage_of_gpu_memory_is_reported_with_sizes_and_a_sufficient_share(
         (7 * GIB, 1, "but other processes use too much memory: stop them, give trials a larger share, or lower"),
     ],
 )
-def test_the_advice_is_one_that_helps(held: int, share: float, advice: str) -> None:
+def test_the_suggested_setting_solves_the_problem(held: int, share: float, advice: str) -> None:
     assert advice in of_gpu(held, 0, 12 * GIB, 5 * GIB, share, "teachers.training")
 
 
@@ -141,7 +141,7 @@ def test_a_full_gpu_is_reported_with_sizes(gpu: Gpu) -> None:
     assert str(caught.value) == of_gpu(3 * GIB, 512 * MIB, 12 * GIB, 5 * GIB, 0.25, "training")
 
 
-def test_a_cuda_library_without_memory_is_reported_likewise(gpu: Gpu) -> None:
+def test_a_cuda_library_without_memory_is_reported_in_the_same_way(gpu: Gpu) -> None:
     with pytest.raises(OutOfMemoryError, match=r"the process used 3\.0 GiB; the GPU has 12\.0 GiB"), memory_limit(0.25):
         raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
 
@@ -152,7 +152,7 @@ def test_a_gpu_without_memory_for_cuda_itself_is_reported(gpu: Gpu, monkeypatch:
 
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", refuse)
     with (
-        pytest.raises(OutOfMemoryError, match=r"too little is free for CUDA to start; .*resources\.gpus"),
+        pytest.raises(OutOfMemoryError, match=r"too little memory is free for CUDA to start; .*resources\.gpus"),
         memory_limit(0.05),
     ):
         raise AssertionError
@@ -176,7 +176,7 @@ def test_a_trial_without_a_gpu_does_not_touch_one(gpu: Gpu) -> None:
 
 
 @pytest.mark.parametrize("error", [MemoryError(), DivergedError(1, 2, 3.0), SystemExit(0)], ids=repr)
-def test_what_a_broken_off_step_held_is_gone_before_memory_is_given_back(
+def test_tensors_of_an_aborted_step_are_freed_before_memory_is_released(
     monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     seen: list[weakref.ref[torch.Tensor]] = []
@@ -256,7 +256,7 @@ def test_a_process_does_not_grow_from_trial_to_trial(digits: DataSplits) -> None
     assert sizes[-1] - sizes[9] < 30
 
 
-def test_cycles_of_objects_are_found() -> None:
+def test_reference_cycles_are_collected() -> None:
     one, two = nn.Linear(2, 2), nn.Linear(2, 2)
     one.other, two.other = [two], [one]
     gone = weakref.ref(one)

@@ -22,7 +22,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.parametrize("value", ["", "  ", "local", " local "])
-def test_an_empty_address_is_none(value: str, started: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_address_is_ignored(value: str, started: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", value)
     start_ray()
     assert started == ["local"]
@@ -99,7 +99,7 @@ def test_a_relative_temporary_folder_is_refused(started: list[str], monkeypatch:
 
 
 @pytest.mark.parametrize("name", ["a b", "new/deeper", "[x]", "ü"])
-def test_an_odd_folder_that_ray_can_use_is_used(
+def test_an_unusual_folder_that_ray_can_use_is_accepted(
     name: str, started: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path / name))
@@ -126,7 +126,7 @@ def test_the_longest_path_that_is_accepted_is_the_longest_that_ray_accepts(
             check_temporary_folder()
 
 
-def test_the_temporary_folder_of_a_cluster_elsewhere_is_not_ours(
+def test_the_temporary_folder_of_a_remote_cluster_is_not_checked(
     started: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", "/" + "x" * 200)

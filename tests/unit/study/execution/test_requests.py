@@ -108,7 +108,7 @@ def test_enqueued_settings_are_those_of_the_next_searched_trial_and_count_in_the
     assert len(driver.sampled) == 6
 
 
-def test_settings_that_are_left_out_are_suggested(driver: Driver) -> None:
+def test_missing_settings_are_suggested(driver: Driver) -> None:
     driver.inbox.send(EnqueueRequest(settings={"loss.temperature": 3.0}))
     driver.run()
     assert driver.sampled[0]["loss.temperature"] == 3.0
@@ -150,7 +150,7 @@ def test_an_interruption_after_settings_were_enqueued_changes_nothing(trials: in
     assert found[0] == found[1]
 
 
-def test_a_request_whose_file_survived_a_crash_is_taken_once(driver: Driver) -> None:
+def test_a_request_whose_file_survived_a_crash_is_handled_once(driver: Driver) -> None:
     file = driver.inbox.folder / f"{driver.inbox.send(EnqueueRequest(settings=GIVEN))}.json"
     content = file.read_bytes()
     driver.run(3)
@@ -198,7 +198,7 @@ def test_no_more_settings_are_accepted_than_the_budget_has_room_for(driver: Driv
     assert [type(event) for event in driver.answers()] == [SettingsEnqueued] * 6 + [RequestRefused]
 
 
-def test_a_file_that_is_no_request_is_refused_and_removed(driver: Driver) -> None:
+def test_an_invalid_request_is_refused_and_removed(driver: Driver) -> None:
     driver.inbox.folder.mkdir()
     for name, text in (("a.json", "{"), ("b.json", '{"kind": "shutdown"}'), ("c.txt", ""), (".d.json", "{")):
         (driver.inbox.folder / name).write_text(text)
@@ -207,9 +207,7 @@ def test_a_file_that_is_no_request_is_refused_and_removed(driver: Driver) -> Non
     assert sorted(file.name for file in driver.inbox.folder.iterdir()) == [".d.json", "c.txt"]
 
 
-def test_files_that_cannot_be_removed_are_answered_once_and_harm_nothing(
-    driver: Driver, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_requests_that_cannot_be_removed_are_answered_once(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     def denied(self: Path, missing_ok: bool = False) -> None:
         raise PermissionError
 
@@ -248,8 +246,8 @@ def test_trials_that_do_not_run_and_replicates_are_not_stopped(driver: Driver) -
     assert not driver.requests.stop_study()
     assert [event.reason.partition(";")[0] for event in driver.answers()] == [
         "trial 1: must be running, got finished",
-        "trial 99: no such trial",
-        "trial 8: must not be a replicate, which its candidate requires",
+        "trial 99: does not exist",
+        "trial 8: must not be a replicate, which the confirmation requires",
     ]
 
 
@@ -260,7 +258,7 @@ def test_a_stopped_study_begins_no_trial_and_continues_with_the_next_session(dri
     assert Driver(driver.state.folder.path).run() == [3, 4, 5, 6, 7, 8, 9, 10, 11]
 
 
-def test_a_request_to_stop_is_dropped_with_the_session_that_it_was_for(tmp_path: Path) -> None:
+def test_a_request_to_stop_is_dropped_at_the_end_of_its_session(tmp_path: Path) -> None:
     inbox = Inbox(tmp_path)
     inbox.send(StopRequest())
     kept = inbox.send(EnqueueRequest(settings=GIVEN))

@@ -70,7 +70,7 @@ def asked(ensemble: TeacherEnsemble) -> list[int]:
 
 
 @pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")  # nor is it written to
-def test_a_trial_asks_the_teachers_nothing_and_has_the_numbers_of_one_that_does(
+def test_a_trial_with_shared_logits_has_the_numbers_of_one_that_computes_them(
     tmp_path: Path, digits: DataSplits, ensemble: TeacherEnsemble
 ) -> None:
     study, curve = study_of(), [0.5, 0.4]
@@ -116,7 +116,7 @@ def test_cached_teacher_logits_are_computed_in_advance(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
-def test_what_trials_ask_on_a_gpu_is_left_to_them_where_there_is_none(
+def test_logits_for_trials_on_a_gpu_are_not_computed_without_one(
     tmp_path: Path, digits: DataSplits, ensemble: TeacherEnsemble
 ) -> None:
     inputs = SharedInputs.of(study_of(resources=Resources(gpus=1)), StudyDirectory(tmp_path), digits, ensemble, [])

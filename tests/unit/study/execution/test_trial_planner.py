@@ -135,7 +135,7 @@ def story(home: Path) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("every", [20, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: " ".join([rule["kind"], *rule.get("group_by", [])]))
-def test_a_study_that_dies_after_any_event_ends_as_the_undisturbed_one(
+def test_a_study_that_crashes_after_any_event_ends_as_the_undisturbed_one(
     rule: dict[str, Any], every: int, tmp_path: Path
 ) -> None:
     of = study(scheduler=rule, searcher={"kind": "tpe", "startup_trials": 4})
@@ -153,7 +153,7 @@ def test_a_study_that_dies_after_any_event_ends_as_the_undisturbed_one(
 
 
 @pytest.mark.parametrize("kind", ["tpe", "nsga2", "qmc", "random"])
-def test_a_study_that_dies_again_and_again_ends_as_the_undisturbed_one(kind: str, tmp_path: Path) -> None:
+def test_a_study_that_crashes_repeatedly_ends_as_the_undisturbed_one(kind: str, tmp_path: Path) -> None:
     of = study(searcher={"kind": kind}, scheduler=RULES[0])
     for name, lives in (("plain", None), ("often", 5)):
         home = tmp_path / name
@@ -168,9 +168,7 @@ def test_a_study_that_dies_again_and_again_ends_as_the_undisturbed_one(kind: str
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: " ".join([rule["kind"], *rule.get("group_by", [])]))
-def test_trials_that_lose_their_process_before_they_begin_are_taken_on_by_another(
-    rule: dict[str, Any], tmp_path: Path
-) -> None:
+def test_trials_whose_process_dies_before_their_start_continue_in_another(rule: dict[str, Any], tmp_path: Path) -> None:
     of = study(scheduler=rule)
     for name in ("undisturbed", "disturbed"):
         (tmp_path / name).mkdir()
@@ -198,7 +196,7 @@ def test_with_parallel_trials_nothing_is_lost_or_duplicated(tmp_path: Path) -> N
     assert len({(t.replicate_of, t.seed) for t in progress.replicates}) == len(progress.replicates) == 2 * (2 + 2)
 
 
-def test_baselines_come_first_and_while_the_search_ends_their_repeats_fill_the_free_slots(tmp_path: Path) -> None:
+def test_baselines_come_first_and_their_replicates_fill_free_slots_at_the_end_of_the_search(tmp_path: Path) -> None:
     progress = work(study(scheduler=RULES[2]), tmp_path, slots=3)
     order = sorted(progress.trials.values(), key=lambda t: t.number)
     assert [t.baseline for t in order[:2]] == ["kd", "latentbe"]
@@ -246,7 +244,7 @@ def test_without_confirmation_the_study_ends_with_the_search(tmp_path: Path) -> 
     assert not progress.replicates
 
 
-def test_half_a_line_at_the_end_of_the_journal_is_cut_off(tmp_path: Path) -> None:
+def test_an_incomplete_line_at_the_end_of_the_event_log_is_removed(tmp_path: Path) -> None:
     of = study(scheduler=RULES[0])
     work(of, tmp_path)
     file = tmp_path / "events.jsonl"
@@ -259,7 +257,7 @@ def test_half_a_line_at_the_end_of_the_journal_is_cut_off(tmp_path: Path) -> Non
     assert story(tmp_path) == story(tmp_path / "plain")
 
 
-def test_the_time_between_two_sessions_is_no_work() -> None:
+def test_the_time_between_two_sessions_is_not_counted() -> None:
     session, report = SessionStarted(at=100), EpochReported(at=110, trial=1, metrics={})
     events = [session, TrialStarted(at=101, trial=1), report, SessionStarted(at=500)]
     events.append(report.model_copy(update={"at": 505}))
@@ -267,13 +265,13 @@ def test_the_time_between_two_sessions_is_no_work() -> None:
     assert active_seconds([]) == 0
 
 
-def test_a_report_that_is_made_later_uses_up_no_time_of_the_study() -> None:
+def test_regenerating_a_report_does_not_count_as_time_of_the_study() -> None:
     first = [SessionStarted(at=100), SessionEnded(at=110), ReportWritten(at=90_000)]
     events = [*first, SessionStarted(at=90_100), SessionEnded(at=90_101), ReportWritten(at=1_000_000)]
     assert active_seconds(events) == 10 + 1
 
 
-def test_an_event_is_on_disk_before_anybody_acts_on_it(tmp_path: Path) -> None:
+def test_an_event_is_on_disk_before_observers_are_called(tmp_path: Path) -> None:
     journal = EventLog(tmp_path / "events.jsonl")
     for n in range(3):
         journal.append(EpochReported(trial=1, metrics={"epoch": n}))
@@ -323,7 +321,7 @@ def test_every_trial_that_died_is_recorded_as_interrupted_even_if_it_does_not_re
     assert {trial.state for trial in progress.trials.values()} == {"interrupted"}
 
 
-def test_a_checkpoint_of_epochs_that_the_journal_lost_is_not_gone_on_with(tmp_path: Path) -> None:
+def test_a_checkpoint_ahead_of_the_event_log_is_not_used(tmp_path: Path) -> None:
     of = study(scheduler=RULES[2])
     with pytest.raises(KilledError):
         work(of, tmp_path, lives=4)  # session, started, two epochs, and the third

@@ -71,7 +71,7 @@ def written(home: Path, *lines: Any) -> Path:
     return home / "events.jsonl"
 
 
-def test_every_event_comes_out_of_the_log_as_it_went_in(tmp_path: Path) -> None:
+def test_every_event_is_read_back_unchanged(tmp_path: Path) -> None:
     assert {type(event) for event in EVENTS} == set(get_args(get_args(Event)[0]))
     log = EventLog(tmp_path / "events.jsonl")
     for event in EVENTS:
@@ -154,7 +154,7 @@ def test_numbers_that_json_does_not_have_are_not_written(tmp_path: Path) -> None
         log.append(EpochReported(trial=1, metrics={"val/nll": float("nan")}))
 
 
-def test_a_row_of_a_trial_gives_its_name_again() -> None:
+def test_a_row_of_a_trial_restores_its_name() -> None:
     change = {"after_epoch": 3, "set": {"training.optimizer.lr": 0.1}}
     trial = TrialRecord(
         4, None, {"seed": 3}, "hash", "finished", [{"epoch": 1.0}], replicate_of=2, seed=7, schedule=[change]
@@ -163,7 +163,7 @@ def test_a_row_of_a_trial_gives_its_name_again() -> None:
     assert (again.name, again.settings, again.last) == (trial.name, trial.settings, trial.last)
 
 
-def test_files_of_a_study_hold_rows_and_no_labels(tiny: TinyStudy) -> None:
+def test_files_of_a_study_contain_rows_and_no_labels(tiny: TinyStudy) -> None:
     summary = tiny.summary
     assert {"replicates_done", "replicates_planned"} < summary.keys()
     assert summary["best"].keys() == row_of(TrialRecord(1, None, {}, "")).keys()
@@ -173,7 +173,7 @@ def test_files_of_a_study_hold_rows_and_no_labels(tiny: TinyStudy) -> None:
             assert label not in text.replace(json.loads((tiny.home / "confirmation.json").read_text())["verdict"], "")
 
 
-def test_what_things_are_called_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_display_labels_do_not_affect_decisions(monkeypatch: pytest.MonkeyPatch) -> None:
     known = facts(30)
     before = [findings.metrics_beside_teachers(known), words.worth(known)]
     names = [trace.name.split(", ")[-1] for trace in reliability(known).data]  # type: ignore[union-attr]

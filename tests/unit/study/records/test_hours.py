@@ -48,7 +48,7 @@ def test_hours_are_wall_time_times_the_resources_of_each_session_without_unrecor
     assert str(HoursUsed.of(trials.values())) == "14 CPU hours and 1 GPU hours"
 
 
-def test_a_clock_that_is_set_back_takes_no_hours_away() -> None:
+def test_setting_the_clock_back_does_not_reduce_hours() -> None:
     trials: Trials = {}
     apply_event(trials, TrialStarted(at=5 * HOUR, trial=1, cpus=1))
     apply_event(trials, TrialEnded(at=4 * HOUR, trial=1, state="failed"))
@@ -105,7 +105,7 @@ def test_no_searched_trial_begins_once_the_hours_of_all_trials_are_used(
 
 
 @pytest.mark.usefixtures("clock")
-def test_a_resumed_study_counts_on(tmp_path: Path) -> None:
+def test_a_resumed_study_continues_to_count_hours(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     searched({"cpu_hours": 1.0}, tmp_path / "a", events=4)

@@ -39,7 +39,7 @@ def test_violations_are_distances_in_units_of_their_bound_and_add_up(
     assert total_violation(MIXED, {"val/accuracy": accuracy, "cost/flops": flops}) == pytest.approx(expected)
 
 
-def test_bounds_that_hold_have_a_violation_below_zero() -> None:
+def test_bounds_that_are_met_have_a_violation_below_zero() -> None:
     found = violations(MIXED, {"val/accuracy": 1.0, "cost/flops": 100.0})
     assert found == pytest.approx(
         {"val/accuracy at least": -0.25, "cost/flops at least": -9, "cost/flops at most": -0.5}
@@ -60,7 +60,7 @@ def test_a_metric_that_was_not_reported_or_is_nan_breaks_its_bounds() -> None:
         ({"at_mots": 1}, "constraints.val/nll.at_mots: no such setting (did you mean at_most?)"),
     ],
 )
-def test_bounds_that_cannot_be_meant_are_refused(bound: dict[str, float], said: str) -> None:
+def test_contradictory_bounds_are_refused(bound: dict[str, float], said: str) -> None:
     with pytest.raises(ConfigError) as raised:
         validate(StudyConfig, {"search": {"seed": {"choice": [1]}}, "constraints": {"val/nll": bound}})
     assert str(raised.value).startswith(said)
@@ -75,7 +75,7 @@ def test_trials_that_meet_the_constraints_come_first_then_the_nearest() -> None:
 @pytest.mark.parametrize("objective", ["val/nll", "val/accuracy"])
 @pytest.mark.parametrize("secondary", [[], ["cost/flops"]])
 @pytest.mark.parametrize("kind", ["asha", "hyperband", "median"])
-def test_early_stopping_keeps_what_meets_the_constraints_however_good_the_others_are(
+def test_early_stopping_prefers_feasible_trials_whatever_the_objectives_of_others(
     objective: str, secondary: list[str], kind: str
 ) -> None:
     if secondary and kind != "asha":
@@ -115,7 +115,7 @@ def suggested(own: StudyConfig, *, restored: bool) -> list[float]:
 
 
 @pytest.mark.parametrize("kind", ["tpe", "gp", "nsga2"])
-def test_searchers_that_use_constraints_suggest_where_they_hold_after_a_restart_too(kind: str) -> None:
+def test_searchers_that_use_constraints_suggest_feasible_settings_also_after_a_restart(kind: str) -> None:
     searcher = {"kind": kind} | ({"population": 8} if kind == "nsga2" else {"startup_trials": 8})
     idle = {f"idle.{n}": {"uniform": [0, 1]} for n in range(4)}  # nsga2 mutates one axis of a child, whatever it is
     settings: dict[str, Any] = {"searcher": searcher, "idle": idle if kind == "nsga2" else {}}

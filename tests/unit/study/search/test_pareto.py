@@ -71,7 +71,7 @@ def test_a_point_dominates_if_it_is_nowhere_worse_and_somewhere_better(
     assert (fronts([a, b]) == [[0], [1]]) is expected
 
 
-def test_what_is_to_be_large_changes_its_sign() -> None:
+def test_maximized_objectives_change_sign() -> None:
     assert to_minimization([0.1, 0.9, 3], ["min", "max", "min"]) == (0.1, -0.9, 3)
     with pytest.raises(ValueError, match="zip"):
         to_minimization([0.1, 0.9], ["min"])
@@ -102,13 +102,13 @@ def test_no_points_have_no_front() -> None:
 # A few of a front
 
 
-def test_spread_takes_the_best_of_the_first_objective_then_the_other_end_then_the_middle() -> None:
+def test_diverse_points_are_the_best_of_the_first_objective_then_the_other_end_then_the_middle() -> None:
     line = [[0.55, 45], [0.0, 100], [0.1, 90], [1.0, 0], [1.0, 50]]  # the last is dominated
     assert [select_diverse(line, k) for k in (0, 1, 2, 3, 9)] == [[], [1], [1, 3], [1, 3, 0], [1, 3, 0, 2]]
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_spread_points_are_different_points_of_the_front_with_the_best_first(seed: int) -> None:
+def test_diverse_points_are_different_points_of_the_front_with_the_best_first(seed: int) -> None:
     values = objective_vectors(seed, 40, 3)
     different = {tuple(values[i]) for i in pareto_front_indices(values)}
     for k in range(1, 12):
@@ -118,7 +118,7 @@ def test_spread_points_are_different_points_of_the_front_with_the_best_first(see
         assert values[chosen[0]] == min(values[i] for i in pareto_front_indices(values))
 
 
-def test_spread_does_not_hang_on_units() -> None:
+def test_diverse_points_do_not_depend_on_units() -> None:
     steep = [[0.0, 1000.0], [1.0, 0.0], [0.02, 500.0], [0.5, 450.0]]
     assert select_diverse(steep, 3) == select_diverse([[1000 * a, b] for a, b in steep], 3) == [0, 1, 3]
 
@@ -164,7 +164,7 @@ def test_rungs_are_where_those_of_rays_asha_are(grace: int, factor: float) -> No
         assert rungs(grace, factor, epochs) == sorted(rung for rung in theirs if rung < epochs)
 
 
-def test_the_second_to_come_is_stopped_only_if_the_first_dominates_it() -> None:
+def test_the_second_trial_is_stopped_only_if_the_first_dominates_it() -> None:
     for values, stopped in [((2, 2), True), ((1, 2), True), ((1, 1), False), ((2, 0), False), ((0, 0), False)]:
         rule = ParetoRungs([5], 3)
         assert not rule.report(1, 5, (1, 1))
@@ -206,7 +206,7 @@ def test_a_trial_that_is_not_dominated_at_its_rung_always_continues() -> None:
             assert is_dominated(own, values[:number]) or not stopped
 
 
-def test_a_trial_that_is_not_a_number_stops_and_no_other_is_stopped_for_it() -> None:
+def test_a_trial_with_nan_is_stopped_and_stops_no_other() -> None:
     rule = ParetoRungs([1], 3)
     assert [rule.report(n, 1, v) for n, v in enumerate([(NAN, 2), (9, 2), (NAN, 2)])] == [False, False, True]
 
@@ -220,7 +220,7 @@ def test_the_first_report_at_or_after_a_rung_counts_and_no_other() -> None:
     assert rule.recorded == {3: {1: (1, 1)}, 9: {2: (2, 2)}}
 
 
-def test_who_asks_again_is_given_the_same_answer_after_a_restart_too() -> None:
+def test_a_repeated_report_gives_the_same_decision_also_after_a_restart() -> None:
     rule, values = ParetoRungs([2, 4], 3), objective_vectors(3, 60, 2, 9)
     answers = {(n, e): rule.report(n, e, own) for n, own in enumerate(values) for e in range(1, 7)}
     kept = json.loads(json.dumps(rule.recorded))

@@ -41,7 +41,7 @@ def test_a_quarter_of_the_trials_stops_once_four_can_be_compared() -> None:
     assert not stops(rule, 9, 10, 99.0)  # whoever has come to the end stays
 
 
-def test_more_is_better_where_the_objective_says_so() -> None:
+def test_larger_values_are_better_if_the_objective_is_maximized() -> None:
     rule = Pbt(interval_epochs=1, quantile=0.5)(10, ["max"])
     assert [stops(rule, number, 1, value) for number, value in enumerate([0.9, 0.8, 0.95])] == [False, True, False]
 
@@ -74,7 +74,7 @@ def test_a_stopped_trial_is_replaced_by_one_that_starts_from_a_better_checkpoint
     assert of.scheduler.exploit_and_explore(of.space, of.merit, of.mode, taken) is None  # type: ignore[union-attr]
 
 
-def test_nobody_begins_where_a_trial_breaks_a_constraint_if_another_meets_it() -> None:
+def test_no_trial_starts_from_one_that_breaks_a_constraint_if_another_meets_it() -> None:
     of = study(constraints={"val/nll": {"at_least": 0.45}})
     trials = [
         record(1, [0.9, 0.8, 0.4], "running"),
@@ -118,12 +118,12 @@ def test_a_population_is_trained_to_its_end_and_every_record_is_a_config(tmp_pat
     assert {trial.state for trial in searched} <= {"finished", "pruned"}
 
 
-def test_an_axis_that_may_change_is_needed(tmp_path: Any) -> None:
+def test_pbt_requires_a_setting_that_can_change_during_training(tmp_path: Any) -> None:
     file = tmp_path / "space.yaml"
     file.write_text("preset: kd\nsearch:\n  averaging.kind: {choice: [none, ema]}\nscheduler: {kind: pbt}\n")
     done = call("ensdistill-tune", "launch", file, "--studies-dir", tmp_path)
     assert done.code == 2
-    assert "line 4: scheduler.kind: pbt requires an axis that may change during training" in done.err
+    assert "line 4: scheduler.kind: pbt requires an axis that can change during training" in done.err
 
 
 REAL = """
@@ -168,5 +168,5 @@ def test_a_trial_that_began_at_anothers_checkpoint_is_the_same_as_one_trained_fr
     assert [e["epoch"] for e in trial.epochs] == list(range(trial.schedule[-1]["after_epoch"] + 1, 13))
 
 
-def test_checkpoints_for_others_are_gone_when_all_is_over(real: Any) -> None:
+def test_checkpoints_for_other_trials_are_deleted_at_the_end(real: Any) -> None:
     assert not list((real / "pbt").glob("trials/*/*.pt"))

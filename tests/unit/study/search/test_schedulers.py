@@ -39,7 +39,7 @@ def test_median_waits_for_enough_others() -> None:
     assert not reports(rule, 9, [5.0, 5.0, 5.0])
 
 
-def test_median_keeps_to_its_grace() -> None:
+def test_median_stops_no_trial_before_its_grace_epochs() -> None:
     rule = Median(grace_epochs=3, min_trials=1)(10, ["min"])
     reports(rule, 1, OTHERS[0])
     assert not reports(rule, 2, [5.0, 5.0])
@@ -93,7 +93,7 @@ def test_asha_continues_the_best_share_of_each_rung() -> None:
         seen.append(value)
 
 
-def test_hyperband_deals_trials_to_brackets_by_seed_and_number_alone() -> None:
+def test_hyperband_assigns_trials_to_brackets_by_seed_and_number_only() -> None:
     def stopped(seed: int, numbers: range) -> list[bool]:
         rule = Hyperband(grace_epochs=1, reduction_factor=2, brackets=3, seed=seed)(8, ["min"])
         return [reports(rule, number, [1.0 + number] * 7) for number in numbers]
@@ -132,7 +132,7 @@ def test_a_rule_with_the_same_reports_makes_the_same_decisions(settings: Any) ->
     ],
     ids=lambda scheduler: scheduler.kind,
 )
-def test_nobody_is_stopped_but_after_a_decisive_epoch(scheduler: Any) -> None:
+def test_trials_are_stopped_only_after_a_decisive_epoch(scheduler: Any) -> None:
     chance, rule, stopped = np.random.default_rng(0), scheduler(20, ["min"]), set()
     for number in range(60):
         for epoch in range(1, 21):

@@ -55,7 +55,7 @@ def test_every_setting_is_counted_once(search: dict[str, Hyperparameter]) -> Non
     assert size_of(search).combinations == counted(search)
 
 
-def test_axes_that_have_nothing_to_do_with_each_other_multiply_and_are_not_counted_one_by_one() -> None:
+def test_independent_hyperparameters_multiply_without_being_enumerated() -> None:
     search = {}
     for n in range(30):
         search |= {
@@ -65,7 +65,7 @@ def test_axes_that_have_nothing_to_do_with_each_other_multiply_and_are_not_count
     assert size_of(search) == SearchSpaceSize(60, 0, (1 + 10**6) ** 30)
 
 
-def test_a_space_without_ranges_has_so_many_settings() -> None:
+def test_a_space_without_ranges_has_a_finite_number_of_settings() -> None:
     assert (
         str(size_of({"a": Hyperparameter(choice=[1, 2, 3]), "b": Hyperparameter(integer=[1, 1000])}))
         == "2 axes: 3,000 different settings"

@@ -105,7 +105,7 @@ def test_optuna_receives_complete_pruned_and_failed_states() -> None:
     assert [known.state.name for known in suggester._known()] == ["COMPLETE", "PRUNED", "FAIL", "RUNNING"]
 
 
-def test_a_grid_holds_every_combination_once_and_conditions_are_kept() -> None:
+def test_a_grid_contains_every_combination_once_and_obeys_conditions() -> None:
     of = study("grid", search=LISTED)
     suggester, found = suggester_of(of), []
     while (suggestion := suggester.suggest(len(found) + 1)) is not None:
@@ -118,7 +118,7 @@ def test_a_grid_holds_every_combination_once_and_conditions_are_kept() -> None:
 
 
 @every_searcher
-def test_the_cells_of_grid_axes_are_visited_in_turn_whoever_suggests_the_rest(kind: str) -> None:
+def test_the_cells_of_grid_hyperparameters_are_visited_in_turn_with_any_searcher(kind: str) -> None:
     if kind == "qmc":
         pytest.skip("its points hold a value of every axis")
     search = SPACE | {"student.subnetworks": {"grid": [1, 2, 4]}, "averaging.kind": {"grid": ["none", "ema"]}}
@@ -127,7 +127,7 @@ def test_the_cells_of_grid_axes_are_visited_in_turn_whoever_suggests_the_rest(ki
     assert cells == {(k, a): 2 for k in (1, 2, 4) for a in ("none", "ema")}
 
 
-def test_sobol_points_leave_no_holes() -> None:
+def test_sobol_points_cover_the_space_evenly() -> None:
     found = [t.sampled for t in suggested(study("qmc"), 64)]
     eighths = Counter(int(8 * math.log(s["loss.temperature"]) / math.log(10)) for s in found)
     assert set(eighths.values()) == {8}

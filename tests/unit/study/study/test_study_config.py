@@ -31,7 +31,7 @@ GOOD = {
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "search_spaces").glob("*.yaml")), ids=lambda file: file.name)
-def test_every_search_space_that_ships_has_no_fault(file: Path) -> None:
+def test_every_search_space_of_the_package_is_valid(file: Path) -> None:
     assert load_study(file).search
 
 
@@ -92,9 +92,7 @@ def test_names_of_axes_may_be_nested_and_parts_of_axes_overridden(tmp_path: Path
         ),
     ],
 )
-def test_names_and_numbers_of_a_study_file_that_cannot_be_meant_are_refused(
-    tmp_path: Path, more: str, fault: str
-) -> None:
+def test_invalid_names_and_numbers_of_a_study_file_are_refused(tmp_path: Path, more: str, fault: str) -> None:
     file = tmp_path / "space.yaml"
     file.write_text("search: {seed: {choice: [1]}}\n" + more)
     with pytest.raises(ConfigError) as caught:
@@ -110,7 +108,7 @@ def test_a_baseline_takes_the_studys_training_but_its_own_published_method(tmp_p
     assert (config.training.epochs, config.loss.temperature) == (3, 4.0)
 
 
-def test_a_trial_whose_settings_do_not_go_together_fails_alone() -> None:
+def test_a_trial_with_incompatible_settings_fails_alone() -> None:
     study = StudyConfig(search={"student.merge": Hyperparameter(choice=["mean_of_probabilities"])})
     told: list[dict[str, Any]] = []
     sampled = {"student.merge": "mean_of_probabilities", "student.merge_after": 0.5}

@@ -56,7 +56,7 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     (
         "objective twice",
         SEARCH + "secondary_objectives: [val/nll]\n",
-        ", line 2: secondary_objectives.0: val/nll is already an objective; leave it out",
+        ", line 2: secondary_objectives.0: val/nll is already an objective; remove it",
     ),
     (
         "two objectives for median",
@@ -71,7 +71,7 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     (
         "grouped by a range",
         "search: {loss.temperature: {uniform: [1, 2]}}\nscheduler: {group_by: [loss.temperature], kind: asha}\n",
-        ", line 2: scheduler.group_by.0: loss.temperature differs in all trials; name axes with finitely many values",
+        ", line 2: scheduler.group_by.0: loss.temperature differs in all trials; use axes with finitely many values",
     ),
     (
         "tolerance of one",
@@ -136,7 +136,11 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
         SEARCH + 'config: {data: {kind: npz, path: "D:\\my.npz"}}\n',
         ", line 2: unknown escape \\m in double quotes; use single quotes",
     ),
-    ("two documents", SEARCH + "---\n" + SEARCH, ", line 2: a second document begins here; a file must hold one"),
+    (
+        "two documents",
+        SEARCH + "---\n" + SEARCH,
+        ", line 2: a second document starts here; a file must contain only one",
+    ),
     (
         "axis written twice",
         axis("seed: {choice: [1]}\n  training.optimizer.lr: {choice: [0.1]}\n  seed: {choice: [2]}"),
@@ -262,7 +266,7 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
         ", line 2: config.student: must be a mapping of names to values, not 'branches' (did you mean {kind: "
         "branches}?)",
     ),
-    ("preset as a list", SEARCH + "preset: [kd]\n", ", line 2: preset: must be a text, not ['kd']"),
+    ("preset as a list", SEARCH + "preset: [kd]\n", ", line 2: preset: must be text, not ['kd']"),
     ("baselines as a word", SEARCH + "baselines: kd\n", ", line 2: baselines: must be a list, not 'kd'"),
     (
         "number with a unit",
@@ -273,12 +277,12 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     (
         "range upside down",
         axis("loss.temperature: {uniform: [4, 1]}"),
-        ", line 3: search.loss.temperature: uniform: the first number must be below the second, got [4.0, 1.0]",
+        ", line 3: search.loss.temperature: uniform: the first number must be smaller than the second, got [4.0, 1.0]",
     ),
     (
         "range of nothing",
         axis("seed: {integer: [2, 2]}"),
-        ", line 3: search.seed: integer: the first number must be below the second, got [2, 2]",
+        ", line 3: search.seed: integer: the first number must be smaller than the second, got [2, 2]",
     ),
     (
         "logarithm of zero",
@@ -360,7 +364,7 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     (
         "condition on what is not searched",
         axis("seed:\n    choice: [1]\n    when:\n      training.optimizer.lr: 0.1"),
-        ", line 6: search.seed.when.training.optimizer.lr: not a searched setting; drop the condition",
+        ", line 6: search.seed.when.training.optimizer.lr: not a searched setting; remove the condition",
     ),
     (
         "condition on a range",
@@ -397,7 +401,7 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
             "  training.optimizer.momentum: {choice: [0.5], when: {training.optimizer.lr: 0.1}}"
         ),
         ", line 3: search.training.optimizer.lr.when: training.optimizer.lr, training.optimizer.momentum depend "
-        "on each other; drop one of the conditions",
+        "on each other; remove one of the conditions",
     ),
     (
         "nested conditions that contradict each other",
@@ -424,13 +428,13 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     (
         "baseline that is not possible with the config",
         "preset: kd\nconfig: {teachers: {count: 1}}\n" + SEARCH + "baselines: [kd, latentbe]\n",
-        ", line 4: baselines.1: latentbe is not possible with this config: perturbation: tdiv_sdiv needs at least two "
+        ", line 4: baselines.1: latentbe is not possible with this config: perturbation: tdiv_sdiv requires at least two "
         "teachers; set teachers.count to 2 or more",
     ),
     (
         "preset in config",
         SEARCH + "config: {preset: kd}\n",
-        ", line 2: config.preset: no such setting of config; move it out of config",
+        ", line 2: config.preset: config has no such setting; move it out of config",
     ),
     (
         "axis given twice, nested and dotted",
@@ -493,8 +497,8 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     (
         "hours of a GPU that no trial has",
         SEARCH + "budget: {gpu_hours: 3}\n",
-        ", line 2: budget.gpu_hours: has no effect, because trials have no GPU (resources.gpus is 0). Leave it "
-        "out, or set budget.cpu_hours.",
+        ", line 2: budget.gpu_hours: has no effect, because trials have no GPU (resources.gpus is 0). Remove it, "
+        "or set budget.cpu_hours.",
     ),
     (
         "unknown searcher",
@@ -561,9 +565,7 @@ def refused(file: Path, *words: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("content", "told"), [pytest.param(*case, id=name) for name, *case in BROKEN])
-def test_a_broken_file_is_refused_with_line_key_rule_and_way_out(
-    content: str | bytes, told: str, tmp_path: Path
-) -> None:
+def test_an_invalid_file_is_refused_with_line_key_rule_and_fix(content: str | bytes, told: str, tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     if content == FOLDER:
         file.mkdir()
@@ -614,13 +616,13 @@ TOLD = """\
 5: config.loss.alpha: must be less than or equal to 1, not 2
 7: search.loss.temperature: log_uniform: both numbers must be above 0, got [0.0, 10.0]
 8: search.loss.alhpa: no such setting (did you mean loss.alpha?)
-10: search.student.subnetworks: integer: the first number must be below the second, got [5, 2]
+10: search.student.subnetworks: integer: the first number must be smaller than the second, got [5, 2]
 11: search.student.branch_at.when.student.kind: 'batch_ensemble' is outside the domain; \
 student.kind is choice ['single', 'branches']
 16: search.averaging.decay.when.averaging.knd: not a searched setting (did you mean averaging.kind?)
 17: search.averaging.start: must be less than 1, not 5.0
 18: search.perturbation.kind: 'odds' is none of none, gaussian, ods, conf_ods, tdiv_sdiv (did you mean ods?)
-19: search.model.width.when: model.width, model.depth depend on each other; drop one of the conditions
+19: search.model.width.when: model.width, model.depth depend on each other; remove one of the conditions
 21: search.teachers.count: all trials of a study share data, teachers and number of epochs; set it under config
 25: baselines.2: 'latentb' is not a preset (did you mean latentbe?)
 26: scheduler.kind: 'ahsa' is none of <schedulers> (did you mean asha?)
@@ -649,7 +651,7 @@ def test_issues_of_names_are_reported_together_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", ["preset: kdd", "config: {training: {epochs: 0}}", "search: {}", "config: 3"])
-def test_one_fault_does_not_hide_those_of_other_parts(bad: str, tmp_path: Path) -> None:
+def test_one_error_does_not_hide_those_of_other_parts(bad: str, tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     search = "" if bad.startswith("search") else SEARCH
     file.write_text(f"{bad}\n{search}baselines: [aked]\nbudget: {{trials: 0}}\n")
@@ -658,7 +660,7 @@ def test_one_fault_does_not_hide_those_of_other_parts(bad: str, tmp_path: Path) 
     assert others == ["baselines.0", "budget.trials"]
 
 
-def test_a_condition_is_at_fault_whatever_the_preset_and_the_settings_are(tmp_path: Path) -> None:
+def test_an_invalid_condition_is_reported_for_any_preset_and_settings(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text("preset: kdd\nsearch:\n  seed: {choice: [1], when: {sede: 2}}\n  sead: {choice: [1]}\n")
     assert [fault.split(": ")[:2] for fault in refused(file)] == [
@@ -668,7 +670,7 @@ def test_a_condition_is_at_fault_whatever_the_preset_and_the_settings_are(tmp_pa
     ]
 
 
-def test_each_circle_of_conditions_is_reported_once_without_its_dependents(tmp_path: Path) -> None:
+def test_each_cycle_of_conditions_is_reported_once_without_its_dependents(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text(
         "search:\n"
@@ -678,8 +680,8 @@ def test_each_circle_of_conditions_is_reported_once_without_its_dependents(tmp_p
         "  training.optimizer.lr: {choice: [0.1], when: {training.optimizer.lr: 0.1}}\n"
     )
     assert refused(file) == [
-        "FILE, line 3: search.seed.when: seed, model.depth depend on each other; drop one of the conditions",
-        "FILE, line 5: search.training.optimizer.lr.when: training.optimizer.lr depends on itself; drop it",
+        "FILE, line 3: search.seed.when: seed, model.depth depend on each other; remove one of the conditions",
+        "FILE, line 5: search.training.optimizer.lr.when: training.optimizer.lr depends on itself; remove it",
     ]
 
 
@@ -698,8 +700,8 @@ def test_each_circle_of_conditions_is_reported_once_without_its_dependents(tmp_p
         (
             ["config.teachers.count=0"],
             [
-                "--set config.teachers.count: config.teachers: an ensemble needs a teacher; "
-                "set count to 1 or more, or name checkpoints or predictions"
+                "--set config.teachers.count: config.teachers: an ensemble requires a teacher; "
+                "increase count, or give checkpoints or predictions"
             ],
         ),
         (["budget.trials"], ["--set budget.trials: must have the form name=value, for example loss.temperature=2"]),
@@ -715,13 +717,13 @@ def test_each_circle_of_conditions_is_reported_once_without_its_dependents(tmp_p
     ],
     ids=str,
 )
-def test_a_fault_of_an_override_begins_with_it(words: list[str], told: list[str], tmp_path: Path) -> None:
+def test_an_error_of_an_override_begins_with_it(words: list[str], told: list[str], tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text(SEARCH)
     assert refused(file, *(word for change in words for word in ("--set", change))) == told
 
 
-def test_faults_of_the_file_come_before_those_of_overrides(tmp_path: Path) -> None:
+def test_errors_of_the_file_precede_those_of_overrides(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text(SEARCH + "baselines: [aked]\n")
     assert refused(file, "--set", "budget.trials=0") == [
@@ -741,20 +743,18 @@ def test_faults_of_the_file_come_before_those_of_overrides(tmp_path: Path) -> No
         (
             SEARCH + "config: {teachers: {count: 0}}\n",
             "config.teachers.seed=3",
-            "FILE, line 2: config.teachers: an ensemble needs a teacher; set count to 1 or more, "
-            "or name checkpoints or predictions",
+            "FILE, line 2: config.teachers: an ensemble requires a teacher; increase count, "
+            "or give checkpoints or predictions",
         ),
     ],
 )
-def test_an_override_is_not_blamed_for_what_is_wrong_without_it(
-    text: str, change: str, told: str, tmp_path: Path
-) -> None:
+def test_an_override_is_not_named_for_issues_of_the_file(text: str, change: str, told: str, tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text(text)
     assert refused(file, "--set", change) == [told]
 
 
-def test_an_override_mends_what_is_wrong_in_the_file(tmp_path: Path) -> None:
+def test_an_override_fixes_an_issue_of_the_file(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text("preset: kdd\nconfig: {training.epochs: 0}\n" + SEARCH)
     words = ["--set", "preset=kd", "--set", "config.training.epochs=3"]

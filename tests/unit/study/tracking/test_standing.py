@@ -51,7 +51,7 @@ def test_the_winner_is_the_best_mean_over_fresh_seeds_and_not_the_best_trial_of_
     assert found[2].sentence == "Confirmed, place 2 of 2. val/nll 0.4000 +- 0.1414 over 2 fresh seeds."
 
 
-def test_without_a_confirmation_the_best_trial_of_the_search_is_marked_as_no_more_than_that() -> None:
+def test_without_a_confirmation_the_best_trial_is_marked_as_unconfirmed() -> None:
     own = study(confirmation={"top_k": 0})
     found = standings(SEARCH, SessionEnded(state="finished", best=2), own)
     assert {number: one.result for number, one in found.items()} == {2: "best of the search"}

@@ -1,4 +1,4 @@
-"""All figures of a report, in the order in which they are shown."""
+"""All figures of the report, in display order."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,47 +28,47 @@ FIGURES: dict[str, tuple[str, Callable[[StudyResults], go.Figure | None], str]] 
     "history": (
         "Optimization history",
         history,
-        "Each mark is a trial at its last value, in the order of their start; the line is the best value so far."
+        "Each mark shows the last value of a trial, in order of start time; the line shows the best value so far."
         " Outliers are drawn at the edge.",
     ),
     "importance": (
         "Importance of settings",
         importance,
-        "Share of the differences between trials that a setting explains alone, with its 90 % interval; the effect of"
+        "Share of the variance between trials that one setting explains, with its 90 % interval; the effect of"
         " a solid bar is significant at 5 %, corrected for the number of settings.",
     ),
     "slices": (
         "Objective by setting",
         slices,
-        "Every trial by the value of one setting: the setting is best where the best marks are dense, and has no effect"
-        " where they are level. Stopped trials are drawn at their last value.",
+        "Objective of every trial against the value of one setting. A region with many good marks is promising; no "
+        "visible trend suggests little effect. Stopped trials are drawn at their last value.",
     ),
     "parallel": (
         "Combinations of settings",
         parallel_coordinates,
-        "Each line is a completed trial: where the blue lines of the best ones are close together, they agree on a"
-        " value.",
+        "Each line is a completed trial: where the blue lines are close together, the best trials have similar values.",
     ),
     "curves": (
         "Learning curves",
         learning_curves,
-        "The best three trials and the best baseline by name, all others in gray; a mark shows where a trial was"
-        " stopped or failed.",
+        "The best three trials and the best baseline are colored, all others are gray; a mark shows where a trial was "
+        "stopped or failed.",
     ),
     "rungs": (
         "Reliability of early stopping",
         rungs_against_finals,
-        "Rank correlation of the trials at each comparison with their final ranking: 1 is the same ranking, 0 is no"
+        "Rank correlation between the ranking of the trials at each rung and their final ranking: 1 means the same "
+        "ranking, 0 no"
         " relation; bars are 95 % confidence intervals.",
     ),
     "confirmation": (
         "Confirmation with fresh seeds",
         confirmation,
-        "Each candidate with fresh seeds: small marks are single seeds, large ones their mean, bars the 95 %"
-        " confidence interval of the mean.",
+        "Each candidate, trained with fresh seeds: small marks are single seeds, large marks their mean, bars the 95 "
+        "% confidence interval of the mean.",
     ),
     "differences": (
-        "Difference to the best baseline",
+        "Difference from the best baseline",
         differences,
         "Mean differences over pairs of the same seed: a difference is statistically significant only if neither bar"
         " crosses the dashed line.",
@@ -81,14 +81,15 @@ FIGURES: dict[str, tuple[str, Callable[[StudyResults], go.Figure | None], str]] 
     "reliability": (
         "Reliability diagram",
         reliability,
-        "A network on the dotted line is calibrated; below it is overconfident, above underconfident. Larger marks"
+        "A network on the dotted line is calibrated; below the line it is overconfident, above it underconfident. "
+        "Larger marks"
         " stand for more images.",
     ),
     "disagreement": (
         "Inherited uncertainty",
         disagreement,
-        "Images from those on which the teachers agree (left) to those on which they disagree (right): a student that"
-        " inherited the teachers' uncertainty rises on the right like the ensemble.",
+        "Images are ordered by the disagreement of the teachers, lowest on the left: the curve of a student that"
+        " inherited the teachers' uncertainty rises to the right like that of the ensemble.",
     ),
     "classes": (
         "Accuracy by class",
@@ -98,8 +99,8 @@ FIGURES: dict[str, tuple[str, Callable[[StudyResults], go.Figure | None], str]] 
     "confusion": (
         "Confusion matrices",
         confusion,
-        "Number of images by true class (rows) and predicted class (columns); shades are shares of a row. Of many"
-        " classes the most confused ones are shown.",
+        "Number of images by true class (rows) and predicted class (columns); the shade is the share of the row. With "
+        "many classes, only those confused most often are shown.",
     ),
 }
 

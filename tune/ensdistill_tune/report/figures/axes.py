@@ -1,4 +1,4 @@
-"""Axes that stay readable on a phone: a range that one far value cannot spoil, and a few round numbers."""
+"""Axes that stay readable on a phone: outliers do not stretch the range, and ticks are a few round numbers."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -12,12 +12,12 @@ from ensdistill_tune.search.hyperparameter import Hyperparameter
 
 ROUND = (1.0, 2.0, 5.0)
 CLOSER = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
-SPARE = 0.06  # of the range, free at both ends
+SPARE = 0.06  # margin at both ends, as a share of the range
 
 
 @dataclass(frozen=True)
 class Scale:
-    """An axis for numbers: its ends, which are logarithms where it shows those."""
+    """A numeric axis. `low` and `high` are base-10 logarithms if `log` is true."""
 
     low: float
     high: float
@@ -25,9 +25,10 @@ class Scale:
 
     @classmethod
     def of(cls, values: Iterable[float], *, log: bool, always: Sequence[float] = ()) -> "Scale":
-        """Holds nearly all values: those far out (Tukey: three times the middle half beyond it) would hide the rest.
+        """Returns a scale without outliers (values beyond three interquartile ranges, Tukey), which hide the rest.
 
-        log: if all are above zero. always: values that are on it, however far out.
+        `log` has an effect only if all values are positive. The values in `always` are on the scale even if they are
+        outliers.
         """
         known = np.array([*always, *(value for value in values if math.isfinite(value))], dtype=np.float64)
         if not known.size:
@@ -42,30 +43,30 @@ class Scale:
 
     @property
     def ends(self) -> tuple[float, float]:
-        """Lowest and highest value on it."""
+        """Lowest and highest value of the scale."""
         return (10**self.low, 10**self.high) if self.log else (self.low, self.high)
 
     def clip(self, value: float) -> float:
-        """The value, or a place just inside the end of the axis that is nearest to it."""
+        """Returns the value; for a value off the scale, the nearest position just inside its end."""
         low, high = self._inside(0.035)
         return short(min(max(value, low), high))
 
     def share(self, value: float) -> float:
-        """Where a value is drawn, from 0 at the low end to 1."""
+        """Returns the position of a value, from 0 at the low end to 1 at the high end."""
         clipped = self.clip(value)
         return ((math.log10(clipped) if self.log else clipped) - self.low) / (self.high - self.low)
 
     def worst(self, mode: str) -> float:
-        """The end where a trial is drawn that has no value."""
+        """Returns the position of a trial without a value, which is drawn at the worse end."""
         return short(self._inside(0.01)[0 if mode == "max" else 1])
 
     def _inside(self, share: float) -> tuple[float, float]:
-        """A little less than the ends: nothing is drawn of a mark that is beyond one by a rounding."""
+        """Returns the ends moved inwards by `share`, because a mark that rounding moves off the axis is not drawn."""
         little = share * (self.high - self.low)
         return Scale(self.low + little, self.high - little, self.log).ends
 
     def axis(self, title: str) -> dict[str, Any]:
-        """As a setting of a figure's layout."""
+        """Returns the axis as a Plotly layout setting."""
         made: dict[str, Any] = {"title": {"text": title}, "range": [self.low, self.high]}
         if not self.log:
             return made | {"nticks": 5}
@@ -74,7 +75,7 @@ class Scale:
 
 
 def log_ticks(low: float, high: float, most: int = 7) -> list[float]:
-    """Round numbers between two: powers of ten if there are enough of them, else 1, 2, 5, or closer ones."""
+    """Returns round numbers in a range: powers of ten if there are enough, otherwise steps of 1, 2, 5 or smaller."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in ((1.0,), ROUND, CLOSER):
         round_numbers = [float(f"{step * 10.0**power:.3g}") for power in powers for step in steps]
@@ -85,7 +86,7 @@ def log_ticks(low: float, high: float, most: int = 7) -> list[float]:
 
 
 def linear_ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """Round numbers evenly between two."""
+    """Returns evenly spaced round numbers in a range."""
     rough = (high - low) / (most - 1)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(size * power for size in (1, 2, 2.5, 5, 10) if size * power >= rough * (1 - 1e-9))
@@ -94,7 +95,7 @@ def linear_ticks(low: float, high: float, most: int = 5) -> list[float]:
 
 
 def setting_ticks(axis: Hyperparameter, most: int = 5) -> tuple[list[float], list[str]]:
-    """Where a searched setting has ticks (see `place`), and what they say."""
+    """Returns the positions of the ticks of a searched setting (see `place`) and their labels."""
     if axis.is_categorical:
         return [float(n) for n in range(len(axis.values))], [_cut(short_value(value)) for value in axis.values]
     low, high = axis.values
@@ -106,7 +107,7 @@ def setting_ticks(axis: Hyperparameter, most: int = 5) -> tuple[list[float], lis
 
 
 def setting_axis(axis: Hyperparameter, title: str) -> dict[str, Any]:
-    """How a searched setting looks, as a setting of a figure's layout."""
+    """Returns the axis of a searched setting as a Plotly layout setting."""
     ticks, words = setting_ticks(axis)
     low, high = (-0.5, len(ticks) - 0.5) if axis.is_categorical else map(float, axis.values)
     log = axis.kind == "log_uniform"
@@ -118,17 +119,17 @@ def setting_axis(axis: Hyperparameter, title: str) -> dict[str, Any]:
 
 
 def place(axis: Hyperparameter, value: Any) -> float:
-    """Where a value of a searched setting is drawn: numbers as they are, choices by their place in the list."""
+    """Returns the position of a value on the axis of a setting: a number itself, a choice by its index."""
     return float(axis.values.index(value)) if axis.is_categorical else short(float(value))
 
 
 def short(value: float) -> float:
-    """Five digits: more are none to the eye, and make a page heavy."""
+    """Rounds to five digits: more digits are not visible and increase the file size."""
     return float(f"{value:.5g}")
 
 
 def in_digits(value: float) -> str:
-    """A number as people write it: 0.0025, 12, 315k, 3M."""
+    """Returns a number in short form: 0.0025, 12, 315k, 3M."""
     for least, unit, one in ((1e9, "G", 1e9), (1e6, "M", 1e6), (1e4, "k", 1e3)):
         if abs(value) >= least:
             return f"{value / one:.3g}{unit}"

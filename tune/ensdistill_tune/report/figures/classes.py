@@ -1,4 +1,4 @@
-"""Winner and ensemble by class: accuracies, and which classes they confuse."""
+"""Winner and ensemble by class: accuracies and confusion matrices."""
 
 from collections.abc import Sequence
 from html import escape
@@ -11,19 +11,19 @@ from ensdistill_tune.report.figures.axes import short
 from ensdistill_tune.report.figures.diagnostics import shown_networks
 from ensdistill_tune.report.figures.style import lined, new_figure
 
-MOST = 20  # classes of the accuracy figure, the worst ones
+MOST = 20  # number of classes in the accuracy figure, worst first
 LONGEST = 16  # characters of a class name
-SHADES = [[0, "rgba(0,114,178,0)"], [1, "rgba(0,114,178,0.6)"]]  # text stays readable on light and dark pages
+SHADES = [[0, "rgba(0,114,178,0)"], [1, "rgba(0,114,178,0.6)"]]  # so that text stays readable on light and dark pages
 
 
 def class_name(drawn: Diagnostics, number: int) -> str:
-    """Returns the name of a class in short, escaped: Plotly reads some HTML in its texts."""
+    """Returns the shortened name of a class, escaped because Plotly interprets some HTML."""
     name = drawn.class_names[number] if number < len(drawn.class_names) else str(number)
     return escape(name if len(name) <= LONGEST else name[: LONGEST - 1] + "…")
 
 
 def class_accuracy(facts: StudyResults) -> go.Figure | None:
-    """Accuracy of each class, worst class of the winner at the top; of many classes the worst ones."""
+    """Draws the accuracy of each class, worst class of the winner at the top; of many classes, only the worst."""
     drawn = facts.diagnostics
     if not drawn or not drawn.networks or not drawn.networks[0].class_accuracy:
         return None
@@ -46,7 +46,7 @@ def class_accuracy(facts: StudyResults) -> go.Figure | None:
 
 
 def confusion(facts: StudyResults) -> go.Figure | None:
-    """Confusion matrices of winner and ensemble, one below the other, over the same classes."""
+    """Draws the confusion matrices of winner and ensemble, one above the other, over the same classes."""
     drawn = facts.diagnostics
     if not drawn or not drawn.networks or not drawn.networks[0].confusion:
         return None
@@ -73,7 +73,7 @@ def _has_others(pair: Sequence[tuple[NetworkDiagnostics, str]]) -> bool:
 
 
 def _matrix(one: NetworkDiagnostics, label: str, names: Sequence[str]) -> tuple[go.Heatmap, go.Scatter]:
-    """The shares of each row as shades, and the counts as text in the color of the page."""
+    """Returns a matrix: shades are shares of the row, counts are text in the color of the page."""
     rows = [row[: len(names)] for row in one.confusion]
     shares = [[short(count / max(1, sum(row))) for count in row] for row in rows]
     heatmap = go.Heatmap(z=shares, colorscale=SHADES, zmin=0, zmax=1, showscale=False, name=label, xgap=1, ygap=1)

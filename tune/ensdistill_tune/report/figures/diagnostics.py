@@ -10,11 +10,11 @@ from ensdistill_tune.records.result_rows import Diagnostics, NetworkDiagnostics
 from ensdistill_tune.report.figures.axes import short
 from ensdistill_tune.report.figures.style import BASELINE, GRAY, TEACHERS, WINNER, new_figure
 
-LARGEST = 22  # pixels of the mark of the fullest bin
+LARGEST = 22  # size in pixels of the mark of the bin with the most images
 
 
 def reliability(facts: StudyResults) -> go.Figure | None:
-    """Accuracy by confidence; larger marks stand for more images."""
+    """Draws accuracy against confidence; larger marks stand for more images."""
     if not facts.diagnostics:
         return None
     figure = new_figure(420)
@@ -39,7 +39,7 @@ def reliability(facts: StudyResults) -> go.Figure | None:
 
 
 def disagreement(facts: StudyResults) -> go.Figure | None:
-    """Mean entropy in each tenth of the images, ordered by the disagreement of the teachers."""
+    """Draws the mean entropy in each tenth of the images, ordered by the disagreement of the teachers."""
     if not facts.diagnostics:
         return None
     tenths = list(range(1, 11))
@@ -58,7 +58,7 @@ def disagreement(facts: StudyResults) -> go.Figure | None:
 def shown_networks(
     facts: StudyResults, drawn: Diagnostics
 ) -> Iterator[tuple[NetworkDiagnostics, str, tuple[str, str, str]]]:
-    """Yields the winner, the best baseline and the ensemble, each with its label and its looks."""
+    """Yields the winner, the best baseline and the ensemble, each with its label and line style."""
     winner, *others = drawn.networks
     ranks = [c.trial.number for c in facts.confirmed] or [trial.number for trial in facts.order]
     baselines = [one for one in others if one.kind == "candidate"]

@@ -1,4 +1,4 @@
-"""History of the study: by trial, by epoch, and the rank correlation of early epochs with the end."""
+"""History of the study: by trial, by epoch, and the rank correlation of early and final rankings."""
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
@@ -27,15 +27,15 @@ from ensdistill_tune.report.figures.style import (
 )
 from ensdistill_tune.study.objectives import axis_title
 
-POINTS = 15_000  # of all learning curves together: more make a page slow
+POINTS = 15_000  # points in all learning curves together; more make the page slow
 BASELINE_MARK = {"symbol": "square", "color": RED, "size": 8}
 BASELINES = ((RED, "dashdot"), (ORANGE, "dash"))  # color, line
-TEACHERS = ((GREEN, "dot"), (GRAY, "longdash"))  # together, and one alone
-NAMED = ((BLUE, "solid"), (ORANGE, "dash"), (GREEN, "dot"))  # learning curves of the best
+TEACHERS = ((GREEN, "dot"), (GRAY, "longdash"))  # the ensemble, a single teacher
+NAMED = ((BLUE, "solid"), (ORANGE, "dash"), (GREEN, "dot"))  # learning curves of the best trials
 
 
 def history(facts: StudyResults) -> go.Figure | None:
-    """Each trial's value in the order in which they began, and the best so far."""
+    """Draws the value of each trial in order of start time, and the best value so far."""
     study, trials = facts.study, [trial for trial in facts.trials if trial.epochs or trial.state == "failed"]
     if not trials:
         return None
@@ -59,7 +59,7 @@ def history(facts: StudyResults) -> go.Figure | None:
 
 
 def levels(facts: StudyResults) -> list[tuple[str, float, str, str]]:
-    """The objective of the best two baselines, of the ensemble and of one teacher alone: name, value, color, line."""
+    """Yields the best two baselines, the ensemble and a single teacher: name, objective, color, line style."""
     metric = facts.study.objective
     known = [(f"baseline {t.baseline}", t.last[metric]) for t in facts.order if t.baseline][: len(BASELINES)]
     found = [(*one, *looks) for one, looks in zip(known, BASELINES, strict=False)]
@@ -78,7 +78,7 @@ def _best_so_far(facts: StudyResults) -> Iterator[tuple[int, float]]:
 
 
 def learning_curves(facts: StudyResults) -> go.Figure | None:
-    """The objective after every epoch: the best three by name, all others in gray, with a mark where they ended."""
+    """Draws the objective after every epoch: the best trials by name, all others in gray, with a mark at their end."""
     study, trials = facts.study, [trial for trial in facts.trials if trial.epochs]
     if not trials:
         return None
@@ -108,7 +108,7 @@ def _curve(trial: TrialRecord, metric: str, color: str, dash: str) -> go.Scatter
 
 
 def _crowd(trials: Sequence[TrialRecord], metric: str, most: int) -> go.Scatter:
-    """All these curves as one trace, with a gap after each and at most so many points in each."""
+    """Returns all curves as one trace with gaps between them; each curve has about `most` points."""
     x: list[float | None] = []
     y: list[float | None] = []
     for trial in trials:
@@ -121,13 +121,15 @@ def _crowd(trials: Sequence[TrialRecord], metric: str, most: int) -> go.Scatter:
 
 
 def rungs_against_finals(facts: StudyResults) -> go.Figure | None:
-    """Kendall's tau of the values at each rung and the final ones, with its interval."""
+    """Draws Kendall's tau between the values at each rung and the final values, with its interval."""
     found = foresight(facts.trials, facts.study)
     if not found:
         return None
     lowest = min(0.0, *(one.low for one in found))
-    figure = new_figure(360, yaxis={"title": {"text": "Kendall's tau with the end"}, "range": [lowest - 0.05, 1.05]})
-    figure.update_xaxes(title_text="compared after epoch", range=[0, facts.study.epochs])
+    figure = new_figure(
+        360, yaxis={"title": {"text": "Kendall's tau with the final ranking"}, "range": [lowest - 0.05, 1.05]}
+    )
+    figure.update_xaxes(title_text="epoch of the rung", range=[0, facts.study.epochs])
     figure.add_hline(y=0, line={"color": GRAY, "dash": "dot", "width": 1})
     ups, downs = [one.high - one.tau for one in found], [one.tau - one.low for one in found]
     figure.add_scatter(

@@ -1,4 +1,4 @@
-"""What the settings did: which mattered, how the result depends on each, and which go together."""
+"""Effects of the settings: importance, dependence of the objective on each setting, and good combinations."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -38,21 +38,21 @@ from ensdistill_tune.report.figures.style import (
 from ensdistill_tune.search.hyperparameter import Hyperparameter
 from ensdistill_tune.study.objectives import axis_title
 
-SLICES, LINES = 4, 6  # settings in the figures, at most: more cannot be read
-FEWEST = 4  # finished trials in parallel coordinates
-NAMED = 8  # lines of the best, and of the worst
-UNUSED = -0.12  # where the lines of trials pass that do not have a setting
+SLICES, LINES = 4, 6  # maximum number of settings in a figure; more are unreadable
+FEWEST = 4  # minimum number of finished trials for parallel coordinates
+NAMED = 8  # number of best and of worst trials whose lines are highlighted
+UNUSED = -0.12  # height of the line of a trial without the setting
 
 
 def importance(facts: StudyResults) -> go.Figure | None:
-    """A bar for each setting with its interval; settings without a significant effect are hatched."""
+    """Draws a bar with an interval for each setting; bars of settings without a significant effect are hatched."""
     knobs = facts.importance[::-1]
     if not knobs:
         return None
     short_name = short_names([knob.name for knob in knobs])
     names = [short_name[knob.name] for knob in knobs]
     figure = new_figure(150 + 34 * len(knobs), bargap=0.35, barmode="overlay")
-    figure.update_xaxes(title_text="share of the differences between trials", tickformat=".0%", rangemode="tozero")
+    figure.update_xaxes(title_text="share of the variance between trials", tickformat=".0%", rangemode="tozero")
     figure.update_yaxes(type="category", categoryarray=names)
     for matters, words in ((True, "significant effect"), (False, "no significant effect")):
         own = [knob for knob in knobs if knob.matters is matters]
@@ -72,7 +72,7 @@ def _bars(knobs: Sequence[Importance], names: Sequence[str], words: str) -> go.B
 
 
 def slices(facts: StudyResults) -> go.Figure | None:
-    """The objective against each of the most important settings, in panels, with one point for each trial."""
+    """Draws the objective against each of the most important settings, one panel each, one mark for each trial."""
     trials = [trial for trial in facts.search_trials if trial.epochs or trial.state == "failed"]
     if not trials:
         return None
@@ -87,7 +87,7 @@ def slices(facts: StudyResults) -> go.Figure | None:
 
 
 def _slice(trials: Sequence[TrialRecord], name: str, facts: StudyResults, scale: Scale) -> Iterator[go.Scatter]:
-    """Marks by state; of choices each trial lies a little beside the middle, so that they do not hide one another."""
+    """Yields the marks by state; marks of a categorical setting are shifted sideways, so that they do not overlap."""
     axis = facts.study.search[name]
     for state, some in by_state(trials).items():
         x = [_beside(axis, place(axis, t.settings_at_last[name]), t.number) for t in some]
@@ -96,14 +96,14 @@ def _slice(trials: Sequence[TrialRecord], name: str, facts: StudyResults, scale:
 
 
 def _beside(axis: Hyperparameter, x: float, number: int) -> float:
-    """The same for the same trial; numbers stay where they are."""
+    """Returns the shifted position, which depends on the trial number only; numeric settings are not shifted."""
     return short(x + 0.5 * ((number * 0.618034) % 1 - 0.5)) if axis.is_categorical else x
 
 
 def parallel_coordinates(facts: StudyResults) -> go.Figure | None:
-    """A line a finished trial, through its settings to its objective; the most important settings next to it.
+    """Draws a line for each finished trial through its settings to its objective, most important settings last.
 
-    (Plotly's own kind of trace has black axes, seen on light pages only, and needs WebGL.)
+    Plotly's `Parcoords` trace is not used: its black axes are invisible on dark pages, and it requires WebGL.
     """
     trials = facts.search_order
     if len(trials) < FEWEST:
@@ -117,7 +117,7 @@ def parallel_coordinates(facts: StudyResults) -> go.Figure | None:
     figure.update_yaxes(visible=False, range=[-0.2 if any(d.unused for d in dimensions) else -0.05, 1.05])
     edge, rest = min(NAMED, len(trials) // 3), {"color": thin(len(trials)), "width": 1}
     for words, line, own in (
-        ("the rest", rest, range(edge, len(trials) - edge)[:: math.ceil(len(trials) / CROWD)]),
+        ("others", rest, range(edge, len(trials) - edge)[:: math.ceil(len(trials) / CROWD)]),
         (f"worst {edge}", {"color": ORANGE, "width": 1.5, "dash": "dot"}, range(len(trials) - edge, len(trials))),
         (f"best {edge}", {"color": BLUE, "width": 2}, range(edge)),
     ):
@@ -132,7 +132,7 @@ def parallel_coordinates(facts: StudyResults) -> go.Figure | None:
 
 @dataclass(frozen=True)
 class _Dimension:
-    """One of the upright axes: for each trial the height at which its line passes, and what is written beside it."""
+    """A vertical axis: the height of the line of each trial, and the ticks with their labels."""
 
     name: str
     heights: list[float]  # 0 to 1
@@ -144,7 +144,7 @@ class _Dimension:
 
 
 def _setting(facts: StudyResults, name: str, trials: Sequence[TrialRecord]) -> _Dimension:
-    """A searched setting; trials that do not have it pass below its range."""
+    """Returns the axis of a searched setting; lines of trials without it pass below its range."""
     axis = facts.study.search[name]
     ticks, words = setting_ticks(axis, 4)
     scale = math.log10 if axis.kind == "log_uniform" else float
@@ -165,7 +165,7 @@ def _result(facts: StudyResults, trials: Sequence[TrialRecord]) -> _Dimension:
 
 
 def _lines(dimensions: Sequence[_Dimension], own: Sequence[int], texts: Sequence[str]) -> go.Scatter:
-    """The lines of these trials as one trace, with a gap after each; it tells of a trial where its line ends."""
+    """Returns the lines of some trials as one trace with gaps; the hover text of a trial is at the end of its line."""
     x = [place for _ in own for place in (*range(len(dimensions)), None)]
     y = [height for n in own for height in (*(dimension.heights[n] for dimension in dimensions), None)]
     told = [text for one in texts for text in (*[""] * (len(dimensions) - 1), one, "")]
@@ -173,5 +173,5 @@ def _lines(dimensions: Sequence[_Dimension], own: Sequence[int], texts: Sequence
 
 
 def _most_important(facts: StudyResults, most: int) -> list[str]:
-    """The searched settings, best first if that is known."""
+    """Returns the searched settings, most important first if the importance is known."""
     return ([knob.name for knob in facts.importance] or list(facts.study.search))[:most]

@@ -28,7 +28,7 @@ COST = "cost/flops"
 
 
 def pareto(facts: StudyResults) -> go.Figure | None:
-    """The objective against the second one, or against what an inference costs; None if that never differs."""
+    """Draws the objective against the secondary objective or the inference cost; None if all costs are equal."""
     study, trials = facts.study, facts.order
     price = study.secondary_objectives[0] if study.secondary_objectives else COST
     if len({trial.last[price] for trial in trials}) < 2:
@@ -62,7 +62,7 @@ def _points(
 
 
 def _front_line(trials: Sequence[TrialRecord], study: StudyConfig, price: str) -> go.Scatter:
-    """Steps through the trials of the Pareto front: the best value at each cost."""
+    """Returns the step line through the trials of the Pareto front: the best value at each cost."""
     names, modes = [price, study.objective], [study.mode_of(price), study.mode]
     best = pareto_front_indices([to_minimization([t.last[name] for name in names], modes) for t in trials])
     points = sorted((short(trials[n].last[price]), short(trials[n].last[study.objective])) for n in best)
@@ -72,13 +72,13 @@ def _front_line(trials: Sequence[TrialRecord], study: StudyConfig, price: str) -
 
 
 def _teachers(facts: StudyResults) -> dict[str, tuple[float, float]]:
-    """Cost and objective of the ensemble and of one teacher; studies of earlier versions do not know the cost."""
+    """Yields cost and objective of the ensemble and of a single teacher, if the study has recorded the cost."""
     metric = facts.study.objective.removeprefix("val/")
     return {who: (row["flops"], row[metric]) for who, row in facts.teachers.items() if "flops" in row}
 
 
 def confirmation(facts: StudyResults) -> go.Figure | None:
-    """Each candidate over its seeds: every seed, the mean, and the 95 % interval of the mean."""
+    """Draws each candidate: every seed, the mean, and the 95 % confidence interval of the mean."""
     order, metric = facts.confirmed[::-1], facts.study.objective
     if not order:
         return None
@@ -124,7 +124,7 @@ def _means(own: Sequence[Candidate], metric: str, words: str, color: str, mark: 
 
 
 def differences(facts: StudyResults) -> go.Figure | None:
-    """Each candidate against the best baseline, pair by pair of the same seed, with both intervals of `compare`."""
+    """Draws the difference of each candidate from the best baseline, in pairs of the same seed, with both intervals."""
     metric, mode = facts.study.objective, facts.study.mode
     baseline = next((c for c in facts.confirmed if c.trial.baseline), None)
     others = [c for c in facts.confirmed[::-1] if c is not baseline]

@@ -1,8 +1,8 @@
-"""What all figures share: colors and marks, names, hover texts.
+"""Style of all figures: colors, marks, names, hover texts.
 
-Colors are those of Okabe and Ito (2008), told apart by color-blind eyes, as far as they can be seen on white and on
-black. Nothing is said by color alone. Backgrounds are transparent and no text has a color of its own: a page sets
-`font.color` to suit its own.
+Colors are from the palette of Okabe and Ito (2008), which color-blind readers can distinguish; only colors visible on
+both white and black are used. Color is never the only cue. Backgrounds are transparent and text has no fixed color: the
+page sets `font.color`.
 """
 
 from collections import Counter
@@ -22,20 +22,20 @@ BLUE, GREEN, ORANGE, RED, PINK = "#0072B2", "#009E73", "#E69F00", "#D55E00", "#C
 GRAY = "#8c8c8c"
 FAINT = "rgba(140,140,140,0.25)"
 NOTHING = "rgba(0,0,0,0)"
-WINNER, BASELINE, TEACHERS = (BLUE, "solid", "circle"), (RED, "dashdot", "square"), (GREEN, "dot", "diamond")  # looks
-ENDS: dict[State, tuple[str, str, str]] = {  # how a trial ended: in words, color, mark
+WINNER, BASELINE, TEACHERS = (BLUE, "solid", "circle"), (RED, "dashdot", "square"), (GREEN, "dot", "diamond")  # styles
+ENDS: dict[State, tuple[str, str, str]] = {  # end of a trial: label, color, mark
     "finished": ("completed", BLUE, "circle"),
     "pruned": ("stopped early", PINK, "triangle-down-open"),
     "failed": ("failed", GRAY, "x"),
     "running": ("still running", GREEN, "circle-open"),
     "interrupted": ("interrupted", GREEN, "circle-open-dot"),
 }
-FEWEST = 4  # trials from whose values a range is taken
-CROWD = 200  # marks or lines: more are drawn fainter
+FEWEST = 4  # minimum number of trials that determine a range
+CROWD = 200  # marks or lines; beyond this number they are drawn fainter
 
 
 def new_figure(height: int = 380, **layout: Any) -> go.Figure:
-    """An empty figure with the looks of all."""
+    """Returns an empty figure in the common style."""
     legend: dict[str, Any] = {
         "orientation": "h",
         "x": 0,
@@ -44,7 +44,7 @@ def new_figure(height: int = 380, **layout: Any) -> go.Figure:
         "yanchor": "bottom",
         "bgcolor": NOTHING,
     }
-    legend |= {"itemwidth": 46}  # wide enough for a whole dash
+    legend |= {"itemwidth": 46}  # wide enough for a complete dash
     margin = {"l": 8, "r": 14, "t": 14, "b": 8}
     looks: dict[str, Any] = {"template": "none", "paper_bgcolor": NOTHING, "plot_bgcolor": NOTHING}
     looks |= {"height": height, "margin": margin, "legend": legend, "hoverlabel": {"align": "left"}}
@@ -52,22 +52,22 @@ def new_figure(height: int = 380, **layout: Any) -> go.Figure:
 
 
 def lined(figure: go.Figure) -> go.Figure:
-    """Gives all axes of a figure their lines."""
+    """Adds lines to all axes of a figure."""
     looks: dict[str, Any] = {"gridcolor": FAINT, "zeroline": False, "linecolor": GRAY, "tickcolor": GRAY}
     looks |= {"automargin": True, "title_standoff": 8}
     return figure.update_xaxes(**looks).update_yaxes(**looks)
 
 
 def label(trial: TrialRecord) -> str:
-    """`017`, or the name of a baseline."""
+    """Returns the number of a trial, such as `017`, or the name of a baseline."""
     return trial.baseline or f"{trial.number:03d}"
 
 
 def spread(facts: StudyResults, always: Sequence[float] = ()) -> Scale:
-    """The axis of the objective: of searched trials that ran to their end, or of all if there are too few of those.
+    """Returns the scale of the objective: that of the completed search trials, or of all trials if these are too few.
 
-    So a trial that was stopped early in training is drawn at the edge. Losses are shown in their logarithm: near
-    the end, where it counts, they differ little.
+    A trial that was stopped early is therefore drawn at the edge. Losses have a logarithmic scale, because good losses
+    differ little.
     """
     metric, trials = facts.study.objective, facts.search_order
     if len(trials) < FEWEST:
@@ -76,21 +76,21 @@ def spread(facts: StudyResults, always: Sequence[float] = ()) -> Scale:
 
 
 def height(trial: TrialRecord, facts: StudyResults, scale: Scale) -> float:
-    """A trial's last value; one that failed has none, and is drawn at the worse end."""
+    """Returns the last value of a trial; a failed trial has none and is drawn at the worse end."""
     if trial.state == "failed":
         return scale.worst(facts.study.mode)
     return scale.clip(trial.last[facts.study.objective])
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
-    """`perturbation.step_size` -> `step_size`, `averaging.kind` -> `averaging`; in full where two would be the same."""
+    """`perturbation.step_size` -> `step_size`, `averaging.kind` -> `averaging`; full names where two are equal."""
     found = {name: short_name(name) for name in names}
     often = Counter(found.values())
     return {name: name if often[last] > 1 else last for name, last in found.items()}
 
 
 def hover(trial: TrialRecord, study: StudyConfig) -> str:
-    """All about one trial in a few lines."""
+    """Returns the hover text of a trial."""
     after = f" after epoch {trial.last['epoch']:.0f}" if trial.epochs and trial.state != "finished" else ""
     lines = [f"<b>{'baseline' if trial.baseline else 'trial'} {label(trial)}</b> {ENDS[trial.state][0]}{after}"]
     lines += [f"{study.objective.split('/')[1]} {trial.last[study.objective]:.4f}"] if trial.epochs else []
@@ -99,14 +99,14 @@ def hover(trial: TrialRecord, study: StudyConfig) -> str:
 
 
 def by_state(trials: Iterable[TrialRecord]) -> Mapping[State, list[TrialRecord]]:
-    """The trials by how they ended, in the order of ENDS."""
+    """Groups trials by final state, in the order of ENDS."""
     every = list(trials)
     found = {state: [trial for trial in every if trial.state == state] for state in ENDS}
     return {state: some for state, some in found.items() if some}
 
 
 def marked(state: State, x: Sequence[float], y: Sequence[float], texts: Sequence[str], **more: Any) -> go.Scatter:
-    """Trials that ended like this, as marks."""
+    """Returns the marks of trials in the same state."""
     words, color, mark = ENDS[state]
     size, opacity = (7, 0.85) if len(x) <= CROWD else (5, 0.6)
     marker = {"color": color, "symbol": mark, "size": size, "opacity": opacity}
@@ -115,12 +115,12 @@ def marked(state: State, x: Sequence[float], y: Sequence[float], texts: Sequence
 
 
 def thin(lines: int) -> str:
-    """The gray of lines that are seen together, not one by one."""
+    """Returns the gray of background lines, fainter if there are many."""
     return f"rgba(140,140,140,{0.5 if lines <= CROWD else 0.25})"
 
 
 def level(value: float, over: tuple[float, float], name: str, color: str, dash: str) -> go.Scatter:
-    """A line straight across a figure."""
+    """Returns a horizontal line across a figure."""
     line = {"color": color, "dash": dash, "width": 1.5}
     told = f"{name}: {value:.4f}<extra></extra>"
     return go.Scatter(x=list(over), y=[short(value)] * 2, mode="lines", name=name, line=line, hovertemplate=told)

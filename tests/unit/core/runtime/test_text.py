@@ -1,0 +1,19 @@
+"""Counts with their nouns."""
+
+import pytest
+
+from ensdistill.runtime.text import counted
+
+
+@pytest.mark.parametrize(
+    ("count", "noun", "text"),
+    [
+        (1, "entry", "1 entry"),
+        (2, "entry", "2 entries"),
+        (3, "array", "3 arrays"),
+        (2, "class", "2 classes"),
+        (0, "file", "0 files"),
+    ],
+)
+def test_a_count_has_the_noun_in_singular_or_plural(count: int, noun: str, text: str) -> None:
+    assert counted(count, noun) == text
