@@ -428,8 +428,8 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     (
         "baseline that is not possible with the config",
         "preset: kd\nconfig: {teachers: {count: 1}}\n" + SEARCH + "baselines: [kd, latentbe]\n",
-        ", line 4: baselines.1: latentbe is not possible with this config: perturbation: tdiv_sdiv requires at least two "
-        "teachers; set teachers.count to 2 or more",
+        ", line 4: baselines.1: latentbe is not possible with this config: perturbation: tdiv_sdiv requires at least "
+        "two teachers; set teachers.count to 2 or more",
     ),
     (
         "preset in config",
