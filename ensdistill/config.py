@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ValidationError, model_validator
 
-from ensdistill.data import Augmentation, DataSettings, Digits
+from ensdistill.data import DataSettings, Digits
 from ensdistill.errors import ConfigError, ConfigIssue, SettingError
 from ensdistill.methods.averaging import Averaging, NoAveraging
 from ensdistill.methods.losses import Averaged, Loss
@@ -158,7 +158,7 @@ class Config(Settings):
         if self.perturbation.kind != "none":
             hint = "set perturbation.kind to none, or give the teachers as networks"
             return ConfigIssue(("perturbation", "kind"), f"changes images, and {rule}", self.perturbation.kind, hint)
-        if self.training.augmentation != Augmentation():
+        if self.training.augmentation.changes_images:
             hint = "remove training.augmentation, or give the teachers as networks"
             return ConfigIssue(("training", "augmentation"), f"changes images, and {rule}", hint=hint)
         return None

@@ -6,7 +6,7 @@ calls it, after all decisions.
 
 from typing import Annotated
 
-from ensdistill.data.augmentation import Augmentation
+from ensdistill.data.augmentation import Augmentation, ImageAugmentation, StandardAugmentation
 from ensdistill.data.cifar import Cifar10, Cifar100
 from ensdistill.data.cluttered_digits import ClutteredDigits
 from ensdistill.data.digits import Digits
@@ -69,6 +69,7 @@ __all__ = [
     "DataSource",
     "DataSplits",
     "Digits",
+    "ImageAugmentation",
     "ImageFolder",
     "Npz",
     "OwnSizes",
@@ -76,6 +77,7 @@ __all__ = [
     "Shape",
     "Split",
     "SplitSizes",
+    "StandardAugmentation",
     "fit_images",
     "load_data",
     "load_test",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Literal
 
-from ensdistill.data.augmentation import Augmentation
+from ensdistill.data.augmentation import Augmentation, StandardAugmentation
 from ensdistill.runtime.lazy import torch
 from ensdistill.settings.base import Settings, setting
 
@@ -53,7 +53,7 @@ class Training(Settings):
     unlabeled_batch_size: int = setting(
         0, "Number of unlabeled images added to every batch; requires unlabeled images in the data.", ge=0, le=65_536
     )
-    augmentation: Augmentation = setting(Augmentation(), "Random augmentation of each batch of images.")
+    augmentation: Augmentation = setting(StandardAugmentation(), "Random augmentation of each batch of images.")
     precision: Literal["float32", "bfloat16", "auto"] = setting(
         "float32",
         "Compute precision of the training step; `auto`: bfloat16 where the device is fast at it. "

@@ -49,9 +49,12 @@ class PieceFamily:
     Attributes:
         group: The group of entry points.
         base: The class from which every piece inherits.
+        default: Kind of settings that name none; empty if they must name it.
     """
 
-    def __init__(self, name: str, base: type[Piece], package: str = "", skip: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, name: str, base: type[Piece], package: str = "", skip: tuple[str, ...] = (), default: str = ""
+    ) -> None:
         """Creates a family.
 
         Its built-in pieces are the subclasses of `base` in this package, defined before or by the imported modules.
@@ -61,8 +64,9 @@ class PieceFamily:
             base: The class from which every piece inherits.
             package: Package whose modules are imported to define the pieces; empty for none.
             skip: Name patterns of modules without pieces, which are not imported because they import torch.
+            default: Kind of settings that name none; if empty, settings must name it.
         """
-        self.group, self.base = f"{PACKAGE}.{name}", base
+        self.group, self.base, self.default = f"{PACKAGE}.{name}", base, default
         base.piece_group = self.group
         path = import_module(package).__path__ if package else ()
         for module in iter_modules(path, f"{package}."):
@@ -163,6 +167,8 @@ class PieceFamily:
             return value
         if not isinstance(value, Mapping):
             raise PydanticKnownError("dict_type")
+        if self.default:
+            value = {"kind": self.default, **value}
         if "kind" not in value:
             rule = f"must be given ({', '.join(self.kinds) or 'module:Name'})"
             raise SettingError(ConfigIssue(("kind",), rule, code="missing"))

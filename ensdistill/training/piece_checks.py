@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ensdistill.config import Config
-from ensdistill.data import DataSplits
+from ensdistill.data import DataSplits, ImageAugmentation
 from ensdistill.errors import ConfigError, ConfigIssue, EnsdistillError
 from ensdistill.evaluation.own_metrics import check_metrics
 from ensdistill.methods.averaging import Averaging, WeightAverage
@@ -64,10 +64,12 @@ def check_pieces(config: Config, data: DataSplits, student: Student) -> None:
     """
     classes = len(data.class_names)
     check_metrics(config.metrics, classes)
-    if not any(map(is_own, (config.student, config.perturbation, config.loss, config.averaging))):
+    if not any(map(is_own, _pieces_of(config))):
         return
     with temporary_seed(0, data.train.images.device):
         images, labels = data.train[slice(0, min(4, len(data.train)))]
+        if is_own(config.training.augmentation):
+            _check_augmentation(config.training.augmentation, data.train.images[: len(images)])
         if is_own(config.student):
             _check_student(config.student.kind, student, images, classes)
         if is_own(config.perturbation):
@@ -76,6 +78,24 @@ def check_pieces(config: Config, data: DataSplits, student: Student) -> None:
             _check_loss(config.loss, student, labels, classes)
         if is_own(config.averaging):
             _check_average(config.averaging, student)
+
+
+def _pieces_of(config: Config) -> tuple[Piece, ...]:
+    """Returns the pieces that a step calls."""
+    return (config.training.augmentation, config.student, config.perturbation, config.loss, config.averaging)
+
+
+def _check_augmentation(piece: ImageAugmentation, images: Tensor) -> None:
+    """Checks the augmented images (B,C,H,W), and that the original images are unchanged."""
+    section, before = "training.augmentation", images.clone()
+    generator = RandomStreams.of(0, "check", 1, images.device).device
+    augmented = called(section, piece, images, generator)
+    _check_tensor(section, f"{piece.kind}: images", augmented, tuple(images.shape))
+    if augmented.dtype != torch.uint8 or augmented.device != images.device:
+        found = f"{augmented.dtype} on {augmented.device}"
+        raise _issue(section, f"{piece.kind}: images must be torch.uint8 on {images.device}, not {found}")
+    if not torch.equal(images, before):
+        raise _issue(section, f"{piece.kind}: must not write to its input images")
 
 
 def _check_student(kind: str, student: Any, images: Tensor, classes: int) -> None:
@@ -155,4 +175,4 @@ def _run(section: str, piece: Piece, work: Callable[[], T]) -> T:
 
 def _issue(section: str, rule: str) -> ConfigError:
     """Returns the error of a piece that violates a rule."""
-    return ConfigError(ConfigIssue((section,), rule, hint="fix this piece"))
+    return ConfigError(ConfigIssue(tuple(section.split(".")), rule, hint="fix this piece"))

@@ -1,12 +1,14 @@
 """One step of distillation: all four components of a method in one function."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor
 from torch.optim import Optimizer
 
 from ensdistill.config import Config
 from ensdistill.methods.averaging import WeightAverage
+from ensdistill.methods.losses.losses import weighted_sum
 from ensdistill.methods.members import MultiClassifier
 from ensdistill.methods.students.base import Student
 from ensdistill.runtime.randomness import RandomStreams
@@ -51,13 +53,14 @@ def distill_step(
     """
     config, student, optimizer = context.config, context.student, context.optimizer
     with config.training.autocast(images.device):
-        shown = config.perturbation(images, teachers, student, context.streams)
+        shown, mixed = config.perturbation.with_labels(images, labels, teachers, student, context.streams)
         clean_logits = student(images) if config.perturbation.label_images == "clean" else None
         teacher_logits = teachers(shown)
         student_logits = student(shown)
     on_labels = student_logits if clean_logits is None else clean_logits
 
-    loss: Tensor = config.loss(student_logits, teacher_logits, labels, on_labels)
+    terms = [(share, partial(config.loss, student_logits, teacher_logits, own, on_labels)) for share, own in mixed]
+    loss = weighted_sum(*terms)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     config.training.clip_gradient(student)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ensdistill.config import Config
-from ensdistill.data import Augmentation, DataSplits, Split
+from ensdistill.data import DataSplits, Split
 from ensdistill.evaluation.predict import BATCH
 from ensdistill.methods.members import MultiClassifier, TeacherEnsemble
 from ensdistill.methods.perturbations import NoPerturbation
@@ -57,7 +57,7 @@ class TeacherLogitCache:
             Logits (M,N,classes) on the device of the data; never write to them. None if there are no teachers, or if a
             perturbation or an augmentation changes the images at every step.
         """
-        unchanged = type(config.perturbation) is NoPerturbation and config.training.augmentation == Augmentation()
+        unchanged = type(config.perturbation) is NoPerturbation and not config.training.augmentation.changes_images
         if not (unchanged and len(self.ensemble)):
             return None
         parts = [data.train, data.unlabeled] if config.training.unlabeled_batch_size else [data.train]

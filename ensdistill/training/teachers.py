@@ -32,6 +32,7 @@ from ensdistill.models.teacher_files import LoadedTeacher
 from ensdistill.runtime.files import ensure_writable_dir, user_path, write_json
 from ensdistill.runtime.randomness import derive_seed
 from ensdistill.runtime.weights import fingerprint, load_weights, save_weights
+from ensdistill.settings.pieces import piece_code
 from ensdistill.training.loop import EpochResult, distill
 from ensdistill.training.teacher_checks import check_teachers
 
@@ -169,6 +170,8 @@ def teacher_hash(config: Config, teacher: int, data: DataSplits) -> str:
         "recipe": TEACHER_RECIPE_VERSION,
         "code": code_identity(own.model),
     }
+    if code := piece_code(type(own.training.augmentation)):
+        made_by["augmentation"] = code
     return content_hash({**made_by, "model": own.model.model_dump(), "training": own.training.model_dump()})
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ensdistill.data import Augmentation
+from ensdistill.data import StandardAugmentation as Augmentation
 
 SHAPES = [(6, 3, 8, 8), (5, 1, 7, 5), (4, 3, 1, 9), (1, 1, 1, 1)]
 PIECES = [

@@ -1,78 +1,20 @@
-"""Second component of a method: the inputs on which teachers and student are evaluated.
-
-To add a perturbation, add one class to this file. Images are (B,C,H,W) in [0,1]; every perturbation returns images of
-the same shape and range, detached. `ensemble(x, [i])` and `student(x, [k])` return the logits (1,B,c) of one member.
-"""
+"""Perturbations that move each image by one step: in a random direction, or along a gradient."""
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 from ensdistill.methods.assignment import sample_pair
-from ensdistill.runtime.lazy import F, torch
+from ensdistill.methods.perturbations.base import StepPerturbation
+from ensdistill.runtime.lazy import torch
 from ensdistill.runtime.modes import evaluating
 from ensdistill.runtime.randomness import RandomStreams
 from ensdistill.settings.base import setting
-from ensdistill.settings.families import PieceFamily
-from ensdistill.settings.pieces import Piece
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ensdistill.methods.members import MultiClassifier
-
-
-class InputPerturbation(Piece):
-    """Base of all perturbations."""
-
-    label_images: Literal["clean", "perturbed"] = setting("clean", "Images of the label term.")
-
-    def __call__(
-        self, x: Tensor, ensemble: MultiClassifier, student: MultiClassifier, streams: RandomStreams
-    ) -> Tensor:
-        """Returns the images on which teachers and student are evaluated.
-
-        Args:
-            x: Images (B,C,H,W) in [0,1].
-            ensemble: The teachers.
-            student: The student, in training mode; its weights, buffers and mode are unchanged afterwards.
-            streams: The only source of random numbers.
-
-        Returns:
-            Images of the shape, type and range of x, detached.
-        """
-        raise NotImplementedError
-
-
-class StepPerturbation(InputPerturbation):
-    """Base of perturbations that move each image by a step of fixed L2 length."""
-
-    step_size: float = setting(
-        1 / 255, "Step per pixel in units of the [0,1] range; the L2 step is sqrt(C*H*W) times this.", ge=0, le=1
-    )
-
-    def _step(self, x: Tensor, direction: Tensor, scale: Tensor | float = 1.0) -> Tensor:
-        """Returns x + scale eta sqrt(D) g/||g||, clipped to [0,1], with one norm per image; x where g = 0.
-
-        `scale` is one number, or one per image, (B,1,1,1).
-        """
-        unit = F.normalize(direction.flatten(1), dim=1, eps=1e-12).view_as(x)
-        length = self.step_size * math.sqrt(x[0].numel())
-        return (x + scale * length * unit).clamp(0, 1).detach()
-
-
-class NoPerturbation(InputPerturbation):
-    """x' = x: teachers and student are evaluated on the training images themselves."""
-
-    kind: Literal["none"] = "none"
-    label_images: Literal["perturbed"] = setting("perturbed", "Images of the label term; without effect here.")
-
-    def __call__(
-        self, x: Tensor, ensemble: MultiClassifier, student: MultiClassifier, streams: RandomStreams
-    ) -> Tensor:
-        """Returns x itself."""
-        return x
 
 
 class Gaussian(StepPerturbation):
@@ -178,7 +120,3 @@ def _disagreement(network: MultiClassifier, x: Tensor, i: int, j: int) -> Tensor
         p_j: Tensor = network(x, [j]).softmax(-1)
     z_i: Tensor = network(x, [i])
     return ((z_i.detach().softmax(-1) - p_j) * z_i).sum()
-
-
-PERTURBATIONS = PieceFamily("perturbations", InputPerturbation)
-Perturbation = Annotated[InputPerturbation, PERTURBATIONS]

@@ -1,0 +1,74 @@
+"""Changes of brightness, contrast, saturation and sharpness; each image has its own factor.
+
+All are x' = clip(base + factor (x - base), 0, 255), with pixels in [0,255]; they differ in the base.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ensdistill.runtime.lazy import F, torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in Pillow and torchvision
+
+
+def jitter(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """Returns images with random brightness, then contrast, then saturation.
+
+    The factor of each image and of each of the three is uniform in [1 - strength, 1 + strength].
+
+    Args:
+        images: uint8 (B,C,H,W).
+        strength: Largest relative change, in [0,1].
+        generator: Random generator on the device of the images.
+
+    Returns:
+        uint8 (B,C,H,W).
+    """
+    draws = torch.rand(3, len(images), generator=generator, device=images.device)
+    factors = 1 + strength * (2 * draws - 1)
+    pixels = brightness(images.float(), factors[0])
+    pixels = saturation(contrast(pixels, factors[1]), factors[2])
+    return pixels.round_().to(torch.uint8)
+
+
+def brightness(pixels: Tensor, factor: Tensor) -> Tensor:
+    """Returns pixels times the factor, clipped: (B,C,H,W) in [0,255], factor (B,)."""
+    return _blend(torch.zeros((), device=pixels.device), pixels, factor)
+
+
+def contrast(pixels: Tensor, factor: Tensor) -> Tensor:
+    """Returns pixels with their distance to the mean gray of the image times the factor; shapes as `brightness`."""
+    return _blend(_gray(pixels).mean((2, 3), keepdim=True), pixels, factor)
+
+
+def saturation(pixels: Tensor, factor: Tensor) -> Tensor:
+    """Returns pixels with their distance to gray times the factor; gray images are unchanged."""
+    return _blend(_gray(pixels), pixels, factor) if pixels.shape[1] == 3 else pixels
+
+
+def sharpness(pixels: Tensor, factor: Tensor) -> Tensor:
+    """Returns pixels with their distance to a smoothed image times the factor; the border is unchanged."""
+    height, width = pixels.shape[2:]
+    if min(height, width) < 3:
+        return pixels
+    kernel = torch.tensor([[1.0, 1, 1], [1, 5, 1], [1, 1, 1]], device=pixels.device) / 13  # that of Pillow
+    smooth = pixels.clone()
+    channels = pixels.flatten(0, 1)[:, None]
+    smooth[:, :, 1:-1, 1:-1] = F.conv2d(channels, kernel[None, None]).view(*pixels.shape[:2], height - 2, width - 2)
+    return _blend(smooth, pixels, factor)
+
+
+def _gray(pixels: Tensor) -> Tensor:
+    """Returns the luma of color images, the mean of the channels of others: (B,1,H,W)."""
+    if pixels.shape[1] != 3:
+        return pixels.mean(1, keepdim=True)
+    weights = torch.tensor(LUMA, device=pixels.device)
+    return (pixels * weights[:, None, None]).sum(1, keepdim=True)
+
+
+def _blend(base: Tensor, pixels: Tensor, factor: Tensor) -> Tensor:
+    return (base + factor[:, None, None, None] * (pixels - base)).clamp_(0, 255)

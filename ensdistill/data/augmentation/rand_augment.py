@@ -1,0 +1,157 @@
+"""RandAugment: random operations on each image, all with the same strength.
+
+torchvision and kornia draw the operations once a batch. Here each image has its own; those of a batch that have the
+same operation are changed together.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ensdistill.data.augmentation.colors import brightness, contrast, saturation, sharpness
+from ensdistill.data.augmentation.geometry import to_bytes
+from ensdistill.runtime.lazy import F, torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def rand_augment(images: Tensor, operations: int, magnitude: float, generator: torch.Generator) -> Tensor:
+    """Returns images after a number of operations, each drawn from `OPERATIONS` with equal probability.
+
+    Args:
+        images: uint8 (B,C,H,W).
+        operations: Number of operations on each image.
+        magnitude: Strength as a share of the strongest, in [0,1]; its sign is random.
+        generator: Random generator on the device of the images.
+
+    Returns:
+        uint8 (B,C,H,W).
+
+    References:
+        Cubuk et al. 2020, RandAugment: Practical automated data augmentation with a reduced search space, section 3;
+        operations and ranges as in torchvision. Images are turned and sheared about their center, with bilinear
+        interpolation and black outside of the image.
+    """
+    shape, device = (operations, len(images)), images.device
+    kinds = torch.randint(len(OPERATIONS), shape, generator=generator, device=device)
+    signs = 2 * torch.randint(2, shape, generator=generator, device=device) - 1
+    for kind, sign in zip(kinds, signs, strict=True):
+        images = _apply(images, kind, magnitude * sign)
+    return images
+
+
+def _apply(images: Tensor, kinds: Tensor, strengths: Tensor) -> Tensor:
+    """Returns images (B,C,H,W), each after the operation with its index (B,) and its strength (B,) in [-1,1]."""
+    changed = images.clone()
+    for kind, operation in enumerate(OPERATIONS):
+        chosen = (kinds == kind).nonzero()[:, 0]
+        if len(chosen):
+            changed[chosen] = operation(images[chosen], strengths[chosen])
+    return changed
+
+
+# --- operations: uint8 (B,C,H,W) and strengths (B,) in [-1,1] -> uint8 (B,C,H,W) --------------------------------------
+
+
+def identity(images: Tensor, strength: Tensor) -> Tensor:
+    """Returns the images."""
+    return images
+
+
+def shear_x(images: Tensor, strength: Tensor) -> Tensor:
+    """Shifts rows against each other, up to 0.3 pixels per row."""
+    height, width = images.shape[2:]
+    return _resample(images, xy=0.3 * strength * height / width)
+
+
+def shear_y(images: Tensor, strength: Tensor) -> Tensor:
+    """Shifts columns against each other, up to 0.3 pixels per column."""
+    height, width = images.shape[2:]
+    return _resample(images, yx=0.3 * strength * width / height)
+
+
+def translate_x(images: Tensor, strength: Tensor) -> Tensor:
+    """Moves images horizontally, up to 150/331 of their width."""
+    return _resample(images, x=2 * 150 / 331 * strength)
+
+
+def translate_y(images: Tensor, strength: Tensor) -> Tensor:
+    """Moves images vertically, up to 150/331 of their height."""
+    return _resample(images, y=2 * 150 / 331 * strength)
+
+
+def rotate(images: Tensor, strength: Tensor) -> Tensor:
+    """Turns images about their center, up to 30 degrees."""
+    height, width = images.shape[2:]
+    angle = torch.deg2rad(30 * strength)
+    sine = angle.sin()
+    return _resample(images, xx=angle.cos(), xy=sine * height / width, yx=-sine * width / height, yy=angle.cos())
+
+
+def _resample(
+    images: Tensor,
+    xx: Tensor | float = 1.0,
+    xy: Tensor | float = 0.0,
+    x: Tensor | float = 0.0,
+    yx: Tensor | float = 0.0,
+    yy: Tensor | float = 1.0,
+    y: Tensor | float = 0.0,
+) -> Tensor:
+    """Returns images whose pixel at (u, v) is that at (xx u + xy v + x, yx u + yy v + y); coordinates in [-1,1]."""
+    entries = [torch.as_tensor(one, device=images.device).float().expand(len(images)) for one in (xx, xy, x, yx, yy, y)]
+    grid = F.affine_grid(torch.stack(entries, 1).view(-1, 2, 3), list(images.shape), align_corners=False)
+    return to_bytes(F.grid_sample(images.float(), grid, align_corners=False))
+
+
+def change_brightness(images: Tensor, strength: Tensor) -> Tensor:
+    """Brightness times 0.1 to 1.9."""
+    return to_bytes(brightness(images.float(), 1 + 0.9 * strength))
+
+
+def change_contrast(images: Tensor, strength: Tensor) -> Tensor:
+    """Contrast times 0.1 to 1.9."""
+    return to_bytes(contrast(images.float(), 1 + 0.9 * strength))
+
+
+def change_color(images: Tensor, strength: Tensor) -> Tensor:
+    """Saturation times 0.1 to 1.9."""
+    return to_bytes(saturation(images.float(), 1 + 0.9 * strength))
+
+
+def change_sharpness(images: Tensor, strength: Tensor) -> Tensor:
+    """Sharpness times 0.1 to 1.9."""
+    return to_bytes(sharpness(images.float(), 1 + 0.9 * strength))
+
+
+def posterize(images: Tensor, strength: Tensor) -> Tensor:
+    """Keeps the highest 8 to 4 bits of each pixel."""
+    dropped = (4 * strength.abs()).round().to(torch.uint8)[:, None, None, None]
+    return (images >> dropped) << dropped
+
+
+def solarize(images: Tensor, strength: Tensor) -> Tensor:
+    """Inverts pixels at or above a threshold, 255 to 0."""
+    threshold = 255 * (1 - strength.abs())[:, None, None, None]
+    return torch.where(images >= threshold, 255 - images, images)
+
+
+def autocontrast(images: Tensor, strength: Tensor) -> Tensor:
+    """Stretches each channel to black and white; a channel of one value is unchanged."""
+    low, high = images.amin((2, 3), keepdim=True).float(), images.amax((2, 3), keepdim=True).float()
+    stretched = to_bytes((images - low) * (255 / (high - low).clamp(min=1)))
+    return torch.where(high > low, stretched, images)
+
+
+def equalize(images: Tensor, strength: Tensor) -> Tensor:
+    """Gives each channel a uniform histogram, as Pillow does."""
+    from torchvision.transforms.v2.functional import equalize_image  # imports much, and few trainings need it
+
+    result: Tensor = equalize_image(images)
+    return result
+
+
+OPERATIONS = (
+    *(identity, shear_x, shear_y, translate_x, translate_y, rotate, change_brightness, change_color, change_contrast),
+    *(change_sharpness, posterize, solarize, autocontrast, equalize),
+)

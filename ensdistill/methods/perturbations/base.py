@@ -1,0 +1,93 @@
+"""Base classes of the perturbations: interface, and no perturbation.
+
+Images are (B,C,H,W) in [0,1]; every perturbation returns images of the same shape and range, detached.
+`ensemble(x, [i])` and `student(x, [k])` return the logits (1,B,c) of one member.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from ensdistill.runtime.lazy import F
+from ensdistill.runtime.randomness import RandomStreams
+from ensdistill.settings.base import setting
+from ensdistill.settings.pieces import Piece
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ensdistill.methods.members import MultiClassifier
+
+Labels: TypeAlias = "list[tuple[float, Tensor]]"  # shares, which add up to 1, and class indices (B,), -1 if unlabeled
+
+
+class InputPerturbation(Piece):
+    """Base of all perturbations."""
+
+    label_images: Literal["clean", "perturbed"] = setting("clean", "Images of the label term.")
+
+    def __call__(
+        self, x: Tensor, ensemble: MultiClassifier, student: MultiClassifier, streams: RandomStreams
+    ) -> Tensor:
+        """Returns the images on which teachers and student are evaluated.
+
+        Args:
+            x: Images (B,C,H,W) in [0,1].
+            ensemble: The teachers.
+            student: The student, in training mode; its weights, buffers and mode are unchanged afterwards.
+            streams: The only source of random numbers.
+
+        Returns:
+            Images of the shape, type and range of x, detached.
+        """
+        raise NotImplementedError
+
+    def with_labels(
+        self, x: Tensor, labels: Tensor, ensemble: MultiClassifier, student: MultiClassifier, streams: RandomStreams
+    ) -> tuple[Tensor, Labels]:
+        """Returns the perturbed images, and the labels of the images of the label term.
+
+        A perturbation that changes the meaning of labels overrides this. The loss is sum_i share_i loss(labels_i).
+
+        Args:
+            x: Images (B,C,H,W) in [0,1].
+            labels: Class indices (B,), -1 for an unlabeled image.
+            ensemble: The teachers.
+            student: The student.
+            streams: The only source of random numbers.
+
+        Returns:
+            The result of the call, and pairs of a share and class indices (B,); the shares add up to 1.
+        """
+        return self(x, ensemble, student, streams), [(1.0, labels)]
+
+
+class NoPerturbation(InputPerturbation):
+    """x' = x: teachers and student are evaluated on the training images themselves."""
+
+    kind: Literal["none"] = "none"
+    label_images: Literal["perturbed"] = setting("perturbed", "Images of the label term; without effect here.")
+
+    def __call__(
+        self, x: Tensor, ensemble: MultiClassifier, student: MultiClassifier, streams: RandomStreams
+    ) -> Tensor:
+        """Returns x itself."""
+        return x
+
+
+class StepPerturbation(InputPerturbation):
+    """Base of perturbations that move each image by a step of fixed L2 length."""
+
+    step_size: float = setting(
+        1 / 255, "Step per pixel in units of the [0,1] range; the L2 step is sqrt(C*H*W) times this.", ge=0, le=1
+    )
+
+    def _step(self, x: Tensor, direction: Tensor, scale: Tensor | float = 1.0) -> Tensor:
+        """Returns x + scale eta sqrt(D) g/||g||, clipped to [0,1], with one norm per image; x where g = 0.
+
+        `scale` is one number, or one per image, (B,1,1,1).
+        """
+        unit = F.normalize(direction.flatten(1), dim=1, eps=1e-12).view_as(x)
+        length = self.step_size * math.sqrt(x[0].numel())
+        return (x + scale * length * unit).clamp(0, 1).detach()

@@ -1,0 +1,113 @@
+"""Perturbations that mix each image with another image of its batch.
+
+Teachers and student see the same mixture, so the targets of the distillation term need no mixing: they are what the
+teachers return for it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Literal
+
+from ensdistill.methods.perturbations.base import InputPerturbation, Labels
+from ensdistill.runtime.lazy import np, torch
+from ensdistill.runtime.randomness import RandomStreams
+from ensdistill.settings.base import setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ensdistill.methods.members import MultiClassifier
+
+
+class MixturePerturbation(InputPerturbation):
+    """Base of perturbations that mix image b with image p(b), with one random permutation p and one share a batch."""
+
+    alpha: float = setting(
+        1.0, "Parameter of Beta(alpha, alpha), from which the share of each batch is drawn.", ge=0.05, le=100
+    )
+    label_images: Literal["clean", "perturbed"] = setting(
+        "perturbed",
+        "Images of the label term: the mixtures, with the labels of both images in their shares; or the clean images.",
+    )
+
+    def __call__(
+        self, x: Tensor, ensemble: MultiClassifier, student: MultiClassifier, streams: RandomStreams
+    ) -> Tensor:
+        """Returns mixtures of the shape and range of x (B,C,H,W); all numbers are drawn from `streams.host`."""
+        return self._mix(x, streams.host)[0]
+
+    def with_labels(
+        self, x: Tensor, labels: Tensor, ensemble: MultiClassifier, student: MultiClassifier, streams: RandomStreams
+    ) -> tuple[Tensor, Labels]:
+        """Returns the mixtures, and the labels of the images of the label term.
+
+        Args:
+            x: Images (B,C,H,W) in [0,1].
+            labels: Class indices (B,).
+            ensemble: The teachers.
+            student: The student.
+            streams: The only source of random numbers.
+        """
+        mixtures, partners, share = self._mix(x, streams.host)
+        clean = self.label_images == "clean"
+        return mixtures, [(1.0, labels)] if clean else [(share, labels), (1 - share, labels[partners])]
+
+    def _mix(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
+        """Returns mixtures (B,C,H,W), the index p(b) of the other image (B,), and the share of image b."""
+        partners = torch.randperm(len(x), generator=generator).to(x.device)
+        seed = int(torch.randint(2**63 - 1, (), generator=generator))
+        share = float(np.random.default_rng(seed).beta(self.alpha, self.alpha))
+        mixtures, share = self._mixtures(x, x[partners], share, generator)
+        return mixtures, partners, share
+
+    def _mixtures(self, x: Tensor, others: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, float]:
+        """Returns mixtures of x and others (B,C,H,W), and the share of x in them."""
+        raise NotImplementedError
+
+
+class MixUp(MixturePerturbation):
+    """Weighted means of two images.
+
+    x'_b = lambda x_b + (1 - lambda) x_p(b),  lambda ~ Beta(alpha, alpha), p a random permutation, once a batch
+
+    Label term on the mixtures: lambda CE(y_b) + (1 - lambda) CE(y_p(b)).
+
+    References:
+        Zhang et al. 2018, mixup: Beyond empirical risk minimization, section 2.
+        Beyer et al. 2022, Knowledge distillation: A good teacher is patient and consistent, section 3 (mixtures of the
+        same images for teacher and student).
+    """
+
+    kind: Literal["mixup"] = "mixup"
+
+    def _mixtures(self, x: Tensor, others: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, float]:
+        return torch.lerp(others, x, share), share
+
+
+class CutMix(MixturePerturbation):
+    """Images with a rectangle of another image.
+
+    The sides of the rectangle are sqrt(1 - lambda) H and sqrt(1 - lambda) W, rounded down, lambda ~ Beta(alpha, alpha).
+    Its center is any pixel, and it is clipped at the borders. Rectangle and permutation p are drawn once a batch.
+
+    Label term on the mixtures: s CE(y_b) + (1 - s) CE(y_p(b)), with s the share of the pixels of image b.
+
+    References:
+        Yun et al. 2019, CutMix: Regularization strategy to train strong classifiers, section 3.1 and official code.
+    """
+
+    kind: Literal["cutmix"] = "cutmix"
+
+    def _mixtures(self, x: Tensor, others: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, float]:
+        rows, columns = (_interval(length, math.sqrt(1 - share), generator) for length in x.shape[2:])
+        mixtures = x.clone()
+        mixtures[:, :, rows, columns] = others[:, :, rows, columns]
+        inside = (rows.stop - rows.start) * (columns.stop - columns.start)
+        return mixtures, 1 - inside / x[0, 0].numel()
+
+
+def _interval(length: int, share: float, generator: torch.Generator) -> slice:
+    """Returns the pixels of one axis that the rectangle covers."""
+    side, center = int(length * share), int(torch.randint(length, (), generator=generator))
+    return slice(max(0, center - side // 2), min(length, center - side // 2 + side))
