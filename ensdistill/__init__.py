@@ -14,7 +14,7 @@ from ensdistill.version import __version__
 
 if TYPE_CHECKING:
     from ensdistill.config import Config, load_config
-    from ensdistill.data import Data, DataSource, DataSplits, load_data
+    from ensdistill.data import Data, DataSource, DataSplits, ImageAugmentation, StandardAugmentation, load_data
     from ensdistill.errors import ConfigError, DataError, DivergedError, EnsdistillError, ExportError
     from ensdistill.evaluation.predict import evaluate
     from ensdistill.export.classifier import Classifier, open_classifier
@@ -50,9 +50,11 @@ __all__ = [
     "EpochResult",
     "ExportError",
     "ExportResult",
+    "ImageAugmentation",
     "InputPerturbation",
     "Metric",
     "NetworkPiece",
+    "StandardAugmentation",
     "StudentPiece",
     "TeacherEnsemble",
     "TeacherLogitCache",
@@ -87,9 +89,11 @@ _MODULES = {
     "EpochResult": "ensdistill.training.loop",
     "ExportError": "ensdistill.errors",
     "ExportResult": "ensdistill.export.exporter",
+    "ImageAugmentation": "ensdistill.data",
     "InputPerturbation": "ensdistill.methods.perturbations",
     "Metric": "ensdistill.methods.metrics",
     "NetworkPiece": "ensdistill.models",
+    "StandardAugmentation": "ensdistill.data",
     "StudentPiece": "ensdistill.methods.students",
     "TeacherEnsemble": "ensdistill.methods.members",
     "TeacherLogitCache": "ensdistill.training.teacher_logits",

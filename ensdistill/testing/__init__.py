@@ -10,9 +10,10 @@ Each test runs once per piece. Instead of `pieces`, a class can have a fixture `
 
 import pytest
 
-_SUITES = ("averaging", "contract", "data", "losses", "metrics", "models", "perturbations", "students")
+_SUITES = ("augmentations", "averaging", "contract", "data", "losses", "metrics", "models", "perturbations", "students")
 pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in _SUITES))  # failed assertions then show values
 
+from ensdistill.testing.augmentations import AugmentationContract  # noqa: E402
 from ensdistill.testing.averaging import AveragingContract  # noqa: E402
 from ensdistill.testing.data import DataSourceContract  # noqa: E402
 from ensdistill.testing.losses import LossContract  # noqa: E402
@@ -22,6 +23,7 @@ from ensdistill.testing.perturbations import PerturbationContract  # noqa: E402
 from ensdistill.testing.students import StudentContract  # noqa: E402
 
 __all__ = [
+    "AugmentationContract",
     "AveragingContract",
     "DataSourceContract",
     "LossContract",

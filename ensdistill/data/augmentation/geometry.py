@@ -19,8 +19,8 @@ class Boxes(NamedTuple):
     Attributes:
         top: First row, int64 (B,).
         left: First column, int64 (B,).
-        height: Number of rows, int64 (B,); 0 if no rectangle fits.
-        width: Number of columns, int64 (B,); 0 if no rectangle fits.
+        height: Number of rows, int64 (B,).
+        width: Number of columns, int64 (B,). If no rectangle fits, all four are 0.
     """
 
     top: Tensor
@@ -49,7 +49,9 @@ def random_boxes(images: Tensor, area: tuple[float, float], ratio: float, genera
     fits = (rows > 0) & (rows <= height) & (columns > 0) & (columns <= width)
     first = fits.int().argmax(0, keepdim=True)
     rows, columns = ((size * fits).gather(0, first)[0] for size in (rows, columns))
-    return Boxes(_start(places[0], height - rows), _start(places[1], width - columns), rows, columns)
+    top, left = _start(places[0], height - rows), _start(places[1], width - columns)
+    found = rows > 0
+    return Boxes(top * found, left * found, rows, columns)
 
 
 def _start(place: Tensor, last: Tensor) -> Tensor:

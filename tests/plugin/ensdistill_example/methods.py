@@ -1,15 +1,31 @@
-"""A loss, a perturbation, an average and a metric."""
+"""An augmentation, a loss, a perturbation, an average and a metric."""
 
 from copy import deepcopy
 from typing import Any
 
 import torch
 
+from ensdistill.data import StandardAugmentation
 from ensdistill.methods.averaging import AveragingSettings
 from ensdistill.methods.losses import WeightedDistillationLoss
 from ensdistill.methods.metrics import Metric
 from ensdistill.methods.perturbations import InputPerturbation
 from ensdistill.settings.base import setting
+
+
+class Negative(StandardAugmentation):
+    """Inverts random images, after the operations of the built-in augmentation."""
+
+    share: float = setting(0.1, "Probability that an image is inverted.", ge=0, le=1)
+
+    @property
+    def changes_images(self):
+        return self.share > 0 or super().changes_images
+
+    def __call__(self, images, generator):
+        images = super().__call__(images, generator)
+        inverted = torch.rand(len(images), generator=generator, device=images.device) < self.share
+        return torch.where(inverted[:, None, None, None], 255 - images, images)
 
 
 class Focal(WeightedDistillationLoss):

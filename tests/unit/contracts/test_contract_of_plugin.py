@@ -3,6 +3,7 @@
 import pytest
 
 from ensdistill.testing import (
+    AugmentationContract,
     AveragingContract,
     DataSourceContract,
     LossContract,
@@ -11,9 +12,13 @@ from ensdistill.testing import (
     PerturbationContract,
     StudentContract,
 )
-from tests.plugin.ensdistill_example.methods import Focal, LabelProbability, Median, PixelDropout
+from tests.plugin.ensdistill_example.methods import Focal, LabelProbability, Median, Negative, PixelDropout
 from tests.plugin.ensdistill_example.networks import Copies, Mlp
 from tests.plugin.ensdistill_example.stripes import Stripes
+
+
+class TestNegative(AugmentationContract):
+    pieces = (Negative(share=0.5), Negative(share=0.0), Negative(flip=True))
 
 
 class TestFocal(LossContract):

@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from ensdistill.data import StandardAugmentation as Augmentation
+from ensdistill.data import StandardAugmentation
 
 SHAPES = [(6, 3, 8, 8), (5, 1, 7, 5), (4, 3, 1, 9), (1, 1, 1, 1)]
 PIECES = [
-    Augmentation(pad=2),
-    Augmentation(flip=True),
-    Augmentation(cutout=4),
-    Augmentation(cutout=3),
-    Augmentation(pad=4, flip=True, cutout=5),
+    StandardAugmentation(pad=2),
+    StandardAugmentation(flip=True),
+    StandardAugmentation(cutout=4),
+    StandardAugmentation(cutout=3),
+    StandardAugmentation(pad=4, flip=True, cutout=5),
 ]
 
 
@@ -32,7 +32,7 @@ def numbered(count: int, side: int) -> Tensor:
     return torch.arange(1, side * side + 1, dtype=torch.uint8).view(1, 1, side, side).repeat(count, 1, 1, 1)
 
 
-def by_hand(images: Tensor, piece: Augmentation, seed: int) -> Tensor:
+def by_hand(images: Tensor, piece: StandardAugmentation, seed: int) -> Tensor:
     """The oracle: the same random numbers in the same order, applied pixel by pixel."""
     count, _, height, width = images.shape
     generator = seeded(seed)
@@ -59,7 +59,7 @@ def by_hand(images: Tensor, piece: Augmentation, seed: int) -> Tensor:
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("piece", PIECES, ids=str)
 @pytest.mark.parametrize("seed", range(3))
-def test_a_batch_equals_a_loop_over_its_pixels(piece: Augmentation, shape: tuple[int, ...], seed: int) -> None:
+def test_a_batch_equals_a_loop_over_its_pixels(piece: StandardAugmentation, shape: tuple[int, ...], seed: int) -> None:
     images = pictures(shape)
     augmented = piece(images, seeded(seed))
     assert augmented.dtype == torch.uint8
@@ -70,12 +70,12 @@ def test_a_batch_equals_a_loop_over_its_pixels(piece: Augmentation, shape: tuple
 def test_without_augmentation_the_same_tensor_is_returned_and_nothing_drawn() -> None:
     images, generator = pictures(), seeded()
     before = generator.get_state()
-    assert Augmentation()(images, generator) is images
+    assert StandardAugmentation()(images, generator) is images
     assert torch.equal(generator.get_state(), before)
 
 
 @pytest.mark.parametrize("piece", PIECES, ids=str)
-def test_input_is_neither_modified_nor_shared(piece: Augmentation) -> None:
+def test_input_is_neither_modified_nor_shared(piece: StandardAugmentation) -> None:
     images = pictures()
     kept = images.clone()
     piece(images, seeded()).fill_(0)
@@ -83,7 +83,7 @@ def test_input_is_neither_modified_nor_shared(piece: Augmentation) -> None:
 
 
 @pytest.mark.parametrize("piece", PIECES, ids=str)
-def test_same_seed_gives_the_same_images_and_another_seed_different_ones(piece: Augmentation) -> None:
+def test_same_seed_gives_the_same_images_and_another_seed_different_ones(piece: StandardAugmentation) -> None:
     images = pictures((20, 3, 8, 8))
     first, again, other = (piece(images, seeded(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again)
@@ -91,22 +91,22 @@ def test_same_seed_gives_the_same_images_and_another_seed_different_ones(piece: 
 
 
 @pytest.mark.parametrize("piece", PIECES, ids=str)
-def test_successive_batches_differ(piece: Augmentation) -> None:
+def test_successive_batches_differ(piece: StandardAugmentation) -> None:
     images, generator = pictures((20, 3, 8, 8)), seeded()
     assert not torch.equal(piece(images, generator), piece(images, generator))
 
 
 def test_about_half_of_the_images_are_mirrored_and_the_others_unchanged() -> None:
     images = numbered(2000, 3)
-    mirrored = (Augmentation(flip=True)(images, seeded()) == images.flip(-1)).all(3).all(2).all(1)
-    others = Augmentation(flip=True)(images, seeded())[~mirrored]
+    mirrored = (StandardAugmentation(flip=True)(images, seeded()) == images.flip(-1)).all(3).all(2).all(1)
+    others = StandardAugmentation(flip=True)(images, seeded())[~mirrored]
     assert torch.equal(others, images[~mirrored])
     assert abs(int(mirrored.sum()) - 1000) < 5 * math.sqrt(2000 / 4)
 
 
 def test_every_offset_of_the_crop_is_equally_likely() -> None:
     images = numbered(5000, 9)
-    centers = Augmentation(pad=2)(images, seeded())[:, 0, 4, 4]
+    centers = StandardAugmentation(pad=2)(images, seeded())[:, 0, 4, 4]
     offsets = {9 * (4 + down) + 4 + right + 1 for down in range(-2, 3) for right in range(-2, 3)}
     counts = torch.bincount(centers.long())
     assert set(counts.nonzero().flatten().tolist()) == offsets
@@ -117,13 +117,13 @@ def test_every_offset_of_the_crop_is_equally_likely() -> None:
 
 def test_a_crop_of_a_small_image_can_consist_of_padding_only() -> None:
     images = numbered(500, 2)
-    black = Augmentation(pad=3)(images, seeded()).flatten(1).sum(1) == 0
+    black = StandardAugmentation(pad=3)(images, seeded()).flatten(1).sum(1) == 0
     assert 0 < int(black.sum()) < 500
 
 
 def test_center_of_the_hole_is_uniform_over_the_pixels() -> None:
     images = numbered(5000, 5)
-    holes = Augmentation(cutout=1)(images, seeded()) == 0
+    holes = StandardAugmentation(cutout=1)(images, seeded()) == 0
     assert (holes.flatten(1).sum(1) == 1).all()
     expected = 5000 / 25
     chi_square = float(((holes.sum(0) - expected) ** 2 / expected).sum())
@@ -131,7 +131,7 @@ def test_center_of_the_hole_is_uniform_over_the_pixels() -> None:
 
 
 def test_hole_is_a_square_clipped_at_the_borders_and_the_same_in_all_channels() -> None:
-    holes = Augmentation(cutout=4)(pictures((400, 3, 8, 8)), seeded()) == 0
+    holes = StandardAugmentation(cutout=4)(pictures((400, 3, 8, 8)), seeded()) == 0
     assert torch.equal(holes, holes[:, :1].expand_as(holes))
     rows, columns = holes[:, 0].any(2).sum(1), holes[:, 0].any(1).sum(1)
     assert torch.equal(holes[:, 0].sum((1, 2)), rows * columns)
@@ -145,13 +145,13 @@ def test_images_of_one_batch_are_augmented_independently() -> None:
 
 
 @pytest.mark.parametrize("piece", PIECES, ids=str)
-def test_empty_batch_stays_empty(piece: Augmentation) -> None:
+def test_empty_batch_stays_empty(piece: StandardAugmentation) -> None:
     assert piece(pictures((0, 3, 8, 8)), seeded()).shape == (0, 3, 8, 8)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("piece", PIECES, ids=str)
-def test_images_stay_on_their_device(piece: Augmentation) -> None:
+def test_images_stay_on_their_device(piece: StandardAugmentation) -> None:
     images = pictures().cuda()
     first, again = (piece(images, torch.Generator("cuda").manual_seed(3)) for _ in range(2))
     assert first.device == images.device
@@ -161,4 +161,4 @@ def test_images_stay_on_their_device(piece: Augmentation) -> None:
 @pytest.mark.parametrize("wrong", [{"pad": -1}, {"cutout": -1}, {"flip": 1}, {"pad": 1.5}, {"crop": 4}], ids=str)
 def test_settings_out_of_range_are_rejected(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        Augmentation(**wrong)
+        StandardAugmentation(**wrong)
