@@ -87,14 +87,14 @@ def _pieces_of(config: Config) -> tuple[Piece, ...]:
 
 def _check_augmentation(piece: ImageAugmentation, images: Tensor) -> None:
     """Checks the augmented images (B,C,H,W), and that the original images are unchanged."""
-    section, before = "training.augmentation", images.clone()
+    section, given = "training.augmentation", images.clone()
     generator = RandomStreams.of(0, "check", 1, images.device).device
-    augmented = called(section, piece, images, generator)
+    augmented = called(section, piece, given, generator)
     _check_tensor(section, f"{piece.kind}: images", augmented, tuple(images.shape))
     if augmented.dtype != torch.uint8 or augmented.device != images.device:
         found = f"{augmented.dtype} on {augmented.device}"
         raise _issue(section, f"{piece.kind}: images must be torch.uint8 on {images.device}, not {found}")
-    if not torch.equal(images, before):
+    if not torch.equal(images, given):
         raise _issue(section, f"{piece.kind}: must not write to its input images")
 
 

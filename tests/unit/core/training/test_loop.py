@@ -35,6 +35,10 @@ CONFIGS = {
     "kd": tiny_config(),
     "latentbe": tiny_config(*LATENTBE_EMA, preset="latentbe"),
     "gaussian": tiny_config("perturbation.kind=gaussian", "averaging.kind=ema", "averaging.start=0.5"),
+    "mixup of augmented images": tiny_config(
+        "perturbation.kind=mixup",
+        "training.augmentation={crop_scale: 0.3, color_jitter: 0.3, rand_augment: 2, erasing: 0.5}",
+    ),
 }
 
 

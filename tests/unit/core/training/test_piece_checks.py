@@ -8,7 +8,17 @@ import torch
 from torch import nn
 
 from ensdistill.config import Config
-from ensdistill.data import DataSource, DataSplits, Digits, RawData, Split, SplitSizes, load_data
+from ensdistill.data import (
+    DataSource,
+    DataSplits,
+    Digits,
+    ImageAugmentation,
+    RawData,
+    Split,
+    SplitSizes,
+    StandardAugmentation,
+    load_data,
+)
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.methods.averaging import AveragingSettings
 from ensdistill.methods.losses import DistillationLoss, Labels
@@ -19,7 +29,7 @@ from ensdistill.methods.students import StudentPiece
 from ensdistill.models import NetworkPiece
 from ensdistill.training.loop import distill
 from ensdistill.training.new_student import check_student
-from tests.plugin.ensdistill_example.methods import Focal, LabelProbability, Median, PixelDropout
+from tests.plugin.ensdistill_example.methods import Focal, LabelProbability, Median, Negative, PixelDropout
 from tests.plugin.ensdistill_example.networks import Copies, Mlp
 from tests.unit.core.core_stand_ins import tiny_config
 
@@ -149,10 +159,36 @@ def test_a_data_source_that_breaks_a_rule_is_reported_in_one_line(call: Callable
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("call", "rule"),
+    [
+        (lambda self, images: images, "has __call__(self, images), which cannot be called with images, generator"),
+        (lambda self, x, r: x.float(), "images must be torch.uint8 on cpu, not torch.float32 on cpu"),
+        (lambda self, x, r: x[:, :, 1:], "images must have the shape (4, 1, 8, 8), not (4, 1, 7, 8)"),
+        (lambda self, x, r: x.fill_(7), "must not write to its input images"),
+        (lambda self, x, r: x[9], "fails on a few images (IndexError: "),
+        (lambda self, x, r: None, "images must be a tensor, not a NoneType"),
+    ],
+)
+@pytest.mark.parametrize("base", [ImageAugmentation, StandardAugmentation])
+def test_an_augmentation_that_breaks_a_rule_is_one_line(
+    base: type, call: Callable[..., Any], rule: str, data: DataSplits
+) -> None:
+    before = data.train.images.clone()
+    with pytest.raises(ConfigError) as caught:
+        check_student(Config(training={"augmentation": piece(base, call)}), data)
+    text = str(caught.value)
+    assert text.startswith(f"training.augmentation: {__name__}:Mine")
+    assert rule in text
+    assert "\n" not in text
+    assert torch.equal(data.train.images, before)
+
+
 def test_sound_pieces_pass_and_leave_no_trace_in_the_images(data: DataSplits) -> None:
     own = {"loss": Focal(), "perturbation": PixelDropout(), "averaging": Median(), "student": Copies(), "model": Mlp()}
     before = data.train.images.clone()
-    check_student(Config(**own, metrics=[LabelProbability()]), data)
+    training = {"augmentation": Negative()}
+    check_student(Config(**own, training=training, metrics=[LabelProbability()]), data)
     assert torch.equal(data.train.images, before)
 
 

@@ -151,7 +151,9 @@ def test_changes_of_other_settings_during_training_do_not_recompute_teacher_logi
         "training.augmentation.flip=true",
         "training.augmentation.pad=1",
         "training.augmentation.cutout=2",
+        "training.augmentation.crop_scale=0.5",
         "perturbation.kind=gaussian",
+        "perturbation.kind=mixup",
         "perturbation.kind=ods",
     ],
 )
