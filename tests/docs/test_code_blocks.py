@@ -17,7 +17,7 @@ import yaml
 import ensdistill.cli.main
 import ensdistill_tune.cli.main
 from ensdistill.config import Config, load_config, presets
-from ensdistill.methods import perturbations
+from ensdistill.methods.perturbations import directions
 from ensdistill.runtime.randomness import RandomStreams
 from ensdistill.settings.base import Settings
 from ensdistill.settings.validation import SettingDoc, settings_table
@@ -179,7 +179,7 @@ def module_with(names: Mapping[str, Any]) -> ModuleType:
 
 
 def test_the_perturbation_that_is_added_moves_images_by_its_step() -> None:
-    piece = new_piece("perturbation", module_with(vars(perturbations)))
+    piece = new_piece("perturbation", module_with(vars(directions)))
     x = torch.full((2, 1, 4, 4), 0.5)
     moved = piece(step_size=0.01)(x, None, None, RandomStreams.of(0, "docs", 1, torch.device("cpu"))) - x
     torch.testing.assert_close(moved.flatten(1).norm(dim=1), torch.full((2,), 0.04))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ensdistill.data.augmentation.geometry import to_bytes
 from ensdistill.runtime.lazy import F, torch
 
 if TYPE_CHECKING:
@@ -32,12 +33,12 @@ def jitter(images: Tensor, strength: float, generator: torch.Generator) -> Tenso
     factors = 1 + strength * (2 * draws - 1)
     pixels = brightness(images.float(), factors[0])
     pixels = saturation(contrast(pixels, factors[1]), factors[2])
-    return pixels.round_().to(torch.uint8)
+    return to_bytes(pixels)
 
 
 def brightness(pixels: Tensor, factor: Tensor) -> Tensor:
     """Returns pixels times the factor, clipped: (B,C,H,W) in [0,255], factor (B,)."""
-    return _blend(torch.zeros((), device=pixels.device), pixels, factor)
+    return (pixels * factor[:, None, None, None]).clamp_(0, 255)
 
 
 def contrast(pixels: Tensor, factor: Tensor) -> Tensor:
@@ -66,9 +67,9 @@ def _gray(pixels: Tensor) -> Tensor:
     """Returns the luma of color images, the mean of the channels of others: (B,1,H,W)."""
     if pixels.shape[1] != 3:
         return pixels.mean(1, keepdim=True)
-    weights = torch.tensor(LUMA, device=pixels.device)
-    return (pixels * weights[:, None, None]).sum(1, keepdim=True)
+    red, green, blue = (weight * pixels[:, n : n + 1] for n, weight in enumerate(LUMA))
+    return red + green + blue
 
 
 def _blend(base: Tensor, pixels: Tensor, factor: Tensor) -> Tensor:
-    return (base + factor[:, None, None, None] * (pixels - base)).clamp_(0, 255)
+    return torch.lerp(base, pixels, factor[:, None, None, None]).clamp_(0, 255)

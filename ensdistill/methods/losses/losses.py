@@ -38,7 +38,7 @@ def weighted_sum(*terms: tuple[float, Callable[[], Tensor]]) -> Tensor:
     Returns:
         A scalar; the first term times 0 if all weights are 0, so that the result has a gradient.
     """
-    counted = [weight * term() for weight, term in terms if weight]
+    counted = [term() if weight == 1 else weight * term() for weight, term in terms if weight]
     return sum(counted[1:], start=counted[0]) if counted else 0 * terms[0][1]()
 
 
