@@ -131,7 +131,7 @@ def classify(
     while batch := list(islice(files, BATCH)):
         read = list(_read(batch, classifier.shape, broken, remark))
         if read:
-            probabilities = classifier(np.stack([pixels for _, pixels in read]))
+            probabilities = classifier(np.stack([pixels for _, pixels in read]).transpose(0, 2, 3, 1))
             yield from (ImagePrediction(place, p) for (place, _), p in zip(read, probabilities, strict=True))
 
 

@@ -297,10 +297,10 @@ def test_a_folder_is_opened_by_its_safetensors_then_onnx_then_pt2(model: Path, t
 
 def test_a_classifier_maps_bytes_to_probabilities_and_refuses_anything_else(run: DistillationRun, model: Path) -> None:
     classifier = open_classifier(model)
-    images = run.data.validation.images[:5].numpy()
+    images = run.data.validation.images[:5].permute(0, 2, 3, 1).numpy()
     np.testing.assert_allclose(classifier(images), predict(run.network, run.data.validation)[:5].exp(), atol=1e-5)
-    for wrong in (images.astype(np.float32), images[:, :, :4], images[0]):
-        with pytest.raises(ConfigError, match=r"requires uint8 \(N,1,8,8\)"):
+    for wrong in (images.astype(np.float32), images.transpose(0, 3, 1, 2), images[0], images[:, :0]):
+        with pytest.raises(ConfigError, match=r"requires uint8 \(N,H,W,1\)"):
             classifier(wrong)
 
 
