@@ -65,7 +65,7 @@ def test_files_see_images_of_any_size_within_one_gray_level_of_pillow(
             assert np.abs(seen - by_pillow(Image.fromarray(pixels), kind)).max() < 1.001, (file.path.name, size)
 
 
-@pytest.mark.parametrize(("size", "shown"), [((3, 5), (6, 10)), ((5, 3), (6, 4)), ((1, 2), (6, 12)), ((1, 4), (3, 12))])
+@pytest.mark.parametrize(("size", "shown"), [((3, 5), (6, 10)), ((5, 3), (6, 4)), ((1, 2), (6, 12)), ((1, 3), (4, 12))])
 def test_a_padded_image_keeps_its_aspect_ratio_in_a_network_of_another(size: tuple[int, int], shown: object) -> None:
     white = torch.full((1, *(100 * side for side in size), 3), 255, dtype=torch.uint8)
     seen = DeployableClassifier(Pixels(), (3, 6, 12), "pad")(white)[0].reshape(3, 6, 12)[0]
