@@ -3,15 +3,25 @@
 import argparse
 import json
 import sys
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ensdistill.cli.predict import classify, find_images, with_progress, write_predictions
+from ensdistill.cli.predict import classify
+from ensdistill.cli.prediction_inputs import (
+    STDIN,
+    PredictionLog,
+    find_images,
+    images_in_list,
+    protect,
+    protected,
+    watched,
+)
+from ensdistill.cli.prediction_writers import write_predictions
 from ensdistill.config import Config, load_config
 from ensdistill.data import Split, fit_images, load_data, load_test
+from ensdistill.data.image_files import ImageFile
 from ensdistill.errors import ConfigError, ConfigIssue
 from ensdistill.evaluation.evaluator import Evaluator, Metrics, evaluate_corruptions, ood_auroc_of
 from ensdistill.evaluation.own_metrics import metric_directions
@@ -32,7 +42,6 @@ from ensdistill.pipeline import distill_to_directory, load_inputs, metric_warnin
 from ensdistill.runtime.command_line import command_line
 from ensdistill.runtime.progress_bar import console
 from ensdistill.runtime.randomness import deterministic
-from ensdistill.runtime.text import counted, listed, printable
 
 
 def teachers(options: argparse.Namespace) -> int:
@@ -123,29 +132,25 @@ def export(options: argparse.Namespace) -> int:
 
 def predict(options: argparse.Namespace) -> int:
     """Classifies images with an exported student; returns 1 if some cannot be read."""
-    out = Path(options.out) if options.out else None
-    classifier, images = open_classifier(options.model), find_images(options.images)
-    if out and out.is_file():
-        model, found = Path(options.model), (file.root / file.name for file in images.files if file.archive is None)
-        read = (model, *(model.iterdir() if model.is_dir() else ()), *map(Path, options.images), *found)
-        if any(given.exists() and out.samefile(given) for given in read):
-            raise ConfigError(f"--out {out}: must not be one of the input files; choose another file")
-    for sentence in (*images.left_out, *images.unread):
-        print(printable(sentence), file=sys.stderr)
-    broken = list[str]()
-
-    def skip(message: str) -> None:
-        broken.append(message)
-        print(f"skipped: {printable(message)}", file=sys.stderr)
-
-    remarks = defaultdict[str, list[str]](list)
-    answers = classify(classifier, with_progress(images.files), skip, lambda what, place: remarks[what].append(place))
+    classifier, log = open_classifier(options.model), PredictionLog()
+    files, total = _images(options, log)
+    answers = classify(classifier, watched(files, total, log), log.skip, log.remark)
     write_predictions(answers, classifier, options.format, options.top, options.out)
-    for what, places in remarks.items():
-        print(printable(f"{counted(len(places), 'file')} with {what}: {listed(places)}"), file=sys.stderr)
-    if broken:
-        print(f"{len(broken)} of {len(images.files)} images skipped", file=sys.stderr)
-    return 1 if broken or images.unread else 0
+    return log.close()
+
+
+def _images(options: argparse.Namespace, log: PredictionLog) -> tuple[Iterable[ImageFile], int | None]:
+    """Returns the images of a command line and their number, which is unknown for standard input."""
+    out, model = Path(options.out) if options.out else None, Path(options.model)
+    protect(out, model, *(model.iterdir() if model.is_dir() else ()))
+    if STDIN in options.images:
+        if len(options.images) > 1:
+            raise ConfigError(f"IMAGES: {STDIN} (standard input) must be the only argument; omit the others")
+        return protected(out, images_in_list(sys.stdin.buffer, log)), None
+    protect(out, *map(Path, options.images))
+    images = find_images(options.images)
+    log.leave_out(images)
+    return list(protected(out, images.files)), len(images.files)
 
 
 def _other_images(options: argparse.Namespace, like: Split) -> Split:

@@ -5,7 +5,7 @@ import pkgutil
 from collections.abc import Sequence
 from functools import partial
 
-from ensdistill.cli.predict import WRITERS
+from ensdistill.cli.prediction_writers import WRITERS
 from ensdistill.config import Config, presets
 from ensdistill.export.format_names import FORMATS
 from ensdistill.runtime.allocator import disable_malloc_trim
@@ -18,6 +18,11 @@ from ensdistill.version import __version__
 
 COMMANDS = "ensdistill.cli.commands"
 DESCRIPTION = "Ensemble distillation: one student network from an ensemble of teachers."
+EXIT_CODES = """\
+exit code:
+  0  every image has a prediction
+  1  some images could not be read; they are listed on standard error and counted
+  2  invalid input, such as a missing model or path"""
 TRAIN, USE = "train and evaluate", "use a student"  # tasks, in their order
 
 
@@ -25,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Returns:
-        The exit code: 0 done, 1 the training failed, 2 invalid input, 130 interrupted.
+        The exit code: 0 done, 1 the training failed or images could not be read, 2 invalid input, 130 interrupted.
     """
 
     def work() -> int:
@@ -117,21 +122,33 @@ def _predict(program: Program) -> None:
         "predict",
         "Classify images with an exported student.",
         f"{COMMANDS}:predict",
-        ("ensdistill predict export/ images/", "ensdistill predict student.onnx images.zip --out classes.csv"),
+        (
+            "ensdistill predict export/ images/",
+            "ensdistill predict student.onnx images.zip --out classes.csv",
+            "find photos -name '*.jpg' | ensdistill predict export/ - --format csv --top 5",
+        ),
     )
+    sub.epilog_of = lambda: EXIT_CODES
     sub.add_argument(
         "model",
         metavar="MODEL",
         help="a .safetensors, .onnx or .pt2 file of `ensdistill export`, or its folder, from which the .safetensors "
         "file is loaded; load a .pt2 file only if you trust its source, because torch may run code in it",
     )
-    sub.add_argument("images", nargs="+", metavar="IMAGES", help="image files, folders (recursively), zip files")
+    sub.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGES",
+        help="image files, folders (recursively), zip files; - reads their paths from standard input, one per line",
+    )
     group = sub.group("output")
-    group.add_argument("--top", type=_count, default=2, metavar="K", help="number of classes in the table (2)")
+    group.add_argument(
+        "--top", type=_count, metavar="K", help="number of most likely classes of each image (2 in a table, else all)"
+    )
     group.add_argument(
         "--format",
         choices=list(WRITERS),
-        help="csv and json contain all probabilities (by the suffix of FILE, otherwise table)",
+        help="format of the predictions (by the suffix of FILE, otherwise table)",
     )
     group.add_argument("--out", metavar="FILE", help="write to this file")
 

@@ -4,7 +4,7 @@ import hashlib
 import platform
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -19,6 +19,8 @@ from ensdistill.runtime.modes import evaluating
 from ensdistill.runtime.randomness import deterministic
 
 BATCHES = (1, 128)
+PHOTO = (375, 500)  # height and width of the image of `resizing_price`
+WITH_RESIZE = f"student, {PHOTO[1]}x{PHOTO[0]} image"  # row of the student that resizes this image first
 LEAST, MOST, SECONDS = 5, 50, 3.0  # runs per network: at least LEAST, at most MOST, at most SECONDS
 
 
@@ -30,7 +32,7 @@ class InferenceCost:
         bytes: Size of all weights and buffers.
         parameters: Number of parameters.
         flops: Operations per image.
-        milliseconds: Median time of one batch, by batch size.
+        milliseconds: Median time of one batch, by batch size; only measured sizes.
     """
 
     bytes: int
@@ -40,7 +42,7 @@ class InferenceCost:
 
     def in_words(self) -> list[str]:
         """Returns weights, parameters, operations and times as text, one per column."""
-        times = [f"{taken:,.3g}" for taken in self.milliseconds.values()]
+        times = [f"{self.milliseconds[b]:,.3g}" if b in self.milliseconds else "" for b in BATCHES]
         return [file_size(self.bytes), f"{self.parameters:,.0f}", in_millions(self.flops), *times]
 
 
@@ -61,6 +63,20 @@ def prices(networks: Mapping[str, nn.Module], shape: Shape, device: torch.device
         )
         for name, network in networks.items()
     }
+
+
+def resizing_price(bare: InferenceCost, classifier: nn.Module, channels: int, device: torch.device) -> InferenceCost:
+    """Returns the cost of a network with its preprocessing: the time of one uint8 image of size PHOTO.
+
+    Args:
+        bare: Cost of the network alone, whose sizes and operations are kept: interpolation has no parameters.
+        classifier: Images uint8 (N,H,W,C) of any size -> any outputs.
+        channels: Channels of an image.
+        device: Device of the measurement.
+    """
+    images = torch.full((1, *PHOTO, channels), 128, dtype=torch.uint8, device=device)
+    with deterministic(threads=1), torch.no_grad():
+        return replace(bare, milliseconds={1: _milliseconds({"": classifier.to(device)}, images)[""]})
 
 
 def latency_ms(network: nn.Module, shape: Shape, device: torch.device) -> float:

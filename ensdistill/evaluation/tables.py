@@ -10,7 +10,7 @@ from rich.table import Table
 from ensdistill.evaluation.corruptions import SEVERITIES
 from ensdistill.evaluation.evaluator import Metrics, mean_metrics
 from ensdistill.evaluation.labels import TEACHER_MEAN, ensemble_label
-from ensdistill.evaluation.latency import InferenceCost
+from ensdistill.evaluation.latency import BATCHES, InferenceCost
 from ensdistill.evaluation.plausibility import is_shown
 from ensdistill.runtime.formatting import file_size, in_millions
 
@@ -114,9 +114,8 @@ def corruption_table(worse: Mapping[str, Mapping[str, Sequence[Metrics]]]) -> Ta
 
 def price_table(prices: Mapping[str, InferenceCost]) -> Table:
     """Returns a table with one row per network: size, operations per image, and time per batch."""
-    batches = next(iter(prices.values())).milliseconds
     table = Table(title="cost", title_justify="left")
-    for column in ("", "weights", "parameters", "MFLOP per image", *(f"ms, batch of {batch}" for batch in batches)):
+    for column in ("", "weights", "parameters", "MFLOP per image", *(f"ms, batch of {batch}" for batch in BATCHES)):
         table.add_column(column, justify="right" if column else "left")
     for label, price in prices.items():
         table.add_row(label, *price.in_words())

@@ -24,13 +24,13 @@ ClassifierOutput = tuple[np.ndarray, np.ndarray]  # logits and probabilities, fl
 
 @dataclass(frozen=True)
 class Classifier:
-    """Classifier of images of one shape, on the CPU.
+    """Classifier of images of any size, on the CPU.
 
     Attributes:
         path: The exported file.
-        shape: Channels, height and width of an image.
+        shape: Channels, height and width of the images of the network; images of another size are resized to it.
         class_names: Names of the classes in the order of the outputs.
-        answer: Images uint8 (N,*shape) from 0 to 255 -> logits and probabilities.
+        answer: Images uint8 (N,H,W,C) from 0 to 255 -> logits and probabilities.
     """
 
     path: Path
@@ -42,7 +42,7 @@ class Classifier:
         """Returns the probabilities of images.
 
         Args:
-            images: Images uint8 (N,*shape) from 0 to 255.
+            images: Images uint8 (N,H,W,C) from 0 to 255, of any height and width.
 
         Returns:
             Probabilities float32 (N,classes).
@@ -50,11 +50,10 @@ class Classifier:
         Raises:
             ConfigError: The images have the wrong type or shape.
         """
-        if images.dtype != np.uint8 or images.shape[1:] != self.shape:
-            shape = ",".join(map(str, self.shape))
-            raise ConfigError(
-                f"images: {self.path} requires uint8 (N,{shape}), got {images.dtype} {images.shape}; convert them"
-            )
+        channels = self.shape[0]
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != channels or not all(images.shape[1:]):
+            given = f"{images.dtype} {images.shape}"
+            raise ConfigError(f"images: {self.path} requires uint8 (N,H,W,{channels}), got {given}; convert them")
         return self.answer(images)[1]
 
 

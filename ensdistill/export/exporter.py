@@ -1,40 +1,27 @@
 """Exports a student to deployable formats; each file is verified against the student before it is published."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from ensdistill.config import to_yaml
-from ensdistill.data import Split
-from ensdistill.errors import ConfigIssue, ExportError
+from ensdistill.errors import ConfigIssue
 from ensdistill.evaluation.evaluator import Evaluator, Metrics
-from ensdistill.evaluation.latency import InferenceCost, prices
+from ensdistill.evaluation.latency import WITH_RESIZE, InferenceCost, prices, resizing_price
 from ensdistill.evaluation.plausibility import student_warnings, teacher_warnings
 from ensdistill.evaluation.tables import teacher_rows
-from ensdistill.export.classifier import (
-    ONNX_FILE,
-    PT2_FILE,
-    Classifier,
-    open_onnx,
-    open_pt2,
-    open_safetensors,
-    quietly,
-)
 from ensdistill.export.format_names import FORMATS
 from ensdistill.export.model_card import StudyContext, model_card
-from ensdistill.export.student_file import CONFIG_FILE, DeployableClassifier, DistillationRun, claim_folder
+from ensdistill.export.network_files import BATCHES, PHOTOS, write_networks
+from ensdistill.export.student_file import CONFIG_FILE, DeployableClassifier, DistillationRun, claim_folder, resize_kind
+from ensdistill.models.fusion import inference_form
 from ensdistill.runtime.files import atomic_directory_update, write_text
 from ensdistill.runtime.optional import need
 from ensdistill.runtime.randomness import deterministic
-from ensdistill.runtime.weights import STUDENT_FILE, save_weights
 
-LIMIT = 1e-4  # maximum difference between a logit of the student and of its file
-BATCHES = (1, 7, 128)  # batch sizes of the comparison
-CARD_FILE = "MODEL_CARD.md"
+CARD_FILE, LABELS_FILE = "MODEL_CARD.md", "labels.json"
 
 
 @dataclass(frozen=True)
@@ -45,9 +32,10 @@ class ExportResult:
         folder: The folder.
         sizes: Size of each file in bytes.
         differences: Largest difference of a logit from the student, for each file with a network.
+        resized: Largest difference of a probability on images of other sizes, which the files resize.
         checked: Number of validation images in the comparison.
         metrics: Metrics on validation images by network.
-        prices: Inference cost of `student` and, if available, `ensemble`.
+        prices: Inference cost of `student`, `student with resize` and, if available, `ensemble`.
         device: Device of the time measurement.
         warnings: Warnings about images, teachers and student, as rows of `ConfigIssue.as_row`.
     """
@@ -55,6 +43,7 @@ class ExportResult:
     folder: Path
     sizes: dict[str, int]
     differences: dict[str, float]
+    resized: float
     checked: int
     metrics: dict[str, Metrics]
     prices: dict[str, InferenceCost]
@@ -63,8 +52,10 @@ class ExportResult:
 
     def in_words(self) -> str:
         """Returns the conditions of the measurements as text."""
+        sizes = " and ".join(f"{width}x{height}" for height, width in PHOTOS)
         return (
             f"logits: compared on {self.checked} validation images, in batches of {', '.join(map(str, BATCHES))}\n"
+            f"resize: images of {sizes} pixels differ by at most {self.resized:.1e} in a probability\n"
             "cost: measured with BatchNorm folded into convolutions\n"
             f"times: medians in PyTorch on one thread ({self.device}), measured alternately"
         )
@@ -89,7 +80,7 @@ def export_student(
     Raises:
         ConfigError: A required library is missing.
         DataError: The folder cannot be written or contains another student.
-        ExportError: A file cannot be written, or its logits differ from the student by more than LIMIT.
+        ExportError: A file cannot be written, or does not reproduce the outputs of the student.
     """
     settings = _settings(run)
     folder = claim_folder(Path(out), run.metadata, lambda file: file.read_text(encoding="utf-8") == settings)
@@ -100,17 +91,27 @@ def export_student(
         student, teachers = evaluator.student(run.network), evaluator.teachers()
     metrics = {"student": student} | teacher_rows(teachers)
     warnings = _warnings(run, student, teachers, findings or StudyContext())
-    costs = prices(run.networks, run.shape, run.data.train.images.device)
+    costs = _costs(run)
     with atomic_directory_update(folder) as temporary:
-        differences = _write_networks(run, temporary, formats)
+        differences, resized = write_networks(run, temporary, formats)
         write_text(temporary / CONFIG_FILE, settings)
-        card = model_card(run, metrics, costs, differences, weights_license, findings, warnings)
+        write_text(temporary / LABELS_FILE, json.dumps(run.data.class_names, ensure_ascii=False, indent=0) + "\n")
+        card = model_card(run, metrics, costs, differences, resized, weights_license, findings, warnings)
         write_text(temporary / CARD_FILE, card)
         sizes = {file.name: file.stat().st_size for file in sorted(temporary.iterdir())}
     device = run.data.train.images.device.type
     checked = min(sum(BATCHES), len(run.data.validation))
     rows = [warning.as_row() for warning in warnings]
-    return ExportResult(folder, sizes, differences, checked, metrics, costs, device, rows)
+    return ExportResult(folder, sizes, differences, resized, checked, metrics, costs, device, rows)
+
+
+def _costs(run: DistillationRun) -> dict[str, InferenceCost]:
+    """Returns the inference cost of the student, of the student with preprocessing, and of the ensemble."""
+    device = run.data.train.images.device
+    costs = prices(run.networks, run.shape, device)
+    fused = DeployableClassifier(inference_form(run.network), run.shape, resize_kind(run.config))
+    resizing = resizing_price(costs["student"], fused, run.shape[0], device)
+    return {"student": costs["student"], WITH_RESIZE: resizing} | costs
 
 
 def _warnings(
@@ -130,80 +131,3 @@ def _settings(run: DistillationRun) -> str:
         f"Hashes: settings {run.config.hash}, data {run.data.identity}, ensemble {run.learnt_from}"
     )
     return to_yaml(run.config, heading)
-
-
-# --- one file per format ----------------------------------------------------------------------------------------------
-
-
-def _write_networks(run: DistillationRun, folder: Path, formats: Sequence[str]) -> dict[str, float]:
-    """Writes and verifies the files; returns the largest difference of a logit for each."""
-    student = DeployableClassifier(run.network)
-    program: Any = _program(student, run) if {"pt2", "onnx"} & set(formats) else None
-    differences = {}
-    if "safetensors" in formats:
-        save_weights(folder / STUDENT_FILE, student.network, run.metadata)
-        differences[STUDENT_FILE] = _checked(
-            student, open_safetensors(folder / STUDENT_FILE, True), run.data.validation
-        )
-    if "pt2" in formats:
-        with quietly():
-            torch.export.save(program, folder / PT2_FILE, extra_files=run.metadata)
-        differences[PT2_FILE] = _checked(student, open_pt2(folder / PT2_FILE), run.data.validation)
-    if "onnx" in formats:
-        _write_onnx(program, folder / ONNX_FILE, run.metadata)
-        differences[ONNX_FILE] = _checked(student, open_onnx(folder / ONNX_FILE), run.data.validation)
-    return differences
-
-
-def _program(student: DeployableClassifier, run: DistillationRun) -> torch.export.ExportedProgram:
-    """Returns the student as one graph for batches of any size."""
-    images = torch.zeros(2, *run.shape, dtype=torch.uint8)  # two, because torch treats a size of one as constant
-    try:
-        with quietly():
-            return torch.export.export(student, (images,), dynamic_shapes={"images": {0: torch.export.Dim("batch")}})
-    except Exception as error:  # torch raises a dozen different errors for networks that it cannot trace
-        raise _cannot("pt2 and onnx", error) from error
-
-
-def _write_onnx(program: Any, file: Path, metadata: Mapping[str, str]) -> None:
-    """Writes an ONNX file with metadata."""
-    try:
-        with quietly():
-            written: Any = torch.onnx.export(
-                program,
-                input_names=["images"],
-                output_names=["logits", "probabilities"],
-                dynamic_shapes={
-                    "images": {0: torch.export.Dim("batch")}
-                },  # only names the dimension; it is already dynamic
-                dynamo=True,
-                verbose=False,
-            )
-            written.model.metadata_props.update(metadata)
-            written.save(file, external_data=False)
-    except Exception as error:  # torch and ONNX raise a dozen different errors for unsupported networks
-        raise _cannot("onnx", error) from error
-
-
-def _cannot(formats: str, error: Exception) -> ExportError:
-    """Returns the error of a network that a format does not support."""
-    reason = " ".join(str(error).split())[:200]
-    return ExportError(f"this network cannot be written as {formats} ({reason}); select other formats with --formats")
-
-
-def _checked(student: DeployableClassifier, file: Classifier, images: Split) -> float:
-    """Returns the largest difference of a logit on real images; raises ExportError if it is above LIMIT."""
-    worst, start = 0.0, 0
-    for size in BATCHES:
-        batch = images.images[start : start + size].cpu()
-        if len(batch):
-            with torch.no_grad():
-                expected = student(batch)[0].numpy()
-            worst = float(np.maximum(worst, np.abs(file.answer(batch.numpy())[0] - expected).max()))  # NaN stays NaN
-        start += size
-    if not worst <= LIMIT:
-        raise ExportError(
-            f"{file.path.name}: differs from the student by {worst:.3g} in a logit, more than {LIMIT:g}; nothing was "
-            "written. Select other formats with --formats"
-        )
-    return worst

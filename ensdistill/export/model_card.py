@@ -10,11 +10,11 @@ from pydantic import BaseModel
 from ensdistill.config import Config, flatten
 from ensdistill.errors import ConfigIssue
 from ensdistill.evaluation.evaluator import Metrics
-from ensdistill.evaluation.latency import InferenceCost
+from ensdistill.evaluation.latency import BATCHES, InferenceCost
 from ensdistill.evaluation.own_metrics import metric_directions
 from ensdistill.evaluation.tables import SHOWN, as_text, markdown_table
 from ensdistill.export.classifier import ONNX_FILE
-from ensdistill.export.student_file import DistillationRun
+from ensdistill.export.student_file import DistillationRun, resize_kind
 from ensdistill.runtime.formatting import mean_and_spread
 from ensdistill.runtime.text import counted
 from ensdistill.settings.yaml_loader import to_yaml_text
@@ -47,6 +47,7 @@ def model_card(
     metrics: Mapping[str, Metrics],
     costs: Mapping[str, InferenceCost],
     differences: Mapping[str, float],
+    resized: float,
     weights_license: str = "",
     findings: StudyContext | None = None,
     warnings: Sequence[ConfigIssue] = (),
@@ -58,6 +59,7 @@ def model_card(
         metrics: Metrics on validation images by network; those of the student have the name `student`.
         costs: Inference cost by network.
         differences: Largest difference of a logit by file.
+        resized: Largest difference of a probability on images that the files resize.
         weights_license: License of the weights, an SPDX identifier; empty if not stated.
         findings: Information of a study.
         warnings: Warnings about images, teachers and student.
@@ -76,7 +78,7 @@ def model_card(
         _METRICS + _own_metrics(own),
         "## Cost\n\n" + _costs(costs),
         "## Limits\n\n" + _limits(run),
-        "## Files\n\n" + _files(differences),
+        "## Files\n\n" + _files(differences, resized),
         "## License\n\n" + _license(weights_license),
     ]
     return "\n\n".join(parts) + "\n"
@@ -93,8 +95,8 @@ from PIL import Image
 
 session = onnxruntime.InferenceSession("student.onnx")
 classes = json.loads(session.get_modelmeta().custom_metadata_map["class_names"])
-image = Image.open("image.png").convert("{mode}").resize(({width}, {height}), Image.Resampling.BILINEAR)
-images = np.asarray(image).reshape(1, {height}, {width}, {channels}).transpose(0, 3, 1, 2)  # uint8 (N,C,H,W), 0 to 255
+image = np.asarray(Image.open("image.png").convert("{mode}"))  # of any height and width
+images = image.reshape(1, *image.shape[:2], {channels})  # uint8 (N,H,W,C), 0 to 255
 logits, probabilities = session.run(None, {{"images": images}})
 print(classes[probabilities[0].argmax()], probabilities[0].max())
 ```
@@ -102,8 +104,8 @@ print(classes[probabilities[0].argmax()], probabilities[0].max())
 """
 
 _WITH_US = """\
-With ensdistill: `ensdistill predict . my-images/`. The network includes the normalization and accepts batches of any
-size."""
+With ensdistill: `ensdistill predict . my-images/`. The files include the resize and the normalization, and accept
+batches of any size. `labels.json` lists the classes in the order of the outputs."""
 
 _METRICS = """\
 `nll` is in nats; `brier` is in [0, 2]; `ece` uses 15 bins. `cnll` and `cece` are NLL and ECE after temperature scaling,
@@ -205,19 +207,20 @@ def _limits(run: DistillationRun) -> str:
     """Returns the section about the limits."""
     _, height, width = run.shape
     return (
-        f"The student assigns one of these classes to every image, including images of other classes. Images of other "
-        f"sizes must be resized to {width}x{height}. Images unlike the training images (other cameras, crops, styles) "
-        "were not evaluated. `ece` measures the reliability of the probabilities, for images like the validation "
-        "images. The student inherits errors and biases of the data and of the teachers."
+        "The student assigns one of these classes to every image, including images of other classes. Images of other "
+        f"sizes are resized to {width}x{height} ({resize_kind(run.config)}). Images unlike the training images (other "
+        "cameras, crops, styles) were not evaluated. `ece` measures the reliability of the probabilities, for images "
+        "like the validation images. The student inherits errors and biases of the data and of the teachers."
     )
 
 
-def _files(differences: Mapping[str, float]) -> str:
+def _files(differences: Mapping[str, float], resized: float) -> str:
     """Returns the section about the files."""
     rows = [[f"`{name}`", f"{difference:.1e}"] for name, difference in differences.items()]
     return (
         "Each file was loaded and compared with the student on validation images before it was published. torch can "
-        "execute code from a `.pt2` file: open one only from a trusted source.\n\n"
+        "execute code from a `.pt2` file: open one only from a trusted source. On images of other sizes, which the "
+        f"files resize, probabilities differ by at most {resized:.1e}.\n\n"
         f"{markdown_table(['file', 'largest logit difference'], rows)}"
     )
 
@@ -248,8 +251,8 @@ def _words(piece: BaseModel) -> str:
 
 def _placeholders(run: DistillationRun) -> dict[str, Any]:
     """Returns the values of the example for ONNX Runtime."""
-    channels, height, width = run.shape
-    return {"mode": "L" if channels == 1 else "RGB", "channels": channels, "height": height, "width": width}
+    channels = run.shape[0]
+    return {"mode": "L" if channels == 1 else "RGB", "channels": channels}
 
 
 def _table(rows: Rows, own: Iterable[str]) -> str:
@@ -274,9 +277,9 @@ def _figure(value: float | Sequence[float] | None) -> str:
 
 def _costs(costs: Mapping[str, InferenceCost]) -> str:
     """Returns the section about the inference cost."""
-    batches = next(iter(costs.values())).milliseconds
-    head = ["", "weights", "parameters", "MFLOP per image", *(f"ms, batch {batch}" for batch in batches)]
+    head = ["", "weights", "parameters", "MFLOP per image", *(f"ms, batch {batch}" for batch in BATCHES)]
     return (
         f"{markdown_table(head, [[network, *cost.in_words()] for network, cost in costs.items()])}\n\n"
-        "BatchNorm is folded into convolutions. Times are medians in PyTorch on one thread, measured alternately."
+        "BatchNorm is folded into convolutions. Times are medians in PyTorch on one thread. The row of an image size "
+        "includes the resize of one uint8 image of this size."
     )

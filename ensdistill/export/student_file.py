@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ensdistill.config import Config
 from ensdistill.data import DataSplits, Shape, Split
-from ensdistill.data.splits import to_unit
+from ensdistill.data.fitting import Resize, resize
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.models import CustomModel, Torchvision
@@ -71,6 +71,11 @@ class DistillationRun:
         """Channels, height and width of an image."""
         return _shape(self.data)
 
+    @property
+    def deployable(self) -> "DeployableClassifier":
+        """The student with preprocessing, on the CPU."""
+        return DeployableClassifier(self.network, self.shape, resize_kind(self.config))
+
 
 def student_metadata(config: Config, data: DataSplits, learnt_from: str) -> dict[str, str]:
     """Returns the metadata of a weights file: hashes of the inputs and everything required for use, as JSON.
@@ -88,6 +93,7 @@ def student_metadata(config: Config, data: DataSplits, learnt_from: str) -> dict
         "ensemble": learnt_from,
         "config": config.model_dump_json(),
         "shape": json.dumps(_shape(data)),
+        "resize": resize_kind(config),
         "class_names": json.dumps(data.class_names),
         "version": __version__,
     }
@@ -148,21 +154,33 @@ def load_run(config: Config, data: DataSplits, weights: Path, found: TeacherEnse
     return DistillationRun(config, data, network, learnt_from, its_own)
 
 
-class DeployableClassifier(nn.Module):
-    """A student with preprocessing: uint8 images (N,C,H,W) from 0 to 255 -> logits and probabilities (N,classes)."""
+def resize_kind(config: Config) -> Resize:
+    """Returns how an exported student resizes images of another size: as its training images were resized."""
+    return "squash"
 
-    def __init__(self, network: nn.Module) -> None:
+
+class DeployableClassifier(nn.Module):
+    """A student with preprocessing: uint8 images (N,H,W,C) of any size -> logits and probabilities (N,classes).
+
+    The layout is that of image libraries: `numpy.asarray(PIL_image)[None]` is a batch of one color image.
+    """
+
+    def __init__(self, network: nn.Module, shape: Shape, kind: Resize) -> None:
         """Copies a network to the CPU.
 
         Args:
             network: Images (N,C,H,W) in [0,1] -> logits (N,classes).
+            shape: Channels, height and width of the images of the network.
+            kind: How images of another aspect ratio are resized.
         """
         super().__init__()
         self.network = deepcopy(network).cpu()
+        self.size, self.kind = shape[1:], kind
         self.requires_grad_(False).eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        logits: Tensor = self.network(to_unit(images))
+        x = resize(images.permute(0, 3, 1, 2), self.size, self.kind)
+        logits: Tensor = self.network(x.round() / 255)  # rounded, because training images are whole numbers
         return logits, logits.softmax(-1)
 
 
@@ -182,9 +200,10 @@ def load_deployable(path: Path, run_imported: bool = False) -> DeployableClassif
         raise DataError(
             f"{path}: refuses to import {config.model.path}, because the file is untrusted; use the .onnx file instead"
         )
-    network = _empty_network(config, *parse_metadata(path, metadata))
+    shape, class_names = parse_metadata(path, metadata)
+    network = _empty_network(config, shape, class_names)
     load_weights(path, network)
-    return DeployableClassifier(network)
+    return DeployableClassifier(network, shape, resize_kind(config))
 
 
 def parse_metadata(path: Path, metadata: Mapping[str, str]) -> tuple[Shape, tuple[str, ...]]:

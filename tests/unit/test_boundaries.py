@@ -18,7 +18,16 @@ import ensdistill_tune.cli.main
 from tests.tiny import TinyStudy
 
 ROOT = Path(__file__).parents[2]
-MLFLOW_FILES = ["batches", "event_writer", "mlflow_writer", "model_registry", "provenance", "run_index"]
+MLFLOW_FILES = [
+    "batches",
+    "event_writer",
+    "mlflow_writer",
+    "model_content",
+    "model_registry",
+    "provenance",
+    "run_index",
+]
+MLFLOW_FILES += ["served_student"]
 RAY_FILES = ["ray_cluster", "ray_pieces", "ray_runner", "ray_trainable", "schedulers", "teacher_tasks"]
 STUDY_PACKAGES = {"ensdistill_tune", "ray", "optuna", "mlflow"}
 

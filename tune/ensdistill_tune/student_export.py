@@ -193,7 +193,7 @@ def _register(
     tags = {"study": facts.name, "trial": choice.trial.name, "config_hash": run.config.hash}
     tags |= {"data_hash": run.data.identity, "ensemble_hash": run.learnt_from}
     tags |= {f"val/{name}": f"{metrics[name]:.4f}" for name in ("nll", "accuracy", "ece")}
-    example = run.data.validation.images[:1].cpu().numpy()
+    example = run.data.validation.images[0].cpu().numpy()
     champion = wanted.champion and choice.folder == WINNER
     return register(
         uri, str(wanted.register), done.folder / "student.onnx", example, run=source, tags=tags, champion=champion

@@ -1,26 +1,23 @@
 """Model registry of MLflow: registers an exported student under a name from which it can be loaded.
 
-mlflow.pyfunc.load_model("models:/NAME@champion").predict(images)   # uint8 (N,C,H,W) -> {"logits", "probabilities"}
+model = mlflow.pyfunc.load_model("models:/NAME@champion")
+model.predict(pandas.DataFrame({"image": [Path("photo.jpg")]}))  # label, probability, probabilities
 """
 
 import hashlib
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import onnx
-import onnxruntime
-from mlflow import MlflowClient
-from mlflow import onnx as flavour
+from mlflow import MlflowClient, pyfunc
 from mlflow.exceptions import MlflowException
-from mlflow.models import infer_signature
 from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
 
 from ensdistill.errors import DataError
 from ensdistill.runtime.secrets import without_secrets
 from ensdistill_tune.credentials import whole
+from ensdistill_tune.tracking.model_content import model_content
 
 ALIAS = "champion"
 
@@ -40,9 +37,8 @@ def register(
     Args:
         uri: URI of the store.
         name: Name of the registered model.
-        onnx_path: File with input `images`, uint8 (N,C,H,W), and outputs `logits` and `probabilities`, float32
-            (N,classes).
-        example: One or a few images, which are stored with the model.
+        onnx_path: File of `ensdistill export`.
+        example: Image uint8 (C,H,W), which is stored with the model.
         run: Id of the run of the student.
         tags: Tags of the version, such as study, hashes and metrics.
         champion: Whether the alias `champion` moves to this version.
@@ -84,22 +80,13 @@ def run_of(uri: str, experiment: str, study_id: str, trial: int, send: str = "en
 
 
 def _log(client: MlflowClient, run: str, onnx_path: Path, example: np.ndarray) -> str:
-    """Logs the model with signature and input example as artifacts of the run, and returns their folder.
+    """Logs the model as artifacts of the run, and returns their folder.
 
     The folder name contains a hash of the file, so that versions of the same run have separate folders.
     """
-    session = onnxruntime.InferenceSession(onnx_path, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    answer = dict(zip(names, session.run(names, {session.get_inputs()[0].name: example}), strict=True))
     folder = f"model-{hashlib.sha256(onnx_path.read_bytes()).hexdigest()[:8]}"
     with TemporaryDirectory() as temporary:
-        flavour.save_model(
-            onnx.load(onnx_path),
-            f"{temporary}/{folder}",
-            signature=infer_signature(example, answer),
-            input_example=example,
-            pip_requirements=[f"{package}=={version(package)}" for package in ("onnx", "onnxruntime", "numpy")],
-        )
+        pyfunc.save_model(f"{temporary}/{folder}", **model_content(onnx_path, example))
         client.log_artifacts(run, temporary)
     return folder
 

@@ -1,6 +1,7 @@
 """Images from anywhere on disk, classified by an exported student."""
 
 import csv
+import io
 import json
 import os
 import shutil
@@ -16,7 +17,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from ensdistill import Classifier, ConfigError, DataError, DistillationRun, export_student, open_classifier
-from ensdistill.cli.predict import BATCH, ImagePrediction, classify, find_images
+from ensdistill.cli.predict import BATCH, ImagePrediction, classify
+from ensdistill.cli.prediction_inputs import find_images
+from ensdistill.cli.prediction_writers import write_table
 from ensdistill.data import DataSplits
 from ensdistill.data.image_files import ImageFile
 from ensdistill.evaluation.predict import predict
@@ -91,6 +94,30 @@ def test_the_table_lists_the_most_likely_classes_first(run: DistillationRun, mod
     cells = [cell.strip() for cell in line.strip("│").split("│")]
     best = np.argsort(-expected(run)[0])[:3]
     assert cells[1:] == [text for k in best for text in (str(k), f"{expected(run)[0, k]:.4f}")]
+
+
+def test_csv_and_json_have_only_the_likeliest_classes_if_a_number_is_given(
+    run: DistillationRun, model: Path, images: Path
+) -> None:
+    words = ("ensdistill", "predict", model, images / "even" / "00.png", "--top", "3", "--format")
+    best = [str(k) for k in np.argsort(-expected(run)[0])[:3]]
+    (row,) = rows_of(call(*words, "csv"))
+    assert [*row] == ["file", "class", "probability", "class_2", "probability_2", "class_3", "probability_3"]
+    assert [row["class"], row["class_2"], row["class_3"]] == best
+    (answer,) = json.loads(call(*words, "json").out)
+    assert [*answer["probabilities"]] == best
+    figures = [float(row[name]) for name in ("probability", "probability_2", "probability_3")]
+    assert [*answer["probabilities"].values()] == figures
+    np.testing.assert_allclose(figures, [expected(run)[0][int(k)] for k in best], atol=1e-5)
+
+
+def test_a_long_list_becomes_several_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ensdistill.cli.prediction_writers.BLOCK", 3)
+    text = io.StringIO()
+    write_table((ImagePrediction(f"{n}.png", np.array([0.2, 0.8])) for n in range(7)), ("a", "b"), None, text)
+    lines = text.getvalue().splitlines()
+    assert [line.split()[1] for line in lines if line.startswith("│")] == [f"{n}.png" for n in range(7)]
+    assert sum(line.startswith("┏") for line in lines) == 3
 
 
 def test_more_classes_than_exist_are_not_listed(model: Path, images: Path) -> None:
@@ -182,7 +209,7 @@ def test_predictions_are_written_in_the_format_of_the_option_or_of_the_file_name
     done = call("ensdistill", *words)
     assert (done.code, done.out) == (0, "")
     text = (tmp_path / name).read_text()
-    begins = {"csv": "file,class,probability,p(0)", "json": '[{"file": ', "txt": "┏━"}[form or name[2:]]
+    begins = {"csv": "file,class,probability,p(0)", "json": '[\n{"file": ', "txt": "┏━"}[form or name[2:]]
     assert text.startswith(begins)
 
 
@@ -191,6 +218,57 @@ def test_names_of_files_are_shown_as_they_are(run: DistillationRun, model: Path,
     shutil.copy(images / "even" / "00.png", odd)
     assert odd.name in call("ensdistill", "predict", model, odd).out
     assert rows_of(call("ensdistill", "predict", model, odd, "--format", "csv"))[0]["file"] == str(odd)
+
+
+def given(monkeypatch: pytest.MonkeyPatch, *lines: bytes) -> None:
+    """The lines stand on standard input."""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"".join(lines))))
+
+
+def test_paths_on_standard_input_are_classified_like_arguments(
+    model: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(images / "odd" / "03.png", tmp_path / "a b.png")
+    given(monkeypatch, f"{tmp_path}/a b.png\r\n\n{images}/even\n".encode(), os.fsencode(images / "odd" / "05.png"))
+    listed = rows_of(call("ensdistill", "predict", model, "-", "--format", "csv"))
+    places = (tmp_path / "a b.png", images / "even", images / "odd" / "05.png")
+    assert listed == rows_of(call("ensdistill", "predict", model, *places, "--format", "csv"))
+    assert len(listed) == 8
+
+
+def test_a_listed_path_that_cannot_be_read_is_counted_and_the_others_are_classified(
+    model: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.zip").write_bytes(b"PK no")
+    lines = [images / "gone.png", tmp_path / "empty", tmp_path / "bad.zip", "a\0b", images / "odd" / "05.png"]
+    given(monkeypatch, *(f"{line}\n".encode() for line in lines))
+    done = call("ensdistill", "predict", model, "-", "--format", "csv")
+    assert (done.code, [Path(row["file"]).name for row in rows_of(done)]) == (1, ["05.png"])
+    for cause in ("gone.png cannot be read: no such file", "no images found", "readable zip file", "null byte"):
+        assert cause in done.err
+    assert done.err.splitlines()[-1] == "4 of 5 images skipped"
+
+
+def test_standard_input_stands_alone_and_has_paths(model: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given(monkeypatch, b"\n")
+    for words, cause in (([], "no images found"), ([images], "must be the only argument")):
+        done = call("ensdistill", "predict", model, "-", *words)
+        assert (done.code, cause in done.err) == (2, True)
+
+
+def test_an_image_on_standard_input_is_not_written_over(
+    model: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = images / "odd" / "05.png"
+    before = image.read_bytes()
+    given(monkeypatch, os.fsencode(image))
+    done = call("ensdistill", "predict", model, "-", "--out", image)
+    assert (done.code, "must not be one of the input files" in done.err, image.read_bytes() == before) == (
+        2,
+        True,
+        True,
+    )
 
 
 @pytest.mark.e2e
@@ -297,10 +375,10 @@ def test_a_folder_is_opened_by_its_safetensors_then_onnx_then_pt2(model: Path, t
 
 def test_a_classifier_maps_bytes_to_probabilities_and_refuses_anything_else(run: DistillationRun, model: Path) -> None:
     classifier = open_classifier(model)
-    images = run.data.validation.images[:5].numpy()
+    images = run.data.validation.images[:5].permute(0, 2, 3, 1).numpy()
     np.testing.assert_allclose(classifier(images), predict(run.network, run.data.validation)[:5].exp(), atol=1e-5)
-    for wrong in (images.astype(np.float32), images[:, :, :4], images[0]):
-        with pytest.raises(ConfigError, match=r"requires uint8 \(N,1,8,8\)"):
+    for wrong in (images.astype(np.float32), images.transpose(0, 3, 1, 2), images[0], images[:, :0]):
+        with pytest.raises(ConfigError, match=r"requires uint8 \(N,H,W,1\)"):
             classifier(wrong)
 
 
@@ -323,6 +401,19 @@ def test_images_are_read_a_batch_at_a_time(images: Path) -> None:
     assert len(read) == BATCH
     assert len(list(answers)) == 3 * BATCH - 1
     assert seen == [BATCH] * 3
+
+
+def test_large_images_come_in_small_batches(images: Path) -> None:
+    seen = []
+
+    def answer(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        seen.append(len(batch))
+        return np.zeros((len(batch), 2)), np.zeros((len(batch), 2))
+
+    classifier = Classifier(Path("m"), (1, 2048, 4096), ("a", "b"), answer)  # 8 million numbers an image
+    files = [ImageFile(images, "even/00.png")] * 6
+    assert len(list(classify(classifier, files, pytest.fail))) == 6
+    assert seen == [4, 2]
 
 
 def test_images_of_other_than_one_or_three_channels_cannot_be_read(images: Path) -> None:

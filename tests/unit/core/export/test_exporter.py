@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,10 @@ from ensdistill import (
 from ensdistill.config import Config
 from ensdistill.data import DataSplits, Split, load_data, load_test
 from ensdistill.errors import ConfigIssue
-from ensdistill.evaluation.latency import LEAST, _milliseconds, prices
+from ensdistill.evaluation.latency import LEAST, WITH_RESIZE, _milliseconds, prices
 from ensdistill.evaluation.predict import evaluate, predict
 from ensdistill.export.model_card import StudyContext
-from ensdistill.export.student_file import DeployableClassifier, _empty_network, load_deployable
+from ensdistill.export.student_file import _empty_network, load_deployable
 from ensdistill.methods.members import CombinedClassifier, TeacherEnsemble
 from ensdistill.models import CustomModel, Torchvision
 from ensdistill.runtime.weights import save_weights
@@ -49,7 +50,7 @@ from tests.plugin.ensdistill_example.networks import Copies
 from tests.unit.core.core_stand_ins import random_ensemble, tiny_config
 
 NETWORKS = ("student.safetensors", "student.pt2", "student.onnx")
-exporting = importlib.import_module("ensdistill.export.exporter")
+exporting = importlib.import_module("ensdistill.export.network_files")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -86,7 +87,7 @@ def exported(run: DistillationRun, tmp_path_factory: pytest.TempPathFactory) -> 
 def assert_says_the_same(folder: Path, run: DistillationRun) -> None:
     """Each file answers as the network does, in batches of any size, by the way in which students are evaluated."""
     expected = predict(run.network, run.data.validation)
-    images = run.data.validation.images.numpy()
+    images = run.data.validation.images.permute(0, 2, 3, 1).numpy()
     for name in NETWORKS:
         file = open_classifier(folder / name)
         for size in (1, 3, len(images)):
@@ -168,7 +169,7 @@ def spoilt(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Lets one kind of file be written from a student whose last bias is off by so much."""
 
     def off(network: nn.Module, by: float) -> nn.Module:
-        copy = DeployableClassifier(network).network
+        copy = deepcopy(network)
         [*copy.parameters()][-1].data.add_(by)
         return copy
 
@@ -178,7 +179,7 @@ def spoilt(monkeypatch: pytest.MonkeyPatch) -> Any:
             monkeypatch.setattr(exporting, "save_weights", lambda path, n, notes: save(path, off(n, by), notes))
         else:
             monkeypatch.setattr(
-                exporting, "_program", lambda s, run: trace(DeployableClassifier(off(s.network, by)), run)
+                exporting, "_program", lambda s, run: trace(replace(run, network=off(s.network, by)).deployable, run)
             )
 
     return spoil
@@ -321,7 +322,7 @@ def test_every_file_states_its_inputs(run: DistillationRun, exported: Path) -> N
 def test_onnx_takes_bytes_and_gives_logits_and_probabilities_of_any_number_of_images(exported: Path) -> None:
     session = onnxruntime.InferenceSession(exported / "student.onnx")
     (images,) = session.get_inputs()
-    assert (images.name, images.type, images.shape[1:]) == ("images", "tensor(uint8)", [1, 8, 8])
+    assert (images.name, images.type, images.shape[1:]) == ("images", "tensor(uint8)", ["height", "width", 1])
     assert isinstance(images.shape[0], str), "the number of images is free"
     assert [(o.name, o.type, o.shape[1:]) for o in session.get_outputs()] == [
         ("logits", "tensor(float)", [10]),
@@ -382,7 +383,7 @@ def test_the_ensemble_costs_as_much_as_all_its_members(
     alone = export_student(
         DistillationRun(run.config, digits, run.network, "random"), tmp_path, formats=["safetensors"]
     )
-    assert set(alone.prices) == {"student"}
+    assert set(alone.prices) == {"student", WITH_RESIZE}
 
 
 # --- the card ---
@@ -521,7 +522,7 @@ sys.meta_path.insert(0, Refuse())
 import numpy as np, onnxruntime
 session = onnxruntime.InferenceSession({str(studies / "run" / "export" / "student.onnx")!r})
 test = np.load({str(tmp_path / "test.npz")!r})
-_, probabilities = session.run(None, {{"images": test["images"]}})
+_, probabilities = session.run(None, {{"images": test["images"].transpose(0, 2, 3, 1)}})
 print(repr(float((probabilities.argmax(1) == test["labels"]).mean())))
 """
     done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=False)
