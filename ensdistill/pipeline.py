@@ -196,6 +196,7 @@ def distill_to_directory(
         "ensemble_hash": ensemble.identity,
         "data_hash": data.identity,
         "epochs": epoch.number,
+        "selected_epoch": epoch.selected,
         "loss": epoch.loss,
         "val": student,
         "subnetworks": epoch.subnetworks,

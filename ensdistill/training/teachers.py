@@ -169,7 +169,9 @@ def teacher_hash(config: Config, teacher: int, data: DataSplits) -> str:
         "recipe": TEACHER_RECIPE_VERSION,
         "code": code_identity(own.model),
     }
-    return content_hash({**made_by, "model": own.model.model_dump(), "training": own.training.model_dump()})
+    made_by |= {"weights": own.model.weights_hash} if own.model.weights else {}
+    model = own.model.model_dump(exclude={"weights"})  # its path does not matter
+    return content_hash({**made_by, "model": model, "training": own.training.model_dump()})
 
 
 def train_teacher(config: Config, teacher: int, data: DataSplits, store: Path) -> Generator[int, None, None]:
@@ -229,7 +231,7 @@ def _train(config: Config, teacher: int, data: DataSplits, home: Path) -> Iterat
     try:
         distiller = distill(own, TeacherEnsemble([], len(data.class_names), "none"), data)
         for epoch in distiller:
-            yield epoch.number
+            yield own.training.epochs if epoch.last else epoch.number
     except DivergedError as error:
         raise DivergedError(error.epoch, error.step, error.loss, teacher) from None
     _keep(own, distiller.student(), epoch, data, home)
@@ -252,6 +254,8 @@ def _keep(own: Config, network: nn.Module, last: EpochResult, data: DataSplits, 
                 "torch": torch.__version__,
                 "device": data.train.images.device.type,
                 "val": last.val,
+                "epochs": last.number,
+                "selected_epoch": last.selected,
             },
         )
         shutil.rmtree(home, ignore_errors=True)

@@ -330,7 +330,7 @@ def test_the_schema_accepts_built_in_pieces_plugins_and_paths_and_rejects_invali
 
 def test_every_family_has_its_group_of_entry_points() -> None:
     groups = {family.group for family in families_of(Config)}
-    names = {"students", "perturbations", "losses", "averaging", "data", "models", "metrics"}
+    names = {"students", "perturbations", "losses", "averaging", "data", "models", "metrics", "optimizers"}
     assert groups == {f"ensdistill.{name}" for name in names}
 
 
