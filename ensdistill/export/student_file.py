@@ -134,6 +134,11 @@ def load_run(config: Config, data: DataSplits, weights: Path, found: TeacherEnse
     network = new_student(config, data).merged().eval()
     metadata = load_weights(weights, network, data.train.images.device)
     if metadata.get("settings") != config.hash:
+        if config.model.weights_hash == "missing":
+            raise DataError(
+                f"{config.model.weights}: no such weights file (model.weights), so it is unknown whether {weights} "
+                "belongs to these settings; restore the file"
+            )
         raise DataError(
             f"{weights}: this student was trained with other settings ({metadata.get('settings')}, now {config.hash}); "
             "give its settings, or distill again"

@@ -20,7 +20,7 @@ from torch import nn
 from ensdistill.config import Config, content_hash
 from ensdistill.data import DataSplits
 from ensdistill.data.own_source import read
-from ensdistill.errors import ConfigIssue, DataError, DivergedError, teacher_name
+from ensdistill.errors import ConfigError, ConfigIssue, DataError, DivergedError, teacher_name
 from ensdistill.methods.averaging import NoAveraging
 from ensdistill.methods.losses import Labels
 from ensdistill.methods.members import TeacherEnsemble
@@ -33,6 +33,7 @@ from ensdistill.runtime.files import ensure_writable_dir, user_path, write_json
 from ensdistill.runtime.randomness import derive_seed
 from ensdistill.runtime.weights import fingerprint, load_weights, save_weights
 from ensdistill.training.loop import EpochResult, distill
+from ensdistill.training.new_student import check_student
 from ensdistill.training.teacher_checks import check_teachers
 
 ProgressCallback = Callable[
@@ -158,6 +159,22 @@ def teacher_config(config: Config, teacher: int) -> Config:
             "metrics": [],
         }
     )
+
+
+def check_trained_teachers(config: Config, data: DataSplits) -> None:
+    """Checks that the teachers can be built and trained with these data, each architecture once, without training.
+
+    Raises:
+        ConfigError: Settings are incompatible with the images; the names begin with `teachers`.
+        DataError: A file of initial weights is missing or damaged.
+    """
+    for teacher in range(min(config.teachers.count, max(1, len(config.teachers.models)))):
+        try:
+            check_student(teacher_config(config, teacher), data)
+        except ConfigError as error:
+            raise ConfigError([issue.below("teachers") if issue.path else issue for issue in error.issues]) from error
+        except DataError as error:
+            raise DataError(f"{teacher_name(teacher)}: {error}") from error
 
 
 def teacher_hash(config: Config, teacher: int, data: DataSplits) -> str:
