@@ -19,8 +19,9 @@ from ensdistill.errors import ConfigError, ConfigIssue, SettingError
 from ensdistill.methods.averaging import Averaging, NoAveraging
 from ensdistill.methods.losses import Averaged, Loss
 from ensdistill.methods.metrics import OwnMetric
+from ensdistill.methods.optimizers import Sgd
 from ensdistill.methods.perturbations import NoPerturbation, Perturbation
-from ensdistill.methods.recipe import Sgd, Training
+from ensdistill.methods.recipe import Training
 from ensdistill.methods.schedule import ScheduledChange, can_change
 from ensdistill.methods.students import Single, StudentSettings
 from ensdistill.models import Convnet, Model
@@ -140,6 +141,9 @@ class Config(Settings):
             raise SettingError(ConfigIssue(("perturbation",), rule))
         if issue := self._changed_images():
             raise SettingError(issue)
+        if self.training.patience is not None:
+            hint = "set teachers.training.patience; students of a study are stopped by its scheduler"
+            raise SettingError(ConfigIssue(("training", "patience"), "is for teachers only", hint=hint))
         trained: list[tuple[tuple[str, ...], Training]] = [(("training",), self.training)]
         trained += [(("teachers", "training"), self.teachers.training)] if self.teachers.count else []
         size = getattr(self.data, "train_size", None)
@@ -216,13 +220,25 @@ class Config(Settings):
 
     @property
     def hash(self) -> str:
-        """Content hash, 16 hexadecimal digits: all settings except file paths, and the code of user-defined pieces."""
+        """Content hash, 16 hexadecimal digits: all settings except file paths, and the code of user-defined pieces.
+
+        Files of weights from which a training starts count by their content.
+        """
         plugins = self.plugins
         files = files_in(Config, self) if plugins else file_settings(Config)
         own = without_files(self.model_dump(mode="json", exclude={"schedule"}), files)
         own |= {"plugins": plugins} if plugins else {}
+        own |= {"weights": weights} if (weights := self._weights) else {}
         later = [[change.after_epoch, self.at_epoch(change.after_epoch + 1).hash] for change in self.schedule]
         return content_hash(own | {"schedule": later} if later else own)
+
+    @property
+    def _weights(self) -> dict[str, str]:
+        """Content hashes of the files from which trainings start, by the dotted names of their models."""
+        own = self.teachers
+        models = {"model": self.model} | ({"teachers.model": own.model} if own.count and not own.models else {})
+        models |= {f"teachers.models.{n}": model for n, model in enumerate(own.models) if own.count}
+        return {name: model.weights_hash for name, model in models.items() if model.weights}
 
     def at_epoch(self, epoch: int) -> "Config":
         """Returns the settings that apply in one epoch, with an empty schedule.
@@ -240,6 +256,21 @@ class Config(Settings):
             epoch: Number of the epoch; the first is 1.
         """
         return self.model_copy(update={"schedule": [change for change in self.schedule if change.after_epoch < epoch]})
+
+    def hash_until(self, epoch: int) -> str:
+        """Returns the hash of the settings that determine the result of all epochs up to this one.
+
+        If no epoch depends on the length of the training, the length is not one of them: such a training can be
+        extended from its checkpoint.
+
+        Args:
+            epoch: Number of the epoch; the first is 1.
+        """
+        prefix = self.prefix_until(epoch)
+        if any(piece.depends_on_length for piece in (self.training, self.averaging, self.student)):
+            return prefix.hash
+        training = self.training.model_copy(update={"epochs": max(1, epoch)})
+        return prefix.model_copy(update={"training": training}).hash
 
     def _override(self, dotted: Mapping[str, Any]) -> "Config":
         """Returns the settings without a schedule and with new values of some of them."""

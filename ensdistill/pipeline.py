@@ -26,7 +26,7 @@ from ensdistill.runtime.weights import STUDENT_FILE, save_weights
 from ensdistill.training.checkpoint import read_checkpoint
 from ensdistill.training.loop import EpochResult, distill
 from ensdistill.training.new_student import check_student
-from ensdistill.training.teachers import Trainer, get_ensemble, teacher_config, train_teachers
+from ensdistill.training.teachers import Trainer, check_trained_teachers, get_ensemble, train_teachers
 from ensdistill.version import __version__
 
 CHECKPOINT = "checkpoint.pt"  # file name in the folder of a run
@@ -60,8 +60,7 @@ def load_inputs(
         check(data)
     for one in (config, *others):
         check_student(one, data)
-    if config.teachers.count:
-        check_student(teacher_config(config, 0), data)
+    check_trained_teachers(config, data)
     count, done = config.teachers.count, dict[int, int]()
     with progress("teachers", count * config.teachers.training.epochs) as advance:
 
@@ -196,6 +195,7 @@ def distill_to_directory(
         "ensemble_hash": ensemble.identity,
         "data_hash": data.identity,
         "epochs": epoch.number,
+        "selected_epoch": epoch.selected,
         "loss": epoch.loss,
         "val": student,
         "subnetworks": epoch.subnetworks,

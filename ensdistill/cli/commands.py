@@ -80,7 +80,8 @@ def distill(options: argparse.Namespace) -> int:
     student, epoch = run.result["val"], run.epoch
     several = {"mean of its subnetworks": epoch.subnetworks} if epoch.subnetworks != epoch.val else {}
     rows = {"student": student} | several | teacher_rows(run.teachers)
-    last = f"{student_in_words(student)}\nstudent, settings and checkpoint: {run.folder}"
+    weights = f"weights: {config.training.selected_epoch(epoch.selected)}"
+    last = f"{student_in_words(student)}\n{weights}\nstudent, settings and checkpoint: {run.folder}"
     _print(options, run.result, "validation", rows, last, config)
     return 0
 

@@ -192,9 +192,15 @@ def _settings(run: DistillationRun) -> str:
     count = "Stored predictions" if config.teachers.predictions else counted(config.teachers.total, "teacher")
     return (
         f"{count}, ensemble hash `{run.learnt_from}`. All settings, hash `{config.hash}`, are "
-        "in `config.yaml`; `ensdistill distill config.yaml` reproduces this student, given the data."
+        "in `config.yaml`; `ensdistill distill config.yaml` reproduces this student, given the data{_start(config)}."
+        f" The weights are those of {config.training.selected_epoch()}."
         f"{_plugins(config)}\n\n{markdown_table(['', 'settings'], list(rows.items()), ['settings'])}"
     )
+
+
+def _start(config: Config) -> str:
+    """Returns the weights from which the training started, as the end of a clause."""
+    return f" and the initial weights with SHA-256 `{config.model.weights_hash}`" if config.model.weights else ""
 
 
 def _plugins(config: Config) -> str:

@@ -18,7 +18,7 @@ from ensdistill.data import DataSplits, Shape, Split
 from ensdistill.data.fitting import Resize, resize
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.methods.members import TeacherEnsemble
-from ensdistill.models import CustomModel, Torchvision
+from ensdistill.models import CustomModel
 from ensdistill.runtime.files import ensure_writable_dir
 from ensdistill.runtime.weights import STUDENT_FILE, load_weights, read_metadata
 from ensdistill.settings.fields import own_kinds
@@ -140,6 +140,11 @@ def load_run(config: Config, data: DataSplits, weights: Path, found: TeacherEnse
     network = new_student(config, data).merged().eval()
     metadata = load_weights(weights, network, data.train.images.device)
     if metadata.get("settings") != config.hash:
+        if config.model.weights_hash == "missing":
+            raise DataError(
+                f"{config.model.weights}: no such weights file (model.weights), so it is unknown whether {weights} "
+                "belongs to these settings; restore the file"
+            )
         raise DataError(
             f"{weights}: this student was trained with other settings ({metadata.get('settings')}, now {config.hash}); "
             "give its settings, or distill again"
@@ -262,14 +267,8 @@ def _empty_network(config: Config, shape: Shape, class_names: tuple[str, ...]) -
     nothing = Split(torch.zeros(1, *shape, dtype=torch.uint8), torch.zeros(1, dtype=torch.long))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # these warnings were already issued during training
-        model = config.model
-        bare = model.model_copy(update={"weights": ""}) if isinstance(model, Torchvision) else model
         data = DataSplits(nothing, nothing, nothing, class_names, "")
-        network = new_student(config.model_copy(update={"model": bare}), data).merged()
-    for module in network.modules():
-        if "transform_input" in vars(module):  # layer of GoogLeNet and Inception with published weights
-            vars(module)["transform_input"] = bare != model and shape[0] == 3
-    return network
+        return new_student(config, data).merged()
 
 
 def _shape(data: DataSplits) -> Shape:

@@ -62,6 +62,11 @@ class AveragingSettings(Piece):
         """Returns an average before the first training step of the student."""
         raise NotImplementedError
 
+    @property
+    def depends_on_length(self) -> bool:
+        """Whether the average of an epoch depends on the number of epochs of the training."""
+        return True
+
 
 class NoAveraging(AveragingSettings):
     """The last weights of the optimizer, without an average."""
@@ -74,6 +79,11 @@ class NoAveraging(AveragingSettings):
     def __call__(self, student: Student) -> WeightAverage:
         """Returns an average that is always the student itself."""
         return _NoAverage()
+
+    @property
+    def depends_on_length(self) -> bool:
+        """False: the average depends on the epochs so far only."""
+        return False
 
 
 class Ema(AveragingSettings):
@@ -92,6 +102,11 @@ class Ema(AveragingSettings):
     def __call__(self, student: Student) -> WeightAverage:
         """Returns an average that starts as a copy of the student."""
         return _StepAverage(student, self.start, self.mix)
+
+    @property
+    def depends_on_length(self) -> bool:
+        """Whether averaging starts at a fraction of the training."""
+        return self.start > 0
 
     def mix(self, average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
         """Returns the average of count + 1 weights.
@@ -120,6 +135,11 @@ class Swa(AveragingSettings):
         """Returns an average that starts as a copy of the student."""
         return _EpochAverage(student, self.start, None)
 
+    @property
+    def depends_on_length(self) -> bool:
+        """Whether averaging starts at a fraction of the training."""
+        return self.start > 0
+
 
 class Lawa(AveragingSettings):
     """Latest weight averaging: the mean of the weights at the end of the last k epochs. Kaddour 2022, section 2."""
@@ -130,6 +150,11 @@ class Lawa(AveragingSettings):
     def __call__(self, student: Student) -> WeightAverage:
         """Returns an average of at most k states, all kept in memory."""
         return _WindowAverage(self.window)
+
+    @property
+    def depends_on_length(self) -> bool:
+        """False: the average depends on the epochs so far only."""
+        return False
 
 
 class GreedySoup(AveragingSettings):
@@ -148,6 +173,11 @@ class GreedySoup(AveragingSettings):
     def __call__(self, student: Student) -> WeightAverage:
         """Returns a soup of at most `max_candidates` states, all kept in memory."""
         return _GreedySoupAverage(self.max_candidates, self.metric)
+
+    @property
+    def depends_on_length(self) -> bool:
+        """False: the average depends on the epochs so far only."""
+        return False
 
 
 class _NoAverage:
@@ -272,14 +302,22 @@ def _copy(student: Student) -> Weights:
 
 
 def _with_mean(student: Student, states: list[Weights]) -> Student:
-    """Returns a copy of the student with the mean of the states; integer buffers come from the last state."""
-    mean = {
-        name: torch.stack([state[name] for state in states]).mean(0) if tensor.is_floating_point() else tensor
-        for name, tensor in states[-1].items()
-    }
+    """Returns a copy of the student with the mean of the states.
+
+    Integer buffers come from the last state. Tensors that are equal in all states, such as frozen weights, are copied,
+    because the rounded mean of equal numbers can differ from them.
+    """
     average = deepcopy(student)
-    average.load_state_dict(mean)
+    average.load_state_dict({name: _mean([state[name] for state in states]) for name in states[-1]})
     return average
+
+
+def _mean(tensors: list[Tensor]) -> Tensor:
+    """Returns the mean of tensors of one shape; the last one if it is not a floating-point tensor."""
+    last = tensors[-1]
+    if not last.is_floating_point() or all(torch.equal(last, tensor) for tensor in tensors):
+        return last
+    return torch.stack(tensors).mean(0)
 
 
 AVERAGES = PieceFamily("averaging", AveragingSettings)

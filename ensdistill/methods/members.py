@@ -37,6 +37,10 @@ class MultiClassifier(nn.Module):
     def __len__(self) -> int:
         raise NotImplementedError
 
+    def for_images(self, part: slice) -> "MultiClassifier":
+        """Returns the classifiers for a part of a batch; only stored outputs depend on it."""
+        return self
+
 
 class TeacherEnsemble(MultiClassifier):
     """M frozen teachers in evaluation mode.

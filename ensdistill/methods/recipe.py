@@ -1,42 +1,42 @@
-"""Training recipe: SGD with momentum, and a learning rate that depends only on the step."""
+"""Training recipe of teachers and students: optimizer, learning rate, label term, precision and selected epoch."""
 
 from __future__ import annotations
 
 import math
+import operator
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import model_validator
+
 from ensdistill.data.augmentation import Augmentation, StandardAugmentation
+from ensdistill.errors import ConfigIssue, SettingError
+from ensdistill.methods.class_weights import ClassWeights
+from ensdistill.methods.optimizers import OptimizerSetting, Sgd
+from ensdistill.methods.parameter_groups import parameter_groups, scale_gradients
 from ensdistill.runtime.lazy import torch
 from ensdistill.settings.base import Settings, setting
 
 if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
     from ensdistill.methods.students.base import Student
 
 
-class Sgd(Settings):
-    """Stochastic gradient descent with momentum."""
-
-    kind: Literal["sgd"] = "sgd"
-    lr: float = setting(0.05, "Peak learning rate of SGD.", gt=0, le=100)
-    momentum: float = setting(0.9, "Momentum of SGD.", ge=0, lt=1)
-    nesterov: bool = setting(True, "Use Nesterov momentum (requires momentum above 0).")
-    weight_decay: float = setting(5e-4, "Coupled L2 decay of all parameters, added to the gradient.", ge=0, le=1)
-
-    def __call__(self, student: Student) -> torch.optim.SGD:
-        """Returns an optimizer for the parameter groups of the student."""
-        nesterov = self.nesterov and self.momentum > 0
-        groups = student.parameter_groups(self.weight_decay)
-        optimizer = torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=nesterov)
-        set_lr(optimizer, self.lr)
-        return optimizer
-
-
 class Training(Settings):
-    """Length, batches and optimizer of one training run."""
+    """Length, batches and optimizer of one training run, of a teacher or of a student."""
 
     epochs: int = setting(20, "Passes over the training images.", ge=1, le=100_000)
     batch_size: int = setting(32, "Images per step; the last incomplete batch is dropped.", ge=1, le=65_536)
-    optimizer: Sgd = setting(Sgd(), "Optimizer of the weights.")
+    # The defaults of settings with `exclude_if` change no content hash.
+    gradient_accumulation: int = setting(
+        1,
+        "Number of equal parts in which a batch is processed to save memory; their gradients are added before the "
+        "step. BatchNorm uses the statistics of each part.",
+        ge=1,
+        le=65_536,
+        exclude_if=lambda parts: parts == 1,
+    )
+    optimizer: OptimizerSetting = setting(Sgd(), "Optimizer of the weights.")
     max_grad_norm: float | None = setting(
         None, "Maximum L2 norm of the gradient over all parameters; a larger gradient is scaled down to it.", gt=0
     )
@@ -46,32 +46,102 @@ class Training(Settings):
         "90 % of it; divided by 10 at 5/8, 6/8 and 7/8 of the training; or constant.",
     )
     warmup_epochs: int = setting(1, "Epochs of linear warm-up.", ge=0, le=100_000)
+    warmup_steps: int | None = setting(
+        None,
+        "Steps of linear warm-up, in place of `warmup_epochs`; requires `lr_update: step`.",
+        ge=0,
+        le=100_000_000,
+        exclude_if=lambda steps: steps is None,
+    )
     min_lr_ratio: float = setting(
         0.0, "Fraction of lr at which the warm-up starts and at which `cosine` and `linear` end.", ge=0, le=1
     )
     lr_update: Literal["step", "epoch"] = setting("step", "How often the learning rate is updated.")
+    label_smoothing: float = setting(
+        0.0,
+        "Probability that the targets of the label term give to all classes equally; the distillation term is "
+        "unchanged.",
+        ge=0,
+        lt=1,
+        exclude_if=operator.not_,
+    )
+    class_weights: ClassWeights = setting(
+        "none",
+        "Weights of the classes in the label term: none; `balanced`, inversely proportional to the number of training "
+        "images of each class; or a list with one number for each class, in their order.",
+        exclude_if=lambda weights: weights == "none",
+    )
     unlabeled_batch_size: int = setting(
         0, "Number of unlabeled images added to every batch; requires unlabeled images in the data.", ge=0, le=65_536
     )
     augmentation: Augmentation = setting(StandardAugmentation(), "Random augmentation of each batch of images.")
-    precision: Literal["float32", "bfloat16", "auto"] = setting(
+    precision: Literal["float32", "bfloat16", "float16", "auto"] = setting(
         "float32",
-        "Compute precision of the training step; `auto`: bfloat16 where the device is fast at it. "
-        "Weights, losses and all evaluation stay in float32.",
-        exclude_if=lambda precision: precision == "float32",  # the default is excluded from content hashes
+        "Compute precision of the training step; `float16`: with a gradient scaler, on GPUs only; `auto`: bfloat16 "
+        "where the device is fast at it. Weights, losses and all evaluation stay in float32.",
+        exclude_if=lambda precision: precision == "float32",
+    )
+    select_epoch: Literal["last", "best_nll", "best_accuracy"] = setting(
+        "last",
+        "Epoch whose weights are evaluated and exported: the last one, or the best one so far on the validation "
+        "images.",
+        exclude_if=lambda epoch: epoch == "last",
+    )
+    patience: int | None = setting(
+        None,
+        "Epochs without an improvement on the validation images (NLL, or accuracy with `select_epoch: best_accuracy`) "
+        "after which training ends; for teachers only.",
+        ge=1,
+        exclude_if=lambda patience: patience is None,
     )
     threads: int = setting(
         1, "Number of CPU threads; it affects results, because it changes the order of summation.", ge=1, le=1024
     )
 
-    def autocast(self, device: torch.device) -> torch.autocast:
+    @model_validator(mode="after")
+    def _fits_together(self) -> Training:
+        if self.warmup_steps is not None and self.lr_update == "epoch":
+            hint = "set lr_update to step, or use warmup_epochs"
+            raise SettingError(ConfigIssue(("warmup_steps",), "requires lr_update: step", self.warmup_steps, hint))
+        for name in ("batch_size", "unlabeled_batch_size"):
+            if getattr(self, name) % self.gradient_accumulation:
+                rule = f"must be a divisor of {name} ({getattr(self, name)})"
+                raise SettingError(ConfigIssue(("gradient_accumulation",), rule, self.gradient_accumulation))
+        return self
+
+    def new_optimizer(self, student: Student) -> Optimizer:
+        """Returns a new optimizer of all parameters of the student that are not frozen.
+
+        Raises:
+            ConfigError: The optimizer cannot be used.
+        """
+        optimizer = self.optimizer(parameter_groups(student, self.optimizer))
+        optimizer.register_step_pre_hook(scale_gradients)
+        set_lr(optimizer, self.optimizer.lr)
+        return optimizer
+
+    def autocast(self, device: torch.device, scaled: bool = True) -> torch.autocast:
         """Returns a context in which matrix products and convolutions are computed in the selected precision.
 
         The weight cache of autocast is disabled: otherwise a cache filled without gradients is reused in the pass with
         gradients.
+
+        Args:
+            device: Device of the step.
+            scaled: Whether gradients inside are scaled; float16 is used for these only, because others underflow.
         """
+        if self.scales_gradients(device):
+            return torch.autocast(device.type, torch.float16, enabled=scaled, cache_enabled=False)
         on = self.precision == "bfloat16" or (self.precision == "auto" and fast_in_bfloat16(device))
         return torch.autocast(device.type, torch.bfloat16, enabled=on, cache_enabled=False)
+
+    def scales_gradients(self, device: torch.device) -> bool:
+        """Returns whether steps are computed in float16, whose small gradients require a scaler."""
+        return self.precision == "float16" and device.type != "cpu"
+
+    def new_scaler(self, device: torch.device) -> torch.amp.GradScaler:
+        """Returns a new gradient scaler; without effect in other precisions than float16."""
+        return torch.amp.GradScaler(device.type, enabled=self.scales_gradients(device))
 
     def clip_gradient(self, student: Student) -> None:
         """Scales the gradient of all parameters in place to an L2 norm of at most `max_grad_norm`.
@@ -81,6 +151,27 @@ class Training(Settings):
         """
         if self.max_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(student.parameters(), self.max_grad_norm)
+
+    def selected_epoch(self, number: int | None = None) -> str:
+        """Returns which epoch the weights of a student come from, as text.
+
+        Args:
+            number: Number of this epoch, if it is known.
+        """
+        which = f"epoch {number}" if number else "the epoch"
+        if self.select_epoch == "last":
+            return "the last epoch" if number is None else f"{which}, the last one"
+        metric = {"best_nll": "NLL", "best_accuracy": "accuracy"}[self.select_epoch]
+        return (
+            f"{which} with the best {metric} on the validation images"
+            if number is None
+            else (f"{which}, the best one by {metric} on the validation images")
+        )
+
+    @property
+    def depends_on_length(self) -> bool:
+        """Whether the learning rate of an epoch depends on the number of epochs of the training."""
+        return self.lr_schedule != "constant"
 
     def lr_at(self, step: int, steps_per_epoch: int) -> float:
         """Returns the learning rate of one step: a linear warm-up, then `lr_schedule` until the end.
@@ -95,7 +186,8 @@ class Training(Settings):
             epoch, with the peak in the fifth.
         """
         if self.lr_update == "step":
-            now, warmup, total = step, self.warmup_epochs * steps_per_epoch, self.epochs * steps_per_epoch
+            steps = self.warmup_epochs * steps_per_epoch if self.warmup_steps is None else self.warmup_steps
+            now, warmup, total = step, steps, self.epochs * steps_per_epoch
         else:
             now, warmup, total = step // steps_per_epoch, max(0, self.warmup_epochs - 1), self.epochs
         if now < warmup:

@@ -5,6 +5,7 @@ from typing import Annotated
 from ensdistill.models.construction import build
 from ensdistill.models.convnet import Convnet
 from ensdistill.models.custom import CustomModel
+from ensdistill.models.from_timm import Timm
 from ensdistill.models.from_torchvision import Torchvision
 from ensdistill.models.network import NetworkPiece
 from ensdistill.models.resnet import ResNet
@@ -13,7 +14,7 @@ from ensdistill.settings.families import PieceFamily
 from ensdistill.settings.pieces import piece_code
 
 _HELPERS = (  # modules that define no piece
-    *("blocks", "fusion", "in_memory_teacher", "layers", "normalization"),
+    *("blocks", "fine_tuning", "fusion", "in_memory_teacher", "layers", "normalization"),
     *("stored_predictions", "teacher_files", "weight_files"),
 )
 MODELS = PieceFamily("models", NetworkPiece, __name__, skip=_HELPERS)
@@ -32,6 +33,7 @@ __all__ = [
     "Model",
     "NetworkPiece",
     "ResNet",
+    "Timm",
     "Torchvision",
     "WideResNet",
     "build",

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from types import ModuleType
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from ensdistill.errors import ConfigError
+from pydantic import model_validator
+
+from ensdistill.errors import ConfigError, ConfigIssue, SettingError
 from ensdistill.models.network import NetworkPiece
 from ensdistill.models.probe import one_line_error, tried
-from ensdistill.models.published_weights import fill, options, published_weights
+from ensdistill.models.published_weights import options, published_weights
 from ensdistill.runtime.lazy import nn, torch
 from ensdistill.settings.base import setting
 from ensdistill.settings.validation import closest_match
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Torchvision(NetworkPiece):
@@ -29,9 +35,18 @@ class Torchvision(NetworkPiece):
     stem: Literal["small", "original"] = setting(
         "small", "First layers: as published, or adapted to small images, so that they keep the resolution."
     )
-    weights: str = setting(
-        "", "Published weights in a file on disk, such as IMAGENET1K_V1 or DEFAULT; empty: random weights."
+    pretrained: str = setting(
+        "",
+        "Published weights from which the training starts, such as IMAGENET1K_V1 or DEFAULT, in a file in the cache of "
+        "torch hub; nothing is downloaded. Empty: none.",
     )
+
+    @model_validator(mode="after")
+    def _one_start(self) -> Torchvision:
+        if self.weights and self.pretrained:
+            rule = "the training cannot start from published weights and from the file of weights"
+            raise SettingError(ConfigIssue(("pretrained",), rule, hint="remove one of them"))
+        return self
 
     def __call__(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
         """Returns a network: images (B,*shape) -> logits (B,classes).
@@ -42,7 +57,6 @@ class Torchvision(NetworkPiece):
 
         Raises:
             ConfigError: The network does not exist or does not accept such images.
-            DataError: The file of published weights is missing or damaged.
         """
         models = _torchvision_models()
         known = models.list_models(module=models)
@@ -53,17 +67,23 @@ class Torchvision(NetworkPiece):
                 else f"available: {', '.join(known)}"
             )
             raise ConfigError(f"model.name: torchvision has no classification network {self.name!r} ({close})")
-        published = published_weights(models, self.name, self.weights) if self.weights else {}
         sizes = "larger images" if self.stem == "small" else "model.stem=small, larger images"
-        network = tried(
+        return tried(
             lambda: self._network(models, shape, classes),
             shape,
             classes,
             f"model.name: {self.name}",
             f"use {sizes} or another network",
         )
-        fill(network, published)
-        return network
+
+    def published(self) -> Mapping[str, Tensor]:
+        """Returns the published weights.
+
+        Raises:
+            ConfigError: The network has no weights with this name.
+            DataError: The file of published weights is missing or damaged.
+        """
+        return published_weights(_torchvision_models(), self.name, self.pretrained) if self.pretrained else {}
 
     def _network(self, models: ModuleType, shape: tuple[int, int, int], classes: int) -> nn.Module:
         """Returns the network with random weights."""
@@ -76,7 +96,7 @@ class Torchvision(NetworkPiece):
         else:
             factor = 2 if small else 1  # constructors that take the image size assume the stride of the original stem
             arguments = options(self.name, [factor * side for side in sides])
-            if "aux_logits" in arguments and self.weights and channels == 3:
+            if "aux_logits" in arguments and self.pretrained and channels == 3:
                 arguments["transform_input"] = True  # use the statistics with which the published weights were trained
             network = models.get_model(self.name, weights=None, num_classes=classes, **arguments)
         _fit_stem(network, channels, small)

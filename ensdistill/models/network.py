@@ -2,12 +2,44 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ensdistill.runtime.files import user_path
 from ensdistill.runtime.lazy import nn
+from ensdistill.runtime.weights import cached_fingerprint
+from ensdistill.settings.base import setting
 from ensdistill.settings.pieces import Piece
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class NetworkPiece(Piece):
     """Base of the settings of all networks."""
+
+    # Excluded from dumps by default, so that they change no content hash.
+    weights: str = setting(
+        "",
+        "Weights file from which the training starts (.safetensors, or a torch file, read weights-only); a classifier "
+        "for other classes starts from random weights. Empty: random weights.",
+        file=True,
+        exclude_if=operator.not_,
+    )
+    freeze: list[str] = setting(
+        [],
+        "Parts of the network that are not trained: names of modules or parameters, or patterns with *. BatchNorm "
+        "statistics of frozen layers are kept.",
+        exclude_if=operator.not_,
+    )
+    body_lr: float = setting(
+        1.0,
+        "Learning rate of all layers but the classifier, relative to that of the optimizer; 0 freezes them.",
+        ge=0,
+        le=100,
+        exclude_if=lambda scale: scale == 1,
+    )
 
     def __call__(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
         """Returns a network with random weights, drawn from the global generator of torch.
@@ -20,3 +52,12 @@ class NetworkPiece(Piece):
             A network: normalized images (B,*shape) -> logits (B,classes).
         """
         raise NotImplementedError
+
+    def published(self) -> Mapping[str, Tensor]:
+        """Returns published weights by name, which are copied into the layers of equal shape; empty by default."""
+        return {}
+
+    @property
+    def weights_hash(self) -> str:
+        """Content hash of the weights file; empty without one, `missing` if the file does not exist."""
+        return cached_fingerprint(user_path(self.weights)) if self.weights else ""

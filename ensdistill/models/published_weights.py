@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def fill(network: nn.Module, published: dict[str, Tensor]) -> None:
+def fill_matching(network: nn.Module, published: Mapping[str, Tensor]) -> list[str]:
     """Copies every published tensor whose name and shape match those of the network; other tensors are unchanged.
 
     Tensors that are not finite are skipped: published weights of a feature extractor have NaN in the classifier.
@@ -25,11 +25,18 @@ def fill(network: nn.Module, published: dict[str, Tensor]) -> None:
     Args:
         network: Network to change in place.
         published: Name to tensor.
+
+    Returns:
+        The names of the unchanged tensors.
     """
-    own = network.state_dict()
-    for name, tensor in published.items():
-        if name in own and own[name].shape == tensor.shape and bool(tensor.isfinite().all()):
-            own[name].copy_(tensor)
+    left = []
+    for name, tensor in network.state_dict().items():
+        own = published.get(name)
+        if own is not None and own.shape == tensor.shape and bool(own.isfinite().all()):
+            tensor.copy_(own)
+        else:
+            left.append(name)
+    return left
 
 
 def options(name: str, sides: Sequence[int]) -> dict[str, Any]:
@@ -63,12 +70,12 @@ def published_weights(models: ModuleType, name: str, weights: str) -> dict[str, 
     known = models.get_model_weights(name).__members__
     if weights not in known:
         close = f" (did you mean {near}?)" if (near := closest_match(weights, known)) else ""
-        raise ConfigError(f"model.weights: {weights!r} is none of the weights of {name}: {', '.join(known)}{close}")
+        raise ConfigError(f"model.pretrained: {weights!r} is none of the weights of {name}: {', '.join(known)}{close}")
     url = known[weights].url
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
     if not file.is_file():
         raise DataError(
-            f"model.weights: {file} does not exist, and nothing is downloaded; save {url} there, or leave weights empty"
+            f"model.pretrained: {file} does not exist, and nothing is downloaded; save {url} there, or leave it empty"
         )
     # Loaded into the published network, because its layers convert the names of older files.
     network: nn.Module = models.get_model(name, weights=None, **options(name, known[weights].meta["min_size"]))

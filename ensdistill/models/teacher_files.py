@@ -11,7 +11,7 @@ from pydantic import field_validator
 
 from ensdistill.data import DataSplits
 from ensdistill.errors import ConfigError, ConfigIssue, DataError, SettingError
-from ensdistill.models import Convnet, Model, build, code_identity
+from ensdistill.models import Convnet, Model, NetworkPiece, build, code_identity
 from ensdistill.models.weight_files import Weights, find_weights, read_checkpoint_file, unclear
 from ensdistill.runtime.files import user_path
 from ensdistill.runtime.lazy import nn, torch
@@ -70,6 +70,14 @@ class TeacherFile(Settings):
         if any(not 0 < value <= 1 for value in std):
             raise SettingError(ConfigIssue((), "must be above 0 and at most 1, for images from 0 to 1", std, _SCALE))
         return std
+
+    @field_validator("model")
+    @classmethod
+    def _is_complete(cls, model: NetworkPiece) -> NetworkPiece:
+        for name in ("weights", "pretrained", "freeze"):
+            if value := getattr(model, name, None):
+                raise SettingError(ConfigIssue((name,), "is for networks that are trained here", value, "remove it"))
+        return model
 
     def __call__(self, data: DataSplits) -> LoadedTeacher:
         """Returns the network of the file, on the device of the data.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,10 +60,14 @@ class _Ignored:
         pass
 
 
-def read_checkpoint_file(path: Path) -> Mapping[str, Any]:
+def read_checkpoint_file(path: Path, setting: str = "teachers.checkpoints") -> Mapping[str, Any]:
     """Returns the content of a safetensors file, or of a torch file read weights-only; no code in it is executed.
 
     Objects other than tensors (settings, numbers, argparse.Namespace, NumPy scalars, ...) are ignored.
+
+    Args:
+        path: The file.
+        setting: Name of the setting, for messages.
 
     Raises:
         DataError: The file is missing or damaged, or requires code to be executed.
@@ -71,12 +75,12 @@ def read_checkpoint_file(path: Path) -> Mapping[str, Any]:
     from safetensors.torch import load_file  # imported here, because it imports torch
 
     if path.is_dir():
-        raise DataError(f"{path}: is a folder; give a weights file in it (teachers.checkpoints)")
+        raise DataError(f"{path}: is a folder; give a weights file in it ({setting})")
     if not path.is_file():
-        raise DataError(f"{path}: no such weights file (teachers.checkpoints); correct the path")
+        raise DataError(f"{path}: no such weights file ({setting}); correct the path")
     try:
         if what := stand_in(head_of(path)):
-            raise DataError(f"{path}: {what} (teachers.checkpoints)")
+            raise DataError(f"{path}: {what} ({setting})")
         state: Any = load_file(path) if _is_safetensors(path) else _read_torch(path)
     except DataError:
         raise
@@ -114,7 +118,11 @@ def _read_torch(path: Path) -> Any:
 
 
 def find_weights(
-    content: Mapping[str, Any], network: nn.Module, key: str = "", prefix: str = ""
+    content: Mapping[str, Any],
+    network: nn.Module,
+    key: str = "",
+    prefix: str = "",
+    replaced: Collection[str] = (),
 ) -> tuple[list[Weights], str]:
     """Returns all weights of a file that fit a network.
 
@@ -125,16 +133,17 @@ def find_weights(
         network: Names and shapes of its tensors determine which weights fit.
         key: Dotted key of the weights in the file; empty to search the whole file.
         prefix: Prefix of the names in the file; empty to accept any prefix.
+        replaced: Names of the network that the file may lack or hold in another shape; they are left out.
 
     Returns:
         The weights that fit, most likely first; if there are none, also the reason why the closest ones do not fit.
     """
-    own = network.state_dict()
+    own = {name: tensor for name, tensor in network.state_dict().items() if name not in replaced}
     found, closest_match = list[Weights](), (-2, "the file contains no state dict; save the network's state_dict()")
     for place, state in _state_dicts(content):
         if key and place != key:
             continue
-        fitting, matches, why = _fitting(state, own, prefix)
+        fitting, matches, why = _fitting(state, own, prefix, replaced)
         closest_match = max(
             closest_match, (matches, f"{f'in {place}: ' if place else ''}{why}"), key=lambda pair: pair[0]
         )
@@ -178,7 +187,7 @@ def _state_dicts(
 
 
 def _fitting(
-    state: Mapping[str, Tensor], own: Mapping[str, Tensor], wanted: str
+    state: Mapping[str, Tensor], own: Mapping[str, Tensor], wanted: str, replaced: Collection[str]
 ) -> tuple[list[tuple[str, dict[str, Tensor]]], int, str]:
     """Returns the prefixes whose removal makes a state dict fit the network, each with the weights.
 
@@ -195,6 +204,7 @@ def _fitting(
             if wanted and prefix != _without(wanted.rstrip(".") + ".", dropped):
                 continue
             found = {name.removeprefix(prefix): state[names[name]] for name in names if name.startswith(prefix)}
+            found = {name: tensor for name, tensor in found.items() if name not in replaced}
             matches = sum(name in found for name in targets)
             why = _misfit(found, {name: own[targets[name]] for name in targets})
             if not why:

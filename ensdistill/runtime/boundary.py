@@ -99,7 +99,14 @@ def _streams() -> Iterator[None]:
     before = sys.stdout, sys.stderr, warnings.showwarning
     out, err = (_Outgoing(stream or _nowhere()) for stream in before[:2])  # None: closed by the parent process
     sys.stdout, sys.stderr = out, err
-    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    shown: set[str] = set()
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        if str(message) not in shown:  # a network can be built several times, each time with the same warning
+            shown.add(str(message))
+            print(f"warning: {message}", file=sys.stderr)
+
+    warnings.showwarning = show
     try:
         yield
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,3 +101,17 @@ def fill(network: nn.Module, state: dict[str, Tensor]) -> None:
 def fingerprint(path: str | Path) -> str:
     """Returns the SHA-256 of a file's content, 64 hexadecimal digits."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def cached_fingerprint(path: Path) -> str:
+    """Returns `fingerprint`, computed once for each version of a file in this process; `missing` without the file."""
+    try:
+        state = path.stat()
+        return _fingerprint(path, state.st_mtime_ns, state.st_size)
+    except OSError:
+        return "missing"
+
+
+@cache
+def _fingerprint(path: Path, modified_ns: int, size: int) -> str:
+    return fingerprint(path)

@@ -193,7 +193,8 @@ def _unknown(
     known = list(holder.model_fields) if holder else []
     rule = "no such setting" + (f" of {kind_of(holder)}" if holder and kind_of(holder) else "")
     same = [row for row in table if row.name == ".".join(path)]
-    if kinds := [row.kind for row in same if row.kind]:
+    kinds = [row.kind for row in same if row.kind]
+    if kinds and "." not in path[-1]:
         return ConfigIssue(tuple(path), f"{rule} (it belongs to {', '.join(kinds)})", code=UNKNOWN)
     if same:  # a dotted name
         *outer, last = path[-1].split(".")

@@ -22,6 +22,8 @@ class Checkpoint:
         optimizer: State of the optimizer.
         average: State of the weight average.
         merged: Whether the subnetworks have been merged.
+        scaler: State of the gradient scaler; empty except in float16.
+        selection: State of the selection of an epoch.
     """
 
     identity: Mapping[str, str]
@@ -30,6 +32,8 @@ class Checkpoint:
     optimizer: dict[str, Any]
     average: dict[str, Any]
     merged: bool
+    scaler: dict[str, Any]
+    selection: dict[str, Any]
 
 
 def write_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:

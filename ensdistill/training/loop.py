@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 from torch.optim.swa_utils import update_bn
 
 from ensdistill.config import Config
@@ -20,7 +19,8 @@ from ensdistill.evaluation.calibration import calibrated_nll
 from ensdistill.evaluation.metrics import all_metrics, at_chance
 from ensdistill.evaluation.own_metrics import own_metrics
 from ensdistill.evaluation.predict import evaluate, predict
-from ensdistill.methods.averaging import WeightAverage
+from ensdistill.methods.class_weights import weights_of_classes
+from ensdistill.methods.losses.losses import LabelTerm
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.methods.recipe import set_lr
 from ensdistill.methods.students.base import Student
@@ -30,6 +30,7 @@ from ensdistill.training.batches import Batches
 from ensdistill.training.checkpoint import Checkpoint, check_identity, read_checkpoint, write_checkpoint
 from ensdistill.training.epoch_progress import EpochWatch, OnProgress
 from ensdistill.training.new_student import check_data, new_student
+from ensdistill.training.selection import EpochSelection
 from ensdistill.training.step import StepContext, distill_step
 from ensdistill.training.teacher_checks import check_given, check_numbers
 from ensdistill.training.teacher_logits import TeacherLogitCache
@@ -43,10 +44,12 @@ class EpochResult:
         number: Number of the epoch; 1 is the first.
         epochs: Number of epochs of the training.
         loss: Mean training loss.
-        val: Validation metrics of the merged student. `cnll` uses the temperature that is best on the validation
-            images; `at_chance` is 0 or 1.
+        val: Validation metrics of the merged student of the selected epoch. `cnll` uses the temperature that is best on
+            the validation images; `at_chance` is 0 or 1.
         subnetworks: Validation metrics of the mean probability of the subnetworks.
         seconds: Duration of training and evaluation in this epoch.
+        selected: Number of the selected epoch: this one, or the best one so far (`training.select_epoch`).
+        last: Whether this is the last epoch: the number is reached, or training ended early (`training.patience`).
     """
 
     number: int
@@ -55,11 +58,8 @@ class EpochResult:
     val: dict[str, float]
     subnetworks: dict[str, float]
     seconds: float
-
-    @property
-    def last(self) -> bool:
-        """Whether this is the last epoch."""
-        return self.number == self.epochs
+    selected: int
+    last: bool
 
 
 def distill(
@@ -114,7 +114,10 @@ class Distiller(Iterator[EpochResult]):
         self.config, self.ensemble, self.data = config, teachers, data
         self.device = data.train.images.device
         self._batches = Batches(config, data, TeacherLogitCache(teachers) if cache is None else cache)
-        self._student, self._optimizer, self._average = _begin(config, new_student(config, data))
+        self._begin(new_student(config, data, start=True))
+        weights = weights_of_classes(config.training.class_weights, data.train.labels, data.class_names)
+        self._label_term = LabelTerm(config.training.label_smoothing, weights)
+        self._selection = EpochSelection(config.training)
         self.done = 0
         self.on_progress: OnProgress | None = None
         self._merged = False  # True after the subnetworks are merged into one network
@@ -128,7 +131,7 @@ class Distiller(Iterator[EpochResult]):
         Raises:
             DivergedError: The loss became infinite or NaN. After any error the run has ended.
         """
-        if self._broken or self.done >= self.config.training.epochs:
+        if self._broken or self._ended:
             raise StopIteration
         try:
             with deterministic(self.config.training.threads):
@@ -138,9 +141,13 @@ class Distiller(Iterator[EpochResult]):
             raise
 
     def student(self) -> nn.Module:
-        """Returns a copy of the last evaluated network: images (B,C,H,W) in [0,1] -> logits (B,classes)."""
+        """Returns a copy of the network of the selected epoch: images (B,C,H,W) in [0,1] -> logits (B,classes)."""
         with deterministic(self.config.training.threads):
-            return self._shipped(self._average.averaged(self._student)).eval()
+            if not self._selection.weights:
+                return self._current()
+            network = _contiguous(self._student.merged()).eval()
+            network.load_state_dict(self._selection.weights)
+            return network
 
     def save_checkpoint(self, path: str | Path) -> None:
         """Writes a checkpoint from which a run resumes exactly."""
@@ -151,6 +158,8 @@ class Distiller(Iterator[EpochResult]):
             optimizer=self._optimizer.state_dict(),
             average=self._average.state_dict(),
             merged=self._merged,
+            scaler=self._scaler.state_dict(),
+            selection=self._selection.state_dict(),
         )
         write_checkpoint(path, checkpoint)
 
@@ -163,17 +172,31 @@ class Distiller(Iterator[EpochResult]):
         self._student.load_state_dict(checkpoint.student)
         self._optimizer.load_state_dict(checkpoint.optimizer)
         self._average.load_state_dict(checkpoint.average)
+        self._scaler.load_state_dict(checkpoint.scaler)
+        self._selection.load_state_dict(checkpoint.selection)
         self.done = checkpoint.epoch
 
     def _identity(self, epoch: int) -> dict[str, str]:
         """Returns the hashes of everything that determines the epochs up to this one."""
-        settings = self.config.prefix_until(epoch).hash
+        settings = self.config.hash_until(epoch)
         return {"settings": settings, "ensemble": self.ensemble.identity, "data": self.data.identity}
 
     def _merge(self) -> None:
         """Replaces the student with its merged network, and creates a new optimizer and a new average."""
-        self._student, self._optimizer, self._average = _begin(self.config, SingleStudent(self._student.merged()))
+        self._begin(SingleStudent(self._student.merged()))
         self._merged = True
+
+    def _begin(self, student: Student) -> None:
+        """Sets the student, in the fastest memory layout, with a new optimizer, average and gradient scaler."""
+        config = self.config
+        self._student = student.to(memory_format=torch.channels_last)
+        self._optimizer, self._average = config.training.new_optimizer(self._student), config.averaging(self._student)
+        self._scaler = config.training.new_scaler(self.device)
+
+    @property
+    def _ended(self) -> bool:
+        """Whether no epoch follows."""
+        return self.done >= self.config.training.epochs or self._selection.ends
 
     def _epoch(self, number: int) -> EpochResult:
         """Trains and evaluates one epoch."""
@@ -183,23 +206,34 @@ class Distiller(Iterator[EpochResult]):
         loss = self._train(number)
         self.done = number
         self._average.epoch_ended(self._student, number / self.config.training.epochs, self._validate)
-        val = self._validate_shipped()
-        if not math.isfinite(val["nll"]):
-            raise DivergedError(number, self._batches.steps, val["nll"])
+        self._select(number)
         return EpochResult(
             number=number,
             epochs=self.config.training.epochs,
             loss=loss,
-            val=val,
-            subnetworks=evaluate(self._averaged(), self.data.validation) if len(self._student) > 1 else val,
+            val=self._selection.val,
+            subnetworks=self._selection.subnetworks,
             seconds=time.perf_counter() - start,
+            selected=self._selection.epoch,
+            last=self._ended,
         )
+
+    def _select(self, number: int) -> None:
+        """Evaluates the student of an epoch and adds it to the selection."""
+        network = self._current()
+        val = self._validate_shipped(network)
+        if not math.isfinite(val["nll"]):
+            raise DivergedError(number, self._batches.steps, val["nll"])
+        several = len(self._student) > 1 and self._selection.selects(val)
+        subnetworks = evaluate(self._averaged(), self.data.validation) if several else val
+        self._selection.add(number, val, subnetworks, network)
 
     def _train(self, number: int) -> float:
         """Trains one epoch and returns the mean loss. Without `on_progress`, only the end synchronizes the device."""
         config, steps = self.config.at_epoch(number), self._batches.steps
         streams = RandomStreams.of(config.seed, "perturbation", number, self.device)
-        context = StepContext(config, self._student, self._optimizer, self._average, streams)
+        state = (self._student, self._optimizer, self._average)
+        context = StepContext(config, *state, streams, self._scaler, self._label_term)
         losses: list[Tensor] = []
         images = config.training.batch_size + config.training.unlabeled_batch_size
         watch = EpochWatch(self.on_progress, number, steps, images)
@@ -216,9 +250,13 @@ class Distiller(Iterator[EpochResult]):
             check_numbers(list(self.ensemble.networks), self.data.train)
             raise
 
-    def _validate_shipped(self) -> dict[str, float]:
-        """Returns the validation metrics of the averaged student, including the calibrated NLL."""
-        labels, log_p = self.data.validation.labels, predict(self.student(), self.data.validation)
+    def _current(self) -> nn.Module:
+        """Returns a copy of the averaged student of the last epoch, in its exported form."""
+        return self._shipped(self._average.averaged(self._student)).eval()
+
+    def _validate_shipped(self, network: nn.Module) -> dict[str, float]:
+        """Returns the validation metrics of an exported network, including the calibrated NLL."""
+        labels, log_p = self.data.validation.labels, predict(network, self.data.validation)
         row = all_metrics(log_p, labels) | {"cnll": calibrated_nll(log_p, labels, log_p, labels)}
         row |= {"at_chance": float(at_chance(log_p, labels))}
         return row | own_metrics(self.config.metrics, log_p, labels)
@@ -233,10 +271,7 @@ class Distiller(Iterator[EpochResult]):
 
     def _shipped(self, student: Student) -> nn.Module:
         """Returns the merged student in the memory layout of a loaded file, because the layout affects the outputs."""
-        network = self._refreshed(student.merged())
-        for tensor in chain(network.parameters(), network.buffers()):  # `to` does not change layouts with one channel
-            tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
-        return network
+        return _contiguous(self._refreshed(student.merged()))
 
     def _refreshed(self, network: nn.Module) -> nn.Module:
         """Returns a copy with BatchNorm statistics from a pass over the training images, if the average requires it."""
@@ -248,10 +283,11 @@ class Distiller(Iterator[EpochResult]):
         return network
 
 
-def _begin(config: Config, student: Student) -> tuple[Student, Optimizer, WeightAverage]:
-    """Returns the student in the fastest memory layout, a new optimizer and a new average."""
-    student = student.to(memory_format=torch.channels_last)
-    return student, config.training.optimizer(student), config.averaging(student)
+def _contiguous(network: nn.Module) -> nn.Module:
+    """Changes the memory layout of all tensors of a network to the one of a loaded file, in place; returns it."""
+    for tensor in chain(network.parameters(), network.buffers()):  # `to` does not change layouts with one channel
+        tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
+    return network
 
 
 def _mean_if_finite(losses: Tensor, epoch: int) -> float:

@@ -19,6 +19,8 @@ from ensdistill.evaluation.own_metrics import check_metrics
 from ensdistill.methods.averaging import Averaging, WeightAverage
 from ensdistill.methods.losses import Loss
 from ensdistill.methods.members import TeacherEnsemble
+from ensdistill.methods.optimizers import OptimizerPiece
+from ensdistill.methods.parameter_groups import parameter_groups
 from ensdistill.methods.students.base import Student
 from ensdistill.runtime.boundary import cause_of
 from ensdistill.runtime.modes import evaluating
@@ -64,6 +66,9 @@ def check_pieces(config: Config, data: DataSplits, student: Student) -> None:
     """
     classes = len(data.class_names)
     check_metrics(config.metrics, classes)
+    optimizer = config.training.optimizer
+    if is_own(optimizer):
+        _check_optimizer(optimizer, student)
     if not any(map(is_own, _pieces_of(config))):
         return
     with temporary_seed(0, data.train.images.device):
@@ -135,6 +140,14 @@ def _check_loss(piece: Loss, student: Student, labels: Tensor, classes: int) -> 
     _run("loss", piece, loss.backward)
     if logits.grad is None or not logits.grad.isfinite().all():
         raise _issue("loss", f"{piece.kind}: the gradient of the loss must be finite")
+
+
+def _check_optimizer(piece: OptimizerPiece, student: Student) -> None:
+    """Checks that an optimizer accepts the parameter groups of a student."""
+    made = called("training.optimizer", piece, parameter_groups(student, piece))
+    if not isinstance(made, torch.optim.Optimizer):
+        rule = f"{piece.kind} must return a torch.optim.Optimizer, not a {type(made).__name__}"
+        raise _issue("training.optimizer", rule)
 
 
 def _check_average(piece: Averaging, student: Student) -> None:

@@ -28,6 +28,9 @@ class CachedTeachers(MultiClassifier):
     def __len__(self) -> int:
         return len(self.logits)
 
+    def for_images(self, part: slice) -> "CachedTeachers":
+        return CachedTeachers(self.logits[:, part])
+
 
 class TeacherLogitCache:
     """Logits of one ensemble for all training images, shared by all runs with that ensemble.

@@ -20,7 +20,7 @@ from torch import nn
 from ensdistill.config import Config, content_hash
 from ensdistill.data import DataSplits
 from ensdistill.data.own_source import read
-from ensdistill.errors import ConfigIssue, DataError, DivergedError, teacher_name
+from ensdistill.errors import ConfigError, ConfigIssue, DataError, DivergedError, teacher_name
 from ensdistill.methods.averaging import NoAveraging
 from ensdistill.methods.losses import Labels
 from ensdistill.methods.members import TeacherEnsemble
@@ -34,6 +34,7 @@ from ensdistill.runtime.randomness import derive_seed
 from ensdistill.runtime.weights import fingerprint, load_weights, save_weights
 from ensdistill.settings.pieces import piece_code
 from ensdistill.training.loop import EpochResult, distill
+from ensdistill.training.new_student import check_student
 from ensdistill.training.teacher_checks import check_teachers
 
 ProgressCallback = Callable[
@@ -161,6 +162,22 @@ def teacher_config(config: Config, teacher: int) -> Config:
     )
 
 
+def check_trained_teachers(config: Config, data: DataSplits) -> None:
+    """Checks that the teachers can be built and trained with these data, each architecture once, without training.
+
+    Raises:
+        ConfigError: Settings are incompatible with the images; the names begin with `teachers`.
+        DataError: A file of initial weights is missing or damaged.
+    """
+    for teacher in range(min(config.teachers.count, max(1, len(config.teachers.models)))):
+        try:
+            check_student(teacher_config(config, teacher), data)
+        except ConfigError as error:
+            raise ConfigError([issue.below("teachers") if issue.path else issue for issue in error.issues]) from error
+        except DataError as error:
+            raise DataError(f"{teacher_name(teacher)}: {error}") from error
+
+
 def teacher_hash(config: Config, teacher: int, data: DataSplits) -> str:
     """Returns the content hash of everything that determines one teacher: data, model, settings, seed, recipe."""
     own = teacher_config(config, teacher)
@@ -172,7 +189,9 @@ def teacher_hash(config: Config, teacher: int, data: DataSplits) -> str:
     }
     if code := piece_code(type(own.training.augmentation)):
         made_by["augmentation"] = code
-    return content_hash({**made_by, "model": own.model.model_dump(), "training": own.training.model_dump()})
+    made_by |= {"weights": own.model.weights_hash} if own.model.weights else {}
+    model = own.model.model_dump(exclude={"weights"})  # its path does not matter
+    return content_hash({**made_by, "model": model, "training": own.training.model_dump()})
 
 
 def train_teacher(config: Config, teacher: int, data: DataSplits, store: Path) -> Generator[int, None, None]:
@@ -232,7 +251,7 @@ def _train(config: Config, teacher: int, data: DataSplits, home: Path) -> Iterat
     try:
         distiller = distill(own, TeacherEnsemble([], len(data.class_names), "none"), data)
         for epoch in distiller:
-            yield epoch.number
+            yield own.training.epochs if epoch.last else epoch.number
     except DivergedError as error:
         raise DivergedError(error.epoch, error.step, error.loss, teacher) from None
     _keep(own, distiller.student(), epoch, data, home)
@@ -255,6 +274,8 @@ def _keep(own: Config, network: nn.Module, last: EpochResult, data: DataSplits, 
                 "torch": torch.__version__,
                 "device": data.train.images.device.type,
                 "val": last.val,
+                "epochs": last.number,
+                "selected_epoch": last.selected,
             },
         )
         shutil.rmtree(home, ignore_errors=True)

@@ -78,7 +78,7 @@ class System:
         """One step of the published procedure."""
         teachers = [official.plain(t).requires_grad_(False) for t in self.teachers]
         student = official.plain_student(self.student)
-        optimizer = self.config.training.optimizer(student)
+        optimizer = self.config.training.new_optimizer(student)
 
         def step() -> tuple[Tensor, Student]:
             loss = official.gradients(self.config, teachers, student, self.images, self.labels, self.streams())
@@ -92,7 +92,7 @@ class System:
         training = {"precision": precision} if "precision" in Training.model_fields else {}
         config = self.config.model_copy(update={"training": self.config.training.model_copy(update=training)})
         ensemble = TeacherEnsemble(self.teachers, len(self.data.class_names), "random")
-        optimizer = config.training.optimizer(self.student)
+        optimizer = config.training.new_optimizer(self.student)
         average = config.averaging(self.student)
 
         def step() -> tuple[Tensor, Student]:

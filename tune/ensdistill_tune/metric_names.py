@@ -1,5 +1,7 @@
 """Names of derived metrics and parameters, in MLflow and in the files of a study."""
 
+SELECTED_EPOCH = "selected_epoch"  # number of the epoch whose weights ship, where it is not the last one
+
 
 def final_metric(objective: str) -> str:
     """Returns the name of a metric that only completed trials have: `final/nll` for `val/nll`."""

@@ -13,7 +13,12 @@ from generated.markdown import code, escaped, table
 
 MODELS: dict[str, type[BaseModel]] = {"student": Config, "study": StudyConfig}
 PAGES = {"student": "reference/settings", "study": "reference/study-settings"}
-OWN_SECTION = ("teachers.model", "teachers.training")  # sections of a section
+OWN_SECTION = (
+    "training.optimizer",
+    "teachers.training.optimizer",
+    "teachers.model",
+    "teachers.training",
+)  # sections of a section
 GENERAL = "general"
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from ensdistill.runtime.lazy import F
 
@@ -14,8 +17,37 @@ if TYPE_CHECKING:
 UNLABELED = -1
 
 
+@dataclass(frozen=True)
+class LabelTerm:
+    """Settings of the label term, which are those of the training and not of the loss.
+
+    Attributes:
+        smoothing: Probability that the targets give to all classes equally.
+        class_weights: Weight of each class, (c,); None for equal weights.
+    """
+
+    smoothing: float = 0.0
+    class_weights: Tensor | None = None
+
+
+PLAIN = LabelTerm()
+_LABEL_TERM: ContextVar[LabelTerm] = ContextVar("label_term", default=PLAIN)
+
+
+@contextmanager
+def label_term(settings: LabelTerm) -> Iterator[None]:
+    """Uses these settings in every `label_cross_entropy` inside the block, whichever loss calls it."""
+    token = _LABEL_TERM.set(settings)
+    try:
+        yield
+    finally:
+        _LABEL_TERM.reset(token)
+
+
 def label_cross_entropy(student: Tensor, labels: Tensor) -> Tensor:
     """Returns the mean cross-entropy with the labels over subnetworks and labeled images.
+
+    With label smoothing and class weights it is `torch.nn.functional.cross_entropy` with these arguments.
 
     Args:
         student: Logits (K,B,c).
@@ -23,10 +55,19 @@ def label_cross_entropy(student: Tensor, labels: Tensor) -> Tensor:
 
     Returns:
         A scalar in nats; zero if the batch has no labeled image.
+
+    References:
+        Szegedy et al. 2016, section 7 (label smoothing).
     """
+    term = _LABEL_TERM.get()
     tiled = labels.expand(student.shape[:2]).flatten()
-    total = F.cross_entropy(student.flatten(0, 1), tiled, ignore_index=UNLABELED, reduction="sum")
-    return total / (tiled != UNLABELED).sum().clamp(min=1)
+    options: dict[str, Any] = {"weight": term.class_weights, "label_smoothing": term.smoothing, "reduction": "sum"}
+    total: Tensor = F.cross_entropy(student.flatten(0, 1), tiled, ignore_index=UNLABELED, **options)
+    labeled = tiled != UNLABELED
+    if term.class_weights is None:
+        return total / labeled.sum().clamp(min=1)
+    weights = term.class_weights[tiled.clamp(min=0)] * labeled
+    return total / weights.sum().clamp(min=1e-12)
 
 
 def weighted_sum(*terms: tuple[float, Callable[[], Tensor]]) -> Tensor:

@@ -29,6 +29,7 @@ class Student(MultiClassifier):
             weight_decay: Weight decay from the settings.
 
         Returns:
-            Groups with `params`, `weight_decay` and `lr_scale`, the factor of the group's learning rate.
+            Groups with `params`, `weight_decay` and `lr_scale`, the factor of the group's learning rate; optionally
+            `grad_scale`, by which its gradients are multiplied before the step.
         """
         return [{"params": list(self.parameters()), "weight_decay": weight_decay, "lr_scale": 1.0}]

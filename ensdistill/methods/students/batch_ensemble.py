@@ -83,3 +83,8 @@ class BatchEnsemble(StudentPiece):
         from ensdistill.methods.students.batch_ensemble_student import BatchEnsembleStudent  # imports torch
 
         return BatchEnsembleStudent(network, self)
+
+    @property
+    def depends_on_length(self) -> bool:
+        """Whether subnetworks are merged after a fraction of the training."""
+        return 0 < self.merge_after < 1

@@ -40,12 +40,14 @@ class RankOne(nn.Module):
     def __init__(self, layer: nn.Conv2d | nn.Linear, settings: BatchEnsemble, selection: ActiveMembers) -> None:
         super().__init__()
         self.layer = layer
+        self.lr_scale = getattr(layer, "lr_scale", 1.0)  # see `ensdistill.methods.parameter_groups`
         self.selection = selection
         inputs, outputs = _channels(layer)
         self.r, self.s = (_start(layer.weight, settings, channels) for channels in (inputs, outputs))
         self.bias = None
         if settings.bias == "per_member" and layer.bias is not None:
-            self.bias = nn.Parameter(layer.bias.detach().repeat(settings.subnetworks, 1))
+            values = layer.bias.detach().repeat(settings.subnetworks, 1)
+            self.bias = nn.Parameter(values, requires_grad=layer.bias.requires_grad)
             layer.bias = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -128,19 +130,15 @@ class BatchEnsembleStudent(Student):
         return progress >= self.settings.merge_after
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Returns two groups: the shared parameters and the factors.
-
-        In SGD, with or without momentum, K times the gradient with decay d equals K times the learning rate with decay
-        d / K.
-        """
+        """Returns two groups: the shared parameters and the factors."""
         factors = [p for layer in self.modules() if isinstance(layer, RankOne) for p in (layer.r, layer.s)]
         known = {id(p) for p in factors}
         shared = [p for p in self.parameters() if id(p) not in known]
         times = len(self) if self.settings.factor_gradient == "sum" else 1
-        decay = weight_decay / times if self.settings.factor_decay == "to_one" else 0.0
+        decay = weight_decay if self.settings.factor_decay == "to_one" else 0.0
         return [
             {"params": shared, "weight_decay": weight_decay, "lr_scale": 1.0},
-            {"params": factors, "weight_decay": decay, "lr_scale": times * self.settings.factor_lr},
+            {"params": factors, "weight_decay": decay, "lr_scale": self.settings.factor_lr, "grad_scale": times},
         ]
 
 

@@ -45,3 +45,8 @@ class Branches(StudentPiece):
         from ensdistill.methods.students.branches_student import BranchesStudent  # here, because it imports torch
 
         return BranchesStudent(network, self)
+
+    @property
+    def depends_on_length(self) -> bool:
+        """False: branches are merged after the training."""
+        return False

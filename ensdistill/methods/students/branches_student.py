@@ -109,10 +109,10 @@ def _units(network: nn.Module, outermost: bool = True) -> Iterator[Unit]:
 
 
 def _shuffled(part: nn.Module) -> nn.Module:
-    """Returns a copy of the part in which the values of each weight tensor are shuffled."""
+    """Returns a copy of the part in which the values of each weight tensor are shuffled; frozen ones are kept."""
     copy = deepcopy(part)
     with torch.no_grad():
-        for p in copy.parameters():
+        for p in filter(lambda p: p.requires_grad, copy.parameters()):
             p.copy_(p.flatten()[torch.randperm(p.numel()).to(p.device)].view_as(p))
     return copy
 

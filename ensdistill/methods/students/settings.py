@@ -24,3 +24,8 @@ class StudentPiece(Piece):
             network: A network: images (B,C,H,W) in [0,1] -> logits (B,classes).
         """
         raise NotImplementedError
+
+    @property
+    def depends_on_length(self) -> bool:
+        """Whether an epoch depends on the number of epochs of the training, as a merge during training does."""
+        return True

@@ -26,3 +26,8 @@ class Single(StudentPiece):
         from ensdistill.methods.students.single_student import SingleStudent  # imported here, because it imports torch
 
         return SingleStudent(network)
+
+    @property
+    def depends_on_length(self) -> bool:
+        """False: there is nothing to merge."""
+        return False

@@ -56,7 +56,7 @@ every_combination = pytest.mark.parametrize("axes", _combinations())
 def one_step(axes: dict[str, Any], ensemble: TeacherEnsemble, seed: int = 0) -> tuple[Student, Tensor]:
     config = toy_config(**axes, training=TRAINING)
     student = toy_student(config.student, DATA, spread=False)
-    optimizer = TRAINING.optimizer(student)
+    optimizer = TRAINING.new_optimizer(student)
     set_lr(optimizer, 0.05)
     average = config.averaging(student)
     images, labels = DATA.train[slice(0, 8)]
@@ -113,7 +113,7 @@ def test_teachers_and_student_receive_the_same_perturbed_images() -> None:
     ensemble.networks[0].register_forward_pre_hook(lambda _, inputs: shown["teacher"].append(inputs[0]))
     student.register_forward_pre_hook(lambda _, inputs: shown["student"].append(inputs[0]))
     images, labels = DATA.train[slice(0, 8)]
-    context = StepContext(config, student, TRAINING.optimizer(student), config.averaging(student), streams())
+    context = StepContext(config, student, TRAINING.new_optimizer(student), config.averaging(student), streams())
     distill_step(context, ensemble, images, labels, 0.5)
     (to_teacher,), (to_student,) = shown.values()
     assert torch.equal(to_teacher, to_student)

@@ -16,6 +16,7 @@ from ensdistill.runtime.weights import STUDENT_FILE, save_weights
 from ensdistill.training.teacher_logits import TeacherLogitCache
 from ensdistill_tune.execution.memory import memory_limit
 from ensdistill_tune.execution.shared_inputs import SharedInputs, device_of
+from ensdistill_tune.metric_names import SELECTED_EPOCH
 from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_progress import TrialProgress, clear_progress, write_progress
 from ensdistill_tune.records.trial_record import CHECKPOINT, EPOCHS, FAILURE, FAILURE_KIND, TrialRecord
@@ -83,6 +84,7 @@ def _run(suggestion: dict[str, Any], inputs: SharedInputs, reports: _EpochReport
         unsaved += epoch.seconds
         saves = unsaved > study.resources.checkpoint_interval_s and not epoch.last
         metrics = _metrics(epoch, inputs.curve, costs)
+        metrics |= {SELECTED_EPOCH: epoch.selected} if config.training.select_epoch != "last" else {}
         reports.add(metrics, epoch.seconds, at_once=epoch.last or saves or epoch.number in decision_epochs)
         # After the report: the study has recorded the epoch, so a checkpoint is never ahead of the event log.
         if _others_may_begin(study, epoch):

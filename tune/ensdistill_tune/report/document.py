@@ -65,6 +65,7 @@ def _about_the_winner(facts: StudyResults) -> list[str | None]:
     )
     return [
         findings.winner(facts),
+        findings.selected_epoch(facts),
         findings.metrics_beside_teachers(facts),
         findings.on_the_front(facts),
         findings.selection_bias(facts),

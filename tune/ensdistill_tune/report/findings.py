@@ -14,8 +14,9 @@ from ensdistill_tune.analysis.replication import candidates_on_the_front
 from ensdistill_tune.analysis.results import StudyResults
 from ensdistill_tune.analysis.trial_warnings import NO_DISTILLATION, WORSE, is_worse
 from ensdistill_tune.analysis.trial_warnings import won_without_teachers as labels_are_first
+from ensdistill_tune.metric_names import SELECTED_EPOCH
 from ensdistill_tune.records.trial_record import UNDER_WAY, TrialRecord
-from ensdistill_tune.report.summary import winner_rows
+from ensdistill_tune.report.summary import shipped, winner_rows
 from ensdistill_tune.study.objectives import spoken
 
 MOST = 8  # number of trials that are named
@@ -106,6 +107,16 @@ def winner(facts: StudyResults) -> str | None:
     value = f"{spoken(metric)} {mean_and_spread(first.values(metric))} on validation images"
     rank = f"the best mean of {len(facts.confirmed)} candidates over {len(first.replicates)} fresh seeds"
     return f"Winner: {name} ({in_code(first.trial)}), {value}, {rank}."
+
+
+def selected_epoch(facts: StudyResults) -> str | None:
+    """Returns which epoch the exported weights come from; None without a winner."""
+    _, trial = shipped(facts)
+    if trial is None:
+        return None
+    number = trial.last.get(SELECTED_EPOCH)
+    training = facts.study.config_for(trial).training
+    return f"Weights: those of {training.selected_epoch(None if number is None else int(number))}."
 
 
 def on_the_front(facts: StudyResults) -> str | None:

@@ -335,7 +335,7 @@ def test_settings_are_those_of_the_run(run: DistillationRun, exported: Path) -> 
 
 
 def test_networks_with_published_initial_weights_are_built_without_them() -> None:
-    model = Torchvision(name="googlenet", weights="IMAGENET1K_V1")
+    model = Torchvision(name="googlenet", pretrained="IMAGENET1K_V1")
     config = load_config("kd").model_copy(update={"model": model})
     network = _empty_network(config, (3, 32, 32), ("a", "b"))[1]
     assert network.transform_input, "published weights of GoogLeNet expect images in other statistics"

@@ -400,7 +400,7 @@ def test_step_requires_one_forward_pass_of_each_network_and_one_backward_pass_of
     networks, own = [Calls(m) for m in range(3)], Calls(9)
     student = Single()(own)
     images, labels = torch.rand(4, 1, 8, 8), torch.arange(4)
-    optimizer = config.training.optimizer(student)
+    optimizer = config.training.new_optimizer(student)
     average = config.averaging(student)
     ensemble = TeacherEnsemble(networks, 10, "x")
     context = StepContext(config, student, optimizer, average, streams())

@@ -20,7 +20,8 @@ from ensdistill.config import load_config
 from ensdistill.data import DataSplits
 from ensdistill.errors import ConfigError
 from ensdistill.methods.losses import OneToOne
-from ensdistill.methods.recipe import Sgd, Training, set_lr
+from ensdistill.methods.optimizers import Sgd
+from ensdistill.methods.recipe import Training, set_lr
 from ensdistill.methods.students import BatchEnsemble
 from ensdistill.methods.students.batch_ensemble_student import BatchEnsembleStudent, RankOne
 from ensdistill.models import WideResNet, build
@@ -143,7 +144,7 @@ def test_decay_pulls_a_factor_to_one_by_lambda_times_its_distance() -> None:
     student = BatchEnsemble(subnetworks=4)(nn.Linear(2, 2).double())
     set_factors(student.network, torch.full((4, 2), 1.2), torch.full((4, 2), 1.0))
     training = Training(optimizer=Sgd(lr=1.0, momentum=0.0, weight_decay=5e-4))
-    optimizer = training.optimizer(student)
+    optimizer = training.new_optimizer(student)
     set_lr(optimizer, 1.0)
     for p in student.parameters():
         p.grad = torch.zeros_like(p)
@@ -162,7 +163,7 @@ def test_one_sgd_step_moves_factors_and_weights_by_the_hand_gradients(factor_gra
     layer = nn.Linear(2, 2, bias=False).double()
     nn.init.eye_(layer.weight)
     student = BatchEnsemble(subnetworks=2, factor_gradient=factor_gradient)(layer)
-    optimizer = Training(optimizer=Sgd(lr=1.0, momentum=0.0, weight_decay=0.0)).optimizer(student)
+    optimizer = Training(optimizer=Sgd(lr=1.0, momentum=0.0, weight_decay=0.0)).new_optimizer(student)
     set_lr(optimizer, 1.0)
     teachers = hand([[[0.9, 0.1]], [[0.2, 0.8]]]).log()
     logits = student(hand(X))

@@ -229,7 +229,7 @@ def _trained_factors(loss: Averaged | OneToOne, same_teachers: bool) -> list[Ten
     generator = torch.Generator().manual_seed(3)
     student = BatchEnsemble(subnetworks=2)(torch.nn.Linear(4, 3).double())
     torch.nn.init.normal_(student.network.layer.weight, generator=generator)
-    optimizer = Config().training.optimizer(student)
+    optimizer = Config().training.new_optimizer(student)
     for _ in range(10):
         x = torch.rand(6, 4, generator=generator, dtype=torch.float64)
         teachers = torch.randn(2, 6, 3, generator=generator, dtype=torch.float64)

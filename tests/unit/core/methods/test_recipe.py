@@ -7,7 +7,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 from torch.testing import assert_close
 
 from ensdistill.config import load_config
-from ensdistill.methods.recipe import Sgd, Training, set_lr
+from ensdistill.methods.optimizers import AdamW, OptimizerPiece, Sgd
+from ensdistill.methods.recipe import Training, set_lr
 from ensdistill.methods.students import BatchEnsemble, Single
 
 PUBLISHED = Training(
@@ -134,15 +135,15 @@ def test_rate_never_leaves_its_range(schedule: str, lr_update: str, warmup: int)
 
 
 def test_set_lr_gives_each_group_its_share() -> None:
-    student = BatchEnsemble(subnetworks=3)(nn.Linear(2, 2))
-    optimizer = Training(optimizer=Sgd(lr=0.5)).optimizer(student)
+    student = BatchEnsemble(subnetworks=3, factor_lr=0.5)(nn.Linear(2, 2))
+    optimizer = Training(optimizer=Sgd(lr=0.5)).new_optimizer(student)
     set_lr(optimizer, 0.2)
-    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.2, 0.6])
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.2, 0.3])
 
 
 def test_single_student_has_one_group_with_all_parameters() -> None:
     student = Single()(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 2)))
-    (group,) = Training(optimizer=Sgd(weight_decay=0.01)).optimizer(student).param_groups
+    (group,) = Training(optimizer=Sgd(weight_decay=0.01)).new_optimizer(student).param_groups
     assert {id(p) for p in group["params"]} == {id(p) for p in student.parameters()}
     assert group["weight_decay"] == 0.01
 
@@ -150,7 +151,7 @@ def test_single_student_has_one_group_with_all_parameters() -> None:
 @pytest.mark.parametrize(("factor_gradient", "times"), [("sum", 3), ("mean", 1)])
 def test_factors_have_a_separate_parameter_group(factor_gradient: str, times: int) -> None:
     student = BatchEnsemble(subnetworks=3, factor_gradient=factor_gradient)(nn.Linear(4, 2))
-    shared, factors = Training(optimizer=Sgd(weight_decay=0.03)).optimizer(student).param_groups
+    shared, factors = Training(optimizer=Sgd(weight_decay=0.03)).new_optimizer(student).param_groups
     layer = student.network
     assert {id(p) for p in shared["params"]} == {id(layer.layer.weight), id(layer.layer.bias)}
     assert {id(p) for p in factors["params"]} == {id(layer.r), id(layer.s)}
@@ -162,7 +163,7 @@ def test_published_factors_of_diversity_matters_move_at_half_the_rate_and_do_not
     # METHODS 2.1: half the rate and no decay for the factors; the biases of the subnetworks like everything else
     config = load_config("diversity", ["training.optimizer.lr=0.1", "training.optimizer.weight_decay=5e-4"])
     student = config.student(nn.Linear(4, 2))
-    optimizer = config.training.optimizer(student)
+    optimizer = config.training.new_optimizer(student)
     shared, factors = optimizer.param_groups
     layer = student.network
     assert {id(p) for p in shared["params"]} == {id(layer.layer.weight), id(layer.bias)}
@@ -178,7 +179,7 @@ def test_rate_of_the_factors_is_relative_to_that_of_the_shared_weights(
     factor_gradient: str, times: int, factor_lr: float
 ) -> None:
     settings = BatchEnsemble(subnetworks=3, factor_gradient=factor_gradient, factor_lr=factor_lr)
-    _, factors = Training().optimizer(settings(nn.Linear(4, 2))).param_groups
+    _, factors = Training().new_optimizer(settings(nn.Linear(4, 2))).param_groups
     assert factors["lr_scale"] == pytest.approx(times * factor_lr)
 
 
@@ -189,29 +190,32 @@ def test_groups_of_any_batch_ensemble_hold_every_parameter_once() -> None:
     assert sorted(ids) == sorted(id(p) for p in student.parameters())
 
 
-@pytest.mark.parametrize("nesterov", [True, False])
-def test_rate_times_k_with_decay_over_k_is_the_gradient_times_k_with_the_whole_decay(nesterov: bool) -> None:
-    # The published code multiplies the factors' gradients by K; here their rate is multiplied instead.
+@pytest.mark.parametrize("optimizer", [Sgd(lr=0.1, weight_decay=0.05), AdamW(lr=0.1, weight_decay=0.05)])
+def test_gradients_of_the_factors_are_multiplied_by_k_with_any_optimizer(optimizer: OptimizerPiece) -> None:
     generator = torch.Generator().manual_seed(0)
-    training = Training(optimizer=Sgd(lr=0.1, momentum=0.9, nesterov=nesterov, weight_decay=0.05))
+    training = Training(optimizer=optimizer)
     student = BatchEnsemble(subnetworks=4)(nn.Linear(3, 2).double())
     r = student.network.r
     with torch.no_grad():
         r.normal_(generator=generator)
     oracle = nn.Parameter(r.detach().clone())
-    published = torch.optim.SGD([oracle], lr=0.1, momentum=0.9, nesterov=nesterov, weight_decay=0.05)
-    optimizer = training.optimizer(student)
+    published: torch.optim.Optimizer = torch.optim.AdamW([oracle], lr=0.1, weight_decay=0.05)
+    if isinstance(optimizer, Sgd):
+        published = torch.optim.SGD([oracle], lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.05)
+    ours = training.new_optimizer(student)
     for _ in range(5):
-        set_lr(optimizer, 0.1)
+        set_lr(ours, 0.1)
         gradient = torch.randn(r.shape, generator=generator, dtype=torch.float64)
         r.grad, oracle.grad = gradient.clone(), 4 * gradient
-        optimizer.step()
+        ours.step()
         published.step()
     assert_close(r, oracle)
 
 
 def test_nesterov_is_ignored_without_momentum() -> None:
-    (group,) = Training(optimizer=Sgd(momentum=0.0, nesterov=True)).optimizer(Single()(nn.Linear(1, 1))).param_groups
+    (group,) = (
+        Training(optimizer=Sgd(momentum=0.0, nesterov=True)).new_optimizer(Single()(nn.Linear(1, 1))).param_groups
+    )
     assert not group["nesterov"]
 
 

@@ -1,6 +1,7 @@
 """Architectures against parameter counts printed elsewhere, and against networks written as loops over weights."""
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +16,7 @@ from ensdistill.config import load_config
 from ensdistill.data import DataSplits, Split
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.models import Convnet, CustomModel, Model, ResNet, Torchvision, WideResNet, build
+from ensdistill.models.fine_tuning import prepare_training
 from ensdistill.models.layers import Conv2d, Linear
 from ensdistill.models.normalization import Normalize
 from tests.unit.core.core_stand_ins import numbered_split
@@ -354,7 +356,6 @@ def test_maxvit_is_built_for_the_size_of_the_images() -> None:
             "another",
         ),
         (Torchvision(name="vit_b_16", stem="original"), (3, 28, 28), "model.name: vit_b_16 on", "model.stem=small"),
-        (Torchvision(weights="IMAGENET1K_V9"), RGB, "model.weights: 'IMAGENET1K_V9' is none of", "mean IMAGENET1K_V1?"),
     ],
 )
 def test_network_that_is_incompatible_with_the_images_is_refused_with_a_fix(
@@ -391,6 +392,15 @@ def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "hub" / "checkpoints"
 
 
+def started(model: Torchvision, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """The network with which a training starts."""
+    network = nn.Sequential(nn.Identity(), model(shape, classes))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of layers that start from random weights
+        prepare_training(network, model, classes)
+    return network[1]
+
+
 def as_published(name: str) -> dict[str, Tensor]:
     from torchvision import models
 
@@ -412,7 +422,7 @@ def test_weights_on_disk_are_copied_into_all_layers_of_unchanged_shape(
 ) -> None:
     published = as_published(SHUFFLENET)
     torch.save(published, checkpoints / SHUFFLENET_FILE)
-    filled = Torchvision(name=SHUFFLENET, weights="DEFAULT")(shape, classes).state_dict()
+    filled = started(Torchvision(name=SHUFFLENET, pretrained="DEFAULT"), shape, classes).state_dict()
     assert filled.keys() == published.keys()
     assert {name for name in filled if not torch.equal(filled[name], published[name])} == set(left)
 
@@ -421,7 +431,7 @@ def test_published_tensor_that_is_not_finite_is_not_loaded(checkpoints: Path) ->
     published = as_published(SHUFFLENET)
     published["conv5.0.weight"].fill_(float("nan"))
     torch.save(published, checkpoints / SHUFFLENET_FILE)
-    network = Torchvision(name=SHUFFLENET, weights="IMAGENET1K_V1")(RGB, 10)
+    network = started(Torchvision(name=SHUFFLENET, pretrained="IMAGENET1K_V1"), RGB, 10)
     assert all(tensor.isfinite().all() for tensor in network.state_dict().values())
 
 
@@ -430,14 +440,19 @@ def test_old_names_of_published_densenets_are_understood(checkpoints: Path) -> N
     old = {name.replace("norm1.", "norm.1.").replace("conv2.", "conv.2."): t for name, t in published.items()}
     assert "features.denseblock1.denselayer1.norm.1.weight" in old
     torch.save(old, checkpoints / "densenet121-a639ec97.pth")
-    filled = Torchvision(name="densenet121", weights="DEFAULT")(RGB, 10).state_dict()
+    filled = started(Torchvision(name="densenet121", pretrained="DEFAULT"), RGB, 10).state_dict()
     different = {name for name, tensor in filled.items() if not torch.equal(tensor, published[name])}
     assert different == {"features.conv0.weight", "classifier.weight", "classifier.bias"}
 
 
+def test_name_of_published_weights_that_do_not_exist_is_refused_with_the_closest_one() -> None:
+    with pytest.raises(ConfigError, match=r"model.pretrained: 'IMAGENET1K_V9' is none of .*mean IMAGENET1K_V1\?"):
+        Torchvision(pretrained="IMAGENET1K_V9").published()
+
+
 def test_missing_published_weights_are_reported_with_path_and_source(checkpoints: Path) -> None:
     with pytest.raises(DataError) as caught:
-        Torchvision(name=SHUFFLENET, weights="DEFAULT")(RGB, 10)
+        started(Torchvision(name=SHUFFLENET, pretrained="DEFAULT"), RGB, 10)
     assert str(checkpoints / SHUFFLENET_FILE) in str(caught.value)
     assert SHUFFLENET_URL in str(caught.value)
     assert list(checkpoints.iterdir()) == []
@@ -464,7 +479,7 @@ def test_file_with_other_weights_is_refused(checkpoints: Path, tmp_path: Path, c
         other = {"another network": nn.Linear(2, 2).state_dict(), "a tensor": torch.ones(2)}
         torch.save(other.get(content, {"fc.bias": Trap(tmp_path / "sprung")}), file)
     with pytest.raises(DataError, match=f"{SHUFFLENET_FILE}: .*download {SHUFFLENET_URL} again"):
-        Torchvision(name=SHUFFLENET, weights="DEFAULT")(RGB, 10)
+        started(Torchvision(name=SHUFFLENET, pretrained="DEFAULT"), RGB, 10)
     assert not (tmp_path / "sprung").exists()
 
 

@@ -330,7 +330,8 @@ def test_the_schema_accepts_built_in_pieces_plugins_and_paths_and_rejects_invali
 
 def test_every_family_has_its_group_of_entry_points() -> None:
     groups = {family.group for family in families_of(Config)}
-    names = {"students", "perturbations", "losses", "averaging", "data", "models", "metrics", "augmentations"}
+    names = {"students", "perturbations", "losses", "averaging", "data", "models", "metrics", "optimizers"}
+    names |= {"augmentations"}
     assert groups == {f"ensdistill.{name}" for name in names}
 
 

@@ -19,7 +19,7 @@ def one_step(preset: str, precision: str, data: DataSplits) -> tuple[Tensor, Ten
     """The loss, all gradients in one vector, and the student."""
     config = tiny_config(f"training.precision={precision}", preset=preset)
     student = new_student(config, data).train()
-    sgd, average = config.training.optimizer(student), config.averaging(student)
+    sgd, average = config.training.new_optimizer(student), config.averaging(student)
     images, labels = data.train[slice(0, 10)]
     context = StepContext(config, student, sgd, average, streams())
     loss = distill_step(context, random_ensemble(data), images, labels, 0.5)

@@ -48,7 +48,7 @@ def _has_mask(index: Any) -> bool:
 def test_step_synchronizes_with_the_device_only_for_the_weights_of_aekd(preset: str, digits: DataSplits) -> None:
     config = tiny_config(preset=preset)
     ensemble, student = random_ensemble(digits, 3), new_student(config, digits)
-    optimizer, average = config.training.optimizer(student), config.averaging(student)
+    optimizer, average = config.training.new_optimizer(student), config.averaging(student)
     images, labels = digits.train[slice(0, 8)]
     labels = labels.where(torch.arange(8) < 6, -1)
     with Waits() as waits:

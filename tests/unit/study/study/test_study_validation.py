@@ -621,7 +621,8 @@ TOLD = """\
 student.kind is choice ['single', 'branches']
 16: search.averaging.decay.when.averaging.knd: not a searched setting (did you mean averaging.kind?)
 17: search.averaging.start: must be less than 1, not 5.0
-18: search.perturbation.kind: 'odds' is none of none, gaussian, ods, conf_ods, tdiv_sdiv, mixup, cutmix (did you mean ods?)
+18: search.perturbation.kind: 'odds' is none of none, gaussian, ods, conf_ods, tdiv_sdiv, mixup, cutmix \
+(did you mean ods?)
 19: search.model.width.when: model.width, model.depth depend on each other; remove one of the conditions
 21: search.teachers.count: all trials of a study share data, teachers and number of epochs; set it under config
 25: baselines.2: 'latentb' is not a preset (did you mean latentbe?)

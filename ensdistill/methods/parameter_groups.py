@@ -1,0 +1,52 @@
+"""Parameter groups of the optimizer of a student: which weights decay, at which learning rate, and which are frozen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer
+
+    from ensdistill.methods.optimizers import OptimizerPiece
+    from ensdistill.methods.students.base import Student
+
+LR_SCALE = "lr_scale"  # attribute of a module: learning rate of its own parameters, relative to the others
+
+
+def parameter_groups(student: Student, optimizer: OptimizerPiece) -> list[dict[str, Any]]:
+    """Returns the groups of the student, divided by weight decay and learning rate, without frozen parameters.
+
+    Args:
+        student: The student; `Student.parameter_groups` defines its groups.
+        optimizer: Settings of the optimizer.
+
+    Returns:
+        Groups with `params`, `weight_decay`, `lr_scale` and `grad_scale`.
+    """
+    scales = {
+        id(p): getattr(module, LR_SCALE, 1.0) for module in student.modules() for p in module.parameters(recurse=False)
+    }
+    spared = set() if optimizer.decay_norms_and_biases else _norms_and_biases(student)
+    found: dict[tuple[int, float, float], dict[str, Any]] = {}
+    for n, group in enumerate(student.parameter_groups(optimizer.weight_decay)):
+        for p in group["params"]:
+            decay, scale = 0.0 if id(p) in spared else group["weight_decay"], scales[id(p)] * group["lr_scale"]
+            if p.requires_grad:
+                own = {"grad_scale": 1.0, **group, "params": [], "weight_decay": decay, "lr_scale": scale}
+                found.setdefault((n, decay, scale), own)["params"].append(p)
+    return list(found.values())
+
+
+def _norms_and_biases(network: nn.Module) -> set[int]:
+    """Returns the identities of vectors and scalars, such as the gains of normalization layers, and of all biases."""
+    return {id(p) for name, p in network.named_parameters() if p.ndim < 2 or name.endswith("bias")}
+
+
+def scale_gradients(optimizer: Optimizer, *_: Any) -> None:
+    """Multiplies the gradients of each group by its `grad_scale`, in place; called before every step."""
+    for group in optimizer.param_groups:
+        if group["grad_scale"] != 1:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.grad.mul_(group["grad_scale"])

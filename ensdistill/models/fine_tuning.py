@@ -1,0 +1,194 @@
+"""Start of a training: weights from a file, frozen parts, and a lower learning rate of the body."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Iterator, Mapping
+from fnmatch import fnmatchcase
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from ensdistill.errors import ConfigError, ConfigIssue, DataError
+from ensdistill.models.published_weights import fill_matching
+from ensdistill.models.weight_files import find_weights, read_checkpoint_file, unclear
+from ensdistill.runtime.files import user_path
+from ensdistill.runtime.weights import fill
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from ensdistill.models.network import NetworkPiece
+
+_NORMS: tuple[type[nn.Module], ...] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+_NORMS += (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+NETWORK = 1  # position of the network after its normalization, see `build`
+
+
+def prepare_training(network: nn.Sequential, model: NetworkPiece, classes: int) -> None:
+    """Loads the weights from which a training starts, and marks what is frozen or trained slowly; in place.
+
+    A classifier that does not fit the weights keeps its random weights, with a warning.
+
+    Args:
+        network: Result of `build`.
+        model: Its settings.
+        classes: Number of classes.
+
+    Raises:
+        DataError: The weights are missing, damaged, or those of another network.
+        ConfigError: A pattern of `freeze` matches nothing, or nothing is left to train.
+    """
+    inner = network[NETWORK]
+    if model.weights:
+        _load(network, model, _classifier(inner, classes))
+    if published := model.published():
+        _warn_of_random(fill_matching(inner, published))
+    frozen = _frozen(inner, model, classes)
+    if frozen:
+        _freeze(inner, frozen)
+    if model.body_lr not in (0, 1):
+        _slow_down(inner, model.body_lr, _required_classifier(inner, classes))
+
+
+# --- weights ----------------------------------------------------------------------------------------------------------
+
+
+def _load(network: nn.Sequential, model: NetworkPiece, classifier: str) -> None:
+    """Loads a weights file: with the normalization, without it, or without the classifier."""
+    path = user_path(model.weights)
+    content = read_checkpoint_file(path, "model.weights")
+    inner, prefix = network[NETWORK], f"{NETWORK}."
+    replaced = [name for name in inner.state_dict() if classifier and name.startswith(f"{classifier}.")]
+    reasons = []
+    for target, left in (
+        (network, ()),
+        (inner, ()),
+        (network, [prefix + name for name in replaced]),
+        (inner, replaced),
+    ):
+        found, why = find_weights(content, target, replaced=left)
+        reasons.append(why)
+        if found:
+            _fill(target, found, path)
+            if left:
+                warnings.warn(str(_replaced(path, classifier)), stacklevel=2)
+            return
+    hint = "; a published first layer needs model.stem: original" if model.kind == "torchvision" else ""
+    raise DataError(f"model.weights: {path} does not fit the network ({reasons[-1]}){hint}")
+
+
+def _fill(target: nn.Module, found: list[Any], path: Path) -> None:
+    """Copies the most likely weights of a file; raises DataError if others are as likely, or values are not finite."""
+    if unclear(found):
+        raise DataError(
+            f"model.weights: {path} contains the weights of {len(found)} networks that fit ({found[0]}, {found[1]}); "
+            "save one state dict"
+        )
+    state: Mapping[str, Tensor] = found[0].state
+    if bad := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
+        raise DataError(f"model.weights: {path}: {bad[0]} contains numbers that are not finite; give other weights")
+    fill(target, {**target.state_dict(), **state})
+
+
+def _replaced(path: Path, classifier: str) -> ConfigIssue:
+    """Returns the warning about a classifier that is not the one of the file."""
+    rule = f"the classifier ({classifier}) starts from random weights, because that of {path.name} has other classes"
+    return ConfigIssue(("model", "weights"), rule)
+
+
+def _warn_of_random(names: Collection[str]) -> None:
+    """Issues a warning with the layers that published weights did not fill."""
+    layers = list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
+    if layers:
+        shown = ", ".join(layers[:4]) + (f" and {len(layers) - 4} more" if len(layers) > 4 else "")
+        rule = f"start from random weights, because their published weights have another shape: {shown}"
+        warnings.warn(str(ConfigIssue(("model", "pretrained"), f"these layers {rule}")), stacklevel=3)
+
+
+def _classifier(network: nn.Module, classes: int) -> str:
+    """Returns the name of the classifier: the last layer with one output for each class; empty if there is none."""
+    outputs = {name: getattr(m, "out_features", getattr(m, "out_channels", 0)) for name, m in _layers(network)}
+    return next((name for name in reversed(outputs) if outputs[name] == classes), "")
+
+
+def _layers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yields the names of all convolutional and linear layers."""
+    for name, module in network.named_modules():
+        if name and isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            yield name, module
+
+
+def _required_classifier(network: nn.Module, classes: int) -> str:
+    """Returns `_classifier`; raises ConfigError if there is none."""
+    if not (name := _classifier(network, classes)):
+        rule = f"this network has no linear or convolutional layer with {classes} outputs as its classifier"
+        raise ConfigError(ConfigIssue(("model", "body_lr"), rule, hint="leave body_lr at 1, and use freeze"))
+    return name
+
+
+# --- what is frozen or slow -------------------------------------------------------------------------------------------
+
+
+def _frozen(network: nn.Module, model: NetworkPiece, classes: int) -> set[str]:
+    """Returns the names of the frozen parameters and buffers."""
+    names = list(network.state_dict())
+    frozen: set[str] = set()
+    for pattern in model.freeze:
+        matched = {name for name in names if any(fnmatchcase(part, pattern) for part in _ancestors(name))}
+        if not matched:
+            parts = ", ".join(dict.fromkeys(name.split(".")[0] for name in names))
+            rule = f"{{value}} matches no part of the network (its parts are {parts})"
+            raise ConfigError(ConfigIssue(("model", "freeze"), rule, pattern, "use names, or patterns with *"))
+        frozen |= matched
+    if model.body_lr == 0:
+        classifier = _required_classifier(network, classes)
+        frozen |= {name for name in names if not name.startswith(f"{classifier}.")}
+    if all(name in frozen for name, _ in network.named_parameters()):
+        raise ConfigError(ConfigIssue(("model", "freeze"), "leaves nothing to train", hint="freeze fewer parts"))
+    return frozen
+
+
+def _ancestors(name: str) -> Iterator[str]:
+    """Yields a dotted name and the names of all modules that contain it."""
+    parts = name.split(".")
+    yield from (".".join(parts[: n + 1]) for n in range(len(parts)))
+
+
+def _freeze(network: nn.Module, frozen: Collection[str]) -> None:
+    """Freezes parameters, and the statistics of normalization layers of which everything is frozen; in place."""
+    for name, p in network.named_parameters():
+        p.requires_grad_(name not in frozen)
+    for prefix, module in network.named_modules():
+        own = [f"{prefix}.{name}" if prefix else name for name in module.state_dict()]
+        has_statistics = isinstance(module, _NORMS) and module.running_mean is not None
+        if has_statistics and all(name in frozen for name in own):
+            module.__class__ = _with_frozen_statistics(module.__class__)
+            module.eval()
+
+
+class FrozenStatistics:
+    """Mixin of a normalization layer that always uses its stored statistics, also in training mode."""
+
+    def train(self, mode: bool = True) -> Any:
+        """Returns the layer in evaluation mode."""
+        return super().train(False)  # type: ignore[misc]
+
+    def reset_running_stats(self) -> None:
+        """Keeps the statistics; `torch.optim.swa_utils.update_bn` resets those of all other layers."""
+
+
+@cache
+def _with_frozen_statistics(kind: Any) -> Any:
+    """Returns the class of a normalization layer with frozen statistics."""
+    return type(f"Frozen{kind.__name__}", (FrozenStatistics, kind), {})
+
+
+def _slow_down(network: nn.Module, scale: float, classifier: str) -> None:
+    """Sets the learning rate of all modules but the classifier, relative to the optimizer's."""
+    for name, module in network.named_modules():
+        if name != classifier:
+            module.lr_scale = scale

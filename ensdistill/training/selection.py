@@ -1,0 +1,66 @@
+"""Selection of the epoch whose weights are evaluated and exported, and early stopping, on the validation images."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from ensdistill.methods.recipe import Training
+
+Metrics = dict[str, float]
+
+
+class EpochSelection:
+    """State of the selection during one run.
+
+    Attributes:
+        epoch: Number of the selected epoch; 0 before the first.
+        val: Validation metrics of the selected epoch.
+        subnetworks: Those of its subnetworks.
+        weights: State dict of its exported network; empty if the last epoch is always the selected one.
+    """
+
+    def __init__(self, training: Training) -> None:
+        self._select, self._patience = training.select_epoch, training.patience
+        self.epoch, self.val, self.subnetworks = 0, Metrics(), Metrics()
+        self.weights: dict[str, Tensor] = {}
+        self._best, self._best_epoch, self._done = -math.inf, 0, 0
+
+    @property
+    def ends(self) -> bool:
+        """Whether the last `patience` epochs brought no improvement."""
+        return self._patience is not None and self._done - self._best_epoch >= self._patience
+
+    def selects(self, val: Mapping[str, float]) -> bool:
+        """Returns whether an epoch with these validation metrics becomes the selected one; of equals, the first is."""
+        return self._select == "last" or self._score(val) > self._best
+
+    def add(self, epoch: int, val: Metrics, subnetworks: Metrics, network: nn.Module) -> None:
+        """Adds an epoch.
+
+        Args:
+            epoch: Number of the epoch.
+            val: Its validation metrics.
+            subnetworks: Those of its subnetworks; used only if the epoch is selected.
+            network: Its exported network.
+        """
+        if self.selects(val):
+            self.epoch, self.val, self.subnetworks = epoch, val, subnetworks
+            if self._select != "last":
+                self.weights = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+        if self._score(val) > self._best:
+            self._best, self._best_epoch = self._score(val), epoch
+        self._done = epoch
+
+    def _score(self, val: Mapping[str, float]) -> float:
+        """Returns the validation metric with a sign that makes higher better."""
+        return val["accuracy"] if self._select == "best_accuracy" else -val["nll"]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the state from which `load_state_dict` resumes."""
+        return dict(vars(self))
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores a state of a run with the same settings."""
+        vars(self).update(state)
