@@ -129,7 +129,7 @@ def test_fsck_prints_an_incomplete_record_and_changes_nothing(study: StudyDirect
     before = study.journal.read_bytes()
     done = fsck(study)
     assert done.code == 1
-    assert "incomplete: 11 bytes" in done.out
+    assert "incomplete: 11 more bytes" in done.out
     assert study.journal.read_bytes() == before
 
 
