@@ -222,7 +222,7 @@ class Config(Settings):
     def hash(self) -> str:
         """Content hash, 16 hexadecimal digits: all settings except file paths, and the code of user-defined pieces.
 
-        Files of weights from which a training starts count by their content.
+        For files of initial weights, the content is hashed.
         """
         plugins = self.plugins
         files = files_in(Config, self) if plugins else file_settings(Config)

@@ -143,7 +143,10 @@ def _predict(program: Program) -> None:
     )
     group = sub.group("output")
     group.add_argument(
-        "--top", type=_count, metavar="K", help="number of most likely classes of each image (2 in a table, else all)"
+        "--top",
+        type=_count,
+        metavar="K",
+        help="number of most likely classes of each image (2 in a table, otherwise all)",
     )
     group.add_argument(
         "--format",

@@ -39,7 +39,7 @@ def prepare_training(network: nn.Sequential, model: NetworkPiece, classes: int) 
         classes: Number of classes.
 
     Raises:
-        DataError: The weights are missing, damaged, or those of another network.
+        DataError: The weights are missing, damaged, or belong to another network.
         ConfigError: A pattern of `freeze` matches nothing, or nothing is left to train.
     """
     inner = network[NETWORK]
@@ -159,7 +159,7 @@ def _ancestors(name: str) -> Iterator[str]:
 
 
 def _freeze(network: nn.Module, frozen: Collection[str]) -> None:
-    """Freezes parameters, and the statistics of normalization layers of which everything is frozen; in place."""
+    """Freezes parameters, and the statistics of completely frozen normalization layers; in place."""
     for name, p in network.named_parameters():
         p.requires_grad_(name not in frozen)
     for prefix, module in network.named_modules():
@@ -188,7 +188,7 @@ def _with_frozen_statistics(kind: Any) -> Any:
 
 
 def _slow_down(network: nn.Module, scale: float, classifier: str) -> None:
-    """Sets the learning rate of all modules but the classifier, relative to the optimizer's."""
+    """Sets the learning rate of all modules except the classifier, relative to that of the optimizer."""
     for name, module in network.named_modules():
         if name != classifier:
             module.lr_scale = scale

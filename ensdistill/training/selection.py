@@ -29,7 +29,7 @@ class EpochSelection:
 
     @property
     def ends(self) -> bool:
-        """Whether the last `patience` epochs brought no improvement."""
+        """True if the last `patience` epochs gave no improvement."""
         return self._patience is not None and self._done - self._best_epoch >= self._patience
 
     def selects(self, val: Mapping[str, float]) -> bool:
@@ -54,7 +54,7 @@ class EpochSelection:
         self._done = epoch
 
     def _score(self, val: Mapping[str, float]) -> float:
-        """Returns the validation metric with a sign that makes higher better."""
+        """Returns the validation metric, negated if lower is better."""
         return val["accuracy"] if self._select == "best_accuracy" else -val["nll"]
 
     def state_dict(self) -> dict[str, Any]:

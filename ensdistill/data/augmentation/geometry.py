@@ -80,7 +80,7 @@ def random_resized_crop(images: Tensor, scale: float, ratio: float, generator: t
 def resized_crop(images: Tensor, boxes: Boxes) -> Tensor:
     """Returns a crop of each image, resized to the size of the image by bilinear interpolation.
 
-    A crop is at most as high and as wide as the image, so no axis shrinks, and antialiasing would change nothing.
+    A crop is at most as high and as wide as the image, so no axis shrinks, and antialiasing has no effect.
     Pixels outside of the crop have no influence.
 
     Args:
@@ -144,7 +144,7 @@ def erase(images: Tensor, probability: float, generator: torch.Generator) -> Ten
 
 
 def cut_out(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
-    """Returns images with a black square that begins at center - side // 2; the center is any pixel.
+    """Returns images with a black square that starts at center - side // 2; the center is any pixel.
 
     The square is clipped at the borders.
 
@@ -157,14 +157,14 @@ def cut_out(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
 
 
 def _band(images: Tensor, axis: int, side: int, generator: torch.Generator) -> Tensor:
-    """Returns which positions of an axis the square of each image covers: bool (B,length)."""
+    """Returns a mask of the positions on an axis that the square of each image covers: bool (B,length)."""
     length = images.shape[axis]
     center = torch.randint(length, (len(images),), generator=generator, device=images.device)
     return _inside(center - side // 2, torch.full_like(center, side), length)
 
 
 def _inside(start: Tensor, size: Tensor, length: int) -> Tensor:
-    """Returns which positions of an axis are in the interval of each image: bool (B,length)."""
+    """Returns a mask of the positions on an axis that are in the interval of each image: bool (B,length)."""
     offset = torch.arange(length, device=start.device) - start[:, None]
     return (offset >= 0) & (offset < size[:, None])
 

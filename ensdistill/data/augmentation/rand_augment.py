@@ -1,7 +1,7 @@
 """RandAugment: random operations on each image, all with the same strength.
 
-torchvision and kornia draw the operations once a batch. Here each image has its own; those of a batch that have the
-same operation are changed together.
+torchvision and kornia draw the operations once for each batch. Here each image has its own operations; images of a
+batch with the same operation are processed together.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def rand_augment(images: Tensor, operations: int, magnitude: float, generator: t
 
     References:
         Cubuk et al. 2020, RandAugment: Practical automated data augmentation with a reduced search space, section 3;
-        operations and ranges as in torchvision. Images are turned and sheared about their center, with bilinear
+        operations and ranges as in torchvision. Images are rotated and sheared about their center, with bilinear
         interpolation and black outside of the image.
     """
     shape, device = (operations, len(images)), images.device
@@ -82,7 +82,7 @@ def translate_y(images: Tensor, strength: Tensor) -> Tensor:
 
 
 def rotate(images: Tensor, strength: Tensor) -> Tensor:
-    """Turns images about their center, up to 30 degrees."""
+    """Rotates images about their center by up to 30 degrees."""
     height, width = images.shape[2:]
     angle = torch.deg2rad(30 * strength)
     sine = angle.sin()

@@ -22,7 +22,7 @@ class StandardAugmentation(ImageAugmentation):
     settings, images are unchanged.
 
     `pad: 4` with `flip: true` is the augmentation of the papers on ensemble distillation, applied to raw pixels.
-    `crop_scale: 0.08` with `flip: true` is that of ImageNet.
+    `crop_scale: 0.08` with `flip: true` is the usual augmentation for ImageNet.
 
     References:
         He et al. 2016, Deep residual learning for image recognition, section 4.2 (`pad: 4`, `flip: true`).

@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 
 MODES = {1: "L", 3: "RGB"}  # Pillow's mode by number of channels
 Image.init()
-FORMATS = [name for name in Image.ID if name != "EPS"]  # which is a program that Ghostscript would execute
+FORMATS = [name for name in Image.ID if name != "EPS"]  # an EPS file is a program for Ghostscript
 
 
 class ServedStudent(PythonModel):

@@ -118,7 +118,7 @@ def test_another_kind_has_its_own_defaults() -> None:
         (TorchOptim(name="Adamx"), r"optimizer.name: torch.optim has no optimizer 'Adamx' .*mean Adamax\?"),
         (TorchOptim(name="LBFGS"), r"optimizer.name: torch.optim has no optimizer 'LBFGS' for dense gradients"),
         (TorchOptim(arguments={"bettas": [0.9, 0.9]}), r"optimizer.arguments: .* no argument bettas .*mean betas\?"),
-        (TorchOptim(arguments={"lr": 1}), r"lr is a setting of its own. Set training.optimizer.lr"),
+        (TorchOptim(arguments={"lr": 1}), r"lr is a separate setting. Set training.optimizer.lr"),
         (TorchOptim(name="Rprop", weight_decay=0.1), r"optimizer.weight_decay: torch.optim.Rprop has no weight decay"),
         (TorchOptim(name="Muon"), r"torch.optim.Muon cannot be used \(Muon only supports 2D"),
     ],
