@@ -70,7 +70,8 @@ def check_identity(path: Path, checkpoint: Checkpoint, mine: Mapping[str, str]) 
     """
     for what, own in mine.items():
         if (theirs := checkpoint.identity.get(what)) != own:
+            name = "teachers" if what == "ensemble" else what
             raise ConfigError(
-                f"{path}: this checkpoint was made with different {what} ({theirs}, now {own}); "
-                f"resume with the {what} of the checkpoint, or start again without it"
+                f"{path}: this checkpoint was made with different {name} ({theirs}, now {own}); "
+                f"resume with the {name} of the checkpoint, or start again without it"
             )

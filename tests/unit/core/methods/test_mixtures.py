@@ -103,7 +103,7 @@ def one_step(piece: Any, digits: DataSplits, labels: Tensor | None = None) -> tu
     student, before = (config.student(build(config.model, digits, 0)).train() for _ in range(2))
     images, own = digits.train[slice(0, 10)]
     own = own if labels is None else labels
-    optimizer = config.training.optimizer(student)
+    optimizer = config.training.new_optimizer(student)
     context = StepContext(config, student, optimizer, config.averaging(student), streams(2))
     loss = distill_step(context, TeacherEnsemble([], 10, "none"), images, own, 0.5)
     return float(loss), before, images, own

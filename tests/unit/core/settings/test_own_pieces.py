@@ -277,7 +277,7 @@ def test_the_help_warns_once_about_each_plugin_that_cannot_be_used() -> None:
         text = settings_help(Config, "settings:")
     assert "loss.strength [good] = 1; at least 0, at most 3" in text
     assert sorted(str(one.message) for one in caught) == [
-        "ensdistill.losses: 'averaged', thief:Mine of thief 1.2.3, has the name of a built-in piece, which is used "
+        "ensdistill.losses: 'averaged', thief:Mine of thief 1.2.3, is also the name of a built-in piece, which is used "
         "instead. Rename this plugin.",
         "ensdistill.losses: 'bad', bad:Mine of bad 1.2.3, cannot be imported (RuntimeError: boom). Fix or remove this "
         "plugin.",

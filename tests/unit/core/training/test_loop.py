@@ -188,19 +188,19 @@ def test_missing_checkpoint_is_named(tmp_path: Path, ensemble: TeacherEnsemble, 
 def test_checkpoint_of_other_settings_is_refused(
     checkpoint: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
-    with pytest.raises(ConfigError, match="other settings"):
+    with pytest.raises(ConfigError, match="different settings"):
         distill(tiny_config("training.optimizer.lr=0.2"), ensemble, digits, resume=checkpoint)
 
 
 def test_checkpoint_of_another_ensemble_is_refused(checkpoint: Path, digits: DataSplits) -> None:
     other = random_ensemble(digits)
     other.identity = "other"
-    with pytest.raises(ConfigError, match="other ensemble"):
+    with pytest.raises(ConfigError, match="different teachers"):
         distill(tiny_config(), other, digits, resume=checkpoint)
 
 
 def test_checkpoint_of_other_data_is_refused(checkpoint: Path, ensemble: TeacherEnsemble, digits: DataSplits) -> None:
-    with pytest.raises(ConfigError, match="other data"):
+    with pytest.raises(ConfigError, match="different data"):
         distill(tiny_config(), ensemble, replace(digits, identity="other"), resume=checkpoint)
 
 
@@ -811,6 +811,9 @@ class ReportFigure:
     def __call__(self, x: Tensor, *_: Any) -> Tensor:
         self.images.append(as_bytes((x * 255).round().to(torch.uint8)))
         return x
+
+    def with_labels(self, x: Tensor, labels: Tensor, *_: Any) -> tuple[Tensor, list[tuple[float, Tensor]]]:
+        return self(x), [(1.0, labels)]
 
 
 def as_bytes(images: Tensor) -> list[bytes]:

@@ -94,7 +94,7 @@ def test_training_whose_epochs_do_not_depend_on_its_length_is_extended(
     short.save_checkpoint(tmp_path / "c.pt")
     config = tiny_config(*settings, "training.epochs=4")
     if not extends:
-        with pytest.raises(ConfigError, match="other settings"):
+        with pytest.raises(ConfigError, match="different settings"):
             distill(config, ensemble, digits, resume=tmp_path / "c.pt")
         return
     extended = distill(config, ensemble, digits, resume=tmp_path / "c.pt")
