@@ -19,13 +19,22 @@ ZSH = "autoload -U +X compinit bashcompinit && compinit -u && bashcompinit\n"
 SCRIPT = """\
 {function}() {{
     local current="${{COMP_WORDS[COMP_CWORD]}}" previous="${{COMP_WORDS[COMP_CWORD-1]}}"
-    local command="" words="" files="" assign="" studies={studies} at
+    local command="" words="" files="" assign="" prefix="" studies={studies} at
     for ((at = 1; at < COMP_CWORD; at++)); do
         case "${{COMP_WORDS[at]}}" in
-            --studies-dir) studies="${{COMP_WORDS[at+1]}}" ;;
+            --studies-dir) studies="${{COMP_WORDS[at+1]}}"; [ "$studies" != = ] || studies="${{COMP_WORDS[at+2]}}" ;;
+            --studies-dir=*) studies="${{COMP_WORDS[at]#*=}}" ;;
             {commands}) [ -n "$command" ] || command="${{COMP_WORDS[at]}}" ;;
         esac
     done
+    # bash makes three words of --OPTION=VALUE, zsh one
+    case "$previous$current" in
+        =*) previous="${{COMP_WORDS[COMP_CWORD-2]}}"; [ "${{previous#--}}" != "$previous" ] || return 0 ;;
+        --*=) [ "$current" != = ] || current="" ;;
+    esac
+    case "$current" in
+        --*=*) previous="${{current%%=*}}" prefix="${{current%%=*}}=" current="${{current#*=}}" ;;
+    esac
     case "$command $previous" in
 {values}
         *)
@@ -38,9 +47,10 @@ SCRIPT = """\
     case "$words" in
         *{study}*) words="${{words/{study}/}} $(cd "$studies" 2>/dev/null && ls -d */study.json 2>/dev/null | cut -d/ -f1)" ;;
     esac
-    COMPREPLY=($(compgen -W "$words" -- "$current"))
-    [ -z "$assign" ] || compopt -o nospace 2>/dev/null
-    [ -z "$files" ] || COMPREPLY+=($(compgen -f -- "$current"))
+    COMPREPLY=($(compgen -P "$prefix" -W "$words" -- "$current"))
+    [ -z "$assign" ] || compopt -o nospace +o filenames 2>/dev/null
+    local IFS=$'\n'
+    [ -z "$files" ] || COMPREPLY+=($(compgen -P "$prefix" -f -- "$current"))
 }}
 complete -o filenames -F {function} {program}
 """  # noqa: E501 - one line of shell

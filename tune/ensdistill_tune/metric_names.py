@@ -18,6 +18,11 @@ def confirmed_metric(metric: str, figure: str) -> str:
     return metric.replace("val/", f"confirmed/{figure}_")
 
 
+def metric_on_test(metric: str) -> str:
+    """Returns the name of a metric on the test set: `test/nll` for `nll`."""
+    return f"test/{metric}"
+
+
 def replicate_metric(metric: str) -> str:
     """Returns the name of the curve of a candidate over replicates: `val/nll` -> `replicates/nll`."""
     return f"replicates/{metric.removeprefix('val/')}"

@@ -1,11 +1,12 @@
 """Exports the best students of a study, with a model card that describes the study."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ensdistill.data import load_data
 from ensdistill.errors import ConfigError, DataError
+from ensdistill.evaluation.evaluator import Metrics
 from ensdistill.export.exporter import ExportResult, export_student
 from ensdistill.export.format_names import FORMATS
 from ensdistill.export.model_card import Rows, StudyContext
@@ -17,6 +18,8 @@ from ensdistill_tune.analysis.replication import Candidate, verdict
 from ensdistill_tune.analysis.results import StudyResults, read_facts
 from ensdistill_tune.analysis.trial_warnings import of_study
 from ensdistill_tune.records.trial_record import TrialRecord
+from ensdistill_tune.tracking.provenance import dataset_input
+from ensdistill_tune.tracking.run_index import PARENT
 from ensdistill_tune.tracking.target import default_uri
 
 WINNER = "winner"  # folder of the winner
@@ -185,16 +188,31 @@ def _register(
     home: Path, facts: StudyResults, choice: ExportItem, run: DistillationRun, done: ExportResult, wanted: ExportRequest
 ) -> int:
     """Registers a student in MLflow's model registry, linked to the run of its trial, and returns the version."""
-    from ensdistill_tune.tracking.model_registry import register, run_of  # imported here, because it is slow
+    from ensdistill_tune.tracking.logged_model import ExportedModel  # imported here, because they are slow
+    from ensdistill_tune.tracking.model_registry import register, run_of
 
     uri = facts.study.tracking.uri or default_uri(home.parent)
-    source = run_of(uri, facts.study.tracking.experiment, facts.summary["study_id"], choice.trial.number)
-    metrics: Mapping[str, float] = done.metrics["student"]
+    experiment, study_id = facts.study.tracking.experiment, facts.summary["study_id"]
     tags = {"study": facts.name, "trial": choice.trial.name, "config_hash": run.config.hash}
     tags |= {"data_hash": run.data.identity, "ensemble_hash": run.learnt_from}
-    tags |= {f"val/{name}": f"{metrics[name]:.4f}" for name in ("nll", "accuracy", "ece")}
-    example = run.data.validation.images[0].cpu().numpy()
-    champion = wanted.champion and choice.folder == WINNER
-    return register(
-        uri, str(wanted.register), done.folder / "student.onnx", example, run=source, tags=tags, champion=champion
+    model = ExportedModel(
+        f"{facts.name}-{choice.folder}",
+        done.folder / "student.onnx",
+        run.data.validation.images[0].cpu().numpy(),
+        f"{'Best student' if choice.ships else 'Student'} of the study `{facts.name}`: trial `{choice.trial.name}`.",
+        tags,
+        _on_test(facts, choice),
+        dataset_input(facts.study, run.data.identity).dataset,
     )
+    source = run_of(uri, experiment, study_id, choice.trial.number)
+    also = [run_of(uri, experiment, study_id, PARENT)] if choice.ships else []
+    return register(uri, str(wanted.register), model, run=source, also=also, champion=wanted.champion and choice.ships)
+
+
+def _on_test(facts: StudyResults, choice: ExportItem) -> Metrics:
+    """Returns the test metrics of one student, a replicate of its candidate; empty if it was not evaluated."""
+    if choice.candidate is None:
+        return {}
+    numbers = [replicate.number for replicate in choice.candidate.replicates]
+    rows = dict(zip(numbers, facts.tested_of(choice.candidate), strict=False))  # no rows without a test evaluation
+    return rows.get(choice.trial.number, {})

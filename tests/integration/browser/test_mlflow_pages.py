@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from tests.commands import call
 from tests.servers import free_port, listens, wait_until
 from tests.tiny import TinyStudy
 
@@ -40,6 +41,14 @@ def links(tiny: TinyStudy) -> Iterator[dict[str, str]]:
 def ranked(tiny: TinyStudy) -> list[dict[str, str]]:
     """The rows of leaderboard.csv that have a rank, best first."""
     return [row for row in csv.DictReader((tiny.home / "leaderboard.csv").open()) if row["rank"]]
+
+
+@pytest.fixture(scope="module")
+def registered(tiny: TinyStudy, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The winner of the study in the model registry."""
+    words = ["--studies-dir", tiny.studies, "--out", tmp_path_factory.mktemp("out"), "--formats", "onnx"]
+    done = call("ensdistill-tune", "export", "tiny", *words, "--register", "tiny-on-pages")
+    assert done.code == 0, done.err
 
 
 def look(page: Page, link: str) -> None:
@@ -132,6 +141,51 @@ def test_replicates_are_grouped_by_candidate_and_described(desk: Page, links: di
     confirmed = json.loads((tiny.home / "confirmation.json").read_text())["candidates"]
     expect(desk.get_by_text("Group: ")).to_have_count(len(confirmed))
     expect(desk.get_by_text(re.compile("^Replicate of ")).first).to_be_visible()
+
+
+def test_the_run_of_the_winner_states_result_data_set_and_source(desk: Page, links: dict[str, str]) -> None:
+    look(desk, links["comparison"].replace("&compareRunsMode=CHART", ""))
+    desk.get_by_role("link", name=re.compile(" WINNER ")).first.click()
+    expect(desk.get_by_role("heading", name=re.compile(" WINNER "))).to_be_visible()
+    expect(desk.get_by_text("Winner of the study.")).to_be_visible()
+    expect(desk.get_by_text("over 2 fresh seeds")).to_be_visible()
+    expect(desk.get_by_text(re.compile(r"^digits \(")).first).to_be_visible()
+    expect(desk.get_by_text("ensdistill-tune", exact=True).first).to_be_visible()
+
+
+@pytest.mark.usefixtures("registered")
+def test_the_registered_winner_is_a_model_of_experiment_run_and_study(
+    desk: Page, links: dict[str, str], tiny: TinyStudy
+) -> None:
+    kept = json.loads((tiny.home / "confirmation.json").read_text())
+    look(desk, re.sub(r"/runs\?.*", "/models?workflowType=machine_learning", links["comparison"]))
+    expect(desk.get_by_role("link", name="tiny-winner", exact=True)).to_have_count(1)
+    desk.get_by_role("link", name="tiny-winner", exact=True).click()
+    expect(desk.get_by_role("heading", name="tiny-winner")).to_be_visible()
+    expect(desk.get_by_text("Best student of the study")).to_be_visible()
+    expect(desk.get_by_text("tiny-on-pages", exact=True).first).to_be_visible()
+    table = desk.get_by_role("table").first.or_(desk.get_by_role("grid").first).first
+    expect(table.get_by_text("test/nll", exact=True)).to_be_attached()
+    shown = desk.get_by_text(re.compile(r"^0?\.?\d+\.\d{3,}")).all_inner_texts()
+    assert {f"{row['nll']:.4f}" for row in kept["test"][0]["metrics"]} & {f"{float(text):.4f}" for text in shown}
+    desk.get_by_role("link", name=re.compile(" replicate of ")).first.click()
+    expect(desk.get_by_role("heading", name=re.compile(" replicate of "))).to_be_visible()
+    expect(desk.get_by_text("tiny-winner").first).to_be_visible()
+    desk.get_by_role("link", name="tiny", exact=True).click()
+    expect(desk.get_by_role("heading", name="tiny", exact=True)).to_be_visible()
+    expect(desk.get_by_text("tiny-winner").first).to_be_visible()
+
+
+def test_trials_open_among_training_runs_once_model_training_is_selected(desk: Page, links: dict[str, str]) -> None:
+    look(desk, links["comparison"].replace("&compareRunsMode=CHART", ""))
+    best = desk.get_by_role("link", name=re.compile(" WINNER ")).first
+    best.click()
+    expect(desk.get_by_text("Judges", exact=True)).to_be_visible()  # pages of language models: MLflow drops the kind
+    desk.get_by_text("Model training", exact=True).click()
+    desk.goto(links["comparison"].replace("&compareRunsMode=CHART", ""))
+    best.click()
+    expect(desk.get_by_role("heading", name=re.compile(" WINNER "))).to_be_visible()
+    expect(desk.get_by_text("Judges", exact=True)).to_have_count(0)
 
 
 def test_the_figure_of_confirmed_means_is_an_artifact(desk: Page, links: dict[str, str]) -> None:

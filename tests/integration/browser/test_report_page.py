@@ -71,6 +71,32 @@ def test_the_color_of_text_follows_the_color_scheme_of_the_reader(page: Page, ti
     page.wait_for_function(f"{ink}.every((color) => color === '#1d2733')")
 
 
+PAPER = {"width": 700, "height": 1000}  # pixels of a sheet of A4 within its margins
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_print_is_dark_on_white_and_complete_whatever_the_screen(desk: Page, tiny: TinyStudy, scheme: str) -> None:
+    desk.set_viewport_size(PAPER)
+    desk.emulate_media(color_scheme=scheme)
+    desk.goto((tiny.home / "report.html").as_uri())
+    wait_for_figures(desk)
+    desk.emulate_media(color_scheme=scheme, media="print")
+    desk.evaluate("dispatchEvent(new Event('beforeprint'))")
+    text, back, card = desk.evaluate(
+        "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor, "
+        "getComputedStyle(document.querySelector('figure')).backgroundColor]"
+    )
+    assert (text, back, card) == ("rgb(29, 39, 51)", "rgba(0, 0, 0, 0)", "rgb(255, 255, 255)")
+    inks = "[...document.querySelectorAll('.plot')].map((plot) => plot.layout.font.color)"
+    desk.wait_for_function(f"{inks}.every((color) => color === '#1d2733')")
+    wide = ".wide, pre, .plot .main-svg"
+    edges = desk.locator(wide).evaluate_all(
+        "all => all.map((box) => [box, box.getBoundingClientRect()]).map("
+        "([box, at]) => Math.max(at.right, at.left + (box.scrollWidth || 0)))"
+    )
+    assert max(edges) <= PAPER["width"] + 1
+
+
 def test_a_report_of_a_thousand_trials_opens_quickly(page: Page, tmp_path: Path) -> None:
     known = facts(1000)
     file = tmp_path / "report.html"

@@ -86,6 +86,24 @@ def test_the_champion_of_the_registry_classifies_images(exported: Path, tiny: Ti
     np.testing.assert_allclose(champion.predict(images)["probabilities"], expected, atol=1e-6)
 
 
+def test_the_winner_is_a_logged_model_with_the_test_metrics_of_its_seed(
+    exported: Path, tiny: TinyStudy, kept: dict[str, Any]
+) -> None:
+    client = mlflow.MlflowClient(default_uri(tiny.studies))
+    version = client.get_model_version_by_alias(REGISTERED, "champion")
+    models = client.search_logged_models([client.get_run(version.run_id).info.experiment_id])
+    (model,) = (model for model in models if model.artifact_location == version.source)
+    seed = load_config(exported / "winner" / "config.yaml").seed
+    stated = kept["test"][0]["metrics"][kept["candidates"][0]["seeds"].index(seed)]
+    shown = {metric.key: metric.value for metric in model.metrics}
+    assert {name: shown[f"test/{name}"] for name in ("nll", "accuracy")} == {
+        name: stated[name] for name in ("nll", "accuracy")
+    }
+    assert {metric.dataset_digest for metric in model.metrics} == {tiny.summary["data_hash"]}
+    parent = client.get_parent_run(version.run_id)
+    assert model.model_id in {output.model_id for output in parent.outputs.model_outputs}
+
+
 def test_a_trial_without_a_student_is_refused(tiny: TinyStudy, tmp_path: Path) -> None:
     failed = next(t for t in StudyDirectory(tiny.home).read_trials() if t.state == "failed")
     words = ["--studies-dir", tiny.studies, "--out", tmp_path, "--trial", str(failed.number)]

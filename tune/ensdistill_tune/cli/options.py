@@ -1,7 +1,5 @@
 """Options that several commands of `ensdistill-tune` share, with the same name, group and help text everywhere."""
 
-from functools import partial
-
 from ensdistill.config import Config
 from ensdistill.export.format_names import FORMATS
 from ensdistill.runtime.command_line import STUDIES
@@ -35,7 +33,15 @@ def add_set(sub: HelpParser, sentence: str, *, required: bool = False) -> None:
 def add_settings(sub: HelpParser) -> None:
     """Adds to the help every setting of a study file, then every setting that can be searched."""
     sub.epilog_of = _study_help
-    sub.completions = {"NAME=VALUE": partial(setting_names, StudyConfig)}
+    sub.completions = {"NAME=VALUE": _study_settings}
+
+
+def _study_settings() -> list[str]:
+    """Returns the names of settings of a study file, those below `config` included; keys of the user are left out."""
+    own = [
+        name for name in setting_names(StudyConfig) if name.partition(".")[0] not in ("config", "search", "constraints")
+    ]
+    return own + [f"config.{name}" for name in setting_names(Config)]
 
 
 def _study_help() -> str:

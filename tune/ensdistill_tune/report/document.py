@@ -181,8 +181,8 @@ def _take_away(facts: StudyResults) -> str:
     )
     return (
         f"{_own_figures(facts)}```bash\n"
-        f"{facts.command('export')}  # ONNX, torch.export and safetensors files\n"
-        f"{again}  # trains the same student again\n"
+        f"# ONNX, torch.export and safetensors files\n{facts.command('export')}\n"
+        f"# trains the same student again\n{again}\n"
         "```\n\n"
         f"All settings of the student in `best/` (trial {trial.name}):\n\n```yaml\n{settings}\n```"
     )

@@ -4,43 +4,37 @@ model = mlflow.pyfunc.load_model("models:/NAME@champion")
 model.predict(pandas.DataFrame({"image": [Path("photo.jpg")]}))  # label, probability, probabilities
 """
 
-import hashlib
-from collections.abc import Mapping
-from pathlib import Path
-from tempfile import TemporaryDirectory
+import json
+from collections.abc import Sequence
 
-import numpy as np
-from mlflow import MlflowClient, pyfunc
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModel
 from mlflow.exceptions import MlflowException
-from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
 
 from ensdistill.errors import DataError
 from ensdistill.runtime.secrets import without_secrets
 from ensdistill_tune.credentials import whole
-from ensdistill_tune.tracking.model_content import model_content
+from ensdistill_tune.tracking.logged_model import ExportedModel, log_model
 
 ALIAS = "champion"
+SHOWN = ("/nll", "/accuracy", "/ece")  # metrics among the tags of a version
+VERSIONS = "mlflow.modelVersions"  # tag of a logged model, as MLflow's own `register_model` writes it
 
 
 def register(
-    uri: str,
-    name: str,
-    onnx_path: Path,
-    example: np.ndarray,
-    *,
-    run: str,
-    tags: Mapping[str, str] | None = None,
-    champion: bool = False,
+    uri: str, name: str, model: ExportedModel, *, run: str, also: Sequence[str] = (), champion: bool = False
 ) -> int:
-    """Registers an ONNX file as the next version of a model, which is created if necessary.
+    """Registers a student as the next version of a registered model, which is created if necessary.
+
+    The version refers to a logged model of the run. The same file of the same run is registered once: its version is
+    returned again.
 
     Args:
         uri: URI of the store.
         name: Name of the registered model.
-        onnx_path: File of `ensdistill export`.
-        example: Image uint8 (C,H,W), which is stored with the model.
+        model: The student.
         run: Id of the run of the student.
-        tags: Tags of the version, such as study, hashes and metrics.
+        also: Ids of further runs that show the model as their output.
         champion: Whether the alias `champion` moves to this version.
 
     Returns:
@@ -49,19 +43,16 @@ def register(
     Raises:
         DataError: MLflow refuses the model.
     """
-    uri = whole(uri)
-    client = MlflowClient(uri)
+    client = MlflowClient(whole(uri))
     try:
-        folder = _log(client, run, onnx_path, example)
-        _make_sure_of(client, name)
-        source = RunsArtifactRepository.get_underlying_uri(f"runs:/{run}/{folder}", uri)
-        made = client.create_model_version(name, source, run_id=run, tags=dict(tags or {}))
+        logged = log_model(client, run, model, also)
+        number = _version_of(client, name, logged) or _new_version(client, name, logged, model)
         if champion:
-            client.set_registered_model_alias(name, ALIAS, made.version)
+            client.set_registered_model_alias(name, ALIAS, str(number))
     except MlflowException as error:
         reason = " ".join(without_secrets(str(error)).split())[:200]
         raise DataError(f"{name}: MLflow refused to register the model ({reason})") from error
-    return int(made.version)
+    return number
 
 
 def run_of(uri: str, experiment: str, study_id: str, trial: int, send: str = "ensdistill-tune sync STUDY") -> str:
@@ -79,22 +70,36 @@ def run_of(uri: str, experiment: str, study_id: str, trial: int, send: str = "en
     return str(runs[0].info.run_id)
 
 
-def _log(client: MlflowClient, run: str, onnx_path: Path, example: np.ndarray) -> str:
-    """Logs the model as artifacts of the run, and returns their folder.
-
-    The folder name contains a hash of the file, so that versions of the same run have separate folders.
-    """
-    folder = f"model-{hashlib.sha256(onnx_path.read_bytes()).hexdigest()[:8]}"
-    with TemporaryDirectory() as temporary:
-        pyfunc.save_model(f"{temporary}/{folder}", **model_content(onnx_path, example))
-        client.log_artifacts(run, temporary)
-    return folder
+def _version_of(client: MlflowClient, name: str, logged: LoggedModel) -> int | None:
+    """Returns the newest version of a registered model that is this logged model; None if there is none."""
+    known = client.search_model_versions(f"run_id = '{logged.source_run_id}'")
+    own = [int(one.version) for one in known if (one.name, one.source) == (name, logged.artifact_location)]
+    return max(own, default=None)
 
 
-def _make_sure_of(client: MlflowClient, name: str) -> None:
-    """Ensures that the registered model exists."""
+def _new_version(client: MlflowClient, name: str, logged: LoggedModel, model: ExportedModel) -> int:
+    """Creates the next version, and the registered model if it is missing; the logged model refers to it."""
     try:
         client.create_registered_model(name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+    # The location, not `models:/ID`, which a database as registry looks up in the default store of the process.
+    made = client.create_model_version(
+        name,
+        logged.artifact_location,
+        run_id=logged.source_run_id,
+        tags={**model.tags, **_shown(client.get_logged_model(logged.model_id))},
+        description=model.description,
+        model_id=logged.model_id,
+    )
+    known = json.loads(client.get_logged_model(logged.model_id).tags.get(VERSIONS, "[]"))
+    entry = {"name": name, "version": made.version}
+    if entry not in known:  # a server has written it
+        client.set_logged_model_tags(logged.model_id, {VERSIONS: json.dumps([*known, entry])})
+    return int(made.version)
+
+
+def _shown(logged: LoggedModel) -> dict[str, str]:
+    """Returns the metrics of a logged model as tags, because the pages of a version show no metrics."""
+    return {metric.key: f"{metric.value:.4f}" for metric in logged.metrics or () if metric.key.endswith(SHOWN)}

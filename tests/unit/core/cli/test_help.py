@@ -60,12 +60,18 @@ def test_only_help_is_outside_the_groups_of_three_or_more_options(program: str, 
         ("ensdistill-tune resume be", ["beta"]),
         ("ensdistill-tune --studies-dir other resume ", ["gamma"]),
         ("ensdistill-tune resume beta --set budget.tri", ["budget.trials="]),
+        ("ensdistill-tune resume beta --set config.averaging.ki", ["config.averaging.kind="]),
         ("ensdistill-tune launch --executor ", ["ray", "inline"]),
+        ("ensdistill-tune launch --executor = in", ["inline"]),
+        ("ensdistill-tune launch --executor =", ["ray", "inline"]),
+        ("ensdistill-tune launch --set a.b = my", []),
+        ("ensdistill-tune resume --studies-dir = other g", ["gamma"]),
         ("ensdistill-tune launch my", ["my.yaml"]),
         ("ensdistill distill latent", ["latentbe"]),
         ("ensdistill export runs --formats p", ["pt2"]),
         ("ensdistill distill kd --set averaging.ki", ["averaging.kind="]),
         ("ensdistill predict my", ["my.yaml"]),
+        ("ensdistill predict two", ["two words.yaml"]),
     ],
 )
 def test_bash_completes_commands_options_and_names(line: str, completed: list[str], tmp_path: Path) -> None:
@@ -73,11 +79,12 @@ def test_bash_completes_commands_options_and_names(line: str, completed: list[st
         (tmp_path / home).mkdir(parents=True)
         (tmp_path / home / "study.json").touch()
     (tmp_path / "my.yaml").touch()
+    (tmp_path / "two words.yaml").touch()
     program, *words = line.split(" ")
     array = " ".join(map(shlex.quote, [program, *words]))
     function = program.replace("-", "_")
-    ask = f'COMP_WORDS=({array}); COMP_CWORD={len(words)}; _{function}; echo "${{COMPREPLY[@]}}"'
+    ask = f'COMP_WORDS=({array}); COMP_CWORD={len(words)}; _{function}; printf "%s\\n" "${{COMPREPLY[@]}}"'
     shell = ["bash", "-c", f"{call(program, 'completion', 'bash').out}\n{ask}"]
     done = subprocess.run(shell, cwd=tmp_path, capture_output=True, text=True, check=True)
-    found = [word for word in done.stdout.split() if not word.startswith("--")]
+    found = [word for word in filter(None, done.stdout.split("\n")) if not word.startswith("--")]
     assert (found, done.stderr) == (completed, "")
