@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 def resize(images: Tensor, size: tuple[int, int], kind: Resize) -> Tensor:
     """Returns images of another size, by antialiased bilinear interpolation (the filter is as wide as the scale).
 
-    Each side is multiplied by a matrix of weights, x' = R x C^T. Pillow does the same and rounds between the two
-    products, so that both differ by at most one gray level. Sizes are tensors, because torch.export would fix numbers.
+    Each side is multiplied by a matrix of weights, x' = R x C^T, and rounded after each product as in Pillow. Some
+    versions of Pillow process the longer side of a tall image first, so that results can differ by one gray level.
+    Sizes are tensors, because torch.export would fix numbers.
 
     Args:
         images: Images (N,C,H,W).
@@ -24,7 +25,7 @@ def resize(images: Tensor, size: tuple[int, int], kind: Resize) -> Tensor:
             `PIL.ImageOps.fit`; `pad` adds black at both ends of the shorter side, like `PIL.ImageOps.pad`.
 
     Returns:
-        Images float32 (N,C,*size), not rounded.
+        Images float32 (N,C,*size), whole numbers.
     """
     rows, columns = (torch.arange(n, dtype=torch.float64, device=images.device) for n in images.shape[2:])
     old, new = (rows[-1] + 1, columns[-1] + 1), [torch.full_like(rows[-1], side) for side in size]
@@ -35,7 +36,8 @@ def resize(images: Tensor, size: tuple[int, int], kind: Resize) -> Tensor:
         if kind == "pad":
             shown[side] = torch.minimum((old[side] / old[other] * new[other]).round(), new[side])
     down, across = (_weights(p, n, u, s) for p, n, u, s in zip((rows, columns), size, used, shown, strict=True))
-    return down @ (images.float() @ across.T)
+    narrow = (images.float() @ across.T + 0.5).floor()
+    return (down @ narrow + 0.5).floor()
 
 
 def _weights(positions: Tensor, count: int, used: Tensor, shown: Tensor) -> Tensor:

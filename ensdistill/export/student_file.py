@@ -181,7 +181,7 @@ class DeployableClassifier(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         x = resize(images.permute(0, 3, 1, 2), self.size, self.kind)
-        logits: Tensor = self.network(x.round() / 255)  # rounded, because training images are whole numbers
+        logits: Tensor = self.network(x / 255)
         return logits, logits.softmax(-1)
 
 
