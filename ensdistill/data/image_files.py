@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Literal
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL import ImageFile as ImageFile_
@@ -21,6 +21,8 @@ from ensdistill.errors import DataError
 from ensdistill.runtime.files import stand_in
 from ensdistill.runtime.lazy import np
 from ensdistill.runtime.text import storable
+
+Resize = Literal["center_crop", "squash", "pad"]
 
 MODES = {1: "L", 3: "RGB"}  # Pillow's mode by number of channels; L is the luma of ITU-R BT.601
 

@@ -15,7 +15,7 @@ from ensdistill.evaluation.tables import teacher_rows
 from ensdistill.export.format_names import FORMATS
 from ensdistill.export.model_card import StudyContext, model_card
 from ensdistill.export.network_files import BATCHES, PHOTOS, write_networks
-from ensdistill.export.student_file import CONFIG_FILE, DeployableClassifier, DistillationRun, claim_folder, resize_kind
+from ensdistill.export.student_file import CONFIG_FILE, DeployableClassifier, DistillationRun, claim_folder, resize_of
 from ensdistill.models.fusion import inference_form
 from ensdistill.runtime.files import atomic_directory_update, write_text
 from ensdistill.runtime.optional import need
@@ -109,7 +109,7 @@ def _costs(run: DistillationRun) -> dict[str, InferenceCost]:
     """Returns the inference cost of the student, of the student with preprocessing, and of the ensemble."""
     device = run.data.train.images.device
     costs = prices(run.networks, run.shape, device)
-    fused = DeployableClassifier(inference_form(run.network), run.shape, resize_kind(run.config))
+    fused = DeployableClassifier(inference_form(run.network), run.shape, resize_of(run.config))
     resizing = resizing_price(costs["student"], fused, run.shape[0], device)
     return {"student": costs["student"], WITH_RESIZE: resizing} | costs
 

@@ -14,7 +14,7 @@ from ensdistill.evaluation.latency import BATCHES, InferenceCost
 from ensdistill.evaluation.own_metrics import metric_directions
 from ensdistill.evaluation.tables import SHOWN, as_text, markdown_table
 from ensdistill.export.classifier import ONNX_FILE
-from ensdistill.export.student_file import DistillationRun, resize_kind
+from ensdistill.export.student_file import DistillationRun, resize_of
 from ensdistill.runtime.formatting import mean_and_spread
 from ensdistill.runtime.text import counted
 from ensdistill.settings.yaml_loader import to_yaml_text
@@ -214,7 +214,7 @@ def _limits(run: DistillationRun) -> str:
     _, height, width = run.shape
     return (
         "The student assigns one of these classes to every image, including images of other classes. Images of other "
-        f"sizes are resized to {width}x{height} ({resize_kind(run.config)}). Images unlike the training images (other "
+        f"sizes are resized to {width}x{height} ({resize_of(run.config)}). Images unlike the training images (other "
         "cameras, crops, styles) were not evaluated. `ece` measures the reliability of the probabilities, for images "
         "like the validation images. The student inherits errors and biases of the data and of the teachers."
     )

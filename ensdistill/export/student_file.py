@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from ensdistill.config import Config
 from ensdistill.data import DataSplits, Shape, Split
-from ensdistill.data.fitting import Resize, resize
+from ensdistill.data.image_files import Resize
+from ensdistill.data.resizing import resize
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.models import CustomModel
@@ -74,7 +75,7 @@ class DistillationRun:
     @property
     def deployable(self) -> "DeployableClassifier":
         """The student with preprocessing, on the CPU."""
-        return DeployableClassifier(self.network, self.shape, resize_kind(self.config))
+        return DeployableClassifier(self.network, self.shape, resize_of(self.config))
 
 
 def student_metadata(config: Config, data: DataSplits, learnt_from: str) -> dict[str, str]:
@@ -93,7 +94,7 @@ def student_metadata(config: Config, data: DataSplits, learnt_from: str) -> dict
         "ensemble": learnt_from,
         "config": config.model_dump_json(),
         "shape": json.dumps(_shape(data)),
-        "resize": resize_kind(config),
+        "resize": resize_of(config),
         "class_names": json.dumps(data.class_names),
         "version": __version__,
     }
@@ -159,11 +160,6 @@ def load_run(config: Config, data: DataSplits, weights: Path, found: TeacherEnse
     return DistillationRun(config, data, network, learnt_from, its_own)
 
 
-def resize_kind(config: Config) -> Resize:
-    """Returns how an exported student resizes images of another size: as its training images were resized."""
-    return "squash"
-
-
 class DeployableClassifier(nn.Module):
     """A student with preprocessing: uint8 images (N,H,W,C) of any size -> logits and probabilities (N,classes).
 
@@ -185,7 +181,7 @@ class DeployableClassifier(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         x = resize(images.permute(0, 3, 1, 2), self.size, self.kind)
-        logits: Tensor = self.network(x.round() / 255)  # rounded, because training images are whole numbers
+        logits: Tensor = self.network(x / 255)
         return logits, logits.softmax(-1)
 
 
@@ -208,7 +204,7 @@ def load_deployable(path: Path, run_imported: bool = False) -> DeployableClassif
     shape, class_names = parse_metadata(path, metadata)
     network = _empty_network(config, shape, class_names)
     load_weights(path, network)
-    return DeployableClassifier(network, shape, resize_kind(config))
+    return DeployableClassifier(network, shape, resize_of(config))
 
 
 def parse_metadata(path: Path, metadata: Mapping[str, str]) -> tuple[Shape, tuple[str, ...]]:
@@ -231,6 +227,11 @@ def parse_metadata(path: Path, metadata: Mapping[str, str]) -> tuple[Shape, tupl
             f"{path}: the metadata lack the image shape and the class names; export the student again with "
             "`ensdistill export`"
         ) from error
+
+
+def resize_of(config: Config) -> Resize:
+    """Returns how images of another aspect ratio are resized: as the images of the training were."""
+    return "squash"
 
 
 def _config_in(path: Path, metadata: Mapping[str, str], run_imported: bool) -> Config:

@@ -1,9 +1,11 @@
 """What the documents claim about presets, pieces, files and output is true."""
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 import yaml
@@ -17,6 +19,7 @@ from ensdistill.settings.validation import kind_of, pieces_of
 from ensdistill_tune.study.study_config import StudyConfig
 from tests.commands import call
 from tests.docs.documents import DOCUMENTS, README, ROOT, page
+from tests.servers import free_port, listens, wait_until
 from tests.tiny import TinyStudy
 
 COMPONENTS = {"student": "students", "perturbation": "perturbations", "loss": "losses", "averaging": "averaging"}
@@ -128,22 +131,49 @@ def test_the_kubernetes_image_has_the_ray_version_of_the_constraints() -> None:
         assert [volume["name"] for volume in pod["spec"]["volumes"]] == ["shared"]
 
 
+REFUSE = "import sys; sys.modules.update(torch=None, ensdistill=None)\n"
+
+
+@pytest.fixture(scope="module")
+def winner(tiny: TinyStudy, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an exported winner, with the image `three.png` in it and next to it."""
+    out = tmp_path_factory.mktemp("export")
+    done = call("ensdistill-tune", "export", "tiny", "--studies-dir", tiny.studies, "--out", out, "--formats", "onnx")
+    assert done.code == 0, done.err
+    pixels = load_data(load_config(tiny.home / "best" / "config.yaml").data).validation.images[0, 0].numpy()
+    for folder in (out, out / "winner"):
+        Image.fromarray(pixels).resize((90, 70)).save(folder / "three.png")
+    return out / "winner"
+
+
 @pytest.mark.e2e
 @pytest.mark.parametrize("role", ["onnx", "export"])
-def test_exported_files_classify_an_image_as_the_guide_shows(tiny: TinyStudy, tmp_path: Path, role: str) -> None:
-    words = ["--studies-dir", tiny.studies, "--out", tmp_path, "--formats", "onnx"]
-    done = call("ensdistill-tune", "export", "tiny", *words)
-    assert done.code == 0, done.err
-    image = load_data(load_config(tiny.home / "best" / "config.yaml").data).validation.images[0, 0].numpy()
-    folder = tmp_path / "winner" if role == "onnx" else tmp_path
-    Image.fromarray(image).save(folder / "three.png")
-    refuse = "import sys; sys.modules.update(torch=None, ensdistill=None)\n" if role == "onnx" else ""
+def test_exported_files_classify_an_image_as_the_guide_shows(winner: Path, role: str) -> None:
+    folder, refuse = (winner, REFUSE) if role == "onnx" else (winner.parent, "")
     (text,) = page("guides/export-and-serve").blocks_of("python", role)
     program = [sys.executable, "-c", refuse + text]
     ran = subprocess.run(program, cwd=folder, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     probabilities = ran.stdout[ran.stdout.rindex("[[") :]
     assert sum(map(float, re.findall(r"\d\.\d+(?:e-\d+)?", probabilities))) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.e2e
+def test_the_ten_lines_of_the_guide_serve_a_student_over_http(winner: Path) -> None:
+    (text,) = page("guides/export-and-serve").blocks_of("python", "serve")
+    assert len(text.splitlines()) == 10
+    port = free_port()
+    program = [sys.executable, "-c", REFUSE + text.replace("8000", str(port))]
+    with subprocess.Popen(program, cwd=winner, stderr=subprocess.DEVNULL) as server:
+        try:
+            wait_until(lambda: server.poll() is not None or listens(port), "the student is served", seconds=90)
+            image = (winner / "three.png").read_bytes()
+            with urlopen(f"http://127.0.0.1:{port}", image, timeout=60) as answer:  # noqa: S310
+                probabilities = json.loads(answer.read())
+        finally:
+            server.kill()
+    (expected,) = json.loads(call("ensdistill", "predict", winner, winner / "three.png", "--format", "json").out)
+    assert probabilities == pytest.approx(expected["probabilities"], abs=0.01)
 
 
 def test_printed_transcripts_have_the_lines_of_a_real_run(tiny: TinyStudy, tmp_path: Path) -> None:

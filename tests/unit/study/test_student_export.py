@@ -57,7 +57,7 @@ def test_the_onnx_file_has_the_accuracy_on_test_images_that_the_study_states(
     test, winner = load_test(config.data), kept["candidates"][0]
     stated = kept["test"][0]["metrics"][winner["seeds"].index(config.seed)]
     session = onnxruntime.InferenceSession(exported / "winner" / "student.onnx")
-    (logits,) = session.run(["logits"], {"images": test.images.numpy()})
+    (logits,) = session.run(["logits"], {"images": test.images.permute(0, 2, 3, 1).numpy()})
     assert np.mean(logits.argmax(1) == test.labels.numpy()) == stated["accuracy"]
 
 
@@ -80,10 +80,13 @@ def test_the_champion_of_the_registry_classifies_images(exported: Path, tiny: Ti
         champion = mlflow.pyfunc.load_model(f"models:/{REGISTERED}@champion")
     finally:
         mlflow.set_tracking_uri(None)
-    images = load_data(load_config(tiny.home / "best" / "config.yaml").data).validation.images[:5].numpy()
+    split = load_data(load_config(tiny.home / "best" / "config.yaml").data).validation
+    images = split.images[:5].permute(0, 2, 3, 1).numpy()
     session = onnxruntime.InferenceSession(exported / "winner" / "student.onnx")
     expected = session.run(["probabilities"], {"images": images})[0]
-    np.testing.assert_allclose(champion.predict(images)["probabilities"], expected, atol=1e-6)
+    answer = champion.predict({"image": [*images]})
+    np.testing.assert_allclose([[*row.values()] for row in answer["probabilities"]], expected, atol=1e-6)
+    assert list(answer["label"]) == [str(k) for k in expected.argmax(1)]
 
 
 def test_the_winner_is_a_logged_model_with_the_test_metrics_of_its_seed(

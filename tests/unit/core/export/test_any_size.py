@@ -1,22 +1,24 @@
 """Exported files take images of any size and resize them as training images are resized; Pillow is the oracle."""
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import nn
 
 from ensdistill import DistillationRun, ExportError, load_config
-from ensdistill.data.fitting import Resize
+from ensdistill.data.image_files import Resize
+from ensdistill.data.resizing import resize
 from ensdistill.export import network_files, student_file
 from ensdistill.export.classifier import open_onnx, open_pt2
 from ensdistill.export.student_file import DeployableClassifier
 from tests.unit.core.export.test_exporter import colored
 
 SIDE = 16
-SIZES = [(40, 40), (40, 900), (97, 41), (300, 451), (640, 427), (899, 40), (900, 900), (SIDE, SIDE), (2, 7)]
+SIZES = [(40, 40), (40, 900), (97, 41), (300, 451), (640, 427), (899, 40), (900, 900), (SIDE, SIDE), (1, 7)]
 BOTH_WAYS = sorted({size[::way] for size in SIZES for way in (1, -1)})
 RESIZES: list[Resize] = ["squash", "center_crop", "pad"]
 
@@ -38,24 +40,17 @@ def run_of(network: nn.Module) -> DistillationRun:
     return DistillationRun(config, colored(), network, "strangers")
 
 
-def by_pillow(image: Image.Image, kind: Resize) -> np.ndarray:
+def by_pillow(image: Image.Image, kind: Resize, size: tuple[int, int] = (SIDE, SIDE)) -> np.ndarray:
     """The image as Pillow cuts, pads and resizes it, (C,H,W)."""
-    (width, height), short, long = image.size, min(image.size), max(image.size)
-    if kind == "center_crop":
-        left, top = (width - short) // 2, (height - short) // 2
-        image = image.crop((left, top, left + short, top + short))
-    if kind == "pad":
-        square = Image.new("RGB", (long, long))
-        square.paste(image, ((long - width) // 2, (long - height) // 2))
-        image = square
-    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)).transpose(2, 0, 1).astype(float)
+    fit = {"squash": Image.Image.resize, "center_crop": ImageOps.fit, "pad": ImageOps.pad}[kind]
+    return np.asarray(fit(image, size[::-1], Image.Resampling.BILINEAR)).transpose(2, 0, 1).astype(float)
 
 
 @pytest.mark.parametrize("kind", RESIZES)
 def test_files_see_images_of_any_size_within_one_gray_level_of_pillow(
     kind: Resize, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(student_file, "resize_kind", lambda config: kind)
+    monkeypatch.setattr(student_file, "resize_of", lambda config: kind)
     network_files.write_networks(run_of(Pixels()), tmp_path, ("pt2", "onnx"))
     generator = np.random.default_rng(0)
     for file in (open_onnx(tmp_path / "student.onnx"), open_pt2(tmp_path / "student.pt2")):
@@ -65,11 +60,12 @@ def test_files_see_images_of_any_size_within_one_gray_level_of_pillow(
             assert np.abs(seen - by_pillow(Image.fromarray(pixels), kind)).max() < 1.001, (file.path.name, size)
 
 
-@pytest.mark.parametrize(("size", "shown"), [((3, 5), (6, 10)), ((5, 3), (6, 4)), ((1, 2), (6, 12)), ((1, 3), (4, 12))])
-def test_a_padded_image_keeps_its_aspect_ratio_in_a_network_of_another(size: tuple[int, int], shown: object) -> None:
-    white = torch.full((1, *(100 * side for side in size), 3), 255, dtype=torch.uint8)
-    seen = DeployableClassifier(Pixels(), (3, 6, 12), "pad")(white)[0].reshape(3, 6, 12)[0]
-    assert (int((seen.amax(1) > 0.4).sum()), int((seen.amax(0) > 0.4).sum())) == shown
+@pytest.mark.parametrize("kind", RESIZES)
+def test_images_of_any_size_fit_a_network_of_any_aspect_ratio_as_in_pillow(kind: Resize) -> None:
+    for n, (size, new) in enumerate(product([(60, 90), (31, 7), (3, 200)], [(6, 12), (33, 8), (50, 50)])):
+        pixels = np.random.default_rng(n).integers(0, 256, (*size, 3), dtype=np.uint8)
+        seen = resize(torch.from_numpy(pixels).permute(2, 0, 1)[None], new, kind)[0].numpy()
+        assert np.abs(seen - by_pillow(Image.fromarray(pixels), kind, new)).max() <= 1, (size, new)
 
 
 def test_a_file_that_resizes_otherwise_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
