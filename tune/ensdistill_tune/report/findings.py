@@ -201,7 +201,7 @@ def stopping(facts: StudyResults, seen: Sequence[RungCorrelation]) -> str | None
 
 
 def in_code(trial: TrialRecord) -> str:
-    """Returns the settings of a trial in short."""
+    """Returns the settings of a trial as a short text."""
     if trial.baseline:
         return "as published"
     return f"`{trial.settings}`" if trial.settings else "the settings that the study fixes"
