@@ -193,7 +193,7 @@ def _settings(run: DistillationRun) -> str:
     return (
         f"{count}, ensemble hash `{run.learnt_from}`. All settings, hash `{config.hash}`, are "
         "in `config.yaml`; `ensdistill distill config.yaml` reproduces this student, given the data{_start(config)}."
-        f" The weights are those of {config.training.selected_epoch()}."
+        f" The weights are from {config.training.selected_epoch()}."
         f"{_plugins(config)}\n\n{markdown_table(['', 'settings'], list(rows.items()), ['settings'])}"
     )
 

@@ -103,7 +103,7 @@ def test_a_study_without_a_run_in_mlflow_is_reported(remote: Path) -> None:
     done = call("ensdistill-tune", "ui", "there", "--studies-dir", remote)
     assert done.code == 2
     assert (
-        f"MLflow has received no events of this study; `ensdistill-tune sync there --studies-dir {remote}` sends it"
+        f"MLflow has received no events of this study; `ensdistill-tune sync there --studies-dir {remote}` sends them"
         in done.err
     )
 

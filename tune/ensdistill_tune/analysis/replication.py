@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from ensdistill.runtime.text import counted
+from ensdistill.runtime.text import counted, verb
 from ensdistill_tune.analysis.labels import trial_label
 from ensdistill_tune.analysis.statistics import PairedComparison, compare
 from ensdistill_tune.records.trial_record import TrialRecord
@@ -224,7 +224,7 @@ def _in_words(winner: Candidate, baseline: Candidate, c: PairedComparison, study
     """Returns the verdict as text. The baseline can be better than the winner only if it breaks a constraint."""
     corrected = f", Bonferroni-corrected for {among} candidates" if among > 1 else ""
     change = f"{study.objective.removeprefix('val/')} {c.difference:+.4f} ({c.interval}{corrected})"
-    figures = f"{change}; {c.wins} of {c.pairs} seeds are better"
+    figures = f"{change}; {c.wins} of {c.pairs} seeds {verb(c.wins)} better"
     if c.distinguishable:
         word = "better" if (c.difference < 0) == (study.mode == "min") else "worse"
         return f"{winner.label} is {word} than {baseline.trial.baseline} as published: {figures}"

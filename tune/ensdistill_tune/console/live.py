@@ -78,7 +78,7 @@ class ConsoleObserver:
                 line = f"request refused: {reason}"
             case _:
                 return
-        self.console.print(line, soft_wrap=True, markup=False)
+        self.console.print(fold(line, 2), soft_wrap=True, markup=False)
 
     def print_resumed(self, study: StudyState) -> None:
         """Prints how many trials of a resumed study have already ended."""

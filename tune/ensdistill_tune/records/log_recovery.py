@@ -52,7 +52,7 @@ def examine(path: Path) -> LogExamination:
         path: The log.
 
     Raises:
-        DataError: The log does not exist, has another format, or not even its header is sound.
+        DataError: The log does not exist, has a different format, or its header is damaged.
     """
     try:
         content = path.read_bytes()

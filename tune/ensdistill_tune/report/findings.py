@@ -116,7 +116,7 @@ def selected_epoch(facts: StudyResults) -> str | None:
         return None
     number = trial.last.get(SELECTED_EPOCH)
     training = facts.study.config_for(trial).training
-    return f"Weights: those of {training.selected_epoch(None if number is None else int(number))}."
+    return f"Exported weights: {training.selected_epoch(None if number is None else int(number))}."
 
 
 def on_the_front(facts: StudyResults) -> str | None:
@@ -201,7 +201,7 @@ def stopping(facts: StudyResults, seen: Sequence[RungCorrelation]) -> str | None
 
 
 def in_code(trial: TrialRecord) -> str:
-    """Returns the settings of a trial in short."""
+    """Returns the settings of a trial as a short text."""
     if trial.baseline:
         return "as published"
     return f"`{trial.settings}`" if trial.settings else "the settings that the study fixes"

@@ -6,7 +6,7 @@ from statistics import fmean
 from ensdistill.evaluation.evaluator import Metrics
 from ensdistill.evaluation.plausibility import is_at_chance, is_identified
 from ensdistill.runtime.formatting import mean_and_spread, percent
-from ensdistill.runtime.text import counted
+from ensdistill.runtime.text import counted, verb
 from ensdistill_tune.analysis.leaderboard import format_metric
 from ensdistill_tune.analysis.replication import Candidate
 from ensdistill_tune.analysis.results import StudyResults
@@ -65,7 +65,7 @@ def compare_best(facts: StudyResults, searched: Sequence[Candidate], baseline: C
 
 def _compared(facts: StudyResults, best: Candidate, baseline: Candidate, c: PairedComparison) -> str:
     among = len(searched_and_baseline(facts)[0])
-    seeds = f"{c.wins} of {c.pairs} seeds are better"
+    seeds = f"{c.wins} of {c.pairs} seeds {verb(c.wins)} better"
     sentence = f"{_claim(facts, best, baseline, c)}: {_effect(facts, baseline, c)}; {seeds}. {significance(c, among)}"
     broken = "; ".join(baseline.broken(facts.study))
     return sentence + (f" `{baseline.trial.baseline}` breaks a constraint: {broken}." if broken else "")

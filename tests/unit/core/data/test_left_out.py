@@ -608,7 +608,7 @@ def test_composed_and_decomposed_names_are_one_class(tmp_path: Path) -> None:
     assert source.test.labels.tolist() == [0, 0, 1, 1]
 
 
-def test_two_folders_of_one_name_are_one_class_and_named(tmp_path: Path) -> None:
+def test_two_folders_with_one_name_are_read_as_one_class_and_reported(tmp_path: Path) -> None:
     root = pictures(tmp_path, "caf\u00e9", "cafe\u0301", "dog")
     assert per_class(read(root)) == {"caf\u00e9": 4, "dog": 2}
     assert "2 folders have the class name 'caf\u00e9'" in warnings_of(root)
