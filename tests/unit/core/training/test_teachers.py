@@ -330,6 +330,16 @@ def test_a_teacher_that_diverges_is_named_with_its_own_setting(tmp_path: Path, m
         get_ensemble(config, load_data(config.data), tmp_path)
 
 
+def test_code_of_a_custom_augmentation_is_part_of_its_teachers_hash(
+    digits: DataSplits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    negative = "teachers.training.augmentation.kind=tests.plugin.ensdistill_example.methods:Negative"
+    before = teacher_hash(tiny_config(negative), 0, digits)
+    assert before == teacher_hash(tiny_config(negative), 0, digits)
+    monkeypatch.setattr("ensdistill.training.teachers.piece_code", lambda piece: "changed")
+    assert before != teacher_hash(tiny_config(negative), 0, digits)
+
+
 def test_code_of_an_imported_network_is_part_of_its_teachers_hash(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

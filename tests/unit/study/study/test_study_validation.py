@@ -7,6 +7,7 @@ from typing import Any, get_args
 import pytest
 import ray
 
+from ensdistill.methods.perturbations import PERTURBATIONS
 from ensdistill.settings.validation import kind_of
 from ensdistill_tune.search.hyperparameter import KINDS
 from ensdistill_tune.search.schedulers import Scheduler
@@ -30,6 +31,7 @@ NAMES = {  # what grows with the project
     "<ways>": ", ".join(KINDS),
     "<searchers>": kinds(Searcher),
     "<schedulers>": kinds(Scheduler),
+    "<perturbations>": ", ".join(PERTURBATIONS.built_in),
     "<reducing schedulers>": kinds(Scheduler, "reduction_factor"),
 }
 
@@ -621,8 +623,7 @@ TOLD = """\
 student.kind is choice ['single', 'branches']
 16: search.averaging.decay.when.averaging.knd: not a searched setting (did you mean averaging.kind?)
 17: search.averaging.start: must be less than 1, not 5.0
-18: search.perturbation.kind: 'odds' is none of none, gaussian, ods, conf_ods, tdiv_sdiv, mixup, cutmix \
-(did you mean ods?)
+18: search.perturbation.kind: 'odds' is none of <perturbations> (did you mean ods?)
 19: search.model.width.when: model.width, model.depth depend on each other; remove one of the conditions
 21: search.teachers.count: all trials of a study share data, teachers and number of epochs; set it under config
 25: baselines.2: 'latentb' is not a preset (did you mean latentbe?)
@@ -637,7 +638,8 @@ student.kind is choice ['single', 'branches']
 def test_all_issues_are_reported_together_in_the_order_of_lines(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text(MANY)
-    expected = TOLD.replace("<schedulers>", NAMES["<schedulers>"]).splitlines()
+    told = TOLD.replace("<schedulers>", NAMES["<schedulers>"])
+    expected = told.replace("<perturbations>", NAMES["<perturbations>"]).splitlines()
     assert refused(file) == [f"FILE, line {fault}" for fault in expected]
 
 
