@@ -84,7 +84,7 @@ def _load(network: nn.Sequential, model: NetworkPiece, classifier: str) -> None:
             if left:
                 warnings.warn(str(_replaced(path, classifier)), stacklevel=2)
             return
-    hint = "; a published first layer needs model.stem: original" if model.kind == "torchvision" else ""
+    hint = "; a published first layer needs model.stem: original" if getattr(model, "stem", "") == "small" else ""
     raise DataError(f"model.weights: {path} does not fit the network ({reasons[-1]}){hint}")
 
 
