@@ -14,7 +14,7 @@ from ensdistill.settings.families import PieceFamily
 from ensdistill.settings.pieces import piece_code
 
 _HELPERS = (  # modules that define no piece
-    *("blocks", "fine_tuning", "fusion", "in_memory_teacher", "layers", "normalization"),
+    *("blocks", "fine_tuning", "fusion", "image_statistics", "in_memory_teacher", "layers", "normalization"),
     *("stored_predictions", "teacher_files", "weight_files"),
 )
 MODELS = PieceFamily("models", NetworkPiece, __name__, skip=_HELPERS)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from ensdistill.errors import ConfigError, ConfigIssue, DataError
+from ensdistill.models.image_statistics import statistics
+from ensdistill.models.normalization import Normalize
 from ensdistill.models.published_weights import fill_matching
 from ensdistill.models.weight_files import find_weights, read_checkpoint_file, unclear
 from ensdistill.runtime.files import user_path
@@ -43,6 +45,9 @@ def prepare_training(network: nn.Sequential, model: NetworkPiece, classes: int) 
         ConfigError: A pattern of `freeze` matches nothing, or nothing is left to train.
     """
     inner = network[NETWORK]
+    if model.mean or model.std:
+        own = (network[0].get_buffer("mean").flatten(), network[0].get_buffer("std").flatten())
+        network[0] = Normalize(*statistics(model.mean, model.std, own, "model: mean and std"))
     if model.weights:
         _load(network, model, _classifier(inner, classes))
     if published := model.published():
@@ -73,11 +78,13 @@ def _load(network: nn.Sequential, model: NetworkPiece, classifier: str) -> None:
         found, why = find_weights(content, target, replaced=left)
         reasons.append(why)
         if found:
+            if target is network and (model.mean or model.std):
+                raise ConfigError(f"model.weights: {path} already contains mean and std; remove them from the settings")
             _fill(target, found, path)
             if left:
                 warnings.warn(str(_replaced(path, classifier)), stacklevel=2)
             return
-    hint = "; a published first layer needs model.stem: original" if model.kind == "torchvision" else ""
+    hint = "; a published first layer needs model.stem: original" if getattr(model, "stem", "") == "small" else ""
     raise DataError(f"model.weights: {path} does not fit the network ({reasons[-1]}){hint}")
 
 

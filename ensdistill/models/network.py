@@ -6,6 +6,7 @@ import operator
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from ensdistill.models.image_statistics import Deviations, Means
 from ensdistill.runtime.files import user_path
 from ensdistill.runtime.lazy import nn
 from ensdistill.runtime.weights import cached_fingerprint
@@ -27,6 +28,13 @@ class NetworkPiece(Piece):
         file=True,
         exclude_if=operator.not_,
     )
+    mean: Means = setting(
+        [],
+        "Mean of each channel with which the images of the initial weights were normalized, for images in [0,1]; "
+        "empty: that of the training images.",
+        exclude_if=operator.not_,
+    )
+    std: Deviations = setting([], "Standard deviation of each channel, as for mean.", exclude_if=operator.not_)
     freeze: list[str] = setting(
         [],
         "Parts of the network that are not trained: names of modules or parameters, or patterns with *. BatchNorm "

@@ -12,6 +12,7 @@ from pydantic import field_validator
 from ensdistill.data import DataSplits
 from ensdistill.errors import ConfigError, ConfigIssue, DataError, SettingError
 from ensdistill.models import Convnet, Model, NetworkPiece, build, code_identity
+from ensdistill.models.image_statistics import Deviations, Means, statistics
 from ensdistill.models.weight_files import Weights, find_weights, read_checkpoint_file, unclear
 from ensdistill.runtime.files import user_path
 from ensdistill.runtime.lazy import nn, torch
@@ -43,10 +44,10 @@ class TeacherFile(Settings):
         ..., "Weights file (.safetensors, or a torch file, read weights-only).", file=True, min_length=1
     )
     model: Model = setting(Convnet(), "Architecture of the network.")
-    mean: list[float] = setting(
+    mean: Means = setting(
         [], "Mean of each channel with which its training images were normalized; empty: that of the training images."
     )
-    std: list[float] = setting([], "Standard deviation of each channel, as for mean.")
+    std: Deviations = setting([], "Standard deviation of each channel, as for mean.")
     # Excluded if empty, so that they do not affect content hashes by default.
     key: str = setting(
         "",
@@ -57,24 +58,10 @@ class TeacherFile(Settings):
         "", "Prefix of the parameter names in the file; by default found automatically.", exclude_if=operator.not_
     )
 
-    @field_validator("mean")
-    @classmethod
-    def _means_of_images(cls, mean: list[float]) -> list[float]:
-        if any(not 0 <= value <= 1 for value in mean):
-            raise SettingError(ConfigIssue((), "must be from 0 to 1, the range of images", mean, _SCALE))
-        return mean
-
-    @field_validator("std")
-    @classmethod
-    def _deviations_of_images(cls, std: list[float]) -> list[float]:
-        if any(not 0 < value <= 1 for value in std):
-            raise SettingError(ConfigIssue((), "must be above 0 and at most 1, for images from 0 to 1", std, _SCALE))
-        return std
-
     @field_validator("model")
     @classmethod
     def _is_complete(cls, model: NetworkPiece) -> NetworkPiece:
-        for name in ("weights", "pretrained", "freeze"):
+        for name in ("weights", "pretrained", "freeze", "mean", "std"):
             if value := getattr(model, name, None):
                 raise SettingError(ConfigIssue((name,), "is for networks that are trained here", value, "remove it"))
         return model
@@ -126,18 +113,8 @@ class TeacherFile(Settings):
         """Returns the normalization of the settings, or that of the training images; checks the settings."""
         from ensdistill.models.normalization import Normalize  # imported here, because it imports torch
 
-        mean, std = data.train.channel_statistics()
-        own = [torch.tensor(values, device=mean.device) for values in (self.mean, self.std) if values]
-        if len(own) == 1 or any(values.shape != mean.shape for values in own) or (own and own[1].min() <= 0):
-            raise ConfigError(
-                f"teachers.checkpoints: mean and std of {self.path} require one number for each of {len(mean)} "
-                "channels, "
-                "with std above 0; correct or remove both"
-            )
-        return Normalize(*own) if own else Normalize(mean, std)
-
-
-_SCALE = "divide mean and std on the scale 0 to 255 by 255"
+        name = f"teachers.checkpoints: mean and std of {self.path}"
+        return Normalize(*statistics(self.mean, self.std, data.train.channel_statistics(), name))
 
 
 def _fill(target: nn.Module, weights: Weights, path: Path) -> None:

@@ -168,7 +168,7 @@ def test_the_ten_lines_of_the_guide_serve_a_student_over_http(winner: Path) -> N
         try:
             wait_until(lambda: server.poll() is not None or listens(port), "the student is served", seconds=90)
             image = (winner / "three.png").read_bytes()
-            with urlopen(f"http://127.0.0.1:{port}", image, timeout=60) as answer:  # noqa: S310
+            with urlopen(f"http://127.0.0.1:{port}", image, timeout=60) as answer:
                 probabilities = json.loads(answer.read())
         finally:
             server.kill()

@@ -154,6 +154,20 @@ def test_published_weights_and_a_file_exclude_each_other() -> None:
         load_config("kd", ["model={kind: torchvision, pretrained: DEFAULT, weights: a.pt}"])
 
 
+def test_statistics_of_other_images_belong_to_weights_without_a_normalization(
+    trained: nn.Sequential, tmp_path: Path, digits: DataSplits
+) -> None:
+    torch.save(trained[1].state_dict(), tmp_path / "theirs.pt")
+    torch.save(trained.state_dict(), tmp_path / "ours.pt")
+    given = {"mean": [0.25], "std": [0.5]}
+    normalize = network_of(MODEL.model_copy(update={"weights": str(tmp_path / "theirs.pt"), **given}), digits)[0]
+    assert (float(normalize.mean), float(normalize.std)) == (0.25, 0.5)
+    with pytest.raises(ConfigError, match=r"ours.pt already contains mean and std"):
+        network_of(MODEL.model_copy(update={"weights": str(tmp_path / "ours.pt"), **given}), digits)
+    with pytest.raises(ConfigError, match=r"model: mean and std require one number for each of 1 channels"):
+        network_of(MODEL.model_copy(update={"mean": [0.2]}), digits)
+
+
 @pytest.mark.parametrize("name", ["weights", "freeze", "pretrained"])
 def test_settings_of_a_training_are_refused_for_a_network_that_is_not_trained(name: str) -> None:
     value = "[a]" if name == "freeze" else "a"
