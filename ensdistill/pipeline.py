@@ -44,7 +44,7 @@ def load_inputs(
 
     Args:
         config: Settings of the run.
-        studies: Folder of all results; teachers are stored in its folder `teachers`.
+        studies: Folder of all results; teachers are stored in its folder `teachers`, decoded images in `datasets`.
         device: `auto`, or a device of torch.
         others: Other settings that will also be run on these data.
         train: Function that trains the missing teachers.
@@ -54,7 +54,7 @@ def load_inputs(
         ConfigError: One of the settings cannot be trained on these data; raised before any teacher is trained.
         DataError: Data or teachers cannot be read.
     """
-    data = load_data(config.data).to(pick_device(device))
+    data = load_data(config.data, studies).to(pick_device(device))
     show_warnings((*config.warnings, *data.warnings))
     if check:
         check(data)

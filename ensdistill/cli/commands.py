@@ -90,7 +90,9 @@ def evaluate(options: argparse.Namespace) -> int:
     """Prints the metrics of a student."""
     found = locate_run(options)
     run, config, data = found.run, found.run.config, found.run.data
-    split = data.validation if options.split == "validation" else load_test(config.data).to(data.train.images.device)
+    split, where = data.validation, options.studies_dir
+    if options.split == "test":
+        split = load_test(config.data, where).to(data.train.images.device)
     other = _other_images(options, split) if options.ood else None
     with deterministic(config.training.threads):
         evaluator = Evaluator(run.ensemble, data, split, config.metrics)
@@ -158,7 +160,8 @@ def _other_images(options: argparse.Namespace, like: Split) -> Split:
     """Returns the same split of the second data set, converted to the image shape of the first."""
     without_training = ["training.batch_size=1", "teachers.training.batch_size=1"]  # any number of images suffices
     settings = load_config(options.ood, without_training).data
-    images = load_data(settings).validation if options.split == "validation" else load_test(settings)
+    where = options.studies_dir
+    images = load_data(settings, where).validation if options.split == "validation" else load_test(settings, where)
     channels, height, width = like.images.shape[1:]
     return fit_images(images, (channels, height, width)).to(like.images.device)
 

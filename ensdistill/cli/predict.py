@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from ensdistill.data.image_files import MODES, ImageFile
+from ensdistill.data.image_files import MODES, ImageFile, quiet
 from ensdistill.errors import DataError
 from ensdistill.runtime.lazy import np
 
@@ -60,19 +60,20 @@ def classify(
         )
     files, size = iter(files), max(1, min(BATCH, VALUES // math.prod(classifier.shape)))
     while batch := list(islice(files, size)):
-        read = list(_read(batch, classifier.shape, broken, remark))
+        read = list(_read(batch, classifier, broken, remark))
         if read:
             probabilities = classifier(np.stack([pixels for _, pixels in read]).transpose(0, 2, 3, 1))
             yield from (ImagePrediction(place, p) for (place, _), p in zip(read, probabilities, strict=True))
 
 
 def _read(
-    files: Sequence[ImageFile], shape: tuple[int, int, int], broken: Broken, remark: Remark | None
+    files: Sequence[ImageFile], classifier: Classifier, broken: Broken, remark: Remark | None
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yields path and pixels, uint8 (C,H,W), of each image that can be read."""
     for file in files:
         try:
-            read = file.read(shape)
+            with quiet():
+                read = file.read(classifier.shape, classifier.resize)
         except DataError as error:
             broken(str(error))
             continue

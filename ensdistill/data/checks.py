@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from hashlib import blake2b
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from ensdistill.data.image_facts import largest_values
 from ensdistill.errors import ConfigIssue, DataError
 from ensdistill.runtime.lazy import torch
 from ensdistill.runtime.text import counted, listed, verb
@@ -15,7 +15,7 @@ from ensdistill.runtime.text import counted, listed, verb
 if TYPE_CHECKING:
     from torch import Tensor
 
-    Part = tuple[Tensor, Tensor]  # images uint8 (N,C,H,W) and labels (N,)
+    from ensdistill.data.shared_images import SharedImages
 
 
 NAMES = {"train": "training", "validation": "validation", "unlabeled": "unlabeled", "test": "test"}
@@ -24,12 +24,29 @@ BLACK = 1  # of 255: largest value of an image that counts as black
 DARK = 31  # of 255: images with no larger value probably have another scale
 
 
+class Part(Protocol):
+    """Images and labels of one part, see `Split`."""
+
+    @property
+    def images(self) -> Tensor | SharedImages:
+        """Images uint8 (N,C,H,W)."""
+
+    @property
+    def labels(self) -> Tensor:
+        """Labels (N,)."""
+
+    @property
+    def hashes(self) -> list[bytes]:
+        """Hash of the pixels of each image."""
+
+    def __len__(self) -> int: ...
+
+
 def implausible(parts: Mapping[str, Part], drawn: Collection[str], names: Sequence[str]) -> Iterator[ConfigIssue]:
     """Yields a warning for each implausible property of a data set.
 
     Args:
-        parts: Images uint8 (N,C,H,W) and labels (N,) of `train`, `validation` and `test`; `unlabeled` if the source
-            has this part.
+        parts: Images and labels of `train`, `validation` and `test`; `unlabeled` if the source has this part.
         drawn: Names of the parts that were drawn from the labeled images, for which a larger size gives more images.
         names: Name of each class.
 
@@ -37,13 +54,13 @@ def implausible(parts: Mapping[str, Part], drawn: Collection[str], names: Sequen
         DataError: All training images are black.
     """
     for part in ("train", "validation", "test"):
-        yield from _without_images(part, parts[part][1], part in drawn, names)
-    for part, (images, _) in parts.items():
-        if len(images):
-            yield from _dark(part, images)
-    hashes = {part: image_hashes(images) for part, (images, _) in parts.items()}
+        yield from _without_images(part, parts[part].labels, part in drawn, names)
+    for part, split in parts.items():
+        if len(split):
+            yield from _dark(part, largest_values(split.images))
+    hashes = {part: split.hashes for part, split in parts.items()}
     yield from _in_two_parts(hashes)
-    yield from _with_two_labels(hashes["train"], parts["train"][1])
+    yield from _with_two_labels(hashes["train"], parts["train"].labels)
 
 
 def _without_images(part: str, labels: Tensor, drawn: bool, names: Sequence[str]) -> Iterator[ConfigIssue]:
@@ -54,14 +71,13 @@ def _without_images(part: str, labels: Tensor, drawn: bool, names: Sequence[str]
         yield ConfigIssue(("data", part), rule, hint=hint)
 
 
-def _dark(part: str, images: Tensor) -> Iterator[ConfigIssue]:
-    largest = images.flatten(1).amax(1)
+def _dark(part: str, largest: Tensor) -> Iterator[ConfigIssue]:
     black, top = int((largest <= BLACK).sum()), int(largest.max())
     if top <= BLACK and part == "train":
         raise DataError("data: all training images are black; give values from 0 to 255, or floats from 0 to 1")
     if black:
         hint = "values from 0 to 1 stored as whole numbers, and 8-bit values in a 16-bit file, are read as black"
-        yield ConfigIssue(("data",), f"{black} of {len(images)} {NAMES[part]} images {verb(black)} black", hint=hint)
+        yield ConfigIssue(("data",), f"{black} of {len(largest)} {NAMES[part]} images {verb(black)} black", hint=hint)
     elif top <= DARK:
         rule = f"{NAMES[part]} images are nearly black: their largest value is {top} of 255"
         yield ConfigIssue(("data",), rule, hint="scale them so that white is 255")
@@ -86,9 +102,3 @@ def _with_two_labels(hashes: list[bytes], labels: Tensor) -> Iterator[ConfigIssu
     if twice := sum(len(different) > 1 for different in found.values()):
         rule = f"{counted(twice, 'training image')} with two or more different labels (same pixels)"
         yield ConfigIssue(("data",), rule, hint="remove the copies with the wrong label")
-
-
-def image_hashes(images: Tensor) -> list[bytes]:
-    """Returns a hash of the pixels of each image; images are uint8 (N,C,H,W)."""
-    array = images.contiguous().cpu().numpy()
-    return [blake2b(image.data, digest_size=16).digest() for image in array]

@@ -38,7 +38,8 @@ def fit_images(split: Split, shape: tuple[int, int, int]) -> Split:
         raise DataError(f"data: images of {channels} channels cannot become {shape[0]}; only 1 and 3 can be converted")
     if split.images.shape[1:] == shape:
         return split
-    return Split(torch.cat([_fit(chunk, shape) for chunk in torch.split(split.images, CHUNK)]), split.labels)
+    chunks = (split.images[slice(start, start + CHUNK)] for start in range(0, len(split), CHUNK))
+    return Split(torch.cat([_fit(chunk, shape) for chunk in chunks]), split.labels)
 
 
 def _fit(images: Tensor, shape: tuple[int, int, int]) -> Tensor:

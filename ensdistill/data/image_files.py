@@ -36,6 +36,7 @@ _MARKED = {"PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP", "PPM", "AVIF", "JPEG2000
 # Formats that Pillow recognizes but cannot read itself. An EPS file is a program, which Ghostscript would execute.
 _UNREAD = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 _SEVERAL_FRAMES = {"GIF", "PNG", "TIFF", "WEBP", "AVIF"}  # not MPO, whose other frames are previews
+_ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 _DEPTHS = {"L;2": 85, "L;4": 17}  # factor by which Pillow multiplies the gray values of a PNG
 _METHODS = {9: "Deflate64", 6: "Implode", 1: "Shrink", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
 
@@ -86,37 +87,48 @@ class ImageFile:
         """Folders below the root, followed by the file name."""
         return PurePosixPath(self.name).parts
 
-    def pixels(self, shape: tuple[int, int, int]) -> np.ndarray:
-        """Returns the image as uint8 of a given shape.
+    @property
+    def stamp(self) -> str:
+        """Size and time of the last change in nanoseconds; for a zip file, size and checksum of the entry."""
+        if self.entry is not None:
+            return f"{self.entry.file_size} {self.entry.CRC}"
+        try:
+            status = (self.root / self.name).stat()
+        except OSError as error:
+            return f"{error.strerror}"  # reading it reports the error
+        return f"{status.st_size} {status.st_mtime_ns}"
+
+    def sides(self) -> tuple[int, int]:
+        """Returns width and height of the image without reading its pixels; (0, 0) if the file is not readable."""
+        try:
+            with quiet(), self.open() as stream:
+                return open_image(stream).size
+        except Exception:  # reading the image reports the error
+            return 0, 0
+
+    def pixels(self, shape: tuple[int, int, int], resize: Resize = "center_crop") -> np.ndarray:
+        """Returns the image as uint8 of a given shape; arguments and errors are those of `read`."""
+        with quiet():
+            return self.read(shape, resize).pixels
+
+    def read(self, shape: tuple[int, int, int], resize: Resize = "center_crop") -> Read:
+        """Returns the pixels of the image as uint8 of a given shape, and remarks about the file.
 
         The image is rotated as its EXIF data require. Transparent pixels are drawn on white. 16-bit gray values are
-        rounded to 8 bits. Pillow's bilinear interpolation with antialiasing resizes each side separately.
+        divided by 257 and rounded. Pillow's bilinear interpolation with antialiasing resizes each side separately.
+        Pillow's warnings are not suppressed, because that affects other threads; see `quiet`.
 
         Args:
             shape: (C,H,W) with C one or three.
-
-        Returns:
-            uint8 (C,H,W).
-
-        Raises:
-            ImageError: The file is not a readable image.
-        """
-        return self.read(shape).pixels
-
-    def read(self, shape: tuple[int, int, int]) -> Read:
-        """Returns the pixels, as `pixels` does, and remarks about the file.
-
-        Args:
-            shape: (C,H,W) with C one or three.
+            resize: How an image of another aspect ratio is fitted; see `fitted`.
 
         Raises:
             ImageError: The file is not a readable image; the message states the cause.
         """
         try:
-            with _quiet():
-                with self.open() as stream:
-                    raw = stream.read()
-                return _decoded(raw, shape)
+            with self.open() as stream:
+                raw = stream.read()
+            return _decoded(raw, shape, resize)
         except Exception as error:  # decoders raise a dozen different exceptions for a damaged file
             raise ImageError(self.place, self.name, self._cause(error)) from error
 
@@ -174,7 +186,7 @@ def is_image(stream: IO[bytes], name: str) -> bool:
         name: Name of the file.
     """
     try:
-        with _quiet():
+        with quiet():
             open_image(stream, name)
     except (UnidentifiedImageError, SyntaxError, ValueError, EOFError, IndexError, KeyError):
         return False
@@ -183,27 +195,71 @@ def is_image(stream: IO[bytes], name: str) -> bool:
     return True
 
 
-def _decoded(raw: bytes, shape: tuple[int, int, int]) -> Read:
+def read_bytes(raw: bytes, shape: tuple[int, int, int], resize: Resize, name: str) -> Read:
+    """Returns the pixels of an image file in memory, as `ImageFile.read` does.
+
+    Args:
+        raw: Content of the file.
+        shape: (C,H,W) with C one or three.
+        resize: How an image of another aspect ratio is fitted; see `fitted`.
+        name: Name of the image in messages.
+
+    Raises:
+        ImageError: The content is not a readable image; the message states the cause.
+    """
+    try:
+        return _decoded(raw, shape, resize)
+    except Exception as error:  # decoders raise a dozen different exceptions for a damaged file
+        raise ImageError(name, name, _cause(error)) from error
+
+
+def _decoded(raw: bytes, shape: tuple[int, int, int], resize: Resize) -> Read:
     if not raw:
         raise _RefusedError("the file is empty; remove or replace it")
     if what := stand_in(raw[:200]):
         raise _RefusedError(f"it is {what}")
     image = open_image(io.BytesIO(raw))
-    depth = _depth(image)
     remarks = [FRAMES] if _has_frames(image) else []
+    read = read_image(image, shape, resize)
+    return Read(read.pixels, (*remarks, *read.remarks))
+
+
+def read_image(image: Image.Image, shape: tuple[int, int, int], resize: Resize) -> Read:
+    """Returns the pixels of an image of Pillow, as `ImageFile.read` does, and remarks about them.
+
+    Args:
+        image: An image of any mode, opened or already in memory.
+        shape: (C,H,W) with C one or three.
+        resize: How an image of another aspect ratio is fitted; see `fitted`.
+
+    Raises:
+        ValueError: Its values have no known scale. Damaged files raise a dozen different exceptions.
+    """
+    depth = _depth(image)
     image.load()
-    if image.mode.startswith("I;16") and 0 < np.asarray(image).max() <= 255:
-        remarks.append(SHALLOW)
-    return Read(_fitted(_plain(_upright(image), depth), shape), tuple(remarks))
+    deep = image.mode.startswith("I;16") and 0 < np.asarray(image).max() <= 255
+    return Read(fitted(_plain(_upright(image), depth), shape, resize), (SHALLOW,) if deep else ())
 
 
-def _fitted(image: Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
-    """Returns the pixels of an opaque image as uint8 of a given shape (C,H,W)."""
+def fitted(image: Image.Image, shape: tuple[int, int, int], resize: Resize) -> np.ndarray:
+    """Returns the pixels of an opaque image as uint8 of a given shape (C,H,W).
+
+    Args:
+        image: The image.
+        shape: (C,H,W) with C one or three.
+        resize: `center_crop` cuts the longer side equally at both ends, `squash` changes the aspect ratio, `pad` adds
+            black at both ends of the shorter side.
+    """
     channels, height, width = shape
-    image = image.convert(MODES[channels])
-    if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(image).reshape(height, width, channels).transpose(2, 0, 1)
+    side = (width, height)
+    if image.mode != MODES[channels]:
+        image = image.convert(MODES[channels])
+    if image.size != side and resize == "squash":
+        image = image.resize(side, Image.Resampling.BILINEAR)
+    elif image.size != side:
+        image = (ImageOps.fit if resize == "center_crop" else ImageOps.pad)(image, side, Image.Resampling.BILINEAR)
+    planes = b"".join(image.tobytes("raw", band) for band in MODES[channels])  # faster than NumPy's transpose
+    return np.frombuffer(planes, dtype=np.uint8).reshape(shape)
 
 
 @cache
@@ -213,8 +269,8 @@ def _readable() -> list[str]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppresses Pillow's warnings, which name no file; a file is either read, or rejected with the cause."""
+def quiet() -> Iterator[None]:
+    """Suppresses Pillow's warnings inside the block, for all threads; they name no file, and errors do."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -227,7 +283,8 @@ def _has_frames(image: Image.Image) -> bool:
 def _upright(image: Image.Image) -> Image.Image:
     """Returns the image, rotated according to its EXIF orientation; damaged EXIF data are ignored."""
     try:
-        return ImageOps.exif_transpose(image)
+        turned = image.getexif().get(_ORIENTATION, 1) != 1
+        return ImageOps.exif_transpose(image) if turned else image  # which would copy it
     except Exception:  # damaged EXIF data do not affect the pixels
         return image
 

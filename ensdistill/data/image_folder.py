@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from typing import Literal
 
-from ensdistill.data.image_files import FRAMES, SHALLOW, ImageError, ImageFile
-from ensdistill.data.layout import Layout, Part, arrange, shared_folders
+from ensdistill.data.entries import FoundEntries, PartEntries
+from ensdistill.data.entry_source import EntrySource
+from ensdistill.data.layout import Layout, arrange, shared_folders
 from ensdistill.data.names import own_path
-from ensdistill.data.sizes import OwnSizes
-from ensdistill.data.source import DataSource
-from ensdistill.data.splits import RawData, Split
 from ensdistill.data.walk import FoundFiles, by_reason, find_files
 from ensdistill.errors import ConfigIssue, DataError
-from ensdistill.runtime.lazy import np, torch
-from ensdistill.runtime.text import SHOWN, counted, listed, printable
+from ensdistill.runtime.text import listed, printable
 from ensdistill.settings.base import setting
 
 
-class ImageFolder(OwnSizes, DataSource):
+class ImageFolder(EntrySource):
     """Images in folders: `<class>/<image>`, or `train/<class>/<image>`, optionally with `val/`, `test/`, `unlabeled/`.
 
     Existing parts are used completely; missing parts are drawn from the labeled images.
@@ -27,13 +24,12 @@ class ImageFolder(OwnSizes, DataSource):
 
     kind: Literal["image_folder"] = "image_folder"
     path: str = setting(..., "Folder or zip file of the images.", file=True, min_length=1)
-    size: int = setting(32, "Side of the square images in pixels; other images are resized.", ge=4, le=1024)
 
-    def __call__(self) -> RawData:
-        """Returns images uint8 (N,3,size,size), with warnings about skipped and unusual files.
+    def entries(self) -> FoundEntries:
+        """Returns the files, with warnings about files that are left out.
 
         Raises:
-            DataError: The path, folders or files cannot be read; the message lists all of them with their causes.
+            DataError: The path or folders cannot be read; the message has all of them with their causes.
         """
         path = own_path(self.path)
         try:
@@ -41,62 +37,15 @@ class ImageFolder(OwnSizes, DataSource):
         except DataError as error:
             raise DataError(f"data.path: {error}") from error
         layout = arrange(found)
-        names = tuple(sorted(layout.parts["train"].classes))
-        reader = _Reader(self.size)
-        splits = {name: reader.read(part, names) for name, part in layout.parts.items() if part.files}
-        reader.refuse()
-        warnings = (*_about_files(found, layout), *reader.warnings(), *self.ignored(_places(layout)))
-        return RawData(
-            splits["train"],
-            names,
-            test=splits.get("test"),
-            validation=splits.get("validation"),
-            unlabeled=splits.get("unlabeled"),
-            warnings=warnings,
-        )
-
-
-class _Reader:
-    """Reads the images of all parts and collects the files that cannot be read."""
-
-    def __init__(self, size: int) -> None:
-        self.shape = (3, size, size)
-        self.broken = defaultdict[str, list[str]](list)  # cause -> names
-        self.remarks = defaultdict[str, list[str]](list)  # remark -> names
-
-    def read(self, part: Part, names: tuple[str, ...]) -> Split:
-        """Returns the images of one part in the order of their names; unreadable images are black."""
-        images = np.zeros((len(part.files), *self.shape), dtype=np.uint8)
-        for n, (_, file) in enumerate(part.files):
-            self._read_into(images[n], file)
-        labels = [names.index(name) if name else -1 for name, _ in part.files]
-        return Split(torch.from_numpy(images), torch.tensor(labels, dtype=torch.long))
-
-    def _read_into(self, image: np.ndarray, file: ImageFile) -> None:
-        try:
-            read = file.read(self.shape)
-        except ImageError as error:
-            self.broken[error.cause].append(error.name)
-            return
-        image[:] = read.pixels
-        for remark in read.remarks:
-            self.remarks[remark].append(file.name)
-
-    def refuse(self) -> None:
-        """Raises DataError if images could not be read, with one line for each cause."""
-        if self.broken:
-            causes = self.broken.items()
-            lines = [
-                f"{counted(len(names), 'image')} cannot be read: {cause}: {listed(names)}" for cause, names in causes
-            ]
-            more = [f"and {len(lines) - SHOWN} more causes"] if len(lines) > SHOWN else []
-            raise DataError("\n".join(f"data.path: {line}" for line in [*lines[:SHOWN], *more]))
-
-    def warnings(self) -> Iterator[ConfigIssue]:
-        """Yields a warning for each remark about files that were read."""
-        for remark, names in self.remarks.items():
-            hint = {FRAMES: "save each frame as a file to use all of them", SHALLOW: "save them with 8 bits"}[remark]
-            yield _issue(f"{counted(len(names), 'file')} with {remark}: {listed(names)}", hint)
+        names = sorted(layout.parts["train"].classes)
+        numbers = {name: n for n, name in enumerate(names)} | {"": -1}
+        parts = {
+            name: PartEntries([file for _, file in part.files], [numbers[label] for label, _ in part.files])
+            for name, part in layout.parts.items()
+            if part.files
+        }
+        warnings = (*_about_files(found, layout), *self.ignored(_places(layout)))
+        return FoundEntries(parts, tuple(names), str(path.resolve()), warnings)
 
 
 def _about_files(found: FoundFiles, layout: Layout) -> Iterator[ConfigIssue]:

@@ -8,19 +8,13 @@ from pathlib import PurePosixPath
 
 from ensdistill.data.image_files import ImageFile
 from ensdistill.data.names import class_name, is_text
+from ensdistill.data.part_names import PART_NAMES, PART_OF
 from ensdistill.data.walk import FoundFiles, LeftOut, by_reason
 from ensdistill.errors import DataError
 from ensdistill.runtime.text import counted, listed, printable
 from ensdistill.settings.validation import closest_match
 
-PARTS = {  # usual names of the parts, compared without case
-    "train": ("train", "training"),
-    "validation": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
-    "unlabeled": ("unlabeled", "unlabelled"),
-}
 _STEMS = ("train", "val", "test")  # prefixes of other names that probably denote a part: test_set, train2017
-_PART_OF = {name: part for part, names in PARTS.items() for name in names}
 
 NO_CLASS = "not in a class folder"
 NO_PART = "in a folder next to train/ other than val/, test/ and unlabeled/"
@@ -118,7 +112,7 @@ def _depth(found: FoundFiles) -> int:
         tops = {folder[depth] for folder in found.folders if len(folder) > depth}
         inside = any(len(folder) > depth + 1 for folder in found.folders)
         loose = any(len(file.parts) == depth + 2 for file in found.files)  # possibly the images of one class
-        if len(tops) != 1 or loose or not inside or tops.pop().lower() in _PART_OF:
+        if len(tops) != 1 or loose or not inside or tops.pop().lower() in PART_OF:
             return depth
         depth += 1
 
@@ -127,30 +121,30 @@ def _parts(found: FoundFiles, depth: int) -> dict[str, Part]:
     """Returns the parts by name; without a training part with class folders, every top folder is a class."""
     prefix = _prefix(found, depth)
     tops = sorted({folder[depth] for folder in found.folders if len(folder) > depth})
-    named = [top for top in tops if top.lower() in _PART_OF]
+    named = [top for top in tops if top.lower() in PART_OF]
     with_classes = {folder[depth] for folder in found.folders if len(folder) == depth + 2}
-    if not any(_PART_OF[top.lower()] == "train" and top in with_classes for top in named):
+    if not any(PART_OF[top.lower()] == "train" and top in with_classes for top in named):
         if doubtful := _doubtful(found, depth, tops):
             given = f"{_root(found)} has {listed(doubtful)}, but no class folders below train/"
             needed = "train/<class>/<image>, and optionally val/, test/ and unlabeled/ next to train/"
             raise DataError(f"data.path: {given}; give {needed}")
-        named = [top for top in named if _PART_OF[top.lower()] == "unlabeled"]
+        named = [top for top in named if PART_OF[top.lower()] == "unlabeled"]
     parts = dict[str, Part]()
     for top in named:
-        part = _PART_OF[top.lower()]
+        part = PART_OF[top.lower()]
         if part in parts:
             both = f"{printable(parts[part].folder)}/ and {printable('/'.join((*prefix, top)))}/"
             raise DataError(f"data.path: {both} are the same part ({part}); keep one of them")
         parts[part] = Part("/".join((*prefix, top)))
     parts.setdefault("train", Part("/".join(prefix)))
-    return {name: parts[name] for name in PARTS if name in parts}
+    return {name: parts[name] for name in PART_NAMES if name in parts}
 
 
 def _doubtful(found: FoundFiles, depth: int, tops: list[str]) -> list[str]:
     """Returns top folders that are probably parts although train/ has no class folders: val/, test_set/, ..."""
     direct = {file.parts[depth] for file in found.files if len(file.parts) == depth + 2}
-    labeled = [top for top in tops if _PART_OF.get(top.lower()) != "unlabeled"]
-    exact = [top for top in labeled if top.lower() in _PART_OF]
+    labeled = [top for top in tops if PART_OF.get(top.lower()) != "unlabeled"]
+    exact = [top for top in labeled if top.lower() in PART_OF]
     if exact == labeled and exact:
         return exact  # only train/ and test/, with images but no classes
     deep = [top for top in labeled if top not in direct]

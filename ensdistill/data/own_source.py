@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+from ensdistill.data.entry_source import EntrySource
+from ensdistill.data.folders import datasets_folder
+from ensdistill.data.shared_images import SharedImages
 from ensdistill.data.sizes import SplitSizes
 from ensdistill.data.source import DataSource
 from ensdistill.data.splits import RawData, Split
@@ -15,19 +20,21 @@ from ensdistill.settings.pieces import is_own
 PARTS = ("pool", "test", "validation", "unlabeled")
 
 
-def read(source: DataSource) -> tuple[RawData, SplitSizes]:
+def read(source: DataSource, studies: str | Path = "studies") -> tuple[RawData, SplitSizes]:
     """Returns the images of a source and the sizes of its splits.
 
     Args:
         source: The data source, built-in or user-defined.
+        studies: Folder of all results; decoded images are stored in its folder `datasets`.
 
     Raises:
         DataError: The images cannot be read; or a user-defined source raises an exception or returns invalid data.
     """
+    load = partial(source.load, datasets_folder(studies)) if isinstance(source, EntrySource) else source
     if not is_own(source):
-        return source(), source.sizes()
+        return load(), source.sizes()
     try:
-        raw, sizes = source(), source.sizes()
+        raw, sizes = load(), source.sizes()
     except EnsdistillError:
         raise
     except Exception as error:  # user code can raise any exception
@@ -49,7 +56,7 @@ def _broken(raw: Any, sizes: Any) -> list[str]:
 
 def _of_part(name: str, part: Split, raw: RawData) -> list[str]:
     images, labels, classes = part.images, part.labels, len(raw.class_names)
-    if not isinstance(images, torch.Tensor) or images.dtype != torch.uint8 or images.dim() != 4:
+    if not isinstance(images, torch.Tensor | SharedImages) or images.dtype != torch.uint8 or images.dim() != 4:
         found = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, torch.Tensor) else type(images).__name__
         return [f"images of {name} must be uint8 (N,C,H,W), not {found}"]
     if not isinstance(labels, torch.Tensor) or labels.dtype != torch.int64 or labels.shape != images.shape[:1]:

@@ -9,6 +9,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ensdistill.data.checks import implausible
+from ensdistill.data.image_facts import channel_sums, image_hashes
+from ensdistill.data.shared_images import SharedImages, joined
 from ensdistill.data.sizes import SplitSizes, count_of
 from ensdistill.errors import ConfigError, ConfigIssue
 from ensdistill.runtime.lazy import np, torch
@@ -28,11 +30,11 @@ class Split:
     """Images and labels of one part. The tensors are never modified, because processes can share their memory.
 
     Attributes:
-        images: uint8 (N,C,H,W).
+        images: uint8 (N,C,H,W), a tensor, or images in a file that processes share; both return batches by index.
         labels: int64 (N,), -1 for images without a label.
     """
 
-    images: Tensor
+    images: Tensor | SharedImages
     labels: Tensor
 
     def __len__(self) -> int:
@@ -42,10 +44,11 @@ class Split:
         """Returns a batch: float32 images (B,C,H,W) in [0,1] and labels (B,)."""
         return to_unit(self.images[index]), self.labels[index]
 
-    def take(self, index: np.ndarray) -> Split:
-        """Returns the images and labels with the given indices (B,)."""
-        chosen = torch.as_tensor(index)
-        return Split(self.images[chosen], self.labels[chosen])
+    def take(self, index: np.ndarray | slice) -> Split:
+        """Returns the images and labels with the given indices (B,), or in the given range."""
+        chosen = index if isinstance(index, slice) else torch.as_tensor(index)
+        images = self.images
+        return Split(images.take(chosen) if isinstance(images, SharedImages) else images[chosen], self.labels[chosen])
 
     def to(self, device: torch.device | str) -> Split:
         """Returns the split on another device."""
@@ -57,19 +60,22 @@ class Split:
         return mean.float(), variance.clamp(min=1e-8).sqrt().float()
 
     @cached_property
+    def hashes(self) -> list[bytes]:
+        """Hash of the pixels of each image."""
+        return image_hashes(self.images)
+
+    @cached_property
     def content(self) -> str:
         """Content hash of the images and their order, without labels."""
-        images = self.images.contiguous().cpu().numpy()
-        return f"{images.shape} {hashlib.sha256(images.data).hexdigest()}"
+        return f"{tuple(self.images.shape)} {hashlib.sha256(b''.join(self.hashes)).hexdigest()}"
 
     @cached_property
     def _moments(self) -> tuple[Tensor, Tensor]:
         """Mean and variance per channel in float64, cached because every network for these images uses them."""
-        counts = torch.stack([torch.bincount(c.flatten().long(), minlength=256) for c in self.images.unbind(1)])
-        share = counts.double() / counts.sum(1, keepdim=True)
-        level = torch.arange(256, device=counts.device).double() / 255
-        mean = share @ level
-        return mean, share @ level.square() - mean.square()
+        sums, squares = (total.double() for total in channel_sums(self.images))
+        pixels = max(1, len(self)) * self.images.shape[2] * self.images.shape[3]
+        mean = sums / (255 * pixels)
+        return mean, squares / (255**2 * pixels) - mean.square()
 
 
 @dataclass(frozen=True)
@@ -160,7 +166,7 @@ def split_source(source: RawData, sizes: SplitSizes) -> tuple[DataSplits, Split]
     train, left = pool.draw("train", sizes.train_size), pool.left()
     identity = content_hash([train, validation, left, test], source.class_names, source.unlabeled)
     extra = [] if source.unlabeled is None else [source.unlabeled.images]
-    images = torch.cat([left.images, *extra])
+    images = joined([left.images, *extra])
     unlabeled = Split(images, torch.full((len(images),), -1))
     warnings = (*source.warnings, *_implausible(source, train, validation, test))
     return DataSplits(train, validation, unlabeled, source.class_names, identity, warnings, own), test
@@ -170,8 +176,7 @@ def _implausible(source: RawData, train: Split, validation: Split, test: Split) 
     parts = {"train": train, "validation": validation, "test": test}
     drawn = {name for name in parts if getattr(source, name, None) is None}
     parts |= {} if source.unlabeled is None else {"unlabeled": source.unlabeled}
-    images = {name: (part.images, part.labels) for name, part in parts.items()}
-    return implausible(images, drawn, source.class_names)
+    return implausible(parts, drawn, source.class_names)
 
 
 class _Pool:
@@ -255,7 +260,6 @@ def content_hash(parts: list[Split], class_names: tuple[str, ...], unlabeled: Sp
     """
     digest = hashlib.sha256(repr(class_names).encode())
     for part in [*parts, *([] if unlabeled is None else [unlabeled])]:
-        digest.update(repr(tuple(part.images.shape)).encode())
-        digest.update(part.images.contiguous().numpy().tobytes())
+        digest.update(part.content.encode())
         digest.update(part.labels.contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -220,7 +220,7 @@ def evaluate_corruptions(network: nn.Module, split: Split) -> dict[str, list[Met
         For each corruption, the metrics at severity 1, 2, ..., 5.
     """
     return {
-        name: [evaluate(network, Split(corrupt(split.images, name, s, seed=0), split.labels)) for s in SEVERITIES]
+        name: [evaluate(network, Split(corrupt(split.images[:], name, s, seed=0), split.labels)) for s in SEVERITIES]
         for name in CORRUPTIONS
     }
 

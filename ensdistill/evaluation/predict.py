@@ -1,5 +1,8 @@
 """Predictions of a network on a split."""
 
+import math
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -7,7 +10,14 @@ from ensdistill.data import Split
 from ensdistill.evaluation.metrics import all_metrics, log_mean_probability
 from ensdistill.runtime.modes import evaluating
 
-BATCH = 1000
+BATCH = 1000  # images of a batch
+VALUES = 1 << 24  # values of a batch, so that large images do not exhaust the memory: 111 images of 3x224x224
+
+
+def batches(split: Split) -> Iterator[slice]:
+    """Yields the positions of the batches in which a split is evaluated; they are the same on all devices."""
+    size = min(BATCH, max(1, VALUES // max(1, math.prod(split.images.shape[1:]))))
+    return (slice(start, start + size) for start in range(0, len(split), size))
 
 
 def evaluate(network: nn.Module, split: Split) -> dict[str, float]:
@@ -34,7 +44,7 @@ def predict(network: nn.Module, split: Split) -> Tensor:
     """
     parts = []
     with evaluating(network), torch.no_grad():
-        for start in range(0, len(split), BATCH):
-            logits = network(split[slice(start, start + BATCH)][0])
+        for batch in batches(split):
+            logits = network(split[batch][0])
             parts.append(log_mean_probability(logits if logits.dim() == 3 else logits.unsqueeze(0)))
     return torch.cat(parts)

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from ensdistill.data import Shape
+from ensdistill.data.image_files import Resize
 from ensdistill.errors import ConfigError, DataError
-from ensdistill.export.student_file import load_deployable, parse_metadata
+from ensdistill.export.student_file import DEFAULT_RESIZE, load_deployable, parse_metadata, resize_in
 from ensdistill.runtime.command_line import command_line
 from ensdistill.runtime.optional import need
 from ensdistill.runtime.weights import STUDENT_FILE, read_metadata
@@ -31,12 +32,14 @@ class Classifier:
         shape: Channels, height and width of the images of the network; images of another size are resized to it.
         class_names: Names of the classes in the order of the outputs.
         answer: Images uint8 (N,H,W,C) from 0 to 255 -> logits and probabilities.
+        resize: How images of another aspect ratio were fitted in the training.
     """
 
     path: Path
     shape: Shape
     class_names: tuple[str, ...]
     answer: Callable[[np.ndarray], ClassifierOutput]
+    resize: Resize = DEFAULT_RESIZE
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Returns the probabilities of images.
@@ -80,8 +83,8 @@ def open_classifier(path: str | Path) -> Classifier:
 
 def open_safetensors(path: Path, run_imported: bool = False) -> Classifier:
     """Returns the classifier of a safetensors file; arguments and errors are those of `load_deployable`."""
-    network = load_deployable(path, run_imported)
-    return Classifier(path, *parse_metadata(path, read_metadata(path)), _by_torch(network))
+    network, notes = load_deployable(path, run_imported), read_metadata(path)
+    return Classifier(path, *parse_metadata(path, notes), _by_torch(network), resize_in(path, notes))
 
 
 def open_onnx(path: Path) -> Classifier:
@@ -98,8 +101,12 @@ def open_onnx(path: Path) -> Classifier:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime raises a dozen different errors for a damaged file
         raise DataError(f"{path}: damaged, or not an ONNX file; export the student again") from error
-    notes = parse_metadata(path, session.get_modelmeta().custom_metadata_map)
-    return Classifier(path, *notes, lambda images: tuple(session.run(["logits", "probabilities"], {"images": images})))
+    notes = session.get_modelmeta().custom_metadata_map
+
+    def answer(images: np.ndarray) -> ClassifierOutput:
+        return tuple(session.run(["logits", "probabilities"], {"images": images}))
+
+    return Classifier(path, *parse_metadata(path, notes), answer, resize_in(path, notes))
 
 
 def open_pt2(path: Path) -> Classifier:
@@ -114,7 +121,7 @@ def open_pt2(path: Path) -> Classifier:
             program = torch.export.load(path, extra_files=notes).module()
     except Exception as error:  # torch raises a dozen different errors for a damaged file
         raise DataError(f"{path}: damaged, or not a file of torch.export; export the student again") from error
-    return Classifier(path, *parse_metadata(path, notes), _by_torch(program))
+    return Classifier(path, *parse_metadata(path, notes), _by_torch(program), resize_in(path, notes))
 
 
 @contextmanager

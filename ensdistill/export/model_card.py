@@ -91,7 +91,7 @@ With ONNX Runtime and NumPy (and Pillow to read the image):
 import json
 import numpy as np
 import onnxruntime
-from PIL import Image
+from PIL import Image, ImageOps
 
 session = onnxruntime.InferenceSession("student.onnx")
 classes = json.loads(session.get_modelmeta().custom_metadata_map["class_names"])

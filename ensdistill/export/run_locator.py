@@ -41,7 +41,7 @@ def locate_run(options: argparse.Namespace) -> LocatedRun:
     """
     options.config = _settings_in(options.config)
     config = load_config(options.config, options.set)
-    data = load_data(config.data).to(pick_device(options.device))
+    data = load_data(config.data, options.studies_dir).to(pick_device(options.device))
     path = Path(options.student) if options.student else _student_beside(options, config, data.identity)
     found = find_ensemble(config, data, Path(options.studies_dir) / "teachers")
     run = load_run(config, data, path, found)

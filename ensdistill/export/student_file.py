@@ -14,7 +14,7 @@ from pydantic import Field, TypeAdapter
 from torch import Tensor, nn
 
 from ensdistill.config import Config
-from ensdistill.data import DataSplits, Shape, Split
+from ensdistill.data import DataSplits, EntrySource, Shape, Split
 from ensdistill.data.image_files import Resize
 from ensdistill.data.resizing import resize
 from ensdistill.errors import ConfigError, DataError
@@ -33,6 +33,8 @@ HEAD, NO_HEAD = "head", "none"  # metadata of a student whose user-defined loss 
 HASHES = ("settings", "data", "ensemble")  # hashes of the inputs of its training, in the metadata of a student
 LARGEST = 1 << 28  # maximum number of values of an image, because an untrusted file determines the allocated memory
 _Side = Annotated[int, Field(strict=True, ge=1)]
+DEFAULT_RESIZE: Resize = "squash"  # of students whose source does not resize
+_RESIZE = TypeAdapter(Resize)
 _SHAPE, _NAMES = TypeAdapter(tuple[_Side, _Side, _Side]), TypeAdapter(list[Annotated[str, Field(strict=True)]])
 
 
@@ -94,8 +96,8 @@ def student_metadata(config: Config, data: DataSplits, learnt_from: str) -> dict
         "ensemble": learnt_from,
         "config": config.model_dump_json(),
         "shape": json.dumps(_shape(data)),
-        "resize": resize_of(config),
         "class_names": json.dumps(data.class_names),
+        "resize": resize_of(config),
         "version": __version__,
     }
 
@@ -230,8 +232,20 @@ def parse_metadata(path: Path, metadata: Mapping[str, str]) -> tuple[Shape, tupl
 
 
 def resize_of(config: Config) -> Resize:
-    """Returns how images of another aspect ratio are resized: as the images of the training were."""
-    return "squash"
+    """Returns how images of another aspect ratio are fitted."""
+    return config.data.resize if isinstance(config.data, EntrySource) else DEFAULT_RESIZE
+
+
+def resize_in(path: Path, metadata: Mapping[str, str]) -> Resize:
+    """Returns how images of another aspect ratio were fitted in the training; arguments are those of `parse_metadata`.
+
+    Raises:
+        DataError: The value is unknown.
+    """
+    try:
+        return _RESIZE.validate_python(metadata.get("resize", DEFAULT_RESIZE))
+    except ValueError as error:
+        raise DataError(f"{path}: its metadata have an unknown resize; export the student again") from error
 
 
 def _config_in(path: Path, metadata: Mapping[str, str], run_imported: bool) -> Config:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ensdistill.data.checks import image_hashes
+from ensdistill.data.image_facts import image_hashes
 from ensdistill.errors import DataError
 from ensdistill.models.teacher_files import LoadedTeacher
 from ensdistill.runtime.files import user_path
@@ -92,7 +92,7 @@ def read_predictions(path: str, raw: RawData) -> list[LoadedTeacher]:
             f"{SETTING}: all parts must have the same number of teachers, but have {counts}; add the missing "
             "predictions"
         )
-    keys = [key for name in logits for key in image_hashes(there[name].images)]
+    keys = [key for name in logits for key in there[name].hashes]
     table = _table(torch.cat(list(logits.values()), 1), keys)
     origins = [{"predictions": fingerprint(file), "teacher": m} for m in range(counts["train"])]
     return [LoadedTeacher(StoredTeacher(table, m), origin) for m, origin in enumerate(origins)]

@@ -6,11 +6,12 @@ from typing import Any
 from ensdistill.errors import ConfigError
 
 
-def need(name: str) -> Any:
-    """Returns a module of the extra `export`.
+def need(name: str, extra: str = "export") -> Any:
+    """Returns a module of an extra.
 
     Args:
         name: Name of the module.
+        extra: Name of the extra that installs it.
 
     Raises:
         ConfigError: The module cannot be imported; the message states how to install it.
@@ -18,4 +19,4 @@ def need(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError as error:
-        raise ConfigError(f"{name} cannot be imported ({error}); run `pip install 'ensdistill[export]'`") from error
+        raise ConfigError(f"{name} cannot be imported ({error}); run `pip install 'ensdistill[{extra}]'`") from error

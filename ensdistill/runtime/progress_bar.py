@@ -9,6 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 _quiet = ContextVar("quiet", default=False)  # per thread, because another study in the same process may print output
 
+_NOTES = set[str]()
+
 Advance = Callable[[int, str], None]  # (number of completed parts, note next to the bar)
 
 
@@ -55,6 +57,13 @@ def _console(stderr: bool, width: int | None = None) -> Console:
         force_terminal=notebook,
         force_jupyter=False,
     )
+
+
+def note(words: str) -> None:
+    """Prints one line to standard error, unless this thread is silent or the process has printed the line before."""
+    if not is_silent() and words not in _NOTES:
+        _NOTES.add(words)
+        console(stderr=True).print(words, soft_wrap=True)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from ensdistill.data import DataSplits
 from ensdistill.data.splits import to_unit
 from ensdistill.methods.members import MultiClassifier
 from ensdistill.runtime.randomness import RandomStreams
+from ensdistill.training.batch_images import batch_images
 from ensdistill.training.teacher_logits import CachedTeachers, TeacherLogitCache
 
 UNLABELED_STREAM = "unlabelled"  # part of the seed of their order; renaming it changes all results
@@ -49,9 +50,9 @@ class Batches:
         training, data = self._config.training, self._data
         labeled = self._order("order", number, len(data.train), training.batch_size)
         unlabeled = self._order(UNLABELED_STREAM, number, len(data.unlabeled), training.unlabeled_batch_size)
+        uint8 = batch_images([data.train.images, data.unlabeled.images], [labeled, unlabeled])
         chance = RandomStreams.of(self._config.seed, "augmentation", number, self._device).device
-        for some, others in zip(labeled, unlabeled, strict=True):
-            images = torch.cat([data.train.images[some], data.unlabeled.images[others]])
+        for some, others, images in zip(labeled, unlabeled, uint8, strict=True):
             labels = torch.cat([data.train.labels[some], data.unlabeled.labels[others]])
             yield Batch(self._teachers(some, others), to_unit(training.augmentation(images, chance)), labels)
 
@@ -76,10 +77,10 @@ class Batches:
         """Teacher logits of all images, if no step changes an image; a schedule cannot make steps change images."""
         return self._cache.logits(self._data, self._config)
 
-    def _order(self, purpose: str, epoch: int, images: int, size: int) -> Iterator[Tensor]:
+    def _order(self, purpose: str, epoch: int, images: int, size: int) -> list[Tensor]:
         """Returns the indices of each batch of an epoch; after the last image, all images are shuffled again."""
         shuffle = RandomStreams.of(self._config.seed, purpose, epoch, self._device).host
         rounds = math.ceil(self.steps * size / max(1, images))
         order = [torch.randperm(images, generator=shuffle) for _ in range(rounds)]
         flat = torch.cat([torch.empty(0, dtype=torch.long), *order]).to(self._device)
-        return (flat[n * size : (n + 1) * size] for n in range(self.steps))
+        return [flat[n * size : (n + 1) * size] for n in range(self.steps)]

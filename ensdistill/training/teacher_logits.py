@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ensdistill.config import Config
 from ensdistill.data import DataSplits, Split
-from ensdistill.evaluation.predict import BATCH
+from ensdistill.evaluation.predict import batches
 from ensdistill.methods.members import MultiClassifier, TeacherEnsemble
 from ensdistill.methods.perturbations import NoPerturbation
 from ensdistill.runtime.randomness import deterministic, temporary_seed
@@ -73,4 +73,4 @@ class TeacherLogitCache:
 
     def _predict_all(self, split: Split) -> Tensor:
         """Returns the logits (M,N,classes) for a split, computed in fixed batches."""
-        return torch.cat([self.ensemble(split[slice(n, n + BATCH)][0]) for n in range(0, len(split), BATCH)], 1)
+        return torch.cat([self.ensemble(split[batch][0]) for batch in batches(split)], 1)

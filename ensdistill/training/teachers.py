@@ -87,7 +87,8 @@ def get_ensemble(
         DataError: The store cannot be written, or the outputs of a teacher are implausible.
     """
     folder = ensure_writable_dir(store)
-    files, found = open_teacher_files(config, data)  # first, so that errors are reported before any training
+    # first, so that errors are reported before any training
+    files, found = open_teacher_files(config, data, folder.parent)
     train(config, data, folder, progress)
     members = [_load(config, m, data, folder) for m in range(config.teachers.count)]
     identity = content_hash([*(origin for _, origin in members), *(file.origin for file in files)])
@@ -97,8 +98,15 @@ def get_ensemble(
     return TeacherEnsemble(networks, len(data.class_names), identity, found)
 
 
-def open_teacher_files(config: Config, data: DataSplits) -> tuple[list[LoadedTeacher], list[ConfigIssue]]:
+def open_teacher_files(
+    config: Config, data: DataSplits, studies: str | Path = "studies"
+) -> tuple[list[LoadedTeacher], list[ConfigIssue]]:
     """Returns the pretrained teachers of the settings, and their issues.
+
+    Args:
+        config: Settings of the run.
+        data: The images.
+        studies: Folder of all results, which has the decoded images.
 
     Raises:
         DataError: A file is missing, damaged or belongs to another network, a network is not in this process, or the
@@ -110,7 +118,7 @@ def open_teacher_files(config: Config, data: DataSplits) -> tuple[list[LoadedTea
     names = [file.path for file in teachers.checkpoints]
     names += [f"network {n} of teachers.networks" for n in range(1, len(teachers.networks) + 1)]
     if teachers.predictions:
-        stored = read_predictions(teachers.predictions, read(config.data)[0])
+        stored = read_predictions(teachers.predictions, read(config.data, studies)[0])
         brought += stored
         names += [f"{teachers.predictions}, {teacher_name(m)}" for m in range(len(stored))]
     found = [warning for one in brought for warning in one.warnings]

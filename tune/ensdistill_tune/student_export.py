@@ -139,7 +139,7 @@ def _best(facts: StudyResults, candidate: Candidate) -> TrialRecord:
 
 def _open(home: Path, facts: StudyResults, trial: TrialRecord, device: str) -> DistillationRun:
     config = facts.study.config_for(trial)
-    data = load_data(config.data).to(pick_device(device))
+    data = load_data(config.data, home.parent).to(pick_device(device))
     if data.identity != facts.summary["data_hash"]:
         raise DataError(f"{home}: the images must be the same as during the study, but have changed; restore them")
     weights = home / "trials" / f"{trial.number:05d}" / STUDENT_FILE

@@ -17,6 +17,7 @@ import ray
 import torch
 
 from ensdistill import Config, DataSplits, DivergedError, EnsdistillError, get_ensemble, load_config, load_data
+from ensdistill.data import Digits
 from ensdistill.errors import ConfigError, OutOfMemoryError
 from ensdistill.runtime.weights import fingerprint
 from ensdistill_tune.execution.shared_inputs import SharedData
@@ -123,7 +124,7 @@ def test_a_teacher_whose_process_dies_every_time_is_named(tmp_path: Path, digits
 
 @pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")  # nor is it written to
 def test_workers_map_the_images_and_no_training_changes_them(tmp_path: Path, digits: DataSplits) -> None:
-    shared = ray.put(SharedData.of(digits))
+    shared = ray.put(SharedData.of(digits, Digits(), Path()))
     one, two = ray.get(shared), ray.get(shared)
     for part in ("train", "validation", "unlabeled"):
         for mine, yours in zip(one.arrays[part], two.arrays[part], strict=True):

@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ensdistill.data import SOURCES, Data
+from ensdistill.data import SOURCES, Data, DatasetCall
 from ensdistill.settings.pieces import kind_of
 from ensdistill.testing import DataSourceContract
 from tests.miniature_cifar import write_miniature
 
 SIZES = {"train_size": 20, "val_size": 20, "test_size": 10}
-ROWS: dict[str, dict[str, Any]] = {"image_folder": {"size": 8}}  # and its path, which `piece` makes
+ROWS: dict[str, dict[str, Any]] = {  # and its path, which `piece` makes
+    **{kind: {"size": 8} for kind in ("image_folder", "table", "hub_dataset")},
+    "torch_dataset": {"size": 8, "train": DatasetCall(path=f"{__name__}:noise_dataset", arguments={"count": 60})},
+}
 
 
 def _write_folder(root: Path, patch: pytest.MonkeyPatch) -> Path:
@@ -33,8 +36,31 @@ def _write_npz(root: Path, patch: pytest.MonkeyPatch) -> Path:
     return root / "images.npz"
 
 
+def _write_table(root: Path, patch: pytest.MonkeyPatch) -> Path:
+    files = sorted(_write_folder(root, patch).rglob("*.png"))
+    rows = [f"{file.relative_to(root)},{file.parent.name}" for file in files]
+    (root / "images.csv").write_text("\n".join(["path,label", *rows]))
+    return root / "images.csv"
+
+
+def _write_hub(root: Path, patch: pytest.MonkeyPatch) -> Path:
+    datasets = pytest.importorskip("datasets")
+    noise = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), dtype=np.uint8)
+    rows = {"image": [Image.fromarray(pixels) for pixels in noise], "label": [n % 2 for n in range(60)]}
+    kinds = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
+    datasets.Dataset.from_dict(rows, kinds).save_to_disk(str(root / "saved"))
+    return root / "saved"
+
+
+def noise_dataset(count: int) -> list[tuple[np.ndarray, int]]:
+    noise = np.random.default_rng(0).integers(0, 256, (count, 3, 8, 8), dtype=np.uint8)
+    return [(pixels, n % 3) for n, pixels in enumerate(noise)]
+
+
 FILES: dict[str, Callable[[Path, pytest.MonkeyPatch], Path]] = {  # kind -> writes what its path shall lead to
     "image_folder": _write_folder,
+    "table": _write_table,
+    "hub_dataset": _write_hub,
     "npz": _write_npz,
     "cifar10": lambda root, patch: write_miniature("CIFAR10", root, patch).parent,
     "cifar100": lambda root, patch: write_miniature("CIFAR100", root, patch).parent,

@@ -65,7 +65,7 @@ def _evaluate(
     progress: StudyState, chosen: Sequence[Candidate], data: DataSplits, ensemble: TeacherEnsemble
 ) -> tuple[list[TestMetrics], Diagnostics]:
     config = progress.study.base_config
-    test = load_test(config.data).to(data.train.images.device)
+    test = load_test(config.data, progress.folder.path.parent).to(data.train.images.device)
     with deterministic(config.training.threads):
         examiner = Evaluator(ensemble.to(data.train.images.device), data, test, config.metrics)
         rows = [_tested(c, [examiner.student(_student(progress, data, r)) for r in c.replicates]) for c in chosen]

@@ -10,7 +10,7 @@ from ensdistill_tune.cli import options
 from ensdistill_tune.execution.environment import configure_process
 
 COMMANDS, OVERVIEW = "ensdistill_tune.cli.commands", "ensdistill_tune.cli.overview"
-STEERING, RECOVERY = "ensdistill_tune.cli.steering", "ensdistill_tune.cli.recovery"
+STEERING, RECOVERY, CLEANING = (f"ensdistill_tune.cli.{name}" for name in ("steering", "recovery", "cleaning"))
 RUN, FOLLOW, RESULTS, SET_UP = "run a study", "follow and steer a study", "results", "set up"  # tasks, in their order
 TUNE = "ensdistill-tune"
 
@@ -33,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> HelpParser:
     program = Program(TUNE, "Hyperparameter studies of ensemble distillation.", f"ensdistill {__version__}")
-    for add in (_check, _launch, _resume, _fsck, _status, _enqueue, _stop, _report, _ui, _export, _sync, _schema):
+    commands = (_check, _launch, _resume, _fsck, _status, _enqueue, _stop, _report, _ui, _export, _sync, _schema)
+    for add in (*commands, _clean):
         add(program)
     add_completion(program)
     return program.parser
@@ -207,3 +208,17 @@ def _schema(program: Program) -> None:
         (f"{TUNE} schema",),
     )
     options.add_output(sub)
+
+
+def _clean(program: Program) -> None:
+    sub = program.add(
+        SET_UP,
+        "clean",
+        "List decoded data sets and stored teachers with their sizes; remove those that are named.",
+        f"{CLEANING}:clean",
+        (f"{TUNE} clean", f"{TUNE} clean datasets --remove", f"{TUNE} clean teachers/0123456789abcdef --remove"),
+    )
+    sentence = "datasets, teachers, or an entry of the list, such as datasets/0123456789abcdef (all)"
+    sub.add_argument("names", metavar="NAME", nargs="*", help=sentence)
+    sub.add_argument("--remove", action="store_true", help="remove the named entries that are not in use")
+    options.add_output(sub, "value")

@@ -13,11 +13,14 @@ import numpy as np
 import torch
 
 from ensdistill.config import Config
-from ensdistill.data import DataSplits, Split, load_data
+from ensdistill.data import DataSplits, load_data
+from ensdistill.data.shared_images import SharedImages
+from ensdistill.data.stored_sets import size_on_disk
 from ensdistill.errors import ConfigError, ConfigIssue, DataError, EnsdistillError
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.models import build
 from ensdistill.runtime.devices import pick_device
+from ensdistill.runtime.formatting import memory_size
 from ensdistill.runtime.text import counted
 from ensdistill.training.loop import distill
 from ensdistill.training.new_student import check_student
@@ -53,6 +56,7 @@ class CostEstimate:
         search_gpu_hours: GPU hours of searched trials and baselines.
         confirmation_cpu_hours: CPU hours of the replicates.
         confirmation_gpu_hours: GPU hours of the replicates.
+        disk_bytes: Size of the store of decoded images, which all trials share; 0 if the images are in memory.
     """
 
     epoch: float
@@ -69,6 +73,7 @@ class CostEstimate:
     search_gpu_hours: float = 0.0
     confirmation_cpu_hours: float = 0.0
     confirmation_gpu_hours: float = 0.0
+    disk_bytes: int = 0
 
     @property
     def total(self) -> float:
@@ -99,7 +104,7 @@ def estimate(study: StudyConfig, studies: Path, warn: Warn = list) -> tuple[Cost
         return None, "no cost estimate: trials require a GPU (resources.gpus), but this machine has none"
     fetched = getattr(config.data, "download", False)
     try:
-        data = load_data(config.data.model_copy(update={"download": False}) if fetched else config.data)
+        data = load_data(config.data.model_copy(update={"download": False}) if fetched else config.data, studies)
     except DataError:
         if fetched:
             return None, "no cost estimate: the images are not downloaded yet (data.download downloads them at launch)"
@@ -108,7 +113,7 @@ def estimate(study: StudyConfig, studies: Path, warn: Warn = list) -> tuple[Cost
     if issues := class_issues(study, len(data.class_names)):
         raise ConfigError(issues)
     teachers, there = _teachers(config, data.to(pick_device("auto")), studies / "teachers")
-    cost = _cost(study, data.to("cuda" if study.resources.gpus else "cpu"), teachers, there, warn)
+    cost = _cost(study, data.to("cuda" if study.resources.gpus else "cpu"), teachers, there, warn, studies)
     return cost, _in_words(study, cost)
 
 
@@ -158,11 +163,11 @@ def _part(data: DataSplits, steps: int, config: Config) -> DataSplits:
     share = steps / (len(data.train) // batch)
     train, validation = data.train, data.validation
     shown = max(2, ceil(share * len(validation)))
-    return data if share == 1 else replace(data, train=_head(train, steps * batch), validation=_head(validation, shown))
-
-
-def _head(split: Split, count: int) -> Split:
-    return Split(split.images[:count], split.labels[:count])
+    return (
+        data
+        if share == 1
+        else replace(data, train=train.take(slice(steps * batch)), validation=validation.take(slice(shown)))
+    )
 
 
 def _teachers(config: Config, data: DataSplits, store: Path) -> tuple[float, int]:
@@ -179,18 +184,18 @@ def _teachers(config: Config, data: DataSplits, store: Path) -> tuple[float, int
     return sum(known[repr(config.teachers.model_of(m))] * epochs for m in missing), len(all_of_them) - len(missing)
 
 
-def _untrained(config: Config, data: DataSplits) -> TeacherEnsemble:
+def _untrained(config: Config, data: DataSplits, studies: Path) -> TeacherEnsemble:
     """Returns an untrained ensemble, which is as fast as the trained one."""
     own = [teacher_config(config, m) for m in range(config.teachers.count)]
-    files, found = open_teacher_files(config, data)
+    files, found = open_teacher_files(config, data, studies)
     networks = [build(one.model, data, one.seed) for one in own] + [file.network for file in files]
     return TeacherEnsemble(networks, len(data.class_names), "untrained", found)
 
 
-def _cost(study: StudyConfig, data: DataSplits, teachers: float, there: int, warn: Warn) -> CostEstimate:
+def _cost(study: StudyConfig, data: DataSplits, teachers: float, there: int, warn: Warn, studies: Path) -> CostEstimate:
     for one in (study.base_config, *study.distinct_architectures):
         check_student(one, data)
-    ensemble = _untrained(study.base_config, data)
+    ensemble = _untrained(study.base_config, data, studies)
     warn(ensemble.warnings)
     drawn = list(_random_trials(study)) or [study.base_config]
     baselines = [study.baseline_config(name) for name in study.baselines]
@@ -220,7 +225,14 @@ def _cost(study: StudyConfig, data: DataSplits, teachers: float, there: int, war
         search_gpu_hours=search * gpus,
         confirmation_cpu_hours=confirmation * cpus,
         confirmation_gpu_hours=confirmation * gpus,
+        disk_bytes=_disk_bytes(data),
     )
+
+
+def _disk_bytes(data: DataSplits) -> int:
+    """Returns the size of the store of decoded images; 0 without one."""
+    images = data.train.images
+    return size_on_disk(images.file.folder) if isinstance(images, SharedImages) else 0
 
 
 def _search_epochs(study: StudyConfig, seconds: float) -> int:
@@ -294,6 +306,8 @@ def _in_words(study: StudyConfig, cost: CostEstimate) -> str:
         )
     lines.append(f"total: about {duration(cost.total)}, in addition to the start of Ray")
     lines += _hours_in_words(study, cost)
+    if cost.disk_bytes:
+        lines.append(f"disk: {memory_size(cost.disk_bytes)} of decoded images, which all trials share")
     if not cost.side_by_side:
         lines.append("this machine cannot run a trial: lower resources.cpus or resources.gpus, or set RAY_ADDRESS")
     if study.budget.minutes:

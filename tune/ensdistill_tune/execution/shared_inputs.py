@@ -1,13 +1,16 @@
 """Inputs that all trials of a study share: settings, data, teachers and their logits."""
 
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from ensdistill.data import DataSplits, Split
-from ensdistill.errors import ConfigIssue
+from ensdistill.data import DataSource, DataSplits, Split, load_data
+from ensdistill.data.shared_images import SharedImages
+from ensdistill.errors import ConfigIssue, DataError
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.training.teacher_logits import TeacherLogitCache
 from ensdistill_tune.execution.memory import free_memory
@@ -19,7 +22,11 @@ from ensdistill_tune.study.study_config import StudyConfig
 class SharedData:
     """Data as NumPy arrays, which Ray keeps in its object store; workers map them without a copy.
 
+    Images in a store of decoded images are not copied: workers open the store of their own machine.
+
     Attributes:
+        source: Settings of the data.
+        studies: Folder of all studies.
         arrays: Images (N,C,H,W) and labels (N,) of `train`, `validation` and `unlabeled`.
         class_names: Names of the classes.
         identity: Hash of the data.
@@ -27,6 +34,8 @@ class SharedData:
         own_validation: Whether the source has a separate validation split.
     """
 
+    source: DataSource
+    studies: Path
     arrays: dict[str, Any]
     class_names: tuple[str, ...]
     identity: str
@@ -34,21 +43,50 @@ class SharedData:
     own_validation: bool = False
 
     @classmethod
-    def of(cls, data: DataSplits) -> "SharedData":
-        """Packs data splits; `to` is the inverse."""
+    def of(cls, data: DataSplits, source: DataSource, studies: Path) -> "SharedData":
+        """Packs data splits; `to` is the inverse.
+
+        Args:
+            data: The splits, in memory or in a store, on any device.
+            source: Settings of the data.
+            studies: Folder of all studies.
+        """
         arrays = {}
         for part in ("train", "validation", "unlabeled"):
             split: Split = getattr(data, part)
-            arrays[part] = (split.images.cpu().numpy(), split.labels.cpu().numpy())
-        return cls(arrays, data.class_names, data.identity, data.warnings, data.own_validation)
+            images = split.images.to("cpu")
+            arrays[part] = (images if isinstance(images, SharedImages) else images.numpy(), split.labels.cpu().numpy())
+        about = (data.class_names, data.identity, data.warnings, data.own_validation)
+        return cls(source, studies.resolve(), arrays, *about)
 
     def to(self, device: torch.device | str) -> DataSplits:
-        """Returns the data on a device. On the CPU the images are views of shared memory and must not be written to."""
+        """Returns the data on a device. On the CPU the images are views of shared memory and must not be written to.
+
+        A machine of a cluster without the store of decoded images makes its own from the images of the source.
+
+        Raises:
+            DataError: This machine has neither the store nor the same images.
+        """
+        if not all(images.file.available for images, _ in self.arrays.values() if isinstance(images, SharedImages)):
+            return self._loaded().to(device)
         train, validation, unlabeled = (
-            Split(*map(torch.from_numpy, self.arrays[part])).to(device) for part in ("train", "validation", "unlabeled")
+            Split(
+                images if isinstance(images, SharedImages) else torch.from_numpy(images), torch.from_numpy(labels)
+            ).to(device)
+            for images, labels in (self.arrays[part] for part in ("train", "validation", "unlabeled"))
         )
         about = (self.class_names, self.identity, self.warnings, self.own_validation)
         return DataSplits(train, validation, unlabeled, *about)
+
+    def _loaded(self) -> DataSplits:
+        """The data, read on this machine."""
+        data = load_data(self.source, self.studies)
+        if data.identity != self.identity:
+            raise DataError(
+                f"data: the images on {socket.gethostname()} must be those of the study ({self.identity}), got "
+                f"{data.identity}. Copy them, or set data.path to a folder that all machines share."
+            )
+        return data
 
 
 @dataclass(frozen=True)
@@ -90,7 +128,8 @@ class SharedInputs:
         cache = TeacherLogitCache(ensemble)
         _precompute_teacher_logits(study, data, cache)
         ensemble.cpu()
-        return cls(study, StudyDirectory(folder.path.resolve()), SharedData.of(data), cache, curve)
+        shared = SharedData.of(data, study.base_config.data, folder.path.parent)
+        return cls(study, StudyDirectory(folder.path.resolve()), shared, cache, curve)
 
     def unpack(self, device: torch.device) -> tuple[DataSplits, TeacherEnsemble]:
         """Returns data and ensemble on a device."""

@@ -50,7 +50,7 @@ def train_side_by_side(
         gpus = gpus_of_teacher(data, given, device)
         where = "cuda" if gpus else data.train.images.device.type
         task = ray.remote(num_cpus=given.cpus, num_gpus=gpus, max_retries=given.max_retries)(_train)
-        shared = ray.put(SharedData.of(data))
+        shared = ray.put(SharedData.of(data, config.data, store.parent))
         _watch({task.remote(config, m, shared, store.resolve(), where, gpus): m for m in missing}, progress)
 
 

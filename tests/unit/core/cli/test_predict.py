@@ -416,6 +416,24 @@ def test_large_images_come_in_small_batches(images: Path) -> None:
     assert seen == [4, 2]
 
 
+def test_images_are_fitted_as_in_the_training(tmp_path: Path) -> None:
+    wide = Image.new("RGB", (24, 8), "black")
+    wide.paste("white", (8, 0, 16, 8))  # the middle square
+    wide.save(tmp_path / "wide.png")
+    brightness = {}
+    for resize in ("center_crop", "squash", "pad"):
+        seen = list[np.ndarray]()
+
+        def answer(batch: np.ndarray, seen: list[np.ndarray] = seen) -> tuple[np.ndarray, np.ndarray]:
+            seen.append(batch)
+            return np.zeros((1, 2)), np.zeros((1, 2))
+
+        classifier = Classifier(Path("m"), (3, 24, 24), ("a", "b"), answer, resize)  # type: ignore[arg-type]
+        next(classify(classifier, find_images([tmp_path]).files, pytest.fail))
+        brightness[resize] = float(seen[0].mean() / 255)
+    assert brightness == pytest.approx({"center_crop": 1, "squash": 1 / 3, "pad": 1 / 9}, abs=0.04)
+
+
 def test_images_of_other_than_one_or_three_channels_cannot_be_read(images: Path) -> None:
     strange = Classifier(Path("m"), (4, 8, 8), ("a", "b"), lambda batch: (batch, batch))
     with pytest.raises(DataError, match="must have images of 1 or 3 channels"):

@@ -102,9 +102,9 @@ def test_the_test_part_of_the_source_is_used_unchanged() -> None:
 
 def test_content_hash_covers_the_test_images_too() -> None:
     own = numbered_split(12, 3)
-    before = cut(own_test=own)[0].identity
-    own.images[3, 0, 0, 0] += 1
-    assert cut(own_test=own)[0].identity != before
+    other = Split(own.images.clone(), own.labels)
+    other.images[3, 0, 0, 0] += 1
+    assert cut(own_test=other)[0].identity != cut(own_test=own)[0].identity
 
 
 def test_more_training_images_do_not_change_the_test_and_validation_images() -> None:

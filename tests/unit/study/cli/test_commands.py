@@ -314,7 +314,7 @@ def test_a_folder_that_cannot_be_written_is_reported_before_any_work(tmp_path: P
         assert "teacher 1" not in done.err
 
 
-@pytest.mark.parametrize("name", ["a/b", "../up", "", "teachers", "mlflow.db", ".hidden"])
+@pytest.mark.parametrize("name", ["a/b", "../up", "", "teachers", "datasets", "mlflow.db", ".hidden"])
 def test_an_invalid_study_name_is_refused(name: str, tmp_path: Path) -> None:
     done = call("ensdistill-tune", "launch", "search_spaces/digits.yaml", "--studies-dir", tmp_path, "--name", name)
     assert done.code == 2

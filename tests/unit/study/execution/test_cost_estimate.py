@@ -148,7 +148,7 @@ def test_long_epochs_are_timed_in_part_and_scaled_up(
     monkeypatch.setattr(estimate, "distill", counting)
     noise = np.random.default_rng(0).integers(0, 256, (5000, 1, 2, 2), dtype=np.uint8)
     whole = Split(torch.from_numpy(noise), torch.zeros(5000, dtype=torch.long))
-    data = DataSplits(estimate._head(whole, 4000), estimate._head(whole, 1000), whole, ("a", "b"), "none")
+    data = DataSplits(whole.take(slice(4000)), whole.take(slice(1000)), whole, ("a", "b"), "none")
     config = build_config({"training": {"batch_size": 10}})
     assert epoch_seconds(config, TeacherEnsemble([], 2, "none"), data) == pytest.approx(per_image * 5000, rel=0.05)
     assert seen[0] == 10
@@ -174,7 +174,7 @@ def test_every_preset_can_be_timed_on_untrained_teachers(preset: str, monkeypatc
     monkeypatch.setattr(estimate, "ENOUGH", 1e-9)  # one step
     config = build_config({"preset": preset, **SMALL})
     data = load_data(config.data)
-    assert 0 < epoch_seconds(config, estimate._untrained(config, data), data) < 60
+    assert 0 < epoch_seconds(config, estimate._untrained(config, data, Path()), data) < 60
 
 
 @pytest.mark.usefixtures("clock")

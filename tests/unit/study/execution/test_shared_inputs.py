@@ -1,19 +1,25 @@
 """What all trials would ask the teachers alike is asked once, before the first of them."""
 
 import pickle
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ensdistill.config import build_config
-from ensdistill.data import DataSplits, load_data
+from ensdistill.data import DataSplits, ImageFolder, load_data
+from ensdistill.data import store as stores
+from ensdistill.data.shared_images import SharedImages
+from ensdistill.errors import DataError
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.models import build
-from ensdistill_tune.execution.shared_inputs import SharedInputs
+from ensdistill_tune.execution.shared_inputs import SharedData, SharedInputs
 from ensdistill_tune.execution.worker import run_trial
 from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_record import EPOCHS
@@ -84,6 +90,51 @@ def test_a_trial_with_shared_logits_has_the_numbers_of_one_that_computes_them(
     assert metrics_of(itself) == ahead
     assert calls == [40]
     assert len(ahead) == 2
+
+
+@pytest.fixture
+def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SharedData:
+    """A small folder of images in a store of decoded images."""
+    monkeypatch.setattr(stores, "IN_MEMORY", 0)
+    noise = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for n in range(20):
+            pixels = noise.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{n}.png")
+    source = ImageFolder(path=str(tmp_path / "images"), size=8)
+    return SharedData.of(load_data(source, tmp_path), source, tmp_path)
+
+
+def through_ray(data: SharedData) -> SharedData:
+    received: SharedData = pickle.loads(pickle.dumps(data))  # noqa: S301 - written above
+    return received
+
+
+def test_workers_receive_no_pixels_of_a_store_and_read_the_same_images(stored: SharedData) -> None:
+    data, images = through_ray(stored).to("cpu"), stored.arrays["train"][0]
+    assert isinstance(images, SharedImages)
+    assert len(pickle.dumps(images)) < images.nbytes
+    assert torch.equal(data.train.images[:], images[:])
+    assert data.identity == stored.identity
+
+
+def test_a_machine_without_the_store_makes_its_own(stored: SharedData, tmp_path: Path) -> None:
+    there, packed = stored.to("cpu"), pickle.dumps(stored)
+    expected = there.validation.images[:]
+    shutil.rmtree(tmp_path / "datasets")
+    received: SharedData = pickle.loads(packed)  # noqa: S301 - written above
+    assert torch.equal(received.to("cpu").validation.images[:], expected)
+    assert any((tmp_path / "datasets").glob("*/images.npy"))
+
+
+def test_a_machine_with_other_images_is_refused(stored: SharedData, tmp_path: Path) -> None:
+    packed = pickle.dumps(stored)
+    shutil.rmtree(tmp_path / "datasets")
+    (tmp_path / "images/cat/0.png").unlink()
+    received: SharedData = pickle.loads(packed)  # noqa: S301 - written above
+    with pytest.raises(DataError, match="must be those of the study"):
+        received.to("cpu")
 
 
 PERTURBED = {"perturbation.step_size": Hyperparameter(uniform=[0.01, 0.1])}

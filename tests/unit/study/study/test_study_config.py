@@ -112,7 +112,7 @@ def test_a_trial_with_incompatible_settings_fails_alone() -> None:
     study = StudyConfig(search={"student.merge": Hyperparameter(choice=["mean_of_probabilities"])})
     told: list[dict[str, Any]] = []
     sampled = {"student.merge": "mean_of_probabilities", "student.merge_after": 0.5}
-    data = SharedData({}, ("a", "b"), "data")
+    data = SharedData(study.base_config.data, Path(), {}, ("a", "b"), "data")
     inputs = SharedInputs(study, StudyDirectory(Path()), data, TeacherLogitCache(TeacherEnsemble([], 2, "none")), [])
     run_trial({"number": 1, "baseline": None, "sampled": sampled, "seed": None}, inputs, told.append)
     (result,) = told

@@ -1,0 +1,75 @@
+"""Images of a source that are not decoded yet, by part, with their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from ensdistill.errors import ConfigIssue
+
+if TYPE_CHECKING:
+    from ensdistill.data.image_files import Read, Resize
+
+PARTS = ("train", "validation", "test", "unlabeled")  # the order of the images in a store
+
+
+class Entry(Protocol):
+    """One image: a file, or an item of a data set."""
+
+    @property
+    def name(self) -> str:
+        """Name in messages."""
+
+    @property
+    def stamp(self) -> str:
+        """A text that changes when the image changes, for example the size and the time of the last change."""
+
+    def sides(self) -> tuple[int, int]:
+        """Returns width and height of the image; (0, 0) if they are unknown."""
+
+    def read(self, shape: tuple[int, int, int], resize: Resize) -> Read:
+        """Returns the pixels as uint8 of a given shape (C,H,W); is called by several threads.
+
+        Raises:
+            ImageError: The image cannot be read.
+        """
+
+
+@dataclass
+class PartEntries:
+    """The images of one part.
+
+    Attributes:
+        entries: The images.
+        labels: Their labels from 0; -1 without a label.
+    """
+
+    entries: list[Entry] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+
+    def add(self, entry: Entry, label: int) -> None:
+        """Adds an image and its label."""
+        self.entries.append(entry)
+        self.labels.append(label)
+
+
+@dataclass(frozen=True)
+class FoundEntries:
+    """All images of a source.
+
+    Attributes:
+        parts: The images by part; `train` always exists.
+        class_names: Name of each class.
+        origin: Path or other name of the source; part of the name of a store.
+        warnings: Warnings about files that are left out.
+    """
+
+    parts: dict[str, PartEntries]
+    class_names: tuple[str, ...]
+    origin: str
+    warnings: Sequence[ConfigIssue] = ()
+
+    def all(self) -> list[Entry]:
+        """Returns the images of all parts in the order of `PARTS`."""
+        return [entry for part in PARTS if part in self.parts for entry in self.parts[part].entries]

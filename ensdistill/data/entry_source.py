@@ -1,0 +1,113 @@
+"""Base class of data sources whose images must be decoded, and the rule of the default size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median_low
+from typing import TYPE_CHECKING
+
+from ensdistill.data.decoding import ImageForm
+from ensdistill.data.entries import PARTS, Entry, FoundEntries
+from ensdistill.data.folders import datasets_folder
+from ensdistill.data.image_files import Resize
+from ensdistill.data.sizes import OwnSizes
+from ensdistill.data.source import DataSource
+from ensdistill.data.splits import RawData, Split
+from ensdistill.data.store import decoded
+from ensdistill.runtime.lazy import torch
+from ensdistill.runtime.progress_bar import note
+from ensdistill.settings.base import setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ensdistill.data.shared_images import SharedImages
+
+SIZES = (224, 192, 160, 128, 96, 64, 32)  # usual sides of the inputs of networks, in pixels
+SAMPLE = 256  # training images that determine the default size
+
+
+class EntrySource(OwnSizes, DataSource):
+    """Base class of data sources of image files or items, which are decoded once for all processes.
+
+    A source defines `entries`. Its images become squares of one size with three channels.
+    """
+
+    size: int | None = setting(
+        None,
+        "Side of the square images in pixels; null: the largest of 32, 64, 96, 128, 160, 192 and 224 that is at most "
+        "the median shorter side of the training images, or that median if it is below 32.",
+        ge=4,
+        le=1024,
+    )
+    resize: Resize = setting(
+        "center_crop",
+        "How an image becomes a square: center_crop cuts the longer side at both ends, squash changes the aspect "
+        "ratio, pad adds black at both ends of the shorter side.",
+    )
+
+    def entries(self) -> FoundEntries:
+        """Returns all images, not decoded, with labels and class names.
+
+        Raises:
+            DataError: The source cannot be read.
+        """
+        raise NotImplementedError
+
+    def __call__(self) -> RawData:
+        """Returns all images and labels; large sets are stored in `studies/datasets` of the current folder.
+
+        Raises:
+            DataError: Images cannot be read; the message has all of them with their causes.
+        """
+        return self.load(datasets_folder())
+
+    def load(self, datasets: Path) -> RawData:
+        """Returns all images and labels.
+
+        Args:
+            datasets: Folder of the decoded images of large sets.
+
+        Raises:
+            DataError: Images cannot be read; the message has all of them with their causes.
+        """
+        found = self.entries()
+        side = self.size or self._default_size(found.parts["train"].entries)
+        images, findings = decoded(found, ImageForm((3, side, side), self.resize), datasets)
+        parts = _split(found, images)
+        warnings = (*found.warnings, *findings.warnings())
+        others = (parts.get("test"), parts.get("validation"), parts.get("unlabeled"))
+        return RawData(parts["train"], found.class_names, *others, warnings=warnings)
+
+    def _default_size(self, entries: Sequence[Entry]) -> int:
+        side, middle = default_size(entries)
+        note(f"data.size: {side} px, because the median shorter side of the training images is {middle} px")
+        return side
+
+
+def default_size(entries: Sequence[Entry]) -> tuple[int, int]:
+    """Returns the default side of the images, and the median shorter side from which it follows.
+
+    Args:
+        entries: The training images, of which at most `SAMPLE` evenly spaced ones are examined.
+
+    Returns:
+        The largest of `SIZES` that is at most the median, or the median itself (at least 4) if all are larger; both
+        in pixels.
+    """
+    spaced = range(0, len(entries), max(1, -(-len(entries) // SAMPLE)))
+    shorter = [side for n in spaced if (side := min(entries[n].sides()))]
+    middle = median_low(shorter) if shorter else SIZES[-1]
+    return next((side for side in SIZES if side <= middle), max(4, middle)), middle
+
+
+def _split(found: FoundEntries, images: Tensor | SharedImages) -> dict[str, Split]:
+    """The images of each part; they follow each other in the order of `PARTS`."""
+    labels = [label for name in PARTS if name in found.parts for label in found.parts[name].labels]
+    whole, start, parts = Split(images, torch.tensor(labels, dtype=torch.long)), 0, {}
+    for name in PARTS:
+        if name in found.parts:
+            stop = start + len(found.parts[name].labels)
+            parts[name], start = whole.take(slice(start, stop)), stop
+    return parts

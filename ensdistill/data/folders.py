@@ -1,0 +1,16 @@
+"""The folder of decoded images."""
+
+import os
+from pathlib import Path
+
+VARIABLE = "ENSDISTILL_DATASETS"
+
+
+def datasets_folder(studies: str | Path = "studies") -> Path:
+    """Returns the folder of all stores: the environment variable ENSDISTILL_DATASETS, or `<studies>/datasets`.
+
+    Args:
+        studies: Folder of all results.
+    """
+    given = os.environ.get(VARIABLE, "").strip()
+    return Path(given).expanduser() if given else Path(studies) / "datasets"

@@ -1,0 +1,143 @@
+"""A data set of the library `datasets` of Hugging Face, saved on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal
+
+from ensdistill.data.entries import FoundEntries, PartEntries
+from ensdistill.data.entry_source import EntrySource
+from ensdistill.data.image_files import Read, Resize, open_image, read_bytes
+from ensdistill.data.names import class_name, own_path
+from ensdistill.data.part_names import numbered, part_of, unknown_labels
+from ensdistill.errors import ConfigIssue, DataError
+from ensdistill.runtime.optional import need
+from ensdistill.runtime.text import listed, printable
+from ensdistill.settings.base import setting
+
+
+class HubDataset(EntrySource):
+    """A data set that `datasets` wrote with `save_to_disk`, with its parts under their usual names.
+
+    Existing parts are used completely; missing parts are drawn from the training part. Nothing is downloaded.
+    """
+
+    kind: Literal["hub_dataset"] = "hub_dataset"
+    path: str = setting(..., "Folder that `save_to_disk` wrote.", file=True, min_length=1)
+    image_column: str = setting("image", "Column of the images.", min_length=1)
+    label_column: str = setting("label", "Column of the labels.", min_length=1)
+
+    def entries(self) -> FoundEntries:
+        """Returns the rows of all parts.
+
+        Raises:
+            ConfigError: The library is not installed.
+            DataError: The folder cannot be read, or a column is missing.
+        """
+        folder, datasets = own_path(self.path), need("datasets", "hub")
+        try:
+            found = datasets.load_from_disk(str(folder))
+        except Exception as error:  # the library raises many different errors
+            rule = f"{printable(str(folder))} is not a data set of the library datasets ({error})"
+            raise DataError(f"data.path: {rule}; write it with save_to_disk") from error
+        tables = dict(found) if isinstance(found, Mapping) else {"train": found}
+        known = {part: table for name, table in tables.items() if (part := part_of(name))}
+        if "train" not in known:
+            raise DataError(f"data.path: no part train (available: {listed(tables)}); rename the training part")
+        names = self._class_names(known["train"])
+        classes = {name: number for number, name in enumerate(names)} or numbered(self._texts(known["train"], ()))
+        parts = {part: self._part(part, table, classes, names, datasets) for part, table in known.items()}
+        own = {name: (f"the {name} part", len(part.entries)) for name, part in parts.items()}
+        warnings = [*self._left_out(tables), *self.ignored(own)]
+        return FoundEntries(parts, tuple(classes), f"{folder.resolve()} {_stamp(folder)}", warnings)
+
+    def _part(self, part: str, table: Any, classes: Mapping[str, int], names: list[str], datasets: Any) -> PartEntries:
+        column = table.features.get(self.image_column)
+        if not isinstance(column, datasets.Image):
+            raise DataError(
+                f"data.image_column: {self.image_column!r} of the {part} part must be a column of images; "
+                f"its columns are {listed(table.column_names)}"
+            )
+        undecoded = table.cast_column(self.image_column, datasets.Image(decode=False))
+        if part == "unlabeled":
+            labels = [-1] * len(table)
+        else:
+            texts = self._texts(table, names)
+            unknown_labels(texts, dict(classes), part)
+            labels = [classes[class_name(text)] for text in texts]
+        return PartEntries([HubItem(undecoded, self.image_column, part, n) for n in range(len(table))], labels)
+
+    def _class_names(self, table: Any) -> list[str]:
+        return [class_name(name) for name in getattr(table.features.get(self.label_column), "names", None) or ()]
+
+    def _texts(self, table: Any, names: list[str] | tuple[str, ...]) -> list[str]:
+        """The labels as class names."""
+        if self.label_column not in table.column_names:
+            raise DataError(
+                f"data.label_column: no column {self.label_column!r}; give one of {listed(table.column_names)}"
+            )
+        values = list(table[self.label_column])
+        if any(value is None or (names and not 0 <= value < len(names)) for value in values):
+            raise DataError(f"data.label_column: {self.label_column!r} has rows without a label; remove them")
+        return [names[value] if names else str(value) for value in values]
+
+    def _left_out(self, tables: Mapping[str, Any]) -> list[ConfigIssue]:
+        unknown = [name for name in tables if part_of(name) is None]
+        rule = f"parts that are not used: {listed(unknown)}"
+        return [ConfigIssue(("data", "path"), rule, hint="name them train, val, test or unlabeled")] if unknown else []
+
+
+@dataclass(frozen=True)
+class HubItem:
+    """One image of a data set of Hugging Face.
+
+    Attributes:
+        table: The part, with images that are not decoded.
+        column: Column of the images.
+        part: Name of the part.
+        number: Number of the row.
+    """
+
+    table: Any
+    column: str
+    part: str
+    number: int
+    stamp = ""  # the files of the data set are part of the origin
+
+    @property
+    def name(self) -> str:
+        """Name in messages."""
+        return f"{self.part}[{self.number}]"
+
+    def sides(self) -> tuple[int, int]:
+        """Returns width and height of the image; (0, 0) if it cannot be read."""
+        try:
+            return open_image(BytesIO(self._raw())).size
+        except Exception:  # reading the image reports the error
+            return 0, 0
+
+    def read(self, shape: tuple[int, int, int], resize: Resize) -> Read:
+        """Returns the pixels as uint8 of a given shape (C,H,W).
+
+        Raises:
+            ImageError: The image cannot be read.
+        """
+        return read_bytes(self._raw(), shape, resize, self.name)
+
+    def _raw(self) -> bytes:
+        image = self.table[self.number][self.column] or {}
+        raw: bytes | None = image.get("bytes")
+        if raw is None and image.get("path"):
+            raw = Path(image["path"]).read_bytes()
+        return raw or b""
+
+
+def _stamp(folder: Path) -> str:
+    """Hash of names, sizes and times of all files of the folder."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    rows = [(str(file.relative_to(folder)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return sha256(repr(rows).encode(errors="surrogateescape")).hexdigest()

@@ -1,0 +1,62 @@
+"""What is computed once from the pixels of each image: a hash, sums of its values, and the largest value."""
+
+from __future__ import annotations
+
+import math
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from ensdistill.data.shared_images import SharedImages
+from ensdistill.runtime.lazy import np, torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+HASH_BYTES = 16
+CHUNK = 1 << 24  # values converted at a time, because sums take eight times the memory of the images
+
+
+def facts_of(pixels: np.ndarray) -> tuple[bytes, np.ndarray]:
+    """Returns the hash of an image and its levels.
+
+    Args:
+        pixels: uint8 (C,H,W).
+
+    Returns:
+        The first 16 bytes of the SHA-256 of the pixels; the sums of values and of their squares by channel and the
+        largest value, int64 (2C+1,).
+    """
+    pixels = np.ascontiguousarray(pixels)
+    sums = pixels.reshape(len(pixels), -1).sum(1, dtype=np.uint32)
+    wide = pixels.astype(np.uint32)  # enough for the squares of a row, and twice as fast as int64
+    squares = np.einsum("chw,chw->ch", wide, wide).sum(1, dtype=np.int64)
+    levels = np.concatenate([sums.astype(np.int64), squares, [pixels.max()]])
+    return sha256(pixels.data).digest()[:HASH_BYTES], levels
+
+
+def image_hashes(images: Tensor | SharedImages) -> list[bytes]:
+    """Returns the hash of the pixels of each image of uint8 (N,C,H,W)."""
+    if isinstance(images, SharedImages):
+        return images.hashes()
+    return [sha256(image.data).digest()[:HASH_BYTES] for image in images.contiguous().cpu().numpy()]
+
+
+def largest_values(images: Tensor | SharedImages) -> Tensor:
+    """Returns the largest value of each image, (N,)."""
+    if isinstance(images, SharedImages):
+        return torch.from_numpy(images.levels()[:, -1].copy())
+    return images.flatten(1).amax(1)
+
+
+def channel_sums(images: Tensor | SharedImages) -> tuple[Tensor, Tensor]:
+    """Returns the sums of values and of their squares by channel, int64 (C,) each; exact, so equal for any storage."""
+    if isinstance(images, SharedImages):
+        sums = torch.from_numpy(images.levels()[:, :-1].sum(0))
+        first, second = sums.to(images.device).chunk(2)
+        return first, second
+    level = torch.arange(256, device=images.device)
+    counts = torch.zeros(images.shape[1], 256, dtype=torch.int64, device=images.device)
+    size = max(1, CHUNK // math.prod(images.shape[1:]))
+    for part in (images[start : start + size] for start in range(0, len(images), size)):
+        counts += torch.stack([torch.bincount(c.flatten().long(), minlength=256) for c in part.unbind(1)])
+    return (counts * level).sum(1), (counts * level.square()).sum(1)

@@ -1,0 +1,45 @@
+"""Usual names of the parts of a data set, and classes by name."""
+
+from collections.abc import Iterable, Sequence
+
+from ensdistill.data.names import class_name
+from ensdistill.errors import DataError
+from ensdistill.runtime.text import listed
+
+PART_NAMES = {  # compared without case
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+    "unlabeled": ("unlabeled", "unlabelled"),
+}
+PART_OF = {name: part for part, names in PART_NAMES.items() for name in names}
+
+
+def part_of(name: str) -> str | None:
+    """Returns the part with a usual name; None for another name."""
+    return PART_OF.get(name.strip().lower())
+
+
+def numbered(labels: Iterable[str]) -> dict[str, int]:
+    """Returns the number of each class: in the order of the numbers if all labels are whole numbers, else of the names.
+
+    Args:
+        labels: Labels of the training images.
+
+    Raises:
+        DataError: There are fewer than two classes.
+    """
+    names = sorted({class_name(label) for label in labels})
+    if all(name.isdecimal() for name in names):
+        names.sort(key=int)
+    if len(names) < 2:
+        raise DataError(
+            f"data: the training images have {len(names)} class, at least two are required: {listed(names)}"
+        )
+    return {name: number for number, name in enumerate(names)}
+
+
+def unknown_labels(labels: Sequence[str], classes: dict[str, int], part: str) -> None:
+    """Raises DataError if a part has labels that no training image has."""
+    if missing := sorted({label for label in labels if class_name(label) not in classes}):
+        raise DataError(f"data: labels of the {part} part that no training image has: {listed(missing)}; correct them")

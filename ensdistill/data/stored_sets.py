@@ -1,0 +1,83 @@
+"""Stores of decoded images as files: their sizes, whether a process uses them, and their removal."""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ensdistill.errors import DataError
+
+_IMAGES, _MANIFEST = "images.npy", "manifest.json"  # names in `shared_images` and `store`, which import NumPy
+
+
+def stored_sets(datasets: Path) -> list[Path]:
+    """Returns the folders of all stores, and of builds that did not complete.
+
+    Args:
+        datasets: Folder of all stores.
+    """
+    folders = datasets.iterdir() if datasets.is_dir() else ()
+    return sorted(path for path in folders if (path / _MANIFEST).is_file() or ".writing-" in path.name)
+
+
+def size_on_disk(folder: Path) -> int:
+    """Returns the size of all files below a folder in bytes."""
+    total = 0
+    for file in folder.rglob("*"):
+        with suppress(OSError):  # removed in the meantime
+            total += file.stat().st_size if file.is_file() else 0
+    return total
+
+
+def describe(folder: Path) -> str:
+    """Returns number, shape and source of the images of a store."""
+    try:
+        about = json.loads((folder / _MANIFEST).read_text())
+        return f"{about['images']:,} images of {'x'.join(map(str, about['shape']))} from {about['source']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "incomplete"
+
+
+def is_used(folder: Path) -> bool:
+    """Returns whether a process reads the store or builds it."""
+    try:
+        with _exclusive(folder):
+            return False
+    except DataError:
+        return True
+
+
+def remove_store(folder: Path) -> None:
+    """Removes a store.
+
+    Raises:
+        DataError: A process uses it, or it cannot be removed.
+    """
+    with _exclusive(folder):
+        try:
+            doomed = folder.with_name(f".{folder.name.strip('.')}.writing-removed")
+            os.rename(folder, doomed)  # first, so that no process finds a part of it
+            shutil.rmtree(doomed)
+        except OSError as error:
+            raise DataError(f"{folder}: cannot be removed ({error.strerror}); set its permissions") from error
+
+
+@contextmanager
+def _exclusive(folder: Path) -> Iterator[None]:
+    """Excludes readers and builders inside the block; raises DataError if there are any."""
+    key = folder.name.strip(".").partition(".")[0]
+    try:
+        with FileLock(folder.with_name(f".{key}.lock"), timeout=0):
+            if not (folder / _IMAGES).is_file():
+                yield
+                return
+            with (folder / _IMAGES).open("r+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                yield
+    except (Timeout, BlockingIOError):
+        raise DataError(f"{folder}: a process uses it; wait for its end") from None

@@ -1,0 +1,79 @@
+"""`clean` lists what can be made again, and removes what is named and not in use."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from filelock import FileLock
+from PIL import Image
+
+from ensdistill.data import DataSplits, ImageFolder, load_data
+from ensdistill.data import store as stores
+from tests.commands import call
+
+
+@pytest.fixture
+def studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of results with one teacher and the images of `images`, decoded."""
+    monkeypatch.setattr(stores, "IN_MEMORY", 0)
+    for name in ("cat", "dog"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for n in range(20):
+            pixels = np.random.default_rng(n).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{n}.png")
+    (tmp_path / "studies/teachers/0123").mkdir(parents=True)
+    (tmp_path / "studies/teachers/0123/network.safetensors").write_bytes(bytes(1000))
+    return tmp_path / "studies"
+
+
+def decoded(studies: Path) -> DataSplits:
+    return load_data(ImageFolder(path=str(studies.parent / "images"), size=8), studies)
+
+
+def clean(studies: Path, *words: str) -> tuple[int, list[dict[str, object]]]:
+    done = call("ensdistill-tune", "clean", *words, "--studies-dir", studies, "--json")
+    return done.code, json.loads(done.out)
+
+
+def test_data_sets_and_teachers_are_listed_with_their_sizes_and_nothing_is_removed(studies: Path) -> None:
+    identity = decoded(studies).identity
+    code, rows = clean(studies, "datasets", "teachers")
+    assert code == 0
+    assert [str(row["name"]).partition("/")[0] for row in rows] == ["datasets", "teachers"]
+    assert rows[1]["size"] == 1000
+    assert int(str(rows[0]["size"])) > 40 * 3 * 8 * 8
+    assert "40 images of 3x8x8" in str(rows[0]["content"])
+    assert not any(row["removed"] for row in rows)
+    assert decoded(studies).identity == identity
+
+
+def test_a_named_entry_is_removed_and_decoded_again_when_it_is_needed(studies: Path) -> None:
+    identity = decoded(studies).identity
+    name = str(clean(studies)[1][0]["name"])
+    assert clean(studies, name, "--remove")[0] == 0
+    assert not (studies / name).exists()
+    assert [row["name"] for row in clean(studies)[1]] == ["teachers/0123"]
+    assert decoded(studies).identity == identity
+
+
+def test_data_that_a_process_reads_stay(studies: Path) -> None:
+    data = decoded(studies)
+    code, rows = clean(studies, "datasets", "--remove")
+    assert (code, rows[0]["in_use"], rows[0]["removed"]) == (1, True, False)
+    assert data.train.images[:2].shape == (2, 3, 8, 8)
+
+
+def test_a_teacher_in_training_stays(studies: Path) -> None:
+    with FileLock(studies / "teachers/0123.lock"):
+        assert clean(studies, "teachers", "--remove")[0] == 1
+    assert (studies / "teachers/0123").is_dir()
+    assert clean(studies, "teachers/0123", "--remove")[0] == 0
+    assert not (studies / "teachers/0123").exists()
+
+
+def test_an_unknown_name_removes_nothing(studies: Path) -> None:
+    done = call("ensdistill-tune", "clean", "teachers/0123", "teachers/4567", "--remove", "--studies-dir", studies)
+    assert done.code == 2
+    assert "no entry teachers/4567" in done.err
+    assert (studies / "teachers/0123").is_dir()

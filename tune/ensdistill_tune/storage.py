@@ -1,0 +1,108 @@
+"""Files that can be made again: decoded images and trained teachers; their sizes, and their removal."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ensdistill.data.stored_sets import describe, is_used, remove_store, size_on_disk, stored_sets
+from ensdistill.errors import ConfigError, DataError
+from ensdistill.runtime.text import listed
+from ensdistill_tune.records.study_directory import StudyDirectory
+from ensdistill_tune.records.trial_record import UNDER_WAY
+
+DATASETS, TEACHERS = "datasets", "teachers"
+
+
+@dataclass(frozen=True)
+class StoredItem:
+    """A decoded data set, or a trained teacher.
+
+    Attributes:
+        name: `datasets/<hash>` or `teachers/<hash>`.
+        folder: Its folder.
+        size: Size on disk in bytes.
+        used: Time of the last use in seconds since 1970; of a teacher, the time of its training.
+        in_use: Whether a process uses it now.
+        content: What it contains.
+    """
+
+    name: str
+    folder: Path
+    size: int
+    used: float
+    in_use: bool
+    content: str
+
+
+def stored_items(studies: Path, datasets: Path) -> list[StoredItem]:
+    """Returns all decoded data sets and trained teachers.
+
+    A teacher counts as in use while it is trained, and while any study of the folder is running.
+
+    Args:
+        studies: The folder of all studies.
+        datasets: The folder of decoded images.
+    """
+    items = [_item(DATASETS, folder, is_used(folder), describe(folder)) for folder in stored_sets(datasets)]
+    running, teachers = _running(studies), studies / TEACHERS
+    trained = sorted(folder for folder in teachers.iterdir() if folder.is_dir()) if teachers.is_dir() else []
+    return items + [_item(TEACHERS, one, running or _is_locked(one), "a trained network") for one in trained]
+
+
+def select(items: Sequence[StoredItem], names: Sequence[str]) -> list[StoredItem]:
+    """Returns the items with these names, without repetition.
+
+    Args:
+        items: All items.
+        names: Names of items; `datasets` and `teachers` stand for all of a kind.
+
+    Raises:
+        ConfigError: A name does not exist.
+    """
+    known = {DATASETS, TEACHERS, *(item.name for item in items)}
+    if unknown := [name for name in names if name.rstrip("/") not in known]:
+        raise ConfigError(f"clean: no entry {listed(unknown)}; `ensdistill-tune clean` lists all entries")
+    chosen = {name.rstrip("/") for name in names}
+    return [item for item in items if item.name in chosen or item.name.partition("/")[0] in chosen]
+
+
+def remove(item: StoredItem) -> None:
+    """Removes an item.
+
+    Raises:
+        DataError: A process uses it, or it cannot be removed.
+    """
+    if item.name.startswith(DATASETS):
+        remove_store(item.folder)
+        return
+    try:
+        with FileLock(f"{item.folder}.lock", timeout=0):
+            shutil.rmtree(item.folder)
+    except Timeout:
+        raise DataError(f"{item.folder}: a process trains it; wait for its end") from None
+    except OSError as error:
+        raise DataError(f"{item.folder}: cannot be removed ({error.strerror}); set its permissions") from error
+
+
+def _item(kind: str, folder: Path, in_use: bool, content: str) -> StoredItem:
+    return StoredItem(f"{kind}/{folder.name}", folder, size_on_disk(folder), folder.stat().st_mtime, in_use, content)
+
+
+def _running(studies: Path) -> bool:
+    """Whether a study of the folder is running."""
+    homes = [file.parent for file in studies.glob("*/study.json")]
+    return any(StudyDirectory(home).read_summary()["state"] in UNDER_WAY for home in homes)
+
+
+def _is_locked(folder: Path) -> bool:
+    lock = Path(f"{folder}.lock")
+    if not lock.exists():
+        return False
+    try:
+        with FileLock(lock, timeout=0):
+            return False
+    except Timeout:
+        return True
