@@ -214,9 +214,9 @@ def _clean(program: Program) -> None:
     sub = program.add(
         SET_UP,
         "clean",
-        "List decoded data sets and stored teachers with their sizes; remove those that are named.",
+        "List decoded data sets and teachers with their sizes; remove named ones.",
         f"{CLEANING}:clean",
-        (f"{TUNE} clean", f"{TUNE} clean datasets --remove", f"{TUNE} clean teachers/0123456789abcdef --remove"),
+        (f"{TUNE} clean", f"{TUNE} clean datasets teachers/0123456789abcdef --remove"),
     )
     sentence = "datasets, teachers, or an entry of the list, such as datasets/0123456789abcdef (all)"
     sub.add_argument("names", metavar="NAME", nargs="*", help=sentence)
