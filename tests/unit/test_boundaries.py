@@ -21,13 +21,14 @@ ROOT = Path(__file__).parents[2]
 MLFLOW_FILES = [
     "batches",
     "event_writer",
+    "logged_model",
     "mlflow_writer",
     "model_content",
     "model_registry",
     "provenance",
     "run_index",
+    "served_student",
 ]
-MLFLOW_FILES += ["served_student"]
 RAY_FILES = ["ray_cluster", "ray_pieces", "ray_runner", "ray_trainable", "schedulers", "teacher_tasks"]
 STUDY_PACKAGES = {"ensdistill_tune", "ray", "optuna", "mlflow"}
 

@@ -20,6 +20,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from ensdistill import export_student, load_config
+from ensdistill_tune.tracking.logged_model import ExportedModel
 from ensdistill_tune.tracking.model_registry import register
 from tests.commands import call
 from tests.integration.mlflow.mlflow_runs import new_run
@@ -50,7 +51,7 @@ def served(model: str, uri: str, folder: Path) -> Iterator[str]:
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
-        wait_until(lambda: process.poll() is not None or listens(port), "the model is served", seconds=120)
+        wait_until(lambda: process.poll() is not None or listens(port), "the model is served", seconds=200)
         assert process.poll() is None, (folder / "log").read_text()
         yield f"http://127.0.0.1:{port}/invocations"
     finally:
@@ -83,8 +84,8 @@ def test_a_served_student_answers_a_photo_with_the_name_of_its_class(tmp_path: P
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     client = MlflowClient(uri)
     client.create_experiment("facts", artifact_location=(tmp_path / "artifacts").as_uri())
-    example = run.data.validation.images[0].numpy()
-    register(uri, "photos", folder / "student.onnx", example, run=new_run(client).info.run_id, champion=True)
+    model = ExportedModel("photos", folder / "student.onnx", run.data.validation.images[0].numpy())
+    register(uri, "photos", model, run=new_run(client).info.run_id, champion=True)
     (tmp_path / "a.jpg").write_bytes(photo(451, 300))
     (expected,) = json.loads(call("ensdistill", "predict", folder, tmp_path / "a.jpg", "--format", "json").out)
     with served("models:/photos@champion", uri, tmp_path) as address:
