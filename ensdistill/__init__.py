@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ensdistill.methods.losses import DistillationLoss, WeightedDistillationLoss
     from ensdistill.methods.members import TeacherEnsemble
     from ensdistill.methods.metrics import Metric
+    from ensdistill.methods.optimizers import OptimizerPiece
     from ensdistill.methods.perturbations import InputPerturbation
     from ensdistill.methods.students import StudentPiece
     from ensdistill.models import NetworkPiece
@@ -54,6 +55,7 @@ __all__ = [
     "InputPerturbation",
     "Metric",
     "NetworkPiece",
+    "OptimizerPiece",
     "StandardAugmentation",
     "StudentPiece",
     "TeacherEnsemble",
@@ -93,6 +95,7 @@ _MODULES = {
     "InputPerturbation": "ensdistill.methods.perturbations",
     "Metric": "ensdistill.methods.metrics",
     "NetworkPiece": "ensdistill.models",
+    "OptimizerPiece": "ensdistill.methods.optimizers",
     "StandardAugmentation": "ensdistill.data",
     "StudentPiece": "ensdistill.methods.students",
     "TeacherEnsemble": "ensdistill.methods.members",

@@ -10,7 +10,10 @@ Each test runs once per piece. Instead of `pieces`, a class can have a fixture `
 
 import pytest
 
-_SUITES = ("augmentations", "averaging", "contract", "data", "losses", "metrics", "models", "perturbations", "students")
+_SUITES = (
+    *("augmentations", "averaging", "contract", "data", "losses", "metrics", "models", "optimizers"),
+    *("perturbations", "students"),
+)
 pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in _SUITES))  # failed assertions then show values
 
 from ensdistill.testing.augmentations import AugmentationContract  # noqa: E402
@@ -19,6 +22,7 @@ from ensdistill.testing.data import DataSourceContract  # noqa: E402
 from ensdistill.testing.losses import LossContract  # noqa: E402
 from ensdistill.testing.metrics import MetricContract  # noqa: E402
 from ensdistill.testing.models import ModelContract  # noqa: E402
+from ensdistill.testing.optimizers import OptimizerContract  # noqa: E402
 from ensdistill.testing.perturbations import PerturbationContract  # noqa: E402
 from ensdistill.testing.students import StudentContract  # noqa: E402
 
@@ -29,6 +33,7 @@ __all__ = [
     "LossContract",
     "MetricContract",
     "ModelContract",
+    "OptimizerContract",
     "PerturbationContract",
     "StudentContract",
 ]

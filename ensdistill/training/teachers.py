@@ -195,8 +195,9 @@ def teacher_hash(config: Config, teacher: int, data: DataSplits) -> str:
         "recipe": TEACHER_RECIPE_VERSION,
         "code": code_identity(own.model),
     }
-    if code := piece_code(type(own.training.augmentation)):
-        made_by["augmentation"] = code
+    for name in ("augmentation", "optimizer"):
+        if code := piece_code(type(getattr(own.training, name))):
+            made_by[name] = code
     made_by |= {"weights": own.model.weights_hash} if own.model.weights else {}
     model = own.model.model_dump(exclude={"weights"})  # its path does not matter
     return content_hash({**made_by, "model": model, "training": own.training.model_dump()})

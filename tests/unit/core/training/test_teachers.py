@@ -15,7 +15,9 @@ from ensdistill.config import Config
 from ensdistill.data import DataSplits, load_data
 from ensdistill.errors import DataError, DivergedError
 from ensdistill.methods.members import TeacherEnsemble
+from ensdistill.methods.optimizers import OptimizerPiece
 from ensdistill.models import CustomModel
+from ensdistill.settings.pieces import piece_code
 from ensdistill.training import teachers
 from ensdistill.training.loop import Distiller, EpochResult
 from ensdistill.training.teachers import get_ensemble, teacher_config, teacher_hash
@@ -354,3 +356,20 @@ def test_code_of_an_imported_network_is_part_of_its_teachers_hash(
     assert before == teacher_hash(config, 0, data)
     (tmp_path / "own_networks.py").write_text(source + "# changed\n")
     assert before != teacher_hash(config, 0, data)
+
+
+def test_code_of_an_own_optimizer_is_part_of_its_teachers_hash(
+    digits: DataSplits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Own(OptimizerPiece):
+        """An optimizer of the user."""
+
+    training = tiny_config().teachers.training.model_copy(update={"optimizer": Own()})
+    found = set()
+    for code in ("first", "second"):
+        monkeypatch.setattr(Own, "piece_source_hash", code)
+        piece_code.cache_clear()
+        own = tiny_config().teachers.model_copy(update={"training": training})
+        found.add(teacher_hash(tiny_config().model_copy(update={"teachers": own}), 0, digits))
+    piece_code.cache_clear()
+    assert len(found) == 2
