@@ -102,5 +102,12 @@ class PerturbationContract(Contract):
         assert shown.isfinite().all()
         assert 0 <= shown.min() <= shown.max() <= 1
 
+    def test_shares_of_the_labels_add_up_to_one(self, piece: Any) -> None:
+        labels = torch.arange(6)
+        shown, mixed = piece.with_labels(images(), labels, ENSEMBLE, student(), streams(3))
+        assert torch.equal(shown, piece(images(), ENSEMBLE, student(), streams(3)))
+        assert sum(share for share, _ in mixed) == pytest.approx(1)
+        assert all(own.shape == labels.shape and own.dtype == labels.dtype for _, own in mixed)
+
     def test_label_images_is_clean_or_perturbed(self, piece: Any) -> None:
         assert piece.label_images in ("clean", "perturbed")
