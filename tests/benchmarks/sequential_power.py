@@ -3,8 +3,8 @@
     python tests/benchmarks/sequential_power.py --draws 4000
 
 `compare`: one setting against one other, as `ensdistill-tune compare` decides. `race`: several candidates against one
-baseline, 5 % for all false "better" together; candidates that are clearly behind are dropped, and the race ends with the
-first decision. Differences are in units of the standard deviation of the paired differences; `cost` is the number of
+baseline, 5 % for all false "better" together; candidates that are clearly behind are dropped, and the race ends with
+the first decision. Differences are in units of the standard deviation of the paired differences; `cost` is the number of
 trainings divided by that of settings, so 5 is the cost of five seeds for each.
 """
 
