@@ -25,8 +25,8 @@ def run_command(work: Callable[[], int], failure: int = 1) -> int:
         failure: Exit code if a training failed or an error is unexpected.
 
     Returns:
-        The exit code of the command; `failure` if a training failed or an error is unexpected, 2 for invalid input or a module
-        that cannot be imported, 130 if interrupted.
+        The exit code of the command; `failure` if a training failed or an error is unexpected, 2 for invalid input or a
+        module that cannot be imported, 130 if interrupted.
     """
     _ignore_invalid_terminal_size()
     with _streams():

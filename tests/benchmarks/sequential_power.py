@@ -4,8 +4,8 @@
 
 `compare`: one setting against one other, as `ensdistill-tune compare` decides. `race`: several candidates against one
 baseline, 5 % for all false "better" together; candidates that are clearly behind are dropped, and the race ends with
-the first decision. Differences are in units of the standard deviation of the paired differences; `cost` is the number of
-trainings divided by that of settings, so 5 is the cost of five seeds for each.
+the first decision. Differences are in units of the standard deviation of the paired differences; `cost` is the number
+of trainings divided by that of settings, so 5 is the cost of five seeds for each.
 """
 
 import argparse
@@ -68,10 +68,15 @@ def with_hopeless(differences: Array) -> tuple[float, float]:
     return float(np.mean(outcomes)), float(np.mean(pairs))
 
 
-def race(own: Array, most: int = MOST_PAIRS) -> tuple[set[int], int]:
+def first_crossings(own: Array) -> dict[tuple[int, int], int]:
+    """For each candidate and each size of a subset, the number of pairs after which it is decided."""
+    sizes = range(1, len(own) + 1)
+    return {(c, m): crossing(own[c], LEVEL / m) or NEVER for c, m in product(range(len(own)), sizes)}
+
+
+def race(own: Array, first: dict[tuple[int, int], int], most: int) -> tuple[set[int], int]:
     """Candidates (candidates, pairs) that are decided to be better, and the number of trainings."""
     candidates = range(len(own))
-    first = {(c, m): crossing(own[c], LEVEL / m) or NEVER for c, m in product(candidates, range(1, len(own) + 1))}
     known, left = dict.fromkeys(candidates, 0), set(candidates)
     for pairs in range(FEWEST_TO_DROP, most + 1):
         known |= dict.fromkeys(left, pairs)
@@ -86,36 +91,39 @@ def race(own: Array, most: int = MOST_PAIRS) -> tuple[set[int], int]:
 
 def report_pairs(random: np.random.Generator, draws: int) -> None:
     print("compare: better, worse, mean pairs")
-    for name, draw in NOISE.items():
-        for effect in (0.0, 0.5, 0.75, 1.0, 1.5, 2.0):
-            own = values(random, draw, draws, (effect,))[:, 0]
-            print(f"  {name:9s} {effect:4.2f} sd: {'  '.join(f'{x:.4f}' for x in decisions(own))}", flush=True)
-    shape = (draws, MOST_PAIRS)
-    skewed, plain = lognormal(random, shape), normal(random, shape)
+    for (name, draw), effect in product(NOISE.items(), (0.0, 0.5, 0.75, 1.0, 1.5, 2.0)):
+        own = values(random, draw, draws if not effect else draws // 4, (effect,))[:, 0]
+        print(f"  {name:9s} {effect:4.2f} sd: {'  '.join(f'{x:.4f}' for x in decisions(own))}", flush=True)
+
+
+def report_not_exchangeable(random: np.random.Generator, draws: int) -> None:
     print("equal means, not exchangeable: better, worse, mean pairs")
+    skewed, plain, other = (draw(random, (draws, MOST_PAIRS)) for draw in (lognormal, normal, normal))
     for name, own in {
-        "spread 1 against 3, normal": plain - 3 * normal(random, shape),
-        "lognormal against normal": skewed - plain,
-        "lognormal of spread 3 against lognormal": 3 * lognormal(random, shape) - skewed,
-        "lognormal alone": skewed,
+        "normal, spread 1 against 3": plain - 3 * other,
+        "lognormal against normal, equal spread": skewed - plain,
+        "lognormal against a constant": skewed,
     }.items():
         print(f"  {name}: {'  '.join(f'{x:.4f}' for x in decisions(own))}", flush=True)
-    print("with the end for lack of hope: better, mean pairs")
-    for effect in (0.0, 0.75, 1.0, 2.0):
-        own = values(random, normal, draws // 10, (effect,))[:, 0]
+
+
+def report_hopeless(random: np.random.Generator, draws: int) -> None:
+    print("comparisons that also end where no decision is to be expected: better, mean pairs")
+    for effect in (0.0, 0.75, 1.0):
+        own = values(random, normal, draws, (effect,))[:, 0]
         print(f"  {effect:4.2f} sd: {'  '.join(f'{x:.4f}' for x in with_hopeless(own))}", flush=True)
 
 
 def report_race(random: np.random.Generator, draws: int) -> None:
-    print("race: a false better, the right better, cost; at most 20 pairs, then at most 8")
-    scenarios = [(0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (2.0, 0.0, 0.0), (2.0, 1.0, 0.0), (2.0, 2.0, 2.0)]
-    for (name, draw), effects in product(NOISE.items(), scenarios):
-        drawn = values(random, draw, draws, effects)
+    print("race: a false better, a right better, cost; at most 20 pairs, then at most 8")
+    scenarios = [(0.0, 0.0, 0.0), (2.0, 0.0, 0.0), (2.0, 1.0, 0.0), (2.0, 2.0, 2.0), (1.0, 0.0, 0.0)]
+    for effects, (name, draw) in product(scenarios, NOISE.items()):
+        drawn = values(random, draw, draws if not any(effects) else draws // 4, effects)
+        first = [first_crossings(own) for own in drawn]
+        true = {c for c, effect in enumerate(effects) if effect}
         for most in (MOST_PAIRS, 8):
-            found = [race(own, most) for own in drawn]
-            true = {c for c, effect in enumerate(effects) if effect}
-            wrong = np.mean([bool(better - true) for better, _ in found])
-            right = np.mean([bool(better & true) for better, _ in found])
+            found = [race(own, known, most) for own, known in zip(drawn, first, strict=True)]
+            wrong, right = (np.mean([bool(f(better)) for better, _ in found]) for f in (true.__rsub__, true.__and__))
             cost = np.mean([trainings for _, trainings in found]) / (len(effects) + 1)
             print(f"  {name:9s} {effects} {most}: {wrong:.4f}  {right:.4f}  {cost:.2f}", flush=True)
 
@@ -130,6 +138,8 @@ def main() -> None:
     print(f"Student's t with five pairs, three candidates, 2 sd: {power(2.0, 5, 3):.2f}")
     report_race(random, options.draws)
     report_pairs(random, options.draws)
+    report_not_exchangeable(random, options.draws)
+    report_hopeless(random, options.draws // 16)
 
 
 if __name__ == "__main__":

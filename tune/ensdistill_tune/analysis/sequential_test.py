@@ -1,7 +1,8 @@
 """Group-sequential paired test: after each pair, it decides whether one of two settings is better.
 
 Null hypothesis: the pairs are exchangeable. If the values of a pair are swapped, their joint distribution stays the
-same, so each difference is symmetric about 0. Given the absolute differences, all patterns of signs are then equally likely.
+same, so each difference is symmetric about 0. Given the absolute differences, all patterns of signs are then equally
+likely.
 
 At each look the test adds the patterns with the largest sums to those that count as a decision. It skips patterns that
 an earlier look has stopped, and adds at most the share that the spending function allows. The probability of a false

@@ -21,8 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Returns:
-        The exit code: 0 done, 1 no trial completed, 2 invalid input, 130 interrupted. `compare` returns its result as 0,
-        1 or 3, and 2 for every error.
+        The exit code: 0 done, 1 no trial completed, 2 invalid input, 130 interrupted. `compare` returns its result as
+        0, 1 or 3, and 2 for every error.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
 
@@ -37,21 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> HelpParser:
     program = Program(TUNE, "Hyperparameter studies of ensemble distillation.", f"ensdistill {__version__}")
-    for add in (
-        _check,
-        _launch,
-        _resume,
-        _fsck,
-        _status,
-        _enqueue,
-        _stop,
-        _compare,
-        _report,
-        _ui,
-        _export,
-        _sync,
-        _schema,
-    ):
+    run, results = (_check, _launch, _resume, _fsck), (_compare, _report, _ui, _export, _sync)
+    for add in (*run, _status, _enqueue, _stop, *results, _schema):
         add(program)
     add_completion(program)
     return program.parser
