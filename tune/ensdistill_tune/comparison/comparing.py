@@ -18,7 +18,7 @@ from ensdistill.runtime.files import ensure_writable_dir, write_json, write_text
 from ensdistill.runtime.progress_bar import console, silence
 from ensdistill_tune.analysis.sequential_test import LEVEL, MOST_PAIRS, fewest_pairs
 from ensdistill_tune.comparison.contenders import Contender, Given, contenders_of, parsed
-from ensdistill_tune.comparison.result import ComparisonResult, pair_of
+from ensdistill_tune.comparison.result import ComparisonResult, PairResult, pair_of
 from ensdistill_tune.comparison.students import Students
 from ensdistill_tune.study.objectives import metric_directions
 
@@ -140,7 +140,7 @@ class _Comparison:
             return []
         return [one for one in left if one is self.contenders[0] or not pairs[one.name].ended]
 
-    def _pair(self, other: str) -> Any:
+    def _pair(self, other: str) -> PairResult:
         return pair_of(self.rules.metric, self.rules.mode, self.contenders[0].name, other, self.values)
 
     def _line(self, n: int, left: Sequence[Contender]) -> str:

@@ -35,7 +35,7 @@ def write_figure(result: ComparisonResult) -> Path:
 def figure_of(result: ComparisonResult) -> go.Figure:
     """Returns the figure: one row for each pair of settings."""
     rows = result.pairs[::-1]
-    labels = [f"{pair.first} - {pair.other}: {pair.outcome}" for pair in rows]
+    labels = [escape(f"{pair.first} - {pair.other}: {pair.outcome}") for pair in rows]
     ends = [end for pair in rows for end in pair.interval if math.isfinite(end)]
     scale = Scale.of([], log=False, always=[0.0, *ends, *(d for pair in rows for d in pair.differences)])
     figure = new_figure(190 + 50 * len(rows))
@@ -45,6 +45,10 @@ def figure_of(result: ComparisonResult) -> go.Figure:
     figure.add_vline(x=0, line={"color": GRAY, "width": 1.5, "dash": "dash"})
     for label, pair in zip(labels, rows, strict=True):
         _add_pair(figure, label, pair, result.first_seed)
+    shown = set[str]()  # one entry of the legend for each kind of mark
+    for trace in figure.data:
+        trace.showlegend = trace.name not in shown
+        shown.add(trace.name)
     return figure
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
@@ -107,7 +108,7 @@ class ComparisonResult:
     folder: Path
     training_seconds: float
 
-    @property
+    @cached_property
     def pairs(self) -> tuple[PairResult, ...]:
         """The first settings against each other."""
         first, *others = self.values
