@@ -149,7 +149,7 @@ def _compare(program: Program) -> None:
     sub = program.add(
         RESULTS,
         "compare",
-        "Compare settings with paired seeds; exit code 0: A is better, 1: not distinguishable, 3: worse, 2: error.",
+        "Compare settings with paired seeds until one is better; the exit code is the result.",
         f"{COMPARISON}:compare",
         (f"{TUNE} compare latentbe kd", f"{TUNE} compare mine kd --config my.yaml --json"),
     )

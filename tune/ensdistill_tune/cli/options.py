@@ -8,6 +8,12 @@ from ensdistill.settings.validation import setting_names, settings_help
 from ensdistill_tune.study.study_config import StudyConfig
 
 CREDENTIALS = "the MLflow store of the study, with its credentials, which are not stored"
+EXIT_CODES = """exit codes:
+  0    A is better than every B
+  1    not distinguishable
+  2    error
+  3    A is worse than one B or more
+  130  interrupted; the same command continues"""
 VERIFIED = "device on which the files are verified and timed: auto, cpu, cuda, ... (auto)"
 
 
@@ -34,7 +40,8 @@ def add_contenders(sub: HelpParser) -> None:
     group.add_argument("--metric", default="val/nll", help=sentence)
     group.add_argument("--seeds", type=int, default=20, metavar="N", help="maximum number of seeds, 6 to 20 (20)")
     group.add_argument("--first-seed", type=int, default=0, metavar="N", help="first seed of the students (0)")
-    sub.completions = {"A": presets, "B": presets, "NAME=VALUE": partial(setting_names, Config)}
+    sub.completions = {"A": presets, "NAME=VALUE": partial(setting_names, Config)}
+    sub.epilog_of = lambda: EXIT_CODES
 
 
 def add_set(sub: HelpParser, sentence: str, *, required: bool = False) -> None:
