@@ -43,7 +43,7 @@ def spent(level: float, pairs: int) -> float:
     References:
         Lan and DeMets 1983, Discrete sequential boundaries for clinical trials; Kim and DeMets 1987 for powers.
     """
-    return level * (pairs / MOST_PAIRS) ** EXPONENT
+    return float(level * (pairs / MOST_PAIRS) ** EXPONENT)
 
 
 def fewest_pairs(level: float) -> int:

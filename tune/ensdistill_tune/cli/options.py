@@ -1,5 +1,7 @@
 """Options that several commands of `ensdistill-tune` share, with the same name, group and help text everywhere."""
 
+from functools import partial
+
 from ensdistill.config import Config, presets
 from ensdistill.export.format_names import FORMATS
 from ensdistill.runtime.command_line import STUDIES
