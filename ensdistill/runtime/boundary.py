@@ -13,7 +13,7 @@ from ensdistill.errors import ConfigError, DataError, EnsdistillError
 from ensdistill.runtime.secrets import without_secrets
 
 
-def run_command(work: Callable[[], int]) -> int:
+def run_command(work: Callable[[], int], failure: int = 1) -> int:
     """Runs a command and returns its exit code.
 
     Each issue of an error of this project is printed as one line on standard error; an exception of another library is
@@ -22,10 +22,11 @@ def run_command(work: Callable[[], int]) -> int:
 
     Args:
         work: The command, including the parsing of its arguments; returns the exit code.
+        failure: Exit code if a training failed or an error is unexpected.
 
     Returns:
-        The exit code of the command; 1 if a training failed or an error is unexpected, 2 for invalid input or a module
-        that cannot be imported, 130 if interrupted.
+        The exit code of the command; `failure` if a training failed or an error is unexpected, 2 for invalid input or a
+        module that cannot be imported, 130 if interrupted.
     """
     _ignore_invalid_terminal_size()
     with _streams():
@@ -38,14 +39,14 @@ def run_command(work: Callable[[], int]) -> int:
             return 2
         except EnsdistillError as error:
             _print_lines(str(error))
-            return 1
+            return failure
         except BrokenPipeError:  # the reader has closed the pipe, as `head` does
-            return 1
+            return failure
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130
         except Exception as error:
-            return _unexpected(error)
+            return _unexpected(error) or failure
 
 
 def cause_of(error: BaseException) -> str:
@@ -78,6 +79,7 @@ def _ignore_invalid_terminal_size() -> None:
 
 
 def _unexpected(error: Exception) -> int:
+    """Prints an unexpected error and returns its exit code; 0 if it is that of a failure."""
     if os.environ.get(TRACEBACK):
         traceback.print_exc(file=sys.stderr)
     if isinstance(error, OSError | MemoryError):
@@ -85,7 +87,7 @@ def _unexpected(error: Exception) -> int:
         return 2
     hiding = shadowing_files()
     _print_lines("\n".join([f"unexpected {cause_of(error)}. Set {TRACEBACK}=1 to print where it was raised.", *hiding]))
-    return 2 if hiding or isinstance(error, ImportError) else 1
+    return 2 if hiding or isinstance(error, ImportError) else 0
 
 
 def _print_lines(text: str) -> None:

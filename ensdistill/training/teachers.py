@@ -32,6 +32,7 @@ from ensdistill.models.teacher_files import LoadedTeacher
 from ensdistill.runtime.files import ensure_writable_dir, user_path, write_json
 from ensdistill.runtime.randomness import derive_seed
 from ensdistill.runtime.weights import fingerprint, load_weights, save_weights
+from ensdistill.settings.base import Settings
 from ensdistill.settings.pieces import piece_code
 from ensdistill.training.loop import EpochResult, distill
 from ensdistill.training.new_student import check_student
@@ -195,9 +196,8 @@ def teacher_hash(config: Config, teacher: int, data: DataSplits) -> str:
         "recipe": TEACHER_RECIPE_VERSION,
         "code": code_identity(own.model),
     }
-    for name in ("augmentation", "optimizer"):
-        if code := piece_code(type(getattr(own.training, name))):
-            made_by[name] = code
+    pieces: dict[str, Settings] = {"augmentation": own.training.augmentation, "optimizer": own.training.optimizer}
+    made_by |= {name: code for name, piece in pieces.items() if (code := piece_code(type(piece)))}
     made_by |= {"weights": own.model.weights_hash} if own.model.weights else {}
     model = own.model.model_dump(exclude={"weights"})  # its path does not matter
     return content_hash({**made_by, "model": model, "training": own.training.model_dump()})

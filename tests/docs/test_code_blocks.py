@@ -68,7 +68,7 @@ def test_every_command_in_a_block_is_accepted_by_its_parser(document: str, line:
     options = parser.parse_args(words)
     if not getattr(options, "set", None):
         return
-    if options.command.endswith(":enqueue"):
+    if options.command.endswith((":enqueue", ":compare")):
         load_config("latentbe", options.set)
     elif program == "ensdistill":
         load_config(options.config if options.config in presets() else "latentbe", options.set)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ensdistill_tune.analysis.results import StudyResults
     from ensdistill_tune.api import export, launch, load_results, resume
     from ensdistill_tune.callbacks import Callback, CallbackWarning
+    from ensdistill_tune.comparison.comparing import compare
+    from ensdistill_tune.comparison.result import ComparisonResult
     from ensdistill_tune.records.trial_record import TrialRecord
     from ensdistill_tune.search.hyperparameter import Hyperparameter
     from ensdistill_tune.search.shorthand import choice, grid, integer, log_uniform, uniform
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "Callback": "ensdistill_tune.callbacks",
     "CallbackWarning": "ensdistill_tune.callbacks",
+    "ComparisonResult": "ensdistill_tune.comparison.result",
     "ConfigError": "ensdistill.errors",
     "ConfigIssue": "ensdistill.errors",
     "DataError": "ensdistill.errors",
@@ -39,6 +42,7 @@ _MODULES = {
     "TrialRecord": "ensdistill_tune.records.trial_record",
     "Verdict": "ensdistill_tune.analysis.replication",
     "choice": "ensdistill_tune.search.shorthand",
+    "compare": "ensdistill_tune.comparison.comparing",
     "enqueue": "ensdistill_tune.steering",
     "export": "ensdistill_tune.api",
     "grid": "ensdistill_tune.search.shorthand",
@@ -54,6 +58,7 @@ _MODULES = {
 __all__ = [
     "Callback",
     "CallbackWarning",
+    "ComparisonResult",
     "ConfigError",
     "ConfigIssue",
     "DataError",
@@ -66,6 +71,7 @@ __all__ = [
     "Verdict",
     "__version__",
     "choice",
+    "compare",
     "enqueue",
     "export",
     "grid",

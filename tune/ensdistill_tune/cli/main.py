@@ -1,6 +1,7 @@
 """The command `ensdistill-tune`: checks, runs, resumes, steers, reports and exports studies."""
 
 import pkgutil
+import sys
 from collections.abc import Sequence
 
 from ensdistill.runtime.boundary import run_command
@@ -11,6 +12,7 @@ from ensdistill_tune.execution.environment import configure_process
 
 COMMANDS, OVERVIEW = "ensdistill_tune.cli.commands", "ensdistill_tune.cli.overview"
 STEERING, RECOVERY, CLEANING = (f"ensdistill_tune.cli.{name}" for name in ("steering", "recovery", "cleaning"))
+COMPARISON = "ensdistill_tune.cli.comparison"
 RUN, FOLLOW, RESULTS, SET_UP = "run a study", "follow and steer a study", "results", "set up"  # tasks, in their order
 TUNE = "ensdistill-tune"
 
@@ -19,22 +21,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Returns:
-        The exit code: 0 done, 1 no trial completed, 2 invalid input, 130 interrupted.
+        The exit code: 0 done, 1 no trial completed, 2 invalid input, 130 interrupted. `compare` returns its result as
+        0, 1 or 3, and 2 for every error.
     """
+    given = sys.argv[1:] if arguments is None else list(arguments)
 
     def work() -> int:
         configure_process()
-        options = _parser().parse_args(arguments)
+        options = _parser().parse_args(given)
         command = pkgutil.resolve_name(options.command)  # here: most import torch, which --help does not require
         return int(command(options))
 
-    return run_command(work)
+    return run_command(work, failure=2 if given[:1] == ["compare"] else 1)
 
 
 def _parser() -> HelpParser:
     program = Program(TUNE, "Hyperparameter studies of ensemble distillation.", f"ensdistill {__version__}")
-    commands = (_check, _launch, _resume, _fsck, _status, _enqueue, _stop, _report, _ui, _export, _sync, _schema)
-    for add in (*commands, _clean):
+    run, results = (_check, _launch, _resume, _fsck), (_compare, _report, _ui, _export, _sync)
+    for add in (*run, _status, _enqueue, _stop, *results, _schema, _clean):
         add(program)
     add_completion(program)
     return program.parser
@@ -139,6 +143,22 @@ def _stop(program: Program) -> None:
     options.add_study(sub)
     sub.add_argument("--trial", type=int, metavar="N", help="number of the trial to stop (the whole study)")
     options.add_output(sub)
+
+
+def _compare(program: Program) -> None:
+    sub = program.add(
+        RESULTS,
+        "compare",
+        "Compare settings with paired seeds until one is better; the exit code is the result.",
+        f"{COMPARISON}:compare",
+        (f"{TUNE} compare latentbe kd", f"{TUNE} compare mine kd --config my.yaml --json"),
+    )
+    options.add_contenders(sub)
+    options.add_set(sub, "override a setting of all of them; may be repeated")
+    group = sub.group("execution")
+    group.add_argument("--device", default="auto", help="device of all trainings: auto, cpu, cuda, ... (auto)")
+    group.add_argument("--workers", type=int, default=2, metavar="N", help="number of processes (2)")
+    options.add_output(sub, "object")
 
 
 def _report(program: Program) -> None:

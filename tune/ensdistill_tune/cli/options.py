@@ -1,6 +1,8 @@
 """Options that several commands of `ensdistill-tune` share, with the same name, group and help text everywhere."""
 
-from ensdistill.config import Config
+from functools import partial
+
+from ensdistill.config import Config, presets
 from ensdistill.export.format_names import FORMATS
 from ensdistill.runtime.command_line import STUDIES
 from ensdistill.runtime.help_parser import HelpParser
@@ -8,6 +10,12 @@ from ensdistill.settings.validation import setting_names, settings_help
 from ensdistill_tune.study.study_config import StudyConfig
 
 CREDENTIALS = "the MLflow store of the study, with its credentials, which are not stored"
+EXIT_CODES = """exit codes:
+  0    A is better than every B
+  1    not distinguishable
+  2    error
+  3    A is worse than one B or more
+  130  interrupted; the same command continues"""
 VERIFIED = "device on which the files are verified and timed: auto, cpu, cuda, ... (auto)"
 
 
@@ -20,6 +28,22 @@ def add_study(sub: HelpParser, *, optional: bool = False) -> None:
     """Adds the name of a study."""
     sentence = "name of the study" + (" (all studies)" if optional else "")
     sub.add_argument("study", metavar="STUDY", nargs="?" if optional else None, help=sentence)
+
+
+def add_contenders(sub: HelpParser) -> None:
+    """Adds the settings that `compare` compares, their data and teachers, the metric and the seeds."""
+    what = "a preset, a settings file, a study (its best trial) or STUDY:TRIAL"
+    sub.add_argument("first", metavar="A", help=what)
+    sub.add_argument("others", metavar="B", nargs="+", help="settings to compare A with: likewise")
+    group = sub.group("settings")
+    sentence = "settings file with data and teachers of all, and model and training of presets (cluttered_digits)"
+    group.add_argument("--config", metavar="FILE", help=sentence)
+    sentence = "validation metric to compare; the test images are not read (val/nll)"
+    group.add_argument("--metric", default="val/nll", help=sentence)
+    group.add_argument("--seeds", type=int, default=20, metavar="N", help="maximum number of seeds, 6 to 20 (20)")
+    group.add_argument("--first-seed", type=int, default=0, metavar="N", help="first seed of the students (0)")
+    sub.completions = {"A": presets, "NAME=VALUE": partial(setting_names, Config)}
+    sub.epilog_of = lambda: EXIT_CODES
 
 
 def add_set(sub: HelpParser, sentence: str, *, required: bool = False) -> None:

@@ -56,6 +56,11 @@ def test_every_exception_becomes_one_line_and_an_exit_code(
     assert "Traceback" not in told
 
 
+def test_a_command_can_have_another_exit_code_for_failures() -> None:
+    for error in (EnsdistillError("diverged"), RuntimeError("a bug"), BrokenPipeError()):
+        assert run_command(raises(error), failure=2) == 2
+
+
 def test_the_cause_of_an_error_with_a_traceback_as_message_is_its_last_line() -> None:
     error = RuntimeError("Traceback (most recent call last):\n  File x\nValueError: the reason")
     assert cause_of(error) == "RuntimeError: ValueError: the reason"

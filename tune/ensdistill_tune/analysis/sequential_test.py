@@ -1,0 +1,189 @@
+"""Group-sequential paired test: after each pair, it decides whether one of two settings is better.
+
+Null hypothesis: the pairs are exchangeable. If the values of a pair are swapped, their joint distribution stays the
+same, so each difference is symmetric about 0. Given the absolute differences, all patterns of signs are then equally
+likely.
+
+At each look the test adds the patterns with the largest sums to those that count as a decision. It skips patterns that
+an earlier look has stopped, and adds at most the share that the spending function allows. The probability of a false
+decision, over all looks together, is therefore at most the level, for any distribution of the differences. Stopping
+earlier for another reason does not increase it.
+
+A result is a function of the differences and their order: a comparison that resumes decides the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import TYPE_CHECKING
+
+from ensdistill.runtime.lazy import np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LEVEL = 0.05  # of all decisions of one comparison together
+MOST_PAIRS = 20  # the level has been spent after this number of pairs
+EXACT = 12  # all patterns of signs of this number of pairs; signs of later pairs are drawn
+EXPONENT = 1 / 3  # of the spending function, chosen by simulation: see tests/benchmarks/sequential_power.py
+FEWEST_TO_DROP = 3  # pairs after which a candidate can be dropped
+SLACK = 1e-9  # sums that differ by less, relative to the sum of absolute differences, are equal
+HALVINGS = 40  # of the bisection of an interval
+
+
+def spent(level: float, pairs: int) -> float:
+    """Returns the part of the level that may be spent after a number of pairs, `level * (pairs / 20) ** (1/3)`.
+
+    Args:
+        level: Probability of a false decision over all looks.
+        pairs: Number of pairs so far, at most 20.
+
+    References:
+        Lan and DeMets 1983, Discrete sequential boundaries for clinical trials; Kim and DeMets 1987 for powers.
+    """
+    return float(level * (pairs / MOST_PAIRS) ** EXPONENT)
+
+
+def fewest_pairs(level: float) -> int:
+    """Returns the smallest number of pairs after which a decision is possible: one pattern of signs fits the level."""
+    return next(n for n in range(1, MOST_PAIRS + 1) if 2.0**-n <= spent(level, n))
+
+
+@cache
+def _signs() -> NDArray[np.float64]:
+    """Patterns of signs (4096, 20); the first row is the observed one.
+
+    The first 12 columns contain each pattern once, the others are drawn with a fixed seed.
+    """
+    bits = np.arange(2**EXACT)[:, None] >> np.arange(EXACT) & 1
+    drawn = np.random.default_rng(0).integers(0, 2, (2**EXACT, MOST_PAIRS - EXACT))
+    drawn[0] = 0
+    return 1.0 - 2.0 * np.hstack([bits, drawn])
+
+
+def crossing(differences: Sequence[float], level: float) -> int | None:
+    """Returns the number of pairs after which the test decides that the differences are positive.
+
+    Args:
+        differences: One per pair, in order, at most 20; positive if the first setting is better.
+        level: Probability of this decision if the null hypothesis is true.
+
+    Returns:
+        The number of pairs; None if there is no decision.
+
+    References:
+        Fisher 1935, The design of experiments, section 21, for the test of one look.
+    """
+    if len(differences) > MOST_PAIRS:
+        raise ValueError(f"differences: must be at most {MOST_PAIRS}, got {len(differences)}")
+    signs, slack = _signs(), SLACK * float(np.abs(differences).sum())
+    sums, stopped = np.zeros(len(signs)), np.zeros(len(signs), dtype=bool)
+    for pairs, difference in enumerate(differences, 1):
+        sums += signs[:, pairs - 1] * difference
+        left = int(spent(level, pairs) * len(signs) + SLACK) - int(stopped.sum())
+        if left <= 0:
+            continue
+        running = np.where(stopped, -np.inf, sums)
+        largest_refused = np.partition(running, -left - 1)[-left - 1]
+        crosses = running > largest_refused + slack
+        if crosses[0]:
+            return pairs
+        stopped |= crosses
+    return None
+
+
+@dataclass(frozen=True)
+class SequentialTest:
+    """Result of the test in both directions.
+
+    Attributes:
+        differences: One per pair, in order; positive if the first setting is better.
+        better_level: Level of the decision that the first setting is better.
+        worse_level: Level of the decision that it is worse.
+    """
+
+    differences: tuple[float, ...]
+    better_level: float = LEVEL / 2
+    worse_level: float = LEVEL / 2
+
+    @cached_property
+    def outcome(self) -> str:
+        """`better`, `worse` or `undecided`: the decision that is reached first."""
+        up = crossing(self.differences, self.better_level) or MOST_PAIRS + 1
+        down = crossing([-d for d in self.differences], self.worse_level) or MOST_PAIRS + 1
+        return "undecided" if up == down else "better" if up < down else "worse"
+
+    @cached_property
+    def hopeless(self) -> bool:
+        """True if no decision is to be expected within 20 pairs.
+
+        That is the case if there would be none even if all further differences were one standard deviation above their
+        mean so far, or all one below it.
+        """
+        if self.outcome != "undecided" or len(self.differences) < FEWEST_TO_DROP:
+            return False
+        mean, spread = float(np.mean(self.differences)), float(np.std(self.differences, ddof=1))
+        more = MOST_PAIRS - len(self.differences)
+        ends = ((*self.differences, *[mean + step] * more) for step in (spread, -spread))
+        return all(SequentialTest(end, self.better_level, self.worse_level).outcome == "undecided" for end in ends)
+
+    @cached_property
+    def interval(self) -> tuple[float, float]:
+        """Confidence interval of the mean difference: all values that the test does not reject.
+
+        It stays valid although the number of pairs depends on the differences. It excludes 0 if and only if there is a
+        decision. It assumes that differences are symmetric about their mean. An end is infinite with too few pairs.
+        """
+        return self._low(self.better_level, 1.0), -self._low(self.worse_level, -1.0)
+
+    def _low(self, level: float, sign: float) -> float:
+        """Returns the lower end for differences times `sign`, by bisection."""
+        own = [sign * d for d in self.differences]
+        if len(own) < fewest_pairs(level):
+            return -float("inf")
+        decided = self.outcome == ("better" if sign > 0 else "worse")
+        reach = max(own) - min(own) + abs(min(own))
+        low, high = (0.0, max(own)) if decided else (min(min(own), 0.0) - reach, min(max(own), 0.0))
+        for _ in range(HALVINGS if high > low else 0):
+            middle = (low + high) / 2
+            rejected = crossing([d - middle for d in own], level) is not None
+            low, high = (middle, high) if rejected else (low, middle)
+        return low
+
+
+def better_than_baseline(differences: Mapping[str, Sequence[float]], level: float = LEVEL) -> set[str]:
+    """Returns the candidates that are better than their common baseline, by Holm's closed test.
+
+    A subset of candidates is refused as a whole if one of them is decided at the level divided by its size. A candidate
+    is better if all subsets that contain it are refused. With probability 1 - level, no candidate whose pairs with the
+    baseline are exchangeable is among the result, whatever the others are. A candidate that has been dropped keeps its
+    differences so far and still counts.
+
+    Args:
+        differences: Those of each candidate, one per pair; positive if it is better than the baseline.
+        level: Probability that one or more candidates are returned falsely.
+
+    References:
+        Holm 1979, A simple sequentially rejective multiple test procedure; Marcus, Peritz and Gabriel 1976.
+    """
+    sizes = range(1, len(differences) + 1)
+    decided = [{name for name, own in differences.items() if crossing(own, level / size)} for size in sizes]
+    return {name for name in differences if all(_refused(name, decided[m - 1], m, len(differences)) for m in sizes)}
+
+
+def _refused(name: str, decided: set[str], size: int, count: int) -> bool:
+    """Returns whether each subset of this size with the candidate contains one of the decided candidates."""
+    return name in decided or count - len(decided) < size
+
+
+def clearly_behind(candidate: Sequence[float], leader: Sequence[float]) -> bool:
+    """Returns whether a candidate can be dropped: it is behind the leader in each of at least 3 common pairs.
+
+    Args:
+        candidate: Differences of the candidate to the baseline.
+        leader: Those of the best candidate so far.
+    """
+    common = list(zip(candidate, leader, strict=False))
+    return len(common) >= FEWEST_TO_DROP and all(own < best for own, best in common)

@@ -1,0 +1,166 @@
+"""Result of a comparison, as data and as text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal
+
+from ensdistill_tune.analysis.sequential_test import LEVEL, SequentialTest
+from ensdistill_tune.study.objectives import spoken
+
+Outcome = Literal["better", "undecided", "worse"]
+EXIT_CODES: Mapping[Outcome, int] = {"better": 0, "undecided": 1, "worse": 3}
+WORDS: Mapping[str, str] = {
+    "better": "is better than",
+    "worse": "is worse than",
+    "undecided": "is not distinguishable from",
+}
+
+
+@dataclass(frozen=True)
+class PairResult:
+    """First settings against one other, paired by seed.
+
+    Attributes:
+        first: Name of the first settings.
+        other: Name of the other settings.
+        metric: The metric.
+        differences: First minus other in the metric, one for each common seed.
+        test: The sequential test of these differences; positive is better there.
+    """
+
+    first: str
+    other: str
+    metric: str
+    differences: tuple[float, ...]
+    test: SequentialTest
+
+    @property
+    def outcome(self) -> str:
+        """`better`, `worse` or `undecided`, of the first settings."""
+        return self.test.outcome
+
+    @property
+    def ended(self) -> bool:
+        """True if further seeds would not change the outcome, or are not expected to."""
+        return self.outcome != "undecided" or self.test.hopeless
+
+    @property
+    def wins(self) -> int:
+        """Number of pairs in which the first settings are better."""
+        return sum(d > 0 for d in self.test.differences)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the mean difference, first minus other, valid in spite of the sequential stop."""
+        low, high = self.test.interval
+        minimized = self.differences != self.test.differences
+        return (-high, -low) if minimized else (low, high)
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        interval = f"95 % interval {low:+.4f} to {high:+.4f}" if math.isfinite(low + high) else "too few seeds"
+        name = spoken(self.metric)
+        return (
+            f"{self.first} {WORDS[self.outcome]} {self.other}: {name} {fmean(self.differences):+.4f} "
+            f"({interval}), better in {self.wins} of {len(self.differences)} seeds"
+        )
+
+    def as_row(self) -> dict[str, Any]:
+        """Returns plain values for JSON; an infinite end of the interval is None."""
+        low, high = (end if math.isfinite(end) else None for end in self.interval)
+        return {
+            "other": self.other,
+            "outcome": self.outcome,
+            "pairs": len(self.differences),
+            "wins": self.wins,
+            "mean_difference": fmean(self.differences),
+            "low": low,
+            "high": high,
+            "differences": list(self.differences),
+        }
+
+
+@dataclass(frozen=True)
+class ComparisonResult:
+    """Result of a comparison.
+
+    Attributes:
+        metric: The metric that was compared, on validation.
+        mode: `min` or `max`: the direction in which it improves.
+        first_seed: The first seed of the students.
+        values: Values of the metric by the name of the settings, one per seed; the first settings come first.
+        config_hashes: Hash of the settings with seed 0, by name.
+        folder: Folder of the result.
+        training_seconds: Sum of the durations of all trainings.
+    """
+
+    metric: str
+    mode: str
+    first_seed: int
+    values: Mapping[str, Sequence[float]]
+    config_hashes: Mapping[str, str]
+    folder: Path
+    training_seconds: float
+
+    @cached_property
+    def pairs(self) -> tuple[PairResult, ...]:
+        """The first settings against each other."""
+        first, *others = self.values
+        return tuple(pair_of(self.metric, self.mode, first, other, self.values) for other in others)
+
+    @property
+    def outcome(self) -> Outcome:
+        """`better` than all others, `worse` than one or more, or `undecided`."""
+        found = {pair.outcome for pair in self.pairs}
+        return "worse" if "worse" in found else "better" if found == {"better"} else "undecided"
+
+    @property
+    def exit_code(self) -> int:
+        """0 if the first settings are better than all others, 3 if worse than one or more, else 1."""
+        return EXIT_CODES[self.outcome]
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.pairs))
+
+    def as_row(self) -> dict[str, Any]:
+        """Returns plain values for JSON."""
+        settings = [
+            {"name": name, "config_hash": self.config_hashes[name], "values": list(values)}
+            for name, values in self.values.items()
+        ]
+        return {
+            "outcome": self.outcome,
+            "exit_code": self.exit_code,
+            "metric": self.metric,
+            "mode": self.mode,
+            "first_seed": self.first_seed,
+            "settings": settings,
+            "pairs": [pair.as_row() for pair in self.pairs],
+            "training_seconds": round(self.training_seconds, 1),
+            "folder": str(self.folder),
+        }
+
+
+def pair_of(metric: str, mode: str, first: str, other: str, values: Mapping[str, Sequence[float]]) -> PairResult:
+    """Returns the comparison of two settings.
+
+    "Better" has half of the level in each pair, because the first settings must be better than all others. "Worse" has
+    half of the level for all pairs together (Bonferroni).
+
+    Args:
+        metric: The metric.
+        mode: Its direction, `min` or `max`.
+        first: Name of the first settings.
+        other: Name of the other settings.
+        values: Values by the name of the settings, one per seed; settings may have fewer seeds than the first.
+    """
+    differences = tuple(a - b for a, b in zip(values[first], values[other], strict=False))
+    gains = differences if mode == "max" else tuple(-d for d in differences)
+    test = SequentialTest(gains, LEVEL / 2, LEVEL / 2 / (len(values) - 1))
+    return PairResult(first, other, metric, differences, test)
