@@ -239,7 +239,7 @@ def test_the_figure_of_rungs_has_the_epochs_of_the_comparisons_and_states_the_se
     whole = facts(120)
     one = next(shown for shown in figures(whole) if shown.key == "rungs")
     assert tuple(one.figure.data[0].x) == RUNGS
-    assert "stopped early" in one.caption
+    assert "If early stopping was used" in one.caption
 
 
 def test_the_hover_text_has_the_number_and_the_settings(study: StudyResults, shown: dict[str, ReportFigure]) -> None:

@@ -145,7 +145,7 @@ def test_the_first_three_sentences_are_verdict_distance_and_cost() -> None:
     known = confirmed(candidate(5, SURE), candidate(1, WORSE, "kd"), tested=on_test([3.0, 3.2], 1.0))
     lines = first_lines(known, [MATTERS, IDLE], []).splitlines()
     assert [line.split(" ", 1)[1] for line in lines[:3]] == words.answers(known)
-    assert ["better than" in lines[0], "worth" in lines[1], "costs" in lines[2]] == [True] * 3
+    assert ["better than" in lines[0], "as good as" in lines[1], "costs" in lines[2]] == [True] * 3
     assert lines[3].startswith("- Next: ")
     assert first_lines(known, [MATTERS, IDLE], []).count("**") == 2  # bold is the significant verdict alone
 
