@@ -42,7 +42,7 @@ class ImageForm:
 
 @dataclass
 class Findings:
-    """What decoding found.
+    """Findings of the decoding.
 
     Attributes:
         broken: Names of unreadable images by cause.
@@ -70,7 +70,7 @@ class Findings:
 
 
 def decode(entries: Sequence[Entry], form: ImageForm, write: Write, threads: int = 0) -> Findings:
-    """Decodes images and hands the pixels of each to a function.
+    """Decodes images and passes the pixels of each to a function.
 
     Args:
         entries: The images.

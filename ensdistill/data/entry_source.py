@@ -87,7 +87,7 @@ class EntrySource(OwnSizes, DataSource):
 
 
 def default_size(entries: Sequence[Entry]) -> tuple[int, int]:
-    """Returns the default side of the images, and the median shorter side from which it follows.
+    """Returns the default side of the images, and the median shorter side on which it depends.
 
     Args:
         entries: The training images, of which at most `SAMPLE` evenly spaced ones are examined.

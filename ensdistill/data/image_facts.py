@@ -1,4 +1,4 @@
-"""What is computed once from the pixels of each image: a hash, sums of its values, and the largest value."""
+"""Values computed once from the pixels of each image: a hash, sums, and the largest value."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 HASH_BYTES = 16
-CHUNK = 1 << 24  # values converted at a time, because sums take eight times the memory of the images
+CHUNK = 1 << 24  # values converted together, because sums require eight times the memory of the images
 
 
 def facts_of(pixels: np.ndarray) -> tuple[bytes, np.ndarray]:

@@ -284,7 +284,7 @@ def _upright(image: Image.Image) -> Image.Image:
     """Returns the image, rotated according to its EXIF orientation; damaged EXIF data are ignored."""
     try:
         turned = image.getexif().get(_ORIENTATION, 1) != 1
-        return ImageOps.exif_transpose(image) if turned else image  # which would copy it
+        return ImageOps.exif_transpose(image) if turned else image  # otherwise it copies the image
     except Exception:  # damaged EXIF data do not affect the pixels
         return image
 

@@ -1,4 +1,4 @@
-"""Images in a file that all processes of a machine read through its page cache, without memory of their own."""
+"""Images in a file that all processes of a machine read through the page cache, without private memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Index = Tensor | np.ndarray | slice | int
 
 IMAGES, HASHES, LEVELS = "images.npy", "hashes.npy", "levels.npy"  # files of a store, each a plain NumPy array
-GPU_SHARE = 4  # a set is copied to a GPU if it takes at most one part in this number of the free memory
+GPU_SHARE = 4  # a set is copied to a GPU if it requires at most 1/GPU_SHARE of the free memory
 
 
 class StoreFile:
@@ -147,7 +147,7 @@ class SharedImages:
         return SharedImages(self.file, self.index[_on_host(chosen)], self._device)
 
     def to(self, device: torch.device | str) -> Tensor | SharedImages:
-        """Returns the images for another device: a copy in the memory of a GPU if they fit well, else this selection.
+        """Returns the images for another device: a copy in the memory of a GPU if they fit, otherwise this selection.
 
         Args:
             device: The device.
@@ -175,7 +175,7 @@ class SharedImages:
 
 
 def joined(parts: list[Tensor | SharedImages]) -> Tensor | SharedImages:
-    """Returns the images of several parts as one; without a copy if all of them lie in one store."""
+    """Returns the images of several parts as one; without a copy if all are in one store."""
     shared = [part for part in parts if isinstance(part, SharedImages)]
     if len(shared) == len(parts) and len({part.file.folder for part in shared}) == 1:
         return SharedImages(shared[0].file, np.concatenate([part.index for part in shared]), str(shared[0].device))

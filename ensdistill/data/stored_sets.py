@@ -80,4 +80,4 @@ def _exclusive(folder: Path) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 yield
     except (Timeout, BlockingIOError):
-        raise DataError(f"{folder}: a process uses it; wait for its end") from None
+        raise DataError(f"{folder}: a process uses it; wait until it ends") from None

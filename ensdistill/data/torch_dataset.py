@@ -187,7 +187,7 @@ def _image(item: Any) -> Any:
 
 
 def _origin(call: DatasetCall, entries: list[Entry]) -> tuple[str, str, str, int, str]:
-    """What determines the images of a part, as far as it can be found without reading all of them."""
+    """Returns what determines the images of a part, as far as it is known without reading all of them."""
     try:
         code = hashlib.sha256(Path(inspect.getfile(import_object(call.path))).read_bytes()).hexdigest()
     except (TypeError, OSError):

@@ -1,4 +1,4 @@
-"""Files that can be made again: decoded images and trained teachers; their sizes, and their removal."""
+"""Files that can be regenerated (decoded images and trained teachers): sizes and removal."""
 
 import shutil
 from collections.abc import Sequence
@@ -82,7 +82,7 @@ def remove(item: StoredItem) -> None:
         with FileLock(f"{item.folder}.lock", timeout=0):
             shutil.rmtree(item.folder)
     except Timeout:
-        raise DataError(f"{item.folder}: a process trains it; wait for its end") from None
+        raise DataError(f"{item.folder}: a process trains it; wait until it ends") from None
     except OSError as error:
         raise DataError(f"{item.folder}: cannot be removed ({error.strerror}); set its permissions") from error
 

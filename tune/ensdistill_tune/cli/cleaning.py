@@ -18,7 +18,7 @@ from ensdistill_tune.storage import StoredItem, remove, select, stored_items
 
 
 def clean(options: argparse.Namespace) -> int:
-    """Lists decoded data sets and teachers, and removes those that are named; returns 1 if one of them is in use."""
+    """Lists decoded data sets and teachers, and removes the named ones; returns 1 if one of them is in use."""
     studies = Path(options.studies_dir)
     items = stored_items(studies, datasets_folder(studies))
     chosen = select(items, options.names) if options.names else items
@@ -38,7 +38,7 @@ def _remove(chosen: Sequence[StoredItem]) -> list[StoredItem]:
     for item in chosen:
         try:
             if item.in_use:
-                raise DataError(f"{item.folder}: a process uses it; wait for its end")
+                raise DataError(f"{item.folder}: a process uses it; wait until it ends")
             remove(item)
         except DataError as error:
             console(stderr=True).print(f"not removed: {error}", soft_wrap=True)

@@ -34,7 +34,7 @@ def add_contenders(sub: HelpParser) -> None:
     """Adds the settings that `compare` compares, their data and teachers, the metric and the seeds."""
     what = "a preset, a settings file, a study (its best trial) or STUDY:TRIAL"
     sub.add_argument("first", metavar="A", help=what)
-    sub.add_argument("others", metavar="B", nargs="+", help="settings to compare A with: likewise")
+    sub.add_argument("others", metavar="B", nargs="+", help="settings to compare with A, in the same forms")
     group = sub.group("settings")
     sentence = "settings file with data and teachers of all, and model and training of presets (cluttered_digits)"
     group.add_argument("--config", metavar="FILE", help=sentence)
