@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensdistill_tune.analysis.sequential_test import (
+    EARLY,
+    EXPONENT,
     FEWEST_TO_DROP,
     LEVEL,
     MOST_PAIRS,
@@ -68,10 +70,10 @@ def with_hopeless(differences: Array) -> tuple[float, float]:
     return float(np.mean(outcomes)), float(np.mean(pairs))
 
 
-def first_crossings(own: Array) -> dict[tuple[int, int], int]:
+def first_crossings(own: Array, exponent: float) -> dict[tuple[int, int], int]:
     """For each candidate and each size of a subset, the number of pairs after which it is decided."""
     sizes = range(1, len(own) + 1)
-    return {(c, m): crossing(own[c], LEVEL / m) or NEVER for c, m in product(range(len(own)), sizes)}
+    return {(c, m): crossing(own[c], LEVEL / m, exponent) or NEVER for c, m in product(range(len(own)), sizes)}
 
 
 def race(own: Array, first: dict[tuple[int, int], int], most: int) -> tuple[set[int], int]:
@@ -114,12 +116,12 @@ def report_hopeless(random: np.random.Generator, draws: int) -> None:
         print(f"  {effect:4.2f} sd: {'  '.join(f'{x:.4f}' for x in with_hopeless(own))}", flush=True)
 
 
-def report_race(random: np.random.Generator, draws: int) -> None:
-    print("race: a false better, a right better, cost; at most 20 pairs, then at most 8")
+def report_race(random: np.random.Generator, draws: int, exponent: float) -> None:
+    print(f"race with exponent {exponent:.2f}: a false better, a right better, cost; at most 20 pairs, then at most 8")
     scenarios = [(0.0, 0.0, 0.0), (2.0, 0.0, 0.0), (2.0, 1.0, 0.0), (2.0, 2.0, 2.0), (1.0, 0.0, 0.0)]
     for effects, (name, draw) in product(scenarios, NOISE.items()):
         drawn = values(random, draw, draws if not any(effects) else draws // 4, effects)
-        first = [first_crossings(own) for own in drawn]
+        first = [first_crossings(own, exponent) for own in drawn]
         true = {c for c, effect in enumerate(effects) if effect}
         for most in (MOST_PAIRS, 8):
             found = [race(own, known, most) for own, known in zip(drawn, first, strict=True)]
@@ -131,12 +133,17 @@ def report_race(random: np.random.Generator, draws: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=4000)
+    parser.add_argument("--exponents", type=float, nargs="+", default=[EXPONENT, EARLY], help="of races")
+    parser.add_argument("--race", action="store_true", help="only races")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     random = np.random.default_rng(options.seed)
     print(f"{options.draws} draws, 95 % range of a rate of .05: +- {1.96 * (0.05 * 0.95 / options.draws) ** 0.5:.4f}")
     print(f"Student's t with five pairs, three candidates, 2 sd: {power(2.0, 5, 3):.2f}")
-    report_race(random, options.draws)
+    for exponent in options.exponents:
+        report_race(random, options.draws, exponent)
+    if options.race:
+        return
     report_pairs(random, options.draws)
     report_not_exchangeable(random, options.draws)
     report_hopeless(random, options.draws // 16)

@@ -28,22 +28,24 @@ LEVEL = 0.05  # of all decisions of one comparison together
 MOST_PAIRS = 20  # the level has been spent after this number of pairs
 EXACT = 12  # all patterns of signs of this number of pairs; signs of later pairs are drawn
 EXPONENT = 1 / 3  # of the spending function, chosen by simulation: see tests/benchmarks/sequential_power.py
+EARLY = 1 / 20  # exponent that spends nearly all of the level at the first possible look, for few pairs
 FEWEST_TO_DROP = 3  # pairs after which a candidate can be dropped
 SLACK = 1e-9  # sums that differ by less, relative to the sum of absolute differences, are equal
 HALVINGS = 40  # of the bisection of an interval
 
 
-def spent(level: float, pairs: int) -> float:
-    """Returns the part of the level that may be spent after a number of pairs, `level * (pairs / 20) ** (1/3)`.
+def spent(level: float, pairs: int, exponent: float = EXPONENT) -> float:
+    """Returns the part of the level that may be spent after a number of pairs, `level * (pairs / 20) ** exponent`.
 
     Args:
         level: Probability of a false decision over all looks.
         pairs: Number of pairs so far, at most 20.
+        exponent: A smaller one spends more at the first looks.
 
     References:
         Lan and DeMets 1983, Discrete sequential boundaries for clinical trials; Kim and DeMets 1987 for powers.
     """
-    return float(level * (pairs / MOST_PAIRS) ** EXPONENT)
+    return float(level * (pairs / MOST_PAIRS) ** exponent)
 
 
 def fewest_pairs(level: float) -> int:
@@ -63,12 +65,13 @@ def _signs() -> NDArray[np.float64]:
     return 1.0 - 2.0 * np.hstack([bits, drawn])
 
 
-def crossing(differences: Sequence[float], level: float) -> int | None:
+def crossing(differences: Sequence[float], level: float, exponent: float = EXPONENT) -> int | None:
     """Returns the number of pairs after which the test decides that the differences are positive.
 
     Args:
         differences: One per pair, in order, at most 20; positive if the first setting is better.
         level: Probability of this decision if the null hypothesis is true.
+        exponent: That of the spending function.
 
     Returns:
         The number of pairs; None if there is no decision.
@@ -82,7 +85,7 @@ def crossing(differences: Sequence[float], level: float) -> int | None:
     sums, stopped = np.zeros(len(signs)), np.zeros(len(signs), dtype=bool)
     for pairs, difference in enumerate(differences, 1):
         sums += signs[:, pairs - 1] * difference
-        left = int(spent(level, pairs) * len(signs) + SLACK) - int(stopped.sum())
+        left = int(spent(level, pairs, exponent) * len(signs) + SLACK) - int(stopped.sum())
         if left <= 0:
             continue
         running = np.where(stopped, -np.inf, sums)
@@ -153,7 +156,9 @@ class SequentialTest:
         return low
 
 
-def better_than_baseline(differences: Mapping[str, Sequence[float]], level: float = LEVEL) -> set[str]:
+def better_than_baseline(
+    differences: Mapping[str, Sequence[float]], level: float = LEVEL, exponent: float = EXPONENT
+) -> set[str]:
     """Returns the candidates that are better than their common baseline, by Holm's closed test.
 
     A subset of candidates is refused as a whole if one of them is decided at the level divided by its size. A candidate
@@ -164,12 +169,13 @@ def better_than_baseline(differences: Mapping[str, Sequence[float]], level: floa
     Args:
         differences: Those of each candidate, one per pair; positive if it is better than the baseline.
         level: Probability that one or more candidates are returned falsely.
+        exponent: That of the spending function.
 
     References:
         Holm 1979, A simple sequentially rejective multiple test procedure; Marcus, Peritz and Gabriel 1976.
     """
     sizes = range(1, len(differences) + 1)
-    decided = [{name for name, own in differences.items() if crossing(own, level / size)} for size in sizes]
+    decided = [{name for name, own in differences.items() if crossing(own, level / size, exponent)} for size in sizes]
     return {name for name in differences if all(_refused(name, decided[m - 1], m, len(differences)) for m in sizes)}
 
 
