@@ -31,7 +31,7 @@ def path_of(config: object) -> str:
 
 
 def test_the_settings_that_name_files_are_known() -> None:
-    known = {"config.data.path", "config.teachers.checkpoints.*.path", "tracking.uri"}
+    known = {"config.data.path", "config.data.root", "config.teachers.checkpoints.*.path", "tracking.uri"}
     known |= {"config.teachers.predictions"}
     models = ("model", "teachers.model", "teachers.models.*", "teachers.checkpoints.*.model")
     known |= {f"config.{model}.weights" for model in models}
