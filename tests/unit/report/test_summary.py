@@ -386,7 +386,7 @@ def test_commands_name_the_folder_of_studies_unless_it_is_the_default() -> None:
         "ensdistill distill '/data/my studies/synthetic/best/config.yaml' --studies-dir '/data/my studies'" in elsewhere
     )
     assert "--studies-dir" not in first_lines(KNOWN, [], [])
-    assert "ensdistill distill studies/synthetic/best/config.yaml  #" in sections(KNOWN)[-2].text
+    assert "ensdistill distill studies/synthetic/best/config.yaml\n" in sections(KNOWN)[-2].text
 
 
 @pytest.mark.parametrize("objective", ["val/nll", "val/accuracy"])

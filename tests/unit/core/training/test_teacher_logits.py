@@ -15,7 +15,6 @@ from ensdistill.config import Config, build_config
 from ensdistill.data import DataSplits, Split
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.models import build
-from ensdistill.training import teacher_logits as module
 from ensdistill.training.loop import distill
 from ensdistill.training.teacher_logits import CachedTeachers, TeacherLogitCache
 from tests.unit.core.core_stand_ins import random_ensemble, tiny_config
@@ -74,7 +73,7 @@ def test_cached_teachers_give_the_same_targets_as_live_ones(
 def test_cached_logits_are_those_of_every_single_image(
     unlabeled: int, batch: int, digits: DataSplits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "BATCH", batch)
+    monkeypatch.setattr("ensdistill.evaluation.predict.BATCH", batch)
     ensemble = random_ensemble(digits, 3)
     config = tiny_config(f"training.unlabeled_batch_size={unlabeled}")
     known = TeacherLogitCache(ensemble).logits(digits, config)

@@ -113,7 +113,7 @@ def test_a_report_without_warnings_has_no_such_section() -> None:
 
 
 def test_commands_print_warnings_and_have_them_in_their_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def suspicious(settings: object) -> DataSplits:
+    def suspicious(settings: object, studies: object) -> DataSplits:
         return replace(load_data(settings), warnings=(OF_IMAGES,))  # type: ignore[arg-type]
 
     monkeypatch.setattr("ensdistill.pipeline.load_data", suspicious)

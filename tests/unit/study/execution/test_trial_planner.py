@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Collection
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 
 from ensdistill.errors import DataError
 from ensdistill.runtime.weights import STUDENT_FILE
+from ensdistill.training.checkpoint import Checkpoint
 from ensdistill_tune.analysis.trial_warnings import trial_warnings
 from ensdistill_tune.execution.trial_planner import TrialPlanner
 from ensdistill_tune.records.event_log import EventLog, read_journal
@@ -328,8 +330,6 @@ def test_a_checkpoint_ahead_of_the_event_log_is_not_used(tmp_path: Path) -> None
     checkpoint = StudyDirectory(tmp_path).trial(1) / CHECKPOINT
     checkpoint.parent.mkdir(parents=True)
     for epoch, stays in ((3, True), (4, False)):
-        torch.save(
-            dict.fromkeys(("identity", "student", "optimizer", "average", "merged")) | {"epoch": epoch}, checkpoint
-        )
+        torch.save(dict.fromkeys(field.name for field in fields(Checkpoint)) | {"epoch": epoch}, checkpoint)
         TrialPlanner(StudyState(of, StudyDirectory(tmp_path), {}, trial_warnings), slots=1)
         assert checkpoint.exists() == stays
