@@ -4,6 +4,7 @@ MLflow lists logged models under `Models`, of an experiment and of a run, with t
 """
 
 import hashlib
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -104,6 +105,7 @@ def _upload(client: MlflowClient, run_id: str, logged: LoggedModel, model: Expor
     about = Model(
         artifact_path=logged.artifact_location, run_id=run_id, model_uuid=logged.model_id, model_id=logged.model_id
     )
+    logging.getLogger("mlflow.pyfunc").setLevel("WARNING")  # it reports that it validates the example
     with TemporaryDirectory() as temporary:
         content = model_content(model.onnx_path, model.example)
         pyfunc.save_model(f"{temporary}/model", mlflow_model=about, **content)

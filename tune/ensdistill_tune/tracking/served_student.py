@@ -16,7 +16,7 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 MODES = {1: "L", 3: "RGB"}  # Pillow's mode by number of channels
 Image.init()
@@ -50,7 +50,9 @@ class ServedStudent(PythonModel):
         try:
             pixels = self._pixels(image)
         except Exception as error:  # decoders raise a dozen different exceptions for a damaged file
-            raise MlflowException.invalid_parameter_value(f"image {number}: cannot be read: {error}") from error
+            unknown = isinstance(error, UnidentifiedImageError)  # whose message has the address of a Python object
+            cause = "it is not an image that Pillow can read" if unknown else error
+            raise MlflowException.invalid_parameter_value(f"image {number}: cannot be read: {cause}") from error
         (probabilities,) = self._session.run(["probabilities"], {"images": pixels[None]})[0].astype(float)
         best = int(probabilities.argmax())
         by_name = dict(zip(self._labels, probabilities.tolist(), strict=True))

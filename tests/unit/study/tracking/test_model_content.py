@@ -78,7 +78,7 @@ def test_a_dictionary_is_a_table(model: Any, images: Any) -> None:
 @pytest.mark.parametrize(
     ("image", "cause"),
     [
-        (b"no image", "cannot identify image file"),
+        (b"no image", "image 2: cannot be read: it is not an image"),
         (PNG[:40], "image 2: cannot be read: "),
         ("/etc/hostname.", "text must be base64; give the path of a file as a pathlib.Path"),
         (Path("gone.png"), "No such file"),
@@ -87,7 +87,7 @@ def test_a_dictionary_is_a_table(model: Any, images: Any) -> None:
         (np.zeros((0, 12), np.uint8), r"must be uint8 \(H,W,1\)"),
         (3, "must be bytes, base64, a pathlib.Path or an array, got int"),
         (file_of(Image.new("F", (2, 2)), "TIFF"), "its pixels have 32 bits"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 2 2\n", "cannot identify image file"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 2 2\n", "image 2: cannot be read: it is not an image"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
