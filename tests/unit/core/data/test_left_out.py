@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ensdistill.cli.predict import find_images
+from ensdistill.cli.prediction_inputs import find_images
 from ensdistill.data import ImageFolder, RawData
 from ensdistill.data.image_files import ImageFile
 from ensdistill.data.walk import find_files
