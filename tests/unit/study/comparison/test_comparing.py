@@ -70,8 +70,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_presets_alone_have_the_recipe_of_the_search_space_of_cluttered_digits(tmp_path: Path) -> None:
     published = load_study(SPACE)
-    for one in contenders_of(["latentbe", "kd"], tmp_path):
-        assert one.config.hash == published.baseline_config(one.name).hash
+    for file in (None, SPACE):
+        for one in contenders_of(["latentbe", "kd"], tmp_path, file):
+            assert one.config.hash == published.baseline_config(one.name).hash
 
 
 def test_a_study_is_its_best_trial_and_a_number_one_of_its_trials(tiny: TinyStudy) -> None:
