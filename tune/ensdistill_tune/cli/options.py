@@ -36,7 +36,7 @@ def add_contenders(sub: HelpParser) -> None:
     sub.add_argument("first", metavar="A", help=what)
     sub.add_argument("others", metavar="B", nargs="+", help="settings to compare with A, in the same forms")
     group = sub.group("settings")
-    sentence = "settings file with data and teachers of all, and model and training of presets (cluttered_digits)"
+    sentence = "file with data and teachers of all, and model and training of presets (cluttered_digits)"
     group.add_argument("--config", metavar="FILE", help=sentence)
     sentence = "validation metric to compare; the test images are not read (val/nll)"
     group.add_argument("--metric", default="val/nll", help=sentence)

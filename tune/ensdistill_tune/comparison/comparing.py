@@ -44,8 +44,8 @@ def compare(
     Args:
         settings: Two or more, each the name of a preset, a settings file, a study (its best trial), `STUDY:TRIAL`, or a
             `Config`.
-        config: Settings file whose data and teachers all of them use, and whose model and training presets use. By
-            default those of the first that is not a preset; presets alone use `cluttered_digits`.
+        config: Settings or study file whose data and teachers all of them use, and whose model and training presets
+            use. By default those of the first that is not a preset; presets alone use `cluttered_digits`.
         overrides: Values by dotted names for all of them, or `a.b=value` texts.
         metric: Validation metric to compare, such as `val/nll`.
         seeds: Maximum number of seeds, at most 20.

@@ -11,7 +11,9 @@ from ensdistill.config import Config, build_config, load_config, parse_overrides
 from ensdistill.errors import ConfigError
 from ensdistill.settings.paths import absolute, files_in
 from ensdistill.settings.validation import closest_match
+from ensdistill.settings.yaml_loader import read_yaml
 from ensdistill_tune.analysis.results import StudyResults, read_facts
+from ensdistill_tune.study.loading import load_study
 from ensdistill_tune.study.study_config import SHARED
 
 Given = str | Path | Config
@@ -48,8 +50,8 @@ def contenders_of(
     Args:
         given: Each the name of a preset, a settings file, a study (its best trial), `STUDY:TRIAL`, or a config.
         studies: The folder of all studies.
-        file: Settings file with data and teachers for all, and with model and training for presets. By default those of
-            the first that is not a preset; presets alone use `cluttered_digits`.
+        file: Settings or study file with data and teachers for all, and with model and training for presets. By default
+            those of the first that is not a preset; presets alone use `cluttered_digits`.
         overrides: Values by dotted names, for all.
 
     Raises:
@@ -60,7 +62,7 @@ def contenders_of(
         raise ConfigError(f"compare: requires at least two settings, got {len(given)}. Add a preset such as kd.")
     named = [(_name(one, n), _found(one, studies)) for n, one in enumerate(given, 1)]
     own = next((config for _, config in named if isinstance(config, Config)), None)
-    base = load_config(file) if file is not None else own
+    base = _common(Path(file)) if file is not None else own
     tree = CLUTTERED_DIGITS if base is None else _sections(base, SHARED)
     forced = _sections(base, ("data", "teachers")) if file is not None and base is not None else {}
     made = [Contender(name, _config(found, tree, forced, overrides or {})) for name, found in named]
@@ -92,6 +94,13 @@ def _found(given: Given, studies: Path) -> Config | str:
     close = closest_match(str(given), known)
     hint = f"Did you mean {close}?" if close else f"Presets are {', '.join(presets())}."
     raise ConfigError(f"{given}: must be a preset, a settings file, a study in {studies} or STUDY:TRIAL. {hint}")
+
+
+def _common(file: Path) -> Config:
+    """Returns settings with the data and teachers of a file; those of a study file are what its baselines use."""
+    if "search" in read_yaml(file):
+        return load_study(file).baseline_config("kd")
+    return load_config(file)
 
 
 def _of_trial(facts: StudyResults, given: str, number: str) -> Config:

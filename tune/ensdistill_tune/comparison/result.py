@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
-from ensdistill_tune.analysis.sequential_test import LEVEL, SequentialTest
+from ensdistill_tune.analysis.sequential_test import LEVEL, MOST_PAIRS, SequentialTest
 from ensdistill_tune.study.objectives import spoken
 
 Outcome = Literal["better", "undecided", "worse"]
@@ -68,8 +68,15 @@ class PairResult:
         name = spoken(self.metric)
         return (
             f"{self.first} {WORDS[self.outcome]} {self.other}: {name} {fmean(self.differences):+.4f} "
-            f"({interval}), better in {self.wins} of {len(self.differences)} seeds"
+            f"({interval}), better in {self.wins} of {len(self.differences)} seeds{self._outlook}"
         )
+
+    @property
+    def _outlook(self) -> str:
+        """What further seeds could change; empty after a decision or after all seeds."""
+        if self.outcome != "undecided" or len(self.differences) == MOST_PAIRS:
+            return ""
+        return "; more seeds are not expected to decide" if self.test.hopeless else "; more seeds may decide"
 
     def as_row(self) -> dict[str, Any]:
         """Returns plain values for JSON; an infinite end of the interval is None."""

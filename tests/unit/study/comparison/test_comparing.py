@@ -13,6 +13,7 @@ from ensdistill.config import Config, load_config, to_yaml
 from ensdistill.errors import DivergedError
 from ensdistill_tune.comparison import students
 from ensdistill_tune.comparison.contenders import contenders_of
+from ensdistill_tune.comparison.result import pair_of
 from ensdistill_tune.study.loading import load_study
 from tests.commands import call
 from tests.tiny import TinyStudy
@@ -69,8 +70,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_presets_alone_have_the_recipe_of_the_search_space_of_cluttered_digits(tmp_path: Path) -> None:
     published = load_study(SPACE)
-    for one in contenders_of(["latentbe", "kd"], tmp_path):
-        assert one.config.hash == published.baseline_config(one.name).hash
+    for file in (None, SPACE):
+        for one in contenders_of(["latentbe", "kd"], tmp_path, file):
+            assert one.config.hash == published.baseline_config(one.name).hash
 
 
 def test_a_study_is_its_best_trial_and_a_number_one_of_its_trials(tiny: TinyStudy) -> None:
@@ -214,3 +216,12 @@ def test_two_processes_give_the_numbers_of_one(where: Path, tmp_path: Path) -> N
     words = ["--config", where / "small.yaml", "--studies-dir", tmp_path / "two", "--seeds", "6", "--json"]
     two = json.loads(call("ensdistill-tune", "compare", "kd", "labels", *words).out)
     assert {row["name"]: row["values"] for row in two["settings"]} == one.values
+
+
+def test_an_open_result_states_whether_more_seeds_may_decide() -> None:
+    def of(*own: float) -> str:
+        return str(pair_of("val/nll", "min", "a", "b", {"a": own, "b": [1.0] * len(own)}))
+
+    assert of(1.3, 0.0, 1.8, 0.8, 1.5, 1.9).endswith("better in 2 of 6 seeds; more seeds may decide")
+    assert "(too few seeds)" in of(1.3, 1.3, 1.3)
+    assert of(*[1.0] * 6).endswith("better in 0 of 6 seeds; more seeds are not expected to decide")
