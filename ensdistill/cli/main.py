@@ -124,8 +124,7 @@ def _predict(program: Program) -> None:
         f"{COMMANDS}:predict",
         (
             "ensdistill predict export/ images/",
-            "ensdistill predict student.onnx images.zip --out classes.csv",
-            "find photos -name '*.jpg' | ensdistill predict export/ - --format csv --top 5",
+            "ensdistill predict student.onnx images.zip --format csv --top 5 --out classes.csv",
         ),
     )
     sub.epilog_of = lambda: EXIT_CODES

@@ -116,7 +116,7 @@ def claim_folder(folder: Path, mine: Mapping[str, str], its_own: Callable[[Path]
     student, config = folder / STUDENT_FILE, folder / CONFIG_FILE
     theirs = read_metadata(student) if student.exists() else dict(mine)
     differences = [
-        f"other {name} ({theirs.get(name, 'unknown')}, now {mine[name]})"
+        f"other {'teachers' if name == 'ensemble' else name} ({theirs.get(name, 'unknown')}, now {mine[name]})"
         for name in HASHES
         if name in mine and theirs.get(name) != mine[name]
     ]

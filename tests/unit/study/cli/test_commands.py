@@ -421,7 +421,7 @@ def test_a_teacher_file_that_changed_is_noticed(tmp_path: Path) -> None:
     assert "ensemble of 1 teacher" in call("ensdistill", "evaluate", *words).out
     write_teacher(1)
     again = call("ensdistill", "distill", *words)
-    assert (again.code, "made with different teachers" in again.err) == (2, True), again.err
+    assert (again.code, "made with other teachers" in again.err) == (2, True)
     stranger = call("ensdistill", "evaluate", *words)
     assert (stranger.code, "was trained with other teachers" in stranger.out) == (0, True)
     (tmp_path / "teacher.pt").unlink()
