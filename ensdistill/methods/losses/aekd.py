@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from ensdistill.methods.losses.base import DistillationLoss
-from ensdistill.methods.losses.losses import kl_per_example, label_cross_entropy, weighted_sum
+from ensdistill.methods.losses.base import TeacherWeightedLoss
+from ensdistill.methods.losses.losses import kl_per_example
 from ensdistill.methods.losses.min_norm import min_norm_weights
 from ensdistill.runtime.lazy import torch
 from ensdistill.settings.base import setting
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class AeKd(DistillationLoss):
+class AeKd(TeacherWeightedLoss):
     """L = a CE(y, s) + b sum_m w_m KD_m,   KD_m = T^2 mean_b KL(teacher_m || s)
 
     w = argmin |sum_m w_m g_m|  with  sum w = 1,  0 <= w_m <= C,   g_m = d KD_m / ds averaged over the batch.
@@ -30,18 +30,10 @@ class AeKd(DistillationLoss):
     """
 
     kind: Literal["aekd"] = "aekd"
-    temperature: float = setting(4.0, "Softmax temperature of teachers and student.", ge=0.05, le=100)
-    label_weight: float = setting(1.0, "Weight a of the label term.", ge=0, le=1000)
     teacher_weight: float = setting(0.9, "Weight b of the distillation term.", ge=0, le=1000)
     tolerance: float = setting(0.6, "Maximum weight C of one teacher; 1/M or less gives equal weights.", gt=0, le=1)
 
-    def __call__(self, student: Tensor, teachers: Tensor, labels: Tensor, on_labels: Tensor) -> Tensor:
-        return weighted_sum(
-            (self.label_weight, lambda: label_cross_entropy(on_labels, labels)),
-            (self.teacher_weight, lambda: self._distillation(student, teachers)),
-        )
-
-    def _distillation(self, student: Tensor, teachers: Tensor) -> Tensor:
+    def distillation(self, student: Tensor, teachers: Tensor, labels: Tensor) -> Tensor:
         """Returns sum_m w_m KD_m, averaged over subnetworks."""
         tempered = (teachers / self.temperature).softmax(-1)
         losses = kl_per_example(tempered.unsqueeze(0), student.unsqueeze(1), self.temperature).mean(-1)  # (K,M)

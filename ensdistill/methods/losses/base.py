@@ -65,3 +65,27 @@ class WeightedDistillationLoss(DistillationLoss):
 
     def _scaled(self, logits: Tensor) -> Tensor:
         return standardized(logits) if self.logit_standardization else logits
+
+
+class TeacherWeightedLoss(DistillationLoss):
+    """L = a CE(labels, student) + b * distillation(student, teachers, labels), which weights the teachers."""
+
+    temperature: float = setting(4.0, "Softmax temperature of teachers and student.", ge=0.05, le=100)
+    label_weight: float = setting(1.0, "Weight a of the label term.", ge=0, le=1000)
+    teacher_weight: float = setting(1.0, "Weight b of the distillation term.", ge=0, le=1000)
+
+    def __call__(self, student: Tensor, teachers: Tensor, labels: Tensor, on_labels: Tensor) -> Tensor:
+        return weighted_sum(
+            (self.label_weight, lambda: label_cross_entropy(on_labels, labels)),
+            (self.teacher_weight, lambda: self.distillation(student, teachers, labels)),
+        )
+
+    def distillation(self, student: Tensor, teachers: Tensor, labels: Tensor) -> Tensor:
+        """Returns the distillation term, a scalar: nats per example, times T^2.
+
+        Args:
+            student: Logits (K,B,c).
+            teachers: Logits (M,B,c).
+            labels: Class indices (B,), -1 for an unlabeled image.
+        """
+        raise NotImplementedError

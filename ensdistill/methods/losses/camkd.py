@@ -4,40 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from ensdistill.methods.losses.base import DistillationLoss
-from ensdistill.methods.losses.losses import UNLABELED, kl_per_example, label_cross_entropy, weighted_sum
-from ensdistill.runtime.lazy import F, torch
-from ensdistill.settings.base import setting
+from ensdistill.methods.losses.base import TeacherWeightedLoss
+from ensdistill.methods.losses.losses import kl_per_example, others_losses_weights, teacher_losses
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class CaMkd(DistillationLoss):
+class CaMkd(TeacherWeightedLoss):
     """Teachers that predict the label well have more weight, separately for each image.
 
     L = a CE(y, s) + b mean_b sum_m w_mb T^2 KL(teacher_m || s),   w_mb = (1 - softmax_m(CE(y_b, t_mb))) / (M - 1)
 
-    The cross-entropy of a teacher is computed at temperature 1. Weights of an image sum to 1, and none exceeds 1/(M -
-    1).
-    They are equal for an unlabeled image. A single teacher has weight 1.
+    The cross-entropy of a teacher is computed at temperature 1. Weights of an image sum to 1, and none exceeds
+    1/(M - 1). They are equal for an unlabeled image. A single teacher has weight 1.
 
     Zhang, Chen and Wang 2022 (CA-MKD, ICASSP, arXiv 2201.00007). The official code also divides the distillation term
     by M. The term on features (hint term) is not implemented.
     """
 
     kind: Literal["camkd"] = "camkd"
-    temperature: float = setting(4.0, "Softmax temperature of teachers and student.", ge=0.05, le=100)
-    label_weight: float = setting(1.0, "Weight a of the label term.", ge=0, le=1000)
-    teacher_weight: float = setting(1.0, "Weight b of the distillation term.", ge=0, le=1000)
 
-    def __call__(self, student: Tensor, teachers: Tensor, labels: Tensor, on_labels: Tensor) -> Tensor:
-        return weighted_sum(
-            (self.label_weight, lambda: label_cross_entropy(on_labels, labels)),
-            (self.teacher_weight, lambda: self._distillation(student, teachers, labels)),
-        )
-
-    def _distillation(self, student: Tensor, teachers: Tensor, labels: Tensor) -> Tensor:
+    def distillation(self, student: Tensor, teachers: Tensor, labels: Tensor) -> Tensor:
         tempered = (teachers / self.temperature).softmax(-1)
         divergences = kl_per_example(tempered.unsqueeze(0), student.unsqueeze(1), self.temperature)  # (K,M,B)
         return (self.teacher_weights(teachers, labels) * divergences).sum(1).mean()
@@ -53,8 +41,4 @@ class CaMkd(DistillationLoss):
         Returns:
             Weights (M,B); each column sums to 1.
         """
-        if len(teachers) == 1:
-            return torch.ones_like(teachers[..., 0])
-        tiled = labels.expand(teachers.shape[:2]).flatten()
-        errors = F.cross_entropy(teachers.flatten(0, 1), tiled, ignore_index=UNLABELED, reduction="none")
-        return (1 - errors.view(teachers.shape[:2]).softmax(0)) / (len(teachers) - 1)
+        return others_losses_weights(teacher_losses(teachers, labels))

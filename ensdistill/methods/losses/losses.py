@@ -8,13 +8,14 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ensdistill.runtime.lazy import F
+from ensdistill.runtime.lazy import F, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 UNLABELED = -1
+LARGEST = 1e9  # nats; larger losses are clipped to it, so that weights are finite and equal losses get equal weights
 
 
 @dataclass(frozen=True)
@@ -130,3 +131,31 @@ def standardized(logits: Tensor) -> Tensor:
         Sun et al. 2024 (CVPR).
     """
     return (logits - logits.mean(-1, keepdim=True)) / (logits.std(-1, keepdim=True) + 1e-7)
+
+
+def teacher_losses(teachers: Tensor, labels: Tensor) -> Tensor:
+    """Returns the cross-entropy of each teacher with the labels, (M,B), in nats.
+
+    Args:
+        teachers: Logits (M,B,c).
+        labels: Class indices (B,), -1 for an unlabeled image.
+
+    Returns:
+        Finite values, also where the label has probability 0; zero for unlabeled images.
+    """
+    log_p = teachers.log_softmax(-1)
+    loss = -log_p.gather(-1, labels.clamp(min=0).expand(len(teachers), -1)[..., None]).squeeze(-1)
+    return loss.clamp(max=LARGEST) * (labels != UNLABELED)
+
+
+def others_losses_weights(losses: Tensor) -> Tensor:
+    """Returns teacher weights (M,B) that sum to 1 over teachers: the share of the others in the exponential losses.
+
+    Args:
+        losses: Losses (M,B) of the teachers in nats. A single teacher has weight 1.
+
+    References:
+        Zhang, Chen and Wang 2022 (CA-MKD).
+    """
+    others = len(losses) - 1
+    return (1 - losses.softmax(0)) / others if others else torch.ones_like(losses)

@@ -10,7 +10,9 @@ from ensdistill.methods.losses.losses import (
     kl_divergence_from_log,
     kl_per_example,
     label_cross_entropy,
+    others_losses_weights,
     safe_log,
+    teacher_losses,
     weighted_sum,
 )
 from ensdistill.runtime.lazy import torch
@@ -18,9 +20,6 @@ from ensdistill.settings.base import setting
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-LARGEST = 1e9  # nats; larger losses are clipped to it, so that weights are finite and equal losses get equal weights
 
 
 class UniKd(DistillationLoss):
@@ -86,10 +85,12 @@ class UniKd(DistillationLoss):
         Returns:
             Weights (M,B) that sum to 1 over teachers; equal weights where all teachers give the label probability 0.
         """
-        loss = _losses(teachers, labels)
+        loss = teacher_losses(teachers, labels)
         if self.teacher_weighting == "probability":
             return (-loss).softmax(0)
-        weights = 1 / (1 + loss) if self.teacher_weighting == "inverse_loss" else 1 - loss.softmax(0)
+        if self.teacher_weighting == "others_losses":
+            return others_losses_weights(loss)
+        weights = 1 / (1 + loss)
         return weights / weights.sum(0).clamp(min=1e-12) if len(teachers) > 1 else torch.ones_like(loss)
 
     def label_weights(self, teachers: Tensor, labels: Tensor) -> Tensor:
@@ -128,13 +129,6 @@ class UniKd(DistillationLoss):
         if self.disagreement == "variance":
             return (p - average).square().mean(0).sum(-1)
         return (p - average).square().mean(0).sqrt().mean(-1)
-
-
-def _losses(teachers: Tensor, labels: Tensor) -> Tensor:
-    """Returns the cross-entropy CE_i of each teacher, (M,B), in nats; finite where the label has probability 0."""
-    log_p = teachers.log_softmax(-1)
-    loss = -log_p.gather(-1, labels.expand(len(teachers), -1)[..., None]).squeeze(-1)
-    return loss.clamp(max=LARGEST)
 
 
 def _pairwise_kl(teachers: Tensor) -> Tensor:
