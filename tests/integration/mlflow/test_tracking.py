@@ -323,7 +323,7 @@ def test_a_study_without_a_responding_server_completes_and_is_sent_later(
     output, _ = study.communicate(timeout=300)
     assert study.returncode == 0, output
     words = ("sync", "alone", "--studies-dir", tmp_path / "studies")
-    assert f"`ensdistill-tune {' '.join(map(str, words))}` sends them" in " ".join(output.split())
+    assert f"nothing is lost; to send later: ensdistill-tune {' '.join(map(str, words))}" in " ".join(output.split())
     refused = call("ensdistill-tune", *words)
     assert refused.code == 2
     assert "events still pending for MLflow" in refused.err
