@@ -45,17 +45,30 @@ class HubDataset(EntrySource):
             rule = f"{printable(str(folder))} is not a data set of the library datasets ({error})"
             raise DataError(f"data.path: {rule}; write it with save_to_disk") from error
         tables = dict(found) if isinstance(found, Mapping) else {"train": found}
-        known = {part: table for name, table in tables.items() if (part := part_of(name))}
+        known = self._known(tables)
         if "train" not in known:
             raise DataError(f"data.path: no part train (available: {listed(tables)}); rename the training part")
-        names = self._class_names(known["train"])
-        classes = {name: number for number, name in enumerate(names)} or numbered(self._texts(known["train"], ()))
-        parts = {part: self._part(part, table, classes, names, datasets) for part, table in known.items()}
+        classes = {name: number for number, name in enumerate(self._class_names(known["train"]))} or numbered(
+            self._texts(known["train"])
+        )
+        parts = {part: self._part(part, table, classes, datasets) for part, table in known.items()}
         own = {name: (f"the {name} part", len(part.entries)) for name, part in parts.items()}
         warnings = [*self._left_out(tables), *self.ignored(own)]
         return FoundEntries(parts, tuple(classes), f"{folder.resolve()} {_stamp(folder)}", warnings)
 
-    def _part(self, part: str, table: Any, classes: Mapping[str, int], names: list[str], datasets: Any) -> PartEntries:
+    def _known(self, tables: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the table of each part; raises DataError if two tables are the same part."""
+        names: dict[str, str] = {}
+        for name in tables:
+            part = part_of(name)
+            if part in names:
+                both = listed([names[part], name])
+                raise DataError(f"data.path: {both} are the same part ({part}); keep one of them")
+            if part:
+                names[part] = name
+        return {part: tables[name] for part, name in names.items()}
+
+    def _part(self, part: str, table: Any, classes: Mapping[str, int], datasets: Any) -> PartEntries:
         column = table.features.get(self.image_column)
         if not isinstance(column, datasets.Image):
             raise DataError(
@@ -66,7 +79,7 @@ class HubDataset(EntrySource):
         if part == "unlabeled":
             labels = [-1] * len(table)
         else:
-            texts = self._texts(table, names)
+            texts = self._texts(table)
             unknown_labels(texts, dict(classes), part)
             labels = [classes[class_name(text)] for text in texts]
         return PartEntries([HubItem(undecoded, self.image_column, part, n) for n in range(len(table))], labels)
@@ -74,13 +87,13 @@ class HubDataset(EntrySource):
     def _class_names(self, table: Any) -> list[str]:
         return [class_name(name) for name in getattr(table.features.get(self.label_column), "names", None) or ()]
 
-    def _texts(self, table: Any, names: list[str] | tuple[str, ...]) -> list[str]:
-        """The labels as class names."""
+    def _texts(self, table: Any) -> list[str]:
+        """Returns the labels of a part as class names; numbers are decoded with the names of this part."""
         if self.label_column not in table.column_names:
             raise DataError(
                 f"data.label_column: no column {self.label_column!r}; give one of {listed(table.column_names)}"
             )
-        values = list(table[self.label_column])
+        names, values = self._class_names(table), list(table[self.label_column])
         if any(value is None or (names and not 0 <= value < len(names)) for value in values):
             raise DataError(f"data.label_column: {self.label_column!r} has rows without a label; remove them")
         return [names[value] if names else str(value) for value in values]
@@ -106,7 +119,11 @@ class HubItem:
     column: str
     part: str
     number: int
-    stamp = ""  # the files of the data set are part of the origin
+
+    @property
+    def stamp(self) -> str:
+        """Column of the image; the files of the data set are part of the origin."""
+        return self.column
 
     @property
     def name(self) -> str:
@@ -126,7 +143,7 @@ class HubItem:
         Raises:
             ImageError: The image cannot be read.
         """
-        return read_bytes(self._raw(), shape, resize, self.name)
+        return read_bytes(self._raw, shape, resize, self.name)
 
     def _raw(self) -> bytes:
         image = self.table[self.number][self.column] or {}
@@ -137,7 +154,7 @@ class HubItem:
 
 
 def _stamp(folder: Path) -> str:
-    """Hash of names, sizes and times of all files of the folder."""
+    """Returns a hash of names, sizes and times of all files of the folder."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     rows = [(str(file.relative_to(folder)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return sha256(repr(rows).encode(errors="surrogateescape")).hexdigest()

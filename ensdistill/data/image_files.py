@@ -7,7 +7,7 @@ import re
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -195,11 +195,11 @@ def is_image(stream: IO[bytes], name: str) -> bool:
     return True
 
 
-def read_bytes(raw: bytes, shape: tuple[int, int, int], resize: Resize, name: str) -> Read:
+def read_bytes(load: Callable[[], bytes], shape: tuple[int, int, int], resize: Resize, name: str) -> Read:
     """Returns the pixels of an image file in memory, as `ImageFile.read` does.
 
     Args:
-        raw: Content of the file.
+        load: Returns the content of the file.
         shape: (C,H,W) with C one or three.
         resize: How an image of another aspect ratio is fitted; see `fitted`.
         name: Name of the image in messages.
@@ -208,7 +208,7 @@ def read_bytes(raw: bytes, shape: tuple[int, int, int], resize: Resize, name: st
         ImageError: The content is not a readable image; the message states the cause.
     """
     try:
-        return _decoded(raw, shape, resize)
+        return _decoded(load(), shape, resize)
     except Exception as error:  # decoders raise a dozen different exceptions for a damaged file
         raise ImageError(name, name, _cause(error)) from error
 

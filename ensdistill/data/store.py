@@ -23,7 +23,7 @@ from ensdistill.data.folders import VARIABLE
 from ensdistill.data.image_facts import HASH_BYTES, facts_of
 from ensdistill.data.shared_images import HASHES, IMAGES, LEVELS, SharedImages, StoreFile
 from ensdistill.errors import DataError
-from ensdistill.runtime.files import ensure_writable_dir, write_json
+from ensdistill.runtime.files import ensure_writable_dir, sync_directory, write_json
 from ensdistill.runtime.formatting import memory_size
 from ensdistill.runtime.lazy import np, torch
 from ensdistill.runtime.progress_bar import note
@@ -94,7 +94,7 @@ def _into_memory(entries: Sequence[Entry], form: ImageForm) -> tuple[Tensor, Fin
 
 
 def _key(entries: Sequence[Entry], form: ImageForm, origin: str) -> str:
-    """Name of the store: a hash of everything that determines its content."""
+    """Returns the name of the store: a hash of everything that determines its content."""
     digest = sha256(repr((FORMAT, origin, form.shape, form.resize)).encode())
     for entry in entries:
         digest.update(f"{entry.name}\0{entry.stamp}\n".encode(errors="surrogateescape"))
@@ -114,6 +114,7 @@ def _build(entries: Sequence[Entry], form: ImageForm, origin: str, folder: Path)
         versions = {"ensdistill": __version__, "pillow": _pillow()}
         write_json(temporary / MANIFEST, about | versions | {"remarks": found.remarks})
         os.rename(temporary, folder)
+        sync_directory(folder.parent)
     except OSError as error:
         fix = f"free space, or set {VARIABLE} to another folder"
         raise DataError(f"{folder}: cannot be written ({error.strerror or error}); {fix}") from error
@@ -142,8 +143,11 @@ def _decode_into(folder: Path, entries: Sequence[Entry], form: ImageForm) -> Fin
         found = decode(entries, form, write)
         found.refuse()
         os.fsync(opened)
-    np.save(folder / HASHES, hashes)
-    np.save(folder / LEVELS, levels)
+    for name, array in ((HASHES, hashes), (LEVELS, levels)):
+        with (folder / name).open("wb") as file:
+            np.save(file, array)
+            file.flush()
+            os.fsync(file.fileno())
     return found
 
 

@@ -1,7 +1,6 @@
 """Stores of decoded images as files: their sizes, whether a process uses them, and their removal."""
 
 import fcntl
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,9 +9,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from ensdistill.data.shared_images import IMAGES
+from ensdistill.data.store import MANIFEST, read_manifest
 from ensdistill.errors import DataError
-
-_IMAGES, _MANIFEST = "images.npy", "manifest.json"  # names in `shared_images` and `store`, which import NumPy
 
 
 def stored_sets(datasets: Path) -> list[Path]:
@@ -22,7 +21,7 @@ def stored_sets(datasets: Path) -> list[Path]:
         datasets: Folder of all stores.
     """
     folders = datasets.iterdir() if datasets.is_dir() else ()
-    return sorted(path for path in folders if (path / _MANIFEST).is_file() or ".writing-" in path.name)
+    return sorted(path for path in folders if (path / MANIFEST).is_file() or ".writing-" in path.name)
 
 
 def size_on_disk(folder: Path) -> int:
@@ -37,9 +36,9 @@ def size_on_disk(folder: Path) -> int:
 def describe(folder: Path) -> str:
     """Returns number, shape and source of the images of a store."""
     try:
-        about = json.loads((folder / _MANIFEST).read_text())
+        about = read_manifest(folder)
         return f"{about['images']:,} images of {'x'.join(map(str, about['shape']))} from {about['source']}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (DataError, KeyError, TypeError):
         return "incomplete"
 
 
@@ -73,11 +72,13 @@ def _exclusive(folder: Path) -> Iterator[None]:
     key = folder.name.strip(".").partition(".")[0]
     try:
         with FileLock(folder.with_name(f".{key}.lock"), timeout=0):
-            if not (folder / _IMAGES).is_file():
+            if not (folder / IMAGES).is_file():
                 yield
                 return
-            with (folder / _IMAGES).open("r+b") as file:
+            with (folder / IMAGES).open("r+b") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 yield
     except (Timeout, BlockingIOError):
         raise DataError(f"{folder}: a process uses it; wait until it ends") from None
+    except PermissionError as error:
+        raise DataError(f"{folder}: cannot be locked ({error.strerror}); its owner can remove it") from error

@@ -147,7 +147,7 @@ def _begin_worker(config: Config, studies: str, device: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a traceback
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with silence():
-        data = load_data(config.data).to(pick_device(device))
+        data = load_data(config.data, studies).to(pick_device(device))
         ensemble = get_ensemble(config, data, Path(studies) / "teachers")
     _inputs.update(data=data, cache=TeacherLogitCache(ensemble))
 
