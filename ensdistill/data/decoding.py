@@ -69,14 +69,13 @@ class Findings:
             yield ConfigIssue(("data", "path"), rule, hint=_HINTS.get(remark))
 
 
-def decode(entries: Sequence[Entry], form: ImageForm, write: Write, threads: int = 0) -> Findings:
+def decode(entries: Sequence[Entry], form: ImageForm, write: Write) -> Findings:
     """Decodes images and passes the pixels of each to a function.
 
     Args:
         entries: The images.
         form: The form of the result.
         write: Receives the number of an image and its pixels uint8 (C,H,W); is called by several threads.
-        threads: Number of threads; 0 for one per CPU of this process.
 
     Returns:
         Causes and remarks in the order of the images. Unreadable images are not written.
@@ -87,7 +86,7 @@ def decode(entries: Sequence[Entry], form: ImageForm, write: Write, threads: int
         numbers = range(start, min(start + AT_ONCE, len(entries)))
         return [row for n in numbers for row in _decode_one(entries[n], form, n, write)]
 
-    pool = ThreadPoolExecutor(threads or len(os.sched_getaffinity(0)), "decode")
+    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), "decode")
     shown = progress("decoding images", len(entries)) if len(entries) > MANY else nullcontext(_no_progress)
     try:
         with quiet(), shown as advance:

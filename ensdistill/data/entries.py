@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from ensdistill.data.part_names import PART_NAMES
 from ensdistill.errors import ConfigIssue
 
 if TYPE_CHECKING:
     from ensdistill.data.image_files import Read, Resize
 
-PARTS = ("train", "validation", "test", "unlabeled")  # the order of the images in a store
+PARTS = tuple(PART_NAMES)  # the order of the images in a store
 
 
 class Entry(Protocol):

@@ -59,7 +59,7 @@ class EntrySource(OwnSizes, DataSource):
         """Returns all images and labels; large sets are stored in `studies/datasets` of the current folder.
 
         Raises:
-            DataError: Images cannot be read; the message has all of them with their causes.
+            DataError: Images cannot be read; the message lists all of them and their causes.
         """
         return self.load(datasets_folder())
 
@@ -70,7 +70,7 @@ class EntrySource(OwnSizes, DataSource):
             datasets: Folder of the decoded images of large sets.
 
         Raises:
-            DataError: Images cannot be read; the message has all of them with their causes.
+            DataError: Images cannot be read; the message lists all of them and their causes.
         """
         found = self.entries()
         side = self.size or self._default_size(found.parts["train"].entries)
@@ -103,7 +103,7 @@ def default_size(entries: Sequence[Entry]) -> tuple[int, int]:
 
 
 def _split(found: FoundEntries, images: Tensor | SharedImages) -> dict[str, Split]:
-    """The images of each part; they follow each other in the order of `PARTS`."""
+    """Returns the images of each part; they follow each other in the order of `PARTS`."""
     labels = [label for name in PARTS if name in found.parts for label in found.parts[name].labels]
     whole, start, parts = Split(images, torch.tensor(labels, dtype=torch.long)), 0, {}
     for name in PARTS:

@@ -29,7 +29,7 @@ class ImageFolder(EntrySource):
         """Returns the files, with warnings about files that are left out.
 
         Raises:
-            DataError: The path or folders cannot be read; the message has all of them with their causes.
+            DataError: The path or folders cannot be read; the message lists all of them and their causes.
         """
         path = own_path(self.path)
         try:

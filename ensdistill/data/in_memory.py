@@ -28,8 +28,7 @@ class Data(OwnSizes, DataSource):
     """Images that a Python program passes to `Data.from_arrays` or `Data.from_dataset`.
 
     The settings contain only the hash of the images; the images remain in the memory of the program. A program that
-    resumes a
-    run or a study must pass the same images again.
+    resumes a run or a study must pass the same images again.
     """
 
     kind: Literal["in_memory"] = "in_memory"

@@ -45,7 +45,7 @@ def read(source: DataSource, studies: str | Path = "studies") -> tuple[RawData, 
 
 
 def _broken(raw: Any, sizes: Any) -> list[str]:
-    """Yields the broken rules; only the first is reported."""
+    """Returns the broken rules; only the first is reported."""
     if not isinstance(raw, RawData):
         return [f"must return RawData, not a {type(raw).__name__}"]
     if not isinstance(sizes, SplitSizes):

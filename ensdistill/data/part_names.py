@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from ensdistill.data.names import class_name
 from ensdistill.errors import DataError
-from ensdistill.runtime.text import listed
+from ensdistill.runtime.text import counted, listed
 
 PART_NAMES = {  # compared without case
     "train": ("train", "training"),
@@ -34,7 +34,7 @@ def numbered(labels: Iterable[str]) -> dict[str, int]:
         names.sort(key=int)
     if len(names) < 2:
         raise DataError(
-            f"data: the training images have {len(names)} class, at least two are required: {listed(names)}"
+            f"data: the training images have {counted(len(names), 'class')}, at least two are required: {listed(names)}"
         )
     return {name: number for number, name in enumerate(names)}
 

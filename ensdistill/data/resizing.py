@@ -1,4 +1,4 @@
-"""Resize of image batches as Pillow resizes image files, in a form that torch.export and ONNX take for any size."""
+"""Resize of image batches as Pillow resizes image files, in a form that torch.export and ONNX support for any size."""
 
 from __future__ import annotations
 

@@ -23,8 +23,8 @@ GPU_SHARE = 4  # a set is copied to a GPU if it requires at most 1/GPU_SHARE of 
 class StoreFile:
     """The images of one store, opened by this process.
 
-    While it is open, the process holds a shared lock, so that `ensdistill-tune clean` leaves the store alone. A process
-    that receives a pickled object opens the file when it reads the first image.
+    While it is open, the process holds a shared lock, so that `ensdistill-tune clean` does not remove the store. A
+    process that receives a pickled object opens the file when it reads the first image.
 
     Attributes:
         folder: Folder of the store.

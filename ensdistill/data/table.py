@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from ensdistill.data.entries import PARTS, FoundEntries, PartEntries
+from ensdistill.data.entries import FoundEntries, PartEntries
 from ensdistill.data.entry_source import EntrySource
 from ensdistill.data.image_files import ImageFile
 from ensdistill.data.names import class_name, own_path
@@ -47,7 +47,7 @@ class Table(EntrySource):
         classes = numbered(label for _, label, part in rows if part == "train")
         root = (user_path(self.root) if self.root else file.parent).resolve()
         parts = defaultdict[str, PartEntries](PartEntries)
-        for part in PARTS[1:3]:
+        for part in ("validation", "test"):
             unknown_labels([label for _, label, own in rows if own == part], classes, part)
         for path, label, part in rows:
             number = -1 if part == "unlabeled" else classes[class_name(label)]
@@ -60,7 +60,7 @@ class Table(EntrySource):
         parquet = file.suffix.lower() in (".parquet", ".pq")
         try:
             columns, values = _read_parquet(file) if parquet else _read_csv(file)
-        except (OSError, ValueError, csv.Error, UnicodeDecodeError) as error:
+        except (OSError, ValueError, csv.Error) as error:
             rule = f"{printable(str(file))} is not a readable {'Parquet' if parquet else 'CSV'} file"
             raise DataError(f"data.path: {rule} ({error}); write it again") from error
         wanted = {"image_column": self.image_column, "label_column": self.label_column}
@@ -76,7 +76,7 @@ class Table(EntrySource):
         return rows, [issue] if unused else []
 
     def _row(self, number: int, row: dict[str, str]) -> Row:
-        """Path, label and part of a row; raises DataError if it is incomplete."""
+        """Returns path, label and part of a row; raises DataError if it is incomplete."""
         path, label = row.get(self.image_column, ""), row.get(self.label_column, "")
         given = row.get(self.split_column, "") if self.split_column else "train"
         part = part_of(given)

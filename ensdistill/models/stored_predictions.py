@@ -19,7 +19,6 @@ from ensdistill.runtime.weights import fingerprint
 if TYPE_CHECKING:
     from ensdistill.data import RawData, Split
 
-PARTS = ("train", "validation", "test", "unlabeled")
 SETTING = "teachers.predictions"
 
 

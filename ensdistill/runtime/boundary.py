@@ -46,7 +46,7 @@ def run_command(work: Callable[[], int], failure: int = 1) -> int:
             print("interrupted", file=sys.stderr)
             return 130
         except Exception as error:
-            return _unexpected(error) or failure
+            return _unexpected(error, failure)
 
 
 def cause_of(error: BaseException) -> str:
@@ -78,8 +78,8 @@ def _ignore_invalid_terminal_size() -> None:
             del os.environ[name]
 
 
-def _unexpected(error: Exception) -> int:
-    """Prints an unexpected error and returns its exit code; 0 if it is that of a failure."""
+def _unexpected(error: Exception, failure: int) -> int:
+    """Prints an unexpected error and returns its exit code: that of a failure, or 2 if the fix is known."""
     if os.environ.get(TRACEBACK):
         traceback.print_exc(file=sys.stderr)
     if isinstance(error, OSError | MemoryError):
@@ -87,7 +87,7 @@ def _unexpected(error: Exception) -> int:
         return 2
     hiding = shadowing_files()
     _print_lines("\n".join([f"unexpected {cause_of(error)}. Set {TRACEBACK}=1 to print where it was raised.", *hiding]))
-    return 2 if hiding or isinstance(error, ImportError) else 0
+    return 2 if hiding or isinstance(error, ImportError) else failure
 
 
 def _print_lines(text: str) -> None:

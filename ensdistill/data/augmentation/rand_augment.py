@@ -44,8 +44,8 @@ def rand_augment(images: Tensor, operations: int, magnitude: float, generator: t
 def _apply(images: Tensor, kinds: Tensor, strengths: Tensor) -> Tensor:
     """Returns images (B,C,H,W), each after the operation with its index (B,) and its strength (B,) in [-1,1]."""
     changed = images.clone()
-    for kind, operation in enumerate(OPERATIONS):
-        chosen = (kinds == kind).nonzero()[:, 0]
+    order, counts = kinds.argsort(stable=True), kinds.bincount(minlength=len(OPERATIONS)).tolist()
+    for operation, chosen in zip(OPERATIONS, torch.split(order, counts), strict=True):
         if len(chosen):
             changed[chosen] = operation(images[chosen], strengths[chosen])
     return changed

@@ -60,7 +60,7 @@ def _show(studies: Path, chosen: Sequence[StoredItem], refused: list[StoredItem]
     screen.print(table)
     gone = [item for item in chosen if item not in refused]
     free = [item for item in gone if not item.in_use]
-    words = counted(len(free), "entry").replace("entrys", "entries")
+    words = counted(len(free), "entry")
     size = memory_size(sum(item.size for item in free))
     if removes:
         screen.print(f"removed: {words}, {size}")
