@@ -146,8 +146,8 @@ def images_in_list(lines: Iterable[bytes], log: PredictionLog) -> Iterator[Image
         try:
             _add_place(images, place)
             problem = "" if images.files else f"{place}: no images found"
-        except (DataError, ValueError) as error:  # ValueError: a null byte
-            problem = str(error)
+        except (DataError, OSError, ValueError) as error:  # ValueError: a null byte
+            problem = f"{place}: {error.strerror}" if isinstance(error, OSError) else str(error)
         log.leave_out(images)
         if problem:
             log.seen += 1
@@ -165,8 +165,11 @@ def protect(out: Path | None, *inputs: Path) -> None:
 
 def protected(out: Path | None, files: Iterable[ImageFile]) -> Iterator[ImageFile]:
     """Yields the files; raises ConfigError if the file of the predictions is one of them."""
+    if out is None or not out.is_file():
+        yield from files
+        return
     for file in files:
-        protect(out, *([] if file.archive else [file.root / file.name]))
+        protect(out, file.root if file.archive else file.root / file.name)
         yield file
 
 

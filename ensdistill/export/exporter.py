@@ -35,7 +35,7 @@ class ExportResult:
         resized: Largest difference of a probability on images of other sizes, which the files resize.
         checked: Number of validation images in the comparison.
         metrics: Metrics on validation images by network.
-        prices: Inference cost of `student`, `student with resize` and, if available, `ensemble`.
+        prices: Inference cost of `student`, `WITH_RESIZE` and, if available, `ensemble`.
         device: Device of the time measurement.
         warnings: Warnings about images, teachers and student, as rows of `ConfigIssue.as_row`.
     """

@@ -95,8 +95,8 @@ from PIL import Image, ImageOps
 
 session = onnxruntime.InferenceSession("student.onnx")
 classes = json.loads(session.get_modelmeta().custom_metadata_map["class_names"])
-image = np.asarray(Image.open("image.png").convert("{mode}"))  # of any height and width
-images = image.reshape(1, *image.shape[:2], {channels})  # uint8 (N,H,W,C), 0 to 255
+image = ImageOps.exif_transpose(Image.open("image.png")).convert("{mode}")  # of any height and width
+images = np.asarray(image).reshape(1, image.height, image.width, {channels})  # uint8 (N,H,W,C), 0 to 255
 logits, probabilities = session.run(None, {{"images": images}})
 print(classes[probabilities[0].argmax()], probabilities[0].max())
 ```
@@ -192,7 +192,7 @@ def _settings(run: DistillationRun) -> str:
     count = "Stored predictions" if config.teachers.predictions else counted(config.teachers.total, "teacher")
     return (
         f"{count}, ensemble hash `{run.learnt_from}`. All settings, hash `{config.hash}`, are "
-        "in `config.yaml`; `ensdistill distill config.yaml` reproduces this student, given the data{_start(config)}."
+        f"in `config.yaml`; `ensdistill distill config.yaml` reproduces this student, given the data{_start(config)}."
         f" The weights are from {config.training.selected_epoch()}."
         f"{_plugins(config)}\n\n{markdown_table(['', 'settings'], list(rows.items()), ['settings'])}"
     )

@@ -118,7 +118,7 @@ def _checked(student: DeployableClassifier, file: Classifier, images: Tensor) ->
 
 def _checked_resized(student: DeployableClassifier, file: Classifier, images: Tensor) -> float:
     """Returns the largest difference of a probability on enlarged images; raises ExportError above RESIZED_LIMIT."""
-    worst = max(_difference(student, file, _enlarged(images, *size), 1) for size in PHOTOS)
+    worst = float(np.max([_difference(student, file, _enlarged(images, *size), 1) for size in PHOTOS]))  # NaN stays NaN
     if not worst <= RESIZED_LIMIT:
         raise _differs(file, f"{worst:.3g} in a probability of a resized image, more than {RESIZED_LIMIT:g}")
     return worst

@@ -206,7 +206,7 @@ def load_deployable(path: Path, run_imported: bool = False) -> DeployableClassif
     shape, class_names = parse_metadata(path, metadata)
     network = _empty_network(config, shape, class_names)
     load_weights(path, network)
-    return DeployableClassifier(network, shape, resize_of(config))
+    return DeployableClassifier(network, shape, resize_in(path, metadata))
 
 
 def parse_metadata(path: Path, metadata: Mapping[str, str]) -> tuple[Shape, tuple[str, ...]]:

@@ -9,6 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from ensdistill.errors import ConfigError, ConfigIssue, DataError
 from ensdistill.models.image_statistics import statistics
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
     from ensdistill.models.network import NetworkPiece
 
-_NORMS: tuple[type[nn.Module], ...] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-_NORMS += (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 NETWORK = 1  # position of the network after its normalization, see `build`
 
 
@@ -123,7 +122,7 @@ def _classifier(network: nn.Module, classes: int) -> str:
 
 
 def _layers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Yields the names of all convolutional and linear layers."""
+    """Yields name and module of all convolutional and linear layers."""
     for name, module in network.named_modules():
         if name and isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
             yield name, module
@@ -170,10 +169,11 @@ def _freeze(network: nn.Module, frozen: Collection[str]) -> None:
     for name, p in network.named_parameters():
         p.requires_grad_(name not in frozen)
     for prefix, module in network.named_modules():
-        own = [f"{prefix}.{name}" if prefix else name for name in module.state_dict()]
-        has_statistics = isinstance(module, _NORMS) and module.running_mean is not None
-        if has_statistics and all(name in frozen for name in own):
-            module.__class__ = _with_frozen_statistics(module.__class__)
+        if not isinstance(module, _NormBase) or module.running_mean is None:
+            continue
+        if all((f"{prefix}.{name}" if prefix else name) in frozen for name in module.state_dict()):
+            kind: Any = module.__class__
+            module.__class__ = _with_frozen_statistics(kind)
             module.eval()
 
 
@@ -186,6 +186,20 @@ class FrozenStatistics:
 
     def reset_running_stats(self) -> None:
         """Keeps the statistics; `torch.optim.swa_utils.update_bn` resets those of all other layers."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Returns how to make a copy: the class itself exists only in this process."""
+        return _new_frozen, (type(self).__bases__[1],), self.__dict__
+
+    def _get_name(self) -> str:
+        """Returns the name of the layer in texts, which is part of the identity of an architecture."""
+        return str(type(self).__bases__[1].__name__)
+
+
+def _new_frozen(kind: Any) -> Any:
+    """Returns a layer with frozen statistics before its state is set."""
+    made = _with_frozen_statistics(kind)
+    return made.__new__(made)
 
 
 @cache

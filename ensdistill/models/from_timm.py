@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from types import ModuleType
 from typing import Any, Literal
 
@@ -10,8 +9,9 @@ from pydantic import JsonValue
 
 from ensdistill.errors import ConfigError, ConfigIssue
 from ensdistill.models.network import NetworkPiece
-from ensdistill.models.probe import one_line_error, tried
+from ensdistill.models.probe import tried
 from ensdistill.runtime.lazy import nn
+from ensdistill.runtime.optional import need
 from ensdistill.settings.base import setting
 from ensdistill.settings.validation import closest_match, did_you_mean
 
@@ -36,7 +36,7 @@ class Timm(NetworkPiece):
         Raises:
             ConfigError: timm is not installed, or the network does not exist or does not accept such images.
         """
-        timm = _timm()
+        timm = need("timm", "timm", ", or use another kind")
         if not timm.is_model(self.name):
             near = closest_match(self.name, timm.list_models())
             raise ConfigError(
@@ -56,14 +56,3 @@ class Timm(NetworkPiece):
         published = timm.get_pretrained_cfg(self.name, allow_unregistered=True)
         fixed = {"img_size": shape[1:]} if published is not None and published.fixed_input_size else {}
         return {**fixed, **self.arguments}
-
-
-def _timm() -> ModuleType:
-    """Imports timm lazily: it is optional, and its import takes a second."""
-    try:
-        return import_module("timm")
-    except ImportError as error:
-        raise ConfigError(
-            f"model.kind: timm cannot be imported ({one_line_error(error)}); run `pip install 'ensdistill[timm]'`, or "
-            "use another kind"
-        ) from error

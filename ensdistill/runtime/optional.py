@@ -6,17 +6,19 @@ from typing import Any
 from ensdistill.errors import ConfigError
 
 
-def need(name: str, extra: str = "export") -> Any:
+def need(name: str, extra: str = "export", otherwise: str = "") -> Any:
     """Returns a module of an extra.
 
     Args:
         name: Name of the module.
         extra: Name of the extra that installs it.
+        otherwise: Another fix, which ends the message.
 
     Raises:
         ConfigError: The module cannot be imported; the message states how to install it.
     """
     try:
         return import_module(name)
-    except ImportError as error:
-        raise ConfigError(f"{name} cannot be imported ({error}); run `pip install 'ensdistill[{extra}]'`") from error
+    except (ImportError, RuntimeError, OSError) as error:  # a library that does not match its dependencies
+        cause, fix = " ".join(str(error).split()), f"run `pip install 'ensdistill[{extra}]'`{otherwise}"
+        raise ConfigError(f"{name} cannot be imported ({cause}); {fix}") from error

@@ -13,7 +13,7 @@ from ensdistill_tune.console.live import ConsoleObserver
 from ensdistill_tune.execution.executor import Executor, Name
 from ensdistill_tune.execution.study_inputs import prepare
 from ensdistill_tune.phases import SessionContext, run_phases
-from ensdistill_tune.records.event_log import read_journal
+from ensdistill_tune.records.event_log import scan_log
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.study.study_location import StudyLocation
 from ensdistill_tune.study.study_state import EventObserver, StudyObserver, StudyState
@@ -40,10 +40,11 @@ def open_study(
     Returns:
         The state from the event log, and the tracker that follows the log. The tracker sends nothing before `start`.
     """
-    past = read_journal(place.folder.journal)
+    state = StudyState(study, place.folder, header, trial_warnings, observers=observers)
     target = MlflowTarget.of_study(study, place.studies, place.name, header["study_id"])
-    tracker = MlflowTracker(target, study, past)
-    return StudyState(study, place.folder, header, trial_warnings, [tracker, *followers], observers, past), tracker
+    tracker = MlflowTracker(target, study, state.past)
+    state.log_observers = [tracker, *followers]
+    return state, tracker
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class StudySession:
         header, executor = self.header | {"tracking_uri": uri}, executor_of(self.executor)
         with self.place.folder.held(), contextlib.ExitStack() as stack:
             self.place.folder.inbox.drop_stops()  # left by an earlier session
+            scan_log(self.place.folder.journal)  # a log that cannot be read is refused before teachers are trained
             with self._marked_as_running(header):
                 stack.enter_context(executor.session(self.study))
                 context = self._prepare(header, executor)

@@ -87,7 +87,7 @@ class RankOne(nn.Module):
             products = merge == "mean_of_products"
             layer.weight.mul_(_outer(layer, s, r).mean(0) if products else _outer(layer, s.mean(0), r.mean(0)))
             if self.bias is not None:
-                layer.bias = nn.Parameter(self.bias.detach().mean(0))
+                layer.bias = nn.Parameter(self.bias.detach().mean(0), requires_grad=self.bias.requires_grad)
             elif layer.bias is not None:
                 layer.bias.mul_(s.mean(0))
         return layer

@@ -21,7 +21,9 @@ def fsck(options: argparse.Namespace) -> int:
         return 0 if found.is_sound else 1
     copy = recover(folder, options.to)
     again = resume_command(folder.path.parent, folder.path.name)
-    print(f"{folder.journal}: ends with record {options.to}; copy of the previous log: {copy}\nto continue: `{again}`")
+    words = f"{folder.journal}: ends with record {options.to}; copy of the previous log: {copy}\nto continue: `{again}`"
+    row = {"file": str(folder.journal), "last": options.to, "copy": str(copy)}
+    print(json.dumps(row) if options.json else words)
     return 0
 
 

@@ -27,6 +27,7 @@ class StudyRequests:
 
         If a callback requests a stop at the end of a trial, the request takes effect before the next trial ends.
         """
+        self._planner.progress.flush()
         now = time.monotonic()
         if now >= self._due or self._planner.ended != self._ended:
             self._due, self._ended = now + INTERVAL_SECONDS, self._planner.ended

@@ -22,6 +22,7 @@ class EventLog:
     """The event log, open for appending; a new file starts with its header.
 
     Attributes:
+        past: The events of the log when it was opened.
         removed: Number of bytes of an incomplete last record, left by a crash, that were removed when the log was
             opened.
     """
@@ -37,6 +38,7 @@ class EventLog:
         """
         self._path = path
         log = scan_log(path)
+        self.past = events_of(path, log)
         self._end, self.removed, self._failed = log.end, log.incomplete, False
         try:
             self._file = _open(path)
@@ -115,8 +117,20 @@ def read_journal(path: Path) -> list[Event]:
     Raises:
         DataError: The log has a different format, or a line before the last one is damaged.
     """
-    lines = scan_log(path).lines[1:]
-    return [read_event(line, f"{path}, line {number}") for number, line in enumerate(lines, start=2)]
+    return events_of(path, scan_log(path))
+
+
+def events_of(path: Path, log: ScannedLog) -> list[Event]:
+    """Returns the events of the sound records of a log.
+
+    Args:
+        path: The event log, for messages.
+        log: Its records.
+
+    Raises:
+        DataError: This version has no such event.
+    """
+    return [read_event(line, f"{path}, line {number}") for number, line in enumerate(log.lines[1:], start=2)]
 
 
 def answer_to(request: str, path: Path, start: int) -> Event | None:
@@ -150,15 +164,13 @@ def check_format(path: Path, first_line: bytes) -> None:
         header = json.loads(first_line)
     except ValueError as error:
         raise damage(path, LogEnd()) from error
-    sound, header = LogEnd().after(first_line), header if isinstance(header, dict) else {}
-    if not sound and "crc" in header:
+    header = header if isinstance(header, dict) else {}
+    if not LogEnd().after(first_line) and ("crc" in header or header.get("format") == FORMAT):
         raise damage(path, LogEnd())
     if "format" not in header:
         raise DataError(f"{path}: has no format number, because another version wrote it. Launch the study again.")
     if header["format"] != FORMAT:
         raise DataError(f"{path}: must have format {FORMAT}, got {header['format']}; use the version that wrote it")
-    if not sound:
-        raise damage(path, LogEnd())
 
 
 def damage(path: Path, end: LogEnd) -> DataError:
@@ -168,11 +180,13 @@ def damage(path: Path, end: LogEnd) -> DataError:
         path: The event log.
         end: End of the sound records.
     """
-    home = path.parent
+    where, home = f"{path}, line {end.records + 1} (from byte {end.size}): damaged", path.parent
+    if not end.records:
+        return DataError(
+            f"{where}; no record can be recovered. Restore a copy of this file, or launch the study again."
+        )
     fix = command_line("ensdistill-tune", "fsck", home.name, studies=home.parent)
-    return DataError(
-        f"{path}, line {end.records + 1} (from byte {end.size}): damaged; `{fix}` shows what can be recovered"
-    )
+    return DataError(f"{where}; `{fix}` shows what can be recovered")
 
 
 def read_event(line: bytes, where: str) -> Event:

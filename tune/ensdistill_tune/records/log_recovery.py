@@ -1,6 +1,7 @@
 """Examination of a damaged event log, and recovery of its sound records."""
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from pathlib import Path
 
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.runtime.files import atomic_write
-from ensdistill_tune.records.event_log import check_format, read_event
+from ensdistill_tune.records.event_log import check_format, events_of, read_event
 from ensdistill_tune.records.events import Event
 from ensdistill_tune.records.log_records import ScannedLog, scan
 from ensdistill_tune.records.study_directory import StudyDirectory
@@ -58,11 +59,12 @@ def examine(path: Path) -> LogExamination:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    if b"\n" not in content:
+        raise DataError(f"{path}: has no complete record; resume the study, which starts the log again")
     check_format(path, content[: content.find(b"\n") + 1])
     log = scan(content)
-    header = json.loads(log.lines[0])
-    events = [read_event(line, f"{path}, line {number}") for number, line in enumerate(log.lines[1:], start=2)]
-    return LogExamination(path, header["format"], header["product"], log, events, _readable(content[log.end.size :]))
+    header, lost = json.loads(log.lines[0]), _readable(content[log.end.size :])
+    return LogExamination(path, header["format"], header["product"], log, events_of(path, log), lost)
 
 
 def recover(folder: StudyDirectory, last: int) -> Path:
@@ -84,8 +86,7 @@ def recover(folder: StudyDirectory, last: int) -> Path:
         if not 0 <= last <= found.last:
             raise ConfigError(f"--to: must be between 0 and {found.last}, the last sound record, got {last}")
         copy = _free_name(folder.journal)
-        before = folder.journal.read_bytes()
-        atomic_write(copy, lambda file: file.write_bytes(before))
+        atomic_write(copy, lambda file: shutil.copyfile(folder.journal, file))
         atomic_write(folder.journal, lambda file: file.write_bytes(b"".join(found.log.lines[: last + 1])))
         if last < found.last or not found.is_sound:
             folder.write_summary(folder.read_summary() | {"state": "interrupted"})
@@ -105,7 +106,7 @@ def _readable(content: bytes) -> list[Event]:
     for line in content.splitlines():
         try:
             events.append(read_event(line, ""))
-        except (DataError, ValueError):
+        except DataError:
             continue
     return events
 

@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import InitVar, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ensdistill.errors import ConfigIssue
-from ensdistill_tune.records.event_log import EventLog, read_journal
+from ensdistill_tune.records.event_log import EventLog
 from ensdistill_tune.records.events import (
     EpochReported,
     Event,
@@ -41,7 +41,7 @@ class EventObserver(Protocol):
 
 
 class StudyObserver(Protocol):
-    """Observer of the trials of a study, called after records and study.json are updated."""
+    """Observer of the trials of a study, called after the records are updated; study.json can lag by a second."""
 
     def trial_started(self, study: "StudyState", trial: TrialRecord) -> None:
         """Called when a trial has started, or resumed after an interruption."""
@@ -74,7 +74,6 @@ class StudyState:
         find_warnings: Function that returns warnings about the students so far.
         log_observers: Observers of every event that is appended.
         observers: Observers of the trials.
-        earlier: The events of the log, if they have already been read.
         trials: The records by number.
         winner: The best replicate of the best settings; None before the confirmation.
         none_confirmed: Whether every confirmed candidate breaks a constraint, so that there is no winner.
@@ -90,22 +89,21 @@ class StudyState:
     find_warnings: FindWarnings
     log_observers: Sequence[EventObserver] = ()
     observers: Sequence[StudyObserver] = ()
-    earlier: InitVar[Sequence[Event] | None] = None
     trials: Trials = field(default_factory=dict)
     winner: TrialRecord | None = None
     none_confirmed: bool = False
     replicates_planned: int = 0
     state: str = "running"
 
-    def __post_init__(self, earlier: Sequence[Event] | None) -> None:
-        self.past = read_journal(self.folder.journal) if earlier is None else earlier
+    def __post_init__(self) -> None:
+        self._log = EventLog(self.folder.journal)
+        self.past: Sequence[Event] = self._log.past
         for event in self.past:
             apply_event(self.trials, event)
         self.died = self.running
         for trial in self.died:
             trial.state = "interrupted"
         self._before, self._began = active_seconds(self.past), time.time()
-        self._log = EventLog(self.folder.journal)
         self._unsaved, self._next_save = False, 0.0  # the next save at the earliest, on the monotonic clock
 
     @property
@@ -196,8 +194,7 @@ class StudyState:
     def report(self, number: int, metrics: dict[str, float]) -> None:
         """Records an epoch of a trial."""
         trial = self.append_event(EpochReported(trial=number, metrics=metrics))
-        if self._unsaved:
-            self._save_soon()
+        self.flush()
         for observer in self.observers:
             observer.trial_reported(self, require_trial(trial))
 
@@ -246,12 +243,16 @@ class StudyState:
         self._next_save = time.monotonic() + SAVE_SECONDS
 
     def _save_soon(self) -> None:
-        """Writes study.json, unless it was written within the last second; the next event then writes it.
+        """Writes study.json, unless it was written within the last second; a later `flush` then writes it.
 
         The cost of a summary grows with the number of trials. The event log has no such delay.
         """
         self._unsaved = True
-        if time.monotonic() >= self._next_save:
+        self.flush()
+
+    def flush(self) -> None:
+        """Writes study.json if a trial started or ended since it was written, and not within the last second."""
+        if self._unsaved and time.monotonic() >= self._next_save:
             self.save(self.state)
 
     @property

@@ -241,13 +241,20 @@ def test_a_listed_path_that_cannot_be_read_is_counted_and_the_others_are_classif
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad.zip").write_bytes(b"PK no")
-    lines = [images / "gone.png", tmp_path / "empty", tmp_path / "bad.zip", "a\0b", images / "odd" / "05.png"]
+    lines = [images / "gone.png", tmp_path / "empty", tmp_path / "bad.zip", "a\0b", "x" * 300]
+    lines.append(images / "odd" / "05.png")
     given(monkeypatch, *(f"{line}\n".encode() for line in lines))
     done = call("ensdistill", "predict", model, "-", "--format", "csv")
     assert (done.code, [Path(row["file"]).name for row in rows_of(done)]) == (1, ["05.png"])
-    for cause in ("gone.png cannot be read: no such file", "no images found", "readable zip file", "null byte"):
+    for cause in (
+        "gone.png cannot be read: no such file",
+        "no images found",
+        "readable zip file",
+        "null byte",
+        "too long",
+    ):
         assert cause in done.err
-    assert done.err.splitlines()[-1] == "4 of 5 images skipped"
+    assert done.err.splitlines()[-1] == "5 of 6 images skipped"
 
 
 def test_standard_input_stands_alone_and_has_paths(model: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,6 +262,17 @@ def test_standard_input_stands_alone_and_has_paths(model: Path, images: Path, mo
     for words, cause in (([], "no images found"), ([images], "must be the only argument")):
         done = call("ensdistill", "predict", model, "-", *words)
         assert (done.code, cause in done.err) == (2, True)
+
+
+def test_a_zip_file_on_standard_input_is_not_written_over(
+    model: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = Path(shutil.make_archive(str(tmp_path / "photos"), "zip", images))
+    before = archive.read_bytes()
+    given(monkeypatch, os.fsencode(archive))
+    done = call("ensdistill", "predict", model, "-", "--out", archive)
+    assert (done.code, "must not be one of the input files" in done.err) == (2, True)
+    assert archive.read_bytes() == before
 
 
 def test_an_image_on_standard_input_is_not_written_over(

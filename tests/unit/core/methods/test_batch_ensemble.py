@@ -403,6 +403,14 @@ def test_layer_without_bias_stays_without_bias() -> None:
     assert linear_student(bias_kind="per_member").network.bias is None
 
 
+def test_a_frozen_own_bias_stays_frozen_in_the_merged_layer() -> None:
+    layer = nn.Linear(2, 3)
+    layer.bias.requires_grad_(False)
+    student = BatchEnsemble(subnetworks=2, bias="per_member")(layer)
+    merged = student.network.merged("mean_of_products")
+    assert (merged.bias.requires_grad, merged.weight.requires_grad) == (False, True)
+
+
 @pytest.mark.parametrize("groups", [1, 2])
 def test_own_biases_of_a_convolution_run_along_its_channels(groups: int) -> None:
     layer = nn.Conv2d(2, 4, 3, groups=groups).double()

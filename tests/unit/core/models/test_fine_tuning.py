@@ -1,6 +1,7 @@
 """A training that starts from weights of a file, with frozen parts and a slower body."""
 
 import copy
+import pickle
 import sys
 import warnings
 from pathlib import Path
@@ -268,6 +269,17 @@ def test_frozen_statistics_survive_their_new_estimation_and_a_copy() -> None:
     assert clone[2].running_mean.tolist() != [0, 0, 0]
     assert isinstance(clone[0], nn.BatchNorm1d)
     assert [module.training for module in clone] == [False, True, True, True]
+
+
+def test_a_network_with_frozen_statistics_is_pickled_and_has_the_text_of_a_plain_one() -> None:
+    network = nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 3))
+    plain, x = repr(network), torch.rand(8, 2)
+    prepare_training(nn.Sequential(nn.Identity(), network), Convnet(freeze=["0"]), 3)
+    again = pickle.loads(pickle.dumps(network)).train()
+    assert repr(network) == repr(again) == plain
+    assert not again[0].training
+    assert not again[0].weight.requires_grad
+    torch.testing.assert_close(again(x), network(x))
 
 
 def test_body_at_rate_zero_trains_the_classifier_alone(digits: DataSplits) -> None:

@@ -159,6 +159,20 @@ def test_fsck_recovers_the_records_before_the_damage_with_the_command_that_it_pr
     assert fsck(study).code == 0
 
 
+def test_fsck_prints_one_object_about_a_recovery(study: StudyDirectory) -> None:
+    damage(study, 3)
+    row = json.loads(fsck(study, "--to", "1", "--json").out)
+    assert row == {"file": str(study.journal), "last": 1, "copy": f"{study.journal}.before-recovery-1"}
+
+
+def test_fsck_names_what_to_do_without_a_sound_header(study: StudyDirectory) -> None:
+    header, rest = study.journal.read_bytes().split(b"\n", 1)
+    study.journal.write_bytes(header.replace(b"product", b"prodact") + b"\n" + rest)
+    assert "Restore a copy of this file, or launch the study again." in fsck(study).err
+    study.journal.write_bytes(header[:20])
+    assert "has no complete record; resume the study" in fsck(study).err
+
+
 @pytest.mark.parametrize("last", ["-1", "2", "9"])
 def test_fsck_keeps_only_sound_records(last: str, study: StudyDirectory) -> None:
     damage(study, 3)
