@@ -112,8 +112,7 @@ class Config(Settings):
         [],
         "Settings that change during training: a list of {after_epoch, set} with the last epoch before the change and "
         "the new values by dotted name; training.optimizer.lr and all settings of perturbation and loss except kind "
-        "can "
-        "change.",
+        "can change.",
         exclude_if=operator.not_,  # excluded while empty, so that earlier files and hashes without it stay valid
     )
     metrics: list[OwnMetric] = setting(
@@ -155,7 +154,7 @@ class Config(Settings):
         return self
 
     def _changed_images(self) -> ConfigIssue | None:
-        """Yields the issue of a setting that changes images although teacher predictions are stored."""
+        """Returns the issue of a setting that changes images although predictions are stored; None if there is none."""
         rule = "teachers.predictions are stored for unchanged images"
         if not self.teachers.predictions:
             return None
@@ -206,7 +205,7 @@ class Config(Settings):
 
     @property
     def warnings(self) -> list[ConfigIssue]:
-        """Yields a warning for each piece that another process cannot import."""
+        """Warnings, one for each piece that another process cannot import."""
         return [
             ConfigIssue(
                 (*path, "kind"),

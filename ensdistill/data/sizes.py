@@ -37,8 +37,7 @@ class SplitSizes(Settings):
     """Sizes of the parts that are drawn from the labeled images of a source.
 
     Draws are stratified by class. A share is relative to all labeled images and yields at least one image per class.
-    Images
-    that are not drawn become unlabeled images.
+    Images that are not drawn become unlabeled images.
     """
 
     seed: int = setting(0, "Seed of the split.", ge=0, le=2**32 - 1)

@@ -219,8 +219,9 @@ def evaluate_corruptions(network: nn.Module, split: Split) -> dict[str, list[Met
     Returns:
         For each corruption, the metrics at severity 1, 2, ..., 5.
     """
+    images = split.images[:]  # read once from a store
     return {
-        name: [evaluate(network, Split(corrupt(split.images[:], name, s, seed=0), split.labels)) for s in SEVERITIES]
+        name: [evaluate(network, Split(corrupt(images, name, s, seed=0), split.labels)) for s in SEVERITIES]
         for name in CORRUPTIONS
     }
 

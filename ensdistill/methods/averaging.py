@@ -2,8 +2,7 @@
 
 To add an average, add one class to this file. A settings class, called with the student, returns a `WeightAverage`.
 The average is updated after every step and every epoch, and returns the averaged student. `Student.merged` then turns
-the
-subnetworks into one network.
+the subnetworks into one network.
 """
 
 from __future__ import annotations

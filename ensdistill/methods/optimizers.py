@@ -71,8 +71,8 @@ class Sgd(OptimizerPiece):
 
 def _folded(group: dict[str, Any]) -> dict[str, Any]:
     """Returns a parameter group whose learning rate includes its `grad_scale`."""
-    times = group.get("grad_scale", 1.0)
-    scale, decay = times * group.get("lr_scale", 1.0), group["weight_decay"] / times
+    times = group["grad_scale"]
+    scale, decay = times * group["lr_scale"], group["weight_decay"] / times
     return {**group, "grad_scale": 1.0, "lr_scale": scale, "weight_decay": decay}
 
 

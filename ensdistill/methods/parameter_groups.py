@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from ensdistill.methods.optimizers import OptimizerPiece
     from ensdistill.methods.students.base import Student
 
-LR_SCALE = "lr_scale"  # attribute of a module: learning rate of its own parameters, relative to the others
-
 
 def parameter_groups(student: Student, optimizer: OptimizerPiece) -> list[dict[str, Any]]:
     """Returns the groups of the student, divided by weight decay and learning rate, without frozen parameters.
@@ -24,8 +22,11 @@ def parameter_groups(student: Student, optimizer: OptimizerPiece) -> list[dict[s
     Returns:
         Groups with `params`, `weight_decay`, `lr_scale` and `grad_scale`.
     """
+    # a module may have the attribute `lr_scale`: the learning rate of its own parameters, relative to the others
     scales = {
-        id(p): getattr(module, LR_SCALE, 1.0) for module in student.modules() for p in module.parameters(recurse=False)
+        id(p): getattr(module, "lr_scale", 1.0)
+        for module in student.modules()
+        for p in module.parameters(recurse=False)
     }
     spared = set() if optimizer.decay_norms_and_biases else _norms_and_biases(student)
     found: dict[tuple[int, float, float], dict[str, Any]] = {}

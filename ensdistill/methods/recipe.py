@@ -158,14 +158,11 @@ class Training(Settings):
         Args:
             number: Number of this epoch, if it is known.
         """
-        which = f"epoch {number}" if number else "the epoch"
-        if self.select_epoch == "last":
-            return "the last epoch" if number is None else f"{which}, the last one"
-        metric = {"best_nll": "NLL", "best_accuracy": "accuracy"}[self.select_epoch]
-        return (
-            f"{which} with the best {metric} on the validation images"
-            if number is None
-            else (f"{which}, the best one by {metric} on the validation images")
+        metric = {"best_nll": "NLL", "best_accuracy": "accuracy"}.get(self.select_epoch)
+        if number is None:
+            return f"the epoch with the best {metric} on the validation images" if metric else "the last epoch"
+        return f"epoch {number}, " + (
+            f"the best one by {metric} on the validation images" if metric else "the last one"
         )
 
     @property

@@ -203,8 +203,8 @@ def _fitting(
         for prefix in _prefixes(names, targets):
             if wanted and prefix != _without(wanted.rstrip(".") + ".", dropped):
                 continue
-            found = {name.removeprefix(prefix): state[names[name]] for name in names if name.startswith(prefix)}
-            found = {name: tensor for name, tensor in found.items() if name not in replaced}
+            shortened = {name.removeprefix(prefix): full for name, full in names.items() if name.startswith(prefix)}
+            found = {name: state[full] for name, full in shortened.items() if name not in replaced}
             matches = sum(name in found for name in targets)
             why = _misfit(found, {name: own[targets[name]] for name in targets})
             if not why:

@@ -95,7 +95,7 @@ def _values(model: type[BaseModel], tree: Any) -> Iterator[tuple[Path, FieldInfo
 
 @cache
 def _fields(model: type[BaseModel]) -> tuple[tuple[str, FieldInfo, bool], ...]:
-    """Yields the name of each field of settings classes, the field, and whether it is a list."""
+    """Returns name and field of each field of settings classes, and whether it is a list."""
     return tuple(
         (name, field, get_origin(field.annotation) is list)
         for name, field in model.model_fields.items()

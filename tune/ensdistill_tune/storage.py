@@ -9,6 +9,7 @@ from filelock import FileLock, Timeout
 
 from ensdistill.data.stored_sets import describe, is_used, remove_store, size_on_disk, stored_sets
 from ensdistill.errors import ConfigError, DataError
+from ensdistill.runtime.locks import is_locked
 from ensdistill.runtime.text import listed
 from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_record import UNDER_WAY
@@ -49,7 +50,9 @@ def stored_items(studies: Path, datasets: Path) -> list[StoredItem]:
     items = [_item(DATASETS, folder, is_used(folder), describe(folder)) for folder in stored_sets(datasets)]
     running, teachers = _running(studies), studies / TEACHERS
     trained = sorted(folder for folder in teachers.iterdir() if folder.is_dir()) if teachers.is_dir() else []
-    return items + [_item(TEACHERS, one, running or _is_locked(one), "a trained network") for one in trained]
+    return items + [
+        _item(TEACHERS, one, running or is_locked(Path(f"{one}.lock")), "a trained network") for one in trained
+    ]
 
 
 def select(items: Sequence[StoredItem], names: Sequence[str]) -> list[StoredItem]:
@@ -92,17 +95,6 @@ def _item(kind: str, folder: Path, in_use: bool, content: str) -> StoredItem:
 
 
 def _running(studies: Path) -> bool:
-    """Whether a study of the folder is running."""
+    """Returns whether a study of the folder is running."""
     homes = [file.parent for file in studies.glob("*/study.json")]
     return any(StudyDirectory(home).read_summary()["state"] in UNDER_WAY for home in homes)
-
-
-def _is_locked(folder: Path) -> bool:
-    lock = Path(f"{folder}.lock")
-    if not lock.exists():
-        return False
-    try:
-        with FileLock(lock, timeout=0):
-            return False
-    except Timeout:
-        return True

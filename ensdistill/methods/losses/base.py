@@ -38,10 +38,9 @@ class DistillationLoss(Piece):
 class WeightedDistillationLoss(DistillationLoss):
     """L = (1 - alpha) CE(labels, student) + alpha * distillation(student, teachers).
 
-    With `logit_standardization`, the distillation term sees (z - mean(z)) / sd(z) instead of the logits z of each image
-    and network. The scale of the student's logits is then arbitrary: compare calibrated metrics. Sun et al. 2024
-    (CVPR); the
-    runs of the official code also multiply the weight of the term by 9.
+    With `logit_standardization`, the distillation term is computed from (z - mean(z)) / sd(z) instead of the logits z
+    of each image and network. The scale of the student's logits is then arbitrary: compare calibrated metrics. Sun et
+    al. 2024 (CVPR); the runs of the official code also multiply the weight of the term by 9.
     """
 
     temperature: float = setting(4.0, "Softmax temperature of teachers and student.", ge=0.05, le=100)

@@ -21,9 +21,8 @@ class Dist(WeightedDistillationLoss):
 
     r_b is Pearson's correlation between the probabilities of student and teacher over the classes of image b (relation
     between classes), and r_c the correlation over the images of the batch for class c (relation within a class).
-    Teachers are averaged
-    at temperature T. Correlations do not determine the scale of the logits: compare calibrated metrics. The second
-    relation depends on the batch and does not exist for a batch of one image.
+    Teachers are averaged at temperature T. Correlations do not determine the scale of the logits: compare calibrated
+    metrics. The second relation depends on the batch and does not exist for a batch of one image.
 
     Huang et al. 2022 (DIST, NeurIPS) and the official code, which has one teacher and the weights 1, 2 and 2 for labels
     and both relations; alpha = 1/2 gives the same ratio.

@@ -1,7 +1,7 @@
 """Perturbations that mix each image with another image of its batch.
 
-Teachers and student see the same mixture, so the targets of the distillation term need no mixing: they are what the
-teachers return for it.
+Teachers and student are evaluated on the same mixture. The targets of the distillation term are the outputs of the
+teachers for it, without mixing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class MixturePerturbation(InputPerturbation):
-    """Base of perturbations that mix image b with image p(b), with one random permutation p and one share a batch."""
+    """Base of perturbations that mix image b with image p(b), with one random permutation p and one share per batch."""
 
     alpha: float = setting(
         1.0, "Parameter of Beta(alpha, alpha), from which the share of each batch is drawn.", ge=0.05, le=100
@@ -69,7 +69,7 @@ class MixturePerturbation(InputPerturbation):
 class MixUp(MixturePerturbation):
     """Weighted means of two images.
 
-    x'_b = lambda x_b + (1 - lambda) x_p(b),  lambda ~ Beta(alpha, alpha), p a random permutation, once a batch
+    x'_b = lambda x_b + (1 - lambda) x_p(b),  lambda ~ Beta(alpha, alpha), p a random permutation, once per batch
 
     Label term on the mixtures: lambda CE(y_b) + (1 - lambda) CE(y_p(b)).
 
@@ -89,7 +89,7 @@ class CutMix(MixturePerturbation):
     """Images with a rectangle of another image.
 
     The sides of the rectangle are sqrt(1 - lambda) H and sqrt(1 - lambda) W, rounded down, lambda ~ Beta(alpha, alpha).
-    Its center is any pixel, and it is clipped at the borders. Rectangle and permutation p are drawn once a batch.
+    Its center is any pixel, and it is clipped at the borders. Rectangle and permutation p are drawn once per batch.
 
     Label term on the mixtures: s CE(y_b) + (1 - s) CE(y_p(b)), with s the share of the pixels of image b.
 

@@ -36,8 +36,7 @@ class BatchEnsemble(StudentPiece):
     mean over subnetworks.
 
     The presets `latentbe` and `diversity` list the differences from the official code. One difference is in this class:
-    the bias
-    of a merged layer is mean(s) * b, the exact fold; the notebook of the LatentBE tables leaves b unscaled.
+    the bias of a merged layer is mean(s) * b, the exact fold; the notebook of the LatentBE tables leaves b unscaled.
     """
 
     kind: Literal["batch_ensemble"] = "batch_ensemble"

@@ -2,8 +2,7 @@
 
 The statistic of a setting is the R2 of a small regression of the trials' merit on this setting alone, over the trials
 that have it. A numeric setting has a linear and a quadratic term, a choice has one mean for each value. The merit is
-permuted among the
-trials, and the smallest p-value of each permutation corrects for the number of settings.
+permuted among the trials, and the smallest p-value of each permutation corrects for the number of settings.
 
 Measured over 200 simulated studies each, six independent settings, one of them with a true R2 of .5: with 24 trials the
 test finds it in 91 % (a choice of two), 87 % (linear), 83 % (quadratic) and 74 % (logarithmic) of the studies; with 32

@@ -58,8 +58,7 @@ def _show(studies: Path, chosen: Sequence[StoredItem], refused: list[StoredItem]
         state = "in use" if item.in_use else "removed" if removes and item not in refused else "not in use"
         table.add_row(item.name, memory_size(item.size), _date(item.used), state, item.content)
     screen.print(table)
-    gone = [item for item in chosen if item not in refused]
-    free = [item for item in gone if not item.in_use]
+    free = [item for item in chosen if item not in refused and not item.in_use]
     words = counted(len(free), "entry")
     size = memory_size(sum(item.size for item in free))
     if removes:
@@ -68,7 +67,7 @@ def _show(studies: Path, chosen: Sequence[StoredItem], refused: list[StoredItem]
         screen.print(f"would remove {words}, {size}; add --remove")
     else:
         screen.print(f"not in use: {words}, {size}; name entries and add --remove to remove them")
-    screen.print("decoded data sets are decoded again, and teachers trained again, when a study needs them")
+    screen.print("decoded data sets are decoded again, and teachers trained again, when a study requires them")
 
 
 def _date(seconds: float) -> str:

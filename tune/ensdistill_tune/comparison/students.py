@@ -121,7 +121,9 @@ class Students:
         except FileNotFoundError:
             return None
         except ValueError as error:
-            raise DataError(f"{file}: must be valid JSON, but is damaged. Delete it; it is trained again.") from error
+            raise DataError(
+                f"{file}: must be valid JSON, but is damaged. Delete the file; the student is then trained again."
+            ) from error
         return row
 
 
@@ -156,7 +158,7 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
-        signal.raise_signal(signal.SIGKILL)  # at once, also within a training step
+        signal.raise_signal(signal.SIGKILL)  # immediately, even during a training step
 
 
 def _train_in_worker(config: Config) -> Row:

@@ -122,7 +122,7 @@ class StudyFollower:
         trial = apply_event(self._trials, event)
         match event:
             case EpochReported():
-                del require_trial(trial).epochs[:-1]  # other events are not shown, and a long study has many
+                del require_trial(trial).epochs[:-1]  # earlier epochs are not shown, and a long study has many
                 self._lately.reported(event.at)
             case TrialEnded():
                 self._lately.over(require_trial(trial), event.at)

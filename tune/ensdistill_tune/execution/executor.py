@@ -34,8 +34,7 @@ class Executor:
         teacher_trainer: Function that returns the trainer of missing teachers, given the resources of a trial and the
             value of `--device`.
         run_trials: Function that runs all remaining trials and returns `finished`, `timed_out` or `interrupted`. Failed
-            trials do
-            not end it. Its last argument is the calibrated NLL on validation of 1, 2, ..., M teachers.
+            trials do not end it. Its last argument is the calibrated NLL on validation of 1, 2, ..., M teachers.
     """
 
     session: Callable[[StudyConfig], AbstractContextManager[None]]

@@ -63,8 +63,12 @@ class ScannedLog:
     lines: tuple[bytes, ...]
     end: LogEnd
     incomplete: int = 0
-    damaged: bool = False
     rest: int = 0
+
+    @property
+    def damaged(self) -> bool:
+        """Whether the next line is damaged: a complete line that is not the next record."""
+        return self.rest > 0
 
 
 def content_of(line: bytes) -> bytes:
@@ -91,7 +95,7 @@ def _broken_at(content: bytes, lines: tuple[bytes, ...], end: LogEnd) -> Scanned
     half = b"\n" not in rest and end.after(rest[:-1] + b"\n") is None  # otherwise the line end itself is damaged
     if half:
         return ScannedLog(lines, end, incomplete=len(rest))
-    return ScannedLog(lines, end, damaged=True, rest=rest.count(b"\n") + (not rest.endswith(b"\n")))
+    return ScannedLog(lines, end, rest=rest.count(b"\n") + (not rest.endswith(b"\n")))
 
 
 def _lines(content: bytes) -> Iterator[bytes]:

@@ -10,6 +10,7 @@ from filelock import FileLock, Timeout
 
 from ensdistill.errors import DataError
 from ensdistill.runtime.files import write_json
+from ensdistill.runtime.locks import is_locked
 from ensdistill_tune.records.event_log import read_journal
 from ensdistill_tune.records.inbox import Inbox
 from ensdistill_tune.records.trial_record import UNDER_WAY, TrialRecord, Trials, apply_event
@@ -19,8 +20,7 @@ class StudyDirectory:
     """The folder `<studies>/<name>/` of a study.
 
     It contains study.json (settings, state, summary), events.jsonl (the event log) and trials/<number>/ (the checkpoint
-    of
-    a running trial, the student of a completed one).
+    of a running trial, the student of a completed one).
 
     Attributes:
         path: The folder.
@@ -75,7 +75,7 @@ class StudyDirectory:
             raise DataError(f"{self.path}: no study in this folder; `ensdistill-tune status` lists studies") from error
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{self.path / 'study.json'}: damaged; restore a copy of this file") from error
-        if state in UNDER_WAY and not self._is_held():
+        if state in UNDER_WAY and not is_locked(self._lock):
             summary["state"] = "crashed"
         return summary
 
@@ -89,12 +89,3 @@ class StudyDirectory:
     @property
     def _lock(self) -> Path:
         return self.path / ".lock"
-
-    def _is_held(self) -> bool:
-        if not self._lock.exists():
-            return False
-        try:
-            with FileLock(self._lock, timeout=0):
-                return False
-        except Timeout:
-            return True

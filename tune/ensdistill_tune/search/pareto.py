@@ -67,8 +67,7 @@ def select_diverse(values: Points, k: int) -> list[int]:
 
     The first point is the best in the first objective. Each further point has the largest distance from the points
     selected so far, in units of the front's range in each objective. With two objectives the second point is therefore
-    the other
-    end of the front. Only the first of equal points is returned.
+    the other end of the front. Only the first of equal points is returned.
 
     Args:
         values: Points of shape (n, objectives).
@@ -115,15 +114,13 @@ class ParetoRungs:
     its rung is never stopped: the first trial continues, and the second is stopped only if the first dominates it. With
     one objective this is asynchronous successive halving with the share rounded up, except that a trial is stopped in
     cases where it would be paused (Li et al. 2020). Multi-objective ASHA applies the share within the first front too,
-    and therefore
-    stops non-dominated trials (Schmucker et al. 2021).
+    and therefore stops non-dominated trials (Schmucker et al. 2021).
 
     If dominance at a rung persists until the end, no trial of the final front is ever stopped. If learning curves cross
     or are noisy, a trial of the final front can be stopped: a costly student that learns slowly is dominated early by a
-    cheap one. `tolerance` handles
-    that case: a trial also continues if no other trial would dominate it after improving each of its values by that
-    relative margin. The tolerance of an objective that does not change during training, such as inference cost, should
-    be 0; otherwise no trial is ever stopped by a trial of equal cost.
+    cheap one. `tolerance` handles that case: a trial also continues if no other trial would dominate it after improving
+    each of its values by that relative margin. The tolerance of an objective that does not change during training, such
+    as inference cost, should be 0; otherwise no trial is ever stopped by a trial of equal cost.
 
     Decisions are computed from `recorded`, so a repeated report gives the same decision, also after a restart.
 

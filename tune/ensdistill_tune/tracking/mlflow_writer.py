@@ -100,7 +100,9 @@ class MlflowWriter:
         except MlflowException as error:
             if error.error_code not in REFUSALS:
                 raise
-            find_experiment(self._connected.client, self.target)  # raises if the run was deleted: nothing is lost
+            find_experiment(
+                self._connected.client, self.target
+            )  # raises if the experiment was deleted: nothing is lost
             self.refused.append(" ".join(without_secrets(str(error)).split())[:200])
         except DeletedRunError as error:
             self.refused.append(str(error))

@@ -20,6 +20,7 @@ from ensdistill_tune.metric_names import final_metric, log_name
 from ensdistill_tune.records.events import Event, SessionEnded, TeachersReady, TrialEnded
 from ensdistill_tune.records.trial_record import (
     METRICS,
+    OVER,
     PRIMARY,
     HoursUsed,
     TrialRecord,
@@ -55,15 +56,13 @@ class RunUpdate:
         trial = apply_event(trials, event)
         if isinstance(event, TeachersReady):
             facts.update(event.hashes)
-        if not isinstance(event, SessionEnded | TrialEnded):  # the others change no metric of the parent run
-            return cls(event, trial, facts, trials)
-        over = {
-            state: n for state, n in count_states(trials.values()).items() if state not in ("running", "interrupted")
-        }
         if isinstance(event, SessionEnded):
-            return cls(event, trial, facts, trials, {}, sum(over.values()), standings(trials, event, study))
-        if event.state not in over:
-            return cls(event, trial, facts, trials, {}, sum(over.values()))
+            return cls(event, trial, facts, trials, standings=standings(trials, event, study))
+        if (
+            not isinstance(event, TrialEnded) or event.state not in OVER
+        ):  # the others change no metric of the parent run
+            return cls(event, trial, facts, trials)
+        over = {state: n for state, n in count_states(trials.values()).items() if state in OVER}
         searched = of_kind(trials.values(), *PRIMARY)
         parent = HoursUsed.of(trials.values()).metrics
         parent |= {f"trials/{state}": float(n) for state, n in count_states(searched).items() if state in over}

@@ -17,7 +17,7 @@ TAG = "mlflow.sharedViewState."  # prefix of the tag of the experiment; the key 
 TRAINING = "workflowType=machine_learning"  # otherwise MLflow shows pages for language models
 STUDIES = "studies"  # key of the page that lists all studies
 SEEDS = "-seeds"  # suffix of the key of the page that groups replicates
-DESCRIPTION, DATASET = "attributes.`Description`", "attributes.`Dataset`"  # maximum number of columns
+DESCRIPTION, DATASET = "attributes.`Description`", "attributes.`Dataset`"  # columns
 COLUMNS = ("val/nll", "val/accuracy", "val/ece")
 
 COMMON: dict[str, Any] = {
@@ -140,7 +140,8 @@ def _columns(study: StudyConfig) -> list[str]:
 
 
 def _charts(study: StudyConfig, final: str) -> list[dict[str, Any]]:
-    always = [name for name, axis in study.search.items() if not axis.when]  # the chart omits runs without the metric
+    # the chart omits runs without a value for an axis
+    always = [name for name, axis in study.search.items() if not axis.when]
     axes = [log_name(name) if name in study.logarithmic else name for name in always]
     scale = "linear" if study.mode == "max" else "log"
     return [
