@@ -275,7 +275,7 @@ def test_a_network_with_frozen_statistics_is_pickled_and_has_the_text_of_a_plain
     network = nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 3))
     plain, x = repr(network), torch.rand(8, 2)
     prepare_training(nn.Sequential(nn.Identity(), network), Convnet(freeze=["0"]), 3)
-    again = pickle.loads(pickle.dumps(network)).train()
+    again = pickle.loads(pickle.dumps(network)).train()  # noqa: S301
     assert repr(network) == repr(again) == plain
     assert not again[0].training
     assert not again[0].weight.requires_grad

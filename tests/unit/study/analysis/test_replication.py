@@ -154,8 +154,8 @@ def test_the_verdict_without_a_baseline_makes_no_comparison() -> None:
 def test_the_verdict_without_searched_settings_makes_no_comparison() -> None:
     own = study(best=9, seeds=2)
     order = candidates(SEARCHED, replicates({1: [0.1, 0.2], 2: [0.3, 0.3]}), own)
-    said = "baseline kd is the best of 2 candidates; no searched settings were confirmed"
-    assert verdict(order, own).sentence == said
+    sentence = "baseline kd is the best of 2 candidates; no searched settings were confirmed"
+    assert verdict(order, own).sentence == sentence
 
 
 @pytest.mark.parametrize("seeds", [2, 5])
@@ -218,8 +218,8 @@ def test_without_a_candidate_that_meets_the_constraints_none_wins_and_the_neares
     own = study(best=9, seeds=2, **AT_MOST)
     order = candidates(SEARCHED, replicates({3: [0.3, 0.3], 1: [0.5, 0.5]}), own)
     assert winner_of(order, own) is None
-    said = "none of 2 candidates meets the constraints on average over 2 seeds, so none wins; the closest is 003 "
-    assert verdict(order, own).sentence == f"{said}(val/ece 0.3, at most 0.25)"
+    sentence = "none of 2 candidates meets the constraints on average over 2 seeds, so none wins; the closest is 003 "
+    assert verdict(order, own).sentence == f"{sentence}(val/ece 0.3, at most 0.25)"
     assert why_none_wins(SEARCHED, order, own) == verdict(order, own).sentence
     assert "the closest is 003" in str(why_none_wins(own.rank(SEARCHED), [], own))
     assert why_none_wins(SEARCHED, [], study(best=9)) is None
@@ -229,6 +229,6 @@ def test_the_verdict_states_that_a_better_baseline_breaks_a_constraint() -> None
     own = study(best=9, seeds=3, **AT_MOST)
     mine = [with_ece(r, 0.1) for r in replicates({3: [0.30, 0.31, 0.32]})]
     order = candidates(SEARCHED, [*mine, *replicates({1: [0.26, 0.28, 0.27]})], own)
-    said = verdict(order, own).sentence
-    assert said.startswith("003 is worse than kd as published: nll +0.0400 (95 % confidence interval ")
-    assert said.endswith("; kd breaks a constraint (val/ece 0.27, at most 0.25)")
+    sentence = verdict(order, own).sentence
+    assert sentence.startswith("003 is worse than kd as published: nll +0.0400 (95 % confidence interval ")
+    assert sentence.endswith("; kd breaks a constraint (val/ece 0.27, at most 0.25)")

@@ -638,8 +638,8 @@ student.kind is choice ['single', 'branches']
 def test_all_issues_are_reported_together_in_the_order_of_lines(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text(MANY)
-    told = TOLD.replace("<schedulers>", NAMES["<schedulers>"])
-    expected = told.replace("<perturbations>", NAMES["<perturbations>"]).splitlines()
+    text = TOLD.replace("<schedulers>", NAMES["<schedulers>"])
+    expected = text.replace("<perturbations>", NAMES["<perturbations>"]).splitlines()
     assert refused(file) == [f"FILE, line {fault}" for fault in expected]
 
 
