@@ -10,7 +10,9 @@ def file_size(size: int) -> str:
 
 
 def memory_size(size: int) -> str:
-    """Returns a memory size in bytes as text: `512 MiB` or `1.5 GiB`."""
+    """Returns a memory size in bytes as text: `12 KiB`, `512 MiB` or `1.5 GiB`."""
+    if size < 2**20:
+        return f"{size / 2**10:.0f} KiB"
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
 
 

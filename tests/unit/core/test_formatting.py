@@ -11,6 +11,7 @@ from ensdistill.runtime.text import counted, listed, verb
     [
         (file_size(999), "1.0 kB"),
         (file_size(1_234_567), "1,234.6 kB"),
+        (memory_size(1000), "1 KiB"),
         (memory_size(2**20), "1 MiB"),
         (memory_size(2**30), "1.0 GiB"),
         (in_millions(81_240_000), "81.2"),

@@ -28,6 +28,26 @@ def broken(labels: list[int]) -> list[Any]:
     return [(torch.full((3, 8, 8), 2.0), label) for label in labels]
 
 
+def singles() -> list[Any]:
+    return [IMAGES["pil"], IMAGES["pil"]]
+
+
+class Failing:
+    """A dataset whose images cannot be read, with labels that can."""
+
+    targets = (0, 1)
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, number: int) -> Any:
+        raise OSError("disk is gone")
+
+
+def of_shape(shape: list[int], dtype: str) -> list[Any]:
+    return [(np.zeros(shape, dtype), label) for label in (0, 1)]
+
+
 def read(function: str, **arguments: Any) -> RawData:
     call = DatasetCall(path=f"{__name__}:{function}", arguments=arguments)
     return TorchDataset(train=call, size=8)()
@@ -50,6 +70,11 @@ def test_every_form_of_an_image_gives_the_same_pixels(kind: str) -> None:
         ("pairs", {"kind": "pil", "labels": []}, "has no items"),
         ("pairs", {"kind": "pil", "labels": [0, -1]}, "whole numbers from 0, got -1"),
         ("pairs", {"kind": "pil", "labels": [0, 0]}, "1 class"),
+        ("pairs", {"kind": "pil", "labels": ["cat", "dog"]}, "labels must be whole numbers from 0 .*cat"),
+        ("singles", {}, "is a Image, not a pair of an image and a label; return a pair"),
+        ("Failing", {}, "its dataset fails .*disk is gone"),
+        ("of_shape", {"shape": [8, 8, 4], "dtype": "uint8"}, r"it has shape \(8, 8, 4\); give \(C,H,W\) or \(H,W\)"),
+        ("of_shape", {"shape": [8, 8], "dtype": "int64"}, "it is int64; give uint8"),
         ("broken", {"labels": [0, 1]}, r"floats are not all from 0 to 1; remove Normalize"),
     ],
 )
@@ -81,3 +106,55 @@ def test_parts_of_a_hub_data_set_are_found_under_their_usual_names(tmp_path: Pat
     assert raw.test is not None
     assert (raw.validation.labels.tolist(), raw.test.labels.tolist()) == ([1], [0])
     assert any("other" in str(warning) for warning in raw.warnings)
+
+
+@pytest.mark.parametrize(
+    ("columns", "settings", "message"),
+    [
+        ({"photo": [0, 1], "label": [0, 1]}, {}, "data.image_column: 'image' of the train part must be a column of"),
+        ({"image": [0, 1], "kind": [0, 1]}, {}, "data.label_column: no column 'label'; give one of"),
+        ({"image": [0, 1], "label": [0, None]}, {}, "data.label_column: 'label' has rows without a label"),
+        ({"image": [0, 1], "label": [0, 1]}, {"image_column": "label"}, "must be a column of images"),
+    ],
+)
+def test_an_invalid_hub_data_set_is_rejected(
+    columns: dict[str, Any], settings: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    image = next(name for name in columns if name in ("image", "photo"))
+    rows = columns | {image: [Image.new("L", (8, 8), value) for value in columns[image]]}
+    datasets.Dataset.from_dict(rows).cast_column(image, datasets.Image()).save_to_disk(str(tmp_path / "saved"))
+    with pytest.raises(DataError, match=message):
+        HubDataset(path=str(tmp_path / "saved"), size=8, **settings)()
+
+
+def test_a_hub_data_set_requires_a_training_part_and_names_what_it_has(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    with pytest.raises(DataError, match="is not a data set of the library datasets"):
+        HubDataset(path=str(tmp_path))()
+    part = datasets.Dataset.from_dict({"label": [0]})
+    datasets.DatasetDict({"test": part}).save_to_disk(str(tmp_path / "saved"))
+    with pytest.raises(DataError, match=r"no part train \(available: test\)"):
+        HubDataset(path=str(tmp_path / "saved"))()
+    datasets.DatasetDict({"val": part, "validation": part}).save_to_disk(str(tmp_path / "double"))
+    with pytest.raises(DataError, match=r"val, validation are the same part \(validation\)"):
+        HubDataset(path=str(tmp_path / "double"))()
+
+
+def test_labels_of_a_hub_data_set_are_compared_by_name_and_damaged_images_are_named(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+
+    def part(names: list[str], labels: list[int], images: list[bytes]) -> Any:
+        kinds = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=names)})
+        return datasets.Dataset.from_dict({"image": [{"bytes": raw} for raw in images], "label": labels}, kinds)
+
+    Image.new("L", (8, 8), 51).save(tmp_path / "a.png")
+    good = (tmp_path / "a.png").read_bytes()
+    parts = {"train": part(["a", "b"], [0, 1, 1], [good] * 3), "test": part(["b", "a"], [0, 0, 1], [good] * 3)}
+    datasets.DatasetDict(parts).save_to_disk(str(tmp_path / "saved"))
+    raw = HubDataset(path=str(tmp_path / "saved"), size=8)()
+    assert raw.test is not None
+    assert raw.test.labels.tolist() == [1, 1, 0]
+    part(["a", "b"], [0, 1, 1], [good, good, b"no image"]).save_to_disk(str(tmp_path / "damaged"))
+    with pytest.raises(DataError, match=r"train\[2\]"):
+        HubDataset(path=str(tmp_path / "damaged"), size=8)()

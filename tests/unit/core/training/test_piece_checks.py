@@ -24,6 +24,7 @@ from ensdistill.methods.averaging import AveragingSettings
 from ensdistill.methods.losses import DistillationLoss, Labels
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.methods.metrics import Metric
+from ensdistill.methods.optimizers import OptimizerPiece
 from ensdistill.methods.perturbations import InputPerturbation
 from ensdistill.methods.students import StudentPiece
 from ensdistill.models import NetworkPiece
@@ -95,6 +96,27 @@ def test_a_piece_that_breaks_a_rule_is_reported_in_one_line(
         check_student(config, data)
     text = str(caught.value)
     assert text.startswith(f"{section}: {__name__}:Mine")
+    assert rule in text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("field", "base", "call", "rule"),
+    [
+        ("optimizer", OptimizerPiece, lambda self, groups: 3, "must return a torch.optim.Optimizer, not a int"),
+        ("optimizer", OptimizerPiece, lambda self, groups: groups[99], "fails"),
+        ("augmentation", ImageAugmentation, lambda self, x, random: x.float(), "images must be torch.uint8 on cpu"),
+        ("augmentation", ImageAugmentation, lambda self, x, random: x.zero_(), "must not write to its input images"),
+        ("augmentation", ImageAugmentation, lambda self, x, random: x[:1], "must have the shape (4, 1, 8, 8)"),
+    ],
+)
+def test_a_piece_of_the_training_that_breaks_a_rule_is_reported_in_one_line(
+    field: str, base: type, call: Callable[..., Any], rule: str, data: DataSplits
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_student(Config(training={field: piece(base, call)}), data)
+    text = str(caught.value)
+    assert text.startswith(f"training.{field}: {__name__}:Mine")
     assert rule in text
     assert "\n" not in text
 

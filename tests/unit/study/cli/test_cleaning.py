@@ -77,3 +77,27 @@ def test_an_unknown_name_removes_nothing(studies: Path) -> None:
     assert done.code == 2
     assert "no entry teachers/4567" in done.err
     assert (studies / "teachers/0123").is_dir()
+
+
+def test_the_table_has_names_sizes_and_states_and_the_next_step(studies: Path) -> None:
+    def shown(*words: str) -> str:
+        done = call("ensdistill-tune", "clean", *words, "--studies-dir", studies)
+        assert (done.code, done.err) == (0, "")
+        return " ".join(done.out.split())
+
+    listed = shown()
+    assert "teachers/0123" in listed
+    assert "1 KiB" in listed
+    assert "not in use" in listed
+    assert "name entries and add --remove" in listed
+    assert "would remove 1 entry" in shown("teachers")
+    assert "removed: 1 entry" in shown("teachers", "--remove")
+    assert "no decoded data sets and no teachers" in shown()
+
+
+def test_an_entry_in_use_is_named_and_the_exit_code_is_1(studies: Path) -> None:
+    with FileLock(studies / "teachers/0123.lock"):
+        done = call("ensdistill-tune", "clean", "teachers", "--remove", "--studies-dir", studies)
+    assert done.code == 1
+    assert "not removed" in done.err
+    assert "in use" in done.out

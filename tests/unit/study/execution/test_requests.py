@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ensdistill.errors import ConfigError, DataError
+from ensdistill_tune import steering
 from ensdistill_tune.analysis.trial_warnings import trial_warnings
 from ensdistill_tune.execution import requests
 from ensdistill_tune.execution.requests import StudyRequests
@@ -296,3 +297,21 @@ def test_a_request_at_the_end_of_a_trial_is_handled_before_the_next_trial_ends(
     assert driver.run(trials=1) == [1]
     driver.inbox.send(StopRequest())
     assert driver.run(trials=1) == []
+
+
+def test_the_command_waits_for_the_answer_of_the_study(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = driver.state.folder.path
+    monkeypatch.setattr(steering.time, "sleep", lambda _: driver.requests.stop_study())  # the study reads its inbox
+    assert enqueue(path, GIVEN) == "accepted"
+    number = driver.begin()
+    assert stop(path, number) == "accepted"
+    with pytest.raises(ConfigError, match="99"):
+        stop(path, 99)
+    assert stop(path) == "accepted"
+
+
+def test_a_request_that_the_study_does_not_answer_in_time_stays_pending(driver: Driver) -> None:
+    path = driver.state.folder.path
+    assert enqueue(path, GIVEN, wait_s=0.0) == "waiting"
+    assert stop(path, wait_s=0.0) == "waiting"
+    assert len(list(driver.inbox.pending())) == 2
