@@ -1,0 +1,67 @@
+"""The start of both commands: what cannot be imported is named, with its cause."""
+
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from ensdistill import entry
+
+
+def module(monkeypatch: pytest.MonkeyPatch, folder: Path, code: str) -> str:
+    (folder / "started_module.py").write_text(code)
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "started_module", raising=False)
+    return "started_module"
+
+
+def test_the_exit_code_is_that_of_main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert entry.run(module(monkeypatch, tmp_path, "def main():\n    return 3\n")) == 3
+
+
+def test_an_import_that_fails_ends_with_2_and_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = module(monkeypatch, tmp_path, "raise ImportError('no such library')\n")
+    monkeypatch.delenv(entry.TRACEBACK, raising=False)
+    assert entry.run(name) == 2
+    expected = "error: started_module cannot be imported: ImportError: no such library\n"
+    assert capsys.readouterr().err == expected
+    monkeypatch.setenv(entry.TRACEBACK, "1")
+    assert entry.run(name) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_ctrl_c_while_a_command_is_imported_ends_it_with_130(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert entry.run(module(monkeypatch, tmp_path, "raise KeyboardInterrupt\n")) == 130
+
+
+def test_a_current_folder_that_was_removed_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def removed() -> str:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(os, "getcwd", removed)
+    assert entry.run("json") == 2
+    assert "the current folder cannot be used (No such file or directory)" in capsys.readouterr().err
+
+
+def test_a_file_that_hides_a_standard_module_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert entry.shadowing_files() == []
+    (tmp_path / "random.py").touch()
+    (sentence,) = entry.shadowing_files()
+    assert sentence.startswith(f"{tmp_path / 'random.py'}: has the same name as the module random")
+
+
+def test_what_is_hidden_is_named_even_if_the_packages_cannot_be_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "importlib.metadata", ModuleType("importlib.metadata"))  # without its functions
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "random.py").touch()
+    assert len(entry.shadowing_files()) == 1
+    assert "importlib.metadata cannot be imported" in capsys.readouterr().err
