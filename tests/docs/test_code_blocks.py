@@ -178,14 +178,14 @@ def module_with(names: Mapping[str, Any]) -> ModuleType:
     return module
 
 
-def test_the_perturbation_that_is_added_moves_images_by_its_step() -> None:
+def test_the_example_perturbation_moves_images_by_its_step_size() -> None:
     piece = new_piece("perturbation", module_with(vars(directions)))
     x = torch.full((2, 1, 4, 4), 0.5)
     moved = piece(step_size=0.01)(x, None, None, RandomStreams.of(0, "docs", 1, torch.device("cpu"))) - x
     torch.testing.assert_close(moved.flatten(1).norm(dim=1), torch.full((2,), 0.04))
 
 
-def test_the_loss_that_is_added_is_the_brier_score_against_the_teachers() -> None:
+def test_the_example_loss_is_the_brier_score_against_the_teachers() -> None:
     piece = new_piece("loss", module_with({}))
     student, teachers = torch.tensor([[[0.0, 0.0]]]), torch.tensor([[[200.0, 0.0]]])
     loss = piece(temperature=1.0, alpha=1.0)(student, teachers, torch.tensor([0]), student)

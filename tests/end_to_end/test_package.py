@@ -53,7 +53,7 @@ def test_a_user_module_named_tune_is_not_executed(command: list[str], tmp_path: 
 
 @pytest.mark.parametrize("name", ["torch", "rich", "numpy", "random"])
 @pytest.mark.parametrize("words", [["ensdistill", "teachers", "kd"], ["ensdistill-tune", "report", "x"]], ids=" ".join)
-def test_a_module_that_hides_a_dependency_is_named(words: list[str], name: str, tmp_path: Path) -> None:
+def test_a_module_that_shadows_a_dependency_is_named_in_the_error(words: list[str], name: str, tmp_path: Path) -> None:
     (tmp_path / f"{name}.py").write_text("VALUE = 1\n")
     done = run(Path(sys.executable).parent / words[0], *words[1:], cwd=tmp_path, path=tmp_path)
     assert done.returncode == 2, done.stdout
@@ -101,7 +101,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "bin"
 
 
-def test_the_wheel_contains_every_file_of_both_packages_and_no_other(wheel: Path, files: list[str]) -> None:
+def test_the_wheel_contains_exactly_the_files_of_both_packages(wheel: Path, files: list[str]) -> None:
     expected = {file.removeprefix("tune/") for file in files if file.startswith(("ensdistill/", "tune/"))}
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert held == expected

@@ -20,7 +20,7 @@ LOGS = sorted(HERE.glob("log-format-*.jsonl"))
 
 
 @pytest.mark.parametrize("log", LOGS, ids=lambda log: log.stem)
-def test_a_golden_log_gives_the_recorded_trials(log: Path) -> None:
+def test_replaying_a_golden_log_gives_the_recorded_trials(log: Path) -> None:
     recorded = json.loads(log.with_suffix(".json").read_text())["trials"]
     assert json.loads(json.dumps(trials_of(read_journal(log)))) == recorded
 
@@ -35,7 +35,7 @@ def planner_after(records: int, log: Path, home: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("log", LOGS, ids=lambda log: log.stem)
-def test_a_planner_on_a_part_of_a_golden_log_repeats_the_next_suggestion_and_decision(
+def test_a_planner_restored_from_part_of_a_golden_log_repeats_the_next_suggestion_and_decision(
     log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events, repeated = read_journal(log), {"suggestions": 0, "decisions": 0}

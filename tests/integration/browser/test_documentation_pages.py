@@ -37,7 +37,7 @@ def contrast(color: list[int], back: list[int]) -> float:
 
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_page_is_readable_and_nothing_sticks_out(desk: Page, name: str, scheme: str) -> None:
+def test_a_page_is_readable_and_no_element_overflows(desk: Page, name: str, scheme: str) -> None:
     desk.emulate_media(color_scheme=scheme)
     desk.goto((SITE / f"{name}.html").as_uri())
     seen = desk.evaluate(COLORS, "article p, article td, article th, article h1, article pre span, article svg.formula")

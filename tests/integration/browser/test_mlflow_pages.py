@@ -91,7 +91,7 @@ def test_the_table_agrees_with_the_leaderboard(
     assert sum(text != "-" for text in means) == len(confirmed)
 
 
-def test_the_run_of_the_study_states_the_result(desk: Page, links: dict[str, str], tiny: TinyStudy) -> None:
+def test_the_parent_run_states_the_result_of_the_study(desk: Page, links: dict[str, str], tiny: TinyStudy) -> None:
     look(desk, links["study"])
     expect(desk.get_by_role("heading", name="tiny")).to_be_visible()
     first = re.findall(r"^- (.*)$", (tiny.home / "report.md").read_text(), re.MULTILINE)[0]
@@ -143,7 +143,7 @@ def test_replicates_are_grouped_by_candidate_and_described(desk: Page, links: di
     expect(desk.get_by_text(re.compile("^Replicate of ")).first).to_be_visible()
 
 
-def test_the_run_of_the_winner_states_result_data_set_and_source(desk: Page, links: dict[str, str]) -> None:
+def test_the_winner_run_states_its_result_data_set_and_source(desk: Page, links: dict[str, str]) -> None:
     look(desk, links["comparison"].replace("&compareRunsMode=CHART", ""))
     desk.get_by_role("link", name=re.compile(" WINNER ")).first.click()
     expect(desk.get_by_role("heading", name=re.compile(" WINNER "))).to_be_visible()
@@ -154,7 +154,7 @@ def test_the_run_of_the_winner_states_result_data_set_and_source(desk: Page, lin
 
 
 @pytest.mark.usefixtures("registered")
-def test_the_registered_winner_is_a_model_of_experiment_run_and_study(
+def test_the_registered_winner_refers_to_its_experiment_run_and_study(
     desk: Page, links: dict[str, str], tiny: TinyStudy
 ) -> None:
     kept = json.loads((tiny.home / "confirmation.json").read_text())
@@ -188,7 +188,7 @@ def test_trials_open_among_training_runs_once_model_training_is_selected(desk: P
     expect(desk.get_by_text("Judges", exact=True)).to_have_count(0)
 
 
-def test_the_figure_of_confirmed_means_is_an_artifact(desk: Page, links: dict[str, str]) -> None:
+def test_the_figure_of_means_over_confirmation_seeds_is_an_artifact(desk: Page, links: dict[str, str]) -> None:
     look(desk, links["study"].replace("?", "/artifacts/figures/confirmed_means.svg?"))
     expect(desk.get_by_text("confirmed_means.svg", exact=True)).to_be_visible()
     expect(desk.locator("img[src^='blob:'], img[src*='confirmed_means']").first).to_be_visible()

@@ -102,7 +102,7 @@ def test_a_run_whose_creation_timed_out_may_appear_later(down: MlflowServer, mon
     wait_until(lambda: len(client.search_runs([here], f"tags.study_id = '{tag}'")) == 1, "the run is there")
 
 
-def test_postgresql_that_is_stopped_gives_an_mlflow_error_and_comes_back_by_itself(cut: Postgres) -> None:
+def test_a_stopped_postgresql_causes_an_mlflow_error_and_the_client_reconnects_by_itself(cut: Postgres) -> None:
     client = MlflowClient(cut.uri)
     run = new_run(client)
     for end in (cut.stop, cut.kill):
@@ -116,7 +116,7 @@ def test_postgresql_that_is_stopped_gives_an_mlflow_error_and_comes_back_by_itse
     assert len(stored(client, run, {point.key for point in points(10)})) == 10
 
 
-def test_postgresql_that_is_cut_off_within_a_call_gives_an_error_of_sqlalchemy(cut: Postgres) -> None:
+def test_losing_postgresql_during_a_call_causes_an_sqlalchemy_error(cut: Postgres) -> None:
     """MLflow's own handler fails while it rolls back; nothing of the batch is kept, and sent again it is there once."""
     client, batch = MlflowClient(cut.uri), points(1000)
     run = new_run(client)
@@ -129,7 +129,7 @@ def test_postgresql_that_is_cut_off_within_a_call_gives_an_error_of_sqlalchemy(c
     assert stored(client, run, names) == expected(batch)
 
 
-def test_a_server_whose_postgresql_is_cut_off_gives_an_mlflow_error(
+def test_a_server_that_loses_its_postgresql_returns_an_mlflow_error(
     cut: Postgres, http_on_postgres: MlflowServer
 ) -> None:
     client, batch = MlflowClient(http_on_postgres.uri), points(1000)
@@ -145,7 +145,7 @@ def test_a_server_whose_postgresql_is_cut_off_gives_an_mlflow_error(
     assert stored(client, run, {point.key for point in batch}) == expected(batch)
 
 
-def test_a_client_of_postgresql_that_is_down_cannot_be_made(cut: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_cannot_be_created_while_postgresql_is_down(cut: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
     """With MLflow's own ten attempts that takes 101 seconds."""
     monkeypatch.setattr(mlflow.store.db.utils, "MAX_RETRY_COUNT", 1)
     never_used = f"{cut.uri}&application_name={time.time_ns()}"
@@ -154,7 +154,7 @@ def test_a_client_of_postgresql_that_is_down_cannot_be_made(cut: Postgres, monke
         MlflowClient(never_used)
 
 
-def test_sqlite_that_is_locked_for_a_while_is_waited_for(http_on_sqlite: MlflowServer) -> None:
+def test_a_call_waits_while_sqlite_is_temporarily_locked(http_on_sqlite: MlflowServer) -> None:
     client = MlflowClient(http_on_sqlite.store_uri)
     run, errors = new_run(client), []
     with locked(http_on_sqlite.store_uri):

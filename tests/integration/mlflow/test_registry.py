@@ -88,7 +88,7 @@ def logged_models(client: MlflowClient) -> list[LoggedModel]:
     return list(client.search_logged_models([experiment(client)]))
 
 
-def test_a_student_that_is_exported_again_is_one_logged_model_with_its_metrics(
+def test_exporting_a_student_again_keeps_one_logged_model_with_its_metrics(
     uri: str, image: np.ndarray, tmp_path: Path
 ) -> None:
     client = MlflowClient(uri)
@@ -120,7 +120,7 @@ def test_a_student_that_is_exported_again_is_one_logged_model_with_its_metrics(
     assert len(logged_models(client)) == len(before) + 1
 
 
-def test_an_export_that_was_interrupted_is_completed_by_the_next_one(
+def test_an_interrupted_export_is_completed_by_the_next_export(
     uri: str, image: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = MlflowClient(uri)

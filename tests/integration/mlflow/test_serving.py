@@ -78,7 +78,7 @@ def photo(width: int, height: int) -> bytes:
     return file.getvalue()
 
 
-def test_a_served_student_answers_a_photo_with_the_name_of_its_class(tmp_path: Path) -> None:
+def test_a_served_student_returns_the_class_name_of_a_photo(tmp_path: Path) -> None:
     run = made(load_config("kd", ["data.train_size=40", "training.batch_size=10"]), colored())
     folder = export_student(run, tmp_path / "export", formats=["onnx"]).folder
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"

@@ -91,7 +91,7 @@ def assert_all_is_there(found: dict[str, Any], home: Path) -> None:
     assert found["0"][2]["trials/finished"][-1][1] == finished
 
 
-def test_a_study_that_is_sent_repeatedly_is_stored_once(
+def test_a_study_sent_repeatedly_to_mlflow_is_stored_once(
     uri: str, events: list[Event], tracker: Callable[..., MlflowTracker], tiny: TinyStudy, tmp_path: Path
 ) -> None:
     first = None
@@ -119,7 +119,7 @@ def test_sent_events_are_not_sent_again(
         assert sum(sent) == expected
 
 
-def test_a_file_is_sent_under_its_folder_and_again_only_if_it_changed(
+def test_a_file_is_uploaded_under_its_folder_and_uploaded_again_only_if_it_changed(
     events: list[Event], tracker: Callable[..., MlflowTracker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home, sent = tmp_path / "copy", list[str]()
@@ -188,7 +188,7 @@ def test_a_deleted_run_does_not_stop_the_study(
     assert len(stored(uri, str(tmp_path))) == len([e for e in events if isinstance(e, TrialStarted)])
 
 
-def test_the_empty_one_of_two_runs_for_a_trial_is_deleted(
+def test_the_empty_duplicate_of_a_trial_run_is_deleted(
     events: list[Event], tracker: Callable[..., MlflowTracker], tiny: TinyStudy, tmp_path: Path
 ) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
@@ -205,7 +205,7 @@ def test_the_empty_one_of_two_runs_for_a_trial_is_deleted(
     assert_all_is_there(stored(uri, str(tmp_path)), tiny.home)
 
 
-def test_a_server_that_restarts_misses_no_event(
+def test_no_event_is_lost_when_the_server_restarts(
     http_on_sqlite: MlflowServer,
     events: list[Event],
     tracker: Callable[..., MlflowTracker],
@@ -232,7 +232,7 @@ def test_a_server_that_restarts_misses_no_event(
     assert_all_is_there(stored(http_on_sqlite.uri, str(tmp_path)), tiny.home)
 
 
-def test_without_a_server_the_end_of_a_study_waits_for_seconds_and_loses_no_event(
+def test_without_a_server_a_study_waits_only_seconds_at_its_end_and_loses_no_event(
     events: list[Event],
     tracker: Callable[..., MlflowTracker],
     tiny: TinyStudy,
@@ -252,7 +252,7 @@ def test_without_a_server_the_end_of_a_study_waits_for_seconds_and_loses_no_even
     assert_all_is_there(stored(http_on_sqlite.uri, str(tmp_path)), tiny.home)
 
 
-def test_the_end_of_a_study_waits_as_long_as_events_are_accepted(
+def test_a_study_waits_at_its_end_as_long_as_events_are_accepted(
     events: list[Event], tracker: Callable[..., MlflowTracker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, clock = tracker(f"sqlite:///{tmp_path / 'mlflow.db'}", events[:20]), [0.0]
@@ -269,7 +269,7 @@ def test_the_end_of_a_study_waits_as_long_as_events_are_accepted(
     assert one.close() == 0
 
 
-def test_a_restart_of_postgresql_loses_no_event(
+def test_no_event_is_lost_when_postgresql_restarts(
     postgres: Postgres,
     events: list[Event],
     tracker: Callable[..., MlflowTracker],
@@ -349,5 +349,5 @@ def test_an_unusable_store_is_reported_before_any_work(uri: str, reason: str) ->
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:1", "postgresql://nobody@127.0.0.1:1/none", "sqlite:///mlflow.db"])
-def test_a_store_that_is_only_unreachable_is_not_an_error(uri: str) -> None:
+def test_a_store_that_is_merely_unreachable_is_not_an_error(uri: str) -> None:
     check_uri(uri)

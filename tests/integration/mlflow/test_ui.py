@@ -75,7 +75,7 @@ def test_a_study_is_served_and_opened_when_it_is_available_and_ctrl_c_stops_the_
     assert not listens(port)
 
 
-def test_all_studies_have_one_page(
+def test_one_mlflow_page_shows_all_studies(
     tiny: TinyStudy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(ui, "_serve", lambda uri, port, page: print(uri))
@@ -87,7 +87,7 @@ def test_all_studies_have_one_page(
     assert link == f"studies of experiment ensdistill: {address}"
 
 
-def test_a_study_on_a_remote_server_is_linked_there_and_no_server_is_started(remote: Path) -> None:
+def test_a_study_on_a_remote_server_gets_a_link_to_it_and_no_server_is_started(remote: Path) -> None:
     pages = {"experiment": "7", "run": "abc", "view": "there-123456"}
     (remote / "there" / "tracking.json").write_text(json.dumps({"pages": pages}))
     done = call("ensdistill-tune", "ui", "there", "--studies-dir", remote)
@@ -99,7 +99,7 @@ def test_a_study_on_a_remote_server_is_linked_there_and_no_server_is_started(rem
     assert study.startswith("there itself: http://far:81/#/experiments/7/runs/abc?")
 
 
-def test_a_study_without_a_run_in_mlflow_is_reported(remote: Path) -> None:
+def test_a_study_without_an_mlflow_run_is_reported(remote: Path) -> None:
     done = call("ensdistill-tune", "ui", "there", "--studies-dir", remote)
     assert done.code == 2
     assert (

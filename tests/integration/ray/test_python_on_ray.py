@@ -39,7 +39,7 @@ def my_ray() -> Iterator[None]:
     ray.shutdown()
 
 
-def test_a_study_in_a_process_that_uses_ray_does_not_stop_it(studies: Path, my_ray: None) -> None:
+def test_a_study_does_not_shut_down_ray_if_its_process_already_uses_it(studies: Path, my_ray: None) -> None:
     node, before = ray.get_runtime_context().get_node_id(), process()
     steps = Steps()
     results = launch(studies, "mine", callbacks=[steps])

@@ -70,7 +70,7 @@ def test_a_trial_whose_process_stays_busy_fails_and_the_study_completes(
     assert all("was still busy with the previous trial" in (error or "") for error in failed)
 
 
-def test_a_study_that_requires_more_than_any_machine_has_is_refused(tmp_path: Path) -> None:
+def test_a_study_that_requires_more_resources_than_any_machine_has_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "greedy.yaml"
     file.write_text(TINY)
     done = call("ensdistill-tune", "launch", file, "--studies-dir", tmp_path, "--set", "resources.gpus=64")

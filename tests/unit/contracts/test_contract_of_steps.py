@@ -67,7 +67,7 @@ def one_step(axes: dict[str, Any], ensemble: TeacherEnsemble, seed: int = 0) -> 
     return student, loss
 
 
-def test_every_pair_of_pieces_is_combined_in_a_quick_test() -> None:
+def test_every_pair_of_built_in_pieces_is_covered_by_a_quick_test() -> None:
     quick = [param.values[0] for param in _combinations() if not param.marks]
     for one, two in itertools.combinations(AXES, 2):
         met = {(axes[one].kind, axes[two].kind) for axes in quick}
@@ -122,7 +122,7 @@ def test_teachers_and_student_receive_the_same_perturbed_images() -> None:
     assert not torch.equal(to_teacher, images)
 
 
-def test_label_term_uses_the_clean_images_if_the_perturbation_has_this_setting() -> None:
+def test_label_term_uses_clean_images_if_the_perturbation_is_configured_so() -> None:
     seen: list[Tensor] = []
 
     def spy(student: Tensor, teachers: Tensor, labels: Tensor, on_labels: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ def modules() -> list[str]:
     return sorted(names)
 
 
-def test_importing_any_module_leaves_the_environment_as_it_is() -> None:
+def test_importing_any_module_does_not_change_the_environment() -> None:
     # the libraries come first: what they change is their own, as sklearn's KMP_* are
     changed = printed_by(
         "import importlib, json, os\n"
@@ -49,7 +49,7 @@ def test_importing_any_module_leaves_the_environment_as_it_is() -> None:
     assert json.loads(changed) == {}
 
 
-def test_the_command_configures_its_process_before_it_imports_ray_or_mlflow() -> None:
+def test_the_command_configures_its_process_before_importing_ray_or_mlflow() -> None:
     values = printed_by(
         "import contextlib, io, json, os, sys\n"
         "from ensdistill_tune.cli.main import main\n"
@@ -67,7 +67,7 @@ def test_a_variable_that_the_user_has_set_keeps_its_value(monkeypatch: pytest.Mo
     assert os.environ[name] == "250"
 
 
-def test_a_worker_configures_its_process_before_its_trial_or_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_configures_its_process_before_training_a_trial_or_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     for module in (ray_trainable, teacher_tasks):
         monkeypatch.setattr(module, "configure_process", lambda: calls.append("configured"))
@@ -80,7 +80,7 @@ def test_a_worker_configures_its_process_before_its_trial_or_teacher(monkeypatch
     assert calls == ["configured", "trial", "configured", "teacher"]
 
 
-def test_freed_memory_is_kept_by_processes_of_ours_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_processes_of_this_project_keep_freed_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[bool] = []
     monkeypatch.setattr(environment, "disable_malloc_trim", lambda: calls.append(True))
     configure_process()
@@ -92,7 +92,7 @@ def test_freed_memory_is_kept_by_processes_of_ours_only(monkeypatch: pytest.Monk
     ]
 
 
-def test_a_variable_of_a_block_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_variable_set_for_a_block_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TUNE_MAX_PENDING_TRIALS_PG", raising=False)
     for before in (None, "3"):
         with monkeypatch.context() as patch:
@@ -104,7 +104,7 @@ def test_a_variable_of_a_block_is_restored(monkeypatch: pytest.MonkeyPatch) -> N
             assert os.environ.get("TUNE_MAX_PENDING_TRIALS_PG") == before
 
 
-def test_numpys_global_generator_continues_after_a_block_with_a_seed_as_if_there_had_been_none() -> None:
+def test_a_seeded_block_does_not_affect_the_global_generator_of_numpy() -> None:
     np.random.seed(5)
     expected = np.random.random(2).tolist()
     np.random.seed(5)

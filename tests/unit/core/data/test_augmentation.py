@@ -59,7 +59,9 @@ def by_hand(images: Tensor, piece: StandardAugmentation, seed: int) -> Tensor:
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("piece", PIECES, ids=str)
 @pytest.mark.parametrize("seed", range(3))
-def test_a_batch_equals_a_loop_over_its_pixels(piece: StandardAugmentation, shape: tuple[int, ...], seed: int) -> None:
+def test_augmenting_a_batch_equals_a_loop_over_its_pixels(
+    piece: StandardAugmentation, shape: tuple[int, ...], seed: int
+) -> None:
     images = pictures(shape)
     augmented = piece(images, seeded(seed))
     assert augmented.dtype == torch.uint8
@@ -67,7 +69,7 @@ def test_a_batch_equals_a_loop_over_its_pixels(piece: StandardAugmentation, shap
     assert torch.equal(augmented, by_hand(images, piece, seed))
 
 
-def test_without_augmentation_the_same_tensor_is_returned_and_nothing_drawn() -> None:
+def test_without_augmentation_the_same_tensor_is_returned_and_no_random_number_is_drawn() -> None:
     images, generator = pictures(), seeded()
     before = generator.get_state()
     assert StandardAugmentation()(images, generator) is images
@@ -91,12 +93,12 @@ def test_same_seed_gives_the_same_images_and_another_seed_different_ones(piece: 
 
 
 @pytest.mark.parametrize("piece", PIECES, ids=str)
-def test_successive_batches_differ(piece: StandardAugmentation) -> None:
+def test_successive_batches_are_augmented_differently(piece: StandardAugmentation) -> None:
     images, generator = pictures((20, 3, 8, 8)), seeded()
     assert not torch.equal(piece(images, generator), piece(images, generator))
 
 
-def test_about_half_of_the_images_are_mirrored_and_the_others_unchanged() -> None:
+def test_about_half_of_the_images_are_mirrored_and_the_others_are_unchanged() -> None:
     images = numbered(2000, 3)
     mirrored = (StandardAugmentation(flip=True)(images, seeded()) == images.flip(-1)).all(3).all(2).all(1)
     others = StandardAugmentation(flip=True)(images, seeded())[~mirrored]

@@ -25,28 +25,28 @@ def rgb(*pixels: tuple[int, int, int]) -> Image.Image:
     return Image.fromarray(np.array([pixels], dtype=np.uint8))
 
 
-def test_colors_are_separate_channels(tmp_path: Path) -> None:
+def test_a_color_image_has_separate_channels(tmp_path: Path) -> None:
     pixels = read(tmp_path, rgb((1, 2, 3), (4, 5, 6)))
     assert pixels.tolist() == [[[1, 4]], [[2, 5]], [[3, 6]]]
 
 
-def test_gray_is_the_luma_of_the_colors(tmp_path: Path) -> None:
+def test_a_gray_image_is_the_luma_of_the_colors(tmp_path: Path) -> None:
     pixels = read(tmp_path, rgb((255, 0, 0), (0, 255, 0), (0, 0, 255), (9, 9, 9)), channels=1)
     assert pixels.tolist() == [[[round(0.299 * 255), round(0.587 * 255), round(0.114 * 255), 9]]]
 
 
-def test_gray_becomes_three_equal_channels(tmp_path: Path) -> None:
+def test_a_gray_image_becomes_three_equal_channels(tmp_path: Path) -> None:
     assert read(tmp_path, Image.new("L", (2, 2), 77)).tolist() == [[[77, 77], [77, 77]]] * 3
 
 
-def test_transparent_pixels_are_white(tmp_path: Path) -> None:
+def test_transparent_pixels_become_white(tmp_path: Path) -> None:
     image = Image.new("RGBA", (3, 1))
     for x, pixel in enumerate([(10, 20, 30, 0), (10, 20, 30, 255), (0, 0, 0, 128)]):
         image.putpixel((x, 0), pixel)
     assert read(tmp_path, image)[:, 0].T.tolist() == [[255, 255, 255], [10, 20, 30], [127, 127, 127]]
 
 
-def test_a_transparent_color_of_a_palette_is_white(tmp_path: Path) -> None:
+def test_a_transparent_palette_color_becomes_white(tmp_path: Path) -> None:
     image = rgb((200, 0, 0), (0, 0, 200)).quantize(2)
     transparent = image.getpixel((0, 0))
     pixels = read(tmp_path, image, transparency=transparent)
@@ -54,7 +54,7 @@ def test_a_transparent_color_of_a_palette_is_white(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_sixteen_bits_of_gray_are_scaled_and_not_clipped(tmp_path: Path, channels: int) -> None:
+def test_sixteen_bit_gray_values_are_scaled_and_not_clipped(tmp_path: Path, channels: int) -> None:
     image = Image.fromarray(np.array([[0, 257, 128 * 257, 65535]], dtype=np.uint16))
     assert read(tmp_path, image, channels=channels).tolist() == [[[0, 1, 128, 255]]] * channels
 
@@ -78,7 +78,7 @@ def test_cmyk_is_converted_to_rgb(tmp_path: Path) -> None:
     assert np.abs(read(tmp_path, image, "jpg", quality=95).astype(int)[:, 4, 4] - [255, 0, 0]).max() < 10
 
 
-def test_each_side_of_other_sizes_is_resized_separately(tmp_path: Path) -> None:
+def test_height_and_width_are_resized_separately(tmp_path: Path) -> None:
     image = Image.fromarray(np.repeat([[0] * 8, [200] * 8], 4, 0).astype(np.uint8))
     image.save(tmp_path / "one.png")
     pixels = ImageFile(tmp_path, "one.png").pixels((1, 2, 4))
@@ -87,13 +87,13 @@ def test_each_side_of_other_sizes_is_resized_separately(tmp_path: Path) -> None:
     assert pixels[0, 0, 0] < 40 < 160 < pixels[0, 1, 0]
 
 
-def test_a_file_that_is_not_an_image_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_image_is_named_in_the_error(tmp_path: Path) -> None:
     (tmp_path / "one.png").write_text("no")
     with pytest.raises(DataError, match=r"one\.png cannot be read: it is not an image"):
         ImageFile(tmp_path, "one.png").pixels((3, 2, 2))
 
 
-def test_images_are_listed_by_name_at_any_depth(tmp_path: Path) -> None:
+def test_images_at_any_depth_are_listed_in_order_of_name(tmp_path: Path) -> None:
     for name in ("b/2.PNG", "b/1.jpg", "a.png", "b/c/3.webp", ".hidden/4.png", "b/notes.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()

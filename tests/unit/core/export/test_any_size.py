@@ -47,7 +47,7 @@ def by_pillow(image: Image.Image, kind: Resize, size: tuple[int, int] = (SIDE, S
 
 
 @pytest.mark.parametrize("kind", RESIZES)
-def test_files_see_images_of_any_size_within_one_gray_level_of_pillow(
+def test_exported_files_resize_images_within_one_gray_level_of_pillow(
     kind: Resize, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(student_file, "resize_of", lambda config: kind)
@@ -61,14 +61,16 @@ def test_files_see_images_of_any_size_within_one_gray_level_of_pillow(
 
 
 @pytest.mark.parametrize("kind", RESIZES)
-def test_images_of_any_size_fit_a_network_of_any_aspect_ratio_as_in_pillow(kind: Resize) -> None:
+def test_images_of_any_size_are_resized_to_any_aspect_ratio_as_in_pillow(kind: Resize) -> None:
     for n, (size, new) in enumerate(product([(60, 90), (31, 7), (3, 200)], [(6, 12), (33, 8), (50, 50)])):
         pixels = np.random.default_rng(n).integers(0, 256, (*size, 3), dtype=np.uint8)
         seen = resize(torch.from_numpy(pixels).permute(2, 0, 1)[None], new, kind)[0].numpy()
         assert np.abs(seen - by_pillow(Image.fromarray(pixels), kind, new)).max() <= 1, (size, new)
 
 
-def test_a_file_that_resizes_otherwise_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_resizes_differently_from_the_student_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trace = network_files._program
     monkeypatch.setattr(
         network_files, "_program", lambda s, run: trace(DeployableClassifier(s.network, run.shape, "pad"), run)

@@ -42,14 +42,14 @@ SLOWER: Settings = {"training.optimizer.lr": 0.01}
 # --- what holds when ---
 
 
-def test_change_holds_from_the_epoch_after_its_own_to_the_end() -> None:
+def test_a_change_applies_from_the_next_epoch_to_the_end() -> None:
     config = scheduled(tiny_config("training.epochs=5"), (2, COOLER), (3, SLOWER))
     held = [config.at_epoch(epoch) for epoch in range(1, 6)]
     assert [one.loss.temperature for one in held] == [4.0, 4.0, 2.0, 2.0, 2.0]
     assert [one.training.optimizer.lr for one in held] == [0.05, 0.05, 0.05, 0.01, 0.01]
 
 
-def test_later_change_of_the_same_setting_takes_its_place() -> None:
+def test_a_later_change_of_the_same_setting_replaces_the_earlier_one() -> None:
     config = scheduled(tiny_config(), (1, COOLER | SLOWER), (2, {"loss.temperature": 8.0}))
     assert config.at_epoch(3) == tiny_config("loss.temperature=8", "training.optimizer.lr=0.01")
 
@@ -58,13 +58,13 @@ def test_settings_without_changes_are_the_same_in_every_epoch() -> None:
     assert tiny_config().at_epoch(1) == tiny_config().at_epoch(3) == tiny_config().prefix_until(3) == tiny_config()
 
 
-def test_changes_that_took_effect_are_those_after_an_earlier_epoch() -> None:
+def test_a_change_has_taken_effect_if_its_epoch_is_before_the_current_one() -> None:
     config = scheduled(tiny_config("training.epochs=5"), (2, COOLER), (4, SLOWER))
     taken = [[change.after_epoch for change in config.prefix_until(epoch).schedule] for epoch in range(6)]
     assert taken == [[], [], [], [2], [2], [2, 4]]
 
 
-def test_learning_rate_and_settings_of_perturbation_and_loss_except_kind_can_change() -> None:
+def test_learning_rate_perturbation_and_loss_settings_except_kind_can_change() -> None:
     names = {row.name for row in settings_table(Config) if can_change(row.name)}
     assert {"training.optimizer.lr", "loss.temperature", "perturbation.step_size", "perturbation.label_images"} < names
     assert {name.split(".")[0] for name in names - {"training.optimizer.lr"}} == {"perturbation", "loss"}
@@ -108,7 +108,7 @@ def faults(*changes: Any, base: Config | None = None) -> list[str]:
         *["teachers.training.optimizer.lr", "loss", "perturbation", "training", "temperature", "lr", "loss.", ""],
     ],
 )
-def test_settings_of_persistent_objects_cannot_change(name: str) -> None:
+def test_settings_of_objects_that_persist_over_epochs_cannot_change(name: str) -> None:
     (fault,) = faults({"after_epoch": 1, "set": {name: 1}})
     assert fault == f"schedule.0.set.{name}: {CANNOT}"
 
@@ -129,7 +129,7 @@ def test_settings_of_persistent_objects_cannot_change(name: str) -> None:
     ],
     ids=str,
 )
-def test_a_value_is_validated_by_the_piece_that_it_changes(settings: Settings, fault: str) -> None:
+def test_a_new_value_is_validated_by_the_piece_it_changes(settings: Settings, fault: str) -> None:
     (told,) = faults({"after_epoch": 1, "set": settings})
     assert told.startswith(f"schedule.0.set.{fault}")
 
@@ -137,7 +137,7 @@ def test_a_value_is_validated_by_the_piece_that_it_changes(settings: Settings, f
 @pytest.mark.parametrize(
     ("epochs", "place", "last"), [((5,), 0, 0), ((7,), 0, 0), ((2, 2), 1, 2), ((3, 1), 1, 3), ((4, 5), 1, 4)]
 )
-def test_changes_are_in_order_and_before_the_end(epochs: tuple[int, ...], place: int, last: int) -> None:
+def test_changes_must_be_in_order_and_before_the_last_epoch(epochs: tuple[int, ...], place: int, last: int) -> None:
     (fault,) = faults(*({"after_epoch": after, "set": COOLER} for after in epochs))
     assert fault == (
         f"schedule.{place}.after_epoch: must be above {last} and below 5 (training.epochs), not {epochs[place]}"
@@ -160,7 +160,7 @@ def test_changes_are_in_order_and_before_the_end(epochs: tuple[int, ...], place:
     ],
     ids=str,
 )
-def test_change_has_an_epoch_and_settings(change: Any, fault: str) -> None:
+def test_a_change_must_have_an_epoch_and_settings(change: Any, fault: str) -> None:
     assert faults(change) == [fault]
 
 
@@ -184,7 +184,7 @@ def test_changes_can_be_set_on_the_command_line() -> None:
     assert config == scheduled(tiny_config(), (1, COOLER))
 
 
-def test_yaml_with_changes_reads_back_as_the_same_settings(tmp_path: Path) -> None:
+def test_yaml_with_changes_is_read_back_as_the_same_settings(tmp_path: Path) -> None:
     config = scheduled(tiny_config(preset="latentbe"), (1, COOLER), (2, {"perturbation.step_size": 1 / 3} | SLOWER))
     (tmp_path / "c.yaml").write_text(to_yaml(config))
     again = load_config(tmp_path / "c.yaml")
@@ -196,7 +196,7 @@ def test_settings_without_a_schedule_are_written_without_one() -> None:
     assert "schedule" not in flatten(tiny_config().model_dump(mode="json"))
 
 
-def test_changes_are_one_readable_parameter() -> None:
+def test_changes_are_logged_as_one_readable_parameter() -> None:
     flat = flatten(scheduled(tiny_config(), (1, COOLER)).model_dump(mode="json"))
     assert str(flat["schedule"]) == "[{'after_epoch': 1, 'set': {'loss.temperature': 2.0}}]"
 
@@ -220,7 +220,7 @@ def test_a_schedule_does_not_change_the_hash_of_teachers(digits: DataSplits, mon
         assert [teacher_hash(config, m, data) for m in (0, 1)] == ["6dfd4e46c52bb4ee", "e8f07495ff0a6d86"]
 
 
-def test_teachers_are_trained_without_the_changes_of_the_student() -> None:
+def test_changes_of_the_student_do_not_apply_to_teachers() -> None:
     assert teacher_config(scheduled(tiny_config(), (1, COOLER)), 0) == teacher_config(tiny_config(), 0)
 
 
@@ -247,7 +247,7 @@ def test_hash_does_not_depend_on_the_order_or_spelling_of_a_change() -> None:
 # --- the numbers ---
 
 
-def test_full_batch_run_with_changes_equals_an_explicit_loop(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_a_full_batch_run_with_changes_equals_an_explicit_loop(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     # One batch an epoch, so that the order of the images does not matter.
     overrides = ("training.epochs=4", "training.batch_size=40", "training.lr_schedule=constant")
     base = tiny_config(*overrides, "training.warmup_epochs=0")
@@ -287,7 +287,7 @@ def test_perturbation_moves_images_by_the_step_size_of_the_epoch(
     assert moved == pytest.approx([0.08, 0.08, 0.16], rel=1e-3)  # sqrt(8*8) = 8 times the step
 
 
-def test_learning_rate_keeps_the_shape_of_its_schedule() -> None:
+def test_a_changed_learning_rate_keeps_the_shape_of_its_schedule() -> None:
     base = tiny_config("training.epochs=4", "training.warmup_epochs=2")
     config = scheduled(base, (1, {"training.optimizer.lr": 0.025}), (3, {"training.optimizer.lr": 0.1}))
     rates = [config.at_epoch(1 + step).training.lr_at(step, 1) for step in range(4)]
@@ -346,7 +346,7 @@ def assert_same(one: Result, two: Result) -> None:
 
 
 @pytest.mark.parametrize("name", BRANCHES)
-def test_branch_from_a_checkpoint_equals_the_run_from_the_first_epoch_bit_for_bit(
+def test_a_run_branched_from_a_checkpoint_equals_a_run_from_the_first_epoch_bit_for_bit(
     name: str, tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     base, first, second = BRANCHES[name]
@@ -391,7 +391,7 @@ FIVE = tiny_config("training.epochs=5", "training.batch_size=40")
     ],
     ids=str,
 )
-def test_checkpoint_belongs_to_all_settings_that_agree_up_to_its_epoch(
+def test_a_checkpoint_can_be_resumed_with_settings_that_agree_up_to_its_epoch(
     epoch: int, changes: list[tuple[int, Settings]], checkpoints: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     first = next(distill(scheduled(FIVE, *changes), ensemble, digits, checkpoints / f"{epoch}.pt"))
@@ -414,14 +414,14 @@ def test_checkpoint_belongs_to_all_settings_that_agree_up_to_its_epoch(
     ],
     ids=str,
 )
-def test_checkpoint_of_an_epoch_before_which_settings_differ_is_refused(
+def test_a_checkpoint_is_refused_if_settings_differ_before_its_epoch(
     epoch: int, changes: list[tuple[int, Settings]], checkpoints: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     with pytest.raises(ConfigError, match="different settings"):
         distill(scheduled(FIVE, *changes), ensemble, digits, checkpoints / f"{epoch}.pt")
 
 
-def test_a_change_does_not_affect_other_settings_from_the_first_epoch(
+def test_a_change_does_not_hide_other_settings_that_differ_from_the_first_epoch(
     checkpoints: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     for override in ("loss.temperature=2", "seed=1", "training.optimizer.weight_decay=0"):
@@ -430,7 +430,7 @@ def test_a_change_does_not_affect_other_settings_from_the_first_epoch(
             distill(other, ensemble, digits, checkpoints / "2.pt")
 
 
-def test_checkpoint_without_schedule_has_the_hash_of_settings_without_schedule(
+def test_a_checkpoint_without_schedule_has_the_hash_of_settings_without_schedule(
     checkpoints: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     saved = [torch.load(checkpoints / f"{n}.pt", weights_only=True)["identity"]["settings"] for n in range(1, 6)]

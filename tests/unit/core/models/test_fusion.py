@@ -35,7 +35,7 @@ def norms(network: nn.Module) -> int:
         (Torchvision(name="mobilenet_v3_small"), 0),
     ],
 )
-def test_outputs_and_input_gradients_are_kept_and_batchnorms_after_convolutions_are_removed(
+def test_folding_keeps_outputs_and_input_gradients_and_removes_batchnorms_after_convolutions(
     model: ResNet | WideResNet | Torchvision, left: int
 ) -> None:
     network = trained(model((3, 32, 32), 10)).double()
@@ -91,7 +91,7 @@ class Wayward(nn.Module):
         return y if y.sum() > 0 else -y
 
 
-def test_network_with_data_dependent_control_flow_is_unchanged() -> None:
+def test_a_network_with_data_dependent_control_flow_is_unchanged() -> None:
     network = Wayward().eval()
     images = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(1))
     folded = inference_form(network)

@@ -31,7 +31,7 @@ def pasted(command: str) -> list[str]:
     return out.decode(errors="surrogateescape").split("\0")[:-1]
 
 
-def test_words_and_options_survive_a_shell_unchanged() -> None:
+def test_arguments_survive_a_shell_unchanged() -> None:
     names = [f"{odd}/x" for odd in ODD]
     expected = ["resume", *(f"./{name}" if name.startswith("-") else name for name in names)]
     assert pasted(command_line("ensdistill-tune", "resume", *names)) == expected
@@ -49,7 +49,7 @@ def test_a_name_that_is_not_utf8_survives_a_shell() -> None:
     assert pasted(command_line("ensdistill-tune", "x", "a\udcff'")) == ["x", "a\udcff'"]
 
 
-def test_the_default_folder_is_omitted_with_its_option() -> None:
+def test_the_option_of_the_default_folder_is_omitted() -> None:
     options = [("--set", "a=1"), ("--set", "b=2")]
     assert (
         command_line("ensdistill-tune", "resume", "a", options=options)

@@ -158,12 +158,12 @@ def test_errors_survive_pickling(error: EnsdistillError) -> None:
     assert (str(copy), vars(copy)) == (str(error), vars(error))
 
 
-def test_the_closest_match_is_none_if_no_name_is_similar() -> None:
+def test_closest_match_returns_none_if_no_name_is_similar() -> None:
     assert closest_match("temprature", ["alpha", "temperature"]) == "temperature"
     assert closest_match("xyz", ["alpha", "temperature"]) is None
 
 
-def test_table_of_settings_has_every_setting_of_the_default_config() -> None:
+def test_the_settings_table_has_every_setting_of_the_default_config() -> None:
     names = {row.name for row in settings_table(Config)}
     assert set(flatten(Config().model_dump())) <= names | {"teachers.model.kind", "model.kind"}
 

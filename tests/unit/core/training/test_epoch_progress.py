@@ -22,7 +22,7 @@ def second_by_second(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("second_by_second")
-def test_a_report_has_the_share_the_mean_loss_and_the_pace_so_far() -> None:
+def test_a_progress_report_contains_the_share_the_mean_loss_and_the_pace_so_far() -> None:
     told: list[EpochProgress] = []
     watch, losses = EpochWatch(told.append, epoch=4, steps=8, images=100), list[torch.Tensor]()
     for loss in range(1, 9):
@@ -36,7 +36,7 @@ def test_a_report_has_the_share_the_mean_loss_and_the_pace_so_far() -> None:
     assert {now.epoch for now in told} == {4}
 
 
-def test_an_epoch_that_is_short_reports_nothing() -> None:
+def test_a_short_epoch_sends_no_progress_reports() -> None:
     told: list[EpochProgress] = []
     watch = EpochWatch(told.append, epoch=1, steps=2, images=1)
     watch.step_done([torch.tensor(1.0)])

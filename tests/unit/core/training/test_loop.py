@@ -103,7 +103,7 @@ def test_run_stopped_after_any_epoch_resumes_bit_for_bit(
     assert all(torch.equal(shipped[key], tensor) for key, tensor in weights.items())
 
 
-def test_finished_run_has_its_student_and_no_further_epochs(
+def test_a_resumed_finished_run_returns_its_student_and_no_further_epochs(
     tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     whole = distill(tiny_config(), ensemble, digits)
@@ -115,7 +115,7 @@ def test_finished_run_has_its_student_and_no_further_epochs(
     assert evaluate(again.student(), digits.validation).items() <= last.val.items()
 
 
-def test_results_of_earlier_epochs_do_not_change_later(
+def test_epoch_results_do_not_change_after_they_are_returned(
     whole_runs: dict[str, list], ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     results = list(distill(CONFIGS["kd"], ensemble, digits))
@@ -125,7 +125,7 @@ def test_results_of_earlier_epochs_do_not_change_later(
     }  # nothing that the run goes on to change
 
 
-def test_run_has_ended_after_an_error(digits: DataSplits) -> None:
+def test_a_run_cannot_continue_after_an_error(digits: DataSplits) -> None:
     run = distill(tiny_config(), TeacherEnsemble([FailingTeacher(1)], 10, "failing"), digits)
     with pytest.raises(DivergedError):
         next(run)
@@ -140,12 +140,12 @@ def checkpoint(tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits) ->
     return tmp_path / "checkpoint.pt"
 
 
-def test_saving_leaves_the_checkpoint_and_no_temporary_file(checkpoint: Path) -> None:
+def test_saving_a_checkpoint_leaves_no_temporary_file(checkpoint: Path) -> None:
     assert list(checkpoint.parent.iterdir()) == [checkpoint]
 
 
 @pytest.mark.parametrize("keep", [0, 100, 3000, -1])
-def test_truncated_checkpoint_is_named(
+def test_a_truncated_checkpoint_is_named_in_the_error(
     checkpoint: Path, keep: int, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     checkpoint.write_bytes(checkpoint.read_bytes()[:keep])
@@ -154,7 +154,7 @@ def test_truncated_checkpoint_is_named(
 
 
 @pytest.mark.parametrize("content", [{"epoch": 1}, [1, 2], {"identity": 3}], ids=str)
-def test_invalid_checkpoint_is_named(
+def test_an_invalid_checkpoint_is_named_in_the_error(
     checkpoint: Path, content: Any, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     torch.save(content, checkpoint)
@@ -172,7 +172,7 @@ class Evil:
         return Path.touch, (self.mark,)
 
 
-def test_nothing_in_a_checkpoint_is_executed(checkpoint: Path, ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_no_code_in_a_checkpoint_is_executed(checkpoint: Path, ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     mark = checkpoint.with_name("executed")
     torch.save({"identity": {}, "epoch": Evil(mark)}, checkpoint)
     with pytest.raises(DataError):
@@ -180,7 +180,9 @@ def test_nothing_in_a_checkpoint_is_executed(checkpoint: Path, ensemble: Teacher
     assert not mark.exists()
 
 
-def test_missing_checkpoint_is_named(tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_a_missing_checkpoint_is_named_in_the_error(
+    tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits
+) -> None:
     with pytest.raises(DataError, match=r"nothing\.pt"):
         distill(tiny_config(), ensemble, digits, resume=tmp_path / "nothing.pt")
 
@@ -208,20 +210,20 @@ def test_checkpoint_of_other_data_is_refused(checkpoint: Path, ensemble: Teacher
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_same_seed_gives_the_same_numbers(
+def test_same_seed_gives_the_same_metrics(
     name: str, whole_runs: dict[str, list], ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     assert run(CONFIGS[name], ensemble, digits) == whole_runs[name][:-1]
 
 
-def test_another_seed_gives_other_numbers(
+def test_another_seed_gives_different_metrics(
     whole_runs: dict[str, list], ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     other = run(tiny_config("seed=1"), ensemble, digits)
     assert all(a[1:] != b[1:] for a, b in zip(other, whole_runs["kd"], strict=False))
 
 
-def test_streams_are_functions_of_seed_purpose_and_epoch() -> None:
+def test_random_streams_depend_only_on_seed_purpose_and_epoch() -> None:
     cases = [(seed, purpose, epoch) for seed in range(3) for purpose in ("order", "noise") for epoch in range(3)]
     draws = {derive_seed(*case) for case in cases}
     assert len(draws) == len(cases)
@@ -256,7 +258,7 @@ def test_full_batch_distillation_equals_an_explicit_loop(ensemble: TeacherEnsemb
     assert epochs[-1].val["nll"] == pytest.approx(evaluate(student, digits.validation)["nll"], abs=1e-3)
 
 
-def test_last_incomplete_batch_is_dropped(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_the_last_incomplete_batch_is_dropped(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     # 40 images in batches of 30: one step an epoch, so that the first epoch, all warm-up from 0, leaves the weights.
     config = tiny_config("training.batch_size=30", "training.epochs=1")
     run = distill(config, ensemble, digits)
@@ -372,11 +374,13 @@ def test_returned_student_is_a_copy(ensemble: TeacherEnsemble, digits: DataSplit
         assert spoiled == expected
 
 
-def test_the_subnetwork_of_a_single_student_is_the_student(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_subnetwork_metrics_of_a_single_student_equal_its_validation_metrics(
+    ensemble: TeacherEnsemble, digits: DataSplits
+) -> None:
     assert all(epoch.subnetworks.items() <= epoch.val.items() for epoch in distill(tiny_config(), ensemble, digits))
 
 
-def test_epochs_are_numbered_from_one_to_the_last(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_epochs_are_numbered_from_one(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     epochs = list(distill(tiny_config(), ensemble, digits))
     assert [(epoch.number, epoch.epochs, epoch.last) for epoch in epochs] == [
         (1, 3, False),
@@ -385,7 +389,7 @@ def test_epochs_are_numbered_from_one_to_the_last(ensemble: TeacherEnsemble, dig
     ]
 
 
-def test_predictions_do_not_depend_on_the_size_of_the_batches(
+def test_predictions_do_not_depend_on_the_batch_size(
     ensemble: TeacherEnsemble, digits: DataSplits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = predict(ensemble, digits.validation)
@@ -393,7 +397,7 @@ def test_predictions_do_not_depend_on_the_size_of_the_batches(
     assert_close(predict(ensemble, digits.validation), whole, atol=1e-5, rtol=1e-5)
 
 
-def test_evaluation_leaves_a_network_in_its_mode(digits: DataSplits) -> None:
+def test_evaluation_preserves_the_mode_of_a_network(digits: DataSplits) -> None:
     network = build(tiny_config().model, digits, 0)
     before = copy.deepcopy(network.state_dict())
     for mode in (True, False):
@@ -417,7 +421,9 @@ def test_refreshed_batchnorm_has_the_statistics_of_the_training_images(
     assert_close(network[1].running_var, inner.var(1), atol=1e-5, rtol=1e-4)
 
 
-def test_without_refreshing_batchnorm_has_the_running_statistics(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_without_refreshing_batchnorm_uses_the_running_statistics(
+    ensemble: TeacherEnsemble, digits: DataSplits
+) -> None:
     config = tiny_config("training.batch_size=40", "training.epochs=1")  # one step with a learning rate of 0
     student = trained(config, ensemble, digits, epochs=1)
     normalize, network = student
@@ -425,7 +431,7 @@ def test_without_refreshing_batchnorm_has_the_running_statistics(ensemble: Teach
     assert_close(network[1].running_mean, 0.1 * inner.mean(1), atol=1e-5, rtol=1e-4)
 
 
-def test_batchnorm_can_be_refreshed_with_any_size_of_the_last_batch(ensemble: TeacherEnsemble) -> None:
+def test_batchnorm_can_be_refreshed_with_a_last_batch_of_any_size(ensemble: TeacherEnsemble) -> None:
     overrides = ("data.train_size=41", "model.blocks=4", "averaging.refresh_batchnorm=true", "training.epochs=1")
     config = tiny_config(*overrides)
     data = load_data(config.data)
@@ -460,7 +466,9 @@ class FailingTeacher(nn.Module):
 
 
 @pytest.mark.parametrize(("call", "epoch", "step"), [(1, 1, 1), (4, 1, 4), (5, 2, 1), (7, 2, 3)])
-def test_nan_loss_ends_the_run_with_epoch_and_step(digits: DataSplits, call: int, epoch: int, step: int) -> None:
+def test_a_nan_loss_ends_the_run_with_an_error_that_states_epoch_and_step(
+    digits: DataSplits, call: int, epoch: int, step: int
+) -> None:
     asked_at_every_step = tiny_config("training.augmentation.flip=true")
     run = distill(asked_at_every_step, TeacherEnsemble([FailingTeacher(call)], 10, "failing"), digits)
     assert [next(run).number for _ in range(epoch - 1)] == list(range(1, epoch))
@@ -469,7 +477,7 @@ def test_nan_loss_ends_the_run_with_epoch_and_step(digits: DataSplits, call: int
     assert (caught.value.epoch, caught.value.step) == (epoch, step)
 
 
-def test_ruinous_learning_rate_ends_the_run(digits: DataSplits, ensemble: TeacherEnsemble) -> None:
+def test_a_diverging_learning_rate_ends_the_run(digits: DataSplits, ensemble: TeacherEnsemble) -> None:
     # Decay 1 at rate 100 multiplies every weight by -99 a step, beyond the range of float32 after some 20 steps.
     overrides = (
         "training.optimizer.lr=100",
@@ -503,7 +511,7 @@ def test_random_state_of_the_caller_does_not_affect_results(
     assert run(CONFIGS["latentbe"], ensemble, digits) == whole_runs["latentbe"][:-1]
 
 
-def test_seeded_block_restores_the_random_numbers_even_after_a_failure() -> None:
+def test_a_seeded_block_restores_the_random_state_even_after_a_failure() -> None:
     before = torch.get_rng_state()
     with pytest.raises(RuntimeError), temporary_seed(1, torch.device("cpu")):
         torch.rand(3) @ torch.rand(2)
@@ -555,7 +563,7 @@ def test_data_and_teachers_are_not_modified(ensemble: TeacherEnsemble, digits: D
     assert all(torch.equal(weights[name], tensor) for name, tensor in ensemble.state_dict().items())
 
 
-def test_distilling_does_not_read_the_test_images(
+def test_distillation_does_not_read_the_test_images(
     whole_runs: dict[str, list], ensemble: TeacherEnsemble, digits: DataSplits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any) -> None:
@@ -617,7 +625,7 @@ def assert_same_weights(one: dict[str, Tensor], two: dict[str, Tensor]) -> None:
 
 
 @pytest.mark.parametrize("name", MERGING)
-def test_from_the_merge_on_the_student_is_one_network(
+def test_after_the_merge_the_student_is_one_network(
     name: str, tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     run = distill(MERGING[name], ensemble, digits)
@@ -643,7 +651,7 @@ def test_run_stopped_before_at_or_after_its_merge_resumes_bit_for_bit(
 
 
 @pytest.mark.parametrize("name", MERGING)
-def test_run_that_merges_is_repeatable(name: str, ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_a_run_that_merges_is_reproducible(name: str, ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     assert run(MERGING[name], ensemble, digits) == run(MERGING[name], ensemble, digits)
 
 
@@ -696,7 +704,7 @@ def test_merging_at_the_end_does_not_change_the_training(
 @pytest.mark.parametrize(
     ("share", "epoch"), [(0.0, 1), (0.01, 2), (0.2, 2), (0.3, 3), (0.6, 4), (0.8, 5), (0.81, None)]
 )
-def test_merge_comes_before_the_first_epoch_that_begins_at_its_share_or_later(
+def test_the_merge_precedes_the_first_epoch_that_begins_at_or_after_its_share_of_training(
     share: float, epoch: int | None, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     overrides = ("student.subnetworks=2", f"student.merge_after={share}", "training.epochs=5")
@@ -739,7 +747,7 @@ def test_run_with_any_average_resumes_bit_for_bit(
     assert_same_weights(resumed, weights)
 
 
-def test_averages_of_epochs_are_those_of_the_weights_of_a_plain_run(
+def test_epoch_averages_equal_the_averaged_weights_of_a_plain_run(
     ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     def first_layer(name: str) -> Tensor:
@@ -860,7 +868,7 @@ def test_all_unlabeled_images_are_used_before_any_is_repeated(
         assert max(counts) - min(counts) <= 1
 
 
-def test_over_many_epochs_all_unlabeled_images_appear_about_equally_often(
+def test_over_many_epochs_unlabeled_images_are_used_about_equally_often(
     ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     overrides = ("training.unlabeled_batch_size=3", "training.epochs=50", "training.batch_size=20")
@@ -871,7 +879,7 @@ def test_over_many_epochs_all_unlabeled_images_appear_about_equally_often(
     assert sum((count - 15) ** 2 / 15 for count in seen.values()) < 43.8  # chi-square, 19 degrees, 0.1 %
 
 
-def test_order_of_the_labeled_images_does_not_depend_on_the_unlabeled_ones(
+def test_order_of_labeled_images_does_not_depend_on_unlabeled_images(
     ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     with_them, _ = batches(digits, ensemble, "training.unlabeled_batch_size=5")
@@ -879,7 +887,7 @@ def test_order_of_the_labeled_images_does_not_depend_on_the_unlabeled_ones(
     assert [some[:10] for some in with_them] == without
 
 
-def test_unlabeled_images_come_in_another_order_in_every_epoch_and_with_every_seed(
+def test_order_of_unlabeled_images_differs_between_epochs_and_seeds(
     ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     few = with_unlabeled(digits, 20)
@@ -892,12 +900,16 @@ def test_unlabeled_images_come_in_another_order_in_every_epoch_and_with_every_se
     assert all(orders[a] != orders[b] for a in range(6) for b in range(a))
 
 
-def test_missing_unlabeled_images_are_refused_immediately(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_unlabeled_batches_without_unlabeled_images_are_refused_immediately(
+    ensemble: TeacherEnsemble, digits: DataSplits
+) -> None:
     with pytest.raises(ConfigError, match=r"training\.unlabeled_batch_size: there are no unlabeled images; lower data"):
         distill(tiny_config("training.unlabeled_batch_size=1"), ensemble, with_unlabeled(digits, 0))
 
 
-def test_split_without_unlabeled_images_is_otherwise_accepted(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_a_split_without_unlabeled_images_is_accepted_if_none_are_used(
+    ensemble: TeacherEnsemble, digits: DataSplits
+) -> None:
     assert run(tiny_config(), ensemble, with_unlabeled(digits, 0)) == run(tiny_config(), ensemble, digits)
 
 

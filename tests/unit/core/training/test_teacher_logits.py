@@ -52,7 +52,7 @@ def asked(ensemble: TeacherEnsemble) -> Iterator[list[int]]:
 
 @every_preset
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_cached_teachers_give_the_same_targets_as_live_ones(
+def test_cached_teachers_give_the_same_targets_as_computed_teachers(
     name: str, precision: str, digits: DataSplits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, ensemble = config_for(name, "training.epochs=1", f"training.precision={precision}"), random_ensemble(digits)
@@ -70,7 +70,7 @@ def test_cached_teachers_give_the_same_targets_as_live_ones(
 
 @pytest.mark.parametrize("unlabeled", [0, 5])
 @pytest.mark.parametrize("batch", [7, 1000])
-def test_cached_logits_are_those_of_every_single_image(
+def test_cached_logits_equal_those_computed_for_each_image(
     unlabeled: int, batch: int, digits: DataSplits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ensdistill.evaluation.predict.BATCH", batch)
@@ -105,7 +105,7 @@ def test_the_run_that_fills_the_cache_does_not_affect_results(name: str, digits:
 
 
 @every_preset
-def test_resumed_run_uses_the_same_cached_logits(name: str, digits: DataSplits, tmp_path: Path) -> None:
+def test_a_resumed_run_uses_the_same_cached_logits(name: str, digits: DataSplits, tmp_path: Path) -> None:
     config = config_for(name)
     whole, distiller = [], distill(config, random_ensemble(digits), digits)
     for epoch in distiller:
@@ -191,7 +191,7 @@ def part(data: DataSplits, **parts: Split) -> DataSplits:
     return replace(data, **parts)
 
 
-def test_other_images_are_not_served_from_the_cache_even_under_the_same_name(digits: DataSplits) -> None:
+def test_other_images_do_not_use_the_cache_even_under_the_same_name(digits: DataSplits) -> None:
     cache = TeacherLogitCache(random_ensemble(digits))
     order = torch.arange(40).flip(0)
     flat = digits.train.images.view(40, 1, 4, 16)
@@ -212,7 +212,7 @@ def test_other_images_are_not_served_from_the_cache_even_under_the_same_name(dig
     assert len(cache.arrays) == 6
 
 
-def test_equal_images_in_other_memory_use_the_cache(digits: DataSplits) -> None:
+def test_copies_of_the_images_use_the_cache(digits: DataSplits) -> None:
     cache, config = TeacherLogitCache(random_ensemble(digits)), tiny_config()
     cache.logits(digits, config)
     copied = part(digits, train=Split(digits.train.images.clone(), digits.train.labels))

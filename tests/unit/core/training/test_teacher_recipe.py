@@ -61,7 +61,7 @@ def trained(store: Path) -> dict[str, Any]:
     }
 
 
-def test_a_teacher_has_the_weights_that_belong_to_the_version_of_the_recipe(tmp_path: Path) -> None:
+def test_a_teacher_has_the_weights_recorded_for_its_recipe_version(tmp_path: Path) -> None:
     stored, now = json.loads(STORED.read_text()), trained(tmp_path)
     assert now["version"] == stored["version"], f"figures of another version: run {STORED.stem}.py"
     assert now["mean_and_norm"].keys() == stored["mean_and_norm"].keys(), REMEDY
@@ -71,7 +71,7 @@ def test_a_teacher_has_the_weights_that_belong_to_the_version_of_the_recipe(tmp_
         assert now["weights"] == stored["weights"], REMEDY
 
 
-def test_another_version_of_the_recipe_gives_other_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_recipe_version_gives_different_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
     config = load_config("kd", SETTINGS)
     data = load_data(config.data)
     before = teacher_hash(config, 0, data)

@@ -65,7 +65,7 @@ def test_an_ended_trial_is_not_restarted_when_its_process_dies(tmp_path: Path) -
         ("ensdistill.errors.DataError: disk full", "DataError: disk full"),
     ],
 )
-def test_an_error_of_ray_is_reported_in_plain_words(line: str, words: str, tmp_path: Path) -> None:
+def test_a_ray_error_is_reported_in_plain_words(line: str, words: str, tmp_path: Path) -> None:
     trial = InRay(1)
     assert _worker_error(trial) == "the worker process died"
     trial.error_file = tmp_path / "error.txt"

@@ -76,7 +76,7 @@ def asked(ensemble: TeacherEnsemble) -> list[int]:
 
 
 @pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")  # nor is it written to
-def test_a_trial_with_shared_logits_has_the_numbers_of_one_that_computes_them(
+def test_a_trial_with_shared_logits_has_the_same_metrics_as_one_that_computes_them(
     tmp_path: Path, digits: DataSplits, ensemble: TeacherEnsemble
 ) -> None:
     study, curve = study_of(), [0.5, 0.4]
@@ -119,7 +119,7 @@ def test_workers_receive_no_pixels_of_a_store_and_read_the_same_images(stored: S
     assert data.identity == stored.identity
 
 
-def test_a_machine_without_the_store_makes_its_own(stored: SharedData, tmp_path: Path) -> None:
+def test_a_machine_without_the_store_builds_it(stored: SharedData, tmp_path: Path) -> None:
     there, packed = stored.to("cpu"), pickle.dumps(stored)
     expected = there.validation.images[:]
     shutil.rmtree(tmp_path / "datasets")
@@ -167,7 +167,7 @@ def test_cached_teacher_logits_are_computed_in_advance(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
-def test_logits_for_trials_on_a_gpu_are_not_computed_without_one(
+def test_logits_for_gpu_trials_are_not_computed_without_a_gpu(
     tmp_path: Path, digits: DataSplits, ensemble: TeacherEnsemble
 ) -> None:
     inputs = SharedInputs.of(study_of(resources=Resources(gpus=1)), StudyDirectory(tmp_path), digits, ensemble, [])

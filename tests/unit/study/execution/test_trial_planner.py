@@ -137,7 +137,7 @@ def story(home: Path) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("every", [20, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: " ".join([rule["kind"], *rule.get("group_by", [])]))
-def test_a_study_that_crashes_after_any_event_ends_as_the_undisturbed_one(
+def test_a_study_that_crashes_after_any_event_ends_like_an_undisturbed_study(
     rule: dict[str, Any], every: int, tmp_path: Path
 ) -> None:
     of = study(scheduler=rule, searcher={"kind": "tpe", "startup_trials": 4})
@@ -155,7 +155,7 @@ def test_a_study_that_crashes_after_any_event_ends_as_the_undisturbed_one(
 
 
 @pytest.mark.parametrize("kind", ["tpe", "nsga2", "qmc", "random"])
-def test_a_study_that_crashes_repeatedly_ends_as_the_undisturbed_one(kind: str, tmp_path: Path) -> None:
+def test_a_study_that_crashes_repeatedly_ends_like_an_undisturbed_study(kind: str, tmp_path: Path) -> None:
     of = study(searcher={"kind": kind}, scheduler=RULES[0])
     for name, lives in (("plain", None), ("often", 5)):
         home = tmp_path / name
@@ -170,7 +170,9 @@ def test_a_study_that_crashes_repeatedly_ends_as_the_undisturbed_one(kind: str, 
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: " ".join([rule["kind"], *rule.get("group_by", [])]))
-def test_trials_whose_process_dies_before_their_start_continue_in_another(rule: dict[str, Any], tmp_path: Path) -> None:
+def test_trials_whose_process_dies_before_their_start_run_in_another_process(
+    rule: dict[str, Any], tmp_path: Path
+) -> None:
     of = study(scheduler=rule)
     for name in ("undisturbed", "disturbed"):
         (tmp_path / name).mkdir()
@@ -209,7 +211,7 @@ def of_search(order: list[Any]) -> int:
     return sum(t.replicate_of is None for t in order)
 
 
-def test_a_finished_study_is_extended_and_keeps_what_it_has(tmp_path: Path) -> None:
+def test_a_finished_study_can_be_extended_and_keeps_its_trials(tmp_path: Path) -> None:
     work(study(scheduler=RULES[0]), tmp_path)
     before = story(tmp_path)
     progress = work(study(scheduler=RULES[0], budget={"trials": 20}), tmp_path)
@@ -219,7 +221,7 @@ def test_a_finished_study_is_extended_and_keeps_what_it_has(tmp_path: Path) -> N
     assert len({(t.replicate_of, t.seed) for t in progress.replicates}) == len(progress.replicates)
 
 
-def test_trials_are_compared_within_their_group_only(tmp_path: Path) -> None:
+def test_trials_are_compared_only_within_their_group(tmp_path: Path) -> None:
     like = {"kind": "asha", "grace_epochs": 1, "group_by": ["averaging.kind"]}
     for name, scheduler, stopped in (("all", RULES[0], True), ("like", like, False)):
         (tmp_path / name).mkdir()
@@ -235,13 +237,13 @@ def test_trials_are_compared_within_their_group_only(tmp_path: Path) -> None:
         assert decision is (Decision.STOP if stopped else Decision.CONTINUE)
 
 
-def test_a_budget_of_epochs_ends_the_search(tmp_path: Path) -> None:
+def test_an_exhausted_epoch_budget_ends_the_search(tmp_path: Path) -> None:
     progress = work(study(scheduler=RULES[2], budget={"trials": 14, "epochs": 20}), tmp_path)
     searched = [t for t in progress.primary_trials if not t.baseline]
     assert [len(t.epochs) for t in searched] == [EPOCHS] * 3  # the third began after 18 of 20
 
 
-def test_without_confirmation_the_study_ends_with_the_search(tmp_path: Path) -> None:
+def test_without_confirmation_the_study_ends_after_the_search(tmp_path: Path) -> None:
     progress = work(study(confirmation={"top_k": 0}), tmp_path)
     assert not progress.replicates
 
@@ -267,7 +269,7 @@ def test_the_time_between_two_sessions_is_not_counted() -> None:
     assert active_seconds([]) == 0
 
 
-def test_regenerating_a_report_does_not_count_as_time_of_the_study() -> None:
+def test_regenerating_a_report_does_not_count_as_study_time() -> None:
     first = [SessionStarted(at=100), SessionEnded(at=110), ReportWritten(at=90_000)]
     events = [*first, SessionStarted(at=90_100), SessionEnded(at=90_101), ReportWritten(at=1_000_000)]
     assert active_seconds(events) == 10 + 1
@@ -280,7 +282,7 @@ def test_an_event_is_on_disk_before_observers_are_called(tmp_path: Path) -> None
         assert len(read_journal(tmp_path / "events.jsonl")) == n + 1
 
 
-def test_every_event_but_a_report_is_synced_to_disk(tmp_path: Path, synced: list[int]) -> None:
+def test_every_event_except_an_epoch_report_is_synced_to_disk(tmp_path: Path, synced: list[int]) -> None:
     journal = EventLog(tmp_path / "events.jsonl")
     synced.clear()
     report = EpochReported(trial=1, metrics={})

@@ -39,7 +39,7 @@ STORY = [
 ]
 
 
-def test_hours_are_wall_time_times_the_resources_of_each_session_without_unrecorded_time() -> None:
+def test_hours_are_recorded_time_multiplied_by_the_resources_of_each_session() -> None:
     trials: Trials = {}
     for event in STORY:
         apply_event(trials, event)
@@ -55,7 +55,7 @@ def test_setting_the_clock_back_does_not_reduce_hours() -> None:
     assert HoursUsed.of(trials.values()) == HoursUsed(0, 0)
 
 
-def test_mlflow_is_given_the_hours_of_each_trial_and_of_the_study() -> None:
+def test_mlflow_receives_the_hours_of_each_trial_and_of_the_study() -> None:
     study, trials, update = StudyConfig.model_validate(SPACE), Trials(), None
     for event in STORY:
         update = RunUpdate.of(event, trials, {}, study)
@@ -94,7 +94,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize(("budget", "per_trial"), [({"cpu_hours": 1.0}, 0.12), ({"gpu_hours": 0.25}, 0.015)])
-def test_no_searched_trial_begins_once_the_hours_of_all_trials_are_used(
+def test_no_searched_trial_starts_once_the_budget_of_hours_is_used(
     budget: dict[str, float], per_trial: float, tmp_path: Path
 ) -> None:
     state = searched(budget, tmp_path)  # each trial takes 0.03 hours; the baseline counts, too

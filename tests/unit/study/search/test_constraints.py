@@ -33,20 +33,20 @@ def trial(number: int, nll: float, ece: float, **more: Any) -> TrialRecord:
     ("accuracy", "flops", "expected"),
     [(0.9, 100.0, 0.0), (0.8, 200.0, 0.0), (0.6, 100.0, 0.25), (0.6, 300.0, 0.75), (0.8, 5.0, 0.5)],
 )
-def test_violations_are_distances_in_units_of_their_bound_and_add_up(
+def test_total_violation_is_the_sum_of_distances_relative_to_the_bounds(
     accuracy: float, flops: float, expected: float
 ) -> None:
     assert total_violation(MIXED, {"val/accuracy": accuracy, "cost/flops": flops}) == pytest.approx(expected)
 
 
-def test_bounds_that_are_met_have_a_violation_below_zero() -> None:
+def test_bounds_that_are_met_have_a_negative_violation() -> None:
     found = violations(MIXED, {"val/accuracy": 1.0, "cost/flops": 100.0})
     assert found == pytest.approx(
         {"val/accuracy at least": -0.25, "cost/flops at least": -9, "cost/flops at most": -0.5}
     )
 
 
-def test_a_metric_that_was_not_reported_or_is_nan_breaks_its_bounds() -> None:
+def test_a_metric_that_is_missing_or_nan_violates_its_bounds() -> None:
     assert total_violation(MIXED, {"cost/flops": 100.0}) == math.inf
     assert total_violation(MIXED, {"val/accuracy": math.nan, "cost/flops": 100.0}) == math.inf
     assert broken(MIXED, {"cost/flops": 300.0}) == ["val/accuracy not measured", "cost/flops 300, at most 200"]
@@ -66,7 +66,7 @@ def test_contradictory_bounds_are_refused(bound: dict[str, float], said: str) ->
     assert str(raised.value).startswith(said)
 
 
-def test_trials_that_meet_the_constraints_come_first_then_the_nearest() -> None:
+def test_feasible_trials_are_ranked_first_then_those_closest_to_feasibility() -> None:
     trials = [trial(1, 0.1, 0.3), trial(2, 0.2, 0.2), trial(3, 0.9, 0.1), trial(4, 0.8, 0.05), trial(5, 0.1, 0.2)]
     assert [t.number for t in study().rank(trials)] == [4, 3, 5, 2, 1]
     assert [t.number for t in study(constraints={}).rank(trials)] == [1, 5, 2, 4, 3]
@@ -75,7 +75,7 @@ def test_trials_that_meet_the_constraints_come_first_then_the_nearest() -> None:
 @pytest.mark.parametrize("objective", ["val/nll", "val/accuracy"])
 @pytest.mark.parametrize("secondary", [[], ["cost/flops"]])
 @pytest.mark.parametrize("kind", ["asha", "hyperband", "median"])
-def test_early_stopping_prefers_feasible_trials_whatever_the_objectives_of_others(
+def test_early_stopping_prefers_feasible_trials_over_infeasible_ones_with_better_objectives(
     objective: str, secondary: list[str], kind: str
 ) -> None:
     if secondary and kind != "asha":
@@ -115,7 +115,7 @@ def suggested(own: StudyConfig, *, restored: bool) -> list[float]:
 
 
 @pytest.mark.parametrize("kind", ["tpe", "gp", "nsga2"])
-def test_searchers_that_use_constraints_suggest_feasible_settings_also_after_a_restart(kind: str) -> None:
+def test_constrained_searchers_suggest_feasible_settings_even_after_a_restart(kind: str) -> None:
     searcher = {"kind": kind} | ({"population": 8} if kind == "nsga2" else {"startup_trials": 8})
     idle = {f"idle.{n}": {"uniform": [0, 1]} for n in range(4)}  # nsga2 mutates one axis of a child, whatever it is
     settings: dict[str, Any] = {"searcher": searcher, "idle": idle if kind == "nsga2" else {}}

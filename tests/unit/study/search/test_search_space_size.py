@@ -55,7 +55,7 @@ def test_every_setting_is_counted_once(search: dict[str, Hyperparameter]) -> Non
     assert size_of(search).combinations == counted(search)
 
 
-def test_independent_hyperparameters_multiply_without_being_enumerated() -> None:
+def test_combinations_of_independent_hyperparameters_are_multiplied_and_not_enumerated() -> None:
     search = {}
     for n in range(30):
         search |= {
@@ -72,7 +72,7 @@ def test_a_space_without_ranges_has_a_finite_number_of_settings() -> None:
     )
 
 
-def test_ranges_are_counted_separately_from_the_combinations_of_the_rest() -> None:
+def test_continuous_ranges_are_counted_separately_from_other_combinations() -> None:
     search = {
         "a": Hyperparameter(choice=[1, 2]),
         "b": Hyperparameter(log_uniform=[1, 9]),

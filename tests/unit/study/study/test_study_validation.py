@@ -567,7 +567,9 @@ def refused(file: Path, *words: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("content", "told"), [pytest.param(*case, id=name) for name, *case in BROKEN])
-def test_an_invalid_file_is_refused_with_line_key_rule_and_fix(content: str | bytes, told: str, tmp_path: Path) -> None:
+def test_an_invalid_study_file_is_refused_with_line_key_rule_and_fix(
+    content: str | bytes, told: str, tmp_path: Path
+) -> None:
     file = tmp_path / "space.yaml"
     if content == FOLDER:
         file.mkdir()
@@ -635,7 +637,7 @@ student.kind is choice ['single', 'branches']
 """
 
 
-def test_all_issues_are_reported_together_in_the_order_of_lines(tmp_path: Path) -> None:
+def test_all_issues_are_reported_together_ordered_by_line(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text(MANY)
     text = TOLD.replace("<schedulers>", NAMES["<schedulers>"])
@@ -643,7 +645,7 @@ def test_all_issues_are_reported_together_in_the_order_of_lines(tmp_path: Path) 
     assert refused(file) == [f"FILE, line {fault}" for fault in expected]
 
 
-def test_issues_of_names_are_reported_together_too(tmp_path: Path) -> None:
+def test_invalid_names_are_also_reported_together(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text("preset: kd\nsearch:\n  seed: {choice: [1], true: 2}\n  3: {choice: [1]}\npreset: ekd\n")
     assert refused(file) == [
@@ -654,7 +656,7 @@ def test_issues_of_names_are_reported_together_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", ["preset: kdd", "config: {training: {epochs: 0}}", "search: {}", "config: 3"])
-def test_one_error_does_not_hide_those_of_other_parts(bad: str, tmp_path: Path) -> None:
+def test_an_error_in_one_section_does_not_hide_errors_in_others(bad: str, tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     search = "" if bad.startswith("search") else SEARCH
     file.write_text(f"{bad}\n{search}baselines: [aked]\nbudget: {{trials: 0}}\n")
@@ -663,7 +665,7 @@ def test_one_error_does_not_hide_those_of_other_parts(bad: str, tmp_path: Path) 
     assert others == ["baselines.0", "budget.trials"]
 
 
-def test_an_invalid_condition_is_reported_for_any_preset_and_settings(tmp_path: Path) -> None:
+def test_an_invalid_condition_is_reported_even_if_preset_or_settings_are_invalid(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text("preset: kdd\nsearch:\n  seed: {choice: [1], when: {sede: 2}}\n  sead: {choice: [1]}\n")
     assert [fault.split(": ")[:2] for fault in refused(file)] == [
@@ -720,13 +722,13 @@ def test_each_cycle_of_conditions_is_reported_once_without_its_dependents(tmp_pa
     ],
     ids=str,
 )
-def test_an_error_of_an_override_begins_with_it(words: list[str], told: list[str], tmp_path: Path) -> None:
+def test_an_error_in_an_override_begins_with_that_override(words: list[str], told: list[str], tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text(SEARCH)
     assert refused(file, *(word for change in words for word in ("--set", change))) == told
 
 
-def test_errors_of_the_file_precede_those_of_overrides(tmp_path: Path) -> None:
+def test_errors_in_the_file_precede_those_in_overrides(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text(SEARCH + "baselines: [aked]\n")
     assert refused(file, "--set", "budget.trials=0") == [
@@ -751,20 +753,22 @@ def test_errors_of_the_file_precede_those_of_overrides(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_an_override_is_not_named_for_issues_of_the_file(text: str, change: str, told: str, tmp_path: Path) -> None:
+def test_issues_in_the_file_are_not_attributed_to_an_override(
+    text: str, change: str, told: str, tmp_path: Path
+) -> None:
     file = tmp_path / "space.yaml"
     file.write_text(text)
     assert refused(file, "--set", change) == [told]
 
 
-def test_an_override_fixes_an_issue_of_the_file(tmp_path: Path) -> None:
+def test_an_override_can_fix_an_issue_in_the_file(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text("preset: kdd\nconfig: {training.epochs: 0}\n" + SEARCH)
     words = ["--set", "preset=kd", "--set", "config.training.epochs=3"]
     assert call("ensdistill-tune", "check", file, "--no-estimate", *words).code == 0
 
 
-def test_every_metric_of_a_trial_and_the_latency_can_be_bounded(tmp_path: Path) -> None:
+def test_constraints_can_bound_every_trial_metric_and_the_latency(tmp_path: Path) -> None:
     names = ["val/nll", "val/worst_class_accuracy", "val/dee", "cost/flops", "cost/parameters", "cost/latency_ms"]
     file = tmp_path / "space.yaml"
     file.write_text(SEARCH + "constraints: {" + ", ".join(f"{name}: {{at_most: 2}}" for name in names) + "}\n")

@@ -42,14 +42,14 @@ def file_of(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
 PNG = file_of(Image.fromarray(GRAY))
 
 
-def test_the_signature_is_one_binary_column_and_three_named_outputs(model: Any) -> None:
+def test_the_signature_has_one_binary_input_column_and_three_named_outputs(model: Any) -> None:
     signature = model.metadata.signature
     assert [(one.name, str(one.type)) for one in signature.inputs.inputs] == [("image", "DataType.binary")]
     assert [one.name for one in signature.outputs.inputs] == ["label", "probability", "probabilities"]
     assert Image.open(io.BytesIO(model.input_example["image"][0])).size == (3, 2)
 
 
-def test_it_requires_pinned_packages_of_a_plain_environment_only(tmp_path: Path) -> None:
+def test_the_served_model_requires_only_pinned_packages_without_torch(tmp_path: Path) -> None:
     lines = model_content(tmp_path / "student.onnx", np.zeros((1, 2, 3), np.uint8))["pip_requirements"]
     assert [line.split("==")[0] for line in lines] == ["numpy", "onnxruntime", "pandas", "pillow"]
     code = ast.parse(Path(served_student.__file__).read_text())
@@ -59,7 +59,7 @@ def test_it_requires_pinned_packages_of_a_plain_environment_only(tmp_path: Path)
     assert imports - set(sys.stdlib_module_names) == others
 
 
-def test_files_base64_paths_and_arrays_get_the_same_answer(model: Any, tmp_path: Path) -> None:
+def test_files_base64_strings_paths_and_arrays_give_the_same_prediction(model: Any, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(PNG)
     images = [PNG, base64.b64encode(PNG).decode(), tmp_path / "a.png", GRAY, GRAY[:, :, None]]
     answer = model.predict(pd.DataFrame({"image": images}))
@@ -70,7 +70,7 @@ def test_files_base64_paths_and_arrays_get_the_same_answer(model: Any, tmp_path:
 
 
 @pytest.mark.parametrize("images", [[PNG], [GRAY, GRAY], np.stack([GRAY, GRAY])], ids=["file", "arrays", "batch"])
-def test_a_dictionary_is_a_table(model: Any, images: Any) -> None:
+def test_a_dictionary_is_accepted_like_a_table(model: Any, images: Any) -> None:
     answer = model.predict({"image": images})
     np.testing.assert_allclose(answer["probability"], [light(GRAY)] * len(images), rtol=1e-6)
 
@@ -91,7 +91,7 @@ def test_a_dictionary_is_a_table(model: Any, images: Any) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_an_image_that_cannot_be_read_is_named_with_the_cause(model: Any, image: Any, cause: str) -> None:
+def test_an_image_that_cannot_be_read_is_reported_with_the_cause(model: Any, image: Any, cause: str) -> None:
     with pytest.raises(MlflowException, match=cause):
         model.predict(pd.DataFrame({"image": [PNG, image]}))
 
