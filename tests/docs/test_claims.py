@@ -1,4 +1,4 @@
-"""What the documents claim about presets, pieces, files and output is true."""
+"""Claims of the documents about presets, pieces, files and output are true."""
 
 import json
 import re
@@ -136,7 +136,7 @@ REFUSE = "import sys; sys.modules.update(torch=None, ensdistill=None)\n"
 
 @pytest.fixture(scope="module")
 def winner(tiny: TinyStudy, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an exported winner, with the image `three.png` in it and next to it."""
+    """The folder of an exported winner, which also contains the image `three.png`."""
     out = tmp_path_factory.mktemp("export")
     done = call("ensdistill-tune", "export", "tiny", "--studies-dir", tiny.studies, "--out", out, "--formats", "onnx")
     assert done.code == 0, done.err
@@ -203,7 +203,7 @@ def test_every_study_file_is_documented(tiny: TinyStudy) -> None:
     assert beside - described == set()
 
 
-PUBLISHED = {  # METHODS of the papers, as their official code has them
+PUBLISHED = {  # METHODS of the papers, as implemented in their official code
     "latentbe": {
         "student": {"subnetworks": 4, "factor_init": "ones", "factor_gradient": "sum", "factor_lr": 1.0}
         | {"factor_decay": "to_one", "bias": "shared", "merge": "product_of_means", "merge_after": 1.0},

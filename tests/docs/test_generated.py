@@ -1,4 +1,4 @@
-"""The extension of the site inserts what the code states."""
+"""The Sphinx extension of the site inserts facts generated from the code."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The notebooks of `docs/` run from their first cell to their last, and what they show was made by such a run."""
+"""The notebooks of `docs/` run from the first to the last cell and contain the outputs of such a run."""
 
 import re
 from pathlib import Path

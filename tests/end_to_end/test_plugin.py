@@ -1,4 +1,4 @@
-"""The plugin of tests/plugin: built, installed, searched in a study, exported, and run again from what was exported."""
+"""The plugin in tests/plugin is built, installed, used in a study and exported; its exported settings are run again."""
 
 import json
 import os
@@ -34,7 +34,7 @@ PLUGINS = ("loss", "perturbation", "metrics.0", "data", "model", "teachers.model
 
 
 def run(program: str, *words: str | Path, cwd: Path, site: Path | None) -> subprocess.CompletedProcess[str]:
-    """A command that finds this source tree and, if it is given, a folder of installed packages."""
+    """Runs a command with this source tree and, if given, a folder of installed packages."""
     path = [str(ROOT), str(ROOT / "tune"), *([str(site)] if site else [])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path)}
     arguments = [sys.executable, "-m", program, *map(str, words)]
@@ -43,7 +43,7 @@ def run(program: str, *words: str | Path, cwd: Path, site: Path | None) -> subpr
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the plugin is installed."""
+    """The folder in which the plugin is installed."""
     source, target = tmp_path_factory.mktemp("source") / "plugin", tmp_path_factory.mktemp("site")
     shutil.copytree(ROOT / "tests" / "plugin", source, ignore=shutil.ignore_patterns("__pycache__"))
     uv = [Path(sys.executable).parent / "uv", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
@@ -56,7 +56,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def study(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which a study of the plugin's pieces has completed and was exported."""
+    """The folder of a completed and exported study that uses the pieces of the plugin."""
     home = tmp_path_factory.mktemp("study")
     (home / "space.yaml").write_text(SPACE)
     done = run("ensdistill_tune", "launch", "space.yaml", "--executor", "inline", "--json", cwd=home, site=site)
