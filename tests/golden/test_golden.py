@@ -1,4 +1,4 @@
-"""The recorded numbers come out again; `python -m tests.golden.record` records them."""
+"""Runs reproduce the recorded results; `python -m tests.golden.record` records them."""
 
 from pathlib import Path
 

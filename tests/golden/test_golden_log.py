@@ -1,4 +1,4 @@
-"""Event logs of earlier versions are read and replayed as by the version that wrote them."""
+"""Event logs of earlier versions are read and replayed with the same result as in the version that wrote them."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ def test_replaying_a_golden_log_gives_the_recorded_trials(log: Path) -> None:
 
 
 def planner_after(records: int, log: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> TrialPlanner:
-    """Returns the planner of a study whose log ends after `records` records; nothing is trained."""
+    """Returns the planner of a study whose log ends after `records` records, without any training."""
     monkeypatch.setattr("os.fsync", lambda _: None)
     home.mkdir()
     study = StudyConfig.model_validate(json.loads(log.with_suffix(".json").read_text())["study"])

@@ -1,6 +1,7 @@
-"""What our tracking takes for granted about MLflow, tried on each kind of store that a study can log to.
+"""Assumptions of tracking about MLflow, tested on each kind of store that a study supports.
 
-A test that fails here says that MLflow has changed, not that we have: then look at tune/ensdistill_tune/tracking/.
+If a test fails here, the behavior of MLflow has changed and not this project: then check
+tune/ensdistill_tune/tracking/.
 """
 
 import math
@@ -16,13 +17,13 @@ from tests.integration.mlflow.mlflow_runs import NOW, expected, experiment, new_
 
 @pytest.fixture(params=["sqlite", "postgres", "http_on_sqlite", "http_on_postgres"])
 def client(request: pytest.FixtureRequest) -> MlflowClient:
-    """Of each kind of store in turn."""
-    if request.param == "sqlite":  # the database of a server, which is quicker than one more
+    """A client of each kind of store in turn."""
+    if request.param == "sqlite":  # the database of a server, which is faster than creating another one
         return MlflowClient(request.getfixturevalue("http_on_sqlite").store_uri)
     return MlflowClient(request.getfixturevalue(request.param).uri)
 
 
-# --- once is once ----------------------------------------------------------------------------------------------------
+# --- duplicates ------------------------------------------------------------------------------------------------------
 
 
 def test_a_metric_point_that_is_sent_again_is_stored_once(client: MlflowClient) -> None:
@@ -40,7 +41,7 @@ def test_infinite_and_nan_metric_values_are_stored_once(client: MlflowClient) ->
     for sent in (batch, batch, batch[:1], batch[1:2]):
         client.log_batch(run.info.run_id, metrics=sent)
     kept = [value for *_, value in stored(client, run, {"odd"})]
-    largest = 1.7976931348623157e308  # what MLflow makes of infinity
+    largest = 1.7976931348623157e308  # values that MLflow stores for infinity
     assert math.isnan(kept[0])
     assert kept[1:] == [largest, -largest, *values[3:]]
 
@@ -82,7 +83,7 @@ def test_an_unknown_run_causes_a_permanent_error(client: MlflowClient) -> None:
     assert refused.value.error_code == "RESOURCE_DOES_NOT_EXIST"
 
 
-# --- the life of a run -----------------------------------------------------------------------------------------------
+# --- start and end of a run ------------------------------------------------------------------------------------------
 
 
 def test_a_run_has_the_given_start_and_end_times(client: MlflowClient) -> None:
@@ -96,7 +97,7 @@ def test_a_run_has_the_given_start_and_end_times(client: MlflowClient) -> None:
 def test_an_ended_run_can_be_continued_and_ended_again(client: MlflowClient) -> None:
     run = new_run(client).info.run_id
     client.set_terminated(run, "KILLED", NOW)
-    client.log_batch(run, metrics=points(1))  # late points are welcome
+    client.log_batch(run, metrics=points(1))  # late points are accepted
     client.update_run(run, status="RUNNING")
     assert client.get_run(run).info.status == "RUNNING"
     client.set_terminated(run, "FINISHED", NOW + 1)

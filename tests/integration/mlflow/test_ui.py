@@ -1,4 +1,4 @@
-"""`ensdistill-tune ui` finds the pages of a study, serves them, opens them once they are there, and stops at Ctrl-C."""
+"""`ensdistill-tune ui` finds the MLflow pages of a study, serves them, opens them once available, and stops at Ctrl-C."""
 
 import json
 import os
@@ -25,7 +25,7 @@ open({log!r}, "w").write(f"{{status}} {{sys.argv[1]}}")
 
 @pytest.fixture
 def remote(tmp_path: Path) -> Path:
-    """A folder with a study whose runs are on a server elsewhere."""
+    """A folder with a study whose runs are on a remote server."""
     study = StudyConfig.model_validate(
         {"search": {"seed": {"choice": [1]}}, "tracking": {"uri": "http://me:pw@far:81/"}}
     )
@@ -65,7 +65,7 @@ def test_a_study_is_served_and_opened_when_it_is_available_and_ctrl_c_stops_the_
         wait_until(lambda: log.exists() and log.read_text().startswith("200 "), "the page is opened", 90)
     finally:
         os.killpg(serving.pid, signal.SIGINT)
-        output, _ = serving.communicate(timeout=30)  # until nobody holds the pipe: neither the server nor its worker
+        output, _ = serving.communicate(timeout=30)  # until neither server nor worker holds the pipe
     assert serving.returncode == 0
     comparison, study = re.findall(r"^(?:compare tiny|tiny itself): (http\S+)$", output, re.MULTILINE)
     assert log.read_text() == f"200 {comparison}"
