@@ -1,4 +1,4 @@
-"""`ensdistill-tune ui` finds the MLflow pages of a study, serves them, opens them once available, and stops at Ctrl-C."""
+"""`ensdistill-tune ui` finds the MLflow pages of a study, serves and opens them, and stops at Ctrl-C."""
 
 import json
 import os

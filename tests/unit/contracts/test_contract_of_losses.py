@@ -1,4 +1,4 @@
-"""The built-in losses keep the contract."""
+"""The built-in losses satisfy the contract."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The built-in perturbations keep the contract."""
+"""The built-in perturbations satisfy the contract."""
 
 import copy
 from typing import Any

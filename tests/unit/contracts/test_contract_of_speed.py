@@ -1,4 +1,4 @@
-"""The fast step is the published one: the same loss and the same gradients, whatever is done to be fast."""
+"""The optimized step gives the same loss and gradients as the published procedure."""
 
 import pytest
 import torch

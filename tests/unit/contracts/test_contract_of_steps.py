@@ -1,4 +1,4 @@
-"""Students with all perturbations, losses and averages: a step is finite, repeatable and moves the student."""
+"""Students with all perturbations, losses and averages: a step is finite and reproducible, and changes the student."""
 
 import copy
 import itertools
@@ -29,12 +29,12 @@ AXES = {
     "loss": LOSSES,
     "averaging": AVERAGES,
 }
-ALIKE = "cutmix"  # the step is that of mixup; it meets each other piece, but not in all combinations
+ALIKE = "cutmix"  # the step is that of mixup; it is combined with each other piece, but not in all combinations
 TRAINING = Training(epochs=2, batch_size=8, warmup_epochs=0)
 
 
 def _combinations() -> list[Any]:
-    """Pieces of the four axes of which every two meet; slow, all that there are."""
+    """Returns combinations of pieces of the four axes that cover every pair; all other combinations are marked slow."""
     choices = [
         [piece(**ROWS.get(str(piece.model_fields["kind"].default), {})) for piece in axis.built_in.values()]
         for axis in AXES.values()

@@ -1,4 +1,4 @@
-"""The built-in students keep the contract; those that merge their weights begin and end as a plain network."""
+"""The built-in students satisfy the contract; those that merge their weights begin and end as a plain network."""
 
 from typing import Any
 

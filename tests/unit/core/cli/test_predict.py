@@ -1,4 +1,4 @@
-"""Images from anywhere on disk, classified by an exported student."""
+"""An exported student classifies image files."""
 
 import csv
 import io
@@ -43,7 +43,7 @@ def model(run: DistillationRun, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture
 def images(run: DistillationRun, tmp_path: Path) -> Path:
-    """The first twelve validation images as PNG, in two sub-folders: 00.png, 02.png, ... and 01.png, 03.png, ..."""
+    """The first twelve validation images as PNG files in two subfolders: 00.png, 02.png, ... and 01.png, 03.png, ..."""
     for n in range(12):
         place = tmp_path / "images" / ("even", "odd")[n % 2]
         place.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ ORDER = [0, 2, 4, 6, 8, 10, 1, 3, 5, 7, 9, 11]
 
 
 def expected(run: DistillationRun) -> np.ndarray:
-    """Probabilities of the twelve, in the order of their names."""
+    """Probabilities of the twelve images, in the order of their names."""
     p: np.ndarray = predict(run.network, run.data.validation).exp().numpy()[ORDER]
     return p
 
@@ -221,7 +221,7 @@ def test_file_names_are_printed_unchanged(run: DistillationRun, model: Path, ima
 
 
 def given(monkeypatch: pytest.MonkeyPatch, *lines: bytes) -> None:
-    """The lines stand on standard input."""
+    """Writes the lines to standard input."""
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"".join(lines))))
 
 
@@ -301,7 +301,7 @@ def test_a_closed_output_pipe_is_not_an_error(model: Path, images: Path) -> None
         assert done.stderr.read() == ""
 
 
-# --- what is refused ---
+# --- errors ---
 
 
 def test_missing_models_and_missing_images_are_input_errors(model: Path, images: Path, tmp_path: Path) -> None:
@@ -341,7 +341,7 @@ def test_weights_that_predict_cannot_read_are_refused_with_a_fix(images: Path, t
     assert (done.code, "export the student again with `ensdistill export`" in done.err) == (2, True)
 
 
-# --- in Python ---
+# --- from Python ---
 
 
 @pytest.mark.parametrize(
@@ -432,7 +432,7 @@ def test_large_images_are_read_in_small_batches(images: Path) -> None:
         seen.append(len(batch))
         return np.zeros((len(batch), 2)), np.zeros((len(batch), 2))
 
-    classifier = Classifier(Path("m"), (1, 2048, 4096), ("a", "b"), answer)  # 8 million numbers an image
+    classifier = Classifier(Path("m"), (1, 2048, 4096), ("a", "b"), answer)  # 8 million numbers per image
     files = [ImageFile(images, "even/00.png")] * 6
     assert len(list(classify(classifier, files, pytest.fail))) == 6
     assert seen == [4, 2]
@@ -440,7 +440,7 @@ def test_large_images_are_read_in_small_batches(images: Path) -> None:
 
 def test_images_are_fitted_to_the_network_as_in_training(tmp_path: Path) -> None:
     wide = Image.new("RGB", (24, 8), "black")
-    wide.paste("white", (8, 0, 16, 8))  # the middle square
+    wide.paste("white", (8, 0, 16, 8))  # the central square
     wide.save(tmp_path / "wide.png")
     brightness = {}
     for resize in ("center_crop", "squash", "pad"):
@@ -492,5 +492,5 @@ def test_files_in_an_input_folder_are_not_overwritten(model: Path, images: Path,
             True,
         )
     table = seen / "said.csv"
-    for _ in range(2):  # a table of an earlier call may be written again
+    for _ in range(2):  # a table of an earlier call may be overwritten
         assert call("ensdistill", "predict", own, seen, "--out", table).code == 0

@@ -1,4 +1,4 @@
-"""Crops, flips and cutout compared with a loop over images and pixels."""
+"""Crops, flips and cutout agree with a loop over images and pixels."""
 
 import math
 
@@ -23,17 +23,17 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def pictures(shape: tuple[int, ...] = (6, 3, 8, 8), seed: int = 0) -> Tensor:
-    """Bytes from 1, so that every zero in an augmented image comes from the augmentation."""
+    """Returns bytes from 1 upwards, so that every zero in an augmented image comes from the augmentation."""
     return torch.randint(1, 256, shape, generator=seeded(seed)).to(torch.uint8)
 
 
 def numbered(count: int, side: int) -> Tensor:
-    """`count` copies of one image whose pixels are 1, 2, 3, ..."""
+    """Returns `count` copies of one image whose pixels are 1, 2, 3, ..."""
     return torch.arange(1, side * side + 1, dtype=torch.uint8).view(1, 1, side, side).repeat(count, 1, 1, 1)
 
 
 def by_hand(images: Tensor, piece: StandardAugmentation, seed: int) -> Tensor:
-    """The oracle: the same random numbers in the same order, applied pixel by pixel."""
+    """Returns the reference result: the same random numbers in the same order, applied pixel by pixel."""
     count, _, height, width = images.shape
     generator = seeded(seed)
     nothing = torch.zeros(count, dtype=torch.long)
@@ -114,7 +114,7 @@ def test_every_offset_of_the_crop_is_equally_likely() -> None:
     assert set(counts.nonzero().flatten().tolist()) == offsets
     expected = 5000 / 25
     chi_square = float(((counts[counts > 0] - expected) ** 2 / expected).sum())
-    assert chi_square < 51.2  # 24 degrees of freedom, once in a thousand
+    assert chi_square < 51.2  # 24 degrees of freedom; exceeded once in a thousand cases
 
 
 def test_a_crop_of_a_small_image_can_consist_of_padding_only() -> None:
@@ -129,7 +129,7 @@ def test_center_of_the_hole_is_uniform_over_the_pixels() -> None:
     assert (holes.flatten(1).sum(1) == 1).all()
     expected = 5000 / 25
     chi_square = float(((holes.sum(0) - expected) ** 2 / expected).sum())
-    assert chi_square < 51.2  # 24 degrees of freedom, once in a thousand
+    assert chi_square < 51.2  # 24 degrees of freedom; exceeded once in a thousand cases
 
 
 def test_hole_is_a_square_clipped_at_the_borders_and_the_same_in_all_channels() -> None:

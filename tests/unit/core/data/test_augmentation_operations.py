@@ -1,4 +1,4 @@
-"""Resized crops, changes of color, RandAugment and erasing, each compared with an independent library or a loop."""
+"""Resized crops, color changes, RandAugment and erasing agree with an independent library or a loop."""
 
 import math
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def pictures(shape: tuple[int, ...] = (8, 3, 12, 12), seed: int = 0) -> Tensor:
 
 
 def each(images: Tensor, values: Tensor, change: Callable[[Image.Image, float], Image.Image]) -> Tensor:
-    """The oracle of color operations: Pillow changes one image after the other."""
+    """Returns the reference result of color operations: Pillow changes each image."""
     changed = []
     for image, value in zip(images, values.tolist(), strict=True):
         picture = Image.fromarray(image.permute(1, 2, 0).squeeze(2).numpy())
@@ -74,7 +74,7 @@ def test_boxes_lie_within_the_image_and_have_the_requested_areas_and_aspect_rati
     assert area.max() > 0.97
     assert 0.98 * 3 / 4 < ratio.min() < 0.77
     assert 1.3 < ratio.max() < 1.02 * 4 / 3
-    small = area < 0.7  # each of these fits whatever its ratio, so nothing is drawn again
+    small = area < 0.7  # each of these fits at any aspect ratio, so no box is drawn again
     assert kstest(area[small], "uniform", (0.25, 0.45)).pvalue > 0.01
     assert kstest((left + torch.rand(4000, generator=seeded(1))) / (101 - width), "uniform").pvalue > 0.01
 
@@ -87,7 +87,7 @@ def test_crops_have_the_same_distribution_of_areas_and_positions_as_in_torchvisi
     image = torch.empty(1, 50, 80)
     theirs = torch.tensor([RandomResizedCrop.get_params(image, [0.3, 1.0], [3 / 4, 4 / 3]) for _ in range(800)])
     ours = torch.stack(random_boxes(image.expand(800, 1, 50, 80), (0.3, 1.0), 4 / 3, seeded(1)), 1)
-    ours = ours[ours[:, 2] > 0]  # an image without a crop is kept as a whole; torchvision cuts it
+    ours = ours[ours[:, 2] > 0]  # an image for which no crop fits is kept whole; torchvision crops it
     assert len(ours) > 780
     for column in range(4):
         assert kstest(ours[:, column], theirs[:, column]).pvalue > 0.01
@@ -97,7 +97,7 @@ def test_image_is_unchanged_if_the_crop_is_the_whole_image_or_no_crop_fits() -> 
     images = pictures((4, 3, 9, 9))
     assert torch.equal(random_resized_crop(images, 1.0, 1.0, seeded()), images)
     wide = pictures((3, 1, 1, 40))
-    assert torch.equal(random_resized_crop(wide, 0.9, 1.0, seeded()), wide)  # no square of 36 pixels in one row
+    assert torch.equal(random_resized_crop(wide, 0.9, 1.0, seeded()), wide)  # no square of 36 pixels fits in one row
 
 
 # --- colors ---
@@ -150,7 +150,7 @@ def test_color_operations_equal_those_of_pillow(operation: Callable, change: Cal
 
 
 def _matrix(name: str, s: float) -> list[list[float]]:
-    """Rows and columns in the original of a row and a column in the result, about the center."""
+    """Returns the source row and column as a linear function of the target row and column, about the center."""
     angle = math.radians(30 * s)
     turned = [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
     return {"shear_x": [[1, 0], [0.3 * s, 1]], "shear_y": [[1, 0.3 * s], [0, 1]], "rotate": turned}.get(
@@ -210,7 +210,7 @@ def test_erasing_rectangles_equals_a_loop_over_the_images() -> None:
     assert 15 < int((expected != images).flatten(1).any(1).sum()) < 45
 
 
-# --- the sequence ---
+# --- sequence of operations ---
 
 
 def test_operations_are_applied_in_the_order_of_the_settings() -> None:

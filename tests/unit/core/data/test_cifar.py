@@ -1,4 +1,4 @@
-"""CIFAR from miniature copies of its original files: complete, packed, damaged, forged."""
+"""CIFAR from miniature copies of its original files: complete, packed, damaged and manipulated."""
 
 import os
 import pickle
@@ -21,7 +21,7 @@ ALL = pytest.mark.parametrize(("settings", "dataset"), [(Cifar10, "CIFAR10"), (C
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Replaces downloads, so that no test uses the network; records the requested addresses."""
+    """Replaces downloads so that no test uses the network; records the requested URLs."""
     asked: list[str] = []
 
     def refuse(url: str, *_: Any, **__: Any) -> None:
@@ -135,7 +135,7 @@ def test_a_file_with_another_md5_sum_is_rejected_before_it_is_unpickled(
 
 
 class _Marker:
-    """Makes a folder when it is unpickled."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, path: str) -> None:
         self.path = path

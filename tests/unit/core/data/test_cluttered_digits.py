@@ -1,4 +1,4 @@
-"""Cluttered digits: a pure function of the settings, parts that share no digit, balanced classes."""
+"""Cluttered digits are a pure function of the settings, with splits that share no digit and with balanced classes."""
 
 import hashlib
 
@@ -37,7 +37,7 @@ def test_no_original_digit_is_used_in_two_splits() -> None:
 
 def test_without_noise_and_clutter_an_image_is_no_brighter_than_its_digit() -> None:
     plain = ClutteredDigits(train_size=200, val_size=10, test_size=10, clutter=0, noise=0)().pool.images
-    assert plain.amax((1, 2, 3)).float().min() > 0.5 * 255  # ink of at least 0.7, slightly blurred
+    assert plain.amax((1, 2, 3)).float().min() > 0.5 * 255  # strokes of at least 0.7, slightly blurred
     corners = plain[:, 0, [0, 0, -1, -1], [0, -1, 0, -1]]
     assert corners.float().mean() < 0.02 * 255
 

@@ -1,4 +1,4 @@
-"""Images converted to the input shape of another network, compared with Pillow as an independent oracle."""
+"""Images are converted to the input shape of another network, with Pillow as an independent reference."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def split(channels: int, height: int, width: int, count: int = 4) -> Split:
 
 
 def pillow(image: Tensor, mode: str, size: tuple[int, int]) -> np.ndarray:
-    """(C,H,W) of an image in a mode and a size (height, width)."""
+    """Returns an image (C,H,W) converted to a mode and a size (height, width) by Pillow."""
     pixels = image.permute(1, 2, 0).numpy()
     picture = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0]).convert(mode)
     array = np.asarray(picture.resize(size[::-1], Image.Resampling.BILINEAR)).astype(int)

@@ -1,4 +1,4 @@
-"""Random edits of data, 25 of each kind: each is read or rejected, and no file is lost silently."""
+"""Random edits of data, 25 of each kind: each case is read or rejected, and no file is lost silently."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Pixels of one image file: they equal the displayed image, for every file format."""
+"""The pixels of an image file equal the displayed image for every file format."""
 
 import io
 from pathlib import Path
@@ -13,7 +13,7 @@ from ensdistill.errors import DataError
 
 
 def read(tmp_path: Path, image: Image.Image, suffix: str = "png", channels: int = 3, **options: object) -> np.ndarray:
-    """The pixels read from an image of 2x2 pixels."""
+    """Returns the pixels read from an image of 2x2 pixels."""
     file = io.BytesIO()
     image.save(file, {"jpg": "jpeg"}.get(suffix, suffix), **options)
     (tmp_path / f"one.{suffix}").write_bytes(file.getvalue())
@@ -21,7 +21,7 @@ def read(tmp_path: Path, image: Image.Image, suffix: str = "png", channels: int 
 
 
 def rgb(*pixels: tuple[int, int, int]) -> Image.Image:
-    """A row of pixels."""
+    """Returns an image with one row of pixels."""
     return Image.fromarray(np.array([pixels], dtype=np.uint8))
 
 
@@ -65,7 +65,7 @@ def test_images_are_rotated_as_their_exif_data_require(tmp_path: Path, orientati
     upright[:4, :4] = 255
     turns = {1: [], 2: [1], 3: [0, 1], 4: [0], 5: ["t"], 6: ["t", 0], 7: ["t", 0, 1], 8: ["t", 1]}
     stored = upright
-    for turn in turns[orientation]:  # EXIF says where the first row and column of the stored image belong
+    for turn in turns[orientation]:  # EXIF states where the first row and column are displayed
         stored = stored.transpose(1, 0, 2) if turn == "t" else np.flip(stored, turn)
     exif = Image.Exif()
     exif[0x0112] = orientation

@@ -29,7 +29,7 @@ def noise_png() -> bytes:
 
 
 def files(each: int = 5, prefix: str = "") -> dict[str, bytes]:
-    """Paths and contents; image n of class k has red 100 k + n."""
+    """Returns contents by path; image n of class k has the red value 100 k + n."""
     return {f"{prefix}{name}/{n}.png": png(100 * k + n) for k, name in enumerate(CLASSES) for n in range(each)}
 
 
@@ -125,7 +125,7 @@ def test_a_folder_is_split_like_any_other_source(tmp_path: Path) -> None:
     assert data.train.labels.bincount().tolist() == [3, 3]
 
 
-# --- parts ---
+# --- splits ---
 
 
 @pytest.mark.parametrize("zipped", [True, False])

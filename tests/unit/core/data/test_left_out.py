@@ -1,4 +1,4 @@
-"""Files that are not images, unreadable or misplaced: each is read, rejected or reported, never ignored silently."""
+"""Files that are not images, unreadable or misplaced are read, rejected or reported, and never ignored silently."""
 
 import os
 import struct
@@ -21,7 +21,7 @@ RNG = np.random.default_rng(0)
 
 
 def picture(file: Path, form: str = "png") -> Path:
-    """One noisy image of 4x4 pixels."""
+    """Writes a noisy image of 4x4 pixels."""
     file.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(RNG.integers(0, 256, (4, 4, 3), dtype=np.uint8)).save(file, form)
     return file
@@ -224,12 +224,12 @@ def test_a_pipe_is_not_an_image_and_does_not_block(tmp_path: Path) -> None:
     assert "1 file left out (not a regular file): cat/pipe.png" in warnings_of(tmp_path)
 
 
-# --- permissions: root may read everything, so the error of the system is simulated ---
+# --- permissions: root may read everything, so the system error is simulated ---
 
 
 @pytest.fixture
 def locked(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
-    """Makes a file or folder unreadable, as for another user."""
+    """Makes a file or folder unreadable, as if it belonged to another user."""
     closed = set[str]()
     scandir, opened = os.scandir, Path.open
 
@@ -366,7 +366,7 @@ def test_a_warning_names_16_bit_files_with_8_bit_values(tmp_path: Path) -> None:
 
 
 def png(file: Path, bits: int, color: int, transparent: bytes, row: bytes) -> Path:
-    """A PNG of 8x1 pixels of one color, which is declared transparent."""
+    """Writes a PNG of 8x1 pixels of one color that is declared transparent."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
@@ -422,7 +422,7 @@ def zip_of(root: Path, rename: Callable[[str], str] = str, **options: int) -> Pa
 
 
 class Unmarked(zipfile.ZipInfo):
-    """An entry with a name in some encoding, without the UTF-8 flag."""
+    """A zip entry with a name in the given encoding, without the UTF-8 flag."""
 
     encoding = "cp932"
 
@@ -483,7 +483,7 @@ def test_the_later_of_two_entries_with_the_same_name_is_read_and_the_name_is_rep
 
 
 def marked(file: Path, local: int, central: int, change: Callable[[bytearray, int], None]) -> Path:
-    """The zip file with a byte changed at the given offsets of every header."""
+    """Changes the byte at the given offsets of every header of a zip file."""
     raw = bytearray(file.read_bytes())
     for mark, offset in ((b"PK\x03\x04", local), (b"PK\x01\x02", central)):
         at = 0

@@ -1,4 +1,4 @@
-"""Images as NumPy arrays: every supported layout, and every error with the name of the array."""
+"""Images as NumPy arrays: every supported layout, and every error with the array name."""
 
 import pickle
 from pathlib import Path
@@ -173,7 +173,7 @@ def test_an_incomplete_npz_file_is_named_in_the_error(tmp_path: Path, damage: st
     file = tmp_path / "x.npz"
     np.savez(file, images=RGB, labels=LABELS)
     raw = bytearray(file.read_bytes())
-    raw[len(raw) // 3] ^= 1  # inside the pixels, which the checksum of the zip member detects
+    raw[len(raw) // 3] ^= 1  # within the pixels, where the checksum of the zip member detects it
     np.save(tmp_path / "x.npy", RGB)
     content = {
         "text": b"hello",

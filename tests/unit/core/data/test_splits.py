@@ -1,4 +1,4 @@
-"""Splits are disjoint, stratified and reproducible; images stay bytes."""
+"""Splits are disjoint, stratified and reproducible, and images stay bytes."""
 
 import json
 from collections import Counter
@@ -214,7 +214,7 @@ def test_any_allowed_seed_can_be_used() -> None:
     try:
         sizes = SplitSizes(seed=seed, train_size=60, val_size=90)
     except ValueError:
-        return  # rejected as a setting
+        return  # rejected when the settings are read
     split_source(RawData(numbered_split(300, 3), NAMES), sizes)
 
 

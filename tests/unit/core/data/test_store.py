@@ -1,4 +1,4 @@
-"""Decoded images in a store: the same pixels, splits, hashes and statistics as in memory, and when they are decoded."""
+"""Decoded images in a store have the same pixels, splits, hashes and statistics as in memory, and are decoded once."""
 
 import json
 import os
@@ -27,7 +27,7 @@ SIDE = 8
 
 @pytest.fixture
 def in_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every set is stored, however small."""
+    """Stores every data set, however small."""
     monkeypatch.setattr(stores, "IN_MEMORY", 0)
 
 
@@ -204,7 +204,7 @@ def test_a_removed_store_is_reported_and_rebuilt(folder: Path, tmp_path: Path) -
 def test_prefetched_batches_equal_those_in_memory(folder: Path, tmp_path: Path) -> None:
     data = load_data(settings(folder), tmp_path)
     order = torch.randperm(24, generator=torch.Generator().manual_seed(0)).split(5)
-    more = [torch.arange(n) for n in range(len(order))]  # none in the first batch
+    more = [torch.arange(n) for n in range(len(order))]  # none precedes the first batch
     ahead = batch_images([data.train.images, data.unlabeled.images], [order, more])
     for images, some, others in zip(ahead, order, more, strict=True):
         expected = torch.cat([data.train.images[:][some], data.unlabeled.images[:][others]])
@@ -226,7 +226,7 @@ def test_an_error_during_prefetching_is_raised(folder: Path, tmp_path: Path) -> 
 
 
 class Stub:
-    """An image of a given size."""
+    """A replacement for an image file of a given size."""
 
     name = stamp = ""
 
@@ -248,7 +248,7 @@ class Stub:
         ([(200, 100), (96, 300), (90, 90)], 96),
         ([(28, 28)], 28),
         ([(4000, 3000)], 224),
-        ([(0, 0), (64, 65)], 64),  # one file that cannot be read
+        ([(0, 0), (64, 65)], 64),  # one unreadable file
         ([(2, 2)], 4),
     ],
 )
@@ -267,7 +267,7 @@ def test_the_default_size_is_printed(folder: Path, tmp_path: Path, capsys: pytes
 
 
 def stripes() -> Iterator[Image.Image]:
-    """A wide image: red, green, blue from left to right; and the same from top to bottom."""
+    """Yields a wide image with red, green, blue from left to right, and a tall image with them from top to bottom."""
     wide = Image.new("RGB", (24, 8), "lime")
     wide.paste("red", (0, 0, 8, 8))
     wide.paste("blue", (16, 0, 24, 8))
@@ -287,7 +287,7 @@ RED, GREEN, BLUE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)
     ],
 )
 def test_wide_and_tall_images_become_square(tmp_path: Path, resize: str, expected: tuple[object, ...]) -> None:
-    """Along the axis across the stripes for pad, which has black at both ends, otherwise along them."""
+    """The line of pixels runs across the stripes for pad, which adds black at both ends, and along them otherwise."""
     for number, image in enumerate(stripes()):
         image.save(tmp_path / f"{number}.png")
         pixels = ImageFile(tmp_path, f"{number}.png").pixels((3, 24, 24), resize)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Tables of images: CSV and Parquet, valid and invalid."""
+"""CSV and Parquet tables of images, valid and invalid."""
 
 from pathlib import Path
 

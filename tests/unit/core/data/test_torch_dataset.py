@@ -1,4 +1,4 @@
-"""Torch datasets by import path, and data sets of Hugging Face."""
+"""Torch datasets by import path, and Hugging Face data sets."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from PIL import Image
 from ensdistill.data import DatasetCall, HubDataset, RawData, TorchDataset
 from ensdistill.errors import ConfigError, DataError
 
-IMAGES: dict[str, Any] = {  # each is the same gray square
+IMAGES: dict[str, Any] = {  # all give the same gray square
     "pil": Image.new("L", (8, 8), 51),
     "array": np.full((8, 8, 3), 51, dtype=np.uint8),
     "tensor": torch.full((3, 8, 8), 51, dtype=torch.uint8),

@@ -1,4 +1,4 @@
-"""Temperatures and calibrated metrics against the cases of METHODS section 7, scipy, torchmetrics, and closed forms."""
+"""Temperatures and calibrated metrics agree with METHODS section 7, scipy, torchmetrics and closed forms."""
 
 import math
 
@@ -19,7 +19,7 @@ Y = torch.tensor([0, 1, 1, 0])
 
 
 def random_case(seed: int, temperature: float = 1.7, images: int = 400, classes: int = 7) -> tuple[Tensor, Tensor]:
-    """Log-probabilities, and labels drawn at another temperature: the fit should find about that one."""
+    """Returns log-probabilities, and labels drawn at another temperature, which the fit should approximately find."""
     generator = torch.Generator().manual_seed(seed)
     log_p = (3 * torch.randn(images, classes, generator=generator, dtype=torch.float64)).log_softmax(-1)
     p = (log_p / temperature).softmax(-1)
@@ -42,7 +42,7 @@ def test_temperature_and_calibrated_nll_equal_the_hand_computed_values() -> None
 
 
 def test_temperature_of_a_constant_prediction_has_the_closed_form() -> None:
-    # The best constant prediction is the frequency: sigmoid(logit / tau) = 3/4.
+    # The best constant prediction is the label frequency: sigmoid(logit / tau) = 3/4.
     log_p = log_of(*[[0.9, 0.1]] * 4)
     temperature = fit_temperature(log_p, torch.tensor([0, 0, 0, 1]))
     assert temperature == pytest.approx(math.log(9) / math.log(3), rel=1e-9)
@@ -94,7 +94,7 @@ def test_temperature_of_float32_is_fitted_in_float64() -> None:
     assert fit_temperature(log_p.float(), labels) == fit_temperature(log_p.float().double(), labels)
 
 
-# --- where there is no minimum inside the bounds ---
+# --- no minimum within the bounds ---
 
 
 def test_without_a_misclassified_image_the_temperature_is_one_and_not_identified() -> None:
@@ -105,7 +105,7 @@ def test_without_a_misclassified_image_the_temperature_is_one_and_not_identified
 def test_calibrated_nll_equals_nll_if_all_validation_images_are_classified_correctly() -> None:
     validation, test, labels = log_of([0.9, 0.1], [0.2, 0.8]), log_of([0.9, 0.1], [0.6, 0.4]), torch.tensor([0, 1])
     assert fit(validation, labels) == (1.0, False)
-    plain = -(math.log(0.9) + math.log(0.4)) / 2  # 0.51; with a temperature of 0.001 it would be 202.7
+    plain = -(math.log(0.9) + math.log(0.4)) / 2  # 0.51; at a temperature of 0.001 it would be 202.7
     assert calibrated_nll(test, labels, validation, labels) == pytest.approx(plain)
 
 
@@ -205,7 +205,7 @@ def test_calibrated_nll_uses_the_temperature_fitted_on_the_fitting_images() -> N
     fit_log_p, fit_labels = random_case(14, temperature=4.0)
     expected = naive_nll(log_p, labels, fit_temperature(fit_log_p, fit_labels))
     assert calibrated_nll(log_p, labels, fit_log_p, fit_labels) == pytest.approx(expected, abs=1e-12)
-    assert expected > nll(log_p, labels) * 1.01  # so the two temperatures cannot be mistaken for each other
+    assert expected > nll(log_p, labels) * 1.01  # the two temperatures cannot be confused
 
 
 def test_calibrated_metrics_are_those_of_the_tempered_probabilities() -> None:

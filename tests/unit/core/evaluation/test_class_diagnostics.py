@@ -1,4 +1,4 @@
-"""Diagnostics by class and by image, against matrices and orders that are written by hand."""
+"""Diagnostics by class and by image agree with matrices and rankings computed by hand."""
 
 import base64
 import io
@@ -39,7 +39,7 @@ def test_a_confusion_matrix_has_true_classes_in_rows_and_omits_unlabeled_images(
 def test_of_many_classes_only_the_most_confused_are_stored_with_complete_rows() -> None:
     matrix = torch.eye(1000, dtype=torch.int64) * 10
     for n in range(0, 20, 2):
-        matrix[n, n + 1] = 20 - n  # the later the pair, the fewer errors
+        matrix[n, n + 1] = 20 - n  # later pairs have fewer errors
     matrix[0, 999] = 3
     chosen = most_confused([matrix])
     assert len(chosen) == CLASSES
@@ -66,7 +66,7 @@ def test_at_most_twelve_small_images_are_stored() -> None:
     wrong = log_p([[0.1, 0.9]] * 40)
     found = hardest_images(Split(noise, torch.zeros(40, dtype=torch.int64)), wrong, None)["wrong"]
     assert len(found) == EXAMPLES
-    assert sum(len(one["thumbnail"]) for one in found) < 12 * 12_000  # noise does not compress: the worst case
+    assert sum(len(one["thumbnail"]) for one in found) < 12 * 12_000  # noise cannot be compressed: the worst case
 
 
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB"), (4, "L")])

@@ -1,4 +1,4 @@
-"""Worse copies of images: by how much, how repeatably, and against closed forms and other libraries."""
+"""Corrupted images: strength, reproducibility, and agreement with closed forms and other libraries."""
 
 import colorsys
 from itertools import pairwise
@@ -18,7 +18,7 @@ EVERY = pytest.mark.parametrize("name", CORRUPTIONS)
 
 
 def smooth(count: int = 40, channels: int = 3, side: int = 32) -> Tensor:
-    """Random images in which neighbors are alike, as in photographs."""
+    """Returns random images with similar neighboring pixels, as in photographs."""
     coarse = torch.rand((count, channels, 4, 4), generator=torch.Generator().manual_seed(0))
     fine = F.interpolate(coarse, (side, side), mode="bicubic", align_corners=False)
     return (fine.clamp(0, 1) * 255).round().to(torch.uint8)
@@ -29,7 +29,7 @@ def digits() -> Tensor:
 
 
 def distance(corrupted: Tensor, images: Tensor) -> float:
-    """Mean squared distance on the scale [0,1]."""
+    """Returns the mean squared distance on the scale [0,1]."""
     return float(((corrupted.double() - images.double()) / 255).square().mean())
 
 
@@ -64,7 +64,7 @@ def test_corrupted_images_are_bytes_of_the_same_shape(name: str, shape: tuple[in
 def test_no_pixel_value_overflows(name: str, level: int) -> None:
     images = torch.full((4, 3, 8, 8), level, dtype=torch.uint8)
     change = corrupt(images, name, 5, 0).int() - level
-    assert change.abs().max() < 150  # a byte that ran over would have gone some 255 levels
+    assert change.abs().max() < 150  # a byte that overflows would change by about 255 levels
 
 
 @EVERY
@@ -94,7 +94,7 @@ def test_a_gray_image_is_corrupted_like_an_rgb_image_with_three_equal_channels(n
     if name == "gaussian_noise":
         pytest.skip("each channel has noise of its own")
     color = corrupt(gray.repeat(1, 3, 1, 1), name, 3, 0)
-    assert (color.int() - corrupt(gray, name, 3, 0).int()).abs().max() <= 1  # other orders of summation
+    assert (color.int() - corrupt(gray, name, 3, 0).int()).abs().max() <= 1  # differences in the order of summation
 
 
 @EVERY
@@ -116,7 +116,7 @@ def test_an_image_of_one_color_is_unchanged(name: str, side: int) -> None:
         assert torch.equal(corrupt(images, name, severity, 0), images)
 
 
-# --- what each one is ---
+# --- each corruption ---
 
 
 @pytest.mark.parametrize(("severity", "sigma"), [(1, 0.04), (5, 0.10)])
@@ -140,7 +140,7 @@ def test_blur_of_severity_five_is_that_of_scipy_with_a_tenth_of_the_smaller_side
         images.double().numpy(), 0.1 * min(height, width), axes=(2, 3), mode="nearest", truncate=4
     )
     difference = corrupt(images, "gaussian_blur", 5, 0).double().numpy() - expected
-    assert np.abs(difference).max() <= 0.6  # half a level of rounding; both kernels end at about four sigma
+    assert np.abs(difference).max() <= 0.6  # half a level for rounding; both kernels end at about four sigma
 
 
 def test_brightness_changes_the_hsv_value_and_preserves_hue_and_saturation() -> None:
@@ -178,7 +178,7 @@ def test_a_pixel_on_the_border_of_two_squares_is_their_mean_weighted_by_area() -
     assert (corrupt(images, "pixelate", 5, 0) - expected).abs().max() <= 0.51
 
 
-# --- what is refused ---
+# --- errors ---
 
 
 def test_an_unknown_name_is_refused_with_the_closest_match() -> None:

@@ -1,4 +1,4 @@
-"""What teachers are worth and how they differ, against METHODS sections 2.5 and 7, scipy, and loops by hand."""
+"""Ensemble size, diversity and fidelity agree with METHODS sections 2.5 and 7, scipy, and explicit loops."""
 
 import math
 from statistics import fmean
@@ -24,7 +24,7 @@ PUBLISHED = [0.789, 0.708, 0.673, 0.655]  # WRN-28-10 on CIFAR-100, cNLL of 1 to
 
 
 def random_members(seed: int, members: int = 4, images: int = 60, classes: int = 5) -> tuple[Tensor, Tensor]:
-    """Members that see the same noisy truth, (M,N,c), and labels drawn from it."""
+    """Returns members (M,N,c) that depend on the same noisy truth, and labels drawn from this truth."""
     generator = torch.Generator().manual_seed(seed)
     truth = 2 * torch.randn(images, classes, generator=generator, dtype=torch.float64)
     noise = torch.randn(members, images, classes, generator=generator, dtype=torch.float64)
@@ -83,7 +83,7 @@ def test_curve_does_not_change_when_members_are_rotated() -> None:
 def test_the_curve_is_finite_if_members_assign_probability_zero_to_a_class() -> None:
     p = torch.tensor([[[0.7, 0.3, 0.0], [0.4, 0.6, 0.0]], [[1.0, 0.0, 0.0], [0.0, 0.8, 0.2]]], dtype=torch.float64)
     curve = ensemble_curve(p.log(), torch.tensor([0, 1]), p.log(), torch.tensor([0, 1]))
-    alone = [-(math.log(0.7) + math.log(0.6)) / 2, -math.log(0.8) / 2]  # every label is the likeliest class
+    alone = [-(math.log(0.7) + math.log(0.6)) / 2, -math.log(0.8) / 2]  # every label is the most likely class
     assert curve == pytest.approx([sum(alone) / 2, -(math.log(0.85) + math.log(0.7)) / 2])
 
 
@@ -115,7 +115,7 @@ def test_equivalent_uses_the_running_minimum_of_a_noisy_curve() -> None:
     noisy, smooth = [0.8, 0.7, 0.72, 0.66], [0.8, 0.7, 0.7, 0.66]
     for cnll in (0.75, 0.71, 0.7, 0.69, 0.66):
         assert deep_ensemble_equivalent(cnll, noisy) == deep_ensemble_equivalent(cnll, smooth)
-    assert deep_ensemble_equivalent(0.7, noisy) == 2  # the smallest size as good
+    assert deep_ensemble_equivalent(0.7, noisy) == 2  # the smallest size with this score
     assert deep_ensemble_equivalent(0.68, noisy) == pytest.approx(3.5)
 
 

@@ -1,4 +1,4 @@
-"""What a student is worth beside its teachers."""
+"""Evaluation of a student against its teachers."""
 
 import statistics
 from pathlib import Path
@@ -19,7 +19,7 @@ from ensdistill.training.new_student import new_student
 from ensdistill.training.teachers import find_ensemble, get_ensemble
 from tests.unit.core.core_stand_ins import numbered_split, random_ensemble, tiny_config
 
-LINEAR = 2  # multiplications and additions of one weight
+LINEAR = 2  # multiplications and additions per weight
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def ensemble(data: DataSplits) -> TeacherEnsemble:
 
 @pytest.fixture(scope="module")
 def elsewhere(data: DataSplits, ensemble: TeacherEnsemble) -> Split:
-    """Other images than those of validation, of which the first network knows two thirds."""
+    """Other images than those for validation; the first network classifies at least two thirds of them correctly."""
     known = predict(ensemble.networks[0], data.train).argmax(-1)
     return Split(data.train.images, torch.where(torch.arange(len(known)) % 3 == 0, data.train.labels, known))
 

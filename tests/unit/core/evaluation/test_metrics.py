@@ -1,4 +1,4 @@
-"""Metrics against the cases of METHODS section 7, loops by hand, and torchmetrics."""
+"""Metrics agree with the cases of METHODS section 7, explicit loops, and torchmetrics."""
 
 import math
 from collections.abc import Callable
@@ -97,13 +97,13 @@ def test_confidence_that_rounds_to_above_one_is_in_the_last_bin() -> None:
 
 
 EDGES = torch.linspace(0, 1, 16, dtype=torch.float64)
-# Edges k/15 that come back from their logarithm to the last bit; of three classes the likeliest has 1/3 at least.
+# Bin edges k/15 that their logarithm preserves exactly; with three classes, the largest probability is at least 1/3.
 EXACT = [k for k in range(6, 15) if EDGES[k].log().exp() == EDGES[k]]
 
 
 @pytest.mark.parametrize("k", EXACT)
 def test_confidence_on_a_bin_edge_is_in_the_lower_bin(k: int) -> None:
-    # Beside it, in the bin below, a confidence that is wrong where this one is right: one gap for the two.
+    # A second image, inside the bin below the edge, is misclassified: in the same bin, both form one gap.
     edge = float(EDGES[k])
     below = edge - 0.02
     p = torch.tensor([[c, (1 - c) / 2, (1 - c) / 2] for c in (edge, below)], dtype=torch.float64)
@@ -112,7 +112,7 @@ def test_confidence_on_a_bin_edge_is_in_the_lower_bin(k: int) -> None:
 
 
 def test_confidence_one_half_is_in_the_middle_bin() -> None:
-    # 0.5 lies inside (7/15, 8/15]; half right, half wrong is perfectly calibrated there.
+    # 0.5 is inside (7/15, 8/15]; half correct and half wrong is perfectly calibrated there.
     log_p = torch.full((4, 2), 0.5, dtype=torch.float64).log()
     labels = torch.tensor([0, 1, 0, 1])  # argmax of a tie is the first class
     assert ece(log_p, labels) == pytest.approx(0, abs=1e-12)
@@ -209,7 +209,7 @@ def test_a_bin_of_the_reliability_diagram_has_the_mean_confidence_and_accuracy_o
 
 
 def classes_missing(seed: int) -> tuple[Tensor, Tensor]:
-    """A case in which class 2 has no image, class 4 is never predicted, and class 6 is neither."""
+    """Returns a case in which class 2 has no image, class 4 is never predicted, and class 6 has neither."""
     log_p, labels = random_case(seed)
     log_p[:, [4, 6]] = -50.0
     return log_p, labels.where(~torch.isin(labels, torch.tensor([2, 6])), torch.tensor(0))

@@ -1,4 +1,4 @@
-"""Metrics of the user's own beside the built-in ones of the evaluator."""
+"""Custom metrics in addition to the built-in ones of the evaluator."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ DATA = toy_data()
 
 
 class WorstOfTwo(Metric):
-    """The lower accuracy of the images of odd and of even number; with a name that follows from its settings."""
+    """The lower of the accuracies on images with odd and with even index; its name depends on its settings."""
 
     higher_is_better = False
     power: int = 2
@@ -28,7 +28,7 @@ class WorstOfTwo(Metric):
         return f"worst_{self.power}"
 
     def __call__(self, log_p: torch.Tensor, labels: torch.Tensor) -> float:
-        log_p.zero_()  # a metric may be careless with what it is given
+        log_p.zero_()  # a careless metric may modify its input
         return float(self.power)
 
 

@@ -1,4 +1,4 @@
-"""Impossible images and labels are rejected, implausible ones cause a warning."""
+"""Impossible images and labels are rejected, and implausible ones cause a warning."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +20,7 @@ NAMES = ("cat", "dog", "owl")
 
 
 def noise(labels: list[int], seed: int = 0, least: int = 0, most: int = 255) -> Split:
-    """One distinct image per label."""
+    """Returns one distinct image per label."""
     images = np.random.default_rng(seed).integers(least, most + 1, (len(labels), 1, 4, 4), dtype=np.uint8)
     return Split(torch.from_numpy(images), torch.tensor(labels))
 
@@ -55,7 +55,7 @@ def test_a_warning_about_classes_missing_from_an_existing_split_suggests_no_larg
     assert warnings_of(own) == ["data.test: no test image of 2 classes: cat, owl. Add images."]
 
 
-# --- the same image in two parts ---
+# --- the same image in two splits ---
 
 
 def joined(one: Split, *others: Split) -> Split:

@@ -1,4 +1,4 @@
-"""Exported files take images of any size and resize them as training images are resized; Pillow is the oracle."""
+"""Exported files accept images of any size and resize them like training images, with Pillow as the reference."""
 
 from itertools import product
 from pathlib import Path
@@ -24,7 +24,7 @@ RESIZES: list[Resize] = ["squash", "center_crop", "pad"]
 
 
 class Pixels(nn.Module):
-    """A network whose logits are the pixels that it sees, times a gain."""
+    """A network whose logits are its input pixels multiplied by a gain."""
 
     def __init__(self, gain: float = 1) -> None:
         super().__init__()
@@ -35,13 +35,13 @@ class Pixels(nn.Module):
 
 
 def run_of(network: nn.Module) -> DistillationRun:
-    """A run whose student takes color images of 16x16 pixels."""
+    """Returns a run whose student accepts color images of 16x16 pixels."""
     config = load_config("kd", ["data.train_size=40", "training.batch_size=10"])
     return DistillationRun(config, colored(), network, "strangers")
 
 
 def by_pillow(image: Image.Image, kind: Resize, size: tuple[int, int] = (SIDE, SIDE)) -> np.ndarray:
-    """The image as Pillow cuts, pads and resizes it, (C,H,W)."""
+    """Returns the image (C,H,W) as cropped, padded and resized by Pillow."""
     fit = {"squash": Image.Image.resize, "center_crop": ImageOps.fit, "pad": ImageOps.pad}[kind]
     return np.asarray(fit(image, size[::-1], Image.Resampling.BILINEAR)).transpose(2, 0, 1).astype(float)
 

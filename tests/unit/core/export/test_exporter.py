@@ -1,4 +1,4 @@
-"""Export of a student: each file reproduces the outputs of the student, or is not written."""
+"""Each file of an export reproduces the outputs of the student; otherwise, it is not written."""
 
 import importlib
 import json
@@ -55,14 +55,14 @@ exporting = importlib.import_module("ensdistill.export.network_files")
 
 @pytest.fixture(autouse=True, scope="module")
 def hasty() -> Any:
-    """Times are measured by the least number of turns: here they are not what matters."""
+    """Measures latency with the minimum number of rounds, because its value does not matter here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ensdistill.evaluation.latency.SECONDS", 0.0)
         yield
 
 
 def made(config: Config, data: DataSplits, ensemble: TeacherEnsemble | None = None) -> DistillationRun:
-    """A run whose student has never learnt but is past its first steps: BatchNorm has seen images."""
+    """Returns a run with an untrained student whose BatchNorm statistics have been updated by images."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         student = new_student(config, data).train()
@@ -85,7 +85,7 @@ def exported(run: DistillationRun, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def assert_says_the_same(folder: Path, run: DistillationRun) -> None:
-    """Each file answers as the network does, in batches of any size, by the way in which students are evaluated."""
+    """Asserts that each file has the outputs of the network in batches of any size, evaluated like students."""
     expected = predict(run.network, run.data.validation)
     images = run.data.validation.images.permute(0, 2, 3, 1).numpy()
     for name in NETWORKS:
@@ -98,7 +98,7 @@ def assert_says_the_same(folder: Path, run: DistillationRun) -> None:
             )
 
 
-# --- every student, every model ---
+# --- every student and every network ---
 
 KINDS = [
     ("kd", []),
@@ -135,7 +135,7 @@ def test_every_exported_network_has_the_outputs_of_the_original(model: list[str]
 
 
 def colored(count: int = 40) -> DataSplits:
-    """Noise of 16x16 pixels and three channels, of three classes."""
+    """Returns noise images of 16x16 pixels with three channels and three classes."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (count, 3, 16, 16), dtype=torch.uint8, generator=generator)
     split = Split(images, torch.arange(count) % 3)
@@ -161,12 +161,12 @@ def test_a_user_defined_network_is_imported_for_settings_but_not_for_a_file(
     assert open_classifier(folder / "student.onnx").class_names == digits.class_names
 
 
-# --- the check ---
+# --- verification ---
 
 
 @pytest.fixture
 def spoilt(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Lets one kind of file be written from a student whose last bias is off by so much."""
+    """Writes one kind of file from a student whose last bias is shifted by the given value."""
 
     def off(network: nn.Module, by: float) -> nn.Module:
         copy = deepcopy(network)
@@ -253,7 +253,7 @@ def test_a_network_that_cannot_be_traced_is_refused_with_a_one_line_error(digits
     assert "\n" not in str(caught.value)
 
 
-# --- what a file knows ---
+# --- metadata of a file ---
 
 
 def test_the_weights_file_alone_suffices_to_build_the_student_anywhere(
@@ -388,7 +388,7 @@ def test_the_cost_of_the_ensemble_is_the_sum_over_its_members(
     assert set(alone.prices) == {"student", WITH_RESIZE}
 
 
-# --- the card ---
+# --- the model card ---
 
 
 def front_matter(card: str) -> dict[str, Any]:
@@ -480,7 +480,7 @@ def test_the_program_in_the_card_runs_unchanged(exported: Path, run: Distillatio
     assert float(probability) == pytest.approx(float(log_p.max().exp()), rel=1e-4)
 
 
-# --- the command ---
+# --- the export command ---
 
 SMALL = ["data.val_size=60", "model.width=4", "teachers.count=1", "teachers.training.epochs=2", "training.epochs=3"]
 WORDS = [word for change in SMALL for word in ("--set", change)]
@@ -488,7 +488,7 @@ WORDS = [word for change in SMALL for word in ("--set", change)]
 
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A student of preset kd, distilled and exported by the commands, in `run` and `run/export`."""
+    """A student of preset kd, distilled and exported by the commands into `run` and `run/export`."""
     folder = tmp_path_factory.mktemp("commands")
     done = call("ensdistill", "distill", "kd", *WORDS, "--studies-dir", folder, "--out", folder / "run")
     assert done.code == 0, done.err
