@@ -1,4 +1,4 @@
-"""Presets, YAML and overrides as one tree of settings, its YAML, and its hash."""
+"""Presets, YAML and overrides form one settings tree, with its YAML representation and its hash."""
 
 import hashlib
 import json
@@ -118,7 +118,7 @@ def test_dotted_and_nested_names_of_a_file_are_merged_in_any_order(names: list[s
     values: dict[str, Any] = {"training.epochs": 3, "training": {"optimizer": {"lr": 0.2}}}
     config = build_config({name: values[name] for name in names})
     assert (config.training.epochs, config.training.optimizer.lr) == (3, 0.2)
-    assert values["training"] == {"optimizer": {"lr": 0.2}}  # what was given stays as it is
+    assert values["training"] == {"optimizer": {"lr": 0.2}}  # arguments are unchanged
 
 
 def test_nesting_is_the_inverse_of_flattening() -> None:
@@ -132,7 +132,7 @@ def test_a_name_that_is_both_a_value_and_a_group_is_rejected(dotted: dict[str, i
         nest(dotted)
 
 
-# --- YAML and back ---
+# --- writing and reading YAML ---
 
 
 @pytest.mark.parametrize("preset", presets())
@@ -191,7 +191,7 @@ def test_settings_cannot_be_changed_in_place() -> None:
         tiny_config().seed = 3
 
 
-# --- settings that must fit together ---
+# --- settings that depend on each other ---
 
 
 def test_tdiv_sdiv_with_one_teacher_is_rejected() -> None:

@@ -1,4 +1,4 @@
-"""Formatting of numbers and names."""
+"""Formatting of numbers, sizes and counts."""
 
 import pytest
 

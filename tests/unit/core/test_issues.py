@@ -1,4 +1,4 @@
-"""Errors and warnings as data: the fields survive pickling and JSON, and the text is built from them."""
+"""Errors and warnings as data: fields are preserved by pickling and JSON, and the text is built from them."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""AE-KD against METHODS A1 to A4, and its quadratic programme against scipy and the optimality conditions."""
+"""AE-KD agrees with METHODS A1 to A4; its quadratic program agrees with scipy and the optimality conditions."""
 
 import itertools
 import math
@@ -38,7 +38,7 @@ def square_norm(vectors: list[list[float]] | np.ndarray, weights: np.ndarray) ->
     return float(np.square(weights @ np.asarray(vectors)).sum())
 
 
-# --- A1 to A3: hand constants ---
+# --- A1 to A3: hand-computed values ---
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ KINDS = ["general", "rank_deficient", "duplicated", "nearly_equal", "small_integ
 
 
 def problems(kind: str, count: int = 12) -> list[tuple[np.ndarray, float]]:
-    """Vectors g (M,c) and a cap each."""
+    """Returns vectors g (M,c), each with a cap."""
     rng = np.random.default_rng(KINDS.index(kind))
     made = []
     for n in range(count):
@@ -124,7 +124,7 @@ def problems(kind: str, count: int = 12) -> list[tuple[np.ndarray, float]]:
 
 
 def scaled(g: np.ndarray) -> np.ndarray:
-    """With a Gram matrix whose mean diagonal is one, so that one tolerance fits all."""
+    """Returns vectors whose Gram matrix has a mean diagonal of one, so that one tolerance fits all problems."""
     return g / np.sqrt(max(np.square(g).sum(1).mean(), 1e-30))
 
 
@@ -180,13 +180,13 @@ def test_objective_agrees_with_slsqp_of_scipy(kind: str) -> None:
 
 @every_kind
 def test_without_a_cap_the_shortest_vector_agrees_with_nnls_of_scipy(kind: str) -> None:
-    # min |G^T a|^2 + (sum a - 1)^2 over a >= 0 is, but for its scale, the shortest vector of the hull.
+    # min |G^T a|^2 + (sum a - 1)^2 over a >= 0 is, up to a scale factor, the shortest vector of the convex hull.
     for g, _ in problems(kind, 30):
         g = scaled(g)
         raw, _ = nnls(np.vstack([g.T, np.ones(len(g))]), np.append(np.zeros(g.shape[1]), 1))
         expected = raw / raw.sum()
         assert solve(g, 1.0) @ g == pytest.approx(expected @ g, abs=1e-4)
-        if kind in ("general", "of_unlike_length") and len(g) <= g.shape[1]:  # independent, hence one answer
+        if kind in ("general", "of_unlike_length") and len(g) <= g.shape[1]:  # independent, so the solution is unique
             assert square_norm(g, solve(g, 1.0)) == pytest.approx(square_norm(g, expected), abs=1e-9)
 
 
@@ -195,12 +195,12 @@ def test_without_a_cap_the_shortest_vector_agrees_with_nnls_of_scipy(kind: str) 
 def test_weights_do_not_depend_on_the_scale_of_the_gradients(kind: str, scale: float) -> None:
     for g, cap in problems(kind, 5):
         gram = g @ g.T
-        power = 2.0 ** round(math.log2(scale))  # exact in floating point, hence equal rounding
+        power = 2.0 ** round(math.log2(scale))  # exact in floating point, so rounding is equal
         assert min_norm_weights(gram * power, cap) == pytest.approx(min_norm_weights(gram, cap), abs=1e-9)
 
 
 def test_weights_of_tiny_gradients_are_exact() -> None:
-    # The trap of the official solver: with the Gram matrix of A2 times 1e-8 it returns [.6, .4, 0].
+    # The official solver fails here: with the Gram matrix of A2 times 1e-8 it returns [.6, .4, 0].
     for scale in (1e-6, 1e-8, 1e-20):
         gram = np.asarray(A2) @ np.asarray(A2).T * scale
         assert min_norm_weights(gram, 0.6) == pytest.approx([7 / 13, 0, 6 / 13], abs=1e-9)
@@ -214,7 +214,7 @@ def test_a_gradient_ten_million_times_longer_does_not_hide_the_others() -> None:
 
 
 def lowest_in_fractions(g: np.ndarray, cap: float) -> Fraction:
-    """|sum a_m g_m|^2 at its least, exact: every choice of weights at 0, at the cap and between, by Cramer's rule."""
+    """Returns the exact minimum of |sum a_m g_m|^2, by Cramer's rule: each weight is 0, at the cap or between."""
     rows = [[Fraction(x) for x in row] for row in g.tolist()]
     gram = [[sum(x * y for x, y in zip(a, b, strict=True)) for b in rows] for a in rows]
     found = []
@@ -252,7 +252,7 @@ def test_weights_are_exact_for_gradients_of_any_length() -> None:
         m = int(rng.integers(2, 4))
         g = rng.normal(size=(m, 3)) * 10 ** rng.uniform(-7, 7, size=(m, 1))
         if n % 5 == 0:
-            g[1] = -g[0] * 1e5  # in line
+            g[1] = -g[0] * 1e5  # collinear
         cap = float(rng.choice([1, 0.75, 0.6]))
         weights = solve(g, cap)
         assert weights.sum() == pytest.approx(1)
@@ -266,7 +266,7 @@ def test_weights_are_exact_for_gradients_of_any_length() -> None:
 def test_permuting_the_teachers_permutes_the_weights() -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
-        g, cap = rng.normal(size=(5, 8)), rng.uniform(0.2, 1)  # independent, hence one answer
+        g, cap = rng.normal(size=(5, 8)), rng.uniform(0.2, 1)  # independent, so the solution is unique
         order = rng.permutation(5)
         assert solve(g[order], cap) == pytest.approx(solve(g, cap)[order], abs=1e-8)
 
@@ -284,7 +284,7 @@ def test_weights_of_many_teachers_are_optimal() -> None:
 
 
 def kl_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """KD_m written out: T^2 times the mean over images of KL(teacher || student)."""
+    """Returns KD_m in explicit form: T^2 times the mean over images of KL(teacher || student)."""
     p, log_q = (teacher / temperature).softmax(-1), (student / temperature).log_softmax(-1)
     return temperature**2 * (p * (p.log() - log_q)).sum() / len(student)
 
@@ -376,7 +376,7 @@ def test_weights_of_a_student_close_to_its_teachers_improve_the_losses_of_all_te
 
 
 class Calls(nn.Module):
-    """A linear network that counts its passes forward and backward."""
+    """A linear network that counts its forward and backward passes."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Who teaches whom, for fewer, as many and more subnetworks than teachers."""
+"""Assignment of teachers to subnetworks, with fewer, equally many and more subnetworks than teachers."""
 
 from collections import Counter
 

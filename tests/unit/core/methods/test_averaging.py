@@ -1,4 +1,4 @@
-"""The fourth axis against the cases of METHODS section 6 and arithmetic by hand."""
+"""Averages agree with the cases of METHODS section 6 and with arithmetic by hand."""
 
 import copy
 import random
@@ -17,12 +17,12 @@ VALUES = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
 
 
 def scalar_student(dtype: torch.dtype = torch.float64) -> Student:
-    """A student of one weight."""
+    """Returns a student with a single weight."""
     return Single()(nn.Linear(1, 1, bias=False, dtype=dtype))
 
 
 def show(average: WeightAverage, student: Student, values: list[float], progresses: list[float] | None = None) -> None:
-    """Lets the average see the student at each of these weights."""
+    """Updates the average with the student at each of these weights."""
     for n, value in enumerate(values):
         with torch.no_grad():
             student.network.weight.fill_(value)
@@ -76,7 +76,7 @@ def test_debiased_ema_of_two_weights_with_decay_near_one_is_nearly_their_mean(de
 def test_averaging_starts_after_the_given_share_of_training() -> None:
     student = scalar_student()
     average = Ema(decay=0.9, debias=False, start=0.5)(student)
-    show(average, student, VALUES)  # 4/6, 5/6 and 6/6 are beyond one half: 8, 16, 32
+    show(average, student, VALUES)  # 4/6, 5/6 and 6/6 are above one half: 8, 16, 32
     assert weight(average, student) == pytest.approx(0.9 * (0.9 * 8 + 0.1 * 16) + 0.1 * 32)
 
 
@@ -156,7 +156,7 @@ def end_epochs(
     values: list[float],
     judge: Callable[[Student], dict[str, float]] = no_judge,
 ) -> None:
-    """Epochs of two steps each that end at these weights."""
+    """Runs epochs of two steps each that end at these weights."""
     for n, value in enumerate(values):
         show(average, student, [-100.0, value], [(n + 0.5) / len(values), (n + 1) / len(values)])
         average.epoch_ended(student, (n + 1) / len(values), judge)
@@ -219,7 +219,7 @@ def test_mean_of_the_last_epochs_includes_batchnorm_statistics_and_keeps_the_las
 
 
 def judge_by(score: Callable[[float], float]) -> Callable[[Student], dict[str, float]]:
-    """Accuracy is a function of the one weight, and the nll its negative."""
+    """Returns a validator: accuracy is a function of the single weight, and the NLL is its negative."""
 
     def judge(student: Student) -> dict[str, float]:
         value = score(student.network.weight.item())
@@ -237,12 +237,12 @@ def soup(score: Callable[[float], float], values: list[float], **settings: int |
 
 @pytest.mark.parametrize("metric", ["accuracy", "nll"])
 def test_soup_includes_epochs_that_improve_it_and_excludes_others(metric: str) -> None:
-    # Best at 10. In order: 8 (off by 2), 13 (3): mean 10.5, taken; 6 (4): mean 9, off by 1, left; 20: mean 13.67, left.
+    # Best at 10. In order: 8 (off by 2), 13 (3): mean 10.5, kept; 6 (4): mean 9, off by 1, left out; 20: 13.67, too.
     assert soup(lambda w: -abs(w - 10), [20.0, 6, 13, 8], metric=metric) == pytest.approx(10.5)
 
 
 def test_soup_tries_candidates_from_the_best_to_the_worst() -> None:
-    # From 10 (best at 10.1), 12 is left: mean 11. In the order of time 8 and 12 would have come first.
+    # Starting from 10 (best at 10.1), 12 is left out: mean 11. In order of time, 8 and 12 would come first.
     assert soup(lambda w: -abs(w - 10.1), [8.0, 12, 10]) == 10
 
 
@@ -270,8 +270,8 @@ def test_an_epoch_that_is_not_a_candidate_requires_one_validation_evaluation() -
 
 
 def greedy(score: Callable[[float], float], values: list[float], candidates: int) -> float:
-    """Recipe 1 of the paper on all epochs at once."""
-    ordered = sorted(values, key=score, reverse=True)[:candidates]  # stable
+    """Returns recipe 1 of the paper, applied to all epochs together."""
+    ordered = sorted(values, key=score, reverse=True)[:candidates]  # stable sort
     chosen, best = [ordered[0]], score(ordered[0])
     for value in ordered[1:]:
         tried = score(sum([*chosen, value]) / (len(chosen) + 1))
@@ -280,7 +280,7 @@ def greedy(score: Callable[[float], float], values: list[float], candidates: int
     return sum(chosen) / len(chosen)
 
 
-@pytest.mark.parametrize("digits", [0, 6])  # rounded to whole numbers many epochs are equally good
+@pytest.mark.parametrize("digits", [0, 6])  # rounded to integers, many epochs are equally good
 def test_soup_equals_the_greedy_recipe_on_the_best_epochs_and_is_never_worse_than_the_best(digits: int) -> None:
     chance = random.Random(0)
     for _ in range(30):

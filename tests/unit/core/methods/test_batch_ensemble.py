@@ -1,6 +1,6 @@
-"""Rank-one layers against hand constants (METHODS L1 to L3) and against explicit dense layers W*(s r^T).
+"""Rank-one layers agree with hand-computed values (METHODS L1 to L3) and with explicit dense layers W*(s r^T).
 
-r and s are stored as their distance from one; `set_factors` writes the factors themselves.
+r and s are stored as their difference from one; `set_factors` writes the factors themselves.
 """
 
 import copy
@@ -47,7 +47,7 @@ def set_factors(layer: RankOne, r: Tensor, s: Tensor) -> None:
 def linear_student(
     bias: Sequence | None = None, s: Sequence = S, bias_kind: str = "shared", **settings: str
 ) -> BatchEnsembleStudent:
-    """The student of case L1: one linear layer, two subnetworks."""
+    """Returns the student of case L1: one linear layer with two subnetworks."""
     layer = nn.Linear(2, 2, bias=bias is not None).double()
     with torch.no_grad():
         layer.weight.copy_(hand(W))
@@ -59,7 +59,7 @@ def linear_student(
 
 
 def randomize(student: BatchEnsembleStudent, seed: int = 0) -> None:
-    """Random factors and random BatchNorm affine parameters and statistics."""
+    """Sets random factors and random affine parameters and statistics of BatchNorm."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for module in student.modules():
@@ -74,7 +74,7 @@ def randomize(student: BatchEnsembleStudent, seed: int = 0) -> None:
 
 
 def network() -> nn.Module:
-    """Two convolutions (the second grouped, both with bias), BatchNorm, and a classifier with bias."""
+    """Returns two convolutions (the second grouped, both with bias) with BatchNorm, and a classifier with bias."""
     torch.manual_seed(0)
     layers = [nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 6, 3, groups=2)]
     return nn.Sequential(*layers, nn.BatchNorm2d(6), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)).double()
@@ -85,7 +85,7 @@ def images(count: int = 5) -> Tensor:
 
 
 def explicit(layer: nn.Conv2d | nn.Linear, r: Tensor, s: Tensor) -> nn.Module:
-    """The plain layer with weight W[o,i] s[o] r[i], written as a loop, and bias s*b."""
+    """Returns the plain layer with weight W[o,i] s[o] r[i], computed in a loop, and bias s*b."""
     layer = copy.deepcopy(layer)
     groups = getattr(layer, "groups", 1)
     outputs, inputs = layer.weight.shape[:2]
@@ -100,7 +100,7 @@ def explicit(layer: nn.Conv2d | nn.Linear, r: Tensor, s: Tensor) -> nn.Module:
 
 
 def member(student: BatchEnsembleStudent, factors: Callable[[RankOne], tuple[Tensor, Tensor]]) -> nn.Module:
-    """The plain network of the explicit layers with the chosen factors."""
+    """Returns the plain network of the explicit layers with the selected factors."""
     layers = [explicit(m.layer, *factors(m)) if isinstance(m, RankOne) else m for m in student.network]
     return copy.deepcopy(nn.Sequential(*layers)).eval()
 
@@ -186,7 +186,7 @@ def test_loss_of_case_l3_is_the_hand_computed_value_minus_the_target_entropy() -
     assert_close(loss + entropy, torch.tensor(0.863262).double(), atol=1e-5, rtol=0)
 
 
-# --- every subnetwork is a plain network ---
+# --- every subnetwork equals a plain network ---
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def test_batchnorm_in_training_mode_uses_the_statistics_of_all_subnetworks_toget
     assert_close(student.train().network(x.repeat(2, 1, 1, 1)), expected)
 
 
-# --- merging whole networks ---
+# --- merging complete networks ---
 
 
 def test_merged_network_equals_the_network_with_averaged_factors() -> None:
@@ -317,7 +317,7 @@ def test_merged_network_consists_of_plain_layers(digits: DataSplits) -> None:
     assert list(config.student(plain).merged().state_dict()) == names
 
 
-# --- choosing members ---
+# --- selecting members ---
 
 
 @pytest.mark.parametrize("members", [[0], [1], [0, 1], [1, 0], [1, 1], (1, 0), range(2), range(1, 2), range(1, -1, -1)])
@@ -362,11 +362,11 @@ def test_a_student_with_a_loaded_state_dict_computes_the_same_function() -> None
     assert torch.equal(other(images()), student(images()))
 
 
-# --- the second convention: a bias for each subnetwork, behind the output factors ---
+# --- separate biases: one per subnetwork, added after the output factors ---
 
 
 def with_own_biases(biases: Sequence, **settings: str) -> BatchEnsembleStudent:
-    """Case L1 with these biases, one row a subnetwork."""
+    """Returns case L1 with these biases, one row per subnetwork."""
     student = linear_student(bias=[0.0, 0.0], bias_kind="per_member", **settings)
     with torch.no_grad():
         student.network.bias.copy_(hand(biases))
@@ -429,11 +429,11 @@ def test_separate_biases_of_a_convolution_are_added_per_channel(groups: int) -> 
         assert_close(outputs[m], expected + torch.arange(4 * m, 4 * m + 4.0).view(1, 4, 1, 1).double())
 
 
-# --- the second convention: random factors ---
+# --- random factors ---
 
 
 def all_factors(settings: BatchEnsemble, seed: int = 0) -> Tensor:
-    """r and s of one wide layer, as factors: (K, 2 * 2000)."""
+    """Returns r and s of one wide layer as factors: (K, 2 * 2000)."""
     torch.manual_seed(seed)
     layer = settings(nn.Linear(2000, 2000, bias=False)).network
     return 1 + torch.cat([layer.r, layer.s], 1).detach()
@@ -468,7 +468,7 @@ def test_random_factors_of_subnetworks_and_sides_are_independent(factor_init: st
 def test_same_seed_gives_the_same_factors_and_shared_weights(factors: str, digits: DataSplits) -> None:
     def tensors(seed: int) -> dict[str, Tensor]:
         config = tiny_config(f"student.factor_init={factors}", f"seed={seed}", preset="latentbe")
-        torch.rand(3)  # the caller's random numbers do not matter
+        torch.rand(3)  # random numbers of the caller have no effect
         return new_student(config, digits).state_dict()
 
     one, two, other = tensors(1), tensors(1), tensors(2)
@@ -502,7 +502,7 @@ def test_mean_of_probabilities_cannot_be_merged_during_training() -> None:
         tiny_config("student.merge_after=0.5", preset="diversity")
 
 
-# --- networks of other hands ---
+# --- other networks ---
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
@@ -519,7 +519,7 @@ def photographs(count: int = 3) -> Tensor:
 
 
 def trained(name: str) -> nn.Module:
-    """A network with BatchNorm statistics of two random batches and random BatchNorm parameters."""
+    """Returns a network with BatchNorm statistics of two random batches and random BatchNorm parameters."""
     torch.manual_seed(0)
     network = NETWORKS[name]().train()
     with torch.no_grad():
@@ -555,7 +555,7 @@ def test_merged_network_equals_every_subnetwork_if_all_have_the_mean_factors(nam
             if layer.bias is not None:
                 layer.bias.add_(0.1 * torch.randn(layer.bias.shape))
     merged = student.merged().eval()(photographs())
-    assert (student(photographs())[0] - merged).abs().max() > 1e-4  # before, they are not
+    assert (student(photographs())[0] - merged).abs().max() > 1e-4  # with different factors, they differ
     with torch.no_grad():
         for layer in layers:
             for vectors in (layer.r, layer.s, layer.bias):
@@ -602,7 +602,7 @@ def test_the_other_layers_of_a_transformer_are_converted_and_merged() -> None:
     x = torch.rand(3, 3, 16, 16)
     expected = plain(x)
     student = BatchEnsemble(subnetworks=2)(copy.deepcopy(plain)).eval()
-    assert sum(isinstance(m, RankOne) for m in student.modules()) == 4  # patches, two of the MLP, classifier
+    assert sum(isinstance(m, RankOne) for m in student.modules()) == 4  # patches, two layers of the MLP, classifier
     assert_close(student(x), expected.expand(2, -1, -1), atol=1e-5, rtol=1e-5)
     randomize(student)
     assert (student(x)[0] - student(x)[1]).abs().max() > 1e-3
@@ -626,7 +626,7 @@ def swin(**settings: Any) -> nn.Module:
 
 
 class TokensFirst(nn.Module):
-    """Linear layers on tokens (T,B,channels), as recurrent networks and older transformers have them."""
+    """Linear layers on tokens (T,B,channels), as in recurrent networks and older transformers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -640,7 +640,7 @@ class TokensFirst(nn.Module):
 @pytest.mark.parametrize(
     "network",
     [
-        swin,  # reads weights itself
+        swin,  # reads weights directly
         lambda: swin(block=torchvision.models.swin_transformer.SwinTransformerBlockV2),  # has layers for positions
         TokensFirst,  # has the images on the second axis
     ],

@@ -1,4 +1,4 @@
-"""Students with one stem and K branches, against plain networks put together by hand."""
+"""Students with one stem and K branches agree with plain networks assembled by hand."""
 
 import copy
 from collections import Counter
@@ -34,12 +34,12 @@ def images(count: int = 5) -> Tensor:
 
 
 def branched(student: nn.Module) -> list[str]:
-    """The names of the parts that exist once for each branch."""
+    """Returns the names of the modules that exist once per branch."""
     return [name.removeprefix("network.") for name, m in student.named_modules() if isinstance(m, Branched)]
 
 
 def spread(student: nn.Module) -> Any:
-    """The student with random BatchNorm parameters and statistics."""
+    """Returns the student with random BatchNorm parameters and statistics."""
     generator = torch.Generator().manual_seed(2)
     for module in student.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -49,7 +49,7 @@ def spread(student: nn.Module) -> Any:
 
 
 def alone(student: nn.Module, branch: int) -> nn.Module:
-    """The plain network of the stem and one branch."""
+    """Returns the plain network of the stem and one branch."""
     network = copy.deepcopy(student.network)
     for name, module in list(network.named_modules()):
         if isinstance(module, Branched):
@@ -57,7 +57,7 @@ def alone(student: nn.Module, branch: int) -> nn.Module:
     return network
 
 
-# --- what is shared and what is not ---
+# --- shared and separate modules ---
 
 
 @pytest.mark.parametrize("settings", [Branches(subnetworks=3), HYDRA])
@@ -192,7 +192,7 @@ def test_new_branches_are_initialized_on_the_scale_of_the_first_branch(network: 
                 assert second.std().item() == pytest.approx(first.std().item(), rel=0.3), f"{name}.{parameter}"
 
 
-# --- where the branches begin ---
+# --- start of the branches ---
 
 
 LAYOUTS: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
@@ -282,11 +282,11 @@ def test_the_suggested_branch_point_works(shape: tuple[int, int, int]) -> None:
     assert HYDRA(network)(torch.rand(2, *shape)).shape == (3, 2, 3)
 
 
-# --- networks of other hands ---
+# --- other networks ---
 
 
 class Listed(nn.Module):
-    """Stages in a list that `forward` walks through."""
+    """Has its stages in a list, through which `forward` iterates."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -302,7 +302,7 @@ class Listed(nn.Module):
 
 
 class Activated(nn.Module):
-    """A layer that begins by activating its input in place."""
+    """A layer that begins with an in-place activation of its input."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -333,7 +333,7 @@ def test_each_branch_of_any_network_equals_a_plain_network(network: Callable[[],
     logits.sum().backward()
 
 
-# --- how they speak as one ---
+# --- combination of branch outputs ---
 
 THREE = [[[2.0, 1, 0]], [[0.0, 1, 2]], [[1.0, 1, -2]]]
 

@@ -1,4 +1,4 @@
-"""Dirichlet students against the cases of METHODS section 6, torch.distributions, quadrature and random draws."""
+"""Dirichlet students agree with the cases of METHODS section 6, torch.distributions, quadrature and random samples."""
 
 import math
 from typing import Any
@@ -18,7 +18,7 @@ from tests.unit.core.core_stand_ins import tiny_config
 
 P = [[0.7, 0.2, 0.1], [0.5, 0.3, 0.2], [0.1, 0.6, 0.3]]
 MEMBERS = torch.tensor(P, dtype=torch.float64)[:, None].log()
-Z = torch.tensor([[[0.0, 0.5, 1.0]]], dtype=torch.float64)  # a network's outputs
+Z = torch.tensor([[[0.0, 0.5, 1.0]]], dtype=torch.float64)  # outputs of a network
 BETA = torch.tensor([3.414660, 3.043174, 2.114458], dtype=torch.float64)
 NO_LABEL = torch.tensor([-1])
 
@@ -110,7 +110,7 @@ def test_proxy_loss_is_zero_at_the_proxy_target_itself() -> None:
 
 
 def target(teachers: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean probabilities (B,c) and precision beta_0 (B,1) of the proxy, as loops over teachers."""
+    """Returns the mean probabilities (B,c) and the precision beta_0 (B,1) of the proxy, as loops over teachers."""
     p = teachers.softmax(-1)
     mean = sum(p) / len(p)
     apart = sum((mean * (mean.log() - one.log())).sum(-1) for one in p) / len(p)
@@ -190,7 +190,7 @@ def test_gradient_descent_converges_to_the_mean_of_the_teachers(divergence: str)
     assert (found / found.sum()).argsort().tolist() == MEMBERS.exp().mean(0)[0].argsort().tolist()
 
 
-# --- both ---
+# --- both losses ---
 
 
 @pytest.mark.parametrize("settings", [End2(alpha=0.0), ProxyEnd2(alpha=0.0)])
@@ -222,11 +222,11 @@ def test_loss_and_gradient_are_finite_if_all_teachers_assign_probability_zero_to
 
 
 def test_a_class_with_probability_zero_for_all_teachers_does_not_change_the_divergence() -> None:
-    # KL(Dir(beta) || Dir(beta)) = 0: the student that fits, with a class more that has beta = 0 * beta_0 + 1 = 1.
+    # KL(Dir(beta) || Dir(beta)) = 0: the matching student, with an additional class with beta = 0 * beta_0 + 1 = 1.
     p = torch.tensor([[0.5, 0.5], [0.9, 0.1]], dtype=torch.float64)
     mean = p.mean(0)
     apart = float((mean * (mean.log() - p.log())).sum(-1).mean())
-    precision = 2 / (2 * apart)  # (c - 1) / (2 MKL) of three classes
+    precision = 2 / (2 * apart)  # (c - 1) / (2 MKL) for three classes
     beta = torch.tensor([*(mean * precision + 1), 1.0], dtype=torch.float64)
     teachers = torch.cat([p.log(), torch.full((2, 1), -torch.inf, dtype=torch.float64)], -1).unsqueeze(1)
     loss = ProxyEnd2(divergence="proxy").distillation(beta.log().view(1, 1, 3), teachers)

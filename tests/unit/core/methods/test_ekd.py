@@ -1,4 +1,4 @@
-"""EKD against the hand constants of METHODS E1 and loops over single examples."""
+"""EKD agrees with the hand-computed values of METHODS E1 and with loops over single examples."""
 
 import math
 
@@ -26,7 +26,7 @@ def loss(
     student_aggregation: str = "mean_of_logits",
     teacher_aggregation: str = "mean_of_logits",
 ) -> float:
-    """Case E1 with these weights of the terms."""
+    """Returns the loss of case E1 with these weights of the terms."""
     settings = Ekd(
         temperature=T,
         label_weight=label,
@@ -76,10 +76,10 @@ def test_each_weight_multiplies_its_terms() -> None:
 def test_swapping_the_teachers_changes_only_the_branch_terms() -> None:
     settings = Ekd(temperature=T, label_weight=0)
     crossed = settings(BRANCHES, TEACHERS.flip(0), LABEL, BRANCHES)
-    assert float(crossed) == pytest.approx(2 * 0.758424 + 0.027380, abs=2e-6)  # .758424: case K2, cross-paired
+    assert float(crossed) == pytest.approx(2 * 0.758424 + 0.027380, abs=2e-6)  # .758424: case K2 with swapped pairs
 
 
-# --- limits ---
+# --- special cases ---
 
 
 def test_with_teacher_weight_zero_the_loss_is_the_multi_branch_cross_entropy() -> None:
@@ -118,7 +118,7 @@ def test_label_terms_use_the_logits_given_for_labels() -> None:
 
 
 def head(rows: list[list[float]], how: str, temperature: float) -> list[float]:
-    """Probabilities at T of several members as one."""
+    """Returns the combined probabilities of several members at temperature T."""
     if how == "mean_of_probabilities":
         return mean([softmax(row, temperature) for row in rows])
     return softmax([(len(rows) if how == "sum_of_logits" else 1) * z for z in mean(rows)], temperature)
@@ -149,7 +149,7 @@ def test_loss_equals_a_loop_over_branches_and_images(
 
 
 def test_the_formula_also_holds_for_a_teacher_with_probability_zero_for_a_class() -> None:
-    # By hand: CE 3 ln 3 with T = 4: KL(t_1 || z_1) = ln 3/2, KL(t_2 || z_2) = 0, KL(mean of logits || z) = ln 3/2.
+    # By hand: CE 3 ln 3; at T = 4, KL(t_1 || z_1) = ln 3/2, KL(t_2 || z_2) = 0, KL(mean of logits || z) = ln 3/2.
     teachers = torch.tensor([[[0.0, 0, -torch.inf]], [[0.0, 0, 0]]])
     student = torch.zeros(2, 1, 3, requires_grad=True)
     loss = Ekd(temperature=4.0)(student, teachers, torch.tensor([0]), student)

@@ -1,4 +1,4 @@
-"""The third axis against hand constants (METHODS K1, K2) and loops over single examples."""
+"""Losses agree with hand-computed values (METHODS K1, K2) and with loops over single examples."""
 
 import math
 from typing import Any
@@ -31,7 +31,7 @@ def kd(student: Tensor, average: str) -> Tensor:
     return Averaged(temperature=T, alpha=1.0, average=average)(student, TEACHERS, NO_LABEL, student)
 
 
-# --- K1: one student, the averaged teacher ---
+# --- K1: one student and the averaged teacher ---
 
 
 @pytest.mark.parametrize(("average", "expected"), AVERAGES.items())
@@ -66,7 +66,7 @@ def test_gradient_is_temperature_over_batch_size_times_the_probability_differenc
     assert_close(student.grad, expected)
 
 
-# --- K2: one teacher for each subnetwork ---
+# --- K2: one teacher per subnetwork ---
 
 
 def test_one_to_one_loss_equals_the_hand_computed_value_of_case_k2() -> None:
@@ -85,7 +85,7 @@ def test_swapping_the_teachers_changes_the_one_to_one_loss() -> None:
 
 
 def test_one_to_one_cross_entropy_form_is_the_kl_form_plus_the_mean_teacher_entropy() -> None:
-    p = softmax([2, 1, 0], T)  # the other teacher's probabilities are these reversed, with the same entropy
+    p = softmax([2, 1, 0], T)  # probabilities of the other teacher are these in reverse order, with the same entropy
     entropy = -sum(a * math.log(a) for a in p)
     loss = OneToOne(temperature=T)(TWO, TEACHERS, NO_LABEL, TWO)
     assert_close(loss + T**2 * entropy, hand(17.348203), atol=1e-5, rtol=0)
@@ -96,7 +96,7 @@ def test_swapping_the_teachers_does_not_change_the_averaged_loss() -> None:
     assert_close(averaged(TWO, TEACHERS, NO_LABEL, TWO), averaged(TWO, TEACHERS.flip(0), NO_LABEL, TWO))
 
 
-# --- limits ---
+# --- special cases ---
 
 
 @pytest.mark.parametrize("average", AVERAGES)
@@ -227,7 +227,7 @@ def test_one_to_one_loss_equals_a_loop_that_assigns_teacher_m_to_subnetwork_m_mo
 
 
 def _trained_factors(loss: Averaged | OneToOne, same_teachers: bool) -> list[Tensor]:
-    """r and s of a linear rank-one ensemble after ten steps."""
+    """Returns r and s of a linear rank-one ensemble after ten steps."""
     generator = torch.Generator().manual_seed(3)
     student = BatchEnsemble(subnetworks=2)(torch.nn.Linear(4, 3).double())
     torch.nn.init.normal_(student.network.layer.weight, generator=generator)
@@ -250,7 +250,7 @@ def test_identical_targets_keep_the_factors_of_all_subnetworks_identical(
     loss: Averaged | OneToOne, same_teachers: bool
 ) -> None:
     for factor in _trained_factors(loss, same_teachers):
-        assert factor.abs().max() > 1e-4  # they did move
+        assert factor.abs().max() > 1e-4  # they have changed
         assert_close(factor[0], factor[1], atol=1e-12, rtol=0)
 
 
@@ -288,7 +288,7 @@ def test_a_sum_whose_weights_are_all_zero_is_zero_and_has_a_gradient() -> None:
 )
 def test_teachers_with_weight_zero_may_have_non_finite_logits(piece: Any) -> None:
     student, labels = torch.zeros(2, 3, 4, requires_grad=True), torch.tensor([0, 1, 2])
-    times = 3 if piece.kind == "ekd" else 1  # of two branches and both as one
+    times = 3 if piece.kind == "ekd" else 1  # of two branches and of their combination
     for number in (torch.nan, torch.inf, -torch.inf):
         loss = piece(student, torch.full((2, 3, 4), number), labels, student)
         assert float(loss) == pytest.approx(times * math.log(4))

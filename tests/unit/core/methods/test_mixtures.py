@@ -1,4 +1,4 @@
-"""Mixup and cutmix against loops over images and pixels, and their labels against cross-entropy with mixed targets."""
+"""Mixup and cutmix agree with loops over images and pixels; their label term agrees with the mixed cross-entropy."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ from ensdistill.models import build
 from ensdistill.training.step import StepContext, distill_step
 from tests.unit.core.core_stand_ins import LinearMembers, streams, tiny_config
 
-NOBODY = LinearMembers()  # mixtures depend on images only
+NOBODY = LinearMembers()  # mixtures depend only on images
 
 
 def pictures(count: int = 12, shape: tuple[int, ...] = (3, 8, 6)) -> Tensor:
@@ -28,7 +28,7 @@ def pictures(count: int = 12, shape: tuple[int, ...] = (3, 8, 6)) -> Tensor:
 
 
 def drawn(count: int, alpha: float, seed: int) -> tuple[Tensor, float, torch.Generator]:
-    """The other image of each image and lambda, drawn like the perturbations do, and the generator after it."""
+    """Returns the partner of each image and lambda, drawn as in the perturbations, and the generator afterwards."""
     generator = streams(seed).host
     partners = torch.randperm(count, generator=generator)
     number = int(torch.randint(2**63 - 1, (), generator=generator))
@@ -98,7 +98,7 @@ def test_a_call_and_a_training_step_give_the_same_images() -> None:
 
 
 def one_step(piece: Any, digits: DataSplits, labels: Tensor | None = None) -> tuple[float, Student, Tensor, Tensor]:
-    """The loss of a step with the label term only, a copy of the student before it, its images and its labels."""
+    """Returns the loss of a step with only the label term, the student before the step, the images and the labels."""
     config = tiny_config().model_copy(update={"perturbation": piece, "loss": Labels(), "student": Single()})
     student, before = (config.student(build(config.model, digits, 0)).train() for _ in range(2))
     images, own = digits.train[slice(0, 10)]

@@ -1,4 +1,4 @@
-"""Optimizers are those of torch, with the groups that the settings describe."""
+"""Optimizers are those of torch, with parameter groups defined by the settings."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The second axis against the hand constants of METHODS L4, and what every step must leave alone."""
+"""Perturbations agree with the hand-computed values of METHODS L4 and change nothing but the images."""
 
 import copy
 import math
@@ -33,7 +33,7 @@ X = hand([0.6, 0.3]).view(1, 1, 1, 2)
 
 @pytest.fixture
 def student(digits: DataSplits) -> Student:
-    """Two subnetworks that differ, in training mode."""
+    """A student with two different subnetworks, in training mode."""
     config = tiny_config("student.subnetworks=2", preset="latentbe")
     student = config.student(build(config.model, digits, 0))
     generator = torch.Generator().manual_seed(0)
@@ -45,7 +45,7 @@ def student(digits: DataSplits) -> Student:
 
 
 def gray(images: int = 8) -> Tensor:
-    """Images far from black and white, so that nothing is clipped."""
+    """Returns images far from black and white, so that nothing is clipped."""
     return 0.3 + 0.4 * torch.rand(images, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
@@ -134,7 +134,7 @@ def test_with_step_size_zero_the_images_are_unchanged(student: Student, digits: 
         assert torch.equal(piece(gray(), random_ensemble(digits), student, streams()), gray())
 
 
-# --- what a step leaves alone ---
+# --- what a step does not change ---
 
 
 def _without_student_changes(student: Student, digits: DataSplits) -> None:
@@ -185,11 +185,11 @@ def test_a_step_works_with_gradients_disabled(student: Student, digits: DataSpli
     assert torch.equal(shown, TDivSDiv()(gray(), random_ensemble(digits), student, streams()))
 
 
-# --- networks that normalize their images themselves ---
+# --- networks that normalize their inputs ---
 
 
 def test_step_through_a_normalizing_network_agrees_with_the_chain_rule() -> None:
-    # f(x) = A (x - mean) / std, two channels of two pixels: dx = (A_i / std)^T (p_i - p_j), per channel.
+    # f(x) = A (x - mean) / std with two channels of two pixels: dx = (A_i / std)^T (p_i - p_j), per channel.
     generator = torch.Generator().manual_seed(0)
     mean, std = hand([0.5, 0.4]), hand([0.25, 0.1])
     a = [torch.randn(3, 4, generator=generator, dtype=torch.float64) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""Learning rates against the published check points and torch's own schedulers; parameter groups."""
+"""Learning rates agree with published values and the schedulers of torch; parameter groups."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from ensdistill.methods.students import BatchEnsemble, Single
 
 PUBLISHED = Training(
     epochs=200, warmup_epochs=5, optimizer=Sgd(lr=0.1)
-)  # METHODS 1.5: 1,755 + 68,445 steps of 351 an epoch
+)  # METHODS 1.5: 1,755 + 68,445 steps, 351 per epoch
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ DIVERSITY = Training(
     ],
 )
 def test_linear_schedule_has_the_published_values_at_selected_epochs(epoch: int, share: float) -> None:
-    # METHODS 2.4; the same at every step of the epoch
+    # METHODS 2.4; equal at every step of an epoch
     rates = [DIVERSITY.lr_at((epoch - 1) * 7 + step, 7) for step in range(7)]
     assert rates == pytest.approx([0.05 * share] * 7, abs=1e-12)
 
@@ -95,7 +95,7 @@ def test_linear_schedule_by_steps_decays_from_one_half_to_nine_tenths_of_trainin
 
 @pytest.mark.parametrize("lr_update", ["step", "epoch"])
 def test_steps_schedule_has_the_published_milestones(lr_update: str) -> None:
-    # METHODS 5.4: 240 epochs, a tenth at 150, 180 and 210
+    # METHODS 5.4: 240 epochs, multiplied by 0.1 at 150, 180 and 210
     training = Training(
         epochs=240, warmup_epochs=0, lr_schedule="multistep", lr_update=lr_update, optimizer=Sgd(lr=0.05)
     )
@@ -160,7 +160,7 @@ def test_factors_have_a_separate_parameter_group(factor_gradient: str, times: in
 
 
 def test_factors_of_diversity_matters_have_half_the_rate_and_no_decay() -> None:
-    # METHODS 2.1: half the rate and no decay for the factors; the biases of the subnetworks like everything else
+    # METHODS 2.1: factors have half the rate and no decay; biases of subnetworks are treated like all other weights
     config = load_config("diversity", ["training.optimizer.lr=0.1", "training.optimizer.weight_decay=5e-4"])
     student = config.student(nn.Linear(4, 2))
     optimizer = config.training.new_optimizer(student)

@@ -1,4 +1,4 @@
-"""Settings that change on the way: what holds when, what is refused, hashes, and branches that are only short cuts."""
+"""Settings that change during training: when they apply, errors, hashes, and runs branched from checkpoints."""
 
 import copy
 import hashlib
@@ -30,7 +30,7 @@ Settings = dict[str, Any]
 
 
 def scheduled(config: Config, *changes: tuple[int, Settings]) -> Config:
-    """The same settings with these changes instead of any of their own."""
+    """Returns the same settings with only these changes."""
     tree = config.model_dump(mode="json", exclude={"schedule"})
     return build_config(tree | {"schedule": [{"after_epoch": after, "set": settings} for after, settings in changes]})
 
@@ -39,7 +39,7 @@ COOLER: Settings = {"loss.temperature": 2.0}
 SLOWER: Settings = {"training.optimizer.lr": 0.01}
 
 
-# --- what holds when ---
+# --- when changes apply ---
 
 
 def test_a_change_applies_from_the_next_epoch_to_the_end() -> None:
@@ -71,7 +71,7 @@ def test_learning_rate_perturbation_and_loss_settings_except_kind_can_change() -
     assert not [name for name in names if name.endswith("kind")]
 
 
-# --- what is refused ---
+# --- errors ---
 
 CANNOT = (
     "cannot change during training; only training.optimizer.lr and the settings of perturbation and loss (except kind) "
@@ -244,11 +244,11 @@ def test_hash_does_not_depend_on_the_order_or_spelling_of_a_change() -> None:
     assert one.hash == two.hash
 
 
-# --- the numbers ---
+# --- metrics and weights ---
 
 
 def test_a_full_batch_run_with_changes_equals_an_explicit_loop(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
-    # One batch an epoch, so that the order of the images does not matter.
+    # One batch per epoch, so that the order of the images does not matter.
     overrides = ("training.epochs=4", "training.batch_size=40", "training.lr_schedule=constant")
     base = tiny_config(*overrides, "training.warmup_epochs=0")
     student = build(base.model, digits, base.seed).train()
@@ -277,27 +277,27 @@ def test_perturbation_moves_images_by_the_step_size_of_the_epoch(
     perturb = TDivSDiv.__call__
 
     def spy(piece: TDivSDiv, x: Tensor, *others: Any) -> Tensor:
-        gray = torch.full_like(x, 0.5)  # where nothing is clipped
+        gray = torch.full_like(x, 0.5)  # no pixel is clipped
         moved.append(float((perturb(piece, gray, *others) - gray).flatten(1).norm(dim=1)[0]))
         return x
 
     monkeypatch.setattr(TDivSDiv, "__call__", spy)
     base = tiny_config("perturbation.kind=tdiv_sdiv", "perturbation.step_size=0.01", "training.batch_size=40")
     list(distill(scheduled(base, (2, {"perturbation.step_size": 0.02})), ensemble, digits))
-    assert moved == pytest.approx([0.08, 0.08, 0.16], rel=1e-3)  # sqrt(8*8) = 8 times the step
+    assert moved == pytest.approx([0.08, 0.08, 0.16], rel=1e-3)  # step length: sqrt(8*8) = 8 times the step size
 
 
 def test_a_changed_learning_rate_keeps_the_shape_of_its_schedule() -> None:
     base = tiny_config("training.epochs=4", "training.warmup_epochs=2")
     config = scheduled(base, (1, {"training.optimizer.lr": 0.025}), (3, {"training.optimizer.lr": 0.1}))
     rates = [config.at_epoch(1 + step).training.lr_at(step, 1) for step in range(4)]
-    # a warm-up over two epochs from nothing, then half a cosine over two; the published rates times 1, 1/2, 1/2, 2
+    # a warm-up over two epochs from 0, then half a cosine over two epochs; the published rates times 1, 1/2, 1/2, 2
     assert rates == pytest.approx([0.0, 0.0125, 0.025, 0.05])
 
 
-# --- checkpoints: a branch is a short cut ---
+# --- checkpoints: a branched run saves the common epochs ---
 
-BRANCHES: dict[str, tuple[Config, Settings, Settings]] = {  # settings; what changes after epoch 1, and after epoch 2
+BRANCHES: dict[str, tuple[Config, Settings, Settings]] = {  # settings; changes after epoch 1, and changes after epoch 2
     "temperature": (tiny_config(), COOLER, {"loss.alpha": 0.5}),
     "learning rate": (tiny_config("averaging.kind=lawa"), SLOWER, {"training.optimizer.lr": 0.2}),
     "step size": (
@@ -331,7 +331,7 @@ Result = tuple[list[tuple[Any, ...]], dict[str, Tensor]]
 def whole(
     config: Config, ensemble: TeacherEnsemble, data: DataSplits, folder: Path, resume: Path | None = None
 ) -> Result:
-    """All numbers of a run but its times, and the weights shipped at its end; every epoch's checkpoint is kept."""
+    """Returns all results of a run except times, and the final weights; a checkpoint of every epoch is saved."""
     numbers, run = [], distill(config, ensemble, data, resume)
     for epoch in run:
         numbers.append((epoch.number, epoch.loss, epoch.val, epoch.subnetworks))
@@ -356,10 +356,10 @@ def test_a_run_branched_from_a_checkpoint_equals_a_run_from_the_first_epoch_bit_
     expected = whole(twice, ensemble, digits, straight)
     assert [a == b for a, b in zip(unchanged[0], expected[0], strict=True)] == [True, False, False]
 
-    torch.rand(7)  # whatever else happens in between
+    torch.rand(7)  # other random numbers in between have no effect
     at_the_end = whole(once, ensemble, digits, branch, trunk / "1.pt")
     assert at_the_end[0][0] == expected[0][1]
-    # a branch of the branch, and the same run resumed at its own checkpoints: the last change is still to come, or past
+    # a branch of the branch, and the same run resumed at its checkpoints, before and after the last change
     for checkpoint, done in ((branch / "2.pt", 2), (straight / "1.pt", 1), (straight / "2.pt", 2), (trunk / "1.pt", 1)):
         resumed = whole(twice, ensemble, digits, tmp_path / "again", checkpoint)
         assert_same(resumed, (expected[0][done:], expected[1]))
@@ -367,7 +367,7 @@ def test_a_run_branched_from_a_checkpoint_equals_a_run_from_the_first_epoch_bit_
 
 @pytest.fixture
 def checkpoints(tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits) -> Path:
-    """A folder with the checkpoints of a run of five epochs that changes after its second."""
+    """A folder with the checkpoints of a run of five epochs with a change after the second epoch."""
     whole(scheduled(FIVE, (2, COOLER)), ensemble, digits, tmp_path)
     return tmp_path
 

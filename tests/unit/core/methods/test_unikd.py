@@ -1,4 +1,4 @@
-"""UniKD against the hand constants of METHODS U1, its limits, and a loop over single images."""
+"""UniKD agrees with the hand-computed values of METHODS U1, its special cases, and a loop over single images."""
 
 import math
 
@@ -21,7 +21,7 @@ UNLABELED = torch.tensor([-1])
 
 
 def safe_log(*images: list[list[float]]) -> Tensor:
-    """Teachers' log-probabilities (M,B,c) of images that are lists of teachers."""
+    """Returns teacher log-probabilities (M,B,c) of images, each given as a list of teachers."""
     return torch.tensor(images, dtype=torch.float64).transpose(0, 1).log()
 
 
@@ -34,7 +34,7 @@ def hand(value: float | list[float]) -> Tensor:
 
 
 def distillation(settings: UniKd, s: Tensor, t: Tensor, labels: Tensor) -> float:
-    """The loss without its label term."""
+    """Returns the loss without its label term."""
     return float(settings(s, t, labels, s) - label_cross_entropy(s, labels))
 
 
@@ -87,7 +87,7 @@ def test_loss_of_an_unlabeled_image_is_weighted_distillation_only() -> None:
     assert float(loss) == pytest.approx(3 * 0.004609, abs=5e-6)
 
 
-# --- limits ---
+# --- special cases ---
 
 
 @pytest.mark.parametrize("teacher_weighting", BELIEVES)
@@ -295,7 +295,7 @@ def test_a_teacher_with_label_probability_zero_has_weight_zero_next_to_another_t
 def test_a_class_with_probability_zero_for_all_teachers_adds_no_disagreement(disagreement: str) -> None:
     piece = UniKd(disagreement=disagreement)
     without = piece.disagreements(RULED_OUT[..., [0, 2]])
-    classes = 3 / 2 if disagreement == "deviation" else 1  # which is a mean over classes
+    classes = 3 / 2 if disagreement == "deviation" else 1  # a mean over classes
     assert_close(piece.disagreements(RULED_OUT) * classes, without)
 
 

@@ -1,4 +1,4 @@
-"""WTTM, DIST, CA-MKD and standardized logits against worked numbers and loops over single images."""
+"""WTTM, DIST, CA-MKD and standardized logits agree with hand-computed values and loops over single images."""
 
 import math
 import statistics
@@ -33,7 +33,7 @@ def test_wttm_of_case_k1_equals_the_hand_computed_value() -> None:
     # softmax([2,1,0]) = [.665241, .244728, .090031]; ^(1/2) = [.815623, .494701, .300051]; Z = 1.610375;
     # q/Z = [.506480, .307196, .186324]; log softmax([1,0,0]) = [-.551445, -1.551445, -1.551445];
     # KL = [.506480(-.680270+.551445) + .307196(-1.180270+1.551445) + .186324(-1.680270+1.551445)] = .024770;
-    # teacher 2 mirrors it: q/Z = [.186324, .307196, .506480], KL = .344927. Mean of Z KL = .297667.
+    # Teacher 2 is the mirror image: q/Z = [.186324, .307196, .506480], KL = .344927. Mean of Z KL = .297667.
     loss = Wttm(temperature=2.0, alpha=1.0)(STUDENT, TEACHERS, NO_LABEL, STUDENT)
     assert_close(loss, hand(0.297667), atol=2e-5, rtol=0)
 

@@ -1,4 +1,4 @@
-"""A training that starts from weights of a file, with frozen parts and a slower body."""
+"""Training that starts from weights in a file, with frozen layers and a lower learning rate of the body."""
 
 import copy
 import pickle
@@ -29,7 +29,7 @@ CLASSIFIER = ("9.weight", "9.bias")
 
 
 def network_of(model: NetworkPiece, data: DataSplits, seed: int = 1) -> nn.Sequential:
-    """The network with which a training starts, with warnings as errors."""
+    """Returns the network with which training starts; warnings are errors."""
     network = build(model, data, seed)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -39,7 +39,7 @@ def network_of(model: NetworkPiece, data: DataSplits, seed: int = 1) -> nn.Seque
 
 @pytest.fixture(scope="module")
 def trained(digits: DataSplits) -> nn.Sequential:
-    """A network of `MODEL` with statistics and weights that no start has."""
+    """Returns a network of `MODEL` with statistics and weights that differ from every initialization."""
     network = build(MODEL, digits, seed=5)
     torch.manual_seed(0)
     for tensor in network[1].state_dict().values():
@@ -177,7 +177,7 @@ def test_training_settings_are_refused_for_a_network_that_is_not_trained(name: s
         load_config("kd", [f"teachers.checkpoints=[{{path: a.pt, model: {model}}}]"])
 
 
-# --- what is frozen ---
+# --- frozen layers ---
 
 
 def frozen_of(network: nn.Module) -> list[str]:
@@ -286,7 +286,7 @@ def test_with_body_rate_zero_only_the_classifier_is_trained(digits: DataSplits) 
     assert trained == list(CLASSIFIER)
 
 
-# --- the rate of the body ---
+# --- learning rate of the body ---
 
 
 def rates(config: Config, data: DataSplits, ensemble: TeacherEnsemble) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Networks in the form that runs fastest are the same functions."""
+"""Inference-optimized networks compute the same functions as the originals."""
 
 import copy
 
@@ -12,7 +12,7 @@ from ensdistill.models.fusion import inference_form
 
 
 def trained(network: nn.Module) -> nn.Module:
-    """In evaluation mode, with BatchNorm statistics and weights that are not those of the start."""
+    """Sets evaluation mode, and BatchNorm statistics and weights that differ from the initial ones."""
     generator = torch.Generator().manual_seed(0)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -31,7 +31,7 @@ def norms(network: nn.Module) -> int:
     [
         (ResNet(depth=8), 0),
         (ResNet(depth=8, shortcut="projection"), 0),
-        (WideResNet(depth=10, width=1), 4),  # those before the first convolution of a block, and the last
+        (WideResNet(depth=10, width=1), 4),  # those before the first convolution of a block, and the last one
         (Torchvision(name="mobilenet_v3_small"), 0),
     ],
 )
@@ -51,7 +51,7 @@ def test_folding_keeps_outputs_and_input_gradients_and_removes_batchnorms_after_
 
 
 class Odd(nn.Module):
-    """A convolution that is used twice, one whose output is used twice, and a BatchNorm without statistics."""
+    """A convolution used twice, one whose output is used twice, and a BatchNorm without statistics."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ def test_batchnorms_that_cannot_be_folded_are_kept() -> None:
 
 
 class Wayward(nn.Module):
-    """Its course depends on its numbers."""
+    """A network whose control flow depends on its input."""
 
     def __init__(self) -> None:
         super().__init__()

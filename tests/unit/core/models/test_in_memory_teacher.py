@@ -1,4 +1,4 @@
-"""Teachers that a program gives: found by their content, normalized as asked, and refused in words."""
+"""Networks in memory as teachers: identified by content, normalized as requested, and refused with clear errors."""
 
 from pathlib import Path
 from typing import Any

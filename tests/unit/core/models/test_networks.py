@@ -1,4 +1,4 @@
-"""Architectures against parameter counts printed elsewhere, and against networks written as loops over weights."""
+"""Architectures agree with published parameter counts and with explicit computations from their weights."""
 
 import sys
 import warnings
@@ -27,7 +27,7 @@ needs_torchvision = pytest.mark.skipif(find_spec("torchvision") is None, reason=
 
 
 def on_meta(model: Model, shape: tuple[int, int, int] = RGB, classes: int = 10) -> nn.Module:
-    """The network without memory for its weights: for counting and shapes."""
+    """Returns the network without memory for its weights, for counts and shapes."""
     with torch.device("meta"):
         return model(shape, classes)
 
@@ -37,7 +37,7 @@ def parameters(network: nn.Module) -> int:
 
 
 def side_after(network: nn.Module, layer: nn.Module, shape: tuple[int, int, int] = RGB) -> int:
-    """The side of the images that leave this layer."""
+    """Returns the side length of the output of this layer."""
     seen: list[int] = []
     handle = layer.register_forward_hook(lambda _layer, _inputs, output: seen.append(output.shape[-1]))
     network.eval()(torch.zeros(1, *shape, device=next(network.parameters()).device))
@@ -46,7 +46,7 @@ def side_after(network: nn.Module, layer: nn.Module, shape: tuple[int, int, int]
 
 
 def randomize(network: nn.Module) -> nn.Module:
-    """In double precision and evaluation mode, with BatchNorm parameters and statistics of their own."""
+    """Sets double precision, evaluation mode, and random parameters and statistics of BatchNorm."""
     generator = torch.Generator().manual_seed(0)
     for module in network.double().eval().modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -59,7 +59,7 @@ def images(shape: tuple[int, int, int], count: int = 2) -> Tensor:
     return torch.rand(count, *shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
-# --- what every network keeps to ---
+# --- rules for every network ---
 
 
 @pytest.mark.parametrize("shape", [GRAY, RGB, (2, 9, 13)], ids=str)
@@ -133,8 +133,8 @@ def test_reset_layers_are_kaiming_normal_with_zero_bias_like_new_layers(layer: n
         layer.bias.fill_(7)
     torch.manual_seed(0)
     layer.reset_parameters()
-    assert layer.weight.std().item() == pytest.approx((2 / 576) ** 0.5, rel=0.01)  # 576 inputs a neuron
-    assert layer.weight.abs().max() > 3.5 * (2 / 576) ** 0.5  # a normal distribution, no uniform one
+    assert layer.weight.std().item() == pytest.approx((2 / 576) ** 0.5, rel=0.01)  # 576 inputs per neuron
+    assert layer.weight.abs().max() > 3.5 * (2 / 576) ** 0.5  # a normal and not a uniform distribution
     assert layer.bias.abs().max() == 0
 
 
@@ -187,7 +187,7 @@ def test_resnet_equals_an_explicit_computation_from_its_weights(shortcut: str, s
             z = norm(z, w, f"{name}.residual.norm1").relu()
             z = norm(F.conv2d(z, w[f"{name}.residual.conv2.weight"], padding=1), w, f"{name}.residual.norm2")
             if stride == 2 and shortcut == "identity":
-                y = torch.cat([y[..., ::2, ::2], torch.zeros_like(y[..., ::2, ::2])], 1)  # as many channels again
+                y = torch.cat([y[..., ::2, ::2], torch.zeros_like(y[..., ::2, ::2])], 1)  # as many additional channels
             elif stride == 2:
                 y = norm(F.conv2d(y, w[f"{name}.shortcut.conv.weight"], stride=2), w, f"{name}.shortcut.norm")
             y = (y + z).relu()
@@ -216,7 +216,7 @@ def test_wide_resnet_has_the_number_of_parameters_in_its_paper(
 def test_wide_resnet_equals_an_explicit_computation_from_its_weights(width: int, shape: tuple[int, int, int]) -> None:
     network = randomize(WideResNet(depth=16, width=width)(shape, 5))
     w, x = network.state_dict(), images(shape)
-    y = F.conv2d(x, w["conv.weight"], padding=1)  # no BatchNorm, no ReLU, no pooling
+    y = F.conv2d(x, w["conv.weight"], padding=1)  # no BatchNorm, ReLU or pooling
     for stage in (1, 2, 3):
         for block in (0, 1):
             name, stride = f"stage{stage}.{block}", 2 if stage > 1 and block == 0 else 1
@@ -224,7 +224,7 @@ def test_wide_resnet_equals_an_explicit_computation_from_its_weights(width: int,
             z = F.conv2d(z, w[f"{name}.residual.conv1.weight"], padding=1, stride=stride)
             z = F.conv2d(norm(z, w, f"{name}.residual.norm2").relu(), w[f"{name}.residual.conv2.weight"], padding=1)
             if y.shape != z.shape:
-                y = F.conv2d(y, w[f"{name}.shortcut.weight"], stride=stride)  # of the raw input
+                y = F.conv2d(y, w[f"{name}.shortcut.weight"], stride=stride)  # of the original input
             y = y + z
     features = norm(y, w, "norm").relu().mean((2, 3))
     assert_close(network(x), features @ w["classifier.weight"].T + w["classifier.bias"])
@@ -279,7 +279,7 @@ def test_the_small_stem_keeps_the_resolution_that_the_original_stem_reduces(name
         ("googlenet", "maxpool1"),
         ("efficientnet_b0", "features.0"),
         ("convnext_tiny", "features.0"),
-        ("swin_t", "features.0.0"),  # the convolution alone, for channels come last after it
+        ("swin_t", "features.0.0"),  # only the convolution, because channels come last after it
         ("regnet_y_400mf", "stem"),
     ],
 )
@@ -322,8 +322,8 @@ def test_the_first_convolution_has_the_number_of_image_channels(name: str, stem:
     [
         ("vit_b_16", "small", 32, 8**2 + 1),  # patches of 4x4
         ("vit_b_16", "small", 8, 8**2 + 1),
-        ("vit_b_16", "small", 28, 14**2 + 1),  # 3x3 would not fill 28x28
-        ("vit_b_16", "small", 224, 14**2 + 1),  # no larger than published
+        ("vit_b_16", "small", 28, 14**2 + 1),  # 3x3 does not divide 28x28
+        ("vit_b_16", "small", 224, 14**2 + 1),  # not larger than published
         ("vit_b_32", "small", 224, 8**2 + 1),
         ("vit_b_16", "original", 32, 2**2 + 1),
     ],
@@ -386,7 +386,7 @@ SHUFFLENET_URL = f"https://download.pytorch.org/models/{SHUFFLENET_FILE}"
 
 @pytest.fixture
 def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder in which torch.hub keeps what it has fetched."""
+    """The folder in which torch.hub stores downloaded files."""
     pytest.importorskip("torchvision")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
@@ -395,10 +395,10 @@ def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def started(model: Torchvision, shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """The network with which a training starts."""
+    """Returns the network with which training starts."""
     network = nn.Sequential(nn.Identity(), model(shape, classes))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of layers that start from random weights
+        warnings.simplefilter("ignore")  # about layers that start from random weights
         prepare_training(network, model, classes)
     return network[1]
 
@@ -461,7 +461,7 @@ def test_missing_published_weights_are_reported_with_path_and_download_source(ch
 
 
 class Trap:
-    """Leaves a file behind where it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -485,7 +485,7 @@ def test_a_published_file_with_other_weights_is_refused(checkpoints: Path, tmp_p
     assert not (tmp_path / "sprung").exists()
 
 
-# --- imported ---
+# --- custom networks ---
 
 MINE = """
 from torch import nn
@@ -521,7 +521,7 @@ class Pairs(nn.Module):
 
 @pytest.fixture
 def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Modules of a user on the import path."""
+    """Puts user-defined modules on the import path."""
     (tmp_path / "mine_of_user.py").write_text(MINE)
     (tmp_path / "broken_of_user.py").write_text("this is no Python")
     monkeypatch.syspath_prepend(tmp_path)

@@ -1,4 +1,4 @@
-"""Teachers as stored predictions: they teach as the networks that made them, where nothing changes images."""
+"""Stored predictions teach like the networks that made them, if no setting changes the images."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ def logits_of(split: Split) -> np.ndarray:
 
 
 def written(folder: Path, data: Any = None, **arrays: np.ndarray) -> Config:
-    """Settings whose teachers' predictions are those of the networks, with some arrays replaced or left out."""
+    """Returns settings with stored predictions of the networks; given arrays replace or, if empty, remove them."""
     source = data or Digits()
     arrays = {"train_logits": logits_of(source().pool)} | arrays
     np.savez(folder / "p.npz", **{name: array for name, array in arrays.items() if array.size})

@@ -1,4 +1,4 @@
-"""Teachers from elsewhere: their files read in every usual form, refused in every other, and never executed."""
+"""Teacher files from elsewhere: all common formats are read, all others are refused, and no code is executed."""
 
 import argparse
 import itertools
@@ -29,7 +29,7 @@ MODEL = Convnet(width=2, blocks=2)
 
 
 def original(data: DataSplits, seed: int = 7, model: Any = MODEL) -> nn.Sequential:
-    """A network with the statistics of a few training steps, in evaluation mode."""
+    """Returns a network with the BatchNorm statistics of a few training steps, in evaluation mode."""
     network = build(model, data, seed)
     with torch.no_grad():
         network.train()(data.train[slice(None)][0])
@@ -41,11 +41,11 @@ def images(data: DataSplits) -> Tensor:
 
 
 def read(path: Path, data: DataSplits, **settings: Any) -> nn.Module:
-    """The teacher of the file, in evaluation mode."""
+    """Returns the teacher of the file in evaluation mode."""
     return TeacherFile(path=str(path), **{"model": MODEL, **settings})(data)[0].eval()
 
 
-# --- forms in which the weights may lie ---
+# --- supported formats of weights ---
 
 
 def with_prefix(state: dict[str, Tensor], prefix: str = "module.") -> dict[str, Tensor]:
@@ -201,12 +201,12 @@ def test_an_unknown_prefix_is_found_by_the_parameter_names(prefix: str) -> None:
 
 
 def inside(state: dict[str, Tensor], part: str) -> dict[str, Tensor]:
-    """The names with a part after their first."""
+    """Returns the state dict with a component inserted after the first part of each name."""
     return {name.replace(".", f".{part}.", 1): tensor for name, tensor in state.items()}
 
 
 class Hyper(argparse.Namespace):
-    """An object that is no tensor."""
+    """An object that is not a tensor."""
 
 
 EXTRAS = {
@@ -363,7 +363,7 @@ def test_a_torchscript_program_is_recognized_and_reported(tmp_path: Path, digits
         read(tmp_path / "program.pt", digits)
 
 
-# --- refusals ---
+# --- errors ---
 
 
 def test_a_missing_file_is_named_in_the_error(tmp_path: Path, digits: DataSplits) -> None:
@@ -401,7 +401,7 @@ def test_a_file_without_a_state_dict_is_named_in_the_error(content: Any, tmp_pat
 
 
 class Evil:
-    """Would write a file when unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -450,7 +450,7 @@ def test_weights_for_other_classes_are_refused(tmp_path: Path, digits: DataSplit
 
 @pytest.fixture
 def files(tmp_path: Path, digits: DataSplits) -> list[dict[str, Any]]:
-    """Two teachers of different architectures."""
+    """Two teacher files with different architectures."""
     made = []
     for n, model in enumerate((MODEL, ResNet(depth=8, width=2))):
         path = tmp_path / f"teacher{n}.pt"

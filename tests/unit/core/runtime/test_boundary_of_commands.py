@@ -122,7 +122,7 @@ def test_a_character_that_a_stream_cannot_encode_is_escaped(encoding: str, monke
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))
 
     def work() -> int:
-        print("\u2501 and \udcff")  # a line of a table, and a byte of a file's name that is no UTF-8
+        print("\u2501 and \udcff")  # a table line, and a byte in a file name that is not UTF-8
         return 0
 
     assert run_command(work) == 0
@@ -174,7 +174,7 @@ def test_a_closed_pipe_ends_a_command_without_output(
 
     assert run_command(work) == 1
     assert capsys.readouterr().err == ""
-    sys.stdout.flush()  # as Python does at its end: what is left goes nowhere
+    sys.stdout.flush()  # as Python does at exit: remaining output is discarded
 
 
 @pytest.mark.parametrize("size", ["\u00b2", "\u2460", "\u0663", "0", "-5", "abc", "1e9"])
@@ -201,7 +201,7 @@ def test_a_deleted_current_folder_is_reported(module: str, tmp_path: Path) -> No
 def test_module_files_inside_a_library_are_not_reported_as_shadowing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    for folder in (tmp_path, tmp_path / "ray"):  # Ray puts a folder of its own in front when it is imported
+    for folder in (tmp_path, tmp_path / "ray"):  # Ray inserts a folder before all others when it is imported
         folder.mkdir(exist_ok=True)
         (folder / "rich.py").touch()
         monkeypatch.syspath_prepend(str(folder))

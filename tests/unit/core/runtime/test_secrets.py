@@ -1,4 +1,4 @@
-"""Passwords and tokens are removed from text, at any place and from any source."""
+"""Passwords and tokens are masked in text, at any position and from any source."""
 
 import json
 import time
@@ -12,7 +12,7 @@ from ensdistill.runtime.secrets import HIDDEN, cleaned, register, secrets_of, wi
     ("uri", "shown"),
     [
         ("http://me:planted1@host:5000", "http://***@host:5000"),
-        ("https://planted2@host/path", "https://***@host/path"),  # a token in the place of the user
+        ("https://planted2@host/path", "https://***@host/path"),  # a token as the user name
         ("https://planted3:x-oauth-basic@host", "https://***@host"),
         ("http://:planted4@host", "http://***@host"),
         ("http://me:pl@nted5@host", "http://***@host"),

@@ -1,4 +1,4 @@
-"""Counts with their nouns."""
+"""Counts with a singular or plural noun."""
 
 import pytest
 

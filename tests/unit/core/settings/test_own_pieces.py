@@ -1,4 +1,4 @@
-"""User-defined pieces: as instances, by `module:Name`, and as entry points of installed distributions."""
+"""User-defined pieces: given as instances, by `module:Name`, or as entry points of installed distributions."""
 
 import json
 import pickle
@@ -38,7 +38,7 @@ class Mine(DistillationLoss):
 
 
 class OfThisModule(DistillationLoss):
-    """A loss of a test."""
+    """A loss defined in this test module."""
 
     def __call__(self, student: Any, teachers: Any, labels: Any, on_labels: Any) -> Any:
         return student.mean()
@@ -58,7 +58,7 @@ def plugin(tmp_path: Path) -> Iterator[Path]:
         yield tmp_path / "site"
 
 
-# --- three ways to one piece ---
+# --- three ways to select a piece ---
 
 
 def test_an_instance_is_used_unchanged() -> None:
@@ -120,7 +120,7 @@ def test_a_subclass_of_a_built_in_piece_has_its_own_kind() -> None:
     assert type(build_config(Config(loss=Twice()).model_dump(mode="json")).loss) is Twice
 
 
-# --- classes that no other process can import ---
+# --- classes that other processes cannot import ---
 
 
 def test_an_instance_of_a_class_defined_in_a_function_is_accepted_with_a_warning() -> None:
@@ -190,7 +190,7 @@ def test_file_paths_of_custom_pieces_are_absolute_and_excluded_from_the_hash(tmp
         assert other.loss.table == ""
 
 
-# --- what cannot be used ---
+# --- invalid pieces ---
 
 
 @pytest.mark.parametrize(
@@ -243,12 +243,12 @@ def test_the_kind_of_a_custom_piece_cannot_be_set() -> None:
         Focal(kind="other")
 
 
-# --- entry points that cannot be used ---
+# --- invalid entry points ---
 
 
 @pytest.fixture
 def broken(tmp_path: Path) -> Iterator[None]:
-    """Plugins: one raises, two share a name, one has a built-in name, one is not a loss, and one is valid."""
+    """Installs plugins: one raises, two share a name, one has a built-in name, one is not a loss, and one is valid."""
     site = tmp_path / "site"
     distribution(site, "bad", {"losses": {"bad": "bad:Mine"}}, {"bad": "raise RuntimeError('boom')"})
     distribution(site, "no-loss", {"losses": {"none": "no_loss:VALUE"}}, {"no_loss": "VALUE = 3"})
@@ -336,7 +336,7 @@ def test_every_family_has_an_entry_point_group() -> None:
 
 
 def test_a_class_in_a_new_module_of_the_package_is_a_built_in_piece(tmp_path: Path) -> None:
-    # A separate process would be slow, so the package is extended by a folder instead.
+    # A separate process would be slow, so the package path is extended by a folder.
     import ensdistill.methods.losses as package
 
     text = LOSS.replace(

@@ -1,4 +1,4 @@
-"""Paths in a file are relative to it, paths on the command line to the current folder; neither changes a hash."""
+"""Paths in a file are relative to the file, and paths on the command line to the current folder; hashes omit paths."""
 
 import os
 from pathlib import Path
@@ -19,7 +19,7 @@ STUDY = "search: {loss.temperature: {uniform: [1, 4]}}\n"
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with settings that is not the current one."""
+    """A folder with settings that is not the current folder."""
     (tmp_path / "here").mkdir()
     (tmp_path / "my [odd] folder").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -108,7 +108,7 @@ def test_a_hash_contains_no_path() -> None:
     other = {"teachers.checkpoints": [{"path": "/t.pt", "mean": [0.5], "std": [0.5]}]}
     assert config().hash != config(**other).hash  # type: ignore[attr-defined]
     imported = [build_config({"model": {"kind": "custom", "path": name}}).hash for name in ("a:B", "a:C")]
-    assert len(set(imported)) == 2  # the path of a module is no path of a file
+    assert len(set(imported)) == 2  # the import path of a model is not a file path
 
 
 def test_runs_with_the_same_settings_on_other_images_have_separate_folders(tmp_path: Path) -> None:

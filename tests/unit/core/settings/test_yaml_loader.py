@@ -1,4 +1,4 @@
-"""YAML is read safely, and its errors have our own messages."""
+"""YAML is read safely, with the error messages of this project."""
 
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ def test_strings_that_only_look_like_numbers_stay_strings(text: str) -> None:
     assert parse_yaml(f"a: {text}", "a.yaml")["a"] == text.strip("'")
 
 
-# The tables of YAML 1.2.2, section 10.3.2, and what YAML 1.1 has that 1.2 has not.
+# The tables of YAML 1.2.2, section 10.3.2, and features of YAML 1.1 that 1.2 does not have.
 PLAIN_SCALARS = [
     ("010", 10),
     ("-0100", -100),
@@ -202,10 +202,10 @@ m:
         ("a", 1),
         ("b.c.d", 3),
         ("b.c.e", 4),
-        ("b.f.g", 5),  # a name with a dot
-        ("b.f.g.h", 6),  # the longest one that fits
+        ("b.f.g", 5),  # a dotted name
+        ("b.f.g.h", 6),  # the longest matching prefix
         ("b.f.g.i", 5),
-        ("b.f", 5),  # the text has a deeper name
+        ("b.f", 5),  # the file has a deeper name
         ("l.0", 8),
         ("l.1.y", 10),
         ("m.n", 13),
@@ -230,4 +230,4 @@ def test_an_empty_text_has_no_lines() -> None:
 
 def test_the_line_index_is_fast_for_aliases_that_double_repeatedly() -> None:
     doubled = "".join(f"a{n + 1}: &a{n + 1} [*a{n}, *a{n}]\n" for n in range(60))
-    assert LineIndex(f"a0: &a0 [1]\n{doubled}").of("a60.1.0") == 59  # where a58 is written
+    assert LineIndex(f"a0: &a0 [1]\n{doubled}").of("a60.1.0") == 59  # the line of a58

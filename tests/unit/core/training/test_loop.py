@@ -1,4 +1,4 @@
-"""The loop over epochs: exact resuming, repeatable numbers, refusals, and nothing left changed behind it."""
+"""The training loop: exact resuming, reproducible results, errors, and no side effects."""
 
 import copy
 import math
@@ -55,7 +55,7 @@ CONFIGS = {
 
 
 def numbers(epoch: EpochResult) -> tuple[Any, ...]:
-    """All that an epoch reports but the time it took."""
+    """Returns all results of an epoch except its duration."""
     return epoch.number, epoch.loss, epoch.val, epoch.subnetworks
 
 
@@ -64,7 +64,7 @@ def run(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -> list[tup
 
 
 def trained(config: Config, ensemble: TeacherEnsemble, data: DataSplits, epochs: int | None = None) -> nn.Module:
-    """The student after so many epochs, or after all."""
+    """Returns the student after the given number of epochs, or after all."""
     run = distill(config, ensemble, data)
     list(islice(run, epochs))
     return run.student()
@@ -72,7 +72,7 @@ def trained(config: Config, ensemble: TeacherEnsemble, data: DataSplits, epochs:
 
 @pytest.fixture(scope="module")
 def whole_runs(ensemble: TeacherEnsemble, digits: DataSplits) -> dict[str, list[tuple[Any, ...]]]:
-    """The uninterrupted run of each config, with the weights shipped at its end."""
+    """The results of an uninterrupted run of each config, and its final weights."""
     runs = {}
     for name, config in CONFIGS.items():
         distiller = distill(config, ensemble, digits)
@@ -94,7 +94,7 @@ def test_run_stopped_after_any_epoch_resumes_bit_for_bit(
         if epoch.number == stop:
             first.save_checkpoint(tmp_path / "checkpoint.pt")
             break
-    torch.rand(7)  # whatever else happens in between
+    torch.rand(7)  # other random numbers in between have no effect
     second = distill(CONFIGS[name], ensemble, digits, resume=tmp_path / "checkpoint.pt")
     resumed = [numbers(epoch) for epoch in second]
     *expected, weights = whole_runs[name]
@@ -122,7 +122,7 @@ def test_epoch_results_do_not_change_after_they_are_returned(
     assert [numbers(result) for result in results] == whole_runs["kd"][:-1]
     assert {field.name for field in fields(results[0])} == {
         *("number", "epochs", "loss", "val", "subnetworks", "seconds", "selected", "last")
-    }  # nothing that the run goes on to change
+    }  # no object that the run modifies later
 
 
 def test_a_run_cannot_continue_after_an_error(digits: DataSplits) -> None:
@@ -163,7 +163,7 @@ def test_an_invalid_checkpoint_is_named_in_the_error(
 
 
 class Evil:
-    """Would write a file when unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -233,11 +233,11 @@ def test_random_streams_depend_only_on_seed_purpose_and_epoch() -> None:
     assert not torch.equal(torch.rand(3, generator=one.host), torch.rand(3, generator=one.device))
 
 
-# --- the numbers themselves ---
+# --- metrics and weights ---
 
 
 def test_full_batch_distillation_equals_an_explicit_loop(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
-    # One batch an epoch, so that the order of the images does not matter.
+    # One batch per epoch, so that the order of the images does not matter.
     overrides = ("training.batch_size=40", "training.lr_schedule=constant", "training.warmup_epochs=0")
     config = tiny_config(*overrides)
     student = build(config.model, digits, config.seed).train()
@@ -259,7 +259,7 @@ def test_full_batch_distillation_equals_an_explicit_loop(ensemble: TeacherEnsemb
 
 
 def test_the_last_incomplete_batch_is_dropped(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
-    # 40 images in batches of 30: one step an epoch, so that the first epoch, all warm-up from 0, leaves the weights.
+    # 40 images in batches of 30: one step per epoch, so the first epoch (all warm-up from 0) keeps the weights.
     config = tiny_config("training.batch_size=30", "training.epochs=1")
     run = distill(config, ensemble, digits)
     next(run)
@@ -293,7 +293,7 @@ def test_returned_student_is_in_evaluation_mode(ensemble: TeacherEnsemble, digit
 
 
 def test_evaluating_an_epoch_does_not_change_the_next_one(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
-    # The perturbation looks at the running statistics of the student in training, so a change of them would show.
+    # The perturbation uses the running statistics of the student in training mode, so a change would be visible.
     overrides = ("student.subnetworks=2", "perturbation.step_size=0.1")
     refreshed, plain = (
         distill(tiny_config(*overrides, f"averaging.refresh_batchnorm={on}", preset="latentbe"), ensemble, digits)
@@ -303,7 +303,7 @@ def test_evaluating_an_epoch_does_not_change_the_next_one(ensemble: TeacherEnsem
 
 
 class Recorder:
-    """An averaging that notes what it is shown."""
+    """An average that records its inputs."""
 
     kind, refresh_batchnorm = "recorder", False
 
@@ -406,7 +406,7 @@ def test_evaluation_preserves_the_mode_of_a_network(digits: DataSplits) -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
 
 
-# --- BatchNorm refreshed ---
+# --- refreshing BatchNorm ---
 
 
 def test_refreshed_batchnorm_has_the_statistics_of_the_training_images(
@@ -424,7 +424,7 @@ def test_refreshed_batchnorm_has_the_statistics_of_the_training_images(
 def test_without_refreshing_batchnorm_uses_the_running_statistics(
     ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
-    config = tiny_config("training.batch_size=40", "training.epochs=1")  # one step with a learning rate of 0
+    config = tiny_config("training.batch_size=40", "training.epochs=1")  # one step with learning rate 0
     student = trained(config, ensemble, digits, epochs=1)
     normalize, network = student
     inner = network[0](normalize(digits.train[slice(None)][0])).transpose(0, 1).flatten(1)
@@ -438,7 +438,7 @@ def test_batchnorm_can_be_refreshed_with_a_last_batch_of_any_size(ensemble: Teac
     assert len(list(distill(config, random_ensemble(data), data))) == 1
 
 
-# --- refusals ---
+# --- errors ---
 
 
 def test_batch_larger_than_the_training_set_is_refused_immediately(
@@ -454,7 +454,7 @@ def test_too_many_blocks_for_the_image_are_a_config_error(digits: DataSplits) ->
 
 
 class FailingTeacher(nn.Module):
-    """Uniform logits, and not-a-number at one call alone: no teacher is to blame when the images are shown again."""
+    """Returns uniform logits, but NaN at one call only: when the images are evaluated again, no teacher is faulty."""
 
     def __init__(self, at_call: int) -> None:
         super().__init__()
@@ -478,7 +478,7 @@ def test_a_nan_loss_ends_the_run_with_an_error_that_states_epoch_and_step(
 
 
 def test_a_diverging_learning_rate_ends_the_run(digits: DataSplits, ensemble: TeacherEnsemble) -> None:
-    # Decay 1 at rate 100 multiplies every weight by -99 a step, beyond the range of float32 after some 20 steps.
+    # Weight decay 1 at rate 100 multiplies every weight by -99 per step and overflows float32 after about 20 steps.
     overrides = (
         "training.optimizer.lr=100",
         "training.optimizer.weight_decay=1",
@@ -490,7 +490,7 @@ def test_a_diverging_learning_rate_ends_the_run(digits: DataSplits, ensemble: Te
     assert not math.isfinite(caught.value.loss)
 
 
-# --- what is left as it was ---
+# --- no side effects ---
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -520,7 +520,7 @@ def test_a_seeded_block_restores_the_random_state_even_after_a_failure() -> None
 
 @pytest.fixture
 def threads_seen() -> Iterator[set[int]]:
-    """The numbers of CPU threads under which any network ran."""
+    """Yields the set of CPU thread counts with which any network ran."""
     seen: set[int] = set()
     handle = register_module_forward_pre_hook(lambda *_: seen.add(torch.get_num_threads()))
     yield seen
@@ -577,7 +577,7 @@ def test_distillation_does_not_read_the_test_images(
     assert run(CONFIGS["kd"], ensemble, alone) == whole_runs["kd"][:-1]
 
 
-# --- merged in the middle of the training ---
+# --- merging during training ---
 
 MERGING = {
     "product_of_means": tiny_config(
@@ -600,7 +600,7 @@ MERGING = {
 def whole(
     config: Config, ensemble: TeacherEnsemble, data: DataSplits
 ) -> tuple[list[tuple[Any, ...]], dict[str, Tensor]]:
-    """All numbers of a run, and the weights shipped at its end."""
+    """Returns all results of a run and its final weights."""
     run = distill(config, ensemble, data)
     return [numbers(epoch) for epoch in run], copy.deepcopy(run.student().state_dict())
 
@@ -608,7 +608,7 @@ def whole(
 def stopped(
     config: Config, ensemble: TeacherEnsemble, data: DataSplits, stop: int, path: Path
 ) -> tuple[list[tuple[Any, ...]], dict[str, Tensor]]:
-    """The same of the rest of a run that was stopped after one epoch and resumed in another process' place."""
+    """Returns the same for the remaining epochs of a run that was stopped after an epoch and resumed."""
     first = distill(config, ensemble, data)
     for epoch in first:
         if epoch.number == stop:
@@ -670,7 +670,7 @@ def test_full_batch_run_that_merges_equals_an_explicit_loop(ensemble: TeacherEns
     p = (ensemble(x) / 4).softmax(-1)
     student, losses = new_student(config, digits).train(), []
     for network, target in ((student, p), (student, p.mean(0, keepdim=True))):
-        if target is not p:  # from here on one network, which learns from the mean of its teachers
+        if target is not p:  # from here on, one network that learns from the mean of its teachers
             network = SingleStudent(student.merged()).train()
         optimizer = config.training.new_optimizer(network)
         for _ in range(2):
@@ -714,7 +714,7 @@ def test_the_merge_precedes_the_first_epoch_that_begins_at_or_after_its_share_of
 
 
 def test_average_restarts_after_the_merge(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
-    # A mean over all epochs so far; in the first one after the merge it is that epoch's weights alone.
+    # A mean over all epochs so far; in the first epoch after the merge, it consists only of the weights of this epoch.
     overrides = ("student.subnetworks=2", "student.merge_after=0.5", "training.epochs=4", "perturbation.kind=none")
     averages = (("averaging.kind=lawa", "averaging.window=4"), ("averaging.kind=none",))
     lawa, plain = (
@@ -768,7 +768,7 @@ def test_soup_is_never_worse_than_its_best_epoch(ensemble: TeacherEnsemble, digi
 
 
 def sorted_by_class(data: DataSplits) -> DataSplits:
-    """Training images in the order of their classes, as a folder of images has them, and brighter class by class."""
+    """Returns training images sorted by class, as from a folder of images, with increasing brightness by class."""
     order = data.train.labels.argsort(stable=True)
     labels = data.train.labels[order]
     images = data.train.images[order] // 4 + (19 * labels).to(torch.uint8)[:, None, None, None]
@@ -786,14 +786,14 @@ def test_refreshed_statistics_are_those_of_all_training_images(
     with torch.no_grad():
         inner = network[0](normalize(data.train[slice(None)][0])).transpose(0, 1).flatten(1)
     assert_close(network[1].running_mean, inner.mean(1), atol=1e-5, rtol=1e-4)
-    assert_close(network[1].running_var, inner.var(1), atol=0, rtol=0.25)  # the mean over batches of ten
+    assert_close(network[1].running_var, inner.var(1), atol=0, rtol=0.25)  # the mean over batches of ten images
 
 
 # --- unlabeled images ---
 
 
 class Spy:
-    """A loss that notes the labels of every batch, and lets the student stand nearly still."""
+    """A loss that records the labels of every batch and has almost no gradient."""
 
     kind = "spy"
 
@@ -809,7 +809,7 @@ class Spy:
 
 
 class ReportFigure:
-    """No perturbation, but it notes the images of every batch, each as its bytes."""
+    """An identity perturbation that records the images of every batch as bytes."""
 
     kind, label_images = "shown", "perturbed"
 
@@ -829,7 +829,7 @@ def as_bytes(images: Tensor) -> list[bytes]:
 
 
 def batches(data: DataSplits, ensemble: TeacherEnsemble, *overrides: str) -> tuple[list[list[bytes]], list[list[int]]]:
-    """The images and labels of every batch of a run."""
+    """Returns the images and labels of every batch of a run."""
     spy, shown = Spy(), ReportFigure()
     config = tiny_config(*overrides).model_copy(update={"loss": spy, "perturbation": shown})
     list(distill(config, ensemble, data))
@@ -876,7 +876,7 @@ def test_over_many_epochs_unlabeled_images_are_used_about_equally_often(
     seen = Counter(image for some in images for image in some[20:])
     assert sum(seen.values()) == 300
     assert len(seen) == 20
-    assert sum((count - 15) ** 2 / 15 for count in seen.values()) < 43.8  # chi-square, 19 degrees, 0.1 %
+    assert sum((count - 15) ** 2 / 15 for count in seen.values()) < 43.8  # chi-square with 19 degrees of freedom, 0.1 %
 
 
 def test_order_of_labeled_images_does_not_depend_on_unlabeled_images(

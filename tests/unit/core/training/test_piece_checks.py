@@ -1,4 +1,4 @@
-"""Own pieces that break a rule end in one line before anything is trained."""
+"""Custom pieces that violate a rule cause a one-line error before training."""
 
 from collections.abc import Callable
 from typing import Any
@@ -48,7 +48,7 @@ def data() -> DataSplits:
 
 
 def piece(base: type, call: Callable[..., Any]) -> Any:
-    """An instance of a class of its own that does this."""
+    """Returns an instance of a new subclass with this `__call__`."""
     return type("Mine", (base,), {"__call__": call, "__module__": __name__})()
 
 

@@ -1,4 +1,4 @@
-"""A step in bfloat16 is the step in float32, roughly, and leaves everything but the products in float32."""
+"""A step in bfloat16 is close to one in float32, and only products are computed in bfloat16."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ PRESETS = ("kd", "latentbe", "diversity", "ekd")
 
 
 def one_step(preset: str, precision: str, data: DataSplits) -> tuple[Tensor, Tensor, nn.Module]:
-    """The loss, all gradients in one vector, and the student."""
+    """Returns the loss, all gradients in one vector, and the student."""
     config = tiny_config(f"training.precision={precision}", preset=preset)
     student = new_student(config, data).train()
     sgd, average = config.training.new_optimizer(student), config.averaging(student)

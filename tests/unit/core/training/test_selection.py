@@ -1,4 +1,4 @@
-"""Which epoch ships, and when a training ends early."""
+"""Selection of the epoch whose weights are kept, and early ending of training."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ ROWS = [{"nll": nll, "accuracy": accuracy} for nll, accuracy in ((2.0, 0.3), (1.
 
 
 def filled(training: Training, rows: list[dict[str, float]]) -> EpochSelection:
-    """The selection after these epochs; the network of epoch n has the weight n."""
+    """Returns the selection after these epochs; the network of epoch n has the weight n."""
     selection = EpochSelection(training)
     for n, row in enumerate(rows, 1):
         network = nn.Linear(1, 1, bias=False)

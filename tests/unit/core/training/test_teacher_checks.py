@@ -1,4 +1,4 @@
-"""Networks that are no better than chance, or whose outputs cannot be meant, are told from those that are."""
+"""Networks that are no better than chance, or whose outputs are implausible, are detected."""
 
 import math
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from tests.unit.core.core_stand_ins import tiny_config
 
 
 def predicting(classes: list[int] | Tensor, count: int = 10) -> Tensor:
-    """Log-probabilities that are sure of these classes."""
+    """Returns confident log-probabilities for these classes."""
     return nn.functional.one_hot(torch.as_tensor(classes), count).double().mul(5).log_softmax(-1)
 
 
@@ -48,9 +48,9 @@ def test_a_constant_prediction_is_at_chance_at_any_accuracy(labels: Tensor, answ
 
 def test_a_network_that_detects_rare_classes_is_not_at_chance_despite_low_accuracy() -> None:
     predicted = torch.zeros(300, dtype=torch.long)
-    predicted[270:285] = 1  # 15 of the 20 rare ones
+    predicted[270:285] = 1  # 15 of the 20 images of rare classes
     predicted[:10] = 1  # and 10 others
-    assert float((predicted == SKEWED).double().mean()) < 0.92  # 0.9 is always answering 0
+    assert float((predicted == SKEWED).double().mean()) < 0.92  # always predicting class 0 gives 0.9
     assert not at_chance(predicting(predicted), SKEWED)
 
 
@@ -81,7 +81,7 @@ def test_a_temperature_not_determined_by_validation_is_reported_with_the_network
     ):
         (issue,) = student_warnings(student, {"ensemble": ensemble}, 10)
         assert issue.rule.endswith(f"do not determine the temperature of {which}")
-    (issue,) = student_warnings({**open_, "at_chance": 1.0}, {}, 10)  # its calibrated figures are not shown
+    (issue,) = student_warnings({**open_, "at_chance": 1.0}, {}, 10)  # its calibrated metrics are not shown
     assert "at chance" in issue.rule
 
 
@@ -109,7 +109,7 @@ def test_an_evaluation_at_chance_states_so_and_omits_meaningless_metrics(digits:
     row = examiner.student(constant)
     assert row["at_chance"] == 1
     assert [is_shown(name, row) for name in ("accuracy", "nll", "ece", "cnll", "val/dee")] == [1, 1, 1, 0, 0]
-    assert is_shown("cnll", row, {**row, "at_chance": 0.0})  # of several seeds one has learnt something
+    assert is_shown("cnll", row, {**row, "at_chance": 0.0})  # of several seeds, one is above chance
     cells = [next(iter(column.cells)) for column in metrics_table("validation", {"student": row}).columns]
     shown = dict(
         zip(["", "accuracy", "nll", "brier", "ece", "cnll", "cece", "dee", "top1_agreement"], cells, strict=True)
@@ -121,7 +121,7 @@ def test_an_evaluation_at_chance_states_so_and_omits_meaningless_metrics(digits:
 
 
 class Function(nn.Module):
-    """A network that is one function of the images."""
+    """A network that applies one function to the images."""
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ class Function(nn.Module):
 
 
 def logits(x: Tensor) -> Tensor:
-    """Ten numbers of an image that tell digits apart a little."""
+    """Returns ten logits per image that distinguish digits slightly."""
     weights = torch.randn(x[0].numel(), 10, generator=torch.Generator().manual_seed(0))
     return x.flatten(1) @ weights / 8
 

@@ -1,4 +1,4 @@
-"""The store of teachers: trained once, kept whole, repaired, shared between processes."""
+"""The store of teachers: each is trained once, stored completely, repaired, and shared between processes."""
 
 import json
 import subprocess
@@ -26,7 +26,7 @@ from tests.unit.core.core_stand_ins import TINY, tiny_config
 
 @pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The seeds of all teachers trained while the test runs."""
+    """The seeds of all teachers trained during the test."""
     seeds: list[int] = []
     original = teachers.distill
 
@@ -43,7 +43,7 @@ def logits(ensemble: TeacherEnsemble, data: DataSplits) -> torch.Tensor:
 
 
 def folders(store: Path) -> list[Path]:
-    """Everything in the store but locks."""
+    """Returns everything in the store except locks."""
     return sorted(path for path in store.iterdir() if path.suffix != ".lock")
 
 
@@ -265,7 +265,7 @@ def test_two_processes_that_need_the_same_ensemble_train_it_once(tmp_path: Path)
         process.stdin.flush()
     lines = [process.communicate(timeout=60)[0].splitlines() for process in both]
     assert [process.returncode for process in both] == [0, 0]
-    assert sum(some.count("trained") for some in lines) == 2  # two teachers, each once
+    assert sum(some.count("trained") for some in lines) == 2  # two teachers, each trained once
     assert lines[0][-1] == lines[1][-1]
 
 
@@ -282,13 +282,13 @@ def test_the_lock_of_a_teacher_is_released_after_an_interrupt_during_training(
     def interrupt(*_: int) -> None:
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt) as caught:  # and kept, as a notebook does
+    with pytest.raises(KeyboardInterrupt) as caught:  # and kept, as in a notebook
         get_ensemble(tiny_config(), digits, tmp_path, interrupt)
     with FileLock(f"{_teacher(tmp_path, digits)}.lock", timeout=0):
         assert caught
 
 
-# --- what an ensemble is ---
+# --- properties of an ensemble ---
 
 
 def test_teachers_stay_frozen_and_in_evaluation_mode(tmp_path: Path, digits: DataSplits) -> None:
@@ -368,7 +368,7 @@ def test_the_teacher_hash_depends_on_the_code_of_a_custom_optimizer(
     digits: DataSplits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Own(OptimizerPiece):
-        """An optimizer of the user."""
+        """A user-defined optimizer."""
 
     training = tiny_config().teachers.training.model_copy(update={"optimizer": Own()})
     found = set()

@@ -1,4 +1,4 @@
-"""Settings of the training recipe equal torch's own computation in worked cases."""
+"""Settings of the training recipe agree with torch in worked cases."""
 
 from typing import Any
 
@@ -76,7 +76,7 @@ def test_invalid_class_weights_are_refused(value: Any) -> None:
 
 
 def stepped(config: Config, batch: int = 12) -> tuple[Tensor, Tensor]:
-    """The loss and the weight after a step of a linear student with two subnetworks and two cached teachers."""
+    """Returns the loss and the weight after a step of a linear student with two subnetworks and two cached teachers."""
     generator = torch.Generator().manual_seed(0)
     student = LinearMembers(*torch.randn(2, 4, 9, generator=generator))
     teachers = CachedTeachers(torch.randn(2, batch, 4, generator=generator))
@@ -142,7 +142,7 @@ def test_warm_up_lasts_the_given_number_of_steps() -> None:
 
 
 class Halved(Training):
-    """Float16 with its scaler on the CPU, which torch can compute slowly."""
+    """Training in float16 with a gradient scaler on the CPU, which torch supports slowly."""
 
     def scales_gradients(self, device: torch.device) -> bool:
         return True
