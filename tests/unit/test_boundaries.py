@@ -1,4 +1,4 @@
-"""Who may import whom: read off every import statement, those inside functions too, and tried for real."""
+"""Which package may import which, checked on every import statement, including those in functions, and at run time."""
 
 import argparse
 import ast
@@ -34,7 +34,7 @@ STUDY_PACKAGES = {"ensdistill_tune", "ray", "optuna", "mlflow"}
 
 
 def imports_of(file: Path) -> set[str]:
-    """The dotted names of all modules that a file imports, wherever the statement stands."""
+    """Returns the dotted names of all modules imported by a file, including imports in functions."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
@@ -131,11 +131,11 @@ assert not {STUDY_PACKAGES!r} & set(sys.modules)
 
 
 SLOW = {"mlflow", "numpy", "optuna", "pandas", "plotly", "ray", "scipy", "sklearn", "torch", "torchvision"}
-CPU_SECONDS = 1.5  # some 0.4 in truth; torch alone takes 2
+CPU_SECONDS = 1.5  # really about 0.4 s; torch alone takes 2 s
 
 
 def slow_imports_of(program: str) -> str:
-    """The slow modules that a program of its own has imported at its end, which takes little CPU time."""
+    """Returns the slow modules imported by a separate program, which must use little CPU time."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     program = f"import sys\n{program}\nprint(sorted({SLOW!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Axes: which values are on them, and which numbers stand beside them."""
+"""Values and tick labels of plot axes."""
 
 import math
 

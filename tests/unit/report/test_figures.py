@@ -1,4 +1,4 @@
-"""Figures carry the numbers of the records: they are read back from the traces."""
+"""Figures contain the numbers of the records, which are read back from the traces."""
 
 import json
 import time
@@ -36,7 +36,7 @@ def draw(key: str, of: StudyResults) -> Any:
 
 
 def traces(figure: Any) -> dict[str, Any]:
-    """The traces by name; of those that share one, the first."""
+    """Returns the traces by name, the first of each name."""
     return {trace.name: trace for trace in reversed(figure.data)}
 
 
@@ -92,7 +92,7 @@ def test_learning_curves_label_the_best_three_trials_and_mark_where_trials_were_
     assert Counter(drawn["stopped early"].x) == Counter(trial.last["epoch"] for trial in stopped)
     assert set(drawn["stopped early"].x) <= set(RUNGS)
     gaps = sum(y is None for y in drawn["other trials"].y)
-    assert gaps == len(study.trials) - len(best) - 1  # the best baseline has a name too
+    assert gaps == len(study.trials) - len(best) - 1  # the best baseline is also labeled
 
 
 def test_importance_shows_shares_with_their_intervals() -> None:
@@ -116,7 +116,7 @@ def test_slices_show_the_most_important_settings_for_every_trial_that_has_them(
     values = [trial.sampled["perturbation.step_size"] for trial in in_state(study, "pruned")]
     assert list(own["stopped early"].x) == pytest.approx(values, rel=FIVE_DIGITS)
     assert figure.layout[f"xaxis{panel[1:]}"].type == "log"
-    for trace in figure.data:  # a conditional setting only of the trials that have it
+    for trace in figure.data:  # a conditional setting only for trials that have it
         name = study.importance[int(trace.xaxis[1:] or 1) - 1].name
         state = {"completed": "finished", "stopped early": "pruned", "failed": "failed"}[trace.name]
         assert len(trace.x) == sum(name in trial.sampled for trial in in_state(study, state))
@@ -191,14 +191,14 @@ def test_disagreement_shows_the_entropy_of_each_network_and_of_the_teachers(
     assert list(drawn["disagreement of the teachers"].y) == pytest.approx(told.teachers, rel=FIVE_DIGITS)
     winner = drawn[f"entropy of {study.confirmed[0].label}"]
     assert list(winner.y) == pytest.approx(told.networks[0].entropy, rel=FIVE_DIGITS)
-    assert "entropy of baseline kd" not in drawn  # latentbe is the better one
+    assert "entropy of baseline kd" not in drawn  # latentbe is the better baseline
 
 
 def test_class_metrics_and_confusions_come_from_the_diagnostics_and_class_names_are_escaped(
     study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
     drawn = traces(shown["classes"].figure)
-    assert list(drawn[study.confirmed[0].label].x) == [0.9, 0.8]  # the worst class at the top
+    assert list(drawn[study.confirmed[0].label].x) == [0.9, 0.8]  # the worst class is at the top
     assert list(shown["classes"].figure.layout.yaxis.ticktext) == ["cat", "&lt;b&gt;dog&lt;/b&gt;"]
     matrices = [trace for trace in shown["confusion"].figure.data if trace.type == "heatmap"]
     assert [trace.name for trace in matrices] == [study.confirmed[0].label, TEACHERS[0]]
@@ -261,7 +261,7 @@ def test_no_text_has_a_fixed_color_and_backgrounds_are_transparent(shown: dict[s
         assert not {"black", "white"} & set(one.figure.to_json().replace('"', " ").split())
 
 
-# --- what is not there is not shown ---
+# --- what is missing is omitted ---
 
 
 def keys(of: StudyResults) -> set[str]:
@@ -324,7 +324,7 @@ def test_a_thousand_trials_are_drawn_in_seconds_and_the_page_stays_small() -> No
     large = facts(1000, scheduler={"kind": "none"}, costs=True)
     assert time.process_time() - began < 5
     shown = figures(large)
-    assert time.process_time() - began < 25  # 7 on an idle core
+    assert time.process_time() - began < 25  # 7 s on an idle core
     sizes = {one.key: len(one.figure.to_json()) for one in shown}
     assert sum(sizes.values()) < 3e6, sizes
     curves = next(one.figure for one in shown if one.key == "curves")

@@ -1,4 +1,4 @@
-"""The report is a function of a study's files, stands alone, and lets nothing in that comes from outside."""
+"""The report depends only on the files of a study, is self-contained, and escapes all external text."""
 
 import json
 import re
@@ -19,12 +19,12 @@ from tests.unit.report.synthetic import facts
 EVIL = "</script><script>alert(1)</script> & | **bold**"
 
 
-# What later events say of a trial.
+# Fields of a trial that later events set.
 HAPPENS = ("number", "epochs", "state", "error", "error_kind", "cpu_seconds", "gpu_seconds", "counted_until")
 
 
 def on_disk(known: StudyResults, home: Path) -> Path:
-    """The files that such a study leaves behind."""
+    """Writes the files of such a study."""
     home.mkdir(parents=True)
     log = EventLog(home / "events.jsonl")
     log.append(SessionStarted(at=0.0))

@@ -1,4 +1,4 @@
-"""The sentences of the report follow from the numbers."""
+"""The sentences of the report are derived from the numbers."""
 
 import math
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ IDLE = Importance("student.subnetworks", 0.02, 0.0, 0.05, 0.7)
 
 
 def candidate(number: int, values: Sequence[float], baseline: str | None = None) -> Candidate:
-    """A trial that ran again with one seed for each of these final NLLs."""
+    """Returns a trial with one replicate per seed, with these final NLL values."""
     trial = TrialRecord(number, baseline, {"loss.temperature": 2.0}, "x", "finished", reports([values[0]]))
     replicates = [
         replace(trial, number=number * 100 + seed, replicate_of=number, seed=seed, epochs=reports([1.0, value]))
@@ -147,7 +147,7 @@ def test_the_first_three_sentences_state_verdict_distance_to_the_ensemble_and_co
     assert [line.split(" ", 1)[1] for line in lines[:3]] == words.answers(known)
     assert ["better than" in lines[0], "as good as" in lines[1], "costs" in lines[2]] == [True] * 3
     assert lines[3].startswith("- Next: ")
-    assert first_lines(known, [MATTERS, IDLE], []).count("**") == 2  # bold is the significant verdict alone
+    assert first_lines(known, [MATTERS, IDLE], []).count("**") == 2  # only the significant verdict is bold
 
 
 @pytest.mark.parametrize("which", [0, 1])
@@ -245,7 +245,7 @@ def test_the_summary_has_six_to_ten_lines() -> None:
 
 
 def apart_by(effect: float, n: int = 5) -> list[float]:
-    """Differences whose mean is `effect` times their standard deviation."""
+    """Returns differences whose mean is `effect` times their standard deviation."""
     shape = [k - (n - 1) / 2 for k in range(n)]
     return [effect + value / stdev(shape) for value in shape]
 
@@ -293,7 +293,7 @@ def test_searching_beyond_the_end_of_a_range_is_recommended() -> None:
     ("name", "axis", "crowd", "advised"),
     [
         ("averaging.start", {"uniform": [0.0, 0.8]}, 0.79, True),
-        ("averaging.start", {"uniform": [0.0, 0.8]}, 0.01, False),  # a share of the training is never negative
+        ("averaging.start", {"uniform": [0.0, 0.8]}, 0.01, False),  # a fraction of training is never negative
         ("student.subnetworks", {"integer": [1, 8]}, 8, True),
         ("student.subnetworks", {"integer": [1, 8]}, 1, False),
         ("loss.temperature", {"log_uniform": [1, 100]}, 99.0, False),
@@ -328,7 +328,7 @@ def test_longer_training_is_recommended_if_the_best_student_still_improved(value
     best = TrialRecord(1, None, {}, "x", "finished", reports(values))
     assert bool(advice.longer(replace(KNOWN, trials=[best], confirmed=()))) == told
     lucky = replace(best, epochs=reports([1.0 - 0.03 * n for n in range(30)]))
-    again = [Candidate(lucky, [best, best])]  # the search's one seed says nothing where there are others
+    again = [Candidate(lucky, [best, best])]  # the single seed of the search has no effect if replicates exist
     assert bool(advice.longer(replace(KNOWN, trials=[lucky], confirmed=again))) == told
 
 
@@ -405,16 +405,16 @@ def test_range_recommendations_use_the_last_values_of_settings_changed_during_tr
 
 def test_after_a_confirmation_the_pareto_front_is_that_of_the_means() -> None:
     study = facts(30, secondary_objectives=["cost/flops"]).study
-    good, worse = candidate(5, SURE), candidate(6, WORSE)  # at the same price
+    good, worse = candidate(5, SURE), candidate(6, WORSE)  # at the same cost
     known = confirmed(good, worse, study=study)
     assert ": 1 of 2 confirmed trials, by their means: 005 (`pareto/`)" in (findings.on_the_front(known) or "")
 
 
-# --- what turns a report upside down ---------------------------------------------------------------------------------
+# --- exceptional results ---------------------------------------------------------------------------------------------
 
 
 def at_chance(known: StudyResults, chance: float = 1.0) -> StudyResults:
-    """The same study, of which no student learnt anything."""
+    """Returns the same study with all students at chance."""
 
     def guessing(trial: TrialRecord) -> TrialRecord:
         return replace(trial, epochs=[{**report, "val/at_chance": chance} for report in trial.epochs])
@@ -500,7 +500,7 @@ def test_constraints_met_by_all_trials_do_not_change_the_report() -> None:
 
 
 def test_a_constraint_violated_by_the_baseline_is_stated_next_to_the_comparison() -> None:
-    # ECE is 0.2 times the NLL; that of the baselines is 0.14 and 0.16.
+    # ECE is 0.2 times the NLL; for the baselines it is 0.14 and 0.16.
     known = facts(30, constraints={"val/ece": {"at_most": 0.026}})
     assert known.why_none_wins is None
     assert "` breaks a constraint: val/ece 0.02" in str(words.better_network(known))

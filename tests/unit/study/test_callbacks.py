@@ -1,4 +1,4 @@
-"""Callbacks: which are accepted, what they are given, and that one that raises harms nothing."""
+"""Callbacks: which are accepted, their arguments, and that an exception in one does not stop the study."""
 
 import warnings
 from typing import Any
@@ -10,7 +10,7 @@ from ensdistill_tune.callbacks import HOOKS, Callback, CallbackObserver, Callbac
 
 
 class Recorder:
-    """Not a `Callback`: has two of its methods."""
+    """An object with two callback methods that is not a `Callback`."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
@@ -54,7 +54,7 @@ def test_a_callback_that_raises_is_reported_once_and_the_others_are_called() -> 
 
 def test_a_callback_that_raises_is_reported_even_if_warnings_are_ignored() -> None:
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("ignore")  # as around Tune
+        warnings.simplefilter("ignore")  # as set around Tune
         observe(CallbackObserver([Broken()]))
     assert [warning.category for warning in caught] == [CallbackWarning]
 

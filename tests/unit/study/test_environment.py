@@ -1,4 +1,4 @@
-"""Commands and workers change the environment of their process; an import, or a call of the library, does not."""
+"""Commands and workers change the environment of their process; imports and library calls do not."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ LIBRARIES = ("mlflow", "onnxruntime", "optuna", "plotly", "ray.tune", "scipy.sta
 
 
 def printed_by(program: str) -> str:
-    """What a fresh process prints, in which none of the variables is set."""
+    """Returns the output of a new process in which none of the variables is set."""
     clean = {name: value for name, value in os.environ.items() if name not in DEFAULTS}
     done = subprocess.run([sys.executable, "-c", program], env=clean, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -27,14 +27,14 @@ def printed_by(program: str) -> str:
 
 
 def modules() -> list[str]:
-    """All modules of both packages, by their names."""
+    """Returns the names of all modules of both packages."""
     files = [(root, file) for root in (ROOT, ROOT / "tune") for file in root.glob("ensdistill*/**/*.py")]
     names = {".".join(file.relative_to(root).with_suffix("").parts).removesuffix(".__init__") for root, file in files}
     return sorted(names)
 
 
 def test_importing_any_module_does_not_change_the_environment() -> None:
-    # the libraries come first: what they change is their own, as sklearn's KMP_* are
+    # libraries are imported first: their changes, such as KMP_* of scikit-learn, are excluded
     changed = printed_by(
         "import importlib, json, os\n"
         f"for name in {LIBRARIES!r}: importlib.import_module(name)\n"

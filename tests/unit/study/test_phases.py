@@ -1,4 +1,4 @@
-"""A session passes its outcome from phase to phase and is finished after errors, too; observers follow its state."""
+"""A session passes its outcome from phase to phase and is finished even after errors; observers follow its state."""
 
 import io
 import json
@@ -30,7 +30,7 @@ STUDY = StudyConfig.model_validate({"search": {"loss.temperature": {"uniform": [
 
 @pytest.fixture
 def finished(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What `finish` and, after it, the summary were given."""
+    """The arguments of `finish`, and of the summary after it."""
     calls: list[Any] = []
     monkeypatch.setattr(phases, "begin", lambda context: None)
     monkeypatch.setattr(phases, "finish", lambda context, outcome: calls.append(outcome) or 3)
@@ -75,7 +75,7 @@ def test_after_an_error_a_session_is_finished_with_the_results_of_earlier_phases
 
 
 class Follower:
-    """Observes log and trials, and notes what the files hold then."""
+    """Observes log and trials, and records the contents of the files at each call."""
 
     def __init__(self, home: Path) -> None:
         self.home, self.seen = home, list[tuple[str, int, dict[str, int]]]()
@@ -176,10 +176,10 @@ def test_without_a_feasible_candidate_nothing_is_exported_and_the_test_set_is_no
 ) -> None:
     bound = {"constraints": {"val/ece": {"at_most": 0.1}}, "confirmation": {"top_k": 1, "seeds": 2}}
     study = StudyConfig.model_validate(STUDY.model_dump(exclude_unset=True) | bound)
-    (tmp_path / "s" / "best").mkdir(parents=True)  # of an earlier session with other constraints
+    (tmp_path / "s" / "best").mkdir(parents=True)  # from an earlier session with other constraints
     state = StudyState(study, StudyDirectory(tmp_path / "s"), {"teachers": {}, "tracking_uri": "x"}, trial_warnings)
     for number, more in ((1, {}), (2, {"replicate_of": 1, "seed": 1}), (3, {"replicate_of": 1, "seed": 2})):
-        ece = 0.05 if number == 1 else 0.3  # the search was lucky
+        ece = 0.05 if number == 1 else 0.3  # the search score was too optimistic
         state.start(number, baseline=None, sampled={"loss.temperature": 1.5}, config_hash="", **more)
         state.report(number, {"epoch": 1.0, "epochs": 1.0} | dict.fromkeys(METRICS, 0.5) | {"val/ece": ece})
         state.end(number, "finished")

@@ -1,4 +1,4 @@
-"""Studies from Python: small real ones, run in this process."""
+"""Studies from Python: small real studies in this process."""
 
 import gc
 import os
@@ -43,7 +43,7 @@ SHORT = study(confirmation={"top_k": 0})
 
 
 class Steps(edt.Callback):
-    """Writes down what it is called with, and does one thing at the end of a trial."""
+    """Records its calls, and performs an action at the end of one trial."""
 
     def __init__(self, at: int = 0, act: Any = None) -> None:
         self.steps: list[str] = []
@@ -65,7 +65,7 @@ class Steps(edt.Callback):
 
 
 def process() -> list[Any]:
-    """What a library must leave as it is."""
+    """Returns the process state that a library must not change."""
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
     modes = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads(), gc.get_freeze_count()
     return [dict(os.environ), handlers, modes, torch.get_rng_state().tolist(), str(np.random.get_state())]
@@ -89,7 +89,7 @@ def done(studies: Path) -> edt.StudyResults:
 def test_a_study_run_from_python_prints_nothing_and_restores_process_state(
     done: edt.StudyResults, studies: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After another one: what libraries set when they are imported is theirs, as KMP_* is scikit-learn's."""
+    """Runs after another study, which excludes variables set by imported libraries, such as KMP_* of scikit-learn."""
     for name in DEFAULTS:
         monkeypatch.delenv(name, raising=False)
     before = process()
@@ -159,7 +159,7 @@ def test_a_study_in_another_thread_prints_the_same_lines_as_the_command(
 
 def test_ctrl_c_returns_the_results_so_far_and_the_study_resumes(studies: Path) -> None:
     steps = Steps(2, lambda: signal.raise_signal(signal.SIGINT))
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background ignores it
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores it
     try:
         results = launch(studies, "interrupted", SHORT, callbacks=[steps])
     finally:

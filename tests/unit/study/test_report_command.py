@@ -1,4 +1,4 @@
-"""What a trial tells the study, and when."""
+"""What a trial reports to the study, and when."""
 
 from typing import Any
 

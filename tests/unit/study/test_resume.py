@@ -1,4 +1,4 @@
-"""A study that was interrupted goes on as if nothing had happened; one that is over can be extended."""
+"""An interrupted study continues as if it had not been interrupted, and a finished study can be extended."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ def resumed(studies: Path, *words: str) -> Done:
 
 
 def rows(home: StudyDirectory) -> list[Any]:
-    """The trials of a study, without times."""
+    """Returns the trials of a study without times."""
     timeless = lambda last: {name: value for name, value in last.items() if not name.startswith("time/")}  # noqa: E731
     return [(trial.name, trial.state, timeless(trial.last)) for trial in home.read_trials()]
 

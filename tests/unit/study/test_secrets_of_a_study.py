@@ -1,4 +1,4 @@
-"""Secrets are planted in a study's store and environment; no file, no output and no request's text may hold one."""
+"""Secrets in the store URI and the environment of a study occur in no file, output or request text."""
 
 import json
 import os
@@ -36,7 +36,7 @@ confirmation: {top_k: 0}
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, Done]]]:
-    """A folder of studies with an awkward name and what the commands printed while its store was away."""
+    """A studies folder with an unusual name, and the output of the commands while its store was unavailable."""
     home = tmp_path_factory.mktemp("secrets")
     (home / "s.yaml").write_text(STUDY)
     studies = home / "my [old] studies?#%20"
@@ -54,7 +54,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, di
         patch.delenv("MLFLOW_TRACKING_TOKEN")
         credentials._known.clear()  # as in a later process
         done["resume"] = call("ensdistill-tune", "resume", *words, "--executor", "inline")
-        for thread in threading.enumerate():  # whose store is away: they end after their last attempt
+        for thread in threading.enumerate():  # the store is unavailable: these commands end after their last attempt
             if thread.name == "tracking":
                 thread.join(60)
         yield studies, done

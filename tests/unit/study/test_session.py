@@ -1,4 +1,4 @@
-"""A whole study through the real commands, Ray, Optuna and MLflow."""
+"""A complete study with the real commands, Ray, Optuna and MLflow."""
 
 import csv
 import json
@@ -105,7 +105,7 @@ def test_mlflow_contains_each_epoch_once(client: MlflowClient, trials: list[Tria
 def test_mlflow_contains_all_settings_under_their_dotted_names(
     runs: dict[str, Run], trials: list[TrialRecord], parent: Run
 ) -> None:
-    """A trial's run those of its method and those that the study file sets or searches; the parent run the rest."""
+    """Runs of trials have the settings of the method and of the study file; the parent run has the rest."""
     every = set(flatten(load_config("kd").model_dump(mode="json")))
     own, shared = set(runs[trials[0].name].data.params), set(parent.data.params)
     assert every <= own | shared

@@ -1,4 +1,4 @@
-"""The winner leaves the study: what lies in the folder is the student that the study tells of."""
+"""Export of the winner: the exported student is the one described by the study."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def kept(tiny: TinyStudy) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def exported(tiny: TinyStudy, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The two best, the winner in the model registry."""
+    """The two best students, of which the winner is in the model registry."""
     out = tmp_path_factory.mktemp("export")
     words = ["--studies-dir", tiny.studies, "--out", out, "--top", "2", "--register", REGISTERED, "--champion"]
     done = call("ensdistill-tune", "export", "tiny", *words)

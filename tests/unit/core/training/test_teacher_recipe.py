@@ -1,7 +1,7 @@
 """Training reproduces the recorded teachers, or `TEACHER_RECIPE_VERSION` states that it does not.
 
-Teachers in a store are found by settings, data and `TEACHER_RECIPE_VERSION`. A change to the training computation
-therefore increases the version by one and records the weights again: `python tests/unit/core/training/test_teacher_recipe.py`.
+A store finds teachers by settings, data and `TEACHER_RECIPE_VERSION`. After a change to the training computation,
+increase the version by one and record the weights again: `python tests/unit/core/training/test_teacher_recipe.py`.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Results as DataFrames: Optuna's columns, one row a trial, an epoch or a replicate."""
+"""Results as DataFrames with the columns of Optuna: one row per trial, epoch or replicate."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Which settings mattered, where it is known which do: the effects are planted."""
+"""Importance of settings, where the effects are planted and therefore known."""
 
 import logging
 from dataclasses import replace
@@ -19,13 +19,13 @@ FOUR = {f"training.{name}": {"uniform": [0, 1]} for name in "abcd"}
 def searched(
     values: list[tuple[dict[str, Any], float]], search: dict[str, Any]
 ) -> tuple[list[TrialRecord], StudyConfig]:
-    """Trials that ran to their end, with these settings and values of the objective."""
+    """Returns completed trials with these settings and objective values."""
     trials = [TrialRecord(n, None, s, f"{n}", "finished", reports([v])) for n, (s, v) in enumerate(values, 1)]
     return trials, study(search=search, baselines=[])
 
 
 def drawn(seed: int, rule: Any, trials: int = 60) -> tuple[list[TrialRecord], StudyConfig]:
-    """Four settings drawn at random; the objective by a rule, and noise of 0.3."""
+    """Returns trials with four random settings; the objective is a rule plus noise of 0.3."""
     chance = np.random.default_rng(seed)
     rows = [{name: float(chance.random()) for name in FOUR} for _ in range(trials)]
     return searched([(row, 10 + rule(*row.values()) + 0.3 * chance.normal()) for row in rows], FOUR)
@@ -63,7 +63,7 @@ def test_importance_on_a_logarithmic_axis_depends_on_the_order_of_magnitude() ->
     rows = [({"training.a": 10**p, "training.b": 10**q}, 10 + p + 0.1 * chance.normal()) for p, q in powers]
     strong, weak = importance(*searched(rows, {"training.a": axis, "training.b": axis}))
     assert (strong.name, strong.matters, weak.matters) == ("training.a", True, False)
-    assert strong.share > 0.9  # on the axis itself nearly all trials lie below a hundredth, in one step of sixteen
+    assert strong.share > 0.9  # on a linear axis, nearly all trials are below 0.01, in one of sixteen steps
 
 
 def test_effects_are_found_although_the_worse_half_was_stopped_early() -> None:
@@ -109,7 +109,7 @@ def test_merit_ranks_completed_then_stopped_then_failed_trials() -> None:
     ]
     found = merits(order, study())
     assert found.tolist() == pytest.approx([1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 0.5 / 6, 0.5 / 6])
-    assert merits(order[:2], study(objective="val/accuracy")).tolist() == [1, 0]  # accuracy falls with NLL here
+    assert merits(order[:2], study(objective="val/accuracy")).tolist() == [1, 0]  # accuracy decreases with NLL here
 
 
 def test_importance_uses_the_last_values_of_settings_changed_during_training() -> None:
@@ -178,7 +178,7 @@ def test_nearly_equal_results_give_no_important_setting() -> None:
 
 def test_optuna_logs_nothing_about_temporary_studies(caplog: pytest.LogCaptureFixture) -> None:
     optunas = logging.getLogger("optuna")
-    optunas.addHandler(caplog.handler)  # it does not propagate
+    optunas.addHandler(caplog.handler)  # the message is not propagated
     try:
         importance(*drawn(0, lambda *_: 0.0, trials=30))
     finally:
@@ -191,18 +191,18 @@ def test_an_effect_of_half_the_variance_is_found_in_80_percent_of_studies_with_2
     for seed in range(100):
         chance = np.random.default_rng(seed)
         values = chance.random((24, 6))
-        merit = values[:, 2] * 12**0.5 + chance.normal(size=24)  # two halves of the variance
+        merit = values[:, 2] * 12**0.5 + chance.normal(size=24)  # half of the variance each
         ps = p_values([Column(column, categorical=False) for column in values.T], merit)
         hits, false = hits + (ps[2] <= 0.05), false + any(p <= 0.05 for n, p in enumerate(ps) if n != 2)
     assert hits >= 80
-    assert false <= 10  # 5 % of the studies, and three standard deviations
+    assert false <= 10  # 5 % of the studies plus three standard deviations
 
 
 def test_a_choice_is_tested_as_unordered_and_a_conditional_setting_on_its_active_trials() -> None:
     chance = np.random.default_rng(0)
     level = chance.integers(3, size=60) / 2
     merit = (level == 0.5) + 0.3 * chance.normal(size=60)
-    alone = np.where(level == 0.5, chance.random(60), np.nan)  # active in the good trials only
+    alone = np.where(level == 0.5, chance.random(60), np.nan)  # active only in the good trials
     ps = p_values([Column(level, categorical=True), Column(alone, categorical=False)], merit)
     assert ps[0] < 0.01 < 0.05 < ps[1]
     assert p_values([Column(np.full(60, np.nan), categorical=False)], merit) == [1.0]

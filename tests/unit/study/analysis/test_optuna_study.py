@@ -1,4 +1,4 @@
-"""A study as one of Optuna's: all of Optuna's plots accept it, and it says what the trials say."""
+"""A study converted to an Optuna study: all plots of Optuna accept it, and it contains the results of the trials."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,12 +15,12 @@ from ensdistill_tune.analysis.results import StudyResults
 from ensdistill_tune.analysis.trial_times import TrialTimes
 from tests.unit.report.synthetic import EPOCHS, facts
 
-OTHERS = {"is_available", "matplotlib", "plot_hypervolume_history", "plot_pareto_front"}  # plots of two objectives
+OTHERS = {"is_available", "matplotlib", "plot_hypervolume_history", "plot_pareto_front"}  # plots for two objectives
 PLOTS = sorted(set(visualization.__all__) - OTHERS)
 
 
 def results(trials: int = 40, **more: Any) -> StudyResults:
-    """A finished study with conditional settings, pruned and failed trials; trial n began at second 1000 n."""
+    """Returns a finished study with conditional settings, pruned and failed trials; trial n starts at second 1000 n."""
     made = facts(trials, **more)
     times = {trial.number: TrialTimes(1000.0 * trial.number, 1000.0 * trial.number + 90) for trial in made.trials}
     return replace(made, times=times, summary={**made.summary, "study_id": "abc"})

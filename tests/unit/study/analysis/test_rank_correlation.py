@@ -1,4 +1,4 @@
-"""How well an early epoch foretells the end, in cases that can be counted by hand."""
+"""How well the ranking at an early epoch predicts the final ranking, in cases that can be counted by hand."""
 
 from itertools import combinations
 from typing import Any
@@ -13,7 +13,7 @@ NONE = {"kind": "none"}
 
 
 def trials(then: list[float], final: list[float], **more: Any) -> list[TrialRecord]:
-    """Finished trials with these values at every epoch but the last, and those after it."""
+    """Returns finished trials with constant values at every epoch except the last, and their final values."""
     pairs = zip(then, final, strict=True)
     return [
         TrialRecord(n, None, {}, "", "finished", reports([a] * (EPOCHS - 1) + [b]), **more)

@@ -1,4 +1,4 @@
-"""The winner against luck: who is repeated, who wins, and what may be said of it."""
+"""Replication against selection bias: which trials are repeated, which candidate wins, and what the verdict states."""
 
 from dataclasses import replace
 from statistics import fmean
@@ -45,7 +45,7 @@ def study(best: int, seeds: int = 5, **more: Any) -> StudyConfig:
 
 
 def replicates(values: dict[int, list[float]]) -> list[TrialRecord]:
-    """Repeats of trials by number; seed s has the value at s."""
+    """Returns replicates by trial number; seed s has the s-th value."""
     made = [(number, seed, value) for number, some in values.items() for seed, value in enumerate(some, start=1)]
     by_number = {t.number: t for t in SEARCHED}
     return [
@@ -165,7 +165,7 @@ def test_the_best_of_three_equal_candidates_is_rarely_called_better(seeds: int) 
         baseline, *searched = rng.normal(size=(4, seeds)).tolist()
         found = compare(min(searched, key=fmean), baseline, "min", among=3)
         called += found.distinguishable and found.difference < 0
-    assert called / 200 < 0.05  # 2.5 % is what is aimed at; the bootstrap alone says so in 14 % to 42 %
+    assert called / 200 < 0.05  # the intended rate is 2.5 %; the bootstrap alone has 14 % to 42 %
 
 
 def test_a_clear_difference_is_significant() -> None:
@@ -187,9 +187,7 @@ def test_the_best_replicate_is_exported() -> None:
 
 # --- constraints ------------------------------------------------------------------------------------------------------
 
-AT_MOST = {
-    "constraints": {"val/ece": {"at_most": 0.25}}
-}  # of the trials above 4 and 6 alone have less, and both are out
+AT_MOST = {"constraints": {"val/ece": {"at_most": 0.25}}}  # only trials 4 and 6 above satisfy it, and both are excluded
 
 
 def with_ece(of: TrialRecord, ece: float) -> TrialRecord:

@@ -1,4 +1,4 @@
-"""The sequential test against enumeration, numbers by hand and small simulations."""
+"""The sequential test agrees with enumeration, hand-computed numbers and small simulations."""
 
 import itertools
 
@@ -19,7 +19,7 @@ APART = (0.3, 1.1, 0.7, 0.2, 1.9, 0.4, 0.8, 0.6)  # absolute differences
 
 
 def by_enumeration(differences: tuple[float, ...], level: float) -> int | None:
-    """The rule written plainly: sets of patterns, one look after the other."""
+    """Returns the decision by a direct implementation of the rule: sets of sign patterns, one look after another."""
     stopped: set[tuple[int, ...]] = set()
     for n in range(1, len(differences) + 1):
         patterns = list(itertools.product((1, -1), repeat=n))
@@ -99,7 +99,7 @@ def test_a_comparison_with_a_clear_trend_is_continued() -> None:
 def test_a_candidate_is_better_only_if_all_hypotheses_that_include_it_are_rejected() -> None:
     clear, doubtful, equal = [1.0, 1.2, 0.9, 1.1, 1.3, 0.8, 1.0, 1.1], [1.0] * 5, [1.0, -1.0] * 4
     assert better_than_baseline({"clear": clear, "equal": equal, "other": equal}) == {"clear"}
-    # Five pairs decide at the level .05, not at .05/2; once the other candidate is decided, .05 suffices.
+    # Five pairs decide at the level .05 but not at .05/2; once the other candidate is decided, .05 is sufficient.
     assert better_than_baseline({"doubtful": doubtful, "equal": equal}) == set()
     assert better_than_baseline({"doubtful": doubtful, "clear": clear}) == {"doubtful", "clear"}
 

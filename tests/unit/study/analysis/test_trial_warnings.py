@@ -1,4 +1,4 @@
-"""What seems wrong with images, teachers and students reaches the user wherever results are read."""
+"""Warnings about images, teachers and students are shown wherever results are read."""
 
 import json
 from dataclasses import replace
@@ -73,7 +73,7 @@ def rules(*trials: TrialRecord, teacher: float = 9.0) -> list[str]:
 def test_a_winner_trained_on_labels_only_causes_a_warning() -> None:
     assert rules(student(1, 0.1, "labels"), student(2, 0.2, "kd")) == ["no distillation won"]
     assert rules(student(1, 0.2, "labels"), student(2, 0.1, "kd")) == []
-    assert rules(student(1, 0.1, "labels")) == []  # nothing to compare it with
+    assert rules(student(1, 0.1, "labels")) == []  # no trial to compare with
 
 
 def test_the_confirmation_decides_whether_label_only_training_won() -> None:

@@ -1,4 +1,4 @@
-"""`clean` lists what can be made again, and removes what is named and not in use."""
+"""`clean` lists everything that can be rebuilt, and removes named entries that are not in use."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.commands import call
 
 @pytest.fixture
 def studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of results with one teacher and the images of `images`, decoded."""
+    """A results folder with one teacher and the decoded images of `images`."""
     monkeypatch.setattr(stores, "IN_MEMORY", 0)
     for name in ("cat", "dog"):
         (tmp_path / "images" / name).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The two commands as a user meets them: output, exit codes, bad input."""
+"""Output, exit codes and input errors of the two commands."""
 
 import json
 import shlex
@@ -41,7 +41,7 @@ SMALL = [
 
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One folder of results for all commands here, with a student of preset kd in it."""
+    """A results folder for all commands in this module, with a student of preset kd."""
     folder = tmp_path_factory.mktemp("commands") / "studies"
     done = call("ensdistill", "distill", "kd", *SMALL, "--studies-dir", folder, "--json", "--out", folder / "run")
     assert done.code == 0, done.err

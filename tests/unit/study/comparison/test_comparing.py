@@ -1,4 +1,4 @@
-"""Comparisons with real data and teachers; most students are replaced by drawn values."""
+"""Comparisons with real data and teachers; most students are replaced by random values."""
 
 import json
 from collections.abc import Callable
@@ -30,7 +30,7 @@ Train = Callable[[Config, Any, Any], students.Row]
 
 
 def drawn(config: Config, apart: dict[str, float]) -> students.Row:
-    """A row whose NLL depends on loss and seed; `apart` is added by kind of loss."""
+    """Returns a row whose NLL depends on loss and seed; `apart` is added by kind of loss."""
     noise = np.random.default_rng([config.seed, len(config.loss.kind)]).normal(0, 0.01)
     nll = 1.0 + apart.get(config.loss.kind, 0.0) + noise
     return {"config_hash": config.hash, "seed": config.seed, "val": {"nll": nll, "accuracy": 0.5}, "seconds": 1.0}
@@ -38,7 +38,7 @@ def drawn(config: Config, apart: dict[str, float]) -> students.Row:
 
 @pytest.fixture(scope="module")
 def where(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A settings file; comparisons with it share their teachers."""
+    """A folder with a settings file; comparisons with it share their teachers."""
     folder = tmp_path_factory.mktemp("compare")
     (folder / "small.yaml").write_text(to_yaml(load_config("kd")._override(SMALL)))
     return folder
@@ -57,7 +57,7 @@ def compared(studies: Path, where: Path, *names: str, **more: Any) -> edt.Compar
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The students that are "trained", by loss and seed; latentbe is better than the others by 0.05."""
+    """Replaces training; returns the list of "trained" students by loss and seed. latentbe is better by 0.05."""
     done: list[str] = []
 
     def train(config: Config, *_: Any) -> students.Row:

@@ -1,4 +1,4 @@
-"""A study as it is watched: its picture, how another terminal follows the journal, what is left without a terminal."""
+"""Console output of a study: the status panel, following the event log from another terminal, and plain lines."""
 
 import contextlib
 import io
@@ -84,7 +84,7 @@ def format_value(what: StudySnapshot, width: int = 80) -> list[str]:
     return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
 
 
-# --- how fast, how long ----------------------------------------------------------------------------------------------
+# --- pace and remaining time -----------------------------------------------------------------------------------------
 
 
 def test_the_pace_is_measured_over_five_minutes_or_the_last_ten_times() -> None:
@@ -107,8 +107,8 @@ def test_a_rate_decreases_while_nothing_happens_and_is_unknown_without_data() ->
 
 
 def test_the_remaining_time_counts_the_expected_epochs_with_the_pruned_share() -> None:
-    # searched trials so far trained 10 and 5 of 10 epochs, so 75 %: 4.5 of the running one, 7.5 of the one to begin;
-    # then the best one and the baseline with two seeds each: 40 epochs. Two epochs a second.
+    # searched trials so far trained 10 and 5 of 10 epochs, so 75 %: 4.5 remain for the running trial, 7.5 for the next;
+    # then the best trial and the baseline with two seeds each: 40 epochs. The pace is two epochs per second.
     assert estimate_remaining(picture()) == pytest.approx((4.5 + 7.5 + 40) / 2)
 
 
@@ -151,7 +151,7 @@ def test_during_the_confirmation_only_replicates_are_left_to_train() -> None:
     assert estimate_remaining(now) == pytest.approx((7 + 2 * 10) / 2)
 
 
-# --- how it looks ----------------------------------------------------------------------------------------------------
+# --- the status panel ------------------------------------------------------------------------------------------------
 
 
 def test_the_panel_of_a_running_study_has_the_expected_text() -> None:
@@ -230,7 +230,7 @@ def test_the_panel_of_a_resumable_study_shows_the_resume_command(state: str, sai
     assert lines[-1] == f"to resume: {command}"
 
 
-# --- from another terminal -------------------------------------------------------------------------------------------
+# --- following from another terminal ---------------------------------------------------------------------------------
 
 
 def started(number: int, **more: Any) -> Event:
@@ -255,7 +255,7 @@ class Written:
         self.journal = EventLog(self.folder.journal)
 
     def write(self, *events: Event, after: float = 1.0) -> None:
-        """Each so many seconds after the one before."""
+        """Appends events, each the given number of seconds after the previous one."""
         for event in events:
             self.now += after
             self.journal.append(event.model_copy(update={"at": self.now}))
@@ -281,7 +281,7 @@ def test_a_growing_event_log_is_followed_and_no_bytes_are_read_twice(written: Wr
         assert (first.state, first.last["epoch"]) == ("running", 4)
         seen = written.folder.journal.stat().st_size
         with written.folder.journal.open("r+b") as file:
-            file.write(b"#" * (seen - 1))  # whoever reads this once more stumbles
+            file.write(b"#" * (seen - 1))  # reading this line again raises an error
         written.write(*(reported(1, epoch) for epoch in range(5, 11)), ended(1), started(2))
         now = outside.snapshot()
         assert [(t.state, t.last.get("epoch")) for t in now.trials] == [("finished", 10), ("running", None)]
@@ -312,7 +312,7 @@ def test_a_study_whose_process_died_is_crashed_and_its_trials_are_interrupted(wr
     written.write(reported(1, 1))
     now = StudyFollower(written.folder, "").snapshot()
     assert (now.state, now.trials[0].state) == ("crashed", "interrupted")
-    assert now.seconds == pytest.approx(2)  # from the beginning of the session to the last that was heard of it
+    assert now.seconds == pytest.approx(2)  # from the start of the session to its last event
 
 
 def test_time_between_sessions_is_excluded_from_work_and_pace(written: Written) -> None:
@@ -396,7 +396,7 @@ def test_status_of_a_missing_study_is_an_error(tmp_path: Path) -> None:
     assert (done.code, "no study in this folder" in done.err) == (2, True)
 
 
-# --- in the terminal that runs it ------------------------------------------------------------------------------------
+# --- the terminal that runs the study --------------------------------------------------------------------------------
 
 
 def test_without_a_terminal_a_line_is_printed_for_each_trial_and_each_state_change(tmp_path: Path) -> None:
@@ -456,7 +456,7 @@ def test_a_real_study_prints_a_line_when_the_confirmation_starts(tiny: TinyStudy
 
 
 class Terminal:
-    """A command in a pseudo-terminal of its own; everything that it prints is kept."""
+    """A command in a new pseudo-terminal; its complete output is stored."""
 
     def __init__(self, *words: str | Path) -> None:
         self._screen, inside = pty.openpty()
@@ -468,7 +468,7 @@ class Terminal:
         self._reader.start()
 
     def _read(self) -> None:
-        with contextlib.suppress(OSError):  # the other side is closed
+        with contextlib.suppress(OSError):  # the other end is closed
             while data := os.read(self._screen, 65536):
                 self.text += data.decode(errors="replace")
 

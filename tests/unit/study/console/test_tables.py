@@ -1,4 +1,4 @@
-"""Tables at the end of a session."""
+"""Tables printed at the end of a session."""
 
 import io
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a study will cost: the arithmetic by hand, the timing against a clock that is not one."""
+"""Cost estimates of a study: the arithmetic by hand, and the timing with a simulated clock."""
 
 import json
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ SPACE = {
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An epoch of a student takes a second, two with branches, three of `latentbe`; one of a teacher half a second."""
+    """Simulates epochs: 1 s for a student, 2 s with branches, 3 s for `latentbe`, and 0.5 s for a teacher."""
 
     def seconds(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -> float:
         if not len(ensemble):
@@ -63,7 +63,7 @@ def test_the_cost_of_every_phase_is_its_number_of_epochs_times_the_epoch_duratio
     assert cost is not None
     assert 1 < cost.epoch < 2  # the mean of eight random trials of both kinds
     assert (cost.shortest_epoch, cost.longest_epoch) == (1, 3)
-    assert (cost.kinds, cost.kinds_timed) == (3, 3)  # the baseline kd is of a kind that is searched too
+    assert (cost.kinds, cost.kinds_timed) == (3, 3)  # the kind of baseline kd is also searched
     assert (cost.teachers, cost.teachers_there) == (3 * 5 * 0.5, 0)
     assert cost.search == pytest.approx((10 * cost.epoch + 1 + 3) * 7)
     assert cost.confirmation == pytest.approx((2 * cost.epoch + 1 + 3) * 4 * 7)
@@ -127,7 +127,7 @@ def test_a_kind_that_cannot_run_is_skipped_unless_no_kind_can(
 
 @dataclass
 class Tick:
-    """All of an epoch that the timing looks at."""
+    """The part of an epoch result that timing uses."""
 
     seconds: float
 
@@ -136,7 +136,7 @@ class Tick:
 def test_long_epochs_are_timed_partially_and_extrapolated(
     per_image: float, expected_images: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By this clock each image costs the same; a part tells what the whole takes, and is no larger than need be."""
+    """All images take the same time; the timed part predicts the whole epoch and is as small as possible."""
     seen = []
 
     def counting(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -> Iterator[Tick]:
@@ -233,7 +233,7 @@ def test_without_an_estimate_no_images_are_read(tmp_path: Path) -> None:
     assert (done.code, json.loads(done.out)["cost"]) == (0, None)
     missing = call("ensdistill-tune", "check", file)
     assert missing.code == 2
-    assert "2 different settings" in missing.out  # the file itself is told first
+    assert "2 different settings" in missing.out  # errors in the file itself are reported first
     assert "data.path: /nowhere contains neither" in missing.err
 
 

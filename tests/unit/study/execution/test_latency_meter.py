@@ -1,4 +1,4 @@
-"""Latency: measured once for each architecture and machine, written down, and part of every report of a trial."""
+"""Latency is measured once per architecture and machine, logged, and part of every report of a trial."""
 
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ SPACE: dict[str, Any] = {
 
 @pytest.fixture
 def timed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The parameters of the networks that were timed; the n-th takes n milliseconds."""
+    """The parameter counts of the timed networks; timing is replaced, and the n-th network takes n milliseconds."""
     networks: list[int] = []
 
     def milliseconds(network: torch.nn.Module, *_: Any) -> float:
@@ -51,7 +51,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def session(home: Path, trials: int, data: DataSplits, **more: Any) -> StudyState:
-    """Hands out so many trials, which report one epoch each."""
+    """Runs the given number of trials, which report one epoch each."""
     state = StudyState(StudyConfig.model_validate(SPACE | more), StudyDirectory(home), {}, trial_warnings)
     state.append_event(SessionStarted())
     planner = TrialPlanner(state, 1, latency_meter(state, data))

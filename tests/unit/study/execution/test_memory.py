@@ -1,4 +1,4 @@
-"""Memory: who gets how much, what a shortage says, and that nothing is left behind between trials of one process."""
+"""Memory shares, out-of-memory errors, and memory that is freed between trials of one process."""
 
 import gc
 import weakref
@@ -18,16 +18,16 @@ from ensdistill_tune.execution.memory import free_memory, memory_limit, of_gpu, 
 MIB, GIB = 2**20, 2**30
 
 
-# --- what would fit ---
+# --- suggested shares ---
 
 
 @pytest.mark.parametrize(
     ("need", "total", "share"),
     [
-        (1 * GIB, 12 * GIB, 0.09),  # eleven of 0.09: 1.08 GiB each
+        (1 * GIB, 12 * GIB, 0.09),  # eleven trials with a share of 0.09, 1.08 GiB each
         (3 * GIB, 12 * GIB, 0.25),
-        (3 * GIB + 1, 12 * GIB, 0.33),  # four no longer fit, three do
-        (4 * GIB, 12 * GIB, 0.5),  # a third is more than 0.33, and with 0.34 no third one fits
+        (3 * GIB + 1, 12 * GIB, 0.33),  # four do not fit, but three do
+        (4 * GIB, 12 * GIB, 0.5),  # a third is more than 0.33, and with 0.34 three trials do not fit
         (6 * GIB, 12 * GIB, 0.5),
         (6 * GIB + 1, 12 * GIB, 1.0),
         (12 * GIB, 12 * GIB, 1.0),
@@ -80,7 +80,7 @@ def test_a_machine_out_of_memory_causes_advice_to_run_fewer_trials_or_smaller_ba
     )
 
 
-# --- a shortage becomes an error of ours ---
+# --- out-of-memory errors of this project ---
 
 
 def test_a_failed_allocation_of_torch_is_reported_with_its_size() -> None:
@@ -106,7 +106,7 @@ def test_errors_unrelated_to_memory_are_not_changed(error: BaseException) -> Non
 
 
 class Gpu:
-    """A GPU of 12 GiB, 5 GiB of which are in use by others, that counts what is asked of it."""
+    """A GPU of 12 GiB that records calls; other processes use 5 GiB of it."""
 
     def __init__(self) -> None:
         self.calls: list[Any] = []
@@ -172,7 +172,7 @@ def test_a_trial_without_a_gpu_makes_no_gpu_calls(gpu: Gpu) -> None:
         assert gpu.calls == []
 
 
-# --- nothing is left behind ---
+# --- memory is freed ---
 
 
 @pytest.mark.parametrize("error", [MemoryError(), DivergedError(1, 2, 3.0), SystemExit(0)], ids=repr)
@@ -215,7 +215,7 @@ SETTINGS = load_config(
 
 
 def train(data: DataSplits, ended_early: bool = False) -> None:
-    """One small trial, whose process lives on."""
+    """Runs one small trial in this process."""
     ensemble = TeacherEnsemble([nn.Sequential(nn.Flatten(), nn.Linear(64, 10)) for _ in range(2)], 10, "random")
     try:
         with memory_limit(0):
@@ -223,13 +223,13 @@ def train(data: DataSplits, ended_early: bool = False) -> None:
             for _ in run:
                 run.student()
                 if ended_early:
-                    raise SystemExit  # so Ray ends a trial that a scheduler stops
+                    raise SystemExit  # as Ray ends a trial that a scheduler stops
     except SystemExit:
         pass
 
 
 def tensors() -> int:
-    """How many Python's collector could reach, had it nothing set aside."""
+    """Returns the number of tensors that the garbage collector can reach if no objects are frozen."""
     gc.unfreeze()
     return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
 

@@ -1,4 +1,4 @@
-"""What the environment says about Ray is checked before anything is trained, and its fault is named."""
+"""Environment variables for Ray are checked before training, and errors name the variable."""
 
 import os
 import socket
@@ -26,7 +26,7 @@ def test_an_empty_address_is_ignored(value: str, started: list[str], monkeypatch
     monkeypatch.setenv("RAY_ADDRESS", value)
     start_ray()
     assert started == ["local"]
-    assert os.environ.get("RAY_ADDRESS") != ""  # workers would read it
+    assert os.environ.get("RAY_ADDRESS") != ""  # workers would use it
 
 
 def test_an_address_is_used_without_the_spaces_around_it(started: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +76,7 @@ def test_the_error_message_is_the_reason_why_ray_does_not_start(
     ("name", "told"),
     [
         ("long" * 20, "must be at most"),
-        ("ü" * 40, "must be at most"),  # bytes count
+        ("ü" * 40, "must be at most"),  # the limit counts bytes
         ("file", "Not a directory"),
         ("file/below", "Not a directory"),
     ],

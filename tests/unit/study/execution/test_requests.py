@@ -1,4 +1,4 @@
-"""Requests to a study: what the driver accepts, what it refuses, and that an interruption changes nothing."""
+"""Requests to a running study: which are accepted or refused, and that interruptions do not change the result."""
 
 import hashlib
 import json
@@ -44,13 +44,13 @@ FIRST = {"epoch": 1.0, "epochs": float(EPOCHS)} | dict.fromkeys(METRICS, 0.0)  #
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every turn reads the inbox, and no test waits for a disk."""
+    """The inbox is read in every iteration, and no test waits for a disk."""
     monkeypatch.setattr("os.fsync", lambda _: None)
     monkeypatch.setattr(requests, "INTERVAL_SECONDS", 0.0)
 
 
 class Driver:
-    """A session with one slot, whose trials are made up."""
+    """A session with one slot and simulated trials."""
 
     def __init__(self, home: Path, **more: Any) -> None:
         self.study = StudyConfig.model_validate(SPACE | more)
@@ -62,7 +62,7 @@ class Driver:
         self.requests = StudyRequests(self.planner)
 
     def run(self, trials: int = 100) -> list[int]:
-        """Runs some trials to their end and returns their numbers; the inbox is read at every turn."""
+        """Runs trials to their end and returns their numbers; the inbox is read in every iteration."""
         begun: list[int] = []
         while len(begun) < trials and not self.requests.stop_study():
             if isinstance(suggestion := self.planner.next(), str):
@@ -72,7 +72,7 @@ class Driver:
         return begun
 
     def begin(self) -> int:
-        """Begins one trial and returns its number."""
+        """Starts one trial and returns its number."""
         suggestion = self.planner.next()
         assert isinstance(suggestion, dict)
         return int(suggestion["number"])

@@ -1,4 +1,4 @@
-"""What all trials would ask the teachers alike is asked once, before the first of them."""
+"""Teacher outputs that all trials use are computed once, before the first trial."""
 
 import pickle
 import shutil
@@ -51,7 +51,7 @@ def ensemble(digits: DataSplits) -> TeacherEnsemble:
 
 
 def through_the_store(inputs: SharedInputs) -> SharedInputs:
-    """As a worker gets them: arrays are shared memory that cannot be written to."""
+    """Returns the inputs as a worker receives them: arrays are read-only shared memory."""
     buffers: list[pickle.PickleBuffer] = []
     packed = pickle.dumps(inputs, protocol=5, buffer_callback=buffers.append)
     return pickle.loads(packed, buffers=[bytes(buffer.raw()) for buffer in buffers])  # noqa: S301
@@ -69,13 +69,13 @@ def metrics_of(inputs: SharedInputs) -> list[dict[str, float]]:
 
 
 def asked(ensemble: TeacherEnsemble) -> list[int]:
-    """How many images the first teacher is shown at each call from now on."""
+    """Returns a list that records the batch sizes of the first teacher from now on."""
     calls: list[int] = []
     ensemble.networks[0].register_forward_pre_hook(lambda _, images: calls.append(len(images[0])))
     return calls
 
 
-@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")  # nor is it written to
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")  # nor is it modified
 def test_a_trial_with_shared_logits_has_the_same_metrics_as_one_that_computes_them(
     tmp_path: Path, digits: DataSplits, ensemble: TeacherEnsemble
 ) -> None:
@@ -94,7 +94,7 @@ def test_a_trial_with_shared_logits_has_the_same_metrics_as_one_that_computes_th
 
 @pytest.fixture
 def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SharedData:
-    """A small folder of images in a store of decoded images."""
+    """A small image folder in a store of decoded images."""
     monkeypatch.setattr(stores, "IN_MEMORY", 0)
     noise = np.random.default_rng(0)
     for name in ("cat", "dog"):

@@ -1,4 +1,4 @@
-"""Studies on a faulty disk end as undisturbed ones; `make chaos` simulates a thousand seeds."""
+"""Studies on a faulty disk end like undisturbed studies; `make chaos` simulates a thousand seeds."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What runs next, and the proof that no interrupt at any point changes it. No Ray: trials are made up."""
+"""The order of trials, and the proof that no interruption at any point changes it. Trials are simulated without Ray."""
 
 import hashlib
 import json
@@ -57,7 +57,7 @@ RULES = [
 
 @pytest.fixture(autouse=True)
 def synced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The calls of fsync. No test here waits for a disk: no power fails, and nobody reads study.json."""
+    """The replaced calls of fsync: no test waits for a disk, because no power fails and no process reads study.json."""
     calls: list[int] = []
     monkeypatch.setattr("os.fsync", calls.append)
     monkeypatch.setattr(StudyDirectory, "write_summary", lambda *_: None)
@@ -65,7 +65,7 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 class KilledError(Exception):
-    """The end of the process at some point."""
+    """Raised at the simulated end of the process."""
 
 
 def study(**more: Any) -> StudyConfig:
@@ -73,14 +73,14 @@ def study(**more: Any) -> StudyConfig:
 
 
 def value(suggestion: dict[str, Any], epoch: int) -> float:
-    """A made-up learning curve: a function of the settings, as a real one is."""
+    """Returns a point of a simulated learning curve, which is a function of the settings as in real training."""
     words = json.dumps([suggestion["baseline"], suggestion["sampled"], suggestion["seed"]], sort_keys=True)
     own = int.from_bytes(hashlib.sha256(words.encode()).digest()[:4], "big") / 2**32
     return own + (1.1 - own) / epoch
 
 
 class Doomed(StudyState):
-    """Dies right after it has written so many events."""
+    """A study state that raises `KilledError` after the given number of events."""
 
     lives: int | None = None
 
@@ -96,9 +96,14 @@ class Doomed(StudyState):
 def work(
     of: StudyConfig, home: Path, slots: int = 1, lives: int | None = None, lost: Collection[int] = ()
 ) -> StudyState:
-    """One session: trials side by side, one epoch each in turn, as Ray would ask and tell.
+    """Runs one session: parallel trials, one epoch each in turn, as with Ray.
 
-    lost: trials whose process dies before they begin, the first time.
+    Args:
+        of: The study.
+        home: The study folder.
+        slots: Number of parallel trials.
+        lives: Number of events until the process ends; None: never.
+        lost: Trials whose process dies before their first start.
     """
     progress = Doomed(of, StudyDirectory(home), {}, trial_warnings)
     progress.lives = lives
@@ -113,7 +118,7 @@ def work(
                 agenda.trial_lost(suggestion["number"])
                 continue
             running.append(suggestion)
-            at[suggestion["number"]] = 0  # no checkpoint: it begins with its first epoch again
+            at[suggestion["number"]] = 0  # without a checkpoint, it starts at its first epoch
         for suggestion in list(running):
             number = suggestion["number"]
             at[number] += 1
@@ -129,7 +134,7 @@ def work(
 
 
 def story(home: Path) -> list[tuple[Any, ...]]:
-    """What happened to trials, in order; without times, and without the marks that interrupts leave."""
+    """Returns the events of trials in order, without times and without events caused by interruptions."""
     events, kinds = read_journal(home / "events.jsonl"), (TrialStarted, EpochReported, TrialEnded)
     kept = [e for e in events if isinstance(e, kinds) and getattr(e, "state", "") != "interrupted"]
     return [tuple(sorted(e.model_dump(exclude={"at"}).items())) for e in kept]
@@ -145,7 +150,7 @@ def test_a_study_that_crashes_after_any_event_ends_like_an_undisturbed_study(
     work(of, tmp_path / "plain")
     events = story(tmp_path / "plain")
     assert any(dict(e).get("state") == "pruned" for e in events) == (rule["kind"] != "none")
-    for lives in range(1 + RULES.index(rule), len(events), every):  # at other events for each rule
+    for lives in range(1 + RULES.index(rule), len(events), every):  # after different events for each rule
         home = tmp_path / f"died{lives}"
         home.mkdir()
         with pytest.raises(KilledError):
@@ -240,7 +245,7 @@ def test_trials_are_compared_only_within_their_group(tmp_path: Path) -> None:
 def test_an_exhausted_epoch_budget_ends_the_search(tmp_path: Path) -> None:
     progress = work(study(scheduler=RULES[2], budget={"trials": 14, "epochs": 20}), tmp_path)
     searched = [t for t in progress.primary_trials if not t.baseline]
-    assert [len(t.epochs) for t in searched] == [EPOCHS] * 3  # the third began after 18 of 20
+    assert [len(t.epochs) for t in searched] == [EPOCHS] * 3  # the third trial started after 18 of 20 epochs
 
 
 def test_without_confirmation_the_study_ends_after_the_search(tmp_path: Path) -> None:
@@ -254,7 +259,7 @@ def test_an_incomplete_line_at_the_end_of_the_event_log_is_removed(tmp_path: Pat
     file = tmp_path / "events.jsonl"
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) * 2 // 3])
-    assert len(read_journal(file)) == file.read_bytes().count(b"\n") - 1  # without the line of the format
+    assert len(read_journal(file)) == file.read_bytes().count(b"\n") - 1  # without the format line
     work(of, tmp_path)
     (tmp_path / "plain").mkdir()
     work(of, tmp_path / "plain")
@@ -328,7 +333,7 @@ def test_every_trial_that_died_is_recorded_as_interrupted_even_if_it_does_not_re
 def test_a_checkpoint_ahead_of_the_event_log_is_not_used(tmp_path: Path) -> None:
     of = study(scheduler=RULES[2])
     with pytest.raises(KilledError):
-        work(of, tmp_path, lives=4)  # session, started, two epochs, and the third
+        work(of, tmp_path, lives=4)  # session, start of the trial, two epochs, and the third
     checkpoint = StudyDirectory(tmp_path).trial(1) / CHECKPOINT
     checkpoint.parent.mkdir(parents=True)
     for epoch, stays in ((3, True), (4, False)):

@@ -1,4 +1,4 @@
-"""The event log: each event is a class, the first line is the format, and no other format is read."""
+"""The event log: each event is a class, the first line states the format, and other formats are not read."""
 
 import json
 from dataclasses import replace
@@ -61,7 +61,7 @@ EVENTS: list[Event] = [
 
 
 def written(home: Path, *lines: Any) -> Path:
-    """A log of these records."""
+    """Writes a log of these records."""
     home.mkdir(exist_ok=True)
     end, content = LogEnd(), b""
     for line in lines:
@@ -78,7 +78,7 @@ def test_every_event_is_read_back_unchanged(tmp_path: Path) -> None:
         log.append(event)
     read = read_journal(tmp_path / "events.jsonl")
     assert read == EVENTS
-    assert repr(read[2]) == repr(EVENTS[2])  # 1, 1.0 and true are three values
+    assert repr(read[2]) == repr(EVENTS[2])  # 1, 1.0 and true are three different values
 
 
 def test_the_first_line_is_the_format_and_is_written_once(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The event log against every truncation and every flipped bit; `fsck` and what it recovers."""
+"""The event log with every truncation and every flipped bit; recovery by `fsck`."""
 
 import errno
 import json

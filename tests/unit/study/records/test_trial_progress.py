@@ -1,4 +1,4 @@
-"""The file that shows progress within an epoch: replaced, ignored where it is not of the epoch that is trained."""
+"""The file with progress within an epoch is replaced, and ignored if it belongs to another epoch."""
 
 from pathlib import Path
 

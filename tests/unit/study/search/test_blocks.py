@@ -1,4 +1,4 @@
-"""An axis may choose among whole blocks of settings: they have short names, and MLflow and Optuna know them."""
+"""Hyperparameters whose values are blocks of settings have short names and are supported by MLflow and Optuna."""
 
 import csv
 import io

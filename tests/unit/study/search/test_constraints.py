@@ -1,4 +1,4 @@
-"""Bounds on metrics: how far a trial is from them, what early stopping and searchers are given, who comes first."""
+"""Bounds on metrics: violations, their effect on early stopping and searchers, and the ranking of trials."""
 
 import math
 from dataclasses import replace
@@ -87,17 +87,17 @@ def test_early_stopping_prefers_feasible_trials_over_infeasible_ones_with_better
         config={"training": {"epochs": 4}},
     )
     rule, good = own.make_stopping_rule(), 0.1 if objective == "val/nll" else 0.9
-    for number in range(1, 6):  # five trials that break the constraint and are better
+    for number in range(1, 6):  # five trials that violate the constraint and are better
         rule.decide(number, 1, own.compared_values({objective: good, "cost/flops": 1.0, "val/ece": 0.2}))
     meets = own.compared_values({objective: 0.5, "cost/flops": 2.0, "val/ece": 0.1})
     assert rule.decide(6, 1, meets) is Decision.CONTINUE
     breaks = own.compared_values({objective: good, "cost/flops": 1.0, "val/ece": 0.5})
-    if kind != "hyperband":  # which may deal it to a bracket whose first rung comes later
+    if kind != "hyperband":  # the rule may assign it to a bracket whose first rung comes later
         assert rule.decide(7, 1, breaks) is Decision.STOP, "farther from the bound than all others"
 
 
 def suggested(own: StudyConfig, *, restored: bool) -> list[float]:
-    """Temperatures after the first eight. NLL falls with the temperature; from 5.5 on ECE is above its bound."""
+    """Returns temperatures after the first eight. NLL decreases with temperature; ECE exceeds its bound from 5.5 on."""
     suggester, records = suggester_of(own), list[TrialRecord]()
     for number in range(1, 33):
         sampled, memory = suggester.suggest(number)  # type: ignore[misc]
@@ -117,7 +117,7 @@ def suggested(own: StudyConfig, *, restored: bool) -> list[float]:
 @pytest.mark.parametrize("kind", ["tpe", "gp", "nsga2"])
 def test_constrained_searchers_suggest_feasible_settings_even_after_a_restart(kind: str) -> None:
     searcher = {"kind": kind} | ({"population": 8} if kind == "nsga2" else {"startup_trials": 8})
-    idle = {f"idle.{n}": {"uniform": [0, 1]} for n in range(4)}  # nsga2 mutates one axis of a child, whatever it is
+    idle = {f"idle.{n}": {"uniform": [0, 1]} for n in range(4)}  # nsga2 mutates one of all settings of a child
     settings: dict[str, Any] = {"searcher": searcher, "idle": idle if kind == "nsga2" else {}}
     found = suggested(study(**settings), restored=False)
     free = suggested(study(**settings, constraints={}), restored=False)

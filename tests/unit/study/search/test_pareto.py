@@ -1,4 +1,4 @@
-"""Fronts against brute force, volumes against closed forms, and early stopping on problems whose front is known."""
+"""Fronts agree with brute force, hypervolumes with closed forms; early stopping on problems with a known front."""
 
 import heapq
 import json
@@ -28,14 +28,14 @@ NAN, INF = math.nan, math.inf
 
 
 def objective_vectors(seed: int, n: int, objectives: int, levels: int | None = 4) -> list[list[float]]:
-    """Random points; on few levels, so that many are equal in some objective and some in all."""
+    """Returns random points; few levels make many of them equal in some or all objectives."""
     rng = random.Random(seed)
     draw = rng.random if levels is None else lambda: float(rng.randrange(levels))
     return [[draw() for _ in range(objectives)] for _ in range(n)]
 
 
 def is_dominated(b: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
-    """By definition, in plain loops."""
+    """Implements the definition with plain loops."""
     return any(
         all(x <= y for x, y in zip(a, b, strict=True)) and any(x < y for x, y in zip(a, b, strict=True)) for a in others
     )
@@ -49,7 +49,7 @@ def fronts_by_definition(values: list[list[float]]) -> list[list[int]]:
     return found
 
 
-# Who dominates whom
+# Dominance
 
 
 @pytest.mark.parametrize(
@@ -99,11 +99,11 @@ def test_zero_points_have_no_front() -> None:
     assert (fronts([]), pareto_front_indices([]), select_diverse([], 3)) == ([], [], [])
 
 
-# A few of a front
+# Selection of diverse points
 
 
 def test_diverse_points_are_the_best_of_the_first_objective_then_the_other_end_then_those_between() -> None:
-    line = [[0.55, 45], [0.0, 100], [0.1, 90], [1.0, 0], [1.0, 50]]  # the last is dominated
+    line = [[0.55, 45], [0.0, 100], [0.1, 90], [1.0, 0], [1.0, 50]]  # the last point is dominated
     assert [select_diverse(line, k) for k in (0, 1, 2, 3, 9)] == [[], [1], [1, 3], [1, 3, 0], [1, 3, 0, 2]]
 
 
@@ -123,11 +123,11 @@ def test_diverse_points_do_not_depend_on_units() -> None:
     assert select_diverse(steep, 3) == select_diverse([[1000 * a, b] for a, b in steep], 3) == [0, 1, 3]
 
 
-# How good a front is
+# Hypervolume
 
 
 def hypervolume(values: Sequence[Sequence[float]], reference: Sequence[float]) -> float:
-    """The area between the points and a reference that is worse in both objectives, by one sweep: more is better.
+    """Returns the area between points and a reference that is worse in both objectives, by a sweep; larger is better.
 
     Points that are not better than the reference in both objectives add nothing. Zitzler and Thiele 1999.
     """
@@ -144,7 +144,7 @@ def hypervolume(values: Sequence[Sequence[float]], reference: Sequence[float]) -
         ([[1, 1]], 6),  # 2 x 3
         ([[1, 1], [1, 1]], 6),
         ([[2, 1], [1, 3]], 1 * 3 + 2 * 1 - 1 * 1),
-        ([[2, 1], [1, 3], [2.5, 3.5]], 4),  # one dominated
+        ([[2, 1], [1, 3], [2.5, 3.5]], 4),  # one is dominated
         ([[2, 1], [1, 3], [0, 4], [-9, 5]], 4),  # one on the border, one outside
         ([[2, 1], [1, 3], [0, NAN]], 4),
     ],
@@ -179,12 +179,12 @@ def test_a_dominated_trial_continues_while_better_fronts_contain_less_than_the_s
         [
             ((0, 4), 0, False),
             ((4, 0), 0, False),
-            ((9, 9), 2, True),  # of 3
+            ((9, 9), 2, True),  # 2 of 3
             ((5, 5), 2, True),
             ((1, 5), 2, True),
-            ((5, 1), 2, True),  # of 6: not less than a third
+            ((5, 1), 2, True),  # 2 of 6: not less than one third
             ((6, 6), 5, True),
-            ((1, 5), 2, False),  # of 8
+            ((1, 5), 2, False),  # 2 of 8
         ]
     ):
         assert rule.report(number, 5, values) is stopped
@@ -243,12 +243,12 @@ def test_with_a_tolerance_trials_within_the_margin_of_the_front_continue() -> No
     assert rule.report(3, 1, to_minimization([0.85], ["max"]))
 
 
-# A problem with a known front: cost c in 1..8 and a setting x whose best value is 0.3, whatever the cost
+# A problem with a known front: cost c in 1..8 and a setting x whose best value is 0.3 at every cost
 
 EPOCHS, FACTOR = 81, 3
 RUNGS = rungs(3, FACTOR, EPOCHS)
 REFERENCE = (1.6, 9.0)
-KNOWN = [(0.2 + 0.8 / c, c) for c in range(1, 9)]  # what x = 0.3 ends at
+KNOWN = [(0.2 + 0.8 / c, c) for c in range(1, 9)]  # final value for x = 0.3
 
 Curve = Callable[[int, int, float, int], float]  # trial, c, x, epoch -> loss
 
@@ -258,17 +258,17 @@ def final_loss(c: int, x: float) -> float:
 
 
 def never_crossing(trial: int, c: int, x: float, epoch: int) -> float:
-    """Every trial loses the same share of its excess: who is better once is better always."""
+    """All trials lose the same share of their excess, so curves never cross."""
     return final_loss(c, x) * (1 + 2 * math.exp(-epoch / 10))
 
 
 def crossing(trial: int, c: int, x: float, epoch: int) -> float:
-    """The costly learn slowly."""
+    """Costly trials learn slowly, so curves cross."""
     return final_loss(c, x) * (1 + 2 * math.exp(-epoch / (3 + 2 * c)))
 
 
 def noisy(trial: int, c: int, x: float, epoch: int) -> float:
-    """5 % of noise, another at each epoch."""
+    """Adds 5 % noise at each epoch."""
     return never_crossing(trial, c, x, epoch) * math.exp(random.Random(f"{trial} {epoch}").gauss(0, 0.05))
 
 
@@ -277,14 +277,14 @@ def never_stops(number: int, epoch: int, values: Sequence[float]) -> bool:
 
 
 def asha_of_the_first_objective() -> Callable[[int, int, Sequence[float]], bool]:
-    """Ray's own rule."""
+    """Returns the ASHA rule of Ray."""
     bracket = _Bracket(RUNGS[0], EPOCHS, FACTOR, 0, stop_last_trials=False)
     return lambda n, epoch, values: bracket.on_result(SimpleNamespace(trial_id=n), epoch, -values[0]) == "STOP"
 
 
 @dataclass
 class Outcome:
-    """What a simulated study leaves behind, by number of trial."""
+    """Result of a simulated study, by trial number."""
 
     settings: dict[int, tuple[int, float]] = field(default_factory=dict)
     stopped: set[int] = field(default_factory=set)
@@ -292,19 +292,19 @@ class Outcome:
     epochs: int = 0
 
     def ends(self, n: int) -> tuple[float, float]:
-        """What a trial comes to when it is let."""
+        """Returns the final objectives that the trial reaches if it is not stopped."""
         return final_loss(*self.settings[n]), self.settings[n][0]
 
     def true_front(self) -> list[int]:
-        """The front of all trials, had none been stopped."""
+        """Returns the front of all trials if none had been stopped."""
         return pareto_front_indices([self.ends(n) for n in range(len(self.settings))])
 
     def lost(self) -> list[int]:
-        """Trials of that front that were stopped."""
+        """Returns the trials of that front that were stopped."""
         return [n for n in self.true_front() if n in self.stopped]
 
     def volume(self) -> float:
-        """Of the trials that ran to their end, as a share of that of the known front."""
+        """Returns the hypervolume of completed trials as a fraction of that of the known front."""
         return hypervolume([self.ends(n) for n in self.finished], REFERENCE) / hypervolume(KNOWN, REFERENCE)
 
 
@@ -318,10 +318,10 @@ def simulate(
     trials: float = INF,
     workers: int = 4,
 ) -> Outcome:
-    """Workers side by side, trials of different speed, until so many epochs are spent or so many trials over."""
+    """Simulates parallel trials of different speeds until a number of epochs or of completed trials is reached."""
     study = optuna.create_study(directions=["minimize", "minimize"], sampler=sampler)
     speeds, out = random.Random(seed), Outcome()
-    running: list[tuple[float, int, int, float, optuna.Trial]] = []  # time, number, epoch, duration of one, trial
+    running: list[tuple[float, int, int, float, optuna.Trial]] = []  # time, number, epoch, duration of an epoch, trial
 
     def start(time: float) -> None:
         if len(out.settings) < trials:
@@ -363,7 +363,7 @@ def _quiet() -> None:
 
 @pytest.fixture(scope="module", params=SAMPLERS)
 def studies(request: pytest.FixtureRequest) -> dict[str, list[Outcome]]:
-    """The same number of epochs by each rule, with twelve seeds."""
+    """The outcomes of each rule with the same number of epochs, for twelve seeds."""
     rules: dict[str, Callable[[], Any]] = {
         "none": lambda: never_stops,
         "asha": asha_of_the_first_objective,

@@ -1,4 +1,4 @@
-"""Population-based training: which trials stop, which are copied, and with which settings."""
+"""Population-based training: which trials are stopped, which are copied, and with which settings."""
 
 import json
 from typing import Any
@@ -34,11 +34,11 @@ def test_a_quarter_of_the_trials_is_stopped_once_four_can_be_compared() -> None:
         False,
         False,
         False,
-        True,  # the worst of four
-        False,  # the second worst of five
+        True,  # the worst of four trials
+        False,  # the second worst of five trials
         False,
     ]
-    assert not stops(rule, 9, 10, 99.0)  # whoever has come to the end stays
+    assert not stops(rule, 9, 10, 99.0)  # a completed trial is not stopped
 
 
 def test_larger_values_are_better_if_the_objective_is_maximized() -> None:
@@ -60,14 +60,14 @@ def test_a_stopped_trial_is_replaced_by_one_that_starts_from_a_better_checkpoint
         record(2, [0.9, 0.8, 0.7], "running"),
         record(3, [0.9, 0.8, 0.6], "running"),
         record(4, [0.9, 0.8, 0.9], "pruned"),
-        record(5, [0.1, 0.1], "running"),  # has not come so far
+        record(5, [0.1, 0.1], "running"),  # has not reached this epoch
     ]
     branch = of.scheduler.exploit_and_explore(of.space, of.merit, of.mode, trials)  # type: ignore[union-attr]
     assert branch is not None
     assert (branch["parent"], branch["replaces"]) == (1, 4)
     (change,) = branch["schedule"]
     assert change["after_epoch"] == 3
-    assert set(change["set"]) == {"loss.temperature"}  # the averaging is built once
+    assert set(change["set"]) == {"loss.temperature"}  # the average is created only once
     assert change["set"]["loss.temperature"] != 2.0
     assert branch == of.scheduler.exploit_and_explore(of.space, of.merit, of.mode, trials)  # type: ignore[union-attr]
     taken = [*trials, record(6, [0.4], "running", **{k: branch[k] for k in ("schedule", "parent", "replaces")})]

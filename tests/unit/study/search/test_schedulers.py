@@ -1,4 +1,4 @@
-"""Who is stopped early, and who never is."""
+"""Which trials each scheduler stops early, and which are never stopped."""
 
 from dataclasses import dataclass
 from statistics import fmean, median
@@ -16,7 +16,7 @@ STOP = Decision.STOP
 
 
 def reports(rule: StoppingRule, number: int, values: list[float]) -> bool:
-    """Reports one epoch after the other; whether the trial was stopped, and then no more of them."""
+    """Reports one epoch after another until the trial is stopped; returns whether it was stopped."""
     return any(rule.decide(number, epoch, [value]) is STOP for epoch, value in enumerate(values, start=1))
 
 
@@ -55,7 +55,7 @@ def test_median_supports_maximized_objectives() -> None:
 
 @dataclass(frozen=True)
 class SimpleTrial:
-    """As much of a trial as Ray's rule looks at."""
+    """The part of a trial that the rule of Ray uses."""
 
     trial_id: int
 
@@ -88,7 +88,7 @@ def test_asha_continues_the_best_share_of_trials_at_each_rung() -> None:
     values = [0.5, 0.4, 0.6, 0.3, 0.45, 0.2]
     seen: list[float] = []
     for number, value in enumerate(values):
-        expected = bool(seen) and value > np.percentile(seen, 50)  # among those who came to the rung before
+        expected = bool(seen) and value > np.percentile(seen, 50)  # among trials that reached the rung earlier
         assert reports(rule, number, [value]) == expected
         seen.append(value)
 

@@ -1,4 +1,4 @@
-"""The size of a search space, against counting every single setting."""
+"""The size of a search space agrees with counting every combination."""
 
 import itertools
 from pathlib import Path
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[4]
 
 
 def counted(search: dict[str, Hyperparameter]) -> int:
-    """Different settings of the axes with single values: all of the product, without what conditions take out."""
+    """Counts the combinations of all discrete hyperparameters, without those excluded by conditions."""
     finite = [name for name in topological_order(search) if search[name].kind not in ("uniform", "log_uniform")]
     values = []
     for name in finite:
@@ -32,7 +32,7 @@ def counted(search: dict[str, Hyperparameter]) -> int:
 
 
 NESTED = {
-    "c": Hyperparameter(choice=["x", "y", "y"], when={"b": [2, 3]}),  # a value written twice is one
+    "c": Hyperparameter(choice=["x", "y", "y"], when={"b": [2, 3]}),  # a repeated value counts once
     "a": Hyperparameter(choice=[0, 1, 2]),
     "b": Hyperparameter(integer=[1, 6], when={"a": [1, 2]}),
     "d": Hyperparameter(choice=["p", "q", "r"], when={"a": 1, "c": "y"}),

@@ -1,4 +1,4 @@
-"""What is suggested: inside the space, by seed and place alone, and told honestly what came of it."""
+"""Suggestions are inside the space, depend only on seed and index, and results are reported to the searcher."""
 
 import math
 from collections import Counter
@@ -30,14 +30,14 @@ def study(kind: str, seed: int = 0, search: dict[str, Any] | None = None, **more
 
 
 def trial(number: int, sampled: dict[str, Any], memory: dict[str, Any], **more: Any) -> TrialRecord:
-    """A finished one; the best temperature is 2."""
+    """Returns a finished trial; the best temperature is 2."""
     value = abs(sampled.get("loss.temperature", 2) - 2)
     last = {"epoch": 3.0, "epochs": 3.0, "val/nll": value, "cost/flops": 1 - value / 10}
     return TrialRecord(number, None, sampled, "", "finished", [last], memory=memory, **more)
 
 
 def suggested(of: StudyConfig, count: int) -> list[TrialRecord]:
-    """Trials, each answered before the next is suggested."""
+    """Returns trials, each reported before the next suggestion."""
     suggester, made = suggester_of(of), list[TrialRecord]()
     for number in range(1, count + 1):
         suggestion = suggester.suggest(number)

@@ -1,4 +1,4 @@
-"""A study asked for the automatic precision decides once, for all its trials."""
+"""A study with automatic precision selects the precision once for all its trials."""
 
 import pytest
 import torch

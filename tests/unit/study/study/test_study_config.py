@@ -1,4 +1,4 @@
-"""Search space files: what is read out of them, and what is suggested from them."""
+"""Search space files: the settings read from them, and the suggestions made from them."""
 
 from pathlib import Path
 from typing import Any

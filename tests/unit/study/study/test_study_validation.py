@@ -1,4 +1,4 @@
-"""Every fault that a search space file can have is told with its line, all at once, before anything is begun."""
+"""All errors in a search space file are reported together with their lines, before any work."""
 
 import json
 from pathlib import Path
@@ -19,15 +19,15 @@ from tests.commands import call
 
 FOLDER = "a folder"
 MISSING = "no file"
-SEARCH = "search: {seed: {choice: [1, 2]}}\n"  # nothing is wrong with it
+SEARCH = "search: {seed: {choice: [1, 2]}}\n"  # a valid file
 
 
 def kinds(union: Any, having: str = "kind") -> str:
-    """The kinds of these pieces, those that have a certain setting."""
+    """Returns the kinds of the pieces that have a certain setting."""
     return ", ".join(kind_of(piece) for piece in get_args(get_args(union)[0]) if having in piece.model_fields)
 
 
-NAMES = {  # what grows with the project
+NAMES = {  # lists that grow with the project
     "<ways>": ", ".join(KINDS),
     "<searchers>": kinds(Searcher),
     "<schedulers>": kinds(Scheduler),
@@ -37,13 +37,13 @@ NAMES = {  # what grows with the project
 
 
 def axis(text: str) -> str:
-    """A file whose search, in line 3 and after, is this."""
+    """Returns a file with this search from line 3 on."""
     return f"preset: latentbe\nsearch:\n  {text}\n"
 
 
-# what it is called, the file, what follows `error: FILE`
+# name of the case, content of the file, text after `error: FILE`
 BROKEN: list[tuple[str, str | bytes, str]] = [
-    # --- no file of settings
+    # not a settings file
     ("missing file", MISSING, ": No such file or directory"),
     ("folder", FOLDER, ": Is a directory"),
     ("binary file", b"\x93NUMPY\x01\x00\xff\xfe\x00\x81", ": not a text file"),
@@ -54,7 +54,7 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     ("comments alone", "# to do\n", ": expected a mapping of names to values, found nothing"),
     ("list", "- preset: kd\n", ": expected a mapping of names to values, found a list"),
     ("one word", "latentbe\n", ": expected a mapping of names to values, found a text"),
-    # --- objectives, and settings to try first
+    # objectives and points to evaluate
     (
         "objective twice",
         SEARCH + "secondary_objectives: [val/nll]\n",
@@ -210,7 +210,7 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
         axis("loss.temperature: {unifrom: [1, 2]}"),
         ", line 3: search.loss.temperature.unifrom: no such setting (did you mean uniform?)",
     ),
-    # --- nothing, or the wrong kind of thing
+    # missing values and wrong types
     ("no search", "preset: kd\n", ": search: must be given"),
     ("search without axes", "preset: kd\nsearch: {}\n", ", line 2: search: must have at least 1 value, not {}"),
     (
@@ -275,7 +275,7 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
         SEARCH + "budget: {minutes: 30 min}\n",
         ", line 2: budget.minutes: must be a number, not '30 min'",
     ),
-    # --- values of axes
+    # values of hyperparameters
     (
         "range upside down",
         axis("loss.temperature: {uniform: [4, 1]}"),
@@ -556,7 +556,7 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
 
 
 def refused(file: Path, *words: str) -> list[str]:
-    """What `launch` says, without `error: ` and with FILE for the file; nothing at all is begun."""
+    """Returns the errors of `launch` without `error: `, with FILE for the path; asserts that no work was done."""
     studies = file.parent / "studies"
     done = call("ensdistill-tune", "launch", file, "--studies-dir", studies, *words)
     assert done.code == 2, done.out

@@ -1,4 +1,4 @@
-"""The content of a registered student: its signature, and its answers to files, paths and arrays."""
+"""The content of a registered student: its signature, and predictions for files, paths and arrays."""
 
 import ast
 import base64
@@ -22,7 +22,7 @@ GRAY = np.arange(60, dtype=np.uint8).reshape(5, 12)
 
 
 def saved(folder: Path, channels: int = 1) -> Any:
-    """A model that MLflow has saved and loaded."""
+    """Returns a model that MLflow has saved and loaded."""
     content = model_content(classifier(folder / "student.onnx", 1.0, channels), np.zeros((channels, 2, 3), np.uint8))
     mlflow.pyfunc.save_model(str(folder / "model"), **content)
     return mlflow.pyfunc.load_model(str(folder / "model"))
@@ -99,7 +99,7 @@ def test_an_image_that_cannot_be_read_is_reported_with_the_cause(model: Any, ima
 def test_photos_are_turned_upright_and_drawn_on_white(tmp_path: Path) -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned to the right
+    exif[0x0112] = 6  # the camera was rotated to the right
     half = Image.new("RGBA", (6, 4), (255, 0, 0, 0))
     student = saved(tmp_path, 3).unwrap_python_model()
     np.testing.assert_array_equal(student._pixels(file_of(Image.fromarray(rgb), exif=exif)), np.rot90(rgb, -1))

@@ -1,4 +1,4 @@
-"""The default store of a folder of studies that was moved, and an experiment that was deleted."""
+"""The default store of a moved studies folder, and a deleted experiment."""
 
 import sqlite3
 from pathlib import Path
@@ -17,7 +17,7 @@ OLD, NEW = "file:///old/artifacts", "file:///new/artifacts"
 
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
-    """The tables of a store that hold locations, with runs of ours and of others."""
+    """The tables of a store that contain locations, with runs of this project and of others."""
     with sqlite3.connect(tmp_path / "mlflow.db") as connection:
         connection.executescript(
             f"""
@@ -43,7 +43,7 @@ def test_only_artifact_locations_below_the_old_folder_are_moved(database: Path) 
 
 
 class Client:
-    """Of a store with one experiment."""
+    """A client of a store with one experiment."""
 
     def __init__(self, **experiment: Any) -> None:
         self.experiment = SimpleNamespace(experiment_id="7", **experiment)

@@ -1,4 +1,4 @@
-"""What MLflow's pages show of a study: standings, saved views, data set, figure."""
+"""What MLflow shows of a study: standings, saved views, data set, figure."""
 
 import json
 import re
@@ -117,7 +117,7 @@ def test_the_figure_shows_means_at_the_correct_positions_on_the_axis() -> None:
     means = [line.attrib for line in root.iter(f"{space}line") if line.attrib["class"] == "mean"]
     assert float(means[1]["x1"]) == pytest.approx(dots[2])
     half = (float(means[0]["x2"]) - float(means[0]["x1"])) / 2
-    assert half == pytest.approx((dots[1] - dots[0]) / 2**0.5, rel=0.01)  # the deviation of two values
+    assert half == pytest.approx((dots[1] - dots[0]) / 2**0.5, rel=0.01)  # the standard deviation of two values
     assert [text.text for text in root.iter(f"{space}text") if text.text and "<" in text.text] == ["a <b>"]
 
 
